@@ -211,8 +211,8 @@ class Tally:
         return max(level, Audit.BEST_EFFORT) if self.would_deny or self.would_allow else level
 
     def _refusing_levels(self, ops: int) -> list[Audit]:
-        """Return the levels of all reasons to refuse one of these operations. Behind a hidden directory only the
-        rules count that hide it.
+        """Return the levels of all reasons to refuse one of these operations. Behind a hidden directory only
+        the rules count that hide it.
         """
         if self._hiding:
             return self._denied_levels(self._hiding)

@@ -316,20 +316,23 @@ def test_a_directory_stays_where_anything_below_would_change(rule):
     assert asked.rename("camera", "/a", "/c", DIRECTORY) == 0
 
 
-@pytest.mark.parametrize(
-    "rules",
-    [
-        "- {id: r, allow: [read], paths: ['/a/**'], audit: required}\n"
-        "- {id: w, allow: [write], paths: ['/b/**'], audit: required}\n",
-        "- {id: r, deny: [read], paths: ['/a/**', '/b/**'], audit: required}\n"
-        "- {id: w, deny: [write], paths: ['/a/**'], audit: required}\n"
-        "- {id: q, deny: [write], paths: ['/b/**'], audit: 'off'}\n",
-    ],
-)
+RECORDED = [
+    """\
+    - {id: r, allow: [read], paths: ['/a/**'], audit: required}
+    - {id: w, allow: [write], paths: ['/b/**'], audit: required}
+    """,
+    """\
+    - {id: r, deny: [read], paths: ['/a/**', '/b/**'], audit: required}
+    - {id: w, deny: [write], paths: ['/a/**'], audit: required}
+    - {id: q, deny: [write], paths: ['/b/**'], audit: 'off'}
+    """,
+]
+
+
+@pytest.mark.parametrize("rules", RECORDED)
 def test_a_directory_stays_where_one_operation_would_be_recorded_in_another_way(rules):
-    asked = Asked(ALL + rules)
-    assert asked.rename("camera", "/a", "/b", DIRECTORY) in (EXDEV, EACCES)
-    assert asked.rename("camera", "/a", "/a2", DIRECTORY) in (EXDEV, EACCES)
+    asked = Asked(ALL + dedent(rules))
+    assert asked.rename("camera", "/a", "/b", DIRECTORY) == EXDEV
 
 
 def test_a_directory_whose_content_may_not_be_deleted_stays():

@@ -1,0 +1,1 @@
+"""A second reading of the policy language, written from docs/policy-language.md alone."""

@@ -1,0 +1,290 @@
+"""Answer renames and links by the text of docs/policy-language.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tests.oracle.decide import DIRECTORY, ERRNOS, Answer, Oracle, Requirement
+from tests.oracle.globs import FRESH, live, names_of, sample_names
+from tests.oracle.language import OPERATIONS, UNKNOWN, Caller, Facts, Policy, is_kind, is_who
+
+WORDS = ("location", "device", "time", "people", "all-metadata")
+CLEANABLE = ("image/jpeg", "image/png", "video/mp4", "application/pdf")
+"""Kinds of drawn files that policyfs can clean."""
+
+MAX_PAIRS = 120
+"""Pairs of paths that are compared for the rename of a directory."""
+
+
+def _fits(check: Requirement, kind: str | None) -> bool:
+    """Say whether a file of a kind can meet a requirement, as far as its kind tells."""
+    if check.effect == "clean" or kind in (DIRECTORY, "inode/symlink"):
+        return True
+    if kind is None:
+        return False
+    if check.effect == "content":
+        return kind == "inode/x-empty" or is_kind(tuple(check.values), kind)
+    return kind in CLEANABLE or kind == "inode/x-empty" or is_kind(tuple(check.raw_types), kind)
+
+
+def _compared(answer: Answer) -> tuple[object, ...]:
+    """Return what must be the same where a directory was and where it goes."""
+    return answer.errno, answer.bare, answer.redact, answer.strict, answer.checks, answer.audit_keys
+
+
+class TooLargeError(Exception):
+    """The rules tell so many paths below a directory apart that the oracle does not compare them."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A rename or link of a file (or directory) to a name that is free."""
+
+    caller: Caller
+    old: str
+    new: str
+    facts: Facts
+    is_link: bool = False
+    names: int = 1
+
+
+class Mover:
+    """Answers moves by one policy, for the callers that could ask."""
+
+    def __init__(self, oracle: Oracle, callers: list[Caller]) -> None:
+        self.oracle = oracle
+        self.callers = callers
+        self.owners = [*oracle.owners, UNKNOWN]
+
+    def answer(self, move: Move) -> str | None:
+        """Return the errno of a move, or None."""
+        needs = (
+            [("read", move.old), ("write", move.old), ("create", move.new)]
+            if move.is_link
+            else [("delete", move.old), ("create", move.new)]
+        )
+        answers = [self.decide(move.caller, operation, path, move.facts) for operation, path in needs]
+        denials = [answer.errno for answer in answers if answer.errno]
+        if denials:
+            return min(denials, key=ERRNOS.index)
+        if move.facts.kind == DIRECTORY:
+            reason = self._directory_differs(move)
+            return None if not reason else "EACCES" if self._directory_loses(move) else "EXDEV"
+        more = move.facts.kind != "inode/symlink" and self._requires_more(move)
+        mine = self.oracle.required(move.caller, move.new, move.facts)
+        if more and not self._fits(mine, move.facts):
+            return "EPERM"
+        if self._is_moved(move, mine, more):
+            return None
+        return "EACCES" if not move.is_link and self._loses(move) else "EXDEV"
+
+    def decide(self, caller: Caller, operation: str, path: str, facts: Facts) -> Answer:
+        return self.oracle.decide(caller, operation, path, facts)
+
+    def _is_moved(self, move: Move, mine: frozenset[Requirement], more: bool) -> bool:
+        differs = self._requirements_differ(move)
+        if more and any(
+            one.effect == "clean" and not is_kind(tuple(one.raw_types), move.facts.kind or "") for one in mine
+        ):
+            return False
+        if not differs and not self._gains(move):
+            return True
+        return not move.is_link and move.names == 1 and self._could_copy(move)
+
+    def _fits(self, checks: frozenset[Requirement], facts: Facts) -> bool:
+        return all(_fits(one, facts.kind) for one in checks)
+
+    def _could_copy(self, move: Move) -> bool:
+        read = self.decide(move.caller, "read", move.old, move.facts)
+        needs = [("write", move.old), ("delete", move.old), ("create", move.new), ("write", move.new)]
+        return (
+            read.errno is None
+            and not read.redact
+            and all(
+                self.decide(move.caller, operation, path, move.facts).errno is None
+                for operation, path in needs
+            )
+        )
+
+    # Rights
+
+    def _gains(self, move: Move) -> bool:
+        return any(
+            self._hides_by_owner(caller, move.old, move.new)
+            or any(self._gain(caller, move.old, move.new, facts) for facts in self._all_facts(move.facts))
+            for caller in self.callers
+        )
+
+    def _all_facts(self, facts: Facts) -> list[Facts]:
+        if facts.kind in (DIRECTORY, "inode/symlink"):
+            return [Facts(facts.kind, owner) for owner in self.owners]
+        return [one for one in self._facts() if one.kind not in (DIRECTORY, "inode/symlink")]
+
+    def _facts(self) -> list[Facts]:
+        """Return all facts that a file may have; its kind and owner may be unknown."""
+        return [Facts(kind, owner) for owner in self.owners for kind in [*self.oracle.kinds, None]]
+
+    def _gain(self, caller: Caller, old: str, new: str, facts: Facts) -> bool:
+        for operation in OPERATIONS:
+            before, after = (self.decide(caller, operation, path, facts) for path in (old, new))
+            if after.errno is None and (
+                before.errno is not None
+                or before.redact - after.redact
+                or (before.strict and not after.strict)
+            ):
+                return True
+        return False
+
+    def _hides_by_owner(self, caller: Caller, old: str, new: str) -> bool:
+        """Say whether a directory above the old path is hidden or not by its owner."""
+        if names_of(old)[:-1] == names_of(new)[:-1]:
+            return False
+        names = names_of(old)
+        return any(
+            self._is_hidden_by_owner(caller, "/" + "/".join(names[:depth])) for depth in range(1, len(names))
+        )
+
+    def _is_hidden_by_owner(self, caller: Caller, directory: str) -> bool:
+        owners = [
+            bool(self.oracle.denying(caller, directory, Facts(DIRECTORY, owner), "see"))
+            for owner in self.owners
+        ]
+        return any(owners) and not all(owners)
+
+    # Requirements
+
+    def _requirements_differ(self, move: Move) -> bool:
+        # a symlink has no content, but its new path must have the same requirements
+        return (move.facts.kind != "inode/symlink" and self._requires_more(move)) or any(
+            self.oracle.required(caller, move.old, facts) != self.oracle.required(caller, move.new, facts)
+            for caller in self.callers
+            for facts in self._all_facts(move.facts)
+        )
+
+    def _requires_more(self, move: Move) -> bool:
+        for facts in self._all_facts(move.facts):
+            asked = frozenset().union(
+                *(self.oracle.required(caller, move.new, facts) for caller in self.callers)
+            )
+            for caller in self.callers:
+                before = self.oracle.required(caller, move.old, facts)
+                if self.oracle.required(caller, move.new, facts) - before:
+                    return True
+                writes = self.oracle.could_write(caller, move.old) and not self.oracle.could_write(
+                    caller, move.new
+                )
+                if writes and asked - before:
+                    return True
+        return False
+
+    # Losses
+
+    def _loses(self, move: Move) -> bool:
+        if move.facts.kind == "inode/symlink":
+            return False
+        read = self.decide(move.caller, "read", move.old, move.facts)
+        return read.errno is None and bool(read.redact - self._cleaned(move.caller, move.new))
+
+    def _cleaned(self, caller: Caller, path: str) -> frozenset[str]:
+        """Return the words that are cleaned from every file that the caller writes at the path."""
+        copies = [Facts(None, caller.app or "none"), Facts(None, "none")]
+        words = []
+        for facts in copies:
+            rules = [one for one in self.oracle.required(caller, path, facts) if one.effect == "clean"]
+            cleaned = {word for one in rules for word in one.values}
+            words.append(frozenset(WORDS if "all-metadata" in cleaned else cleaned))
+        return words[0] & words[1]
+
+    # Directories
+
+    def _pairs(self, move: Move) -> list[tuple[str, str]]:
+        """Return a pair of paths for each class of paths below the two names of a directory."""
+        oracle, found = self.oracle, []
+        first = tuple(
+            (oracle.state(caller, move.old), oracle.state(caller, move.new)) for caller in self.callers
+        )
+        seen: set[object] = set()
+        todo = [(first, move.old, move.new)]
+        for states, old, new in todo:
+            names = self._names(states)
+            for name in names:
+                after = tuple(
+                    (oracle.after(caller, one, name), oracle.after(caller, other, name))
+                    for caller, (one, other) in zip(self.callers, states, strict=True)
+                )
+                if after in seen:
+                    continue
+                seen.add(after)
+                if len(seen) > MAX_PAIRS:
+                    raise TooLargeError
+                pair = f"{old}/{name}", f"{new}/{name}"
+                found.append(pair)
+                todo.append((after, *pair))
+        return found
+
+    def _names(self, states: tuple[tuple[object, object], ...]) -> tuple[str, ...]:
+        segments = frozenset().union(
+            *(
+                live(self.oracle.globs(caller), one)
+                for caller, pair in zip(self.callers, states, strict=True)
+                for one in pair
+            )  # type: ignore[arg-type]
+        )
+        return sample_names(segments) or (FRESH,)
+
+    def _directory_differs(self, move: Move) -> bool:
+        if any(self._differ(move.old, move.new, facts) for facts in self._all_facts(move.facts)):
+            return True
+        if any(
+            self._hides_by_owner(caller, move.old, move.new)
+            or self._hides_by_owner(caller, move.new, move.old)
+            for caller in self.callers
+        ):
+            return True
+        for old, new in self._pairs(move):
+            for facts in self._facts():
+                if self.decide(move.caller, "delete", old, facts).errno is not None:
+                    return True
+                if self._differ(old, new, facts):
+                    return True
+        return False
+
+    def _differ(self, old: str, new: str, facts: Facts) -> bool:
+        """Say whether some caller gets another answer for some operation."""
+        return any(
+            _compared(self.decide(caller, operation, old, facts))
+            != _compared(self.decide(caller, operation, new, facts))
+            for caller in self.callers
+            for operation in OPERATIONS
+        )
+
+    def _directory_loses(self, move: Move) -> bool:
+        for old, new in self._pairs(move):
+            for facts in self._facts():
+                if facts.kind in (DIRECTORY, "inode/symlink"):
+                    continue
+                read = self.decide(move.caller, "read", old, facts)
+                if (
+                    read.errno is None
+                    and read.redact - self._cleaned(move.caller, new)
+                    and self.decide(move.caller, "delete", old, facts).errno is None
+                ):
+                    return True
+        return False
+
+
+def callers(policy: Policy, uids: Iterable[int], names: Iterable[str]) -> list[Caller]:
+    """Return a caller for each set of callers that a policy treats alike: apps under any uid, and strangers.
+
+    names: the names that paths may have; a uid may be one of them.
+    """
+    everyone = [policy.caller(None, uid) for uid in uids]
+    everyone += [policy.caller(app, uid) for app in policy.apps for uid in uids]
+    uses_uid = any("{uid}" in glob for rule in policy.rules for glob in rule.all_globs())
+    found: dict[object, Caller] = {}
+    for caller in everyone:
+        fits = tuple(is_who(rule.keys.get("who"), caller) for rule in policy.rules)
+        name = caller.uid if uses_uid and caller.app and str(caller.uid) in names else None
+        found.setdefault((caller.app, fits, name), caller)
+    return list(found.values())
