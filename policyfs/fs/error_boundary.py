@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 from collections.abc import Callable, Coroutine
@@ -9,6 +10,7 @@ from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from policyfs.fs.access.ledger import ledger
 from policyfs.fs.access.policy_record import PolicyRecord
+from policyfs.fs.inodes.resolver import DirectoryMovedError
 from policyfs.kernel.bridge import KEPT_REQUEST, pyfuse3, raw_request
 from policyfs.kernel.protocol import errno_of_reply
 
@@ -20,6 +22,12 @@ _OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTCONN, errno.
 daemon's own seccomp filter refuses the call (policyfs/linux/seccomp.py)."""
 _UNDECIDED: Final = frozenset({"flush", "forget", "fsync", "release", "releasedir"})
 """The handlers that decide nothing, and must not fail because the trail's disk hangs."""
+_CHANGES_NOTHING: Final = frozenset(
+    {"access", "getattr", "getxattr", "listxattr", "lookup", "opendir", "readdir", "readlink", "statx"}
+)
+"""The handlers that can begin again. (If another request gets ESTALE, the kernel sends it once more.)"""
+_MOVES: Final = 3
+"""The number of times that a directory may be moved while one request is answered."""
 
 
 class BugLog(Protocol):
@@ -57,7 +65,8 @@ def guarded(
     handler: Callable[Concatenate[S, P], Coroutine[object, object, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[object, object, R]]:
     """Wrap a handler. A FUSEError passes, and an OSError becomes its errno. Any other exception, and an
-    OSError that only a bug can cause (_OUR_FAULT), becomes EIO and is logged as a bug.
+    OSError that only a bug can cause (_OUR_FAULT), becomes EIO and is logged as a bug. After
+    DirectoryMovedError a handler that changes nothing begins again.
 
     While the record of a new policy is missing, requests wait for it, and then get EIO (policy_record.py).
     The reply waits until all records in the handler's ledger (access/ledger.py) are on the trail. If a record
@@ -68,6 +77,14 @@ def guarded(
     """
 
     decides = handler.__name__ not in _UNDECIDED
+    tries = _MOVES if handler.__name__ in _CHANGES_NOTHING else 0
+
+    async def once(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with ledger() as own:
+            try:
+                return await handler(self, *args, **kwargs)
+            finally:
+                await own.settle()
 
     @functools.wraps(handler)
     async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -76,11 +93,10 @@ def guarded(
             if decides and self.policy_record.is_missing:
                 kept = KEPT_REQUEST.set(raw_request())
                 await self.policy_record.wait()
-            with ledger() as own:
-                try:
-                    return await handler(self, *args, **kwargs)
-                finally:
-                    await own.settle()
+            for _ in range(tries):
+                with contextlib.suppress(DirectoryMovedError):
+                    return await once(self, *args, **kwargs)
+            return await once(self, *args, **kwargs)
         except pyfuse3.FUSEError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: see INVARIANT

@@ -14,6 +14,7 @@ from policyfs.fs.access.audit import Recorder
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.hiding_owners import HidingOwners
+from policyfs.fs.access.ledger import current as current_ledger
 from policyfs.fs.access.shown_modes import ShownModes
 from policyfs.fs.access.views import Views
 from policyfs.fs.checked.change_lock import ChangeLock
@@ -35,6 +36,7 @@ from policyfs.fs.data.write_paths import DirectWrites, DraftWrites, HeadCheckedW
 from policyfs.fs.error_boundary import BugLog
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.handlers import Handlers
+from policyfs.fs.inodes.directory_handles import DirectoryHandles
 from policyfs.fs.inodes.handles import HandleTable
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
@@ -150,10 +152,12 @@ class FileSystem:
             alone=settings.app is not None, guarded=settings.admitted is not None, posix=settings.posix,
             any_uid=settings.app if settings.any_uid else None,
         )  # fmt: skip
-        self.changes = changes = Invalidation(self._base.watch, nodes, timeouts, tree.root_fd)
+        self.changes = changes = Invalidation(
+            self._base.watch, nodes, timeouts, known := DirectoryHandles(tree, nodes)
+        )
         self.resolver = resolver = Resolver(
-            tree, nodes, capacity=settings.directories, watched=lambda: timeouts.watched,
-            on_open=changes.learn, on_folding=self._say_folding,
+            tree, nodes, known, capacity=settings.directories, watched=lambda: timeouts.watched,
+            on_open=changes.learn, on_folding=self._say_folding, request=current_ledger,
         )  # fmt: skip
         self._undo.callback(resolver.close)
         self.kernel_cache = KernelCache(nodes, changes, resolver)

@@ -243,17 +243,23 @@ def file_system_type(fd: int) -> int:
 
 
 def file_handle(fd: int) -> bytes:
-    """Return the file handle of the object behind *fd* (also O_PATH), as name_to_handle_at(2) gives it.
+    """Return the file handle of the object behind *fd*, as handle_and_mount() does."""
+    return handle_and_mount(fd)[0]
 
-    The result is the handle's type (int32), then its opaque bytes. A handle is unique within one file system.
-    It is valid as long as the inode exists. No later inode gets the same handle. If the file system cannot
-    open files by handle, the handle only identifies the inode (AT_HANDLE_FID, Linux 6.5).
+
+def handle_and_mount(fd: int) -> tuple[bytes, int]:
+    """Return the file handle of the object behind *fd* (also O_PATH), and the id of the mount that *fd* is
+    on, as name_to_handle_at(2) gives them.
+
+    The handle is its type (int32), then its opaque bytes. A handle is unique within one file system. It is
+    valid as long as the inode exists. No later inode gets the same handle. If the file system cannot open
+    files by handle, the handle only identifies the inode (AT_HANDLE_FID, Linux 6.5).
     """
     mount_id = ctypes.c_int()
     for flags in (AT_EMPTY_PATH, AT_EMPTY_PATH | _AT_HANDLE_FID):
         handle = _FileHandle(_MAX_HANDLE)
         if not _name_to_handle_at(fd, b"", ctypes.byref(handle), ctypes.byref(mount_id), flags):
-            return struct.pack("=i", handle.kind) + bytes(handle.data[: handle.size])
+            return struct.pack("=i", handle.kind) + bytes(handle.data[: handle.size]), mount_id.value
         if ctypes.get_errno() != errno.EOPNOTSUPP:
             break
     raise fail()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from policyfs.fs.access.path_answers import Unseen
 from policyfs.fs.access.shown_modes import ShownModes
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.inodes.shared_descriptors import SharedDescriptors
 from policyfs.fs.kernel_cache.attributes import LONG_S, Timeouts
 from policyfs.fs.namespace.lookup import Lookup
@@ -240,8 +242,27 @@ def handles_given() -> None:
     put(session_module, "WANTED", session_module.WANTED & ~InitFlag.NO_EXPORT_SUPPORT)
 
 
+def moved_keep_rules() -> None:
+    """A directory that the store has moved is found again, and decided by the path that it had."""
+    reach = Resolver._reach
+
+    def anywhere(self: Resolver, node: Node) -> int:
+        try:
+            return reach(self, node)
+        except OSError:
+            fd = os.dup(self._tree.root_fd)
+            for name in self._handles.path_of(node) or ():
+                fd = self._tree.open_dir(fd, name)
+            self._fds[node.nodeid] = places_module._Kept(fd, time.monotonic(), self._moves)
+            return fd
+
+    put(Resolver, "_reach", anywhere)
+    put(Resolver, "_find", lambda self, node: False)
+
+
 REACHING: Final[dict[str, Callable[[], None]]] = {
     "handles-given": handles_given,
+    "moved-keep-rules": moved_keep_rules,
     "everybody-admitted": everybody_admitted,
     "names-kept": names_kept,
     "no-shares": no_shares,

@@ -218,7 +218,7 @@ def _deeper_is_listed_and_no_more(deep, store: Path, fds: list[int], side: list[
         wait_for(found, f"it finds {expected or 'it'}")
 
     os.rename("side", "side", src_dir_fd=fds[0], dst_dir_fd=fds[990])
-    look("ESTALE")
+    look(TOO_LONG)
     assert start_as(DEEP, _down_to, str(mount / "deep")).result(60) == (MAX_LEVELS - 1, TOO_LONG, ["d"])
     assert start_as(DEEP, _below, str(mount / "deep"), 990).result(60) == ""
     look(TOO_LONG)

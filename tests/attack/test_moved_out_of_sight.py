@@ -12,11 +12,11 @@ from typing import Final
 
 import pytest
 
-from tests.support.machine.processes import call_as, wait_for
+from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.model import RENAME_EXCHANGE, rename2
 from tests.support.models.twins import error
 from tests.support.mount.daemons import Mount
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import Mounts, wait_until_heard
 
 CAMERA, GALLERY = 10010, 10011
 POLICY: Final = f"""\
@@ -93,6 +93,61 @@ def test_it_is_not_where_names_keep_their_time(mounts: Mounts, store: Path, case
     mount.start()
     told, of_none = _told(mount, case)
     assert told != of_none
+
+
+def _in_it(channel, directory: Path) -> None:
+    """Have a directory open, and be in it. Then tell what is found out of it, when the test asks."""
+    fd = os.open(directory, os.O_RDONLY)
+    os.chdir(directory)
+    channel.send("there")
+    while channel.recv():
+        probes: dict[str, Callable[[], object]] = {
+            "list": lambda: os.listdir(fd),
+            "stat": lambda: os.stat("f"),
+            "open": lambda: os.open("f", os.O_RDONLY),
+            "open by descriptor": lambda: os.open("f", os.O_RDONLY, dir_fd=fd),
+            "write": lambda: os.open("f", os.O_WRONLY),
+            "make": lambda: os.open("new", os.O_CREAT | os.O_WRONLY),
+            "mkdir": lambda: os.mkdir("newer"),
+            "remove": lambda: os.unlink("f"),
+            "rename": lambda: os.rename("f", "g"),
+            "below": lambda: os.listdir("inner"),
+        }
+        channel.send({name: error(probe) for name, probe in probes.items()})
+
+
+def _from_inside(mount: Mount, store: Path) -> dict[str, str]:
+    """What the gallery finds out of a directory in which it is, after the store has moved it out of sight."""
+    (store / "one/d/inner").mkdir(parents=True)
+    (store / "one/d/f").write_bytes(b"words")
+    for name in ("one/d", "one/d/inner", "one/d/f"):
+        (store / name).chmod(0o777)
+    child = start_as(GALLERY, _in_it, mount / "one/d")
+    assert child.receive() == "there"
+    os.rename(store / "one/d", store / "two/private")
+    wait_until_heard(mount)
+    child.send(True)
+    found = child.receive()
+    child.kill()
+    return found
+
+
+@pytest.mark.parametrize("options", [(), ("--app", "gallery")], ids=["shared", "app"])
+def test_who_is_in_a_directory_that_is_moved_out_of_sight_is_decided_by_the_new_path(
+    mounts: Mounts, store: Path, options: tuple[str, ...]
+) -> None:
+    found = _from_inside(mounts.start(POLICY, store, *options), store)
+    assert set(found.values()) == {"ENOENT"}, found
+    assert (store / "two/private/f").read_bytes() == b"words"
+    assert sorted(os.listdir(store / "two/private")) == ["f", "inner"]
+
+
+def test_who_is_in_it_goes_on_where_the_old_rules_stay(mounts: Mounts, store: Path) -> None:
+    mount = mounts.prepare(POLICY, store)
+    mount.program = ("tests.attack.weakened", "moved-keep-rules")
+    mount.start()
+    found = _from_inside(mount, store)
+    assert "ENOENT" not in {found[name] for name in ("list", "stat", "open", "write")}, found
 
 
 BELOW: Final = f"""\

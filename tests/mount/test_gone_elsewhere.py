@@ -1,8 +1,8 @@
 """A directory that an app has open is removed elsewhere: in the store, or through another mount of it.
 
 The app sees what it sees natively when somebody else removes the directory that it is in: attributes
-without links, an empty listing, no name. Of one that was only moved away it is never told that it
-is empty.
+without links, an empty listing, no name. Of one that was moved out of the store it is never told that
+it is empty. (test_moved_elsewhere.py: moves within the store.)
 """
 
 from __future__ import annotations
@@ -113,10 +113,11 @@ def test_who_is_in_a_directory_that_is_removed_elsewhere_sees_what_is_seen_nativ
     child.kill()
 
 
-def test_a_directory_that_was_moved_away_is_not_told_to_be_empty(mount: Mount, empty_store: Path) -> None:
+def test_a_directory_that_left_the_store_is_not_told_to_be_empty(
+    mount: Mount, empty_store: Path, arena: Path
+) -> None:
     child = start_inside(mount / "Both/d")
-    (empty_store / "Elsewhere").mkdir()
-    (empty_store / "Both/d").rename(empty_store / "Elsewhere/d")
+    (empty_store / "Both/d").rename(arena / "outside")
     # Before the watch tells of the move, a name is looked up where the directory is now, and may then stay in
     # the kernel until its attributes expire. All callers are shown it alike, so in the shared mount, too.
     wait_for(lambda: ask(child)["a name here"] == "Stale file handle", "the name is gone")

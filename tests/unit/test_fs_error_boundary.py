@@ -10,6 +10,7 @@ import pytest
 from policyfs.fs.access.ledger import current
 from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.error_boundary import guarded, guarded_now
+from policyfs.fs.inodes.resolver import DirectoryMovedError
 from policyfs.kernel.bridge import pyfuse3
 from tests.support.mount.file_system import on_trio
 
@@ -19,6 +20,7 @@ class Handlers:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, BaseException]] = []
+        self.ledgers: set[object] = set()
         self.policy_record = PolicyRecord()
 
     @property
@@ -33,6 +35,19 @@ class Handlers:
         """Do something."""
         assert current() is not None, "events have a ledger to wait in"
         return self._raise(error)
+
+    @guarded
+    async def lookup(self, moves: list[object]) -> int:
+        """Meet a moved directory each time."""
+        self.ledgers.add(current())
+        if moves:
+            moves.pop()
+            raise DirectoryMovedError
+        return 7
+
+    @guarded
+    async def mkdir(self, moves: list[object]) -> int:
+        return await Handlers.lookup.__wrapped__(self, moves)  # type: ignore[attr-defined]
 
     @guarded_now
     def now(self, error: BaseException | None) -> int:
@@ -98,6 +113,18 @@ def test_the_end_of_the_program_is_no_answer(error: BaseException) -> None:
     with pytest.raises(type(error)):
         handlers.now(error)
     assert handlers.told == []
+
+
+@on_trio
+async def test_what_was_decided_by_an_old_path_begins_again() -> None:
+    """A few times, and only what changes nothing. The kernel sends the other requests again."""
+    handlers = Handlers()
+    assert await handlers.lookup([0, 0, 0]) == 7
+    assert len(handlers.ledgers) == 4
+    for handler, moves in ((handlers.lookup, [0] * 4), (handlers.mkdir, [0])):
+        with pytest.raises(pyfuse3.FUSEError) as refused:
+            await handler(moves)
+        assert (refused.value.errno, moves) == (errno.ESTALE, [])
 
 
 def test_a_handler_keeps_its_name() -> None:

@@ -83,7 +83,7 @@ class Watched:
     def __init__(self, made: Parts) -> None:
         self.made, self.queue, self.asked = made, Queue(), Asked()
         self.changes = Invalidation(
-            self.queue, made.nodes, made.timeouts, made.tree.root_fd  # type: ignore[arg-type]
+            self.queue, made.nodes, made.timeouts, made.resolver._handles  # type: ignore[arg-type]
         )  # fmt: skip
         self.steps: list[tuple[object, ...]] = []
         self.resolver = types.SimpleNamespace(
@@ -250,10 +250,6 @@ async def test_what_is_known_of_a_directory_that_moves_goes_or_changes_its_owner
     with parts(store, engine_of(OPEN)) as made:
         watched, node = Watched(made), await made.walk("/d", MAPS)
         target = handle_of(store / "d")
-        assert not watched.changes.knows(node)
-        fd = os.open(store / "d", os.O_PATH)
-        watched.changes.learn(node, fd)
-        os.close(fd)
         assert watched.changes.knows(node)
         for kind, step in (
             (Change.MOVED_FROM, [("moved", node)]), (Change.MOVED_TO, [("moved", node)]),
@@ -329,7 +325,7 @@ def test_a_directory_of_another_file_system_ends_the_long_timeouts_for_good(watc
 
 def test_without_a_watch_there_is_nothing_to_read(watched: Watched) -> None:
     made = watched.made
-    changes = Invalidation(None, made.nodes, made.timeouts, made.tree.root_fd)
+    changes = Invalidation(None, made.nodes, made.timeouts, made.resolver._handles)
     changes.learn(made.root, made.tree.root_fd)
     changes.start()
     assert (changes.fileno(), changes.watching, made.timeouts.watched) == (-1, False, False)

@@ -322,17 +322,14 @@ class Views:
 
         A directory has one node. A symlink has one node for each path state.
         """
-        ftype = stat.ftype
+        if stat.ftype is FileType.DIRECTORY:
+            return self._nodes.directory_at(parent, name, stat)
         for node in self._nodes.same_inode(self._nodes.key_of(stat)):
-            one_name = ftype is FileType.DIRECTORY or node.is_all(state)
-            if one_name and node.btime_ns == stat.btime_ns and node.ftype is ftype:
+            if node.is_all(state) and node.btime_ns == stat.btime_ns and node.ftype is stat.ftype:
                 break
         else:
-            node = self._nodes.add(stat, ftype, view, BytePath.RAW, state)
-        if ftype is FileType.DIRECTORY:
-            self._nodes.found_at(node, parent, name)
-        else:
-            self._nodes.add_name(node, parent, name)
+            node = self._nodes.add(stat, stat.ftype, view, BytePath.RAW, state)
+        self._nodes.add_name(node, parent, name)
         return node
 
 

@@ -219,12 +219,25 @@ class NodeTable:
         if node.parent is parent and node.name == name:
             return
         before = node.last_state
+        parent.children += 1  # keeps the new directory while the old names go
         for known in list(node.all_names()):
             self.drop_name(node, *known)
         self.add_name(node, parent, name)
+        parent.children -= 1
         if node.last_state is not before:
             self._placement.unlike += 1
             self.found_elsewhere()
+
+    def directory_at(self, parent: Node, name: bytes, stat: Stat) -> Node:
+        """Return the node of a directory that was found under a name. Add a new node if there is none."""
+        for node in self.same_inode(self.key_of(stat)):
+            if node.btime_ns == stat.btime_ns and node.ftype is FileType.DIRECTORY:
+                break
+        else:
+            state = self._placement.child(parent.state, name)
+            node = self.add(stat, FileType.DIRECTORY, RAW_VIEW, BytePath.RAW, state)
+        self.found_at(node, parent, name)
+        return node
 
     def keep_in(self, node: Node, parent: Node, name: bytes) -> None:
         """Give a node without a name the path of *name* in *parent*, as if the node had just lost this name.

@@ -2,7 +2,7 @@
 
 One system call opens a directory at any depth. It begins at the nearest directory with a kept descriptor,
 takes all names on the way, and follows no symlink. The resolver compares the opened directory with the node's
-inode. If another directory has taken the name meanwhile, the answer is ESTALE.
+inode. If the directory was moved elsewhere, the resolver finds its new path by its file handle.
 
 The resolver also checks each step from one directory to the next by a system call of its own: once, and again
 after an event that reports a move of the next directory (docs/decisions/0030-bounded-paths.md). A bounded LRU
@@ -17,10 +17,11 @@ import itertools
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.domain import FileType
+from policyfs.fs.inodes.directory_handles import DirectoryHandles
 from policyfs.fs.inodes.node import ROOT_ID, Node, StaleNodeError
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.path_bounds import MAX_LEVELS, PathTooLongError
@@ -38,6 +39,8 @@ moves.
 """
 
 
+_MOVES: Final = 3
+"""The number of times that a directory may be moved while one request looks for it."""
 _NAMES_TRIED: Final = 16
 """The number of a node's names that one request looks at."""
 _LONG: Final = 16
@@ -55,6 +58,15 @@ class DirectoryGoneError(OSError):
         super().__init__(errno.ESTALE, "the directory was removed or moved", node.name)
 
 
+class DirectoryMovedError(OSError):
+    """The error (ESTALE) for a request that was decided by the old path of a directory. The rules for the new
+    path must decide: the request begins again (error_boundary.py), or the kernel looks the path up again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(errno.ESTALE, "a directory was moved to a path with other rules")
+
+
 class _Kept(NamedTuple):
     """A directory's descriptor, with the last check that the names on the way lead to this directory.
 
@@ -69,18 +81,24 @@ class _Kept(NamedTuple):
 class Resolver:
     """A resolver that finds the objects of nodes in the store.
 
-    on_open: called with each directory that gets its first descriptor (the watch then learns the directory's
-    file handle). on_folding: called with each directory that is refused because it ignores the case of names.
+    on_open: called with the first descriptor of each directory (the table of handles then learns the
+    directory's file handle). request: returns an object that stands for the present request, or None.
+    on_folding: called with each directory that is refused because it ignores the case of names.
     The policy's rules would not work in it (docs/decisions/0009-no-case-insensitive-stores.md). INVARIANT: a
     descriptor returned by dirfd() is valid until the caller's next await, since the LRU may close it then.
     """
 
     def __init__(
-        self, tree: Tree, nodes: NodeTable, *, capacity: int, watched: Callable[[], bool],
-        on_open: Callable[[Node, int], None], on_folding: Callable[[Node], None] = lambda _: None,
+        self, tree: Tree, nodes: NodeTable, handles: DirectoryHandles, *, capacity: int,
+        watched: Callable[[], bool], on_open: Callable[[Node, int], None],
+        on_folding: Callable[[Node], None] = lambda _: None,
+        request: Callable[[], object | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._nodes = nodes
+        self._handles = handles
+        self._request = request
+        self._outdated: object | None = None  # the last request with an outdated decision
         self._capacity = capacity
         self._kept = max(_REMOVED // 4, min(_REMOVED, capacity // 4))
         self._watched = watched
@@ -141,11 +159,13 @@ class Resolver:
         self._nodes.vectors.drop_all()
 
     def moved(self, node: Node) -> None:
-        """Note that a directory was moved in the store, with all directories below it. Each kept descriptor
-        is checked before its next use."""
+        """Find the new place of a directory that was moved in the store, with all directories below it. Each
+        kept descriptor is checked before its next use."""
         node.linked = -1
         self._moves += 1
         self._nodes.vectors.drop_all()
+        with contextlib.suppress(OSError):
+            self.dirfd(node)
 
     @property
     def moves(self) -> int:
@@ -180,21 +200,88 @@ class Resolver:
             os.close(self._removed.popitem(last=False)[1])
 
     def dirfd(self, node: Node) -> int:
-        """Return the O_PATH descriptor of a directory node.
+        """Return the O_PATH descriptor of a directory node. If the directory was moved elsewhere, the node
+        gets its new place first.
 
-        Raise OSError (ESTALE) if the path no longer leads to the directory.
+        Raise DirectoryMovedError if the new path has other rules, also at each further call for the same
+        request. INVARIANT: so no request goes on by a decision for the old path. Raise OSError (ESTALE) if
+        the directory is not found.
         """
         if node.nodeid == ROOT_ID:
             return self._tree.root_fd
+        if self._outdated is not None and self._outdated is self._request():
+            raise DirectoryMovedError
         entry = self._fds.get(node.nodeid)
-        if entry is not None:
-            if self._is_current(entry):
-                self._fds.move_to_end(node.nodeid)
-                return entry.fd
-            self.drop(node.nodeid)
+        if entry is not None and self._is_current(entry):
+            self._fds.move_to_end(node.nodeid)
+            return entry.fd
         if node.nodeid in self._removed and (fd := self.removed_fd(node)) >= 0:
             return fd
+        try:
+            return self._reach(node)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            if not self._find(node):
+                self.drop(node.nodeid)
+                if node.nodeid in self._removed:
+                    return self._removed[node.nodeid]
+                raise
         return self._reach(node)
+
+    def learn(self, node: Node, parent: Node, name: bytes) -> None:
+        """Learn the file handle of a directory that has a name in *parent*, if the handle is not known yet.
+
+        A process can enter a directory without a request that needs a descriptor of it.
+        """
+        if self._handles.knows(node):
+            return
+        with contextlib.suppress(OSError):
+            fd = self.open_if_same(node, parent, name, self._tree.open_dir)
+            if fd is not None:
+                try:
+                    self._on_open(node, fd)
+                finally:
+                    os.close(fd)
+
+    def _find(self, node: Node) -> bool:
+        """Give a directory that was moved elsewhere its new place in the tree of nodes.
+
+        Return False if the directory is not found in the store. Raise DirectoryMovedError if the new path has
+        other rules.
+        """
+        entry, unlike = self._fds.get(node.nodeid), self._nodes.unlike
+        for _ in range(_MOVES):
+            names = self._handles.path_of(node, -1 if entry is None else entry.fd)
+            if names is None:
+                return False
+            if self._place(names) is node:
+                break
+        else:
+            return False
+        if self._nodes.unlike != unlike:
+            self._outdated = self._request()
+            raise DirectoryMovedError
+        return True
+
+    def _place(self, names: Sequence[bytes]) -> Node:
+        """Return the node of the last directory that this path from the root leads to now, and give all
+        nodes on the way their place. If a step fails, return the node of the directory before.
+        """
+        at, fd = self._nodes.root, os.dup(self._tree.root_fd)
+        try:
+            for name in names:
+                try:
+                    inner = self._tree.open_dir(fd, name)
+                except OSError:
+                    break
+                os.close(fd)
+                fd = inner
+                at = self._nodes.directory_at(at, name, self._tree.fstat(fd))
+        finally:
+            os.close(fd)
+            self._nodes.closed(at)  # drops the node if nobody uses it
+        return at
 
     def dirfd_on_the_way(self, node: Node) -> int:
         """Return the O_PATH descriptor of a directory node, as dirfd() does, for a step along a path.
@@ -281,7 +368,7 @@ class Resolver:
         except OSError:
             os.close(fd)
             raise
-        if not node.reached:
+        if not node.reached and not self._handles.knows(node):
             self._on_open(node, fd)
         node.reached = True
         if (old := self._fds.pop(node.nodeid, None)) is not None:
@@ -314,9 +401,10 @@ class Resolver:
     def locate(self, node: Node) -> tuple[int, bytes, Stat]:
         """Return directory descriptor, name and attributes of a node, by the first name that leads to it.
 
-        At most _NAMES_TRIED names are tried. A name that leads elsewhere is dropped from the node, except the
-        only name of a directory. The node must not be the root. Raise OSError (ESTALE) if none of the names
-        leads to the node. Raise PathTooLongError if the paths of all its names are too long.
+        At most _NAMES_TRIED names are tried. A name that leads elsewhere is dropped from the node. A
+        directory that was moved elsewhere gets its new name. The node must not be the root. Raise OSError
+        (ESTALE) if none of the names leads to the node. Raise PathTooLongError if the paths of all its names
+        are too long.
         """
         for _ in range(_NAMES_TRIED):
             parent, name = node.parent, node.name
@@ -329,7 +417,7 @@ class Resolver:
                 return found[0], name, found[1]
             elif node.links or node.ftype is not FileType.DIRECTORY:
                 self._nodes.drop_name(node, parent, name)
-            else:
+            elif not self._find(node):
                 break
         raise OSError(errno.ESTALE, "the file has no name any more")
 
@@ -393,6 +481,8 @@ class Resolver:
         try:
             dirfd = self.dirfd(parent)
             stat = self._tree.stat(dirfd, name)
+        except DirectoryMovedError:
+            raise
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ESTALE}:
                 raise

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 from policyfs.domain import FileType
 from policyfs.fs.access.hiding_owners import HidingOwners
 from policyfs.fs.access.views import version_of
+from policyfs.fs.inodes.directory_handles import DirectoryHandles
 from policyfs.fs.inodes.handles import Mode
 from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.kernel.notify import Notifier
-from policyfs.linux.mountinfo import mount_id_of_fd
 from policyfs.store.frozen import Version
 from policyfs.store.watch import Change, Watch, WatchEvent, inode_hint
 
@@ -38,14 +38,14 @@ class Invalidation:
     store's directories. Then the daemon could not find out which directory an event is about.)
     """
 
-    def __init__(self, watch: Watch | None, nodes: NodeTable, timeouts: Timeouts, root_fd: int) -> None:
+    def __init__(
+        self, watch: Watch | None, nodes: NodeTable, timeouts: Timeouts, handles: DirectoryHandles
+    ) -> None:
         self._watch = watch
         self._nodes = nodes
         self._timeouts = timeouts
-        self._directories: dict[bytes, Node] = {}
-        self._learned: dict[int, bytes] = {}
-        nodes.tell_of_gone(self._gone)
-        self._mount_id = mount_id_of_fd(root_fd)
+        self._handles = handles
+        self._directories = handles.by_handle
         self._covered = watch is not None
         self.events = 0
         self.overflows = 0
@@ -57,9 +57,6 @@ class Invalidation:
         """Names that the kernel got with a listing (ListedNames)."""
         self.shows_all: Callable[[Node], bool] = lambda _: False
         """A function that returns True if all callers see every name in a directory, of any object."""
-        if watch is not None:
-            handle = self._learned[nodes.root.nodeid] = watch.dir_handle(root_fd)
-            self._directories[handle] = nodes.root
 
     def report(self) -> dict[str, object]:
         """Return the counts of the watch on the store, for ``status``."""
@@ -75,26 +72,13 @@ class Invalidation:
         return -1 if self._watch is None else self._watch.fileno()
 
     def learn(self, node: Node, fd: int) -> None:
-        """Note the file handle of a directory that a request has reached. Events name the directory by this
+        """Note the file handle of a directory that a request has found. Events name the directory by this
         handle.
         """
-        if self._watch is None:
-            return
-        try:
-            inside = mount_id_of_fd(fd) == self._mount_id
-            if inside:
-                handle = self._learned[node.nodeid] = self._watch.dir_handle(fd)
-                self._directories[handle] = node
-        except OSError:  # no handle, so no event can be matched to this directory
-            inside = False
-        if not inside:
+        if not self._handles.learn(node, fd) and self._covered:
+            # No event can be matched to this directory.
             self._covered = self._timeouts.watched = False
             self._nodes.vectors.drop_all()
-
-    def _gone(self, node: Node) -> None:
-        handle = self._learned.pop(node.nodeid, None)
-        if handle is not None and self._directories.get(handle) is node:
-            del self._directories[handle]
 
     def start(self) -> None:
         """Allow long timeouts from now on. The daemon calls this when it begins to read events."""
@@ -103,7 +87,7 @@ class Invalidation:
 
     def knows(self, node: Node) -> bool:
         """Return True if the daemon knows the file handle by which the watch's events name this directory."""
-        return node.nodeid in self._learned
+        return self._watch is not None and self._handles.knows(node)
 
     def take(self, notifier: Notifier, resolver: Resolver) -> bool:
         """Read some events and send their invalidations. Return True if more events may wait."""

@@ -88,18 +88,19 @@ class Lookup:
         """Decide once on a LOOKUP. Raise PolicyChangedError if a reload comes during the LOOKUP. Raise
         PathTooLongError if the name's path is too long, whether or not the name exists.
 
-        INVARIANT: if the path alone hides a name, the daemon replies without a call on the store. So the
-        reply takes as long as for an absent name (docs/decisions/0010-hidden-takes-as-long-as-absent.md). The
-        only exception is a directory that other callers use (_held_directory).
+        INVARIANT: if the path alone hides a name, the daemon replies without a call on the store that depends
+        on the name. So the reply takes as long as for an absent name
+        (docs/decisions/0010-hidden-takes-as-long-as-absent.md). The only exception is a directory that other
+        callers use (_held_directory).
         """
         if is_aside(name):
             raise pyfuse3.FUSEError(errno.ENOENT)
         check_room(parent, name)
+        dirfd = self._resolver.dirfd_on_the_way(parent)  # first: perhaps the parent was moved elsewhere
         state, unseen = self._gate.asked_for(caller.principal, parent.state, name)
         if unseen.whatever is not None:
             held = self._held_directory(parent, name)
             return held or self._not_there(parent, name, state, caller, unseen.whatever)
-        dirfd = self._resolver.dirfd_on_the_way(parent)
         nothing_to_see = unseen.but_directory is not None and not self._tree.is_dir(dirfd, name)
         who, needs = caller.principal, self._gate.engine.needs
         by_facts = any(needs(who, Op.SEE, state, ftype) for ftype in _WITH_FACTS)
@@ -221,6 +222,8 @@ class Lookup:
     ) -> Node:
         self._absent_names.found(parent.nodeid, name)
         node = self.node_for(parent, name, state, stat, caller)
+        if stat.ftype is FileType.DIRECTORY:
+            self._resolver.learn(node, parent, name)
         if stat.ftype is FileType.REGULAR and self._replaced_files.is_wanted(node):
             self._keep_for_open(node, parent, name, caller.pid, fd)
         return node
@@ -361,6 +364,8 @@ class Lookup:
             ops |= Op.READ if mode & (os.R_OK | os.X_OK) else Op(0)
             ops |= Op.WRITE if mode & os.W_OK else Op(0)
         await self._gate.require(caller, ops, node, Call("access", "access"))
+        if node.ftype is FileType.DIRECTORY and node.parent is not None:
+            self._resolver.learn(node, node.parent, node.name)  # chdir(2): the process is in it from now on
         if mode & os.X_OK and node.ftype is FileType.REGULAR:
             return bool(self.stat(node).mode & 0o111)  # as natively, also for root
         self._repeats.passed(node, mode, ops, caller)

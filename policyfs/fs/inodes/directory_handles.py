@@ -1,0 +1,92 @@
+"""The file handles of directories (name_to_handle_at(2)). A handle leads to its directory also after a move.
+
+The watch's events name directories by these handles.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.linux import libc
+from policyfs.linux.mountinfo import mount_id_of_fd
+from policyfs.store.tree import Tree
+
+
+class DirectoryHandles:
+    """The table of the file handles of a mount's directories.
+
+    by_handle: the node of each handle. INVARIANT: only directories on the store's own mount are in the table.
+    File handles of another file system may equal theirs.
+    """
+
+    def __init__(self, tree: Tree, nodes: NodeTable) -> None:
+        self._tree = tree
+        self._nodes = nodes
+        self._mount_id = mount_id_of_fd(tree.root_fd)
+        self.by_handle: dict[bytes, Node] = {}
+        self._handles: dict[int, bytes] = {}
+        self.learn(nodes.root, tree.root_fd)
+        nodes.tell_of_gone(self._gone)
+
+    def _gone(self, node: Node) -> None:
+        handle = self._handles.pop(node.nodeid, None)
+        if handle is not None and self.by_handle.get(handle) is node:
+            del self.by_handle[handle]
+
+    def learn(self, node: Node, fd: int) -> bool:
+        """Note the handle of a directory. Return False if the directory has no handle, or is on another
+        mount. *fd*: a descriptor of the directory (O_PATH is enough).
+        """
+        try:
+            handle, mount_id = libc.handle_and_mount(fd)
+        except OSError:
+            return False
+        if mount_id != self._mount_id:
+            return False
+        self._handles[node.nodeid] = handle
+        self.by_handle[handle] = node
+        return True
+
+    def knows(self, node: Node) -> bool:
+        """Return True if the table has the handle of this directory."""
+        return node.nodeid in self._handles
+
+    def path_of(self, node: Node, fd: int = -1) -> Sequence[bytes] | None:
+        """Return the names that lead from the store's root to a directory now.
+
+        fd: a descriptor of the directory, or -1. Return None if the directory was removed, or lies outside
+        the store, or if neither the handle nor *fd* leads to it. INVARIANT: the names are a hint. The
+        directory may be moved again at any time.
+        """
+        if fd >= 0:
+            return self._path(node, fd)
+        handle = self._handles.get(node.nodeid)
+        if handle is None:
+            return None
+        try:
+            root = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._tree.root_fd)
+            try:  # open_by_handle_at takes no O_PATH descriptor
+                fd = libc.open_handle(root, handle, os.O_PATH | os.O_DIRECTORY)
+            finally:
+                os.close(root)
+        except OSError:
+            return None
+        try:
+            return self._path(node, fd)
+        finally:
+            os.close(fd)
+
+    def _path(self, node: Node, fd: int) -> Sequence[bytes] | None:
+        try:
+            stat = self._tree.fstat(fd)
+            path, root = (os.readlink(libc.proc_fd(one)) for one in (fd, self._tree.root_fd))
+        except OSError:  # ENAMETOOLONG: a path of more than 4,095 bytes
+            return None
+        below = os.fsencode(root).rstrip(b"/") + b"/"
+        names = os.fsencode(path)
+        if not stat.nlink or not self._nodes.is_same(node, stat) or not names.startswith(below):
+            return None
+        return names.removeprefix(below).split(b"/")
