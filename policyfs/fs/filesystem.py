@@ -171,6 +171,7 @@ class FileSystem:
             admitted=settings.admitted,
         )  # fmt: skip
         timeouts.use(engine)
+        timeouts.same_inode = nodes.same_inode
         changes.shows_all = lambda node: timeouts.alone and gate.shows_all_in(gate.principal(0), node.state)
         self.kernel_cache.expiry.staying = lambda: StayingNames(timeouts, gate).stays
         held = self._undo.enter_context(contextlib.closing(HeldFiles(settings.latches + ".held")))

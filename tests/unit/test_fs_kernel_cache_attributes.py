@@ -7,6 +7,7 @@ import time
 import pytest
 
 from policyfs.domain import RAW_VIEW, FileType
+from policyfs.fs.inodes.handles import Mode, OpenState
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.placement import Placement
 from policyfs.fs.kernel_cache.attributes import COLD_S, LONG_S, UNWATCHED_S, Timeouts
@@ -72,6 +73,19 @@ def test_attributes_are_believed_for_as_long_as_they_have_stood(engine: Engine) 
     assert 0.75 * COLD_S <= attr(made, engine, 10_000) <= COLD_S
     assert attr(made, engine, -10_000) == UNWATCHED_S  # a clock that was set back
     assert attr(made, engine, 10_000, b"/some/a.jpg") == 0
+
+
+def test_attributes_of_a_file_that_may_be_written_in_passthrough_are_not_kept(engine: Engine) -> None:
+    """Also where it is open by another node."""
+    made, opened = timeouts(engine), OpenState(mode=Mode.PASSTHROUGH)
+    other = Node(3, 1, 1, FileType.REGULAR, RAW_VIEW, BytePath.RAW, engine.root, Placement(engine.child))
+    made.same_inode = lambda ino: [other] if ino == 1 else []
+    other.open = opened
+    assert attr(made, engine, 30) > UNWATCHED_S
+    opened.writers = 1
+    assert attr(made, engine, 30) == 0
+    opened.mode = Mode.MEDIATED
+    assert attr(made, engine, 30) > UNWATCHED_S
 
 
 def test_a_library_that_was_walked_at_once_does_not_expire_at_once(engine: Engine) -> None:

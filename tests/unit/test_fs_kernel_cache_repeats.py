@@ -61,6 +61,7 @@ class Scene:
         )
         self.kept_s, self.gone = 0.0, False
         self.timeouts = SimpleNamespace(
+            is_written=lambda node: False,
             watched=True, told_apart=False, guarded=False, entry_of=lambda node, state: self.kept_s
         )
         self.views = SimpleNamespace(is_settled=True)

@@ -166,7 +166,12 @@ class Node(PlacedNode):
         """Return True if the kernel has got attributes, and the last attributes were of another or an unknown
         version.
         """
-        return self._told is not None and not self.was_told(version)
+        return self.is_told and not self.was_told(version)
+
+    @property
+    def is_told(self) -> bool:
+        """True if the kernel has got attributes of the node."""
+        return self._told is not None
 
     @property
     def is_idle(self) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from policyfs.domain import FileType, Principal
-from policyfs.fs.inodes.handles import OpenState
+from policyfs.fs.inodes.handles import Mode, OpenState
 from policyfs.fs.inodes.node import Node
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
@@ -61,6 +61,8 @@ class Timeouts:
         self.told_apart = False
         self.reported: Callable[[Node], bool] = lambda _: False
         self._engine: Engine | None = None
+        self.same_inode: Callable[[int], Iterable[Node]] = lambda _: ()
+        """A function that returns all nodes of a backing inode (NodeTable.same_inode)."""
 
     def use(self, engine: Engine) -> None:
         """Use the engine of another policy to find out whether the answers for a path depend on the
@@ -144,9 +146,13 @@ class Timeouts:
     def attr(self, state: PathState, node: Node, stat: Stat) -> float:
         """Return the seconds for which the kernel may keep a node's attributes.
 
-        The time of a regular file grows with the time since its last change. The time of a directory is short
-        until the daemon knows the file handle by which events name the directory (Invalidation.learn).
+        The time of a regular file grows with the time since its last change. It is 0 while a program may
+        write the file in passthrough: a change through a mapping would show in no answer. The time of a
+        directory is short until the daemon knows the file handle by which events name the directory
+        (Invalidation.learn).
         """
+        if self.is_written(node):
+            return 0.0
         if node.open is not None and node.byte_path.finds_kind and not self.entry(state):
             # The node's bytes do not change while an app can read them. With a timeout of 0 the kernel would
             # ask for attributes at every read of a page-cached file. Access by path sends a LOOKUP anyway.
@@ -154,6 +160,11 @@ class Timeouts:
         return self.attributes(
             state, stat, reported=node.ftype is not FileType.DIRECTORY or self.reported(node)
         )
+
+    def is_written(self, node: Node) -> bool:
+        """Return True if a program has the node's file open in passthrough, and may write it."""
+        opened = (each.open for each in self.same_inode(node.ino))
+        return any(each is not None and each.writers and each.mode is Mode.PASSTHROUGH for each in opened)
 
     def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:
         """Return the seconds for which the kernel may keep the attributes of an object that is not open.

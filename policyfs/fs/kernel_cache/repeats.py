@@ -164,7 +164,7 @@ class Repeats:
         kept = self._timeouts.entry_of(node, node.last_state) > 0
         if not (node.ftype is FileType.REGULAR if kept else self._nodes.vectors.of_names):
             return 0, 0.0
-        return vectors.GETATTR, cold(node.ino) if kept else 0.0
+        return vectors.GETATTR, cold(node.ino) if kept and not self._timeouts.is_written(node) else 0.0
 
     def lacks(self, node: Node, caller: Caller) -> None:
         """Note a GETXATTR of an absent extended attribute, by a caller that sees the node. After a repeat,

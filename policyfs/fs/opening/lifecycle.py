@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Callable
 from typing import Final
 
@@ -112,10 +111,8 @@ class Lifecycle:
         No task waits for such a lock while the task holds another lock. Copies and leases have locks of their
         own, because their long steps must not delay a writer.
         """
-        if writing:  # an app that writes the file must not open a copy of the file by a vector
-            for each in self._nodes.same_inode(node.ino):
-                if each is node or each.byte_path is BytePath.COPY:
-                    self._nodes.vectors.drop(each)
+        if writing:  # the vectors keep attributes, and copies
+            self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
         if node.open is None:
             node.open = OpenState()
             if _is_written(node):
@@ -154,19 +151,23 @@ class Lifecycle:
 
         The kernel reads no further than the size that it knows. In passthrough it uses the backing file's
         size, except for lseek(SEEK_END): a program that then writes there would overwrite bytes that another
-        program has appended.
+        program has appended. For a writer in passthrough the kernel forgets the attributes in any case: a
+        program can change the file through a mapping, and neither the kernel nor the daemon notices. (As long
+        as the writer has the file open, the kernel keeps no attributes: Timeouts.attr.)
         """
         node = handle.node
         if handle.mode is Mode.MEDIATED:
             self._nodes.vectors.drop(node)
-        elif not handle.writable or handle.flags & (os.O_APPEND | os.O_TRUNC):
-            return
-        if node.was_told_another(version):
-            if handle.mode is Mode.MEDIATED:
+            if node.was_told_another(version):
                 await self._forget_size(node.nodeid)
-            else:
-                self._forget_now(node.nodeid)
-            node.tell(version)
+                node.tell(version)
+        elif handle.writable:
+            for each in list(self._nodes.same_inode(node.ino)):
+                if each is not node:
+                    await self._forget_size(each.nodeid)
+                elif node.is_told:
+                    self._forget_now(node.nodeid)
+                    node.tell(version)
 
     def finish(self, opening: OpenContext) -> None:
         """Give the handle its number, and put the handle into the table. Raise PolicyChangedError if the

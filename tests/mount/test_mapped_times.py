@@ -1,0 +1,67 @@
+"""Times of a file that a program changes through a mapping, of which neither kernel nor daemon is told."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.mount.test_moved_elsewhere import APP, POLICY
+from tests.support.machine.processes import start_as
+from tests.support.mount.stores import Mounts
+
+ALIKE = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: alike}
+apps: {}
+rules: [{id: all, allow: [all], paths: "/***"}]
+"""
+WAYS = {
+    "shared": (POLICY,), "app": (POLICY, "--app", "one"), "all alike": (ALIKE,),
+    "posix": (ALIKE, "--posix"), "mediated": (POLICY, "--app", "one", "--no-passthrough"),
+}  # fmt: skip
+
+
+def _times(status: os.stat_result) -> tuple[int, int]:
+    return status.st_mtime_ns, status.st_ctime_ns
+
+
+def _maps(channel, path: Path, other: Path) -> list[tuple[str, bool]]:
+    """Change a mapped file again and again, and tell which answers are those of the store."""
+    found = []
+    os.stat(path), os.stat(other)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as page:
+        for step in range(3):
+            page[step] = step
+            page.flush()
+            os.fsync(file.fileno())
+            channel.send("changed")
+            now = channel.recv()
+            asked = {"fstat": os.fstat(file.fileno()), "stat": os.stat(path), "other name": os.stat(other)}
+            found += [(f"{how} {step}", _times(status) == now) for how, status in asked.items()]
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_times_of_an_open_mapped_file_are_those_of_the_store(
+    mounts: Mounts, empty_store: Path, way: str
+) -> None:
+    (empty_store / "Other").mkdir(mode=0o777)
+    path, other = empty_store / "f", empty_store / "Other/link"
+    path.write_bytes(b"x" * 4096)
+    path.chmod(0o666)
+    os.utime(path, (1e9, 1e9))
+    os.link(path, other)
+    for directory in (empty_store, empty_store / "Other"):
+        directory.chmod(0o755)
+    policy, *options = WAYS[way]
+    mount = mounts.start(policy, empty_store, *options)
+    child = start_as(APP, _maps, mount / "f", mount / "Other/link")
+    for _ in range(3):
+        assert child.receive() == "changed"
+        child.send(_times(os.stat(path)))
+    found = child.result()
+    assert [how for how, is_right in found if not is_right] == []
