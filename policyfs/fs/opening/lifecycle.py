@@ -163,11 +163,11 @@ class Lifecycle:
                 node.tell(version)
         elif handle.writable:
             for each in list(self._nodes.same_inode(node.ino)):
-                if each is not node:
-                    await self._forget_size(each.nodeid)
-                elif node.is_told:
+                if each is node and node.is_told:
                     self._forget_now(node.nodeid)
                     node.tell(version)
+                elif each is not node and each.is_told and not each.byte_path.finds_kind:
+                    await self._forget_size(each.nodeid)
 
     def finish(self, opening: OpenContext) -> None:
         """Give the handle its number, and put the handle into the table. Raise PolicyChangedError if the
