@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from tests.support.machine.processes import call_as, code_of
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import Mounts, wait_until_closed
 from tests.support.samples import jpegs
 
 CAMERA, MAPS = 10010, 10011
@@ -82,4 +82,49 @@ def test_what_could_not_be_written_any_more_is_not_emptied(
     assert told == (not works and (rule, emptied) != ("redacted", by_ftruncate))
     assert call_as(CAMERA, saved, emptied, mount / "a.jpg") == ["", "", ""]
     assert photo.read_bytes() == NEW
+    assert mount.status()["bugs"] == 0
+
+
+REPLACED: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: replaced}}
+apps: {{camera: {{uid: {CAMERA}}}}}
+rules:
+  - {{id: all, allow: [all], who: {{app: camera}}, paths: "/**"}}
+  - {{id: kinds, require: {{content: [image/jpeg]}}, paths: "/**"}}
+"""
+WORDS: Final = b"words and no picture, " * 9
+
+
+def written_over(emptied: Callable[[Path], int], path: Path, pieces: list[bytes]) -> list[str]:
+    """The errors of the writes of these pieces into an emptied file, and of its close."""
+    fd = emptied(path)
+    said = [code_of(os.write, fd, piece) for piece in pieces]
+    taken = [len(piece) for piece, error in zip(pieces, said, strict=True) if not error]
+    assert os.fstat(fd).st_size == sum(taken)
+    return [*said, code_of(os.close, fd)]
+
+
+@pytest.mark.parametrize("options", [(), ("--app", "camera")], ids=["shared", "app"])
+def test_an_emptied_photo_is_there_until_the_new_bytes_are_a_photo(
+    mounts: Mounts, empty_store: Path, options: tuple[str, ...]
+) -> None:
+    photo = empty_store / "a.jpg"
+    mount = mounts.start(REPLACED, empty_store, *options)
+    small = [NEW[:2], NEW[2:40], NEW[40:]]
+    for emptied in (by_open, by_ftruncate):
+        for pieces, said, left in (
+            ([WORDS], ["EPERM", "EPERM"], OLD),
+            ([WORDS, NEW], ["EPERM", "", ""], NEW),
+            (small, [""] * 4, NEW),
+            ([NEW, OLD], [""] * 3, NEW + OLD),
+            ([NEW[:2]], ["", "EPERM"], OLD),
+            ([], [""], b""),
+        ):
+            photo.write_bytes(OLD)
+            photo.chmod(0o666)
+            assert call_as(CAMERA, written_over, emptied, mount / "a.jpg", pieces) == said, (emptied, pieces)
+            wait_until_closed(mount)
+            assert photo.read_bytes() == left, (emptied, pieces)
     assert mount.status()["bugs"] == 0

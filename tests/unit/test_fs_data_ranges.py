@@ -79,7 +79,7 @@ async def test_a_range_judged_on_the_old_bytes_does_not_follow_their_end(store: 
         assert await errno_of(ranges.allocate(mine, ZERO_RANGE, 0, 4096)) == 0  # into a draft
         assert await errno_of(ranges.allocate(mine, KEEP_SIZE, 0, 4096)) == 0
         assert await errno_of(made.sync.flush(mine)) == errno.EPERM
-    assert (store / "a.jpg").read_bytes() == b""
+    assert (store / "a.jpg").read_bytes() in (PHOTO, PHOTO[:20] + bytes(10) + PHOTO[30:])
 
 
 @on_trio

@@ -270,7 +270,7 @@ async def test_what_comes_right_after_a_truncation_is_not_ones_own(store: Path, 
 
         with monkeypatch.context() as patch:
             patch.setattr(ChangeLock, "in_thread", followed)
-            await made.writer.truncate(mine, 0)
+            await made.writer.truncate(mine, 0, by_path=True)
         assert await errno_of(made.write(mine, 1, b"x")) == errno.EACCES
         await made.writer.truncate(mine, 0)
         assert await made.write(mine, 0, jpegs.plain(1, 64)) == len(jpegs.plain(1, 64))

@@ -14,7 +14,7 @@ from policyfs.domain import OWNER_NONE, Decision
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.inodes.node import Node
 from tests.support.models.policies import engine_of
-from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import (
     CAMERA,
     GALLERY,
@@ -47,6 +47,15 @@ async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_fi
         os.close(handle.fd)
 
 
+def without_unnamed_files(monkeypatch: pytest.MonkeyPatch, made: Parts) -> None:
+    """Let no draft keep the old bytes of a checked file."""
+
+    def refused(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "no unnamed files")
+
+    monkeypatch.setattr(type(made.tree), "create_unnamed", refused)
+
+
 @pytest.mark.parametrize("rules", [OPEN, REDACTED, OPEN + TYPES], ids=["raw", "redacted", "checked"])
 def test_a_file_is_emptied_on_a_thread(store: Path, monkeypatch: pytest.MonkeyPatch, rules: str) -> None:
     """The call may wait for a writer that waits for the event loop (tests/attack/test_own_pages.py)."""
@@ -55,6 +64,7 @@ def test_a_file_is_emptied_on_a_thread(store: Path, monkeypatch: pytest.MonkeyPa
     async def run() -> None:
         with parts(store, engine_of(rules)) as made:
             cuts = truncations(monkeypatch, made)
+            without_unnamed_files(monkeypatch, made)
             handle = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
             assert cuts == [False]
             assert (store / "a.jpg").stat().st_size == 0
@@ -97,6 +107,7 @@ def test_a_policy_that_came_before_the_truncation_keeps_the_file(
     @on_trio
     async def run() -> None:
         with parts(store, engine_of(rules)) as made:
+            without_unnamed_files(monkeypatch, made)
             beside(monkeypatch, lambda: trio.from_thread.run_sync(made.reload, engine_of(denied)))
             with pytest.raises(PolicyChangedError):
                 await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)

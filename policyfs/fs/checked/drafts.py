@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 import trio
 
@@ -30,8 +30,8 @@ from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
 from policyfs.fs.checked.draft_copies import copy_all
 from policyfs.fs.checked.draft_storage import DraftStorage
-from policyfs.fs.checked.head import kind_in, meets
-from policyfs.fs.checked.head_writes import Fence
+from policyfs.fs.checked.head import HEAD_BYTES, kind_in, may_become, meets, overlay
+from policyfs.fs.checked.head_writes import Fence, HeadSniffer
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext
@@ -48,6 +48,10 @@ _WRITING: Final = Call("write", "write")
 _RELEASING: Final = Call("write", "close")
 
 
+class DraftKinds(KindSource, HeadSniffer, Protocol):
+    """The parts of the sniffer that find the kind of a whole draft, and of its beginning."""
+
+
 class Drafts:
     """The part of a mount that makes, checks and stores drafts. Callers hold the lock of the draft's node."""
 
@@ -55,7 +59,7 @@ class Drafts:
         self,
         fs: FsContext,
         *,
-        kinds: KindSource,
+        kinds: DraftKinds,
         plans: PlanFinder,
         change_lock: ChangeLock,
         rejections: Rejections,
@@ -83,6 +87,39 @@ class Drafts:
         draft = await self.begin(handle, state, None)
         handle.seen = seen
         return draft
+
+    async def keep_old(self, handle: Handle, state: OpenState) -> bool:
+        """Begin an empty draft for a file that is emptied under a content requirement, so that the store has
+        the old bytes until the new bytes show an allowed kind. Return False if this is not possible, or the
+        file has no bytes.
+        """
+        if not self._tree.fstat(handle.fd).size:
+            return False
+        try:
+            draft = await self.empty(handle, state)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            return False  # the store has no unnamed files
+        draft.until_kind = True
+        return True
+
+    async def has_kind(
+        self, handle: Handle, draft: Draft, decision: Decision, offset: int, data: bytes
+    ) -> bool:
+        """Return True if a draft (Draft.until_kind) has an allowed kind once *data* is written into it. Raise
+        FUSEError(EPERM), on record, if the draft cannot get an allowed kind by any further bytes.
+        """
+        head = os.pread(draft.fd, HEAD_BYTES, 0)
+        if offset > len(head):
+            return False  # a gap: the check at FLUSH decides
+        after = overlay(head, offset, data)
+        kind = await self._kinds.kind_of_head(after, lane=handle.caller.principal.lane)
+        if meets(kind, decision.content):
+            return True
+        if not may_become(after, decision.content):
+            self._refuse(handle, draft, decision, kind, must_be(decision.content))
+        return False
 
     async def begin(self, handle: Handle, state: OpenState, fence: Fence | None) -> Draft:
         """Return the node's draft. A new draft begins as a copy of the file. fence: None for an empty draft.

@@ -221,8 +221,18 @@ class DraftWrites:
         self._drafts = drafts
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
-        draft = await self._begin(change)
-        return await self._drafts.write(draft, offset, data, append=append)
+        draft, ends = await self._begin(change), False
+        if draft.until_kind and not change.decision.in_draft:
+            offset, append = draft.size if append else offset, False
+            ends = await self._drafts.has_kind(change.handle, draft, change.decision, offset, data)
+        written = await self._drafts.write(draft, offset, data, append=append)
+        if ends:
+            await self.settle(change)
+        return written
+
+    async def keep_old(self, change: Change) -> bool:
+        """Begin a draft in place of emptying the file, as Drafts.keep_old() does."""
+        return await self._drafts.keep_old(change.handle, change.state)
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
         draft = await self._begin(change)
@@ -335,6 +345,9 @@ class HeadCheckedWrites:
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
         handle, head = change.handle, _head(change)
+        if size == 0 and not by_path and await self._draft.keep_old(change):
+            self._guard.emptied(handle)
+            return
         try:
             await self._checker.truncate(handle, head, size, change.decision, change.fence)
         except UnknownBeginningError:

@@ -139,11 +139,13 @@ class Draft:
     wrote into the file meanwhile, or the store failed.)
     kept: the bytes that the draft has from the store's file (as of *base*), and that no app has written.
     recorded: path and note of a cleaning that is on record, but not stored yet; else None.
+    until_kind: True if no rule requires a draft, and it only keeps the store's old bytes until the new bytes
+    show an allowed kind.
     """
 
     __slots__ = (
         "_released", "base", "began_empty", "changed", "cleaned_of", "created", "fd", "kept", "recorded",
-        "refusal", "refused", "times_ns", "torn", "unchanged",
+        "refusal", "refused", "times_ns", "torn", "unchanged", "until_kind",
     )  # fmt: skip
 
     def __init__(
@@ -155,7 +157,7 @@ class Draft:
         self.base: tuple[int, int] | None = base_of(stat)
         self.began_empty = not stat.size
         self.created = created
-        self.changed = self.refused = self.unchanged = False
+        self.changed = self.refused = self.unchanged = self.until_kind = False
         self.torn = ""
         self.kept = KeptBytes()
         self.recorded: tuple[bytes, str] | None = None

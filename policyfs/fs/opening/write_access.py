@@ -163,6 +163,9 @@ class WriteAccess:
                     self._note_held(state, handle.fd)
                 return
             check(opening)
+            if opening.decision.content and handle.writable and await self._drafts.keep_old(handle, state):
+                self._note_held(state, handle.fd)
+                return
             await self._change_lock.in_thread(
                 handle.fd, partial(self._gate.unchanged, handle.generation), cut
             )
