@@ -148,12 +148,6 @@ class Watch:
         self.has_more = len(raw) > _BUFFER - _LONGEST
         return parse_events(raw, known, but_pid=but_pid)
 
-    def dir_handle(self, fd: int) -> bytes:
-        """Return the handle of the object behind *fd* (O_PATH is enough): the bytes that name the object in
-        events.
-        """
-        return libc.file_handle(fd)
-
     def stat_of_handle(self, handle: bytes) -> Stat | None:
         """Return the attributes of the inode with that handle, or None if the inode is gone.
 

@@ -31,9 +31,6 @@ class Events:
         self.events: list[WatchEvent] = []
         self.has_more = False
 
-    def dir_handle(self, fd: int) -> bytes:
-        return libc.file_handle(fd)
-
     def read_events(self, known=None, *, but_pid=-1) -> list[WatchEvent]:
         return self.events
 

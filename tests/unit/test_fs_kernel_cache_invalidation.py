@@ -35,9 +35,6 @@ class Queue:
         found, self.events = self.events, []
         return found
 
-    def dir_handle(self, fd: int) -> bytes:
-        return libc.file_handle(fd)
-
     def stat_of_handle(self, handle: bytes) -> Stat | None:
         return self.stat(handle)
 

@@ -49,7 +49,7 @@ def watch(here):
 def handle_of(watch: Watch, path: Path) -> bytes:
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW)
     try:
-        return watch.dir_handle(fd)
+        return file_handle(fd)
     finally:
         os.close(fd)
 
@@ -191,7 +191,7 @@ class TestHandles:
         (here / "a").write_bytes(b"abc")
         with Tree.open(here) as tree:
             fd = tree.open_path(tree.root_fd, b"a")
-            handle, stat = watch.dir_handle(fd), tree.fstat(fd)
+            handle, stat = file_handle(fd), tree.fstat(fd)
             assert watch.stat_of_handle(handle) == stat
             assert watch.stat_of_handle(handle_of(watch, here)) == tree.fstat(tree.root_fd)
             os.close(fd)
