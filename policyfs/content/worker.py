@@ -31,7 +31,7 @@ from policyfs.content.plans import pack_plan
 from policyfs.content.protocol import Command, Request, Status
 from policyfs.content.sandbox import Limits, confine
 from policyfs.domain import KIND_EMPTY
-from policyfs.formats import REDACTABLE_KINDS
+from policyfs.formats import REDACTABLE_KINDS, kind_by_start
 from policyfs.linux.libmagic import Magic, MagicError
 from policyfs.linux.prctl import name_process
 from policyfs.redact.documents.tracks import refine_kind
@@ -116,6 +116,8 @@ class Detector:
         head = head[:SNIFF_BYTES]
         if not head:
             return KIND_EMPTY
+        if (kind := kind_by_start(head)) is not None:
+            return kind
         kind = self._named(head)
         if kind not in REDACTABLE_KINDS:  # files of these kinds are known by their first bytes
             kind = self._checked(kind, agreed(kind, self._settled(self._named(head[:FIRST_BYTES]), head)))

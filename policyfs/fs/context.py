@@ -41,9 +41,10 @@ class FsContext:
 
         INVARIANT: each change of a head or a draft is followed by this call, before the reply to the request,
         with no await in between. So before a writer gets its reply, every other daemon knows that this file
-        has held bytes. Then no other daemon renames this file over another file.
+        has held bytes. Then no other daemon renames this file over another file. (Late writes need no mark:
+        if they are refused, the file still has its accepted bytes.)
         """
-        if state.unsaved == (state.mark is not None):
+        if (state.unsaved and not state.is_late) == (state.mark is not None):
             return
         if state.mark is None:
             try:

@@ -25,6 +25,7 @@ from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
+from policyfs.fs.data.late_writes import LateWrites
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.data.ranges import Ranges
@@ -257,15 +258,16 @@ class FileSystem:
         head_checked = HeadCheckedWrites(fs.tree, guard, opening.checker, draft)
         direct = DirectWrites(fs.tree, guard, opening.change_lock, remote=facts.remote)
         reader = FileReader(fs, opening.paths)
-        writer = FileWriter(
-            fs, guard=guard, direct=direct, head_checked=head_checked, draft=draft,
-            drop_pages=cache.drop_pages,
-        )  # fmt: skip
         files = opening.open_files
         sync = FileSync(
             fs, guard=guard, head_checked=head_checked, draft=draft, checker=opening.checker,
             withheld_names=opening.withheld_names, open_files=files, forget_entries=cache.forget_entries,
             remote=facts.remote,
+        )  # fmt: skip
+        self.late_writes = LateWrites(sync.settle_late)
+        writer = FileWriter(
+            fs, guard=guard, direct=direct, head_checked=head_checked, draft=draft,
+            drop_pages=cache.drop_pages, put_off=self.late_writes.note,
         )  # fmt: skip
         ranges = Ranges(fs, reader=reader, writer=writer, open_files=files, shares_blocks=facts.reflink)
         return DataOperations(reader, writer, sync, ranges)

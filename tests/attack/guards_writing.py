@@ -256,6 +256,17 @@ def content_unjudged() -> None:
     put(checked_module, "meets", lambda kind, content: True)
 
 
+def late_unjudged() -> None:
+    """Writes that wait for their check are stored without one."""
+    judge = Checker._judge
+
+    async def judged(self: Checker, handle: Any, head: Any, *asked: Any) -> None:
+        if not head.late:
+            await judge(self, handle, head, *asked)
+
+    put(Checker, "_judge", judged)
+
+
 def settled_by_word() -> None:
     """fsync and close say yes to what is held."""
 
@@ -353,6 +364,7 @@ WRITING: Final[dict[str, Callable[[], None]]] = {
     "says-before-emptying": says_before_emptying,
     "lock-of-its-own": lock_of_its_own,
     "content-unjudged": content_unjudged,
+    "late-unjudged": late_unjudged,
     "settled-by-word": settled_by_word,
     "emptied-first": emptied_first,
     "pages-take-long": pages_take_long,

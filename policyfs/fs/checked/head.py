@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from policyfs.formats import Use, starts_for
+from policyfs.fs.inodes.pending_writes import Head
 
 HEAD_BYTES: Final = 64 * 1024
 """The number of first bytes of a file that are held and checked: enough for libmagic to name any kind it
@@ -80,3 +81,12 @@ def overlay(head: bytes, offset: int, data: bytes) -> bytes:
     if offset > len(head):
         head += b"\0" * (offset - len(head))
     return (head[:offset] + data + head[offset + len(data) :])[:HEAD_BYTES]
+
+
+def merged(head: Head, stored: bytes) -> bytes:
+    """Return the first HEAD_BYTES of a file after all held bytes are stored. *stored*: these bytes now."""
+    if not head.late:
+        return overlay(stored, 0, head.held or b"")
+    for offset, data in head.late:
+        stored = overlay(stored, len(stored) if offset is None else offset, data)
+    return stored

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from policyfs.fs.checked.head import HEAD_BYTES
+from policyfs.fs.inodes.pending_writes import Write
 from policyfs.store import ranges
 from policyfs.store.tree import Tree
 
@@ -15,12 +17,24 @@ def put_head(tree: Tree, fd: int, data: bytes) -> None:
     If the store has no room for the head, the file gets its old bytes back, and the store's OSError is
     raised. Bytes that another program appends meanwhile stay.
     """
+    put_writes(tree, fd, [Write(0, data)])
+
+
+def put_writes(tree: Tree, fd: int, writes: Sequence[Write]) -> None:
+    """Make all of these writes, or none, as put_head() does. They lie within a file's first HEAD_BYTES.
+
+    An append goes to the file's present end, wherever it is.
+    """
     size = tree.fstat(fd).size
     before = os.pread(fd, HEAD_BYTES, 0) if size else b""
     done = 0
     try:
-        while done < len(data):
-            done += ranges.write(fd, memoryview(data)[done:], done)
+        for offset, data in writes:
+            at, rest = size if offset is None else offset, memoryview(data)
+            while rest:
+                written = ranges.write(fd, rest, at, os.RWF_APPEND if offset is None else 0)
+                rest, at = rest[written:], at + written
+                done = max(done, min(at, HEAD_BYTES))
     except OSError:
         _take_back(tree, fd, before, size, done)
         raise

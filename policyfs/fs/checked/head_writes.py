@@ -10,15 +10,16 @@ from functools import partial
 from typing import Final, NoReturn, Protocol, TypeVar
 
 from policyfs.domain import Decision
+from policyfs.formats import kind_by_start
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
-from policyfs.fs.checked.head import HEAD_BYTES, may_become, meets, overlay
-from policyfs.fs.checked.head_storage import put_head
+from policyfs.fs.checked.head import HEAD_BYTES, may_become, meets, merged, overlay
+from policyfs.fs.checked.head_storage import put_head, put_writes
 from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.pending_writes import Head
+from policyfs.fs.inodes.pending_writes import Head, Write
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store import ranges
 from policyfs.store.frozen import Version
@@ -28,6 +29,12 @@ from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 T = TypeVar("T")
 _TRIES: Final = 100
 """The limit of checks of one change. A change is checked again if another process has changed the file."""
+
+_MOST_LATE: Final = 256
+"""The limit of writes of one file that wait for their check. Adjacent writes count once."""
+_FIRST: Final = 16
+"""The number of first bytes by which most programs know a file. A write that changes them is never put off.
+"""
 
 Content = tuple[frozenset[str], ...]
 Fence = Callable[[], None]
@@ -110,16 +117,54 @@ class Checker:
         OSError of the store; UnknownBeginningError. After an exception, no byte was written.
         """
         for _ in range(_TRIES):
-            await self._unhold(handle, head, decision, fence)
-            if head.held is None and not self._tree.fstat(handle.fd).size:
+            if not head.late:
+                await self._unhold(handle, head, decision, fence)
+            size = self._tree.fstat(handle.fd).size
+            if head.held is None and not size:
                 head.held = b""
             if append:
-                offset = head.size(self._tree.fstat(handle.fd).size)
-            write = self._write_stored if head.held is None else self._write_held
+                offset = head.size(size)
+            if await self._put_off(handle, head, decision, offset, data, append=append):
+                return len(data)
+            if head.late and min(offset, size) < HEAD_BYTES:
+                await self._unhold(handle, head, decision, fence)
+                continue
+            write = self._write_stored if head.held is None or head.late else self._write_held
             written = await write(handle, head, offset, data, decision, fence, append=append)
             if written is not None:
                 return written
         raise _restless()
+
+    async def _put_off(
+        self, handle: Handle, head: Head, decision: Decision, offset: int, data: bytes, *, append: bool
+    ) -> bool:
+        """Hold a small write into a file with accepted bytes, if it may wait for its check. Return True then.
+
+        One check then judges many writes: lines that a program appends, or the pages of a database. The held
+        writes are checked at FLUSH, fsync, at the next write that cannot wait, and after a second
+        (data/late_writes.py). Until then no other view shows them. A view that hides data has no such writes:
+        the held bytes have also bytes of other writers, which the view may hide.
+        """
+        if (head.held is not None and not head.late) or not decision.content or handle.node.view.redact:
+            return False
+        if offset + len(data) > HEAD_BYTES:
+            return False
+        before = head.held if head.held is not None else await self._head_of(handle)
+        after = overlay(before, offset, data)
+        if len(before) < _FIRST or after[:_FIRST] != before[:_FIRST] or (after == before and not head.late):
+            return False
+        waiting = sum(len(write.data) for write in head.late)
+        if waiting + len(data) > HEAD_BYTES or len(head.late) >= _MOST_LATE or kind_by_start(after):
+            return False
+        if not head.has_room_for(after, handle.caller.holder, self._held_bytes):
+            return False
+        head.put_off(after, Write(None if append else offset, data))
+        return True
+
+    async def accepts(self, handle: Handle, head: Head, decision: Decision) -> bool:
+        """Return True if the file may have the bytes that wait for their check. Record nothing."""
+        after = merged(head, await self._head_of(handle))
+        return meets(await self._kind(handle, after), decision.content)
 
     async def _write_stored(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
@@ -164,13 +209,13 @@ class Checker:
     async def _unhold(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
         """Store the held head now, or refuse it, if another process has written the file in the store."""
         for _ in range(_TRIES):
-            if head.held is None or not self._tree.fstat(handle.fd).size:
+            if head.held is None or not (head.late or self._tree.fstat(handle.fd).size):
                 return
             if not head.held:
                 head.held = None
                 return
             stored = await self._head_of(handle)
-            await self._judge(handle, head, overlay(stored, 0, head.held), decision)
+            await self._judge(handle, head, merged(head, stored), decision)
             if await self._committed(handle, head, stored, fence):
                 return
         raise _restless()
@@ -344,7 +389,7 @@ class Checker:
         any view. After a reload, raise PolicyChangedError and leave the head unchanged."""
         for _ in range(_TRIES if head.held and decision.allowed else 0):
             stored = await self._head_of(handle)
-            after = overlay(stored, 0, head.held or b"")
+            after = merged(head, stored)
             meant = meets(await self._kind(handle, after), decision.content)
             if handle.node.open is not None and handle.node.open.has_other_writers:
                 return  # opened again meanwhile: the head is handled at that writer's close
@@ -361,7 +406,8 @@ class Checker:
             self._rejections.remove(handle)
 
     async def _kind(self, handle: Handle, head: bytes) -> str | None:
-        return await self._sniffer.kind_of_head(head, lane=handle.caller.principal.lane)
+        lane = handle.caller.principal.lane
+        return kind_by_start(head) or await self._sniffer.kind_of_head(head, lane=lane)
 
     async def note_monitored(self, handle: Handle, decision: Decision) -> None:
         """Record content that does not meet a requirement of a rule in monitor mode (which only records),
@@ -379,7 +425,10 @@ class Checker:
 
     def _commit(self, handle: Handle, head: Head, data: bytes) -> None:
         """Store a whole head of an allowed kind. If the store has no room, the head stays held."""
-        put_head(self._tree, handle.fd, data)
+        if head.late:
+            put_writes(self._tree, handle.fd, head.late)
+        else:
+            put_head(self._tree, handle.fd, data)
         head.held = None
         head.created = False
 

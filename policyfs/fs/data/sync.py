@@ -19,7 +19,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DraftWrites, HeadCheckedWrites
 from policyfs.fs.inodes.handles import Handle, OpenState, open_state
-from policyfs.fs.inodes.node import NamesForgotten
+from policyfs.fs.inodes.node import NamesForgotten, Node
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.kernel.operations import Work
 from policyfs.linux.statx import Stat
@@ -153,6 +153,25 @@ class FileSync:
             if self._withheld_names and not self._is_doomed(handle):
                 self._withheld_names.show(handle.node)
         return True
+
+    async def settle_late(self, node: Node) -> None:
+        """Store a node's late writes (Head.late) if they are allowed. Else leave them to the next FLUSH or
+        fsync, which gets the refusal. Raise OSError of the store."""
+        state = node.open
+        if state is None:
+            return
+
+        async def make(change: Change) -> None:
+            head = state.head
+            if head is None or not head.late or not change.decision.allowed:
+                return
+            if await self._checker.accepts(change.handle, head, change.decision):
+                await self._head_checked.settle(change)
+
+        async with state.lock:
+            writers = (one for one in self._handles.of_node(node) if one.writable and one.fd >= 0)
+            if state.is_late and (writer := next(writers, None)) is not None:
+                await self._decided(writer, state, make)
 
     def holding(self, ino_key: int, spared: Stat | None = None) -> Handle | None:
         """Return a writable handle of a file with held bytes, or None.
@@ -322,7 +341,7 @@ class FileSync:
         keeps.
         """
         state = writer.node.open
-        if state is None or not writer.writable:
+        if state is None or not writer.writable or state.is_late:
             return False
         writers = {self._gate.principal(uid).lane for uid in state.writer_uids}
         if handle.caller.principal.lane in writers:

@@ -14,6 +14,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
 from policyfs.fs.inodes.handles import Handle, Mode, open_state
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.store import ranges
 
@@ -39,7 +40,9 @@ class FileWriter:
         head_checked: HeadCheckedWrites,
         draft: DraftWrites,
         drop_pages: RangeDropped,
+        put_off: Callable[[Node], None],
     ) -> None:
+        """put_off: notes that writes of a node wait for their check (LateWrites.note)."""
         self._tree = fs.tree
         self._gate = fs.gate
         self._note_held = fs.note_held
@@ -48,6 +51,7 @@ class FileWriter:
         self._head_checked = head_checked
         self._draft = draft
         self._drop_pages = drop_pages
+        self._put_off = put_off
 
     async def write(
         self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool, back: bool = False
@@ -107,7 +111,7 @@ class FileWriter:
                 with patiently():
                     return await self._path(change).write_back(change, offset, data)
             finally:
-                self._note_held(change.state, change.handle.fd)
+                self._note(change)
 
     async def truncate(self, handle: Handle, size: int, *, by_path: bool = False) -> None:
         """Set the size of an open file. by_path: True if the file was opened only for truncate(2)."""
@@ -218,7 +222,13 @@ class FileWriter:
             try:
                 return await make(self._path(change))
             finally:
-                self._note_held(change.state, change.handle.fd)
+                self._note(change)
+
+    def _note(self, change: Change) -> None:
+        """Note that bytes of the file are held now, or no longer."""
+        self._note_held(change.state, change.handle.fd)
+        if change.state.is_late:
+            self._put_off(change.handle.node)
 
     def _path(self, change: Change) -> WritePath:
         """Return the write path for a change, by the content requirements in force now. (The requirements at

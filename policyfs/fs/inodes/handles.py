@@ -109,6 +109,11 @@ class OpenState(HeadHolder):
         return changed or (self.head is not None and bool(self.head.held))
 
     @property
+    def is_late(self) -> bool:
+        """True if writes into a file with accepted bytes wait for their check (Head.late)."""
+        return self.draft is None and self.head is not None and bool(self.head.late)
+
+    @property
     def has_other_writers(self) -> bool:
         """True if a writer that is being released leaves the held bytes to another writer."""
         return self.writers - self.opening > 1

@@ -38,11 +38,19 @@ class Refusal(NamedTuple):
     writer: Caller | None = None
 
 
+class Write(NamedTuple):
+    """A write that waits for its check. offset: in bytes; None for an append at the file's end."""
+
+    offset: int | None
+    data: bytes
+
+
 class Head:
     """The first bytes (head) of a checked file while the file is open for writing.
 
-    held: bytes that wait for their check, not in the store. None after these bytes were stored, or if the
-    file had bytes before.
+    held: the file's first bytes as its writer sees them, if some of them wait for their check and are not in
+    the store. Else None.
+    late: the waiting writes, if the store's file has bytes that were accepted. Empty if all held bytes wait.
     created: True if the file is new: its writer has just created it. A new file can be removed after a
     refusal.
     refused: True if a write was refused. If the file is then empty in the store, its writer did not want an
@@ -53,13 +61,14 @@ class Head:
     INVARIANT: code that drops a head sets held to None, since held bytes count in a share (HeadHolder).
     """
 
-    __slots__ = ("_held", "_payer", "_shares", "created", "left", "refused")
+    __slots__ = ("_held", "_payer", "_shares", "created", "late", "left", "refused")
 
     def __init__(self, stored: int, *, created: bool = False, refused: bool = False) -> None:
         """stored: the file's size in the store, in bytes. If it is 0, the field *held* begins as empty bytes,
         else as None.
         """
         self._held: bytes | None = None if stored else b""
+        self.late: tuple[Write, ...] = ()
         self._payer: Holder = ""
         self._shares: Shares | None = None
         self.created = created
@@ -76,7 +85,17 @@ class Head:
         if self._shares is not None:
             self._shares.give(self._payer, len(self._held or b""))
             self._shares.take(self._payer, len(held or b""))
-        self._held = held
+        self._held, self.late = held, ()
+
+    def put_off(self, after: bytes, write: Write) -> None:
+        """Hold a write into a file with accepted bytes. after: the file's first bytes after the write."""
+        late, last = self.late, self.late[-1] if self.late else None
+        if last is not None and (
+            write.offset == (None if last.offset is None else last.offset + len(last.data))
+        ):
+            late, write = late[:-1], Write(last.offset, last.data + write.data)
+        self.held = after
+        self.late = (*late, write)
 
     def has_room_for(self, held: bytes, holder: Holder, shares: Shares) -> bool:
         """Return True if the share has room for these bytes. If not, the file needs a draft. In a store

@@ -20,7 +20,7 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import SteadyOwner
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Handle, Mode, OpenState, open_state
+from policyfs.fs.inodes.handles import Handle, Mode, open_state
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
@@ -103,7 +103,7 @@ class RawPath:
         """
         state = open_state(handle)
         if state.holds_back and self._has_alone(handle):
-            waiting = await _read_waiting(state, offset, size, read_store)
+            waiting = await _read_waiting(handle, offset, size, read_store)
             if waiting is not None:
                 return waiting
         return await read_store(handle.fd, offset, size)
@@ -119,7 +119,7 @@ class RawPath:
 
 
 async def _read_waiting(
-    state: OpenState,
+    handle: Handle,
     offset: int,
     size: int,
     read_draft: Callable[[int, int, int], Awaitable[Buffer]],
@@ -129,6 +129,7 @@ async def _read_waiting(
 
     read_draft: reads from the descriptor of a draft (fd, offset, size).
     """
+    state = open_state(handle)
     if state.draft is not None and state.draft.changed:
         fd = os.dup(state.draft.fd)  # the draft may be closed meanwhile
         try:
@@ -136,9 +137,12 @@ async def _read_waiting(
         finally:
             os.close(fd)
     held = None if state.head is None else state.head.held  # read once: a thread may be storing the head
-    if held:
-        return held[offset : offset + size]
-    return None
+    if not held or offset >= len(held):
+        return None
+    part = held[offset : offset + size]
+    if len(part) == size:
+        return part
+    return part + bytes(await read_store(handle.fd, offset + len(part), size - len(part)))
 
 
 class LivePath:
@@ -183,7 +187,7 @@ class LivePath:
 
         state = open_state(handle)
         if state.holds_back and not self._of_unknown_kind(handle):
-            waiting = await _read_waiting(state, offset, size, read_draft)
+            waiting = await _read_waiting(handle, offset, size, read_draft)
             if waiting is not None:
                 return waiting
         data = await read_store(handle.fd, offset, size)

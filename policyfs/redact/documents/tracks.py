@@ -103,7 +103,9 @@ def _decode(head: bytes, *, is_text: bool) -> str | None:
             return head[len(mark) :].decode(encoding, "replace").replace("\0", "")
     head = head.rstrip(b"\0")
     if b"\0" in head:
-        # UTF-16 without a mark: every other byte is zero.
-        most = max(head[0::2].count(0), head[1::2].count(0))
-        return head.replace(b"\0", b"").decode("latin-1") if is_text or most * 2 >= len(head) * 0.8 else None
+        # UTF-16 without a mark: every other byte is zero. Pairs of zeros tell nothing: a database has many.
+        zeros = head.decode("utf-16-le", "replace").count("\0")
+        most = max(head[0::2].count(0), head[1::2].count(0)) - zeros
+        is_text = is_text or most >= (len(head) // 2 - zeros) * 0.8
+        return head.replace(b"\0", b"").decode("latin-1") if is_text else None
     return head.decode("utf-8", "replace")
