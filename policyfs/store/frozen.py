@@ -240,18 +240,23 @@ def new_memfd() -> int:
 
 
 def _copy(src_fd: int, fd: int, size: int) -> None:
-    """Copy *size* bytes, or all if there are fewer, from the start of one file to the start of another."""
-    done = 0
-    while done < size:
-        try:
-            count = os.sendfile(fd, src_fd, done, min(_CHUNK, size - done))
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOSYS):
-                raise
-            count = _copy_chunk(src_fd, fd, done, size - done)  # a store without splice
-        if count == 0:
-            return
-        done += count
+    """Copy *size* bytes, or all if there are fewer, into a file of zeros. Holes stay holes."""
+    offset = os.lseek(src_fd, 0, os.SEEK_CUR)
+    try:
+        for start, end in ranges.data_ranges(src_fd, 0, size):
+            done = os.lseek(fd, start, os.SEEK_SET)
+            while done < end:
+                try:
+                    count = os.sendfile(fd, src_fd, done, min(_CHUNK, end - done))
+                except OSError as error:
+                    if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                        raise
+                    count = _copy_chunk(src_fd, fd, done, end - done)  # a store without splice
+                if count == 0:
+                    return
+                done += count
+    finally:
+        os.lseek(src_fd, offset, os.SEEK_SET)
 
 
 def _copy_chunk(src_fd: int, fd: int, offset: int, limit: int) -> int:

@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from policyfs.linux import libc
@@ -32,6 +32,7 @@ _WRITE_AND_WAIT: Final = 7
 FICLONE: Final = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
 _CANNOT: Final = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS})
 """Errors of FICLONE if files cannot share blocks, because of their file system, flags (NOCOW) or lengths."""
+_ZEROS: Final = bytes(1 << 20)
 _UNNAMED: Final = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
 
 _FS_IOC_GETFLAGS: Final = 0x80086601  # _IOR('f', 1, long); the result is an int
@@ -62,6 +63,38 @@ def put_all(fd: int, data: Buffer, offset: int) -> None:
 def seek(fd: int, offset: int, whence: int) -> int:
     """Return the offset of the next data (os.SEEK_DATA) or hole (os.SEEK_HOLE). ENXIO beyond the end."""
     return os.lseek(fd, offset, whence)
+
+
+def data_ranges(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the ranges [start, end) of a file that are not holes. Reads of all other bytes give zeros.
+
+    On a store without SEEK_DATA the kernel says that there are no holes. May take long.
+    """
+    while start < end:
+        try:
+            start = seek(fd, start, os.SEEK_DATA)
+            stop = min(end, seek(fd, start, os.SEEK_HOLE)) if start < end else end
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # no data up to the file's end
+                raise
+            return
+        if start < stop:
+            yield start, stop
+        start = stop
+
+
+def zero(fd: int, start: int, end: int) -> None:
+    """Make a range of a file read as zeros, as a hole if the store can have holes. May take long.
+
+    The file keeps its length. Raises OSError of the store.
+    """
+    try:
+        allocate(fd, PUNCH_HOLE | KEEP_SIZE, start, end - start)
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.ENOSYS}:
+            raise
+        for at in range(start, end, len(_ZEROS)):
+            put_all(fd, memoryview(_ZEROS)[: end - at], at)
 
 
 def copy(source: int, source_at: int, target: int, target_at: int, length: int) -> int:

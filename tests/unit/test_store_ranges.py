@@ -92,3 +92,25 @@ def test_bytes_are_written_out_and_stay_as_they_are(files) -> None:
     assert os.pread(target, 1 << 20, 0) == b"more" + OLD[4:]
     with pytest.raises(OSError, match="descriptor"):
         ranges.write_out(-1)
+
+
+def test_data_and_holes(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("w+b", buffering=0) as file:
+        fd = file.fileno()
+        os.pwrite(fd, b"x" * 4096, 1 << 20)
+        os.ftruncate(fd, 4 << 20)
+        data = [(1 << 20, (1 << 20) + 4096)]
+        assert list(ranges.data_ranges(fd, 0, 4 << 20)) == data
+        assert list(ranges.data_ranges(fd, 0, 8 << 20)) == data
+        assert list(ranges.data_ranges(fd, (1 << 20) + 1, (1 << 20) + 9)) == [((1 << 20) + 1, (1 << 20) + 9)]
+        assert not list(ranges.data_ranges(fd, 9 << 20, 10 << 20))
+        assert not list(ranges.data_ranges(fd, 5, 5))
+
+
+@pytest.mark.parametrize("code", [0, errno.EOPNOTSUPP])
+def test_zeros_keep_the_length(files, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    target = files[1]
+    if code:
+        monkeypatch.setattr(ranges.libc, "fallocate", lambda *_: (_ for _ in ()).throw(OSError(code, "no")))
+    ranges.zero(target, 10, 5000)
+    assert os.pread(target, 1 << 20, 0) == OLD[:10] + bytes(4990) + OLD[5000:]

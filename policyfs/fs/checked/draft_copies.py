@@ -33,8 +33,10 @@ async def copy_cut(draft: Draft, copy: Draft, size: int) -> None:
 
 
 def copy_all(source: int, target: int, size: int) -> None:
-    """Copy the first *size* bytes of a file into an empty one, on a worker thread."""
-    at = 0
-    while at < size and (data := os.pread(source, min(_PIECE, size - at), at)):
-        ranges.put_all(target, data, at)
-        at += len(data)
+    """Copy the first *size* bytes of a file into an empty one, holes as holes, on a worker thread."""
+    for start, end in ranges.data_ranges(source, 0, size):
+        at = start
+        while at < end and (data := os.pread(source, min(_PIECE, end - at), at)):
+            ranges.put_all(target, data, at)
+            at += len(data)
+    os.ftruncate(target, min(size, os.fstat(source).st_size))

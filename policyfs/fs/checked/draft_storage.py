@@ -24,6 +24,8 @@ from policyfs.store.tree import Tree
 
 _PIECE: Final = 1 << 20
 """The size in bytes of one piece of a draft. A draft is copied into the store's file piece by piece."""
+_AT_ONCE: Final = 64
+"""The limit of pieces that are copied in one step. Between holes, pieces can be small."""
 _TRIES: Final = 100
 """The limit of tries to begin a copy. A try fails if another program changes the file meanwhile."""
 _NONE: Final = Version(0, 0, 0)
@@ -90,7 +92,14 @@ class _Copy:
         end = self.size
         if at >= self.size:
             at, end = at - self.size, self.begin
-        return at, min(_PIECE, end - at)
+        end = min(end, at + _PIECE)
+        if not self.appends:  # a hole behind the data is a piece of its own
+            end = next((stop for _, stop in ranges.data_ranges(self.source, at, end)), end)
+        return at, end - at
+
+    def hole(self, at: int) -> int:
+        """Return the length of the source's hole at this offset, or 0."""
+        return next((data for data, _ in ranges.data_ranges(self.source, at, self.size)), self.size) - at
 
 
 class DraftStorage:
@@ -196,7 +205,7 @@ class DraftStorage:
         copy.most = copy.length
         try:
             if copy.done or not self._shared(copy):
-                if not copy.done and not self._reserve(fd, copy.size) and copy.old.size < copy.size:
+                if not copy.done and not self._reserve(copy) and copy.old.size < copy.size:
                     copy.appends, copy.begin = True, copy.old.size
                 self._put_bytes(copy)
             if copy.is_done:
@@ -215,22 +224,47 @@ class DraftStorage:
                 draft.base = None  # another program has appended, or cut the file
 
     def _put_bytes(self, copy: _Copy) -> None:
-        """Write the next piece. Raise OSError (EBUSY) if another program changes the file's length."""
+        """Write the next piece, or the next pieces if they are small.
+
+        Raise OSError (EBUSY) if another program changes the file's length.
+        """
+        written = 0
+        for _ in range(_AT_ONCE):
+            written += self._put_next(copy)
+            if copy.is_done or written >= _PIECE:
+                return
+
+    def _put_next(self, copy: _Copy) -> int:
+        """Write the next piece. Return the number of bytes that are not in a hole."""
         fd = copy.handle.fd
         at, length = copy.piece
-        data = os.pread(copy.source, length, at)
-        copy.most = max(copy.length, at + len(data))
-        kept = Extents(copy.kept.clipped(at, at + len(data)))
-        for start, end in Extents([(at, at + len(data))]).without(kept):
+        hole = 0 if copy.appends else copy.hole(at)
+        data = b"" if hole else os.pread(copy.source, length, at)
+        length = hole or len(data)
+        copy.most = max(copy.length, at + length)
+        kept = Extents(copy.kept.clipped(at, at + length))
+        for start, end in Extents([(at, at + length)]).without(kept):
             copy.tear()
             part = data[start - at : end - at]
-            if copy.appends and at >= copy.begin:
+            if hole:
+                self._put_hole(copy, start, end)
+            elif copy.appends and at >= copy.begin:
                 self._append(copy, part)
             else:
                 put_all(fd, part, start)
         if self._tree.fstat(fd).size != copy.most:
             raise _changed()
-        copy.done += len(data)
+        copy.done += length
+        return len(data)
+
+    @staticmethod
+    def _put_hole(copy: _Copy, start: int, end: int) -> None:
+        """Make a hole in the file. The last byte of a hole behind the file's end is written: a truncation to
+        a larger length could cut bytes that another program appends."""
+        if start < copy.length:
+            ranges.zero(copy.handle.fd, start, min(end, copy.length))
+        if end > copy.length:
+            put_all(copy.handle.fd, b"\0", end - 1)
 
     def _append(self, copy: _Copy, data: bytes) -> None:
         """Append a piece to the file. The piece overwrites no bytes that another program appends meanwhile.
@@ -293,18 +327,18 @@ class DraftStorage:
         copy.done = copy.size
         return True
 
-    def _reserve(self, fd: int, size: int) -> bool:
-        """Reserve space for a file of *size* bytes. Return False if the store cannot reserve space.
+    def _reserve(self, copy: _Copy) -> bool:
+        """Reserve space for all bytes of the draft. Return False if the store cannot reserve space.
 
         Raise OSError (ENOSPC, EDQUOT) if the store has no space. INVARIANT: called before any byte of the
         file is overwritten. The draft and the file both take space, and the disk may not have enough for
-        both. Holes of the file need space, too.
+        both. Holes of the file need space, too, where the draft has data.
         """
+        fd = copy.handle.fd
         now = self._tree.fstat(fd).size
-        if not size:
-            return True
         try:
-            ranges.allocate(fd, KEEP_SIZE, 0, size)
+            for start, end in ranges.data_ranges(copy.source, 0, copy.size):
+                ranges.allocate(fd, KEEP_SIZE, start, end - start)
         except OSError as error:
             if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
                 return False
@@ -349,9 +383,12 @@ def _alike(copy: _Copy) -> bool:
 
 
 def _are_alike(one: int, other: int, at: int, end: int) -> bool:
-    """Return True if two files have the same bytes from *at* to *end*."""
-    while at < end and (data := os.pread(one, min(_PIECE, end - at), at)):
-        if data != os.pread(other, len(data), at):
-            return False
-        at += len(data)
-    return at >= end
+    """Return True if two files have the same bytes from *at* to *end*. Common holes are not read."""
+    if at < end and min(os.fstat(fd).st_size for fd in (one, other)) < end:
+        return False
+    both = Extents([*ranges.data_ranges(one, at, end), *ranges.data_ranges(other, at, end)])
+    return all(
+        os.pread(one, min(_PIECE, stop - at), at) == os.pread(other, min(_PIECE, stop - at), at)
+        for start, stop in both
+        for at in range(start, stop, _PIECE)
+    )
