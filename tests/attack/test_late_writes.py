@@ -27,7 +27,7 @@ rules:
   - {{id: texts, require: {{content: text/plain}}, who: {{app: camera}}, paths: "/notes/**"}}
 """
 FIRST: Final = b"plain words, as in a letter\n"
-WRONG: Final = bytes(range(256)) * 16
+WRONG: Final = bytes(range(256)) * 15
 """Behind FIRST these bytes make a file of unknown data."""
 
 

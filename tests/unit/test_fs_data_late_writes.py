@@ -11,7 +11,7 @@ from policyfs.fs.data.late_writes import LateWrites
 
 
 def test_each_node_is_checked_once_when_it_is_due() -> None:
-    checked = list[tuple[object, float]]()
+    checked, begin = list[tuple[object, float]](), 0.0
 
     async def settle(node: object) -> None:
         checked.append((node, trio.current_time() - begin))
@@ -22,7 +22,7 @@ def test_each_node_is_checked_once_when_it_is_due() -> None:
     async def main() -> None:
         nonlocal begin
         begin = trio.current_time()
-        late = LateWrites(settle)  # type: ignore[arg-type]
+        late = LateWrites(settle)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(late.run)
             for node, pause in (("first", 0.5), ("second", 0.25), ("first", 5.0), ("third", 20.0)):
@@ -30,7 +30,6 @@ def test_each_node_is_checked_once_when_it_is_due() -> None:
                 await trio.sleep(pause)
             nursery.cancel_scope.cancel()
 
-    begin = 0.0
     trio.run(main, clock=MockClock(autojump_threshold=0))
     times = [(node, round(at, 2)) for node, at in checked]
     assert times == [("first", 1.0), ("second", 1.5), ("third", 6.75)]

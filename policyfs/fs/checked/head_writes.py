@@ -32,6 +32,9 @@ _TRIES: Final = 100
 
 _MOST_LATE: Final = 256
 """The limit of writes of one file that wait for their check. Adjacent writes count once."""
+_SMALL: Final = 4096
+"""The largest write, in bytes, that is put off. A larger write is judged at once, as the bytes of a copied
+file are: its program may look at no other answer than that of write(2)."""
 _FIRST: Final = 16
 """The number of first bytes by which most programs know a file. A write that changes them is never put off.
 """
@@ -147,7 +150,7 @@ class Checker:
         """
         if (head.held is not None and not head.late) or not decision.content or handle.node.view.redact:
             return False
-        if offset + len(data) > HEAD_BYTES:
+        if len(data) > _SMALL or offset + len(data) > HEAD_BYTES:
             return False
         before = head.held if head.held is not None else await self._head_of(handle)
         after = overlay(before, offset, data)
