@@ -345,16 +345,21 @@ def starts_for(use: Use) -> tuple[tuple[str, int, bytes], ...]:
 
 
 _DATABASES: Final = (
-    ("application/vnd.sqlite3", b"SQLite format 3\0"),
-    (_UNNAMED, b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"),  # SQLite's rollback journal
-    (_UNNAMED, b"\x37\x7f\x06\x82\0\x2d\xe2\x18"),  # SQLite's write-ahead log
-    (_UNNAMED, b"\x37\x7f\x06\x83\0\x2d\xe2\x18"),
-    (_UNNAMED, bytes(10) + b"\x08" + bytes(5) + b"\xde\xc0\xef\xbe\1\0\0\0"),  # LMDB
+    ("application/vnd.sqlite3", b"SQLite format 3\0", b""),
+    (_UNNAMED, b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7", b""),  # SQLite's rollback journal
+    (_UNNAMED, bytes(12), b"\0\0\2\0\0"),  # the same before its first fsync
+    (_UNNAMED, b"\x37\x7f\x06\x82\0\x2d\xe2\x18", b""),  # SQLite's write-ahead log
+    (_UNNAMED, b"\x37\x7f\x06\x83\0\x2d\xe2\x18", b""),
+    (_UNNAMED, bytes(10) + b"\x08" + bytes(5) + b"\xde\xc0\xef\xbe\1\0\0\0", b""),  # LMDB
 )
-"""Files whose first bytes alone decide their kind: databases, which change their other bytes all the time.
-No program opens a file with such first bytes as a picture, film, sound or PDF."""
+"""Kind, bytes at offset 0, and bytes at offset 20 of files whose first bytes alone decide their kind:
+databases, which change their other bytes all the time. No program opens a file with such first bytes as a
+picture, film, sound or PDF."""
 
 
 def kind_by_start(head: bytes) -> str | None:
     """Return the kind of a file if its first bytes alone decide it, whatever follows; else None."""
-    return next((kind for kind, start in _DATABASES if head.startswith(start)), None)
+    for kind, start, later in _DATABASES:
+        if head.startswith(start) and head.startswith(later, 20):
+            return kind
+    return None

@@ -97,6 +97,19 @@ def zero(fd: int, start: int, end: int) -> None:
             put_all(fd, memoryview(_ZEROS)[: end - at], at)
 
 
+def copy_all(source: int, target: int, size: int) -> None:
+    """Copy the first *size* bytes of a file, or all if there are fewer, into an empty file. Holes stay holes.
+
+    May take long.
+    """
+    for start, end in data_ranges(source, 0, size):
+        at = start
+        while at < end and (data := os.pread(source, min(len(_ZEROS), end - at), at)):
+            put_all(target, data, at)
+            at += len(data)
+    os.ftruncate(target, min(size, os.fstat(source).st_size))
+
+
 def copy(source: int, source_at: int, target: int, target_at: int, length: int) -> int:
     """Copy with copy_file_range(2), which shares blocks if the store can. Return the number of bytes copied.
 

@@ -95,7 +95,7 @@ def test_pages_of_lmdb(mount: Mount) -> None:
     assert stored[4096 + 24 : 4096 + 28] == b"  59"
 
 
-@pytest.mark.parametrize(("journal", "most"), [("delete", 3), ("wal", 0.5)])
+@pytest.mark.parametrize(("journal", "most"), [("delete", 0.5), ("wal", 0.5)])
 def test_transactions_of_sqlite(mount: Mount, journal: str, most: float) -> None:
     path = mount / "checked/base.sqlite"
     assert call_as(WRITER, databases.create, path, journal) == journal

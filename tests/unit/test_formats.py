@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
+import sqlite3
 from collections import Counter
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -20,9 +23,11 @@ from policyfs.formats import (
     WITHOUT_LOCATOR,
     Format,
     Use,
+    kind_by_start,
     starts_for,
 )
 from policyfs.fs.checked.head import may_become
+from policyfs.linux.libmagic import Magic
 from policyfs.redact.core.kinds import Treatment
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.core.values import Outcome
@@ -121,3 +126,25 @@ def test_pictures_in_other_files_go_to_a_locator_that_takes_them() -> None:
         known = [head for head in seeds_of(kind) if head.startswith(data, offset)]
         for head in known[:3]:
             assert locate(kind, frozenset({"location"}), MemorySource(head)).outcome is not Outcome.REFUSE
+
+
+def test_kinds_by_first_bytes_alone(tmp_path: Path) -> None:
+    """What libmagic says of these files is the same, so that no policy changes its meaning."""
+    found, libmagic = dict[str, str | None](), Magic()
+    for journal in ("persist", "wal"):
+        with contextlib.closing(sqlite3.connect(tmp_path / journal, isolation_level=None)) as base:
+            base.execute(f"PRAGMA journal_mode={journal}")
+            base.execute("CREATE TABLE words (word)")
+            base.execute("BEGIN")
+            base.executemany("INSERT INTO words VALUES (?)", [("x" * 4000,)] * 9)
+            for path in tmp_path.iterdir():
+                head = path.read_bytes()[:SNIFF_BYTES]
+                found[path.name] = kind_by_start(head)
+                assert found[path.name] in {None, normalise(libmagic.kind(head))}, path.name
+    assert found["wal-wal"] == "application/octet-stream"
+    assert found["persist"] == found["wal"] == "application/vnd.sqlite3"
+    lmdb = bytes(10) + b"\x08" + bytes(5) + b"\xde\xc0\xef\xbe\1" + bytes(8000)
+    assert kind_by_start(lmdb) == normalise(libmagic.kind(lmdb)) == "application/octet-stream"
+    assert kind_by_start(bytes(SNIFF_BYTES)) is None
+    for name in KINDS:
+        assert all(kind_by_start(seed) is None for seed in seeds_of(name)), name

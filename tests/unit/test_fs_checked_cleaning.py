@@ -26,14 +26,10 @@ LATITUDE = jpegs.pack("II", *jpegs.LATITUDE)
 OWNER = (4242, 4243)
 
 
-def copy_all(source: int, target: int, size: int) -> None:
-    os.pwrite(target, os.pread(source, size, 0), 0)
-
-
 @pytest.fixture
 def cleaner(store: Path) -> Iterator[Cleaner]:
     with Tree.open(str(store)) as tree:
-        yield Cleaner(tree, PlanFinder(Sniffed(), None), copy_all)
+        yield Cleaner(tree, PlanFinder(Sniffed(), None))
 
 
 def cleaned(cleaner: Cleaner, path: Path) -> Cleaned:
@@ -77,14 +73,15 @@ def test_a_file_without_one_is_not_copied_and_another_kind_is_refused(cleaner: C
         assert made.refusal.startswith("cannot be cleaned of location: ")
 
 
-def test_a_copy_that_fails_leaves_no_descriptor(store: Path) -> None:
+def test_a_copy_that_fails_leaves_no_descriptor(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_source: int, _target: int, _size: int) -> None:
         raise OSError(28, "no room")
 
+    monkeypatch.setattr(cleaning.ranges, "copy_all", fail)
     with Tree.open(str(store)) as tree:
         before = sorted(os.listdir("/proc/self/fd"))
         with pytest.raises(OSError, match="no room"):
-            cleaned(Cleaner(tree, PlanFinder(Sniffed(), None), fail), store / "a.jpg")
+            cleaned(Cleaner(tree, PlanFinder(Sniffed(), None)), store / "a.jpg")
         assert len(os.listdir("/proc/self/fd")) <= len(before) + 1  # of the photo, which the test left open
 
 

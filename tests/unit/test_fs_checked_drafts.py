@@ -132,13 +132,13 @@ async def test_a_draft_is_not_begun_with_what_another_app_writes_meanwhile(store
         await made.write(handle, 0, PHOTO)
         await made.release(handle)
         mine = await made.open("/new.jpg", os.O_RDWR, CAMERA)
-        copy_all = drafts.copy_all
+        copy_all = drafts.ranges.copy_all
 
         def copied(source: int, target: int, size: int) -> None:
             trio.from_thread.run(made.open, "/new.jpg", os.O_WRONLY, MAPS)
             copy_all(source, target, size)
 
-        monkeypatch.setattr(drafts, "copy_all", copied)
+        monkeypatch.setattr(drafts.ranges, "copy_all", copied)
         assert await errno_of(made.write(mine, 100, b"x")) == errno.EACCES
         assert mine.node.open.draft is None
 

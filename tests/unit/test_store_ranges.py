@@ -114,3 +114,15 @@ def test_zeros_keep_the_length(files, monkeypatch: pytest.MonkeyPatch, code: int
         monkeypatch.setattr(ranges.libc, "fallocate", lambda *_: (_ for _ in ()).throw(OSError(code, "no")))
     ranges.zero(target, 10, 5000)
     assert os.pread(target, 1 << 20, 0) == OLD[:10] + bytes(4990) + OLD[5000:]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_file_is_copied_as_far_as_it_goes(tmp_path: Path, more: int) -> None:
+    data = os.urandom(1 << 20) + bytes(1 << 20) + b"end" + bytes(8192)
+    with (tmp_path / "source").open("w+b", buffering=0) as source, (tmp_path / "copy").open("xb") as copy:
+        os.pwrite(source.fileno(), data[: 1 << 20], 0)
+        os.pwrite(source.fileno(), b"end", 2 << 20)
+        os.ftruncate(source.fileno(), len(data))
+        ranges.copy_all(source.fileno(), copy.fileno(), len(data) + more)
+        assert (tmp_path / "copy").read_bytes() == data
+        assert os.fstat(copy.fileno()).st_blocks == os.fstat(source.fileno()).st_blocks

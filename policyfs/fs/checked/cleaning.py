@@ -8,7 +8,7 @@ without cleaning.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ import trio
 from policyfs.domain import Patch
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.redact.core.values import Finding, Outcome, Plan
-from policyfs.store import freeing
+from policyfs.store import freeing, ranges
 from policyfs.store.tree import Tree
 
 _NAMED: Final = 3
@@ -50,13 +50,9 @@ class Cleaned:
 class Cleaner:
     """The cleaner of one mount: it writes cleaned copies of drafts into unnamed files."""
 
-    def __init__(self, tree: Tree, plans: PlanFinder, copy_all: Callable[[int, int, int], None]) -> None:
-        """copy_all: copies the first bytes of a file into an empty one, on a worker thread. Arguments: source
-        and target descriptor, number of bytes.
-        """
+    def __init__(self, tree: Tree, plans: PlanFinder) -> None:
         self._tree = tree
         self._plans = plans
-        self._copy_all = copy_all
 
     async def clean(self, fd: int, words: frozenset[str], owner: tuple[int, int], lane: Hashable) -> Cleaned:
         """Clean the file behind *fd* (O_RDONLY) into an unnamed file, if it has forbidden data.
@@ -71,7 +67,7 @@ class Cleaner:
             return Cleaned(kind)
         cleaned = Cleaned(kind, self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, *owner))
         try:
-            await trio.to_thread.run_sync(self._copy_all, fd, cleaned.fd, os.fstat(fd).st_size)
+            await trio.to_thread.run_sync(ranges.copy_all, fd, cleaned.fd, os.fstat(fd).st_size)
             await trio.to_thread.run_sync(_patch, cleaned.fd, plan.patches)
         except BaseException:
             cleaned.close()

@@ -28,7 +28,6 @@ from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
-from policyfs.fs.checked.draft_copies import copy_all
 from policyfs.fs.checked.draft_storage import DraftStorage
 from policyfs.fs.checked.head import HEAD_BYTES, kind_in, may_become, meets, overlay
 from policyfs.fs.checked.head_writes import Fence, HeadSniffer
@@ -75,7 +74,7 @@ class Drafts:
         self._rejections = rejections
         self._quarantine = quarantine
         self._storage = DraftStorage(fs.tree, change_lock, shares_blocks=shares_blocks)
-        self._cleaner = Cleaner(fs.tree, plans, copy_all)
+        self._cleaner = Cleaner(fs.tree, plans)
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
         """Empty the node's draft (O_TRUNC), and return it. Raise OSError: EOPNOTSUPP if the store has no
@@ -149,7 +148,7 @@ class Drafts:
             if fence is None:
                 draft.touch()
             else:
-                await trio.to_thread.run_sync(copy_all, handle.fd, draft.fd, stat.size)
+                await trio.to_thread.run_sync(ranges.copy_all, handle.fd, draft.fd, stat.size)
                 fence()
                 draft.kept = KeptBytes(stat.size)
                 if head is not None and head.held:  # bytes that were held under another policy
