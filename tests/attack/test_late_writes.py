@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.machine.processes import call_as, start_as
+from tests.support.machine.processes import call_as, code_of, start_as
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts, wait_until_closed
 
@@ -25,6 +25,10 @@ apps:
 rules:
   - {{id: all, allow: [all], who: {{app: any}}, paths: "/***"}}
   - {{id: texts, require: {{content: text/plain}}, who: {{app: camera}}, paths: "/notes/**"}}
+  - id: any
+    require: {{content: ["text/*", "application/*"]}}
+    who: {{app: other}}
+    paths: "/notes/with-more-rights"
 """
 FIRST: Final = b"plain words, as in a letter\n"
 WRONG: Final = bytes(range(256)) * 15
@@ -45,7 +49,7 @@ def written(channel: Any, path: Path, ends: str) -> None:
     try:
         os.pwrite(fd, WRONG, len(FIRST))
     except OSError as error:
-        channel.send(errno.errorcode[error.errno])
+        channel.send(errno.errorcode[error.errno or 0])
     else:
         channel.send(os.pread(fd, 1 << 20, 0) == FIRST + WRONG)
     channel.recv()
@@ -56,7 +60,7 @@ def written(channel: Any, path: Path, ends: str) -> None:
             call(fd)
             channel.send("done")
         except OSError as error:
-            channel.send(errno.errorcode[error.errno])
+            channel.send(errno.errorcode[error.errno or 0])
 
 
 @pytest.mark.parametrize("options", [(), ("--app", "camera")], ids=["shared", "app"])
@@ -83,6 +87,34 @@ def test_no_late_byte_gets_in(
     assert call_as(CAMERA, path.read_bytes) == FIRST
     refused = mount.events(operation="write", decision="deny")
     assert {event["path"] for event in refused} == {"/notes/a"}
+
+
+def _write_beside(channel: Any, path: Path) -> None:
+    """Change one byte of the other app's file, and try to store all of it."""
+    fd = os.open(path, os.O_RDWR)
+    os.pwrite(fd, b"W", 20)
+    channel.send(code_of(os.fsync, fd))
+    channel.recv()
+    os.close(fd)
+
+
+def test_an_app_with_more_rights_stores_no_late_byte_of_another(mounts: Mounts, empty_store: Path) -> None:
+    mount = mounts.start(POLICY, empty_store)
+    path, stored = a_mount(mount).with_name("with-more-rights"), mount.store / "notes/with-more-rights"
+    writer = start_as(CAMERA, written, path, "close")
+    assert writer.receive() is True
+    call_as(CAMERA, path.chmod, 0o666)
+    beside = start_as(OTHER, _write_beside, path)
+    assert beside.receive() == ""
+    changed = FIRST[:20] + b"W" + FIRST[21:]
+    assert stored.read_bytes() == changed, "the apps have a node each: their checks differ"
+    writer.send("go on")
+    assert [writer.receive(), writer.receive()] == ["EPERM", "EPERM"]
+    writer.kill()
+    beside.send("close")
+    beside.kill()
+    wait_until_closed(mount)
+    assert stored.read_bytes() == changed
 
 
 def test_it_is_in_where_late_writes_are_unjudged(without, empty_store: Path) -> None:

@@ -122,7 +122,7 @@ def keep_open(channel: Any, path: Path, first: bytes, *later: tuple[int, bytes])
             call(fd)
             channel.send("done")
         except OSError as error:
-            channel.send(errno.errorcode[error.errno])
+            channel.send(errno.errorcode[error.errno or 0])
 
 
 def test_other_views_see_a_line_after_a_second(mounts: Mounts, empty_store: Path) -> None:

@@ -266,3 +266,34 @@ async def test_a_file_that_another_program_has_emptied_may_grow_by_a_truncation(
         assert await errno_of(made.sync.flush(handle)) == 0
         await made.release(handle)
     assert (store / "a.jpg").read_bytes() == PHOTO
+
+
+@on_trio
+async def test_late_writes_are_stored_in_their_order_and_appends_at_the_end(store: Path) -> None:
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, MAPS)
+        expected = bytearray(PHOTO)
+        for offset, data in ((100, b"one"), (103, b"two"), (90, b"other words"), (100, b"three")):
+            assert await made.write(handle, offset, data) == len(data)
+            expected[offset : offset + len(data)] = data
+        assert await made.writer.write(handle, 0, b"the end", append=True, kill_priv=False) == 7
+        assert held(handle) == bytes(expected) + b"the end"
+        assert bytes(await made.reader.read(handle, 0, 1 << 20)) == bytes(expected) + b"the end"
+        assert (store / "a.jpg").read_bytes() == PHOTO, "held"
+        append(store / "a.jpg", b"of another program, ")
+        await made.sync.settle_late(handle.node)
+        assert held(handle) is None
+        assert (store / "a.jpg").read_bytes() == bytes(expected) + b"of another program, the end"
+
+
+@on_trio
+async def test_late_writes_that_are_refused_stay_held_until_the_release(store: Path) -> None:
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, MAPS)
+        await made.write(handle, 100, b"words")
+        made.gate.use(engine_of(OPEN + UNNAMED))
+        await made.sync.settle_late(handle.node)
+        assert held(handle) is not None
+        assert await errno_of(made.sync.flush(handle)) == errno.EPERM
+        await made.release(handle)
+        assert (store / "a.jpg").read_bytes() == PHOTO

@@ -14,6 +14,7 @@ from policyfs.redact.registry import kind_table
 from tests.support.samples import jpegs, media
 
 KML = '<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Point/></kml>'
+OCTETS = "application/octet-stream"
 NMEA = "$GPGGA,092233,4748.27,N,01302.53,E,1,08,0.9,437.2,M,46.9,M,,*47\r\n"
 CASES = {
     "xmp": (jpegs.xmp_packet(""), "application/rdf+xml"),
@@ -97,3 +98,11 @@ def test_zeros_within_text():
 
 def test_what_is_no_text_is_not_looked_into():
     assert refine_kind("image/jpeg", CASES["xmp"][0]) == "image/jpeg"
+
+
+def test_binary_data_with_many_zeros_is_no_text() -> None:
+    """A database has pages of zeros; text in UTF-16 has zeros at every other byte, also between such pages."""
+    place = "latitude: 47.80453, longitude: 13.04229\n" * 9
+    assert refine_kind(OCTETS, bytes(4096) + b"\1" + place.encode() + bytes(4096) + b"\1") == OCTETS
+    spread = bytes(4096) + place.encode("utf-16-le") + bytes(4096) + place.encode("utf-16-le")
+    assert refine_kind(OCTETS, spread) == "application/x-location-text"
