@@ -30,12 +30,13 @@ READ_ONLY: Final = POLICY.replace("allow: [all]", "allow: [see, read]")
 SMALL: Final = jpegs.plain(3, 64)
 LARGE: Final = SMALL + bytes(24 << 20)
 NEW: Final = jpegs.plain(4, 64)
+"""With the zeros behind it, too large for a write that waits for its check (Checker._put_off)."""
 
 CHANGES: Final[dict[str, tuple[str, bytes, str, Callable[[int], object]]]] = {
     "fsync of a draft": ("Share", SMALL, "FSYNC", os.fsync),
     # Only a large file is cut in a thread.
     "truncation in passthrough": ("DCIM", LARGE, "SETATTR", lambda fd: os.ftruncate(fd, 0)),
-    "checked write": ("Typed", SMALL, "WRITE", lambda fd: os.pwrite(fd, NEW, 0)),
+    "checked write": ("Typed", SMALL, "WRITE", lambda fd: os.pwrite(fd, NEW + bytes(8192), 0)),
 }
 """Directory, the file's bytes, request and call."""
 

@@ -101,7 +101,7 @@ def test_what_is_no_text_is_not_looked_into():
 
 
 def test_binary_data_with_many_zeros_is_no_text() -> None:
-    """A database has pages of zeros; text in UTF-16 has zeros at every other byte, also between such pages."""
+    """A database has pages of zeros; in UTF-16 every other byte of text is zero, also between such pages."""
     place = "latitude: 47.80453, longitude: 13.04229\n" * 9
     assert refine_kind(OCTETS, bytes(4096) + b"\1" + place.encode() + bytes(4096) + b"\1") == OCTETS
     spread = bytes(4096) + place.encode("utf-16-le") + bytes(4096) + place.encode("utf-16-le")

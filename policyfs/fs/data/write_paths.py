@@ -20,6 +20,7 @@ import trio
 from policyfs.domain import Decision
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.draft_copies import copy_cut
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.head_writes import Checker, UnknownBeginningError
 from policyfs.fs.data.write_guard import WriteGuard
@@ -240,12 +241,29 @@ class DraftWrites:
         return len(data)
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
-        del by_path
         if size == 0:
             await self._drafts.empty(change.handle, change.state)
             self._guard.emptied(change.handle)
+        elif by_path and change.state.writers > 1:
+            await self._cut_apart(change, size)
         else:
             await self._drafts.truncate(await self._begin(change), size)
+
+    async def _cut_apart(self, change: Change, size: int) -> None:
+        """Set the size in a copy of the draft, and store this copy, which becomes the draft.
+
+        If the copy is refused, the other writers of the file keep their draft as it is.
+        """
+        handle, state, draft = change.handle, change.state, await self._begin(change)
+        cut = self._drafts.new(handle, self._tree.fstat(handle.fd))
+        await copy_cut(draft, cut, size)
+        try:
+            await self._drafts.settle(handle, cut, change.decision, change.fence, change.on_thread)
+            self._guard.wrote(handle, handle.seen)
+        finally:
+            kept, dropped = (draft, cut) if cut.changed and not cut.torn else (cut, draft)
+            state.draft = kept
+            await dropped.closed()
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
         await self._drafts.allocate(await self._begin(change), mode, offset, length)

@@ -32,33 +32,51 @@ _SIGN: Final = r"(?:[°º˚∘]|deg\b|\u00c2\u00b0|&deg;|&#(?:176|xb0);|\\u00b0|
 _DEGREES: Final = r"(?<!\d)(?<!\d\.)0{0,3}(?!(?:180|[2-9]\d\d)\D)\d{1,3}(?:[.,]\d+)?"
 """Pattern of degrees below 200, except 180, which is the name of a sort of video ("VR 180°")."""
 _PRIME: Final = "['\u2019\u2032\u00b4]"
+_SIGN_HINTS: Final = ("deg", "&#", "\\u00", "%c2")
 _PATTERNS: Final = (
     # 47.80453, 13.04229 / +47.8045+013.0423/ (ISO 6709)
-    rf"{_DECIMAL}{_BETWEEN}\d{{1,3}}[.,]\d{{3,}}",
+    ((), rf"{_DECIMAL}{_BETWEEN}\d{{1,3}}[.,]\d{{3,}}"),
     # "latitude": 47.8 / GPS N47 / lon=13
-    rf"\b(?:gps\w{{0,20}}|lat(?:itude)?|lon(?:gitude)?|lng|geo|coord\w{{0,20}}|latlo?ng?)\b(?:{_VALUE}|{_VALUE_BELOW})",
+    (
+        ("gps", "lat", "lon", "lng", "geo", "coord"),
+        (rf"\b(?:gps\w{{0,20}}|lat(?:itude)?|lon(?:gitude)?|lng|geo|coord\w{{0,20}}|latlo?ng?)\b"
+        rf"(?:{_VALUE}|{_VALUE_BELOW})"),
+    ),
     # long: 13 / long 13.04, but not "so long 2023"
-    rf"\blong\b(?={_GAP}(?:[:=]|[nsew]?[^\w\n]{{0,3}}\d{{1,3}}(?:[.,]\d|\s?{_SIGN}))){_VALUE}",
-    rf"(?:latitude|longitude)\w{{0,4}}(?:[^\w\n]{{1,64}}(?:is\s)?\d|{_VALUE_BELOW})",
+    (("long",), rf"\blong\b(?={_GAP}(?:[:=]|[nsew]?[^\w\n]{{0,3}}\d{{1,3}}(?:[.,]\d|\s?{_SIGN}))){_VALUE}"),
+    (
+        ("latitude", "longitude"),
+        rf"(?:latitude|longitude)\w{{0,4}}(?:[^\w\n]{{1,64}}(?:is\s)?\d|{_VALUE_BELOW})",
+    ),
     # 47°48'16" / 47 deg 48', but not "360° 4K" or "VR 180° 3D"
-    rf"{_DEGREES}\s?{_SIGN}\s?(?:\d{{1,2}}|[nsew]\b)",
+    (_SIGN_HINTS, rf"{_DEGREES}\s?{_SIGN}\s?(?:\d{{1,2}}|[nsew]\b)"),
     # 47.8°, 13.0°
-    rf"\d[.,]\d{{1,12}}\s?{_SIGN}\s?[,;/|]\s?[-+]?\d{{1,3}}[.,]\d{{1,12}}\s?{_SIGN}",
-    rf"\d{{1,3}}\s\d{{1,2}}(?:[.,]\d+)?{_PRIME}\s?(?:\d{{1,2}}(?:[.,]\d+)?[\"\u201d\u2033]?)?\s?[nsew]\b",
+    (_SIGN_HINTS, rf"\d[.,]\d{{1,12}}\s?{_SIGN}\s?[,;/|]\s?[-+]?\d{{1,3}}[.,]\d{{1,12}}\s?{_SIGN}"),
+    (
+        ("'",),
+        rf"\d{{1,3}}\s\d{{1,2}}(?:[.,]\d+)?{_PRIME}\s?(?:\d{{1,2}}(?:[.,]\d+)?[\"\u201d\u2033]?)?\s?[nsew]\b",
+    ),
     # N47.804
-    r"\b[nsew]\s?\d{1,3}[.,]\d{2,}",
+    ((), r"\b[nsew]\s?\d{1,3}[.,]\d{2,}"),
     # 47.804N, but not the end of a version (1.0.177471000n). A comma may be before the number
     # (IMG_1,48.85830N)
-    r"(?<!\d)(?:(?<!\d\.)\d{1,3}\.|\d{1,3},)\d{3,}\s?[nsew]\b",
+    ((), r"(?<!\d)(?:(?<!\d\.)\d{1,3}\.|\d{1,3},)\d{3,}\s?[nsew]\b"),
     # NMEA 0183 sentences
-    r"\$(?:gp|gn|gl|ga|gb|gi|gq|bd|qz)(?:gga|rmc|gll|gns|gsa|vtg)\b",
+    (("$",), r"\$(?:gp|gn|gl|ga|gb|gi|gq|bd|qz)(?:gga|rmc|gll|gns|gsa|vtg)\b"),
     # links to a spot on a map
-    r"\bgeo:[-+]?\d|maps\.google|google\.[a-z.]{2,6}/maps|goo\.gl/maps|maps\.app|maps\.apple",
-    r"openstreetmap\.org|osm\.org|bing\.com/maps|what3words|w3w\.co",
+    (
+        ("geo:", "maps"),
+        r"\bgeo:[-+]?\d|maps\.google|google\.[a-z.]{2,6}/maps|goo\.gl/maps|maps\.app|maps\.apple",
+    ),
+    (
+        ("openstreetmap", "osm.org", "bing.com", "what3words", "w3w.co"),
+        r"openstreetmap\.org|osm\.org|bing\.com/maps|what3words|w3w\.co",
+    ),
     # Open Location Code
-    rf"\b{_OLC}{{4,8}}\+{_OLC}{{2,4}}\b|\b{_OLC}{{2,6}}(?:00){{1,3}}\+(?!\w)",
+    (("+",), rf"\b{_OLC}{{4,8}}\+{_OLC}{{2,4}}\b|\b{_OLC}{{2,6}}(?:00){{1,3}}\+(?!\w)"),
 )
-_COORDINATES: Final = re.compile("|".join(f"(?:{p})" for p in _PATTERNS), re.IGNORECASE)
+_COORDINATES: Final = tuple((hints, re.compile(pattern, re.IGNORECASE)) for hints, pattern in _PATTERNS)
+_DECIMALS: Final = re.compile(r"[.,]\d\d")
 _MINUTES: Final = r"[0-5]?\d(?:[.,]\d{1,6})?"
 _PARTED: Final = rf"\d{{1,3}}[ :-]\s?{_MINUTES}(?:[ :-]\s?{_MINUTES})?"
 _WITHOUT_SIGNS: Final = re.compile(
@@ -209,6 +227,7 @@ _LINE: Final = r"[-+]?\d{1,3}\.\d{4,12}(?!\d)"
 _LINES: Final = re.compile(
     rf"(?<![\d.,])(?![-+]?{_UNIT}[,;]\s+[-+]?{_UNIT}){_LINE}(?:[,;][^\S\n]*\n\s*{_LINE})+(?!\s*[,;]\s*[-+]?\d)"
 )
+_LINE_ENDS: Final = re.compile(r"[,;][^\S\n]*\n")
 _BESIDE: Final = 100
 _LISTED: Final = re.compile(r"\d[,;]\s*\Z")
 """Pattern of a list of numbers on lines of their own, with a comma behind each."""
@@ -293,11 +312,11 @@ def _readable(data: bytes) -> Iterator[str]:
 def _holds_place(text: str) -> bool:
     if not text.isascii():
         text = text.translate(_PLAIN)
-    if _COORDINATES.search(text) or _QUERY.search(text):
+    lower = text.lower()
+    if _has_coordinates(text, lower) or _QUERY.search(text):
         return True
     if _NORTH_OR_SOUTH.search(text) is not None and _WITHOUT_SIGNS.search(text) is not None:
         return True
-    lower = text.lower()
     if (":" in text or "/" in text) and (any(part in lower for part in _MAPS) or _SEVERAL_MAPS.search(text)):
         return True
     if "/1" in text:
@@ -308,7 +327,17 @@ def _holds_place(text: str) -> bool:
     if _GRID.search(text) is not None:
         return True
     return "\n" in text and (
-        _TWO_LINES.fullmatch(text) is not None or any(map(_is_pair, _LINES.finditer(text)))
+        _TWO_LINES.fullmatch(text) is not None
+        or (_LINE_ENDS.search(text) is not None and any(map(_is_pair, _LINES.finditer(text))))
+    )
+
+
+def _has_coordinates(text: str, lower: str) -> bool:
+    """Return True if a pattern of _COORDINATES matches. Most texts have no hint for most of the patterns."""
+    decimals, is_ascii = _DECIMALS.search(text) is not None, text.isascii()
+    return any(
+        (any(hint in lower for hint in hints) or not is_ascii if hints else decimals) and pattern.search(text)
+        for hints, pattern in _COORDINATES
     )
 
 
