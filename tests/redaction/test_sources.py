@@ -108,9 +108,11 @@ _RANGES: Final = {
     "audio/flac.py": {"range(7)": "types of blocks, each with its own rule (RFC 9639, 8.1)"},
     "audio/ogg_pages.py": {"range(256)": _BYTES},
     "bitstreams/frame_table.py": {"range(4)": "names for four numbers"},
-    "bitstreams/frames.py": dict.fromkeys(
-        ("range(1, 6)", "range(10)", "range(16, 22)", "range(4)", "range(7, 11)"), "as in nal_units.py"
-    ),
+    "bitstreams/frames.py": {
+        **dict.fromkeys(("range(1, 6)", "range(10)", "range(16, 22)", "range(4)"), "as in nal_units.py"),
+        **dict.fromkeys(("range(7, 11)", "range(1, 176)"), "as in nal_units.py"),
+        "range(1, 48)": "headers of MPEG-4, which are searched",
+    },
     "bitstreams/nal_units.py": {
         **dict.fromkeys(
             ("range(1, 6)", "range(7, 12)", "range(13, 17)", "range(19, 22)"),
@@ -118,7 +120,7 @@ _RANGES: Final = {
         ),
         **dict.fromkeys(("range(10)", "range(16, 22)", "range(32, 38)"), "types of units, H.265, table 7-1"),
         **dict.fromkeys(("range(4)", "range(7, 11)", "range(12, 23)"), "types of units, H.266, table 5"),
-        "range(256)": "start codes except user data (H.262, table 6-1)",
+        "range(176)": "pictures, slices, objects (H.262, table 6-1; ISO/IEC 14496-2, table 6-3)",
     },
     "bitstreams/photos.py": {"range(192, 208)": "SOFn (T.81, table B.1), which only say that a JPEG begins"},
     "core/appended.py": {"range(256)": _BYTES},

@@ -20,7 +20,6 @@ from policyfs.redact.bitstreams.nal_units import (
     VVC,
     Codec,
     start_code_units,
-    user_data_units,
 )
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
@@ -58,19 +57,6 @@ def test_start_codes_at_every_offset_of_a_chunk_s_end() -> None:
             (3, before, b"\x65"),
             (before + 3, len(data), b"\x06"),
         ]
-
-
-def test_user_data_at_every_offset_of_a_chunk_s_end() -> None:
-    for before in range(CHUNK_BYTES - 9, CHUNK_BYTES + 3):
-        data = b"x" * before + b"\0\0\1\xb2ab\0\0\1\0cd\0\0\1\xb2" + b"e" * CHUNK_BYTES + b"\0\0\1\xb2"
-        found = list(user_data_units(MemorySource(data), 0, len(data), Plain().budget))
-        last = before + 15 + CHUNK_BYTES
-        assert [(unit.start, unit.end) for unit in found] == [
-            (before + 3, before + 6),
-            (before + 15, last + 1),
-            (last + 4, last + 5),
-        ]
-        assert {data[unit.start] for unit in found} == {0xB2}
 
 
 def test_no_unit_without_a_start_code() -> None:

@@ -140,8 +140,16 @@ def test_metadata_of_av1_in_clear_in_protected_frames_goes():
     assert CITY not in read(movie(Track(format=b"encv", entry=entry, samples=[frame] * 3)))
 
 
+@pytest.mark.parametrize("rest", [b"\x80\0\0\0", b"what", bytes(99)])
+def test_a_message_in_clear_before_encrypted_bytes_goes(rest):
+    out = read(movie(Track(format=b"encv", entry=AVCC, samples=[MESSAGE + rest])))
+    assert CITY not in out
+    assert rest in out
+
+
 @pytest.mark.parametrize(
-    "frame", [MESSAGE + b"\x80\0\0\0", MESSAGE + b"what", MESSAGE[:-1] + b"\x40" + SLICE]
+    "frame",
+    [MESSAGE[:-1] + b"\x40" + SLICE, b"\0\0\0\x14\x18" + CITY * 2, b"\x7f\xff\xff\xff\x18" + CITY],
 )
 def test_frames_that_are_encrypted_as_a_whole_and_encrypted_messages_stay(frame):
     file = movie(Track(format=b"encv", entry=AVCC, samples=[frame]))

@@ -100,7 +100,7 @@ def test_coordinates_in_settings_are_found():
         (AV1, b"\x81\0\0\0" + obu(1, place)),
         ("V_VP8", place),
     ):
-        assert clean(codec, config, "location") is None
+        assert place not in (clean(codec, config, "location") or b"")
         assert clean(codec, config, "time") == config
 
 

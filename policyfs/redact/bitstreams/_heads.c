@@ -21,6 +21,8 @@ enum kind { NAL, OBU, MPEG, PICTURES };
 
 static bool frame_is_plain(const uint64_t *rule, bytes at, size_t size)
 {
+	if (rule[KIND] != PICTURES && is_picture(at, size))
+		return picture_is_plain(at, size);
 	switch (rule[KIND]) {
 	case NAL:
 		return nal_is_plain(rule, at, size);

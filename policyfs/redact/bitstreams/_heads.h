@@ -40,6 +40,12 @@ static inline bytes start_code(bytes at, bytes end)
 	return end;
 }
 
+/* True if bytes hold no start of a block of metadata (block_starts.py), and also no text (kept_values.py). */
+bool holds_no_block(bytes at, size_t size);
+bool says_nothing(bytes at, size_t size);
+/* True if a frame begins like a whole picture. */
+bool is_picture(bytes at, size_t size);
+
 /* The frames of a codec with NAL units, of AV1, of MPEG-1, -2 and -4 part 2, and frames that may be whole pictures. */
 bool nal_is_plain(const uint64_t *rule, bytes at, size_t size);
 bool obus_are_plain(const uint64_t *rule, bytes at, size_t size);

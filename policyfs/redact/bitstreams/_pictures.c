@@ -6,6 +6,8 @@
 /* The longest captions (bytes, as in user_data.py), and the most pictures one behind the other (jpeg.py). */
 #define CAPTION_BYTES 255
 #define IMAGES 64
+/* The highest type of a header of MPEG-4 that is a slice in MPEG-2 (frames.py). */
+#define HEADER_TYPES 0x2f
 
 /* --- frames that are whole pictures --- */
 
@@ -82,6 +84,8 @@ static bool tables_fit(unsigned char code, bytes at, size_t size)
 /* A segment without anything to remove: tables, headers, JFIF or AVI1 without more, the colour transform. */
 static bool segment_is_plain(unsigned char code, bytes at, size_t size)
 {
+	if (!holds_no_block(at, size))
+		return false;
 	if (code == 0xe0)
 		return (size == 14 && !memcmp(at, "JFIF", 5) && !at[12] && !at[13]) ||
 		       (begins(at, size, "AVI1", 4) && size >= 14 && !without_zeros(at + 14, size - 14));
@@ -171,7 +175,7 @@ static bool png_is_plain(bytes at, size_t size)
 	return false;
 }
 
-static bool is_picture(bytes at, size_t size)
+bool is_picture(bytes at, size_t size)
 {
 	return begins(at, size, "\xff\xd8\xff", 3) || begins(at, size, "\x89PNG", 4) ||
 	       begins(at, size, "II*\0", 4) || begins(at, size, "MM\0*", 4) || begins(at, size, "RIFF", 4) ||
@@ -193,7 +197,7 @@ static bool user_data_is_plain(bytes at, size_t size)
 	size = without_zeros(at, size);
 	if (size <= CAPTION_BYTES && (begins(at, size, "GA94\3", 5) || begins(at, size, "GA94\6", 5) ||
 				      begins(at, size, "CC\1\xf8", 4)))
-		return true;
+		return says_nothing(at, size);
 	for (size_t i = 0; i < size; i++) {
 		if (at[i] != ' ' && at[i] != 0xff)
 			return false;
@@ -201,17 +205,33 @@ static bool user_data_is_plain(bytes at, size_t size)
 	return true;
 }
 
+/* A unit from its type on. headers: the highest type of a header that is a slice in MPEG-2. */
+static bool mpeg_unit_is_plain(bytes at, size_t size, int headers)
+{
+	if (*at == 0xb2)
+		return user_data_is_plain(at + 1, size - 1);
+	if (*at > 0xb8)
+		return false;
+	if (*at == 0xb6 || (*at > headers && *at && *at < 0xb0))
+		return true;
+	return says_nothing(at + 1, size - 1);
+}
+
 bool mpeg_is_plain(bytes at, size_t size)
 {
 	bytes end = at + size, next;
+	bool old = memmem(at, size, "\0\0\1\0", 4) && !memmem(at, size, "\0\0\1\xb6", 4);
 
 	if (!picture_is_plain(at, size))
 		return false;
 	if (is_picture(at, size))
 		return true;
-	for (at = start_code(at, end); end - at > 3; at = next) {
+	next = start_code(at, end);
+	if (!says_nothing(at, (size_t)(next - at)))
+		return false;
+	for (at = next; end - at > 3; at = next) {
 		next = start_code(at + 3, end);
-		if (at[3] == 0xb2 && !user_data_is_plain(at + 4, (size_t)(next - at - 4)))
+		if (!mpeg_unit_is_plain(at + 3, (size_t)(next - at - 3), old ? -1 : HEADER_TYPES))
 			return false;
 	}
 	return true;

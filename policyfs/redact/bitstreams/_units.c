@@ -10,10 +10,12 @@
 #define UNIT_BYTES 65536
 #define NUMBERS_BYTES 255
 #define REGISTERED_BYTES 1024
-/* The largest unit of messages that is read here. */
+/* The largest unit of messages that is read here, and the most other bytes that are searched here. */
 #define MESSAGES_BYTES 4096
+#define SEARCHED_BYTES 4096
 /* Bytes of a UUID, and the most bytes behind it that are looked at here. */
 #define UUID 16
+#define SHORT_UUID 4
 #define NUMBERS_AFTER_UUID 32
 
 /* Types of SEI messages: user data that is not registered, and time codes (136). */
@@ -54,17 +56,65 @@ static bool no_text(bytes at, size_t size)
 	return true;
 }
 
+/* The starts of blocks of metadata in block_starts.py, without their zeros. */
+static bool starts_block(bytes at, size_t size)
+{
+	static const char *const marks[] = {
+		"\x25\x88\4\1", "\x88\x25\4\1", "\1\2\2N", "\1\2\2S", "\3\2\2E", "\3\2\2W",
+		"loci", "com.apple.quicktime.location", "jumb", "<x:xmpmeta", "<x:xapmeta", "<?xpacket", "<rdf:RDF",
+		"http://ns.adobe.com/", "Exif", "8BIM\4", "Photoshop 3.0", "ID3\2", "ID3\3", "ID3\4", "APETAGEX",
+		"GPSLatitude", "GPSLongitude", "GPSPosition", "GPSCoordinates", "GPS5", "GPS9", "GPSP", "GPSU",
+		"\xa9xyz", "\x1c\2\x5a", "\x1c\2\x5c", "\x1c\2\x5f", "\x1c\2\x64", "\x1c\2\x65",
+	};
+
+	switch (*at) {
+	case 0x25: case 0x88: case 1: case 3: case 'l': case 'c': case 'j': case '<': case 'h': case 'E': case '8':
+	case 'P': case 'I': case 'A': case 'G': case 0xa9: case 0x1c:
+		for (size_t i = 0; i < sizeof(marks) / sizeof(*marks); i++) {
+			if (begins(at, size, marks[i], strlen(marks[i])))
+				return true;
+		}
+		break;
+	default:
+		break;
+	}
+	return false;
+}
+
+bool holds_no_block(bytes at, size_t size)
+{
+	unsigned char plain[SEARCHED_BYTES];
+	size_t length = 0;
+
+	if (size > sizeof(plain))
+		return false;
+	for (size_t i = 0; i < size; i++) {
+		if (at[i])
+			plain[length++] = at[i];
+	}
+	for (size_t i = 0; i < length; i++) {
+		if (starts_block(plain + i, length - i))
+			return false;
+	}
+	return true;
+}
+
+bool says_nothing(bytes at, size_t size)
+{
+	return holds_no_block(at, size) && no_text(at, size);
+}
+
 /* A message that is registered by ITU-T T.35: captions, the picture's format, or dynamic range. */
 static bool registered_is_plain(bytes at, size_t size)
 {
 	if (begins(at, size, "\xb5\0\x31GA94\3", 8))
-		return size <= 12 + 3 * (size > 8 ? at[8] & 0x1fu : 0);
+		return size <= 12 + 3 * (size > 8 ? at[8] & 0x1fu : 0) && says_nothing(at, size);
 	if (begins(at, size, "\xb5\0\x31" "DTG1", 7))
 		return size >= 8 && size <= 10;
 	if (size > REGISTERED_BYTES || !(begins(at, size, "\xb5\0\x3c", 3) || begins(at, size, "\xb5\0\x3b", 3) ||
 					 begins(at, size, "\xb5\x58\x90", 3) || begins(at, size, "\x26\0\x04", 3)))
 		return false;
-	return no_text(at, size);
+	return says_nothing(at, size);
 }
 
 /* True if the bytes behind a known UUID hold no text that tells a place or a time: no three characters in a row, and
@@ -93,7 +143,8 @@ static bool unregistered_is_plain(const uint64_t *rule, bytes at, size_t size)
 
 	if (!(mark && has(rule[PLAIN], MARKS)) && !(time && has(rule[PLAIN + TIMES / 64], TIMES % 64)))
 		return false;
-	return is_binary(at + UUID, size - UUID);
+	return is_binary(at + UUID, size - UUID) && (mark ? says_nothing(at + SHORT_UUID, size - SHORT_UUID) :
+							  says_nothing(at + UUID, size - UUID));
 }
 
 static bool message_is_plain(const uint64_t *rule, size_t type, bytes at, size_t size)
@@ -109,7 +160,8 @@ static bool message_is_plain(const uint64_t *rule, size_t type, bytes at, size_t
 		return registered_is_plain(at, size);
 	if (type == MARKS)
 		return unregistered_is_plain(rule, at, size);
-	return size <= NUMBERS_BYTES && type < 256 && has(rule[PLAIN + type / 64], type % 64);
+	return size <= NUMBERS_BYTES && type < 256 && has(rule[PLAIN + type / 64], type % 64) &&
+	       says_nothing(at, size);
 }
 
 /* A number in the form of SEI: bytes of 255, and one smaller byte. */
@@ -184,8 +236,10 @@ static bool unit_is_plain(const uint64_t *rule, bytes at, size_t size)
 	type = type_of(rule, at);
 	if (has(rule[MESSAGES], type))
 		return messages_are_plain(rule, at + rule[HEADER], size - rule[HEADER]);
-	if (has(rule[KEPT], type))
+	if (has(rule[UNSPLIT], type))
 		return true;
+	if (has(rule[KEPT], type))
+		return says_nothing(at + rule[HEADER], size - rule[HEADER]);
 	return size <= UNIT_BYTES && is_filler(at + rule[HEADER], size - rule[HEADER]);
 }
 
@@ -193,6 +247,8 @@ static bool stream_is_plain(const uint64_t *rule, bytes at, size_t size)
 {
 	bytes end = at + size, unit = start_code(at, end), next;
 
+	if (!says_nothing(at, (size_t)(unit - at)))
+		return false;
 	for (int count = 0; unit < end; unit = next) {
 		unit += 3;
 		next = start_code(unit, end);
@@ -209,30 +265,33 @@ static bool is_slice(const uint64_t *rule, bytes at)
 	return !zero && has(rule[UNSPLIT], type_of(rule, at));
 }
 
-/* Units behind their lengths. A unit of length zero, or beyond the frame's end, ends the search, as in frames.py. */
+/* Units behind their lengths, also in a frame that ends within a unit. */
 static bool chain_is_plain(const uint64_t *rule, bytes at, size_t size)
 {
 	bytes end = at + size;
 
-	for (int count = 0; (size_t)(end - at) > rule[LENGTH]; count++) {
-		uint64_t length = 0;
-		bool cut;
+	for (int count = 0; (size_t)(end - at) > rule[LENGTH];) {
+		uint64_t length = 0, left;
 
 		for (uint64_t i = 0; i < rule[LENGTH]; i++)
 			length = length << 8 | *at++;
-		cut = length > (uint64_t)(end - at);
-		if (!length)
-			return true;
-		if (count >= FRAME_UNITS || (uint64_t)(end - at) < rule[HEADER])
-			return false;
-		if (!is_slice(rule, at)) {
-			bytes stop = cut ? end : at + length;
-
-			if (start_code(at, stop) < stop || (!cut && !unit_is_plain(rule, at, length)))
-				return false;
+		left = (uint64_t)(end - at);
+		if (!length) { /* zeros between the units */
+			while (length < left && !at[length])
+				length++;
+			at += length / rule[LENGTH] * rule[LENGTH];
+			continue;
 		}
-		if (cut)
-			return true;
+		if (++count > FRAME_UNITS || left < rule[HEADER])
+			return false;
+		if (length > left) {
+			if (has(rule[MESSAGES], type_of(rule, at)) || (!is_slice(rule, at) && start_code(at, end) < end))
+				return false;
+			return says_nothing(at - rule[LENGTH], left + rule[LENGTH]);
+		}
+		if (!is_slice(rule, at) &&
+		    (start_code(at, at + length) < at + length || !unit_is_plain(rule, at, length)))
+			return false;
 		at += length;
 	}
 	return true;
@@ -271,14 +330,16 @@ static bool obu_size(bytes *at, bytes end, uint64_t *size)
 
 static bool obu_is_plain(const uint64_t *rule, unsigned int type, bytes at, size_t size)
 {
-	if (has(rule[KEPT], type) || !size)
+	if (has(rule[UNSPLIT], type) || !size)
 		return true;
+	if (has(rule[KEPT], type))
+		return says_nothing(at, size);
 	if (type == 15)
 		return at[size - 1] == 0x80 && !without_zeros(at, size - 1);
 	if (type != 5)
 		return false;
 	return at[0] == 4 ? registered_is_plain(at + 1, size - 1) :
-			    size <= NUMBERS_BYTES && has(rule[PLAIN], at[0]);
+			    size <= NUMBERS_BYTES && has(rule[PLAIN], at[0]) && says_nothing(at, size);
 }
 
 bool obus_are_plain(const uint64_t *rule, bytes at, size_t size)
@@ -286,13 +347,14 @@ bool obus_are_plain(const uint64_t *rule, bytes at, size_t size)
 	bytes end = at + size;
 
 	for (int count = 0; at < end; count++) {
+		bytes start = at;
 		unsigned int first = *at++;
 		uint64_t length = 0;
 
 		if (count >= FRAME_UNITS)
 			return false;
 		if (first & 0x80 || (first & 4 && at++ >= end) || (first & 2 && !obu_size(&at, end, &length)))
-			return true; /* no OBU: the search ends, as in obus.py */
+			return says_nothing(start, (size_t)(end - start)); /* no OBU, as in obus.py */
 		if (!(first & 2) || length > (uint64_t)(end - at))
 			length = (uint64_t)(end - at);
 		if (!obu_is_plain(rule, first >> 3 & 15, at, length))

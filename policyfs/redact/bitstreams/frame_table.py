@@ -19,7 +19,7 @@ from typing import Final
 
 from policyfs.redact.bitstreams import _heads, frames, obus, sei
 from policyfs.redact.bitstreams.decoder_config import Framing
-from policyfs.redact.bitstreams.frames import Frame, Restored, UnitLimits, clean_frame, is_clear
+from policyfs.redact.bitstreams.frames import Frame, Restored, UnitLimits, clean_frame, is_picture
 from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, MPEG, VVC
 from policyfs.redact.bitstreams.photos import clean_photo
 from policyfs.redact.core.categories import Tells
@@ -150,9 +150,9 @@ class _Search:
         form, coded = table.forms[track], self._codings[track]
         frame = Frame(start, table.ends[number] - start, form.lead)
         inner.budget.become(budget_for(Restored(source, frame)))
-        if coded is not None and (not form.encrypted or is_clear(source, frame, coded, inner.budget)):
-            self._add(clean_frame(source, frame, coded, inner, UnitLimits()))
-        if coded is None or coded.codec is MPEG:  # some recorders call Motion JPEG by such a name
+        if coded is not None:
+            self._add(clean_frame(source, frame, coded, inner, UnitLimits(), encrypted=form.encrypted))
+        if coded is None or coded.codec is MPEG or is_picture(source, frame):  # recorders mix them up
             self._add(clean_photo(source, frame, inner))
         patches = len(self.found.patches) - before
         self.work.left -= max(1, MAX_PARTS - inner.budget.parts, patches)
@@ -224,7 +224,7 @@ def _rule(form: FrameForm, hide: Tells) -> list[int]:
     if kind == _NAL and not sei.MARK_TELLS & hide:
         plain.add(sei.UNREGISTERED)
     kept = codec.kept | frames.DOLBY_VISION.get(codec.name, frozenset()) if kind in (_NAL, _OBU) else ()
-    unsplit = frames.UNSPLIT.get(codec.name, frozenset())
+    unsplit = frames.UNSPLIT[codec.name] if kind in (_NAL, _OBU) else ()
     messages = codec.sei if kind == _NAL else ()
     numbers = [kind, form.length_size, codec.header, codec.byte, codec.shift, codec.mask]
     numbers += [_bits(kept), _bits(messages), _bits(unsplit)]

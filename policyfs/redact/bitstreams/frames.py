@@ -2,14 +2,16 @@
 
 These are SEI messages of H.264, H.265 and H.266, metadata OBUs of AV1, and user data of MPEG-1, -2 and -4.
 
-Such messages become blanks of the same length, so that no byte of a picture moves. frame_table.py searches
-the frames of a film for those that have messages.
+Such messages become blanks of the same length, so that no byte of a picture moves. All other bytes that are
+no coded picture (settings, delimiters, bytes in no unit) are searched for metadata and places, and become
+zeros if they hold any. frame_table.py searches the frames of a film for those that have such bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -29,12 +31,19 @@ from policyfs.redact.bitstreams.nal_units import (
     split_units,
     start_code_units,
     units,
-    user_data_units,
 )
-from policyfs.redact.bitstreams.obus import UNITS_PER_PART, clean_obus
-from policyfs.redact.core.categories import UNKNOWN
+from policyfs.redact.bitstreams.obus import CODED, UNITS_PER_PART, clean_obus
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
-from policyfs.redact.core.patches import ByteSource, difference, uniform_difference, zeros
+from policyfs.redact.core.kept_values import told_in_kept, told_in_range
+from policyfs.redact.core.patches import (
+    CHUNK_BYTES,
+    ByteSource,
+    difference,
+    skip_zeros,
+    uniform_difference,
+    zeros,
+)
 
 SAMPLE_UNITS: Final = 4096
 """Maximum number of units of one frame. A picture of H.265 has at most 600 slices."""
@@ -68,13 +77,18 @@ UNSPLIT: Final = MappingProxyType(
         AVC.name: frozenset({*range(1, 6), 19, 20, 21, 30}),
         HEVC.name: frozenset({*range(10), *range(16, 22), 48, 49, 63}),
         VVC.name: frozenset({*range(4), *range(7, 11)}),
+        MPEG.name: frozenset({*range(1, 0xB0), 0xB6}),
+        AV1.name: CODED,
     }
 )
-"""A dictionary from the name of a codec to types of units that are not searched for start codes: they hold
-most bytes of a film (slices, also of other layers), or hold numbers that may look like a start code (48, 49).
+"""A dictionary from the name of a codec to types of units that are not searched: they hold most bytes of a
+film (slices, also of other layers), or hold numbers that may look like a start code (48, 49).
 """
-_END_BYTES: Final = 16
-"""Number of bytes at the end of a unit in which its last set bit is searched."""
+_HEADERS_OF_MPEG_4: Final = frozenset(range(1, 0x30))
+"""Types of units that are headers in MPEG-4, and slices in MPEG-1 and MPEG-2."""
+_PICTURE: Final = START_CODE + b"\0"
+_VOP: Final = START_CODE + b"\xb6"
+"""The starts of a picture of MPEG-1 and MPEG-2, and of one of MPEG-4."""
 _TAG: Final = "user data"
 
 
@@ -155,64 +169,152 @@ def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner:
     return found
 
 
-def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, limits: UnitLimits) -> Found:
+def clean_frame(
+    source: ByteSource, frame: Frame, coded: Framing, inner: Inner, limits: UnitLimits, *,
+    encrypted: bool = False,
+) -> Found:  # fmt: skip
     """Clean the messages of one frame.
 
     coded: codec and length size of the frame. If the length of each unit is stored before the unit, no slices
-    are read. Raises TooMuchError, for example for too many units. Raises NotThisKindError, for example if
-    bytes to change are in ``frame.lead``, which the container stores only once for all frames.
+    are read. encrypted: True if units may be encrypted. Encrypted bytes may look like a message by chance, so
+    only messages in clear are cleaned. Raises TooMuchError, for example for too many units. Raises
+    NotThisKindError, for example if bytes to change are in ``frame.lead``, which the container stores only
+    once for all frames.
     """
     if not frame.lead:
-        return _clean_units(source, frame.at, min(frame.at + frame.size, source.size), coded, inner, limits)
+        end = min(frame.at + frame.size, source.size)
+        return _clean_units(source, frame.at, end, coded, inner, limits, encrypted)
     whole, lead, found = Restored(source, frame), len(frame.lead), Found()
-    found.add(_clean_units(whole, 0, whole.size, coded, inner, limits), frame.at - lead)
+    found.add(_clean_units(whole, 0, whole.size, coded, inner, limits, encrypted), frame.at - lead)
     if any(patch.offset < frame.at for patch in found.patches):
         raise NotThisKindError("user data that is stored once for all frames of a track cannot be removed")
     return found
 
 
 def _clean_units(
-    source: ByteSource, at: int, end: int, coded: Framing, inner: Inner, limits: UnitLimits
+    source: ByteSource, at: int, end: int, coded: Framing, inner: Inner, limits: UnitLimits, encrypted: bool
 ) -> Found:
-    found, codec = Found(), coded.codec
+    codec = coded.codec
+    if _starts_like_picture(source, at):
+        return Found()
     if codec is AV1:
         found, count = clean_obus(source, at, end, inner, limits.left)
         if count > limits.left:
             raise TooMuchError(TOO_MANY_UNITS)
         return found
-    if codec is MPEG and source.read(at, PICTURE_START_BYTES).startswith(PICTURE_STARTS):
-        return found  # a whole picture under the same name
-    skipped = codec.kept | DOLBY_VISION.get(codec.name, frozenset())
-    blanked = user_data.blanked if codec is MPEG else sei.blanked
-    per_part = _USER_DATA_PER_PART if codec is MPEG else UNITS_PER_PART
-    for unit in _units(source, at, end, coded, inner):
+    if encrypted and not coded.length_size and not is_byte_stream(source.read(at, 4)):
+        coded = Framing(codec, 4)
+    some, streamed = _units(source, at, end, coded, inner)
+    search = _UnitSearch(source, codec, inner, limits, encrypted and not streamed)
+    search.broken = search.sealed and not _is_chain(source, at, end, coded, inner.budget)
+    slices, per_part = UNSPLIT[codec.name], UNITS_PER_PART
+    if codec is MPEG:
+        slices, per_part = _slices_of_mpeg(source, at, end), _USER_DATA_PER_PART
+    first = next(some, None)
+    if streamed:
+        search.search(at, end if first is None else first.start - len(START_CODE))
+    for unit in chain(() if first is None else (first,), some):
+        kind = codec.type(unit.head) if len(unit.head) == codec.header else -1
+        if kind in slices:
+            continue
         limits.left -= 1
         if limits.left < 0:
             raise TooMuchError(TOO_MANY_UNITS)
-        if limits.left % per_part == 0:
-            inner.budget.part()
-        length = unit.end - unit.start
-        if not unit.head or not length or unit.end > end:
-            break
-        if len(unit.head) < codec.header:
-            continue
-        kind = codec.type(unit.head)
-        if kind in skipped:
-            continue
-        if length <= sei.MAX_UNIT_BYTES:
-            old = source.read(unit.start, length)
-            limits.message(old)
-            new = blanked(old, codec.header, inner) if kind in codec.sei else _filled(old, codec, inner)
-            if new is not None:
-                patches = list(uniform_difference(unit.start, old, new.data))
-                inner.budget.part(1 + len(patches) // _PATCHES_PER_PART)
-                found.patches += patches
-                found.notes.append(Note(unit.start, length, codec.name, _TAG, new.tells))
-        elif inner.hide & UNKNOWN:
-            patches = list(zeros(source, unit.start + codec.header, unit.end))
-            found.patches += patches
-            found.notes += [Note(unit.start, length, codec.name, _TAG, UNKNOWN)] * bool(patches)
-    return found
+        inner.budget.part(limits.left % per_part == 0)
+        search.clean(unit, kind)
+    return search.found
+
+
+@dataclass(slots=True)
+class _UnitSearch:
+    """The search of the units of one frame that are no slices, and its changes so far.
+
+    sealed: True if units may be encrypted. broken: True if the frame may be encrypted as a whole.
+    """
+
+    source: ByteSource
+    codec: Codec
+    inner: Inner
+    limits: UnitLimits
+    sealed: bool
+    broken: bool = False
+    found: Found = field(default_factory=Found)
+
+    def clean(self, unit: Unit, kind: int) -> None:
+        """Clean a unit. kind: its type; -1 for bytes in no unit. Raises TooMuchError."""
+        start, codec = unit.start + len(unit.head), self.codec
+        if kind in codec.sei:
+            self._messages(unit)
+        elif self.broken:
+            return
+        elif kind < 0 or kind in codec.kept | DOLBY_VISION.get(codec.name, frozenset()):
+            self.search(start, unit.end)
+        elif unit.end - unit.start <= sei.MAX_UNIT_BYTES:
+            old = self._read(unit)
+            self._change(unit, old, _filled(old, codec, self.inner))
+        else:
+            self._clear(start, unit.end, UNKNOWN)
+
+    def _messages(self, unit: Unit) -> None:
+        """Clean a unit of messages. If it may be encrypted, it is in clear if it ends with a set bit and
+        zeros, or holds text.
+        """
+        if unit.end - unit.start > sei.MAX_UNIT_BYTES:
+            self._clear(unit.start + self.codec.header, unit.end, NOTHING if self.sealed else UNKNOWN)
+            return
+        old, inner = self._read(unit), self.inner
+        ended = not self.sealed or old.rstrip(b"\0").endswith(b"\x80")
+        if ended or told_in_kept(old, inner.hide & Tells.LOCATION, inner.budget, numbers=True):
+            blanked = user_data.blanked if self.codec is MPEG else sei.blanked
+            self._change(unit, old, blanked(old, self.codec.header, inner))
+
+    def _read(self, unit: Unit) -> bytes:
+        old = self.source.read(unit.start, unit.end - unit.start)
+        self.limits.message(old)
+        return old
+
+    def _change(self, unit: Unit, old: bytes, new: sei.Blanked | None) -> None:
+        if new is not None:
+            patches = list(uniform_difference(unit.start, old, new.data))
+            self.inner.budget.part(1 + len(patches) // _PATCHES_PER_PART)
+            self.found.patches += patches
+            self.found.notes.append(Note(unit.start, len(old), self.codec.name, _TAG, new.tells))
+
+    def search(self, start: int, end: int) -> None:
+        """Zero the bytes [start, end), which are no coded picture, if they hold metadata or tell a place.
+        Raises TooMuchError.
+        """
+        asked = self.inner.hide & Tells.LOCATION
+        told = told_in_range(self.source, start, end, asked, self.inner.budget, numbers=True)
+        self._clear(start, end, told)
+
+    def _clear(self, start: int, end: int, tells: Tells) -> None:
+        patches = list(zeros(self.source, start, end)) if tells & self.inner.hide else []
+        self.found.patches += patches
+        self.found.notes += [Note(start, end - start, self.codec.name, _TAG, tells)] * bool(patches)
+
+
+def _slices_of_mpeg(source: ByteSource, at: int, end: int) -> frozenset[int]:
+    """Return the types of slices in a frame of MPEG. In MPEG-4, the lowest types are headers."""
+    slices = UNSPLIT[MPEG.name]
+    if _holds(source, at, end, _PICTURE) and not _holds(source, at, end, _VOP):
+        return slices
+    return slices - _HEADERS_OF_MPEG_4
+
+
+def _holds(source: ByteSource, at: int, end: int, code: bytes) -> bool:
+    """Return True if the bytes [at, end) hold a start code and a type."""
+    chunks = (source.read(n, min(CHUNK_BYTES + len(code), end - n)) for n in range(at, end, CHUNK_BYTES))
+    return any(code in chunk for chunk in chunks)
+
+
+def is_picture(source: ByteSource, frame: Frame) -> bool:
+    """Return True if a frame of any codec begins like a whole picture (photos.py)."""
+    return _starts_like_picture(Restored(source, frame), 0)
+
+
+def _starts_like_picture(source: ByteSource, at: int) -> bool:
+    return source.read(at, PICTURE_START_BYTES).startswith(PICTURE_STARTS)
 
 
 def _filled(unit: bytes, codec: Codec, inner: Inner) -> sei.Blanked | None:
@@ -230,32 +332,14 @@ def _filled(unit: bytes, codec: Codec, inner: Inner) -> sei.Blanked | None:
     return sei.Blanked(new.ljust(len(unit), b"\0"), UNKNOWN)
 
 
-def is_clear(source: ByteSource, frame: Frame, coded: Framing, budget: Budget) -> bool:
-    """Return False if a frame of a protected track is encrypted as a whole, or its messages are encrypted.
-
-    Encrypted bytes may look like a message by chance. A message in clear ends with a set bit and zeros.
-    Raises TooMuchError.
-    """
-    if coded.codec in (AV1, MPEG) or is_byte_stream(source.read(frame.at, 4)):
-        return True
-    end = min(frame.at + frame.size, source.size)
-    framing = Framing(coded.codec, coded.length_size or 4)
-    return _is_chain(source, frame.at, end, framing, budget, ended=True)
-
-
-def _is_chain(
-    source: ByteSource, at: int, end: int, coded: Framing, budget: Budget, *, ended: bool = False
-) -> bool:
+def _is_chain(source: ByteSource, at: int, end: int, coded: Framing, budget: Budget) -> bool:
     """Return True if units fill [at, end), each behind its length. Zeros may follow them.
 
-    ended: True to return False if a unit of messages does not end as it should. Raises TooMuchError.
+    Raises TooMuchError.
     """
     codec = coded.codec
     for count, unit in enumerate(units(source, at, codec, coded.length_size)):
         sound = len(unit.head) == codec.header <= unit.end - unit.start and unit.head[0] < 0x80
-        if sound and ended and codec.type(unit.head) in codec.sei and unit.end <= end:
-            last = source.read(max(unit.start, unit.end - _END_BYTES), min(_END_BYTES, unit.end - unit.start))
-            sound = last.rstrip(b"\0").endswith(b"\x80")
         if not sound or unit.end > end:
             budget.part(count // UNITS_PER_PART)  # nobody counts the units of a frame that is not searched
             return count > 0 and end - at <= MAX_PADDING_BYTES and not any(source.read(at, end - at))
@@ -265,32 +349,47 @@ def _is_chain(
     return False
 
 
-def _units(source: ByteSource, at: int, end: int, coded: Framing, inner: Inner) -> Iterator[Unit]:
-    """Yield the NAL units of the frame in [at, end).
+def _units(
+    source: ByteSource, at: int, end: int, coded: Framing, inner: Inner
+) -> tuple[Iterator[Unit], bool]:
+    """Return the units of the frame in [at, end), and True if they are behind start codes.
 
     If the frame begins with a start code, its units are between start codes, even if *coded* states a length
     field: no length begins like a start code. Raises NotThisKindError if no length field is stated, and the
     frame seems to begin with a length, but is no chain of units: players look for start codes there.
     """
-    if coded.codec is MPEG:
-        return user_data_units(source, at, end, inner.budget)
     size, head = coded.length_size, source.read(at, 4)
+    if coded.codec is MPEG:
+        return start_code_units(source, at, end, MPEG, inner.budget), True
     if not size and not is_byte_stream(head) and 0 < int.from_bytes(head) <= end - at - 4:
         size = 4
         if not _is_chain(source, at, end, Framing(coded.codec, size), inner.budget):
             raise NotThisKindError("a frame has lengths and start codes, or is cut off")
     if not size or head == b"\0" + START_CODE or (size < 4 and head[:3] == START_CODE):
-        return start_code_units(source, at, end, coded.codec, inner.budget)
-    return _framed_units(source, at, end, Framing(coded.codec, size), inner.budget)
+        return start_code_units(source, at, end, coded.codec, inner.budget), True
+    return _framed_units(source, at, end, Framing(coded.codec, size), inner.budget), False
 
 
 def _framed_units(source: ByteSource, at: int, end: int, coded: Framing, budget: Budget) -> Iterator[Unit]:
-    """Yield the units behind their lengths, and those behind start codes within them. Raises TooMuchError."""
-    codec, unsplit = coded.codec, UNSPLIT[coded.codec.name]
-    for unit in units(source, at, codec, coded.length_size):
-        if unit.start > end:
-            return
-        if len(unit.head) == codec.header and any(unit.head) and codec.type(unit.head) in unsplit:
-            yield unit
-        else:
-            yield from split_units(source, unit, end, codec, unsplit, budget)
+    """Yield the units behind their lengths, and those behind start codes within them. Raises TooMuchError.
+
+    Units without bytes are left out. If the last length is too large for the frame, the bytes from this
+    length on are no unit, and the head is empty, except for messages.
+    """
+    codec, size, unsplit = coded.codec, coded.length_size, UNSPLIT[coded.codec.name]
+    while at + size < end:
+        unit = next(units(source, at, codec, size))
+        at = unit.end
+        if unit.start == unit.end:
+            blank = min(end, skip_zeros(source, unit.start)) - unit.start
+            budget.search(blank)
+            at += blank // size * size
+            continue
+        cut, head = unit.end > end, unit.head[: end - unit.start]
+        unit = Unit(unit.start, min(unit.end, end), head)
+        parts = iter((unit,))
+        if len(head) < codec.header or not any(head) or codec.type(head) not in unsplit:
+            parts = split_units(source, unit, end, codec, unsplit, budget)
+        for part in parts:
+            no_unit = cut and part == unit and (len(head) < codec.header or codec.type(head) not in codec.sei)
+            yield Unit(unit.start - size, end, b"") if no_unit else part

@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei
+from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note
+from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, zeros
 
 START_CODE: Final = b"\0\0\1"
@@ -60,9 +62,10 @@ HEVC: Final = Codec("H.265", 2, 0, 1, 0x3F, frozenset({39, 40}), _HEVC_KEPT, 32)
 _VVC_KEPT: Final = frozenset({*range(4), *range(7, 11), *range(12, 23)})
 VVC: Final = Codec("H.266", 2, 1, 3, 0x1F, frozenset({23, 24}), _VVC_KEPT, 12)
 _USER_DATA: Final = frozenset({0xB2})
-MPEG: Final = Codec("MPEG", 1, 0, 0, 0xFF, _USER_DATA, frozenset(range(256)) - _USER_DATA, 0xB0)
+_OF_MPEG: Final = frozenset({*range(0xB0), 0xB0, 0xB1, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7, 0xB8})
+MPEG: Final = Codec("MPEG", 1, 0, 0, 0xFF, _USER_DATA, _OF_MPEG, 0xB0)
 """MPEG-1, MPEG-2 and MPEG-4 part 2. A unit's header is the last byte of its start code; ``sei`` is user data
-(user_data.py).
+(user_data.py). The types from 0xB9 on belong to systems, which no frame holds, and to other media than film.
 """
 AV1: Final = Codec("AV1", 1, 0, 3, 0xF, frozenset({5}), frozenset({1, 2, 3, 4, 6, 7, 8}), 0)
 """AV1. Its units are OBUs (obus.py), and not NAL units."""
@@ -184,35 +187,12 @@ def split_units(
     yield from inside
 
 
-def user_data_units(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[Unit]:
-    """Yield the units of user data of MPEG in [start, end), without a look at any other unit. Raises
-    TooMuchError.
-    """
-    code = START_CODE + bytes(MPEG.sei)
-    at, begin, end = start, -1, min(end, source.size)
-    while at < end:
-        chunk, place = source.read(at, min(CHUNK_BYTES, end - at)), 0
-        blank = not budget.search_chunk(chunk)
-        while not blank and place >= 0:
-            place = chunk.find(START_CODE if begin >= 0 else code, place)
-            if place >= 0 and begin >= 0:
-                yield Unit(begin, at + place, code[-1:])
-                begin = -1
-            elif place >= 0:
-                begin = at + place + len(START_CODE)
-                place += len(code)
-        if at + len(chunk) >= end or len(chunk) < CHUNK_BYTES:
-            break
-        at += len(chunk) - len(START_CODE)
-    if begin >= 0:
-        yield Unit(begin, end, code[-1:])
-
-
 def walk_nals(
     source: ByteSource, codec: Codec, length_size: int, inner: Inner, *, cut: bool = False
 ) -> Found | None:
     """Walk a chain of NAL units, each behind its length. Turn SEI units that hold data to hide, and units of
-    types that are not in ``codec.kept``, into filler.
+    types that are not in ``codec.kept``, into filler, and also other units without slices that hold metadata
+    or tell a place.
 
     Return None if the source is not such a chain, or has no slice of a picture. cut: True if the last unit
     may be cut off, because the file ends there. Raises TooMuchError.
@@ -235,8 +215,12 @@ def walk_nals(
         slices += codec.type(unit.head) < codec.slices
         for part in split_units(source, unit, size, codec, _REFERENCES, inner.budget):
             kind = codec.type(part.head) if len(part.head) == codec.header else -1
-            if kind not in codec.kept:
-                _replace(source, kind, part.start, min(part.end, size), codec, inner, found)
+            body, end = part.start + codec.header, min(part.end, size)
+            if kind not in codec.kept or (
+                kind >= codec.slices
+                and told_in_range(source, body, end, inner.hide & Tells.LOCATION, inner.budget, numbers=True)
+            ):
+                _replace(source, kind, part.start, end, codec, inner, found)
     return found if slices else None
 
 

@@ -14,6 +14,7 @@ from policyfs.domain import Patch
 from policyfs.redact.bitstreams.sei import registered_tells
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note
+from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.patches import ByteSource, difference, zeros
 from policyfs.redact.core.reader import Fields
 
@@ -29,7 +30,10 @@ _MAX_T35_READ: Final = 1 << 12
 _OBU_METADATA: Final = 5
 _OBU_PADDING: Final = 15
 _OBU_FRAMES: Final = frozenset({3, 4, 6})
-_OBU_KEPT: Final = frozenset({1, 2, 3, 4, 6, 7, 8})
+_NO_SIZE: Final = 0x79
+"""Bits of an OBU's first byte without those of errors, of an extension and of a size."""
+CODED: Final = frozenset({4, 6, 8})
+_OBU_HEADERS: Final = frozenset({1, 2, 3, 7})
 _T35: Final = 4
 """Type of metadata OBUs with a message that is registered by ITU-T T.35, as in SEI messages (sei.py)."""
 METADATA_TELLS: Final = MappingProxyType({1: NOTHING, 2: NOTHING, 3: NOTHING, 5: Tells.TIME})
@@ -76,7 +80,11 @@ def clean_obus(source: ByteSource, at: int, end: int, inner: Inner, most: int) -
             inner.budget.part()
         try:
             body, stop = _obu(source.read(at, min(_HEAD_BYTES, end - at)), at, end)
-        except ValueError:
+        except ValueError:  # no unit: decoders stop here
+            told = _among_numbers(source, at, end, inner)
+            if told & inner.hide:
+                found.patches += _padding(source, at, source.read(at, 1)[0] & _NO_SIZE, at + 1, end)
+                found.notes.append(Note(at, end - at, "OBU", "bytes in no unit", told))
             break
         _clean(source, at, source.read(at, 1)[0], body, min(stop, end), inner, found)
         at = stop
@@ -89,10 +97,13 @@ def _clean(source: ByteSource, at: int, first: int, body: int, end: int, inner: 
     at: offset of the OBU. first: its first byte. body, end: offset of its payload, and the offset behind it.
     """
     kind = first >> 3 & 15
-    if kind in _OBU_KEPT or body >= end:
+    if kind in CODED or body >= end:
         return
-    inner.budget.part()
-    tells = _metadata_tells(source, body, end, inner) if kind == _OBU_METADATA else UNKNOWN
+    if kind in _OBU_HEADERS:
+        tells = _among_numbers(source, body, end, inner)
+    else:
+        inner.budget.part()
+        tells = _metadata_tells(source, body, end, inner) if kind == _OBU_METADATA else UNKNOWN
     patches = list(_padding(source, at, first, body, end)) if tells & inner.hide else []
     if patches:
         found.patches += patches
@@ -104,7 +115,13 @@ def _metadata_tells(source: ByteSource, body: int, end: int, inner: Inner) -> Te
     kind = source.read(body, 1)[0]
     if kind == _T35:
         return registered_tells(source.read(body + 1, min(_MAX_T35_READ, end - body - 1)), inner)
-    return UNKNOWN if end - body > _MAX_NUMBERS_BYTES else METADATA_TELLS.get(kind, UNKNOWN)
+    tells = UNKNOWN if end - body > _MAX_NUMBERS_BYTES else METADATA_TELLS.get(kind, UNKNOWN)
+    return tells | _among_numbers(source, body, end, inner)
+
+
+def _among_numbers(source: ByteSource, start: int, end: int, inner: Inner) -> Tells:
+    """Return the categories of metadata and of texts among the numbers in [start, end)."""
+    return told_in_range(source, start, end, inner.hide, inner.budget, numbers=True)
 
 
 def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
@@ -138,6 +155,6 @@ def _padding(source: ByteSource, at: int, first: int, body: int, end: int) -> It
     at: offset of the OBU. first: its first byte. body, end: offset of its payload, and the offset behind it.
     AV1 5.3.1 requires one set bit.
     """
-    yield from difference(at, bytes((first,)), bytes((first & 0x87 | _OBU_PADDING << 3,)))
+    yield from difference(at, source.read(at, 1), bytes((first & 0x87 | _OBU_PADDING << 3,)))
     yield from zeros(source, body, end - 1)
     yield from difference(end - 1, source.read(end - 1, 1), b"\x80")

@@ -18,6 +18,8 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference
 
 MAX_PHOTO_BYTES: Final = 1 << 27
 """Maximum size in bytes of a frame that holds a picture."""
+_HEADER_BYTES: Final = 1 << 20
+"""Number of bytes in which the segments of a JPEG lead to its first scan."""
 _JPEG: Final = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]")
 _OF_JPEG: Final = (b"Exif\0\0", b"ns.adobe.com/", b"Photoshop 3.0\0", b"GPSLatitude")
 _METADATA: Final = (*_OF_JPEG, b"eXIf")
@@ -37,7 +39,7 @@ def clean_photo(source: ByteSource, frame: Frame, inner: Inner) -> Found:
     whole = Restored(source, frame)
     data = whole.read(0, min(whole.size, MAX_PHOTO_BYTES))
     at = _place_of_picture(data, inner.budget)
-    if at is not None and whole.size > MAX_PHOTO_BYTES:
+    if whole.size > MAX_PHOTO_BYTES and (at is not None or _is_behind(whole, inner.budget)):
         raise TooMuchError("a picture in the frames of a track has too many bytes")
     before, data = data[: at or 0], data[at or 0 :]
     cleaned = None if at is None else inner.image(data)
@@ -66,6 +68,15 @@ def _without_lead(data: bytes, at: int, inner: Inner) -> Found:
         return Found()
     note = Note(at, len(data), "frame", "bytes before the picture", told)
     return Found(list(difference(at, data, bytes(len(data)))), [note])
+
+
+def _is_behind(whole: ByteSource, budget: Budget) -> bool:
+    """Return True if a picture begins behind the first MAX_PHOTO_BYTES of a frame. Raises TooMuchError."""
+    chunks = range(MAX_PHOTO_BYTES - _HEADER_BYTES, whole.size, MAX_PHOTO_BYTES - _HEADER_BYTES)
+    return any(
+        _place_of_picture(whole.read(at, min(MAX_PHOTO_BYTES, whole.size - at)), budget) is not None
+        for at in chunks
+    )
 
 
 def holds_metadata(source: ByteSource, start: int, end: int) -> bool:

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.free_text import told_in
+from policyfs.redact.core.kept_values import told_in_kept
 
 MAX_UNIT_BYTES: Final = 1 << 16
 """Maximum size of an SEI unit that is parsed."""
@@ -52,6 +53,7 @@ _UUIDS: Final = MappingProxyType(
     }
 )
 MARK_TELLS: Final = Tells.DEVICE | Tells.OTHER
+_SHORT_BYTES: Final = 4
 _SHORT: Final = frozenset({bytes.fromhex("0387f44e"), bytes.fromhex("b9edb930"), bytes.fromhex("e958f491")})
 """First bytes of UUIDs. Encoders of phones mark each frame with such a UUID and a number of a few bytes."""
 _RANGE: Final = (b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb5\x58\x90", b"\x26\0\x04")
@@ -66,8 +68,6 @@ byte at the end of an OBU.
 _ATSC_FORMAT: Final = re.compile(rb"\xb5\0\x31(?:DTG1.{1,3}|GA94\x06.{1,9})", re.DOTALL)
 """The part of the picture that is in use: its format or its bars (ATSC A/53)."""
 _MAX_KNOWN_TEXTS: Final = 1 << 10
-_RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e]){8,}|[\x20-\x7e\xb0\xba\xc2]{12,}")
-"""Runs of text among numbers, in UTF-16 or Latin-1."""
 
 
 class Message(NamedTuple):
@@ -135,8 +135,16 @@ def _judged(kind: int, payload: bytes, inner: Inner) -> tuple[Tells, int]:
         tells = _unregistered_tells(payload)
         if tells is None:
             return UNKNOWN, 0
-        return tells | told_once(payload[_UUID_BYTES:], inner), _UUID_BYTES
-    return (MESSAGE_TELLS.get(kind, UNKNOWN) if len(payload) <= _MAX_NUMBERS_BYTES else UNKNOWN), 0
+        short = payload[:_SHORT_BYTES] in _SHORT
+        within = _among_numbers(payload[_SHORT_BYTES:], inner) if short else NOTHING
+        return tells | within | told_once(payload[_UUID_BYTES:], inner), 0 if within else _UUID_BYTES
+    tells = MESSAGE_TELLS.get(kind, UNKNOWN) if len(payload) <= _MAX_NUMBERS_BYTES else UNKNOWN
+    return tells | _among_numbers(payload, inner), 0
+
+
+def _among_numbers(data: bytes, inner: Inner) -> Tells:
+    """Return the categories of metadata and of texts among numbers."""
+    return told_in_kept(data, inner.hide, inner.budget, numbers=True)
 
 
 def registered_tells(payload: bytes, inner: Inner) -> Tells:
@@ -145,12 +153,12 @@ def registered_tells(payload: bytes, inner: Inner) -> Tells:
     """
     if payload.startswith(_ATSC + _CAPTIONS):
         count = payload[8] & 0x1F if len(payload) > 8 else 0
-        return NOTHING if len(payload) <= _CAPTIONS_AROUND_BYTES + count * _CAPTION_BYTES else UNKNOWN
-    if payload.startswith(_ATSC):
-        return NOTHING if _ATSC_FORMAT.fullmatch(payload) else UNKNOWN
-    if len(payload) > _MAX_REGISTERED_BYTES or not payload.startswith(_RANGE):
-        return UNKNOWN
-    return told_once(b"\n".join(_RUNS.findall(payload)), inner)
+        known = len(payload) <= _CAPTIONS_AROUND_BYTES + count * _CAPTION_BYTES
+    elif payload.startswith(_ATSC):
+        known = _ATSC_FORMAT.fullmatch(payload) is not None
+    else:
+        known = len(payload) <= _MAX_REGISTERED_BYTES and payload.startswith(_RANGE)
+    return _among_numbers(payload, inner) if known else UNKNOWN
 
 
 def told_once(text: bytes, inner: Inner) -> Tells:
@@ -172,7 +180,7 @@ def told_once(text: bytes, inner: Inner) -> Tells:
 
 def _unregistered_tells(payload: bytes) -> Tells | None:
     """Return the categories of the user data behind a UUID; None if the UUID is unknown."""
-    if payload[:4] in _SHORT and _UUID_BYTES <= len(payload) <= _UUID_BYTES + _MAX_COUNTER_BYTES:
+    if payload[:_SHORT_BYTES] in _SHORT and _UUID_BYTES <= len(payload) <= _UUID_BYTES + _MAX_COUNTER_BYTES:
         return MARK_TELLS
     return _UUIDS.get(payload[:_UUID_BYTES])
 

@@ -13,6 +13,7 @@ from typing import Final
 from policyfs.redact.bitstreams.sei import Blanked, told_once
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.reader import Fields
 
 _MAX_CAPTION_BYTES: Final = 255
@@ -102,10 +103,9 @@ def decoder_info(data: bytes) -> tuple[int, int, int]:
 def _tells(payload: bytes, inner: Inner) -> Tells:
     if not payload.strip(b" \xff") or _QUIRKS.fullmatch(payload):
         return NOTHING
-    if _CAPTIONS_AND_FORMAT.match(payload) and len(payload) <= _MAX_CAPTION_BYTES:
-        return NOTHING
-    if payload.startswith(_CAPTIONS_OF_CABLE) and _are_captions(payload[2:]):
-        return NOTHING
+    captions = _CAPTIONS_AND_FORMAT.match(payload) and len(payload) <= _MAX_CAPTION_BYTES
+    if captions or (payload.startswith(_CAPTIONS_OF_CABLE) and _are_captions(payload[2:])):
+        return told_in_kept(payload, inner.hide, inner.budget, numbers=True)
     if _VERSION.fullmatch(payload):
         return Tells.DEVICE | Tells.OTHER
     if len(payload) <= _MAX_CAPTION_BYTES and _ENCODER.match(payload):

@@ -12,6 +12,7 @@ import re
 from typing import Final
 
 from policyfs.redact.bitstreams.frame_table import FrameTable, look
+from policyfs.redact.bitstreams.nal_units import codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.free_text import decode, tells_place, text_among_numbers
@@ -198,8 +199,9 @@ def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Runs | 
 
 
 def picture_frames(track: Track, limit: int, runs: Runs | None = None) -> FrameTable:
-    """Return the frames of a track of pictures; no frames for any other track.
+    """Return the frames of a track of pictures, by its handler or by a format; no frames for any other track.
 
     limit: the file's size in bytes. Raises NotThisKindError, TooMuchError.
     """
-    return track_frames(track, limit, runs) if track.handler in PICTURE else FrameTable()
+    pictures = track.handler in PICTURE or any(codec_of(kind) for kind in track.entries.formats)
+    return track_frames(track, limit, runs) if pictures else FrameTable()

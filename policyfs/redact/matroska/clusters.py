@@ -18,6 +18,7 @@ from policyfs.redact.core.bounded_inflate import blank
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Inner, Note, TooMuchError
 from policyfs.redact.core.free_text import decode, tells_place
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, Window, difference, skip_zeros
 from policyfs.redact.core.tag_names import tells_time
 from policyfs.redact.matroska import tag_names
@@ -248,9 +249,10 @@ class Clusters:
         track = self.tracks.get(number, _NOBODYS)
         first = start + width + 3
         if track.role is Role.MEDIA:
-            if first <= stop:
-                self._frames.add(number, first, stop, peek[width + 2])
-            return number
+            if first > stop or self._frames.add(number, first, stop, peek[width + 2]):
+                return number
+            self._void(at, stop, f"block of track {number}")
+            return -1
         if found is None or first > stop or peek[width + 2] & _LACED:
             self._void(at, stop, f"block of track {number}")
             return -1
@@ -291,6 +293,9 @@ class Clusters:
             known = all(
                 child.head.ident == _MORE and is_of_the_picture(child.payload(data), self.inner)
                 for child in more
+            )
+            known = known and not told_in_kept(
+                data, self.inner.hide & Tells.LOCATION, self.inner.budget, numbers=True
             )
             if more and known and more[-1].end == size:
                 return
@@ -386,13 +391,11 @@ class Clusters:
 def _blanked(text: bytes) -> bytes:
     """Return a subtitle's line as spaces, in the same length.
 
-    The commas of a script's line (S_TEXT/ASS) stay, because players count them. The number at the start of
-    the line may be spaces already.
+    The commas and the number at the start of a script's line (S_TEXT/ASS) stay, because players count them.
+    The number may be spaces already.
     """
     fields = text.split(b",", 8)
     if len(fields) == 9 and (fields[0].strip() or b"0").isdigit():
-        kept = [
-            part if part.strip().isdigit() and len(part) < 6 else b" " * len(part) for part in fields[:-1]
-        ]
-        return b",".join([*kept, b" " * len(fields[-1])])
+        order = fields[0] if len(fields[0]) < 6 else b" " * len(fields[0])
+        return b",".join([order, *(b" " * len(part) for part in fields[1:])])
     return b" " * len(text)

@@ -52,38 +52,40 @@ class BlockFrames:
             for number, coding in self.codings.items()
         }
 
-    def add(self, track: int, start: int, end: int, flags: int) -> None:
+    def add(self, track: int, start: int, end: int, flags: int) -> bool:
         """Add the frames of a block with the data [start, end), if they are searched.
 
         track: number of the block's track. flags: the block's flags. Lacing packs several frames into a
-        block. Raises NotThisKindError, TooMuchError.
+        block. Return False if the sizes of these frames do not fit the block: players drop it. Raises
+        NotThisKindError, TooMuchError.
         """
         form = self._forms.get(track)
         if form is None:
-            return
-        if not flags & _LACING:
-            self.looks.add(start, end, form)
-            return
-        head = self.source.read(start, min(_LACING_BYTES, end - start))
-        sizes, length = _laced(head, flags & _LACING, end - start)
+            return True
+        sizes, length = [end - start], 0
+        if flags & _LACING:
+            head = self.source.read(start, min(_LACING_BYTES, end - start))
+            sizes, length = _laced(head, flags & _LACING, end - start)
+        if min(sizes, default=-1) < 0 or start + length + sum(sizes) > end:
+            return False
         start += length
         for size in sizes:
-            if 0 < size <= end - start:
-                self.looks.add(start, start + size, form)
-                start += size
+            self.looks.add(start, start + size, form)
+            start += size
+        return True
 
 
 def _laced(data: bytes, lacing: int, size: int) -> tuple[list[int], int]:
     """Return the sizes of a block's frames, and the length of the lacing header before them (RFC 9559 section
-    10.3).
+    10.3); no sizes if the header is cut off, or the data is no multiple of the frames.
 
-    data: the start of the block's data. size: the length of all its data. If the header makes no sense, all
-    data behind the readable part of the header is one frame.
+    data: the start of the block's data. size: the length of all its data.
     """
     count, at = data[0] if data else 0, 1
     sizes: list[int] = []
     if lacing == _FIXED:
-        return [(size - at) // (count + 1)] * (count + 1), at
+        each, rest = divmod(size - at, count + 1)
+        return [] if rest else [each] * (count + 1), at
     for _ in range(count):
         if lacing == _XIPH:
             start = at
@@ -93,7 +95,7 @@ def _laced(data: bytes, lacing: int, size: int) -> tuple[list[int], int]:
         else:
             found = number_at(data, at)
         if found is None:
-            return [size - at], at
+            return [], at
         value, length = found
         if sizes and lacing != _XIPH:  # signed difference to the last size; the middle of the range is 0
             value += sizes[-1] - ((1 << 7 * length - 1) - 1)

@@ -327,6 +327,8 @@ class _Locator:
                 self.looks.add(at + HEAD_BYTES, min(stop, end), coded[name])
             elif name in sounds:
                 sounds[name].add(at + HEAD_BYTES, min(stop, end))
+            elif b"ix" in name and holds_more(self.edits, at + HEAD_BYTES, min(stop, end)):
+                self._hide(at, name, following)
             at = following
         if skip_zeros(self.source, at) < end:
             raise NotThisKindError("its pictures and sound are not a sequence of chunks")
