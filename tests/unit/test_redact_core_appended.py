@@ -7,7 +7,7 @@ import random
 import pytest
 
 from policyfs.redact.core.appended import OVERLAP_BYTES, find_appended
-from policyfs.redact.core.cleaners import MAX_PARTS, Budget, TooMuchError
+from policyfs.redact.core.cleaners import MAX_PARTS, Budget, TooMuchError, budget_for
 from policyfs.redact.core.patches import CHUNK_BYTES, MemorySource
 from tests.support.samples import jpegs, movies, pngs, sounds
 
@@ -54,3 +54,10 @@ def test_short_starts_by_chance_cost_work():
 
 def test_text_beyond_the_budget_counts_as_a_place():
     assert find(b"\x80" + b"some words 1" * 40 + b"\x80", Budget(MAX_PARTS, 1 << 20, texts=100)) == 1
+
+
+def test_a_range_that_ends_behind_the_source() -> None:
+    """The table of channels of an Opus header may be cut off: a search of its range did not end."""
+    for size in (0, 9, 40):
+        source = MemorySource(b"\x81" * size)
+        assert find_appended(source, 19, 60, budget_for(source)) is None

@@ -52,7 +52,7 @@ def find_appended(source: ByteSource, start: int, end: int, budget: Budget) -> i
     If the bytes from that offset on become zeros, a second search finds nothing before them. Raises
     TooMuchError.
     """
-    at = start
+    at, end = start, min(end, source.size)
     while at < end:
         chunk = source.read(at, min(CHUNK_BYTES, end - at))
         found = _first(chunk, budget) if budget.search_chunk(chunk) else None
