@@ -328,7 +328,7 @@ class _Locator:
             elif name in sounds:
                 sounds[name].add(at + HEAD_BYTES, min(stop, end))
             elif b"ix" in name and holds_more(self.edits, at + HEAD_BYTES, min(stop, end)):
-                self._hide(at, name, following)
+                self.edits.zero(at + HEAD_BYTES, following, printable(name))
             at = following
         if skip_zeros(self.source, at) < end:
             raise NotThisKindError("its pictures and sound are not a sequence of chunks")
