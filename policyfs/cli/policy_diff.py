@@ -47,8 +47,8 @@ def compared(old: Side, new: Side, since_ns: int) -> Diff:
             return diff(old.policy, new.policy, since_ns)
     except TooHardError as error:
         raise PolicyfsError(
-            "the policies cannot be compared: the policies have too many different paths. Use"
-            " fewer ** and ? in a row. If a glob has {uid}, use fewer numbers as names in other globs"
+            "the policies cannot be compared: the policies have too many different paths. Use fewer globs and"
+            " fewer wildcards in a row. If a glob has {uid}, use fewer numbers as names in other globs"
         ) from error
 
 

@@ -12,17 +12,26 @@ from typing import Final
 from policyfs.cli.audit_names import check_names
 from policyfs.cli.audit_query import add_query, open_trail, selection_of
 from policyfs.cli.recorded_requests import RecordedRequests, Sighting
+from policyfs.cli.time_bound import bounded
 from policyfs.domain import DENY_UNKNOWN
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.policy.analysis.diff import Block
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.outcomes import Direction
+from policyfs.policy.classes import TooHardError
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import PREFIX, without_exceptions
 from policyfs.policy.learn.bound import Bound
 from policyfs.policy.learn.evidence import Evidence
 from policyfs.policy.learn.globs import Proposed, may_allow, proposals
-from policyfs.policy.learn.proposal import globs_of, silenced, text_of, unredacted, with_warnings
+from policyfs.policy.learn.proposal import (
+    NOT_COMPARED,
+    globs_of,
+    silenced,
+    text_of,
+    unredacted,
+    with_warnings,
+)
 from policyfs.policy.parse import SourceText
 from policyfs.policy.replay.recorded import Cause, Recorded
 from policyfs.policy.replay.replay import Replayer
@@ -38,14 +47,14 @@ def run_learn(args: argparse.Namespace) -> int:
     check_names(trail, wanted)
     requests, evidence = RecordedRequests(trail, wanted), Evidence()
     words, bounds = _collect(requests, evidence)
-    text, wider = "", []
+    text, wider = "", None
     while rules := proposals(evidence):
         text = silenced(text_of(rules, evidence, words))
         engine = load_policy([SourceText("proposal", text.encode())])
         if _contradict(RecordedRequests(trail, wanted), evidence, rules, engine):
             continue
-        wider = [block for bound in bounds for block in bound.wider(engine.policy)]
-        if not evidence.narrow(globs_of(rules, wider), unredacted(wider)):
+        wider = _wider(bounds, engine)
+        if wider is None or not evidence.narrow(globs_of(rules, wider), unredacted(wider)):
             break
     else:
         print("policyfs: this trail has no request that a proposed rule could allow", file=sys.stderr)
@@ -84,7 +93,21 @@ def _collect(requests: RecordedRequests, evidence: Evidence) -> tuple[set[str], 
             only_own=bound is not None and bound.allows_only_own(one.recorded, one.path),
         )  # fmt: skip
     evidence.all_recorded = any(bound.all_recorded for bound in bounds.values())
-    return words, list(bounds.values()) if len(bounds) == 1 else []
+    return words, list(bounds.values())
+
+
+def _wider(bounds: Sequence[Bound], proposal: Engine) -> list[Block] | None:
+    """Return the differences by which a proposal allows more.
+
+    Return None if there are policies of several mounts, or if the policies are too hard to compare.
+    """
+    if len(bounds) > 1:
+        return None
+    try:
+        with bounded():
+            return [block for bound in bounds for block in bound.wider(proposal.policy)]
+    except TooHardError:
+        return None
 
 
 def _contradict(
@@ -150,7 +173,7 @@ def _redacted(requests: RecordedRequests, one: Sighting) -> set[str]:
     return {word for rule in rules for word in rule.redact if word != DENY_UNKNOWN}
 
 
-def _tell(evidence: Evidence, requests: RecordedRequests, wider: Sequence[Block]) -> None:
+def _tell(evidence: Evidence, requests: RecordedRequests, wider: Sequence[Block] | None) -> None:
     kept = evidence.kept_back.total()
     print(
         f"policyfs: requests: {evidence.used:,} allowed by the proposal, {kept:,} kept back,"
@@ -163,7 +186,9 @@ def _tell(evidence: Evidence, requests: RecordedRequests, wider: Sequence[Block]
             " globs; deny rules refuse them again. See the list at the top of the proposal",
             file=sys.stderr,
         )
-    if wider:
+    if wider is None:
+        print(f"policyfs: WARNING: {NOT_COMPARED}", file=sys.stderr)
+    elif wider:
         print(
             "policyfs: WARNING: the proposal allows more than the policy in force at the end of the trail."
             " See the list at the top of the proposal",

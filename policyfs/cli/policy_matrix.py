@@ -16,7 +16,7 @@ from policyfs.cli.policy_files import read_sources
 from policyfs.cli.time_bound import bounded
 from policyfs.errors import EXIT_OK, PolicyfsError
 from policyfs.policy.analysis.invariants import load_policy
-from policyfs.policy.analysis.matrix import matrix
+from policyfs.policy.analysis.matrix import MAX_GLOBS, matrix
 from policyfs.policy.classes import TooHardError
 
 
@@ -28,8 +28,8 @@ def run_matrix(args: argparse.Namespace) -> int:
             found = matrix(policy)
     except TooHardError as error:
         raise PolicyfsError(
-            "the policy has too many different paths for a matrix. Use fewer ** and ? in a row. If a glob"
-            " has {uid}, use fewer numbers as names in other globs"
+            f"the policy has too many different paths for a matrix. Use fewer globs (at most {MAX_GLOBS:,})"
+            " and fewer wildcards in a row. If a glob has {uid}, use fewer numbers as names in other globs"
         ) from error
     if args.svg is not None:
         write_private(args.svg, svg(found, f"Who may do what: {policy.name or args.policy}"))

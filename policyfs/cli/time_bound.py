@@ -11,6 +11,12 @@ from typing import Final
 from policyfs.policy.classes import TooHardError
 
 MOST_S: Final = 10.0
+_AGAIN_S: Final = 0.5
+"""Interval of further signals, in seconds: an exception in a callback of the interpreter is lost."""
+
+
+class _LateError(Exception):
+    """The error once the time is over. It is no TooHardError: analyses catch that one, and try less."""
 
 
 @contextlib.contextmanager
@@ -24,12 +30,14 @@ def bounded(seconds: float = MOST_S) -> Iterator[None]:
         return
 
     def late(_number: int, _frame: object) -> None:
-        raise TooHardError
+        raise _LateError
 
     before = signal.signal(signal.SIGPROF, late)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds, _AGAIN_S)
     try:
         yield
+    except _LateError as error:
+        raise TooHardError from error
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)

@@ -18,6 +18,9 @@ from policyfs.policy.paths import Wild
 MAX_WORDS: Final = 20_000
 """Maximum number of sample names that are tried for one question. With more, TooHardError is raised."""
 
+MAX_BITS: Final = 1 << 29
+"""Maximum sum of the sizes of the sets of live positions that one search for sample names keeps: 64 MiB."""
+
 FEW: Final = 256
 """Maximum number of literal names, patterns and steps in few_classes(). Within this limit, the function takes
 at most 4 ms."""
@@ -211,6 +214,7 @@ def _words(
     """
     most = MAX_WORDS if most is None else most
     matcher = NameMatcher(sorted(patterns, key=repr))
+    most = min(most, MAX_BITS // matcher.size)
     alphabet = (other, *sorted(matcher.alphabet))
     found: dict[int, str] = {}
     start = matcher.start(patterns)

@@ -119,11 +119,16 @@ class NameMatcher:
         """The characters that occur in the patterns. All other characters have the same effect."""
         return self._chars.keys()
 
+    @property
+    def size(self) -> int:
+        """The number of positions, which is the size in bits of a set of live positions."""
+        return self._accepts.bit_length()
+
     def start(self, patterns: Iterable[Pattern]) -> int:
         """Return the positions that are live before the first character of a name, if only these patterns are
         tried.
         """
-        live = _mask((self._starts[pattern] for pattern in patterns), self._accepts.bit_length())
+        live = _mask((self._starts[pattern] for pattern in patterns), self.size)
         return live | ((live & self._runs) << 1)
 
     def step(self, live: int, char: str) -> int:

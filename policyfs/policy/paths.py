@@ -21,6 +21,11 @@ MAX_VARIANTS: Final = 256
 variants."""
 MAX_DEPTH: Final = 32
 """Maximum depth of braces inside braces. ``{a,{b,c}}`` has the depth 2."""
+MAX_GLOB: Final = 4096
+"""Maximum number of characters of a glob, as of a path in a system call (PATH_MAX)."""
+MAX_NAME: Final = 255
+"""Maximum number of characters of the shortest name that a variant of a segment matches. The work of a search
+for sample names grows with its square."""
 
 
 class GlobError(ValueError):
@@ -106,13 +111,15 @@ _NO_CAPTURES: Final[frozenset[str]] = frozenset()
 
 def check_glob(text: str) -> None:
     """Raise GlobError if the glob cannot be parsed."""
-    if not _SOUND.fullmatch(text):  # most globs match this, and need no further check
+    if len(text) > MAX_NAME or not _SOUND.fullmatch(text):  # most globs need no further check
         parse_glob(text)
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)  # reloads and lint parse the same globs many times
 def parse_glob(text: str) -> Glob:
     """Parse one glob. Raise GlobError."""
+    if len(text) > MAX_GLOB:
+        raise GlobError(f"the glob has more than {MAX_GLOB:,} characters", "write a shorter glob", MAX_GLOB)
     sound = _SOUND.fullmatch(text)
     if not sound:
         _check_whole(text)
@@ -120,7 +127,8 @@ def parse_glob(text: str) -> Glob:
         return Glob(text, (), End.HERE, _NO_CAPTURES)
     segments: list[Segment] = []
     end = End.HERE
-    pieces = [(0, piece) for piece in text[1:].split("/")] if sound else _split(text)
+    quick = sound and len(text) <= MAX_NAME
+    pieces = [(0, piece) for piece in text[1:].split("/")] if quick else _split(text)
     for number, (offset, piece) in enumerate(pieces):
         last = number == len(pieces) - 1
         if piece == "***":
@@ -139,6 +147,8 @@ def parse_glob(text: str) -> Glob:
             segments.append(Segment((tuple(piece),), plain=piece))
         else:
             segments.append(_SegmentReader(piece, offset).read())
+        if len(piece) > MAX_NAME:
+            _check_name(segments[-1], offset)
     captures = _NO_CAPTURES
     if not sound:
         captures = frozenset(
@@ -148,6 +158,14 @@ def parse_glob(text: str) -> Glob:
             and any(capture in variant for segment in segments for variant in segment.variants)
         )
     return Glob(text, tuple(segments), end, captures)
+
+
+def _check_name(segment: Segment, offset: int) -> None:
+    """Raise GlobError if a variant of a segment matches only names that are too long."""
+    for variant in segment.variants:
+        if sum(token is not Wild.RUN for token in variant) > MAX_NAME:
+            message = f"this part of the glob matches only names of more than {MAX_NAME} characters"
+            raise GlobError(message, "shorten it: files have no such names", offset)
 
 
 def _absolute(text: str) -> str:

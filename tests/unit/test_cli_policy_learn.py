@@ -5,6 +5,7 @@ POLICYFS_UPDATE_GOLDEN=1 writes them anew (and fails, so that they are read).
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -75,6 +76,15 @@ def test_a_proposal_is_sound_and_means_what_it_says(place: Path):
         "/DCIM/private/c.jpg", "/Android/data/maps/x/y.db", "/DCIM/old.jpg", "/DCIM/.d.part",
         "/DCIM/scan.dwg", "/DCIM/a.jpg", "/DCIM/x.jpg",
     }  # fmt: skip
+
+
+def test_a_proposal_that_is_too_hard_to_compare_says_so(place: Path):
+    dear = [f"/*{'*'.join(order)}*" for order in list(itertools.permutations("abcde"))[:100]]
+    hard = HOME + f"  - {{id: hard, allow: [see], who: {{app: maps}}, paths: {json.dumps(dear)}}}\n"
+    write_recorded(place / "trail", hard, USED)
+    said = policyfs("policy", "learn", "trail")
+    assert said.stdout.startswith("# WARNING: the proposal is not compared with the policy in force"), said
+    assert "policyfs: WARNING: the proposal is not compared" in said.stderr
 
 
 def test_json(place: Path):

@@ -106,7 +106,11 @@ def test_ignore_case_is_for_ascii_letters():
         ("/a\udc80", 2, "a glob must not contain U+DC80"),
         ("/" + "{a,b}" * 9, 45, "more than 256"),
         ("/" + "{a," * 33 + "b" + "}" * 33, 97, "more than 32 braces"),
-        ("/" + "{" * 100_000, 33, "more than 32 braces"),
+        ("/" + "{" * 4_000, 33, "more than 32 braces"),
+        ("/" + "*a" * 100_000, 4096, "more than 4,096 characters"),
+        ("/b/" + "*a" * 256, 3, "names of more than 255 characters"),
+        ("/{b," + "?" * 256 + "}", 1, "names of more than 255 characters"),
+        ("/a/" + "é" * 256, 3, "names of more than 255 characters"),
     ],
 )
 def test_what_is_wrong_with_a_glob(glob, offset, about):

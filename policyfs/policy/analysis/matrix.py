@@ -15,12 +15,16 @@ from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.analysis.subjects import Subject, groups
 from policyfs.policy.analysis.walk import Place, Walk
+from policyfs.policy.classes import TooHardError
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.model import Effect, Policy, Rule
 
 OPS: Final = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 _MARK: Final = "\0path "
+MAX_GLOBS: Final = 2000
+"""Maximum number of globs of a policy for a matrix, which has about as many rows. With more, TooHardError is
+raised."""
 
 
 class Answer(enum.Enum):
@@ -74,6 +78,8 @@ class Matrix(NamedTuple):
 def matrix(policy: Policy) -> Matrix:
     """Return the matrix of a policy: the operations of each caller at all paths. Raise TooHardError."""
     marks = _marks(policy)
+    if len(marks) > MAX_GLOBS:
+        raise TooHardError
     compiled = Compiled(compile_policy(replace(policy, rules=(*policy.rules, *marks))))
     with paused():
         found = [(group.subjects, _Column(group.sides[0]).tallies()) for group in groups([compiled])]

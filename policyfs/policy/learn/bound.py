@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Final
 
 from policyfs.domain import Audit, Facts
 from policyfs.policy.analysis.diff import Block, diff
 from policyfs.policy.analysis.outcomes import Direction
-from policyfs.policy.classes import TooHardError
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.exceptions import without_exceptions
 from policyfs.policy.model import Effect, Policy
@@ -48,14 +46,12 @@ class Bound:
     def wider(self, proposal: Policy) -> list[Block]:
         """Return the differences by which a proposal allows more. With --monitor, nothing is compared.
 
-        Nothing is compared either if the policies have too many different paths.
+        Raise TooHardError if the policies have too many different paths.
         """
         if self._monitor:
             return []
-        with contextlib.suppress(TooHardError):
-            found = diff(without_exceptions(self._policy), proposal).blocks
-            return [block for block in found if block.direction is Direction.WIDER]
-        return []
+        found = diff(without_exceptions(self._policy), proposal).blocks
+        return [block for block in found if block.direction is Direction.WIDER]
 
     def allows(self, recorded: Recorded, path: bytes, new_path: bytes | None, *, empty: bool | None) -> bool:
         """Return True if the policy certainly allows a request, or if the trail shows the request refused.

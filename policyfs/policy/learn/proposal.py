@@ -123,8 +123,19 @@ def unredacted(wider: Iterable[Block]) -> set[str]:
     return {who for block in wider if block.aspect is Aspect.REDACTION for who in block.who}
 
 
-def with_warnings(text: str, wider: Sequence[Block]) -> str:
-    """Return the text of a proposal, with comments on all that is wider than in the policy at the end."""
+NOT_COMPARED: Final = (
+    "the proposal is not compared with the policy in force at the end of the trail: there are several"
+    " such policies, or too many different paths"
+)
+
+
+def with_warnings(text: str, wider: Sequence[Block] | None) -> str:
+    """Return the text of a proposal, with comments on all that is wider than in the policy at the end.
+
+    wider: the differences; None if they are not known.
+    """
+    if wider is None:
+        return f"# WARNING: {NOT_COMPARED}\n{text}"
     if not wider:
         return text
     lines = [
