@@ -6,16 +6,22 @@ import os
 import shlex
 import sys
 
+from policyfs.cli.mountpoint_way import check_way
 from policyfs.daemon import control
 from policyfs.errors import PolicyfsError
 from policyfs.trail.table import shown
 
 
 def known(mountpoint: str) -> str:
-    """Return the absolute path of a mountpoint without symlinks. Raises PolicyfsError."""
+    """Return the absolute path of a mountpoint without symlinks.
+
+    Raises PolicyfsError, also for a symlink that another user can change: it could lead a command of root to
+    another mount.
+    """
     from policyfs.linux.mountinfo import resolve
 
     try:
+        check_way(mountpoint, warn=False)
         return resolve(mountpoint)
     except OSError as error:
         raise PolicyfsError(f"{mountpoint}: {error.strerror}") from error

@@ -29,11 +29,10 @@ class Place(NamedTuple):
     is_link: bool
 
 
-def check_way(mountpoint: str) -> None:
-    """Raise PolicyfsError if a symlink on the way to the mountpoint is another user's. Print a warning if
-    another user can move a directory on the way.
+def check_way(mountpoint: str, *, warn: bool = True) -> None:
+    """Raise PolicyfsError if a symlink on the way to the mountpoint is another user's.
 
-    Raises OSError if a directory above the mountpoint is missing.
+    warn: print a warning if another user can move a directory on the way.
     """
     for place in replaceable(mountpoint):
         who = "any user" if place.uid is None else f"the user with the uid {place.uid}"
@@ -43,20 +42,21 @@ def check_way(mountpoint: str) -> None:
                 f" which {who} can change; name the path to which it leads,"
                 f" {shown(os.path.realpath(mountpoint))}"
             )
-        print(
-            f"policyfs: warning: {who} can move {shown(place.path)}, and the mount with it; make the mount in"
-            " a directory that only root can change",
-            file=sys.stderr,
-        )
-        return
+        if warn:
+            print(
+                f"policyfs: warning: {who} can move {shown(place.path)}, and the mount with it; make the"
+                " mount in a directory that only root can change",
+                file=sys.stderr,
+            )
+            warn = False
 
 
 def replaceable(path: str) -> Iterator[Place]:
-    """Yield each name on the way to *path*, its last name too, that a user other than root can replace.
+    """Yield each name on the way to *path*, its last name too, that another user (not root) can replace.
 
     A name can be replaced by the owner of its directory, by users that can write there (in a sticky
     directory such as /tmp: by the owner of the name alone). Symlinks are followed. A mount on the last name,
-    which may hang, gets no request. Raises OSError if a directory above the last name is missing.
+    which may hang, gets no request. The way ends at a name that is missing. Raises OSError.
     """
     names = os.path.abspath(path).split("/")[1:]
     at, links = "/", 0
@@ -68,11 +68,14 @@ def replaceable(path: str) -> Iterator[Place]:
             at = os.path.dirname(at)
             continue
         above, here = os.stat(at), os.path.join(at, name)
-        if not names and (mounts_at(here) or not os.path.lexists(here)):
+        if not names and mounts_at(here):
             return
-        status = os.lstat(here)
+        try:
+            status = os.lstat(here)
+        except FileNotFoundError:
+            return
         is_link = stat.S_ISLNK(status.st_mode)
-        if (found := _who(above, status)) != _NOBODY:
+        if (found := _who(above, status)) not in {_NOBODY, os.geteuid()}:
             yield Place(here, None if found == _ANYBODY else found, is_link)
         if not is_link:
             at = here

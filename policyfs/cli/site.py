@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from policyfs.cli.mount import check_policy
+from policyfs.cli.mountpoint_way import check_way
 from policyfs.cli.on_record import trail_root
 from policyfs.cli.policy_files import read_sources
 from policyfs.cli.site_changes import arguments_of, changes, is_of_unit
@@ -48,13 +49,13 @@ class Seen(NamedTuple):
     """The state of a mountpoint of a site.
 
     status: the status from the mount's daemon. changes: options that differ from the site file. error: the
-    error in place of the status (HUNG).
+    error in place of the status (HUNG): the daemon does not answer, or the way to the mountpoint is unsafe.
     """
 
     state: State
     status: control.Json = {}  # noqa: RUF012 - never changed
     changes: tuple[str, ...] = ()
-    error: control.ControlError | None = None
+    error: PolicyfsError | None = None
 
     def is_to_be_made(self, *, restart: bool) -> bool:
         """Return True if `up` must make the mount.
@@ -236,7 +237,10 @@ def look(site: Site, mount: MountDoc) -> Seen:
     from policyfs.kernel.probe import MountState, mount_state
     from policyfs.linux.mountinfo import FSTYPE, mounts_at
 
-    at = place_of(mount)
+    try:
+        at = place_of(mount)
+    except PolicyfsError as error:
+        return Seen(State.HUNG, error=error)
     there = mounts_at(at)
     if not there:
         return Seen(State.DOWN)
@@ -259,11 +263,13 @@ def look(site: Site, mount: MountDoc) -> Seen:
 def place_of(mount: MountDoc) -> str:
     """Return the path of a mountpoint without symlinks, as ``policyfs mount`` finds it.
 
-    This function sends no request to the mount, because the mount may hang.
+    This function sends no request to the mount, because the mount may hang. Raises PolicyfsError if a symlink
+    that another user can change is on the way.
     """
     from policyfs.linux.mountinfo import resolve
 
     try:
+        check_way(mount.at, warn=False)
         return resolve(mount.at)
     except OSError:  # a directory above is missing: nothing is mounted there
         above, name = os.path.split(mount.at)

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from policyfs.cli.compose_access import dangers, unchecked
+from policyfs.cli.mountpoint_way import check_way
 from policyfs.cli.output import replacing
 from policyfs.cli.site_document import MountDoc, Site, label, read_site
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
@@ -109,6 +110,8 @@ def run_unit(args: argparse.Namespace) -> int:
     files = {directory / name: text for name, text in units(site, args.policyfs)}
     for path in files:
         _check_own(path, site)
+    for mount in site.mounts:
+        check_way(mount.at)
     for path, text in files.items():
         _write(path, text)
         print(path)

@@ -8,8 +8,9 @@ from typing import Final
 
 import pytest
 
+from policyfs.cli.main import main
 from policyfs.cli.mountpoint_way import Place, check_way, replaceable
-from policyfs.errors import PolicyfsError
+from policyfs.errors import EXIT_OK, PolicyfsError
 
 APP: Final = 10_015
 
@@ -62,5 +63,27 @@ def test_a_directory_that_an_app_can_move_is_told(
     assert said.startswith(f"policyfs: warning: the user with the uid {APP} can move {place}/app/inner")
     monkeypatch.chdir(place)
     assert _found(Path("app/inner")) == [Place(str(place / "app/inner"), APP, False)]
-    with pytest.raises(FileNotFoundError):
-        _found(place / "none/inner")
+    assert _found(Path("app/inner/none/deeper")) == [Place(str(place / "app/inner"), APP, False)]
+    assert _found(place / "none/inner") == []
+
+
+def test_a_link_behind_a_directory_that_can_be_moved_is_refused(place: Path) -> None:
+    os.chown(place / "app/inner", APP, APP)
+    (place / "app/inner/link").symlink_to(place / "real")
+    for path in ("app/inner/link", "app/inner/link/none/deeper"):
+        with pytest.raises(PolicyfsError, match="app/inner/link"):
+            check_way(str(place / path))
+
+
+def test_no_command_follows_a_link_of_an_app_to_another_mount(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "app/link").symlink_to(place / "real")
+    (place / "policy.yaml").write_text("apiVersion: policyfs/v1\nkind: Policy\nrules: []\n")
+    at = str(place / "app/link")
+    for words in (
+        ["umount", at], ["umount", "--dead", at], ["status", at], ["reload", at], ["prove", at],
+        ["policy", "apply", at, str(place / "policy.yaml")],
+    ):  # fmt: skip
+        assert main(words) != EXIT_OK
+        assert "leads through the symbolic link" in "".join(capsys.readouterr()), words

@@ -275,6 +275,21 @@ def test_a_command_that_says_nothing_has_its_exit_code_and_warnings_are_passed_o
     assert f"one ({world.at('one')}): exit code 1" in command("up")[2]
 
 
+def test_nothing_is_made_or_unmounted_behind_a_link_of_an_app(world: World, command) -> None:
+    world.mount("all")
+    (world.place / "real").mkdir()
+    os.symlink(world.place / "real", world.at("link"))
+    os.chown(world.place / "at", 10_010, 10_010)
+    text = Path(world.file).read_text().replace("at/two", "at/link/new/two")
+    Path(world.file).write_text(text)
+    code, _, err = command("up")
+    assert (code, world.commands, os.listdir(world.place / "real")) == (EXIT_REFUSED, [], [])
+    assert "leads through the symbolic link" in err
+    world.fails["umount two"] = "it leads through a link"
+    code, out, err = command("down")
+    assert (code, "it leads through a link" in err, "shared: down" in out) == (EXIT_REFUSED, True, True)
+
+
 def test_places_and_locks_that_cannot_be_made_are_told(world: World, command, monkeypatch) -> None:
     (world.place / "at").touch()
     code, _, err = command("up")

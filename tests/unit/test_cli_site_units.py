@@ -285,6 +285,18 @@ def test_a_unit_is_not_written_through_a_link(site: Site, tmp_path: Path) -> Non
     assert {(to / name).stat().st_mode & 0o777 for name, _ in units(site)} == {0o644}
 
 
+def test_no_unit_makes_a_mountpoint_behind_a_link_of_an_app(tmp_path: Path) -> None:
+    """Its ExecStartPre= would: `mkdir -p` follows links."""
+    (tmp_path / "app").mkdir()
+    os.chown(tmp_path / "app", 10_010, 10_010)
+    (tmp_path / "app/link").symlink_to("/etc")
+    at = tmp_path / "app/link/new"
+    (tmp_path / "home.site.yaml").write_text(GOOD.replace("/srv/apps/gallery", str(at)))
+    said = policyfs("unit", "--to", str(tmp_path / "units"), str(tmp_path / "home.site.yaml"))
+    assert (said.returncode, (tmp_path / "units").exists()) == (1, False)
+    assert "leads through the symbolic link" in said.stderr
+
+
 def test_a_path_with_a_line_break_reaches_no_unit(tmp_path: Path) -> None:
     place = tmp_path / "x\n[Service]\nExecStart=evil\n"
     place.mkdir()
