@@ -19,6 +19,7 @@ from policyfs.policy.kept import kept_by_kernel
 from policyfs.policy.losses import rules_that_hide
 from policyfs.policy.model import Policy
 from policyfs.policy.rule_lines import NO, RuleLine, Weigher
+from policyfs.policy.states import PathState
 from policyfs.policy.values import instant_text
 
 REQUESTS: Final = {
@@ -284,6 +285,8 @@ def _explained(
             missing |= op
     denies = frozenset(match.rule for match in refusal.rules if match.effect == "deny" and not match.monitor)
     nearest = None if decision.allowed or denies or hidden_by else weigher.nearest(missing, path)
+    brings = decision.allowed and not ops & Op.WRITE
+    brought = _brought(engine, who, ops, state, ftype, facts) if brings else ""
     return Explanation(
         request=request,
         who=who.label,
@@ -293,7 +296,7 @@ def _explained(
         hidden_by=hidden_by,
         view=view,
         needs=engine.needs(who, ops, state, ftype),
-        io=_io(decision, view, ops),
+        io=_io(decision, view, ops) + brought,
         kernel=kept_by_kernel(engine, state, ftype),
         cause=cause_of(decision, missing, lines, denies, hidden_by, nearest, top=state.top),
         nearest=nearest,
@@ -368,6 +371,20 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
     if view.checked:
         parts.append("writes through the daemon, which checks their content")
     return "; ".join(parts)
+
+
+def _brought(
+    engine: Engine, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts
+) -> str:
+    """Return a text about requirements on data that come without a write: with a moved file, or as extended
+    attributes.
+    """
+    if ops & Op.CREATE and ftype is FileType.REGULAR:
+        rules = (live.rule for live in engine.profile(who, state).content(facts))
+        required = sorted({" or ".join(sorted(rule.content)) for rule in rules})
+        return f"; a file moved here must be {' and '.join(required)}" if required else ""
+    banned = ops & Op.ATTR and engine.bans(who, state, ftype, facts)
+    return "; user.* attributes are refused" if banned else ""
 
 
 def open_refusal(decision: Decision, kind: str | None) -> str | None:

@@ -39,6 +39,34 @@ def test_the_exit_code_says_whether_something_gets_wider(policies):
     assert policyfs("policy", "diff", old, old).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("right", "requirement", "claim", "told"),
+    [
+        (
+            "create", "content: [image/jpeg]", "rename to /in/x: any content before, only image/jpeg now",
+            "a file moved here must be image/jpeg",
+        ),
+        (
+            "attr", "no: [location]",
+            "setxattr /in/x: any user.* attributes before, no user.* attributes now",
+            "user.* attributes are refused",
+        ),
+    ],
+)  # fmt: skip
+def test_what_comes_without_a_write_is_shown_as_such_and_explained(
+    tmp_path: Path, right: str, requirement: str, claim: str, told: str
+) -> None:
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    allow = f"  - {{id: in, allow: [see, {right}], who: {{app: gallery}}, paths: '/in/**'}}\n"
+    old.write_text(POLICY + allow)
+    new.write_text(old.read_text() + f"  - {{id: kinds, require: {{{requirement}}}, paths: '/in/**'}}\n")
+    said = policyfs("policy", "diff", old, new).stdout
+    assert claim in said
+    command = next(line for line in said.splitlines() if line.startswith("    policyfs policy explain"))
+    assert told in policyfs(*command.split()[1:]).stdout
+    assert told not in policyfs(*command.replace(str(new), str(old)).split()[1:]).stdout
+
+
 def test_accepted_changes_do_not_count(policies, tmp_path: Path):
     old, new = policies
     change = json.loads(policyfs("policy", "diff", "--json", old, new).stdout)["changes"][0]["change"]

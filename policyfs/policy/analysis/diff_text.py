@@ -123,7 +123,7 @@ class Report:
         example = next((one for one in examples if one.op is not Op.SEE), examples[0])
         request = example.request
         change = f"{example.change.before} before, {example.change.after} now"
-        words = ", ".join(one.request.word for one in examples)
+        words = ", ".join(map(_request, examples))
         yield f"  {words} {harmless(request.shown_path)}{_of(request.file)}: {change}"
         for directory, owner in request.above():
             yield f"    where {harmless(directory)} is owned by {owner}"
@@ -196,7 +196,7 @@ class Report:
         request = example.request
         return {
             "operation": _ops((example.op,)),
-            "request": request.word,
+            "request": _request(example),
             "path": request.shown_path,
             "type": request.ftype.value,
             "kind": request.facts.kind,
@@ -214,6 +214,12 @@ def _time(block: Block) -> str:
     words = [] if block.since_ns is None else [f"from {instant_text(block.since_ns)}"]
     words += [] if block.until_ns is None else [f"until {instant_text(block.until_ns)}"]
     return " ".join(words)
+
+
+def _request(example: Example) -> str:
+    """Return the request that shows the difference: a move or setxattr if it brings data without a write."""
+    moves = {Op.CREATE: "rename to", Op.ATTR: "setxattr"} if example.change.aspect is Aspect.CONTENT else {}
+    return moves.get(example.op, example.request.word)
 
 
 def _of(file: str) -> str:
