@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from policyfs.cli.audit_names import check_names
 from policyfs.cli.audit_policies import KeptPolicies
 from policyfs.cli.audit_query import add_query, columns, open_trail, selection_of, zone_of
-from policyfs.domain import Decision, Facts, FileType, Principal
+from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError, errno_name
 from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.policy_texts import read_pointer
@@ -227,10 +227,12 @@ def _may(engine: Engine, who: Principal, args: argparse.Namespace) -> dict[str, 
     ftype = FileType.DIRECTORY if args.directory else FileType.REGULAR
     from policyfs.policy.explain import explain
 
-    path, facts = args.place.encode("utf-8", "surrogateescape"), Facts(args.kind, None)
+    path, there = args.place.encode("utf-8", "surrogateescape"), Facts(args.kind, None)
+    new = Facts(None, OWNER_NONE if who.app is None else who.app)
     answers, rules, causes, view = {}, {}, {}, ""
     for request in _REQUESTS:
-        explained = explain(engine, who, request, path, ftype, facts)
+        asked = "mkdir" if request == "create" and args.directory else request
+        explained = explain(engine, who, asked, path, ftype, new if request == "create" else there)
         decision = explained.decision
         answers[request], causes[request] = _answer(decision), explained.cause
         view = explained.view.label if explained.view is not None else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.lint.places import Places
 from policyfs.policy.lint.reach import reach
+from policyfs.policy.lint.writers import Writers
 from policyfs.policy.model import Effect
 from tests.property.test_policy_diff import app_of, naive, share
 from tests.property.test_policy_engine import CASES, requests
@@ -59,3 +62,27 @@ def test_an_allow_that_works_somewhere_is_not_found(policy, asked):
                     if rule.ops & op and text.decide(caller, Op.SEE | op, node).allowed:
                         assert ftype is FileType.DIRECTORY  # no request reads or writes one
                         assert op & (Op.READ | Op.WRITE)
+
+
+@share(0.04)
+@given(cases.policies(), st.lists(requests, min_size=10, max_size=10))
+def test_what_is_called_unseen_is_seen_by_nobody(policy, asked):
+    compiled = Compiled(compile_policy(policy))
+    places, callers = Places(compiled), groups([compiled])
+    found: dict[str, list[str]] = {}
+    for one in (*reach(places, callers), *Writers(places, callers).findings()):
+        if one.id == "unseen":
+            found.setdefault(one.subject[5:], []).append(one.message)
+    text = naive(policy)
+    for rule in policy.rules:
+        for told in found.get(rule.id, ()):
+            named = re.match(r"the rule has no effect at (/.*): none of its callers sees this path", told)
+            for caller, _, path, ftype, facts, owners in asked:
+                if caller.app is None or caller.uid in (7, 8, 9):
+                    caller = Caller(app_of(policy, caller.uid), caller.uid)
+                path = path if named is None else named[1].encode()
+                node = Node(path, FileType.REGULAR if named else ftype, facts, owners)
+                if path == b"/" or rule_matches(rule, policy, caller, node) != YES:
+                    continue
+                ops = [op for op in Op if rule.ops & op and (named or f"{op.name.lower()}" in told)]
+                assert not any(text.decide(caller, Op.SEE | op, node).allowed for op in ops), told

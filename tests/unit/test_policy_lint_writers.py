@@ -64,6 +64,20 @@ def ids(*rules: str) -> set[tuple[str, str]]:
             set(),
         ),
         ([LOOK, "id: r, allow: [create, write], who: {app: maps}, paths: ['/a/**']"], {("unseen", "r")}),
+        (
+            [
+                "id: l, allow: [see], who: {app: stranger}, paths: '/a/**'",
+                "id: r, allow: [delete], who: {app: [any, stranger]}, paths: '/a/**'",
+            ],
+            set(),
+        ),
+        (
+            [
+                "id: l, allow: [see], who: {app: maps}, paths: '/a/**', when: {type: text/plain}",
+                "id: r, allow: [delete], who: {app: maps}, paths: '/a/**'",
+            ],
+            set(),
+        ),
     ],
 )
 def test_findings(rules, want):

@@ -8,6 +8,7 @@ from typing import Final
 
 from policyfs.domain import KIND_EMPTY, OWNER_NONE, Facts, FileType, Op, banned
 from policyfs.formats import REDACTABLE_KINDS
+from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.sides import Side
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.facts import Kinds, Truth, fixed_facts
@@ -22,6 +23,8 @@ _GLOBS: Final = 64
 """Maximum number of globs of allows that are tried for a restriction on all paths."""
 _TRIED: Final = 4
 """Maximum number of apps for which one rule is tried."""
+_CALLERS: Final = 8
+"""Maximum number of classes of callers of an allow that is called unseen: all of them are tried."""
 
 
 class Writers:
@@ -29,6 +32,7 @@ class Writers:
 
     def __init__(self, places: Places, groups: Sequence[Group]) -> None:
         self._places: Final = places
+        self._everyone: Final = [group.sides[0] for group in groups]
         self._sides: Final = {app: sides[0] for app, sides in sides_by_app(groups).items()}
         rules = (one for one in places.compiled.table.rules if one.effect is Effect.ALLOW)
         written = (glob for one in rules if one.ops & Op.WRITE for glob in one.paths or ())
@@ -47,7 +51,7 @@ class Writers:
             of = self._sides.values()
             about = (side for side in of if rule.who is None or side.caller.of.within(rule.who))
             sides = list(itertools.islice(about, _TRIED))
-            yield from self._unseen(rule, sides)
+            yield from self._unseen(rule)
             for check in checks.get(rule.effect, ()):
                 yield from itertools.islice((one for side in sides for one in check(rule, side)), 1)
 
@@ -64,18 +68,20 @@ class Writers:
             if names:
                 yield glob, names, self._places.at(names, side)
 
-    def _unseen(self, rule: Rule, sides: Sequence[Side]) -> Iterator[Finding]:
+    def _unseen(self, rule: Rule) -> Iterator[Finding]:
         """Yield a finding if an allow is about a directory in which its callers see only some paths."""
         if rule.effect is not Effect.ALLOW or rule.ops & Op.SEE or rule.paths is None:
             return
-        new = [Facts(None, side.caller.app) for side in sides]
-        for glob in rule.paths if 0 < len(sides) < _TRIED else ():
+        sides = [side for side in self._everyone if rule.who is None or side.caller.of.within(rule.who)]
+        for glob in rule.paths if 0 < len(sides) <= _CALLERS else ():
             at = [plain_names(parse_glob(glob), side) for side in sides]
             seen = (
-                self._places.at(names, side).answer(Op.SEE, facts).allowed
-                for names, side, own in zip(at, sides, new, strict=True)
-                for facts in (own, _PHOTO)
+                here.answer(Op.SEE, facts, ftype).allowed
+                for names, side in zip(at, sides, strict=True)
                 if names
+                for here in (self._places.at(names, side),)
+                for ftype in (FileType.REGULAR, FileType.DIRECTORY)
+                for facts in FileClasses(here.lives).samples(ftype, unknown=False)
             )
             if at[0] and not any(seen):
                 told = f"the rule has no effect at {shown(at[0])}: none of its callers sees this path"
