@@ -63,5 +63,6 @@ def _findings(engine: Engine) -> Iterator[Finding]:
     told = {one.subject for one in reached}  # these findings are exact, and say why
     yield from (one for one in effects.findings() if one.subject not in told)
     yield from effects.hidden_from_sync(places, callers)
+    del effects  # it holds an engine of its own
     yield from Rights(places, callers).findings()
     yield from (one for one in Writers(places, callers).findings() if one.subject not in told)
