@@ -84,5 +84,5 @@ def test_what_is_called_unseen_is_seen_by_nobody(policy, asked):
                 node = Node(path, FileType.REGULAR if named else ftype, facts, owners)
                 if path == b"/" or rule_matches(rule, policy, caller, node) != YES:
                     continue
-                ops = [op for op in Op if rule.ops & op and (named or f"{op.name.lower()}" in told)]
+                ops = [op for op in Op if rule.ops & op and (named or (op.name or "").lower() in told)]
                 assert not any(text.decide(caller, Op.SEE | op, node).allowed for op in ops), told
