@@ -87,6 +87,16 @@ def test_a_proposal_that_is_too_hard_to_compare_says_so(place: Path):
     assert "policyfs: WARNING: the proposal is not compared" in said.stderr
 
 
+def test_names_that_no_glob_can_have_stop_no_proposal(place: Path):
+    """An app can ask for them."""
+    long = f"/DCIM/1/{'a' * 300}.jpg"
+    asked = [denied(long, errno=13), denied(long, errno=13, rules=("trial",)), opened(long)]
+    write_recorded(place / "trail", HOME, [*USED, *asked])
+    (place / "new.yaml").write_text(policyfs("policy", "learn", "trail").stdout)
+    assert policyfs("policy", "check", "new.yaml").returncode == 0
+    assert f"/DCIM/1/{'a' * 255}*" in (place / "new.yaml").read_text()
+
+
 def test_json(place: Path):
     write_recorded(place / "trail", HOME, USED)
     found = json.loads(policyfs("policy", "learn", "trail", "--json", "--query", "app:gallery").stdout)

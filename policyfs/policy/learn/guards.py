@@ -13,6 +13,7 @@ from typing import Final
 
 from policyfs.domain import KIND_EMPTY, Op
 from policyfs.formats import REDACTABLE_KINDS
+from policyfs.policy.paths import MAX_NAME
 from policyfs.policy.replay.recorded import Demand, Recorded, demand_of
 
 
@@ -29,7 +30,7 @@ class Guard(enum.Enum):
     OVERWRITE = "the request changes a file, and this trail does not show that the app created the file"
     RAW = "policyfs cannot clean a file of this kind, and the file may contain a place"
     UNCLEAR = "the trail does not show which access the request asked for"
-    NAME = "the path has a name that is not printable text"
+    NAME = "the path has a name that is too long, or not printable text"
     MANY = "the requests have too many paths to name them all"
 
 
@@ -51,14 +52,15 @@ _NUL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def names_of(path: bytes) -> list[str] | None:
-    """Return the names of a path, or None if one is not printable text."""
+    """Return the names of a path, or None if one is too long for a glob, or not printable text."""
     try:
         text = path.decode()
     except UnicodeDecodeError:
         return None
     if not text.isprintable() or _NUL.search(text):
         return None
-    return [name for name in text.split("/") if name]
+    names = [name for name in text.split("/") if name]
+    return None if any(len(name) > MAX_NAME for name in names) else names
 
 
 def is_private(names: Sequence[str], app: str) -> bool:

@@ -19,6 +19,7 @@ from policyfs.policy.learn.guards import APP_GLOB, OWN_GLOB, PRIVATE_GLOBS
 from policyfs.policy.learn.refusals import UNPRINTABLE
 from policyfs.policy.lint.lint import lint
 from policyfs.policy.parse import SourceText
+from policyfs.policy.paths import MAX_NAME
 
 _ORDER = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 
@@ -263,7 +264,9 @@ def _conflicts(
 
 
 def _glob_of(name: str) -> str:
-    return escaped(name).replace(UNPRINTABLE, "?")
+    """Return a glob that matches a name, and perhaps others: a name may be too long, or not printable."""
+    glob = escaped(name[:MAX_NAME]).replace(UNPRINTABLE, "?")
+    return glob if len(name) <= MAX_NAME else f"{glob}*"
 
 
 def _refused(id_: str, app: str, uids: Sequence[int], ops: Op, paths: Sequence[str]) -> list[str]:
