@@ -502,7 +502,7 @@ def test_what_is_moved_in_cannot_be_changed_afterwards(mount, stored) -> None:
 
 def test_what_is_looked_at_is_what_is_moved(mounts, mount) -> None:
     other = mounts.start(POLICY, mount.mount.store)
-    assert swap_while_moving(mount, other, count(60, 2000)) == []
+    assert swap_while_moving(mount, other, count(30, 2000)) == []
 
 
 def test_something_else_is_moved_in_where_nobody_asks_for_writers(mounts, without, empty_store) -> None:

@@ -91,7 +91,7 @@ def nobody_hangs(crowd: list[Child]) -> None:
         child.result(10)
 
 
-@pytest.mark.parametrize("turn", range(count(4, 40)))
+@pytest.mark.parametrize("turn", range(count(2, 40)))
 def test_a_daemon_ends_in_the_middle_of_everything(crowded, turn) -> None:
     mount, crowd = crowded
     wait_for(lambda: mount.fuse("LOOKUP") > 100 + 37 * turn, "the mount is in full use")
@@ -102,7 +102,7 @@ def test_a_daemon_ends_in_the_middle_of_everything(crowded, turn) -> None:
     nobody_hangs(crowd)
 
 
-@pytest.mark.parametrize("turn", range(count(3, 30)))
+@pytest.mark.parametrize("turn", range(count(2, 30)))
 def test_umount_frees_those_whom_a_killed_daemon_left_waiting(crowded, turn) -> None:
     """After kill -9 the kernel may hold a thread of the daemon, which waits for an app that waits for it."""
     mount, crowd = crowded
@@ -126,7 +126,7 @@ def _end_again_and_again(mount: Mount) -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("turn", range(count(3, 30)))
+@pytest.mark.parametrize("turn", range(count(2, 30)))
 def test_who_is_ending_is_not_disturbed_by_being_told_to(mounts, empty_store: Path, turn) -> None:
     """From the first signal, or from `policyfs umount` on."""
     mount: Mount = mounts.start(POLICY, empty_store)
@@ -141,12 +141,12 @@ def test_who_is_ending_is_not_disturbed_by_being_told_to(mounts, empty_store: Pa
     assert mount.unexpected_log() == []
 
 
-@pytest.mark.parametrize("turn", range(count(6, 120)))
+@pytest.mark.parametrize("turn", range(count(4, 120)))
 def test_who_is_told_to_end_while_it_begins_leaves_nothing(mounts, empty_store: Path, turn) -> None:
     """At some moment from the start of the process until it has mounted and serves."""
     mount: Mount = mounts.prepare(POLICY, empty_store)
     process = mount.launch()
-    time.sleep(turn * 1.2 / count(6, 120))
+    time.sleep(turn * 1.2 / count(4, 120))
     process.send_signal(signal.SIGTERM)
     code = process.wait(ENDS_WITHIN_S)
     assert code in {0, -signal.SIGTERM}  # killed before it took signals at all

@@ -27,7 +27,7 @@ from tests.support.mount.stores import Mounts
 
 APP, OTHER = 10010, 10011
 SECRET, OWN, HIDDEN = b"root's own", b"the app's own", b"another app's own"
-ENTERED: Final = count(500, 5000)
+ENTERED: Final = count(200, 5000)
 """Opens during which the exchange happened, of each sort."""
 SECONDS: Final = count(80, 900)
 PAUSE_S: Final = 0.0001
@@ -195,5 +195,5 @@ def test_the_daemon_reads_what_only_root_may_where_it_follows(
     arena.chmod(0o755)
     mount = without("follows-links", POLICY, empty_store)
     for sort in SORTS:
-        _, seen = exchanged(mount, sort, 20 * ENTERED)
+        _, seen = exchanged(mount, sort, 50 * ENTERED)
         assert repr(SECRET) in seen, (sort, seen)

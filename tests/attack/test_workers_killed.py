@@ -33,7 +33,7 @@ rules:
   - {{id: read, allow: [see, read], who: {{app: any}}, paths: "/***"}}
   - {{id: no-location, require: {{redact: location}}, paths: "/**"}}
 """
-OPENS: Final = count(120, 1000)
+OPENS: Final = count(60, 1000)
 SECONDS: Final = count(240, 1800)
 HUNGRY_EVERY: Final = 40
 """Every so manyth photo makes the parser eat all the memory that it may have."""

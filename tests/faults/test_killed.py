@@ -23,7 +23,7 @@ from tests.support.mount.holdings import family_of
 from tests.support.mount.stores import Mounts
 from tests.support.samples import jpegs
 
-TURNS = count(3, 60)
+TURNS = count(2, 60)
 NAMES = 5
 
 

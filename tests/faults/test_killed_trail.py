@@ -25,7 +25,7 @@ from tests.support.mount.daemons import Mount, policyfs
 from tests.support.mount.stores import Mounts
 from tests.support.mount.trail import read_all, segments
 
-KILLS: Final = count(4, 200)
+KILLS: Final = count(2, 200)
 EACH: Final = 20
 """Most kills of one trail. `verify` names a hundred things at most."""
 UIDS: Final = (10010, 10011, 10012)

@@ -19,7 +19,7 @@ from tests.support.samples.jpegs import leaks
 
 APP, OTHER, MANAGER = 10110, 10111, 10112
 SEEN_WITHIN_S = 1.0
-STATS = count(100_000, 1_000_000)
+STATS = count(30_000, 1_000_000)
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy

@@ -277,4 +277,4 @@ class Walk:
 )
 def test_random_locks_are_as_natively(place: Place, locker, sides: tuple[str, ...]) -> None:
     seed = int.from_bytes(os.urandom(4), "little")
-    Walk(place, locker, sides, seed).go(count(500, 50_000))
+    Walk(place, locker, sides, seed).go(count(200, 50_000))

@@ -34,7 +34,7 @@ rules:
     who: {{app: two}}
     paths: ["/checked/*.sqlite"]
 """
-SECONDS: Final = count(2, 60)
+SECONDS: Final = count(1, 60)
 
 
 class Base:

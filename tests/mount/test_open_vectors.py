@@ -40,7 +40,7 @@ rules:
 CLOSED = POLICY + '  - {id: shut, deny: [read], paths: ["/file"]}\n'
 RECORDED = POLICY.replace('"off"', "best_effort")
 KINDS = {"shared": (), "app": ("--app", "one")}
-SEQUENCES = count(15, 3_000)
+SEQUENCES = count(5, 3_000)
 SECONDS = count(250, 3500)
 AGES_S = 4.0
 """The time after which Python takes over a handle that the bridge still has."""

@@ -79,7 +79,7 @@ def only_a(value: Any) -> Any:
 
 
 @settings(
-    max_examples=count(5, 400), deadline=None, database=None,
+    max_examples=count(3, 400), deadline=None, database=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large,
     ],

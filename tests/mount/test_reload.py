@@ -441,7 +441,7 @@ def _none_stale_around_reloads(
         (store / name).mkdir()
         (store / name).chmod(0o777)
         children.append(start_as(uid, work, mount / name))
-    for turn in range(count(25, 1_000)):
+    for turn in range(count(10, 1_000)):
         change(mount, policies[turn % 2])
     for child in children:
         child.send("stop")

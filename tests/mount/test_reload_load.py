@@ -97,7 +97,7 @@ def test_each_event_is_right_for_its_policy_and_hidden_is_hidden_at_once(
     mount = mounts.start(OPEN, store, *options)
     workers = {name: start_as(uid, _works, mount.mountpoint, name) for name, uid in UIDS.items()}
     looker = start_as(UIDS["two"], _looks, mount.mountpoint)
-    for turn in range(1, count(12, 200) + 1):
+    for turn in range(1, count(6, 200) + 1):
         mount.policy.write_text(POLICIES[turn % 2])
         with mount.as_environment():
             assert policyfs("reload", mount.mountpoint).returncode == 0

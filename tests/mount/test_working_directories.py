@@ -93,7 +93,7 @@ def reloaded(mount: Mount, policies: tuple[str, str], *, alone: bool) -> Counter
     """What the process hears while these policies take turns."""
 
     def reloads() -> None:
-        for turn in range(count(15, 1_000)):
+        for turn in range(count(8, 1_000)):
             change(mount, policies[(turn + 1) % 2])
 
     return asked_during(mount, reloads, alone=alone)
@@ -128,7 +128,7 @@ def test_a_move_of_a_directory_beside_it_leaves_it_its_path(mounts: Mounts, tree
     mount = mounts.start(RULES[rules], tree)
 
     def moves() -> None:
-        for _ in range(count(50, 5_000)):
+        for _ in range(count(25, 5_000)):
             os.rename(mount / "b/moved", mount / "c/moved")
             os.rename(mount / "c/moved", mount / "b/moved")
 

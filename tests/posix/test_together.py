@@ -29,7 +29,7 @@ from tests.support.machine.processes import call_as, start_as
 from tests.support.mount.stores import Mounts
 
 UID = 65534
-NAMES = count(5_000, 100_000)
+NAMES = count(2_000, 100_000)
 
 pytestmark = pytest.mark.timeout(600)  # of all, since a road's tests are to follow one another
 
@@ -241,7 +241,7 @@ def append_lines(path: str, mark: str, lines: int) -> None:
 
 
 def test_appends_of_several_processes_are_whole_and_none_is_lost(both: Both) -> None:
-    lines = count(400, 20_000)
+    lines = count(200, 20_000)
     for side in both:
         call_as(UID, create, f"{side}/log")
         writers = [
@@ -276,7 +276,7 @@ def read_until(channel, path: str) -> tuple[int, int]:
 
 def test_who_opens_a_name_that_is_replaced_finds_the_old_or_the_new(both: Both) -> None:
     for side in both:
-        path, rounds = f"{side}/name", count(150, 5_000)
+        path, rounds = f"{side}/name", count(60, 5_000)
         call_as(UID, create, path, 0o644, b"old " * 1000)
         reader = start_as(UID, read_until, path)
         reader.receive()
@@ -302,7 +302,7 @@ def make_first(channel, path: str) -> list[int]:
     channel.send("ready")
     channel.recv()
     won = []
-    for number in range(count(200, 5_000)):
+    for number in range(count(100, 5_000)):
         with contextlib.suppress(FileExistsError):
             if number % 2:
                 os.mkdir(f"{path}/{number}")
@@ -320,7 +320,7 @@ def test_only_one_makes_a_name(both: Both) -> None:
         for racer in racers:
             racer.send("go")
         won = sorted(number for racer in racers for number in racer.result(120))
-        assert won == list(range(count(200, 5_000)))
+        assert won == list(range(count(100, 5_000)))
 
 
 # ---------------------------------------------------------------- read-only

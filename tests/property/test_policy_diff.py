@@ -8,7 +8,7 @@ import functools
 import operator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policyfs.domain import FileType, Op
@@ -18,20 +18,11 @@ from policyfs.policy.analysis.joint_walk import MAX_JOINT_PLACES
 from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.analysis.requests import Request
 from policyfs.policy.model import Effect, Policy
-from tests.property.test_policy_engine import CASES, EVERYONE, PARTS, requests
+from tests.property.test_policy_engine import CASES, EVERYONE, PARTS, requests, share
 from tests.support.models import policy_cases as cases
 from tests.support.models.naive_policy import Answer, Caller, Naive, Node, words_of_ban
 
 pytestmark = pytest.mark.timeout(max(600, CASES // 10))
-
-
-def share(part: float) -> settings:
-    return settings(
-        max_examples=max(1, int(CASES * part)),
-        deadline=None,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
 
 
 @st.composite

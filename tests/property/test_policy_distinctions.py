@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policyfs.domain import NO_FACTS, WORKER_UIDS, FileType, Op
@@ -14,11 +13,9 @@ from policyfs.fs.access.gate import Gate
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.model import Block, Effect, Policy, Rule
-from tests.support.machine.counts import SOAK
+from tests.property.test_policy_engine import CASES, share
 from tests.support.models import policy_cases as cases
 from tests.support.models.naive_policy import Caller, Naive, Node
-
-CASES = int(os.environ.get("POLICYFS_CASES", "250")) // (10 if SOAK else 1)
 
 pytestmark = pytest.mark.timeout(max(600, CASES // 10))
 
@@ -63,15 +60,6 @@ def asked(draw: st.DrawFn) -> tuple[Policy, list[Caller]]:
     return replace(policy, apps=(replace(a, uids=EVERY_UID), replace(b, uids=()))), ONE_APP
 
 
-def share(part: float) -> settings:
-    return settings(
-        max_examples=max(1, int(CASES * part)),
-        deadline=None,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-
-
 def timeouts(engine: Engine) -> Timeouts:
     """As a shared mount has them."""
     made = Timeouts(alone=False)
@@ -104,7 +92,7 @@ def all_alike(answers: list[object]) -> bool:
 paths = st.one_of(cases.near_paths, cases.near_paths, cases.near_paths, cases.some_paths)
 
 
-@share(0.5)
+@share(0.05)
 @given(case=asked(), path=paths)
 def test_a_name_that_the_kernel_keeps_is_the_same_for_all(case, path):
     policy, callers = case
@@ -121,7 +109,7 @@ def test_a_name_that_the_kernel_keeps_is_the_same_for_all(case, path):
         assert all_alike([view(naive, caller, path) for caller in callers])
 
 
-@share(0.3)
+@share(0.03)
 @given(case=asked(), path=paths)
 def test_a_listing_that_the_kernel_keeps_is_the_same_for_all(case, path):
     policy, callers = case
@@ -135,7 +123,7 @@ def test_a_listing_that_the_kernel_keeps_is_the_same_for_all(case, path):
             assert all_alike([seen(naive, caller, child, ftype) for caller in callers])
 
 
-@share(0.2)
+@share(0.02)
 @given(case=asked(), path=paths)
 def test_attributes_of_a_directory_that_the_kernel_keeps_are_the_same_for_all(case, path):
     """Link count and size are shown to those that see every name; else they are neutral."""
@@ -168,7 +156,7 @@ def nearly_all_shown(draw: st.DrawFn) -> Policy:
     return cases.policy(cases.plain(1, Effect.ALLOW, globs, ops=Op.ALL))
 
 
-@share(1.0)
+@share(0.1)
 @given(case=st.one_of(asked(), st.tuples(nearly_all_shown(), st.just(CALLERS))), path=paths)
 def test_a_caller_that_sees_all_is_shown_each_name(case, path):
     """Whatever it is called and whatever it is; and plainly below means at every depth."""

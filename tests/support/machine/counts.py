@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
+
+import pytest
 
 SOAK: Final = os.environ.get("POLICYFS_SOAK") == "1"
 PATIENCE: Final = float(os.environ.get("POLICYFS_TEST_PATIENCE", "1"))
@@ -13,3 +16,10 @@ PATIENCE: Final = float(os.environ.get("POLICYFS_TEST_PATIENCE", "1"))
 def count(quick: int, soak: int) -> int:
     """The count for this run; both numbers stand in docs/testing.md."""
     return soak if SOAK else quick
+
+
+def first(most: int, cases: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Mark all but the first cases of a parametrised test `soak`: those that stay stand for their class."""
+    return [
+        pytest.param(*case, marks=() if at < most else pytest.mark.soak) for at, case in enumerate(cases)
+    ]
