@@ -10,11 +10,12 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell test lint checks style layers types newer budget soak sanitize fuzz bench setup man docs lock clean test-debian13
+.PHONY: help demo demo-shell check units test lint checks style layers types newer budget soak sanitize fuzz bench setup man docs lock clean test-debian13
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
 	@echo "make demo-shell  the same store, left mounted for you to look around"
+	@echo "make check       style, types, unit tests, one mount test of each room (two minutes): before each commit"
 	@echo "make test        set-up, lint, types, import contract, every test (14 to 25 minutes on two CPUs)"
 	@echo "make test-debian13  set-up, doctor, demo and every test in a root of Debian 13 (docs/debian13.md)"
 	@echo "make soak        the long counts (some hours)"
@@ -102,6 +103,32 @@ ALONE = $(shell grep -rl 'pytest\.mark\.alone' tests --include='test_*.py')
 
 # These tests fork all the time. A process that knows the others, too, is thrice as large, and each fork as dear.
 FORKING := tests/attack tests/faults tests/mount tests/posix
+
+# The C sources with planted faults, under sanitizers: for `make test`.
+PLANTED := tests/unit/test_kernel_avc.py tests/unit/test_kernel_readers.py
+
+# One test of each room: the gate, checked writes, data, names, passthrough, redaction, kernel caches, inodes, locks,
+# the daemon, the trail, commands.
+ROOMS := $(addprefix tests/mount/, \
+	test_ops_policy.py::test_a_refused_call_changes_nothing \
+	test_drafts.py::test_what_is_refused_has_destroyed_nothing \
+	test_passthrough.py::test_truncation_and_growth_are_seen_at_once \
+	test_ops_policy.py::test_nobody_gains_by_moving \
+	test_passthrough.py::test_redacted_and_raw_readers_have_one_file_open_without_the_daemon \
+	test_app_mount.py::test_absent_names_and_listings_stay_in_the_kernel_too \
+	test_drafts.py::test_two_names_of_one_file_stay \
+	test_locks_waiting.py::test_the_first_to_come_is_the_first_to_get_it \
+	test_commands.py::test_hangup_reloads \
+	test_quarantine.py::test_what_an_overwritten_file_was_to_become_is_kept \
+	test_exceptions.py::test_a_trail_is_replayed_with_the_exceptions_of_each_time \
+	test_commands.py::test_status_says_what_the_mount_is_and_holds)
+
+check:
+	@$(MAKE) $(call beside,packages-test) style layers types budget units
+
+units: $(STAMP)
+	@$(PY) -m pytest -q -n 2 --dist worksteal -m "not soak and not alone" $(addprefix --ignore=,$(PLANTED)) \
+	    tests/unit $(ROOMS)
 
 test:
 	@$(MAKE) $(call beside,packages-test) checks $(COMPILED)

