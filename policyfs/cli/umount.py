@@ -164,15 +164,17 @@ def _afterwards(path: str, daemons: Mapping[object, _Daemon], args: argparse.Nam
     """
     until = time.monotonic() + _END_S
     patient = args.lazy or args.wait or args.abort
-    living, late = _living(path, daemons)
-    while not all(status["leaving"] for status in living) or (late and not patient):
+    while True:
+        living, late = _living(path, daemons)
+        leaves = {status["pid"]: status["leaving"] for status in living}
+        # A daemon that is in neither may still live: its socket may get its other name at this moment.
+        if all(
+            leaves[pid] if pid in leaves else patient if pid in late else _has_ended(daemon.pidfd, 0)
+            for pid, daemon in daemons.items()
+        ):
+            break
         _check_time(path, until, late)
         time.sleep(_POLL_S)
-        living, late = _living(path, daemons)
-    stay = {*(status["pid"] for status in living), *late}
-    for pid, daemon in daemons.items():
-        if pid not in stay:
-            _await_end(path, daemon.pidfd, until)
     if args.abort:
         for socket_path in control.leaving_paths(path) if living else ():
             with contextlib.suppress(control.ControlError):
@@ -181,7 +183,7 @@ def _afterwards(path: str, daemons: Mapping[object, _Daemon], args: argparse.Nam
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(daemons[pid].pidfd, signal.SIGKILL)
     if args.abort or args.wait:
-        while any(_living(path, daemons)):
+        while any(_living(path, daemons)) or not all(_has_ended(one.pidfd, 0) for one in daemons.values()):
             if args.abort:
                 _check_time(path, until)
             time.sleep(_POLL_LONG_S)
@@ -191,15 +193,6 @@ def _afterwards(path: str, daemons: Mapping[object, _Daemon], args: argparse.Nam
     for pid in late:
         print(f"policyfs: {_silent(path, pid)}", file=sys.stderr)
     return EXIT_REFUSED if living and not args.lazy else EXIT_OK
-
-
-def _await_end(path: str, pidfd: int, until: float) -> None:
-    """Wait until a daemon has ended. It answers no more requests, but still closes files and seals the trail.
-
-    until: the time (of the monotonic clock) at which to give up.
-    """
-    while not _has_ended(pidfd, _POLL_LONG_S):
-        _check_time(path, until)
 
 
 def _has_ended(pidfd: int, timeout_s: float) -> bool:

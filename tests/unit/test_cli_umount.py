@@ -111,6 +111,28 @@ def test_the_daemon_is_told_and_waited_for(world: World, capsys: pytest.CaptureF
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_daemon_whose_socket_gets_its_other_name_meanwhile_is_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look for names and the connection it has neither the one nor the other."""
+    daemon, (reader, writer), names = world.serve(), os.pipe(), umount._socket_paths
+    world.ends = False
+
+    def renamed_after(path: str) -> list[Path]:
+        found = names(path)
+        if world.unmounts and not world.left:
+            daemon.close()
+            world.leave()
+        return found
+
+    monkeypatch.setattr(umount, "_END_S", 2.0)
+    monkeypatch.setattr(umount, "_socket_paths", renamed_after)
+    monkeypatch.setattr(os, "pidfd_open", lambda _: os.dup(reader))  # it lives
+    assert run(world, "--lazy") == EXIT_OK
+    os.close(writer)
+    os.close(reader)
+
+
 def test_events_that_are_not_on_record_are_told_before_they_are_lost(world: World, capsys) -> None:
     world.serve(trail=FAILING)
     assert run(world) == EXIT_OK
