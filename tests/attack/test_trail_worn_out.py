@@ -291,7 +291,7 @@ def test_who_must_be_on_record_waits_alone_where_that_is_slow(
     mounts_on: Mounts, tmp_path: Path, empty_store: Path
 ) -> None:
     mount = mounts_on.prepare(POLICY, furnish(empty_store))
-    mount.program = ("tests.attack.weakened", "slow-trail")
+    mount.program = ("tests.attack.weakened", "slow-trail,waits-without-end")  # not EBUSY after 0.3 s
     mount.environment[HANG] = str(tmp_path / "hang")
     mount.start()
     goes_on, there, said = hung(mount, tmp_path / "hang", 4)

@@ -76,7 +76,7 @@ def test_a_failed_sniff_hides_a_file_for_no_longer_than_it_fails(
     mount = mounts.start(POLICY, empty_store, "--app", "gallery")
 
     def found() -> bool:
-        return call_as(GALLERY, os.path.exists, str(mount / "a.jpg"))
+        return call_as(GALLERY, os.path.exists, str(mount / "a.jpg"), deadline_s=90)  # it may take 60
 
     sniffer = mount.status()["sniffer"]
     stopped = [sniffer["zygote_pid"], *sniffer["worker_pids"]]  # who is stopped alone is replaced

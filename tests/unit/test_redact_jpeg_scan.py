@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 import pytest
 
 from policyfs.redact.jpeg._scan import find_boxes, find_marker
+from tests.support.machine.counts import count
 
 MARKER = {
     False: re.compile(rb"\xff[^\x00\xff]"),
@@ -43,13 +44,13 @@ def offset(found: re.Match[bytes] | None) -> int:
 
 
 @hypothesis.given(chunks | long_chunks, st.booleans())
-@hypothesis.settings(max_examples=2000)
+@hypothesis.settings(max_examples=count(400, 20_000))
 def test_markers_are_those_of_the_pattern(chunk, in_scan):
     assert find_marker(chunk, in_scan) == offset(MARKER[in_scan].search(chunk))
 
 
 @hypothesis.given(chunks | long_chunks, st.none() | st.integers(0, 400))
-@hypothesis.settings(max_examples=2000)
+@hypothesis.settings(max_examples=count(400, 20_000))
 def test_files_of_boxes_are_those_of_the_pattern(chunk, limit):
     if limit is None:
         assert find_boxes(chunk) == offset(BOXES.search(chunk))
