@@ -28,8 +28,8 @@ from tests.support.mount.daemons import Mount
 from tests.support.mount.small_table import DIRECTORIES, SMALL
 from tests.support.mount.stores import Mounts
 
-SEQUENCES = count(24, 10_000)
-PAIRS = count(10, 5_000)
+SEQUENCES = count(60, 10_000)
+PAIRS = count(40, 5_000)
 SECONDS = count(200, 3500)
 LENGTH = 14
 BLOCK = 20
