@@ -225,7 +225,7 @@ Be an app:      setpriv --reuid {uid} --regid {uid} --clear-groups -- sh -c 'cd 
 First, to let the commands below find this mount:   export {settings}
 See its state:  {command} status {self.mount}
 Why so:         {command} policy explain {POLICY} --app gallery --op read /{PHOTO}
-The trail:      {command} audit tail -f
+The trail:      {command} audit search --follow
 Another policy: edit {POLICY}, then {command} reload {self.mount}
 The end:        {command} umount {self.mount} && rm -r {self.directory}""")
 

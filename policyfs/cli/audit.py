@@ -19,26 +19,19 @@ from policyfs.errors import EXIT_OK
 _YOUNG: Final = 200_000
 """The number of new objects after which Python's garbage collector runs. The number is high: most actions of
 `audit` make many objects that stay in use until the action ends, and few cycles of references."""
-_LASTING: Final = ("forward", "tail")
-"""The actions of `audit` that may run for days. While they run, the garbage collector runs as often as
-Python usually runs it."""
 
 _MODULES: Final = {
-    "audit_search": {"tail": "run_tail", "search": "run_search"},
-    "audit_summary": {"summary": "run"},
+    "audit_search": {"search": "run"},
     "audit_show": {"show": "run"},
-    "audit_policy": {"policy": "run"},
-    "audit_index": {"index": "index_segments"},
-    "audit_files": {"timeline": "run_timeline", "changes": "run_changes", "who-did": "run_who_did"},
-    "audit_compare": {"diff": "run_diff", "who-could": "run_who_could"},
+    "audit_summary": {"summary": "run"},
+    "audit_timeline": {"timeline": "run"},
+    "audit_could": {"who-could": "run"},
     "audit_report": {"report": "run"},
-    "audit_export": {"export": "run_export", "sql": "run_sql"},
     "audit_verify": {"verify": "run"},
-    "audit_keys": {"key": "run_key", "checkpoint": "run_checkpoint"},
-    "audit_hold": {"hold": "run"},
-    "audit_prove": {"prove": "run"},
+    "audit_export": {"export": "run_export", "sql": "run_sql"},
     "audit_forward": {"forward": "run"},
-    "audit_schema": {"schema": "run"},
+    "audit_hold": {"hold": "run"},
+    "audit_keys": {"key": "run"},
 }
 """A dictionary from each module of `audit` to its actions, each with the name of the action's function. The
 help lists the actions in this order."""
@@ -59,7 +52,7 @@ def add_trail_option(parser: argparse.ArgumentParser) -> None:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], action: str = "") -> None:
     """Add the command ``audit`` and its actions to the command line.
 
-    action: the action in the user's command, such as ``tail``. Then only the module of this action is
+    action: the action in the user's command, such as ``search``. Then only the module of this action is
     imported. If *action* is empty, the action is not known yet, and all modules are imported.
     """
     parser = subparsers.add_parser("audit", help="read, search and verify the trail")
@@ -82,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     module, name = next(
         (module, functions[args.action]) for module, functions in _MODULES.items() if args.action in functions
     )
-    if args.action not in _LASTING:
+    if args.action != "forward" and not getattr(args, "follow", False):  # these may run for days
         gc.set_threshold(_YOUNG)
     try:
         code: int = getattr(importlib.import_module(f"policyfs.cli.{module}"), name)(args)

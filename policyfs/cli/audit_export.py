@@ -73,6 +73,9 @@ def add_parsers(
         metavar="NAME",
         help="only the requests of this app, with the facts that the app may know",
     )
+    export.add_argument(
+        "--schema", action="store_true", help="print the JSON Schema of the lines of a trail, and no event"
+    )
     export.add_argument("-o", "--output", metavar="FILE", help="write to this file, not to standard output")
     add_query(export)
     sql = actions.add_parser("sql", parents=[common], help="query the segments in SQL (needs duckdb)")
@@ -82,7 +85,12 @@ def add_parsers(
 
 
 def run_export(args: argparse.Namespace) -> int:
-    """Write the events that the query selects. Return 1 if there is none."""
+    """Write the events that the query selects. Return 1 if there is none. With --schema, write the schema."""
+    if args.schema:
+        from policyfs.trail.schema import line_schema
+
+        print(json.dumps(line_schema(), indent=2))
+        return EXIT_OK
     if args.output is None and args.format != "parquet":
         count = _written(args, sys.stdout)
     else:

@@ -1,7 +1,4 @@
-"""`policyfs audit key` shows the keys that sign a trail.
-
-`policyfs audit checkpoint` prints the signed end of each mount's trail.
-"""
+"""`policyfs audit key`: the keys that sign a trail, and the signed end of each mount's trail."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from pathlib import Path
 
 from policyfs.cli.audit_query import chains_of
 from policyfs.cli.on_record import key_directory
-from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.reader import Chain
 from policyfs.linux.private_files import check_private
 from policyfs.trail.table import shown
@@ -22,32 +19,28 @@ from policyfs.trail.table import shown
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the actions `key` and `checkpoint` to `policyfs audit`.
-
-    common: a parser with the options of all actions.
-    """
-    key = actions.add_parser("key", parents=[common], help="show or renew the key that signs the trail")
+    """Add the action `key` to `policyfs audit`. common: a parser with the options of all actions."""
+    key = actions.add_parser(
+        "key", parents=[common], help="show or renew the key of the trail, or sign its end with the key"
+    )
     key.add_argument(
-        "what", choices=("show", "rotate"), metavar="show|rotate", help="show the keys, or make a new one"
+        "what",
+        choices=("show", "rotate", "checkpoint"),
+        metavar="show|rotate|checkpoint",
+        help="show the keys, make a new one, or print the signed end of each chain (a checkpoint)",
     )
-    checkpoint = actions.add_parser(
-        "checkpoint",
-        parents=[common],
-        help="print the signed end of each chain (a checkpoint), to keep on another machine",
-    )
-    checkpoint.add_argument(
+    key.add_argument(
         "--append", metavar="FILE", help="append the checkpoint to this file, best on another disk or machine"
     )
 
 
-def run_key(args: argparse.Namespace) -> int:
-    """Show the keys that sign the trails, or make a new key."""
+def run(args: argparse.Namespace) -> int:
+    """Show the keys that sign the trails, make a new key, or print a checkpoint. Raises PolicyfsError."""
+    if args.what == "checkpoint":
+        return checkpoint(chains_of(args), args.append)
+    if args.append is not None:
+        raise UsageError("--append needs checkpoint")
     return key(args.what, as_json=args.json)
-
-
-def run_checkpoint(args: argparse.Namespace) -> int:
-    """Print the signed end of each mount's trail (each chain)."""
-    return checkpoint(chains_of(args), args.append)
 
 
 def key(what: str, *, as_json: bool) -> int:

@@ -1,4 +1,4 @@
-"""`policyfs audit policy`: the policies that the events of a trail name, and the texts of these policies."""
+"""`policyfs audit show --policy`: the policies that the events of a trail name, and their texts."""
 
 from __future__ import annotations
 
@@ -24,25 +24,10 @@ _KINDS: Final = ("mount", "policy")
 _STARTS: Final = tuple(f'{{"type":"{kind}",'.encode() for kind in _KINDS)
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `policy` to `policyfs audit`. common: a parser with the options of all actions."""
-    policy = actions.add_parser(
-        "policy", parents=[common], help="print the policies in force, or the text of one policy"
-    )
-    policy.add_argument(
-        "digest",
-        nargs="?",
-        metavar="DIGEST",
-        help="print the text of this policy; the first digits are enough",
-    )
-
-
-def run(args: argparse.Namespace) -> int:
+def show_policy(args: argparse.Namespace) -> int:
     """Print the policies that were in force, each with its time, or the text of one policy."""
     chains, rows = chains_of(args), RowPrinter(columns(), zone_of(args))
-    return _list(chains, rows, as_json=args.json) if args.digest is None else _text(chains, args.digest)
+    return _text(chains, args.policy) if args.policy else _list(chains, rows, as_json=args.json)
 
 
 def _list(chains: list[Chain], rows: RowPrinter, *, as_json: bool) -> int:

@@ -1,15 +1,13 @@
-"""`policyfs audit prove`: print a record of a trail with a proof that it is part of the trail.
+"""`policyfs audit show --proof` prints a record with a proof that it is part of a trail.
 
-The command also checks such a proof, without the trail.
+`policyfs audit verify --proof` checks such a proof, without the trail.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from policyfs.cli.audit_query import chains_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.reader import Chain, raw_lines
 from policyfs.journal.segments import SegmentDirectory, plain_name, seal_name
@@ -22,23 +20,8 @@ from policyfs.trail.table import shown
 _PUBLIC = "keys.public"
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `prove` to `policyfs audit`. common: a parser with the options of all actions."""
-    help_ = "print the proof of one record, or check a proof"
-    prove = actions.add_parser("prove", parents=[common], help=help_)
-    prove.add_argument("id", nargs="?", metavar="ID", help="the ID of a sealed record, e.g. 0123abcd:42")
-    prove.add_argument("--check", metavar="FILE", help="check the proof in this file; no trail is read")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the proof of one record, or check a proof (--check)."""
-    return check(args.check) if args.check else prove(chains_of(args), args.id)
-
-
 def check(name: str) -> int:
-    """Check a proof that `audit prove` has made of a record. name: the proof's file. Raises PolicyfsError."""
+    """Check a proof that `show --proof` has made. name: the proof's file. Raises PolicyfsError."""
     from policyfs.journal.keys import is_signed
 
     try:
@@ -57,10 +40,8 @@ def check(name: str) -> int:
     return EXIT_OK
 
 
-def prove(found: list[Chain], name: str | None) -> int:
+def prove(found: list[Chain], name: str) -> int:
     """Print the proof of the record with this id. Raises UsageError, PolicyfsError."""
-    if name is None:
-        raise UsageError("name a record (audit prove ID) or a proof (audit prove --check FILE)")
     try:
         mount, seq = parse_id(name)
     except ValueError as exc:

@@ -6,6 +6,7 @@ import argparse
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -19,13 +20,16 @@ from policyfs.journal.index_cache import IndexCache
 from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.reader import Chain, find_chains
 from policyfs.trail.event import DECISIONS
-from policyfs.trail.expression import all_of
+from policyfs.trail.expression import Term, Value, all_of
+from policyfs.trail.index_rows import chosen
 from policyfs.trail.query import merge
 from policyfs.trail.record import BadLine, Fields, Record
 from policyfs.trail.selection import Selection, option, parse_query
 from policyfs.trail.terms import Clock
 
 _PATIENCE_S: Final = 1.0
+_OPENS: Final = ("open", "create")
+"""The operations whose events may have a kind, a view and sizes; counts of bytes are in their releases."""
 
 
 def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
@@ -122,6 +126,23 @@ def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterato
     if limit:
         return merge([trail.newest(chain, wanted, limit) for chain in trail.chains])
     return merge([trail.selected(chain, wanted) for chain in trail.chains])
+
+
+def tell_lacking(trail: IndexedTrail, wanted: Selection) -> None:
+    """Print on stderr how many events of opened files lack a field of the query, but match otherwise."""
+    for field, lacking in wanted.lacking():
+        opens = lacking.narrowed(Term("op", tuple(map(Value, _OPENS))))
+        portions = (portion for chain in trail.chains for portion in trail.portions(chain))
+        counts = Counter[str]()
+        for portion in portions:
+            for row in chosen(portion.exact(opens), portion.index.rows):
+                event = portion.index.classes[portion.index.class_of[row]]
+                counts[event.operation] += portion.index.repeats.get(row, 1)
+        if counts:
+            sys.stdout.flush()
+            number = ", ".join(f"{count} of {name}" for name, count in counts.most_common())
+            what = f"of {counts.total()} further events that match otherwise ({number}), no {field} is known"
+            print(f"policyfs: {what}, because the policy did not need it", file=sys.stderr)
 
 
 def columns() -> int | None:

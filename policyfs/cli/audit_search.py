@@ -1,4 +1,4 @@
-"""`policyfs audit tail|search`: print records of the trail, as rows of a table or as JSON lines."""
+"""`policyfs audit search`: print records of the trail, as rows of a table or as JSON lines."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from policyfs.cli.audit_query import (
     chains_of,
     columns,
     json_fields,
+    open_trail,
     read,
     selection_of,
+    tell_lacking,
     zone_of,
 )
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
-from policyfs.journal.reader import Follower, last_records
+from policyfs.journal.reader import Follower, last_records, records
 from policyfs.trail.expression import And
 from policyfs.trail.query import merge
 from policyfs.trail.record import BadLine, Record
@@ -34,7 +36,9 @@ from policyfs.trail.sentences import describe
 from policyfs.trail.summary import TROUBLE
 
 _FOLLOW_POLL_MS: Final = 200
-_TAIL_RECORDS: Final = 1000
+_FOLLOWED: Final = 20
+"""The number of rows that --follow prints before the new records, if --last does not say it."""
+_LAST_RECORDS: Final = 1000
 _MOST_DIGITS: Final = 9
 """The maximum number of digits of a number of lines. A larger number could overflow an index of a list."""
 
@@ -42,24 +46,14 @@ _MOST_DIGITS: Final = 9
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the actions `tail` and `search` to `policyfs audit`.
-
-    common: a parser with the options of all actions.
-    """
-    tail = actions.add_parser("tail", parents=[common], help="print the newest records")
-    add_query(tail)
-    tail.add_argument("-f", "--follow", action="store_true", help="also print new records, until Ctrl-C")
-    tail.add_argument(
-        "-n", "--lines", type=_count, default=20, metavar="N", help="number of records (default 20)"
+    """Add the action `search` to `policyfs audit`. common: a parser with the options of all actions."""
+    search = actions.add_parser(
+        "search", parents=[common], help="print matching events; without a query, all records"
     )
-
-    search = actions.add_parser("search", parents=[common], help="print matching events")
     add_query(search)
-    search.add_argument("--limit", type=_count, metavar="N", help="only the newest N matching events")
-    for listing in (tail, search):
-        listing.add_argument(
-            "--each", action="store_true", help="print a row for each record, also for repeats"
-        )
+    search.add_argument("-n", "--last", type=_count, metavar="N", help="only the newest N of them")
+    search.add_argument("-f", "--follow", action="store_true", help="also print new records, until Ctrl-C")
+    search.add_argument("--each", action="store_true", help="print a row for each record, also for repeats")
 
 
 def _count(text: str) -> int:
@@ -142,37 +136,54 @@ class _Newest:
         return [row for _, _, row in sorted(self._heap, key=lambda one: one[1])]
 
 
-def run_tail(args: argparse.Namespace) -> int:
-    """Print the newest records, for `policyfs audit tail`."""
+def run(args: argparse.Namespace) -> int:
+    """Print the events that match the query; without a query, all records. Return 1 if there is none."""
     wanted = selection_of(args)
     # First find the end of the trail, then read up to it. So no line between the two steps is lost.
     follower = Follower(Path(args.trail)) if args.follow else None
-    printer, rows = _Printer(args), _rows(args)
-    # One row may stand for several records, so read more records than the number of wanted rows.
-    count = args.lines if isinstance(rows, _Single) else max(args.lines, _TAIL_RECORDS)
-    items = (
-        merge([last_records(chain, count) for chain in chains_of(args)])
-        if wanted.tree == And()
-        else read(args, wanted, count)
-    )
+    last = args.last or (_FOLLOWED if args.follow else 0)
+    printer, rows, newest = _Printer(args), _rows(args), _Newest(last)
+    keep = newest.extend if last else printer.print_all
+    found, trouble = 0, list[str]()
     last_seq: dict[str, int] = {}
-    newest = _Newest(args.lines)
-    for item in items:
+    for item in _items(args, wanted, last):
         if isinstance(item, Record):
             last_seq[item.place.mount_id] = max(item.seq, last_seq.get(item.place.mount_id, 0))
         if _is_wanted(item, wanted):
-            newest.extend(rows.add(item))
-    newest.extend(rows.rest())
+            found += 1
+            keep(rows.add(item))
+        elif isinstance(item, BadLine):
+            trouble.append(f"line {item.place.line} of {item.place.segment} is not a record")
+        elif item.kind in TROUBLE and wanted.concerns(item):
+            trouble.append(f"{item.id}: {describe(item)}")
+    keep(rows.rest())
     printer.print_all(newest.rows())
+    _warn(trouble)
+    if any(wanted.lacking()):
+        tell_lacking(open_trail(args), wanted)
     if follower is not None:
         _follow(follower, printer, _rows(args, at_once=True), wanted, last_seq)
-    elif not newest.rows():
-        print(f"policyfs: no records in the trail at {args.trail}", file=sys.stderr)
-    return EXIT_OK if newest.rows() or follower is not None else EXIT_REFUSED
+        return EXIT_OK
+    if not found:
+        print(f"policyfs: nothing in the trail at {args.trail} matches", file=sys.stderr)
+    return EXIT_OK if found else EXIT_REFUSED
+
+
+def _items(args: argparse.Namespace, wanted: Selection, last: int) -> Iterator[Record | BadLine]:
+    """Return the records that may be wanted. Without a query, these are all records of all mounts.
+
+    last: the number of wanted rows, or 0 for all. One row may stand for several records, so more are read.
+    """
+    if wanted.tree != And():
+        return read(args, wanted, max(50 * last, _LAST_RECORDS) if last else 0)
+    chains = chains_of(args)
+    if last:
+        return merge([last_records(chain, max(last, _LAST_RECORDS)) for chain in chains])
+    return merge([records(chain) for chain in chains])
 
 
 def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:
-    """Return True if `tail` prints this line. With a query it prints only matching events, else all lines."""
+    """Return True if `search` prints this line: with a query only matching events, else all lines."""
     if wanted.tree == And():
         return True
     return isinstance(item, Record) and item.event is not None and wanted.matches(item.event)
@@ -195,31 +206,6 @@ def _follow(
         sys.stdout.flush()
         if reader_gone.poll(_FOLLOW_POLL_MS):
             return
-
-
-def run_search(args: argparse.Namespace) -> int:
-    """Print the events that match the query, for `policyfs audit search`."""
-    wanted = selection_of(args)
-    printer, rows = _Printer(args), _rows(args)
-    newest = _Newest(args.limit or 0)
-    keep = newest.extend if args.limit else printer.print_all
-    found = 0
-    trouble: list[str] = []
-    for item in read(args, wanted, max(50 * args.limit, _TAIL_RECORDS) if args.limit else 0):
-        if isinstance(item, BadLine):
-            trouble.append(f"line {item.place.line} of {item.place.segment} is not a record")
-        elif item.event is not None:
-            if wanted.matches(item.event):
-                found += 1
-                keep(rows.add(item))
-        elif item.kind in TROUBLE and wanted.concerns(item):
-            trouble.append(f"{item.id}: {describe(item)}")
-    keep(rows.rest())
-    printer.print_all(newest.rows())
-    _warn(trouble)
-    if not found:
-        print(f"policyfs: no event in the trail at {args.trail} matches", file=sys.stderr)
-    return EXIT_OK if found else EXIT_REFUSED
 
 
 def _warn(trouble: list[str]) -> None:

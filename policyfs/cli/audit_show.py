@@ -7,7 +7,8 @@ import json
 import sys
 
 from policyfs.cli.audit_policies import KeptPolicies
-from policyfs.cli.audit_query import columns, json_fields, open_trail, zone_of
+from policyfs.cli.audit_policy import show_policy
+from policyfs.cli.audit_query import chains_of, columns, json_fields, open_trail, zone_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.indexed import IndexedTrail, Portion
 from policyfs.journal.reader import Chain
@@ -26,12 +27,36 @@ def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action `show` to `policyfs audit`. common: a parser with the options of all actions."""
-    show = actions.add_parser("show", parents=[common], help="print one record and the records around it")
-    show.add_argument("id", metavar="ID", help="the ID that tail and search print, e.g. 0123abcd:42")
+    show = actions.add_parser(
+        "show", parents=[common], help="print one record and the records around it, or the policies in force"
+    )
+    show.add_argument("id", nargs="?", metavar="ID", help="the ID that search prints, e.g. 0123abcd:42")
+    what = show.add_mutually_exclusive_group()
+    what.add_argument(
+        "--proof", action="store_true", help="print a proof that this record is part of the trail"
+    )
+    what.add_argument(
+        "--policy",
+        nargs="?",
+        const="",
+        metavar="DIGEST",
+        help="print the policies in force, or the text of this policy; the first digits are enough",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one record, the rules that decided, and the records before and after it."""
+    """Print one record, the rules that decided, and the records before and after it.
+
+    With --proof, print its proof instead. With --policy, print policies.
+    """
+    if (args.id is None) == (args.policy is None):
+        raise UsageError("name a record, such as 0123abcd:42, or give --policy")
+    if args.policy is not None:
+        return show_policy(args)
+    if args.proof:
+        from policyfs.cli.audit_prove import prove
+
+        return prove(chains_of(args), args.id)
     try:
         mount, seq = parse_id(args.id)
     except ValueError as exc:

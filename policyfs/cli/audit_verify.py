@@ -81,17 +81,24 @@ def add_parsers(
         action="append",
         default=[],
         metavar="FILE",
-        help="compare the trail with the checkpoints in this file (see policyfs audit checkpoint)",
+        help="compare the trail with the checkpoints in this file (see policyfs audit key checkpoint)",
     )
     parser.add_argument(
         "--keys",
         metavar="FILE",
         help="the public keys of the machine that wrote the trail (default: the keys of this machine)",
     )
+    parser.add_argument(
+        "--proof", metavar="FILE", help="check the proof of one record in this file instead; no trail is read"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the trail and print the result."""
+    """Check the trail, or the proof of one record (--proof), and print the result."""
+    if args.proof is not None:
+        from policyfs.cli.audit_prove import check
+
+        return check(args.proof)
     compared = anchors(args)  # before the chains: a new chain may get its first seal meanwhile
     return verify(chains_of(args), args.trail, compared, as_json=args.json)
 

@@ -43,12 +43,12 @@ _MODULES: Final = {
 order."""
 
 _WITH_ACTIONS: Final = frozenset({"audit", "policy"})
-"""The commands whose second word is an action, such as `audit tail`. Only the module of this action is
+"""The commands whose second word is an action, such as `audit search`. Only the module of this action is
 imported."""
 
 _OUTLINE: Final = frozenset({"-h", "--help", "--version"})
 
-_LISTS: Final = {"audit": ("export", "search", "show", "sql", "tail"), "owner": ("export", "show")}
+_LISTS: Final = {"audit": ("export", "search", "show", "sql"), "owner": ("export", "show")}
 """The actions that print while they read, and change nothing. They end at the first error of their output, so
 that `policyfs audit search | head` does not read the whole trail."""
 

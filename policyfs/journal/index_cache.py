@@ -85,17 +85,6 @@ class IndexCache:
         os.close(fd)
         return None
 
-    def contents(self, name: str) -> bytes | None:
-        """Return the bytes of a stored file without its seal, or None if there is no such file.
-
-        The seal (a digest with a secret key at the beginning of the file) is not checked.
-        """
-        fd = self._open(name)
-        if fd is None:
-            return None
-        with open(fd, "rb") as file:
-            return file.read()[SEAL_BYTES:]
-
     def read(self, name: str) -> bytes | None:
         """Return the bytes of a file that save() has stored, or None if it is missing or was changed."""
         fd = self._open(name)

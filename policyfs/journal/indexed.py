@@ -192,6 +192,8 @@ class IndexedTrail:
         def again() -> bytes:
             data = build(file, *one, digest)
             self.built += 1
+            if self.built == 1:
+                self._cache.forget_old()
             self._cache.save_index(digest, data)
             self._progress("indexing segments", self._done, self._total)
             return data

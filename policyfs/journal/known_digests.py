@@ -2,7 +2,7 @@
 
 A file counts as unchanged if its device, inode, size, mtime and ctime are the same as before. No program can
 set a ctime. So such a file has the same bytes, except if root has set the clock back or has written directly
-to the disk. `policyfs audit index --check` reads all bytes again.
+to the disk. Without the directory of the indexes, a command reads all bytes again.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from policyfs.trail.expression import And, Expression, Not, Term, terms
 from policyfs.trail.index import Index
 from policyfs.trail.index_build import NUMBERS
 from policyfs.trail.selection import Selection
-from policyfs.trail.summary import Summary
+from policyfs.trail.summary import HOUR_NS, Summary
 from policyfs.trail.terms import BY_NAME, compile_tree, moment, number_bounds, path_tests
 
 _RUN: Final = re.compile(r"[^\\*?{}\[\],]+")
@@ -209,6 +209,8 @@ def add_to_summary(summary: Summary, index: Index, rows: int) -> None:
             summary.add_sums(index.classes[hour.class_id], hour.hour, hour)
     else:
         _add_rows(summary, index, rows.to_bytes(count, "little"))
+    if summary.by_path:
+        _add_groups(summary, index, chosen(rows, count))
     times = list(compress(index.times, rows.to_bytes(count, "little")))
     summary.add_period(min(times), max(times))
     denied = bytes(event.decision == DENY for event in index.classes)
@@ -220,17 +222,30 @@ def add_to_summary(summary: Summary, index: Index, rows: int) -> None:
         summary.add_denied(index.classes[class_id], index.path(path_id), weight)
 
 
+def _add_groups(summary: Summary, index: Index, rows: Sequence[int]) -> None:
+    """Count some rows (events) of an index in the groups of a summary by path. Equal rows count together."""
+    groups: Counter[tuple[int, int, int | None, int]] = Counter()
+    for row in rows:
+        key = index.class_of[row], index.path_of[row], index.new_paths.get(row), index.times[row] // HOUR_NS
+        groups[key] += index.repeats.get(row, 1)
+    for (class_id, path_id, new_id, hour), weight in groups.items():
+        event = index.classes[class_id]._replace(
+            path=index.path(path_id), new_path=None if new_id is None else index.path(new_id)
+        )
+        summary.add_group(event, hour, weight)
+
+
 def _add_rows(summary: Summary, index: Index, mask: bytes) -> None:
     """Count some rows (events) of an index in a summary. mask: one byte for each row, 1 for a row to count.
 
     The sums in the index cannot be used, because they are sums over all rows.
     """
-    hours = array("q", [time // 3_600_000_000_000 for time in compress(index.times, mask)])
+    hours = array("q", [time // HOUR_NS for time in compress(index.times, mask)])
     counts = Counter(zip(hours, compress(index.class_of, mask), strict=True))
     sums: dict[tuple[int, int], list[int]] = {key: [count, 0, 0, 0, 0] for key, count in counts.items()}
 
     def sums_of(row: int) -> list[int]:
-        return sums[index.times[row] // 3_600_000_000_000, index.class_of[row]]
+        return sums[index.times[row] // HOUR_NS, index.class_of[row]]
 
     for row, repeats in index.repeats.items():
         if mask[row]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 from policyfs.trail.event import DENY, Event
 
@@ -26,6 +27,11 @@ Move = tuple[bytes, bytes]
 def happened(event: Event) -> bool:
     """Return True if an event is of one request that was carried out: not denied, and without an error."""
     return event.decision != DENY and not event.errno and not event.folded
+
+
+def _is_refusal(event: Event) -> bool:
+    """Return True if an event says that the written content of a file was refused."""
+    return event.operation == "write" and event.decision == DENY and event.errno == errno.EPERM
 
 
 def other_names(path: bytes, moves: Sequence[Move]) -> set[bytes]:
@@ -64,7 +70,7 @@ class Life(Generic[Item]):
 
     first: the file's first known path. names: its present paths. ever: all its paths. events: its events in
     order, each with an item of the caller. was_replaced: another file took the only name that the file still
-    had.
+    had. was_refused: the content of the new file was refused, so the file never got into the store.
     """
 
     first: bytes
@@ -74,8 +80,7 @@ class Life(Generic[Item]):
     was_made: bool = False
     was_deleted: bool = False
     was_replaced: bool = False
-    replaces: Life[Item] | None = None
-    """The file that lost its only name to this file (by a rename, for example), or None."""
+    was_refused: bool = False
 
 
 class Lives(Generic[Item]):
@@ -99,7 +104,9 @@ class Lives(Generic[Item]):
             life = self._by_name.get(event.path) or self._begin(event.path)
         life.events.append((event, item))
         if not is_real:
+            life.was_refused = life.was_refused or (life.was_made and _is_refusal(event))
             return life
+        life.was_refused = life.was_refused and event.operation == "release"
         if event.operation in REMOVES:
             self._lose(life, event.path)
             life.was_deleted = not life.names
@@ -120,8 +127,6 @@ class Lives(Generic[Item]):
         if former is not None and former is not life:
             former.names.discard(path)
             former.was_replaced = not former.names
-            if former.was_replaced:
-                life.replaces = former
         if former is None:
             self._above.update(_and_above(path))
         life.names.add(path)
@@ -174,102 +179,3 @@ class Lives(Generic[Item]):
         if self._above[path] <= 1:
             return [path]
         return [name for name in self._by_name if name == path or name.startswith(path + b"/")]
-
-
-class Change(NamedTuple):
-    """The changes of one file in a period.
-
-    path: its last path. former: its first path if it was moved, else empty. what: words such as ``made``,
-    ``changed``, ``moved``, ``deleted``. before, after: the file's size in bytes before and after the changes;
-    None if unknown. apps: the apps that changed the file. first_ns, last_ns: the time of the first and last
-    change.
-    """
-
-    path: bytes
-    former: bytes
-    what: tuple[str, ...]
-    before: int | None
-    after: int | None
-    apps: tuple[str, ...]
-    first_ns: int
-    last_ns: int
-
-
-def is_change(event: Event) -> bool:
-    """Return True if an event's request may have changed a file or its name."""
-    if not happened(event):
-        return False
-    if event.operation in MAKES | REMOVES | MOVES or event.operation == "truncate":
-        return True
-    return event.operation == "release" and _wrote(event)
-
-
-def _wrote(event: Event) -> bool:
-    if event.bytes_written:
-        return True
-    if event.size_after is None:
-        return False
-    before = event.size_before, event.mtime_before_ns
-    return before != (event.size_after, event.mtime_after_ns) and event.size_before is not None
-
-
-def _size_before(life: Life[Item]) -> int | None:
-    return next(
-        (
-            one.size_before
-            for one, _ in life.events
-            if one.size_before is not None and one.operation not in MOVES
-        ),
-        None,
-    )
-
-
-def changes_of(lives: Iterable[Life[Item]]) -> list[Change]:
-    """Return the changes of files, one Change for each changed file, sorted by path and time."""
-    everything = list(lives)
-    saved_over = {
-        id(one.replaces) for one in everything if one.was_made and one.replaces and not one.replaces.was_made
-    }
-    found = (change_of(life) for life in everything if id(life) not in saved_over)
-    changes = (change for change in found if change is not None)
-    return sorted(changes, key=lambda one: (one.path, one.former, one.first_ns))
-
-
-def change_of(life: Life[Item]) -> Change | None:
-    """Return the changes of one file, or None if it was not changed."""
-    events = [event for event, _ in life.events if is_change(event)]
-    if not events:
-        return None
-    own = [event for event in events if event.operation not in MOVES or event.path in life.ever]
-    written = any(event.operation in {"release", "truncate"} for event in own)
-    last = max(life.names) if life.names else (own or events)[-1].path
-    is_gone = life.was_deleted or life.was_replaced
-    what = [
-        word
-        for word, holds in (
-            ("made", life.was_made),
-            ("changed", written and not life.was_made),
-            ("moved", last != life.first and not is_gone),
-            ("linked", len(life.names) > 1),
-            ("deleted", life.was_deleted),
-            ("replaced", life.was_replaced),
-        )
-        if holds
-    ]
-    if not what:
-        return None
-    before = None if life.was_made else _size_before(life)
-    former = life.first if last != life.first else b""
-    if life.was_made and not is_gone:
-        # A new file took the name of an old one: many programs save files in this way.
-        old = life.replaces
-        known = old is not None and not old.was_made
-        took = [one.size_before for one in own if one.operation == "rename" and one.new_path == last]
-        if known or any(size is not None for size in took):
-            before = _size_before(old) if old is not None and known else None
-            before = next((size for size in took if size is not None), before)
-            what, former = ["changed", *(word for word in what if word not in {"made", "moved"})], b""
-    sizes = [one.size_after for one in own if one.size_after is not None]
-    after = None if is_gone else (sizes[-1] if sizes else before if not written else None)
-    apps = tuple(dict.fromkeys(event.app for event in events))
-    return Change(last, former, tuple(what), before, after, apps, events[0].time_ns, events[-1].time_ns)

@@ -55,29 +55,6 @@ def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
         ) from None
 
 
-def parse_period(text: str, now: datetime, zone: tzinfo | None = None) -> tuple[int, int]:
-    """Parse a period that a person typed. Return (from, to) in ns since 1970.
-
-    The text is ``FROM..TO`` (each a time of parse_when), a day (``today``, ``yesterday``, ``2026-03-01``), or
-    one time (``2h``), from which the period lasts until now. Raises ValueError with a message for people.
-    """
-    begin, dots, end = text.partition("..")
-    since = parse_when(begin, now, zone)
-    if dots:
-        until = parse_when(end or "now", now, zone)
-    elif begin in {"today", "yesterday"} or re.fullmatch(r"\d{4}-\d\d-\d\d", begin):
-        try:
-            day = datetime.fromtimestamp(since // 1_000_000_000, zone or UTC).astimezone(zone)
-            until = _ns(_in_zone(day.replace(tzinfo=None) + timedelta(days=1), zone))
-        except (ValueError, OverflowError, OSError):
-            raise ValueError(f"period {text!r} begins or ends outside the years 1 to 9999") from None
-    else:
-        until = _ns(now)
-    if until <= since:
-        raise ValueError(f"period {text!r} ends before it begins")
-    return since, until
-
-
 def _in_zone(moment: datetime, zone: tzinfo | None) -> datetime:
     return moment.astimezone() if zone is None else moment.replace(tzinfo=zone)
 

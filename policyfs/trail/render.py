@@ -14,7 +14,7 @@ from policyfs.trail.record import BadLine, Fields, Place, Record
 from policyfs.trail.rows import Again
 from policyfs.trail.sentences import describe
 from policyfs.trail.summary import Summary
-from policyfs.trail.table import fit, pad, sheet, shown, shown_path, table, width, wrap
+from policyfs.trail.table import fit, human, pad, sheet, shown, shown_path, table, width, wrap
 from policyfs.trail.verification import Break, Report
 
 _HEAD: Final = ("TIME", "ID", "APP", "UID", "OPERATION", "DECISION", "PATH", "WHY")
@@ -26,6 +26,8 @@ _INDENT: Final = "    "
 _LEAST_ROOM: Final = 12
 _ROOM_FOR_WHY: Final = 30
 _TOP: Final = 10
+_SIZED: Final = frozenset({"release", "rename", "truncate", "unlink"})
+"""The operations whose rows have the sizes of the file: these requests change or remove bytes."""
 _TOGETHER: Final = {
     BY_DIRECTORY: "{} in this directory, counted together",
     BY_OPERATION: "{} of this operation, counted together",
@@ -134,7 +136,7 @@ def paths(event: Event) -> str:
 def why(
     event: Event, again: Again | None = None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
 ) -> str:
-    """Return the text of the column WHY: errno, rules, mode, view, hidden bytes, repeats, note.
+    """Return the text of the column WHY: errno, rules, mode, view, hidden bytes, sizes, repeats, note.
 
     again: repeats of a refused request, which are counted in the same row. lookup: finds rules in the texts
     of policies.
@@ -146,6 +148,8 @@ def why(
     if event.redacted:
         hidden = event.redacted_bytes or sum(length for _, length in event.redacted)
         parts.append(f"{hidden} bytes hidden")
+    if event.operation in _SIZED and (sizes := _sizes(event)):
+        parts.append(sizes)
     if event.folded:
         parts.append(_TOGETHER.get(event.folded, "{} counted together").format(event.repeats))
     elif again is not None:
@@ -155,6 +159,15 @@ def why(
     if event.note:
         parts.append(shown(event.note))
     return " ".join(parts)
+
+
+def _sizes(event: Event) -> str:
+    """Return the size of an event's file before and after the request as text; empty if nothing changed."""
+    before, after = event.size_before, event.size_after
+    if (before, event.mtime_before_ns) == (after, event.mtime_after_ns):
+        return ""
+    old, new = ("" if size is None else human(size) for size in (before, after))
+    return f"{old} -> {new}" if old and new else f"{old} before" if old else f"{new} after"
 
 
 def _how_often(again: Again, zone: tzinfo | None) -> str:

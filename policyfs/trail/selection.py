@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from policyfs.trail.expression import And, Expression, Term, Value, all_of, conjuncts, terms
+from policyfs.trail.expression import And, Expression, Not, Or, Term, Value, all_of, conjuncts, terms
 from policyfs.trail.parser import Parser
 from policyfs.trail.record import Record, parse_time
 from policyfs.trail.terms import (
     NAMES,
     NUMERIC,
+    OFTEN_ABSENT,
     RECORDED,
     Clock,
+    absence,
     compile_tree,
     is_pattern,
     moment,
@@ -103,3 +105,23 @@ class Selection:
     def narrowed(self, *parts: Expression) -> Selection:
         """Return a selection of those events of this selection that also meet the conditions *parts*."""
         return Selection(all_of(self.tree, *parts), self.clock, self.text)
+
+    def lacking(self) -> Iterator[tuple[str, Selection]]:
+        """Yield each field of the query that many events lack, with a selection of events that lack it.
+
+        These events do not match, but might if the field had been recorded: they meet the other conditions.
+        """
+        for name in dict.fromkeys(term.field for term in terms(self.tree) if term.field in OFTEN_ABSENT):
+            tree = _without(self.tree, name)
+            if tree != self.tree:
+                yield name, Selection(all_of(tree, Not(self.tree)), self.clock)
+
+
+def _without(tree: Expression, field: str) -> Expression:
+    """Return a query's tree in which each condition on *field* means that the event lacks the field."""
+    if isinstance(tree, Term):
+        return absence(field) if tree.field == field else tree
+    if isinstance(tree, Not):
+        return Not(_without(tree.part, field))
+    parts = tuple(_without(part, field) for part in tree.parts)
+    return And(parts) if isinstance(tree, And) else Or(parts)

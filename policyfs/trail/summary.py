@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from policyfs.trail.event import DENY, Event
+from policyfs.trail.event import BY_APP, BY_DIRECTORY, DENY, Event
 from policyfs.trail.line import iso_time
 from policyfs.trail.record import BadLine, Record
+from policyfs.trail.table import shown_path
 
 _PATHS_LIMIT: Final = 100_000
 _REFUSALS: Final = 10_000
@@ -70,8 +71,16 @@ class Refusals:
         return min(self.paths, key=lambda path: (-self.paths[path], path), default=b"")
 
 
-GROUPS: Final = ("app", "rule", "op", "kind", "hour", "day", "decision", "uid", "exe")
-"""The fields by which `audit summary --by` can count events."""
+GROUPS: Final = (
+    "app", "rule", "op", "kind", "hour", "day", "decision", "uid", "exe", "mount", "view", "path", "directory"
+)  # fmt: skip
+"""The fields by which a Summary can count events. A Summary by ``path`` or ``directory`` (BY_PATH) needs the
+paths of the events."""
+
+BY_PATH: Final = frozenset({"path", "directory"})
+
+SEVERAL: Final = "(several)"
+"""The name of a group of events that the journal counted together, although they differ in this field."""
 
 
 class Summary:
@@ -82,6 +91,8 @@ class Summary:
 
     def __init__(self, by: Sequence[str] = ()) -> None:
         self._by = tuple(by)
+        self.by_path = not BY_PATH.isdisjoint(by)
+        """True if add_sums() does not count the groups, because add_group() counts them with the paths."""
         self.grouped: Counter[tuple[tuple[str, ...], str]] = Counter()
         self.refusals: dict[tuple[object, ...], Refusals] = {}
         self.events = 0
@@ -106,8 +117,6 @@ class Summary:
         self.crashes: list[tuple[str, str]] = []
         """For each daemon that crashed or was killed: the id of the record of the next start (or the name of
         the chain, if there is none), and a sentence."""
-        self.clock_steps: list[Record] = []
-        """The records ``clock`` of the trail, of any time: each says that the clock went back."""
         self.bad_lines = 0
 
     def add(self, event: Event) -> None:
@@ -115,6 +124,8 @@ class Summary:
         weight = event.weight
         sums = _Sums(weight, event.bytes_read or 0, event.bytes_written or 0, weight if event.redacted else 0)
         self.add_sums(event, event.time_ns // HOUR_NS, sums)
+        if self.by_path:
+            self.add_group(event, event.time_ns // HOUR_NS, weight)
         self.add_period(event.time_ns, event.time_ns)
         if event.decision == DENY:
             self.add_denied(event, event.path, weight)
@@ -128,18 +139,22 @@ class Summary:
         self.events += weight
         self.by_decision[event.decision] += weight
         self.by_app[event.app, event.decision] += weight
-        self.by_operation[event.operation, event.decision] += weight
+        self.by_operation[event.operation or SEVERAL, event.decision] += weight
         for rule in event.rules:
             self.by_rule[rule, event.decision] += weight
         self.by_kind[event.kind or "", event.decision] += weight
         self.by_hour[hour, event.decision] += weight
-        if self._by:
-            for key in itertools.product(*(_groups(event, hour, name) for name in self._by)):
-                self.grouped[key, event.decision] += weight
+        if self._by and not self.by_path:
+            self.add_group(event, hour, weight)
         if event.operation != "release":
             self.redacted_opens += sums.redacted
         self.bytes_read += sums.bytes_read
         self.bytes_written += sums.bytes_written
+
+    def add_group(self, event: Event, hour: int, weight: int) -> None:
+        """Count *weight* requests like this event in its group, or in each of its groups (see _groups)."""
+        for key in itertools.product(*(_groups(event, hour, name) for name in self._by)):
+            self.grouped[key, event.decision] += weight
 
     def add_period(self, first_ns: int, last_ns: int) -> None:
         """Add the times of the first and last event that add_sums() has counted (ns since 1970)."""
@@ -181,15 +196,29 @@ class Summary:
 def _groups(event: Event, hour: int, name: str) -> tuple[str, ...]:
     """Return the groups in which an event is counted. name: the field of GROUPS whose values form the groups.
 
-    For ``rule`` there is a group for each rule of the event, for other fields only one group.
+    For ``rule`` there is a group for each rule of the event, for ``path`` one for each of its two paths.
     """
     if name == "rule":
-        return event.rules or ("(no rule)",)
+        return event.rules or (SEVERAL if event.folded == BY_APP else "(no rule)",)
     if name in {"hour", "day"}:
         return (iso_time(hour * HOUR_NS)[: 13 if name == "hour" else 10],)
-    values = {"app": event.app, "op": event.operation, "kind": event.kind or "(none)",
-              "decision": event.decision, "uid": str(event.uid), "exe": event.exe or "(none)"}  # fmt: skip
+    if name in BY_PATH:
+        return _places(event, name)
+    absent = SEVERAL if event.folded else "(none)"
+    values = {"app": event.app, "op": event.operation or SEVERAL, "kind": event.kind or absent,
+              "decision": event.decision, "uid": str(event.uid) if event.uid >= 0 else SEVERAL,
+              "exe": event.exe or absent, "mount": event.mount, "view": event.view or absent}  # fmt: skip
     return (values[name],)
+
+
+def _places(event: Event, name: str) -> tuple[str, ...]:
+    """Return the paths of an event, or their directories, as text. name: one of BY_PATH."""
+    if event.folded:
+        return (shown_path(event.path) + "/…" if event.folded == BY_DIRECTORY else SEVERAL,)
+    paths = [event.path] if event.new_path is None else [event.path, event.new_path]
+    if name == "directory":
+        paths = [path.rpartition(b"/")[0] or b"/" for path in paths]
+    return tuple(dict.fromkeys(map(shown_path, paths)))
 
 
 def _count(record: Record, name: str) -> int:

@@ -144,3 +144,13 @@ def sheet(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """
     room = max((width(name) for name, _ in pairs), default=0)
     return [f"{pad(name, room)}{_GAP}{value}".rstrip() for name, value in pairs]
+
+
+def human(number: int) -> str:
+    """Return a number of bytes as text with a fitting unit, such as ``1.5 MiB``."""
+    size, unit = float(number), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{number} B" if unit == "B" else f"{size:.1f} {unit}"

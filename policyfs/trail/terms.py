@@ -117,6 +117,15 @@ NAMES: Final = {name: column.name for column in COLUMNS for name in (column.name
 NUMERIC: Final = frozenset(column.name for column in COLUMNS if column.kind == "number")
 RECORDED: Final = ("app", "op", "rule")
 """Fields in which a command finds typing errors: the trail or its policies should have a query's words."""
+OFTEN_ABSENT: Final = frozenset({"kind", "view", "io", "size", "bytes_read", "bytes_written"})
+"""Fields that the daemon records only if it knows them. A query on such a field may miss events."""
+
+
+def absence(field: str) -> Expression:
+    """Return the condition of a query that finds the events without *field*, one of OFTEN_ABSENT."""
+    if BY_NAME[field].absent:
+        return Term(field, (Value(BY_NAME[field].absent),))
+    return Not(Term(field, (Value("0"), Value("")), ".."))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ PROGRAMS: Final = (
 )  # fmt: skip
 COMMANDS: Final = (
     ("up", "{place}/s.site.yaml"), ("status",), ("reload", "--all"), ("policy", "check", str(POLICY)),
-    ("inspect", str(POLICY)), ("audit", "tail", "-n", "1"), ("quarantine", "list", "{store}"), ("doctor",),
+    ("inspect", str(POLICY)), ("audit", "search", "-n", "1"), ("quarantine", "list", "{store}"), ("doctor",),
     ("owner", "show", "{store}"), ("compose", "{place}/s.site.yaml"),
     ("audit", "forward", "--config", "{place}/none.yaml", "--check"),
     ("unit", "--to", "{place}/units", "{place}/s.site.yaml"),

@@ -354,7 +354,7 @@ def opened_for_a_moment(mount: Mount) -> tuple[list[tuple[str, str]], str]:
     assert mount.reload().returncode == 0
     with mount.as_environment():
         digest = hashlib.sha256(opened.encode()).hexdigest()
-        kept = policyfs("audit", "policy", digest).stdout
+        kept = policyfs("audit", "show", "--policy", digest).stdout
     return [(event["how"], event["exe"]) for event in mount.events(type="policy")], kept
 
 

@@ -154,7 +154,7 @@ def test_what_an_app_was_allowed_is_on_the_trail_of_a_killed_daemon(busy, batch:
     checkpoints, dead = mount.log.with_suffix(".checkpoints"), []
     for _ in range(batch.kills):
         with mount.as_environment():
-            policyfs("audit", "checkpoint", "--append", checkpoints)
+            policyfs("audit", "key", "checkpoint", "--append", checkpoints)
         dead.append(_kill(mount, rng))
     _answered(mount)
     for child in crowd:

@@ -84,16 +84,16 @@ def test_a_change_of_policy_is_on_record_with_who_did_it_and_its_text(mount: Mou
         assert (one["result"], one["policy"], one["refused"]) == ("refused", digest(CLOSED), digest(BROKEN))
         assert "alow" in one["reason"]
     for text in (POLICY, CLOSED, BROKEN):
-        said = command(mount, "audit", "policy", digest(text)[:12])
+        said = command(mount, "audit", "show", "--policy", digest(text)[:12])
         assert (said.returncode, said.stdout) == (0, text)
     for path in (mount.trail_dir / "policies").rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
-    listed = command(mount, "audit", "policy").stdout
+    listed = command(mount, "audit", "show", "--policy").stdout
     for word in (digest(POLICY)[:16], digest(CLOSED)[:16], "SIGHUP", "refused"):
         assert word in listed
-    assert command(mount, "audit", "policy", "0" * 16).returncode == 1
+    assert command(mount, "audit", "show", "--policy", "0" * 16).returncode == 1
     assert command(mount, "audit", "verify").returncode == 0
-    assert "refused" in command(mount, "audit", "tail").stdout
+    assert "refused" in command(mount, "audit", "search").stdout
 
 
 def test_a_policy_in_several_files_is_kept_as_it_is(mounts: Mounts, store: Path, arena: Path) -> None:
@@ -157,7 +157,7 @@ def test_starts_that_failed_are_on_record_where_there_is_a_trail(mounts: Mounts,
         assert policyfs("mount", "--policy", mount.policy, mount.store, mount.mountpoint).returncode == 1
     assert "does not exist" in told(mount, "failed")[-1]["reason"]
     assert command(mount, "audit", "verify").returncode == 0
-    assert "did not mount" in command(mount, "audit", "tail").stdout
+    assert "did not mount" in command(mount, "audit", "search").stdout
 
 
 def test_a_text_that_is_gone_is_named(mount: Mount) -> None:

@@ -226,7 +226,7 @@ def test_it_is_released_to_elsewhere_and_dropped(mount: Mount, arena: Path) -> N
     assert (one["path"], one["app"], one["sha256"]) == ("/Share/a.jpg", "camera", first["sha256"])
     assert (one["cause"], one["how"], one["uid"]) == ("command", "policyfs quarantine release", 0)
     assert policyfs("audit", "verify", "--trail", mount.trail).returncode == 0
-    said = policyfs("audit", "tail", "-n", "50", "--trail", mount.trail).stdout
+    said = policyfs("audit", "search", "-n", "50", "--trail", mount.trail).stdout
     assert f"refused file {first['id']} (/Share/a.jpg) released to {out}" in " ".join(said.split())
 
 

@@ -98,7 +98,7 @@ class Runner:
 
     def records(self) -> list[dict[str, Any]]:
         """All records of the trails of these mounts."""
-        said = policyfs("audit", "tail", "-n", "1000", "--json", "--trail", self.trail)
+        said = policyfs("audit", "search", "-n", "1000", "--json", "--trail", self.trail)
         return [json.loads(line) for line in said.stdout.splitlines()]
 
     def daemons(self) -> list[int]:

@@ -324,7 +324,8 @@ def test_names_do_no_harm_to_who_reads(mount: Mount, work: Path) -> None:
     assert exact == [b"/work/" + name for name in EVIL]
     with mount.as_environment():
         for arguments in (
-            ("tail", "-n", "40"), ("tail", "--json", "-n", "40"), ("search", "--op", "mkdir"), ("summary",),
+            ("search", "-n", "40"), ("search", "--json", "-n", "40"), ("search", "--op", "mkdir"),
+            ("summary",),
             ("show", events_id(mount, events[0])),
         ):  # fmt: skip
             said_by = policyfs("audit", *arguments)
@@ -539,7 +540,7 @@ def test_the_trail_of_all_this_is_whole(mount: Mount) -> None:
 def test_tail_follows(mount: Mount, work: Path) -> None:
     with mount.as_environment():
         follower = subprocess.Popen(
-            [sys.executable, "-m", "policyfs.cli.main", "audit", "tail", "-f", "-n", "1", "--json"],
+            [sys.executable, "-m", "policyfs.cli.main", "audit", "search", "-f", "-n", "1", "--json"],
             stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
         )  # fmt: skip
     assert follower.stdout is not None

@@ -111,7 +111,7 @@ def cli(trail: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
 @pytest.mark.parametrize(
     ("words", "minutes"),
     [
-        ([], [0, 1, 2, 3, 4, 5, 6]),
+        (["op:*"], [0, 1, 2, 3, 4, 5, 6]),
         (["--app", "maps"], [1]),
         (["--app", "maps", "--app", "gallery", "--op", "open", "--decision", "deny"], [2]),
         (["--uid", "10012"], [1]),
@@ -125,8 +125,8 @@ def cli(trail: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
         (["--since", "2026-03-01T08:02Z"], [2, 3, 4, 5, 6]),
         (["--until", "2026-03-01T08:02Z"], [0, 1]),
         (["--since", "2026-03-01T08:02Z", "--until", "2026-03-01T08:04Z"], [2, 3]),
-        (["--limit", "2"], [5, 6]),
-        (["--limit", "1", "--app", "maps"], [1]),
+        (["--last", "2", "op:*"], [5, 6]),
+        (["--last", "1", "--app", "maps"], [1]),
         (["app:maps or op:rename"], [1, 3]),
         (["not", "app:maps", "path:/DCIM/a.jpg", "not", "op:open"], [3, 4]),
         (["bytes_read:>1k"], [4]),
@@ -159,7 +159,7 @@ def test_a_word_that_the_trail_does_not_know_is_marked(cli: Cli, query: str, lin
 def test_search_without_result_says_so(cli: Cli) -> None:
     assert cli("search", "--uid", "4711") == 1
     assert cli.out == ""
-    assert "no event in the trail at" in cli.err
+    assert "nothing in the trail at" in cli.err
 
 
 def test_a_table_row_tells_the_essentials(cli: Cli) -> None:
@@ -182,8 +182,8 @@ def test_names_do_no_harm_in_tables_and_json(cli: Cli) -> None:
     for words in (
         ["search"],
         ["search", "--json"],
-        ["tail"],
-        ["tail", "--json"],
+        ["search", "op:*"],
+        ["search", "--last", "100"],
         ["summary"],
         ["show", "fedcba98:4"],
     ):
@@ -209,7 +209,7 @@ def test_bad_arguments_are_usage_errors(cli: Cli, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["search", "--uid", "me"], ["search", "--decision", "maybe"], ["tail", "-n", "0"]]
+    "words", [[], ["search", "--uid", "me"], ["search", "--decision", "maybe"], ["search", "-n", "0"]]
 )
 def test_bad_options_exit_with_2(cli: Cli, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as info:
@@ -232,6 +232,8 @@ def test_gaps_and_bad_lines_are_told_beside_the_result(cli: Cli, trail: Path) ->
     with segments(trail / OTHER_ID)[0].open("ab") as stream:
         stream.write(b"\x1b[2Jgarbage\n")
     assert cli("search") == 0
+    assert "2 events dropped" in cli.out, "a row, as every record"
+    assert cli("search", "op:*") == 0
     assert "2 events dropped" in cli.err
     assert "is not a record" in cli.err
     assert cli.json("summary")[0]["dropped"] == 2
@@ -242,7 +244,7 @@ def test_times_without_a_zone_are_those_of_the_machine(cli: Cli, monkeypatch: py
     time.tzset()
     try:
         assert len(cli.json("search", "--since", "2026-03-01T17:05")) == 2
-        cli("search", "--limit", "1")
+        cli("search", "--last", "1", "op:*")
         assert "2026-03-01 17:06:00.000" in cli.out
     finally:
         monkeypatch.undo()
@@ -319,31 +321,31 @@ def test_verify_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert Cli(tmp_path, capsys)("verify") == 1
 
 
-# -- tail
+# -- the newest records
 
 
-def test_tail_shows_the_newest_of_all_mounts(cli: Cli) -> None:
+def test_the_newest_records_of_all_mounts(cli: Cli) -> None:
     # Each mount closed with a record whose time is START_NS, after its events.
-    records = cli.json("tail", "-n", "4")
+    records = cli.json("search", "-n", "4")
     assert [(record["type"], str(record["time"])[14:16]) for record in records] == [
         ("event", "05"),
         ("close", "00"),
         ("event", "06"),
         ("close", "00"),
     ]
-    assert cli("tail") == 0
+    assert cli("search") == 0
     assert "-- recording ended" in cli.out
 
 
-def test_tail_of_a_query(cli: Cli) -> None:
-    records = cli.json("tail", "-n", "2", "app:gallery op:open")
+def test_the_newest_events_of_a_query(cli: Cli) -> None:
+    records = cli.json("search", "-n", "2", "app:gallery op:open")
     assert [str(record["time"])[14:16] for record in records] == ["05", "06"]
 
 
-def test_tail_of_an_empty_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_of_an_empty_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli = Cli(tmp_path, capsys)
-    assert cli("tail") == 1
-    assert "no records in the trail at" in cli.err
+    assert cli("search") == 1
+    assert "nothing in the trail at" in cli.err
 
 
 @pytest.fixture
@@ -358,7 +360,7 @@ def following(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def start_tail(root: Path, stdout: int, *query: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", PROGRAM, "audit", "tail", "-f", "--json", "--trail", str(root), *query]
+    command = [sys.executable, "-c", PROGRAM, "audit", "search", "-f", "--json", "--trail", str(root), *query]
     return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE)
 
 
@@ -439,7 +441,7 @@ def test_on_a_terminal_rows_fit_its_width(trail: Path) -> None:
     with a_journal(trail) as journal:
         journal.record(a_denial(b"/Private/" + b"x" * 300 + "/猫.jpg".encode()), Audit.REQUIRED)
     controller, terminal = pty.openpty()
-    command = [sys.executable, "-c", PROGRAM, "audit", "search", "--trail", str(trail)]
+    command = [sys.executable, "-c", PROGRAM, "audit", "search", "op:*", "--trail", str(trail)]
     process = subprocess.Popen(command, stdout=terminal, env=os.environ | {"COLUMNS": "120"})
     os.close(terminal)
     out = b""
@@ -477,12 +479,12 @@ def test_one_refusal_is_one_row_and_in_a_pipe_nothing_is_cut(
     for name, row in zip(names, rows, strict=True):
         assert f"{name.decode()}  EACCES no-private 4 times until" in row
         assert row.endswith("(open 2, lookup 1, access 1)")
-    assert cli("tail", "-n", "96") == 0
+    assert cli("search", "-n", "96") == 0
     assert [line[25:] for line in cli.out.splitlines()[1:-1]] == [row[25:] for row in rows[1:]]
-    assert cli("search", "--each") == 0
+    assert cli("search", "--each", "op:*") == 0
     assert len(cli.out.splitlines()) == 1 + 4 * 96
-    assert len(cli.json("search")) == 4 * 96
-    assert cli("search", "--limit", "3") == 0
+    assert len(cli.json("search", "op:*")) == 4 * 96
+    assert cli("search", "--last", "3", "op:*") == 0
     assert len(cli.out.splitlines()) == 1 + 3
 
 

@@ -1,4 +1,4 @@
-"""`policyfs audit key` and `policyfs audit checkpoint`."""
+"""`policyfs audit key`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules of kept policies, with their places. test_cli_audit_files.py prints them."""
+"""Rules of kept policies, with their places. test_cli_audit_timeline.py prints them."""
 
 from __future__ import annotations
 

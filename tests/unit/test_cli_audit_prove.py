@@ -1,4 +1,4 @@
-"""`policyfs audit prove`: the proof of a sealed record holds by itself, and of nothing else."""
+"""`policyfs audit show --proof` and `verify --proof`: a proof holds by itself, and of nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from policyfs.cli import audit_prove
+from policyfs.cli import audit
 from policyfs.cli.audit_prove import check, prove
 from policyfs.domain import Audit
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
@@ -75,7 +75,7 @@ def test_a_record_that_is_not_sealed_yet_has_no_proof(
 
 
 def test_an_id_is_needed(trail: Path) -> None:
-    for name in (None, "0123", "0123:first"):
+    for name in ("0123", "0123:first"):
         with pytest.raises(UsageError):
             prove(find_chains(trail), name)
 
@@ -89,13 +89,14 @@ def test_what_is_no_proof_is_told_with_its_file(tmp_path: Path) -> None:
 
 def test_a_check_reads_no_trail(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--trail", default=str(tmp_path / "no trail"))
-    audit_prove.add_parsers(parser.add_subparsers(), common)
-    with pytest.raises(PolicyfsError, match="cannot check"):
-        audit_prove.run(parser.parse_args(["prove", "--check", str(tmp_path / "absent")]))
-    with pytest.raises(PolicyfsError, match="no trail"):
-        audit_prove.run(parser.parse_args(["prove", "01234567:1"]))
+    audit.add_parser(parser.add_subparsers())
+    for error, words in (
+        ("cannot check", ["verify", "--proof", str(tmp_path / "absent")]),
+        ("no trail", ["show", "01234567:1", "--proof"]),
+    ):
+        args = parser.parse_args(["audit", *words, "--trail", str(tmp_path / "no trail")])
+        with pytest.raises(PolicyfsError, match=error):
+            args.run(args)
 
 
 @pytest.mark.parametrize(

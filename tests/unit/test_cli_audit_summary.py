@@ -1,33 +1,21 @@
-"""`policyfs audit summary`: counts, the grounds of denials, and what is new since the last review."""
+"""`policyfs audit summary`: counts, the grounds of denials, and what is new since a time."""
 
 from __future__ import annotations
 
-import argparse
-import io
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli import audit_summary
 from policyfs.domain import Audit
 from policyfs.errors import UsageError
 from policyfs.trail.restarts import KILLED, UNENDED
-from tests.support.mount.audited import DAY_NS, EVENTS, Cli, kill_copy, recorded
-from tests.support.mount.trail import MOUNT_ID, SECOND_NS, START_NS, Clock, a_journal, an_event, read_all
+from tests.support.mount.audited import DAY_NS, Cli, kill_copy, recorded
+from tests.support.mount.trail import MOUNT_ID, START_NS, Clock, a_denial, a_journal, read_all
 
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     return recorded(tmp_path, monkeypatch, capsys)
-
-
-WENT_BACK = "policyfs: the clock went back since the last summary --new: counting all events\n"
-
-
-def reviewed(cli: Cli, code: int = 0) -> tuple[object, str]:
-    """Return the number of new events, and what the command says on stderr."""
-    (summary,) = cli.json("summary", "--new", code=code)
-    return summary["events"], cli.err
 
 
 def test_a_summary_tells_causes_apart(cli: Cli) -> None:
@@ -48,112 +36,58 @@ def test_a_summary_tells_causes_apart(cli: Cli) -> None:
         cli("summary", "--by", "colour")
 
 
-def test_a_summary_of_what_is_new_since_the_last_review(cli: Cli) -> None:
-    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
-    assert cli.json("summary", "--new", code=1)[0]["events"] == 0
+def test_requests_are_counted_by_path_and_directory(cli: Cli) -> None:
+    """The successor of a list of changes: each path and operation, also both paths of a rename."""
+    (summary,) = cli.json("summary", "--by", "path,op", "app:gallery decision:allow until:2026-03-02")
+    assert {(one["path"], one["op"]): one["count"] for one in summary["by"]} == {
+        ("/in/a.jpg", "create"): 1, ("/in/a.jpg", "release"): 1, ("/in/a.jpg", "rename"): 1,
+        ("/DCIM/a.jpg", "rename"): 1,
+    }  # fmt: skip
+    (summary,) = cli.json("summary", "--by", "directory,uid,exe", "path:/DCIM/**")
+    maps = {"directory": "/DCIM", "uid": "10012", "exe": "/usr/bin/maps", "decision": "allow", "count": 1}
+    assert maps in summary["by"]
 
 
-def test_an_event_that_is_written_after_a_review_is_in_the_next_one(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
+def test_groups_that_are_new_since_a_time_are_marked(cli: Cli) -> None:
+    words = ("summary", "--by", "app,new", "--since", "2026-03-02")
+    (summary,) = cli.json(*words)
+    assert {one["app"]: one["new"] for one in summary["by"]} == {"gallery": "no", "stranger": "yes"}
+    (summary,) = cli.json("summary", "--by", "new,app,directory", "--since", "2026-03-02", "app:gallery")
+    assert {(one["directory"], one["new"]) for one in summary["by"]} == {("/Private", "yes"), ("/DCIM", "no")}
+    with pytest.raises(UsageError, match="needs --since"):
+        cli("summary", "--by", "app,new")
+
+
+def test_events_that_were_counted_together_have_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An app that knows the time of the review acts right before it."""
-    times = [START_NS + 10 * DAY_NS, START_NS + 11 * DAY_NS]
-    monkeypatch.setattr("policyfs.cli.audit_summary.time.time_ns", lambda: times[0])
-    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
-    with a_journal(cli.root, Clock(times[0])) as journal:
-        journal.record(an_event(time_ns=times[0] - SECOND_NS), Audit.REQUIRED)
-    monkeypatch.setattr("policyfs.cli.audit_summary.time.time_ns", lambda: times[1])
-    assert cli.json("summary", "--new")[0]["events"] == 1
-    assert cli.json("summary", "--new", code=1)[0]["events"] == 0
-
-
-def test_after_the_clock_went_back_a_review_counts_all_events(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The events of the wrong time, and those that the first review missed because of it, are counted."""
-    now, hour = [START_NS + 10 * DAY_NS], 3600 * SECOND_NS
-    monkeypatch.setattr("policyfs.cli.audit_summary.time.time_ns", lambda: now[0])
-    assert reviewed(cli) == (len(EVENTS), "")
+    cli = recorded(tmp_path, monkeypatch, capsys)
+    same = {"pid": 0, "exe": "", "since_ns": START_NS}
+    together = a_denial(b"/", operation="", folded="app", repeats=40, uid=-1, gid=-1, **same)
+    together = together._replace(rules=(), errno=0)
+    beside = a_denial(b"/Private", folded="directory", repeats=7, **same)
     with a_journal(cli.root) as journal:
-        for time_ns in (now[0] + hour, now[0] - hour + SECOND_NS):
-            journal.record(an_event(time_ns=time_ns), Audit.REQUIRED)
-    now[0] -= hour // 2
-    assert reviewed(cli) == (len(EVENTS) + 2, WENT_BACK)
-    now[0] += 600 * SECOND_NS
-    assert reviewed(cli, 1) == (0, "")
+        for event in (together, beside):
+            journal.record(event, Audit.REQUIRED)
+    for by in ("op", "rule", "uid", "exe", "path"):
+        (summary,) = cli.json("summary", "--by", by, "repeats:>1")
+        assert {one[by]: one["count"] for one in summary["by"]}["(several)"] in {40, 47}, by
+    (summary,) = cli.json("summary", "--by", "path", "repeats:7")
+    assert [one["path"] for one in summary["by"]] == ["/Private/…"]
+    (summary,) = cli.json("summary", "repeats:>1")
+    assert "" not in summary["operations"]
+    assert "(several)" in cli("summary", "repeats:>1")
 
 
-def test_a_step_of_the_clock_between_two_reviews_hides_no_event(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The clock went back to a time before the first review, and has passed this time at the second one."""
-    clock = Clock(START_NS + 10 * DAY_NS)
-    monkeypatch.setattr("policyfs.cli.audit_summary.time.time_ns", clock)
-    assert reviewed(cli) == (len(EVENTS), "")
-    with a_journal(cli.root, clock) as journal:
-        for step in (60, -1800):
-            clock.forward(step)
-            journal.record(an_event(time_ns=clock.now_ns), Audit.REQUIRED)
-            journal.flush()
-    assert "clock" in {one.kind for one in read_all(cli.chain)}
-    clock.forward(86400)
-    assert reviewed(cli) == (len(EVENTS) + 2, WENT_BACK)
-    clock.forward(86400)
-    assert reviewed(cli, 1) == (0, "")
-    clock.forward(3600)
-    with a_journal(cli.root, clock) as journal:
-        journal.record(an_event(time_ns=clock.now_ns), Audit.REQUIRED)
-        journal.flush()
-        clock.forward(-60)
-        journal.record(an_event(time_ns=clock.now_ns), Audit.REQUIRED)
-    clock.forward(3600)
-    assert reviewed(cli) == (2, ""), "a step to a time after the review hides nothing"
-
-
-def test_a_review_of_one_trail_is_none_of_another(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "other").mkdir()
-    other = recorded(tmp_path / "other", monkeypatch, capsys)
-    monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
-    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
-    assert other.json("summary", "--new")[0]["events"] == len(EVENTS)
-
-
-def test_a_review_of_one_query_leaves_the_other_events_new(cli: Cli) -> None:
-    assert cli.json("summary", "--new", "app:maps")[0]["events"] == 1
-    assert cli.json("summary", "--new", "app:maps", code=1)[0]["events"] == 0
-    assert cli.json("summary", "--new", "--app", "maps")[0]["events"] == 1
-    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
-    assert cli.json("summary", "--new", "app:gallery")[0]["events"] == 8
-
-
-class LostOutput(io.StringIO):
-    """Standard output as main() has it, on a full disk: the error is reported when the command ends."""
-
-    error = OSError(28, "No space left on device")
-
-
-def test_events_of_an_output_that_was_lost_stay_new(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as context:
-        context.setattr("sys.stdout", LostOutput())
-        cli("summary", "--new")
-    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
-
-
-def test_a_review_by_an_older_version_counts(cli: Cli) -> None:
-    args = argparse.Namespace(
-        trail=str(cli.root), query=[], app=[], uid=[], op=[], decision=[], path=None, rule=[], since=None,
-        until=None,
-    )  # fmt: skip
-    marker = audit_summary._Marker(args)
-    marker._cache.save(marker._name, b"%d" % (START_NS + 10 * DAY_NS))
-    assert reviewed(cli, 1) == (0, "")
-
-
-def test_a_plain_summary_is_no_review(cli: Cli) -> None:
-    cli("summary")
-    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
+def test_events_that_lack_a_field_of_the_query_are_told(cli: Cli) -> None:
+    """Opens under rules that do not need the kind have none: "no event matches" would be a wrong answer."""
+    for command in ("summary", "search"):
+        cli(command, "kind:image/jpeg app:maps", code=1)
+        assert "1 further events that match otherwise (1 of open), no kind is known" in cli.err
+        cli(command, "kind:image/x-dwg")
+        assert "(3 of open" in cli.err or "(4 of open" in cli.err, cli.err
+        cli(command, "app:maps not kind:image/jpeg")
+        assert "no kind" not in cli.err, "they are counted: an event without a kind has no such kind"
 
 
 def test_only_the_selected_events_are_counted(cli: Cli) -> None:

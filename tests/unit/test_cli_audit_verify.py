@@ -125,7 +125,7 @@ def test_two_expected_digests_of_one_record_are_an_error(cli: Cli) -> None:
 def test_a_checkpoint_tells_of_a_trail_that_was_cut(cli: Cli, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     open_journal(cli.root, MOUNT_ID, keep=0, segment_bytes=1 << 20, keys=tmp_path / "keys")[0].close()
-    cli("checkpoint", "--append", str(kept))
+    cli("key", "checkpoint", "--append", str(kept))
     cli("verify", "--checkpoint", str(kept), "--keys", str(tmp_path / "keys/keys.public"))
     file = segments(cli.chain)[-1]
     lines = file.read_bytes().splitlines(keepends=True)
@@ -153,13 +153,13 @@ def test_an_older_checkpoint_also_tells_of_an_end_that_was_replaced(cli: Cli, tm
     """The regular checkpoint after the replacement agrees with the new end."""
     with a_journal(cli.root, keys=KeyStore(tmp_path / "keys")) as journal:
         journal.record(an_event(b"/true"), Audit.REQUIRED)
-        cli("checkpoint", "--append", str(tmp_path / "kept"))
+        cli("key", "checkpoint", "--append", str(tmp_path / "kept"))
     kept_and_verified(cli, tmp_path, "kept", code=EXIT_OK)
     shutil.rmtree(cli.chain)
     with a_journal(cli.root, keys=KeyStore(tmp_path / "keys")) as journal:
         for number in range(40):
             journal.record(an_event(b"/another/%d" % number), Audit.REQUIRED)
-        cli("checkpoint", "--append", str(tmp_path / "kept"))
+        cli("key", "checkpoint", "--append", str(tmp_path / "kept"))
     assert "has another digest in the checkpoint" in kept_and_verified(cli, tmp_path, "kept", code=1)
 
 
@@ -170,7 +170,7 @@ def test_an_old_checkpoint_after_a_newer_one_hides_no_cut_end(cli: Cli, tmp_path
             before = segments(cli.chain)[-1].read_bytes()
             if name == "new":
                 journal.record(an_event(), Audit.REQUIRED)
-            cli("checkpoint", "--append", str(tmp_path / name))
+            cli("key", "checkpoint", "--append", str(tmp_path / name))
     file = segments(cli.chain)[-1]
     file.write_bytes(before)
     file.with_suffix(".seal").unlink()
@@ -184,7 +184,7 @@ def test_a_checkpoint_tells_of_a_whole_chain_that_is_missing(cli: Cli, tmp_path:
     shutil.rmtree(cli.chain)
     for name in (MOUNT_ID, OTHER_ID):
         open_journal(cli.root, name, keep=0, segment_bytes=1 << 20, keys=tmp_path / "keys")[0].close()
-    cli("checkpoint", "--append", str(kept))
+    cli("key", "checkpoint", "--append", str(kept))
     kept_and_verified(cli, tmp_path, "kept", code=EXIT_OK)
     shutil.rmtree(cli.root / OTHER_ID)
     kept_and_verified(cli, tmp_path, "kept", code=1)

@@ -65,11 +65,11 @@ def test_a_checkpoint_names_the_last_line_of_a_chain_that_is_being_written(trail
 
 def test_what_is_cut_off_afterwards_is_named(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = str(trail / CHECKPOINTS)
-    assert main(["audit", "checkpoint", "--append", kept]) == 0
+    assert main(["audit", "key", "checkpoint", "--append", kept]) == 0
     assert (trail / CHECKPOINTS).stat().st_mode & 0o777 == 0o600
     record(trail, 3)
     assert verify(trail, "--checkpoint", kept) == 0, "it has grown since"
-    assert main(["audit", "checkpoint", "--append", kept]) == 0
+    assert main(["audit", "key", "checkpoint", "--append", kept]) == 0
     newest = segments(trail / "trail" / MOUNT_ID)[-1]
     newest.unlink()
     newest.with_suffix(".seal").unlink()
@@ -84,7 +84,7 @@ def test_what_is_cut_off_afterwards_is_named(trail: Path, capsys: pytest.Capture
 def test_no_checkpoint_is_made_of_a_broken_end(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
     newest = segments(trail / "trail" / MOUNT_ID)[-1]
     newest.write_bytes(newest.read_bytes().replace(b'"type":"event"', b'"type":"evxnt"', 1))
-    assert main(["audit", "checkpoint"]) == 1
+    assert main(["audit", "key", "checkpoint"]) == 1
     assert "no checkpoint of" in capsys.readouterr().err
 
 
@@ -100,7 +100,7 @@ def test_a_line_that_is_no_checkpoint_is_told(trail: Path, capsys: pytest.Captur
     """Such as two lines that a crash has made one: it may be the one that tells of a cut."""
     kept = trail / CHECKPOINTS
     for _ in range(2):
-        assert main(["audit", "checkpoint", "--append", str(kept)]) == 0
+        assert main(["audit", "key", "checkpoint", "--append", str(kept)]) == 0
     assert verify(trail, "--checkpoint", str(kept)) == 0
     first, second = kept.read_bytes().splitlines(keepends=True)
     kept.write_bytes(first + first[:100] + second)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policyfs.trail.event import Event
-from policyfs.trail.lives import Change, Lives, changes_of, is_change, other_names
+from policyfs.trail.lives import Lives, other_names
 from tests.support.mount.trail import START_NS, a_denial, an_event
 
 
@@ -30,12 +30,6 @@ def lives_of(*events: Event) -> Lives[int]:
     for number, event in enumerate(events):
         lives.add(event._replace(time_ns=START_NS + number), number)
     return lives
-
-
-def changes(*events: Event) -> list[tuple[bytes, bytes, tuple[str, ...], int | None, int | None]]:
-    return [
-        (one.path, one.former, one.what, one.before, one.after) for one in changes_of(lives_of(*events).all)
-    ]
 
 
 def test_a_life_goes_on_over_renames() -> None:
@@ -67,11 +61,7 @@ def test_exchanged_files_go_on_with_the_name_of_the_other() -> None:
     first, second = lives.all
     assert (first.names, second.names) == ({b"/b"}, {b"/a"})
     assert [[item for _, item in life.events] for life in lives.all] == [[0, 2], [1, 2, 3]]
-    assert not any(life.was_replaced or life.replaces for life in lives.all)
-    assert [(one.path, one.former, one.what) for one in changes_of(lives.all)] == [
-        (b"/a", b"/b", ("changed", "moved")),
-        (b"/b", b"/a", ("moved",)),
-    ]
+    assert not any(life.was_replaced for life in lives.all)
 
 
 def test_an_exchange_begins_the_lives_of_files_that_no_event_named_before() -> None:
@@ -95,7 +85,7 @@ def test_exchanged_directories_take_their_files_along() -> None:
     assert [life.names for life in lives.all] == [
         set(), {b"/d/a"}, {b"/d/s/b"}, {b"/da"}, {b"/e"}, {b"/d"},
     ]  # fmt: skip
-    assert not any(life.was_replaced or life.replaces for life in lives.all)
+    assert not any(life.was_replaced for life in lives.all)
 
 
 def test_a_file_with_two_names_exchanges_one_of_them() -> None:
@@ -133,44 +123,13 @@ def test_other_names_are_found_in_both_directions() -> None:
     assert len(other_names(b"/x", endless)) <= 1001
 
 
-def test_changes_are_one_line_a_file() -> None:
-    assert changes(made(b"/a"), written(b"/a", 0, 5), written(b"/a", 5, 9)) == [
-        (b"/a", b"", ("made",), None, 9)
-    ]
-    assert changes(written(b"/a", 7, 5)) == [(b"/a", b"", ("changed",), 7, 5)]
-    assert changes(moved(b"/a", b"/b")) == [(b"/b", b"/a", ("moved",), None, None)]
-    assert changes(removed(b"/a", size_before=3)) == [(b"/a", b"", ("deleted",), 3, None)]
-    assert changes(made(b"/a"), removed(b"/a")) == [(b"/a", b"", ("made", "deleted"), None, None)]
-    assert changes(an_event(b"/a"), a_denial(b"/b")) == []
-    both = written(b"/a", 7, 5), moved(b"/a", b"/b")
-    assert changes(*both) == [(b"/b", b"/a", ("changed", "moved"), 7, 5)]
-
-
-def test_saving_over_a_file_is_a_change_of_it() -> None:
-    events = made(b"/.tmp"), written(b"/.tmp", 0, 9), moved(b"/.tmp", b"/a")
-    assert changes(*events) == [(b"/a", b"/.tmp", ("made", "moved"), None, 9)]
-    for old in (an_event(b"/a", size_before=3), written(b"/a", 3, 4)):
-        assert changes(old, *events) == [(b"/a", b"", ("changed",), 3, 9)]
-    told = events[2]._replace(size_before=4)
-    assert changes(*events[:2], told) == [(b"/a", b"", ("changed",), 4, 9)]
-
-
-def test_a_release_without_a_write_is_no_change() -> None:
-    same = an_event(operation="release", size_before=3, size_after=3, mtime_before_ns=1, mtime_after_ns=1)
-    assert not is_change(same)
-    assert is_change(same._replace(mtime_after_ns=2))
-    assert is_change(same._replace(bytes_written=1))
-    assert not is_change(same._replace(bytes_written=1, decision="deny"))
-
-
-def test_who_and_when() -> None:
-    (change,) = changes_of(lives_of(made(b"/a"), written(b"/a", 0, 1, app="maps"), an_event(b"/a")).all)
-    assert change == Change(b"/a", b"", ("made",), None, 1, ("gallery", "maps"), START_NS, START_NS + 1)
-
-
-def test_two_files_of_one_path_and_of_an_unknown_size_are_sorted_by_time() -> None:
-    """The creation between the two deletions is not on record."""
-    assert changes(removed(b"/a"), removed(b"/a", size_before=5)) == [
-        (b"/a", b"", ("deleted",), None, None),
-        (b"/a", b"", ("deleted",), 5, None),
-    ]
+def test_a_new_file_with_refused_content_is_refused() -> None:
+    """`create` was allowed, and the content was refused at the close. The file never got into the store."""
+    refused = a_denial(b"/a", operation="write")._replace(errno=1, rules=("no-place",))
+    closed = an_event(b"/a", operation="release", bytes_written=3, size_before=0)
+    [life] = lives_of(made(b"/a"), refused, closed).all
+    assert (life.was_made, life.was_refused) == (True, True)
+    first, second = lives_of(made(b"/a"), refused, made(b"/a"), written(b"/a", 0, 5)).all
+    assert (first.was_refused, second.was_refused) == (True, False), "the app tried again with other content"
+    [life] = lives_of(an_event(b"/a"), refused).all
+    assert not life.was_refused, "an old file keeps its old bytes"

@@ -29,7 +29,7 @@ def trail(tmp_path: Path) -> Path:
 
 
 def proof_of(trail: Path, seq: int, capsys: pytest.CaptureFixture[str]) -> str:
-    assert main(["audit", "prove", "--trail", str(trail), f"{MOUNT_ID[:8]}:{seq}"]) == 0
+    assert main(["audit", "show", "--proof", "--trail", str(trail), f"{MOUNT_ID[:8]}:{seq}"]) == 0
     return capsys.readouterr().out
 
 
@@ -57,20 +57,20 @@ def test_a_changed_proof_proves_nothing(
     proof = json.loads(proof_of(trail, 4, capsys))
     proof[name] = change(proof[name])
     (tmp_path / "proof").write_text(json.dumps(proof))
-    assert main(["audit", "prove", "--check", str(tmp_path / "proof")]) == 1
+    assert main(["audit", "verify", "--proof", str(tmp_path / "proof")]) == 1
     assert "not proven" in capsys.readouterr().err
 
 
 def test_a_proof_is_checked_without_the_trail(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (trail / "proof").write_text(proof_of(trail, 4, capsys))
-    assert main(["audit", "prove", "--trail", "/nowhere", "--check", str(trail / "proof")]) == 0
+    assert main(["audit", "verify", "--trail", "/nowhere", "--proof", str(trail / "proof")]) == 0
     assert "proven: in 0000000" in capsys.readouterr().out
 
 
 def test_what_has_no_proof_is_an_error(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["audit", "prove", "--trail", str(trail), f"{MOUNT_ID[:8]}:999"]) == 1
-    assert main(["audit", "prove", "--trail", str(trail), "nonsense"]) == 2
-    assert main(["audit", "prove", "--trail", str(trail)]) == 2
+    assert main(["audit", "show", "--proof", "--trail", str(trail), f"{MOUNT_ID[:8]}:999"]) == 1
+    assert main(["audit", "show", "--proof", "--trail", str(trail), "nonsense"]) == 2
+    assert main(["audit", "show", "--proof", "--trail", str(trail)]) == 2
     for text in ("", "{}", "[1]", '{"line":1,"previous":2,"index":"x"}'):
         (trail / "proof").write_text(text)
-        assert main(["audit", "prove", "--check", str(trail / "proof")]) == 1
+        assert main(["audit", "verify", "--proof", str(trail / "proof")]) == 1

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from policyfs.trail.event import Event
-from policyfs.trail.query import compile_glob, merge, parse_period, parse_when
+from policyfs.trail.query import compile_glob, merge, parse_when
 from policyfs.trail.record import BadLine, Place, Record
 from tests.support.mount.trail import START_NS, a_denial, an_event
 
@@ -58,26 +58,6 @@ def test_days_are_those_of_the_zone_with_its_summer_time() -> None:
 def test_what_is_no_moment_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match="write 10m"):
         parse_when(text, NOW, UTC)
-
-
-def test_a_period_is_a_day_or_lies_between_two_times() -> None:
-    day_ns = 24 * 60 * MINUTE_NS
-    today_ns = parse_when("today", NOW, UTC)
-    assert parse_period("2026-03-01", NOW, UTC) == (today_ns, today_ns + day_ns)
-    assert parse_period("yesterday..", NOW, UTC) == (today_ns - day_ns, parse_when("now", NOW))
-
-
-@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=14)), timezone(timedelta(hours=-12)), None])
-@pytest.mark.parametrize("text", ["9999-12-31", "0001-01-01"])
-def test_a_day_at_the_end_of_all_times_is_a_period_or_refused(text: str, zone: timezone | None) -> None:
-    found: tuple[int, int] | None = None
-    said = repr(text)
-    try:
-        found = parse_period(text, NOW, zone)
-    except ValueError as error:
-        said = str(error)
-    assert repr(text) in said
-    assert found is None or found[1] - found[0] == 24 * 60 * MINUTE_NS
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyfs.trail.line import INVISIBLE
-from policyfs.trail.table import fit, pad, sheet, shown, shown_path, table, width, wrap
+from policyfs.trail.table import fit, human, pad, sheet, shown, shown_path, table, width, wrap
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,10 @@ def test_a_sheet_is_aligned() -> None:
 @pytest.mark.parametrize("columns", [-4, 0, 1, 2])
 def test_a_text_is_wrapped_on_the_narrowest_terminal(columns: int) -> None:
     assert wrap("abc \u65e5\u672c de", columns) == ["ab", "c", "\u65e5", "\u672c", "de"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB")]
+)
+def test_sizes(number: int, text: str) -> None:
+    assert human(number) == text

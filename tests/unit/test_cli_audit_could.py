@@ -1,4 +1,4 @@
-"""`policyfs audit who-could`: answers in a word. test_cli_audit_files.py runs it, and `diff`, on a trail."""
+"""`policyfs audit who-could`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.audit_compare import _answer
+from policyfs.cli.audit_could import _answer
 from policyfs.cli.main import main
 from policyfs.domain import Decision
+from policyfs.errors import UsageError
+from tests.support.mount.audited import POLICY, recorded
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,24 @@ from policyfs.domain import Decision
 )
 def test_answers(decision: Decision, word: str) -> None:
     assert _answer(decision) == word
+
+
+def test_the_policy_in_force_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli = recorded(tmp_path, monkeypatch, capsys)
+    rows = {row["app"]: row for row in cli.json("who-could", "/DCIM/a.jpg")}
+    assert rows["gallery"]["read"] == "redacted"
+    assert rows["gallery"]["why"] == "gallery-sees (home.yaml:6), no-location (home.yaml:10)"
+    assert (rows["maps"]["see"], rows["maps"]["why"]) == ("no", "no rule allows anything here")
+    out = cli("who-could", "/Private/a", code=1)
+    assert "no-private (home.yaml:7)" in out
+    above = {row["app"]: row for row in cli.json("who-could", "/", "--directory")}
+    assert (above["maps"]["see"], above["maps"]["why"]) == ("yes", "everyone may see the root")
+    (tmp_path / "open.yaml").write_bytes(POLICY.replace(b"/Private/", b"/Other/"))
+    assert cli.json("who-could", "/Private/a", "--policy", str(tmp_path / "open.yaml"))
+    with pytest.raises(UsageError):
+        cli("who-could", "a")
 
 
 @pytest.mark.parametrize("words", [[], ["--directory"]])

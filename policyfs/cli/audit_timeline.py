@@ -1,5 +1,4 @@
-"""`policyfs audit timeline|changes|who-did`: the events of files, and the callers that caused these events.
-"""
+"""`policyfs audit timeline`: all events of a file, under all its names."""
 
 from __future__ import annotations
 
@@ -7,73 +6,47 @@ import argparse
 import json
 import os
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
 
-from policyfs.cli.audit_names import check_names
 from policyfs.cli.audit_policies import KeptPolicies
-from policyfs.cli.audit_query import add_query, columns, open_trail, selection_of, zone_of
-from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError, errno_name
-from policyfs.journal.indexed import IndexedTrail, Portion
+from policyfs.cli.audit_query import columns, open_trail, zone_of
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.reader import Chain
-from policyfs.trail.cause import grounds
-from policyfs.trail.event import DENY, Event
+from policyfs.trail.event import Event
 from policyfs.trail.expression import Expression, Term, Value, all_of, any_of
-from policyfs.trail.index_rows import chosen, class_event
 from policyfs.trail.lives import (
     MOVES,
     NAMES,
-    Change,
     Life,
     Lives,
     Move,
-    changes_of,
     happened,
-    is_change,
     other_names,
 )
 from policyfs.trail.query import merge
-from policyfs.trail.record import Fields, Record
-from policyfs.trail.render import RowPrinter, local_time
-from policyfs.trail.selection import Selection, parse_query
-from policyfs.trail.table import shown, shown_path, table
+from policyfs.trail.record import Record
+from policyfs.trail.render import RowPrinter
+from policyfs.trail.selection import Selection
+from policyfs.trail.table import shown_path
 from policyfs.trail.terms import Clock
 
 _MOUNTS = frozenset({"mount"})
-_CHANGES = parse_query(
-    "not decision:deny errno:none (op:create,mkdir,mknod,symlink,link,rename,unlink,rmdir,truncate"
-    " or op:release (bytes_written:>0 or size:>=0))"
-)
 
 
 def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    """Add the actions `timeline`, `changes` and `who-did` to `policyfs audit`.
-
-    common: a parser with the options of all actions.
-    """
+    """Add the action `timeline` to `policyfs audit`. common: a parser with the options of all actions."""
     timeline = actions.add_parser(
         "timeline", parents=[common], help="print the life of a file, across renames"
     )
     timeline.add_argument("path", metavar="FILE", help="a path from the mount's root, now or at any time")
-    changes = actions.add_parser(
-        "changes", parents=[common], help="print the files that were made, changed, moved or deleted"
-    )
-    add_query(changes)
-    did = actions.add_parser("who-did", parents=[common], help="print callers and requests below a path")
-    did.add_argument(
-        "place", metavar="PATH", help="a glob; without wildcards, the path and everything below it"
-    )
-    add_query(did)
 
 
-# -- timeline
-
-
-def run_timeline(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Print the events of each file that had the given path at any time."""
     if not args.path.startswith("/"):
         raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
@@ -139,10 +112,10 @@ def _store_of(mount: Record) -> str:
 def _print_life(life: Life[Record], rows: RowPrinter, *, several: bool, is_cut: bool) -> None:
     """Print the events of one file. is_cut: True if the file has further names that were not searched."""
     names = " -> ".join(shown_path(name) for name in _in_order(life))
-    there = "end not known" if is_cut else "still there"
+    there = "end not known" if is_cut else "refused" if life.was_refused else "still there"
     end = "deleted" if life.was_deleted else "replaced" if life.was_replaced else there
     begin = "made" if life.was_made else "there before"
-    if several or len(life.ever) > 1:
+    if several or life.was_refused or len(life.ever) > 1:
         print(f"{names}: {begin}, {end}, {len(life.events)} events")
     print(rows.head())
     for _, item in life.events:
@@ -190,116 +163,3 @@ def _about(names: set[bytes], moves: list[Move]) -> Expression:
 def _quoted(path: bytes) -> str:
     text = path.decode("utf-8", "surrogateescape")
     return "".join("\\" + char if char in "\\*?{}[],()" else char for char in text)
-
-
-# -- changes
-
-
-def run_changes(args: argparse.Namespace) -> int:
-    """Print the changes that were made to each file in a period."""
-    trail, wanted = open_trail(args), selection_of(args)
-    check_names(trail, wanted)
-    changing = wanted.narrowed(_CHANGES)
-    lives: defaultdict[str, Lives[None]] = defaultdict(Lives)
-    for store, event, _ in _events(trail, changing):
-        if is_change(event):
-            lives[store].add(event, None)
-    found = changes_of(life for of_store in lives.values() for life in of_store.all)
-    if args.json:
-        for change in found:
-            print(json.dumps(_change_json(change)))
-    else:
-        print("\n".join(_change_table(found, args)))
-        print(f"{len(found)} files")
-    return EXIT_OK if found else EXIT_REFUSED
-
-
-def _change_table(found: list[Change], args: argparse.Namespace) -> list[str]:
-    zone = zone_of(args)
-    rows = [
-        (
-            ", ".join(one.what),
-            human(one.before),
-            human(one.after),
-            shown(", ".join(one.apps)),
-            local_time(one.last_ns, zone)[:19],
-            shown_path(one.path) + (f" (was {shown_path(one.former)})" if one.former else ""),
-        )
-        for one in found
-    ]
-    head = ("WHAT", "BEFORE", "AFTER", "APP", "LAST", "PATH")
-    return table(head, rows, columns=columns(), flexible=5, right=frozenset({1, 2}))
-
-
-def human(number: int | None) -> str:
-    """Return a number of bytes as text with a fitting unit, such as ``1.5 MiB``; an empty text for None."""
-    if number is None:
-        return ""
-    size, unit = float(number), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":
-            break
-        size /= 1024
-    return f"{number} B" if unit == "B" else f"{size:.1f} {unit}"
-
-
-def _change_json(change: Change) -> Fields:
-    return {
-        "path": change.path.decode("utf-8", "backslashreplace"),
-        "former": change.former.decode("utf-8", "backslashreplace") or None,
-        "what": list(change.what), "size_before": change.before, "size_after": change.after,
-        "apps": list(change.apps), "first_ns": change.first_ns, "last_ns": change.last_ns,
-    }  # fmt: skip
-
-
-# -- who-did
-
-
-class _Deed(NamedTuple):
-    app: str
-    uid: int
-    exe: str
-    operation: str
-    decision: str
-    why: str
-
-
-def run_who_did(args: argparse.Namespace) -> int:
-    """Print the callers of requests at a path or below it, with the numbers of their requests."""
-    trail, wanted = open_trail(args), selection_of(args)
-    check_names(trail, wanted)
-    paths = [args.place] if set(args.place) & set("*?{") else [args.place, args.place.rstrip("/") + "/**"]
-    below = wanted.narrowed(Term("path", tuple(map(Value, paths))))
-    policies = KeptPolicies(trail.chains)
-    counts: Counter[_Deed] = Counter()
-    last: dict[_Deed, int] = {}
-    for chain in trail.chains:
-        for portion in trail.portions(chain):
-            for event in matching(portion, below):
-                deed = _Deed(
-                    event.app, event.uid, event.exe.rpartition("/")[2], event.operation, event.decision,
-                    " ".join([errno_name(event.errno)] * bool(event.errno) + grounds(event, policies.fact)),
-                )  # fmt: skip
-                counts[deed] += event.weight
-                last[deed] = max(last.get(deed, 0), event.time_ns)
-    ranked = sorted(counts.items(), key=lambda one: (one[0].decision != DENY, -one[1]))
-    if args.json:
-        for deed, count in ranked:
-            print(json.dumps({**deed._asdict(), "count": count, "last_ns": last[deed]}))
-    else:
-        rows = [
-            (shown(deed.app), str(deed.uid), shown(deed.exe), shown(deed.operation), shown(deed.decision),
-             str(count), local_time(last[deed], zone_of(args))[:19], shown(deed.why))
-            for deed, count in ranked
-        ]  # fmt: skip
-        head = ("APP", "UID", "EXE", "OPERATION", "DECISION", "TIMES", "LAST", "WHY")
-        print("\n".join(table(head, rows, right=frozenset({1, 5}))))
-    return EXIT_OK if ranked else EXIT_REFUSED
-
-
-def matching(portion: Portion, wanted: Selection) -> list[Event]:
-    """Return the events of a portion (a part of a trail file, with its index) that the query selects.
-
-    The events have only the fields that the index has.
-    """
-    return [class_event(portion.index, row) for row in chosen(portion.exact(wanted), portion.index.rows)]
