@@ -285,7 +285,8 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
     if len(verifier.removed or ()) >= MOST_RANGES:
         notes.append(Break(Place(chain.mount_id, list(checked.spans)[-1], 0), KEPT_BACK))
     changed, missing = wrong_texts(chain.directory, verifier.policies)
-    told = [] if report.breaks else list(starmap(Break, witness.finish()))
+    differences = witness.finish()
+    told = [] if report.breaks else list(starmap(Break, differences))
     named = {found.place.segment for found in report.breaks}
     named |= {str(one.fields.get("segment")) for one in checked.records if is_unread(one)}
     bare = [
@@ -294,8 +295,13 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
         if name not in named
     ]
     proven = min([report.proven, *(checked.spans[found.place.segment][0] - 1 for found in bare)])
+    if (seq := witness.contradicted) is not None:  # if a seal has this line, somebody has misused the key
+        proven = min(proven, max(witness.confirmed(seq), report.signed if report.signed < seq else 0))
     breaks = (*report.breaks, *told, *bare, *(found._replace(kind=EDITED) for found in changed))
-    return report._replace(breaks=breaks, missing=tuple(missing), notes=tuple(notes), proven=proven)
+    return report._replace(
+        breaks=breaks, missing=tuple(missing), notes=tuple(notes), proven=proven,
+        signed=min(report.signed, proven),
+    )  # fmt: skip
 
 
 def _names_at(root: Path, chains: list[Chain]) -> frozenset[str]:

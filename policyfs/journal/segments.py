@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from policyfs.journal.decompression import decompressed
+from policyfs.journal.decompression import decompressed, is_damaged
 from policyfs.trail import chain
 
 _NAME: Final = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.jsonl(?:\.zst)?")
@@ -219,8 +219,27 @@ def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int
     For a compressed segment, the descriptor is of a file in memory with the uncompressed bytes. Raises
     OSError if the segment is not a regular file.
     """
+    fd, packed = _open_as_it_is(os.fspath(path), dir_fd)
+    if not packed:
+        return fd
+    try:
+        return decompressed(fd)
+    finally:
+        os.close(fd)
+
+
+def is_garbled(path: str | os.PathLike[str]) -> bool:
+    """Return True if a segment is compressed, and its compressed bytes were changed. Raises OSError."""
+    fd, packed = _open_as_it_is(os.fspath(path), None)
+    try:
+        return packed and is_damaged(fd)
+    finally:
+        os.close(fd)
+
+
+def _open_as_it_is(name: str, dir_fd: int | None) -> tuple[int, bool]:
+    """Open a segment for reading. Return a descriptor, and True if the segment is compressed."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    name = os.fspath(path)
     try:
         fd = os.open(name, flags, dir_fd=dir_fd)
     except FileNotFoundError:
@@ -228,13 +247,7 @@ def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int
             raise
         name += ZST  # the segment was compressed after the directory was listed
         fd = os.open(name, flags, dir_fd=dir_fd)
-    fd = _only_regular(fd)
-    if not is_compressed(name):
-        return fd
-    try:
-        return decompressed(fd)
-    finally:
-        os.close(fd)
+    return _only_regular(fd), is_compressed(name)
 
 
 def _is_others(info: os.stat_result) -> bool:

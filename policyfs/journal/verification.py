@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from policyfs.journal.keys import PUBLIC, is_signed
 from policyfs.journal.reader import Chain, raw_lines
-from policyfs.journal.segments import SegmentDirectory, seal_name, segment_number
+from policyfs.journal.segments import SegmentDirectory, is_garbled, seal_name, segment_number
 from policyfs.trail import chain as chains
 from policyfs.trail.seal import (
     UNREADABLE,
@@ -165,9 +165,9 @@ def _check(
     chain: Chain, name: str, read: _Reader, sealed_lines: int, wanted: frozenset[int]
 ) -> SegmentCheck:
     number = segment_number(name) or 0
-    return check_segment(
-        chain.mount_id, name, number, read(), sealed_lines=sealed_lines, wanted=wanted
-    )
+    check = check_segment(chain.mount_id, name, number, read(), sealed_lines=sealed_lines, wanted=wanted)
+    suspect = check.cut is not None or not check.sound or check.lines < max(sealed_lines, 1)
+    return check._replace(garbled=suspect and is_garbled(chain.directory / name))
 
 
 def _listed(read: _Reader) -> list[bytes]:

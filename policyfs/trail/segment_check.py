@@ -39,6 +39,7 @@ class SegmentCheck(NamedTuple):
     Merkle tree over the lines that the segment's seal (a signed statement) covers. sealed_head: the digest in
     the last of these lines. records: the records about the journal itself in the segment. cut: a part of a
     line at the end, or None. digests: a dictionary from the number of each wanted line to its digest.
+    garbled: True if the lines end where the compressed bytes were changed.
     """
 
     name: str
@@ -56,6 +57,7 @@ class SegmentCheck(NamedTuple):
     records: tuple[Record, ...]
     cut: Cut | None
     digests: dict[int, str]
+    garbled: bool = False
 
 
 def check_segment(

@@ -48,6 +48,8 @@ class Verifier:
         self._holes: list[_Hole] = []
         self._cuts: dict[str, Cut] = {}
         self._empty: list[str] = []
+        self._lost_end = False
+        """True if the end of the previous segment cannot be read, so that its last digest is not known."""
         self.removed: Ranges | None = None
         self._pruned: set[str] = set()
         self._breaks: list[Break] = []
@@ -95,7 +97,7 @@ class Verifier:
         self._number, self._newest = check.number, check.name
         self._begun[_plain(check.name)] = self._seq
         before = len(self._breaks)
-        if check.cut is not None:
+        if check.cut is not None and not check.garbled:
             self._cuts[_plain(check.name)] = check.cut
         if not check.lines and check.sound and check.cut is None:
             self._empty.append(check.name)
@@ -106,10 +108,14 @@ class Verifier:
                 self._check_time(record)
                 self._note_record(record)
             for seq, digest in check.digests.items():
-                self._expected(check, seq, digest)
+                self._expected(check, seq, digest, seal)
             self._seq, self._head = check.last_seq, check.head
-        elif not check.sound:
+        elif not check.sound and not check.garbled:
             self._diagnose(check, lines(), seal)
+        self._lost_end = check.garbled
+        if check.garbled:
+            what = "the compressed bytes of this segment were changed: no line from here on can be read"
+            self._break(check.name, check.lines + 1, EDITED, what)
         if seal is not None:
             self._check_seal(check, seal, broken=len(self._breaks) > before)
             self._unsealed = ""
@@ -170,7 +176,7 @@ class Verifier:
                 self._break(check.name, 1, DELETED, "the first segment of all does not begin the chain", 0)
             elif check.number > 1:
                 self._seq, self._head = check.first_seq - 1, check.opening  # see _check_holes
-        elif check.opening != self._head:
+        elif check.opening != self._head and not self._lost_end:
             self._not_joined(check)
 
     def _not_joined(self, check: SegmentCheck) -> None:
@@ -338,13 +344,19 @@ class Verifier:
 
     # -- the ends
 
-    def _expected(self, check: SegmentCheck, seq: int, digest: str) -> None:
+    def _expected(self, check: SegmentCheck, seq: int, digest: str, seal: Proof | None) -> None:
+        """Compare a line with the digests that were kept elsewhere. seal: the seal of the line's segment.
+
+        If a valid seal has the wrong line, somebody has misused the key. Then no seal proves anything.
+        """
+        misused = seal is not None and not seal.distrust and seal.seal.last_seq >= seq
+        proven = 0 if misused else self._signed
         for kept in self._expect.contradicting(seq, digest):
             what = f"seq {seq} has another digest in the checkpoint of {kept.time}: lines were sealed again"
             self._break(check.name, seq - check.first_seq + 1, RESEALED, what, 0)
         if not self._expect.compare(seq, digest):
             what = f"seq {seq} does not have the expected digest: the trail was sealed again"
-            self._break(check.name, seq - check.first_seq + 1, RESEALED, what, self._signed)
+            self._break(check.name, seq - check.first_seq + 1, RESEALED, what, proven)
 
     def _is_behind_hole(self, check: SegmentCheck) -> bool:
         return any(name == check.name for name, *_ in self._holes)

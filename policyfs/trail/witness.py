@@ -98,6 +98,9 @@ class Witness:
             self._open.setdefault(sighting.seq, []).append(sighting)
         self._first = 0
         self._wrong: list[tuple[Place, str, str]] = []
+        self._right: list[int] = []
+        self.contradicted: int | None = None
+        """The number of the first line that is another than a statement says, or None."""
 
     @property
     def wanted(self) -> Collection[int]:
@@ -118,12 +121,20 @@ class Witness:
 
     def _line(self, seq: int, digest: str) -> None:
         for sighting in self._open.pop(seq, ()):
-            if sighting.head != digest:
+            if sighting.head == digest:
+                self._right.append(seq)
+            else:
+                self.contradicted = min(seq, self.contradicted or seq)
                 what = (
                     f"{sighting.seen} had another line {seq} at that time: the chain was sealed again"
                     " later"
                 )
                 self._wrong.append((sighting.place, what, RESEALED))
+
+    def confirmed(self, before: int) -> int:
+        """Return the number of the last line before the line *before* that a statement confirms; 0 if none.
+        """
+        return max((seq for seq in self._right if seq < before), default=0)
 
     def finish(self) -> list[tuple[Place, str, str]]:
         """Return the differences: for each the place of the statement, a sentence, and the kind of damage.

@@ -369,3 +369,49 @@ def test_rotation_that_holds_have_stopped_is_told(
     assert KEPT_BACK not in cli("verify")
     monkeypatch.setattr(audit_verify, "MOST_RANGES", 1)
     assert KEPT_BACK in cli("verify"), "a note, and no damage"
+
+
+def _two_of_one_key(tmp_path: Path) -> tuple[Path, Path]:
+    """Two trails with other lines in their first of several segments, sealed with the same key: whoever has
+    the key can replace one by the other."""
+    roots = tmp_path / "trail", tmp_path / "forged"
+    for root, name in zip(roots, (b"/true", b"/false"), strict=True):
+        with a_journal(root, segment_bytes=4096, keys=KeyStore(tmp_path / "keys")) as journal:
+            journal.record(an_event(name), Audit.REQUIRED)
+            for number in range(40):
+                journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+    assert len(segments(roots[1] / MOUNT_ID)) > 4
+    return roots
+
+
+def test_no_line_is_proven_beyond_what_an_expected_digest_contradicts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    true, forged = _two_of_one_key(tmp_path)
+    seqs = [one.seq for one in read_all(true / MOUNT_ID)]
+    lines = b"".join(file.read_bytes() for file in segments(true / MOUNT_ID)).splitlines()
+    digest = json.loads(lines[30])["chain"]
+    (report,) = Cli(forged, capsys).json("verify", "--expect", f"{MOUNT_ID}:{seqs[30]}={digest}", code=1)
+    assert (report["proven"], report["signed"]) == (0, 0), "the seals are by a key that somebody misused"
+
+
+def test_no_line_is_proven_beyond_what_another_chain_contradicts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    true, forged = _two_of_one_key(tmp_path)
+    open_journal(true, OTHER_ID, keep=0, segment_bytes=1 << 20)[0].close()
+    shutil.rmtree(true / MOUNT_ID)
+    shutil.copytree(forged / MOUNT_ID, true / MOUNT_ID)
+    reports = {report["mount_id"]: report for report in Cli(true, capsys).json("verify", code=1)}
+    report = reports[MOUNT_ID]
+    assert [one["kind"] for one in report["breaks"]] == ["re-sealed"]
+    assert (report["proven"], report["signed"]) == (0, 0)
+    with a_journal(true, segment_bytes=4096, keys=KeyStore(tmp_path / "keys")) as journal:
+        for number in range(40):
+            journal.record(an_event(b"/more-%d" % number), Audit.REQUIRED)
+    file = segments(true / MOUNT_ID)[-1]
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"/more-39", b"/more-38"))
+    assert file.read_bytes() != whole
+    reports = {report["mount_id"]: report for report in Cli(true, capsys).json("verify", code=1)}
+    assert reports[MOUNT_ID]["proven"] == 0, "also if the chain has a damage of its own, further on"

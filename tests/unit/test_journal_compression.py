@@ -23,6 +23,7 @@ from tests.support.machine.processes import wait_for
 from tests.support.mount.trail import (
     MOUNT_ID,
     ROOMY,
+    a_journal,
     an_event,
     paths,
     read_all,
@@ -124,6 +125,24 @@ def test_damage_to_a_compressed_segment_is_found(directory: Path, part: int) -> 
     data[len(data) * part // 4] ^= 1
     packed.write_bytes(data)
     assert not verified(directory).whole
+
+
+@pytest.mark.parametrize("at", [20, -200, -30])
+def test_a_flipped_bit_in_a_compressed_segment_is_an_edit(tmp_path: Path, at: int) -> None:
+    """The lines behind the flipped bit cannot be read, but nobody has cut them off."""
+    with a_journal(tmp_path, segment_bytes=8192, keys=KeyStore(tmp_path / "keys")) as journal:
+        for number in range(COUNT):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+    directory = tmp_path / MOUNT_ID
+    path = segments(directory)[1]
+    compressed(directory, path)
+    packed = Path(f"{path}.zst")
+    data = bytearray(packed.read_bytes())
+    data[at] ^= 1
+    packed.write_bytes(data)
+    report = verified(directory)
+    assert [found.kind for found in report.breaks] == ["edited"]
+    assert report.proven < read_all(directory)[-1].seq - 20
 
 
 def test_a_journal_compresses_what_it_has_sealed_and_prunes_it(tmp_path: Path) -> None:
