@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         trail=args.trail, made=local_time(int(now.timestamp()) * 1_000_000_000, zone)[:16],
         query=text_of(wanted.tree), summary=summary, overview=overview, checked=checked, is_whole=is_whole,
         changes=[(local_time(one.time_ns, zone)[:19], describe(one)) for one in changes],
-        lookup=policies.fact, zone=zone,
+        lookup=policies.fact, zone=zone, period=(wanted.since_ns, wanted.until_ns),
     )  # fmt: skip
     write_private(args.html, page(facts))  # the page is as private as the trail
     print(f"{args.html}: {summary.events} events")

@@ -5,7 +5,6 @@ Examples: a mount that failed, or a file that left the quarantine.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,6 @@ from policyfs.journal.directories import KEYS
 
 DEFAULT_ROOT: Final = "/var/log/policyfs"
 _SEGMENT_BYTES: Final = 64 << 20
-_NO_LOGIN: Final = 0xFFFFFFFF
 
 
 def trail_root(given: str | None = None) -> str:
@@ -39,20 +37,16 @@ def existing(root: str) -> Path:
 def starter(command: str) -> dict[str, object]:
     """Return the fields of a record that describe who called a command.
 
-    The fields name the calling process, and its login user if the kernel knows the login user.
+    The fields name the process that has run the command, and its login user if the kernel knows this user.
     """
     from policyfs.fs.access.audit import executable
+    from policyfs.linux.peer import caller_of, login_of
 
-    parent = os.getppid()
+    caller, login = caller_of(os.getpid()), login_of(os.getpid())
     fields: dict[str, object] = {
-        "cause": "command", "how": command, "pid": parent, "uid": os.getuid(),
-        "exe": executable(parent),
+        "cause": "command", "how": command, "pid": caller, "uid": os.getuid(), "exe": executable(caller),
     }  # fmt: skip
-    with contextlib.suppress(OSError, ValueError):
-        login = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
-        if login != _NO_LOGIN:
-            fields["login"] = login
-    return fields
+    return fields if login is None else fields | {"login": login}
 
 
 def record(

@@ -13,7 +13,7 @@ from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.daemon.reload import Reload
 from policyfs.fs.access.audit import executable
-from policyfs.linux.peer import Peer
+from policyfs.linux.peer import Peer, caller_of, login_of
 
 _PROOF: Final = ("result", "reason", "canaries", "callers", "callers_left_out", "took_ms")
 
@@ -74,4 +74,6 @@ def commands(
 
 
 def _by(how: str, peer: Peer) -> MountEnd:
-    return MountEnd("command", how, peer.pid, peer.uid, executable(peer.pid))
+    """Return who has run a command. Commands without a daemon put the same facts on record."""
+    caller = caller_of(peer.pid)
+    return MountEnd("command", how, caller, peer.uid, executable(caller), login_of(peer.pid))

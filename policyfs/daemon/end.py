@@ -38,7 +38,8 @@ class MountEnd:
     cause: ``signal``; ``command`` (policyfs umount); ``outside``: a process that the kernel does not name has
     removed the mount or its connection (umount, fusermount3, fusectl); ``error``: the daemon failed. how: the
     signal, the command, one of UNMOUNTED, ABORTED, DETACHED and CIRCLE, or another text. pid, uid, exe: those
-    of the process that ended the mount, if known.
+    of the process that ended the mount, or that ran the command, if known. login: the uid with which its
+    user has logged in.
 
     Reloads of the policy use this class for their causes, too. Only a reload has the causes ``watch`` (the
     policy's files changed) and ``exception`` (a rule for a limited time ended).
@@ -49,6 +50,7 @@ class MountEnd:
     pid: int | None = None
     uid: int | None = None
     exe: str = ""
+    login: int | None = None
 
     @property
     def ordered(self) -> bool:
@@ -60,6 +62,8 @@ class MountEnd:
         found: dict[str, object] = {"cause": self.cause, "how": self.how}
         if self.pid is not None:
             found |= {"pid": self.pid, "uid": self.uid, "exe": self.exe}
+        if self.login is not None:
+            found["login"] = self.login
         return found
 
 

@@ -302,8 +302,7 @@ class Journal:
         with self._count_lock:
             self._refused += 1
             if self._outage is not None:
-                self._outage.refused += 1
-                self._outage.include(ticket.event.time_ns)
+                self._outage.refuse(ticket.event)
         ticket.error = cannot_record(self._directory_path, exc)
 
     def _write_slice(self) -> int:

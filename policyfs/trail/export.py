@@ -36,7 +36,8 @@ German one, for example), it also splits quoted texts at them."""
 CSV_HEAD: Final = (
     "id", "time", "mount", "app", "uid", "gid", "pid", "exe", "operation", "syscall", "path", "new_path",
     "decision", "errno", "rules", "kind", "io", "view", "hidden_bytes", "bytes_read", "bytes_written",
-    "size_before", "size_after", "repeats", "note", "generation", "policy",
+    "size_before", "size_after", "repeats", "folded", "since", "would_deny", "would_allow", "handle", "note",
+    "generation", "policy",
 )  # fmt: skip
 
 
@@ -54,7 +55,9 @@ def csv_row(event: Event, record_id: str) -> list[str]:
         errno_name(event.errno) if event.errno else None, shown(" ".join(event.rules)),
         None if event.kind is None else shown(event.kind), shown(event.io), shown(event.view),
         hidden_of(event), event.bytes_read, event.bytes_written, event.size_before, event.size_after,
-        event.repeats or None, shown(event.note), event.policy_generation, event.policy_digest,
+        event.repeats or None, event.folded, None if event.since_ns is None else iso_time(event.since_ns),
+        shown(" ".join(event.would_deny)), shown(" ".join(event.would_allow)), event.handle,
+        shown(event.note), event.policy_generation, event.policy_digest,
     )  # fmt: skip
     return [_cell(value) for value in values]
 

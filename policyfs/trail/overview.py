@@ -11,6 +11,8 @@ from policyfs.trail.index import Index
 from policyfs.trail.index_rows import chosen
 
 _NAMES: Final = 2
+MINUTE_NS: Final = 60 * 1_000_000_000
+_MINUTES: Final = 10_000
 
 
 class Access(NamedTuple):
@@ -31,8 +33,9 @@ class Overview:
     """The counts that the HTML report shows: accesses by app and directory, and redactions.
 
     lookup: finds rules in the texts of policies. heat: the number of all requests, for each pair of app and
-    directory. heat_denied: the number of denied requests only. redactions: the number of requests with hidden
-    bytes, for each app, view and kind. hidden_bytes: the number of these bytes.
+    directory. heat_denied: the number of denied requests only. by_minute: the number of requests, for each
+    minute since 1970 and decision; None if there are too many minutes (_MINUTES). redactions: the number of
+    requests with hidden bytes, for each app, view and kind. hidden_bytes: the number of these bytes.
     """
 
     def __init__(self, lookup: Lookup) -> None:
@@ -41,6 +44,7 @@ class Overview:
         self.last_ns: dict[Access, int] = {}
         self.heat: Counter[tuple[str, bytes]] = Counter()
         self.heat_denied: Counter[tuple[str, bytes]] = Counter()
+        self.by_minute: Counter[tuple[int, str]] | None = Counter()
         self.redactions: Counter[tuple[str, str, str]] = Counter()
         self.hidden_bytes: Counter[tuple[str, str, str]] = Counter()
 
@@ -72,6 +76,12 @@ class Overview:
             class_id, at = divmod(key, few)
             self._count(index, class_id, names[at], count, last[key])
         self._count_redactions(index, rows)
+        if self.by_minute is not None:
+            decisions = [event.decision for event in index.classes]
+            for row in some:
+                self.by_minute[times[row] // MINUTE_NS, decisions[class_of[row]]] += repeats.get(row, 1)
+            if len(self.by_minute) > _MINUTES:
+                self.by_minute = None
 
     def _count(self, index: Index, class_id: int, directory: bytes, count: int, last_ns: int) -> None:
         event = index.classes[class_id]

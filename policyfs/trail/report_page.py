@@ -12,18 +12,21 @@ from datetime import tzinfo
 from typing import Final, NamedTuple
 
 from policyfs.trail.cause import Lookup, cause_of, remedy_of
-from policyfs.trail.overview import Overview
+from policyfs.trail.overview import MINUTE_NS, Overview
 from policyfs.trail.page_parts import document, number_boxes, path_of, search_field, table, text_of
 from policyfs.trail.render import local_time
-from policyfs.trail.summary import HOUR_NS, Summary
+from policyfs.trail.summary import Summary
 
 ROWS: Final = 3000
 _REFUSALS: Final = 300
 _COLUMNS: Final = 14
 _DIRECTORIES: Final = 25
 _BARS: Final = 120
-_STEPS: Final = (1, 2, 3, 6, 12, 24, 48, 168, 720, 8760, 1 << 40)
-"""The possible lengths of time for one bar of the chart, in hours."""
+_MOST_EMPTY: Final = 366 * 24 * 60
+"""The longest time without events, in minutes, that the chart shows before the first and after the last."""
+_HOURS: Final = (1, 2, 3, 6, 12, 24, 48, 168, 720, 8760, 1 << 40)
+_STEPS: Final = (1, 2, 5, 10, 15, 30, *(60 * hours for hours in _HOURS))
+"""The possible lengths of time for one bar of the chart, in minutes."""
 _WIDTH: Final = 960
 _HEIGHT: Final = 220
 _DECISIONS: Final = ("allow", "would_deny", "deny")
@@ -35,7 +38,7 @@ class Facts(NamedTuple):
     trail: the directory of the trail. made: the time of the report. query: the text of the query, or empty.
     checked: the output of `audit verify`, empty if this command did not run. is_whole: False if the command
     found damage. changes: for each change of a policy or mount, its time and a sentence. lookup: finds rules
-    in the texts of policies.
+    in the texts of policies. period: begin and end of the query's period in ns since 1970 (None: no limit).
     """
 
     trail: str
@@ -48,6 +51,7 @@ class Facts(NamedTuple):
     changes: Sequence[tuple[str, str]]
     lookup: Lookup
     zone: tzinfo | None
+    period: tuple[int | None, int | None] = (None, None)
 
 
 def page(facts: Facts) -> str:
@@ -94,22 +98,34 @@ def _look_of_trail(facts: Facts) -> str:
 
 
 def _chart(facts: Facts) -> str:
-    """Return HTML: a chart of the number of events over time by decision, and a table of these numbers."""
-    by_hour = facts.summary.by_hour
+    """Return HTML: a chart of the number of events over time by decision, and a table of these numbers.
+
+    The bars fill the period of the query. Without --since or --until, they begin or end with the events.
+    """
+    fine = facts.overview.by_minute
+    by_hour = {(hour * 60, decision): count for (hour, decision), count in facts.summary.by_hour.items()}
+    by_time = fine if fine is not None else by_hour
     if not by_hour:
         return "<p>No events.</p>"
-    hours = [hour for hour, _ in by_hour]
-    first, last = min(hours), max(hours)
+    minutes = [minute for minute, _ in by_time]
+    first, last = min(minutes), max(minutes)
+    since_ns, until_ns = facts.period
+    if since_ns is not None:
+        first = min(first, max(since_ns // MINUTE_NS, first - _MOST_EMPTY))
+    if until_ns is not None:
+        last = max(last, min((until_ns - 1) // MINUTE_NS, last + _MOST_EMPTY))
     step = next(size for size in _STEPS if (last - first) // size < _BARS)
+    if fine is None:
+        step, first = max(step, 60), first // 60 * 60
     counts: Counter[tuple[int, str]] = Counter()
-    for (hour, decision), count in by_hour.items():
-        counts[(hour - first) // step, decision] += count
+    for (minute, decision), count in by_time.items():
+        counts[(minute - first) // step, decision] += count
     bars = (last - first) // step + 1
     sums = [sum(counts[at, decision] for decision in _DECISIONS) for at in range(bars)]
     most, width = max(1, *sums), _WIDTH / bars  # the decisions may all be unknown ones
     parts, rows = [], []
     for at in range(bars):
-        label = local_time((first + at * step) * HOUR_NS, facts.zone)[:16]
+        label = local_time((first + at * step) * MINUTE_NS, facts.zone)[:16]
         told = ", ".join(f"{counts[at, one]:,} {one}" for one in _DECISIONS if counts[at, one])
         base = float(_HEIGHT)
         parts.append(f"<g><title>{label}: {told or 'nothing'}</title>")
@@ -124,11 +140,12 @@ def _chart(facts: Facts) -> str:
         parts.append("</g>")
         rows.append((label, *(str(counts[at, decision]) for decision in _DECISIONS)))
     ends = [(0, "start", first), (_WIDTH, "end", last)]
-    for x, anchor, hour in ends:
-        label = local_time(hour * HOUR_NS, facts.zone)[:16]
+    for x, anchor, minute in ends:
+        label = local_time(minute * MINUTE_NS, facts.zone)[:16]
         parts.append(f'<text x="{x}" y="{_HEIGHT + 14}" text-anchor="{anchor}">{label}</text>')
     legend = "".join(f'<span class="{one}">■ {one.replace("_", " ")}</span>' for one in _DECISIONS)
-    name = f"Events over time, {step} {'hour' if step == 1 else 'hours'} a bar, at most {most:,} in one"
+    length = f"{step} min" if step < 60 else f"{step // 60} h"
+    name = f"Events over time, {length} a bar, at most {most:,} in one"
     box = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 20}" role="img" aria-label="{name}">'
     numbers = table("time", name, ("From", *_DECISIONS), rows, "1 2 3")
     return (

@@ -21,7 +21,7 @@ from policyfs.trail.event import (
     Event,
 )
 
-VERSION: Final = "1.3"
+VERSION: Final = "1.4"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _LOWEST: Final = -(1 << 63)
 
@@ -117,7 +117,7 @@ RECORDS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]]] = {
         ("dropped", "refused", "reason"),
         {
             "dropped": _COUNT, "refused": _COUNT, "reason": _TEXT, "first": _TIME, "last": _TIME,
-            "unsure_after": _COUNT,
+            "unsure_after": _COUNT, "requests": {"type": "array"},
         },
     ),
     "recovered": (

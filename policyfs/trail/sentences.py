@@ -94,6 +94,8 @@ def _process(fields: Fields) -> str:
 
 def _by(fields: Fields) -> str:
     """Return a text with the cause of a recorded change and, if known, the process that made the change."""
-    words = [shown(str(fields.get(name, "?"))) for name in ("cause", "how", "exe", "pid", "uid")]
-    cause, how, exe, pid, uid = words
-    return f"{cause}, {how}" + (f", by {exe} (pid {pid}, uid {uid})" if "pid" in fields else "")
+    names = ("cause", "how", "exe", "pid", "uid", "login")
+    cause, how, exe, pid, uid, login = (shown(str(fields.get(name, "?"))) for name in names)
+    what = how if cause == "command" else f"{cause}, {how}"
+    logged_in = f", logged in as uid {login}" if "login" in fields and login != uid else ""
+    return what + (f", by {exe or '?'} (pid {pid}, uid {uid}{logged_in})" if "pid" in fields else "")

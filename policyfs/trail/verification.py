@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from policyfs.trail.record import Place, Record
+from policyfs.trail.record import Fields, Place, Record
 
 UNREAD: Final = "it cannot be read"
 """The beginning of the text about a segment that the disk does not return."""
@@ -73,8 +73,17 @@ def describe_trouble(record: Record) -> str:
         )
     return (
         f"{fields.get('dropped')} events dropped, {fields.get('refused')} requests refused between "
-        f"{fields.get('first')} and {fields.get('last')} ({fields.get('reason')})"
+        f"{fields.get('first')} and {fields.get('last')} ({fields.get('reason')}){_requests(fields)}"
     )
+
+
+def _requests(fields: Fields) -> str:
+    """Return a text with the refused requests that a gap names; empty if it names none."""
+    named = fields.get("requests")
+    found = [one for one in named if isinstance(one, dict)] if isinstance(named, list) else []
+    names = ("app", "operation", "path", "count")
+    texts = [" ".join(str(one.get(name)) for name in names) for one in found]
+    return f": refused were {', '.join(texts)}" if texts else ""
 
 
 def in_order(found: Break) -> tuple[bool, str, int]:

@@ -67,7 +67,7 @@ def test_a_reload_has_its_author_and_the_expected_text(
     daemon = Daemon()
     assert daemon.send(name, **request_) == {"digest": "ab"}
     [(by, was_previous, expected, live)] = daemon.reloads
-    assert (by.cause, by.how, by.pid, by.uid) == ("command", how, PEER.pid, PEER.uid)
+    assert (by.cause, by.how, by.pid, by.uid) == ("command", how, os.getppid(), PEER.uid)
     assert (was_previous, expected) == (previous, request_.get("expected"))
     assert live == request_.get("live")
 
@@ -96,7 +96,7 @@ def test_a_proof_is_on_record_with_who_made_it() -> None:
     assert daemon.send("proof", proof={"result": "held", "canaries": {"hiding": 2}, "chain": "ab"}) == {}
     [fields] = daemon.told
     assert (fields["result"], fields["canaries"]) == ("held", {"hiding": 2})
-    assert (fields["how"], fields["pid"], fields["uid"]) == ("policyfs prove", os.getpid(), 1000)
+    assert (fields["how"], fields["pid"], fields["uid"]) == ("policyfs prove", os.getppid(), 1000)
     assert "chain" not in fields
     daemon.send("proof", proof="held")
     assert daemon.told[-1]["result"] == "failed"

@@ -635,6 +635,7 @@ def test_a_removed_directory_refuses_access_until_it_is_back(tmp_path: Path) -> 
     assert paths(directory) == [b"/again", b"/waits"]
     gap = next(record.fields for record in read_all(directory) if record.kind == "gap")
     assert gap["refused"] == 3
+    assert gap["requests"] == [{"app": "gallery", "operation": "open", "path": "/refused", "count": 3}]
 
 
 def test_a_directory_moved_away_is_left_within_a_second(tmp_path: Path) -> None:

@@ -29,5 +29,7 @@ def test_counts_by_directory() -> None:
     assert overview.accesses[denied] == 5
     assert dict(overview.redactions) == {("gallery", "redacted(location)", ""): 1}
     assert dict(overview.hidden_bytes) == {("gallery", "redacted(location)", ""): 3}
+    assert overview.by_minute is not None
+    assert {decision: count for (_, decision), count in overview.by_minute.items()} == {"allow": 5, "deny": 5}
     overview.add(index, 0)
     assert sum(overview.heat.values()) == 10

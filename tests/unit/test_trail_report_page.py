@@ -18,6 +18,7 @@ import pytest
 
 from policyfs.cli import audit
 from policyfs.domain import Audit
+from policyfs.trail.overview import MINUTE_NS
 from policyfs.trail.report_page import Facts, _chart
 from tests.support.mount.trail import a_denial, a_journal, an_event
 
@@ -157,8 +158,45 @@ def test_a_report_on_a_query(tmp_path: Path, report: Path) -> None:
     assert report.exists()
 
 
+def charted(
+    by_minute: dict[tuple[int, str], int], *period: int | None, fine: bool = True
+) -> Facts:
+    """period: begin and end, in minutes since 1970."""
+    by_hour: Counter[tuple[int, str]] = Counter()
+    for (minute, decision), count in by_minute.items():
+        by_hour[minute // 60, decision] += count
+    facts = SimpleNamespace(
+        summary=SimpleNamespace(by_hour=by_hour), zone=UTC,
+        overview=SimpleNamespace(by_minute=Counter(by_minute) if fine else None),
+        period=tuple(None if minute is None else minute * MINUTE_NS for minute in (period or (None, None))),
+    )  # fmt: skip
+    return cast(Facts, facts)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "since", "until", "bars", "length"),
+    [
+        ([0, 59], None, None, 60, "1 min a bar"),
+        ([0, 179], None, None, 90, "2 min a bar"),
+        ([600], 600, 660, 60, "1 min a bar"),
+        ([700], 0, 24 * 60, 96, "15 min a bar"),
+        ([0, 30 * 1440 - 1], None, None, 120, "6 h a bar"),
+    ],
+)
+def test_the_bars_fit_the_period(
+    minutes: list[int], since: int | None, until: int | None, bars: int, length: str
+) -> None:
+    """An hour was one bar, and the hours of a day without events were left out."""
+    page = Parsed(_chart(charted({(minute, "allow"): 1 for minute in minutes}, since, until)))
+    assert (page.count("g"), page.count("rect")) == (bars, len(minutes))
+    assert any(length in str(attributes.get("aria-label")) for _, attributes in page.tags)
+
+
+def test_bars_of_many_minutes_are_hours() -> None:
+    page = Parsed(_chart(charted({(30, "allow"): 1, (150, "deny"): 2}, 30, 180, fine=False)))
+    assert (page.count("g"), page.count("rect")) == (3, 2)
+
+
 def test_events_of_an_unknown_decision_make_an_empty_chart() -> None:
-    summary = SimpleNamespace(by_hour=Counter({(1, "perhaps"): 3}))
-    facts = cast(Facts, SimpleNamespace(summary=summary, zone=UTC))
-    page = Parsed(_chart(facts))
+    page = Parsed(_chart(charted({(60, "perhaps"): 3})))
     assert (page.count("svg"), page.count("rect")) == (1, 0)

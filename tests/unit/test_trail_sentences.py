@@ -26,6 +26,10 @@ def test_sentences() -> None:
     assert said("close", cause="signal", how="SIGTERM", pid=7, uid=0, exe="/bin/kill") == (
         "recording ended: signal, SIGTERM, by /bin/kill (pid 7, uid 0)"
     )
+    by = {"pid": 7, "uid": 0, "exe": "/bin/bash", "login": 1000}
+    assert said("close", cause="command", how="policyfs umount", **by) == (
+        "recording ended: policyfs umount, by /bin/bash (pid 7, uid 0, logged in as uid 1000)"
+    )
     assert said("detached", cause="outside", how="detached") == ("unmounted while in use: outside, detached")
     assert said("gap", dropped=2, refused=0, first="a", last="b", reason="queue full") == (
         "2 events dropped, 0 requests refused between a and b (queue full)"
