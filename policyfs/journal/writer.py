@@ -23,6 +23,7 @@ from policyfs.journal.backlog import Item
 from policyfs.journal.entry import Entry
 from policyfs.journal.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
 from policyfs.journal.gap import Gap
+from policyfs.journal.holds import begin_ns
 from policyfs.journal.policy_texts import PolicyTexts
 from policyfs.journal.retention import RECHECK_NS, Keep, Removals, expired, removed_so_far, retention_of
 from policyfs.journal.segment import Appender, Segment
@@ -152,7 +153,7 @@ class ChainWriter:
         lines are returned, the next call to this object must be finish().
         """
         now_ns, segment = self._now(), self._segment
-        if segment is None or segment.size >= self._segment_bytes or self._notes or self.texts.is_unsaved:
+        if segment is None or self._is_full(segment, now_ns) or self._notes or self.texts.is_unsaved:
             return None
         batch = self._batch(items, segment, now_ns)
         return batch if segment.start(appender, batch.data) else None
@@ -293,9 +294,18 @@ class ChainWriter:
             damage = segment.damage()
             if damage:
                 self.note("damage", {"segment": segment.name, "found": damage})
-            if damage or segment.size >= self._segment_bytes:
+            if damage or self._is_full(segment, self._clock_ns()):
                 self._retire(segment, DAMAGE if damage else ROTATION)
         return self._segment or self._open_next()
+
+    def _is_full(self, segment: Segment, now_ns: int) -> bool:
+        """Return True if the next line begins a new segment. With a limit of age, a segment spans a tenth of
+        it: rotation removes whole segments.
+        """
+        if segment.size >= self._segment_bytes:
+            return True
+        age_s = self._keep.age_s
+        return bool(age_s) and now_ns - begin_ns(segment.name) >= age_s * 100_000_000
 
     def _closing(self, segment: Segment, reason: str) -> None:
         self.closed(Extent(segment.name, segment.size, *self.position), reason)

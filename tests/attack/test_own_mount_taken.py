@@ -15,7 +15,7 @@ import pytest
 from policyfs.errors import EXIT_REFUSED
 from tests.support.machine.namespace import FUSE_CONNECTIONS, enter_private_namespace
 from tests.support.machine.processes import call_as, code_of, start_as, tool_as, wait_for
-from tests.support.mount.daemons import Mount, MountFailed, policyfs
+from tests.support.mount.daemons import Mount, MountFailed, policyfs, policyfs_process
 from tests.support.mount.stores import Mounts
 
 APP, OTHER = 1, 10041  # fusermount3 wants a name: that of `daemon`, which every Debian has
@@ -149,8 +149,8 @@ def test_who_ends_a_mount_in_order_is_on_record(mounts: Mounts, store: Path) -> 
     os.kill(mount.pid, signal.SIGTERM)
     assert mount.process.wait(20) == 0
     mount.start()
-    with mount.as_environment():
-        assert policyfs("umount", mount.mountpoint).returncode == 0
+    ended = policyfs_process("umount", mount.mountpoint, environment=mount.environment, executed=True)
+    assert ended.returncode == 0
     wait_for(lambda: mount.process.poll() is not None, "the daemon's end")
     first, second = mount.events(type="close")
     me = {"pid": os.getpid(), "uid": 0, "exe": os.readlink("/proc/self/exe")}

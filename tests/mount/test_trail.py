@@ -568,3 +568,37 @@ def test_what_programs_try_again_is_one_row_of_a_listing(mount: Mount, arena: Pa
     assert " deny " in row
     assert "3 times until" in row
     assert "cannot be redacted" in row
+
+
+BY_KIND = """
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: kinds}
+apps: {gallery: {uid: 10011}}
+rules:
+  - {id: sees, allow: [see], paths: "/***"}
+  - {id: photos, allow: [read, write], paths: "/***", when: {type: "image/*"}}
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--app", "gallery")])
+def test_an_open_under_a_rule_that_knows_the_kind_records_it(
+    mounts: Mounts, empty_store: Path, options: tuple[str, ...]
+) -> None:
+    """Also in passthrough, where the daemon shows no byte: `kind:image/jpeg` found no such open."""
+    photo = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")
+    for name, data in (("a.jpg", photo), ("b.jpg", b"words\n")):
+        (empty_store / name).write_bytes(data)
+        (empty_store / name).chmod(0o666)
+    mount = mounts.start(BY_KIND, empty_store, *options)
+
+    def look() -> list[str]:
+        for flags in (os.O_RDONLY, os.O_RDWR, os.O_WRONLY):
+            os.close(os.open(mount.mountpoint / "a.jpg", flags))
+        return [error(os.open, mount.mountpoint / "b.jpg", os.O_RDONLY)]
+
+    assert call_as(10011, look) == ["EACCES"]
+    wait_for(lambda: len(mount.events(operation="open")) >= 4, "four opens on record")
+    opens = mount.events(operation="open")
+    assert [one.get("kind") for one in opens if one["decision"] == "allow"] == ["image/jpeg"] * 3
+    assert {one.get("kind") for one in opens if one["decision"] == "deny"} == {"text/plain"}

@@ -12,6 +12,7 @@ import trio.testing
 
 from policyfs.domain import NO_RANGES, Audit, Decision, Op, Ranges, RuleMatch
 from policyfs.fs.access.audit import Call, Recorder
+from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Mode
 from policyfs.fs.opening import repeated_opens
@@ -58,8 +59,9 @@ class Scene:
         caller = Caller(engine_of(OPEN).principal, uid, 1, 1, 0)
         request = SimpleNamespace(node=node, caller=caller, call=call_of(os.O_RDONLY))
         return SimpleNamespace(
-            request=request, handle=SimpleNamespace(mode=Mode.PASSTHROUGH), kind=None, redacted=NO_RANGES
-        )
+            request=request, handle=SimpleNamespace(mode=Mode.PASSTHROUGH), kind=None, redacted=NO_RANGES,
+            evidence=KindEvidence(),
+        )  # fmt: skip
 
     def note(self, uid: int = CAMERA, nodeid: int = 7) -> None:
         self.opens.note(self.opening(uid, nodeid), ALLOWED)

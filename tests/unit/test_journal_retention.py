@@ -20,7 +20,17 @@ from policyfs.journal.retention import Removals, Retention, retention_of
 from policyfs.trail.damage import DELETED
 from policyfs.trail.line import iso_time
 from tests.support.models.twins import fd_of
-from tests.support.mount.trail import MOUNT_ID, ROOMY, Clock, an_event, read_all, segments, verified
+from tests.support.mount.trail import (
+    MOUNT_ID,
+    ROOMY,
+    Clock,
+    a_journal,
+    an_event,
+    paths,
+    read_all,
+    segments,
+    verified,
+)
 
 DAY = 86_400
 SMALL = 900
@@ -339,3 +349,18 @@ def test_a_segment_begun_under_a_wrong_clock_makes_no_other_look_old(tmp_path: P
     assert recorder.numbers()[0] > 3, "they go in their time"
     recorder.journal.close()
     assert whole(recorder)
+
+
+def test_a_limit_of_age_holds_for_a_quiet_trail_too(tmp_path: Path) -> None:
+    """A family does not fill a segment in a year. Yet no event may stay for much longer than the limit."""
+    clock = Clock()
+    with a_journal(tmp_path, clock, keep=Retention(age_s=90 * 86400)) as journal:
+        for day in range(120):
+            journal.record(an_event(b"/%d" % day, time_ns=clock.now_ns), Audit.REQUIRED)
+            journal.flush()
+            clock.forward(86400)
+        kept = [int(path[1:]) for path in paths(tmp_path / MOUNT_ID)]
+    assert kept[-1] == 119
+    assert 120 - 100 <= kept[0] <= 120 - 90
+    assert verified(tmp_path / MOUNT_ID).whole
+

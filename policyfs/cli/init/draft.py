@@ -15,6 +15,8 @@ from policyfs.policy.layout.quoting import name_text
 from policyfs.policy.lint.rights import of_copies
 
 GRANT: Final = "media.location"
+RETENTION: Final = "--trail-keep-age 90d"
+"""The option of `policyfs mount` that removes old records from the trail (docs/audit.md)."""
 _OPS: Final = {
     Level.READ: "[see, read]",
     Level.ADD: "[create, write, delete, attr]",
@@ -88,6 +90,10 @@ def _head(draft: Draft) -> Iterator[str]:
     yield f"#   policyfs policy test {file}"
     for wish in draft.wishes[:1]:
         yield f"#   policyfs policy view {store} --policy {file} --app {wish.name}"
+    yield "#"
+    yield f"# The trail of a mount records who opened what, and so the habits of all. {RETENTION} limits it:"
+    yield "#"
+    yield f"#   policyfs mount --policy {file} {RETENTION} {store} MOUNTPOINT"
     yield "apiVersion: policyfs/v1"
     yield "kind: Policy"
     yield f"metadata: {{name: {json.dumps(draft.name)}}}"

@@ -231,6 +231,8 @@ class Gate:
             if need and node.nodeid != ROOT_ID:
                 seeing = ops == Op.SEE
                 facts = await self.facts_of(node, need, who, fd, evidence=evidence, seeing=seeing)
+            if evidence is not None:
+                evidence.kind = facts.kind
             if generation == self.generation:
                 decision = self.judge(who, ops, node, facts)
                 renamed = self._renamed(decision, node, renamed)
@@ -375,7 +377,7 @@ class Gate:
         """
         decision = await self.node(caller, ops, node, fd=fd, evidence=evidence)
         if not decision.allowed:
-            self.refuse(caller, call, node.path(), decision)
+            self.refuse(caller, call, node.path(), decision, kind=evidence.kind if evidence else None)
         return decision
 
     def refuse(

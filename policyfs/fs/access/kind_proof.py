@@ -28,17 +28,19 @@ class KindEvidence:
     """A proof of a file's kind: it has the read lease under which the kind was found, and keeps this lease
     until the request takes effect.
 
-    asked: True if the decision needed the kind. owner: the file's owner if the decision needed the owner,
-    else None. expected: the attributes of the only file that may be sniffed; None if every file may be
-    sniffed. proven_only: True if only a kind under a lease may be used (demand()).
+    asked: True if the decision needed the kind. kind: the kind that the decision used, or None. owner: the
+    file's owner if the decision needed the owner, else None. expected: the attributes of the only file that
+    may be sniffed; None if every file may be sniffed. proven_only: True if only a kind under a lease may be
+    used (demand()).
     """
 
-    __slots__ = ("_fd", "_lease", "asked", "expected", "owner", "proven_only")
+    __slots__ = ("_fd", "_lease", "asked", "expected", "kind", "owner", "proven_only")
 
     def __init__(self, expected: Stat | None = None) -> None:
         self._lease: Lease | None = None
         self._fd = -1
         self.asked = False
+        self.kind: str | None = None
         self.owner: str | None = None
         self.expected = expected
         self.proven_only = False

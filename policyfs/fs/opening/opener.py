@@ -167,7 +167,7 @@ class Opener:
         request, handle = opening.request, opening.handle
         handle.recorded_late = await self._gate.recorder.recorded(
             request.caller, request.call, request.node.path(), opening.decision,
-            kind=opening.kind, io=handle.mode.value, view=request.node.view.label,
+            kind=opening.kind or opening.evidence.kind, io=handle.mode.value, view=request.node.view.label,
             redacted=opening.redacted, handle=handle.index, note=opening.note,
             before=None if handle.created else handle.before,
         )  # fmt: skip

@@ -95,8 +95,8 @@ class RepeatedOpens:
         request = opening.request
         event = self._recorder.event_of(
             request.caller, request.call, request.node.path(), decision,
-            kind=opening.kind, io=opening.handle.mode.value, view=request.node.view.label,
-            redacted=opening.redacted,
+            kind=opening.kind or opening.evidence.kind, io=opening.handle.mode.value,
+            view=request.node.view.label, redacted=opening.redacted,
         )  # fmt: skip
         self._keep(request.node, event)
 
