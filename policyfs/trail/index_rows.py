@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import compress
 from typing import Final, NamedTuple
 
-from policyfs.trail.event import DENY, Event
+from policyfs.trail.event import DENY
 from policyfs.trail.expression import And, Expression, Not, Term, terms
 from policyfs.trail.index import Index
 from policyfs.trail.index_build import NUMBERS
@@ -272,18 +272,3 @@ class Sums(NamedTuple):
     bytes_written: int
     redacted: int
     hidden: int
-
-
-def class_event(index: Index, row: int) -> Event:
-    """Return the event of a row, as far as the index has its fields.
-
-    These are time, paths, repeats, and the fields that events often share, such as uid and decision. All
-    other fields, such as pid, are empty.
-    """
-    new = index.new_paths.get(row)
-    return index.classes[index.class_of[row]]._replace(
-        time_ns=index.times[row],
-        path=index.path(index.path_of[row]),
-        new_path=None if new is None else index.path(new),
-        repeats=index.repeats.get(row, 0),
-    )

@@ -100,10 +100,8 @@ class Summary:
         self.by_app: Counter[tuple[str, str]] = Counter()
         self.by_operation: Counter[tuple[str, str]] = Counter()
         self.by_rule: Counter[tuple[str, str]] = Counter()
-        self.by_kind: Counter[tuple[str, str]] = Counter()
         self.by_hour: Counter[tuple[int, str]] = Counter()
         self.denied_paths: Counter[tuple[str, bytes]] = Counter()
-        self.denied_elsewhere = 0
         self._refused_paths = 0
         self.redacted_opens = 0
         self.bytes_read = 0
@@ -142,7 +140,6 @@ class Summary:
         self.by_operation[event.operation or SEVERAL, event.decision] += weight
         for rule in event.rules:
             self.by_rule[rule, event.decision] += weight
-        self.by_kind[event.kind or "", event.decision] += weight
         self.by_hour[hour, event.decision] += weight
         if self._by and not self.by_path:
             self.add_group(event, hour, weight)
@@ -189,8 +186,6 @@ class Summary:
         key = event.app, path
         if key in self.denied_paths or len(self.denied_paths) < _PATHS_LIMIT:
             self.denied_paths[key] += weight
-        else:
-            self.denied_elsewhere += weight
 
 
 def _groups(event: Event, hour: int, name: str) -> tuple[str, ...]:

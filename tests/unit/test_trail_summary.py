@@ -51,7 +51,6 @@ def test_a_flood_of_different_paths_takes_bounded_memory() -> None:
     for number in range(100_500):
         summary.add(a_denial(b"/%d" % number))
     assert len(summary.denied_paths) == 100_000
-    assert summary.denied_elsewhere == 500
     (refusals,) = summary.refusals.values()
     assert (refusals.count, len(refusals.paths), refusals.path) == (100_500, 100_000, b"/0")
     summary.add(a_denial(b"/y", app="maps"))
