@@ -12,6 +12,7 @@ import pytest
 
 from policyfs.domain import NO_RANGES, Audit, Decision, Facts, FileType
 from policyfs.fs.access.audit import Recorder
+from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.handles import HandleTable, Mode, OpenState
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.inodes.vectors import AccessVectors
@@ -171,7 +172,7 @@ class Scene:
         for _ in range(times):
             self.handles.opened(SimpleNamespace(  # type: ignore[arg-type]
                 request=self.request, handle=self.handle, decision=self.decision, shared=self.shared,
-                kind=None, note=self.note, redacted=NO_RANGES,
+                kind=None, evidence=KindEvidence(), note=self.note, redacted=NO_RANGES,
             ))  # fmt: skip
         return self.shared.handles
 
