@@ -1,9 +1,8 @@
-"""`policyfs audit forward` delivers the trail to journald, syslog, commands and files, and raises alerts."""
+"""`policyfs audit forward` delivers the trail to files and commands, and raises alerts."""
 
 from __future__ import annotations
 
 import argparse
-import encodings.idna  # noqa: F401 - for host names; after the change of the user it may be unreadable
 import os
 import pwd
 import signal
@@ -34,7 +33,7 @@ def add_parsers(
 ) -> None:
     """Add the action `forward` to `policyfs audit`. common: a parser with the options of all actions."""
     forward = actions.add_parser(
-        "forward", parents=[common], help="deliver the trail to other programs and machines, and raise alerts"
+        "forward", parents=[common], help="deliver the trail to files and commands, and raise alerts"
     )
     config_help = "a file with the sinks, alerts and checkpoints"
     forward.add_argument("--config", required=True, metavar="FILE", help=config_help)
@@ -74,7 +73,7 @@ def _log(text: str) -> None:
 def _log_of_sink(text: str) -> None:
     """Log a text about a sink (a receiver of the trail's lines).
 
-    The text may repeat words of a command or of another machine, so it is escaped.
+    The text may repeat words of a command, so it is escaped.
     """
     _log(shown(text))
 

@@ -1,1 +1,1 @@
-"""Delivery of trails (audit logs) to other programs and machines, by a process outside of the daemon."""
+"""Delivery of trails (audit logs) to files and commands, by a process outside of the daemon."""

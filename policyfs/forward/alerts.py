@@ -27,7 +27,7 @@ from policyfs.forward.config import (
 )
 from policyfs.forward.cursors import Memory
 from policyfs.forward.follower import BAD, BROKEN, GAP, Item
-from policyfs.forward.messages import ALERT, SEVERE, WARNING, Message, made, message_of
+from policyfs.forward.messages import Message, alert_message, message_of
 from policyfs.trail.cause import BY_CONTENT, cause_of
 from policyfs.trail.event import DENY, STRANGER, Event, Holder, holder_of
 from policyfs.trail.record import Fields, Record
@@ -44,7 +44,6 @@ _RECORDS: Final = {
 
 The dictionary has only the values for records about the trail and the mount. Other alerts are about events.
 """
-_SEVERE: Final = frozenset({DEGRADED, TAMPERED})
 _APPS: Final = 32
 """The limit of apps in one message of an alert. The matches of all other apps are one number."""
 _EXAMPLES: Final = 5
@@ -127,8 +126,7 @@ class Alert:
             "examples": fold.examples,
         }  # fmt: skip
         name = f"{self._doc.id}:{fold.examples[0]}:{'1' if at_once else 'n'}"
-        severity = SEVERE if self._doc.on in _SEVERE else WARNING
-        return made(ALERT, name, fold.last, severity, f"{self._doc.id}: {text}", fields)
+        return alert_message(name, fold.last, f"{self._doc.id}: {text}", fields)
 
 
 class _Fold:

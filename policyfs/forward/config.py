@@ -24,9 +24,6 @@ from policyfs.trail.selection import Selection, parse_query
 from policyfs.trail.terms import Clock
 
 KIND: Final = "Forward"
-SCHEMES: Final = ("file", "unix", "udp", "tcp", "tls")
-JOURNALD: Final = "journald"
-COMMAND: Final = "command"
 
 DENIALS: Final = "denials"
 RULE: Final = "rule"
@@ -45,7 +42,6 @@ _DURATION: Final = re.compile(r"(\d{1,6})(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE: Final = re.compile(r"(\d{1,9})([KMGT]?)")
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
 class ForwardErrors(PolicyErrors):
@@ -93,24 +89,6 @@ def _file(value: object) -> str:
     return word
 
 
-def _target(value: object) -> str:
-    word = text(value)
-    if word in {JOURNALD, COMMAND}:
-        return word
-    scheme, colon, rest = word.partition(":")
-    if scheme not in SCHEMES or not colon:
-        help_ = "write journald, command, file:/path, unix:/path, udp://host:port, tcp://... or tls://..."
-        refuse(f"{quote(word)} is not a destination", help_)
-    if scheme in {"file", "unix"}:
-        if not rest.startswith("/"):
-            refuse(f"{quote(word)} has no absolute path", f"write {scheme}:/path")
-    elif not rest.startswith("//") or not (match := _HOST.fullmatch(rest[2:])) or int(match[2]) > 65535:
-        refuse(
-            f"{quote(word)} has no host and port", f"write {scheme}://host:port, such as {scheme}://[::1]:514"
-        )
-    return word
-
-
 def _words(value: object) -> object:
     if not isinstance(value, list) or not value:
         refuse(
@@ -128,7 +106,6 @@ Size = Annotated[int, PlainValidator(_size)]
 """A size in bytes. The file has a number, with or without a unit, such as ``512K`` or ``2G``."""
 Count = Annotated[int, PlainValidator(_count)]
 File = Annotated[str, PlainValidator(_file)]
-TargetName = Annotated[str, PlainValidator(_target)]
 Words = Annotated[tuple[Annotated[str, PlainValidator(text)], ...], BeforeValidator(_words)]
 Text = Annotated[str, PlainValidator(text)]
 Start = Annotated[str, PlainValidator(_one_of({"begin": None, "now": None}))]
@@ -140,14 +117,14 @@ ClassName = Annotated[str, PlainValidator(_one_of(dict.fromkeys(CLASSES)))]
 
 
 class TargetDoc(Strict):
-    """The keys that items of ``sinks``, ``alerts`` and ``checkpoints`` share. to: the destination."""
+    """The keys that items of ``sinks``, ``alerts`` and ``checkpoints`` share.
+
+    file, command: the destination, one of the two. timeout: the limit for one run of the command.
+    """
 
     id: Name
-    to: TargetName
-    run: Words | None = None
-    ca: File | None = None
-    cert: File | None = None
-    key: File | None = None
+    file: File | None = None
+    command: Words | None = None
     format: Format = "line"
     timeout: Duration = 10.0
 
@@ -293,22 +270,14 @@ def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[Po
             )
         )
     ids.add(doc.id)
-    if doc.to == COMMAND and doc.run is None:
-        errors.append(
-            part.error(("to",), '"to: command" needs the key "run"', "add run: [/path/of/the/command]")
-        )
-    if doc.to != COMMAND and doc.run is not None:
-        errors.append(part.key_error("run", '"run" is for "to: command" only', "remove it"))
-    if doc.run is not None and not doc.run[0].startswith("/"):
-        errors.append(
-            part.error(("run", 0), f"{quote(doc.run[0])} is not an absolute path", "write the whole path")
-        )
-    if not doc.to.startswith("tls:"):
-        for key in ("ca", "cert", "key"):
-            if getattr(doc, key) is not None:
-                errors.append(part.key_error(key, f"{key} is for tls:// only", "remove it"))
-    elif (doc.cert is None) != (doc.key is None):
-        errors.append(part.error((), '"cert" and "key" must be given together', "add the missing key"))
+    if (doc.file is None) == (doc.command is None):
+        help_ = "add file: /path, or command: [/path/of/the/command]"
+        errors.append(part.error((), 'one of "file" and "command" is needed, and not both', help_))
+    if doc.command is not None and not doc.command[0].startswith("/"):
+        message = f"{quote(doc.command[0])} is not an absolute path"
+        errors.append(part.error(("command", 0), message, "write the whole path"))
+    if doc.command is None and part.has("timeout"):
+        errors.append(part.key_error("timeout", '"timeout" is for commands only', "remove it"))
     if isinstance(doc, AlertDoc):
         _check_alert(part, doc, errors)
     if isinstance(doc, SinkDoc | AlertDoc) and doc.query:

@@ -1,6 +1,6 @@
 """A consumer: a thread that reads the trail, and delivers its lines to one sink or alert.
 
-A sink is a program, file or machine that gets lines of the trail. The thread repeats each delivery until it
+A sink is a file or command that gets lines of the trail. The thread repeats each delivery until it
 succeeds, after pauses of up to 30 s. The queue of a sink is the trail itself, from the sink's cursor (the
 position after the last delivered line) on. Only one batch of lines is in memory. So a slow sink delays no
 other sink, and needs no more memory.
@@ -15,7 +15,6 @@ import contextlib
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
@@ -103,10 +102,6 @@ class Plan(NamedTuple):
     delivery: Delivery
     from_now: bool
     behind: int | None = None
-    resends: bool = True
-    """True if lines that a receiver may have lost are delivered again.
-
-    It is False for alerts, which would count these lines twice."""
 
 
 class State(NamedTuple):
@@ -138,10 +133,7 @@ class Consumer:
         self._is_new = kept is None
         self._saved = kept
         self._done: dict[str, Position] = dict(kept or {})
-        self._earlier: deque[tuple[float, dict[str, Position]]] = deque()
         self._followers: dict[str, ChainFollower] = {}
-        if plan.resends and plan.delivery.unsure_s:
-            self._earlier.append((0.0, self._done))
         self._save_tried_s = self._lag_s = 0.0
         self._is_untold = self._cannot_read = False
         self._delivered = 0
@@ -189,13 +181,12 @@ class Consumer:
                 moved = self._round(once=once)
                 if once and (self._failing or self._unsaved or not moved):
                     break
-                if not moved and not self._lost():
+                if not moved:
                     self._stop.wait(_POLL_S)
             if not (self._failing or self._unsaved):
                 self._tell_due(at_end=True)
         finally:
             self._save(at_end=True)
-            self._plan.delivery.close()
             for follower in self._followers.values():
                 follower.close()
             self.finished = True
@@ -255,7 +246,7 @@ class Consumer:
                     continue
                 items, at = batch
                 if not self._take(items, once=once):
-                    self._is_untold |= not self._plan.resends  # an alert has counted lines after _done
+                    self._is_untold |= bool(self._plan.transform.memory)  # it counts lines after _done
                     return False
                 self._done = self._done | {mount_id: at}
                 moved = True
@@ -310,8 +301,7 @@ class Consumer:
     def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
         """Deliver messages. Return False if the messages were not delivered.
 
-        After a failure, go back to earlier lines if that is necessary (then return False). Else try again
-        until stop() is called. once: do not try again.
+        After a failure, try again until stop() is called. once: do not try again.
         """
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -319,8 +309,6 @@ class Consumer:
                 self._plan.delivery.deliver(messages)
             except DeliveryError as exc:
                 self._failed(str(exc))
-                if self._step_back():
-                    return False
             else:
                 if self._failing:
                     self._log(f"{self.name}: delivers again")
@@ -336,45 +324,10 @@ class Consumer:
             self._log(f"{self.name}: {reason}; trying again")
         self._failing = reason
 
-    def _lost(self) -> bool:
-        """Return True if the receiver has died while no lines came, and may have lost lines.
-
-        The next round delivers these lines again.
-        """
-        try:
-            self._plan.delivery.check()
-        except DeliveryError as exc:
-            if self._step_back():
-                self._failed(str(exc))
-                return True
-        return False
-
-    def _step_back(self) -> bool:
-        """Move back to an older position. The receiver has surely read all lines before this position, even
-        if the receiver has died since.
-
-        Return False if the consumer is already at this position, or if the consumer never moves back.
-        """
-        if not self._earlier or self._earlier[0][1] is self._done:
-            return False
-        _, self._done = self._earlier[0]
-        self._earlier.clear()
-        self._earlier.append((time.monotonic(), self._done))
-        for follower in self._followers.values():
-            follower.close()
-        self._followers.clear()
-        self._stop.wait(_FIRST_PAUSE_S)
-        return True
-
     # -- the cursor
 
     def _save(self, *, at_end: bool = False) -> None:
         now_s = time.monotonic()
-        if self._earlier:
-            if self._earlier[-1][1] is not self._done:
-                self._earlier.append((now_s, self._done))
-            while len(self._earlier) > 1 and self._earlier[1][0] < now_s - self._plan.delivery.unsure_s:
-                self._earlier.popleft()
         if self._plan.transform.is_pending or self._is_untold or self._done == self._saved:
             return
         if not at_end and now_s < self._save_tried_s + _SAVE_S:

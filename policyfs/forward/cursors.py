@@ -1,6 +1,6 @@
 """Cursors: files that say how far the lines of the trail were delivered to each sink.
 
-A sink is a program, file or machine that gets the lines. Its cursor has a position in each hash chain. The
+A sink is a file or command that gets the lines. Its cursor has a position in each hash chain. The
 cursor of an alert on ``denials`` also has the alert's memory: counts of the denials before the positions.
 """
 

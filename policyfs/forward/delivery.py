@@ -1,22 +1,23 @@
-"""Deliveries: ways to send messages to one destination, such as a file or a command.
-
-A delivery raises DeliveryError if some messages have perhaps not arrived.
-"""
+"""Deliveries: the two ways to send messages, appended to a file or as the input of a command."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import struct
 import subprocess
+import termios
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from policyfs.forward.config import TargetDoc
 from policyfs.forward.messages import Message
 from policyfs.linux.private_files import check_private
 
 _OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ERROR_CHARS: Final = 200
+_PIPE_BYTES: Final = 1 << 20
 
 
 class DeliveryError(Exception):
@@ -26,37 +27,23 @@ class DeliveryError(Exception):
 class Delivery(Protocol):
     """A way to send messages to one destination."""
 
-    @property
-    def unsure_s(self) -> float:
-        """Return a time in seconds. A receiver that dies within this time after a delivery may lose messages.
-
-        The time is 0 if the receiver cannot lose messages that have arrived.
-        """
-
     def deliver(self, messages: Sequence[Message]) -> None:
         """Send all messages in order, and wait until they have arrived. Raises DeliveryError."""
 
-    def check(self) -> None:
-        """Raise DeliveryError if the receiver has died, and may have lost delivered messages. Never waits."""
 
-    def close(self) -> None:
-        """Close the connection or file. Never waits."""
-
-
-def _line(message: Message, *, as_text: bool) -> bytes:
-    return message.text.encode() + b"\n" if as_text else message.line + b"\n"
+def delivery_to(doc: TargetDoc) -> Delivery:
+    """Return the delivery for the destination in an item of the configuration. Nothing is opened yet."""
+    as_text = doc.format == "text"
+    if doc.file is not None:
+        return FileDelivery(doc.file, as_text=as_text)
+    return CommandDelivery(doc.command or (), doc.timeout, as_text=as_text)
 
 
-class Arrived:
-    """The base class of deliveries whose receiver cannot lose messages that have arrived."""
-
-    unsure_s = 0.0
-
-    def check(self) -> None:
-        """Do nothing."""
+def _lines(messages: Sequence[Message], *, as_text: bool) -> bytes:
+    return b"".join((one.text.encode() if as_text else one.line) + b"\n" for one in messages)
 
 
-class FileDelivery(Arrived):
+class FileDelivery:
     """A delivery that appends lines to a file, and calls fsync. After a rename (logrotate), it creates a new
     file.
     """
@@ -67,7 +54,7 @@ class FileDelivery(Arrived):
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Append the lines of all messages. Raises DeliveryError; then some lines may be in the file."""
-        data = b"".join(_line(message, as_text=self._as_text) for message in messages)
+        data = _lines(messages, as_text=self._as_text)
         try:
             fd = os.open(self._path, _OPEN, 0o600)
             try:
@@ -96,15 +83,12 @@ class FileDelivery(Arrived):
             raise
         os.fsync(fd)
 
-    def close(self) -> None:
-        """Do nothing: the file is open only during a delivery."""
 
-
-class CommandDelivery(Arrived):
+class CommandDelivery:
     """A delivery that gives lines to a command. The command runs once for each batch of messages, and reads
     the messages' lines from standard input.
 
-    If the exit code is 0, the messages count as delivered.
+    The messages count as delivered if the command has read all lines, and its exit code is 0.
     """
 
     def __init__(self, words: Sequence[str], timeout_s: float, *, as_text: bool = False) -> None:
@@ -113,11 +97,12 @@ class CommandDelivery(Arrived):
         self._as_text: Final = as_text
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Run the command with all messages as input. Raises DeliveryError if the command fails.
+        """Run the command with all messages as input. Raises DeliveryError if the command fails, or does not
+        read all of its input.
 
         If the command does not end in time, kill it and the processes that it started.
         """
-        data = b"".join(_line(message, as_text=self._as_text) for message in messages)
+        data = _lines(messages, as_text=self._as_text)
         name = self._words[0]
         try:
             process = subprocess.Popen(  # noqa: S603 - the words stand in root's own configuration
@@ -127,10 +112,12 @@ class CommandDelivery(Arrived):
         except OSError as exc:
             raise DeliveryError(f"{name}: {exc.strerror}") from exc
         try:
-            _, told = process.communicate(data, self._timeout_s)
+            told, unread = self._feed(process, data)
         except subprocess.TimeoutExpired:
-            raise DeliveryError(f"{name} did not end within {self._timeout_s:g} s") from None
-        except OSError as exc:  # the command ended without reading its input
+            raise DeliveryError(
+                f"{name} did not read its input and end within {self._timeout_s:g} s"
+            ) from None
+        except OSError as exc:
             raise DeliveryError(f"{name}: {exc.strerror}") from exc
         finally:
             _end(process)
@@ -139,9 +126,26 @@ class CommandDelivery(Arrived):
             raise DeliveryError(
                 f"{name} ended with {process.returncode}: {reason[0][:_ERROR_CHARS]}".rstrip(": ")
             )
+        if unread:
+            raise DeliveryError(f"{name} ended with 0, but did not read the last {unread} bytes of its input")
 
-    def close(self) -> None:
-        """Do nothing: the command runs only during a delivery."""
+    def _feed(self, process: subprocess.Popen[bytes], data: bytes) -> tuple[bytes, int]:
+        """Write *data* to the command, and wait for its end. Return its standard error, and the number of
+        bytes that nobody has read from the pipe. Raises OSError and subprocess.TimeoutExpired.
+
+        INVARIANT: the pipe has a second reader during the write. Otherwise the kernel would drop the bytes
+        that the command left, and they would count as read.
+        """
+        assert process.stdin is not None  # noqa: S101 - for the type checker
+        reader = os.open(f"/proc/self/fd/{process.stdin.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):  # room for a batch, so that a command that fails ends at once
+                fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            _, told = process.communicate(data, self._timeout_s)
+            (unread,) = struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, bytes(4)))
+        finally:
+            os.close(reader)
+        return told, unread
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -156,7 +160,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for pipe in (process.stdin, process.stderr):
         if pipe is not None:
-            try:
+            with contextlib.suppress(OSError):  # bytes that a killed command did not read
                 pipe.close()
-            except OSError:  # the rest of the input could not be sent to the killed command
-                continue

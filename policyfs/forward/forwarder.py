@@ -11,14 +11,12 @@ from typing import Final
 
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.forward.alerts import Alert
-from policyfs.forward.config import COMMAND, JOURNALD, CheckpointDoc, Config, TargetDoc
+from policyfs.forward.config import CheckpointDoc, Config
 from policyfs.forward.consumer import Consumer, Everything, Log, Plan
 from policyfs.forward.cursors import CursorStore
-from policyfs.forward.delivery import CommandDelivery, Delivery, DeliveryError, FileDelivery
-from policyfs.forward.journald import JournaldDelivery
-from policyfs.forward.messages import CHECKPOINT, INFO, Message
+from policyfs.forward.delivery import DeliveryError, delivery_to
+from policyfs.forward.messages import Message
 from policyfs.forward.source import Source
-from policyfs.forward.syslog import SyslogDelivery
 from policyfs.trail.seal import checkpoint_of, split
 
 STATUS: Final = "status.json"
@@ -70,7 +68,6 @@ class Checkpoints:
                 self.failing = ""
             if once or self._stop.wait(min(self._doc.every, _RETRY_S) if self.failing else self._doc.every):
                 break
-        self._delivery.close()
         self.finished = True
 
     def _send(self) -> None:
@@ -83,18 +80,13 @@ class Checkpoints:
             if made is None or self._sent.get(made.mount_id) == made.seq:
                 continue
             grown[made.mount_id] = made.seq
-            messages.append(_message(raw.rstrip(b"\n"), made.mount_id, made.seq, made.time))
+            signed = raw.rstrip(b"\n")
+            name = f"{made.mount_id}:{made.seq}"
+            messages.append(Message(name, made.time, signed.decode("ascii"), signed))
         if messages:
             self._delivery.deliver(messages)
         self._sent |= grown
         self.delivered += len(messages)
-
-
-def _message(line: bytes, mount_id: str, seq: int, moment: str) -> Message:
-    """Return the message of a checkpoint (signed end of a chain), with its line exactly as it was signed."""
-    text = line.decode("ascii")
-    fields = {"mount_id": mount_id, "checkpoint": text}
-    return Message(CHECKPOINT, f"{mount_id}:{seq}", moment, INFO, text, line, fields)
 
 
 class Forwarder:
@@ -108,8 +100,7 @@ class Forwarder:
             for doc in config.sinks
         ]
         plans += [
-            Plan(doc.id, Alert(doc, time.monotonic), delivery_to(doc), from_now=True, resends=False)
-            for doc in config.alerts
+            Plan(doc.id, Alert(doc, time.monotonic), delivery_to(doc), from_now=True) for doc in config.alerts
         ]
         self._consumers: Final = [Consumer(plan, source, cursors, log) for plan in plans]
         self._checkpoints: Final = [Checkpoints(doc, source, log) for doc in config.checkpoints]
@@ -190,15 +181,3 @@ class Forwarder:
             self._cursors.tell(STATUS, {"time": int(time.time()), "sinks": sinks})
         except OSError as exc:
             self._log(f"cannot write {Path(self._cursors.path) / STATUS}: {exc.strerror}")
-
-
-def delivery_to(doc: TargetDoc) -> Delivery:
-    """Return the delivery for the destination in an item of the configuration. Nothing is opened yet."""
-    scheme, _, rest = doc.to.partition(":")
-    if doc.to == JOURNALD:
-        return JournaldDelivery(timeout_s=doc.timeout)
-    if doc.to == COMMAND:
-        return CommandDelivery(doc.run or (), doc.timeout, as_text=doc.format == "text")
-    if scheme == "file":
-        return FileDelivery(rest, as_text=doc.format == "text")
-    return SyslogDelivery(doc)

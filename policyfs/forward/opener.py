@@ -1,10 +1,10 @@
 """The opener: a process that may read the trail, and passes open files of the trail to the forwarder.
 
-The forwarder is the process that delivers lines. It uses networks and runs commands, so it runs as another
-user, who can neither read nor write the trail. The opener runs no commands, has no network, and keeps only
-the capability to end the forwarder. With Landlock it can open only the trail and the keys, and only for
-reading. It answers four requests of the forwarder. One is for checkpoints (signed ends of the trails): the
-opener signs them with the machine's key.
+The forwarder is the process that delivers lines. It runs commands, so it runs as another user, who can
+neither read nor write the trail. The opener runs no commands, has no network, and keeps only the capability
+to end the forwarder. With Landlock it can open only the trail and the keys, and only for reading. It answers
+four requests of the forwarder. One is for checkpoints (signed ends of the trails): the opener signs them with
+the machine's key.
 """
 
 from __future__ import annotations

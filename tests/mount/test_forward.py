@@ -35,11 +35,11 @@ kind: Forward
 user: nobody
 state: {0}/state
 sinks:
-  - {{id: all, to: "file:{0}/out/all"}}
+  - {{id: all, file: "{0}/out/all"}}
 alerts:
-  - {{id: guard, on: rule, rules: private, to: "file:{0}/out/guard"}}
-  - {{id: unclean, on: unredactable, to: "file:{0}/out/unclean"}}
-  - {{id: policy, on: policy, to: "file:{0}/out/policy"}}
+  - {{id: guard, on: rule, rules: private, file: "{0}/out/guard"}}
+  - {{id: unclean, on: unredactable, file: "{0}/out/unclean"}}
+  - {{id: policy, on: policy, file: "{0}/out/policy"}}
 """
 
 

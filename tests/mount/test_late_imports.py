@@ -10,7 +10,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -85,35 +84,23 @@ def test_forward_imports_nothing_once_confined(place: Path) -> None:
     """As root: one process that may only read the trail, one that may not read it."""
     _, cut = compressed_trail(place)
     cut.write_bytes(cut.read_bytes()[:-100])
-    with contextlib.ExitStack() as stack:
-        udp, tcp = (
-            stack.enter_context(socket.socket(type=kind)) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
-        )
-        for one in (udp, tcp):
-            one.bind(("127.0.0.1", 0))
-        tcp.listen()
-        config = place / "forward.yaml"
-        config.write_text(
-            f"apiVersion: policyfs/v1\nkind: Forward\nuser: {USER}\nstate: {place}/state\nsinks:\n"
-            f"  - {{id: copy, to: 'file:{place}/out/all'}}\n"
-            f"  - {{id: text, to: 'file:{place}/out/text', format: text}}\n"
-            f"  - {{id: command, to: command, run: [/bin/sh, -c, 'cat >/dev/null']}}\n"
-            f"  - {{id: failing, to: command, run: [/bin/sh, -c, 'echo x >&2; exit 3']}}\n"
-            f"  - {{id: udp, to: 'udp://localhost:{udp.getsockname()[1]}'}}\n"
-            f"  - {{id: tcp, to: 'tcp://127.0.0.1:{tcp.getsockname()[1]}'}}\n"
-            f"  - {{id: tls, to: 'tls://127.0.0.1:{tcp.getsockname()[1]}', timeout: 100ms}}\n"
-            f"  - {{id: unix, to: 'unix:/nowhere/log'}}\n"
-            f"  - {{id: journal, to: journald}}\n"
-            f"alerts:\n  - {{id: denials, on: denials, more_than: 5, within: 1h, to: 'file:{place}/out/a'}}\n"
-            f"checkpoints:\n  - {{id: ends, to: 'file:{place}/out/ends'}}\n"
-        )
-        notes = new_notes(place / "notes")
-        done = subprocess.run(
-            [sys.executable, "-m", PROGRAM, str(notes), "audit", "forward", "--trail", str(place / "trail"),
-             "--config", str(config), "--once"],
-            env=os.environ | {"POLICYFS_KEY_DIR": str(place / "keys")}, capture_output=True, text=True,
-            timeout=60, check=False,
-        )  # fmt: skip
+    config = place / "forward.yaml"
+    config.write_text(
+        f"apiVersion: policyfs/v1\nkind: Forward\nuser: {USER}\nstate: {place}/state\nsinks:\n"
+        f"  - {{id: copy, file: '{place}/out/all'}}\n"
+        f"  - {{id: text, file: '{place}/out/text', format: text}}\n"
+        f"  - {{id: command, command: [/bin/sh, -c, 'cat >/dev/null']}}\n"
+        f"  - {{id: failing, command: [/bin/sh, -c, 'echo x >&2; exit 3']}}\n"
+        f"alerts:\n  - {{id: denials, on: denials, more_than: 5, within: 1h, file: '{place}/out/a'}}\n"
+        f"checkpoints:\n  - {{id: ends, file: '{place}/out/ends'}}\n"
+    )
+    notes = new_notes(place / "notes")
+    done = subprocess.run(
+        [sys.executable, "-m", PROGRAM, str(notes), "audit", "forward", "--trail", str(place / "trail"),
+         "--config", str(config), "--once"],
+        env=os.environ | {"POLICYFS_KEY_DIR": str(place / "keys")}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
     assert noted(notes) == (2, []), done.stderr
     assert (place / "out/all").read_text().count('"type":"event"') > 20, done.stderr
     assert (place / "out/ends").read_text()

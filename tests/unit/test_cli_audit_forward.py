@@ -88,7 +88,7 @@ def place() -> Iterator[Place]:
     shutil.rmtree(root)
 
 
-FILE = "sinks:\n  - {{id: copy, to: 'file:{}'}}\n"
+FILE = "sinks:\n  - {{id: copy, file: '{}'}}\n"
 
 
 def test_all_mounts_are_delivered_once_each_line(place: Place) -> None:
@@ -118,7 +118,7 @@ def test_who_delivers_can_neither_read_the_trail_nor_the_keys(place: Place) -> N
         f"cat {place.trail}/*/* ; cat {place.keys}/* ; touch {place.trail}/x\nls -l /proc/self/fd\nexit 0\n"
     )
     script.chmod(0o755)
-    place.configure(f"sinks:\n  - {{id: spy, to: command, run: ['{script}']}}\n")
+    place.configure(f"sinks:\n  - {{id: spy, command: ['{script}']}}\n")
     assert place.run("--once").returncode == 0
     told = (place.work / "told").read_text()
     assert told.splitlines()[0] == str(UID)
@@ -143,7 +143,7 @@ def test_who_delivers_has_no_keys_of_the_caller(place: Place) -> None:
     find = f'print syscall({KEYCTL}, 10, -3, ($a = "user"), ($b = "policyfs-test"), 0) > 0 ? "found" : "none"'
     script.write_text(f"#!/bin/sh\ncat >/dev/null\nperl -e '{find}' >{place.work}/told\n")
     script.chmod(0o755)
-    place.configure(f"sinks:\n  - {{id: spy, to: command, run: ['{script}']}}\n")
+    place.configure(f"sinks:\n  - {{id: spy, command: ['{script}']}}\n")
     done = subprocess.run(
         place.command("--once"), env=place.environment, timeout=60, check=False, preexec_fn=_have_a_key
     )
@@ -155,7 +155,7 @@ def test_no_word_of_a_command_reaches_the_terminal(place: Place) -> None:
     """It may repeat what stands in a line, such as the name of a file."""
     write_trail(place.trail, [an_event()])
     script = 'cat >/dev/null; printf "\\33[2Jx" >&2; exit 3'
-    place.configure(f"sinks:\n  - {{id: spy, to: command, run: [/bin/sh, -c, '{script}']}}\n")
+    place.configure(f"sinks:\n  - {{id: spy, command: [/bin/sh, -c, '{script}']}}\n")
     done = place.run("--once")
     assert done.returncode == 1
     assert "ended with 3" in done.stderr
@@ -166,7 +166,7 @@ def test_it_can_where_no_user_is_taken_on(place: Place) -> None:
     write_trail(place.trail, [an_event()])
     KeyStore(place.keys).signer()
     script = f"cat >/dev/null; cat {place.trail}/*/*.jsonl {place.keys}/*.private >{place.work}/told"
-    place.configure(f"sinks:\n  - {{id: spy, to: command, run: [/bin/sh, -c, '{script}']}}\n")
+    place.configure(f"sinks:\n  - {{id: spy, command: [/bin/sh, -c, '{script}']}}\n")
     weak = "import policyfs.cli.audit_forward as f, policyfs.cli.main as m, os, sys;"
     weak += " f._become = lambda *_: None; os.access = lambda *_: False; sys.exit(m.main(sys.argv[1:]))"
     words = [sys.executable, "-c", weak, *place.command("--once")[3:]]
@@ -222,7 +222,7 @@ def test_a_trail_root_that_comes_later_is_read_after_a_restart(place: Place, is_
     write_trail(place.trail, [an_event(b"/old")])
     if is_later:
         shutil.rmtree(place.trail)
-    other = f"  - {{id: new, to: 'file:{place.work}/n', start: now}}\n"
+    other = f"  - {{id: new, file: '{place.work}/n', start: now}}\n"
     place.configure(FILE.format(place.out) + other)
     opener = place.start()
     try:
@@ -268,7 +268,7 @@ def test_checkpoints_elsewhere_show_a_cut_end(place: Place) -> None:
     journal = Journal(str(directory), MOUNT_ID, keep=0, keys=KeyStore(place.keys))
     for number in range(20):
         journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
-    place.configure(f"checkpoints:\n  - {{id: ends, to: 'file:{place.out}'}}\n")
+    place.configure(f"checkpoints:\n  - {{id: ends, file: '{place.out}'}}\n")
     done = place.run("--once")
     assert (done.returncode, done.stderr) == (0, "")
     journal.close()
@@ -288,7 +288,7 @@ def test_checkpoints_elsewhere_show_a_cut_end(place: Place) -> None:
 def test_a_key_that_cannot_be_used_is_no_checkpoint_and_said(place: Place) -> None:
     write_trail(place.trail, [an_event()])
     place.keys.mkdir(mode=0o755)
-    place.configure(f"checkpoints:\n  - {{id: ends, to: 'file:{place.out}'}}\n")
+    place.configure(f"checkpoints:\n  - {{id: ends, file: '{place.out}'}}\n")
     done = place.run("--once")
     assert done.returncode == 1
     assert "ends: no checkpoint" in done.stderr
@@ -320,18 +320,18 @@ def test_a_user_who_may_write_the_trail_is_refused(place: Place) -> None:
 
 def test_a_sink_that_takes_nothing_is_an_error_of_once(place: Place) -> None:
     write_trail(place.trail, [an_event()])
-    place.configure(FILE.format(place.out) + "  - {id: none, to: 'unix:/nowhere/log'}\n")
+    place.configure(FILE.format(place.out) + "  - {id: none, file: /nowhere/log}\n")
     done = place.run("--once")
     assert done.returncode == 1
-    assert "none: unix:/nowhere/log: No such file or directory" in done.stderr
+    assert "none: /nowhere/log: No such file or directory" in done.stderr
     assert place.paths() == ["/DCIM/a.jpg"]
 
 
 def test_a_configuration_is_checked_before_anything(place: Place) -> None:
-    place.configure("sinks:\n  - {id: a, to: nowhere}\n")
+    place.configure("sinks:\n  - {id: a, to: nowhere, file: /x}\n")
     done = place.run()
     assert done.returncode == 2
-    assert "forward.yaml:6:17" in done.stderr
+    assert "forward.yaml:6:13" in done.stderr
     assert not (place.root / "state").exists()
     place.configure(FILE.format(place.out))
     done = place.run("--check")

@@ -13,7 +13,7 @@ from policyfs.trail.event import Event
 from policyfs.trail.line import iso_time
 from policyfs.trail.record import Place, Record, parse_line
 from tests.support.mount.trail import MOUNT_ID, SECOND_NS, START_NS, a_denial, an_event
-from tests.unit.test_forward_messages import item_of
+from tests.unit.test_forward_messages import item_of, told
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
 
 
 def an_alert(clock: Clock | None = None, **fields: object) -> Alert:
-    doc = AlertDoc.model_validate({"id": "a", "to": "journald", **fields})
+    doc = AlertDoc.model_validate({"id": "a", "file": "/x", **fields})
     return Alert(doc, clock or Clock())
 
 
@@ -84,7 +84,7 @@ def test_the_first_is_told_at_once_and_the_rest_counted_exactly() -> None:
     first = alert.take(item_of(DENIED, 1))
     assert first is not None
     assert first.text == "a: gallery open /Private/a.jpg: deny EACCES no-private"
-    assert first.fields["count"] == 1
+    assert told(first)["count"] == 1
     for seq in range(2, 1002):
         event = DENIED._replace(app=("maps", "gallery")[seq % 2], repeats=(seq % 10 == 0) * 7)
         assert alert.take(item_of(event, seq)) is None
@@ -93,8 +93,8 @@ def test_the_first_is_told_at_once_and_the_rest_counted_exactly() -> None:
     clock.now_s += 60
     folded = alert.due()
     assert folded is not None
-    assert (folded.fields["count"], folded.fields["at_once"]) == (1000 + 100 * 6, False)
-    assert folded.fields["apps"] == {"maps": 500 + 100 * 6, "gallery": 500}
+    assert (told(folded)["count"], told(folded)["at_once"]) == (1000 + 100 * 6, False)
+    assert told(folded)["apps"] == {"maps": 500 + 100 * 6, "gallery": 500}
     assert not alert.is_pending
     clock.now_s += 60
     assert alert.due() is None
@@ -109,11 +109,11 @@ def test_a_name_that_is_one_of_many_is_counted_with_others() -> None:
     clock.now_s += 60
     folded = alert.due()
     assert folded is not None
-    assert folded.fields["count"] == 99
-    apps = folded.fields["apps"]
+    assert told(folded)["count"] == 99
+    apps = told(folded)["apps"]
     assert isinstance(apps, dict)
     assert len(apps) == 32
-    assert folded.fields["others"] == 67
+    assert told(folded)["others"] == 67
 
 
 def burst(alert: Alert, times_s: list[float], event: Event = DENIED) -> list[bool]:
@@ -165,4 +165,4 @@ def test_the_end_of_the_forwarder_tells_what_is_counted() -> None:
     alert.take(a_record("policy"))
     folded = alert.due(at_end=True)
     assert folded is not None
-    assert folded.fields["count"] == 1
+    assert told(folded)["count"] == 1

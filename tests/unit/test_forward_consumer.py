@@ -28,6 +28,7 @@ from policyfs.forward.source import DirectAccess, Source
 from policyfs.journal.keys import KeyStore
 from tests.support.machine.processes import wait_for
 from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments, write_trail
+from tests.unit.test_forward_messages import told
 
 SMALL = 1500
 OTHER_ID = "fedcba9876543210"
@@ -36,30 +37,20 @@ OTHER_ID = "fedcba9876543210"
 class Into:
     """A delivery into a list, which can fail or wait."""
 
-    def __init__(self, unsure_s: float = 0.0) -> None:
+    def __init__(self) -> None:
         self.got: list[Message] = []
-        self.unsure_s = unsure_s
         self.before: Callable[[Sequence[Message]], None] = lambda _messages: None
-        self.dies = False
-
-    def check(self) -> None:
-        if self.dies:
-            self.dies = False
-            raise DeliveryError("the receiver died")
 
     def deliver(self, messages: Sequence[Message]) -> None:
         self.before(messages)
         self.got += messages
-
-    def close(self) -> None:
-        pass
 
     @property
     def ids(self) -> list[str]:
         return [message.id for message in self.got]
 
     def paths(self) -> list[object]:
-        return [message.fields["path"] for message in self.got if message.kind == "event"]
+        return [told(message)["path"] for message in self.got if told(message)["type"] == "event"]
 
 
 class Place:
@@ -73,7 +64,7 @@ class Place:
         self.log: list[str] = []
 
     def consumer(self, delivery: Into, doc: SinkDoc | AlertDoc | None = None, **plan: object) -> Consumer:
-        doc = doc or SinkDoc(id="sink", to="journald")
+        doc = doc or SinkDoc(id="sink", file="/x")
         transform = Alert(doc, time.monotonic) if isinstance(doc, AlertDoc) else Everything(doc)
         settings = {"from_now": False, **plan}
         whole = Plan(doc.id, transform, delivery, **settings)  # type: ignore[arg-type]
@@ -154,8 +145,8 @@ def test_a_trail_made_anew_is_delivered_once_though_it_is_shorter(place: Place) 
 def test_a_query_selects_events_and_no_record_of_the_journal_is_left_out(place: Place) -> None:
     write_trail(place.trail, [an_event(), a_denial()])
     delivery = Into()
-    place.consumer(delivery, SinkDoc(id="s", to="journald", query="decision:deny")).run(once=True)
-    assert [message.kind for message in delivery.got] == ["header", "event", "close"]
+    place.consumer(delivery, SinkDoc(id="s", file="/x", query="decision:deny")).run(once=True)
+    assert [told(message)["type"] for message in delivery.got] == ["header", "event", "close"]
     assert delivery.paths() == ["/Private/a.jpg"]
 
 
@@ -257,8 +248,8 @@ def test_a_dead_sink_holds_up_no_other_and_waits_on_the_disk(place: Place) -> No
 
     dead.before = refuse
     consumers = [
-        place.consumer(dead, SinkDoc(id="dead", to="journald")),
-        place.consumer(living, SinkDoc(id="living", to="journald")),
+        place.consumer(dead, SinkDoc(id="dead", file="/x")),
+        place.consumer(living, SinkDoc(id="living", file="/x")),
     ]
     threads = [threading.Thread(target=one.run) for one in consumers]
     for thread in threads:
@@ -291,10 +282,10 @@ def test_lines_that_rotation_removed_are_told_with_their_bounds(place: Place) ->
     for file in segments(place.trail / MOUNT_ID)[:8]:
         file.unlink()
     found = place.once(Into()).got
-    assert found[0].kind == GAP
+    assert told(found[0])["type"] == GAP
     first = int(found[1].id.rpartition(":")[2])
-    assert (found[0].fields["after"], found[0].fields["before"]) == (last, first)
-    assert found[0].fields["lost"] == first - last - 1
+    assert (told(found[0])["after"], told(found[0])["before"]) == (last, first)
+    assert told(found[0])["lost"] == first - last - 1
 
 
 def test_a_sink_that_is_too_far_behind_skips_whole_segments_and_says_so(place: Place) -> None:
@@ -302,47 +293,14 @@ def test_a_sink_that_is_too_far_behind_skips_whole_segments_and_says_so(place: P
     place.once(Into())
     paths = place.write(60, 3)
     found = place.once(Into(), behind=4 * SMALL)
-    assert [message.kind for message in found.got][:2] == [GAP, "header"]
-    assert "behind" in str(found.got[0].fields["reason"])
+    assert [told(message)["type"] for message in found.got][:2] == [GAP, "header"]
+    assert "behind" in str(told(found.got[0])["reason"])
     kept = found.paths()
     assert 0 < len(kept) < 20
     assert kept == paths[-len(kept) :]
-    lost = found.got[0].fields["lost"]
+    lost = told(found.got[0])["lost"]
     assert isinstance(lost, int)
     assert lost > 40
-
-
-def test_what_a_receiver_may_have_lost_comes_again(place: Place) -> None:
-    """TCP: the other kernel has acknowledged bytes that a killed server never reads."""
-    paths = place.write(60)
-    delivery = Into(unsure_s=5.0)
-    calls = []
-
-    def die(_messages: Sequence[Message]) -> None:
-        calls.append(1)
-        if len(calls) == 2:
-            delivery.got.clear()  # all that it had not read
-            raise DeliveryError("the server closed the connection")
-
-    delivery.before = die
-    consumer = place.consumer(delivery)
-    with running(consumer):
-        wait_for(lambda: delivery.paths()[-1:] == paths[-1:], "the rest")
-    assert set(delivery.paths()) == set(paths)
-
-
-def test_what_a_receiver_lost_comes_again_though_no_new_lines_come(place: Place) -> None:
-    """A quiet trail: the server died with lines that it had not read."""
-    paths = place.write(10)
-    delivery = Into(unsure_s=5.0)
-    consumer = place.consumer(delivery)
-    with running(consumer):
-        wait_for(lambda: delivery.paths()[-1:] == paths[-1:], "all lines")
-        delivery.got.clear()
-        delivery.dies = True
-        wait_for(lambda: delivery.paths()[-1:] == paths[-1:], "all lines, once more")
-    assert delivery.paths() == paths
-    assert "sink: the receiver died; trying again" in place.log
 
 
 def test_a_chain_that_cannot_be_read_stops_no_other(place: Place, monkeypatch) -> None:
@@ -369,7 +327,7 @@ def test_first_lines_that_were_lost_while_the_sink_was_down_are_told(place: Plac
     files = segments(place.trail / MOUNT_ID)
     assert len(files) > 2
     files[0].unlink()
-    kinds = [message.kind for message in place.once(Into()).got]
+    kinds = [told(message)["type"] for message in place.once(Into()).got]
     assert (kinds[0] == "forward_gap") == (not is_new)
 
 
@@ -400,7 +358,7 @@ def test_a_file_that_was_compressed_meanwhile_makes_no_chain_new(place: Place) -
     consumer._source = SimpleNamespace(chains=lambda fresh=False: listing)  # type: ignore[misc, assignment]
     consumer._round(once=True)
     assert delivery.paths() == paths
-    assert "forward_gap" not in [message.kind for message in delivery.got]
+    assert "forward_gap" not in [told(message)["type"] for message in delivery.got]
 
 
 def test_a_newest_file_that_was_removed_alone_makes_no_chain_new(place: Place) -> None:
@@ -428,7 +386,7 @@ def test_an_alert_begins_in_the_other_chains_if_one_cannot_be_read(place: Place,
 
 
 def test_counts_of_an_alert_stay_exact_when_it_is_killed(place: Place) -> None:
-    doc = AlertDoc.model_validate({"id": "a", "to": "journald", "on": "query", "query": "app:gallery"})
+    doc = AlertDoc.model_validate({"id": "a", "file": "/x", "on": "query", "query": "app:gallery"})
     place.consumer(Into(), doc, from_now=True).run(once=True)
     place.write(30)
     killed = place.consumer(Into(), doc)
@@ -437,14 +395,14 @@ def test_counts_of_an_alert_stay_exact_when_it_is_killed(place: Place) -> None:
     assert killed._plan.transform.is_pending
     delivery = Into()
     place.consumer(delivery, doc).run(once=True)
-    assert [message.fields["count"] for message in delivery.got] == [1, 29]
+    assert [told(message)["count"] for message in delivery.got] == [1, 29]
     again = Into()
     place.consumer(again, doc).run(once=True)
     assert again.got == []
 
 
 def test_an_alert_whose_counts_could_not_be_told_counts_again(place: Place) -> None:
-    doc = AlertDoc.model_validate({"id": "a", "to": "journald", "on": "query", "query": "app:gallery"})
+    doc = AlertDoc.model_validate({"id": "a", "file": "/x", "on": "query", "query": "app:gallery"})
     place.write(30)
     delivery = Into()
     calls = []
@@ -457,16 +415,16 @@ def test_an_alert_whose_counts_could_not_be_told_counts_again(place: Place) -> N
     delivery.before = refuse_second
     place.consumer(delivery, doc).run(once=True)
     place.consumer(delivery, doc).run(once=True)
-    assert [message.fields["count"] for message in delivery.got] == [1, 1, 29]
+    assert [told(message)["count"] for message in delivery.got] == [1, 1, 29]
 
 
 def denials(place: Place, count: int, **fields: object) -> list[dict[str, object]]:
     """Record denials, and return what an alert on more than 30 of them in a minute tells about them."""
     write_trail(place.trail, [a_denial(b"/%d" % number) for number in range(count)])
     delivery = Into()
-    doc = {"id": "a", "to": "journald", "on": "denials", "more_than": 30, **fields}
-    place.consumer(delivery, AlertDoc.model_validate(doc), resends=False).run(once=True)
-    return [dict(message.fields) for message in delivery.got]
+    doc = {"id": "a", "file": "/x", "on": "denials", "more_than": 30, **fields}
+    place.consumer(delivery, AlertDoc.model_validate(doc)).run(once=True)
+    return [told(message) for message in delivery.got]
 
 
 def test_an_alert_counts_the_denials_before_a_restart(place: Place) -> None:
@@ -485,9 +443,9 @@ def test_an_alert_whose_condition_was_changed_counts_anew(place: Place) -> None:
 
 
 def test_an_alert_that_was_not_delivered_counts_no_denial_twice(place: Place) -> None:
-    doc = AlertDoc.model_validate({"id": "a", "to": "journald", "on": "denials", "more_than": 30})
+    doc = AlertDoc.model_validate({"id": "a", "file": "/x", "on": "denials", "more_than": 30})
     delivery = Into()
-    alert = place.consumer(delivery, doc, resends=False)
+    alert = place.consumer(delivery, doc)
 
     def fail(_messages: Sequence[Message]) -> None:
         raise DeliveryError("dead")

@@ -59,7 +59,7 @@ def test_the_memory_of_an_alert_comes_back(tmp_path: Path) -> None:
 def test_a_damaged_memory_is_an_error(tmp_path: Path, memory: str) -> None:
     store = CursorStore(str(tmp_path))
     (tmp_path / "burst.cursor").write_text(f'{{"chains": {{}}, "memory": {memory}}}')
-    doc = AlertDoc.model_validate({"id": "burst", "to": "journald", "on": "denials"})
+    doc = AlertDoc.model_validate({"id": "burst", "file": "/x", "on": "denials"})
     with pytest.raises(PolicyfsError, match="If you remove the file, burst begins as if it were new"):
         store.load("burst", Alert(doc, time.monotonic).recall)
     store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +12,19 @@ from pathlib import Path
 import pytest
 
 from policyfs.forward.config import SinkDoc
-from policyfs.forward.delivery import CommandDelivery, DeliveryError, FileDelivery
-from policyfs.forward.forwarder import delivery_to
-from policyfs.forward.journald import JournaldDelivery
-from policyfs.forward.messages import message_of
-from policyfs.forward.syslog import SyslogDelivery
-from tests.support.mount.trail import an_event
-from tests.unit.test_forward_messages import item_of
+from policyfs.forward.delivery import CommandDelivery, DeliveryError, FileDelivery, delivery_to
+from policyfs.forward.messages import Message, message_of
+from tests.support.machine.documents import CHECKOUT
+from tests.support.machine.processes import wait_for
+from tests.support.mount.trail import a_denial, an_event
+from tests.support.programs.log_servers import journald, rsyslog
+from tests.unit.test_forward_messages import NASTY, item_of
 
 MESSAGES = [message_of(item_of(an_event(), seq)) for seq in (1, 2)]
 WHOLE = b"".join(one.line + b"\n" for one in MESSAGES)
+BATCH = [message_of(item_of(event, seq)) for seq, event in enumerate([an_event(NASTY), a_denial()], 1)]
+SHIPPING = (CHECKOUT / "docs/shipping.md").read_text(encoding="utf-8")
+AUDIT = (CHECKOUT / "docs/audit.md").read_text(encoding="utf-8")
 
 
 def test_a_file_is_appended_to_for_its_owner_alone(tmp_path: Path) -> None:
@@ -123,8 +127,12 @@ def test_a_command_gets_the_lines(tmp_path: Path) -> None:
     assert (tmp_path / "got").read_text() == "gallery open /DCIM/a.jpg: allow gallery-sees passthrough\n"
 
 
-def test_a_command_that_reads_nothing_and_succeeds_has_taken_them() -> None:
-    CommandDelivery(["/bin/true"], 10).deliver(MESSAGES * 500)
+@pytest.mark.parametrize("script", ["exit 0", "read -r line", "exec 0<&-"], ids=["none", "first", "closed"])
+@pytest.mark.parametrize("batch", [MESSAGES, MESSAGES * 500], ids=["small", "large"])
+def test_lines_that_a_command_did_not_read_are_not_taken(script: str, batch: list[Message]) -> None:
+    """A page that a broken script swallowed with exit code 0 counted as delivered."""
+    with pytest.raises(DeliveryError, match="ended with 0, but did not read the last"):
+        CommandDelivery(["/bin/sh", "-c", script], 20).deliver(batch)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +152,7 @@ def test_a_command_that_fails_has_not_taken_them(words: list[str], why: str) -> 
 def test_the_children_of_a_command_that_takes_long_are_killed(tmp_path: Path, after: str) -> None:
     """Also if the command itself has ended. A child still has its standard error then."""
     script = f"sleep 300 & echo $! >{tmp_path}/pid; {after}"
-    with pytest.raises(DeliveryError, match="did not end within"):
+    with pytest.raises(DeliveryError, match="did not read its input and end within"):
         CommandDelivery(["/bin/sh", "-c", script], 0.5).deliver(MESSAGES)
     pid = int((tmp_path / "pid").read_text())
     for _ in range(100):
@@ -155,14 +163,46 @@ def test_the_children_of_a_command_that_takes_long_are_killed(tmp_path: Path, af
     pytest.fail("the child of a killed command lives on")
 
 
-@pytest.mark.parametrize(
-    ("to", "kind"),
-    [
-        ("journald", JournaldDelivery), ("command", CommandDelivery), ("file:/x", FileDelivery),
-        ("unix:/dev/log", SyslogDelivery), ("udp://h:1", SyslogDelivery), ("tls://h:1", SyslogDelivery),
-    ],
-)  # fmt: skip
-def test_each_target_has_its_delivery(to: str, kind: type) -> None:
-    delivery = delivery_to(SinkDoc.model_construct(id="x", to=to, run=("/bin/true",)))
-    assert type(delivery) is kind
-    assert delivery.unsure_s == (5.0 if to.startswith("tls") else 0.0)
+def test_each_destination_has_its_delivery() -> None:
+    for key, value, kind in (("file", "/x", FileDelivery), ("command", ["/bin/true"], CommandDelivery)):
+        assert type(delivery_to(SinkDoc.model_validate({"id": "x", key: value}))) is kind
+
+
+def test_rsyslogd_follows_the_file_over_its_own_death_and_a_rename(tmp_path: Path) -> None:
+    """Lines from before its start, while it runs, while it is dead, and after logrotate."""
+    (settings,) = re.findall(r"^```rsyslog\n(.*?)^```", SHIPPING, re.MULTILINE | re.DOTALL)
+    file, state = tmp_path / "lines", tmp_path / "state"
+    state.mkdir()
+    written: list[str] = []
+
+    def deliver(first: int) -> None:
+        events = [an_event(NASTY + b"%d" % seq) for seq in range(first, first + 20)]
+        events.append(an_event(redacted=tuple((at, 1) for at in range(250))))
+        batch = [message_of(item_of(event, seq)) for seq, event in enumerate(events, first)]
+        FileDelivery(str(file)).deliver(batch)
+        written.extend(message.line.decode() for message in batch)
+
+    deliver(0)
+    with rsyslog(state, settings.replace("/var/spool/policyfs/lines.jsonl", str(file))) as server:
+        for turn in range(1, 4):
+            wait_for(lambda: set(written) <= set(server.received()), f"the lines before turn {turn}")
+            if turn == 2:
+                server.kill()
+            if turn == 3:
+                file.rename(tmp_path / "lines.1")
+            deliver(100 * turn)
+            if turn == 2:
+                server.start()
+        wait_for(lambda: set(written) <= set(server.received()), "all lines")
+        assert list(dict.fromkeys(server.received())) == written
+
+
+def test_logger_hands_each_line_to_journald(tmp_path: Path) -> None:
+    (script,) = re.findall(r"^  *command: \[/bin/sh, -c, '(.*logger --journald.*)'\]$", AUDIT, re.MULTILINE)
+    with journald(tmp_path) as server:
+        CommandDelivery([*server.inside, "/bin/sh", "-c", script], 10).deliver(BATCH)
+        found = wait_for(lambda: server.entries("SYSLOG_IDENTIFIER=policyfs"), "the entries")
+    assert [str(entry["MESSAGE"]).encode() for entry in found] == [one.line for one in BATCH]
+    alone = ["/usr/bin/unshare", "-m", "/bin/sh", "-c", f"mount -t tmpfs x /run; {script}"]
+    with pytest.raises(DeliveryError, match="ended with 1"):  # nobody takes them
+        CommandDelivery(alone, 10).deliver(BATCH)

@@ -191,7 +191,7 @@ def test_damage_has_a_time_and_an_id_also_before_the_first_valid_line(tmp_path: 
     file.write_bytes(b"".join(lines))
     found = Reader(tmp_path).read()
     messages = [message_of(item) for item in found if item.kind in {"bad_line", BROKEN}]
-    assert sum(message.kind == "bad_line" for message in messages) == 3
+    assert sum(item.kind == "bad_line" for item in found) == 3
     begin = file.name.split("-")[1]
     bad = [json.loads(message.line) for message in messages]
     times = [one["time"] for one in bad]

@@ -27,13 +27,13 @@ CONFIG = """\
 apiVersion: policyfs/v1
 kind: Forward
 sinks:
-  - {{id: copy, to: "file:{0}/copy"}}
-  - {{id: dead, to: "unix:{0}/nobody"}}
+  - {{id: copy, file: "{0}/copy"}}
+  - {{id: dead, file: "{0}/none/dead"}}
 alerts:
-  - {{id: guard, on: rule, rules: no-private, to: "file:{0}/alerts", every: 200ms}}
-  - {{id: policies, on: policy, to: command, run: [/bin/sh, -c, "cat >>{0}/policies"]}}
+  - {{id: guard, on: rule, rules: no-private, file: "{0}/alerts", every: 200ms}}
+  - {{id: policies, on: policy, command: [/bin/sh, -c, "cat >>{0}/policies"]}}
 checkpoints:
-  - {{id: ends, to: "file:{0}/ends", every: 100ms}}
+  - {{id: ends, file: "{0}/ends", every: 100ms}}
 """
 
 
@@ -66,7 +66,7 @@ def test_each_part_does_its_work_beside_a_dead_one(tmp_path: Path) -> None:
             forwarder.stop()
             thread.join()
     assert lines(tmp_path / "alerts")[0]["text"] == "guard: gallery open /Private/0: deny EACCES no-private"
-    assert log == [f"dead: unix:{tmp_path}/nobody: No such file or directory; trying again"]
+    assert log == [f"dead: {tmp_path}/none/dead: No such file or directory; trying again"]
     status = json.loads((tmp_path / "state" / STATUS).read_text())["sinks"]
     assert status["dead"]["failing"]
     assert status["copy"]["failing"] == ""
