@@ -179,11 +179,6 @@ class Config(NamedTuple):
     alerts: tuple[AlertDoc, ...]
     checkpoints: tuple[CheckpointDoc, ...]
 
-    @property
-    def targets(self) -> tuple[TargetDoc, ...]:
-        """Return all items of sinks, alerts and checkpoints."""
-        return (*self.sinks, *self.alerts, *self.checkpoints)
-
 
 # -- reading
 
