@@ -223,7 +223,7 @@ complete -c policyfs -n '__policyfs_at audit' -f -a report -d 'write the trail a
 complete -c policyfs -n '__policyfs_at audit' -f -a verify -d 'check that no line is missing or changed'
 complete -c policyfs -n '__policyfs_at audit' -f -a export -d 'write events for other programs'
 complete -c policyfs -n '__policyfs_at audit' -f -a sql -d 'query the segments in SQL (needs duckdb)'
-complete -c policyfs -n '__policyfs_at audit' -f -a forward -d 'deliver the trail to other programs and machines, and raise alerts'
+complete -c policyfs -n '__policyfs_at audit' -f -a forward -d 'deliver the trail to files and commands, and raise alerts'
 complete -c policyfs -n '__policyfs_at audit' -f -a hold -d 'protect a period of the trail from rotation'
 complete -c policyfs -n '__policyfs_at audit' -f -a key -d 'show or renew the key of the trail, or sign its end with the key'
 complete -c policyfs -n '__policyfs_at audit' -s h -l help -d 'show this help message and exit'
