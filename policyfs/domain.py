@@ -338,7 +338,7 @@ class Patch:
 
 class Ranges(NamedTuple):
     """The ranges of a file in which an app reads neutral bytes. first: the offset and the size, in bytes, of
-    the first ranges (trail/line.py limits their number). number, total_bytes: of all ranges.
+    the first ranges (trail/lines/line.py limits their number). number, total_bytes: of all ranges.
     """
 
     first: tuple[tuple[int, int], ...] = ()

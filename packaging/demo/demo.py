@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.support.samples import media
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]

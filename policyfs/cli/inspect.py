@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from policyfs.cli.looking import opened, plan_for
-from policyfs.cli.output import new_file
+from policyfs.cli.common.looking import opened, plan_for
+from policyfs.cli.common.output import new_file
 from policyfs.content.cache import RACY_NS
 from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.redact.core.patches import PatchedSource
 from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
-from policyfs.trail.table import shown
+from policyfs.trail.lines.table import shown
 
 _COPY_BYTES: Final = 1 << 20
 _PREVIEW_BYTES: Final = 32

@@ -19,30 +19,30 @@ from policyfs.linux.prctl import name_process
 from policyfs.policy.collector import left_to_the_kernel
 
 _MODULES: Final = {
-    "mount": {"mount": "mount a store"},
-    "run": {"run": "run a command with an app's mount in place of the store"},
-    "site": {"up": "make all mounts of a site", "down": "unmount all mounts of a site"},
-    "site_units": {
+    "mounts.mount": {"mount": "mount a store"},
+    "mounts.run": {"run": "run a command with an app's mount in place of the store"},
+    "site.site": {"up": "make all mounts of a site", "down": "unmount all mounts of a site"},
+    "site.site_units": {
         "unit": "write systemd units for a site",
         "compose": "print the volumes of a site for a compose file",
     },
-    "umount": {"umount": "unmount a mount, also if its daemon has ended"},
-    "manage": {
+    "mounts.umount": {"umount": "unmount a mount, also if its daemon has ended"},
+    "running.manage": {
         "status": "show the state of mounts",
         "reload": "load the policy again; a policy with errors changes nothing",
     },
-    "prove": {"prove": "test whether a mount answers as its policy does"},
-    "policy": {"policy": "check, test, explain and compare policies"},
+    "prove.prove": {"prove": "test whether a mount answers as its policy does"},
+    "policy.command": {"policy": "check, test, explain and compare policies"},
     "inspect": {"inspect": "show the data in a file that policyfs can hide"},
-    "audit": {"audit": "read, search and verify the trail"},
+    "audit.command": {"audit": "read, search and verify the trail"},
     "quarantine": {"quarantine": "list, show, release or drop refused files"},
-    "owner": {"owner": "show, set, export and import the owners of files"},
-    "doctor": {"doctor": "list what is slow or impossible on this machine, with remedies"},
+    "owners.owner": {"owner": "show, set, export and import the owners of files"},
+    "machine.doctor": {"doctor": "list what is slow or impossible on this machine, with remedies"},
 }
 """A dictionary from each module to its commands, each with its help text. The help lists the commands in this
 order."""
 
-_WITH_ACTIONS: Final = frozenset({"audit", "policy"})
+_WITH_ACTIONS: Final = frozenset({"audit.command", "policy.command"})
 """The commands whose second word is an action, such as `audit search`. Only the module of this action is
 imported."""
 

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from policyfs.cli.audit import add_trail_option
-from policyfs.cli.on_record import record, starter
+from policyfs.cli.audit.command import add_trail_option
+from policyfs.cli.common.on_record import record, starter
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.store.quarantine import NAME, About, Entry, Quarantine, WrongEntryError, release
 from policyfs.store.tree import Tree
-from policyfs.trail.line import iso_time
-from policyfs.trail.render import local_time
-from policyfs.trail.table import sheet, shown, shown_path, table
+from policyfs.trail.lines.line import iso_time
+from policyfs.trail.lines.table import sheet, shown, shown_path, table
+from policyfs.trail.text.render import local_time
 
 _RECORDED: Final = ("id", "app", "path", "path_b64", "mount", "store", "kind", "size", "sha256")
 """The names of the fields that describe the file, in the trail's record of a release or drop of this file."""

@@ -34,8 +34,8 @@ from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
 from policyfs.fs.opening.stale_retries import MOST_RESTING
 from policyfs.fs.sharing.pauses import in_slices
-from policyfs.journal.heads import heads_if_any
-from policyfs.journal.recorders import open_journal
+from policyfs.journal.sealing.heads import heads_if_any
+from policyfs.journal.writing.recorders import open_journal
 from policyfs.kernel import session
 from policyfs.kernel.bridge import Appender, counters, lost_replies, pyfuse3
 from policyfs.kernel.notify import Notifier

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from policyfs.fs.access.admission import Admitted
 from policyfs.fs.path_bounds import MAX_NODES
-from policyfs.journal.retention import Retention
+from policyfs.journal.files.retention import Retention
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from policyfs.daemon.end import MountEnd
 from policyfs.daemon.high_water import NAME, HighWaterMark
 from policyfs.daemon.log import Log
 from policyfs.errors import PolicyfsError
-from policyfs.journal.journal import Journal
-from policyfs.journal.policy_texts import policy_text, read_pointer, read_policy
+from policyfs.journal.files.policy_texts import policy_text, read_pointer, read_policy
+from policyfs.journal.writing.journal import Journal
 from policyfs.linux.private_files import make_private
 from policyfs.policy.decide import Engine, as_of
 from policyfs.policy.exceptions import PREFIX, ended, next_end
-from policyfs.policy.parse import SourceText, digest_of
-from policyfs.policy.values import instant_text
+from policyfs.policy.text.parse import SourceText, digest_of
+from policyfs.policy.text.values import instant_text
 
 Sources = Sequence[SourceText]
 UNSAVED: Final = (

@@ -22,8 +22,8 @@ from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.opening.stale_handles import summary
 from policyfs.policy.decide import Engine
 from policyfs.policy.model import Policy
-from policyfs.policy.parse import digest_of
-from policyfs.policy.values import instant_text
+from policyfs.policy.text.parse import digest_of
+from policyfs.policy.text.values import instant_text
 
 _DRAIN_S: Final = 5.0
 _LOOK_S: Final = 0.05

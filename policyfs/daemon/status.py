@@ -21,13 +21,13 @@ from policyfs.domain import FileType
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.kernel_cache.kept import find, kept, names_in
 from policyfs.fs.report import fields, report
-from policyfs.journal.journal import Journal
+from policyfs.journal.writing.journal import Journal
 from policyfs.kernel.bridge import waiting
 from policyfs.policy.exceptions import PREFIX, ended
 from policyfs.policy.model import Policy
-from policyfs.policy.values import instant_text
+from policyfs.policy.text.values import instant_text
 from policyfs.store.facts import StoreFacts
-from policyfs.trail.line import iso_time
+from policyfs.trail.lines.line import iso_time
 
 
 class Reported(Protocol):

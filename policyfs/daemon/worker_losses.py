@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from policyfs.journal.stats import JournalStats
+from policyfs.journal.writing.stats import JournalStats
 
 _EVERY_S: Final = 1.0
 

@@ -28,9 +28,9 @@ from policyfs.forward.config import (
 from policyfs.forward.cursors import Memory
 from policyfs.forward.follower import BAD, BROKEN, GAP, Item
 from policyfs.forward.messages import Message, alert_message, message_of
-from policyfs.trail.cause import BY_CONTENT, cause_of
-from policyfs.trail.event import DENY, STRANGER, Event, Holder, holder_of
-from policyfs.trail.record import Fields, Record
+from policyfs.trail.lines.event import DENY, STRANGER, Event, Holder, holder_of
+from policyfs.trail.lines.record import Fields, Record
+from policyfs.trail.text.cause import BY_CONTENT, cause_of
 
 _RECORDS: Final = {
     DEGRADED: frozenset({"gap", "damage", "recovered", GAP}),

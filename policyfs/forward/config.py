@@ -10,18 +10,18 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 from pydantic import BeforeValidator, PlainValidator
 
 from policyfs.errors import EXIT_USAGE
-from policyfs.policy.companions import Head
-from policyfs.policy.compose import UnreadableError, compose, decode
-from policyfs.policy.document import API_VERSION, Strict
 from policyfs.policy.errors import PolicyError, PolicyErrors, listed, quote
-from policyfs.policy.nodes import Absent, Items, Node, Scalar, Source, data_of
-from policyfs.policy.nodes import Mapping as Node_
-from policyfs.policy.parse import SourceText
-from policyfs.policy.shape import Part, Shaper
-from policyfs.policy.values import Name, Texts, _one_of, refuse, text, what
-from policyfs.trail.parser import QueryError
-from policyfs.trail.selection import Selection, parse_query
-from policyfs.trail.terms import Clock
+from policyfs.policy.text.companions import Head
+from policyfs.policy.text.compose import UnreadableError, compose, decode
+from policyfs.policy.text.document import API_VERSION, Strict
+from policyfs.policy.text.nodes import Absent, Items, Node, Scalar, Source, data_of
+from policyfs.policy.text.nodes import Mapping as Node_
+from policyfs.policy.text.parse import SourceText
+from policyfs.policy.text.shape import Part, Shaper
+from policyfs.policy.text.values import Name, Texts, _one_of, refuse, text, what
+from policyfs.trail.query.parser import QueryError
+from policyfs.trail.query.selection import Selection, parse_query
+from policyfs.trail.query.terms import Clock
 
 KIND: Final = "Forward"
 

@@ -25,7 +25,7 @@ from policyfs.forward.delivery import Delivery, DeliveryError
 from policyfs.forward.follower import ChainFollower, Item, Position
 from policyfs.forward.messages import Message, message_of
 from policyfs.forward.source import Source
-from policyfs.journal.segments import is_compressed, segment_number
+from policyfs.journal.files.segments import is_compressed, segment_number
 
 _POLL_S: Final = 0.2
 _SAVE_S: Final = 1.0

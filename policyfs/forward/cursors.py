@@ -14,7 +14,7 @@ from typing import Final
 
 from policyfs.errors import PolicyfsError
 from policyfs.forward.follower import Position
-from policyfs.journal.segments import write_file
+from policyfs.journal.files.segments import write_file
 from policyfs.linux.private_files import make_private
 
 _SUFFIX: Final = ".cursor"

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.forward.source import Source
-from policyfs.journal.holds import begin_ns
-from policyfs.journal.segments import (
+from policyfs.journal.files.holds import begin_ns
+from policyfs.journal.files.segments import (
     is_compressed,
     plain_name,
     read_tail,
@@ -22,9 +22,9 @@ from policyfs.journal.segments import (
     settled_lines,
     unfinished_from,
 )
-from policyfs.trail import chain
-from policyfs.trail.line import iso_time
-from policyfs.trail.record import BadLine, Place, Record, header_of, parse_line, parse_time
+from policyfs.trail.chain import chain
+from policyfs.trail.lines.line import iso_time
+from policyfs.trail.lines.record import BadLine, Place, Record, header_of, parse_line, parse_time
 
 GAP: Final = "forward_gap"
 """The type of a record about lines of the trail that were not forwarded."""

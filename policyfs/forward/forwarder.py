@@ -17,7 +17,7 @@ from policyfs.forward.cursors import CursorStore
 from policyfs.forward.delivery import DeliveryError, delivery_to
 from policyfs.forward.messages import Message
 from policyfs.forward.source import Source
-from policyfs.trail.seal import checkpoint_of, split
+from policyfs.trail.chain.seal import checkpoint_of, split
 
 STATUS: Final = "status.json"
 _PATIENCE_S: Final = 5.0

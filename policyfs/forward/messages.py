@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from policyfs.forward.follower import BAD, BROKEN, GAP, Item
-from policyfs.trail.record import Fields, Record
-from policyfs.trail.render import paths, why
-from policyfs.trail.sentences import describe
-from policyfs.trail.table import shown
+from policyfs.trail.lines.record import Fields, Record
+from policyfs.trail.lines.table import shown
+from policyfs.trail.text.render import paths, why
+from policyfs.trail.text.sentences import describe
 
 
 class Message(NamedTuple):

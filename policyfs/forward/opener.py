@@ -18,8 +18,8 @@ from typing import Final
 
 from policyfs.errors import PolicyfsError
 from policyfs.forward.source import DirectAccess, Listing
-from policyfs.journal.keys import KeyStore
-from policyfs.journal.segments import segment_number
+from policyfs.journal.files.segments import segment_number
+from policyfs.journal.sealing.keys import KeyStore
 from policyfs.linux import capabilities
 from policyfs.linux.capabilities import Capability
 from policyfs.linux.landlock import read_only_below

@@ -13,10 +13,10 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final, Protocol
 
-from policyfs.journal.checkpoint import checkpoint_of_chain
-from policyfs.journal.keys import KeyStore
-from policyfs.journal.reader import Chain, find_chains
-from policyfs.journal.segments import is_compressed, open_segment, plain_name
+from policyfs.journal.files.reader import Chain, find_chains
+from policyfs.journal.files.segments import is_compressed, open_segment, plain_name
+from policyfs.journal.sealing.checkpoint import checkpoint_of_chain
+from policyfs.journal.sealing.keys import KeyStore
 
 _FRESH_S: Final = 0.1
 _UNPACKED: Final = 2

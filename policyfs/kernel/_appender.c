@@ -9,7 +9,7 @@
  *
  * There is one write at a time. begin() gives a write to the thread. wait() waits for a limited time. result() waits
  * until the write is over. The file must be unchanged since the last write. Otherwise the error is ESTALE, and nothing
- * is written. The file is locked during a write, as journal/segment.py requires. After an error it stays locked.
+ * is written. The file is locked during a write, as journal/writing/segment.py requires. After an error it stays locked.
  */
 
 #define _GNU_SOURCE

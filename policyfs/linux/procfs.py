@@ -3,7 +3,7 @@
 Any process can keep the lock of a directory in /proc: one thread lists the directory into a buffer whose
 memory page never comes, and another thread tries to make a name in the directory. Then each look-up in the
 directory waits without end, and no signal interrupts it. So a daemon reads /proc by an instance of procfs
-that no other process reaches (use()). A command reads in a child process (policyfs.cli.processes).
+that no other process reaches (use()). A command reads in a child process (policyfs.cli.common.processes).
 """
 
 from __future__ import annotations

@@ -27,23 +27,23 @@ from policyfs.domain import (
     View,
     banned,
 )
-from policyfs.policy.callers import Caller
-from policyfs.policy.classes import FewClasses, few_classes
 from policyfs.policy.collector import paused
-from policyfs.policy.distinctions import Distinctions
 from policyfs.policy.exceptions import in_force
-from policyfs.policy.facts import fixed_facts
-from policyfs.policy.losses import Losses
+from policyfs.policy.globs.classes import FewClasses, few_classes
+from policyfs.policy.globs.names import text_of
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import Policy
-from policyfs.policy.moves import End, Mover, combined
-from policyfs.policy.names import text_of
-from policyfs.policy.profile import Profile, Profiles, bans, hidden_by
-from policyfs.policy.scope import Scope
-from policyfs.policy.states import Paths, PathState
-from policyfs.policy.table import Table
-from policyfs.policy.views import Views
-from policyfs.policy.visibility import Sight
+from policyfs.policy.moves.losses import Losses
+from policyfs.policy.moves.moves import End, Mover, combined
+from policyfs.policy.rules.callers import Caller
+from policyfs.policy.rules.distinctions import Distinctions
+from policyfs.policy.rules.facts import fixed_facts
+from policyfs.policy.rules.profile import Profile, Profiles, bans, hidden_by
+from policyfs.policy.rules.scope import Scope
+from policyfs.policy.rules.states import Paths, PathState
+from policyfs.policy.rules.table import Table
+from policyfs.policy.rules.views import Views
+from policyfs.policy.rules.visibility import Sight
 
 __all__ = ["End", "Engine", "PathState", "compile_policy"]
 

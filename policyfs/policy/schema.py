@@ -13,12 +13,12 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from policyfs.policy import values
 from policyfs.policy.analysis.accepted import ACCEPTED_MODELS
 from policyfs.policy.analysis.accepted import KIND as ACCEPTED
 from policyfs.policy.cases.document import CASE_MODELS
 from policyfs.policy.cases.document import KIND as TESTS
-from policyfs.policy.document import (
+from policyfs.policy.text import values
+from policyfs.policy.text.document import (
     API_VERSION,
     KIND,
     AppDoc,

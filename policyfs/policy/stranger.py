@@ -6,7 +6,7 @@ from typing import Final
 
 from policyfs.domain import WORKER_UIDS, Principal
 from policyfs.policy.decide import Engine
-from policyfs.policy.names import UID_LIMIT
+from policyfs.policy.globs.names import UID_LIMIT
 
 _USUAL_UID: Final = 65533
 """The uid of the stranger, if no app lists it."""

@@ -11,8 +11,8 @@ import trio
 from policyfs.content.missed import Missed
 from policyfs.content.sniffer import Sniffer
 from policyfs.fs.redacted.second_looks import Fingerprint
-from policyfs.policy import names
-from policyfs.policy.names import Bind, Captured
+from policyfs.policy.globs import names
+from policyfs.policy.globs.names import Bind, Captured
 from tests.attack.guards import put
 from tests.attack.guards_reading import parsers
 

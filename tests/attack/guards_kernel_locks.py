@@ -13,7 +13,7 @@ import policyfs.fs.access.audit as audit_module
 from policyfs.content.sniffer import Sniffer
 from policyfs.fs.namespace.snapshots import Snapshots
 from policyfs.fs.sharing.kernel_locks import KernelLocks
-from policyfs.journal.accounts import Accounts
+from policyfs.journal.writing.accounts import Accounts
 from tests.attack.guards import put
 
 SLOW_S: Final = 0.8

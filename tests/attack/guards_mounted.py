@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import trio
 
-from policyfs.cli import run_command
+from policyfs.cli.mounts import run_command
 from policyfs.content.sniffer import Sniffer
 from policyfs.daemon import lock_circle
 from policyfs.daemon.end import EndOfMount, MountEnd
@@ -17,7 +17,7 @@ from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.fs.checked import head_writes
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.handlers import Handlers
-from policyfs.journal import recorders
+from policyfs.journal.writing import recorders
 from policyfs.kernel import notify as notify_module
 from policyfs.kernel import own_proc, session, vectors
 from policyfs.kernel.fusectl import ControlFiles

@@ -13,8 +13,8 @@ import policyfs.fs.namespace.xattr as xattr_module
 import policyfs.kernel.session as session_module
 import policyfs.store.facts as facts_module
 import policyfs.store.tree as tree_module
-import policyfs.trail.render as render_module
-import policyfs.trail.table as table_module
+import policyfs.trail.lines.table as table_module
+import policyfs.trail.text.render as render_module
 from policyfs.domain import Decision
 from policyfs.fs.access import name_verdicts
 from policyfs.fs.access.gate import Gate
@@ -30,7 +30,7 @@ from policyfs.fs.namespace.snapshots import Snapshots
 from policyfs.fs.sharing.shares import Shares
 from policyfs.kernel.protocol import InitFlag
 from policyfs.policy.decide import Engine
-from policyfs.policy.distinctions import Distinctions
+from policyfs.policy.rules.distinctions import Distinctions
 from policyfs.store.tree import Tree
 from tests.attack.guards import put
 from tests.support.models.directory_entries import PlainEntries

@@ -8,25 +8,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import policyfs.cli.audit_verify as audit_module
-import policyfs.journal.intake as intake_module
-import policyfs.journal.verification as verification_module
-import policyfs.trail.seal as seal_module
+import policyfs.cli.audit.verify as audit_module
+import policyfs.journal.sealing.verification as verification_module
+import policyfs.journal.writing.intake as intake_module
+import policyfs.trail.chain.seal as seal_module
 from policyfs.daemon.policies import Policies
 from policyfs.domain import Audit, Decision
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.opening.preconditions import Preconditions
-from policyfs.journal.accounts import Account, Accounts
-from policyfs.journal.committer import Commit
-from policyfs.journal.journal import Journal
-from policyfs.journal.offload import Offload
-from policyfs.journal.segment import Appender, Segment
-from policyfs.journal.ticket import Ticket
+from policyfs.journal.writing.accounts import Account, Accounts
+from policyfs.journal.writing.committer import Commit
+from policyfs.journal.writing.journal import Journal
+from policyfs.journal.writing.offload import Offload
+from policyfs.journal.writing.segment import Appender, Segment
+from policyfs.journal.writing.ticket import Ticket
 from policyfs.kernel.bridge import pyfuse3
-from policyfs.trail import chain
-from policyfs.trail.event import Event
-from policyfs.trail.fold import AppFold
-from policyfs.trail.verify import Verifier
+from policyfs.trail.chain import chain
+from policyfs.trail.chain.verify import Verifier
+from policyfs.trail.lines.event import Event
+from policyfs.trail.query.fold import AppFold
 from tests.attack.guards import put
 
 HANG: Final = "POLICYFS_TEST_HANG"

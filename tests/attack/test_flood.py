@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from policyfs.journal.accounts import BURST, DENIED_BURST, DENIED_RATE, RATE
+from policyfs.journal.writing.accounts import BURST, DENIED_BURST, DENIED_RATE, RATE
 from tests.attack.test_silenced import APP, NEIGHBOUR, POLICY, furnish
 from tests.support.machine.counts import SOAK, count
 from tests.support.machine.processes import start_as, wait_for

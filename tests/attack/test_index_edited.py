@@ -13,13 +13,14 @@ from typing import Final
 
 import pytest
 
-from policyfs.cli import audit
+from policyfs.cli.audit import command as audit
 from policyfs.domain import Audit
-from policyfs.journal import index_cache, known_digests
-from policyfs.journal.index_cache import IndexCache
-from policyfs.journal.index_seal import SEAL_BYTES, IndexSeal
-from policyfs.trail.index import Index
-from policyfs.trail.index_build import IndexBuilder
+from policyfs.journal.index import cache as index_cache
+from policyfs.journal.index import known_digests
+from policyfs.journal.index.cache import IndexCache
+from policyfs.journal.index.seal import SEAL_BYTES, IndexSeal
+from policyfs.trail.query.index import Index
+from policyfs.trail.query.index_build import IndexBuilder
 from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments
 
 APP: Final = 10011

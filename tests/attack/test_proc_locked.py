@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.processes import look
+from policyfs.cli.common.processes import look
 from policyfs.errors import PolicyfsError
 from policyfs.linux import procfs
 from tests.attack.test_pages_elsewhere import Stuck, stuck

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import pytest
 
-from policyfs.journal.accounts import BURST, RATE
-from policyfs.trail.line import LINE_BYTES
+from policyfs.journal.writing.accounts import BURST, RATE
+from policyfs.trail.lines.line import LINE_BYTES
 from tests.attack.guards_recording import HANG, WAITS
 from tests.attack.test_flood import trail_bytes
 from tests.attack.test_silenced import APP, NEIGHBOUR

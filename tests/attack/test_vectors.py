@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from policyfs.policy.values import instant_text
+from policyfs.policy.text.values import instant_text
 from tests.attack.test_caches import APART, COLD, HEAD, WARM, beside, furnished, reloaded
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.twins import content, error

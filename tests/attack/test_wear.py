@@ -27,7 +27,7 @@ NODE_BYTES: Final = 1_400
 """Of each file that the kernel knows, with a name of 250 bytes; test_known_files.py has what bounds those."""
 TRAIL_BURST_BYTES: Final = 1_000_000
 TRAIL_BYTES_PER_S: Final = 800_000
-"""What one app may add to the trail (policyfs/trail/budget.py)."""
+"""What one app may add to the trail (policyfs/trail/lines/budget.py)."""
 DESCRIPTORS: Final = 3_000
 WORST_US: Final = 5e6
 """Of an open beside the attempt, where other tests run as well."""

@@ -19,7 +19,7 @@ import time
 from policyfs.domain import Audit, Op
 from policyfs.policy.analysis.diff import diff
 from policyfs.policy.model import Effect, Rule
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.bench.bench_policy import policy
 from tests.bench.big_policy import big_policy
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.decide import Engine, compile_policy
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.bench.report import RATIO
 from tests.bench.targets import UID, Target
 from tests.support.machine.processes import tool_as

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.domain import Audit
-from policyfs.journal.journal import Journal
-from policyfs.journal.keys import KeyStore
+from policyfs.journal.sealing.keys import KeyStore
+from policyfs.journal.writing.journal import Journal
 from tests.bench import measures
 from tests.bench.report import RATIO
 from tests.bench.session import Session

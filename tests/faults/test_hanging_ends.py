@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import umount
+from policyfs.cli.mounts import umount
 from tests.faults.test_hanging import SlowToWrite, slow
 from tests.support.machine.processes import Child, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount, policyfs, policyfs_started

@@ -14,15 +14,15 @@ from typing import Any, Final
 
 import pytest
 
-from policyfs.cli.audit_evidence import Anchors
-from policyfs.cli.audit_verify import reports_on
+from policyfs.cli.audit.evidence import Anchors
+from policyfs.cli.audit.verify import reports_on
 from policyfs.domain import Audit
-from policyfs.journal.journal import Journal
-from policyfs.journal.keys import PUBLIC, KeyStore, is_signed
-from policyfs.journal.reader import Chain
+from policyfs.journal.files.reader import Chain
+from policyfs.journal.sealing.keys import PUBLIC, KeyStore, is_signed
+from policyfs.journal.writing.journal import Journal
 from policyfs.kernel.bridge import Appender
-from policyfs.trail.restarts import KILLED
-from policyfs.trail.seal import read_keys
+from policyfs.trail.chain.restarts import KILLED
+from policyfs.trail.chain.seal import read_keys
 from tests.support.machine.counts import count
 from tests.support.mount.trail import MOUNT_ID, ROOMY, an_event, paths, read_all, segments
 

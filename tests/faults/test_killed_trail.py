@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from policyfs.trail.restarts import KILLED, UNENDED
+from policyfs.trail.chain.restarts import KILLED, UNENDED
 from tests.support.machine.counts import count
 from tests.support.machine.processes import Child, call_as, start_as, wait_for
 from tests.support.mount.daemons import Mount, policyfs

@@ -132,7 +132,7 @@ def _begin(_channel, mount: Mount) -> str:
     """Describe a start at a mountpoint, as `policyfs mount` does before it looks what is there."""
     from argparse import Namespace
 
-    from policyfs.cli.start import Start
+    from policyfs.cli.mounts.start import Start
 
     named = Namespace(command="mount", trail=str(mount.trail), store=str(mount.store))
     named.mountpoint = str(mount.mountpoint)

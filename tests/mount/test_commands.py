@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from policyfs.cli.health import problems
+from policyfs.cli.running.health import problems
 from tests.support.machine.namespace import mounts_below
 from tests.support.machine.processes import Child, call_as, start_as, wait_for
 from tests.support.models.twins import content, error, fd_of

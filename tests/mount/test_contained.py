@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import machine_checks
-from policyfs.cli.findings import State
+from policyfs.cli.machine import machine_checks
+from policyfs.cli.machine.findings import State
 from policyfs.daemon import contain
 from policyfs.linux.capabilities import ZYGOTE, rights_of
 from tests.support.machine.processes import call_as, tool_as, wait_for

@@ -398,7 +398,7 @@ def test_pyfuse3_first_is_an_error():
 
 ATTACH = """
 import ctypes, os, sys
-from policyfs.cli.machine_checks import linked_libfuse
+from policyfs.cli.machine.machine_checks import linked_libfuse
 ctypes.CDLL(linked_libfuse(), mode=getattr(os, sys.argv[2]))
 from policyfs.kernel import session
 from policyfs.kernel.bridge import pyfuse3

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal.compression import compress
-from policyfs.journal.keys import KeyStore
+from policyfs.journal.files.compression import compress
+from policyfs.journal.sealing.keys import KeyStore
 from tests.fuzz.seeds import KINDS, seeds_of
 from tests.mount.test_forward import POLICY as FORWARDED
 from tests.support.machine.late_imports import new_notes, noted

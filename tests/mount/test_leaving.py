@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import audit_verify
+from policyfs.cli.audit import verify as audit_verify
 from tests.support.machine.namespace import enter_private_namespace
 from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount, Said, policyfs

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from policyfs.policy.automaton import MAX_BOUND
+from policyfs.policy.globs.automaton import MAX_BOUND
 from tests.support.machine.processes import call_as, code_of
 from tests.support.mount.stores import Mounts
 from tests.support.samples import jpegs

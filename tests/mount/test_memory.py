@@ -30,7 +30,10 @@ rules:
 
 LARGE: Final = frozenset({"policyfs.redact.registry"})
 """What brings more than the daemon's own code, and is of no use while it serves."""
-MODULES: Final = "import sys, policyfs.cli.mount, policyfs.daemon.daemon; print(*sys.modules, sep='\\n')"
+MODULES: Final = (
+    "import sys, policyfs.cli.mounts.mount, policyfs.daemon.daemon;"
+    " print(*sys.modules, sep='\\n')"
+)
 
 
 def test_an_idle_app_mount_takes_little_memory(mounts: Mounts, empty_store: Path) -> None:

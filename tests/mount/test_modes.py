@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policyfs.domain import FileType, Need, Op
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.support.machine.counts import count
 from tests.support.machine.processes import call_as, code_of, tool_as
 from tests.support.models import policy_cases as cases

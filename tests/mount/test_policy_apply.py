@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.daemon import control
-from policyfs.policy.parse import digest_of
+from policyfs.policy.text.parse import digest_of
 from tests.support.machine.processes import call_as
 from tests.support.models.applied_policies import HEAD, NARROW, TESTS, TWO, WIDE
 from tests.support.models.twins import error

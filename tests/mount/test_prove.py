@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import pytest
 
-from policyfs.cli import canary_requests
-from policyfs.cli.canary_requests import Identity, NoAnswerError, ask
+from policyfs.cli.prove import canary_requests
+from policyfs.cli.prove.canary_requests import Identity, NoAnswerError, ask
 from policyfs.domain import Op
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.analysis.canaries import Canary, Sort

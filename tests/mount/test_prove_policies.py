@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policyfs.cli.explain_live import engine_of
-from policyfs.cli.prover import Prover
+from policyfs.cli.policy.explain_live import engine_of
+from policyfs.cli.prove.prover import Prover
 from policyfs.errors import PolicyfsError
 from policyfs.policy.analysis.invariants import load_policy
-from policyfs.policy.parse import SourceText
+from policyfs.policy.text.parse import SourceText
 from tests.bench.big_policy import big_policy
 from tests.mount.test_prove import EQUAL, assert_proved
 from tests.support.machine.counts import SOAK, count

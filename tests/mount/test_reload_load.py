@@ -11,7 +11,7 @@ import pytest
 
 from policyfs.domain import NO_FACTS, FileType, Op
 from policyfs.policy.decide import Engine, compile_policy
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.support.machine.counts import count
 from tests.support.machine.processes import start_as
 from tests.support.mount.daemons import policyfs

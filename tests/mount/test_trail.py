@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from policyfs.trail.restarts import NOT_CLOSED
+from policyfs.trail.chain.restarts import NOT_CLOSED
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import call_as, start_as, tool_as, wait_for
 from tests.support.models.twins import attempt, content, error, fd_of

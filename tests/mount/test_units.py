@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.site_document import read_site
-from policyfs.cli.site_units import units
+from policyfs.cli.site.site_document import read_site
+from policyfs.cli.site.site_units import units
 from policyfs.daemon.contain import DAEMON
 from policyfs.linux.capabilities import ZYGOTE, Capability
 from tests.support.machine.namespace import detach

@@ -13,7 +13,7 @@ import policyfs.fs.checked.head_writes as checked_module
 from policyfs.cli.main import main
 from policyfs.domain import OWNER_NONE
 from policyfs.fs.namespace.snapshots import Snapshots
-from policyfs.policy.moves import Mover
+from policyfs.policy.moves.moves import Mover
 from policyfs.store.owner import Owners
 from tests.attack.weakened import put, written_in_place
 from tests.support.models.directory_entries import PlainEntries

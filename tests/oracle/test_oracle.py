@@ -14,15 +14,15 @@ from dataclasses import replace
 import pytest
 import trio
 
-from policyfs.cli.view.picture import Entry, Picture
-from policyfs.cli.view.walk import Limits, Walk
+from policyfs.cli.policy.view.picture import Entry, Picture
+from policyfs.cli.policy.view.walk import Limits, Walk
 from policyfs.domain import Lane, Op
 from policyfs.policy.analysis.diff import diff
-from policyfs.policy.classes import TooHardError
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import in_force
+from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.model import Policy as PolicyOf
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree

@@ -8,18 +8,18 @@ from itertools import islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.trail import chain
-from policyfs.trail.bounds import PATH_BYTES, bounded
-from policyfs.trail.event import Event
-from policyfs.trail.expression import Expression, Term, Value, all_of
-from policyfs.trail.index import Index
-from policyfs.trail.index_build import IndexBuilder
-from policyfs.trail.index_rows import RowFinder, add_to_summary, chosen
-from policyfs.trail.line import LineFormatter, iso_time
-from policyfs.trail.record import Place, Record, parse_line
-from policyfs.trail.selection import Selection
-from policyfs.trail.summary import Summary
-from policyfs.trail.terms import Clock
+from policyfs.trail.chain import chain
+from policyfs.trail.lines.bounds import PATH_BYTES, bounded
+from policyfs.trail.lines.event import Event
+from policyfs.trail.lines.line import LineFormatter, iso_time
+from policyfs.trail.lines.record import Place, Record, parse_line
+from policyfs.trail.query.expression import Expression, Term, Value, all_of
+from policyfs.trail.query.index import Index
+from policyfs.trail.query.index_build import IndexBuilder
+from policyfs.trail.query.index_rows import RowFinder, add_to_summary, chosen
+from policyfs.trail.query.selection import Selection
+from policyfs.trail.query.summary import Summary
+from policyfs.trail.query.terms import Clock
 from tests.property.test_audit_queries import TREES
 from tests.support.mount.trail import START_NS, an_event
 

@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyfs.trail.event import Event
-from policyfs.trail.expression import And, Expression, Not, Or, Term, Value, all_of, any_of, text_of
-from policyfs.trail.parser import QueryError
-from policyfs.trail.selection import Selection, parse_query
-from policyfs.trail.terms import Clock
+from policyfs.trail.lines.event import Event
+from policyfs.trail.query.expression import And, Expression, Not, Or, Term, Value, all_of, any_of, text_of
+from policyfs.trail.query.parser import QueryError
+from policyfs.trail.query.selection import Selection, parse_query
+from policyfs.trail.query.terms import Clock
 from tests.support.mount.trail import START_NS, an_event
 
 CLOCK = Clock(datetime(2026, 3, 1, 9, 0, tzinfo=UTC), UTC)

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal.accounts import Limits
-from policyfs.journal.journal import Journal, JournalError
+from policyfs.journal.writing.accounts import Limits
+from policyfs.journal.writing.journal import Journal, JournalError
 from policyfs.kernel.bridge import Appender
-from policyfs.trail.bounds import cut_path
-from policyfs.trail.event import Event
+from policyfs.trail.lines.bounds import cut_path
+from policyfs.trail.lines.event import Event
 from tests.support.machine.counts import count
 from tests.support.machine.namespace import detach
 from tests.support.mount.trail import (

@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyfs.domain import Audit, FileType, Op
-from policyfs.policy.comparison import Comparison
 from policyfs.policy.decide import REMEMBERED
-from policyfs.policy.fact_sets import FactSpace
-from policyfs.policy.facts import FILE_TYPES, fixed_facts, sample_facts
-from policyfs.policy.profile import Profile, Profiles
-from policyfs.policy.rights_map import RightsMap, RightsTally, asks_more, differs, gains
-from policyfs.policy.sample_callers import callers_at
-from policyfs.policy.states import Paths, PathState
-from policyfs.policy.table import Live, Table, sample_facts_of, told_apart
-from policyfs.policy.tally import Rights
-from policyfs.policy.visibility import Sight
+from policyfs.policy.moves.comparison import Comparison
+from policyfs.policy.rules.fact_sets import FactSpace
+from policyfs.policy.rules.facts import FILE_TYPES, fixed_facts, sample_facts
+from policyfs.policy.rules.profile import Profile, Profiles
+from policyfs.policy.rules.rights_map import RightsMap, RightsTally, asks_more, differs, gains
+from policyfs.policy.rules.sample_callers import callers_at
+from policyfs.policy.rules.states import Paths, PathState
+from policyfs.policy.rules.table import Live, Table, sample_facts_of, told_apart
+from policyfs.policy.rules.tally import Rights
+from policyfs.policy.rules.visibility import Sight
 from tests.property.test_policy_engine import share
 from tests.support.models import policy_cases as cases
 

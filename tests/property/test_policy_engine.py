@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policyfs.domain import Facts, FileType, Need, Op
 from policyfs.policy.decide import REMEMBERED, End, Engine, compile_policy
 from policyfs.policy.model import Policy
-from policyfs.policy.tally import NO_ALLOW
+from policyfs.policy.rules.tally import NO_ALLOW
 from tests.support.machine.counts import SOAK
 from tests.support.models import policy_cases as cases
 from tests.support.models.naive_policy import Caller, Naive, Node

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from policyfs.cli.main import main
 from policyfs.domain import OWNER_NONE, Facts, FileType, Op
 from policyfs.policy.decide import compile_policy
-from policyfs.policy.explain import REQUESTS, explain
+from policyfs.policy.explain.explain import REQUESTS, explain
 from policyfs.policy.model import Effect
 from tests.property.test_policy_engine import CASES, EVERYONE, PARTS, chain, naive, principal, share
 from tests.support.models import policy_cases as cases

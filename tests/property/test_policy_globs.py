@@ -10,8 +10,8 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.globs.paths import GlobError, parse_glob
 from policyfs.policy.model import Effect, Policy, Rule
-from policyfs.policy.paths import GlobError, parse_glob
 from tests.support.machine.counts import count
 from tests.support.models import policy_cases as cases
 from tests.support.models.naive_policy import Caller, glob_matches

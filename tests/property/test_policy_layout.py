@@ -12,7 +12,7 @@ from policyfs.policy.analysis.diff import diff
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.layout.canonical import canonical
 from policyfs.policy.layout.meaning import meaning
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.property.test_policy_diff import share
 from tests.property.test_policy_engine import CASES, PARTS
 from tests.support.machine.documents import CHECKOUT

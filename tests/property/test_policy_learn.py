@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.decide import Engine
-from policyfs.policy.explain import open_refusal
+from policyfs.policy.explain.explain import open_refusal
 from policyfs.policy.learn.evidence import Evidence
 from policyfs.policy.learn.globs import proposals
 from policyfs.policy.learn.guards import Guard
 from policyfs.policy.learn.proposal import silenced, text_of
 from policyfs.policy.lint.lint import lint
-from policyfs.policy.parse import SourceText
 from policyfs.policy.replay.recorded import Cause, Recorded, demand_of
+from policyfs.policy.text.parse import SourceText
 from tests.property.test_policy_diff import share
 from tests.property.test_policy_engine import CASES, PARTS
 

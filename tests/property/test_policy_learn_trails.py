@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 
 from policyfs.cli.main import main
 from policyfs.domain import Audit, Facts, FileType, Op
-from policyfs.journal.policy_texts import policy_text
+from policyfs.journal.files.policy_texts import policy_text
 from policyfs.policy.analysis.diff import diff
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.decide import Engine
-from policyfs.policy.explain import open_refusal
-from policyfs.policy.parse import SourceText
+from policyfs.policy.explain.explain import open_refusal
 from policyfs.policy.replay.recorded import demand_of
+from policyfs.policy.text.parse import SourceText
 from tests.property.test_policy_diff import share
 from tests.property.test_policy_engine import CASES, PARTS
 from tests.support.mount.recorded import digest_of

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.model import Policy
-from policyfs.policy.parse import SourceText, parse_policy
-from policyfs.policy.revisions import Revisions
+from policyfs.policy.text.parse import SourceText, parse_policy
+from policyfs.policy.text.revisions import Revisions
 from tests.bench.big_policy import big_policy
 from tests.support.machine.counts import count
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.policy import compose as module
-from policyfs.policy.compose import UnreadableError, compose, decode
 from policyfs.policy.errors import PolicyError
-from policyfs.policy.nodes import Node, Source
-from policyfs.policy.paths import GlobError, check_glob, parse_glob
+from policyfs.policy.globs.paths import GlobError, check_glob, parse_glob
+from policyfs.policy.text import compose as module
+from policyfs.policy.text.compose import UnreadableError, compose, decode
+from policyfs.policy.text.nodes import Node, Source
 from tests.support.machine.counts import count
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from policyfs.cli.main import main
-from policyfs.journal.reader import find_chains, records
-from policyfs.trail.event import Event
+from policyfs.journal.files.reader import find_chains, records
+from policyfs.trail.lines.event import Event
 from tests.support.machine.documents import CHECKOUT
 from tests.support.programs.household import (
     BEGIN_NS,

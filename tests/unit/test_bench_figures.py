@@ -76,7 +76,7 @@ def test_a_contender_is_named_by_kind_and_settings() -> None:
 
 @pytest.mark.parametrize("kind", ["app", "shared", "alike", "writers", "full", "redacted"])
 def test_the_policy_of_a_contender_compiles_with_as_many_rules_as_it_says(kind: str) -> None:
-    from policyfs.policy.parse import SourceText, parse_policy
+    from policyfs.policy.text.parse import SourceText, parse_policy
 
     policy = parse_policy([SourceText("p.yaml", Setting.of(f"{kind}:rules=7").policy().encode())])
     assert len(policy.rules) == (8 if kind in {"redacted", "writers"} else 7)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.audit_could import _answer
+from policyfs.cli.audit.could import _answer
 from policyfs.cli.main import main
 from policyfs.domain import Decision
 from policyfs.errors import UsageError

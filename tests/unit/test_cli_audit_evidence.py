@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.audit_evidence import of_machine
+from policyfs.cli.audit.evidence import of_machine
 from policyfs.domain import Audit
-from policyfs.journal.keys import KeyStore
+from policyfs.journal.sealing.keys import KeyStore
 from tests.support.mount.audited import Cli
 from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, segments
 

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import audit, audit_export
+from policyfs.cli.audit import command as audit
+from policyfs.cli.audit import export as audit_export
 from policyfs.domain import Audit
 from policyfs.errors import PolicyfsError, UsageError
-from policyfs.journal.compression import compress
+from policyfs.journal.files.compression import compress
 from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments
 
 
@@ -108,7 +109,7 @@ def test_parquet_has_the_events_of_a_mount_whose_path_is_not_utf8(old_trail: Pat
 def test_a_parquet_file_without_all_events_is_an_error(
     old_trail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("policyfs.cli.audit_export._without_lone", lambda line: line.replace("\udcff", "\\q"))
+    monkeypatch.setattr("policyfs.cli.audit.export._without_lone", lambda line: line.replace("\udcff", "\\q"))
     (tmp_path / "out").write_text("old")
     with pytest.raises(PolicyfsError, match="out: duckdb can read only 11 of 13 events"):
         run(old_trail, "export", "--format", "parquet", "-o", str(tmp_path / "out"))
@@ -144,10 +145,10 @@ def test_an_error_names_the_file_that_failed(
         raise OSError(errno.EIO, os.strerror(errno.EIO), "a segment")
         yield
 
-    monkeypatch.setattr("policyfs.cli.audit_export.read", broken)
+    monkeypatch.setattr("policyfs.cli.audit.export.read", broken)
     with pytest.raises(PolicyfsError, match=r"^cannot read the trail at .*/trail: Input/output error$"):
         run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
-    monkeypatch.setattr("policyfs.cli.audit_export.chains_of", lambda _: next(broken()))
+    monkeypatch.setattr("policyfs.cli.audit.export.chains_of", lambda _: next(broken()))
     with pytest.raises(PolicyfsError, match=r"^cannot read the trail"):
         run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
     assert (tmp_path / "out").read_text() == "old"

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal.journal import Journal
-from policyfs.journal.keys import KeyStore
+from policyfs.journal.sealing.keys import KeyStore
+from policyfs.journal.writing.journal import Journal
 from tests.support.machine.counts import count
 from tests.support.machine.processes import wait_for
 from tests.support.mount.trail import MOUNT_ID, ROOMY, a_denial, a_journal, an_event, segments, write_trail
@@ -167,7 +167,7 @@ def test_it_can_where_no_user_is_taken_on(place: Place) -> None:
     KeyStore(place.keys).signer()
     script = f"cat >/dev/null; cat {place.trail}/*/*.jsonl {place.keys}/*.private >{place.work}/told"
     place.configure(f"sinks:\n  - {{id: spy, command: [/bin/sh, -c, '{script}']}}\n")
-    weak = "import policyfs.cli.audit_forward as f, policyfs.cli.main as m, os, sys;"
+    weak = "import policyfs.cli.audit.forward as f, policyfs.cli.main as m, os, sys;"
     weak += " f._become = lambda *_: None; os.access = lambda *_: False; sys.exit(m.main(sys.argv[1:]))"
     words = [sys.executable, "-c", weak, *place.command("--once")[3:]]
     assert subprocess.run(words, env=place.environment, check=False, timeout=60).returncode == 0

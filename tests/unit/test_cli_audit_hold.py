@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import audit_hold
+from policyfs.cli.audit import hold as audit_hold
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.journal.holds import read_holds
+from policyfs.journal.files.holds import read_holds
 from tests.support.mount.trail import MOUNT_ID, an_event, read_all, write_trail
 
 SINCE = "2026-03-01T08:00"

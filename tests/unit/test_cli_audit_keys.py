@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.audit_keys import checkpoint, key
+from policyfs.cli.audit.keys import checkpoint, key
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
-from policyfs.journal.checkpoint import checkpoint_of_chain
-from policyfs.journal.keys import KeyStore
-from policyfs.journal.reader import find_chains
+from policyfs.journal.files.reader import find_chains
+from policyfs.journal.sealing.checkpoint import checkpoint_of_chain
+from policyfs.journal.sealing.keys import KeyStore
 from tests.support.mount.trail import MOUNT_ID, an_event, segments, write_trail
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.journal.policy_texts import policy_text
-from policyfs.trail.parser import QueryError
+from policyfs.journal.files.policy_texts import policy_text
+from policyfs.trail.query.parser import QueryError
 from tests.support.mount.audited import POLICY, Cli, recorded
 from tests.support.mount.trail import a_journal
 

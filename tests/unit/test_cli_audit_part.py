@@ -13,15 +13,15 @@ from typing import cast
 
 import pytest
 
-from policyfs.cli import audit
-from policyfs.cli.audit_part import PolicySight
-from policyfs.cli.audit_policies import KeptPolicies
+from policyfs.cli.audit import command as audit
+from policyfs.cli.audit.part import PolicySight
+from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.domain import Audit
 from policyfs.errors import UsageError
-from policyfs.journal.journal import Journal
-from policyfs.journal.policy_texts import policy_text
-from policyfs.policy.parse import SourceText, parse_policy
-from policyfs.trail.event import Event
+from policyfs.journal.files.policy_texts import policy_text
+from policyfs.journal.writing.journal import Journal
+from policyfs.policy.text.parse import SourceText, parse_policy
+from policyfs.trail.lines.event import Event
 from tests.support.mount.trail import MOUNT_ID, ROOMY, SECOND_NS, START_NS, Clock, an_event
 
 POLICY = b"""\
@@ -135,7 +135,7 @@ def test_it_does_where_own_requests_are_told_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = lambda event, app, _sight: event if event.app == app else None  # noqa: E731 - a guard taken out
-    monkeypatch.setattr("policyfs.cli.audit_export.part_of", whole)
+    monkeypatch.setattr("policyfs.cli.audit.export.part_of", whole)
     write(tmp_path, [*TOLD, *SECRET, MOVED])
     out = export(tmp_path, capsys)
     assert all(word in out for word in WORDS)

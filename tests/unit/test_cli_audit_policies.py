@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.audit_policies import KeptPolicies
-from policyfs.journal.policy_texts import policy_text
-from policyfs.journal.reader import find_chains
-from policyfs.trail.cause import RuleFact
+from policyfs.cli.audit.policies import KeptPolicies
+from policyfs.journal.files.policy_texts import policy_text
+from policyfs.journal.files.reader import find_chains
+from policyfs.trail.text.cause import RuleFact
 from tests.support.mount.trail import MOUNT_ID, a_journal
 
 POLICY = b"""\

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.audit_policy import wrong_texts
-from policyfs.trail.record import Place
+from policyfs.cli.audit.policy import wrong_texts
+from policyfs.trail.lines.record import Place
 from tests.support.mount.audited import DIGEST, POLICY, Cli, recorded
 
 HERE = Place("0123456789abcdef", "a segment", 3)

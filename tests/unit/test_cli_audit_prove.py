@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from policyfs.cli import audit
-from policyfs.cli.audit_prove import check, prove
+from policyfs.cli.audit import command as audit
+from policyfs.cli.audit.prove import check, prove
 from policyfs.domain import Audit
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.journal.keys import KeyStore
-from policyfs.journal.reader import find_chains
+from policyfs.journal.files.reader import find_chains
+from policyfs.journal.sealing.keys import KeyStore
 from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, read_all, segments, write_trail
 
 PATHS = [b"/DCIM/%d.jpg" % number for number in range(60)]

@@ -1,4 +1,4 @@
-"""Selections of a command line; tests/unit/test_cli_audit.py runs the commands."""
+"""Selections of a command line; tests/unit/test_cli_audit_command.py runs the commands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC
 
 import pytest
 
-from policyfs.cli.audit_query import add_query, chains_of, selection_of, zone_of
+from policyfs.cli.audit.query import add_query, chains_of, selection_of, zone_of
 from policyfs.errors import PolicyfsError
 from tests.support.mount.trail import a_denial, an_event
 

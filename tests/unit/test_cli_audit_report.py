@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import audit_report
+from policyfs.cli.audit import report as audit_report
 from tests.support.mount.audited import EVENTS, Cli, recorded
 from tests.support.mount.trail import a_journal, segments
 

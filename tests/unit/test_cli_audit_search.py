@@ -21,8 +21,8 @@ sys.exit(code)
 """
 DEAR = frozenset({
     "concurrent.futures", "logging", "multiprocessing", "random", "ssl", "policyfs.domain",
-    "policyfs.cli.audit_could", "policyfs.cli.audit_forward", "policyfs.cli.audit_report",
-    "policyfs.cli.audit_verify", "policyfs.cli.mount", "policyfs.cli.policy",
+    "policyfs.cli.audit.could", "policyfs.cli.audit.forward", "policyfs.cli.audit.report",
+    "policyfs.cli.audit.verify", "policyfs.cli.mounts.mount", "policyfs.cli.policy.command",
 })  # fmt: skip
 """Each takes some milliseconds. (A table names lines of policies, so it has to read them.)"""
 ACTIONS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.errors import UsageError
-from policyfs.trail.restarts import KILLED
+from policyfs.trail.chain.restarts import KILLED
 from tests.support.mount.audited import Cli, kill_copy, recorded
 from tests.support.mount.trail import MOUNT_ID, a_journal, read_all
 

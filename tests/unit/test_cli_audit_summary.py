@@ -8,7 +8,7 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.errors import UsageError
-from policyfs.trail.restarts import KILLED, UNENDED
+from policyfs.trail.chain.restarts import KILLED, UNENDED
 from tests.support.mount.audited import DAY_NS, Cli, kill_copy, recorded
 from tests.support.mount.trail import MOUNT_ID, START_NS, Clock, a_denial, a_journal, read_all
 

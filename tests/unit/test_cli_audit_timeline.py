@@ -9,7 +9,7 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.errors import UsageError
-from policyfs.journal.journal import Journal
+from policyfs.journal.writing.journal import Journal
 from tests.support.mount.audited import DIGEST, Cli, recorded
 from tests.support.mount.trail import SECOND_NS, START_NS, Clock, a_journal, an_event
 

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from policyfs.cli import audit_verify, main
-from policyfs.cli.on_record import record
+from policyfs.cli import main
+from policyfs.cli.audit import verify as audit_verify
+from policyfs.cli.common.on_record import record
 from policyfs.domain import Audit
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
-from policyfs.journal.keys import KeyStore
-from policyfs.journal.recorders import open_journal
-from policyfs.trail import chain
-from policyfs.trail.removed import KEPT_BACK
+from policyfs.journal.sealing.keys import KeyStore
+from policyfs.journal.writing.recorders import open_journal
+from policyfs.trail.chain import chain
+from policyfs.trail.chain.removed import KEPT_BACK
 from tests.support.mount.audited import Cli, recorded
 from tests.support.mount.trail import MOUNT_ID, SECOND_NS, a_journal, an_event, read_all, segments, verified
 
@@ -202,7 +203,7 @@ def test_another_chain_tells_of_a_cut_chain_whatever_the_clock_says(
     cli("verify")
     file = segments(cli.chain)[-1]
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
-    monkeypatch.setattr("policyfs.cli.audit_verify.time.time_ns", lambda: SECOND_NS)
+    monkeypatch.setattr("policyfs.cli.audit.verify.time.time_ns", lambda: SECOND_NS)
     (report, other) = cli.json("verify", code=1)
     assert "lines at the end were removed" in str(report["breaks"])
     assert not other["breaks"]
@@ -323,9 +324,9 @@ def test_only_the_newest_segments_need_no_seal_yet(
     cli = Cli(root, capsys)
     cli("verify", code=1)
     begun_ns = read_all(directory)[-1].time_ns
-    monkeypatch.setattr("policyfs.cli.audit_verify.time.time_ns", lambda: begun_ns + 30 * SECOND_NS)
+    monkeypatch.setattr("policyfs.cli.audit.verify.time.time_ns", lambda: begun_ns + 30 * SECOND_NS)
     cli("verify")
-    monkeypatch.setattr("policyfs.cli.audit_verify.time.time_ns", lambda: begun_ns + 90 * SECOND_NS)
+    monkeypatch.setattr("policyfs.cli.audit.verify.time.time_ns", lambda: begun_ns + 90 * SECOND_NS)
     cli("verify", code=1)
 
 

@@ -47,7 +47,7 @@ def test_help_imports_no_command(words):
 def test_a_command_imports_nothing_of_another():
     found = imported("status", "--help")
     assert not found & {"pydantic", "trio"}
-    assert "policyfs.cli.mount" not in found
+    assert "policyfs.cli.mounts.mount" not in found
 
 
 def test_an_unknown_command_is_refused_with_the_list():
@@ -105,7 +105,7 @@ GONE = "| (exec <&-; sleep 0.5)"
 FULL = ">/dev/full"
 PROCESS = "import sys; from policyfs.cli.main import process; sys.exit(process())"
 RELOAD = f"""\
-from policyfs.cli import manage
+from policyfs.cli.running import manage
 def lines(path, command):
     print(path, file=sys.stderr)
     yield "in force" + "x" * 10_000
@@ -124,7 +124,7 @@ def test_a_command_that_changes_something_finishes_whatever_becomes_of_its_outpu
 DOWN = f"""\
 import contextlib, sys, time
 from types import SimpleNamespace
-from policyfs.cli import site
+from policyfs.cli.site import site
 def umount(place, lazy):
     print(place, file=sys.stderr)
     return "it hangs" if place == "/b" else ""
@@ -139,7 +139,7 @@ time.sleep(0.2)
 STRICT = """\
 import subprocess, sys, time
 from types import SimpleNamespace
-from policyfs.cli import manage, stale_handles
+from policyfs.cli.running import manage, stale_handles
 from policyfs.cli.main import process
 manage.known, manage.reload_lines = str, lambda path, command: ["in force" + "x" * 10_000]
 manage.ask = lambda path, command: {"pid": 1, "stale_handles": {"files": []}}

@@ -6,10 +6,10 @@ import argparse
 
 import pytest
 
-from policyfs.cli.policy_caller import add_caller, caller_of, check_caller
+from policyfs.cli.policy.caller import add_caller, caller_of, check_caller
 from policyfs.errors import UsageError
 from policyfs.policy.decide import Engine, compile_policy
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 
 TEXT = b"""\
 apiVersion: policyfs/v1

@@ -1,4 +1,4 @@
-"""`policyfs policy explain`: moves, --all, --pid. tests/unit/test_cli_policy.py has the rest."""
+"""`policyfs policy explain`: moves, --all, --pid. tests/unit/test_cli_policy_command.py has the rest."""
 
 from __future__ import annotations
 

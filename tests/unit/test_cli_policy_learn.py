@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.trail.event import Event
+from policyfs.trail.lines.event import Event
 from tests.support.mount.daemons import policyfs
 from tests.support.mount.recorded import write_recorded
 from tests.unit.test_cli_policy_replay import EVENTS, by_camera, denied, opened

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.policy_who import Machine
+from policyfs.cli.policy.who import Machine
 from policyfs.domain import WORKER_UIDS
 from policyfs.linux.running import Process
 from policyfs.linux.services import Service
 from policyfs.policy.decide import Engine, compile_policy
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.support.machine.namespace import die_with_parent
 from tests.support.mount.daemons import policyfs
 

@@ -24,7 +24,7 @@ from policyfs.daemon.lock_circle import UNKNOWN
 from policyfs.daemon.log import configure
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.daemon.options import MountOptions
-from policyfs.journal.retention import Retention
+from policyfs.journal.files.retention import Retention
 from policyfs.kernel import session
 from policyfs.kernel.session import Device, MountError
 from policyfs.linux import bounded_reads

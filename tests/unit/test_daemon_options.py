@@ -8,7 +8,7 @@ import pytest
 
 from policyfs.daemon.options import MountOptions
 from policyfs.fs.access.admission import Admitted
-from policyfs.journal.retention import Retention
+from policyfs.journal.files.retention import Retention
 
 
 def options(user_id: int | None, group_ids: tuple[int, ...]) -> MountOptions:

@@ -13,12 +13,12 @@ from policyfs.daemon.end import MountEnd
 from policyfs.daemon.log import configure
 from policyfs.daemon.policies import Loader, Policies, Sources
 from policyfs.errors import PolicyfsError, UnreadableError
-from policyfs.journal.journal import Journal
-from policyfs.journal.policy_texts import kept_digests, read_pointer
+from policyfs.journal.files.policy_texts import kept_digests, read_pointer
+from policyfs.journal.writing.journal import Journal
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.parse import SourceText, parse_policy
-from policyfs.trail.record import Record
+from policyfs.policy.text.parse import SourceText, parse_policy
+from policyfs.trail.lines.record import Record
 from tests.support.mount.trail import MOUNT_ID, a_journal, read_all
 
 BY = MountEnd("someone", "a test")

@@ -22,7 +22,7 @@ from policyfs.errors import PolicyfsError, UsageError
 from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.policy.decide import Engine, as_of, compile_policy
 from policyfs.policy.exceptions import ended
-from policyfs.policy.parse import SourceText, digest_of, parse_policy
+from policyfs.policy.text.parse import SourceText, digest_of, parse_policy
 
 BY = MountEnd("command", "policyfs reload", 7, 1000, "/bin/sh")
 ONE_APP = "apps: {gallery: {uid: 10011, gid: 10011}}\nrules: []\n"

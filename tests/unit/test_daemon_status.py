@@ -23,10 +23,10 @@ from policyfs.daemon.policies import Loader, Policies
 from policyfs.daemon.status import describe, questions_about
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
-from policyfs.journal.journal import Journal
-from policyfs.journal.retention import Retention
+from policyfs.journal.files.retention import Retention
+from policyfs.journal.writing.journal import Journal
 from policyfs.policy.decide import compile_policy
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from policyfs.store.facts import StoreFacts, probe
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policyfs.daemon.worker_losses import WorkerLosses
-from policyfs.journal.stats import JournalStats
+from policyfs.journal.writing.stats import JournalStats
 
 
 class Told:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.main import build_parser
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.bench.__main__ import arguments as bench
 from tests.bench.comparison.__main__ import arguments as comparison
 from tests.bench.comparison.rows import chosen

@@ -14,21 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import audit
+from policyfs.cli.audit import command as audit
 from policyfs.domain import Audit
-from policyfs.journal.checkpoint import checkpoint_of_chain
-from policyfs.journal.holds import Hold, add_hold
-from policyfs.journal.journal import Journal
-from policyfs.journal.keys import KeyStore
-from policyfs.journal.policy_texts import policy_text
-from policyfs.journal.reader import Chain
-from policyfs.trail.bounds import PATH_BYTES, bounded
-from policyfs.trail.event import BY_DIRECTORY
-from policyfs.trail.line import LineFormatter
-from policyfs.trail.parser import QueryError
-from policyfs.trail.query import parse_when
-from policyfs.trail.selection import parse_query
-from policyfs.trail.terms import COLUMNS
+from policyfs.journal.files.holds import Hold, add_hold
+from policyfs.journal.files.policy_texts import policy_text
+from policyfs.journal.files.reader import Chain
+from policyfs.journal.sealing.checkpoint import checkpoint_of_chain
+from policyfs.journal.sealing.keys import KeyStore
+from policyfs.journal.writing.journal import Journal
+from policyfs.trail.lines.bounds import PATH_BYTES, bounded
+from policyfs.trail.lines.event import BY_DIRECTORY
+from policyfs.trail.lines.line import LineFormatter
+from policyfs.trail.query.parser import QueryError
+from policyfs.trail.query.query import parse_when
+from policyfs.trail.query.selection import parse_query
+from policyfs.trail.query.terms import COLUMNS
 from tests.support.mount.trail import START_NS, Clock, a_denial, an_event
 
 TEXT = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def test_a_command_of_the_page(
     words = [re.sub("=[0-9a-f]{64}$", "=" + digest_of_line(trail / MOUNT_ID, 2), word) for word in words]
     args = parser.parse_args([*words[1:], "--trail", str(trail)])
     if "--follow" in words or "--once" in words:
-        return  # tests/unit/test_cli_audit.py and test_cli_audit_forward.py run them
+        return  # tests/unit/test_cli_audit_command.py and test_cli_audit_forward.py run them
     assert args.run(args) == 0, capsys.readouterr()
     assert capsys.readouterr().out
 

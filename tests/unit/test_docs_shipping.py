@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from policyfs.forward.config import parse_config
-from policyfs.policy.parse import SourceText
-from policyfs.trail.schema import line_schema
+from policyfs.policy.text.parse import SourceText
+from policyfs.trail.lines.schema import line_schema
 from tests.support.machine.documents import CHECKOUT
 from tests.support.mount.trail import MOUNT_ID, START_NS, a_denial, an_event, segments, write_trail
 from tests.unit.test_forward_follower import Reader

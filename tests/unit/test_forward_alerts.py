@@ -9,9 +9,9 @@ import pytest
 from policyfs.forward.alerts import Alert
 from policyfs.forward.config import AlertDoc
 from policyfs.forward.follower import BAD, BROKEN, GAP, Item
-from policyfs.trail.event import Event
-from policyfs.trail.line import iso_time
-from policyfs.trail.record import Place, Record, parse_line
+from policyfs.trail.lines.event import Event
+from policyfs.trail.lines.line import iso_time
+from policyfs.trail.lines.record import Place, Record, parse_line
 from tests.support.mount.trail import MOUNT_ID, SECOND_NS, START_NS, a_denial, an_event
 from tests.unit.test_forward_messages import item_of, told
 

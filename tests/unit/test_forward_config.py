@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.forward.config import Config, ForwardErrors, parse_config
-from policyfs.policy.parse import SourceText
+from policyfs.policy.text.parse import SourceText
 
 HEAD = "apiVersion: policyfs/v1\nkind: Forward\n"
 GOOD = """\

@@ -25,7 +25,7 @@ from policyfs.forward.delivery import DeliveryError
 from policyfs.forward.follower import GAP
 from policyfs.forward.messages import Message
 from policyfs.forward.source import DirectAccess, Source
-from policyfs.journal.keys import KeyStore
+from policyfs.journal.sealing.keys import KeyStore
 from tests.support.machine.processes import wait_for
 from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments, write_trail
 from tests.unit.test_forward_messages import told

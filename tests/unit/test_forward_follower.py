@@ -15,10 +15,10 @@ from policyfs.domain import Audit
 from policyfs.forward.follower import BROKEN, GAP, ChainFollower, Item, Position
 from policyfs.forward.messages import message_of
 from policyfs.forward.source import DirectAccess, Source
-from policyfs.journal.compression import compress
-from policyfs.journal.keys import KeyStore
-from policyfs.journal.segment import Segment
-from policyfs.journal.segments import SegmentDirectory, flock
+from policyfs.journal.files.compression import compress
+from policyfs.journal.files.segments import SegmentDirectory, flock
+from policyfs.journal.sealing.keys import KeyStore
+from policyfs.journal.writing.segment import Segment
 from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, line_of, segments, write_trail
 
 SMALL = 1500

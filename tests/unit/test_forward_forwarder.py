@@ -17,8 +17,8 @@ from policyfs.forward.config import parse_config
 from policyfs.forward.cursors import CursorStore
 from policyfs.forward.forwarder import STATUS, Forwarder
 from policyfs.forward.source import DirectAccess, Source
-from policyfs.journal.keys import KeyStore
-from policyfs.policy.parse import SourceText
+from policyfs.journal.sealing.keys import KeyStore
+from policyfs.policy.text.parse import SourceText
 from tests.support.machine.inchild import in_child
 from tests.support.machine.processes import wait_for
 from tests.support.mount.trail import a_denial, a_journal, an_event

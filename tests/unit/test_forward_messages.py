@@ -9,8 +9,8 @@ import pytest
 
 from policyfs.forward.follower import Item
 from policyfs.forward.messages import Message, message_of
-from policyfs.trail.event import Event
-from policyfs.trail.record import Place, Record, parse_line
+from policyfs.trail.lines.event import Event
+from policyfs.trail.lines.record import Place, Record, parse_line
 from tests.support.mount.trail import MOUNT_ID, a_denial, an_event, line_of
 
 NASTY = b'/DCIM/a"b]c\\d \xff\n<13>1 forged\x1b[2J.jpg'

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.forward.opener import Opener, OpenerAccess
-from policyfs.journal.keys import KeyStore
-from policyfs.trail.seal import checkpoint_of, split
+from policyfs.journal.sealing.keys import KeyStore
+from policyfs.trail.chain.seal import checkpoint_of, split
 from tests.support.mount.trail import MOUNT_ID, an_event, segments, write_trail
 
 

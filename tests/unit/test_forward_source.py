@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from policyfs.forward.source import DirectAccess, Source
-from policyfs.journal.compression import compress
-from policyfs.journal.keys import KeyStore
-from policyfs.journal.segments import SegmentDirectory
+from policyfs.journal.files.compression import compress
+from policyfs.journal.files.segments import SegmentDirectory
+from policyfs.journal.sealing.keys import KeyStore
 from tests.support.mount.trail import MOUNT_ID, an_event, segments, write_trail
 
 

@@ -19,12 +19,12 @@ from policyfs.fs.access.ledger import Ledger, current, ledger, paced, recorded_f
 from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.error_boundary import guarded
 from policyfs.fs.inodes.caller import Caller
-from policyfs.journal.committer import Committer
-from policyfs.journal.journal import JournalError
-from policyfs.journal.ticket import Ticket
+from policyfs.journal.writing.committer import Committer
+from policyfs.journal.writing.journal import JournalError
+from policyfs.journal.writing.ticket import Ticket
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.frozen import Version
-from policyfs.trail.event import Event
+from policyfs.trail.lines.event import Event
 from tests.support.mount.file_system import on_trio
 
 
@@ -163,7 +163,8 @@ async def test_what_cannot_be_recorded_is_an_error_and_changes_nothing(slow: boo
 
 @on_trio
 async def test_where_it_takes_no_time_a_change_is_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policyfs.journal.committer._MOMENT_S", 20)  # the thread has its turn on any machine
+    # the thread has its turn on any machine
+    monkeypatch.setattr("policyfs.journal.writing.committer._MOMENT_S", 20)
     handler = Handler(Slow())
     assert await errno_of(handler.change()) == 0
     assert (len(handler.decided), handler.changed) == (1, [0])
@@ -200,7 +201,7 @@ async def test_a_file_that_is_written_all_the_time_can_be_removed(slow: bool) ->
 async def test_who_changes_what_is_to_be_recorded_each_time_gets_an_error_and_nobody_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("policyfs.journal.committer._MOMENT_S", 0)
+    monkeypatch.setattr("policyfs.journal.writing.committer._MOMENT_S", 0)
     handler = Handler(Slow())
     assert await errno_of(handler.change(moves=100)) == errno.EBUSY
     assert handler.changed == []

@@ -6,8 +6,8 @@ import pytest
 
 from policyfs.domain import NO_FACTS, FileType, Op
 from policyfs.fs.access.name_verdicts import HIDDEN_SHIFT, NOTHING_DECIDED, NameVerdicts, Verdicts
-from policyfs.policy.classes import FEW
 from policyfs.policy.decide import Engine
+from policyfs.policy.globs.classes import FEW
 from tests.support.models.policies import engine_of
 
 GALLERY = 10011

@@ -10,7 +10,7 @@ from policyfs.domain import Facts, FileType
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_link, decide_rename, elsewhere
 from policyfs.policy.decide import End, Engine, PathState
-from policyfs.policy.losses import rules_that_hide
+from policyfs.policy.moves.losses import rules_that_hide
 from tests.support.models.policies import engine_of
 
 RULES = """\

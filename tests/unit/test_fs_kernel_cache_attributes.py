@@ -13,7 +13,7 @@ from policyfs.fs.inodes.placement import Placement
 from policyfs.fs.kernel_cache.attributes import COLD_S, LONG_S, UNWATCHED_S, Timeouts
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, compile_policy
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 
 POLICY = b"""\
 apiVersion: policyfs/v1

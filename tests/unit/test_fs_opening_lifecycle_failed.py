@@ -13,7 +13,7 @@ import trio.testing
 
 from policyfs.fs.access.ledger import ledger
 from policyfs.fs.inodes.handles import Handle
-from policyfs.journal.ticket import Ticket
+from policyfs.journal.writing.ticket import Ticket
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, beside, errno_of

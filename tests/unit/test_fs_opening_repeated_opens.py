@@ -21,7 +21,7 @@ from policyfs.fs.opening.request import call_of
 from policyfs.kernel import vectors
 from policyfs.kernel.bridge import MAX_INDEX
 from policyfs.kernel.vectors import Seen
-from policyfs.trail.bounds import RANGES_LIMIT, bounded
+from policyfs.trail.lines.bounds import RANGES_LIMIT, bounded
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Sink
 from tests.support.mount.steps import CAMERA, OPEN

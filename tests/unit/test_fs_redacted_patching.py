@@ -14,7 +14,7 @@ from policyfs.fs.redacted import patching
 from policyfs.fs.sharing import pauses
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.frozen import Frozen, Version
-from policyfs.trail.line import RANGES_LIMIT
+from policyfs.trail.lines.line import RANGES_LIMIT
 from tests.support.mount.file_system import on_trio
 
 SIZE = 80_000

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal.index_cache import IndexCache, build
-from policyfs.journal.reader import find_chains
-from policyfs.journal.segment_file import SegmentFile
-from policyfs.trail.index_body import WrongIndexError
+from policyfs.journal.files.reader import find_chains
+from policyfs.journal.files.segment_file import SegmentFile
+from policyfs.journal.index.cache import IndexCache, build
+from policyfs.trail.query.index_body import WrongIndexError
 from tests.support.mount.trail import a_journal, an_event
 
 

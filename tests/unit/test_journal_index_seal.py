@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.journal.index_seal import SEAL_BYTES, IndexSeal
+from policyfs.journal.index.seal import SEAL_BYTES, IndexSeal
 
 
 def test_a_seal_fits_its_bytes_under_its_name(tmp_path: Path) -> None:

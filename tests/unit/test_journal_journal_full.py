@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal.journal import Journal, JournalError
-from policyfs.journal.policy_texts import kept_digests, policy_text
-from policyfs.journal.recorders import heads
+from policyfs.journal.files.policy_texts import kept_digests, policy_text
+from policyfs.journal.writing.journal import Journal, JournalError
+from policyfs.journal.writing.recorders import heads
 from tests.support.machine.namespace import detach
 from tests.support.machine.processes import start_as
 from tests.support.mount.trail import (

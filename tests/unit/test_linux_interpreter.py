@@ -30,7 +30,7 @@ ALLOWED: Final = {
     ("linux/interpreter.py", "sys.executable"), ("linux/interpreter.py", "shutil.which"),
     ("linux/interpreter.py", "ctypes.util.find_library"),
     # The user's command, looked for in a PATH that policyfs sets, and run under the app's uid.
-    ("cli/run_command.py", "os.execvpe"),
+    ("cli/mounts/run_command.py", "os.execvpe"),
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.daemon import control_server
-from policyfs.journal.keys import KeyStore
+from policyfs.journal.sealing.keys import KeyStore
 from policyfs.linux.private_files import make_private
 from tests.support.machine.documents import CHECKOUT
 

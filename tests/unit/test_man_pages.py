@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import mount
+from policyfs.cli.mounts import mount
 from tests.support.machine.documents import CHECKOUT
 
 MANUAL = CHECKOUT / "packaging" / "man"

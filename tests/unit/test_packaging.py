@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import mount
+from policyfs.cli.mounts import mount
 from tests.support.machine.alone import NAME
 from tests.support.machine.failures import failures
 

@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.policy.analysis.accepted import parse_accepted
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.parse import SourceText
+from policyfs.policy.text.parse import SourceText
 
 HEAD = "apiVersion: policyfs/v1\nkind: AcceptedChanges\n"
 

@@ -9,7 +9,7 @@ import pytest
 from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.analysis.canaries import MOST_RULES, Canary, Nest, Sort, undated
 from policyfs.policy.decide import Engine, compile_policy
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.bench.big_policy import big_policy
 
 POLICIES = sorted((Path(__file__).parents[2] / "policies").glob("*.yaml"))

@@ -12,7 +12,7 @@ from policyfs.policy.analysis.joint_walk import MAX_JOINT_PLACES
 from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.analysis.walk import is_made_up
-from policyfs.policy.classes import TooHardError
+from policyfs.policy.globs.classes import TooHardError
 from tests.support.models.whole_policies import compiled
 
 BASE = "- {id: a, allow: [see, read], who: {app: camera}, paths: '/a/**'}\n"

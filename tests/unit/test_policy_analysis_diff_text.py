@@ -15,7 +15,7 @@ import pytest
 from policyfs.policy.analysis.accepted import parse_accepted
 from policyfs.policy.analysis.diff import diff
 from policyfs.policy.analysis.diff_text import Report, Side
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.support.mount.daemons import policyfs
 
 CASES = Path(__file__).parent / "policy_diffs"

@@ -7,7 +7,7 @@ import pytest
 from policyfs.policy.analysis import joint_walk
 from policyfs.policy.analysis.invariants import breaches, load_policy, prove
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.parse import SourceText
+from policyfs.policy.text.parse import SourceText
 from tests.support.models.policies import APPS, HEAD
 
 READ = '{id: read, allow: [see, read], who: {app: any}, paths: "/DCIM/**"}'

@@ -11,7 +11,7 @@ from policyfs.policy.analysis.joint_walk import JointWalk, Spot
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.analysis.tracks import Track
 from policyfs.policy.analysis.walk import may_be_hidden
-from policyfs.policy.classes import TooHardError
+from policyfs.policy.globs.classes import TooHardError
 from tests.support.models.whole_policies import compiled
 
 _MADE_UP = re.compile("[\ue000-\uf8ff]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policyfs.policy.analysis.sides import Side, content_of
-from policyfs.policy.callers import Caller
+from policyfs.policy.rules.callers import Caller
 from tests.support.models.whole_policies import compiled, policy_of
 
 RULES = """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from policyfs.policy.analysis.uids import digit_classes
-from policyfs.policy.automaton import Automaton, AutomatonBuilder
-from policyfs.policy.classes import TooHardError
-from policyfs.policy.paths import parse_glob
+from policyfs.policy.globs.automaton import Automaton, AutomatonBuilder
+from policyfs.policy.globs.classes import TooHardError
+from policyfs.policy.globs.paths import parse_glob
 
 ALL = [(0, 2**32 - 1)]
 

@@ -6,8 +6,8 @@ import pytest
 
 from policyfs.policy.analysis.sides import Side
 from policyfs.policy.analysis.walk import Place, Walk, is_made_up, may_be_hidden
-from policyfs.policy.callers import Caller
-from policyfs.policy.classes import TooHardError
+from policyfs.policy.globs.classes import TooHardError
+from policyfs.policy.rules.callers import Caller
 from tests.support.models.whole_policies import compiled
 
 

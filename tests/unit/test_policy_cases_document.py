@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.policy.cases.document import parse_cases
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.parse import SourceText
+from policyfs.policy.text.parse import SourceText
 
 HEAD = "apiVersion: policyfs/v1\nkind: PolicyTests\ntests:\n"
 GOOD = "  - {id: a, app: camera, operation: read, path: /a, expect: {decision: allow}}\n"

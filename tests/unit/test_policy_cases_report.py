@@ -7,7 +7,7 @@ from xml.dom import minidom
 from policyfs.policy.cases.document import parse_cases
 from policyfs.policy.cases.report import Outcome, junit
 from policyfs.policy.cases.run import run
-from policyfs.policy.parse import SourceText
+from policyfs.policy.text.parse import SourceText
 from tests.support.models.policies import FAMILY, engine_of
 
 TEXT = """\

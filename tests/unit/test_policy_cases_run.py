@@ -9,8 +9,8 @@ from policyfs.policy.cases.document import parse_cases
 from policyfs.policy.cases.run import Result, run
 from policyfs.policy.decide import Engine
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.names import UID_LIMIT
-from policyfs.policy.parse import SourceText
+from policyfs.policy.globs.names import UID_LIMIT
+from policyfs.policy.text.parse import SourceText
 from tests.support.models.policies import FAMILY, engine_of
 
 HEAD = "apiVersion: policyfs/v1\nkind: PolicyTests\ntests:\n"

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from policyfs.domain import Facts, FileType, Op
-from policyfs.policy import names
-from policyfs.policy.automaton import MAX_BOUND
 from policyfs.policy.decide import End, Engine, PathState
-from policyfs.policy.visibility import Sight
+from policyfs.policy.globs import names
+from policyfs.policy.globs.automaton import MAX_BOUND
+from policyfs.policy.rules.visibility import Sight
 from tests.support.models.policies import engine_of
 
 RULES = """\

@@ -9,10 +9,10 @@ from errno import EACCES, ENOENT, EPERM, EROFS, EXDEV
 import pytest
 
 from policyfs.domain import RAW_VIEW, Audit, Facts, Need, Op, RuleMatch, ban, banned, kinds_only
-from policyfs.policy.automaton import MAX_BOUND
 from policyfs.policy.decide import compile_policy
-from policyfs.policy.facts import content_met
-from policyfs.policy.tally import NO_ALLOW
+from policyfs.policy.globs.automaton import MAX_BOUND
+from policyfs.policy.rules.facts import content_met
+from policyfs.policy.rules.tally import NO_ALLOW
 from tests.support.models.policies import DIRECTORY, FAMILY, FILE, NOBODYS, SYMLINK, Asked, engine_of
 
 PHOTO = "/DCIM/Camera/a.jpg"

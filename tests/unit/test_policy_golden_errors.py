@@ -13,7 +13,7 @@ import pytest
 
 from policyfs.errors import EXIT_POLICY
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 
 CASES = Path(__file__).parent / "policy_errors"
 

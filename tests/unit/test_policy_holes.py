@@ -12,7 +12,7 @@ from policyfs.policy.cases.document import parse_cases
 from policyfs.policy.cases.run import run
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.lint.lint import lint
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.support.machine.documents import CHECKOUT
 
 POLICIES = CHECKOUT / "policies"

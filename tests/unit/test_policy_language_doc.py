@@ -11,10 +11,10 @@ import pytest
 
 from policyfs.domain import NO_FACTS, FileType, Op
 from policyfs.policy.analysis.invariants import load_policy
-from policyfs.policy.document import ExceptionDoc, FileDoc, InvariantDoc, RuleDoc
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.parse import SourceText
-from policyfs.policy.values import RESERVED
+from policyfs.policy.text.document import ExceptionDoc, FileDoc, InvariantDoc, RuleDoc
+from policyfs.policy.text.parse import SourceText
+from policyfs.policy.text.values import RESERVED
 from tests.support.models.asking import Row, check, engine_of, rows
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "policy-language.md").read_text("utf-8")

@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.layout.meaning import meaning, other_kind
-from policyfs.policy.parse import SourceText
+from policyfs.policy.text.parse import SourceText
 
 POLICY = """\
 apiVersion: policyfs/v1

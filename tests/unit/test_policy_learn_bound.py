@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from policyfs.policy.classes import TooHardError
+from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.learn.bound import Bound
 from policyfs.policy.model import Policy
 from policyfs.policy.replay.recorded import Cause, Recorded

@@ -12,8 +12,8 @@ from policyfs.policy.learn.globs import proposals
 from policyfs.policy.learn.proposal import silenced, text_of
 from policyfs.policy.lint.lint import lint
 from policyfs.policy.model import Effect, Policy
-from policyfs.policy.parse import SourceText
 from policyfs.policy.replay.recorded import Cause, Recorded
+from policyfs.policy.text.parse import SourceText
 
 READ = Recorded("a", 7, None, "open", "open(O_RDONLY)", True, 0, Cause.NONE, ())
 

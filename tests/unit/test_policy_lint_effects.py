@@ -9,7 +9,7 @@ import pytest
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.lint.effects import Effects, repeated
 from policyfs.policy.lint.places import Places
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.bench.big_policy import big_policy
 from tests.support.models.policies import APPS
 from tests.support.models.whole_policies import compiled, policy_of

@@ -7,8 +7,8 @@ import pytest
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.lint.findings import excerpt
 from policyfs.policy.lint.lint import Report, lint
-from policyfs.policy.parse import SourceText, parse_policy
-from policyfs.policy.values import instant
+from policyfs.policy.text.parse import SourceText, parse_policy
+from policyfs.policy.text.values import instant
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\napps:\n  camera: {uid: 1}\nrules:\n"
 RULE = '  - {id: look, allow: [see, read], paths: "/DCIM/**"}'

@@ -17,8 +17,8 @@ from policyfs.policy.decide import compile_policy
 from policyfs.policy.exceptions import in_force
 from policyfs.policy.lint.findings import excerpt
 from policyfs.policy.lint.lint import Report, lint
-from policyfs.policy.parse import SourceText, parse_policy
-from policyfs.policy.values import instant
+from policyfs.policy.text.parse import SourceText, parse_policy
+from policyfs.policy.text.values import instant
 from tests.support.machine.documents import CHECKOUT
 from tests.support.models.policies import HEAD
 from tests.support.models.sound_policies import sound_policy

@@ -10,8 +10,8 @@ import pytest
 from policyfs.domain import NO_FACTS, Need, Op
 from policyfs.policy.analysis.sides import Side
 from policyfs.policy.analysis.subjects import groups
-from policyfs.policy.facts import FILE_TYPES
 from policyfs.policy.lint.places import Places
+from policyfs.policy.rules.facts import FILE_TYPES
 from tests.support.models.whole_policies import compiled
 
 RULES = """\

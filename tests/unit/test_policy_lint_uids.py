@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.policy.lint.uids import uids
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 
 APPS = "{a: {uid: 7}, b: {uid: [8, 20-29]}, c: {grants: [g]}}"
 HEAD = f"apiVersion: policyfs/v1\nkind: Policy\napps: {APPS}\nrules:\n"

@@ -8,9 +8,9 @@ import pytest
 
 from policyfs.domain import Decision, Facts, FileType, Op
 from policyfs.policy.decide import compile_policy
-from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.policy.replay.party import REFUSED, Party, Place
 from policyfs.policy.replay.recorded import World, demand_of
+from policyfs.policy.text.parse import SourceText, parse_policy
 
 TEXT = b"""\
 apiVersion: policyfs/v1

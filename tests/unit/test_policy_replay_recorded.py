@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.domain import FileType, Op
 from policyfs.policy.replay.recorded import NO_DECISIONS, demand_of
-from policyfs.trail.event import OPERATIONS
+from policyfs.trail.lines.event import OPERATIONS
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 from policyfs.policy.analysis.outcomes import Direction
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import ALWAYS
-from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.policy.replay import replay as module
 from policyfs.policy.replay.recorded import Cause, Recorded
 from policyfs.policy.replay.replay import Replayer, Verdict
-from policyfs.policy.values import instant
+from policyfs.policy.text.parse import SourceText, parse_policy
+from policyfs.policy.text.values import instant
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\napps: {a: {uid: 7}, b: {uid: 8}}\nrules:\n"
 ALL = '  - {id: all, allow: [all], paths: "/**"}\n'

@@ -6,11 +6,11 @@ import pytest
 
 from policyfs.domain import FileType
 from policyfs.policy.decide import compile_policy
-from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.policy.replay import worlds as module
 from policyfs.policy.replay.party import Party, Place
 from policyfs.policy.replay.recorded import World, demand_of
 from policyfs.policy.replay.worlds import TooManyError, untold, worlds
+from policyfs.policy.text.parse import SourceText, parse_policy
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\napps: {a: {uid: 7}, b: {uid: 8}}\nrules:\n"
 

@@ -50,7 +50,7 @@ CODES = {
 
 
 def test_every_sort_of_finding_is_on_the_page():
-    sources = [*(CHECKOUT / "policyfs/policy/lint").glob("*.py"), CHECKOUT / "policyfs/cli/policy_lint.py"]
+    sources = [*(CHECKOUT / "policyfs/policy/lint").glob("*.py"), CHECKOUT / "policyfs/cli/policy/lint.py"]
     text = "".join(path.read_text("utf-8") for path in sources)
     ids = set(re.findall(r"(?:on_rule|on_app|Finding)\(\s*\"([a-z-]+)\"", text))
     assert len(ids) >= 22

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.support.models.asking import check, engine_of, principal, rows, shipped
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
@@ -159,7 +159,7 @@ def test_every_policy_and_rule_explains_itself(path):
 
 
 def test_each_shipped_policy_has_a_file_of_tests():
-    """tests/unit/test_cli_policy_test.py runs them."""
+    """tests/unit/test_cli_policy_cases.py runs them."""
     tests = {path.name.removesuffix(".test.yaml") for path in (POLICIES / "tests").iterdir()}
     assert tests == {path.stem for path in POLICIES.glob("*.yaml")}
 

@@ -21,11 +21,11 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.sharing.kernel_locks import MOST_S, is_locked
 from policyfs.fs.sharing.shares import Holder
-from policyfs.journal.ticket import Ticket
+from policyfs.journal.writing.ticket import Ticket
 from policyfs.linux import procfs
 from policyfs.store.frozen import Version
-from policyfs.trail.bounds import cut_text
-from policyfs.trail.event import ALLOW, DENY, WOULD_DENY, Event, Operation
+from policyfs.trail.lines.bounds import cut_text
+from policyfs.trail.lines.event import ALLOW, DENY, WOULD_DENY, Event, Operation
 
 _EXE_S: Final = 0.1
 _EXE_MAX: Final = 1024

@@ -1,7 +1,7 @@
 """A ledger has the required records of one request. The wait for these records blocks no other request.
 
-A thread writes the records (journal/committer.py). If a record takes only a moment, the request goes on at
-once. Otherwise the request waits, and other requests go on meanwhile.
+A thread writes the records (journal/writing/committer.py). If a record takes only a moment, the request goes
+on at once. Otherwise the request waits, and other requests go on meanwhile.
 
 A refusal is added to the request's ledger, and the reply waits until the refusal is on record
 (error_boundary.guarded). An allowance is put on record before the access. So an open waits after its
@@ -25,11 +25,11 @@ import trio
 from policyfs.domain import Audit
 from policyfs.fs.sharing.kernel_locks import short
 from policyfs.fs.sharing.shares import Holder
-from policyfs.journal.committer import Commit
-from policyfs.journal.ticket import JournalError, Ticket
+from policyfs.journal.writing.committer import Commit
+from policyfs.journal.writing.ticket import JournalError, Ticket
 from policyfs.kernel.bridge import pyfuse3
-from policyfs.trail.bounds import bounded
-from policyfs.trail.event import Event
+from policyfs.trail.lines.bounds import bounded
+from policyfs.trail.lines.event import Event
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +49,7 @@ class Sink(Protocol):
         """Accept an event for the trail. Return a ticket, which stands for the event until the event is
         written. The caller must commit the ticket. Return None if the event needs no commit.
 
-        paid: True if the request has already waited for its app's budget (journal/accounts.py).
+        paid: True if the request has already waited for its app's budget (journal/writing/accounts.py).
         """
 
     def debt_s(self, holder: Holder) -> float:

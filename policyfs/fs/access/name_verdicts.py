@@ -11,10 +11,10 @@ import stat as stat_bits
 from typing import Final, NamedTuple
 
 from policyfs.domain import NO_FACTS, FileType, Op, Principal
-from policyfs.policy.classes import FewClasses
 from policyfs.policy.decide import Engine, PathState
+from policyfs.policy.globs.classes import FewClasses
+from policyfs.policy.globs.names import bytes_of
 from policyfs.policy.memo import Memo
-from policyfs.policy.names import bytes_of
 
 _REMEMBERED: Final = 1 << 12
 """The capacity of each cache of this module, in units (memo.Memo). An answer keeps the directory's path state

@@ -17,7 +17,7 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine
-from policyfs.policy.modes import apps_with_modes
+from policyfs.policy.lint.modes import apps_with_modes
 
 _READ: Final = 0o4
 _WRITE: Final = 0o2

@@ -12,7 +12,7 @@ from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.kernel_cache.attributes import LONG_S, Timeouts
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine
-from policyfs.policy.kept import kept_by_kernel
+from policyfs.policy.explain.kept import kept_by_kernel
 from policyfs.store.tree import Tree
 
 

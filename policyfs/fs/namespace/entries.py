@@ -25,7 +25,7 @@ from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End, PathState
-from policyfs.policy.losses import rules_that_hide
+from policyfs.policy.moves.losses import rules_that_hide
 from policyfs.store.frozen import Version
 
 _WHY_ELSEWHERE: Final = (

@@ -32,7 +32,7 @@ from policyfs.fs.sharing.kernel_locks import MOST_S, LateError
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End, PathState
-from policyfs.policy.losses import rules_that_hide
+from policyfs.policy.moves.losses import rules_that_hide
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
@@ -308,9 +308,10 @@ class Renamer:
     def _lets_in(self, old: _Side, new: _Side) -> bool:
         """Return True if a file with several names moves to a path where some caller has more rights.
 
-        A file with one name may move there if the caller could also copy it there (policy/moves.py). But a
-        copy shares no bytes with the file's other names: nobody can change the file under these names through
-        the copy. The names are counted now, since another name may have been made while facts were found.
+        A file with one name may move there if the caller could also copy it there (see
+        policy/moves/moves.py). But a copy shares no bytes with the file's other names: nobody can change the
+        file under these names through the copy. The names are counted now, since another name may have been
+        made while facts were found.
         """
         end, same = old.end, old.parent is new.parent
         if end is None or end.ftype is not FileType.REGULAR:

@@ -19,8 +19,8 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.opening.request import call_of
 from policyfs.kernel import vectors
-from policyfs.trail.bounds import bounded
-from policyfs.trail.event import Event
+from policyfs.trail.lines.bounds import bounded
+from policyfs.trail.lines.event import Event
 
 if TYPE_CHECKING:
     from policyfs.fs.opening.request import OpenContext

@@ -12,7 +12,7 @@ from policyfs.domain import Patch, Ranges
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.redact.core.values import Plan
 from policyfs.store.frozen import Frozen, apply
-from policyfs.trail.line import RANGES_LIMIT
+from policyfs.trail.lines.line import RANGES_LIMIT
 
 AT_ONCE: Final = 128
 """The number of patches between two possible pauses (in_slices): about 0.2 ms. A plan has at most 262,144

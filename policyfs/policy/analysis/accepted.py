@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from policyfs.policy.companions import Head, Reader, sound
-from policyfs.policy.document import Strict
 from policyfs.policy.errors import PolicyError
-from policyfs.policy.nodes import Node
-from policyfs.policy.parse import SourceText
-from policyfs.policy.values import Text
+from policyfs.policy.text.companions import Head, Reader, sound
+from policyfs.policy.text.document import Strict
+from policyfs.policy.text.nodes import Node
+from policyfs.policy.text.parse import SourceText
+from policyfs.policy.text.values import Text
 
 KIND: Final = "AcceptedChanges"
 

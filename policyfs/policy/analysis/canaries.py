@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Decision, Facts, FileType, Op, Principal
 from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.analysis.walk import MAX_PLACES, Place, Walk, is_made_up
-from policyfs.policy.classes import TooHardError
 from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.model import Effect, Rule
-from policyfs.policy.states import PathState
+from policyfs.policy.rules.states import PathState
 
 MOST_PLACES: Final = 150
 """Maximum number of classes of paths that one search for canaries (sample requests) tries."""

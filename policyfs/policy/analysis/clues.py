@@ -15,10 +15,10 @@ from policyfs.policy.analysis.findings import Rank, rank_of
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction, changes, content_changes, view_change
 from policyfs.policy.analysis.partition import Lives
 from policyfs.policy.analysis.shapes import Shapes
-from policyfs.policy.facts import FILE_TYPES, fixed_facts
 from policyfs.policy.model import Effect, Policy
-from policyfs.policy.profile import Profile, bans
-from policyfs.policy.views import Views
+from policyfs.policy.rules.facts import FILE_TYPES, fixed_facts
+from policyfs.policy.rules.profile import Profile, bans
+from policyfs.policy.rules.views import Views
 
 Way = tuple[bool, ...]
 """For each of the two policies (old, new), True if the directories above a place hide the place."""

@@ -21,7 +21,7 @@ from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.exceptions import ALWAYS, ends, in_force
 from policyfs.policy.model import App, Policy, UidRange
-from policyfs.policy.values import MAX_UID
+from policyfs.policy.text.values import MAX_UID
 
 _DIRECTIONS: Final = (Direction.WIDER, Direction.NARROWER, Direction.OTHER)
 

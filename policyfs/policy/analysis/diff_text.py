@@ -13,7 +13,7 @@ from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.errors import harmless
 from policyfs.policy.exceptions import ALWAYS, in_force
 from policyfs.policy.model import Policy, Where
-from policyfs.policy.values import instant_text
+from policyfs.policy.text.values import instant_text
 
 _SAID: Final = {
     (Aspect.ACCESS, Direction.WIDER): "may now {ops}",

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from policyfs.domain import FIXED_KINDS, OWNER_NONE, Facts, FileType
-from policyfs.policy.facts import Kinds, sample_facts
-from policyfs.policy.table import Live
+from policyfs.policy.rules.facts import Kinds, sample_facts
+from policyfs.policy.rules.table import Live
 
 _REAL_KINDS: Final = ("image/jpeg", "video/mp4", "audio/mpeg", "text/plain", "application/octet-stream")
 _OTHERS: Final = ("x-other", "x-another")

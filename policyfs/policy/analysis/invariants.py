@@ -23,16 +23,16 @@ from policyfs.policy.analysis.sides import Compiled, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group, groups
 from policyfs.policy.analysis.tracks import Callers, Marks, Track
 from policyfs.policy.analysis.walk import is_made_up
-from policyfs.policy.classes import TooHardError
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyError, PolicyErrors, harmless
 from policyfs.policy.exceptions import ALWAYS, in_force
-from policyfs.policy.facts import FILE_TYPES, Truth, fixed_facts
+from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.model import Effect, Invariant, Policy, Promise, Rule
-from policyfs.policy.parse import SourceText, parse_policy
-from policyfs.policy.profile import Profile
-from policyfs.policy.table import Live
+from policyfs.policy.rules.facts import FILE_TYPES, Truth, fixed_facts
+from policyfs.policy.rules.profile import Profile
+from policyfs.policy.rules.table import Live
+from policyfs.policy.text.parse import SourceText, parse_policy
 
 _MARK: Final = "\0invariant "
 

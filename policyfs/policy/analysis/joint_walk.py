@@ -13,8 +13,8 @@ from policyfs.policy.analysis.partition import Part, Partition
 from policyfs.policy.analysis.sides import numbers_of
 from policyfs.policy.analysis.tracks import Callers, Nodes, Track
 from policyfs.policy.analysis.walk import MAX_PLACES, Hidden, Path, hidden_below, names_of
-from policyfs.policy.classes import Known, TooHardError, names_out_of
-from policyfs.policy.table import Live, hides
+from policyfs.policy.globs.classes import Known, TooHardError, names_out_of
+from policyfs.policy.rules.table import Live, hides
 
 MAX_JOINT_PLACES: Final = 50_000
 """Maximum number of classes of paths in a walk for many callers together. If there are more, the walk begins

@@ -15,9 +15,9 @@ from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.analysis.subjects import Subject, groups
 from policyfs.policy.analysis.walk import Place, Walk
-from policyfs.policy.classes import TooHardError
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
+from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.model import Effect, Policy, Rule
 
 OPS: Final = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from policyfs.policy.analysis.files import OWN
 from policyfs.policy.analysis.tracks import Callers, Match, Nodes, Track
 from policyfs.policy.model import SELF
-from policyfs.policy.table import Live, asks_for_self
+from policyfs.policy.rules.table import Live, asks_for_self
 
 Lives = tuple[tuple[Live, bool], ...]
 """The rules that match at a place (class of paths), sorted by number. Each rule comes with True if the rule

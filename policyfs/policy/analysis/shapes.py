@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from policyfs.policy.analysis.partition import Lives
-from policyfs.policy.table import Condition, Live
+from policyfs.policy.rules.table import Condition, Live
 
 Shape = tuple[tuple[tuple[int, bool, int], ...], ...]
 

@@ -10,17 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from policyfs.policy.automaton import Automaton, Position
-from policyfs.policy.callers import Caller
-from policyfs.policy.classes import Known
 from policyfs.policy.decide import Engine
+from policyfs.policy.globs.automaton import Automaton, Position
+from policyfs.policy.globs.classes import Known
+from policyfs.policy.globs.paths import parse_glob
 from policyfs.policy.model import Rule, Who
-from policyfs.policy.paths import parse_glob
-from policyfs.policy.profile import Profile, profile_at
-from policyfs.policy.states import PathState
-from policyfs.policy.table import Live, Table, hides
-from policyfs.policy.views import Views
-from policyfs.policy.visibility import Sight
+from policyfs.policy.rules.callers import Caller
+from policyfs.policy.rules.profile import Profile, profile_at
+from policyfs.policy.rules.states import PathState
+from policyfs.policy.rules.table import Live, Table, hides
+from policyfs.policy.rules.views import Views
+from policyfs.policy.rules.visibility import Sight
 
 _REMEMBERED: Final = 1 << 16
 _SMALL: Final = 256

@@ -9,10 +9,10 @@ from typing import Final, NamedTuple, TypeVar
 from policyfs.domain import Audit
 from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.analysis.uids import digit_classes
-from policyfs.policy.callers import Caller
 from policyfs.policy.decide import compile_policy
+from policyfs.policy.globs.names import UID_LIMIT
 from policyfs.policy.model import Policy
-from policyfs.policy.names import UID_LIMIT
+from policyfs.policy.rules.callers import Caller
 
 K = TypeVar("K", bound=Hashable)
 

@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import Op
 from policyfs.policy.analysis.sides import Side, bits, numbers_of
-from policyfs.policy.automaton import Node
+from policyfs.policy.globs.automaton import Node
+from policyfs.policy.globs.names import Captured, NameMatcher, Pattern
 from policyfs.policy.model import SELF, Effect
-from policyfs.policy.names import Captured, NameMatcher, Pattern
 
 Callers = int
 """A set of callers, as an int. Bit N stands for the caller group with index N in a list."""

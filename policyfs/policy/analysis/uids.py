@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from policyfs.policy.automaton import Automaton
-from policyfs.policy.classes import TooHardError
-from policyfs.policy.names import NameMatcher, Pattern
-from policyfs.policy.paths import Token, Wild
+from policyfs.policy.globs.automaton import Automaton
+from policyfs.policy.globs.classes import TooHardError
+from policyfs.policy.globs.names import NameMatcher, Pattern
+from policyfs.policy.globs.paths import Token, Wild
 
 MAX_STATES: Final = 50_000
 """Maximum number of beginnings of numbers to try. With more, TooHardError is raised."""

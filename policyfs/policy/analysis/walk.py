@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Facts
 from policyfs.policy.analysis.sides import Side
-from policyfs.policy.automaton import Position
-from policyfs.policy.classes import TooHardError, joint_name_classes
-from policyfs.policy.names import bytes_of
-from policyfs.policy.table import Live
+from policyfs.policy.globs.automaton import Position
+from policyfs.policy.globs.classes import TooHardError, joint_name_classes
+from policyfs.policy.globs.names import bytes_of
+from policyfs.policy.rules.table import Live
 
 MAX_PLACES: Final = 200_000
 """Maximum number of classes of paths for one caller. With more, TooHardError is raised."""

@@ -8,16 +8,16 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import AfterValidator, BeforeValidator
 
 from policyfs.domain import FileType
-from policyfs.policy.companions import Head, Reader, sound
-from policyfs.policy.document import Strict
 from policyfs.policy.errors import PolicyError, did_you_mean, quote
 from policyfs.policy.exceptions import PREFIX
-from policyfs.policy.explain import REQUESTS
+from policyfs.policy.explain.explain import REQUESTS
 from policyfs.policy.model import Where
-from policyfs.policy.nodes import Mapping, Node, Scalar
-from policyfs.policy.parse import SourceText
-from policyfs.policy.shape import Part
-from policyfs.policy.values import (
+from policyfs.policy.text.companions import Head, Reader, sound
+from policyfs.policy.text.document import Strict
+from policyfs.policy.text.nodes import Mapping, Node, Scalar
+from policyfs.policy.text.parse import SourceText
+from policyfs.policy.text.shape import Part
+from policyfs.policy.text.values import (
     ERRNOS,
     AuditName,
     Instant,

@@ -13,10 +13,10 @@ from policyfs.policy.cases.document import TYPES, Case
 from policyfs.policy.decide import End, Engine, compile_policy
 from policyfs.policy.errors import PolicyError, PolicyErrors, quote
 from policyfs.policy.exceptions import in_force
-from policyfs.policy.explain import REQUESTS, open_refusal
+from policyfs.policy.explain.explain import REQUESTS, open_refusal
 from policyfs.policy.model import SELF, Policy, Rule
 from policyfs.policy.stranger import stranger_of
-from policyfs.policy.values import instant_text
+from policyfs.policy.text.values import instant_text
 
 _MAKING: Final = {
     "create": FileType.REGULAR,

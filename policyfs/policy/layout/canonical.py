@@ -6,10 +6,10 @@ The result has the same meaning and all comments. Another conversion of the resu
 from __future__ import annotations
 
 from policyfs.errors import PolicyfsError
-from policyfs.policy.document import KIND
 from policyfs.policy.layout.comments import attach, comments_of
 from policyfs.policy.layout.tree import Collection, Node, Scalar, read_tree
 from policyfs.policy.layout.writer import Writer
+from policyfs.policy.text.document import KIND
 
 
 class LostCommentError(PolicyfsError):

@@ -12,7 +12,7 @@ from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.cases.document import KIND as TESTS
 from policyfs.policy.cases.document import read_cases
 from policyfs.policy.model import Policy, Where
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 
 _NOWHERE = Where("", 1, 1)
 

@@ -1,7 +1,7 @@
 """The order of the keys in a policy file in canonical form (the standard layout).
 
-The keys have the order of the fields in the classes of policy/document.py and policy/cases/document.py. But
-in a rule, invariant, exception or test the description comes second.
+The keys have the order of the fields in the classes of policy/text/document.py and policy/cases/document.py.
+But in a rule, invariant, exception or test the description comes second.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from policyfs.policy.cases.document import CaseDoc, ExpectDoc
-from policyfs.policy.document import (
+from policyfs.policy.text.document import (
     AppDoc,
     BlockDoc,
     DefaultsDoc,

@@ -13,7 +13,7 @@ from typing import Final
 
 from policyfs.domain import KIND_EMPTY, Op
 from policyfs.formats import REDACTABLE_KINDS
-from policyfs.policy.paths import MAX_NAME
+from policyfs.policy.globs.paths import MAX_NAME
 from policyfs.policy.replay.recorded import Demand, Recorded, demand_of
 
 

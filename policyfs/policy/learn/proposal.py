@@ -11,6 +11,7 @@ from policyfs.domain import Op
 from policyfs.policy.analysis.diff import Block
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.outcomes import Aspect
+from policyfs.policy.globs.paths import MAX_NAME
 from policyfs.policy.layout.canonical import canonical
 from policyfs.policy.layout.quoting import name_text
 from policyfs.policy.learn.evidence import Evidence, Use
@@ -18,8 +19,7 @@ from policyfs.policy.learn.globs import Proposed, escaped
 from policyfs.policy.learn.guards import APP_GLOB, OWN_GLOB, PRIVATE_GLOBS
 from policyfs.policy.learn.refusals import UNPRINTABLE
 from policyfs.policy.lint.lint import lint
-from policyfs.policy.parse import SourceText
-from policyfs.policy.paths import MAX_NAME
+from policyfs.policy.text.parse import SourceText
 
 _ORDER = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 

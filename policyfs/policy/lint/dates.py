@@ -9,7 +9,7 @@ from typing import Final
 
 from policyfs.policy.lint.findings import Finding, on_rule
 from policyfs.policy.model import Policy
-from policyfs.policy.values import instant_text
+from policyfs.policy.text.values import instant_text
 
 _HOUR_NS: Final = 3600 * 1_000_000_000
 SOON_NS: Final = 14 * 24 * _HOUR_NS

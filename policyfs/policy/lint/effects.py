@@ -13,15 +13,15 @@ from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.analysis.subjects import Group, groups
 from policyfs.policy.analysis.walk import Walk
-from policyfs.policy.classes import TooHardError
 from policyfs.policy.decide import compile_policy
-from policyfs.policy.facts import FILE_TYPES, Truth, fixed_facts
+from policyfs.policy.globs.classes import TooHardError
+from policyfs.policy.globs.paths import parse_glob
 from policyfs.policy.lint.findings import Finding, on_rule
 from policyfs.policy.lint.places import Here, Places, plain_names, sides_by_app
 from policyfs.policy.lint.reach import not_searched
 from policyfs.policy.lint.texts import other_form
 from policyfs.policy.model import STRANGER, Effect, Policy, Rule, Who
-from policyfs.policy.paths import parse_glob
+from policyfs.policy.rules.facts import FILE_TYPES, Truth, fixed_facts
 
 _SYNCS: Final = re.compile(r"sync|cloud|unison|resilio|dropbox|seafile", re.IGNORECASE)
 _HEAD: Final = re.compile(r"/[^/*?{]+")

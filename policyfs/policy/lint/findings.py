@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from policyfs.policy.errors import PolicyError, harmless
 from policyfs.policy.exceptions import PREFIX
 from policyfs.policy.model import App, Policy, Rule, Where
-from policyfs.policy.parse import SourceText
+from policyfs.policy.text.parse import SourceText
 
 _COMMENT: Final = re.compile(r"(?:^|\s)#\s*lint:\s*ignore\b(.*)$")
 _IGNORE: Final = re.compile(r"\s+(?P<id>[a-z-]+)\s+because\s+(?P<reason>\S.*)")

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from policyfs.policy.decide import Engine
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
-from policyfs.policy.mixed import mixed_directories
+from policyfs.policy.lint.mixed import mixed_directories
+from policyfs.policy.lint.modes import looks_like_backup
+from policyfs.policy.lint.synced import cleaned_for_readers
 from policyfs.policy.model import Modes
-from policyfs.policy.modes import looks_like_backup
-from policyfs.policy.synced import cleaned_for_readers
 
 
 def hints(engine: Engine) -> Iterator[Finding]:

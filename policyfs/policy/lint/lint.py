@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from policyfs.policy.analysis.sides import Compiled
 from policyfs.policy.analysis.subjects import groups
-from policyfs.policy.classes import TooHardError
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
+from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.lint.dates import dates
 from policyfs.policy.lint.effects import Effects, repeated
 from policyfs.policy.lint.findings import Finding, Silenced, split
@@ -20,7 +20,7 @@ from policyfs.policy.lint.rights import Rights
 from policyfs.policy.lint.texts import texts
 from policyfs.policy.lint.uids import uids
 from policyfs.policy.lint.writers import Writers
-from policyfs.policy.parse import SourceText
+from policyfs.policy.text.parse import SourceText
 
 
 class Report(NamedTuple):

@@ -14,10 +14,10 @@ from policyfs.domain import Facts, FileType, Need, Op
 from policyfs.policy.analysis.shapes import Shapes
 from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.analysis.subjects import Group
-from policyfs.policy.automaton import Position
-from policyfs.policy.paths import DEEP, End, Glob, Wild
-from policyfs.policy.profile import Profile
-from policyfs.policy.table import Live, Situated, hides
+from policyfs.policy.globs.automaton import Position
+from policyfs.policy.globs.paths import DEEP, End, Glob, Wild
+from policyfs.policy.rules.profile import Profile
+from policyfs.policy.rules.table import Live, Situated, hides
 
 T = TypeVar("T")
 

@@ -14,12 +14,12 @@ from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.sides import Side, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.analysis.walk import Walk
-from policyfs.policy.classes import TooHardError
-from policyfs.policy.facts import FILE_TYPES, Truth, fixed_facts
+from policyfs.policy.globs.classes import TooHardError
+from policyfs.policy.globs.paths import parse_glob
 from policyfs.policy.lint.findings import Finding, on_rule
 from policyfs.policy.lint.places import Here, Places, plain_names
 from policyfs.policy.model import Effect, Rule
-from policyfs.policy.paths import parse_glob
+from policyfs.policy.rules.facts import FILE_TYPES, Truth, fixed_facts
 
 _TRIED: Final = 8
 """Maximum number of callers, and of globs, for which plain paths (one path that a glob matches) are tried

@@ -28,13 +28,13 @@ from policyfs.formats import REDACTABLE_KINDS
 from policyfs.policy.analysis.invariants import breaches_of
 from policyfs.policy.analysis.sides import Compiled, Side, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group
-from policyfs.policy.classes import TooHardError
 from policyfs.policy.decide import compile_policy
+from policyfs.policy.globs.classes import TooHardError
+from policyfs.policy.globs.paths import parse_glob
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
 from policyfs.policy.lint.places import Names, Places, plain_names, shown, sides_by_app
 from policyfs.policy.lint.reach import not_searched
 from policyfs.policy.model import SELF, App, Block, Effect, Invariant, Policy, Promise, Rule, Who
-from policyfs.policy.paths import parse_glob
 
 _BACKUPS: Final = re.compile(r"back-?up|sync|restic|borg|rclone|kopia|duplic|mirror", re.IGNORECASE)
 _OWN: Final = re.compile(r"(.*/\{(?:app|uid)\})/\*\*")

@@ -11,11 +11,11 @@ from policyfs.formats import REDACTABLE_KINDS
 from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.sides import Side
 from policyfs.policy.analysis.subjects import Group
-from policyfs.policy.facts import Kinds, Truth, fixed_facts
+from policyfs.policy.globs.paths import End, parse_glob
 from policyfs.policy.lint.findings import Finding, on_rule
 from policyfs.policy.lint.places import Here, Names, Places, plain_names, shown, sides_by_app
 from policyfs.policy.model import ANY, Effect, Rule
-from policyfs.policy.paths import End, parse_glob
+from policyfs.policy.rules.facts import Kinds, Truth, fixed_facts
 
 _PHOTO: Final = Facts("image/jpeg", OWNER_NONE)
 _ALL: Final = frozenset({"/**", "/***"})

@@ -12,11 +12,11 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import NO_FACTS, OWNER_NONE, Decision, Facts, FileType, Need, Op, Principal, RuleMatch
 from policyfs.policy.decide import End, Engine
-from policyfs.policy.explain import open_refusal
-from policyfs.policy.losses import rules_that_hide
+from policyfs.policy.explain.explain import open_refusal
+from policyfs.policy.moves.losses import rules_that_hide
 from policyfs.policy.replay.recorded import Demand, World
-from policyfs.policy.states import PathState
-from policyfs.policy.table import Live
+from policyfs.policy.rules.states import PathState
+from policyfs.policy.rules.table import Live
 
 REFUSED: Final = "refused"
 """The effect of a redact rule that makes an open or a rename fail, for the reports."""

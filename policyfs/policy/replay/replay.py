@@ -13,10 +13,10 @@ from policyfs.domain import Decision, Facts, Principal, View, hides_at_least
 from policyfs.errors import errno_name
 from policyfs.policy.analysis.outcomes import Aspect, Direction, access, changes, content, way_of
 from policyfs.policy.decide import Engine, as_of
-from policyfs.policy.facts import content_met
 from policyfs.policy.replay.party import REFUSED, Party, Place
 from policyfs.policy.replay.recorded import Cause, Demand, Recorded, World, demand_of
 from policyfs.policy.replay.worlds import TooManyError, untold, worlds
+from policyfs.policy.rules.facts import content_met
 
 REMEMBERED: Final = 1 << 16
 """Maximum number of remembered answers, and of remembered classes of requests. With more, all are

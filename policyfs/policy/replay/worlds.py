@@ -13,7 +13,7 @@ from typing import Final
 from policyfs.domain import FIXED_KINDS, NO_FACTS, REDACTIONS, Facts, FileType, Need, Op, banned
 from policyfs.policy.replay.party import Party, Place
 from policyfs.policy.replay.recorded import ALL_TYPES, Demand, World
-from policyfs.policy.table import Live, sample_facts_of
+from policyfs.policy.rules.table import Live, sample_facts_of
 
 MOST: Final = 20_000
 """Maximum number of worlds (combinations of unrecorded facts) of one request. With more, the change of its

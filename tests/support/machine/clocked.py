@@ -17,7 +17,7 @@ from pathlib import Path
 
 from policyfs.cli.main import main
 from policyfs.content.cache import KindCache
-from policyfs.journal.journal import Journal
+from policyfs.journal.writing.journal import Journal
 
 _OFFSET = struct.Struct("=q")
 

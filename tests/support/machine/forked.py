@@ -31,8 +31,9 @@ from tests.support.machine.namespace import die_with_parent
 
 _DESCRIPTORS: Final = 1 << 16
 _MODULES: Final = (
-    *("policyfs.daemon.daemon", "policyfs.cli.mount", "policyfs.cli.umount", "policyfs.kernel.probe"),
-    *("policyfs.journal.keys", "policyfs.journal.sealer", "encodings.ascii", "encodings.latin_1"),
+    *("policyfs.daemon.daemon", "policyfs.cli.mounts.mount", "policyfs.cli.mounts.umount"),
+    *("policyfs.kernel.probe", "policyfs.journal.sealing.keys", "policyfs.journal.sealing.sealer"),
+    *("encodings.ascii", "encodings.latin_1"),
 )
 """What a daemon imports on its way to a mount, as far as nothing of it is imported by another here."""
 _kept: list[Any] = []
@@ -111,7 +112,7 @@ def daemon_of(
 
 
 def _close_once_it_answers(answered: int) -> None:
-    from policyfs.cli import serve as module
+    from policyfs.cli.mounts import serve as module
 
     serve = module.serve
 

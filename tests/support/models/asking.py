@@ -14,8 +14,8 @@ from policyfs.domain import KIND_DIRECTORY, KIND_SYMLINK, OWNER_NONE, Decision, 
 from policyfs.errors import errno_name
 from policyfs.policy.decide import End, Engine, compile_policy
 from policyfs.policy.exceptions import in_force
-from policyfs.policy.parse import SourceText, parse_policy
-from policyfs.policy.values import instant
+from policyfs.policy.text.parse import SourceText, parse_policy
+from policyfs.policy.text.values import instant
 
 OPS = {
     "see": Op.SEE,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from policyfs.content.worker import Detector, SniffError
 from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.model import Effect, Policy
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from tests.support.models.naive_policy import Answer, Caller, Naive, Node, kind_in

@@ -6,7 +6,7 @@ import textwrap
 
 from policyfs.domain import Decision, Facts, FileType, Op, Principal
 from policyfs.policy.decide import REMEMBERED, End, Engine, compile_policy
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 
 HEAD = """\
 apiVersion: policyfs/v1

@@ -7,7 +7,7 @@ from typing import Any
 
 from policyfs.domain import Op
 from policyfs.policy.model import Block, Effect, Policy, Rule, Who
-from policyfs.policy.values import OPERATIONS
+from policyfs.policy.text.values import OPERATIONS
 
 _ERRNOS = {2: "ENOENT", 13: "EACCES", 1: "EPERM", 30: "EROFS"}
 

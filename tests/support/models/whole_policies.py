@@ -7,7 +7,7 @@ import textwrap
 from policyfs.policy.analysis.sides import Compiled
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.model import Policy
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.support.models.policies import APPS, HEAD
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import audit
+from policyfs.cli.audit import command as audit
 from policyfs.domain import Audit
-from policyfs.journal.policy_texts import policy_text
-from policyfs.trail.event import Event
+from policyfs.journal.files.policy_texts import policy_text
+from policyfs.trail.lines.event import Event
 from tests.support.mount.trail import MOUNT_ID, SECOND_NS, START_NS, a_denial, a_journal, an_event
 
 POLICY = b"""\

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Final
 
 from policyfs.cli.main import _MODULES as COMMAND_MODULES
 from policyfs.daemon import control
-from policyfs.journal.reader import Chain, raw_lines
+from policyfs.journal.files.reader import Chain, raw_lines
 from tests.support.machine import template
 from tests.support.machine.counts import PATIENCE
 from tests.support.machine.forked import daemon_of, prepare

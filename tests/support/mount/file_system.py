@@ -26,9 +26,9 @@ from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import ROOT_ID, Node
-from policyfs.journal.committer import Committer
-from policyfs.journal.journal import JournalError
-from policyfs.journal.ticket import Ticket
+from policyfs.journal.writing.committer import Committer
+from policyfs.journal.writing.journal import JournalError
+from policyfs.journal.writing.ticket import Ticket
 from policyfs.kernel.bridge import FH_KEEP_CACHE, open_reply
 from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
@@ -39,7 +39,7 @@ from policyfs.store.leases import LeaseKeeper
 from policyfs.store.owner import Owners
 from policyfs.store.quarantine import Limits, Quarantine
 from policyfs.store.tree import Tree
-from policyfs.trail.event import Event
+from policyfs.trail.lines.event import Event
 
 KINDS = (
     (b"\xff\xd8\xff", "image/jpeg"),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from policyfs.trail.schema import line_schema
+from policyfs.trail.lines.schema import line_schema
 from tests.support.models.json_schema import faults
 
 _MOST = 1 << 20

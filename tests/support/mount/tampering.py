@@ -10,17 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.cli.audit_evidence import Anchors
-from policyfs.cli.audit_verify import reports_on
+from policyfs.cli.audit.evidence import Anchors
+from policyfs.cli.audit.verify import reports_on
 from policyfs.domain import Audit
-from policyfs.journal.checkpoint import checkpoint_of_chain
-from policyfs.journal.journal import Journal
-from policyfs.journal.keys import KeyStore, Signer
-from policyfs.journal.reader import Chain
-from policyfs.trail import chain
-from policyfs.trail.merkle import root_of
-from policyfs.trail.seal import Seal, body_of, digest_of, entries_of, seal_of, split
-from policyfs.trail.verification import Report
+from policyfs.journal.files.reader import Chain
+from policyfs.journal.sealing.checkpoint import checkpoint_of_chain
+from policyfs.journal.sealing.keys import KeyStore, Signer
+from policyfs.journal.writing.journal import Journal
+from policyfs.trail.chain import chain
+from policyfs.trail.chain.merkle import root_of
+from policyfs.trail.chain.seal import Seal, body_of, digest_of, entries_of, seal_of, split
+from policyfs.trail.chain.verification import Report
 from tests.support.mount.trail import MOUNT_ID, ROOMY, START_NS, Clock, a_denial, an_event, segments
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from policyfs.domain import Audit
-from policyfs.journal.accounts import Limits
-from policyfs.journal.journal import Journal
-from policyfs.journal.reader import Chain, records
-from policyfs.journal.verification import parts, read_key_chain
-from policyfs.trail import chain
-from policyfs.trail.event import Event
-from policyfs.trail.line import LineFormatter
-from policyfs.trail.record import Record
-from policyfs.trail.verification import Report
-from policyfs.trail.verify import Verifier
+from policyfs.journal.files.reader import Chain, records
+from policyfs.journal.sealing.verification import parts, read_key_chain
+from policyfs.journal.writing.accounts import Limits
+from policyfs.journal.writing.journal import Journal
+from policyfs.trail.chain import chain
+from policyfs.trail.chain.verification import Report
+from policyfs.trail.chain.verify import Verifier
+from policyfs.trail.lines.event import Event
+from policyfs.trail.lines.line import LineFormatter
+from policyfs.trail.lines.record import Record
 
 MOUNT_ID = "0123456789abcdef"
 START_NS = 1_772_352_000_000_000_000

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from policyfs.domain import Audit
-from policyfs.journal.compression import compress
-from policyfs.journal.journal import Journal
-from policyfs.journal.keys import KeyStore
-from policyfs.journal.policy_texts import policy_text
-from policyfs.journal.segments import SegmentDirectory
-from policyfs.trail.event import Event
-from policyfs.trail.line import iso_time
+from policyfs.journal.files.compression import compress
+from policyfs.journal.files.policy_texts import policy_text
+from policyfs.journal.files.segments import SegmentDirectory
+from policyfs.journal.sealing.keys import KeyStore
+from policyfs.journal.writing.journal import Journal
+from policyfs.trail.lines.event import Event
+from policyfs.trail.lines.line import iso_time
 from tests.support.mount.trail import ROOMY, SECOND_NS, Clock, an_event
 
 FIRST, SECOND = "aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"

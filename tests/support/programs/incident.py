@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.domain import Audit
-from policyfs.journal.policy_texts import policy_text
-from policyfs.trail.event import Event
+from policyfs.journal.files.policy_texts import policy_text
+from policyfs.trail.lines.event import Event
 from tests.support.mount.trail import SECOND_NS, START_NS, a_journal, an_event
 
 POLICY: Final = b"""\

@@ -21,13 +21,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.journal.compression import COMPRESS_FROM
-from policyfs.journal.keys import KeyStore
-from policyfs.journal.policy_texts import PolicyText
-from policyfs.journal.sealer import Reports, Sealer
-from policyfs.journal.segments import TrailDirectory
-from policyfs.journal.writer import ChainWriter
-from policyfs.trail.event import Event
+from policyfs.journal.files.compression import COMPRESS_FROM
+from policyfs.journal.files.policy_texts import PolicyText
+from policyfs.journal.files.segments import TrailDirectory
+from policyfs.journal.sealing.keys import KeyStore
+from policyfs.journal.sealing.sealer import Reports, Sealer
+from policyfs.journal.writing.writer import ChainWriter
+from policyfs.trail.lines.event import Event
 from tests.support.programs.trail_sessions import (
     AT,
     CHAPTERS,

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from policyfs.trail.event import Event
+from policyfs.trail.lines.event import Event
 
 START_NS: Final = 1_772_352_000_000_000_000
 """2026-03-01T08:00:00Z."""

@@ -1,0 +1,1 @@
+"""`audit`: the actions that read, search and verify the trail."""

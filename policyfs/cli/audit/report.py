@@ -1,0 +1,101 @@
+"""`policyfs audit report`: the trail as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+
+from policyfs.cli.audit.evidence import of_machine
+from policyfs.cli.audit.names import check_names
+from policyfs.cli.audit.policies import KeptPolicies
+from policyfs.cli.audit.query import add_query, open_trail, selection_of, zone_of
+from policyfs.cli.audit.summary import count_portion
+from policyfs.cli.audit.verify import reports_on
+from policyfs.cli.common.output import write_private
+from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.journal.files.reader import Chain
+from policyfs.journal.index.indexed import IndexedTrail
+from policyfs.trail.chain.restarts import Restarts
+from policyfs.trail.lines.record import Record
+from policyfs.trail.query.expression import text_of
+from policyfs.trail.query.selection import Selection
+from policyfs.trail.query.summary import Summary
+from policyfs.trail.text.overview import Overview
+from policyfs.trail.text.render import local_time, report_lines
+from policyfs.trail.text.report_page import Facts, page
+from policyfs.trail.text.sentences import describe
+
+_KINDS = frozenset({"mount", "proof", "policy", "failed", "close", "detached", "quarantine", "killed"})
+_QUICK_BYTES = 256 << 20
+
+
+def add_parsers(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action `report` to `policyfs audit`. common: a parser with the options of all actions."""
+    report = actions.add_parser("report", parents=[common], help="write the trail as one HTML page")
+    report.add_argument(
+        "--html", metavar="FILE", required=True, help="the page; an existing file is replaced"
+    )
+    report.add_argument(
+        "--verify",
+        action="store_true",
+        help="check the whole trail, also if it is larger than 256 MiB; exit code 1 if it is not whole",
+    )
+    add_query(report)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the HTML page. Return 1 if no event matches the query, or if --verify finds damage."""
+    trail, wanted = open_trail(args), selection_of(args)
+    check_names(trail, wanted)
+    policies = KeptPolicies(trail.chains)
+    summary, overview = Summary(), Overview(policies.fact)
+    changes = _collect(trail, wanted, summary, overview)
+    chains = list(trail.chains)
+    checked, is_whole = [], True
+    if args.verify or _size(chains) <= _QUICK_BYTES:
+        for report in reports_on(chains, args.trail, of_machine(args.trail)):
+            checked += report_lines(report)
+            is_whole = is_whole and report.whole and not report.missing
+    zone, now = zone_of(args), datetime.now(UTC)
+    facts = Facts(
+        trail=args.trail, made=local_time(int(now.timestamp()) * 1_000_000_000, zone)[:16],
+        query=text_of(wanted.tree), summary=summary, overview=overview, checked=checked, is_whole=is_whole,
+        changes=[(local_time(one.time_ns, zone)[:19], describe(one)) for one in changes],
+        lookup=policies.fact, zone=zone, period=(wanted.since_ns, wanted.until_ns),
+    )  # fmt: skip
+    write_private(args.html, page(facts))  # the page is as private as the trail
+    print(f"{args.html}: {summary.events} events")
+    if not is_whole:
+        print("policyfs: the trail is not whole: see the page, or policyfs audit verify", file=sys.stderr)
+    return EXIT_OK if summary.events and (is_whole or not args.verify) else EXIT_REFUSED
+
+
+def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview: Overview) -> list[Record]:
+    """Count the events of the query into *summary* and *overview*.
+
+    Return the records about mounts and policies, ordered by time.
+    """
+    changes = []
+    for chain in trail.chains:
+        restarts = Restarts()
+        for portion in trail.portions(chain):
+            count_portion(summary, portion, wanted, restarts)
+            overview.add(portion.index, portion.exact(wanted))
+            for item in portion.own(_KINDS):
+                if isinstance(item, Record) and item.kind in _KINDS and wanted.covers(item.time_ns):
+                    changes.append(item)
+    return sorted(changes, key=lambda item: item.time_ns)
+
+
+def _size(chains: list[Chain]) -> int:
+    total = 0
+    for chain in chains:
+        for name in chain.segments():
+            try:
+                total += (chain.directory / name).stat().st_size
+            except FileNotFoundError:
+                continue
+    return total

@@ -1,0 +1,193 @@
+"""`policyfs audit show`: one record, the source lines of its rules, and the events around it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from policyfs.cli.audit.policies import KeptPolicies
+from policyfs.cli.audit.policy import show_policy
+from policyfs.cli.audit.query import chains_of, columns, json_fields, open_trail, zone_of
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs.journal.files.reader import Chain
+from policyfs.journal.index.indexed import IndexedTrail, Portion
+from policyfs.trail.chain.restarts import STARTS, Restarts
+from policyfs.trail.lines.event import Event
+from policyfs.trail.lines.record import BadLine, Record, parse_id
+from policyfs.trail.lines.table import shown
+from policyfs.trail.text.cause import remedy_of
+from policyfs.trail.text.render import RowPrinter, record_sheet
+
+_AROUND = 5
+_PROCESS_ROWS = 2000
+
+
+def add_parsers(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action `show` to `policyfs audit`. common: a parser with the options of all actions."""
+    show = actions.add_parser(
+        "show", parents=[common], help="print one record and the records around it, or the policies in force"
+    )
+    show.add_argument("id", nargs="?", metavar="ID", help="the ID that search prints, e.g. 0123abcd:42")
+    what = show.add_mutually_exclusive_group()
+    what.add_argument(
+        "--proof", action="store_true", help="print a proof that this record is part of the trail"
+    )
+    what.add_argument(
+        "--policy",
+        nargs="?",
+        const="",
+        metavar="DIGEST",
+        help="print the policies in force, or the text of this policy; the first digits are enough",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one record, the rules that decided, and the records before and after it.
+
+    With --proof, print its proof instead. With --policy, print policies.
+    """
+    if (args.id is None) == (args.policy is None):
+        raise UsageError("name a record, such as 0123abcd:42, or give --policy")
+    if args.policy is not None:
+        return show_policy(args)
+    if args.proof:
+        from policyfs.cli.audit.prove import prove
+
+        return prove(chains_of(args), args.id)
+    try:
+        mount, seq = parse_id(args.id)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    trail = open_trail(args)
+    found = False
+    for chain in trail.chains:
+        for portion in trail.portions(chain) if chain.mount_id.startswith(mount) else ():
+            place = _find(portion, seq)
+            if place is None:
+                continue
+            row, item = place
+            if args.json:
+                print(json.dumps(json_fields(item)))
+            else:
+                print("\n\n" * found + "\n".join(record_sheet(item, zone_of(args))))
+                _print_more(trail, portion, row, item, args)
+                if crash := _crash_before(trail, chain, item):
+                    print(f"\n{crash}")
+            found = True
+            break
+    if not found:
+        print(f"policyfs: no record {args.id} in the trail at {args.trail}", file=sys.stderr)
+    return EXIT_OK if found else EXIT_REFUSED
+
+
+def _find(portion: Portion, seq: int) -> tuple[int | None, Record] | None:
+    """Find the record with the number *seq* in a portion (a part of a trail file, with its index).
+
+    Return the record's row in the index and the record, or None if the portion has no such record. The row is
+    None for a record that is not an event: an index has rows only for events.
+    """
+    index = portion.index
+    own = next((own for own in index.own if own.seq == seq), None)
+    if own is not None:
+        item = portion.file.record(own.offset, portion.first_line + own.line)
+        return (None, item) if isinstance(item, Record) else None
+    if not index.rows:
+        return None
+    # Without damage, the numbers grow from row to row: a binary search finds the row. Else read all rows.
+    first, last = portion.row(0), portion.row(index.rows - 1)
+    if isinstance(first, BadLine) or isinstance(last, BadLine) or not first.seq <= seq <= last.seq:
+        return None
+    low, high = 0, index.rows - 1
+    while low <= high:
+        middle = (low + high) // 2
+        item = portion.row(middle)
+        if isinstance(item, BadLine):
+            break
+        if item.seq == seq:
+            return middle, item
+        low, high = (middle + 1, high) if item.seq < seq else (low, middle - 1)
+    return next(
+        (
+            (row, one)
+            for row in range(index.rows)
+            if isinstance(one := portion.row(row), Record) and one.seq == seq
+        ),
+        None,
+    )
+
+
+def _print_more(
+    trail: IndexedTrail, portion: Portion, row: int | None, item: Record, args: argparse.Namespace
+) -> None:
+    event, policies = item.event, KeptPolicies(trail.chains)
+    if event is None or row is None:
+        return
+    remedy = remedy_of(event, policies.fact)
+    if remedy:
+        print(f"\n{shown(remedy)}")
+    for rule in (*event.rules, *event.would_deny):
+        fact = policies.fact(event.policy_digest, rule)
+        if fact is not None:
+            print(f"\n{shown(fact.place)}")
+            print("\n".join(f"  {shown(line)}" for line in policies.source(event.policy_digest, rule)))
+    rows = RowPrinter(columns(), zone_of(args), policies.fact)
+    for title, around in (
+        ("the same process", _of_process(portion, row, event)),
+        ("the same file", _of_file(portion, row)),
+    ):
+        if len(around) > 1:
+            print(f"\nAround this record, {title}:\n  {rows.head()}")
+            for one in around:
+                print(f"{'>' if one == row else ' '} {rows.row(portion.row(one))}")
+
+
+def _crash_before(trail: IndexedTrail, chain: Chain, record: Record) -> str:
+    """Return a sentence if this record shows that the daemon before crashed, else an empty text.
+
+    Only the record of a daemon's start can show a crash.
+    """
+    if record.kind not in STARTS:
+        return ""
+    restarts = Restarts()
+    for portion in trail.portions(chain):
+        for item in portion.own(STARTS):
+            if isinstance(item, Record) and item.kind in STARTS:
+                crash = restarts.take(item)
+                if item.seq == record.seq:
+                    return crash
+    return ""
+
+
+def _of_process(portion: Portion, row: int, event: Event) -> list[int]:
+    """Return a row of the index, and the nearest rows of the same process.
+
+    At most _AROUND rows before that row and _AROUND rows after it are returned. Rows that are _PROCESS_ROWS
+    or more away are not searched.
+    """
+    found = []
+    for direction in (-1, 1):
+        mine: list[int] = []
+        for distance in range(1, _PROCESS_ROWS):
+            near = row + direction * distance
+            if not 0 <= near < portion.index.rows or len(mine) == _AROUND:
+                break
+            if portion.index.classes[portion.index.class_of[near]].uid != event.uid:
+                continue
+            item = portion.row(near)
+            if isinstance(item, Record) and item.event is not None and item.event.pid == event.pid:
+                mine.append(near)
+        found += mine
+    return sorted([*found, row])
+
+
+def _of_file(portion: Portion, row: int) -> list[int]:
+    """Return a row of the index, and the nearest rows of the same path.
+
+    At most _AROUND rows before that row and _AROUND rows after it are returned.
+    """
+    rows = portion.index.rows_of_path(portion.index.path_of[row])
+    at = rows.index(row)
+    return rows[max(0, at - _AROUND) : at + _AROUND + 1]

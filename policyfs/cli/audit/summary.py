@@ -1,0 +1,140 @@
+"""`policyfs audit summary`: counts of the selected events, and the reasons of denials."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from typing import Final
+
+from policyfs.cli.audit.names import check_names
+from policyfs.cli.audit.policies import KeptPolicies
+from policyfs.cli.audit.query import add_query, columns, open_trail, selection_of, tell_lacking, zone_of
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs.journal.index.indexed import IndexedTrail, Portion
+from policyfs.journal.sealing.verification import is_recorded
+from policyfs.trail.chain.restarts import STARTS, UNENDED, Restarts
+from policyfs.trail.lines.record import BadLine, Fields
+from policyfs.trail.lines.table import shown
+from policyfs.trail.query.index_rows import add_to_summary
+from policyfs.trail.query.selection import Selection
+from policyfs.trail.query.summary import COUNTED, GROUPS, Summary
+from policyfs.trail.text.cause import cause_of, remedy_of
+from policyfs.trail.text.render import grouped_lines, summary_json, summary_lines
+
+_NEW: Final = "new"
+"""The further field of --by: ``yes`` for groups that have no event before --since."""
+
+
+def add_parsers(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action `summary` to `policyfs audit`. common: a parser with the options of all actions."""
+    summary = actions.add_parser("summary", parents=[common], help="count the matching events")
+    by_help = (
+        f"count for each combination of these fields: {', '.join(GROUPS)}; with --since also {_NEW}: whether"
+        " the combination is new since then"
+    )
+    summary.add_argument("--by", metavar="FIELD,...", help=by_help)
+    add_query(summary)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the counts of the selected events. Return 1 if no event is selected."""
+    by = args.by.split(",") if args.by else []
+    for name in by:
+        if name not in (*GROUPS, _NEW):
+            raise UsageError(f"--by {shown(name)!r}: the possible fields are {', '.join((*GROUPS, _NEW))}")
+    wanted = selection_of(args)
+    trail = open_trail(args)
+    check_names(trail, wanted)
+    fields = [name for name in by if name != _NEW]
+    summary = summarize(trail, wanted, fields)
+    if _NEW in by:
+        _mark_new(summary, by.index(_NEW), _keys_before(trail, args, fields))
+    policies = KeptPolicies(trail.chains)
+    if args.json:
+        print(json.dumps({**summary_json(summary), **_more_json(summary, by, policies)}))
+    elif by:
+        print("\n".join(grouped_lines(summary, by, columns())))
+    else:
+        print("\n".join(summary_lines(summary, zone_of(args), columns(), policies.fact)))
+    tell_lacking(trail, wanted)
+    return EXIT_OK if summary.events else EXIT_REFUSED
+
+
+def _keys_before(trail: IndexedTrail, args: argparse.Namespace, by: list[str]) -> set[tuple[str, ...]]:
+    """Return the groups that the query finds before --since. Raises UsageError without --since."""
+    if args.since is None:
+        raise UsageError(f"--by {_NEW} needs --since WHEN: what came before is not new")
+    earlier = argparse.Namespace(**{**vars(args), "since": None, "until": args.since})
+    return {key for key, _ in summarize(trail, selection_of(earlier), by).grouped}
+
+
+def _mark_new(summary: Summary, at: int, before: set[tuple[str, ...]]) -> None:
+    """Add the field `new` to the groups of a summary. at: its position. before: the groups that are not new.
+    """
+    counts = summary.grouped.items()
+    summary.grouped = Counter({
+        ((*key[:at], "no" if key in before else "yes", *key[at:]), decision): count
+        for (key, decision), count in counts
+    })
+
+
+def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
+    """Count the events that a selection contains.
+
+    by: the names of the fields by which the counts are grouped.
+    """
+    summary = Summary(by)
+    for chain in trail.chains:
+        restarts = Restarts()
+        for portion in trail.portions(chain):
+            count_portion(summary, portion, wanted, restarts)
+        if restarts.unended and not is_recorded(chain):
+            summary.crashes.append((chain.mount_id, UNENDED))
+    return summary
+
+
+def count_portion(summary: Summary, portion: Portion, wanted: Selection, restarts: Restarts) -> None:
+    """Count the events of one portion (a part of a trail file, with its index), and its bad lines.
+
+    Count also the records of the journal about itself, if their kind is in COUNTED. restarts: the starts and
+    ends of daemons in the earlier portions of the chain.
+    """
+    index = portion.index
+    for item in portion.own(COUNTED | STARTS):
+        if isinstance(item, BadLine):
+            summary.add_trouble(item)
+            continue
+        restarts.note(index.time_before(item.place.line - portion.first_line))
+        crash = restarts.take(item)
+        if wanted.concerns(item):
+            summary.add_trouble(item)
+        if crash and wanted.overlaps(restarts.alive_ns, item.time_ns):
+            summary.crashes.append((item.id, crash))
+    restarts.note(index.time_before(index.lines + 1))
+    add_to_summary(summary, portion.index, portion.exact(wanted))
+
+
+def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Fields:
+    refusals = sorted(summary.refusals.values(), key=lambda one: -one.count)[:100]
+    more: Fields = {
+        "grounds": [
+            {
+                "app": one.event.app,
+                "count": one.count,
+                "cause": cause_of(one.event, policies.fact),
+                "rules": list(one.event.rules),
+                "path": one.path.decode("utf-8", "backslashreplace"),
+                "remedy": remedy_of(one.event, policies.fact),
+            }
+            for one in refusals
+        ]
+    }
+    if by:
+        more["by"] = [
+            {**dict(zip(by, key, strict=True)), "decision": decision, "count": count}
+            for (key, decision), count in sorted(summary.grouped.items())
+        ]
+    return more

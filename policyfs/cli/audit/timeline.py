@@ -1,0 +1,165 @@
+"""`policyfs audit timeline`: all events of a file, under all its names."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from policyfs.cli.audit.policies import KeptPolicies
+from policyfs.cli.audit.query import columns, open_trail, zone_of
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs.journal.files.reader import Chain
+from policyfs.journal.index.indexed import IndexedTrail
+from policyfs.trail.lines.event import Event
+from policyfs.trail.lines.record import Record
+from policyfs.trail.lines.table import shown_path
+from policyfs.trail.query.expression import Expression, Term, Value, all_of, any_of
+from policyfs.trail.query.lives import (
+    MOVES,
+    NAMES,
+    Life,
+    Lives,
+    Move,
+    happened,
+    other_names,
+)
+from policyfs.trail.query.query import merge
+from policyfs.trail.query.selection import Selection
+from policyfs.trail.query.terms import Clock
+from policyfs.trail.text.render import RowPrinter
+
+_MOUNTS = frozenset({"mount"})
+
+
+def add_parsers(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action `timeline` to `policyfs audit`. common: a parser with the options of all actions."""
+    timeline = actions.add_parser(
+        "timeline", parents=[common], help="print the life of a file, across renames"
+    )
+    timeline.add_argument("path", metavar="FILE", help="a path from the mount's root, now or at any time")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the events of each file that had the given path at any time."""
+    if not args.path.startswith("/"):
+        raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
+    trail = open_trail(args)
+    path = args.path.encode("utf-8", "surrogateescape")
+    moves = _moves(trail)
+    names = other_names(path, moves)
+    wanted = Selection(_about(names, moves), Clock(datetime.now(UTC)))
+    lives: defaultdict[str, Lives[Record]] = defaultdict(Lives)
+    for store, event, item in _events(trail, wanted):
+        lives[store].add(event, item)
+    found = [life for of_store in lives.values() for life in of_store.all if path in life.ever]
+    is_cut = len(names) >= NAMES
+    if args.json:
+        for number, life in enumerate(found, start=1):
+            for _, item in life.events:
+                print(json.dumps({"life": number, "id": item.id, **item.fields}))
+    else:
+        policies = KeptPolicies(trail.chains)
+        for life in found:
+            rows = RowPrinter(columns(), zone_of(args), policies.fact)
+            _print_life(life, rows, several=len(found) > 1, is_cut=is_cut)
+    if is_cut:
+        what = f"the file has had {NAMES:,} names or more: events under further names are left out"
+        print(f"policyfs: {what}", file=sys.stderr)
+    if not found:
+        print(f"policyfs: no event in the trail at {args.trail} is about {shown_path(path)}", file=sys.stderr)
+    return EXIT_OK if found else EXIT_REFUSED
+
+
+def _events(trail: IndexedTrail, wanted: Selection) -> Iterator[tuple[str, Event, Record]]:
+    """Yield the selected events in the order of time, each with the store of its mount and with its record.
+
+    Mounts of one store show the same files. Files of two stores are different files, even at the same path.
+    """
+    known = {store for chain in trail.chains for store in _stores(trail, chain)}
+    unknown = known.pop() if len(known) == 1 else ""  # the store of events before the first ``mount`` record
+    stores: dict[str, str] = {}
+    for item in merge([trail.selected(chain, wanted, _MOUNTS) for chain in trail.chains]):
+        if not isinstance(item, Record):
+            continue
+        if item.kind == "mount":
+            stores[item.place.mount_id] = _store_of(item)
+        elif item.event is not None and wanted.matches(item.event):
+            yield stores.get(item.place.mount_id) or unknown, item.event, item
+
+
+def _stores(trail: IndexedTrail, chain: Chain) -> Iterator[str]:
+    """Yield the store of each ``mount`` record of a chain, if the record has it."""
+    for portion in trail.portions(chain):
+        for item in portion.own(_MOUNTS):
+            if isinstance(item, Record) and (store := _store_of(item)):
+                yield store
+
+
+def _store_of(mount: Record) -> str:
+    """Return the path of the store in a ``mount`` record, or an empty text if the record has none."""
+    options = mount.fields.get("options")
+    store = options.get("store") if isinstance(options, dict) else None
+    return os.path.normpath(store) if isinstance(store, str) else ""
+
+
+def _print_life(life: Life[Record], rows: RowPrinter, *, several: bool, is_cut: bool) -> None:
+    """Print the events of one file. is_cut: True if the file has further names that were not searched."""
+    names = " -> ".join(shown_path(name) for name in _in_order(life))
+    there = "end not known" if is_cut else "refused" if life.was_refused else "still there"
+    end = "deleted" if life.was_deleted else "replaced" if life.was_replaced else there
+    begin = "made" if life.was_made else "there before"
+    if several or life.was_refused or len(life.ever) > 1:
+        print(f"{names}: {begin}, {end}, {len(life.events)} events")
+    print(rows.head())
+    for _, item in life.events:
+        print(rows.row(item))
+
+
+def _in_order(life: Life[Record]) -> list[bytes]:
+    names = [life.first]
+    for event, _ in life.events:
+        if event.operation in MOVES and event.new_path is not None and happened(event):
+            new, below = event.new_path, event.path + b"/"
+            moved = [new, *(new + name[len(event.path) :] for name in names if name.startswith(below))]
+            names += [name for name in moved if name in life.ever and name not in names]
+    return names
+
+
+def _moves(trail: IndexedTrail) -> list[Move]:
+    """Return all renames and links on the trail that succeeded."""
+    found: list[Move] = []
+    for chain in trail.chains:
+        for portion in trail.portions(chain):
+            index = portion.index
+            moving = [event.operation in MOVES and happened(event) for event in index.classes]
+            if not any(moving):
+                continue
+            found += [(old, new) for class_id, old, new in index.moves() if moving[class_id]]
+    return found
+
+
+def _on(names: set[bytes]) -> Term:
+    """Return a condition of a query (a Term) that selects the events of these paths."""
+    return Term("path", tuple(Value(_quoted(name)) for name in sorted(names)))
+
+
+def _about(names: set[bytes], moves: list[Move]) -> Expression:
+    """Return a condition of a query that selects the events of these paths, and the renames of directories
+    above them. moves: all renames and links on the trail that succeeded.
+    """
+    moved = {path for move in moves for path in move}
+    above = {name[:end] for name in names for end, byte in enumerate(name) if byte == ord("/")} & moved
+    renames = [all_of(Term("op", (Value("rename"),)), _on(above))] if above else []
+    return any_of(_on(names), *renames)
+
+
+def _quoted(path: bytes) -> str:
+    text = path.decode("utf-8", "surrogateescape")
+    return "".join("\\" + char if char in "\\*?{}[],()" else char for char in text)

@@ -1,0 +1,1 @@
+"""Parts of several commands: output, times, files of policies."""

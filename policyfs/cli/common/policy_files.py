@@ -1,0 +1,91 @@
+"""The texts of policies, from files and directories."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, TextIO, TypeVar
+
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UnreadableError
+from policyfs.policy.errors import PolicyErrors
+from policyfs.policy.text.parse import SourceText
+
+_Loaded = TypeVar("_Loaded")
+
+TEST_SUFFIX: Final = ".test.yaml"
+"""The suffix of files with tests: they are not part of the policy in their directory."""
+
+
+def read_sources(path: str, *, regular: bool = False) -> list[SourceText]:
+    """Return the texts of a policy: of one file, or of each `*.yaml` file of a directory.
+
+    Files with tests are left out. regular: accept only regular files. A mount sets *regular*: a daemon
+    that waits for the writer of a pipe cannot reload or end. Raises UnreadableError.
+    """
+    read = _read_regular if regular else Path.read_bytes
+    where = Path(path)
+    try:
+        files = [where]
+        if where.is_dir():
+            files = sorted(file for file in where.glob("*.yaml") if not file.name.endswith(TEST_SUFFIX))
+        texts = [SourceText(str(file), read(file)) for file in files]
+    except OSError as error:
+        raise UnreadableError(f"cannot read the policy {error.filename}: {error.strerror}") from error
+    if not texts:
+        raise UnreadableError(f"cannot read the policy {path}: the directory has no *.yaml file")
+    return texts
+
+
+def read_tests(files: Iterable[Path]) -> list[SourceText]:
+    """Return the texts of files with tests. Raises UnreadableError."""
+    try:
+        return [SourceText(str(file), file.read_bytes()) for file in files]
+    except OSError as error:
+        raise UnreadableError(f"cannot read the tests {error.filename}: {error.strerror}") from error
+
+
+def _read_regular(file: Path) -> bytes:
+    fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # without O_NONBLOCK the open may wait
+    with open(fd, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(file))
+        return opened.read()
+
+
+class Batch:
+    """A reader of several policies for one command.
+
+    If a policy has errors, the reader prints the errors and reads the next policy.
+    """
+
+    def __init__(self, errors: TextIO) -> None:
+        """errors: the stream to which errors in policies are printed.
+
+        If a file cannot be read, standard error gets the message.
+        """
+        self.code = EXIT_OK
+        """The exit code of the command, for the policies that were read so far."""
+        self._errors: Final = errors
+
+    def loaded(self, paths: Iterable[str], load: Callable[[str], _Loaded]) -> Iterator[tuple[str, _Loaded]]:
+        """Yield each path and the result of the function *load* for it. Skip policies with errors."""
+        for path in paths:
+            try:
+                found = load(path)
+            except UnreadableError as error:
+                print(f"policyfs: {error}", file=sys.stderr)
+                self.code = error.exit_code
+            except PolicyErrors as errors:
+                print(errors, file=self._errors)
+                self.code = errors.exit_code
+            else:
+                yield path, found
+
+    def refuse(self) -> None:
+        """Set the exit code that a command returns if it found something in a policy without errors."""
+        if self.code == EXIT_OK:
+            self.code = EXIT_REFUSED

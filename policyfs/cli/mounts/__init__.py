@@ -1,0 +1,1 @@
+"""`mount`, `run`: commands that start a daemon."""

@@ -1,0 +1,385 @@
+"""The command `policyfs mount`: it checks the request, and starts the daemon of the mount."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import pwd
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from policyfs.cli.common.mountpoint_way import check_way
+from policyfs.cli.common.on_record import key_directory, trail_root
+from policyfs.cli.common.policy_files import read_sources
+from policyfs.cli.common.quantities import age, count, identity, number, segment_size, size
+from policyfs.cli.machine.findings import State
+from policyfs.cli.machine.store_checks import check_closed
+from policyfs.cli.mounts.serve import fork_daemon, serve_here
+from policyfs.cli.mounts.start import Start
+from policyfs.daemon import control
+from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
+from policyfs.fs.path_bounds import MAX_NODES
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.decide import Engine
+from policyfs.policy.lint.modes import apps_with_modes
+from policyfs.policy.model import App, Modes, Policy
+from policyfs.policy.text.parse import SourceText
+from policyfs.policy.text.revisions import Revisions
+
+if TYPE_CHECKING:
+    from policyfs.daemon.options import MountOptions
+    from policyfs.daemon.policies import Loader
+    from policyfs.journal.files.retention import Retention
+
+Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `mount` to the command line."""
+    mount = subparsers.add_parser("mount", help="mount a store", description="Mount STORE on MOUNTPOINT.")
+    add = mount.add_argument
+    add("--app", metavar="NAME", help="make an app mount: every caller is this app")
+    add("--any-uid", action="store_true", help="with --app: admit every uid (for a container of the app)")
+    add_options(mount)
+    add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
+    add("--log", metavar="FILE", help="the log of a daemon in the background")
+    add("--clear-dead", action="store_true", help="first unmount a mount without a daemon at MOUNTPOINT")
+    add("store", metavar="STORE")
+    add("mountpoint", metavar="MOUNTPOINT")
+    mount.set_defaults(run=run_mount)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that mounts."""
+    add = parser.add_argument
+    add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
+    uid_help = "with --app: only this uid may use the mount (default: the app's)"
+    gid_help = "with --app: only processes with this primary group may use the mount (may be repeated)"
+    add("--uid", type=identity, metavar="UID", help=uid_help)
+    add("--gid", type=identity, action="append", metavar="GID", help=gid_help)
+    add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
+    add(
+        "--monitor",
+        action="store_true",
+        help="permit what the policy denies to its apps, and only record the denials",
+    )
+    add("--watch", action="store_true", help="reload the policy when its files change")
+    add("--posix", action="store_true", help="the kernel checks mode bits in addition to the policy")
+    modes_help = "policy: show owners and modes that match the caller's rights (for Samba and similar)"
+    add("--modes", choices=["store", "policy"], default="store", help=modes_help)
+    add("--no-xattrs", action="store_true", help="no extended attributes: faster `ls -l` and new files")
+    add("--read-only", action="store_true", help="refuse every change with EROFS")
+    avc_help = "answer repeated requests without Python: look-ups, stats and opens (default)"
+    add("--avc", action=argparse.BooleanOptionalAction, default=True, help=avc_help)
+    add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
+    add("--copy-max", type=size, default="32M", metavar="SIZE", help="largest file to copy into memory (32M)")
+    copies_help = "memory for all copies of files (512M)"
+    add("--copies-max", type=size, default="512M", metavar="SIZE", help=copies_help)
+    nodes_help = "number of files that the kernel may remember (40000)"
+    add("--nodes-max", type=count, default=MAX_NODES, metavar="N", help=nodes_help)
+    segment_help = "size of a trail segment (64M)"
+    add("--trail-segment", type=segment_size, default="64M", metavar="SIZE", help=segment_help)
+    add("--trail-keep", type=number, default=0, metavar="N", help="trail segments to keep (default: all)")
+    age_help = "age of the oldest trail segment to keep, such as 90d"
+    add("--trail-keep-age", type=age, default=0, metavar="AGE", help=age_help)
+    kept_help = "size of all trail segments to keep, such as 20G"
+    add("--trail-keep-size", type=size, default="0", metavar="SIZE", help=kept_help)
+    size_help = "size of all refused files to keep for each app (1G)"
+    add("--quarantine-max", type=size, default="1G", metavar="SIZE", help=size_help)
+    count_help = "number of refused files to keep for each app (1000)"
+    add("--quarantine-files", type=number, default=1000, metavar="N", help=count_help)
+
+
+def _retention(args: argparse.Namespace) -> Retention:
+    from policyfs.journal.files.retention import Retention
+
+    return Retention(args.trail_keep, args.trail_keep_age, args.trail_keep_size)
+
+
+def run_mount(args: argparse.Namespace) -> int:
+    """Check the options, the paths and the policy of a mount.
+
+    Then serve the mount in this process (--foreground), or fork a daemon that serves it.
+    """
+    if os.geteuid() != 0:
+        raise PolicyfsError(
+            "mounting needs root; run this command with sudo, or as a systemd unit (packaging/systemd)"
+        )
+    start = Start.of(args)
+    try:
+        _check_options(args)
+        return _mount(args, start)
+    except PolicyfsError as error:
+        start.failed(str(error))
+        raise
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if args.posix and args.no_xattrs:
+        raise UsageError("--posix and --no-xattrs cannot be used together: the kernel reads ACLs by xattrs")
+
+
+def _mount(args: argparse.Namespace, start: Start) -> int:
+    start.claim()
+    options, loader = prepared(args, start)
+    if args.foreground:
+        return serve_here(options, loader, start, as_json=not sys.stderr.isatty())
+    fork_daemon(options, loader, Path(args.log) if args.log else None, start)
+    return EXIT_OK
+
+
+def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Loader]:
+    """Check the options, the paths and the policy of a mount. Raises PolicyfsError.
+
+    Return the options for the daemon, and a loader with the policy.
+    """
+    from policyfs.daemon.policies import Loader
+
+    store, mountpoint = _check_places(args.store, args.mountpoint, clear_dead=args.clear_dead)
+    policy_path = os.path.abspath(args.policy)  # the daemon changes its working directory
+
+    checked: list[tuple[Sequence[SourceText], Engine]] = []
+    revisions = Revisions()
+
+    def compile_sources(sources: Sequence[SourceText]) -> Engine:
+        if checked and checked[0][0] == sources:
+            return checked.pop()[1]
+        checked.clear()
+        return _compiled(args, sources, revisions)
+
+    loader = Loader(lambda: read_sources(policy_path, regular=True), compile_sources)
+    sources = loader.read()
+    checked.append((sources, loader.compile(sources)))  # the daemon need not compile the same text again
+    options = _options(args, checked[0][1].policy, store, mountpoint, start)
+    _check_policy_place(store, options.policy, sources)
+    _check_outside(store, mountpoint, options.trail, args.log)
+    del sources
+    closed = check_closed(store)
+    if closed.state is not State.OK:
+        print(f"policyfs: warning: {closed.what}; {closed.todo}", file=sys.stderr)
+    return options, loader
+
+
+def check_policy(args: argparse.Namespace) -> None:
+    """Check a mount's options, and its policy against them, while the mount is still up.
+
+    So a mount with changed options is not unmounted if it could not be mounted again. Raises PolicyfsError.
+    """
+    from policyfs.linux.mountinfo import resolve
+
+    _check_options(args)
+    sources = read_sources(args.policy)
+    _admitted(args, _compiled(args, sources, Revisions()).policy)
+    store = os.path.realpath(args.store)
+    if not os.path.isdir(store):
+        raise PolicyfsError(f"the store {args.store} is not a directory")
+    _check_policy_place(store, args.policy, sources)
+    _check_outside(store, resolve(args.mountpoint), Path(trail_root(args.trail)), args.log)
+
+
+def _check_outside(store: str, mountpoint: str, trail: Path, log: str | None) -> None:
+    """Raise PolicyfsError if apps could reach the trail, its keys, or the log (the option --log)."""
+    for place, name in ((store, "store"), (mountpoint, "mountpoint")):
+        if _lies_in(os.path.realpath(trail), place):
+            raise PolicyfsError(
+                f"the trail directory {trail} is inside the {name} {place}: apps could reach the"
+                " trail, or the mount would wait for itself; choose another directory with --trail"
+            )
+        if _lies_in(os.path.realpath(key_directory()), place):
+            raise PolicyfsError(
+                f"the keys of the trail, {key_directory()}, are inside the {name} {place}: apps could reach"
+                " the keys; set POLICYFS_KEY_DIR to another directory"
+            )
+        if log and _lies_in(os.path.realpath(log), place):
+            raise PolicyfsError(
+                f"the log {log} is inside the {name} {place}: apps could change the log; choose another"
+                " file with --log"
+            )
+
+
+def _check_policy_place(store: str, policy: str, sources: Sequence[SourceText]) -> None:
+    """Raise PolicyfsError if a policy, or one of its files, is inside the store. store: the real path."""
+    for file in (policy, *(source.name for source in sources)):
+        if _lies_in(os.path.realpath(file), store):
+            raise PolicyfsError(
+                f"the policy {file} is inside the store {store}: apps could change the policy; move it to a"
+                " directory outside of the store, such as /etc/policyfs"
+            )
+
+
+def _compiled(args: argparse.Namespace, sources: Sequence[SourceText], revisions: Revisions) -> Engine:
+    engine = load_policy(sources, monitor=args.monitor, parse=revisions.parse, at_ns=time.time_ns())
+    _check_modes(args, engine)
+    return engine
+
+
+def _options(
+    args: argparse.Namespace, policy: Policy, store: str, mountpoint: str, start: Start
+) -> MountOptions:
+    from policyfs.daemon.options import MountOptions
+
+    user_id, group_ids = _admitted(args, policy)
+    return MountOptions(
+        store=store, mountpoint=mountpoint, app=args.app, any_uid=args.any_uid,
+        user_id=user_id, group_ids=group_ids, trail=start.root / control.mount_id(mountpoint),
+        posix=args.posix, read_only=args.read_only, passthrough=not args.no_passthrough,
+        copy_bytes=args.copy_max,
+        cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep=_retention(args),
+        policy_modes=args.modes == "policy", told=start.told,
+        quarantine_bytes=args.quarantine_max, quarantine_files=args.quarantine_files, nodes=args.nodes_max,
+        xattrs=not args.no_xattrs,
+        keys=key_directory(),
+        vectors=args.avc,
+        policy=os.path.abspath(args.policy),
+        watch=args.watch,
+    )  # fmt: skip
+
+
+def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
+    """Raise UsageError if options contradict each other about the modes that apps see.
+
+    With --posix, no app may see modes that policyfs derives from the policy. The option --modes policy
+    contradicts an app mount in two cases. First case: the policy says that the app sees the store's modes.
+    Second case: the app reads every file unchanged and writes nothing, like a backup.
+    """
+    by_mount = args.modes == "policy"
+    told = apps_with_modes(engine, by_mount=by_mount)
+    told = told if args.app is None else told & {args.app}
+    if args.posix and (by_mount or told):
+        whose = "--modes policy" if by_mount else f"modes: policy of the app {min(filter(None, told))}"
+        raise UsageError(
+            f"{whose} and --posix cannot be used together: --posix uses the store's modes; remove one"
+            " of the two"
+        )
+    if not by_mount or args.app is None or told:
+        return
+    app = next((app for app in engine.policy.apps if app.name == args.app), None)
+    if app is not None and app.modes is Modes.STORE:
+        raise UsageError(
+            f"--modes policy: the policy has `modes: store` for the app {app.name}; remove one of the two"
+        )
+    if app is not None:
+        raise UsageError(
+            f"--modes policy: the app {app.name} reads every file unchanged and writes nothing, like a"
+            " backup, and a backup must see the modes of the store; mount without --modes policy. If"
+            " the app is not a backup, you can write `modes: policy` for the app in the policy"
+        )
+
+
+def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, tuple[int, ...]]:
+    """Return the uid and the primary groups that a mount admits, or None and () if it admits every uid."""
+    if args.app is None:
+        if args.any_uid or args.uid is not None or args.gid:
+            raise UsageError("--any-uid, --uid and --gid need --app")
+        return None, ()
+    app = next((app for app in policy.apps if app.name == args.app), None)
+    if app is None:
+        known = ", ".join(app.name for app in policy.apps) or "none"
+        raise UsageError(f"the policy has no app {args.app!r}; its apps are {known}")
+    if args.any_uid:
+        if args.uid is not None or args.gid:
+            raise UsageError("--any-uid admits every uid and group: leave out --uid and --gid")
+        return None, ()
+    uid = args.uid if args.uid is not None else _only_uid(app)
+    if app.uids and not any(first <= uid <= last for first, last in app.uids):
+        raise UsageError(f"uid {uid} does not belong to the app {app.name}: choose one of the app's uids")
+    groups = tuple(dict.fromkeys(args.gid or app.gids or (_primary_group(uid),)))
+    for gid in groups:
+        if app.gids and gid not in app.gids:
+            raise UsageError(
+                f"group {gid} does not belong to the app {app.name}: choose one of the app's groups"
+            )
+    return uid, groups
+
+
+def _only_uid(app: App) -> int:
+    if not app.uids:
+        raise UsageError(f"the app {app.name} has no uid: add --uid UID, or --any-uid for a container")
+    (first, last), *more = app.uids
+    if more or first != last:
+        raise UsageError(f"the app {app.name} has several uids: choose one with --uid, or use --any-uid")
+    return first
+
+
+def _primary_group(uid: int) -> int:
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return uid
+
+
+def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str, str]:
+    """Check that a mount at these paths is possible. Return both as absolute paths. Raises PolicyfsError.
+
+    clear_dead: True to unmount a dead mount (a mount without a daemon) at the mountpoint.
+    """
+    # Imported here, because commands that mount nothing need no FUSE.
+    from policyfs.cli.mounts.umount import daemon_died
+    from policyfs.kernel import session
+    from policyfs.kernel.probe import MountState, mount_state
+    from policyfs.linux.mountinfo import resolve
+
+    real_store = os.path.realpath(store)
+    if not os.path.exists(real_store):
+        raise PolicyfsError(f"the store {store} does not exist; create it or correct the path")
+    if not os.path.isdir(real_store):
+        raise PolicyfsError(f"the store {store} is not a directory")
+    try:
+        check_way(mountpoint)
+        path = resolve(mountpoint)
+    except OSError as error:
+        todo = "; create the directory" if error.errno == errno.ENOENT else ""
+        raise PolicyfsError(f"the mountpoint {mountpoint}: {error.strerror}{todo}") from error
+    state = mount_state(path)
+    # held: the daemon was killed, but the kernel still holds one of its threads. Only a forced unmount ends
+    # the requests of this mount.
+    held = state is MountState.SILENT and daemon_died(path)
+    if state is MountState.DEAD or held:
+        if not clear_dead and not _agrees(f"A dead mount is at {path}. Unmount it?"):
+            raise PolicyfsError(
+                f"a dead mount is at {path}: remove it with `policyfs umount {path}`, or mount"
+                " with --clear-dead"
+            )
+        session.unmount(path, lazy=True, force=held)
+    elif state is not MountState.NONE:
+        raise PolicyfsError(
+            f"something is mounted on {path} already; unmount it, or choose another mountpoint"
+        )
+    if not os.path.isdir(path):
+        problem = "is not a directory" if os.path.exists(path) else "does not exist; create it"
+        raise PolicyfsError(f"the mountpoint {mountpoint} {problem}")
+    if _lies_in(real_store, path):
+        raise PolicyfsError(
+            f"the store {store} is inside the mountpoint {mountpoint}, so the mount would"
+            " cover it; choose another mountpoint"
+        )
+    if _lies_in(path, real_store):
+        raise PolicyfsError(
+            f"the mountpoint {mountpoint} is inside the store {store}; choose another mountpoint"
+        )
+    if os.listdir(path):
+        raise PolicyfsError(
+            f"the mountpoint {mountpoint} is not empty, and the mount would hide its files;"
+            " choose an empty directory"
+        )
+    return real_store, path
+
+
+def _lies_in(path: str, directory: str) -> bool:
+    """Return True if an absolute path is this directory, or is below it."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _agrees(question: str) -> bool:
+    """Ask the user at a terminal. Return True if the answer is yes. Without a terminal the answer is no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -1,0 +1,140 @@
+"""`policyfs run`: run a command with an app's own mount in place of the store.
+
+The mount is made for the command, and ends with the command (run_command.py). The command and the daemon run
+in mount namespaces of their own. So no other process sees the mount, and the daemon still sees the store at
+its path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from policyfs.cli.mounts import mount, run_command
+from policyfs.cli.mounts.run_command import Identity
+from policyfs.cli.mounts.serve import fork_daemon
+from policyfs.cli.mounts.start import Start
+from policyfs.daemon import control
+from policyfs.errors import PolicyfsError, UsageError
+from policyfs.linux.namespaces import enter_own_mounts
+from policyfs.linux.private_files import make_private
+
+_END_S: Final = 30.0
+_POLL_S: Final = 0.02
+_PLACES: Final = 1000
+"""The maximum number of mounts of one app that `policyfs run` can make at the same time."""
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `run` to the command line."""
+    run = subparsers.add_parser(
+        "run",
+        help="run a command with an app's mount in place of the store",
+        description="Run COMMAND as the app. COMMAND finds a mount of its own at the path of STORE.",
+    )
+    add = run.add_argument
+    add("--app", required=True, metavar="NAME", help="the app that runs the command")
+    mount.add_options(run)
+    add("--at", metavar="DIR", help="show the mount at this directory (default: STORE)")
+    add("store", metavar="STORE")
+    add("words", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    run.set_defaults(run=run_run, any_uid=False, clear_dead=False, log=None)
+
+
+def run_run(args: argparse.Namespace) -> int:
+    """Mount the store for the app, run the command, and unmount. Return the command's exit code.
+
+    If a signal has ended the command, return 128 plus the signal's number.
+    """
+    command = args.words[1:] if args.words[:1] == ["--"] else args.words
+    if not command:
+        raise UsageError("write the command behind `--`, such as: policyfs run ... STORE -- ls -l STORE")
+    if os.geteuid() != 0:
+        raise PolicyfsError("running as an app needs root; run this command with sudo")
+    at = os.path.realpath(args.at or args.store)
+    if not os.path.isdir(at):
+        raise PolicyfsError(f"{args.at or args.store} is not a directory; create it, or choose another --at")
+    args.mountpoint, lock = _claimed_place(args.app)
+    start = Start.of(args)
+    try:
+        return _mounted(args, start, command, at)
+    except PolicyfsError as error:
+        start.failed(str(error))
+        raise
+    finally:
+        os.close(lock)
+
+
+def _mounted(args: argparse.Namespace, start: Start, command: Sequence[str], at: str) -> int:
+    try:
+        enter_own_mounts()
+    except OSError as error:
+        raise PolicyfsError(
+            f"cannot make a mount namespace: {error.strerror}; run this command outside of a container"
+        ) from error
+    options, loader = mount.prepared(args, start)
+    if options.user_id is None:
+        raise UsageError(f"the app {args.app} has no uid: add --uid UID")
+    lifeline = os.pipe()
+    daemon = fork_daemon(options, loader, None, start, lifeline=lifeline)
+    try:
+        identity = Identity(options.user_id, options.group_ids[0])
+        return run_command.run(command, identity, options.mountpoint, at)
+    except OSError as error:
+        raise PolicyfsError(f"cannot run {command[0]}: {error.strerror}") from error
+    finally:
+        _end(daemon, options.trail / "daemon.log")
+        for fd in lifeline:
+            os.close(fd)
+
+
+def _claimed_place(app: str) -> tuple[str, int]:
+    """Return an empty directory in which an app's mount can be made, and a descriptor that keeps it locked.
+
+    The directory is the first free one of a series. The trail of a mount is named after the mountpoint. So a
+    command that runs every night continues the same trail.
+    """
+    row = control.runtime_dir() / "run"
+    try:
+        for directory in (row.parent, row):
+            make_private(directory)
+        for number in range(_PLACES):
+            place = row / f"{app}-{number}"
+            place.mkdir(mode=0o755, exist_ok=True)
+            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+            else:
+                return str(place), fd
+    except OSError as error:
+        raise PolicyfsError(
+            f"cannot make a mountpoint in {row}: {error.strerror};"
+            " set POLICYFS_RUNTIME_DIR to a writable directory"
+        ) from error
+    raise PolicyfsError(f"{_PLACES} commands run as {app} already; wait until a command has ended")
+
+
+def _end(daemon: int, log_file: Path) -> None:
+    """End the mount and its daemon."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(daemon, signal.SIGTERM)
+    until = time.monotonic() + _END_S
+    while True:
+        found, status = os.waitpid(daemon, os.WNOHANG)
+        if found:
+            break
+        if time.monotonic() > until:
+            raise PolicyfsError(f"the daemon (pid {daemon}) did not end within {_END_S:g} s; see {log_file}")
+        time.sleep(_POLL_S)
+    if os.waitstatus_to_exitcode(status):
+        print(f"policyfs: the daemon of the mount ended with an error; see {log_file}", file=sys.stderr)
+

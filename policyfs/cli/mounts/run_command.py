@@ -1,0 +1,283 @@
+"""The command of `policyfs run`: in its own namespaces and session, as the app's user, watched to its end.
+
+Three processes take part. The first process of a PID namespace is root's: it starts the command, passes
+signals on to the command, and ends with it. Then the kernel kills all that the command has started. The
+caller's process waits, and relays the terminal (run_terminal.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import select
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from policyfs.cli.mounts.run_terminal import Terminal, terminal_for
+from policyfs.linux.identity import become
+from policyfs.linux.interpreter import PATH
+from policyfs.linux.keyring import leave_session_keyring
+from policyfs.linux.namespaces import bind, enter_own_mounts, fork_first_process, mount_own_proc
+from policyfs.linux.prctl import request_parent_death_signal
+
+_NOT_FOUND: Final = 127
+_NOT_EXECUTABLE: Final = 126
+"""Exit codes of policyfs if the command cannot be started (POSIX, Shell Command Language, 2.8.2)."""
+_BY_SIGNAL: Final = 128
+_NO_DESCRIPTOR: Final = (1 << 31) - 1
+"""A number above every file descriptor, to close all descriptors up to it. RLIMIT_NOFILE is not such a
+number: it may have been lowered after a descriptor with a higher number was opened."""
+_OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
+"""A terminal sends these signals to a process group."""
+CAUGHT: Final = (signal.SIGTERM, signal.SIGHUP, *_OF_THE_TERMINAL)
+"""Signals that policyfs passes on to the command."""
+_WAITED: Final = {*CAUGHT, signal.SIGCHLD, signal.SIGCONT}
+_KEPT: Final = re.compile(r"TERM|COLORTERM|NO_COLOR|LANG|LANGUAGE|LC_\w+|TZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The user and group under which the command runs: a user of the app."""
+
+    uid: int
+    gid: int
+
+    def take(self) -> None:
+        """Make this process run under the user, with the groups of the user's account.
+
+        Without an account, the process has only the group *gid*. Raises OSError.
+        """
+        account = _account(self.uid)
+        groups = os.getgrouplist(account.pw_name, self.gid) if account is not None else [self.gid]
+        become(self.uid, self.gid, groups)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of the command: those of the account, and of the caller only the settings of
+        terminal, language and time zone.
+        """
+        account = _account(self.uid)
+        name = str(self.uid) if account is None else account.pw_name
+        return {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)} | {
+            "PATH": PATH, "USER": name, "LOGNAME": name,
+            "HOME": "/" if account is None else account.pw_dir,
+            "SHELL": "/bin/sh" if account is None else account.pw_shell,
+        }  # fmt: skip
+
+
+def run(command: Sequence[str], identity: Identity, mountpoint: str, at: str) -> int:
+    """Start the command, pass signals on to it, and return its exit code.
+
+    at: the directory at which the command finds the mount. Signals are blocked until the handlers are set:
+    without a handler, a signal would end policyfs and not the command. Raises OSError.
+    """
+    sys.stdout.flush()
+    terminal = terminal_for(identity.uid)
+    heard, told = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+    first = fork_first_process()
+    if first == 0:
+        os.close(heard)
+        _serve(command, identity, mountpoint, at, terminal, told)
+    os.close(told)
+
+    def hand_on(number: int, _frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):  # the command may have ended, by the same signal
+            os.kill(first, number)
+
+    for caught in CAUGHT:
+        signal.signal(caught, hand_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED)
+    try:
+        _watch(first, heard, terminal)
+    finally:
+        if terminal is not None:
+            terminal.end()
+        os.close(heard)
+    _, status = os.waitpid(first, 0)
+    for caught in CAUGHT:
+        signal.signal(caught, signal.SIG_IGN)  # ignore further signals: the mount is ending
+    return _code(status)
+
+
+def _watch(first: int, heard: int, terminal: Terminal | None) -> None:
+    """Relay the terminal until the first process of the command's namespace has ended.
+
+    If the command stops itself and its process group (Ctrl-Z in an editor), the signal does not reach this
+    process, which is root's. So this process stops, too. Otherwise the shell would wait for this process.
+    heard: a pipe with a byte for each stop of the command, closed when the first process ends.
+    """
+    if terminal is not None:
+        terminal.begin()
+    while True:
+        poll = select.poll()
+        for fd, events in [(heard, select.POLLIN), *(terminal.watched() if terminal is not None else [])]:
+            poll.register(fd, events)
+        ready = dict(poll.poll())
+        if terminal is not None:
+            terminal.relay(ready)
+        if heard not in ready:
+            continue
+        if not os.read(heard, 1):
+            return
+        if _is_at_terminal():
+            if terminal is not None:
+                terminal.pause()
+            os.kill(os.getpid(), signal.SIGSTOP)
+            if terminal is not None:
+                terminal.begin()
+            os.kill(first, signal.SIGCONT)  # not reaped yet, so no other process has this pid
+
+
+def _is_at_terminal() -> bool:
+    """Return True if this process is in the foreground of its terminal: the shell waits for it."""
+    try:
+        fd = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    finally:
+        os.close(fd)
+
+
+def _code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else _BY_SIGNAL - code
+
+
+# ---------------------------------------------------------------- in the PID namespace
+
+
+def _serve(
+    command: Sequence[str], identity: Identity, mountpoint: str, at: str, terminal: Terminal | None, told: int
+) -> NoReturn:
+    """Start the command, pass signals on to it, and exit with its exit code (in the first process)."""
+    code = _NOT_EXECUTABLE
+    try:
+        request_parent_death_signal(signal.SIGKILL)
+        here = os.getcwd()
+        os.setsid()
+        if terminal is not None:
+            terminal.take()
+        enter_own_mounts()
+        bind(mountpoint, at)
+        with contextlib.suppress(OSError):  # a container may forbid it: the old /proc shows more processes
+            mount_own_proc()
+        child = os.fork()
+        if child == 0:
+            _become(command, identity, here, at_terminal=terminal is not None)
+        _keep_only(told)
+        code = _ended(child, told)
+    except OSError as error:
+        _say(f"cannot start {command[0]}: {error.strerror}")
+    finally:
+        os._exit(code)
+
+
+def _keep_only(fd: int) -> None:
+    """Close all descriptors except *fd*, and open /dev/null as standard input, output and error."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    os.closerange(3, fd)
+    os.closerange(fd + 1, _NO_DESCRIPTOR)
+
+
+def _ended(child: int, told: int) -> int:
+    """Wait for the end of the command, and return its exit code. Reap all other processes.
+
+    told: a pipe that gets a byte when the command has stopped. All signals of _WAITED are blocked.
+    """
+    gone = select.poll()
+    gone.register(told, 0)
+    if gone.poll(0):  # the caller ended before it was asked to tell of its end
+        return _BY_SIGNAL + signal.SIGKILL
+    while True:
+        number = signal.sigwait(_WAITED)
+        if number in _OF_THE_TERMINAL or number == signal.SIGCONT:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, number)
+        elif number != signal.SIGCHLD:
+            os.kill(child, number)
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            if pid == child and not os.WIFSTOPPED(status):
+                return _code(status)
+            if pid == child:
+                os.write(told, b"s")
+            if pid == 0:
+                break
+
+
+def _become(command: Sequence[str], identity: Identity, here: str, *, at_terminal: bool) -> NoReturn:
+    """Become the app's user, and execute the command (in the forked child).
+
+    here: the working directory of the caller.
+    """
+    code = _NOT_EXECUTABLE
+    try:
+        os.setpgid(0, 0)
+        if at_terminal:
+            _take_foreground()
+        environment = identity.environment()
+        identity.take()
+        leave_session_keyring()
+        _stand_at(here)
+        _close_others()
+        for number in (*CAUGHT, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.execvpe(command[0], list(command), environment)  # noqa: S606 - a shell would parse the words again
+    except FileNotFoundError as error:
+        code = _NOT_FOUND
+        _say(f"{command[0]}: {error.strerror}")
+    except OSError as error:
+        _say(f"{command[0]}: {error.strerror}")
+    finally:
+        os._exit(code)
+
+
+def _take_foreground() -> None:
+    """Make this process group the one that reads the terminal of its session."""
+    fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # a process in the background would stop
+    os.tcsetpgrp(fd, os.getpgrp())
+    os.close(fd)
+
+
+def _stand_at(path: str) -> None:
+    """Change to a directory, with the rights of the app. If the app may not enter the directory, change to /.
+
+    INVARIANT: the caller's working directory is entered again by its path, which may now lead into the mount.
+    The present working directory may be in the store itself, where the app could open files by relative
+    names.
+    """
+    try:
+        os.chdir(path)
+    except OSError:
+        os.chdir("/")
+
+
+def _close_others() -> None:
+    """Close all descriptors except standard input, output and error. One of the closed descriptors may be a
+    directory of the store.
+
+    Standard input, output and error are no directories: the Python interpreter does not start with a
+    directory as one of them.
+    """
+    os.closerange(3, _NO_DESCRIPTOR)
+
+
+def _say(message: str) -> None:
+    os.write(2, f"policyfs: {message}\n".encode("utf-8", "replace"))
+
+
+def _account(uid: int) -> pwd.struct_passwd | None:
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(uid)
+    return None

@@ -1,0 +1,187 @@
+"""The start of the daemon of a mount, in this process or in a forked process in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from policyfs.cli.mounts.start import Start
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.linux.lifetime import end_with_writer
+from policyfs.linux.private_files import make_private
+
+if TYPE_CHECKING:
+    from policyfs.daemon.options import MountOptions
+    from policyfs.daemon.policies import Loader
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve_here(options: MountOptions, loader: Loader, start: Start, *, as_json: bool) -> int:
+    """Serve a mount in this process until the mount ends. Return the exit code."""
+    return serve(options, loader, start.answered, as_json=as_json)
+
+
+def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:
+    """Serve a mount until the mount ends. Return the exit code.
+
+    ready: a function to call once the mount answers.
+    """
+    from policyfs.daemon import log
+    from policyfs.daemon.daemon import Daemon
+    from policyfs.daemon.large_work import take_short_turns
+    from policyfs.daemon.log_writer import LogWriter
+
+    take_short_turns()
+    writer = LogWriter(2)  # standard error
+    logger = log.configure(writer, as_json=as_json)
+
+    def serves() -> None:
+        writer.write_on_thread()  # the daemon has given up its rights by now
+        ready()
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise _Left
+
+    # The daemon will block these signals and read them itself. Until then they raise _Left, for an orderly
+    # end.
+    for number in _ENDING:
+        signal.signal(number, leave)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no reload is needed: the policy is being read now
+    try:
+        daemon = Daemon(options, loader, logger)
+        try:
+            daemon.run(serves)
+        finally:
+            for number in _ENDING:  # ignore further signals: the daemon is ending
+                signal.signal(number, signal.SIG_IGN)
+            daemon.close()
+    except _Left:
+        logger.info("stopped before the mount was made")
+        return EXIT_OK
+    return EXIT_OK if daemon.end.ordered else EXIT_REFUSED
+
+
+class _Left(BaseException):
+    """The exception that a signal raises before the daemon is ready to handle signals itself."""
+
+
+class _NotMountedError(PolicyfsError):
+    """The error if the daemon ended before its mount answered. exit_code: the daemon's exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def fork_daemon(
+    options: MountOptions,
+    loader: Loader,
+    log_file: Path | None,
+    start: Start,
+    *,
+    lifeline: tuple[int, int] | None = None,
+) -> int:
+    """Fork the daemon. Return its pid once the mount answers. Raises PolicyfsError, also if the daemon fails.
+
+    log_file: the daemon's log; None: daemon.log in the mount's trail directory. lifeline: the read end and
+    the write end of a pipe. When the write end is closed, also by the end of this process, the mount ends.
+    """
+    # nobody else may look into the trail root
+    directories = [options.trail.parent, options.trail] if log_file is None else [log_file.parent]
+    log_file = log_file or options.trail / "daemon.log"
+    try:
+        for directory in directories:
+            make_private(directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        log_fd = os.open(log_file, flags, 0o600)
+    except OSError as error:
+        raise PolicyfsError(
+            f"cannot write the log {log_file}: {error.strerror}; choose another with --log"
+        ) from error
+    place_fd = _opened(options.mountpoint)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read_end)
+        if lifeline is not None:
+            os.close(lifeline[1])
+            end_with_writer(lifeline[0], signal.SIGTERM)
+        _become_daemon(replace(options, place_fd=place_fd), loader, log_fd, write_end, start)
+    for fd in (write_end, log_fd, place_fd):
+        os.close(fd)
+    with open(read_end, "rb") as pipe:
+        answer = pipe.read()
+    start.answered()  # if the start failed, the daemon has recorded the reason
+    if answer == b"ready":
+        return child
+    _, wait_status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(wait_status)
+    message = answer.decode("utf-8", "replace") or f"the daemon ended; see {log_file}"
+    raise _NotMountedError(message, code if code > 0 else EXIT_REFUSED)
+
+
+def _opened(mountpoint: str) -> int:
+    """Open the mountpoint for the daemon (MountOptions.place_fd). Raises PolicyfsError."""
+    try:
+        return os.open(mountpoint, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise PolicyfsError(f"the mountpoint {mountpoint}: {error.strerror}") from error
+
+
+def _close_inherited() -> None:
+    """Close the descriptors above standard error that the caller of this program has left open.
+
+    One of them may be a file that a script has locked with flock(1). The lock would last as long as the
+    daemon. Descriptors that this program has opened are close-on-exec, and stay.
+    """
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the descriptor of the listed directory is closed by now
+            if fd > 2 and os.get_inheritable(fd):
+                os.close(fd)
+
+
+def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start) -> None:
+    """Detach the forked child from the terminal, and serve the mount. This function never returns.
+
+    answer_fd: a pipe on which the child reports that the mount answers, or the error.
+    """
+    code = EXIT_REFUSED
+    try:
+        os.setsid()
+        os.chdir("/")
+        _close_inherited()
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(log_fd, 1)
+        os.dup2(log_fd, 2)
+
+        def ready() -> None:
+            start.answered()
+            os.write(answer_fd, b"ready")
+            os.close(answer_fd)
+
+        code = serve(options, loader, ready, as_json=True)
+    except PolicyfsError as error:
+        code = error.exit_code
+        reason = str(error).encode("utf-8", "backslashreplace")  # a file name in it may not be UTF-8
+        with contextlib.suppress(OSError):  # the command may be gone
+            os.write(answer_fd, reason)  # send the reason first: its recording may fail, too
+        start.failed(reason.decode())
+    except BaseException as error:
+        import traceback
+
+        traceback.print_exc()
+        start.failed(repr(error))
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,1 @@
+"""`owner`: the recorded owners of files."""

@@ -1,0 +1,1 @@
+"""`policy`: the actions that check, test, explain and compare policies."""

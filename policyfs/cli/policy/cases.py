@@ -1,0 +1,98 @@
+"""`policyfs policy test` compares a policy's answers with the expected answers in its files of tests."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from policyfs.cli.common.looking import kind_in_worker, opened
+from policyfs.cli.common.policy_files import TEST_SUFFIX, read_sources, read_tests
+from policyfs.errors import EXIT_OK, EXIT_POLICY_TESTS, PolicyfsError, UsageError
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.cases.document import Case, parse_cases
+from policyfs.policy.cases.report import Outcome, junit
+from policyfs.policy.cases.run import run
+from policyfs.policy.exceptions import ALWAYS, in_force
+
+
+def run_test(args: argparse.Namespace) -> int:
+    """Run the tests of each policy. Return 4 if a test fails."""
+    outcomes = [_outcome(path, args.tests) for path in args.policy]
+    if args.junit is not None:
+        _write(args.junit, junit(outcomes))
+    if args.json:
+        print(json.dumps([outcome.as_json() for outcome in outcomes], indent=2))
+    else:
+        for outcome in outcomes:
+            print(outcome.text())
+    return EXIT_POLICY_TESTS if any(outcome.failed for outcome in outcomes) else EXIT_OK
+
+
+def _outcome(path: str, named: list[str] | None) -> Outcome:
+    files = [Path(name) for name in named] if named else beside(Path(path))
+    if not files:
+        where = Path(path)
+        wanted = where / f"*{TEST_SUFFIX}" if where.is_dir() else where.with_suffix(TEST_SUFFIX)
+        raise UsageError(f"{path} has no tests: write {wanted}, or name files of tests with --tests")
+    return outcome_of(path, files)
+
+
+def outcome_of(path: str, files: Sequence[Path]) -> Outcome:
+    """Run the tests in *files* on the policy at a path. Return the outcome. Raises PolicyfsError."""
+    policy = load_policy(read_sources(path)).policy
+    texts = read_tests(files)
+    whole = in_force(policy, ALWAYS)
+    cases = parse_cases(texts, [app.name for app in policy.apps], frozenset(rule.id for rule in whole.rules))
+    return Outcome(path, whole, list(run(policy, cases, path, _sniffer())))
+
+
+def beside(policy: Path) -> list[Path]:
+    """Return the files with a policy's tests: from the policy's directory, and from ``tests`` in it."""
+    if policy.is_dir():
+        return sorted([*policy.glob(f"*{TEST_SUFFIX}"), *policy.glob(f"tests/*{TEST_SUFFIX}")])
+    name = f"{policy.stem}{TEST_SUFFIX}"
+    return [file for file in (policy.with_name(name), policy.parent / "tests" / name) if file.is_file()]
+
+
+def _sniffer() -> Callable[[Case], str | None]:
+    """Return a function that finds the content kind of the file that a test names, as a mount would."""
+
+    def sniff(case: Case) -> str | None:
+        if os.geteuid() != 0:
+            raise PolicyfsError(
+                "tests with content need root, because policyfs starts a worker without rights for them;"
+                " without root, use kind instead of content"
+            )
+        content = case.doc.content or ""
+        with opened(str(Path(case.where.file).parent / content)) as fd:
+            return kind_in_worker(fd)
+
+    return sniff
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the action `test` to `policyfs policy`."""
+    parser = actions.add_parser(
+        "test",
+        help="compare a policy's answers with the tests beside it",
+        description=(
+            f"The tests of home.yaml are in home{TEST_SUFFIX}, beside home.yaml or in the directory tests"
+            f" beside it. The tests of a directory of policies are in all its *{TEST_SUFFIX}. The exit code"
+            " is 4 if a test fails."
+        ),
+    )
+    parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
+    parser.add_argument("--tests", action="append", metavar="FILE", help="a file of tests (may be repeated)")
+    parser.add_argument("--junit", metavar="FILE", help="write the results as JUnit XML, too")
+    parser.add_argument("--json", action="store_true", help="one JSON array with an object for each policy")
+    parser.set_defaults(run=run_test)

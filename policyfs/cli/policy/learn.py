@@ -1,0 +1,247 @@
+"""`policyfs policy learn`: propose a policy that allows the requests of a trail, for a person to review."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from policyfs.cli.audit.names import check_names
+from policyfs.cli.audit.query import add_query, open_trail, selection_of
+from policyfs.cli.common.time_bound import bounded
+from policyfs.cli.policy.recorded_requests import RecordedRequests, Sighting
+from policyfs.domain import DENY_UNKNOWN
+from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.policy.analysis.diff import Block
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.analysis.outcomes import Direction
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.exceptions import PREFIX, without_exceptions
+from policyfs.policy.globs.classes import TooHardError
+from policyfs.policy.learn.bound import Bound
+from policyfs.policy.learn.evidence import Evidence
+from policyfs.policy.learn.globs import Proposed, may_allow, proposals
+from policyfs.policy.learn.proposal import (
+    NOT_COMPARED,
+    globs_of,
+    silenced,
+    text_of,
+    unredacted,
+    with_warnings,
+)
+from policyfs.policy.replay.recorded import Cause, Recorded
+from policyfs.policy.replay.replay import Replayer
+from policyfs.policy.text.parse import SourceText
+
+_POLICIES: Final = 4
+"""The maximum number of recorded policies that are kept compiled, without their exceptions (allow rules that
+end at a date)."""
+
+
+def run_learn(args: argparse.Namespace) -> int:
+    """Print a proposed policy. Return 1 if there is nothing to propose."""
+    trail, wanted = open_trail(args), selection_of(args)
+    check_names(trail, wanted)
+    requests, evidence = RecordedRequests(trail, wanted), Evidence()
+    words, bounds = _collect(requests, evidence)
+    text, wider = "", None
+    while rules := proposals(evidence):
+        text = silenced(text_of(rules, evidence, words))
+        engine = load_policy([SourceText("proposal", text.encode())])
+        if _contradict(RecordedRequests(trail, wanted), evidence, rules, engine):
+            continue
+        wider = _wider(bounds, engine)
+        if wider is None or not evidence.narrow(globs_of(rules, wider), unredacted(wider)):
+            break
+    else:
+        print("policyfs: this trail has no request that a proposed rule could allow", file=sys.stderr)
+        return EXIT_REFUSED
+    text = with_warnings(text, wider)
+    if args.json:
+        print(json.dumps(_as_json(text, rules, evidence, requests), indent=2))
+    else:
+        print(text, end="")
+        _tell(evidence, requests, wider)
+    return EXIT_OK
+
+
+def _collect(requests: RecordedRequests, evidence: Evidence) -> tuple[set[str], list[Bound]]:
+    """Add all requests to the evidence.
+
+    Return the words of data that the recorded policies redact, and the policies in force at the end.
+    """
+    words: set[str] = set()
+    lasting = _LastingRules(requests)
+    bounds: dict[tuple[str, bool], Bound] = {}
+    for one in requests:
+        words |= _redacted(requests, one)
+        bound = None
+        if requests.end is not None:
+            key = requests.end.policy.digest, requests.end.monitor
+            bound = bounds.get(key)
+            if bound is None:
+                bound = bounds[key] = Bound(*requests.end, requests.engine)
+        taken_away = bound is not None and not bound.allows(
+            one.recorded, one.path, one.new_path, empty=one.empty
+        )
+        evidence.add(
+            one.recorded, one.path, one.weight, one.id, denied_by_rule=_denied(requests, one.recorded),
+            by_exception=not lasting.allow(one), taken_away=taken_away,
+            only_own=bound is not None and bound.allows_only_own(one.recorded, one.path),
+        )  # fmt: skip
+    evidence.all_recorded = any(bound.all_recorded for bound in bounds.values())
+    return words, list(bounds.values())
+
+
+def _wider(bounds: Sequence[Bound], proposal: Engine) -> list[Block] | None:
+    """Return the differences by which a proposal allows more.
+
+    Return None if there are policies of several mounts, or if the policies are too hard to compare.
+    """
+    if len(bounds) > 1:
+        return None
+    try:
+        with bounded():
+            return [block for bound in bounds for block in bound.wider(proposal.policy)]
+    except TooHardError:
+        return None
+
+
+def _contradict(
+    requests: RecordedRequests, evidence: Evidence, rules: Sequence[Proposed], engine: Engine
+) -> bool:
+    """Add the refused requests that a proposal allows, or perhaps allows, to the evidence.
+
+    Return True if there are such requests.
+    """
+    replayer = Replayer(engine, requests.engine)
+    found = False
+    for one in requests:
+        if one.recorded.allowed or one.recorded.cause is Cause.RESOURCE:
+            continue
+        verdict = replayer.decide(replayer.asked(one.recorded), one.path, one.new_path, empty=one.empty)
+        perhaps = bool(verdict.untold) and may_allow(rules, one.recorded, one.path)
+        if verdict.direction is Direction.WIDER or perhaps:
+            found |= evidence.refuse(one.recorded, one.path, one.weight, one.id)
+    return found
+
+
+class _LastingRules:
+    """The policies of the trail without their exceptions (allow rules that end at a date)."""
+
+    def __init__(self, requests: RecordedRequests) -> None:
+        self._requests: Final = requests
+        self._replayer: Final = functools.lru_cache(_POLICIES)(self._make)
+
+    def allow(self, one: Sighting) -> bool:
+        """Return False if only an exception (an allow rule with an end date) allowed the request; else True.
+
+        If it is unknown whether only an exception allowed the request, return False, too.
+        """
+        recorded = one.recorded
+        if not recorded.allowed or not any(rule.startswith(PREFIX) for rule in recorded.rules):
+            return True
+        replayer = self._replayer(self._requests.engine(recorded))
+        if replayer is None:
+            return False
+        verdict = replayer.decide(replayer.asked(recorded), one.path, one.new_path, empty=one.empty)
+        return verdict.direction is None and not verdict.untold
+
+    def _make(self, engine: Engine | None) -> Replayer | None:
+        if engine is None:
+            return None
+        return Replayer(compile_policy(without_exceptions(engine.policy)), self._requests.engine)
+
+
+def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
+    """Return True if a deny rule refused the request, or would have refused it outside of monitor mode.
+
+    A rule without a known text counts as a deny rule.
+    """
+    rules = recorded.would_deny if recorded.allowed else recorded.rules
+    effects = (requests.effect(recorded.digest, rule) for rule in rules if not rule.startswith("("))
+    return any(effect in {None, "deny"} for effect in effects)
+
+
+def _redacted(requests: RecordedRequests, one: Sighting) -> set[str]:
+    """Return the words of data (such as ``location``) in the redact rules of the recorded policy."""
+    engine = requests.engine(one.recorded)
+    rules = () if engine is None else engine.policy.rules
+    return {word for rule in rules for word in rule.redact if word != DENY_UNKNOWN}
+
+
+def _tell(evidence: Evidence, requests: RecordedRequests, wider: Sequence[Block] | None) -> None:
+    kept = evidence.kept_back.total()
+    print(
+        f"policyfs: requests: {evidence.used:,} allowed by the proposal, {kept:,} kept back,"
+        f" {evidence.denied:,} denied for lack of a rule, {requests.left_out.total():,} left out",
+        file=sys.stderr,
+    )
+    if evidence.contradictions:
+        print(
+            f"policyfs: WARNING: {evidence.contradictions.total():,} refused requests match the proposed"
+            " globs; deny rules refuse them again. See the list at the top of the proposal",
+            file=sys.stderr,
+        )
+    if wider is None:
+        print(f"policyfs: WARNING: {NOT_COMPARED}", file=sys.stderr)
+    elif wider:
+        print(
+            "policyfs: WARNING: the proposal allows more than the policy in force at the end of the trail."
+            " See the list at the top of the proposal",
+            file=sys.stderr,
+        )
+
+
+def _as_json(
+    text: str, rules: list[Proposed], evidence: Evidence, requests: RecordedRequests
+) -> dict[str, object]:
+    return {
+        "policy": text,
+        "used": evidence.used,
+        "denied": evidence.denied,
+        "left_out": dict(requests.left_out),
+        "rules": [
+            {
+                "app": rule.app,
+                "uids": list(rule.uids),
+                "use": rule.use.value,
+                "paths": [pattern.glob for pattern in rule.patterns],
+                "requests": rule.weight,
+                "ids": list(rule.ids),
+            }
+            for rule in rules
+        ],
+        "contradictions": [
+            {"app": app, "uid": uid, "operation": operation, "requests": count,
+             "id": evidence.contradicting[app, uid, operation]}
+            for (app, uid, operation), count in evidence.contradictions.most_common()
+        ],
+        "kept_back": [
+            {
+                "guard": guard.name.lower(), "app": app, "operation": operation, "requests": count,
+                "id": evidence.examples[guard, app, operation],
+            }
+            for (guard, app, operation), count in evidence.kept_back.most_common()
+        ],
+    }  # fmt: skip
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the action `learn` to `policyfs policy`."""
+    parser = actions.add_parser(
+        "learn",
+        help="propose a policy that allows what the apps of a trail did",
+        description=(
+            "Prints a policy that allows the requests of a trail, in short globs, with ids of requests as"
+            " comments. Requests that a person should decide on (such as deletion and private directories)"
+            " are left out of the policy, and listed. Nothing is put in force."
+        ),
+    )
+    parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")
+    add_query(parser, named=True)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run_learn)

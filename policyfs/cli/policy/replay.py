@@ -1,0 +1,68 @@
+"""`policyfs policy replay`: the answers that another policy would have given to the requests of a trail."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+
+from policyfs.cli.audit.names import check_names
+from policyfs.cli.audit.query import add_query, open_trail, selection_of
+from policyfs.cli.common.policy_files import read_sources
+from policyfs.cli.policy.recorded_requests import RecordedRequests, Sighting
+from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.decide import compile_policy
+from policyfs.policy.exceptions import ALWAYS, ends
+from policyfs.policy.replay.replay import Replayer
+from policyfs.policy.replay.report import Example, Report
+
+
+def run_replay(args: argparse.Namespace) -> int:
+    """Print the requests to which the other policy gives another answer. Return 1 if the other policy allows
+    more or less.
+    """
+    engine = load_policy(read_sources(args.policy))
+    if args.monitor:
+        engine = compile_policy(engine.policy, monitor=True)
+    trail, wanted = open_trail(args), selection_of(args)
+    check_names(trail, wanted)
+    requests = RecordedRequests(trail, wanted, ends([engine.policy], ALWAYS))
+    report = Report()
+    replayer = Replayer(engine, requests.engine)
+    for one in requests:
+        verdict = replayer.decide(replayer.asked(one.recorded), one.path, one.new_path, empty=one.empty)
+        report.add(one.recorded, verdict, one.weight, functools.partial(_example, one))
+    report.left_out.update(requests.left_out)
+    if args.json:
+        print(json.dumps({"policy": engine.digest, **report.as_json()}, indent=2))
+    else:
+        print(report.text())
+    return EXIT_REFUSED if report.moves else EXIT_OK
+
+
+def _example(one: Sighting) -> Example:
+    return Example(one.path, one.new_path, one.id())
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the action `replay` to `policyfs policy`."""
+    parser = actions.add_parser(
+        "replay",
+        help="show what a policy would have answered to the requests of a trail",
+        description=(
+            "Decides the recorded requests again, and counts and groups the answers that would change. If an"
+            " answer depends on facts that the trail does not have, the request counts as undecidable. The"
+            " exit code is 1 if the policy would allow more, or less."
+        ),
+    )
+    parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")
+    parser.add_argument("--policy", required=True, metavar="NEW", help="a file, or a directory of *.yaml")
+    add_query(parser, named=True)
+    parser.add_argument(
+        "--monitor",
+        action="store_true",
+        help="permit what the policy denies to its apps, as under mount --monitor",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run_replay)

@@ -1,0 +1,1 @@
+"""`prove`: a test whether a mount answers as its policy does."""

@@ -1,0 +1,1 @@
+"""`status`, `reload`, `umount`: commands on running mounts."""

@@ -1,0 +1,78 @@
+"""Problems of a mount, found in its status. `policyfs status` and monitoring programs show them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Final
+
+from policyfs import __version__
+from policyfs.cli.common.processes import look
+from policyfs.cli.machine.findings import State
+from policyfs.cli.machine.store_checks import check_closed
+from policyfs.daemon import control
+from policyfs.errors import PolicyfsError
+
+_RECENT_NS: Final = 600 * 1_000_000_000
+_STORE_S: Final = 5.0
+_ASKED_FOR: Final = "switched off (--no-passthrough)"
+
+
+def problems(status: control.Json) -> Iterator[str]:
+    """Yield one sentence for each problem that the status of a mount shows."""
+    trail, passthrough = _part(status, "trail"), _part(status, "passthrough")
+    if status.get("leaving"):
+        yield "unmounted, but processes still use the mount"
+    if trail.get("failing"):
+        yield f"the trail in {trail.get('directory')} cannot be written: {trail.get('last_error')}"
+    if trail.get("dropped"):
+        yield f"{trail['dropped']} events are not on the trail"
+    if trail.get("kept_back"):
+        yield str(trail["kept_back"])
+    if dropped := _number(_part(status, "quarantine").get("dropped")):
+        search = "policyfs audit search --op quarantine --decision deny"
+        yield f"{dropped} refused files are lost; `{search}` lists them"
+    if not passthrough.get("enabled") and passthrough.get("why_not") != _ASKED_FOR:
+        yield f"no passthrough: {passthrough.get('why_not')}"
+    if not _part(status, "watch").get("running"):
+        yield "the store is not watched: the mount shows changes by other programs only after 1 s"
+    missing = _part(status, "contained").get("missing")
+    for what in missing if isinstance(missing, list) else ():
+        yield f"the daemon is not contained: {what}"
+    if status.get("version") != __version__:
+        yield (
+            f"the daemon has version {status.get('version')}, but {__version__} is installed: unmount, and"
+            " mount again"
+        )
+    sniffer = _part(status, "sniffer")
+    if time.time_ns() - _number(sniffer.get("last_loss_ns")) < _RECENT_NS:
+        lost = sum(map(_number, _part(sniffer, "failed").values()))
+        yield (
+            f"workers that read files died, and {lost} requests failed; the last error:"
+            f" {sniffer.get('last_error')}"
+        )
+    yield from _store_open(str(status.get("store")))
+    if status.get("bugs"):
+        yield f"unexpected errors (bugs of policyfs): {status['bugs']}; see the daemon's log, and report them"
+
+
+def _part(status: control.Json, name: str) -> control.Json:
+    found = status.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _store_open(store: str) -> Iterator[str]:
+    try:
+        closed = look(partial(check_closed, store), _STORE_S)
+    except OSError:  # the store may be missing in this process's mount namespace
+        return
+    except PolicyfsError:
+        yield f"the store {store} does not answer within {_STORE_S:g} s"
+        return
+    if closed.state is not State.OK:
+        yield f"{closed.what}: {closed.todo}"
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,304 @@
+"""`policyfs status` and `reload`: commands for running mounts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+
+from policyfs.cli.common.live_mounts import all_status, ask, known, part
+from policyfs.cli.running import stale_handles
+from policyfs.cli.running.health import problems
+from policyfs.daemon import control
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.trail.lines.table import shown
+
+_DAY_S = 86_400
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `status` and `reload` to the command line."""
+    status = subparsers.add_parser("status", help="show the state of mounts")
+    status.add_argument("--json", action="store_true", help="one JSON object (a list without MOUNTPOINT)")
+    status.add_argument(
+        "--check", action="store_true", help="print one line for each mount, with its problems"
+    )
+    status.add_argument(
+        "--wait", type=float, default=0.0, metavar="S", help="wait up to S seconds for an answer"
+    )
+    status.add_argument(
+        "--path",
+        metavar="PATH",
+        help="show how long the kernel may remember answers about PATH in the mount, and why",
+    )
+    status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml")
+    status.set_defaults(run=run_status, usage_error=status.error)
+
+    help_ = "load the policy again; a policy with errors changes nothing"
+    reload_ = subparsers.add_parser("reload", help=help_)
+    reload_.add_argument("--all", action="store_true", help="reload every mount that answers")
+    reload_.add_argument(
+        "--previous", action="store_true", help="go back to the policy that was in force before"
+    )
+    reload_.add_argument(
+        "--strict",
+        action="store_true",
+        help=(
+            "list the processes that have files open that the new policy does not permit, and offer to end"
+            " these processes"
+        ),
+    )
+    reload_.add_argument(
+        "--yes", action="store_true", help="with --strict: end these processes without asking"
+    )
+    reload_.add_argument(
+        "mountpoints", nargs="*", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml for all its mounts"
+    )
+    reload_.set_defaults(run=run_reload, usage_error=reload_.error)
+
+
+def run_status(args: argparse.Namespace) -> int:
+    """Print the state of one mount or all mounts. Return 1 if a mount has a problem, or does not answer."""
+    if args.path is not None:
+        return _run_path(args)
+    silent: list[str] = []
+    one: control.Json | None = None
+    if args.mountpoint is not None and args.mountpoint.endswith((".yaml", ".yml")):
+        found = _site_status(args.mountpoint, silent)
+    else:
+        one = None if args.mountpoint is None else _status_of(known(args.mountpoint), args.wait)
+        found = all_status(silent) if one is None else [one]
+    for status in found:
+        status["problems"] = [*problems(status), *_of_site(status)]
+    if args.json and not args.check:
+        print(json.dumps(found if one is None else one, indent=2))
+    elif not found:
+        print("no policyfs mount answers")
+    for status in found if args.check or not args.json else ():
+        print(_checked(status) if args.check else _as_text(status))
+    well = not silent and not any(status["problems"] for status in found) and bool(found or not args.check)
+    return EXIT_OK if well else EXIT_REFUSED
+
+
+def _run_path(args: argparse.Namespace) -> int:
+    """Print how long the kernel may keep the answers about one path in its caches."""
+    if args.mountpoint is None:
+        args.usage_error("--path needs a MOUNTPOINT")
+    found = ask(known(args.mountpoint), "kept", about=args.path)
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return EXIT_OK
+    listing = {None: [], True: ["  listing      kept"], False: ["  listing      asked for each time"]}
+    why = found["why"]
+    lines = [
+        f"{shown(str(found['path']))}: {found['type']}",
+        f"  name         {_kept_for(found['name_s'])}",
+        *([] if found["attributes_s"] is None else [f"  attributes   {_kept_for(found['attributes_s'])}"]),
+        *listing[None if found["listing"] is None else bool(found["listing"])],
+        *(f"  kernel       {reason}" for reason in (why if isinstance(why, list) else [])),
+    ]
+    print("\n".join(lines))
+    return EXIT_OK
+
+
+def _kept_for(seconds: object) -> str:
+    """Return a timeout in seconds as text."""
+    if not isinstance(seconds, (int, float)) or seconds <= 0:
+        return "asked for each time"
+    return "kept for a day" if seconds >= _DAY_S else f"kept for {seconds:.3g} s"
+
+
+def _checked(status: control.Json) -> str:
+    return f"{status['mountpoint']}: {'; '.join(_problems(status)) or 'well'}"
+
+
+def _problems(status: control.Json) -> list[str]:
+    found = status.get("problems")
+    return list(map(str, found)) if isinstance(found, list) else []
+
+
+def _status_of(path: str, wait_s: float) -> control.Json:
+    until = time.monotonic() + wait_s
+    while time.monotonic() < until:
+        try:
+            return control.ask(control.socket_path(path), "status")
+        except control.ControlError:
+            time.sleep(0.05)
+    return ask(path, "status")
+
+
+def _site_status(path: str, silent: list[str]) -> list[control.Json]:
+    """Return the status of each mount of a site that answers.
+
+    path: the site file (the list of mounts, docs/mount-sets.md). silent: a list that gets a line of text for
+    each mount that does not answer.
+    """
+    from policyfs.cli.site.site import status_of_site, trail_of
+    from policyfs.cli.site.site_document import read_site
+
+    site = read_site(path)
+    up, lines = status_of_site(site)
+    silent += lines
+    for line in lines:
+        print(f"policyfs: {line}", file=sys.stderr)
+    count = f"{len(up)} of {len(site.mounts)} mounts are up"
+    print(f"site {site.name}: {count}; trail in {trail_of(site)}", file=sys.stderr)
+    return up
+
+
+def _of_site(status: control.Json) -> list[str]:
+    """Return a line for each difference between a mount and its entry in the site file (a list of mounts)."""
+    changes = status.get("site_changes")
+    return [f"not as in the site: {change}" for change in changes] if isinstance(changes, list) else []
+
+
+def _as_text(status: control.Json) -> str:
+    """Return the main parts of a mount's status as text.
+
+    With --json the command prints the whole status instead.
+    """
+    policy, passthrough = part(status, "policy"), part(status, "passthrough")
+    handles, trail, fuse = part(status, "handles"), part(status, "trail"), part(status, "fuse")
+    kind = f"app mount of {status['app']}" if status["app"] else "shared mount"
+    through = "on" if passthrough["enabled"] else f"off: {passthrough['why_not']}"
+    refused = part(passthrough, "refused")
+    monitor = ", monitor" if policy["monitor"] else ""
+    failing = f"; FAILING: {trail['last_error']}" if trail["failing"] else ""
+    digest = str(policy["digest"])[:16]
+    lines = [
+        f"{status['mountpoint']}: {kind} of {status['store']} ({status['store_fs']})",
+        f"  daemon       pid {status['pid']}, version {status['version']}, since {status['started']}",
+        *(["  LEAVING      unmounted, but processes still use the mount"] if status["leaving"] else []),
+        f"  policy       {policy['name']} generation {policy['generation']}, {digest}{monitor}",
+        *_exceptions(policy),
+        f"  passthrough  {through}",
+        *(f"               {count} files mediated: {reason}" for reason, count in refused.items()),
+        f"  handles      {handles['files']} files ({handles['mediated']} mediated)",
+        f"               {handles['directories']} directories; {status['nodes']} nodes",
+        f"  trail        {trail['written']} records, {trail['dropped']} dropped{failing}",
+        f"               in {trail['directory']}",
+        *([f"  last end     {trail['last_end']}"] if trail.get("last_end") else []),
+        f"  contained    {_contained(part(status, 'contained'))}",
+        "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),
+    ]
+    lines += [f"  {line}" for line in stale_handles.told(status.get("stale_handles"))]
+    if status["bugs"]:
+        lines.append(f"  BUGS         {status['bugs']}: see the daemon's log, and report them")
+    lines += [f"  NOT WELL     {wrong}" for wrong in _problems(status)]
+    return "\n".join(lines)
+
+
+def _exceptions(policy: control.Json) -> list[str]:
+    found = policy.get("exceptions")
+    return [
+        f"  exception    {one['id']} {'until' if one['in_force'] else 'ENDED at'} {one['until']},"
+        f" approved by {one['approved_by']}: {one['reason']}"
+        for one in (found if isinstance(found, list) else [])
+    ]
+
+
+def _contained(held: control.Json) -> str:
+    missing = held.get("missing", ["unknown: the daemon has another version"])
+    if isinstance(missing, list) and missing:
+        return "; ".join(map(str, missing))
+    return "few capabilities, no new privileges, system calls filtered, no network"
+
+
+def run_reload(args: argparse.Namespace) -> int:
+    """Load the policy again in each named mount.
+
+    If one daemon refuses the policy, still reload the other mounts. Also load the policy again in mounts that
+    were unmounted from the same path and are still in use.
+    """
+    if args.all == bool(args.mountpoints):
+        args.usage_error("name the mountpoints, or use --all")
+    paths = list(dict.fromkeys(path for name in args.mountpoints for path in _named(name)))
+    silent: list[str] = []
+    if args.all:
+        paths = sorted({str(status["mountpoint"]) for status in all_status(silent)})
+    code = EXIT_REFUSED if silent else EXIT_OK
+    for path in paths:
+        try:
+            _reload(path, args, path + ": " if len(paths) > 1 else "")
+        except PolicyfsError as error:
+            if len(paths) == 1:
+                raise
+            print(f"policyfs: {path}: {error}", file=sys.stderr)
+            code = max(code, error.exit_code)
+    return code
+
+
+def _reload(path: str, args: argparse.Namespace, before: str) -> None:
+    """Load the policy again in one mount. before: a text for the beginning of each line. Raises
+    PolicyfsError.
+    """
+    kept: UnmountedKeepsError | None = None
+    try:
+        for line in reload_lines(path, "previous" if args.previous else "reload"):
+            print(before + line)
+    except UnmountedKeepsError as error:  # the mount itself has the new policy
+        kept = error
+    if args.strict:
+        stale_handles.end_holders(path, lambda: ask(path, "status"), yes=args.yes)
+    if kept is not None:
+        raise kept
+
+
+def _named(name: str) -> list[str]:
+    """Return the mountpoint that an argument of the command names.
+
+    If the argument names a site file (a list of mounts, docs/mount-sets.md), return the mountpoints of all
+    mounts in the file.
+    """
+    if not name.endswith((".yaml", ".yml")):
+        return [known(name)]
+    from policyfs.cli.site.site import place_of
+    from policyfs.cli.site.site_document import read_site
+
+    return [place_of(mount) for mount in read_site(name).mounts]
+
+
+class UnmountedKeepsError(PolicyfsError):
+    """Error: the mount has the new policy, but a mount that was unmounted and is still in use refused it."""
+
+
+def reload_lines(path: str, command: str, *, live: str = "", **more: str) -> Iterator[str]:
+    """Make all daemons of a mountpoint load their policy again. Yield a line of text for each daemon.
+
+    A mount that was unmounted and is still in use has a daemon, too. If the mountpoint's own mount refuses
+    the policy, no other mount gets it. command: ``reload``, or ``previous`` (go back to the policy that was
+    in force before). live: the digest that the policy in force in the mountpoint's own mount must have;
+    empty: any. more: arguments of the command. Raises PolicyfsError; UnmountedKeepsError if only a mount that
+    was unmounted refuses.
+    """
+    absent: PolicyfsError | None = None
+    refused: PolicyfsError | None = None
+    try:
+        answer = ask(path, command, control.RELOAD_S, **more, **({"live": live} if live else {}))
+    except control.ControlError:
+        raise
+    except PolicyfsError as error:  # there is no mount; a mount that was unmounted may still be in use
+        absent = error
+    else:
+        yield f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}"
+        yield from stale_handles.told(answer.get("stale_handles"))
+    for leaving in control.leaving_paths(path):
+        try:
+            answer = control.ask(leaving, command, control.RELOAD_S, **more)
+        except control.NoDaemonError:
+            continue
+        except control.ControlError as error:
+            refused = error
+            continue
+        yield f"policy {str(answer['digest'])[:16]} in force in an unmounted mount that processes still use"
+    if absent is not None:
+        raise absent
+    if refused is not None:
+        told = f"the unmounted mount that processes still use keeps its old policy: {refused}"
+        raise UnmountedKeepsError(told) from refused
+    if command == "previous":
+        yield (
+            "this command did not change the policy's file: correct the file before the next reload or mount"
+        )

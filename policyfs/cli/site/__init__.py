@@ -1,0 +1,1 @@
+"""`up`, `down`, `unit`, `compose`: the mounts of a site."""

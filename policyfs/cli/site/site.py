@@ -1,0 +1,353 @@
+"""`policyfs up` and `down`: start and stop all mounts of a site together, and show their status.
+
+A site is a list of mounts in a file (docs/mount-sets.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from typing import Final, NamedTuple
+
+from policyfs.cli.common.mountpoint_way import check_way
+from policyfs.cli.common.on_record import trail_root
+from policyfs.cli.common.policy_files import read_sources
+from policyfs.cli.mounts.mount import check_policy
+from policyfs.cli.site.site_changes import arguments_of, changes, is_of_unit
+from policyfs.cli.site.site_document import MountDoc, Site, label, read_site
+from policyfs.daemon import control
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.linux.interpreter import interpreter
+from policyfs.linux.private_files import make_private
+from policyfs.policy.analysis.invariants import load_policy
+
+_STATUS_S: Final = 5.0
+
+
+class State(Enum):
+    """The state of a mount of a site. CHANGED: the mount is up, but with other options than in the site file.
+    HUNG: the mount is there, but its daemon gives no status.
+    """
+
+    UP = "up"
+    CHANGED = "up, with other options"
+    DOWN = "down"
+    DEAD = "dead: its daemon has ended"
+    HUNG = "its daemon gives no status"
+    OTHER = "another mount"
+
+
+class Seen(NamedTuple):
+    """The state of a mountpoint of a site.
+
+    status: the status from the mount's daemon. changes: options that differ from the site file. error: the
+    error in place of the status (HUNG): the daemon does not answer, or the way to the mountpoint is unsafe.
+    """
+
+    state: State
+    status: control.Json = {}  # noqa: RUF012 - never changed
+    changes: tuple[str, ...] = ()
+    error: PolicyfsError | None = None
+
+    def is_to_be_made(self, *, restart: bool) -> bool:
+        """Return True if `up` must make the mount.
+
+        restart: True if `up` also makes mounts again that are up with other options. But if another program
+        (such as systemd) watches the daemon of such a mount, the mount stays.
+        """
+        if self.state is State.CHANGED:
+            return restart and not is_of_unit(self.status)
+        return self.state is not State.UP
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `up` and `down` to the command line."""
+    up = subparsers.add_parser(
+        "up",
+        help="make all mounts of a site",
+        description=(
+            "Make all mounts of SITE that are not there yet. Without --restart, a mount with other options"
+            " than in SITE stays as it is, and is reported. The exit code is 1 if a mount fails."
+        ),
+    )
+    up.add_argument(
+        "--restart",
+        action="store_true",
+        help="unmount mounts whose options in SITE have changed, and make them again",
+    )
+    up.add_argument("site", metavar="SITE.yaml")
+    up.set_defaults(run=run_up)
+    down = subparsers.add_parser(
+        "down", help="unmount all mounts of a site", description="Unmount all mounts of SITE."
+    )
+    down.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
+    down.add_argument("site", metavar="SITE.yaml")
+    down.set_defaults(run=run_down)
+
+
+def run_up(args: argparse.Namespace) -> int:
+    """Read the site file (a list of mounts). Make each of its mounts that is not up.
+
+    With --restart, also make mounts with changed options again. If a mount fails, remove the mounts that this
+    command has made, except mounts that were up before.
+    """
+    site = read_site(args.site)
+    if os.geteuid() != 0:
+        raise PolicyfsError(
+            "mounting needs root; run this command with sudo, or as a systemd unit (policyfs unit)"
+        )
+    with _alone(site):
+        found = [(mount, look(site, mount)) for mount in site.mounts]
+        for _, seen in found:
+            if seen.error is not None:
+                raise seen.error
+        wanted = [(mount, seen) for mount, seen in found if seen.is_to_be_made(restart=args.restart)]
+        _check_apps(site, wanted)
+        for mount, seen in found:
+            if seen.state is State.OTHER:
+                raise PolicyfsError(
+                    f"something else is mounted on {mount.at}: unmount it (policyfs umount {mount.at}), or"
+                    " give the mount another place"
+                )
+        for mount, seen in wanted:
+            if seen.state is State.DOWN:
+                _make_place(mount.at)
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            results = list(pool.map(lambda one: _make(site, *one), wanted))
+        _check_made(site, wanted, results)
+    made = [mount for mount, _ in wanted]
+    for mount, seen in found:
+        print(f"{label(mount)}: {_told(seen, made=mount in made)} at {mount.at}")
+    left = [(mount, seen) for mount, seen in found if seen.state is State.CHANGED and mount not in made]
+    for mount, seen in left:
+        print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
+    # 0 even if options differ: if `up` failed in a systemd unit, systemd would end the new daemons.
+    return EXIT_OK
+
+
+def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
+    """Raise PolicyfsError if a mount to be made is for an app that the policy does not have."""
+    new = [mount for mount, seen in wanted if seen.state is not State.CHANGED and mount.app is not None]
+    if not new:
+        return
+    policy = load_policy(read_sources(site.policy), at_ns=time.time_ns()).policy
+    apps = [app.name for app in policy.apps]
+    if missing := [str(mount.app) for mount in new if mount.app not in apps]:
+        raise PolicyfsError(
+            f"{site.file}: the policy {site.policy} has no app {', '.join(missing)}; its apps are"
+            f" {', '.join(apps) or 'none'}. Nothing was mounted"
+        )
+
+
+def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
+    """Make one mount of a site file (a list of mounts). If the mount is up with other options, unmount it
+    first.
+
+    Return the error, or an empty text.
+    """
+    if seen.state is not State.CHANGED:
+        return _mount(site, mount)
+    try:  # check before the unmount: otherwise a wrong policy would leave apps without a mount
+        check_policy(arguments_of(site, mount))
+    except PolicyfsError as error:
+        said = str(error)
+    else:
+        said = _umount(mount.at, lazy=False)
+    if said:
+        return f"the mount has other options than in the site, and was not restarted: {said}"
+    said = _mount(site, mount)
+    return said and f"the mount was unmounted to get its new options, but could not be mounted again: {said}"
+
+
+def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Sequence[str]) -> None:
+    """Raise PolicyfsError if a mount could not be made. First remove the mounts that this command has made.
+
+    Mounts that were up before and were made again stay. results: the error of each mount, or an empty text.
+    """
+    failed = [(mount, said) for (mount, _), said in zip(wanted, results, strict=True) if said]
+    if not failed:
+        return
+    started = [
+        mount
+        for (mount, seen), said in zip(wanted, results, strict=True)
+        if not said and seen.state is not State.CHANGED
+    ]
+    left = [said for mount in reversed(started) if (said := _umount(mount.at, lazy=True))]
+    told = [f"{label(mount)} ({mount.at}): {said}" for mount, said in failed]
+    raise PolicyfsError(
+        "\n  ".join([f"the site {site.name} is not up, and nothing new is mounted:", *told, *left])
+    )
+
+
+def _told(seen: Seen, *, made: bool) -> str:
+    """Return a text about the result of `up` for one mount. made: True if `up` has made the mount."""
+    if seen.state is State.CHANGED:
+        return "up again: its options have changed" if made else "up with other options"
+    return {State.UP: "up already", State.DEAD: "up again: its daemon had ended"}.get(seen.state, "up")
+
+
+def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
+    """Return a text with the differences between a running mount and the site file, and the remedy."""
+    differs = f"{label(mount)} ({mount.at}) is not as in the site: {'; '.join(seen.changes)}"
+    if is_of_unit(seen.status):
+        return (
+            f"{differs}. Another program watches the daemon of this mount: run `policyfs unit {site.file}`"
+            " and `systemctl daemon-reload`, and restart the unit of the mount"
+        )
+    users = ", ".join((*mount.service, *mount.container))
+    return (
+        f"{differs}. `policyfs up --restart {site.file}` unmounts and mounts it again; then restart the"
+        f" programs that use the mount{users and ': '}{users}"
+    )
+
+
+def run_down(args: argparse.Namespace) -> int:
+    """Unmount every mount of the site file (a list of mounts), the last one first.
+
+    Also unmount dead mounts (mounts without a daemon), and mounts whose daemon hangs.
+    """
+    site = read_site(args.site)
+    code = EXIT_OK
+    with _alone(site):
+        for mount in reversed(site.mounts):
+            state = look(site, mount).state
+            said = ""
+            if state is State.OTHER:
+                said = "another mount is at this path, and stays"
+            elif state is not State.DOWN:
+                said = _umount(mount.at, lazy=args.lazy)
+            if said:
+                print(f"policyfs: {label(mount)} ({mount.at}): {said}", file=sys.stderr)
+                code = EXIT_REFUSED
+            else:
+                print(f"{label(mount)}: down")
+    return code
+
+
+def look(site: Site, mount: MountDoc) -> Seen:
+    """Return the state of the mountpoint of one mount of a site file (a list of mounts)."""
+    from policyfs.kernel.probe import MountState, mount_state
+    from policyfs.linux.mountinfo import FSTYPE, mounts_at
+
+    try:
+        at = place_of(mount)
+    except PolicyfsError as error:
+        return Seen(State.HUNG, error=error)
+    there = mounts_at(at)
+    if not there:
+        return Seen(State.DOWN)
+    if there[-1].fstype != FSTYPE or there[-1].source != os.path.realpath(site.store):
+        return Seen(State.OTHER)
+    if mount_state(at) is MountState.DEAD:
+        return Seen(State.DEAD)
+    try:
+        status = control.ask(control.socket_path(at), "status", _STATUS_S)
+    except control.NoDaemonError:
+        return Seen(State.DEAD)
+    except control.ControlError as error:
+        return Seen(State.HUNG, error=error)
+    if status.get("app") != mount.app:
+        return Seen(State.OTHER)
+    differs = changes(site, mount, status)
+    return Seen(State.CHANGED if differs else State.UP, status, differs)
+
+
+def place_of(mount: MountDoc) -> str:
+    """Return the path of a mountpoint without symlinks, as ``policyfs mount`` finds it.
+
+    This function sends no request to the mount, because the mount may hang. Raises PolicyfsError if a symlink
+    that another user can change is on the way.
+    """
+    from policyfs.linux.mountinfo import resolve
+
+    try:
+        check_way(mount.at, warn=False)
+        return resolve(mount.at)
+    except OSError:  # a directory above is missing: nothing is mounted there
+        above, name = os.path.split(mount.at)
+        return os.path.join(os.path.realpath(above), name)
+
+
+def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
+    """Return the status of each mount of a site that is up, and a line of text for each other mount.
+
+    The field ``site_changes`` of a status lists the options that differ from the site file.
+    """
+    up, lines = [], []
+    for mount in site.mounts:
+        seen = look(site, mount)
+        if seen.state in {State.UP, State.CHANGED}:
+            up.append({**seen.status, "site_changes": list(seen.changes)})
+        elif seen.error is not None:
+            lines.append(f"{label(mount)} ({mount.at}): {seen.error}")
+        else:
+            lines.append(
+                f"{label(mount)} ({mount.at}): {seen.state.value}; `policyfs up {site.file}` makes this mount"
+            )
+        if seen.changes:
+            print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
+    return up, lines
+
+
+def trail_of(site: Site) -> str:
+    """Return the trail root (the directory of the trails) for all mounts of a site."""
+    return trail_root(site.trail)
+
+
+def _mount(site: Site, mount: MountDoc) -> str:
+    """Make one mount of a site file (a list of mounts), with `policyfs mount` in a process of its own.
+
+    Return the error, or an empty text.
+    """
+    return _run([*site.command(mount), "--clear-dead"])
+
+
+def _umount(place: str, *, lazy: bool) -> str:
+    return _run(["umount", *(["--lazy"] if lazy else []), place])
+
+
+def _run(words: Sequence[str]) -> str:
+    program = interpreter("policyfs.cli.main", *words)
+    done = subprocess.run(
+        program.words, env=program.environment, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, errors="replace", check=False,
+    )  # fmt: skip
+    said = done.stderr.strip().removeprefix("policyfs: ")
+    if not done.returncode:
+        if said:
+            print(f"policyfs: {said}", file=sys.stderr)
+        return ""
+    return said or f"exit code {done.returncode}"
+
+
+def _make_place(path: str) -> None:
+    try:
+        make_private(path, 0o755)
+    except OSError as error:
+        raise PolicyfsError(f"cannot make the mountpoint {path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _alone(site: Site) -> Iterator[None]:
+    """Hold a lock, so that no other command changes the mounts of this site file (a list of mounts)."""
+    directory = control.runtime_dir()
+    try:
+        make_private(directory)
+        fd = os.open(directory / f"{site.name}.site.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise PolicyfsError(
+            f"cannot write in {directory}: {error.strerror}; run this command as root"
+        ) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,233 @@
+"""The site file: it lists one store, one policy, and the store's mounts. It is read as strictly as a policy.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator
+
+from policyfs.cli.common.quantities import age, count, number, segment_size, size
+from policyfs.errors import PolicyfsError
+from policyfs.policy.errors import PolicyError, quote
+from policyfs.policy.text.companions import Head, Reader, sound
+from policyfs.policy.text.document import Strict
+from policyfs.policy.text.nodes import Mapping, Node, Scalar
+from policyfs.policy.text.parse import SourceText
+from policyfs.policy.text.shape import Part
+from policyfs.policy.text.values import AppGid, Name, Text, Texts, Truth, _one_of, _several, refuse
+
+KIND: Final = "Site"
+
+
+def _absolute(value: str) -> str:
+    if not value.isprintable() or any(char in "\"'\\" for char in value):
+        refuse(
+            f"{quote(value)} has characters that unit files cannot hold", "use a path without quotes and \\"
+        )
+    if not value.startswith("/") or "//" in value or {".", ".."} & set(value.split("/")):
+        refuse(
+            f"{quote(value)} is not an absolute path",
+            "write it from the root, without . and .., such as /srv/media",
+        )
+    return value.rstrip("/") or "/"
+
+
+def _unit(value: str) -> str:
+    if not value.endswith(".service") or "/" in value or not value.isprintable() or " " in value:
+        refuse(f"{quote(value)} is not a service", "write the name of the unit, such as jellyfin.service")
+    return value
+
+
+def _as_option(parse: Callable[[str], int]) -> AfterValidator:
+    """Return a validator that accepts the texts that an option of `policyfs mount` accepts.
+
+    parse: the function that reads the option.
+    """
+
+    def checked(value: str) -> str:
+        try:
+            parse(value)
+        except ArgumentTypeError as error:
+            message, _, help_ = str(error).partition("; ")
+            refuse(message, help_)
+        return value
+
+    return AfterValidator(checked)
+
+
+Size = Annotated[Text, _as_option(size)]
+AbsolutePath = Annotated[Text, AfterValidator(_absolute)]
+Services = Annotated[tuple[Annotated[Text, AfterValidator(_unit)], ...], BeforeValidator(_several)]
+Gids = Annotated[tuple[AppGid, ...], BeforeValidator(_several)]
+ModesWord = Annotated[str, BeforeValidator(_one_of({"store": None, "policy": None}))]
+
+
+class OptionsDoc(Strict):
+    """The key ``options`` of a site file: options of `policyfs mount`, with _ in place of -."""
+
+    monitor: Truth = False
+    posix: Truth = False
+    modes: ModesWord | None = None
+    no_xattrs: Truth = False
+    read_only: Truth = False
+    no_passthrough: Truth = False
+    no_avc: Truth = False
+    watch: Truth = False
+    copy_max: Size | None = None
+    copies_max: Size | None = None
+    nodes_max: Annotated[Text, _as_option(count)] | None = None
+    trail_segment: Annotated[Text, _as_option(segment_size)] | None = None
+    trail_keep: Annotated[Text, _as_option(number)] | None = None
+    trail_keep_age: Annotated[Text, _as_option(age)] | None = None
+    trail_keep_size: Size | None = None
+    quarantine_max: Size | None = None
+    quarantine_files: Annotated[Text, _as_option(number)] | None = None
+
+    def words(self) -> list[str]:
+        """Return these options as words of a command line, such as ``--posix``."""
+        found = []
+        for name in OptionsDoc.model_fields:
+            value, option = getattr(self, name), f"--{name.replace('_', '-')}"
+            if value is True:
+                found.append(option)
+            elif isinstance(value, str):
+                found += [option, value]
+        return found
+
+
+class MountDoc(Strict):
+    """One item of the list ``mounts`` in a site file: an app mount, or the shared mount.
+
+    at: the mountpoint. path: the path at which the services and containers find their files.
+    """
+
+    app: Name | None = None
+    shared: Truth = False
+    at: AbsolutePath
+    any_uid: Truth = False
+    uid: AppGid | None = None
+    gid: Gids = ()
+    options: OptionsDoc = OptionsDoc()
+    service: Services = ()
+    container: Texts = ()
+    path: AbsolutePath | None = None
+    description: Text = ""
+
+
+class _Top(Head):
+    name: Name
+    description: Text = ""
+    store: AbsolutePath
+    policy: AbsolutePath
+    trail: AbsolutePath | None = None
+    mounts: list[object]
+
+
+class Site(NamedTuple):
+    """The contents of a site file: a store, a policy, and mounts. file: the absolute path of the site file.
+    """
+
+    file: str
+    name: str
+    store: str
+    policy: str
+    trail: str | None
+    mounts: tuple[MountDoc, ...]
+
+    def command(self, mount: MountDoc) -> list[str]:
+        """Return the words after `policyfs` in the command that makes a mount of the site file.
+
+        --foreground is left out.
+        """
+        words = ["mount", "--policy", self.policy]
+        words += [] if self.trail is None else ["--trail", self.trail]
+        words += [] if mount.app is None else ["--app", mount.app]
+        words += ["--any-uid"] if mount.any_uid else []
+        words += [] if mount.uid is None else ["--uid", str(mount.uid)]
+        words += [word for gid in mount.gid for word in ("--gid", str(gid))]
+        return [*words, *mount.options.words(), self.store, mount.at]
+
+
+def label(mount: MountDoc) -> str:
+    """Return the name of a mount within its site file (a list of mounts): the name of its app, or ``shared``.
+    """
+    return mount.app or "shared"
+
+
+def read_site(path: str) -> Site:
+    """Read a site file. Raises PolicyErrors with all faults, or PolicyfsError if the file cannot be read."""
+    try:
+        text = SourceText(path, Path(path).read_bytes())
+    except OSError as error:
+        raise PolicyfsError(f"cannot read the site file {path}: {error.strerror}") from error
+    absolute = str(Path(path).absolute())
+    if not absolute.isprintable():
+        raise PolicyfsError(
+            f"the path of the site file, {quote(absolute)}, has characters that unit files cannot hold:"
+            " rename the file or directory"
+        )
+    errors: list[PolicyError] = []
+    file = _READER.read(text, errors)
+    if file is not None:
+        _check(file.items, errors)
+    sound(errors, "the site has errors")
+    if file is None or file.top.doc is None:
+        raise PolicyfsError(f"cannot read the site file {path}")
+    top = file.top.doc
+    mounts = tuple(part.doc for part in file.items if part.doc is not None)
+    return Site(absolute, top.name, top.store, top.policy, top.trail, mounts)
+
+
+def _subject(node: Node, number: int) -> str:
+    found = node.get("app") if isinstance(node, Mapping) else None
+    return f"mount of {quote(found.raw)}" if isinstance(found, Scalar) else f"mount number {number}"
+
+
+_READER: Final = Reader(KIND, _Top, MountDoc, "mounts", _subject)
+
+
+def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
+    """Add errors for keys that contradict each other, mounts with the same name, overlapping mountpoints, and
+    two mounts at one path of a service or container.
+    """
+    places: dict[str, str] = {}
+    names: set[str] = set()
+    paths: dict[tuple[str, str | None], str] = {}
+    for part in parts:
+        doc = part.doc
+        if doc is None or not part.sound:
+            continue
+        if (doc.app is None) != doc.shared:
+            errors.append(part.error((), "needs either app or shared: true", "write app: gallery"))
+        if doc.shared and (doc.any_uid or doc.uid is not None or doc.gid):
+            errors.append(part.error((), "a shared mount admits everybody", "remove any_uid, uid and gid"))
+        users = doc.service or doc.container
+        if bool(users) != (doc.path is not None):
+            wrong = "service and container need path" if users else "path needs service or container"
+            help_ = "write service (or container), and path: the path at which the service finds its files"
+            errors.append(part.error((), wrong, help_))
+        other = next((at for at in places if _overlap(at, doc.at)), None)
+        if other is not None:
+            help_ = "give each mount its own directory, outside the directories of other mounts"
+            errors.append(
+                part.error(
+                    ("at",), f"this directory overlaps with the directory of the {places[other]}", help_
+                )
+            )
+        if label(doc) in names:
+            errors.append(part.error((), "two mounts have this name", "write only one mount for each app"))
+        for user in (*doc.service, *doc.container) if doc.path else ():
+            other = paths.setdefault((user, doc.path), part.subject)
+            if other != part.subject:
+                help_ = "give each mount of a service or container a path of its own"
+                errors.append(part.error(("path",), f"{user} has the {other} at this path", help_))
+        places.setdefault(doc.at, part.subject)
+        names.add(label(doc))
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")

@@ -1,0 +1,220 @@
+"""Readers of all trails below a trail root. Daemons may write these trails at the same time.
+
+Nothing here writes. Errors are OSError. It is no error if rotation removes an old file of the trail (segment)
+at the same time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from policyfs.journal.files.segments import (
+    open_segment,
+    plain_name,
+    read_tail,
+    segment_number,
+    settled_lines,
+    sort_names,
+    unfinished_from,
+)
+from policyfs.trail.lines.record import BadLine, Place, Record, parse_line
+
+_BLOCK: Final = 64 * 1024
+_POLL_S: Final = 0.02
+
+LineTest = Callable[[bytes], bool]
+
+
+class Chain(NamedTuple):
+    """One hash chain of the trail: the directory with its files (segments).
+
+    mount_id: the name of the chain, which is also the name of the directory.
+    """
+
+    mount_id: str
+    directory: Path
+
+    def segments(self) -> list[str]:
+        """Return the names of the chain's files (segments), oldest first."""
+        return sort_names(os.listdir(self.directory))
+
+
+def find_chains(root: Path) -> list[Chain]:
+    """Return the hash chains below a trail root, sorted by name.
+
+    If the root itself contains segments (files of a trail), it is one chain, and only this chain is returned.
+    """
+    if any(segment_number(name) is not None for name in os.listdir(root)):
+        return [Chain(root.resolve().name, root)]
+    with os.scandir(root) as entries:
+        below = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    chains = [Chain(name, root / name) for name in below]
+    return [chain for chain in chains if chain.segments()]
+
+
+def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterator[bytes]:
+    """Yield the lines of a segment (a file of the trail) as bytes, with their newlines.
+
+    Only the last line may have no newline. patience_s: the longest wait, in seconds, for the rest of a last
+    line that is being written.
+    """
+    deadline = time.monotonic() + patience_s
+    with os.fdopen(open_segment(directory / segment), "rb") as stream:
+        for line in stream:
+            whole = line
+            while not whole.endswith(b"\n") and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+                whole += stream.readline()
+            yield whole
+
+
+def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record | BadLine]:
+    """Yield the parsed lines of a hash chain, oldest first.
+
+    may_match: a function that gets a line as bytes. If the function returns False, the line is left out. A
+    last line without a newline is left out, too: it is being written, or was cut by a crash.
+    """
+    for name in chain.segments():
+        try:
+            for number, raw in enumerate(raw_lines(chain.directory, name), start=1):
+                if not raw.endswith(b"\n"):
+                    break
+                if may_match is None or may_match(raw):
+                    yield parse_line(raw, Place(chain.mount_id, name, number))
+        except FileNotFoundError:
+            continue  # rotation has removed the segment
+
+
+def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
+    """Return the last *count* lines of a hash chain, parsed, oldest first. Read little more than these lines.
+
+    The line numbers in the result are negative, and count from the end of a file: -1 is the file's last line.
+    """
+    found: deque[Record | BadLine] = deque()
+    for name in reversed(chain.segments()):
+        missing = count - len(found)
+        if missing <= 0:
+            break
+        try:
+            lines = _last_lines(chain.directory / name, missing)
+        except FileNotFoundError:
+            continue
+        for back, raw in enumerate(reversed(lines), start=1):
+            found.appendleft(parse_line(raw, Place(chain.mount_id, name, -back)))
+    return list(found)
+
+
+def _last_lines(path: Path, count: int) -> list[bytes]:
+    """Return the last *count* full lines of a file, without newlines; all lines if the file has fewer."""
+    fd = open_segment(path)
+    try:
+        position = os.fstat(fd).st_size
+        blocks: list[bytes] = []
+        newlines = 0
+        while position > 0 and newlines <= count:
+            step = min(_BLOCK, position)
+            position -= step
+            blocks.append(os.pread(fd, step, position))
+            newlines += blocks[-1].count(b"\n")
+    finally:
+        os.close(fd)
+    *full, _unfinished = b"".join(reversed(blocks)).split(b"\n")
+    return full[-count:]  # the first line is left out, because its beginning may be missing
+
+
+class _Reading:
+    """A position in a hash chain of the trail, at which the next read begins.
+
+    segment: the name of the file. offset: in bytes. line: the number of lines in this file before the offset.
+    """
+
+    __slots__ = ("line", "offset", "segment")
+
+    def __init__(self, segment: str, offset: int) -> None:
+        self.segment = segment
+        self.offset = offset
+        self.line = 0
+
+
+class Follower:
+    """A reader of all lines that are written below a trail root after this object was created.
+
+    Lines of chains that begin later are included.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._reading: dict[str, _Reading] = {}
+        for chain in self._chains():
+            names = chain.segments()
+            self._reading[chain.mount_id] = _Reading(names[-1], _end(chain.directory / names[-1]))
+
+    def poll(self) -> list[Record | BadLine]:
+        """Return the parsed lines that were completed since the last call, or [] if there are none."""
+        found: list[Record | BadLine] = []
+        for chain in self._chains():
+            found.extend(self._poll_chain(chain))
+        return found
+
+    def _chains(self) -> list[Chain]:
+        try:
+            return find_chains(self._root)
+        except FileNotFoundError:
+            return []  # no trail yet, or none any more
+
+    def _poll_chain(self, chain: Chain) -> Iterator[Record | BadLine]:
+        names = chain.segments()
+        reading = self._reading.setdefault(chain.mount_id, _Reading(names[0], 0))
+        if _is_anew(names, reading.segment):
+            reading = self._reading[chain.mount_id] = _Reading(names[0], 0)
+        for name in [name for name in names if _order(name) >= _order(reading.segment)]:
+            if _order(name) == _order(reading.segment):
+                reading.segment = name  # the segment may have been compressed meanwhile
+            else:
+                reading.segment, reading.offset, reading.line = name, 0, 0
+            try:
+                yield from _read_on(chain, reading)
+            except FileNotFoundError:
+                continue
+
+
+def _end(path: Path) -> int:
+    """Return the offset in a segment (a file of the trail) at which its next line begins."""
+    fd = open_segment(path)
+    try:
+        return read_tail(fd, unfinished_from(fd)).offset
+    finally:
+        os.close(fd)
+
+
+def _is_anew(names: list[str], segment: str) -> bool:
+    """Return True if a chain was removed and begun again after its file (segment) was read.
+
+    names: the present segments. Each name has the number of the segment and the time at which it was begun.
+    """
+    newer = [name for name in names if _order(name) >= _order(segment)]
+    if not newer:  # the time tells a new chain from an old one whose newest segments were removed
+        return plain_name(names[-1]).partition("-")[2] >= plain_name(segment).partition("-")[2]
+    return _order(newer[0]) == _order(segment) and plain_name(newer[0]) != plain_name(segment)
+
+
+def _order(name: str) -> int:
+    return segment_number(name) or 0
+
+
+def _read_on(chain: Chain, reading: _Reading) -> Iterator[Record | BadLine]:
+    fd = open_segment(chain.directory / reading.segment)
+    try:
+        # Only settled lines: after a failed write, the writer removes the lines of this write again.
+        while block := settled_lines(fd, reading.offset, _BLOCK):
+            reading.offset += len(block)
+            for raw in block[:-1].split(b"\n"):
+                reading.line += 1
+                yield parse_line(raw, Place(chain.mount_id, reading.segment, reading.line))
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""Seals, keys and checkpoints of the journal."""

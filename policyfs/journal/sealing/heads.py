@@ -1,0 +1,56 @@
+"""The ends of the other hash chains at a trail root, which each chain records as a witness (``others``)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import open_segment, settled_tail
+from policyfs.trail.chain import chain
+from policyfs.trail.chain.witness import records_of
+
+
+def heads_if_any(directory: Path) -> list[dict[str, object]]:
+    """Return the fields of ``others`` records about all chains beside the chain in *directory*. Return no
+    record if there are none, or if the trail root cannot be read.
+    """
+    try:
+        found = heads(directory.parent, but=directory.name)
+    except OSError:
+        return []
+    return records_of(found) if found else []
+
+
+def heads(root: Path, *, but: str) -> dict[str, str]:
+    """Return a dictionary from the name of each hash chain below *root* to the chain's end (``SEQ=DIGEST``).
+
+    SEQ and DIGEST are of the last line that the chain's writer will not remove again. (After a failed write,
+    a writer removes a part of a line or lines.) The chain *but* is left out. Chains that cannot be read, or
+    that are removed meanwhile, are left out, too: such chains must not prevent a mount.
+    """
+    with os.scandir(root) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    found = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            if name != but and (head := _head(Chain(name, root / name))):
+                found[name] = head
+    return found
+
+
+def _head(other: Chain) -> str | None:
+    for name in reversed(other.segments()):
+        try:
+            fd = open_segment(other.directory / name)
+        except OSError:
+            continue  # rotation has removed the segment
+        try:
+            line = settled_tail(fd)
+        finally:
+            os.close(fd)
+        sealed = chain.split(line) if line else None
+        if sealed is not None:
+            return f"{chain.seq_of(sealed.body)}={sealed.chain}"
+    return None

@@ -1,0 +1,258 @@
+"""Checks of the files in a trail directory, for `policyfs audit verify`.
+
+The files are segments (with the lines; checked in parallel processes), seals (signed statements about closed
+segments) and public keys. Checkpoints (signed statements about the last line) come from another place.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from policyfs.journal.files.reader import Chain, raw_lines
+from policyfs.journal.files.segments import SegmentDirectory, is_garbled, seal_name, segment_number
+from policyfs.journal.sealing.keys import PUBLIC, is_signed
+from policyfs.trail.chain import chain as chains
+from policyfs.trail.chain.seal import (
+    UNREADABLE,
+    Checkpoint,
+    KeyChain,
+    Proof,
+    checkpoint_of,
+    message,
+    read_keys,
+    read_seal,
+    split,
+)
+from policyfs.trail.chain.segment_check import SegmentCheck, check_segment
+
+PATIENCE_S: Final = 1.0
+"""The longest wait, in seconds, for the rest of a line that is being written in the newest segment."""
+_Reader = Callable[[], Iterator[bytes]]
+"""A function that yields the lines of a segment (a file of the trail)."""
+_LOCKS: Final = Path("/proc/locks")
+_WORTH_A_PROCESS: Final = 32 << 20
+"""If a trail has at least this size in bytes, several processes check the trail faster than one process."""
+
+
+class Part(NamedTuple):
+    """The check of one segment (a file of the trail).
+
+    check: the result. lines: a function that reads the segment's lines again. seal: the signed statement
+    about the segment, or None.
+    """
+
+    check: SegmentCheck
+    lines: Callable[[], list[bytes]]
+    seal: Proof | None
+
+
+@contextmanager
+def workers(chains: Collection[Chain]) -> Iterator[Executor | None]:
+    """Start processes that check the files of these hash chains in parallel.
+
+    Yield None if the chains have less than 32 MiB, or if there is only one processor.
+    """
+    size = 0
+    for entry in (entry for chain in chains for entry in os.scandir(chain.directory)):
+        with suppress(FileNotFoundError):  # rotation has just removed it
+            size += entry.stat().st_size
+    processors = len(os.sched_getaffinity(0))
+    if size < _WORTH_A_PROCESS or processors < 2:
+        yield None
+        return
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processors, mp_context=context) as pool:
+        yield pool
+
+
+def read_key_chain(directory: Path) -> KeyChain:
+    """Return the public keys in a trail directory, or no keys if their file is missing."""
+    try:
+        lines = (directory / PUBLIC).read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        lines = []
+    return read_keys(lines, is_signed)
+
+
+def all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
+    """Return the keys of the machine if they begin with the keys beside the trail; else return *keys*.
+
+    keys: the keys beside the trail. machine: the bytes of the machine's file of public keys; None if there is
+    no such file.
+    """
+    own = read_keys((machine or b"").splitlines(keepends=True), is_signed)
+    return own if own.keys[: len(keys.keys)] == keys.keys else keys
+
+
+def are_of_machine(keys: KeyChain, machine: bytes) -> bool:
+    """Return True if the keys beside a trail and the keys of the machine are equal, as far as both lists go.
+
+    A further key in the longer list counts as the machine's, because the previous key has signed it. keys:
+    the keys beside the trail. machine: the bytes of the machine's file of public keys, which may be from
+    before the last key was made.
+    """
+    own = read_keys(machine.splitlines(keepends=True), is_signed).keys
+    least = min(len(own), len(keys.keys))
+    return least > 0 and own[:least] == keys.keys[:least]
+
+
+def parts(
+    chain: Chain, keys: KeyChain, wanted: Collection[int], pool: Executor | None
+) -> Iterator[Part]:
+    """Check each segment (file) of a hash chain, and yield the results, oldest segment first.
+
+    keys: the public keys that check seals. wanted: numbers of lines; the results have the digests of these
+    lines. pool: processes for parallel checks, or None. Raises FileNotFoundError if rotation removes a
+    segment meanwhile.
+    """
+    names = chain.segments()
+    seals = [_seal(chain.directory, name, keys) for name in names]
+    readers = [
+        partial(raw_lines, chain.directory, name, PATIENCE_S if name == names[-1] else 0.0) for name in names
+    ]
+    jobs = [
+        partial(_check, chain, name, read, seal.seal.lines if seal else 0, frozenset(wanted))
+        for name, read, seal in zip(names, readers, seals, strict=True)
+    ]
+    checks: list[Callable[[], SegmentCheck]] = [*jobs]
+    if pool is not None:
+        checks = [pool.submit(job).result for job in jobs]
+    found = [check() for check in checks]
+    # A daemon may have sealed a segment meanwhile, and the newest segment may have a record of this seal. So
+    # each seal that was missing is read again after the newest segment, with the keys of that moment.
+    now = read_key_chain(chain.directory)
+    for name, read, seal, check in zip(names, readers, seals, found, strict=True):
+        late = _seal(chain.directory, name, now) if seal is None else None
+        if late is not None:
+            check = _check(chain, name, read, late.seal.lines, frozenset(wanted))
+        yield Part(check, partial(_listed, read), seal or late)
+
+
+def is_recorded(chain: Chain) -> bool:
+    """Return True if a daemon of this pid namespace records in a hash chain, or if this is not known.
+
+    A daemon locks the directory of its chain. The function reads the locks from /proc/locks. It does not take
+    the lock itself, because a daemon that starts at the same time would then fail.
+    """
+    inode = os.stat(chain.directory).st_ino
+    try:
+        locks = _LOCKS.read_text(encoding="ascii")
+    except OSError:
+        return True  # the daemon may still run
+    # A line: "1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END"
+    # Devices are not compared: on some file systems stat(2) returns another device.
+    held = [words for line in locks.splitlines() if len(words := line.split()) >= 6 and words[1] == "FLOCK"]
+    return any(words[-3].rpartition(":")[2] == str(inode) for words in held)
+
+
+def missing_segment(chain: Chain) -> str:
+    """Return the name of the newest segment with a seal, if this and all later segments are missing; else "".
+    """
+    with SegmentDirectory.at(chain.directory) as place:
+        sealed, names = place.seals()[-1:], place.names()[-1:]
+    newest = max((segment_number(name) or 0 for name in names), default=0)
+    return next((name for name in sealed if (segment_number(name) or 0) > newest), "")
+
+
+def _check(
+    chain: Chain, name: str, read: _Reader, sealed_lines: int, wanted: frozenset[int]
+) -> SegmentCheck:
+    number = segment_number(name) or 0
+    check = check_segment(chain.mount_id, name, number, read(), sealed_lines=sealed_lines, wanted=wanted)
+    suspect = check.cut is not None or not check.sound or check.lines < max(sealed_lines, 1)
+    return check._replace(garbled=suspect and is_garbled(chain.directory / name))
+
+
+def _listed(read: _Reader) -> list[bytes]:
+    return list(read())
+
+
+def _seal(directory: Path, name: str, keys: KeyChain) -> Proof | None:
+    with SegmentDirectory.at(directory) as place:
+        try:
+            line = place.contents(seal_name(name))
+        except FileNotFoundError:
+            return None
+    return read_seal(line, keys, is_signed) or UNREADABLE
+
+
+def digests_at(chain: Chain, name: str, seqs: Collection[int]) -> dict[int, str]:
+    """Return a dictionary from each number in *seqs* to the digest in the line with this number.
+
+    name: the segment (file of the trail) with these lines. Numbers of other segments are left out.
+    """
+    found = {}
+    for raw in raw_lines(chain.directory, name):
+        sealed = chains.split(raw[:-1])
+        seq = chains.seq_of(sealed.body) if sealed else None
+        if sealed is not None and seq in seqs and seq is not None:
+            found[seq] = sealed.chain
+    return found
+
+
+class KeptCheckpoint(NamedTuple):
+    """A checkpoint (signed statement about the last line of a trail) that was kept in another place.
+
+    distrust: the reason why the checkpoint proves nothing; empty if its signature is valid.
+    """
+
+    checkpoint: Checkpoint
+    distrust: str
+
+
+def kept_checkpoints(lines: Collection[bytes], mount_id: str, keys: KeyChain) -> list[KeptCheckpoint]:
+    """Return the checkpoints of a hash chain among *lines* (signed lines), in their order.
+
+    mount_id: the name of the chain. keys: the public keys that check the signatures. A line that was changed
+    is left out if a later checkpoint of the chain is valid.
+    """
+    found: list[KeptCheckpoint] = []
+    valid = False
+    for raw in reversed(list(lines)):
+        line = split(raw)
+        checkpoint = checkpoint_of(line.body) if line else None
+        if line is None or checkpoint is None or checkpoint.mount_id != mount_id:
+            continue
+        key = keys.find(checkpoint.key)
+        distrust = ""
+        if key is None:
+            distrust = (
+                f"the checkpoint of {checkpoint.time} is by a key that is not among the keys of the"
+                " trail"
+            )
+        elif not is_signed(key.public, message("checkpoint", line.body), line.signature):
+            if valid:
+                continue
+            distrust = f"the signature of the checkpoint of {checkpoint.time} is wrong"
+        valid = valid or not distrust
+        found.append(KeptCheckpoint(checkpoint, distrust))
+    return found[::-1]
+
+
+def missing_chains(
+    lines: Collection[bytes], there: Collection[Chain], machine: bytes | None
+) -> dict[str, str]:
+    """Return the missing chains that checkpoints name, each with the time of its last checkpoint.
+
+    lines: signed lines. there: the chains that exist. machine: the bytes of the machine's file of public
+    keys, or None. Checkpoints that no known key has signed (such as another machine's) are left out.
+    """
+    names = {chain.mount_id for chain in there}
+    chains_of_keys = [read_keys((machine or b"").splitlines(keepends=True), is_signed)]
+    chains_of_keys += [read_key_chain(chain.directory) for chain in there]
+    known = {key.key: key for keys in chains_of_keys for key in keys.keys}
+    found = {}
+    for line in filter(None, map(split, lines)):
+        checkpoint = checkpoint_of(line.body)
+        if checkpoint is None or checkpoint.mount_id in names or checkpoint.key not in known:
+            continue
+        if is_signed(known[checkpoint.key].public, message("checkpoint", line.body), line.signature):
+            found[checkpoint.mount_id] = checkpoint.time
+    return found

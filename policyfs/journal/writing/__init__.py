@@ -1,0 +1,1 @@
+"""The writer of the journal: intake, commit, segments in progress."""

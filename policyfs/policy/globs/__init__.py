@@ -1,0 +1,1 @@
+"""Globs: their syntax, the names that they match, and the automaton for all globs of a policy."""

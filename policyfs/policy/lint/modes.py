@@ -1,0 +1,58 @@
+"""The apps that see owners, groups and modes made from the policy, not the values in the store.
+
+A backup program must see the values in the store. Decisions on sample paths, made from the rules' globs, show
+if an app is probably a backup program. No decision on a request depends on this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from policyfs.domain import NO_FACTS, FileType, Op, Principal
+from policyfs.policy.decide import Engine
+from policyfs.policy.lint.mixed import sample
+from policyfs.policy.model import App, Modes
+
+_NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
+
+
+def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
+    """Return the names of the apps that see owners, groups and modes (mode bits) made from the policy.
+
+    None stands for strangers. by_mount: True if the mount's option --modes is ``policy``. Then the result has
+    None and all apps, except two sorts: apps with `modes: store`, and apps without `modes` that look like a
+    backup program. If False, the result has only apps with `modes: policy`.
+    """
+    named = {app.name for app in engine.policy.apps if app.modes is Modes.POLICY}
+    if not by_mount:
+        return frozenset(named)
+    silent = (app for app in engine.policy.apps if app.modes is None)
+    return frozenset({None, *named, *(app.name for app in silent if not looks_like_backup(engine, app))})
+
+
+def looks_like_backup(engine: Engine, app: App) -> bool:
+    """Return True if an app looks like a backup program: on all sample paths it may read everything
+    unredacted, and may not write.
+    """
+    who = principal_of(engine, app)
+    return all(_only_read(engine, who, path) for path in _paths(engine, app))
+
+
+def principal_of(engine: Engine, app: App) -> Principal:
+    """Return the principal of an app, under its first uid if the policy gives the app uids."""
+    return engine.principal(app.uids[0][0]) if app.uids else engine.app_principal(app.name, 0)
+
+
+def _only_read(engine: Engine, who: Principal, path: str) -> bool:
+    state = engine.state_of(path.encode())
+    reading = engine.decide(who, Op.READ, state, FileType.REGULAR, NO_FACTS)
+    changed = engine.possible(who, state, FileType.REGULAR) & Op.WRITE
+    return reading.allowed and not reading.redact and not changed
+
+
+def _paths(engine: Engine, app: App) -> Iterator[str]:
+    """Yield sample paths: some fixed paths, and one path for each glob of the rules."""
+    yield from _NAMES
+    for rule in engine.policy.rules:
+        for glob in rule.paths or ():
+            yield "/".join(sample(glob, app))

@@ -1,0 +1,1 @@
+"""Renames and links: comparisons of the rights at two paths."""

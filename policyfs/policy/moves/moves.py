@@ -1,0 +1,369 @@
+"""Decisions on rename and link.
+
+The caller needs rights on both paths, and no caller may get more rights by the move. See "What a request
+needs" and "No gain by moving" in docs/policy-language.md. To compare two paths, the decisions on both paths
+are computed for every caller and all facts (kinds and owners). For directories, every possible name below is
+compared, too. If there are too many names, the answer is EXDEV, and mv copies the files. (losses.py turns
+EXDEV into EACCES if such a copy could lose data that are hidden from the caller.)
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple, Protocol
+
+from policyfs.domain import (
+    Audit,
+    Decision,
+    Facts,
+    FileType,
+    Need,
+    Op,
+    Principal,
+    RuleMatch,
+    banned,
+    only_forbidden,
+    to_clean,
+)
+from policyfs.policy.globs.classes import Known, TooHardError, name_classes
+from policyfs.policy.memo import Memo
+from policyfs.policy.moves.comparison import Budget, Comparison, Worse
+from policyfs.policy.rules.callers import Caller
+from policyfs.policy.rules.facts import FILE_TYPES, Truth, content_met, fixed_facts
+from policyfs.policy.rules.profile import Profiles
+from policyfs.policy.rules.rights_map import asks_more, differs, gains
+from policyfs.policy.rules.sample_callers import callers_at, sample_uids
+from policyfs.policy.rules.states import Paths, PathState
+from policyfs.policy.rules.table import Table
+from policyfs.policy.rules.tally import Rights, least
+from policyfs.policy.rules.visibility import Sight
+
+MAX_PAIRS: Final = 500
+"""Maximum number of pairs of paths below two directories that are compared. With more, the answer is
+EXDEV."""
+
+
+class End(NamedTuple):
+    """One end of a rename or link: a path, and the file that is there or will be there."""
+
+    state: PathState
+    ftype: FileType
+    facts: Facts
+
+
+class Decider(Protocol):
+    """The methods of the engine that this module uses for decisions."""
+
+    def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
+        """See Engine.decide."""
+        ...
+
+    def needs(self, who: Principal, ops: Op, state: PathState, ftype: FileType) -> Need:
+        """See Engine.needs."""
+        ...
+
+    def caller(self, who: Principal) -> Caller:
+        """See Engine.caller."""
+        ...
+
+
+class Mover:
+    """Decisions on renames and links, for one engine (compiled policy)."""
+
+    def __init__(
+        self,
+        table: Table,
+        paths: Paths,
+        sight: Sight,
+        profiles: Profiles,
+        remembered: int,
+    ) -> None:
+        self._table: Final = table
+        self._paths: Final = paths
+        self._sight: Final = sight
+        self._profiles: Final = profiles
+        self._gains: Final[Memo[tuple[PathState, PathState, FileType, bool], bool]] = Memo(remembered)
+        self._same_below: Final[Memo[tuple[PathState, PathState, int, bool], bool]] = Memo(remembered)
+        self._asking: Final[Memo[tuple[PathState, PathState], bool]] = Memo(remembered)
+
+    # ---- requests
+
+    def rename(
+        self,
+        engine: Decider,
+        who: Principal,
+        old: End,
+        new: End,
+        replaced: End | None,
+        *,
+        exchange: bool,
+        same_directory: bool,
+    ) -> Decision:
+        """See Engine.rename."""
+        if exchange and replaced is None:
+            raise ValueError("an exchange needs *replaced*, the file at the new path")
+        parts = self._half(engine, who, old, new)
+        moves = [(old, new)]
+        if replaced is not None and exchange:
+            back = End(old.state, replaced.ftype, replaced.facts)
+            parts += self._half(engine, who, replaced, back)
+            moves.append((replaced, back))
+        elif replaced is not None:
+            parts.append(
+                engine.decide(who, Op.SEE | Op.DELETE, replaced.state, replaced.ftype, replaced.facts)
+            )
+        if all(part.allowed for part in parts):
+            for source, target in moves:
+                if not self._may_rename(engine, who, source, target, same_directory=same_directory):
+                    parts.append(self._cross_device())
+        return combined(parts)
+
+    def link(self, engine: Decider, who: Principal, old: End, new: End, *, same_directory: bool) -> Decision:
+        """See Engine.link."""
+        parts = [
+            engine.decide(who, Op.SEE | Op.READ | Op.WRITE, old.state, old.ftype, old.facts),
+            engine.decide(who, Op.SEE | Op.CREATE, new.state, new.ftype, new.facts),
+            *self._content(engine, who, old, new),
+        ]
+        if all(part.allowed for part in parts) and self.gain(
+            old.state, new.state, old.ftype, same_directory=same_directory
+        ):
+            parts.append(self._cross_device())
+        return combined(parts)
+
+    def needs(self, engine: Decider, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
+        """Return the facts of a file on which the answer to its rename or link can depend
+        (Engine.needs_move).
+        """
+        ops = Op.CREATE | Op.DELETE
+        if ftype is FileType.DIRECTORY or self.gain(old, new, ftype, same_directory=False):
+            ops |= Op.READ | Op.WRITE  # the answer depends on the right to copy
+        need = Need.NOTHING
+        for state in (old, new):
+            for op in ops:
+                need |= engine.needs(who, op, state, ftype)
+        caller = engine.caller(who)
+        if ftype is FileType.REGULAR and self._judges_content(old, new, caller):
+            need |= Need.KIND | Need.OWNER
+        return need
+
+    def _judges_content(self, old: PathState, new: PathState, caller: Caller) -> bool:
+        """Return True if the answer to a file's rename or link depends on the file's content."""
+        here, there = self._profiles.of(old, caller), self._profiles.of(new, caller)
+        if not there.content_possible():
+            return False
+        return self.asks_more(old, new) or bool(there.content_monitors() - here.content_monitors())
+
+    def asks_more(self, old: PathState, new: PathState) -> bool:
+        """See Engine.asks_more."""
+        found = self._asking.get((old, new))
+        if found is None:
+            try:
+                comparison = self._compared(asks_more)
+                found = comparison.is_worse(old, new, FileType.REGULAR) or comparison.unchecked(old, new)
+            except TooHardError:
+                found = True
+            self._asking.keep((old, new), found, old.units + new.units)
+        return found
+
+    # ---- parts of a request
+
+    def _half(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
+        return [
+            engine.decide(who, Op.SEE | Op.DELETE, old.state, old.ftype, old.facts),
+            engine.decide(who, Op.SEE | Op.CREATE, new.state, new.ftype, new.facts),
+            *self._content(engine, who, old, new),
+        ]
+
+    def _content(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
+        """Return one decision for each content requirement of the new path that must be met.
+
+        A decision is allowed if the moved file meets the requirement. If a requirement in monitor mode is not
+        met, the decision is allowed, and names the rule in *would_deny*. If asks_more() is False, no
+        requirement must be met: the new path requires nothing that the old path does not require, whichever
+        caller wrote the file. So nobody waits until a worker has looked at the file.
+        """
+        if new.ftype is not FileType.REGULAR:
+            return []
+        caller = engine.caller(who)
+        facts = new.facts
+        there = self._profiles.of(new.state, caller)
+        # the mover's rules tell nothing about the bytes of another writer: asks_more compares all callers
+        asked = there.content(facts) if self.asks_more(old.state, new.state) else ()
+        monitors = there.content_monitors() - self._profiles.of(old.state, caller).content_monitors()
+        cleaned = to_clean(banned(live.rule.content for live in asked))
+        usual, denied = self._table.policy.audit_allowed, self._table.policy.audit_denied
+        found = [
+            Decision(True, 0, audit=max(usual, Audit.BEST_EFFORT), would_deny=(live.rule.id,))
+            for live in there.monitored_content(facts)
+            if live.rule.id in monitors and not content_met((live.rule.content,), facts)
+        ]
+        for live in asked:
+            content = live.rule.content
+            words = banned((content,))
+            met = content_met((content,), facts)
+            certain = live.match(facts) is Truth.YES
+            match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
+            audit = live.rule.audit_or(usual if met else denied)
+            # after EXDEV, mv copies the file: the copy is cleaned, so the copy meets the requirement
+            code = errno.EXDEV if words and not only_forbidden(words, cleaned) else errno.EPERM
+            found.append(Decision(met, 0 if met else code, (match,), audit))
+        return found
+
+    def _cross_device(self) -> Decision:
+        return Decision(False, errno.EXDEV, (), self._table.policy.audit_denied)
+
+    def _may_rename(
+        self, engine: Decider, who: Principal, old: End, new: End, *, same_directory: bool
+    ) -> bool:
+        if old.ftype is FileType.DIRECTORY:
+            caller = engine.caller(who)
+            return self._alike_below(old.state, new.state, who, caller, same_directory=same_directory)
+        if not self.gain(old.state, new.state, old.ftype, same_directory=same_directory):
+            return True
+        return self._could_copy(engine, who, old, new)
+
+    def _could_copy(self, engine: Decider, who: Principal, old: End, new: End) -> bool:
+        """Return True if the caller may copy the file to the new path, and delete it at the old path.
+
+        Then the caller could also get the result of the move by a copy.
+        """
+        caller = engine.caller(who)
+        source = self._rights(old.state, caller, old.ftype, old.facts)
+        target = self._rights(new.state, caller, new.ftype, new.facts)
+        source_ops = int(Op.SEE | Op.READ | Op.WRITE | Op.DELETE)
+        target_ops = int(Op.SEE | Op.CREATE | Op.WRITE)
+        return (
+            source.allowed & source_ops == source_ops
+            and not source.redact
+            and target.allowed & target_ops == target_ops
+        )
+
+    # ---- comparing paths
+
+    def _rights(self, state: PathState, caller: Caller, ftype: FileType, facts: Facts) -> Rights:
+        return self._profiles.of(state, caller).rights(
+            ftype, fixed_facts(ftype, facts), below=lambda: self._sight.below(state.position, caller)
+        )
+
+    def gain(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
+        """Return True if some caller would have more rights at the new path, or other content requirements.
+        """
+        key = (old, new, ftype, same_directory)
+        found = self._gains.get(key)
+        if found is None:
+            try:
+                found = (
+                    (not same_directory and self._maybe_hidden(old))
+                    or self._compared(gains).is_worse(old, new, ftype)
+                    or (ftype is FileType.REGULAR and self.asks_more(old, new))
+                )
+            except TooHardError:
+                found = True
+            self._gains.keep(key, found, old.units + new.units)
+        return found
+
+    def _maybe_hidden(self, state: PathState) -> bool:
+        """Return True if the owner of a directory above can hide the path from some caller.
+
+        The path state does not tell which directory this is. So such a path must be compared only with paths
+        in the same directory.
+        """
+        return bool(state.hides) and any(
+            profile.hiding_maybe and not profile.hiding
+            for caller in callers_at(self._table, (state,))
+            for profile in (self._profiles.of(state, caller),)
+        )
+
+    def _compared(self, worse: Worse, budget: Budget | None = None) -> Comparison:
+        return Comparison(self._table, self._sight, self._profiles, worse, budget)
+
+    def _alike_below(
+        self, old: PathState, new: PathState, who: Principal, caller: Caller, *, same_directory: bool
+    ) -> bool:
+        """Return True if the paths below a directory permit its move to the new path."""
+        key = (old, new, who.key, same_directory)
+        found = self._same_below.get(key)
+        if found is None:
+            try:
+                apart = not same_directory and (self._maybe_hidden(old) or self._maybe_hidden(new))
+                found = not apart and self._walk(old, new, caller)
+            except TooHardError:
+                found = False
+            self._same_below.keep(key, found, old.units + new.units)
+        return found
+
+    def _walk(self, old: PathState, new: PathState, caller: Caller) -> bool:
+        """Return True if the rights at both paths and below them are equal, and the caller may delete all
+        files below.
+
+        The rights must be equal for every caller. The files are those below the old path. Raise TooHardError.
+        """
+        budget = Budget()
+        comparison = self._compared(differs, budget)
+        if comparison.is_worse(old, new, FileType.DIRECTORY):
+            return False
+        known: Known = {}
+        seen: set[tuple[PathState, PathState]] = set()
+        todo = [(old, new)]
+        while todo:
+            pair = todo.pop()
+            for child in children(self._table, self._paths, pair, caller, known, budget):
+                if child in seen:
+                    continue
+                seen.add(child)
+                if len(seen) > MAX_PAIRS:
+                    return False
+                for ftype in FILE_TYPES:
+                    if comparison.is_worse(*child, ftype):
+                        return False
+                    if not comparison.always_deletes(child[0], caller, ftype):
+                        return False
+                todo.append(child)
+        return True
+
+
+def children(
+    table: Table,
+    paths: Paths,
+    pair: tuple[PathState, PathState],
+    caller: Caller,
+    known: Known,
+    budget: Budget,
+) -> Iterator[tuple[PathState, PathState]]:
+    """Yield pairs of path states: the states of one name in two directories.
+
+    There is one pair for each class of names. A class has the names that the rules treat alike. pair: the
+    states of the two directories. known: see classes.name_classes. Raise TooHardError.
+    """
+    uids = sample_uids(table, pair, caller)
+    apps = tuple(sorted(table.automaton.apps))
+    positions = (pair[0].position, pair[1].position)
+    for name in name_classes(table.automaton, positions, apps, uids, known, budget.spend_on_characters):
+        budget.spend(2 + 2 * sum(len(state.position.bound) for state in pair))
+        yield paths.step(pair[0], name), paths.step(pair[1], name)
+
+
+def combined(parts: Sequence[Decision]) -> Decision:
+    """Return one decision for the parts of a request (such as the old and the new path of a rename).
+
+    A denial names only the rules of the parts that are denied with its errno: other rules are not its cause.
+    """
+    code = least(part.errno for part in parts if not part.allowed)
+    rules: dict[tuple[str, bool], RuleMatch] = {}
+    for match in (match for part in parts if part.errno == code for match in part.rules):
+        key = (match.rule, match.monitor)
+        before = rules.get(key, match)
+        op, certain = match.op | before.op, match.certain and before.certain
+        rules[key] = replace(match, op=op, certain=certain)
+    denied = [part.audit for part in parts if not part.allowed]
+    return Decision(
+        allowed=code == 0,
+        errno=code,
+        rules=tuple(rules[key] for key in sorted(rules)),
+        audit=max(denied or [part.audit for part in parts], default=Audit.BEST_EFFORT),
+        would_deny=tuple(dict.fromkeys(rule for part in parts for rule in part.would_deny)),
+        would_allow=tuple(dict.fromkeys(rule for part in parts for rule in part.would_allow)),
+    )

@@ -1,0 +1,91 @@
+"""The parser of policies: it makes a Policy from texts. No other module has a parser for policies.
+
+The parser raises all faults of all files at once, or returns a policy that needs no further checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from policyfs.formats import REDACTABLE_KINDS
+from policyfs.policy.collector import paused
+from policyfs.policy.errors import PolicyError, PolicyErrors
+from policyfs.policy.model import Policy, Where
+from policyfs.policy.text.compose import UnreadableError, compose, decode
+from policyfs.policy.text.resolve import resolve
+from policyfs.policy.text.shape import File, file_of
+
+__all__ = ["SourceText", "digest_of", "parse_policy"]
+
+
+class SourceText(NamedTuple):
+    """One file of a policy: the name that errors show, and its bytes."""
+
+    name: str
+    text: bytes
+
+
+def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = REDACTABLE_KINDS) -> Policy:
+    """Parse the files of a policy. The order of the files has no meaning. Raise PolicyErrors with all faults.
+
+    The faults are sorted by file and place. redactable: the kinds that policyfs can redact.
+    """
+    return parsed(sources, redactable=redactable)[0]
+
+
+def parsed(sources: Sequence[SourceText], *, redactable: frozenset[str]) -> tuple[Policy, bool]:
+    """Parse as parse_policy does. The second value is True if certainly no file has YAML anchors.
+
+    See Source.plain.
+    """
+    if not sources:
+        where = Where("policy", 1, 1)
+        help_ = "name a policy file, or a directory that holds *.yaml files"
+        raise PolicyErrors([PolicyError(where, "there is no policy file", help_, "", 1)])
+    errors: list[PolicyError] = []
+    files: list[File] = []
+    with paused():
+        for name, text in sorted(sources):
+            try:
+                source = decode(name, text, errors)
+                files.append(file_of(source, compose(source, errors), errors))
+            except UnreadableError:
+                continue
+        policy = resolve(
+            files,
+            complete=len(files) == len(sources),
+            redactable=redactable,
+            digest=digest_of(source.text for source in sources),
+            errors=errors,
+        )
+        plain = all(file.source.plain for file in files)
+        _drop(files)
+    if errors:
+        raise PolicyErrors(errors)
+    return policy, plain
+
+
+def _drop(files: list[File]) -> None:
+    """Free the trees of nodes rule by rule.
+
+    Freeing all at once would stop all threads for a tenth of a second.
+    """
+    parts = [part for file in files for part in file.rules]
+    items = [part.node for part in parts]
+    files.clear()
+    while parts:
+        del parts[-1], items[-1]
+
+
+def digest_of(texts: Iterable[bytes]) -> str:
+    """Return the SHA-256 of a policy's texts, in hex. The names and the order of the files do not matter.
+
+    For one file it is the output of ``sha256sum``. For several files it is the SHA-256 of their sorted
+    digests, one per line: ``sha256sum FILE... | cut -c1-64 | sort | sha256sum``.
+    """
+    digests = sorted(hashlib.sha256(text).hexdigest() for text in texts)
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Chains of lines: digests, seals, proofs, and damage."""

@@ -1,0 +1,1 @@
+"""Lines of the trail: events, records, and their schema."""

@@ -1,0 +1,156 @@
+"""Tables and lists of text for a terminal, with harmful characters of names escaped (pure).
+
+The trail has names of files, and apps choose these names. So every character that a terminal would not show
+as itself is shown as an escape such as ``\\x1b`` or ``\\u202e``: controls, escapes, bidirectional overrides,
+zero-width and default-ignorable characters, bytes that are not UTF-8. A backslash of the name itself is
+doubled, so that no name can imitate an escape.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Final
+
+from policyfs.trail.lines.line import is_plain
+
+_GAP: Final = "  "
+_ELLIPSIS: Final = "…"
+_LEAST: Final = 12
+
+
+def shown(text: str) -> str:
+    """Return the text with an escape (``\\x1b``) for each harmful or invisible character."""
+    if is_plain(text) and "\\" not in text:
+        return text
+    return "".join(map(_shown_char, text))
+
+
+def _shown_char(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    if is_plain(char):
+        return char
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as surrogateescape decodes it
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def shown_path(path: bytes) -> str:
+    """Return a path as text, escaped as by shown(); bytes that are not UTF-8 become ``\\xff``."""
+    return shown(path.decode("utf-8", "surrogateescape"))
+
+
+def width(text: str) -> int:
+    """Return the number of terminal columns of a text that shown() has escaped."""
+    if text.isascii():
+        return len(text)
+    return sum(_char_width(char) for char in text)
+
+
+def _char_width(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in {"W", "F"} else 1
+
+
+def fit(text: str, columns: int) -> str:
+    """Return *text* in at most *columns* columns. If the text is longer, ``…`` replaces its middle.
+
+    The beginning and the end are the most useful parts of a path.
+    """
+    if width(text) <= columns:
+        return text
+    if columns <= 1:
+        return _ELLIPSIS[:columns]
+    right = (columns - 1) * 2 // 3
+    return _take(text, columns - 1 - right) + _ELLIPSIS + _take(text[::-1], right)[::-1]
+
+
+def _take(text: str, columns: int) -> str:
+    used = 0
+    for index, char in enumerate(text):
+        used += _char_width(char)
+        if used > columns:
+            return text[:index]
+    return text
+
+
+def wrap(text: str, columns: int) -> list[str]:
+    """Return a text as lines of at most *columns* columns. Lines end between words if possible.
+
+    Fewer than 2 columns count as 2, because a character can need 2. So each line has a character.
+    """
+    columns = max(columns, 2)
+    lines = [""]
+    for word in text.split(" "):
+        rest = word
+        if lines[-1] and width(lines[-1]) + 1 + width(rest) <= columns:
+            lines[-1] += " " + rest
+            continue
+        if lines[-1]:
+            lines.append("")
+        while width(rest) > columns:
+            lines[-1] = _take(rest, columns)
+            rest = rest[len(lines[-1]) :]
+            lines.append("")
+        lines[-1] = rest
+    return lines
+
+
+def pad(text: str, columns: int) -> str:
+    """Return the text with spaces at its end, so that it has at least *columns* columns."""
+    return text + " " * (columns - width(text))
+
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    columns: int | None = None,
+    flexible: int | None = None,
+    right: frozenset[int] = frozenset(),
+) -> list[str]:
+    """Return the lines of a table. head, rows: cells that shown() has escaped.
+
+    columns: the terminal's width, or None for no limit. flexible: the column that shrinks if the table is too
+    wide. right: the columns that are aligned to the right.
+    """
+    widths = [max(map(width, cells)) for cells in zip(head, *rows, strict=True)]
+    if columns is not None and flexible is not None:
+        others = sum(widths) - widths[flexible] + len(_GAP) * (len(widths) - 1)
+        widths[flexible] = max(min(widths[flexible], columns - others), _LEAST)
+    lines = []
+    for row in (head, *rows):
+        cells = [
+            _pad_left(fit(cell, room), room) if index in right else pad(fit(cell, room), room)
+            for index, (cell, room) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(_GAP.join(cells).rstrip())
+    return lines
+
+
+def _pad_left(text: str, columns: int) -> str:
+    return " " * (columns - width(text)) + text
+
+
+def sheet(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a line ``name  value`` for each pair, with all values in one column.
+
+    pairs: names, and values that shown() has escaped.
+    """
+    room = max((width(name) for name, _ in pairs), default=0)
+    return [f"{pad(name, room)}{_GAP}{value}".rstrip() for name, value in pairs]
+
+
+def human(number: int) -> str:
+    """Return a number of bytes as text with a fitting unit, such as ``1.5 MiB``."""
+    size, unit = float(number), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{number} B" if unit == "B" else f"{size:.1f} {unit}"

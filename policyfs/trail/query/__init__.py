@@ -1,0 +1,1 @@
+"""Queries on the trail: expressions, selections, summaries, the index."""

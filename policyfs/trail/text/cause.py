@@ -1,0 +1,99 @@
+"""Causes of denials: a rule, no rule that allows, forbidden content, the mount, a missing resource (pure)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from policyfs.trail.lines.event import DENY, Event
+
+BY_RULE: Final = "rule"
+BY_CONTENT: Final = "content"
+UNALLOWED: Final = "no rule"
+BY_MOUNT: Final = "mount"
+BY_RESOURCE: Final = "resource"
+CAUSES: Final = (BY_RULE, UNALLOWED, BY_CONTENT, BY_MOUNT, BY_RESOURCE)
+
+_RESOURCES: Final = frozenset(
+    {errno.EBUSY, errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+
+
+class RuleFact(NamedTuple):
+    """Facts about one rule of a policy, from the policy's text beside the trail.
+
+    effect: ``allow``, ``deny``, ``redact`` or ``content``. place: the rule's file and line.
+    """
+
+    effect: str
+    place: str
+
+
+Lookup = Callable[[str, str], RuleFact | None]
+"""A function that returns the facts about a rule, or None if they are not known.
+
+Its arguments are the digest of the policy and the id of the rule."""
+
+
+def nothing_known(_digest: str, _rule: str) -> RuleFact | None:
+    """Return None. This is the Lookup for a trail without texts of policies."""
+    return None
+
+
+def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
+    """Return the cause of a denied request, one of CAUSES, or an empty string for other events.
+
+    lookup: returns the effect of a rule.
+    """
+    if event.decision != DENY:
+        return ""
+    if event.errno in _RESOURCES:
+        return BY_RESOURCE
+    facts = [lookup(event.policy_digest, rule) for rule in event.rules]
+    effects = {fact.effect for fact in facts if fact is not None}
+    if "deny" in effects or ("redact" in effects and event.operation == "rename"):
+        return BY_RULE  # a rename is refused if mv's copy would lack the hidden data (policy/moves/losses.py)
+    if effects & {"redact", "content"} or (event.note and event.kind):
+        return BY_CONTENT
+    if not event.rules:  # the note of a denial without rules says why the mount refuses what the rules allow
+        return BY_MOUNT if event.note else UNALLOWED
+    return BY_RULE
+
+
+def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
+    """Return a sentence that says what must change to allow a denied request; empty for other events.
+
+    lookup: returns the effect of a rule, and its file and line.
+    """
+    cause = cause_of(event, lookup)
+    rules = ", ".join(event.rules)
+    places = [fact.place for rule in event.rules if (fact := lookup(event.policy_digest, rule)) is not None]
+    where = f"{rules} ({', '.join(places)})" if places else rules
+    who = f"app {event.app}" if event.app != "stranger" else f"uid {event.uid}"
+    if cause == BY_RULE:
+        return f"rule {where} denies the request; an `unless` in this rule could exclude {who}"
+    if cause == UNALLOWED:
+        return f"no rule allows the request: add an `allow` for {who}"
+    if cause == BY_MOUNT:
+        return f"the mount itself refuses the request, and an `allow` changes nothing: {event.note}"
+    if cause == BY_CONTENT:
+        kind = f"a file of kind {event.kind}" if event.kind else "this file"
+        why = event.note or "policyfs cannot clean the file"
+        return f"{f'rule {where}' if where else 'a rule'} requires content that {kind} cannot have: {why}"
+    return "a resource was missing, not a permission" if cause else ""
+
+
+def grounds(event: Event, lookup: Lookup = nothing_known) -> list[str]:
+    """Return the rules that decided an event as texts, each with file and line of the rule if known.
+
+    If a request was denied because no rule allowed it, the text `no rule allows the request` is added (except
+    for folded events).
+    """
+    words = []
+    for rule in event.rules:
+        fact = lookup(event.policy_digest, rule)
+        words.append(rule if fact is None else f"{rule} ({fact.place})")
+    if cause_of(event, lookup) == UNALLOWED and not event.folded:
+        words.append("no rule allows the request")
+    return words

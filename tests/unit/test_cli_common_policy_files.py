@@ -1,0 +1,42 @@
+"""Texts of policies from files and directories."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.common.policy_files import Batch, read_sources
+from policyfs.errors import EXIT_POLICY, EXIT_REFUSED, UnreadableError
+
+
+def test_a_file_or_all_yaml_files_of_a_directory(tmp_path: Path):
+    (tmp_path / "b.yaml").write_text("b")
+    (tmp_path / "a.yaml").write_text("a")
+    (tmp_path / "notes.txt").write_text("no policy")
+    assert [text.text for text in read_sources(str(tmp_path))] == [b"a", b"b"]
+    assert [text.text for text in read_sources(str(tmp_path / "b.yaml"))] == [b"b"]
+
+
+@pytest.mark.parametrize("name", ["absent.yaml", "empty"])
+def test_what_cannot_be_read(tmp_path: Path, name: str):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnreadableError) as caught:
+        read_sources(str(tmp_path / name))
+    assert caught.value.exit_code == EXIT_POLICY
+
+
+def test_one_bad_policy_does_not_keep_the_others_from_being_read(capsys: pytest.CaptureFixture[str]) -> None:
+    def load(path: str) -> str:
+        if path == "gone":
+            raise UnreadableError("cannot read the policy gone")
+        return path.upper()
+
+    batch = Batch(sys.stdout)
+    batch.refuse()
+    assert batch.code == EXIT_REFUSED
+    assert list(batch.loaded(["a", "gone", "b"], load)) == [("a", "A"), ("b", "B")]
+    batch.refuse()
+    assert batch.code == EXIT_POLICY
+    assert capsys.readouterr().err == "policyfs: cannot read the policy gone\n"

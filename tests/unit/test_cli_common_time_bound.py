@@ -1,0 +1,105 @@
+"""The bound on an analysis: processor time, and only in its context."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.common.time_bound import bounded
+from policyfs.policy.globs.classes import TooHardError
+from tests.support.machine.counts import count
+from tests.support.mount.recorded import write_recorded
+from tests.unit.test_cli_policy_replay import opened
+
+
+def test_endless_work_ends() -> None:
+    before = signal.getsignal(signal.SIGPROF)
+    with pytest.raises(TooHardError), bounded(0.05):
+        for _ in itertools.count():
+            pass
+    assert signal.getsignal(signal.SIGPROF) == before
+    assert signal.getitimer(signal.ITIMER_PROF)[0] == 0
+
+
+def test_work_that_begins_again_when_something_is_too_hard_ends() -> None:
+    with pytest.raises(TooHardError), bounded(0.05):
+        while True:
+            with contextlib.suppress(TooHardError):
+                for _ in itertools.count():
+                    pass
+
+
+DEAR = {
+    "a glob of 200 KB": ["/" + "*a" * 100_000],
+    "a glob of 4 KB": [("/" + "*a" * 127) * 16],
+    "many globs": [f"/d{number}/*.jpg" for number in range(count(2_500, 9_000))],
+    "many patterns": [f"/**/*{number}*" for number in range(count(2_500, 9_000))],
+    "1 KB of stars": [f"/*{'*'.join(order)}*" for order in list(itertools.permutations("abcde"))[:100]],
+    "1 KB of braces": ["/" + "{*a,b*,*c*}" * 5, "/" + "{*b,a*,*d*}" * 5, "/" + "{a" * 30 + ",b}" * 30],
+    "2,000 kinds": ["/**"],
+}
+POLICY = """\
+apiVersion: policyfs/v1
+kind: Policy
+apps: {gallery: {uid: 10011}, camera: {uid: 10012}}
+rules:
+  - {id: all, allow: [see, read], who: {app: camera}, paths: "/**"}
+  - {id: dear, allow: [see, read], who: {app: gallery}, paths: %s, when: {type: %s}}
+"""
+COMMANDS = """\
+import resource, time
+from policyfs.cli.main import main
+for words in (
+    "policy check a", "policy lint a", "policy matrix a", "policy diff a b",
+    "policy explain --app gallery a /d1/a.jpg", "policy view --policy a --app gallery .",
+    "audit who-could --trail trail /d1/a.jpg", "policy learn trail",
+):
+    began = time.process_time()
+    code = main(words.split())
+    taken = time.process_time() - began
+    print("\\0", words, code, taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, sep="\\t")
+"""
+
+
+@pytest.mark.parametrize("name", DEAR)
+def test_no_command_takes_long_for_a_dear_policy(tmp_path: Path, name: str) -> None:
+    """10 s of processor time for each command, and 500 MB."""
+    seen = [opened(f"/d{number}/a.jpg", "camera", 10012, rules=("all",), view="raw") for number in range(5)]
+    kinds = [f"image/x-{number}" for number in range(2_000 if name == "2,000 kinds" else 1)]
+    text = POLICY % (json.dumps(DEAR[name]), json.dumps(kinds))
+    (tmp_path / "a").write_text(text)
+    (tmp_path / "b").write_text(text.replace("[see, read], who: {app: gal", "[see], who: {app: gal"))
+    write_recorded(tmp_path / "trail", text, seen)
+    argv = [sys.executable, "-P", "-c", COMMANDS]
+    said = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    told = [line.split("\t") for line in said.stdout.splitlines() if line.startswith("\0")]
+    print(*told, sep="\n")
+    assert len(told) == 8, said.stderr
+    assert [row for row in told if float(row[3]) > 10 or int(row[4]) > 500 << 10] == []
+
+
+def test_time_in_which_the_machine_is_busy_does_not_count() -> None:
+    with bounded(0.05):
+        time.sleep(0.1)
+
+
+def test_another_thread_has_no_bound() -> None:
+    done: list[bool] = []
+
+    def work() -> None:
+        with bounded(0.001):
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [True]

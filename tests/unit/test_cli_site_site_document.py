@@ -1,0 +1,153 @@
+"""Files of sites: all errors at once with their lines, and the commands that a good one means."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.mounts import mount
+from policyfs.cli.site.site_document import MountDoc, OptionsDoc, label, read_site
+from policyfs.errors import PolicyfsError
+from policyfs.policy.errors import PolicyErrors
+from tests.support.machine.documents import CHECKOUT
+
+GOOD = """\
+apiVersion: policyfs/v1
+kind: Site
+name: home
+store: /srv/media
+policy: /etc/policyfs/home.yaml
+mounts:
+  - app: gallery
+    at: /srv/apps/gallery
+    service: gallery.service
+    path: /media
+  - {app: player, at: /srv/apps/player, any_uid: true, container: player, path: /data,
+     options: {read_only: true, copy_max: 64M}}
+  - {shared: true, at: /mnt/media}
+"""
+BAD = """\
+apiVersion: policyfs/v1
+kind: Site
+name: home
+store: srv/media
+policy: /etc/policyfs/home.yaml
+polcy: x
+mounts:
+  - {app: gallery, at: /srv/apps/gallery, services: gallery.service}
+  - {app: gallery, shared: true, at: /srv/x}
+  - {app: maps, at: /srv/apps/gallery/in, service: maps}
+  - {app: player, at: /srv/apps/player, container: player}
+  - {app: player, at: /srv/apps/player/below, path: /x}
+  - {shared: true, at: /mnt/../media, any_uid: yes}
+  - {at: /srv/y, options: {readonly: true, modes: both}}
+"""
+
+
+def _read(tmp_path: Path, text: str):
+    path = tmp_path / "home.site.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_site(str(path))
+
+
+def test_a_good_site_means_these_commands(tmp_path: Path) -> None:
+    site = _read(tmp_path, GOOD)
+    assert [label(mount) for mount in site.mounts] == ["gallery", "player", "shared"]
+    assert [site.command(mount) for mount in site.mounts] == [
+        ["mount", "--policy", "/etc/policyfs/home.yaml", "--app", "gallery",
+         "/srv/media", "/srv/apps/gallery"],
+        ["mount", "--policy", "/etc/policyfs/home.yaml", "--app", "player", "--any-uid", "--read-only",
+         "--copy-max", "64M", "/srv/media", "/srv/apps/player"],
+        ["mount", "--policy", "/etc/policyfs/home.yaml", "/srv/media", "/mnt/media"],
+    ]  # fmt: skip
+
+
+def test_all_errors_of_a_bad_site_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(PolicyErrors) as found:
+        _read(tmp_path, BAD)
+    told = [(error.where.line, error.message) for error in found.value.errors]
+    assert told == [
+        (4, 'store: "srv/media" is not an absolute path'),
+        (6, 'unknown key "polcy"'),
+        (8, 'mount of "gallery": unknown key "services"'),
+        (9, 'mount of "gallery": needs either app or shared: true'),
+        (10, 'mount of "maps", service: "maps" is not a service'),
+        (11, 'mount of "player": service and container need path'),
+        (12, 'mount of "player": path needs service or container'),
+        (12, 'mount of "player": two mounts have this name'),
+        (12, 'mount of "player", at: this directory overlaps with the directory of the mount of "player"'),
+        (13, 'mount number 6, at: "/mnt/../media" is not an absolute path'),
+        (13, "mount number 6, any_uid: must be true or false, not text"),
+        (14, 'mount number 7, options: unknown key "readonly"'),
+        (14, 'mount number 7, options.modes: "both" is not known here'),
+    ]
+    assert "known keys: app, shared, at, any_uid, uid, gid, options, service" in str(found.value)
+
+
+def test_two_mounts_at_one_path_of_a_service_are_refused(tmp_path: Path) -> None:
+    both = GOOD.replace("  - {shared: true, at: /mnt/media}", "  - {shared: true, at: /mnt/media, %s}")
+    site = _read(tmp_path, both % "service: gallery.service, path: /all")
+    assert [mount.service for mount in site.mounts] == [("gallery.service",), (), ("gallery.service",)]
+    for user in ("service: gallery.service, path: /media", "container: [other, player], path: /data"):
+        with pytest.raises(PolicyErrors) as found:
+            _read(tmp_path, both % user)
+        (error,) = found.value.errors
+        assert " at this path" in error.message
+        assert error.where.line == 13
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ('trail_keep: "-1"', "is not a whole number of at least 0"),
+        ('trail_segment: "0"', "is too small for a segment"),
+        ('nodes_max: "0"', "is not a whole number of at least 1"),
+        ("copy_max: 1T", "is not a size"),
+        ("copies_max: 1T", "is not a size"),
+    ],
+)
+def test_an_option_that_mount_refuses_is_an_error_of_the_file(tmp_path: Path, option: str, told: str) -> None:
+    with pytest.raises(PolicyErrors) as found:
+        _read(tmp_path, GOOD.replace("copy_max: 64M", option))
+    (error,) = found.value.errors
+    assert error.where.line == 12
+    assert told in error.message
+    assert "write" in error.help
+
+
+def test_a_site_has_every_option_of_mount_that_concerns_a_mount(tmp_path: Path) -> None:
+    """A new option of `policyfs mount` needs a key in the site file, and a word in the table of its page."""
+    parser = argparse.ArgumentParser()
+    mount.add_parser(parser.add_subparsers())
+    known = vars(parser.parse_args(["mount", "--policy", "p", "/s", "/m"])).keys()
+    flags = {f"no_{name}" if name == "avc" else name for name in known}
+    keys = MountDoc.model_fields.keys() | OptionsDoc.model_fields.keys()
+    of_the_process = {"foreground", "log", "clear_dead", "run"}
+    assert flags - keys == {"policy", "store", "trail", "mountpoint", *of_the_process}
+    page = (CHECKOUT / "docs/mount-sets.md").read_text(encoding="utf-8")
+    assert [key for key in OptionsDoc.model_fields if f"`{key}`" not in page] == []
+
+
+def test_options_become_words_of_the_command(tmp_path: Path) -> None:
+    more = "trail_keep_age: 90d, trail_keep_size: 20G, quarantine_max: 2G, quarantine_files: '9'"
+    site = _read(tmp_path, GOOD.replace("copy_max: 64M", f"copy_max: 64M, watch: true, no_avc: true, {more}"))
+    words = site.command(site.mounts[1])
+    assert words[words.index("--read-only") + 1 : -2] == [
+        *("--no-avc", "--watch", "--copy-max", "64M", "--trail-keep-age", "90d", "--trail-keep-size", "20G"),
+        *("--quarantine-max", "2G", "--quarantine-files", "9"),
+    ]
+
+
+def test_the_site_of_the_page_is_a_good_one(tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs/mount-sets.md").read_text(encoding="utf-8")
+    site = _read(tmp_path, page.partition("```yaml\n")[2].partition("```")[0])
+    assert [label(mount) for mount in site.mounts] == ["gallery", "jellyfin", "shared"]
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PolicyfsError, match=r"cannot read the site .*: No such file"):
+        read_site(str(tmp_path / "none.yaml"))
+    with pytest.raises(PolicyErrors, match='kind "Policy" is not known here'):
+        _read(tmp_path, GOOD.replace("kind: Site", "kind: Policy"))

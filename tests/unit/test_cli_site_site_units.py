@@ -1,0 +1,310 @@
+"""Units and compose files of a site: checked by systemd's own parser and by a YAML parser."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from policyfs.cli.site.site_document import Site, read_site
+from policyfs.cli.site.site_units import CONFINED, compose_file, units
+from tests.support.machine.documents import CHECKOUT
+from tests.support.mount.daemons import policyfs
+from tests.unit.test_cli_site_site_document import GOOD
+
+TEMPLATES = [CHECKOUT / f"packaging/systemd/policyfs{which}@.service" for which in ("", "-app", "-site")]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    path = tmp_path / "home.site.yaml"
+    path.write_text(GOOD.replace("/srv/apps/gallery", '"/srv/apps/my %gal$lery:x"'), encoding="utf-8")
+    return read_site(str(path))
+
+
+def test_units_of_a_site_are_written_and_understood_by_systemd(site: Site, tmp_path: Path) -> None:
+    to = tmp_path / "units"
+    said = policyfs("unit", "--to", str(to), "--policyfs", sys.executable, site.file)
+    assert said.returncode == 0, said
+    written = {str(path.relative_to(to)): path.read_text() for path in to.rglob("*") if path.is_file()}
+    assert written == dict(units(site, sys.executable))
+    assert sorted(written) == [
+        "gallery.service.d/policyfs-home.conf", "policyfs-home-gallery.service",
+        "policyfs-home-player.service", "policyfs-home-shared.service", "policyfs-home.target",
+    ]  # fmt: skip
+    (to / "gallery.service").write_text("[Service]\nExecStart=/bin/true\n")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(str(to / name) for name in (
+            "policyfs-home.target", "gallery.service"))],
+        capture_output=True, text=True, check=False, env={"SYSTEMD_UNIT_PATH": f"{to}:/lib/systemd/system"},
+    )  # fmt: skip
+    wrong = [line for line in done.stderr.splitlines() if str(to) in line or "policyfs" in line]
+    assert not wrong, done.stderr
+    drop_in = written["gallery.service.d/policyfs-home.conf"]
+    assert 'BindPaths="/srv/apps/my %%gal$lery:x":/media\n' in drop_in
+    assert '/srv/media "/srv/apps/my %%gal$$lery:x"\n' in written["policyfs-home-gallery.service"]
+    assert "Requires=policyfs-home-gallery.service" in drop_in
+
+
+def test_a_service_or_container_of_two_mounts_gets_both(tmp_path: Path) -> None:
+    path = tmp_path / "home.site.yaml"
+    shared = "{shared: true, at: /mnt/media, service: gallery.service, container: player, path: /all}"
+    path.write_text(GOOD.replace("{shared: true, at: /mnt/media}", shared), encoding="utf-8")
+    site = read_site(str(path))
+    written = list(units(site))
+    assert len(dict(written)) == len(written)
+    drop_in = dict(written)["gallery.service.d/policyfs-home.conf"]
+    for unit, where in (("gallery", "/srv/apps/gallery:/media"), ("shared", "/mnt/media:/all")):
+        for key in ("Requires", "After", "PartOf"):
+            assert f"{key}=policyfs-home-{unit}.service\n" in drop_in
+        assert f"BindPaths={where}\n" in drop_in
+    volumes = YAML(typ="safe").load(compose_file(site))["services"]["player"]["volumes"]
+    assert [(volume["source"], volume["target"]) for volume in volumes] == [
+        ("/srv/apps/player", "/data"), ("/mnt/media", "/all"),
+    ]  # fmt: skip
+
+
+def test_a_unit_of_another_site_stays(site: Site, tmp_path: Path) -> None:
+    """`home` with the app b-c and `home-b` with the app c have a unit of the same name."""
+    to, files = tmp_path / "units", []
+    for name, app in (("home", "b-c"), ("home-b", "c")):
+        path = tmp_path / f"{name}.site.yaml"
+        text = GOOD.replace("name: home", f"name: {name}").replace("app: gallery", f"app: {app}")
+        path.write_text(text, encoding="utf-8")
+        files.append(str(path))
+    assert policyfs("unit", "--to", str(to), files[0]).returncode == 0
+    said = policyfs("unit", "--to", str(to), files[1])
+    assert said.returncode == 1
+    assert f"policyfs-home-b-c.service belongs to another site file, {files[0]}: give one" in said.stderr
+    assert not (to / "policyfs-home-b.target").exists()
+    assert policyfs("unit", "--to", str(to), files[0]).returncode == 0, "its own are made anew"
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert policyfs("unit", "--to", str(to), str(tmp_path / "link/home.site.yaml")).returncode == 0
+
+
+def test_a_unit_of_somebody_else_stays(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "policyfs-home.target").write_text("[Unit]\n")
+    said = policyfs("unit", "--to", str(tmp_path), site.file)
+    assert said.returncode == 1
+    assert "was not made by `policyfs unit`" in said.stderr
+    assert (tmp_path / "policyfs-home.target").read_text() == "[Unit]\n"
+    assert not (tmp_path / "policyfs-home-gallery.service").exists()
+
+
+def test_a_unit_that_cannot_be_written_or_read_is_named(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of a full disk has no file name of its own."""
+    units_, old = tmp_path / "units", b"# Made by `policyfs unit`"
+    assert policyfs("unit", "--to", str(units_), site.file).returncode == 0
+    target, draft = units_ / "policyfs-home.target", units_ / ".draft"
+    before = target.read_bytes()
+    assert before.startswith(old)
+    draft.touch()
+    full = os.open("/dev/full", os.O_WRONLY)
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "mkstemp", lambda **_: (full, str(draft)))
+        said = policyfs("unit", "--to", str(units_), site.file)
+    assert (said.returncode, f"cannot write {target}: No space left" in said.stderr) == (1, True), said
+    assert (target.read_bytes(), draft.exists()) == (before, False)
+    target.unlink()
+    target.mkdir()
+    said = policyfs("unit", "--to", str(units_), site.file)
+    assert (said.returncode, f"cannot read {target}: Is a directory" in said.stderr) == (1, True), said
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_the_settings_are_those_of_the_shipped_units(path: Path) -> None:
+    shipped = re.sub(r"^#.*\n", "", path.read_text(), flags=re.MULTILINE)
+    for line in CONFINED.splitlines():
+        if path.name != "policyfs-site@.service" or not line.startswith(("Restart", "TimeoutStart")):
+            assert line in shipped.splitlines()
+
+
+def test_a_compose_file_gives_each_container_its_mount(site: Site) -> None:
+    assert YAML(typ="safe").load(compose_file(site)) == {
+        "services": {
+            "player": {
+                "volumes": [
+                    {
+                        "type": "bind",
+                        "source": "/srv/apps/player",
+                        "target": "/data",
+                        "bind": {"create_host_path": False},
+                    }
+                ],
+                "security_opt": ["no-new-privileges:true"],
+            }
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("volumes", "wrong"),
+    [
+        ("[]", ""),
+        ('["data:/data", "/srv/other:/x"]', ""),
+        ('["/srv/media/DCIM:/data:ro"]', "direct access to the store /srv/media, without a policy"),
+        (
+            "[{type: bind, source: /srv, target: /x}]",
+            "direct access to the store /srv/media, without a policy",
+        ),
+    ],
+)
+def test_a_compose_file_that_reaches_the_store_is_refused(
+    site: Site, tmp_path: Path, volumes: str, wrong: str
+) -> None:
+    compose = tmp_path / "compose.yaml"
+    compose.write_text(f"services:\n  player:\n    image: x\n    volumes: {volumes}\n")
+    said = policyfs("compose", site.file, str(compose))
+    assert said.returncode == (1 if wrong else 0), said
+    assert wrong in said.stderr
+    compose.write_text("services: {other: {image: x}}\n")
+    assert (
+        "has no service player; its services are other" in policyfs("compose", site.file, str(compose)).stderr
+    )
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        "${STORE}:/m", "$STORE/DCIM:/m", "${STORE:-/srv/other}:/m", "${NONE:-/srv/media}:/m",
+        "${NONE-/srv}:/m", "${EMPTY:-/srv/media}:/m", "${STORE:?no store}:/m", "${STORE:+/srv/media}:/m",
+        "/srv${NONE+x}/media:/m",
+        "${NONE:-${STORE}}:/m", "${FROM_FILE}:/m", "${QUOTED}:/m", "${THROUGH}:/m", "named:/m", "varied:/m",
+        "{type: bind, source: '${STORE}', target: /m}", "{type: volume, source: named, target: /m}",
+        "{type: bind, source: media, target: /m}",
+    ],
+)  # fmt: skip
+def test_a_compose_file_that_reaches_the_store_by_a_variable_or_a_name_is_refused(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
+) -> None:
+    said = _compose(site, tmp_path, monkeypatch, volume)
+    assert said.returncode == 1, said
+    assert "direct access to the store /srv/media, without a policy" in said.stderr
+
+
+@pytest.mark.parametrize("volume", ["${NONE}:/m", "$NONE/x:/m", "${NONE:?no}:/m", "${LOOP}:/m", "unset:/m"])
+def test_a_volume_with_an_unknown_variable_is_refused(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
+) -> None:
+    said = _compose(site, tmp_path, monkeypatch, volume)
+    assert said.returncode == 1, said
+    assert "has a variable without a value" in said.stderr
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        "${OTHER}:/m", "/srv/$$STORE:/m", "${STORE:+/srv/other}:/m", "elsewhere:/m", "${COST}:/m",
+        "unknown:/m", "${LITERAL}:/m",
+    ],
+)  # fmt: skip
+def test_a_compose_file_with_other_volumes_is_accepted(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
+) -> None:
+    said = _compose(site, tmp_path, monkeypatch, volume)
+    assert said.returncode == 0, said
+
+
+def _compose(site: Site, place: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> Any:
+    """Run `policyfs compose` with a compose file that has one volume, and named volumes and variables."""
+    environment = {"STORE": "/srv/media", "OTHER": "/srv/other", "EMPTY": "", "COST": "/srv/$STORE"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    place.mkdir(exist_ok=True)
+    (place / ".env").write_text(
+        '# STORE=/srv/no\nSTORE=/srv/no\nFROM_FILE=/srv/media # the store\nexport QUOTED="/srv/media"\n'
+        "THROUGH=${FROM_FILE}/DCIM\nLOOP=$LOOP\nLITERAL='/srv/$STORE'\n"
+    )
+    (place / "media").symlink_to("/srv/media")
+    quoted = volume if volume.startswith("{") else f"'{volume}'"
+    (place / "compose.yaml").write_text(
+        f"services:\n  player:\n    image: x\n    volumes: [{quoted}]\n"
+        "volumes:\n  unknown:\n"
+        "  named: {driver: local, driver_opts: {type: none, o: bind, device: /srv/media}}\n"
+        "  varied: {driver_opts: {device: '${NONE:-/srv/media}'}}\n"
+        "  unset: {driver_opts: {device: '${NONE}'}}\n"
+        "  elsewhere: {driver_opts: {device: '/srv/other'}}\n"
+    )
+    return policyfs("compose", site.file, str(place / "compose.yaml"))
+
+
+def test_an_unreadable_compose_file_is_told(site: Site, tmp_path: Path) -> None:
+    for text in ("services: [", "just words", "services: 3"):
+        (tmp_path / "c.yaml").write_text(text)
+        assert policyfs("compose", site.file, str(tmp_path / "c.yaml")).returncode == 1
+
+
+def test_what_gives_rights_over_the_machine_is_named(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = _compose(site, tmp_path, monkeypatch, "/dev:/dev")
+    assert said.returncode == 0
+    assert "warning: " in said.stderr
+    assert "gives the service player devices or kernel files" in said.stderr
+    compose = tmp_path / "compose.yaml"
+    compose.write_text(compose.read_text().replace("image: x", "privileged: true"))
+    said = policyfs("compose", site.file, str(compose))
+    assert said.returncode == 0
+    assert "the service player has privileged" in said.stderr
+
+
+def test_a_volume_that_cannot_be_followed_is_told(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a traceback."""
+
+    def refused(path: str) -> str:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "readlink", refused)
+    said = _compose(site, tmp_path, monkeypatch, "/proc/1/root:/m")
+    assert said.returncode == 1
+    assert "the volume /proc/1/root cannot be checked: Permission denied" in said.stderr
+
+
+def test_a_unit_is_not_written_through_a_link(site: Site, tmp_path: Path) -> None:
+    """An app that can write in the directory knew the name of the new file beforehand."""
+    to, victim = tmp_path / "units", tmp_path / "victim"
+    to.mkdir()
+    victim.write_text("as before")
+    for name, _ in units(site):
+        link = (to / name).with_name(f".{Path(name).name}.new")
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(victim)
+    assert policyfs("unit", "--to", str(to), site.file).returncode == 0
+    assert victim.read_text() == "as before"
+    assert {(to / name).stat().st_mode & 0o777 for name, _ in units(site)} == {0o644}
+
+
+def test_no_unit_makes_a_mountpoint_behind_a_link_of_an_app(tmp_path: Path) -> None:
+    """Its ExecStartPre= would: `mkdir -p` follows links."""
+    (tmp_path / "app").mkdir()
+    os.chown(tmp_path / "app", 10_010, 10_010)
+    (tmp_path / "app/link").symlink_to("/etc")
+    at = tmp_path / "app/link/new"
+    (tmp_path / "home.site.yaml").write_text(GOOD.replace("/srv/apps/gallery", str(at)))
+    said = policyfs("unit", "--to", str(tmp_path / "units"), str(tmp_path / "home.site.yaml"))
+    assert (said.returncode, (tmp_path / "units").exists()) == (1, False)
+    assert "leads through the symbolic link" in said.stderr
+
+
+def test_a_path_with_a_line_break_reaches_no_unit(tmp_path: Path) -> None:
+    place = tmp_path / "x\n[Service]\nExecStart=evil\n"
+    place.mkdir()
+    (place / "home.site.yaml").write_text(GOOD)
+    said = policyfs("unit", "--to", str(tmp_path / "units"), str(place / "home.site.yaml"))
+    assert said.returncode == 1
+    assert "characters that unit files cannot hold" in said.stderr
+    (tmp_path / "home.site.yaml").write_text(GOOD)
+    program = ("--policyfs", "/bin/x\nExecStartPre=evil")
+    said = policyfs("unit", *program, "--to", str(tmp_path / "units"), str(tmp_path / "home.site.yaml"))
+    assert (said.returncode, (tmp_path / "units").exists()) == (2, False)

@@ -1,0 +1,140 @@
+"""Chains read through indexes: also while they grow, and whatever was kept before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policyfs.domain import Audit
+from policyfs.journal.files import segment_file
+from policyfs.journal.files.compression import compress
+from policyfs.journal.files.reader import find_chains
+from policyfs.journal.files.segments import SegmentDirectory
+from policyfs.journal.index.cache import IndexCache
+from policyfs.journal.index.indexed import IndexedTrail, Portion
+from policyfs.trail.lines.record import Record
+from policyfs.trail.query.selection import Selection, parse_query
+from policyfs.trail.query.terms import Clock
+from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, segments, write_trail
+
+CLOCK = Clock(datetime(2026, 3, 1, 9, 0, tzinfo=UTC), UTC)
+
+
+class Read:
+    """Reads a trail as a command does; keeps what it told."""
+
+    def __init__(self, root: Path, cache: Path) -> None:
+        self._root = root
+        self._cache = cache
+        self.built = 0
+        self.told: list[tuple[str, int, int]] = []
+
+    def trail(self) -> IndexedTrail:
+        cache = IndexCache(self._cache)
+        return IndexedTrail(find_chains(self._root), cache, lambda *told: self.told.append(told))
+
+    def __call__(self, query: str, newest: int = 0) -> list[bytes]:
+        trail = self.trail()
+        wanted = Selection(parse_query(query), CLOCK)
+        (chain,) = trail.chains
+        items = trail.newest(chain, wanted, newest) if newest else trail.selected(chain, wanted)
+        found = [item for item in items if isinstance(item, Record)]
+        self.built = trail.built
+        return [one.event.path for one in found if one.event is not None and wanted.matches(one.event)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    with a_journal(tmp_path / "trail", segment_bytes=4000) as journal:
+        for number in range(40):
+            journal.record(an_event(b"/%d" % number, pid=number), Audit.REQUIRED)
+    return tmp_path / "trail"
+
+
+@pytest.fixture
+def read(root: Path, tmp_path: Path) -> Read:
+    return Read(root, tmp_path / "cache")
+
+
+def test_each_closed_segment_is_indexed_once(read: Read, root: Path) -> None:
+    closed = len(segments(root / MOUNT_ID)) - 1
+    assert closed > 3
+    everything = [b"/%d" % number for number in range(40)]
+    assert read("") == everything
+    assert read.built == closed
+    assert read("") == everything
+    assert read.built == 0
+    assert read("path:/{3,17,39}") == [b"/3", b"/17", b"/39"]
+    assert {what for what, _, _ in read.told} == {"reading segments", "indexing segments"}
+
+
+def test_a_changed_segment_is_indexed_again(read: Read, root: Path) -> None:
+    read("")
+    path = segments(root / MOUNT_ID)[1]
+    before = path.stat()
+    data = path.read_bytes()
+    changed = data.replace(b'"path":"/9"', b'"path":"/x"')
+    assert data != changed
+    path.write_bytes(changed)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert read("path:/{9,x}") == [b"/x"]
+    assert read.built == 1
+
+
+def test_the_newest_events(read: Read) -> None:
+    assert read("", 3) == [b"/37", b"/38", b"/39"]
+    assert read("path:/1*", 2) == [b"/18", b"/19"]
+    assert read("pid:0..9 not path:/9", 2) == [b"/7", b"/8"]
+
+
+def test_a_growing_segment_is_indexed_by_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment_file, "PART", 5000)
+    read = Read(tmp_path / "trail", tmp_path / "cache")
+    built = []
+    for begin in range(0, 60, 20):
+        with a_journal(tmp_path / "trail") as journal:
+            for number in range(begin, begin + 20):
+                journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+        assert read("") == [b"/%d" % number for number in range(begin + 20)]
+        built.append(read.built)
+        trail = read.trail()
+        (chain,) = trail.chains
+        lines = [
+            portion.row(row).place.line
+            for portion in trail.portions(chain)
+            for row in range(portion.index.rows)
+        ]
+        assert lines == sorted(set(lines))
+        raw = segments(tmp_path / "trail" / MOUNT_ID)[0].read_bytes().splitlines()
+        assert [number for number, line in enumerate(raw, 1) if b'"event"' in line] == lines
+    assert all(built)
+
+
+def test_a_segment_that_is_compressed_meanwhile_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest segment is read by parts. It is full, sealed and compressed while others are still read."""
+    monkeypatch.setattr(segment_file, "PART", 5000)
+    paths = [b"/%d" % number for number in range(60)]
+    directory = write_trail(tmp_path / "trail", [an_event(path) for path in paths])
+    [newest] = segments(directory)
+    opened = IndexedTrail._opened
+
+    def later(self: IndexedTrail, *args: Any) -> Iterator[Portion]:
+        with SegmentDirectory.at(directory) as place:
+            compress(place.fd, newest.name, 0)
+        yield from opened(self, *args)
+
+    monkeypatch.setattr(IndexedTrail, "_opened", later)
+    assert Read(tmp_path / "trail", tmp_path / "cache")("") == paths
+
+
+def test_a_line_that_is_not_finished_is_left_out(read: Read, root: Path) -> None:
+    with segments(root / MOUNT_ID)[-1].open("ab") as stream:
+        stream.write(b'{"type":"event","seq":4711')
+    assert len(read("")) == 40
