@@ -46,7 +46,7 @@ async def test_a_file_is_marked_while_its_head_is_held(store: Path, other: HeldF
         await made.write(handle, 0, PHOTO[:2])
         assert other.is_held_elsewhere(stat)
         await made.writer.truncate(handle, 0)
-        assert not other.is_held_elsewhere(stat)
+        assert other.is_held_elsewhere(stat), "emptied, and the store has the old bytes"
         await made.write(handle, 0, PHOTO[:2])
         await made.release(handle)
         assert not other.is_held_elsewhere(stat)
