@@ -96,7 +96,7 @@ def test_more_names_than_are_searched_are_told(
 ) -> None:
     """An app renames a file again and again before it deletes the file."""
     cli = recorded(tmp_path, monkeypatch, capsys)
-    for module in ("trail.lives", "cli.audit_timeline"):
+    for module in ("trail.query.lives", "cli.audit.timeline"):
         monkeypatch.setattr(f"policyfs.{module}.NAMES", 5, raising=False)
     with a_journal(cli.root) as journal:
         for number in range(9):
