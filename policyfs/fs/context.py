@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from policyfs.fs.access.gate import Gate
-from policyfs.fs.inodes.handles import HandleTable, OpenState
+from policyfs.fs.inodes.handles import HandleTable
 from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.sharing.kernel_locks import KernelLocks

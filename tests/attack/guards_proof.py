@@ -11,7 +11,7 @@ from policyfs.content.sniffer import Sniffer
 from policyfs.domain import Decision
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.path_answers import PathAnswers, Unseen
-from policyfs.fs.inodes.handles import Mode
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.redact.plan import Outcome, Plan
 from tests.attack.guards import put

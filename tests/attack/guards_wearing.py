@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import policyfs.fs.inodes.hard_links as hard_links_module
+import policyfs.fs.inodes.node as hard_links_module
 import policyfs.fs.inodes.placement as placement_module
 import policyfs.fs.inodes.resolver as places_module
 import policyfs.fs.namespace.readdir as readdir_module
 from policyfs.fs.access.hiding_owners import HidingOwners
-from policyfs.fs.inodes.hard_links import HardLinks
+from policyfs.fs.inodes.node import HardLinks
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.pruning import Pruning

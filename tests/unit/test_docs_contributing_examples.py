@@ -15,7 +15,7 @@ import pytest
 from policyfs import formats
 from policyfs.formats import Format
 from policyfs.fs.access.admission import Admitted
-from policyfs.fs.inodes.handles import Mode
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.kernel.operations import Request
 from policyfs.kernel.protocol import Opcode
 from policyfs.redact import registry

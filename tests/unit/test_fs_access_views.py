@@ -9,8 +9,8 @@ import pytest
 
 from policyfs.domain import View
 from policyfs.fs.access.views import Views, version_of
-from policyfs.fs.inodes.handles import OpenState
 from policyfs.fs.inodes.node import BytePath, Node
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version
 from tests.support.models.policies import engine_of

@@ -18,8 +18,8 @@ import trio.testing
 from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import Mode
 from policyfs.fs.inodes.node import BytePath, StaleNodeError
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.operations import Request
 from policyfs.kernel.protocol import Opcode

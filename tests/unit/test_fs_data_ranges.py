@@ -12,8 +12,8 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.fs.inodes.handles import Mode
 from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.namespace.tmpfile import UNNAMED
 from policyfs.fs.raw_handlers import RawHandlers
 from policyfs.kernel.operations import Request

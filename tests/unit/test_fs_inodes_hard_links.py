@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.domain import RAW_VIEW, FileType
-from policyfs.fs.inodes.hard_links import HardLinks, check_room
-from policyfs.fs.inodes.node import BytePath, Node
+from policyfs.fs.inodes.node import BytePath, HardLinks, Node, check_room
 from policyfs.fs.inodes.placement import Placement
 from policyfs.fs.path_bounds import KEPT_NAMES, MAX_LEVELS, PathTooLongError
 

@@ -7,8 +7,8 @@ import errno
 import pytest
 
 from policyfs.domain import FileType
-from policyfs.fs.inodes.handles import OpenState
 from policyfs.fs.inodes.node import BytePath, StaleNodeError
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.path_bounds import KEPT_NAMES
 from policyfs.store.frozen import Version
 from tests.unit.test_fs_inodes_node_table import Tree

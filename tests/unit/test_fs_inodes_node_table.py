@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyfs.domain import RAW_VIEW, FileType
-from policyfs.fs.inodes.handles import OpenState
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.path_bounds import KEPT_NAMES, MAX_LEVELS, MAX_PATH_BYTES, PathTooLongError
 from policyfs.linux.statx import Stat
 from tests.support.models.policies import engine_of

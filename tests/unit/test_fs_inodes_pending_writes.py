@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.fs.inodes.handles import HandleTable, OpenState
+from policyfs.fs.inodes.handles import HandleTable
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Head, base_of
 from policyfs.linux.statx import Stat
 

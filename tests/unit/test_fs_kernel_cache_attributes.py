@@ -7,8 +7,8 @@ import time
 import pytest
 
 from policyfs.domain import RAW_VIEW, FileType
-from policyfs.fs.inodes.handles import Mode, OpenState
 from policyfs.fs.inodes.node import BytePath, Node
+from policyfs.fs.inodes.open_state import Mode, OpenState
 from policyfs.fs.inodes.placement import Placement
 from policyfs.fs.kernel_cache.attributes import COLD_S, LONG_S, UNWATCHED_S, Timeouts
 from policyfs.linux.statx import Stat

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.fs.access.views import version_of
-from policyfs.fs.inodes.handles import Mode
 from policyfs.fs.inodes.node import BytePath, CachedPages
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.linux import libc
 from policyfs.linux.statx import Stat

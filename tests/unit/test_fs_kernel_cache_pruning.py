@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from policyfs.domain import RAW_VIEW, FileType
-from policyfs.fs.inodes.handles import OpenState
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.kernel_cache.pruning import Pruning
 from policyfs.linux.statx import Stat
 from tests.support.models.policies import engine_of

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from policyfs.domain import Audit, Facts, FileType, Need, Op
-from policyfs.fs.inodes.handles import Mode, OpenState
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
+from policyfs.fs.inodes.open_state import Mode, OpenState
 from policyfs.fs.kernel_cache.attributes import cold
 from policyfs.fs.kernel_cache.repeats import Copied, Repeats
 from policyfs.kernel import vectors

@@ -13,8 +13,9 @@ import pytest
 from policyfs.domain import NO_RANGES, Audit, Decision, Facts, FileType
 from policyfs.fs.access.audit import Recorder
 from policyfs.fs.access.kind_proof import KindEvidence
-from policyfs.fs.inodes.handles import HandleTable, Mode, OpenState
+from policyfs.fs.inodes.handles import HandleTable
 from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.inodes.open_state import Mode, OpenState
 from policyfs.fs.inodes.vectors import AccessVectors
 from policyfs.fs.opening import bridge_handles, repeated_opens
 from policyfs.fs.opening.bridge_handles import BridgeHandles

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from policyfs.fs.inodes.handles import Mode
 from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.opening import passthrough as module
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.kernel.backing import BackingRefused

@@ -14,7 +14,7 @@ from policyfs.domain import NO_RANGES, Audit, Decision, Op, Ranges, RuleMatch
 from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import Mode
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.opening import repeated_opens
 from policyfs.fs.opening.repeated_opens import RepeatedOpens
 from policyfs.fs.opening.request import call_of

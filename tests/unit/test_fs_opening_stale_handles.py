@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from policyfs.domain import NO_FACTS, Decision, Facts, Op
-from policyfs.fs.inodes.handles import Mode
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.opening import stale_handles
 from policyfs.fs.opening.stale_handles import LISTED, StaleHandle, StaleHandles, summary
 

@@ -34,8 +34,9 @@ from policyfs.fs.checked.head_writes import Fence, HeadSniffer
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Handle, OpenState
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.kept_bytes import KeptBytes
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Refusal
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.kernel.bridge import pyfuse3

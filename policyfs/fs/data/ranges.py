@@ -18,8 +18,9 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.read import FileReader
 from policyfs.fs.data.write import FileWriter
-from policyfs.fs.inodes.handles import Handle, Mode, open_state
+from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.kernel_cache.attributes import shown_size
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.store import ranges

@@ -9,8 +9,9 @@ from typing import Final
 from policyfs.domain import Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Handle, Mode
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.opening.byte_paths import PathServer
 from policyfs.store.ranges import Buffer
 

@@ -18,8 +18,9 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DraftWrites, HeadCheckedWrites
-from policyfs.fs.inodes.handles import Handle, OpenState, open_state
+from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.node import NamesForgotten, Node
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.kernel.operations import Work
 from policyfs.linux.statx import Stat

@@ -13,8 +13,9 @@ from policyfs.fs.checked.change_lock import patiently
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
-from policyfs.fs.inodes.handles import Handle, Mode, open_state
+from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.store import ranges
 

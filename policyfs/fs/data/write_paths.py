@@ -24,7 +24,8 @@ from policyfs.fs.checked.draft_copies import copy_cut
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.head_writes import Checker, UnknownBeginningError
 from policyfs.fs.data.write_guard import WriteGuard
-from policyfs.fs.inodes.handles import Handle, OpenState
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Head
 from policyfs.store import freeing, ranges
 from policyfs.store.frozen import Version

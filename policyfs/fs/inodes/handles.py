@@ -1,31 +1,27 @@
-"""The state of open files: handles, and the state that all handles of a node share."""
+"""Handles: the opens of files that have not ended."""
 
 from __future__ import annotations
 
-import enum
 import errno
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
-
-import trio
 
 from policyfs.domain import Facts
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.pending_writes import HELD_MOST, Draft, HeadHolder
+from policyfs.fs.inodes.open_state import Mode, OpenState
+from policyfs.fs.inodes.pending_writes import HELD_MOST
 from policyfs.fs.inodes.shared_descriptors import SharedDescriptors
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel.bridge import MAX_INDEX
 from policyfs.store.frozen import Version
 
 if TYPE_CHECKING:
-    from policyfs.fs.inodes.leased_bytes import FilmReader, LeasedBytes
+    from policyfs.fs.inodes.leased_bytes import FilmReader
     from policyfs.fs.inodes.node import CachedPages, Node
     from policyfs.linux.statx import Stat
-    from policyfs.redact.core.values import Plan
     from policyfs.store.copies import Copy
-    from policyfs.store.leases import Lease
 
 _HANDLES: Final = 1 << 18
 """The limit of open handles of a mount; each takes less than a kilobyte in the daemon."""
@@ -33,102 +29,6 @@ _HANDLES: Final = 1 << 18
 FMODE_EXEC: Final = 0x20
 """The kernel sets this flag if execve(2) opens the file (include/linux/fs.h). The file stays open while the
 program runs."""
-
-
-class Mode(enum.Enum):
-    """The mode of a node: PASSTHROUGH if the kernel serves reads and writes, MEDIATED if the daemon does."""
-
-    PASSTHROUGH = "passthrough"
-    MEDIATED = "mediated"
-
-
-@dataclass(slots=True, eq=False)
-class OpenState(HeadHolder):
-    """The state that all handles of one node share, from the first open to the last release."""
-
-    lock: trio.Lock = field(default_factory=trio.Lock)
-    """Held while bytes are checked before they are written, or a byte path is prepared (Lifecycle.enter)."""
-    handles: int = 0
-    """The number of open handles."""
-    writers: int = 0
-    """The number of handles that may write, also of opens under way (*opening*)."""
-    opening: int = 0
-    """The number of opens for writing under way. Such an open may still fail, and then stores no held
-    bytes."""
-    writer_uids: frozenset[int] = frozenset()
-    """The uids of all writable handles since the first open. Each of them may have written held bytes."""
-    mode: Mode = Mode.MEDIATED
-    backing_id: int = 0
-    """The kernel's id of the backing file in passthrough, else 0."""
-    copy: Copy | None = None
-    """The frozen copy of a COPY node, kept open in the cache (pinned)."""
-    version: Version | None = None
-    """The version of the file that a COPY or LEASED node shows."""
-    lease: Lease | None = None
-    """The read lease of a LEASED node, while the lease holds."""
-    lease_fd: int = -1
-    """The descriptor that the lease is on, or -1."""
-    lease_fd_closed: Callable[[], object] = lambda: None
-    """Function that is called after *lease_fd* was closed. From then on the descriptor no longer counts in
-    the share of an app."""
-    shown: LeasedBytes | None = None
-    """The bytes that a LEASED node shows, once the hidden data is located under its lease."""
-    cut: bool = False
-    """True if truncate(2) by a path has set the file's size through this node."""
-    located: tuple[str | None, Plan] | None = None
-    """The kind, and the plan for all words that the view hides, found under the lease."""
-    draft: Draft | None = None
-    """The written bytes that are not checked yet."""
-    releases: int = 0
-    """The number of writers' releases under way that store or drop held bytes."""
-    emptying: int = 0
-    """The number of *releases* that may empty the file: the app emptied it, but FLUSH kept the old bytes."""
-    fd: int = -1
-    """A descriptor of a file that lost its last name through this mount while it was open; else -1."""
-    fd_closed: Callable[[], object] = lambda: None
-    """Function that is called after *fd* was closed. From then on no app's share counts the descriptor."""
-    stat: Stat | None = None
-    """The file's attributes at the last open, to be shown if the file has lost its name in the store."""
-    locked: Version | None = None
-    """The file's version at the last grant of a lock, or None. If the next grant finds another version, the
-    kernel must forget the attributes (data/locks.py)."""
-    mapped: bool = False
-    """True once the kernel has written a page of a mapping back. Any handle may have changed this page."""
-    mark: int | None = None
-    """The number of the mark that tells other daemons of held bytes (FsContext.note_held)."""
-
-    @property
-    def holds_back(self) -> bool:
-        """True if written bytes wait for their check, in a draft or a held head."""
-        return self.draft is not None or (self.head is not None and bool(self.head.held))
-
-    @property
-    def unsaved(self) -> bool:
-        """True if a draft or a held head has changes that the store does not have."""
-        changed = self.draft is not None and self.draft.changed
-        return changed or (self.head is not None and bool(self.head.held))
-
-    @property
-    def is_late(self) -> bool:
-        """True if writes into a file with accepted bytes wait for their check (Head.late)."""
-        return self.draft is None and self.head is not None and bool(self.head.late)
-
-    @property
-    def has_other_writers(self) -> bool:
-        """True if a writer that is being released leaves the held bytes to another writer."""
-        return self.writers - self.opening > 1
-
-    @property
-    def is_new(self) -> bool:
-        """True if one of the file's writers created the file, and no content of it was accepted yet."""
-        held = self.draft or self.head
-        return held is not None and held.created
-
-    def drop_held(self) -> None:
-        """Discard the draft and the head. The file's content is then the content in the store."""
-        if self.draft is not None:
-            self.draft.close()
-        self.draft = self.head = None
 
 
 @dataclass(slots=True, eq=False)

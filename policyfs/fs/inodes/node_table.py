@@ -11,8 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from policyfs.domain import RAW_VIEW, FileType, View
-from policyfs.fs.inodes.hard_links import HardLinks
-from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
+from policyfs.fs.inodes.node import ROOT_ID, BytePath, HardLinks, Node
 from policyfs.fs.inodes.placement import Placement
 from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
 from policyfs.fs.path_bounds import PathTooLongError

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from policyfs.domain import FileType, Principal
-from policyfs.fs.inodes.handles import Mode, OpenState
 from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.open_state import Mode, OpenState
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, PathState

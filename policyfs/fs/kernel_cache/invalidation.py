@@ -14,9 +14,9 @@ from policyfs.domain import FileType
 from policyfs.fs.access.hiding_owners import HidingOwners
 from policyfs.fs.access.views import version_of
 from policyfs.fs.inodes.directory_handles import DirectoryHandles
-from policyfs.fs.inodes.handles import Mode
 from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.kernel.notify import Notifier

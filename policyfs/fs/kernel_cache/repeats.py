@@ -16,8 +16,9 @@ from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import FMODE_EXEC, Mode
+from policyfs.fs.inodes.handles import FMODE_EXEC
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.kernel_cache.attributes import Timeouts, cold
 from policyfs.kernel import vectors
 from policyfs.kernel.bridge import pyfuse3

@@ -24,8 +24,7 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError, child_path
+from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError, check_room, child_path
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.request import describe, ops_of

@@ -18,8 +18,7 @@ from policyfs.fs.checked.moved_file import Named
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
+from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.passthrough import Passthrough

@@ -16,8 +16,7 @@ from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_link
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
+from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
 from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.tmpfile import Tmpfiles

@@ -17,8 +17,7 @@ from policyfs.fs.access.views import Views
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node, child_path
+from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node, check_room, child_path
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.kernel_cache.attributes import Timeouts, absent, fill, shown_size, shown_times, shown_version

@@ -22,8 +22,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
+from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.namespace.exact_renames import ExactRenames, How, call_of, how_to_move

@@ -16,8 +16,9 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.data.write import FileWriter
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import Handle, Mode
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.setid import SetIdBits, caller_groups
 from policyfs.fs.opening.open_files import OpenFiles

@@ -15,8 +15,9 @@ from typing import Final, NamedTuple, Protocol
 from policyfs.domain import Audit, FileType
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import Handle, Mode, OpenState
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.open_state import Mode, OpenState
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.kernel_cache.repeats import Copied, Repeats
 from policyfs.fs.opening.lifecycle import Lifecycle

@@ -20,7 +20,8 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import SteadyOwner
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Handle, Mode, open_state
+from policyfs.fs.inodes.handles import Handle, open_state
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough

@@ -21,8 +21,9 @@ from policyfs.fs.access.facts import SteadyOwner
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Handle, OpenState
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node, StaleNodeError
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.preconditions import Preconditions

@@ -19,8 +19,9 @@ from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import Handle, Mode, OpenState
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, CachedPages, Node, SizeForgotten
+from policyfs.fs.inodes.open_state import Mode, OpenState
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles

@@ -15,8 +15,9 @@ from policyfs.fs.access.ledger import PacedError, paced
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import Handle, Mode
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, Node
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.backing_file import BackingFiles

@@ -8,8 +8,8 @@ from typing import Final
 
 import trio
 
-from policyfs.fs.inodes.handles import Mode, OpenState
 from policyfs.fs.inodes.node import BytePath, Node
+from policyfs.fs.inodes.open_state import Mode, OpenState
 from policyfs.kernel.backing import Backing, BackingRefused
 from policyfs.linux.libc import NoReserve
 from policyfs.store.copies import Copy

@@ -15,8 +15,9 @@ from policyfs.fs.access.kind_proof import UnprovenKindError
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import FMODE_EXEC, Mode, looks_empty
+from policyfs.fs.inodes.handles import FMODE_EXEC, looks_empty
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
 from policyfs.store.leases import LeaseKeeper

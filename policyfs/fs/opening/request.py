@@ -11,8 +11,9 @@ from policyfs.domain import NO_RANGES, OWNER_NONE, Decision, Op, Ranges
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import Handle, OpenState
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version
 

@@ -12,7 +12,8 @@ import trio
 from policyfs.domain import NO_FACTS, Decision, Op
 from policyfs.errors import errno_name
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Handle, Mode
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.open_state import Mode
 
 _SLICE: Final = 64
 """The number of handles that are decided in a row. Then other requests may run."""

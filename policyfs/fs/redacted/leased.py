@@ -30,9 +30,10 @@ from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import Handle, OpenState
+from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.leased_bytes import LeasedBytes
 from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.redacted.patching import patched_read, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, PlanFinder, Proof
 from policyfs.fs.redacted.second_looks import Said
