@@ -339,7 +339,14 @@ def test_a_damaged_byte_ends_no_picture_with_restart_markers(code, marker):
 
 
 @pytest.mark.parametrize(
-    "between", [b"\xff\xd3", b"\xff\xd3 \xff\xe9", b"\xff\xd3 \xff\xd3 \xff\xd4", b"\xff\xc9"]
+    "between",
+    [
+        b"\xff\xd3",
+        b"\xff\xd3 \xff\xe9",
+        b"\xff\xd3 \xff\xd3 \xff\xd4",
+        b"\xff\xc9",
+        b"\xff\xd3 \xff\2 \xff\xd9",
+    ],
 )
 def test_what_stands_behind_a_scan_without_an_end_goes_though_it_has_a_restart_marker(between):
     place = jpegs.TEXT_COORDINATES.encode()

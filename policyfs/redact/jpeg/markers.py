@@ -176,7 +176,8 @@ class _Walker:
     def _restart(self, at: int) -> int:
         """Return the offset of the restart marker at which decoders go on behind damage at *at*; 0: none.
 
-        The restart marker's successor must follow, or the EOI: random bytes have single restart markers, too.
+        The restart marker's successor must follow, or the EOI, without more damage before it: random bytes
+        have single restart markers, too.
         """
         first, expected = 0, tuple(_RESTARTS)
         marker: int | None = at
@@ -185,11 +186,13 @@ class _Walker:
             if start[0] != 0xFF:
                 return 0  # a file of boxes
             code = start[1]
-            if code >= _FIRST_IN_SCAN:
-                if code not in expected:
-                    return 0
-                if first:
-                    return first
+            if code < _FIRST_IN_SCAN:
+                first, expected = 0, tuple(_RESTARTS)
+            elif code not in expected:
+                return 0
+            elif first:
+                return first
+            else:
                 first, expected = marker, (EOI, _RESTARTS[(code + 1) % 8])
             marker = self._find(marker + 2, in_scan=False)
         return 0
