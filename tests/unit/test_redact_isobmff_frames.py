@@ -220,6 +220,20 @@ def test_lengths_before_start_codes_are_refused_without_a_decoder_configuration(
         read(movie(Track(format=b"avc1", samples=[u32(2) + b"\x09\xf0" + unit + b"\0\0\0\1" + SLICE[4:]])))
 
 
+def test_frames_are_read_as_players_read_them_when_the_decoder_configuration_goes():
+    """Without it, FFmpeg looks for start codes, also within a slice."""
+    message = b"\0\0\0\1" + sei(5, bytes(range(16, 32)) + CITY)[4:]
+    unit = SLICE[4:] + message + b"\0\0\0\1" + SLICE[4:]
+    frames = [u32(len(unit)) + unit] * 3
+    removed = box(b"avcC", AVCC[8:] + PLACE)
+    out = read(movie(Track(format=b"avc1", entry=removed, samples=frames)))
+    assert not secret(out)
+    assert out.count(SLICE[4:]) == 6
+    cut = u32(len(unit) - 1) + unit
+    with pytest.raises(NotThisKindError, match="start codes"):
+        read(movie(Track(format=b"avc1", entry=removed, samples=[cut] * 3)))
+
+
 @pytest.mark.parametrize("name", [bytes(range(16, 32)), bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef")])
 @pytest.mark.parametrize("at", [0, 777, 1099])
 @pytest.mark.parametrize("in_fragments", [False, True])

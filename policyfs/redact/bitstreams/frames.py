@@ -356,27 +356,31 @@ def _units(
 
     If the frame begins with a start code, its units are between start codes, even if *coded* states a length
     field: no length begins like a start code. Raises NotThisKindError if no length field is stated, and the
-    frame seems to begin with a length, but is no chain of units: players look for start codes there.
+    frame seems to begin with a length, but is no chain of units: players look for start codes there. For the
+    same reason, start codes in slices count in such a chain.
     """
-    size, head = coded.length_size, source.read(at, 4)
+    size, head, unsplit = coded.length_size, source.read(at, 4), UNSPLIT[coded.codec.name]
     if coded.codec is MPEG:
         return start_code_units(source, at, end, MPEG, inner.budget), True
     if not size and not is_byte_stream(head) and 0 < int.from_bytes(head) <= end - at - 4:
-        size = 4
+        size, unsplit = 4, frozenset()
         if not _is_chain(source, at, end, Framing(coded.codec, size), inner.budget):
             raise NotThisKindError("a frame has lengths and start codes, or is cut off")
     if not size or head == b"\0" + START_CODE or (size < 4 and head[:3] == START_CODE):
         return start_code_units(source, at, end, coded.codec, inner.budget), True
-    return _framed_units(source, at, end, Framing(coded.codec, size), inner.budget), False
+    return _framed_units(source, at, end, Framing(coded.codec, size), unsplit, inner.budget), False
 
 
-def _framed_units(source: ByteSource, at: int, end: int, coded: Framing, budget: Budget) -> Iterator[Unit]:
+def _framed_units(
+    source: ByteSource, at: int, end: int, coded: Framing, unsplit: frozenset[int], budget: Budget
+) -> Iterator[Unit]:
     """Yield the units behind their lengths, and those behind start codes within them. Raises TooMuchError.
 
-    Units without bytes are left out. If the last length is too large for the frame, the bytes from this
-    length on are no unit, and the head is empty, except for messages.
+    unsplit: types of units that are not searched for start codes. Units without bytes are left out. If the
+    last length is too large for the frame, the bytes from this length on are no unit, and the head is empty,
+    except for messages.
     """
-    codec, size, unsplit = coded.codec, coded.length_size, UNSPLIT[coded.codec.name]
+    codec, size = coded.codec, coded.length_size
     while at + size < end:
         unit = next(units(source, at, codec, size))
         at = unit.end

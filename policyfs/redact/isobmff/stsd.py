@@ -23,6 +23,7 @@ from policyfs.redact.bitstreams.nal_units import AV1, MPEG, codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.free_text import BYTES_PER_PART
 from policyfs.redact.core.kept_values import told_in_kept
+from policyfs.redact.core.patches import apply
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.boxes import HEADER_BYTES, Box, Boxes
 from policyfs.redact.isobmff.udta import FREE_KINDS, XMP_UUID, clean_uuid
@@ -146,7 +147,15 @@ def _visual(block: Block, entry: Box) -> set[Framing]:
         first, last = block.number(at), block.number(at + 6, 2)
         behind = at + 8 + (8 * max(0, last - first + 1) if max(first, last) <= _MAX_COLOUR else 0)
         at = behind if behind <= entry.end else at
-    said = (framing(box.kind, block.body(box)[:CONFIG_BYTES]) for box in _extensions(block, entry, at))
+    before = len(block.found.patches)
+    boxes = _extensions(block, entry, at)
+    changes = (patch.shifted(-block.offset - entry.start) for patch in block.found.patches[before:])
+    # The framing is that of the result: without a decoder configuration, players look for start codes.
+    cleaned, by = apply(block.data[entry.start : entry.end], changes), entry.start
+    said = (
+        framing(cleaned[box.start - by + 4 :][:4], cleaned[box.body - by : box.end - by][:CONFIG_BYTES])
+        for box in boxes
+    )
     codec = codec_of(entry.kind)
     plain = {Framing(codec, 0)} if codec in (AV1, MPEG) else set()
     return {coded for coded in said if coded is not None} or plain
