@@ -7,7 +7,7 @@ from time import thread_time
 import pytest
 
 from policyfs.redact.audio.ogg_pages import page_checksum
-from policyfs.redact.core.patches import MemorySource
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from tests.support.machine.counts import PATIENCE
 from tests.support.samples import sounds
@@ -217,6 +217,19 @@ def test_zeros_among_headers_are_no_media(packets):
     out = redact(OGG, data)
     assert out != data
     assert redact(OGG, out) == out
+
+
+def test_what_follows_a_header_that_became_zeros_is_still_a_header():
+    """A place where the decoder's tables begin: the next packets are read as in the result."""
+    first, listed, *rest = VORBIS
+    broken = one_page(b"\5tables 47.804531, 13.042287 ")
+    more = sounds.page(7, 4, 1, b"\x20", b"goes on where no packet is".ljust(32, b"."))
+    data = one_page(first, flags=2) + one_page(listed) + broken + more + one_page(*rest)
+    plan = locate(OGG, frozenset({"device"}), MemorySource(data))
+    out = apply(data, plan.patches)
+    assert b"goes on" not in out
+    assert locate(OGG, frozenset({"device"}), MemorySource(out)).outcome is Outcome.CLEAN
+    assert rest[0] in out
 
 
 OTHER = {

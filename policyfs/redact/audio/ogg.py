@@ -302,10 +302,12 @@ class _Locator:
                 raise NotThisKindError(_AMONG_MEDIA)
             if head and not data.strip(b"\0"):
                 return data  # an earlier redaction may have zeroed a header: the next packet may be one, too
-            stream.done = True  # this packet has the decoder's tables, or is the first packet of sound
             if head in _WITH_TABLES:
                 self._check_tables(data)
+            # This packet has the decoder's tables, or is the first packet of sound. If it becomes zeros, the
+            # next packet may be one, as above.
             appended = find_appended(MemorySource(data), 0, len(data), self.inner.budget)
+            stream.done = appended is None or not head
             return data if appended is None else None
         if not data.startswith(head):
             return None
