@@ -10,6 +10,7 @@ from policyfs.redact.bitstreams.photos import clean_photo, holds_metadata
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Cleaned, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import CHUNK_BYTES, MemorySource, apply
+from policyfs.redact.plan import Outcome, locate
 from tests.support.samples import matroskas as mk
 from tests.support.samples.inners import Plain
 from tests.support.samples.jpegs import exif, exif_segment, plain, with_segments
@@ -80,6 +81,16 @@ def test_a_picture_that_is_not_understood_is_refused_if_it_has_metadata() -> Non
 @pytest.mark.parametrize("lead", [b"\0", b"\xff", bytes(1000), HEAD + bytes(70_000)])
 def test_bytes_before_a_jpeg_are_skipped_as_decoders_skip_them(lead: bytes) -> None:
     assert cleaned(lead + JPEG + MARK, Photos()) == lead + JPEG + b"     "
+
+
+def test_a_jpeg_behind_other_bytes_that_is_none_once_it_is_cleaned_is_refused() -> None:
+    """With a broken scan, only its cleaned metadata stays: a second look would find no picture there."""
+    photo = plain()
+    at = photo.index(b"\xff\xda") + 4
+    broken = with_segments(photo[:at] + b"\x7f" + photo[at + 1 :], exif_segment(exif("MM")))
+    plan = locate(AVI, frozenset({"people"}), MemorySource(avi([b"lead" + broken])))
+    assert (plan.outcome, plan.patches) == (Outcome.REFUSE, ())
+    assert "not understood" in plan.reason
 
 
 @pytest.mark.parametrize("head", [b"\xff\xd8\0\xff\xe1", b"\xff\xe1", bytes(2000) + HEAD + b"\xe1"])

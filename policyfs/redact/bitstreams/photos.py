@@ -14,7 +14,7 @@ from policyfs.redact.bitstreams.frames import PICTURE_STARTS, Frame, Restored
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.core.kept_values import told_in_kept
-from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, MemorySource, apply, difference
 
 MAX_PHOTO_BYTES: Final = 1 << 27
 """Maximum size in bytes of a frame that holds a picture."""
@@ -50,6 +50,12 @@ def clean_photo(source: ByteSource, frame: Frame, inner: Inner) -> Found:
         return Found()
     start = frame.at - len(frame.lead)
     found = _without_lead(before, start, inner)
+    if before and cleaned.data != data:
+        result = apply(before, (patch.shifted(-start) for patch in found.patches)) + cleaned.data
+        # Of a picture with a broken scan only its metadata stays: no picture would be found there again.
+        lost = _place_of_picture(result, inner.budget) != at
+        if lost and holds_metadata(MemorySource(result), 0, len(result)):
+            raise NotThisKindError("a picture among its frames is not understood")
     if cleaned.data != data:
         found.patches += difference(start + at, data, cleaned.data)
         found.notes += shifted(cleaned.notes or (Note(0, len(data), "frame", "metadata"),), start + at)
