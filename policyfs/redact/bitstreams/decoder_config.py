@@ -86,13 +86,15 @@ def stream_framing(codec: Codec, config: bytes) -> Framing:
     """Return the framing (codec and length size) of frames in a container in which a decoder configuration is
     optional.
 
-    If there is no configuration, or if it consists of units behind start codes, the frames have start codes,
-    too.
+    If there is no configuration, or if it consists of zeros or of units behind start codes, the frames have
+    start codes, too.
     """
     kind = next((kind for kind, known in _FRAMED.items() if known is codec), None)
     if kind is None:
         return Framing(codec, 0)
-    stated = None if is_byte_stream(config) else framing(kind, FULL_BOX * (kind == b"vvcC") + config)
+    if is_byte_stream(config) or not any(config):
+        return Framing(codec, 0)
+    stated = framing(kind, FULL_BOX * (kind == b"vvcC") + config)
     return Framing(codec, 0) if stated is None else stated
 
 

@@ -8,6 +8,7 @@ the padding that known programs write. Messages in pictures are cleaned.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -224,13 +225,15 @@ class _Locator:
 
         [start, end): the chunk, first its fixed numbers, then the settings. If location is hidden, zero the
         settings instead in two cases: the changed settings still have text with a place, or the budget for
-        texts is used up.
+        texts is used up. Then they state no length field: players look for start codes in the frames.
         """
         start += _NUMBERS.get(self.streams[-1] if self.streams else b"", 0)
         if self.inner.hide & Tells.LOCATION and start < end:
             after = PatchedSource(self.source, in_order(found.patches, self.source.size))
             if told_in_range(after, start, end, Tells.LOCATION, self.inner.budget):
                 self.edits.zero(start, end, "strf")
+                if (form := self.forms.get(number := len(self.streams) - 1)) is not None:
+                    self.forms[number] = replace(form, length_size=0)
                 return
         self.edits.found.add(found)
 
