@@ -234,6 +234,16 @@ def test_frames_are_read_as_players_read_them_when_the_decoder_configuration_goe
         read(movie(Track(format=b"avc1", entry=removed, samples=[cut] * 3)))
 
 
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_a_decoder_configuration_of_another_version_states_no_length(version):
+    """FFmpeg looks for start codes then, also within a slice."""
+    unit = SLICE[4:] + b"\0\0\0\1" + sei(5, bytes(range(16, 32)) + CITY)[4:] + b"\0\0\0\1" + SLICE[4:]
+    entry = box(b"avcC", bytes([version]) + AVCC[9:])
+    out = read(movie(Track(format=b"avc1", entry=entry, samples=[u32(len(unit)) + unit] * 3)))
+    assert not secret(out)
+    assert out.count(SLICE[4:]) == 6
+
+
 @pytest.mark.parametrize("name", [bytes(range(16, 32)), bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef")])
 @pytest.mark.parametrize("at", [0, 777, 1099])
 @pytest.mark.parametrize("in_fragments", [False, True])

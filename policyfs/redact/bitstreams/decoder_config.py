@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei, user_data
-from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, START_CODE, VVC, Codec, is_byte_stream
+from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, START_CODE, VVC, Codec
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.patches import MemorySource, apply
@@ -30,6 +30,14 @@ the array does not state a number of units.
 """
 _LENGTH_AT: Final = MappingProxyType({b"hvcC": 21, b"lhvC": 4, b"avcC": 4, b"vvcC": 4})
 _FRAMED: Final = MappingProxyType({b"avcC": AVC, b"hvcC": HEVC, b"vvcC": VVC})
+_BEGINNINGS: Final = MappingProxyType(
+    {
+        b"avcC": re.compile(rb"\x01"),
+        b"hvcC": re.compile(rb"(?!\0\0[\0\x01])"),
+        b"vvcC": re.compile(rb"....[^\0]", re.DOTALL),
+    }
+)
+"""A dictionary from the type of a decoder configuration to a pattern of its first bytes (its version)."""
 _NUMBERED: Final = MappingProxyType({0x21: AVC, 0x23: HEVC, 0x33: VVC})
 """A dictionary from the number of a codec in ``esds`` to the codec (mp4ra.org). A sample entry ``mp4v`` may
 hold any of them.
@@ -62,14 +70,15 @@ def framing(kind: bytes, config: bytes) -> Framing | None:
     """Return the codec and the length size of a track's frames, as its decoder configuration states them.
 
     kind: type of the configuration. config: its bytes. Return None if policyfs does not search frames of this
-    codec.
+    codec, or if the configuration does not begin like one: FFmpeg takes its bytes, and the frames, for units
+    behind start codes.
     """
     if kind == b"esds":
         number, start, end = user_data.decoder_info(config)
         codec = _NUMBERED.get(number)
         return None if codec is None else stream_framing(codec, config[start:end] if start else b"")
     codec = _FRAMED.get(kind)
-    if codec is None or len(config) <= _LENGTH_AT[kind]:
+    if codec is None or len(config) <= _LENGTH_AT[kind] or not _BEGINNINGS[kind].match(config):
         return None
     return Framing(codec, length_bytes(kind, config))
 
@@ -87,12 +96,10 @@ def stream_framing(codec: Codec, config: bytes) -> Framing:
     optional.
 
     If there is no configuration, or if it consists of zeros or of units behind start codes, the frames have
-    start codes, too.
+    start codes, too (see framing()).
     """
     kind = next((kind for kind, known in _FRAMED.items() if known is codec), None)
     if kind is None:
-        return Framing(codec, 0)
-    if is_byte_stream(config) or not any(config):
         return Framing(codec, 0)
     stated = framing(kind, FULL_BOX * (kind == b"vvcC") + config)
     return Framing(codec, 0) if stated is None else stated
