@@ -152,10 +152,8 @@ def _visual(block: Block, entry: Box) -> set[Framing]:
     changes = (patch.shifted(-block.offset - entry.start) for patch in block.found.patches[before:])
     # The framing is that of the result: without a decoder configuration, players look for start codes.
     cleaned, by = apply(block.data[entry.start : entry.end], changes), entry.start
-    said = (
-        framing(cleaned[box.start - by + 4 :][:4], cleaned[box.body - by : box.end - by][:CONFIG_BYTES])
-        for box in boxes
-    )
+    places = ((box.start - by, box.body - by, box.end - by) for box in boxes)
+    said = (framing(cleaned[at + 4 : at + 8], cleaned[body:end][:CONFIG_BYTES]) for at, body, end in places)
     codec = codec_of(entry.kind)
     plain = {Framing(codec, 0)} if codec in (AV1, MPEG) else set()
     return {coded for coded in said if coded is not None} or plain
