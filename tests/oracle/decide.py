@@ -349,7 +349,7 @@ class Oracle:
         )
 
     def could_write(self, caller: Caller, path: str, *, monitor: bool = False) -> bool:
-        """Say whether some rule could allow the caller to write or create at the path."""
+        """Say whether some rule could allow the caller to write or create regular files at the path."""
         if monitor and caller.app is not None:
             return True
         key = caller, path
@@ -358,7 +358,7 @@ class Oracle:
                 rule.effect == "allow"
                 and not rule.monitor
                 and not rule.operations.isdisjoint({"write", "create"})
-                and self._could_match(rule, caller, path)
+                and self._could_match(rule, caller, path, regular=True)
                 for rule in self.policy.rules
             )
         return self._writers[key]

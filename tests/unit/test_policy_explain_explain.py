@@ -124,7 +124,7 @@ def test_captures_of_another_caller():
 
 def test_a_content_rule_for_who_could_not_write_anyway(family):
     found = said(explained(family, "gallery", "write", "/DCIM/a.jpg"))
-    assert found["media.types"] == "no: no rule could allow this caller to write or create here"
+    assert found["media.types"] == "no: no rule could allow this caller to write or create a file here"
 
 
 def test_rules_that_are_only_recorded_say_so():

@@ -105,7 +105,7 @@ class Weigher:
         if live is None or live.match(self._facts) is Truth.NO:
             return NO, self._condition_fault(rule, situated, live)
         if rule.effect is Effect.CONTENT and not self._profile.can_fill:
-            return NO, "no rule could allow this caller to write or create here"
+            return NO, "no rule could allow this caller to write or create a file here"
         if live.match(self._facts) is Truth.YES:
             return "matches", f"it applies to {words_of(touched)}, and all its conditions hold"
         if rule.effect is Effect.ALLOW:
