@@ -54,11 +54,13 @@ class Mover:
 
     def __init__(self, oracle: Oracle, callers: list[Caller]) -> None:
         self.oracle = oracle
-        self.callers = callers
+        self.callers = list(callers)
         self.owners = [*oracle.owners, UNKNOWN]
 
     def answer(self, move: Move) -> str | None:
         """Return the errno of a move, or None."""
+        if move.caller not in self.callers:
+            self.callers.append(move.caller)  # {uid} may tell it from all others
         needs = (
             [("read", move.old), ("write", move.old), ("create", move.new)]
             if move.is_link
@@ -66,15 +68,15 @@ class Mover:
         )
         answers = [self.decide(move.caller, operation, path, move.facts) for operation, path in needs]
         denials = [answer.errno for answer in answers if answer.errno]
+        more = move.facts.kind not in (DIRECTORY, "inode/symlink") and self._requires_more(move)
+        mine = self.oracle.required(move.caller, move.new, move.facts)
+        if more and not self._fits(mine, move.facts):
+            denials.append("EPERM")
         if denials:
             return min(denials, key=ERRNOS.index)
         if move.facts.kind == DIRECTORY:
             reason = self._directory_differs(move)
             return None if not reason else "EACCES" if self._directory_loses(move) else "EXDEV"
-        more = move.facts.kind != "inode/symlink" and self._requires_more(move)
-        mine = self.oracle.required(move.caller, move.new, move.facts)
-        if more and not self._fits(mine, move.facts):
-            return "EPERM"
         if self._is_moved(move, mine, more):
             return None
         return "EACCES" if not move.is_link and self._loses(move) else "EXDEV"
@@ -85,7 +87,8 @@ class Mover:
     def _is_moved(self, move: Move, mine: frozenset[Requirement], more: bool) -> bool:
         differs = self._requirements_differ(move)
         if more and any(
-            one.effect == "clean" and not is_kind(tuple(one.raw_types), move.facts.kind or "") for one in mine
+            one.effect == "clean" and not is_kind((*one.raw_types, "inode/x-empty"), move.facts.kind or "")
+            for one in mine
         ):
             return False
         if not differs and not self._gains(move):
@@ -251,8 +254,11 @@ class Mover:
         return False
 
     def _differ(self, old: str, new: str, facts: Facts) -> bool:
-        """Say whether some caller gets another answer for some operation."""
+        """Say whether some caller gets another answer for some operation, or has other requirements."""
         return any(
+            self.oracle.required(caller, old, facts) != self.oracle.required(caller, new, facts)
+            for caller in self.callers
+        ) or any(
             _compared(self.decide(caller, operation, old, facts))
             != _compared(self.decide(caller, operation, new, facts))
             for caller in self.callers
