@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.oracle.decide import DIRECTORY, ERRNOS, Answer, Oracle, Requirement
 from tests.oracle.globs import FRESH, live, names_of, sample_names
-from tests.oracle.language import OPERATIONS, UNKNOWN, Caller, Facts, Policy, is_kind, is_who
+from tests.oracle.language import OPERATIONS, UNKNOWN, Caller, Facts, Policy, Truth, is_kind, is_who
 
 WORDS = ("location", "device", "time", "people", "all-metadata")
 CLEANABLE = ("image/jpeg", "image/png", "video/mp4", "application/pdf")
@@ -187,14 +187,21 @@ class Mover:
         if move.facts.kind == "inode/symlink":
             return False
         read = self.decide(move.caller, "read", move.old, move.facts)
-        return read.errno is None and bool(read.redact - self._cleaned(move.caller, move.new))
+        return read.errno is None and bool(
+            read.redact - self._cleaned(move.caller, move.new, move.facts.kind)
+        )
 
-    def _cleaned(self, caller: Caller, path: str) -> frozenset[str]:
-        """Return the words that are cleaned from every file that the caller writes at the path."""
-        copies = [Facts(None, caller.app or "none"), Facts(None, "none")]
+    def _cleaned(self, caller: Caller, path: str, kind: str | None) -> frozenset[str]:
+        """Return the words that are certainly cleaned from a copy of a file of a kind at the path."""
+        if not self.oracle.could_write(caller, path):
+            return frozenset()
         words = []
-        for facts in copies:
-            rules = [one for one in self.oracle.required(caller, path, facts) if one.effect == "clean"]
+        for owner in (caller.app or "none", "none"):
+            rules = [
+                one
+                for one in self.oracle.policy.rules
+                if one.effect == "clean" and one.match(caller, path, Facts(kind, owner)) is Truth.TRUE
+            ]
             cleaned = {word for one in rules for word in one.values}
             words.append(frozenset(WORDS if "all-metadata" in cleaned else cleaned))
         return words[0] & words[1]
@@ -273,7 +280,7 @@ class Mover:
                 read = self.decide(move.caller, "read", old, facts)
                 if (
                     read.errno is None
-                    and read.redact - self._cleaned(move.caller, new)
+                    and read.redact - self._cleaned(move.caller, new, facts.kind)
                     and self.decide(move.caller, "delete", old, facts).errno is None
                 ):
                     return True
