@@ -143,17 +143,17 @@ class Mover:
         """Say whether a directory above the old path is hidden or not by its owner."""
         if names_of(old)[:-1] == names_of(new)[:-1]:
             return False
-        names = names_of(old)
-        return any(
-            self._is_hidden_by_owner(caller, "/" + "/".join(names[:depth])) for depth in range(1, len(names))
-        )
-
-    def _is_hidden_by_owner(self, caller: Caller, directory: str) -> bool:
-        owners = [
-            bool(self.oracle.denying(caller, directory, Facts(DIRECTORY, owner), "see"))
-            for owner in self.owners
-        ]
-        return any(owners) and not all(owners)
+        names, found = names_of(old), False
+        for depth in range(1, len(names)):
+            directory = "/" + "/".join(names[:depth])
+            hiding = [
+                {one.id for one in self.oracle.denying(caller, directory, Facts(DIRECTORY, owner), "see")}
+                for owner in self.owners
+            ]
+            if set.intersection(*hiding):
+                return False  # one rule hides it, whoever owns it
+            found |= any(hiding)
+        return found
 
     # Requirements
 
