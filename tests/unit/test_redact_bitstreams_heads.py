@@ -268,7 +268,7 @@ def test_marks_of_encoders_are_passed_over_if_they_need_not_go() -> None:
 
 @pytest.mark.parametrize("wrong", ["ends", "tracks", "rules", "leads", "order", "codes"])
 def test_arrays_that_do_not_fit_are_not_taken(wrong: str) -> None:
-    one, track, rules = array("Q", (0,)), array("H", (0,)), array("Q", bytes(8 * 13))
+    one, track, rules = array("Q", (0,)), array("H", (0,)), array("Q", bytes(8 * 14))
     ends, leads = array("Q", (2,)), (b"",)
     match wrong:
         case "ends":
@@ -276,7 +276,7 @@ def test_arrays_that_do_not_fit_are_not_taken(wrong: str) -> None:
         case "tracks":
             track = array("H", (1,))
         case "rules":
-            rules = array("Q", bytes(8 * 12))
+            rules = array("Q", bytes(8 * 13))
         case "leads":
             leads = ("",)
         case "order":
@@ -288,7 +288,7 @@ def test_arrays_that_do_not_fit_are_not_taken(wrong: str) -> None:
 
 
 def test_a_frame_that_is_not_whole_in_the_bytes_is_left() -> None:
-    one, track, rules = array("Q", (0,)), array("H", (0,)), array("Q", bytes(8 * 13))
+    one, track, rules = array("Q", (0,)), array("H", (0,)), array("Q", bytes(8 * 14))
     ends, found = array("Q", (2,)), array("I", bytes(8))
     assert _heads.suspects(b"a", 0, one, ends, track, rules, (b"",), 0, found) == (0, 0)
     assert _heads.suspects(b"abc", 1, one, ends, track, rules, (b"",), 0, found) == (0, 0)

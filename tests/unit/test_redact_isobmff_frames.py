@@ -234,9 +234,9 @@ def test_frames_are_read_as_players_read_them_when_the_decoder_configuration_goe
         read(movie(Track(format=b"avc1", entry=removed, samples=[cut] * 3)))
 
 
-@pytest.mark.parametrize("version", [0, 2, 255])
-def test_a_decoder_configuration_of_another_version_states_no_length(version):
-    """FFmpeg looks for start codes then, also within a slice."""
+@pytest.mark.parametrize("version", [0, 1, 2, 255])
+def test_messages_within_a_slice_go_whatever_the_decoder_configuration_is(version):
+    """FFmpeg looks for start codes within a slice. If it does not know the version, it reads no lengths."""
     unit = SLICE[4:] + b"\0\0\0\1" + sei(5, bytes(range(16, 32)) + CITY)[4:] + b"\0\0\0\1" + SLICE[4:]
     entry = box(b"avcC", bytes([version]) + AVCC[9:])
     out = read(movie(Track(format=b"avc1", entry=entry, samples=[u32(len(unit)) + unit] * 3)))

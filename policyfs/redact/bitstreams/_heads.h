@@ -11,9 +11,9 @@
 
 typedef const unsigned char *bytes;
 
-/* The form of a track's frames: RULE_NUMBERS numbers in an array of the caller. kept, messages, unsplit: bits for types
- * of units. plain: bits for types of messages that hold only numbers, of categories that need not be hidden. */
-enum { KIND, LENGTH, HEADER, BYTE, SHIFT, MASK, KEPT, MESSAGES, UNSPLIT, PLAIN, RULE_NUMBERS = PLAIN + 4 };
+/* The form of a track's frames: RULE_NUMBERS numbers in an array of the caller. kept, messages, unsplit, searched (those of
+ * unsplit in which a start code begins a unit): bits for types of units. plain: bits for types of messages that hold only numbers, of categories that need not be hidden. */
+enum { KIND, LENGTH, HEADER, BYTE, SHIFT, MASK, KEPT, MESSAGES, UNSPLIT, SEARCHED, PLAIN, RULE_NUMBERS = PLAIN + 4 };
 
 static inline bool begins(bytes at, size_t size, const char *with, size_t length)
 {

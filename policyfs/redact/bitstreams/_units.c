@@ -265,6 +265,12 @@ static bool is_slice(const uint64_t *rule, bytes at)
 	return !zero && has(rule[UNSPLIT], type_of(rule, at));
 }
 
+/* A legal unit has no start code, but decoders begin a new unit there, also within a slice. */
+static bool may_split(const uint64_t *rule, bytes at)
+{
+	return !is_slice(rule, at) || has(rule[SEARCHED], type_of(rule, at));
+}
+
 /* Units behind their lengths, also in a frame that ends within a unit. */
 static bool chain_is_plain(const uint64_t *rule, bytes at, size_t size)
 {
@@ -272,6 +278,7 @@ static bool chain_is_plain(const uint64_t *rule, bytes at, size_t size)
 
 	for (int count = 0; (size_t)(end - at) > rule[LENGTH];) {
 		uint64_t length = 0, left;
+		bytes stop;
 
 		for (uint64_t i = 0; i < rule[LENGTH]; i++)
 			length = length << 8 | *at++;
@@ -284,13 +291,15 @@ static bool chain_is_plain(const uint64_t *rule, bytes at, size_t size)
 		}
 		if (++count > FRAME_UNITS || left < rule[HEADER])
 			return false;
+		stop = at + (length < left ? length : left);
+		if (may_split(rule, at) && start_code(at, stop) < stop)
+			return false;
 		if (length > left) {
-			if (has(rule[MESSAGES], type_of(rule, at)) || (!is_slice(rule, at) && start_code(at, end) < end))
+			if (has(rule[MESSAGES], type_of(rule, at)))
 				return false;
 			return says_nothing(at - rule[LENGTH], left + rule[LENGTH]);
 		}
-		if (!is_slice(rule, at) &&
-		    (start_code(at, at + length) < at + length || !unit_is_plain(rule, at, length)))
+		if (!is_slice(rule, at) && !unit_is_plain(rule, at, length))
 			return false;
 		at += length;
 	}

@@ -224,10 +224,11 @@ def _rule(form: FrameForm, hide: Tells) -> list[int]:
     if kind == _NAL and not sei.MARK_TELLS & hide:
         plain.add(sei.UNREGISTERED)
     kept = codec.kept | frames.DOLBY_VISION.get(codec.name, frozenset()) if kind in (_NAL, _OBU) else ()
-    unsplit = frames.UNSPLIT[codec.name] if kind in (_NAL, _OBU) else ()
+    unsplit = frames.UNSPLIT[codec.name] if kind in (_NAL, _OBU) else frozenset()
     messages = codec.sei if kind == _NAL else ()
     numbers = [kind, form.length_size, codec.header, codec.byte, codec.shift, codec.mask]
-    numbers += [_bits(kept), _bits(messages), _bits(unsplit)]
+    searched = unsplit - frames.unsearched(codec, form.encrypted) if kind == _NAL else ()
+    numbers += [_bits(kept), _bits(messages), _bits(unsplit), _bits(searched)]
     return numbers + [_bits(n - at for n in plain if at <= n < at + 64) for at in range(0, _PLAIN_TYPES, 64)]
 
 

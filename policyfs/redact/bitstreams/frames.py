@@ -81,9 +81,11 @@ UNSPLIT: Final = MappingProxyType(
         AV1.name: CODED,
     }
 )
-"""A dictionary from the name of a codec to types of units that are not searched: they hold most bytes of a
-film (slices, also of other layers), or hold numbers that may look like a start code (48, 49).
+"""A dictionary from the name of a codec to types of units without metadata: they hold most bytes of a film
+(slices, also of other layers), or hold other units (48, 49).
 """
+_AGGREGATES: Final = frozenset({48, 49})
+"""Types of HEVC's units that hold numbers that may look like a start code."""
 _HEADERS_OF_MPEG_4: Final = frozenset(range(1, 0x30))
 """Types of units that are headers in MPEG-4, and slices in MPEG-1 and MPEG-2."""
 _PICTURE: Final = START_CODE + b"\0"
@@ -204,7 +206,7 @@ def _clean_units(
         return found
     if encrypted and not coded.length_size and not is_byte_stream(source.read(at, 4)):
         coded = Framing(codec, 4)
-    some, streamed = _units(source, at, end, coded, inner)
+    some, streamed = _units(source, at, end, coded, inner, unsearched(codec, encrypted))
     search = _UnitSearch(source, codec, inner, limits, encrypted and not streamed)
     search.broken = search.sealed and not _is_chain(source, at, end, coded, inner.budget)
     slices, per_part = UNSPLIT[codec.name], UNITS_PER_PART
@@ -349,21 +351,32 @@ def _is_chain(source: ByteSource, at: int, end: int, coded: Framing, budget: Bud
     return False
 
 
+def unsearched(codec: Codec, encrypted: bool) -> frozenset[int]:
+    """Return the types of units behind lengths in which a start code begins no unit.
+
+    FFmpeg begins a new unit at a start code within a slice, too (libavcodec/h2645_parse.c). In an encrypted
+    slice, any bytes may stand.
+    """
+    if encrypted:
+        return UNSPLIT[codec.name]
+    return _AGGREGATES if codec is HEVC else frozenset()
+
+
 def _units(
-    source: ByteSource, at: int, end: int, coded: Framing, inner: Inner
+    source: ByteSource, at: int, end: int, coded: Framing, inner: Inner, unsplit: frozenset[int]
 ) -> tuple[Iterator[Unit], bool]:
     """Return the units of the frame in [at, end), and True if they are behind start codes.
 
     If the frame begins with a start code, its units are between start codes, even if *coded* states a length
     field: no length begins like a start code. Raises NotThisKindError if no length field is stated, and the
-    frame seems to begin with a length, but is no chain of units: players look for start codes there. For the
-    same reason, start codes in slices count in such a chain.
+    frame seems to begin with a length, but is no chain of units: players look for start codes there. unsplit:
+    types of units that are not searched for start codes (unsearched()).
     """
-    size, head, unsplit = coded.length_size, source.read(at, 4), UNSPLIT[coded.codec.name]
+    size, head = coded.length_size, source.read(at, 4)
     if coded.codec is MPEG:
         return start_code_units(source, at, end, MPEG, inner.budget), True
     if not size and not is_byte_stream(head) and 0 < int.from_bytes(head) <= end - at - 4:
-        size, unsplit = 4, frozenset()
+        size, unsplit = 4, frozenset()  # players do not know the lengths
         if not _is_chain(source, at, end, Framing(coded.codec, size), inner.budget):
             raise NotThisKindError("a frame has lengths and start codes, or is cut off")
     if not size or head == b"\0" + START_CODE or (size < 4 and head[:3] == START_CODE):
