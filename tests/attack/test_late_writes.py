@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -115,6 +118,85 @@ def test_an_app_with_more_rights_stores_no_late_byte_of_another(mounts: Mounts, 
     beside.kill()
     wait_until_closed(mount)
     assert stored.read_bytes() == changed
+
+
+def _date(path: Path) -> tuple[int, int]:
+    """Write twice and set the time of modification, as tar does. Return it before and after the close."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    os.write(fd, FIRST)
+    os.write(fd, b"a second line\n")
+    os.utime(fd, ns=(10**18, 10**18))
+    before = os.fstat(fd).st_mtime_ns
+    os.close(fd)
+    return before, path.stat().st_mtime_ns
+
+
+def test_a_time_that_an_app_has_set_stays(mounts: Mounts, empty_store: Path) -> None:
+    mount = mounts.start(POLICY, empty_store)
+    path = a_mount(mount)
+    assert call_as(CAMERA, _date, path) == (10**18, 10**18)
+    wait_until_closed(mount)
+    assert (mount.store / "notes/a").stat().st_mtime_ns == 10**18
+
+
+def _map(path: Path) -> None:
+    """Change a page after the last close. (mmap.mmap() of Python would keep a descriptor.)"""
+    libc, size = ctypes.CDLL(None), 4000
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    os.write(fd, FIRST.ljust(size, b"x"))
+    os.fsync(fd)
+    at = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, 0)
+    os.close(fd)
+    ctypes.memmove(at + len(FIRST), WRONG, len(WRONG))
+    libc.munmap(ctypes.c_void_p(at), ctypes.c_size_t(size))
+
+
+def test_a_refused_page_of_a_mapping_is_on_record(mounts: Mounts, empty_store: Path) -> None:
+    mount = mounts.start(POLICY, empty_store)
+    path = a_mount(mount)
+    call_as(CAMERA, _map, path)
+    wait_until_closed(mount)
+    assert (mount.store / "notes/a").read_bytes() == FIRST.ljust(4000, b"x")
+    assert [event["path"] for event in mount.events(operation="write", decision="deny")] == ["/notes/a"]
+
+
+def _append(channel: Any, path: Path) -> None:
+    """Append each received text until None comes. Call fsync before the last answer."""
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    while (text := channel.recv()) is not None:
+        os.write(fd, text)
+        channel.send("written")
+    os.fsync(fd)
+    channel.send("stored")
+
+
+def test_appends_keep_their_order_beside_another_view(mounts: Mounts, empty_store: Path) -> None:
+    mount = mounts.start(POLICY, empty_store)
+    path, stored = a_mount(mount), mount.store / "notes/a"
+    old, other = b"words \n" * 9357 + b"e", b"of the other view" * 6  # across 64 KiB
+    stored.write_bytes(old)
+    stored.chmod(0o666)
+    writer, beside = (start_as(uid, _append, path) for uid in (CAMERA, OTHER))
+    for who, text in ((writer, b"one"), (beside, other), (writer, b"two"), (writer, None), (beside, None)):
+        who.send(text)
+        assert who.receive()
+    assert stored.read_bytes() == old + other + b"onetwo"
+
+
+def test_the_end_of_the_daemon_loses_no_late_byte(mounts: Mounts, empty_store: Path) -> None:
+    mount = mounts.start(POLICY, empty_store)
+    writer = start_as(CAMERA, _append, a_mount(mount))
+    for text in (FIRST, b"a second line"):
+        writer.send(text)
+        writer.receive()
+    process = mount.process
+    assert process is not None
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+    writer.kill()
+    assert (mount.store / "notes/a").read_bytes() == FIRST + b"a second line"
 
 
 def test_it_is_in_where_late_writes_are_unjudged(without, empty_store: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.fs.checked.head_storage import put_head
+from policyfs.fs.checked.head_storage import put_head, put_writes
+from policyfs.fs.inodes.pending_writes import Write
 from policyfs.store import ranges
 from policyfs.store.ranges import Buffer
 from policyfs.store.tree import Tree
@@ -51,6 +52,27 @@ def test_a_head_without_room_leaves_the_bytes_of_others(
     assert_no_room(file)
     before = old if not appended else old.ljust(stored, b"\0")
     assert file.read_bytes() == before + appended
+
+
+def test_appends_and_writes_are_made_all_or_none(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, write = store / "log", ranges.write
+    file.write_bytes(b"old words")
+
+    def no_room(fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
+        if bytes(data) == b"last":
+            return write(fd, data[:2], offset, flags)
+        if bytes(data) == b"st":
+            raise OSError(errno.ENOSPC, "no room")
+        return write(fd, data, offset, flags)
+
+    monkeypatch.setattr(ranges, "write", no_room)
+    writes = [Write(None, b" first"), Write(1, b"x"), Write(None, b"last")]
+    with Tree.open(str(store)) as tree:
+        fd = os.open(file, os.O_RDWR)
+        with pytest.raises(OSError, match="no room"):
+            put_writes(tree, fd, writes)
+        os.close(fd)
+    assert file.read_bytes() == b"old words"
 
 
 def test_a_file_that_another_program_cuts_meanwhile_stays_cut(

@@ -30,6 +30,7 @@ from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
 from policyfs.fs.checked.draft_storage import DraftStorage
 from policyfs.fs.checked.head import HEAD_BYTES, kind_in, may_become, meets, overlay
+from policyfs.fs.checked.head_storage import put_writes
 from policyfs.fs.checked.head_writes import Fence, HeadSniffer
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections, must_be
@@ -152,7 +153,13 @@ class Drafts:
                 await trio.to_thread.run_sync(ranges.copy_all, handle.fd, draft.fd, stat.size)
                 fence()
                 draft.kept = KeptBytes(stat.size)
-                if head is not None and head.held:  # bytes that were held under another policy
+                if head is not None and head.late:
+                    for at, data in head.late:
+                        if at is not None:
+                            draft.kept.drop(at, at + len(data))
+                    put_writes(self._tree, draft.fd, head.late)
+                    draft.touch()
+                elif head is not None and head.held:  # bytes that were held under another policy
                     draft.kept.drop(0, len(head.held))
                     ranges.put_all(draft.fd, head.held, 0)
                     draft.touch()

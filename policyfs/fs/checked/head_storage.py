@@ -25,16 +25,16 @@ def put_writes(tree: Tree, fd: int, writes: Sequence[Write]) -> None:
 
     An append goes to the file's present end, wherever it is.
     """
-    size = tree.fstat(fd).size
+    size = end = tree.fstat(fd).size
     before = os.pread(fd, HEAD_BYTES, 0) if size else b""
     done = 0
     try:
         for offset, data in writes:
-            at, rest = size if offset is None else offset, memoryview(data)
+            at, rest = end if offset is None else offset, memoryview(data)
             while rest:
                 written = ranges.write(fd, rest, at, os.RWF_APPEND if offset is None else 0)
                 rest, at = rest[written:], at + written
-                done = max(done, min(at, HEAD_BYTES))
+                done, end = max(done, at), max(end, at)
     except OSError:
         _take_back(tree, fd, before, size, done)
         raise

@@ -129,7 +129,7 @@ class Checker:
                 offset = head.size(size)
             if await self._put_off(handle, head, decision, offset, data, append=append):
                 return len(data)
-            if head.late and min(offset, size) < HEAD_BYTES:
+            if head.late and (append or min(offset, size) < HEAD_BYTES):
                 await self._unhold(handle, head, decision, fence)
                 continue
             write = self._write_stored if head.held is None or head.late else self._write_held
@@ -392,13 +392,15 @@ class Checker:
         any view. After a reload, raise PolicyChangedError and leave the head unchanged."""
         for _ in range(_TRIES if head.held and decision.allowed else 0):
             stored = await self._head_of(handle)
-            after = merged(head, stored)
-            meant = meets(await self._kind(handle, after), decision.content)
+            kind = await self._kind(handle, merged(head, stored))
+            meant = meets(kind, decision.content)
             if handle.node.open is not None and handle.node.open.has_other_writers:
                 return  # opened again meanwhile: the head is handled at that writer's close
-            if not meant:
-                break
             try:
+                if not meant and not head.refused:  # written through a mapping since the last close
+                    await self._refuse(handle, head, decision, kind)
+                if not meant:
+                    break
                 if await self._committed(handle, head, stored, fence):
                     return
             except pyfuse3.FUSEError:  # the fence's refusal is on record, and no app waits for the answer

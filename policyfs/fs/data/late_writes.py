@@ -12,6 +12,8 @@ from policyfs.fs.inodes.node import Node
 from policyfs.kernel.bridge import pyfuse3
 
 _WAIT_S: Final = 1.0
+_END_S: Final = 5.0
+"""The longest time that the end of the daemon waits for the checks."""
 
 
 class LateWrites:
@@ -20,6 +22,7 @@ class LateWrites:
     def __init__(self, settle: Callable[[Node], Awaitable[None]]) -> None:
         self._settle = settle
         self._due: dict[Node, float] = {}
+        self._under_way: set[Node] = set()
         self._some = trio.Event()
 
     def note(self, node: Node) -> None:
@@ -28,7 +31,18 @@ class LateWrites:
         self._some.set()
 
     async def run(self) -> None:
-        """Check the noted writes when they are due, until this task is cancelled."""
+        """Check the noted writes when they are due, until this task is cancelled. Then check all at once: an
+        app may still have the file open when the daemon ends, and FLUSH no longer comes.
+        """
+        try:
+            await self._run()
+        finally:
+            with trio.move_on_after(_END_S, shield=True):
+                async with trio.open_nursery() as nursery:
+                    for node in {*self._due, *self._under_way}:
+                        nursery.start_soon(self._check, node)
+
+    async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
             while True:
                 await self._some.wait()
@@ -37,9 +51,11 @@ class LateWrites:
                 del self._due[node]
                 if not self._due:
                     self._some = trio.Event()
+                self._under_way.add(node)
                 nursery.start_soon(self._check, node)
 
     async def _check(self, node: Node) -> None:
         # An error leaves the writes to the next FLUSH or fsync, which answers with the error.
         with contextlib.suppress(OSError, pyfuse3.FUSEError):
             await self._settle(node)
+        self._under_way.discard(node)

@@ -96,6 +96,8 @@ class AttributeSetter:
             await self._truncate(node, change.size, handle, caller)
         elif not change.attributes:
             await self._gate.require(caller, Op.SEE, node, Call("attr", "chown"))
+        if change.mtime_ns is not None:
+            await self._store_late(node)
         fd = self._open_files.descriptor(node, handle)
         try:
             if change.attributes:
@@ -109,6 +111,15 @@ class AttributeSetter:
             return self._lookup.attributes(node, stat)
         finally:
             os.close(fd)
+
+    async def _store_late(self, node: Node) -> None:
+        """Store writes that wait for their check, in all views, before the time of modification is set: they
+        would change it. Leave an error to the next FLUSH.
+        """
+        for each in list(self._nodes.same_inode(node.ino)):
+            if each.open is not None and each.open.is_late:
+                with contextlib.suppress(OSError, pyfuse3.FUSEError):
+                    await self._sync.settle_late(each)
 
     async def _truncate(self, node: Node, size: int, handle: Handle | None, caller: Caller) -> None:
         if node.ftype is not FileType.REGULAR:
