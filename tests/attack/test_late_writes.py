@@ -185,6 +185,29 @@ def test_appends_keep_their_order_beside_another_view(mounts: Mounts, empty_stor
     assert stored.read_bytes() == old + other + b"onetwo"
 
 
+def test_a_reload_keeps_what_another_view_appended(mounts: Mounts, empty_store: Path) -> None:
+    mount = mounts.start(POLICY, empty_store)
+    path = a_mount(mount)
+    writer = start_as(CAMERA, _append, path)
+    for text in (FIRST, b"one,"):
+        writer.send(text)
+        writer.receive()
+    call_as(CAMERA, path.chmod, 0o666)
+    beside = start_as(OTHER, _append, path)
+    for text in (b"of the other view,", None):
+        beside.send(text)
+        beside.receive()
+    in_draft = "on_refused: quarantine, require: {content: text/plain}"
+    mount.policy.write_text(POLICY.replace("require: {content: text/plain}", in_draft))
+    assert mount.reload().returncode == 0
+    for text in (b"two", None):
+        writer.send(text)
+        writer.receive()
+    # the first order, except if a second has passed before the other view's append
+    orders = b"of the other view,one,two", b"one,of the other view,two"
+    assert (mount.store / "notes/a").read_bytes() in {FIRST + order for order in orders}
+
+
 def test_the_end_of_the_daemon_loses_no_late_byte(mounts: Mounts, empty_store: Path) -> None:
     mount = mounts.start(POLICY, empty_store)
     writer = start_as(CAMERA, _append, a_mount(mount))
