@@ -117,6 +117,25 @@ async def test_a_request_does_not_go_on_by_what_was_decided_for_the_old_path(tmp
 
 
 @on_trio
+async def test_an_outdated_request_stays_so_beside_another(tmp_path: Path) -> None:
+    for name in ("open/b", "open/c", "secret"):
+        (tmp_path / name).mkdir(parents=True)
+    rules = OPEN + '- {id: no, deny: [all], who: {app: gallery}, paths: "/secret/**"}\n'
+    with parts(tmp_path, engine_of(rules)) as made:
+        made.resolver._watched = lambda: False
+        one, other = await made.walk("/open/b", GALLERY), await made.walk("/open/c", GALLERY)
+        for name in ("b", "c"):
+            os.rename(tmp_path / "open" / name, tmp_path / "secret" / name)
+        with ledger():
+            with pytest.raises(DirectoryMovedError):
+                made.resolver.dirfd(one)
+            with ledger(), pytest.raises(DirectoryMovedError):  # another request, meanwhile
+                made.resolver.dirfd(other)
+            with pytest.raises(DirectoryMovedError):
+                made.resolver.dirfd(one)
+
+
+@on_trio
 async def test_a_directory_is_found_below_directories_that_nobody_knows(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "x/y/z").mkdir(parents=True)

@@ -152,7 +152,10 @@ class Ledger:
     yet.
     """
 
-    __slots__ = ("_commits", "_first", "_recorded", "_waiting", "closed", "is_last", "paid", "waits_outside")
+    __slots__ = (
+        "__weakref__", "_commits", "_first", "_recorded", "_waiting", "closed", "is_last", "paid",
+        "waits_outside",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._commits: Commits | None = None

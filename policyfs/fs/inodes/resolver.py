@@ -16,6 +16,7 @@ import errno
 import itertools
 import os
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -98,7 +99,7 @@ class Resolver:
         self._nodes = nodes
         self._handles = handles
         self._request = request
-        self._outdated: object | None = None  # the last request with an outdated decision
+        self._outdated = weakref.WeakSet[object]()  # the requests with an outdated decision
         self._capacity = capacity
         self._kept = max(_REMOVED // 4, min(_REMOVED, capacity // 4))
         self._watched = watched
@@ -209,7 +210,7 @@ class Resolver:
         """
         if node.nodeid == ROOT_ID:
             return self._tree.root_fd
-        if self._outdated is not None and self._outdated is self._request():
+        if self._outdated and self._request() in self._outdated:
             raise DirectoryMovedError
         entry = self._fds.get(node.nodeid)
         if entry is not None and self._is_current(entry):
@@ -260,7 +261,8 @@ class Resolver:
         else:
             return False
         if self._nodes.unlike != unlike:
-            self._outdated = self._request()
+            if (request := self._request()) is not None:
+                self._outdated.add(request)
             raise DirectoryMovedError
         return True
 
