@@ -128,3 +128,19 @@ def test_an_emptied_photo_is_there_until_the_new_bytes_are_a_photo(
             wait_until_closed(mount)
             assert photo.read_bytes() == left, (emptied, pieces)
     assert mount.status()["bugs"] == 0
+
+
+def synced(path: Path) -> list[str]:
+    """The errors of a write of words into an emptied photo, fsync, and close, as of dd with conv=fsync."""
+    fd = by_open(path)
+    return [code_of(os.write, fd, WORDS), code_of(os.fsync, fd), code_of(os.close, fd)]
+
+
+def test_fsync_after_a_refusal_leaves_the_photo(mounts: Mounts, empty_store: Path) -> None:
+    photo = empty_store / "a.jpg"
+    photo.write_bytes(OLD)
+    photo.chmod(0o666)
+    mount = mounts.start(REPLACED, empty_store)
+    assert call_as(CAMERA, synced, mount / "a.jpg") == ["EPERM"] * 3
+    wait_until_closed(mount)
+    assert photo.read_bytes() == OLD

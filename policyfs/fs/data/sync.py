@@ -96,7 +96,7 @@ class FileSync:
         """
         while True:
             writer = self._writer_of(handle)
-            if self._spares_others(handle, writer) or await self.settle(writer):
+            if self._spares_others(handle, writer) or await self.settle(writer, self._keeps_old):
                 break  # else the writer's handle was released meanwhile: try the next writer, if any
         try:
             fd = await self._open_files.backing_fd_apart(handle)
@@ -323,12 +323,20 @@ class FileSync:
         draft, stored = change.state.draft, self._tree.fstat(change.handle.fd)
         if draft is None or not change.decision.allowed or not draft.only_empties(stored):
             return False
-        if draft.refused:
-            raise OSError(errno.EPERM, "bytes of this file were refused, and no new bytes were written since")
+        self._keeps_old(change)
         draft.put_off(stored)
         # From this close on, opens in other views must wait for the release (Lifecycle.emptied).
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(change.handle.node.ino))
         return True
+
+    def _keeps_old(self, change: Change) -> bool:
+        """Raise OSError (EPERM) if bytes were refused before or after the file was emptied, and no others
+        were written since: the file keeps its old bytes. Else return False.
+        """
+        draft = change.state.draft
+        if draft is not None and draft.refused and draft.only_empties(self._tree.fstat(change.handle.fd)):
+            raise OSError(errno.EPERM, "bytes of this file were refused, and no new bytes were written since")
+        return False
 
     def _spares_others(self, handle: Handle, writer: Handle) -> bool:
         """Return True if a reader's fsync must not check and store the held bytes: only other lanes write the
