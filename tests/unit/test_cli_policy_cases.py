@@ -69,6 +69,8 @@ def test_tests_elsewhere_and_none_at_all(policy, tmp_path):
     assert "has no tests" in said.stderr
     assert policyfs("policy", "test", policy, "--tests", elsewhere).returncode == 0
     assert policyfs("policy", "test", policy, "--tests", tmp_path / "absent").returncode == 3
+    absent = policyfs("policy", "test", tmp_path / "absent.yaml")
+    assert (absent.returncode, "No such file" in absent.stderr) == (3, True)
 
 
 def test_faults_in_either_file(policy, tmp_path):

@@ -34,6 +34,7 @@ def run_test(args: argparse.Namespace) -> int:
 def _outcome(path: str, named: list[str] | None) -> Outcome:
     files = [Path(name) for name in named] if named else beside(Path(path))
     if not files:
+        read_sources(path)  # a policy that does not exist is another error
         where = Path(path)
         wanted = where / f"*{TEST_SUFFIX}" if where.is_dir() else where.with_suffix(TEST_SUFFIX)
         raise UsageError(f"{path} has no tests: write {wanted}, or name files of tests with --tests")
