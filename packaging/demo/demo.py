@@ -172,7 +172,7 @@ class Demo:
 
         self.title("Some of the trail of just that")
         for question in (("--app", "camera", "--op", "write"), ("--app", "gallery", "--op", "open")):
-            print(self.trail(*question, "--limit", "1"))
+            print(self.trail(*question, "--last", "1"))
 
     def expect(self, said: str, part: str, *, exactly: bool = False) -> None:
         """The demo shows what is true, or it fails."""

@@ -73,7 +73,7 @@ class Story:
     def tell(self, line: str) -> Said:
         """Run one line."""
         words = [str(self.names.get(word, word)) for word in shlex.split(line)[1:]]
-        if "-f" in words:
+        if "-f" in words or "--follow" in words:
             return self._follow(words)
         return policyfs_process(*words, environment=self.environment)
 
