@@ -9,7 +9,7 @@ zeros if they hold any. frame_table.py searches the frames of a film for those t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
@@ -393,20 +393,27 @@ def _framed_units(
     last length is too large for the frame, the bytes from this length on are no unit, and the head is empty,
     except for messages.
     """
-    codec, size = coded.codec, coded.length_size
-    while at + size < end:
-        unit = next(units(source, at, codec, size))
-        at = unit.end
-        if unit.start == unit.end:
-            blank = min(end, skip_zeros(source, unit.start)) - unit.start
+    codec, size, header = coded.codec, coded.length_size, coded.codec.header
+    while at + size < end:  # a frame can have a million units
+        head, start = source.read(at, size + header), at + size
+        at = start + int.from_bytes(head[:size])
+        if start == at:
+            blank = min(end, skip_zeros(source, start)) - start
             budget.search(blank)
             at += blank // size * size
             continue
-        cut, head = unit.end > end, unit.head[: end - unit.start]
-        unit = Unit(unit.start, min(unit.end, end), head)
-        parts = iter((unit,))
-        if len(head) < codec.header or not any(head) or codec.type(head) not in unsplit:
+        stop = min(at, end)
+        unit, length = Unit(start, stop, head[size : size + end - start]), stop - start
+        if length <= len(START_CODE) or (
+            length <= CHUNK_BYTES and START_CODE not in source.read(start, length)
+        ):
+            parts: Iterable[Unit] = (unit,)
+        else:
             parts = split_units(source, unit, end, codec, unsplit, budget)
+        if at <= end:
+            yield from parts
+            continue
         for part in parts:
-            no_unit = cut and part == unit and (len(head) < codec.header or codec.type(head) not in codec.sei)
-            yield Unit(unit.start - size, end, b"") if no_unit else part
+            head = unit.head
+            no_unit = part == unit and (len(head) < header or codec.type(head) not in codec.sei)
+            yield Unit(start - size, end, b"") if no_unit else part
