@@ -151,10 +151,14 @@ class Mover:
 
     def _judges_content(self, old: PathState, new: PathState, caller: Caller) -> bool:
         """Return True if the answer to a file's rename or link depends on the file's content."""
-        here, there = self._profiles.of(old, caller), self._profiles.of(new, caller)
-        if not there.content_possible():
+        if not self._profiles.of(new, caller).content_possible():
             return False
-        return self.asks_more(old, new) or bool(there.content_monitors() - here.content_monitors())
+        return self.asks_more(old, new) or bool(self._new_monitors(old, new, caller))
+
+    def _new_monitors(self, old: PathState, new: PathState, caller: Caller) -> frozenset[str]:
+        """Return the ids of content requirements in monitor mode that only the new path has."""
+        here, there = self._profiles.of(old, caller), self._profiles.of(new, caller)
+        return there.content_monitors() - here.content_monitors()
 
     def asks_more(self, old: PathState, new: PathState) -> bool:
         """See Engine.asks_more."""
@@ -192,7 +196,7 @@ class Mover:
         there = self._profiles.of(new.state, caller)
         # the mover's rules tell nothing about the bytes of another writer: asks_more compares all callers
         asked = there.content(facts) if self.asks_more(old.state, new.state) else ()
-        monitors = there.content_monitors() - self._profiles.of(old.state, caller).content_monitors()
+        monitors = self._new_monitors(old.state, new.state, caller)
         cleaned = to_clean(banned(live.rule.content for live in asked))
         usual, denied = self._table.policy.audit_allowed, self._table.policy.audit_denied
         found = [
