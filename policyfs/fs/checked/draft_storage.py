@@ -86,20 +86,17 @@ class _Copy:
         return max(self.old.size, min(self.begin + self.done, self.size))
 
     @property
-    def piece(self) -> tuple[int, int]:
-        """Offset and length of the next piece."""
-        at = self.begin + self.done
-        end = self.size
+    def piece(self) -> tuple[int, int, bool]:
+        """Offset and length of the next piece, and True if it is a hole. (A piece that is appended has no
+        holes: an append must write all bytes.)
+        """
+        at, end = self.begin + self.done, self.size
         if at >= self.size:
             at, end = at - self.size, self.begin
-        end = min(end, at + _PIECE)
-        if not self.appends:  # a hole behind the data is a piece of its own
-            end = next((stop for _, stop in ranges.data_ranges(self.source, at, end)), end)
-        return at, end - at
-
-    def hole(self, at: int) -> int:
-        """Return the length of the source's hole at this offset, or 0."""
-        return next((data for data, _ in ranges.data_ranges(self.source, at, self.size)), self.size) - at
+        if self.appends:
+            return at, min(_PIECE, end - at), False
+        data, stop = next(ranges.data_ranges(self.source, at, end), (end, end))
+        return (at, data - at, True) if data > at else (at, min(_PIECE, stop - at), False)
 
 
 class DraftStorage:
@@ -237,10 +234,9 @@ class DraftStorage:
     def _put_next(self, copy: _Copy) -> int:
         """Write the next piece. Return the number of bytes that are not in a hole."""
         fd = copy.handle.fd
-        at, length = copy.piece
-        hole = 0 if copy.appends else copy.hole(at)
+        at, length, hole = copy.piece
         data = b"" if hole else os.pread(copy.source, length, at)
-        length = hole or len(data)
+        length = length if hole else len(data)
         copy.most = max(copy.length, at + length)
         kept = Extents(copy.kept.clipped(at, at + length))
         for start, end in Extents([(at, at + length)]).without(kept):
