@@ -163,6 +163,8 @@ class Timeouts:
 
     def is_written(self, node: Node) -> bool:
         """Return True if a program has the node's file open in passthrough, and may write it."""
+        if node.ftype is not FileType.REGULAR:
+            return False
         opened = (each.open for each in self.same_inode(node.ino))
         return any(each is not None and each.writers and each.mode is Mode.PASSTHROUGH for each in opened)
 

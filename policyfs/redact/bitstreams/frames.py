@@ -413,7 +413,7 @@ def _framed_units(
         if at <= end:
             yield from parts
             continue
+        message = len(unit.head) == header and codec.type(unit.head) in codec.sei
         for part in parts:
-            head = unit.head
-            no_unit = part == unit and (len(head) < header or codec.type(head) not in codec.sei)
+            no_unit = part == unit and not message
             yield Unit(start - size, end, b"") if no_unit else part
