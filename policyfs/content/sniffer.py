@@ -27,6 +27,7 @@ from policyfs.content.uids import BLOCK, NoUidsError, free_block
 from policyfs.content.whole_plans import whole_plan
 from policyfs.domain import DENY_UNKNOWN, TO_TELL, in_turn
 from policyfs.errors import PolicyfsError
+from policyfs.formats import kind_by_start
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Plan
 
@@ -126,10 +127,13 @@ class Sniffer:
     async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
         """Return the content kind of a file that begins with these bytes; None if unknown.
 
-        Raises ValueError for more than SNIFF_BYTES.
+        No worker is asked if the first bytes alone decide the kind. Raises ValueError for more than
+        SNIFF_BYTES.
         """
         if len(head) > SNIFF_BYTES:
             raise ValueError(f"a head of {len(head)} bytes; at most {SNIFF_BYTES} are allowed")
+        if (known := kind_by_start(head)) is not None:
+            return known
         reply = await self._ask(Command.KIND_HEAD, None, 0, head, lane)
         return None if isinstance(reply, FailedError) else self._kind(reply.payload, lane)
 

@@ -133,6 +133,13 @@ def test_a_whole_head_fits(sniffer):
         trio.run(sniffer.kind_of_head, head + b"\0")
 
 
+def test_no_worker_is_asked_about_a_head_that_decides_its_kind(sniffer):
+    asked = sniffer.stats().requests
+    head = b"SQLite format 3\0".ljust(SNIFF_BYTES, b"x")
+    assert trio.run(sniffer.kind_of_head, head) == "application/vnd.sqlite3"
+    assert sniffer.stats().requests == asked
+
+
 def test_a_contradictory_file_is_unknown_and_the_worker_stays(sniffer):
     pids = sniffer.stats().worker_pids
     assert trio.run(sniffer.kind_of_head, JPEG[:3]) is None

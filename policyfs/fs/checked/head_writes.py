@@ -412,7 +412,7 @@ class Checker:
 
     async def _kind(self, handle: Handle, head: bytes) -> str | None:
         lane = handle.caller.principal.lane
-        return kind_by_start(head) or await self._sniffer.kind_of_head(head, lane=lane)
+        return await self._sniffer.kind_of_head(head, lane=lane)
 
     async def note_monitored(self, handle: Handle, decision: Decision) -> None:
         """Record content that does not meet a requirement of a rule in monitor mode (which only records),
