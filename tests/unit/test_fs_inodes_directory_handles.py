@@ -85,3 +85,17 @@ async def test_a_directory_of_another_mount_has_no_handle_and_a_descriptor_must_
         assert not handles.knows(other)
         made.nodes.forget(node.nodeid, node.lookups)
         assert list(handles.by_handle.values()) == [made.root]
+
+
+@on_trio
+async def test_a_directory_without_a_handle_is_asked_for_once(tmp_path: Path) -> None:
+    (tmp_path / "store/a").mkdir(parents=True)
+    with parts(tmp_path / "store", engine_of(OPEN)) as made:
+        handles, node = DirectoryHandles(made.tree, made.nodes), await made.walk("/a", MAPS)
+        assert not handles.has_asked(node)
+        fd = os.open("/proc", os.O_PATH)  # on another mount
+        try:
+            assert not handles.learn(node, fd)
+        finally:
+            os.close(fd)
+        assert (handles.has_asked(node), handles.knows(node), handles.path_of(node)) == (True, False, None)

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Final
 
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.linux import libc
 from policyfs.linux.mountinfo import mount_id_of_fd
 from policyfs.store.tree import Tree
+
+_NONE: Final = b""
+"""Stands for the handle of a directory without one, so that no look-up asks the store for it again."""
 
 
 class DirectoryHandles:
@@ -40,6 +44,7 @@ class DirectoryHandles:
         """Note the handle of a directory. Return False if the directory has no handle, or is on another
         mount. *fd*: a descriptor of the directory (O_PATH is enough).
         """
+        self._handles[node.nodeid] = _NONE
         try:
             handle, mount_id = libc.handle_and_mount(fd)
         except OSError:
@@ -52,6 +57,10 @@ class DirectoryHandles:
 
     def knows(self, node: Node) -> bool:
         """Return True if the table has the handle of this directory."""
+        return bool(self._handles.get(node.nodeid))
+
+    def has_asked(self, node: Node) -> bool:
+        """Return True if learn() was called for this directory, also if it has no handle."""
         return node.nodeid in self._handles
 
     def path_of(self, node: Node, fd: int = -1) -> Sequence[bytes] | None:
@@ -64,7 +73,7 @@ class DirectoryHandles:
         if fd >= 0:
             return self._path(node, fd)
         handle = self._handles.get(node.nodeid)
-        if handle is None:
+        if not handle:
             return None
         try:
             root = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._tree.root_fd)

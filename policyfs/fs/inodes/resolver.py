@@ -231,11 +231,11 @@ class Resolver:
         return self._reach(node)
 
     def learn(self, node: Node, parent: Node, name: bytes) -> None:
-        """Learn the file handle of a directory that has a name in *parent*, if the handle is not known yet.
+        """Learn the file handle of a directory that has a name in *parent*, unless it was asked for before.
 
         A process can enter a directory without a request that needs a descriptor of it.
         """
-        if self._handles.knows(node):
+        if self._handles.has_asked(node):
             return
         with contextlib.suppress(OSError):
             fd = self.open_if_same(node, parent, name, self._tree.open_dir)
