@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 
 import pytest
 
@@ -10,6 +11,8 @@ from policyfs.redact.core.coordinates import holds_place
 from policyfs.redact.matroska.clusters import _PLACE_HINT
 
 PLACES = [
+    *("at 47.80453, 13.04229.", "-33.8568,151.2153", "151.2153 -33.8568", "500.123 47.80453 013.04229"),
+    *("٤٧.٨٠٤, ١٣.٠٤٢", "\x1c647.80453, 13.04229"),
     *("+47.80+013.04/", "+40-075/", "+4748.272+01302.537/", "+474816.3+0130232.2+440CRSWGS_84/"),
     *("47.80453%2C13.04229", "47.80453%2C%20-13.04229", "47.80453&#44;13.04229", "47.80453\\u002c13.04229"),
     *("47.8°, 13.0°", "47.8° / 13.0°", "-33.9 °; 151.21 °", "47,8deg|13,0deg"),
@@ -123,8 +126,17 @@ NONE = [
     *("GPS\n2023", "Latitude\n\n47.80", "coordination\n12.5 m", "geo\n12.5"),
     *("12.34567,\n13.45678,\n14.56789", "1.2345,\n0.2345", "12.3456,\n13.456", "2.34567, then\n13.04229"),
     *("33 U 353000", "33 u 353000 5297000", "10 X AB 1234 5678", "33U 353000 52970001"),
+    *("scanned by 192.168.123.101", "10.104.244.101", "version 10.234.117.345", "99.123.45.678 47.804531"),
+    *("7,407; DWB:506,479", "at 147.80453, 113.04229", "at 47.80453, 213.04229", "1.234 of 192.168.123.101"),
     *("+49-170/1234567", "My 360° 4K tour", "360.5° 4", "VR 180° 3D", "So long 2023", "A long 10 km run"),
 ]
+
+
+def test_addresses_of_machines_are_no_places() -> None:
+    chance = random.Random(1)
+    for _ in range(2000):
+        address = ".".join(str(chance.randrange(256)) for _ in range(4))
+        assert not holds_place(f"{address}:80 and 192.168.{chance.randrange(256)}.{chance.randrange(256)}")
 
 
 @pytest.mark.parametrize("text", PLACES)

@@ -41,6 +41,13 @@ def parts(data: bytes) -> dict[bytes, bytes]:
     return {c.name: data[c.start : c.end] for c in found}
 
 
+def test_a_chunk_with_an_odd_name_becomes_padding():
+    """ImageMagick 6 calls XMP so. libwebp refuses zeros in its place."""
+    out = redact(webp(VP8, chunk(b"XMP\0", XMP)))
+    assert list(parts(out)) == [b"VP8X", b"VP8 ", b"JUNK"]
+    assert CITY not in out
+
+
 VP8 = chunk(b"VP8 ", PICTURE)
 FRAME_HEAD = bytes(16)
 WEBP_HIDING = {

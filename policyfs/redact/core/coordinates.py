@@ -26,6 +26,8 @@ _VALUE_BELOW: Final = rf"{_GAP}\n{_GAP}[nsew]?[^\w\n]{{0,3}}\d{{1,3}}[.,]\d\d"
 _BETWEEN: Final = r"(?:[^\d\n]{1,16}|[^\w\n]{17,80})"
 """Pattern of the characters between the two numbers of a pair: some words, or any row of blanks and dots."""
 _DECIMAL: Final = rf"[-+]?(?<!\d)(?<!\d\.)(?!{_UNIT}{_BETWEEN}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
+_WHOLE: Final = r"\d{1,3}[.,](?:\d{4,}|\d{3}(?!\d|\.\d))"
+"""Pattern of a decimal number that is not a part of an IP address or a similar version (192.168.123.101)."""
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
 _SIGN: Final = r"(?:[°º˚∘]|deg\b|\u00c2\u00b0|&deg;|&#(?:176|xb0);|\\u00b0|%c2%b0)"
 """Signs for degrees, also in HTML, JSON and links, and in UTF-8 that was read as Latin-1."""
@@ -34,8 +36,6 @@ _DEGREES: Final = r"(?<!\d)(?<!\d\.)0{0,3}(?!(?:180|[2-9]\d\d)\D)\d{1,3}(?:[.,]\
 _PRIME: Final = "['\u2019\u2032\u00b4]"
 _SIGN_HINTS: Final = ("deg", "&#", "\\u00", "%c2")
 _PATTERNS: Final = (
-    # 47.80453, 13.04229 / +47.8045+013.0423/ (ISO 6709)
-    ((), rf"{_DECIMAL}{_BETWEEN}\d{{1,3}}[.,]\d{{3,}}"),
     # "latitude": 47.8 / GPS N47 / lon=13
     (
         ("gps", "lat", "lon", "lng", "geo", "coord"),
@@ -75,7 +75,13 @@ _PATTERNS: Final = (
     # Open Location Code
     (("+",), rf"\b{_OLC}{{4,8}}\+{_OLC}{{2,4}}\b|\b{_OLC}{{2,6}}(?:00){{1,3}}\+(?!\w)"),
 )
+_PAIR: Final = re.compile(
+    rf"[-+]?(?<!\d)(?<!\d\.)(?!{_UNIT}{_BETWEEN}{_UNIT})({_WHOLE})(?={_BETWEEN}({_WHOLE}))", re.IGNORECASE
+)
+"""Pattern of a decimal number before another one: 47.80453, 13.04229 or +47.8045+013.0423/ (ISO 6709)."""
 _COORDINATES: Final = tuple((hints, re.compile(pattern, re.IGNORECASE)) for hints, pattern in _PATTERNS)
+_BEFORE_NUMBERS: Final = tuple(" \t:;=,/|([{<>\"'")
+"""Characters before a number in text."""
 _DECIMALS: Final = re.compile(r"[.,]\d\d")
 _MINUTES: Final = r"[0-5]?\d(?:[.,]\d{1,6})?"
 _PARTED: Final = rf"\d{{1,3}}[ :-]\s?{_MINUTES}(?:[ :-]\s?{_MINUTES})?"
@@ -335,10 +341,21 @@ def _holds_place(text: str) -> bool:
 def _has_coordinates(text: str, lower: str) -> bool:
     """Return True if a pattern of _COORDINATES matches. Most texts have no hint for most of the patterns."""
     decimals, is_ascii = _DECIMALS.search(text) is not None, text.isascii()
-    return any(
+    return (decimals and any(map(_is_on_earth, _PAIR.finditer(text)))) or any(
         (any(hint in lower for hint in hints) or not is_ascii if hints else decimals) and pattern.search(text)
         for hints, pattern in _COORDINATES
     )
+
+
+def _is_on_earth(pair: re.Match[str]) -> bool:
+    """Return True if one number can be a latitude and the other one a longitude, in degrees.
+
+    Also return True if the first digit may be a byte of binary data before the text, such as a length.
+    """
+    first, second = (float(number.replace(",", ".")) for number in pair.groups())
+    low, high = sorted((first, second))
+    before = pair.string[max(0, pair.start() - 1) : pair.start()]
+    return (low <= 90 and high <= 180) or (first > 90 and before not in _BEFORE_NUMBERS)
 
 
 def _is_pair(lines: re.Match[str]) -> bool:

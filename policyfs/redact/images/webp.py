@@ -15,8 +15,8 @@ from policyfs.redact.core.cleaners import Cleaned, Found, Inner, NotThisKindErro
 from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kinds import Part
-from policyfs.redact.core.patches import ByteSource
-from policyfs.redact.riff.chunks import Chunk, Doubts, chunks, drop, pad
+from policyfs.redact.core.patches import ByteSource, skip_zeros
+from policyfs.redact.riff.chunks import HEAD_BYTES, JUNK, Chunk, Doubts, chunks, drop, pad
 
 _HEADER_BYTES: Final = 12
 _PICTURES: Final = (b"VP8 ", b"VP8L", b"ALPH")
@@ -87,7 +87,8 @@ class _Locator:
             raise NotThisKindError("there is no picture in it")
         if header is not None:
             self._header(header)
-        self.edits.trailer(at, self.source.size, broken=at < end)
+        self._rest(at, end, "trailer")
+        self.edits.trailer(end, self.source.size, broken=at < end)
         self.doubts.check(self.edits)
         return self.edits.found
 
@@ -130,7 +131,22 @@ class _Locator:
             else:
                 drop(self.edits, part)
             at = part.next
-        self.edits.zero(at, chunk.next, "behind a frame")
+        self._rest(at, chunk.end, "behind a frame")
+        pad(self.edits, chunk)
+
+    def _rest(self, start: int, end: int, tag: str) -> None:
+        """Turn bytes of no chunk into one padding chunk. ImageMagick 6 writes a chunk "XMP" with a zero byte.
+
+        libwebp refuses a picture with zeros instead: they are chunks without a name.
+        """
+        length = end - start - HEAD_BYTES
+        if length >= 0 and skip_zeros(self.source, start) < end:
+            self.doubts.chunk(start)
+            head = self.source.read(start, HEAD_BYTES)
+            if self.edits.put(start, head, JUNK + length.to_bytes(4, "little")):
+                self.edits.note(start, HEAD_BYTES, tag, broken=True)
+            start += HEAD_BYTES
+        self.edits.zero(start, end, tag, broken=True)
 
     def _cleaned(self, name: bytes, data: bytes) -> Cleaned | None:
         if name == b"XMP ":
