@@ -209,7 +209,7 @@ class FileSystem:
         withheld_names = WithheldNames(fs.nodes, cache.forget_names, cache.forget_names_now)
         lifecycle = Lifecycle(
             fs, passthrough=passthrough, leased=leased, drafts=drafts, withheld_names=withheld_names,
-            forget_size=cache.forget_size, forget_now=cache.forget_attributes_now, keeper=keeper,
+            forget_now=cache.forget_attributes_now, forget_soon=cache.forget_attributes, keeper=keeper,
             remote=facts.remote,
         )  # fmt: skip
         hidden = HiddenWords(fs)

@@ -17,7 +17,8 @@ from policyfs.fs.sharing.kernel_locks import MOST_S
 from tests.attack.guards_kernel_locks import SLOW_S
 from tests.support.machine.processes import start_as, wait_for
 from tests.support.mount.daemons import Mount
-from tests.support.programs.kernel_locks import FLOOD, POLICY, Waits, furnish, measure
+from tests.support.mount.stores import Mounts
+from tests.support.programs.kernel_locks import FLOOD, POLICY, QUIET, Waits, furnish, measure
 
 NAMES: Final = 4
 SECONDS: Final = 0.9
@@ -83,6 +84,43 @@ def test_who_makes_files_and_closes_them_is_slowed_but_not_refused(without: Star
     waits = waits_of(mount, "creates")
     assert waits.longest < BOUND_MS
     assert set(waits.ends) == {"done"}
+
+
+def _make_beside_removed_files(_channel: Connection, path: str) -> tuple[int, float]:
+    """Make files while the kernel still uses the nodes of removed ones. Return how often a new file got the
+    inode number of a removed one, and the longest time of a create (s).
+    """
+    numbers: set[int] = set()
+    reused, longest = 0, 0.0
+    for turn in range(150):
+        begin = time.monotonic()
+        fd = os.open(f"{path}/mine{turn}", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        longest = max(longest, time.monotonic() - begin)
+        number = os.fstat(fd).st_ino
+        os.close(fd)
+        os.open(f"{path}/mine{turn}", os.O_PATH)
+        os.unlink(f"{path}/mine{turn}")
+        reused += number in numbers
+        numbers.add(number)
+    return reused, longest
+
+
+def test_a_new_file_waits_for_no_notification_about_its_directory(
+    store_on: Callable[[str], Path], mounts_on: Mounts
+) -> None:
+    """The notification waits for the directory's lock, and the create has it. The create must not wait for
+    the notifier because of another node of its inode number: that of a removed file.
+    """
+    store = store_on("ext4")
+    furnish(store, b"", names=0, gone=0, photos=0)
+    mount = mounts_on.start(POLICY, store)
+    child = start_as(QUIET, _make_beside_removed_files, str(mount / "both"))
+    while not child.channel.poll():
+        (store / "both/theirs").touch()  # the daemon tells the kernel of each change
+        (store / "both/theirs").unlink()
+    reused, longest = child.result()
+    assert reused, "ext4 gives no inode number a second time"
+    assert longest < MOST_S
 
 
 # ---------------------------------------------------------------- what is told of names that are undecided

@@ -131,7 +131,7 @@ def test_an_answer_after_the_end_of_the_loop_is_no_error(store: Path, monkeypatc
     async def main() -> None:
         with parts(store, engine_of(OPEN)) as made:
             asked = told(made)
-            await made.whole.kernel_cache.forget_size(7)
+            await made.whole.kernel_cache.forget_seen(7, pages=False)
             late.extend(asked.waiting)
 
     trio.run(main)

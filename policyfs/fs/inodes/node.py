@@ -10,7 +10,7 @@ import enum
 import errno
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.domain import FileType, Lane, View
@@ -365,12 +365,6 @@ def child_path(parent: Node, name: bytes) -> bytes:
 
 NamesForgotten = Callable[[Node], None]
 """Function that makes the kernel look up a node's names again, after the daemon has changed the answers."""
-
-
-SizeForgotten = Callable[[int], Awaitable[None]]
-"""Function that makes the kernel ask for a node's attributes again. The argument is the node's number. The
-function returns once the kernel has forgotten the attributes, or after a time limit
-(KernelCache.forget_seen)."""
 
 
 def check_room(parent: Node, name: bytes) -> None:

@@ -67,14 +67,11 @@ class KernelCache:
         if self.notifier is not None:
             self.notifier.inval_attributes_now(nodeid)
 
-    async def forget_size(self, nodeid: int) -> None:
-        """Make the kernel forget a node's size and other attributes, as forget_seen() does."""
-        await self.forget_seen(nodeid, pages=False)
-
     async def forget_seen(self, nodeid: int, *, pages: bool) -> None:
         """Make the kernel forget a node's attributes before this call returns; with *pages*, its pages, too.
 
         If the kernel does not answer, return after _FORGET_S seconds: the kernel may then forget them later.
+        INVARIANT: the kernel holds no directory's lock, since an earlier notification may wait for this lock.
         """
         forgotten, token = trio.Event(), trio.lowlevel.current_trio_token()
 
@@ -109,7 +106,7 @@ class KernelCache:
         the names, or after _FORGET_S seconds.
         """
         self.forget_names(node)
-        await self.forget_size(node.nodeid)  # notifications are sent in order
+        await self.forget_seen(node.nodeid, pages=False)  # notifications are sent in order
 
     def forget_attributes_of_all(self) -> None:
         """Make the kernel forget all attributes, pages and listings."""

@@ -20,7 +20,7 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.node import BytePath, CachedPages, Node, SizeForgotten
+from policyfs.fs.inodes.node import BytePath, CachedPages, Node
 from policyfs.fs.inodes.open_state import Mode, OpenState
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.request import OpenContext
@@ -46,14 +46,14 @@ class Lifecycle:
         leased: LeasedFiles,
         drafts: Drafts,
         withheld_names: WithheldNames,
-        forget_size: SizeForgotten,
         forget_now: Callable[[int], None],
+        forget_soon: Callable[[int], None],
         keeper: LeaseKeeper | None,
         remote: bool = False,
     ) -> None:
-        """forget_now: makes the kernel forget the attributes of a node in use. The kernel has forgotten them
-        when the call returns. keeper: None if leases prove nothing on the store. remote: True if the store
-        may report a write error only at close.
+        """forget_now: makes the kernel forget the attributes of a node in use before the call returns.
+        forget_soon: queues this notification, for any node. keeper: None if leases prove nothing on the
+        store. remote: True if the store may report a write error only at close.
         """
         self._nodes = fs.nodes
         self._held = fs.held
@@ -64,8 +64,8 @@ class Lifecycle:
         self._drafts = drafts
         self._note_held = fs.note_held
         self._withheld_names = withheld_names
-        self._forget_size = forget_size
         self._forget_now = forget_now
+        self._forget_soon = forget_soon
         self._keeper = keeper
         self._remote = remote
 
@@ -147,7 +147,7 @@ class Lifecycle:
             await _release_of(state)
         return bool(under_way)
 
-    async def show_size(self, handle: Handle, version: Version) -> None:
+    def show_size(self, handle: Handle, version: Version) -> None:
         """Make the kernel ask for the file's size again, if the file has changed since the last answer.
 
         The kernel reads no further than the size that it knows. In passthrough it uses the backing file's
@@ -155,20 +155,33 @@ class Lifecycle:
         program has appended. For a writer in passthrough the kernel forgets the attributes in any case: a
         program can change the file through a mapping, and neither the kernel nor the daemon notices. (As long
         as the writer has the file open, the kernel keeps no attributes: Timeouts.attr.)
+
+        INVARIANT: nothing here waits for the kernel. During a CREATE the kernel holds the directory's lock,
+        and the notifier can wait for this lock. (The node of a removed file can have the number of the new
+        inode. So even a new file can have other nodes of which the kernel knows attributes.)
         """
         node = handle.node
         if handle.mode is Mode.MEDIATED:
             self._nodes.vectors.drop(node)
             if node.was_told_another(version):
-                await self._forget_size(node.nodeid)
+                self._forget(node, handle)
                 node.tell(version)
         elif handle.writable:
-            for each in list(self._nodes.same_inode(node.ino)):
-                if each is node and node.is_told:
-                    self._forget_now(node.nodeid)
-                    node.tell(version)
-                elif each is not node and each.is_told and not each.byte_path.finds_kind:
-                    await self._forget_size(each.nodeid)
+            for each in self._nodes.same_inode(node.ino):
+                if each.is_told and (each is node or not each.byte_path.finds_kind):
+                    self._forget(each, handle)
+                    if each is node:
+                        node.tell(version)
+
+    def _forget(self, node: Node, opened: Handle) -> None:
+        """Make the kernel forget a node's attributes: at once if the node is in use, else a moment later.
+
+        opened: the handle of the open under way. The kernel does not use the node of a new file yet.
+        """
+        if node.open is not None and not opened.created:
+            self._forget_now(node.nodeid)
+        else:
+            self._forget_soon(node.nodeid)
 
     def finish(self, opening: OpenContext) -> None:
         """Give the handle its number, and put the handle into the table. Raise PolicyChangedError if the

@@ -118,7 +118,7 @@ class Opener:
                 await self._write_access.grant(opening)  # 5, 6
                 await path.connect(opening)  # 7
                 self._preconditions.check_emptied(opening)
-            await self._register(opening)
+            self._register(opening)
             await self._record(opening)  # 8
             if opening.request.empties:
                 self._close_found(opening)
@@ -152,13 +152,13 @@ class Opener:
         named = request.node.parent is not None and self._replaced_files.find(request.node) < 0
         return named and not request.writing and await path.open_again(opening)
 
-    async def _register(self, opening: OpenContext) -> None:
+    def _register(self, opening: OpenContext) -> None:
         """Put the handle into the table, with the number and the flags that the kernel gets."""
         handle, state = opening.handle, opening.shared
         handle.mode = state.mode
         if handle.mode is Mode.MEDIATED and handle.fd < 0:
             handle.fd = os.dup(opening.fd if opening.bytes_fd < 0 else opening.bytes_fd)
-        await self._lifecycle.show_size(handle, opening.version or version_of(opening.stat))
+        self._lifecycle.show_size(handle, opening.version or version_of(opening.stat))
         self._lifecycle.finish(opening)
 
     async def _record(self, opening: OpenContext) -> None:
@@ -228,7 +228,7 @@ class Opener:
             if node.byte_path is BytePath.RAW:
                 opening.fd = self._tree.reopen(fd, os.O_RDONLY)
             await self._paths[node.byte_path].connect(opening)
-            await self._register(opening)
+            self._register(opening)
             await self._record(opening)
             self._lifecycle.succeed(opening)
         except BaseException:
