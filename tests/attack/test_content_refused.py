@@ -164,9 +164,16 @@ def sized_first(script: Script, data: bytes) -> None:
 
 
 def made_elsewhere(script: Script, data: bytes) -> None:
+    """Made in another directory, and moved as mv does: by a copy if a look takes too long for a rename."""
     source = script.path.parents[1] / "private" / script.path.name
     source.write_bytes(data)
-    script.call(os.rename, source, script.path)
+    try:
+        os.rename(source, script.path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            script.failed.append(errno.errorcode[error.errno or 0])
+        else:
+            at_once(script, data)
 
 
 def opened_again(script: Script, data: bytes) -> None:
