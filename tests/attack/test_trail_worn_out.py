@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import pytest
 
-from policyfs.journal.writing.accounts import BURST, RATE
+from policyfs.journal.writing import accounts
 from policyfs.trail.lines.line import LINE_BYTES
-from tests.attack.guards_recording import HANG, WAITS
+from tests.attack.guards_recording import HANG, TENTH, WAITS
 from tests.attack.test_flood import trail_bytes
 from tests.attack.test_silenced import APP, NEIGHBOUR
 from tests.support.machine.counts import count
@@ -42,6 +42,9 @@ rules:
 DEEP: Final = 60
 """Levels of 250 bytes: 15 KiB."""
 FLOOD_S: Final = count(2, 20)
+RATE: Final = accounts.RATE // TENTH
+BURST: Final = accounts.BURST // TENTH
+"""The budget of an app under `low-budgets`, in bytes a second and at once."""
 
 
 def furnish(store: Path) -> Path:
@@ -121,9 +124,9 @@ def _told(mount: Mount, **fields: Any) -> int:
 
 @pytest.mark.parametrize("apps", [False, True], ids=["shared", "app"])
 def test_refusals_in_a_deep_place_cost_little_are_counted_and_told_apart(
-    mounts: Mounts, empty_store: Path, apps: bool
+    without, empty_store: Path, apps: bool
 ) -> None:
-    mount = mounts.start(POLICY, furnish(empty_store), *(("--app", "app") if apps else ()))
+    mount = without("low-budgets", POLICY, furnish(empty_store), *(("--app", "app") if apps else ()))
     if apps:
         call_as(APP, _dig, mount / "deep")
         child = start_as(APP, _refused_below, mount / "deep", 0.5)
@@ -197,9 +200,9 @@ def opened_often(mount: Mount) -> tuple[int, float, int]:
 
 
 def test_what_must_be_on_record_is_told_each_time_and_at_its_apps_own_pace(
-    mounts: Mounts, empty_store: Path
+    without, empty_store: Path
 ) -> None:
-    mount = mounts.start(POLICY, furnish(empty_store))
+    mount = without("low-budgets", POLICY, furnish(empty_store))
     opened, seconds, grown = opened_often(mount)
     assert grown <= RATE * (seconds + 1) + BURST
     told = [event for event in mount.events(operation="open", app="app") if event["path"].endswith(LONG)]
