@@ -18,20 +18,21 @@ from collections.abc import Callable
 from typing import Any
 
 from policyfs.domain import FileType, Op
+from tests.support.models.emptied_files import EmptiedFiles
 from tests.support.models.naive_policy import Node
-from tests.support.models.name_calls import NameCalls
 from tests.support.models.oracle import TOP
 from tests.support.models.sequences import DATA, SECRET, Step, marks
 from tests.support.models.twin_tree import IN_USE, READ, SEE, WRITE, Expected, Found, Handle, Skip, refused
 
 
-class Reference(NameCalls):
+class Reference(EmptiedFiles):
     """The right answers for one sequence."""
 
     # ------------------------------------------------------------ one step
 
     def expect(self, step: Step) -> Expected:
         """What the step has to come to. Raises Skip."""
+        self.leave_alone(step)
         return getattr(self, "on_" + step.call)(step, *step.arguments)
 
     # ------------------------------------------------------------ opening
@@ -92,6 +93,9 @@ class Reference(NameCalls):
         oracle, uid = self.oracles[step.mount], self.uids[step.who]
         new = found.status is None
         kept = flags & (os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        keeps_old = self.keeps_old(step, found, flags)
+        if keeps_old:
+            kept &= ~os.O_TRUNC
         fd = os.open(self.at(found.path), os.O_RDWR | os.O_NOFOLLOW | kept, 0o644)
         if new:
             os.chmod(fd, 0o644)
@@ -110,6 +114,8 @@ class Reference(NameCalls):
             new or bool(flags & os.O_TRUNC) or not status.st_size, self.generations[step.mount],
             oracle,
         )  # fmt: skip
+        if keeps_old:
+            self.begin_empty(step, status.st_ino)
 
     def on_open(self, step: Step, slot: int, path: bytes, flags: int) -> Expected:
         key = (step.who, step.mount, slot)
@@ -119,20 +125,14 @@ class Reference(NameCalls):
         if isinstance(found, Expected):
             return found
         may_say = frozenset()
-        if found.status is not None and found.status.st_size and flags & os.O_TRUNC:
-            self._keeps_old(step, self.node(step.mount, found.path, found.status))
+        if self.keeps_old(step, found, flags):
+            self.let_nobody_else(found)
         if found.status is not None:
             may_say = self.other_answers(step, self._ops(flags), found)
             if found.status.st_nlink > 1:
                 may_say |= {errno.EACCES}  # under redaction by another name
         return Expected(True, native=lambda: self._open_it(step, found, flags, key), may_say=may_say,
                         changes=bool(flags & (os.O_CREAT | os.O_TRUNC | os.O_ACCMODE)))  # fmt: skip
-
-    def _keeps_old(self, step: Step, *nodes: Node) -> None:
-        """Skip the emptying of a checked file: its old bytes stay until the new ones are accepted."""
-        oracle, uid = self.oracles[step.mount], self.uids[step.who]
-        if any(oracle.checks(uid, node) for node in nodes):
-            raise Skip
 
     def on_content(self, step: Step, path: bytes) -> Expected:
         found = self._opening(step, path, os.O_RDONLY)
@@ -181,11 +181,13 @@ class Reference(NameCalls):
                 if not code and not oracle.meets(uid, node, DATA[data]):
                     code = errno.EPERM
                 if not code:
+                    self.replaced(handle)
                     os.write(handle.fd, DATA[data])
                     self.note_fd(handle.fd)
                 elif handle.created and code == errno.EPERM:
                     os.unlink(self.at(found.path))
             finally:
+                self.emptied.pop(handle.ino, None)  # what was refused has left the old bytes
                 os.close(handle.fd)
             return f"write {errno.errorcode[code]}" if code else "fine"
 
@@ -228,6 +230,8 @@ class Reference(NameCalls):
         if not handle.mediated:
             return Expected(True, native=lambda: os.pread(handle.fd, size, offset))
         codes = self._codes(handle, READ) - {0}
+        if self.is_emptied(handle):
+            return Expected(True, native=lambda: b"", may_say=codes)
         oracle, uid = self.oracles[step.mount], self.uids[step.who]
         nodes = [handle.node, *self._now(handle)]
         shown: set[bytes | None] = set()
@@ -255,7 +259,7 @@ class Reference(NameCalls):
     ) -> Expected:
         """A write or truncation of an open file that makes it *after*."""
         oracle, uid = self.oracles[step.mount], self.uids[step.who]
-        before = os.pread(handle.fd, 1 << 20, 0)
+        before = self.seen(handle)
         native = Expected(True, native=change, after=lambda: self.note_fd(handle.fd), changes=True)
         if not handle.mediated:
             return native
@@ -282,6 +286,7 @@ class Reference(NameCalls):
                     raise Skip  # by which of the two it is refused decides whether it stays
                 if handle.created:
                     self.refusals.add((step.mount, handle.ino))
+                self.keep_for_good(handle)
                 return refused(errno.EPERM, *native.may_say)
         elif after and oracle.checks(uid, handle.node) and not oracle.meets(uid, handle.node, after):
             native.may_say |= {errno.EPERM}  # somebody has moved it since it was opened
@@ -291,21 +296,25 @@ class Reference(NameCalls):
         handle = self._handle(step, slot)
         if handle.flags & os.O_ACCMODE == os.O_RDONLY:
             return refused(errno.EBADF)
-        before, new = os.pread(handle.fd, 1 << 20, 0), DATA[data]
+        before, new = self.seen(handle), DATA[data]
         if handle.flags & os.O_APPEND:
             offset = len(before)
         after = before[:offset].ljust(offset, b"\0") + new + before[offset + len(new) :]
-        return self._changed(step, handle, after, lambda: os.pwrite(handle.fd, new, offset), empties=False)
+        write = self.replacing(handle, lambda: os.pwrite(handle.fd, new, offset))
+        return self._changed(step, handle, after, write, empties=False)
 
     def on_ftruncate(self, step: Step, slot: int, size: int) -> Expected:
         handle = self._handle(step, slot)
         if handle.flags & os.O_ACCMODE == os.O_RDONLY:
             return refused(errno.EINVAL, errno.EBADF)
-        before = os.pread(handle.fd, 1 << 20, 0)
+        before = self.seen(handle)
         if size and not before and handle.mediated:
             raise Skip  # may be held
-        if before and not size:
-            self._keeps_old(step, handle.node, *self._now(handle))
+        if self.is_emptied(handle):
+            return Expected(True, native=lambda: None, may_say=self._codes(handle, WRITE) - {0})
+        oracle, nodes = self.oracles[step.mount], (handle.node, *self._now(handle))
+        if before and not size and any(oracle.checks(self.uids[step.who], node) for node in nodes):
+            raise Skip  # others may have the file open
         after = before[:size].ljust(size, b"\0")
         expected = self._changed(step, handle, after, lambda: os.ftruncate(handle.fd, size), empties=not size)
         expected.may_say |= self._codes(handle, WRITE) - {0}  # decided anew on every road
@@ -348,7 +357,7 @@ class Reference(NameCalls):
     def on_fstat(self, step: Step, slot: int) -> Expected:
         handle = self._handle(step, slot)
         named = bool(self.names_of(handle.ino))
-        sizes = {len(version.data) for version in self.versions[handle.ino]}
+        sizes = {len(version.data) for version in self.versions[handle.ino]} | {len(self.seen(handle))}
 
         def check(ours: tuple[int, ...], theirs: tuple[int, ...]) -> str:
             same = (ours[0], ours[3]) == (theirs[0], theirs[3]) or not named
@@ -364,6 +373,7 @@ class Reference(NameCalls):
 
     def _close(self, key: tuple[int, int, int], handle: Handle) -> None:
         del self.handles[key]
+        self.empty_at_close(handle)
         last = not any(h.mount == handle.mount for h in self.writers(handle.ino))
         if last and (handle.mount, handle.ino) in self.refusals:
             self.refusals.discard((handle.mount, handle.ino))

@@ -132,6 +132,7 @@ class TwinTree:
         self.versions: dict[int, list[Version]] = {}
         self.refusals: set[tuple[int, int]] = set()
         self.wrote: set[tuple[int, int]] = set()
+        self.emptied: dict[int, tuple[int, bool]] = {}
         self.root = Hands()
 
     def at(self, path: bytes) -> bytes:
