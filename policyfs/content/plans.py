@@ -32,7 +32,7 @@ payload of this size takes 1 ms, the slowest possible payload 0.4 s.
 PATCH_MEMORY: Final = 160
 """The memory of a patch in the daemon, without its new bytes (rounded up, in bytes)."""
 FRAME_MEMORY: Final = 32
-"""The memory of a frame in the table of a film's frames (rounded up, in bytes)."""
+"""The memory of a frame or a checksum in the table of a film's frames (rounded up, in bytes)."""
 
 _TEXT: Final = struct.Struct("<H")
 _COUNTS: Final = struct.Struct("<BII")
@@ -161,7 +161,7 @@ class _Reader:
             table = FrameTable.unpack(self._data[self._position :])
         except ValueError as error:
             raise WireError(str(error)) from error
-        if table.end > file_size:
+        if table.end > file_size or (table.covered and table.covered[-1] > file_size):
             raise WireError("a frame lies outside the file")
         return table
 
@@ -190,7 +190,8 @@ def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tup
     if (_OUTCOMES[outcome] is Outcome.PATCH) != (bool(patches) or frames is not None):
         raise WireError("the plan's outcome does not fit its patches")
     if frames is not None:
-        plan_size = plan_size._replace(memory_bytes=plan_size.memory_bytes + FRAME_MEMORY * len(frames))
+        rows = len(frames) + len(frames.sums)
+        plan_size = plan_size._replace(memory_bytes=plan_size.memory_bytes + FRAME_MEMORY * rows)
     return kind, Plan(
         outcome=_OUTCOMES[outcome], patches=patches, findings=findings, reason=reason,
         digest=digest.digest(), plan_size=plan_size, frames=frames,

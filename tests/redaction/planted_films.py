@@ -43,12 +43,17 @@ def in_blocks(count: int, place: bytes, plain: bytes, at: int, codec: bytes, *mo
 
 
 def in_avi(count: int, place: bytes, plain: bytes, at: int, code: bytes) -> bytes:
+    return avi_of([place if n == at else plain for n in range(count)], code)
+
+
+def avi_of(pictures: list[bytes], code: bytes) -> bytes:
+    """An AVI of these frames."""
     stream = chunk(
         b"LIST",
         b"strl" + chunk(b"strh", b"vids" + code + bytes(48)) + chunk(b"strf", bytes(16) + code + bytes(20)),
     )
     headers = chunk(b"LIST", b"hdrl" + chunk(b"avih", bytes(56)) + stream)
-    frames = b"".join(chunk(b"00dc", place if n == at else plain) for n in range(count))
+    frames = b"".join(chunk(b"00dc", picture) for picture in pictures)
     body = b"AVI " + headers + chunk(b"LIST", b"movi" + frames)
     return b"RIFF" + len(body).to_bytes(4, "little") + body
 

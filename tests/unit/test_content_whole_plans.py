@@ -12,6 +12,7 @@ from policyfs.content import whole_plans
 from policyfs.content.frame_requests import FrameRequest
 from policyfs.content.whole_plans import batches, is_short, whole_plan
 from policyfs.domain import Patch
+from policyfs.fs.redacted.windows import MAX_WINDOW_BYTES
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Finding, Outcome, Plan, PlanSize
 from tests.unit.test_content_frame_requests import WORDS, table
@@ -55,6 +56,26 @@ def test_a_short_film_is_one_whose_frames_lie_together(monkeypatch: pytest.Monke
     assert is_short(found())
     assert is_short(dataclasses.replace(found(), frames=table((90, 100))))
     assert not is_short(dataclasses.replace(found(), frames=table((90, 95), (95, 101))))
+
+
+def test_a_film_with_a_frame_too_long_for_a_window_is_looked_at_as_a_whole() -> None:
+    most = whole_plans.LONG_FRAME_BYTES
+    assert 2 * most + (1 << 20) <= MAX_WINDOW_BYTES
+    frames = [(at * most, (at + 1) * most) for at in range(9)]
+    assert not is_short(dataclasses.replace(found(), frames=table(*frames)))
+    assert is_short(dataclasses.replace(found(), frames=table(*frames, (9 * most, 10 * most + 1))))
+
+
+def test_checksums_over_changed_bytes_become_void() -> None:
+    frames = table((10, 20), (40, 50), (70, 80))
+    frames.sums.extend((0, 30, 60, 90))
+    frames.covered.extend((30, 60, 90, 99))
+    index = dataclasses.replace(found(Patch(66, zeros=2)), frames=frames)
+    plan, _ = whole(index, found(Patch(12, zeros=3)))
+    void = [(Patch(at, b"\xec\x84"), Patch(at + 2, zeros=4)) for at in (0, 60)]
+    assert plan.patches == (*void[0], Patch(12, zeros=3), *void[1], Patch(66, zeros=2))
+    assert plan.plan_size.replaced_bytes == 17
+    assert whole(dataclasses.replace(found(), frames=frames), found())[0].outcome is Outcome.CLEAN
 
 
 def test_a_plan_that_leaves_no_frame_is_whole() -> None:
@@ -104,9 +125,9 @@ def test_a_thread_joins_plans_with_many_patches(monkeypatch: pytest.MonkeyPatch)
     threads: list[threading.Thread] = []
     joined = whole_plans._joined
 
-    def seen(plans: list[Plan]) -> Plan:
+    def seen(plans: list[Plan], frames: FrameTable) -> Plan:
         threads.append(threading.current_thread())
-        return joined(plans)
+        return joined(plans, frames)
 
     monkeypatch.setattr(whole_plans, "_joined", seen)
     monkeypatch.setattr(whole_plans, "_AT_ONCE", 2)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from policyfs.content import whole_plans
 from policyfs.domain import Patch
 from policyfs.fs.redacted import windows
 from policyfs.fs.redacted.windows import FilmFrames, WindowRoom
@@ -62,10 +63,10 @@ class Film:
         self.fd = os.open(path, os.O_RDONLY)
         self.looker = Looker()
         starts, ends = zip(*FRAMES, strict=True)
-        table = FrameTable(
+        self.table = FrameTable(
             array("Q", starts), array("Q", ends), array("H", [0] * len(FRAMES)), (FrameForm("H.264", 4),)
         )
-        self.frames = FilmFrames(self.looker, WindowRoom(), table, "video/mp4", WORDS)
+        self.frames = FilmFrames(self.looker, WindowRoom(), self.table, "video/mp4", WORDS)
 
     async def read(self, offset: int, size: int, lane: Hashable = "app") -> bytes:
         data, why = await self.frames.read(self.fd, offset, size, lane)
@@ -119,6 +120,35 @@ async def test_bytes_that_change_after_the_look_are_not_shown(film: Film) -> Non
         film.looker.gate.set()
     assert read == [b"." * 10]
     assert SECRET not in await film.read(60, 10)
+
+
+@on_trio
+async def test_a_checksum_is_the_same_in_each_read_whatever_is_read_first(
+    film: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one covers a secret, in the second batch of frames alone; the second one covers none."""
+    monkeypatch.setattr(whole_plans, "BATCH_BYTES", 10)
+    film.table.sums.extend((0, 50))
+    film.table.covered.extend((50, 70))
+    shown = bytearray(film.path.read_bytes().replace(SECRET, bytes(len(SECRET))))
+    shown[:6] = b"\xec\x84" + bytes(4)
+    for offset in [*range(55, 40, -1), *range(100)]:
+        for size in (1, 3, 17, 200):
+            assert await film.read(offset, size) == shown[offset : offset + size]
+    film.looker.seen.clear()
+    assert await film.read(0, 6) == shown[:6]
+    assert film.looker.seen == [], "it was looked at before"
+
+
+@on_trio
+async def test_a_checksum_is_not_shown_if_its_frames_cannot_be_looked_at(film: Film) -> None:
+    film.table.sums.append(50)
+    film.table.covered.append(70)
+    film.looker.refuses = True
+    data, why = await film.frames.read(film.fd, 50, 1, "app")
+    assert (bytes(data), why) == (b"", "cannot be redacted: too odd")
+    film.looker.refuses = False
+    assert await film.read(50, 6) == b"." * 6
 
 
 @on_trio

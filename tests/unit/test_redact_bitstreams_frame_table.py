@@ -28,6 +28,8 @@ from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.cleaners import TooMuchError
 from policyfs.redact.core.patches import CHUNK_BYTES, MemorySource, apply
 from policyfs.redact.plan import Outcome, locate, look_at
+from tests.redaction.planted_films import avi_of
+from tests.support.samples import matroskas
 from tests.support.samples.inners import PLACES, Plain
 from tests.support.samples.jpegs import exif, exif_segment, leaks, plain, segment, with_segments
 from tests.support.samples.movies import AVCC, CITY, PLACE, SLICE, Track, fragmented, movie, sei
@@ -217,10 +219,17 @@ def test_no_byte_of_a_frame_is_read_if_frames_are_searched_later() -> None:
             assert SLICE not in data
             return data
 
-    data = movie(Track(format=b"avc1", entry=AVCC, samples=[MESSAGE] * 50, per_chunk=10))
-    plan = locate("video/mp4", frozenset({"location"}), Watched(data), frames_later=True)
-    assert plan.frames is not None, plan.reason
-    assert len(plan.frames) == 50
+    frames = [bytes(5000), *[MESSAGE] * 50]  # the index of an AVI is read in blocks
+    tracks = matroskas.track(1, 1, b"V_MPEG4/ISO/AVC", matroskas.el(0x63A2, AVCC[8:]))
+    clusters = [matroskas.cluster(*[matroskas.block(1, frame) for frame in frames])]
+    for kind, data in (
+        ("video/mp4", movie(Track(format=b"avc1", entry=AVCC, samples=frames, per_chunk=10))),
+        ("video/x-matroska", matroskas.film(*clusters, tracks=tracks)),
+        ("video/x-msvideo", avi_of(frames, b"H264")),
+    ):
+        plan = locate(kind, frozenset({"location"}), Watched(data), frames_later=True)
+        assert plan.frames is not None, plan.reason
+        assert len(plan.frames) == 51
 
 
 def test_what_cannot_be_searched_later_is_searched_now() -> None:

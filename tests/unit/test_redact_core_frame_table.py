@@ -9,7 +9,9 @@ import hypothesis.strategies as st
 import pytest
 
 from policyfs.redact.core import frame_table
-from policyfs.redact.core.frame_table import FrameForm, FrameTable
+from policyfs.redact.core.frame_table import FrameForm, FrameTable, void_sum
+from policyfs.redact.core.patches import apply
+from policyfs.redact.matroska.ebml import void
 
 FORMS = (FrameForm("H.264", 4, b"lead", encrypted=True), FrameForm("pictures"), FrameForm("AV1"))
 places = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.integers(0, 2)), max_size=20)
@@ -68,6 +70,20 @@ def test_a_table_becomes_bytes_and_comes_back(frames: list[tuple[int, int, int]]
     assert len(table) == len(frames)
 
 
+@hypothesis.given(st.integers(0, 60), st.integers(1, 30))
+def test_checksums_with_a_byte_in_a_range(start: int, size: int) -> None:
+    sums = [(2, 8), (9, 30), (40, 50)]
+    table = FrameTable(sums=array("Q", [at for at, _ in sums]), covered=array("Q", [end for _, end in sums]))
+    assert FrameTable.unpack(table.pack()) == table
+    wanted = [one for one in sums if one[0] < start + size and start < one[0] + 6]
+    assert table.sums_in(start, start + size) == wanted
+    assert table.overlapping(0, 99).sums_in(0, 99) == []
+
+
+def test_a_checksum_becomes_a_void_element_of_the_same_length() -> None:
+    assert apply(b"xx\xbf\x84abcdyy", void_sum(2)) == b"xx" + void(6) + b"yy"
+
+
 @hypothesis.given(places, st.data())
 def test_no_bytes_become_a_wrong_table(frames: list[tuple[int, int, int]], data: st.DataObject) -> None:
     packed = bytearray(table_of(frames).pack())
@@ -90,10 +106,14 @@ def test_no_bytes_become_a_wrong_table(frames: list[tuple[int, int, int]], data:
         FrameTable(array("Q", (5,)), array("Q", (9,)), array("H", (3,)), FORMS),
         FrameTable(array("Q", (5,)), array("Q", (1 << 63,)), array("H", (0,)), FORMS),
         FrameTable(forms=(FrameForm("H.264", 5),)),
+        FrameTable(sums=array("Q", (5,)), covered=array("Q", (10,))),
+        FrameTable(sums=array("Q", (5, 20)), covered=array("Q", (21, 40))),
+        FrameTable(sums=array("Q", (20, 5)), covered=array("Q", (40, 19))),
+        FrameTable(sums=array("Q", (5,)), covered=array("Q", (1 << 63,))),
     ],
 )
 def test_a_table_that_no_correct_worker_makes_is_refused(wrong: FrameTable) -> None:
-    with pytest.raises(ValueError, match="frame"):
+    with pytest.raises(ValueError, match=r"frame|checksum"):
         FrameTable.unpack(wrong.pack())
 
 

@@ -4,6 +4,9 @@ The index of a film tells where its frames are. If an app reads a range, the dae
 a byte in the range into memory (a window). A worker looks at the window, and the app gets bytes of the same
 window, with the worker's patches. So the first byte of a film needs no look at the whole film, and a program
 that writes the film meanwhile can add no byte that was not looked at.
+
+A checksum stays only if no byte that it covers changes. So before a checksum is read, the frames under it are
+looked at, too.
 """
 
 from __future__ import annotations
@@ -13,17 +16,18 @@ import mmap
 import os
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from typing import Final, NoReturn, Protocol
+from typing import Final, NamedTuple, NoReturn, Protocol
 
 import trio
 
-from policyfs.domain import Audit, Decision, in_turn
+from policyfs.content.whole_plans import batches
+from policyfs.domain import Audit, Decision, Patch, in_turn
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.redacted.patching import patched
 from policyfs.linux.libc import proc_fd
-from policyfs.redact.core.frame_table import FrameTable
+from policyfs.redact.core.frame_table import FrameTable, void_sum
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.frozen import new_memfd
 from policyfs.store.page_cache import read_all, read_store
@@ -44,6 +48,19 @@ class FrameLooker(Protocol):
         """Return the plan that hides *what* in these frames of the bytes behind *fd*."""
 
 
+class Window(NamedTuple):
+    """A range of a film that was looked at.
+
+    start: the offset in the film. shown: the wanted bytes. patches: the changes to the window, from its start
+    on. why: the reason why the window cannot be shown, or "".
+    """
+
+    start: int = 0
+    shown: bytearray = bytearray()
+    patches: tuple[Patch, ...] = ()
+    why: str = ""
+
+
 class WindowRoom:
     """The room for windows in memory: WINDOWS_AT_ONCE of each app, and of each stranger."""
 
@@ -58,7 +75,7 @@ class WindowRoom:
 class FilmFrames:
     """The frames of one film, looked at as they are read. kind: the file's kind. what: the words to hide."""
 
-    __slots__ = ("_frames", "_kind", "_looker", "_room", "_what")
+    __slots__ = ("_frames", "_kind", "_looker", "_room", "_sums", "_what")
 
     def __init__(
         self, looker: FrameLooker, room: WindowRoom, frames: FrameTable, kind: str, what: frozenset[str]
@@ -68,6 +85,7 @@ class FilmFrames:
         self._frames = frames
         self._kind = kind
         self._what = what
+        self._sums: dict[int, bool] = {}  # for each checksum that was read: True if it is void
 
     async def read(self, fd: int, offset: int, size: int, lane: Hashable) -> tuple[memoryview, str]:
         """Read up to *size* bytes at an offset of the film behind *fd*, with hidden data in frames replaced.
@@ -75,23 +93,55 @@ class FilmFrames:
         Return the bytes, and the reason why they cannot be shown ("" if they can). Raises OSError.
         """
         size = max(0, min(size, os.fstat(fd).st_size - offset))
+        void: list[Patch] = []
+        for at, covered in self._frames.sums_in(offset, offset + size):
+            why = await self._check_sum(fd, at, covered, lane)
+            if why:
+                return memoryview(b""), why
+            void += void_sum(at) if self._sums[at] else ()
         frames = self._frames.overlapping(offset, offset + size)
         if not len(frames):
-            return await read_store(fd, offset, size), ""
-        start = min(offset, frames.starts[0])
-        end = max(offset + size, *frames.ends)
+            return patched(await read_store(fd, offset, size), offset, tuple(void)), ""
+        window = await self._seen(fd, (offset, offset + size), frames, lane)
+        if window.why:
+            return memoryview(b""), window.why
+        shown = patched(memoryview(window.shown), offset - window.start, window.patches)
+        return patched(shown, offset, tuple(void)), ""
+
+    async def _check_sum(self, fd: int, at: int, end: int, lane: Hashable) -> str:
+        """Find out if a checksum over [at, end) is void. Return the reason why it cannot be known, or "".
+
+        INVARIANT: a checksum is the same in each read. It depends on all frames under it, and never on frames
+        that could not be looked at.
+        """
+        if at in self._sums:
+            return ""
+        void = False
+        for frames in batches(self._frames.overlapping(at, end)):
+            window = await self._seen(fd, (frames.starts[0], frames.starts[0]), frames, lane)
+            if window.why:
+                return window.why
+            void = void or bool(window.patches)
+        self._sums[at] = void
+        return ""
+
+    async def _seen(self, fd: int, wanted: tuple[int, int], frames: FrameTable, lane: Hashable) -> Window:
+        """Read these frames and the wanted range of the film into memory, and let a worker look at the
+        frames.
+        """
+        start, end = min(wanted[0], frames.starts[0]), max(wanted[1], *frames.ends)
         if end - start > MAX_WINDOW_BYTES:
-            return memoryview(b""), f"a frame of the film has more than {MAX_WINDOW_BYTES >> 20} MiB"
+            return Window(why=f"a frame of the film has more than {MAX_WINDOW_BYTES >> 20} MiB")
         async with self._room.of(lane):
             with _window(end - start) as (memory, buffer):
                 done = await trio.to_thread.run_sync(read_all, fd, buffer, start)
                 if done < end - start:
-                    return memoryview(b""), "the film has shrunk"
+                    return Window(why="the film has shrunk")
                 plan = await self._look(memory, frames.shifted(-start), lane)
                 if plan.outcome is Outcome.REFUSE:
-                    return memoryview(b""), f"cannot be redacted: {plan.reason}"
-                shown = bytearray(buffer[offset - start : offset - start + size])
-        return patched(memoryview(shown), offset - start, plan.patches), ""
+                    return Window(why=f"cannot be redacted: {plan.reason}")
+                shown = bytearray(buffer[wanted[0] - start : wanted[1] - start])
+        return Window(start, shown, plan.patches)
 
     async def _look(self, memory: int, frames: FrameTable, lane: Hashable) -> Plan:
         """Let a worker look at frames in memory. The worker gets no descriptor that it could write to."""

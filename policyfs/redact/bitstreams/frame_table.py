@@ -71,16 +71,22 @@ def table_of(
 
 
 def merged(tables: Iterable[FrameTable]) -> FrameTable:
-    """Return one table with the frames of all these tables. Raises TooMuchError if there are too many."""
+    """Return one table with the frames of all these tables. Raises TooMuchError if there are too many.
+
+    Tables with checksums must be in the order of their offsets.
+    """
     starts, ends, tracks = array("Q"), array("Q"), array("H")
+    sums, covered = array("Q"), array("Q")
     forms: dict[FrameForm, int] = {}
     for table in tables:
+        sums += table.sums
+        covered += table.covered
         numbers = [forms.setdefault(form, len(forms)) for form in table.forms]
         starts += table.starts
         ends += table.ends
         tracks.extend(map(numbers.__getitem__, table.tracks))
         check_count(len(starts))
-    return table_of(starts, ends, tracks, tuple(forms))
+    return replace(table_of(starts, ends, tracks, tuple(forms)), sums=sums, covered=covered)
 
 
 def check_count(count: int) -> None:
@@ -238,7 +244,7 @@ def _bits(numbers: Iterable[int]) -> int:
 
 @dataclass(slots=True)
 class FrameLooks:
-    """The search of frames as a walk over a file finds them, in batches.
+    """The search of frames as a walk over a file finds them, in batches, or later (Inner.frames_later).
 
     The bytes of a batch were just read, so they are in memory. found: the changes so far.
     """
@@ -266,11 +272,17 @@ class FrameLooks:
         self._starts.append(start)
         self._ends.append(min(end, self.source.size))
         self._tracks.append(form)
-        if len(self._starts) >= _BATCH or end - self._starts[0] >= _BATCH_BYTES:
+        if self.inner.frames_later:
+            check_count(len(self._starts))
+        elif len(self._starts) >= _BATCH or end - self._starts[0] >= _BATCH_BYTES:
             self.finish()
 
     def finish(self) -> None:
         """Clean the frames that were added last. Raises NotThisKindError, TooMuchError."""
+        self.found.add(look(self.left(), self.source, self.inner, self._work))
+
+    def left(self) -> FrameTable:
+        """Return the frames that were added, but not searched. The caller must search them."""
         table = table_of(self._starts, self._ends, self._tracks, tuple(self._forms))
-        self.found.add(look(table, self.source, self.inner, self._work))
         self._starts, self._ends, self._tracks = array("Q"), array("Q"), array("H")
+        return table

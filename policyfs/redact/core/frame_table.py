@@ -1,4 +1,4 @@
-"""Table of the frames of a film: where each frame is, and the form of its bytes.
+"""Table of the frames of a film: where each frame is, and the form of its bytes; and the checksums over them.
 
 The daemon keeps the table of a film whose frames are searched later, window by window. So this module imports
 no cleaner. bitstreams/frame_table.py makes tables and searches their frames.
@@ -13,8 +13,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress, islice
-from operator import ge, lt, sub
+from operator import ge, le, lt, sub
 from typing import Final
+
+from policyfs.domain import Patch
 
 MAX_FRAMES: Final = 1 << 22
 """Maximum number of frames of a film: 38 hours, with 30 frames per second. Each takes 18 bytes of memory."""
@@ -25,8 +27,12 @@ CODECS: Final = (PICTURES, "H.264", "H.265", "H.266", "AV1", "MPEG")
 """The names of the codecs whose frames are searched (nal_units.Codec), and of frames that may be whole
 pictures.
 """
+SUM_BYTES: Final = 6
+"""Size in bytes of a checksum (a CRC-32 element of Matroska)."""
+_VOID: Final = b"\xec\x84"
+"""The header of a Void element of SUM_BYTES."""
 _MAX_OFFSET: Final = (1 << 63) - 1
-_COUNTS: Final = struct.Struct("<HI")
+_COUNTS: Final = struct.Struct("<HII")
 _FORM: Final = struct.Struct("<BB?H")
 _LITTLE: Final = sys.byteorder == "little"
 
@@ -51,13 +57,17 @@ class FrameTable:
     """The frames of all tracks of a film that must be searched, sorted by their starts.
 
     starts, ends: offsets in the file (typecode Q). tracks: for each frame, the number of its form in *forms*
-    (typecode H). Every frame has at least one byte.
+    (typecode H). Every frame has at least one byte. sums: the offsets of the checksums over frames, and
+    covered: for each checksum, the end of the bytes that it covers. A checksum becomes void if one of these
+    bytes changes. Only a table of a whole film has checksums.
     """
 
     starts: array[int] = field(default_factory=lambda: array("Q"))
     ends: array[int] = field(default_factory=lambda: array("Q"))
     tracks: array[int] = field(default_factory=lambda: array("H"))
     forms: tuple[FrameForm, ...] = ()
+    sums: array[int] = field(default_factory=lambda: array("Q"))
+    covered: array[int] = field(default_factory=lambda: array("Q"))
     _measured: tuple[int, int] | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
@@ -69,6 +79,11 @@ class FrameTable:
         """The offset behind the last byte of any frame; 0 if there is no frame."""
         return self._measures()[1]
 
+    @property
+    def longest(self) -> int:
+        """The size in bytes of the longest frame."""
+        return self._measures()[0]
+
     def _measures(self) -> tuple[int, int]:
         """Return the size of the longest frame, and *end*.
 
@@ -79,9 +94,17 @@ class FrameTable:
             self._measured = max(map(sub, self.ends, self.starts), default=0), max(self.ends, default=0)
         return self._measured
 
+    def sums_in(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return the checksums with a byte in [start, end): the offset of each, and the end of the bytes that
+        it covers.
+        """
+        first, last = bisect_right(self.sums, start - SUM_BYTES), bisect_left(self.sums, end)
+        return list(zip(self.sums[first:last], self.covered[first:last], strict=True))
+
     def overlapping(self, start: int, end: int) -> FrameTable:
-        """Return the frames with a byte in [start, end). Offsets and forms stay the same."""
-        longest, _ = self._measures()
+        """Return the frames with a byte in [start, end), without checksums. Offsets and forms stay the same.
+        """
+        longest = self.longest
         first = bisect_right(self.starts, start - longest) if start > longest else 0
         last = max(first, bisect_left(self.starts, end))
         columns = [column[first:last] for column in (self.starts, self.ends, self.tracks)]
@@ -101,7 +124,8 @@ class FrameTable:
         return True
 
     def shifted(self, by: int) -> FrameTable:
-        """Return the same frames at offsets that are higher by *by* bytes (lower if it is negative).
+        """Return the same frames at offsets that are higher by *by* bytes (lower if it is negative), without
+        checksums.
 
         Raises ValueError if a frame would begin before the offset 0.
         """
@@ -114,13 +138,14 @@ class FrameTable:
         """Return the table as bytes. Raises ValueError for a table that unpack() would not take."""
         if len(self.starts) > MAX_FRAMES or len(self.forms) > MAX_FORMS:
             raise ValueError("too many frames")
-        parts = [_COUNTS.pack(len(self.forms), len(self.starts))]
+        parts = [_COUNTS.pack(len(self.forms), len(self.starts), len(self.sums))]
         for form in self.forms:
             if len(form.lead) > MAX_LEAD_BYTES:
                 raise ValueError("too many bytes before each frame")
             head = (CODECS.index(form.codec), form.length_size, form.encrypted, len(form.lead))
             parts += [_FORM.pack(*head), form.lead]
-        parts += [_little(column).tobytes() for column in (self.starts, self.ends, self.tracks)]
+        columns = (self.starts, self.ends, self.tracks, self.sums, self.covered)
+        parts += [_little(column).tobytes() for column in columns]
         return b"".join(parts)
 
     @classmethod
@@ -131,7 +156,7 @@ class FrameTable:
         byte and a form, and lie within the limits of this module.
         """
         try:
-            form_count, count = _COUNTS.unpack_from(data)
+            form_count, count, sums = _COUNTS.unpack_from(data)
             forms, at = [], _COUNTS.size
             for _ in range(form_count):
                 codec, length_size, encrypted, size = _FORM.unpack_from(data, at)
@@ -141,14 +166,17 @@ class FrameTable:
                     raise ValueError("a form of frames is out of range")
         except (struct.error, IndexError) as exc:
             raise ValueError("a table of frames is cut off") from exc
-        starts, ends, tracks = array("Q"), array("Q"), array("H")
         rest = memoryview(data)[at:]
-        if count > MAX_FRAMES or form_count > MAX_FORMS or len(rest) != count * 18:
+        if count > MAX_FRAMES or form_count > MAX_FORMS or len(rest) != count * 18 + sums * 16:
             raise ValueError("a table of frames is too long, or cut off")
-        for column in (starts, ends, tracks):
-            column.frombytes(rest[: count * column.itemsize])
-            rest = rest[count * column.itemsize :]
-        table = cls(_little(starts), _little(ends), _little(tracks), tuple(forms))
+        columns = []
+        for code, length in zip("QQHQQ", (count, count, count, sums, sums), strict=True):
+            column = array(code)
+            column.frombytes(rest[: length * column.itemsize])
+            rest = rest[length * column.itemsize :]
+            columns.append(_little(column))
+        starts, ends, tracks, checks, covered = columns
+        table = cls(starts, ends, tracks, tuple(forms), checks, covered)
         table._check()
         return table
 
@@ -158,6 +186,16 @@ class FrameTable:
             raise ValueError("frames are out of order, or have no bytes")
         if max(self.tracks, default=-1) >= len(self.forms) or self.end > _MAX_OFFSET:
             raise ValueError("a frame has no form, or lies beyond any file")
+        within = all(at + SUM_BYTES <= end for at, end in zip(self.sums, self.covered, strict=True))
+        if not within or not all(map(le, self.covered, islice(self.sums, 1, None))):
+            raise ValueError("checksums are out of order, or cover each other")
+        if self.covered and self.covered[-1] > _MAX_OFFSET:
+            raise ValueError("a checksum lies beyond any file")
+
+
+def void_sum(at: int) -> tuple[Patch, Patch]:
+    """Return the patches that make the checksum at an offset void."""
+    return Patch(at, _VOID), Patch(at + len(_VOID), zeros=SUM_BYTES - len(_VOID))
 
 
 def _little(column: array[int]) -> array[int]:

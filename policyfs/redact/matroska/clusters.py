@@ -17,6 +17,7 @@ from policyfs.domain import Patch
 from policyfs.redact.core.bounded_inflate import blank
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Inner, Note, TooMuchError
+from policyfs.redact.core.frame_table import SUM_BYTES, FrameTable, void_sum
 from policyfs.redact.core.free_text import decode, tells_place
 from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, Window, difference, skip_zeros
@@ -53,7 +54,6 @@ _GROUP_NUMBERS: Final = frozenset({0x9B, 0xFA, REFERENCE_BLOCK, 0x75A2})
 _ENDS: Final = tag_names.LEVEL_1 | {tag_names.EBML, tag_names.SEGMENT}
 _LEVEL_1: Final = re.compile(b"|".join(re.escape(ident.to_bytes(4)) for ident in sorted(tag_names.LEVEL_1)))
 _PEEK_BYTES: Final = 24
-_SUM_BYTES: Final = 6
 _LACED: Final = 0x06
 _MAX_TEXT_BYTES: Final = 1 << 16
 _MAX_ADDITIONS_BYTES: Final = 1 << 22
@@ -112,7 +112,11 @@ def next_level_1(source: ByteSource, start: int, end: int, budget: Budget) -> in
 
 @dataclass(slots=True)
 class Clusters:
-    """The walk over the clusters of one file: its state, and the changes so far."""
+    """The walk over the clusters of one file: its state, and the changes so far.
+
+    left: after finish(), the frames that the caller must search (Inner.frames_later), and the checksums of
+    clusters that are unchanged so far.
+    """
 
     source: ByteSource
     inner: Inner
@@ -120,22 +124,22 @@ class Clusters:
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     blocks: int = 0
+    left: FrameTable = field(default_factory=FrameTable)
     _texts: dict[int, list[_Text]] = field(default_factory=dict)
     _additions: dict[int, list[_Text]] = field(default_factory=dict)
     _ahead: Window = field(init=False)
     _starts: list[int] = field(default_factory=list)
     _frames: BlockFrames = field(init=False)
     _most: int = field(init=False)
-    _sums: set[int] = field(default_factory=set)
+    _sums: dict[int, int] = field(default_factory=dict)
     _touched: set[int] = field(default_factory=set)
     _cluster: int = 0
     _zeroed: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         coded = {number: track.coding for number, track in self.tracks.items() if track.coding is not None}
-        self._ahead = Window(
-            self.source, CHUNK_BYTES if coded else _PEEK_BYTES
-        )  # all of a coded frame is read
+        whole = coded and not self.inner.frames_later  # then all of a coded frame is read
+        self._ahead = Window(self.source, CHUNK_BYTES if whole else _PEEK_BYTES)
         self._frames = BlockFrames(coded, self.source, self.inner)
         media = all(track.role is Role.MEDIA for track in self.tracks.values())
         self._most = MAX_MEDIA_BLOCKS if media else MAX_BLOCKS
@@ -174,6 +178,8 @@ class Clusters:
             at = stop
         if len(self.patches) > before:
             self._touched.add(self._cluster)
+        if start in self._sums:
+            self._sums[start] = at
         return at
 
     @property
@@ -190,8 +196,8 @@ class Clusters:
             self._block(at, at + head.length, stop)
         elif ident == BLOCK_GROUP:
             self._group(at + head.length, stop)
-        elif ident == CRC_32 and at == self._cluster and stop - at == _SUM_BYTES:
-            self._sums.add(at)
+        elif ident == CRC_32 and at == self._cluster and stop - at == SUM_BYTES:
+            self._sums[at] = stop
         else:
             self._plain(at, stop, head, _CLUSTER_NUMBERS)
 
@@ -326,9 +332,21 @@ class Clusters:
             if len(self.patches) > before:
                 note = Note(texts[0].offset, texts[0].size, "Matroska", f"subtitles of track {number}", tells)
                 self.notes.append(note)
-        self._messages()
-        for at in self._sums & self._touched:
-            self.patches += void_patches(self.source, at, at + _SUM_BYTES)
+        if self.inner.frames_later:
+            self._leave()
+        else:
+            self._messages()
+        for at in self._sums.keys() & self._touched:
+            self.patches += void_sum(at)
+
+    def _leave(self) -> None:
+        """Leave the frames, and the checksums over frames, to the caller."""
+        self.left = self._frames.looks.left()
+        for at in sorted(self._sums.keys() - self._touched):
+            first = bisect_right(self.left.starts, at)
+            if first < len(self.left) and self.left.starts[first] < self._sums[at]:
+                self.left.sums.append(at)
+                self.left.covered.append(self._sums[at])
 
     def _messages(self) -> None:
         """Add the changes within frames."""

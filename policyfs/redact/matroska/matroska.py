@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.redact.bitstreams.digital_video import check_dated
+from policyfs.redact.bitstreams.frame_table import FrameTable, merged
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.kinds import Part
@@ -89,6 +90,7 @@ class _Locator:
     inner: Inner
     tree: Tree
     found: Found = field(default_factory=Found)
+    left: list[FrameTable] = field(default_factory=list)
     clusters: Clusters | None = None
     tracks: bytes = b""
     raw_tracks: bytes = b""
@@ -114,6 +116,8 @@ class _Locator:
                 break
         if not segments:
             raise NotThisKindError("there is no segment in it")
+        table = merged(self.left)
+        self.found.frames = table if table.starts else None
         return self.found
 
     def _top(self, at: int, stop: int, head: Head) -> bool:
@@ -143,7 +147,7 @@ class _Locator:
         begin = start + head.length
         end = self.source.size if head.size is None else min(self.source.size, begin + head.size)
         self._begin(begin)
-        before = len(self.found.patches)
+        before, frames = len(self.found.patches), False
         at = checked = begin
         while at < end:
             peek = head_before(self.source, at, end)
@@ -160,8 +164,10 @@ class _Locator:
             self.clusters.finish()
             self.found.patches += self.clusters.patches
             self.found.notes += self.clusters.notes
+            self.left.append(self.clusters.left)
+            frames = bool(self.clusters.left.starts)
         self._indexes()
-        if checked > begin and len(self.found.patches) > before:
+        if checked > begin and (frames or len(self.found.patches) > before):
             self.found.patches += void_patches(self.source, begin, checked)
         return end
 

@@ -44,6 +44,7 @@ from policyfs.redact.riff.sound import PLAIN, StreamSound
 MAX_SAMPLES: Final = 400_000
 """Maximum number of chunks of pictures and sound: two hours, with 25 chunks of each per second."""
 _HEADER_BYTES: Final = 12
+_PEEK_BYTES: Final = 24
 _TEXT_BYTES: Final = 1 << 16
 _HANDLER_AT: Final = 4
 _COMPRESSION_AT: Final = 16
@@ -156,9 +157,13 @@ class _Locator:
         self.edits.trailer(at, self.source.size)
         for sound in self.sounds.values():
             sound.finish()
-        self.looks.finish()
-        self.edits.found.add(self.looks.found)
-        self.doubts.check(self.edits)
+        if self.inner.frames_later and not self.doubts.places:
+            table = self.looks.left()
+            self.edits.found.frames = table if table.starts else None
+        else:  # what other readers find may depend on the frames
+            self.looks.finish()
+            self.edits.found.add(self.looks.found)
+            self.doubts.check(self.edits)
         return self.edits.found
 
     def _body(self, at: int, end: int) -> int:
@@ -299,7 +304,8 @@ class _Locator:
 
         Raises NotThisKindError, TooMuchError.
         """
-        window, media = Window(self.source, CHUNK_BYTES), self._media_names()
+        window = Window(self.source, _PEEK_BYTES if self.inner.frames_later else CHUNK_BYTES)
+        media = self._media_names()
         coded = {
             b"%02d" % number + kind: self.looks.form(form)
             for number, form in self.forms.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Final
 
 PLACE: Final = b"47.80453, 13.04229"
@@ -70,6 +71,12 @@ def group(at: int, data: bytes, *more: bytes) -> bytes:
 def cluster(*parts: bytes, size: bytes | None = None) -> bytes:
     """A cluster."""
     return el(CLUSTER, number(0xE7, 0), *parts, size=size)
+
+
+def checked_cluster(*parts: bytes) -> bytes:
+    """A cluster with a checksum, as FFmpeg writes it."""
+    inside = b"".join((number(0xE7, 0), *parts))
+    return el(CLUSTER, el(0xBF, zlib.crc32(inside).to_bytes(4, "little")), inside)
 
 
 def simple_tag(name: bytes, value: bytes, *more: bytes) -> bytes:
