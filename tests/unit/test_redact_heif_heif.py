@@ -24,6 +24,7 @@ from tests.support.samples.heifs import (
     nal,
     obu,
     picture,
+    two_chains,
     user_sei,
 )
 from tests.support.samples.media import HOME
@@ -312,6 +313,17 @@ def test_sei_in_a_picture_and_in_its_configuration():
     configuration = hvcc((33, b"\1\2\3"), (39, body))
     item = Thing(1, b"hvc1", user_sei(SECRET) + picture(), properties=(1, 2))
     out = read(heif([item], Layout(properties=(configuration, Layout().properties[1]))))
+    assert SECRET not in out
+    assert picture() in out
+
+
+@pytest.mark.parametrize("order", [(1, 3, 2), (3, 1, 2)])
+def test_a_picture_goes_if_its_configurations_have_lengths_of_several_sizes(order):
+    """Readers take the first one, or the last: by one of them, a message lies within a slice."""
+    four, shape = Layout().properties
+    two = four[:29] + bytes((four[29] & ~3 | 1,)) + four[30:]
+    item = Thing(1, b"hvc1", two_chains(b"\x26\x01", user_sei(SECRET)), properties=order)
+    out = read(heif([item, replace(PICTURE, number=2)], Layout(properties=(four, shape, two))))
     assert SECRET not in out
     assert picture() in out
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from tests.support.samples.heifs import hvcc, obu, vvcc
+from tests.support.samples.heifs import hvcc, obu, two_chains, vvcc
 from tests.support.samples.jpegs import exif, leaks, photo_with
 from tests.support.samples.movies import CITY, SLICE, sei
 from tests.support.samples.redacted import redacted
@@ -55,6 +55,25 @@ def test_user_data_goes(frame: bytes, code: bytes, settings: bytes) -> None:
     out = read(avi([frame] * 40, code, settings=settings))
     assert CITY not in out
     assert out.count(b"slice123") == 40
+
+
+FOUR = b"\1\x42\0\x1e\xff\xe0\0\0"
+TWO = FOUR.replace(b"\xff", b"\xfd")
+
+
+@pytest.mark.parametrize("parts", [(b"", FOUR, TWO), (b"", TWO, FOUR), (FOUR, b"", TWO), (TWO, b"", FOUR)])
+def test_only_the_first_format_behind_the_header_of_a_stream_counts(parts: tuple[bytes, ...]) -> None:
+    """Another one could state other lengths: by them, a message lies within a slice."""
+    header = chunk(b"strh", b"vidsAVC1" + bytes(48))
+    formats = [chunk(b"strf", bytes(16) + b"AVC1" + bytes(20) + one) if one else header for one in parts]
+    stream = chunk(b"LIST", b"strl" + b"".join(formats))
+    headers = chunk(b"LIST", b"hdrl" + chunk(b"avih", bytes(56)) + stream)
+    movie = chunk(b"LIST", b"movi" + chunk(b"00dc", two_chains(b"\x65\x01", sei(5, UUID + CITY))))
+    out = read(b"RIFF" + (len(headers + movie) + 4).to_bytes(4, "little") + b"AVI " + headers + movie)
+    assert out.count(b"strf") == 1
+    first = parts[1] or parts[2]
+    assert first in out
+    assert (CITY in out) is (first == TWO)
 
 
 def test_the_codec_is_named_by_the_stream_or_by_its_format() -> None:

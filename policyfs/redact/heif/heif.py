@@ -271,6 +271,8 @@ class _HeifFile(BoxFile):
         """Return the changes to the data of a picture item; None if the item is not a picture."""
         kind = item.kind
         length_size, properties = meta.properties.configuration(item.number)
+        if kind in CODECS and not length_size:
+            return None  # readers may take either of several sizes
         if kind in CODECS:
             return walk_nals(data, CODECS[kind], length_size, self.inner, cut=data.cut)
         if kind == b"av01":

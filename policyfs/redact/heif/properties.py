@@ -112,12 +112,16 @@ class Properties:
     """Ranges behind the last box of a container; they become zeros, too."""
 
     def configuration(self, number: int) -> tuple[int, frozenset[bytes]]:
-        """Return the size of the length field before an item's NAL units, and the types of its properties."""
+        """Return the size of the length field before an item's NAL units, and the types of its properties.
+
+        The size is 0 if its decoder configurations state several sizes.
+        """
         if number not in self.configurations:
             listed = self.listed
             have = [listed[n - 1] for n in self.of_item.get(number, ()) if 0 < n <= len(listed)]
-            sizes = [each.length_size for each in have if each.kind in _LENGTHS]
-            self.configurations[number] = min(sizes, default=4), frozenset(each.kind for each in have)
+            sizes = {each.length_size for each in have if each.kind in _LENGTHS} or {4}
+            size = sizes.pop() if len(sizes) == 1 else 0
+            self.configurations[number] = size, frozenset(each.kind for each in have)
         return self.configurations[number]
 
 

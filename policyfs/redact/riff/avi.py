@@ -195,20 +195,22 @@ class _Locator:
         depth: number of levels of lists that may be inside this list.
         """
         at, headed = chunk.start + 4, self._kind(chunk) != b"strl"
+        formatted = True
         for part in chunks(self.source, self.inner, at, chunk.end, doubts=self.doubts):
             inside = self._kind(part) if part.name == LIST else b""
             if inside in (b"strl", b"odml") and depth:
                 self._headers(part, depth - 1)
-            elif part.name == b"strh" and headed:
-                drop(self.edits, part)  # some readers count streams by strh, others by strl
+            elif (part.name == b"strh" and headed) or (part.name == b"strf" and formatted):
+                drop(self.edits, part)  # readers count streams by strh or strl, take the first or the last
             else:
                 if part.name == b"strh":
                     self.streams.append(self._kind(part))
-                    headed = True
+                    headed, formatted = True, False
                     code = self.source.read(part.start + _HANDLER_AT, 4)
                     check_dated(b"dvsd" if self.streams[-1] == b"iavs" else code, self.inner.hide)
                     self._coded(code, part.end, part.end)
                 elif part.name == b"strf":
+                    formatted = True
                     self._sound_of(part)
                     code = self.source.read(part.start + _COMPRESSION_AT, 4)
                     check_dated(code, self.inner.hide)

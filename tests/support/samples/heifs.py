@@ -38,6 +38,22 @@ def user_sei(text: bytes) -> bytes:
     return nal(39, body)
 
 
+def two_chains(slice_head: bytes, hidden: bytes) -> bytes:
+    """A chain of a slice and the units *hidden*, behind lengths of four bytes. Behind lengths of two, it
+    is a chain of slices alone. slice_head: two bytes at the start of a slice.
+    """
+    first = 2 << 16 | int.from_bytes(slice_head)
+    data = bytearray(first.to_bytes(4) + bytes(first) + hidden + (40).to_bytes(4) + slice_head + bytes(38))
+    data[4:8] = slice_head * 2  # a slice behind four bytes, and a length before a slice
+    at = 6 + int.from_bytes(slice_head)
+    while at < len(data):
+        left = len(data) - at - 2
+        size = left if left < 1 << 16 else 1 << 15
+        data[at : at + 4] = size.to_bytes(2) + slice_head
+        at += 2 + size
+    return bytes(data)
+
+
 def obu(kind: int, payload: bytes) -> bytes:
     """An OBU with a size, of at most 127 bytes."""
     return bytes((kind << 3 | 2, len(payload))) + payload
