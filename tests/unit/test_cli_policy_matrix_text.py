@@ -1,33 +1,92 @@
-"""The matrix as text: letters, colours, width."""
+"""The matrix as text: terms of cells, colours, width."""
 
 from __future__ import annotations
 
-from policyfs.cli.policy.matrix_text import colour_of, sign, signs, text_of
+import pytest
+
+from policyfs.cli.policy.matrix_text import MatrixText, colour_of, text_of
 from policyfs.domain import Op
-from policyfs.policy.analysis.matrix import OPS, Answer, Cell, Matrix, Row
+from policyfs.policy.analysis.matrix import OTHER, SELF, Matrix, Rights, Row, matrix
+from tests.support.models.whole_policies import policy_of
 
-READS = {op: Cell(Answer.ALWAYS if op in (Op.SEE, Op.READ) else Answer.NEVER) for op in OPS}
+KINDS = ("\0kind/", "image/\0kind", "video/\0kind", "text/plain")
+READ = Rights(int(Op.SEE | Op.READ))
+REDACTED = READ._replace(redact=frozenset({"location"}))
+ALL = Rights(int(Op.ALL))
 
 
-def test_a_letter_for_each_answer() -> None:
-    assert signs(READS) == "sr----"
-    assert signs(None) == "      "
-    assert sign(Op.READ, Cell(Answer.ALWAYS, ("location",))) == "R"
-    assert sign(Op.WRITE, Cell(Answer.ALWAYS, (), True)) == "W"
-    assert sign(Op.READ, Cell(Answer.OWN, ("location",))) == "o"
-    assert len({colour_of(Cell(answer)) for answer in (Answer.ALWAYS, Answer.NEVER, Answer.PART)}) == 3
+def cell_of(**rights: Rights) -> tuple[str, ...]:
+    """The text of a cell. rights: other, own, and exceptions such as own_image."""
+    of = {
+        (kind, owner): rights.get(f"{word}_{kind.split('/')[0]}", rights.get(word, rights["other"]))
+        for word, owner in (("other", OTHER), ("own", SELF), ("none", "none"))
+        for kind in KINDS
+    }
+    row = Row((("/x",),), frozenset(), {"a": (tuple(of.items()),)})
+    return MatrixText(Matrix(("a",), (row,), KINDS)).terms(row, "a")
+
+
+@pytest.mark.parametrize(
+    ("rights", "text"),
+    [
+        ({"other": ALL}, "all"),
+        ({"other": Rights(0)}, "-"),
+        ({"other": READ}, "sr"),
+        ({"other": REDACTED}, "sR"),
+        ({"other": Rights(int(Op.CREATE)), "own": ALL}, "own:all"),
+        ({"other": REDACTED, "own": ALL}, "sR own:all"),
+        ({"other": Rights(0), "other_video": READ, "none_video": READ, "own_video": READ}, "video:sr"),
+        ({"other": READ, "own_text": ALL}, "sr own text/plain:all"),
+        ({"other": READ, "none": Rights(0)}, "sr none's:-"),
+        (
+            {"other": Rights(0), "other_image": READ, "other_video": READ, "own": ALL},
+            "image:sr video:sr none's:- own:all",
+        ),
+        ({"other": READ, "own": Rights(0), "own_image": READ}, "sr own not(image):-"),
+        ({"other": READ, "own": ALL, "own_image": READ, "own_text": READ}, "sr own kinds1:all"),
+    ],
+)
+def test_the_terms_of_a_cell(rights: dict[str, Rights], text: str) -> None:
+    assert " ".join(cell_of(**rights)) == text
+
+
+def test_callers_who_are_alike_but_for_words_kinds_or_requirements_look_different() -> None:
+    rules = """\
+- {id: all, allow: [all], paths: "/a/**"}
+- {id: x, require: {redact: location}, who: {app: x}}
+- {id: y, require: {redact: [location, time]}, who: {app: y}}
+- {id: z, require: {content: image/*}, who: {app: z}, paths: "/a/**"}
+- {id: v, require: {content: [image/*, text/plain]}, who: {app: v}, paths: "/a/**"}
+"""
+    found = matrix(policy_of(rules, apps="apps: {x: {uid: 1}, y: {uid: 2}, z: {uid: 3}, v: {uid: 4}}\n"))
+    text = MatrixText(found)
+    [row] = [row for row in found.rows if row.paths == (("/a/**",),)]
+    assert {name: " ".join(text.terms(row, name)) for name in found.columns} == {
+        "v": "srW2cda",
+        "x": "sR1wcda",
+        "y": "sR2wcda",
+        "z": "srW1cda",
+        "stranger": "all",
+    }
+    assert [line for line in text.legend() if line.startswith(("R", "W"))] == [
+        "R1: reads without location",
+        "R2: reads without location, time",
+        "W1: writes only image/*",
+        "W2: writes only image/*, text/plain",
+    ]
+
+
+def one_row(path: str) -> Matrix:
+    cell = ((((KINDS[0], OTHER), READ),),)
+    return Matrix(("a", "b"), (Row(((path,),), frozenset(), {"a": cell}),), KINDS[:1])
 
 
 def test_colours_take_no_room() -> None:
-    found = Matrix(("a", "b"), (Row(("/x/**",), {"a": READS}),))
-    plain, painted = (text_of(found, None, colours=colours) for colours in (False, True))
-    assert "\x1b[32ms\x1b[0m" in painted
-    bare = painted
-    for code in ("32", "33", "35", "2"):
-        bare = bare.replace(f"\x1b[{code}m", "")
-    assert [line.rstrip() for line in bare.replace("\x1b[0m", "").splitlines()] == plain.splitlines()
+    plain, painted = (text_of(one_row("/x/**"), None, colours=colours) for colours in (False, True))
+    assert "\x1b[32msr\x1b[0m" in painted
+    assert painted.replace("\x1b[32m", "").replace("\x1b[0m", "") == plain
+    assert len({colour_of(term) for term in ("all", "sR", "own:all", "-")}) == 4
 
 
 def test_a_glob_of_a_policy_does_no_harm() -> None:
-    found = Matrix(("a",), (Row(("/\x1b[31m",), {"a": READS}),))
-    assert "\x1b" not in text_of(found, None, colours=False)
+    assert "\x1b" not in text_of(one_row("/\x1b[31m"), None, colours=False)

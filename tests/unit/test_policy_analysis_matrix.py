@@ -1,11 +1,11 @@
-"""The matrix of a policy: what depends on what. tests/property/test_policy_matrix.py: that it is exact."""
+"""The matrix of a policy: rows, and rights in cells. tests/property/test_policy_matrix.py: exactness."""
 
 from __future__ import annotations
 
 import pytest
 
 from policyfs.domain import Op
-from policyfs.policy.analysis.matrix import Answer, Cell, matrix
+from policyfs.policy.analysis.matrix import OTHER, SELF, Rights, matrix
 from tests.support.models.whole_policies import policy_of
 
 APPS = """\
@@ -16,29 +16,35 @@ apps:
 """
 
 
-def cells(rules: str, who: str, *globs: str) -> dict[str, Cell]:
+def rights(rules: str, who: str, *globs: str) -> dict[tuple[str, str], Rights]:
     found = matrix(policy_of(rules, apps=APPS))
-    [row] = [row for row in found.rows if row.globs == globs]
-    return {(op.name or "").lower(): cell for op, cell in row.cells[who].items()}
+    [row] = [row for row in found.rows if globs in row.paths]
+    [answers] = row.cells[who]
+    return dict(answers)
 
 
-def answers(rules: str, who: str, *globs: str) -> dict[str, str]:
-    return {op: cell.answer.value for op, cell in cells(rules, who, *globs).items()}
+def readable(rules: str, who: str, *globs: str) -> set[tuple[str, str]]:
+    """The files that an app reads: kinds and owners."""
+    found = rights(rules, who, *globs)
+    return {
+        (kind.replace("\0", ""), owner.strip("\0"))
+        for (kind, owner), right in found.items()
+        if right.ops & Op.READ
+    }
 
 
 @pytest.mark.parametrize(
-    ("rule", "answer"),
+    ("conditions", "files"),
     [
-        ('allow: [see, read], paths: "/a/**"', Answer.ALWAYS),
-        ('allow: [see, read], who: {app: camera}, paths: "/a/**"', Answer.NEVER),
-        ('allow: [see, read], paths: "/a/**", when: {owner: self}', Answer.OWN),
-        ('allow: [see, read], paths: "/a/**", when: {type: image/jpeg}', Answer.KIND),
-        ('allow: [see, read], paths: "/a/**", when: {owner: none}', Answer.FACTS),
-        ('allow: [see, read], paths: "/a/**", when: {owner: self, type: image/jpeg}', Answer.FACTS),
+        ("who: {app: camera}", set()),
+        ("when: {owner: self}", {("kind/", "self"), ("inode/x-empty", "self")}),
+        ("when: {type: image/jpeg, owner: none}", {("image/jpeg", "none")}),
+        ("when: {type: image/*, owner: camera}", {("image/kind", "camera")}),
     ],
 )
-def test_what_reading_depends_on(rule: str, answer: Answer) -> None:
-    assert cells(f"- {{id: r, {rule}}}", "gallery", "/a/**")["read"].answer is answer
+def test_what_reading_depends_on(conditions: str, files: set[tuple[str, str]]) -> None:
+    rules = f'- {{id: r, allow: [see, read], paths: "/a/**", {conditions}}}'
+    assert readable(rules, "gallery", *(("/a/**",) if files else ())) == files
 
 
 def test_a_row_has_the_paths_that_no_other_names_more_exactly() -> None:
@@ -47,14 +53,25 @@ def test_a_row_has_the_paths_that_no_other_names_more_exactly() -> None:
 - {id: hide, deny: [all], paths: "/a/x/**"}
 - {id: own, allow: [all], paths: "/b/{app}/**"}
 """
-    assert answers(rules, "gallery", "/a/**")["read"] == "always"
-    assert answers(rules, "gallery", "/a/x/**")["read"] == "never"
-    assert answers(rules, "gallery", "/b/{app}/**")["delete"] == "always"
+    assert readable(rules, "gallery", "/a/**")
+    assert not readable(rules, "gallery", "/a/x/**")
     found = matrix(policy_of(rules, apps=APPS))
-    [own] = [row for row in found.rows if row.globs == ("/b/{app}/**",)]
+    [own] = [row for row in found.rows if row.paths == (("/b/{app}/**",),)]
     assert set(own.cells) == {"camera", "cloud", "gallery"}
-    assert found.rows[-1].globs == ()
-    assert {cell.answer for cell in found.rows[-1].cells["gallery"].values()} == {Answer.NEVER}
+    assert found.rows[-1].paths == (("/a/x/**",), ())
+
+
+def test_paths_that_are_decided_alike_are_one_row() -> None:
+    rules = """\
+- {id: a, allow: [see, read], paths: ["/a/**", "/b/**", "/c/x", "/c/y"]}
+- {id: b, deny: [see], paths: ["/a/**/.inner", "/**/.other/***"], who: {app: gallery}}
+"""
+    found = matrix(policy_of(rules, apps=APPS))
+    assert [row.paths for row in found.rows] == [
+        (("/**/.other/***", "/a/**"), ("/**/.other/***", "/b/**"), ("/a/**/.inner/***",)),
+        (("/a/**",), ("/b/**",), ("/c/x",), ("/c/y",)),
+        (("/**/.other/***",), ()),
+    ]
 
 
 def test_globs_that_cross_are_a_row_together() -> None:
@@ -62,16 +79,18 @@ def test_globs_that_cross_are_a_row_together() -> None:
 - {id: a, allow: [see, read], paths: "/*/x"}
 - {id: b, deny: [read], paths: "/y/*"}
 """
-    assert answers(rules, "gallery", "/*/x")["read"] == "always"
-    assert answers(rules, "gallery", "/*/x", "/y/*") == answers(rules, "gallery", "/*/x") | {"read": "never"}
+    assert readable(rules, "gallery", "/*/x")
+    assert not readable(rules, "gallery", "/*/x", "/y/*")
 
 
-def test_a_directory_that_may_be_hidden_by_its_owner_makes_some_paths_hidden() -> None:
+def test_a_directory_that_may_be_hidden_by_its_owner_gives_two_answers() -> None:
     rules = """\
 - {id: a, allow: [see, read], paths: "/a/**"}
 - {id: b, deny: [see], paths: "/a/*", when: {owner: camera}}
 """
-    assert answers(rules, "gallery", "/a/**")["read"] == "by owner, or by kind and owner"
+    found = matrix(policy_of(rules, apps=APPS))
+    [row] = [row for row in found.rows if row.paths == (("/a/*/**",),)]
+    assert len(row.cells["gallery"]) == 2
 
 
 def test_obligations_are_in_the_cell() -> None:
@@ -80,9 +99,11 @@ def test_obligations_are_in_the_cell() -> None:
 - {id: b, require: {redact: [location]}, unless: {owner: self}}
 - {id: c, require: {content: [image/jpeg]}, paths: "/a/**"}
 """
-    found = cells(rules, "gallery", "/a/**")
-    assert found["read"] == Cell(Answer.ALWAYS, ("location",), False)
-    assert found["write"].checked
+    found = rights(rules, "gallery", "/a/**")
+    content = frozenset({frozenset({"image/jpeg"})})
+    ops = int(Op.SEE | Op.READ | Op.WRITE | Op.CREATE)
+    assert found["\0kind/", OTHER] == Rights(ops, frozenset({"location"}), content)
+    assert found["\0kind/", SELF] == Rights(ops, frozenset(), content)
 
 
 def test_uids_and_mounts_that_differ_have_columns_of_their_own() -> None:
@@ -94,6 +115,5 @@ def test_uids_and_mounts_that_differ_have_columns_of_their_own() -> None:
 
 
 def test_any_case_is_said() -> None:
-    rules = '- {id: a, allow: [see], paths: "/a/**", ignore_case: true}'
-    assert answers(rules, "gallery", "/a/** (in any case)")["see"] == "always"
-    assert Op.SEE in matrix(policy_of(rules, apps=APPS)).rows[0].cells["gallery"]
+    rules = '- {id: a, allow: [see, read], paths: "/a/**", ignore_case: true}'
+    assert readable(rules, "gallery", "/a/** (in any case)")

@@ -9,10 +9,8 @@ import sys
 import time
 
 from policyfs.cli.common.colour import wanted
-from policyfs.cli.common.output import write_private
 from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.common.time_bound import bounded
-from policyfs.cli.policy.matrix_picture import svg
 from policyfs.cli.policy.matrix_text import as_json, text_of
 from policyfs.errors import EXIT_OK, PolicyfsError
 from policyfs.policy.analysis.invariants import load_policy
@@ -21,7 +19,7 @@ from policyfs.policy.globs.classes import TooHardError
 
 
 def run_matrix(args: argparse.Namespace) -> int:
-    """Print the matrix of a policy (rows of paths, columns of callers), or write it as a picture (--svg)."""
+    """Print the matrix of a policy (rows of paths, columns of callers)."""
     policy = load_policy(read_sources(args.policy), at_ns=time.time_ns()).policy
     try:
         with bounded():
@@ -31,10 +29,7 @@ def run_matrix(args: argparse.Namespace) -> int:
             f"the policy has too many different paths for a matrix. Use fewer globs (at most {MAX_GLOBS:,})"
             " and fewer wildcards in a row. If a glob has {uid}, use fewer numbers as names in other globs"
         ) from error
-    if args.svg is not None:
-        write_private(args.svg, svg(found, f"Who may do what: {policy.name or args.policy}"))
-        print(f"{args.svg}: {len(found.rows)} rows, {len(found.columns)} callers")
-    elif args.json:
+    if args.json:
         print(json.dumps(as_json(found), indent=2))
     else:
         columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -52,17 +47,15 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """Add the action `matrix` to `policyfs policy`."""
     parser = actions.add_parser(
         "matrix",
-        help="show which app may do what at which paths, as a table or a picture",
+        help="show which app may do what at which paths, as a table",
         description=(
-            "Shows which operations on regular files the policy allows to each caller. Paths with the same"
-            " answers are one row. The answers are exact."
+            "Shows which operations on regular files the policy allows to each caller. Paths that are decided"
+            " alike for all callers are one row. The answers are exact."
         ),
     )
     parser.add_argument("policy", metavar="POLICY", help="a file, or a directory of *.yaml")
     parser.add_argument(
         "--width", type=_width, metavar="N", help="the width in columns (default: the terminal's)"
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--svg", metavar="FILE", help="write a picture; an existing file is replaced")
-    form.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run_matrix)

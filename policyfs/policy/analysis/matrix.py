@@ -1,16 +1,16 @@
 """The matrix of a policy: a table that shows the operations of each caller on regular files, at all paths.
 
-Its rows are classes of paths, its columns are callers.
+Its rows are classes of paths that are decided alike for every caller, its columns are callers.
 """
 
 from __future__ import annotations
 
-import enum
+import functools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
-from policyfs.domain import DENY_UNKNOWN, OWNER_NONE, Decision, Facts, FileType, Op
+from policyfs.domain import OWNER_NONE, Facts, FileType, Op
 from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.analysis.subjects import Subject, groups
@@ -18,98 +18,136 @@ from policyfs.policy.analysis.walk import Place, Walk
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.globs.classes import TooHardError
+from policyfs.policy.globs.paths import MAX_GLOB
 from policyfs.policy.model import Effect, Policy, Rule
+from policyfs.policy.rules.facts import Kinds
+from policyfs.policy.rules.profile import Profile
 
 OPS: Final = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 _MARK: Final = "\0path "
+_FOLDED: Final = " (in any case)"
 MAX_GLOBS: Final = 2000
 """Maximum number of globs of a policy for a matrix, which has about as many rows. With more, TooHardError is
 raised."""
 
+SELF: Final = "\0self"
+"""The owner of a file, in a cell: the caller of the column. (A stranger owns no file.)"""
+OTHER: Final = "\0app"
+"""The owner of a file, in a cell: an app that no rule names."""
 
-class Answer(enum.Enum):
-    """The answer in one cell of the matrix.
 
-    The answer is about the regular files at some paths, with known kind and owner.
+class Rights(NamedTuple):
+    """The rights of one caller on some files.
+
+    ops: the operations, as bits. redact: words; data of these words is removed while the caller reads.
+    content: the content requirements for written bytes (see Decision).
     """
 
-    ALWAYS = "always"
-    NEVER = "never"
-    OWN = "own files"
-    KIND = "by kind"
-    PART = "at some of the paths"
-    FACTS = "by owner, or by kind and owner"
+    ops: int
+    redact: frozenset[str] = frozenset()
+    content: frozenset[frozenset[str]] = frozenset()
 
 
-class Cell(NamedTuple):
-    """A cell of the matrix: one operation of one caller at the paths of one row.
+File = tuple[str, str]
+"""A class of files, by a sample: a kind of Matrix.kinds, and an owner (``none``, SELF, OTHER, or an app)."""
 
-    words: the words of data that policyfs hides in at least one of the files. checked: True if, for at least
-    one of the files, written bytes must meet content requirements.
-    """
+Answers = tuple[tuple[File, Rights], ...]
+"""The rights of one caller on each class of files."""
 
-    answer: Answer
-    words: tuple[str, ...] = ()
-    checked: bool = False
+Cell = tuple[Answers, ...]
+"""A cell of the matrix: the answers to one caller at the paths of a row. There is more than one answer if it
+depends on the directories above (on their paths or owners), beyond what the globs of the row say."""
 
+Label = tuple[str, ...]
+"""Globs, as text for a row: the paths that all of them match."""
 
-Cells = dict[Op, Cell]
+Key = frozenset[str]
+"""The globs that match at a class of paths. If a rule can hide ``/P``, the glob ``/P/**`` is added to the
+policy's."""
 
 
 class Row(NamedTuple):
-    """A row of the matrix: the paths that all of *globs* match.
+    """A row of the matrix: paths that are decided alike for every caller.
 
-    A path that a more exact glob matches, too, is in the row of that glob. Without globs: all paths that no
-    glob matches. cells: the cells by the names of the columns. A caller has no cell if each path of the row
-    contains another app's name or another uid (``{app}`` or ``{uid}`` in the glob).
+    paths: for people; each member is a list of globs that match all paths of one class, except paths that a
+    more exact row has. An empty list stands for all paths that no glob matches. keys: the same, exactly.
+    cells: the cells by the names of the columns. A caller has no cell if each path of the row contains
+    another app's name or another uid (``{app}`` or ``{uid}`` in the glob).
     """
 
-    globs: tuple[str, ...]
-    cells: dict[str, Cells]
+    paths: tuple[Label, ...]
+    keys: frozenset[Key]
+    cells: dict[str, Cell]
 
 
 class Matrix(NamedTuple):
-    """The matrix of a policy: the names of the columns (callers), and the rows (classes of paths)."""
+    """The matrix of a policy: the names of the columns (callers), and the rows (classes of paths).
+
+    kinds: a kind for each class of kinds that the rules distinguish; the first one stands for the kinds that
+    no rule names.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    kinds: tuple[str, ...]
 
 
 def matrix(policy: Policy) -> Matrix:
     """Return the matrix of a policy: the operations of each caller at all paths. Raise TooHardError."""
-    marks = _marks(policy)
-    if len(marks) > MAX_GLOBS:
+    globs = _globs(policy)
+    if len(globs) > MAX_GLOBS:
         raise TooHardError
-    compiled = Compiled(compile_policy(replace(policy, rules=(*policy.rules, *marks))))
+    compiled = Compiled(compile_policy(replace(policy, rules=(*policy.rules, *_marks(policy, globs)))))
+    files = _Files(policy)
     with paused():
-        found = [(group.subjects, _Column(group.sides[0]).tallies()) for group in groups([compiled])]
-    sets = {key for _, tallies in found for key in tallies}
-    labels = {key: _most_exact(key, sets) for key in sets}
+        found = [(group.subjects, _column(group.sides[0], files)) for group in groups([compiled])]
     columns = _columns(found)
-    rows = []
-    for globs in sorted({*labels.values()}, key=lambda one: (not one, one)):
-        cells: dict[str, Cells] = {}
-        for name, tallies in columns.items():
-            here = [tally for key, tally in tallies.items() if labels[key] == globs]
-            if here:
-                cells[name] = _cells(here)
-        rows.append(Row(globs, cells))
-    return Matrix(tuple(columns), tuple(rows))
+    alike: dict[tuple[Cell | None, ...], set[Key]] = {}
+    names = {f"{glob}{_FOLDED * folds}": own for (glob, folds), own in globs.items()}
+    keys = {key for column in columns.values() for key in column if not _is_top(key, names)}
+    for key in keys:
+        alike.setdefault(tuple(column.get(key) for column in columns.values()), set()).add(key)
+    rows = [
+        Row(_labels(frozenset(some), keys, names), frozenset(some), _cells(columns, cells))
+        for cells, some in alike.items()
+    ]
+    order = sorted(rows, key=lambda row: (any(not one or one in _ALL for one in row.paths), row.paths))
+    return Matrix(tuple(columns), tuple(order), files.kinds)
 
 
-def _marks(policy: Policy) -> list[Rule]:
+_ALL: Final = (("/**",), ("/***",))
+
+
+def _cells(columns: Iterable[str], cells: tuple[Cell | None, ...]) -> dict[str, Cell]:
+    return {name: cell for name, cell in zip(columns, cells, strict=True) if cell is not None}
+
+
+def _globs(policy: Policy) -> dict[tuple[str, bool], bool]:
+    """Return all globs of a policy, and for each glob of a rule that can hide a directory also the glob of
+    the paths below. Values: True for a glob of the policy. The bool in a key is True if the glob matches
+    letters in any case.
+    """
+    globs: dict[tuple[str, bool], bool] = {}
+    for rule in policy.rules:
+        blocks = (*rule.unless, *(() if rule.when is None else (rule.when,)))
+        for paths in (rule.paths, *(block.paths for block in blocks)):
+            for glob in paths or ():
+                globs[glob, rule.ignore_case] = True
+                below = f"{glob.removesuffix('/***')}/**"
+                hides = rule.effect is Effect.DENY and rule.ops & Op.SEE and not glob.endswith("/**")
+                if hides and glob != "/" and len(below) <= MAX_GLOB:
+                    globs.setdefault((below, rule.ignore_case), False)
+    return globs
+
+
+def _marks(policy: Policy, globs: Iterable[tuple[str, bool]]) -> list[Rule]:
     """Return, for every glob, a rule that shows where the glob matches.
 
     These rules have `mode: monitor`, so they change no answer.
     """
-    globs: dict[tuple[str, bool], None] = {}
-    for rule in policy.rules:
-        blocks = (*rule.unless, *(() if rule.when is None else (rule.when,)))
-        for paths in (rule.paths, *(block.paths for block in blocks)):
-            globs |= dict.fromkeys((glob, rule.ignore_case) for glob in paths or ())
     return [
         Rule(
-            id=f"{_MARK}{glob}{' (in any case)' if folds else ''}", effect=Effect.DENY, ops=Op.SEE, who=None,
+            id=f"{_MARK}{glob}{_FOLDED * folds}", effect=Effect.DENY, ops=Op.SEE, who=None,
             paths=(glob,), ignore_case=folds, when=None, unless=(), errno=None, redact=frozenset(),
             content=frozenset(), raw_types=frozenset(), audit=None, monitor=True, description="",
             where=policy.rules[0].where,
@@ -118,105 +156,127 @@ def _marks(policy: Policy) -> list[Rule]:
     ]  # fmt: skip
 
 
-Key = frozenset[str]
-"""The globs that match at a class of paths."""
+def _is_top(key: Key, globs: Iterable[str]) -> bool:
+    """Return True if the path of a key is only a directory: the path ``/P``, with a glob ``/P/**``."""
+    tops = (glob.replace("/***", "/**") for glob in key if "/***" in glob)
+    return any(below in globs and below not in key for below in tops)
 
 
-class _Column:
-    """The answers to one caller at all classes of paths: a column of the matrix."""
+class _Files:
+    """The classes of regular files that the rules of a policy distinguish."""
 
-    def __init__(self, side: Side) -> None:
-        self._side: Final = side
+    def __init__(self, policy: Policy) -> None:
+        blocks = [b for rule in policy.rules for b in (rule.when, *rule.unless) if b is not None]
+        named = (block.kinds for block in blocks)
+        sets = dict.fromkeys(one for one in (*named, *(rule.raw_types for rule in policy.rules)) if one)
+        samples = (kind for one in map(Kinds, sets) for kind in one.samples())
+        owners = {owner for block in blocks for owner in block.owners or ()} - {OWNER_NONE, "self"}
+        self.kinds: Final = tuple(dict.fromkeys(("\0kind/", *sorted(samples), "inode/x-empty")))
+        self.owners: Final = (OTHER, SELF, OWNER_NONE, *sorted(owners))
 
-    def tallies(self) -> dict[Key, dict[Op, _Tally]]:
-        """Return, for each set of globs that match together, the counted answers to each operation."""
-        found: dict[Key, dict[Op, _Tally]] = {}
-        for place in Walk((self._side,)).places(lambda _: True):
-            if place.top:
-                continue  # everyone sees the root, and it is not a file
-            profile = self._side.profile(place.positions[0], top=False)
-            key = frozenset(
-                live.rule.id.removeprefix(_MARK) for live in profile.lives if live.rule.id.startswith(_MARK)
-            )
-            tallies = found.setdefault(key, {op: _Tally() for op in OPS})
-            for op in OPS:
-                tallies[op].count(list(self._answers(place, op)))
-        return found
-
-    def _answers(self, place: Place, op: Op) -> Iterator[tuple[Facts, str, Decision]]:
-        """Yield the answer for each class of files: the facts of a sample file, "own" or "other", and the
-        decision.
-
-        op: the operation. "own" means that the caller owns the file.
+    def answers(self, side: Side, place: Place) -> Iterator[Answers]:
+        """Yield the answers to a caller at a class of paths: one for each way in which directories above can
+        hide the paths.
         """
-        side, position = self._side, place.positions[0]
-        profile = side.profile(position, top=False)
-        own = side.caller.app or OWNER_NONE
-        facts = FileClasses(profile.lives).samples(FileType.REGULAR, unknown=False)
-        for one in [Facts(None, own)] if op is Op.CREATE else facts:
-            decision = profile.answer(int(op), FileType.REGULAR, one, below=lambda: side.below(position))
-            whose = "own" if one.owner == side.caller.app else "other"
-            for way in place.hidden:
-                yield one, whose, replace(decision, allowed=False) if way[0] else decision
+        profile = side.profile(place.positions[0], top=False)
+        classes = FileClasses(profile.lives)
+        app = side.caller.app
+        found: dict[object, Rights] = {}
+        answers: list[tuple[File, Rights]] = []
+        for owner in self.owners:
+            if owner == app or (owner == SELF and app is None):
+                continue
+            name = app if owner == SELF else owner
+            for kind in self.kinds:
+                same = (classes.kind_class(kind), classes.owner_class(name), owner == SELF)
+                if same not in found:
+                    found[same] = self._rights(side, place, profile, Facts(kind, name))
+                answers.append(((kind, owner), found[same]))
+        for way in place.hidden:
+            yield tuple((file, Rights(0)) for file, _ in answers) if way[0] else tuple(answers)
 
-
-@dataclass(slots=True)
-class _Tally:
-    """A counter of the answers to one operation at several classes of paths."""
-
-    always: bool = False
-    never: bool = False
-    by_fact: set[Answer] = field(default_factory=set)
-    words: set[str] = field(default_factory=set)
-    checked: bool = False
-
-    def count(self, answers: list[tuple[Facts, str, Decision]]) -> None:
-        """Add the answers at one class of paths."""
-        allowed = {decision.allowed for _, _, decision in answers}
-        if allowed == {True}:
-            self.always = True
-        elif allowed == {False}:
-            self.never = True
-        else:
-            self.by_fact.add(_fact_behind(answers))
-        for _, _, decision in answers:
+    @staticmethod
+    def _rights(side: Side, place: Place, profile: Profile, facts: Facts) -> Rights:
+        """Return a caller's rights on one sample file. Those to create it do not depend on the facts."""
+        ops, redact, content = 0, frozenset[str](), frozenset[frozenset[str]]()
+        for op in OPS:
+            one = Facts(None, side.caller.app or OWNER_NONE) if op is Op.CREATE else facts
+            below = functools.partial(side.below, place.positions[0])
+            decision = profile.answer(int(Op.SEE | op), FileType.REGULAR, one, below=below)
             if decision.allowed:
-                self.words |= decision.redact - {DENY_UNKNOWN}
-                self.checked = self.checked or bool(decision.content)
-
-    def add(self, other: _Tally) -> None:
-        """Add the answers that another tally has counted."""
-        self.always = self.always or other.always
-        self.never = self.never or other.never
-        self.by_fact |= other.by_fact
-        self.words |= other.words
-        self.checked = self.checked or other.checked
-
-    def cell(self) -> Cell:
-        """Return the cell of the matrix for all counted answers."""
-        sorts = self.always + self.never + len(self.by_fact)
-        if sorts > 1:
-            answer = Answer.PART if self.never or self.always else Answer.FACTS
-        elif self.by_fact:
-            [answer] = self.by_fact
-        else:
-            answer = Answer.ALWAYS if self.always else Answer.NEVER
-        return Cell(answer, tuple(sorted(self.words)), self.checked)
+                ops |= op
+                redact |= decision.redact
+                content |= frozenset(decision.content) if op is Op.WRITE else frozenset()
+        return Rights(ops, redact, content)
 
 
-def _fact_behind(answers: list[tuple[Facts, str, Decision]]) -> Answer:
-    """Return the fact (owner or kind) that decides on the answers at one class of paths."""
-    own = {decision.allowed for _, whose, decision in answers if whose == "own"}
-    others = {decision.allowed for _, whose, decision in answers if whose != "own"}
-    if own == {True} and others == {False}:
-        return Answer.OWN
-    kinds: dict[str | None, set[bool]] = {}
-    for facts, _, decision in answers:
-        kinds.setdefault(facts.kind, set()).add(decision.allowed)
-    return Answer.KIND if all(len(allowed) == 1 for allowed in kinds.values()) else Answer.FACTS
+def _column(side: Side, files: _Files) -> dict[Key, Cell]:
+    """Return the answers to one caller, for each set of globs that match together."""
+    found: dict[Key, dict[Answers, None]] = {}
+    for place in Walk((side,)).places(lambda _: True):
+        if place.top:
+            continue  # everyone sees the root, and it is not a file
+        lives = side.profile(place.positions[0], top=False).lives
+        key = frozenset(
+            live.rule.id.removeprefix(_MARK) for live in lives if live.rule.id.startswith(_MARK)
+        )
+        found.setdefault(key, {}).update(dict.fromkeys(files.answers(side, place)))
+    return {key: tuple(answers) for key, answers in found.items()}
 
 
-def _most_exact(key: Key, sets: Iterable[Key]) -> tuple[str, ...]:
+def _columns(found: list[tuple[tuple[Subject, ...], dict[Key, Cell]]]) -> dict[str, dict[Key, Cell]]:
+    """Return the answers by the names of columns.
+
+    A column has the name of its caller. If the answers depend on the uid or the mount, the name includes the
+    uid or the mount.
+    """
+    columns: dict[str, dict[Key, Cell]] = {}
+    for subjects, cells in found:
+        for subject in subjects:
+            known = columns.setdefault(subject.label, cells)
+            if known != cells:
+                how = "own mount" if subject.mounted is not None else f"uid {subject.uid}"
+                columns.setdefault(f"{subject.label} ({how})", cells)
+    ordinary = [name for name in columns if name != "stranger"]
+    return {name: columns[name] for name in (*ordinary, *(["stranger"] if "stranger" in columns else []))}
+
+
+def _labels(row: frozenset[Key], keys: set[Key], globs: dict[str, bool]) -> tuple[Label, ...]:
+    """Return the shortest text for a row: single globs that match only in this row, then lists of globs.
+
+    row: the keys of the row. keys: those of all rows. globs: all globs, with True for those of the policy.
+    """
+    inside = {glob for key in row for glob in key} - {glob for key in keys - row for glob in key}
+    left: set[Key] = set(row)
+    found: list[Label] = []
+    for glob in sorted(inside, key=lambda one: (-sum(one in key for key in row), not globs[one], one)):
+        if any(glob in key for key in left):
+            found.append((glob,))
+            left = {key for key in left if glob not in key}
+    exact = {_most_exact(key, keys) for key in left}
+    single = {labels[0] for labels in exact if len(labels) == 1}
+    found += [labels for labels in exact if len(labels) == 1 or not single & set(labels)]
+    named = {tuple(sorted(_as_written(glob, globs) for glob in label)) for label in found}
+    return tuple(sorted(_joined(named), key=lambda one: (not one, one)))
+
+
+def _as_written(glob: str, globs: dict[str, bool]) -> str:
+    """Return ``/P/***`` instead of ``/P/**`` if only the former is a glob of the policy."""
+    stem, _, end = glob.rpartition("/**")
+    return f"{stem}/***{end}" if not globs[glob] and f"{stem}/***{end}" in globs else glob
+
+
+def _joined(labels: Iterable[Label]) -> Iterator[Label]:
+    """Yield labels; ``/P/***`` instead of ``/P`` and ``/P/**``."""
+    found = set(labels)
+    for one in found:
+        if len(one) == 1 and (f"{one[0]}/**",) in found:
+            yield (f"{one[0]}/***",)
+        elif not (len(one) == 1 and one[0].endswith("/**") and (one[0].removesuffix("/**"),) in found):
+            yield one
+
+
+def _most_exact(key: Key, sets: Iterable[Key]) -> Label:
     """Return the globs of a set, sorted. Leave out a glob that matches all paths of another glob in the set.
     """
     wider = set()
@@ -226,32 +286,3 @@ def _most_exact(key: Key, sets: Iterable[Key]) -> tuple[str, ...]:
             if covers and not (one < other and all(other in places for places in sets if one in places)):
                 wider.add(one)
     return tuple(sorted(key - wider))
-
-
-def _columns(
-    found: list[tuple[tuple[Subject, ...], dict[Key, dict[Op, _Tally]]]],
-) -> dict[str, dict[Key, dict[Op, _Tally]]]:
-    """Return the answers by the names of columns.
-
-    A column has the name of its caller. If the answers depend on the uid or the mount, the name includes the
-    uid or the mount.
-    """
-    columns: dict[str, dict[Key, dict[Op, _Tally]]] = {}
-    for subjects, tallies in found:
-        for subject in subjects:
-            known = columns.setdefault(subject.label, tallies)
-            if known != tallies:
-                how = "own mount" if subject.mounted is not None else f"uid {subject.uid}"
-                columns.setdefault(f"{subject.label} ({how})", tallies)
-    ordinary = [name for name in columns if name != "stranger"]
-    return {name: columns[name] for name in (*ordinary, *(["stranger"] if "stranger" in columns else []))}
-
-
-def _cells(tallies: list[dict[Op, _Tally]]) -> Cells:
-    found = {}
-    for op in OPS:
-        total = _Tally()
-        for tally in tallies:
-            total.add(tally[op])
-        found[op] = total.cell()
-    return found
