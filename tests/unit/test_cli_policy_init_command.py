@@ -129,7 +129,7 @@ def test_it_asks(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_golden(GOLDEN / "questions.txt", said.stderr)
     assert_fine()
     text = Path("home.yaml").read_text("utf-8")
-    assert 'who: {app: gallery}\n    paths: ["/DCIM/**"]' in text
+    assert 'who: {app: gallery}\n    paths: ["/DCIM/***"]' in text
     assert "camera:\n    uid: 10010\n    grants: [media.location]" in text
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from policyfs.cli.policy.init.draft import Draft, below, policy_text
+from policyfs.cli.policy.init.draft import Draft, glob_of, policy_text
 from policyfs.cli.policy.init.draft_tests import cases_text
 from policyfs.cli.policy.init.survey import Directory
 from policyfs.cli.policy.init.wishes import Level, Wish
+from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.text.parse import SourceText
 
@@ -21,7 +22,17 @@ def draft(*wishes: Wish) -> Draft:
 
 
 def test_names_are_globs_that_match_them_alone() -> None:
-    assert below("a*b{c}?[d]\\") == "/a\\*b\\{c\\}\\?\\[d\\]\\\\/**"
+    assert glob_of("a*b{c}?[d]\\") == "/a\\*b\\{c\\}\\?\\[d\\]\\\\/***"
+
+
+def test_rights_are_on_the_directory_itself_too() -> None:
+    """rsync -a sets the times of the directory that it copies to; restic reads the attributes of the root."""
+    text = policy_text(draft(Wish("a", 1, shares={"DCIM": Level.EDIT}), Wish("b", 2, whole=True)))
+    engine = load_policy([SourceText("home.yaml", text.encode())])
+    for uid, path, op in ((1, b"/DCIM", Op.ATTR), (1, b"/DCIM/a", Op.ATTR), (2, b"/", Op.READ)):
+        state = engine.state_of(path)
+        one = engine.decide(engine.principal(uid), op, state, FileType.DIRECTORY, Facts(None, "none"))
+        assert one.allowed
 
 
 def test_kinds_that_cannot_be_cleaned_are_named() -> None:

@@ -103,8 +103,8 @@ HOLES = [
     ),
     Hole(
         "dataset", "labels without a check",
-        'paths: "/labels/**"\n\n  - id: scratch',
-        'paths: "/label/**"\n\n  - id: scratch',
+        'paths: "/labels/***"\n\n  - id: scratch',
+        'paths: "/label/***"\n\n  - id: scratch',
         "diff test",
     ),
     Hole(
@@ -117,7 +117,7 @@ HOLES = [
         "dataset", "scratch of all",
         '"/scratch/{app}/***"',
         '"/scratch/**"',
-        "diff test",
+        "diff lint test",
     ),
     Hole(
         "ci-artifacts", "everyone publishes",

@@ -126,21 +126,21 @@ def _rules(draft: Draft) -> Iterator[str]:
         yield "  # content when they are written, whatever their names say."
         yield f"  - id: kinds.{'-'.join(kinds)}"
         yield f"    require: {{content: {_list(f'{kind}/*' for kind in kinds)}}}"
-        yield f"    paths: {_list(map(below, names))}"
+        yield f"    paths: {_list(map(glob_of, names))}"
         yield ""
 
 
 def _rules_of(draft: Draft, wish: Wish) -> Iterator[str]:
     if wish.whole:
         yield f"  # {wish.name} reads all files unchanged."
-        yield from _allow(f"{wish.name}.everything", "[see, read]", wish.name, ["/**"])
+        yield from _allow(f"{wish.name}.everything", "[see, read]", wish.name, ["/***"])
     reads = [*wish.dirs(Level.READ), *wish.dirs(Level.ADD)]
     if reads and not wish.whole:
         own = f" (to change that, move read to {wish.name}.adds)" if wish.dirs(Level.ADD) else ""
         yield f"  # {wish.name} sees and reads all files here, also those of others{own}."
-        if not wish.trusted and any(of_copies(below(name)) for name in reads):
+        if not wish.trusted and any(of_copies(glob_of(name)) for name in reads):
             yield "  # lint: ignore derived-copies because no-places removes the places from the copies, too"
-        yield from _allow(f"{wish.name}.reads", _OPS[Level.READ], wish.name, map(below, sorted(reads)))
+        yield from _allow(f"{wish.name}.reads", _OPS[Level.READ], wish.name, map(glob_of, sorted(reads)))
     for level, verb, about in (
         (Level.ADD, "adds", "adds files, and may change and delete the files that it added."),
         (Level.EDIT, "edits", "may add, change and delete all files."),
@@ -154,7 +154,10 @@ def _rules_of(draft: Draft, wish: Wish) -> Iterator[str]:
             yield f"  # Here {wish.name} {about}"
             when = "{owner: self}" if level is Level.ADD else ""
             rule = f"{wish.name}.{verb}{more}"
-            yield from _allow(rule, _OPS[level], wish.name, map(below, names), when)
+            paths = [glob_of(name) for name in names]
+            if level is Level.ADD:  # no app owns the directory itself
+                paths = [path.removesuffix("*") for path in paths]
+            yield from _allow(rule, _OPS[level], wish.name, paths, when)
 
 
 def _allow(rule: str, ops: str, app: str, paths: Iterable[str], when: str = "") -> Iterator[str]:
@@ -220,9 +223,9 @@ def _invariants(draft: Draft) -> Iterator[str]:
         yield f"  - {{id: places, never_raw: [location]{who}{unless}}}"
 
 
-def below(directory: str) -> str:
-    """Return the glob that matches everything below a directory. The directory is at the top of the store."""
-    return "/" + re.sub(r"([*?\[\]{}\\])", r"\\\1", directory) + "/**"
+def glob_of(directory: str) -> str:
+    """Return the glob that matches a directory and everything below it. It is at the top of the store."""
+    return "/" + re.sub(r"([*?\[\]{}\\])", r"\\\1", directory) + "/***"
 
 
 def _list(values: Iterable[str]) -> str:
