@@ -107,19 +107,12 @@ def matrix(policy: Policy) -> Matrix:
     keys = {key for column in columns.values() for key in column if not _is_top(key, names)}
     for key in keys:
         alike.setdefault(tuple(column.get(key) for column in columns.values()), set()).add(key)
-    rows = [
-        Row(_labels(frozenset(some), keys, names), frozenset(some), _cells(columns, cells))
-        for cells, some in alike.items()
-    ]
-    order = sorted(rows, key=lambda row: (any(not one or one in _ALL for one in row.paths), row.paths))
-    return Matrix(tuple(columns), tuple(order), files.kinds)
-
-
-_ALL: Final = (("/**",), ("/***",))
-
-
-def _cells(columns: Iterable[str], cells: tuple[Cell | None, ...]) -> dict[str, Cell]:
-    return {name: cell for name, cell in zip(columns, cells, strict=True) if cell is not None}
+    rows = []
+    for cells, some in alike.items():
+        shown = {name: cell for name, cell in zip(columns, cells, strict=True) if cell is not None}
+        rows.append(Row(_labels(frozenset(some), keys, names), frozenset(some), shown))
+    rows.sort(key=lambda row: (not {(), ("/**",), ("/***",)}.isdisjoint(row.paths), row.paths))
+    return Matrix(tuple(columns), tuple(rows), files.kinds)
 
 
 def _globs(policy: Policy) -> dict[tuple[str, bool], bool]:
@@ -257,23 +250,15 @@ def _labels(row: frozenset[Key], keys: set[Key], globs: dict[str, bool]) -> tupl
     single = {labels[0] for labels in exact if len(labels) == 1}
     found += [labels for labels in exact if len(labels) == 1 or not single & set(labels)]
     named = {tuple(sorted(_as_written(glob, globs) for glob in label)) for label in found}
-    return tuple(sorted(_joined(named), key=lambda one: (not one, one)))
+    whole = {(f"{label[0]}/***",) for label in named if len(label) == 1 and (f"{label[0]}/**",) in named}
+    named -= {(one.removesuffix(end),) for [one] in whole for end in ("/***", "*")}
+    return tuple(sorted(named | whole, key=lambda one: (not one, one)))
 
 
 def _as_written(glob: str, globs: dict[str, bool]) -> str:
     """Return ``/P/***`` instead of ``/P/**`` if only the former is a glob of the policy."""
     stem, _, end = glob.rpartition("/**")
     return f"{stem}/***{end}" if not globs[glob] and f"{stem}/***{end}" in globs else glob
-
-
-def _joined(labels: Iterable[Label]) -> Iterator[Label]:
-    """Yield labels; ``/P/***`` instead of ``/P`` and ``/P/**``."""
-    found = set(labels)
-    for one in found:
-        if len(one) == 1 and (f"{one[0]}/**",) in found:
-            yield (f"{one[0]}/***",)
-        elif not (len(one) == 1 and one[0].endswith("/**") and (one[0].removesuffix("/**"),) in found):
-            yield one
 
 
 def _most_exact(key: Key, sets: Iterable[Key]) -> Label:
