@@ -222,13 +222,7 @@ class Oracle:
             )
         if errno:
             would_deny |= self._dry(caller, needed, path, facts, hiding, sight)
-        redacting = [rule for rule in rules if rule.effect == "redact"]
-        if (
-            redacting
-            and facts.kind
-            and all(is_kind(rule.keys["raw_types"], facts.kind) for rule in redacting)
-        ):
-            redacting = []
+        redacting = self.redacting(caller, path, facts) if "read" in needed else []
         checking = [rule for rule in rules if rule.effect in ("content", "no", "clean")]
         if not self.could_write(caller, path, monitor=monitor):
             rules = [rule for rule in rules if rule not in checking]
@@ -347,6 +341,12 @@ class Oracle:
         return any(
             truth is Truth.TRUE or (truth is Truth.UNKNOWN and rule.effect != "allow") for truth in truths
         )
+
+    def redacting(self, caller: Caller, path: str, facts: Facts) -> list[Rule]:
+        """Return the rules that redact, if the file may be read."""
+        rules = [rule for rule in self.matching(caller, path, facts, "read") if rule.effect == "redact"]
+        raw = facts.kind and all(is_kind(rule.keys["raw_types"], facts.kind) for rule in rules)
+        return [] if raw else rules
 
     def could_write(self, caller: Caller, path: str, *, monitor: bool = False) -> bool:
         """Say whether some rule could allow the caller to write or create regular files at the path."""

@@ -45,9 +45,7 @@ def _alternatives(text: str, glob: Glob) -> list[list[object]] | None:
                 at += 2
             elif text.startswith(("{app}", "{uid}"), at):
                 name = glob.app if text.startswith("{app}", at) else glob.uid
-                if name is None or glob.app is None:
-                    raise LookupError
-                choices = [list(str(name))]
+                choices = [] if name is None or glob.app is None else [list(str(name))]
                 at += 5
             elif char == "{":
                 choices = []
@@ -61,10 +59,7 @@ def _alternatives(text: str, glob: Glob) -> list[list[object]] | None:
             found = [before + after for before in found for after in choices]
         return found, at
 
-    try:
-        return sequence(0, "")[0]
-    except LookupError:
-        return None
+    return sequence(0, "")[0] or None
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def _block(block: dict[str, tuple[str, ...]], caller: Caller, facts: Facts) -> T
     """Evaluate the conditions of a block on type and owner; its paths are true."""
     answer = Truth.TRUE
     if "type" in block:
-        answer = min(answer, _is_type(block["type"], facts.kind))
+        answer = min(answer, is_type(block["type"], facts.kind))
     if "owner" in block:
         answer = min(answer, _is_owner(block["owner"], caller, facts.owner))
     return answer
@@ -140,7 +140,7 @@ def is_kind(patterns: tuple[str, ...], kind: str) -> bool:
     return any(kind == one or (one.endswith("/*") and kind.startswith(one[:-1])) for one in patterns)
 
 
-def _is_type(patterns: tuple[str, ...], kind: str | None) -> Truth:
+def is_type(patterns: tuple[str, ...], kind: str | None) -> Truth:
     if kind is None:
         return Truth.FALSE if set(patterns) <= {"inode/directory", "inode/symlink"} else Truth.UNKNOWN
     return Truth.TRUE if is_kind(patterns, kind) else Truth.FALSE

@@ -28,7 +28,7 @@ def _fits(check: Requirement, kind: str | None) -> bool:
     return kind in CLEANABLE or kind == "inode/x-empty" or is_kind(tuple(check.raw_types), kind)
 
 
-def _compared(answer: Answer) -> tuple[object, ...]:
+def compared(answer: Answer) -> tuple[object, ...]:
     """Return what must be the same where a directory was and where it goes."""
     return answer.errno, answer.bare, answer.redact, answer.strict, answer.checks, answer.audit_keys
 
@@ -266,8 +266,8 @@ class Mover:
             self.oracle.required(caller, old, facts) != self.oracle.required(caller, new, facts)
             for caller in self.callers
         ) or any(
-            _compared(self.decide(caller, operation, old, facts))
-            != _compared(self.decide(caller, operation, new, facts))
+            compared(self.decide(caller, operation, old, facts))
+            != compared(self.decide(caller, operation, new, facts))
             for caller in self.callers
             for operation in OPERATIONS
         )

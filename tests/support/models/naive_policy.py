@@ -1,9 +1,7 @@
-"""The policy language once more, as plainly as can be: loops over rules and path strings.
+"""The oracle of the policy language (tests/oracle), asked about frozen policies in the words of the engine.
 
-Nothing is remembered but whether a glob matches a path and what the rules said to the last question.
-Written from docs/policy-language.md alone, and sharing with the engine only the frozen types of
-model.py and domain.py, so that what both say is unlikely to be wrong in the same way. It answers
-questions about "every possible path below" by trying every path over a given handful of names.
+Requests are the oracle's. Moves are more than those of the oracle (exchanges, replaced files, what a file is
+free of); what they need of every possible path below, they try over a given handful of names.
 """
 
 from __future__ import annotations
@@ -12,15 +10,20 @@ import errno
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from policyfs.domain import Audit, Facts, FileType, Op
+from policyfs.domain import DENY_UNKNOWN, Audit, Facts, FileType, Op, banned, to_clean
 from policyfs.policy.model import Block, Effect, Policy, Rule, Who
+from tests.oracle import globs, language
+from tests.oracle.compare import patterns
+from tests.oracle.decide import NO_ALLOW, Oracle
+from tests.oracle.moves import compared
 
-NO, UNKNOWN, YES = 0.0, 0.5, 1.0
+NO, UNKNOWN, YES = language.Truth
 
 OPS = tuple(Op)
 SAYS_LEAST = [errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV]
+TYPES = {FileType.DIRECTORY: "inode/directory", FileType.SYMLINK: "inode/symlink"}
 
 
 class Caller(NamedTuple):
@@ -53,186 +56,94 @@ class Answer(NamedTuple):
     quarantine: bool = False
 
 
-# ---------------------------------------------------------------- globs
+# ---------------------------------------------------------------- words of the oracle
+
+
+def text_of(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+def glob_matches(glob: str, path: bytes, ignore_case: bool, caller: Caller) -> bool:
+    return globs.matches(globs.Glob(glob, ignore_case, caller.app, caller.uid), text_of(path))
+
+
+def kind_in(kinds: Iterable[str], kind: str | None) -> language.Truth:
+    return language.is_type(tuple(kinds), kind)
+
+
+def facts_of(node: Node) -> language.Facts:
+    kind = TYPES.get(node.ftype, node.facts.kind)
+    return language.Facts(kind, language.UNKNOWN if node.facts.owner is None else node.facts.owner)
+
+
+def above(node: Node) -> tuple[str, ...]:
+    """The owners of the directories above, unknown where nobody said."""
+    owners = (language.UNKNOWN if owner is None else owner for owner in node.owners)
+    return (*owners, *[language.UNKNOWN] * node.path.count(b"/"))
+
+
+def _who(who: Who) -> dict[str, Any]:
+    keys = {"app": who.apps, "grant": who.grants}
+    found: dict[str, Any] = {key: sorted(value) for key, value in keys.items() if value is not None}
+    if who.uids is not None:
+        found["uid"] = [f"{first}-{last}" for first, last in who.uids]
+    return found | ({} if who.not_ is None else {"not": _who(who.not_)})
+
+
+def _block(block: Block) -> dict[str, tuple[str, ...]]:
+    keys = {"type": block.kinds, "owner": block.owners, "path": block.paths}
+    return {key: tuple(value) for key, value in keys.items() if value is not None}
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def alternatives(piece: str) -> list[list[str]]:
-    """A segment as rows of symbols: ``=`` and a character, or a wildcard or capture as written."""
-    rows: list[list[str]] = [[]]
-    i = 0
-    while i < len(piece):
-        if piece[i] == "\\":
-            rows = [[*row, "=" + piece[i + 1]] for row in rows]
-            i += 2
-        elif piece.startswith(("{app}", "{uid}"), i):
-            rows = [[*row, piece[i : i + 5]] for row in rows]
-            i += 5
-        elif piece[i] == "{":
-            depth, j, start, parts = 1, i + 1, i + 1, []
-            while depth:
-                if piece[j] == "\\":  # the next character is quoted, also a comma
-                    j += 2
-                    continue
-                if piece[j] == "{":
-                    depth += 1
-                elif piece[j] == "}":
-                    depth -= 1
-                if depth == 0 or (piece[j] == "," and depth == 1):
-                    parts.append(piece[start:j])
-                    start = j + 1
-                j += 1
-            rows = [row + more for row in rows for part in parts for more in alternatives(part)]
-            i = j
-        else:
-            rows = [[*row, piece[i] if piece[i] in "*?" else "=" + piece[i]] for row in rows]
-            i += 1
-    return rows
-
-
-def same_letter(a: str, b: str, ignore_case: bool) -> bool:
-    if a == b:
-        return True
-    return ignore_case and a.isascii() and b.isascii() and a.isalpha() and a.lower() == b.lower()
-
-
-def row_matches(row: Sequence[str], name: str, ignore_case: bool, caller: Caller) -> bool:
-    if not row:
-        return not name
-    head, rest = row[0], row[1:]
-    if head == "*":
-        return any(row_matches(rest, name[i:], ignore_case, caller) for i in range(len(name) + 1))
-    if head in ("{app}", "{uid}"):
-        if caller.app is None:
-            return False
-        own = caller.app if head == "{app}" else str(caller.uid)
-        spelled = ["=" + char for char in own]
-        return row_matches([*spelled, *rest], name, ignore_case, caller)
-    if not name:
-        return False
-    if head == "?" or same_letter(head[1:], name[0], ignore_case):
-        return row_matches(rest, name[1:], ignore_case, caller)
-    return False
-
-
-@functools.lru_cache(maxsize=1 << 17)
-def glob_matches(glob: str, path: bytes, ignore_case: bool, caller: Caller) -> bool:
-    names = [n.decode("utf-8", "surrogateescape") for n in path.split(b"/") if n]
-    pieces = [] if glob == "/" else glob[1:].split("/")
-
-    def walk(i: int, j: int) -> bool:
-        left = len(names) - j
-        if i == len(pieces):
-            return left == 0
-        last = i == len(pieces) - 1
-        if pieces[i] == "***" and last:
-            return True
-        if pieces[i] == "**":
-            if last:
-                return left >= 1
-            return any(walk(i + 1, k) for k in range(j, len(names) + 1))
-        if not left:
-            return False
-        hit = any(row_matches(row, names[j], ignore_case, caller) for row in alternatives(pieces[i]))
-        return hit and walk(i + 1, j + 1)
-
-    return walk(0, 0)
-
-
-# ---------------------------------------------------------------- one rule
-
-
-def kind_in(kinds: Iterable[str], kind: str | None) -> float:
-    """A regular file is never an inode/directory, so that much is known even of an unknown kind."""
-    if kind is None:
-        possible = [k for k in kinds if k not in ("inode/directory", "inode/symlink")]
-        return UNKNOWN if possible else NO
-    return YES if any(k == kind or (k.endswith("/*") and kind.startswith(k[:-1])) for k in kinds) else NO
-
-
-def owner_in(owners: Iterable[str], owner: str | None, caller: Caller) -> float:
-    """A stranger owns nothing: for it, ``self`` is no owner, known or not."""
-    wanted = {caller.app if o == "self" else o for o in owners} - {None}
-    if owner is None:
-        return UNKNOWN if wanted else NO
-    return YES if owner in wanted else NO
-
-
-def kind_of(node: Node) -> str | None:
-    fixed = {FileType.DIRECTORY: "inode/directory", FileType.SYMLINK: "inode/symlink"}
-    return fixed.get(node.ftype, node.facts.kind)
-
-
-def block_holds(block: Block, rule: Rule, caller: Caller, node: Node) -> float:
-    values = [YES]
-    if block.kinds is not None:
-        values.append(kind_in(block.kinds, kind_of(node)))
-    if block.owners is not None:
-        values.append(owner_in(block.owners, node.facts.owner, caller))
-    if block.paths is not None:
-        hit = any(glob_matches(g, node.path, rule.ignore_case, caller) for g in block.paths)
-        values.append(YES if hit else NO)
-    return min(values)
-
-
-def who_holds(who: Who | None, policy: Policy, caller: Caller) -> bool:
-    if who is None:
-        return True
-    if who.apps is not None:
-        names = {"stranger"} if caller.app is None else {caller.app, "any"}
-        if not names & who.apps:
-            return False
-    if who.grants is not None:
-        held = next((a.grants for a in policy.apps if a.name == caller.app), frozenset())
-        if not held & who.grants:
-            return False
-    if who.uids is not None and not any(a <= caller.uid <= b for a, b in who.uids):
-        return False
-    return who.not_ is None or not who_holds(who.not_, policy, caller)
-
-
-def rule_matches(rule: Rule, policy: Policy, caller: Caller, node: Node) -> float:
-    """Three-valued, operations aside."""
-    if not who_holds(rule.who, policy, caller):
-        return NO
-    if rule.paths is not None and not any(
-        glob_matches(g, node.path, rule.ignore_case, caller) for g in rule.paths
-    ):
-        return NO
-    values = [YES]
-    if rule.when is not None:
-        values.append(block_holds(rule.when, rule, caller, node))
-    values.extend(1.0 - block_holds(block, rule, caller, node) for block in rule.unless)
-    return min(values)
-
-
-# ---------------------------------------------------------------- decisions
-
-
-def touches(rule: Rule, op: Op) -> bool:
-    if rule.effect is Effect.REDACT:
-        return op is Op.READ
+def rule_of(rule: Rule) -> language.Rule:
+    """A rule of the engine as one of the oracle."""
+    words = banned((rule.content,)) or rule.redact
+    effect, values, raw = rule.effect.name.lower(), words - {DENY_UNKNOWN}, rule.raw_types
     if rule.effect is Effect.CONTENT:
-        return op is Op.WRITE
-    return int.__and__(rule.ops, op) != 0  # flags' own & takes ten times as long
+        raw = frozenset(one for one in rule.content if "/" in one)
+        effect = "clean" if to_clean(words) else "no" if words else "content"
+        values = to_clean(words) or values or rule.content
+    keys: dict[str, Any] = {"raw_types": tuple(raw) if effect in ("redact", "no", "clean") else ()}
+    keys |= {} if rule.who is None else {"who": _who(rule.who)}
+    keys |= {} if rule.audit is None else {"audit": rule.audit.name.lower()}
+    keys |= {} if rule.errno is None else {"errno": errno.errorcode[rule.errno]}
+    keys |= {"mode": "monitor"} if rule.monitor else {}
+    keys |= {"ignore_case": "true"} if rule.ignore_case else {}
+    keys |= {"on_unknown": "deny"} if DENY_UNKNOWN in words else {}
+    keys |= {"on_refused": "quarantine"} if rule.quarantine else {}
+    operations = {"redact": {"read"}, "allow": None, "deny": None}.get(effect, {"write"})
+    return language.Rule(
+        rule.id,
+        effect,
+        tuple(values),
+        keys,
+        frozenset(operations or {str(op.name).lower() for op in OPS if op in rule.ops}),
+        rule.paths,
+        None if rule.when is None else _block(rule.when),
+        [_block(block) for block in rule.unless],
+    )
 
 
-def counts(rule: Rule, truth: float) -> bool:
-    return truth == YES if rule.effect is Effect.ALLOW else truth != NO
+def caller_of(policy: Policy, caller: Caller) -> language.Caller:
+    grants = (app.grants for app in policy.apps if app.name == caller.app)
+    return language.Caller(caller.app, caller.uid, next(grants, frozenset()))
 
 
-def words_of_ban(patterns: frozenset[str]) -> set[str]:
+def rule_matches(rule: Rule, policy: Policy, caller: Caller, node: Node) -> language.Truth:
+    """Three-valued, operations aside."""
+    return rule_of(rule).match(caller_of(policy, caller), text_of(node.path), facts_of(node))
+
+
+def words_of_ban(content: frozenset[str]) -> frozenset[str]:
     """The words of a requirement that reads ``no location, time``, and ``clean x`` for each of one that reads
     ``clean location, time``; none for one of kinds.
     """
-    found = {word.strip() for p in patterns if p[:3] == "no " for word in p[3:].split(",")}
-    return found | {
-        "clean " + word.strip() for p in patterns if p[:6] == "clean " for word in p[6:].split(",")
-    }
+    return banned((content,))
 
 
 class Naive:
-    """One policy. names: what paths below are tried with; facts: what files there may be."""
+    """One policy. names: what paths below a moved directory are tried with; kinds: of files there may be."""
 
     def __init__(
         self,
@@ -246,8 +157,11 @@ class Naive:
         self.names = names
         self.depth = depth
         self.kinds = [*kinds, "inode/x-empty", "x/other"]
-        self._last: tuple[object, list[tuple[Rule, float]]] = (None, [])
         self.owners = [*(a.name for a in policy.apps), *owners]
+        levels = (policy.audit_allowed.name.lower(), policy.audit_denied.name.lower())
+        self._rules = {rule.id: rule for rule in policy.rules}
+        apps: dict[str, dict[str, Any]] = {app.name: {} for app in policy.apps}
+        self.oracle = Oracle(language.Policy(apps, [*map(rule_of, policy.rules)], *levels))
 
     def all_facts(self, ftype: FileType, *, unknown: bool) -> list[Facts]:
         kinds: list[str | None] = [*self.kinds]
@@ -260,92 +174,39 @@ class Naive:
         owners: list[str | None] = [*self.owners, *([None] if unknown else [])]
         return [Facts(k, o) for k in kinds for o in owners]
 
-    def matching(self, caller: Caller, op: Op, node: Node) -> list[tuple[Rule, float]]:
-        if self._last[0] != (caller, node):
-            truths = [(rule, rule_matches(rule, self.policy, caller, node)) for rule in self.policy.rules]
-            self._last = ((caller, node), [(rule, t) for rule, t in truths if counts(rule, t)])
-        return [(rule, truth) for rule, truth in self._last[1] if touches(rule, op)]
-
-    def enforced(self, caller: Caller, op: Op, node: Node, effect: Effect) -> list[Rule]:
-        return [r for r, _ in self.matching(caller, op, node) if r.effect is effect and not r.monitor]
-
     def below(self, path: bytes, depth: int) -> Iterator[bytes]:
         for length in range(1, depth + 1):
             for names in itertools.product(self.names, repeat=length):
                 yield path.rstrip(b"/") + b"".join(b"/" + n.encode() for n in names)
 
-    def could_see_below(self, caller: Caller, path: bytes) -> bool:
-        """Some file at some path below could be seen, through directories that do not hide it."""
-        rules = [r for r in self.policy.rules if r.ops & Op.SEE and not r.monitor]
-        mine = [r for r in rules if who_holds(r.who, self.policy, caller)]
-        if not any(rule.effect is Effect.ALLOW for rule in mine):
-            return False
-        hidden: list[bytes] = []
-        for lower in self.below(path, self.depth):  # directories before what is in them
-            if any(lower.startswith(above + b"/") for above in hidden):
-                continue
-            # the path part first: most rules fail it whatever the file
-            here = [r for r in mine if self.at_path(r, caller, lower)]
-            files = self.files(lower, *FileType)
-            if any(rule.effect is Effect.ALLOW for rule in here) and any(
-                self.shown(here, caller, node) for node in files
-            ):
-                return True
-            denies = [rule for rule in here if rule.effect is Effect.DENY]
-            if denies and all(
-                self.denied(denies, caller, node) for node in self.files(lower, FileType.DIRECTORY)
-            ):
-                hidden.append(lower)
-        return False
+    def matching(self, caller: Caller, op: Op, node: Node) -> list[Rule]:
+        who, name = caller_of(self.policy, caller), str(op.name).lower()
+        found = self.oracle.matching(who, text_of(node.path), facts_of(node), name)
+        return [self._rules[rule.id] for rule in found]
 
-    def files(self, path: bytes, *ftypes: FileType) -> Iterator[Node]:
-        return (Node(path, ftype, f) for ftype in ftypes for f in self.all_facts(ftype, unknown=False))
-
-    def at_path(self, rule: Rule, caller: Caller, path: bytes) -> bool:
-        return rule.paths is None or any(
-            glob_matches(g, path, rule.ignore_case, caller) for g in rule.paths
-        )
-
-    def denied(self, rules: Iterable[Rule], caller: Caller, node: Node) -> bool:
-        truths = ((rule, rule_matches(rule, self.policy, caller, node)) for rule in rules)
-        return any(rule.effect is Effect.DENY and truth != NO for rule, truth in truths)
-
-    def shown(self, rules: Sequence[Rule], caller: Caller, node: Node) -> bool:
-        allows = [rule for rule in rules if rule.effect is Effect.ALLOW]
-        allowed = any(rule_matches(rule, self.policy, caller, node) == YES for rule in allows)
-        return allowed and not self.denied(rules, caller, node)
+    def enforced(self, caller: Caller, op: Op, node: Node, effect: Effect) -> list[Rule]:
+        return [r for r in self.matching(caller, op, node) if r.effect is effect and not r.monitor]
 
     def hiding_above(self, caller: Caller, node: Node) -> list[Rule]:
         """The rules that hide directories above."""
-        names = [n for n in node.path.split(b"/") if n]
-        found = []
-        for i in range(1, len(names)):
-            owner = node.owners[i - 1] if i - 1 < len(node.owners) else None
-            above = Node(b"/" + b"/".join(names[:i]), FileType.DIRECTORY, Facts(None, owner))
-            found += self.enforced(caller, Op.SEE, above, Effect.DENY)
-        return found
+        who = caller_of(self.policy, caller)
+        return [self._rules[one.id] for one in self.oracle.hiding(who, text_of(node.path), above(node))]
 
     def seen(self, caller: Caller, node: Node) -> bool:
-        if node.path == b"/":
-            return True
-        if self.hiding_above(caller, node) or self.enforced(caller, Op.SEE, node, Effect.DENY):
-            return False
-        if self.enforced(caller, Op.SEE, node, Effect.ALLOW):
-            return True
-        return node.ftype is FileType.DIRECTORY and self.could_see_below(caller, node.path)
+        who, path = caller_of(self.policy, caller), text_of(node.path)
+        hiding = self.oracle.hiding(who, path, above(node))
+        return self.oracle.sees(who, path, facts_of(node), hiding) is not None
 
-    def content(self, caller: Caller, node: Node, *, lenient: bool = False) -> frozenset[frozenset[str]]:
-        """The requirements that count for the caller here. lenient: under the mount-wide dry run."""
-        if not lenient and not self.content_counts(caller, node):
-            return frozenset()
-        return frozenset(r.content for r in self.enforced(caller, Op.WRITE, node, Effect.CONTENT))
+    def content(self, caller: Caller, node: Node) -> frozenset[frozenset[str]]:
+        """The requirements that count for the caller here."""
+        who = caller_of(self.policy, caller)
+        return frozenset(map(patterns, self.oracle.required(who, text_of(node.path), facts_of(node))))
 
     def redact(self, caller: Caller, node: Node) -> frozenset[str]:
-        asking = self.enforced(caller, Op.READ, node, Effect.REDACT)
-        kind = kind_of(node)
-        if all(kind is not None and kind_in(r.raw_types, kind) == YES for r in asking):
-            return frozenset()
-        return frozenset(what for rule in asking for what in rule.redact)
+        """The words of which data is hidden, if the file may be read."""
+        who = caller_of(self.policy, caller)
+        asking = self.oracle.redacting(who, text_of(node.path), facts_of(node))
+        return frozenset(word for rule in asking for word in self._rules[rule.id].redact)
 
     def refusal(self, caller: Caller, op: Op, node: Node) -> int:
         """The errno with which a seen path answers one operation; 0: allowed."""
@@ -356,99 +217,32 @@ class Naive:
 
     def decide(self, caller: Caller, ops: Op, node: Node, *, monitor: bool = False) -> Answer:
         """The answer to a request that needs these operations, and to see the path."""
-        lenient = monitor and caller.app is not None
-        wanted = [op for op in OPS if op in ops and op is not Op.SEE]
-        code = errno.ENOENT
-        if self.seen(caller, node):
-            refusals = [self.refusal(caller, op, node) for op in wanted]
-            code = min((r for r in refusals if r), key=SAYS_LEAST.index, default=0)
-        allowed = lenient or not code
+        who, path, facts = caller_of(self.policy, caller), text_of(node.path), facts_of(node)
+        wanted = [op for op in OPS if op in ops | Op.SEE]
+        words = " ".join(str(op.name).lower() for op in wanted)
+        said = self.oracle.decide(who, words, path, facts, above(node), monitor=monitor)
+        counts = said.errno is None and self.oracle.could_write(who, path, monitor=monitor)
         matched: dict[str, int] = {}
-        would_deny: set[str] = set()
-        would_allow: set[str] = set()
-        for op in (Op.SEE, *wanted):
-            for rule in self.speaking(caller, op, node, lenient=lenient):
-                if allowed or rule.effect in {Effect.ALLOW, Effect.DENY}:  # a denial has no obligations
+        for op in wanted:
+            for rule in self.matching(caller, op, node):
+                obliges = counts if rule.effect is Effect.CONTENT else said.errno is None
+                if obliges or rule.effect in {Effect.ALLOW, Effect.DENY}:  # a denial has no obligations
                     matched[rule.id] = matched.get(rule.id, 0) | int(op)
-                recorded = rule.monitor or (lenient and code != 0)
-                if recorded and rule.effect is Effect.DENY:
-                    would_deny.add(rule.id)
-                if rule.monitor and rule.effect is Effect.ALLOW:
-                    would_allow.add(rule.id)
-        if not lenient and self.hiding_above(caller, node):
-            would_deny, would_allow = set(), set()
-        redact = self.redact(caller, node) if allowed and Op.READ in ops else frozenset()
-        content, quarantine = frozenset(), False
-        if allowed and Op.WRITE in ops:
-            content = self.content(caller, node, lenient=lenient)
-            asking = self.enforced(caller, Op.WRITE, node, Effect.CONTENT) if content else []
-            quarantine = any(rule.quarantine for rule in asking)
         return Answer(
-            allowed,
-            0 if allowed else code,
-            redact,
-            content,
+            said.errno is None,
+            getattr(errno, said.errno) if said.errno else 0,
+            said.redact | ({DENY_UNKNOWN} if said.strict else set()),
+            frozenset(map(patterns, said.checks)),
             frozenset(matched.items()),
-            frozenset(would_deny),
-            frozenset(would_allow),
-            max(
-                self.audit_of_allowed(caller, (Op.SEE, *wanted), node, bool(redact), lenient=lenient)
-                if allowed
-                else self.audit_of_denied(caller, (Op.SEE, *wanted), node),
-                Audit.BEST_EFFORT if would_deny or would_allow or (lenient and code) else Audit.OFF,
-            ),
-            quarantine,
+            said.would_deny - {NO_ALLOW},
+            said.would_allow,
+            Audit[said.audit.upper()],
+            said.quarantine,
         )
-
-    def audit_of_denied(self, caller: Caller, ops: Sequence[Op], node: Node) -> Audit:
-        """The strictest of what refuses the request: rules, or that no rule allows an operation."""
-        default = self.policy.audit_denied
-        hiding = self.hiding_above(caller, node)
-        if hiding:
-            return max(default if rule.audit is None else rule.audit for rule in hiding)
-        levels = []
-        for op in ops:
-            if op is Op.SEE and self.seen(caller, node):
-                continue
-            denies = self.enforced(caller, op, node, Effect.DENY)
-            levels += [default if rule.audit is None else rule.audit for rule in denies]
-            if not denies and not (op is not Op.SEE and self.enforced(caller, op, node, Effect.ALLOW)):
-                levels.append(default)
-        return max(levels)
-
-    def audit_of_allowed(
-        self, caller: Caller, ops: Sequence[Op], node: Node, redacted: bool, *, lenient: bool
-    ) -> Audit:
-        """The strictest key of the rules that match. Without one a rule that redacts has that of denials."""
-        rules = [rule for op in ops for rule in self.speaking(caller, op, node, lenient=lenient)]
-        if lenient:
-            rules += self.hiding_above(caller, node)
-        levels = [rule.audit for rule in rules if rule.audit is not None]
-        if redacted:
-            redacting = [rule for rule in rules if rule.effect is Effect.REDACT]
-            levels += [self.policy.audit_denied for rule in redacting if rule.audit is None]
-        return max(levels, default=self.policy.audit_allowed)
-
-    def speaking(self, caller: Caller, op: Op, node: Node, *, lenient: bool = False) -> list[Rule]:
-        """The rules that match and count."""
-        counting = lenient or self.content_counts(caller, node)
-        return [
-            rule
-            for rule, _ in self.matching(caller, op, node)
-            if counting or rule.effect is not Effect.CONTENT
-        ]
 
     def content_counts(self, caller: Caller, node: Node) -> bool:
         """Some allow of write or create could apply here, so that content requirements count."""
-        if not any(rule.effect is Effect.CONTENT for rule in self.policy.rules):
-            return False
-        for rule in self.policy.rules:
-            if rule.effect is Effect.ALLOW and rule.ops & (Op.WRITE | Op.CREATE) and not rule.monitor:
-                for facts in self.all_facts(FileType.REGULAR, unknown=False):
-                    there = Node(node.path, FileType.REGULAR, facts)
-                    if rule_matches(rule, self.policy, caller, there) == YES:
-                        return True
-        return False
+        return self.oracle.could_write(caller_of(self.policy, caller), text_of(node.path))
 
     # ------------------------------------------------------------ moving
 
@@ -497,13 +291,13 @@ class Naive:
             return 0
         free = set(node.facts.free_of)
         asked = self.content(caller, node)
-        cleaned = {word for patterns in asked for word in words_of_ban(patterns) if word[:6] == "clean "}
+        cleaned = {word for one in asked for word in words_of_ban(one) if word[:6] == "clean "}
         code = 0
-        for patterns in asked:
-            words = words_of_ban(patterns)
+        for one in asked:
+            words = words_of_ban(one)
             if words and words <= free:
                 continue
-            if kind_in(patterns, node.facts.kind) != YES:
+            if kind_in(one, node.facts.kind) != YES:
                 by_copy = words and all("clean " + word.removeprefix("clean ") in cleaned for word in words)
                 if not by_copy:
                     return errno.EPERM
@@ -585,11 +379,10 @@ class Naive:
         node = Node(path, FileType.REGULAR, facts)
         if not self.content_counts(caller, node):
             return set()
-        sure = [rule for rule, truth in self.matching(caller, Op.WRITE, node) if truth == YES]
         words = {
             word
-            for rule in sure
-            if rule.effect is Effect.CONTENT and not rule.monitor
+            for rule in self.enforced(caller, Op.WRITE, node, Effect.CONTENT)
+            if rule_matches(rule, self.policy, caller, node) == YES
             for word in words_of_ban(rule.content)
         }
         return {word.removeprefix("clean ") for word in words if word[:6] == "clean "}
@@ -627,17 +420,6 @@ class Naive:
         )
 
     def outcome(self, caller: Caller, node: Node) -> object:
-        default = self.policy.audit_denied
-        rights = self.rights(caller, node)
-        refusing = [self.audit_of_denied(caller, OPS, node)] if any(rights[0].values()) else []
-        redacts = self.enforced(caller, Op.READ, node, Effect.REDACT) if rights[1] else []
-        refusing += [default if rule.audit is None else rule.audit for rule in redacts]
-        others = [
-            rule.audit
-            for op in OPS
-            for rule in self.speaking(caller, op, node)
-            if rule.audit is not None
-            and rule.effect is not Effect.REDACT
-            and (rule.effect is not Effect.DENY or rule.monitor)
-        ]
-        return rights, max(refusing, default=None), max(others, default=None)
+        who, path, facts = caller_of(self.policy, caller), text_of(node.path), facts_of(node)
+        answers = (self.oracle.decide(who, str(op.name).lower(), path, facts, above(node)) for op in OPS)
+        return self.content(caller, node), tuple(map(compared, answers))

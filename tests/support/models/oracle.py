@@ -14,7 +14,7 @@ from policyfs.policy.model import Effect, Policy
 from policyfs.policy.text.parse import SourceText, parse_policy
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from tests.support.models.naive_policy import Answer, Caller, Naive, Node, kind_in
+from tests.support.models.naive_policy import YES, Answer, Caller, Naive, Node, kind_in
 
 TOP = b"/x"
 """The directory of a sequence, by whatever name."""
@@ -38,21 +38,6 @@ class Remembering(Naive):
         if key not in self._kept:
             self._kept[key] = ask()
         return self._kept[key]
-
-    def seen(self, caller, node):
-        return self._once(("seen", caller, node), lambda: super(Remembering, self).seen(caller, node))
-
-    def could_see_below(self, caller, path):
-        key = ("below", caller, path)
-        return self._once(key, lambda: super(Remembering, self).could_see_below(caller, path))
-
-    def hiding_above(self, caller, node):
-        key = ("above", caller, node.path, node.owners)
-        return self._once(key, lambda: super(Remembering, self).hiding_above(caller, node))
-
-    def content_counts(self, caller, node):  # whatever the file at the path is
-        key = ("counts", caller, node.path)
-        return self._once(key, lambda: super(Remembering, self).content_counts(caller, node))
 
     def rights(self, caller, node):
         return self._once(("rights", caller, node), lambda: super(Remembering, self).rights(caller, node))
@@ -192,4 +177,4 @@ class Oracle:
             return True
         there = node._replace(facts=Facts(kind, node.facts.owner))
         wanted = self.naive.content(self.caller(uid), there)
-        return all(kind is not None and kind_in(kinds, kind) == 1.0 for kinds in wanted)
+        return all(kind is not None and kind_in(kinds, kind) == YES for kinds in wanted)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from policyfs.domain import Audit, Facts, FileType, Op, ban, cleaning
 from policyfs.policy.model import App, Block, Effect, Policy, Rule, Where, Who
-from tests.support.models.naive_policy import alternatives
+from tests.oracle.globs import ANY, ONE, Glob, segments_of
 
 NAMES = ["a", "b", "ab", "A", "7", "zz", "a79"]
 KINDS = ["image/jpeg", "image/png", "text/plain"]
@@ -353,12 +353,12 @@ def names_in(policy: Policy, app: str | None, uid: int) -> list[str]:
         glob for rule in policy.rules for b in (rule.when, *rule.unless) if b for glob in b.paths or ()
     ]
     found: dict[str, None] = {}
-    for segment in dict.fromkeys(part for glob in globs_here for part in glob.split("/") if part):
-        if segment in ("**", "***") or ("{app}" in segment and app is None):
-            continue
-        for row in alternatives(segment):
-            for star in ("", "z"):
-                spelled = {"*": star, "?": "z", "{app}": app or "", "{uid}": str(uid)}
-                name = "".join(spelled.get(symbol, symbol[1:]) for symbol in row)
-                found |= dict.fromkeys(each for each in (name, name.swapcase()) if each)
+    for glob in dict.fromkeys(globs_here):
+        for segment in segments_of(Glob(glob, app=app, uid=uid)) or ():
+            if isinstance(segment, str):
+                continue
+            for symbols in segment.sequences:
+                for star in ("", "z"):
+                    name = "".join({ANY: star, ONE: "z"}.get(one, str(one)) for one in symbols)
+                    found |= dict.fromkeys(each for each in (name, name.swapcase()) if each)
     return list(found)
