@@ -13,7 +13,7 @@ from policyfs.fs.access.gate import Gate
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.model import Block, Effect, Policy, Rule
-from tests.property.test_policy_engine import CASES, share
+from tests.property.test_policy_engine import CASES, naive, share
 from tests.support.models import policy_cases as cases
 from tests.support.models.naive_policy import Caller, Naive, Node
 
@@ -98,15 +98,15 @@ def test_a_name_that_the_kernel_keeps_is_the_same_for_all(case, path):
     policy, callers = case
     engine = compile_policy(policy)
     made, state = timeouts(engine), engine.state_of(path)
-    naive = Naive(policy, cases.NAMES, cases.KINDS, 3)
+    text = naive(policy)
     if path == b"/":
         return
     for ftype in (FileType.REGULAR, FileType.DIRECTORY):
         if made.entry(state, None if ftype is FileType.REGULAR else ftype) > 0:
-            assert all_alike([seen(naive, caller, path, ftype) for caller in callers])
+            assert all_alike([seen(text, caller, path, ftype) for caller in callers])
     if made.entry(state, FileType.REGULAR) > 0:
-        assert all_alike([seen(naive, caller, path, FileType.REGULAR) for caller in callers])
-        assert all_alike([view(naive, caller, path) for caller in callers])
+        assert all_alike([seen(text, caller, path, FileType.REGULAR) for caller in callers])
+        assert all_alike([view(text, caller, path) for caller in callers])
 
 
 @share(0.03)
@@ -116,11 +116,11 @@ def test_a_listing_that_the_kernel_keeps_is_the_same_for_all(case, path):
     engine = compile_policy(policy)
     if not timeouts(engine).listing(engine.state_of(path)):
         return
-    naive = Naive(policy, cases.NAMES, cases.KINDS, 2)
+    text = naive(policy)
     for name in cases.NAMES:
         child = path.rstrip(b"/") + b"/" + name.encode()
         for ftype in (FileType.REGULAR, FileType.DIRECTORY):
-            assert all_alike([seen(naive, caller, child, ftype) for caller in callers])
+            assert all_alike([seen(text, caller, child, ftype) for caller in callers])
 
 
 @share(0.02)
@@ -133,15 +133,15 @@ def test_attributes_of_a_directory_that_the_kernel_keeps_are_the_same_for_all(ca
     if path != b"/" and not made.entry(state, FileType.DIRECTORY):
         return
     gate = Gate(engine, app=None, resolver=None, facts=None, recorder=_Nobody(), owners_above=None)
-    naive = Naive(policy, cases.NAMES, cases.KINDS, 3)
+    text = naive(policy)
     told = [gate.shows_all_in(engine.principal(caller.uid), state) for caller in callers]
     assert all_alike(told)
     if told[0]:
         for name in cases.NAMES:
             child = path.rstrip(b"/") + b"/" + name.encode()
             for caller in callers:
-                answers = seen(naive, caller, child, FileType.REGULAR)
-                if seen(naive, caller, path, FileType.DIRECTORY)[0][0] or path == b"/":
+                answers = seen(text, caller, child, FileType.REGULAR)
+                if seen(text, caller, path, FileType.DIRECTORY)[0][0] or path == b"/":
                     assert all(allowed for allowed, _ in answers)
 
 

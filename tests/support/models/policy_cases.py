@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from policyfs.domain import Audit, Facts, FileType, Op, ban, cleaning
 from policyfs.policy.model import App, Block, Effect, Policy, Rule, Where, Who
-from tests.oracle.globs import ANY, ONE, Glob, segments_of
 
 NAMES = ["a", "b", "ab", "A", "7", "zz", "a79"]
 KINDS = ["image/jpeg", "image/png", "text/plain"]
@@ -344,21 +343,3 @@ some_owners = st.sampled_from([None, "none", "a", "b", "gone"])
 some_kinds = st.sampled_from([None, *KINDS, "inode/x-empty", "video/mp4"])
 facts = st.builds(Facts, some_kinds, some_owners, st.one_of(st.just(frozenset()), some_words))
 op_sets = st.one_of(st.just(Op.SEE), st.sampled_from(list(Op)), operations)
-
-
-def names_in(policy: Policy, app: str | None, uid: int) -> list[str]:
-    """Names that the segments of a policy's globs match for a caller, in both cases."""
-    globs_here = [glob for rule in policy.rules for glob in rule.paths or ()]
-    globs_here += [
-        glob for rule in policy.rules for b in (rule.when, *rule.unless) if b for glob in b.paths or ()
-    ]
-    found: dict[str, None] = {}
-    for glob in dict.fromkeys(globs_here):
-        for segment in segments_of(Glob(glob, app=app, uid=uid)) or ():
-            if isinstance(segment, str):
-                continue
-            for symbols in segment.sequences:
-                for star in ("", "z"):
-                    name = "".join({ANY: star, ONE: "z"}.get(one, str(one)) for one in symbols)
-                    found |= dict.fromkeys(each for each in (name, name.swapcase()) if each)
-    return list(found)
