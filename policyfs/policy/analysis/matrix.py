@@ -1,11 +1,7 @@
-"""The matrix of a policy: a table that shows the operations of each caller on regular files, at all paths.
-
-Its rows are classes of paths that are decided alike for every caller, its columns are callers.
-"""
+"""The matrix of a policy: the rights of all callers (columns) on regular files, at all paths (rows)."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -20,7 +16,7 @@ from policyfs.policy.decide import compile_policy
 from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.globs.paths import MAX_GLOB
 from policyfs.policy.model import Effect, Policy, Rule
-from policyfs.policy.rules.facts import Kinds
+from policyfs.policy.rules.facts import Kinds, sample_kinds
 from policyfs.policy.rules.profile import Profile
 
 OPS: Final = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
@@ -31,17 +27,12 @@ MAX_GLOBS: Final = 2000
 raised."""
 
 SELF: Final = "\0self"
-"""The owner of a file, in a cell: the caller of the column. (A stranger owns no file.)"""
 OTHER: Final = "\0app"
-"""The owner of a file, in a cell: an app that no rule names."""
+"""Owners of files, in a cell: the caller of the column, and an app that no rule names."""
 
 
 class Rights(NamedTuple):
-    """The rights of one caller on some files.
-
-    ops: the operations, as bits. redact: words; data of these words is removed while the caller reads.
-    content: the content requirements for written bytes (see Decision).
-    """
+    """The rights of one caller on some files. ops: the operations, as bits. redact, content: see Decision."""
 
     ops: int
     redact: frozenset[str] = frozenset()
@@ -116,9 +107,8 @@ def matrix(policy: Policy) -> Matrix:
 
 
 def _globs(policy: Policy) -> dict[tuple[str, bool], bool]:
-    """Return all globs of a policy, and for each glob of a rule that can hide a directory also the glob of
-    the paths below. Values: True for a glob of the policy. The bool in a key is True if the glob matches
-    letters in any case.
+    """Return all globs of a policy (True), and for each glob that can hide a directory also the glob of the
+    paths below (False). The bool in a key is True if the glob matches letters in any case.
     """
     globs: dict[tuple[str, bool], bool] = {}
     for rule in policy.rules:
@@ -134,10 +124,7 @@ def _globs(policy: Policy) -> dict[tuple[str, bool], bool]:
 
 
 def _marks(policy: Policy, globs: Iterable[tuple[str, bool]]) -> list[Rule]:
-    """Return, for every glob, a rule that shows where the glob matches.
-
-    These rules have `mode: monitor`, so they change no answer.
-    """
+    """Return, for every glob, a rule with `mode: monitor`, which only shows where the glob matches."""
     return [
         Rule(
             id=f"{_MARK}{glob}{_FOLDED * folds}", effect=Effect.DENY, ops=Op.SEE, who=None,
@@ -160,16 +147,14 @@ class _Files:
 
     def __init__(self, policy: Policy) -> None:
         blocks = [b for rule in policy.rules for b in (rule.when, *rule.unless) if b is not None]
-        named = (block.kinds for block in blocks)
-        sets = dict.fromkeys(one for one in (*named, *(rule.raw_types for rule in policy.rules)) if one)
-        samples = (kind for one in map(Kinds, sets) for kind in one.samples())
+        sets = {*(block.kinds for block in blocks), *(rule.raw_types for rule in policy.rules)}
+        kinds = sample_kinds((Kinds(one) for one in sets if one), FileType.REGULAR, unknown=False)
         owners = {owner for block in blocks for owner in block.owners or ()} - {OWNER_NONE, "self"}
-        self.kinds: Final = tuple(dict.fromkeys(("\0kind/", *sorted(samples), "inode/x-empty")))
+        self.kinds: Final = tuple(sorted(kind for kind in kinds if kind is not None))
         self.owners: Final = (OTHER, SELF, OWNER_NONE, *sorted(owners))
 
     def answers(self, side: Side, place: Place) -> Iterator[Answers]:
-        """Yield the answers to a caller at a class of paths: one for each way in which directories above can
-        hide the paths.
+        """Yield the answers to a caller at a place: one for each way in which directories above can hide it.
         """
         profile = side.profile(place.positions[0], top=False)
         classes = FileClasses(profile.lives)
@@ -183,19 +168,18 @@ class _Files:
             for kind in self.kinds:
                 same = (classes.kind_class(kind), classes.owner_class(name), owner == SELF)
                 if same not in found:
-                    found[same] = self._rights(side, place, profile, Facts(kind, name))
+                    found[same] = self._rights(app, profile, Facts(kind, name))
                 answers.append(((kind, owner), found[same]))
         for way in place.hidden:
             yield tuple((file, Rights(0)) for file, _ in answers) if way[0] else tuple(answers)
 
     @staticmethod
-    def _rights(side: Side, place: Place, profile: Profile, facts: Facts) -> Rights:
+    def _rights(app: str | None, profile: Profile, facts: Facts) -> Rights:
         """Return a caller's rights on one sample file. Those to create it do not depend on the facts."""
         ops, redact, content = 0, frozenset[str](), frozenset[frozenset[str]]()
         for op in OPS:
-            one = Facts(None, side.caller.app or OWNER_NONE) if op is Op.CREATE else facts
-            below = functools.partial(side.below, place.positions[0])
-            decision = profile.answer(int(Op.SEE | op), FileType.REGULAR, one, below=below)
+            one = Facts(None, app or OWNER_NONE) if op is Op.CREATE else facts
+            decision = profile.answer(int(Op.SEE | op), FileType.REGULAR, one, below=lambda: False)
             if decision.allowed:
                 ops |= op
                 redact |= decision.redact
@@ -220,8 +204,7 @@ def _column(side: Side, files: _Files) -> dict[Key, Cell]:
 def _columns(found: list[tuple[tuple[Subject, ...], dict[Key, Cell]]]) -> dict[str, dict[Key, Cell]]:
     """Return the answers by the names of columns.
 
-    A column has the name of its caller. If the answers depend on the uid or the mount, the name includes the
-    uid or the mount.
+    The name of a column is the caller's, with the uid or the mount if the answers depend on it.
     """
     columns: dict[str, dict[Key, Cell]] = {}
     for subjects, cells in found:
