@@ -29,7 +29,6 @@ from policyfs.policy.decide import Engine
 from policyfs.policy.lint.modes import apps_with_modes
 from policyfs.policy.model import App, Modes, Policy
 from policyfs.policy.text.parse import SourceText
-from policyfs.policy.text.revisions import Revisions
 
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
@@ -146,13 +145,12 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
     policy_path = os.path.abspath(args.policy)  # the daemon changes its working directory
 
     checked: list[tuple[Sequence[SourceText], Engine]] = []
-    revisions = Revisions()
 
     def compile_sources(sources: Sequence[SourceText]) -> Engine:
         if checked and checked[0][0] == sources:
             return checked.pop()[1]
         checked.clear()
-        return _compiled(args, sources, revisions)
+        return _compiled(args, sources)
 
     loader = Loader(lambda: read_sources(policy_path, regular=True), compile_sources)
     sources = loader.read()
@@ -176,7 +174,7 @@ def check_policy(args: argparse.Namespace) -> None:
 
     _check_options(args)
     sources = read_sources(args.policy)
-    _admitted(args, _compiled(args, sources, Revisions()).policy)
+    _admitted(args, _compiled(args, sources).policy)
     store = os.path.realpath(args.store)
     if not os.path.isdir(store):
         raise PolicyfsError(f"the store {args.store} is not a directory")
@@ -214,8 +212,8 @@ def _check_policy_place(store: str, policy: str, sources: Sequence[SourceText]) 
             )
 
 
-def _compiled(args: argparse.Namespace, sources: Sequence[SourceText], revisions: Revisions) -> Engine:
-    engine = load_policy(sources, monitor=args.monitor, parse=revisions.parse, at_ns=time.time_ns())
+def _compiled(args: argparse.Namespace, sources: Sequence[SourceText]) -> Engine:
+    engine = load_policy(sources, monitor=args.monitor, at_ns=time.time_ns())
     _check_modes(args, engine)
     return engine
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -47,19 +47,13 @@ class Breach(NamedTuple):
     decision: Decision
 
 
-def load_policy(
-    sources: Sequence[SourceText],
-    *,
-    monitor: bool = False,
-    parse: Callable[[Sequence[SourceText]], Policy] = parse_policy,
-    at_ns: int | None = None,
-) -> Engine:
+def load_policy(sources: Sequence[SourceText], *, monitor: bool = False, at_ns: int | None = None) -> Engine:
     """Parse a policy for a mount, prove its invariants, and compile it. Raise PolicyErrors.
 
     at_ns: the time, in ns since 1970. Exceptions (allow rules with an end date) that have ended by then do
     not count. None: no exception counts.
     """
-    policy = parse(sources)
+    policy = parse_policy(sources)
     prove(policy)
     return compile_policy(policy if at_ns is None else in_force(policy, at_ns), monitor=monitor)
 

@@ -155,7 +155,6 @@ def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | No
     except (YAMLError, UnreadableError):
         return None
     errors += found
-    source.plain = True
     return node
 
 

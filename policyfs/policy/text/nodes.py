@@ -106,8 +106,7 @@ def node_at(node: Node, loc: Loc) -> Node:
 
 
 def data_of(node: Node) -> object:
-    """Return a tree of nodes as plain data: dict, list, and single values (``Absent`` for a missing value).
-    """
+    """Return a tree of nodes as plain data: dict, list, single values (``Absent`` for a missing value)."""
     if isinstance(node, Mapping):
         return {key.raw: data_of(value) for key, value in node.pairs}
     if isinstance(node, Items):
@@ -120,17 +119,13 @@ _ESCAPE_LENGTH: Final = {"x": 4, "u": 6, "U": 10}
 
 
 class Source:
-    """The decoded text of one file. It makes the errors that name a place in the text.
+    """The decoded text of one file. It makes the errors that name a place in the text."""
 
-    plain: True only if no part of the text refers to another part by a YAML anchor.
-    """
-
-    __slots__ = ("lines", "name", "plain", "text")
+    __slots__ = ("lines", "name", "text")
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self.text = text
-        self.plain = False
         self.lines: list[str] = _LINE_BREAK.split(text) if "\r" in text else text.split("\n")
 
     def where(self, span: Span) -> Where:

@@ -32,14 +32,6 @@ def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = 
 
     The faults are sorted by file and place. redactable: the kinds that policyfs can redact.
     """
-    return parsed(sources, redactable=redactable)[0]
-
-
-def parsed(sources: Sequence[SourceText], *, redactable: frozenset[str]) -> tuple[Policy, bool]:
-    """Parse as parse_policy does. The second value is True if certainly no file has YAML anchors.
-
-    See Source.plain.
-    """
     if not sources:
         where = Where("policy", 1, 1)
         help_ = "name a policy file, or a directory that holds *.yaml files"
@@ -60,11 +52,10 @@ def parsed(sources: Sequence[SourceText], *, redactable: frozenset[str]) -> tupl
             digest=digest_of(source.text for source in sources),
             errors=errors,
         )
-        plain = all(file.source.plain for file in files)
         _drop(files)
     if errors:
         raise PolicyErrors(errors)
-    return policy, plain
+    return policy
 
 
 def _drop(files: list[File]) -> None:
