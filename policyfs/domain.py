@@ -183,8 +183,7 @@ class Decision:
 
     @property
     def in_draft(self) -> bool:
-        """True if the bytes that the app writes go to a draft: the whole file is checked when it is complete.
-        """
+        """True if the bytes that the app writes go to a draft: the whole file is checked once complete."""
         return self.quarantine or bool(banned(self.content))
 
 
@@ -325,8 +324,7 @@ class Patch:
         return self.offset + self.size
 
     def part(self, start: int, end: int) -> bytes:
-        """Return the new bytes for the range [start, end) of the file. This range must be within the patch.
-        """
+        """Return the new bytes for the range [start, end) of the file. It must be within the patch."""
         if self.data:
             return self.data[start - self.offset : end - self.offset]
         return bytes(end - start)

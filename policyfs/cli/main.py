@@ -86,12 +86,10 @@ class _Output:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write lines, which have their line ends already."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Write the stream's buffer."""
         try:
             self._stream.flush()
         except OSError as error:

@@ -233,7 +233,6 @@ def _to_file(entry: Entry, source: int, where: str) -> str:
 
 
 def _told(error: OSError, where: str) -> PolicyfsError:
-    """Return an error that explains why a refused file cannot be released to *where*, with the remedy."""
     shown_where = shown(where)
     if error.errno == errno.EEXIST:
         return PolicyfsError(f"{shown_where} {_TAKEN}")

@@ -164,7 +164,6 @@ class WorkerLink:
         return self._pidfd < 0 or any(fd == self._pidfd for fd, _ in self._quiet.poll(0))
 
     async def _death(self) -> WorkerGoneError:
-        """Return the error to raise for a worker that closed its socket, with the cause of its end."""
         code = None
         with trio.move_on_after(_CAUSE_S), contextlib.suppress(trio.ClosedResourceError):
             code = await self._exit_code()

@@ -47,7 +47,6 @@ class Missed:
         self._failures: OrderedDict[Hashable, _Failure] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return the number of stored failures."""
         return len(self._failures)
 
     def refusal(self, key: Hashable) -> str | None:

@@ -152,7 +152,6 @@ class Splitter:
 
 
 def _difference(data: bytes, old: bytes) -> bytes:
-    """Return the XOR of two byte strings: zeros where they have the same bytes."""
     old = old.ljust(len(data), b"\0")
     return (int.from_bytes(data) ^ int.from_bytes(old)).to_bytes(len(data))
 

@@ -466,8 +466,7 @@ def _at_once(fd: int, size: int, offset: int, count: int) -> bytes:
 
 
 def _checked_size(fd: int) -> int:
-    """Return the size (bytes) of the file behind *fd*. Raises ValueError if the descriptor is not read-only.
-    """
+    """Return the size (bytes) of the file behind *fd*. Raises ValueError if *fd* is not read-only."""
     if fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH) != os.O_RDONLY:
         raise ValueError(f"descriptor {fd} is not read-only; a worker gets no other")
     return os.fstat(fd).st_size

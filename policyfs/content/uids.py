@@ -73,7 +73,6 @@ def _mapped(name: str) -> list[range]:
 
 
 def _uids_of_processes() -> set[int]:
-    """Return the real, effective, saved and file system uids of all visible processes."""
     found: set[int] = set()
     for name in os.listdir(procfs.root()):
         if name.isdigit():

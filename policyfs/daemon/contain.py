@@ -122,7 +122,6 @@ def containment(pid: int | str = "self") -> Containment:
 
 
 def _interfaces(pid: int | str) -> list[str]:
-    """Return the names of the network interfaces that a process sees."""
     table = Path(procfs.path(pid, "net/dev")).read_text(encoding="ascii", errors="replace")
     return [line.partition(":")[0].strip() for line in table.splitlines()[2:]]
 

@@ -74,8 +74,7 @@ def leaving_paths(mountpoint: str) -> list[Path]:
 
 
 class ControlError(PolicyfsError):
-    """Error: a mount's daemon refuses a command, or does not answer. exit_code: the exit code for the reason.
-    """
+    """Error: a daemon refuses a command, or does not answer. exit_code: the exit code for the reason."""
 
     def __init__(self, message: str, exit_code: int = EXIT_REFUSED) -> None:
         super().__init__(message)

@@ -106,7 +106,6 @@ class Daemon:
         self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
 
     def _build_processes(self, engine: Engine) -> None:
-        """Start the workers, and drop rights that no part needs."""
         # INVARIANT: the keeper of leases blocks its signal before any thread starts.
         self._keeper = LeaseKeeper()
         self._undo.callback(self._keeper.close)
@@ -129,7 +128,6 @@ class Daemon:
         self.policies.begin(self.journal, self.trail, options.told)
 
     def _build_store(self) -> tuple[Owners, Watch | None]:
-        """Open the store, and the databases (beside the trails) that all mounts of a store share."""
         options = self._options
         tree = self._tree = Tree.open(options.store)
         self._undo.callback(tree.close)

@@ -119,8 +119,7 @@ class SignalReader:
         self._fd = libc.signalfd({int(number) for number in SIGNALS})
 
     async def receive(self) -> MountEnd:
-        """Wait for a signal, and return it with its sender. The kernel's own signals (Ctrl-C) have no sender.
-        """
+        """Wait for a signal; return it with its sender. The kernel's own signals (Ctrl-C) have no sender."""
         while True:
             await trio.lowlevel.wait_readable(self._fd)
             try:

@@ -92,7 +92,6 @@ class LogWriter:
         return True
 
     def _tell(self) -> None:
-        """Report lost lines, now that a line could be written."""
         with self._changed:
             lost, self._lost = self._lost, 0
         if lost:

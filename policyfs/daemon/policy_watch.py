@@ -21,8 +21,6 @@ CHANGED: Final = MountEnd("watch", "the policy's files have changed")
 
 
 class _Mark(NamedTuple):
-    """The identity and version of a file."""
-
     name: str
     ino: int
     size: int

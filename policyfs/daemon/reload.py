@@ -212,7 +212,6 @@ class Reload:
         return {"digest": digest, "generation": generation, "stale_handles": stale}
 
     async def _record(self) -> None:
-        """Write the record of the policy in force to the trail."""
         await _at_most(_RECORD_S, self._policies.flush)
         if self._fs.gate.policy_record.is_missing:
             self._log.warning("the policy is in force, but not on record: until then, requests get EIO")

@@ -34,7 +34,6 @@ class WorkerLosses:
     def __init__(
         self, journal: Journal, warn: Callable[[str], None], now_s: Callable[[], float] = time.monotonic
     ) -> None:
-        """warn: writes a line to the daemon's log."""
         self._journal: Final = journal
         self._warn: Final = warn
         self._warned: set[str] = set()

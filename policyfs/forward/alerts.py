@@ -236,7 +236,6 @@ class _Burst:
 
     @property
     def memory(self) -> Memory:
-        """The counts of each principal, for recall()."""
         holders = [[holder, list(buckets)] for holder, buckets in self._holders.items()]
         return {"condition": self._condition, "holders": holders}
 

@@ -77,8 +77,7 @@ class Everything:
         self._wanted: Final = selection_of(doc.query).matches if doc.query else None
 
     def take(self, item: Item) -> Message | None:
-        """Return the message of a line, or None if the line is an event that the sink's query does not match.
-        """
+        """Return the message of a line, or None for an event that the sink's query does not match."""
         event = item.record.event
         if event is not None and self._wanted is not None and not self._wanted(event):
             return None

@@ -150,8 +150,7 @@ class ChainFollower:
         return begin_ns(names[-1]) > begin_ns(self.position.segment)
 
     def _begin_again(self, names: Sequence[str], items: list[Item]) -> None:
-        """Go to the first file of a chain that was removed and made anew. Add a record about this to *items*.
-        """
+        """Go to the first file of a chain that was made anew. Add a record about this to *items*."""
         items.append(self._gap("the chain begins again at its first line", 0))
         self.position = Position()
         self._enter(names[0])

@@ -142,7 +142,6 @@ class Forwarder:
         return EXIT_REFUSED if self._has_bug or (once and self._failing()) else EXIT_OK
 
     def _is_stopped(self, wait_s: float) -> bool:
-        """Return True if stop() is called within this time."""
         with contextlib.suppress(queue.Empty):
             self._stops.get(timeout=wait_s)
             return True

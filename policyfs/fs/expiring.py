@@ -35,7 +35,6 @@ class Expiring(Generic[K, V]):
         return bool(self._entries)
 
     def __len__(self) -> int:
-        """Return the number of entries that have not ended."""
         self._sweep()
         return len(self._entries)
 

@@ -104,8 +104,6 @@ _LOCKED_RANGES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    """The parts of a mount that open files and serve their bytes."""
-
     views: Views
     repeats: Repeats
     hidden: HiddenWords
@@ -143,7 +141,6 @@ class FileSystem:
         self._handlers(fs, self.opening, self.data, self.names)
 
     def _context(self, engine: Engine, finder: FactFinder) -> FsContext:
-        """Build the parts that all other parts use: nodes, handles, the resolver, the gate."""
         settings, tree, owners = self._settings, self._base.tree, self._base.owners
         vectors = AccessVectors(in_use=settings.vectors, of_names=settings.vectors and settings.app is None)
         self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root, engine.child, vectors)
@@ -183,7 +180,6 @@ class FileSystem:
     def _opening(
         self, fs: FsContext, finder: FactFinder, plans: PlanFinder, keeper: LeaseKeeper | None
     ) -> _Opening:
-        """Build the parts that open files and serve their bytes."""
         settings, base, facts, cache = self._settings, self._base, self._base.facts, self.kernel_cache
         backing = None if settings.device_fd is None else Backing(settings.device_fd)
         self.passthrough = passthrough = Passthrough(
@@ -238,7 +234,6 @@ class FileSystem:
         self, fs: FsContext, hidden: HiddenWords, redactor: Redactor, preconditions: Preconditions,
         lifecycle: Lifecycle,
     ) -> dict[BytePath, PathServer]:  # fmt: skip
-        """Build the servers of the four byte paths."""
         return {
             BytePath.RAW: RawPath(
                 fs, preconditions=preconditions, passthrough=self.passthrough, lifecycle=lifecycle),
@@ -251,7 +246,6 @@ class FileSystem:
         }  # fmt: skip
 
     def _data(self, fs: FsContext, opening: _Opening) -> DataOperations:
-        """Build the parts that read, write and sync files."""
         facts, cache = self._base.facts, self.kernel_cache
         guard = WriteGuard(fs, opening.hidden, cache.drop_pages)
         draft = DraftWrites(fs.tree, guard, self.drafts)
@@ -275,7 +269,6 @@ class FileSystem:
     def _names(
         self, fs: FsContext, opening: _Opening, data: DataOperations, moved_files: MovedFiles
     ) -> NameOperations:
-        """Build the parts that find, list, make and change names and attributes."""
         opener, open_files = self.opener, opening.open_files
         change_lock, withheld_names = opening.change_lock, opening.withheld_names
         entries = Entries(
@@ -321,7 +314,6 @@ class FileSystem:
     def _handlers(
         self, fs: FsContext, opening: _Opening, data: DataOperations, names: NameOperations
     ) -> None:
-        """Build the handlers of requests."""
         bugs, cache = self._bugs, self.kernel_cache
         self._operations = RawHandlers(fs, names=names, data=data, sync_directory=fs.tree.fsyncdir, bugs=bugs)
         lock_limits = Limits(self._settings.lock_owners, _WAITING_LOCKS, _LOCKED_RANGES)
@@ -341,7 +333,6 @@ class FileSystem:
         return modes
 
     def _finders(self, keeper: LeaseKeeper | None) -> tuple[FactFinder, PlanFinder]:
-        """Build the finders of kinds and of plans, and the second looks (checks by other workers)."""
         base, times_tell = self._base, self._base.facts.times_tell
         kinds, looking = KindCache(beneath=base.remembered), keeper if times_tell else None
         second = self._undo.enter_context(SecondLooks(base.tree, base.sniffer, looking, base.warn))

@@ -365,7 +365,6 @@ class Notifier:
         return True
 
     def _written(self, message: bytes) -> int:
-        """Write one message; return its errno."""
         try:
             os.write(self._fd, message)
         except OSError as exc:

@@ -263,8 +263,7 @@ def lock_reply(start: int, end: int, kind: int, pid: int) -> bytes:
 
 
 def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
-    """Return the reply to TMPFILE, in the form of a reply to CREATE. entry.st_rdev: the store's inode number.
-    """
+    """Return the reply to TMPFILE, in the form of CREATE's. entry.st_rdev: the store's inode number."""
     entry_s, entry_ns = _split(entry.entry_timeout)
     attr_s, attr_ns = _split(entry.attr_timeout)
     head = _ENTRY_REPLY.pack(entry.st_ino, entry.generation, entry_s, attr_s, entry_ns, attr_ns)

@@ -134,8 +134,7 @@ def _mounted(
     path: str, place_fd: int | None, options: list[str | tuple[str, str]], control: ControlFiles | None,
     *, read_only: bool,
 ) -> Device:  # fmt: skip
-    """Make one connection, and mount it. Raises MountError; OpenedError if an app has opened a control file.
-    """
+    """Make a connection, and mount it. Raises MountError; OpenedError if an app has opened a control file."""
     try:
         fd = os.open(DEVICE_PATH, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as exc:

@@ -24,8 +24,6 @@ class Peer(NamedTuple):
 
 
 class _Socket(Protocol):
-    """A socket of the standard library or of trio."""
-
     def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes:
         """Return an option's value."""
 

@@ -272,8 +272,7 @@ class Engine:
         return self._mover.link(self, who, old, new, same_directory=same_directory)
 
     def needs_move(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
-        """Return the facts of a file on which the answer to a rename or link from *old* to *new* can depend.
-        """
+        """Return the facts of a file on which the answer to a rename or link can depend."""
         return self._mover.needs(self, who, old, new, ftype)
 
     def asks_more(self, old: PathState, new: PathState) -> bool:
@@ -295,8 +294,7 @@ class Engine:
         return self._distinctions
 
     def uids_matter(self, app: str) -> bool:
-        """Return True if an app can get different answers under different uids at some path, in an app mount.
-        """
+        """True if an app can get different answers under different uids at some path, in an app mount."""
         return self._scope.uids_matter(app)
 
     def caller_matters(self, state: PathState) -> bool:

@@ -1,5 +1,4 @@
-"""Exceptions of a policy: allow rules that end at a date. The functions get the present time as an argument.
-"""
+"""Exceptions of a policy: allow rules that end at a date. Functions get the present time as an argument."""
 
 from __future__ import annotations
 
@@ -49,8 +48,7 @@ def without_exceptions(policy: Policy) -> Policy:
 
 
 def ended(policy: Policy) -> tuple[ExceptionRule, ...]:
-    """Return the exceptions (allow rules with an end date) that have ended. policy: a result of in_force().
-    """
+    """Return exceptions (allow rules with an end date) that have ended. policy: a result of in_force()."""
     ids = {rule.id for rule in policy.rules}
     return tuple(one for one in policy.exceptions if one.rule.id not in ids)
 

@@ -30,7 +30,6 @@ class Memo(Generic[K, V]):
         self.get: Final[Callable[[K], V | None]] = self._entries.get
 
     def __len__(self) -> int:
-        """Return the number of entries."""
         return len(self._entries)
 
     def keep(self, key: K, value: V, units: int = 1) -> V:

@@ -56,8 +56,7 @@ _LISTS: Final = (values._several, values._maybe_none, values._blocks)  # noqa: S
 
 
 class _Generator(GenerateJsonSchema):
-    """Generator of JSON Schemas, also for values that functions check. (pydantic cannot make their schemas.)
-    """
+    """Generator of JSON Schemas, also for values that functions check. (pydantic cannot make these.)"""
 
     def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:
         """Return the schema of a value that one function checks alone."""

@@ -299,8 +299,7 @@ class CopyCache:
         return room and fair
 
     def _room_made(self, cost: int, who: Hashable, copy: Copy | None) -> tuple[bool, bool]:
-        """Return the two booleans of _room(). If one boolean is False, first unpin copies that no app needs.
-        """
+        """Return the booleans of _room(). If one boolean is False, first unpin copies that no app needs."""
         room = self._room(cost, who, copy)
         while cost <= self.limits[0] and not all(room) and self.on_shortage():
             room = self._room(cost, who, copy)

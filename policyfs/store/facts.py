@@ -228,8 +228,7 @@ def _finds_swapped_case(fd: int) -> bool:
 
 
 def _folds_new_name(fd: int) -> bool:
-    """Return True if a new name is found in upper and in lower case. False if an existing name has letters.
-    """
+    """True if a new name is found in upper and in lower case. False if an existing name has letters."""
     if any(name.swapcase() != name for name in map(os.fsencode, os.listdir(fd))):
         return False
     name = b".policyfs-probe-%d" % os.getpid()

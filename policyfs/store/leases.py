@@ -118,7 +118,6 @@ class LeaseKeeper:
         return self._fd
 
     def __len__(self) -> int:
-        """Return the number of leases held."""
         return len(self._leases)
 
     def grant(self, fd: int, on_break: Callable[[Lease], None] | None = None) -> Lease | None:

@@ -392,7 +392,6 @@ def _usage(mine: int) -> tuple[int, int]:
 
 
 def _remove(mine: int, name: str) -> None:
-    """Remove the directory of one entry."""
     with contextlib.suppress(FileNotFoundError):
         with _opened(os.open(name, _DIRECTORY, dir_fd=mine)) as inside:
             for each in os.listdir(inside):

@@ -40,8 +40,7 @@ _FLAGS: Final = struct.Struct("=i4x")
 
 
 def allocate(fd: int, mode: int, offset: int, length: int) -> None:
-    """Call fallocate(2) with FALLOC_FL_* bits. May take long. EOPNOTSUPP if the store does not know the mode.
-    """
+    """Call fallocate(2) with FALLOC_FL_* bits. May take long. EOPNOTSUPP if the store lacks the mode."""
     with libc.NoReserve():
         libc.fallocate(fd, mode, offset, length)
 

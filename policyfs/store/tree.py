@@ -291,8 +291,7 @@ class Tree:
 
     @staticmethod
     def _give(dirfd: int, fd: int, uid: int, gid: int) -> None:
-        """Give a new object to the caller. In a directory with setgid the object keeps the directory's group.
-        """
+        """Give a new object to the caller. In a setgid directory it keeps the directory's group."""
         libc.chown_fd(fd, uid, -1 if fstatx(dirfd).mode & stat.S_ISGID else gid)
 
     def link(self, fd: int, dirfd: int, name: bytes) -> None:

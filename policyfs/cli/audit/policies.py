@@ -35,8 +35,7 @@ class KeptPolicies:
         self._rules: dict[tuple[str, str], Rule] = {}
 
     def policy(self, digest: str) -> Policy | None:
-        """Return the policy with this digest; None if no chain keeps a readable, unchanged copy of its text.
-        """
+        """Return the policy with this digest; None if no chain keeps an unchanged copy of its text."""
         if digest not in self._policies:
             self._policies[digest] = policy = self._read(digest)
             if policy is not None:
@@ -46,7 +45,6 @@ class KeptPolicies:
         return self._policies[digest]
 
     def _read(self, digest: str) -> Policy | None:
-        """Read the first copy of the policy that has this digest."""
         copies = self._copies.get(digest, ())
         if not copies:
             return None
@@ -70,8 +68,7 @@ class KeptPolicies:
         return None if self.policy(digest) is None else self._rules.get((digest, rule_id))
 
     def fact(self, digest: str, rule_id: str) -> RuleFact | None:
-        """Return a rule's effect (such as ``deny``) and its place (file:line in the policy); None if unknown.
-        """
+        """Return a rule's effect (such as ``deny``) and place (file:line in the policy); None if unknown."""
         rule = self.rule(digest, rule_id)
         if rule is None:
             return None

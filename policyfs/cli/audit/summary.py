@@ -72,8 +72,7 @@ def _keys_before(trail: IndexedTrail, args: argparse.Namespace, by: list[str]) -
 
 
 def _mark_new(summary: Summary, at: int, before: set[tuple[str, ...]]) -> None:
-    """Add the field `new` to the groups of a summary. at: its position. before: the groups that are not new.
-    """
+    """Add the field `new` to the groups of a summary. at: its position. before: groups that are not new."""
     counts = summary.grouped.items()
     summary.grouped = Counter({
         ((*key[:at], "no" if key in before else "yes", *key[at:]), decision): count

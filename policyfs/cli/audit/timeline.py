@@ -110,7 +110,6 @@ def _store_of(mount: Record) -> str:
 
 
 def _print_life(life: Life[Record], rows: RowPrinter, *, several: bool, is_cut: bool) -> None:
-    """Print the events of one file. is_cut: True if the file has further names that were not searched."""
     names = " -> ".join(shown_path(name) for name in _in_order(life))
     there = "end not known" if is_cut else "refused" if life.was_refused else "still there"
     end = "deleted" if life.was_deleted else "replaced" if life.was_replaced else there

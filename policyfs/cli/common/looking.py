@@ -1,5 +1,4 @@
-"""Inspection of files for commands. If root runs the command, confined workers read the files, as in a mount.
-"""
+"""Inspection of files for commands. For root, confined workers read the files, as in a mount."""
 
 from __future__ import annotations
 

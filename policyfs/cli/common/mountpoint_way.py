@@ -21,8 +21,7 @@ _ANYBODY: Final = -1
 
 
 class Place(NamedTuple):
-    """A directory or symlink on the way to a path. uid: a user that can replace it, or None if any user can.
-    """
+    """A directory or symlink on the way to a path. uid: a user that can replace it; None if any can."""
 
     path: str
     uid: int | None

@@ -71,7 +71,6 @@ def literal_names(glob: Glob) -> tuple[str, ...]:
 
 
 def _listed(directory: str) -> dict[str, list[str]]:
-    """Return the names in a directory, by their common form."""
     found: dict[str, list[str]] = {}
     try:
         names = sorted(os.listdir(directory))

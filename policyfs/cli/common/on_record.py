@@ -17,14 +17,12 @@ _SEGMENT_BYTES: Final = 64 << 20
 
 
 def trail_root(given: str | None = None) -> str:
-    """Return the trail root (the directory of all trails): *given*, else $POLICYFS_TRAIL_DIR or the default.
-    """
+    """Return the trail root (directory of all trails): *given*, else $POLICYFS_TRAIL_DIR or the default."""
     return given or os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT
 
 
 def key_directory(given: str | None = None) -> Path:
-    """Return the directory of the keys that sign trails: *given*, else $POLICYFS_KEY_DIR, else the default.
-    """
+    """Return the directory of keys that sign trails: *given*, else $POLICYFS_KEY_DIR, else the default."""
     return Path(given or os.environ.get("POLICYFS_KEY_DIR") or KEYS)
 
 

@@ -35,8 +35,7 @@ _STATUS_S: Final = 3.0
 
 
 def check_kernel(release: str) -> Finding:
-    """Compare the kernel's version (as uname -r prints it) with the first version that has FUSE passthrough.
-    """
+    """Compare the kernel's version (as uname -r prints it) with the first that has FUSE passthrough."""
     match = re.match(r"(\d+)\.(\d+)", release)
     if match is None:
         return Finding("kernel", State.SLOW, f"cannot read the version {release!r}", "see `passthrough`")
@@ -64,8 +63,7 @@ def check_device(path: str = "/dev/fuse") -> Finding:
 
 
 def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
-    """Check that fusectl is mounted. Without fusectl, root cannot free processes that wait in a hung mount.
-    """
+    """Check that fusectl is mounted. Without it, root cannot free processes that wait in a hung mount."""
     if mounts_at(str(directory)):
         return Finding("fusectl", State.OK, f"{directory} can abort a hung mount")
     todo = f"mount -t fusectl none {directory}"

@@ -64,8 +64,7 @@ def check_passthrough(store: str | None) -> Finding:
 
 
 def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
-    """Yield a finding for each feature of the store's file system. facts: the features that a test has found.
-    """
+    """Find each feature of the store's file system. facts: the features that a test has found."""
     if facts.read_only:
         todo = "if apps must write, mount the file system writable"
         yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes end in EROFS", todo)

@@ -371,7 +371,6 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
 
 
 def _lies_in(path: str, directory: str) -> bool:
-    """Return True if an absolute path is this directory, or is below it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 

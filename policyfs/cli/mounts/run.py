@@ -124,7 +124,6 @@ def _claimed_place(app: str) -> tuple[str, int]:
 
 
 def _end(daemon: int, log_file: Path) -> None:
-    """End the mount and its daemon."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(daemon, signal.SIGTERM)
     until = time.monotonic() + _END_S

@@ -93,7 +93,6 @@ class _Store:
 
     @property
     def code(self) -> int:
-        """The command's exit code."""
         return EXIT_REFUSED if self.faulty else EXIT_OK
 
     @contextlib.contextmanager

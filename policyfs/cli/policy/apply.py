@@ -55,7 +55,6 @@ class _Applied:
     changed: bool = False
 
     def stays(self) -> str:
-        """Return a text that names the policy that stays in force."""
         return f"nothing is changed: policy {self._live()} stays in force"
 
     def _live(self) -> str:

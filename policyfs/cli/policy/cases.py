@@ -59,8 +59,6 @@ def beside(policy: Path) -> list[Path]:
 
 
 def _sniffer() -> Callable[[Case], str | None]:
-    """Return a function that finds the content kind of the file that a test names, as a mount would."""
-
     def sniff(case: Case) -> str | None:
         if os.geteuid() != 0:
             raise PolicyfsError(

@@ -93,7 +93,6 @@ def _print(text: str, *, allowed: bool) -> None:
 
 
 def _run_live(args: argparse.Namespace) -> int:
-    """Explain a request for a file that exists on a running mount."""
     from policyfs.cli.policy import explain_layers as layers
     from policyfs.cli.policy import explain_live as live
 

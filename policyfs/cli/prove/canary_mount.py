@@ -123,7 +123,6 @@ def _leave_other_mounts() -> None:
 
 
 def _arguments(told: Json, place: Path) -> argparse.Namespace:
-    """Return the arguments of the command that makes the second mount. told: the options of the first one."""
     parser = argparse.ArgumentParser()
     mount.add_parser(parser.add_subparsers(dest="command"))
     names = ("policy", "trail", "store", "mount")

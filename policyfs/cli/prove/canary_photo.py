@@ -63,7 +63,6 @@ def _segment(code: int, payload: bytes) -> bytes:
 
 
 def _tiff() -> bytes:
-    """Return the photo's EXIF data: the main directory, the Exif directory and the GPS directory."""
     main = [(_MAKE, b"Canary"), (_MODEL, _CAMERA), (_DATE_TIME, _TIME), (_ARTIST, _PERSON)]
     start = len(_TIFF_HEADER)
     sizes = [(_EXIF_IFD, 0), (_GPS_IFD, 0)]

@@ -66,8 +66,7 @@ class Answer:
 
 
 class NoAnswerError(Exception):
-    """The error if a sample request got no answer in time, or if the process that makes the requests failed.
-    """
+    """The error if a sample request got no answer in time, or if the process that makes requests failed."""
 
 
 def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bool) -> list[Answer]:
@@ -202,7 +201,6 @@ def _answer(mount_fd: int, canary: Canary, *, reads: bool) -> Answer:
 
 
 def _content(fd: int) -> bytes:
-    """Return all bytes of an open file. One read may return only a part."""
     return b"".join(iter(lambda: os.read(fd, _MOST_BYTES), b""))
 
 

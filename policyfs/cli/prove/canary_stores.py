@@ -102,8 +102,7 @@ def _harmless(canary: Canary, ftype: FileType) -> bool:
 
 
 def directories(store: str) -> Iterator[tuple[bytes, ...]]:
-    """Yield the names of the path of each of some directories of the store, beginning with the store itself.
-    """
+    """Yield the names of the path of each of some directories of the store, the store itself first."""
     yield ()
     yield from (names for names, ftype, _ in _entries(store) if ftype is FileType.DIRECTORY)
 

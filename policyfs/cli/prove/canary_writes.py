@@ -126,8 +126,6 @@ def _own_directory(store: str, place: _Place) -> Iterator[None]:
 
 
 def _attempts(mount_fd: int, path: bytes) -> list[int]:
-    """Make the requests. Return their errnos, 0 for success."""
-
     def create() -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         os.close(os.open(path + b"/" + _NEW, flags, 0o600, dir_fd=mount_fd))

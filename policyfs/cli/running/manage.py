@@ -83,7 +83,6 @@ def run_status(args: argparse.Namespace) -> int:
 
 
 def _run_path(args: argparse.Namespace) -> int:
-    """Print how long the kernel may keep the answers about one path in its caches."""
     if args.mountpoint is None:
         args.usage_error("--path needs a MOUNTPOINT")
     found = ask(known(args.mountpoint), "kept", about=args.path)

@@ -79,7 +79,6 @@ def end_holders(mountpoint: str, status: Callable[[], control.Json], *, yes: boo
 
 
 def _stale(status: control.Json) -> tuple[int, list[Mapping[str, object]]]:
-    """Return the number of stale handles in a status, and those that the status lists."""
     stale = status.get("stale_handles")
     if not isinstance(stale, Mapping):
         return 0, []
@@ -128,7 +127,6 @@ def _holding(
 
 
 def _as_told(path: bytes) -> str:
-    """Return a path in the form in which a daemon tells the paths of stale handles."""
     return path.decode("utf-8", "backslashreplace")
 
 

@@ -181,7 +181,6 @@ class Recorder:
     def _decision(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, details: Details
     ) -> Event | None:
-        """Return the event of a decision, or None if the decision needs no record."""
         if decision.audit is Audit.OFF and not (decision.would_deny or decision.would_allow):
             return None
         self._settle()

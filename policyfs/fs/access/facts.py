@@ -291,7 +291,6 @@ class FactFinder:
         return self._kinds.get(version_key(stat), lane) if self._tells_only_stat(stat) else None
 
     def _tells_only_stat(self, stat: Stat) -> bool:
-        """Return True if no lease can prove a remembered kind of the file in *stat*."""
         if self._keeper is None or not self._remembers:
             return True
         return self._keeper.is_void(stat.dev) or self._keeper.is_silent(stat.dev)

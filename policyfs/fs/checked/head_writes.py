@@ -36,8 +36,7 @@ _SMALL: Final = 4096
 """The largest write, in bytes, that is put off. A larger write is judged at once, as the bytes of a copied
 file are: its program may look at no other answer than that of write(2)."""
 _FIRST: Final = 16
-"""The number of first bytes by which most programs know a file. A write that changes them is never put off.
-"""
+"""The number of first bytes by which programs know a file. A write that changes them is never put off."""
 
 Content = tuple[frozenset[str], ...]
 Fence = Callable[[], None]
@@ -224,7 +223,6 @@ class Checker:
         raise _restless()
 
     async def _head_of(self, handle: Handle) -> bytes:
-        """Return the first HEAD_BYTES of the store's file."""
         return bytes(await read_store(handle.fd, 0, HEAD_BYTES))
 
     async def _change(

@@ -226,7 +226,6 @@ class FileWriter:
                 self._note(change)
 
     def _note(self, change: Change) -> None:
-        """Note that bytes of the file are held now, or no longer."""
         self._note_held(change.state, change.handle.fd)
         if change.state.is_late:
             self._put_off(change.handle.node)

@@ -284,8 +284,6 @@ def looks_empty(node: Node, stored: Stat) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """A handle in the table, with the holder in whose shares the handle and its descriptors count."""
-
     handle: Handle
     holder: Holder
     descriptors: int = 0

@@ -239,8 +239,7 @@ class NodeTable:
         return node
 
     def keep_in(self, node: Node, parent: Node, name: bytes) -> None:
-        """Give a node without a name the path of *name* in *parent*, as if the node had just lost this name.
-        """
+        """Give a node without a name the path of *name* in *parent*, as if it had just lost this name."""
         node.was_in, node.name = parent, name
         parent.children += 1
         node.find_out(elsewhere=True)

@@ -119,8 +119,7 @@ class Head:
 
 @dataclass(slots=True, eq=False)
 class HeadHolder:
-    """An object that has one head. If it drops the head, the head's bytes no longer count in an app's share.
-    """
+    """An object that has one head. Once dropped, the head's bytes no longer count in an app's share."""
 
     _head: Head | None = None
 

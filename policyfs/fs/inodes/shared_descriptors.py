@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class _Charge:
-    """One descriptor, and the holder (an app or a stranger's uid) in whose share it counts."""
-
     holder: Holder
 
 

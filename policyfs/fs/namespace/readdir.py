@@ -86,7 +86,6 @@ class DirectoryListings:
         """A function that returns True if other requests wait. Its argument: the listings under way."""
 
     def __len__(self) -> int:
-        """Return the number of open directories."""
         return len(self.open)
 
     async def opendir(self, node: Node, caller: Caller) -> int:
@@ -313,7 +312,6 @@ class DirectoryListings:
 
 
 def _answer_dots(node: Node, start: int, dots: Dots) -> None:
-    """Add ``.`` and ``..`` to the reply, if *start* lies before them."""
     for position in range(start + 1, _FIRST):
         above = node if position == 1 or node.parent is None else node.parent
         dots(b"." * position, above.ino & (2**64 - 1), position)

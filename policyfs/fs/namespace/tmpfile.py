@@ -174,6 +174,5 @@ class Tmpfiles:
 
 
 def _rights(handle: Handle) -> Op:
-    """Return the operations for which a handle is open."""
     rights = Op.READ if handle.readable else Op(0)
     return rights | Op.WRITE if handle.writable else rights

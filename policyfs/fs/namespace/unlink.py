@@ -116,5 +116,4 @@ class Remover:
 
 
 def _is_last_of_large(stat: Stat) -> bool:
-    """Return True for a file that takes much space, and has only this name."""
     return stat.ftype is FileType.REGULAR and stat.nlink == 1 and freeing.is_much(stat)

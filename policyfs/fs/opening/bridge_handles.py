@@ -311,7 +311,6 @@ class BridgeHandles:
             self._adopt(handles)
 
     def _leave_some(self) -> None:
-        """Release some of the backing ids of vectors that have ended."""
         some = [self._nodes.find(nodeid) for nodeid in self._unused[:_PART]]
         del self._unused[:_PART]
         some += list(islice(self._ended, _PART))
@@ -374,7 +373,6 @@ class BridgeHandles:
 
 
 def _stat(one: vectors.Opened, dev: int, btime_ns: int) -> Stat:
-    """Return the attributes that a file had when the bridge opened it."""
     ino, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns = one.attributes
     return Stat(
         ino, dev, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns, btime_ns

@@ -153,7 +153,6 @@ class Opener:
         return named and not request.writing and await path.open_again(opening)
 
     def _register(self, opening: OpenContext) -> None:
-        """Put the handle into the table, with the number and the flags that the kernel gets."""
         handle, state = opening.handle, opening.shared
         handle.mode = state.mode
         if handle.mode is Mode.MEDIATED and handle.fd < 0:

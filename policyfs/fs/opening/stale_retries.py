@@ -203,7 +203,6 @@ class SecondTries:
             self._forget(next(iter(self._failed)))
 
     def _forget_ended(self) -> None:
-        """Forget the second tries of threads that have ended."""
         for thread in list(islice(self._expected, _SOUGHT)):
             if thread and has_ended(thread):
                 self._forget(thread)

@@ -346,8 +346,7 @@ class Redactor:
                 self._copies.drop(held.key)
 
     def _drop_others(self, key: CopyKey) -> None:
-        """Drop the finished copies of other versions of a file. Handles keep their copy until their release.
-        """
+        """Drop the finished copies of other versions of a file. Handles keep theirs until their release."""
         if len(self._made) > 2 * self._copies.count:
             self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}
             self._latest = {}

@@ -216,7 +216,6 @@ class LeasedFiles:
         return Armed(decision, kind, "")
 
     def _judge(self, handle: Handle, fd: int, kind: str | None) -> Decision:
-        """Decide on a read by the kind, and by the present owner of the file behind *fd*."""
         who, node = handle.caller.principal, handle.node
         asked = self._gate.need(who, _READ, node) & Need.OWNER
         owner = self._gate.facts.owner_of(fd) if asked else None

@@ -102,8 +102,6 @@ class Clues:
 
 
 class _Look:
-    """The comparison of the rules of two policies at one place (class of paths)."""
-
     def __init__(
         self,
         policies: Sequence[Policy],
@@ -134,7 +132,6 @@ class _Look:
         self._touched: Final = self._operations()
 
     def clues(self) -> Iterator[Clue]:
-        """Yield a clue for each difference between the policies."""
         here = bool(self._differing) or any(len(set(way)) > 1 for way in self._ways)
         types = FILE_TYPES if here and not self._top else (FileType.DIRECTORY,)
         for ftype in types:

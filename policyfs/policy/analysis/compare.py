@@ -1,5 +1,4 @@
-"""Comparison of two policies for groups of callers. It finds every different answer, with a sample request.
-"""
+"""Comparison of two policies for groups of callers. It finds each different answer, with a sample request."""
 
 from __future__ import annotations
 

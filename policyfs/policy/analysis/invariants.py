@@ -141,8 +141,6 @@ class _Found(NamedTuple):
 
 
 class _Proof:
-    """The search for requests that break invariants."""
-
     def __init__(self, callers: Sequence[Group], promised: dict[str, Invariant]) -> None:
         sides = [group.sides[0] for group in callers]
         self._rules: Final = sides[0].compiled.table.rules
@@ -260,7 +258,6 @@ class _Proof:
 
 
 def _gives(rule: Rule, ops: Op) -> bool:
-    """Return True if a rule can allow one of these operations."""
     return rule.effect is Effect.ALLOW and not rule.monitor and bool(rule.ops & ops)
 
 

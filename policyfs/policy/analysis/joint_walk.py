@@ -113,8 +113,7 @@ class JointWalk:
 
     @staticmethod
     def _new(spots: Iterable[Spot], seen: set[tuple[object, ...]], most: int) -> Iterator[Spot]:
-        """Yield the classes of paths that the walk has not reached before. Raise TooHardError beyond *most*.
-        """
+        """Yield the classes of paths not reached before. Raise TooHardError beyond *most*."""
         for spot in spots:
             key = (spot.nodes, spot.callers, frozenset(spot.hidden))
             if key not in seen:

@@ -61,7 +61,6 @@ class Partition:
         return parts
 
     def _named(self, matches: Sequence[Sequence[Match]]) -> frozenset[str]:
-        """Return the names of owners in the conditions of some rules."""
         named: set[str] = set()
         for track, some in zip(self._tracks, matches, strict=True):
             for match in some:

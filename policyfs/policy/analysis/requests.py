@@ -43,8 +43,7 @@ class Request:
 
     @property
     def file(self) -> str:
-        """A few words on the file, such as ``image/jpeg of camera``. Facts that do not matter are left out.
-        """
+        """A few words on the file, such as ``image/jpeg of camera``. Facts that do not matter are omitted."""
         kind = {FileType.DIRECTORY: "directory", FileType.SYMLINK: "symlink"}.get(self.ftype, self.facts.kind)
         owner = None if self.facts.owner is None else f"of {self.facts.owner}"
         return " ".join(word for word in (kind, owner) if word)

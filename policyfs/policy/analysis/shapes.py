@@ -37,8 +37,7 @@ class Shapes:
         return tuple(map(self._shape, lives))
 
     def _shape(self, live: Live) -> int:
-        """Return a number for the shape of a rule. Rules with the same number do the same where both match.
-        """
+        """Return a number for the shape of a rule. Rules with the same number act alike where both match."""
         number = self._known.get(live)
         if number is None:
             value = _shape(live)

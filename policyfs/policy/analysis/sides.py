@@ -180,8 +180,7 @@ class Side:
         return self.pruned(self._automaton.resolved(position, self.caller.app, self.caller.uid).free)
 
     def pruned(self, nodes: Iterable[int]) -> Position:
-        """Return the position (set of nodes) of a path, without nodes that lead to no rule about the caller.
-        """
+        """Return the position (set of nodes) of a path, without nodes that lead to no rule about it."""
         reach, own = self.compiled.reach, self.bits
         return self.position_at(frozenset(number for number in nodes if reach[number] & own))
 
@@ -286,8 +285,7 @@ def numbers_of(found: int) -> Iterator[int]:
 
 
 def content_of(rule: Rule) -> tuple[object, ...]:
-    """Return the effect and conditions of a rule, without ``who``. Rules that do the same have equal values.
-    """
+    """Return the effect and conditions of a rule, without ``who``. Rules that act alike have equal values."""
     return (
         rule.effect,
         rule.ops,

@@ -1,5 +1,4 @@
-"""Classes of callers that the rules of one or two policies distinguish, with a sample caller of each class.
-"""
+"""Classes of callers that the rules of one or two policies distinguish, with a sample of each."""
 
 from __future__ import annotations
 

@@ -178,7 +178,6 @@ class Track:
                 yield (node, *(self._values(who & callers) if node.captures else ((), ())))
 
     def _values(self, callers: Callers) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """Return the names of the apps, and the uids, of these callers."""
         found = self._names.get(callers)
         if found is None:
             own = [self.sides[at].caller for at in numbers_of(callers)]

@@ -39,8 +39,7 @@ def digit_classes(automata: Sequence[Automaton], spans: Sequence[tuple[int, int]
 def _numbers(
     matcher: NameMatcher, starts: Lives, spans: Sequence[tuple[int, int]], length: int
 ) -> Iterator[tuple[int, Lives]]:
-    """Yield numbers with *length* digits in the spans: one for each way in which its digits match patterns.
-    """
+    """Yield numbers with *length* digits in the spans: one for each way in which digits match patterns."""
     seen: set[tuple[int, object, Lives]] = set()
     todo: list[tuple[int, int, Lives]] = [(0, 0, starts)]
     for count, value, lives in todo:
@@ -66,8 +65,7 @@ def _numbers(
 
 
 def _relation(spans: Sequence[tuple[int, int]], low: int, high: int) -> bool | None:
-    """Return True if all numbers from *low* to before *high* are in the spans, False if none is, else None.
-    """
+    """True if all numbers from *low* to before *high* are in the spans, False if none is, else None."""
     some = False
     for first, end in spans:
         if first <= low and high <= end:
@@ -94,8 +92,7 @@ def _reads_digits(token: Token) -> bool:
 
 
 def _only_alone(automaton: Automaton) -> bool:
-    """Return True if ``{uid}`` is always a whole name in the globs (such as ``/users/{uid}``), never a part.
-    """
+    """True if ``{uid}`` is always a whole name in the globs (such as ``/users/{uid}``), never a part."""
     return all(
         captured.tokens == (Wild.UID,)
         for node in automaton.nodes

@@ -42,8 +42,7 @@ the place is hidden in this way."""
 
 
 def may_be_hidden(hidden: Hidden) -> bool:
-    """Return True if some policy hides a place (class of paths) for some owners of the directories above it.
-    """
+    """True if some policy hides a place (class of paths) for some owners of the directories above it."""
     return any(any(way) for way in hidden)
 
 
@@ -128,8 +127,7 @@ class Walk:
         return self.spelled_names(place.names)
 
     def spelled_names(self, names: Iterable[str]) -> tuple[bytes, ...]:
-        """Return the names of a sample path. Made-up names are replaced by names that a person would write.
-        """
+        """Return the names of a sample path. Made-up names become names that a person would write."""
         at = tuple(side.root for side in self._sides)
         found = []
         for name in names:

@@ -96,8 +96,6 @@ def _stranger(engine: Engine, case: Case) -> Principal:
 
 
 class _Request:
-    """One request of a test."""
-
     def __init__(
         self, engine: Engine, case: Case, who: Principal, operation: str, path: str, kind: str | None
     ) -> None:
@@ -173,7 +171,6 @@ class _Request:
         return f"{self._operation} {self._path}{to} by {who} ({kind} of {owner}){at}"
 
     def _command(self, policy: str) -> str:
-        """Return the command that explains the answer, or "" for a rename or link."""
         if self._case.doc.to is not None:
             return ""
         by_app = self._case.doc.uid is None and self._who.app is not None

@@ -15,8 +15,7 @@ _NAMED: Final = 3
 
 
 def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
-    """Return a text with the answers about a path that the kernel of a shared mount may keep, and the reason.
-    """
+    """Return a text with the answers about a path that a shared mount's kernel may keep, and the reason."""
     differ = engine.distinctions
     if engine.monitor:
         return "asks the daemon each time: under --monitor apps and strangers are treated in different ways"

@@ -250,8 +250,7 @@ class Automaton:
         return frozenset(found)
 
     def just_before(self, accepts: AbstractSet[int]) -> frozenset[int]:
-        """Return the nodes from which one name leads to a node that accepts one of the glob sets *accepts*.
-        """
+        """Return the nodes from which a name leads to a node that accepts one of the glob sets *accepts*."""
         accepting = (number for accept in accepts for number in self._accepting.get(accept, ()))
         return frozenset(before for number in accepting for before in self._before[number])
 

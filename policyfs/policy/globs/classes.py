@@ -36,8 +36,7 @@ class TooHardError(Exception):
 
 
 def unused_char(used: Iterable[str]) -> str:
-    """Return a character from U+E000 to U+F8FF that is not in ``used``. Raise TooHardError if there is none.
-    """
+    """Return a character from U+E000 to U+F8FF that is not in ``used``. Raise TooHardError without one."""
     taken = set(used)
     for code in range(_FIRST_PRIVATE, _LAST_PRIVATE + 1):
         if chr(code) not in taken:

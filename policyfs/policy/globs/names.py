@@ -33,8 +33,7 @@ def ascii_lower(text: str) -> str:
 
 
 def text_of(name: bytes) -> str:
-    """Decode a name to text for the matcher: one element for each UTF-8 character, and for each invalid byte.
-    """
+    """Decode a name to text: one element for each UTF-8 character, and for each invalid byte."""
     return name.decode("utf-8", "surrogateescape")
 
 

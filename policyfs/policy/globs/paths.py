@@ -103,8 +103,7 @@ _SOUND: Final = re.compile(
 
 
 _REMEMBERED: Final = 1 << 15
-"""Maximum number of parsed globs that are remembered: enough for some 20,000 rules. A glob takes about 1 KiB.
-"""
+"""Maximum number of parsed globs that are remembered: for some 20,000 rules. A glob takes about 1 KiB."""
 
 _NO_CAPTURES: Final[frozenset[str]] = frozenset()
 

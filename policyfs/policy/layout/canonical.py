@@ -36,7 +36,6 @@ def canonical(text: str) -> str:
 
 
 def _kind(top: Collection) -> str:
-    """Return the value of a file's key ``kind``, or "" if the file has no such key."""
     for entry in top.entries:
         if entry.key is not None and entry.key.text == "kind" and isinstance(entry.value, Scalar):
             return entry.value.text

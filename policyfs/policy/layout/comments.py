@@ -28,8 +28,7 @@ class _Known(NamedTuple):
 
 
 def comments_of(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
-    """Return the texts of all comments of a file, in order. spans: the places of single values in the text.
-    """
+    """Return the texts of comments of a file, in order. spans: the places of single values in the text."""
     return [found.comment.text for found in _found(text, spans)]
 
 

@@ -38,8 +38,7 @@ Caller = tuple[str, int]
 
 
 class Use(enum.Enum):
-    """A way in which an app uses files: list directories, look at files, read them, or make and change them.
-    """
+    """A way in which an app uses files: list directories, look at files, read, or change them."""
 
     LIST = "list"
     LOOK = "look"

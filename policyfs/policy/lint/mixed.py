@@ -77,8 +77,7 @@ class _Search:
         self._known: Final[dict[tuple[object, ...], dict[str, bool]]] = {}
 
     def mixed_by(self, rule: Rule) -> Iterator[MixedDirectory]:
-        """Yield directories, for paths of one rule, in which an app of this rule sees only some of the files.
-        """
+        """Yield directories, for paths of one rule, in which an app of it sees only some of the files."""
         at: dict[str, _Place] = {}
         captured = 0
         for one in self._asked_by(rule.who):

@@ -177,7 +177,6 @@ class Places:
         return found  # type: ignore[return-value]  # the question is in the key
 
     def _at(self, names: Names, side: Side) -> Place:
-        """Return the place for the path of these names and one caller."""
         place = self._common(names)
         if place is None:
             place = self._own.get((side, names))

@@ -55,7 +55,6 @@ class _Reach:
         self._denied_by: dict[Op, set[str]] = {}
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the findings on the rule."""
         if not self._sides:
             told = '"who" matches no caller: no app and no uid meets all its conditions'
             yield on_rule("never-matches", self._rule, told, "correct who, or remove the rule")

@@ -211,8 +211,7 @@ class Rights:
     # ---- sensitive kinds
 
     def _raw_sensitive(self) -> Iterator[Finding]:
-        """Yield a finding for each app that reads files redacted at some paths, and unchanged at other paths.
-        """
+        """Find each app that reads files redacted at some paths, and unchanged at other paths."""
         promised = []
         for app in self._policy.apps:
             redactions = self._fitting(app, self._enforced[Effect.REDACT])

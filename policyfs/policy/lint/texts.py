@@ -114,7 +114,6 @@ def _case(rule: Rule) -> Iterator[Finding]:
 
 
 def _first(extension: str) -> str:
-    """Return the first of the extensions that a glob lists, such as dng of {dng,nef}."""
     return extension.strip("{}").split(",")[0]
 
 
@@ -168,8 +167,7 @@ def _kinds(rule: Rule) -> Iterator[Finding]:
 
 
 def _costs(rule: Rule) -> Iterator[Finding]:
-    """Yield a finding if a requirement has a condition on the kind. Files of other kinds are restricted, too.
-    """
+    """Find a requirement has a condition on the kind. Files of other kinds are restricted, too."""
     asked = [] if rule.when is None else [rule.when]
     if rule.effect in (Effect.REDACT, Effect.CONTENT) and any(block.kinds for block in asked):
         what = "read from copies" if rule.effect is Effect.REDACT else "written through the daemon"

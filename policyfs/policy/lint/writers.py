@@ -191,7 +191,6 @@ class Writers:
 
 
 def _of_many(glob: str) -> bool:
-    """Return True if a glob is about files of any name, not about one file."""
     return parse_glob(glob).end is not End.HERE or "*" in glob
 
 

@@ -63,7 +63,6 @@ class _Cause(NamedTuple):
     can_fill: bool
 
     def redacts(self) -> bool:
-        """Return True if a rule hides data of some of the files."""
         return any(live.rule.effect is Effect.REDACT for live in self.here)
 
 

@@ -253,8 +253,7 @@ class Mover:
         )
 
     def gain(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
-        """Return True if some caller would have more rights at the new path, or other content requirements.
-        """
+        """True if some caller would have more rights at the new path, or other content requirements."""
         key = (old, new, ftype, same_directory)
         found = self._gains.get(key)
         if found is None:

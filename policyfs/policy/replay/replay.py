@@ -150,8 +150,6 @@ def _place(engine: Engine, path: bytes, new_path: bytes | None) -> Place:
 
 
 class _Case:
-    """A recorded request with its paths, for the new policy and for the policy that answered."""
-
     def __init__(self, asked: Asked, demand: Demand, places: list[Place], empty: bool | None) -> None:
         self._recorded: Final = asked.recorded
         self._demand: Final = demand
@@ -335,8 +333,7 @@ def _way(label: str) -> str:
 
 
 def _by_labels(before: str, after: View) -> Direction:
-    """Return the direction of a change of views, as far as it can be known from the recorded label *before*.
-    """
+    """Return the direction of a change of views, as far as known from the recorded label *before*."""
     words = frozenset(before.partition("redacted(")[2].rstrip(")").split(",")) - {""}
     was_checked = before.startswith("checked")
     stricter = hides_at_least(after.redact, words) and after.checked >= was_checked

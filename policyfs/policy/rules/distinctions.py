@@ -35,8 +35,7 @@ _SEEN: Final = "seen"
 
 
 class Distinctions:
-    """Tests that show if the callers of a shared mount get different answers. dry_run: True with --monitor.
-    """
+    """Tests whether the callers of a shared mount get different answers. dry_run: True with --monitor."""
 
     def __init__(self, table: Table, sight: Sight, remembered: int, *, dry_run: bool) -> None:
         self._table: Final = table
@@ -55,7 +54,6 @@ class Distinctions:
         self._find_rules_below()
 
     def _find_rules_below(self) -> None:
-        """Find the nodes of the automaton that lead to rules because of which callers see different names."""
         automaton = self._table.automaton
         denies, allows = set[int](), set[int]()
         self._granting = set[int]()
@@ -249,8 +247,7 @@ class Distinctions:
         return not self._granted_below(state)
 
     def _granted_below(self, state: PathState) -> bool:
-        """Return True if a rule without any condition allows every caller to see every path below this path.
-        """
+        """True if a rule without any condition allows every caller to see every path below this path."""
         if self._granted_everywhere:
             return True
         nodes = self._table.automaton.nodes

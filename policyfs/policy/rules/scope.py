@@ -180,8 +180,7 @@ def _hides(rule: Rule) -> bool:
 
 
 def _is_plain(rule: Rule) -> bool:
-    """Return True if the rule is an allow rule, not in monitor mode, that applies to all files at its paths.
-    """
+    """True if the rule is an allow rule, not in monitor mode, that applies to all files at its paths."""
     return rule.effect is Effect.ALLOW and not rule.monitor and rule.when is None and not rule.unless
 
 

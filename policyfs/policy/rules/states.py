@@ -74,8 +74,7 @@ class PathState:
         return self._binds
 
     def tells_uid(self, table: Table, uid: int) -> bool:
-        """Return True if ``{uid}`` in globs can treat this uid differently from a uid that occurs in no name.
-        """
+        """True if ``{uid}`` in globs can treat this uid differently from a uid that occurs in no name."""
         digits = str(uid)
         return any(
             bind.uid == uid or any(digits in text for _, text in bind.names)
@@ -84,8 +83,7 @@ class PathState:
 
 
 class Paths:
-    """Maker of path states: of the root, and of the names in a directory. It remembers states up to a limit.
-    """
+    """Maker of path states: of the root, and of the names in a directory. It keeps states up to a limit."""
 
     def __init__(self, table: Table, remembered: int) -> None:
         self._table: Final = table

@@ -1,5 +1,4 @@
-"""Views: the obligations (redaction, checks) that can apply to a caller on a regular file, as a small number.
-"""
+"""Views: obligations (redaction, checks) that can apply to a caller on a regular file, as a small number."""
 
 from __future__ import annotations
 
@@ -22,8 +21,7 @@ class Views:
         self._views: Final[dict[frozenset[object], View]] = {frozenset(): RAW_VIEW}
 
     def view(self, profile: Profile) -> View:
-        """Return the view for the rules in a profile. The view is raw only if no facts lead to an obligation.
-        """
+        """Return the view for the rules in a profile. It is raw only if no facts lead to an obligation."""
         redact: set[str] = set()
         bans: frozenset[str] = frozenset()
         checked = False

@@ -159,8 +159,6 @@ def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | No
 
 
 class _Composer:
-    """Builder of the tree of one file. It gets the events of a YAML parser."""
-
     __slots__ = ("anchors", "by_libyaml", "errors", "events", "expanded", "source", "texts")
 
     def __init__(
@@ -180,7 +178,6 @@ class _Composer:
         self.errors.append(self.source.error(span, message, help_))
 
     def document(self) -> Node:
-        """Return the one document of the file."""
         next(self.events)  # start of the stream
         start = next(self.events)
         if not isinstance(start, DocumentStartEvent):
@@ -203,7 +200,6 @@ class _Composer:
         return root
 
     def node(self, event: Event, depth: int) -> Node:
-        """Return the node that begins with an event, with all nodes below it."""
         start, end = event.start_mark, event.end_mark
         line, column = start.line, start.column
         one_line = end.line == line

@@ -1,5 +1,4 @@
-"""Conversion of the conditions in documents (parsed YAML) to values. Names are looked up, sets are expanded.
-"""
+"""Conversion of the conditions in documents (parsed YAML) to values. Names are looked up, sets expanded."""
 
 from __future__ import annotations
 

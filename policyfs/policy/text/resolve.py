@@ -129,8 +129,6 @@ def _app(name: str, part: Part[AppDoc]) -> App:
 
 
 class _Rules:
-    """Converter of documents (parsed YAML) to rules, invariants and exceptions."""
-
     __slots__ = ("conditions", "errors", "names", "redactable")
 
     def __init__(self, names: Declarations, redactable: frozenset[str], errors: list[PolicyError]) -> None:
@@ -372,7 +370,6 @@ def _words(doc: RuleDoc) -> frozenset[str]:
 
 
 def _ops(doc: RuleDoc, effect: Effect) -> Op:
-    """Return the operations on which a rule with this effect acts."""
     if effect is Effect.REDACT:
         return Op.READ
     if effect is Effect.CONTENT:
@@ -381,7 +378,6 @@ def _ops(doc: RuleDoc, effect: Effect) -> Op:
 
 
 def _named(words: Iterable[str]) -> Op:
-    """Return the operations with these names."""
     ops = Op(0)
     for word in words:
         ops |= OPERATIONS[word]

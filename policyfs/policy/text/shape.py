@@ -333,7 +333,6 @@ def _misshapen(kind: str, value: object, message: str) -> tuple[str, str]:
 
 
 def _missing(key: str) -> tuple[str, str]:
-    """Return message and help text for a key that is missing."""
     if key == "id":
         return "has no id", 'add an id, such as "id: media.read"; the audit trail uses the id'
     known = {"apiVersion": API_VERSION, "kind": KIND, "until": EXAMPLE_INSTANT, "allow": "[see, read]"}
@@ -380,8 +379,7 @@ def _span_of_key(node: Node, loc: Loc) -> Span:
 
 
 def _place(subject: str, loc: Loc) -> str:
-    """Return text for a value in a part, such as ``rule "a", who.app``. loc: the keys that lead to the value.
-    """
+    """Return text for a value in a part, such as ``rule "a", who.app``. loc: the keys that lead to it."""
     keys = ".".join(str(step) for step in loc if isinstance(step, str))
     return ", ".join(part for part in (subject, keys) if part)
 

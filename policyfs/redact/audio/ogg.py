@@ -83,13 +83,11 @@ class _Stream:
     size: int = 0
 
     def add(self, at: int, size: int) -> None:
-        """Add a piece to the current packet."""
         self.pieces.append((at, size))
         self.starts.append(self.size)
         self.size += size
 
     def end(self) -> None:
-        """End the current packet."""
         self.pieces, self.starts, self.size = [], [], 0
 
 
@@ -116,8 +114,6 @@ def locate_ogg(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """The search for the parts to hide in one Ogg file: its state and its steps."""
-
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
         self.inner = edits.inner
@@ -221,7 +217,6 @@ class _Locator:
             raise NotThisKindError("a stream in it has an unknown codec")
 
     def _packets(self, page: Page, stream: _Stream) -> None:
-        """Clean the header packets of a stream that end on this page."""
         if not page.flags & CONTINUED and stream.pieces:
             self._lost(stream)
         # True if the page starts with the rest of a packet, and _lost() has removed the start of this packet
@@ -387,7 +382,6 @@ class _Locator:
         return new
 
     def _renew(self) -> None:
-        """Compute the checksum of every changed page again."""
         patches = sorted(self.edits.found.patches, key=lambda patch: patch.offset)
         index = 0
         for page in sorted(self.pages, key=lambda page: page.at):

@@ -44,7 +44,6 @@ def clean_skeleton(data: bytes, hide: Tells) -> bytes:
 
 
 def _tells(words: bytes) -> Tells:
-    """Return the categories of the headers of a stream, by their names."""
     names = {line.partition(b":")[0].strip().lower() for line in re.split(rb"[\r\n]+", words)}
     names -= _PLAIN
     return NOTHING if not names else Tells.PEOPLE if names <= _NAMING else UNKNOWN

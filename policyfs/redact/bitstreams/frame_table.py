@@ -37,8 +37,7 @@ MAX_OVERLAP: Final = 4
 """Maximum sum of the sizes of all frames, as a multiple of the size of the file. Repetitions do not count."""
 _OVERLAP_FLOOR_BYTES: Final = 1 << 20
 _BUFFERED_BYTES: Final = 8 << 20
-"""Maximum size of a frame that is read as a whole. Of a larger frame, only the heads of its units are read.
-"""
+"""Maximum size of a frame that is read as a whole. Of a larger frame, only its units' heads are read."""
 _FOUND: Final = 4096
 _MAX_NOTES: Final = 500
 """Maximum number of notes with the same container, tag and categories."""
@@ -132,8 +131,6 @@ def look(table: FrameTable, source: ByteSource, inner: Inner, work: Work | None 
 
 @dataclass(slots=True)
 class _Search:
-    """The search of the frames of a table that are cleaned one by one."""
-
     table: FrameTable
     inner: Inner
     work: Work

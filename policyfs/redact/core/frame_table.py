@@ -71,7 +71,6 @@ class FrameTable:
     _measured: tuple[int, int] | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
-        """Return the number of frames."""
         return len(self.starts)
 
     @property

@@ -110,7 +110,6 @@ class PatchedSource:
     __slots__ = ("_ends", "_patches", "_source")
 
     def __init__(self, source: ByteSource, patches: Sequence[Patch]) -> None:
-        """Set the source and its patches, which must be sorted by offset."""
         self._source = source
         self._patches = patches
         self._ends = [patch.end for patch in patches]

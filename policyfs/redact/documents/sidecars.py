@@ -159,7 +159,6 @@ class _Reader:
         return self.at - 1
 
     def members(self) -> Iterator[_Member]:
-        """Yield the members of the JSON object that starts at the reader's position."""
         self.take("{")
         comma = -1
         while self.peek() != "}":

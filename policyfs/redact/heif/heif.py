@@ -165,8 +165,6 @@ def locate_heif(source: ByteSource, inner: Inner) -> Found:
 
 
 class _HeifFile(BoxFile):
-    """The search for the parts to hide in one HEIF file: its state and its steps."""
-
     name = NAME
     ftyp_bytes = 1024
 
@@ -217,7 +215,6 @@ class _HeifFile(BoxFile):
         return end
 
     def _movie(self, box: Box) -> None:
-        """Clean a ``moov`` box: a sequence of pictures, or a video beside the pictures."""
         if box.size > MAX_MOVIE_BYTES or box.cut:
             raise NotThisKindError("its index of tracks is too long, or cut off")
         source, inner = self.source, self.inner

@@ -83,7 +83,6 @@ def read_bitmap(head: bytes) -> Bitmap:
 
 
 def _stride(width: int, bits: int) -> int:
-    """Return the size of a row of pixels in bytes, a multiple of four."""
     return (width * bits + 31) // 32 * 4
 
 

@@ -63,8 +63,6 @@ def locate_gif(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """The search for the parts to hide in one GIF file."""
-
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
         self.source = edits.source
@@ -204,7 +202,6 @@ def blank_comment(size: int) -> bytes:
 
 
 def _joined(data: bytes) -> bytes:
-    """Return the joined content of sub-blocks."""
     out, at = bytearray(), 0
     while at < len(data) and data[at]:
         out += data[at + 1 : at + 1 + data[at]]

@@ -73,7 +73,6 @@ def locate_jxl(source: ByteSource, inner: Inner) -> Found:
 
 
 def _bare(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a bare codestream."""
     return _foreign(source, 0, source.size, inner)
 
 
@@ -89,8 +88,6 @@ def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
 
 
 class _JxlFile(BoxFile):
-    """The search for the parts to hide in one JPEG XL file of boxes."""
-
     name = _NAME
     start = len(SIGNATURE)
     ftyp_bytes = 72

@@ -174,8 +174,6 @@ def walk(source: ByteSource, inner: Inner) -> Iterator[Chunk]:
 
 
 class _Locator:
-    """The search for the parts to hide in one PNG file."""
-
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
         self.source = edits.source
@@ -254,7 +252,6 @@ class _Locator:
         return held
 
     def _metadata(self, chunk: Chunk) -> None:
-        """Clean a chunk of metadata, which is read as a whole."""
         self.inner.budget.part(_WORK)
         data = self.source.read(chunk.start, chunk.size)
         if chunk.type in _TEXTS:
@@ -297,7 +294,6 @@ class _Locator:
         return profile is not None and not profile[1] and profile_stays(profile[0], self.inner)
 
     def _replace(self, chunk: Chunk, data: bytes, cleaned: Cleaned) -> None:
-        """Replace the data of a chunk, and update its checksum."""
         if cleaned.data == data:
             return
         self.edits.block(chunk.start, data, cleaned)
@@ -329,5 +325,4 @@ def _has_shape(chunk: Chunk) -> bool:
 
 
 def _is_header(chunk: Chunk) -> bool:
-    """Return True if the chunk begins a PNG: the header, or the chunk of Apple before the header."""
     return chunk.type in (b"IHDR", b"CgBI") and _has_shape(chunk)

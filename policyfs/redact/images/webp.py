@@ -63,8 +63,6 @@ def locate_webp(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """The search for the parts to hide in one WebP file."""
-
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
         self.source = edits.source

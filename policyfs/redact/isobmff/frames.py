@@ -1,5 +1,4 @@
-"""Tables of the coded frames of a movie's tracks and fragments, for the search in bitstreams/frame_table.py.
-"""
+"""Tables of the coded frames of a movie's tracks and fragments, for bitstreams/frame_table.py."""
 
 from __future__ import annotations
 

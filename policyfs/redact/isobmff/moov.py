@@ -209,7 +209,6 @@ def _protection(walk: Walk, box: Box) -> None:
 
 
 def _language(walk: Walk, box: Box) -> None:
-    """Clean ``elng``: a language tag that ends with a zero."""
     data = walk.block.body(box)
     tag = data[4:].partition(b"\0")[0]
     if any(data[:4]) or (tag and not is_language(tag)):

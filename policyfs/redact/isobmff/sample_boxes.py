@@ -82,7 +82,6 @@ def _packed_groups(walk: Walk, box: Box) -> None:
 
 
 def _descriptions(walk: Walk, box: Box) -> None:
-    """Clean ``sgpd``, the descriptions of groups."""
     block = walk.block
     end = _end_of_descriptions(block, box) if _is_known(block, box) else None
     if end is None:

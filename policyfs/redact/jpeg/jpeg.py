@@ -61,8 +61,6 @@ def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Locator:
-    """The search for the parts to hide in one JPEG file or embedded image: its state and its steps."""
-
     source: ByteSource
     inner: Inner
     patches: list[Patch] = field(default_factory=list)

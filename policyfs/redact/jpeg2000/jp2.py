@@ -132,8 +132,6 @@ def locate_jp2(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Jp2File(BoxFile):
-    """The search for the parts to hide in one JPEG 2000 file of boxes."""
-
     name = _NAME
     start = len(SIGNATURE)
     ftyp_bytes = 512
@@ -173,7 +171,6 @@ class _Jp2File(BoxFile):
         return inside is not None
 
     def _cleaned(self, box: Box, data: bytes, inner: Inner) -> Cleaned | None:
-        """Clean a box of metadata, colours or fragments. Return None if the whole box must be removed."""
         if box.kind == b"flst":
             return Cleaned(data) if self._fragments(data) else None
         if box.kind == b"colr":

@@ -349,7 +349,6 @@ class Clusters:
                 self.left.covered.append(self._sums[at])
 
     def _messages(self) -> None:
-        """Add the changes within frames."""
         self._frames.looks.finish()
         found = self._frames.looks.found
         self._touched |= {self._starts[bisect_right(self._starts, p.offset) - 1] for p in found.patches}

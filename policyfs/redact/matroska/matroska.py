@@ -84,8 +84,6 @@ def locate_matroska(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Locator:
-    """The search for the parts to hide in one Matroska or WebM file: its state and its steps."""
-
     source: ByteSource
     inner: Inner
     tree: Tree
@@ -143,7 +141,6 @@ class _Locator:
     # --- one segment ---
 
     def _segment(self, start: int, head: Head) -> int:
-        """Clean the segment at the offset *start*; return the end of the segment."""
         begin = start + head.length
         end = self.source.size if head.size is None else min(self.source.size, begin + head.size)
         self._begin(begin)
@@ -248,7 +245,6 @@ class _Locator:
         self.found.notes += notes_of(cleaned, start)
 
     def _attachments(self, at: int, stop: int, head: Head) -> None:
-        """Clean the attached files one by one, because all files together may be large."""
         before = len(self.found.patches)
         here, kept = at + head.length, 0
         first = checked = here

@@ -89,7 +89,6 @@ def codes_of(data: bytes) -> Iterator[bytes]:
 
 
 def _codec(entry: bytes) -> tuple[bytes, bytes]:
-    """Return the id and the settings of a track's codec."""
     codec, settings = (child_data(entry, i) or b"" for i in (tag_names.CODEC_ID, tag_names.CODEC_PRIVATE))
     return codec.rstrip(b"\0"), settings
 

@@ -299,7 +299,6 @@ def _told_in_strings(nodes: list[Node], hide: Tells, budget: Budget) -> Tells:
 
 
 def _text_of(node: Node) -> bytes:
-    """Return the text of a string, a name or a word."""
     return string_bytes(node.text) if node.kind == "string" else node.text
 
 
@@ -335,7 +334,6 @@ def _is_field(node: Node) -> bool:
 
 
 def _refers_to_none(value: Node) -> bool:
-    """Return True if a value holds no reference and no dictionary with a type."""
     waiting = [value]
     while waiting:
         here = waiting.pop()

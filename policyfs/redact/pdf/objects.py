@@ -183,7 +183,6 @@ def has_two_values(node: Node, keys: AbstractSet[bytes]) -> bool:
 
 
 def _content(node: Node) -> object:
-    """Return all of a value except its position."""
     members = [(key, _content(value)) for key, _, value in node.members]
     return node.kind, node.text, node.number, members, [_content(item) for item in node.items]
 

@@ -77,8 +77,6 @@ def locate_cr3(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Cr3File(BoxFile):
-    """The search for the parts to hide in one CR3 file: its state and its steps."""
-
     name = _NAME
     ftyp_bytes = 264
     brand = BRAND
@@ -102,7 +100,6 @@ class _Cr3File(BoxFile):
         return box.extended == PREVIEW_UUID and self._preview(box)
 
     def _preview(self, box: Box) -> bool:
-        """Clean a preview: a header of 8 bytes, and a box with one JPEG. Return False for other data."""
         inside = read_boxes(self.source, min(box.body + 8, box.end), box.end, self.inner.budget)
         first = next(iter(inside), None)
         if first is None or first.kind != b"PRVW" or first.cut or not self.block(first, _cleaner(first)):
@@ -166,7 +163,6 @@ class _Cr3File(BoxFile):
         return inside
 
     def _canon(self, canon: Box) -> None:
-        """Clean the boxes inside Canon's own ``uuid`` box."""
         inside = read_boxes(self.source, canon.body, canon.end, self.inner.budget)
         for box in inside:
             if box.cut or box.kind in (UUID, FREE) or not self.block(box, _cleaner(box)):

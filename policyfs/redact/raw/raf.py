@@ -62,8 +62,6 @@ def locate_raf(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Raf:
-    """The search for the parts to hide in one RAF file: its state and its steps."""
-
     source: ByteSource
     inner: Inner
     head: bytes

@@ -107,8 +107,6 @@ def _head(source: ByteSource) -> tuple[Header, str]:
 
 @dataclass(slots=True)
 class _File:
-    """The search for the parts to hide in one TIFF or raw file. locate() calls all steps in their order."""
-
     source: ByteSource
     inner: Inner
     walk: TiffWalk

@@ -124,8 +124,6 @@ def locate_avi(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """The search for the parts to hide in one AVI: its state and its steps."""
-
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
         self.source = edits.source
@@ -261,7 +259,6 @@ class _Locator:
         return clean_settings(self.source, start, end, codec, self.inner)
 
     def _chunk(self, chunk: Chunk) -> None:
-        """Clean a chunk that holds neither picture nor sound."""
         tells = _TELLING.get(chunk.name)
         if chunk.name in _PLAIN:
             end = chunk.start + min(chunk.size, _PLAIN[chunk.name])
@@ -290,7 +287,6 @@ class _Locator:
             drop(self.edits, chunk)
 
     def _padding(self, chunk: Chunk) -> Tells:
-        """Return the categories of the data in a chunk of padding."""
         data = self.source.read(chunk.start, min(chunk.size, _TEXT_BYTES))
         self.inner.budget.search(len(data))
         if len(data) < chunk.size:

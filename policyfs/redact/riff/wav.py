@@ -123,8 +123,6 @@ def locate_wav(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """The search for the parts to hide in one WAV: its state and its steps."""
-
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
         self.source = edits.source
@@ -156,7 +154,6 @@ class _Locator:
         return self.edits.found
 
     def _chunk(self, chunk: Chunk) -> int:
-        """Clean one chunk; return the offset of the next chunk."""
         if chunk.name == b"data":
             return self._data(chunk)
         if chunk.name == b"ds64" and chunk.size >= 24:
@@ -197,7 +194,6 @@ class _Locator:
         self.edits.zero(chunk.start + fixed, chunk.next, f"behind {printable(chunk.name)}")
 
     def _format(self, chunk: Chunk) -> int:
-        """Record the code of the format of the sound; return the size of the part of ``fmt`` that stays."""
         head = self.source.read(chunk.start, min(chunk.size, _SUBFORMAT_END))
         code = int.from_bytes(head[:2], "little")
         extended = code == _EXTENSIBLE and len(head) == _SUBFORMAT_END
@@ -205,7 +201,6 @@ class _Locator:
         return PLAIN_CHUNKS[chunk.name][0] if code in _SIMPLE else _PACKED_BYTES  # a codec's own settings
 
     def _data(self, chunk: Chunk) -> int:
-        """Record the sound; return the offset behind it."""
         behind, end = self._behind(chunk)
         self.sounds.append((chunk.start, end))
         return behind

@@ -218,8 +218,6 @@ def _lyrics(edits: Edits, at: int, end: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """An item of an APE tag: its bytes, its key, and the offset of its value in these bytes."""
-
     data: bytes
     key: str
     value: int

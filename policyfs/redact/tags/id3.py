@@ -65,15 +65,12 @@ def clean_id3(tag: bytes, inner: Inner) -> Cleaned:
 
 @dataclass(slots=True)
 class _Cleaner:
-    """Cleaner of one ID3v2 tag."""
-
     tag: bytes
     inner: Inner
     notes: list[Note] = field(default_factory=list)
 
     @property
     def version(self) -> int:
-        """The version of the tag: 2, 3 or 4."""
         return self.tag[3]
 
     def clean(self) -> Cleaned:
@@ -232,7 +229,6 @@ class _Cleaner:
             count += 1
 
     def _kept(self, body: bytes, frames: list[_Frame]) -> list[bytes]:
-        """Return the frames that stay. Record each removed frame."""
         kept: list[bytes] = []
         for frame in frames:
             whole = body[frame.at : frame.end]

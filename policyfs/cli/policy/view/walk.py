@@ -74,8 +74,7 @@ class _Directory(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A file that the walk may open as a sample. words: the words of data that the policy hides in the file.
-    """
+    """A file that the walk may open as a sample. words: the words of data that the policy hides in it."""
 
     names: tuple[bytes, ...]
     state: PathState
