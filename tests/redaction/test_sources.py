@@ -58,6 +58,7 @@ _WHOLE: Final = {
     "Microsoft's GDI+ (rendering intent)": "303",
     "L. Clevy, The Canon RAW (CR2) file format": "c5d8 c5d9 c5e1 c6dc",
     "ExifTool 13 (Xiaomi's model; the directory of RAF's TIFF)": "9a00 f000",
+    "ExifTool 12 (RGBTables; later versions know the right number alone)": "cd3b",
 }
 _OTHERS: Final = {
     "IFD": _WHOLE,
@@ -65,10 +66,11 @@ _OTHERS: Final = {
     "RW2": _WHOLE | {"LibRaw, decoders/pana8.cpp; JpgFromRaw2": "37 39 3a 3b 3c 3d 3e 3f 40 41 42 43 44 127"},
     "Apple": {
         "names in Apple's ImageIO": "d e 10 12 13 16 18 1b 1c 1e 1f 22 23 24 28 29 2a 2b 2c 2d 2e 31 32 33 34"
-        " 35 36 37 39 3a 3b 3c 43 44 46 47 48 49 4a 4b 4c 4d"
+        " 35 36 37 39 3a 3b 3c 43 44 46 47 48 49 4a 4b 4c 4d",
+        "ExifTool 12 (FrontFacingCamera)": "45",
     },
 }
-"""Further sources: the tags that ExifTool 12.57 does not know."""
+"""Further sources: the tags that ExifTool 12.57 or 13.25 does not know."""
 
 
 @pytest.fixture(scope="module")

@@ -306,8 +306,11 @@ def _sources(service: object, named: object, base: str, variables: Mapping[str, 
             options = options.get("driver_opts") if isinstance(options, dict) else None
             source = _replaced(str(options.get("device", "")), variables) if isinstance(options, dict) else ""
         if is_path or source.startswith(("/", ".", "~")):
+            path = os.path.join(base, os.path.expanduser(source))
             try:
-                yield os.path.realpath(os.path.join(base, os.path.expanduser(source)))
+                yield os.path.realpath(path, strict=os.path.lexists(path))  # Python 3.13 else ignores errors
+            except FileNotFoundError:  # a link that leads nowhere
+                yield os.path.realpath(path)
             except OSError as error:  # a link of /proc, for example
                 raise PolicyfsError(
                     f"the volume {shown(source)} cannot be checked: {error.strerror}; run this command as"
