@@ -187,9 +187,10 @@ class Reference(EmptiedFiles):
                 elif handle.created and code == errno.EPERM:
                     os.unlink(self.at(found.path))
             finally:
-                self.emptied.pop(handle.ino, None)  # what was refused has left the old bytes
+                kept = self.emptied.pop(handle.ino, None)  # what was refused has left the old bytes
                 os.close(handle.fd)
-            return f"write {errno.errorcode[code]}" if code else "fine"
+            said = f"write {errno.errorcode[code]}" if code else "fine"
+            return f"{said} close EPERM" if kept else said
 
         def check(ours: str, theirs: str) -> str:
             return "" if ours == theirs else f"not {theirs}"
@@ -279,6 +280,7 @@ class Reference(EmptiedFiles):
                 raise Skip  # may be held, or a draft that begins with a gap: nobody else sees it yet
             unmet = [node for node in nodes if not oracle.meets(uid, node, after)]
             if after and unmet and after != before:
+                self.unless_late(before, after, not oracle.could_hide(uid, handle.node))
                 if len(unmet) < len(nodes) or handle.generation != self.generations[step.mount]:
                     native.may_say |= {errno.EPERM}
                     return native
