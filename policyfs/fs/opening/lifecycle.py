@@ -157,31 +157,20 @@ class Lifecycle:
         as the writer has the file open, the kernel keeps no attributes: Timeouts.attr.)
 
         INVARIANT: nothing here waits for the kernel. During a CREATE the kernel holds the directory's lock,
-        and the notifier can wait for this lock. (The node of a removed file can have the number of the new
-        inode. So even a new file can have other nodes of which the kernel knows attributes.)
+        and the notifier can wait for this lock. (The new inode can have the number of a removed file's node.)
         """
         node = handle.node
         if handle.mode is Mode.MEDIATED:
             self._nodes.vectors.drop(node)
-            if node.was_told_another(version):
-                self._forget(node, handle)
-                node.tell(version)
-        elif handle.writable:
-            for each in self._nodes.same_inode(node.ino):
-                if each.is_told and (each is node or not each.byte_path.finds_kind):
-                    self._forget(each, handle)
-                    if each is node:
-                        node.tell(version)
-
-    def _forget(self, node: Node, opened: Handle) -> None:
-        """Make the kernel forget a node's attributes: at once if the node is in use, else a moment later.
-
-        opened: the handle of the open under way. The kernel does not use the node of a new file yet.
-        """
-        if node.open is not None and not opened.created:
-            self._forget_now(node.nodeid)
+            told = [node] if node.was_told_another(version) else []
         else:
-            self._forget_soon(node.nodeid)
+            same = self._nodes.same_inode(node.ino) if handle.writable else ()
+            told = [each for each in same if each.is_told and (each is node or not each.byte_path.finds_kind)]
+        for each in told:
+            in_use = each.open is not None and not handle.created  # the kernel does not know a new node yet
+            (self._forget_now if in_use else self._forget_soon)(each.nodeid)
+            if each is node:
+                node.tell(version)
 
     def finish(self, opening: OpenContext) -> None:
         """Give the handle its number, and put the handle into the table. Raise PolicyChangedError if the
