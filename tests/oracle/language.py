@@ -39,10 +39,14 @@ class Caller:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a file: its kind (None if unknown), and its owner (an app, "none" or UNKNOWN)."""
+    """What is known of a file: its kind (None if unknown), and its owner (an app, "none" or UNKNOWN).
+
+    free_of: words of which a search found no data; None: all, if policyfs can clean files of the kind.
+    """
 
     kind: str | None
     owner: str
+    free_of: frozenset[str] | None = None
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tests.oracle.decide import DIRECTORY, ERRNOS, Answer, Oracle, Requirement
@@ -17,18 +17,29 @@ MAX_PAIRS = 120
 """Pairs of paths that are compared for the rename of a directory."""
 
 
-def _fits(check: Requirement, kind: str | None) -> bool:
-    """Say whether a file of a kind can meet a requirement, as far as its kind tells."""
-    if check.effect == "clean" or kind in (DIRECTORY, "inode/symlink"):
+def _fits(check: Requirement, facts: Facts) -> bool:
+    """Say whether a file meets a requirement as it is."""
+    kind = facts.kind
+    if kind in (DIRECTORY, "inode/symlink", "inode/x-empty"):
         return True
-    if kind is None:
-        return False
     if check.effect == "content":
-        return kind == "inode/x-empty" or is_kind(tuple(check.values), kind)
-    return kind in CLEANABLE or kind == "inode/x-empty" or is_kind(tuple(check.raw_types), kind)
+        return kind is not None and is_kind(tuple(check.values), kind)
+    if kind is not None and is_kind(tuple(check.raw_types), kind):
+        return True
+    if check.effect == "clean":
+        return False  # nobody knows that it is clean already
+    if facts.free_of is None:
+        return kind in CLEANABLE
+    return check.values | ({"on_unknown: deny"} if check.strict else set()) <= facts.free_of
 
 
-def compared(answer: Answer) -> tuple[object, ...]:
+def _fits_copy(check: Requirement, mine: frozenset[Requirement]) -> bool:
+    """Say whether a copy would meet a requirement, because the copy is cleaned."""
+    cleaned = {word for one in mine if one.effect == "clean" for word in one.values}
+    return check.effect == "clean" or (check.effect == "no" and not check.strict and check.values <= cleaned)
+
+
+def _compared(answer: Answer) -> tuple[object, ...]:
     """Return what must be the same where a directory was and where it goes."""
     return answer.errno, answer.bare, answer.redact, answer.strict, answer.checks, answer.audit_keys
 
@@ -52,51 +63,60 @@ class Move:
 class Mover:
     """Answers moves by one policy, for the callers that could ask."""
 
-    def __init__(self, oracle: Oracle, callers: list[Caller]) -> None:
+    def __init__(
+        self, oracle: Oracle, callers: list[Caller], above: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
         self.oracle = oracle
+        self.above = above or {}
         self.callers = list(callers)
         self.owners = [*oracle.owners, UNKNOWN]
 
-    def answer(self, move: Move) -> str | None:
-        """Return the errno of a move, or None."""
+    def answer(self, move: Move, replaced: Facts | None = None, *, exchange: bool = False) -> str | None:
+        """Return the errno of a move, or None. replaced: the file that has the new name, if there is one."""
         if move.caller not in self.callers:
             self.callers.append(move.caller)  # {uid} may tell it from all others
+        ways, denials = [move], []
+        if replaced is not None and exchange:
+            ways.append(Move(move.caller, move.new, move.old, replaced))
+        elif replaced is not None:
+            denials.append(self.decide(move.caller, "delete", move.new, replaced).errno)
+        for way in ways:
+            denials += self._denials(way)
+        codes = [code for code in denials if code]
+        if codes:
+            return min(codes, key=ERRNOS.index)
+        if all(map(self._is_moved, ways)):
+            return None
+        return "EACCES" if not move.is_link and any(map(self.loses, ways)) else "EXDEV"
+
+    def _denials(self, move: Move) -> list[str | None]:
         needs = (
             [("read", move.old), ("write", move.old), ("create", move.new)]
             if move.is_link
             else [("delete", move.old), ("create", move.new)]
         )
-        answers = [self.decide(move.caller, operation, path, move.facts) for operation, path in needs]
-        denials = [answer.errno for answer in answers if answer.errno]
-        more = move.facts.kind not in (DIRECTORY, "inode/symlink") and self._requires_more(move)
+        denials = [self.decide(move.caller, operation, path, move.facts).errno for operation, path in needs]
         mine = self.oracle.required(move.caller, move.new, move.facts)
-        if more and not self._fits(mine, move.facts):
+        fits = (_fits(one, move.facts) or _fits_copy(one, mine) for one in mine)
+        if self._is_checked(move) and not all(fits):
             denials.append("EPERM")
-        if denials:
-            return min(denials, key=ERRNOS.index)
-        if move.facts.kind == DIRECTORY:
-            reason = self._directory_differs(move)
-            return None if not reason else "EACCES" if self._directory_loses(move) else "EXDEV"
-        if self._is_moved(move, mine, more):
-            return None
-        return "EACCES" if not move.is_link and self._loses(move) else "EXDEV"
+        return denials
+
+    def _is_checked(self, move: Move) -> bool:
+        return move.facts.kind not in (DIRECTORY, "inode/symlink") and self._requires_more(move)
 
     def decide(self, caller: Caller, operation: str, path: str, facts: Facts) -> Answer:
-        return self.oracle.decide(caller, operation, path, facts)
+        return self.oracle.decide(caller, operation, path, facts, self.above.get(path, ()))
 
-    def _is_moved(self, move: Move, mine: frozenset[Requirement], more: bool) -> bool:
-        differs = self._requirements_differ(move)
-        if more and any(
-            one.effect == "clean" and not is_kind((*one.raw_types, "inode/x-empty"), move.facts.kind or "")
-            for one in mine
-        ):
+    def _is_moved(self, move: Move) -> bool:
+        if move.facts.kind == DIRECTORY:
+            return not self._directory_differs(move)
+        mine = self.oracle.required(move.caller, move.new, move.facts)
+        if self._is_checked(move) and not all(_fits(one, move.facts) for one in mine):
             return False
-        if not differs and not self._gains(move):
+        if not self._requirements_differ(move) and not self._gains(move):
             return True
         return not move.is_link and move.names == 1 and self._could_copy(move)
-
-    def _fits(self, checks: frozenset[Requirement], facts: Facts) -> bool:
-        return all(_fits(one, facts.kind) for one in checks)
 
     def _could_copy(self, move: Move) -> bool:
         read = self.decide(move.caller, "read", move.old, move.facts)
@@ -183,7 +203,9 @@ class Mover:
 
     # Losses
 
-    def _loses(self, move: Move) -> bool:
+    def loses(self, move: Move) -> bool:
+        if move.facts.kind == DIRECTORY:
+            return self._directory_loses(move)
         if move.facts.kind == "inode/symlink":
             return False
         read = self.decide(move.caller, "read", move.old, move.facts)
@@ -266,8 +288,8 @@ class Mover:
             self.oracle.required(caller, old, facts) != self.oracle.required(caller, new, facts)
             for caller in self.callers
         ) or any(
-            compared(self.decide(caller, operation, old, facts))
-            != compared(self.decide(caller, operation, new, facts))
+            _compared(self.decide(caller, operation, old, facts))
+            != _compared(self.decide(caller, operation, new, facts))
             for caller in self.callers
             for operation in OPERATIONS
         )
@@ -293,7 +315,11 @@ def callers(policy: Policy, uids: Iterable[int], names: Iterable[str]) -> list[C
     names: the names that paths may have; a uid may be one of them.
     """
     everyone = [policy.caller(None, uid) for uid in uids]
-    everyone += [policy.caller(app, uid) for app in policy.apps for uid in uids]
+    return apart(policy, everyone + [policy.caller(app, uid) for app in policy.apps for uid in uids], names)
+
+
+def apart(policy: Policy, everyone: Iterable[Caller], names: Iterable[str]) -> list[Caller]:
+    """Return one of each set of callers that a policy treats alike."""
     uses_uid = any("{uid}" in glob for rule in policy.rules for glob in rule.all_globs())
     found: dict[object, Caller] = {}
     for caller in everyone:

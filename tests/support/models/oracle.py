@@ -23,8 +23,8 @@ TOP = b"/x"
 class Remembering(Naive):
     """The naive evaluator with answers kept, asked about no facts but those that a rule mentions."""
 
-    def __init__(self, policy: Policy, names: Sequence[str], depth: int) -> None:
-        super().__init__(policy, names, depth=depth)
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(policy)
         blocks = [b for r in policy.rules for b in (*r.unless, *(() if r.when is None else (r.when,)))]
         owners = {o for b in blocks for o in b.owners or ()}
         kinds = {k for b in blocks for k in b.kinds or ()} | {k for r in policy.rules for k in r.raw_types}
@@ -39,23 +39,18 @@ class Remembering(Naive):
             self._kept[key] = ask()
         return self._kept[key]
 
-    def rights(self, caller, node):
-        return self._once(("rights", caller, node), lambda: super(Remembering, self).rights(caller, node))
-
-    def outcome(self, caller, node):
-        return self._once(("outcome", caller, node), lambda: super(Remembering, self).outcome(caller, node))
-
     def decide(self, caller, ops, node, *, monitor=False):
         key = ("decide", caller, ops, node, monitor)
         return self._once(key, lambda: super(Remembering, self).decide(caller, ops, node, monitor=monitor))
 
-    def gain(self, callers, old, new, ftype):
-        key = ("gain", old, new, ftype)
-        return self._once(key, lambda: super(Remembering, self).gain(callers, old, new, ftype))
+    def rename(self, callers, caller, old, new, replaced, *, exchange):
+        key = ("rename", caller, old, new, replaced, exchange)
+        ask = super().rename
+        return self._once(key, lambda: ask(callers, caller, old, new, replaced, exchange=exchange))
 
-    def alike(self, callers, caller, old, new):
-        key = ("alike", caller, old, new)
-        return self._once(key, lambda: super(Remembering, self).alike(callers, caller, old, new))
+    def link(self, callers, caller, old, new):
+        ask = super().link
+        return self._once(("link", caller, old, new), lambda: ask(callers, caller, old, new))
 
 
 class Kinds:
@@ -79,11 +74,11 @@ class Kinds:
 class Oracle:
     """One policy's answers. apps: uid -> name; other uids are strangers."""
 
-    def __init__(self, text: str, apps: dict[int, str], strangers: Sequence[int], names: Sequence[str],
+    def __init__(self, text: str, apps: dict[int, str], strangers: Sequence[int],
                  kinds: Kinds, app: str | None = None) -> None:  # fmt: skip
         self.text = text
         self.policy = parse_policy([SourceText("policy.yaml", text.encode())])
-        self.naive = Remembering(self.policy, names, depth=2)
+        self.naive = Remembering(self.policy)
         self.kinds = kinds
         self._apps = apps
         self._app = app

@@ -22,7 +22,7 @@ from tests.support.models.model import RENAME_EXCHANGE
 from tests.support.models.oracle import Kinds, Oracle
 from tests.support.models.reference import Reference, leaked
 from tests.support.models.sequence_policies import APPS, POLICIES, STRANGER, UIDS
-from tests.support.models.sequences import DATA, NAMES, Step, sequence, serve, shorter
+from tests.support.models.sequences import DATA, Step, sequence, serve, shorter
 from tests.support.models.twin_tree import Expected, Skip
 from tests.support.mount.daemons import Mount
 
@@ -94,7 +94,7 @@ class Sequenced:
         only = self.alone[number]
         app = None if only is None else APPS[UIDS[only]]
         if (text, app) not in self._known:
-            self._known[text, app] = Oracle(text, APPS, (STRANGER, 0), NAMES, self.kinds, app)
+            self._known[text, app] = Oracle(text, APPS, (STRANGER, 0), self.kinds, app)
         return self._known[text, app]
 
     # ------------------------------------------------------------ one sequence
