@@ -29,6 +29,7 @@ from policyfs.redact.isobmff.moof import Fragments
 from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, clean_movie
 from policyfs.redact.isobmff.samples import (
     clean_pictures,
+    clean_sound,
     clean_telemetry,
     is_text,
     picture_frames,
@@ -104,6 +105,7 @@ PARTS: Final[tuple[Part, ...]] = (
         UNKNOWN,
         "blanks; captions and dynamic range stay",
     ),
+    Part(_MOVIES, "samples of MP3: tags", "anything", UNKNOWN, "zeros"),
     Part(_MOVIES, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(
         _MOVIES,
@@ -304,6 +306,7 @@ class _Locator:
                 raise NotThisKindError("data for its decryption lies outside its samples")
             self.tables.append(picture_frames(track, size, runs))
             self.frames.add(clean_telemetry(track, self.source, self.inner, runs))
+            self.frames.add(clean_sound(track, extents, self.source, self.inner))
         if self.gone.starts:
             together = Extents(self.kept.starts[:], self.kept.ends[:])
             together.extend(self.gone)

@@ -15,6 +15,7 @@ from policyfs.redact.bitstreams.frame_table import FrameTable, look
 from policyfs.redact.bitstreams.nal_units import codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
+from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.free_text import decode, tells_place, text_among_numbers
 from policyfs.redact.core.patches import ByteSource, is_blank
 from policyfs.redact.core.tag_names import tells_time
@@ -23,6 +24,7 @@ from policyfs.redact.isobmff.gpmf import MAX_BYTES, MAX_SAMPLES, Telemetry
 from policyfs.redact.isobmff.stbl import Extents, Runs
 from policyfs.redact.isobmff.stsd import PICTURE, SOUND, TEXT, TEXT_FORMATS
 from policyfs.redact.isobmff.tracks import Track
+from policyfs.redact.tags.sound_streams import StreamSound
 
 MAX_TEXT_SAMPLES: Final = 20_000
 MAX_TEXT_BYTES: Final = 1 << 19
@@ -34,6 +36,10 @@ _FORMATS: Final = {
     b"c708": NOTHING,
 }
 _GPMF: Final = b"gpmd"
+_MP3: Final = frozenset({b".mp3", b"mp3 ", b"ms\0\x50", b"ms\0\x55"})
+_MPEG_SOUND: Final = re.compile(rb"\x04[\x80-\xff]{0,3}[\0-\x7f][\x69\x6b]")
+"""Pattern of a decoder's description that names sound of MPEG-1 or MPEG-2 (ISO/IEC 14496-1 section 7.2.6.6).
+"""
 _TIMED_METADATA: Final = b"meta"
 _METADATA: Final = frozenset(
     b"camm,gpmd,rtmd,djmd,dbgi,fdsc,mebx,mett,metx,urim,CTMD,RVMI,nmea,gps ,text,tx3g,marl,priv".split(b",")
@@ -110,6 +116,21 @@ def clean_telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extent
         for start, end in zip(runs.starts, runs.ends, strict=True):
             telemetry.blank(start, end)
     return telemetry.found()
+
+
+def clean_sound(track: Track, chunks: Extents, source: ByteSource, inner: Inner) -> Found:
+    """Remove the tags from a track of MP3. Samples of any other track stay.
+
+    chunks: the ranges of its chunks, in their order. Raises NotThisKindError, TooMuchError.
+    """
+    formats, config = set(track.entries.formats), _MPEG_SOUND.search(track.parameters)
+    if _MP3.isdisjoint(formats) and (b"mp4a" not in formats or config is None):
+        return Found()
+    sound = StreamSound(Edits(source, inner, f"track {track.number}"))
+    for start, end in zip(chunks.starts, chunks.ends, strict=True):
+        sound.add(start, min(end, source.size))
+    sound.finish()
+    return sound.edits.found
 
 
 def is_text(track: Track) -> bool:

@@ -1,8 +1,9 @@
 """Clusters of a Matroska file: the blocks of its tracks, read by their headers only.
 
-Blocks of pictures and sound stay. Blocks of subtitles are read: if one holds data to hide, all blocks of its
-track become spaces. Blocks of any other track become zeros. Known numbers (such as the time of a cluster),
-and additions that belong to a picture, stay. Any other element in a cluster becomes Void.
+Blocks of pictures and sound stay, except tags in MP3. Blocks of subtitles are read: if one holds data to
+hide, all blocks of its track become spaces. Blocks of any other track become zeros. Known numbers (such as
+the time of a cluster), and additions that belong to a picture, stay. Any other element in a cluster becomes
+Void.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Final, NamedTuple
 from policyfs.domain import Patch
 from policyfs.redact.core.bounded_inflate import blank
 from policyfs.redact.core.categories import UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Budget, Inner, Note, TooMuchError
+from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, TooMuchError
+from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.frame_table import SUM_BYTES, FrameTable, void_sum
 from policyfs.redact.core.free_text import decode, tells_place
 from policyfs.redact.core.kept_values import told_in_kept
@@ -37,6 +39,7 @@ from policyfs.redact.matroska.elements import children
 from policyfs.redact.matroska.frames import BlockFrames, is_of_the_picture
 from policyfs.redact.matroska.tag_names import BLOCK, BLOCK_GROUP, REFERENCE_BLOCK, SIMPLE_BLOCK
 from policyfs.redact.matroska.tracks import Role, Track
+from policyfs.redact.tags.sound_streams import StreamSound
 
 MAX_BLOCKS: Final = 1_000_000
 """Maximum number of blocks in a file with other tracks than pictures and sound; with more it is refused."""
@@ -131,6 +134,8 @@ class Clusters:
     _starts: list[int] = field(default_factory=list)
     _frames: BlockFrames = field(init=False)
     _most: int = field(init=False)
+    _tags: Edits = field(init=False)
+    _sounds: dict[int, StreamSound] = field(init=False)
     _sums: dict[int, int] = field(default_factory=dict)
     _touched: set[int] = field(default_factory=set)
     _cluster: int = 0
@@ -140,6 +145,8 @@ class Clusters:
         coded = {number: track.coding for number, track in self.tracks.items() if track.coding is not None}
         whole = coded and not self.inner.frames_later  # then all of a coded frame is read
         self._ahead = Window(self.source, CHUNK_BYTES if whole else _PEEK_BYTES)
+        self._tags = Edits(self.source, self.inner, "Matroska")
+        self._sounds = {n: StreamSound(self._tags) for n, track in self.tracks.items() if track.tagged}
         self._frames = BlockFrames(coded, self.source, self.inner)
         media = all(track.role is Role.MEDIA for track in self.tracks.values())
         self._most = MAX_MEDIA_BLOCKS if media else MAX_BLOCKS
@@ -186,7 +193,9 @@ class Clusters:
     def _media(self) -> frozenset[int]:
         """The first bytes of blocks of media that are not searched, for track numbers that take one byte."""
         return frozenset(
-            n | 0x80 for n, t in self.tracks.items() if n < 0x7F and t.role is Role.MEDIA and t.coding is None
+            number | 0x80
+            for number, track in self.tracks.items()
+            if number < 0x7F and track.role is Role.MEDIA and track.coding is None and not track.tagged
         )
 
     def _element(self, at: int, stop: int, head: Head) -> None:
@@ -255,6 +264,8 @@ class Clusters:
         track = self.tracks.get(number, _NOBODYS)
         first = start + width + 3
         if track.role is Role.MEDIA:
+            if number in self._sounds and first < stop:
+                self._sounds[number].add(first, stop)
             if first > stop or self._frames.add(number, first, stop, peek[width + 2]):
                 return number
             self._void(at, stop, f"block of track {number}")
@@ -332,6 +343,9 @@ class Clusters:
             if len(self.patches) > before:
                 note = Note(texts[0].offset, texts[0].size, "Matroska", f"subtitles of track {number}", tells)
                 self.notes.append(note)
+        for sound in self._sounds.values():
+            sound.finish()
+        self._within(self._tags.found)
         if self.inner.frames_later:
             self._leave()
         else:
@@ -350,7 +364,10 @@ class Clusters:
 
     def _messages(self) -> None:
         self._frames.looks.finish()
-        found = self._frames.looks.found
+        self._within(self._frames.looks.found)
+
+    def _within(self, found: Found) -> None:
+        """Add changes within frames."""
         self._touched |= {self._starts[bisect_right(self._starts, p.offset) - 1] for p in found.patches}
         self.patches += found.patches
         self.notes += found.notes

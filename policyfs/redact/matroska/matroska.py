@@ -70,6 +70,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "blanks",
     ),
     Part(_ALL, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
+    Part(_ALL, "blocks of MP3: tags", "anything", UNKNOWN, "zeros"),
     Part(_ALL, "unknown elements, Void, bytes in no element", "anything", UNKNOWN, "Void, zeros"),
 )
 

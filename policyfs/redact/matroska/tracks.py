@@ -22,6 +22,8 @@ QuickTime.
 """
 _MPEG: Final = (b"V_MPEG1", b"V_MPEG2", b"V_MPEG4/ISO/SP", b"V_MPEG4/ISO/ASP", b"V_MPEG4/ISO/AP")
 _TEXTS: Final = (b"S_TEXT/", b"S_SSA", b"S_ASS", b"D_WEBVTT/")
+_TAGGED: Final = (b"A_MPEG/", b"A_QUICKTIME")
+_TAGGED_WAVES: Final = frozenset({0x50, 0x55, 0xFF, 0x1600, 0x1602, 0x1610})
 _ENCRYPTION: Final = 1
 _FRAMES: Final = 1
 _STRIPPED: Final = 3
@@ -51,12 +53,13 @@ class Track(NamedTuple):
     """A track of the file.
 
     packed: True if its blocks are compressed or encrypted. coding: set only if its frames may have
-    messages, or be whole pictures.
+    messages, or be whole pictures. tagged: True for sound that may have tags (MP3).
     """
 
     role: Role
     packed: bool = False
     coding: Coding | None = None
+    tagged: bool = False
 
 
 def tracks_of(data: bytes) -> dict[int, Track]:
@@ -72,7 +75,7 @@ def tracks_of(data: bytes) -> dict[int, Track]:
         entry = child.payload(data)
         number = int.from_bytes(child_data(entry, tag_names.TRACK_NUMBER) or b"")
         packed = child_data(entry, tag_names.ENCODINGS) is not None
-        track = Track(_role(entry), packed, _coding(entry))
+        track = Track(_role(entry), packed, _coding(entry), _is_tagged(entry))
         tracks[number] = track if number not in tracks else Track(Role.OTHER, packed)
     return tracks
 
@@ -115,6 +118,17 @@ def _coding(entry: bytes) -> Coding | None:
     return None if lead is None else Coding(coded, lead)
 
 
+def _is_tagged(entry: bytes) -> bool:
+    """Return True if the track has sound of MPEG, or ADTS of AVI, in which readers find tags. Raises
+    NotThisKindError.
+    """
+    codec, settings = _codec(entry)
+    wave = codec == b"A_MS/ACM" and int.from_bytes(settings[:2], "little") in _TAGGED_WAVES
+    if _role(entry) is not Role.MEDIA or not (wave or codec.startswith(_TAGGED)):
+        return False
+    return _lead(child_data(entry, tag_names.ENCODINGS) or b"") is not None
+
+
 def _framing(codec: bytes, settings: bytes) -> Framing | None:
     if codec == b"V_MPEG4/ISO/AVC":
         return stream_framing(AVC, settings)
@@ -149,7 +163,7 @@ def _lead(encodings: bytes) -> bytes | None:
     stripped = kind == 0 and _number(packing, tag_names.COMPRESSION_ALGORITHM) == _STRIPPED
     if len(some) == 1 and stripped and _number(some[0], tag_names.ENCODING_SCOPE, _FRAMES) == _FRAMES:
         return child_data(packing, tag_names.COMPRESSION_SETTINGS) or b""
-    raise NotThisKindError("its pictures are compressed a second time, and policyfs cannot search them")
+    raise NotThisKindError("its frames are compressed a second time, and policyfs cannot search them")
 
 
 def _number(data: bytes, ident: int, default: int = 0) -> int:

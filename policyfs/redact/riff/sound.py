@@ -6,8 +6,6 @@ AIFF-C draft (types of compression).
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -15,6 +13,7 @@ from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import SliceSource
 from policyfs.redact.tags.id3 import HEAD_BYTES, tag_size
+from policyfs.redact.tags.sound_streams import LONGEST_TAG, OLD_BYTES, OLD_TAG, TAG_START
 
 MPEG: Final = "audio/mpeg"
 _AAC: Final = "audio/aac"
@@ -39,17 +38,6 @@ PLAIN_TYPES: Final = frozenset(
 )
 """Types of compression in AIFF-C that pack each sample or block by itself."""
 _WHOLE: Final = frozenset({"audio/flac", _OGG})
-_TAG: Final = re.compile(
-    rb"ID3[\2-\4][\0-\x0f][\0-\xff][\0-\x7f]{4}|APETAGEX[\xd0\xe8]\x07\0\0|LYRICSBEGIN"
-    rb"|<x:xmpmeta|<\?xpacket|Exif\0\0|jumb....jumd|\x03vorbis..\0\0|OpusTags..\0\0",
-    re.DOTALL,
-)
-"""Starts of tags. Coded sound has none of them by chance."""
-_LONGEST_TAG: Final = 16
-_OLD_TAG: Final = b"TAG"
-_OLD_BYTES: Final = 128
-
-
 def code_of(compression: bytes) -> int:
     """Return the code of a type of compression in AIFF-C; 0 for a type of no format in FILES."""
     if compression[:3] == b"ms\0":
@@ -68,44 +56,11 @@ def clean_sound(edits: Edits, kind: str, start: int, end: int) -> None:
         return
     if kind in _WHOLE:
         raise NotThisKindError("its sound is not understood")
-    if edits.source.read(end - _OLD_BYTES, 3) == _OLD_TAG and end - start >= _OLD_BYTES:
-        edits.zero(end - _OLD_BYTES, end, "tag in the sound")
-        end -= _OLD_BYTES
+    if edits.source.read(end - OLD_BYTES, 3) == OLD_TAG and end - start >= OLD_BYTES:
+        edits.zero(end - OLD_BYTES, end, "tag in the sound")
+        end -= OLD_BYTES
     at = start
-    while (tag := edits.search(_TAG, at, end, _LONGEST_TAG)) is not None:
+    while (tag := edits.search(TAG_START, at, end, LONGEST_TAG)) is not None:
         size = tag_size(edits.source.read(tag, HEAD_BYTES)) or end - tag
         at = min(tag + size, end)
         edits.zero(tag, at, "tag in the sound")
-
-
-@dataclass(slots=True)
-class StreamSound:
-    """The sound of one stream of an AVI. Its chunks are searched one by one for tags, in their order.
-
-    carry: the end of the chunk before, in which a tag may begin. start, end: the part of the last chunk that
-    stays.
-    """
-
-    edits: Edits
-    carry: bytes = b""
-    start: int = 0
-    end: int = 0
-
-    def add(self, start: int, end: int) -> None:
-        """Clean the chunk [start, end). Raises TooMuchError; NotThisKindError if a tag is in two chunks."""
-        self.edits.inner.budget.search(end - start)
-        data, before, at = self.carry + self.edits.source.read(start, end - start), len(self.carry), 0
-        while (tag := _TAG.search(data, at)) is not None:
-            size = tag_size(tag[0][:HEAD_BYTES]) or len(data) - tag.start()
-            if tag.start() < before or tag.start() + size > len(data):
-                raise NotThisKindError("a tag in its sound is cut into two chunks")
-            at = tag.start() + size
-            self.edits.zero(start + tag.start() - before, start + at - before, "tag in the sound")
-        self.carry = data[max(at, len(data) - _LONGEST_TAG) :]
-        self.start, self.end = max(start, start + at - before), end
-
-    def finish(self) -> None:
-        """Clean the old tag (ID3v1) at the end of the stream."""
-        tag = self.end - _OLD_BYTES
-        if tag >= self.start and self.edits.source.read(tag, len(_OLD_TAG)) == _OLD_TAG:
-            self.edits.zero(tag, self.end, "tag in the sound")
