@@ -149,8 +149,11 @@ class Mover:
         return [Facts(kind, owner) for owner in self.owners for kind in [*self.oracle.kinds, None]]
 
     def _gain(self, caller: Caller, old: str, new: str, facts: Facts) -> bool:
+        above = self._seen_above(caller, new)
         for operation in OPERATIONS:
-            before, after = (self.decide(caller, operation, path, facts) for path in (old, new))
+            near = above if names_of(old)[:-1] == names_of(new)[:-1] else self.above.get(old, ())
+            before = self.oracle.decide(caller, operation, old, facts, near)
+            after = self.oracle.decide(caller, operation, new, facts, above)
             if after.errno is None and (
                 before.errno is not None
                 or before.redact - after.redact
@@ -158,6 +161,22 @@ class Mover:
             ):
                 return True
         return False
+
+    def _seen_above(self, caller: Caller, path: str) -> tuple[str, ...]:
+        """Return owners of the directories above a path with which the caller sees as many as possible."""
+        if path in self.above:
+            return self.above[path]
+        names = names_of(path)
+        found = []
+        for depth in range(1, len(names)):
+            directory = "/" + "/".join(names[:depth])
+            seen = (
+                owner
+                for owner in self.owners
+                if not self.oracle.denying(caller, directory, Facts(DIRECTORY, owner), "see")
+            )
+            found.append(next(seen, "none"))
+        return (*found, "none")
 
     def _hides_by_owner(self, caller: Caller, old: str, new: str) -> bool:
         """Say whether a directory above the old path is hidden or not by its owner."""
