@@ -13,13 +13,11 @@ from typing import Final, TypeAlias
 
 _INVAL_INODE: Final = 2
 _INVAL_ENTRY: Final = 3
-_DELETE: Final = 6
 _INC_EPOCH: Final = 8
 _PRUNE: Final = 9
 _NAMES: Final = {
     _INVAL_INODE: "INVAL_INODE",
     _INVAL_ENTRY: "INVAL_ENTRY",
-    _DELETE: "DELETE",
     _INC_EPOCH: "INC_EPOCH",
     _PRUNE: "PRUNE",
 }
@@ -27,7 +25,6 @@ _NAMES: Final = {
 _HEADER: Final = struct.Struct("=IiQ")  # length, error = code, unique 0
 _INODE: Final = struct.Struct("=Qqq")
 _ENTRY: Final = struct.Struct("=QII")
-_DELETED: Final = struct.Struct("=QQII")
 _PRUNED: Final = struct.Struct("=IIQ")
 EXPIRE_ONLY: Final = 1
 """A flag of entry(): the kernel does not forget the name, but looks it up again at its next use."""
@@ -72,11 +69,6 @@ def entry(parent: int, name: bytes, flags: int) -> bytes:
     return _message(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
 
 
-def deleted(parent: int, child: int, name: bytes) -> bytes:
-    """Build DELETE. The kernel forgets a removed name, if the name still refers to the node *child*."""
-    return _message(_DELETE, _DELETED.pack(parent, child, len(name), 0) + name + b"\0")
-
-
 def epoch() -> bytes:
     """Build INC_EPOCH: the kernel looks up every name again at its next use."""
     return _message(_INC_EPOCH, b"")
@@ -94,7 +86,7 @@ def name_of(message: bytes) -> str:
 
 def needs_directory(message: bytes) -> bool:
     """Return True if the kernel takes the lock of a directory when it gets this notification."""
-    return _HEADER.unpack_from(message)[1] in {_INVAL_ENTRY, _DELETE}
+    return _HEADER.unpack_from(message)[1] == _INVAL_ENTRY
 
 
 def awaited(message: bytes) -> bytes | None:
@@ -109,7 +101,7 @@ def awaited(message: bytes) -> bytes | None:
     it drops pages that a refused write has left, and the kernel is not writing these pages back.
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
-    if code in {_INVAL_ENTRY, _DELETE}:
+    if code == _INVAL_ENTRY:
         return _DIRECTORY + nodeid
     if code != _INVAL_INODE:
         return None

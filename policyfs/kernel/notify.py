@@ -180,12 +180,6 @@ class Notifier:
         finally:
             os.close(fd)
 
-    def delete(self, parent: int, child: int, name: bytes) -> bool:
-        """Make the kernel forget a removed name, if the name still refers to *child*.
-
-        Inotify watchers get the event, too."""
-        return self._put_one(messages.deleted(parent, child, name))
-
     def inc_epoch(self) -> bool:
         """Make the kernel look up every name again at its next use. Attributes and pages stay. Needs FUSE
         7.44."""

@@ -50,7 +50,7 @@ class Lease:
         self.released = False
 
     def holds(self) -> bool:
-        """Return True if no writer could change the file since grant() (or rearm()).
+        """Return True if no writer could change the file since grant().
 
         Call holds() *after* each read, before the bytes are used. The answer is False once a writer waits.
         """
@@ -63,21 +63,6 @@ class Lease:
         self.released = True
         self._keeper._forget(self)  # noqa: SLF001 - Lease and LeaseKeeper are one unit
         release(self.fd)
-
-    def rearm(self) -> bool:
-        """Release a broken lease, and take it again. Return False if a writer waits in open(2).
-
-        After False the lease is released, and the writer goes on. The call returns True if the writer does
-        not wait, because its open(2) had O_NONBLOCK and has failed already.
-        """
-        if self.released:
-            return False
-        release(self.fd)
-        if _take(self.fd, self._keeper.signal):
-            return True
-        self.released = True
-        self._keeper._forget(self)  # noqa: SLF001 - one unit
-        return False
 
     def _broken(self) -> None:
         if self._on_break is None:
@@ -125,8 +110,8 @@ class LeaseKeeper:
 
         Return None if the file has a writer, or if a lease proves nothing on the file's file system.
 
-        on_signal() calls on_break when a writer waits. on_break must stop serving bytes, and release() or
-        rearm() must follow within lease-break-time. Without on_break the keeper releases the lease at once.
+        on_signal() calls on_break when a writer waits. on_break must stop serving bytes, and release()
+        must follow within lease-break-time. Without on_break the keeper releases the lease at once.
         Raises OSError (EBADF, ENOLCK), ValueError if *fd* has a lease already.
         """
         if fd in self._leases:

@@ -10,7 +10,6 @@ import ctypes
 import fcntl
 import mmap
 import os
-import signal
 from typing import Final
 
 import pytest
@@ -68,30 +67,6 @@ def test_a_mapping_of_a_passed_through_file_outlives_the_handle(tiny) -> None:
     assert mapping.bytes() == SECRET
     assert fs.count("READ") == 0
     mapping.close()
-
-
-def test_a_writer_that_waits_gets_in_when_the_holder_takes_its_lease_again(tiny) -> None:
-    fs = tiny(CLEAN)
-
-    def hold(channel) -> bool:
-        keeper, fd = keeper_of(fs.backing)
-        lease = keeper.grant(fd)
-        channel.send("held")
-        while lease.holds():
-            signal.sigtimedwait({keeper.signal}, 0.05)
-        return lease.rearm()
-
-    with open(fs.path("f"), "rb") as file:
-        assert file.read() == CLEAN
-        holder = start_as(0, hold)
-        assert holder.receive() == "held"
-        writer = start_as(0, _write_and_stay, fs.backing)
-        assert holder.result() is False
-        writer.send("enough")
-        writer.result()
-        file.seek(0)
-        assert file.read() == SECRET
-    assert fs.count("READ") == 0
 
 
 def test_a_lease_dies_with_its_holder_and_the_descriptor_in_passthrough_does_not(tiny) -> None:

@@ -13,7 +13,7 @@ from policyfs.kernel import session
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.probe import MountState, mount_state
 from policyfs.kernel.session import MountError, mount_device
-from policyfs.linux.mountinfo import is_mountpoint, mounts_at
+from policyfs.linux.mountinfo import mounts_at
 from tests.support.machine.namespace import abort_connection, control_of
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.tinyfs import error_of
@@ -113,7 +113,7 @@ def test_mounting_needs_rights(arena):
     with pytest.raises(MountError) as caught:
         call_as(APP, mount_here, str(arena))
     assert caught.value.args[0].startswith("cannot ")
-    assert not is_mountpoint(str(arena))
+    assert not mounts_at(str(arena))
 
 
 def test_no_second_mount_on_the_first(tiny):
@@ -133,7 +133,7 @@ def test_unmount_refuses_while_a_file_is_open(tiny):
             session.unmount(fs.root)
         assert caught.value.errno == errno.EBUSY
         session.unmount(fs.root, lazy=True)
-        assert not is_mountpoint(fs.root)
+        assert not mounts_at(fs.root)
         assert file.read() == b"hello world\n"
     # The last close ends the session, and so the child; the kernel may be gone before it takes
     # the answer to that RELEASE.
@@ -152,7 +152,7 @@ def test_unmount_through_a_symlink(tiny, arena):
     fs.initialised()
     (arena / "link").symlink_to(fs.root)
     session.unmount(str(arena / "link") + "/")
-    assert not is_mountpoint(fs.root)
+    assert not mounts_at(fs.root)
 
 
 def test_nothing_to_unmount(arena):
@@ -178,14 +178,14 @@ def test_aborted_connection_ends_the_session_and_leaves_a_dead_mount(tiny):
 def test_state_of_a_plain_directory(arena):
     assert mount_state(str(arena)) is MountState.NONE
     assert mount_state("/proc") is MountState.NONE
-    assert not is_mountpoint(str(arena))
-    assert is_mountpoint("/proc")
+    assert not mounts_at(str(arena))
+    assert mounts_at("/proc")
 
 
 def test_state_of_a_living_mount(tiny):
     fs = tiny()
     assert mount_state(fs.root) is MountState.ALIVE
-    assert is_mountpoint(fs.root)
+    assert mounts_at(fs.root)
 
 
 def test_root_sees_that_an_apps_own_mount_lives_and_dies(tiny):
@@ -231,7 +231,7 @@ def test_force_frees_whoever_waits(tiny):
     assert child.result(10.0) == errno.ECONNABORTED
     fs.child.send(("let_go", ()))
     assert fs.child.result() == 1  # nobody was there to take the reply
-    assert not is_mountpoint(fs.root)
+    assert not mounts_at(fs.root)
 
 
 def test_a_mountpoint_with_odd_characters(tiny_at, arena):

@@ -294,34 +294,6 @@ class TestBreak:
             assert reader.keeper.on_signal() == 1
             assert writer.result() == "written"
 
-    @in_child
-    def test_a_refusing_holder_rearms(self, file):
-        with Reader(file) as reader:
-            refused = []
-            lease = reader.keeper.grant(reader.fd, lambda lease: refused.append(lease.rearm()))
-            for attempt in range(1, 4):
-                with pytest.raises(BlockingIOError):
-                    call_as(0, os.open, file, os.O_WRONLY | os.O_NONBLOCK)
-                assert not lease.holds()
-                assert reader.readable(FAR_S)
-                assert reader.keeper.on_signal() == 1
-                assert refused == [True] * attempt
-                assert lease.holds()
-            lease.release()
-            assert not lease.rearm()
-
-    @in_child
-    def test_rearming_against_a_writer_that_is_in_gives_up(self, file):
-        with Reader(file) as reader:
-            lease = reader.keeper.grant(reader.fd)
-            fcntl.fcntl(reader.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)  # as the kernel does by force
-            writable = os.open(file, os.O_WRONLY)
-            assert not lease.holds()
-            assert not lease.rearm()
-            assert lease.released
-            os.close(writable)
-
-
 @in_child
 def test_none_on_an_overlay_whatever_it_grants(tmp_path):
     (tmp_path / "lower").mkdir()

@@ -13,7 +13,6 @@ GREEN: Final = "32"
 YELLOW: Final = "33"
 MAGENTA: Final = "35"
 DIM: Final = "2"
-BOLD: Final = "1"
 
 
 def wanted(stream: TextIO) -> bool:

@@ -38,7 +38,6 @@ file are: its program may look at no other answer than that of write(2)."""
 _FIRST: Final = 16
 """The number of first bytes by which programs know a file. A write that changes them is never put off."""
 
-Content = tuple[frozenset[str], ...]
 Fence = Callable[[], None]
 """A function that raises FUSEError or PolicyChangedError if the file may not be changed now."""
 

@@ -71,7 +71,7 @@ class Change:
 class WritePath(Protocol):
     """One write path. Its methods raise OSError of the store, and FUSEError for a refusal, on record.
 
-    write_back, and all methods of HeldWrites, are called under the node's lock.
+    write_back is called under the node's lock. A path that holds bytes has settle() and finish(), too.
     """
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
@@ -88,16 +88,6 @@ class WritePath(Protocol):
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
         """Reserve space or make zeros, as fallocate(2) does."""
-
-
-class HeldWrites(WritePath, Protocol):
-    """A write path that holds bytes before they reach the store."""
-
-    async def settle(self, change: Change) -> None:
-        """Check the held bytes and put them into the store, at FLUSH and fsync."""
-
-    async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
-        """Put the held bytes into the store, or drop them, before the last writer's RELEASE."""
 
 
 class DirectWrites:
