@@ -86,7 +86,7 @@ def name_of(message: bytes) -> str:
 
 def needs_directory(message: bytes) -> bool:
     """Return True if the kernel takes the lock of a directory when it gets this notification."""
-    return _HEADER.unpack_from(message)[1] == _INVAL_ENTRY
+    return bool(_HEADER.unpack_from(message)[1] == _INVAL_ENTRY)
 
 
 def awaited(message: bytes) -> bytes | None:

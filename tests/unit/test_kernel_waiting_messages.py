@@ -42,7 +42,7 @@ def test_any_directory_is_a_directory():
     waiting = WaitingMessages(10)
     waiting.begin(messages.inode(7, 0, 0))
     assert not waiting.add_to_any_directory(name(3, b"a"))
-    waiting.begin(messages.deleted(1, 2, b"b"))
+    waiting.begin(messages.entry(1, b"b", messages.EXPIRE_ONLY))
     assert waiting.add_to_any_directory(name(3, b"a"))
     assert waiting.end(messages.inode(7, 0, 0)) == []
     assert waiting.end(name(1, b"b")) == [(name(3, b"a"), None)]
