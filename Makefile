@@ -104,8 +104,11 @@ ALONE = $(shell grep -rl 'pytest\.mark\.alone' tests --include='test_*.py')
 # These tests fork all the time. A process that knows the others, too, is thrice as large, and each fork as dear.
 FORKING := tests/attack tests/faults tests/mount tests/posix
 
-# The C sources with planted faults, under sanitizers: for `make test`.
-PLANTED := tests/unit/test_kernel_avc.py tests/unit/test_kernel_readers.py
+# Unit tests that take a third of the time of all: faults planted in C, sanitizers, bounds of time, builds, other runs
+# of pytest. `make check` leaves them to `make test`.
+DEAR := $(patsubst %,tests/unit/test_%.py, \
+	kernel_avc kernel_readers kernel_build daemon_garbage redact_bombs cli_common_time_bound packaging second_try \
+	store_move_records cli_audit_forward cli_policy_init_command)
 
 # One test of each room: the gate, checked writes, data, names, passthrough, redaction, kernel caches, inodes, locks,
 # the daemon, the trail, commands.
@@ -127,7 +130,7 @@ check:
 	@$(MAKE) $(call beside,packages-test) style layers types budget units
 
 units: $(STAMP)
-	@$(PY) -m pytest -q -n 2 --dist worksteal -m "not soak and not alone" $(addprefix --ignore=,$(PLANTED)) \
+	@$(PY) -m pytest -q -n 2 --dist worksteal -m "not soak and not alone" $(addprefix --ignore=,$(DEAR)) \
 	    tests/unit $(ROOMS)
 
 test:
