@@ -31,7 +31,7 @@ apps:
 rules:
   - {{id: all, allow: [all], who: {{app: all}}}}
 """
-OPERATIONS = count(5_000, 200_000)
+OPERATIONS = count(1_500, 200_000)
 SECONDS = count(100, 3000)
 
 
