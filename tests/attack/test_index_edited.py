@@ -18,9 +18,8 @@ from policyfs.domain import Audit
 from policyfs.journal.index import cache as index_cache
 from policyfs.journal.index import known_digests
 from policyfs.journal.index.cache import IndexCache
+from policyfs.journal.index.database import Index, build
 from policyfs.journal.index.seal import SEAL_BYTES, IndexSeal
-from policyfs.trail.query.index import Index
-from policyfs.trail.query.index_build import IndexBuilder
 from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments
 
 APP: Final = 10011
@@ -66,9 +65,9 @@ def indexes(trail: Path) -> list[Path]:
     return sorted((trail.parent / "cache").glob("*.index"))
 
 
-def empty(digest: str) -> bytes:
-    """An index with right checksums, in which nothing is."""
-    return IndexBuilder().finish("x", 0, digest)
+def empty(digest: str, size: int = 0) -> bytes:
+    """An index in which nothing is."""
+    return build((), size, digest)
 
 
 def sealed(path: Path, data: bytes) -> None:
@@ -78,24 +77,20 @@ def sealed(path: Path, data: bytes) -> None:
 
 def flipped(trail: Path) -> None:
     for path in indexes(trail):
-        data = bytearray(path.read_bytes())
-        at = data.index(b"\n", SEAL_BYTES) + 1
-        data[at:] = bytes(len(data) - at)
-        path.write_bytes(data)
+        data = path.read_bytes()
+        path.write_bytes(data[: SEAL_BYTES + 4096] + bytes(len(data) - SEAL_BYTES - 4096))
 
 
 def emptied(trail: Path) -> None:
-    """All checksums of an index are right, and its owner and mode are, too: the seal alone tells."""
+    """The owner and mode of an index are right: the seal alone tells."""
     for path in indexes(trail):
-        size = Index(path.read_bytes()[SEAL_BYTES:]).size
-        sealed(path, IndexBuilder().finish("x", size, path.stem))
+        sealed(path, empty(path.stem, Index(path.read_bytes()[SEAL_BYTES:]).size))
 
 
 def emptied_under_another_key(trail: Path) -> None:
     others = IndexCache(trail.parent / "cache", trail.parent / "others")
     for path in indexes(trail):
-        size = Index(path.read_bytes()[SEAL_BYTES:]).size
-        others.save_index(path.stem, IndexBuilder().finish("x", size, path.stem))
+        others.save_index(path.stem, empty(path.stem, Index(path.read_bytes()[SEAL_BYTES:]).size))
 
 
 def taken_for_another(trail: Path) -> None:

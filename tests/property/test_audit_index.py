@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import accumulate, islice
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policyfs.cli.audit.summary import add_events
+from policyfs.journal.index.database import Index, build
 from policyfs.trail.chain import chain
 from policyfs.trail.lines.bounds import PATH_BYTES, bounded
 from policyfs.trail.lines.event import Event
 from policyfs.trail.lines.line import LineFormatter, iso_time
 from policyfs.trail.lines.record import Place, Record, parse_line
-from policyfs.trail.query.expression import Expression, Term, Value, all_of
-from policyfs.trail.query.index import Index
-from policyfs.trail.query.index_build import IndexBuilder
-from policyfs.trail.query.index_rows import RowFinder, add_to_summary, chosen
+from policyfs.trail.query.expression import And, Expression, Term, Value, all_of
+from policyfs.trail.query.index_lines import EVENT_COLUMNS
 from policyfs.trail.query.selection import Selection
 from policyfs.trail.query.summary import Summary
-from policyfs.trail.query.terms import Clock
+from policyfs.trail.query.terms import Clock, hidden_of
 from tests.property.test_audit_queries import TREES
 from tests.support.mount.trail import START_NS, an_event
 
 CLOCK = Clock(datetime(2026, 3, 1, 9, 0, tzinfo=UTC), UTC)
+EVERYTHING = Selection(And(), CLOCK)
 HOUR_NS = 3600 * 10**9
 PATHS = [
     b"/", b"/a", b"/a/b", b"/b", b"/a b", b"/a b/c", b'/"', b"/*", b"/a/\xff", b"/a\\b", b"/ab", b"/a0",
@@ -79,11 +81,8 @@ def written(items: list[Event | bytes | None]) -> list[bytes]:
 
 
 def indexed(lines: list[bytes]) -> Index:
-    builder, offset = IndexBuilder(), 0
-    for line in lines:
-        builder.add(line, offset)
-        offset += len(line)
-    return Index(builder.finish("s", offset, "00"))
+    offsets = accumulate(map(len, lines), initial=0)
+    return Index(build(zip(offsets, lines, strict=False), sum(map(len, lines)), "00"))
 
 
 def events_of(lines: list[bytes]) -> list[tuple[int, Event]]:
@@ -106,17 +105,15 @@ QUERIES = st.lists(TREES | PATH_TERMS | TIMES, min_size=1, max_size=2).map(lambd
 def test_an_index_finds_what_the_lines_have(items: list[Event | bytes | None], tree: Expression) -> None:
     lines = written(items)
     index, wanted, events = indexed(lines), Selection(tree, CLOCK), events_of(lines)
-    assert [index.line_of(row) for row in range(index.rows)] == [line for line, _ in events]
-    surely, maybe = RowFinder(index, wanted).find()
-    matching = {row for row, (_, event) in enumerate(events) if wanted.matches(event)}
-    assert set(chosen(surely, index.rows)) <= matching <= set(chosen(maybe, index.rows))
-    assert surely & ~maybe == 0
+    matching = [(line, event) for line, event in events if wanted.matches(event)]
+    assert [line for (line,) in index.select("line", wanted)] == [line for line, _ in matching]
     for by in ((), ("op", "hour", "rule"), ("path", "directory", "hour")):
-        summary, naive = Summary(by), Summary(by)
-        add_to_summary(summary, index, surely)
-        for row in chosen(surely, index.rows):
-            naive.add(events[row][1])
-        assert counted(summary) == counted(naive)
+        for selection, found in ((wanted, matching), (EVERYTHING, events)):
+            summary, naive = Summary(by), Summary(by)
+            add_events(summary, index, selection)
+            for _, event in found:
+                naive.add(event)
+            assert counted(summary) == counted(naive)
 
 
 def counted(summary: Summary) -> dict[str, object]:
@@ -125,50 +122,26 @@ def counted(summary: Summary) -> dict[str, object]:
     return vars(summary) | {"refusals": refused}
 
 
-def told_by(index: Index, row: int) -> Event:
+def told_by(index: Index, row: dict[str, Any]) -> Event:
     """The event of a row, as far as the index has its fields."""
-    new = index.new_paths.get(row)
-    return index.classes[index.class_of[row]]._replace(
-        time_ns=index.times[row], path=index.path(index.path_of[row]), repeats=index.repeats.get(row, 0),
-        new_path=None if new is None else index.path(new),
+    new = row["new_path"]
+    same = ("pid", "handle", "bytes_read", "bytes_written", "size_before", "size_after")
+    return index.classes[row["class"]]._replace(
+        time_ns=row["time"], path=index.path(row["path"]), repeats=row["repeats"] or 0,
+        new_path=None if new is None else index.path(new), **{name: row[name] for name in same},
     )  # fmt: skip
 
 
 @given(LINES)
 def test_an_index_has_each_line_once(items: list[Event | bytes | None]) -> None:
     lines = written(items)
-    index = indexed(lines)
-    numbers = [index.line_of(row) for row in range(index.rows)]
-    others = [own.line for own in index.own] + [line for line, _ in index.bad]
-    assert sorted(numbers + others) == list(range(1, len(lines) + 1))
-    for row, (_, event) in enumerate(events_of(lines)):
-        told = told_by(index, row)
-        for field in (
-            "time_ns",
-            "app",
-            "exe",
-            "operation",
-            "decision",
-            "rules",
-            "note",
-            "path",
-            "new_path",
-            "repeats",
-        ):
-            assert getattr(told, field) == getattr(event, field)
-        assert bytes(islice(b"".join(lines), index.offset_of[row], None)).startswith(lines[numbers[row] - 1])
-    moved = [event for _, event in events_of(lines) if event.new_path is not None]
-    assert [(index.classes[class_id].operation, *names) for class_id, *names in index.moves()] == [
-        (event.operation, event.path, event.new_path) for event in moved
-    ]
-
-
-@given(LINES)
-def test_the_same_lines_make_the_same_bytes(items: list[Event | bytes | None]) -> None:
-    def made() -> bytes:
-        builder = IndexBuilder()
-        for line in written(items):
-            builder.add(line, 0)
-        return builder.finish("s", 1, "00")
-
-    assert made() == made()
+    index, events = indexed(lines), events_of(lines)
+    rows = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in index.run("SELECT * FROM event")]
+    others = [line for (line,) in index.run("SELECT line FROM other")]
+    assert sorted([row["line"] for row in rows] + others) == list(range(1, len(lines) + 1))
+    for row, (line, event) in zip(rows, events, strict=True):
+        assert row["line"] == line
+        kept = event._replace(redacted=(), since_ns=None, path_cut=None, new_path_cut=None)
+        assert told_by(index, row) == kept
+        assert row["hidden"] == hidden_of(event)
+        assert bytes(islice(b"".join(lines), row["offset"], None)).startswith(lines[line - 1])

@@ -1,4 +1,4 @@
-"""`policyfs audit export` and `sql`, on plain and compressed segments."""
+"""`policyfs audit export`, on plain and compressed segments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import os
 import re
 import resource
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ import pytest
 from policyfs.cli.audit import command as audit
 from policyfs.cli.audit import export as audit_export
 from policyfs.domain import Audit
-from policyfs.errors import PolicyfsError, UsageError
+from policyfs.errors import PolicyfsError
 from policyfs.journal.files.compression import compress
 from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments
 
@@ -67,73 +66,7 @@ def test_a_file_is_its_owners_alone(trail: Path, tmp_path: Path) -> None:
         run(trail, "export", "-o", str(tmp_path / "missing" / "out"))
 
 
-def test_sql_and_parquet(trail: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(trail, "sql", "SELECT decision, sum(weight) AS n FROM events GROUP BY decision ORDER BY n", "--json")
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(row["decision"], int(row["n"])) for row in rows] == [("deny", 1), ("allow", 10)]
-    run(trail, "sql", "SELECT path FROM events WHERE size_before = 7")
-    assert capsys.readouterr().out.split() == ["path", "/7"]
-    with pytest.raises(UsageError, match="duckdb: "):
-        run(trail, "sql", "SELECT nothing FROM events")
-    target = tmp_path / "out.parquet"
-    run(trail, "export", "--format", "parquet", "-o", str(target), "size:>=5")
-    assert capsys.readouterr().out == f"{target}: 5 events\n"
-    assert target.stat().st_mode & 0o777 == 0o600
-    import duckdb
-
-    found = duckdb.sql(f"SELECT count(*), min(time)::VARCHAR FROM '{target}'").fetchall()
-    assert found == [(5, "2026-03-01 08:00:00")]
-    with pytest.raises(UsageError, match="-o FILE"):
-        run(trail, "export", "--format", "parquet")
-
-
-@pytest.fixture
-def old_trail(trail: Path) -> Path:
-    """The trail with two more events, as older versions recorded them for a mountpoint that is not UTF-8."""
-    with a_journal(trail) as journal:
-        for path in (b"/lost", b"/lost too"):
-            journal.record(a_denial(path, mount=os.fsdecode(b"/mnt/\xff\\")), Audit.REQUIRED)
-    return trail
-
-
-def test_parquet_has_the_events_of_a_mount_whose_path_is_not_utf8(old_trail: Path, tmp_path: Path) -> None:
-    import duckdb
-
-    target = tmp_path / "out.parquet"
-    run(old_trail, "export", "--format", "parquet", "-o", str(target))
-    assert duckdb.sql(f"SELECT count(*) FROM '{target}'").fetchall() == [(13,)]
-    found = duckdb.sql(f"SELECT path, mount FROM '{target}' WHERE mount <> '/srv/media'").fetchall()
-    assert found == [("/lost", "/mnt/\\xff\\"), ("/lost too", "/mnt/\\xff\\")]
-
-
-def test_a_parquet_file_without_all_events_is_an_error(
-    old_trail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("policyfs.cli.audit.export._without_lone", lambda line: line.replace("\udcff", "\\q"))
-    (tmp_path / "out").write_text("old")
-    with pytest.raises(PolicyfsError, match="out: duckdb can read only 11 of 13 events"):
-        run(old_trail, "export", "--format", "parquet", "-o", str(tmp_path / "out"))
-    assert (tmp_path / "out").read_text() == "old"
-
-
-def test_sql_tells_the_events_that_it_leaves_out(old_trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(old_trail, "sql", "SELECT count(*) AS n FROM events", "--json")
-    out, err = capsys.readouterr()
-    assert json.loads(out) == {"n": 11}
-    assert err == "policyfs: events left out, because duckdb cannot read them: 2\n"
-
-
-def test_sql_does_not_warn_of_a_line_that_is_being_written(
-    trail: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with open(segments(trail / MOUNT_ID)[-1], "ab") as file:
-        file.write(b'{"type":"event","seq":99,"ti')
-    run(trail, "sql", "SELECT count(*) AS n FROM events", "--json")
-    out, err = capsys.readouterr()
-    assert (json.loads(out), err) == ({"n": 11}, "")
-
-
-@pytest.mark.parametrize("form", ["jsonl", "csv", "ocsf", "parquet"])
+@pytest.mark.parametrize("form", ["jsonl", "csv", "ocsf"])
 def test_an_error_names_the_file_that_failed(
     trail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
@@ -166,48 +99,29 @@ def limited_disk() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGXFSZ, before)
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "ocsf", "parquet", "duckdb"])
+@pytest.mark.parametrize("form", ["jsonl", "csv", "ocsf"])
 def test_a_full_disk_is_an_error_of_the_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
-    """duckdb: the disk is full only when duckdb writes the Parquet file."""
     monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
     with a_journal(tmp_path / "trail") as journal:
         for number in range(10):
             journal.record(an_event(b"/%d" % number, size_before=number), Audit.REQUIRED)
     (tmp_path / "out").write_text("old")
-    real, name = audit_export._view, "parquet" if form == "duckdb" else form
     with limited_disk() as fill, pytest.raises(PolicyfsError) as caught:
-        if form == "duckdb":
-            monkeypatch.setattr(
-                audit_export, "_view", lambda *args, **options: (real(*args, **options), fill())
-            )
-        else:
-            fill()
-        run(tmp_path / "trail", "export", "--format", name, "-o", str(tmp_path / "out"))
+        fill()
+        run(tmp_path / "trail", "export", "--format", form, "-o", str(tmp_path / "out"))
     assert re.fullmatch(rf"cannot write {tmp_path}/out: .+", str(caught.value))
     assert capsys.readouterr().out == "", "no success is told"
     assert (tmp_path / "out").read_text() == "old"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["cache", "out", "trail"]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_what_is_no_file_is_not_replaced(
-    trail: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    form: str,
+    trail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(audit_export, "_lines", None)  # the target is looked at before the work
     with pytest.raises(PolicyfsError, match=rf"^cannot write {tmp_path}/out: it is not a regular file$"):
-        run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
+        run(trail, "export", "-o", str(tmp_path / "out"))
     assert capsys.readouterr().out == ""
-
-
-def test_without_duckdb_the_remedy_is_named(trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(PolicyfsError, match=r"pip install 'policyfs\[review\]'"):
-        run(trail, "sql", "SELECT 1")
-    run(trail, "search")

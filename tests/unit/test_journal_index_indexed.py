@@ -105,9 +105,9 @@ def test_a_growing_segment_is_indexed_by_parts(tmp_path: Path, monkeypatch: pyte
         trail = read.trail()
         (chain,) = trail.chains
         lines = [
-            portion.row(row).place.line
+            portion.row(*place).place.line
             for portion in trail.portions(chain)
-            for row in range(portion.index.rows)
+            for place in portion.index.run("SELECT line, offset FROM event ORDER BY line")
         ]
         assert lines == sorted(set(lines))
         raw = segments(tmp_path / "trail" / MOUNT_ID)[0].read_bytes().splitlines()

@@ -72,7 +72,7 @@ def _of_events(trail: IndexedTrail) -> Iterator[Names]:
     for chain in trail.chains:
         for portion in trail.portions(chain):
             found: Names = {what: set() for what in _WORDS.values()}
-            for event in portion.index.classes:
+            for event in portion.index.classes.values():
                 found["app"].add(event.app)
                 found["operation"].add(event.operation)
                 found["rule"].update(event.rules, event.would_deny, event.would_allow)

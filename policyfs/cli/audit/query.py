@@ -22,7 +22,6 @@ from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.lines.event import DECISIONS
 from policyfs.trail.lines.record import BadLine, Fields, Record
 from policyfs.trail.query.expression import Term, Value, all_of
-from policyfs.trail.query.index_rows import chosen
 from policyfs.trail.query.query import merge
 from policyfs.trail.query.selection import Selection, option, parse_query
 from policyfs.trail.query.terms import Clock
@@ -135,9 +134,9 @@ def tell_lacking(trail: IndexedTrail, wanted: Selection) -> None:
         portions = (portion for chain in trail.chains for portion in trail.portions(chain))
         counts = Counter[str]()
         for portion in portions:
-            for row in chosen(portion.exact(opens), portion.index.rows):
-                event = portion.index.classes[portion.index.class_of[row]]
-                counts[event.operation] += portion.index.repeats.get(row, 1)
+            weights = portion.index.select("class, sum(ifnull(repeats, 1))", opens, "GROUP BY class")
+            for class_id, weight in weights:
+                counts[portion.index.classes[class_id].operation] += weight
         if counts:
             sys.stdout.flush()
             number = ", ".join(f"{count} of {name}" for name, count in counts.most_common())

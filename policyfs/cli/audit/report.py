@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 
 from policyfs.cli.audit.evidence import of_machine
 from policyfs.cli.audit.names import check_names
@@ -15,19 +17,22 @@ from policyfs.cli.audit.verify import reports_on
 from policyfs.cli.common.output import write_private
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.journal.files.reader import Chain
+from policyfs.journal.index.database import Index
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.chain.restarts import Restarts
 from policyfs.trail.lines.record import Record
 from policyfs.trail.query.expression import text_of
 from policyfs.trail.query.selection import Selection
 from policyfs.trail.query.summary import Summary
-from policyfs.trail.text.overview import Overview
+from policyfs.trail.text.overview import MINUTE_NS, Overview
 from policyfs.trail.text.render import local_time, report_lines
 from policyfs.trail.text.report_page import Facts, page
 from policyfs.trail.text.sentences import describe
 
 _KINDS = frozenset({"mount", "proof", "policy", "failed", "close", "detached", "quarantine", "killed"})
 _QUICK_BYTES = 256 << 20
+_WEIGHT = "sum(ifnull(repeats, 1))"
+_HIDDEN = f"class, {_WEIGHT}, total(hidden)"
 
 
 def add_parsers(
@@ -83,11 +88,26 @@ def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview:
         restarts = Restarts()
         for portion in trail.portions(chain):
             count_portion(summary, portion, wanted, restarts)
-            overview.add(portion.index, portion.exact(wanted))
+            add_events(overview, portion.index, wanted)
             for item in portion.own(_KINDS):
                 if isinstance(item, Record) and item.kind in _KINDS and wanted.covers(item.time_ns):
                     changes.append(item)
     return sorted(changes, key=lambda item: item.time_ns)
+
+
+def add_events(overview: Overview, index: Index, wanted: Selection) -> None:
+    """Count the events of an index that a selection contains."""
+    classes = index.classes
+    paths = index.select(f"class, path, {_WEIGHT}, max(time)", wanted, "GROUP BY 1, 2 ORDER BY 1")
+    names = dict(index.run("SELECT id, name FROM path"))
+    for class_id, rows in groupby(paths, key=itemgetter(0)):
+        overview.add_paths(classes[class_id], ((names[path], *more) for _, path, *more in rows))
+    for minute, class_id, weight in index.select(
+        f"time / {MINUTE_NS}, class, {_WEIGHT}", wanted, "GROUP BY 1, 2"
+    ):
+        overview.add_minute(minute, classes[class_id].decision, weight)
+    for class_id, weight, hidden in index.select(_HIDDEN, wanted, "AND hidden IS NOT NULL GROUP BY class"):
+        overview.add_hidden(classes[class_id], weight, int(hidden))
 
 
 def _size(chains: list[Chain]) -> int:

@@ -13,14 +13,14 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.files.reader import Chain
 from policyfs.journal.index.indexed import IndexedTrail, Portion
 from policyfs.trail.chain.restarts import STARTS, Restarts
-from policyfs.trail.lines.event import Event
-from policyfs.trail.lines.record import BadLine, Record, parse_id
+from policyfs.trail.lines.record import Record, parse_id
 from policyfs.trail.lines.table import shown
 from policyfs.trail.text.cause import remedy_of
 from policyfs.trail.text.render import RowPrinter, record_sheet
 
 _AROUND = 5
-_PROCESS_ROWS = 2000
+_OF_PROCESS = "pid = ? AND class IN (SELECT id FROM class WHERE uid = ?)"
+_OF_FILE = "line IN (SELECT line FROM place WHERE path = (SELECT path FROM event WHERE line = ?))"
 
 
 def add_parsers(
@@ -83,47 +83,26 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK if found else EXIT_REFUSED
 
 
-def _find(portion: Portion, seq: int) -> tuple[int | None, Record] | None:
+def _find(portion: Portion, seq: int) -> tuple[int, Record] | None:
     """Find the record with the number *seq* in a portion (a part of a trail file, with its index).
 
-    Return the record's row in the index and the record, or None if the portion has no such record. The row is
-    None for a record that is not an event: an index has rows only for events.
+    Return its line in the index and the record, or None if the portion has no such record.
     """
-    index = portion.index
-    own = next((own for own in index.own if own.seq == seq), None)
-    if own is not None:
-        item = portion.file.record(own.offset, portion.first_line + own.line)
-        return (None, item) if isinstance(item, Record) else None
-    if not index.rows:
-        return None
-    # Without damage, the numbers grow from row to row: a binary search finds the row. Else read all rows.
-    first, last = portion.row(0), portion.row(index.rows - 1)
-    if isinstance(first, BadLine) or isinstance(last, BadLine) or not first.seq <= seq <= last.seq:
-        return None
-    low, high = 0, index.rows - 1
-    while low <= high:
-        middle = (low + high) // 2
-        item = portion.row(middle)
-        if isinstance(item, BadLine):
-            break
-        if item.seq == seq:
-            return middle, item
-        low, high = (middle + 1, high) if item.seq < seq else (low, middle - 1)
-    return next(
-        (
-            (row, one)
-            for row in range(index.rows)
-            if isinstance(one := portion.row(row), Record) and one.seq == seq
-        ),
-        None,
+    places = (
+        "SELECT line, offset FROM event WHERE seq = ?1 UNION SELECT line, offset FROM other WHERE seq = ?1"
     )
+    for line, offset in portion.index.run(places, seq):
+        item = portion.row(line, offset)
+        if isinstance(item, Record):
+            return line, item
+    return None
 
 
 def _print_more(
-    trail: IndexedTrail, portion: Portion, row: int | None, item: Record, args: argparse.Namespace
+    trail: IndexedTrail, portion: Portion, row: int, item: Record, args: argparse.Namespace
 ) -> None:
     event, policies = item.event, KeptPolicies(trail.chains)
-    if event is None or row is None:
+    if event is None:
         return
     remedy = remedy_of(event, policies.fact)
     if remedy:
@@ -135,13 +114,13 @@ def _print_more(
             print("\n".join(f"  {shown(line)}" for line in policies.source(event.policy_digest, rule)))
     rows = RowPrinter(columns(), zone_of(args), policies.fact)
     for title, around in (
-        ("the same process", _of_process(portion, row, event)),
-        ("the same file", _of_file(portion, row)),
+        ("the same process", _around(portion, row, _OF_PROCESS, event.pid, event.uid)),
+        ("the same file", _around(portion, row, _OF_FILE, row)),
     ):
         if len(around) > 1:
             print(f"\nAround this record, {title}:\n  {rows.head()}")
-            for one in around:
-                print(f"{'>' if one == row else ' '} {rows.row(portion.row(one))}")
+            for line, offset in around:
+                print(f"{'>' if line == row else ' '} {rows.row(portion.row(line, offset))}")
 
 
 def _crash_before(trail: IndexedTrail, chain: Chain, record: Record) -> str:
@@ -161,33 +140,14 @@ def _crash_before(trail: IndexedTrail, chain: Chain, record: Record) -> str:
     return ""
 
 
-def _of_process(portion: Portion, row: int, event: Event) -> list[int]:
-    """Return a row of the index, and the nearest rows of the same process.
-
-    At most _AROUND rows before that row and _AROUND rows after it are returned. Rows that are _PROCESS_ROWS
-    or more away are not searched.
-    """
-    found = []
-    for direction in (-1, 1):
-        mine: list[int] = []
-        for distance in range(1, _PROCESS_ROWS):
-            near = row + direction * distance
-            if not 0 <= near < portion.index.rows or len(mine) == _AROUND:
-                break
-            if portion.index.classes[portion.index.class_of[near]].uid != event.uid:
-                continue
-            item = portion.row(near)
-            if isinstance(item, Record) and item.event is not None and item.event.pid == event.pid:
-                mine.append(near)
-        found += mine
-    return sorted([*found, row])
-
-
-def _of_file(portion: Portion, row: int) -> list[int]:
-    """Return a row of the index, and the nearest rows of the same path.
+def _around(portion: Portion, row: int, condition: str, *values: object) -> list[tuple[int, int]]:
+    """Return line and offset of a row of the index, and of the nearest rows that meet an SQL condition.
 
     At most _AROUND rows before that row and _AROUND rows after it are returned.
     """
-    rows = portion.index.rows_of_path(portion.index.path_of[row])
-    at = rows.index(row)
-    return rows[max(0, at - _AROUND) : at + _AROUND + 1]
+    found: list[tuple[int, int]] = []
+    for where, count in (("line < ?", _AROUND), ("line >= ?", _AROUND + 1)):
+        order = "DESC" if count == _AROUND else "ASC"
+        rows = f"WHERE {where} AND {condition} ORDER BY line {order} LIMIT {count}"
+        found += portion.index.run(f"SELECT line, offset FROM event {rows}", row, *values)
+    return sorted(found)

@@ -34,6 +34,10 @@ from policyfs.trail.query.terms import Clock
 from policyfs.trail.text.render import RowPrinter
 
 _MOUNTS = frozenset({"mount"})
+_MOVED = (
+    "SELECT class, first.name, second.name FROM event JOIN path first ON first.id = path"
+    " JOIN path second ON second.id = new_path WHERE new_path IS NOT NULL ORDER BY line"
+)
 
 
 def add_parsers(
@@ -137,10 +141,11 @@ def _moves(trail: IndexedTrail) -> list[Move]:
     for chain in trail.chains:
         for portion in trail.portions(chain):
             index = portion.index
-            moving = [event.operation in MOVES and happened(event) for event in index.classes]
-            if not any(moving):
-                continue
-            found += [(old, new) for class_id, old, new in index.moves() if moving[class_id]]
+            moving = {
+                id_ for id_, event in index.classes.items() if event.operation in MOVES and happened(event)
+            }
+            moves = index.run(_MOVED) if moving else ()
+            found += [(old, new) for class_id, old, new in moves if class_id in moving]
     return found
 
 

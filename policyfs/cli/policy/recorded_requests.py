@@ -6,15 +6,14 @@ Equal requests are counted together.
 from __future__ import annotations
 
 import functools
-from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, repeat
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.domain import Op
 from policyfs.journal.files.reader import Chain
+from policyfs.journal.index.database import Index
 from policyfs.journal.index.indexed import IndexedTrail, Portion
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import ALWAYS, live, with_exceptions
@@ -23,8 +22,7 @@ from policyfs.policy.model import Policy
 from policyfs.policy.replay.recorded import NO_DECISIONS, Cause, Recorded, demand_of
 from policyfs.trail.lines.event import DENY, STRANGER, Event
 from policyfs.trail.lines.record import Record
-from policyfs.trail.query.index import Index
-from policyfs.trail.query.index_rows import chosen
+from policyfs.trail.query.condition import SIZE
 from policyfs.trail.query.selection import Selection
 from policyfs.trail.text.cause import BY_CONTENT, BY_MOUNT, BY_RESOURCE, cause_of
 
@@ -38,6 +36,14 @@ _UNKNOWN: Final = ""
 _FOLDED: Final = "counted together on the trail, without their paths"
 _CUT: Final = "with a path that is too long to be recorded whole"
 _ENDS: Final = "about the end of an open or a refused file (release, quarantine), not about decisions"
+_BAD_AND_LAST: Final = (
+    "SELECT (SELECT count(why) FROM other), max(time)"
+    " FROM (SELECT time FROM event UNION ALL SELECT time FROM other)"
+)
+_FIRST_AT: Final = (
+    "SELECT min(line) FROM (SELECT line FROM event WHERE time >= ?1"
+    " UNION ALL SELECT line FROM other WHERE time >= ?1)"
+)
 _BAD: Final = "lines are not records: see policyfs audit verify"
 
 
@@ -63,16 +69,14 @@ class End(NamedTuple):
     monitor: bool
 
 
-class _Key(NamedTuple):
-    """The values that equal requests of one portion (a part of a trail file, with its index) have in common.
+class _Span(NamedTuple):
+    """Lines of an index, from *begin* on and before *end*.
 
-    The ids are ids of the index. term: the number of times from _instants() that had passed at the request.
+    term: the number of times from RecordedRequests._instants() that had passed at each of these lines.
     """
 
-    class_id: int
-    path_id: int
-    new_path_id: int
-    empty: bool | None
+    begin: int
+    end: int
     term: int
 
 
@@ -148,36 +152,39 @@ class RecordedRequests:
         return None if policy is None else End(policy, monitor=bool(run.monitor))
 
     def _of_chain(self, chain: Chain) -> Iterator[Sighting]:
-        run, mark = _Run(_UNKNOWN, {}), 0
+        run, latest_ns = _Run(_UNKNOWN, {}), 0
         for portion in self._trail.portions(chain):
-            self.left_out.update({_BAD: len(portion.index.bad)} if portion.index.bad else {})
-            rows = chosen(portion.exact(self._wanted), portion.index.rows)
-            times, mark = _times(portion.index, mark)
-            begin = 0
+            index, begin = portion.index, 1
+            [(bad, newest_ns)] = index.run(_BAD_AND_LAST)
+            self.left_out.update({_BAD: bad} if bad else {})
             for line, one in _runs(portion, run):
-                end = len(rows)
-                if line is not None:
-                    end = sum(portion.first_line + portion.index.line_of(row) < line for row in rows)
-                yield from self._of_rows(portion, rows[begin:end], times, one)
+                end = index.lines + 1 if line is None else line - portion.first_line
+                ends = self._instants(index, one)
+                for span in _spans(index, ends, latest_ns, begin, end):
+                    yield from self._of_span(portion, span, ends, one)
                 begin, run = end, one
+            latest_ns = max(latest_ns, newest_ns or 0)
 
-    def _of_rows(self, portion: Portion, rows: list[int], times: list[int], run: _Run) -> Iterator[Sighting]:
-        index = portion.index
-        ends = self._instants(index, run)
-        counts, first = _grouped(index, rows, _terms([times[row] for row in rows], ends))
-        made: dict[tuple[int, int], Recorded | str] = {}
-        for key, count in counts.items():
-            recorded = made.get((key.class_id, key.term))
-            if recorded is None:
-                at_ns = ends[key.term - 1] if key.term else ALWAYS
-                recorded = self._recorded(index.classes[key.class_id], run, at_ns)
-                made[key.class_id, key.term] = recorded
-            if isinstance(recorded, str) or first[key] in index.cut_rows:
+    def _of_span(self, portion: Portion, span: _Span, ends: Sequence[int], run: _Run) -> Iterator[Sighting]:
+        index, made = portion.index, dict[int, Recorded | str]()
+        at_ns = ends[span.term - 1] if span.term else ALWAYS
+        writing = ",".join(str(id_) for id_, event in index.classes.items() if _asks_for_size(event))
+        columns = (
+            f"class, path, new_path, CASE WHEN class IN ({writing}) THEN {SIZE} = 0 END,"
+            " line IN (SELECT line FROM cut), sum(ifnull(repeats, 1)), min(line), offset"
+        )
+        rest = f"AND line >= {span.begin} AND line < {span.end} GROUP BY 1, 2, 3, 4, 5 ORDER BY min(line)"
+        for class_id, path, new, empty, is_cut, count, *place in index.select(columns, self._wanted, rest):
+            if class_id not in made:
+                made[class_id] = self._recorded(index.classes[class_id], run, at_ns)
+            recorded = made[class_id]
+            if isinstance(recorded, str) or is_cut:
                 self.left_out[recorded if isinstance(recorded, str) else _CUT] += count
                 continue
-            new = None if key.new_path_id < 0 else index.path(key.new_path_id)
-            id_ = functools.partial(_id, portion, first[key])
-            yield Sighting(recorded, index.path(key.path_id), new, key.empty, count, id_)
+            new_path = None if new is None else index.path(new)
+            is_empty = None if empty is None else bool(empty)
+            id_ = functools.partial(_id, portion, *place)
+            yield Sighting(recorded, index.path(path), new_path, is_empty, count, id_)
 
     def _instants(self, index: Index, run: _Run) -> list[int]:
         """Return the times (ns since 1970) at which the answers to some requests of a portion may change.
@@ -186,7 +193,7 @@ class RecordedRequests:
         """
         missing = {
             event.policy_digest
-            for event in index.classes
+            for event in index.classes.values()
             if (event.policy_digest, event.policy_generation) not in run.exceptions
         }
         known = filter(None, map(self._policies.policy, missing))
@@ -256,49 +263,23 @@ def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
     yield None, run
 
 
-def _times(index: Index, mark: int) -> tuple[list[int], int]:
-    """Return a time for each row of the index, and the latest of these times.
+def _spans(index: Index, ends: Sequence[int], latest_ns: int, begin: int, end: int) -> Iterator[_Span]:
+    """Divide lines of an index where the answers to some requests may change.
 
-    mark: the latest time in earlier portions. If the clock was set back, a row gets the latest time of the
-    lines before it. So an exception (an allow rule with an end date) that has ended stays ended.
+    ends: see RecordedRequests._instants(). begin, end: the lines. latest_ns: the latest time in earlier
+    portions. If the clock was set back, an exception (an allow rule with an end date) that has ended stays
+    ended.
     """
-    times = [*index.times, mark]
-    for own in index.own:
-        next_row = bisect_left(range(index.rows), own.line, key=index.line_of)
-        times[next_row] = max(times[next_row], own.time_ns)
-    latest = list(accumulate(times, max, initial=mark))[1:]
-    return latest, latest.pop()
-
-
-def _terms(times: list[int], ends: Sequence[int]) -> Iterable[int]:
-    """Return for each time in *times* the number of *ends* that had passed. Both lists are ascending."""
-    first, last = (bisect_right(ends, times[number]) if times else 0 for number in (0, -1))
-    return repeat(first, len(times)) if first == last else [bisect_right(ends, time) for time in times]
-
-
-def _grouped(index: Index, rows: list[int], terms: Iterable[int]) -> tuple[Counter[_Key], dict[_Key, int]]:
-    """Return the number of rows of the index with each key, and the first row with each key.
-
-    terms: see _Key.term, for each row.
-    """
-    writing = {number for number, event in enumerate(index.classes) if _asks_for_size(event)}
-    special = index.new_paths.keys() | index.cut_rows
-    classes, paths = index.class_of, index.path_of
-    sizes: dict[int, int] = dict(index.numbers("size")) if writing else {}
-    keys = [
-        _Key(classes[row], paths[row], -1, None, term)
-        if row not in special and classes[row] not in writing
-        else _Key(
-            classes[row], paths[row], index.new_paths.get(row, -1),
-            sizes[row] == 0 if row in sizes and classes[row] in writing else None, term,
-        )
-        for row, term in zip(rows, terms, strict=True)
-    ]  # fmt: skip
-    first = dict(zip(reversed(keys), reversed(rows), strict=True))
-    counts = Counter(keys)
-    for key, row in zip(keys, rows, strict=True) if index.repeats else ():
-        counts[key] += index.repeats.get(row, 1) - 1
-    return counts, first
+    term = 0
+    for end_ns in ends:
+        first = 0 if latest_ns >= end_ns else index.run(_FIRST_AT, end_ns).fetchone()[0]
+        if first is None or first >= end:
+            break
+        if first > begin:
+            yield _Span(begin, first, term)
+            begin = first
+        term += 1
+    yield _Span(begin, end, term)
 
 
 def _asks_for_size(event: Event) -> bool:
@@ -307,6 +288,6 @@ def _asks_for_size(event: Event) -> bool:
     return demand is not None and demand.opens and not demand.empties and bool(demand.ops[0] & Op.WRITE)
 
 
-def _id(portion: Portion, row: int) -> str:
-    item = portion.row(row)
+def _id(portion: Portion, line: int, offset: int) -> str:
+    item = portion.row(line, offset)
     return item.id if isinstance(item, Record) else f"line {item.place.line} of {item.place.segment}"

@@ -1,9 +1,9 @@
 """Stored indexes of the trail's files (segments). An index shows which lines of a segment a search may find.
 
 The indexes belong to one user. The name of an index is the SHA-256 of its segment's bytes. So no index fits
-a segment that was changed. Each stored file begins with a seal, a digest with a secret key (index_seal.py).
-An index is made again from its segment in four cases: the index's seal is wrong; other users could have
-written the file; the index has another version; a part of the index does not match the part's digest.
+a segment that was changed. Each stored file begins with a seal, a digest of the whole file with a secret key
+(seal.py). An index is made again from its segment in three cases: the index's seal is wrong; other users
+could have written the file; the index has another version.
 """
 
 from __future__ import annotations
@@ -14,32 +14,16 @@ import stat
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from policyfs.journal.files.directories import seal_directory
-from policyfs.journal.files.segment_file import SegmentFile
+from policyfs.journal.index.database import Index, WrongIndexError
 from policyfs.journal.index.seal import SEAL_BYTES, IndexSeal
 from policyfs.linux.private_files import make_private
-from policyfs.trail.query.index import HEAD_BYTES, Index, head_of
-from policyfs.trail.query.index_body import WrongIndexError
-from policyfs.trail.query.index_build import IndexBuilder
 
-_DAY_S: Final = 86400
-_KEPT_S: Final = 90 * _DAY_S
+_KEPT_S: Final = 90 * 86400
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-def build(segment: SegmentFile, begin: int, end: int, digest: str) -> bytes:
-    """Return the index of a range of a segment (a file of the trail), as bytes.
-
-    begin, end: the range, as offsets in bytes. digest: the SHA-256 of the range.
-    """
-    builder = IndexBuilder()
-    for offset, line in segment.lines(begin, end):
-        builder.add(line, offset)
-    return builder.finish(segment.name, end - begin, digest)
 
 
 class IndexCache:
@@ -94,29 +78,21 @@ class IndexCache:
             seal, data = file.read(SEAL_BYTES), file.read()
         return data if self._seal.fits(seal, name, data) else None
 
-    def load(self, digest: str, size: int, again: Callable[[], bytes] | None = None) -> Index | None:
+    def load(self, digest: str, size: int) -> Index | None:
         """Return the stored index of a segment, or of a part of it. Return None if no valid index is stored.
 
-        digest: the SHA-256 of the segment's bytes. size: the number of these bytes. again: function that
-        makes the index again, called if a part of the stored index is found to be damaged later.
+        digest: the SHA-256 of the segment's bytes. size: the number of these bytes.
         """
         name = index_name(digest)
-        fd = self._open(name)
-        if fd is None:
+        data = self.read(name)
+        if data is None:
             return None
-        file, used_s = _Kept(fd), os.fstat(fd).st_mtime
-        start = file.read(0, SEAL_BYTES + HEAD_BYTES)
-        head = head_of(start[SEAL_BYTES:])
-        if not self._seal.fits(start[:SEAL_BYTES], name, head):
-            return None
-        begin = SEAL_BYTES + len(head) + 1
         try:
-            index = Index(head, lambda at, count: file.read(begin + at, count), again)
+            index = Index(data)
         except WrongIndexError:
             return None
-        if abs(time.time() - used_s) > _DAY_S:  # not at each use: utime takes longer than a search
-            with contextlib.suppress(OSError):
-                os.utime(name, dir_fd=self._fd, follow_symlinks=False)
+        with contextlib.suppress(OSError):
+            os.utime(name, dir_fd=self._fd, follow_symlinks=False)  # see forget_old()
         return index if (index.sha256, index.size) == (digest, size) else None
 
     def save_index(self, digest: str, data: bytes) -> None:
@@ -124,13 +100,10 @@ class IndexCache:
 
         digest: the SHA-256 of the segment's bytes. data: the bytes of the index.
         """
-        self._save(index_name(digest), data, head_of(data))
+        self.save(index_name(digest), data)
 
     def save(self, name: str, data: bytes) -> None:
-        """Store the small file *name* with a seal. If this fails, no error is raised."""
-        self._save(name, data, data)
-
-    def _save(self, name: str, data: bytes, sealed: bytes) -> None:
+        """Store the file *name* with a seal. If this fails, no error is raised."""
         if self._fd < 0:
             return
         new = f".new-{os.getpid()}-{threading.get_ident()}"
@@ -139,7 +112,7 @@ class IndexCache:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new, dir_fd=self._fd)
             with open(os.open(new, flags, 0o600, dir_fd=self._fd), "wb") as file:
-                file.write(self._seal.of(name, sealed))
+                file.write(self._seal.of(name, data))
                 file.write(data)
             os.rename(new, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError as exc:
@@ -155,18 +128,6 @@ class IndexCache:
             with contextlib.suppress(OSError):
                 if time.time() - os.stat(name, dir_fd=self._fd).st_mtime > _KEPT_S:
                     os.unlink(name, dir_fd=self._fd)
-
-
-class _Kept:
-    """An open index file. Python closes the file when this object is freed."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        weakref.finalize(self, os.close, fd)
-
-    def read(self, at: int, count: int) -> bytes:
-        """Return *count* bytes from the offset *at* on, or fewer bytes at the end of the file."""
-        return os.pread(self._fd, count, at)
 
 
 def index_name(digest: str) -> str:

@@ -10,36 +10,32 @@ from __future__ import annotations
 import contextlib
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, NamedTuple
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from policyfs.journal.files.reader import Chain
 from policyfs.journal.files.segment_file import SegmentFile
 from policyfs.journal.files.segments import is_compressed
-from policyfs.journal.index.cache import IndexCache, build
+from policyfs.journal.index.cache import IndexCache
+from policyfs.journal.index.database import Index, build
 from policyfs.journal.index.known_digests import KnownDigests
 from policyfs.trail.lines.record import BadLine, Place, Record
-from policyfs.trail.query.index import Index
-from policyfs.trail.query.index_rows import RowFinder, Rows, chosen
 from policyfs.trail.query.selection import Selection
 from policyfs.trail.query.summary import TROUBLE
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 Progress = Callable[[str, int, int], None]
 """A function that reports progress. Arguments: name of the work, number of finished steps, of all steps."""
 
-_THREADS: Final = 2
 _Range = tuple[int, int]
+_PLACE: Final = "line, offset"
 
 
 class Portion:
     """Consecutive lines of a segment (a file of the trail), with their index.
 
-    first_line: the number of lines in the segment before these lines. The index has one row for each event of
-    these lines. Row numbers begin with 0.
+    first_line: the number of lines in the segment before these lines. The index counts lines from 1 on.
     """
 
     def __init__(self, file: SegmentFile, index: Index, first_line: int) -> None:
@@ -47,54 +43,32 @@ class Portion:
         self.index = index
         self.first_line = first_line
 
-    def find(self, wanted: Selection) -> Rows:
-        """Return two sets of rows (events): the events that surely match *wanted*, and those that may match.
+    def row(self, line: int, offset: int) -> Record | BadLine:
+        """Read and parse a line. line, offset: as in the index."""
+        return self.file.record(offset, self.first_line + line)
 
-        Each row stands for one event of this portion.
-        """
-        return RowFinder(self.index, wanted).find()
-
-    def exact(self, wanted: Selection) -> int:
-        """Return the set of rows (events) that match *wanted*: byte number R of the integer is 1 for row R.
-
-        If the index is not enough to decide about an event, this method reads the event's line.
-        """
-        surely, maybe = self.find(wanted)
-        for row in chosen(surely ^ maybe, self.index.rows):
-            if _matches(self.row(row), wanted):
-                surely |= 1 << (8 * row)
-        return surely
-
-    def row(self, row: int) -> Record | BadLine:
-        """Read and parse the line of a row (an event of the index)."""
-        line = self.first_line + self.index.line_of(row)
-        return self.file.record(self.index.offset_of[row], line)
-
-    def rows(self, rows: Sequence[int]) -> Iterator[Record | BadLine]:
-        """Yield the parsed lines of rows (events of the index), in the given order."""
-        return map(self.row, rows)
+    def rows(self, places: Iterable[tuple[int, int]]) -> Iterator[Record | BadLine]:
+        """Yield parsed lines, in the given order. places: line and offset of each, as in the index."""
+        return (self.row(line, offset) for line, offset in places)
 
     def own(self, kinds: frozenset[str]) -> Iterator[Record | BadLine]:
         """Yield the journal's own records of these types, and lines that cannot be parsed, in file order.
 
         kinds: types of records about the journal or the mount, such as ``gap`` or ``close``.
         """
-        place = self.file.chain.mount_id, self.file.name
-        found: list[tuple[int, int | str]] = [
-            (own.line, own.offset) for own in self.index.own if own.kind in kinds
-        ]
-        for line, where in sorted([*found, *self.index.bad], key=lambda one: one[0]):
-            if isinstance(where, str):
-                yield BadLine(Place(*place, self.first_line + line), where)
-            else:
-                yield self.file.record(where, self.first_line + line)
+        for line, offset, kind, why in self.index.run("SELECT line, offset, kind, why FROM other"):
+            if why is not None:
+                place = Place(self.file.chain.mount_id, self.file.name, self.first_line + line)
+                yield BadLine(place, why)
+            elif kind in kinds:
+                yield self.row(line, offset)
 
     def selected(self, wanted: Selection, kinds: frozenset[str] = TROUBLE) -> Iterator[Record | BadLine]:
-        """Yield the events that may match *wanted*, and the journal's own records of *kinds*, in file order.
+        """Yield the events that match *wanted*, and the journal's own records of *kinds*, in file order.
 
         kinds: types of records about the journal or the mount. The default means losses and damage.
         """
-        rows = self.rows(chosen(self.find(wanted).maybe, self.index.rows))
+        rows = self.rows(self.index.select(_PLACE, wanted))
         yield from heapq.merge(rows, self.own(kinds), key=lambda item: item.place.line)
 
 
@@ -102,14 +76,11 @@ class _Task(NamedTuple):
     """One segment (a file of the trail) to read, as a list of byte ranges.
 
     kept: the indexes of the first *kept* ranges belong in the cache. The other ranges get an index in memory.
-    known: the SHA-256 of the range, if there is only one range and its SHA-256 is known; else an empty
-    string.
     """
 
     name: str
     ranges: list[_Range]
     kept: int
-    known: str = ""
 
 
 class IndexedTrail:
@@ -136,94 +107,70 @@ class IndexedTrail:
         """
         tasks = list(self._tasks(chain))
         self._total += len(tasks)
-        with contextlib.ExitStack() as stack:
-            digests = self._digests(chain, tasks, stack)
-            try:
-                for task in tasks:
-                    mine = [digests.popleft() for _ in range(task.kept)]
-                    with contextlib.suppress(FileNotFoundError):
-                        yield from self._opened(chain, task, mine)
-                    self._done += 1
-                    self._progress("reading segments", self._done, self._total)
-            finally:
-                for digest in digests:
-                    if not isinstance(digest, str):
-                        digest.cancel()
-                self._known.save()
+        try:
+            for task in tasks:
+                with contextlib.suppress(FileNotFoundError):
+                    yield from self._opened(chain, task)
+                self._done += 1
+                self._progress("reading segments", self._done, self._total)
+        finally:
+            self._known.save()
 
-    def _digests(
-        self, chain: Chain, tasks: Sequence[_Task], stack: contextlib.ExitStack
-    ) -> deque[str | Future[str]]:
-        """Return the SHA-256 of each range whose index belongs in the cache. Threads compute unknown digests.
-        """
-        if all(task.known or not task.kept for task in tasks):
-            return deque(task.known for task in tasks if task.kept)
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only where it is needed
-
-        pool = stack.enter_context(ThreadPoolExecutor(_THREADS))
-        return deque(
-            task.known or pool.submit(self._digest, chain, task.name, one)
-            for task in tasks
-            for one in task.ranges[: task.kept]
-        )
-
-    def _opened(self, chain: Chain, task: _Task, digests: list[str | Future[str]]) -> Iterator[Portion]:
+    def _opened(self, chain: Chain, task: _Task) -> Iterator[Portion]:
         with contextlib.closing(SegmentFile(chain, task.name)) as file:
             if is_compressed(file.name) and not is_compressed(task.name):  # so the task's ranges are wrong
-                yield Portion(file, self._index(file, (0, file.size), ""), 0)
+                yield Portion(file, self._index(file, (0, file.size), is_kept=False), 0)
                 return
-            line, no_digests = 0, [""] * (len(task.ranges) - task.kept)
-            for one, digest in zip(task.ranges, [*digests, *no_digests], strict=True):
-                index = self._index(file, one, digest if isinstance(digest, str) else digest.result())
+            line = 0
+            for number, one in enumerate(task.ranges):
+                index = self._index(file, one, is_kept=number < task.kept)
                 yield Portion(file, index, line)
                 line += index.lines
 
-    def _index(self, file: SegmentFile, one: _Range, digest: str) -> Index:
+    def _index(self, file: SegmentFile, one: _Range, *, is_kept: bool) -> Index:
         """Return the index of a byte range of a segment, from the cache or newly made.
 
-        digest: the SHA-256 of the range, or empty if the index must not be stored in the cache.
+        is_kept: False if the index must not be stored in the cache.
         """
-        if not digest:
+        size = one[1] - one[0]
+        if not is_kept:
             place = (file.chain.mount_id, file.name, *one)
             if place not in self._rest:
-                self._rest[place] = Index(build(file, *one, digest))
+                self._rest[place] = Index(build(file.lines(*one), size, ""))
             return self._rest[place]
-
-        def again() -> bytes:
-            data = build(file, *one, digest)
+        digest = self._digest(file, one)
+        index = self._cache.load(digest, size)
+        if index is None:
+            data = build(file.lines(*one), size, digest)
             self.built += 1
             if self.built == 1:
                 self._cache.forget_old()
             self._cache.save_index(digest, data)
             self._progress("indexing segments", self._done, self._total)
-            return data
+            index = Index(data)
+        return index
 
-        return self._cache.load(digest, one[1] - one[0], again) or Index(again())
-
-    def _digest(self, chain: Chain, name: str, one: _Range) -> str:
-        with contextlib.closing(SegmentFile(chain, name)) as file:
-            is_whole = one == (0, file.size)
-            digest = self._known.get(file.info) if is_whole else ""
-            if not digest:
-                digest = file.digest(*one)
-                if is_whole:
-                    self._known.put(file.info, digest)
-            return digest
+    def _digest(self, file: SegmentFile, one: _Range) -> str:
+        is_whole = one == (0, file.size)
+        digest = self._known.get(file.info) if is_whole else ""
+        if not digest:
+            digest = file.digest(*one)
+            if is_whole:
+                self._known.put(file.info, digest)
+        return digest
 
     def _tasks(self, chain: Chain) -> Iterator[_Task]:
         names = chain.segments()
         for name in names:
             with contextlib.suppress(FileNotFoundError), contextlib.closing(SegmentFile(chain, name)) as file:
-                if name == names[-1] and not is_compressed(file.name):
-                    ranges = file.parts()
-                    yield _Task(name, ranges, len(ranges) - 1)
-                else:
-                    yield _Task(name, [(0, file.size)], 1, self._known.get(file.info))
+                is_growing = name == names[-1] and not is_compressed(file.name)
+                ranges = file.parts() if is_growing else [(0, file.size)]
+                yield _Task(name, ranges, len(ranges) - is_growing)
 
     def selected(
         self, chain: Chain, wanted: Selection, kinds: frozenset[str] = TROUBLE
     ) -> Iterator[Record | BadLine]:
-        """Yield the events of a chain that may match *wanted*, in order.
+        """Yield the events of a chain that match *wanted*, in order.
 
         Also yield all records of *kinds* of the chain. The default means losses and damage.
         """
@@ -235,33 +182,18 @@ class IndexedTrail:
 
         The list also has all records of losses and damage of the chain (TROUBLE).
         """
-        found: deque[Place] = deque(maxlen=count)
-        offsets: dict[Place, int] = {}
+        found: deque[tuple[str, int, int]] = deque(maxlen=count)
         trouble: list[Record | BadLine] = []
         for portion in self.portions(chain):
             trouble += portion.own(TROUBLE)
-            surely, maybe = portion.find(wanted)
-            rows = chosen(maybe, portion.index.rows)
-            if surely != maybe:
-                sure = surely.to_bytes(portion.index.rows, "little")
-                rows = [row for row in rows if sure[row] or _matches(portion.row(row), wanted)]
-            for row in rows[-count:]:
-                place = Place(
-                    chain.mount_id, portion.file.name, portion.first_line + portion.index.line_of(row)
-                )
-                found.append(place)
-                offsets[place] = portion.index.offset_of[row]
-            offsets = {place: offsets[place] for place in found}
-        return sorted([*trouble, *_read(chain, offsets)], key=lambda item: item.place)
+            newest = list(portion.index.select(_PLACE, wanted, f"ORDER BY line DESC LIMIT {count}"))
+            found += [(portion.file.name, portion.first_line + line, at) for line, at in reversed(newest)]
+        return sorted([*trouble, *_read(chain, found)], key=lambda item: item.place)
 
 
-def _read(chain: Chain, offsets: dict[Place, int]) -> Iterator[Record | BadLine]:
-    """Yield parsed lines. offsets: a dictionary from the place of a line to its offset in the segment."""
-    for name, places in groupby(offsets, key=lambda place: place.segment):
+def _read(chain: Chain, places: Iterable[tuple[str, int, int]]) -> Iterator[Record | BadLine]:
+    """Yield parsed lines. places: the segment, the number and the offset of each line."""
+    for name, lines in groupby(places, key=itemgetter(0)):
         with contextlib.suppress(FileNotFoundError), contextlib.closing(SegmentFile(chain, name)) as file:
-            for place in places:
-                yield file.record(offsets[place], place.line)
-
-
-def _matches(item: Record | BadLine, wanted: Selection) -> bool:
-    return isinstance(item, Record) and item.event is not None and wanted.matches(item.event)
+            for _, line, offset in lines:
+                yield file.record(offset, line)

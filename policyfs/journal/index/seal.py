@@ -1,9 +1,9 @@
 """Seals of stored indexes: digests with a secret key, so that no other user can change a file unnoticed.
 
-Seals protect three sorts of files: indexes of the trail, the list of known digests, and the time of the last
-review. These files are made for one user, who reads the trail. The key (HMAC-SHA256) belongs to that user,
-and is in a directory that only this user can enter. For root, this directory also has the keys that sign the
-trail. If the index key is lost, only the indexes must be made again.
+Seals protect the indexes of the trail, and the list of known digests. These files are made for one user, who
+reads the trail. The key (HMAC-SHA256) belongs to that user, and is in a directory that only this user can
+enter. For root, this directory also has the keys that sign the trail. If the index key is lost, only the
+indexes must be made again.
 """
 
 from __future__ import annotations
@@ -45,12 +45,10 @@ class IndexSeal:
             os.close(place)
 
     def of(self, name: str, data: bytes) -> bytes:
-        """Return the seal of the file *name* as bytes. data: the bytes that the seal protects.
-
-        *data* is the whole file, or a first part of the file that contains digests of the rest.
-        """
-        found = hmac.new(self._key, name.encode() + b"\n" + data, "sha256").hexdigest()
-        return found.ljust(SEAL_BYTES - 1).encode("ascii") + b"\n"
+        """Return the seal of the file *name* as bytes. data: the bytes of the file behind the seal."""
+        digest = hmac.new(self._key, name.encode() + b"\n", "sha256")
+        digest.update(data)
+        return digest.hexdigest().ljust(SEAL_BYTES - 1).encode("ascii") + b"\n"
 
     def fits(self, seal: bytes, name: str, data: bytes) -> bool:
         """Return True if *seal* is the right seal for the file *name* with the bytes *data*."""

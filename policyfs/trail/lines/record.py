@@ -144,7 +144,7 @@ def event_of(fields: Fields, time_ns: int) -> Event:
         syscall=_text(fields, "syscall"),
         path=_path(fields, "path"),
         decision=_text(fields, "decision"),
-        errno=_errno(_text(fields, "errno", "")),
+        errno=errno_of(_text(fields, "errno", "")),
         rules=_texts(fields, "rules"),
         new_path=_path(fields, "new_path") if "new_path" in fields else None,
         kind=_text(fields, "kind") if "kind" in fields else None,
@@ -227,7 +227,8 @@ def _path(fields: Fields, name: str) -> bytes:
         raise ValueError(f"field '{name}_b64' is not base64") from exc
 
 
-def _errno(name: str) -> int:
+def errno_of(name: str) -> int:
+    """Return the number of an errno such as ``EACCES``; 0 for an empty text. Raises ValueError."""
     if not name:
         return 0
     if name in _CODES:

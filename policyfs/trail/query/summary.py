@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from policyfs.trail.lines.event import BY_APP, BY_DIRECTORY, DENY, Event
 from policyfs.trail.lines.line import iso_time
@@ -28,23 +28,12 @@ COUNTED: Final = TROUBLE | {KILLED}
 HOUR_NS: Final = 3600 * 1_000_000_000
 
 
-class EventSums(Protocol):
+class Sums(NamedTuple):
     """Sums over events with the same caller and decision.
 
     weight: the number of requests. redacted: the number of requests with hidden bytes.
     """
 
-    @property
-    def weight(self) -> int: ...
-    @property
-    def bytes_read(self) -> int: ...
-    @property
-    def bytes_written(self) -> int: ...
-    @property
-    def redacted(self) -> int: ...
-
-
-class _Sums(NamedTuple):
     weight: int
     bytes_read: int
     bytes_written: int
@@ -120,7 +109,7 @@ class Summary:
     def add(self, event: Event) -> None:
         """Count one event, once for each request that the event stands for."""
         weight = event.weight
-        sums = _Sums(weight, event.bytes_read or 0, event.bytes_written or 0, weight if event.redacted else 0)
+        sums = Sums(weight, event.bytes_read or 0, event.bytes_written or 0, weight if event.redacted else 0)
         self.add_sums(event, event.time_ns // HOUR_NS, sums)
         if self.by_path:
             self.add_group(event, event.time_ns // HOUR_NS, weight)
@@ -128,7 +117,7 @@ class Summary:
         if event.decision == DENY:
             self.add_denied(event, event.path, weight)
 
-    def add_sums(self, event: Event, hour: int, sums: EventSums) -> None:
+    def add_sums(self, event: Event, hour: int, sums: Sums) -> None:
         """Count many events with the same caller and decision in one hour.
 
         event: one of these events. hour: hours since 1970. sums: the number of requests, and sums of bytes.

@@ -1,13 +1,12 @@
-"""Counts of events for the HTML report, from the indexes of the trail's files (pure)."""
+"""Counts of events for the HTML report (pure)."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from policyfs.trail.lines.event import DENY
-from policyfs.trail.query.index import Index
-from policyfs.trail.query.index_rows import chosen
+from policyfs.trail.lines.event import DENY, Event
 from policyfs.trail.text.cause import Lookup, cause_of, grounds
 
 _NAMES: Final = 2
@@ -48,60 +47,35 @@ class Overview:
         self.redactions: Counter[tuple[str, str, str]] = Counter()
         self.hidden_bytes: Counter[tuple[str, str, str]] = Counter()
 
-    def add(self, index: Index, rows: int) -> None:
-        """Count some events of an index (table of the events in a file of the trail).
+    def add_paths(self, event: Event, weights: Iterable[tuple[bytes, int, int]]) -> None:
+        """Count events of one caller and decision.
 
-        rows: the set of these events, an integer with a byte (0 or 1) for each row of the index.
+        event: one of the events. weights: paths, each with the number of its requests, and the time of the
+        last one.
         """
-        if not rows:
-            return
-        directories = [_directory(index.path(path_id)) for path_id in range(index.path_count)]
-        names = sorted(set(directories))
-        number = {name: at for at, name in enumerate(names)}
-        of_path = [number[name] for name in directories]
-        counts: Counter[int] = Counter()
-        last: dict[int, int] = {}
-        few = len(names)
-        some = chosen(rows, index.rows)
-        class_of, path_of, times, repeats = index.class_of, index.path_of, index.times, index.repeats
-        for row in some:
-            key = class_of[row] * few + of_path[path_of[row]]
-            counts[key] += 1
-            last[key] = times[row]
-        for row, times_more in repeats.items():
-            key = class_of[row] * few + of_path[path_of[row]]
-            if key in counts and rows >> (8 * row) & 1:
-                counts[key] += times_more - 1
-        for key, count in counts.items():
-            class_id, at = divmod(key, few)
-            self._count(index, class_id, names[at], count, last[key])
-        self._count_redactions(index, rows)
+        words, cause = " ".join(grounds(event, self._lookup)), cause_of(event, self._lookup)
+        for path, weight, last_ns in weights:
+            directory = _directory(path)
+            access = Access(event.app, event.operation, directory, event.decision, cause, words)
+            self.accesses[access] += weight
+            self.last_ns[access] = max(self.last_ns.get(access, 0), last_ns)
+            self.heat[event.app, directory] += weight
+            if event.decision == DENY:
+                self.heat_denied[event.app, directory] += weight
+
+    def add_minute(self, minute: int, decision: str, weight: int) -> None:
+        """Count requests of one minute (since 1970)."""
         if self.by_minute is not None:
-            decisions = [event.decision for event in index.classes]
-            for row in some:
-                self.by_minute[times[row] // MINUTE_NS, decisions[class_of[row]]] += repeats.get(row, 1)
+            self.by_minute[minute, decision] += weight
             if len(self.by_minute) > _MINUTES:
                 self.by_minute = None
 
-    def _count(self, index: Index, class_id: int, directory: bytes, count: int, last_ns: int) -> None:
-        event = index.classes[class_id]
-        words = " ".join(grounds(event, self._lookup))
-        cause = cause_of(event, self._lookup)
-        access = Access(event.app, event.operation, directory, event.decision, cause, words)
-        self.accesses[access] += count
-        self.last_ns[access] = max(self.last_ns.get(access, 0), last_ns)
-        self.heat[event.app, directory] += count
-        if event.decision == DENY:
-            self.heat_denied[event.app, directory] += count
-
-    def _count_redactions(self, index: Index, rows: int) -> None:
-        mask = rows.to_bytes(index.rows, "little")
-        for row, hidden in index.numbers("hidden"):
-            event = index.classes[index.class_of[row]]
-            if mask[row] and event.operation != "release":
-                key = event.app, event.view, event.kind or ""
-                self.redactions[key] += index.repeats.get(row, 1)
-                self.hidden_bytes[key] += hidden
+    def add_hidden(self, event: Event, weight: int, hidden: int) -> None:
+        """Count requests with hidden bytes. event: one of the events. hidden: the number of the bytes."""
+        if event.operation != "release":
+            key = event.app, event.view, event.kind or ""
+            self.redactions[key] += weight
+            self.hidden_bytes[key] += hidden
 
 
 def _directory(path: bytes) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 from policyfs.domain import Audit
 from policyfs.journal.files.reader import Chain, records
+from policyfs.journal.index.database import Index, build
 from policyfs.journal.sealing.verification import parts, read_key_chain
 from policyfs.journal.writing.accounts import Limits
 from policyfs.journal.writing.journal import Journal
@@ -76,6 +77,12 @@ def line_of(event: Event, seq: int = 1) -> bytes:
     """The event's line, newline included, as if it were the first of a chain."""
     line, _ = chain.seal(chain.GENESIS, LineFormatter().event(event, seq))
     return line
+
+
+def index_of(*events: Event | bytes) -> Index:
+    """The index of a segment with these events, or lines."""
+    lines = [one if isinstance(one, bytes) else line_of(one) for one in events]
+    return Index(build(((0, line) for line in lines), 7, "00"))
 
 
 @contextmanager

@@ -1,0 +1,214 @@
+"""Indexes: SQLite databases with a table of the events in one file of the trail (segment).
+
+An index is made in memory, stored as one file, and read back into memory as a whole. So SQLite sees only the
+bytes whose seal was checked (cache.py), and no other file. Queries cannot change the database.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import sqlite3
+from collections.abc import Iterable
+from typing import Any, Final
+
+from policyfs.errors import errno_name
+from policyfs.trail.lines.event import Event
+from policyfs.trail.lines.record import errno_of
+from policyfs.trail.query.condition import GLOB_FUNCTION, condition_of
+from policyfs.trail.query.index_lines import EVENT_COLUMNS, OTHER_COLUMNS, IndexLines
+from policyfs.trail.query.query import compile_glob
+from policyfs.trail.query.selection import Selection
+
+FORMAT: Final = "policyfs-index-4"
+_HOUR_NS: Final = 3600 * 1_000_000_000
+_MOST: Final = (1 << 63) - 1
+_CLASS: Final = {
+    "mount": "mount", "app": "app", "uid": "uid", "gid": "gid", "exe": "exe", "operation": "operation",
+    "syscall": "syscall", "decision": "decision", "errno": "errno", "rules": "rules",
+    "would_deny": "would_deny", "would_allow": "would_allow", "kind": "kind", "io": "io", "view": "view",
+    "generation": "policy_generation", "policy": "policy_digest", "note": "note", "folded": "folded",
+}  # fmt: skip
+"""The columns of the table `class`, and the fields of Event that have the values."""
+CLASS_COLUMNS: Final = tuple(_CLASS)
+_LISTS: Final = frozenset({"rules", "would_deny", "would_allow"})
+
+TABLES: Final = f"""
+CREATE TABLE class (id INTEGER PRIMARY KEY, {", ".join(_CLASS)});
+CREATE TABLE path (id INTEGER PRIMARY KEY, name BLOB);
+CREATE TABLE event (line INTEGER PRIMARY KEY, {", ".join(EVENT_COLUMNS[1:])});
+"""
+_MORE: Final = f"""
+CREATE TABLE about (format, size, sha256, lines);
+CREATE TABLE place (path, line, PRIMARY KEY (path, line)) WITHOUT ROWID;
+CREATE TABLE cut (sha256, line);
+CREATE TABLE hour (hour, class, weight, bytes_read, bytes_written, redacted);
+CREATE TABLE other (line INTEGER PRIMARY KEY, {", ".join(OTHER_COLUMNS[1:])});
+"""
+"""place: the paths of each event, also the second one. cut: see IndexLines.cuts. hour: sums over the events
+of each hour and class. weight: the number of requests. redacted: the number of requests with hidden bytes."""
+
+SUMS: Final = f"""
+time / {_HOUR_NS} AS hour, class, sum(ifnull(repeats, 1)), {
+    ", ".join(
+        f"CAST(max(min(total({name}), 9e18), -9e18) AS INTEGER)" for name in ("bytes_read", "bytes_written")
+    )
+}, sum(iif(hidden IS NULL, 0, ifnull(repeats, 1)))"""
+"""The columns of the table `hour`, from rows of the table `event` in groups by hour and class."""
+
+_ALLOWED: Final = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
+_REFUSED: Final = frozenset({"load_extension", "fts3_tokenizer"})
+
+
+class WrongIndexError(ValueError):
+    """Error for bytes that are no index, or an index of another version."""
+
+
+def confine(connection: sqlite3.Connection) -> None:
+    """Let SQL only read the tables of the connection: no change, ATTACH, PRAGMA or extension from now on."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.set_authorizer(_authorize)
+
+
+def _authorize(action: int, _first: str | None, second: str | None, *_: object) -> int:
+    if action == sqlite3.SQLITE_FUNCTION:
+        return sqlite3.SQLITE_DENY if second in _REFUSED else sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+
+
+def build(lines: Iterable[tuple[int, bytes]], size: int, digest: str) -> bytes:
+    """Return the index of some lines of a segment, as bytes.
+
+    lines: pairs of offset and line. size, digest: the number and the SHA-256 of the bytes of the lines.
+    """
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        database.executescript(
+            f"PRAGMA journal_mode = OFF; PRAGMA temp_store = MEMORY; {TABLES} {_MORE} BEGIN;"
+        )
+        found = IndexLines()
+        database.executemany(_insert("event", len(EVENT_COLUMNS)), found.rows(lines))
+        marks = ", ".join(["?", *["CAST(? AS TEXT)" if name in _TEXTS else "?" for name in _CLASS]])
+        database.executemany(
+            f"INSERT INTO class VALUES ({marks})",
+            ((id_, *_stored(one)) for one, id_ in found.classes.items()),
+        )
+        database.executemany("INSERT INTO path (name, id) VALUES (?, ?)", found.paths.items())
+        database.executemany(
+            "INSERT INTO other VALUES (?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT))",
+            ((*other[:4], *map(_encoded, other[4:])) for other in found.others),
+        )
+        database.executemany(_insert("cut", 2), found.cuts)
+        database.execute("INSERT INTO about VALUES (?, ?, ?, ?)", (FORMAT, size, digest, found.count))
+        database.executescript(
+            "INSERT INTO place SELECT path, line FROM event UNION SELECT new_path, line FROM event"
+            " WHERE new_path IS NOT NULL ORDER BY 1, 2;"
+            f"INSERT INTO hour SELECT {SUMS} FROM event GROUP BY 1, 2;"
+        )
+        return database.serialize()
+    finally:
+        database.close()
+
+
+_TEXTS: Final = frozenset(_CLASS) - {"uid", "gid", "generation"}
+
+
+def _insert(table: str, count: int) -> str:
+    return f"INSERT INTO {table} VALUES ({', '.join('?' * count)})"
+
+
+def _encoded(value: object) -> object:
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+
+
+def _stored(event: Event) -> Iterable[object]:
+    for name, field in _CLASS.items():
+        value = getattr(event, field)
+        if name in _LISTS:
+            value = json.dumps(value)
+        elif name == "errno":
+            value = errno_name(value) if value else None
+        elif isinstance(value, int):
+            value = max(-_MOST, min(value, _MOST))
+        yield _encoded(value)
+
+
+def _loaded(values: tuple[Any, ...]) -> Event:
+    fields = dict(zip(_CLASS.values(), values, strict=True))
+    for name in _LISTS:
+        fields[name] = tuple(json.loads(fields[name]))
+    fields["errno"] = errno_of(fields["errno"] or "")
+    return Event(time_ns=0, pid=0, path=b"", **fields)
+
+
+class Index:
+    """An index: a database with a table of the events in one segment (a file of the trail).
+
+    size, sha256: of the segment's bytes that the index is about. lines: the number of their lines.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """data: what build() returned. Raises WrongIndexError if it is no index of this version."""
+        if not data:
+            raise WrongIndexError("no bytes")
+        self._database: Final = sqlite3.connect(":memory:")
+        try:
+            self._database.deserialize(data)
+            self._database.execute("PRAGMA temp_store = MEMORY")
+            self._database.text_factory = lambda text: text.decode("utf-8", "surrogatepass")
+            self._database.create_function(GLOB_FUNCTION, 2, _matches, deterministic=True)
+            confine(self._database)
+            [(form, self.size, self.sha256, self.lines)] = self.run("SELECT * FROM about")
+        except (sqlite3.DatabaseError, OverflowError, ValueError) as exc:
+            self._database.close()
+            raise WrongIndexError(str(exc)) from exc
+        if form != FORMAT:
+            self._database.close()
+            raise WrongIndexError("no index of this version")
+
+    def run(self, statement: str, *values: object) -> sqlite3.Cursor:
+        """Return the rows of an SQL statement. values: for its question marks."""
+        return self._database.execute(statement, values)
+
+    def select(self, columns: str, wanted: Selection, rest: str = "") -> sqlite3.Cursor:
+        """Return these columns of the events that a selection contains. rest: SQL behind the condition.
+
+        The rows are in the order of the lines, unless *rest* says otherwise.
+        """
+        condition = condition_of(wanted, self.classes)
+        words = ("SELECT", columns, "FROM event WHERE", f"({condition.sql})", rest or "ORDER BY line")
+        return self._database.execute(" ".join(words), condition.values)
+
+    @functools.cached_property
+    def classes(self) -> dict[int, Event]:
+        """Dictionary from each id of a class to an event with the fields that the events of the class share.
+
+        The other fields, such as time and path, are empty.
+        """
+        columns = ", ".join(_CLASS)
+        return {id_: _loaded(values) for id_, *values in self.run(f"SELECT id, {columns} FROM class")}
+
+    def data(self) -> bytes:
+        """Return the bytes of the index, as build() returned them."""
+        return self._database.serialize()
+
+    def path(self, path_id: int) -> bytes:
+        """Return the path with this id."""
+        [(name,)] = self.run("SELECT name FROM path WHERE id = ?", path_id)
+        found: bytes = name
+        return found
+
+    def time_before(self, line: int) -> int | None:
+        """Return the time (ns) of the last event before a line, or None. line: its number, from 1."""
+        found = self.run("SELECT time FROM event WHERE line < ? ORDER BY line DESC LIMIT 1", line).fetchone()
+        return found[0] if found else None
+
+
+@functools.lru_cache(64)
+def _pattern(glob: str) -> re.Pattern[bytes]:
+    return compile_glob(glob)
+
+
+def _matches(glob: str, path: bytes) -> bool:
+    return _pattern(glob).fullmatch(path) is not None
