@@ -76,6 +76,8 @@ def test_a_table_is_printed(trail: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["audit", "sql", statement, "--trail", str(trail)]) == 0
     assert capsys.readouterr().out.split() == ["path", "/\\\\xff\\x1b"]
     assert rows(trail, "SELECT 1 WHERE 0", capsys, 1) == []
+    ruled = "SELECT count(*) AS n FROM events, json_each(rules) WHERE value = 'no-private'"
+    assert rows(trail, ruled, capsys) == [{"n": 2}]
     assert rows(trail, "SELECT x'00ff' AS blob", capsys) == [{"blob": "b'\\x00\\xff'"}]
 
 
