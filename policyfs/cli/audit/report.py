@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from datetime import UTC, datetime
-from itertools import groupby
-from operator import itemgetter
 
 from policyfs.cli.audit.evidence import of_machine
 from policyfs.cli.audit.names import check_names
@@ -24,7 +23,7 @@ from policyfs.trail.lines.record import Record
 from policyfs.trail.query.expression import text_of
 from policyfs.trail.query.selection import Selection
 from policyfs.trail.query.summary import Summary
-from policyfs.trail.text.overview import MINUTE_NS, Overview
+from policyfs.trail.text.overview import MINUTE_NS, Overview, directory_of
 from policyfs.trail.text.render import local_time, report_lines
 from policyfs.trail.text.report_page import Facts, page
 from policyfs.trail.text.sentences import describe
@@ -98,10 +97,14 @@ def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview:
 def add_events(overview: Overview, index: Index, wanted: Selection) -> None:
     """Count the events of an index that a selection contains."""
     classes = index.classes
-    paths = index.select(f"class, path, {_WEIGHT}, max(time)", wanted, "GROUP BY 1, 2 ORDER BY 1")
-    names = dict(index.run("SELECT id, name FROM path"))
-    for class_id, rows in groupby(paths, key=itemgetter(0)):
-        overview.add_paths(classes[class_id], ((names[path], *more) for _, path, *more in rows))
+    directories = {path: directory_of(name) for path, name in index.run("SELECT id, name FROM path")}
+    counts, last_ns = Counter[tuple[int, bytes]](), dict[tuple[int, bytes], int]()
+    for class_id, path, weight, time_ns in index.select("class, path, ifnull(repeats, 1), time", wanted):
+        key = class_id, directories[path]
+        counts[key] += weight
+        last_ns[key] = time_ns
+    for (class_id, directory), weight in counts.items():
+        overview.add_directory(classes[class_id], directory, weight, last_ns[class_id, directory])
     for minute, class_id, weight in index.select(
         f"time / {MINUTE_NS}, class, {_WEIGHT}", wanted, "GROUP BY 1, 2"
     ):

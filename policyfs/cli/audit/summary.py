@@ -11,22 +11,19 @@ from policyfs.cli.audit.names import check_names
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.query import add_query, columns, open_trail, selection_of, tell_lacking, zone_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
-from policyfs.journal.index.database import SUMS, Index
+from policyfs.journal.index.database import BY_SUM, SUMS, Index
 from policyfs.journal.index.indexed import IndexedTrail, Portion
 from policyfs.journal.sealing.verification import is_recorded
 from policyfs.trail.chain.restarts import STARTS, UNENDED, Restarts
-from policyfs.trail.lines.event import DENY
 from policyfs.trail.lines.record import BadLine, Fields
 from policyfs.trail.lines.table import shown
-from policyfs.trail.query.expression import And, Term, Value
+from policyfs.trail.query.expression import And
 from policyfs.trail.query.selection import Selection
 from policyfs.trail.query.summary import COUNTED, GROUPS, HOUR_NS, Summary, Sums
 from policyfs.trail.text.cause import cause_of, remedy_of
 from policyfs.trail.text.render import grouped_lines, summary_json, summary_lines
 
-_WEIGHT: Final = "sum(ifnull(repeats, 1))"
-_GROUPS: Final = f"class, path, new_path, time / {HOUR_NS}, {_WEIGHT}"
-_DENIED: Final = f"class, path, {_WEIGHT}"
+_GROUPS: Final = f"class, path, new_path, time / {HOUR_NS}, sum(ifnull(repeats, 1))"
 _NEW: Final = "new"
 """The further field of --by: ``yes`` for groups that have no event before --since."""
 
@@ -124,19 +121,17 @@ def count_portion(summary: Summary, portion: Portion, wanted: Selection, restart
 def add_events(summary: Summary, index: Index, wanted: Selection) -> None:
     """Count the events of an index that a selection contains, as Summary.add() does, but read no line."""
     classes, is_all = index.classes, wanted.tree == And()
-    sums = index.run("SELECT * FROM hour") if is_all else index.select(SUMS, wanted, "GROUP BY 1, 2")
-    for hour, class_id, *numbers in sums:
-        summary.add_sums(classes[class_id], hour, Sums(*numbers))
+    sums = index.run("SELECT * FROM hour") if is_all else index.select(SUMS, wanted, BY_SUM)
+    for hour, class_id, denied, *numbers, first_ns, last_ns in sums:
+        event, found = classes[class_id], Sums(*numbers)
+        summary.add_sums(event, hour, found)
+        summary.add_period(first_ns, last_ns)
+        if denied is not None:
+            summary.add_denied(event, index.path(denied), found.weight)
     if summary.by_path:
         for class_id, path, new_path, hour, weight in index.select(_GROUPS, wanted, "GROUP BY 1, 2, 3, 4"):
             new = None if new_path is None else index.path(new_path)
             summary.add_group(classes[class_id]._replace(path=index.path(path), new_path=new), hour, weight)
-    [(first_ns, last_ns)] = index.select("min(time), max(time)", wanted)
-    if first_ns is not None:
-        summary.add_period(first_ns, last_ns)
-    denials = wanted.narrowed(Term("decision", (Value(DENY),)))
-    for class_id, path, weight in index.select(_DENIED, denials, "GROUP BY class, path ORDER BY min(line)"):
-        summary.add_denied(classes[class_id], index.path(path), weight)
 
 
 def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Fields:

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.query import columns, open_trail, zone_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
-from policyfs.journal.files.reader import Chain
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.lines.event import Event
 from policyfs.trail.lines.record import Record
@@ -56,11 +55,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
     trail = open_trail(args)
     path = args.path.encode("utf-8", "surrogateescape")
-    moves = _moves(trail)
+    moves, known = _survey(trail)
     names = other_names(path, moves)
     wanted = Selection(_about(names, moves), Clock(datetime.now(UTC)))
     lives: defaultdict[str, Lives[Record]] = defaultdict(Lives)
-    for store, event, item in _events(trail, wanted):
+    for store, event, item in _events(trail, wanted, known):
         lives[store].add(event, item)
     found = [life for of_store in lives.values() for life in of_store.all if path in life.ever]
     is_cut = len(names) >= NAMES
@@ -81,13 +80,14 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK if found else EXIT_REFUSED
 
 
-def _events(trail: IndexedTrail, wanted: Selection) -> Iterator[tuple[str, Event, Record]]:
+def _events(trail: IndexedTrail, wanted: Selection, known: set[str]) -> Iterator[tuple[str, Event, Record]]:
     """Yield the selected events in the order of time, each with the store of its mount and with its record.
 
-    Mounts of one store show the same files. Files of two stores are different files, even at the same path.
+    known: the stores of all mounts. Mounts of one store show the same files. Files of two stores are different
+    files, even at the same path.
     """
-    known = {store for chain in trail.chains for store in _stores(trail, chain)}
-    unknown = known.pop() if len(known) == 1 else ""  # the store of events before the first ``mount`` record
+    # Events before the first ``mount`` record of a chain are of the store *unknown*.
+    unknown = next(iter(known)) if len(known) == 1 else ""
     stores: dict[str, str] = {}
     for item in merge([trail.selected(chain, wanted, _MOUNTS) for chain in trail.chains]):
         if not isinstance(item, Record):
@@ -96,14 +96,6 @@ def _events(trail: IndexedTrail, wanted: Selection) -> Iterator[tuple[str, Event
             stores[item.place.mount_id] = _store_of(item)
         elif item.event is not None and wanted.matches(item.event):
             yield stores.get(item.place.mount_id) or unknown, item.event, item
-
-
-def _stores(trail: IndexedTrail, chain: Chain) -> Iterator[str]:
-    """Yield the store of each ``mount`` record of a chain, if the record has it."""
-    for portion in trail.portions(chain):
-        for item in portion.own(_MOUNTS):
-            if isinstance(item, Record) and (store := _store_of(item)):
-                yield store
 
 
 def _store_of(mount: Record) -> str:
@@ -135,18 +127,18 @@ def _in_order(life: Life[Record]) -> list[bytes]:
     return names
 
 
-def _moves(trail: IndexedTrail) -> list[Move]:
-    """Return all renames and links on the trail that succeeded."""
+def _survey(trail: IndexedTrail) -> tuple[list[Move], set[str]]:
+    """Return all renames and links on the trail that succeeded, and the stores of its mounts."""
     found: list[Move] = []
+    stores: set[str] = set()
     for chain in trail.chains:
         for portion in trail.portions(chain):
-            index = portion.index
-            moving = {
-                id_ for id_, event in index.classes.items() if event.operation in MOVES and happened(event)
-            }
-            moves = index.run(_MOVED) if moving else ()
+            stores |= {_store_of(item) for item in portion.own(_MOUNTS) if isinstance(item, Record)}
+            classes = portion.index.classes
+            moving = {id_ for id_, event in classes.items() if event.operation in MOVES and happened(event)}
+            moves = portion.index.run(_MOVED) if moving else ()
             found += [(old, new) for class_id, old, new in moves if class_id in moving]
-    return found
+    return found, stores - {""}
 
 
 def _on(names: set[bytes]) -> Term:

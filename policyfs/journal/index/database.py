@@ -43,19 +43,22 @@ _MORE: Final = f"""
 CREATE TABLE about (format, size, sha256, lines);
 CREATE TABLE place (path, line, PRIMARY KEY (path, line)) WITHOUT ROWID;
 CREATE TABLE cut (sha256, line);
-CREATE TABLE hour (hour, class, weight, bytes_read, bytes_written, redacted);
+CREATE TABLE hour (hour, class, denied, weight, bytes_read, bytes_written, redacted, first, last);
 CREATE TABLE other (line INTEGER PRIMARY KEY, {", ".join(OTHER_COLUMNS[1:])});
 """
 """place: the paths of each event, also the second one. cut: see IndexLines.cuts. hour: sums over the events
-of each hour and class. weight: the number of requests. redacted: the number of requests with hidden bytes."""
+of each hour and class. denied: the path, if the events are denials. weight: the number of requests. redacted:
+the number of requests with hidden bytes. first, last: times."""
 
+_TOTALS: Final = ", ".join(
+    f"CAST(max(min(total({name}), 9e18), -9e18) AS INTEGER)" for name in ("bytes_read", "bytes_written")
+)
 SUMS: Final = f"""
-time / {_HOUR_NS} AS hour, class, sum(ifnull(repeats, 1)), {
-    ", ".join(
-        f"CAST(max(min(total({name}), 9e18), -9e18) AS INTEGER)" for name in ("bytes_read", "bytes_written")
-    )
-}, sum(iif(hidden IS NULL, 0, ifnull(repeats, 1)))"""
-"""The columns of the table `hour`, from rows of the table `event` in groups by hour and class."""
+time / {_HOUR_NS} AS hour, class,
+iif(class IN (SELECT id FROM class WHERE decision = 'deny'), path, NULL) AS denied, sum(ifnull(repeats, 1)),
+{_TOTALS}, sum(iif(hidden IS NULL, 0, ifnull(repeats, 1))), min(time), max(time)"""
+"""The columns of the table `hour`, from rows of the table `event`."""
+BY_SUM: Final = "GROUP BY 1, 2, 3 ORDER BY min(line)"
 
 _ALLOWED: Final = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
 _REFUSED: Final = frozenset({"load_extension", "fts3_tokenizer"})
@@ -105,7 +108,7 @@ def build(lines: Iterable[tuple[int, bytes]], size: int, digest: str) -> bytes:
         database.executescript(
             "INSERT INTO place SELECT path, line FROM event UNION SELECT new_path, line FROM event"
             " WHERE new_path IS NOT NULL ORDER BY 1, 2;"
-            f"INSERT INTO hour SELECT {SUMS} FROM event GROUP BY 1, 2;"
+            f"INSERT INTO hour SELECT {SUMS} FROM event {BY_SUM};"
         )
         return database.serialize()
     finally:

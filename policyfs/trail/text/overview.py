@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from policyfs.trail.lines.event import DENY, Event
@@ -47,21 +46,18 @@ class Overview:
         self.redactions: Counter[tuple[str, str, str]] = Counter()
         self.hidden_bytes: Counter[tuple[str, str, str]] = Counter()
 
-    def add_paths(self, event: Event, weights: Iterable[tuple[bytes, int, int]]) -> None:
-        """Count events of one caller and decision.
+    def add_directory(self, event: Event, directory: bytes, weight: int, last_ns: int) -> None:
+        """Count events of one caller and decision below a directory (see directory_of()).
 
-        event: one of the events. weights: paths, each with the number of its requests, and the time of the
-        last one.
+        event: one of the events. weight: the number of requests. last_ns: the time of the last one.
         """
         words, cause = " ".join(grounds(event, self._lookup)), cause_of(event, self._lookup)
-        for path, weight, last_ns in weights:
-            directory = _directory(path)
-            access = Access(event.app, event.operation, directory, event.decision, cause, words)
-            self.accesses[access] += weight
-            self.last_ns[access] = max(self.last_ns.get(access, 0), last_ns)
-            self.heat[event.app, directory] += weight
-            if event.decision == DENY:
-                self.heat_denied[event.app, directory] += weight
+        access = Access(event.app, event.operation, directory, event.decision, cause, words)
+        self.accesses[access] += weight
+        self.last_ns[access] = max(self.last_ns.get(access, 0), last_ns)
+        self.heat[event.app, directory] += weight
+        if event.decision == DENY:
+            self.heat_denied[event.app, directory] += weight
 
     def add_minute(self, minute: int, decision: str, weight: int) -> None:
         """Count requests of one minute (since 1970)."""
@@ -78,7 +74,7 @@ class Overview:
             self.hidden_bytes[key] += hidden
 
 
-def _directory(path: bytes) -> bytes:
+def directory_of(path: bytes) -> bytes:
     """Return the first two directories of a path, for example ``/DCIM/2026`` of ``/DCIM/2026/03/a.jpg``."""
     parts = path.split(b"/")[1:-1]
     return b"/" + b"/".join(parts[:_NAMES])
