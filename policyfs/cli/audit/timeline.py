@@ -83,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
 def _events(trail: IndexedTrail, wanted: Selection, known: set[str]) -> Iterator[tuple[str, Event, Record]]:
     """Yield the selected events in the order of time, each with the store of its mount and with its record.
 
-    known: the stores of all mounts. Mounts of one store show the same files. Files of two stores are different
-    files, even at the same path.
+    known: the stores of all mounts. Mounts of one store show the same files. Files of two stores are
+    different files, even at the same path.
     """
     # Events before the first ``mount`` record of a chain are of the store *unknown*.
     unknown = next(iter(known)) if len(known) == 1 else ""

@@ -149,13 +149,15 @@ def _loaded(values: tuple[Any, ...]) -> Event:
 class Index:
     """An index: a database with a table of the events in one segment (a file of the trail).
 
-    size, sha256: of the segment's bytes that the index is about. lines: the number of their lines.
+    size, sha256: of the segment's bytes that the index is about. lines: the number of their lines. bytes: the
+    size of the index itself.
     """
 
     def __init__(self, data: bytes) -> None:
         """data: what build() returned. Raises WrongIndexError if it is no index of this version."""
         if not data:
             raise WrongIndexError("no bytes")
+        self.bytes: Final = len(data)
         self._database: Final = sqlite3.connect(":memory:")
         try:
             self._database.deserialize(data)

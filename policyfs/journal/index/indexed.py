@@ -28,6 +28,7 @@ from policyfs.trail.query.summary import TROUBLE
 Progress = Callable[[str, int, int], None]
 """A function that reports progress. Arguments: name of the work, number of finished steps, of all steps."""
 
+_LOADED: Final = 64 << 20
 _Range = tuple[int, int]
 _PLACE: Final = "line, offset"
 
@@ -97,6 +98,10 @@ class IndexedTrail:
         """Dictionary from (chain, segment, begin, end) to an index that is only in memory.
 
         A second search by this object uses these indexes again."""
+        self._loaded: dict[str, Index] = {}
+        """Dictionary from the digest of a segment to its index, for the first _LOADED bytes of indexes.
+
+        Many commands read a trail twice."""
         self._done = 0
         self._total = 0
 
@@ -139,7 +144,7 @@ class IndexedTrail:
                 self._rest[place] = Index(build(file.lines(*one), size, ""))
             return self._rest[place]
         digest = self._digest(file, one)
-        index = self._cache.load(digest, size)
+        index = self._loaded.get(digest) or self._cache.load(digest, size)
         if index is None:
             data = build(file.lines(*one), size, digest)
             self.built += 1
@@ -148,6 +153,8 @@ class IndexedTrail:
             self._cache.save_index(digest, data)
             self._progress("indexing segments", self._done, self._total)
             index = Index(data)
+        if index.bytes + sum(one.bytes for one in self._loaded.values()) <= _LOADED:
+            self._loaded[digest] = index
         return index
 
     def _digest(self, file: SegmentFile, one: _Range) -> str:
