@@ -106,6 +106,14 @@ def test_nothing_but_a_query_is_run(trail: Path, capsys: pytest.CaptureFixture[s
         assert rows(trail, statement, capsys, 1) == []
 
 
+def test_it_is_where_sql_is_not_confined(
+    trail: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(audit_sql, "confine", lambda _: None)
+    assert rows(trail, "ATTACH ':memory:' AS other", capsys, 1) == []
+    assert rows(trail, "PRAGMA user_version", capsys) == [{"user_version": 0}]
+
+
 def test_time_is_bounded(
     trail: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

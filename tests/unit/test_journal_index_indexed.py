@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -138,3 +141,22 @@ def test_a_line_that_is_not_finished_is_left_out(read: Read, root: Path) -> None
     with segments(root / MOUNT_ID)[-1].open("ab") as stream:
         stream.write(b'{"type":"event","seq":4711')
     assert len(read("")) == 40
+
+
+def test_a_full_disk_keeps_no_index_and_loses_no_event(read: Read, tmp_path: Path) -> None:
+    limits, before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        assert len(read("")) == 40
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not list((tmp_path / "cache").iterdir())
+    assert len(read("")) == 40
+
+
+def test_commands_that_make_an_index_at_once_all_find_the_events(root: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: Read(root, tmp_path / "cache")("path:/{3,17,39}"), range(8)))
+    assert found == [[b"/3", b"/17", b"/39"]] * 8
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".new")]
