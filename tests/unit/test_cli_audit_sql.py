@@ -84,21 +84,12 @@ def test_a_table_is_printed(trail: Path, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     "statement",
     [
-        "ATTACH '/tmp/other' AS other",
-        "PRAGMA hard_heap_limit = 0",
-        "SELECT * FROM pragma_database_list",
-        "SELECT load_extension('/tmp/x.so')",
-        "SELECT fts3_tokenizer('x', 'y')",
-        "CREATE TABLE other (x)",
-        "CREATE VIRTUAL TABLE temp.other USING fts5(x)",
-        "INSERT INTO event VALUES (1)",
-        "DELETE FROM event",
-        "VACUUM INTO '/tmp/other'",
-        "SELECT 1; SELECT 2",
-        "SELECT nothing FROM events",
-        "",
+        "ATTACH '/tmp/other' AS other", "PRAGMA hard_heap_limit = 0", "SELECT * FROM pragma_database_list",
+        "SELECT load_extension('/tmp/x.so')", "SELECT fts3_tokenizer('x', 'y')", "CREATE TABLE other (x)",
+        "CREATE VIRTUAL TABLE temp.other USING fts5(x)", "INSERT INTO event VALUES (1)", "DELETE FROM event",
+        "VACUUM INTO '/tmp/other'", "SELECT 1; SELECT 2", "SELECT nothing FROM events", "",
     ],
-)
+)  # fmt: skip
 def test_nothing_but_a_query_is_run(trail: Path, capsys: pytest.CaptureFixture[str], statement: str) -> None:
     if statement:
         assert refusal(trail, statement, capsys, 2).startswith("policyfs: SQL: ")
@@ -143,9 +134,3 @@ def test_the_answer_is_bounded(
 
 def test_a_trail_without_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no mount has recorded anything" in refusal(tmp_path, "SELECT 1", capsys, 1)
-
-
-def test_a_line_that_is_being_written_is_no_event(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with open(segments(trail / MOUNT_ID)[-1], "ab") as file:
-        file.write(b'{"type":"event","seq":99,"ti')
-    assert rows(trail, "SELECT count(*) AS n FROM events", capsys) == [{"n": 13}]
