@@ -136,6 +136,12 @@ class Daemon:
         if facts.checks_callers:
             tree.makes_by_root()
             libc.keep_user()
+        if facts.squashes_root:
+            self._log.warning(
+                "the store's server gives root the rights of another user (root_squash), so apps cannot open"
+                " files that this user may not open; `policyfs doctor` with the store tells what to do",
+                uid=facts.root_as,
+            )
         self._in_vectors = options.vectors and not facts.remote  # see MountOptions.vectors
         self._directories = descriptors.of_directories(MAX_DIRECTORIES if self._in_vectors else 0)
         # If the store does not keep inode numbers, no owner can be recorded by number: no file has an owner.

@@ -74,6 +74,8 @@ each page that a mapping makes dirty (mm/mmap.c, vma_wants_writenotify). vfat st
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _FS_CASEFOLD_FL: Final = 0x40000000
+_SOMEBODY: Final = 65533
+"""A user that makes a trial file. Not nobody (65534), whose rights root has on a server with root_squash."""
 _PROBE_TRUSTED: Final = b"trusted.policyfs.probe"
 _PROBE_USER: Final = b"user.policyfs.probe"
 
@@ -87,8 +89,12 @@ class StoreFacts:
     root (directory_folds checks other directories). fanotify: the file system can be watched. tmpfile: the
     file system has unnamed files. stable_inodes: an inode keeps its number when it leaves memory, so that
     records may refer to the number. checks_callers: the program or server that serves the store checks the
-    rights of the user that calls (mergerfs, gocryptfs). So the daemon cannot make an object as the app: root
-    makes it, and gives it to the app. times_tell: after a writer has closed a file, mtime or ctime shows its
+    rights of the user that calls (mergerfs, gocryptfs, NFS). So the daemon cannot make an object as the app:
+    root makes it, and gives it to the app. root_as: the uid whose rights root has in the store, and which
+    owns what root makes; 0 except for an NFS server with root_squash or all_squash, and for sshfs as another
+    user. one_owner: the store gives each new file to root_as, whoever makes it.
+
+    times_tell: after a writer has closed a file, mtime or ctime shows its
     writes. times_tell is False on file systems with coarse times, and on tmpfs. (On tmpfs a write through a
     mapping changes no time if the page was only read before.) remote: another process or machine may
     answer for the file system, and then any call may wait for that process or machine.
@@ -106,8 +112,17 @@ class StoreFacts:
     tmpfile: bool
     stable_inodes: bool
     checks_callers: bool = False
+    root_as: int = 0
+    one_owner: bool = False
     times_tell: bool = True
     remote: bool = False
+
+    @property
+    def squashes_root(self) -> bool:
+        """True if the store's server gives root the rights of another user, but makes files as their apps.
+        The daemon, which is root, then opens only what this user may open (NFS with root_squash).
+        """
+        return self.root_as != 0 and not self.one_owner
 
     def check(self, store: str) -> None:
         """Raise PolicyfsError if no mount of this store could keep its policy. store: the store's path."""
@@ -142,6 +157,7 @@ def probe(root_fd: int) -> StoreFacts:
     mount = mount_of_fd(root_fd)
     directory = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
     trial = _unnamed_file(directory)
+    checks_callers, root_as, one_owner = _try_callers(directory) if is_remote else (False, 0, False)
     try:
         return StoreFacts(
             f_type=f_type,
@@ -155,7 +171,9 @@ def probe(root_fd: int) -> StoreFacts:
             fanotify=_can_watch(directory),
             tmpfile=trial is not None,
             stable_inodes=kind not in _UNSTABLE_INODES,
-            checks_callers=is_remote and _checks_callers(directory),
+            checks_callers=checks_callers,
+            root_as=root_as,
+            one_owner=one_owner,
             times_tell=kind not in _TIMES_SILENT and (trial is None or _tells_mapped_store(trial)),
             remote=is_remote,
         )
@@ -242,30 +260,34 @@ def _folds_new_name(fd: int) -> bool:
         os.unlink(name, dir_fd=fd)
 
 
-def _checks_callers(directory: int) -> bool:
-    """Return True if only root can make a file in root's directory, although a thread of another user has all
-    capabilities.
+def _try_callers(directory: int) -> tuple[bool, int, bool]:
+    """Make a directory as root, and in it a file as another user whose thread has all capabilities. Return
+    checks_callers, root_as and one_owner of StoreFacts.
 
-    If root may not make a directory, return False: only the app itself could make an object.
+    If root may not make a directory, return the facts of a local store: nothing is known.
     """
     name = aside()
     try:
         os.mkdir(name, 0o700, dir_fd=directory)
     except OSError:
-        return False
+        return False, 0, False
     inner = -1
     try:
         inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        with libc.Identity(libc.NOBODY, libc.NOBODY, 0):
-            os.close(os.open(b"x", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=inner))
+        root_as = os.fstat(inner).st_uid
+        try:
+            with libc.Identity(_SOMEBODY, _SOMEBODY, 0):
+                fd = os.open(b"x", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=inner)
+        except (PermissionError, FileNotFoundError):
+            return root_as == 0, root_as, False  # what another user than root makes cannot be given away
+        made = os.fstat(fd).st_uid
+        os.close(fd)
         os.unlink(b"x", dir_fd=inner)
-    except (PermissionError, FileNotFoundError):
-        return True
+        return False, root_as, made == root_as
     finally:
         if inner >= 0:
             os.close(inner)
         os.rmdir(name, dir_fd=directory)
-    return False
 
 
 def _unnamed_file(directory: int) -> int | None:

@@ -228,10 +228,7 @@ class Tree:
         with Umask(umask):
             fd = os.open(name, flags, mode, dir_fd=dirfd)
         try:
-            made = stat.S_IMODE(fstatx(fd).mode)
-            self._give(dirfd, fd, uid, gid)
-            if made & _SUID_SGID:  # chown(2) has removed them
-                os.fchmod(fd, made)
+            self._give_file(dirfd, fd, uid, gid)
         except BaseException:
             os.close(fd)
             os.unlink(name, dir_fd=dirfd)
@@ -253,8 +250,19 @@ class Tree:
         link() gives the file a name. EOPNOTSUPP if the file system has no unnamed files.
         """
         flags = (os.O_TMPFILE | os.O_RDWR | _SAFE) & ~os.O_NOFOLLOW
-        with Identity(uid, gid, umask):
-            return os.open(b".", flags, mode & (0o7777 if suid else 0o1777), dir_fd=dirfd)
+        mode &= 0o7777 if suid else 0o1777
+        if not self._by_root:
+            with Identity(uid, gid, umask):
+                return os.open(b".", flags, mode, dir_fd=dirfd)
+        # The store would refuse the caller (EACCES, on NFS) before it says that it has no unnamed files.
+        with Umask(umask):
+            fd = os.open(b".", flags, mode, dir_fd=dirfd)
+        try:
+            self._give_file(dirfd, fd, uid, gid)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def mkdir(self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> None:
         """Create a directory as the caller would without policyfs. Only a setgid parent makes it setgid."""
@@ -288,6 +296,13 @@ class Tree:
         finally:
             os.close(fd)
         return None
+
+    def _give_file(self, dirfd: int, fd: int, uid: int, gid: int) -> None:
+        """Give a new regular file to the caller, and keep the file's suid and sgid."""
+        made = stat.S_IMODE(fstatx(fd).mode)
+        self._give(dirfd, fd, uid, gid)
+        if made & _SUID_SGID:  # chown(2) has removed them
+            os.fchmod(fd, made)
 
     @staticmethod
     def _give(dirfd: int, fd: int, uid: int, gid: int) -> None:

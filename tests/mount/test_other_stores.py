@@ -17,7 +17,7 @@ from tests.support.machine.processes import call_as, wait_for
 from tests.support.models.twins import error
 from tests.support.mount import layers
 from tests.support.mount.daemons import Mount
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import KERNEL, Mounts
 from tests.support.programs.bytesio import digest_by_map, digest_by_read, digest_of, pattern
 from tests.support.samples import jpegs
 
@@ -141,8 +141,9 @@ def test_everyone_sees_what_the_policy_says(kind: Kind, library: tuple[Path, Mou
         assert "lease" in str(mount.events(path="/DCIM/large.jpg", decision="deny")[-1]["note"])
     assert call_as(MAPS, digest_by_read, mount / "DCIM/large.jpg") == digest_of(LARGE)
     status = mount.status()
-    assert status["passthrough"]["enabled"]
-    assert bool(status["passthrough"]["refused"]) == (not kind.passes), status["passthrough"]
+    assert status["passthrough"]["enabled"] == (KERNEL >= (6, 9))
+    if KERNEL >= (6, 9):
+        assert bool(status["passthrough"]["refused"]) == (not kind.passes), status["passthrough"]
     assert (store / "DCIM/a.jpg").read_bytes() == PHOTO
 
 
@@ -165,7 +166,7 @@ def test_what_apps_write_arrives_whole_and_is_theirs(
     call_as(CAMERA, os.mknod, place / "node", 0o640)
     call_as(CAMERA, os.mkdir, place / "drawer", 0o750)
     made = {name: (store / "DCIM" / name).lstat() for name in ("new", "link", "node", "drawer")}
-    assert {one.st_uid for one in made.values()} == {CAMERA if kind.gives else os.getuid()}
+    assert {one.st_uid for one in made.values()} == {CAMERA if kind.gives else store.stat().st_uid}
     assert [oct(made[name].st_mode & 0o7777) for name in ("node", "drawer")] == ["0o640", "0o750"]
     if kind.tags:
         call_as(CAMERA, os.setxattr, place / "drawer", b"user.tag", b"holiday")

@@ -25,9 +25,11 @@ from policyfs.store.facts import probe
         ("fanotify", False, "fanotify", State.SLOW),
         ("casefold", True, "case", State.BAD),
         ("read_only", True, "store", State.OFF),
+        ("one_owner", True, "new files", State.OFF),
+        ("root_as", 65534, "new files", State.BAD),
     ],
 )
-def test_what_a_store_lacks(tmp_path: Path, field: str, value: bool, name: str, state: State) -> None:
+def test_what_a_store_lacks(tmp_path: Path, field: str, value: int, name: str, state: State) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
         facts = dataclasses.replace(probe(fd), **{field: value})

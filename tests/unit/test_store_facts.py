@@ -146,7 +146,9 @@ def test_which_stores_check_the_rights_of_the_caller(
     source = tmp_path / "source"
     source.mkdir()
     with layer(source, tmp_path) as root:
-        assert facts_of(root).checks_callers is checks
+        facts = facts_of(root)
+        assert (facts.checks_callers, facts.root_as, facts.squashes_root) == (checks, 0, False)
+        assert facts.one_owner is (layer is layers.sshfs)
         assert os.listdir(root) == [], "no trace is left"
 
 

@@ -70,8 +70,7 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
         yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes end in EROFS", todo)
     else:
         yield Finding("store", State.OK, f"{store} is {facts.name}")
-        made = "made by root, then given to the app" if facts.checks_callers else "made as the app"
-        yield Finding("new files", State.OK, f"they are {made}")
+        yield _new_files(facts)
     rows = (
         ("reflink", facts.reflink, "redacted copies cost nothing at any size", State.SLOW,
          "redacted copies are made in memory, up to a size; larger files need a lease",
@@ -91,6 +90,21 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
     )  # fmt: skip
     for name, fine, good, state, missing, todo in rows:
         yield Finding(name, State.OK, good) if fine else Finding(name, state, missing, todo)
+
+
+def _new_files(facts: StoreFacts) -> Finding:
+    """Return who makes new files on the store, and whose they are."""
+    if facts.squashes_root:
+        what = f"the server gives root the rights of uid {facts.root_as} (root_squash)"
+        todo = "export the store with no_root_squash; or with all_squash, if all files may belong to one user"
+        lost = "apps cannot open files that this user may not open, such as their own"
+        return Finding("new files", State.BAD, f"{what}: {lost}", todo)
+    if facts.one_owner:
+        what = f"they belong to uid {facts.root_as}, whichever app makes them"
+        todo = "if users need files of their own, let the server treat root as root (NFS: no_root_squash)"
+        return Finding("new files", State.OFF, what, todo)
+    made = "made by root, then given to the app" if facts.checks_callers else "made as the app"
+    return Finding("new files", State.OK, f"they are {made}")
 
 
 def check_closed(store: str) -> Finding:
@@ -162,7 +176,10 @@ def probe_store(store: str) -> Iterator[Finding]:
     try:
         fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        yield Finding("store", State.BAD, f"{store}: {error.strerror}", "name the directory with the media")
+        todo = "name the directory with the media"
+        if error.errno == errno.EACCES and os.geteuid() == 0:
+            todo = "let root read it on the server that has the store (NFS: no_root_squash)"
+        yield Finding("store", State.BAD, f"{store}: {error.strerror}", todo)
         return
     try:
         yield check_closed(store)
