@@ -2,7 +2,7 @@
 # The first process of the guest. Its root is this machine's, read-only; an overlay on the guest's own disk takes
 # what is written. The command and its output are in the directory $exchange (from the kernel's command line).
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root
-mount -t ext4 /dev/ubda /mnt
+mount -t ext4 -o noatime /dev/ubda /mnt
 root=/mnt/root
 mkdir -p $root /mnt/upper /mnt/work /mnt/exchange
 mkdir -m 1777 /mnt/tmp

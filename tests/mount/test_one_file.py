@@ -235,11 +235,28 @@ def test_a_mapping_and_writes_of_another_view_show_each_other(mount: Mount, work
     mapped.result()
 
 
+def test_without_passthrough_a_flushed_mapping_is_seen_in_another_view(mounts: Mounts, work: Path) -> None:
+    """As on kernels before 6.9. Before msync(2) the bytes are in the pages of the first view alone."""
+    (work / "log.txt").write_bytes(b"a" * 8192)
+    mount = mounts.start(POLICY, work, "--no-passthrough")
+    mapped = start_as(RAW, _mapper, str(mount / "log.txt"))
+    assert mapped.receive() == b"aaaa"
+    mapped.send((6000, b"cccc"))
+    mapped.receive()
+    mapped.send((-1, b""))
+    mapped.receive()
+    assert call_as(CHECKED, _read_at, str(mount / "log.txt"), 6000) == b"cccc"
+    mapped.send(None)
+    mapped.result()
+
+
 def _mapper(channel, path: str) -> None:
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
         channel.send(mapping[:4])
         while (asked := channel.recv()) is not None:
             offset, data = asked
+            if offset < 0:
+                mapping.flush()
             if data:
                 mapping[offset : offset + len(data)] = data
             channel.send(mapping[offset : offset + 4])

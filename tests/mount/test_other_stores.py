@@ -65,7 +65,7 @@ KINDS = [
     Kind("ext4", passes=True, large=True),
     Kind("xfs", passes=True, large=True),
     Kind("btrfs", passes=True, large=True),
-    Kind("tmpfs", passes=True, large=True),
+    Kind("tmpfs", passes=True, large=True, tags=KERNEL >= (6, 6)),
     Kind("overlay", passes=False, large=False),
     Kind("read-only", passes=True, large=True, writable=False),
     Kind("sshfs", passes=False, large=False, owned=False, tags=False, gives=False),
