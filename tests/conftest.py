@@ -101,6 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[media_tools.KEPT_IN] = str(samples)
     os.environ["POLICYFS_CACHE_DIR"] = str(run.directory / "cache")
     os.environ["POLICYFS_KEY_DIR"] = str(run.directory / "keys")
+    os.environ["POLICYFS_STATE_DIR"] = str(run.directory / "stores")
     config.pluginmanager.register(SecondTry(config))
 
 

@@ -26,6 +26,7 @@ _MODULES: Final = {
         "unit": "write systemd units for a site",
         "compose": "print the volumes of a site for a compose file",
     },
+    "mounts.accept": {"accept": "accept another disk, or an empty one, as the store"},
     "mounts.umount": {"umount": "unmount a mount, also if its daemon has ended"},
     "running.manage": {
         "status": "show the state of mounts",

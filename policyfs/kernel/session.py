@@ -20,7 +20,7 @@ from policyfs.kernel.readiness import Readiness
 from policyfs.kernel.vectors import start as start_readers
 from policyfs.linux.libc import LIBC
 from policyfs.linux.memory import usable_bytes
-from policyfs.linux.mountinfo import FSTYPE, mounts, mounts_at, resolve
+from policyfs.linux.mountinfo import ABSENT, FSTYPE, mounts, mounts_at, resolve
 
 DEVICE_PATH: Final = "/dev/fuse"
 STACK_DEPTH: Final = 1
@@ -243,7 +243,7 @@ def _checked_mountpoint(mountpoint: str) -> str:
                 " mount",
                 errno.EBUSY,
             )
-        if there and there[-1].fstype == "autofs":  # stat(2) would wait until this mount is made
+        if there and there[-1].fstype in {"autofs", ABSENT}:  # stat(2) would wait for this mount, or fail
             return path
         mode = os.stat(path).st_mode
     except OSError as exc:

@@ -17,6 +17,8 @@ from typing import Final
 from policyfs.linux import procfs
 
 FSTYPE: Final = "fuse.policyfs"
+ABSENT: Final = "fuse.policyfs-absent"
+"""The type of a placeholder: a mount without a daemon (policyfs.kernel.placeholder)."""
 MOUNTINFO: Final = "/proc/self/mountinfo"
 _MAX_SYMLINKS: Final = 40  # the kernel's own limit
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
@@ -126,7 +128,8 @@ def resolve(path: str) -> str:
     path cannot be reached.
     """
     for _ in range(_MAX_SYMLINKS):
-        path = os.path.join(os.getcwd(), path)
+        if not os.path.isabs(path):
+            path = os.path.join(os.getcwd(), path)
         head, name = os.path.split(path.rstrip("/"))
         if name in ("", ".", ".."):
             return os.path.realpath(path, strict=True)

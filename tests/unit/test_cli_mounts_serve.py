@@ -24,6 +24,7 @@ from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Loader
 from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, PolicyfsError
 from policyfs.journal.files.retention import Retention
+from policyfs.linux.service_manager import ServiceManager
 from tests.support.mount.trail import read_all
 
 LOADER = Loader(list, lambda sources: pytest.fail("nothing is compiled"))
@@ -134,7 +135,7 @@ def test_a_mount_that_answers_here_has_not_failed(
     played: type[Played], options: MountOptions, start: Start
 ) -> None:
     played.run_it = lambda ready: None
-    assert serve_here(options, LOADER, start, as_json=True) == EXIT_OK
+    assert serve_here(options, LOADER, start, ServiceManager(), as_json=True) == EXIT_OK
     start.failed("never ready")
     assert failures(start) == ["never ready"]
 

@@ -13,6 +13,7 @@ from policyfs.cli.machine.findings import Finding, State
 from policyfs.linux.mountinfo import fuse_mounts_below
 from policyfs.store.aside_names import is_aside
 from policyfs.store.facts import StoreFacts, probe
+from policyfs.store.store_record import MARKER
 
 _NAMED: Final = 20
 """The maximum number of files with a name policyfs-aside-... that findings name."""
@@ -142,7 +143,7 @@ def check_left_aside(store: str) -> Iterator[Finding]:
         try:
             with os.scandir(at) as entries:
                 for entry in entries:
-                    if is_aside(entry.name):
+                    if is_aside(entry.name) and entry.name != os.fsencode(MARKER):
                         found.append(entry.path)
                     if entry.is_dir(follow_symlinks=False) and entry.path not in others:
                         left_to_do.append(entry.path)

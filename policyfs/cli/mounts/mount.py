@@ -6,7 +6,6 @@ import argparse
 import errno
 import os
 import pwd
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -24,11 +23,13 @@ from policyfs.cli.mounts.start import Start
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.fs.path_bounds import MAX_NODES
+from policyfs.linux.service_manager import ServiceManager
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.decide import Engine
 from policyfs.policy.lint.modes import apps_with_modes
 from policyfs.policy.model import App, Modes, Policy
 from policyfs.policy.text.parse import SourceText
+from policyfs.store.store_record import StoreAbsentError, check_store
 
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
-_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+_STORE_PAUSE_S: Final = 1.0
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -109,7 +110,7 @@ def run_mount(args: argparse.Namespace) -> int:
     """
     if os.geteuid() != 0:
         raise PolicyfsError(
-            "mounting needs root; run this command with sudo, or as a systemd unit (packaging/systemd)"
+            "mounting needs root; run this command with sudo, or as a systemd unit (policyfs unit)"
         )
     start = Start.of(args)
     try:
@@ -126,12 +127,33 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _mount(args: argparse.Namespace, start: Start) -> int:
+    manager = ServiceManager()
+    _check_store(args.store, waits=args.foreground and manager.waits)
     start.claim()
     options, loader = prepared(args, start)
     if args.foreground:
-        return serve_here(options, loader, start, as_json=not sys.stderr.isatty())
+        return serve_here(options, loader, start, manager, as_json=not sys.stderr.isatty())
     fork_daemon(options, loader, Path(args.log) if args.log else None, start)
     return EXIT_OK
+
+
+def _check_store(store: str, *, waits: bool) -> None:
+    """Compare the store with its record. Raises PolicyfsError.
+
+    waits: a service manager waits for this mount. Then wait for an absent store: if the start failed, all
+    services that need the mount would fail, and nobody would start them when the store comes.
+    """
+    told = ""
+    while True:
+        try:
+            return check_store(os.path.realpath(store))
+        except StoreAbsentError as error:
+            if not waits:
+                raise
+            if str(error) != told:
+                told = str(error)
+                print(f"policyfs: waiting: {told}", file=sys.stderr, flush=True)
+            time.sleep(_STORE_PAUSE_S)
 
 
 def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Loader]:
@@ -322,7 +344,7 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
     from policyfs.cli.mounts.umount import daemon_died
     from policyfs.kernel import session
     from policyfs.kernel.probe import MountState, mount_state
-    from policyfs.linux.mountinfo import resolve
+    from policyfs.linux.mountinfo import ABSENT, mounts_at, resolve
 
     real_store = os.path.realpath(store)
     if not os.path.exists(real_store):
@@ -350,7 +372,9 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
         raise PolicyfsError(
             f"something is mounted on {path} already; unmount it, or choose another mountpoint"
         )
-    if not os.path.isdir(path):
+    there = mounts_at(path)
+    is_covered = bool(there) and there[-1].fstype == ABSENT  # stat of a placeholder fails
+    if not is_covered and not os.path.isdir(path):
         problem = "is not a directory" if os.path.exists(path) else "does not exist; create it"
         raise PolicyfsError(f"the mountpoint {mountpoint} {problem}")
     if _lies_in(real_store, path):
@@ -362,7 +386,7 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
         raise PolicyfsError(
             f"the mountpoint {mountpoint} is inside the store {store}; choose another mountpoint"
         )
-    if os.listdir(path):
+    if not is_covered and os.listdir(path):
         raise PolicyfsError(
             f"the mountpoint {mountpoint} is not empty, and the mount would hide its files;"
             " choose an empty directory"

@@ -26,6 +26,7 @@ from policyfs.daemon import control
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.linux.namespaces import enter_own_mounts
 from policyfs.linux.private_files import make_private
+from policyfs.store.store_record import check_store
 
 _END_S: Final = 30.0
 _POLL_S: Final = 0.02
@@ -79,6 +80,7 @@ def _mounted(args: argparse.Namespace, start: Start, command: Sequence[str], at:
         raise PolicyfsError(
             f"cannot make a mount namespace: {error.strerror}; run this command outside of a container"
         ) from error
+    check_store(os.path.realpath(args.store))
     options, loader = mount.prepared(args, start)
     if options.user_id is None:
         raise UsageError(f"the app {args.app} has no uid: add --uid UID")

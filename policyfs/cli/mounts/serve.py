@@ -16,6 +16,7 @@ from policyfs.cli.mounts.start import Start
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.lifetime import end_with_writer
 from policyfs.linux.private_files import make_private
+from policyfs.linux.service_manager import ServiceManager
 
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
@@ -24,9 +25,16 @@ if TYPE_CHECKING:
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-def serve_here(options: MountOptions, loader: Loader, start: Start, *, as_json: bool) -> int:
+def serve_here(
+    options: MountOptions, loader: Loader, start: Start, manager: ServiceManager, *, as_json: bool
+) -> int:
     """Serve a mount in this process until the mount ends. Return the exit code."""
-    return serve(options, loader, start.answered, as_json=as_json)
+
+    def ready() -> None:
+        start.answered()
+        manager.ready()
+
+    return serve(options, loader, ready, as_json=as_json)
 
 
 def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:

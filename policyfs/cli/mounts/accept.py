@@ -1,0 +1,28 @@
+"""`policyfs accept`: make what is at a path the store, although it is not what was mounted last."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from policyfs.errors import EXIT_OK
+from policyfs.store.store_record import accept_store
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `accept` to the command line."""
+    accept = subparsers.add_parser(
+        "accept",
+        help="accept another disk, or an empty one, as the store",
+        description="Accept what is at STORE now, although it is not what was mounted from there last.",
+    )
+    accept.add_argument("store", metavar="STORE")
+    accept.set_defaults(run=run_accept)
+
+
+def run_accept(args: argparse.Namespace) -> int:
+    """Record what is at the store's path, and print what is different."""
+    differences = accept_store(os.path.realpath(args.store))
+    for line in differences or ["no difference"]:
+        print(f"{args.store}: {line}: accepted")
+    return EXIT_OK

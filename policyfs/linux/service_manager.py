@@ -1,0 +1,32 @@
+"""Messages to the service manager that started this process: sd_notify(3), for units of Type=notify."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+
+class ServiceManager:
+    """The service manager's socket, opened at once: the daemon's restrictions permit no new sockets later.
+
+    Without $NOTIFY_SOCKET there is none, and no message is sent.
+    """
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        if address := os.environ.get("NOTIFY_SOCKET"):
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            self._socket.connect("\0" + address[1:] if address[0] == "@" else address)
+
+    @property
+    def waits(self) -> bool:
+        """True if a service manager waits for ready()."""
+        return self._socket is not None
+
+    def ready(self) -> None:
+        """Tell the service manager that the service has started. Only the first call sends a message."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError), self._socket:
+                self._socket.send(b"READY=1")
+            self._socket = None

@@ -1,0 +1,206 @@
+"""The record of each store: the file system that was last mounted from its path.
+
+If the disk of a store is missing, an empty directory is at its path, or another disk. A mount of it would
+look like a library whose files were all deleted, and programs would delete them elsewhere, too. So a mount
+compares the store with its record first.
+
+A file system is known by a number that it keeps over a remount:
+
+- ext4, btrfs, zfs, tmpfs: f_fsid of statfs(2), which they make from their UUID. (The UUID of a tmpfs ends
+  with the mount, as its files do.)
+- the rest (xfs, NFS, SMB, FUSE, mergerfs, overlay): f_fsid changes with the device number, or is 0. So they
+  get a file with a number, MARKER, which no app sees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from policyfs.errors import PolicyfsError
+from policyfs.linux.libc import file_system_type
+from policyfs.linux.mountinfo import FSTYPE, mounts
+from policyfs.linux.private_files import make_private
+
+MARKER: Final = "policyfs-aside-store"
+"""The name of the file that marks a store. No app gets a name of this form (aside_names.py)."""
+
+_DIRECTORY: Final = "/var/lib/policyfs/stores"
+_KEEPS_FSID: Final = frozenset({0xEF53, 0x9123683E, 0x2FC12FC1, 0x01021994})  # linux/magic.h
+_TAKES_NO_MARKER: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_NO_DIRECTORY: Final = frozenset({errno.ENOTDIR, errno.EACCES})
+"""Errors of a mount below the store that is of a single file, or of another user."""
+_BRANCHES: Final = "user.mergerfs.branches"
+_OWN_NAMES: Final = frozenset({MARKER, "lost+found"})
+
+
+class StoreAbsentError(PolicyfsError):
+    """Error: a store is not there, or is not the one that was mounted last."""
+
+
+class StoreRecord(NamedTuple):
+    """The identity of a store. own: the number of its file system; empty if none can be had.
+
+    has_files: True if it has files. parts: the numbers of the file systems mounted below the store, and of
+    the branches of a mergerfs pool, by their absolute paths.
+    """
+
+    own: str
+    has_files: bool
+    parts: dict[str, str]
+
+
+def check_store(store: str) -> None:
+    """Compare a store with its record; a store without a record gets one. store: absolute, without symlinks.
+
+    Raises StoreAbsentError with the difference and the remedy; PolicyfsError if the record cannot be read or
+    written.
+    """
+    if not os.path.isdir(store):
+        wrong = "is not a directory" if os.path.exists(store) else "does not exist"
+        raise StoreAbsentError(f"the store {store} {wrong}; mount its file system, or correct the path")
+    before = _read(store)
+    # The record counts the marker only if it is there: a new one would make an absent store look present.
+    now = _examined(store, marks=before is None)
+    if before is not None and (wrong := "; ".join(_differences(before, now))):
+        raise StoreAbsentError(
+            f"the store {store} is not as it was: {wrong}. Mount its file system; if all is as it should be,"
+            f" `policyfs accept {store}` makes this the store"
+        )
+    if now != before:
+        _write(store, now)
+
+
+def accept_store(store: str) -> list[str]:
+    """Make what is at a path the store, whatever its record says. Return the differences, as texts.
+
+    Raises PolicyfsError if the store cannot be examined, or the record cannot be written.
+    """
+    now = _examined(store, marks=True)
+    before = None
+    with contextlib.suppress(PolicyfsError):
+        before = _read(store)
+    _write(store, now)
+    return [] if before is None else list(_differences(before, now))
+
+
+def _differences(before: StoreRecord, now: StoreRecord) -> Iterator[str]:
+    if before.own != now.own:
+        yield "another file system is there"
+    if before.has_files and not now.has_files:
+        yield "it is empty, and it had files"
+    for path, number in before.parts.items():
+        if path not in now.parts:
+            yield f"nothing is mounted on {path}"
+        elif number != now.parts[path]:
+            yield f"another file system is on {path}"
+
+
+def _examined(store: str, *, marks: bool) -> StoreRecord:
+    """Return what is at a store's path now. marks: make a marker if a file system needs one and has none."""
+    try:
+        has_files = any(name not in _OWN_NAMES for name in os.listdir(store))
+        parts = {path: _number_of_part(path, marks=marks) if asks else "" for path, asks in _parts(store)}
+        return StoreRecord(_number(store, marks=marks), has_files, parts)
+    except OSError as error:
+        raise StoreAbsentError(f"the store {store} cannot be read: {error.strerror}") from error
+
+
+def _parts(store: str) -> Iterator[tuple[str, bool]]:
+    """Yield the paths of the file systems mounted below a store, and of the branches of a mergerfs pool. With
+    each path: False if its file system may not answer (FUSE), so that only its mount counts.
+
+    Mounts of policyfs are left out, and mounts that come and go by themselves.
+    """
+    below = [one for one in mounts() if one.path.startswith(f"{store}/") and "/.zfs/" not in one.path]
+    passing = {one.path for one in below if one.fstype == "autofs" or one.fstype.startswith(FSTYPE)}
+    for path, fstype in {one.path: one.fstype for one in below}.items():
+        if path not in passing:
+            yield path, not fstype.startswith("fuse")
+    try:
+        branches = os.getxattr(f"{store}/.mergerfs", _BRANCHES)
+    except OSError:
+        return
+    for branch in os.fsdecode(branches).split(":"):
+        yield branch.partition("=")[0], True  # =RW and the like follow the path
+
+
+def _number_of_part(path: str, *, marks: bool) -> str:
+    try:
+        return _number(path, marks=marks)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY:
+            raise
+        return ""
+
+
+def _number(path: str, *, marks: bool) -> str:
+    """Return the number of the file system at a path; empty if it has none. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if file_system_type(fd) in _KEEPS_FSID:
+            return f"{os.fstatvfs(fd).f_fsid:x}"
+        return _marker(fd, marks=marks)
+    finally:
+        os.close(fd)
+
+
+def _marker(fd: int, *, marks: bool) -> str:
+    def opened(path: str, flags: int) -> int:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
+
+    try:
+        with open(MARKER, "rb", opener=opened) as file:
+            return file.read(64).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        if not marks:
+            return ""
+    text = os.urandom(16).hex()
+    try:
+        with open(MARKER, "x", encoding="ascii", opener=opened) as file:
+            file.write(f"{text}\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in _TAKES_NO_MARKER:
+            raise
+        return ""
+    return text
+
+
+def _file(store: str) -> Path:
+    name = hashlib.sha256(os.fsencode(store)).hexdigest()[:16]
+    return Path(os.environ.get("POLICYFS_STATE_DIR") or _DIRECTORY) / f"{name}.json"
+
+
+def _read(store: str) -> StoreRecord | None:
+    path = _file(store)
+    try:
+        found = json.loads(path.read_bytes())
+        return StoreRecord(found["own"], found["has_files"], found["parts"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PolicyfsError(
+            f"the record of the store {store} cannot be read ({path}: {error}); remove this file, or run"
+            f" `policyfs accept {store}`"
+        ) from error
+
+
+def _write(store: str, record: StoreRecord) -> None:
+    path = _file(store)
+    new = path.with_suffix(f".{os.getpid()}.new")
+    try:
+        make_private(path.parent)
+        new.write_text(json.dumps({"store": store, **record._asdict()}), encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        raise PolicyfsError(
+            f"the record of the store {store} cannot be written: {path}: {error.strerror}"
+        ) from error

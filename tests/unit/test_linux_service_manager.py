@@ -1,0 +1,32 @@
+"""Messages to a service manager."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from policyfs.linux.service_manager import ServiceManager
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_it_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(f"\0{address}" if abstract else address)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{address}" if abstract else address)
+        manager = ServiceManager()
+        assert manager.waits
+        manager.ready()
+        manager.ready()
+        assert listening.recv(100, socket.MSG_DONTWAIT) == b"READY=1"
+        with pytest.raises(BlockingIOError):
+            listening.recv(100, socket.MSG_DONTWAIT)
+
+
+def test_without_one_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    manager = ServiceManager()
+    assert not manager.waits
+    manager.ready()
