@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'mount' 'run' 'up' 'down' 'unit' 'compose' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy view' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit forward' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy view' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit forward' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -14,6 +14,7 @@ complete -c policyfs -n '__policyfs_at' -f -a up -d 'make all mounts of a site'
 complete -c policyfs -n '__policyfs_at' -f -a down -d 'unmount all mounts of a site'
 complete -c policyfs -n '__policyfs_at' -f -a unit -d 'write systemd units for a site'
 complete -c policyfs -n '__policyfs_at' -f -a compose -d 'print the volumes of a site for a compose file'
+complete -c policyfs -n '__policyfs_at' -f -a accept -d 'accept another disk, or an empty one, as the store'
 complete -c policyfs -n '__policyfs_at' -f -a umount -d 'unmount a mount, also if its daemon has ended'
 complete -c policyfs -n '__policyfs_at' -f -a status -d 'show the state of mounts'
 complete -c policyfs -n '__policyfs_at' -f -a reload -d 'load the policy again; a policy with errors changes nothing'
@@ -79,12 +80,14 @@ complete -c policyfs -n '__policyfs_at run' -l quarantine-files -r -d 'number of
 complete -c policyfs -n '__policyfs_at run' -l at -r -d 'show the mount at this directory (default: STORE)'
 complete -c policyfs -n '__policyfs_at up' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at up' -l restart -d 'unmount mounts whose options in SITE have changed, and make them again'
+complete -c policyfs -n '__policyfs_at up' -l places -d 'only make the mountpoints, which answer with an error until their mounts are up'
 complete -c policyfs -n '__policyfs_at down' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at down' -l lazy -d 'detach now; open files stay usable'
 complete -c policyfs -n '__policyfs_at unit' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at unit' -l to -r -d 'write into DIR (/etc/systemd/system)'
 complete -c policyfs -n '__policyfs_at unit' -l policyfs -r -d 'the program in the units'
 complete -c policyfs -n '__policyfs_at compose' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at accept' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at umount' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at umount' -l lazy -d 'detach now; open files stay usable'
 complete -c policyfs -n '__policyfs_at umount' -l wait -d 'wait until no process uses the mount'

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.site.site_document import read_site
-from policyfs.cli.site.site_units import units
+from policyfs.cli.site.site_units import CONFINED, units
 from policyfs.daemon.contain import DAEMON
 from policyfs.linux.capabilities import ZYGOTE, Capability
 from tests.support.machine.namespace import detach
@@ -20,12 +20,11 @@ from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-UNITS = sorted((CHECKOUT / "packaging" / "systemd").glob("*@.service"))
 CAMERA, GALLERY = 10010, 10011
 
 
-def _bounding_set(unit: Path) -> list[str]:
-    lines = re.findall(r"^CapabilityBoundingSet=(.+)$", unit.read_text(encoding="utf-8"), re.MULTILINE)
+def _bounding_set() -> list[str]:
+    lines = re.findall(r"^CapabilityBoundingSet=(.+)$", CONFINED, re.MULTILINE)
     return [word.removeprefix("CAP_").lower() for line in lines for word in line.split()]
 
 
@@ -46,17 +45,14 @@ def _work(mountpoint: str) -> None:
     os.rmdir("mine")
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
-def test_the_units_give_no_more_than_the_daemon_would_keep(unit: Path) -> None:
+def test_the_units_give_no_more_than_the_daemon_would_keep() -> None:
     kept = {one.name.lower() for one in DAEMON | ZYGOTE | {Capability.SETPCAP}}
-    assert set(_bounding_set(unit)) == kept
+    assert set(_bounding_set()) == kept
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
-def test_the_units_make_no_mount_namespace(unit: Path) -> None:
+def test_the_units_make_no_mount_namespace() -> None:
     """Of a service that has one nobody else sees a mount: systemd.exec(5), `shared` propagation included."""
-    text = unit.read_text(encoding="utf-8")
-    found = set(re.findall(r"^(\w+)=", text, re.MULTILINE))
+    found = set(re.findall(r"^(\w+)=", CONFINED, re.MULTILINE))
     assert not found & {
         "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateNetwork",
         "PrivateIPC", "PrivateUsers", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs",
@@ -69,16 +65,18 @@ def test_the_units_make_no_mount_namespace(unit: Path) -> None:
     assert "RestrictSUIDSGID" not in found
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
-def test_the_daemon_works_with_the_units_capabilities(unit: Path, store: Path, mounts: Mounts) -> None:
+@pytest.mark.parametrize("app", [(), ("--app", "camera")], ids=["shared", "app"])
+def test_the_daemon_works_with_the_units_capabilities(
+    app: tuple[str, ...], store: Path, mounts: Mounts
+) -> None:
     policy = CHECKOUT / "policies" / "family-photos.yaml"
-    mount = mounts.prepare(policy, store, *(("--app", "camera") if "app" in unit.name else ()))
-    allowed = ",".join(f"+{name}" for name in _bounding_set(unit))
+    mount = mounts.prepare(policy, store, *app)
+    allowed = ",".join(f"+{name}" for name in _bounding_set())
     mount.wrapper = ("setpriv", "--bounding-set", f"-all,{allowed}", "--no-new-privs", "--")
     mount.start()
     effective = re.search(r"CapEff:\s*(\w+)", Path(f"/proc/{mount.pid}/status").read_text())
     assert effective is not None
-    assert int(effective[1], 16).bit_count() <= len(_bounding_set(unit))
+    assert int(effective[1], 16).bit_count() <= len(_bounding_set())
     assert mount.status()["contained"]["missing"] == []
 
     call_as(CAMERA, _work, str(mount.mountpoint))
@@ -86,7 +84,7 @@ def test_the_daemon_works_with_the_units_capabilities(unit: Path, store: Path, m
     events = [event for event in mount.events() if event.get("uid") == CAMERA]
     assert events
     assert [event for event in events if event.get("exe")], "no executable could be read"
-    if "app" not in unit.name:
+    if not app:
         seen = tool_as(GALLERY, "exiftool", "-s3", "-GPSPosition", mount / "DCIM/Camera/a.jpg", check=True)
         assert seen.stdout == b""
 
@@ -111,22 +109,14 @@ mounts: [{shared: true, at: %s}]
 """
 
 
-def _ends(mount: Mount, place: Path) -> list[list[str]]:
-    """The commands that each sort of unit runs after its daemon's end, also after a start that failed."""
+def _end(mount: Mount, place: Path) -> None:
+    """Run the command that a unit runs after its daemon's end, also after a start that failed."""
     site = place / "home.site.yaml"
     site.write_text(SITE % (mount.store, mount.policy, mount.mountpoint))
-    texts = [unit.read_text(encoding="utf-8") for unit in UNITS]
-    texts += [text for name, text in units(read_site(str(site))) if name.endswith(".service")]
-    found = [re.findall(r"^ExecStopPost=-?(.+) \S+$", text, re.MULTILINE) for text in texts]
-    ends = [[f"{line} {mount.mountpoint}" for line in lines] for lines in found if lines]
-    assert len(ends) == 3
-    return ends
-
-
-def _run(mount: Mount, lines: list[str]) -> None:
+    text = "".join(text for name, text in units(read_site(str(site))) if name.endswith("shared.service"))
+    (line,) = re.findall(r"^ExecStopPost=-(.+)$", text, re.MULTILINE)
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for line in lines:
-        subprocess.run(line.split(), env=os.environ | mount.environment | path, check=False, timeout=60)
+    subprocess.run(line.split(), env=os.environ | mount.environment | path, check=False, timeout=60)
 
 
 def test_a_unit_that_could_not_mount_takes_no_other_mount_away(
@@ -134,8 +124,7 @@ def test_a_unit_that_could_not_mount_takes_no_other_mount_away(
 ) -> None:
     """Somebody else has mounted at its mountpoint, so its start has failed."""
     mount = mounts.start(POLICY, store)
-    for lines in _ends(mount, tmp_path):
-        _run(mount, lines)
+    _end(mount, tmp_path)
     assert mount.is_mounted()
     assert call_as(GALLERY, os.listdir, mount.mountpoint)
 
@@ -144,20 +133,18 @@ def test_nor_another_file_system(store: Path, mounts: Mounts, tmp_path: Path) ->
     mount = mounts.prepare(POLICY, store)
     subprocess.run(["mount", "-t", "tmpfs", "disk", mount.mountpoint], check=True)
     try:
-        for lines in _ends(mount, tmp_path):
-            _run(mount, lines)
+        _end(mount, tmp_path)
         assert os.path.ismount(mount.mountpoint)
     finally:
         detach(str(mount.mountpoint))
 
 
-@pytest.mark.parametrize("which", range(3))
 def test_a_unit_takes_away_the_mount_of_its_killed_daemon(
-    store: Path, mounts: Mounts, tmp_path: Path, which: int
+    store: Path, mounts: Mounts, tmp_path: Path
 ) -> None:
     mount = mounts.start(POLICY, store)
     mount.process.kill()
     mount.process.wait(10)
     mount.process = None
-    _run(mount, _ends(mount, tmp_path)[which])
+    _end(mount, tmp_path)
     assert not mount.is_mounted()

@@ -24,7 +24,7 @@ from policyfs.cli.site.site import State, look, place_of
 from policyfs.cli.site.site_document import Site, read_site
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
-from policyfs.kernel import probe
+from policyfs.kernel import placeholder, probe
 from policyfs.kernel.probe import MountState
 from policyfs.linux import mountinfo
 from policyfs.linux.mountinfo import FSTYPE
@@ -46,7 +46,7 @@ store: %(place)s/store
 policy: %(place)s/policy.yaml
 trail: %(place)s/trail
 mounts:
-  - {app: one, at: %(place)s/at/one, service: one.service, path: /media}
+  - {app: one, service: one.service, path: /media/one}
   - {app: two, at: %(place)s/at/two}
   - {shared: true, at: %(place)s/at/all}
 """
@@ -64,6 +64,7 @@ class World:
         Path(self.file).write_text(SITE % {"place": place})
         self.mounts: dict[str, mountinfo.Mount] = {}
         self.dead: set[str] = set()
+        self.covered: list[str] = []
         self.commands: list[list[str]] = []
         self.fails: dict[str, str] = {}
         self.says: dict[str, str] = {}
@@ -75,13 +76,14 @@ class World:
         dead = {True: MountState.DEAD, False: MountState.ALIVE}
         monkeypatch.setattr(probe, "mount_state", lambda at: dead[at in self.dead])
         monkeypatch.setattr(subprocess, "run", self.run)
+        monkeypatch.setattr(placeholder, "put_placeholder", self.covered.append)
 
     @property
     def site(self) -> Site:
         return read_site(self.file)
 
     def at(self, name: str) -> str:
-        return str(self.place / "at" / name)
+        return str(self.place / ("run/mounts/home/one" if name == "one" else "at") / name)
 
     def mount(self, name: str, *, fstype: str = FSTYPE, store: str = "store", socket: bool = True,
               app: str | None = "", **options: Any) -> None:  # fmt: skip
@@ -116,7 +118,7 @@ class World:
         """The commands in short, in their order; mounts are made side by side."""
         found = []
         for words in self.commands:
-            plain = [word for word in words if "/" in word and word.startswith(f"{self.place}/at/")]
+            plain = [word for word in words if word.startswith((f"{self.place}/at/", f"{self.place}/run/"))]
             lazy = " --lazy" if "--lazy" in words else ""
             found.append(f"{words[0]} {os.path.basename(plain[-1])}{lazy}")
         return found
@@ -164,11 +166,11 @@ def test_another_mount_at_the_place_is_none_of_the_site(world: World, other: dic
 def test_a_place_is_found_without_a_question_to_the_mount_on_it(world: World) -> None:
     (world.place / "real").mkdir()
     (world.place / "at").symlink_to("real")
-    assert place_of(world.site.mounts[0]) == str(world.place / "real/one")
-    (world.place / "real/one").symlink_to("elsewhere")
-    assert place_of(world.site.mounts[0]) == str(world.place / "real/elsewhere")
+    assert place_of(world.site.mounts[1]) == str(world.place / "real/two")
+    (world.place / "real/two").symlink_to("elsewhere")
+    assert place_of(world.site.mounts[1]) == str(world.place / "real/elsewhere")
     (world.place / "at").unlink()
-    assert place_of(world.site.mounts[0]) == world.at("one")
+    assert place_of(world.site.mounts[1]) == world.at("two")
 
 
 # -- up ------------------------------------------------------------------------------------------------
@@ -188,6 +190,15 @@ def test_mounts_that_are_missing_are_made_at_their_places(world: World, command)
         f"shared: up again: its daemon had ended at {world.at('all')}",
     ]
     assert Path(world.at("one")).is_dir()
+    assert [os.path.basename(path) for path in world.covered] == ["one"]
+    assert (world.place / "run/mounts").stat().st_mode & 0o777 == 0o700
+
+
+def test_places_without_mounts(world: World, command) -> None:
+    assert command("up", "--places") == (EXIT_OK, "", "")
+    assert world.commands == []
+    assert [os.path.basename(path) for path in world.covered] == ["one", "two", "all"]
+    assert os.listdir(world.place / "run/mounts/home") == ["one"]
 
 
 def test_a_mount_with_other_options_stays_and_its_users_are_named(world: World, command) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.mounts import mount
-from policyfs.cli.site.site_document import MountDoc, OptionsDoc, label, read_site
+from policyfs.cli.site.site_document import MountDoc, OptionsDoc, label, private_places, read_site
 from policyfs.errors import PolicyfsError
 from policyfs.policy.errors import PolicyErrors
 from tests.support.machine.documents import CHECKOUT
@@ -21,13 +21,13 @@ store: /srv/media
 policy: /etc/policyfs/home.yaml
 mounts:
   - app: gallery
-    at: /srv/apps/gallery
     service: gallery.service
     path: /media
-  - {app: player, at: /srv/apps/player, any_uid: true, container: player, path: /data,
+  - {app: player, container: player, path: /data/films,
      options: {read_only: true, copy_max: 64M}}
   - {shared: true, at: /mnt/media}
 """
+WHERE = f"{private_places()}/home"
 BAD = """\
 apiVersion: policyfs/v1
 kind: Site
@@ -37,6 +37,12 @@ policy: /etc/policyfs/home.yaml
 polcy: x
 mounts:
   - {app: gallery, at: /srv/apps/gallery, services: gallery.service}
+  - {app: films, at: /srv/z, service: films.service, path: /media}
+  - {app: music, service: music.service, path: /media, gid: 5}
+  - {app: tv, container: tv, path: /media}
+  - {app: none}
+  - {app: top, service: top.service, path: /}
+  - {shared: true, at: /srv/all, container: tv, path: /a/b}
   - {app: gallery, shared: true, at: /srv/x}
   - {app: maps, at: /srv/apps/gallery/in, service: maps}
   - {app: player, at: /srv/apps/player, container: player}
@@ -56,10 +62,10 @@ def test_a_good_site_means_these_commands(tmp_path: Path) -> None:
     site = _read(tmp_path, GOOD)
     assert [label(mount) for mount in site.mounts] == ["gallery", "player", "shared"]
     assert [site.command(mount) for mount in site.mounts] == [
-        ["mount", "--policy", "/etc/policyfs/home.yaml", "--app", "gallery",
-         "/srv/media", "/srv/apps/gallery"],
+        ["mount", "--policy", "/etc/policyfs/home.yaml", "--app", "gallery", "--any-uid",
+         "/srv/media", f"{WHERE}/gallery/media"],
         ["mount", "--policy", "/etc/policyfs/home.yaml", "--app", "player", "--any-uid", "--read-only",
-         "--copy-max", "64M", "/srv/media", "/srv/apps/player"],
+         "--copy-max", "64M", "/srv/media", f"{WHERE}/player/films"],
         ["mount", "--policy", "/etc/policyfs/home.yaml", "/srv/media", "/mnt/media"],
     ]  # fmt: skip
 
@@ -72,30 +78,36 @@ def test_all_errors_of_a_bad_site_are_told_at_once(tmp_path: Path) -> None:
         (4, 'store: "srv/media" is not an absolute path'),
         (6, 'unknown key "polcy"'),
         (8, 'mount of "gallery": unknown key "services"'),
-        (9, 'mount of "gallery": needs either app or shared: true'),
-        (10, 'mount of "maps", service: "maps" is not a service'),
-        (11, 'mount of "player": service and container need path'),
-        (12, 'mount of "player": path needs service or container'),
-        (12, 'mount of "player": two mounts have this name'),
-        (12, 'mount of "player", at: this directory overlaps with the directory of the mount of "player"'),
-        (13, 'mount number 6, at: "/mnt/../media" is not an absolute path'),
-        (13, "mount number 6, any_uid: must be true or false, not text"),
-        (14, 'mount number 7, options: unknown key "readonly"'),
-        (14, 'mount number 7, options.modes: "both" is not known here'),
+        (9, 'mount of "films": only its services and containers reach this mount'),
+        (10, 'mount of "music": only its services and containers reach this mount'),
+        (11, 'mount of "tv", path: a container cannot have its own root from outside'),
+        (12, 'mount of "none": needs at, service or container'),
+        (13, 'mount of "top", path: a service cannot have a mount as its root'),
+        (14, "mount number 7, at: a container would reach all directories beside this one"),
+        (15, 'mount of "gallery": needs either app or shared: true'),
+        (16, 'mount of "maps", service: "maps" is not a service'),
+        (17, 'mount of "player": service and container need path'),
+        (18, 'mount of "player": path needs service or container'),
+        (18, 'mount of "player": two mounts have this name'),
+        (18, 'mount of "player", at: this directory overlaps with the directory of the mount of "player"'),
+        (19, 'mount number 12, at: "/mnt/../media" is not an absolute path'),
+        (19, "mount number 12, any_uid: must be true or false, not text"),
+        (20, 'mount number 13, options: unknown key "readonly"'),
+        (20, 'mount number 13, options.modes: "both" is not known here'),
     ]
     assert "known keys: app, shared, at, any_uid, uid, gid, options, service" in str(found.value)
 
 
 def test_two_mounts_at_one_path_of_a_service_are_refused(tmp_path: Path) -> None:
-    both = GOOD.replace("  - {shared: true, at: /mnt/media}", "  - {shared: true, at: /mnt/media, %s}")
+    both = GOOD.replace("  - {shared: true, at: /mnt/media}", "  - {shared: true, %s}")
     site = _read(tmp_path, both % "service: gallery.service, path: /all")
     assert [mount.service for mount in site.mounts] == [("gallery.service",), (), ("gallery.service",)]
-    for user in ("service: gallery.service, path: /media", "container: [other, player], path: /data"):
+    for user in ("service: gallery.service, path: /media", "container: [other, player], path: /data/more"):
         with pytest.raises(PolicyErrors) as found:
             _read(tmp_path, both % user)
         (error,) = found.value.errors
-        assert " at this path" in error.message
-        assert error.where.line == 13
+        assert " has the mount of " in error.message
+        assert error.where.line == 12
 
 
 @pytest.mark.parametrize(
@@ -112,7 +124,7 @@ def test_an_option_that_mount_refuses_is_an_error_of_the_file(tmp_path: Path, op
     with pytest.raises(PolicyErrors) as found:
         _read(tmp_path, GOOD.replace("copy_max: 64M", option))
     (error,) = found.value.errors
-    assert error.where.line == 12
+    assert error.where.line == 11
     assert told in error.message
     assert "write" in error.help
 

@@ -32,7 +32,6 @@ SET_UP = {
     "mkdir -p /srv/shares/photos",
     "chown root:photos /srv/shares",
     "chmod 710 /srv/shares",
-    "systemctl enable --now policyfs-app@gallery",
     "systemctl daemon-reload",
     "systemctl enable --now policyfs-home.target",
 }

@@ -22,12 +22,13 @@ from policyfs.cli.common.on_record import trail_root
 from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.mounts.mount import check_policy
 from policyfs.cli.site.site_changes import arguments_of, changes, is_of_unit
-from policyfs.cli.site.site_document import MountDoc, Site, label, read_site
+from policyfs.cli.site.site_document import MountDoc, Site, label, private_places, read_site
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.interpreter import interpreter
 from policyfs.linux.private_files import make_private
 from policyfs.policy.analysis.invariants import load_policy
+from policyfs.store.store_record import check_store
 
 _STATUS_S: Final = 5.0
 
@@ -83,6 +84,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="unmount mounts whose options in SITE have changed, and make them again",
     )
+    places_help = "only make the mountpoints, which answer with an error until their mounts are up"
+    up.add_argument("--places", action="store_true", help=places_help)
     up.add_argument("site", metavar="SITE.yaml")
     up.set_defaults(run=run_up)
     down = subparsers.add_parser(
@@ -109,6 +112,9 @@ def run_up(args: argparse.Namespace) -> int:
         for _, seen in found:
             if seen.error is not None:
                 raise seen.error
+        if args.places:
+            _make_places(found)
+            return EXIT_OK
         wanted = [(mount, seen) for mount, seen in found if seen.is_to_be_made(restart=args.restart)]
         _check_apps(site, wanted)
         for mount, seen in found:
@@ -117,9 +123,9 @@ def run_up(args: argparse.Namespace) -> int:
                     f"something else is mounted on {mount.at}: unmount it (policyfs umount {mount.at}), or"
                     " give the mount another place"
                 )
-        for mount, seen in wanted:
-            if seen.state is State.DOWN:
-                _make_place(mount.at)
+        _make_places(found)
+        if wanted:
+            check_store(os.path.realpath(site.store))
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             results = list(pool.map(lambda one: _make(site, *one), wanted))
         _check_made(site, wanted, results)
@@ -202,7 +208,7 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
             f"{differs}. Another program watches the daemon of this mount: run `policyfs unit {site.file}`"
             " and `systemctl daemon-reload`, and restart the unit of the mount"
         )
-    users = ", ".join((*mount.service, *mount.container))
+    users = ", ".join(mount.users)
     return (
         f"{differs}. `policyfs up --restart {site.file}` unmounts and mounts it again; then restart the"
         f" programs that use the mount{users and ': '}{users}"
@@ -235,14 +241,14 @@ def run_down(args: argparse.Namespace) -> int:
 def look(site: Site, mount: MountDoc) -> Seen:
     """Return the state of the mountpoint of one mount of a site file (a list of mounts)."""
     from policyfs.kernel.probe import MountState, mount_state
-    from policyfs.linux.mountinfo import FSTYPE, mounts_at
+    from policyfs.linux.mountinfo import ABSENT, FSTYPE, mounts_at
 
     try:
         at = place_of(mount)
     except PolicyfsError as error:
         return Seen(State.HUNG, error=error)
     there = mounts_at(at)
-    if not there:
+    if not there or there[-1].fstype == ABSENT:
         return Seen(State.DOWN)
     if there[-1].fstype != FSTYPE or there[-1].source != os.path.realpath(site.store):
         return Seen(State.OTHER)
@@ -328,11 +334,36 @@ def _run(words: Sequence[str]) -> str:
     return said or f"exit code {done.returncode}"
 
 
-def _make_place(path: str) -> None:
+def _make_places(found: Sequence[tuple[MountDoc, Seen]]) -> None:
+    """Make the mountpoints of mounts that are down, each with a placeholder: nobody finds an empty directory.
+
+    Only root may enter the directory of the mounts of services and containers.
+    """
+    from policyfs.kernel.placeholder import put_placeholder
+    from policyfs.linux.mountinfo import is_mountpoint, resolve
+
+    def make(at: str) -> None:
+        make_private(at, 0o755)
+        put_placeholder(resolve(at))
+
+    down = [mount.at for mount, seen in found if seen.state is State.DOWN and not is_mountpoint(mount.at)]
+    before = os.umask(0o022)  # a unit's umask would close the directories for the apps
     try:
-        make_private(path, 0o755)
+        for at in down:
+            above, name = os.path.split(at)
+            if not at.startswith(f"{private_places()}/") or os.path.lexists(above):
+                make(at)
+                continue
+            make_private(control.runtime_dir())
+            make_private(private_places())
+            os.chmod(private_places(), 0o700)
+            new = f"{above}.new-{os.getpid()}"
+            make(f"{new}/{name}")
+            os.rename(new, above)  # not even for a moment there is an empty directory at this path
     except OSError as error:
-        raise PolicyfsError(f"cannot make the mountpoint {path}: {error.strerror}") from error
+        raise PolicyfsError(f"cannot make the mountpoint {at}: {error.strerror}") from error
+    finally:
+        os.umask(before)
 
 
 @contextlib.contextmanager

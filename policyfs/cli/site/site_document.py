@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import AfterValidator, BeforeValidator
 
 from policyfs.cli.common.quantities import age, count, number, segment_size, size
+from policyfs.daemon import control
 from policyfs.errors import PolicyfsError
 from policyfs.policy.errors import PolicyError, quote
 from policyfs.policy.text.companions import Head, Reader, sound
@@ -102,12 +104,13 @@ class OptionsDoc(Strict):
 class MountDoc(Strict):
     """One item of the list ``mounts`` in a site file: an app mount, or the shared mount.
 
-    at: the mountpoint. path: the path at which the services and containers find their files.
+    at: the mountpoint, which read_site() chooses for a mount of services or containers. path: the path at
+    which these find their files.
     """
 
     app: Name | None = None
     shared: Truth = False
-    at: AbsolutePath
+    at: AbsolutePath = ""
     any_uid: Truth = False
     uid: AppGid | None = None
     gid: Gids = ()
@@ -116,6 +119,11 @@ class MountDoc(Strict):
     container: Texts = ()
     path: AbsolutePath | None = None
     description: Text = ""
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """The services and containers that use the mount."""
+        return (*self.service, *self.container)
 
 
 class _Top(Head):
@@ -146,7 +154,8 @@ class Site(NamedTuple):
         words = ["mount", "--policy", self.policy]
         words += [] if self.trail is None else ["--trail", self.trail]
         words += [] if mount.app is None else ["--app", mount.app]
-        words += ["--any-uid"] if mount.any_uid else []
+        # Only its services and containers reach their mount, and PID 1 must see it to give it to them.
+        words += ["--any-uid"] if mount.any_uid or (mount.users and not mount.shared) else []
         words += [] if mount.uid is None else ["--uid", str(mount.uid)]
         words += [word for gid in mount.gid for word in ("--gid", str(gid))]
         return [*words, *mount.options.words(), self.store, mount.at]
@@ -178,8 +187,26 @@ def read_site(path: str) -> Site:
     if file is None or file.top.doc is None:
         raise PolicyfsError(f"cannot read the site file {path}")
     top = file.top.doc
-    mounts = tuple(part.doc for part in file.items if part.doc is not None)
+    mounts = tuple(_placed(top.name, part.doc) for part in file.items if part.doc is not None)
     return Site(absolute, top.name, top.store, top.policy, top.trail, mounts)
+
+
+def private_places() -> str:
+    """Return the directory of the mounts of services and containers. Nobody but root may enter it."""
+    return str(control.runtime_dir() / "mounts")
+
+
+def _placed(site: str, mount: MountDoc) -> MountDoc:
+    """Return a mount with its mountpoint.
+
+    A mount of services or containers has a directory of its own. It holds nothing but the mountpoint, so that
+    a container can have the directory. The directory is in /run, and so absent at boot: no program finds an
+    empty mountpoint before a placeholder is there.
+    """
+    if mount.at:
+        return mount
+    name = os.path.basename(mount.path or "")
+    return mount.model_copy(update={"at": f"{private_places()}/{site}/{label(mount)}/{name}"})
 
 
 def _subject(node: Node, number: int) -> str:
@@ -205,12 +232,8 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
             errors.append(part.error((), "needs either app or shared: true", "write app: gallery"))
         if doc.shared and (doc.any_uid or doc.uid is not None or doc.gid):
             errors.append(part.error((), "a shared mount admits everybody", "remove any_uid, uid and gid"))
-        users = doc.service or doc.container
-        if bool(users) != (doc.path is not None):
-            wrong = "service and container need path" if users else "path needs service or container"
-            help_ = "write service (or container), and path: the path at which the service finds its files"
-            errors.append(part.error((), wrong, help_))
-        other = next((at for at in places if _overlap(at, doc.at)), None)
+        _check_users(part, doc, errors)
+        other = next((at for at in places if doc.at and _overlap(at, doc.at)), None)
         if other is not None:
             help_ = "give each mount its own directory, outside the directories of other mounts"
             errors.append(
@@ -220,13 +243,37 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
             )
         if label(doc) in names:
             errors.append(part.error((), "two mounts have this name", "write only one mount for each app"))
-        for user in (*doc.service, *doc.container) if doc.path else ():
-            other = paths.setdefault((user, doc.path), part.subject)
+        for user in doc.users if doc.path else ():
+            place = os.path.dirname(doc.path or "") if user in doc.container else doc.path
+            other = paths.setdefault((user, place), part.subject)
             if other != part.subject:
-                help_ = "give each mount of a service or container a path of its own"
-                errors.append(part.error(("path",), f"{user} has the {other} at this path", help_))
-        places.setdefault(doc.at, part.subject)
+                help_ = "give each mount of a service a path of its own, and each of a container a directory"
+                errors.append(part.error(("path",), f"{user} has the {other} at {place}", help_))
+        if doc.at:
+            places.setdefault(doc.at, part.subject)
         names.add(label(doc))
+
+
+def _check_users(part: Part[MountDoc], doc: MountDoc, errors: list[PolicyError]) -> None:
+    """Add errors for the keys about a mount's place, and about the services and containers that use it."""
+    if bool(doc.users) != (doc.path is not None):
+        wrong = "service and container need path" if doc.users else "path needs service or container"
+        help_ = "write service (or container), and path: the path at which the service finds its files"
+        errors.append(part.error((), wrong, help_))
+    elif not doc.users and not doc.at:
+        help_ = "write at: the directory of the mount; or service (or container), and path"
+        errors.append(part.error((), "needs at, service or container", help_))
+    elif doc.users and (doc.any_uid or doc.uid is not None or doc.gid or (doc.at and not doc.shared)):
+        help_ = "remove at, any_uid, uid and gid"
+        errors.append(part.error((), "only its services and containers reach this mount", help_))
+    elif doc.at and doc.container:
+        help_ = "remove at, or the container; write a mount of its own for the container"
+        errors.append(part.error(("at",), "a container would reach all directories beside this one", help_))
+    elif doc.path is not None and os.path.dirname(doc.path) == "/" and doc.container:
+        help_ = "write a path of two names, such as /data/media: the container gets the directory /data"
+        errors.append(part.error(("path",), "a container cannot have its own root from outside", help_))
+    elif doc.path == "/":
+        errors.append(part.error(("path",), "a service cannot have a mount as its root", "write /media"))
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -43,10 +43,12 @@ _MOST_VARIABLES: Final = 100
 _DOLLAR: Final = "\0"
 """Stands for a dollar sign that begins no variable, until all variables are replaced."""
 
+_ENGINES: Final = "Before=docker.service podman.service podman-restart.service\n"
+_ENGINES_WAIT_S: Final = 90
+
 CONFINED: Final = """\
 Restart=on-failure
 RestartSec=2
-TimeoutStartSec=90
 LimitNOFILE=65536
 RuntimeDirectory=policyfs
 RuntimeDirectoryMode=0700
@@ -74,8 +76,14 @@ MemoryDenyWriteExecute=yes
 RestrictRealtime=yes
 LockPersonality=yes
 KeyringMode=private
-"""  # noqa: E501 - as in packaging/systemd, which a test compares
-"""Settings for each systemd unit that mounts. The comments of the units in packaging/systemd explain them."""
+"""  # noqa: E501
+"""Settings for each systemd unit that mounts. A daemon whose mount was taken away ends as failed, and is
+started again.
+
+INVARIANT: no setting gives the daemon a mount namespace of its own (ProtectSystem=, PrivateTmp=, and so on;
+with newer systemd PrivateNetwork=, too): nobody else would see the mount. The daemon leaves the network
+itself, and gives up more rights once it serves (CAP_SYS_CHROOT and CAP_SETPCAP are for the start).
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -162,9 +170,13 @@ def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:
     """
     made_by = _MADE_BY.format(file=site.file)
     names = [_unit_name(site, mount) for mount in site.mounts]
-    wants = "".join(f"Wants={name}\nAfter={name}\n" for name in names)
-    about = f"[Unit]\nDescription=policyfs mounts of {site.name}\n{wants}"
+    wants = "".join(f"Wants={name}\nAfter={name}\n" for name in (_places_name(site), *names))
+    about = (
+        f"[Unit]\nDescription=policyfs mounts of {site.name}\n{wants}{_ENGINES}"
+        f"# Container engines do not wait longer for an absent store.\nJobTimeoutSec={_ENGINES_WAIT_S}\n"
+    )
     yield f"policyfs-{site.name}.target", f"{made_by}{about}\n[Install]\nWantedBy=multi-user.target\n"
+    yield _places_name(site), made_by + _places_unit(site, program)
     used: dict[str, list[tuple[MountDoc, str]]] = {}
     for mount, name in zip(site.mounts, names, strict=True):
         yield name, made_by + _mount_unit(site, mount, program)
@@ -178,6 +190,42 @@ def _unit_name(site: Site, mount: MountDoc) -> str:
     return f"policyfs-{site.name}-{label(mount)}.service"
 
 
+def _places_name(site: Site) -> str:
+    return f"policyfs-{site.name}-places.service"
+
+
+def _places_unit(site: Site, program: str) -> str:
+    command = " ".join(map(_word, [program, "up", "--places", site.file]))
+    return (
+        f"[Unit]\nDescription=policyfs mountpoints of {site.name}\nDocumentation=man:policyfs(1)\n"
+        f"{_ENGINES}\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={command}\n{CONFINED}"
+    )
+
+
+def _store_units(store: str) -> str:
+    """Return the mount units of systemd that may have a store: its own, and those of the directories above.
+
+    A unit that is missing has no effect. They are not required: if one fails, the mount waits for its store.
+    """
+    names = store.strip("/").split("/")
+    paths = ["/".join(names[:number]) for number in range(1, len(names) + 1)]
+    units_ = " ".join(f"{_escaped(path)}.mount" for path in paths if path)
+    return f"Wants={units_}\nAfter={units_}\n" if units_ else ""
+
+
+def _escaped(path: str) -> str:
+    """Return a path as the name of a unit (systemd-escape(1), --path)."""
+    kept = "".join(
+        char if char.isascii() and (char.isalnum() or char in ":_.") else _hexadecimal(char)
+        for char in path.replace("/", "\0")
+    )
+    return f"\\x2e{kept[1:]}" if kept.startswith(".") else kept
+
+
+def _hexadecimal(char: str) -> str:
+    return "-" if char == "\0" else "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
+
+
 def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
     words = site.command(mount)
     command = " ".join(map(_word, [program, words[0], "--foreground", *words[1:]]))
@@ -185,10 +233,11 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
     return (
         f"[Unit]\nDescription=policyfs mount of {label(mount)} ({site.name})\n"
         "Documentation=man:policyfs(1) man:policyfs-policy(5)\n"
-        f"After=local-fs.target\nBefore=multi-user.target\nPartOf=policyfs-{site.name}.target\n"
-        f"RequiresMountsFor={_path(site.store)}\nStartLimitIntervalSec=0\n\n"
-        f"[Service]\nType=simple\nExecStartPre=mkdir -p {at}\nExecStart={command}\n"
-        f"ExecStartPost={run} status --wait 60 {at}\nExecReload={run} reload {at}\n"
+        f"{_store_units(site.store)}Requires={_places_name(site)}\nAfter={_places_name(site)}\n"
+        f"PartOf=policyfs-{site.name}.target\nStartLimitIntervalSec=0\n\n"
+        "# Started means that the mount answers. The start waits for the store.\n"
+        f"[Service]\nType=notify\nTimeoutStartSec=infinity\nExecStart={command}\n"
+        f"ExecReload={run} reload {at}\n"
         f"ExecStopPost=-{run} umount --dead {at}\n"
         f"{CONFINED}\n[Install]\nWantedBy=policyfs-{site.name}.target\n"
     )
@@ -234,13 +283,18 @@ def run_compose(args: argparse.Namespace) -> int:
 def compose_file(site: Site) -> str:
     """Return a compose file (for Docker or Podman) that gives each container of a site file (a list of
     mounts) its mounts.
+
+    A container gets the directory above its mount, with later mounts in it: so a mount that was made again
+    appears in a running container.
     """
     volumes: dict[str, list[object]] = {}
     for mount in site.mounts:
         for container in mount.container:
+            above = map(os.path.dirname, (mount.at, mount.path or ""))
+            source, target = (path.replace("$", "$$") for path in above)
             volumes.setdefault(container, []).append({
-                "type": "bind", "source": mount.at.replace("$", "$$"),
-                "target": (mount.path or "").replace("$", "$$"), "bind": {"create_host_path": False},
+                "type": "bind", "source": source, "target": target,
+                "bind": {"create_host_path": False, "propagation": "rslave"},
             })  # fmt: skip
     services = {
         container: {"volumes": its, "security_opt": ["no-new-privileges:true"]}
