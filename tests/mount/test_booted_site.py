@@ -1,0 +1,217 @@
+"""A site on a machine that systemd boots: nobody ever finds an empty library, whatever happens to store,
+daemons and units, and all services are up again afterwards.
+
+Each service, and root, list their library every 10 ms from before the first unit starts until the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.machine.booted import CHECKOUT, POLICYFS, Booted, booted
+from tests.support.machine.counts import SOAK
+from tests.support.machine.processes import wait_for
+
+FIRST_UID: Final = 10011
+STORE: Final = "/srv/media"
+NAMES: Final = "DCIM,Documents"
+UP_S: Final = 30
+UNDISTURBED_S: Final = 1.0
+"""How long a wrong listing has time to appear while nothing is to happen."""
+LATE_S: Final = 60 if SOAK else 2
+ENGINE_S: Final = 90
+APPS: Final = ["camera", "gallery", "backup", "films", "music", "letters"][: 6 if SOAK else 2]
+LISTER: Final = CHECKOUT / "tests/support/programs/lister.py"
+WHERE: Final = "/run/policyfs/mounts/home"
+
+SETUP: Final = """\
+mkdir -p /srv/media /srv/disk /srv/other /etc/policyfs /var/log/listers /mnt/media
+mount -t tmpfs -o mode=700 disk /srv/disk
+mkdir /srv/disk/DCIM /srv/disk/Documents
+echo beach >/srv/disk/DCIM/beach.jpg; echo letter >/srv/disk/Documents/letter.txt
+mount -t tmpfs -o mode=700 other /srv/other
+mkdir /srv/other/DCIM
+cat >/etc/policyfs/home.yaml <<END
+{policy}END
+cat >/etc/policyfs/home.site.yaml <<END
+{site}END
+cp {lister} /srv/lister.py
+# The store has been mounted before.
+mount --bind /srv/disk /srv/media
+{policyfs} accept /srv/media
+umount /srv/media
+cd /etc/systemd/system
+for app in {apps}; do
+    cat >$app.service <<END
+[Service]
+User=$app
+ExecStart=/usr/bin/python3 -I /srv/lister.py {names} /media
+StandardOutput=append:/var/log/listers/$app
+END
+done
+{users}
+# Every program of a machine that root may run, from the first moment on.
+cat >root.service <<END
+[Unit]
+DefaultDependencies=no
+[Service]
+ExecStart=/usr/bin/python3 -I /srv/lister.py {names} {paths}
+StandardOutput=append:/var/log/listers/root
+END
+# As a container engine starts one: with the directory above the mount, and with mounts that come later.
+cat >docker.service <<END
+[Service]
+ExecStart=unshare --mount --propagation slave sh -c \\
+    'mkdir -p /tmp/data; mount --rbind {where}/tv /tmp/data; \\
+    exec setpriv --reuid 2000 --regid 2000 --clear-groups /usr/bin/python3 -I /srv/lister.py {names} /tmp/data/media'
+StandardOutput=append:/var/log/listers/docker
+END
+{policyfs} unit --policyfs {policyfs} /etc/policyfs/home.site.yaml
+mkdir -p multi-user.target.wants policyfs-home.target.wants sysinit.target.wants
+ln -s ../policyfs-home.target multi-user.target.wants/
+for unit in policyfs-home-*.service; do
+    ln -s ../$unit policyfs-home.target.wants/
+done
+for unit in {services}; do
+    ln -s ../$unit.service multi-user.target.wants/
+done
+ln -s ../root.service sysinit.target.wants/
+"""
+
+
+def _setup(path: Path) -> None:
+    everybody = [*APPS, "tv"]
+    uids = {app: FIRST_UID + number for number, app in enumerate(everybody)}
+    rules = [
+        f"  - {{id: {app}.reads, allow: [see, read], who: {{app: {app}}}, paths: ['/***']}}"
+        for app in everybody
+    ]
+    apps = ", ".join(f"{app}: {{uid: {uid}}}" for app, uid in uids.items())
+    root = '  - {id: root.reads, allow: [see], who: {app: root}, paths: ["/***"]}'
+    policy = [
+        "apiVersion: policyfs/v1", "kind: Policy", "metadata: {name: home}",
+        f"apps: {{root: {{uid: 0}}, {apps}}}", "rules:", root, *rules,
+    ]  # fmt: skip
+    mounts = [f"  - {{app: {app}, service: {app}.service, path: /media}}" for app in APPS]
+    site = [
+        "apiVersion: policyfs/v1", "kind: Site", "name: home", f"store: {STORE}",
+        "policy: /etc/policyfs/home.yaml", "mounts:", *mounts,
+        "  - {app: tv, container: tv, path: /data/media}", "  - {shared: true, at: /mnt/media}",
+    ]  # fmt: skip
+    users = [f"echo {app}:x:{uid}:{uid}::/:/bin/sh >>/etc/passwd; echo {app}:x:{uid}: >>/etc/group"
+             for app, uid in uids.items()]  # fmt: skip
+    path.write_text(
+        SETUP.format(
+            policy="".join(f"{line}\n" for line in policy), site="".join(f"{line}\n" for line in site),
+            lister=LISTER, policyfs=POLICYFS, apps=" ".join(APPS), names=NAMES, where=WHERE,
+            users="\n".join(users), services=" ".join([*APPS, "docker"]),
+            paths=" ".join(f"{WHERE}/{app}/media" for app in everybody),
+        )
+    )
+
+
+class Home:
+    """The machine with its site, and what its listers have seen."""
+
+    def __init__(self, machine: Booted) -> None:
+        self.machine = machine
+
+    def lines(self, lister: str) -> list[str]:
+        """All lines of a lister."""
+        try:
+            return (self.machine.root / "var/log/listers" / lister).read_text().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def is_up(self) -> bool:
+        """True if all services are up, and each was answered last."""
+        latest = [self.lines(name)[-1:] for name in (*APPS, "docker")]
+        by_path = dict(line.split(" ", 1) for line in self.lines("root"))
+        answers = [line[0].split(" ", 1)[1] for line in latest if line] + list(by_path.values())
+        return (
+            all(latest) and set(answers) == {"ok"} and len(by_path) == len(APPS) + 1
+            and all(self.machine.state(f"{app}.service") == "active" for app in APPS)
+        )  # fmt: skip
+
+    def wait(self) -> None:
+        """Wait until it is up."""
+        try:
+            wait_for(self.is_up, "all services are up and answered", UP_S)
+        except BaseException:
+            print({name: self.lines(name)[-5:] for name in (*APPS, "docker", "root")})
+            services = [f"{app}.service" for app in APPS]
+            print(self.machine("systemctl", "status", "--no-pager", *services, check=False))
+            print(self.machine("journalctl", "--no-pager", "-n", "60", check=False))
+            raise
+
+    def errors(self) -> int:
+        """How many listers have had an error after a listing."""
+        seen = [self.lines(name) for name in (*APPS, "docker", "root")]
+        return sum(any("ok" in line for line in one) and "error" in one[-1] for one in seen)
+
+    def nobody_is_answered(self) -> None:
+        """Look for a while: there is no listing at all."""
+        before = {name: len(self.lines(name)) for name in (*APPS, "docker", "root")}
+        time.sleep(UNDISTURBED_S)  # nothing is to happen
+        new = [line for name, count in before.items() for line in self.lines(name)[count:]]
+        assert not [line for line in new if line.endswith(" ok")], new
+        self.check()
+
+    def check(self) -> None:
+        """No listing was empty, or shorter than the store's."""
+        seen = [f"{name}: {line}" for name in (*APPS, "docker", "root") for line in self.lines(name)]
+        assert not [line for line in seen if "SHORT" in line], seen
+
+    def plug(self, disk: str) -> None:
+        """Mount a disk at the store's path."""
+        self.machine("mount", "--bind", disk, STORE)
+
+    def unplug(self) -> None:
+        self.machine("umount", "--lazy", STORE)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    setup = tmp_path / "setup"
+    _setup(setup)
+    with booted(tmp_path, setup) as machine:
+        yield Home(machine)
+
+
+@pytest.mark.timeout(600 if SOAK else 240)
+def test_nobody_finds_an_empty_library(home: Home) -> None:
+    machine = home.machine
+    wait_for(lambda: machine.state("policyfs-home-places.service") == "active", "the mountpoints", UP_S)
+    # The store is absent at boot: its path is an empty directory.
+    home.nobody_is_answered()
+    assert [machine.state(f"{app}.service") for app in APPS] == ["inactive"] * len(APPS)
+    if SOAK:
+        time.sleep(LATE_S)
+    home.plug("/srv/disk")
+    home.wait()
+
+    daemons = [machine.main_pid(f"policyfs-home-{app}.service") for app in (*APPS, "tv", "shared")]
+    machine("kill", "-KILL", *map(str, daemons))
+    wait_for(lambda: home.errors() == len(APPS) + 2, "each lister gets errors", UP_S)
+    home.wait()
+
+    machine("systemctl", "stop", "policyfs-home.target")
+    home.nobody_is_answered()
+    home.unplug()
+    home.plug("/srv/other")
+    machine("systemctl", "start", "--no-block", "policyfs-home.target", *(f"{app}.service" for app in APPS))
+    home.nobody_is_answered()
+    home.unplug()
+    home.plug("/srv/disk")
+    home.wait()
+
+    machine("systemctl", "stop", "policyfs-home.target")
+    up = machine(str(POLICYFS), "up", "/etc/policyfs/home.site.yaml")
+    assert up.count(": up at ") == len(APPS) + 2, up
+    machine(str(POLICYFS), "down", "/etc/policyfs/home.site.yaml")
+    home.nobody_is_answered()
