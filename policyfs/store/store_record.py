@@ -163,10 +163,10 @@ def _marker(fd: int, *, marks: bool) -> str:
             return ""
     text = os.urandom(16).hex()
     try:
-        with open(MARKER, "x", encoding="ascii", opener=opened) as file:
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with open(MARKER, "x", encoding="ascii", opener=opened) as new:
+            new.write(f"{text}\n")
+            new.flush()
+            os.fsync(new.fileno())
     except OSError as error:
         if error.errno not in _TAKES_NO_MARKER:
             raise

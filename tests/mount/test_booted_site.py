@@ -68,7 +68,8 @@ cat >docker.service <<END
 [Service]
 ExecStart=unshare --mount --propagation slave sh -c \\
     'mkdir -p /tmp/data; mount --rbind {where}/tv /tmp/data; \\
-    exec setpriv --reuid 2000 --regid 2000 --clear-groups /usr/bin/python3 -I /srv/lister.py {names} /tmp/data/media'
+    exec setpriv --reuid 2000 --regid 2000 --clear-groups \\
+    /usr/bin/python3 -I /srv/lister.py {names} /tmp/data/media'
 StandardOutput=append:/var/log/listers/docker
 END
 {policyfs} unit --policyfs {policyfs} /etc/policyfs/home.site.yaml

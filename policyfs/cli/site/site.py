@@ -347,6 +347,7 @@ def _make_places(found: Sequence[tuple[MountDoc, Seen]]) -> None:
         put_placeholder(resolve(at))
 
     down = [mount.at for mount, seen in found if seen.state is State.DOWN and not is_mountpoint(mount.at)]
+    at = ""
     before = os.umask(0o022)  # a unit's umask would close the directories for the apps
     try:
         for at in down:
