@@ -1,8 +1,8 @@
 """The mounts of a process, read from /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 
 No function here sends a request to the mount that it looks for or returns. (Such a mount may be dead, may
-hang, or may admit only one app.) Only resolve() sends requests to the mounts above a path, and to
-the mount itself if the path ends in "." or "..".
+hang, or may admit only one app.) Only resolve() and is_mountpoint() send requests to the mounts above a path,
+and to the mount itself if the path ends in "." or "..".
 """
 
 from __future__ import annotations
@@ -138,3 +138,11 @@ def resolve(path: str) -> str:
             return path
         path = os.path.join(os.path.dirname(path), os.readlink(path))
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def is_mountpoint(path: str) -> bool:
+    """Return True if a file system is mounted on exactly this path. Return False if the path is missing."""
+    try:
+        return bool(mounts_at(resolve(path)))
+    except OSError:
+        return False

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from policyfs.linux.mountinfo import mounts, mounts_at, parse_mount, parse_mounts_at, resolve
+from policyfs.linux.mountinfo import is_mountpoint, mounts, mounts_at, parse_mount, parse_mounts_at, resolve
 
 
 def test_a_line_with_optional_fields():
@@ -48,7 +48,10 @@ def test_an_empty_source():
 def test_the_running_kernels_own():
     assert any(mount.path == "/" for mount in mounts())
     assert mounts_at("/proc")[-1].fstype == "proc"
-    assert mounts_at("/proc/self") == []
+    assert is_mountpoint("/proc")
+    assert is_mountpoint("/proc/")
+    assert not is_mountpoint("/proc/self")
+    assert not is_mountpoint("/does/not/exist")
 
 
 def test_resolving_symlinks_on_the_way_and_at_the_end(tmp_path):
@@ -63,7 +66,7 @@ def test_resolving_symlinks_on_the_way_and_at_the_end(tmp_path):
     assert resolve(f"{base}/real/new") == f"{base}/real/new"
     assert resolve("/") == "/"
     (base / "proc").symlink_to("/proc")
-    assert mounts_at(resolve(f"{base}/proc"))
+    assert is_mountpoint(f"{base}/proc")
 
 
 def test_relative_paths(tmp_path, monkeypatch):
