@@ -24,6 +24,7 @@ from tests.support.samples.inners import PLACES, Plain
 from tests.support.samples.jpegs import exif
 
 TIFF = exif("II", place=False)
+SEGMENT = b"\xff\xe1\x38\x26" + EXIF_MARK
 
 
 class Lost(Plain):
@@ -76,6 +77,9 @@ def test_a_tiff_costs_parts_and_bytes() -> None:
         (b"\0\0\0\6" + EXIF_MARK, b"\0\0\0\6" + EXIF_MARK),
         (EXIF_MARK, EXIF_MARK),
         (b"", b""),
+        (b"\0\0\0\x0a" + SEGMENT, b"\0\0\0\x0a" + SEGMENT),  # Xiaomi's phones
+        (SEGMENT, SEGMENT),
+        (b"\0\0\0\x0cabcdef" + EXIF_MARK, b"\0\0\0\x0c" + bytes(6) + EXIF_MARK),
         (b"\0\0\0\7abcdefg", b"\0\0\0\7" + bytes(7)),  # bytes between that nobody knows
         (b"\0\0\0\x63" + EXIF_MARK, b"\0\0\0\6" + EXIF_MARK),  # a wrong offset
         (b"xyz", bytes(3)),

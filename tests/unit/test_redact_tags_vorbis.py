@@ -7,6 +7,7 @@ import base64
 import pytest
 
 from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.cleaners import Cleaned
 from policyfs.redact.tags.vorbis import clean_comments, clean_picture
 from tests.support.samples import jpegs, sounds
 from tests.support.samples.inners import PLACES
@@ -94,10 +95,18 @@ def test_the_bytes_read_end_with_the_last_comment():
     assert clean_comments(listed(), PLACES).kept == listed()
 
 
+def test_bytes_behind_a_picture_become_zeros_and_the_picture_stays():
+    block = sounds.picture_block(b"picture", b"about")
+    assert clean_picture(block + b"\0", PLACES) == Cleaned(block + b"\0")
+    cleaned = clean_picture(block + PLACE, PLACES)
+    assert cleaned.data == block + bytes(len(PLACE))
+    assert [(note.offset, note.broken) for note in cleaned.notes] == [(len(block), True)]
+
+
 def test_pictures_are_as_long_as_they_say():
     block = sounds.picture_block(b"picture", b"about")
     assert clean_picture(block, PLACES) is not None
-    for broken in (block[:-1], block + b"x", block[:30], b"", block.replace(b"image/jpeg", b"im age/jpg")):
+    for broken in (block[:-1], block[:30], b"", block.replace(b"image/jpeg", b"im age/jpg")):
         assert clean_picture(broken, PLACES) is None
     assert clean_picture(sounds.picture_block(b"picture", PLACE), PLACES).data == sounds.picture_block(
         b"picture", b" " * len(PLACE)

@@ -2,12 +2,14 @@
 
 Exif items of HEIF (ISO/IEC 23008-12 Annex A.2.1) and Exif boxes of JPEG XL (ISO/IEC 18181-2) start with 4
 bytes: the offset of the TIFF header, counted from the end of these bytes. The offset is 0, or 6 if the "Exif"
-mark of JPEG comes before the header. Some writers leave the offset out, or write a wrong offset. Then readers
-search for the header, and this module does the same.
+mark of JPEG comes before the header, or 10 if JPEG's whole segment starts there (Xiaomi's phones). Some
+writers leave the offset out, or write a wrong offset. Then readers search for the header, and this module
+does the same.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from policyfs.redact.core.bounded_inflate import deflated_to, inflated
@@ -22,6 +24,8 @@ is not read. (core/edits.py has the limit for other blocks.)
 EXIF_MARK: Final = b"Exif\0\0"
 XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _MARKS: Final = (b"II*\0", b"MM\0*")
+_SEGMENT: Final = re.compile(rb"(?:\xff\xe1..)?Exif\0\0\Z", re.DOTALL)
+"""The start of an APP1 segment of JPEG (its marker and length may be left out), directly before the header."""
 _SEARCH_BYTES: Final = 256
 _EMPTY_PACKET_BYTES: Final = 256
 _TIFF_PARTS: Final = 8
@@ -68,13 +72,12 @@ def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
         if blank == data:
             return Cleaned(data)
         return Cleaned(blank, (Note(0, len(data), container, "Exif", UNKNOWN, broken=True),))
-    if data[:at] == EXIF_MARK:
-        head = EXIF_MARK
-    elif at < 4:
-        head = bytes(at)
+    segment = _SEGMENT.search(data, 0, at)
+    if at < 4 or (segment is not None and segment.start() == 0):
+        head = segment[0] if segment is not None else bytes(at)
     else:
-        between = data[4:at]
-        head = (at - 4).to_bytes(4) + (between if between == EXIF_MARK else bytes(len(between)))
+        segment = _SEGMENT.search(data, 4, at)
+        head = (at - 4).to_bytes(4) + (b"" if segment is None else segment[0]).rjust(at - 4, b"\0")
     return Cleaned(head + cleaned.data, shifted(cleaned.notes, at))
 
 

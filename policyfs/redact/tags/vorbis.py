@@ -124,7 +124,8 @@ def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
 
 
 def clean_picture(block: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a FLAC picture block: type, MIME type, description, sizes, picture.
+    """Clean a FLAC picture block: type, MIME type, description, sizes, picture. Bytes behind the picture
+    become zeros.
 
     Return None if the block is not understood.
     """
@@ -133,11 +134,10 @@ def clean_picture(block: bytes, inner: Inner) -> Cleaned | None:
     about_at = kind_end + 4
     about_end = about_at + int.from_bytes(block[kind_end:about_at])
     start = about_end + 20
-    if start > len(block) or kind_end > 200:
+    end = start + int.from_bytes(block[start - 4 : start])
+    if start > len(block) or kind_end > 200 or end > len(block):
         return None
-    if start + int.from_bytes(block[start - 4 : start]) != len(block):
-        return None
-    cleaned = inner.image(block[start:])
+    cleaned = inner.image(block[start:end])
     if cleaned is None or _IMAGE_KIND.fullmatch(block[8:kind_end]) is None:
         return None
     about = block[about_at:about_end]
@@ -145,5 +145,7 @@ def clean_picture(block: bytes, inner: Inner) -> Cleaned | None:
     if about.strip() and (tells := told(inner.hide, Tells.PEOPLE, about, inner.budget)):
         notes.append(Note(about_at, len(about), "picture", "description", tells))
         about = b" " * len(about)
+    if block[end:].strip(b"\0"):
+        notes.append(Note(end, len(block) - end, "picture", "trailer", broken=True))
     new = block[:about_at] + about + block[about_end:start] + cleaned.data
-    return Cleaned(new, tuple(notes))
+    return Cleaned(new.ljust(len(block), b"\0"), tuple(notes))
