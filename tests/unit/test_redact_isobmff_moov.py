@@ -92,6 +92,13 @@ def test_a_track_is_known_by_its_number_and_handler() -> None:
     assert [track.box.start for track in movie.tracks] == [8, 8 + 16 + len(tkhd) + len(handler(b"meta"))]
 
 
+def test_a_track_without_a_handler_is_what_its_media_header_says() -> None:
+    """FFmpeg shows such pictures and sound by the format of their samples."""
+    headers = (full(b"vmhd", bytes(8)), full(b"smhd", bytes(4)), full(b"nmhd"), b"")
+    movie, _ = clean(*(box(b"trak", box(b"mdia", box(b"minf", made))) for made in headers))
+    assert [track.handler for track in movie.tracks] == [b"vide", b"soun", b"", b""]
+
+
 def test_no_more_tracks_than_any_honest_film_has() -> None:
     movie, out = clean(*[box(b"trak", SECRET)] * 258)
     assert len(movie.tracks) == 256

@@ -376,22 +376,33 @@ def test_fragments(base):
     assert SAMPLE + SAMPLE[::-1] in out
 
 
-@pytest.mark.parametrize("words", ["location", "time", "device"])
-def test_subtitles_in_fragments_go(words):
-    """Nothing says where such a subtitle ends, so it is not read. The first subtitles are in the index."""
-    text = subtitle(b"47.80453, 13.04229 on 2024-05-17")
-    first = Track(b"text", b"tx3g", (subtitle(b"first"),), entry=TX3G, number=2)
-    start = movie(Track(), first, moov=box(b"mvex", full(b"trex", u32(2, 1, 0, 0, 0))))
-    assert b"first" in read(start)
-    for runs, left in (((text,), False), ((), True)):
-        offset = 68 + 4 * len(runs) + 8
-        run = full(b"trun", u32(len(runs), offset, *map(len, runs)), flags=0x201)
+@pytest.mark.parametrize("words", ["location", "time", "device", "people"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_subtitles_in_fragments_are_read_like_others(words, place):
+    """The first subtitle is in the index, the others in a run. Each is read alone."""
+    texts = [subtitle(b"first"), subtitle(b"47.80453 of it"), subtitle(b"13.04229 of it")]
+    told = texts[:place] + [subtitle(b"47.80453, 13.04229 on 2024-05-17")] + texts[place + 1 :]
+    for lines, harmless in ((texts, True), (told, False)):
+        first = Track(b"text", b"tx3g", (lines[0],), entry=TX3G, number=2)
+        start = movie(Track(), first, moov=box(b"mvex", full(b"trex", u32(2, 1, 0, 0, 0))))
+        run = full(b"trun", u32(2, 84, *map(len, lines[1:])), flags=0x201)
         traf = box(b"traf", full(b"tfhd", u32(2), flags=0x20000), run)
-        out = read(start + box(b"moof", full(b"mfhd", u32(1)), traf) + box(b"mdat", *runs))
-        assert b"47.80453" not in out
-        assert b"2024" not in out
+        file = start + box(b"moof", full(b"mfhd", u32(1)), traf) + box(b"mdat", *lines[1:])
+        out = read(file, words)
+        stay = words == "device" or (harmless and words != "people")
         assert SAMPLE in out
-        assert (b"first" in out) is left
+        assert all((line in out) is stay for line in lines)
+
+
+def test_captions_in_fragments_stay():
+    """Captions of CEA-608 (``cdat``) are read, too, and tell no place."""
+    captions = box(b"cdat", bytes.fromhex("942094ae9452"))
+    start = movie(Track(), Track(b"clcp", b"c608", (), entry=bytes(8), number=2),
+                  moov=box(b"mvex", full(b"trex", u32(2, 1, 0, 0, 0))))  # fmt: skip
+    run = full(b"trun", u32(1, 80, len(captions)), flags=0x201)
+    traf = box(b"traf", full(b"tfhd", u32(2), flags=0x20000), run)
+    file = start + box(b"moof", full(b"mfhd", u32(1)), traf) + box(b"mdat", captions)
+    assert read(file) == file
 
 
 def test_a_million_samples_take_no_second():

@@ -106,7 +106,16 @@ def _mdia(walk: Walk, box: Box) -> None:
     handler = block.children(box).first(b"hdlr")
     if walk.track is not None and handler is not None and not handler.cut:
         walk.track.handler = block.data[handler.body + 8 : min(handler.body + 12, handler.end)]
+    elif walk.track is not None and handler is None:
+        walk.track.handler = _of_media_header(block, box)
     container({**_MDIA, b"hdlr": _only(handler, _hdlr)})(walk, box)
+
+
+def _of_media_header(block: Block, box: Box) -> bytes:
+    """Return the handler of a ``mdia`` box without ``hdlr``: pictures or sound, as the media header says."""
+    media = block.children(box).first(b"minf")
+    kinds = {inside.kind for inside in block.children(media)} if media is not None else set()
+    return next((said for kind, said in ((b"vmhd", b"vide"), (b"smhd", b"soun")) if kind in kinds), b"")
 
 
 def _only(first: Box | None, rule: Rule) -> Rule:

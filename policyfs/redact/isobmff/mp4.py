@@ -112,7 +112,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "tracks: subtitles, chapters",
         "what is said; telemetry of drones",
         Tells.PEOPLE,
-        "zeros under people; if a line has a position (location) or date (time); if no text, or in fragments",
+        "zeros under people; if a line has a position (location) or date (time); if no text",
     ),
     Part(_MOVIES, "tracks: tmcd", "time of day", Tells.TIME, "samples become zeros"),
     Part(

@@ -60,12 +60,11 @@ _TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
 
 
 def sample_tells(
-    track: Track, source: ByteSource, runs: Extents | None = None, *, sorted_out: bool = False
+    track: Track, source: ByteSource, runs: Runs | None = None, *, sorted_out: bool = False
 ) -> Tells:
     """Return the categories of the data in a track's samples: NOTHING for picture, sound and hints.
 
-    runs: ranges of the track's samples in fragments. The ends of the samples in a range are not known, so no
-    subtitle in fragments can be read: the result is UNKNOWN.
+    runs: the track's samples in fragments. Raises TooMuchError.
 
     sorted_out: True if clean_pictures() removes the hidden values from GoPro's telemetry. Then the result for
     GoPro's telemetry is OTHER (its settings): a value of any other category stays only if this category is
@@ -78,8 +77,7 @@ def sample_tells(
     if (handler in PICTURE or handler in SOUND or handler == b"hint") and not odd:
         return NOTHING
     if is_text(track):
-        in_fragments = runs is not None and bool(runs.starts)
-        return UNKNOWN if in_fragments else Tells.PEOPLE | _text(track, source)
+        return Tells.PEOPLE | _text(track, source, runs or Runs())
     if sorted_out and _is_telemetry(track):
         return Tells.OTHER
     told = NOTHING
@@ -141,7 +139,7 @@ def is_text(track: Track) -> bool:
     return track.handler in TEXT or formats[0] in (b"text", b"tx3g")
 
 
-def _text(track: Track, source: ByteSource) -> Tells:
+def _text(track: Track, source: ByteSource, runs: Runs) -> Tells:
     """Return the categories of the data in a text track.
 
     Return UNKNOWN if the track has more samples or bytes than a film's subtitles. Return UNKNOWN also if all
@@ -151,15 +149,20 @@ def _text(track: Track, source: ByteSource) -> Tells:
         samples = track.samples()
     except NotThisKindError:
         return UNKNOWN
-    told, room, blank = NOTHING, MAX_TEXT_BYTES, True
     if len(samples) > MAX_TEXT_SAMPLES:
         return UNKNOWN
+    starts, ends = samples.ranges(source.size)
+    for run in range(len(runs.starts)):
+        runs.append_samples(run, starts, ends)
+        if len(starts) > MAX_TEXT_SAMPLES:
+            return UNKNOWN
+    told, room, blank = NOTHING, MAX_TEXT_BYTES, True
     plain = track.entries.formats[:1] in ((b"tx3g",), (b"text",))
-    for at, size in samples.places(range(len(samples))):
-        room -= size
+    for at, end in zip(starts, ends, strict=True):
+        room -= end - at
         if room < 0:
             return UNKNOWN
-        data = source.read(at, size)
+        data = source.read(at, end - at)
         blank = blank and is_blank(data)
         told |= _one_text(data, plain=plain)
         if told == UNKNOWN:
