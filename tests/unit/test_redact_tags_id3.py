@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from policyfs.redact.core.categories import Tells
@@ -148,6 +150,35 @@ def test_numbers_of_itunes_hold_no_people(text):
     assert b"Anna" not in redact(MP3, data.replace(text[-4:], b"Anna"), Tells.PEOPLE)
     other = data.replace(text[:8], b"iTunAnna")
     assert b"Anna" not in redact(MP3, other, Tells.PEOPLE)
+
+
+def _unsynchronised(data):
+    return re.sub(rb"\xff(?=[\xe0-\xff\0]|\Z)", b"\xff\0", data)
+
+
+@pytest.mark.parametrize(
+    ("flags", "before"), [(0, b""), (1, b"long"), (2, b""), (3, b"long"), (0x40, b"g"), (0x43, b"glong")]
+)
+def test_covers_in_every_form_of_frame_stay_and_their_metadata_goes(flags, before):
+    """ID3v2.4 may state a group, a length, and unsynchronisation for each frame (4.1.2)."""
+    clean = jpegs.plain()
+    for picture in (clean, clean[:2] + jpegs.segment(jpegs.COM, PLACE) + clean[2:]):
+        content = b"\0image/jpeg\0\3\0" + picture
+        stored = before.replace(b"long", sounds.syncsafe(len(content)))
+        stored += _unsynchronised(content) if flags & 2 else content
+        made = sounds.id3(sounds.frame("APIC", stored, flags, version=4), version=4) + sounds.sound()
+        out = redact(MP3, made)
+        assert PLACE not in out
+        assert (out == made) is (picture == clean)
+        assert b"APIC" in out
+
+
+def test_a_cover_that_tells_a_place_without_its_unsynchronisation_goes():
+    """A reader that takes the bytes as they are stored would see Exif."""
+    picture = jpegs.plain()[:-2] + b"Exif\xff\0\xd0\0\0II*\0" + jpegs.plain()[-2:]
+    content = b"\0image/jpeg\0\3\0" + _unsynchronised(picture) + b"Exif\0\0II*\0"
+    made = sounds.id3(sounds.frame("APIC", content, 2, version=4), version=4) + sounds.sound()
+    assert b"Exif\0\0" not in redact(MP3, made)
 
 
 @pytest.mark.parametrize(("tag_flags", "frame_flags"), [(0x80, 0), (0, 2)], ids=["tag", "frame"])

@@ -14,6 +14,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.tag_names import tells_of_name, told
 from policyfs.redact.tags.id3_frames import TOLD, is_itunes_comment, may_be_shown, of_private
 
@@ -253,9 +254,7 @@ class _Cleaner:
             found = told(self.inner.hide, tells, text, self.inner.budget)
             return found or tells, None if found else data
         if frame.name in _PICTURE:
-            tells, new = self._picture(frame.name, data, sure=plain == data)
-            # Readers leave out some bytes (unsynchronisation). The replacement must not contain such bytes.
-            return tells, new if new is not None and self._plain(frame, new) == new else None
+            return UNKNOWN, self._picture_frame(frame, data, plain)
         if frame.name in ("CHAP", "CTOC"):
             stays = plain == data and self._chapter(frame.name, data)
             return Tells.PEOPLE, data if stays else None
@@ -285,13 +284,17 @@ class _Cleaner:
         if self.version == 2:
             return data
         low = frame.flags & 0xFF
+        plain = data[self._skipped(frame) :]
         if self.version == 3:
-            return None if low & 0xC0 else data[1:] if low & 0x20 else data
+            return None if low & 0xC0 else plain
         if low & 0x0C:
             return None
-        skip = bool(low & 0x40) + 4 * bool(low & 0x01)
-        plain = data[skip:]
         return plain.replace(b"\xff\0", b"\xff") if low & 0x02 or self.tag[5] & _UNSYNCHRONISED else plain
+
+    def _skipped(self, frame: _Frame) -> int:
+        """Return the number of bytes before a frame's content: its group, and its length."""
+        low = frame.flags & 0xFF
+        return bool(low & 0x20) if self.version == 3 else bool(low & 0x40) + 4 * bool(low & 0x01)
 
     def _chapter(self, name: str, data: bytes) -> bool:
         """Return True if a chapter or a table of chapters may stay, because all frames within it may stay."""
@@ -313,23 +316,38 @@ class _Cleaner:
             at = frame.end
         return not data[at:].strip(b"\0") and not self._ambiguous(data, frames)
 
-    def _picture(self, name: str, data: bytes, *, sure: bool) -> tuple[Tells, bytes | None]:
-        """Clean the content of a picture frame: a picture, and a description, which people wrote.
+    def _picture_frame(self, frame: _Frame, data: bytes, plain: bytes) -> bytes | None:
+        """Return the new content of a picture frame, of the same length; None if it is removed.
 
-        sure: True if readers read the content as it is stored. Otherwise the frame is removed.
+        plain: the content as the standard reads it: without the bytes before it, and without unsynchronisation.
+        Other readers take the bytes as they are stored. So in these no metadata may stay, if they differ.
         """
+        new = self._picture(frame.name, plain)
+        if new is None:
+            return None
+        start = data[: self._skipped(frame)]
+        stored = data if new == plain else start + new
+        if self._plain(frame, stored) != new:
+            stored = start + _unsynchronised(new)
+        if stored == start + new:
+            return stored
+        told = told_in_kept(stored, self.inner.hide & Tells.LOCATION, self.inner.budget)
+        return None if told or len(stored) > len(data) else stored.ljust(len(data), b"\0")
+
+    def _picture(self, name: str, data: bytes) -> bytes | None:
+        """Clean a picture and its description, which people wrote; None if they are not understood."""
         kind_end = 4 if name == "PIC" else data.find(b"\0", 1) + 1
-        if not sure or kind_end >= len(data) or _IMAGE_KIND.fullmatch(data[1:kind_end]) is None:
-            return UNKNOWN, None
+        if kind_end >= len(data) or _IMAGE_KIND.fullmatch(data[1:kind_end]) is None:
+            return None
         about, picture = _split(data[0], data[kind_end + 1 :])
         cleaned = self.inner.image(picture)
         if cleaned is None:
-            return UNKNOWN, None
+            return None
         start = kind_end + 1
         between = data[start + len(about) : len(data) - len(picture)]
         if about.strip(b"\0\xff\xfe ") and told(self.inner.hide, Tells.PEOPLE, about, self.inner.budget):
             about = _blank(data[0], about)
-        return UNKNOWN, data[:start] + about + between + cleaned.data
+        return data[:start] + about + between + cleaned.data
 
 
 def _blank(encoding: int, text: bytes) -> bytes:
