@@ -229,7 +229,7 @@ FORMATS: Final = (
         "audio.mp3:locate_mp3",
         kinds={"audio/mpeg": _TAGS},
         starts=tuple(
-            Start(("audio/mpeg",), b"ID3" + version, uses=Use(0), only=rf"(?:audio|video)/.*|{_UNNAMED}")
+            Start(("audio/mpeg",), b"ID3" + version, uses=Use.UNNAMED, only=rf"(?:audio|video)/.*|{_UNNAMED}")
             for version in (b"\2", b"\3", b"\4")
         ),
         other_names={
@@ -259,7 +259,12 @@ FORMATS: Final = (
     Format(
         "riff.wav:locate_wav",
         kinds={"audio/x-wav": "all chunks besides the sound are examined"},
-        starts=tuple(Start(("audio/x-wav",), name, uses=Use.HEAD) for name in (b"RIFF", b"RIFX", b"RF64")),
+        starts=(
+            Start(("audio/x-wav",), b"RIFF", uses=Use.HEAD),
+            Start(("audio/x-wav",), b"RIFX", uses=Use.HEAD),
+            Start(("audio/x-wav",), b"RF64\xff\xff\xff\xffWAVE", uses=Use.HEAD | Use.UNNAMED),
+            Start(("audio/x-wav",), b"BW64\xff\xff\xff\xffWAVE", uses=Use.HEAD | Use.UNNAMED),
+        ),
         other_names=dict.fromkeys(("audio/vnd.wave", "audio/wav", "audio/wave"), "audio/x-wav"),
     ),
     Format(

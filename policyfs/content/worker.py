@@ -34,6 +34,7 @@ from policyfs.domain import KIND_EMPTY
 from policyfs.formats import REDACTABLE_KINDS, kind_by_start
 from policyfs.linux.libmagic import Magic, MagicError
 from policyfs.linux.prctl import name_process
+from policyfs.redact.audio.mp3 import kind_behind_junk
 from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import locate, look_at
 
@@ -121,7 +122,10 @@ class Detector:
         kind = self._named(head)
         if kind not in REDACTABLE_KINDS:  # files of these kinds are known by their first bytes
             kind = self._checked(kind, agreed(kind, self._settled(self._named(head[:FIRST_BYTES]), head)))
-        return refine_kind(self._settled(kind, head), head)
+        kind = self._settled(kind, head)
+        if kind == "application/octet-stream":
+            kind = kind_behind_junk(head) or kind
+        return refine_kind(kind, head)
 
     def _named(self, head: bytes) -> str:
         """Return libmagic's kind of a file that begins with these bytes. Raises SniffError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from policyfs.content.kinds import SNIFF_BYTES, agreed, is_kind, movie_kind, normalise, picture_kind, settle
 from policyfs.content.worker import Detector, SniffError
 from policyfs.linux.libmagic import Magic
+from policyfs.redact.audio.mp3 import kind_behind_junk
 from tests.fuzz.seeds import KINDS, seeds_of
 
 TOLD_BY_WHOLE_FILES = {
@@ -183,6 +185,41 @@ def test_a_photo_with_the_mark_of_a_boot_sector_stays_a_photo(detector) -> None:
     head = bytearray(JPEG.ljust(4096, b"A"))
     head[510:512] = b"\x55\xaa"
     assert detector.kind(bytes(head)) == "image/jpeg"
+
+
+FRAME = b"\xff\xfb\x90\xc4" + bytes(range(1, 200)) + bytes(214)
+ADTS = b"\xff\xf1\x50\x80\x32\x1f\xfc" + bytes(range(1, 250)) + bytes(144)
+COVER = b"APIC" + (70_000).to_bytes(4) + b"\0\0" + b"\xff\xd8\xff\xe0" * 17_500
+TAG = b"ID3\3\0\0" + bytes(len(COVER) >> shift & 0x7F for shift in (21, 14, 7, 0)) + COVER
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (TAG + FRAME, "audio/mpeg"),  # the sound lies behind the head: the locator finds which it is
+        (b"junk" * 99 + FRAME * 200, "audio/mpeg"),
+        (bytes(5000) + FRAME * 200, "audio/mpeg"),
+        (b"junk" * 99 + ADTS * 200, "audio/aac"),
+        (b"\1junk" * 99 + FRAME * 6 + b"TAG" + bytes(125), "audio/mpeg"),
+        (b"\1junk" * 99 + FRAME * 6 + FRAME[:200], "audio/mpeg"),
+        (b"\1junk" * 99 + FRAME * 3, "application/octet-stream"),
+        (b"\1junk" * 99 + FRAME * 50 + b"\2other data of a game" * 99, "application/octet-stream"),
+        (b"\1junk" * 9000 + FRAME * 200, "application/octet-stream"),
+        (b"\1junk" + b"\xff" * 65_000, "application/octet-stream"),
+        (b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0" + bytes(28) + b"fmt ", "audio/x-wav"),
+        (b"BW64\xff\xff\xff\xffWAVEds64\x1c\0\0\0" + bytes(28) + b"fmt ", "audio/x-wav"),
+        (b"RF64\xff\xff\xff\xff" + bytes(range(255)), "application/octet-stream"),
+    ],
+)
+def test_sound_that_libmagic_does_not_find(detector, head, kind) -> None:
+    assert detector.kind(head) == kind
+
+
+def test_bytes_by_chance_are_no_sound(detector) -> None:
+    """Four frames to the end of a head: two bytes of each header have to match, 2 ** -60 for each place."""
+    chance = random.Random(1)
+    heads = (b"\1" + chance.randbytes(SNIFF_BYTES - 1) for _ in range(50))
+    assert {kind_behind_junk(head) for head in heads} == {None}
 
 
 @pytest.mark.parametrize("name", ["DCIM/1.jpg", "BMW/1.jpg", "ID3 tags", "RIFF", "II", "From Ann", "OggS"])

@@ -7,7 +7,8 @@ The locator walks from frame header to frame header. Between frames, it cleans t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
@@ -28,6 +29,8 @@ _KBITS: Final = {
 }
 _RATES: Final = (44100, 48000, 32000)
 _LONGEST_FRAME: Final = 8192
+_HEADER_BYTES: Final = 6
+_TAGS: Final = (b"TAG", b"APETAGEX", b"ID3", b"LYRICSBEGIN")
 _WINDOW_BYTES: Final = 1 << 13
 """Size in bytes of the first read of successive frames, and of the first read of a gap between frames.
 
@@ -86,6 +89,31 @@ def adts_frame(data: bytes, at: int) -> int:
         return 0
     size = (data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5
     return size if size >= 7 else 0
+
+
+_BARE: Final[Mapping[str, Sized]] = MappingProxyType({"audio/mpeg": mpeg_frame, "audio/aac": adts_frame})
+_FEW_FRAMES: Final = 4
+
+
+def kind_behind_junk(head: bytes) -> str | None:
+    """Return the kind of bare sound that begins in the first half of a file's head, behind other bytes; else
+    None.
+
+    Its frames must follow one another up to the end of the head, or up to a tag. So no file with some frames
+    of sound among other data counts.
+    """
+    for kind, sized in _BARE.items():
+        seen: set[int] = set()
+        for first in _headers(head):
+            if first > len(head) // 2:
+                break
+            at, count = first, 0
+            while at not in seen and _alike(head, first, at) and (size := sized(head, at)):
+                seen.add(at)
+                at, count = at + size, count + 1
+            if count >= _FEW_FRAMES and (at > len(head) - _HEADER_BYTES or head.startswith(_TAGS, at)):
+                return kind
+    return None
 
 
 _KIND: Final = "MP3, AAC"

@@ -319,8 +319,9 @@ class _Cleaner:
     def _picture_frame(self, frame: _Frame, data: bytes, plain: bytes) -> bytes | None:
         """Return the new content of a picture frame, of the same length; None if it is removed.
 
-        plain: the content as the standard reads it: without the bytes before it, and without unsynchronisation.
-        Other readers take the bytes as they are stored. So in these no metadata may stay, if they differ.
+        plain: the content as the standard reads it: without the bytes before it, and without
+        unsynchronisation. Other readers take the bytes as they are stored. So in these no metadata may stay,
+        if they differ.
         """
         new = self._picture(frame.name, plain)
         if new is None:
