@@ -22,18 +22,22 @@ byte.
 """
 LITERAL_BYTES: Final = 4096
 """The limit of literal bytes (new bytes, which are not in the file) in one plan, for most kinds of files."""
-_MORE: Final = {
-    "application/pdf": (1 << 20, 0, b"%PDF-"),
-    "image/png": (1 << 18, 0, b"\x89PNG\r\n\x1a\n"),
-    "image/apng": (1 << 18, 0, b"\x89PNG\r\n\x1a\n"),
-    "image/heic": (1 << 16, 4, b"ftyp"),
-    "image/heif": (1 << 16, 4, b"ftyp"),
-    "image/avif": (1 << 16, 4, b"ftyp"),
-}
-"""Kinds that need more literal bytes, because a redaction compresses their streams again.
+_COVER_BYTES: Final = 1 << 18
+_MORE: Final = (
+    (re.compile("application/pdf"), 1 << 20, re.compile(rb"%PDF-")),
+    (re.compile("image/a?png"), _COVER_BYTES, re.compile(rb"\x89PNG\r\n\x1a\n")),
+    (re.compile("image/(?:hei[cf]|avif)"), 1 << 16, re.compile(rb"....ftyp", re.DOTALL)),
+    (
+        re.compile("(?:audio|video|application)/.*|image/vnd.microsoft.icon"),
+        _COVER_BYTES,
+        re.compile(rb"....ftyp|....moov|ID3|fLaC|OggS|RIFF|RF64|FORM|\x1aE\xdf\xa3|\0\0[\1\2]\0", re.DOTALL),
+    ),
+)
+"""Kinds that need more literal bytes, because a redaction compresses their streams again: PDF, PNG, and all
+that may hold a PNG (a cover, an icon).
 
-For each kind: the allowed number of literal bytes, and the signature's offset and bytes. The worker reports
-the kind. So the daemon compares the file with the signature.
+For each pattern of kinds: the allowed number of literal bytes, and a pattern of the file's first bytes. The
+worker reports the kind. So the daemon compares the file with the signature.
 """
 HEAD_BYTES: Final = 16
 
@@ -67,8 +71,10 @@ class Piece(NamedTuple):
 
 def literal_bytes_for(kind: str, head: bytes) -> int:
     """Return the number of literal bytes allowed in a plan for a file of this kind and head."""
-    most, at, signature = _MORE.get(kind, (LITERAL_BYTES, 0, b""))
-    return most if head[at:].startswith(signature) else LITERAL_BYTES
+    for kinds, most, start in _MORE:
+        if kinds.fullmatch(kind) and start.match(head):
+            return most
+    return LITERAL_BYTES
 
 
 def cost(piece: Piece) -> int:

@@ -120,6 +120,12 @@ def test_short_runs_among_others_are_no_runs() -> None:
         ("image/heic", b"ftypheic", LITERAL_BYTES),
         ("image/jpeg", b"\xff\xd8\xff", LITERAL_BYTES),
         ("image/png", b"", LITERAL_BYTES),
+        ("audio/mp4", b"\0\0\0\x18ftypM4A ", 1 << 18),
+        ("audio/mpeg", b"ID3\3\0", 1 << 18),
+        ("audio/mpeg", b"\xff\xfb\x90", LITERAL_BYTES),
+        ("video/x-matroska", b"\x1aE\xdf\xa3", 1 << 18),
+        ("image/vnd.microsoft.icon", b"\0\0\1\0", 1 << 18),
+        ("text/plain", b"ID3\3\0", LITERAL_BYTES),
     ],
 )
 def test_a_worker_that_names_another_kind_gets_no_more(kind: str, head: bytes, most: int) -> None:

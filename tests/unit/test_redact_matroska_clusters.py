@@ -123,9 +123,9 @@ def test_text_beyond_the_budget_counts_as_a_place_if_it_might_hold_one() -> None
 @pytest.mark.parametrize(
     ("line", "left"),
     [
-        (b"1,0,Default,,0,0,0,,at " + mk.PLACE, b"1, ,       ,, , , ,," + b" " * 21),
-        (b" ,0,Default,,0,0,0,,at " + mk.PLACE, b" , ,       ,, , , ,," + b" " * 21),
-        (b"7,123456,Default,,0,0,0,," + mk.PLACE, b"7,      ,       ,, , , ,," + b" " * 18),
+        (b"1,0,Default,,0,0,0,,at " + mk.PLACE, b"1,0,       ,,0,0,0,," + b" " * 21),
+        (b" ,0,Default,,0,0,0,,at " + mk.PLACE, b" ,0,       ,,0,0,0,," + b" " * 21),
+        (b"7,123456,Default,,0,0,0,," + mk.PLACE, b"7,      ,       ,,0,0,0,," + b" " * 18),
         (b"at,0,Default,,0,0,0,," + mk.PLACE, b" " * 39),
         (b"1,2 at " + mk.PLACE, b" " * 25),
     ],

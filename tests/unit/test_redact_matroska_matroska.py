@@ -20,6 +20,7 @@ from tests.support.samples.matroskas import PICTURES, PLACE, block, cluster, el,
 
 KIND = "video/x-matroska"
 MEDIA = cluster(block(1, PICTURES))
+LIVE = cluster(block(1, PICTURES), size=mk.UNKNOWN_SIZE)
 SUBTITLES = mk.VIDEO + mk.track(2, 17, b"S_TEXT/UTF8")
 SCRIPTS = mk.VIDEO + mk.track(2, 17, b"S_TEXT/ASS")
 METADATA = mk.VIDEO + mk.track(2, 33, b"D_SOMETHING")
@@ -188,7 +189,7 @@ def test_what_something_is_judged_by_is_told_once():
 
 def test_commas_of_a_script_stay_whatever_its_number():
     data = film(cluster(group(2, b"1234567,0,Default,,0,0,0,,Hello.")), MEDIA, tracks=SCRIPTS)
-    assert b" " * 7 + b", ," + b" " * 7 + b",, , , ,," + b" " * 6 in run(data, "people")
+    assert b" " * 7 + b",0," + b" " * 7 + b",,0,0,0,," + b" " * 6 in run(data, "people")
 
 
 def test_a_checksum_over_what_changed_is_void():
@@ -245,7 +246,9 @@ def test_seek_entries_of_what_is_gone_go():
         (mk.header(), "there is no segment"),
         (mk.header(b"other") + el(mk.SEGMENT), "another type"),
         (mk.header() + el(mk.SEGMENT, mk.info()), "no tracks"),
-        (mk.header() + el(mk.SEGMENT, MEDIA, el(mk.TRACKS, mk.VIDEO)), "before its tracks"),
+        (mk.header() + el(mk.SEGMENT, MEDIA), "before its tracks"),
+        (mk.header() + el(mk.SEGMENT, MEDIA) + el(mk.TRACKS, mk.VIDEO), "before its tracks"),
+        (mk.header() + el(mk.SEGMENT, LIVE, el(mk.TRACKS, mk.VIDEO)), "before its tracks"),
     ],
 )
 def test_what_is_no_film_is_refused(data, reason):
@@ -276,6 +279,22 @@ def test_large_clusters_are_not_read():
     )
     assert locate_in(KIND, Counting(data), hidden_by(["location"])).patches
     assert Counting.read_bytes < 50_000
+
+
+def test_clusters_may_come_before_the_tracks():
+    tracks = el(mk.TRACKS, SUBTITLES)
+    place = mk.tags(mk.simple_tag(b"LOCATION", PLACE))
+    texts = cluster(block(2, PLACE))
+    for between in (b"", place, el(0xEC, PLACE), MEDIA):
+        made = mk.header() + el(mk.SEGMENT, mk.info(), MEDIA, texts, between, tracks)
+        out = run(made)
+        assert PLACE not in out
+        assert PICTURES in out
+        assert tracks in out
+    harmless = mk.header() + el(mk.SEGMENT, mk.info(), MEDIA, tracks, MEDIA)
+    assert run(harmless) == harmless
+    hiding = el(mk.TRACKS, mk.VIDEO + el(0x4FFF, PLACE))
+    assert PLACE not in run(mk.header() + el(mk.SEGMENT, mk.info(), MEDIA, hiding, hiding))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 9, 127, 128, 129, 130, 300])

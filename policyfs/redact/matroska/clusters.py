@@ -22,7 +22,14 @@ from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.frame_table import SUM_BYTES, FrameTable, void_sum
 from policyfs.redact.core.free_text import decode, tells_place
 from policyfs.redact.core.kept_values import told_in_kept
-from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, Window, difference, skip_zeros
+from policyfs.redact.core.patches import (
+    CHUNK_BYTES,
+    ByteSource,
+    Window,
+    difference,
+    skip_zeros,
+    uniform_difference,
+)
 from policyfs.redact.core.tag_names import tells_time
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.ebml import (
@@ -376,7 +383,8 @@ class Clusters:
         old = self.source.read(text.offset, text.size)
         new = blank(text.size, b" ") if packed else _blanked(old)
         if new != old:
-            self.patches.append(Patch(text.offset, new))
+            changes = difference if packed else uniform_difference
+            self.patches += changes(text.offset, old, new)
             self._touched.add(text.cluster)
 
     def _told(self, number: int, texts: list[_Text]) -> Tells:
@@ -425,11 +433,12 @@ class Clusters:
 def _blanked(text: bytes) -> bytes:
     """Return a subtitle's line as spaces, in the same length.
 
-    The commas and the number at the start of a script's line (S_TEXT/ASS) stay, because players count them.
+    The commas, zeros as margins and the number at the start of a script's line (S_TEXT/ASS) stay, because
+    players count them.
     The number may be spaces already.
     """
     fields = text.split(b",", 8)
     if len(fields) == 9 and (fields[0].strip() or b"0").isdigit():
         order = fields[0] if len(fields[0]) < 6 else b" " * len(fields[0])
-        return b",".join([order, *(b" " * len(part) for part in fields[1:])])
+        return b",".join([order, *(part if part == b"0" else b" " * len(part) for part in fields[1:])])
     return b" " * len(text)

@@ -93,6 +93,7 @@ class _Locator:
     clusters: Clusters | None = None
     tracks: bytes = b""
     raw_tracks: bytes = b""
+    early: int = -1
     indexes: list[tuple[int, Head]] = field(default_factory=list)
     known: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
@@ -185,7 +186,8 @@ class _Locator:
         if ident == tag_names.CLUSTER:
             self.tree.clusters_at.add(at)
             sized = head.size is not None and stop <= end
-            return self._a_cluster(at + head.length, stop if sized else end, sized)
+            clusters = self.clusters or self._first_cluster(stop if sized else end, end)
+            return clusters.walk(at + head.length, stop if sized else end, sized)
         if stop > end:
             return self._junk(at, end)
         self.known.add(at)
@@ -195,6 +197,8 @@ class _Locator:
             self.indexes.append((at, head))
         elif ident == tag_names.ATTACHMENTS:
             self._attachments(at, stop, head)
+        elif at == self.early:
+            pass  # cleaned before the first cluster
         elif ident == tag_names.TRACKS and self.tracks:
             data = self.source.read(at + head.length, min(stop - at - head.length, MAX_MASTER_BYTES))
             self._master(at, head) if data == self.raw_tracks else self._void(at, stop, "second Tracks")
@@ -219,12 +223,26 @@ class _Locator:
         self._void(at, following, "junk", broken=True)
         return following
 
-    def _a_cluster(self, start: int, end: int, sized: bool) -> int:
-        if self.clusters is None:
-            if not self.tracks:
-                raise NotThisKindError("its clusters come before its tracks")
-            self.clusters = Clusters(self.source, self.inner, tracks_of(self.tracks))
-        return self.clusters.walk(start, end, sized)
+    def _first_cluster(self, at: int, end: int) -> Clusters:
+        """Begin with the clusters of a segment, and return them. If its tracks come behind them, clean the tracks before.
+
+        at: the end of the first cluster. end: the segment's end. Raises NotThisKindError if the tracks cannot
+        be found from size to size.
+        """
+        while not self.tracks:
+            self.inner.budget.part()
+            head = head_before(self.source, at, end)
+            if head is None or head.size is None or head.ident in (tag_names.EBML, tag_names.SEGMENT):
+                break
+            stop = at + head.length + head.size
+            if head.ident == tag_names.TRACKS and stop <= end:
+                self._master(at, head)
+                self.early = at
+            at = stop
+        if not self.tracks:
+            raise NotThisKindError("its clusters come before its tracks")
+        self.clusters = Clusters(self.source, self.inner, tracks_of(self.tracks))
+        return self.clusters
 
     def _master(self, at: int, head: Head) -> None:
         """Clean an element of metadata in memory. Turn an element that is too large into a Void element."""
