@@ -160,6 +160,24 @@ def test_xmp(encoding):
     assert "Quince".encode(encoding) in out
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "<!-- a licence of a photo, by <a@example.org> -->\n".replace("photo", "photo " * 200),
+        "<!-- one --><!-- two -->",
+        "<?adobe-xap-filters esc='CR'?>",
+        "<?xml version='1.0'?>\n<!-- a - b -- c -->",
+    ],
+)
+def test_xmp_behind_a_comment(before):
+    packet = before.encode() + jpegs.xmp_packet("<photoshop:City>Zirbelstadt</photoshop:City><dc:title>Quince</dc:title>")
+    out = run(XMP, packet)
+    assert b"Zirbelstadt" not in out
+    assert b"Quince" in out
+    hidden = packet.replace(b"<!--", b"<!-- 47.80453, 13.04229", 1)
+    assert b"47.80453" not in run(XMP, hidden)
+
+
 def test_xmp_that_is_not_understood_is_emptied():
     packet = jpegs.xmp_packet("<photoshop:City>Zirbelstadt").replace(b"</photoshop:City>", b"")
     out = run(XMP, packet)
@@ -172,6 +190,7 @@ def test_xmp_that_is_not_understood_is_emptied():
     [
         b'<svg xmlns="http://www.w3.org/2000/svg"><metadata><x:xmpmeta/></metadata></svg>',
         b"<html>" + jpegs.xmp_packet(""),
+        b"<!-- x --><html>" + b"<!-- x -->" * 9999 + jpegs.xmp_packet(""),
         b"",
     ],
 )

@@ -48,6 +48,15 @@ def test_only_the_picture_of_a_bmp_stays(size):
     assert redact(BMP, bmp(header(size), CITY, CITY, CITY[:4])) == clean
 
 
+def test_bitmaps_of_os2():
+    """The header of OS/2 2 may end behind the depth; whole it ends with an identifier of its program."""
+    short = header(16)[:16]
+    assert redact(BMP, bmp(short, CITY)) == bmp(short, bytes(len(CITY)))
+    whole = bmp(header(64), bytes(len(CITY)))
+    assert redact(BMP, whole) == whole
+    assert redact(BMP, whole[:60] + CITY + whole[60 + len(CITY) :]) == whole
+
+
 def test_profiles_of_a_bmp():
     profile = (128).to_bytes(4) + bytes(32) + b"acsp" + bytes(88)
     for kind, data in ((b"DEBM", profile), (b"DEBM", CITY), (b"KNIL", CITY)):

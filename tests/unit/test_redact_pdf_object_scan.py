@@ -52,6 +52,16 @@ def test_the_binary_comment_behind_the_head_is_no_junk():
         assert len(scan.junk) == junk
 
 
+@pytest.mark.parametrize("version", [b"1.7", b"1.", b"14", b"1", b"2.0"])
+def test_a_header_may_lack_a_part_of_its_version(version):
+    scan = scan_of(b"%PDF-" + version + b"\n1 0 obj 5 endobj\n")
+    list(scan.items())
+    assert not scan.junk
+    scan = scan_of(b"%PDF-" + version + b" 47.80453\n1 0 obj 5 endobj\n")
+    list(scan.items())
+    assert len(scan.junk) == 1
+
+
 @pytest.mark.parametrize("before", [b"", b"x" * (HEAD_BYTES - 5), b"x" * (HEAD_BYTES - 4)])
 def test_the_mark_is_in_the_first_kilobyte(before):
     data = before + HEAD + b"1 0 obj 5 endobj\n"

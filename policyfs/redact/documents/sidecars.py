@@ -33,8 +33,8 @@ _IN_TEXT: Final = LOCATION | DEVICE | TIME
 """Categories whose data a search of text may find."""
 
 _XMP_ROOT: Final = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml\b[^>]{0,200}\?>\s*)?(?:(?:<!--[^>]{0,400}-->|<\?xpacket\b[^>]{0,200}\?>)\s*)*"
-    rb"<(?:[\w.-]{1,40}:)?(?:xmpmeta|xapmeta|RDF)\b"
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml\b[^>]{0,200}\?>\s*)?(?:(?>(?s:<!--.*?-->)|<\?(?:xpacket|adobe-xap-filters)\b"
+    rb"[^>]{0,200}\?>)\s*)*<(?:[\w.-]{1,40}:)?(?:xmpmeta|xapmeta|RDF)\b"
 )
 _MEMBERS: Final = MappingProxyType(
     {

@@ -25,7 +25,7 @@ EXIF_MARK: Final = b"Exif\0\0"
 XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _MARKS: Final = (b"II*\0", b"MM\0*")
 _SEGMENT: Final = re.compile(rb"(?:\xff\xe1..)?Exif\0\0\Z", re.DOTALL)
-"""The start of an APP1 segment of JPEG (its marker and length may be left out), directly before the header."""
+"""The start of an APP1 segment of JPEG (marker and length may be left out), directly before the header."""
 _SEARCH_BYTES: Final = 256
 _EMPTY_PACKET_BYTES: Final = 256
 _TIFF_PARTS: Final = 8

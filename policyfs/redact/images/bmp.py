@@ -29,7 +29,12 @@ PARTS: Final[tuple[Part, ...]] = (
 
 _HEAD_BYTES: Final = 14
 _CORE: Final = 12
-_HEADERS: Final = (40, 52, 56, 108, 124)
+_SHORT: Final = 16
+"""The header of OS/2 2 (64 bytes), cut off behind the number of bits, as its standard permits."""
+_OS2: Final = 64
+"""The whole header of OS/2 2. Behind its first _USED bytes only a printer and its programs find something."""
+_USED: Final = 40
+_HEADERS: Final = (_SHORT, 40, 52, 56, _OS2, 108, 124)
 _PLAIN, _RLE, _FIELDS = 0, (1, 2), (3, 6)
 _ENTRY_BYTES: Final = 16
 _MAX_ICONS: Final = 256
@@ -64,12 +69,14 @@ def read_bitmap(head: bytes) -> Bitmap:
         return Bitmap(size, colours, _stride(width, bits) * height, _stride(width, 1) * (height // 2), None)
     if size not in _HEADERS or len(head) < size:
         raise NotThisKindError("the length of its header is not known")
+    if size == _SHORT:
+        head = head[:size].ljust(40, b"\0")
     width, height = (int.from_bytes(head[a : a + 4], "little", signed=True) for a in (4, 8))
     bits, packing = int.from_bytes(head[14:16], "little"), int.from_bytes(head[16:20], "little")
     stated, used = (int.from_bytes(head[a : a + 4], "little") for a in (20, 32))
     if not 0 < width < 1 << 20 or not 0 < abs(height) < 1 << 20 or bits not in (1, 2, 4, 8, 16, 24, 32):
         raise NotThisKindError("its width, height or depth is not valid")
-    if packing not in (_PLAIN, *_RLE, *_FIELDS):
+    if packing not in (_PLAIN, *_RLE, *(() if size == _OS2 else _FIELDS)):
         raise NotThisKindError("its compression is not known")
     masks = {3: 12, 6: 16}.get(packing, 0) if size == 40 else 0
     count = 0 if bits > 8 else used if 0 < used <= 1 << 8 else 1 << bits
@@ -101,6 +108,8 @@ def locate_bmp(source: ByteSource, inner: Inner) -> Found:
     _check_colours(edits, 0, colours)
     stay = [(0, colours), (start, source.size if bitmap.pixels is None else start + bitmap.pixels)]
     edits.zero(6, 10, "reserved")
+    if bitmap.header == _OS2:
+        edits.zero(_HEAD_BYTES + _USED, ends, "resolution and identifier")
     if bitmap.profile is not None:
         kind, offset, size = bitmap.profile
         at = _HEAD_BYTES + offset
@@ -159,6 +168,8 @@ def _icon(edits: Edits, start: int, size: int) -> int:
         edits.block(start, data, cleaned)
         return size
     bitmap = read_bitmap(data)
+    if bitmap.header == _OS2:
+        raise NotThisKindError("a picture in it is none of an icon")
     if bitmap.pixels is None:
         return size
     _check_colours(edits, start, start + min(size, bitmap.header + bitmap.colours))
