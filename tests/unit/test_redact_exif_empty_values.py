@@ -135,6 +135,21 @@ def test_a_known_tag_stays_only_as_an_unset_text_of_a_maker_note() -> None:
     assert tag_says_nothing(entry(0x0023, BYTE, 6, bytes(4), note=True), Tells.LOCATION, bytes(6))
 
 
+@pytest.mark.parametrize(
+    ("value", "pressure", "stays"),
+    [(bytes(8), 0, True), (bytes(8), 10132, False), (b"\0\0\0\1".ljust(8, b"\0"), 0, False)],
+)
+def test_the_height_of_an_olympus_without_a_barometer_stays(value: bytes, pressure: int, stays: bool) -> None:
+    """At the sea the height is zero, too, but the pressure is not."""
+    height = entry(0x0901, 9, 2, bytes(4), note=True)
+    other = entry(0x0900, SHORT, 1, struct.pack("<HH", pressure, 0), note=True)
+    frame = Frame("<", note=True)
+    Directory(0, frame, "Olympus settings", b"", [other, height], chained=False)
+    assert tag_says_nothing(height, Tells.LOCATION, value) is stays
+    Directory(0, frame, "Olympus equipment", b"", [height], chained=False)
+    assert not tag_says_nothing(height, Tells.LOCATION, value)
+
+
 def test_an_unknown_tag_stays_if_its_value_says_nothing_but_no_pointer_does() -> None:
     assert tag_says_nothing(entry(0xC001, SHORT, 1, b"\7\0\0\0"), UNKNOWN, b"\7\0")
     assert not tag_says_nothing(entry(GPS_IFD, SHORT, 1, b"\7\0\0\0"), UNKNOWN, b"\7\0")

@@ -354,6 +354,28 @@ def test_tags_that_are_not_known_stay_if_nothing_stands_in_them():
     assert clean(block) == block
 
 
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_a_gps_directory_with_only_its_version_stays(order):
+    """Cameras without a receiver write it."""
+    def block(*entries: Entry) -> bytes:
+        first = ifd(order, 8, [text(0x010F, "T"), long(order, GPS_IFD, 0x100)])
+        return tiff(order, (8, first), (0x100, ifd(order, 0x100, entries)))
+
+    version = (0, 1, 4, b"\2\3\0\0")
+    assert clean(block(version)) == block(version)
+    told = [
+        [(0, 1, 4, b"\7\4\1\2")],
+        [(0, 7, 4, b"\2\3\0\0")],
+        [version, text(0x12, "WGS-84")],
+        [version, *gps(order)],
+        [version, version],
+    ]
+    for entries in told:
+        out = clean(block(*entries))
+        assert pack(order, GPS_IFD, 4, size=2) not in out
+        assert not out[0x100:].strip(b"\0")
+
+
 @pytest.mark.parametrize("tag", [0xEA1C, 0x8889])
 def test_padding_in_which_a_place_stands_goes(tag):
     value = b"\x1c\xea\0\0\0\x08".ljust(300, b"\0") + TEXT_COORDINATES.encode()

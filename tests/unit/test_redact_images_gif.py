@@ -53,6 +53,9 @@ GIF_HIDING = {
     "a name that is too long": gif(b"!\xff" + blocks(b"NETSCAPE2.0" + CITY)),
     "behind the loop count": gif(application(b"NETSCAPE2.0", b"\3\1\0\0" + blocks(CITY))),
     "a profile that is none": gif(application(b"ICCRGBG1012", blocks(CITY))),
+    "a gamma that is none": gif(application(b"ImageMagick", blocks(b"gamma=47.80453, 13.04229"))),
+    "a gamma above 10": gif(application(b"ImageMagick", blocks(b"gamma=47.80453, 13.04229"[:14] + CITY))),
+    "behind the gamma": gif(application(b"ImageMagick", blocks(b"gamma=1")[:-1] + blocks(CITY))),
     "plain text": gif(b"!\x01\x0c" + bytes(12) + blocks(CITY)),
     "an unknown extension": gif(b"!\x47" + blocks(CITY)),
     "a long graphic control": gif(b"!\xf9" + blocks(CITY)),
@@ -75,6 +78,13 @@ def test_what_shows_a_gif_stays():
     assert redact(data) == data
     gone = redact(data, Tells.PEOPLE)
     assert gone == data.replace(b"a quince", b" " * 8)
+
+
+@pytest.mark.parametrize("gamma", [b"gamma=0.5", b"gamma=1", b"gamma=0.454545"])
+def test_the_gamma_of_imagemagick_stays_without_device(gamma):
+    data = gif(application(b"ImageMagick", blocks(gamma)), CONTROL)
+    assert redact(data) == data
+    assert b"ImageMagick" not in redact(data, Tells.DEVICE)
 
 
 @pytest.mark.parametrize("cut", [b"!", b"!\0", b"!\xfe", b"!\xfe\0", b"!\x47\1\0", b"!\xff\x0b\0"])

@@ -147,12 +147,17 @@ def test_texts_of_save_for_web_go_one_by_one() -> None:
         assert not any(one(APP12, broken, Plain()))
 
 
+PHOTOSHOP_6 = bytes.fromhex("41646f62650064400000000103001003020306") + bytes(12)
+
+
 @pytest.mark.parametrize(
     ("code", "payload", "left"),
     [
         (APP14, b"Adobe\0\x64\0\0\0\0\1", b"Adobe\0\x64\0\0\0\0\1"),
         (APP14, b"Adobe\0\x64\0\0\0\0\1secret", b"Adobe\0\x64\0\0\0\0\1" + bytes(6)),
         (APP14, b"Adobe\0\x64\0\0\0\0", bytes(11)),
+        (APP14, PHOTOSHOP_6, PHOTOSHOP_6),
+        (APP14, PHOTOSHOP_6[:-1] + b"\1", PHOTOSHOP_6[:12] + bytes(19)),
         (APP13, b"Adobe_CM\0\1\2", b"Adobe_CM\0\1\2"),
         (APP13, b"Adobe_CM\0\1\2x", bytes(12)),
         *(

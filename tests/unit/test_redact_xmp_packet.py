@@ -422,6 +422,11 @@ NAMESPACES = {
     "pdfx": "http://ns.adobe.com/pdfx/1.3/",
     "pdf": "http://ns.adobe.com/pdf/1.3/",
     "pdfaid": "http://www.aiim.org/pdfa/ns/id/",
+    "pdfuaid": "http://www.aiim.org/pdfua/ns/id/",
+    "pdfe": "http://www.aiim.org/pdfe/ns/id/",
+    "pdfaSchema": "http://www.aiim.org/pdfa/ns/schema#",
+    "pdfaProperty": "http://www.aiim.org/pdfa/ns/property#",
+    "adhocwf": "http://ns.adobe.com/AcrobatAdhocWorkflow/1.0/",
     "pdfxid": "http://www.npes.org/pdfx/ns/id/",
     "illustrator": "http://ns.adobe.com/illustrator/1.0/",
     "dcterms": "http://purl.org/dc/terms/",
@@ -452,6 +457,13 @@ def in_namespace(name: str, value: str, *, element: bool) -> bytes:
         ("pdfx:Company", "Kamera AG"),
         ("pdfx:Comments", "second draft"),
         ("pdfaid:part", "1"),
+        ("pdfuaid:part", "1"),
+        ("pdfe:ISO_PDFEVersion", "PDF/E-1"),
+        ("pdfaSchema:namespaceURI", "http://ns.adobe.com/pdf/1.3/"),
+        ("pdfaProperty:description", "A program"),
+        ("pdfaProperty:name", "Trapped"),
+        ("adhocwf:state", "1"),
+        ("adhocwf:version", "1.1"),
         ("illustrator:Type", "Document"),
         ("dcterms:provenance", "estate of Rosa"),
         ("drone-dji:BandName", "NIR"),
@@ -482,6 +494,11 @@ def test_properties_of_namespaces_that_say_nothing_of_a_place_stay(name, value, 
         ("pdfx:x", "48.1374"),
         ("pdfaid:Ort", "Zirbelstadt"),
         ("pdfxid:Ort", "Zirbelstadt"),
+        ("pdfuaid:Ort", "Zirbelstadt"),
+        ("pdfaSchema:Ort", "Zirbelstadt"),
+        ("pdfaProperty:description", "47.80453, 13.04229"),
+        ("adhocwf:state", "Zirbelstadt"),
+        ("adhocwf:version", "47.80453, 13.04229"),
         ("pdf:Ort", "Zirbelstadt"),
         ("illustrator:Ort", "Zirbelstadt"),
         ("pdfx:GeoCity", "Zirbelstadt"),
@@ -541,3 +558,18 @@ def test_lists_of_numbers_for_colours_are_no_places(text, stays):
     out = clean_xmp(data).data
     assert (text.encode() in out) is stays
     assert b"2.522230, 0.818425" not in out
+
+
+@pytest.mark.parametrize("word", EACH)
+@pytest.mark.parametrize("ends", ["CR", "LF", "CRLF"])
+def test_the_instruction_about_line_ends_stays_without_device(ends, word):
+    """Acrobat and older Photoshop write it before the packet's root. No other instruction stays there."""
+    data = xmp_packet("<dc:format>x</dc:format>").replace(
+        b"<x:xmpmeta", b'<?adobe-xap-filters esc="%s"?><x:xmpmeta' % ends.encode(), 1
+    )
+    out = clean_packet(data, Plain(EACH[word])).data
+    assert (b"xap-filters" in out) is (word not in ("device", "other"))
+    spoiled = data.replace(b'"?><x:', b' Linz"?><x:')
+    assert b"Linz" not in clean_packet(spoiled, PLACES).data
+    inside = data.replace(b"<dc:", b'<?adobe-xap-filters esc="CR"?><dc:')
+    assert clean_packet(inside, PLACES).data != inside

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.xmp.properties import digest_tells, is_known, speaks_of_place, tells
+from policyfs.redact.xmp.properties import is_known, speaks_of_place, tells, tells_by_value
 
 EXIF = "http://ns.adobe.com/exif/1.0/"
 DC = "http://purl.org/dc/elements/1.1/"
@@ -60,7 +60,7 @@ DIGEST = "0123456789abcdefABCDEF0123456789"
     ],
 )
 def test_digests(name, value, placed):
-    assert bool(digest_tells(name, value) & Tells.LOCATION) is placed
+    assert bool(tells_by_value(name, value) & Tells.LOCATION) is placed
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ Such values are filler (core/filler.py): they may stay in tags that would be rem
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
@@ -25,6 +25,11 @@ _NUMBER_TYPES: Final = frozenset({1, 3, 4, 6, 7, 8, 9})
 """Field types of TIFF for whole numbers of at most four bytes."""
 _VERSION: Final = re.compile(rb"0[0-9][0-9]0")
 """Pattern of a version number in maker notes and in Exif: 0100, 0210."""
+_BAROMETER: Final = ("Olympus settings", 0x0901)
+_PRESSURE: Final = 0x0900
+"""Tags of Olympus: the height in metres and feet, and the pressure. Without a barometer both are zero."""
+_GPS_VERSION: Final = re.compile(rb"\x02[\0-\x04][\0\x01]\0\0*")
+"""Pattern of GPSVersionID: 2.0.0.0 to 2.4.0.0 (Exif 3.0, 4.6.7)."""
 _POINTERS: Final = frozenset({0x014A, 0x8769, 0x8825, 0x927C, 0xA005})
 """Tags that refer to directories: a small number in such a tag is an offset, not an empty value."""
 
@@ -90,6 +95,16 @@ def is_empty(entry: Entry) -> bool:
     return entry.count == 0 and entry.tag not in _POINTERS and not any(entry.room)
 
 
+def is_version_alone(entries: Sequence[Entry]) -> bool:
+    """Return True if a GPS directory has only its version. Cameras without a receiver write it."""
+    if len(entries) != 1:
+        return False
+    (entry,) = entries
+    form = (entry.tag, entry.type, entry.count)
+    room = entry.raw[entry.start - entry.position :]
+    return form == (0, 1, 4) and _GPS_VERSION.fullmatch(room) is not None
+
+
 def unnamed_says_nothing(entry: Entry, value: bytes) -> bool:
     """Return True if an entry's value and the unused value bytes of the entry have no information
     (value_says_nothing).
@@ -102,12 +117,15 @@ def tag_says_nothing(entry: Entry, tells: Tells, value: bytes) -> bool:
     """Return True if a tag with data to hide may stay, because its value has no information.
 
     tells: the categories of the tag. A tag with a known name may stay only in a maker note, and only if its
-    value is an empty text. A small number in such a tag may be information: Pentax stores the number of a
-    city, and city 0 is Pago Pago.
+    value is an empty text, or the height of a camera without a barometer. A small number in such a tag may be
+    information: Pentax stores the number of a city, and city 0 is Pago Pago.
     """
     if tells == UNKNOWN and entry.tag not in _POINTERS:
         return unnamed_says_nothing(entry, value)
     plain = value.rstrip(b"\0")
+    if (entry.directory.role, entry.tag) == _BAROMETER and not plain:
+        pressure = [other for other in entry.directory.entries if other.tag == _PRESSURE]
+        return not any(other.room.strip(b"\0") for other in pressure)
     text = entry.type in (2, 129) or (entry.type in _BYTE_TYPES and entry.size > 4)
     return entry.frame.note and text and is_uniform(plain) and plain[:1] in (b"", b" ", b"-")
 

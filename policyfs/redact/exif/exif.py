@@ -24,7 +24,7 @@ from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import MemorySource, apply, difference
 from policyfs.redact.core.unreferenced import leftovers
 from policyfs.redact.exif import tags
-from policyfs.redact.exif.empty_values import number_of, unnamed_says_nothing
+from policyfs.redact.exif.empty_values import is_version_alone, number_of, unnamed_says_nothing
 from policyfs.redact.exif.ifd import Directory, Entry, Frame, read_entries, read_header
 from policyfs.redact.exif.ifd_walk import MAKE, MODEL, Walk, plain_values
 from policyfs.redact.exif.makernotes import OVERRUN_BYTES, clean_note
@@ -144,14 +144,17 @@ class _ExifWalk(Walk):
 
     def _before_words(self, entry: Entry) -> bool | None:
         entry.nested = entry.tag in tags.NESTED
-        if entry.tag == tags.GPS_IFD:
-            self._look_at_gps(entry)
+        if entry.tag == tags.GPS_IFD and self._look_at_gps(entry):
+            return self._children(entry, tags.EXIF_TABLE.rules[IMAGE][tags.GPS_IFD])
         if entry.tag == tags.MAKER_NOTE and self.table is tags.EXIF_TABLE:
             return not entry.inline or self._says_nothing(entry, UNNAMED) or self.drop(entry, UNKNOWN)
         return None
 
     def _says_nothing(self, entry: Entry, rule: Rule) -> bool:
         directory = entry.directory
+        of_gps = self.table.rules[directory.role] is tags.EXIF_TABLE.rules[GPS]
+        if of_gps and is_version_alone(directory.entries) and not self.inner.hide & Tells.OTHER:
+            return True
         possible = rule.tells == UNKNOWN and (directory.role != GPS or entry.tag == tags.MAKER_NOTE)
         if not possible or not entry.size or not self.within(entry) or entry.tag in tags.POINTERS:
             return False
@@ -187,25 +190,27 @@ class _ExifWalk(Walk):
 
     # --- GPS directories that are removed as a whole ---
 
-    def _look_at_gps(self, pointer: Entry) -> None:
-        """Set ``pointer.bare`` if no tag of the GPS directory has a place. pointer: the entry that refers to
-        the directory.
+    def _look_at_gps(self, pointer: Entry) -> bool:
+        """Set ``pointer.bare`` if no tag of the GPS directory has a place. Return True if the directory has
+        only its version, and may stay. pointer: the entry that refers to the directory.
 
         Cameras without a GPS receiver write only the version of the directory. If location is hidden, mark
         the bytes of the directory as removed, so that none of them stays as a part of another value.
         """
         width, size = tags.TYPE_SIZES.get(pointer.type, 0), len(self.block)
         if pointer.type not in _WHOLE_NUMBERS or not pointer.count or not self.within(pointer):
-            return
+            return False
         offset = self.frame.number(self.value(pointer, width))
         if not 8 <= offset <= size - 2:
-            return
+            return False
         entries = read_entries(self.source, offset, self.frame, tags.GPS_TAGS_END)
         self.inner.budget.part(len(entries))
         count = self.frame.number(self.source.read(offset, 2))
         pointer.bare = count == len(entries) and all(self._is_no_place(entry) for entry in entries)
         if not self.inner.hide & Tells.LOCATION:
-            return
+            return False
+        if count == 1 and is_version_alone(entries) and not self.inner.hide & Tells.OTHER:
+            return self.table is tags.EXIF_TABLE
         end = offset + 2 + _ENTRY_BYTES * len(entries)
         places = [(offset, min(end + 4, size))]
         places += [(each.start, each.end) for each in entries if not each.inline and self.within(each)]
@@ -217,6 +222,7 @@ class _ExifWalk(Walk):
             if known and entry.end <= size:
                 self.doomed.append((entry.start, entry.end, False))
                 self.doomed.append((entry.position, entry.position + _ENTRY_BYTES, False))
+        return False
 
     def _is_no_place(self, entry: Entry) -> bool:
         """Return True if a GPS tag surely has no place.

@@ -18,7 +18,7 @@ from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.patches import SliceSource, difference
 from policyfs.redact.exif import tags
-from policyfs.redact.exif.empty_values import is_empty, number_of, tag_says_nothing
+from policyfs.redact.exif.empty_values import is_empty, is_version_alone, number_of, tag_says_nothing
 from policyfs.redact.exif.ifd import NEUTRAL_TAG, Directory, Entry
 from policyfs.redact.exif.ifd_walk import LATE, Walk
 from policyfs.redact.exif.raw_tags import IMAGE_PAIRS
@@ -105,6 +105,8 @@ class TiffWalk(Walk):
 
     def _says_nothing(self, entry: Entry, rule: Rule) -> bool:
         directory, within = entry.directory, entry.size > 0 and self.within(entry)
+        if directory.role == GPS and is_version_alone(directory.entries):
+            return not self.inner.hide & Tells.OTHER
         if rule.how is not How.VALUE or not within or directory.role == GPS or entry.size > self.filler_left:
             return False
         if directory.crowded and rule.tells == UNKNOWN and number_of(entry):

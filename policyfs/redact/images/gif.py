@@ -7,6 +7,7 @@ of the same length. Bytes behind the trailer become zeros, except filler (core/f
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from policyfs.redact.core.block_starts import holds_metadata
@@ -22,6 +23,8 @@ _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 _GRAPHIC_CONTROL, _COMMENT, _APPLICATION = 0xF9, 0xFE, 0xFF
 _LOOPS: Final = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _PROFILE: Final = b"ICCRGBG1012"
+_GAMMA: Final = re.compile(rb"\x0bImageMagick[\x07-\x0e]gamma=[0-9](?:\.[0-9]{1,6})?\0")
+"""Pattern of the extension of ImageMagick: the gamma of the picture, in six digits (coders/gif.c)."""
 _XMP: Final = b"XMP DataXMP"
 _XMP_END: Final = bytes([1, *range(255, -1, -1), 0])
 """Bytes behind an XMP packet. A reader that takes a byte of the packet for a length still arrives at the end
@@ -49,6 +52,7 @@ PARTS: Final[tuple[Part, ...]] = (
         NOTHING,
         "stay, if they have the usual form",
     ),
+    Part(_KIND, "application ImageMagick", "gamma", Tells.DEVICE | Tells.OTHER, "an empty comment"),
     Part(_KIND, "any other extension, plain text", "anything", UNKNOWN, "an empty comment"),
     Part(_KIND, "behind the trailer", "anything", UNKNOWN, "zeros"),
 )
@@ -140,6 +144,9 @@ class _Locator:
             self._comment(at, block)
         elif label == _GRAPHIC_CONTROL and first == 4 and len(block) == 8:
             pass
+        elif label == _APPLICATION and _GAMMA.fullmatch(block, 2):
+            if self.inner.hide & (Tells.DEVICE | Tells.OTHER):
+                self._neutral(at, block, "gamma", Tells.DEVICE | Tells.OTHER)
         elif label != _APPLICATION or first != 11 or not self._stays(block):
             self._neutral(at, block, "extension")
         return end

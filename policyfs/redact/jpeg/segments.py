@@ -56,6 +56,8 @@ _GAIN_MAP_BYTES: Final = frozenset({4, 34, 37, 58, 61, 74, 77, 138, 141})
 """Sizes of a gain map's data: only versions, or numbers of 1 or 3 colours (in drafts 3 bytes less)."""
 _JFIF_BYTES: Final = 14
 _ADOBE_BYTES: Final = 12
+_ADOBE_TAIL: Final = b"\x03\0\x10\x03\x02\x03\x06" + bytes(12)
+"""Bytes that Photoshop 6 and later write behind the fields of APP14. Other numbers instead of zeros go."""
 _QUALITY_BYTES: Final = 8
 _COLOUR_HEADER: Final = b"Adobe_CM"
 _COLOUR_BYTES: Final = 11
@@ -135,7 +137,8 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
     elif code == APP6 and old.startswith(GOPRO_HEADER):
         segment.set(clean_gpmf(old[len(GOPRO_HEADER) :], inner), len(GOPRO_HEADER))
     elif code == APP14 and old.startswith(b"Adobe") and len(old) >= _ADOBE_BYTES:
-        segment.set(_cut(old, _ADOBE_BYTES, "APP14"))  # decoders read the colour transform here
+        if old[_ADOBE_BYTES:] != _ADOBE_TAIL:
+            segment.set(_cut(old, _ADOBE_BYTES, "APP14"))  # decoders read the colour transform here
     elif code == APP13 and old.startswith(_COLOUR_HEADER) and len(old) <= _COLOUR_BYTES:
         pass  # a type number, in thumbnails by Photoshop and Lightroom
     else:

@@ -53,6 +53,8 @@ _ATTRIBUTE: Final = re.compile(r"[ \t\r\n]+([^\s<>/='\"&;!?]+)[ \t\r\n]*=[ \t\r\
 _XPACKET: Final = re.compile(
     r"xpacket (?:begin=[\"']\ufeff?[\"'](?: id=[\"']W5M0MpCehiHzreSzNTczkc9d[\"'])?|end=[\"'][rw][\"'])\s*"
 )
+_LINE_ENDS: Final = re.compile(r"adobe-xap-filters esc=[\"'](?:CR|LF|CRLF)[\"']\s*")
+"""Pattern of the instruction by which Acrobat and older Photoshop say how line ends are escaped."""
 _DECLARATION: Final = re.compile(
     r"xml\s+version=[\"']1\.0[\"'](?:\s+encoding=[\"']([A-Za-z0-9._-]+)[\"'])?"
     r"(?:\s+standalone=[\"'](?:yes|no)[\"'])?\s*"
@@ -267,6 +269,10 @@ class _Scanner:
             self.at = end
         elif _XPACKET.fullmatch(inside) and not self.stack:
             self.at = end
+        elif _LINE_ENDS.fullmatch(inside) and not self.stack:
+            if self.hide & (Tells.DEVICE | Tells.OTHER):
+                yield from self._hide(end, "line ends", Tells.DEVICE | Tells.OTHER)
+            self.at = end
         else:
             yield from self._hide(end, "processing instruction")
 
@@ -292,8 +298,8 @@ class _Scanner:
         if self.hidden_from < 0:
             namespace, local = self._resolve(name[0], default=True)
             told = properties.tells(namespace, local)
-            if local in properties.DIGESTS and properties.is_known(namespace or ""):
-                told = properties.digest_tells(local, self._text_behind(end, attributes))
+            if properties.needs_value(namespace, local):
+                told = properties.tells_by_value(local, self._text_behind(end, attributes))
             if any(found[1].rpartition(":")[2] == "nodeID" for found in attributes):
                 told = UNKNOWN  # the value may be in another element, with the same nodeID
             element.structural = (namespace, local) in properties.STRUCTURAL
@@ -354,8 +360,8 @@ class _Scanner:
     def _attribute(self, name: str, value: str) -> Tells:
         namespace, local = self._resolve(name, default=False)
         told = properties.tells(namespace, local)
-        if local in properties.DIGESTS and properties.is_known(namespace or ""):
-            told = properties.digest_tells(local, value)
+        if properties.needs_value(namespace, local):
+            told = properties.tells_by_value(local, value)
         numeric = properties.numbers_in(namespace, local)
         if numeric is not None and numeric.fullmatch(value):
             return told

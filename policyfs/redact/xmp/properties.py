@@ -295,6 +295,7 @@ _LONG_LIST: Final = re.compile(r"\s*[-+0-9.eE]+(?:(?:[\s,;:]+[-+0-9.eE]+){3,400}
 _GPS_TAGS_END: Final = 0x40
 _GPS_IFD: Final = 34853
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_WORKFLOW_STATE: Final = ("http://ns.adobe.com/AcrobatAdhocWorkflow/1.0/", "state")
 DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDigest", "MakerNote"})
 _HARMLESS: Final = frozenset({"SubjectLocation", "RetouchAreaSourceState", "SourceState"})
 """Names that have a word for places, but tell no place: a point in the picture (pixels), and the source of a
@@ -346,12 +347,21 @@ def _only_place(name: str) -> bool:
     return name.isascii() and all(word.lower() in _WORDS | _DETAILS for word in words)
 
 
-def digest_tells(name: str, value: str) -> Tells:
-    """Return the categories of a digest of metadata. value: the digest, which may list its tags.
+def needs_value(namespace: str | None, name: str) -> bool:
+    """Return True if the categories of a property depend on its value: tells_by_value() returns these."""
+    return (namespace, name) == _WORKFLOW_STATE or (name in DIGESTS and is_known(namespace or ""))
+
+
+def tells_by_value(name: str, value: str) -> Tells:
+    """Return the categories of the state of a workflow in Acrobat (a digit), or of a digest of metadata.
+
+    value: the text of the property. A digest may list its tags.
 
     Adobe's digests list their tags (XMP specification part 3, section 3.3): without GPS tags a digest
     confirms no guess of a place.
     """
+    if name == _WORKFLOW_STATE[1]:
+        return _OTHER if value.strip() in ("0", "1") else UNKNOWN
     found = NATIVE_DIGEST.fullmatch(value) if name == "NativeDigest" else None
     if found is None:
         return UNKNOWN

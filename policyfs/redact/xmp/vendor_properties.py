@@ -168,6 +168,13 @@ _DCTERMS: Final = named(
     (_PEOPLE, "accessRights license subject title tableOfContents provenance"),
     (_OTHER, "extent format medium type language conformsTo"),
 )
+# Descriptions of further namespaces, which PDF/A demands (ISO 19005-1, 6.7.8). Programs write constants. But
+# a program's own namespace may name its maker, and a description may be any text.
+_PDFA_SCHEMA: Final = named(
+    UNKNOWN,
+    (_OTHER, "schemas property valueType field category type name"),
+    (REST, "schema namespaceURI prefix description"),
+)
 _APPLE_BLUR: Final = named(UNKNOWN, (_OTHER, "SimulatedAperture EffectStrength Version"))
 
 DEPTH_MAP: Final = "http://ns.google.com/photos/1.0/depthmap/"
@@ -216,6 +223,18 @@ VENDORS: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://ns.adobe.com/pdfx/1.3/": _PDFX,
         "http://ns.adobe.com/illustrator/1.0/": named(UNKNOWN, (_OTHER, "Type StartupProfile")),
         "http://www.aiim.org/pdfa/ns/id/": named(UNKNOWN, (_OTHER, "part conformance amd rev corr")),
+        "http://www.aiim.org/pdfua/ns/id/": named(UNKNOWN, (_OTHER, "part amd rev corr")),  # ISO 14289
+        "http://www.aiim.org/pdfe/ns/id/": named(UNKNOWN, (_OTHER, "ISO_PDFEVersion")),  # ISO 24517
+        **dict.fromkeys(
+            (
+                "http://www.aiim.org/pdfa/ns/extension/",
+                *(f"http://www.aiim.org/pdfa/ns/{part}#" for part in ("schema", "property", "type", "field")),
+            ),
+            _PDFA_SCHEMA,
+        ),
+        "http://ns.adobe.com/AcrobatAdhocWorkflow/1.0/": named(
+            UNKNOWN, (_OTHER, "state version workflowType")
+        ),
         "http://www.npes.org/pdfx/ns/id/": named(UNKNOWN, (_OTHER, "GTS_PDFXVersion GTS_PDFXConformance")),
     }
 )
