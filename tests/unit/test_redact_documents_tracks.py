@@ -50,6 +50,43 @@ CASES = {
 }  # fmt: skip
 
 
+SVG = "image/svg+xml"
+DRAWINGS = (
+    '<path d="M12.345 18.456 L7.123 4.567 13.042,9.125z" style="stroke-width:12.345;opacity:47.804"/>',
+    '<g transform="matrix(47.804 0 0 13.042 12.34 9.12)"><polygon points="47.804,13.042 12.345,9.125"/></g>',
+    '<circle cx="47.80453" cy="13.04229" r="1.2345" fill=\'#8d6\'/>',
+    "<style>.a{stroke-width:12.345;opacity:47.804}</style>",
+    '<sodipodi:guide position="47.804531,13.042290" inkscape:cx="47.8045" inkscape:cy="13.0423"/>',
+    '<linearGradient x1="47.804" y1="13.042" gradientTransform="rotate(47.8045 13.0423)"/>',
+)
+TEXTS = (
+    "<text>47.80453, 13.04229</text>",
+    "<!-- 47.80453, 13.04229 -->",
+    '<path d="M1.234 2.345" id="at 47.80453, 13.04229"/>',
+    '<path style="gps: 47.80453, 13.04229"/>',
+    "<desc>N47 48.272 E013 02.537</desc>",
+    '<a href="https://www.openstreetmap.org/"/>',
+    '<path data-lat="47.80453" data-lon="13.04229"/>',
+    "<style>/* ///filled.count.soap */</style>",
+)
+
+
+PROLOGUE = '<?xml version="1.0"?>\n<!-- by a - <program> -->\n<!DOCTYPE svg PUBLIC "-//W3C">\n'
+
+
+@pytest.mark.parametrize("head", ["", PROLOGUE])
+def test_a_drawing_is_no_place_but_its_texts_are_searched(head):
+    def kind(*inside: str, root: str = "svg") -> str:
+        return refine_kind(
+            SVG, f'{head}<{root} viewBox="0 0 24.123 47.804">{"".join(inside)}</{root}>'.encode()
+        )
+
+    assert kind(*DRAWINGS) == kind(*DRAWINGS, root="svg:svg") == SVG
+    for told in TEXTS:
+        assert kind(*DRAWINGS, told) == "application/x-location-text", told
+    assert kind(DRAWINGS[0], root="track") == "application/x-location-text"
+
+
 @pytest.mark.parametrize(
     "mime", ["text/plain", "text/xml", "application/json", "application/octet-stream", "application/x-subrip"]
 )

@@ -52,6 +52,17 @@ _LOCATION_JSON: Final = re.compile(
 _NMEA: Final = re.compile(r"^[$!][A-Z]{2}[A-Z0-9]{3},[^\n]{0,200}\*[0-9A-F]{2}\s*$", re.MULTILINE)
 _LATITUDE: Final = re.compile(r"\blat(?:itude)?\b", re.IGNORECASE)
 _LONGITUDE: Final = re.compile(r"\b(?:lon(?:g|gitude)?|lng)\b", re.IGNORECASE)
+_COMMENT: Final = re.compile(r"<!--(?:[^-]|-(?!->))*(?:-->|\Z)")
+_ELEMENT: Final = re.compile(r"<(?:\w+:)?([A-Za-z_]\w*)")
+_TAG: Final = re.compile(r"<[A-Za-z_](?:[^<>\"']|\"[^\"<]*\"|'[^'<]*')*>(?:(?<=<style>)[^<]*)?")
+_DRAWING: Final = re.compile(
+    r"(?<=\s)(?:[\w-]+:)?(?:d|points|path|(?:gradient|pattern)?[tT]ransform|viewBox|style|r|[cfdr]?[xy]|[xy][12]"
+    r"|width|height|offset|opacity|position|orientation|origin|values|key(?:Times|Splines)|stdDeviation|ref[XY]"
+    r"|(?:marker|text)(?:Width|Height|Length)|fill|stroke|(?:stroke|fill|stop|font)-[a-z]{4,10})\s*=\s*(?:\"[^\"]*\"|'[^']*')"
+)
+"""Pattern of an attribute of SVG 2 with a shape, a length, a style, or a guide of Inkscape."""
+_IN_DRAWING: Final = re.compile(r"#[0-9A-Fa-f]{3,8}\b|[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
+"""Pattern of a colour or a number in such an attribute. Its other text is searched for places."""
 _IGC: Final = re.compile(r"^B\d{6}\d{7}[NS]\d{8}[EW][AV]", re.MULTILINE)
 
 
@@ -65,6 +76,9 @@ def refine_kind(mime: str, head: bytes) -> str:
     text = _decode(head[:HEAD_BYTES], is_text=mime != "application/octet-stream")
     if text is None:
         return mime
+    root = _ELEMENT.search(_COMMENT.sub("", text)) if mime == "image/svg+xml" else None
+    if root is not None and root[1] == "svg":
+        text = _TAG.sub(_without_numbers, text)
     return _sidecar(text) or mime
 
 
@@ -84,6 +98,13 @@ def _sidecar(text: str) -> str | None:
     if _has_columns(text) or _IGC.search(text) or tells_place(text):
         return LOCATION_TEXT
     return None
+
+
+def _without_numbers(tag: re.Match[str]) -> str:
+    """Return a tag of an SVG without the numbers of the drawing; <style> with the text behind it."""
+    if tag[0].startswith("<style>"):
+        return _IN_DRAWING.sub(" 0 ", tag[0])
+    return _DRAWING.sub(lambda found: _IN_DRAWING.sub(" 0 ", found[0]), tag[0])
 
 
 def _has_columns(text: str) -> bool:
