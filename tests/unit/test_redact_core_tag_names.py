@@ -7,6 +7,7 @@ import pytest
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget
 from policyfs.redact.core.free_text import MAX_TEXT_BYTES
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.core.tag_names import (
     NAMES,
     is_blank,
@@ -17,6 +18,10 @@ from policyfs.redact.core.tag_names import (
     told,
     told_by_named,
 )
+from policyfs.redact.isobmff.udta_names import free_form_tells
+from policyfs.redact.matroska.tag_names import tag_tells
+from policyfs.redact.plan import locate
+from tests.support.samples.media import run
 
 L, D, T, P, O = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE, Tells.OTHER  # noqa: E741
 
@@ -214,3 +219,39 @@ def test_a_language_tag(data):
 )
 def test_no_language_tag(data):
     assert not is_language(data)
+
+
+TAGGERS = (
+    "LYRICISTSORT musicip_puid MUSICMAGICFINGERPRINT CDDB_Disc_ID iTunes_CDDB_IDs iTunes_CDDB_1 iTunNORM"
+    " DIRECTORS iTunEXTC voice-memo-uuid DISCOGS_RELEASE_ID MusicBrainz_Album_Type Acoustid_Id MOVEMENTNUMBER"
+    " SHOWMOVEMENT ORIGINALFILENAME CONTENTRATING ALBUMARTISTS ASIN BARCODE CATALOGNUMBER WORK STYLE"
+)
+
+
+@pytest.mark.parametrize("name", TAGGERS.split())
+def test_a_name_of_taggers_counts_in_all_containers(name):
+    """They are in TXXX, free-form items, Vorbis comments, and tags of Matroska."""
+    tells = tells_of_name(name)
+    assert tells not in (UNKNOWN, NOTHING)
+    assert not tells & L
+    assert free_form_tells(name.encode()) == tells
+    assert tag_tells(name.encode(), b"a quince") == tells
+    for value in (b"<city>Linz</city>", b'{"x": "Linz"}'):
+        assert tag_tells(name.encode(), value) == free_form_tells(name.encode(), value) == UNKNOWN
+    assert not told_by_named(L, name, b"a quince")
+    assert told_by_named(L, name, b"47.80453, 13.04229") == L
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "flac", "ogg", "mka"])
+def test_tags_that_ffmpeg_writes_stay_without_a_place(suffix, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    names = [name for name in TAGGERS.split() if "SORT" not in name]
+    tags = [part for name in names for part in ("-metadata", f"{name}=a quince {name}")]
+    sound = ("-f", "lavfi", "-i", "anullsrc=d=0.1")
+    codec = {"mp3": "libmp3lame", "flac": "flac", "ogg": "libvorbis", "mka": "flac"}[suffix]
+    run("ffmpeg", "-nostdin", "-v", "error", *sound, "-c:a", codec, *tags, str(path))
+    data = path.read_bytes()
+    kind = {"mp3": "audio/mpeg", "flac": "audio/flac", "ogg": "audio/ogg", "mka": "audio/x-matroska"}[suffix]
+    out = apply(data, locate(kind, frozenset({"location"}), MemorySource(data)).patches)
+    for name in names:
+        assert f"a quince {name}".encode() in out, name

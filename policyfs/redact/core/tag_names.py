@@ -57,7 +57,8 @@ NAMES: Final = MappingProxyType(
             "cameraserialnumber camera hostcomputer encoder encodedby encodersettings encoding "
             "encodingsettings encodeddby tool application producer writingapplication originalmedium "
             "ripper ripping cdtool tenc tsse vendor toolname toolversion encoderoptions androidversion "
-            "comandroidversion comandroidmanufacturer comandroidmodel"
+            "comandroidversion comandroidmanufacturer comandroidmodel voicememouuid itunescddb1 "
+            "itunescddbids itunescddbtracknumber"
         ),
         Tells.TIME: (
             "date time datetime year creationtime creationdate createdate created datecreated "
@@ -80,7 +81,8 @@ NAMES: Final = MappingProxyType(
             "summary show series episode tvshow abstract headline imagedescription usercomment "
             "cameraownername xpauthor xpcomment xpkeywords xpsubject xptitle name people person persons "
             "notes note mood podcast podcasturl podcastid podcastdesc podcastkeywords podcastcategory "
-            "purchaser purchaseowner account"
+            "purchaser purchaseowner account director directors lyricistsort writersort performersort conductorsort "
+            "remixersort arrangersort producersort artistssort albumartistssort showsort itunextc itunmovi"
         ),
         Tells.OTHER: (
             "genre track tracknumber tracktotal totaltracks disc discnumber disctotal totaldiscs "
@@ -96,11 +98,17 @@ NAMES: Final = MappingProxyType(
             "compatiblebrands quality signaltonoise collection dimensions gamma colorspace colourspace "
             "resolution dpi aspectratio thumbimagewidth thumbimageheight thumbsize thumbmimetype "
             "thumbdocumentpages imagewidth imageheight sortorder replaygainreferenceloudness "
-            "movementcount movementtotal discid"
+            "movementcount movementtotal movementnumber showmovement discid cddbdiscid key fingerprint "
+            "musicmagicfingerprint musicmagicdata itunnorm itunpgap encodingparams contentrating "
+            "itunesadvisory itunesmediatype style"
         ),
     }
 )
-"""A dictionary from categories to names of texts, without blanks and punctuation."""
+"""A dictionary from categories to names of texts, without blanks and punctuation.
+
+The names of taggers (Picard's "Tag Mapping", iTunes, Mp3tag, EAC) count in all containers: ID3's TXXX, the
+free-form items of MP4, Vorbis comments, APE and Matroska.
+"""
 
 _EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names.split()} | {
     "parameters": _P | _D,  # the prompt and the programs that generated the picture
@@ -114,12 +122,14 @@ _EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names
     "encodedby": _P | _D,
     "source": _P | _D,
     "cameraownername": _P | _D,
+    "originalfilename": _P | _T,
 }
 _PREFIXES: Final = (
     ("replaygain", _O),
     ("r128", _O),
     ("chapter", _P),
     ("musicbrainz", _O),
+    ("discogs", _O),
     ("lyrics", _P),
     ("comment", _P),
     ("description", _P),
@@ -149,7 +159,7 @@ _NUMBERS: Final = re.compile(rb"-?\d{1,10}(?:[/.]\d{1,10})?(?:, -?\d{1,10}(?:/\d
 """Numbers as text: ImageMagick also writes EXIF tags as named texts ("exif:ExposureTime", "1/250")."""
 _MARKUP: Final = re.compile(r"^\s*[<{\[]|<\?xpacket|<x:xmpmeta|<rdf:|<\?xml", re.IGNORECASE)
 _STRUCTURED: Final = frozenset(
-    {"parameters", "prompt", "workflow", "sdmetadata", "invokeaimetadata", "invokeaigraph"}
+    {"parameters", "prompt", "workflow", "sdmetadata", "invokeaimetadata", "invokeaigraph", "itunmovi"}
 )
 
 
@@ -235,9 +245,14 @@ def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = 
     number = _EXIF_NUMBER.fullmatch(name) and _NUMBERS.fullmatch(value)
     if tells == UNKNOWN and number and not _names_place(name):
         tells = Tells.OTHER
-    if plain_name(name) not in _STRUCTURED and _MARKUP.search(decode(value)) is not None:
+    if is_odd_markup(name, value):
         tells = UNKNOWN
     return told(hide, tells, value, budget)
+
+
+def is_odd_markup(name: str, value: bytes) -> bool:
+    """Return True if a text is XML or JSON, except under a name with which programs write such text."""
+    return plain_name(name) not in _STRUCTURED and _MARKUP.search(decode(value[:_MAX_RAW_BYTES])) is not None
 
 
 def is_blank(data: bytes) -> bool:

@@ -259,10 +259,12 @@ def _items(block: Block, box: Box, keys: list[Tells]) -> None:
 
 def _free_form(block: Block, item: Box) -> Tells:
     """Return the categories of all names of a free-form item. Readers do not agree which name is valid."""
+    boxes = block.children(item)
+    values = b"\n".join(block.body(child)[8:] for child in boxes if child.kind == b"data")
     tells = NOTHING
-    for child in block.children(item):
+    for child in boxes:
         if child.kind == b"name":
-            tells |= free_form_tells(block.body(child)[4:])
+            tells |= free_form_tells(block.body(child)[4:], values)
     return tells or UNKNOWN
 
 

@@ -1,9 +1,9 @@
 """Categories of the named metadata in QuickTime and MPEG-4 files.
 
-The tables list four-letter types of ``udta`` and ``ilst``, names of QuickTime keys, and names of iTunes'
-free-form items. A name in no table is unknown: every word of a policy removes its value. Sources: QuickTime
-File Format ("User data", "Metadata"), 3GPP TS 26.244 section 8, ISO/IEC 14496-12; for names in no standard,
-the files of cameras, phones and editors.
+The tables list four-letter types of ``udta`` and ``ilst``, and names of QuickTime keys. (Names of iTunes'
+free-form items are in core/tag_names.py.) A name in no table is unknown: every word of a policy removes its
+value. Sources: QuickTime File Format ("User data", "Metadata"), 3GPP TS 26.244 section 8, ISO/IEC 14496-12;
+for names in no standard, the files of cameras, phones and editors.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.tag_names import is_odd_markup, tells_of_name
 
 _L: Final = Tells.LOCATION
 _D: Final = Tells.DEVICE
@@ -169,36 +170,6 @@ _STEMS: Final = MappingProxyType(
 """
 _PLACE: Final = re.compile("gps|geo|lat|lon|loc|place|city|country|coord|address|altitude")
 
-_FREE_FORM: Final = MappingProxyType(
-    {
-        "itunnorm": _O,
-        "itunsmpb": _O,
-        "itunpgap": _O,
-        "encoding params": _O,
-        "tempo": _O,
-        "initialkey": _O,
-        "replaygain_track_gain": _O,
-        "replaygain_track_peak": _O,
-        "replaygain_album_gain": _O,
-        "replaygain_album_peak": _O,
-        "tool": _D,
-        "encoder": _D,
-        "itunes_cddb_ids": _D,
-        "itunes_cddb_1": _D,
-        "itunextc": _P,
-        "itunmovi": _P,
-        "performer": _P,
-        "conductor": _P,
-        "label": _P,
-        "publisher": _P,
-        "producer": _P,
-        "subtitle": _P,
-        "isrc": _P,
-        "originaldate": _T,
-        "originalyear": _T,
-    }
-)
-
 
 def key_tells(name: bytes) -> Tells:
     """Return the categories of the value of a QuickTime key (``com.apple.quicktime.make``)."""
@@ -217,6 +188,7 @@ def key_tells(name: bytes) -> Tells:
     return UNKNOWN if known is None or (stem != text and _PLACE.search(text)) else known
 
 
-def free_form_tells(name: bytes) -> Tells:
+def free_form_tells(name: bytes, value: bytes = b"") -> Tells:
     """Return the categories of the value of an iTunes free-form item (``----``) with this name."""
-    return _FREE_FORM.get(name.decode("latin-1").strip("\0 ").lower(), UNKNOWN)
+    text = name.decode("latin-1").strip("\0 ")
+    return UNKNOWN if is_odd_markup(text, value) else tells_of_name(text)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.tag_names import is_language
+from policyfs.redact.core.tag_names import is_language, is_odd_markup, tells_of_name
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
@@ -345,13 +345,15 @@ _LANGUAGE_SUFFIX: Final = re.compile(r"-[A-Z]{3}")
 def tag_tells(name: bytes, value: bytes = b"") -> Tells:
     """Return the categories of the data in a tag with this name (UTF-8).
 
-    Return UNKNOWN for a name that is not listed. Return UNKNOWN also if the name is that of a number or of a
-    language, but the value is another text.
+    A name that is not listed here may be one of taggers (core/tag_names.py); any other is UNKNOWN. Return
+    UNKNOWN also if the name is that of a number or of a language, but the value is another text.
     """
     word = name.rstrip(b"\0").decode("utf-8", "replace").strip().upper().replace(" ", "_")
     if word not in TAG_TELLS and _LANGUAGE_SUFFIX.fullmatch(word[-4:]):
         word = word[:-4]
-    return TAG_TELLS.get(word, UNKNOWN) if _fits(word, value.rstrip(b"\0").strip()) else UNKNOWN
+    if word not in TAG_TELLS:
+        return UNKNOWN if is_odd_markup(word, value) else tells_of_name(word)
+    return TAG_TELLS[word] if _fits(word, value.rstrip(b"\0").strip()) else UNKNOWN
 
 
 def _fits(word: str, value: bytes) -> bool:
