@@ -92,6 +92,7 @@ PLACES += [
     base64.b64encode(_PLAIN.encode("utf-16-le")).decode(),
     *(_PLAIN.encode(code).hex() for code in ("utf-8", "utf-16-be")),
     _PLAIN.encode().hex().upper(),
+    *(sep.join(map(str, b"ASCII\0\0\0" + _PLAIN.encode())) for sep in (", ", ",")),
     "".join(f"&#{ord(char)};" for char in _PLAIN),
     "".join(f"%{ord(char):02x}" for char in _PLAIN),
     "".join(f"\\u{ord(char):04x}" for char in _PLAIN),
@@ -112,6 +113,8 @@ NONE = [
     *(
         base64.b64encode(b"a quince on a table, 47").decode(),
         b"a quince on a table".hex(),
+        ", ".join(map(str, b"a quince on a table")),
+        "300, 1, " + ", ".join(map(str, b"47.80453, 13.04229")),
         "a" * 40,
         "4a" * 40,
     ),

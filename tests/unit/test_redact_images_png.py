@@ -261,3 +261,29 @@ def test_a_profile_whose_length_is_wrong_is_taken_by_its_digits(length):
 @pytest.mark.parametrize("behind", [b"\n", b"\xff" * 100, b"\r\n\0"])
 def test_filler_behind_stays(behind):
     assert redact(pngs.plain(behind=behind)) == pngs.plain(behind=behind)
+
+
+COPIES = (
+    ("exif:thumbnail:InteroperabilityIndex", "R98"),
+    ("exif:thumbnail:InteroperabilityVersion", "48, 49, 48, 48"),
+    ("exif:CFAPattern", "2, 0, 2, 0, 0, 1, 1, 2"), ("exif:FNumber", "14/5"), ("exif:thumbnail:Model", "M1"),
+    ("tiff:alpha", "unspecified"), ("tiff:endian", "lsb"), ("tiff:photometric", "RGB"),
+    ("tiff:document", "x"),
+    ("tiff:rows-per-strip", "16"), ("tiff:software", "S"),
+)  # fmt: skip
+"""Names and values of tEXt chunks in PNGs that ImageMagick 6.9.11 makes of a JPEG and of a TIFF."""
+
+
+@pytest.mark.parametrize(("name", "value"), COPIES)
+def test_the_copies_of_tags_that_imagemagick_writes_stay_without_a_place(name, value):
+    data = pngs.plain(pngs.text(name, value))
+    assert redact(data) == data
+    assert PLACE not in redact(pngs.plain(pngs.text(name, PLACE.decode())))
+
+
+def test_a_comment_of_exif_that_imagemagick_copies_as_numbers_is_searched():
+    def copied(text: bytes) -> bytes:
+        return pngs.plain(pngs.text("exif:UserComment", ", ".join(map(str, b"ASCII\0\0\0" + text))))
+
+    assert redact(copied(b"a quince on a table")) == copied(b"a quince on a table")
+    assert b"52, 55, 46" not in redact(copied(PLACE))

@@ -259,6 +259,8 @@ of any script.
 """
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{20,}")
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}")
+_BYTES: Final = re.compile(r"(?:\d{1,3}, ?){10,}\d{1,3}")
+"""Pattern of bytes as numbers: ImageMagick writes a comment of EXIF so, in a text of a PNG."""
 _STANDARD: Final = str.maketrans("-_", "+/")
 _JSON_ESCAPE: Final = re.compile(r"\\u([0-9A-Fa-f]{4})")
 _LONG_REFERENCE: Final = re.compile(r"&#[0-9]{1000,};?")
@@ -289,7 +291,7 @@ def is_below_places(text: str) -> bool:
 
 def _decoded(text: str) -> Iterator[str]:
     """Yield the text without its escapes, if it has escapes. Then yield one string with all texts that are
-    encoded in the text (base64, hexadecimal), with empty lines between them.
+    encoded in the text (base64, hexadecimal, numbers of bytes), with empty lines between them.
     """
     plain = unquote(text) if "%" in text else text
     plain = unescape(_LONG_REFERENCE.sub("\ufffd", plain)) if "&#" in plain else plain
@@ -297,6 +299,9 @@ def _decoded(text: str) -> Iterator[str]:
     if plain != text:
         yield plain
     parts = [bytes.fromhex(run) for run in _HEX.findall(text)]
+    for run in _BYTES.findall(text):
+        with suppress(ValueError):
+            parts.append(bytes(int(number) for number in run.split(",")))
     for run in _BASE64.findall(text):
         digits = run.translate(_STANDARD)
         with suppress(ValueError):

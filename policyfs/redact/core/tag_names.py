@@ -81,8 +81,9 @@ NAMES: Final = MappingProxyType(
             "summary show series episode tvshow abstract headline imagedescription usercomment "
             "cameraownername xpauthor xpcomment xpkeywords xpsubject xptitle name people person persons "
             "notes note mood podcast podcasturl podcastid podcastdesc podcastkeywords podcastcategory "
-            "purchaser purchaseowner account director directors lyricistsort writersort performersort conductorsort "
-            "remixersort arrangersort producersort artistssort albumartistssort showsort itunextc itunmovi"
+            "purchaser purchaseowner account director directors lyricistsort writersort performersort "
+            "conductorsort remixersort arrangersort producersort artistssort albumartistssort showsort "
+            "itunextc itunmovi"
         ),
         Tells.OTHER: (
             "genre track tracknumber tracktotal totaltracks disc discnumber disctotal totaldiscs "
@@ -123,6 +124,7 @@ _EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names
     "source": _P | _D,
     "cameraownername": _P | _D,
     "originalfilename": _P | _T,
+    "document": _P,
 }
 _PREFIXES: Final = (
     ("replaygain", _O),
@@ -143,6 +145,14 @@ _LOCALS: Final = MappingProxyType(
                 r"ihdr(?:bitdepth(?:orig)?|colortype(?:orig)?|interlacemethod|width|height|width,height)"
                 r"|pltenumbercolors|bkgd|chrm|gama|srgb|phys|time|trns|offs|iccp|sbit|vpag|cant|canv|exif|text"
             ),
+            _O,
+        ),
+        "tiff": (
+            re.compile(r"alpha|endian|photometric|rowsperstrip|fillorder|predictor|subfiletype|tilegeometry"),
+            _O,
+        ),
+        "exif": (
+            re.compile(r"(?:thumbnail:)?interoperability(?:index|version)|spectralsensitivity|cfapattern"),
             _O,
         ),
     }
@@ -190,6 +200,8 @@ def _tells_of_name(name: str) -> Tells:
         return _LOCALS[space][1]
     if lower.startswith(("gps", "exifgps")):
         return Tells.LOCATION
+    if space == "exif":
+        lower = lower.removeprefix("thumbnail:")
     if space == "thumb":
         lower = "thumb" + lower.replace(":", "")
     found = _EXACT.get(lower)
