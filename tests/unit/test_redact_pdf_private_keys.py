@@ -56,6 +56,29 @@ def test_trailers_and_tables_have_keys_of_their_own():
     assert not any(is_private(node, key, trailer=True) for key in (b"Type", b"W", b"Length", b"Root", b"ID"))
 
 
+@pytest.mark.parametrize(
+    ("entry", "stays"),
+    [
+        (b"/ProcSet[/PDF/Text/ImageB/ImageC/ImageI]", True),
+        (b"/ProcSet[/PDF/Zirbelstadt]", False),
+        (b"/ProcSet[/PDF(Zirbelstadt)]", False),
+        (b"/ProcSet[/PDF/PDF/PDF/PDF/PDF/PDF]", False),
+        (b"/ProcSet/Zirbelstadt", False),
+        (b"/LastModified(D:20200101120000+01'00')", True),
+        (b"/LastModified(D:2020 in Zirbelstadt)", False),
+        (b"/LastModified[47.80453 13.04229]", False),
+    ],
+)
+def test_entries_that_old_programs_put_anywhere_stay(entry: bytes, stays: bool) -> None:
+    picture = {6: stream(b"abcdef" * 2, IMAGE + entry)}
+    for data in (pdf(catalog=entry), pdf(picture, page=b"/Resources<</XObject<</I 6 0 R>>>>")):
+        assert (run(data) == data) is stays
+        assert (entry in run(data)) is stays
+    if b"D:" in entry:
+        assert entry not in run(pdf(catalog=entry), "time")
+    assert entry not in run(pdf(trailer=entry))
+
+
 HIDING = {
     "a program's own entry of the catalog": pdf(catalog=b"/ACME<</X(%s)/Y[%s]>>" % (PLACE, NUMBERS)),
     "a program's own entry of a page": pdf(page=b"/ACME_Track[%s]" % NUMBERS),

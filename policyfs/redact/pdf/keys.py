@@ -18,7 +18,7 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, NotThisKindError, TooMuchError
 from policyfs.redact.core.free_text import told_in
 from policyfs.redact.pdf.objects import Node, blank_string, string_bytes
-from policyfs.redact.pdf.private_keys import is_private
+from policyfs.redact.pdf.private_keys import is_private, is_usual
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
@@ -245,7 +245,7 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
         return NOTHING if usual else INFO.get(key, UNKNOWN)
     if _PLACES.search(key) and _refers_to_none(value):
         return LOCATION
-    if is_private(node, key, trailer=trailer):
+    if is_private(node, key, trailer=trailer) and (trailer or not is_usual(key, value)):
         return UNKNOWN
     if trailer and key == _TRAILER_ID:
         return DEVICE

@@ -7,10 +7,11 @@ private. Readers ignore such keys.
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.pdf.objects import Node
+from policyfs.redact.pdf.objects import Node, string_bytes
 
 
 def _keys(names: str) -> frozenset[bytes]:
@@ -57,7 +58,19 @@ _NAMES: Final = _keys(
     "Dests AP JavaScript Pages Templates IDS URLS EmbeddedFiles AlternatePresentations Renditions"
 )
 """Keys of the dictionary of name trees, which may have Pages like the catalog."""
+_PROCEDURES: Final = _keys("PDF Text ImageB ImageC ImageI")
+_DATE: Final = re.compile(rb"D:\d{4,14}(?:Z|[-+]\d\d'?(?:\d\d'?)?)?")
 _TRAILER: Final = _STREAM | _keys("Size Prev Root Encrypt Info ID XRefStm Type Index W DocChecksum AuthCode")
+
+
+def is_usual(key: bytes, value: Node) -> bool:
+    """Return True if an entry is one that old programs put into any of these dictionaries: the constants of
+    ProcSet (ISO 32000-2, 14.2), or the date LastModified, which keys.py judges.
+    """
+    if key == b"ProcSet" and value.kind == "array" and len(value.items) <= len(_PROCEDURES):
+        return all(item.kind == "name" and item.text in _PROCEDURES for item in value.items)
+    dated = key == b"LastModified" and value.kind == "string"
+    return dated and _DATE.fullmatch(string_bytes(value.text)) is not None
 
 
 def is_document_part(node: Node) -> bool:
