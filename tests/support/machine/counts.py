@@ -14,7 +14,7 @@ PATIENCE: Final = float(os.environ.get("POLICYFS_TEST_PATIENCE", "1"))
 
 
 def count(quick: int, soak: int) -> int:
-    """The count for this run; both numbers stand in docs/testing.md."""
+    """The count for this run; both numbers stand in counts.txt beside this file."""
     return soak if SOAK else quick
 
 
