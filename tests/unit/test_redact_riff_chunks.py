@@ -168,11 +168,12 @@ def aiff(gap: bytes, sound: bytes, size: int) -> bytes:
 
 
 AUTHOR = chunk(b"AUTH", CITY, "big")
+STREAM = b"strl" + chunk(b"strh", b"vids" + bytes(52))
 ONE_TOO_LATE = {
     "WAV": (WAV, sounds.wav(NO_PADDING + kept(b"data", b"LIST" + INFO[4:]))),
     "AVI": (AVI, sounds.avi(NO_PADDING + kept(b"idx1", INFO))),
     "AVI, in the pictures": (AVI, sounds.avi(movie=NO_PADDING + kept(b"00dc", INFO))),
-    "AVI, in a header": (AVI, sounds.avi(more=NO_PADDING + kept(b"strf", INFO))),
+    "AVI, in a header": (AVI, sounds.avi(more=chunk(b"LIST", STREAM + NO_PADDING + kept(b"strf", INFO)))),
     "AVI, behind a header that is longer than its list": (
         AVI,
         sounds.avi(

@@ -12,7 +12,8 @@ from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.registry import locate_in
-from policyfs.redact.riff.sound import FILES, PLAIN, code_of
+from policyfs.redact.riff.sound import FILES, code_of
+from policyfs.redact.tags.sound_streams import PLAIN
 from tests.support.samples import sounds
 from tests.support.samples.media import TOOL_DEADLINE_S, run
 from tests.support.samples.sound_checks import redact

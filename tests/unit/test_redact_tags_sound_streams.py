@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from policyfs.redact.core import patches
-from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
@@ -18,7 +17,8 @@ from tests.support.samples import sounds
 from tests.support.samples.inners import PLACES
 from tests.support.samples.movies import Track, full, movie
 from tests.support.samples.redacted import redacted
-from tests.support.samples.sounds import CITY, PLACE
+from tests.support.samples.sounds import AVI, CITY, PLACE
+from tests.unit.test_redact_riff_sound import avi
 
 SOUND = sounds.sound(1)
 TAG = sounds.id3(sounds.user(b"LOCATION", CITY), sounds.words("TIT2", PLACE))
@@ -55,6 +55,70 @@ FILMS: dict[str, tuple[str, Callable[[list[bytes]], bytes]]] = {
     "MP4, in one chunk": ("video/mp4", lambda frames: mp4(frames, per_chunk=9)),
     "MOV": ("video/quicktime", lambda frames: mp4(frames, b".mp3")),
 }
+
+
+OLD = sounds.old(PLACE)
+AT_THE_END = {
+    **{f"ID3v1 cut at {cut}": [SOUND + OLD[:cut], OLD[cut:]] for cut in (1, 3, 60, 127)},
+    "ID3v1 in many chunks": [SOUND, *(OLD[at : at + 20] for at in range(0, 128, 20))],
+    "ID3v1 before APE": [SOUND + OLD + sounds.ape((b"Genre", b"x"))],
+    "ID3v1 before ID3": [SOUND + OLD + sounds.id3(sounds.words("TIT2", b"x"))],
+    "ID3v1 with TAG+": [SOUND + b"TAG+" + PLACE.ljust(223, b"\0"), sounds.old(b"x")],
+    "short ID3v1": [SOUND + OLD[:-2]],
+    "long ID3v1": [SOUND + OLD + b"\0\0"],
+}
+
+
+@pytest.mark.parametrize("film", FILMS)
+@pytest.mark.parametrize("tag", AT_THE_END)
+def test_old_tags_at_the_end_go_in_any_chunks(film: str, tag: str) -> None:
+    kind, make = FILMS[film]
+    data = make([SOUND, *AT_THE_END[tag]]).replace(mk.checked_cluster(mk.block(1, SOUND[:9])), b"")
+    out = redacted(kind, data)
+    assert PLACE not in out.replace(b"\0", b"")
+    assert out.count(SOUND) == data.count(SOUND)
+
+
+def test_an_empty_last_chunk_of_an_avi_hides_no_tag() -> None:
+    assert PLACE not in redacted(AVI, avi(SOUND, SOUND + OLD, b""))
+
+
+@pytest.mark.parametrize("film", FILMS)
+def test_a_tag_of_the_first_version_of_ape_is_refused(film: str) -> None:
+    tag = sounds.ape((b"Location", CITY), header=False).replace(b"APETAGEX\xd0\7", b"APETAGEX\xe8\3")
+    kind, make = FILMS[film]
+    plan = locate(kind, frozenset({"location"}), MemorySource(make([SOUND, SOUND + tag])))
+    assert plan.outcome is Outcome.REFUSE
+    assert "has no start" in plan.reason
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(matroska([TAG + SOUND], codec) for codec in (b"A_MPEG", b"A_MPEG/L2", b"A_QUICKTIME/QDMC")),
+        *(
+            matroska([TAG + SOUND], b"A_MS/ACM", mk.el(0x63A2, code.to_bytes(2, "little") + bytes(16)))
+            for code in (0xFFFE, 0x4143, 0xA106)
+        ),
+        *(mp4([TAG + SOUND], code) for code in (b".mp1", b".mp2", b"mp2 ", b"TS\0\x55", b"ms\0\xff")),
+        movie(Track(kind=b"soun", format=b"sowt", entry=full(b"esds", ESDS), samples=[TAG + SOUND])),
+    ],
+)
+def test_tags_go_under_any_name_that_readers_take_for_mp3(data: bytes) -> None:
+    kind = "video/x-matroska" if data.startswith(b"\x1a\x45") else "video/quicktime"
+    assert CITY in data
+    assert CITY not in redacted(kind, data)
+
+
+@pytest.mark.parametrize("lead", [TAG[:1], TAG[:4], b"\xff\xfbI", b"T"])
+def test_bytes_before_each_frame_that_may_begin_a_tag_are_refused(lead: bytes) -> None:
+    packing = mk.el(0x5034, mk.number(0x4254, 3), mk.el(0x4255, lead))
+    data = matroska([TAG[len(lead) :]], b"A_MPEG/L3", mk.el(0x6D80, mk.el(0x6240, packing)))
+    plan = locate("video/x-matroska", frozenset({"location"}), MemorySource(data))
+    assert plan.outcome is Outcome.REFUSE
+    assert "may begin" in plan.reason
+    data = data.replace(mk.el(0x4255, lead), mk.el(0x4255, SOUND[: len(lead)]))
+    assert locate("video/x-matroska", frozenset({"location"}), MemorySource(data)).outcome is Outcome.CLEAN
 
 
 @pytest.mark.parametrize("film", FILMS)
@@ -104,17 +168,15 @@ def test_a_tag_that_may_be_in_two_chunks_is_refused(frames: list[bytes]) -> None
         assert "tag in its sound" in plan.reason
 
 
-def test_long_chunks_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sound_streams, "CHUNK_BYTES", len(SOUND) + len(TAG) + 7)
-    data = (SOUND + TAG) * 2 + SOUND * 3
-    for cut in (len(data), len(SOUND)):
-        stream = StreamSound(Edits(MemorySource(data), PLACES, "test"))
-        try:
-            stream.add(0, cut)
-            stream.add(cut, len(data))
-        except NotThisKindError:
-            continue
-        assert CITY not in apply(data, patches.in_order(stream.edits.found.patches, len(data)))
+@pytest.mark.parametrize("size", [3, 20, len(SOUND), len(SOUND) + len(TAG) + 7])
+def test_long_chunks_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(sound_streams, "CHUNK_BYTES", size)
+    data = (SOUND + TAG) * 2 + SOUND + OLD + TAG + SOUND * 2 + OLD
+    stream = StreamSound(Edits(MemorySource(data), PLACES, "test"))
+    stream.add(0, len(data))
+    stream.finish()
+    left = apply(data, patches.in_order(stream.edits.found.patches, len(data)))
+    assert left == (SOUND + bytes(len(TAG))) * 2 + SOUND + bytes(len(OLD + TAG)) + SOUND * 2 + bytes(len(OLD))
 
 
 def test_each_tag_has_a_hint() -> None:

@@ -36,7 +36,7 @@ _FORMATS: Final = {
     b"c708": NOTHING,
 }
 _GPMF: Final = b"gpmd"
-_MP3: Final = frozenset({b".mp3", b"mp3 ", b"ms\0\x50", b"ms\0\x55"})
+_MP3: Final = re.compile(rb"\.mp[123]|mp[123] |(?:ms|TS)..", re.DOTALL)
 _MPEG_SOUND: Final = re.compile(rb"\x04[\x80-\xff]{0,3}[\0-\x7f][\x69\x6b]")
 """Pattern of a decoder's description that names sound of MPEG-1 or MPEG-2 (ISO/IEC 14496-1 section 7.2.6.6).
 """
@@ -121,8 +121,8 @@ def clean_sound(track: Track, chunks: Extents, source: ByteSource, inner: Inner)
 
     chunks: the ranges of its chunks, in their order. Raises NotThisKindError, TooMuchError.
     """
-    formats, config = set(track.entries.formats), _MPEG_SOUND.search(track.parameters)
-    if _MP3.isdisjoint(formats) and (b"mp4a" not in formats or config is None):
+    named = any(map(_MP3.fullmatch, track.entries.formats))
+    if not named and _MPEG_SOUND.search(track.parameters) is None:  # readers believe it in any format
         return Found()
     sound = StreamSound(Edits(source, inner, f"track {track.number}"))
     for start, end in zip(chunks.starts, chunks.ends, strict=True):

@@ -13,6 +13,7 @@ from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.codec_private import BITMAP_HEADER_BYTES
 from policyfs.redact.matroska.ebml import VOID
 from policyfs.redact.matroska.elements import child_data, children
+from policyfs.redact.tags.sound_streams import PLAIN, may_begin_tag
 
 _VIDEO, _AUDIO, _SUBTITLE = 1, 2, 17
 _PICTURES_OF_TEXT: Final = (b"S_VOBSUB", b"S_HDMV/PGS", b"S_DVBSUB", b"S_IMAGE/BMP", b"S_ARIBSUB")
@@ -22,8 +23,7 @@ QuickTime.
 """
 _MPEG: Final = (b"V_MPEG1", b"V_MPEG2", b"V_MPEG4/ISO/SP", b"V_MPEG4/ISO/ASP", b"V_MPEG4/ISO/AP")
 _TEXTS: Final = (b"S_TEXT/", b"S_SSA", b"S_ASS", b"D_WEBVTT/")
-_TAGGED: Final = (b"A_MPEG/", b"A_QUICKTIME")
-_TAGGED_WAVES: Final = frozenset({0x50, 0x55, 0xFF, 0x1600, 0x1602, 0x1610})
+_TAGGED: Final = (b"A_MPEG", b"A_QUICKTIME")
 _ENCRYPTION: Final = 1
 _FRAMES: Final = 1
 _STRIPPED: Final = 3
@@ -119,14 +119,17 @@ def _coding(entry: bytes) -> Coding | None:
 
 
 def _is_tagged(entry: bytes) -> bool:
-    """Return True if the track has sound of MPEG, or ADTS of AVI, in which readers find tags. Raises
+    """Return True if the track has sound of MPEG, or coded sound of AVI, in which readers find tags. Raises
     NotThisKindError.
     """
     codec, settings = _codec(entry)
-    wave = codec == b"A_MS/ACM" and int.from_bytes(settings[:2], "little") in _TAGGED_WAVES
+    wave = codec.startswith(b"A_MS/ACM") and int.from_bytes(settings[:2], "little") not in PLAIN
     if _role(entry) is not Role.MEDIA or not (wave or codec.startswith(_TAGGED)):
         return False
-    return _lead(child_data(entry, tag_names.ENCODINGS) or b"") is not None
+    lead = _lead(child_data(entry, tag_names.ENCODINGS) or b"")
+    if lead and may_begin_tag(lead):
+        raise NotThisKindError("a tag may begin in the bytes that its header compression removes")
+    return lead is not None
 
 
 def _framing(codec: bytes, settings: bytes) -> Framing | None:

@@ -39,8 +39,7 @@ from policyfs.redact.riff.chunks import (
     printable,
 )
 from policyfs.redact.riff.info_list import LIST, clean_shared
-from policyfs.redact.riff.sound import PLAIN
-from policyfs.redact.tags.sound_streams import StreamSound
+from policyfs.redact.tags.sound_streams import PLAIN, StreamSound
 
 MAX_SAMPLES: Final = 400_000
 """Maximum number of chunks of pictures and sound: two hours, with 25 chunks of each per second."""

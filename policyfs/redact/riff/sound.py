@@ -12,8 +12,7 @@ from typing import Final
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import SliceSource
-from policyfs.redact.tags.id3 import HEAD_BYTES, tag_size
-from policyfs.redact.tags.sound_streams import LONGEST_TAG, OLD_BYTES, OLD_TAG, TAG_START
+from policyfs.redact.tags.sound_streams import StreamSound
 
 MPEG: Final = "audio/mpeg"
 _AAC: Final = "audio/aac"
@@ -27,17 +26,14 @@ FILES: Final = MappingProxyType(
     }
 )
 """A dictionary from the code of a format to the content kind of its sound."""
-PLAIN: Final = frozenset(
-    {0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0010, 0x0011, 0x0012, 0x0014, 0x0016, 0x0017, 0x0020, 0x0022}
-    | {0x0031, 0x0040, 0x0045, 0x0062, 0x0064, 0x0065, 0x0069, 0x0085}
-)
-"""Codes of formats that pack each sample or block by itself (PCM, ADPCM, GSM, G.72x): they have no tags."""
 PLAIN_TYPES: Final = frozenset(
     b"NONE,sowt,twos,raw ,in24,in32,ni24,23ni,42ni,fl32,FL32,fl64,FL64,alaw,ALAW,ulaw,ULAW,ima4,MAC3,MAC6"
     b",ACE2,ACE8,G722,G726,G728,GSM ,dwvw,DWVW".split(b",")
 )
 """Types of compression in AIFF-C that pack each sample or block by itself."""
 _WHOLE: Final = frozenset({"audio/flac", _OGG})
+
+
 def code_of(compression: bytes) -> int:
     """Return the code of a type of compression in AIFF-C; 0 for a type of no format in FILES."""
     if compression[:3] == b"ms\0":
@@ -56,11 +52,6 @@ def clean_sound(edits: Edits, kind: str, start: int, end: int) -> None:
         return
     if kind in _WHOLE:
         raise NotThisKindError("its sound is not understood")
-    if edits.source.read(end - OLD_BYTES, 3) == OLD_TAG and end - start >= OLD_BYTES:
-        edits.zero(end - OLD_BYTES, end, "tag in the sound")
-        end -= OLD_BYTES
-    at = start
-    while (tag := edits.search(TAG_START, at, end, LONGEST_TAG)) is not None:
-        size = tag_size(edits.source.read(tag, HEAD_BYTES)) or end - tag
-        at = min(tag + size, end)
-        edits.zero(tag, at, "tag in the sound")
+    sound = StreamSound(edits)
+    sound.add(start, end)
+    sound.finish()

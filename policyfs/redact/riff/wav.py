@@ -28,7 +28,8 @@ from policyfs.redact.riff.chunks import (
     printable,
 )
 from policyfs.redact.riff.info_list import clean_shared
-from policyfs.redact.riff.sound import FILES, PLAIN, clean_sound
+from policyfs.redact.riff.sound import FILES, clean_sound
+from policyfs.redact.tags.sound_streams import PLAIN
 
 _MARKS: Final = (b"RIFF", b"RF64", b"BW64")
 _HEADER_BYTES: Final = 12

@@ -1,13 +1,13 @@
 """Tags in the coded sound of a film: ID3, APE, Lyrics3 and blocks of metadata between the frames of a stream.
 
 A program that copies a stream of MP3 out of a film writes its chunks one behind the other, and readers of MP3
-find tags between the frames.
+find tags between the frames. Source of the codes of formats: RFC 2361.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.redact.core.cleaners import NotThisKindError
@@ -15,13 +15,18 @@ from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import CHUNK_BYTES
 from policyfs.redact.tags.id3 import HEAD_BYTES, tag_size
 
+PLAIN: Final = frozenset(
+    {0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0010, 0x0011, 0x0012, 0x0014, 0x0016, 0x0017, 0x0020, 0x0022}
+    | {0x0031, 0x0040, 0x0045, 0x0062, 0x0064, 0x0065, 0x0069, 0x0085}
+)
+"""Codes of formats that pack each sample or block by itself (PCM, ADPCM, GSM, G.72x): they have no tags."""
 TAG_START: Final = re.compile(
-    rb"ID3[\2-\4][\0-\x0f][\0-\xff][\0-\x7f]{4}|APETAGEX[\xd0\xe8]\x07\0\0|LYRICSBEGIN"
+    rb"ID3[\2-\4][\0-\x0f][\0-\xff][\0-\x7f]{4}|APETAGEX....|LYRICSBEGIN"
     rb"|<x:xmpmeta|<\?xpacket|Exif\0\0|jumb....jumd|\x03vorbis..\0\0|OpusTags..\0\0",
     re.DOTALL,
 )
 """Starts of tags. Coded sound has none of them by chance."""
-LONGEST_TAG: Final = 16
+_LONGEST_START: Final = 16
 _HINTS: Final = (b"ID3", b"APETAG", b"LYRICS", b"<x:", b"<?x", b"Exif", b"jumd", b"vorbis", b"OpusTa")
 """Parts of each TAG_START. A search for them all is much faster than the pattern."""
 _CHEAP: Final = 8
@@ -29,60 +34,87 @@ _CHEAP: Final = 8
 _APE: Final = b"APETAGEX"
 _APE_BYTES: Final = 32
 _APE_HEADER: Final = 0x20
-OLD_TAG: Final = b"TAG"
-OLD_BYTES: Final = 128
+_OLD: Final = b"TAG"
+_OLD_BYTES: Final = 128 + 227
+"""The size of an ID3v1 tag with its extension (TAG+) before it. Readers find shorter ones, too."""
+
+
+def may_begin_tag(lead: bytes) -> bool:
+    """Return True if a tag may begin in the bytes that a container leaves out before each frame."""
+    ends = [lead[at:] for at in range(len(lead))]
+    return any(hint in lead or hint.startswith(end) for hint in (*_HINTS, _OLD) for end in ends)
 
 
 @dataclass(slots=True)
 class StreamSound:
     """The sound of one stream of a film. Its chunks are searched one by one for tags, in their order.
 
-    carry: the end of the chunk before, in which a tag may begin. start, end: the part of the last chunk that
-    stays. endless: True if a tag in the last chunk may go on in the next one.
+    carry: the end of the part before, in which a tag may begin. endless: True if a tag in the last chunk may
+    go on in the next one.
     """
 
     edits: Edits
     carry: bytes = b""
-    start: int = 0
-    end: int = 0
     endless: bool = False
+    _last: list[tuple[int, bytes]] = field(default_factory=list)
 
     def add(self, start: int, end: int) -> None:
         """Clean the chunk [start, end). Raises TooMuchError; NotThisKindError if a tag may be in two chunks.
         """
-        self.start = start
-        for at in range(start, end, CHUNK_BYTES):
-            self._add(at, min(at + CHUNK_BYTES, end))
-
-    def _add(self, start: int, end: int) -> None:
-        if self.endless:
+        if self.endless and start < end:
             raise NotThisKindError("a tag in its sound may go on in the next chunk")
-        self.edits.inner.budget.search((end - start) // _CHEAP)
-        data, before, at = self.carry + self.edits.source.read(start, end - start), len(self.carry), 0
+        at = start
+        while at < end:
+            at = self._add(at, start, end)
+
+    def _add(self, at: int, start: int, end: int) -> int:
+        """Clean a part of the chunk [start, end), from *at* up to the first tag. Return the part's end."""
+        size = min(CHUNK_BYTES, end - at)
+        self.edits.inner.budget.search(size // _CHEAP)
+        new = self.edits.source.read(at, size)
+        data, base = self.carry + new, at - len(self.carry)
         found = TAG_START.search(data) if any(hint in data for hint in _HINTS) else None
-        while found is not None:
-            first, size = found.start(), _size_of(data, found.start())
-            self.endless = not size
-            if first < before or first + size > len(data):
-                raise NotThisKindError("a tag in its sound is cut into two chunks")
-            at = first + size if size else len(data)
-            self.edits.zero(start + first - before, start + at - before, "tag in the sound")
-            found = TAG_START.search(data, at)
-        self.carry = data[max(at, len(data) - LONGEST_TAG) :]
-        self.start, self.end = max(self.start, start + at - before), end
+        if found is None:
+            self.carry = data[-_LONGEST_START:]
+            self._keep(at, new)
+            return at + size
+        first = base + found.start()
+        length = _size_of(self.edits.source.read(first, _APE_BYTES))
+        self.endless, behind = not length, first + length if length else end
+        if first < start or behind > end:
+            raise NotThisKindError("a tag in its sound is cut into two chunks")
+        self._keep(at, new[: max(0, first - at)])
+        if first < at:  # in the part before, which _last holds
+            self._last = [(start, part[: max(0, first - start)]) for start, part in self._last]
+        self._zero_old()
+        self.edits.zero(first, behind, "tag in the sound")
+        self.carry = b""
+        return behind
 
     def finish(self) -> None:
         """Clean the old tag (ID3v1) at the end of the stream."""
-        tag = self.end - OLD_BYTES
-        if tag >= self.start and self.edits.source.read(tag, len(OLD_TAG)) == OLD_TAG:
-            self.edits.zero(tag, self.end, "tag in the sound")
+        self._zero_old()
+
+    def _keep(self, at: int, data: bytes) -> None:
+        """Remember the last bytes that stay. An old tag may be in several chunks."""
+        self._last.append((at + max(0, len(data) - _OLD_BYTES), data[-_OLD_BYTES:]))
+        while sum(len(part) for _, part in self._last[1:]) >= _OLD_BYTES:
+            del self._last[0]
+
+    def _zero_old(self) -> None:
+        """Zero the old tag at the end of the bytes that stay. Players find it also before another tag."""
+        data = b"".join(part for _, part in self._last)
+        old = data.find(_OLD, max(0, len(data) - _OLD_BYTES))
+        for at, part in self._last if old >= 0 else ():
+            self.edits.zero(at + max(0, min(old, len(part))), at + len(part), "tag in the sound")
+            old -= len(part)
+        self._last = []
 
 
-def _size_of(data: bytes, at: int) -> int:
-    """Return the size of the tag at an offset; 0 if it states none. Raises NotThisKindError for the end of an
-    APE tag without a start.
+def _size_of(head: bytes) -> int:
+    """Return the size of the tag that begins with these 32 bytes; 0 if it states none. Raises
+    NotThisKindError for the end of an APE tag without a start.
     """
-    head = data[at : at + _APE_BYTES]
     if not head.startswith(_APE):
         return tag_size(head[:HEAD_BYTES])
     if len(head) < _APE_BYTES:
