@@ -26,8 +26,8 @@ _VALUE_BELOW: Final = rf"{_GAP}\n{_GAP}[nsew]?[^\w\n]{{0,3}}\d{{1,3}}[.,]\d\d"
 _BETWEEN: Final = r"(?:[^\d\n]{1,16}|[^\w\n]{17,80})"
 """Pattern of the characters between the two numbers of a pair: some words, or any row of blanks and dots."""
 _DECIMAL: Final = rf"[-+]?(?<!\d)(?<!\d\.)(?!{_UNIT}{_BETWEEN}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
-_WHOLE: Final = r"\d{1,3}[.,](?:\d{4,}|\d{3}(?!\d|\.\d))"
-"""Pattern of a decimal number that is not a part of an IP address or a similar version (192.168.123.101)."""
+_WHOLE: Final = r"\d{1,3}[.,](?:\d{4,}|\d{3}(?!\d|\.\d{1,3}\.\d))"
+"""Pattern of a decimal number that is not the start of an IP address (192.168.123.101)."""
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
 _SIGN: Final = r"(?:[°º˚∘]|deg\b|\u00c2\u00b0|&deg;|&#(?:176|xb0);|\\u00b0|%c2%b0)"
 """Signs for degrees, also in HTML, JSON and links, and in UTF-8 that was read as Latin-1."""
@@ -355,12 +355,16 @@ def _has_coordinates(text: str, lower: str) -> bool:
 def _is_on_earth(pair: re.Match[str]) -> bool:
     """Return True if one number can be a latitude and the other one a longitude, in degrees.
 
-    Also return True if the first digit may be a byte of binary data before the text, such as a length.
+    Also return True if a first digit may be a byte of binary data before the text, such as a length.
     """
     first, second = (float(number.replace(",", ".")) for number in pair.groups())
     low, high = sorted((first, second))
-    before = pair.string[max(0, pair.start() - 1) : pair.start()]
-    return (low <= 90 and high <= 180) or (first > 90 and before not in _BEFORE_NUMBERS)
+    if low <= 90 and high <= 180:
+        return True
+    before, between = pair.string[max(0, pair.start() - 1) : pair.start()], pair.string[pair.start(2) - 1]
+    if second > 90 and not between.isprintable() and between not in _BEFORE_NUMBERS:
+        return True
+    return first > 90 and before not in _BEFORE_NUMBERS
 
 
 def _is_pair(lines: re.Match[str]) -> bool:
