@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from policyfs.domain import FileType, Op
 from policyfs.policy.analysis import diff as diff_module
 from policyfs.policy.analysis.diff import Block, Diff, diff
-from policyfs.policy.analysis.joint_walk import MAX_JOINT_PLACES
 from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.analysis.requests import Request
+from policyfs.policy.analysis.walk import MAX_JOINT_PLACES
 from policyfs.policy.model import Effect, Policy
 from tests.property.test_policy_engine import CASES, PARTS, naive, requests, share
 from tests.support.models import policy_cases as cases

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from policyfs.domain import Op
-from policyfs.policy.analysis import joint_walk
+from policyfs.policy.analysis import walk
 from policyfs.policy.analysis.compare import Comparison
 from policyfs.policy.analysis.findings import Finding
-from policyfs.policy.analysis.joint_walk import MAX_JOINT_PLACES
 from policyfs.policy.analysis.outcomes import Aspect, Direction
+from policyfs.policy.analysis.samples import is_made_up
 from policyfs.policy.analysis.subjects import groups
-from policyfs.policy.analysis.walk import is_made_up
+from policyfs.policy.analysis.walk import MAX_JOINT_PLACES
 from policyfs.policy.globs.classes import TooHardError
 from tests.support.models.whole_policies import compiled
 
@@ -98,7 +98,7 @@ def test_what_is_too_hard_for_all_callers_is_compared_for_half_of_them():
 
 
 def test_what_is_too_hard_for_one_caller_is_said(monkeypatch):
-    monkeypatch.setattr(joint_walk, "MAX_PLACES", 100)
+    monkeypatch.setattr(walk, "MAX_PLACES", 100)
     much = "- {id: b, allow: [see], who: {app: camera}, paths: '/**/a/?/?/?/?/?/?/?/?'}\n"
     with pytest.raises(TooHardError):
         findings("", much)

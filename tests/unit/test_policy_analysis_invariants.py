@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.policy.analysis import joint_walk
+from policyfs.policy.analysis import walk
 from policyfs.policy.analysis.invariants import breaches, load_policy, prove
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.text.parse import SourceText
@@ -98,8 +98,8 @@ def test_invariants_change_no_answer():
 
 
 def test_what_cannot_be_proved_is_refused(monkeypatch):
-    monkeypatch.setattr(joint_walk.JointWalk.__init__, "__defaults__", (1,))
-    monkeypatch.setattr(joint_walk, "MAX_PLACES", 1)
+    monkeypatch.setattr(walk.Walk.__init__, "__defaults__", (1,))
+    monkeypatch.setattr(walk, "MAX_PLACES", 1)
     with pytest.raises(PolicyErrors, match="cannot be proved"):
         load_policy([text_of("{id: a, never: [write], paths: '/DCIM/b/c'}", OWN)])
     assert prove.__doc__

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.analysis.files import GONE, OWN, FileClasses
-from policyfs.policy.analysis.joint_walk import Spot
-from policyfs.policy.analysis.samples import Sample, Samples
+from policyfs.policy.analysis.samples import Sample, Samples, is_made_up
 from policyfs.policy.analysis.subjects import groups
+from policyfs.policy.analysis.walk import Spot
 from tests.support.models.whole_policies import compiled
 
 RULES = "- {id: a, allow: [see], paths: '/a/**', when: {owner: self}}\n"
@@ -29,3 +29,8 @@ def test_names_are_the_callers_own():
         assert request.owners == (app, GONE)
         apps.add(app)
     assert len(apps) > 1
+
+
+def test_made_up_names():
+    assert is_made_up("\ue000.jpg")
+    assert not is_made_up("a.jpg")

@@ -39,15 +39,6 @@ def test_rules_for_others_leave_no_trace():
     assert camera.step(camera.root, "DCIM") is not camera.step(camera.root, "anything")
 
 
-def test_rules_that_hide_what_is_below():
-    gallery = side("gallery", 10011)
-    at = gallery.root
-    for name in ("data", "x", "secret"):
-        at = gallery.step(at, name)
-    assert [live.rule.id for live in gallery.hiding(at, top=False)] == ["hide"]
-    assert gallery.hiding(at, top=True) == ()
-
-
 def test_what_a_rule_does_is_all_but_its_name_and_callers():
     one, other, third = policy_of(
         """

@@ -12,6 +12,7 @@ from policyfs.policy.analysis.sides import Side
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.lint.places import Places
 from policyfs.policy.rules.facts import FILE_TYPES
+from policyfs.policy.rules.table import hides
 from tests.support.models.whole_policies import compiled
 
 RULES = """\
@@ -45,7 +46,8 @@ def alone(side: Side, names: tuple[str, ...]):
     """The place as a walk of this caller alone finds it."""
     position, above, top = side.root, set[str](), True
     for name in names:
-        above |= {live.rule.id for live in side.hiding(position, top=top)}
+        lives = () if top else side.profile(position, top=False).lives
+        above |= {live.rule.id for live in lives if hides(live.rule)}
         position, top = side.step(position, name), False
     return position, above, side.profile(position, top=top)
 

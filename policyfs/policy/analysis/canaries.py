@@ -16,8 +16,10 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Decision, Facts, FileType, Op, Principal
-from policyfs.policy.analysis.sides import Compiled, Side
-from policyfs.policy.analysis.walk import MAX_PLACES, Place, Walk, is_made_up
+from policyfs.policy.analysis.samples import is_made_up, spelled
+from policyfs.policy.analysis.sides import Compiled, Side, bits
+from policyfs.policy.analysis.tracks import Track
+from policyfs.policy.analysis.walk import Spot, Walk
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.model import Effect, Rule
@@ -128,12 +130,12 @@ class Nest:
 
         who: a function that returns the caller as a principal of an engine. facts: the facts of the files.
         """
-        side = Side(self._walked, self._walked.engine.caller(who(self._walked.engine)))
+        track = Track([Side(self._walked, self._walked.engine.caller(who(self._walked.engine)))])
         answers = Answers(self._engine, who(self._engine))
         found: dict[tuple[Sort, bytes, Op], Canary] = {}
         for sort in Sort:
             some = 0
-            for names in _paths(self._walked, side, sort, self._places):
+            for names in _paths(track, sort, self._places):
                 for canary in answers.canary(names, facts):
                     if canary.sort is sort and (sort, canary.path, canary.op) not in found:
                         found[sort, canary.path, canary.op] = canary
@@ -178,30 +180,30 @@ _WANTED: Final[dict[Sort, Callable[[Rule], bool]]] = {
 of this sort."""
 
 
-def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:
+def _paths(track: Track, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:
     """Yield sample paths at which the rules can give the answer that canaries of this *sort* expect. Each
     path is a tuple of names.
 
     For HIDING, also yield names in the root, because perhaps no rule allows the caller to see them. places:
     the maximum number of classes of paths that one search returns. (HIDING makes two searches.)
     """
-    rules = frozenset(n for n in side.rules if _WANTED[sort](compiled.table.rules[n]))
-    everywhere = not rules.isdisjoint(compiled.table.everywhere())
-    nodes = compiled.nodes_of(rules)
-    walk = Walk((side,), MAX_PLACES)
+    (side,), compiled = track.sides, track.compiled
+    rules = bits(n for n in side.rules if _WANTED[sort](compiled.table.rules[n]))
 
-    def leads(place: Place) -> bool:
-        return everywhere or not nodes.isdisjoint(place.positions[0].free)
+    everywhere = bool(rules & compiled.everywhere)
 
-    found: list[Place] = []
+    def leads(spot: Spot) -> bool:
+        return any(compiled.reach[number] & rules for number, _ in spot.nodes[0]) or everywhere
+
+    # also paths that are hidden because no rule allows the caller to see them
+    searches = [leads, *([lambda spot: len(spot.names) < 2] if sort is Sort.HIDING else [])]
+    found: list[tuple[str, ...]] = []
     with contextlib.suppress(TooHardError):
-        if rules:
-            found += itertools.islice(filter(leads, walk.places(leads)), places)
-        if sort is Sort.HIDING:  # also paths that are hidden because no rule allows the caller to see them
-            found += itertools.islice(walk.places(lambda place: place.top), places)
-    below = (place for place in found if not place.top)
+        for search in searches:
+            found += (spot.names for spot in itertools.islice(Walk([track], search).spots(), places))
     # Made-up names first: a name that a glob contains is often the name of a directory.
-    return map(walk.spelled, sorted(below, key=lambda place: not is_made_up(place.names[-1])))
+    found.sort(key=lambda names: not is_made_up(names[-1]) if names else True)
+    return (spelled((side,), names) for names in found if names)
 
 
 def _rules(decision: Decision) -> tuple[str, ...]:

@@ -8,13 +8,12 @@ from typing import Final
 from policyfs.domain import OWNER_NONE, Op
 from policyfs.policy.analysis.clues import HIDERS, LEADERS, Cause, Clue, Clues
 from policyfs.policy.analysis.findings import Finding, RuleRef
-from policyfs.policy.analysis.joint_walk import MAX_JOINT_PLACES, JointWalk, Spot
 from policyfs.policy.analysis.partition import Part
-from policyfs.policy.analysis.samples import Sample, Samples
+from policyfs.policy.analysis.samples import Sample, Samples, is_made_up
 from policyfs.policy.analysis.sides import Compiled, Side, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.analysis.tracks import Callers, Track
-from policyfs.policy.analysis.walk import is_made_up, may_be_hidden
+from policyfs.policy.analysis.walk import MAX_JOINT_PLACES, Spot, Walk
 from policyfs.policy.model import SELF, Effect
 
 _SEE_WORDS: Final = (Effect.ALLOW, Effect.DENY)
@@ -37,7 +36,7 @@ class Comparison:
             for index in (0, 1)
         )
         self._compiled: Final = [track.compiled for track in self._tracks]
-        self._walk: Final = JointWalk(self._tracks, lambda: self._differing, most)
+        self._walk: Final = Walk(self._tracks, self._differing, most)
         self._clues: Final = Clues([one.engine.policy for one in self._compiled])
         self._refs: Final[dict[tuple[int, int], RuleRef]] = {}
 
@@ -46,8 +45,8 @@ class Comparison:
 
         The same change of an operation can come several times, with different sample requests.
         """
-        for spot, parts in self._walk.spots():
-            for part in parts:
+        for spot in self._walk.spots():
+            for part in self._walk.parts(spot):
                 yield from self._at(spot, part)
 
     def _differing(self, spot: Spot) -> Callers:
@@ -135,7 +134,7 @@ class Comparison:
         return frozenset(
             self._ref(index, number)
             for index, (track, nodes) in enumerate(zip(self._tracks, spot.nodes, strict=True))
-            for number in numbers_of(track.alive(n for n, who in nodes if who >> caller & 1))
+            for number in numbers_of(track.compiled.alive([n for n, who in nodes if who >> caller & 1]))
             if track.watched.by_rule[number] >> caller & 1 and _is_about_seeing(track.compiled, number)
         )
 
@@ -153,7 +152,7 @@ def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
     """Return, for each key of spot.hidden (for each policy: is the path hidden?), how many directories above
     must have an owner other than ``none``. All counts are 0 if no policy can hide the path.
     """
-    if not may_be_hidden(spot.hidden):
+    if not spot.may_be_hidden:
         return dict.fromkeys(spot.hidden, 0)
     return {way: sum(owner != OWNER_NONE for owner in owners) for way, owners in spot.hidden.items()}
 

@@ -12,11 +12,11 @@ from typing import Final, NamedTuple
 from policyfs.domain import Op
 from policyfs.policy.analysis.compare import Comparison
 from policyfs.policy.analysis.findings import Finding, RuleRef, Sort, best_for, best_of
-from policyfs.policy.analysis.joint_walk import MAX_JOINT_PLACES
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction
 from policyfs.policy.analysis.requests import Request
 from policyfs.policy.analysis.sides import Compiled, content_of, numbers_of
 from policyfs.policy.analysis.subjects import Group, groups, is_of_uid
+from policyfs.policy.analysis.walk import MAX_JOINT_PLACES
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.exceptions import ALWAYS, ends, in_force

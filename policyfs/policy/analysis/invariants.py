@@ -13,16 +13,15 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import KIND_EMPTY, Decision, Facts, FileType, Op, hides_at_least
 from policyfs.policy.analysis.files import FileClasses
-from policyfs.policy.analysis.joint_walk import JointWalk, Matters, Spot
 from policyfs.policy.analysis.outcomes import redaction
 from policyfs.policy.analysis.partition import Lives, Part
 from policyfs.policy.analysis.requests import Request
-from policyfs.policy.analysis.samples import Sample, Samples
+from policyfs.policy.analysis.samples import Sample, Samples, is_made_up
 from policyfs.policy.analysis.shapes import Shapes
 from policyfs.policy.analysis.sides import Compiled, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group, groups
 from policyfs.policy.analysis.tracks import Callers, Marks, Track
-from policyfs.policy.analysis.walk import is_made_up
+from policyfs.policy.analysis.walk import Spot, Walk
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyError, PolicyErrors, harmless
@@ -156,6 +155,7 @@ class _Proof:
             [about[number] if _gives(rule, ops) else 0 for number, rule in enumerate(self._rules)]
         )
         self._pending = self._track.watched
+        self._walk: Final = Walk([self._track], functools.partial(self._matters, self._pending))
         self._open: Final = set(self._promised)
         """The invariants for which the search can still find a plainer request that breaks the invariant."""
         self._only_files: Final = all(one.promise is Promise.NEVER_RAW for one in promised.values())
@@ -170,9 +170,9 @@ class _Proof:
 
     def breaches(self) -> list[Breach]:
         """Return one request for each invariant that does not hold. Raise TooHardError."""
-        for spot, parts in JointWalk([self._track], self._as_things_stand).spots():
+        for spot in self._walk.spots():
             if _SHOWN in spot.hidden:
-                for part in parts:
+                for part in self._walk.parts(spot):
                     self._at(spot, part)
             if not self._open:
                 break
@@ -182,15 +182,11 @@ class _Proof:
             for number, best in sorted(self._best.items())
         ]
 
-    def _as_things_stand(self) -> Matters:
-        """Return the function Matters for the walk, as it is now.
-
-        For a class of paths, this function returns the callers for whom perhaps an invariant does not hold
-        there or below. Only invariants for which the search goes on count.
-        """
-        return functools.partial(self._matters, self._pending)
-
     def _matters(self, pending: Marks, spot: Spot) -> Callers:
+        """Return the callers for whom perhaps an invariant does not hold at a class of paths or below it.
+
+        Only invariants for which the search goes on count.
+        """
         if _SHOWN not in spot.hidden:
             return 0
         asked = self._track.leading(spot.nodes[0], pending) & spot.callers
@@ -224,6 +220,7 @@ class _Proof:
             # later requests have longer paths
             marks = [0 if n == number else who for n, who in enumerate(self._pending.by_rule)]
             self._pending = Marks(marks)
+            self._walk.matters = functools.partial(self._matters, self._pending)
             self._open.discard(number)
 
     def _broken(self, lives: Lives, *, top: bool, bare: bool) -> list[_Broken]:

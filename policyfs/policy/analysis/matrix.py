@@ -10,7 +10,8 @@ from policyfs.domain import OWNER_NONE, Facts, FileType, Op
 from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.analysis.subjects import Subject, groups
-from policyfs.policy.analysis.walk import Place, Walk
+from policyfs.policy.analysis.tracks import Track
+from policyfs.policy.analysis.walk import Hidden, Walk
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.globs.classes import TooHardError
@@ -153,12 +154,11 @@ class _Files:
         self.kinds: Final = tuple(sorted(kind for kind in kinds if kind is not None))
         self.owners: Final = (OTHER, SELF, OWNER_NONE, *sorted(owners))
 
-    def answers(self, side: Side, place: Place) -> Iterator[Answers]:
-        """Yield the answers to a caller at a place: one for each way in which directories above can hide it.
+    def answers(self, app: str | None, profile: Profile, hidden: Hidden) -> Iterator[Answers]:
+        """Yield the answers to a caller of an app at a class of paths: one for each way in which directories
+        above can hide it (hidden).
         """
-        profile = side.profile(place.positions[0], top=False)
         classes = FileClasses(profile.lives)
-        app = side.caller.app
         found: dict[object, Rights] = {}
         answers: list[tuple[File, Rights]] = []
         for owner in self.owners:
@@ -170,7 +170,7 @@ class _Files:
                 if same not in found:
                     found[same] = self._rights(app, profile, Facts(kind, name))
                 answers.append(((kind, owner), found[same]))
-        for way in place.hidden:
+        for way in hidden:
             yield tuple((file, Rights(0)) for file, _ in answers) if way[0] else tuple(answers)
 
     @staticmethod
@@ -190,14 +190,14 @@ class _Files:
 def _column(side: Side, files: _Files) -> dict[Key, Cell]:
     """Return the answers to one caller, for each set of globs that match together."""
     found: dict[Key, dict[Answers, None]] = {}
-    for place in Walk((side,)).places(lambda _: True):
-        if place.top:
+    track = Track([side])
+    for spot in Walk([track], lambda _: 1).spots():
+        if spot.top:
             continue  # everyone sees the root, and it is not a file
-        lives = side.profile(place.positions[0], top=False).lives
-        key = frozenset(
-            live.rule.id.removeprefix(_MARK) for live in lives if live.rule.id.startswith(_MARK)
-        )
-        found.setdefault(key, {}).update(dict.fromkeys(files.answers(side, place)))
+        profile = side.profile(track.position(spot.nodes[0], 0), top=False)
+        ids = (live.rule.id for live in profile.lives)
+        key = frozenset(one.removeprefix(_MARK) for one in ids if one.startswith(_MARK))
+        found.setdefault(key, {}).update(dict.fromkeys(files.answers(side.caller.app, profile, spot.hidden)))
     return {key: tuple(answers) for key, answers in found.items()}
 
 

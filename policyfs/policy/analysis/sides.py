@@ -6,19 +6,19 @@ The names ``{app}`` and ``{uid}`` in globs (captures) stand for the caller's own
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from policyfs.policy.decide import Engine
-from policyfs.policy.globs.automaton import Automaton, Position
+from policyfs.policy.globs.automaton import Position
 from policyfs.policy.globs.classes import Known
 from policyfs.policy.globs.paths import parse_glob
 from policyfs.policy.model import Rule, Who
 from policyfs.policy.rules.callers import Caller
 from policyfs.policy.rules.profile import Profile, profile_at
 from policyfs.policy.rules.states import PathState
-from policyfs.policy.rules.table import Live, Table, hides
+from policyfs.policy.rules.table import Table, hides
 from policyfs.policy.rules.views import Views
 from policyfs.policy.rules.visibility import Sight
 
@@ -74,10 +74,6 @@ class Compiled:
         for number, rule in enumerate(self.table.rules):
             whos.setdefault(rule.who, []).append(number)
         self._who: Final = {who: bits(numbers) for who, numbers in whos.items()}
-        self._accepting: Final[dict[int, list[int]]] = {}
-        for node in self.table.automaton.nodes:
-            for accept in node.accepts:
-                self._accepting.setdefault(accept, []).append(node.number)
 
     @functools.cached_property
     def contents(self) -> list[tuple[object, ...]]:
@@ -143,33 +139,40 @@ class Compiled:
                 found |= numbers
         return found
 
-    def nodes_of(self, rules: frozenset[int]) -> frozenset[int]:
-        """Return the nodes of the automaton at which globs of these rules match, and all nodes that lead
-        there.
+    @functools.cached_property
+    def _needed(self) -> list[tuple[list[int], int]]:
+        """For ``paths`` and for ``when``: for each node of the automaton, the rules whose globs there match
+        at the node or below; and the rules without such globs.
         """
-        accepts = {accept for number in rules for accept in self.accepts[number]}
-        here = {node for accept in accepts for node in self._accepting.get(accept, ())}
-        return self.table.automaton.leading_to(accepts) | here
+        needed = [self.table.needed_accepts(number) for number in range(len(self.table.rules))]
+        return [
+            (
+                self.reached({a: n for n, pair in enumerate(needed) if (a := pair[key]) is not None}),
+                bits(n for n, pair in enumerate(needed) if pair[key] is None),
+            )
+            for key in (0, 1)
+        ]
+
+    def alive(self, nodes: Collection[int]) -> int:
+        """Return the rules that can match at one of these nodes or below it, as bits of an int."""
+        alive = -1
+        for reach, found in self._needed:
+            for number in nodes:
+                found |= reach[number]
+            alive &= found
+        return alive
 
 
 class Side:
-    """One caller in one policy.
-
-    bits: the rules whose ``who`` the caller matches, as bits. hides: True if one of these rules hides
-    everything below some directory.
-    """
+    """One caller in one policy. bits: the rules whose ``who`` the caller matches, as bits."""
 
     def __init__(self, compiled: Compiled, caller: Caller) -> None:
         self.compiled: Final = compiled
         self.caller: Final = caller
         self.bits: Final = compiled.fitting(caller)
-        self.hides: Final = bool(self.bits & compiled.hiding)
         self._automaton: Final = compiled.table.automaton
         self._positions: Final[dict[frozenset[int], Position]] = {}
-        self._profiles: Final[dict[tuple[Position, bool], Profile]] = {}
         self.root: Final = self._own(self._automaton.root)
-        self.apps: Final = () if caller.app is None else (caller.app,)
-        self.uids: Final = () if caller.app is None or caller.uid is None else (caller.uid,)
 
     @functools.cached_property
     def rules(self) -> frozenset[int]:
@@ -202,31 +205,13 @@ class Side:
             found |= automaton.targets(number, name)
         return self.pruned(found)
 
-    def edges(self, position: Position) -> tuple[Automaton, Position, tuple[str, ...], tuple[int, ...]]:
-        """Return the arguments for joint_name_classes(): the automaton, the position, and the caller's app
-        and uid.
-        """
-        return self._automaton, position, self.apps, self.uids
-
-    def alive(self, position: Position) -> int:
-        """Return the caller's rules that can match at a position or below it, as bits of an int."""
-        reach, found = self.compiled.reach, self.compiled.everywhere
-        for number in position.free:
-            found |= reach[number]
-        return found & self.bits
-
     def profile(self, position: Position, *, top: bool) -> Profile:
         """Return the profile of a position for the caller: the rules that can match there.
 
         top: True for the root. Rules that hide a directory above are left out.
         """
-        key = (position, top)
-        found = self._profiles.get(key)
-        if found is None:
-            state = PathState(position, frozenset(), top=top)
-            made = profile_at(self.compiled.table, state, self.caller, lenient=False)
-            found = self._profiles[key] = made
-        return found
+        state = PathState(position, frozenset(), top=top)
+        return profile_at(self.compiled.table, state, self.caller, lenient=False)
 
     def below(self, position: Position) -> bool:
         """Return True if the caller could see some path below.
@@ -235,15 +220,6 @@ class Side:
         least as a bare directory (only as the way to a path below).
         """
         return self.compiled.sight.below(position, self.caller)
-
-    def hiding(self, position: Position, *, top: bool) -> tuple[Live, ...]:
-        """Return the rules that can hide everything below a directory at this position.
-
-        top: True for the root.
-        """
-        if top or not self.hides:
-            return ()
-        return tuple(live for live in self.profile(position, top=False).lives if hides(live.rule))
 
 
 def _by_word(words: Iterable[Iterable[str]]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import Op
 from policyfs.policy.analysis.sides import Side, bits, numbers_of
-from policyfs.policy.globs.automaton import Node
+from policyfs.policy.globs.automaton import Node, Position
 from policyfs.policy.globs.names import Captured, NameMatcher, Pattern
 from policyfs.policy.model import SELF, Effect
 
@@ -68,7 +68,7 @@ class Track:
     rule to which the node leads can still match.
     """
 
-    def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]]) -> None:
+    def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]] = ()) -> None:
         """Take one caller (side) of each group.
 
         watched: for each group, the rules to look for: rules that the other policy lacks, or the rules of
@@ -84,13 +84,6 @@ class Track:
         self.by_app: Final[dict[str | None, Callers]] = {}
         for at, side in enumerate(sides):
             self.by_app[side.caller.app] = self.by_app.get(side.caller.app, 0) | 1 << at
-        needed = [table.needed_accepts(number) for number in range(len(table.rules))]
-        self._reach: Final = [
-            self.compiled.reached({a: n for n, pair in enumerate(needed) if (a := pair[key]) is not None})
-            for key in (0, 1)
-        ]
-        self._free: Final = [bits(n for n, pair in enumerate(needed) if pair[key] is None) for key in (0, 1)]
-        self.exits: Final = frozenset(node.number for node in self._nodes if node.targets())
         self._steps: Final[dict[tuple[int, str], tuple[tuple[int, Callers], ...]]] = {}
         self._captured: Final[dict[Captured, tuple[NameMatcher, dict[Pattern, Callers]]]] = {}
         self._names: Final[dict[Callers, tuple[tuple[str, ...], tuple[int, ...]]]] = {}
@@ -153,7 +146,7 @@ class Track:
 
         A node without such callers is left out.
         """
-        alive, reach = self.alive(reached), self.compiled.reach
+        alive, reach = self.compiled.alive(reached), self.compiled.reach
         found = []
         for number in sorted(reached):
             who = reached[number] & self.about.of_any(reach[number] & alive)
@@ -161,20 +154,11 @@ class Track:
                 found.append((number, who))
         return tuple(found)
 
-    def alive(self, nodes: Iterable[int]) -> int:
-        """Return the rules that can match at one of these nodes or below it, as bits of an int."""
-        by_paths, by_when = self._free
-        in_paths, in_when = self._reach
-        for number in nodes:
-            by_paths |= in_paths[number]
-            by_when |= in_when[number]
-        return by_paths & by_when
-
     def edges(self, nodes: Nodes, callers: Callers) -> Iterator[Edges]:
         """Yield the arguments for names_out_of(): each node with the apps and uids of the callers there."""
         for number, who in nodes:
             node = self._nodes[number]
-            if who & callers and number in self.exits:
+            if who & callers and self.compiled.targets[number]:
                 yield (node, *(self._values(who & callers) if node.captures else ((), ())))
 
     def _values(self, callers: Callers) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -190,11 +174,26 @@ class Track:
 
     def leading(self, nodes: Nodes, marks: Marks) -> Callers:
         """Return the callers for whom a marked rule can match at these nodes or below them."""
-        alive, reach = self.alive(number for number, _ in nodes), self.compiled.reach
+        alive, reach = self.compiled.alive([number for number, _ in nodes]), self.compiled.reach
         found = marks.of_any(self.compiled.everywhere)
         for number, who in nodes:
             found |= who & marks.of_any(reach[number] & alive)
         return found
+
+    def leading_to(self, nodes: Nodes, rule: int) -> Callers:
+        """Return the callers for whom a rule can match at these nodes or below them."""
+        bit, reach, found = 1 << rule, self.compiled.reach, 0
+        if self.compiled.everywhere & bit:
+            return self.about.by_rule[rule]
+        if self.compiled.alive([number for number, _ in nodes]) & bit:
+            for number, who in nodes:
+                found |= who if reach[number] & bit else 0
+        return found & self.about.by_rule[rule]
+
+    def position(self, nodes: Nodes, caller: int) -> Position:
+        """Return the position that consists of the nodes of one caller. caller: the caller's index."""
+        own = (number for number, who in nodes if who >> caller & 1)
+        return self.sides[caller].position_at(frozenset(own))
 
     def matches(self, nodes: Nodes, callers: Callers) -> list[Match]:
         """Return the rules that match at these nodes of the automaton for some of the callers, sorted by the
@@ -233,7 +232,7 @@ class Track:
         return found
 
     def _find_below(self, nodes: Nodes, callers: Callers) -> Callers:
-        alive = self.alive(number for number, _ in nodes) & self._seeing[1]
+        alive = self.compiled.alive([number for number, _ in nodes]) & self._seeing[1]
         named = self._named(alive)
         alike: dict[tuple[frozenset[int], object], tuple[Side, Callers]] = {}
         for at in numbers_of(callers & self.about.of_any(alive & self._seeing[0])):

@@ -1,6 +1,6 @@
-"""A walk over all classes of paths, for one caller in one policy or in two policies.
+"""A walk over all classes of paths in one or more policies, for one caller or for many callers at once.
 
-A class consists of all paths that the rules treat alike for the caller.
+The paths of a class have the same rules for these callers.
 """
 
 from __future__ import annotations
@@ -11,139 +11,214 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Facts
-from policyfs.policy.analysis.sides import Side
-from policyfs.policy.globs.automaton import Position
-from policyfs.policy.globs.classes import TooHardError, joint_name_classes
-from policyfs.policy.globs.names import bytes_of
-from policyfs.policy.rules.table import Live
+from policyfs.policy.analysis.partition import Part, Partition
+from policyfs.policy.analysis.sides import numbers_of
+from policyfs.policy.analysis.tracks import Callers, Nodes, Track
+from policyfs.policy.globs.classes import TooHardError, names_out_of
+from policyfs.policy.rules.table import Live, hides
 
 MAX_PLACES: Final = 200_000
 """Maximum number of classes of paths for one caller. With more, TooHardError is raised."""
 
-_NICE: Final = ("x", "y", "other", "q", "Z", "xyz", "new-name")
+MAX_JOINT_PLACES: Final = 50_000
+"""Maximum number of classes of paths in a walk for many callers together. If there are more, the walk begins
+again with half of the callers at a time."""
 
 Path = tuple["Path", str] | None
 """A path: the path of its directory, and its last name. None stands for the root."""
 
-
-def names_of(path: Path) -> tuple[str, ...]:
-    """Return the names of a path, from the root down."""
-    found = []
-    while path is not None:
-        path, name = path
-        found.append(name)
-    return tuple(reversed(found))
-
-
 Hidden = Mapping[tuple[bool, ...], tuple[str | None, ...]]
-"""The ways in which directories above can hide a place (class of paths), depending on the owners of these
-directories. Key: for each policy, True if it hides the place. Value: one owner for each directory, so that
-the place is hidden in this way."""
+"""The ways in which directories above can hide a class of paths, depending on the owners of these
+directories. Key: for each policy, True if it hides the paths. Value: one owner for each directory, so that
+the paths are hidden in this way."""
+
+Hiders = tuple[tuple[int, int], ...]
+"""The rules that hide a class of paths because they hide a directory above it. Each rule is a pair: the
+policy (0: old, 1: new), and the rule's number."""
 
 
-def may_be_hidden(hidden: Hidden) -> bool:
-    """True if some policy hides a place (class of paths) for some owners of the directories above it."""
-    return any(any(way) for way in hidden)
+class Spot(NamedTuple):
+    """A class of paths, for a set of callers.
 
-
-class Place(NamedTuple):
-    """A class of paths that the rules treat alike: a sample path, and its position in each policy's
-    automaton.
-
-    hidden: the ways in which directories above can hide the place. top: True for the root.
+    path: a sample path. nodes: the nodes of each policy's automaton that this path reaches. hidden: the ways
+    in which directories above hide the class, the same for all these callers. hiders: the rules that hide
+    the class. top: True for the root.
     """
 
     path: Path
-    positions: tuple[Position, ...]
+    nodes: tuple[Nodes, ...]
+    callers: Callers
     hidden: Hidden
+    hiders: Hiders
     top: bool
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the sample path, from the root down."""
-        return names_of(self.path)
+        found, path = [], self.path
+        while path is not None:
+            path, name = path
+            found.append(name)
+        return tuple(reversed(found))
+
+    @property
+    def mixed(self) -> bool:
+        """True if only one of the policies hides the paths, for some owners of the directories above."""
+        return any(len(set(way)) > 1 for way in self.hidden)
+
+    @property
+    def may_be_hidden(self) -> bool:
+        """True if some policy hides the paths, for some owners of the directories above."""
+        return any(any(way) for way in self.hidden)
+
+
+Matters = Callable[[Spot], Callers]
+"""A function that gets a class of paths, and returns the callers for whom the walk must yield this class."""
 
 
 class Walk:
-    """All places (classes of paths) that the rules about a caller distinguish, nearest to the root first."""
+    """A walk over the classes of paths that matter for some callers, or that lead to such classes.
 
-    def __init__(self, sides: tuple[Side, ...], most: int = MAX_PLACES) -> None:
-        self._sides: Final = sides
-        self._most: Final = most
+    The argument *matters* of the constructor decides which classes matter.
+    """
 
-    def root(self) -> Place:
-        """Return the place that consists of the mount's root."""
-        shown: Hidden = {tuple(False for _ in self._sides): ()}
-        return Place(None, tuple(side.root for side in self._sides), shown, True)
+    def __init__(self, tracks: Sequence[Track], matters: Matters, most: int = MAX_JOINT_PLACES) -> None:
+        """Prepare a walk over classes of paths. most: the maximum number of classes (MAX_JOINT_PLACES).
 
-    def places(self, into: Callable[[Place], bool], start: Place | None = None) -> Iterator[Place]:
-        """Yield the places (classes of paths) at and below *start*, or all places. Raise TooHardError.
-
-        into: a function that returns True if the walk must go on below a place.
+        matters: the function Matters. Between two classes, the caller may set another one. For the classes
+        below a class, the walk uses the function that was set after it had yielded this class.
         """
-        seen: set[tuple[tuple[Position, ...], frozenset[tuple[bool, ...]]]] = set()
-        todo = deque([start or self.root()])
+        self._tracks: Final = tracks
+        self._partition: Final = Partition(tracks)
+        self.matters = matters
+        self._most: Final = most
+        self._parts: tuple[Spot | None, list[Part]] = None, []
+
+    def parts(self, spot: Spot) -> list[Part]:
+        """Return the parts of a class of paths: callers for whom the same rules match."""
+        if self._parts[0] is not spot:
+            self._parts = spot, self._partition.parts(spot.nodes, spot.callers)
+        return self._parts[1]
+
+    def spots(self) -> Iterator[Spot]:
+        """Yield classes of paths. Raise TooHardError.
+
+        For one caller, each class comes once. If there are too many classes for many callers together, the
+        walk begins again with half of the callers at a time.
+        """
+        todo = [self._tracks[0].everyone]
         while todo:
-            place = todo.popleft()
-            yield place
-            if not into(place):
-                continue
-            for child in self.children(place):
-                key = (child.positions, frozenset(child.hidden))
-                if key not in seen:
-                    seen.add(key)
-                    if len(seen) > self._most:
-                        raise TooHardError
-                    todo.append(child)
+            callers = todo.pop()
+            alone = callers & (callers - 1) == 0
+            try:
+                yield from self._spots(callers, MAX_PLACES if alone else self._most)
+            except TooHardError:
+                if alone:
+                    raise
+                half = sum(1 << at for at in list(numbers_of(callers))[1::2])
+                todo += [half, callers & ~half]
 
-    def children(self, place: Place) -> Iterator[Place]:
-        """Yield the places (classes of paths) one name below a place: one for each class of names."""
-        hidden = self._hidden_below(place)
-        for name in self._names(place):
-            positions = tuple(
-                side.step(position, name)
-                for side, position in zip(self._sides, place.positions, strict=True)
-            )
-            yield Place((place.path, name), positions, hidden, False)
+    def _spots(self, callers: Callers, most: int) -> Iterator[Spot]:
+        """Yield the classes of paths for some callers, nearest to the root first.
 
-    def _names(self, place: Place) -> list[str]:
-        return joint_name_classes(
-            (side.edges(position) for side, position in zip(self._sides, place.positions, strict=True)),
-            self._sides[0].compiled.name_classes,
+        Raise TooHardError beyond *most*.
+        """
+        shown: Hidden = {tuple(False for _ in self._tracks): ()}
+        root = Spot(None, tuple(t.root(callers) for t in self._tracks), callers, shown, (), True)
+        seen: set[tuple[object, ...]] = set()
+        opened: set[tuple[object, ...]] = set()
+        todo: deque[Iterator[Spot]] = deque([iter((root,))])
+        while todo:
+            for spot in todo.popleft():
+                if self.matters(spot):
+                    yield spot
+                    below = self._below_once(self._below(spot), self.matters, opened)
+                    todo.append(self._new(below, seen, most))
+
+    @staticmethod
+    def _new(spots: Iterable[Spot], seen: set[tuple[object, ...]], most: int) -> Iterator[Spot]:
+        """Yield the classes of paths not reached before. Raise TooHardError beyond *most*."""
+        for spot in spots:
+            key = (spot.nodes, spot.callers, frozenset(spot.hidden))
+            if key not in seen:
+                seen.add(key)
+                if len(seen) > most:
+                    raise TooHardError
+                yield spot
+
+    def _below_once(
+        self, copies: Iterable[Spot], matters: Matters, opened: set[tuple[object, ...]]
+    ) -> Iterator[Spot]:
+        """Yield the classes of paths one name below a class. A class is made only when the walk reaches it.
+
+        copies: the class, as _below returns it. opened: the keys of the classes whose lower classes were
+        yielded already.
+        """
+        for below in copies:
+            key = self._key(below)
+            if key not in opened:  # another place can have the same places below: yield them once
+                opened.add(key)
+                yield from self._children(below, matters)
+
+    def _key(self, spot: Spot) -> tuple[object, ...]:
+        """Return a value with all that decides on the classes of paths below a class."""
+        exits = (
+            tuple((number, who & spot.callers) for number, who in nodes if track.compiled.targets[number])
+            for track, nodes in zip(self._tracks, spot.nodes, strict=True)
         )
+        return (*exits, spot.callers, frozenset(spot.hidden))
 
-    def _hidden_below(self, place: Place) -> Hidden:
-        """Return the ways in which a place, or directories above it, hide the paths below it."""
-        if place.top:
-            return place.hidden
-        hiding = [
-            side.hiding(position, top=False)
-            for side, position in zip(self._sides, place.positions, strict=True)
-        ]
-        return hidden_below(place.hidden, hiding)
+    def _below(self, spot: Spot) -> list[Spot]:
+        """Return copies of a class of paths: one for each set of rules that hide the paths below it.
 
-    def spelled(self, place: Place) -> tuple[bytes, ...]:
-        """Return the sample path of a place, with names that a person would write."""
-        return self.spelled_names(place.names)
-
-    def spelled_names(self, names: Iterable[str]) -> tuple[bytes, ...]:
-        """Return the names of a sample path. Made-up names become names that a person would write."""
-        at = tuple(side.root for side in self._sides)
+        Each copy has the callers to whom these rules apply.
+        """
+        if spot.top:
+            return [spot]
+        ways: dict[tuple[tuple[Live, ...], ...], Callers] = {}
+        may_hide = any(
+            track.compiled.alive([number for number, _ in nodes]) & track.compiled.hiding
+            for track, nodes in zip(self._tracks, spot.nodes, strict=True)
+        )
+        for part in self.parts(spot) if may_hide else [Part(spot.callers, tuple(() for _ in self._tracks))]:
+            hiding = tuple(tuple(live for live, _ in lives if hides(live.rule)) for lives in part.lives)
+            ways[hiding] = ways.get(hiding, 0) | part.callers
         found = []
-        for name in names:
-            child = self._step(at, name)
-            if is_made_up(name):
-                nice = (name.translate({ord(char): one for char in name if _odd(char)}) for one in _NICE)
-                name = next((one for one in nice if self._step(at, one) == child), name)
-            found.append(bytes_of(name))
-            at = child
-        return tuple(found)
+        for hiding, callers in ways.items():
+            hidden, hiders = _hidden_below(spot.hidden, hiding), spot.hiders
+            if any(hiding):
+                more = ((index, live.number) for index, lives in enumerate(hiding) for live in lives)
+                hiders = tuple(dict.fromkeys((*hiders, *more)))
+            found.append(spot._replace(callers=callers, hidden=hidden, hiders=hiders))
+        return found
 
-    def _step(self, at: tuple[Position, ...], name: str) -> tuple[Position, ...]:
-        return tuple(side.step(position, name) for side, position in zip(self._sides, at, strict=True))
+    def _children(self, spot: Spot, matters: Matters) -> Iterator[Spot]:
+        """Yield the classes of paths one name below a class: one for each class of names."""
+        edges = (
+            edge
+            for track, nodes in zip(self._tracks, spot.nodes, strict=True)
+            for edge in track.edges(nodes, spot.callers)
+        )
+        for name in names_out_of(edges, self._tracks[0].compiled.name_classes):
+            nodes = tuple(
+                track.step(nodes, name, spot.callers)
+                for track, nodes in zip(self._tracks, spot.nodes, strict=True)
+            )
+            child = Spot((spot.path, name), nodes, spot.callers, spot.hidden, spot.hiders, False)
+            callers = matters(child) & spot.callers
+            if callers:
+                yield (
+                    child
+                    if callers == spot.callers
+                    else child._replace(nodes=tuple(_only(some, callers) for some in nodes), callers=callers)
+                )
 
 
-def hidden_below(above: Hidden, hiding: Sequence[Sequence[Live]]) -> Hidden:
+def _only(nodes: Nodes, callers: Callers) -> Nodes:
+    return tuple((number, who & callers) for number, who in nodes if who & callers)
+
+
+def _hidden_below(above: Hidden, hiding: Sequence[Sequence[Live]]) -> Hidden:
     """Return the ways in which directories can hide the paths below a directory.
 
     above: the ways in which the directory itself is hidden. hiding: for each policy, the rules by which the
@@ -164,12 +239,3 @@ def _owners(hiding: Iterable[Sequence[Live]]) -> list[str | None]:
     """Return sample owners: one of every class that the rules distinguish. Ordinary owners come first."""
     named = {o for lives in hiding for live in lives for c in live.conditions() for o in c.owners or ()}
     return [OWNER_NONE, *sorted(named - {OWNER_NONE}), "\0app", None]
-
-
-def _odd(char: str) -> bool:
-    return "\ue000" <= char <= "\uf8ff"
-
-
-def is_made_up(name: str) -> bool:
-    """Return True if a sample name is made up: it stands for names that no glob contains literally."""
-    return any(map(_odd, name))

@@ -90,7 +90,13 @@ def name_classes(
     known: a dictionary that remembers answers between calls. spend: a function that gets the number of
     characters before they are tried, and can raise TooHardError. Raise TooHardError beyond MAX_WORDS.
     """
-    return joint_name_classes([(automaton, position, apps, uids) for position in positions], known, spend)
+    edges = _Edges()
+    for position in positions:
+        for number in position.free:
+            edges.add(automaton.nodes[number], FREE, apps, uids)
+        for number, bind in position.bound:
+            edges.add(automaton.nodes[number], bind, apps, uids)
+    return _names(edges, {} if known is None else known, spend)
 
 
 class FewClasses(NamedTuple):
@@ -136,29 +142,10 @@ Known = dict[frozenset[Pattern], list[str]]
 classes."""
 
 
-def joint_name_classes(
-    places: Iterable[tuple[Automaton, Position, tuple[str, ...], tuple[int, ...]]],
-    known: Known | None = None,
-    spend: Spend | None = None,
-) -> list[str]:
-    """Return sample names: at least one of every class that positions of several automata distinguish.
-
-    Each position has its own values of ``{app}`` and ``{uid}``. known, spend: see name_classes. Raise
-    TooHardError.
-    """
-    edges = _Edges()
-    for automaton, position, apps, uids in places:
-        for number in position.free:
-            edges.add(automaton.nodes[number], FREE, apps, uids)
-        for number, bind in position.bound:
-            edges.add(automaton.nodes[number], bind, apps, uids)
-    return _names(edges, {} if known is None else known, spend)
-
-
 def names_out_of(nodes: Iterable[tuple[Node, tuple[str, ...], tuple[int, ...]]], known: Known) -> list[str]:
     """Return sample names: at least one of every class that some nodes of automata together distinguish.
 
-    Each node has its own values of ``{app}`` and ``{uid}``. known: see joint_name_classes. Raise
+    Each node has its own values of ``{app}`` and ``{uid}``. known: see name_classes. Raise
     TooHardError.
     """
     edges = _Edges()

@@ -10,8 +10,9 @@ from typing import Final
 
 from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.analysis.files import FileClasses
-from policyfs.policy.analysis.sides import Compiled, Side
+from policyfs.policy.analysis.sides import Compiled, Side, numbers_of
 from policyfs.policy.analysis.subjects import Group, groups
+from policyfs.policy.analysis.tracks import Track
 from policyfs.policy.analysis.walk import Walk
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.globs.classes import TooHardError
@@ -94,7 +95,7 @@ class Effects:
         self._left = _MOST
         self._unsearched: Final[set[str]] = set()
         callers = groups([self._free])
-        self._sides: Final = [group.sides[0] for group in callers]
+        self._track: Final = Track([group.sides[0] for group in callers])
         self._by_app: Final = sides_by_app(callers)
 
     def findings(self) -> Iterator[Finding]:
@@ -143,23 +144,21 @@ class Effects:
         number = self._number[probe]
         rule = self._free.table.rules[number]
         globs = [parse_glob(path) for path in (rule.paths or ("/**",))[:_TRIED]]
-        sides = [side for side in self._sides if side.bits >> number & 1]
-        for side in sides[:_TRIED]:
+        track = self._track
+        callers = list(numbers_of(track.about.by_rule[number]))
+        for side in (track.sides[at] for at in callers[:_TRIED]):
             for glob in globs:
                 names = plain_names(glob, side)
                 if names is not None and _allowed(self._places.at(names, side), number, rule.ops):
                     return True
-        nodes = self._free.nodes_of(frozenset({number}))
-        everywhere = number in self._free.table.everywhere()
-        for side in sides:
-            for place in Walk((side,)).places(
-                lambda place: everywhere or not nodes.isdisjoint(place.positions[0].free)
-            ):
+        for spot in Walk([track], lambda spot: track.leading_to(spot.nodes[0], number)).spots():
+            for at in numbers_of(spot.callers):
                 self._left -= 1
                 if self._left < 0:
                     self._unsearched.add(probe.partition(" ")[0])
                     return True  # without a proof, the rule counts as one with an effect
-                if _allowed(self._places.here(place.positions[0], side, top=place.top), number, rule.ops):
+                here = self._places.here(track.position(spot.nodes[0], at), track.sides[at], top=spot.top)
+                if _allowed(here, number, rule.ops):
                     return True
         return False
 

@@ -6,13 +6,15 @@ the rule was not searched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.domain import Decision, FileType, Op
 from policyfs.policy.analysis.files import FileClasses
-from policyfs.policy.analysis.sides import Side, numbers_of
+from policyfs.policy.analysis.sides import numbers_of
 from policyfs.policy.analysis.subjects import Group
+from policyfs.policy.analysis.tracks import Track
 from policyfs.policy.analysis.walk import Walk
 from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.globs.paths import parse_glob
@@ -28,12 +30,9 @@ first. If these do not answer the question, all paths are tried."""
 
 def reach(places: Places, groups: Sequence[Group]) -> Iterator[Finding]:
     """Yield the findings on all rules: rules that match no request, and allow rules without effect."""
-    compiled = places.compiled
-    sides = [group.sides[0] for group in groups]
-    about = compiled.callers_by_rule([side.caller for side in sides])
-    some = {callers: [sides[at] for at in numbers_of(callers)] for callers in set(about)}
-    for (number, rule), callers in zip(enumerate(compiled.table.rules), about, strict=True):
-        yield from _Reach(places, number, rule, some[callers]).findings()
+    track = Track([group.sides[0] for group in groups])
+    for number, rule in enumerate(places.compiled.table.rules):
+        yield from _Reach(places, number, rule, track).findings()
 
 
 class _Reach:
@@ -43,19 +42,19 @@ class _Reach:
     rule.
     """
 
-    def __init__(self, places: Places, number: int, rule: Rule, sides: list[Side]) -> None:
+    def __init__(self, places: Places, number: int, rule: Rule, track: Track) -> None:
         self._places: Final = places
-        self._compiled: Final = places.compiled
         self._number: Final = number
         self._rule: Final = rule
-        self._sides: Final = sides
+        self._track: Final = track
+        self._callers: Final = track.about.by_rule[number]
         gives = rule.effect is Effect.ALLOW and not rule.monitor
         self._left = rule.ops if gives else Op(0)
         self._matched = False
         self._denied_by: dict[Op, set[str]] = {}
 
     def findings(self) -> Iterator[Finding]:
-        if not self._sides:
+        if not self._callers:
             told = '"who" matches no caller: no app and no uid meets all its conditions'
             yield on_rule("never-matches", self._rule, told, "correct who, or remove the rule")
             return
@@ -96,7 +95,7 @@ class _Reach:
 
     def _try_plain_paths(self) -> None:
         globs = [parse_glob(path) for path in (self._rule.paths or ("/**",))[:_TRIED]]
-        for side in self._sides[:_TRIED]:
+        for side in (self._track.sides[at] for at in itertools.islice(numbers_of(self._callers), _TRIED)):
             for glob in globs:
                 names = plain_names(glob, side)
                 if names is not None:
@@ -106,16 +105,13 @@ class _Reach:
                         return
 
     def _try_all_paths(self) -> None:
-        numbers = frozenset({self._number})
-        nodes = self._compiled.nodes_of(numbers)
-        everywhere = self._number in self._compiled.table.everywhere()
-        for side in self._sides:
-            places = Walk((side,)).places(
-                lambda place: everywhere or not nodes.isdisjoint(place.positions[0].free)
-            )
-            for place in places:
-                by = frozenset() if (False,) in place.hidden else _down(side, place.names)
-                self._try_place(self._places.here(place.positions[0], side, top=place.top), by)
+        track, rules = self._track, self._places.compiled.table.rules
+        for spot in Walk([track], lambda spot: track.leading_to(spot.nodes[0], self._number)).spots():
+            hiders = () if (False,) in spot.hidden else spot.hiders
+            by = frozenset(rules[number].id for _, number in hiders)
+            for at in numbers_of(spot.callers & self._callers):
+                position = track.position(spot.nodes[0], at)
+                self._try_place(self._places.here(position, track.sides[at], top=spot.top), by)
                 if self._done():
                     return
 
@@ -186,15 +182,3 @@ def not_searched(rule: Rule) -> Finding:
     told = "the policy has too many different paths or callers to check all requests"
     fewer = "use fewer ** and ? in a row; if a glob has {uid}, use fewer numbers as names in other globs"
     return on_rule("not-searched", rule, told, fewer)
-
-
-def _down(side: Side, names: Iterable[str]) -> frozenset[str]:
-    """Return the ids of the rules that can hide the path of these names, because they hide a directory above
-    it.
-    """
-    position, top = side.root, True
-    found: set[str] = set()
-    for name in names:
-        found.update(live.rule.id for live in side.hiding(position, top=top))
-        position, top = side.step(position, name), False
-    return frozenset(found)
