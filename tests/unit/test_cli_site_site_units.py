@@ -50,6 +50,12 @@ def test_units_of_a_site_are_written_and_understood_by_systemd(site: Site, tmp_p
     assert "Requires=policyfs-home-gallery.service" in drop_in
 
 
+def test_the_units_start_the_program_that_wrote_them(site: Site, tmp_path: Path) -> None:
+    assert policyfs("unit", "--to", str(tmp_path / "units"), site.file).returncode == 0
+    program = Path(sys.executable).with_name("policyfs")
+    assert f"ExecStart={program} up " in (tmp_path / "units/policyfs-home-places.service").read_text()
+
+
 def test_a_service_or_container_of_two_mounts_gets_both(tmp_path: Path) -> None:
     path = tmp_path / "home.site.yaml"
     shared = "{shared: true, service: gallery.service, container: player, path: /a/all}"

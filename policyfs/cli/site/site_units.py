@@ -94,7 +94,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Write a unit for each mount of SITE, and drop-ins for the services that use them.",
     )
     unit.add_argument("--to", default=_DIRECTORY, metavar="DIR", help=f"write into DIR ({_DIRECTORY})")
-    unit.add_argument("--policyfs", default="policyfs", metavar="PROGRAM", help="the program in the units")
+    unit.add_argument("--policyfs", metavar="PROGRAM", help="the program in the units")
     unit.add_argument("site", metavar="SITE.yaml")
     unit.set_defaults(run=run_unit)
     compose = subparsers.add_parser(
@@ -107,15 +107,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     compose.set_defaults(run=run_compose)
 
 
+def _own_program() -> str:
+    """Return the path of the program of this process. systemd finds a bare name only in a few directories."""
+    beside = Path(sys.executable).with_name("policyfs")
+    return str(beside) if beside.exists() else "policyfs"
+
+
 def run_unit(args: argparse.Namespace) -> int:
     """Write the systemd unit files for a site file (a list of mounts), and print their paths.
 
     Do not overwrite files made by other programs.
     """
     site, directory = read_site(args.site), Path(args.to)
-    if not args.policyfs.isprintable():
+    program = args.policyfs or _own_program()
+    if not program.isprintable():
         raise UsageError("--policyfs has characters that unit files cannot hold")
-    files = {directory / name: text for name, text in units(site, args.policyfs)}
+    files = {directory / name: text for name, text in units(site, program)}
     for path in files:
         _check_own(path, site)
     for mount in site.mounts:
