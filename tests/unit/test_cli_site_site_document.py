@@ -78,8 +78,8 @@ def test_all_errors_of_a_bad_site_are_told_at_once(tmp_path: Path) -> None:
         (4, 'store: "srv/media" is not an absolute path'),
         (6, 'unknown key "polcy"'),
         (8, 'mount of "gallery": unknown key "services"'),
-        (9, 'mount of "films": only its services and containers reach this mount'),
-        (10, 'mount of "music": only its services and containers reach this mount'),
+        (9, 'mount of "films": only its services and containers reach this mount, with any uid'),
+        (10, 'mount of "music": only its services and containers reach this mount, with any uid'),
         (11, 'mount of "tv", path: a container cannot have its own root from outside'),
         (12, 'mount of "none": needs at, service or container'),
         (13, 'mount of "top", path: a service cannot have a mount as its root'),
@@ -96,6 +96,15 @@ def test_all_errors_of_a_bad_site_are_told_at_once(tmp_path: Path) -> None:
         (20, 'mount number 13, options.modes: "both" is not known here'),
     ]
     assert "known keys: app, shared, at, any_uid, uid, gid, options, service" in str(found.value)
+
+
+def test_the_keys_to_remove_beside_a_service_are_named_where_they_are(tmp_path: Path) -> None:
+    old = GOOD.replace("path: /media", "path: /media\n    uid: 7\n    any_uid: true", 1)
+    with pytest.raises(PolicyErrors) as found:
+        _read(tmp_path, old)
+    (error,) = found.value.errors
+    line = old[: old.index("uid: 7")].count("\n") + 1
+    assert (error.where.line, error.help) == (line, "remove uid and any_uid")
 
 
 def test_two_mounts_at_one_path_of_a_service_are_refused(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from policyfs.policy.text.shape import Part
 from policyfs.policy.text.values import AppGid, Name, Text, Texts, Truth, _one_of, _several, refuse
 
 KIND: Final = "Site"
+_CHOSEN: Final = ("at", "uid", "gid", "any_uid")
+"""The keys of an app mount that policyfs chooses itself for services and containers."""
 
 
 def _absolute(value: str) -> str:
@@ -263,9 +265,9 @@ def _check_users(part: Part[MountDoc], doc: MountDoc, errors: list[PolicyError])
     elif not doc.users and not doc.at:
         help_ = "write at: the directory of the mount; or service (or container), and path"
         errors.append(part.error((), "needs at, service or container", help_))
-    elif doc.users and (doc.any_uid or doc.uid is not None or doc.gid or (doc.at and not doc.shared)):
-        help_ = "remove at, any_uid, uid and gid"
-        errors.append(part.error((), "only its services and containers reach this mount", help_))
+    elif doc.users and not doc.shared and (given := [key for key in _CHOSEN if key in doc.model_fields_set]):
+        wrong = "only its services and containers reach this mount, with any uid"
+        errors.append(part.key_error(given[0], wrong, f"remove {' and '.join(given)}"))
     elif doc.at and doc.container:
         help_ = "remove at, or the container; write a mount of its own for the container"
         errors.append(part.error(("at",), "a container would reach all directories beside this one", help_))
