@@ -381,7 +381,7 @@ def test_fragments(base):
 def test_subtitles_in_fragments_are_read_like_others(words, place):
     """The first subtitle is in the index, the others in a run. Each is read alone."""
     texts = [subtitle(b"first"), subtitle(b"47.80453 of it"), subtitle(b"13.04229 of it")]
-    told = texts[:place] + [subtitle(b"47.80453, 13.04229 on 2024-05-17")] + texts[place + 1 :]
+    told = [*texts[:place], subtitle(b"47.80453, 13.04229 on 2024-05-17"), *texts[place + 1 :]]
     for lines, harmless in ((texts, True), (told, False)):
         first = Track(b"text", b"tx3g", (lines[0],), entry=TX3G, number=2)
         start = movie(Track(), first, moov=box(b"mvex", full(b"trex", u32(2, 1, 0, 0, 0))))

@@ -224,7 +224,7 @@ class _Locator:
         return following
 
     def _first_cluster(self, at: int, end: int) -> Clusters:
-        """Begin with the clusters of a segment, and return them. If its tracks come behind them, clean the tracks before.
+        """Begin with the clusters of a segment, and return them. Clean tracks that come behind them first.
 
         at: the end of the first cluster. end: the segment's end. Raises NotThisKindError if the tracks cannot
         be found from size to size.
