@@ -28,16 +28,16 @@ from policyfs.linux.libc import file_system_type
 from policyfs.linux.mountinfo import FSTYPE, mounts
 from policyfs.linux.private_files import make_private
 
-MARKER: Final = "policyfs-aside-store"
-"""The name of the file that marks a store. No app gets a name of this form (aside_names.py)."""
+MARKER: Final = "policyfs-aside-store-"
+"""The beginning of the name of the file that marks a store; a number follows. No app gets a name of this form
+(aside_names.py).
+"""
 
 _DIRECTORY: Final = "/var/lib/policyfs/stores"
 _KEEPS_FSID: Final = frozenset({0xEF53, 0x9123683E, 0x2FC12FC1, 0x01021994})  # linux/magic.h
-_TAKES_NO_MARKER: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _NO_DIRECTORY: Final = frozenset({errno.ENOTDIR, errno.EACCES})
 """Errors of a mount below the store that is of a single file, or of another user."""
 _BRANCHES: Final = "user.mergerfs.branches"
-_OWN_NAMES: Final = frozenset({MARKER, "lost+found"})
 
 
 class StoreAbsentError(PolicyfsError):
@@ -105,7 +105,7 @@ def _differences(before: StoreRecord, now: StoreRecord) -> Iterator[str]:
 def _examined(store: str, *, marks: bool) -> StoreRecord:
     """Return what is at a store's path now. marks: make a marker if a file system needs one and has none."""
     try:
-        has_files = any(name not in _OWN_NAMES for name in os.listdir(store))
+        has_files = any(name != "lost+found" and not name.startswith(MARKER) for name in os.listdir(store))
         parts = {path: _number_of_part(path, marks=marks) if asks else "" for path, asks in _parts(store)}
         return StoreRecord(_number(store, marks=marks), has_files, parts)
     except OSError as error:
@@ -152,24 +152,14 @@ def _number(path: str, *, marks: bool) -> str:
 
 
 def _marker(fd: int, *, marks: bool) -> str:
-    def opened(path: str, flags: int) -> int:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
-
-    try:
-        with open(MARKER, "rb", opener=opened) as file:
-            return file.read(64).decode("ascii", "replace").strip()
-    except FileNotFoundError:
-        if not marks:
-            return ""
+    """Return the number in the name of a directory's marker: an empty file, so that nothing needs a write."""
+    found = sorted(name for name in os.listdir(fd) if name.startswith(MARKER))
+    if found or not marks:
+        return found[0].removeprefix(MARKER) if found else ""
     text = os.urandom(16).hex()
     try:
-        with open(MARKER, "x", encoding="ascii", opener=opened) as new:
-            new.write(f"{text}\n")
-            new.flush()
-            os.fsync(new.fileno())
-    except OSError as error:
-        if error.errno not in _TAKES_NO_MARKER:
-            raise
+        os.close(os.open(MARKER + text, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd))
+    except OSError:  # read-only or full: no number until a store without a record is mounted again
         return ""
     return text
 

@@ -91,13 +91,6 @@ def test_prune_forgets_idle_nodes_and_spares_open_ones(tiny):
         assert 3 not in fs.call("look").forgotten
 
 
-def test_delete_takes_the_name_away(tiny):
-    fs = tiny(timeout_s=DAY_S)
-    os.stat(fs.path("f"))
-    settled(fs, "delete", 1, 2, b"f")
-    assert sent_by(fs, "LOOKUP", lambda: os.stat(fs.path("f"))) == 1
-
-
 def test_what_the_kernel_does_not_know_is_normal(tiny):
     fs = tiny(timeout_s=DAY_S)
     fs.initialised()

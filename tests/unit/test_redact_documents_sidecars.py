@@ -171,7 +171,8 @@ def test_xmp(encoding):
 )
 def test_xmp_behind_a_comment(before):
     parts = "<photoshop:City>Zirbelstadt</photoshop:City><dc:title>Quince</dc:title>"
-    out = run(XMP, before.encode() + jpegs.xmp_packet(parts))
+    packet = before.encode() + jpegs.xmp_packet(parts)
+    out = run(XMP, packet)
     assert b"Zirbelstadt" not in out
     assert b"Quince" in out
     hidden = packet.replace(b"<!--", b"<!-- 47.80453, 13.04229", 1)

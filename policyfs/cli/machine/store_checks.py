@@ -143,7 +143,7 @@ def check_left_aside(store: str) -> Iterator[Finding]:
         try:
             with os.scandir(at) as entries:
                 for entry in entries:
-                    if is_aside(entry.name) and entry.name != os.fsencode(MARKER):
+                    if is_aside(entry.name) and not entry.name.startswith(os.fsencode(MARKER)):
                         found.append(entry.path)
                     if entry.is_dir(follow_symlinks=False) and entry.path not in others:
                         left_to_do.append(entry.path)
