@@ -9,6 +9,7 @@ import pytest
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Budget, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import MemorySource, apply, in_order
+from policyfs.redact.pdf import ascii85
 from policyfs.redact.pdf.objects import Node, Reader
 from policyfs.redact.pdf.streams import MAX_OBJECTS, Room, filters_of
 from policyfs.redact.registry import locate_in
@@ -134,9 +135,24 @@ CODESTREAMS = {
 
 @pytest.mark.parametrize("name", CODESTREAMS)
 def test_a_place_in_a_bare_codestream_goes(name):
-    data = pdf({6: stream(CODESTREAMS[name], IMAGE)}, page=b"/Resources<</X<</I 6 0 R>>>>")
-    assert PLACE in data
-    assert PLACE not in read(data)
+    packed = IMAGE.replace(b"/JPXDecode", b"[/FlateDecode/JPXDecode]")
+    deflated = zlib.compress(CODESTREAMS[name])
+    for picture, entries in ((CODESTREAMS[name], IMAGE), (deflated, packed)):
+        data = pdf({6: stream(picture, entries)}, page=b"/Resources<</X<</I 6 0 R>>>>")
+        assert picture in data
+        out = read(data)
+        assert picture not in out
+        at = out.index(b"stream\n", out.index(b"/JPXDecode")) + 7
+        shown = out[at : at + len(picture)]
+        assert PLACE not in (shown if picture != deflated else zlib.decompressobj().decompress(shown))
+
+
+def test_a_sound_picture_behind_a_filter_stays():
+    sound = jp2s.codestream(jp2s.tile(b"data"))
+    for filtered, name in ((zlib.compress(sound), b"FlateDecode"), (ascii85.encoded(sound, 200), b"ASCII85Decode")):
+        entries = IMAGE.replace(b"/JPXDecode", b"[/%s/JPXDecode]" % name)
+        data = pdf({6: stream(filtered, entries)}, page=b"/Resources<</X<</I 6 0 R>>>>")
+        assert read(data) == data
 
 
 def test_a_codestream_that_is_none_is_refused():

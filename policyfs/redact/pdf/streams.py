@@ -319,10 +319,10 @@ def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: In
             found = inner.file("image/jp2", part)
         elif start.startswith(_CODESTREAM):
             found = inner.file("image/x-jp2-codestream", part)
-    elif filters is not None and len(filters) == 2 and filters[1] in _JPEG:
+    elif filters is not None and len(filters) == 2 and filters[1] in (*_JPEG, b"JPXDecode"):
         raw = source.read(data, size)
         picture, tidy = _picture(raw, filters[0], room)
-        cleaned = inner.jpeg(picture)
+        cleaned = inner.jpeg(picture) if filters[1] in _JPEG else inner.image(picture)
         if cleaned is not None:
             pack = _packed if filters[0] in _FLATE else ascii85.encoded
             new = pack(cleaned.data, size) if cleaned.data != picture else tidy
