@@ -18,7 +18,7 @@ from typing import Final
 from policyfs.redact.core.block_starts import PLACE_MARKS
 from policyfs.redact.core.categories import UNKNOWN, Tells, in_words
 from policyfs.redact.core.cleaners import Found, Note
-from policyfs.redact.core.free_text import told_in_text
+from policyfs.redact.core.free_text import decode, signed_runs, told_in_text
 from policyfs.redact.core.patches import ByteSource, in_order
 
 _NAMED: Final = 3
@@ -34,7 +34,11 @@ _SEARCHABLE: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
 """Categories that a search can find. No search finds people: names and captions look like any other words."""
 
 _RUN: Final = re.compile(rb"[\x20-\x7e\x80-\xff\t\r\n]{6,}|(?:[\x20-\x7e]\0){6,}|(?:\0[\x20-\x7e]){6,}")
-"""Pattern of text in any common encoding. Each match is searched without the bytes around it."""
+"""Pattern of bytes that may be text in a common encoding. A match is searched without the bytes around it."""
+_LEAST_BYTES: Final = 8
+_MIXED: Final = re.compile(rb"[\x20-\x7e\t\r\n]+(?:[\x80-\xff]{1,2}[\x20-\x7e\t\r\n]+)+")
+_MIXED_BYTES: Final = 16
+"""Text with letters of another encoding than UTF-8, and its minimum size. Seven of eight bytes are ASCII."""
 _PLACE_NAME: Final = re.compile(
     r"\b(?:city|country(?:name|code)?|province|state|sub-?location|location(?:name|created|shown)?|place(?:name)?"
     r"|region|address|town|village|gps\w{0,20})\b[\"'\]\s>]{0,8}[=:>]{1,2}[\"'\[\s<]{0,8}\w{2}",
@@ -132,11 +136,28 @@ def _searched(data: bytes, asked: Tells) -> Tells:
     if asked & Tells.LOCATION and (any(mark in data for mark in PLACE_MARKS) or _has_degrees(data)):
         told |= Tells.LOCATION
     for run in _RUN.finditer(data):
-        text = run[0].replace(b"\0", b"").decode("utf-8", "replace")
-        told |= told_in_text(text, asked & ~told)
-        if asked & Tells.LOCATION and _PLACE_NAME.search(text):
-            told |= Tells.LOCATION
+        for text in _texts(run[0]):
+            told |= told_in_text(text, asked & ~told)
+            if asked & Tells.LOCATION and _PLACE_NAME.search(text):
+                told |= Tells.LOCATION
     return told
+
+
+def _texts(run: bytes) -> Iterator[str]:
+    """Yield the texts in a match of _RUN: all of it if it is UTF-8, otherwise only the parts that look like
+    text. In random bytes the shortest patterns match by chance: a digit, ``d``, a digit and an apostrophe.
+    """
+    plain = run.replace(b"\0", b"")
+    text = plain.decode("utf-8", "replace")
+    if "\ufffd" not in text:
+        yield text
+        return
+    yield "\n\n\n".join(piece for piece in text.split("\ufffd") if len(piece.encode()) >= _LEAST_BYTES)
+    for signed in signed_runs(plain):
+        yield decode(signed)
+    for mixed in _MIXED.findall(plain):
+        if len(mixed) >= _MIXED_BYTES and 8 * sum(byte < 0x80 for byte in mixed) >= 7 * len(mixed):
+            yield mixed.decode("latin-1")
 
 
 def _has_degrees(data: bytes) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import struct
 from pathlib import Path
 
@@ -9,12 +11,16 @@ import pytest
 
 from policyfs.domain import DENY_UNKNOWN, TO_TELL, Patch
 from policyfs.redact.core.categories import Tells
-from policyfs.redact.core.cleaners import Found, Note
+from policyfs.redact.core.cleaners import Budget, Found, Note
+from policyfs.redact.core.coordinates import holds_place
+from policyfs.redact.core.free_text import readings, text_among_numbers
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
-from policyfs.redact.verdict import judged
+from policyfs.redact.verdict import _searched, judged
 from tests.support.samples import cameras, jpegs, notes, pngs, sounds
 from tests.support.samples.jpegs import LONG, UNDEFINED, pack, text
+from tests.unit.test_redact_core_coordinates import PLACES
 
 NO_PLACE = frozenset({"location", TO_TELL})
 SEARCHED = "a search found data about location in parts that are not understood: "
@@ -214,3 +220,54 @@ def test_a_text_with_an_unknown_name_is_searched(word: str) -> None:
     )
     packed = pngs.plain(pngs.packed_text("JPEG-Quality", word.encode()))
     assert (verdict(packed, kind="image/png") == "") is (word == "pixels")
+
+
+MEGABYTES = 100 if os.environ.get("POLICYFS_SOAK") == "1" else 1
+
+
+def _told_of_a_place(data: bytes) -> tuple[bool, ...]:
+    runs = any(map(holds_place, readings(text_among_numbers(data))))
+    kept = told_in_kept(data, Tells.LOCATION, Budget(0, 1 << 30))
+    return bool(_searched(data, Tells.LOCATION)), runs, bool(kept)
+
+
+def test_random_bytes_hold_at_most_one_place_in_100_megabytes() -> None:
+    """Before, 32 patterns matched in 100 MB (9d1' and 5\u00ba0 among them), and 76 in text among numbers."""
+    rng = random.Random(4)
+    chunks = (rng.randbytes(1 << 16) for _ in range(MEGABYTES << 4))
+    counts = [sum(row) for row in zip(*map(_told_of_a_place, chunks), strict=True)]
+    assert max(counts) <= MEGABYTES // 100
+
+
+def test_one_of_the_shortest_patterns_among_binary_bytes_is_no_place() -> None:
+    junk = (
+        b"\x83\xf18d6'\xd0\xff\x91",
+        b"\xff\x945\xba0\xe3\x80",
+        b"\x9a\x88n9.55\xfe\xc3(",
+        b"lat<\xf2\xf36\xff",
+    )
+    for data in junk:
+        assert not _searched(data, Tells.LOCATION)
+    assert _searched(b"\x83\xf147d48'16.3\"N\xff\x91", Tells.LOCATION)
+
+
+_LINKS = ("ge0://x", "om://x")  # of fewer than eight bytes
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16-le"])
+def test_places_among_random_bytes_are_found(encoding: str) -> None:
+    rng, seen = random.Random(5), 0
+    for spelling in PLACES:
+        try:
+            place = f" {spelling} ".encode(encoding)
+        except UnicodeEncodeError:
+            continue
+        plain = place.decode("utf-8", "replace").replace("\0", "")
+        wide = encoding == "utf-16-le" and not spelling.isascii()
+        if spelling in _LINKS or "\n" in spelling or wide or not holds_place(plain):
+            continue
+        for _ in range(3):
+            seen += 1
+            found = _searched(rng.randbytes(64) + place + rng.randbytes(64), Tells.LOCATION)
+            assert found, spelling
+    assert seen > 250

@@ -16,14 +16,13 @@ from typing import Final
 from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget
-from policyfs.redact.core.free_text import told_in
+from policyfs.redact.core.free_text import signed_runs, told_in
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, mask
 
 _RUN: Final = b"\1" * 8
 _LONG_RUN: Final = b"\1" * 12
 """Marks of runs of text among bytes. Random bytes have many short runs, also with a degree sign."""
 _ASCII: Final = bytes(0x20 <= byte < 0x7F for byte in range(256))
-_WITH_DEGREES: Final = bytes(0x20 <= byte < 0x7F or byte in b"\xb0\xba\xc2" for byte in range(256))
 _ZEROS: Final = bytes(not byte for byte in range(256))
 _HINT: Final = re.compile(rb"\d[.,:/'-]\d|lat|lon|lng|gps|geo|map|deg|utm|mgrs|qth|http", re.IGNORECASE)
 """Pattern for a quick search in a run of text in an array of numbers. (Palettes have runs like 000111222.)"""
@@ -75,11 +74,11 @@ def told_in_range(
 def _runs(data: bytes, least: bytes) -> Iterator[bytes]:
     """Yield the runs of text among bytes, of ASCII in one or two bytes for each character.
 
-    Longer runs may also have degree signs. least: a mark of the shortest run.
+    If *least* is the shorter mark, also yield runs with degree signs. least: a mark of the shortest run.
     """
     yield from _marked(data, data.translate(_ASCII), least)
-    if len(least) < len(_LONG_RUN) and not data.isascii():
-        yield from _marked(data, data.translate(_WITH_DEGREES), _LONG_RUN)
+    if len(least) < len(_LONG_RUN):
+        yield from signed_runs(data)
     for first in (0, 1) if b"\0" in data else ():
         letters, zeros = data[first::2], data[1 - first :: 2]
         size = min(len(letters), len(zeros))
