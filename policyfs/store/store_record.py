@@ -87,7 +87,7 @@ def accept_store(store: str) -> list[str]:
     with contextlib.suppress(PolicyfsError):
         before = _read(store)
     _write(store, now)
-    return [] if before is None else list(_differences(before, now))
+    return ["no readable record of an earlier mount"] if before is None else list(_differences(before, now))
 
 
 def _differences(before: StoreRecord, now: StoreRecord) -> Iterator[str]:
