@@ -145,7 +145,11 @@ def test_a_compose_file_gives_each_container_its_mount(site: Site) -> None:
     ("volumes", "wrong"),
     [
         ("[]", ""),
-        ('["data:/data", "/srv/other:/x"]', ""),
+        ('["data:/config", "/srv/other:/x", "/data/more", "/srv/other:/data/films2:ro"]', ""),
+        ('["data:/data", "/srv/other:/x"]', "the volume at /data of the service player"),
+        ('["/srv/other:/data/films/:ro"]', "the volume at /data/films of the service player"),
+        ("[{type: tmpfs, target: /data/films/a}]", "the volume at /data/films/a of the service player"),
+        ('["/data/films"]', "the volume at /data/films of the service player"),
         ('["/srv/media/DCIM:/data:ro"]', "direct access to the store /srv/media, without a policy"),
         (
             "[{type: bind, source: /srv, target: /x}]",

@@ -318,7 +318,8 @@ def compose_file(site: Site) -> str:
 def _check(site: Site, path: str) -> None:
     """Raise PolicyfsError if the compose file at a path lacks a container of the site.
 
-    Also raise PolicyfsError if a volume gives a service direct access to the store.
+    Also raise PolicyfsError if a volume gives a service direct access to the store, or has the place of a
+    mount: compose would leave the volume out, or put it over the mount.
     """
     try:
         found = YAML(typ="safe").load(Path(path).read_bytes())
@@ -347,6 +348,24 @@ def _check(site: Site, path: str) -> None:
                     f"{path}: the volume {source} gives the service {name} direct access to the store"
                     f" {site.store}, without a policy: remove this volume"
                 )
+        for target in _targets(service, variables):
+            for at in (str(mount.path) for mount in site.mounts if name in mount.container):
+                if target == os.path.dirname(at) or f"{target}/".startswith(f"{at}/"):
+                    raise PolicyfsError(
+                        f"{path}: the volume at {shown(target)} of the service {name} is in the way of its"
+                        f" mount at {at}: remove this volume, or give the mount another path"
+                    )
+
+
+def _targets(service: object, variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield the paths at which a service of a compose file gets its volumes."""
+    volumes = service.get("volumes") if isinstance(service, dict) else None
+    for volume in volumes if isinstance(volumes, list) else ():
+        if isinstance(volume, dict):
+            target = _replaced(str(volume.get("target", "")), variables)
+        else:
+            target = ":".join(_replaced(str(volume), variables).split(":")[:2]).rpartition(":")[2]
+        yield os.path.normpath(target)
 
 
 def _sources(service: object, named: object, base: str, variables: Mapping[str, str]) -> Iterator[str]:
