@@ -149,7 +149,8 @@ def test_a_place_in_a_bare_codestream_goes(name):
 
 def test_a_sound_picture_behind_a_filter_stays():
     sound = jp2s.codestream(jp2s.tile(b"data"))
-    for filtered, name in ((zlib.compress(sound), b"FlateDecode"), (ascii85.encoded(sound, 200), b"ASCII85Decode")):
+    both = (zlib.compress(sound), b"FlateDecode"), (ascii85.encoded(sound, 200), b"ASCII85Decode")
+    for filtered, name in both:
         entries = IMAGE.replace(b"/JPXDecode", b"[/%s/JPXDecode]" % name)
         data = pdf({6: stream(filtered, entries)}, page=b"/Resources<</X<</I 6 0 R>>>>")
         assert read(data) == data
