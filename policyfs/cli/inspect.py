@@ -156,7 +156,7 @@ def _save(fd: int, before: _Version, patches: tuple[Patch, ...], path: str) -> N
 
     before: the file's version before the plan was made. Raises PolicyfsError; then there is no new file.
     """
-    from policyfs.content.worker import Passed, SniffError  # loads libmagic
+    from policyfs.content.workers.worker import Passed, SniffError  # loads libmagic
 
     changed = PolicyfsError(f"wrote nothing to {path}, because another program changed the file: try again")
     view = PatchedSource(Passed(fd, before.size), patches)

@@ -14,8 +14,8 @@ from typing import Final, TextIO, cast
 
 from policyfs import __version__
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
+from policyfs.linux.confinement.prctl import name_process
 from policyfs.linux.interpreter import load_libraries_by_name
-from policyfs.linux.prctl import name_process
 from policyfs.policy.collector import left_to_the_kernel
 
 _MODULES: Final = {

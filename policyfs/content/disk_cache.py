@@ -30,7 +30,7 @@ from policyfs.content.detector_version import DATABASE_VERSION, DETECTOR_VERSION
 from policyfs.content.kinds import is_kind
 from policyfs.content.plan_threads import unpacked_on_thread
 from policyfs.content.plans import LARGE_PLAN, pack_plan, unpack_plan
-from policyfs.content.protocol import WireError
+from policyfs.content.workers.protocol import WireError
 from policyfs.linux import libmagic
 from policyfs.redact.core.values import Plan
 

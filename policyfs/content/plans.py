@@ -12,7 +12,7 @@ from typing import Final
 
 from policyfs.content.kinds import is_kind
 from policyfs.content.pieces import COPY_MIN, HEAD_BYTES, Piece, Read, Splitter, cost, literal_bytes_for
-from policyfs.content.protocol import MAX_KIND, MAX_REASON, WireError
+from policyfs.content.workers.protocol import MAX_KIND, MAX_REASON, WireError
 from policyfs.domain import Patch
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Finding, Outcome, Plan, PlanSize

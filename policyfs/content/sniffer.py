@@ -10,21 +10,21 @@ from typing import Final
 
 import trio
 
-from policyfs.content.connection import WorkerGoneError, WorkerLink
 from policyfs.content.failures import FailedError, Failures, NoAnswerError, SnifferStats
-from policyfs.content.frame_requests import FrameRequest
 from policyfs.content.kinds import SNIFF_BYTES, is_kind
 from policyfs.content.missed import Missed
 from policyfs.content.plan_threads import unpacked_on_thread
 from policyfs.content.plans import LARGE_PLAN, refusal, unpack_plan
-from policyfs.content.pool import SERVED_MAX, SPARES, NoWorkerError, Pool
-from policyfs.content.protocol import Command, Reply, Status, WireError
-from policyfs.content.queue import Line
-from policyfs.content.sandbox import Limits
-from policyfs.content.spawner import ZygoteError
-from policyfs.content.time_limit import LONGEST, TimeLimit
-from policyfs.content.uids import BLOCK, NoUidsError, free_block
 from policyfs.content.whole_plans import whole_plan
+from policyfs.content.workers.connection import WorkerGoneError, WorkerLink
+from policyfs.content.workers.frame_requests import FrameRequest
+from policyfs.content.workers.pool import SERVED_MAX, SPARES, NoWorkerError, Pool
+from policyfs.content.workers.protocol import Command, Reply, Status, WireError
+from policyfs.content.workers.queue import Line
+from policyfs.content.workers.sandbox import Limits
+from policyfs.content.workers.spawner import ZygoteError
+from policyfs.content.workers.time_limit import LONGEST, TimeLimit
+from policyfs.content.workers.uids import BLOCK, NoUidsError, free_block
 from policyfs.domain import DENY_UNKNOWN, TO_TELL, in_turn
 from policyfs.errors import PolicyfsError
 from policyfs.formats import kind_by_start

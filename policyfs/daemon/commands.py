@@ -7,11 +7,11 @@ from typing import Final
 
 import trio
 
-from policyfs.daemon.control import Json
-from policyfs.daemon.control_server import Command
+from policyfs.daemon.control.control import Json
+from policyfs.daemon.control.server import Command
 from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.mountpoint import Mountpoint
-from policyfs.daemon.reload import Reload
+from policyfs.daemon.policies.reload import Reload
 from policyfs.fs.access.audit import executable
 from policyfs.linux.peer import Peer, caller_of, login_of
 

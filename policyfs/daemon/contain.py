@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.errors import PolicyfsError
-from policyfs.linux import libc, procfs, seccomp
-from policyfs.linux.capabilities import Capability, Rights, keep, name_of, no_new_privs, rights_of
+from policyfs.linux import libc, procfs
+from policyfs.linux.confinement import seccomp
+from policyfs.linux.confinement.capabilities import Capability, Rights, keep, name_of, no_new_privs, rights_of
 from policyfs.linux.libc import LIBC
 
 DAEMON: Final = frozenset({
@@ -96,7 +97,7 @@ def _forbid_core_dumps() -> None:
 
 
 def close_door(*, special_files: bool = False) -> bool:
-    """Permit only the system calls that policyfs.linux.seccomp lists, in all present and later threads.
+    """Permit only the system calls listed in policyfs.linux.confinement.seccomp, in all threads.
 
     special_files: True to permit the creation of fifos, sockets and devices, too. Return False if the kernel
     has no such filters, or policyfs has no list for this machine. Raises PolicyfsError if the kernel refuses

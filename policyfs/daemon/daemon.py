@@ -13,9 +13,11 @@ import trio
 
 from policyfs.content.disk_cache import remembered_for
 from policyfs.content.sniffer import Sniffer
-from policyfs.daemon import control, control_server, descriptors
+from policyfs.daemon import descriptors
 from policyfs.daemon.commands import commands
 from policyfs.daemon.contain import close_door, give_up_rights, leave_network
+from policyfs.daemon.control import control
+from policyfs.daemon.control import server as control_server
 from policyfs.daemon.descriptors import small_part
 from policyfs.daemon.duties import Duties
 from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, SignalReader
@@ -24,8 +26,8 @@ from policyfs.daemon.kills import Kills
 from policyfs.daemon.log import Bugs, Log
 from policyfs.daemon.mountpoint import Mountpoint, read_own_proc
 from policyfs.daemon.options import MountOptions
-from policyfs.daemon.policies import Loader, Policies
-from policyfs.daemon.reload import Reload
+from policyfs.daemon.policies.policies import Loader, Policies
+from policyfs.daemon.policies.reload import Reload
 from policyfs.daemon.status import describe, questions_about
 from policyfs.daemon.supervise import kept, once
 from policyfs.daemon.worker_losses import WorkerLosses
@@ -47,7 +49,7 @@ from policyfs.linux.scheduling import set_turns, weigh_own_session
 from policyfs.policy.decide import Engine
 from policyfs.store import quarantine as refused
 from policyfs.store.facts import StoreFacts, probe
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch

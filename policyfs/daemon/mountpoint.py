@@ -24,7 +24,7 @@ from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.readiness import Readiness
 from policyfs.linux import bounded_reads, procfs
-from policyfs.store.holders import Holder, has_open, holders
+from policyfs.store.locking.holders import Holder, has_open, holders
 
 _LAST_MOUNT_S: Final = 0.5
 _HOLDERS_S: Final = 5.0

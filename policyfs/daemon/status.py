@@ -13,10 +13,11 @@ import trio
 from policyfs import __version__
 from policyfs.content.disk_cache import Remembered
 from policyfs.content.sniffer import Sniffer
-from policyfs.daemon import control, control_server
 from policyfs.daemon.contain import containment
+from policyfs.daemon.control import control
+from policyfs.daemon.control import server as control_server
 from policyfs.daemon.options import MountOptions
-from policyfs.daemon.policies import Policies
+from policyfs.daemon.policies.policies import Policies
 from policyfs.domain import FileType
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.kernel_cache.kept import find, kept, names_in

@@ -20,9 +20,9 @@ from policyfs.errors import PolicyfsError
 from policyfs.forward.source import DirectAccess, Listing
 from policyfs.journal.files.segments import segment_number
 from policyfs.journal.sealing.keys import KeyStore
-from policyfs.linux import capabilities
-from policyfs.linux.capabilities import Capability
-from policyfs.linux.landlock import read_only_below
+from policyfs.linux.confinement import capabilities
+from policyfs.linux.confinement.capabilities import Capability
+from policyfs.linux.confinement.landlock import read_only_below
 from policyfs.linux.libc import LIBC
 
 _CLONE_NEWNET: Final = 0x40000000

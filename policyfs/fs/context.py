@@ -11,8 +11,8 @@ from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.sharing.kernel_locks import KernelLocks
-from policyfs.store.exact_names import ExactNames
-from policyfs.store.latches import HeldFiles
+from policyfs.store.locking.latches import HeldFiles
+from policyfs.store.names.exact_names import ExactNames
 from policyfs.store.tree import Tree
 
 

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 _OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTCONN, errno.ENOTSOCK, errno.EBADRQC})
 """Errors of system calls that only a bug of policyfs can cause. An app gets EIO instead. EBADRQC: the
-daemon's own seccomp filter refuses the call (policyfs/linux/seccomp.py)."""
+daemon's own seccomp filter refuses the call (policyfs/linux/confinement/seccomp.py)."""
 _UNDECIDED: Final = frozenset({"flush", "forget", "fsync", "release", "releasedir"})
 """The handlers that decide nothing, and must not fail because the trail's disk hangs."""
 _CHANGES_NOTHING: Final = frozenset(

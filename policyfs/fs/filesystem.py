@@ -87,11 +87,11 @@ from policyfs.kernel.operations import Handler, Quick
 from policyfs.kernel.protocol import Opcode
 from policyfs.policy.decide import Engine
 from policyfs.store.copies import CopyCache
-from policyfs.store.exact_names import ExactNames
-from policyfs.store.latches import HeldFiles, Latches
-from policyfs.store.leases import LeaseKeeper
-from policyfs.store.locks import Limits, LockTable
+from policyfs.store.locking.latches import HeldFiles, Latches
+from policyfs.store.locking.leases import LeaseKeeper
+from policyfs.store.locking.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
+from policyfs.store.names.exact_names import ExactNames
 
 _FOLDING_SAID: Final = 1000
 """The log names at most this many directories that ignore the case of names."""

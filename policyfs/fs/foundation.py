@@ -11,7 +11,7 @@ from policyfs.fs.access.admission import Admitted
 from policyfs.fs.access.ledger import Sink
 from policyfs.fs.path_bounds import MAX_NODES
 from policyfs.store.facts import StoreFacts
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.owner import Owners
 from policyfs.store.quarantine import Limits as QuarantineLimits
 from policyfs.store.quarantine import Quarantine

@@ -5,7 +5,7 @@
  * The thread runs on the loop's processor, which is free while the loop waits for the thread. To wake a thread
  * on another processor takes several times as long as the write. If the loop has moved to another processor,
  * the thread moves itself there after the next write. So the daemon needs no right to move other threads
- * (linux/seccomp.py).
+ * (linux/confinement/seccomp.py).
  *
  * There is one write at a time. begin() gives a write to the thread. wait() waits for a limited time. result() waits
  * until the write is over. The file must be unchanged since the last write. Otherwise the error is ESTALE, and nothing

@@ -177,7 +177,7 @@ def open_reply(fh: int) -> bytes:
 def hear_flushes(every: bool) -> None:
     """Choose whether Python gets every FLUSH.
 
-    Python needs every FLUSH while some process has a byte range locked (store/locks.py). every: if False (the
+    Python needs every FLUSH while some process has a byte range locked (store/locking). every: if False (the
     initial state), the bridge answers the FLUSH of a handle with the flag FH_NOFLUSH. Python does not get it.
     """
     _bridge.hear_flushes(every)

@@ -13,7 +13,7 @@ import signal
 from contextlib import suppress
 from typing import Final
 
-from policyfs.linux.identity import become
+from policyfs.linux.confinement.identity import become
 from policyfs.linux.mountinfo import FSTYPE, Mount, mounts_at, resolve
 
 _MAX_DESCRIPTOR: Final = 1 << 16

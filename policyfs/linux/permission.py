@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from policyfs.linux.identity import become
+from policyfs.linux.confinement.identity import become
 from policyfs.linux.libc import AT_EMPTY_PATH, LIBC
 
 _FACCESSAT2: Final = 439  # the same number on all architectures (arch/*/syscalls: common table since 5.8)

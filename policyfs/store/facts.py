@@ -20,7 +20,7 @@ from policyfs.errors import PolicyfsError
 from policyfs.linux import libc
 from policyfs.linux.mountinfo import mount_of_fd
 from policyfs.linux.statx import statx
-from policyfs.store.aside_names import aside
+from policyfs.store.names.aside_names import aside
 from policyfs.store.ranges import FICLONE
 from policyfs.store.watch import Watch
 

@@ -27,7 +27,7 @@ from typing import Final
 from policyfs.linux import libc
 from policyfs.linux.private_files import make_private
 from policyfs.linux.statx import fstatx
-from policyfs.store.exact_names import ExactNames
+from policyfs.store.names.exact_names import ExactNames
 from policyfs.store.tree import Tree
 
 NAME: Final = "quarantine"

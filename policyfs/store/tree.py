@@ -21,7 +21,7 @@ from policyfs.domain import FileType
 from policyfs.linux import libc
 from policyfs.linux.libc import TIME_NOW, Identity, Umask, check_name, join_names, proc_fd
 from policyfs.linux.statx import Stat, fstatx, statx
-from policyfs.store.directory_records import DirectoryRecords
+from policyfs.store.names.directory_records import DirectoryRecords
 
 __all__ = ["ACLS", "TIME_NOW", "Tree"]
 

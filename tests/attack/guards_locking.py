@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from policyfs.fs.data.locks import Locks
-from policyfs.store.locks import LockTable
+from policyfs.store.locking.locks import LockTable
 from tests.attack.guards import put
 
 

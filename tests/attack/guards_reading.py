@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import policyfs.content.plans as plans_module
-import policyfs.content.spawner as spawner_module
+import policyfs.content.workers.spawner as spawner_module
 import policyfs.fs.opening.write_access as write_access_module
 import policyfs.fs.redacted.copies as redactor_module
-from policyfs.content.pool import Pool
 from policyfs.content.sniffer import Sniffer
+from policyfs.content.workers.pool import Pool
 from policyfs.domain import Principal
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.redacted.hidden_words import HiddenWords
@@ -24,7 +24,7 @@ from policyfs.store.frozen import Frozen, Version
 from tests.attack.guards import put
 from tests.attack.guards_writing import WAITS, stopper
 
-_ZYGOTE: Final = "policyfs.content.zygote"
+_ZYGOTE: Final = "policyfs.content.workers.zygote"
 
 
 def parsers(module: str) -> None:

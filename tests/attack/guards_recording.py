@@ -12,7 +12,7 @@ import policyfs.cli.audit.verify as audit_module
 import policyfs.journal.sealing.verification as verification_module
 import policyfs.journal.writing.intake as intake_module
 import policyfs.trail.chain.seal as seal_module
-from policyfs.daemon.policies import Policies
+from policyfs.daemon.policies.policies import Policies
 from policyfs.domain import Audit, Decision
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.opening.preconditions import Preconditions

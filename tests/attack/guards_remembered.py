@@ -20,7 +20,7 @@ from policyfs.fs.redacted.plans import Found, PlanFinder, Proof
 from policyfs.fs.redacted.second_looks import SecondLooks
 from policyfs.linux.statx import Stat
 from policyfs.store import frozen
-from policyfs.store.leases import Lease
+from policyfs.store.locking.leases import Lease
 from tests.attack.guards import put
 from tests.attack.guards_writing import stopper
 

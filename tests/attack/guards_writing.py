@@ -23,9 +23,9 @@ from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.request import OpenContext
-from policyfs.store.exact_names import ExactNames
-from policyfs.store.latches import HeldFiles, Latches
-from policyfs.store.new_names import NewNames
+from policyfs.store.locking.latches import HeldFiles, Latches
+from policyfs.store.names.exact_names import ExactNames
+from policyfs.store.names.new_names import NewNames
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from tests.attack.guards import put

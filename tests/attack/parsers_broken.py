@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import policyfs.content.worker as worker_module
-from policyfs.content.zygote import main
+import policyfs.content.workers.worker as worker_module
+from policyfs.content.workers.zygote import main
 from policyfs.domain import Patch
 from policyfs.redact.plan import Outcome, Plan
 

@@ -6,8 +6,8 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-import policyfs.content.worker as worker_module
-from policyfs.content.zygote import main
+import policyfs.content.workers.worker as worker_module
+from policyfs.content.workers.zygote import main
 from policyfs.redact.plan import Outcome, Plan
 
 _locate = worker_module.locate

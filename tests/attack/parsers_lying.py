@@ -8,9 +8,10 @@ import random
 import sys
 from typing import Any, Final
 
-import policyfs.content.worker as worker_module
-from policyfs.content import plans, protocol
-from policyfs.content.zygote import main
+import policyfs.content.workers.worker as worker_module
+from policyfs.content import plans
+from policyfs.content.workers import protocol
+from policyfs.content.workers.zygote import main
 from policyfs.domain import Patch
 from policyfs.redact.plan import Finding, Outcome, Plan
 

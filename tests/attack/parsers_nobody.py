@@ -6,8 +6,8 @@ import dataclasses
 import sys
 from typing import Any, NoReturn
 
-import policyfs.content.worker as worker_module
-from policyfs.content.zygote import main
+import policyfs.content.workers.worker as worker_module
+from policyfs.content.workers.zygote import main
 
 NOBODY = 65534
 _run = worker_module.run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from policyfs.content.zygote import main
+from policyfs.content.workers.zygote import main
 from policyfs.redact.core.cleaners import Budget
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import policyfs.redact.verdict as verdict_module
-from policyfs.content.zygote import main
+from policyfs.content.workers.zygote import main
 from policyfs.redact.core.categories import Tells
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from policyfs.journal.sealing.keys import KeyStore
-from policyfs.store.aside_names import is_aside
+from policyfs.store.names.aside_names import is_aside
 from policyfs.trail.chain import chain
 from tests.attack.guards_recording import digests_unread, signatures_unread
 from tests.mount.test_trail import STRICT_CALLS, _all_of, _fill_up, _until_refused

@@ -35,7 +35,7 @@ from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.fs.sharing.pauses import Pauses
 from policyfs.policy.decide import Engine
 from policyfs.store.frozen import Frozen
-from policyfs.store.leases import Lease, LeaseKeeper
+from policyfs.store.locking.leases import Lease, LeaseKeeper
 from tests.attack.guards import put
 from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_copies import COPIES

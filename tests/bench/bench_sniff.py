@@ -22,7 +22,7 @@ import trio
 
 from policyfs.content.kinds import SNIFF_BYTES
 from policyfs.content.sniffer import Sniffer
-from policyfs.content.worker import Detector
+from policyfs.content.workers.worker import Detector
 from tests.support.samples import media
 
 LOCATION = frozenset({"location"})

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.kernel import bridge, session
 from policyfs.kernel.bridge import pyfuse3
 from tests.support.machine.processes import Child, call_as, start_as, wait_for

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.linux.capabilities import rights_of
+from policyfs.linux.confinement.capabilities import rights_of
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import call_as
 from tests.support.mount import faulty

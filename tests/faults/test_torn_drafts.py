@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 
 from policyfs.store import ranges
-from policyfs.store.latches import Latches
+from policyfs.store.locking.latches import Latches
 from tests.faults.conftest import Disk
 from tests.faults.test_ended_drafts import terminate
 from tests.faults.test_full_drafts import POLICY

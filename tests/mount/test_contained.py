@@ -15,7 +15,7 @@ import pytest
 from policyfs.cli.machine import machine_checks
 from policyfs.cli.machine.findings import State
 from policyfs.daemon import contain
-from policyfs.linux.capabilities import ZYGOTE, rights_of
+from policyfs.linux.confinement.capabilities import ZYGOTE, rights_of
 from tests.support.machine.processes import call_as, tool_as, wait_for
 from tests.support.mount.stores import Mounts
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from tests.support.machine.processes import call_as, start_as, wait_for
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)

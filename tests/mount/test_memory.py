@@ -53,7 +53,8 @@ def test_a_daemon_imports_nothing_that_only_parsers_need() -> None:
 
 def test_workers_import_nothing_that_only_the_daemon_needs() -> None:
     """Each mount has three such processes, and a library of 1.5 MiB counts three times."""
-    program = "import sys, policyfs.content.zygote, policyfs.content.worker; print(*sys.modules, sep='\\n')"
+    modules = "policyfs.content.workers.zygote, policyfs.content.workers.worker"
+    program = f"import sys, {modules}; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60)
     assert not {"trio", "pydantic", "structlog"} & set(done.stdout.decode().split())
 

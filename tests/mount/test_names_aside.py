@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from policyfs.store.aside_names import aside
+from policyfs.store.names.aside_names import aside
 from tests.support.machine.processes import call_as, code_of
 from tests.support.mount.stores import Mounts
 

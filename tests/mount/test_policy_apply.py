@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.policy.text.parse import digest_of
 from tests.support.machine.processes import call_as
 from tests.support.models.applied_policies import HEAD, NARROW, TESTS, TWO, WIDE
@@ -159,7 +159,7 @@ def test_a_refusal_of_the_daemon_leaves_the_file(mounts: Mounts, store: Path, tm
 
 
 def test_only_the_text_that_was_checked_is_loaded(mount: Mount) -> None:
-    from policyfs.daemon import control
+    from policyfs.daemon.control import control
 
     with mount.as_environment(), pytest.raises(control.ControlError, match="were changed after the check"):
         control.ask(control.socket_path(str(mount.mountpoint)), "reload", expected="0" * 64)

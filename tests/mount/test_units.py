@@ -13,7 +13,7 @@ import pytest
 from policyfs.cli.site.site_document import read_site
 from policyfs.cli.site.site_units import CONFINED, units
 from policyfs.daemon.contain import DAEMON
-from policyfs.linux.capabilities import ZYGOTE, Capability
+from policyfs.linux.confinement.capabilities import ZYGOTE, Capability
 from tests.support.machine.namespace import detach
 from tests.support.machine.processes import call_as, tool_as
 from tests.support.mount.daemons import Mount

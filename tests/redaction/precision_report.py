@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from policyfs.content.worker import Detector, SniffError
+from policyfs.content.workers.worker import Detector, SniffError
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, Treatment, kind_table, locate
 from tests.redaction.oracles import Tags, about, exiftool

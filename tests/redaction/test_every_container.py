@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from policyfs.content.worker import Detector
+from policyfs.content.workers.worker import Detector
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from tests.redaction.material_documents import PAGE

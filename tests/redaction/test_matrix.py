@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.content.worker import Detector
+from policyfs.content.workers.worker import Detector
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, locate
 from tests.redaction.oracles import about, differences, exiftool, in_bytes, printed

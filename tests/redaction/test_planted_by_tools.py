@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from policyfs.content.worker import Detector
+from policyfs.content.workers.worker import Detector
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from tests.redaction import test_every_container

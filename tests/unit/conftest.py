@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.store import leases
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking import leases
+from policyfs.store.locking.leases import LeaseKeeper
 from tests.support.machine.launchers import attach, prepared
 from tests.support.mount.steps import PHOTO
 
@@ -38,7 +38,7 @@ def forked_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
 
     An interpreter of its own imports for 0.2 s of processor time. Tests of these processes execute it.
     """
-    from policyfs.content import spawner
+    from policyfs.content.workers import spawner
 
     monkeypatch.setattr(spawner, "subprocess", spawner.subprocess)  # is set back at the end
     attach(prepared())

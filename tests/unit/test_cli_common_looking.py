@@ -10,7 +10,7 @@ import pytest
 
 from policyfs.cli.common.looking import kind_in_worker, opened, plan_for
 from policyfs.content import sniffer as sniffers
-from policyfs.content import worker
+from policyfs.content.workers import worker
 from policyfs.errors import PolicyfsError
 from policyfs.linux import procfs
 from policyfs.redact.plan import Outcome

@@ -13,7 +13,7 @@ from policyfs.cli import main
 from policyfs.cli.mounts import mount, umount
 from policyfs.cli.mounts.mount import check_policy, prepared
 from policyfs.cli.mounts.start import Start
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.daemon.options import MountOptions
 from policyfs.errors import EXIT_POLICY, EXIT_REFUSED, EXIT_USAGE, PolicyfsError, UsageError
 from policyfs.kernel import probe, session

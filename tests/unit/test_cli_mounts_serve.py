@@ -19,9 +19,10 @@ import pytest
 from policyfs.cli.mounts import serve as serving
 from policyfs.cli.mounts.serve import fork_daemon, serve, serve_here
 from policyfs.cli.mounts.start import Start
-from policyfs.daemon import control, daemon
+from policyfs.daemon import daemon
+from policyfs.daemon.control import control
 from policyfs.daemon.options import MountOptions
-from policyfs.daemon.policies import Loader
+from policyfs.daemon.policies.policies import Loader
 from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, PolicyfsError
 from policyfs.journal.files.retention import Retention
 from policyfs.linux.service_manager import ServiceManager

@@ -11,7 +11,7 @@ import pytest
 
 from policyfs.cli.mounts import start as starts
 from policyfs.cli.mounts.start import Start, options_of
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from tests.support.mount.trail import read_all
 

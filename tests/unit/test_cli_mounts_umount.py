@@ -19,13 +19,13 @@ import pytest
 from policyfs.cli import main
 from policyfs.cli.mounts import umount
 from policyfs.cli.mounts.umount import daemon_died
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
 from policyfs.kernel import probe, session
 from policyfs.kernel.probe import MountState
 from policyfs.kernel.session import MountError
-from policyfs.store import holders
-from policyfs.store.holders import Holder
+from policyfs.store.locking import holders
+from policyfs.store.locking.holders import Holder
 from tests.support.mount.control_sockets import ControlSocket
 
 VI = Holder(7, 0, "vi", "cwd", b"/mnt", elsewhere=False)

@@ -18,7 +18,7 @@ import pytest
 
 from policyfs.cli import main
 from policyfs.cli.owners import owner
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 from policyfs.linux.statx import Stat
 from policyfs.store.facts import StoreFacts, probe

@@ -14,7 +14,7 @@ import pytest
 
 from policyfs.cli import main
 from policyfs.cli.policy import apply as policy_apply
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_POLICY_TESTS, EXIT_REFUSED, EXIT_USAGE
 from policyfs.policy.text.parse import digest_of
 from tests.support.models.applied_policies import HEAD, NARROW, TESTS, WIDE

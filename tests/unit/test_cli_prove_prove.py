@@ -13,7 +13,7 @@ import pytest
 from policyfs.cli import main
 from policyfs.cli.prove import prove
 from policyfs.cli.prove.prover import NotProvedError, WrongAnswerError
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.kernel import mount_api
 from tests.support.models.policies import engine_of
 

@@ -13,7 +13,7 @@ import pytest
 from policyfs import __version__
 from policyfs.cli import main
 from policyfs.cli.running import manage, stale_handles
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, EXIT_USAGE
 from policyfs.kernel import probe
 from policyfs.kernel.probe import MountState

@@ -13,7 +13,7 @@ import pytest
 from policyfs.cli.running import stale_handles
 from policyfs.cli.running.stale_handles import end_holders, told
 from policyfs.errors import PolicyfsError
-from policyfs.store.holders import Holder
+from policyfs.store.locking.holders import Holder
 
 STATUS = {"pid": 1, "connection": 42}
 

@@ -22,7 +22,7 @@ from policyfs.cli.mounts.start import options_of
 from policyfs.cli.site import site
 from policyfs.cli.site.site import State, look, place_of
 from policyfs.cli.site.site_document import Site, read_site
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.kernel import placeholder, probe
 from policyfs.kernel.probe import MountState

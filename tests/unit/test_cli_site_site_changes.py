@@ -11,7 +11,7 @@ from policyfs.cli.mounts import mount as mount_command
 from policyfs.cli.mounts.start import options_of
 from policyfs.cli.site.site_changes import changes, is_of_unit
 from policyfs.cli.site.site_document import Site, read_site
-from policyfs.daemon.control import Json
+from policyfs.daemon.control.control import Json
 
 TEXT = """\
 apiVersion: policyfs/v1

@@ -75,7 +75,7 @@ def test_code_that_is_missing_has_no_version(copied: Path) -> None:
 
 def test_every_module_of_a_worker_is_in_it() -> None:
     """Else a mend there would leave the findings from before it in force."""
-    loaded = "import sys, policyfs.content.worker as w; w.Detector(); print(*sys.modules)"
+    loaded = "import sys, policyfs.content.workers.worker as w; w.Detector(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     ours = set(re.findall(r"policyfs\.[\w.]+", done.stdout))
     inside = {name for name in ours if re.match(r"policyfs\.(content|redact|formats|domain)\b", name)}

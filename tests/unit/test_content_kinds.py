@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from policyfs.content.kinds import SNIFF_BYTES, agreed, is_kind, movie_kind, normalise, picture_kind, settle
-from policyfs.content.worker import Detector, SniffError
+from policyfs.content.workers.worker import Detector, SniffError
 from policyfs.linux.libmagic import Magic
 from policyfs.redact.audio.mp3 import kind_behind_junk
 from tests.fuzz.seeds import KINDS, seeds_of

@@ -9,7 +9,7 @@ import trio
 
 from policyfs.content.plan_threads import unpacked_on_thread
 from policyfs.content.plans import pack_plan, refusal
-from policyfs.content.protocol import WireError
+from policyfs.content.workers.protocol import WireError
 
 
 def test_a_thread_unpacks_a_plan_and_raises_its_errors() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policyfs.content import plans
 from policyfs.content.plans import pack_plan, refusal, unpack_plan
-from policyfs.content.protocol import WireError
+from policyfs.content.workers.protocol import WireError
 from policyfs.domain import Patch
 from policyfs.redact.plan import Finding, Outcome, Plan
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from policyfs.content.connection import WorkerLink
 from policyfs.content.kinds import SNIFF_BYTES
-from policyfs.content.pool import NoWorkerError, Pool
-from policyfs.content.protocol import Reply, Status
 from policyfs.content.sniffer import _PAUSES_S, Sniffer, SnifferError
-from policyfs.content.time_limit import Look
-from policyfs.content.zygote import SESSION_NICE
+from policyfs.content.workers.connection import WorkerLink
+from policyfs.content.workers.pool import NoWorkerError, Pool
+from policyfs.content.workers.protocol import Reply, Status
+from policyfs.content.workers.time_limit import Look
+from policyfs.content.workers.zygote import SESSION_NICE
 from policyfs.domain import WORKER_UIDS, Lane
 from policyfs.redact.plan import Outcome
 from tests.support.machine.processes import call_as, wait_for

@@ -9,13 +9,13 @@ import pytest
 import trio
 
 from policyfs.content import whole_plans
-from policyfs.content.frame_requests import FrameRequest
 from policyfs.content.whole_plans import batches, is_short, whole_plan
+from policyfs.content.workers.frame_requests import FrameRequest
 from policyfs.domain import Patch
 from policyfs.fs.redacted.windows import MAX_WINDOW_BYTES
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Finding, Outcome, Plan, PlanSize
-from tests.unit.test_content_frame_requests import WORDS, table
+from tests.unit.test_content_workers_frame_requests import WORDS, table
 
 
 def found(*patches: Patch, digest: bytes = b"") -> Plan:

@@ -17,8 +17,8 @@ import pytest
 
 from policyfs.daemon import contain
 from policyfs.errors import PolicyfsError
-from policyfs.linux import seccomp
-from policyfs.linux.capabilities import Capability, keep, rights_of
+from policyfs.linux.confinement import seccomp
+from policyfs.linux.confinement.capabilities import Capability, keep, rights_of
 from tests.support.machine.inchild import in_child
 
 pytestmark = pytest.mark.mount

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from policyfs.daemon import control, control_server
+from policyfs.daemon.control import control
+from policyfs.daemon.control import server as control_server
 from policyfs.errors import PolicyfsError, UsageError
 
 

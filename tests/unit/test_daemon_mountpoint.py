@@ -29,7 +29,7 @@ from policyfs.kernel import session
 from policyfs.kernel.session import Device, MountError
 from policyfs.linux import bounded_reads
 from policyfs.linux.mountinfo import mounts_at
-from policyfs.store.holders import Holder
+from policyfs.store.locking.holders import Holder
 from tests.support.mount.file_system import on_trio
 
 PLACE = "/proc"

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from policyfs.content.sandbox import Limits
 from policyfs.content.sniffer import Sniffer
-from policyfs.daemon import control
+from policyfs.content.workers.sandbox import Limits
+from policyfs.daemon.control import control
 from policyfs.daemon.log import configure
 from policyfs.daemon.options import MountOptions
-from policyfs.daemon.policies import Loader, Policies
+from policyfs.daemon.policies.policies import Loader, Policies
 from policyfs.daemon.status import describe, questions_about
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem

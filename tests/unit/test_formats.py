@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from policyfs.content.kinds import SNIFF_BYTES, is_kind, normalise
-from policyfs.content.worker import Detector
+from policyfs.content.workers.worker import Detector
 from policyfs.formats import (
     BRANDS,
     FORMATS,

@@ -15,7 +15,7 @@ import trio.testing
 
 from policyfs.fs.checked import change_lock
 from policyfs.fs.checked.change_lock import ChangeLock, patiently
-from policyfs.store.latches import Latches
+from policyfs.store.locking.latches import Latches
 from tests.support.mount.file_system import on_trio
 
 

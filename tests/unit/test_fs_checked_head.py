@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.content.worker import Detector
+from policyfs.content.workers.worker import Detector
 from policyfs.fs.checked.head import HEAD_BYTES, kind_in, may_become, meets, overlay
 from policyfs.fs.inodes.pending_writes import Head
 

@@ -16,7 +16,7 @@ from policyfs.domain import KIND_EMPTY
 from policyfs.fs.checked.moved_file import MovedFiles, Named, Settled, Unsettled
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.linux.statx import Stat
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from tests.support.machine.processes import call_as
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts

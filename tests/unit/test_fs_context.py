@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.store.latches import HeldFiles
+from policyfs.store.locking.latches import HeldFiles
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, TYPES, errno_of

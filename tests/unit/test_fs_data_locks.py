@@ -23,8 +23,8 @@ from policyfs.fs.inodes.open_state import Mode
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.operations import Request
 from policyfs.kernel.protocol import Opcode
-from policyfs.store.locks import Limits, LockTable
-from policyfs.store.ofd import RDLCK, UNLCK, WRLCK
+from policyfs.store.locking.locks import Limits, LockTable
+from policyfs.store.locking.ofd import RDLCK, UNLCK, WRLCK
 from policyfs.store.spans import LAST_BYTE
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of

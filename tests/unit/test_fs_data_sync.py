@@ -12,7 +12,7 @@ import trio
 from policyfs.domain import Decision
 from policyfs.fs.checked.head import HEAD_BYTES
 from policyfs.store import ranges
-from policyfs.store.latches import HeldFiles
+from policyfs.store.locking.latches import HeldFiles
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, TYPES, beside, errno_of, racing

@@ -12,7 +12,7 @@ import trio
 
 from policyfs.fs.checked import change_lock
 from policyfs.fs.namespace.setattr import Change
-from policyfs.store.latches import Latches
+from policyfs.store.locking.latches import Latches
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import CAMERA, OPEN, PHOTO, TYPES, errno_of

@@ -11,10 +11,10 @@ import pytest
 from policyfs.fs.inodes.node import StaleNodeError
 from policyfs.fs.namespace.exact_renames import ExactRenames
 from policyfs.linux.libc import RENAME_EXCHANGE
-from policyfs.store.aside_names import is_aside
-from policyfs.store.exact_names import ExactNames
+from policyfs.store.names.aside_names import is_aside
+from policyfs.store.names.exact_names import ExactNames
 from policyfs.store.tree import Tree
-from tests.unit.test_store_exact_names import Racing
+from tests.unit.test_store_names_exact_names import Racing
 
 
 class Scene:

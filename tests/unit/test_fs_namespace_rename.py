@@ -17,8 +17,8 @@ from policyfs.fs.inodes.vectors import AccessVectors
 from policyfs.fs.namespace import rename as rename_module
 from policyfs.fs.namespace.rename import Renamer
 from policyfs.linux import libc
-from policyfs.store import latches as latches_module
-from policyfs.store.aside_names import is_aside
+from policyfs.store.locking import latches as latches_module
+from policyfs.store.names.aside_names import is_aside
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts

@@ -16,7 +16,7 @@ import trio
 
 from policyfs.fs.namespace import setid as module
 from policyfs.fs.namespace.setid import SetIdBits
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.tree import Tree
 
 pytestmark = pytest.mark.alone  # a lease keeper comes before all threads, also of who runs tests side by side

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.fs.inodes.handles import Handle
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, between, errno_of

@@ -18,7 +18,7 @@ from policyfs.linux.statx import Stat
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store.copies import CopyCache
 from policyfs.store.frozen import Frozen
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, keeps_pages, on_trio, parts
 from tests.support.mount.steps import mapped

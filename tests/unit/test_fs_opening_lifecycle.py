@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import keeps_pages, on_trio, parts
 from tests.support.mount.steps import MAPS, OPEN, errno_of, mapped

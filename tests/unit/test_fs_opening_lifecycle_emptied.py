@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from policyfs.fs.inodes.handles import Handle
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, GALLERY, OPEN, PHOTO, errno_of

@@ -22,7 +22,7 @@ from policyfs.fs.redacted import leased as leased_module
 from policyfs.fs.redacted.plans import PLANS_MAX
 from policyfs.fs.redacted.second_looks import Fingerprint, Said
 from policyfs.redact.core.values import Outcome, Plan, PlanSize
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.layers import overlay

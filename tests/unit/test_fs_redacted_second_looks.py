@@ -24,7 +24,7 @@ from policyfs.fs.redacted.second_looks import Fingerprint, Said, SecondLooks
 from policyfs.fs.sharing import pauses
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store.copies import CopyCache
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.tree import Tree
 from tests.support.mount.file_system import on_trio
 

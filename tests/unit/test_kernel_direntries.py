@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.kernel.bridge import DirectoryEntries
-from policyfs.store.directory_records import DirectoryRecords
+from policyfs.store.names.directory_records import DirectoryRecords
 from tests.support.models.directory_entries import PlainEntries, position_of
 
 REG, DIR, LNK, FIFO = 8, 4, 10, 1

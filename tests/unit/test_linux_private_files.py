@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.daemon import control_server
+from policyfs.daemon.control import server as control_server
 from policyfs.journal.sealing.keys import KeyStore
 from policyfs.linux.private_files import make_private
 from tests.support.machine.documents import CHECKOUT

@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from policyfs.cli.common.mountpoint_way import check_way
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from policyfs.trail.lines.table import shown
 

@@ -47,7 +47,7 @@ def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
     For root, a confined worker parses the file. For any other user, this process parses the file, with only
     that user's rights. Raises SnifferError.
     """
-    from policyfs.content.worker import Detector, Passed, SniffError  # loads libmagic
+    from policyfs.content.workers.worker import Detector, Passed, SniffError  # loads libmagic
     from policyfs.redact.plan import Outcome, Plan, locate
 
     if os.geteuid() == 0:

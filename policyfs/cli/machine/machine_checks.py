@@ -16,11 +16,11 @@ from typing import Final
 from policyfs.cli.common.on_record import existing
 from policyfs.cli.common.processes import look
 from policyfs.cli.machine.findings import Finding, State
-from policyfs.daemon import control
 from policyfs.daemon.contain import Containment, containment
+from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
-from policyfs.linux import seccomp
+from policyfs.linux.confinement import seccomp
 from policyfs.linux.libmagic import Magic, MagicError
 from policyfs.linux.mountinfo import FSTYPE, mounts, mounts_at
 from policyfs.trail.lines.table import shown

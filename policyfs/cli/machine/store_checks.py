@@ -11,8 +11,8 @@ from typing import Final
 from policyfs.cli.common.on_record import existing
 from policyfs.cli.machine.findings import Finding, State
 from policyfs.linux.mountinfo import fuse_mounts_below
-from policyfs.store.aside_names import is_aside
 from policyfs.store.facts import StoreFacts, probe
+from policyfs.store.names.aside_names import is_aside
 from policyfs.store.store_record import MARKER
 
 _NAMED: Final = 20

@@ -20,7 +20,7 @@ from policyfs.cli.machine.findings import State
 from policyfs.cli.machine.store_checks import check_closed
 from policyfs.cli.mounts.serve import fork_daemon, serve_here
 from policyfs.cli.mounts.start import Start
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.fs.path_bounds import MAX_NODES
 from policyfs.linux.service_manager import ServiceManager
@@ -33,7 +33,7 @@ from policyfs.store.store_record import StoreAbsentError, check_store
 
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
-    from policyfs.daemon.policies import Loader
+    from policyfs.daemon.policies.policies import Loader
     from policyfs.journal.files.retention import Retention
 
 Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
@@ -161,7 +161,7 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
 
     Return the options for the daemon, and a loader with the policy.
     """
-    from policyfs.daemon.policies import Loader
+    from policyfs.daemon.policies.policies import Loader
 
     store, mountpoint = _check_places(args.store, args.mountpoint, clear_dead=args.clear_dead)
     policy_path = os.path.abspath(args.policy)  # the daemon changes its working directory

@@ -22,9 +22,9 @@ from policyfs.cli.mounts import mount, run_command
 from policyfs.cli.mounts.run_command import Identity
 from policyfs.cli.mounts.serve import fork_daemon
 from policyfs.cli.mounts.start import Start
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError, UsageError
-from policyfs.linux.namespaces import enter_own_mounts
+from policyfs.linux.confinement.namespaces import enter_own_mounts
 from policyfs.linux.private_files import make_private
 from policyfs.store.store_record import check_store
 

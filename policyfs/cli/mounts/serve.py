@@ -20,7 +20,7 @@ from policyfs.linux.service_manager import ServiceManager
 
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
-    from policyfs.daemon.policies import Loader
+    from policyfs.daemon.policies.policies import Loader
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 

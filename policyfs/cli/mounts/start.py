@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.common.on_record import record, starter, trail_root
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from policyfs.linux.mountinfo import resolve
 from policyfs.linux.private_files import make_private

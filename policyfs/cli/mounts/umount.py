@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from policyfs.cli.common.live_mounts import known, part
 from policyfs.cli.common.processes import look, status_file
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.peer import peer_of
 from policyfs.trail.lines.table import shown
@@ -226,7 +226,7 @@ def _where(path: str, status: control.Json) -> str:
 
 
 def _users(status: control.Json) -> list[str]:
-    from policyfs.store.holders import holders_of
+    from policyfs.store.locking.holders import holders_of
 
     return _told(partial(holders_of, f"0:{status['connection']}"))
 
@@ -316,7 +316,7 @@ def _was_killed(pid: int) -> bool:
 
 
 def _holders(path: str) -> list[str]:
-    from policyfs.store.holders import holders
+    from policyfs.store.locking.holders import holders
 
     return _told(partial(holders, os.fsencode(path)))
 

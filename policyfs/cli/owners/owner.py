@@ -18,7 +18,7 @@ from policyfs.cli.common.on_record import record, starter, trail_root
 from policyfs.cli.common.output import private_file
 from policyfs.cli.owners.owner_apps import check_owner, known_apps, warn_of_unknown
 from policyfs.cli.owners.owner_list import Owned, checked_owner, names_of, read, written
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.domain import OWNER_NONE, FileType
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.linux.leases import writers_seen

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from policyfs.cli.common.live_mounts import all_status
-from policyfs.daemon.control import Json
+from policyfs.daemon.control.control import Json
 from policyfs.domain import OWNER_NONE
 from policyfs.errors import PolicyfsError
 from policyfs.policy.errors import did_you_mean, listed, quote

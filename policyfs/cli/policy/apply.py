@@ -22,7 +22,7 @@ from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.policy.cases import beside, outcome_of
 from policyfs.cli.policy.diff import accepted_in, compared
 from policyfs.cli.running.manage import UnmountedKeepsError, reload_lines
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.daemon.high_water import HighWaterMark
 from policyfs.errors import EXIT_OK, EXIT_POLICY_TESTS, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.files.policy_texts import read_policy

@@ -40,7 +40,7 @@ from policyfs.policy.text.parse import parse_policy
 if TYPE_CHECKING:
     from policyfs.cli.policy.explain_layers import Layer
     from policyfs.cli.policy.explain_live import Caller, LiveFile
-    from policyfs.daemon.control import Json
+    from policyfs.daemon.control.control import Json
 
 
 def run_explain(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from policyfs.cli.common.live_mounts import part
 from policyfs.cli.policy.explain_live import Caller, LiveFile
-from policyfs.daemon.control import Json
+from policyfs.daemon.control.control import Json
 from policyfs.domain import KIND_EMPTY, Decision, FileType, Op, Principal
 from policyfs.errors import errno_name
 from policyfs.linux.permission import first_refusal

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from policyfs.cli.common.live_mounts import ask, known, part
 from policyfs.cli.common.processes import status_file
-from policyfs.daemon.control import Json
+from policyfs.daemon.control.control import Json
 from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Facts, FileType, Op, Principal
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.journal.files.policy_texts import read_policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from policyfs.cli.common.live_mounts import part
 from policyfs.cli.prove.canary_photo import photo, told
 from policyfs.cli.prove.canary_requests import Answer
-from policyfs.daemon.control import Json
+from policyfs.daemon.control.control import Json
 from policyfs.errors import errno_name
 from policyfs.policy.analysis.canaries import Canary, Sort
 

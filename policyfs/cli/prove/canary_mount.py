@@ -20,13 +20,13 @@ from policyfs.cli.mounts import mount
 from policyfs.cli.mounts.serve import fork_daemon
 from policyfs.cli.mounts.start import Start
 from policyfs.cli.prove.prover import NotProvedError, Prover, WrongAnswerError
-from policyfs.daemon import control
-from policyfs.daemon.control import Json
+from policyfs.daemon.control import control
+from policyfs.daemon.control.control import Json
 from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
 from policyfs.kernel.session import MountError, unmount
+from policyfs.linux.confinement.namespaces import enter_own_mounts
 from policyfs.linux.mountinfo import FSTYPE, mounts
-from policyfs.linux.namespaces import enter_own_mounts
 from policyfs.policy.text.parse import SourceText
 
 _MEMORY_BYTES: Final = 64 << 20

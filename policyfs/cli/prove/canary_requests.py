@@ -16,7 +16,7 @@ from dataclasses import astuple, dataclass
 from typing import Any, Final, NoReturn
 
 from policyfs.domain import Op
-from policyfs.linux.identity import become, become_for_files
+from policyfs.linux.confinement.identity import become, become_for_files
 from policyfs.policy.analysis.canaries import Canary, Sort
 
 DEADLINE_S: Final = 30.0

@@ -15,8 +15,8 @@ from policyfs.cli.policy.explain_live import engine_of, sources_of
 from policyfs.cli.prove.canary_mount import prove_in_memory
 from policyfs.cli.prove.canary_writes import prove_writes
 from policyfs.cli.prove.prover import NotProvedError, Prover, WrongAnswerError
-from policyfs.daemon import control
-from policyfs.daemon.control import Json
+from policyfs.daemon.control import control
+from policyfs.daemon.control.control import Json
 from policyfs.errors import EXIT_OK, PolicyfsError
 from policyfs.kernel import mount_api
 

@@ -18,7 +18,7 @@ from policyfs.cli.prove.canary_answers import not_passed, wrong_with
 from policyfs.cli.prove.canary_photo import KIND, photo
 from policyfs.cli.prove.canary_requests import Answer, Identity, NoAnswerError, ask
 from policyfs.cli.prove.canary_stores import is_there, known_files, planted
-from policyfs.daemon.control import Json
+from policyfs.daemon.control.control import Json
 from policyfs.domain import NO_FACTS, OWNER_NONE, Facts, Op, Principal
 from policyfs.errors import ERRNO_RANK, EXIT_USAGE, PolicyfsError, errno_name
 from policyfs.policy.analysis.canaries import Canary, Nest, Sort, undated

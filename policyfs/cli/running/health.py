@@ -11,7 +11,7 @@ from policyfs import __version__
 from policyfs.cli.common.processes import look
 from policyfs.cli.machine.findings import State
 from policyfs.cli.machine.store_checks import check_closed
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 
 _RECENT_NS: Final = 600 * 1_000_000_000

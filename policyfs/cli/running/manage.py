@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from policyfs.cli.common.live_mounts import all_status, ask, known, part
 from policyfs.cli.running import stale_handles
 from policyfs.cli.running.health import problems
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.trail.lines.table import shown
 

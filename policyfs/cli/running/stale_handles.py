@@ -16,10 +16,10 @@ from functools import partial
 from typing import Final
 
 from policyfs.cli.common.processes import look
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from policyfs.policy.errors import harmless
-from policyfs.store.holders import Holder, holders_of
+from policyfs.store.locking.holders import Holder, holders_of
 from policyfs.trail.lines.table import shown
 
 _SHOWN: Final = 20

@@ -23,7 +23,7 @@ from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.mounts.mount import check_policy
 from policyfs.cli.site.site_changes import arguments_of, changes, is_of_unit
 from policyfs.cli.site.site_document import MountDoc, Site, label, private_places, read_site
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.interpreter import interpreter
 from policyfs.linux.private_files import make_private

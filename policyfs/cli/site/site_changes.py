@@ -12,7 +12,7 @@ from policyfs.cli.common.on_record import trail_root
 from policyfs.cli.mounts import mount as mount_command
 from policyfs.cli.mounts.start import options_of
 from policyfs.cli.site.site_document import MountDoc, Site
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 
 _APART: Final = frozenset(
     {"store", "mountpoint", "policy", "trail", "app", "foreground", "log", "clear_dead"}

@@ -12,7 +12,7 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import AfterValidator, BeforeValidator
 
 from policyfs.cli.common.quantities import age, count, number, segment_size, size
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from policyfs.policy.errors import PolicyError, quote
 from policyfs.policy.text.companions import Head, Reader, sound

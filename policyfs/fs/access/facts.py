@@ -26,7 +26,7 @@ from policyfs.domain import (
 from policyfs.fs.access.kind_proof import KindEvidence, UnprovenKindError
 from policyfs.fs.sharing.kernel_locks import KernelLocks, LateError, is_urgent
 from policyfs.linux.statx import Stat
-from policyfs.store.leases import Lease, LeaseKeeper
+from policyfs.store.locking.leases import Lease, LeaseKeeper
 from policyfs.store.tree import Tree
 
 

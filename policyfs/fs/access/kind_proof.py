@@ -14,7 +14,7 @@ from typing import Self
 import trio
 
 from policyfs.linux.statx import Stat
-from policyfs.store.leases import Lease
+from policyfs.store.locking.leases import Lease
 
 
 class UnprovenKindError(Exception):

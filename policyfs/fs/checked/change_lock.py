@@ -1,4 +1,4 @@
-"""Locks for changes to one file: between the daemons of the store (store/latches.py), and within this daemon.
+"""Locks for changes to one file: between the daemons of the store (latches.py), and within this daemon.
 
 A change that may wait for the disk runs on a thread (`in_thread`). Any other change runs on the loop, with no
 await inside (`on`). While a thread changes a file, changes on the loop wait. While the loop changes a file,
@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 import trio
 
 from policyfs.linux import libc
-from policyfs.store.latches import Latches
+from policyfs.store.locking.latches import Latches
 
 _WAIT_S: Final = 5.0
 """The longest wait for another daemon that changes the same file. Changes in memory, and most changes on a

@@ -21,7 +21,7 @@ from policyfs.fs.redacted.plans import PlanFinder, Proof
 from policyfs.fs.sharing.kernel_locks import is_urgent
 from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome
-from policyfs.store.leases import Lease, LeaseKeeper
+from policyfs.store.locking.leases import Lease, LeaseKeeper
 
 
 class Named:

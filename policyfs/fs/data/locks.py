@@ -1,4 +1,4 @@
-"""Locks of apps: flock(2) and fcntl(2), taken on the store's files (store/locks.py).
+"""Locks of apps: flock(2) and fcntl(2), taken on the store's files (store/locking/locks.py).
 
 A lock is on the store's file, also if the app reads a frozen copy of the file. This module makes no
 decisions: a lock tells nothing about bytes, and Gate has decided on the open of the file. The kernel itself
@@ -27,8 +27,8 @@ from policyfs.fs.inodes.open_state import Mode
 from policyfs.kernel import requests
 from policyfs.kernel.operations import Handler, Quick, Request
 from policyfs.kernel.protocol import Opcode
-from policyfs.store.locks import Holder, Inode, LockStats, LockTable
-from policyfs.store.ofd import UNLCK, WRLCK, Asked, Owner
+from policyfs.store.locking.locks import Holder, Inode, LockStats, LockTable
+from policyfs.store.locking.ofd import UNLCK, WRLCK, Asked, Owner
 from policyfs.store.spans import LAST_BYTE
 
 _FIRST_S: Final = 0.001

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from policyfs.domain import Patch, Ranges
-    from policyfs.store.leases import Lease
+    from policyfs.store.locking.leases import Lease
 
 
 class FilmReader(Protocol):

@@ -17,7 +17,7 @@ from policyfs.domain import FileType, Lane, View
 from policyfs.fs.inodes.placement import PlacedNode, Placement
 from policyfs.fs.path_bounds import KEPT_NAMES, MAX_LEVELS, PathTooLongError
 from policyfs.policy.decide import PathState
-from policyfs.store.aside_names import is_aside
+from policyfs.store.names.aside_names import is_aside
 
 if TYPE_CHECKING:
     from policyfs.fs.inodes.open_state import OpenState

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from policyfs.linux.statx import Stat
     from policyfs.redact.core.values import Plan
     from policyfs.store.copies import Copy
-    from policyfs.store.leases import Lease
+    from policyfs.store.locking.leases import Lease
 
 
 class Mode(enum.Enum):

@@ -31,7 +31,7 @@ from policyfs.fs.opening.request import describe, ops_of
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
-from policyfs.store.new_names import NOT_MADE
+from policyfs.store.names.new_names import NOT_MADE
 
 
 class _New(NamedTuple):

@@ -15,8 +15,8 @@ from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux import libc
 from policyfs.linux.statx import Stat
 from policyfs.store import ranges
-from policyfs.store.aside_names import knows_no_flags, takes_no_name
-from policyfs.store.exact_names import ExactNames
+from policyfs.store.names.aside_names import knows_no_flags, takes_no_name
+from policyfs.store.names.exact_names import ExactNames
 from policyfs.store.tree import Tree
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)

@@ -25,7 +25,7 @@ from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
-from policyfs.store.aside_names import is_aside
+from policyfs.store.names.aside_names import is_aside
 
 _DIRECTORY_SIZE: Final = 4096
 _WITH_FACTS: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)

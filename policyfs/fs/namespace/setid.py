@@ -17,7 +17,7 @@ import trio
 from policyfs.fs.inodes.caller import Caller
 from policyfs.linux import procfs
 from policyfs.linux.statx import Stat
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.tree import ACLS, Tree
 
 _IDS: Final = stat_bits.S_ISUID | stat_bits.S_ISGID

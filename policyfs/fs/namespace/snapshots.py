@@ -20,7 +20,7 @@ from policyfs.fs.sharing.kernel_locks import LateError
 from policyfs.fs.sharing.pauses import SLICE, Pauses
 from policyfs.kernel.bridge import DirectoryEntries
 from policyfs.policy.decide import PathState
-from policyfs.store.directory_records import DirectoryRecords
+from policyfs.store.names.directory_records import DirectoryRecords
 
 TYPES: Final = {
     stat_bits.S_IFREG >> 12: FileType.REGULAR,

@@ -29,7 +29,7 @@ from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pa
 from policyfs.linux.statx import Stat
 from policyfs.store import freeing
 from policyfs.store.frozen import Version
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 
 _RELEASE_S: Final = 1.0
 """The longest wait of an open for the release of a writer."""

@@ -20,7 +20,7 @@ from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 
 _UNPROVEN: Final = (
     "the decision depends on the file's kind, which is not certain while a program has the file mapped, or"

@@ -23,7 +23,7 @@ from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.linux.statx import Stat
-from policyfs.store.leases import break_foreign
+from policyfs.store.locking.leases import break_foreign
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -28,7 +28,7 @@ from policyfs.redact.core.values import Outcome
 from policyfs.store import frozen as freezing
 from policyfs.store.copies import Copy, CopyCache
 from policyfs.store.frozen import FrozenTooLarge, freeze
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.memory import MemoryPlaces
 from policyfs.store.page_cache import in_memory
 from policyfs.store.tree import Tree

@@ -40,7 +40,7 @@ from policyfs.fs.redacted.second_looks import Said
 from policyfs.fs.redacted.windows import refuse_window
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.redact.core.values import Outcome, Plan
-from policyfs.store.leases import Lease, LeaseKeeper
+from policyfs.store.locking.leases import Lease, LeaseKeeper
 from policyfs.store.page_cache import read_store
 
 _BUSY: Final = (

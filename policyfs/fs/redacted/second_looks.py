@@ -24,7 +24,7 @@ from policyfs.fs.access.facts import version_key
 from policyfs.fs.redacted.second_look_queue import WaitingLooks
 from policyfs.linux import libc
 from policyfs.redact.core.values import Outcome, Plan
-from policyfs.store.leases import Lease, LeaseKeeper
+from policyfs.store.locking.leases import Lease, LeaseKeeper
 from policyfs.store.tree import Tree
 
 _PATIENCE_S: Final = 0.25

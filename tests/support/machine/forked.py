@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NoReturn
 
-from policyfs.content import uids
+from policyfs.content.workers import uids
 from tests.support.machine.launchers import attach
 from tests.support.machine.namespace import die_with_parent
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 _SIZE: Final = 1 << 16
 _EVENTS: Final = ("import", "ctypes.dlopen")
 _CONFINED: Final = b"+"
-_ZYGOTE: Final = "policyfs.content.zygote"
+_ZYGOTE: Final = "policyfs.content.workers.zygote"
 
 
 def new_notes(file: Path) -> Path:
@@ -90,14 +90,14 @@ def _workers_too(notes: str) -> None:
 def main() -> int:
     file, program = sys.argv[1:3]
     notes = _Notes(file)
-    from policyfs.linux import landlock, seccomp
+    from policyfs.linux.confinement import landlock, seccomp
 
     for module, name in (
         (os, "setresuid"), (landlock, "read_only_below"), (seccomp, "close_door"), (seccomp, "install"),
     ):  # fmt: skip
         notes.after(module, name)
     if program == "zygote":
-        from policyfs.content import zygote
+        from policyfs.content.workers import zygote
 
         sys.argv = [_ZYGOTE, *sys.argv[3:]]
         return zygote.main()

@@ -1,6 +1,6 @@
 """Launchers forked off an interpreter that has imported all they need: a mount is there 0.2 s earlier.
 
-Every daemon executes an interpreter for its launcher (policyfs/content/launcher.py), which then imports
+Every daemon executes an interpreter for its launcher (content/workers/launcher.py), which then imports
 for 0.2 s of processor time. Here one interpreter, executed with the same options, imports once for all
 daemons of a process of tests. `attach` makes a daemon that is forked off the tests (forked.py)
 order its launcher there. The fork gets what an executed one would get of its daemon, and runs the same
@@ -37,7 +37,7 @@ from policyfs.linux.libc import LIBC
 from tests.support.machine.huge_pages import Collapsed
 from tests.support.machine.namespace import die_with_parent
 
-PREPARED: Final = ("-P", "-s", "-S", "-m", "policyfs.content.zygote")
+PREPARED: Final = ("-P", "-s", "-S", "-m", "policyfs.content.workers.zygote")
 """The first words of a command line, after the interpreter, that the prepared interpreter can run."""
 _SOCKET: Final = (socket.AF_UNIX, socket.SOCK_SEQPACKET)
 _MOST: Final = 1 << 16
@@ -60,7 +60,7 @@ def prepared() -> str:
 
 
 def _execute() -> tuple[str, subprocess.Popen[bytes]]:
-    from policyfs.content.spawner import _module_path
+    from policyfs.content.workers.spawner import _module_path
     from policyfs.linux.interpreter import interpreter
 
     top = str(Path(__file__).parents[3])
@@ -84,7 +84,7 @@ def _execute() -> tuple[str, subprocess.Popen[bytes]]:
 
 def attach(path: str) -> None:
     """Make this process, a daemon forked off the tests, order its launcher at a prepared interpreter."""
-    from policyfs.content import spawner
+    from policyfs.content.workers import spawner
 
     popen = functools.partial(_popen, path)
     spawner.subprocess = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)
@@ -192,8 +192,8 @@ def main() -> NoReturn:
     """Import, then serve until the tests have ended. argv: number of the listening socket, its directory."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
-        from policyfs.content import worker
-        from policyfs.content.zygote import prepared as import_all
+        from policyfs.content.workers import worker
+        from policyfs.content.workers.zygote import prepared as import_all
 
         detector = import_all().detector
         worker.Detector = lambda: detector  # for launchers: libmagic's rules are read once

@@ -229,7 +229,7 @@ def _become_daemon(order: Mapping[str, Any], log: int, answered: int) -> NoRetur
 def _import_all() -> None:
     """Import all that a daemon imports, have its regular expressions compiled, and its command line built."""
     from policyfs.cli import main as command
-    from policyfs.linux.capabilities import rights_of
+    from policyfs.linux.confinement.capabilities import rights_of
     from tests.support.machine.forked import prepare
 
     prepare(("policyfs.cli.main",))

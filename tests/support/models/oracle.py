@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policyfs.content.worker import Detector, SniffError
+from policyfs.content.workers.worker import Detector, SniffError
 from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.text.parse import SourceText, parse_policy

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from policyfs.cli.main import _MODULES as COMMAND_MODULES
-from policyfs.daemon import control
+from policyfs.daemon.control import control
 from policyfs.journal.files.reader import Chain, raw_lines
 from tests.support.machine import template
 from tests.support.machine.counts import PATIENCE

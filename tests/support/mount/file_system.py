@@ -35,7 +35,7 @@ from policyfs.redact import plan as plans
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.patches import MemorySource
 from policyfs.store.facts import probe
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.owner import Owners
 from policyfs.store.quarantine import Limits, Quarantine
 from policyfs.store.tree import Tree

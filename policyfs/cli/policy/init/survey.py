@@ -131,7 +131,7 @@ def _by_worker(paths: list[str]) -> list[str | None]:
 
 
 def _here(paths: list[str]) -> list[str | None]:
-    from policyfs.content.worker import Detector, SniffError
+    from policyfs.content.workers.worker import Detector, SniffError
 
     detector = Detector()
     found: list[str | None] = []

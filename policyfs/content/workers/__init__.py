@@ -1,0 +1,1 @@
+"""Processes that look at files: their start, confinement, queue and protocol."""

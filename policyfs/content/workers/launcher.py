@@ -1,0 +1,142 @@
+"""The launcher: a process that starts zygotes for the daemon, and has imported all modules that zygotes need.
+
+A zygote is the parent of workers (zygote.py). A serving daemon cannot execute a program, so it could not
+replace a killed zygote. Before the daemon serves, it executes the launcher. A new zygote is a fork of the
+launcher: the zygote shares the launcher's memory and is ready at once. The launcher reads only orders: one
+word with one or two descriptors. So an attacker who has taken over the daemon gains nothing through the
+launcher.
+
+Messages on the control socket (SOCK_SEQPACKET): the daemon sends START with the descriptor that becomes the
+new zygote's control socket. The launcher answers with the zygote's pid as a decimal and a pidfd, or with the
+reason why it cannot start one. When the daemon's end closes, the launcher exits.
+
+The daemon sends GUARD with the control file that ends its mount's connection (kernel: fs/fuse/control.c).
+There is no answer. If the daemon is killed, the launcher ends the connection. Otherwise the kernel may keep
+the connection: a thread of the killed daemon may wait for the lock of a file or directory. If an app has this
+lock and waits for the daemon's answer, the thread and the app wait for ever. A second descriptor with GUARD
+is the pidfd of a thread that only waits (linux/threads.py). This descriptor reports that the daemon was
+killed, even if all other threads wait for such a lock. Without this descriptor (Linux before 6.9) the
+launcher notices only the end of the daemon's main thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import traceback
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from policyfs.linux.confinement.prctl import request_parent_death_signal
+
+START: Final = b"start"
+GUARD: Final = b"guard"
+DAEMON_KILLED: Final = signal.SIGUSR1
+"""The signal that the kernel sends to the launcher when the daemon's main thread ends. Other threads of the
+daemon, and with them its sockets, may last longer.
+"""
+MAX_MESSAGE: Final = 2000
+ZYGOTE_FD: Final = 3
+"""The number of the control socket's descriptor in a zygote. The zygote starts with descriptors 0 to 3
+only.
+"""
+
+Live = Callable[[socket.socket], int]
+"""Main function of a zygote: takes its control socket, returns its exit code."""
+
+
+def serve(control: socket.socket, live: Live | str) -> None:
+    """Start zygotes until the daemon is gone.
+
+    live: the main function of a zygote, or the reason (text) why no zygote can be started.
+    """
+    guarded = _Guarded(control)
+    while True:
+        guarded.wait()
+        message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 2)
+        if message == GUARD and 1 <= len(fds) <= 2:
+            guarded.begin(*fds)
+            continue
+        try:
+            if message != START or len(fds) != 1:
+                return
+            answer, passed = (live.encode(), []) if isinstance(live, str) else _start(control, fds[0], live)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        try:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                socket.send_fds(control, [answer[:MAX_MESSAGE]], passed)
+        finally:
+            for fd in passed:
+                os.close(fd)
+
+
+class _Guarded:
+    """The connection that the launcher ends when the daemon has been killed; none before begin()."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._abort_fd = self._thread_fd = -1
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+
+    def begin(self, abort_fd: int, thread_fd: int = -1) -> None:
+        """Guard a connection from now on. abort_fd: its control file. thread_fd: the pidfd of a thread of the
+        daemon; -1: none. Both stay open.
+        """
+        self._abort_fd, self._thread_fd = abort_fd, thread_fd
+        if thread_fd >= 0:
+            self._poll.register(thread_fd, select.POLLIN)
+        signal.signal(DAEMON_KILLED, lambda _number, _frame: self._end())
+        request_parent_death_signal(DAEMON_KILLED)
+
+    def wait(self) -> None:
+        """Wait for an order of the daemon, or for its end. Meanwhile end the connection if the daemon is
+        killed.
+        """
+        while True:
+            ready = [fd for fd, _ in self._poll.poll()]
+            if self._thread_fd in ready:
+                self._end()
+                self._poll.unregister(self._thread_fd)
+            if self._control.fileno() in ready:
+                return
+
+    def _end(self) -> None:
+        with contextlib.suppress(OSError):  # the connection has ended
+            os.write(self._abort_fd, b"1")
+
+
+def _start(control: socket.socket, theirs: int, live: Live) -> tuple[bytes, list[int]]:
+    try:
+        pid = os.fork()
+        if pid == 0:
+            control.detach()  # its descriptor is closed below, with all others
+            _become_zygote(theirs, live)
+        return b"%d" % pid, [os.pidfd_open(pid)]
+    except OSError as error:
+        return f"cannot fork a zygote: {error}".encode(), []
+
+
+def _become_zygote(control_fd: int, live: Live) -> NoReturn:
+    """Run a zygote in the forked process, and never return.
+
+    Close all descriptors except 0, 1, 2 and *control_fd*.
+    """
+    status = 1
+    try:
+        os.setsid()
+        os.dup2(control_fd, ZYGOTE_FD)
+        os.set_inheritable(ZYGOTE_FD, False)
+        os.closerange(ZYGOTE_FD + 1, 1 << 20)
+        signal.signal(DAEMON_KILLED, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the kernel reaps the launcher's children
+        status = live(socket.socket(fileno=ZYGOTE_FD))
+    except BaseException:  # noqa: BLE001 # no exception may reach the launcher's code
+        traceback.print_exc()
+    finally:
+        os._exit(status)

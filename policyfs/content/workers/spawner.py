@@ -1,0 +1,285 @@
+"""The daemon's side of launcher and zygote. The zygote is the parent process of the workers, and the launcher
+starts zygotes.
+
+The daemon starts and ends launcher and zygote here, and orders workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Final
+
+import trio
+
+import policyfs
+from policyfs.content.workers import protocol
+from policyfs.content.workers.connection import WorkerLink
+from policyfs.content.workers.launcher import GUARD, START
+from policyfs.content.workers.sandbox import Limits
+from policyfs.content.workers.zygote import FORK, FORK_IDLE, LAUNCH, MAX_MESSAGE, READY
+from policyfs.linux.interpreter import interpreter
+from policyfs.linux.threads import ParkedThread
+
+_OVERDUE_S: Final = 30.0
+"""Seconds without an answer after which a launcher or zygote counts as hung."""
+_KILLED_MS: Final = 5_000
+"""Time (ms) to wait for the end of a killed zygote."""
+
+
+class ZygoteError(Exception):
+    """The error if a zygote cannot be started, cannot carry out an order, or is gone.
+
+    The message has the cause. outside: True if the zygote ended after it was ready. No bytes of a file reach
+    a zygote, so another process ended it. (If a zygote never was ready, its successor would probably fail,
+    too.)
+    """
+
+    def __init__(self, text: str, *, outside: bool = False) -> None:
+        super().__init__(text)
+        self.outside = outside
+
+
+class Launcher:
+    """The process that starts zygotes, even after the daemon has given up the right to execute programs."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Execute a fresh interpreter with the daemon's module path. This takes a few ms.
+
+        The interpreter inherits only its control socket, and a memfd as its standard error. It then imports
+        modules for 0.3 s. Raises OSError if the interpreter cannot be executed.
+        """
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
+        # Not the daemon's stderr: a program that reads the daemon's stderr to its end would wait for the
+        # zygotes, too.
+        self._stderr = os.memfd_create("policyfs-zygote-stderr")
+        options = json.dumps(dataclasses.asdict(limits))
+        program = interpreter(
+            "policyfs.content.workers.zygote", str(theirs.fileno()), options, LAUNCH, path=_module_path()
+        )
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 # our own interpreter and arguments
+                program.words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+                cwd="/",
+                env=program.environment,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._parked: ParkedThread | None = None
+        self._owed = 0  # number of answers that cancelled calls of zygote() left unread
+
+    @property
+    def pid(self) -> int:
+        """The launcher's pid; valid until close()."""
+        return self._process.pid
+
+    async def zygote(self) -> ZygoteProcess:
+        """Start a new zygote, the parent process of workers. At most one task at a time calls this. Raises
+        ZygoteError.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs, trio.fail_after(_OVERDUE_S):
+                await self._settle()
+                socket.send_fds(self._control, [START], [theirs.fileno()])
+                self._owed += 1
+                message, fds = await _received(self._control)
+                self._owed -= 1
+            if len(fds) != 1:
+                reason = message.decode(errors="replace") or last_words(self._stderr)
+                raise ZygoteError(f"no zygote could be started: {reason}")
+        except (OSError, trio.ClosedResourceError) as error:
+            ours.close()
+            raise ZygoteError(f"the launcher is gone: {error}; {last_words(self._stderr)}") from error
+        except trio.TooSlowError as error:
+            ours.close()
+            raise ZygoteError(f"the launcher has not answered for {_OVERDUE_S:g} s") from error
+        except BaseException:
+            ours.close()
+            raise
+        return ZygoteProcess(int(message), fds[0], ours, self._stderr)
+
+    def guard(self, abort_fd: int) -> None:
+        """Let the launcher end a FUSE connection if the daemon is killed.
+
+        abort_fd: the connection's control file `abort`, open for writing; the caller closes it. The launcher
+        notices the end of the thread that has executed it, and of a thread that this call starts
+        (linux/threads.py). Call it once, after the daemon has given up its rights. Raises ZygoteError if the
+        launcher is gone, or if there is no room for the thread.
+        """
+        try:
+            self._parked = ParkedThread()
+        except (OSError, RuntimeError) as error:
+            raise ZygoteError(f"no thread could be started: {error}") from error
+        descriptors = [fd for fd in (abort_fd, self._parked.pidfd) if fd >= 0]
+        try:
+            socket.send_fds(self._control, [GUARD], descriptors)
+        except OSError as error:
+            raise ZygoteError(f"the launcher is gone: {error}; {last_words(self._stderr)}") from error
+
+    async def _settle(self) -> None:
+        """End each zygote whose caller was cancelled before it received the zygote."""
+        while self._owed:
+            _, fds = await _received(self._control)
+            self._owed -= 1
+            for fd in fds:
+                os.close(fd)  # a zygote ends by itself when its control socket is closed
+
+    async def close(self, grace_s: float) -> None:
+        """Let the launcher exit. Kill it after *grace_s* seconds. Further calls do nothing."""
+        if self._control.fileno() < 0:
+            return
+        trio.lowlevel.notify_closing(self._control)
+        self._control.close()
+        pidfd = os.pidfd_open(self._process.pid)
+        try:
+            with trio.move_on_after(grace_s):
+                await trio.lowlevel.wait_readable(pidfd)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        finally:
+            os.close(pidfd)
+            self._process.wait()
+            os.close(self._stderr)
+            if self._parked is not None:
+                self._parked.end()
+
+
+class ZygoteProcess:
+    """The daemon's connection to one zygote (the parent process of workers). At most one task at a time calls
+    worker().
+
+    If a call of worker() is cancelled, the next call first receives the answer to the order of the cancelled
+    call.
+    """
+
+    def __init__(self, pid: int, pidfd: int, control: socket.socket, stderr: int) -> None:
+        """Take over the pidfd and the control socket. stderr: a memfd, the standard error of launcher and
+        zygotes.
+        """
+        control.setblocking(False)
+        self._pid = pid
+        self._pidfd = pidfd
+        self._control = control
+        self._stderr = stderr
+        self._alive = select.poll()
+        self._alive.register(pidfd, select.POLLIN)
+        self._ready = False
+        self._ordered = b""
+        self.started_s = self._waiting_since_s = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        """The zygote's pid; valid until close()."""
+        return self._pid
+
+    def fit(self) -> bool:
+        """Return True if the zygote (the parent process of workers) lives, and has answered all orders in
+        time.
+        """
+        owes = bool(self._ordered) or not self._ready
+        overdue = owes and time.monotonic() - self._waiting_since_s > _OVERDUE_S
+        return self._pidfd >= 0 and not self._alive.poll(0) and not overdue
+
+    async def worker(self, *, idle: bool = False) -> WorkerLink:
+        """Order a new worker, and return the connection to it. Before use, the caller must wait for hello().
+
+        idle: True for a worker that runs only while no other process wants the processor. Raises ZygoteError.
+        If fit() is still true after this error, the caller may try again.
+        """
+        wanted = FORK_IDLE if idle else FORK
+        try:
+            if not self._ready:
+                await self._expect_ready()
+            while True:
+                order = self._ordered or wanted  # first take the answer to the order of a cancelled call
+                if not self._ordered:
+                    self._control.send(order)
+                    self._ordered = order
+                    self._waiting_since_s = time.monotonic()
+                message, fds = await self._receive()
+                self._ordered = b""
+                if order == wanted:
+                    break
+                for fd in fds:
+                    os.close(fd)  # the worker ends by itself once its socket is closed
+        except (OSError, trio.ClosedResourceError) as error:
+            raise ZygoteError(f"the zygote is gone: {error}", outside=self._ready) from error
+        if len(fds) != 3:
+            for fd in fds:
+                os.close(fd)
+            raise ZygoteError(f"the zygote forked no worker: {message.decode(errors='replace')}")
+        return WorkerLink(int(message), socket.socket(fileno=fds[0]), fds[1], fds[2])
+
+    async def close(self, grace_s: float) -> None:
+        """Let the zygote kill and reap its workers, and exit. Kill it after *grace_s* seconds."""
+        self._hang_up()
+        if self._pidfd < 0:
+            return
+        with trio.move_on_after(grace_s):
+            await trio.lowlevel.wait_readable(self._pidfd)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill the zygote. Its workers die with it. This object cannot be used afterwards."""
+        self._hang_up()
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self._alive.poll(_KILLED_MS)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _hang_up(self) -> None:
+        if self._control.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._control)
+            self._control.close()
+
+    async def _expect_ready(self) -> None:
+        message, _ = await self._receive()
+        if message != READY:
+            raise ZygoteError(message.decode(errors="replace") or last_words(self._stderr))
+        self._ready = True
+
+    async def _receive(self) -> tuple[bytes, list[int]]:
+        message, fds = await _received(self._control)
+        if not message and self._ready:
+            raise ConnectionResetError("it ended")
+        return message, fds
+
+
+async def _received(control: socket.socket) -> tuple[bytes, list[int]]:
+    """Receive the next message, with its descriptors; b"" when the other end is closed."""
+    while True:
+        try:
+            message, data, _, _ = control.recvmsg(
+                MAX_MESSAGE, socket.CMSG_SPACE(3 * 4), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(control)
+            continue
+        return message, protocol.take_fds(data)
+
+
+def last_words(stderr: int) -> str:
+    """Return the last line that launcher and zygotes wrote to their standard error."""
+    text = os.pread(stderr, 1 << 16, max(0, os.fstat(stderr).st_size - (1 << 16)))
+    return text.decode(errors="replace").strip().rpartition("\n")[2] or "the process ended without a message"
+
+
+def _module_path() -> list[str]:
+    """Return the absolute directories of this interpreter's module path, so that zygotes find its modules."""
+    own = os.path.dirname(os.path.dirname(os.path.abspath(policyfs.__file__)))
+    return [own, *(entry for entry in sys.path if os.path.isabs(entry) and entry != own)]

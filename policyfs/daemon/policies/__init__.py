@@ -1,0 +1,1 @@
+"""Policies in force: reloads, exceptions, and the watch on their files."""

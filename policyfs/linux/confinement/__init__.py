@@ -1,0 +1,1 @@
+"""Privileges of a process and their removal: uids, capabilities, Landlock, seccomp, namespaces."""

@@ -1,0 +1,193 @@
+"""Functions that drop capabilities permanently, set no_new_privs, and read the rights of a process.
+
+Numbers and structures: linux/capability.h, linux/prctl.h, capabilities(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import enum
+import errno
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.linux import procfs
+from policyfs.linux.confinement.prctl import prctl
+from policyfs.linux.libc import LIBC, PRCTL, fail
+
+_PR_CAPBSET_READ: Final = 23
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_IS_SET: Final = 1
+_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+_CAPABILITY_VERSION_3: Final = 0x20080522
+_CAPABILITIES_MAX: Final = 64
+_SECCOMP_MODES: Final = ("off", "strict", "filter")
+
+
+class Capability(enum.IntEnum):
+    """The capabilities that policyfs uses, by their numbers."""
+
+    CHOWN = 0
+    DAC_OVERRIDE = 1
+    DAC_READ_SEARCH = 2
+    FOWNER = 3
+    FSETID = 4
+    KILL = 5
+    SETGID = 6
+    SETUID = 7
+    SETPCAP = 8
+    SYS_CHROOT = 18
+    SYS_PTRACE = 19
+    SYS_ADMIN = 21
+    MKNOD = 27
+    LEASE = 28
+    SETFCAP = 31
+
+
+ZYGOTE: Final = frozenset({
+    Capability.DAC_READ_SEARCH,  # to read modules and libraries in any place
+    Capability.KILL, Capability.SETUID, Capability.SETGID, Capability.SYS_CHROOT,
+})  # fmt: skip
+"""The capabilities of the launcher and the zygote, the processes that start workers. With these
+capabilities they give a worker another uid, confine it, and end it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The rights of a process: sets of capabilities by number, and two other limits.
+
+    handed_on: the capabilities that exec can pass on (the inheritable and ambient sets). no_new_privs: True
+    if exec cannot add capabilities. seccomp: ``off``, ``strict`` or ``filter``. For a process with several
+    threads, each set is the union of the threads' sets. The other fields have the weakest value of a thread.
+    """
+
+    effective: frozenset[int]
+    permitted: frozenset[int]
+    bounding: frozenset[int]
+    handed_on: frozenset[int]
+    no_new_privs: bool
+    seccomp: str
+
+
+def no_new_privs() -> None:
+    """Set no_new_privs for this thread, and for all threads and processes that it starts later.
+
+    From then on, exec cannot add rights to them. Raises OSError.
+    """
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def keep(wanted: frozenset[Capability]) -> None:
+    """Drop all capabilities except *wanted* permanently, also from the bounding set.
+
+    After that, exec gives capabilities only to root, and only those of the bounding set. Applies to the
+    calling thread and to threads that it starts later. A capability that the thread lacks is not added.
+    Raises OSError if the kernel refuses.
+    """
+    bound(wanted)
+    header, sets = _own_sets()
+    mask = sum(1 << number for number in wanted)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    for place, part in enumerate((low, low, 0, high, high, 0)):
+        sets[place] &= part
+    if LIBC.capset(header, sets):
+        raise _failure("capset")
+
+
+def bound(wanted: frozenset[Capability]) -> None:
+    """Empty this thread's ambient set, and drop all capabilities except *wanted* from its bounding set.
+
+    Without CAP_SETPCAP the bounding set stays as the parent process has left it. With no_new_privs, exec adds
+    no capability from the bounding set. Raises OSError.
+    """
+    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for number in range(_CAPABILITIES_MAX):
+        held = PRCTL(_PR_CAPBSET_READ, number, 0, 0, 0)
+        if held < 0:  # a number beyond the kernel's last capability
+            return
+        if held and number not in wanted and PRCTL(_PR_CAPBSET_DROP, number, 0, 0, 0):
+            error = fail(b"PR_CAPBSET_DROP")
+            if error.errno != errno.EPERM:
+                raise error
+
+
+def has_none() -> bool:
+    """Return True if this thread has no capability in any set from which it could use or hand on one.
+
+    The bounding set does not count. This function reads no file, so it also works after a chroot. Raises
+    OSError.
+    """
+    ambient = any(PRCTL(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_IS_SET, number, 0, 0) == 1
+                  for number in range(_CAPABILITIES_MAX))  # fmt: skip
+    return not ambient and not any(_own_sets()[1])
+
+
+def _own_sets() -> tuple[ctypes.Array[ctypes.c_uint32], ctypes.Array[ctypes.c_uint32]]:
+    """Return the header for capset(2), and this thread's sets: effective, permitted, inheritable; then their
+    upper halves.
+    """
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    if LIBC.capget(header, sets):
+        raise _failure("capget")
+    return header, sets
+
+
+def rights_of(pid: int | str = "self") -> Rights:
+    """Return the rights of a process: of all its threads together.
+
+    pid: a number, ``self``, or ``thread-self`` for the calling thread alone. Raises OSError if the process
+    has ended.
+    """
+    found = [_rights_of_thread(text) for text in _threads(pid)]
+    if not found:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+    def union(name: str) -> frozenset[int]:
+        return frozenset().union(*(getattr(one, name) for one in found))
+
+    return Rights(
+        union("effective"), union("permitted"), union("bounding"), union("handed_on"),
+        all(one.no_new_privs for one in found),
+        min((one.seccomp for one in found), key=_SECCOMP_MODES.index),
+    )  # fmt: skip
+
+
+def _threads(pid: int | str) -> Iterator[str]:
+    place = procfs.root() / str(pid)
+    for thread in (place / "task").iterdir() if pid != "thread-self" else [place]:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield (thread / "status").read_text(encoding="ascii", errors="replace")
+
+
+def _rights_of_thread(status: str) -> Rights:
+    fields = dict(re.findall(r"^(Cap\w+|NoNewPrivs|Seccomp):\s*(\w+)$", status, re.MULTILINE))
+
+    def numbers(name: str) -> frozenset[int]:
+        mask = int(fields[name], 16)
+        return frozenset(number for number in range(_CAPABILITIES_MAX) if mask >> number & 1)
+
+    return Rights(
+        numbers("CapEff"), numbers("CapPrm"), numbers("CapBnd"), numbers("CapInh") | numbers("CapAmb"),
+        fields["NoNewPrivs"] == "1", _SECCOMP_MODES[int(fields.get("Seccomp", "0"))],
+    )  # fmt: skip
+
+
+def name_of(number: int) -> str:
+    """Return a capability's name as in man pages (CAP_...); ``capability N`` if *number* is unknown."""
+    try:
+        return f"CAP_{Capability(number).name}"
+    except ValueError:
+        return f"capability {number}"
+
+
+def _failure(what: str) -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, f"{what}: {os.strerror(code)}")

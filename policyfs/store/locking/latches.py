@@ -1,0 +1,192 @@
+"""Inter-daemon locks: serialise changes to one file between the daemons of this machine.
+
+A checked write is safe only if the file still has the bytes that were checked. Within one daemon nothing
+changes the file between the last check and the write, because there is no await between them. A latch is a
+lock between daemons: while one daemon has the latch of a file, no other daemon of the same store (or of a
+directory in the store) changes this file.
+
+A latch is not a lock of the checked file, because apps and programs in the store use the locks of that file.
+A latch is an OFD lock of one byte of a shared file in the directory of control sockets. If a daemon dies, the
+kernel releases its latches. Only root can take a latch. A latch does not exclude daemons that have another
+directory of control sockets, such as those of other machines that use the same network store.
+
+In a second shared file, each daemon marks the files of which it has held bytes (written by an app, but not in
+the store yet). Before a daemon renames one file over another file, it checks the marks of the moved file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import Final
+
+from policyfs.linux.statx import Stat
+from policyfs.store.locking.ofd import RDLCK, UNLCK, WRLCK, Asked, Owner, find_blocker, set_lock
+
+_OURS: Final = Owner(0, flock=False)
+_BYTES: Final = (1 << 62) - 1
+_SPREAD: Final = 0x9E3779B97F4A7C15
+
+
+class Latches:
+    """The latches that one daemon takes: locks in the file *path*, which is created if missing.
+
+    INVARIANT: a latch does not exclude other tasks of the same daemon (fs/checked/change_lock.py excludes
+    them). If a daemon takes a latch twice, the first give() releases the latch.
+    """
+
+    __slots__ = ("_fd", "_held", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+        self._held: set[int] = set()
+        with contextlib.suppress(OSError):  # the first take() tries again, and raises the error
+            self._open()
+
+    def _open(self) -> bool:
+        """Open the shared file, or a new one if root has removed it. Take the held latches in it, too.
+
+        Return False if another daemon has one of them in the new file. Then the old file stays. Raises
+        OSError.
+        """
+        fd = _open_shared(self._path)
+        try:
+            is_ours = all(set_lock(fd, _OURS, Asked(at, at, WRLCK, 0)) for at in self._held)
+        except OSError:
+            os.close(fd)
+            raise
+        old = fd
+        if is_ours:
+            old, self._fd = self._fd, fd
+        if old >= 0:
+            os.close(old)
+        return is_ours
+
+    @staticmethod
+    def number(fd: int) -> int:
+        """Return the number of the latch (the lock between daemons) for the file behind *fd*."""
+        status = os.fstat(fd)
+        return _number(status.st_dev, status.st_ino)
+
+    def take(self, fd: int) -> int | None:
+        """Take the latch (the lock between daemons) of the file behind *fd*. Return the latch's number, or
+        None if another daemon has the latch.
+
+        Raises OSError if the shared file cannot be opened. The latches that were taken before then stay.
+        """
+        if (self._fd < 0 or not os.fstat(self._fd).st_nlink) and not self._open():
+            return None
+        at = self.number(fd)
+        if not set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)):
+            return None
+        self._held.add(at)
+        return at
+
+    def give(self, at: int) -> None:
+        """Release a latch (a lock between daemons). at: the number that take() returned. Does nothing after
+        close().
+        """
+        self._held.discard(at)
+        if self._fd >= 0:
+            set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
+
+    def close(self) -> None:
+        """Close the shared file, which releases all its locks; a second call does nothing."""
+        self._held.clear()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class HeldFiles:
+    """The marks that a daemon sets for files with held bytes, in the shared file *path* (created if missing).
+
+    A mark is a shared OFD lock of one byte, so several daemons can mark one file. No call waits for a mark.
+    The marks of a daemon end with the daemon.
+    """
+
+    __slots__ = ("_fd", "_marks", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+        self._marks: dict[int, int] = {}
+        with contextlib.suppress(OSError):  # the first mark() or is_held_elsewhere() tries again
+            self._fd = _open_shared(path)
+
+    def mark(self, fd: int) -> int:
+        """Tell other daemons that this daemon has held bytes of the file behind *fd*. Return a number for
+        unmark(). Each mark() needs one unmark().
+
+        Raises OSError if the shared file cannot be opened or locked.
+        """
+        if self._fd < 0 or not os.fstat(self._fd).st_nlink:
+            self._open()
+        at = Latches.number(fd)
+        if at not in self._marks:
+            _share(self._fd, at)
+        self._marks[at] = self._marks.get(at, 0) + 1
+        return at
+
+    def unmark(self, at: int) -> None:
+        """Undo one mark(). at: the number that mark() returned. Does nothing after close()."""
+        left = self._marks.get(at, 0) - 1
+        if left > 0:
+            self._marks[at] = left
+        elif left == 0:
+            del self._marks[at]
+            with contextlib.suppress(OSError):  # out of memory: the mark then ends with the daemon
+                set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
+
+    def is_held_elsewhere(self, stat: Stat) -> bool:
+        """Return True if another daemon has marked this file with mark(): that daemon has held bytes of it.
+
+        Takes two system calls. If root has removed the shared file, another daemon's marks stay in the
+        removed file until that daemon's next mark(). So this call checks the removed shared file and the new
+        one. Raises OSError if the new shared file cannot be opened.
+        """
+        at = _number(stat.dev, stat.ino)
+        asked = Asked(at, at, WRLCK, 0)
+        if self._fd >= 0:
+            if find_blocker(self._fd, asked) is not None:
+                return True
+            if os.fstat(self._fd).st_nlink or not os.path.isdir(os.path.dirname(self._path)):
+                return False
+        self._open()
+        return find_blocker(self._fd, asked) is not None
+
+    def _open(self) -> None:
+        """Open the shared file, or a new one if root has removed it. Set this daemon's marks in it."""
+        fd = _open_shared(self._path)
+        try:
+            for at in self._marks:
+                _share(fd, at)
+        except OSError:
+            os.close(fd)
+            raise
+        old, self._fd = self._fd, fd
+        if old >= 0:
+            os.close(old)
+
+    def close(self) -> None:
+        """End all marks. A second call does nothing."""
+        self._marks.clear()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _open_shared(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _number(dev: int, ino: int) -> int:
+    return (dev * _SPREAD + ino) & _BYTES
+
+
+def _share(fd: int, at: int) -> None:
+    if not set_lock(fd, _OURS, Asked(at, at, RDLCK, 0)):
+        what = "another process has locked the file in which daemons mark files with held bytes"
+        raise OSError(errno.ENOLCK, what)

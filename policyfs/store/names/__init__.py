@@ -1,0 +1,1 @@
+"""Names in the store: their exact bytes, names set aside, and records of moves."""
