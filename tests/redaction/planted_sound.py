@@ -664,7 +664,6 @@ DOCUMENTS: Final[Plants] = {
         XMP,
         "documents/sidecars.py _XMP_ROOT{}",
         lambda: b"<?xpacket begin=''?><!--" + b"x" * 500 + b"-->" + _BODY,
-        refused=True,
     ),
     "in Takeout of 1.1 MiB": Plant(
         TAKEOUT,
