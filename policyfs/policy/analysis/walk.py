@@ -175,12 +175,13 @@ class Walk:
         """
         if spot.top:
             return [spot]
-        ways: dict[tuple[tuple[Live, ...], ...], Callers] = {}
-        may_hide = any(
+        if not any(
             track.compiled.alive([number for number, _ in nodes]) & track.compiled.hiding
             for track, nodes in zip(self._tracks, spot.nodes, strict=True)
-        )
-        for part in self.parts(spot) if may_hide else [Part(spot.callers, tuple(() for _ in self._tracks))]:
+        ):
+            return [spot._replace(hidden={way: (*own, OWNER_NONE) for way, own in spot.hidden.items()})]
+        ways: dict[tuple[tuple[Live, ...], ...], Callers] = {}
+        for part in self.parts(spot):
             hiding = tuple(tuple(live for live, _ in lives if hides(live.rule)) for lives in part.lives)
             ways[hiding] = ways.get(hiding, 0) | part.callers
         found = []
