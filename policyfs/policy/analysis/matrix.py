@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import OWNER_NONE, Facts, FileType, Op
 from policyfs.policy.analysis.files import FileClasses
+from policyfs.policy.analysis.shapes import Shapes
 from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.analysis.subjects import Subject, groups
 from policyfs.policy.analysis.tracks import Track
@@ -19,6 +20,7 @@ from policyfs.policy.globs.paths import MAX_GLOB
 from policyfs.policy.model import Effect, Policy, Rule
 from policyfs.policy.rules.facts import Kinds, sample_kinds
 from policyfs.policy.rules.profile import Profile
+from policyfs.policy.rules.table import Live
 
 OPS: Final = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 _MARK: Final = "\0path "
@@ -153,12 +155,24 @@ class _Files:
         owners = {owner for block in blocks for owner in block.owners or ()} - {OWNER_NONE, "self"}
         self.kinds: Final = tuple(sorted(kind for kind in kinds if kind is not None))
         self.owners: Final = (OTHER, SELF, OWNER_NONE, *sorted(owners))
+        self._policy: Final = policy
+        self._shapes: Final = Shapes()
+        self._known: Final[dict[object, Answers]] = {}
 
-    def answers(self, app: str | None, profile: Profile, hidden: Hidden) -> Iterator[Answers]:
-        """Yield the answers to a caller of an app at a class of paths: one for each way in which directories
-        above can hide it (hidden).
+    def answers(self, app: str | None, lives: tuple[Live, ...], hidden: Hidden) -> Iterator[Answers]:
+        """Yield the answers to a caller of an app at a class of paths where these rules match: one for each
+        way in which directories above can hide it (hidden).
         """
-        classes = FileClasses(profile.lives)
+        key = app, self._shapes.alone(lives)
+        shown = self._known.get(key)
+        if shown is None:
+            shown = self._known[key] = self._shown(app, lives)
+        for way in hidden:
+            yield tuple((file, Rights(0)) for file, _ in shown) if way[0] else shown
+
+    def _shown(self, app: str | None, lives: tuple[Live, ...]) -> Answers:
+        """Return the answers to a caller of an app at a path that no directory above hides."""
+        profile, classes = Profile(self._policy, lives, top=False), FileClasses(lives)
         found: dict[object, Rights] = {}
         answers: list[tuple[File, Rights]] = []
         for owner in self.owners:
@@ -170,8 +184,7 @@ class _Files:
                 if same not in found:
                     found[same] = self._rights(app, profile, Facts(kind, name))
                 answers.append(((kind, owner), found[same]))
-        for way in hidden:
-            yield tuple((file, Rights(0)) for file, _ in answers) if way[0] else tuple(answers)
+        return tuple(answers)
 
     @staticmethod
     def _rights(app: str | None, profile: Profile, facts: Facts) -> Rights:
@@ -194,10 +207,11 @@ def _column(side: Side, files: _Files) -> dict[Key, Cell]:
     for spot in Walk([track], lambda _: 1).spots():
         if spot.top:
             continue  # everyone sees the root, and it is not a file
-        profile = side.profile(track.position(spot.nodes[0], 0), top=False)
-        ids = (live.rule.id for live in profile.lives)
+        lives = side.profile(track.position(spot.nodes[0], 0), top=False).lives
+        ids = (live.rule.id for live in lives)
         key = frozenset(one.removeprefix(_MARK) for one in ids if one.startswith(_MARK))
-        found.setdefault(key, {}).update(dict.fromkeys(files.answers(side.caller.app, profile, spot.hidden)))
+        own = tuple(live for live in lives if not live.rule.id.startswith(_MARK))
+        found.setdefault(key, {}).update(dict.fromkeys(files.answers(side.caller.app, own, spot.hidden)))
     return {key: tuple(answers) for key, answers in found.items()}
 
 
