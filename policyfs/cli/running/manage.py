@@ -74,7 +74,7 @@ def run_status(args: argparse.Namespace) -> int:
         status["problems"] = [*problems(status), *_of_site(status)]
     if args.json and not args.check:
         print(json.dumps(found if one is None else one, indent=2))
-    elif not found:
+    elif not found and args.mountpoint is None:
         print("no policyfs mount answers")
     for status in found if args.check or not args.json else ():
         print(_checked(status) if args.check else _as_text(status))
