@@ -219,6 +219,16 @@ def test_a_picture_that_lies_stays_only_before_what_never_goes() -> None:
         assert [note.broken for note in notes] == [True]
 
 
+def test_a_block_of_unknown_size_hides_no_other_block() -> None:
+    """Some readers skip its header: they would find the other block, whose messages were not looked at."""
+    inside = mk.group(PICTURE, b"picture data " + mk.PLACE)
+    unknown = mk.block(PICTURE, b"picture data", size=b"\xff") + inside
+    assert mk.PLACE not in walked(FRAME + unknown)[0]
+    assert mk.PLACE not in walked(FRAME + unknown + mk.cluster(FRAME), sized=False)[0]
+    block = mk.el(0xA1, b"\x81\0\0\0picture data", mk.PLACE, size=mk.UNKNOWN_SIZE)
+    assert mk.PLACE not in walked(mk.el(0xA0, block, mk.el(ADDITIONS, mk.PLACE)))[0]
+
+
 def test_the_next_element_is_a_whole_one() -> None:
     budget = Plain().budget
     data = b"junk" * 2000 + mk.cluster(FRAME)

@@ -222,9 +222,10 @@ class Clusters:
 
         If `lasting` is True, a block of pictures or sound stays (the last picture of a broken recording).
         lasting: True if the bytes at `stop` never change. (The block ends where the next known element
-        starts. If that element became Void, readers would find another end.)
+        starts. If that element became Void, readers would find another end.) A block of unknown size goes:
+        some readers skip its header, and find other blocks in its data.
         """
-        if lasting and head is not None and head.ident == SIMPLE_BLOCK:
+        if lasting and head is not None and head.ident == SIMPLE_BLOCK and head.size is not None:
             found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))
             if found is not None and self.tracks.get(found[0], _NOBODYS).role is Role.MEDIA:
                 self._block(at, at + head.length, stop)
@@ -246,7 +247,7 @@ class Clusters:
         while at < end:
             head = head_before(self._ahead, at, end)
             if head is None or head.size is None or (stop := at + head.length + head.size) > end:
-                if head is not None and head.ident == BLOCK:
+                if head is not None and head.ident == BLOCK and head.size is not None:
                     self._block(at, at + head.length, end)
                 else:
                     self._void(at, end, "broken element", broken=True)
