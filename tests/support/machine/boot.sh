@@ -6,17 +6,12 @@ root=$1 checkout=$2 setup=$3
 mount -t tmpfs -o mode=755 root "$root"
 cp "$setup" "$root/setup"
 cd "$root"
-mkdir -p usr etc/systemd/system var/log var/lib var/cache run tmp proc sys dev root srv "$root$checkout"
+mkdir -p usr etc/systemd/system var/log var/lib var/cache run tmp proc sys dev root srv
 for name in bin lib lib64 sbin; do
     ln -s "usr/$name" "$name"
 done
 mount --rbind /usr usr
 mount -o remount,bind,ro usr
-mount --bind "$checkout" "$root$checkout"
-case $BASE in
-/usr | /usr/*) ;;
-*) mkdir -p "$root$BASE" && mount --bind "$BASE" "$root$BASE" ;;
-esac
 cp -P /etc/ld.so.cache /etc/passwd /etc/group /etc/nsswitch.conf etc/
 [ ! -d /etc/alternatives ] || cp -a /etc/alternatives etc/
 ln -s ../usr/lib/os-release etc/os-release
@@ -26,10 +21,10 @@ echo 0123456789abcdef0123456789abcdef >etc/machine-id
 # What concerns the kernel that this machine shares, and what nobody uses here.
 for unit in systemd-sysctl systemd-binfmt systemd-remount-fs systemd-modules-load systemd-sysusers systemd-logind \
     systemd-udevd systemd-udev-trigger systemd-random-seed systemd-update-utmp systemd-tmpfiles-setup-dev \
-    console-getty dbus kmod-static-nodes systemd-journal-flush systemd-binfmt; do
+    systemd-tmpfiles-setup systemd-tmpfiles-clean console-getty dbus kmod-static-nodes systemd-journal-flush systemd-binfmt; do
     ln -sf /dev/null "etc/systemd/system/$unit.service"
 done
-for unit in dev-hugepages dev-mqueue sys-kernel-debug sys-kernel-tracing sys-fs-fuse-connections sys-kernel-config; do
+for unit in tmp dev-hugepages dev-mqueue sys-kernel-debug sys-kernel-tracing sys-fs-fuse-connections sys-kernel-config; do
     ln -sf /dev/null "etc/systemd/system/$unit.mount"
 done
 ln -s /usr/lib/systemd/system/multi-user.target etc/systemd/system/default.target
@@ -39,6 +34,13 @@ mount -t sysfs sysfs sys
 mount -t fusectl fusectl sys/fs/fuse/connections
 mount -t tmpfs -o mode=755 run run
 mount -t tmpfs tmp tmp
+# Read-only, and behind the file systems in memory: the checkout may lie in /tmp, which a boot empties.
+for one in "$checkout" "$BASE"; do
+    case $one in
+    /usr | /usr/*) ;;
+    *) mkdir -p "$root$one" && mount --bind "$one" "$root$one" && mount -o remount,bind,ro "$root$one" ;;
+    esac
+done
 mount -t tmpfs cgroup sys/fs/cgroup
 mkdir sys/fs/cgroup/unified sys/fs/cgroup/systemd
 if ! { mount -t cgroup -o none,name=policyfs-test cgroup sys/fs/cgroup/systemd &&
