@@ -24,7 +24,7 @@ from typing import Final
 from tests.support.machine.documents import CHECKOUT
 
 PACKAGE: Final = CHECKOUT / "policyfs"
-_MODULES: Final = sorted((*PACKAGE.glob("redact/**/*.py"), *PACKAGE.glob("content/*.py")))
+_MODULES: Final = sorted((*PACKAGE.glob("redact/**/*.py"), *PACKAGE.glob("content/**/*.py")))
 _SIZED: Final = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 _ARITHMETIC: Final = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.LShift)
 _LIMITS: Final = frozenset({"min", "max", "range", "islice", "split", "read", "pread"})
