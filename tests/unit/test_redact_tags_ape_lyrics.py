@@ -242,3 +242,13 @@ def test_old_lyrics_are_looked_for_in_the_last_5200_bytes():
     for size, found in ((5180, True), (5181, False)):
         data = b"LYRICSBEGIN" + b"x" * size + b"LYRICSEND"
         assert (clean_end(edits_of(data), 0) == 0) is found
+
+
+def test_a_footer_that_begins_in_the_header_is_none():
+    """It made the tag longer: an error of policyfs, found by the fuzzer, which refused the file."""
+    head = "4150455441474558d0070000370000544147 4558d0070041"
+    foot = "50455441474558d00700003700000001000000000000800000000000000000"
+    data = b"sound" * 100 + bytes.fromhex(head + foot)
+    edits = edits_of(data)
+    clean_end(edits, 0)
+    assert len(read_of(edits, data)) == len(data)

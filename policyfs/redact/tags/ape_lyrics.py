@@ -230,7 +230,7 @@ def _ape(edits: Edits, begin: int, end: int) -> None:
         return
     tag = edits.source.read(begin, end - begin)
     head = _APE_HEAD_BYTES if tag.startswith(_APE) else 0
-    foot = _APE_HEAD_BYTES if tag[-_APE_HEAD_BYTES:].startswith(_APE) and end - begin > head else 0
+    foot = _APE_HEAD_BYTES * (len(tag) >= head + _APE_HEAD_BYTES and tag[-_APE_HEAD_BYTES:].startswith(_APE))
     body = tag[head : len(tag) - foot]
     kept: list[bytes] = []
     done = 0
