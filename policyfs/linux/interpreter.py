@@ -49,6 +49,12 @@ def clean_environment() -> dict[str, str]:
     return kept | {"PATH": PATH}
 
 
+def own_program() -> str:
+    """Return the path of this installation's `policyfs`. systemd finds bare names in few directories only."""
+    beside = os.path.join(os.path.dirname(sys.executable), "policyfs")
+    return beside if os.path.exists(beside) else "policyfs"
+
+
 def program(name: str) -> str | None:
     """Return the absolute path of a program, from the directories of PATH (above); None if it is missing."""
     return shutil.which(name, path=PATH)

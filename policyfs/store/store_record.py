@@ -105,7 +105,9 @@ def _differences(before: StoreRecord, now: StoreRecord) -> Iterator[str]:
 def _examined(store: str, *, marks: bool) -> StoreRecord:
     """Return what is at a store's path now. marks: make a marker if a file system needs one and has none."""
     try:
-        has_files = any(name != "lost+found" and not name.startswith(MARKER) for name in os.listdir(store))
+        with os.scandir(store) as entries:
+            names = (entry.name for entry in entries)
+            has_files = any(name != "lost+found" and not name.startswith(MARKER) for name in names)
         parts = {path: _number_of_part(path, marks=marks) if asks else "" for path, asks in _parts(store)}
         return StoreRecord(_number(store, marks=marks), has_files, parts)
     except OSError as error:

@@ -136,8 +136,8 @@ def told_by(index: Index, row: dict[str, Any]) -> Event:
 def test_an_index_has_each_line_once(items: list[Event | bytes | None]) -> None:
     lines = written(items)
     index, events = indexed(lines), events_of(lines)
-    rows = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in index.run("SELECT * FROM event")]
-    others = [line for (line,) in index.run("SELECT line FROM other")]
+    rows = [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in index.query("SELECT * FROM event")]
+    others = [line for (line,) in index.query("SELECT line FROM other")]
     assert sorted([row["line"] for row in rows] + others) == list(range(1, len(lines) + 1))
     for row, (line, event) in zip(rows, events, strict=True):
         assert row["line"] == line

@@ -45,7 +45,7 @@ def test_an_index_is_kept(cache: IndexCache, segment: SegmentFile) -> None:
     assert index.lines == 22
     assert path.stat().st_mode & 0o777 == 0o600
     assert cache.directory.stat().st_mode & 0o777 == 0o700
-    [(line, offset)] = index.run("SELECT line, offset FROM event WHERE path = 7")
+    [(line, offset)] = index.query("SELECT line, offset FROM event WHERE path = 7")
     record = segment.record(offset, line)
     assert line == 9  # header, mount
     assert getattr(record, "event").path == b"/7"  # noqa: B009

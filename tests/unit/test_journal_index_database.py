@@ -63,8 +63,8 @@ def test_other_bytes_are_no_index(data: bytes) -> None:
 def test_sql_only_reads(statement: str) -> None:
     index = index_of(an_event())
     with pytest.raises(sqlite3.DatabaseError, match=r"not authorized|prohibited|denied"):
-        index.run(statement)
-    assert index.run("SELECT count(*) FROM event").fetchone() == (1,)
+        index.query(statement)
+    assert index.query("SELECT count(*) FROM event").fetchone() == (1,)
 
 
 def test_the_last_event_before_a_line() -> None:

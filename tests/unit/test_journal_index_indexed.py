@@ -110,7 +110,7 @@ def test_a_growing_segment_is_indexed_by_parts(tmp_path: Path, monkeypatch: pyte
         lines = [
             portion.row(*place).place.line
             for portion in trail.portions(chain)
-            for place in portion.index.run("SELECT line, offset FROM event ORDER BY line")
+            for place in portion.index.query("SELECT line, offset FROM event ORDER BY line")
         ]
         assert lines == sorted(set(lines))
         raw = segments(tmp_path / "trail" / MOUNT_ID)[0].read_bytes().splitlines()

@@ -25,13 +25,10 @@ _BY_PATH: Final = {f"os.{name}" for name in _OF_OS} | {
     "sys.executable", "sys.orig_argv",
 }  # fmt: skip
 _MENTIONED: Final = re.compile("|".join([*_OF_OS, "which|find_lib|executable|subprocess|_process"]))
-_OF_SQL: Final = "SELECT "
 _STARTS: Final = {"run", "Popen", "call", "check_call", "check_output", "run_process", "open_process"}
 ALLOWED: Final = {
     ("linux/interpreter.py", "sys.executable"), ("linux/interpreter.py", "shutil.which"),
     ("linux/interpreter.py", "ctypes.util.find_library"),
-    # The program's own path, for the text of a unit.
-    ("cli/site/site_units.py", "sys.executable"),
     # The user's command, looked for in a PATH that policyfs sets, and run under the app's uid.
     ("cli/mounts/run_command.py", "os.execvpe"),
 }  # fmt: skip
@@ -57,9 +54,8 @@ def _bare_word(call: ast.Call) -> Iterator[str]:
     words = call.args[0]
     if call.func.attr in _STARTS and isinstance(words, ast.List | ast.Tuple | ast.Constant):
         first = words if isinstance(words, ast.Constant) else words.elts[0] if words.elts else None
-        text = first.value if isinstance(first, ast.Constant) else None
-        if isinstance(text, str) and not text.startswith(("/", _OF_SQL)):
-            yield text
+        if isinstance(first, ast.Constant) and isinstance(first.value, str) and first.value[:1] != "/":
+            yield first.value
 
 
 @pytest.mark.parametrize(

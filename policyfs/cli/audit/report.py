@@ -97,7 +97,7 @@ def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview:
 def add_events(overview: Overview, index: Index, wanted: Selection) -> None:
     """Count the events of an index that a selection contains."""
     classes = index.classes
-    directories = {path: directory_of(name) for path, name in index.run("SELECT id, name FROM path")}
+    directories = {path: directory_of(name) for path, name in index.query("SELECT id, name FROM path")}
     counts, last_ns = Counter[tuple[int, bytes]](), dict[tuple[int, bytes], int]()
     for class_id, path, weight, time_ns in index.select("class, path, ifnull(repeats, 1), time", wanted):
         key = class_id, directories[path]

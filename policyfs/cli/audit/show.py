@@ -91,7 +91,7 @@ def _find(portion: Portion, seq: int) -> tuple[int, Record] | None:
     places = (
         "SELECT line, offset FROM event WHERE seq = ?1 UNION SELECT line, offset FROM other WHERE seq = ?1"
     )
-    for line, offset in portion.index.run(places, seq):
+    for line, offset in portion.index.query(places, seq):
         item = portion.row(line, offset)
         if isinstance(item, Record):
             return line, item
@@ -149,5 +149,5 @@ def _around(portion: Portion, row: int, condition: str, *values: object) -> list
     for where, count in (("line < ?", _AROUND), ("line >= ?", _AROUND + 1)):
         order = "DESC" if count == _AROUND else "ASC"
         rows = f"WHERE {where} AND {condition} ORDER BY line {order} LIMIT {count}"
-        found += portion.index.run(f"SELECT line, offset FROM event {rows}", row, *values)
+        found += portion.index.query(f"SELECT line, offset FROM event {rows}", row, *values)
     return sorted(found)

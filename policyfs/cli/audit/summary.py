@@ -121,7 +121,7 @@ def count_portion(summary: Summary, portion: Portion, wanted: Selection, restart
 def add_events(summary: Summary, index: Index, wanted: Selection) -> None:
     """Count the events of an index that a selection contains, as Summary.add() does, but read no line."""
     classes, is_all = index.classes, wanted.tree == And()
-    sums = index.run("SELECT * FROM hour") if is_all else index.select(SUMS, wanted, BY_SUM)
+    sums = index.query("SELECT * FROM hour") if is_all else index.select(SUMS, wanted, BY_SUM)
     for hour, class_id, denied, *numbers, first_ns, last_ns in sums:
         event, found = classes[class_id], Sums(*numbers)
         summary.add_sums(event, hour, found)

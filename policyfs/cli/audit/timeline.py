@@ -136,7 +136,7 @@ def _survey(trail: IndexedTrail) -> tuple[list[Move], set[str]]:
             stores |= {_store_of(item) for item in portion.own(_MOUNTS) if isinstance(item, Record)}
             classes = portion.index.classes
             moving = {id_ for id_, event in classes.items() if event.operation in MOVES and happened(event)}
-            moves = portion.index.run(_MOVED) if moving else ()
+            moves = portion.index.query(_MOVED) if moving else ()
             found += [(old, new) for class_id, old, new in moves if class_id in moving]
     return found, stores - {""}
 

@@ -155,7 +155,7 @@ class RecordedRequests:
         run, latest_ns = _Run(_UNKNOWN, {}), 0
         for portion in self._trail.portions(chain):
             index, begin = portion.index, 1
-            [(bad, newest_ns)] = index.run(_BAD_AND_LAST)
+            [(bad, newest_ns)] = index.query(_BAD_AND_LAST)
             self.left_out.update({_BAD: bad} if bad else {})
             for line, one in _runs(portion, run):
                 end = index.lines + 1 if line is None else line - portion.first_line
@@ -272,7 +272,7 @@ def _spans(index: Index, ends: Sequence[int], latest_ns: int, begin: int, end: i
     """
     term = 0
     for end_ns in ends:
-        first = 0 if latest_ns >= end_ns else index.run(_FIRST_AT, end_ns).fetchone()[0]
+        first = 0 if latest_ns >= end_ns else index.query(_FIRST_AT, end_ns).fetchone()[0]
         if first is None or first >= end:
             break
         if first > begin:

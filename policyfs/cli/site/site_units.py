@@ -23,6 +23,7 @@ from policyfs.cli.common.output import replacing
 from policyfs.cli.site.compose_access import dangers, unchecked
 from policyfs.cli.site.site_document import MountDoc, Site, label, read_site
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
+from policyfs.linux.interpreter import own_program
 from policyfs.linux.private_files import make_private
 from policyfs.trail.lines.table import shown
 
@@ -107,19 +108,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     compose.set_defaults(run=run_compose)
 
 
-def _own_program() -> str:
-    """Return the path of the program of this process. systemd finds a bare name only in a few directories."""
-    beside = Path(sys.executable).with_name("policyfs")
-    return str(beside) if beside.exists() else "policyfs"
-
-
 def run_unit(args: argparse.Namespace) -> int:
     """Write the systemd unit files for a site file (a list of mounts), and print their paths.
 
     Do not overwrite files made by other programs.
     """
     site, directory = read_site(args.site), Path(args.to)
-    program = args.policyfs or _own_program()
+    program = args.policyfs or own_program()
     if not program.isprintable():
         raise UsageError("--policyfs has characters that unit files cannot hold")
     files = {directory / name: text for name, text in units(site, program)}

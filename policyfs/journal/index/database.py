@@ -165,7 +165,7 @@ class Index:
             self._database.text_factory = lambda text: text.decode("utf-8", "surrogatepass")
             self._database.create_function(GLOB_FUNCTION, 2, _matches, deterministic=True)
             confine(self._database)
-            [(form, self.size, self.sha256, self.lines)] = self.run("SELECT * FROM about")
+            [(form, self.size, self.sha256, self.lines)] = self.query("SELECT * FROM about")
         except (sqlite3.DatabaseError, OverflowError, ValueError) as exc:
             self._database.close()
             raise WrongIndexError(str(exc)) from exc
@@ -173,7 +173,7 @@ class Index:
             self._database.close()
             raise WrongIndexError("no index of this version")
 
-    def run(self, statement: str, *values: object) -> sqlite3.Cursor:
+    def query(self, statement: str, *values: object) -> sqlite3.Cursor:
         """Return the rows of an SQL statement. values: for its question marks."""
         return self._database.execute(statement, values)
 
@@ -193,7 +193,7 @@ class Index:
         The other fields, such as time and path, are empty.
         """
         columns = ", ".join(_CLASS)
-        return {id_: _loaded(values) for id_, *values in self.run(f"SELECT id, {columns} FROM class")}
+        return {id_: _loaded(values) for id_, *values in self.query(f"SELECT id, {columns} FROM class")}
 
     def data(self) -> bytes:
         """Return the bytes of the index, as build() returned them."""
@@ -201,13 +201,14 @@ class Index:
 
     def path(self, path_id: int) -> bytes:
         """Return the path with this id."""
-        [(name,)] = self.run("SELECT name FROM path WHERE id = ?", path_id)
+        [(name,)] = self.query("SELECT name FROM path WHERE id = ?", path_id)
         found: bytes = name
         return found
 
     def time_before(self, line: int) -> int | None:
         """Return the time (ns) of the last event before a line, or None. line: its number, from 1."""
-        found = self.run("SELECT time FROM event WHERE line < ? ORDER BY line DESC LIMIT 1", line).fetchone()
+        before = "SELECT time FROM event WHERE line < ? ORDER BY line DESC LIMIT 1"
+        found = self.query(before, line).fetchone()
         return found[0] if found else None
 
 

@@ -57,7 +57,7 @@ class Portion:
 
         kinds: types of records about the journal or the mount, such as ``gap`` or ``close``.
         """
-        for line, offset, kind, why in self.index.run("SELECT line, offset, kind, why FROM other"):
+        for line, offset, kind, why in self.index.query("SELECT line, offset, kind, why FROM other"):
             if why is not None:
                 place = Place(self.file.chain.mount_id, self.file.name, self.first_line + line)
                 yield BadLine(place, why)

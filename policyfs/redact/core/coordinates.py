@@ -25,7 +25,9 @@ _VALUE_BELOW: Final = rf"{_GAP}\n{_GAP}[nsew]?[^\w\n]{{0,3}}\d{{1,3}}[.,]\d\d"
 """Pattern of a decimal number on the line below its name."""
 _BETWEEN: Final = r"(?:[^\d\n]{1,16}|[^\w\n]{17,80})"
 """Pattern of the characters between the two numbers of a pair: some words, or any row of blanks and dots."""
-_DECIMAL: Final = rf"[-+]?(?<!\d)(?<!\d\.)(?!{_UNIT}{_BETWEEN}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
+_FIRST: Final = rf"[-+]?(?<!\d)(?<!\d\.)(?!{_UNIT}{_BETWEEN}{_UNIT})"
+"""Pattern of what comes before the first number of a pair."""
+_DECIMAL: Final = rf"{_FIRST}\d{{1,3}}[.,]\d{{3,}}"
 _WHOLE: Final = r"\d{1,3}[.,](?:\d{4,}|\d{3}(?!\d|\.\d{1,3}\.\d))"
 """Pattern of a decimal number that is not the start of an IP address (192.168.123.101)."""
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
@@ -75,9 +77,7 @@ _PATTERNS: Final = (
     # Open Location Code
     (("+",), rf"\b{_OLC}{{4,8}}\+{_OLC}{{2,4}}\b|\b{_OLC}{{2,6}}(?:00){{1,3}}\+(?!\w)"),
 )
-_PAIR: Final = re.compile(
-    rf"[-+]?(?<!\d)(?<!\d\.)(?!{_UNIT}{_BETWEEN}{_UNIT})({_WHOLE})(?={_BETWEEN}({_WHOLE}))", re.IGNORECASE
-)
+_PAIR: Final = re.compile(rf"{_FIRST}({_WHOLE})(?={_BETWEEN}({_WHOLE}))")
 """Pattern of a decimal number before another one: 47.80453, 13.04229 or +47.8045+013.0423/ (ISO 6709)."""
 _COORDINATES: Final = tuple((hints, re.compile(pattern, re.IGNORECASE)) for hints, pattern in _PATTERNS)
 _BEFORE_NUMBERS: Final = tuple(" \t:;=,/|([{<>\"'")

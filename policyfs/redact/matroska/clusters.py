@@ -435,8 +435,7 @@ def _blanked(text: bytes) -> bytes:
     """Return a subtitle's line as spaces, in the same length.
 
     The commas, zeros as margins and the number at the start of a script's line (S_TEXT/ASS) stay, because
-    players count them.
-    The number may be spaces already.
+    players count them. The number may be spaces already.
     """
     fields = text.split(b",", 8)
     if len(fields) == 9 and (fields[0].strip() or b"0").isdigit():
