@@ -171,7 +171,7 @@ docs:
 	@$(PY) packaging/docs/modules.py
 	@PYTHONPATH=. $(PY) -m policyfs.cli.main policy schema > policies/policyfs.schema.json
 	@PYTHONPATH=. $(PY) -m policyfs.cli.main audit export --schema > policies/policyfs-trail.schema.json
-	@POLICYFS_UPDATE_GOLDEN=1 $(PY) -m pytest -q tests/unit/test_redact_parts.py >/dev/null || true
+	@POLICYFS_UPDATE_GOLDEN=1 $(PY) -m pytest -q tests/unit/test_redact_registry.py >/dev/null || true
 
 man:
 	@PYTHONPATH=. $(PY) packaging/man/generate.py

@@ -55,7 +55,7 @@ class Format:
     """All data about one format that policyfs can redact, except the code of its locator.
 
     A locator is a function that finds the metadata in a file. locator: the module below policyfs.redact and
-    the function in it. The module's PARTS names the parts of a file. kinds: a dictionary from each content
+    the function in it. kinds: a dictionary from each content
     kind of the format to a text for the documentation: the parts that are examined. starts: the signatures
     (first bytes) of its files; empty if these bytes vary. other_names: a dictionary from names that versions
     of libmagic and other tools use to the kind that each means. brands: a dictionary from kinds to compatible

@@ -1,4 +1,4 @@
-"""Locators, parts and the table of kinds, from the rows of formats.py; cleaners of embedded files.
+"""Locators and the table of kinds, from the rows of formats.py; cleaners of embedded files.
 
 The table fails closed: a kind that is not in the table is refused. docs/redaction.md shows the table, and a
 test compares the two.
@@ -26,7 +26,7 @@ from policyfs.redact.core.cleaners import (
 )
 from policyfs.redact.core.digests import NO_DIGESTS
 from policyfs.redact.core.free_text import told_in
-from policyfs.redact.core.kinds import NOTHING_IN, KindRow, Part, Treatment
+from policyfs.redact.core.kinds import NOTHING_IN, KindRow, Treatment
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply
 from policyfs.redact.exif.exif import clean_tiff
 from policyfs.redact.tags.iptc import clean_iim, clean_irb
@@ -46,12 +46,6 @@ LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
 table of kinds.
 """
 _PICTURES: Final = starts_for(Use.PICTURE)
-
-
-def parts() -> tuple[Part, ...]:
-    """Return the rows of docs/redaction-parts.md for the parts of every format, photos first."""
-    modules = dict.fromkeys(one.locator.partition(":")[0] for one in FORMATS)
-    return tuple(part for name in modules for part in import_module(f"policyfs.redact.{name}").PARTS)
 
 
 def kind_rows() -> tuple[KindRow, ...]:

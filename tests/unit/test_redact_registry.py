@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from policyfs.formats import FORMATS, REDACTABLE_KINDS, WITHOUT_LOCATOR
-from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.categories import WORDS, Tells
 from policyfs.redact.core.cleaners import MAX_NESTING, Budget, Found, NotThisKindError, budget_for
 from policyfs.redact.core.kinds import Treatment
 from policyfs.redact.core.patches import MemorySource
-from policyfs.redact.registry import LOCATORS, _Cleaners, kind_rows, kind_table, locate_in, parts
+from policyfs.redact.registry import LOCATORS, _Cleaners, kind_rows, kind_table, locate_in
 from tests.support.samples import jp2s, jpegs
 from tests.support.samples.heifs import Layout, Thing, heif, picture
 from tests.support.samples.movies import box as make_box
 
+DOCS = Path(__file__).parents[2] / "docs"
+BEGIN = "<!-- made from the code: POLICYFS_UPDATE_GOLDEN=1 pytest tests/unit/test_redact_registry.py -->\n"
 EXIF = b"\0\0\0\0" + jpegs.exif("MM")
 LATITUDE = jpegs.pack("MM", *jpegs.LATITUDE)
 SECRET = b"47.804531, 13.042287"
@@ -42,10 +47,25 @@ def test_a_kind_in_no_row_has_no_locator() -> None:
             locate_in(kind, MemorySource(PHOTO), Tells.LOCATION)
 
 
-def test_every_format_has_parts() -> None:
-    assert {one.locator.partition(":")[0] for one in FORMATS}
-    assert len(parts()) > len(FORMATS)
-    assert len(parts()) == len({(part.kinds, part.where, part.holds) for part in parts()})
+def test_the_page_has_the_table_of_kinds() -> None:
+    table = ["", "| kind | under `redact: [location]` | why |", "|---|---|---|"]
+    table += [f"| `{row.kind}` | {row.treatment.value} | {row.why} |" for row in kind_rows()]
+    page = DOCS / "redaction.md"
+    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
+    shown, _, after = rest.partition("\n\n")
+    if os.environ.get("POLICYFS_UPDATE_GOLDEN"):
+        page.write_text(before + begin + "\n".join(table) + "\n\n" + after, "utf-8")
+        pytest.fail("the page was written: read it, then run without updating")
+    assert shown.splitlines() == table
+
+
+def test_the_page_of_parts_has_each_part_once_with_words_of_a_policy() -> None:
+    page = (DOCS / "redaction-parts.md").read_text("utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
+    assert len({tuple(row[:3]) for row in rows}) == len(rows) > len(FORMATS)
+    words = {"no word", "by content", *WORDS, "all-metadata only"}
+    assert {word for row in rows for word in row[3].split(", ")} <= words
+    assert {len(row) for row in rows} == {5}
 
 
 def test_a_file_of_another_kind_is_refused_where_it_stands_alone_and_unknown_within_another() -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 
 MAX_FRAMES: Final = 1_000_000
@@ -16,14 +14,6 @@ _WIDE: Final = (b"#!AMR-WB\n", (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 
 """For AMR and for AMR-WB: the signature of the file, and the length in bytes of each type of frame (0: no
 such type).
 """
-
-
-_KIND: Final = "AMR"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(_KIND, "frames", "speech", NOTHING, "stay"),
-    Part(_KIND, "behind the frames", "anything", UNKNOWN, "zeros"),
-)
-"""The parts of an AMR file, as rows of docs/redaction-parts.md."""
 
 
 def locate_amr(source: ByteSource, inner: Inner) -> Found:

@@ -11,11 +11,10 @@ import re
 from typing import Final
 
 from policyfs.redact.core.appended import find_appended
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.free_text import bytes_tell_place, text_among_numbers
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.tags.ape_lyrics import clean_end, clean_front
@@ -47,24 +46,6 @@ _NAMES: Final = {
     CUESHEET: "cue sheet",
     PICTURE: "picture",
 }
-
-
-_KIND: Final = "FLAC"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(
-        _KIND,
-        "VORBIS_COMMENT",
-        "comments, by name; the library that wrote them",
-        UNKNOWN,
-        "removed: the others move up, padding follows",
-    ),
-    Part(_KIND, "PICTURE", "a picture and its description", UNKNOWN, "the picture, redacted; blanks"),
-    Part(_KIND, "CUESHEET", "catalogue number, tracks", Tells.OTHER, "padding"),
-    Part(_KIND, "STREAMINFO, SEEKTABLE", "the sound", NOTHING, "stay"),
-    Part(_KIND, "PADDING, APPLICATION, unknown blocks", "anything", UNKNOWN, "padding of zeros"),
-    Part(_KIND, "among the frames", "tags, files, text with a place", UNKNOWN, "zeros up to the next frame"),
-)
-"""The parts of a FLAC file, as rows of docs/redaction-parts.md."""
 
 
 def locate_flac(source: ByteSource, inner: Inner) -> Found:

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, SliceSource
 from policyfs.redact.tags.ape_lyrics import clean_end, clean_front, clean_here
 
@@ -114,33 +113,6 @@ def kind_behind_junk(head: bytes) -> str | None:
             if count >= _FEW_FRAMES and (at > len(head) - _HEADER_BYTES or head.startswith(_TAGS, at)):
                 return kind
     return None
-
-
-_KIND: Final = "MP3, AAC"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(
-        _KIND,
-        "ID3v2, any number, at either end and between frames",
-        "frames, by name; user texts, by their names",
-        UNKNOWN,
-        "removed: the others move up, padding follows",
-    ),
-    Part(_KIND, "ID3v2 APIC", "a picture and its description", UNKNOWN, "the picture, redacted; blanks"),
-    Part(
-        _KIND,
-        "ID3v2 GEOB, PRIV by others than Windows Media, compressed or encrypted frames, unknown ones",
-        "anything",
-        UNKNOWN,
-        "padding",
-    ),
-    Part(_KIND, "ID3v1, TAG+", "title, artist, year, comment", Tells.PEOPLE | Tells.TIME, "zeros"),
-    Part(_KIND, "APE", "items, by name; covers", UNKNOWN, "removed: others move up, an empty item follows"),
-    Part(_KIND, "Lyrics3", "lyrics, names, pictures", UNKNOWN, "blanks"),
-    Part(_KIND, "Xing, Info", "the version of the encoder", Tells.DEVICE, "blanks; the encoder's name stays"),
-    Part(_KIND, "frames", "the sound", NOTHING, "stay"),
-    Part(_KIND, "between frames", "anything", UNKNOWN, "zeros"),
-)
-"""The parts of an MP3 or AAC file, as rows of docs/redaction-parts.md."""
 
 
 def locate_mp3(source: ByteSource, inner: Inner) -> Found:

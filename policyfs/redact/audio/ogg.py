@@ -28,11 +28,10 @@ from policyfs.redact.audio.ogg_pages import (
 )
 from policyfs.redact.audio.skeleton import clean_skeleton
 from policyfs.redact.core.appended import find_appended
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kept_values import told_in_kept
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.tags.vorbis import clean_comments, clean_picture
@@ -89,23 +88,6 @@ class _Stream:
 
     def end(self) -> None:
         self.pieces, self.starts, self.size = [], [], 0
-
-
-_KIND: Final = "Ogg: Vorbis, Opus, Speex, FLAC, Theora"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(
-        _KIND,
-        "comment headers",
-        "comments, by name; the library that wrote them; pictures",
-        UNKNOWN,
-        "removed: the others move up, zeros follow within the packet",
-    ),
-    Part(_KIND, "Skeleton", "time of the recording; headers, by name", UNKNOWN, "zeros"),
-    Part(_KIND, "streams of captions (Kate, CMML)", "what is said", UNKNOWN, "zeros"),
-    Part(_KIND, "pages of sound and pictures", "the sound", NOTHING, "stay"),
-    Part(_KIND, "between pages, pages of no stream", "anything", UNKNOWN, "zeros"),
-)
-"""The parts of an Ogg file, as rows of docs/redaction-parts.md."""
 
 
 def locate_ogg(source: ByteSource, inner: Inner) -> Found:

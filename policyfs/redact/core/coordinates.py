@@ -41,8 +41,10 @@ _PATTERNS: Final = (
     # "latitude": 47.8 / GPS N47 / lon=13
     (
         ("gps", "lat", "lon", "lng", "geo", "coord"),
-        (rf"\b(?:gps\w{{0,20}}|lat(?:itude)?|lon(?:gitude)?|lng|geo|coord\w{{0,20}}|latlo?ng?)\b"
-        rf"(?:{_VALUE}|{_VALUE_BELOW})"),
+        (
+            rf"\b(?:gps\w{{0,20}}|lat(?:itude)?|lon(?:gitude)?|lng|geo|coord\w{{0,20}}|latlo?ng?)\b"
+            rf"(?:{_VALUE}|{_VALUE_BELOW})"
+        ),
     ),
     # long: 13 / long 13.04, but not "so long 2023"
     (("long",), rf"\blong\b(?={_GAP}(?:[:=]|[nsew]?[^\w\n]{{0,3}}\d{{1,3}}(?:[.,]\d|\s?{_SIGN}))){_VALUE}"),

@@ -1,4 +1,4 @@
-"""Types for two tables of the documentation: the kinds of files, and the parts of files."""
+"""Rows of the table of kinds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.domain import KIND_EMPTY
-from policyfs.redact.core.categories import Tells
 
 
 class Treatment(enum.Enum):
@@ -25,22 +24,6 @@ class KindRow:
     kind: str
     treatment: Treatment
     why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Row of the table in docs/redaction-parts.md: a part of a file, and its data.
-
-    kinds: the formats that have the part ("PNG"). where: the part's name in its standard. holds: a
-    description of its data. tells: the categories of its data; a word that hides one of these categories
-    removes the part. becomes: a description of the bytes that replace the part.
-    """
-
-    kinds: str
-    where: str
-    holds: str
-    tells: Tells
-    becomes: str
 
 
 NOTHING_IN: Final = KindRow(KIND_EMPTY, Treatment.NOTHING, "no bytes, so nothing to hide")

@@ -17,7 +17,6 @@ from typing import Final, NamedTuple
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.free_text import BYTES_PER_PART, told_in_text
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, difference
 from policyfs.redact.core.tag_names import tells_time
 from policyfs.redact.xmp.properties import speaks_of_place
@@ -64,15 +63,6 @@ hold anything.
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _STRING: Final = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
-
-PARTS: Final[tuple[Part, ...]] = (
-    Part("XMP sidecar", "the packet", "properties, as in photos", UNKNOWN, "blanks"),
-    *(
-        Part("Takeout JSON", name, "", tells, "stays" if not tells else "blanks")
-        for name, tells in _MEMBERS.items()
-    ),
-    Part("Takeout JSON", "any other member", "anything", UNKNOWN, "blanks"),
-)
 
 
 def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:

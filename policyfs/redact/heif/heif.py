@@ -14,10 +14,9 @@ from typing import Final
 
 from policyfs.redact.bitstreams.nal_units import CODECS, walk_nals
 from policyfs.redact.bitstreams.obus import walk_obus
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.kept_values import told_in_range
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
 from policyfs.redact.exif.containers import (
     MAX_BLOCK_BYTES,
@@ -54,105 +53,6 @@ _PLAIN_PICTURES: Final = MappingProxyType({b"unci": b"uncC", b"mski": b"mskC"})
 _FILE_PICTURES: Final = frozenset({b"av01", b"jpeg", b"j2k1"})
 _PICTURE_TYPES: Final = frozenset({b"image/jpeg", b"image/jpg"})
 _VIDEO_BRANDS: Final = MappingProxyType({b"qt  ": "video/quicktime"})
-
-PARTS: Final[tuple[Part, ...]] = (
-    Part("HEIC, AVIF", "Exif item", "a TIFF structure with EXIF tags", UNKNOWN, "cleaned as in a JPEG"),
-    Part(
-        "HEIC, AVIF", "mime item application/rdf+xml", "XMP, also deflated", UNKNOWN, "cleaned as in a JPEG"
-    ),
-    Part(
-        "HEIC, AVIF",
-        "items hvc1, av01, avc1, vvc1",
-        "coded pictures",
-        NOTHING,
-        "stay; user data and unknown SEI and metadata OBUs become filler",
-    ),
-    Part(
-        "HEIC, AVIF",
-        "items jpeg, j2k1; mime item image/jpeg",
-        "pictures, thumbnails",
-        NOTHING,
-        "cleaned as files of these kinds",
-    ),
-    Part(
-        "HEIC, AVIF",
-        "items grid, iovl, iden, tmap, unci, mski",
-        "how pictures are put together, plain pictures",
-        NOTHING,
-        "stay",
-    ),
-    Part(
-        "HEIC, AVIF",
-        "any other item (uri, unknown mime, rgan, jumb ...)",
-        "anything",
-        UNKNOWN,
-        "its data become zeros",
-    ),
-    Part(
-        "HEIC, AVIF",
-        "item names, handler name",
-        "a short text",
-        Tells.DEVICE | Tells.PEOPLE,
-        "blanks; also where it holds coordinates",
-    ),
-    Part(
-        "HEIC, AVIF",
-        "properties udes, altt",
-        "a title, keywords, a description",
-        Tells.PEOPLE,
-        "free space; also where they hold coordinates",
-    ),
-    Part(
-        "HEIC, AVIF",
-        "properties crtt, mdft, itai, taic",
-        "when it was made or changed",
-        Tells.TIME,
-        "free space",
-    ),
-    Part(
-        "HEIC, AVIF",
-        "properties wbpr, aebr, afbr, dobr, flfo, pano, cmin, cmex",
-        "how a series was taken, camera geometry",
-        Tells.OTHER,
-        "free space",
-    ),
-    Part(
-        "HEIC, AVIF",
-        "properties of size, colour, codec, relation",
-        "data for showing the picture",
-        NOTHING,
-        "stay",
-    ),
-    Part(
-        "HEIC, AVIF",
-        "moov box: tracks of pictures, a video",
-        "a sequence; times, texts, tracks of metadata",
-        UNKNOWN,
-        "cleaned as in a video",
-    ),
-    Part(
-        "HEIC, AVIF",
-        "sefd box",
-        "Samsung's blocks: time, country, sound",
-        UNKNOWN,
-        "block by block, as in JPEGs",
-    ),
-    Part("HEIC, AVIF", "uuid box with XMP", "XMP", UNKNOWN, "cleaned as in a JPEG"),
-    Part(
-        "HEIC, AVIF",
-        "mpvd box, a file behind the picture",
-        "a motion photo's video",
-        UNKNOWN,
-        "cleaned as a video; zeros if it is no video",
-    ),
-    Part(
-        "HEIC, AVIF",
-        "any other box or property, free space, bytes between boxes",
-        "anything",
-        UNKNOWN,
-        "free space that holds zeros",
-    ),
-)
 
 
 def locate_heif(source: ByteSource, inner: Inner) -> Found:

@@ -11,21 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.redact.core.block_starts import holds_metadata
-from policyfs.redact.core.categories import NOTHING, UNKNOWN
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.images.png import SIGNATURE
-
-PARTS: Final[tuple[Part, ...]] = (
-    Part("BMP", "headers, colours, pixels, an embedded profile", "the picture", NOTHING, "stay"),
-    Part("BMP", "a linked profile", "a path", UNKNOWN, "zeros"),
-    Part("ICO", "pictures", "BMPs without a file header, or PNGs", NOTHING, "stay; each PNG is cleaned"),
-    Part("BMP, ICO", "reserved fields, bytes in no picture", "anything", UNKNOWN, "zeros"),
-)
-"""The parts of a BMP or ICO file, as rows of docs/redaction-parts.md."""
 
 _HEAD_BYTES: Final = 14
 _CORE: Final = 12

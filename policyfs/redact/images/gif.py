@@ -11,11 +11,10 @@ import re
 from typing import Final
 
 from policyfs.redact.core.block_starts import holds_metadata
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, skip_zeros
 from policyfs.redact.core.tag_names import is_blank, told_by_named
 
@@ -33,30 +32,6 @@ of these bytes (XMP part 3).
 _LEAST_BYTES: Final = 3
 """Minimum size of an extension: its mark, its label, and the zero that ends it."""
 _READ_BYTES: Final = 1 << 16
-
-
-_KIND: Final = "GIF"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(
-        _KIND,
-        "comment",
-        "text, often the program's name",
-        Tells.PEOPLE,
-        "an empty comment; under other words, too, if it holds a place, a date or a program",
-    ),
-    Part(_KIND, "application XMP", "XMP", UNKNOWN, "cleaned in place"),
-    Part(
-        _KIND,
-        "application NETSCAPE, ANIMEXTS, ICCRGBG1",
-        "loops, colours",
-        NOTHING,
-        "stay, if they have the usual form",
-    ),
-    Part(_KIND, "application ImageMagick", "gamma", Tells.DEVICE | Tells.OTHER, "an empty comment"),
-    Part(_KIND, "any other extension, plain text", "anything", UNKNOWN, "an empty comment"),
-    Part(_KIND, "behind the trailer", "anything", UNKNOWN, "zeros"),
-)
-"""The parts of a GIF file, as rows of docs/redaction-parts.md."""
 
 
 def locate_gif(source: ByteSource, inner: Inner) -> Found:

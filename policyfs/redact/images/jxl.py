@@ -11,10 +11,9 @@ from typing import Final
 
 from policyfs.domain import Patch
 from policyfs.redact.core.appended import find_appended
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.kept_values import told_in_range
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.exif.containers import clean_exif_block, clean_xmp_block
 from policyfs.redact.isobmff.box_file import BoxFile
@@ -29,34 +28,6 @@ _FREED_PARTS: Final = 4
 """The cost of a box that becomes free space, in the file's budget, in parts. An honest file has few such
 boxes.
 """
-
-PARTS: Final[tuple[Part, ...]] = (
-    Part("JPEG XL", "codestream (jxlc, jxlp, bare)", "the picture", NOTHING, "stays"),
-    Part(
-        "JPEG XL",
-        "behind a bare codestream",
-        "EXIF, XMP, a video, an archive, text with a place",
-        UNKNOWN,
-        "zeros, if its first bytes show its kind",
-    ),
-    Part("JPEG XL", "Exif", "a TIFF structure with EXIF tags", UNKNOWN, "cleaned as in a JPEG"),
-    Part("JPEG XL", "xml ", "XMP", UNKNOWN, "cleaned as in a JPEG; other XML becomes an empty packet"),
-    Part("JPEG XL", "brob", "any box, compressed with Brotli", UNKNOWN, "free space that holds zeros"),
-    Part(
-        "JPEG XL",
-        "jbrd",
-        "the rest of the JPEG that this picture was made from: comments, any segment, bytes behind it",
-        UNKNOWN,
-        "free space; the picture is the same, but the JPEG cannot be rebuilt",
-    ),
-    Part(
-        "JPEG XL",
-        "jumb, jhgm, any other box, bytes between boxes",
-        "anything",
-        UNKNOWN,
-        "free space that holds zeros",
-    ),
-)
 
 
 def locate_jxl(source: ByteSource, inner: Inner) -> Found:

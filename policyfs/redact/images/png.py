@@ -22,7 +22,6 @@ from policyfs.redact.core.cleaners import Cleaned, Found, Inner, NotThisKindErro
 from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kept_values import told_in_kept
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, skip_zeros
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.images.png_text import clean_packed_exif, clean_text
@@ -109,40 +108,6 @@ class Chunk:
     def end(self) -> int:
         """The offset behind the chunk's checksum."""
         return self.start + self.size + _CHECK_BYTES
-
-
-_KIND: Final = "PNG, APNG"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(_KIND, "eXIf, zxIf", "EXIF", UNKNOWN, "cleaned in place; a neutral chunk if it is broken"),
-    Part(
-        _KIND,
-        "iTXt, tEXt, zTXt",
-        "XMP; EXIF, IPTC, XMP as hexadecimal digits",
-        UNKNOWN,
-        "cleaned in place, deflated again to the same length",
-    ),
-    Part(
-        _KIND,
-        "iTXt, tEXt, zTXt",
-        "texts, by keyword; unknown keywords, markup",
-        UNKNOWN,
-        "a neutral chunk",
-    ),
-    Part(_KIND, "tIME", "the last change", Tells.TIME, "a neutral chunk"),
-    Part(_KIND, "iDOT", "Apple's aid for decoding", Tells.DEVICE, "a neutral chunk"),
-    Part(_KIND, "oFFs, vpAg, caNv", "position of the picture on a page", Tells.OTHER, "a neutral chunk"),
-    Part(
-        _KIND,
-        "IHDR, PLTE, tRNS, colours and gamma, pHYs, frames of an animation",
-        "the picture",
-        NOTHING,
-        "stay, if they have the form of the standard",
-    ),
-    Part(_KIND, "iCCP, sPLT", "colours", NOTHING, "stay; a neutral chunk if it is not a profile"),
-    Part(_KIND, "any other chunk (caBX, dSIG, gIFx)", "anything", UNKNOWN, "a neutral chunk"),
-    Part(_KIND, "behind IEND", "older pictures, archives, videos", UNKNOWN, "zeros"),
-)
-"""The parts of a PNG file, as rows of docs/redaction-parts.md."""
 
 
 def locate_png(source: ByteSource, inner: Inner) -> Found:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, NotThisKindError, shifted
 from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, skip_zeros
 from policyfs.redact.riff.chunks import HEAD_BYTES, JUNK, Chunk, Doubts, chunks, drop, pad
 
@@ -34,24 +32,6 @@ _LATER: Final = re.compile(
 redaction writes could complete such a match in the result.
 """
 _LONGEST_MATCH: Final = 24
-
-
-_KIND: Final = "WebP"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(_KIND, "EXIF", "EXIF", UNKNOWN, "cleaned in place; padding if it is broken"),
-    Part(_KIND, "XMP", "XMP", UNKNOWN, "cleaned in place"),
-    Part(_KIND, "ICCP", "colours", NOTHING, "stays; padding if it is not a profile"),
-    Part(_KIND, "VP8X", "flags: the chunks in the file", NOTHING, "stays, without flags of removed chunks"),
-    Part(
-        _KIND,
-        "VP8, VP8L, ALPH, ANIM, ANMF",
-        "the picture",
-        NOTHING,
-        "stay up to the first metadata; zeros from there to the end of the chunk",
-    ),
-    Part(_KIND, "any other chunk, also in a frame; behind the RIFF", "anything", UNKNOWN, "padding, zeros"),
-)
-"""The parts of a WebP file, as rows of docs/redaction-parts.md."""
 
 
 def locate_webp(source: ByteSource, inner: Inner) -> Found:

@@ -17,10 +17,9 @@ from typing import Final
 from policyfs.domain import Patch
 from policyfs.redact.bitstreams.digital_video import check_dated
 from policyfs.redact.bitstreams.frame_table import FrameTable, look, merged
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.filler import names_a_muxer, range_says_nothing
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, PatchedSource, in_order, is_blank
 from policyfs.redact.isobmff.box_edits import Block, TextRoom, name_of
 from policyfs.redact.isobmff.box_rules import clean_children
@@ -51,100 +50,6 @@ MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
 """Maximum number of bytes that are read to find out if ranges are zero already."""
 
-_MOVIES: Final = "MP4, MOV, M4A, M4V, 3GP"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(_MOVIES, "(c)xyz, loci, in any box", "coordinates, names of places", Tells.LOCATION, "free boxes"),
-    Part(
-        _MOVIES,
-        "udta: (c)mak, (c)mod, (c)swr, (c)too, manu, modl, slno, CNMN, FIRM, LENS, CAME ...",
-        "make, model, serial numbers, software",
-        Tells.DEVICE,
-        "free boxes",
-    ),
-    Part(_MOVIES, "udta: (c)day, date, yrrc, (c)TIM", "dates, time codes", Tells.TIME, "free boxes"),
-    Part(
-        _MOVIES,
-        "udta: (c)nam, (c)ART, (c)cmt, (c)aut, titl, auth, dscp, perf, cprt, kywd, chpl, name ...",
-        "titles, names, comments, chapters",
-        Tells.PEOPLE,
-        "free boxes",
-    ),
-    Part(_MOVIES, "udta: LOOP, SelO, WLOC, ludt, SETT, (c)fmt ...", "settings", Tells.OTHER, "free boxes"),
-    Part(
-        _MOVIES,
-        "udta: all others (TAGS, NCTG, thmb, Xtra ...)",
-        "makers' own data, thumbnails",
-        UNKNOWN,
-        "free boxes",
-    ),
-    Part(_MOVIES, "udta GPMF", "GoPro's settings", UNKNOWN, "value by value"),
-    Part(_MOVIES, "udta XMP_, uuid XMP, uuid EXIF", "metadata blocks", UNKNOWN, "cleaned as in a JPEG"),
-    Part(_MOVIES, "uuid: any other but profiles and projections", "anything", UNKNOWN, "free boxes"),
-    Part(
-        _MOVIES,
-        "meta with keys or ilst (QuickTime, iTunes, Android)",
-        "named values",
-        UNKNOWN,
-        "by name: removed values become free boxes, unknown names blanks; covers are cleaned",
-    ),
-    Part(_MOVIES, "meta: any other (XML, items)", "anything", UNKNOWN, "a free box"),
-    Part(_MOVIES, "mvhd, tkhd, mdhd", "times of creation and change", Tells.TIME, "zeros (time not set)"),
-    Part(
-        _MOVIES,
-        "hdlr",
-        "names of handlers and tracks",
-        Tells.DEVICE | Tells.PEOPLE,
-        "zeros: no name, no maker",
-    ),
-    Part(_MOVIES, "stsd", "names of vendors and compressors", Tells.DEVICE, "zeros"),
-    Part(_MOVIES, "tracks: picture, sound, hints", "media", NOTHING, "stay"),
-    Part(
-        _MOVIES,
-        "frames: SEI messages, AV1 metadata, MPEG user data",
-        "an encoder's settings (device), MISB times (time), unknown data",
-        UNKNOWN,
-        "blanks; captions and dynamic range stay",
-    ),
-    Part(_MOVIES, "samples of MP3: tags", "anything", UNKNOWN, "zeros"),
-    Part(_MOVIES, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
-    Part(
-        _MOVIES,
-        "tracks: subtitles, chapters",
-        "what is said; telemetry of drones",
-        Tells.PEOPLE,
-        "zeros under people; if a line has a position (location) or date (time); if no text",
-    ),
-    Part(_MOVIES, "tracks: tmcd", "time of day", Tells.TIME, "samples become zeros"),
-    Part(
-        _MOVIES,
-        "tracks: camm",
-        "positions and movements",
-        Tells.LOCATION | Tells.TIME | Tells.OTHER,
-        "samples become zeros",
-    ),
-    Part(_MOVIES, "tracks: mebx", "Apple's timed metadata", UNKNOWN, "values become zeros, key by key"),
-    Part(
-        _MOVIES,
-        "tracks: gpmd",
-        "GoPro's telemetry: places, faces, ids, movements",
-        UNKNOWN,
-        "values become zeros, key by key",
-    ),
-    Part(
-        _MOVIES,
-        "tracks: all others (rtmd, djmd, text tracks without text ...)",
-        "telemetry",
-        UNKNOWN,
-        "samples become zeros",
-    ),
-    Part(
-        _MOVIES,
-        "mdat outside of kept samples; free, skip, wide; unknown boxes; bytes behind the last box",
-        "blocks of dash-cams and 360-degree cameras, left-overs",
-        UNKNOWN,
-        "zeros, without being read",
-    ),
-)
 
 _MEDIA: Final = b"mdat"
 _IN_MEMORY: Final = frozenset({b"meta", b"udta", b"uuid"})

@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.filler import range_says_nothing
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, difference, skip_zeros, zeros
 from policyfs.redact.jpeg.markers import Image, is_soi, walk_image
 from policyfs.redact.jpeg.motion_photo import find_video, live_mark_size
@@ -30,25 +28,6 @@ MAX_METADATA_BYTES: Final = 16 << 20
 _EOI: Final = b"\xff\xd9"
 MAX_VIDEOS: Final = 4
 """Maximum number of videos that are kept behind the pictures."""
-PARTS: Final[tuple[Part, ...]] = (
-    Part("JPEG", "APP1 Exif", "camera, times, people, place, thumbnail", UNKNOWN, "tag by tag"),
-    Part("JPEG", "APP1 XMP, also extended", "the same, as XML", UNKNOWN, "property by property: spaces"),
-    Part("JPEG", "APP13 Photoshop", "IPTC, captions, paths, thumbnails", UNKNOWN, "resource by resource"),
-    Part("JPEG", "APP0 JFIF, JFXX", "resolution; a thumbnail", Tells.OTHER, "the thumbnail becomes zeros"),
-    Part("JPEG", "APP2 ICC_PROFILE", "a colour profile", NOTHING, "stays if it is whole"),
-    Part("JPEG", "APP2 MPF", "where further pictures are; their ids", Tells.DEVICE, "tag by tag"),
-    Part("JPEG", "APP2 ISO 21496-1", "numbers of the gain map", NOTHING, "stay"),
-    Part("JPEG", "APP12 Ducky", "quality, comment, copyright", Tells.PEOPLE, "only the quality stays"),
-    Part("JPEG", "APP14 Adobe", "the colour transform", NOTHING, "stays"),
-    Part("JPEG", "COM", "a comment", Tells.PEOPLE, "zeros; under other words, too, if it holds such data"),
-    Part("JPEG", "APP6 GoPro", "GoPro's settings: model, serial numbers", UNKNOWN, "value by value"),
-    Part("JPEG", "any other APPn", "FLIR, C2PA, makers' own", UNKNOWN, "zeros"),
-    Part("JPEG", "further pictures", "photos, gain maps, depth", UNKNOWN, "cleaned like the first picture"),
-    Part("JPEG", "videos behind the picture", "a motion photo's video", UNKNOWN, "cleaned, else zeros"),
-    Part("JPEG", "Samsung's blocks", "film, sound, time, country", UNKNOWN, "block by block"),
-    Part("JPEG", "any other bytes", "archives, trailers", UNKNOWN, "zeros"),
-)  # fmt: skip
-"""The parts of a JPEG file, as rows of docs/redaction-parts.md."""
 
 
 def locate_jpeg(source: ByteSource, inner: Inner) -> Found:

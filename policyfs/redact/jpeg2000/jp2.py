@@ -12,7 +12,6 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
 from policyfs.redact.core.kept_values import told_in_kept, told_in_range
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource
 from policyfs.redact.core.reader import Fields
 from policyfs.redact.core.tag_names import told
@@ -53,69 +52,6 @@ _NUMBERS: Final = MappingProxyType(
 to show a picture.
 """
 _COLOUR_METHODS: Final = frozenset({1, 2, 3, 5})
-
-PARTS: Final[tuple[Part, ...]] = (
-    Part(
-        "JPEG 2000",
-        "codestream (jp2c, bare, in fragments)",
-        "the picture",
-        NOTHING,
-        "stays; what is behind it becomes zeros",
-    ),
-    Part(
-        "JPEG 2000",
-        "COM marker segment, Latin text",
-        "software, a comment",
-        Tells.DEVICE | Tells.PEOPLE,
-        "blanks; under location, too, if it holds coordinates",
-    ),
-    Part("JPEG 2000", "COM marker segment, binary; unknown marker segments", "anything", UNKNOWN, "zeros"),
-    Part(
-        "JPEG 2000",
-        "uuid with EXIF (JpgTiffExif->JP2, Photoshop's)",
-        "a TIFF structure with EXIF tags",
-        UNKNOWN,
-        "cleaned as in a JPEG",
-    ),
-    Part(
-        "JPEG 2000",
-        "uuid with XMP, IPTC, Photoshop resources",
-        "as in a JPEG",
-        UNKNOWN,
-        "cleaned as in a JPEG",
-    ),
-    Part(
-        "JPEG 2000",
-        "uuid with GeoTIFF, any other uuid",
-        "where the picture is on a map; anything",
-        UNKNOWN,
-        "a uuid box of zeros",
-    ),
-    Part(
-        "JPEG 2000",
-        "xml ",
-        "XMP, GML, anything",
-        UNKNOWN,
-        "cleaned as XMP; other XML becomes an empty packet",
-    ),
-    Part(
-        "JPEG 2000", "lbl ", "a label", Tells.PEOPLE, "blanks; under location, too, if it holds coordinates"
-    ),
-    Part(
-        "JPEG 2000",
-        "jp2h with size, colour, palette, channels, resolution",
-        "data for showing the picture",
-        NOTHING,
-        "stays",
-    ),
-    Part(
-        "JPEG 2000",
-        "any other box (uinf, jp2i, mp7b, chck ...), bytes between boxes",
-        "anything",
-        UNKNOWN,
-        "free space that holds zeros",
-    ),
-)
 
 
 def locate_jp2(source: ByteSource, inner: Inner) -> Found:

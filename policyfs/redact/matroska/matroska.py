@@ -12,9 +12,8 @@ from typing import Final
 
 from policyfs.redact.bitstreams.digital_video import check_dated
 from policyfs.redact.bitstreams.frame_table import FrameTable, merged
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import UNKNOWN
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, difference, skip_zeros
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.clusters import Clusters, next_level_1
@@ -41,38 +40,6 @@ _NAMES: Final = {
     tag_names.CHAPTERS: "Chapters",
     tag_names.TAGS: "Tags",
 }
-
-_ALL: Final = "Matroska, WebM"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(_ALL, "Info", "title", Tells.PEOPLE, "Void"),
-    Part(_ALL, "Info", "date; names of files", Tells.TIME, "Void"),
-    Part(_ALL, "Info", "ids of the segment and its neighbours", Tells.DEVICE, "Void"),
-    Part(_ALL, "Info", "programs that wrote it", Tells.DEVICE, "blanks"),
-    Part(_ALL, "Tags", "values, by name (registry, Xiph, ffmpeg)", UNKNOWN, "Void"),
-    Part(_ALL, "Tracks", "names of tracks", Tells.PEOPLE, "Void"),
-    Part(_ALL, "Tracks", "codec names and settings", Tells.DEVICE, "Void"),
-    Part(_ALL, "Tracks: CodecPrivate", "comments of Vorbis, Theora and FLAC, by name", UNKNOWN, "blanks"),
-    Part(_ALL, "Tracks: CodecPrivate", "messages in H.265 and AV1, as in movies", UNKNOWN, "filler"),
-    Part(_ALL, "Tracks: CodecPrivate", "settings of codecs that are not listed", UNKNOWN, "Void"),
-    Part(_ALL, "Chapters", "titles", Tells.PEOPLE, "Void"),
-    Part(_ALL, "Attachments", "pictures", UNKNOWN, "the picture, redacted"),
-    Part(_ALL, "Attachments", "fonts", NOTHING, "stay"),
-    Part(_ALL, "Attachments", "any other file", UNKNOWN, "Void"),
-    Part(_ALL, "subtitles", "what is said or written", Tells.PEOPLE, "blanks"),
-    Part(_ALL, "subtitles", "positions of a drone, if a subtitle has any", Tells.LOCATION, "blanks"),
-    Part(_ALL, "subtitles", "dates, if a subtitle has any", Tells.TIME, "blanks"),
-    Part(_ALL, "other tracks", "timed metadata, anything", UNKNOWN, "zeros"),
-    Part(
-        _ALL,
-        "frames: SEI messages, AV1 metadata, MPEG user data",
-        "as in movies",
-        UNKNOWN,
-        "blanks",
-    ),
-    Part(_ALL, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
-    Part(_ALL, "blocks of MP3: tags", "anything", UNKNOWN, "zeros"),
-    Part(_ALL, "unknown elements, Void, bytes in no element", "anything", UNKNOWN, "Void, zeros"),
-)
 
 
 def locate_matroska(source: ByteSource, inner: Inner) -> Found:

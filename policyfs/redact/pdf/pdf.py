@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.matroska.ebml import zero_patches
 from policyfs.redact.pdf.keys import Edits, edit, silenced
@@ -37,30 +36,6 @@ _DECISIVE: Final = frozenset(b"Type Subtype Length Filter F DecodeParms DP N Fir
 """Keys of a stream whose values decide how its bytes are read. Of two values, some readers use the first, and
 others the last.
 """
-
-PARTS: Final[tuple[Part, ...]] = (
-    Part("PDF", "Info", "title, author, subject, keywords", Tells.PEOPLE, "blanks"),
-    Part("PDF", "Info", "creator, producer", Tells.DEVICE, "blanks"),
-    Part("PDF", "Info", "dates", Tells.TIME, "blanks"),
-    Part("PDF", "Info", "any other entry", UNKNOWN, "blanks"),
-    Part("PDF", "Metadata streams", "XMP: properties, as in photos", UNKNOWN, "blanks"),
-    Part(
-        "PDF", "annotations, signatures, figures", "comments, authors, descriptions", Tells.PEOPLE, "blanks"
-    ),
-    Part("PDF", "annotations, pages, signatures", "dates", Tells.TIME, "blanks"),
-    Part("PDF", "signatures", "Location", Tells.LOCATION, "blanks"),
-    Part("PDF", "signatures", "the signature itself, with its certificate", UNKNOWN, "zeros"),
-    Part("PDF", "pages", "Measure, VP, LGIDict, own keys: a place", Tells.LOCATION, "blanks"),
-    Part("PDF", "any string", "coordinates, links to maps", Tells.LOCATION, "blanks"),
-    Part("PDF", "trailer", "ID", Tells.DEVICE, "zeros"),
-    Part("PDF", "PieceInfo, SpiderInfo", "private data of programs", UNKNOWN, "blanks"),
-    Part("PDF", "catalog, pages, pictures, trailers", "private keys of programs", UNKNOWN, "blanks"),
-    Part("PDF", "embedded files, sounds", "anything", UNKNOWN, "null"),
-    Part("PDF", "JBIG2 pictures", "comments", UNKNOWN, "the picture; zeros in place of comments"),
-    Part("PDF", "JPEG, JPEG 2000 pictures", "EXIF, XMP, IPTC", UNKNOWN, "the picture, redacted"),
-    Part("PDF", "objects that nothing refers to", "anything", UNKNOWN, "null"),
-    Part("PDF", "comments (%), between objects", "anything", UNKNOWN, "zeros; in an object stream, spaces"),
-)
 
 
 def locate_pdf(source: ByteSource, inner: Inner) -> Found:

@@ -16,10 +16,9 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.bitstreams.frame_table import form_of, look, table_of
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
 from policyfs.redact.core.kept_values import told_in_kept
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, MemorySource, difference, zeros
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.containers import MAX_BLOCK_BYTES, clean_xmp_block
@@ -54,18 +53,6 @@ _NO_TAGS: Final = bytes.fromhex("4d4d002a00000008000000000000")
 No tag is known in all four structures, so the directory has no tags.
 """
 _TABLES: Final = frozenset({b"CCTP", b"CTBO"})
-
-PARTS: Final[tuple[Part, ...]] = (
-    Part("CR3", "CMT1, CMT2", "EXIF", UNKNOWN, "cleaned as in a JPEG"),
-    Part("CR3", "CMT3", "Canon's maker notes", UNKNOWN, "by tag; colour and sensor data stay"),
-    Part("CR3", "CMT4", "GPS", Tells.LOCATION | Tells.TIME, "a TIFF structure that tells nothing"),
-    Part("CR3", "THMB, PRVW, track of a JPEG", "previews", NOTHING, "stay; each is cleaned as a JPEG"),
-    Part("CR3", "tracks of raw pixels; CNCV, CCTP, CTBO", "the picture", NOTHING, "stay"),
-    Part("CR3", "CTMD track", "time, exposure, EXIF and maker notes again", UNKNOWN, "empty records"),
-    Part("CR3", "uuid box with XMP", "XMP", UNKNOWN, "cleaned as in a JPEG"),
-    Part("CR3", "times of the movie and its tracks", "when it was taken", Tells.TIME, "zeros"),
-    Part("CR3", "any other box, bytes between boxes", "anything", UNKNOWN, "free space that holds zeros"),
-)
 
 
 def locate_cr3(source: ByteSource, inner: Inner) -> Found:

@@ -10,25 +10,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.kept_values import told_in_range
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
 from policyfs.redact.exif.rules import numbers
 from policyfs.redact.raw.tiff import unreferenced
 from policyfs.redact.raw.trailers import end_without_trailers
 
 MAX_RECORDS: Final = 4096
-
-PARTS: Final[tuple[Part, ...]] = (
-    Part("RAF", "header", "model, number of the camera, firmware", Tells.DEVICE, "zeros"),
-    Part("RAF", "texts in header and records", "a place, a time, a device", UNKNOWN, "zeros, if found"),
-    Part("RAF", "JPEG", "everything that a photo's JPEG holds", UNKNOWN, "as in a JPEG"),
-    Part("RAF", "directory", "sizes, layout, white balance", NOTHING, "stays; unnamed records: zeros"),
-    Part("RAF", "TIFF of the sensor's pixels", "levels, pixels", NOTHING, "stays; tags as in a TIFF"),
-)
 
 _MAGIC: Final = b"FUJIFILMCCD-RAW "
 _HEADER_BYTES: Final = 0x94

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.categories import UNKNOWN
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, shifted
 from policyfs.redact.core.filler import range_says_nothing
 from policyfs.redact.core.intervals import Extents
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
 from policyfs.redact.exif import raw_tags, tags
 from policyfs.redact.exif.ifd import Directory, Entry, Header, read_header
@@ -46,23 +45,6 @@ Such gaps are padding, or the lengths that GDAL writes before and behind each ti
 """
 MANY_STRIPS: Final = 256
 _NUMBER: Final = re.compile(rb"\d[.,]\d\d")
-
-PARTS: Final[tuple[Part, ...]] = (
-    Part("TIFF, raws", "tags of EXIF and TIFF", "as in EXIF", UNKNOWN, "removed; the others move up"),
-    Part("TIFF, raws", "GPS directory", "coordinates, time", Tells.LOCATION | Tells.TIME, "removed"),
-    Part(
-        "TIFF", "GeoTIFF keys, Intergraph's, JPL's", "coordinates of the picture", Tells.LOCATION, "removed"
-    ),
-    Part("TIFF", "GDAL metadata, Photoshop's layers, annotations", "anything", UNKNOWN, "removed"),
-    Part("TIFF, raws", "XMP, IPTC, Photoshop's resources", "as in a JPEG", UNKNOWN, "cleaned in place"),
-    Part("DNG", "camera, serial numbers, lens, ids", "model, serial numbers", Tells.DEVICE, "removed"),
-    Part("DNG", "DNGPrivateData", "the maker's note in a wrapper", UNKNOWN, "as a maker note; else removed"),
-    Part("DNG", "original raw file", "anything", UNKNOWN, "removed"),
-    Part("raws", "maker notes", "see Maker notes", UNKNOWN, "by tag; values become zeros"),
-    Part("TIFF, raws", "previews and strips in JPEG", "as in a JPEG", UNKNOWN, "cleaned in place"),
-    Part("TIFF, raws", "strips in JPEG XL, JP2, WebP", "as in such a file", UNKNOWN, "cleaned in place"),
-    Part("TIFF, raws", "bytes to which no tag refers", "anything", UNKNOWN, "zeros"),
-)
 
 _RW2_MAGIC: Final = bytes.fromhex("88e774d8f8251d4d947a6e77822b5d6a")
 _ALL_ONES: Final = 0xFFFFFFFF

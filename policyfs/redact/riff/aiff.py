@@ -6,10 +6,9 @@ import re
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import is_blank, told
 from policyfs.redact.riff.chunks import Chunk, Doubts, chunks, drop, holds_more, pad, printable
@@ -53,26 +52,6 @@ TEXTS: Final = MappingProxyType(
 
 Comments hold the time of writing. AES channel status holds names of machines and the time of day.
 """
-
-
-_KIND: Final = "AIFF, AIFF-C"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(_KIND, "NAME, AUTH, (c), MARK", "texts, names", Tells.PEOPLE, "padding"),
-    Part(_KIND, "ANNO", "texts, programs", Tells.PEOPLE | Tells.DEVICE, "padding"),
-    Part(_KIND, "COMT", "comments with their times", Tells.PEOPLE | Tells.TIME, "padding"),
-    Part(_KIND, "ID3", "ID3", UNKNOWN, "cleaned in place"),
-    Part(
-        _KIND,
-        "COMM: the name of the packing",
-        "text, often a program's",
-        Tells.PEOPLE | Tells.DEVICE,
-        "zeros, if it is not a usual one",
-    ),
-    Part(_KIND, "SSND that is MP3", "tags", UNKNOWN, "as in an MP3"),
-    Part(_KIND, "COMM, SSND, FVER, INST, CHAN", "the sound", NOTHING, "stay"),
-    Part(_KIND, "any other chunk (APPL, MIDI); bytes behind", "anything", UNKNOWN, "padding, zeros"),
-)
-"""The parts of an AIFF, as rows of docs/redaction-parts.md."""
 
 
 def locate_aiff(source: ByteSource, inner: Inner) -> Found:

@@ -21,7 +21,6 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.kept_values import told_in_range
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, PatchedSource, Window, in_order, skip_zeros
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.riff.chunks import (
@@ -91,28 +90,6 @@ _TELLING: Final = MappingProxyType(
     }
 )
 """A dictionary from the names of chunks with metadata to the categories of their data."""
-
-
-_KIND: Final = "AVI"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(_KIND, "LIST INFO, exif", "texts, by name", UNKNOWN, "removed: the others move up, padding follows"),
-    Part(_KIND, "strd; makers' lists (ncdt, hydt, pntx)", "maker notes", UNKNOWN, "padding"),
-    Part(_KIND, "strn", "the stream's name", Tells.PEOPLE | Tells.DEVICE, "padding"),
-    Part(_KIND, "IDIT, ISMP", "when it was taken", Tells.TIME, "padding"),
-    Part(_KIND, "movi: streams of pictures and sound", "the picture", NOTHING, "stay"),
-    Part(_KIND, "movi: tags in MP3, AAC and other coded sound", "anything", UNKNOWN, "zeros"),
-    Part(
-        _KIND,
-        "frames: SEI messages, AV1 metadata, MPEG user data",
-        "as in movies",
-        UNKNOWN,
-        "blanks",
-    ),
-    Part(_KIND, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
-    Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, positions", UNKNOWN, "zeros"),
-    Part(_KIND, "any other chunk, JUNK; bytes behind", "anything", UNKNOWN, "padding, zeros"),
-)
-"""The parts of an AVI, as rows of docs/redaction-parts.md."""
 
 
 def locate_avi(source: ByteSource, inner: Inner) -> Found:

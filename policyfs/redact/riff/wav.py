@@ -10,10 +10,9 @@ import re
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.riff.chunks import (
@@ -85,34 +84,6 @@ _LATER: Final = re.compile(
 The pattern also matches removed chunks (JUNK). If the result is redacted again, the sound must end at the
 same offset.
 """
-
-
-_KIND: Final = "WAV, RF64"
-PARTS: Final[tuple[Part, ...]] = (
-    Part(
-        _KIND,
-        "LIST INFO, adtl, exif",
-        "texts, by name",
-        UNKNOWN,
-        "removed: the others move up, padding follows",
-    ),
-    Part(
-        _KIND, "bext", "description, originator, date, UMID, coding history", UNKNOWN, "zeros, field by field"
-    ),
-    Part(_KIND, "_PMX, id3", "XMP, ID3", UNKNOWN, "cleaned in place"),
-    Part(_KIND, "PEAK", "when it was measured", Tells.TIME, "zeros"),
-    Part(_KIND, "smpl", "manufacturer and product of a sampler", Tells.DEVICE, "zeros; the loops stay"),
-    Part(_KIND, "fmt, fact, ds64, cue, plst, inst, data", "the sound", NOTHING, "stay"),
-    Part(_KIND, "data that is MP3, AAC, FLAC or Ogg", "tags", UNKNOWN, "as in a file of that kind"),
-    Part(
-        _KIND,
-        "any other chunk (iXML, axml, cart, LGWV, JUNK); bytes behind the last",
-        "anything",
-        UNKNOWN,
-        "padding, zeros",
-    ),
-)
-"""The parts of a WAV, as rows of docs/redaction-parts.md."""
 
 
 def locate_wav(source: ByteSource, inner: Inner) -> Found:
