@@ -25,7 +25,6 @@ from policyfs.forward.config import (
     AlertDoc,
     selection_of,
 )
-from policyfs.forward.cursors import Memory
 from policyfs.forward.follower import BAD, BROKEN, GAP, Item
 from policyfs.forward.messages import Message, alert_message, message_of
 from policyfs.trail.lines.event import DENY, STRANGER, Event, Holder, holder_of
@@ -75,16 +74,6 @@ class Alert:
     def is_pending(self) -> bool:
         """True if matches were counted, and no message has reported them yet."""
         return bool(self._folded.count)
-
-    @property
-    def memory(self) -> Memory:
-        """The counts of the last denials, for recall(). {} for an alert that is not on ``denials``."""
-        return self._match.memory if isinstance(self._match, _Burst) else {}
-
-    def recall(self, memory: Memory) -> None:
-        """Go on from the memory of an earlier process. Raises ValueError, KeyError or TypeError."""
-        if isinstance(self._match, _Burst):
-            self._match.recall(memory)
 
     def take(self, item: Item) -> Message | None:
         """Test a line of the trail. Return a message that must be sent now, or None.
@@ -231,27 +220,7 @@ class _Burst:
         self._more_than: Final = doc.more_than
         self._step_ns: Final = max(1, int(doc.within * 1e9) // _BUCKETS)
         self._wanted: Final = wanted
-        self._condition: Final = [self._step_ns, doc.query]
         self._holders: dict[Holder, deque[tuple[int, int]]] = {}
-
-    @property
-    def memory(self) -> Memory:
-        holders = [[holder, list(buckets)] for holder, buckets in self._holders.items()]
-        return {"condition": self._condition, "holders": holders}
-
-    def recall(self, memory: Memory) -> None:
-        """Go on from the memory of an earlier process, unless the condition was changed meanwhile.
-
-        Raises ValueError, KeyError or TypeError if *memory* is not valid.
-        """
-        if memory["condition"] != self._condition:
-            return
-        holders = memory["holders"]
-        if not isinstance(holders, list):
-            raise TypeError("the counts of denials are no list")
-        for holder, pairs in holders:
-            buckets = ((int(number), int(count)) for number, count in pairs)
-            self._holders[holder] = deque(buckets, maxlen=_BUCKETS)
 
     def __call__(self, item: Item) -> int:
         event = item.record.event

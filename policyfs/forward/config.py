@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Final, NamedTuple, TypeVar
 
@@ -40,8 +40,6 @@ CLASSES: Final = (RULE, QUERY, DENIALS, DEGRADED, TAMPERED, POLICY, WORKER, UNRE
 
 _DURATION: Final = re.compile(r"(\d{1,6})(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE: Final = re.compile(r"(\d{1,9})([KMGT]?)")
-_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class ForwardErrors(PolicyErrors):
@@ -66,14 +64,6 @@ def _longer(value: object) -> float:
     if not seconds:
         refuse("must be longer than 0", "write a number and a unit: 500ms, 10s, 5m, 1h, 7d")
     return seconds
-
-
-def _size(value: object) -> int:
-    word = str(value) if isinstance(value, int) and not isinstance(value, bool) else text(value)
-    match = _SIZE.fullmatch(word)
-    if match is None:
-        refuse(f"{quote(word)} is not a size", "write a size such as 512K, 256M or 2G")
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def _count(value: object) -> int:
@@ -102,8 +92,6 @@ Duration = Annotated[float, PlainValidator(_longer)]
 """A duration in seconds, longer than 0. The file has a number with a unit, such as ``500ms`` or ``5m``."""
 DurationOrZero = Annotated[float, PlainValidator(_duration)]
 """A duration in seconds, which may be 0."""
-Size = Annotated[int, PlainValidator(_size)]
-"""A size in bytes. The file has a number, with or without a unit, such as ``512K`` or ``2G``."""
 Count = Annotated[int, PlainValidator(_count)]
 File = Annotated[str, PlainValidator(_file)]
 Words = Annotated[tuple[Annotated[str, PlainValidator(text)], ...], BeforeValidator(_words)]
@@ -117,7 +105,7 @@ ClassName = Annotated[str, PlainValidator(_one_of(dict.fromkeys(CLASSES)))]
 
 
 class TargetDoc(Strict):
-    """The keys that items of ``sinks``, ``alerts`` and ``checkpoints`` share.
+    """The keys that items of ``sinks`` and ``alerts`` share.
 
     file, command: the destination, one of the two. timeout: the limit for one run of the command.
     """
@@ -130,14 +118,10 @@ class TargetDoc(Strict):
 
 
 class SinkDoc(TargetDoc):
-    """One item of ``sinks``: a destination that gets lines of the trail.
-
-    behind: the limit of bytes that are not delivered yet. If there are more, the oldest lines are skipped.
-    """
+    """One item of ``sinks``: a destination that gets lines of the trail."""
 
     query: Text = ""
     start: Start = "begin"
-    behind: Size | None = None
 
 
 class AlertDoc(TargetDoc):
@@ -151,12 +135,6 @@ class AlertDoc(TargetDoc):
     every: DurationOrZero = 60.0
 
 
-class CheckpointDoc(TargetDoc):
-    """One item of ``checkpoints``: a destination that regularly gets the end of each trail, signed."""
-
-    every: Duration = 300.0
-
-
 class TopDoc(Head):
     """The keys at the top level of the configuration file of `policyfs audit forward`."""
 
@@ -164,7 +142,6 @@ class TopDoc(Head):
     state: File = "/var/lib/policyfs-forward"
     sinks: list[object] | None = None
     alerts: list[object] | None = None
-    checkpoints: list[object] | None = None
 
 
 class Config(NamedTuple):
@@ -177,15 +154,11 @@ class Config(NamedTuple):
     state: str
     sinks: tuple[SinkDoc, ...]
     alerts: tuple[AlertDoc, ...]
-    checkpoints: tuple[CheckpointDoc, ...]
 
 
 # -- reading
 
 T = TypeVar("T", bound=TargetDoc)
-_LISTS: Final[Mapping[str, tuple[str, type[TargetDoc]]]] = {
-    "sinks": ("sink", SinkDoc), "alerts": ("alert", AlertDoc), "checkpoints": ("checkpoint", CheckpointDoc),
-}  # fmt: skip
 
 
 def parse_config(source_text: SourceText) -> Config:
@@ -212,30 +185,20 @@ def _read(source_text: SourceText, errors: list[PolicyError]) -> Config | None:
     top = shaper.part(root, "", TopDoc.model_validate, TopDoc)
     ids: set[str] = set()
 
-    def parts(key: str) -> Iterator[TargetDoc]:
-        noun, model = _LISTS[key]
-        found = root.get(key)
+    def parts(noun: str, model: type[T]) -> Iterator[T]:
+        found = root.get(f"{noun}s")
         for number, item in enumerate(found.items if isinstance(found, Items) else (), 1):
             part = shaper.part(item, _subject(noun, item, number), model.model_validate, model)
             if part.doc is not None and part.sound:
                 _check(part, part.doc, ids, errors)
                 yield part.doc
 
-    found = {key: tuple(parts(key)) for key in _LISTS}
-    if not any(found.values()) and not errors:
+    sinks, alerts = tuple(parts("sink", SinkDoc)), tuple(parts("alert", AlertDoc))
+    if not (sinks or alerts or errors):
         errors.append(
-            source.error(root.span, "there is nothing to forward", "add sinks, alerts or checkpoints")
+            source.error(root.span, "there is nothing to forward", "add sinks or alerts")
         )
-    doc = top.doc
-    if doc is None:
-        return None
-    return Config(
-        doc.user,
-        doc.state,
-        tuple(one for one in found["sinks"] if isinstance(one, SinkDoc)),
-        tuple(one for one in found["alerts"] if isinstance(one, AlertDoc)),
-        tuple(one for one in found["checkpoints"] if isinstance(one, CheckpointDoc)),
-    )
+    return None if top.doc is None else Config(top.doc.user, top.doc.state, sinks, alerts)
 
 
 def _check_head(source: Source, root: Node_, errors: list[PolicyError]) -> None:
@@ -253,15 +216,13 @@ def _subject(noun: str, node: Node, number: int) -> str:
     return f"{noun} number {number}"
 
 
-def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[PolicyError]) -> None:
-    """Add errors to *errors*: keys that contradict each other, an id that is used twice, a wrong query."""
+def _check(part: Part[T], doc: TargetDoc, ids: set[str], errors: list[PolicyError]) -> None:
     if doc.id in ids:
         errors.append(
             part.error(
                 ("id",),
                 "this id is taken already",
-                "give each sink, alert and checkpoint its own id: policyfs stores a position in the trail"
-                " under the id",
+                "give each sink and alert its own id: policyfs stores a position in the trail under the id",
             )
         )
     ids.add(doc.id)
@@ -282,7 +243,7 @@ def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[Po
             errors.append(part.error(("query",), wrong.plain, "docs/audit.md, Queries, has the language"))
 
 
-def _check_alert(part: Part[TargetDoc], doc: AlertDoc, errors: list[PolicyError]) -> None:
+def _check_alert(part: Part[T], doc: AlertDoc, errors: list[PolicyError]) -> None:
     if doc.on == RULE and doc.rules is None:
         errors.append(part.error(("on",), '"on: rule" needs the key "rules"', "add rules: [the.id]"))
     if doc.on != RULE and doc.rules is not None:

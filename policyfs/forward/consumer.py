@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.forward.config import SinkDoc, selection_of
-from policyfs.forward.cursors import CursorStore, Memory
+from policyfs.forward.cursors import CursorStore
 from policyfs.forward.delivery import Delivery, DeliveryError
 from policyfs.forward.follower import ChainFollower, Item, Position
 from policyfs.forward.messages import Message, message_of
@@ -29,7 +29,6 @@ from policyfs.journal.files.segments import is_compressed, segment_number
 
 _POLL_S: Final = 0.2
 _SAVE_S: Final = 1.0
-_LAG_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 30.0
 _MESSAGES: Final = 512
@@ -43,13 +42,6 @@ class Transform(Protocol):
     @property
     def is_pending(self) -> bool:
         """True if a line was taken for a later message, and no message has reported it yet."""
-
-    @property
-    def memory(self) -> Memory:
-        """The counts of taken lines that recall() needs after a restart; {} if there are none."""
-
-    def recall(self, memory: Memory) -> None:
-        """Go on from the memory of an earlier process. Raises ValueError, KeyError or TypeError."""
 
     def take(self, item: Item) -> Message | None:
         """Take a line of the trail. Return a message to deliver now, or None."""
@@ -68,11 +60,6 @@ class Everything:
     """
 
     is_pending = False
-    memory: Final[Memory] = MappingProxyType({})
-
-    def recall(self, memory: Memory) -> None:
-        """Do nothing. A sink has no memory."""
-
     def __init__(self, doc: SinkDoc) -> None:
         self._wanted: Final = selection_of(doc.query).matches if doc.query else None
 
@@ -92,15 +79,13 @@ class Plan(NamedTuple):
     """The settings of a consumer (a thread that delivers lines to one sink or alert).
 
     name: the id in the configuration. transform: makes messages from lines. delivery: sends messages.
-    from_now: True if a new consumer begins at the trail's present end, not at its oldest line. behind: the
-    limit of bytes that are not delivered yet; None: no limit.
+    from_now: True if a new consumer begins at the trail's present end, not at its oldest line.
     """
 
     name: str
     transform: Transform
     delivery: Delivery
     from_now: bool
-    behind: int | None = None
 
 
 class State(NamedTuple):
@@ -128,12 +113,12 @@ class Consumer:
         self._cursors: Final = cursors
         self._log: Final = log
         self._stop: Final = threading.Event()
-        kept = cursors.load(plan.name, plan.transform.recall)
+        kept = cursors.load(plan.name)
         self._is_new = kept is None
         self._saved = kept
         self._done: dict[str, Position] = dict(kept or {})
         self._followers: dict[str, ChainFollower] = {}
-        self._save_tried_s = self._lag_s = 0.0
+        self._save_tried_s = 0.0
         self._is_untold = self._cannot_read = False
         self._delivered = 0
         self._failing = ""
@@ -208,10 +193,13 @@ class Consumer:
         """Return the number of the newest file of each chain, and its size in bytes. Raises OSError."""
         ends = {}
         for mount_id, names in self._source.chains(fresh=True).items():
-            sizes: dict[str, int] = {}
+            size = math.inf
             with contextlib.suppress(OSError):  # the chain was removed
-                sizes = {} if is_compressed(names[-1]) else self._source.sizes(mount_id)
-            ends[mount_id] = segment_number(names[-1]) or 0, sizes.get(names[-1], math.inf)
+                if not is_compressed(names[-1]):
+                    fd = self._source.open(mount_id, names[-1])
+                    size = os.fstat(fd).st_size
+                    os.close(fd)
+            ends[mount_id] = segment_number(names[-1]) or 0, size
         return ends
 
     def _follower(self, mount_id: str) -> ChainFollower:
@@ -229,7 +217,6 @@ class Consumer:
         try:
             self._begin()
             listing = self._source.chains(fresh=once)
-            self._keep_up(listing)
             for gone in self._followers.keys() - listing.keys():
                 self._followers.pop(gone).close()  # an open descriptor keeps removed files on disk
             unread = ""
@@ -245,7 +232,6 @@ class Consumer:
                     continue
                 items, at = batch
                 if not self._take(items, once=once):
-                    self._is_untold |= bool(self._plan.transform.memory)  # it counts lines after _done
                     return False
                 self._done = self._done | {mount_id: at}
                 moved = True
@@ -263,25 +249,6 @@ class Consumer:
         self._tell_due()
         self._save()
         return moved
-
-    def _keep_up(self, listing: dict[str, list[str]]) -> None:
-        """Skip the oldest files of each hash chain if too many bytes are not delivered yet (`behind`).
-
-        listing: the names of the files (segments) of each chain.
-        """
-        if self._plan.behind is None or time.monotonic() < self._lag_s + _LAG_S:
-            return
-        self._lag_s = time.monotonic()
-        for mount_id, names in listing.items():
-            sizes = self._source.sizes(mount_id)
-            at = self._follower(mount_id).position.segment
-            ahead = [name for name in names if name.partition(".")[0] > at.partition(".")[0]]
-            room = self._plan.behind
-            for index, name in enumerate(reversed(ahead)):
-                room -= sizes.get(name, 0)
-                if room < 0:
-                    self._follower(mount_id).skip_to(ahead[len(ahead) - max(index, 1)], _TOO_FAR)
-                    break
 
     # -- delivering
 
@@ -333,7 +300,7 @@ class Consumer:
             return
         self._save_tried_s = now_s
         try:
-            self._cursors.save(self.name, self._done, self._plan.transform.memory)
+            self._cursors.save(self.name, self._done)
         except OSError as exc:
             reason = f"cannot keep the cursor: {exc.strerror}"
             if reason != self._unsaved:
@@ -341,6 +308,3 @@ class Consumer:
             self._unsaved = reason
             return
         self._saved, self._unsaved = self._done, ""
-
-
-_TOO_FAR: Final = "the sink was further behind than its configuration allows (behind)"

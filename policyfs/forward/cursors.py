@@ -1,7 +1,6 @@
 """Cursors: files that say how far the lines of the trail were delivered to each sink.
 
-A sink is a file or command that gets the lines. Its cursor has a position in each hash chain. The
-cursor of an alert on ``denials`` also has the alert's memory: counts of the denials before the positions.
+A sink is a file or command that gets the lines. Its cursor has a position in each hash chain.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Mapping
 from typing import Final
 
 from policyfs.errors import PolicyfsError
@@ -18,9 +16,6 @@ from policyfs.journal.files.segments import write_file
 from policyfs.linux.private_files import make_private
 
 _SUFFIX: Final = ".cursor"
-Memory = Mapping[str, object]
-"""Values in JSON that an alert needs to go on after a restart."""
-
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -43,21 +38,15 @@ class CursorStore:
         except OSError as exc:
             raise PolicyfsError(f"cannot use {path}, the `state:` directory: {exc.strerror}") from exc
 
-    def load(
-        self, sink: str, recall: Callable[[Memory], None] | None = None
-    ) -> dict[str, Position] | None:
-        """Return how far a sink or alert has got: a dictionary with the name of each hash chain as key, and
-        the position in this chain as value.
+    def load(self, sink: str) -> dict[str, Position] | None:
+        """Return the position of a sink or alert in each hash chain, by the chain's name; None if it is new.
 
-        sink: the id of the sink or alert in the configuration. recall: a function that gets the memory of an
-        alert, if the file has one. Return None if there is no cursor yet. Raises PolicyfsError.
+        sink: the id of the sink or alert in the configuration. Raises PolicyfsError.
         """
         try:
             with open(os.open(sink + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._fd), "rb") as file:
-                whole = json.loads(file.read())
-            positions = {str(mount_id): _position(fields) for mount_id, fields in whole["chains"].items()}
-            if recall is not None and "memory" in whole:
-                recall(whole["memory"])
+                chains = json.loads(file.read())["chains"]
+            return {str(mount_id): _position(fields) for mount_id, fields in chains.items()}
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
@@ -66,17 +55,14 @@ class CursorStore:
                 f"cannot read {where}: {exc}. The file has the position of {sink} in the trail. If you remove"
                 f" the file, {sink} begins as if it were new"
             ) from exc
-        return positions
 
-    def save(self, sink: str, positions: dict[str, Position], memory: Memory | None = None) -> None:
-        """Write the positions of a sink or alert, and its memory at these positions, to the disk. Raises
-        OSError.
+    def save(self, sink: str, positions: dict[str, Position]) -> None:
+        """Write the positions of a sink or alert to the disk. Raises OSError.
 
-        After a crash, the file has either all old or all new positions, with the memory at them.
+        After a crash, the file has either all old or all new positions.
         """
         chains = {mount_id: one._asdict() for mount_id, one in positions.items()}
-        whole = {"chains": chains, "memory": memory} if memory else {"chains": chains}
-        write_file(self._fd, sink + _SUFFIX, json.dumps(whole).encode() + b"\n")
+        write_file(self._fd, sink + _SUFFIX, json.dumps({"chains": chains}).encode() + b"\n")
 
     def tell(self, name: str, fields: dict[str, object]) -> None:
         """Write *fields* as JSON to the file *name* beside the cursors, for people. Raises OSError."""

@@ -85,8 +85,6 @@ class ChainFollower:
         self._mount_id: Final = mount_id
         self.position = position
         self._fd: int | None = None
-        self._reason = ""
-        """The reason for skipped lines, which the next record about them states; else empty."""
 
     def read(self, names: Sequence[str]) -> Batch | None:
         """Return the next lines, or None if there are none. Raises OSError.
@@ -154,14 +152,6 @@ class ChainFollower:
         items.append(self._gap("the chain begins again at its first line", 0))
         self.position = Position()
         self._enter(names[0])
-
-    def skip_to(self, name: str, reason: str) -> None:
-        """Move to the beginning of a later file of the chain, and skip the lines before it. Raises OSError.
-
-        The next read() returns a record about the skipped lines, with this reason.
-        """
-        self._enter(name)
-        self._reason = reason
 
     def skip_all(self, names: Sequence[str]) -> None:
         """Move to the end of the chain, after its last line. Raises OSError.
@@ -263,17 +253,13 @@ class ChainFollower:
         if header is None:
             return
         seq, previous = header
-        if (at.seq or self._from_first or self._reason) and seq > at.seq + 1:
-            why = (
-                self._reason
-                or "segments, or lines at the end of a segment, were removed before their delivery"
-            )
+        if (at.seq or self._from_first) and seq > at.seq + 1:
+            why = "segments, or lines at the end of a segment, were removed before their delivery"
             yield self._gap(why, seq, line)
         elif at.seq and (seq, previous) != (at.seq + 1, at.head):
             yield self._made(
                 BROKEN, {"after": at.seq, "reason": f"{at.segment} does not continue the previous lines"}
             )
-        self._reason = ""
         self.position = at._replace(seq=seq - 1, head=previous)
 
     # -- findings

@@ -15,10 +15,10 @@ from policyfs.trail.text.sentences import describe
 
 
 class Message(NamedTuple):
-    """One message to deliver: a line of the trail, an alert, or a checkpoint (signed end of a trail).
+    """One message to deliver: a line of the trail, or an alert.
 
     id: it stays the same if the message is sent again. time: such as ``2026-03-01T08:15:00.000000001Z``.
-    text: one line for people. line: the bytes of the JSON line, or of the checkpoint.
+    text: one line for people. line: the bytes of the JSON line.
     """
 
     id: str

@@ -2,9 +2,8 @@
 
 The forwarder is the process that delivers lines. It runs commands, so it runs as another user, who can
 neither read nor write the trail. The opener runs no commands, has no network, and keeps only the capability
-to end the forwarder. With Landlock it can open only the trail and the keys, and only for reading. It answers
-four requests of the forwarder. One is for checkpoints (signed ends of the trails): the opener signs them with
-the machine's key.
+to end the forwarder. With Landlock it can open only the trail, and only for reading. It answers two requests
+of the forwarder.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from typing import Final
 from policyfs.errors import PolicyfsError
 from policyfs.forward.source import DirectAccess, Listing
 from policyfs.journal.files.segments import segment_number
-from policyfs.journal.sealing.keys import KeyStore
 from policyfs.linux.confinement import capabilities
 from policyfs.linux.confinement.capabilities import Capability
 from policyfs.linux.confinement.landlock import read_only_below
@@ -44,10 +42,10 @@ def contain(directories: list[str]) -> None:
 class Opener:
     """The server in the opener's process. It answers the forwarder's requests for files of the trail."""
 
-    def __init__(self, connection: socket.socket, root: Path, keys: KeyStore) -> None:
+    def __init__(self, connection: socket.socket, root: Path) -> None:
         self._connection: Final = connection
         self._root: Final = root
-        self._access: Final = DirectAccess(root, keys)
+        self._access: Final = DirectAccess(root)
 
     def serve(self) -> None:
         """Answer the forwarder's requests until the forwarder has ended.
@@ -68,12 +66,8 @@ class Opener:
             match words:
                 case ["chains"]:
                     answer["chains"] = self._access.chains()
-                case ["sizes", mount_id]:
-                    answer["sizes"] = self._access.sizes(mount_id)
                 case ["open", mount_id, name] if segment_number(name) is not None:
                     fd = self._access.open(mount_id, name)
-                case ["checkpoints"]:
-                    answer["checkpoints"] = [line.decode("ascii") for line in self._access.checkpoints()]
                 case _:
                     answer["errno"] = 22
         except OSError as exc:
@@ -122,21 +116,6 @@ class OpenerAccess:
         """Return a descriptor for reading the file *name* of the hash chain *mount_id*. Raises OSError."""
         _, fds = self._ask("open", mount_id, name)
         return fds[0]
-
-    def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return a dictionary from each file (segment) of a hash chain to its size on disk in bytes."""
-        found = self._ask("sizes", mount_id)[0]["sizes"]
-        assert isinstance(found, dict)  # noqa: S101 - for the type checker
-        return found
-
-    def checkpoints(self) -> list[bytes]:
-        """Return a checkpoint for each hash chain: a signed line about its last line.
-
-        Chains with damage in their newest file are left out.
-        """
-        found = self._ask("checkpoints")[0]["checkpoints"]
-        assert isinstance(found, list)  # noqa: S101 - for the type checker
-        return [line.encode("ascii") for line in found]
 
     def _ask(self, *words: str) -> tuple[dict[str, object], list[int]]:
         self._connection.sendall(json.dumps(words).encode() + b"\n")

@@ -15,8 +15,6 @@ from typing import Final, Protocol
 
 from policyfs.journal.files.reader import Chain, find_chains
 from policyfs.journal.files.segments import is_compressed, open_segment, plain_name
-from policyfs.journal.sealing.checkpoint import checkpoint_of_chain
-from policyfs.journal.sealing.keys import KeyStore
 
 _FRESH_S: Final = 0.1
 _UNPACKED: Final = 2
@@ -27,7 +25,7 @@ Listing = dict[str, list[str]]
 
 
 class Access(Protocol):
-    """The functions that need the right to read the trail, or the keys that sign checkpoints."""
+    """The functions that need the right to read the trail."""
 
     def chains(self) -> Listing:
         """Return the names of the files (segments) of each hash chain, or {} if there is no trail."""
@@ -35,22 +33,12 @@ class Access(Protocol):
     def open(self, mount_id: str, name: str) -> int:
         """Return a descriptor for reading the file *name* of the hash chain *mount_id*. Raises OSError."""
 
-    def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return a dictionary from each file (segment) of a hash chain to its size on disk in bytes."""
-
-    def checkpoints(self) -> list[bytes]:
-        """Return a checkpoint for each hash chain: a signed line about its last line.
-
-        Chains with damage in their newest file are left out. Raises OSError if the key cannot be used.
-        """
-
 
 class DirectAccess:
-    """Access to the trail and its keys by their paths, with the rights of this process."""
+    """Access to the trail by its path, with the rights of this process."""
 
-    def __init__(self, root: Path, keys: KeyStore) -> None:
+    def __init__(self, root: Path) -> None:
         self._root: Final = root
-        self._keys: Final = keys
 
     def chains(self) -> Listing:
         """Return the names of the files (segments) of each hash chain, or {} if there is no trail."""
@@ -69,26 +57,6 @@ class DirectAccess:
     def open(self, mount_id: str, name: str) -> int:
         """Return a descriptor for reading the file *name* of the hash chain *mount_id*. Raises OSError."""
         return open_segment(self._chain(mount_id).directory / name)
-
-    def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return a dictionary from each file (segment) of a hash chain to its size on disk in bytes."""
-        chain = self._chain(mount_id)
-        sizes = {}
-        for name in chain.segments():
-            try:
-                sizes[name] = (chain.directory / name).stat(follow_symlinks=False).st_size
-            except FileNotFoundError:
-                continue  # it was compressed, or removed
-        return sizes
-
-    def checkpoints(self) -> list[bytes]:
-        """Return a checkpoint for each hash chain: a signed line about its last line.
-
-        Chains with damage in their newest file are left out. Raises OSError if the key cannot be used.
-        """
-        signer = self._keys.signer()
-        lines = (checkpoint_of_chain(chain, signer) for chain in find_chains(self._root))
-        return [line for line in lines if line is not None]
 
     def _chain(self, mount_id: str) -> Chain:
         for chain in find_chains(self._root):
@@ -133,16 +101,6 @@ class Source:
             if len(self._unpacked) > _UNPACKED:
                 os.close(self._unpacked.popitem(last=False)[1])
             return os.dup(self._unpacked[key])
-
-    def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return a dictionary from each file of a hash chain to its size on disk in bytes. Raises OSError."""
-        with self._lock:
-            return self._access.sizes(mount_id)
-
-    def checkpoints(self) -> list[bytes]:
-        """Return a checkpoint (signed end) for each hash chain that is not damaged. Raises OSError."""
-        with self._lock:
-            return self._access.checkpoints()
 
     def close(self) -> None:
         """Close the unpacked copies of compressed files."""

@@ -25,7 +25,7 @@ from policyfs.journal.sealing.keys import KeyStore
 from policyfs.journal.writing.journal import Journal
 from tests.support.machine.counts import count
 from tests.support.machine.processes import wait_for
-from tests.support.mount.trail import MOUNT_ID, ROOMY, a_denial, a_journal, an_event, segments, write_trail
+from tests.support.mount.trail import MOUNT_ID, ROOMY, a_denial, a_journal, an_event, write_trail
 
 USER = "nobody"
 UID = pwd.getpwnam(USER).pw_uid
@@ -263,37 +263,6 @@ def test_a_forwarder_that_is_killed_at_random_loses_nothing(place: Place) -> Non
     assert list(dict.fromkeys(found)) == written  # each at least once, the first ones in order
 
 
-def test_checkpoints_elsewhere_show_a_cut_end(place: Place) -> None:
-    directory = place.trail / MOUNT_ID
-    journal = Journal(str(directory), MOUNT_ID, keep=0, keys=KeyStore(place.keys))
-    for number in range(20):
-        journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
-    place.configure(f"checkpoints:\n  - {{id: ends, file: '{place.out}'}}\n")
-    done = place.run("--once")
-    assert (done.returncode, done.stderr) == (0, "")
-    journal.close()
-    verify = [sys.executable, "-m", "policyfs.cli.main", "audit", "verify", "--trail", str(place.trail)]
-    verify += ["--checkpoint", str(place.out)]
-    whole = subprocess.run(verify, env=place.environment, capture_output=True, text=True, check=False)
-    assert whole.returncode == 0, whole.stdout
-    segment = segments(directory)[0]
-    segment.write_bytes(b"".join(segment.read_bytes().splitlines(keepends=True)[:10]))
-    for seal in directory.glob("*.seal"):
-        seal.unlink()
-    cut = subprocess.run(verify, env=place.environment, capture_output=True, text=True, check=False)
-    assert cut.returncode == 1
-    assert "checkpoint" in cut.stdout
-
-
-def test_a_key_that_cannot_be_used_is_no_checkpoint_and_said(place: Place) -> None:
-    write_trail(place.trail, [an_event()])
-    place.keys.mkdir(mode=0o755)
-    place.configure(f"checkpoints:\n  - {{id: ends, file: '{place.out}'}}\n")
-    done = place.run("--once")
-    assert done.returncode == 1
-    assert "ends: no checkpoint" in done.stderr
-
-
 @pytest.mark.parametrize(
     ("user", "why"),
     [
@@ -335,4 +304,4 @@ def test_a_configuration_is_checked_before_anything(place: Place) -> None:
     assert not (place.root / "state").exists()
     place.configure(FILE.format(place.out))
     done = place.run("--check")
-    assert (done.returncode, done.stdout) == (0, f"{place.config}: 1 sinks, 0 alerts, 0 checkpoints\n")
+    assert (done.returncode, done.stdout) == (0, f"{place.config}: 1 sinks, 0 alerts\n")

@@ -13,13 +13,11 @@ user: forwarder
 state: /var/lib/x
 sinks:
   - {id: all, file: /x/z}
-  - {id: copy, file: /x/y, behind: 256M, start: now, format: text, query: "decision:deny"}
+  - {id: copy, file: /x/y, start: now, format: text, query: "decision:deny"}
   - {id: mail, command: [/usr/bin/mail, root], timeout: 500ms}
 alerts:
   - {id: burst, on: denials, more_than: 5, within: 10s, file: /x/b, query: "app:gallery"}
   - {id: guard, on: rule, rules: no-private, command: [/usr/bin/page], every: 5m}
-checkpoints:
-  - {id: ends, file: /x/ends, every: 1h}
 """
 
 
@@ -30,16 +28,15 @@ def parsed(text: str) -> Config:
 def test_a_sound_one() -> None:
     config = parsed(GOOD)
     assert (config.user, config.state) == ("forwarder", "/var/lib/x")
-    ids = [one.id for one in (*config.sinks, *config.alerts, *config.checkpoints)]
-    assert ids == ["all", "copy", "mail", "burst", "guard", "ends"]
-    assert (config.sinks[1].behind, config.sinks[1].file) == (256 << 20, "/x/y")
+    ids = [one.id for one in (*config.sinks, *config.alerts)]
+    assert ids == ["all", "copy", "mail", "burst", "guard"]
+    assert config.sinks[1].file == "/x/y"
     assert (config.sinks[2].timeout, config.sinks[2].command) == (0.5, ("/usr/bin/mail", "root"))
     assert (config.alerts[0].within, config.alerts[1].rules, config.alerts[1].every) == (
         10,
         ("no-private",),
         300,
     )
-    assert config.checkpoints[0].every == 3600
 
 
 def test_an_alert_can_tell_each_match_at_once() -> None:
@@ -67,9 +64,9 @@ def test_an_alert_can_tell_each_match_at_once() -> None:
         ("sinks:\n  - {id: a, command: [/x], timeout: 10}\n", "10", "must be text"),
         ("sinks:\n  - {id: a, command: [/x], timeout: 10 s}\n", "10 s", "not a duration"),
         ("sinks:\n  - {id: a, command: [/x], timeout: 0s}\n", "0s", "must be longer than 0"),
-        ("checkpoints:\n  - {id: a, file: /x, every: 0m}\n", "0m", "must be longer than 0"),
         ("alerts:\n  - {id: a, file: /x, on: denials, within: 0h}\n", "0h", "must be longer than 0"),
-        ("sinks:\n  - {id: a, file: /x, behind: lots}\n", "lots", "not a size"),
+        ("sinks:\n  - {id: a, file: /x, behind: 1G}\n", "behind", "unknown key"),
+        ("checkpoints:\n  - {id: a, file: /x}\n", "checkpoints", "unknown key"),
         ("sinks:\n  - {id: a, file: /x}\n  - {id: a, file: /x}\n", "a", "taken already"),
         ("sinks:\n  - {file: /x}\n", "file", "has no id"),
         ("alerts:\n  - {id: a, file: /x, on: denial}\n", "denial", 'did you mean "denials"?'),

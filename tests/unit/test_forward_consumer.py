@@ -25,7 +25,6 @@ from policyfs.forward.delivery import DeliveryError
 from policyfs.forward.follower import GAP
 from policyfs.forward.messages import Message
 from policyfs.forward.source import DirectAccess, Source
-from policyfs.journal.sealing.keys import KeyStore
 from tests.support.machine.processes import wait_for
 from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments, write_trail
 from tests.unit.test_forward_messages import told
@@ -59,7 +58,7 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.trail = root / "trail"
         self.trail.mkdir(exist_ok=True)
-        self.source = Source(DirectAccess(self.trail, KeyStore(root / "keys")))
+        self.source = Source(DirectAccess(self.trail))
         self.cursors = CursorStore(str(root / "state"))
         self.log: list[str] = []
 
@@ -288,21 +287,6 @@ def test_lines_that_rotation_removed_are_told_with_their_bounds(place: Place) ->
     assert told(found[0])["lost"] == first - last - 1
 
 
-def test_a_sink_that_is_too_far_behind_skips_whole_segments_and_says_so(place: Place) -> None:
-    place.write(3)
-    place.once(Into())
-    paths = place.write(60, 3)
-    found = place.once(Into(), behind=4 * SMALL)
-    assert [told(message)["type"] for message in found.got][:2] == [GAP, "header"]
-    assert "behind" in str(told(found.got[0])["reason"])
-    kept = found.paths()
-    assert 0 < len(kept) < 20
-    assert kept == paths[-len(kept) :]
-    lost = told(found.got[0])["lost"]
-    assert isinstance(lost, int)
-    assert lost > 40
-
-
 def test_a_chain_that_cannot_be_read_stops_no_other(place: Place, monkeypatch) -> None:
     paths = place.write(3)
     shutil.copytree(place.trail / MOUNT_ID, place.trail / OTHER_ID)
@@ -416,49 +400,6 @@ def test_an_alert_whose_counts_could_not_be_told_counts_again(place: Place) -> N
     place.consumer(delivery, doc).run(once=True)
     place.consumer(delivery, doc).run(once=True)
     assert [told(message)["count"] for message in delivery.got] == [1, 1, 29]
-
-
-def denials(place: Place, count: int, **fields: object) -> list[dict[str, object]]:
-    """Record denials, and return what an alert on more than 30 of them in a minute tells about them."""
-    write_trail(place.trail, [a_denial(b"/%d" % number) for number in range(count)])
-    delivery = Into()
-    doc = {"id": "a", "file": "/x", "on": "denials", "more_than": 30, **fields}
-    place.consumer(delivery, AlertDoc.model_validate(doc)).run(once=True)
-    return [told(message) for message in delivery.got]
-
-
-def test_an_alert_counts_the_denials_before_a_restart(place: Place) -> None:
-    """180 denials in 18 s, with a restart in the middle: no alert about more than 100."""
-    assert denials(place, 20) == []
-    assert denials(place, 10) == []
-    (told,) = denials(place, 1)
-    assert told["count"] == 1
-
-
-def test_an_alert_whose_condition_was_changed_counts_anew(place: Place) -> None:
-    assert denials(place, 30) == []
-    assert denials(place, 30, within="2m") == []
-    assert denials(place, 30, query="app:gallery") == []
-    assert len(denials(place, 1, query="app:gallery")) == 1
-
-
-def test_an_alert_that_was_not_delivered_counts_no_denial_twice(place: Place) -> None:
-    doc = AlertDoc.model_validate({"id": "a", "file": "/x", "on": "denials", "more_than": 30})
-    delivery = Into()
-    alert = place.consumer(delivery, doc)
-
-    def fail(_messages: Sequence[Message]) -> None:
-        raise DeliveryError("dead")
-
-    delivery.before = fail
-    for count in (20, 5):  # the cursor is saved after the first, and not yet after the second
-        write_trail(place.trail, [a_denial(b"/%d" % number) for number in range(count)])
-        while alert._round(once=True):
-            pass
-    write_trail(place.trail, [a_denial(b"/%d" % number) for number in range(6)])
-    alert.run(once=True)
-    assert delivery.got == []
-    assert [told["count"] for told in denials(place, 0)] == [1]
 
 
 def test_a_trail_that_was_removed_is_let_go(place: Place) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from policyfs.errors import PolicyfsError
-from policyfs.forward.alerts import Alert
-from policyfs.forward.config import AlertDoc
 from policyfs.forward.cursors import CursorStore
 from policyfs.forward.follower import Position
 
@@ -31,38 +28,6 @@ def test_only_one_forwarder_has_them(tmp_path: Path) -> None:
         CursorStore(str(tmp_path))
     store.close()
     CursorStore(str(tmp_path)).close()
-
-
-def test_the_memory_of_an_alert_comes_back(tmp_path: Path) -> None:
-    store = CursorStore(str(tmp_path))
-    memory = {"holders": [["gallery", [[5, 1]]], [10011, []]]}
-    store.save("alert", POSITIONS, memory)
-    found: list[object] = []
-    assert store.load("alert", found.append) == POSITIONS
-    assert found == [memory]
-    store.save("alert", POSITIONS)
-    assert store.load("alert", found.append) == POSITIONS
-    assert found == [memory]
-    store.close()
-
-
-@pytest.mark.parametrize(
-    "memory",
-    [
-        "1",
-        "{}",
-        '{"condition": [6000000000, ""], "holders": 3}',
-        '{"condition": [6000000000, ""], "holders": [1]}',
-        '{"condition": [6000000000, ""], "holders": [["a", "x"]]}',
-    ],
-)
-def test_a_damaged_memory_is_an_error(tmp_path: Path, memory: str) -> None:
-    store = CursorStore(str(tmp_path))
-    (tmp_path / "burst.cursor").write_text(f'{{"chains": {{}}, "memory": {memory}}}')
-    doc = AlertDoc.model_validate({"id": "burst", "file": "/x", "on": "denials"})
-    with pytest.raises(PolicyfsError, match="If you remove the file, burst begins as if it were new"):
-        store.load("burst", Alert(doc, time.monotonic).recall)
-    store.close()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from policyfs.forward.messages import message_of
 from policyfs.forward.source import DirectAccess, Source
 from policyfs.journal.files.compression import compress
 from policyfs.journal.files.segments import SegmentDirectory, flock
-from policyfs.journal.sealing.keys import KeyStore
 from policyfs.journal.writing.segment import Segment
 from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, line_of, segments, write_trail
 
@@ -30,14 +29,14 @@ def events(count: int, first: int = 0) -> list[object]:
 
 
 def a_source(root: Path) -> Source:
-    return Source(DirectAccess(root, KeyStore(root / "keys")))
+    return Source(DirectAccess(root))
 
 
 class Reader:
     """Reads a chain to its end, again and again."""
 
     def __init__(self, root: Path, position: Position = Position()) -> None:  # noqa: B008 - immutable
-        self.access = DirectAccess(root, KeyStore(root / "keys"))
+        self.access = DirectAccess(root)
         self.follower = ChainFollower(Source(self.access), MOUNT_ID, position)
 
     def read(self) -> list[Item]:

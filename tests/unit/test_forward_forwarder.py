@@ -1,4 +1,4 @@
-"""A whole configuration at work: sinks, alerts and checkpoints side by side."""
+"""A whole configuration at work: sinks and alerts side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from policyfs.forward.config import parse_config
 from policyfs.forward.cursors import CursorStore
 from policyfs.forward.forwarder import STATUS, Forwarder
 from policyfs.forward.source import DirectAccess, Source
-from policyfs.journal.sealing.keys import KeyStore
 from policyfs.policy.text.parse import SourceText
 from tests.support.machine.inchild import in_child
 from tests.support.machine.processes import wait_for
@@ -32,8 +31,6 @@ sinks:
 alerts:
   - {{id: guard, on: rule, rules: no-private, file: "{0}/alerts", every: 200ms}}
   - {{id: policies, on: policy, command: [/bin/sh, -c, "cat >>{0}/policies"]}}
-checkpoints:
-  - {{id: ends, file: "{0}/ends", every: 100ms}}
 """
 
 
@@ -44,7 +41,7 @@ def lines(file: Path) -> list[dict[str, object]]:
 def test_each_part_does_its_work_beside_a_dead_one(tmp_path: Path) -> None:
     config = parse_config(SourceText("x", CONFIG.format(tmp_path).encode()))
     trail = tmp_path / "trail"
-    source = Source(DirectAccess(trail, KeyStore(tmp_path / "keys")))
+    source = Source(DirectAccess(trail))
     log: list[str] = []
     with a_journal(trail) as journal:
         forwarder = Forwarder(config, source, CursorStore(str(tmp_path / "state")), log.append)
@@ -59,9 +56,6 @@ def test_each_part_does_its_work_beside_a_dead_one(tmp_path: Path) -> None:
             wait_for(lambda: [line["count"] for line in lines(tmp_path / "alerts")] == [1, 10], "alerts")
             wait_for(lambda: lines(tmp_path / "policies"), "the alert about the policy")
             wait_for(lambda: len(lines(tmp_path / "copy")) == 14, "the copy")
-            wait_for(
-                lambda: lines(tmp_path / "ends")[-1:] and lines(tmp_path / "ends")[-1]["seq"] == 14, "an end"
-            )
         finally:
             forwarder.stop()
             thread.join()
@@ -79,7 +73,7 @@ def test_an_alert_counts_what_is_recorded_once_the_forwarder_runs(
     """Not only what comes after its own thread, which may begin much later, has read where the trail ends."""
     config = parse_config(SourceText("x", CONFIG.format(tmp_path).encode()))
     trail = tmp_path / "trail"
-    source = Source(DirectAccess(trail, KeyStore(tmp_path / "keys")))
+    source = Source(DirectAccess(trail))
     with a_journal(trail) as journal:
         journal.record(a_denial(b"/Private/earlier"), Audit.REQUIRED)
 
@@ -97,7 +91,7 @@ def test_an_alert_counts_what_is_recorded_once_the_forwarder_runs(
 def test_a_bug_in_a_part_ends_the_process_loudly(tmp_path: Path) -> None:
     config = parse_config(SourceText("x", CONFIG.format(tmp_path).encode()))
     log: list[str] = []
-    source = Source(DirectAccess(tmp_path / "trail", KeyStore(tmp_path / "keys")))
+    source = Source(DirectAccess(tmp_path / "trail"))
     forwarder = Forwarder(config, source, CursorStore(str(tmp_path / "state")), log.append)
     broken = forwarder._consumers[0]
     broken._round = lambda **_: {}["x"]  # type: ignore[method-assign]
@@ -108,7 +102,7 @@ def test_a_bug_in_a_part_ends_the_process_loudly(tmp_path: Path) -> None:
 def _stopped_by_signals() -> int:
     """Stop a forwarder 200 times at a random moment of its waits. Return how often."""
     config = parse_config(SourceText("x", CONFIG.format("/none").encode()))
-    source = Source(DirectAccess(Path("/none/trail"), KeyStore(Path("/none/keys"))))
+    source = Source(DirectAccess(Path("/none/trail")))
     forwarder = Forwarder(config, source, CursorStore("/none/state"), lambda _text: None)
     signal.signal(signal.SIGUSR1, lambda *_: forwarder.stop())
     stopped = 0

@@ -10,24 +10,19 @@ import pytest
 from policyfs.forward.source import DirectAccess, Source
 from policyfs.journal.files.compression import compress
 from policyfs.journal.files.segments import SegmentDirectory
-from policyfs.journal.sealing.keys import KeyStore
 from tests.support.mount.trail import MOUNT_ID, an_event, segments, write_trail
 
 
-def access_to(root: Path) -> DirectAccess:
-    return DirectAccess(root, KeyStore(root / "keys"))
-
-
 def test_no_trail_is_an_empty_one(tmp_path: Path) -> None:
-    assert access_to(tmp_path / "none").chains() == {}
+    assert DirectAccess(tmp_path / "none").chains() == {}
     (tmp_path / "empty").mkdir()
-    assert access_to(tmp_path).chains() == {}
+    assert DirectAccess(tmp_path).chains() == {}
     with pytest.raises(FileNotFoundError):
-        access_to(tmp_path).sizes("x")
+        DirectAccess(tmp_path).open("x", "00000001-20260301T080000Z.jsonl")
 
 
 def test_a_listing_is_used_for_a_moment_only(tmp_path: Path) -> None:
-    source = Source(access_to(tmp_path))
+    source = Source(DirectAccess(tmp_path))
     assert source.chains() == {}
     write_trail(tmp_path, [an_event()])
     assert list(source.chains(fresh=True)) == [MOUNT_ID]
@@ -39,7 +34,7 @@ def test_a_compressed_segment_is_unpacked_once_for_all(tmp_path: Path) -> None:
     with SegmentDirectory.at(directory) as place:
         for name in place.names():
             compress(place.fd, name, 0)
-    source = Source(access_to(tmp_path))
+    source = Source(DirectAccess(tmp_path))
     names = source.chains()[MOUNT_ID]
     for name, wanted in zip(names, plain, strict=True):
         first, second = source.open(MOUNT_ID, name), source.open(MOUNT_ID, name)
@@ -50,4 +45,3 @@ def test_a_compressed_segment_is_unpacked_once_for_all(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     source.close()
     assert before - len(os.listdir("/proc/self/fd")) == 2
-    assert set(source.sizes(MOUNT_ID)) == set(names)

@@ -9,17 +9,14 @@ import signal
 import socket
 import sys
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
-from policyfs.cli.common.on_record import key_directory
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.forward.config import Config, parse_config
 from policyfs.forward.cursors import CursorStore
 from policyfs.forward.forwarder import Forwarder
 from policyfs.forward.opener import Opener, OpenerAccess, contain
 from policyfs.forward.source import Access, DirectAccess, Source
-from policyfs.journal.sealing.keys import KeyStore
 from policyfs.linux.confinement.identity import become
 from policyfs.linux.confinement.prctl import request_parent_death_signal
 from policyfs.linux.keyring import leave_session_keyring
@@ -35,7 +32,7 @@ def add_parsers(
     forward = actions.add_parser(
         "forward", parents=[common], help="deliver the trail to files and commands, and raise alerts"
     )
-    config_help = "a file with the sinks, alerts and checkpoints"
+    config_help = "a file with the sinks and alerts"
     forward.add_argument("--config", required=True, metavar="FILE", help=config_help)
     forward.add_argument("--once", action="store_true", help="deliver the present lines, then end")
     forward.add_argument("--check", action="store_true", help="check the configuration only")
@@ -52,10 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"cannot read {args.config}: {exc.strerror}") from exc
     config = parse_config(SourceText(args.config, text))
     if args.check:
-        counts = (
-            f"{len(config.sinks)} sinks, {len(config.alerts)} alerts, {len(config.checkpoints)} checkpoints"
-        )
-        print(f"{args.config}: {counts}")
+        print(f"{args.config}: {len(config.sinks)} sinks, {len(config.alerts)} alerts")
         return EXIT_OK
     root = Path(args.trail).absolute()
     if os.geteuid() == 0:
@@ -63,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if os.access(root, os.W_OK):
         warning = f"the user of this command may write in {root}: use a user that may only read there"
         print(f"policyfs: warning: {warning}", file=sys.stderr)
-    return _forward(config, DirectAccess(root, KeyStore(key_directory())), once=args.once)
+    return _forward(config, DirectAccess(root), once=args.once)
 
 
 def _log(text: str) -> None:
@@ -100,9 +94,6 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
     them to the process that delivers.
     """
     user = _user_of(config)
-    if config.checkpoints:
-        with suppress(OSError):  # if this fails, the first signed checkpoint reports the error
-            KeyStore(key_directory()).signer()  # makes a missing key now: contain() forbids to write files
     _make_state(config.state, user)
     ours, theirs = socket.socketpair()
     parent = os.getpid()
@@ -125,8 +116,8 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
     theirs.close()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.kill(child, signal.SIGTERM))
-    contain([str(root), str(key_directory())])
-    Opener(ours, root, KeyStore(key_directory())).serve()
+    contain([str(root)])
+    Opener(ours, root).serve()
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else EXIT_REFUSED
