@@ -84,11 +84,7 @@ def _locate(
     kind: str | None, words: frozenset[str], source: ByteSource, *, strict: bool,
     found: list[Found] | None = None, frames_later: bool = False,
 ) -> Plan:  # fmt: skip
-    """Return the plan of the locator for this kind.
-
-    strict: True to refuse a file with a part that is not understood. found: a list that receives the
-    locator's result, if a locator ran.
-    """
+    """Return the plan of the locator for this kind. found: receives the locator's result, if one ran."""
     if not words:
         return Plan(Outcome.CLEAN, reason="nothing is to be hidden")
     if not words <= REDACTIONS:
@@ -114,9 +110,7 @@ def _locate(
 
 
 def _guarded(look: Callable[[], Plan], start: str = "") -> Plan:
-    """Return the plan of a search, or a refusal after an error. start: start of the reason if the bytes
-    cannot be redacted.
-    """
+    """Return the plan of a search, or a refusal after an error. start: of the reason for other bytes."""
     try:
         return look()
     except NotThisKindError as exc:

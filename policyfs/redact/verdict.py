@@ -112,11 +112,7 @@ def _listed(notes: list[Note]) -> str:
 
 
 def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Iterator[bytes]:
-    """Yield the bytes [start, end) of a file in pieces that overlap.
-
-    bare: records of parts that surely hold no data (a GPS directory with only its version). Zeros stand in
-    place of the bytes of these parts.
-    """
+    """Yield [start, end) in pieces that overlap, with zeros for *bare* parts, which surely hold no data."""
     for at in range(start, end, _PIECE_BYTES):
         data = bytearray(source.read(at, min(_PIECE_BYTES + _OVERLAP_BYTES, end - at)))
         for note in bare:
@@ -127,9 +123,7 @@ def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Itera
 
 
 def _searched(data: bytes, asked: Tells) -> Tells:
-    """Search bytes of unknown structure for data of the categories *asked*; return the categories that are
-    found.
-    """
+    """Return those of *asked* that bytes of unknown structure tell."""
     if not asked or not data.strip(b"\0"):
         return Tells(0)
     told = Tells(0)
@@ -144,8 +138,7 @@ def _searched(data: bytes, asked: Tells) -> Tells:
 
 
 def _texts(run: bytes) -> Iterator[str]:
-    """Yield the texts in a match of _RUN: all of it if it is UTF-8, otherwise only the parts that look like
-    text. In random bytes the shortest patterns match by chance: a digit, ``d``, a digit and an apostrophe.
+    """Yield a match of _RUN if it is UTF-8, else its parts that look like text: random bytes match by chance.
     """
     plain = run.replace(b"\0", b"")
     text = plain.decode("utf-8", "replace")
@@ -161,12 +154,9 @@ def _texts(run: bytes) -> Iterator[str]:
 
 
 def _has_degrees(data: bytes) -> bool:
-    """Return True if three successive fractions are degrees, minutes and seconds, as in EXIF coordinates.
-
-    Lists of whole numbers (flags, the index of a movie) can look like such fractions. So three fractions
-    alone count only in two cases: the seconds are 1 or more, with a denominator of at least _PARTS, or the
-    seconds are 0, and the minutes have such a denominator. Whole minutes whose seconds have a smaller
-    denominator count only in pairs (latitude and longitude), with at most _APART_BYTES between the two.
+    """Return True if three fractions are degrees, minutes and seconds. Whole numbers (flags, an index) can
+    look like them. So three count alone only with a denominator of at least _PARTS, for seconds, or for
+    minutes with seconds of 0; whole ones only in pairs, at most _APART_BYTES apart.
     """
     end = -1 - _APART_BYTES
     for match in _DEGREES.finditer(data):

@@ -33,11 +33,7 @@ def locate_amr(source: ByteSource, inner: Inner) -> Found:
 
 
 def _frames(source: ByteSource, at: int, sizes: tuple[int, ...]) -> int:
-    """Return the offset behind the last whole frame. at: the offset of the first frame. sizes: the length in
-    bytes of each type of frame.
-
-    Raises TooMuchError if there are too many frames.
-    """
+    """Return the offset behind the last whole frame. sizes: by type. Raises TooMuchError."""
     count = 0
     while at < source.size:
         data, index = source.read(at, CHUNK_BYTES), 0

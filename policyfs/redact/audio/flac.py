@@ -80,9 +80,7 @@ def locate_flac(source: ByteSource, inner: Inner) -> Found:
 
 
 def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
-    """Remove the data to hide from a metadata block that is not the first one. at, end: the block's range in
-    the file. head: the block's header.
-    """
+    """Clean the metadata block [at, end), which is not the first one."""
     kind, start = head[0] & 0x7F, at + _HEAD_BYTES
     size = end - start
     if kind == PADDING:
@@ -107,9 +105,7 @@ def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
 
 
 def _pad(edits: Edits, at: int, head: bytes, end: int, tells: Tells) -> None:
-    """Turn the metadata block [at, end) of the file into padding. head: the block's header. tells: categories
-    of its data.
-    """
+    """Turn the metadata block [at, end) into padding."""
     tag = _NAMES.get(head[0] & 0x7F, "block")
     edits.put(at, head[:1], bytes([head[0] & _LAST | PADDING]))
     before = len(edits.found.notes)
@@ -181,11 +177,8 @@ def sheet_is_sound(data: bytes) -> bool:
 
 
 def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
-    """Check that the sound in [start, end) ends at `end`, by the checksum of the last frame.
-
-    At `end` the file ends, or a tag begins. Zeros may follow the last frame, and the end of the file may cut
-    the frame off. longest: length of the longest frame in bytes, 0 if unknown. Raises NotThisKindError if the
-    check fails: then it is not known which bytes are sound.
+    """Raise NotThisKindError unless the sound ends at `end`: with a frame of a valid checksum, zeros behind
+    it, or a frame that the end of the file cuts off. longest: of all frames, 0 if unknown.
     """
     source = edits.source
     low = max(start, end - _END_SEARCH_BYTES)
@@ -201,10 +194,7 @@ def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
 
 
 def _between(edits: Edits, start: int, end: int) -> None:
-    """Zero data among the frames of sound in [start, end), up to the next frame. Decoders skip such data.
-
-    Raises NotThisKindError if no frame follows the data; TooMuchError.
-    """
+    """Zero data among frames, which decoders skip. Raises NotThisKindError if no frame follows it."""
     at = start
     while (found := find_appended(edits.source, at, end, edits.inner.budget)) is not None:
         at = _next_frame(edits, found + 1, end)
@@ -223,10 +213,7 @@ def _next_frame(edits: Edits, start: int, end: int) -> int:
 
 
 def _ends_with_frame(data: bytes) -> bool:
-    """Return True if the data ends with a whole frame.
-
-    Both the checksum of its header and the checksum at its end must be valid.
-    """
+    """Return True if the data ends with a whole frame, by the checksums of its header and its end."""
     at, tries = len(data), 0
     while tries < 8 and (at := data.rfind(b"\xff", 0, at)) >= 0:
         if data[at + 1 : at + 2] in (b"\xf8", b"\xf9") and _is_header(data, at):
@@ -237,12 +224,8 @@ def _ends_with_frame(data: bytes) -> bool:
 
 
 def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
-    """Return True if the end of the file cuts off the last frame.
-
-    The cut frame must start where a whole frame ends, or be the only frame. Return False if the cut frame
-    holds text. Also return False if a whole frame is at its start: the bytes behind the whole frame could be
-    other data. from_start: True if *data* starts with the first frame. longest: length of the longest frame
-    in bytes, as the first metadata block (STREAMINFO) states it.
+    """Return True if the end of the file cuts off a frame, which is the only one or follows a whole one, and
+    holds neither text nor a whole frame with other data behind.
     """
     at, tries = len(data), 0
     while tries < _CUT_TRIES and (at := data.rfind(b"\xff", 0, at)) >= 0 and len(data) - at <= longest:
@@ -257,9 +240,7 @@ def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
 
 
 def _holds_frame(data: bytes) -> bool:
-    """Return True if *data* may begin with a whole frame: for some number of first bytes, the last two of
-    them are a valid checksum.
-    """
+    """Return True if *data* may begin with a whole frame: some of its first bytes end with their checksum."""
     value = 0
     for at, byte in enumerate(data):
         value = (value << 8 & 0xFFFF) ^ _CRC16[value >> 8 ^ byte]

@@ -46,9 +46,7 @@ _LAME_BYTES: Final = 36
 
 
 def _mpeg_sizes() -> list[int]:
-    """Return the length of a frame in bytes for each value of a header's second and third byte; 0 for no
-    frame.
-    """
+    """Return the length of a frame for each second and third byte of a header; 0 for no frame."""
     sizes = [0] * 65536
     for second in range(0xE0, 0x100):
         version, layer = {3: 1, 2: 2, 0: 3}.get(second >> 3 & 3, 0), 4 - (second >> 1 & 3)
@@ -153,10 +151,8 @@ def _locate(edits: Edits, start: int) -> Found:
 
 
 def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) -> int | None:
-    """Return the offset of the next frame in [start, limit); None if there is none.
-
-    A frame counts if another frame follows it, or if the file ends behind it. (A tag behind the frame proves
-    nothing: if the tag becomes zeros, the next redaction would not find the frame.)
+    """Return the offset of the next frame in [start, limit) with a frame or the file's end behind it. A tag
+    behind it proves nothing: after redaction it would not be found again.
     """
     window, limit = _WINDOW_BYTES, min(limit, end)
     while start < limit:
@@ -185,20 +181,13 @@ def _headers(data: bytes) -> Iterator[int]:
 
 
 def _alike(data: bytes, one: int, two: int) -> bool:
-    """Return True if the headers at the indices *one* and *two* belong to one stream: they have the same
-    version and layer.
-
-    The bit that announces a checksum may differ: Fraunhofer's encoder leaves the checksum out of the first
-    frame only.
-    """
+    """Return True if two headers have the same version and layer. (The bit of a checksum may differ.)"""
     ends = len(data) < one + 3 or len(data) < two + 2
     return not ends and data[one] == data[two] and data[one + 1] | 1 == data[two + 1] | 1
 
 
 class _Sound:
-    """The walk over the frames of one file, up to the end of the sound. sized: the function that returns the
-    length of a frame.
-    """
+    """The walk over the frames of one file, up to the end of the sound."""
 
     def __init__(self, edits: Edits, end: int, sized: Sized) -> None:
         self.edits = edits
@@ -222,10 +211,7 @@ class _Sound:
             at = following
 
     def _run(self, at: int) -> int:
-        """Skip successive frames from the offset *at* on. Return the first offset that is not in a frame.
-
-        A last frame that is cut off at the end of the sound counts as a frame.
-        """
+        """Skip successive frames, also one that the end of the sound cuts off; return the offset behind."""
         window = _WINDOW_BYTES
         while at < self.end:
             data = self.edits.source.read(at, min(window, self.end - at))
@@ -248,9 +234,7 @@ class _Sound:
         return at
 
     def _starts(self, at: int) -> bool:
-        """Return True if the bytes from *at* to the end of the sound are zeros, or may start a frame's
-        header.
-        """
+        """Return True if the rest of the sound is zeros, or may start a frame's header."""
         rest = self.edits.source.read(at, self.end - at)
         return rest[:1] == b"\xff" or not rest.strip(b"\0")
 
@@ -261,10 +245,7 @@ class _Sound:
 
 
 def _encoder(edits: Edits, first: int, sized: Sized) -> None:
-    """Remove the encoder's version from a Xing or Info frame. The encoder's name stays.
-
-    Decoders use the name to leave out the silence that the encoder added.
-    """
+    """Remove the encoder's version from a Xing or Info frame. Its name stays: decoders need it."""
     head = edits.source.read(first, _LONGEST_FRAME)
     frame = head[: sized(head, 0)]
     tag = max(frame[:_XING_SEARCH_BYTES].find(b"Xing"), frame[:_XING_SEARCH_BYTES].find(b"Info"))

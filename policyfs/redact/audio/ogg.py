@@ -68,11 +68,7 @@ _SPEEX_VERSION: Final = slice(8, 28)
 
 @dataclass(slots=True)
 class _Stream:
-    """A logical stream, with the headers that were read so far. done: True if all headers were read.
-
-    pieces: the pieces of the current packet in the file, as pairs (offset, length). starts: the offset of
-    each piece in the packet. size: the length of all pieces in bytes.
-    """
+    """A logical stream. pieces, starts, size: of the current packet, in the file and in the packet."""
 
     codec: bytes
     packets: int = 0
@@ -123,10 +119,7 @@ class _Locator:
         return self.edits.found
 
     def _check_end(self) -> None:
-        """Raise NotThisKindError if an ID3v1, APE or Lyrics3 tag begins in the last page and ends the file.
-
-        exiftool reads such a tag. A tag behind the last page becomes zeros.
-        """
+        """Raise NotThisKindError if a tag that exiftool reads (ID3v1, APE, Lyrics3) is in the last page."""
         size = self.edits.source.size
         tail = self.edits.source.read(max(0, size - 128), 128)
         at_end = self.end == size and (
@@ -180,10 +173,7 @@ class _Locator:
             raise NotThisKindError(_AMONG_MEDIA)
 
     def _begin(self, page: Page) -> None:
-        """Start a logical stream. An earlier stream with the same number ends.
-
-        The first bytes of the stream name its codec. Raises NotThisKindError for an unknown codec.
-        """
+        """Start a logical stream by its first bytes. Raises NotThisKindError for an unknown codec."""
         before = self.streams.get(page.serial)
         if before is not None:
             self._lost(before)
@@ -229,10 +219,7 @@ class _Locator:
                 stream.packets += 1
 
     def _lost(self, stream: _Stream) -> None:
-        """Zero the current header packet of a stream: the packet has no end, or is too long.
-
-        Raises NotThisKindError for the first header of a stream: without this header the codec is not known.
-        """
+        """Zero a header packet without an end, or too long. Raises NotThisKindError for a first header."""
         if stream.pieces and not stream.packets:
             raise NotThisKindError("the first header of a stream has no end, or is too long")
         for at, size in stream.pieces:
@@ -261,9 +248,7 @@ class _Locator:
         self.edits.note(at, length, tag, tells, broken=broken)
 
     def _cleaned(self, stream: _Stream, number: int, data: bytes) -> bytes | None:
-        """Return the new bytes of a header packet; None if the packet must become zeros. Set ``stream.done``
-        after the last header.
-        """
+        """Return the new bytes of a header packet; None for zeros. Set ``stream.done`` after the last one."""
         if stream.codec == b"Skeleton":
             new = clean_skeleton(data, self.inner.hide)
             if new != data:
@@ -296,10 +281,8 @@ class _Locator:
             raise NotThisKindError("the settings of a stream hold metadata")
 
     def _first(self, stream: _Stream, data: bytes) -> bytes:
-        """Return the new bytes of a stream's first header, with zeros behind the header's fixed part.
-
-        Raises NotThisKindError for FLAC if the length of the header is not that of its fixed part: exiftool
-        would look for the next block at another offset.
+        """Return a first header with zeros behind its fixed part. Raises NotThisKindError for FLAC of another
+        length: exiftool would look for the next block elsewhere.
         """
         if stream.codec == b"FLAC" and _FLAC_FIRST.fullmatch(data) is None:
             raise NotThisKindError("the first header of a FLAC stream is broken")
@@ -335,10 +318,8 @@ class _Locator:
         return (data[:skip] + comments.kept + (b"\1" if frame else b"")).ljust(len(data), b"\0")
 
     def _block(self, stream: _Stream, data: bytes) -> bytes | None:
-        """Return the new bytes of a packet with a FLAC metadata block. A packet of sound (0xff) stays.
-
-        The block gets the length of its packet: by another length, exiftool would find the next block within
-        a text. Raises NotThisKindError if a packet is too short for a block.
+        """Return the new bytes of a FLAC block; sound (0xff) stays. The block gets the length of its packet,
+        by which exiftool finds the next one. Raises NotThisKindError if it is too short.
         """
         if data[:1] == b"\xff" or not data:
             stream.done = bool(data)

@@ -50,9 +50,7 @@ def _tells(words: bytes) -> Tells:
 
 
 def _is_index(data: bytes, hide: Tells) -> bool:
-    """Return True if a packet of Skeleton 4.0 holds only key points: pairs of numbers with 7 bits in each
-    byte.
-    """
+    """Return True if a packet holds only key points: pairs of numbers with 7 bits in each byte."""
     points = data[_INDEX_HEAD_BYTES:]
     ends = [at for at, byte in enumerate(points) if byte & 0x80]
     longest = max((after - at for at, after in pairwise([-1, *ends])), default=0)

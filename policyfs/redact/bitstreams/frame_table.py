@@ -145,9 +145,7 @@ class _Search:
         ]
 
     def clean(self, number: int, source: ByteSource) -> None:
-        """Clean the frame with this number. Each frame has a budget of its own. Raises NotThisKindError,
-        TooMuchError.
-        """
+        """Clean a frame, with a budget of its own. Raises NotThisKindError, TooMuchError."""
         table, inner = self.table, self.inner
         track, start, before = table.tracks[number], table.starts[number], len(self.found.patches)
         form, coded = table.forms[track], self._codings[track]
@@ -191,10 +189,7 @@ class _Buffer:
 
 
 def _suspects(table: FrameTable, source: ByteSource, inner: Inner) -> Iterator[tuple[int, ByteSource]]:
-    """Yield the numbers of the frames that must be cleaned, and a source with their bytes in memory.
-
-    The bytes of the file are read in order, in chunks of CHUNK_BYTES.
-    """
+    """Yield the frames that must be cleaned, with a source of their bytes in memory."""
     starts, ends = table.starts, table.ends
     rules = array("Q", chain.from_iterable(_rule(form, inner.hide) for form in table.forms))
     leads, found = tuple(form.lead for form in table.forms), array("I", bytes(4 * _FOUND))

@@ -158,9 +158,7 @@ def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner
 
 
 def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
-    """Remove hidden data from the messages in a decoder configuration [start, end). Bytes of any other form
-    stay.
-    """
+    """Clean the messages in a decoder configuration. Bytes of any other form stay."""
     kind, found = CONFIGS.get(codec.name, b""), Found()
     old = source.read(start, min(end - start, MAX_CONFIG_BYTES)) if kind else b""
     head = FULL_BOX if kind == b"vvcC" else b""
@@ -229,10 +227,7 @@ def _clean_units(
 
 @dataclass(slots=True)
 class _UnitSearch:
-    """The search of the units of one frame that are no slices, and its changes so far.
-
-    sealed: True if units may be encrypted. broken: True if the frame may be encrypted as a whole.
-    """
+    """The search of a frame's units. sealed: they may be encrypted; broken: the frame as a whole may be."""
 
     source: ByteSource
     codec: Codec
@@ -258,9 +253,7 @@ class _UnitSearch:
             self._clear(start, unit.end, UNKNOWN)
 
     def _messages(self, unit: Unit) -> None:
-        """Clean a unit of messages. If it may be encrypted, it is in clear if it ends with a set bit and
-        zeros, or holds text.
-        """
+        """Clean messages. Of encrypted ones, those are in clear that end with a set bit, or hold text."""
         if unit.end - unit.start > sei.MAX_UNIT_BYTES:
             self._clear(unit.start + self.codec.header, unit.end, NOTHING if self.sealed else UNKNOWN)
             return
@@ -283,9 +276,7 @@ class _UnitSearch:
             self.found.notes.append(Note(unit.start, len(old), self.codec.name, _TAG, new.tells))
 
     def search(self, start: int, end: int) -> None:
-        """Zero the bytes [start, end), which are no coded picture, if they hold metadata or tell a place.
-        Raises TooMuchError.
-        """
+        """Zero bytes of no coded picture if they hold metadata or tell a place. Raises TooMuchError."""
         asked = self.inner.hide & Tells.LOCATION
         told = told_in_range(self.source, start, end, asked, self.inner.budget, numbers=True)
         self._clear(start, end, told)
@@ -320,11 +311,7 @@ def _starts_like_picture(source: ByteSource, at: int) -> bool:
 
 
 def _filled(unit: bytes, codec: Codec, inner: Inner) -> sei.Blanked | None:
-    """Return a unit with filler in place of its payload.
-
-    unit: a unit of filler, or of a type that the standard does not define. Return None if the payload is
-    filler already, or if unknown data need not be hidden.
-    """
+    """Return a unit of filler or of an undefined type with filler as its payload; None if it may stay."""
     head, payload = unit[: codec.header], unit[codec.header :].rstrip(b"\0")
     inner.budget.part()
     inner.budget.search(len(unit))
@@ -335,10 +322,7 @@ def _filled(unit: bytes, codec: Codec, inner: Inner) -> sei.Blanked | None:
 
 
 def _is_chain(source: ByteSource, at: int, end: int, coded: Framing, budget: Budget) -> bool:
-    """Return True if units fill [at, end), each behind its length. Zeros may follow them.
-
-    Raises TooMuchError.
-    """
+    """Return True if units fill [at, end), each behind its length, up to zeros. Raises TooMuchError."""
     codec = coded.codec
     for count, unit in enumerate(units(source, at, codec, coded.length_size)):
         sound = len(unit.head) == codec.header <= unit.end - unit.start and unit.head[0] < 0x80
@@ -365,12 +349,9 @@ def unsearched(codec: Codec, encrypted: bool) -> frozenset[int]:
 def _units(
     source: ByteSource, at: int, end: int, coded: Framing, inner: Inner, unsplit: frozenset[int]
 ) -> tuple[Iterator[Unit], bool]:
-    """Return the units of the frame in [at, end), and True if they are behind start codes.
-
-    If the frame begins with a start code, its units are between start codes, even if *coded* states a length
-    field: no length begins like a start code. Raises NotThisKindError if no length field is stated, and the
-    frame seems to begin with a length, but is no chain of units: players look for start codes there. unsplit:
-    types of units that are not searched for start codes (unsearched()).
+    """Return the units of a frame, and True if they are behind start codes: those at its start count,
+    whatever *coded* states. Raises NotThisKindError if no length is stated, but the frame begins with one and
+    is no chain of units: players look for start codes there.
     """
     size, head = coded.length_size, source.read(at, 4)
     if coded.codec is MPEG:
@@ -387,11 +368,8 @@ def _units(
 def _framed_units(
     source: ByteSource, at: int, end: int, coded: Framing, unsplit: frozenset[int], budget: Budget
 ) -> Iterator[Unit]:
-    """Yield the units behind their lengths, and those behind start codes within them. Raises TooMuchError.
-
-    unsplit: types of units that are not searched for start codes. Units without bytes are left out. If the
-    last length is too large for the frame, the bytes from this length on are no unit, and the head is empty,
-    except for messages.
+    """Yield the units behind their lengths, and those behind start codes within them. From a length on that
+    is too large, the bytes are no unit (an empty head), except messages. Raises TooMuchError.
     """
     codec, size, header = coded.codec, coded.length_size, coded.codec.header
     while at + size < end:  # a frame can have a million units

@@ -227,10 +227,7 @@ def walk_nals(
 def _replace(
     source: ByteSource, kind: int, start: int, end: int, codec: Codec, inner: Inner, found: Found
 ) -> None:
-    """Replace the unit [start, end) by filler, and add the changes to *found*.
-
-    kind: the unit's type. An SEI unit of at most sei.MAX_UNIT_BYTES is replaced only if it holds data to
-    hide. The payload of a larger unit of any type becomes zeros.
+    """Replace a unit by filler; a message only if it holds data to hide. Too large a payload becomes zeros.
     """
     body = start + codec.header
     if body >= end:

@@ -92,10 +92,7 @@ def clean_obus(source: ByteSource, at: int, end: int, inner: Inner, most: int) -
 
 
 def _clean(source: ByteSource, at: int, first: int, body: int, end: int, inner: Inner, found: Found) -> None:
-    """Turn an OBU into empty padding if it may hold data to hide. Add the changes to *found*.
-
-    at: offset of the OBU. first: its first byte. body, end: offset of its payload, and the offset behind it.
-    """
+    """Turn an OBU with the payload [body, end) into empty padding if it may hold data to hide."""
     kind = first >> 3 & 15
     if kind in CODED or body >= end:
         return
@@ -125,11 +122,7 @@ def _among_numbers(source: ByteSource, start: int, end: int, inner: Inner) -> Te
 
 
 def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
-    """Return the offsets of an OBU's payload and of its end. Raises ValueError if no OBU can be there.
-
-    head: the first bytes of the OBU. at: its offset. size: the end of the source or of the frame (an offset),
-    which is also the end of an OBU that states no size.
-    """
+    """Return the offsets of an OBU's payload and end (*size* if it states none). Raises ValueError."""
     fields = Fields(head)
     first = fields.number(1)
     if first & 0x80:
@@ -150,11 +143,7 @@ def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
 
 
 def _padding(source: ByteSource, at: int, first: int, body: int, end: int) -> Iterator[Patch]:
-    """Yield patches that turn an OBU into padding: zeros and the trailing bit.
-
-    at: offset of the OBU. first: its first byte. body, end: offset of its payload, and the offset behind it.
-    AV1 5.3.1 requires one set bit.
-    """
+    """Yield patches that turn an OBU into padding: zeros and the bit that AV1 5.3.1 requires."""
     yield from difference(at, source.read(at, 1), bytes((first & 0x87 | _OBU_PADDING << 3,)))
     yield from zeros(source, body, end - 1)
     yield from difference(end - 1, source.read(end - 1, 1), b"\x80")

@@ -65,10 +65,7 @@ def clean_photo(source: ByteSource, frame: Frame, inner: Inner) -> Found:
 
 
 def _without_lead(data: bytes, at: int, inner: Inner) -> Found:
-    """Return the change that zeros the bytes before a picture if they hold metadata. Decoders skip them.
-
-    at: the offset of the bytes in the file. Raises TooMuchError.
-    """
+    """Return the change that zeros metadata before a picture, which decoders skip. Raises TooMuchError."""
     told = told_in_kept(data, inner.hide & Tells.LOCATION, inner.budget)
     if not told:
         return Found()
@@ -96,10 +93,8 @@ def holds_metadata(source: ByteSource, start: int, end: int) -> bool:
 
 
 def _place_of_picture(frame: bytes, budget: Budget) -> int | None:
-    """Return the offset of the picture in a frame; None if it has none. Decoders skip bytes before a JPEG.
-
-    Coded bytes of any codec may begin like a JPEG by chance. So a JPEG behind other bytes counts only if its
-    segments lead to a scan. Raises TooMuchError.
+    """Return the offset of the picture in a frame, or None. A JPEG behind other bytes counts only if its
+    segments lead to a scan: coded bytes may begin like one by chance.
     """
     if frame.startswith(PICTURE_STARTS):
         return 0
@@ -111,9 +106,7 @@ def _place_of_picture(frame: bytes, budget: Budget) -> int | None:
 
 
 def _segment_codes(data: bytes, at: int, budget: Budget) -> Iterator[int]:
-    """Yield the codes of the segments of a JPEG at an offset, up to its first scan or to the first bytes that
-    are no segment. Raises TooMuchError.
-    """
+    """Yield the codes of a JPEG's segments, up to its first scan, or to other bytes. Raises TooMuchError."""
     code, at = 0, at + 2
     while code != _SCAN and data[at : at + 1] == b"\xff" and len(data) >= at + 4:
         budget.part()

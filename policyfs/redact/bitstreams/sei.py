@@ -111,9 +111,7 @@ def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
 
 
 def _number(plain: bytes, at: int) -> tuple[int, int]:
-    """Read a number: the sum of zero or more bytes of 255 and one smaller byte.
-
-    Return the number and the offset behind it. Raises IndexError if the number is cut off.
+    """Return the sum of bytes of 255 and a smaller one, and the offset behind. Raises IndexError if cut off.
     """
     start = at
     while plain[at] == 0xFF:
@@ -122,11 +120,7 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
 
 
 def _judged(kind: int, payload: bytes, inner: Inner) -> tuple[Tells, int]:
-    """Return the categories of a message's data, and the size in bytes of its known UUID (0: none). A known
-    UUID stays.
-
-    kind: payload type of the message.
-    """
+    """Return the categories of a message's data, and the size of its known UUID, which stays (0: none)."""
     if kind == FILLER:
         return (UNKNOWN if payload.strip(b"\xff") else NOTHING), 0
     if kind == _T35:
@@ -232,11 +226,7 @@ def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
 
 
 def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
-    """Restore the bytes around emulation prevention bytes after blanks were written.
-
-    Two zeros are before each emulation prevention byte, and a small number is behind the byte: 0, or 1 if
-    more zeros follow.
-    """
+    """Restore the zeros before emulation prevention bytes, and the small number behind, after blanking."""
     at = unit.find(_ESCAPED, header)
     while at >= 0:
         out[at : at + 2] = b"\0\0"

@@ -114,10 +114,8 @@ def _tells(payload: bytes, inner: Inner) -> Tells:
 
 
 def _are_captions(data: bytes) -> bool:
-    """Return True if data holds captions of SCTE 20, no raw lines of video, and at most two bytes of filler.
-
-    data: the number of captions (5 bits), then 26 bits for each caption. The last bit of a caption is set.
-    The caller has removed the zero bytes at the end of the data.
+    """Return True if data is a count (5 bits), so many captions of SCTE 20 of 26 bits, each with its last bit
+    set, and at most two bytes of filler: no raw lines of video.
     """
     size = _COUNT_BITS + (data[0] >> 3 if data else 0) * _CAPTION_BITS
     lines = size + _RAW_LINES_BITS

@@ -87,9 +87,7 @@ def _starts(data: bytes, budget: Budget) -> Iterator[int]:
 
 
 def _texts(data: bytes, budget: Budget) -> Iterator[int]:
-    """Yield the offset of the first text with a place or a word of metadata. A map of the printable bytes is
-    quicker to search than the bytes with a pattern.
-    """
+    """Yield the offset of the first text with a place or a word of metadata."""
     rows = data.translate(_PRINTABLE)
     at = rows.find(_ROW)
     while at >= 0:

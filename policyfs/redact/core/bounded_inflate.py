@@ -101,9 +101,7 @@ def _last_blocks(size: int) -> bytes:
 
 
 def _stored(data: bytes) -> bytes:
-    """Return a zlib stream with uncompressed data. The stream is longer than the data: by 6 bytes, and by
-    5 bytes for each block. A block has up to 65,535 bytes.
-    """
+    """Return a zlib stream of uncompressed blocks: 6 bytes longer, and 5 for each block."""
     out = [_STORED_HEADER]
     blocks = [data[at : at + _STORED_MAX] for at in range(0, len(data), _STORED_MAX)] or [b""]
     for number, block in enumerate(blocks):

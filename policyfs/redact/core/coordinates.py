@@ -292,9 +292,7 @@ def is_below_places(text: str) -> bool:
 
 
 def _decoded(text: str) -> Iterator[str]:
-    """Yield the text without its escapes, if it has escapes. Then yield one string with all texts that are
-    encoded in the text (base64, hexadecimal, numbers of bytes), with empty lines between them.
-    """
+    """Yield the text without its escapes, then all texts encoded in it (base64, hexadecimal, numbers)."""
     plain = unquote(text) if "%" in text else text
     plain = unescape(_LONG_REFERENCE.sub("\ufffd", plain)) if "&#" in plain else plain
     plain = _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)), plain) if "\\u" in plain else plain
@@ -355,10 +353,7 @@ def _has_coordinates(text: str, lower: str) -> bool:
 
 
 def _is_on_earth(pair: re.Match[str]) -> bool:
-    """Return True if one number can be a latitude and the other one a longitude, in degrees.
-
-    Also return True if a first digit may be a byte of binary data before the text, such as a length.
-    """
+    """Return True for a latitude and a longitude; a first digit may be a byte of data before the text."""
     first, second = (float(number.replace(",", ".")) for number in pair.groups())
     low, high = sorted((first, second))
     if low <= 90 and high <= 180:

@@ -100,9 +100,7 @@ def range_says_nothing(source: ByteSource, start: int, end: int) -> bool:
 
 
 def _is_one_run(source: ByteSource, start: int, end: int) -> bool:
-    """Return True if [start, end) is one repeated byte, or up to three bytes with only zeros before and
-    behind them.
-    """
+    """Return True if [start, end) is one repeated byte, or up to three bytes among zeros."""
     byte, ended = b"", False
     for at in range(start, end, CHUNK_BYTES):
         chunk = source.read(at, min(CHUNK_BYTES, end - at))

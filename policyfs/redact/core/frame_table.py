@@ -84,11 +84,6 @@ class FrameTable:
         return self._measures()[0]
 
     def _measures(self) -> tuple[int, int]:
-        """Return the size of the longest frame, and *end*.
-
-        A film has up to MAX_FRAMES frames, so both are found once. For a table from a worker unpack() finds
-        them, which may run on a thread.
-        """
         if self._measured is None:
             self._measured = max(map(sub, self.ends, self.starts), default=0), max(self.ends, default=0)
         return self._measured

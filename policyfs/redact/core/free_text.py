@@ -143,9 +143,7 @@ def readings(data: bytes) -> Iterator[str]:
 
 
 def _other_digits(data: bytes) -> Iterator[str]:
-    """Yield bytes as UTF-16 in either order, from the first and from the second byte, if the text has digits.
-    Digits of other scripts than ASCII's have no zero byte.
-    """
+    """Yield bytes as UTF-16 with digits of other scripts, which have no zero byte."""
     for start in (0, 1):
         for order in ("utf-16-be", "utf-16-le"):
             text = data[start:].decode(order, "replace")

@@ -72,9 +72,8 @@ def told_in_range(
 
 
 def _runs(data: bytes, least: bytes) -> Iterator[bytes]:
-    """Yield the runs of text among bytes, of ASCII in one or two bytes for each character.
-
-    If *least* is the shorter mark, also yield runs with degree signs. least: a mark of the shortest run.
+    """Yield the runs of text among bytes, at least as long as the mark; of the shorter mark, also degree
+    signs.
     """
     yield from _marked(data, data.translate(_ASCII), least)
     if len(least) < len(_LONG_RUN):

@@ -140,8 +140,7 @@ class _Reader:
         return self.text[self.at : self.at + 1]
 
     def take(self, wanted: str) -> int:
-        """Skip blanks and then the character *wanted*; return its offset. Raises ValueError if another
-        character is there.
+        """Skip blanks and the character *wanted*; return its offset. Raises ValueError for another character.
         """
         if self.peek() != wanted:
             raise ValueError
@@ -175,9 +174,7 @@ def _pairs(pairs: list[tuple[str, object]]) -> list[tuple[str, object]]:
 
 
 def _objects(text: str) -> Iterator[list[_Member]]:
-    """Yield the members of the JSON object in a text, or of each object if the text is an array of
-    objects.
-    """
+    """Yield the members of the JSON object in a text, or of each object in its array."""
     reader = _Reader(text, 1 if text.startswith("\ufeff") else 0)
     if reader.peek() == "{":
         yield list(reader.members())
@@ -214,11 +211,7 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
 
 
 def _told(text: str, member: _Member, hide: Tells, budget: Budget) -> Tells:
-    """Return the categories in *hide* that a member tells. Its texts are searched. Each member inside its
-    value counts by its name.
-
-    If the budget for texts is used up, return all categories in *hide*.
-    """
+    """Return the categories in *hide* that a member tells; all of them if the budget for texts is used up."""
     written = " ".join(text[member.start : member.end].split())  # an array may have each number on a line
     searches = bool(hide & _IN_TEXT)
     if searches and not budget.look(len(written)):

@@ -114,9 +114,7 @@ def _has_columns(text: str) -> bool:
 
 
 def _decode(head: bytes, *, is_text: bool) -> str | None:
-    """Decode the head as text; return None if it is binary. The last character of the head may be cut off.
-
-    is_text: True if libmagic says that the file is text. Then the text is searched without its zero bytes.
+    """Decode the head as text; None if it is binary. is_text: libmagic says so: then zero bytes do not count.
     """
     for mark, encoding in _MARKS:
         if head.startswith(mark):

@@ -82,10 +82,7 @@ def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
 
 
 def _header_at(data: bytes) -> int | None:
-    """Return the offset of the TIFF header; None if there is no header.
-
-    If no header is at the stored offset, return the offset of the first header that a search finds.
-    """
+    """Return the offset of the TIFF header: the stored one, or the first that a search finds; or None."""
     said = 4 + int.from_bytes(data[:4])
     if data[said : said + 4] in _MARKS:
         return said

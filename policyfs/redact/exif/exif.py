@@ -80,9 +80,7 @@ def clean_tiff(block: bytes, inner: Inner, table: TagTable = tags.EXIF_TABLE) ->
 
 @dataclass(slots=True)
 class _ExifWalk(Walk):
-    """The walk over the directories of one structure with EXIF tags. clean() calls all steps of the walk in
-    their order.
-    """
+    """The walk over the directories of one structure with EXIF tags."""
 
     MAX_ENTRIES: ClassVar[int] = 0xFFFF
     CHAINS_CHILDREN: ClassVar[bool] = False
@@ -191,11 +189,9 @@ class _ExifWalk(Walk):
     # --- GPS directories that are removed as a whole ---
 
     def _look_at_gps(self, pointer: Entry) -> bool:
-        """Set ``pointer.bare`` if no tag of the GPS directory has a place. Return True if the directory has
-        only its version, and may stay. pointer: the entry that refers to the directory.
-
-        Cameras without a GPS receiver write only the version of the directory. If location is hidden, mark
-        the bytes of the directory as removed, so that none of them stays as a part of another value.
+        """Set ``pointer.bare`` if no tag of the GPS directory has a place. Return True if it has only its
+        version, and may stay. Mark its bytes as removed otherwise, so that none stays as a part of another
+        value.
         """
         width, size = tags.TYPE_SIZES.get(pointer.type, 0), len(self.block)
         if pointer.type not in _WHOLE_NUMBERS or not pointer.count or not self.within(pointer):
@@ -225,10 +221,7 @@ class _ExifWalk(Walk):
         return False
 
     def _is_no_place(self, entry: Entry) -> bool:
-        """Return True if a GPS tag surely has no place.
-
-        Then its value is a version, a status, the name of a datum, only zeros and blanks, or only fractions
-        with the numerator 0.
+        """Return True for a version, a status, a datum, zeros and blanks, or fractions with the numerator 0.
         """
         if entry.type not in tags.TYPE_SIZES or not self.within(entry):
             return False
@@ -294,10 +287,7 @@ class _ExifWalk(Walk):
                         self.drop(entry, UNKNOWN, broken=True)
 
     def _keep_note(self, entry: Entry) -> bool:
-        """Keep the understood parts of a maker note; return False if there are none.
-
-        The note's values may be anywhere in the block.
-        """
+        """Keep the understood parts of a maker note; return False if there are none."""
         if not self.within(entry):
             return False
         claims = (self.structure, self.values, self.embedded, self.wiped)
@@ -314,9 +304,7 @@ class _ExifWalk(Walk):
         return True
 
     def _is_no_note(self, entry: Entry) -> bool:
-        """Keep the value of a MakerNote tag if it is only one word or one repeated byte; return True if it
-        stays.
-        """
+        """Keep a MakerNote tag of one word or one repeated byte; return True if it stays."""
         value = self.value(entry)
         said = self.within(entry) and (is_word(value) or is_uniform(value))
         return said and (entry.inline or self._embed(Blob(entry.start, entry.size, (entry,)), Cleaned(value)))
@@ -349,9 +337,7 @@ class _ExifWalk(Walk):
     # --- the result ---
 
     def _finish(self) -> None:
-        """Fill *kept* and *patches*: all ranges that stay, and the changes in them. Record each removed range
-        of unreferenced bytes.
-        """
+        """Fill *kept* and *patches*, and record each removed range of unreferenced bytes."""
         put = list(self._put())
         self.kept += [(0, self.FIRST_BYTE), *((start, start + len(data)) for start, data in put)]
         for start, data in put:

@@ -219,12 +219,8 @@ class Directory:
 
 
 def _neutral(entry: Entry) -> bytes:
-    """Return an entry without information, which replaces a removed entry of a maker note.
-
-    If the value is in the maker note, the entry's offset and length stay, and the value becomes zeros:
-    readers guess from the offsets how far a maker note was moved. Offset and length do not stay for two sorts
-    of values: a value outside of the maker note may have bytes that belong to another tag, and a picture may
-    be anywhere in the file.
+    """Return the entry that replaces a removed one in a maker note. The offset of a value in the note stays:
+    readers guess from the offsets how far a note was moved.
     """
     frame = entry.frame
     if entry.inline or not entry.size or entry.picture or not frame.owns(entry.start, entry.end):

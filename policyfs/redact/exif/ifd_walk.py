@@ -101,22 +101,15 @@ class Walk(ABC):
 
     @abstractmethod
     def _admit(self, count: int) -> None:
-        """Count a new directory with *count* entries. Raises TooMuchError or NotThisKindError if there are
-        too many.
-        """
+        """Count a new directory. Raises TooMuchError or NotThisKindError if there are too many."""
 
     @abstractmethod
     def _rules(self, directory: Directory) -> Rules:
-        """Return the rules for the tags of a directory: for each known tag its categories and the type of its
-        value.
-        """
+        """Return the rules for the tags of a directory."""
 
     @abstractmethod
     def _before_words(self, entry: Entry) -> bool | None:
-        """Decide on an entry before its categories are compared with the categories to hide.
-
-        Return True if the entry stays, False if it is removed, None if its categories decide.
-        """
+        """Return True if the entry stays, False if it goes, None if its categories decide."""
 
     @abstractmethod
     def _says_nothing(self, entry: Entry, rule: Rule) -> bool:
@@ -124,9 +117,8 @@ class Walk(ABC):
 
     @abstractmethod
     def _by_form(self, entry: Entry, rule: Rule) -> bool | None:
-        """Decide on an entry by its form, after its categories have allowed it to stay.
-
-        Return True if the entry stays, False if it is removed, None if its value decides.
+        """Return True if the form of an allowed entry lets it stay, False if it goes, None if its value
+        decides.
         """
 
     @abstractmethod
@@ -135,9 +127,7 @@ class Walk(ABC):
 
     @abstractmethod
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the categories of the data in an entry's value. Texts are searched only for categories in
-        *asked*. A block of metadata counts as data of all categories.
-        """
+        """Return the categories of a value. Texts are searched for *asked*; a block of metadata tells all."""
 
     @abstractmethod
     def _follow(self, directory: Directory) -> None:
@@ -175,9 +165,7 @@ class Walk(ABC):
         return following is not None
 
     def _children(self, entry: Entry, rule: Rule) -> bool:
-        """Open the directories to which a tag refers. Return True if all are open; otherwise remove the tag
-        and return False.
-        """
+        """Open the directories to which a tag refers; if one cannot be opened, drop the tag, return False."""
         tells, frame = rule.tells or UNKNOWN, entry.frame
         if not self._refers(entry, rule):
             return self.drop(entry, tells, broken=True)
@@ -225,9 +213,7 @@ class Walk(ABC):
                 self._follow(directory)
 
     def _learn(self, directory: Directory) -> None:
-        """Read the names of maker and model from tags that stay: the meaning of a maker note depends on these
-        names.
-        """
+        """Read maker and model from tags that stay: the meaning of a maker note depends on them."""
         if directory.frame.note:
             return
         for entry in directory.entries:
@@ -239,9 +225,7 @@ class Walk(ABC):
                 self.learnt.append(entry)
 
     def _keep(self, entry: Entry, rule: Rule) -> bool:
-        """Return True if an entry stays. First _before_words() decides, then the entry's categories, form and
-        value, in this order.
-        """
+        """Return True if an entry stays."""
         judged = self._before_words(entry)
         if judged is not None:
             return judged

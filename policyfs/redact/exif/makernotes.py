@@ -238,11 +238,8 @@ def _frame(
 
 
 def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int, *, most: bool) -> bool:
-    """Return True if the offsets fit: the values are in the maker note, behind it, or in place
-    (_is_in_place).
-
-    base: origin of offsets. most: True if three of four values in the note are enough. If the offsets do not
-    fit, a program moved the note, and bytes of one tag would stay as another tag's value.
+    """Return True if the values are in the note, behind it, or in place. Otherwise a program moved the note,
+    and bytes of one tag would stay as another tag's value. most: three of four values in the note are enough.
     """
     by, (start, end) = base - directory.frame.base, note
     spared = {tag for tag, rule in NOTE_TABLES[directory.role].items() if rule.how is How.PICTURE}
@@ -255,10 +252,7 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int,
 
 
 def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: int) -> bool:
-    """Return True if the values follow the directory and each other, and end near the maker note's end.
-
-    Some cameras write such notes: they were not moved, but are up to OVERRUN_BYTES longer than they state.
-    """
+    """Return True if the values follow the directory and each other, and end near the note's end."""
     ordered = sorted(spans)
     gaps = [behind[0] - before[1] for before, behind in pairwise(ordered)]
     first = ordered[0][0] - directory.end
@@ -281,11 +275,8 @@ def _rebase(directory: Directory, base: int) -> None:
 
 
 def _base_by_footer(walk: TiffWalk, directory: Directory, note: tuple[int, int]) -> int | None:
-    """Return the base (origin of offsets) from a moved Canon note's footer; None if the base does not fit.
-
-    The base fits only if the values fill the room from the directory to the footer with this base. With the
-    present base, the values must not fill this room. With a base that is wrong by some bytes, the end of one
-    value would stay as the start of the next value.
+    """Return the origin of offsets from a moved Canon note's footer; None unless the values fill the room
+    between directory and footer with it, and do not fill the room with the present one.
     """
     (start, end), frame = note, directory.frame
     if not _footer(walk, start, end, frame):
@@ -382,10 +373,7 @@ def _keep_previews(walk: TiffWalk, note: tuple[int, int]) -> None:
 def _with_leftovers(
     walk: TiffWalk, block: bytes, note: tuple[int, int], wiped: Extents, others: Extents
 ) -> Extents:
-    """Return the ranges of a block that stay for a maker note, and unreferenced bytes without information.
-
-    Record other unreferenced bytes as removed. others: the ranges of other values, which keep their bytes.
-    """
+    """Return the ranges that stay for a maker note; record other unreferenced bytes as removed."""
     start, end = note
     kept = Extents(walk.kept)
     claimed, gone = (

@@ -130,9 +130,7 @@ class TiffWalk(Walk):
         return None
 
     def _clean_inline(self, entry: Entry) -> None:
-        """Remove the city from time zone numbers that are stored in their entry, and zero the entry's bytes
-        behind the numbers.
-        """
+        """Remove the city from time zone numbers that are stored in their entry."""
         room = entry.room
         told = clean_city(entry.tag, room[: entry.size], entry.frame.order)
         raw = entry.raw[: -len(room)] + told.data.ljust(len(room), b"\0")
@@ -147,10 +145,7 @@ class TiffWalk(Walk):
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
 
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the categories of the data in a value. Texts are searched only for categories in *asked*.
-
-        Outside of maker notes, a tag with the category PEOPLE counts as text in any field type: readers take
-        the bytes of UserComment and XPComment as text, whatever the type says.
+        """Return the categories of a value. Words of PEOPLE count as text in any field type, as for readers.
         """
         rule = self.tables[entry.directory.role].get(entry.tag, UNNAMED)
         is_text = entry.type in (2, 129) or (bool(rule.tells & Tells.PEOPLE) and not entry.frame.note)
@@ -205,9 +200,7 @@ class TiffWalk(Walk):
         self.settle_wiped()
 
     def _shared(self, entries: list[Entry]) -> set[int]:
-        """Return the id() of each entry in *entries* that has a cleaner of its own, and a value that overlaps
-        another value or a directory.
-        """
+        """Return the id() of each entry with a cleaner whose value overlaps another value or a directory."""
         values = Extents((e.start, e.end) for e in entries if not e.nested)
         nested = sorted((e for e in entries if e.nested and not e.holds), key=lambda e: e.start)
         claims = (values, self.structure)

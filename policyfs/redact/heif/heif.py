@@ -90,10 +90,7 @@ class _HeifFile(BoxFile):
         return box.kind == b"sefd" and not box.cut and self._samsung(box)
 
     def _samsung(self, box: Box) -> bool:
-        """Clean a box that holds blocks in the format of the trailer of Samsung's JPEGs.
-
-        Return False if it has no such blocks.
-        """
+        """Clean blocks in the format of Samsung's trailer; return False if there are none."""
         part = SliceSource(self.source, box.body, box.end - box.body)
         trailer = find_trailer(part, 0)
         if trailer is None:
@@ -134,9 +131,7 @@ class _HeifFile(BoxFile):
     # --- items ---
 
     def _item(self, item: Item, data: Gathered, meta: Meta) -> None:
-        """Decide if an item's data stays (a picture, cleaned metadata) or is removed, and record the
-        decision.
-        """
+        """Claim an item's data (a picture, cleaned metadata), or record its removal."""
         if 0 < item.protected <= meta.protections and _is_picture(item):
             self.ground.claim(data, Found(), media=True)
             return
@@ -151,9 +146,7 @@ class _HeifFile(BoxFile):
         self.ground.blank(data, Note(0, 0, NAME, f"item {name_of(item.kind)}", broken=_is_picture(item)))
 
     def _block(self, item: Item, data: Gathered) -> Found | None:
-        """Return the changes to the data of an Exif or XMP item. Return None for other items, and for an item
-        that is too long.
-        """
+        """Return the changes to an Exif or XMP item; None for any other, and for one that is too long."""
         if data.size > MAX_BLOCK_BYTES:
             return None
         if item.kind == b"Exif":
@@ -191,9 +184,7 @@ class _HeifFile(BoxFile):
 
 
 def _cut(data: Gathered, size: int) -> Found:
-    """Return the changes that zero the bytes behind the description of a derived picture. size: bytes of the
-    description.
-    """
+    """Return the changes that zero the bytes behind the description of a derived picture."""
     patches = list(zeros(data, size, data.size))
     notes = [Note(size, data.size - size, NAME, "behind an item")] if patches else []
     return Found(patches, notes)

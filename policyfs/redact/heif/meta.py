@@ -119,10 +119,7 @@ class Meta:
             self.ground.free(box, NAME, f"box meta/{name_of(kind)}")
 
     def _refer(self, references: list[Reference]) -> None:
-        """Record the references from items to other items that hold their data.
-
-        No other reference is needed.
-        """
+        """Record the references from items to other items that hold their data."""
         for reference in references:
             if reference.kind == b"iloc":
                 self._holders.setdefault(reference.number, []).extend(reference.targets)
@@ -144,10 +141,8 @@ class Meta:
     # --- places of data ---
 
     def _data(self, location: Location, depth: int) -> Gathered:
-        """Return the pieces of the file that hold an item's data.
-
-        Pieces that cannot be resolved are left out, and so are pieces of length 0. By the standard, length 0
-        means "to the end of the file", but writers mean an empty piece.
+        """Return the pieces of the file with an item's data. A piece of length 0 is left out: writers mean
+        none.
         """
         spans: list[Span] = []
         for extent in location.extents:
@@ -162,10 +157,7 @@ class Meta:
         return Gathered(self.source, spans)
 
     def _piece_of_item(self, number: int, extent: Extent, depth: int) -> Iterator[Span]:
-        """Yield the pieces of the file for an extent of item *number* that is in another item's data.
-
-        Yield nothing if the other item is not known.
-        """
+        """Yield the pieces of the file for an extent that is in another item's data."""
         self.inner.budget.part()
         targets = self._holders.get(number, ())
         index = max(0, extent.reference - 1)

@@ -172,10 +172,7 @@ def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties) -> 
 
 
 def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes | None, int]:
-    """Return the categories of a property's data, its new payload, and the size of the length field before
-    NAL units.
-
-    The payload is None if the property is removed.
+    """Return the categories of a property, its new payload (None: it goes), and the size of units' lengths.
     """
     size = box.end - box.body
     tells = PROPERTIES.get(box.kind, UNKNOWN)
@@ -214,10 +211,7 @@ def _most(kind: bytes) -> int:
 
 
 def _auxiliary(data: bytes) -> bytes | None:
-    """Clean ``auxC``: the purpose of an auxiliary picture (alpha, depth, gain map) as a name, and numbers.
-
-    Return None if the property must be removed.
-    """
+    """Clean ``auxC``: the purpose of an auxiliary picture as a name, and numbers; None if it goes."""
     fields = Fields(data)
     try:
         full_box(fields.take(4))
@@ -231,9 +225,7 @@ def _auxiliary(data: bytes) -> bytes | None:
 
 
 def _associations(source: ByteSource, box: Box, inner: Inner, out: Properties) -> None:
-    """Clean ``ipma``: replace the numbers of removed properties by 0. Record each item's properties in *out*.
-    Raises ValueError.
-    """
+    """Clean ``ipma``: replace the numbers of removed properties by 0. Raises ValueError."""
     if box.end - box.body > MAX_TABLE_BYTES or box.cut:
         raise ValueError("no such table of properties")
     data = source.read(box.body, box.end - box.body)

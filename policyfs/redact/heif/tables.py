@@ -180,9 +180,7 @@ def item_infos(payload: bytes, texts: Texts) -> tuple[bytes, list[Item]]:
 
 
 def _item_info(payload: bytes, texts: Texts) -> tuple[bytes, Item]:
-    """Clean an ``infe`` box (section 8.11.6), the entry of one item, in one of its four versions. Return the
-    new payload and the item.
-    """
+    """Clean an ``infe`` box, the entry of one item (section 8.11.6); return the new payload and the item."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     if version > 3:
@@ -318,10 +316,7 @@ def protections(payload: bytes, inner: Inner) -> tuple[bytes, int]:
 
 
 def _protection(payload: bytes, inner: Inner) -> bytes:
-    """Clean ``sinf`` or ``schi`` (section 8.12), the description of an encryption.
-
-    Numbers and names of four letters stay; URLs are removed.
-    """
+    """Clean ``sinf`` or ``schi``, the description of an encryption (section 8.12): URLs go."""
     boxes = []
     for box in inner_boxes(payload, 0, inner):
         raw, head = payload[box.start : box.end], box.body - box.start

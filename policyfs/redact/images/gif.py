@@ -83,10 +83,7 @@ class _Locator:
         return self.window[index] if self.window else 0
 
     def _colours(self, at: int, flags: int) -> int:
-        """Return the offset behind the colour table at an offset; the same offset if there is no table.
-
-        Raises NotThisKindError if the table holds metadata: without the table there is no picture.
-        """
+        """Return the offset behind the colour table, if any. Raises NotThisKindError if it holds metadata."""
         size = 3 * (2 << (flags & 7)) if flags & 0x80 else 0
         if holds_metadata(self.source.read(at, size), numbers=True):
             raise NotThisKindError("a table of colours holds metadata")
@@ -103,10 +100,7 @@ class _Locator:
         return self._blocks(self._colours(at + 10, self._byte(at + 9)) + 1)
 
     def _extension(self, at: int) -> int | None:
-        """Clean an extension; return the offset of the next block.
-
-        Return None if the extension is cut off or too long.
-        """
+        """Clean an extension; return the offset of the next block; None if it is cut off or too long."""
         self.inner.budget.part(4)
         label, first = self._byte(at + 1), self._byte(at + 2)
         if label == _APPLICATION and first == 11 and self.source.read(at + 3, 11) == _XMP:
@@ -144,12 +138,9 @@ class _Locator:
             self._neutral(at, block, "comment", tells)
 
     def _xmp(self, at: int) -> int | None:
-        """Clean an XMP packet; return the offset of the next block.
-
-        Return None if the packet is cut off or too long. The packet has no sub-blocks. But decoders of
-        pictures take its bytes for sub-blocks, and so arrive at the end of _XMP_END behind the packet. If
-        they arrive somewhere else, or the cleaned packet has a zero byte, the extension becomes an empty
-        comment.
+        """Clean an XMP packet; return the offset of the next block; None if it is cut off or too long.
+        Decoders take its bytes for sub-blocks: if they do not arrive at the end of _XMP_END, the extension
+        goes.
         """
         start = at + 14
         end = self._blocks(start)

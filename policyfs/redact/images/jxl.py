@@ -48,9 +48,7 @@ def _bare(source: ByteSource, inner: Inner) -> Found:
 
 
 def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
-    """Locate appended data of known forms, and return the changes that zero it. Appended data of other forms
-    looks like the codestream, and stays.
-    """
+    """Locate appended data of known forms; any other looks like the codestream, and stays."""
     found, behind = Found(), find_appended(source, start, end, inner.budget)
     if behind is not None:
         found.patches.append(Patch(behind, zeros=end - behind))

@@ -164,10 +164,7 @@ class _Locator:
         return self.edits.found
 
     def _cut_off(self, chunk: Chunk) -> int:
-        """Return the offset up to which a chunk stays, if the file ends before the chunk does.
-
-        Picture data stays up to the first other chunk in it. A chunk of any other type does not stay.
-        """
+        """Return the offset up to which a cut-off chunk stays: picture data, up to the first other chunk."""
         if not self._is_picture(chunk):
             return chunk.at
         self.seen.add(chunk.type)
@@ -204,10 +201,8 @@ class _Locator:
             self._metadata(chunk)
 
     def _holds_more(self, chunk: Chunk) -> bool:
-        """Return True if a chunk of numbers holds a block of metadata, or a place if LOCATION is hidden.
-
-        Colours are not searched for texts: dark colours look like digits. Raises NotThisKindError for a
-        header or a palette, without which there is no picture.
+        """Return True if a chunk of numbers holds metadata or a hidden place. (Dark colours look like
+        digits.) Raises NotThisKindError for a header or a palette.
         """
         data, asked = self.source.read(chunk.start, chunk.size), self.hide & Tells.LOCATION
         asked = NOTHING if chunk.type in _COLOURS else asked

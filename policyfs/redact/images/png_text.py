@@ -37,11 +37,7 @@ _MAX_KEYWORD_BYTES: Final = 79
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """Fields of a text chunk.
-
-    extra: an iTXt's language, and its keyword in that language; b"" if the language is a common one and there
-    is no such keyword. start: offset of the text. packed: True if the text is deflated.
-    """
+    """A text chunk. extra: an iTXt's uncommon language and its keyword in it. start: offset of the text."""
 
     keyword: str
     extra: bytes
@@ -142,9 +138,7 @@ def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | N
 
 
 def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a metadata block that is written in hexadecimal digits, behind its name and its length in
-    bytes.
-    """
+    """Clean a metadata block in hexadecimal digits, behind its name and its length."""
     match = _HEX.fullmatch(plain)
     if match is None:
         return None
@@ -165,9 +159,7 @@ def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a metadata block from a text chunk. The first bytes of the block show its type, because the names
-    of such chunks are often wrong (XMP in APP1, bare IPTC).
-    """
+    """Clean a block by its first bytes: the names of such chunks are often wrong."""
     for head in (_EXIF, _XMP_HEADER, _PHOTOSHOP, b""):
         if block.startswith(head):
             break
@@ -180,11 +172,7 @@ def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _cleaner(head: bytes, body: bytes, inner: Inner) -> Callable[[bytes], Cleaned | None] | None:
-    """Return the function that cleans a block of metadata with this header and body; None for an unknown
-    form.
-
-    head: the header that was found (Exif, XMP, Photoshop), or b"". body: the bytes behind the header.
-    """
+    """Return the cleaner for a block with this header (or b"") and body; None for an unknown form."""
     if head == _XMP_HEADER or _XMP_START.match(body):
         return inner.xmp
     if body[:4] in (b"II*\0", b"MM\0*"):

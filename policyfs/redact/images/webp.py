@@ -92,9 +92,7 @@ class _Locator:
             drop(self.edits, chunk)
 
     def _picture(self, chunk: Chunk) -> None:
-        """Keep a chunk of compressed picture data. If a chunk of metadata seems to start in the picture data,
-        keep only the bytes before that start.
-        """
+        """Keep compressed picture data, up to where a chunk of metadata seems to start in it."""
         self.pictures += chunk.name != b"ALPH"
         found = self.edits.search(_LATER, chunk.start, chunk.end, _LONGEST_MATCH)
         if found is not None:
@@ -113,9 +111,8 @@ class _Locator:
         pad(self.edits, chunk)
 
     def _rest(self, start: int, end: int, tag: str) -> None:
-        """Turn bytes of no chunk into one padding chunk. ImageMagick 6 writes a chunk "XMP" with a zero byte.
-
-        libwebp refuses a picture with zeros instead: they are chunks without a name.
+        r"""Turn bytes of no chunk into one padding chunk. (libwebp refuses zeros; ImageMagick 6 writes
+        "XMP\0".)
         """
         length = end - start - HEAD_BYTES
         if length >= 0 and skip_zeros(self.source, start) < end:

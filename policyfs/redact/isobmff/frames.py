@@ -38,12 +38,8 @@ def track_frames(track: Track, limit: int, runs: Runs | None) -> FrameTable:
 
 
 def _framing(track: Track) -> Framing | None:
-    """Return the framing of a track (its codec, and the size of the length field before each unit), or None.
-
-    Usually a box in a sample entry states the framing. If there is no such box, the framing comes from bytes
-    that look like such a box, because lax readers use these bytes, too. If there are no such bytes, the
-    frames of a known codec are searched for start codes. Raises NotThisKindError if there are several
-    framings.
+    """Return the framing that a box in the sample entry states, or bytes that look like such a box (lax
+    readers use them), else start codes for a known codec. Raises NotThisKindError for several.
     """
     if len(track.entries.framings) > 1:
         raise NotThisKindError("the frames of a track have several codecs, or length fields of several sizes")

@@ -107,9 +107,7 @@ class Telemetry:
         return Found(self.patches, list(self._gone.values()))
 
     def _spans(self, data: bytes) -> list[tuple[int, int, bytes, Tells]] | None:
-        """Return the ranges [start, end) of a sample that become zeros, with their keys and categories.
-
-        Return None if the sample is not GPMF.
+        """Return the ranges of a sample that become zeros, with keys and categories; None if it is not GPMF.
         """
         found: list[tuple[int, int, bytes, Tells]] = []
         waiting = [(0, len(data), _MAX_DEPTH)]
@@ -153,10 +151,7 @@ class Telemetry:
         return tells if kind in _NUMBERS else UNKNOWN
 
     def _text(self, value: bytes) -> Tells:
-        """Return the categories of the data in a text; UNKNOWN if the budget for texts is used up.
-
-        Results are remembered: each sample repeats the same texts. Raises TooMuchError.
-        """
+        """Return the categories of a text. Each sample repeats the same texts. Raises TooMuchError."""
         if value not in self._texts:
             budget = self.inner.budget
             budget.part()

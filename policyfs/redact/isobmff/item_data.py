@@ -317,20 +317,14 @@ class Ground:
         return found
 
     def _is_filler(self, gap: Span, hidden: Sequence[Span]) -> bool:
-        """Return True if the bytes *gap*, which no claim covers, may stay.
-
-        Bytes may stay if they are filler (bytes without information), and are neither beside nor among
-        removed bytes.
-        """
+        """Return True if an unclaimed gap may stay: filler, neither beside nor among removed bytes."""
         if gap.end - gap.start > BLIND_BYTES or _touch(hidden, [Span(gap.start - 1, gap.end + 1)]):
             return False
         return range_says_nothing(self.source, gap.start, gap.end)
 
     def _one_reading(self) -> None:
-        """Raise NotThisKindError if claims on shared picture bytes need different changes.
-
-        If two pictures share bytes and only one of them needs a change there, the bytes of the other picture
-        change, too. A reader of the other picture may then find data that was not checked.
+        """Raise NotThisKindError if claims on shared picture bytes need different changes: a reader of the
+        other picture may then find data that was not checked.
         """
         told = {(claim.spans, claim.patches) for claim in self.claims if claim.walked}
         starts = sorted(span.start for spans, _ in told for span in spans)
@@ -363,9 +357,7 @@ class Ground:
 def _notes(
     blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
 ) -> Iterator[Note]:
-    """Yield records of bytes that become zeros: the records of each removed claim, and one record for each
-    range without a claim.
-    """
+    """Yield the records of each removed claim, and one for each range without a claim."""
     holes = [Span(patch.offset, patch.end) for patch in blank]
     for claim in gone:
         if _touch(holes, claim.spans):

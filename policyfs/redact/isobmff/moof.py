@@ -47,10 +47,8 @@ class Fragments:
 
 @dataclass(slots=True)
 class _Moof:
-    """The walk through one ``moof`` box: its state, and the current track fragment.
-
-    start: offset of the ``moof`` in the file. at: offset of the next run's data, unless the run states
-    another offset. base: the origin of the offsets that runs state. size: default size of a sample.
+    """The walk through one ``moof`` box. at: offset of the next run's data. base: the origin of runs'
+    offsets.
     """
 
     fragments: Fragments

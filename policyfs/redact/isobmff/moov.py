@@ -62,10 +62,8 @@ end) in its body.
 
 
 def _dated(size: int, longer: int) -> Rule:
-    """Return the rule for a full box that starts with the times of creation and modification.
-
-    size, longer: size in bytes of its body in version 0 and in version 1. Some readers read other versions
-    like version 0, some like version 1. So a box of another version is removed.
+    """Return the rule for a full box that starts with two times; size, longer: of its body in versions 0 and
+    1. Another version is removed: some readers read it like 0, some like 1.
     """
 
     def rule(walk: Walk, box: Box) -> None:
@@ -99,9 +97,7 @@ def _trak(walk: Walk, box: Box) -> None:
 
 
 def _mdia(walk: Walk, box: Box) -> None:
-    """Clean ``mdia``. Read its handler first, because the meaning of the sample entries depends on the
-    handler.
-    """
+    """Clean ``mdia``, its handler first: the meaning of sample entries depends on it."""
     block = walk.block
     handler = block.children(box).first(b"hdlr")
     if walk.track is not None and handler is not None and not handler.cut:
@@ -119,9 +115,7 @@ def _of_media_header(block: Block, box: Box) -> bytes:
 
 
 def _only(first: Box | None, rule: Rule) -> Rule:
-    """Return the rule that cleans the box *first* by *rule*, and removes any other box. Readers use the last
-    box of such a type, and policyfs the first.
-    """
+    """Return the rule that removes any box but *first*: readers use the last box of such a type."""
 
     def once(walk: Walk, box: Box) -> None:
         if box == first:
@@ -137,9 +131,7 @@ def _hdlr(walk: Walk, box: Box) -> None:
 
 
 def _data_handler(walk: Walk, box: Box) -> None:
-    """Clean the ``hdlr`` of ``minf``, which states the form of the references to data. Remove the box if its
-    type is not in _DATA_HANDLERS: some readers would use this type as the track's.
-    """
+    """Clean the ``hdlr`` of ``minf``; of another type, some readers would use it as the track's."""
     if walk.block.data[box.body + 8 : min(box.body + 12, box.end)] in _DATA_HANDLERS:
         clean_handler(walk.block, box)
     else:
@@ -154,10 +146,8 @@ _METADATA: Final = (*b"udta ilst chpl hdlr mvhd mdhd ftyp cmov".split(b" "), XMP
 
 
 def _stsd(walk: Walk, box: Box) -> None:
-    """Clean ``stsd``. Remove it if a type of _METADATA remains in any of its bytes.
-
-    A reader may find boxes where policyfs sees numbers: the size of the fixed part of an entry depends on the
-    handler, the format and versions, and each reader has other rules for it.
+    """Clean ``stsd``. Remove it if a type of _METADATA remains in any of its bytes: each reader has other
+    rules for the size of an entry's fixed part, and may find boxes where policyfs sees numbers.
     """
     if walk.track is None or walk.track.entries is not NO_ENTRIES:
         walk.block.free(box, walk.where, broken=True)

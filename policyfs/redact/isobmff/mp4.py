@@ -73,12 +73,7 @@ def locate_movie(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Locator:
-    """The search for the parts to hide in one movie: its state and its steps.
-
-    frames: the changes within frames. tables: the frames of pictures, which are searched last. kept, gone:
-    the ranges of the samples of kept tracks, and of removed tracks. judged: for each track, the ranges of its
-    samples in fragments (None: no fragments), and True if the track is removed.
-    """
+    """The search in one movie. judged: for each track, its runs in fragments, and True if it goes."""
 
     source: ByteSource
     inner: Inner
@@ -132,10 +127,8 @@ class _Locator:
         return (box.cut or box.to_end) and box.kind != _MEDIA and box != self.boxes.first(b"moov")
 
     def _in_frames(self, unread: list[tuple[int, int]]) -> None:
-        """Add the changes within frames. Raises NotThisKindError if changes overlap, or are outside of
-        *unread*.
-
-        unread: the ranges that no cleaner has read, such as media data and free space.
+        """Add the changes within frames. Raises NotThisKindError if they overlap, or are outside of *unread*,
+        the ranges that no cleaner has read.
         """
         patches = sorted(set(self.frames.patches), key=lambda patch: patch.offset)
         ranges, end = sorted(unread), 0
@@ -158,10 +151,8 @@ class _Locator:
         return apart < sum(end - start for start, end in ranges)
 
     def _again(self, *, within: bool) -> None:
-        """Decide on tracks again from the patched bytes; raise NotThisKindError if a decision differs.
-
-        Removed text tracks are always read again, all tracks if patches outside of frames change bytes of
-        samples (within), or if frames are patched and samples overlap. Raises TooMuchError.
+        """Decide again from the patched bytes, on removed text tracks, and on all if patches change samples.
+        Raises NotThisKindError if a decision differs; TooMuchError.
         """
         within = within or (bool(self.frames.patches) and self._samples_overlap())
         read = [judged for judged in self.judged if within or (judged[2] and is_text(judged[0]))]
@@ -291,10 +282,7 @@ class _Locator:
         return short and names_a_muxer(self.source.read(start, end - start))
 
     def _holds_bytes(self, ranges: list[tuple[int, int]]) -> bool:
-        """Return True if any byte in these ranges is not zero; read only up to the first such byte.
-
-        If the ranges have more than MAX_CHECKED_BYTES bytes, return True without a read.
-        """
+        """Return True if any byte is not zero, or if there are more than MAX_CHECKED_BYTES."""
         if sum(end - start for start, end in ranges) > MAX_CHECKED_BYTES:
             return True
         for start, end in ranges:

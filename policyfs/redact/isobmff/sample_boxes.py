@@ -58,9 +58,7 @@ def _count(block: Block, entries: int) -> None:
 
 
 def _is_known(block: Block, box: Box) -> bool:
-    """Return True if a box is about groups of a known type, which have only numbers for decoders. Groups of
-    any other type may describe anything.
-    """
+    """Return True if a box is about groups of a known type, which have only numbers for decoders."""
     return block.data[box.body + 4 : box.body + 8] in _GROUPS and box.end >= box.body + 12
 
 
@@ -91,9 +89,7 @@ def _descriptions(walk: Walk, box: Box) -> None:
 
 
 def _end_of_descriptions(block: Block, box: Box) -> int | None:
-    """Return the offset behind the last description of a ``sgpd`` box; None if a description has a wrong
-    size or is a text.
-    """
+    """Return the end of the descriptions of a ``sgpd`` box; None for a wrong size or a text."""
     version, kind, at = block.data[box.body], block.data[box.body + 4 : box.body + 8], box.body + 8
     sizes = _DESCRIPTION_BYTES.get(kind, ())
     default = 0
@@ -118,10 +114,8 @@ def _end_of_descriptions(block: Block, box: Box) -> int | None:
 
 
 def _auxiliary(walk: Walk, box: Box) -> None:
-    """Clean ``saiz`` or ``saio``, the sizes and offsets of auxiliary data. Remove a box that states another
-    use than decryption.
-
-    If the data may lie outside of the ``moov``, set ``scattered`` of the track.
+    """Clean ``saiz`` or ``saio``; remove a box of another use than decryption. Set ``scattered`` of the track
+    if the data may lie outside of the ``moov``.
     """
     block = walk.block
     flagged = block.number(box.body + 1, 3) & 1
@@ -139,10 +133,7 @@ def _auxiliary(walk: Walk, box: Box) -> None:
 
 
 def _points_into(block: Block, box: Box) -> bool:
-    """Return True if all offsets of a ``saio`` box lead into *block*, which holds the box.
-
-    The auxiliary data is then in a ``senc`` box, which stays.
-    """
+    """Return True if all offsets of a ``saio`` box lead into *block*: to a ``senc`` box, which stays."""
     body = box.body
     at = body + 4 + 8 * (block.number(body + 1, 3) & 1)
     width = 8 if block.data[body : body + 1] == b"\1" else 4
@@ -163,12 +154,7 @@ padding_bits: Final = searched(_padding_bits)
 
 
 def _vectors(walk: Walk, box: Box) -> None:
-    """Clean ``senc``: for each sample a vector for its decryption, and often the sizes of its encrypted
-    parts.
-
-    The box does not state the size of a vector. So each size in _VECTOR_BYTES is tried. The size that leaves
-    the fewest bytes behind the last sample counts.
-    """
+    """Clean ``senc``. Of the possible sizes of a vector, the one that leaves the fewest bytes counts."""
     block = walk.block
     if not walk.holds(box, 8):
         return
@@ -180,9 +166,7 @@ def _vectors(walk: Walk, box: Box) -> None:
 
 
 def _end_of_vectors(block: Block, box: Box, size: int) -> int | None:
-    """Return the offset behind the last sample of a ``senc`` box with vectors of *size* bytes; None if the
-    samples do not fit into the box.
-    """
+    """Return the end of the samples of a ``senc`` box with vectors of this size; None if they do not fit."""
     data, at, count = block.data, box.body + 8, block.number(box.body + 4)
     if not block.number(box.body + 1, 3) & 2:
         end = at + size * count

@@ -140,10 +140,8 @@ def is_text(track: Track) -> bool:
 
 
 def _text(track: Track, source: ByteSource, runs: Runs) -> Tells:
-    """Return the categories of the data in a text track.
-
-    Return UNKNOWN if the track has more samples or bytes than a film's subtitles. Return UNKNOWN also if all
-    samples are zeros: an earlier redaction may have zeroed them, and their removal loses no text.
+    """Return the categories of a text track; UNKNOWN for more than a film's subtitles, and for zeros alone,
+    which may be those of an earlier redaction.
     """
     try:
         samples = track.samples()
@@ -171,10 +169,7 @@ def _text(track: Track, source: ByteSource, runs: Runs) -> Tells:
 
 
 def _one_text(data: bytes, *, plain: bool) -> Tells:
-    """Return the categories of the data in one text sample.
-
-    plain: True for the form of QuickTime or 3GPP, False for a markup.
-    """
+    """Return the categories of one text sample. plain: QuickTime's or 3GPP's form, no markup."""
     if not plain:
         return _told(decode(data))
     size = int.from_bytes(data[:2])

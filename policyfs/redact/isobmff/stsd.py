@@ -177,11 +177,7 @@ def _behind_sound(block: Block, entry: Box) -> int:
 
 
 def _frame(block: Block, entry: Box) -> tuple[int, int]:
-    """Return a pair (bytes, samples): this many bytes hold this many samples of plain sound.
-
-    Return (0, 1) if the numbers are unknown. A sample table often states 1 byte per sample of plain sound;
-    players use the numbers of this pair instead.
-    """
+    """Return (bytes, samples) of plain sound, which players use instead of the sizes; (0, 1) if unknown."""
     body = entry.body
     channels, bits = block.number(body + 16, 2), block.number(body + 18, 2)
     version = block.number(body + 8, 2)
@@ -230,9 +226,7 @@ def _extension(block: Block, box: Box) -> None:
 
 
 def _configuration(block: Block, box: Box) -> None:
-    """Clean the messages in a decoder configuration. A configuration with arrays that are cut off stays, if
-    it holds no place.
-    """
+    """Clean the messages in a decoder configuration. One that is cut off stays, if it holds no place."""
     if box.size > sei.MAX_UNIT_BYTES:
         block.free(box, "stsd", broken=True)
         return
@@ -242,9 +236,7 @@ def _configuration(block: Block, box: Box) -> None:
 
 
 def _rewritten(block: Block, box: Box, new: bytes | None) -> None:
-    """Replace the body of a box of parameters by *new*. Remove the box if *new* is None, or if the new
-    parameters hold text with a place and location is hidden.
-    """
+    """Replace the body of a box of parameters; remove the box for None, and if a hidden place remains."""
     if new is None or _holds_place(block, new):
         block.free(box, "stsd", broken=new is None)
     elif block.put(box.body, new):
@@ -275,11 +267,7 @@ _INSIDE: Final = {
 
 
 def _container(block: Block, box: Box) -> None:
-    """Clean a box that holds boxes: parameters (``wave``), protection (``sinf``, ``schi``), a projection
-    (``sv3d``).
-
-    Children of unknown types become ``free`` boxes. The walk enters only one child: a ``schi`` in a ``sinf``.
-    """
+    """Clean a box of boxes: parameters, protection, a projection. Children of unknown types go."""
     boxes = block.children(box)
     for child in boxes:
         if child.cut:
@@ -304,10 +292,7 @@ def _container(block: Block, box: Box) -> None:
 
 
 def _metadata_keys(block: Block, entry: Box) -> Tells:
-    """Clean the keys in an entry of Apple's timed metadata.
-
-    Return the categories of the track, by the names of the keys.
-    """
+    """Clean the keys of Apple's timed metadata; return the categories of the track by their names."""
     tells = NOTHING
     boxes = block.boxes(entry.body + _ENTRY_BYTES, entry.end)
     for box in boxes:
@@ -346,10 +331,7 @@ def _metadata_key(block: Block, start: int, end: int) -> Tells:
 
 
 def _is_odd(block: Block, entry: Box) -> bool:
-    """Return True if a text entry is too long, or holds a text that tells hidden data: a place, a date.
-
-    A usual text entry only describes the look of the text: boxes, colours, a font.
-    """
+    """Return True if a text entry is more than boxes, colours and a font: too long, or telling."""
     return entry.size > _MAX_TEXT_ENTRY or bool(block.told_in_name(block.body(entry)))
 
 

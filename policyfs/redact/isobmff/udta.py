@@ -141,9 +141,7 @@ def _is_profile(block: Block, box: Box) -> bool:
 
 
 def _spherical(body: bytes, hide: Tells) -> bytes:
-    """Return the body of a spherical video's XML. Only the elements of the projection stay: all other text
-    (software, times, comments) becomes spaces. If these elements tell a place, all becomes zeros.
-    """
+    """Return the XML with the elements of the projection alone; zeros if these tell a hidden place."""
     out = bytearray(b" " * len(body.rstrip(b"\0"))).ljust(len(body), b"\0")
     for pattern in (_SPHERICAL_FRAME, _SPHERICAL):
         for found in pattern.finditer(body):
@@ -190,10 +188,7 @@ def clean_meta(block: Block, box: Box) -> None:
 
 
 def _is_usual(maker: bytes, name: bytes) -> bool:
-    """Return True if the maker and the name of a handler are those that programs write by default.
-
-    QuickTime stores the length of the name before the name.
-    """
+    """Return True if programs write this maker and name by default. (QuickTime's name has a length.)"""
     text = name.rstrip(b"\0")
     short = text[1:] if text and text[0] == len(text) - 1 else text
     return short in _USUAL_HANDLERS and maker.rstrip(b"\0") in (b"", b"appl")
@@ -219,9 +214,8 @@ def clean_handler(block: Block, box: Box) -> None:
 
 
 def _keys(block: Block, box: Box) -> list[Tells]:
-    """Clean the names of keys, and return the categories of each key's value, in the order of the keys.
-
-    Unknown names become spaces, because they may tell anything.
+    """Return the categories of each key's value, in order. Unknown names become spaces: they may tell
+    anything.
     """
     at, tells = box.body + 8, []
     while at + HEADER_BYTES <= box.end:
@@ -287,11 +281,7 @@ def _item(block: Block, item: Box, tells: Tells) -> None:
 
 
 def _value(block: Block, box: Box, tag: str, *, picture: bool) -> None:
-    """Clean the value of an item that stays.
-
-    tag: the item's name. picture: True for a cover, which is cleaned as a picture. A text is removed if it
-    holds data to hide.
-    """
+    """Clean the value of an item that stays; remove a text that tells hidden data. picture: a cover."""
     start = box.body + 8
     value = block.data[start : box.end]
     if picture or value.startswith(_IMAGE_STARTS):

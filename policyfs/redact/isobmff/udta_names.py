@@ -24,10 +24,8 @@ _O: Final = Tells.OTHER
 
 
 def _table(*rows: tuple[Tells, str]) -> Mapping[bytes, Tells]:
-    """Return a table from types to categories.
-
-    rows: categories, and types of four characters with commas between them. ``(`` stands for the copyright
-    sign.
+    """Return a table from types (four characters, commas between, ``(`` for the copyright sign) to
+    categories.
     """
     return MappingProxyType(
         {

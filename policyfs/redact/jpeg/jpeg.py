@@ -70,10 +70,8 @@ class _Locator:
         return Found(self.patches, self.notes)
 
     def _first(self, end: int) -> Image:
-        """Return the image at the start of the file, before end.
-
-        If no EOI ends the image, and a video follows, the image ends before the video. Otherwise the scan
-        would continue through the video.
+        """Return the image at the start. One without an EOI ends before a video: its scan would go on through
+        it.
         """
         budget = self.inner.budget
         image = walk_image(SliceSource(self.source, 0, end), 0, budget)
@@ -83,11 +81,7 @@ class _Locator:
         return image if video is None else walk_image(SliceSource(self.source, 0, video.start), 0, budget)
 
     def _end_head(self, at: int, end: int) -> int:
-        """Put an EOI (end of image) behind the header segments of an image without a picture; return the
-        offset behind the EOI.
-
-        Readers that find zeros instead (ExifTool) give up, and drop the last segment, too.
-        """
+        """Put an EOI behind a header without a picture: at zeros, ExifTool gives up and drops a segment."""
         self.patches += difference(at, self.source.read(at, min(2, end - at)), _EOI[: end - at])
         return min(at + 2, end)
 
@@ -117,11 +111,9 @@ class _Locator:
         return list(mpf_offsets(segments, loaded))
 
     def _behind(self, first: Image, end: int, offsets: list[int], *, marked: bool) -> None:
-        """Clean the bytes between the first image and *end*: further images, videos, other bytes.
-
-        offsets: the sorted offsets of images in the multi-picture directory. marked: True if Huawei's mark of
-        a motion photo may be at the end. The mark, and filler (bytes without information), stay only if an
-        EOI ends the first image. Otherwise readers may take such bytes for a part of this image.
+        """Clean the bytes behind the first image: further images (also at *offsets*), videos, other bytes.
+        Huawei's mark (*marked*) and filler stay only behind an EOI: readers may take them for a part of the
+        image.
         """
         region = SliceSource(self.source, 0, end)
         images, videos, done, index = 1, 0, first.end, 0

@@ -150,11 +150,8 @@ class _Walker:
                 return
 
     def _find(self, start: int, *, in_scan: bool) -> int | None:
-        """Return the offset of the 0xff of the next marker behind *start*; None at the end of the file.
-
-        in_scan: True if *start* is in a scan. If a scan has no end marker, the search would continue through
-        a video behind the scan, and might find a marker there. So the search stops at the start of a file of
-        boxes, and returns this offset. Compressed data never looks like such a start.
+        """Return the offset of the next marker behind *start*, or None. A search from a scan stops at the
+        start of a file of boxes: it must not run into a video. Compressed data never looks like one.
         """
         at, size = start, FIRST_CHUNK_BYTES
         while True:
@@ -174,10 +171,8 @@ class _Walker:
             size = min(2 * size, CHUNK_BYTES)
 
     def _restart(self, at: int) -> int:
-        """Return the offset of the restart marker at which decoders go on behind damage at *at*; 0: none.
-
-        The restart marker's successor must follow, or the EOI, without more damage before it: random bytes
-        have single restart markers, too.
+        """Return the offset of the restart marker at which decoders go on behind damage; 0: none. Its
+        successor or the EOI must follow without more damage: random bytes have single ones, too.
         """
         first, expected = 0, tuple(_RESTARTS)
         marker: int | None = at
@@ -198,28 +193,20 @@ class _Walker:
         return 0
 
     def _behind(self, code: int, marker: int) -> int | None:
-        """Return the offset behind a marker and its segment; None if decoders cannot go on here.
-
-        code: the marker's code. marker: its offset.
-        """
+        """Return the offset behind a marker and its segment; None if decoders cannot go on here."""
         if code == EOI or code in _STANDALONE:
             return marker + 2
         return self._segment(code, marker) if code in WITH_LENGTH else None
 
     def _gap(self, start: int, end: int) -> None:
-        """Record the junk between *start* and a marker at *end*. The standard allows fill bytes there; bytes
-        after them are junk.
-        """
+        """Record the junk before a marker, behind the fill bytes that the standard allows."""
         head = self.source.read(start, min(end - start, MAX_FILL_BYTES))
         junk = start + len(head) - len(head.lstrip(b"\xff"))
         if junk < end:
             self.image.junk.append((junk, end))
 
     def _segment(self, code: int, marker: int) -> int | None:
-        """Record the segment of a marker. Return the offset behind it, or None if decoders cannot go on here.
-
-        code: the marker's code. marker: its offset.
-        """
+        """Record a marker's segment; return the offset behind it; None if decoders cannot go on here."""
         size = self.source.size
         if marker + 4 > size:
             return None

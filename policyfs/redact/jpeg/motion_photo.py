@@ -76,9 +76,7 @@ def find_video(source: ByteSource, start: int, end: int, budget: Budget) -> Vide
 
 
 def _boxes_end(source: ByteSource, at: int, budget: Budget) -> int:
-    """Return the end of the last box that belongs to the file of boxes at the offset `at`. Another file may
-    follow this box.
-    """
+    """Return the end of the last box of the file of boxes at `at`. Another file may follow it."""
     start = at
     while at < source.size:
         budget.part()

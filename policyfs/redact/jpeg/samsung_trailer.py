@@ -192,10 +192,7 @@ def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) 
 def _drop(
     source: ByteSource, block: Block, name: str, tells: Tells, found: Found, *, broken: bool = False
 ) -> None:
-    """Turn a block into an empty block of the type _GONE. Change the block's type in the directory, too.
-
-    name, tells, broken: for the record of the removal, which is added to *found*.
-    """
+    """Turn a block into an empty block of the type _GONE, also in the directory."""
     mark = _GONE.to_bytes(4)
     before = len(found.patches)
     for at in (block.start, block.entry):

@@ -163,17 +163,14 @@ def _clean_jfif(old: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _cut(old: bytes, end: int, name: str) -> Cleaned:
-    """Keep the bytes up to the offset *end*. If other bytes than zeros are behind it, record that they were
-    removed.
-    """
+    """Keep the bytes up to *end*; record the removal of others than zeros."""
     new = old[:end].ljust(len(old), b"\0")
     notes = (Note(end, len(old) - end, name, "behind its fields"),) if new != old else ()
     return Cleaned(new, notes)
 
 
 def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
-    """Clean the segment of Photoshop's "save for web". Its fields are (tag, length, value): the quality, a
-    comment and the copyright. Raises TooMuchError.
+    """Clean "save for web": fields of quality, comment, copyright (tag, length, value). Raises TooMuchError.
     """
     kept, notes = DUCKY_HEADER, []
     at = len(DUCKY_HEADER)
@@ -194,9 +191,7 @@ def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
-    """Put a cleaned block back into the segments from which it was joined. skip: number of bytes in each
-    segment before the block's part.
-    """
+    """Put a cleaned block back into its segments, behind the first *skip* bytes of each."""
     starts = [0, *accumulate(len(segment.old) - skip for segment in parts)]
     for segment, at, end in zip(parts, starts, starts[1:], strict=False):
         segment.new = segment.old[:skip] + cleaned.data[at:end]
@@ -209,10 +204,8 @@ def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
 
 
 def _clean_exif(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Clean EXIF, also if only lax readers accept its header, or if the EXIF is cut into several segments.
-
-    A segment whose EXIF does not start with a byte order continues the segment before it: ExifTool writes
-    EXIF of over 64 KiB in this way.
+    """Clean EXIF, also with a header for lax readers alone, and in several segments, as ExifTool writes it: a
+    segment without a byte order goes on with the one before it.
     """
     blocks: list[list[Loaded]] = []
     adjoining = False
@@ -285,10 +278,7 @@ def _clean_profile(parts: Sequence[Loaded], inner: Inner) -> None:
 
 
 def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Clean extended XMP: packets cut into segments. Each segment has the digest of its packet as a name.
-
-    Remove packets with names that are not 32 hex digits: 32 free bytes may be a place. Raises TooMuchError.
-    """
+    """Clean extended XMP by the digests that name its packets. Any other name may be a place, and goes."""
     groups: dict[bytes, list[Loaded]] = {}
     for segment in loaded:
         if segment.code == APP1 and segment.old.startswith(XMP_MORE_HEADER):
@@ -314,9 +304,7 @@ def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
 
 
 def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
-    """Return the segments of one packet of extended XMP, sorted by offset; None if they do not make up
-    exactly this packet.
-    """
+    """Return the segments of exactly one packet of extended XMP, sorted by offset; or None."""
     at = len(XMP_MORE_HEADER) + _GUID_BYTES
     if any(len(part.old) < _MORE_HEAD_BYTES for part in parts):
         return None
@@ -331,10 +319,8 @@ def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
 
 
 def _rename(parts: Sequence[Loaded], new: bytes) -> None:
-    """Give an edited packet of extended XMP its new digest as its name, in its segments.
-
-    With the old digest, strict readers would ignore the packet. The old digest would also confirm a guess of
-    a removed place.
+    """Give an edited packet its new digest as its name: strict readers need it, and the old one would confirm
+    a guess of a removed place.
     """
     at = len(XMP_MORE_HEADER)
     for part in parts:
@@ -380,11 +366,7 @@ def _renew_digests(loaded: Sequence[Loaded]) -> None:
 
 
 def _joined(loaded: Sequence[Loaded], skip: Callable[[Loaded], int], *, new: bool) -> bytes:
-    """Join the data of all segments. skip: returns the number of bytes to leave out at a segment's start; 0
-    leaves out the segment.
-
-    new: True to join the new payloads, False for the old ones.
-    """
+    """Join the data of all segments, new or old, behind the bytes that *skip* returns (0: none of it)."""
     return b"".join((s.new if new else s.old)[skip(s) :] for s in loaded if skip(s))
 
 

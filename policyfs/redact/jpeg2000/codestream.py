@@ -73,10 +73,7 @@ class _Walk:
         return self._rest(at + 2 if end else at, tiles)
 
     def _rest(self, at: int, tiles: int) -> bool:
-        """Zero all bytes from the offset `at` on, and drop the changes made there.
-
-        tiles: the number of tile-parts before `at`. Return True if there are any.
-        """
+        """Zero all bytes from `at` on, and drop the changes made there; True if *tiles* came before."""
         self.found.patches = [patch for patch in self.found.patches if patch.offset < at]
         self.found.notes = [note for note in self.found.notes if note.offset < at]
         patches = list(zeros(self.source, at, self.source.size)) if at < self.source.size else []
@@ -86,10 +83,7 @@ class _Walk:
         return tiles > 0
 
     def _header(self, at: int, stop: int) -> int | None:
-        """Clean the segments of a header, and return the offset of the marker that ends it.
-
-        stop: this marker. Return None if the header does not end with the marker.
-        """
+        """Clean the segments of a header; return the offset of the marker *stop*; None if it is not there."""
         while True:
             self.inner.budget.part()
             head = self.source.read(at, 4)
@@ -129,9 +123,7 @@ class _Walk:
         return told(self.inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
 
     def _last(self, at: int) -> int:
-        """Return the end of data of unstated length: the offset of EOC, or the end of the file.
-
-        EOC is a marker that cannot occur in data (B.10.1, D.4.1).
+        """Return the end of data of unstated length: EOC, which cannot occur in data, or the end of the file.
         """
         while chunk := self.source.read(at, _CHUNK_BYTES):
             found = chunk.find(bytes((0xFF, _EOC)))

@@ -134,11 +134,7 @@ class _Jp2File(BoxFile):
         return None
 
     def _fragments(self, data: bytes) -> bool:
-        """Claim the pieces of a codestream, so that they stay. *data* lists their positions in the file
-        (T.801 M.11.3.1).
-
-        Return False if the list is malformed.
-        """
+        """Claim the pieces of a codestream (T.801 M.11.3.1); False if the list is malformed."""
         fields, spans = Fields(data), []
         try:
             for _ in range(fields.number(2)):

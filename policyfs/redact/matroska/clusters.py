@@ -86,11 +86,7 @@ class _Text(NamedTuple):
 
 
 def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
-    """Return the offset behind the simple block at *at* if it holds sound, or pictures that are not searched;
-    0 for any other element.
-
-    There are many blocks, so this function must be fast.
-    """
+    """Return the offset behind a simple block of sound, or of pictures that are not searched; else 0."""
     if len(peek) < 10 or peek[0] != SIMPLE_BLOCK:
         return 0
     length = 9 - peek[1].bit_length()
@@ -218,12 +214,9 @@ class Clusters:
             self._plain(at, stop, head, _CLUSTER_NUMBERS)
 
     def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> None:
-        """Turn an element that is cut off or malformed into a Void element.
-
-        If `lasting` is True, a block of pictures or sound stays (the last picture of a broken recording).
-        lasting: True if the bytes at `stop` never change. (The block ends where the next known element
-        starts. If that element became Void, readers would find another end.) A block of unknown size goes:
-        some readers skip its header, and find other blocks in its data.
+        """Void an element that is cut off or malformed. A block of media stays (the last of a broken
+        recording) if the bytes at `stop` never change (lasting): its end would change, too. One of unknown
+        size goes: some readers find other blocks in its data.
         """
         if lasting and head is not None and head.ident == SIMPLE_BLOCK and head.size is not None:
             found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))
@@ -262,10 +255,7 @@ class Clusters:
             at = stop
 
     def _block(self, at: int, start: int, stop: int) -> int:
-        """Clean a block with the data [start, stop), by the treatment of its track.
-
-        Return the number of its track, or -1 if the block is removed.
-        """
+        """Clean a block by the treatment of its track; return the track's number; -1 if the block goes."""
         peek = self._ahead.read(start, min(12, stop - start))
         found = number_at(peek)
         number, width = found if found is not None else (-1, 1)
@@ -389,9 +379,7 @@ class Clusters:
             self._touched.add(text.cluster)
 
     def _told(self, number: int, texts: list[_Text]) -> Tells:
-        """Return the categories of the data in a track's subtitles, but only categories to hide. One subtitle
-        with such data is enough.
-        """
+        """Return the categories to hide of a track's subtitles. One subtitle is enough."""
         hide = self.inner.hide
         if self.tracks[number].packed:
             return hide
@@ -406,19 +394,13 @@ class Clusters:
         return Tells(0)
 
     def _tells_place(self, text: str) -> bool:
-        """Apply tells_place to a text, but only if the text matches _PLACE_HINT.
-
-        Most lines do not match. Only lines that match count in the budget for texts.
-        """
+        """Apply tells_place to the few lines that match _PLACE_HINT; only they count in the budget."""
         if _PLACE_HINT.search(text) is None:
             return False
         return not self.inner.budget.look(len(text)) or tells_place(text)
 
     def _dated(self, data: bytes) -> bool:
-        """Return True if a line has a date, or if it has a year and the budget for texts is used up.
-
-        Lines without a year do not count in this budget.
-        """
+        """Return True for a date, or a year without a budget. Lines without a year do not count in it."""
         if _DATE.search(data):
             return True
         if _YEAR.search(data) is None:
@@ -432,11 +414,7 @@ class Clusters:
 
 
 def _blanked(text: bytes) -> bytes:
-    """Return a subtitle's line as spaces, in the same length.
-
-    The commas, zeros as margins and the number at the start of a script's line (S_TEXT/ASS) stay, because
-    players count them. The number may be spaces already.
-    """
+    """Return a subtitle's line as spaces. The commas, margins of 0 and the number of a script's line stay."""
     fields = text.split(b",", 8)
     if len(fields) == 9 and (fields[0].strip() or b"0").isdigit():
         order = fields[0] if len(fields[0]) < 6 else b" " * len(fields[0])

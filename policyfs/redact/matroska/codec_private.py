@@ -108,9 +108,7 @@ def _stream_settings(codec: str, data: bytes, inner: Inner) -> bytes:
 
 
 def _numbers(data: bytes, inner: Inner) -> bytes | None:
-    """Return settings of numbers with zeros in place of each text that tells a time or a device to hide.
-
-    Return None if the settings hold a block of metadata, or a place and location is hidden.
+    """Return settings with zeros for texts of a hidden time or device; None for metadata or a hidden place.
     """
     if told_in_kept(data, inner.hide & Tells.LOCATION, inner.budget):
         return None
@@ -132,11 +130,7 @@ def _lines(data: bytes, kept: re.Pattern[bytes], inner: Inner) -> bytes:
 
 
 def _line(line: bytes, kept: re.Pattern[bytes], inner: Inner) -> bytes:
-    """Return a line of a header, or spaces in its place.
-
-    Spaces replace a line that holds data to hide, is very long, or does not match the pattern *kept*. (The
-    blanks at the end of the line need not match.) If PEOPLE is hidden, a style's name becomes spaces.
-    """
+    """Return a line of a header that matches *kept* and holds no data to hide, else spaces."""
     text = line.rstrip()
     if not text:
         return line
@@ -202,10 +196,7 @@ def clean_comments(data: bytes, inner: Inner) -> bytes:
 
 
 def _comment_goes(piece: bytes, is_vendor: bool, inner: Inner) -> bool:
-    """Return True if a comment (or the vendor) must be removed, by its name or by its value.
-
-    The date of a library in the vendor has no time of day, and stays.
-    """
+    """Return True if a comment (or the vendor: its date has no time of day) goes, by name or value."""
     inner.budget.part(2)
     if is_vendor:
         return bool(tag_tells(b"VENDOR") & inner.hide) or _told(piece, inner.hide, inner)
@@ -214,10 +205,7 @@ def _comment_goes(piece: bytes, is_vendor: bool, inner: Inner) -> bool:
 
 
 def _comment_spans(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of the vendor and of each comment.
-
-    In data that is cut off, the last range ends behind the data.
-    """
+    """Yield the ranges of the vendor and of each comment; if cut off, the last ends behind the data."""
     size = int.from_bytes(data[:4], "little")
     at = 4 + size
     yield 4, at if len(data) >= 8 else len(data) + 1
@@ -238,8 +226,8 @@ def _no_comments(size: int) -> bytes:
 
 
 def _flac(data: bytes, inner: Inner) -> bytes | None:
-    """Clean the metadata blocks of FLAC. Blocks that the decoder does not need become padding, also the seek
-    table (positions in a FLAC file). Bytes behind the last block become zeros.
+    """Clean FLAC's metadata blocks; those that the decoder does not need (also the seek table) become
+    padding.
     """
     if data[:4] != b"fLaC":
         return None

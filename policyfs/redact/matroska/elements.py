@@ -168,11 +168,8 @@ class Tree:
         return new
 
     def _own(self, ident: int, data: bytes) -> Cleaned | None:
-        """Apply the rule of an element that is kept or removed as a whole: a tag, a Seek entry or an attached
-        file.
-
-        Return Cleaned without data if the rule removes the element. Return None if the element must be
-        cleaned child by child.
+        """Apply the rule of a tag, a Seek entry or an attached file, which go as a whole: then return Cleaned
+        without data; None to clean child by child.
         """
         if ident == tag_names.SIMPLE_TAG:
             value = child_data(data, tag_names.TAG_STRING) or b""
@@ -189,9 +186,8 @@ class Tree:
         return None
 
     def _leads_to(self, position: bytes, places: AbstractSet[int]) -> bool:
-        """Return True if a position in a segment is one of the offsets *places*, or is behind the end of the
-        file. (The file may be cut off.) At any other position, players would take the bytes there for an
-        element, even bytes within a block.
+        """Return True if a position is one of *places*, or behind the end of the file, which may be cut off.
+        At any other, players would take bytes for an element, even within a block.
         """
         at = self.segment_start + int.from_bytes(position)
         return at in places or at >= self.file_end
@@ -271,9 +267,7 @@ class Tree:
         return payload if not rest.strip(b"\0") else text.ljust(len(payload), b"\0")
 
     def _tells(self, text: bytes) -> bool:
-        """Return True if a text holds data to hide (a place, or a date with a time of day), or if the budget
-        for texts is used up.
-        """
+        """Return True if a text holds data to hide, or if the budget for texts is used up."""
         asked = self.inner.hide & (Tells.LOCATION | Tells.TIME)
         if not asked or not text:
             return False
@@ -284,10 +278,7 @@ class Tree:
         return self.told[text]
 
     def _attachment(self, data: bytes) -> bytes | None:
-        """Return the new bytes of an attached file; None if the file must be removed.
-
-        A font stays, a picture is cleaned, any other file is removed.
-        """
+        """Return an attached font, or a cleaned picture; None for any other file."""
         content = child_data(data, tag_names.FILE_DATA)
         mime = child_data(data, tag_names.FILE_MIME_TYPE) or b""
         if content is None or self.inner.hide == NOTHING:

@@ -76,10 +76,8 @@ class BlockFrames:
 
 
 def _laced(data: bytes, lacing: int, size: int) -> tuple[list[int], int]:
-    """Return the sizes of a block's frames, and the length of the lacing header before them (RFC 9559 section
-    10.3); no sizes if the header is cut off, or the data is no multiple of the frames.
-
-    data: the start of the block's data. size: the length of all its data.
+    """Return the sizes of a block's frames, and the length of the lacing header (RFC 9559 section 10.3); no
+    sizes if they do not fit. size: of all the block's data.
     """
     count, at = data[0] if data else 0, 1
     sizes: list[int] = []

@@ -88,10 +88,8 @@ class _Locator:
         return self.found
 
     def _top(self, at: int, stop: int, head: Head) -> bool:
-        """Clean an EBML or Void element outside of segments. Return False for any other element, and for a
-        broken element.
-
-        Raises NotThisKindError if an EBML element names another type of document.
+        """Clean EBML or Void outside of segments; False for any other. Raises NotThisKindError for other
+        EBML.
         """
         self.inner.budget.part()
         if stop > self.source.size or head.ident not in (tag_names.EBML, VOID):
@@ -176,10 +174,8 @@ class _Locator:
         return stop
 
     def _junk(self, at: int, end: int) -> int:
-        """Put a Void element in place of the bytes before the next element that players know. Return the
-        offset of that element.
-
-        If the bytes begin with zeros, the zeros stay, and the result is the offset behind the zeros.
+        """Void the bytes before the next known element, and return its offset. Leading zeros stay: return the
+        offset behind them.
         """
         self.inner.budget.part(10)
         if self.source.read(at, 1) == b"\0":
@@ -191,10 +187,8 @@ class _Locator:
         return following
 
     def _first_cluster(self, at: int, end: int) -> Clusters:
-        """Begin with the clusters of a segment, and return them. Clean tracks that come behind them first.
-
-        at: the end of the first cluster. end: the segment's end. Raises NotThisKindError if the tracks cannot
-        be found from size to size.
+        """Begin with a segment's clusters; first clean the tracks, which may come behind them. Raises
+        NotThisKindError if the tracks cannot be found from size to size.
         """
         while not self.tracks:
             self.inner.budget.part()
@@ -272,10 +266,7 @@ class _Locator:
         return True
 
     def _indexes(self) -> None:
-        """Clean the indexes of clusters, and then the seek heads, after all other elements.
-
-        Their entries must not point to removed elements, or into an element.
-        """
+        """Clean the indexes last: no entry may point to a removed element, or into one."""
         for ident in (tag_names.CUES, tag_names.SEEK_HEAD):
             self.tree.known_at = (self.known | self.tree.clusters_at) - self.gone
             for at, head in self.indexes:
@@ -283,10 +274,7 @@ class _Locator:
                     self._master(at, head)
 
     def _emptied(self, at: int, start: int, stop: int) -> None:
-        """Zero the data of a Void element [at, stop) from *start* on.
-
-        The data may be old data that a program left there.
-        """
+        """Zero the data of a Void element, which may be old data."""
         patches = list(zero_patches(self.source, start, stop))
         if patches:
             self.found.patches += patches

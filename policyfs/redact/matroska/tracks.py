@@ -106,9 +106,7 @@ def _role(entry: bytes) -> Role:
 
 
 def _coding(entry: bytes) -> Coding | None:
-    """Return the coding of a track of pictures; None for tracks whose frames are not searched.
-
-    Return None also for encrypted frames: their bytes may look like a message by chance.
+    """Return the coding of pictures; None if frames are not searched, as if encrypted: chance is no message.
     """
     codec, settings = _codec(entry)
     coded = _framing(codec, settings)
@@ -119,9 +117,7 @@ def _coding(entry: bytes) -> Coding | None:
 
 
 def _is_tagged(entry: bytes) -> bool:
-    """Return True if the track has sound of MPEG, or coded sound of AVI, in which readers find tags. Raises
-    NotThisKindError.
-    """
+    """Return True if readers find tags in the sound: MPEG, or coded sound of AVI. Raises NotThisKindError."""
     codec, settings = _codec(entry)
     wave = codec.startswith(b"A_MS/ACM") and int.from_bytes(settings[:2], "little") not in PLAIN
     if _role(entry) is not Role.MEDIA or not (wave or codec.startswith(_TAGGED)):
@@ -151,10 +147,8 @@ def _framing(codec: bytes, settings: bytes) -> Framing | None:
 
 
 def _lead(encodings: bytes) -> bytes | None:
-    """Return the bytes that were removed from the start of each frame; None for encrypted frames.
-
-    Raises NotThisKindError for any other encoding, and for several encodings, which readers apply
-    differently.
+    """Return the bytes removed from the start of each frame; None if encrypted. Raises NotThisKindError for
+    any other encoding, and for several.
     """
     some = [child.payload(encodings) for child in children(encodings) if child.head.ident != VOID]
     if not some:

@@ -227,10 +227,7 @@ def silenced(node: Node, tells: Tells) -> Edits:
 
 
 def _is_plain(node: Node) -> bool:
-    """Return True if each value in an array or a dictionary is a word, a string, or an array of such values.
-
-    Words are numbers, true, false and null.
-    """
+    """Return True if each value within is a word, a string, or an array of such values."""
     values = [*node.items, *(value for _, _, value in node.members)]
     return all(
         value.kind in ("string", "word") or (value.kind == "array" and _is_plain(value)) for value in values
@@ -279,16 +276,14 @@ _PLAIN: Final = bytes(range(0x20, 0x7F)).replace(b"\\", b"")
 
 
 def _is_plain_words(text: bytes) -> bool:
-    """Return True for a written string of ASCII without escapes, with one digit at most: it tells no place
-    and no time. Large documents have many such strings (bookmarks), so they do not count in the budget.
+    """Return True for an unescaped ASCII string with one digit at most, as bookmarks: it need not be
+    searched.
     """
     return len(text) - len(text.translate(None, _DIGITS)) < 2 and not text.translate(None, _PLAIN)
 
 
 def _told_in_strings(nodes: list[Node], hide: Tells, budget: Budget) -> Tells:
-    """Return the categories of the data in strings and names, which are searched as one text. Raises
-    TooMuchError.
-    """
+    """Return the categories of strings and names, searched as one text. Raises TooMuchError."""
     asked = hide & (LOCATION | TIME)
     if len(nodes) == 1 and nodes[0].text.startswith(b"(") and _is_plain_words(nodes[0].text):
         return NOTHING
@@ -303,11 +298,7 @@ def _text_of(node: Node) -> bytes:
 
 
 def _told_in_parts(value: Node, hide: Tells, budget: Budget) -> Tells:
-    """Return those categories of *hide* that the names and strings of an array or another value tell.
-
-    Readers show these names and strings as one text. A value that is a single string is not searched here,
-    but by edit().
-    """
+    """Return those of *hide* that the names and strings of a value tell as one text, as readers show them."""
     if value.kind == "string":
         return NOTHING
     waiting, found = [value], []
@@ -325,10 +316,7 @@ def _is_annotation(node: Node) -> bool:
 
 
 def _is_field(node: Node) -> bool:
-    """Return True if a dictionary with a Subtype is a form field, whose T is a name for programs.
-
-    In any other annotation T is the author, also in a pop-up note, which has a Parent as fields have.
-    """
+    """Return True for a form field, whose T is a name for programs; in any other annotation, the author."""
     kind = node.name(b"Subtype")
     return kind == b"Widget" or (not kind and any(node.get(name) for name in _FIELD))
 
@@ -344,10 +332,7 @@ def _refers_to_none(value: Node) -> bool:
 
 
 def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:
-    """Add the removal of an entry to *edits*. If the dictionary must have the entry, only replace its value
-    by a string that says nothing.
-
-    info: True if the dictionary is the document information, whose entries may be missing.
+    """Remove an entry in *edits*; only silence its value if the dictionary must have it. info: it need not.
     """
     if key == _TRAILER_ID and value.kind == "array":
         for item in value.items:

@@ -199,9 +199,7 @@ class Scan:
             at = self._behind(at, _LINE)
 
     def _behind(self, at: int, pattern: re.Pattern[bytes]) -> int:
-        """Return the offset behind the run of matching bytes that begins at *at*; *at* if no byte matches.
-
-        pattern: it must accept or reject each byte alone, because the source is read in pieces.
+        """Return the offset behind a run of bytes that each match the pattern; the source is read in pieces.
         """
         size = _PEEK
         while chunk := self.source.read(at, size):
@@ -233,9 +231,7 @@ class Scan:
         return item, node
 
     def _value(self, start: int) -> tuple[Node, int]:
-        """Read the value at an offset. Return the value and its end in the file.
-
-        Positions in the value (Node.start, Node.end) count from the offset.
+        """Read the value at an offset (positions in it count from there); return it and its end in the file.
         """
         size = _WINDOW
         while size <= MAX_VALUE_BYTES:
@@ -252,9 +248,7 @@ class Scan:
         raise TooMuchError("too large an object")
 
     def _read(self, reader: Reader, whole: bool) -> Node | None:
-        """Read the next value of a reader. Return None if the reader needs more bytes of the file.
-
-        whole: True if the reader has the rest of the file. Raises NotThisKindError.
+        """Read the next value; None if more bytes are needed. whole: there are none. Raises NotThisKindError.
         """
         try:
             return reader.value()
@@ -296,9 +290,7 @@ class Scan:
         raise NotThisKindError("a stream in it does not end")
 
     def _settle(self) -> None:
-        """Check the streams whose length is in another object of the file. Lengths in object streams are
-        checked later.
-        """
+        """Check the streams whose length is in another object of the file."""
         unsure = self.unsure
         self.unsure = [(number, item) for number, item in unsure if number not in self.integers]
         self.agree([(number, item) for number, item in unsure if number in self.integers], self.integers)
@@ -320,9 +312,7 @@ class Scan:
                 raise NotThisKindError("a stream in it states a wrong length, or none")
 
     def _table(self, at: int) -> int:
-        """Return the end of the cross-reference table at an offset. A table holds only numbers and the
-        letters n and f.
-        """
+        """Return the end of a cross-reference table: numbers and the letters n and f."""
         at = self._behind(at, _TABLE)
         if self.source.read(at, 3) == b"obj":  # the last two numbers belong to the next object
             tail = self.source.read(max(0, at - 64), min(64, at))

@@ -50,11 +50,7 @@ def locate_pdf(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Object:
-    """An object and its edits.
-
-    role: "trailer" for a trailer or a linearization dictionary; else the purpose of the object's stream
-    ("objects", "file", "xmp", "picture", "jbig2"); "" for any other object.
-    """
+    """An object and its edits. role: "trailer", the purpose of its stream, or ""."""
 
     item: Item
     edits: Edits
@@ -63,11 +59,7 @@ class _Object:
 
 @dataclass(slots=True)
 class _Locator:
-    """The search for the parts to hide in one PDF: its state and its steps.
-
-    infos, roots: numbers of the document information and of the root objects. hints: offsets of the hint
-    streams of a linearized file. symbols: numbers of the streams that JBIG2 pictures share.
-    """
+    """The search in one PDF. hints: offsets of hint streams. symbols: streams that JBIG2 pictures share."""
 
     source: ByteSource
     inner: Inner
@@ -108,9 +100,7 @@ class _Locator:
         return self.found
 
     def _take(self, item: Item, node: Node) -> _Object:
-        """Return an object with the edits that hide its data. The result also states if the object is a
-        trailer, and the purpose of its stream.
-        """
+        """Return an object with the edits that hide its data."""
         if item.data and is_document_part(node):  # Length, Filter would be removed as private entries
             raise NotThisKindError("a page or the catalog in it is a stream")
         if item.data and has_two_values(node, _DECISIVE):
@@ -156,9 +146,8 @@ class _Locator:
                 (self.infos if key == b"Info" else self.roots).add(value.number)
 
     def _lengths(self, packed: list[_Object], integers: dict[int, set[int]]) -> None:
-        """Check the stream lengths that are in object streams. Raises NotThisKindError.
-
-        If the length of an object stream itself is not known, the file is refused.
+        """Check lengths that are in object streams. Raises NotThisKindError, also if one of these lacks its
+        own.
         """
         own = {id(here.item) for here in packed}
         if any(id(item) in own for _, item in self.scan.unsure):
@@ -166,10 +155,7 @@ class _Locator:
         self.scan.agree(self.scan.unsure, integers)
 
     def _informations(self) -> None:
-        """Edit the objects with the document information (the author, dates) a second time.
-
-        Only trailers say which objects these are, and the first edit may come before the trailers are read.
-        """
+        """Edit the document information again: only trailers, perhaps read later, say which objects it is."""
         for here in self.objects:
             if here.item.number in self.infos and here.role != "trailer":
                 if here.item.data:
@@ -258,9 +244,7 @@ class _Locator:
         self._edit(item.start, here.edits)
 
     def _is_plain(self, item: Item) -> bool:
-        """Return True if a stream has no filter: readers find a packet of XMP in it by its first bytes (XMP
-        specification part 3, "Scanning files for XMP packets").
-        """
+        """Return True if a stream has no filter: readers find a packet of XMP in it by its first bytes."""
         return filters_of(self.scan.value_of(item)) == ()
 
     def _edit(self, start: int, edits: Edits) -> None:
@@ -272,10 +256,7 @@ class _Locator:
             self.found.notes.append(Note(start + at, length, "PDF", key.decode("latin-1"), tells))
 
     def _null(self, item: Item) -> None:
-        """Turn an object into null. Zeros replace the rest of its text, and its stream.
-
-        An object without a stream stays if it is a whole number, or shorter than "null".
-        """
+        """Turn an object and its stream into null and zeros. A number, and less than "null", stays."""
         end = item.last
         if item.data:
             end += self.source.read(item.data_end, 64).index(b"endstream") + len(b"endstream")
@@ -301,10 +282,7 @@ class _Locator:
         self.found.notes += [Note(start, end - start, "PDF", tag) for _ in patches]
 
     def _comments(self, gone: list[tuple[int, int]]) -> None:
-        """Replace each comment within an object by zeros, unless the comment overlaps a range in *gone*.
-
-        gone: the ranges of bytes that are removed already.
-        """
+        """Zero each comment within an object that does not overlap *gone*, the removed ranges."""
         for start, end in _outside(sorted(set(self.scan.comments)), sorted(gone)):
             self._blank(start, end, "comment")
 

@@ -95,9 +95,7 @@ def is_private(node: Node, key: bytes, *, trailer: bool) -> bool:
 
 
 def _guessed(node: Node) -> bytes:
-    """Return the type of the catalog, a page or a node of the tree of pages from its keys; b"" for any other
-    dictionary. Readers accept a document in which the types are missing.
-    """
+    """Return the type of the catalog, a page or a node from its keys, as readers do; b"" for any other."""
     if any(node.get(key) is not None for key in (b"Length", b"Subtype", b"FT")):
         return b""
     pages = node.get(b"Pages")

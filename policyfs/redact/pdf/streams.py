@@ -75,10 +75,7 @@ class Room:
 
 
 def _packed(plain: bytes, size: int) -> bytes | None:
-    """Return a compressed stream of exactly `size` bytes; None if the data *plain* does not fit.
-
-    Zeros may follow the end of the stream, to fill the size.
-    """
+    """Return a compressed stream of exactly `size` bytes, perhaps with zeros behind it; or None."""
     return deflated_to(plain, size, padded=True)
 
 
@@ -162,8 +159,7 @@ class ObjectStream:
     def _find(
         self, count: int | None, first: int | None, inner: Inner, room: Room, infos: AbstractSet[int]
     ) -> None:
-        """Find the objects in the stream's text, and record the edits of each. In ``tidy``, bytes between and
-        behind the objects become spaces.
+        """Record the edits of each object. In ``tidy``, bytes between and behind the objects become spaces.
         """
         if count is None or first is None or first > len(self.text) or count > MAX_OBJECTS:
             raise NotThisKindError("an object stream in it is malformed")
@@ -260,9 +256,7 @@ def clean_xmp_stream(
 
 
 def _found(data: int, raw: bytes, new: bytes, cleaned: Cleaned, packed: bool) -> Found:
-    """Return the changes to a stream's bytes. In a compressed stream, each record of a removed part covers
-    the whole stream.
-    """
+    """Return the changes to a stream. If it is compressed, each record covers the whole stream."""
     patches = list(difference(data, raw, new))
     if not patches:
         return Found()
@@ -293,9 +287,7 @@ def clean_jbig2(source: ByteSource, data: int, end: int, node: Node, inner: Inne
 
 
 def _picture(raw: bytes, outer: bytes, room: Room) -> tuple[bytes, bytes]:
-    """Return the picture in a stream, without the filter *outer*, and the stream with zeros or blanks for the
-    bytes behind its end. Raises NotThisKindError, TooMuchError.
-    """
+    """Return the picture without the filter *outer*, and the stream without bytes behind its end."""
     if outer in _FLATE:
         return room.inflate(raw)
     room.budget.inflate(_ASCII85_COST * len(raw))

@@ -111,10 +111,8 @@ class _Cr3File(BoxFile):
         self.movie(box, bytes(data), self._pictures, self._without_records)
 
     def _without_records(self, track: Track) -> Found | None:
-        """Return the changes that turn each sample of the metadata track (CTMD) into one record without a
-        type.
-
-        Readers skip such records. Return None for another track, and if a sample is too short or too long.
+        """Return the changes that make each sample of CTMD one record without a type, which readers skip;
+        None for another track, and for samples that are too short or too long.
         """
         if track.entries.formats != (b"CTMD",):
             return None
@@ -133,9 +131,7 @@ class _Cr3File(BoxFile):
         return emptied
 
     def _pictures(self, track: Track) -> Found:
-        """Return the changes to the samples of a track. Raw pixels stay. A JPEG in a sample is cleaned as
-        in a frame of a film; if the JPEG is broken, its sample becomes zeros.
-        """
+        """Return the changes to a track: a JPEG is cleaned as in a film, a broken one becomes zeros."""
         inside, form = Found(), form_of(None)
         samples = track.samples()
         for at, size in samples.places(range(len(samples))):
@@ -179,9 +175,7 @@ def _cleaner(box: Box) -> Callable[[bytes, Inner], Cleaned | None]:
 
 
 def _jpeg(data: bytes, inner: Inner) -> Cleaned | None:
-    """Clean the JPEG behind a header of numbers. Return None if there is none, or if the header holds
-    metadata.
-    """
+    """Clean the JPEG behind a header of numbers; None without one, or if the header holds metadata."""
     at = data.find(_JPEG, 0, _HEADER_BYTES)
     if at < 0 or told_in_kept(data[:at], inner.hide & Tells.LOCATION, inner.budget):
         return None

@@ -92,9 +92,7 @@ class _Raf:
         return int.from_bytes(self.head[at : at + 4])
 
     def _keep(self, start: int, end: int) -> None:
-        """Record that the bytes [start, end) stay.
-
-        Raises NotThisKindError if some of these bytes are recorded already, or are behind the file's end.
+        """Record that bytes stay. Raises NotThisKindError if some are recorded already, or not in the file.
         """
         if end > self.source.size or self.kept.hits(start, end):
             raise NotThisKindError("its parts overlap, or lie behind its end")
@@ -120,10 +118,7 @@ class _Raf:
         self.found.add(found, start)
 
     def _directory(self, start: int, size: int) -> None:
-        """Clean a list of records: a tag and a length of two bytes each, then a value.
-
-        Raises NotThisKindError.
-        """
+        """Clean a list of records: a tag and a length of two bytes each, then a value."""
         if not start:
             return
         count, at = int.from_bytes(self.source.read(start, 4)), start + 4

@@ -87,9 +87,7 @@ class StripHeaders:
             found.append((start + fixed, end))
 
     def _damaged(self, start: int, end: int, found: Spans) -> tuple[Spans, int]:
-        """Return the result of metadata() for a header with other bytes between its segments. Decoders skip
-        such bytes. found: the ranges so far.
-        """
+        """Return the result of metadata() for a header with other bytes, which decoders skip."""
         part = SliceSource(self._source, start, end - start)
         if not is_soi(part, 0):
             return found, 0

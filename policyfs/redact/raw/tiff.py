@@ -150,11 +150,7 @@ class _File:
         return []
 
     def _sized(self, directory: Directory, entry: Entry, starts: list[int], sizes: list[int]) -> list[int]:
-        """Return the lengths of the data at the offsets *starts*, as readers use them. sizes: the stated
-        lengths.
-
-        Readers compute a length if it is missing, or too short for plain pixels.
-        """
+        """Return the lengths as readers use them: computed if missing, or too short for plain pixels."""
         computed = self._plain_size(directory, entry.tag, len(starts))
         stated = zip(starts, sizes, strict=False)
         self.plain += [(at, at + min(size, computed)) for at, size in stated if at >= 8]
@@ -177,10 +173,7 @@ class _File:
         return size // count if tag == tags.STRIP_OFFSETS else size
 
     def _guessed(self, starts: list[int]) -> list[int]:
-        """Return the lengths of the data at these offsets, if the file states none.
-
-        The data at an offset ends at the next offset, or at the file's end.
-        """
+        """Return lengths that are not stated: data ends at the next offset, or at the file's end."""
         ordered = sorted(starts)
         behind = dict(zip(ordered, [*ordered[1:], self.source.size], strict=True))
         return [max(0, behind[at] - at) for at in starts]
@@ -198,10 +191,8 @@ class _File:
             self.walk.kept.append((start, end))
 
     def _picture(self, start: int, end: int, *, as_jpeg: bool, whole: bool) -> None:
-        """Clean a strip that is a picture. Its first bytes tell its kind: the compression may be wrong.
-
-        as_jpeg: True if a tag states that the strip is a JPEG. whole: True if the strip is the whole picture.
-        Raises NotThisKindError.
+        """Clean a strip that is a picture by its first bytes: the stated compression may be wrong. as_jpeg: a
+        tag states JPEG. whole: the strip is the whole picture. Raises NotThisKindError.
         """
         head = self.source.read(start, _LONGEST_START)
         kind = next((kind for pattern, kind in _PICTURES if pattern.match(head)), "")
@@ -231,11 +222,8 @@ class _File:
         return 0
 
     def _jpeg(self, start: int, end: int, *, sure: bool, whole: bool) -> bool:
-        """Clean the metadata in a strip of JPEG data. Raises NotThisKindError.
-
-        A whole picture is cleaned like any JPEG. In other strips, the metadata segments of the header become
-        zeros. Return False if the strip is no JPEG picture. sure: True if a tag states that the strip is a
-        JPEG; then its segments count without a frame header, too.
+        """Clean a strip of JPEG: a whole picture like any JPEG, else its header's metadata becomes zeros.
+        Return False for any other strip. sure: a tag states JPEG: a frame header is not needed.
         """
         if self.strips.is_known(start, end):
             return True
@@ -258,20 +246,14 @@ class _File:
         return True
 
     def _preview(self, places: list[tuple[int, int]]) -> None:
-        """Clean a picture that a maker note refers to.
-
-        places: the possible (offset, length) pairs of the picture, because its offset may count from several
-        origins.
-        """
+        """Clean a maker note's picture. places: its possible (offset, length), by several origins."""
         for at, size in places:
             if (at, at + size) in self.pictures or self.walk.embed_picture(at, size):
                 self.pictures.add((at, at + size))
                 return
 
     def _tables(self, directory: Directory) -> None:
-        """Keep the tables (for quantisation and Huffman codes) that JPEG of TIFF 6.0 stores outside of
-        strips.
-        """
+        """Keep the tables that JPEG of TIFF 6.0 stores outside of strips."""
         for entry in directory.entries:
             if entry.tag in raw_tags.JPEG_TABLES and entry.keep and entry.count <= 8:
                 for at in self.walk.numbers(entry):

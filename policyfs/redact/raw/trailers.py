@@ -61,10 +61,8 @@ def _start(source: ByteSource, end: int) -> int | None:
 
 
 def _start_of_afcp(source: ByteSource, end: int, match: re.Match[bytes]) -> int:
-    """Return the offset of an AFCP trailer. match: its last bytes.
-
-    If the file was changed later, the stored offset of the trailer may be wrong. In this case the first mark
-    in the last MAX_MOVED_BYTES before *end* counts: readers search for this mark, too.
+    """Return the offset of an AFCP trailer: the stored one, or the first mark in the last MAX_MOVED_BYTES, as
+    readers do.
     """
     mark = match["mark"]
     start = int.from_bytes(match["offset"], "big" if mark.endswith(b"!") else "little")

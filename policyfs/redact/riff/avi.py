@@ -113,10 +113,7 @@ class _Locator:
         self.sounds: dict[int, StreamSound] = {}
 
     def locate(self) -> Found:
-        """Locate everything to hide in all RIFFs of the file.
-
-        A file over 1 GB has several RIFFs; the first one has the headers.
-        """
+        """Locate everything to hide in all RIFFs: a file over 1 GB has several."""
         at = 0
         while at + _HEADER_BYTES <= self.source.size:
             head = self.source.read(at, _HEADER_BYTES)
@@ -165,10 +162,7 @@ class _Locator:
         return self.source.read(chunk.start, 4) if chunk.size >= 4 else b""
 
     def _headers(self, chunk: Chunk, depth: int) -> None:
-        """Clean a list of headers, of the file or of one stream.
-
-        depth: number of levels of lists that may be inside this list.
-        """
+        """Clean a list of headers, with *depth* levels of lists inside."""
         at, headed = chunk.start + 4, self._kind(chunk) != b"strl"
         formatted = True
         for part in chunks(self.source, self.inner, at, chunk.end, doubts=self.doubts):
@@ -203,11 +197,8 @@ class _Locator:
             self.sounds.setdefault(len(self.streams) - 1, StreamSound(self.edits))
 
     def _settings(self, start: int, end: int, found: Found) -> None:
-        """Apply *found*, the changes to the codec's settings in a stream's format chunk ``strf``.
-
-        [start, end): the chunk, first its fixed numbers, then the settings. If location is hidden, zero the
-        settings instead in two cases: the changed settings still have text with a place, or the budget for
-        texts is used up. Then they state no length field: players look for start codes in the frames.
+        """Apply the changes to a codec's settings. If a hidden place may remain, zero the settings behind the
+        numbers instead: without a length field, players look for start codes.
         """
         start += _NUMBERS.get(self.streams[-1] if self.streams else b"", 0)
         if self.inner.hide & Tells.LOCATION and start < end:
@@ -220,11 +211,7 @@ class _Locator:
         self.edits.found.add(found)
 
     def _coded(self, code: bytes, start: int, end: int) -> Found:
-        """If the current stream has pictures, record their framing: the codec, and the size of the length
-        field before each unit. Return the changes to the stream's settings [start, end).
-
-        The frames may have SEI messages, or be whole pictures. code: the code of the stream's codec.
-        """
+        """Record the framing of the current stream's pictures; return the changes to its settings."""
         codec, number = codec_of(code), len(self.streams) - 1
         if self.streams[-1:] != [b"vids"]:
             return Found()
@@ -275,10 +262,7 @@ class _Locator:
         return Tells.DEVICE | Tells.OTHER if named else UNKNOWN
 
     def _movie(self, at: int, end: int) -> None:
-        """Walk the chunks of pictures and sound in [at, end), header by header.
-
-        Raises NotThisKindError, TooMuchError.
-        """
+        """Walk the chunks of pictures and sound in [at, end), header by header."""
         window = Window(self.source, _PEEK_BYTES if self.inner.frames_later else CHUNK_BYTES)
         media = self._media_names()
         coded = {
@@ -328,9 +312,7 @@ class _Locator:
         return frozenset(names)
 
     def _hide(self, at: int, name: bytes, end: int) -> None:
-        """Zero the data of the chunk *name* at the offset *at*. end: the end of its data.
-
-        The chunk of a stream keeps its name, because indexes refer to the name. Any other chunk becomes
+        """Zero a chunk's data. A stream's chunk keeps its name, to which indexes refer; others become
         padding.
         """
         if not name[:2].isdigit() and self.edits.put(at, name, JUNK):

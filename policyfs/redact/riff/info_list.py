@@ -81,10 +81,8 @@ def clean_list(edits: Edits, chunk: Chunk) -> None:
 
 
 def _rewrite(edits: Edits, chunk: Chunk, kept: bytes) -> None:
-    """Replace a list by a shorter one, *kept*, and fill the rest of its bytes with padding.
-
-    The rest has an odd number of bytes only if the writer forgot the padding byte of an odd list. Then no
-    padding byte is added, because the name of the next chunk must keep its offset.
+    """Replace a list by a shorter one and padding. After an odd list without its padding byte none is added:
+    the next chunk keeps its offset.
     """
     room = chunk.next - chunk.at
     old = edits.source.read(chunk.at, room)

@@ -105,10 +105,7 @@ class _Locator:
         self.doubts = Doubts()
 
     def locate(self) -> Found:
-        """Locate everything to hide in all chunks.
-
-        The size of the RIFF is ignored, because recorders often leave it at zero.
-        """
+        """Locate everything to hide in all chunks. The size of the RIFF does not count: it may be zero."""
         at = _HEADER_BYTES
         while at < self.source.size:
             found = chunks(self.source, self.edits.inner, at, self.source.size, doubts=self.doubts)
@@ -178,11 +175,8 @@ class _Locator:
         return behind
 
     def _behind(self, chunk: Chunk) -> tuple[int, int]:
-        """Return the offset of the chunk behind the sound, and the end of the sound.
-
-        If the size of the sound is unknown or too long, the sound goes on to the next chunk that _LATER
-        matches, or to the end of the file. If the stated size is zero, some readers believe the size, and
-        read the sound as chunks. So Doubts.check() makes sure that these readers find no metadata there.
+        """Return the offsets of the chunk behind the sound, and of its end. Sound of an unknown size goes on
+        to what _LATER matches; Doubts.check() covers readers that believe a size of zero.
         """
         stated = int.from_bytes(self.source.read(chunk.at + 4, 4), "little")
         if stated == _UNKNOWN_SIZE and chunk.start < chunk.start + self.long_size <= self.source.size:
@@ -207,10 +201,7 @@ class _Locator:
         pad(self.edits, chunk)
 
     def _field(self, chunk: Chunk, start: int, end: int, tells: Tells, tag: str) -> None:
-        """Zero the field [start, end) of a chunk if it holds data to hide, or is too long to be searched.
-
-        tells: the categories of the field. tag: its name.
-        """
+        """Zero the field [start, end) if it holds data to hide, or is too long to be searched."""
         text = self.source.read(chunk.start + start, min(end - start, _MAX_FIELD_BYTES + 1))
         if len(text) > _MAX_FIELD_BYTES:
             found = self.hide

@@ -88,7 +88,6 @@ def clean_end(edits: Edits, start: int) -> int:
 
 def _last(edits: Edits, start: int, end: int) -> int | None:
     """Clean the tag that ends at `end`; return its start; `end` if there is none, None if it is broken.
-
     Raises NotThisKindError if readers may take the bytes before `end` for two tags.
     """
     if end <= start:
@@ -144,9 +143,8 @@ def _last_ape(edits: Edits, start: int, end: int, foot: bytes) -> int | None:
 
 
 def _last_lyrics(edits: Edits, start: int, end: int, foot: bytes) -> int | None:
-    """Clean the Lyrics3 tag that ends at `end` with this mark; return the tag's start; None if it is broken.
-
-    Like in exiftool, the tag begins at the first mark within its size.
+    """Clean the Lyrics3 tag that ends at `end`, and return its start: the first mark, as in exiftool; or
+    None.
     """
     size = 5200
     if foot.endswith(b"LYRICS200"):
@@ -160,8 +158,7 @@ def _last_lyrics(edits: Edits, start: int, end: int, foot: bytes) -> int | None:
 
 
 def _unmark(edits: Edits, start: int, end: int) -> int:
-    """Zero the end of a broken tag; return the first zero's offset. No reader finds a tag before these zeros.
-
+    """Zero the end of a broken tag, so that no reader finds a tag before; return the first zero's offset.
     Raises NotThisKindError if this end reaches before `start`.
     """
     begin = end - _APE_HEAD_BYTES
@@ -180,9 +177,7 @@ def _id3(edits: Edits, at: int, size: int, *, whole: bool) -> None:
 
 
 def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Tells], ...], tag: str) -> None:
-    """Zero those fields of a tag that hold data to hide. fields: the offset of each field in *data*, its size
-    in bytes, and its categories.
-    """
+    """Zero the fields (offset, size, categories) of a tag that hold data to hide."""
     new = bytearray(data)
     for start, size, tells in fields:
         text = data[start : start + size]
@@ -193,12 +188,7 @@ def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Te
 
 
 def _lyrics(edits: Edits, at: int, end: int) -> None:
-    """Remove the whole text of the Lyrics3 tag [at, end): the tag has many kinds of fields, and few programs
-    read such tags.
-
-    The marks of the tag stay, with an empty text between them, so that the sound still ends at the first
-    mark.
-    """
+    """Remove the text of a Lyrics3 tag. Its marks stay, so that the sound still ends at the first one."""
     old = edits.source.read(at, end - at)
     behind = 9 if old.endswith(b"LYRICSEND") else 15
     size = len(old) - len(_LYRICS) - behind
@@ -281,9 +271,7 @@ def _items(body: bytes) -> Iterator[_Item]:
 
 
 def _clean_item(item: _Item, edits: Edits) -> tuple[Tells, bytes | None]:
-    """Return the categories of an item, and its new bytes, as many as before. The new bytes are None if the
-    item is removed.
-    """
+    """Return the categories of an item, and its new bytes, as many as before; None if it goes."""
     head, value = item.data[: item.value], item.data[item.value :]
     kind = item.data[4] >> 1 & 3
     if kind == 0:

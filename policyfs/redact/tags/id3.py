@@ -30,9 +30,7 @@ _UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A frame of a tag: its offset, its name, the start of its content, and its end (offsets in the tag's
-    body).
-    """
+    """A frame of a tag; offsets in the tag's body."""
 
     at: int
     name: str
@@ -108,10 +106,8 @@ class _Cleaner:
         return Cleaned(head + padded, tuple(self.notes))
 
     def _still(self, kept: list[bytes], body: bytes, *, whole: bool) -> bool:
-        """Return True if a reader of the new body would find exactly the frames *kept*.
-
-        Readers can read sizes in two ways (_frames). After frames were removed, a reader may choose the other
-        way, and find other frames.
+        """Return True if a reader of the new body would find exactly *kept*: after removals, it may read
+        sizes in the other way (_frames).
         """
         plain = body.replace(b"\xff\0", b"\xff") if whole else body
         found = self._frames(plain, 0) or []
@@ -121,10 +117,7 @@ class _Cleaner:
         return same and filled and not self._ambiguous(plain, found)
 
     def _ambiguous(self, body: bytes, frames: list[_Frame]) -> bool:
-        """Return True if a reader may find a frame that is not in *frames*, and that must be removed.
-
-        For each size, a reader may choose either of two ways to read it (_frames).
-        """
+        """Return True if a reader that may choose a way for each size finds another frame that must go."""
         seen = {frame.at for frame in frames}
         ends = [end for frame in frames for end in self._ends(body, frame.at)]
         while ends:
@@ -154,9 +147,7 @@ class _Cleaner:
         return {end for end in ends if end <= len(body)}
 
     def _padded(self, head: bytes, frames: bytes, size: int, footer: int) -> bytes:
-        """Return the body with padding and with its footer, if the tag has one.
-
-        The standard forbids padding in a tag with a footer. So a private frame fills such a tag.
+        """Return the body with padding and footer. With a footer, a private frame fills it, by the standard.
         """
         missing = size - len(frames)
         if footer and missing > HEAD_BYTES:
@@ -166,19 +157,14 @@ class _Cleaner:
         return frames.ljust(size, b"\0") + (b"3DI" + head[3:] if footer else b"")
 
     def _emptied(self, flags: int, size: int, footer: int, why: str) -> Cleaned:
-        """Return a tag of the same length without frames. why: the name of the removed part, for its
-        record.
-        """
+        """Return a tag of the same length without frames. why: the removed part, for its record."""
         head = self.tag[:5] + bytes([flags]) + self.tag[6:HEAD_BYTES]
         new = head + self._padded(head, b"", size, footer)
         notes = (Note(0, len(self.tag), "ID3", why, broken=True),) if new != self.tag else ()
         return Cleaned(new, notes)
 
     def _frames_at(self, body: bytes, flags: int) -> int | None:
-        """Return the offset of the first frame; None if the extended header before it is not valid.
-
-        An extended header holds only numbers.
-        """
+        """Return the offset of the first frame; None if the extended header is not valid numbers."""
         if self.version == 2:
             return None if flags & _EXTENDED else 0  # in ID3v2.2: compression, never defined
         if not flags & _EXTENDED:
@@ -190,11 +176,8 @@ class _Cleaner:
         return size if 6 <= size <= 12 + 4 and size <= len(body) else None
 
     def _frames(self, body: bytes, start: int) -> list[_Frame] | None:
-        """Return the frames; None if there are too many.
-
-        By the standard, sizes are syncsafe in ID3v2.4 and plain in other versions. Some programs write plain
-        sizes in ID3v2.4, or syncsafe sizes in ID3v2.3. So both ways to read sizes are tried, and the way with
-        the higher rank counts (_merit).
+        """Return the frames; None if there are too many. Some programs write sizes as in the other version,
+        so both ways are tried; the higher rank (_merit) counts.
         """
         ways = {2: (False,), 3: (False, True), 4: (True, False)}[self.version]
         found = [list(self._walk(body, start, safe=way)) for way in ways]
@@ -202,10 +185,8 @@ class _Cleaner:
         return best if len(best) < _MAX_FRAMES else None
 
     def _merit(self, body: bytes, frames: list[_Frame], start: int) -> tuple[bool, int]:
-        """Return the rank of one way to read the frames; the higher rank is better.
-
-        If only padding follows the last frame, the rank is the highest. Otherwise the rank is the offset
-        behind the last frame.
+        """Return the rank of one way to read the frames: only padding behind, else the offset behind the
+        last.
         """
         end = frames[-1].end if frames else start
         return (False, end) if body[end:].strip(b"\0") else (True, 0)
@@ -241,9 +222,7 @@ class _Cleaner:
         return kept
 
     def _frame(self, frame: _Frame, data: bytes) -> tuple[Tells, bytes | None]:
-        """Return the categories of a frame, and its new content of the same length. The content is None if
-        the frame is removed.
-        """
+        """Return the categories of a frame, and its new content of the same length; None if it goes."""
         if frame.name == "PRIV" and not data.strip(b"\0"):
             return UNKNOWN, data
         plain = self._plain(frame, data)
@@ -317,11 +296,8 @@ class _Cleaner:
         return not data[at:].strip(b"\0") and not self._ambiguous(data, frames)
 
     def _picture_frame(self, frame: _Frame, data: bytes, plain: bytes) -> bytes | None:
-        """Return the new content of a picture frame, of the same length; None if it is removed.
-
-        plain: the content as the standard reads it: without the bytes before it, and without
-        unsynchronisation. Other readers take the bytes as they are stored. So in these no metadata may stay,
-        if they differ.
+        """Return the new content of a picture frame; None if it goes. Some readers take the bytes as stored,
+        not as the standard reads them (plain): if they differ, they must hold no metadata.
         """
         new = self._picture(frame.name, plain)
         if new is None:
@@ -352,10 +328,7 @@ class _Cleaner:
 
 
 def _blank(encoding: int, text: bytes) -> bytes:
-    """Return blanks of the same length as a text, in its encoding.
-
-    encoding: its number in ID3v2. 1 is UTF-16 with a byte-order mark, 2 is UTF-16 in big-endian order.
-    """
+    """Return blanks of a text's length, in its encoding: 1 is UTF-16 with a byte-order mark, 2 without."""
     mark = text[:2] if encoding == 1 and text[:2] in (b"\xff\xfe", b"\xfe\xff") else b""
     unit = b" " if encoding not in (1, 2) else b"\0 " if encoding == 2 or mark == b"\xfe\xff" else b" \0"
     return (mark + unit * len(text))[: len(text)]

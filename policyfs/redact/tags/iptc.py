@@ -242,9 +242,7 @@ def _is_path(data: bytes) -> bool:
 
 
 def _told(text: bytes, asked: Tells, inner: Inner) -> Tells:
-    """Return those categories of *asked* whose data the text contains; all of *asked* if the budget for texts
-    is used up.
-    """
+    """Return those of *asked* that the text tells; all if the budget for texts is used up."""
     if not text or not asked:
         return NOTHING
     return told_in(text, asked) if inner.budget.look(len(text)) else asked

@@ -112,9 +112,7 @@ class StreamSound:
 
 
 def _size_of(head: bytes) -> int:
-    """Return the size of the tag that begins with these 32 bytes; 0 if it states none. Raises
-    NotThisKindError for the end of an APE tag without a start.
-    """
+    """Return the size of a tag by its first 32 bytes, or 0. Raises NotThisKindError for an APE tag's end."""
     if not head.startswith(_APE):
         return tag_size(head[:HEAD_BYTES])
     if len(head) < _APE_BYTES:

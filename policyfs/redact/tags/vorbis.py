@@ -81,10 +81,7 @@ def _name(comment: bytes) -> bytes:
 
 
 def _told_together(comments: list[bytes], inner: Inner) -> set[bytes]:
-    """Return the names of comments whose values tell something to hide when they are joined.
-
-    Readers join the values of comments with the same name: FFmpeg joins the titles 47.80453 and 13.04229.
-    """
+    """Return the names of comments that tell something joined, as FFmpeg joins those of the same name."""
     values: dict[bytes, list[bytes]] = {}
     for comment in comments:
         values.setdefault(_name(comment), []).append(comment.partition(b"=")[2])
@@ -98,10 +95,7 @@ def _told_together(comments: list[bytes], inner: Inner) -> set[bytes]:
 
 
 def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
-    """Return the categories of a comment's data, and the new bytes of the comment, as many as before.
-
-    The new bytes are None if the comment must be removed.
-    """
+    """Return the categories of a comment, and its new bytes, as many as before; None if it goes."""
     inner.budget.part(2)
     key, equals, value = comment.partition(b"=")
     name = key.decode("ascii", "replace")

@@ -340,9 +340,7 @@ def is_no_place(value: str) -> bool:
 
 
 def _only_place(name: str) -> bool:
-    """Return True if every word of a name that speaks of a place belongs to the place: "GPSLatitudeRef", but
-    not "ModelCity", which is the address of a person.
-    """
+    """Return True if all words of a place in a name are the place's: "GPSLatitudeRef", not "ModelCity"."""
     words = _WORD.findall(_PARTS.sub(" ", name))
     return name.isascii() and all(word.lower() in _WORDS | _DETAILS for word in words)
 
