@@ -42,9 +42,7 @@ def _locator(one: Format) -> Locator:
 LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
     {kind: locator for one in FORMATS for locator in [_locator(one)] for kind in one.kinds}
 )
-"""A dictionary from a content kind to its locator, for exactly the kinds with the treatment "redacted" in the
-table of kinds.
-"""
+"""Content kind with the treatment "redacted" -> its locator."""
 _PICTURES: Final = starts_for(Use.PICTURE)
 
 

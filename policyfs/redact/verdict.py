@@ -27,9 +27,7 @@ _PIECE_BYTES: Final = 1 << 20
 _OVERLAP_BYTES: Final = 512
 _MARGIN_BYTES: Final = 8
 _SEARCHED_BYTES: Final = 64 << 20
-"""Maximum number of bytes searched in one file. If redaction would change more bytes, the file is refused
-without a search.
-"""
+"""Maximum number of bytes searched in a file. If more would change, it is refused."""
 _SEARCHABLE: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
 """Categories that a search can find. No search finds people: names and captions look like any other words."""
 
@@ -138,8 +136,7 @@ def _searched(data: bytes, asked: Tells) -> Tells:
 
 
 def _texts(run: bytes) -> Iterator[str]:
-    """Yield a match of _RUN if it is UTF-8, else its parts that look like text: random bytes match by chance.
-    """
+    """Yield a match of _RUN if it is UTF-8, else its parts that look like text: random bytes match by chance."""
     plain = run.replace(b"\0", b"")
     text = plain.decode("utf-8", "replace")
     if "\ufffd" not in text:

@@ -11,9 +11,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 MAX_FRAMES: Final = 1_000_000
 _NARROW: Final = (b"#!AMR\n", (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1))
 _WIDE: Final = (b"#!AMR-WB\n", (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1))
-"""For AMR and for AMR-WB: the signature of the file, and the length in bytes of each type of frame (0: no
-such type).
-"""
+"""AMR and AMR-WB: the signature, and the length in bytes of each type of frame (0: no such type)."""
 
 
 def locate_amr(source: ByteSource, inner: Inner) -> Found:

@@ -29,9 +29,7 @@ _MAX_SAMPLES: Final = 1 << 36
 _PLACEHOLDER: Final = b"\xff" * 8
 _END_SEARCH_BYTES: Final = 1 << 18
 _LONGEST_AT: Final = _HEAD_BYTES + 7
-"""Offset of the field with the length of the longest frame, from the start of the first metadata block
-(STREAMINFO) with its header.
-"""
+"""Offset of the length of the longest frame in the first block (STREAMINFO) with its header."""
 _LEAST_FRAME_BYTES: Final = 8
 _HEADER_BYTES: Final = 16
 """Size of the longest header of a frame, with its checksum (RFC 9639, 9.1)."""

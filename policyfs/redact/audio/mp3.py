@@ -31,11 +31,7 @@ _LONGEST_FRAME: Final = 8192
 _HEADER_BYTES: Final = 6
 _TAGS: Final = (b"TAG", b"APETAGEX", b"ID3", b"LYRICSBEGIN")
 _WINDOW_BYTES: Final = 1 << 13
-"""Size in bytes of the first read of successive frames, and of the first read of a gap between frames.
-
-Each further read is four times as large, up to CHUNK_BYTES. The first read is small because a file may have
-thousands of gaps.
-"""
+"""Size of the first read of frames or a gap; each further one is four times as large."""
 _SYNC: Final = re.compile(rb"\xff(?:\xff++|(?=[\xe0-\xfe][^\xff]))")
 """A whole row of bytes 0xff, or a byte that may be the start of a frame's header."""
 _SYNC_BYTES: Final = 256

@@ -46,9 +46,7 @@ _COMMENT_HEADS: Final = {
 _WITH_TABLES: Final = frozenset({b"\x03vorbis", b"\x81theora"})
 """Heads of the comments of codecs whose next header holds the decoder's tables."""
 _COMMENT_MARKS: Final = {b"vorbis": b"\x03", b"theora": b"\x81"}
-"""Codec -> first byte of a packet of comments. FFmpeg looks at no other byte of a packet, and accepts such a
-packet also among sound and pictures. No packet of sound or pictures begins with this byte.
-"""
+"""Codec -> first byte of a packet of comments, and of no other: FFmpeg looks at no other byte."""
 _COMMENTS: Final = re.compile(rb"\x03vorbis|\x81theora|OpusTags|\x7fFLAC")
 """Starts of pages that exiftool takes for comments, even if the stream has another codec."""
 _AMONG_MEDIA: Final = "comments are among its sound or pictures"

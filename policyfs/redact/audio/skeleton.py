@@ -17,9 +17,7 @@ _PLAIN: Final = frozenset(
     {b"", b"content-type", b"role", b"language", b"altitude", b"display-hint", b"trackorder"}
     | {b"trackdependencies"}
 )
-"""Headers of Skeleton 4.0 that describe how to play a stream. The altitude is the order of pictures that lie
-over each other.
-"""
+"""Headers that describe how to play a stream. (The altitude is the order of overlaid pictures.)"""
 _NAMING: Final = frozenset({b"title", b"name"})
 
 

@@ -25,9 +25,7 @@ _ARRAYS_AT: Final = MappingProxyType({b"hvcC": 22, b"lhvC": 5})
 WITH_ARRAYS: Final = MappingProxyType({b"hvcC": HEVC, b"lhvC": HEVC, b"vvcC": VVC})
 """A dictionary from the type of a decoder configuration with arrays of units to the codec."""
 _ALONE: Final = MappingProxyType({HEVC.name: frozenset[int](), VVC.name: frozenset({12, 13})})
-"""A dictionary from the name of a codec to types of units. A unit of such a type is alone in its array, and
-the array does not state a number of units.
-"""
+"""Codec -> types of units that are alone in their array, which states no number of units."""
 _LENGTH_AT: Final = MappingProxyType({b"hvcC": 21, b"lhvC": 4, b"avcC": 4, b"vvcC": 4})
 _FRAMED: Final = MappingProxyType({b"avcC": AVC, b"hvcC": HEVC, b"vvcC": VVC})
 _BEGINNINGS: Final = MappingProxyType(
@@ -39,18 +37,12 @@ _BEGINNINGS: Final = MappingProxyType(
 )
 """A dictionary from the type of a decoder configuration to a pattern of its first bytes (its version)."""
 _NUMBERED: Final = MappingProxyType({0x21: AVC, 0x23: HEVC, 0x33: VVC})
-"""A dictionary from the number of a codec in ``esds`` to the codec (mp4ra.org). A sample entry ``mp4v`` may
-hold any of them.
-"""
+"""Number of a codec in ``esds``, also of ``mp4v`` -> the codec (mp4ra.org)."""
 _AV1C_BYTES: Final = 4
 CONFIGS: Final = MappingProxyType({HEVC.name: b"hvcC", VVC.name: b"vvcC", AV1.name: b"av1C"})
-"""A dictionary from the name of a codec to its type of decoder configuration. It has only configurations that
-may hold messages.
-"""
+"""Codec -> its type of decoder configuration, if that may hold messages."""
 FULL_BOX: Final = bytes(4)
-"""The version and the flags at the start of a ``vvcC`` box in MP4. Other containers store ``vvcC`` without
-these bytes.
-"""
+"""Version and flags of ``vvcC`` in MP4. Other containers store it without these bytes."""
 _CONFIG: Final = re.compile(rb"avcC|hvcC|vvcC")
 CONFIG_BYTES: Final = 64
 """Number of bytes at the start of a configuration that framing() needs."""

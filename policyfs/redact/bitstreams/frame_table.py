@@ -30,9 +30,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 __all__ = ["FrameForm", "FrameLooks", "FrameTable", "form_of", "look", "merged", "table_of"]
 
 BYTES_PER_PART: Final = 128
-"""A film may have MAX_PARTS parts (messages, units, segments of photos, patches) in the frames that are
-cleaned one by one, and one part more for each BYTES_PER_PART bytes of the file.
-"""
+"""Bytes of a film that allow one part more than MAX_PARTS in the frames that are cleaned."""
 MAX_OVERLAP: Final = 4
 """Maximum sum of the sizes of all frames, as a multiple of the size of the file. Repetitions do not count."""
 _OVERLAP_FLOOR_BYTES: Final = 1 << 20

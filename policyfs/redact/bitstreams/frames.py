@@ -63,15 +63,11 @@ PICTURE_START_BYTES: Final = 8
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_CONFIG_BYTES: Final = 1 << 16
 _USER_DATA_PER_PART: Final = 2
-"""Number of units of MPEG user data that cost as much work as one part of a file. A frame has one to three
-such units.
-"""
+"""Units of MPEG user data that cost as much as one part of a file. A frame has one to three."""
 _PATCHES_PER_PART: Final = 32
 """Number of patches of a unit that cost as much work as one part of a file. Most units have one or two."""
 DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62, 63}), AVC.name: frozenset({28, 30})})
-"""A dictionary from the name of a codec to types of units. The standard of the codec gives these types no
-meaning. Dolby Vision stores the dynamic range of the picture in such units.
-"""
+"""Codec -> types of units without a meaning in its standard, in which Dolby Vision stores the range."""
 UNSPLIT: Final = MappingProxyType(
     {
         AVC.name: frozenset({*range(1, 6), 19, 20, 21, 30}),
@@ -81,9 +77,7 @@ UNSPLIT: Final = MappingProxyType(
         AV1.name: CODED,
     }
 )
-"""A dictionary from the name of a codec to types of units without metadata: they hold most bytes of a film
-(slices, also of other layers), or hold other units (48, 49).
-"""
+"""Codec -> types of units without metadata: slices, also of other layers, and units of units (48, 49)."""
 _AGGREGATES: Final = frozenset({48, 49})
 """Types of HEVC's units that hold numbers that may look like a start code."""
 _HEADERS_OF_MPEG_4: Final = frozenset(range(1, 0x30))

@@ -19,9 +19,7 @@ from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, zeros
 
 START_CODE: Final = b"\0\0\1"
-"""The start code: bytes before each unit in a byte stream (H.264 and H.265 annex B). A zero before these
-bytes is a part of the code, too.
-"""
+"""Bytes before each unit in a byte stream (H.264, H.265 annex B); so is a zero before them."""
 _REFERENCES: Final = frozenset({48, 49})
 """Types of units of H.265 with numbers that may look like a start code."""
 MAX_PADDING_BYTES: Final = 1 << 12
@@ -64,8 +62,8 @@ VVC: Final = Codec("H.266", 2, 1, 3, 0x1F, frozenset({23, 24}), _VVC_KEPT, 12)
 _USER_DATA: Final = frozenset({0xB2})
 _OF_MPEG: Final = frozenset({*range(0xB0), 0xB0, 0xB1, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7, 0xB8})
 MPEG: Final = Codec("MPEG", 1, 0, 0, 0xFF, _USER_DATA, _OF_MPEG, 0xB0)
-"""MPEG-1, MPEG-2 and MPEG-4 part 2. A unit's header is the last byte of its start code; ``sei`` is user data
-(user_data.py). The types from 0xB9 on belong to systems, which no frame holds, and to other media than film.
+"""MPEG-1, -2 and -4 part 2: a header is the last byte of a start code, ``sei`` user data (user_data.py).
+Types from 0xB9 on belong to systems, which no frame holds.
 """
 AV1: Final = Codec("AV1", 1, 0, 3, 0xF, frozenset({5}), frozenset({1, 2, 3, 4, 6, 7, 8}), 0)
 """AV1. Its units are OBUs (obus.py), and not NAL units."""
@@ -102,11 +100,8 @@ _FOURCCS: Final = (
         MPEG,
     ),
 )
-"""Pairs of a pattern and a codec. The pattern matches the codec's codes in AVI and QuickTime, and in
-Matroska's V_MS/VFW/FOURCC and V_QUICKTIME. Small and capital letters are the same, as for FFmpeg.
-
-``dvh1`` is missing: without a decoder configuration it is digital video. Sources: riff.c and isom_tags.c of
-FFmpeg, which looks up the codes of AVI also in QuickTime, and those of QuickTime in AVI.
+"""Patterns of codes in AVI, QuickTime and Matroska's ids for these, as FFmpeg's riff.c and isom_tags.c read
+them in any of these, and their codec. ``dvh1`` without a configuration is digital video.
 """
 
 
@@ -227,8 +222,7 @@ def walk_nals(
 def _replace(
     source: ByteSource, kind: int, start: int, end: int, codec: Codec, inner: Inner, found: Found
 ) -> None:
-    """Replace a unit by filler; a message only if it holds data to hide. Too large a payload becomes zeros.
-    """
+    """Replace a unit by filler; a message only if it holds hidden data. Too large a payload becomes zeros."""
     body = start + codec.header
     if body >= end:
         return

@@ -21,9 +21,7 @@ from policyfs.redact.core.reader import Fields
 _MAX_NUMBERS_BYTES: Final = 255
 """Maximum size of metadata that should be numbers. Longer metadata may be anything."""
 UNITS_PER_PART: Final = 4
-"""Number of units in a frame that cost as much work as one part of a file (cleaners.Budget). Most frames have
-fewer units.
-"""
+"""Units of a frame that cost as much as one part of a file. Most frames have fewer."""
 _HEAD_BYTES: Final = 12
 """Number of bytes at the start of an OBU that hold its type and its size."""
 _MAX_T35_READ: Final = 1 << 12
@@ -37,10 +35,7 @@ _OBU_HEADERS: Final = frozenset({1, 2, 3, 7})
 _T35: Final = 4
 """Type of metadata OBUs with a message that is registered by ITU-T T.35, as in SEI messages (sei.py)."""
 METADATA_TELLS: Final = MappingProxyType({1: NOTHING, 2: NOTHING, 3: NOTHING, 5: Tells.TIME})
-"""A dictionary from the type of a metadata OBU to the categories of its data.
-
-The types are: brightness, mastering display, scalability (no category), and time codes.
-"""
+"""Type of a metadata OBU (brightness, mastering, scalability, time code) -> its categories."""
 
 
 def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: bool = True) -> Found | None:

@@ -62,9 +62,7 @@ _ATSC: Final = b"\xb5\0\x31"
 _CAPTIONS: Final = b"GA94\3"
 _CAPTION_BYTES: Final = 3
 _CAPTIONS_AROUND_BYTES: Final = len(_ATSC) + len(_CAPTIONS) + 4
-"""Number of bytes around captions: the head, the number of captions, a spare byte, a mark at the end, and one
-byte at the end of an OBU.
-"""
+"""Bytes around captions: the head, their number, a spare byte, a mark, and one at an OBU's end."""
 _ATSC_FORMAT: Final = re.compile(rb"\xb5\0\x31(?:DTG1.{1,3}|GA94\x06.{1,9})", re.DOTALL)
 """The part of the picture that is in use: its format or its bars (ATSC A/53)."""
 _MAX_KNOWN_TEXTS: Final = 1 << 10
@@ -111,8 +109,7 @@ def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
 
 
 def _number(plain: bytes, at: int) -> tuple[int, int]:
-    """Return the sum of bytes of 255 and a smaller one, and the offset behind. Raises IndexError if cut off.
-    """
+    """Return the sum of bytes of 255 and a smaller one, and the offset behind. Raises IndexError."""
     start = at
     while plain[at] == 0xFF:
         at += 1

@@ -27,9 +27,7 @@ _START: Final = re.compile(
     rb"|\xff\xd8\xff[\xe0\xe1]\0.(?:JFIF|Exif)\0|\xff\xd8\xff[\xe1\xfe]..[\x09\x0a\x0d\x20-\x7e]{8}",
     re.DOTALL,
 )
-"""Starts of files and blocks of metadata, and a pattern of more of their bytes: coded data contains the
-shorter starts by chance.
-"""
+"""Starts of files and blocks, and more of their bytes: coded data contains the shorter ones by chance."""
 _WORDS: Final = re.compile(
     rb"<x:xmpmeta|<\?xpacket|<rdf:RDF|http://ns\.adobe|GPSL(?:at|ong)itude|APETAGEX|LYRICSBEGIN|%PDF-1\."
     rb"|MotionPhoto_Data"

@@ -21,19 +21,13 @@ from policyfs.redact.core.patches import ByteSource, is_blank
 MAX_NESTING: Final = 3
 """Maximum depth of files embedded in other files (a thumbnail in a thumbnail in a photo)."""
 MAX_PARTS: Final = 50_000
-"""Maximum number of segments, boxes, chunks and elements in a file, with all files embedded in it.
-(Movies, AVI, Ogg, MP3, AMR and Matroska files have other limits for some of their parts.)
-"""
+"""Maximum number of segments, boxes, chunks and elements in a file. (Films and sound have more limits.)"""
 SEARCH_FLOOR_BYTES: Final = 1 << 18
 MAX_SEARCHED_BYTES: Final = 1 << 29
-"""Maximum number of bytes of a file that are searched one by one. A sparse file of a terabyte takes no room
-on the disk, but a search of all its bytes would take very long.
-"""
+"""Maximum number of bytes searched one by one: a sparse file takes no room on the disk."""
 MAX_INFLATED_BYTES: Final = 16 << 20
 MAX_TEXTS_BYTES: Final = 3 << 17
-"""Maximum number of bytes of free text that are searched in a file. In a text of numbers, the search takes a
-microsecond for each byte.
-"""
+"""Maximum number of bytes of free text that are searched. In numbers, each takes a microsecond."""
 
 
 class NotThisKindError(Exception):

@@ -15,9 +15,7 @@ from typing import Final
 from urllib.parse import unquote
 
 _UNIT: Final = r"(?:0{1,3}|0{0,2}1)[.,]\d{3,}(?!\d)"
-"""Pattern of a number below 2, such as the corner of a mask, a point beside a picture, or a chromaticity. The
-coordinates of a place on land have at most one such number.
-"""
+"""A number below 2: a corner of a mask, a chromaticity. A place on land has at most one."""
 _GAP: Final = r"[^\w\n]{0,64}"
 """Pattern of the characters between a name and its value: programs align values with dots and blanks."""
 _VALUE: Final = rf"{_GAP}[nsew]?[^\w\n]{{0,3}}\d"
@@ -102,13 +100,9 @@ _WITHOUT_SIGNS: Final = re.compile(
     r"|\b[ns][\s:]{0,2}\d{1,2}\.\d{1,6}[°º]?[\s,;/]{1,40}[ew][\s:]{0,2}\d{1,3}\.\d",
     re.IGNORECASE,
 )
-"""Pattern of both coordinates in degrees with minutes or decimals, but without the signs for degrees and
-minutes.
-"""
+"""Both coordinates in degrees with minutes or decimals, without their signs."""
 _NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W{0,2}\d|\d\W{0,2}[ns][01]\d{4}", re.IGNORECASE)
-"""Pattern for a quick search before the search for _WITHOUT_SIGNS. Every text that _WITHOUT_SIGNS matches has
-a match of this pattern.
-"""
+"""A quick search: every text that _WITHOUT_SIGNS matches matches this."""
 _QUERY: Final = re.compile(
     r"[?&#](?:ll|sll|cbll|q|map|center|cp|at|pt|daddr|pin|loc|pos|view|coords?|latlng)="
     r"(?:\d{1,2}(?:\.\d{1,4})?/)?[-+]?\d{1,3}\.\d{1,10}(?:,|%2c|~|/|;)[-+]?\d"
@@ -146,9 +140,7 @@ _SEVERAL_MAPS: Final = re.compile(
     r"|komoot\.[a-z]{2,3}/tour|\b2gis\.[a-z]{2,3}/|\bom://)",
     re.IGNORECASE,
 )
-"""Map services with addresses in several countries, or with an address that may also be the end of a longer
-word (``om://`` in ``wisdom://``). Such an address counts only as a whole word.
-"""
+"""Maps with several addresses, or with one that may end a longer word (``om://`` in ``wisdom://``)."""
 _NORTH: Final = (
     r"(?:[nsew]\b|north|south|east|west|nord|süd|sud|ost|est|ouest|norte|sur|este|oeste|nördl|südl|östl|westl"
     r"|с\.?\s?ш|ю\.?\s?ш|в\.?\s?д|з\.?\s?д)"
@@ -227,9 +219,7 @@ _GRID: Final = re.compile(
     r"\b(?:[1-9]|[1-5]\d|60)(?:[C-HJ-NP-X] [A-HJ-NP-Z]{2} \d{4,5} \d{4,5}"
     r"| ?[C-HJ-NP-X] [1-9]\d{5}(?:\.\d{1,3})?\s?m?\s?E?[,;\s]{1,2}\d{7}(?:\.\d{1,3})?(?:\s?m)?(?:\s?[NS])?)\b"
 )
-"""Pattern of grid coordinates, with capital letters and blanks: 33T WN 12345 67890 (MGRS), 33U 353000 5297000
-and 33 U 353000.00 m E 5297000.00 m N (UTM).
-"""
+"""33T WN 12345 67890 (MGRS), 33U 353000 5297000 and 33 U 353000.00 m E 5297000.00 m N (UTM)."""
 _TWO_LINES: Final = re.compile(r"\s*[-+]?\d{1,3}[.,]\d{4,12}[^\S\n]*\n\s*[-+]?\d{1,3}[.,]\d{4,12}\s*")
 _LINE: Final = r"[-+]?\d{1,3}\.\d{4,12}(?!\d)"
 _LINES: Final = re.compile(
@@ -256,9 +246,7 @@ _PLAIN: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
     0x3001: ord(","),
     0x2212: ord("-"),
 }
-"""A dictionary from signs of other scripts to signs of ASCII. Digits need no entry: patterns match the digits
-of any script.
-"""
+"""Signs of other scripts -> those of ASCII. Patterns match the digits of any script."""
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{20,}")
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}")
 _BYTES: Final = re.compile(r"(?:\d{1,3}, ?){10,}\d{1,3}")

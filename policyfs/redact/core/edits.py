@@ -12,9 +12,7 @@ from policyfs.redact.core.filler import range_says_nothing
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, zeros
 
 MAX_BLOCK_BYTES: Final = 8 << 20
-"""Maximum size of a metadata block. A larger block is removed and not parsed. (exif/containers.py has the
-limit for items, boxes and inflated XMP.)
-"""
+"""Maximum size of a metadata block (exif/containers.py: of items and boxes). A larger one is removed."""
 
 
 @dataclass(slots=True)

@@ -14,9 +14,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSourc
 MOST_BYTES: Final = 3
 """Up to this number of bytes, with any values, count as filler if all bytes around them are zero."""
 MAX_FILLER_BYTES: Final = 1 << 16
-"""Maximum size of a range that is tested for all forms of filler. A longer range counts as filler only if it
-is one repeated byte, or a few bytes between zeros.
-"""
+"""Maximum size of a range tested for all filler; a longer one is a run, or a few bytes among zeros."""
 _SHORT_BYTES: Final = 256
 
 _HEADERS: Final = frozenset(

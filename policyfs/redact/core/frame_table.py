@@ -24,9 +24,7 @@ MAX_FORMS: Final = 1 << 10
 MAX_LEAD_BYTES: Final = 1 << 12
 PICTURES: Final = "pictures"
 CODECS: Final = (PICTURES, "H.264", "H.265", "H.266", "AV1", "MPEG")
-"""The names of the codecs whose frames are searched (nal_units.Codec), and of frames that may be whole
-pictures.
-"""
+"""Codecs whose frames are searched (nal_units.Codec), and frames that may be whole pictures."""
 SUM_BYTES: Final = 6
 """Size in bytes of a checksum (a CRC-32 element of Matroska)."""
 _VOID: Final = b"\xec\x84"
@@ -96,8 +94,7 @@ class FrameTable:
         return list(zip(self.sums[first:last], self.covered[first:last], strict=True))
 
     def overlapping(self, start: int, end: int) -> FrameTable:
-        """Return the frames with a byte in [start, end), without checksums. Offsets and forms stay the same.
-        """
+        """Return the frames with a byte in [start, end), without checksums, at the same offsets."""
         longest = self.longest
         first = bisect_right(self.starts, start - longest) if start > longest else 0
         last = max(first, bisect_left(self.starts, end))

@@ -18,9 +18,7 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.coordinates import holds_place, is_below_places
 
 MAX_TEXT_BYTES: Final = 1 << 18
-"""Maximum length of a text that is searched, in characters after decoding. A longer text counts as if it held
-data of all categories.
-"""
+"""Maximum length of a searched text in characters. A longer one counts as telling anything."""
 BYTES_PER_PART: Final = 32
 """Number of bytes of text that cost as much work as one part of a file (cleaners.Budget)."""
 
@@ -34,9 +32,7 @@ _SURE_BYTES: Final = 16
 _PAIR_BYTES: Final = 12
 _MINUTES: Final = re.compile(rb"[\xb0\xba] ?[0-9.,]{2,12} ?(?:'|\xc2?\xb4|\xe2\x80[\xb2\x99])")
 _TWO_SIGNS: Final = re.compile(rb"[\xb0\xba].{1,12}[\xb0\xba]")
-"""Patterns of degrees in a run that is shorter than _SURE_BYTES: with minutes, or two of them in _PAIR_BYTES.
-In 100 MB of random bytes there are some 1,200 digits with a sign and a digit behind.
-"""
+"""Degrees in a run below _SURE_BYTES: with minutes, or two. Random bytes have 12 single ones per MB."""
 _FEWEST_ZEROS: Final = 4
 """Minimum number of zero bytes in coordinates in UTF-16: each digit has one zero byte."""
 

@@ -16,9 +16,7 @@ from policyfs.domain import Patch
 
 CHUNK_BYTES: Final = 1 << 20
 MAX_ZEROS_BYTES: Final = 1 << 26
-"""Maximum number of bytes that one call reads to find out if they are zeros. So a hole of a terabyte takes no
-more time than a hole of 64 MiB.
-"""
+"""Maximum number of bytes that one call reads to find out if they are zeros: a hole may be huge."""
 _BLANK: Final = bytes(1 << 16)
 
 _SAME_BYTES: Final = re.compile(rb"(.)\1*", re.DOTALL)

@@ -36,9 +36,7 @@ _PROGRAM: Final = re.compile(
 )
 _MAX_DATED_CHARS: Final = 1 << 20
 _MAX_RAW_BYTES: Final = 4 * MAX_TEXT_BYTES
-"""Maximum size of a text that is searched, in any encoding. A longer text counts as if it held data of all
-categories.
-"""
+"""Maximum size of a searched text in any encoding. A longer one counts as telling anything."""
 
 _MAX_UNNAMED_BYTES: Final = 4096
 """Maximum size of a text with an unknown name that is searched."""
@@ -105,11 +103,7 @@ NAMES: Final = MappingProxyType(
         ),
     }
 )
-"""A dictionary from categories to names of texts, without blanks and punctuation.
-
-The names of taggers (Picard's "Tag Mapping", iTunes, Mp3tag, EAC) count in all containers: ID3's TXXX, the
-free-form items of MP4, Vorbis comments, APE and Matroska.
-"""
+"""Categories -> names of texts in any container, also of taggers (Picard, iTunes, Mp3tag, EAC)."""
 
 _EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names.split()} | {
     "parameters": _P | _D,  # the prompt and the programs that generated the picture

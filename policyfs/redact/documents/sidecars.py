@@ -23,9 +23,7 @@ from policyfs.redact.xmp.properties import speaks_of_place
 
 MAX_XMP_BYTES: Final = 4 << 20
 MAX_JSON_BYTES: Final = 1 << 20
-"""Maximum sizes of an XMP file and of a JSON file. A larger file is refused: no sidecar of a photo is so
-large, but logs of places are.
-"""
+"""Maximum sizes of XMP and JSON. No sidecar of a photo is larger, but logs of places are."""
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 _IN_TEXT: Final = LOCATION | DEVICE | TIME
@@ -57,9 +55,7 @@ _MEMBERS: Final = MappingProxyType(
         "trashed": OTHER,
     }
 )
-"""A dictionary from the name of a member in a Takeout file to the categories of its value. Other members may
-hold anything.
-"""
+"""Member of a Takeout file -> categories of its value. Other members may hold anything."""
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _STRING: Final = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
@@ -140,8 +136,7 @@ class _Reader:
         return self.text[self.at : self.at + 1]
 
     def take(self, wanted: str) -> int:
-        """Skip blanks and the character *wanted*; return its offset. Raises ValueError for another character.
-        """
+        """Skip blanks and the character *wanted*; return its offset. Raises ValueError for another character."""
         if self.peek() != wanted:
             raise ValueError
         self.at += 1

@@ -18,9 +18,7 @@ from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, shifted
 from policyfs.redact.core.patches import difference
 
 MAX_BLOCK_BYTES: Final = 1 << 22
-"""Maximum size of an item or a box with metadata, and of inflated XMP. A larger item or box becomes zeros and
-is not read. (core/edits.py has the limit for other blocks.)
-"""
+"""Maximum size of an item or a box with metadata, and of inflated XMP. A larger one becomes zeros."""
 EXIF_MARK: Final = b"Exif\0\0"
 XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _MARKS: Final = (b"II*\0", b"MM\0*")
@@ -31,8 +29,8 @@ _EMPTY_PACKET_BYTES: Final = 256
 _TIFF_PARTS: Final = 8
 _XMP_COSTS: Final = 4
 _PACKET_BYTES: Final = 16
-"""Costs of blocks in the file's budget of work (cleaners.Budget). A TIFF structure costs _TIFF_PARTS parts. A
-byte of XMP costs _XMP_COSTS searched bytes. _PACKET_BYTES bytes of XMP cost one byte of free text.
+"""Costs (cleaners.Budget): of a TIFF in parts, of a byte of XMP in searched bytes; bytes of XMP that cost one
+of text.
 """
 _EMPTY_TIFF: Final = bytes.fromhex("4d4d002a00000008000101120003000000010001000000000000")
 """TIFF structure without information: big-endian, with one directory and one tag (Orientation 1)."""

@@ -14,10 +14,7 @@ from policyfs.redact.core.filler import is_empty_header, is_uniform, is_word
 from policyfs.redact.exif.ifd import Entry
 
 MOST_NUMBERS: Final = 2
-"""Maximum number of different small numbers that may stay in tags without a known name, for one directory.
-
-Three numbers could be degrees, minutes and seconds.
-"""
+"""Maximum number of small numbers in a directory's unnamed tags. Three may be degrees, minutes, seconds."""
 _MAX_NUMBER: Final = 0xFF
 _BYTE_TYPES: Final = frozenset({1, 6, 7})
 _TEXT_TYPES: Final = frozenset({*_BYTE_TYPES, 2, 129})

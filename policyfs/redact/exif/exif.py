@@ -45,9 +45,7 @@ _NO_PLACES: Final = {
     0x09: re.compile(rb"[AV]?[\0 ]*"),
     0x12: re.compile(rb"(?:BD|CGCS|ETRS|GCJ|ITRF|JGD|NAD|TOKYO|WGS)?[- ]?[0-9]{0,4}[\0 ]*", re.IGNORECASE),
 }
-"""Patterns of values of GPSVersionID, GPSStatus and GPSMapDatum that have no place. Cameras without a
-position write these tags (Exif 2.32, 4.6.6).
-"""
+"""GPSVersionID, GPSStatus, GPSMapDatum without a place, as cameras write them (Exif 2.32, 4.6.6)."""
 _PAIRS: Final = (
     (tags.JPEG_OFFSET, tags.JPEG_LENGTH),
     (tags.STRIP_OFFSETS, tags.STRIP_LENGTHS),
@@ -221,8 +219,7 @@ class _ExifWalk(Walk):
         return False
 
     def _is_no_place(self, entry: Entry) -> bool:
-        """Return True for a version, a status, a datum, zeros and blanks, or fractions with the numerator 0.
-        """
+        """Return True for a version, a status, a datum, zeros and blanks, or fractions with the numerator 0."""
         if entry.type not in tags.TYPE_SIZES or not self.within(entry):
             return False
         self.inner.budget.search(entry.size)

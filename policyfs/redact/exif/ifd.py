@@ -115,17 +115,13 @@ class Entry:
     inline: bool
     keep: bool = False
     nested: bool = False
-    """True if the value has a cleaner of its own (XMP, a maker note). Kept values without such a cleaner stay
-    unchanged.
-    """
+    """True if the value has a cleaner of its own (XMP, a maker note). Others stay unchanged."""
     holds: bool = False
     """True if the value holds directories, which the walk handles as directories."""
     picture: bool = False
     """True if the value is a picture."""
     bare: bool = False
-    """True if the entry surely has no data of its category, such as a pointer to a GPS directory with no
-    place.
-    """
+    """True if the entry surely has no data of its category, as a GPS directory without a place."""
     directory: Directory = field(init=False, repr=False, compare=False)
 
     @property
@@ -169,13 +165,9 @@ class Directory:
     dropped: bool = False
     """True if the directory was removed."""
     crowded: bool = False
-    """True if the tags without a known name have too many different small numbers
-    (empty_values.MOST_NUMBERS).
-    """
+    """True if its unnamed tags have too many small numbers (empty_values.MOST_NUMBERS)."""
     covers: list[tuple[int, int]] = field(default_factory=list)
-    """Other ranges [start, end) that stay as long as the directory stays: a maker note's header and
-    footer.
-    """
+    """Other ranges that stay with the directory: a maker note's header and footer."""
 
     def __post_init__(self) -> None:
         for entry in self.entries:

@@ -36,9 +36,7 @@ MAX_NUMBERS: Final = 260_000
 MAKE: Final = 0x010F
 MODEL: Final = 0x0110
 LATE: Final = frozenset({How.NOTE, How.PRIVATE})
-"""Types of values that the walk examines last in their directory: their meaning depends on maker and
-model.
-"""
+"""Values that the walk examines last in their directory: they depend on maker and model."""
 
 
 @dataclass(slots=True)
@@ -57,9 +55,7 @@ class Walk(ABC):
     FIRST_BYTE: ClassVar[int]
     """Lowest offset of a value."""
     WIPES_UNNAMED: ClassVar[bool]
-    """True if removed values of tags without a known name are marked, so that no other value can keep their
-    bytes.
-    """
+    """True if removed values of unnamed tags are marked, so that no other value keeps them."""
 
     source: ByteSource
     inner: Inner
@@ -77,25 +73,19 @@ class Walk(ABC):
     wiped: Extents = field(default_factory=Extents)
     """Bytes of removed parts, which may not stay as a part of any other value."""
     wiped_in_notes: Extents = field(default_factory=Extents)
-    """Bytes outside of a maker note, where removed values of the note were. No value of a maker note may keep
-    these bytes.
-    """
+    """Removed bytes outside of their maker note, which no value of a maker note may keep."""
     kept: list[tuple[int, int]] = field(default_factory=list)
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     doomed: list[tuple[int, int, bool]] = field(default_factory=list)
-    """Bytes [start, end) of removed values, until settle_wiped() adds them to *wiped* (False) or to
-    *wiped_in_notes* (True).
-    """
+    """Removed values, until settle_wiped() adds them to *wiped* (False) or *wiped_in_notes* (True)."""
     learnt: list[Entry] = field(default_factory=list)
     """The entries that stated *make* and *model*."""
     decided: int = 0
     """Number of directories whose entries were examined already."""
     numbers_left: int = MAX_NUMBERS
     renewed: dict[bytes, bytes] = field(default_factory=dict)
-    """A dictionary from the digest of IPTC records to the digest of the cleaned records. (The tag of the
-    records is before the tag of Photoshop's resources, which may hold this digest.)
-    """
+    """Digest of IPTC records -> of the cleaned ones, for Photoshop's resources, which come later."""
 
     # --- differences between the kinds of structures ---
 

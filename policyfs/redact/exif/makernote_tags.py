@@ -23,9 +23,7 @@ _TIME: Final = Tells.TIME
 _PEOPLE: Final = Tells.PEOPLE
 _OTHER: Final = Tells.OTHER
 _NO_PLACE: Final = _DEVICE | _TIME | _PEOPLE | _OTHER
-"""Categories of those data blocks in maker notes that hold firmware, counters, lenses or dates, but never a
-place.
-"""
+"""Categories of blocks of firmware, counters, lenses or dates, which never hold a place."""
 _DIRECTORY: Final = How.DIRECTORY
 _PICTURE: Final = How.PICTURE
 
@@ -278,6 +276,4 @@ PREVIEWS: Final[Mapping[str, tuple[tuple[int, int], ...]]] = MappingProxyType(
         "Sigma": ((0x001C, 0x001D), (0x001A, 0x001B)),
     }
 )
-"""A dictionary from the role of a directory to pairs of tags: the offset and the length of a preview in the
-file.
-"""
+"""Role of a directory -> pairs of tags: the offset and the length of a preview in the file."""

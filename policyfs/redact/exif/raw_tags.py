@@ -127,6 +127,4 @@ TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
         ),
     }
 )
-"""A dictionary from the role of a directory to the rules for its tags. The tags of maker notes are in
-makernote_tags.py.
-"""
+"""Role of a directory -> the rules for its tags. (Those of maker notes are in makernote_tags.py.)"""

@@ -28,18 +28,12 @@ from policyfs.redact.exif.time_zone_cities import clean_city
 
 MAX_DIRECTORIES: Final = 4096
 MAX_NESTED_BYTES: Final = 2 << 20
-"""Maximum total size of XMP packets, IPTC records and Photoshop resources in one file. Later blocks are
-removed.
-"""
+"""Maximum total size of XMP, IPTC and Photoshop's resources in one file. Later blocks go."""
 MAX_IIM_BYTES: Final = 1 << 18
-"""Maximum size of a list of IPTC records, which takes longer to clean than other blocks. A longer list is
-removed.
-"""
+"""Maximum size of IPTC records, which take longer to clean. A longer list goes."""
 MIN_TEXT_BYTES: Final = 5
 MAX_TEXT_BYTES: Final = 1 << 19
-"""Maximum total size of the searched texts in one file. Later texts count as if they held data of all
-categories.
-"""
+"""Maximum total size of searched texts in one file. Later ones count as telling anything."""
 MAX_FILLER_BYTES: Final = 1 << 20
 """Maximum total size of the values that are tested for information. Later values are removed."""
 MAX_ROUNDS: Final = 16
@@ -50,9 +44,7 @@ _PAIRED: Final = frozenset(tag for pair in IMAGE_PAIRS for tag in pair)
 _POINTERS: Final = (3, 4, 13, 16, 18)
 
 NoteOpener = Callable[["TiffWalk", Entry], bool]
-"""Function that opens the directories of a maker note or of private data. It returns False if it does not
-understand the data.
-"""
+"""Function that opens a maker note or private data; False if it does not understand them."""
 
 
 @dataclass(slots=True)
@@ -145,8 +137,7 @@ class TiffWalk(Walk):
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
 
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the categories of a value. Words of PEOPLE count as text in any field type, as for readers.
-        """
+        """Return the categories of a value. Words of PEOPLE count as text in any field type, as for readers."""
         rule = self.tables[entry.directory.role].get(entry.tag, UNNAMED)
         is_text = entry.type in (2, 129) or (bool(rule.tells & Tells.PEOPLE) and not entry.frame.note)
         if entry.size < MIN_TEXT_BYTES:

@@ -45,9 +45,7 @@ _RAW_PICTURES: Final = MappingProxyType(
         b"tmap": 256,
     }
 )
-"""A dictionary from the types of derived pictures to the maximum size in bytes of the data that describes the
-derivation.
-"""
+"""Type of a derived picture -> maximum size in bytes of the data that describes it."""
 _PLAIN_PICTURES: Final = MappingProxyType({b"unci": b"uncC", b"mski": b"mskC"})
 """A dictionary from the types of pictures that are not coded to the property that states their format."""
 _FILE_PICTURES: Final = frozenset({b"av01", b"jpeg", b"j2k1"})

@@ -50,9 +50,7 @@ PROPERTIES: Final = MappingProxyType(
         b"skip": NOTHING,
     }
 )
-"""A dictionary from the type of a property to the categories of its data. A property that is not listed may
-hold anything.
-"""
+"""Type of a property -> categories of its data. One that is not listed may hold anything."""
 _J2K_HEADER: Final = frozenset({b"ihdr", b"bpcc", b"cdef", b"cmap", b"pclr", b"colr"})
 _SIZES: Final = MappingProxyType(
     {
@@ -68,9 +66,7 @@ _SIZES: Final = MappingProxyType(
         b"pixi": 64,
     }
 )
-"""A dictionary from the type of a property to its maximum size in bytes. A longer property may hold
-anything.
-"""
+"""Type of a property -> its maximum size in bytes. A longer one may hold anything."""
 _AUXILIARY: Final = re.compile(rb"(?:urn|tag|https?):[A-Za-z0-9:/#._,+-]{1,160}")
 _WORDS: Final = frozenset({b"udes", b"altt"})
 _CONFIGS: Final = frozenset({b"hvcC", b"lhvC", b"av1C", b"avcC", b"vvcC", b"evcC"})
@@ -172,8 +168,7 @@ def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties) -> 
 
 
 def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes | None, int]:
-    """Return the categories of a property, its new payload (None: it goes), and the size of units' lengths.
-    """
+    """Return the categories of a property, its new payload (None: it goes), and the size of units' lengths."""
     size = box.end - box.body
     tells = PROPERTIES.get(box.kind, UNKNOWN)
     if tells & inner.hide or size > _most(box.kind):

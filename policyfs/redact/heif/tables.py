@@ -30,9 +30,7 @@ _WIDTHS: Final = (0, 4, 8)
 _GROUPS_WITH_MORE: Final = frozenset({b"pymd", b"pano", b"tsyn", b"ster"})
 _GROUP_MORE_BYTES: Final = 1024
 _PROTECTION: Final = MappingProxyType({b"frma": 4, b"schm": 12, b"tenc": 64})
-"""A dictionary from the type of a box that describes a protection (encryption) to the number of its bytes
-that stay.
-"""
+"""Type of a box that describes an encryption -> number of its bytes that stay."""
 _MEDIA_TYPE: Final = re.compile(
     rb"[a-zA-Z][\w.+-]{0,60}/[a-zA-Z][\w.+-]{0,60}(?:; ?[a-z]{1,10}=[\w-]{1,20})?"
 )

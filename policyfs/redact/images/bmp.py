@@ -37,17 +37,11 @@ class Bitmap:
     header: int
     colours: int
     pixels: int | None
-    """Size of the pixels; None if they are compressed and the header states no size. Then the pixels go on to
-    the end of the file.
-    """
+    """Size of the pixels; None for compressed ones of no stated size, up to the end of the file."""
     mask: int
-    """Size of a second bitmap with one bit per pixel. Only icons have such a mask. Its height is half of the
-    header's height.
-    """
+    """Size of an icon's second bitmap: one bit per pixel, half of the header's height."""
     profile: tuple[bytes, int, int] | None
-    """The kind of a colour profile, its offset from the header's start, and its length; None if there is
-    none.
-    """
+    """Kind, offset from the header's start, and length of a colour profile; or None."""
 
 
 def read_bitmap(head: bytes) -> Bitmap:

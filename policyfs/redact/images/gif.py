@@ -26,9 +26,7 @@ _GAMMA: Final = re.compile(rb"\x0bImageMagick[\x07-\x0e]gamma=[0-9](?:\.[0-9]{1,
 """Pattern of the extension of ImageMagick: the gamma of the picture, in six digits (coders/gif.c)."""
 _XMP: Final = b"XMP DataXMP"
 _XMP_END: Final = bytes([1, *range(255, -1, -1), 0])
-"""Bytes behind an XMP packet. A reader that takes a byte of the packet for a length still arrives at the end
-of these bytes (XMP part 3).
-"""
+"""Bytes behind an XMP packet: a reader that takes any byte for a length arrives at their end."""
 _LEAST_BYTES: Final = 3
 """Minimum size of an extension: its mark, its label, and the zero that ends it."""
 _READ_BYTES: Final = 1 << 16

@@ -25,9 +25,7 @@ _NAME: Final = "JPEG XL"
 _KEPT: Final = MappingProxyType({b"jxll": 1, b"jxli": 1 << 20})
 """A dictionary from the type of a box of numbers to its maximum size in bytes. A larger box is removed."""
 _FREED_PARTS: Final = 4
-"""The cost of a box that becomes free space, in the file's budget, in parts. An honest file has few such
-boxes.
-"""
+"""Cost of a box that becomes free space, in parts. An honest file has few such boxes."""
 
 
 def locate_jxl(source: ByteSource, inner: Inner) -> Found:

@@ -57,9 +57,7 @@ FIXED: Final = MappingProxyType(
         b"gIFg": (4, 4, 1),
     }
 )
-"""Chunks that help to show the picture -> their minimum and maximum length in bytes, and a number of which
-the length must be a multiple.
-"""
+"""Chunk that helps to show the picture -> minimum, maximum and step of its length in bytes."""
 
 _COLOURS: Final = frozenset({b"PLTE", b"tRNS", b"hIST", b"bKGD"})
 TOLD: Final = MappingProxyType(
@@ -70,9 +68,7 @@ TOLD: Final = MappingProxyType(
         b"caNv": (16, Tells.OTHER),
     }
 )
-"""A dictionary from the type of a chunk that holds numbers to its length in bytes and the categories of its
-data.
-"""
+"""Chunk of numbers -> its length in bytes and the categories of its data."""
 
 _TEXTS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _EXIF: Final = (b"eXIf", b"exIf", b"EXIF")

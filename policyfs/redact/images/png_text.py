@@ -23,9 +23,7 @@ _HEX: Final = re.compile(
     rb"\s{0,8}(?i:(?:exif|iptc|xmp|icc|icm|8bim|app1|generic)(?: profile)?)[ \r\t]{0,8}\n"
     rb"\s{0,20}\d{1,9}[ \r\t]{0,8}\n(?P<digits>[0-9A-Fa-f\s]*)\0*"
 )
-"""Pattern of a metadata block in digits. Its name must be one that programs write: any other text may tell
-anything.
-"""
+"""A metadata block in digits, with a name that programs write: any other may tell anything."""
 _NOT_HEX: Final = re.compile(rb"[^0-9A-Fa-f]+")
 _HEX_RUN: Final = re.compile(rb"[0-9A-Fa-f]+")
 _EXIF: Final = b"Exif\0\0"

@@ -28,9 +28,7 @@ _LATER: Final = re.compile(
     rb"|ICCP....[\0-\x7f]...(?:lcms|appl|ADBE|Lino)",
     re.DOTALL,
 )
-"""Starts of chunks with metadata, searched in picture data. No match may end with a zero: zeros that
-redaction writes could complete such a match in the result.
-"""
+"""Starts of metadata, searched in picture data. None may end with a zero, as redaction writes."""
 _LONGEST_MATCH: Final = 24
 
 

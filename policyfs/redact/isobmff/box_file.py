@@ -39,9 +39,7 @@ class BoxFile(abc.ABC):
     brand: ClassVar[bytes] = b""
     """The major brand that the file must have; empty if the format allows any brand."""
     media: ClassVar[frozenset[bytes]] = frozenset({b"mdat"})
-    """Types of the boxes that hold media data. A piece of this data stays if the format claims it as a
-    picture or as cleaned metadata.
-    """
+    """Types of boxes with media data, of which only claimed pieces stay."""
     spare: ClassVar[bytes] = FREE
     """Type of a removed box (Ground.spare)."""
     uuid_stays: ClassVar[bool] = False

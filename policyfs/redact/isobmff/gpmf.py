@@ -29,9 +29,8 @@ _MAX_ENTRIES: Final = 2000
 _WORK_PER_PART: Final = 64
 _WORK_PER_SAMPLE: Final = 32
 _WORK_PER_VALUE: Final = 8
-"""Costs of the search, in units of work. _WORK_PER_PART units cost as much as one part of a file
-(cleaners.Budget). A value costs only 1 unit if an earlier value had the same key, type and length, and
-stayed.
+"""Costs of the search; _WORK_PER_PART make one part of a file. A value like an earlier one that stayed costs
+1.
 """
 _MAX_KNOWN: Final = 4096
 _MAX_TEXT_BYTES: Final = 256
@@ -71,9 +70,7 @@ class Telemetry:
     _gone: dict[str, Note] = field(default_factory=dict)
     _texts: dict[bytes, Tells] = field(default_factory=dict)
     _known: dict[bytes, int] = field(default_factory=dict)
-    """The values of numbers that stay: a dictionary from the head of a value (8 bytes: key, type, length) to
-    the size of the value in bytes, with its head and padding.
-    """
+    """Head of a number that stays (key, type, length) -> size of the value with head and padding."""
     _work: int = 0
 
     def sample(self, at: int, size: int) -> None:
@@ -107,8 +104,7 @@ class Telemetry:
         return Found(self.patches, list(self._gone.values()))
 
     def _spans(self, data: bytes) -> list[tuple[int, int, bytes, Tells]] | None:
-        """Return the ranges of a sample that become zeros, with keys and categories; None if it is not GPMF.
-        """
+        """Return the ranges of a sample that become zeros, with keys and categories; None if it is not GPMF."""
         found: list[tuple[int, int, bytes, Tells]] = []
         waiting = [(0, len(data), _MAX_DEPTH)]
         entries = 0

@@ -24,10 +24,7 @@ from policyfs.redact.core.patches import ByteSource, difference, zeros
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, UUID, Box
 
 BLIND_BYTES: Final = 1 << 25
-"""Maximum size of a range that is read to find out if it is zero already.
-
-A longer range is zeroed unread, so that any number of unreferenced bytes costs nothing.
-"""
+"""Maximum size of a range that is read to find out if it is zero. A longer one is zeroed unread."""
 
 
 class Span(NamedTuple):
@@ -194,9 +191,7 @@ class Ground:
     heads: list[Span] = field(default_factory=list)
     found: Found = field(default_factory=Found)
     spare: bytes = FREE
-    """Type of a removed box. In JPEG XL and JPEG 2000 the type is ``skip``: FFmpeg takes such a file with a
-    ``free`` box for a movie.
-    """
+    """Type of a removed box. FFmpeg takes JPEG XL and JPEG 2000 with ``free`` for a movie."""
     uuid_stays: bool = False
     """True if a removed ``uuid`` box keeps its type, and gets zeros for its extended type (JPEG 2000)."""
 

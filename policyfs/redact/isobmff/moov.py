@@ -20,9 +20,7 @@ from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import XMP_UUID, clean_handler
 
 MAX_MOVIE_BYTES: Final = 24 << 20
-"""Maximum size of a ``moov`` (days of video), and of all boxes together that are read into memory for one
-file.
-"""
+"""Maximum size of a ``moov`` (days of video), and of all boxes of a file in memory."""
 _MAX_TRACKS: Final = 256
 _MAX_PROTECTION_BYTES: Final = 1 << 16
 
@@ -56,9 +54,7 @@ _RESERVED: Final = (
     {b"mvhd": ((26, 36),), b"tkhd": ((16, 20), (24, 32))},
     {b"mvhd": ((38, 48),), b"tkhd": ((24, 28), (36, 44))},
 )
-"""Reserved bytes of headers, for versions 0 and 1: a dictionary from the type of the box to ranges (start,
-end) in its body.
-"""
+"""Reserved ranges in the bodies of headers, in versions 0 and 1."""
 
 
 def _dated(size: int, longer: int) -> Rule:

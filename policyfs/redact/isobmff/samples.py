@@ -38,20 +38,14 @@ _FORMATS: Final = {
 _GPMF: Final = b"gpmd"
 _MP3: Final = re.compile(rb"\.mp[123]|mp[123] |(?:ms|TS)..", re.DOTALL)
 _MPEG_SOUND: Final = re.compile(rb"\x04[\x80-\xff]{0,3}[\0-\x7f][\x69\x6b]")
-"""Pattern of a decoder's description that names sound of MPEG-1 or MPEG-2 (ISO/IEC 14496-1 section 7.2.6.6).
-"""
+"""A decoder's description that names MPEG-1 or -2 sound (ISO/IEC 14496-1 section 7.2.6.6)."""
 _TIMED_METADATA: Final = b"meta"
 _METADATA: Final = frozenset(
     b"camm,gpmd,rtmd,djmd,dbgi,fdsc,mebx,mett,metx,urim,CTMD,RVMI,nmea,gps ,text,tx3g,marl,priv".split(b",")
 )
-"""Formats of samples that are metadata, even if the track's handler states another type.
-
-The space behind ``gps`` belongs to the name.
-"""
+"""Formats of metadata, whatever the track's handler. (``gps`` has a space.)"""
 _SUBTITLES: Final = TEXT_FORMATS | {b"dfxp", b"mp4s"}
-"""Formats of subtitles: texts, markup, captions, and the pictures of a DVD (``mp4s``). A track of any other
-format is no text, whatever its handler states: telemetry could state that it is a text.
-"""
+"""Formats of subtitles. Any other is no text, whatever its handler states: it may be telemetry."""
 _MODIFIERS: Final = frozenset(
     b"styl hlit hclr krok dlay href tbox blnk twrp encd ftab drpo drpt imag metr hclr disp".split(b" ")
 )

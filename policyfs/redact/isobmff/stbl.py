@@ -21,11 +21,7 @@ from policyfs.redact.isobmff import _stbl
 MAX_CHUNKS: Final = 2_000_000
 """Maximum number of chunks of all kept tracks, and of all removed tracks. A film of many hours has fewer."""
 _PLAIN_BYTES: Final = 8
-"""If all samples have one size, and this size is less than _PLAIN_BYTES, the samples are plain sound, not
-packets.
-
-(QuickTime always states 1 byte.)
-"""
+"""Samples of one size below this are plain sound, not packets. (QuickTime states 1 byte.)"""
 _MAX_PAIRS: Final = 4 << 20
 _HIGH: Final = bytes(byte >> 4 for byte in range(256))
 _LOW: Final = bytes(byte & 15 for byte in range(256))

@@ -35,9 +35,7 @@ TEXT: Final = frozenset({b"text", b"sbtl", b"subt", b"clcp", b"subp"})
 
 _VISUAL_BYTES: Final = 78
 _MORE_BYTES: Final = {b"CRAW": 4}
-"""A dictionary from a format of pictures to the size in bytes of the fields that its maker added to an
-entry.
-"""
+"""Format of pictures -> size of the fields that its maker added to an entry."""
 _MAX_COLOUR: Final = 255
 """Maximum number of a colour in a palette. Readers skip a palette that states a larger number."""
 _SOUND_BYTES: Final = (28, 44)
@@ -58,10 +56,7 @@ CODEC_BOXES: Final = frozenset(
     b"irot imir pixi a1op a1lx "
     b"JPEG CMP1 CDI1 chrm".split(b" ")
 )
-"""Boxes of a sample entry with parameters for decoding and display.
-
-Such a box is removed if it holds a place and location is hidden.
-"""
+"""Boxes of a sample entry for decoding and display; one goes if it holds a hidden place."""
 
 
 class Entries(NamedTuple):

@@ -64,9 +64,7 @@ USER_DATA: Final = _table(
     (_O, "hinf"),
     (_O, "LOOP,SelO,AllF,WLOC,ptv ,angl,apmd,hinv,tsel,strk,kgtt,ludt,HMMT,SETT,SDLN"),
 )
-"""A dictionary from other types of ``udta`` with known content (3GPP, QuickTime, cameras) to its
-categories.
-"""
+"""Other types of ``udta`` (3GPP, QuickTime, cameras) -> categories of their content."""
 
 ITEMS: Final = _table(
     (_L, "(xyz"),
@@ -86,9 +84,7 @@ ITEMS: Final = _table(
     (_O, "trkn,disk,tmpo,cpil,pgap,pcst,hdvd,stik,rtng,rate,shwm,(mvi,(mvc,akgn,grup,hdtv,@ver"),
     (NOTHING, "covr"),
 )
-"""A dictionary from the types of items in an iTunes ``ilst`` to the categories of their values. A cover is
-cleaned as a picture.
-"""
+"""Types of items in an iTunes ``ilst`` -> categories. A cover is cleaned as a picture."""
 
 _KEYS: Final[tuple[tuple[Tells, str], ...]] = (
     (
@@ -163,9 +159,7 @@ _STEMS: Final = MappingProxyType(
         **dict.fromkeys(["live-photo-info", "still-image-transform", "video-orientation-info"], _O),
     }
 )
-"""A dictionary from the first part of a key to the categories of the key's value. For example,
-``detected-face`` is the first part of the key ``detected-face.bounds``.
-"""
+"""First part of a key (``detected-face`` of ``detected-face.bounds``) -> categories."""
 _PLACE: Final = re.compile("gps|geo|lat|lon|loc|place|city|country|coord|address|altitude")
 
 

@@ -19,9 +19,7 @@ from policyfs.redact.jpeg.motion_photo import FTYP_BYTES
 
 FIRST_CHUNK_BYTES: Final = 64
 CHUNK_BYTES: Final = 1 << 18
-"""Maximum number of bytes per read. A search starts with FIRST_CHUNK_BYTES, because the next marker is far
-away only in a scan.
-"""
+"""Maximum size of a read; a search begins with FIRST_CHUNK_BYTES: only in a scan, markers are far away."""
 MAX_FILL_BYTES: Final = 4096
 """Maximum number of fill bytes (0xff) before a marker that stay unchanged."""
 
@@ -45,9 +43,7 @@ FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
 _TABLES: Final = frozenset({_DHT, _DAC, _DQT, _DNL, _DRI})
 _METADATA: Final = frozenset({*range(0xE0, 0xF0), COM})
 WITH_LENGTH: Final = FRAMES | _TABLES | _METADATA | {SOS}
-"""Markers of segments with a length. Any marker that is not here, and that does not stand alone, ends the
-picture.
-"""
+"""Markers of segments with a length. Any other that does not stand alone ends the picture."""
 
 
 class Segment(NamedTuple):

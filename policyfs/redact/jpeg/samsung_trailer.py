@@ -69,10 +69,7 @@ _BLOCKS: Final[Mapping[bytes, _Use]] = MappingProxyType(
         b"SingleShot_DepthMap_": _Use(Tells.OTHER, "depths"),
     }
 )
-"""A dictionary from the name of a block to the categories of its data and the kind of the file in it.
-
-If the name ends in _, a number follows it in the file.
-"""
+"""Name of a block (a number follows _) -> categories of its data, and the kind of the file in it."""
 _TYPES: Final = MappingProxyType({b"\0\0\x01\x0a": Tells.TIME, b"\0\0\xa1\x0a": Tells.LOCATION})
 """Type of a block -> categories of the data that a reader finds by the type alone, whatever the name is."""
 _NO_TEXT: Final = re.compile(rb"[^\0\t\n\r\x20-\x7e]")

@@ -33,9 +33,7 @@ _KNOWN: Final = frozenset(
     {_SIZ, 0x50, 0x52, 0x53, 0x55, 0x56, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x63}
     | {0x72, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79}
 )
-"""Markers of the segments of numbers that stay: CAP COD COC TLM PRF CPF QCD QCC RGN POC CRG (T.800, T.814,
-Annex A), and those of part 2: DFS ADS MCT MCC NLT MCO CBD ATK (T.801, Annex A).
-"""
+"""CAP COD COC TLM PRF CPF QCD QCC RGN POC CRG (T.800, T.814), DFS ADS MCT MCC NLT MCO CBD ATK (T.801)."""
 
 
 def walk_codestream(source: ByteSource, inner: Inner) -> Found | None:
@@ -123,8 +121,7 @@ class _Walk:
         return told(self.inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
 
     def _last(self, at: int) -> int:
-        """Return the end of data of unstated length: EOC, which cannot occur in data, or the end of the file.
-        """
+        """Return the end of data of unstated length: EOC, which cannot occur in data, or the end of the file."""
         while chunk := self.source.read(at, _CHUNK_BYTES):
             found = chunk.find(bytes((0xFF, _EOC)))
             if found >= 0:

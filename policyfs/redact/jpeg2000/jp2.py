@@ -48,9 +48,7 @@ _NUMBERS: Final = MappingProxyType(
         **dict.fromkeys((b"bpcc", b"cdef", b"pclr"), 1 << 17),
     }
 )
-"""A dictionary from the type of a box to its maximum size in bytes. These boxes hold numbers that are needed
-to show a picture.
-"""
+"""Box of numbers that show a picture -> its maximum size in bytes."""
 _COLOUR_METHODS: Final = frozenset({1, 2, 3, 5})
 
 

@@ -35,15 +35,11 @@ _NUMBERS: Final = (
 _CONFIGS: Final = MappingProxyType(
     {"V_MPEGH/ISO/HEVC": b"hvcC", "V_MPEGI/ISO/VVC": b"vvcC", "V_AV1": b"av1C"}
 )
-"""A dictionary from codecs to the types of boxes in MP4. The settings of such a codec have the form of the
-decoder configuration in this box.
-"""
+"""Codec -> type of the box in MP4 whose decoder configuration its settings are."""
 _STREAMS: Final = MappingProxyType(
     {"V_MPEG4/ISO/AVC": AVC, "V_MPEGH/ISO/HEVC": HEVC, "V_MPEGI/ISO/VVC": VVC, "V_MS/VFW/FOURCC": None}
 )
-"""A dictionary from codecs to kinds of units. The settings of such a codec may be units of this kind behind
-start codes. None: the settings state the kind.
-"""
+"""Codec -> kind of the units behind start codes that its settings may be (None: they state it)."""
 BITMAP_HEADER_BYTES: Final = 40
 """Size of a BITMAPINFOHEADER; the codec's own settings follow it (V_MS/VFW/FOURCC)."""
 
@@ -108,8 +104,7 @@ def _stream_settings(codec: str, data: bytes, inner: Inner) -> bytes:
 
 
 def _numbers(data: bytes, inner: Inner) -> bytes | None:
-    """Return settings with zeros for texts of a hidden time or device; None for metadata or a hidden place.
-    """
+    """Return settings with zeros for texts of a hidden time or device; None for metadata or a hidden place."""
     if told_in_kept(data, inner.hide & Tells.LOCATION, inner.budget):
         return None
     asked = inner.hide & (Tells.TIME | Tells.DEVICE)

@@ -24,19 +24,12 @@ from policyfs.redact.matroska.tag_names import ELEMENTS, Element, Form, tag_tell
 
 MAX_DEPTH: Final = 12
 MAX_ELEMENTS: Final = 100_000
-"""Maximum number of elements in all metadata of a file. Cues in the usual form (cues.py) do not count if all
-entries stay.
-"""
+"""Maximum number of metadata elements in a file. Cues in the usual form (cues.py) do not count."""
 MAX_WALKED_CUES: Final = 100_000
-"""Maximum number of bytes of Cues in the usual form from which single entries are removed. Larger Cues are
-removed as a whole, so that a damaged film with a long index does not have too many elements.
-"""
+"""Maximum size of usual Cues from which entries are removed. Larger ones go as a whole."""
 
 _ROUNDS: Final = 4
-"""Maximum number of rounds of cleaning. A round may remove an element on which another element depends.
-
-If the last round still changes something, the whole element is removed.
-"""
+"""Maximum number of rounds: one may remove what another element needs. If unsettled, all goes."""
 _ONCE: Final = frozenset(
     {
         *(
@@ -57,10 +50,7 @@ _ONCE: Final = frozenset(
         (tag_names.CUE_TRACK_POSITIONS, tag_names.CUE_CLUSTER_POSITION),
     }
 )
-"""Pairs (parent, child) of element ids. The decision on other elements depends on the data of such a child.
-
-If a parent has several such children, only the first stays, because some readers would use the last child.
-"""
+"""(parent, child): data on which others depend. Only the first stays: some readers use the last."""
 _CONTAINER: Final = "Matroska"
 _MAX_NUMBER_BYTES: Final = 8
 _MAX_BINARY_BYTES: Final = 1 << 16

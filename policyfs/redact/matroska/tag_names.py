@@ -258,9 +258,7 @@ ELEMENTS: Final[Mapping[int, Mapping[int, Element]]] = MappingProxyType(
         },
     }
 )
-"""A dictionary from the id of an element to the elements allowed in it. Elements that are not listed are
-removed.
-"""
+"""Id of an element -> the elements allowed in it. Others are removed."""
 
 _LOCATION_TAGS: Final = """
     LOCATION LOCATION-ENG RECORDING_LOCATION COMPOSITION_LOCATION COMPOSER_NATIONALITY GEO GPS

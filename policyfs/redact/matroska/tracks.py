@@ -18,9 +18,7 @@ from policyfs.redact.tags.sound_streams import PLAIN, may_begin_tag
 _VIDEO, _AUDIO, _SUBTITLE = 1, 2, 17
 _PICTURES_OF_TEXT: Final = (b"S_VOBSUB", b"S_HDMV/PGS", b"S_DVBSUB", b"S_IMAGE/BMP", b"S_ARIBSUB")
 _PICTURES: Final = (b"V_MJPEG", b"V_MS/VFW/FOURCC", b"V_QUICKTIME")
-"""Codecs with frames that may be whole pictures: Motion JPEG, and the ids that stand for a codec of AVI or
-QuickTime.
-"""
+"""Codecs of frames that may be whole pictures: Motion JPEG, and those of AVI or QuickTime."""
 _MPEG: Final = (b"V_MPEG1", b"V_MPEG2", b"V_MPEG4/ISO/SP", b"V_MPEG4/ISO/ASP", b"V_MPEG4/ISO/AP")
 _TEXTS: Final = (b"S_TEXT/", b"S_SSA", b"S_ASS", b"D_WEBVTT/")
 _TAGGED: Final = (b"A_MPEG", b"A_QUICKTIME")
@@ -106,8 +104,7 @@ def _role(entry: bytes) -> Role:
 
 
 def _coding(entry: bytes) -> Coding | None:
-    """Return the coding of pictures; None if frames are not searched, as if encrypted: chance is no message.
-    """
+    """Return the coding of pictures; None if frames are not searched, as if encrypted: chance is no message."""
     codec, settings = _codec(entry)
     coded = _framing(codec, settings)
     if (coded is None and not codec.startswith(_PICTURES)) or _role(entry) is not Role.MEDIA:

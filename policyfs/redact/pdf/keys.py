@@ -51,11 +51,8 @@ STRINGS: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"NM": DEVICE,
     }
 )
-"""A dictionary from keys of strings in any dictionary (document, annotations, signatures, figures) to the
-categories of the strings.
-
-If the value of such a key is not a string, the key has another meaning there, and the entry stays. In the
-document information the entry is removed with any type of value: readers show names and arrays there, too.
+"""Keys of strings in any dictionary -> categories. With another type of value the entry stays, except in the
+document information, where readers show names and arrays, too.
 """
 
 ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
@@ -80,9 +77,7 @@ ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"DocChecksum": DEVICE,
     }
 )
-"""A dictionary from keys to categories. Entries with these keys are removed with any type of value: private
-data of programs, attached files, certificates, places.
-"""
+"""Keys -> categories, with any type of value: private data, attached files, certificates, places."""
 
 INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
     {
@@ -95,9 +90,7 @@ INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"APTL:Keywords": PEOPLE,
     }
 )
-"""Further keys of the document information dictionary, with the categories of their values. A value with any
-other key may hold anything.
-"""
+"""Further keys of the document information -> categories. Any other may hold anything."""
 
 _STANDARD: Final = re.compile(rb"PDF/X-\d[0-9A-Za-z]{0,3}(?::\d{4})?")
 _STANDARD_VALUES: Final = MappingProxyType(
@@ -107,9 +100,7 @@ _STANDARD_VALUES: Final = MappingProxyType(
         b"GTS_PDFXConformance": _STANDARD,
     }
 )
-"""Keys of the document information dictionary, with the patterns of their values in the standards. Any other
-value may hold anything.
-"""
+"""Key of the document information -> its values in the standards. Any other tells anything."""
 
 _PLACES: Final = re.compile(
     rb"(?i:gps|latitude|longitude|geo(?:bounds|data|hash|json|loc|point|pos|ref|tag)|coordinates|country|altitude)"
@@ -118,10 +109,8 @@ _PLACES: Final = re.compile(
     rb"|Location|City|Place|Venue|Street|Town|Village|Address)(?![a-z])"
     rb"|(?<![A-Za-z])(?:[Ll]at|[Ll]on|[Ll]ng)(?![A-Za-z])"
 )
-"""Pattern of keys that programs use for a place.
-
-An entry with such a key is removed if its value holds neither a reference nor a dictionary with a type.
-Resources and destinations stay: programs choose their names freely, and their values refer to objects.
+"""Keys of places. An entry goes unless its value holds a reference or a typed dictionary: in resources and
+destinations, programs choose names freely.
 """
 _SHORTEST: Final = 8
 """A string shorter than this, parentheses included, holds no coordinates that free_text.py would find."""
@@ -148,11 +137,7 @@ class Edits:
     metadata: set[int] = field(default_factory=set)
     symbols: set[int] = field(default_factory=set)
     texts: dict[int, Tells] = field(default_factory=dict)
-    """A dictionary from the numbers of objects to categories. A kept entry refers to each of these objects.
-
-    The categories are those that the entry's key gives to a string, as far as they must be hidden. If the
-    object is a string, the string is replaced.
-    """
+    """Object to which a kept entry refers -> hidden categories that the entry gives to a string."""
 
     def applied(self, text: bytes) -> bytes:
         """Return the object's text with the edits applied."""
@@ -332,8 +317,7 @@ def _refers_to_none(value: Node) -> bool:
 
 
 def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:
-    """Remove an entry in *edits*; only silence its value if the dictionary must have it. info: it need not.
-    """
+    """Remove an entry in *edits*; only silence its value if the dictionary must have it. info: it need not."""
     if key == _TRAILER_ID and value.kind == "array":
         for item in value.items:
             if item.kind == "string":

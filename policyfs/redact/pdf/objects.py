@@ -24,10 +24,7 @@ _TOKEN: Final = re.compile(
     rb"|(?P<word>[^\x00\t\n\x0c\r ()<>\[\]{}/%]+)"
 )
 _HEX_CUT_OFF: Final = re.compile(rb"<[0-9A-Fa-f\x00\t\n\x0c\r ]*")
-"""The start of a hexadecimal string that continues behind the bytes read so far.
-
-The strings of signatures have some ten thousand digits.
-"""
+"""Start of a hexadecimal string that goes on behind the bytes read so far, as signatures do."""
 _IN_STRING: Final = re.compile(rb"[^()\\]+|\\.|[()]", re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(?:([0-7]{1,3})|\r\n|(.))", re.DOTALL)
 _HEX_NAME: Final = re.compile(rb"#([0-9A-Fa-f]{2})")

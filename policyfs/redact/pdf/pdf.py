@@ -33,9 +33,7 @@ _PICTURES: Final = frozenset({b"DCTDecode", b"DCT", b"JPXDecode"})
 _JBIG2: Final = b"JBIG2Decode"
 _NULL: Final = b"null"
 _DECISIVE: Final = frozenset(b"Type Subtype Length Filter F DecodeParms DP N First".split())
-"""Keys of a stream whose values decide how its bytes are read. Of two values, some readers use the first, and
-others the last.
-"""
+"""Keys that decide how a stream is read. Of two values, some readers use the first, some the last."""
 
 
 def locate_pdf(source: ByteSource, inner: Inner) -> Found:

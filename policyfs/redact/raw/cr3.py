@@ -48,10 +48,7 @@ _TIFFS: Final = MappingProxyType(
 )
 _RECORD_BYTES: Final = 12
 _NO_TAGS: Final = bytes.fromhex("4d4d002a00000008000000000000")
-"""A TIFF structure with an empty directory, as the replacement of a structure that is not understood.
-
-No tag is known in all four structures, so the directory has no tags.
-"""
+"""A TIFF without tags, for one that is not understood. (No tag is known in all four of a file.)"""
 _TABLES: Final = frozenset({b"CCTP", b"CTBO"})
 
 

@@ -25,15 +25,11 @@ _MAGIC: Final = b"FUJIFILMCCD-RAW "
 _HEADER_BYTES: Final = 0x94
 _POINTERS_END: Final = 0x5C
 _OF_THE_CAMERA: Final = ((0x14, 0x40), (0x1C, 0x40))
-"""Header fields about the camera: its number, its model, and the version of the program that wrote the file.
-The second range starts with the model.
-"""
+"""Header fields: number and model of the camera, version of the program."""
 _WITHOUT_NAME: Final = ((0x6C, 0x78), (0x84, _HEADER_BYTES))
 """Header fields that have no known name."""
 _TABLES: Final = ((0x5C, 0x64), (0x78, 0x80))
-"""Pairs of offsets of two header fields. The first field has the position (offset, length) of a directory,
-the second field has the position of the pixels.
-"""
+"""Offsets of two header fields: where a directory is, and where the pixels are."""
 _KNOWN: Final = frozenset(
     numbers("100 110 111 115 121 130 131 2000 2100 2200 2300 2301 2302 2310 2311 2400 2ff0 9200 9650 c000")
 )
@@ -92,8 +88,7 @@ class _Raf:
         return int.from_bytes(self.head[at : at + 4])
 
     def _keep(self, start: int, end: int) -> None:
-        """Record that bytes stay. Raises NotThisKindError if some are recorded already, or not in the file.
-        """
+        """Record that bytes stay. Raises NotThisKindError if some are recorded already, or not in the file."""
         if end > self.source.size or self.kept.hits(start, end):
             raise NotThisKindError("its parts overlap, or lie behind its end")
         self.kept.add(start, end)

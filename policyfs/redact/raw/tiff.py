@@ -26,23 +26,15 @@ from policyfs.redact.raw.strips import StripHeaders
 from policyfs.redact.raw.trailers import end_without_trailers
 
 MAX_ZEROED_BYTES: Final = 64 << 20
-"""Maximum number of unreferenced bytes that are read to find out if they are zero.
-
-Unreferenced bytes after these count as not zero.
-"""
+"""Unreferenced bytes that are read to find out if they are zero. Further ones count as not zero."""
 MAX_SAMPLES: Final = 64
 MAX_LOST_BYTES: Final = 1 << 20
-"""Number of unreferenced bytes that may always be zeroed.
-
-A file is refused if it has more such bytes, and they are more than half of the file. The bytes may include
-pixels, at offsets that only the maker knows, and redaction would ruin the picture.
+"""Unreferenced bytes that may be zeroed. With more, and more than half of the file, it is refused: they may
+be pixels that only the maker finds.
 """
 
 MAX_PADDING: Final = 8
-"""Maximum size in bytes of a gap between strips that stays, in a file with more than MANY_STRIPS strips.
-
-Such gaps are padding, or the lengths that GDAL writes before and behind each tile.
-"""
+"""Maximum gap that stays between more than MANY_STRIPS strips: padding, or GDAL's lengths."""
 MANY_STRIPS: Final = 256
 _NUMBER: Final = re.compile(rb"\d[.,]\d\d")
 

@@ -21,9 +21,7 @@ _HEADER_BYTES: Final = 12
 _SOUND_AT: Final = 8
 _PACKING_AT: Final = 18
 _COMMON_BYTES: Final = 23
-"""Size in bytes of the numbers at the start of a COMM chunk in AIFF-C. The last number is the length of the
-name that follows.
-"""
+"""Size of the numbers at the start of COMM in AIFF-C; the last is the length of a name."""
 _PACKINGS: Final = re.compile(
     rb"not compressed|no compression|uncompressed|(?:16|24|32)[- ]bit (?:little|big)[- ]endian"
     rb"|(?:un)?signed integer \((?:little|big)-endian\) linear pcm"
@@ -48,10 +46,7 @@ TEXTS: Final = MappingProxyType(
         b"AESD": Tells.DEVICE | Tells.TIME,
     }
 )
-"""A dictionary from the names of chunks of text to the categories of their data.
-
-Comments hold the time of writing. AES channel status holds names of machines and the time of day.
-"""
+"""Chunk of text -> categories. (COMT has the time of writing; AESD names machines and the time.)"""
 
 
 def locate_aiff(source: ByteSource, inner: Inner) -> Found:

@@ -51,10 +51,7 @@ _COMPRESSION_AT: Final = 16
 _SETTINGS_AT: Final = 40
 """Offset of the codec's own settings in the ``strf`` of pictures."""
 _NUMBERS: Final = MappingProxyType({b"vids": _SETTINGS_AT, b"auds": 18, b"iavs": 32})
-"""A dictionary from the kind of a stream to the size in bytes of the numbers at the start of its ``strf``.
-
-The codec's own settings follow these numbers.
-"""
+"""Kind of a stream -> size of the numbers in its ``strf``, before the codec's own settings."""
 _MEDIA: Final = (b"vids", b"auds", b"iavs")
 _SAMPLE_KINDS: Final = (b"dc", b"db", b"wb", b"pc", b"dd", b"__", b"iv")
 _PLAIN: Final = MappingProxyType(
@@ -68,9 +65,7 @@ _PLAIN: Final = MappingProxyType(
         b"idx1": 1 << 30,
     }
 )
-"""A dictionary from the name of a chunk to the maximum number of its bytes that stay. These chunks are needed
-to play the file.
-"""
+"""Chunk that is needed to play the file -> the maximum number of its bytes that stay."""
 _HEADERS: Final = (b"avih", b"strh")
 _ROOM: Final = re.compile(
     rb"(?:\x04\0\0\0\0\0\0\0\d\d(?:%b)|odmldmlh\xf8\0\0\0)\0*" % b"|".join((*_SAMPLE_KINDS, b"tx"))

@@ -20,20 +20,13 @@ HEAD_BYTES: Final = 8
 JUNK: Final = b"JUNK"
 """Name of padding chunks in RIFF (Multimedia Programming Interface 1.0). Every reader skips them."""
 _AT_ONCE: Final = (JUNK, b"FLLR", b"LIST")
-"""Names that always count as the start of a chunk, even if the four bytes from the next offset on could be a
-name, too.
-
-A removed chunk gets the name JUNK or FLLR. If the result is redacted again, such a chunk must be found at the
-same offset. Otherwise bytes would change again.
-"""
+"""Names that always start a chunk: a removed chunk (JUNK, FLLR) must be found at the same offset again."""
 LIKELY_NAME: Final = re.compile(rb"[A-Za-z0-9_\xa9(][\x20-\x7e\xa9]{3}")
 METADATA_NAME: Final = re.compile(
     rb"LIST|RIFF|JUN[KQ]|IDIT|ISMP|CSET|bext|[ai]XML|axml|cart|olym|LGWV|S[GL]LT|gps0|gsen|guan|str[dn]"
     rb"|_PMX|XMP[ _]|EXIF|exif|C2PA|[Ii][Dd]3[ 2]|labl|note|ltxt|\d\dtx"
 )
-"""Names of chunks in which readers look for metadata. Four bytes of a compressed picture are rarely such a
-name, but often a LIKELY_NAME.
-"""
+"""Names of chunks of metadata. Compressed pictures rarely have them, but often a LIKELY_NAME."""
 _MAX_HEADERS: Final = 400_000
 
 Order = Literal["little", "big"]

@@ -45,12 +45,8 @@ PLAIN_CHUNKS: Final = MappingProxyType(
         b"inst": (7, 0, 0, 0),
     }
 )
-"""A dictionary from the name of a chunk to (fixed, count_at, entry, entries). These chunks hold numbers that
-are needed to play the sound.
-
-fixed: length of the fixed part in bytes. count_at: offset of the number of entries (4 bytes) in the fixed
-part. entry: length of an entry in bytes. entries: maximum number of entries. Bytes behind the entries become
-zeros.
+"""Chunk of numbers that play the sound -> size of its fixed part, offset of the number of entries in it, size
+of an entry, maximum number of entries. Bytes behind become zeros.
 """
 BEXT: Final = (
     (0, 256, _P, "Description"),
@@ -61,10 +57,7 @@ BEXT: Final = (
     (348, 380, _D | _T, "UMID"),
     (380, 412, _D | _T | Tells.LOCATION, "UMID's source pack"),
 )
-"""Fields of a broadcast extension: (start, end) in bytes, categories, name.
-
-The second half of a UMID holds the time, the place and the author (SMPTE ST 330).
-"""
+"""Fields of a broadcast extension. Half of a UMID is time, place and author (SMPTE ST 330)."""
 _EXTENSIBLE: Final = 0xFFFE
 _SIMPLE: Final = (0x0001, 0x0003, 0x0006, 0x0007, _EXTENSIBLE)
 """Formats with samples that need no settings: PCM, floats, A-law, mu-law, and the extensible format."""
@@ -79,11 +72,7 @@ _LATER: Final = re.compile(
     rb"|(?:IDIT|ISMP|guan|XMP[_ ]|[Ii][Dd]32|DISP|LGWV|aXML|olym|EXIF|exif|C2PA|CSET)...\0",
     re.DOTALL,
 )
-"""Pattern for the start of a chunk that may follow sound of unknown length.
-
-The pattern also matches removed chunks (JUNK). If the result is redacted again, the sound must end at the
-same offset.
-"""
+"""Start of a chunk behind sound of unknown length; also of removed ones (JUNK), for the next redaction."""
 
 
 def locate_wav(source: ByteSource, inner: Inner) -> Found:

@@ -31,9 +31,7 @@ FRAMES: Final = MappingProxyType(
         ),
     }
 )
-"""A dictionary from categories to names of frames. All other frames are unknown, except those that
-id3.py knows by their content.
-"""
+"""Categories -> names of frames. All others are unknown, except those id3.py knows by content."""
 
 TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.split()} | {
     "TENC": _P | _D,
@@ -57,9 +55,7 @@ _WINDOWS_NUMBERS: Final = MappingProxyType(
         **dict.fromkeys((b"WM/WMContentID", b"WM/WMCollectionID", b"WM/WMCollectionGroupID"), 16),
     }
 )
-"""A dictionary from the owner of a private frame to the size in bytes of the number in the frame. These
-frames come from Windows Media.
-"""
+"""Owner of a private frame of Windows Media -> size in bytes of the number in it."""
 _WINDOWS_TEXTS: Final = frozenset({b"WM/Provider", b"WM/UniqueFileIdentifier"})
 _MAX_PRIVATE_BYTES: Final = 256
 _ITUNES: Final = re.compile(

@@ -51,9 +51,7 @@ _ENVELOPE: Final = _by_number(
 )
 _DATASETS: Final = {1: _ENVELOPE, 2: _APPLICATION}
 _SIZES: Final = frozenset({(7, 10), (7, 20), (7, 90), (7, 95), (9, 10)})
-"""Datasets before and behind the object (the picture's data) that state the object's size: numbers of at most
-four bytes.
-"""
+"""Datasets with the size of the object (the picture's data): numbers of at most four bytes."""
 _SIZE_BYTES: Final = 4
 
 IRB_CAPTION: Final = 0x03F0

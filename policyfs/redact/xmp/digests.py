@@ -34,9 +34,7 @@ _MAX_ENTRIES: Final = 1000
 _MAX_DIRECTORIES: Final = 32
 
 Values = Mapping[tuple[int, int], bytes]
-"""A dictionary from a tag to the bytes of its value. The key is a pair: the tag that refers to the directory
-(0 for the first directory), and the tag in this directory.
-"""
+"""(tag that refers to the directory, or 0; tag in it) -> the bytes of its value."""
 
 
 class Held:

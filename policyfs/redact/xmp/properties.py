@@ -256,9 +256,7 @@ NUMBERS: Final = OPTICS | {
     ("http://ns.adobe.com/camera-raw-settings/1.0/", name)
     for name in ("PointColors", *(f"UprightTransform_{number}" for number in range(6)))
 }
-"""XMP properties with lists of numbers, as pairs (namespace, name). A list of plain numbers in such a
-property is not searched for coordinates.
-"""
+"""(namespace, name) of lists of numbers, which are not searched for coordinates."""
 RDF_ATTRIBUTES: Final = frozenset({"about", "ID", "nodeID", "resource", "parseType", "datatype"})
 """Names of RDF attributes that old RDF also writes without a namespace prefix."""
 IDENTIFYING: Final = frozenset({"about", "ID", "nodeID"})
@@ -298,9 +296,7 @@ _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _WORKFLOW_STATE: Final = ("http://ns.adobe.com/AcrobatAdhocWorkflow/1.0/", "state")
 DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDigest", "MakerNote"})
 _HARMLESS: Final = frozenset({"SubjectLocation", "RetouchAreaSourceState", "SourceState"})
-"""Names that have a word for places, but tell no place: a point in the picture (pixels), and the source of a
-retouch.
-"""
+"""Names with a word for places that tell none: a point in the picture, the source of a retouch."""
 _SPEAKING: Final = (
     (_DEVICE, re.compile(r"(?i:serial|uniqueid|firmware|guid(?!e)|hostname)|(?:^|[a-z])(?:Make|Model)\b")),
     (_TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|(?i:timezone)")),
@@ -312,9 +308,7 @@ _SPEAKING: Final = (
         ),
     ),
 )
-"""Pairs of categories and a pattern: an unlisted name that matches the pattern has these categories, besides
-its other categories (the default of its namespace, or LOCATION).
-"""
+"""Categories that an unlisted name has by its words, besides those of its namespace."""
 
 
 def speaks_of_place(name: str) -> bool:

@@ -250,6 +250,4 @@ OPTICS: Final = frozenset(
     for name, told in VENDORS[uri].names.items()
     if told == _OTHER
 )
-"""Pairs (namespace, name) of properties about optics. A list of plain numbers in such a property is not
-searched for coordinates.
-"""
+"""(namespace, name) about optics: a list of plain numbers is not searched for coordinates."""
