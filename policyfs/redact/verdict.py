@@ -136,7 +136,7 @@ def _searched(data: bytes, asked: Tells) -> Tells:
 
 
 def _texts(run: bytes) -> Iterator[str]:
-    """Yield a match of _RUN if it is UTF-8, else its parts that look like text: random bytes match by chance."""
+    """Yield a match of _RUN if it is UTF-8, else what looks like text: random bytes match by chance."""
     plain = run.replace(b"\0", b"")
     text = plain.decode("utf-8", "replace")
     if "\ufffd" not in text:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import UNKNOWN
@@ -20,34 +16,12 @@ from policyfs.redact.isobmff.item_data import (
     Ground,
     Span,
     clear,
-    common,
-    joined,
-    overlap,
-    without,
 )
 from tests.support.samples.movies import box
 
 DATA = bytes(range(1, 61))
 SIZE = len(DATA)
 NOTE = Note(0, 0, "HEIF", "item")
-
-spans = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda p: Span(p[0], sum(p))), max_size=6
-)
-
-
-def bytes_of(some: list[Span]) -> set[int]:
-    return {at for span in some for at in range(*span)}
-
-
-@given(spans, spans)
-def test_lists_of_spans_are_sets_of_bytes(left: list[Span], right: list[Span]) -> None:
-    one, two = joined(left), joined(right)
-    assert bytes_of(one) == bytes_of(left)
-    assert all(a.end < b.start for a, b in pairwise(one))
-    assert bytes_of(list(common(one, two))) == bytes_of(left) & bytes_of(right)
-    assert overlap(one, two) == bool(bytes_of(left) & bytes_of(right))
-    assert bytes_of(list(without(one, two))) == bytes_of(left) - bytes_of(right)
 
 
 def gathered(*some: tuple[int, int]) -> Gathered:

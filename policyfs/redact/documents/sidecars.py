@@ -136,7 +136,7 @@ class _Reader:
         return self.text[self.at : self.at + 1]
 
     def take(self, wanted: str) -> int:
-        """Skip blanks and the character *wanted*; return its offset. Raises ValueError for another character."""
+        """Skip blanks and the character *wanted*; return its offset. Raises ValueError for any other."""
         if self.peek() != wanted:
             raise ValueError
         self.at += 1

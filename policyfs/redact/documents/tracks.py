@@ -114,7 +114,7 @@ def _has_columns(text: str) -> bool:
 
 
 def _decode(head: bytes, *, is_text: bool) -> str | None:
-    """Decode the head as text; None if it is binary. is_text: libmagic says so: then zero bytes do not count."""
+    """Decode the head; None if it is binary. is_text: libmagic takes it for text: zero bytes do not count."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             # Read as UTF-16, UTF-32 has a zero behind or before each character.

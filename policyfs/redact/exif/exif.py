@@ -219,7 +219,7 @@ class _ExifWalk(Walk):
         return False
 
     def _is_no_place(self, entry: Entry) -> bool:
-        """Return True for a version, a status, a datum, zeros and blanks, or fractions with the numerator 0."""
+        """Return True for a version, a status, a datum, zeros and blanks, or fractions of 0."""
         if entry.type not in tags.TYPE_SIZES or not self.within(entry):
             return False
         self.inner.budget.search(entry.size)

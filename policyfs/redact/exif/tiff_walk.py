@@ -137,7 +137,7 @@ class TiffWalk(Walk):
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
 
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the categories of a value. Words of PEOPLE count as text in any field type, as for readers."""
+        """Return the categories of a value. Words of PEOPLE count as text in any type, as for readers."""
         rule = self.tables[entry.directory.role].get(entry.tag, UNNAMED)
         is_text = entry.type in (2, 129) or (bool(rule.tells & Tells.PEOPLE) and not entry.frame.note)
         if entry.size < MIN_TEXT_BYTES:

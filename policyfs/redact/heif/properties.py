@@ -168,7 +168,7 @@ def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties) -> 
 
 
 def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes | None, int]:
-    """Return the categories of a property, its new payload (None: it goes), and the size of units' lengths."""
+    """Return a property's categories, its new payload (None: it goes), and the size of units' lengths."""
     size = box.end - box.body
     tells = PROPERTIES.get(box.kind, UNKNOWN)
     if tells & inner.hide or size > _most(box.kind):

@@ -138,14 +138,14 @@ class BoxFile(abc.ABC):
             samples = Gathered(self.source, map(Span, extents.starts, extents.ends))
             empty = emptied(track) if goes else None
             if empty is not None:
-                self.ground.metadata(samples, empty)
+                self.ground.placed(samples, empty, media=False)
             elif goes:
                 self.ground.blank(samples, Note(0, 0, self.name, f"track {track.number}", tells))
             else:
                 found = pictures(track)
                 changed = changed or bool(found.patches)
                 kept += samples.spans
-                self.ground.media(samples, found)
+                self.ground.placed(samples, found, media=True)
         # A change in one frame could be a part of the framing of another: the result would have other units.
         if changed and any(two.start < one.end for one, two in pairwise(sorted(kept))):
             raise NotThisKindError("some of its frames overlap other frames")

@@ -20,6 +20,7 @@ from policyfs.domain import Patch
 from policyfs.redact.core.categories import UNKNOWN
 from policyfs.redact.core.cleaners import Budget, Found, Note, NotThisKindError
 from policyfs.redact.core.filler import range_says_nothing
+from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.patches import ByteSource, difference, zeros
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, UUID, Box
 
@@ -97,63 +98,6 @@ def clear(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[
     elif start < end:
         budget.search(end - start)
         yield from zeros(source, start, end)
-
-
-def joined(spans: Iterable[Span]) -> list[Span]:
-    """Return the union of spans, as sorted spans that neither overlap nor touch."""
-    out: list[Span] = []
-    for span in sorted(spans):
-        if out and span.start <= out[-1].end:
-            out[-1] = Span(out[-1].start, max(out[-1].end, span.end))
-        elif span.start < span.end:
-            out.append(span)
-    return out
-
-
-def overlap(left: Sequence[Span], right: Sequence[Span]) -> bool:
-    """Return True if two lists of spans have a byte in common. Both lists are results of joined()."""
-    return any(True for _ in common(left, right))
-
-
-def common(left: Sequence[Span], right: Sequence[Span]) -> Iterator[Span]:
-    """Yield the spans that two lists of spans have in common. Both lists are results of joined()."""
-    i = j = 0
-    while i < len(left) and j < len(right):
-        start, end = max(left[i].start, right[j].start), min(left[i].end, right[j].end)
-        if start < end:
-            yield Span(start, end)
-        if left[i].end < right[j].end:
-            i += 1
-        else:
-            j += 1
-
-
-def _touch(ordered: Sequence[Span], spans: Iterable[Span]) -> bool:
-    """Return True if a span of *spans* has a byte in common with *ordered*, sorted spans that do not
-    overlap.
-    """
-    for span in spans:
-        index = bisect_left(ordered, (span.end,)) - 1
-        if index >= 0 and ordered[index].end > span.start:
-            return True
-    return False
-
-
-def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
-    """Yield the parts of `area` that are not in `taken`. Both are results of joined()."""
-    index = 0
-    for part in area:
-        start = part.start
-        while index < len(taken) and taken[index].start < part.end:
-            hole = taken[index]
-            if start < hole.start:
-                yield Span(start, hole.start)
-            start = max(start, hole.end)
-            if hole.end > part.end:
-                break  # the hole may continue in the next part of the area
-            index += 1
-        if start < part.end:
-            yield Span(start, part.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,41 +178,27 @@ class Ground:
             self.found.notes.append(note)
 
     def claim(self, data: Gathered, found: Found, *, media: bool) -> None:
-        """Claim pieces that are understood. Claimed pieces stay in the file, with the changes in *found*
-        applied. Unclaimed pieces become zeros, except filler.
-
-        media: True for media, False for metadata. Offsets in *found* count from the start of the joined
-        pieces.
+        """Claim pieces that are understood, as media or metadata: they stay, with the changes *found*.
+        Offsets in *found* count from the start of the joined pieces.
         """
-        if data.spans:
-            self.budget.part(len(data.spans))
-            patches = tuple(data.patches(found.patches))
-            notes = tuple(note._replace(offset=data.place(note.offset)) for note in found.notes)
-            self.claims.append(Claim(data.spans, patches, media, notes, walked=media))
+        patches = tuple(data.patches(found.patches))
+        notes = tuple(note._replace(offset=data.place(note.offset)) for note in found.notes)
+        self._claim(Claim(data.spans, patches, media, notes, walked=media))
 
-    def media(self, data: Gathered, found: Found) -> None:
-        """Claim pieces as media, so that they stay with the changes *found*. Offsets in *found* are those of
-        the file.
-        """
-        self._placed(data, found, media=True)
-
-    def metadata(self, data: Gathered, found: Found) -> None:
-        """Claim pieces as cleaned metadata, so that they stay with the changes *found* (offsets in the
-        file).
-        """
-        self._placed(data, found, media=False)
-
-    def _placed(self, data: Gathered, found: Found, *, media: bool) -> None:
-        if data.spans:
-            self.budget.part(len(data.spans))
-            self.claims.append(Claim(data.spans, tuple(found.patches), media, tuple(found.notes)))
+    def placed(self, data: Gathered, found: Found, *, media: bool) -> None:
+        """Claim pieces as claim() does, with offsets of the file in *found*."""
+        self._claim(Claim(data.spans, tuple(found.patches), media, tuple(found.notes)))
 
     def blank(self, data: Gathered, note: Note) -> None:
         """Record that pieces must be removed as a whole. The record *note* gets their offset and size."""
         if data.spans:
-            self.budget.part(len(data.spans))
             whole = note._replace(offset=data.spans[0].start, length=data.size)
-            self.claims.append(Claim(data.spans, (), False, (whole,), True))
+            self._claim(Claim(data.spans, (), False, (whole,), True))
+
+    def _claim(self, claim: Claim) -> None:
+        if claim.spans:
+            self.budget.part(len(claim.spans))
+            self.claims.append(claim)
 
     def settle(self, container: str, structure: Iterable[Patch] = ()) -> Found:
         """Return the changes to the areas of data: claimed pieces get their patches, other bytes become
@@ -280,22 +210,21 @@ class Ground:
         other.
         """
         self._one_reading()
-        changed = joined([*self.heads, *(Span(p.offset, p.end) for p in (*self.found.patches, *structure))])
-        if overlap(changed, joined(span for claim in self.claims for span in claim.spans)):
+        changed = Extents([*self.heads, *((p.offset, p.end) for p in (*self.found.patches, *structure))])
+        if any(changed.hits(*span) for claim in self.claims for span in claim.spans):
             raise NotThisKindError("its pictures overlap its structure")
-        areas = joined(self.areas)
-        media = joined(s for claim in self.claims if claim.media for s in claim.spans)
-        doubtful = joined(self._claimed_twice())
+        areas, doubtful = Extents(self.areas), Extents(self._claimed_twice())
+        media = Extents(s for claim in self.claims if claim.media for s in claim.spans)
         found, kept = self.found, list(media)
         told: list[Patch] = []
         gone: list[Claim] = []
-        metadata = joined(span for claim in self.claims if not claim.media for span in claim.spans)
-        if overlap(metadata, media):
+        metadata = Extents(span for claim in self.claims if not claim.media for span in claim.spans)
+        if any(media.hits(*span) for span in metadata):
             raise NotThisKindError("its pictures and its metadata share bytes")
-        if any(True for _ in without(metadata, areas)):
+        if metadata.without(areas):
             raise NotThisKindError("its metadata overlaps its structure")
         for claim in self.claims:
-            if claim.blank or (not claim.media and _touch(doubtful, claim.spans)):
+            if claim.blank or (not claim.media and any(doubtful.hits(*span) for span in claim.spans)):
                 gone.append(claim)
                 continue
             if not claim.media:
@@ -304,18 +233,17 @@ class Ground:
             found.notes += claim.notes
         changed_too = (claim for claim in self.claims if not claim.media and claim.patches)
         spans = (span for claim in (*gone, *changed_too) for span in claim.spans)
-        hidden = joined([*self.noted, *spans])
-        gaps = (gap for gap in without(areas, joined(kept)) if not self._is_filler(gap, hidden))
-        blank = [p for gap in gaps for p in clear(self.source, gap.start, gap.end, self.budget)]
+        hidden = Extents([*self.noted, *spans])
+        gaps = (gap for gap in areas.without(Extents(kept)) if not self._is_filler(*gap, hidden))
+        blank = [p for gap in gaps for p in clear(self.source, *gap, self.budget)]
         found.notes += _notes(blank, gone, self.noted, container)
         found.patches += [*blank, *self._consistent(told, areas)]
         return found
 
-    def _is_filler(self, gap: Span, hidden: Sequence[Span]) -> bool:
+    def _is_filler(self, start: int, end: int, hidden: Extents) -> bool:
         """Return True if an unclaimed gap may stay: filler, neither beside nor among removed bytes."""
-        if gap.end - gap.start > BLIND_BYTES or _touch(hidden, [Span(gap.start - 1, gap.end + 1)]):
-            return False
-        return range_says_nothing(self.source, gap.start, gap.end)
+        short = end - start <= BLIND_BYTES and not hidden.hits(start - 1, end + 1)
+        return short and range_says_nothing(self.source, start, end)
 
     def _one_reading(self) -> None:
         """Raise NotThisKindError if claims on shared picture bytes need different changes: a reader of the
@@ -339,12 +267,12 @@ class Ground:
                 yield Span(span.start, min(span.end, end))
             end = max(end, span.end)
 
-    def _consistent(self, patches: Iterable[Patch], areas: Sequence[Span]) -> Iterator[Patch]:
+    def _consistent(self, patches: Iterable[Patch], areas: Extents) -> Iterator[Patch]:
         """Yield each patch once. Raises NotThisKindError if patches overlap, or lie outside of the areas."""
         ordered = sorted(set(patches), key=lambda patch: (patch.offset, patch.size))
         if any(b.offset < a.end for a, b in pairwise(ordered)):
             raise NotThisKindError("two entries of its tables contradict each other")
-        if any(True for _ in without(joined(Span(p.offset, p.end) for p in ordered), areas)):
+        if Extents((p.offset, p.end) for p in ordered).without(areas):
             raise NotThisKindError("its pictures overlap its structure")
         yield from ordered
 
@@ -353,12 +281,12 @@ def _notes(
     blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
 ) -> Iterator[Note]:
     """Yield the records of each removed claim, and one for each range without a claim."""
-    holes = [Span(patch.offset, patch.end) for patch in blank]
+    holes = Extents((patch.offset, patch.end) for patch in blank)
     for claim in gone:
-        if _touch(holes, claim.spans):
+        if any(holes.hits(*span) for span in claim.spans):
             start, end = claim.spans[0].start, claim.spans[-1].end
             shared = Note(start, max(0, end - start), container, "shared bytes", UNKNOWN, broken=True)
             yield from claim.notes if claim.blank else (shared,)
-    spoken = joined([*noted, *(span for claim in gone for span in claim.spans)])
-    unspoken = without(joined(holes), spoken)
-    yield from (Note(s.start, s.end - s.start, container, "unreferenced") for s in unspoken)
+    spoken = Extents([*noted, *(span for claim in gone for span in claim.spans)])
+    for start, end in holes.without(spoken):
+        yield Note(start, end - start, container, "unreferenced")

@@ -170,7 +170,7 @@ def _cut(old: bytes, end: int, name: str) -> Cleaned:
 
 
 def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
-    """Clean "save for web": fields of quality, comment, copyright (tag, length, value). Raises TooMuchError."""
+    """Clean "save for web": fields of quality, comment, copyright (tag, length, value)."""
     kept, notes = DUCKY_HEADER, []
     at = len(DUCKY_HEADER)
     while (tag := int.from_bytes(old[at : at + 2])) in (1, 2, 3):

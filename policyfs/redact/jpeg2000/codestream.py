@@ -121,7 +121,7 @@ class _Walk:
         return told(self.inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
 
     def _last(self, at: int) -> int:
-        """Return the end of data of unstated length: EOC, which cannot occur in data, or the end of the file."""
+        """Return the end of data of unstated length: EOC, which no data has, or the end of the file."""
         while chunk := self.source.read(at, _CHUNK_BYTES):
             found = chunk.find(bytes((0xFF, _EOC)))
             if found >= 0:

@@ -104,7 +104,7 @@ def _stream_settings(codec: str, data: bytes, inner: Inner) -> bytes:
 
 
 def _numbers(data: bytes, inner: Inner) -> bytes | None:
-    """Return settings with zeros for texts of a hidden time or device; None for metadata or a hidden place."""
+    """Return settings with zeros for texts of a hidden time or device; None for metadata and places."""
     if told_in_kept(data, inner.hide & Tells.LOCATION, inner.budget):
         return None
     asked = inner.hide & (Tells.TIME | Tells.DEVICE)

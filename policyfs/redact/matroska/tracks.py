@@ -104,7 +104,7 @@ def _role(entry: bytes) -> Role:
 
 
 def _coding(entry: bytes) -> Coding | None:
-    """Return the coding of pictures; None if frames are not searched, as if encrypted: chance is no message."""
+    """Return the coding of pictures; None if frames are not searched: encrypted ones match by chance."""
     codec, settings = _codec(entry)
     coded = _framing(codec, settings)
     if (coded is None and not codec.startswith(_PICTURES)) or _role(entry) is not Role.MEDIA:

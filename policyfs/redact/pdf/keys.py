@@ -317,7 +317,7 @@ def _refers_to_none(value: Node) -> bool:
 
 
 def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:
-    """Remove an entry in *edits*; only silence its value if the dictionary must have it. info: it need not."""
+    """Remove an entry in *edits*; only silence its value if the dictionary needs it (info: it does not)."""
     if key == _TRAILER_ID and value.kind == "array":
         for item in value.items:
             if item.kind == "string":

@@ -199,7 +199,7 @@ class Scan:
             at = self._behind(at, _LINE)
 
     def _behind(self, at: int, pattern: re.Pattern[bytes]) -> int:
-        """Return the offset behind a run of bytes that each match the pattern; the source is read in pieces."""
+        """Return the offset behind a run of bytes that each match the pattern, read in pieces."""
         size = _PEEK
         while chunk := self.source.read(at, size):
             found = pattern.match(chunk)
@@ -230,7 +230,7 @@ class Scan:
         return item, node
 
     def _value(self, start: int) -> tuple[Node, int]:
-        """Read the value at an offset (positions in it count from there); return it and its end in the file."""
+        """Read the value at an offset, from which positions in it count; return it and its end."""
         size = _WINDOW
         while size <= MAX_VALUE_BYTES:
             text = self.source.read(start, size)
@@ -246,7 +246,9 @@ class Scan:
         raise TooMuchError("too large an object")
 
     def _read(self, reader: Reader, whole: bool) -> Node | None:
-        """Read the next value; None if more bytes are needed. whole: there are none. Raises NotThisKindError."""
+        """Read the next value; None if more bytes are needed (whole: there are none). Raises
+        NotThisKindError.
+        """
         try:
             return reader.value()
         except CutOffError:

@@ -88,7 +88,7 @@ class _Raf:
         return int.from_bytes(self.head[at : at + 4])
 
     def _keep(self, start: int, end: int) -> None:
-        """Record that bytes stay. Raises NotThisKindError if some are recorded already, or not in the file."""
+        """Record that bytes stay. Raises NotThisKindError if some are recorded, or behind the file's end."""
         if end > self.source.size or self.kept.hits(start, end):
             raise NotThisKindError("its parts overlap, or lie behind its end")
         self.kept.add(start, end)

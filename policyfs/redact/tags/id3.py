@@ -147,7 +147,7 @@ class _Cleaner:
         return {end for end in ends if end <= len(body)}
 
     def _padded(self, head: bytes, frames: bytes, size: int, footer: int) -> bytes:
-        """Return the body with padding and footer. With a footer, a private frame fills it, by the standard."""
+        """Return the body with padding and footer. Before a footer, a private frame is the padding."""
         missing = size - len(frames)
         if footer and missing > HEAD_BYTES:
             content = missing - HEAD_BYTES

@@ -59,7 +59,7 @@ class StreamSound:
     _last: list[tuple[int, bytes]] = field(default_factory=list)
 
     def add(self, start: int, end: int) -> None:
-        """Clean the chunk [start, end). Raises TooMuchError; NotThisKindError if a tag may be in two chunks."""
+        """Clean the chunk [start, end). Raises TooMuchError; NotThisKindError for a tag in two chunks."""
         if self.endless and start < end:
             raise NotThisKindError("a tag in its sound may go on in the next chunk")
         at = start
