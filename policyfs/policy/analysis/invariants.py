@@ -77,32 +77,11 @@ def prove(policy: Policy) -> None:
 def breaches(policy: Policy) -> list[Breach]:
     """Return one request for each invariant of the policy that does not hold. Raise TooHardError."""
     whole = in_force(policy, ALWAYS)
-    promised = _marked(whole.invariants)
+    promised = {_MARK + one.id: one for one in whole.invariants}
+    # each of these rules is a deny with `mode: monitor`: it matches requests, but changes no answer
     rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
-    compiled = Compiled(compile_policy(replace(whole, rules=(*whole.rules, *rules))))
-    return _breaches(compiled, promised)
-
-
-def breaches_of(compiled: Compiled, invariants: Sequence[Invariant]) -> list[Breach]:
-    """Return one request for each of these invariants that does not hold.
-
-    The invariants must have no globs. They do not have to be in the policy.
-    """
-    promised = _marked(invariants)
-    rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
-    return _breaches(compiled.with_promises(rules), promised)
-
-
-def _marked(invariants: Sequence[Invariant]) -> dict[str, Invariant]:
-    """Return the invariants by the ids of the rules that stand for them in the search.
-
-    Each of these rules is a deny with `mode: monitor`: the rule matches requests, but changes no answer.
-    """
-    return {_MARK + one.id: one for one in invariants}
-
-
-def _breaches(compiled: Compiled, promised: dict[str, Invariant]) -> list[Breach]:
     with paused():
+        compiled = Compiled(compile_policy(replace(whole, rules=(*whole.rules, *rules))))
         found = {one.invariant.id: one for one in _Proof(groups([compiled]), promised).breaches()}
     return [found[one.id] for one in promised.values() if one.id in found]
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from policyfs.policy.analysis.files import OWN
 from policyfs.policy.analysis.tracks import Callers, Match, Nodes, Track
 from policyfs.policy.model import SELF
-from policyfs.policy.rules.table import Live, asks_for_self
+from policyfs.policy.rules.table import Live
 
 Lives = tuple[tuple[Live, bool], ...]
 """The rules that match at a place (class of paths), sorted by number. Each rule comes with True if the rule
@@ -37,8 +37,6 @@ class Partition:
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self._tracks: Final = tracks
-        rules = [track.compiled.table.rules for track in tracks]
-        self._asks: Final = [[asks_for_self(rule) for rule in some] for some in rules]
         all_sides = zip(*(track.sides for track in tracks), strict=True)
         self._renamed: Final = sum(
             1 << at for at, sides in enumerate(all_sides) if len({side.caller.app for side in sides}) > 1
@@ -81,7 +79,7 @@ class Partition:
             halves = ((who & some, (*blocks, block)) for who, blocks in pieces)
             pieces = [*halves, *((who & ~some, blocks) for who, blocks in pieces)]
         for who, blocks in pieces:
-            asks = who and self._asks[index][match.rule]
+            asks = who and table.asks_for_self(match.rule)
             for callers, app in self._by_name(index, who, named) if asks else [(who, None)]:
                 live = table.live_for(match.rule, app, blocks) if callers else None
                 if live is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from policyfs.policy.decide import Engine
@@ -18,7 +17,7 @@ from policyfs.policy.model import Rule, Who
 from policyfs.policy.rules.callers import Caller
 from policyfs.policy.rules.profile import Profile, profile_at
 from policyfs.policy.rules.states import PathState
-from policyfs.policy.rules.table import Table, hides
+from policyfs.policy.rules.table import hides
 from policyfs.policy.rules.views import Views
 from policyfs.policy.rules.visibility import Sight
 
@@ -33,34 +32,19 @@ class Compiled:
     Sets of rules are ints: bit N stands for rule N.
     """
 
-    def __init__(self, engine: Engine, table: Table | None = None, known: Compiled | None = None) -> None:
-        """Take a compiled policy.
-
-        table: the engine's table of rules, or a table with further rules (see with_promises). known: the same
-        policy without these further rules, if it was made before.
-        """
+    def __init__(self, engine: Engine) -> None:
         self.engine: Final = engine
-        self.table: Final = table or engine.table
+        self.table: Final = engine.table
         self.sight: Final = Sight(self.table, _REMEMBERED)
         self.views: Final = Views()
         self.accepts: Final = [self.table.accepts_of(number) for number in range(len(self.table.rules))]
-        more = len(self.table.rules) - (0 if known is None else len(known.table.rules))
-        new = self.table.rules[:more]
-        self.captures: Final[list[frozenset[str]]] = list(map(_captures, new))
-        self.owners: Final[list[frozenset[str]]] = list(map(_owners, new))
-        if known is not None:
-            self.captures.extend(known.captures)
-            self.owners.extend(known.owners)
+        self.captures: Final = list(map(_captures, self.table.rules))
+        self.owners: Final = list(map(_owners, self.table.rules))
         self.name_classes: Final[Known] = {}
-        nodes = self.table.automaton.nodes
-        self.targets: Final[list[set[int]]] = (
-            [node.targets() for node in nodes] if known is None else known.targets
-        )
+        self.targets: Final = [node.targets() for node in self.table.automaton.nodes]
         """For each node of the automaton, the nodes to which some name leads."""
-        self.reach: Final[list[int]] = (
-            self.reached({accept: number for number, some in enumerate(self.accepts) for accept in some})
-            if known is None
-            else [rules << more for rules in known.reach]
+        self.reach: Final = self.reached(
+            {accept: number for number, some in enumerate(self.accepts) for accept in some}
         )
         """For each node of the automaton, the rules with a glob that matches there or below, as bits."""
         self.everywhere: Final = bits(self.table.everywhere())
@@ -88,14 +72,6 @@ class Compiled:
         """A dictionary from the id of each rule to its content (effect and conditions) and its ``who``."""
         pairs = zip(self.table.rules, self.contents, strict=True)
         return {rule.id: (content, rule.who) for rule, content in pairs}
-
-    def with_promises(self, rules: Sequence[Rule]) -> Compiled:
-        """Return the policy with more rules.
-
-        The new rules must have no globs, and ids that sort before all other ids.
-        """
-        policy = replace(self.engine.policy, rules=(*rules, *self.engine.policy.rules))
-        return Compiled(self.engine, Table(policy, _REMEMBERED, self.table), self)
 
     def reached(self, rule_of: Mapping[int, int]) -> list[int]:
         """Return a bit mask of rules for each node of the automaton: the rules with a glob that matches there

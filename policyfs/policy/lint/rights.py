@@ -8,7 +8,7 @@ import functools
 import itertools
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
 
@@ -25,10 +25,10 @@ from policyfs.domain import (
     to_clean,
 )
 from policyfs.formats import REDACTABLE_KINDS
-from policyfs.policy.analysis.invariants import breaches_of
-from policyfs.policy.analysis.sides import Compiled, Side, bits, numbers_of
+from policyfs.policy.analysis.invariants import breaches
+from policyfs.policy.analysis.sides import Side, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group
-from policyfs.policy.decide import compile_policy
+from policyfs.policy.exceptions import ended
 from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.globs.paths import parse_glob
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
@@ -221,7 +221,9 @@ class Rights:
         if not promised:
             return
         try:
-            found = breaches_of(_with_tops(self._compiled), promised)
+            in_force = tuple(one for one in self._policy.exceptions if one not in ended(self._policy))
+            rules, invariants = _with_tops(self._rules), tuple(promised)
+            found = breaches(replace(self._policy, rules=rules, invariants=invariants, exceptions=in_force))
         except TooHardError:
             yield not_searched(self._policy.rules[0])
             return
@@ -316,18 +318,14 @@ def _enforced(effect: Effect, rule: Rule) -> bool:
     return rule.effect is effect and not rule.monitor
 
 
-def _with_tops(compiled: Compiled) -> Compiled:
-    """Return the policy with redactions of X/** that also apply to X (X is a directory without content)."""
-    policy = compiled.engine.policy
-    rules = tuple(
+def _with_tops(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Return the rules; redactions of X/** also apply to X (X is a directory without content)."""
+    return tuple(
         replace(rule, paths=tuple(f"{glob}*" if glob.endswith("/**") else glob for glob in rule.paths or ()))
         if rule.effect is Effect.REDACT and any(glob.endswith("/**") for glob in rule.paths or ())
         else rule
-        for rule in policy.rules
+        for rule in rules
     )
-    if rules == policy.rules:
-        return compiled
-    return Compiled(compile_policy(replace(policy, rules=rules)))
 
 
 def _derived_globs(rule: Rule) -> tuple[str, ...]:

@@ -196,31 +196,21 @@ def _kinds(block: Block | None, known: dict[frozenset[str], Kinds]) -> Kinds | N
 class Table:
     """The rules of a policy, ordered by id, with one automaton for all their globs."""
 
-    def __init__(self, policy: Policy, remembered: int, known: Table | None = None) -> None:
-        """Make the table of a policy. remembered: the capacity for remembered results.
-
-        known: the table of a policy with fewer rules. The new table uses the automaton of *known*. The rules
-        that *known* lacks must come before all other rules, and must have no globs.
-        """
+    def __init__(self, policy: Policy, remembered: int) -> None:
+        """Make the table of a policy. remembered: the capacity for remembered results."""
         self.policy: Final = policy
         self.callers: Final = Callers(policy)
         self.rules: Final = tuple(sorted(policy.rules, key=lambda rule: rule.id))
         kinds: dict[frozenset[str], Kinds] = {}
-        more = len(self.rules) - (0 if known is None else len(known.rules))
-        compiled = tuple(_Compiled(rule, kinds) for rule in self.rules[:more])
+        self._compiled: Final = tuple(_Compiled(rule, kinds) for rule in self.rules)
         builder = AutomatonBuilder(frozenset(app.name for app in policy.apps))
         self._by_accept: Final[dict[int, int]] = {}
         self._everywhere: Final[list[int]] = []
-        self.uses_uid: bool = known is not None and known.uses_uid
+        self.uses_uid = False
         accepts = 0
-        for number, one in enumerate(compiled):
+        for number, one in enumerate(self._compiled):
             accepts = self._add(builder, number, one, accepts)
-        if known is not None:
-            self._everywhere.extend(number + more for number in known.everywhere())
-            self._by_accept.update({accept: n + more for accept, n in known.first_accepts().items()})
-        old: tuple[_Compiled, ...] = () if known is None else known.contents_of_rules()
-        self._compiled: Final[tuple[_Compiled, ...]] = (*compiled, *old)
-        self.automaton: Final[Automaton] = builder.build() if known is None else known.automaton
+        self.automaton: Final[Automaton] = builder.build()
         self._lives: Final[Memo[tuple[int, str | None, tuple[int, ...]], tuple[Live | None]]] = Memo(
             remembered
         )
@@ -249,10 +239,6 @@ class Table:
         else:
             self._by_accept[first] = number
         return accepts
-
-    def contents_of_rules(self) -> tuple[_Compiled, ...]:
-        """Return all rules, each with the numbers of its glob sets (the globs of one condition)."""
-        return self._compiled
 
     def contents(self) -> list[object]:
         """Return the objects that this table is made of."""
@@ -287,6 +273,10 @@ class Table:
         """
         compiled = self._compiled[number]
         return compiled.paths, compiled.when
+
+    def asks_for_self(self, number: int) -> bool:
+        """Return True if a condition of a rule has the owner ``self`` (the calling app)."""
+        return self._compiled[number].self_asked
 
     def unless_accepts(self, number: int) -> Sequence[int | None]:
         """Return, for each ``unless`` block of a rule, the number of its glob set; None without globs."""
