@@ -55,22 +55,12 @@ def test_a_canary_finds_a_program_without_a_guard(mounts: Mounts, store: Path, g
     assert proof["reason"] in said.stdout
 
 
-@pytest.mark.parametrize(
-    ("guard", "canary", "options"),
-    [
-        ("shows-hidden", "canary hiding: in the mount", ()),
-        ("denies-nothing", "create /DCIM/policyfs-prove-", ("--write",)),
-    ],
-)
-def test_a_canary_finds_a_daemon_without_a_guard(
-    mounts: Mounts, store: Path, guard: str, canary: str, options: tuple[str, ...]
-) -> None:
+def test_a_canary_finds_a_daemon_without_a_guard(mounts: Mounts, store: Path) -> None:
     (store / "DCIM/private").mkdir()
-    mount = _weakened(mounts, store, guard)
-    said = policyfs_process("prove", *options, mount.mountpoint, environment=mount.environment)
+    mount = _weakened(mounts, store, "shows-hidden")
+    said = policyfs_process("prove", mount.mountpoint, environment=mount.environment)
     assert said.returncode == 1, said
-    assert canary in said.stdout
-    assert not list(store.rglob("policyfs-prove-*"))
+    assert "canary hiding: in the mount" in said.stdout
 
 
 def test_a_canary_finds_an_app_mount_that_admits_everybody(mounts: Mounts, store: Path) -> None:

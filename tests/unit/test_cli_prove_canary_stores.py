@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.prove.canary_stores import directories, is_there, known_files, planted
+from policyfs.cli.prove.canary_stores import is_there, known_files, planted
 from policyfs.domain import Op
 from policyfs.policy.analysis.canaries import Canary, Sort
 from tests.support.models.policies import engine_of
@@ -145,7 +145,3 @@ def test_only_some_directories_and_names_are_looked_at(tmp_path: Path) -> None:
         patch.setattr(os, "scandir", lambda fd: opened.append(fd) or scandir(fd))
         assert len([path for sort, path in found(tmp_path, hide) if sort is Sort.HIDING]) == 2
     assert len(opened) == 32
-
-
-def test_directories_begin_with_the_store_itself(store: Path) -> None:
-    assert list(directories(str(store))) == [(), (b"d",), (b"d", b"inner")]

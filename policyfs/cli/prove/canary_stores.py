@@ -101,12 +101,6 @@ def _harmless(canary: Canary, ftype: FileType) -> bool:
     return ftype is FileType.REGULAR and canary.op is Op.READ and canary.sort is not Sort.REDACTION
 
 
-def directories(store: str) -> Iterator[tuple[bytes, ...]]:
-    """Yield the names of the path of each of some directories of the store, the store itself first."""
-    yield ()
-    yield from (names for names, ftype, _ in _entries(store) if ftype is FileType.DIRECTORY)
-
-
 def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
     """Yield the files and directories of the store, beginning near the root.
 

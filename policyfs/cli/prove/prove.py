@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from policyfs.cli.common.live_mounts import known, part
 from policyfs.cli.policy.explain_live import engine_of, sources_of
 from policyfs.cli.prove.canary_mount import prove_in_memory
-from policyfs.cli.prove.canary_writes import prove_writes
 from policyfs.cli.prove.prover import NotProvedError, Prover, WrongAnswerError
 from policyfs.daemon.control import control
 from policyfs.daemon.control.control import Json
@@ -34,8 +33,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ),
     )
     add = parser.add_argument
-    write_help = "also create files in the mount, in directories that are made and removed again"
-    add("--write", action="store_true", help=write_help)
     add("--json", action="store_true", help="one JSON object")
     add("mountpoint", metavar="MOUNTPOINT")
     parser.set_defaults(run=run_prove)
@@ -52,7 +49,7 @@ def run_prove(args: argparse.Namespace) -> int:
     path = os.path.abspath(args.mountpoint)
     try:
         path = known(args.mountpoint)
-        result |= _proved(path, write=args.write)
+        result |= _proved(path)
     except PolicyfsError as error:
         wrong = isinstance(error, WrongAnswerError)
         code = error.exit_code if wrong else NotProvedError.exit_code
@@ -67,7 +64,7 @@ def run_prove(args: argparse.Namespace) -> int:
     return code
 
 
-def _proved(path: str, *, write: bool) -> Json:
+def _proved(path: str) -> Json:
     """Return what was tested in a mount. Raises PolicyfsError: WrongAnswerError if an answer was wrong."""
     if os.geteuid() != 0:
         raise PolicyfsError("a proof needs root; run this command with sudo")
@@ -79,8 +76,6 @@ def _proved(path: str, *, write: bool) -> Json:
         counts: Counter[str] = prove_in_memory(prover, status, sources_of(status))
         with _opened(path, status) as mount_fd:
             counts += prover.prove_live(mount_fd)
-            if write:
-                counts += prove_writes(prover, mount_fd)
     finally:
         # Answers by another policy tell nothing, neither right nor wrong ones.
         if part(control.ask(socket, "status"), "policy") != part(status, "policy"):
