@@ -76,14 +76,14 @@ def test_a_file_that_an_app_has_open_for_writing_gets_no_owner(
 
     child = start_as(CAMERA, hold)
     child.receive()
-    said = policyfs("owner", "set", "--force", empty_store, "camera", "/a.jpg")
+    said = policyfs("owner", "set", empty_store, "camera", "/a.jpg")
     assert said.returncode == EXIT_REFUSED
     assert "/a.jpg: a program has this file open for writing" in said.stderr
     assert _owner("show", empty_store, "/a.jpg").stdout == "none\t/a.jpg\n"
     child.send("go")
     child.result()
     wait_until_closed(mount)
-    assert _owner("set", "--force", empty_store, "camera", "/a.jpg").stdout == "/a.jpg: none -> camera\n"
+    assert _owner("set", empty_store, "camera", "/a.jpg").stdout == "/a.jpg: none -> camera\n"
 
 
 def test_a_backup_takes_owners_along(store: Path, arena: Path) -> None:
@@ -126,40 +126,3 @@ def test_no_symlink_is_followed_and_what_is_missing_is_told(store: Path, arena: 
     (store / "DCIM/Camera").unlink()
     said = policyfs("owner", "import", str(store), str(arena / "owners"))
     assert "/DCIM/Camera/a.jpg: No such file or directory" in said.stderr
-
-
-def test_a_name_that_no_policy_has_is_refused_while_a_mount_can_be_asked(
-    mounts: Mounts, store: Path, arena: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    policy = Path(__file__).parents[2] / "policies/family-photos.yaml"
-    mount = mounts.start(policy, store, "--app", "camera")
-    monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(mount.runtime))
-    for words in (["-n", store, "camra"], [store, "camra"], [store / "DCIM", "camra"]):
-        said = policyfs("owner", "set", *map(str, words), "/")
-        assert said.returncode == EXIT_REFUSED
-        assert 'no policy of a mount of this store has the app "camra": did you mean "camera"?' in said.stderr
-        assert "gallery" in said.stderr
-        assert "--force" in said.stderr
-    assert _owner("show", store, "/").stdout == "none\t/\n"
-    assert _owner("set", "--force", store, "camra", f"/{PHOTO}").stderr == "1 owner changed\n"
-    _owner("export", store, arena / "owners")
-    assert _owner("set", store, "none", f"/{PHOTO}").stderr == "1 owner changed\n"
-    said = _owner("import", store, arena / "owners")
-    assert "no policy of a mount of this store has these owners: camra" in said.stderr
-    assert _owner("show", store, f"/{PHOTO}").stdout == f"camra\t/{PHOTO}\n"
-    mount.stop()
-    said = _owner("set", store, "camra", f"/{PHOTO}", "/DCIM")
-    assert "no mount of the store is running" in said.stderr
-    assert '"camra"' in said.stderr
-
-
-def test_a_mount_of_another_store_is_not_asked(
-    mounts: Mounts, store: Path, arena: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    policy = Path(__file__).parents[2] / "policies/family-photos.yaml"
-    other = arena / "other"
-    other.mkdir()
-    mount = mounts.start(policy, other)
-    monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(mount.runtime))
-    said = _owner("set", store, "elsewhere", f"/{PHOTO}")
-    assert "no mount of the store is running" in said.stderr

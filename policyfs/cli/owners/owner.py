@@ -16,7 +16,6 @@ from typing import Final
 
 from policyfs.cli.common.on_record import record, starter, trail_root
 from policyfs.cli.common.output import private_file
-from policyfs.cli.owners.owner_apps import check_owner, known_apps, warn_of_unknown
 from policyfs.cli.owners.owner_list import Owned, checked_owner, names_of, read, written
 from policyfs.daemon.control import control
 from policyfs.domain import OWNER_NONE, FileType
@@ -60,8 +59,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     set_ = actions.add_parser("set", parents=[common], help="make an app the owner of files")
     set_.add_argument("-r", "--recursive", action="store_true", help=every)
     set_.add_argument("-n", "--dry-run", action="store_true", help="print the changes, and make none")
-    text = "set the owner even if no policy of the store's mounts has this app"
-    set_.add_argument("-f", "--force", action="store_true", help=text)
     set_.add_argument("app", metavar="APP", help="the name of an app, or none")
     set_.add_argument("paths", nargs="+", metavar="PATH")
     set_.set_defaults(run=_command(_set))
@@ -246,8 +243,6 @@ def _set(args: argparse.Namespace, store: _Store) -> int:
         owner = checked_owner(args.app)
     except ValueError as error:
         raise UsageError(f"{args.app!r}: {error}") from error
-    if owner != OWNER_NONE and not args.force:
-        check_owner(owner, known_apps(store.path))
     return _change(args, store, ((names, None, owner) for names in _paths(args, store)), "set")
 
 
@@ -288,7 +283,6 @@ def _import(args: argparse.Namespace, store: _Store) -> int:
     except OSError as error:
         raise PolicyfsError(f"cannot read {args.file}: {error.strerror}") from error
     found = read(lines, args.file)
-    warn_of_unknown((one.owner for one in found), known_apps(store.path))
     return _change(args, store, ((one.names, one.ftype, one.owner) for one in found), "import")
 
 
