@@ -66,7 +66,7 @@ def _look(channel, directory: Path) -> list[bytes]:
 def busy(mounts: Mounts, empty_store: Path) -> Iterator[tuple[Mount, list[Child]]]:
     """A mount, and apps that write, check, rename and look in it."""
     faulty.furnish(empty_store)
-    mount = mounts.prepare(faulty.POLICY, empty_store, "--clear-dead")
+    mount = mounts.prepare(faulty.POLICY, empty_store)
     mount.start()
     crowd = [
         start_as(CAMERA, _write, mount / "DCIM", 20_000),

@@ -73,7 +73,7 @@ class Stopping:
     def __init__(self, mounts: Mounts, store: Path, way: str) -> None:
         (store / "Own").mkdir()
         (store / "Own").chmod(0o777)
-        self.mount = mounts.prepare(POLICY, store, "--clear-dead")
+        self.mount = mounts.prepare(POLICY, store)
         self.mount.program = (WEAKENED, "stops-while-aside")
         self.stops = Stops(self.mount.environment, store.parent)
         self.mount.start()

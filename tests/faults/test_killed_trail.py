@@ -106,7 +106,7 @@ def busy(
     """A mount, and an app of each uid at work in it."""
     furnish(empty_store)
     segment = request.param.segment
-    mount = mounts.prepare(POLICY, empty_store, "--clear-dead", "--trail-segment", segment)
+    mount = mounts.prepare(POLICY, empty_store, "--trail-segment", segment)
     mount.start()
     crowd = [start_as(uid, _work, mount.mountpoint) for uid in UIDS]
     try:

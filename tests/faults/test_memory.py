@@ -71,7 +71,6 @@ def test_copies_stay_within_what_the_daemon_may_have(album: Mount) -> None:
 
 def test_a_daemon_that_the_kernel_kills_for_memory_leaves_a_clean_place(album: Mount) -> None:
     """Its limit is lowered while it serves: it goes as by kill -9."""
-    album.options += ("--clear-dead",)
     album.start()
     reader = start_as(GALLERY, _read_all, album / "DCIM")
     with limited(16 << 20) as limit:

@@ -225,10 +225,6 @@ def dead(ground: Ground, mounts: Mounts) -> Iterator[Mount]:
 
 
 def test_a_dead_mount_in_the_way(ground: Ground, dead: Mount) -> None:
-    said = ground.mount()
-    assert said.returncode == 1
-    assert f"a dead mount is at {dead.mountpoint}" in said.stderr
-    assert "--clear-dead" in said.stderr
     with dead.as_environment():
         status = policyfs("status", dead.mountpoint)
         every = policyfs("status")
@@ -240,8 +236,7 @@ def test_a_dead_mount_in_the_way(ground: Ground, dead: Mount) -> None:
     assert not dead.is_mounted()
 
 
-def test_a_dead_mount_is_cleared_if_told_so(ground: Ground, dead: Mount) -> None:
-    dead.options = ("--clear-dead",)
+def test_a_dead_mount_is_cleared_by_the_next_one(dead: Mount) -> None:
     dead.start()
     assert call_as(UID, content, str(dead / "file")) == b"text\n"
     assert len([entry for entry in mount_entries() if entry.mountpoint == str(dead.mountpoint)]) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 from pathlib import Path
 
@@ -340,36 +339,13 @@ def test_a_store_that_others_can_reach_is_mounted_with_a_warning(
     assert "chmod 700" in said
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(
-    ("words", "answer", "removed"),
-    [
-        (("--clear-dead",), None, True),
-        ((), None, False),
-        ((), "y\n", True),
-        ((), " YES \n", True),
-        ((), "\n", False),
-        ((), "no\n", False),
-    ],
-)
-def test_a_dead_mount_is_removed_only_if_somebody_says_so(
-    place: Path, monkeypatch, words: tuple[str, ...], answer: str | None, removed: bool
-) -> None:
+def test_a_dead_mount_is_removed_and_told(place: Path, monkeypatch, capsys) -> None:
     gone: list[tuple[str, bool, bool]] = []
     monkeypatch.setattr(probe, "mount_state", lambda path: MountState.DEAD)
     monkeypatch.setattr(session, "unmount", lambda path, lazy, force: gone.append((path, lazy, force)))
-    if answer is not None:
-        monkeypatch.setattr("sys.stdin", Terminal(answer))
-        monkeypatch.setattr("sys.stderr", Terminal())
-    if removed:
-        options(place, *words)
-    else:
-        assert "mount with --clear-dead" in refused(place, *words)
-    assert gone == ([(str(place / "mnt"), True, False)] if removed else [])
+    options(place)
+    assert gone == [(str(place / "mnt"), True, False)]
+    assert capsys.readouterr().err == f"policyfs: a dead mount was at {place}/mnt, and was unmounted\n"
 
 
 @pytest.mark.parametrize(
@@ -388,7 +364,7 @@ def test_a_mount_that_is_held_is_removed_by_force_and_no_other(
     monkeypatch.setattr(umount, "daemon_died", lambda path: died)
     monkeypatch.setattr(session, "unmount", lambda path, lazy, force: gone.append((path, lazy, force)))
     if told is None:
-        options(place, "--clear-dead")
+        options(place)
     else:
-        assert told in refused(place, "--clear-dead")
+        assert told in refused(place)
     assert gone == ([] if told else [(str(place / "mnt"), True, True)])

@@ -42,7 +42,7 @@ def status_of(site: Site, *more: str) -> Json:
 
 def test_a_mount_of_the_site_has_no_changes(tmp_path: Path):
     site = site_of(tmp_path / "site.yaml", TEXT)
-    for more in ((), ("--foreground",), ("--log", "log"), ("--clear-dead",)):
+    for more in ((), ("--foreground",), ("--log", "log")):
         status = status_of(site, *more)
         assert changes(site, site.mounts[0], status) == ()
         assert is_of_unit(status) is ("--foreground" in more)

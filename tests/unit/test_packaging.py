@@ -305,7 +305,7 @@ def test_the_helper_has_every_option_of_mount_that_concerns_a_mount(helper: Path
     parser = argparse.ArgumentParser()
     mount.add_parser(parser.add_subparsers())
     bare = parser.parse_args(["mount", "--policy", "p", "/s", "/m"])
-    apart = {"policy", "store", "mountpoint", "run", "foreground", "log", "clear_dead"}
+    apart = {"policy", "store", "mountpoint", "run", "foreground", "log"}
     for name, value in vars(bare).items():
         if name in apart:
             continue

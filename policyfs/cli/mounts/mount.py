@@ -50,7 +50,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_options(mount)
     add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
     add("--log", metavar="FILE", help="the log of a daemon in the background")
-    add("--clear-dead", action="store_true", help="first unmount a mount without a daemon at MOUNTPOINT")
     add("store", metavar="STORE")
     add("mountpoint", metavar="MOUNTPOINT")
     mount.set_defaults(run=run_mount)
@@ -163,7 +162,7 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
     """
     from policyfs.daemon.policies.policies import Loader
 
-    store, mountpoint = _check_places(args.store, args.mountpoint, clear_dead=args.clear_dead)
+    store, mountpoint = _check_places(args.store, args.mountpoint)
     policy_path = os.path.abspath(args.policy)  # the daemon changes its working directory
 
     checked: list[tuple[Sequence[SourceText], Engine]] = []
@@ -335,10 +334,10 @@ def _primary_group(uid: int) -> int:
         return uid
 
 
-def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str, str]:
+def _check_places(store: str, mountpoint: str) -> tuple[str, str]:
     """Check that a mount at these paths is possible. Return both as absolute paths. Raises PolicyfsError.
 
-    clear_dead: True to unmount a dead mount (a mount without a daemon) at the mountpoint.
+    A dead mount (without a daemon) at the mountpoint is unmounted first.
     """
     # Imported here, because commands that mount nothing need no FUSE.
     from policyfs.cli.mounts.umount import daemon_died
@@ -362,12 +361,8 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
     # the requests of this mount.
     held = state is MountState.SILENT and daemon_died(path)
     if state is MountState.DEAD or held:
-        if not clear_dead and not _agrees(f"A dead mount is at {path}. Unmount it?"):
-            raise PolicyfsError(
-                f"a dead mount is at {path}: remove it with `policyfs umount {path}`, or mount"
-                " with --clear-dead"
-            )
         session.unmount(path, lazy=True, force=held)
+        print(f"policyfs: a dead mount was at {path}, and was unmounted", file=sys.stderr)
     elif state is not MountState.NONE:
         raise PolicyfsError(
             f"something is mounted on {path} already; unmount it, or choose another mountpoint"
@@ -396,11 +391,3 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
 
 def _lies_in(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
-
-
-def _agrees(question: str) -> bool:
-    """Ask the user at a terminal. Return True if the answer is yes. Without a terminal the answer is no."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}

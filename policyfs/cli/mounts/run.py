@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--at", metavar="DIR", help="show the mount at this directory (default: STORE)")
     add("store", metavar="STORE")
     add("words", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
-    run.set_defaults(run=run_run, any_uid=False, clear_dead=False, log=None)
+    run.set_defaults(run=run_run, any_uid=False, log=None)
 
 
 def run_run(args: argparse.Namespace) -> int:

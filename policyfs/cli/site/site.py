@@ -313,7 +313,7 @@ def _mount(site: Site, mount: MountDoc) -> str:
 
     Return the error, or an empty text.
     """
-    return _run([*site.command(mount), "--clear-dead"])
+    return _run(site.command(mount))
 
 
 def _umount(place: str, *, lazy: bool) -> str:

@@ -14,9 +14,7 @@ from policyfs.cli.mounts.start import options_of
 from policyfs.cli.site.site_document import MountDoc, Site
 from policyfs.daemon.control import control
 
-_APART: Final = frozenset(
-    {"store", "mountpoint", "policy", "trail", "app", "foreground", "log", "clear_dead"}
-)
+_APART: Final = frozenset({"store", "mountpoint", "policy", "trail", "app", "foreground", "log"})
 """Options that _changes() skips when it compares the options by name. They are compared in another way, or
 they change nothing in a running mount."""
 
