@@ -84,27 +84,12 @@ def test_files_that_were_not_looked_at_are_not_counted_as_seen(store: Path, tmp_
     assert found["not_looked_at"] == [{"directory": "/Other", "suffix": ".jpg", "files": 20}]
 
 
-def test_the_page_shows_the_same_and_its_names_do_no_harm(store: Path, tmp_path: Path) -> None:
-    (store / "Photos/<b>.bin").write_bytes(b"x")
-    page = tmp_path / "view.html"
-    said = view(store, "--app", "gallery", "--html", str(page))
-    assert said.returncode == 0, said
-    text = page.read_text("utf-8")
-    for part in ("What gallery sees", "/Photos/2024/beach.jpg", "read without location", "denied by secret"):
-        assert part in text
-    assert "<b>" not in text
-    assert "\x1b" not in text
-    assert "&lt;b&gt;" in text
-    assert page.stat().st_mode & 0o777 == 0o600
-
-
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
         ((), 2, "name the caller"),
         (("--app", "nobody"), 2, "the policy has no app 'nobody'; its apps are camera, gallery"),
         (("--app", "gallery", "--most", "-1"), 2, "write 10, or 0 for no limit"),
-        (("--app", "gallery", "--html", "/nonexistent/a.html"), 1, "cannot write /nonexistent/a.html"),
     ],
 )
 def test_what_goes_wrong(store: Path, options: tuple[str, ...], code: int, message: str) -> None:

@@ -12,10 +12,8 @@ from pathlib import Path
 
 from policyfs.cli.common.near_names import near_names
 from policyfs.cli.common.on_record import trail_root
-from policyfs.cli.common.output import write_private
 from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.policy.caller import add_caller, caller_of, check_caller
-from policyfs.cli.policy.view.page import page
 from policyfs.cli.policy.view.picture import Picture
 from policyfs.cli.policy.view.text import as_json, text_of
 from policyfs.domain import Principal
@@ -41,10 +39,7 @@ def run_view(args: argparse.Namespace) -> int:
     picture = Picture(who.label, args.store, args.policy, engine.digest)
     _fill(picture, args, engine, who)
     picture.near += (f"{one.rule.id}: {one.message}" for one in near_names(engine.policy, args.store))
-    if args.html is not None:
-        write_private(args.html, page(picture))
-        print(f"{args.html}: {len(picture.entries):,} names")
-    elif args.json:
+    if args.json:
         print(json.dumps(as_json(picture), indent=2))
     else:
         print(text_of(picture, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
@@ -114,7 +109,5 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add("--alike", type=_number, default=_ALIKE, metavar="N", help=text)
     text = f"look at N names at most (default: {_MOST}; 0: all)"
     add("--most", type=_number, default=_MOST, metavar="N", help=text)
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object")
-    form.add_argument("--html", metavar="FILE", help="write one HTML page; an existing file is replaced")
+    add("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run_view)
