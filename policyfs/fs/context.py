@@ -58,11 +58,8 @@ class FsContext:
             self.held.unmark(mark)
 
     def _take_back(self, state: OpenState, fd: int) -> None:
-        """Discard all held bytes of a file. All held bytes are from the last change: a file with older held
-        bytes has a mark already.
-
-        The app gets the error and can write again. The new head begins with the file's size in the store.
-        """
+        """Discard all held bytes, which are of the last change: before it the file had no mark. The app gets
+        the error."""
         held = state.draft or state.head
         state.drop_held()
         if held is not None:

@@ -18,8 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTCONN, errno.ENOTSOCK, errno.EBADRQC})
-"""Errors of system calls that only a bug of policyfs can cause. An app gets EIO instead. EBADRQC: the
-daemon's own seccomp filter refuses the call (policyfs/linux/confinement/seccomp.py)."""
+"""Errors that only a bug of policyfs can cause: EIO for the app. EBADRQC: the daemon's own seccomp filter."""
 _UNDECIDED: Final = frozenset({"flush", "forget", "fsync", "release", "releasedir"})
 """The handlers that decide nothing, and must not fail because the trail's disk hangs."""
 _CHANGES_NOTHING: Final = frozenset(
@@ -53,8 +52,7 @@ S = TypeVar("S", bound=HasBugLog)
 
 
 def _refusal(bugs: BugLog, where: str, error: Exception) -> pyfuse3.FUSEError:
-    """Return the error for the app: the errno of an OSError (see errno_of_reply), or EIO for a bug. Log the
-    bug."""
+    """Return an OSError's errno for the app (errno_of_reply), or EIO for a bug, which is logged."""
     if isinstance(error, OSError) and error.errno is not None and error.errno not in _OUR_FAULT:
         return pyfuse3.FUSEError(errno_of_reply(error.errno))
     bugs.bug(where, error)

@@ -341,7 +341,5 @@ class Handlers(pyfuse3.Operations):
 
 
 def _time(given_ns: int, now: int) -> int:
-    """Return the time to set, in nanoseconds, or TIME_NOW. For TIME_NOW the store sets its own present time,
-    as for ctime.
-    """
+    """Return the time to set in ns, or TIME_NOW: then the store takes its own clock, as for ctime."""
     return TIME_NOW if now else given_ns

@@ -27,9 +27,7 @@ from policyfs.kernel.protocol import Opcode
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _AT_ONCE: Final = 2
-"""One app's limit of simultaneous requests that may need a thread for a long time, of all opcodes
-together.
-"""
+"""One app's limit of requests, of all opcodes, that may need a thread for long."""
 _FLAGS: Final = struct.Struct("=II")
 
 

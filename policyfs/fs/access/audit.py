@@ -140,11 +140,8 @@ class Recorder:
     def _admitted(
         self, event: Event, decision: Decision, caller: Caller, *, paid: bool = False
     ) -> Ticket | None:
-        """Give an event to the journal, and return its ticket, if there is one.
-
-        Under a lock of the kernel, an app does not wait until its budget allows the event. Instead the app is
-        in debt, and pays at its next open or close (pay()). Raise OSError(EBUSY) if the debt is too large.
-        """
+        """Give an event to the journal. Under a lock of the kernel, an app without budget gets into debt
+        (pay())."""
         locked = decision.audit is Audit.REQUIRED and event.decision != DENY and is_locked()
         if locked and self._sink.debt_s(caller.holder) > MOST_S:
             raise OSError(errno.EBUSY, "the app has used up its budget for records")
@@ -310,7 +307,5 @@ def executable(pid: int) -> str:
 
 
 def _recorded_mtime(version: Version | None) -> int | None:
-    """Return a version's mtime for the trail; None if *version* is None. If the time does not fit into 64
-    bits, return the nearest time that fits.
-    """
+    """Return a version's mtime for the trail, brought into 64 bits."""
     return None if version is None else max(-(1 << 63), min(version.mtime_ns, (1 << 63) - 1))

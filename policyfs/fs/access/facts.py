@@ -54,8 +54,7 @@ class OwnerSource(Protocol):
 
 
 LookAgain = Callable[[int, KindKey, str, Hashable], None]
-"""Function that queues a file for a second look: another worker sniffs it again (second_looks.py). Arguments:
-descriptor, version, kind, and the lane that found the kind first."""
+"""Function that queues a file for a second look: (descriptor, version, kind, lane that found the kind)."""
 
 
 def _never_again(*_: object) -> None:
@@ -203,10 +202,7 @@ class FactFinder:
     async def _kind_of_own(
         self, fd: int, lane: Hashable, evidence: KindEvidence | None, *, seeing: bool
     ) -> str | None:
-        """Return the kind of the file behind *fd*.
-
-        The caller gives *fd* away: *evidence* owns *fd* afterwards. Without *evidence*, *fd* is closed.
-        """
+        """Return the kind behind *fd*, which *evidence* owns afterwards; without it, close *fd*."""
         lease: Lease | None = None
         try:
             lease = None if self._keeper is None else self._keeper.grant(fd)
@@ -256,14 +252,12 @@ class FactFinder:
         return kind
 
     async def _sniffed(self, fd: int, lane: Hashable, *, must: bool) -> str | None:
-        """Return the kind that a worker finds, or None if sniffing failed.
+        """Return the kind that a worker finds, or None. must: raise LateError if no worker has answered in
+        time: a name must not seem absent because a disk is slow, since programs that copy directories would
+        delete the copy.
 
-        must: True to raise LateError if no worker has answered in time. A name must not seem absent only
-        because a disk or the machine is slow: programs that copy directories would delete the copy.
-
-        INVARIANT: a worker gets only a descriptor that is read-only and has no lease. A worker that lives
-        longer than the daemon would keep the lease.
-        """
+        INVARIANT: a worker gets no descriptor with a lease. If it lived longer than the daemon, it would keep
+        the lease."""
         is_reader = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
         reader = fd if self._keeper is None and is_reader else self._tree.reopen(fd, os.O_RDONLY)
         try:
@@ -275,19 +269,13 @@ class FactFinder:
                 os.close(reader)
 
     def _proven(self, stat: Stat, lease: Lease | None, lane: Hashable) -> str | None:
-        """Return the remembered kind of the file version in *stat* if a lease proves this version, else
-        None.
-        """
+        """Return the remembered kind of this file version if a lease proves the version."""
         if lease is None or self._tells_only_stat(stat):
             return None
         return self._kinds.get(version_key(stat), lane)
 
     def _by_stat(self, stat: Stat, lane: Hashable) -> str | None:
-        """Return the remembered kind of the file version in *stat*, without a lease, if no lease can prove
-        the kind.
-
-        This method is called only for decisions on `see`.
-        """
+        """Return the remembered kind of this file version for `see` if no lease can prove a kind here."""
         return self._kinds.get(version_key(stat), lane) if self._tells_only_stat(stat) else None
 
     def _tells_only_stat(self, stat: Stat) -> bool:
@@ -296,12 +284,8 @@ class FactFinder:
         return self._keeper.is_void(stat.dev) or self._keeper.is_silent(stat.dev)
 
     def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
-        """Return True if the lease still holds: a sniffed kind may then be remembered, and a kind from the
-        database may be used.
-
-        If no lease can prove the kind, return True if the kind is only for a decision on `see`, and
-        stat is unchanged.
-        """
+        """Return True if the kind may be remembered: under a lease, or without any for `see` of an unchanged
+        file."""
         if self._tells_only_stat(stat):
             return seeing and version_key(self._tree.fstat(fd)) == version_key(stat)
         return lease is not None and lease.holds()

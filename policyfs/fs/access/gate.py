@@ -247,10 +247,7 @@ class Gate:
         return not self.need(who, Op.SEE, node) and self.judge(who, Op.SEE, node, NO_FACTS).allowed
 
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
-        """Return True if the request must be decided again, because the known names of the file have changed.
-        This is checked after a denial, or if the node has lost all names (link and unlink also move a file).
-
-        Only files that are open are checked. before: True if the request has been decided again already."""
+        """Return True if an open file's names have changed, so that the request must be decided once more."""
         doubted = not decision.allowed or node.parent is None
         return doubted and node.open is not None and not before and self._resolver.renamed(node)
 

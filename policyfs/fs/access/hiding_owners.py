@@ -28,8 +28,8 @@ _ANSWERS: Final = 1 << 14
 
 Chain = list[tuple[PathState, Facts]]
 Decide = Callable[[Principal, Chain], Decision | None]
-"""A function of a principal and the directories of a path, from the top down. It returns the policy's denial
-if one of these directories hides the paths below it, else None."""
+"""A function of a principal and the directories of a path that returns the denial that hides what is below.
+"""
 
 
 class _Owner(NamedTuple):
@@ -40,11 +40,7 @@ class _Owner(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """A remembered answer, valid only while the counters of moves, reloads and other changes still have the
-    values *counts*.
-
-    since_s: the time (time.monotonic()) at which the oldest of the owners was read.
-    """
+    """A remembered answer, for as long as moves, reloads and owners have these *counts*."""
 
     denial: Decision | None
     counts: tuple[int, int, int, int]
@@ -112,9 +108,8 @@ class HidingOwners:
         return self._watched() or time.monotonic() - read_s < UNWATCHED_S
 
     def _chain(self, parent: Node) -> tuple[Chain, float]:
-        """Return the directories from below the root to *parent*, with their owners. Also return the time at
-        which the oldest of these owners was read.
-        """
+        """Return the directories down to *parent* with their owners, and the time of the oldest look at an
+        owner."""
         nodes: list[Node] = []
         at = parent
         while at.parent is not None:
@@ -131,11 +126,8 @@ class HidingOwners:
         return chain, since_s
 
     def _read(self, nodes: list[Node], now_s: float) -> None:
-        """Read the unknown owners of a chain of directories that begins below the root.
-
-        INVARIANT: this method opens descriptors of its own, because the Resolver may close its descriptors at
-        any time.
-        """
+        """Read the unknown owners of a chain, by descriptors of its own: the Resolver may close its at any
+        time."""
         unknown = [self._is_unknown(node) for node in nodes]
         if True not in unknown:
             return

@@ -35,11 +35,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _TRIES: Final = 3
-"""The limit of records of one change of the store. If the new decision, after the wait for a record, has
-another event, that event needs a record, too. After the last record, the new event may have another size or
-mtime, because another process may write the file all the time. If other fields differ, the app gets EBUSY.
-INVARIANT: the event loop never waits for the trail's disk, even if an app changes its files in each wait.
-"""
+"""The limit of records of one change: each wait for one may change the next event. After the last, only size
+and mtime may differ, else EBUSY. INVARIANT: the event loop never waits for the trail's disk."""
 
 
 class Sink(Protocol):
@@ -165,15 +162,11 @@ class Ledger:
         self.is_last = False
         """True during the last try of a method that `recorded_first` wraps (_TRIES)."""
         self.closed = False
-        """True once the request is answered. Tasks of the request that still run get no ledger, because no
-        reply waits for their records."""
+        """True once the request is answered: no reply waits for records of its tasks that still run."""
         self.waits_outside = False
-        """True while a method runs that `paced` wraps. If the app has used up its budget, the method then
-        raises PacedError, and `paced` waits."""
+        """True while a method runs that `paced` wraps, which waits outside it for budget."""
         self.paid = False
-        """True if the request has waited because its app's budget for records was used up. Then the next
-        record does not wait again.
-        """
+        """True if the request has waited for its app's budget: its next record does not wait again."""
 
     def add(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
         """Make the reply wait until the event of a ticket is on record. commit: the write of the event, or
@@ -225,9 +218,7 @@ class Ledger:
 
 
 def _same(event: Event) -> Event:
-    """Return an event, cut to its limits, without the values that may differ between two decisions on one
-    request.
-    """
+    """Return an event, cut to its limits, without what may differ between two decisions on one request."""
     return bounded(event)._replace(time_ns=0, exe="")
 
 

@@ -17,9 +17,7 @@ from policyfs.policy.globs.names import bytes_of
 from policyfs.policy.memo import Memo
 
 _REMEMBERED: Final = 1 << 12
-"""The capacity of each cache of this module, in units (memo.Memo). An answer keeps the directory's path state
-in memory. Apps choose the names in a path, and so can make its state large. So an answer counts as many units
-as its path state has."""
+"""The capacity of each cache, in units (memo.Memo): apps choose names, and can make a path state large."""
 
 HIDDEN_SHIFT: Final = 16
 

@@ -9,9 +9,7 @@ from policyfs.policy.decide import Engine, PathState
 from policyfs.policy.memo import Memo
 
 _REMEMBERED: Final = 1 << 14
-"""The capacity of each cache of this module, in units (memo.Memo). An answer keeps its path state in memory.
-Apps choose the names in a path, and so can make its state large. So an answer counts as many units as its
-path state has."""
+"""The capacity of each cache, in units (memo.Memo): apps choose names, and can make a path state large."""
 
 
 class Unseen(NamedTuple):

@@ -13,8 +13,8 @@ from typing import Final
 import trio
 
 _PATIENCE_S: Final = 0.3
-"""The time after a change of the policy in which requests wait for the record. Later they fail at once: they
-may hold locks of the kernel for which other requests wait."""
+"""The time in which requests wait for the record. Later they fail at once: they may hold the kernel's locks.
+"""
 
 
 class PolicyRecord:

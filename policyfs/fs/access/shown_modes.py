@@ -41,9 +41,7 @@ class ShownModes:
         self._classes = _ALL_CLASSES if any_uid else _OWNER_AND_GROUP
         self._read_only = read_only
         self.apps: frozenset[str | None] = frozenset()
-        """The names of the apps that see modes that match their rights by the policy; None stands for
-        strangers.
-        """
+        """The apps that see modes that match their rights by the policy; None stands for strangers."""
         self.use(gate.engine)
 
     def use(self, engine: Engine) -> None:

@@ -38,12 +38,10 @@ from policyfs.store.frozen import Version
 
 _PENDING_S: Final = 5.0
 _LOOKED_UP: Final = 2
-"""The number of LOOKUPs before the kernel tries an open a second time, after ESTALE. The first LOOKUP checks
-the kernel's entry again. The second finds the name anew."""
+"""The number of LOOKUPs before the kernel's second try: one checks its entry, one finds the name anew."""
 
 Copyable = Callable[[Stat, int, frozenset[str], Principal], bool]
-"""Function that returns True if a principal gets a file as a frozen copy. Arguments: the file's attributes,
-the file's inode (NodeTable.key_of), the words to hide, and the principal."""
+"""Function that tells if a principal gets a frozen copy: (attributes, NodeTable.key_of, words, principal)."""
 
 
 def version_of(stat: Stat) -> Version:
@@ -99,21 +97,14 @@ class Views:
         return self._snapshot(stat, key, view, caller)
 
     def _snapshot(self, stat: Stat, key: int, view: View, caller: Caller) -> BytePath:
-        """Return COPY if the caller gets a frozen copy, else LEASED.
-
-        On either byte path, the bytes do not change while an app reads them.
-        """
+        """Return the byte path of a file that must not change while an app reads it."""
         copyable = self._copyable(stat, key, view.redact, caller.principal)
         return BytePath.COPY if copyable else BytePath.LEASED
 
     def _reads_apart(
         self, engine: Engine, caller: Caller, view: View, state: PathState, key: int, owner: Callable[[], str]
     ) -> bool:
-        """Return True if a reader needs a copy or a lease although the view hides nothing.
-
-        This is necessary if the decision depends on the file's kind, and nothing proves the kind of the file
-        itself.
-        """
+        """Return True if a reader needs a copy or a lease only because nothing proves the file's kind."""
         if self._is_pending(key, view, caller):
             return False
         if self._unproven and self._unproven.get((key, caller.pid)):
@@ -271,11 +262,7 @@ class Views:
         return best
 
     def _is_kept_for(self, node: Node, caller: Caller) -> bool | None:
-        """Return True if a node is kept for the caller's thread, for a second try of an open after ESTALE.
-
-        Return False if the node is kept for another thread: this caller must not use the node. Return None if
-        the node is kept for no thread, or is open by now.
-        """
+        """Return True if a node is kept for the caller's thread, False for another, None for no thread."""
         thread = self._kept.get(node.nodeid) if self._kept and node.open is None else None
         return None if thread is None else thread == caller.pid
 
@@ -334,7 +321,5 @@ class Views:
 
 
 def _newer(node: Node, best: Node) -> bool:
-    """Return True if *node* is open, and *best* is not. An open node is preferred, so that one version has
-    one node.
-    """
+    """Return True if only *node* is open: it is preferred, so that one version has one node."""
     return node.open is not None and best.open is None

@@ -21,9 +21,7 @@ from policyfs.linux import libc
 from policyfs.store.locking.latches import Latches
 
 _WAIT_S: Final = 5.0
-"""The longest wait for another daemon that changes the same file. Changes in memory, and most changes on a
-disk, take less time.
-"""
+"""The longest wait for another daemon's change of a file; most take less."""
 _PAUSE_S: Final = 0.0005
 _LATE_PAUSE_S: Final = 0.02
 """The pause between two tries to get the lock of a file, once _WAIT_S has passed."""
@@ -113,9 +111,7 @@ class ChangeLock:
             self._give(at)
 
     def _give(self, at: int) -> None:
-        """Release the lock between daemons (latch) with the number *at*, if this daemon no longer needs the
-        lock.
-        """
+        """Release a latch that this daemon no longer needs."""
         for used in (self._on_loop, self._apart):
             if not used[at]:
                 del used[at]
@@ -123,10 +119,8 @@ class ChangeLock:
             self._latches.give(at)
 
     async def _taken(self, fd: int, *, beside_loop: bool) -> int:
-        """Take the lock between daemons (latch) of a file, and return its number.
-
-        INVARIANT: no await between the last check and the return.
-        """
+        """Take a file's latch, and return its number. INVARIANT: no await between the last check and the
+        return."""
         at, patient = self._latches.number(fd), _PATIENT.get()
         until, is_late = trio.current_time() + _WAIT_S, False
         while True:

@@ -97,10 +97,8 @@ def _listed(words: frozenset[str]) -> str:
 
 
 def _told(plan: Plan) -> str:
-    """Return a description of the removed data for the trail: names and offsets of parts, no values.
-
-    The writer of the file may have chosen the names, for example in XMP and in Vorbis comments.
-    """
+    """Return the removed data for the trail: names and offsets, no values. (The file's writer may choose
+    names.)"""
     found: tuple[Finding, ...] = plan.findings
     named = "; ".join(f"{one.container} {one.tag} at {one.offset}" for one in found[:_NAMED])
     more = len(found) - _NAMED

@@ -39,17 +39,10 @@ _TORN_UNCLEANED: Final = f"{_TORN}; the file was not cleaned"
 class _Copy:
     """The state of a copy of a draft, or of its cleaned version, into the store's file.
 
-    source: descriptor of the bytes. size: the number of bytes.
-    torn: the value of draft.torn before the copy (a note if the file had only a part of the draft, else "").
-    old: the file's version before the first piece.
-    appends: True if the store cannot reserve space, and the file becomes longer. Then the bytes behind the
-    file's old end are copied first.
-    begin: the offset of the first piece: the file's old end if *appends*, else 0.
-    done: the number of copied bytes.
-    most: the file's length after the next piece, if no other program changes the file.
-    kept: the bytes that the file has already, and that are not written.
-    wrote: True if any bytes were written.
-    """
+    torn: draft.torn before the copy. old: the file's version before the first piece. appends: True if the
+    store cannot reserve space and the file grows: then the bytes behind its old end (*begin*) come first.
+    done: bytes copied. most: the file's length after the next piece. kept: bytes that need no write. wrote:
+    True after any write."""
 
     handle: Handle
     draft: Draft
@@ -146,9 +139,7 @@ class DraftStorage:
                 await self._copy(_Copy(handle, draft, source, draft.size, draft.torn), fence, on_thread)
 
     async def _copy(self, copy: _Copy, fence: Fence, on_thread: Fence) -> None:
-        """Copy all pieces of the draft. fence, on_thread: raise if the file may not be changed now (see
-        store()).
-        """
+        """Copy all pieces of the draft. fence, on_thread: see store()."""
         fd, tries = copy.handle.fd, 0
 
         def fenced() -> None:
@@ -169,15 +160,9 @@ class DraftStorage:
         raise OSError(errno.EBUSY, "other programs change this file all the time")
 
     def _put(self, copy: _Copy) -> bool:
-        """Copy the next piece, on a thread, if the file is as expected.
-
-        Return False if, at the first piece, the file has changed since the fence was called. (Perhaps only
-        the mode has changed.) The caller then tries again with the new version. Raise OSError (EBUSY) if
-        another program has written the file.
-
-        From the second piece on, draft.base can differ from the file although no program has written the
-        file. If an app sets times just when a piece ends, draft.base becomes None (Draft.dated).
-        """
+        """Copy the next piece, on a thread. Return False if the file has changed since the fence: the caller
+        tries again. Raise OSError (EBUSY) if another program has written the file. (After the first piece,
+        times that an app sets also change draft.base.)"""
         now, draft = self._tree.fstat(copy.handle.fd), copy.draft
         same = base_of(now) == draft.base
         if not copy.done:
@@ -221,10 +206,7 @@ class DraftStorage:
                 draft.base = None  # another program has appended, or cut the file
 
     def _put_bytes(self, copy: _Copy) -> None:
-        """Write the next piece, or the next pieces if they are small.
-
-        Raise OSError (EBUSY) if another program changes the file's length.
-        """
+        """Write the next piece, or several small ones."""
         written = 0
         for _ in range(_AT_ONCE):
             written += self._put_next(copy)
@@ -255,20 +237,16 @@ class DraftStorage:
 
     @staticmethod
     def _put_hole(copy: _Copy, start: int, end: int) -> None:
-        """Make a hole in the file. The last byte of a hole behind the file's end is written: a truncation to
-        a larger length could cut bytes that another program appends."""
+        """Make a hole. Behind the file's end write its last byte: a truncation could cut others' bytes."""
         if start < copy.length:
             ranges.zero(copy.handle.fd, start, min(end, copy.length))
         if end > copy.length:
             put_all(copy.handle.fd, b"\0", end - 1)
 
     def _append(self, copy: _Copy, data: bytes) -> None:
-        """Append a piece to the file. The piece overwrites no bytes that another program appends meanwhile.
-
-        INVARIANT: all pieces behind the file's old end are appended before an old byte is overwritten. If
-        the store has no room for one of these pieces, the file is cut to its old length, except if another
-        program has appended bytes. Then this method raises the store's OSError (ENOSPC, EDQUOT).
-        """
+        """Append a piece. INVARIANT: all pieces behind the file's old end come before an old byte is
+        overwritten. If the store has no room for them, the file gets its old length, except if another
+        program has appended bytes."""
         fd, end, rest = copy.handle.fd, copy.length, memoryview(data)
         try:
             while rest:
@@ -283,11 +261,9 @@ class DraftStorage:
             raise
 
     def _cut(self, copy: _Copy) -> None:
-        """Cut the file to the draft's length. Raise OSError (EBUSY) if another program has appended bytes.
-
-        A program that appends may wait for the file's lock while the kernel shares blocks, and gets the lock
-        next. So the file's length is compared last. A file that is not too long is not cut at all.
-        """
+        """Cut the file to the draft's length, unless it is right. Raise OSError (EBUSY) if another program
+        appended: it may have waited for the file's lock while blocks were shared, so the length is compared
+        last."""
         fd, length = copy.handle.fd, self._tree.fstat(copy.handle.fd).size
         if length != max(copy.old.size, copy.size):
             raise _changed()
@@ -295,20 +271,13 @@ class DraftStorage:
             self._tree.truncate_fd(fd, copy.size)
 
     def _may_share(self, fd: int, size: int) -> bool:
-        """Return True if a draft of *size* bytes should get into the file by shared blocks.
-
-        Blocks are shared only if the file has bytes that could be lost. On a store that can share blocks,
-        reserved space does not help: the file system writes new bytes to other blocks than the old bytes
-        (btrfs always, xfs if the old blocks are shared).
-        """
+        """Return True if shared blocks protect the file's bytes. (Where blocks can be shared, reserved space
+        does not.)"""
         return self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
 
     def _shared(self, copy: _Copy) -> bool:
-        """Give the file the draft's blocks. Return False if this is not possible; then nothing has changed.
-
-        If sharing stops after an error, the file may have only a part of the draft (ranges.share). So
-        draft.torn is set from the first block until the file is cut to its new length.
-        """
+        """Give the file the draft's blocks. Return False if nothing has changed. An error may leave a part
+        (draft.torn)."""
         fd, draft = copy.handle.fd, copy.draft
         if not self._may_share(fd, copy.size):
             return False
@@ -324,12 +293,8 @@ class DraftStorage:
         return True
 
     def _reserve(self, copy: _Copy) -> bool:
-        """Reserve space for all bytes of the draft. Return False if the store cannot reserve space.
-
-        Raise OSError (ENOSPC, EDQUOT) if the store has no space. INVARIANT: called before any byte of the
-        file is overwritten. The draft and the file both take space, and the disk may not have enough for
-        both. Holes of the file need space, too, where the draft has data.
-        """
+        """Reserve space for all of the draft, or return False if the store cannot. INVARIANT: called before
+        any byte of the file is overwritten, since the disk may not have enough for both files."""
         fd = copy.handle.fd
         now = self._tree.fstat(fd).size
         try:
@@ -345,21 +310,14 @@ class DraftStorage:
 
 
 def _write_out(source: int, target: int) -> None:
-    """Write the bytes of both files to the disk, on a worker thread, before the files share blocks.
-
-    Otherwise the kernel would write these bytes while it shares the blocks, under the locks of both files. If
-    an app then changed the mode of the store's file, or removed the file, the event loop would wait for the
-    disk. All apps would wait, too.
-    """
+    """Write both files to the disk on a thread: else sharing blocks does so under locks that the loop may
+    need."""
     for fd in (source, target):
         ranges.write_out(fd)
 
 
 def _check_kept(draft: Draft, target: int) -> None:
-    """Raise OSError (EBUSY) if the file's bytes that no app has written are not those of the draft.
-
-    Reads these bytes of both files, on a worker thread.
-    """
+    """Raise OSError (EBUSY) if the file and the draft differ in bytes that no app has written."""
     for start, end in draft.kept.ranges():
         if not _are_alike(draft.fd, target, start, end):
             raise _changed()

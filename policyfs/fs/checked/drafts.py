@@ -240,11 +240,8 @@ class Drafts:
     async def _record_cleaning(
         self, handle: Handle, draft: Draft, decision: Decision, cleaned: Cleaned
     ) -> None:
-        """Record a cleaning before the cleaned copy is stored. Further tries to store it are not recorded.
-
-        Other requests go on meanwhile. The lock of the node is held, so the draft stays as it is, and the
-        fences of DraftStorage.store see other changes.
-        """
+        """Record a cleaning before its copy is stored, once. Other requests go on, but not on this node (its
+        lock)."""
         path = handle.node.path()
         if draft.recorded == (path, cleaned.note):
             return
@@ -314,11 +311,8 @@ class Drafts:
                 state.drop_held()
 
     def _record_loss(self, handle: Handle, draft: Draft | None, error: OSError) -> None:
-        """Record that a draft or a head is dropped because it cannot be stored. draft: None for a head.
-
-        Do nothing for a draft that goes into the quarantine, which makes a record of its own. If an app wrote
-        bytes through a mapping after its last close(), only this record tells that these bytes are lost.
-        """
+        """Record that a draft or a head (*draft* is None) is dropped because it cannot be stored. (The
+        quarantine makes a record of its own.)"""
         if draft is not None and (draft.torn or self._keeps(draft)):
             return
         decision = Decision(allowed=True, errno=0, audit=Audit.REQUIRED)
@@ -376,10 +370,7 @@ class Drafts:
         return cleaned
 
     async def _told(self, fd: int, words: frozenset[str], lane: Hashable) -> tuple[str | None, str]:
-        """Return a file's kind, and the reason for which a rule that forbids these words refuses the file.
-
-        The reason is empty if the file has no data of these words.
-        """
+        """Return a file's kind, and the reason to refuse it for these words ("" without such data)."""
         read_only = self._tree.reopen(fd, os.O_RDONLY)
         try:
             kind, plan = await self._plans.locate(read_only, words | {TO_TELL}, lane=lane, proof=None)
@@ -391,11 +382,8 @@ class Drafts:
         self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, unclean: str, why: str,
         done: frozenset[str],
     ) -> None:  # fmt: skip
-        """Refuse a draft that fails a requirement by its kind or its content.
-
-        unclean: the reason if the draft cannot be cleaned, else "". why: a text that names the forbidden data
-        in the draft, else "". done: the words for the data that cleaning has removed.
-        """
+        """Refuse a draft that fails a requirement. unclean, why: the reasons against it by content, or "".
+        done: the words of which it was cleaned."""
         kinds = kinds_only(decision.content)
         if not meets(kind, kinds):
             self._refuse(handle, draft, decision, kind, must_be(kinds))

@@ -20,9 +20,7 @@ from policyfs.formats import Use, starts_for
 from policyfs.fs.inodes.pending_writes import Head
 
 HEAD_BYTES: Final = 64 * 1024
-"""The number of first bytes of a file that are held and checked: enough for libmagic to name any kind it
-knows.
-"""
+"""The number of first bytes that are held and checked: enough for libmagic to name any kind it knows."""
 
 _TEXT_CHUNK: Final = 512
 """The number of first bytes that libmagic needs to tell the kind of a file without a known signature."""

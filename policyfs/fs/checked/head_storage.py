@@ -41,11 +41,8 @@ def put_writes(tree: Tree, fd: int, writes: Sequence[Write]) -> None:
 
 
 def _take_back(tree: Tree, fd: int, before: bytes, size: int, done: int) -> None:
-    """Put the old bytes (*before*) back over the first *done* bytes. size: the file's old length.
-
-    INVARIANT: no part of a head may be left in the store, since the part was not judged by itself. If another
-    program has appended bytes, the file cannot be cut. Then the part behind the old end becomes zeros.
-    """
+    """Put back a file's old bytes. INVARIANT: no part of a head stays in the store, since only the whole was
+    judged. If another program has appended bytes, the part behind the old end becomes zeros."""
     now = tree.fstat(fd).size
     if now == max(size, done):
         tree.truncate_fd(fd, size)

@@ -33,8 +33,7 @@ _TRIES: Final = 100
 _MOST_LATE: Final = 256
 """The limit of writes of one file that wait for their check. Adjacent writes count once."""
 _SMALL: Final = 4096
-"""The largest write, in bytes, that is put off. A larger write is judged at once, as the bytes of a copied
-file are: its program may look at no other answer than that of write(2)."""
+"""The largest write, in bytes, that is put off. A copying program looks at write(2) alone for an error."""
 _FIRST: Final = 16
 """The number of first bytes by which programs know a file. A write that changes them is never put off."""
 
@@ -43,12 +42,8 @@ Fence = Callable[[], None]
 
 
 def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
-    """Write the part of *data* that lies behind *start*; *data* itself begins at *offset*.
-
-    All bytes before *start* are in the store already. Return the number of bytes of *data* in the store.
-
-    INVARIANT: the returned number is exact, because the app gets it as the result of write(2).
-    """
+    """Write what lies behind *start* of *data*, which begins at *offset*. INVARIANT: the result is the exact
+    number of bytes of *data* in the store, since write(2) returns it."""
     done = min(len(data), start - offset)
     if done < len(data):
         try:
@@ -139,13 +134,8 @@ class Checker:
     async def _put_off(
         self, handle: Handle, head: Head, decision: Decision, offset: int, data: bytes, *, append: bool
     ) -> bool:
-        """Hold a small write into a file with accepted bytes, if it may wait for its check. Return True then.
-
-        One check then judges many writes: lines that a program appends, or the pages of a database. The held
-        writes are checked at FLUSH, fsync, at the next write that cannot wait, and after a second
-        (data/late_writes.py). Until then no other view shows them. A view that hides data has no such writes:
-        the held bytes have also bytes of other writers, which the view may hide.
-        """
+        """Hold a small write into a file with accepted bytes, so that one check judges many
+        (data/late_writes.py). Not in a view that hides data: the held bytes include other writers' bytes."""
         if (head.held is not None and not head.late) or not decision.content or handle.node.view.redact:
             return False
         if len(data) > _SMALL or offset + len(data) > HEAD_BYTES:
@@ -171,8 +161,7 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool,
     ) -> int | None:  # fmt: skip
-        """Write into a file when its head is in the store. Return None if the head there has changed
-        meanwhile."""
+        """Write into a file whose head is in the store. Return None if that head has changed meanwhile."""
         judged = await self._judge_stored(handle, head, offset, data, decision)
         at, flags = (0, os.RWF_APPEND) if append else (offset, 0)
         return await self._change(
@@ -183,9 +172,7 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool,
     ) -> int | None:  # fmt: skip
-        """Write to a file whose head is held, and that is empty in the store. Return None if the file is no
-        longer empty there.
-        """
+        """Write into a file whose head is held. Return None if the store's file is no longer empty."""
         del append
         held = head.held or b""
         if offset > len(held):
@@ -227,14 +214,11 @@ class Checker:
     async def _change(
         self, handle: Handle, head: Head, judged: bytes | None, fence: Fence, change: Callable[[], T]
     ) -> T | None:
-        """Call *change*, which changes the file, on a thread. Return None if the file has changed since it
-        was judged.
+        """Call *change* on a thread. Return None if the file has changed since it was judged.
 
-        judged: the file's first HEAD_BYTES at the time of the judgement; None if the judgement depends only
-        on the file's length, which is HEAD_BYTES or more. INVARIANT: nobody has written the file between the
-        fence and the change, since only the version that the fence saw is changed. The resulting version
-        (head.left) is read right after the change, on the same thread. So later writes of other processes do
-        not count as ours."""
+        judged: the first HEAD_BYTES then; None if only a length of HEAD_BYTES or more matters. INVARIANT:
+        only the version that the fence saw is changed, and the thread itself reads the version after it
+        (head.left)."""
         allowed: list[Version] = []
         head.left = None
         on_thread = partial(self._gate.unchanged, self._gate.generation)
@@ -267,10 +251,7 @@ class Checker:
         return bool(await self._change(handle, head, judged, fence, put))
 
     def _is_still(self, handle: Handle, judged: bytes | None) -> bool:
-        """Return True if the first HEAD_BYTES in the store are unchanged since the judgement (_judge_stored).
-
-        This may wait for the disk.
-        """
+        """Return True if the judged bytes are still those in the store. This may wait for the disk."""
         if judged is None:
             return self._tree.fstat(handle.fd).size >= HEAD_BYTES
         return os.pread(handle.fd, HEAD_BYTES, 0) == judged
@@ -278,10 +259,7 @@ class Checker:
     async def _judge_stored(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision
     ) -> bytes | None:
-        """Judge the file with *data* written into it. Return the file's first HEAD_BYTES before the write.
-
-        Return None if the judgement depends only on the file's length, which is HEAD_BYTES or more.
-        """
+        """Judge the file with *data* written into it. Return what _change() takes as *judged*."""
         size = self._tree.fstat(handle.fd).size
         if offset >= HEAD_BYTES and size >= HEAD_BYTES:
             return None

@@ -32,9 +32,7 @@ class Named:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.why = ""
-        """The reason to refuse the file at a path where rules forbid data of some sorts (words); empty if
-        there is none.
-        """
+        """The reason to refuse the file where rules forbid data, or ""."""
         self.ino = os.fstat(fd).st_ino
 
     @classmethod

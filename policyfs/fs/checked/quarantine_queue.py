@@ -163,9 +163,7 @@ class QuarantineQueue:
             self._warn(f"{_NOT_RECORDED}: {note}", item.about.path)
 
     def _keep_now(self, item: _Waiting) -> tuple[Decision, str]:
-        """Copy a refused file into the quarantine, on a thread. Return the decision and the note for the
-        record.
-        """
+        """Copy a refused file into the quarantine. Return the decision and the note for the record."""
         try:
             entry = self._quarantine.keep(item.fd, item.about, self._limits)
         except FullError as error:

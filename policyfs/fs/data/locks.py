@@ -34,16 +34,13 @@ from policyfs.store.spans import LAST_BYTE
 _FIRST_S: Final = 0.001
 _LAST_S: Final = 0.05
 _SLOWER: Final = 1.5
-"""The pause before another try, while a process outside the mount holds the lock. _FIRST_S: the first pause.
-_SLOWER: the factor from each pause to the next. _LAST_S: the longest pause."""
+"""The pause before another try grows from _FIRST_S by this factor to _LAST_S."""
 _EACH_S: Final = 0.0005
-"""The seconds added to the pause for each waiting request, so that many requests do not cost more than
-one.
-"""
+"""The seconds that each waiting request adds to the pause, so that many cost no more than one."""
 
 FindFile = Callable[[Handle], int]
-"""Function that returns a descriptor of the store's file behind a handle; the caller closes the descriptor.
-The function raises StaleNodeError if the file cannot be found."""
+"""Function that returns a descriptor of a handle's file, for the caller to close, or raises StaleNodeError.
+"""
 
 
 class Forget(Protocol):
@@ -159,13 +156,8 @@ class Locks:
         return b""
 
     def _holder(self, handle: Handle, inode: Inode, owner: Owner, *, exclusive: bool) -> Holder:
-        """Return the holder (descriptor and locks) of a lock owner in a file, with a writable descriptor if
-        an exclusive byte range is requested.
-
-        The descriptor is writable only if the handle is writable. A writable handle has a writable descriptor
-        of its own until its release. So there is no lease on the file that another writable descriptor could
-        break.
-        """
+        """Return a lock owner's holder, with a writable descriptor for an exclusive range. (Only of a
+        writable handle: no lease is left that it could break.)"""
         flags = os.O_RDWR if handle.writable else os.O_RDONLY
         holder = self._table.find(inode, owner)
         if holder is None:
@@ -178,11 +170,8 @@ class Locks:
         return holder
 
     def _open(self, handle: Handle, flags: int) -> int:
-        """Return a new open file description of the handle's file.
-
-        Raise OSError (ENOLCK) if no name leads to the file any more. (This happens if the handle was opened
-        for reading only, and the file's last name was removed in the store.)
-        """
+        """Return a new open file description of a handle's file, or raise OSError (ENOLCK) if no name leads
+        to it."""
         try:
             found = self._find_file(handle)
         except StaleNodeError:
@@ -193,9 +182,7 @@ class Locks:
             os.close(found)
 
     async def _wait(self, request: Request, holder: Holder, asked: Asked, fh: int) -> None:
-        """Wait until the lock is granted. Raise OSError: EINTR if a signal comes first, EDEADLK for a
-        deadlock, ENOLCK if too many requests wait, or the store's error.
-        """
+        """Wait until the lock is granted. Raise OSError: EINTR, EDEADLK, ENOLCK, or the store's error."""
         answers: list[int] = []
         answered = trio.Event()
 

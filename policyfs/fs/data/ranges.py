@@ -27,20 +27,16 @@ from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 
 _MODES: Final = frozenset({0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE, KEEP_SIZE | ZERO_RANGE})
-"""The permitted modes of fallocate. A mode that shifts ranges would move bytes into the checked or the hidden
-ranges, or out of them."""
+"""The permitted modes of fallocate. Others shift bytes into or out of checked or hidden ranges."""
 
 _COPY_MOST: Final = 64 << 20
-"""The limit of bytes copied for one request. A killed caller waits for one request at most. The limit is a
-multiple of every block size, so that the next request can share blocks, too."""
+"""The limit of bytes copied for one request, for which a killed caller waits: a multiple of any block size.
+"""
 
 
 def _as_stored(handle: Handle) -> bool:
-    """Return True if readers of the handle see exactly the bytes of the store's file.
-
-    Return False while a mediated file has a writer. Bytes that the writer stores to a mapping are only in the
-    kernel's pages until the kernel writes these pages back. Until then the store still has a hole there.
-    """
+    """Return True if readers see just the store's bytes. (A mapped page of a mediated writer is not there
+    yet.)"""
     node = handle.node
     if handle.mode is not Mode.PASSTHROUGH and node.open is not None and node.open.writers:
         return False

@@ -80,10 +80,7 @@ class FileSync:
             await _on_thread(os.close, os.dup(handle.fd))
 
     async def _settle_at_close(self, handle: Handle, *, empties: bool) -> None:
-        """Store or refuse held bytes for flush().
-
-        The names of a new file with refused content are withheld before the app gets the answer.
-        """
+        """Store or refuse held bytes. A refused new file is hidden before the app gets the answer."""
         try:
             await (self.settle(handle) if empties else self.settle(handle, self._waits))
         finally:
@@ -205,9 +202,8 @@ class FileSync:
                 self._forget_kind(handle)
 
     def _forget_kind(self, handle: Handle) -> None:
-        """After a change of a file's bytes, make the kernel forget the file's names if the kind decides who
-        sees them: the file may now be of another kind. The watch does not report the daemon's own writes.
-        """
+        """Make the kernel forget a changed file's names if the kind, which may have changed, decides who sees
+        them."""
         with contextlib.suppress(OSError):  # the path is too long: no caller sees the file
             if self._gate.need(handle.caller.principal, Op.SEE, handle.node) & Need.KIND:
                 self._forget_entries(handle.node)
@@ -231,11 +227,8 @@ class FileSync:
             state.emptying -= empties
 
     async def _finish(self, handle: Handle, state: OpenState) -> None:
-        """Store or drop the held bytes for finish().
-
-        INVARIANT: held bytes are left only to a writer whose open has succeeded. An open under way may still
-        fail. But no file is removed while it is being opened.
-        """
+        """Store or drop the held bytes for finish(). INVARIANT: only a writer whose open has succeeded may
+        inherit them."""
 
         def is_last() -> bool:
             if state.writers > 1 or self._guard.written_elsewhere(handle.node):
@@ -262,10 +255,7 @@ class FileSync:
                     self._note_held(state, handle.fd)
 
     def _drop(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
-        """Drop the held bytes after an error at the last writer's release.
-
-        A later writer begins without these bytes.
-        """
+        """Drop the held bytes after an error at the last writer's release."""
         self._withheld_names.show(handle.node)
         if state.holds_back:
             self._guard.dropped(handle.node)
@@ -279,10 +269,7 @@ class FileSync:
     async def _decided(
         self, handle: Handle, state: OpenState, make: Callable[[Change], Awaitable[None]]
     ) -> Change:
-        """Decide on the change that stores held bytes, and make it. Return the change.
-
-        If a reload comes before the first byte is stored, decide again and make the new change.
-        """
+        """Decide on the change that stores held bytes, and make it; after a reload again. Return it."""
         while True:
             decision = await self._gate.handle(handle, WRITE)
             unchanged = functools.partial(self._gate.unchanged, self._gate.generation)
@@ -301,24 +288,16 @@ class FileSync:
             os.close(fd)
 
     def _writer_of(self, handle: Handle) -> Handle:
-        """Return a handle that may write held bytes, or *handle* if there is none.
-
-        `sync FILE` opens the file for reading. A reader that may not write the file has a node of its own,
-        beside the writers' node (Views.whose).
-        """
+        """Return a handle that may write held bytes, or *handle*. (`sync FILE` opens for reading, even on
+        another node.)"""
         if handle.writable:
             return handle
         writers = (other for other in self._handles.of_node(handle.node) if other.writable)
         return next(writers, None) or self.holding(handle.node.ino) or handle
 
     def _waits(self, change: Change) -> bool:
-        """Return True if a FLUSH does not store the draft, because the draft would only empty the file.
-
-        A shell empties a file and closes a copy of the descriptor before its program writes. If all bytes of
-        that program are refused, the file must keep its old bytes.
-
-        Raise OSError (EPERM) if bytes were refused before the file was emptied. The file then keeps its old
-        bytes.
+        """Return True if a FLUSH must not store the draft, because it would only empty the file: a shell
+        closes a copy of the descriptor before its program writes. Raise OSError (EPERM) as _keeps_old() does.
         """
         draft, stored = change.state.draft, self._tree.fstat(change.handle.fd)
         if draft is None or not change.decision.allowed or not draft.only_empties(stored):
@@ -330,25 +309,17 @@ class FileSync:
         return True
 
     def _keeps_old(self, change: Change) -> bool:
-        """Raise OSError (EPERM) if bytes were refused before or after the file was emptied, and no others
-        were written since: the file keeps its old bytes. Else return False.
-        """
+        """Raise OSError (EPERM) if all written bytes were refused, so that an emptied file keeps its old
+        bytes."""
         draft = change.state.draft
         if draft is not None and draft.refused and draft.only_empties(self._tree.fstat(change.handle.fd)):
             raise OSError(errno.EPERM, "bytes of this file were refused, and no new bytes were written since")
         return False
 
     def _spares_others(self, handle: Handle, writer: Handle) -> bool:
-        """Return True if a reader's fsync must not check and store the held bytes: only other lanes write the
-        file. writer: the handle that has the held bytes.
-
-        Each check takes time, in which the writer waits. A refusal would be on record as the writer's, though
-        the writer has not finished the file. And perhaps the writer has just emptied the file, and its next
-        bytes will be refused. Then this fsync would destroy the old bytes, which the store still has.
-
-        Raise OSError (EBUSY) if the reader sees the held bytes: a success would confirm bytes that nothing
-        keeps.
-        """
+        """Return True if a reader's fsync must not store what only other lanes (of *writer*) write: a check
+        would judge a file that its writer has not finished, and could destroy old bytes. Raise OSError
+        (EBUSY) if the reader sees the held bytes: success would promise that they are kept."""
         state = writer.node.open
         if state is None or not writer.writable or state.is_late:
             return False

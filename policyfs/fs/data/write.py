@@ -23,8 +23,7 @@ T = TypeVar("T")
 _WRITING: Final = Call("write", "write")
 
 RangeDropped = Callable[[int, int, int], None]
-"""Function that makes the kernel drop the pages of a node that hold a range. Arguments: the node's number,
-the range's offset and length in bytes."""
+"""Function that makes the kernel drop pages of a node: (its number, offset and length in bytes)."""
 
 
 class FileWriter:
@@ -100,12 +99,8 @@ class FileWriter:
         raise OSError(errno.ENOMEM, "too many bytes of this user wait to be written")
 
     async def _write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page of a mapping that the kernel writes back. Return the number of the page's bytes in the
-        file.
-
-        The write waits without a time limit for another daemon that changes the file: the kernel does not
-        send the page again.
-        """
+        """Write a mapped page, and return how many of its bytes are in the file. Without a time limit: the
+        kernel does not send the page again."""
         async with change.state.lock:
             change.fence()
             try:
@@ -182,11 +177,8 @@ class FileWriter:
         self, handle: Handle, make: Callable[[Change], Awaitable[T]], size: int | None = None,
         call: Call = _WRITING, *, back: bool = False,
     ) -> T:  # fmt: skip
-        """Decide on a change, and call *make* to make it. If a reload comes first, decide again.
-
-        A reload may come while the change waits for a lock or for its check. The change's fence (a check that
-        raises) then stops the change before a byte is changed.
-        """
+        """Call *make* with the change once it is allowed, and again after a reload (the change's fence then
+        raises)."""
         while True:
             try:
                 return await make(await self._allowed(handle, size, call, back=back))
@@ -196,11 +188,7 @@ class FileWriter:
     async def _allowed(
         self, handle: Handle, size: int | None = None, call: Call = _WRITING, *, back: bool = False
     ) -> Change:
-        """Return the change if it is allowed. Refuse a change that the policy or the write guard forbids.
-
-        INVARIANT: no await between the decision and the return. The change's fence (a check right before the
-        change) raises PolicyChangedError after a reload.
-        """
+        """Return the change, or refuse it. INVARIANT: no await between the decision and the return."""
         decision = await self._gate.handle(handle, WRITE)
         if not decision.allowed:
             self._gate.refuse(handle.caller, call, handle.node.path(), decision)
@@ -210,11 +198,8 @@ class FileWriter:
         return Change(handle, open_state(handle), decision, fence, unchanged)
 
     async def _on_path(self, change: Change, make: Callable[[WritePath], Awaitable[T]]) -> T:
-        """Call *make* with the write path of a change: under the node's lock if bytes may be held.
-
-        INVARIANT: the path is chosen under that lock, since another change may begin a draft meanwhile. The
-        change's fence (a check that raises) is called again, since the wait for the lock takes time.
-        """
+        """Call *make* with a change's path. INVARIANT: if bytes may be held, path and fence are looked at
+        under the node's lock: another change may begin a draft meanwhile."""
         path = self._path(change)
         if path is self._direct:
             return await make(path)
@@ -231,9 +216,7 @@ class FileWriter:
             self._put_off(change.handle.node)
 
     def _path(self, change: Change) -> WritePath:
-        """Return the write path for a change, by the content requirements in force now. (The requirements at
-        the open do not count.)
-        """
+        """Return the write path for a change, by the content requirements in force now."""
         state, decision = change.state, change.decision
         if state.draft is not None or decision.in_draft:
             return self._draft

@@ -100,9 +100,7 @@ class WriteGuard:
         handle.emptied = handle.emptied or self._counts_bytes(handle)
 
     def _counts_bytes(self, handle: Handle) -> bool:
-        """Return True if the guard notes for this handle that the app emptied the file: in a redacted view,
-        and after a reload.
-        """
+        """Return True if it matters who emptied the file: in a redacted view, and after a reload."""
         return bool(handle.node.view.redact) or handle.generation != self._gate.generation
 
     def dropped(self, node: Node) -> None:

@@ -35,9 +35,8 @@ from policyfs.store.tree import Tree
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 _INLINE_WRITE: Final = 64 * 1024
-"""The largest write, in bytes, that the event loop makes itself. A thread makes larger writes, and all writes
-to a store that another process or machine serves. But the loop makes all writes under redaction, and all
-appends to a local store."""
+"""The largest write, in bytes, that the loop makes itself, if the store is local. Under redaction, and for
+appends to a local store, it makes all."""
 _TRIES: Final = 3
 """The number of tries to change a file on a thread while other programs write the file."""
 
@@ -177,11 +176,8 @@ class DirectWrites:
         self._guard.wrote(handle, left, counts=hides)
 
     async def _on_thread(self, change: Change, make: Callable[[], None], *, hides: bool) -> Version | None:
-        """Call *make*, which changes the file, on a thread. Return the file's version right after that.
-
-        hides: True if the view may hide a part of the file. INVARIANT: then nobody has written the file
-        between the fence and the change, since only the version that the fence saw is changed. Return None if
-        other programs have written the file during each try; then nothing is changed.
+        """Call *make* on a thread, and return the file's version after it. INVARIANT: if something may be
+        hidden (*hides*), only the version that the fence saw is changed; None if others write it each time.
         """
         fd, allowed = change.handle.fd, list[Version]()
 
@@ -241,10 +237,7 @@ class DraftWrites:
             await self._drafts.truncate(await self._begin(change), size)
 
     async def _cut_apart(self, change: Change, size: int) -> None:
-        """Set the size in a copy of the draft, and store this copy, which becomes the draft.
-
-        If the copy is refused, the other writers of the file keep their draft as it is.
-        """
+        """Store a cut copy of the draft as the new draft. If refused, other writers keep their draft."""
         handle, state, draft = change.handle, change.state, await self._begin(change)
         cut = self._drafts.new(handle, self._tree.fstat(handle.fd))
         await copy_cut(draft, cut, size)

@@ -27,8 +27,7 @@ _HANDLES: Final = 1 << 18
 """The limit of open handles of a mount; each takes less than a kilobyte in the daemon."""
 
 FMODE_EXEC: Final = 0x20
-"""The kernel sets this flag if execve(2) opens the file (include/linux/fs.h). The file stays open while the
-program runs."""
+"""The kernel's flag for an open by execve(2) (linux/fs.h). It lasts while the program runs."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,8 +57,7 @@ class Handle:
     recorded_late: bool = False
     """True if the daemon served other requests while it put this open on record."""
     seen: Version | None = None
-    """If *emptied*: the file's version after the last write through this node; None if others may have
-    written since."""
+    """If *emptied*: the file's version after the last write through this node; None after others' writes."""
     before: Version | None = None
     """The file's version at the open, for the trail."""
     bytes_read: int = 0

@@ -29,9 +29,7 @@ _NEVER: Final = -math.inf  # one object for all nodes: otherwise each node would
 
 
 _LOOKED_AT: Final = 8
-"""The number of names among which pop() searches for a name with a path that is not too long. The search
-begins with the name that was added or checked longest ago.
-"""
+"""The number of names among which pop() looks for one with a path that is not too long."""
 
 
 class StaleNodeError(OSError):
@@ -50,8 +48,7 @@ class BytePath(enum.Enum):
     RAW = "raw"
     """The store's bytes: in passthrough, or mediated if passthrough is not possible."""
     LIVE = "live"
-    """The store's file, mediated: a file of which nothing is hidden from the app now, or a file whose writes
-    are checked."""
+    """The store's file, mediated: nothing is hidden from the app now, or writes are checked."""
     COPY = "copy"
     """A frozen copy with its hidden parts made neutral: in passthrough, or mediated as for RAW."""
     LEASED = "leased"
@@ -224,25 +221,25 @@ class Node(PlacedNode):
         self.kept = False
         """True if the kernel may have kept one of the node's names since the policy in force began."""
         self.children = 0
-        """The number of kept names in this directory, plus the number of lost names that are still part of a
-        node's path."""
+        """The number of kept names in this directory, and of lost names that are still part of a node's path.
+        """
         self.next: Node | None = None
         """The next node of the same backing inode."""
         self.open: OpenState | None = None
         """The state that the node's open handles share; None while the node is not open."""
         self.mediated = False
-        """True for ever once the node was opened in mediated mode. The kernel's pages and mappings of the
-        bytes may outlive the last close. An open in passthrough would then fail with EIO. Unused for LIVE."""
+        """True for ever after a mediated open: the kernel's pages may outlive it, and passthrough then fails
+        (EIO)."""
         self.cached: CachedPages | None = None
         """The bytes of which the kernel may have pages in its cache, or None if they are not known."""
         self._told: int | None = None
-        """Hash of the version whose attributes were last sent to the kernel. (A version would take 150
-        bytes.) None before the first reply. _UNKNOWN if the bridge sends attributes, too."""
+        """Hash of the version that the kernel knows; None before the first reply, _UNKNOWN if the bridge
+        answers."""
         self.whose: Lane = None
         """The only lane that may use the node (access/views.py), or None."""
         self.listed: tuple[int, Version | None] | None = None
-        """For a directory whose listing the kernel may keep: NodeTable.unlike at the time of the listing, and
-        the directory's version at that time (None with a watch)."""
+        """For the listing that the kernel may keep: NodeTable.unlike and, without a watch, the directory's
+        version."""
         self.changes = 0
         """For a directory: the number of times that the kernel had to forget its listing."""
         self.named_s = _NEVER
@@ -252,8 +249,7 @@ class Node(PlacedNode):
         self.asked = 0
         """Bits of the sorts of requests that were allowed at least once (kernel_cache/repeats.py)."""
         self.linked = -1
-        """For a directory: how often the watch had lost events before the Resolver last checked the name in
-        the directory above (that it leads to this directory). -1: the Resolver must check the name again."""
+        """For a directory: Resolver's count of losses when its name was last checked; -1: check again."""
 
     def tell(self, version: Version) -> None:
         """Note that the daemon sends the attributes of this version to the kernel."""

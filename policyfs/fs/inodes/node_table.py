@@ -154,9 +154,7 @@ class NodeTable:
         parent.children += 1
 
     def _set_first(self, node: Node, parent: Node, name: bytes) -> None:
-        """Set the first name of a node without a first name. Nodes below update their paths at their next
-        use.
-        """
+        """Set the first name of a node without one. Nodes below update their paths at their next use."""
         was_in, node.was_in = node.was_in, None
         node.parent, node.name = parent, name
         if node.children:

@@ -38,8 +38,7 @@ class OpenState(HeadHolder):
     writers: int = 0
     """The number of handles that may write, also of opens under way (*opening*)."""
     opening: int = 0
-    """The number of opens for writing under way. Such an open may still fail, and then stores no held
-    bytes."""
+    """The number of opens for writing under way, which may still fail, and then store no held bytes."""
     writer_uids: frozenset[int] = frozenset()
     """The uids of all writable handles since the first open. Each of them may have written held bytes."""
     mode: Mode = Mode.MEDIATED
@@ -54,8 +53,7 @@ class OpenState(HeadHolder):
     lease_fd: int = -1
     """The descriptor that the lease is on, or -1."""
     lease_fd_closed: Callable[[], object] = lambda: None
-    """Function that is called after *lease_fd* was closed. From then on the descriptor no longer counts in
-    the share of an app."""
+    """Called after *lease_fd* was closed: it no longer counts in an app's share."""
     shown: LeasedBytes | None = None
     """The bytes that a LEASED node shows, once the hidden data is located under its lease."""
     cut: bool = False
@@ -75,8 +73,7 @@ class OpenState(HeadHolder):
     stat: Stat | None = None
     """The file's attributes at the last open, to be shown if the file has lost its name in the store."""
     locked: Version | None = None
-    """The file's version at the last grant of a lock, or None. If the next grant finds another version, the
-    kernel must forget the attributes (data/locks.py)."""
+    """The file's version at the last grant of a lock (data/locks.py), or None."""
     mapped: bool = False
     """True once the kernel has written a page of a mapping back. Any handle may have changed this page."""
     mark: int | None = None

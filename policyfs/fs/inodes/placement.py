@@ -53,8 +53,7 @@ class PlacedNode:
         self.seen = placement.moved
         """The number of moves (Placement.moved) at the last update of last_state, levels and size_bytes."""
         self.parent: Self | None = None
-        """The directory of the node's first name; None for the root, and for a node that has lost all its
-        names."""
+        """The directory of the first name; None for the root, and for a node that has lost all names."""
         self.was_in: Self | None = None
         """If the node has no name any more: the directory that had its last name (*name*)."""
         self.name = b""

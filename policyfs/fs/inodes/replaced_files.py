@@ -25,9 +25,7 @@ from policyfs.store import freeing
 _KEPT_S: Final = 0.25
 _MOST: Final = 64
 _THREADS: Final = 256
-"""The limit, for each name, of threads that got ESTALE for an open of the name and will try once more. Also
-the limit, for each node, of threads for which the node is kept.
-"""
+"""The limit of threads for each name (of those that will try again) and each node (that is kept for them)."""
 _MISSED_S: Final = 5.0
 """The longest time for which the daemon expects another try after an open or a stat that missed its file."""
 

@@ -31,13 +31,10 @@ from policyfs.store.facts import directory_folds_by_flag
 from policyfs.store.tree import Tree
 
 _REMOVED: Final = 64
-"""The limit of removed directories whose descriptors are kept for processes in them. With a *capacity* below
-256, the limit is a quarter of the capacity, but at least 16."""
+"""The limit of removed directories kept for processes in them: at most a quarter of *capacity*, or 16."""
 
 UNWATCHED_S: Final = 1.0
-"""The time in seconds for which a directory's descriptor is used without a check if no watch reports
-moves.
-"""
+"""The time (s) for which a directory's descriptor needs no check if no watch reports moves."""
 
 
 _MOVES: Final = 3
@@ -45,8 +42,7 @@ _MOVES: Final = 3
 _NAMES_TRIED: Final = 16
 """The number of a node's names that one request looks at."""
 _LONG: Final = 16
-"""If a walk opens more directories than this at once, the parent of the last directory is kept open, too. A
-request for other entries of the parent may come soon."""
+"""After a walk through more directories, the parent of the last is kept open, too, for requests soon."""
 
 _ON_THE_WAY_S: Final = 5.0
 """The longest time that a walk along a path takes from one name to the next."""
@@ -69,10 +65,8 @@ class DirectoryMovedError(OSError):
 
 
 class _Kept(NamedTuple):
-    """A directory's descriptor, with the last check that the names on the way lead to this directory.
-
-    seen_s: the time (time.monotonic()) of that check. moves: the value of Resolver.moves at that time.
-    """
+    """A directory's descriptor. seen_s, moves: time and Resolver.moves of the last check of the names on the
+    way."""
 
     fd: int
     seen_s: float
@@ -246,11 +240,8 @@ class Resolver:
                     os.close(fd)
 
     def _find(self, node: Node) -> bool:
-        """Give a directory that was moved elsewhere its new place in the tree of nodes.
-
-        Return False if the directory is not found in the store. Raise DirectoryMovedError if the new path has
-        other rules.
-        """
+        """Give a directory that was moved elsewhere its new place; False if it is gone. Raise
+        DirectoryMovedError."""
         entry, unlike = self._fds.get(node.nodeid), self._nodes.unlike
         for _ in range(_MOVES):
             names = self._handles.path_of(node, -1 if entry is None else entry.fd)
@@ -267,9 +258,7 @@ class Resolver:
         return True
 
     def _place(self, names: Sequence[bytes]) -> Node:
-        """Return the node of the last directory that this path from the root leads to now, and give all
-        nodes on the way their place. If a step fails, return the node of the directory before.
-        """
+        """Return the node of the last directory on this path now, or of the one before a step that fails."""
         at, fd = self._nodes.root, os.dup(self._tree.root_fd)
         try:
             for name in names:
@@ -333,11 +322,8 @@ class Resolver:
         return kept if kept is not None and self._is_current(kept) else None
 
     def _walk(self, fd: int, chain: list[Node], seen_s: float) -> int:
-        """Open the last directory of a chain. Each directory lies in the directory before. The first lies in
-        the directory *fd*.
-
-        One system call takes all steps that are checked already (Node.linked). Each other step takes a call.
-        """
+        """Open the last of a chain of directories below *fd*. Steps that were checked before (Node.linked)
+        share a call."""
         together: list[Node] = []
         losses = self._losses
         for node in chain:
@@ -476,10 +462,7 @@ class Resolver:
         return None
 
     def _found(self, node: Node, parent: Node, name: bytes) -> tuple[int, Stat] | None:
-        """Return the directory's descriptor and the node's attributes if the name leads to the node.
-
-        Return None if the name leads elsewhere, or nowhere.
-        """
+        """Return descriptor of the directory and the node's attributes, if the name leads to the node."""
         try:
             dirfd = self.dirfd(parent)
             stat = self._tree.stat(dirfd, name)

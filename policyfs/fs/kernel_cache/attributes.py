@@ -15,18 +15,14 @@ from policyfs.policy.decide import Engine, PathState
 from policyfs.store.frozen import Version
 
 LONG_S: Final = 86_400.0
-"""The timeout of kernel cache entries in seconds, if a watch reports every change of a name or a
-directory.
-"""
+"""The timeout of kernel cache entries in seconds if a watch reports every change of a name."""
 UNWATCHED_S: Final = 1.0
-"""The timeout of kernel cache entries in seconds, without a watch. No event tells the daemon of a change in
-the store, so apps may see the change only after this time."""
+"""The timeout in seconds without a watch: apps may see a change in the store only after this time."""
 COLD_S: Final = 60.0
-"""The longest timeout of a regular file's attributes. A watch reports a write only when the file is closed,
-and never reports a truncation by path."""
+"""The longest timeout of a file's attributes: a watch reports writes at the close, and no truncation by path.
+"""
 _SPREAD: Final = 0.25
-"""The range of timeouts of old files, as a fraction of COLD_S. If all timeouts were equal, the attributes of
-a whole library, read in one walk, would expire at the same moment."""
+"""The spread of COLD_S as a fraction, so that the attributes of a library do not expire at one moment."""
 
 
 class Timeouts:
@@ -264,11 +260,8 @@ def shown_version(node: Node, stat: Stat) -> Version:
 
 
 def _held(state: OpenState) -> Version | None:
-    """Return the version that a node's copy or lease shows, even if the file has changed since.
-
-    Return None if the node shows the file itself, or if the file was truncated through this node. Also return
-    None while the node's copy is being made.
-    """
+    """Return the version that a node's copy or lease shows; None if it shows the file itself, or is being
+    made."""
     shown = state.copy is not None or state.lease is not None
     return state.version if shown and not state.cut else None
 

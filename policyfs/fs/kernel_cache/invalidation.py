@@ -50,9 +50,7 @@ class Invalidation:
         self.events = 0
         self.overflows = 0
         self.owners_above: HidingOwners | None = None
-        """The part that remembers owners of directories. It gets each directory whose owner may have
-        changed.
-        """
+        """It gets each directory whose owner may have changed."""
         self.listed: Iterable[tuple[int, bytes]] = ()
         """Names that the kernel got with a listing (ListedNames)."""
         self.shows_all: Callable[[Node], bool] = lambda _: False
@@ -145,12 +143,8 @@ class Invalidation:
         return taken & self._target(event, notifier, resolver)
 
     def _stays(self, directory: Node, event: WatchEvent) -> bool:
-        """Return True if the name in an event leads to the same node as before, and is listed as before.
-
-        A change of attributes or bytes may change the owner or the kind. Owner and kind may decide which
-        callers see the name, and for some nodes also which node shows the bytes. If owner and kind decide
-        nothing here, the kernel keeps the name. Then an app need not look up again the file that it writes.
-        """
+        """Return True if the event changes neither who sees the name nor its node, so that the kernel may
+        keep it."""
         if not event.kind & _LISTED:
             return True
         if event.is_dir or event.kind & _ENTRY_CHANGES or event.target_handle is None:
@@ -161,10 +155,7 @@ class Invalidation:
         return not any(node.byte_path.finds_kind for node in self._nodes.same_inode(ino))
 
     def _target(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:
-        """Invalidate attributes and pages of the changed object itself. Do nothing if it has no node.
-
-        Return False if the notifier could not take all invalidations.
-        """
+        """Invalidate the changed object itself. Return False if the notifier could not take all of it."""
         if event.target_handle is None or self._watch is None:
             return True
         directory = self._directories.get(event.target_handle)
@@ -194,9 +185,7 @@ class Invalidation:
         return taken and all(self._forget_node(node, version, notifier) for node in nodes)
 
     def _forget_other_names(self, node: Node, event: WatchEvent, notifier: Notifier) -> bool:
-        """Invalidate the names of a changed file that the event does not name, as _apply() does for the name
-        in the event.
-        """
+        """Invalidate the changed file's other names, as _apply() does for the name in the event."""
         taken = True
         if event.name is None or event.kind & _ENTRY_CHANGES:
             return taken
@@ -210,12 +199,9 @@ class Invalidation:
 
     @staticmethod
     def _forget_node(node: Node, version: Version, notifier: Notifier) -> bool:
-        """Invalidate a node's attributes and pages. In passthrough keep the pages: these are the file's own.
-
-        Send nothing if the kernel already has the attributes of this version. Otherwise a late event could
-        disturb an app that has opened the file since: the kernel drops a GETATTR reply that a notification
-        overtakes. A read then ends at the size that the kernel knew before.
-        """
+        """Invalidate attributes and pages (in passthrough not pages: these are the file's own). Not if the
+        kernel has this version already: it drops a GETATTR reply that a notification overtakes, and a reader
+        would get the old size."""
         if node.was_told(version) and (node.cached is None or node.cached.version == version):
             return True
         passthrough = node.open is not None and node.open.mode is Mode.PASSTHROUGH

@@ -29,17 +29,14 @@ _EXPIRE_S: Final = 5.0
 _AT_ONCE: Final = 16
 """The number of nodes between two possible pauses for other requests (in_slices)."""
 _ROUNDS: Final = 3
-"""The limit of rounds of one expiry. The first round expires all names. A further round expires names moved
-meanwhile.
-"""
+"""The limit of rounds of one expiry: all names, then names moved meanwhile."""
 
 _Entry: TypeAlias = tuple[int, bytes, bool]
 """Node number of a directory, name, and True if the kernel need only look the name up again (gentle)."""
 
 
 Stays: TypeAlias = Callable[[Node], bool]
-"""A function that returns True if the kernel need only look a node's names up again. Otherwise the kernel
-must drop the names first."""
+"""A function that tells if the kernel need only look a node's names up again, and not drop them first."""
 
 
 def _never(node: Node) -> bool:
@@ -96,9 +93,7 @@ class NameExpiry:
         return done
 
     async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:
-        """Make the kernel look up the names of nodes again, and then the names of nodes that were moved
-        meanwhile. Return False if a limit is reached before all names are done.
-        """
+        """Expire names in rounds, each for nodes moved during the last. Return False at a limit."""
         for _ in range(_ROUNDS):
             await in_slices(names.collect)
             write = partial(notifier.inval_entries_now, names.entries)
@@ -114,10 +109,8 @@ class NameExpiry:
 
 
 class _Round:
-    """One round of an expiry: the names of some nodes. moved: nodes with other names than at collect().
-
-    countless: True if a node has names that the daemon does not know, and so cannot expire one by one.
-    """
+    """One round: the names of some nodes. moved: nodes renamed since collect(). countless: True if names are
+    unknown."""
 
     def __init__(self, nodes: list[Node], stays: Stays, entries: list[_Entry]) -> None:
         """entries: other names that must expire at the same time."""

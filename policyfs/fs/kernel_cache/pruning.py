@@ -14,9 +14,7 @@ from policyfs.fs.inodes.node_table import NodeTable
 _MARGIN: Final = 256
 """The number of nodes to forget below the limit, so that new nodes find room until the next call."""
 _AT_ONCE: Final = 2_048
-"""The limit of nodes in one notification. The kernel handles all of them without a pause, in a few
-milliseconds.
-"""
+"""The limit of nodes in one notification, which the kernel handles without a pause (milliseconds)."""
 _LONGEST_PAUSE: Final = 64
 """The longest pause, as a number of calls of prune()."""
 
@@ -62,9 +60,8 @@ class Pruning:
         return True
 
     def _rests(self) -> bool:
-        """Return True during a pause, in which the kernel is asked for nothing. The next pause is longer if
-        the kernel has freed no node since the last pause, because all nodes are in use.
-        """
+        """Return True during a pause. Each pause without a freed node (all are in use) makes the next one
+        longer."""
         if self._resting > 0:
             self._resting -= 1
             return True

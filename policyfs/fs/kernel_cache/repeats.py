@@ -33,9 +33,7 @@ _ODD: Final = (
 )  # fmt: skip
 """Flags of open(2) that the bridge does not handle: Python answers each open that has one of them."""
 _ACCESS: Final = 1 << 2
-"""A bit of Node.asked: access(2) with any mode. (vectors.UNCOUNTED is the same bit, but stands for no
-request.)
-"""
+"""A bit of Node.asked: access(2) with any mode (the bit of vectors.UNCOUNTED, which is no request)."""
 _LACKS: Final = 1 << 5
 """A bit of Node.asked: a request for an extended attribute that no caller ever sees."""
 _LACKS_IN_IT: Final = 1 << 6
@@ -43,9 +41,7 @@ _LACKS_IN_IT: Final = 1 << 6
 _IN_IT: Final = 1 << 7
 """A bit of Node.asked, for a directory: a second LOOKUP of a name in this directory."""
 _MISSED: Final = 1 << 11
-"""A bit of Node.asked, for a directory: a LOOKUP of an absent name in it. The kernel did not keep the
-answer.
-"""
+"""A bit of Node.asked: a LOOKUP of an absent name in the directory that the kernel did not keep."""
 _LONGEST_NAME: Final = bytes(255)
 _FORMATS: Final = {
     FileType.REGULAR: stat_bits.S_IFREG,
@@ -131,9 +127,7 @@ class Repeats:
             self._install(node, caller, vectors.LOOKUP | vectors.GETATTR | self._absent)
 
     def _leads_to_one_node(self, node: Node, caller: Caller) -> bool:
-        """Return True if each LOOKUP of the node's name leads to this node. Facts and other requests must not
-        change this.
-        """
+        """Return True if each LOOKUP of the name leads to this node, whatever facts and other requests."""
         if node.ftype is FileType.REGULAR:
             # The byte path of the node must depend on no fact, and on no open that was sent back to LOOKUP.
             need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
@@ -159,9 +153,8 @@ class Repeats:
             self._install(node, caller, grant | (0 if unseen else self._absent), kept_s=kept_s)
 
     def _of_attributes(self, node: Node) -> tuple[int, float]:
-        """Return the bit GETATTR for a vector, or 0 if the bridge must not answer GETATTR of this node. Also
-        return the longest time (s) for which the kernel may keep an answer.
-        """
+        """Return the bit GETATTR, or 0 if the bridge must not answer, and the longest timeout (s) of an
+        answer."""
         kept = self._timeouts.entry_of(node, node.last_state) > 0
         if not (node.ftype is FileType.REGULAR if kept else self._nodes.vectors.of_names):
             return 0, 0.0
@@ -275,11 +268,7 @@ class Repeats:
         return node.nodeid == ROOT_ID or (node.byte_path is BytePath.RAW and self._is_only_raw_node(node))
 
     def _copy_hangs_on_version(self, node: Node, caller: Caller, version: Version) -> bool:
-        """Return True if the bytes of a copy depend only on the file's version, the uid and the name.
-
-        Return False while the file has a writer: the lane that writes the file gets another node then
-        (access/views.py).
-        """
+        """Return True if a copy depends only on version, uid and name. (Writers get another node.)"""
         if not self._sight_hangs_on_name_and_uid(node, caller) or node.ftype is not FileType.REGULAR:
             return False
         if not _are_in_64_bits(version.mtime_ns, version.ctime_ns):
@@ -315,9 +304,8 @@ class Repeats:
         )
 
     def _is_unsaved(self, node: Node) -> bool:
-        """Return True if a node of the inode has changes that the store does not have. Perhaps they empty the
-        file. Then an open of this node must wait for the writer's release (Lifecycle.emptied).
-        """
+        """Return True if held changes may empty the file: an open must wait for the writer
+        (Lifecycle.emptied)."""
         others = self._nodes.same_inode(node.ino)
         return any(other.open is not None and other.open.unsaved for other in others)
 
@@ -345,18 +333,13 @@ def _are_in_64_bits(*times_ns: int) -> bool:
 
 
 def _is_repeat(node: Node, sort: int) -> bool:
-    """Return True for a directory. For any other node, return True from the second request of one sort on.
-
-    If the first request counted, too, programs that look at each file only once (find) would pay for vectors
-    that answer nothing.
-    """
+    """Return True for a directory, else from the second request of a sort on: find(1) looks at each file
+    once."""
     return node.ftype is FileType.DIRECTORY or _is_asked_before(node, sort)
 
 
 def _is_asked_before(node: Node, sort: int) -> bool:
-    """Return True from the second request of one sort on. sort: a bit of Node.asked (one sort of
-    requests).
-    """
+    """Return True from the second request of one sort (a bit of Node.asked) on."""
     if node.asked & sort:
         return True
     node.asked |= sort
@@ -364,12 +347,8 @@ def _is_asked_before(node: Node, sort: int) -> bool:
 
 
 def _is_asked_again(node: Node, sort: int, mark: int) -> bool:
-    """Return True from the second request of one sort on. For the first request, return True if another file
-    of the same directory had a second request.
-
-    Programs that request a file's name or attributes twice (`ls -l`, tar, cp) do so for all files of a
-    directory. mark: the bit in Node.asked of that directory.
-    """
+    """Return True as _is_repeat() does, or if another file of the directory had a second request (*mark*):
+    `ls -l`, tar and cp ask twice about every file."""
     above = node.parent
     if _is_repeat(node, sort):
         if above is not None and node.ftype is not FileType.DIRECTORY:

@@ -43,11 +43,8 @@ class StayingNames:
         return found
 
     def _shown_to_all(self, state: PathState, ftype: FileType) -> bool:
-        """Return True if every caller sees an object of this type as it is, and the kernel may keep its name.
-
-        If the kernel may keep a name, all callers of the mount get the same answer. So it is enough to check
-        one caller.
-        """
+        """Return True if the kernel may keep such a name, and one caller (so every caller) sees the object as
+        it is."""
         engine = self._engine
         if not self._timeouts.entry(state, ftype) or ftype is FileType.SPECIAL:
             return False

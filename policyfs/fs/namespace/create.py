@@ -35,11 +35,8 @@ from policyfs.store.names.new_names import NOT_MADE
 
 
 class _New(NamedTuple):
-    """A new object. fd: its descriptor. owned: True if it had its owner before its name.
-
-    INVARIANT: an object with *owned* gets no owner again. Another mount's app may have opened the file for
-    writing meanwhile, and that ends the ownership.
-    """
+    """A new object. INVARIANT: if *owned*, its owner came before its name, and is not set again: an open for
+    writing by another mount's app may have ended the ownership."""
 
     fd: int
     owned: bool
@@ -117,11 +114,7 @@ class Creator:
             raise
 
     def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
-        """Remove a new file after its open was refused. But keep the file if another process already uses it.
-
-        A process of another mount counts once the daemon of that mount has stored bytes in the file, or holds
-        bytes of the file.
-        """
+        """Remove a new file whose open was refused, unless another process already uses it."""
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
         others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
         if others or self._tree.fstat(fd).size or self._held.is_held_elsewhere(stat):
@@ -147,11 +140,8 @@ class Creator:
         raise StaleNodeError
 
     async def _refuse_taken(self, parent: Node, name: bytes, caller: Caller, stat: Stat) -> NoReturn:
-        """Refuse to make a file if its name is taken, although the kernel's LOOKUP found no object.
-
-        Another process has made the name since that LOOKUP: raise StaleNodeError, so that the kernel opens
-        the object. Or the name is hidden from this caller: raise OSError (EEXIST).
-        """
+        """Refuse a name that is taken: ESTALE if the caller may see it (the kernel then opens it), else
+        EEXIST."""
         if stat.ftype is FileType.SPECIAL:
             raise OSError(errno.EEXIST, "the name exists, but is hidden from everyone")
         state, dirfd = self._gate.engine.child(parent.state, name), self._resolver.dirfd(parent)
@@ -164,12 +154,9 @@ class Creator:
         raise OSError(errno.EEXIST, "the name exists, but is hidden from the caller")
 
     def _made(self, dirfd: int, name: bytes, mode: int, caller: Caller, *, suid: bool) -> _New:
-        """Make a regular file, and open the file O_RDWR. Raise OSError (EEXIST) if the name is taken.
-
-        INVARIANT: the file has its owner before its name. Otherwise an app of another mount could open the
-        file for writing in between, and write into a file that then belongs to the caller. On a store without
-        unnamed files this is not possible (docs/threat-model.md).
-        """
+        """Make a regular file, open O_RDWR. INVARIANT: its owner comes before its name, else another mount's
+        app could write into a file that then belongs to the caller (impossible without unnamed files,
+        docs/threat-model.md)."""
         who, app = (caller.umask, caller.uid, caller.gid), caller.principal.app
         if app is not None:
             try:
@@ -187,9 +174,7 @@ class Creator:
         return _New(self._tree.create_file(dirfd, name, mode, *who, suid=suid), owned=False)
 
     def _unnamed(self, dirfd: int, mode: int, caller: Caller, app: str, *, suid: bool) -> int:
-        """Make a file without a name; *app* owns the file. Return its descriptor, or -1 if the store has no
-        files without a name.
-        """
+        """Make a file without a name for *app*. Return its descriptor; -1 if the store has no such files."""
         try:
             fd = self._tree.create_unnamed(dirfd, mode, caller.umask, caller.uid, caller.gid, suid=suid)
         except OSError as error:
@@ -204,11 +189,8 @@ class Creator:
         return fd
 
     def _by_name(self, fd: int, dirfd: int, name: bytes) -> int:
-        """Open a new file again, by its name. Return the new descriptor, and close *fd*.
-
-        Tree.find needs this: the kernel shows a file's present path only by a descriptor that was opened by a
-        name. If the open fails, or another file has the name, return *fd*.
-        """
+        """Open a new file again by its name, and close *fd*: Tree.find needs a descriptor that was opened by
+        a name."""
         try:
             named = self._tree.open_file(dirfd, name, os.O_RDWR)
         except OSError:
@@ -218,11 +200,8 @@ class Creator:
         return named if is_same else fd
 
     async def _freed(self, parent: Node, name: bytes, caller: Caller, *, exclusive: bool) -> None:
-        """Wait until the name is free, if a file with a withheld (hidden) name has it. Then raise
-        StaleNodeError (ESTALE), since decisions from before the wait may be wrong now.
-
-        Raise OSError (EBUSY, or EEXIST if *exclusive*) if the name does not become free.
-        """
+        """Wait until a withheld name is free, then raise StaleNodeError: earlier decisions may be wrong now.
+        Raise OSError (EBUSY, or EEXIST if *exclusive*) if it stays."""
         if not self._withheld_names:
             return
         try:
@@ -286,12 +265,8 @@ class Creator:
         return self._lookup.entry(parent, name, state, stat, caller)
 
     def _named(self, dirfd: int, name: bytes, caller: Caller, make: Callable[[bytes], None]) -> _New:
-        """Make an object that is no regular file. *make* makes the object under the name that it gets, which
-        may be a temporary one.
-
-        INVARIANT: the object has its owner before its name, as a regular file has (_made). On a store without
-        the flags of renameat2(2) this is not possible (docs/threat-model.md).
-        """
+        """Make an object that is no regular file, by *make* under a name that may be temporary. INVARIANT: as
+        _made()."""
         app = caller.principal.app
         if app is not None:
             owners = self._gate.facts.owners

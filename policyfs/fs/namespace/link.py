@@ -60,12 +60,8 @@ class Linker:
             return await self._link(node, parent, name, caller, call, evidence)
 
     def _check_pending(self, node: Node, stat: Stat) -> None:
-        """Refuse another name for a new file if no daemon would remove that name after a later refusal of the
-        file's content.
-
-        Raise OSError (EMLINK) if the daemon cannot keep one more name of the file. Raise OSError (EBUSY) if
-        another daemon holds bytes of the file: that daemon would not know the new name.
-        """
+        """Refuse a name that no daemon would remove after a later refusal of a new file's content: EMLINK if
+        this one cannot keep the name, EBUSY if another one holds the bytes."""
         same = list(self._nodes.same_inode(node.ino))
         if any(each.open is not None and each.open.is_new for each in same):
             if any(len(each.links or ()) + 1 >= KEPT_NAMES for each in same):

@@ -84,14 +84,12 @@ class Lookup:
         return held
 
     async def _lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Decide once on a LOOKUP. Raise PolicyChangedError if a reload comes during the LOOKUP. Raise
-        PathTooLongError if the name's path is too long, whether or not the name exists.
+        """Decide once on a LOOKUP. Raise PolicyChangedError, or PathTooLongError also for names that do not
+        exist.
 
-        INVARIANT: if the path alone hides a name, the daemon replies without a call on the store that depends
-        on the name. So the reply takes as long as for an absent name
-        (docs/decisions/0010-hidden-takes-as-long-as-absent.md). The only exception is a directory that other
-        callers use (_held_directory).
-        """
+        INVARIANT: for a name that the path alone hides, no call on the store depends on the name: the reply
+        takes as long as for an absent name (decision 10), except for a directory that others use
+        (_held_directory)."""
         if is_aside(name):
             raise pyfuse3.FUSEError(errno.ENOENT)
         check_room(parent, name)
@@ -111,13 +109,9 @@ class Lookup:
                 os.close(fd)
 
     def _seen(self, parent: Node, dirfd: int, name: bytes, *, by_facts: bool) -> tuple[int, Stat | None]:
-        """Return the attributes of the object that has a name now, or None if no object has the name.
-
-        In two cases also return a descriptor (O_PATH) of this object, else -1: the decision needs facts
-        (*by_facts*), or an open or a stat of the name has just missed its file (ReplacedFiles.missed). The
-        LOOKUP then decides on this object. In the second case the next open or stat also finds this object,
-        even if other objects take the name meanwhile.
-        """
+        """Return the attributes of the object with this name, or None. Also return its descriptor (O_PATH),
+        or -1: for a decision by facts, and if an open or a stat has just missed its file
+        (ReplacedFiles.missed), so that the next one finds this object."""
         fd = -1
         try:
             if by_facts:
@@ -185,13 +179,9 @@ class Lookup:
         return self._nothing(parent, name, state, caller)
 
     def _held_directory(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes | None:
-        """Return an entry for a hidden name, if it is a directory that other callers use. Return None for
-        other names.
-
-        This caller gets ENOENT from its next GETATTR, ACCESS, OPENDIR or LOOKUP in the directory. If the
-        present LOOKUP failed, the kernel would drop the directory, and other callers would lose their working
-        directory.
-        """
+        """Return an entry for a hidden directory that other callers use, else None. If this LOOKUP failed,
+        the kernel would drop it, and they would lose their working directory. This caller gets ENOENT from
+        its next request."""
         node = None if self._timeouts.alone else self._nodes.directory(parent, name)
         if node is None or not node.lookups:
             return None
@@ -228,10 +218,7 @@ class Lookup:
         return node
 
     def _keep_for_open(self, node: Node, parent: Node, name: bytes, thread: int, fd: int) -> None:
-        """Keep a descriptor of a node's file. The thread's next open of the node opens this file, even if
-        *name* refers to another file by then. fd: a descriptor of the file, or -1 if *name* leads to the
-        file.
-        """
+        """Keep a node's file for the thread's next open, even if the name leads to another file by then."""
         try:
             if fd >= 0:
                 kept: int | None = os.dup(fd)
@@ -372,8 +359,6 @@ class Lookup:
 
 
 def _uncounted(stat: Stat) -> Stat:
-    """Return a directory's attributes with a neutral link count and size. The real link count (unless it is
-    1) would tell the number of directories in the directory. On many file systems, the real size would tell
-    the length of all names.
-    """
+    """Return a directory's attributes without link count and size: these tell the number and length of names
+    in it."""
     return stat._replace(nlink=min(stat.nlink, 1), size=_DIRECTORY_SIZE, blocks=_DIRECTORY_SIZE // 512)

@@ -15,8 +15,7 @@ from policyfs.kernel.bridge import DirectoryEntries
 _LISTED: Final = 2_000_000
 """The limit of names in all open listings. One app alone can have half. A 16-byte name takes 48 bytes."""
 _LISTING_COSTS: Final = 8
-"""The weight of an open directory in its app's share, as a number of names. The names in its snapshot count,
-too."""
+"""The weight of an open directory in its app's share, in names, beside the names of its snapshot."""
 _MAX_INDEX: Final = 0xFFFFFF
 
 
@@ -46,8 +45,7 @@ class Listing:
     is_new: bool = False
     """True if OPENDIR has taken the snapshot, and no READDIR has used it yet."""
     is_whole: bool = True
-    """False if the snapshot lacks a name because it was not decided in time whether the caller sees the name.
-    Then the listing ends with EIO."""
+    """False if a name was not decided in time. Then the listing ends with EIO."""
     looked_up: bool = False
     """True if the last request was for nodes beyond the beginning: the kernel looks the names up."""
 

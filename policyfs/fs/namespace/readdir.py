@@ -35,26 +35,21 @@ from policyfs.policy.decide import PathState
 _WITH_NODE: Final = 8
 """The work for a name with node and attributes, in units: one unit is the work for a name alone."""
 _SETTLED_S: Final = 2.0
-"""Seconds after a directory's last change. A further change after this time certainly sets another mtime or
-ctime."""
+"""Seconds after which a further change of a directory certainly sets another time."""
 
 _FEW_BYTES: Final = 1024
-"""The limit in bytes of a READDIR reply after a reply with nodes. So the next request comes soon. It asks for
-nodes if a name that came without a node was looked up (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
+"""The limit of a READDIR reply after one with nodes, so that the kernel soon can ask for nodes again."""
 
 Entry = tuple[int, bytes, int, int]
 """Position of the name, name, inode number, DT_* type."""
 
 _FIRST: Final = 3
-"""The first position of a name (_direntries.h). Position 0 is the beginning. ``.`` ends at position 1, ``..``
-at 2."""
+"""The first position of a name (_direntries.h). ``.`` ends at position 1, ``..`` at 2."""
 
 Reply = Callable[["Listing", Entry], int]
-"""A function that adds an entry to the reply. It returns the work in units (see _WITH_NODE), or 0 if the
-entry does not fit."""
+"""A function that adds an entry. It returns the work in units (see _WITH_NODE), or 0 for no room."""
 Dots = Callable[[bytes, int, int], None]
-"""A function that adds ``.`` or ``..`` to the reply. Arguments: name, inode number, position. Every reply has
-room for the two entries."""
+"""A function that adds ``.`` or ``..``: (name, inode number, position). There is room for both."""
 
 
 class DirectoryListings:
@@ -120,14 +115,9 @@ class DirectoryListings:
         return listing, flags
 
     def _cached(self, node: Node) -> int:
-        """Return flags for the kernel. FH_CACHE_DIR lets the kernel keep the directory's new listing.
-        FH_KEEP_CACHE lets the kernel use the listing that it has.
-
-        The kernel may use only a listing that was made under the policy in force, at a path with the same
-        rules. (After a reload, the kernel can be late in dropping listings.) Without a watch, the directory
-        must also be unchanged since that listing. At that time, the directory's last change must have been
-        older than _SETTLED_S, because two changes in a short time can leave the same time.
-        """
+        """Return FH_CACHE_DIR, and FH_KEEP_CACHE if the kernel's listing is right: made under this policy and
+        path, and without a watch of a directory unchanged since (two changes within _SETTLED_S can leave one
+        time)."""
         version, is_settled = None, True
         if not self._timeouts.watched:
             stat = self._tree.fstat(self._resolver.dirfd(node))
@@ -154,8 +144,7 @@ class DirectoryListings:
         return listing.entries
 
     async def _drop(self, listing: Listing) -> None:
-        """Take the names of a snapshot off the app's share, and free them in parts, so that other requests
-        run."""
+        """Free a snapshot, in parts so that other requests run."""
         entries = self.open.take(listing)
         while entries is not None and entries.drop():
             await trio.lowlevel.checkpoint()
@@ -233,12 +222,9 @@ class DirectoryListings:
             self._answering -= 1
 
     def _check_kept(self, listing: Listing) -> None:
-        """Raise OSError(ESTALE) if the kernel may keep the names, and by the policy in force not all callers
-        see the same names.
-
-        INVARIANT: a listing that the kernel keeps is the same for every caller, since the kernel shows it to
-        every caller. While the directory is open, the kernel may keep the names that it reads, also after a
-        reload."""
+        """Raise OSError(ESTALE) if callers now see different names, but the kernel keeps them. INVARIANT: the
+        kernel shows a listing that it keeps to every caller, also after a reload while the directory is open.
+        """
         if listing.kept and not self._timeouts.listing(listing.node.state):
             raise OSError(errno.ESTALE, "the policy has changed: the directory must be opened again")
 
@@ -289,11 +275,7 @@ class DirectoryListings:
         return name_only(ino, kind << 12), None
 
     def _is_decided(self, listing: Listing, state: PathState, ftype: FileType) -> bool:
-        """Return True if the caller sees the object that has the name now, and the decision needs no facts.
-
-        Facts may have changed since the snapshot, even if the inode has the same number. So the kernel must
-        look such a name up. The path may have changed, too: the directory, or one above, may have been moved.
-        """
+        """Return True if the caller sees the object without facts, which may have changed meanwhile."""
         engine, who = self._gate.engine, listing.caller.principal
         if engine.owner_matters_above(state) or engine.needs(who, Op.SEE, state, ftype):
             return False

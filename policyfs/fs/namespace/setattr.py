@@ -30,9 +30,7 @@ from policyfs.store.ranges import inode_flags
 T = TypeVar("T")
 
 _OF_NAMES: Final = 0x1000 | 0x1000_0000
-"""FS_INDEX_FL and FS_INLINE_DATA_FL (linux/fs.h). For a directory they tell whether its names take more than
-one block, or almost no room.
-"""
+"""FS_INDEX_FL and FS_INLINE_DATA_FL (linux/fs.h): they tell how much room a directory's names take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +111,8 @@ class AttributeSetter:
             os.close(fd)
 
     async def _store_late(self, node: Node) -> None:
-        """Store writes that wait for their check, in all views, before the time of modification is set: they
-        would change it. Leave an error to the next FLUSH.
-        """
+        """Store late writes of all views before mtime is set, which they would change. Errors wait for the
+        next FLUSH."""
         for each in list(self._nodes.same_inode(node.ino)):
             if each.open is not None and each.open.is_late:
                 with contextlib.suppress(OSError, pyfuse3.FUSEError):
@@ -185,11 +182,8 @@ class AttributeSetter:
             self._tree.clear_killpriv(fd)
 
     def _nothing(self, set_id_bits: SetIdBits, node: Node, fd: int, caller: Caller) -> None:
-        """Handle chown(path, -1, -1), or a write to a file with suid. Set ctime and clear suid, as natively.
-
-        If the caller may not change attributes, do nothing and raise no error: perhaps the caller is the
-        writer.
-        """
+        """Handle chown(path, -1, -1), or a write to a suid file: set ctime and clear suid. If the caller may
+        not, do nothing, without an error: it may be the writer."""
         if self._gate.judge(caller.principal, Op.SEE | Op.ATTR, node, Facts(None, None)).allowed:
             stat = self._tree.fstat(fd)
             if set_id_bits.loses_ids(stat, caller) and caller.uid not in {0, stat.uid}:
@@ -215,12 +209,8 @@ class AttributeSetter:
 
     @staticmethod
     def _native_limits(change: Change, stat: Stat, caller: Caller) -> None:
-        """Raise OSError (EPERM) for a chown that Linux refuses natively. So no policy lets an app give files
-        away.
-
-        Only root may change the owner. Root may set any group. The owner may set a group that the caller is
-        in.
-        """
+        """Raise OSError (EPERM) for a chown that Linux refuses, so that no policy lets an app give files
+        away."""
         if caller.uid == 0:
             return
         if change.uid is not None and change.uid != stat.uid:

@@ -95,11 +95,7 @@ class Snapshots:
     async def _collect(
         self, records: DirectoryRecords, listing: Listing, entries: DirectoryEntries, pauses: Pauses
     ) -> None:
-        """Add the names that the caller sees among the records that were read last.
-
-        If the policy decides many names alike, the bridge adds these names at once. The daemon decides all
-        other names one by one.
-        """
+        """Add the names that the caller sees among the last records: most by the bridge, others singly."""
         node, who, generation = listing.node, listing.caller.principal, self._gate.generation
         verdicts, withheld = self._gate.names_in(who, node.state), self._withheld_names.numbers
         left = entries.add(

@@ -93,29 +93,21 @@ class ExtendedAttributes:
         return [*acls, *self._with_fd(node, lambda fd: [n for n in self._tree.listxattr(fd) if _is_user(n)])]
 
     def _check_enabled(self) -> None:
-        """Raise ENOSYS if extended attributes are switched off. The kernel then sends no such request again.
-
-        INVARIANT: extended attributes are never off with --posix, since the kernel's checks need ACLs.
-        """
+        """Raise ENOSYS if xattrs are off: the kernel asks no more. INVARIANT: never with --posix, which needs
+        ACLs."""
         if not self._enabled:
             raise OSError(errno.ENOSYS, "this mount has no extended attributes")
 
     async def _shows_xattrs(self, node: Node, caller: Caller, call: Call) -> bool:
-        """Return True if the caller may read the object's xattrs.
-
-        A denial of `read` is not recorded, since programs list the xattrs of every object that they see.
-        """
+        """Return True if the caller may read the xattrs. A denial is not recorded: programs list those of
+        every file."""
         await self._gate.require(caller, Op.SEE, node, call)
         decision = await self._gate.node(caller, _READ, node)
         return decision.allowed and not self._hides_xattrs(node, caller, decision)
 
     def _hides_xattrs(self, node: Node, caller: Caller, reading: Decision) -> bool:
-        """Return True if redaction hides data of the file from the caller, or would hide data if the file
-        were of another kind.
-
-        A file keeps its xattrs when an app empties it or writes bytes of another kind. So the present kind
-        must not show the xattrs of an earlier kind. reading: the decision on `read`.
-        """
+        """Return True if redaction hides data of the file for its present or any other kind: xattrs stay when
+        an app gives the file another kind. reading: the decision on `read`."""
         who, engine = caller.principal, self._gate.engine
         if node.ftype is not FileType.REGULAR or not any(engine.view(who, s).redact for s in node.states()):
             return False
@@ -182,12 +174,8 @@ class ExtendedAttributes:
         return await self._gate.facts_of(node, need, caller.principal)
 
     def _decided(self, node: Node, name: bytes, caller: Caller, call: Call, facts: Facts) -> Decision:
-        """Return the decision on a change of an xattr, or refuse the change.
-
-        INVARIANT: no await between this call and the change, because the decision uses the node's present
-        names. The search for facts, and the wait for another change of the file, take time: meanwhile the
-        file may have moved to a path where the caller may change nothing.
-        """
+        """Return the decision on a change of an xattr, or refuse it. INVARIANT: no await before the change:
+        the file may move to a path where the caller may change nothing."""
         decision = self._gate.judge(caller.principal, _CHANGE, node, facts)
         if not decision.allowed:
             self._gate.refuse(caller, call, node.path(), decision)

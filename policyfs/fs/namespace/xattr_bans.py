@@ -44,9 +44,7 @@ class AttributeBans:
         self._gate.refuse(caller, call, node.path(), refusal, note=note)
 
     def _words(self, node: Node, caller: Caller, facts: Facts) -> frozenset[str]:
-        """Return the forbidden words for a file of any kind: a file keeps its attributes when an app writes
-        bytes of another kind.
-        """
+        """Return the words forbidden for any kind: attributes stay if an app gives the file another."""
         who, engine, facts = caller.principal, self._gate.engine, facts._replace(kind=None)
         found: frozenset[str] = frozenset()
         for state in node.states():

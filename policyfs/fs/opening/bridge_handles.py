@@ -32,15 +32,11 @@ from policyfs.store.copies import Copy
 from policyfs.store.frozen import Version
 
 _MOST: Final = 1 << 15
-"""The limit of nodes whose opens the bridge may answer. Each node keeps a backing file open in the kernel.
-One app can have at most half of these nodes."""
+"""The limit of nodes with an open vector, each with a backing file open in the kernel; half for one app."""
 _MOST_LISTED: Final = 1 << 13
-"""The limit of directories whose opens the bridge may answer. A further directory takes the place of the
-oldest.
-"""
+"""The limit of directories whose opens the bridge may answer. One more replaces the oldest."""
 _AGE_S: Final = 2.0
-"""Python takes a handle over after the handle was open in the bridge for this time, or up to twice as long.
-Then the bridge has room for other handles."""
+"""Python takes over a handle that the bridge had for this time, or up to twice as long, to make room."""
 _UNUSED_AGES: Final = 30
 """A node loses its vector if it was not opened for this number of periods of _AGE_S (a minute in all)."""
 _RECENT_S: Final = 60.0
@@ -63,9 +59,7 @@ class OpenDirectories(Protocol):
 
 
 class _Shown(NamedTuple):
-    """The copy that a node's vector shows, kept open for *payer*, and the data for handles that the bridge
-    opens.
-    """
+    """The copy that a vector shows, kept open for *payer*, and the data for the bridge's handles."""
 
     copy: Copy
     payer: str | None
@@ -73,9 +67,7 @@ class _Shown(NamedTuple):
 
 
 class _Entered(NamedTuple):
-    """The open state of a node with a vector, and the app in whose share the vector counts. shown: the copy,
-    if the node is a COPY node, else None.
-    """
+    """The open state of a node with a vector, the holder whose share has it, and the copy of a COPY node."""
 
     state: OpenState
     holder: Holder
@@ -152,13 +144,8 @@ class BridgeHandles:
                 self.end(node)
 
     def _is_repeat(self, node: Node) -> bool:
-        """Return True if the node had such an open (_is_plain) not long ago (_RECENT_S).
-
-        If every open counted as a repeat, a program that opens many files, each once, would pay for vectors
-        that are never used. If more than _MOST opens of other nodes lie between two opens of a node, the
-        second may not count as a repeat. (An app that opens very many files takes no vectors from other
-        apps.)
-        """
+        """Return True if the node had such an open not long ago: programs that open each file once need no
+        vectors. More than _MOST other nodes in between may hide a repeat."""
         if node.nodeid in self._recent or node.nodeid in self._earlier:
             return True
         if len(self._recent) >= _MOST:
@@ -199,11 +186,8 @@ class BridgeHandles:
         self._lifecycle.let_go(node, entered.state)
 
     def _is_plain(self, opening: OpenContext) -> bool:
-        """Return True for an open for reading, in passthrough, of a file that keeps its name.
-
-        Return False for a copy that may still be dropped, because a second worker has not confirmed its plan
-        yet.
-        """
+        """Return True for a passthrough open for reading of a file that keeps its name, or of a confirmed
+        copy."""
         request, handle, decision = opening.request, opening.handle, opening.decision
         return (
             decision.audit is not Audit.REQUIRED
@@ -337,12 +321,9 @@ class BridgeHandles:
             self._adopt(vectors.take_all_handles())
 
     def _adopt(self, opened: Iterable[vectors.Opened]) -> None:
-        """Put handles of the bridge into the table, as if Python had opened them.
-
-        The bridge then has room for other handles. INVARIANT: once a quarter of the limits is used, the
-        bridge opens no more files (HandleTable.has_plenty). So no app gets more than its share when Python
-        takes handles over.
-        """
+        """Put handles of the bridge into the table, as if Python had opened them. INVARIANT: the bridge opens
+        no more once a quarter of the limits is used (HandleTable.has_plenty), so no app exceeds its share
+        here."""
         for one in opened:
             node = self._nodes.find(one.nodeid)
             if node is None:

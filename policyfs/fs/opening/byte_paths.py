@@ -110,9 +110,7 @@ class RawPath:
         return await read_store(handle.fd, offset, size)
 
     def _has_alone(self, handle: Handle) -> bool:
-        """Return True if only the handle's lane has the node open, and only this lane can have written the
-        waiting bytes.
-        """
+        """Return True if only the handle's lane has the node open, and can have written the waiting bytes."""
         lane = handle.caller.principal.lane
         if any(self._gate.principal(uid).lane != lane for uid in open_state(handle).writer_uids):
             return False
@@ -125,11 +123,8 @@ async def _read_waiting(
     size: int,
     read_draft: Callable[[int, int, int], Awaitable[Buffer]],
 ) -> Buffer | None:
-    """Return bytes that wait for their check, as they were written. Return None if the store's bytes must be
-    read.
-
-    read_draft: reads from the descriptor of a draft (fd, offset, size).
-    """
+    """Return bytes that wait for their check, or None if the store has the right bytes. read_draft: (fd,
+    offset, size)."""
     state = open_state(handle)
     if state.draft is not None and state.draft.changed:
         fd = os.dup(state.draft.fd)  # the draft may be closed meanwhile
@@ -201,12 +196,9 @@ class LivePath:
         return await self._read_hidden(handle, handle.fd, offset, size)
 
     def _of_unknown_kind(self, handle: Handle) -> bool:
-        """Return True if the handle's app must not get the bytes that wait for their check. This is so if
-        another lane can have written them, and the file's kind decides whether the app may read the file.
-
-        Waiting bytes stay after their writer has closed the file, while another app has the file open. (An
-        app that only reads has a copy or another node, except if a reload came after its open.)
-        """
+        """Return True if another lane can have written the waiting bytes, and their kind, not known yet,
+        decides whether this app may read. (They stay after their writer's close while another app has the
+        file open.)"""
         node, who = handle.node, handle.caller.principal
         writers = open_state(handle).writer_uids
         if all(self._gate.principal(uid).lane == who.lane for uid in writers):
@@ -215,11 +207,8 @@ class LivePath:
         return self._gate.hangs_on_kind(who, _READ, node, owner)
 
     async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> memoryview:
-        """Read from a redacted copy of the file behind *fd*: the handle's own file, or its draft.
-
-        If a reload comes while the daemon makes the copy, make another copy. An error would not help: after
-        ESTALE the kernel repeats an open, but never a read.
-        """
+        """Read from a redacted copy of the file or draft behind *fd*; after a reload from another copy, since
+        the kernel repeats no read after ESTALE."""
         while True:
             with contextlib.suppress(PolicyChangedError):
                 return await self._read_copy(handle, fd, offset, size)

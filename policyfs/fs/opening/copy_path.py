@@ -139,12 +139,8 @@ class CopyPath:
     async def _copy_for(
         self, opening: OpenContext, stat: Stat, judge: _Judge, *, current: bool
     ) -> Redacted | Refused:
-        """Return the copy for an open, kept open in the cache (pinned): the node's own copy if *current*,
-        else a copy of the file's present version.
-
-        current: True if the node's copy has the version that the file had when this open came, or a later
-        version.
-        """
+        """Return the copy for an open, pinned: the node's own if it is *current* (as new as this open), else
+        a newer."""
         handle, state, node = opening.handle, opening.shared, opening.request.node
         who = handle.caller.principal
         handle.payer = self._redactor.payer(who)
@@ -166,11 +162,8 @@ class CopyPath:
             self._without_copy(opening.request)
 
     def _without_copy(self, request: OpenRequest) -> NoReturn:
-        """Refuse an open that gets no copy: with ESTALE, so that the next LOOKUP finds the node for large
-        files. If the view is raw, refuse with EBUSY, or with EACCES if leases prove nothing: the reader may
-        have got ESTALE once already, because nothing proved the file's kind. A second ESTALE would reach the
-        app.
-        """
+        """Refuse an open without a copy: ESTALE (the next LOOKUP finds the node for large files); in a raw
+        view EBUSY or EACCES, since a second ESTALE would reach the app."""
         if request.node.view.raw:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=True)
         raise StaleNodeError from None
@@ -186,9 +179,7 @@ class CopyPath:
             state.copy, state.version, state.cut = None, None, False
 
     def _adopt(self, handle: Handle, state: OpenState, copy: Copy) -> None:
-        """Make *copy* the copy of the open node, and keep it open (pinned). Raise StaleNodeError if other
-        handles show the node's old copy. If no other handle shows the old copy, *copy* replaces it.
-        """
+        """Make *copy* the open node's copy, pinned. Raise StaleNodeError if other handles show another."""
         if state.copy is copy:
             return
         if state.copy is not None:
@@ -206,10 +197,7 @@ class CopyPath:
 
 
 class _Judge:
-    """A function that decides on one open by the kind found in a copy.
-
-    decision: its last decision. owner: the owner by which it decided.
-    """
+    """A function that decides by the kind found in a copy. decision, owner: those of its last call."""
 
     def __init__(self, gate: Gate, request: OpenRequest, find_owner: Callable[[], str | None]) -> None:
         self._gate = gate

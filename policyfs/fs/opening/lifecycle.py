@@ -199,11 +199,8 @@ class Lifecycle:
         self._handles.add(handle)
 
     def _keeps_pages(self, opening: OpenContext) -> bool:
-        """Return True if pages that the kernel reads through this handle may stay for a later open.
-
-        INVARIANT: a raw file must have no writer now. A program that has the file mapped can write into a
-        page that waits for the disk, and the file's times do not change. A later writer changes the times.
-        """
+        """Return True if pages read through this handle may stay for a later open. INVARIANT: a raw file must
+        have no writer: stores into a mapping of a dirty page change no times."""
         handle, state = opening.handle, opening.shared
         if handle.by_kind or state.holds_back:
             return False
@@ -229,11 +226,8 @@ class Lifecycle:
             self._leave(handle, state)
 
     def _drop_left(self, handle: Handle, state: OpenState) -> None:
-        """Drop the bytes that the node's last writer has left in a draft or a head, on record.
-
-        FileSync.finish() has stored or dropped the bytes of a release. So bytes are left only after an error
-        of the daemon, or of an open that has emptied a draft.
-        """
+        """Drop, on record, bytes of the last writer that are left after an error (else FileSync.finish() took
+        them)."""
         if state.draft is None and not state.unsaved:
             return
         try:

@@ -137,12 +137,9 @@ class Opener:
 
     @staticmethod
     def _close_found(opening: OpenContext) -> None:
-        """Close the descriptor of step 1. A second call does nothing.
-
-        INVARIANT: called before a file is emptied. At the first close of any descriptor after that, ext4, xfs
-        and btrfs begin to write the file's new bytes to the disk. This must be the app's close. Otherwise a
-        power cut some seconds after the app's close could leave an empty file. Natively this does not happen.
-        """
+        """Close the descriptor of step 1. INVARIANT: called before a file is emptied. At the first close
+        after that, ext4, xfs and btrfs begin to write the new bytes to the disk: this must be the app's
+        close, or a power cut leaves an empty file."""
         fd, opening.fd = opening.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -161,9 +158,7 @@ class Opener:
         self._lifecycle.finish(opening)
 
     async def _record(self, opening: OpenContext) -> None:
-        """Put the open on record. Raise PolicyChangedError if the policy has changed meanwhile. Refuse the
-        open if a proof of the kind is needed, and no longer holds.
-        """
+        """Put the open on record. Then refuse it if the policy, or the proof of its kind, no longer holds."""
         request, handle = opening.request, opening.handle
         handle.recorded_late = await self._gate.recorder.recorded(
             request.caller, request.call, request.node.path(), opening.decision,

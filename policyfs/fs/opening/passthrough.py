@@ -41,9 +41,8 @@ class Passthrough:
         self.why = "" if backing is not None else "switched off (--no-passthrough)"
         self._idle: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self._due: list[int] = []
-        """Ids that a thread releases after the next call of expire(). When the id of a removed file is
-        released, the kernel frees the file's bytes, which takes long for a large file.
-        """
+        """Ids for a thread to release after the next expire(): this may free the bytes of a large removed
+        file."""
         self._is_releasing = False
         self.refused: Counter[str] = Counter()
 

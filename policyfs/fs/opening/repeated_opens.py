@@ -26,16 +26,13 @@ if TYPE_CHECKING:
     from policyfs.fs.opening.request import OpenContext
 
 _CALLERS: Final = 4
-"""The limit of uids with recorded vectors on one node: the number of uids for which the bridge has places
-(GRANTS)."""
+"""The limit of uids with recorded vectors on one node (GRANTS in the bridge)."""
 
 _PATH_BYTES: Final = 1024
 """The longest path, in bytes, of a node whose opens the bridge may answer: the path stays in memory."""
 
 _DECIDED: Final = 4096
-"""The limit of event objects that files share, because many files have equal events. A full map is
-emptied.
-"""
+"""The limit of event objects that files with equal events share. A full map is emptied."""
 
 _TIME, _GID, _PID, _EXE, _SYSCALL, _PATH, _HANDLE, _SIZE, _MTIME = map(
     Event._fields.index,
@@ -48,11 +45,7 @@ LISTING: Final = Call("list", "opendir")
 
 
 class _Template(NamedTuple):
-    """The event of an open whose repeats the bridge answers.
-
-    event: the event without path, process, time, handle, and version of the file. So many files share one
-    event, and a file with a vector takes little memory.
-    """
+    """The event of an open whose repeats the bridge answers. Many files share one *event*: it has no path."""
 
     event: Event
     path: bytes

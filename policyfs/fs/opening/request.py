@@ -97,8 +97,7 @@ class OpenContext:
     evidence: KindEvidence = field(default_factory=KindEvidence)
     """The lease under which the file's kind was found."""
     fd: int = -1
-    """Step 1: an O_RDONLY descriptor of the file, which is closed at the end of the open; -1 if not
-    needed."""
+    """Step 1: an O_RDONLY descriptor of the file, closed at the end of the open, or -1."""
     stat: Stat = field(init=False)
     """Step 1: the file's attributes."""
     decision: Decision = field(init=False)

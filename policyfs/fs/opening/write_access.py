@@ -29,8 +29,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _LEASE_WAIT_S: Final = 50.0
-"""The longest wait for a program to give up its lease. This time is longer than the kernel's
-lease-break-time. After the lease-break-time, the kernel takes the lease away."""
+"""The longest wait for another program's lease: longer than the kernel's lease-break-time."""
 
 
 class WriteAccess:
@@ -113,12 +112,8 @@ class WriteAccess:
             self._see(handle, now)
 
     def _see(self, handle: Handle, stat: Stat) -> None:
-        """Note the version of the file at which the handle begins to write.
-
-        If the app may write only because the file is empty ("Redaction" in docs/policy-language.md), and
-        another writer has written since, raise StaleNodeError (ESTALE). The kernel then opens again, and the
-        daemon decides on the new open.
-        """
+        """Note the version at which the handle begins to write. Raise StaleNodeError if the app may write
+        only because the file is empty, and another writer has written since."""
         if handle.emptied and not looks_empty(handle.node, stat):
             raise StaleNodeError
         handle.seen = version_of(stat)
@@ -176,9 +171,8 @@ class WriteAccess:
             self._gate.unchanged(handle.generation)  # if it has changed, the kernel opens again
 
     async def _called(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Call *function*, which opens a file. If the store is remote, call it on a thread (see
-        BackingFiles.find_apart()).
-        """
+        """Call *function*, which opens a file, on a thread if the store is remote
+        (BackingFiles.find_apart())."""
         if self._remote:
             return await trio.to_thread.run_sync(function, *arguments)
         return function(*arguments)

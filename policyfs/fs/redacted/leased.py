@@ -53,13 +53,10 @@ _NO_LEASES: Final = (
 )
 _READ: Final = Op.SEE | Op.READ
 _REST_S: Final = 0.1
-"""The time after a break during which the daemon takes no lease on the file. A writer in another mount tries
-to open the file every few milliseconds, without waiting. If readers took the lease again at once, the writer
-could never open the file."""
+"""The time after a break without a new lease: a writer in another mount tries every few milliseconds."""
 
 _PLAN_MEMORY: Final = 128 << 20
-"""The memory for the plans of all open LEASED nodes, in bytes. Apps have shares of it. (A plan takes at most
-40 MB, and 32 MB more for its new bytes.)"""
+"""The memory for the plans of all LEASED nodes, in bytes (a plan takes at most 72 MB), in shares of apps."""
 
 _READING: Final = Call("read", "read")
 
@@ -127,11 +124,8 @@ class LeasedFiles:
         return armed
 
     def _admit(self, handle: Handle, armed: Armed, call: Call) -> None:
-        """Refuse on record if the file cannot be shown.
-
-        The errno is that of the decision if the decision denies, EBUSY if the reason is a writer, else
-        EACCES.
-        """
+        """Refuse, on record, a file that cannot be shown: the decision's errno, EBUSY because of a writer, or
+        EACCES."""
         if not armed.reason:
             return
         error = 0
@@ -168,14 +162,8 @@ class LeasedFiles:
             self._plan_memory.give(*payer)
 
     async def _arm(self, handle: Handle, state: OpenState, fd: int) -> Armed:
-        """Take the lease and locate hidden data under it. The caller has the node's lock. *fd*: O_RDONLY.
-
-        An open calls this method. A read calls it after a reload, after the loss of the lease, or if the
-        decision now hides more.
-
-        INVARIANT: the last decision comes after the last await, and the plan hides exactly the words of this
-        decision. A reload or another owner may have come during each await.
-        """
+        """Take the lease and locate hidden data under it, with the node's lock. *fd*: O_RDONLY. INVARIANT:
+        the last decision comes after the last await, and the plan hides exactly its words."""
         node, caller = handle.node, handle.caller
         unknown = self._judge(handle, fd, None)
         blank = Decision(allowed=True, errno=0, rules=unknown.rules, audit=Audit.REQUIRED)
@@ -224,9 +212,7 @@ class LeasedFiles:
     async def _locate(
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
     ) -> tuple[str | None, Plan]:
-        """Return the file's kind, and the plan to hide *what* in it, under a lease. INVARIANT: *fd* is not
-        the descriptor that has the lease: a worker that lives longer than the daemon would keep the lease.
-        """
+        """Return kind and plan. INVARIANT: *fd* has no lease: a worker may live longer than the daemon."""
         proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
         return await self._plans.locate(
             fd, what, lane=caller.principal.lane, proof=proof, frames_later=True
@@ -274,9 +260,7 @@ class LeasedFiles:
     async def _bytes(
         self, shown: LeasedBytes, handle: Handle, offset: int, size: int
     ) -> tuple[memoryview, str]:
-        """Read bytes with the hidden data replaced. Return them, and the reason why they cannot be shown (""
-        if they can).
-        """
+        """Return bytes with hidden data replaced, and why they cannot be shown ("" if they can)."""
         if shown.film is None:
             data, why = await read_store(handle.fd, offset, size), ""
         else:
@@ -288,10 +272,7 @@ class LeasedFiles:
         return shown.generation == self._gate.generation and shown.lease.holds()
 
     def _hides_enough(self, shown: LeasedBytes, handle: Handle) -> bool:
-        """Return True if this read is still allowed, and its decision hides no more than *shown* does.
-
-        The file may have another owner now, or another path.
-        """
+        """Return True if the read is still allowed, and its decision hides no more than *shown*."""
         now = self._judge(handle, handle.fd, shown.kind)
         return now.allowed and hides_at_least(shown.hidden, now.redact)
 
@@ -307,9 +288,7 @@ class LeasedFiles:
                 self._broken(node)
 
     def _broken(self, node: Node) -> None:
-        """Drop the patches and the kernel's pages of a node, and release its lease at once: a writer is
-        coming.
-        """
+        """Drop patches and pages of a node, and release its lease: a writer is coming."""
         self.breaks += 1
         self._resting.put(node.ino, True)
         if node.open is not None:
@@ -317,9 +296,8 @@ class LeasedFiles:
         self._drop_pages(node.nodeid)
 
     def _take_back(self, said: Said) -> None:
-        """Drop the patches of a file, and its pages in the kernel, because a second worker has found another
-        plan. The next read locates the hidden data again, under the same lease.
-        """
+        """Drop patches and pages of a file because a second worker found another plan: the next read looks
+        again."""
         key = self._nodes.key_of_inode(said.version.dev, said.version.ino)
         for node in self._nodes.same_inode(key):
             node.cached = None

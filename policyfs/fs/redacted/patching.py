@@ -15,12 +15,10 @@ from policyfs.store.frozen import Frozen, apply
 from policyfs.trail.lines.line import RANGES_LIMIT
 
 AT_ONCE: Final = 128
-"""The number of patches between two possible pauses (in_slices): about 0.2 ms. A plan has at most 262,144
-patches (content/plans.py)."""
+"""The number of patches between two possible pauses (in_slices): about 0.2 ms."""
 _OFFSET: Final = attrgetter("offset")
 _BYTES_AT_ONCE: Final = 1 << 20
-"""The number of patched bytes after which a pause is possible. Without this limit, 128 patches of almost
-1 MiB each took 50 ms. (Larger patches are punched as holes, store/frozen.py.)"""
+"""The number of patched bytes after which a pause is possible: 128 patches of 1 MiB took 50 ms."""
 
 _INLINE_PATCHES: Final = 512
 """The largest number of patches that the event loop applies to the bytes of one read: about 0.4 ms."""

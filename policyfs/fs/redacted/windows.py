@@ -109,11 +109,9 @@ class FilmFrames:
         return patched(shown, offset, tuple(void)), ""
 
     async def _check_sum(self, fd: int, at: int, end: int, lane: Hashable) -> str:
-        """Find out if a checksum over [at, end) is void. Return the reason why it cannot be known, or "".
-
-        INVARIANT: a checksum is the same in each read. It depends on all frames under it, and never on frames
-        that could not be looked at.
-        """
+        """Return why it cannot be known whether a checksum over [at, end) is void, or "". INVARIANT: the
+        answer is the same in each read: it depends on all frames under it, and on none that could not be
+        looked at."""
         if at in self._sums:
             return ""
         void = False
@@ -126,9 +124,7 @@ class FilmFrames:
         return ""
 
     async def _seen(self, fd: int, wanted: tuple[int, int], frames: FrameTable, lane: Hashable) -> Window:
-        """Read these frames and the wanted range of the film into memory, and let a worker look at the
-        frames.
-        """
+        """Read these frames and the wanted range, and let a worker look at the frames."""
         start, end = min(wanted[0], frames.starts[0]), max(wanted[1], *frames.ends)
         if end - start > MAX_WINDOW_BYTES:
             return Window(why=f"a frame of the film has more than {MAX_WINDOW_BYTES >> 20} MiB")
