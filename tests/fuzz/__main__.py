@@ -22,7 +22,7 @@ from tests.fuzz.seeds import KINDS, write_seeds
 _MEMORY_MIB = 1024
 """Of the whole process, instrumented interpreter and libFuzzer's corpus included."""
 _SLOW_S = 25
-"""libFuzzer's own watch, by the clock, for what our own limit (one.SLOW_S) cannot end."""
+"""libFuzzer's own watch, by the clock, for what our own limit (check.SLOW_S) cannot end."""
 _SAME_ADDRESSES = ("setarch", "-R")
 """Some hashes are addresses: with others, sets have another order, and libFuzzer takes another way."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.property.test_redact_fuzz_boxes import EXIF, LAYOUT, PICTURE, XMP
+from tests.fuzz.little import EXIF, LAYOUT, PICTURE, XMP
 from tests.support.samples import heifs, jp2s, jpegs
 from tests.support.samples.heifs import Layout, Thing, heif, obu
 from tests.support.samples.movies import (

@@ -1,4 +1,4 @@
-"""Little files to begin with, by content kind: those that other tests damage, and richer ones."""
+"""Files to begin with, by content kind: little ones, and richer ones."""
 
 from __future__ import annotations
 
@@ -6,14 +6,7 @@ import hashlib
 from pathlib import Path
 
 from policyfs.formats import REDACTABLE_KINDS
-from tests.fuzz import richer, richer_boxes
-from tests.property import (
-    test_redact_fuzz,
-    test_redact_fuzz_boxes,
-    test_redact_fuzz_chunks,
-    test_redact_fuzz_documents,
-    test_redact_fuzz_tiff,
-)
+from tests.fuzz import little, richer, richer_boxes
 from tests.support.samples import gpmf, jpegs, movies, sounds
 from tests.unit.test_redact_bitstreams_photos import HIDING as FILMS_OF_PHOTOS
 from tests.unit.test_redact_matroska_frames import HIDING as CODED_FILMS
@@ -24,7 +17,7 @@ from tests.unit.test_redact_riff_avi_frames import HIDING as CODED_AVIS
 from tests.unit.test_redact_xmp_packet import FORMS
 
 _SEEDS: dict[str, list[bytes]] = {kind: [] for kind in sorted(REDACTABLE_KINDS)}
-_SEEDS["image/jpeg"] += [*test_redact_fuzz.SEEDS, *richer.JPEGS]
+_SEEDS["image/jpeg"] += [*little.JPEGS, *richer.JPEGS]
 _SEEDS["image/tiff"] += richer.RAWS
 _SEEDS["image/x-canon-cr2"].append(richer.CR2)
 _SEEDS["image/x-olympus-orf"].append(richer.ORF)
@@ -35,21 +28,21 @@ _SEEDS["image/jp2"] += richer_boxes.JP2S
 _SEEDS["image/jxl"] += richer_boxes.JXLS
 _SEEDS["video/quicktime"] += movies.SEEDS[:2]
 _SEEDS["video/x-matroska"] += [
-    *test_redact_fuzz_documents.FILMS,
+    *little.FILMS,
     *richer.FILMS,
     *FILMS.values(),
     *CODED_FILMS,
 ]
 _SEEDS["video/x-msvideo"] += CODED_AVIS
-_SEEDS["application/x-location+json"] += test_redact_fuzz_documents.SIDECARS
-_SEEDS["application/pdf"] += [*test_redact_fuzz_documents.PDFS, *DOCUMENTS.values(), *PRIVATE.values()]
+_SEEDS["application/x-location+json"] += little.SIDECARS
+_SEEDS["application/pdf"] += [*little.PDFS, *DOCUMENTS.values(), *PRIVATE.values()]
 _SEEDS["application/rdf+xml"] += [richer.PACKET, *(jpegs.xmp_packet(form) for form in FORMS.values())]
 _SEEDS["audio/aac"] += [richer.AAC, sounds.id3(sounds.user(b"place", b"x")) + richer.AAC + sounds.old()]
 for _kind, _data in (
     *FILMS_OF_PHOTOS,
-    *test_redact_fuzz_boxes.SEEDS,
-    *test_redact_fuzz_chunks.SEEDS,
-    *test_redact_fuzz_tiff.SEEDS,
+    *little.BOXES,
+    *little.CHUNKS,
+    *little.TIFFS,
 ):
     _SEEDS[_kind].append(_data)
 

@@ -41,14 +41,14 @@ def test_a_defect_is_found_and_its_input_kept(tmp_path: Path) -> None:
     """A locator that leaves the end of what it patches open is what the check is for."""
     broken = (
         "import policyfs.redact.core.values as values, sys\n"
-        "from tests.fuzz import one\n"
+        "from tests.fuzz import check, one\n"
         "sys.argv = ['one', *sys.argv[1:]]\n"
-        "locate = one.locate\n"
+        "locate = check.locate\n"
         "def wrong(kind, what, source):\n"
         "    found = locate(kind, what, source)\n"
         "    outside = values.Patch(source.size, b'x')\n"
         "    return values.Plan(values.Outcome.PATCH, (*found.patches, outside))\n"
-        "one.locate = wrong\n"
+        "check.locate = wrong\n"
         "one.main()\n"
     )
     command = [sys.executable, "-c", broken, "image/gif", "-runs=50", f"-artifact_prefix={tmp_path}/found-"]

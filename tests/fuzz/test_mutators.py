@@ -22,15 +22,15 @@ GENERATIONS: Final = 150
 """Each is made of the one before, ten at a time: accidents add up."""
 PLANTED: Final = """
 import sys, zlib
-from tests.fuzz import one
+from tests.fuzz import check, one
 one.OWN_SHARE = float(sys.argv.pop(1))
-locate = one.locate
+locate = check.locate
 EMPTY = b"tIME" + zlib.crc32(b"tIME").to_bytes(4)
 def wrong(kind, what, source):
     found = locate(kind, what, source)
     assert EMPTY not in source.read(0, source.size), "planted"
     return found
-one.locate = wrong
+check.locate = wrong
 one.main()
 """
 """A locator that fails at an empty tIME chunk whose checksum is right. Argument: libFuzzer's own share."""
