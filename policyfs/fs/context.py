@@ -11,8 +11,8 @@ from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.sharing.kernel_locks import KernelLocks
+from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.store.locking.latches import HeldFiles
-from policyfs.store.names.exact_names import ExactNames
 from policyfs.store.tree import Tree
 
 
@@ -22,8 +22,7 @@ class FsContext:
 
     held: the marks of files with held bytes. The other daemons of the same store see these marks.
     locks: limits the waits of requests during which the kernel holds a lock.
-    exact_names: removes, replaces and moves names, but only if the names still refer to the files of the
-    decision.
+    name_lock: keeps other daemons from changes of a name.
     """
 
     tree: Tree
@@ -32,7 +31,7 @@ class FsContext:
     resolver: Resolver
     gate: Gate
     held: HeldFiles
-    exact_names: ExactNames
+    name_lock: NameLock
     locks: KernelLocks
 
     def note_held(self, state: OpenState, fd: int) -> None:

@@ -81,6 +81,7 @@ from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.fs.redacted.second_looks import KindsConfirmed, SecondLooks
 from policyfs.fs.sharing.kernel_locks import KernelLocks
+from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.kernel.backing import Backing
 from policyfs.kernel.bridge import hear_flushes
 from policyfs.kernel.operations import Handler, Quick
@@ -91,7 +92,6 @@ from policyfs.store.locking.latches import HeldFiles, Latches
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.locking.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
-from policyfs.store.names.exact_names import ExactNames
 
 _FOLDING_SAID: Final = 1000
 """The log names at most this many directories that ignore the case of names."""
@@ -173,9 +173,9 @@ class FileSystem:
         changes.shows_all = lambda node: timeouts.alone and gate.shows_all_in(gate.principal(0), node.state)
         self.kernel_cache.expiry.staying = lambda: StayingNames(timeouts, gate).stays
         held = self._undo.enter_context(contextlib.closing(HeldFiles(settings.latches + ".held")))
-        exact = ExactNames(tree, self._base.warn, "" if settings.read_only else settings.latches + ".moves")
-        self._undo.callback(exact.close)
-        return FsContext(tree, nodes, handles, resolver, gate, held, exact, self.kernel_locks)
+        names = self._undo.enter_context(contextlib.closing(Latches(settings.latches + ".names")))
+        name_lock = NameLock(names, self.kernel_locks)
+        return FsContext(tree, nodes, handles, resolver, gate, held, name_lock, self.kernel_locks)
 
     def _opening(
         self, fs: FsContext, finder: FactFinder, plans: PlanFinder, keeper: LeaseKeeper | None

@@ -27,7 +27,6 @@ from typing import Final
 from policyfs.linux import libc
 from policyfs.linux.private_files import make_private
 from policyfs.linux.statx import fstatx
-from policyfs.store.names.exact_names import ExactNames
 from policyfs.store.tree import Tree
 
 NAME: Final = "quarantine"
@@ -319,7 +318,7 @@ def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool)
     except BaseException:
         if named:
             with contextlib.suppress(FileNotFoundError):  # if another file has taken the name, it stays
-                ExactNames(Tree(dirfd), lambda *_: None).unlink(dirfd, name, fstatx(target))
+                Tree(dirfd).unlink_same(dirfd, name, fstatx(target))
         raise
     finally:
         os.close(target)

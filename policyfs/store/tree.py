@@ -319,6 +319,20 @@ class Tree:
         """Remove a name of an object that is no directory. EISDIR for a directory."""
         os.unlink(check_name(name), dir_fd=dirfd)
 
+    def unlink_same(
+        self, dirfd: int, name: bytes, target: Stat, still: Callable[[Stat], bool] = lambda _: True
+    ) -> bool:
+        """Remove *name* if it refers to the file *target*, and *still* returns True for the file's present
+        attributes. Return False otherwise. Raises FileNotFoundError if there is no such name.
+
+        INVARIANT: the caller has locked the name (fs/sharing/name_lock.py): unlink(2) removes any file.
+        """
+        now = self.stat(dirfd, name)
+        if not (now.same_inode(target) and still(now)):
+            return False
+        self.unlink(dirfd, name)
+        return True
+
     def rmdir(self, dirfd: int, name: bytes) -> None:
         """Remove an empty directory. Raises ENOTEMPTY or ENOTDIR."""
         os.rmdir(check_name(name), dir_fd=dirfd)

@@ -14,7 +14,6 @@ from policyfs.fs.kernel_cache.repeats import Copied, Repeats
 from policyfs.fs.namespace import open_directories
 from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.open_directories import OpenDirectories
-from policyfs.fs.namespace.rename import Renamer
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.leased import LeasedFiles
@@ -57,16 +56,7 @@ def vectors_kept_at_rename() -> None:
                 self.vectors = own
 
         put(NodeTable, name, keeping)
-    prepare = Renamer._prepare
-
-    def prepared(self: Renamer, *words: Any) -> None:
-        own, self._nodes.vectors = self._nodes.vectors, NO_VECTORS
-        try:
-            prepare(self, *words)
-        finally:
-            self._nodes.vectors = own
-
-    put(Renamer, "_prepare", prepared)  # before an exact rename
+    _without_drops(Entries, "keep_open")
     put(AccessVectors, "drop_nodes", lambda self, nodes: None)  # nor does the watch's word for it drop them
     readers_on()
 

@@ -23,9 +23,8 @@ from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.request import OpenContext
+from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.store.locking.latches import HeldFiles, Latches
-from policyfs.store.names.exact_names import ExactNames
-from policyfs.store.names.new_names import NewNames
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from tests.attack.guards import put
@@ -107,69 +106,6 @@ def stops_before_removal() -> None:
         put(Tree, name, stopping(name))
 
 
-def stops_around_renames() -> None:
-    """No guard is gone, but the daemon stops before and after each of its renames in the store."""
-    stop, rename2 = stopper(), Tree.rename2
-
-    def stopping(self: Tree, *arguments: Any) -> None:
-        stop()
-        rename2(self, *arguments)
-        stop()
-
-    put(Tree, "rename2", stopping)
-
-
-def compared_after_the_move() -> None:
-    """A file gets its new name at once, and is moved back if it is not the file of the decision."""
-
-    def move(self: ExactNames, *arguments: Any) -> bool:
-        raise OSError(errno.ENOSPC, "no room for a temporary name")
-
-    put(ExactNames, "move", move)
-
-
-def stops_while_aside() -> None:
-    """No guard is gone, but the daemon stops right before each of its calls for a name aside, except while it
-    makes a directory.
-    """
-    stop, calls = stopper(), {name: getattr(Tree, name) for name in ("rename2", "stat", "unlink")}
-    make, making = NewNames.make, list[bool]()
-
-    def made(self: NewNames, *arguments: Any) -> int:
-        making.append(True)
-        try:
-            return make(self, *arguments)
-        finally:
-            making.pop()
-
-    put(NewNames, "make", made)
-
-    def stopping(name: str) -> Callable[..., Any]:
-        def call(self: Tree, *arguments: Any) -> Any:
-            is_aside = any(isinstance(one, bytes) and one.startswith(b"policyfs-aside-") for one in arguments)
-            if is_aside and not making:
-                stop()
-            return calls[name](self, *arguments)
-
-        return call
-
-    for name in calls:
-        put(Tree, name, stopping(name))
-
-
-def looked_at_then_removed() -> None:
-    """A name is looked at, and whatever has it then is removed."""
-
-    def unlink(self: ExactNames, dirfd: int, name: bytes, target: Any, still: Any = None) -> bool:
-        del still
-        if not self._tree.stat(dirfd, name).same_inode(target):
-            return False
-        self._tree.unlink(dirfd, name)
-        return True
-
-    put(ExactNames, "unlink", unlink)
-
-
 def says_that_it_waits() -> None:
     """No guard is gone, but the daemon says in a fifo that another daemon is in its way."""
     says, waited = os.open(os.environ[WAITS], os.O_RDWR), ChangeLock._waited
@@ -179,6 +115,15 @@ def says_that_it_waits() -> None:
         await waited(self, fd)
 
     put(ChangeLock, "_waited", saying)
+    take = NameLock._take
+
+    def taken(self: NameLock, wanted: list[int]) -> bool:
+        is_taken = take(self, wanted)
+        if not is_taken:
+            os.write(says, b".")
+        return is_taken
+
+    put(NameLock, "_take", taken)
 
 
 def not_looked_again() -> None:
@@ -188,8 +133,13 @@ def not_looked_again() -> None:
 
 def latches_open() -> None:
     """Nobody waits for the change of another daemon to end."""
-    put(Latches, "take", lambda self, fd: 0)
+    put(Latches, "take_number", lambda self, at: True)
     put(Latches, "give", lambda self, at: None)
+
+
+def names_unlocked() -> None:
+    """Nobody waits for the change of a name by another daemon."""
+    put(NameLock, "_take", lambda self, wanted: True)
 
 
 def marks_unseen() -> None:
@@ -351,13 +301,10 @@ WRITING: Final[dict[str, Callable[[], None]]] = {
     "stops-when-judged": stops_when_judged,
     "stops-when-looked": stops_when_looked,
     "stops-before-removal": stops_before_removal,
-    "stops-around-renames": stops_around_renames,
-    "compared-after-the-move": compared_after_the_move,
-    "stops-while-aside": stops_while_aside,
-    "looked-at-then-removed": looked_at_then_removed,
     "says-that-it-waits": says_that_it_waits,
     "not-looked-again": not_looked_again,
     "latches-open": latches_open,
+    "names-unlocked": names_unlocked,
     "marks-unseen": marks_unseen,
     "stops-while-judging": stops_while_judging,
     "stops-before-open": stops_before_open,

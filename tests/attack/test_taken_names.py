@@ -1,20 +1,21 @@
-"""C2 by two programs: a good file takes the name of one that is about to be removed.
+"""C2 and B1 by two daemons: a file takes the name of another one that a daemon is about to remove or rename.
 
-The daemon has looked at the name, and the next system call would take it away. In that moment another app
-renames a photo over it, through another mount, or a program does so in the store. The photo must not go.
+The daemon has looked at the name, and its next system call takes a name. In that moment another app renames a
+file over the name, through another mount of the store. This file must neither go nor come to the other path.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.attack.guards_writing import Stops
+from tests.attack.guards_writing import WAITS, Stops
 from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
-from tests.support.mount.daemons import Mount
+from tests.support.models.model import RENAME_EXCHANGE, rename2
 from tests.support.mount.stores import WEAKENED, Mounts
 from tests.support.samples import jpegs
 
@@ -27,105 +28,131 @@ apps:
   camera: {{uid: {CAMERA}, gid: {CAMERA}}}
   gallery: {{uid: {GALLERY}, gid: {GALLERY}}}
 rules:
-  - {{id: all, allow: [all], who: {{app: any}}, paths: ["/Share/**", "/Typed/**"]}}
+  - {{id: all, allow: [all], who: {{app: gallery}}, paths: "/**"}}
+  - {{id: look, allow: [see, read, write, create], who: {{app: camera}}, paths: "/**"}}
+  - {{id: own, allow: [delete], who: {{app: camera}}, paths: "/**", when: {{owner: self}}}}
   - {{id: share, require: {{no: [location]}}, paths: "/Share/**"}}
-  - {{id: typed, require: {{content: [image/jpeg]}}, paths: "/Typed/**"}}
-  - {{id: look, allow: [see, read, write, create], who: {{app: any}}, paths: "/Own/**"}}
-  - {{id: own, allow: [delete], who: {{app: any}}, paths: "/Own/**", when: {{owner: self}}}}
 """
-PHOTO: Final = jpegs.plain(3, 64)
-WRITTEN: Final = {"Share": jpegs.photo_with(jpegs.exif()), "Typed": b"words", "Own": PHOTO}
-"""What the camera writes: refused at the close, at the write, or accepted and then removed by the camera."""
+OURS, GOOD = jpegs.plain(3, 64), jpegs.plain(5, 64)
+OTHER: Final = {"replaced": "b.jpg", "exchanged": "moved.jpg"}
+"""The camera's second file."""
+FREED: Final[dict[str, bytes]] = {"a.jpg": GOOD}
+LEFT: Final = {
+    "refused": FREED, "removed": FREED, "replaced": FREED,
+    "moved": {"a.jpg": GOOD, "moved.jpg": OURS}, "exchanged": {"a.jpg": GOOD, "moved.jpg": OURS},
+}  # fmt: skip
+"""The races by what the camera does to a.jpg, and what the directory has after each."""
+LOST: Final = {
+    "refused": {}, "removed": {}, "replaced": {"a.jpg": OURS},
+    "moved": {"moved.jpg": GOOD}, "exchanged": {"a.jpg": b"old", "moved.jpg": GOOD},
+}  # fmt: skip
+"""The same where names are not locked: the gallery's photo is gone, or has the name of the camera's."""
 
 
-def _write(path: Path, data: bytes) -> list[str]:
-    """Make a file, write it, close it; in Own, remove it. Returns how the calls ended."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    ended = [code_of(os.write, fd, data), code_of(os.close, fd)]
-    return [*ended, code_of(os.unlink, path)] if path.parent.name == "Own" else ended
+def _camera(channel: object, race: str, place: Path) -> list[str]:
+    """Make a file a.jpg, and let it go in the way of the race. Return how the last calls ended."""
+    del channel
+    path = place / "a.jpg"
+    if race == "refused":
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        return [code_of(os.write, fd, jpegs.photo_with(jpegs.exif())), code_of(os.close, fd)]
+    path.write_bytes(OURS)
+    if race in OTHER:
+        (place / OTHER[race]).write_bytes(OURS if race == "replaced" else b"old")
+    if race == "removed":
+        return [code_of(os.unlink, path)]
+    if race == "exchanged":
+        return [code_of(rename2, *map(os.fsencode, (path, place / "moved.jpg")), RENAME_EXCHANGE)]
+    names = (place / "b.jpg", path) if race == "replaced" else (path, place / "moved.jpg")
+    return [code_of(os.rename, *names)]
 
 
-class Taken:
-    """A daemon that stands right before it removes the camera's file, and another mount of the store."""
+def _gallery(channel: object, place: Path) -> str:
+    del channel
+    return code_of(os.rename, place / "good.jpg", place / "a.jpg")
 
-    def __init__(self, mounts: Mounts, store: Path, place: str, *guards: str) -> None:
+
+class Race:
+    """A daemon that stands right before it takes a name away, and the gallery's mount of the store."""
+
+    def __init__(self, mounts: Mounts, store: Path, race: str, *guards: str) -> None:
+        place = "Share" if race == "refused" else "Own"
         self.stored = store / place
         self.stored.mkdir()
         self.stored.chmod(0o777)
-        self.there = mounts.start(POLICY, store, "--app", "gallery") / place
-        self.here = mounts.prepare(POLICY, store, "--app", "camera")
-        self.here.program = (WEAKENED, ",".join(("stops-before-removal", *guards)))
+        fifo = store.parent / "waits"
+        os.mkfifo(fifo)
+        self.waits = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        self.here, self.there = (mounts.prepare(POLICY, store, "--app", app) for app in ("camera", "gallery"))
         self.stops = Stops(self.here.environment, store.parent)
-        self.here.start()
-        call_as(GALLERY, self._put, self.there / "good.jpg")
-        self.writer: Child = start_as(CAMERA, self._written, self.here / place / "a.jpg", WRITTEN[place])
-        wait_for(self.stops.stopped, "the daemon about to remove the name")
+        self.there.environment[WAITS] = str(fifo)
+        for mount, guard in ((self.here, "stops-before-removal"), (self.there, "says-that-it-waits")):
+            mount.program = (WEAKENED, ",".join((guard, *guards)))
+            mount.start()
+        call_as(GALLERY, (self.there / place / "good.jpg").write_bytes, GOOD)
+        self.camera: Child = start_as(CAMERA, _camera, race, self.here / place)
+        wait_for(self.stops.stopped, "the daemon about to take the name")
 
-    @staticmethod
-    def _put(path: Path) -> None:
-        path.write_bytes(PHOTO)
+    def take_name(self) -> Child:
+        """Let the gallery rename its photo to a.jpg, until it is done or waits for the other daemon."""
+        gallery = start_as(GALLERY, _gallery, self.there / self.stored.name)
+        wait_for(lambda: gallery.channel.poll() or self._has_waited(), "the gallery")
+        return gallery
 
-    @staticmethod
-    def _written(_channel: object, path: Path, data: bytes) -> list[str]:
-        return _write(path, data)
+    def _has_waited(self) -> bool:
+        try:
+            return bool(os.read(self.waits, 1))
+        except BlockingIOError:
+            return False
 
-    def go_on(self) -> list[str]:
-        """Let the daemon go on to the end of the request. Returns how the camera's calls ended."""
+    def close(self) -> None:
+        """Let everybody go."""
         self.stops.go_on()
-        ended: list[str] = self.writer.result()
-        wait_for(lambda: self.here.status()["handles"]["files"] == 0, "the file to be released")
-        return ended
+        os.close(self.waits)
 
-    def names(self) -> list[str]:
-        return sorted(os.listdir(self.stored))
-
-
-def _renamed(taken: Taken, by_app: bool) -> str:
-    """Rename the photo over the camera's file: the gallery in its mount, or root in the store."""
-    if not by_app:
-        os.rename(taken.stored / "good.jpg", taken.stored / "a.jpg")
-        return ""
-    return str(call_as(GALLERY, code_of, os.rename, taken.there / "good.jpg", taken.there / "a.jpg"))
+    @property
+    def left(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.stored.iterdir()}
 
 
-def _check_mount(mount: Mount) -> None:
-    assert mount.status()["bugs"] == 0
-
-
-@pytest.mark.parametrize("by_app", [True, False], ids=["app", "store"])
-@pytest.mark.parametrize("place", ["Share", "Typed"])
-def test_a_photo_that_takes_the_name_of_a_refused_file_stays(
-    mounts, empty_store: Path, place: str, by_app: bool
+@pytest.mark.parametrize("race", LEFT)
+def test_a_file_that_takes_the_name_by_another_mount_keeps_it(
+    mounts: Mounts, empty_store: Path, race: str
 ) -> None:
-    taken = Taken(mounts, empty_store, place)
-    assert _renamed(taken, by_app) == ""
-    assert "EPERM" in taken.go_on()
-    assert taken.names() == ["a.jpg"]
-    assert (taken.stored / "a.jpg").read_bytes() == PHOTO
-    _check_mount(taken.here)
+    it = Race(mounts, empty_store, race)
+    gallery = it.take_name()
+    it.close()
+    assert gallery.result() == ""
+    it.camera.result()
+    wait_for(lambda: it.here.status()["handles"]["files"] == 0, "the file to be released")
+    assert it.left == LEFT[race]
+    assert [mount.status()["bugs"] for mount in (it.here, it.there)] == [0, 0]
 
 
-def test_another_apps_photo_that_takes_the_name_of_a_removed_file_stays(mounts, empty_store: Path) -> None:
-    """The camera may only remove its own files."""
-    taken = Taken(mounts, empty_store, "Own")
-    assert _renamed(taken, False) == ""
-    assert taken.go_on() == ["", "", "EACCES"]
-    assert taken.names() == ["a.jpg"]
-    assert (taken.stored / "a.jpg").read_bytes() == PHOTO
-    _check_mount(taken.here)
+@pytest.mark.parametrize("race", LOST)
+def test_it_goes_or_is_moved_where_names_are_not_locked(
+    mounts: Mounts, empty_store: Path, race: str
+) -> None:
+    it = Race(mounts, empty_store, race, "names-unlocked")
+    assert it.take_name().result() == ""
+    it.close()
+    it.camera.result()
+    wait_for(lambda: it.here.status()["handles"]["files"] == 0, "the file to be released")
+    assert it.left == LOST[race]
 
 
-@pytest.mark.parametrize("place", WRITTEN)
-def test_nothing_but_the_file_goes_where_nobody_takes_its_name(mounts, empty_store: Path, place: str) -> None:
-    taken = Taken(mounts, empty_store, place)
-    taken.go_on()
-    assert taken.names() == ["good.jpg"]
-    _check_mount(taken.here)
-
-
-@pytest.mark.parametrize("place", WRITTEN)
-def test_it_goes_where_a_name_is_looked_at_and_then_removed(mounts, empty_store: Path, place: str) -> None:
-    taken = Taken(mounts, empty_store, place, "looked-at-then-removed")
-    assert _renamed(taken, False) == ""
-    taken.go_on()
-    assert taken.names() == []
+@pytest.mark.parametrize("race", ["removed", "replaced", "moved"])
+def test_a_daemon_that_is_killed_there_loses_nothing_and_keeps_no_name(
+    mounts: Mounts, empty_store: Path, race: str
+) -> None:
+    """Each removal and each rename is one system call: the store has what it had before, or after it."""
+    it = Race(mounts, empty_store, race)
+    gallery, before = it.take_name(), it.left
+    assert before["a.jpg"] == OURS
+    os.kill(it.here.pid, signal.SIGKILL)
+    assert gallery.result() == ""
+    assert it.left == {**{name: text for name, text in before.items() if name != "good.jpg"}, "a.jpg": GOOD}
+    it.here.force_away()
+    it.camera.result()
+    it.here.process = None
+    it.close()

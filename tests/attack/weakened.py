@@ -26,7 +26,6 @@ from policyfs.fs.access.views import Views
 from policyfs.fs.checked.move_proof import Source
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.resolver import Resolver
-from policyfs.fs.namespace.exact_renames import ExactRenames
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.rename import Renamer
 from policyfs.fs.namespace.tmpfile import Tmpfiles
@@ -162,11 +161,6 @@ def moved_unsettled() -> None:
     put(Renamer, "_settled", settled)
     put(Resolver, "still", lambda self, parent, name, decided: None)
     put(Source, "without_kind", lambda self, to: None)
-    put(
-        ExactRenames,
-        "rename",
-        lambda self, old_dir, old, new_dir, new, *_, **__: self._tree.rename2(old_dir, old, new_dir, new, 0),
-    )
 
 
 def written_in_place() -> None:

@@ -14,7 +14,7 @@ from policyfs.fs.inodes.node import Node
 from policyfs.kernel.bridge import pyfuse3
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, OPEN, append, replace, right_before_removals
+from tests.support.mount.steps import CAMERA, OPEN, append, before_names_are_locked, replace
 
 RULES = (RuleMatch("types", "content", Op.WRITE), RuleMatch("all", "allow", Op.WRITE))
 
@@ -65,7 +65,7 @@ def test_the_file_is_removed_also_if_it_was_moved_and_its_names_are_forgotten(
             elif moved == "gone":
                 (store / "empty").unlink()
             before = len(os.listdir("/proc/self/fd"))
-            rejections.remove(handle)
+            await rejections.remove(handle, lambda: True)
             assert len(os.listdir("/proc/self/fd")) == before
             left = [*os.listdir(store), *os.listdir(store / "d")]
             assert sorted(left) == ["a.jpg", "d"]
@@ -81,7 +81,7 @@ async def test_a_file_that_took_the_name_is_not_removed(store: Path) -> None:
         (store / "other").write_bytes(b"other")
         (store / "empty").rename(store / "moved.jpg")
         (store / "other").rename(store / "empty")
-        Rejections(made.fs, lambda _node: None).remove(handle)
+        await Rejections(made.fs, lambda _node: None).remove(handle, lambda: True)
         assert (store / "empty").read_bytes() == b"other"
         assert not (store / "moved.jpg").exists()
 
@@ -97,8 +97,8 @@ def test_a_file_that_takes_the_name_in_the_last_moment_is_not_removed(
             path = store / ("moved.jpg" if moved else "empty")
             if moved:
                 (store / "empty").rename(path)
-            right_before_removals(monkeypatch, lambda: replace(path, b"other"))
-            Rejections(made.fs, lambda _node: None).remove(handle)
+            before_names_are_locked(monkeypatch, lambda: replace(path, b"other"))
+            await Rejections(made.fs, lambda _node: None).remove(handle, lambda: True)
             assert path.read_bytes() == b"other"
             assert sorted(os.listdir(store)) == sorted(["a.jpg", path.name])
 
@@ -111,7 +111,7 @@ async def test_a_file_that_another_program_writes_in_the_last_moment_stays(
 ) -> None:
     with parts(store, engine_of(OPEN)) as made:
         handle = await made.open("/empty", os.O_RDWR, CAMERA)
-        right_before_removals(monkeypatch, lambda: append(store / "empty", b"accepted"))
-        Rejections(made.fs, lambda _node: None).remove(handle)
+        before_names_are_locked(monkeypatch, lambda: append(store / "empty", b"accepted"))
+        await Rejections(made.fs, lambda _node: None).remove(handle, lambda: True)
         assert (store / "empty").read_bytes() == b"accepted"
         assert sorted(os.listdir(store)) == ["a.jpg", "empty"]

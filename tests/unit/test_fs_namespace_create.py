@@ -22,9 +22,9 @@ from tests.support.mount.steps import (
     PHOTO,
     REDACTED,
     TYPES,
+    before_names_are_locked,
     errno_of,
     replace,
-    right_before_removals,
 )
 
 
@@ -317,7 +317,7 @@ def test_a_file_that_takes_the_name_of_a_new_one_is_not_removed_with_it(
                 without_unnamed_files(monkeypatch)
                 monkeypatch.setattr(type(made.owners), "set", no_room)
             made.sink.broken = fails == "record"
-            right_before_removals(monkeypatch, lambda: replace(store / "new", PHOTO))
+            before_names_are_locked(monkeypatch, lambda: replace(store / "new", PHOTO))
             request = made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(CAMERA))
             assert await errno_of(request) == (errno.ENOSPC if fails == "owner" else errno.EIO)
             assert (store / "new").read_bytes() == PHOTO

@@ -5,20 +5,16 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from policyfs.fs.checked.moved_file import Named
-from policyfs.fs.inodes.node import Node
-from policyfs.fs.inodes.vectors import AccessVectors
 from policyfs.fs.namespace import rename as rename_module
 from policyfs.fs.namespace.rename import Renamer
 from policyfs.linux import libc
 from policyfs.store.locking import latches as latches_module
-from policyfs.store.names.aside_names import is_aside
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
@@ -28,8 +24,8 @@ from tests.support.mount.steps import (
     OPEN,
     PHOTO,
     TYPES,
+    before_names_are_locked,
     errno_of,
-    look_up,
     replace,
     right_before_removals,
 )
@@ -180,23 +176,6 @@ def _owned(made: Parts, *names: str) -> None:
         os.close(fd)
 
 
-def _renamed(store: Path, flags: int = 0) -> int:
-    """Let the camera rename its file a.jpg to empty, its own, too, if it exists. Return the errno."""
-    codes: list[int] = []
-
-    @on_trio
-    async def run() -> None:
-        with parts(store, engine_of(OWN)) as made:
-            _owned(made, *(name for name in ("a.jpg", "empty") if (store / name).exists()))
-            request = made.renamer.rename(
-                made.root, b"a.jpg", made.root, b"empty", flags, made.caller(CAMERA)
-            )
-            codes.append(await errno_of(request))
-
-    run()
-    return codes[0]
-
-
 @pytest.mark.parametrize("taken", ["a.jpg", "empty"], ids=["moved", "replaced"])
 @pytest.mark.parametrize("exists", [True, False], ids=["replaces", "new"])
 def test_only_the_files_that_were_decided_on_are_moved_and_replaced(
@@ -211,7 +190,7 @@ def test_only_the_files_that_were_decided_on_are_moved_and_replaced(
         with parts(store, engine_of(OWN)) as made:
             _owned(made, *(("a.jpg", "empty") if exists else ("a.jpg",)))
             caller, before = made.caller(CAMERA), sorted({*os.listdir(store), taken})
-            right_before_removals(monkeypatch, lambda: replace(store / taken, b"another app's"))
+            before_names_are_locked(monkeypatch, lambda: replace(store / taken, b"another app's"))
             code = await errno_of(made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, caller))
             # Another target is decided on at once; another moved file only after the kernel has looked again.
             assert code == (errno.ESTALE if taken == "a.jpg" else errno.EACCES)
@@ -224,152 +203,7 @@ def test_only_the_files_that_were_decided_on_are_moved_and_replaced(
     run()
 
 
-@pytest.mark.parametrize("unknown", [libc.RENAME_EXCHANGE, libc.RENAME_NOREPLACE | libc.RENAME_EXCHANGE])
-@pytest.mark.parametrize("exists", [True, False], ids=["replaces", "new"])
-def test_a_checked_file_is_copied_where_the_store_cannot_move_it_exactly(
-    store: Path, monkeypatch: pytest.MonkeyPatch, exists: bool, unknown: int
-) -> None:
-    """jfs and nilfs2 cannot exchange names, others know no flags. mv copies after EXDEV, not after EINVAL."""
-    rename2 = Tree.rename2
-
-    def knowing(self: Tree, *arguments: Any) -> None:
-        if len(arguments) > 4 and arguments[4] & unknown:
-            raise OSError(errno.EINVAL, "no such flag")
-        rename2(self, *arguments)
-
-    monkeypatch.setattr(Tree, "rename2", knowing)
-    (store / "in").mkdir()
-    if exists:
-        (store / "in/new.jpg").write_bytes(ANOTHER)
-    checked = OPEN + '- {id: types, require: {content: [image/jpeg]}, paths: "/in/**"}\n'
-
-    @on_trio
-    async def run() -> None:
-        with parts(store, engine_of(checked)) as made:
-            settling = _Settled(store / "a.jpg")
-            made.renamer._moved_files = settling  # type: ignore[assignment]
-            to, caller = await made.walk("/in", CAMERA), made.caller(CAMERA)
-            moved = made.renamer.rename(made.root, b"a.jpg", to, b"new.jpg", 0, caller)
-            is_exact = not exists and not unknown & libc.RENAME_NOREPLACE
-            assert await errno_of(moved) == (0 if is_exact else errno.EXDEV)
-            assert sorted(os.listdir(store)) == [*([] if is_exact else ["a.jpg"]), "empty", "in"]
-            settling.close()
-
-    run()
-    if exists:
-        assert (store / "in/new.jpg").read_bytes() == ANOTHER
-
-
-def _right_after_renames(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], object]) -> None:
-    """Let another program act once, right after the daemon has called rename2() so many times."""
-    rename2, calls = Tree.rename2, []
-
-    def then(self: Tree, *arguments: Any) -> None:
-        rename2(self, *arguments)
-        calls.append(arguments)
-        if len(calls) == count:
-            act()
-
-    monkeypatch.setattr(Tree, "rename2", then)
-
-
 ANOTHER = b"another app's"
-
-
-@pytest.mark.parametrize(
-    ("how", "count", "taken", "stay"),
-    [
-        ("new", 2, "empty", []),
-        ("new", 2, "a.jpg", [PHOTO]),
-        ("new", 1, "a.jpg", [PHOTO]),
-        ("replaces", 2, "empty", []),
-        ("replaces", 2, "a.jpg", [PHOTO]),
-        ("replaces", 1, "a.jpg", [PHOTO]),
-        ("exchanges", 1, "empty", [b""]),
-        ("exchanges", 1, "a.jpg", [PHOTO]),
-    ],
-)
-def test_a_file_that_takes_a_name_after_the_rename_keeps_it(
-    store: Path, monkeypatch: pytest.MonkeyPatch, how: str, count: int, taken: str, stay: list[bytes]
-) -> None:
-    """It came later, as natively. Moved back with the others, it would be where the app may read it."""
-    if how == "new":
-        (store / "empty").unlink()
-    flags = libc.RENAME_EXCHANGE if how == "exchanges" else 0
-
-    _right_after_renames(monkeypatch, count, lambda: replace(store / taken, ANOTHER))
-    assert _renamed(store, flags) == 0
-    assert (store / taken).read_bytes() == ANOTHER
-    assert sorted(path.read_bytes() for path in store.iterdir()) == sorted([ANOTHER, *stay])
-
-
-@pytest.mark.parametrize("exists", [True, False], ids=["replaces", "new"])
-def test_a_file_that_is_moved_on_after_the_rename_stays_there(
-    store: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
-) -> None:
-    if not exists:
-        (store / "empty").unlink()
-
-    _right_after_renames(monkeypatch, 2, partial(os.rename, store / "empty", store / "on"))
-    assert _renamed(store) == 0
-    assert (store / "on").read_bytes() == PHOTO
-    assert os.listdir(store) == ["on"]
-
-
-@pytest.mark.parametrize("again", [False, True])
-def test_a_file_that_takes_the_replaced_name_first_is_not_replaced(
-    store: Path, monkeypatch: pytest.MonkeyPatch, again: bool
-) -> None:
-    """again: and yet another one takes it before the daemon has put the first one back."""
-
-    def act() -> None:
-        replace(store / "empty", ANOTHER)
-        if again:
-            _right_after_renames(monkeypatch, 1, lambda: replace(store / "empty", b"a third"))
-
-    _right_after_renames(monkeypatch, 1, act)
-    # The other app's file is decided on. If the photo has gone meanwhile, the kernel must look again.
-    assert _renamed(store) == (errno.ESTALE if again else errno.EACCES)
-    assert (store / "empty").read_bytes() == (b"a third" if again else ANOTHER)
-    kept = (
-        [ANOTHER, b"a third"] if again else [ANOTHER, PHOTO]
-    )  # the third one has replaced the photo, natively
-    assert sorted(path.read_bytes() for path in store.iterdir()) == sorted(kept)
-    assert again or (store / "a.jpg").read_bytes() == PHOTO
-
-
-@pytest.mark.parametrize("steps", [1, 2])
-def test_a_file_that_is_moved_aside_is_nobodys(
-    store: Path, monkeypatch: pytest.MonkeyPatch, steps: int
-) -> None:
-    """Under that name other rules would apply to it. steps: of a rename after which the daemon is killed."""
-
-    class Killed(BaseException):
-        pass
-
-    def kill() -> None:
-        monkeypatch.undo()
-        raise Killed
-
-    @on_trio
-    async def run() -> None:
-        with parts(store, engine_of(OWN)) as made:
-            _owned(made, "a.jpg", "empty")
-            caller = made.caller(CAMERA)
-            _right_after_renames(monkeypatch, steps, kill)
-            with pytest.raises(Killed):
-                await made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, caller)
-            names = sorted(os.listdir(store))
-            assert (store / "empty").read_bytes() == (b"" if steps == 1 else PHOTO)
-            (aside,) = [name for name in names if is_aside(name.encode())]
-            assert await errno_of(look_up(made, aside, CAMERA)) == errno.ENOENT
-            create = made.creator.create(made.root, aside.encode(), 0o644, os.O_RDWR, caller)
-            assert await errno_of(create) == errno.EACCES
-            onto = made.renamer.rename(made.root, b"empty", made.root, aside.encode(), 0, caller)
-            assert await errno_of(onto) == errno.EACCES
-            assert sorted(os.listdir(store)) == names
-
-    run()
 
 
 @pytest.mark.parametrize("flags", [True, False], ids=["flags", "no-flags"])
@@ -418,7 +252,7 @@ def test_only_the_files_that_were_decided_on_are_exchanged(
 
             assert await exchange() == 0
             assert (store / "empty").read_bytes() == PHOTO
-            right_before_removals(monkeypatch, lambda: replace(store / taken, b"another app's"))
+            before_names_are_locked(monkeypatch, lambda: replace(store / taken, b"another app's"))
             kept = (store / ("empty" if taken == "a.jpg" else "a.jpg")).read_bytes()
             assert await exchange() == errno.ESTALE
             assert (store / taken).read_bytes() == b"another app's"
@@ -566,7 +400,7 @@ def test_an_object_of_another_type_is_not_moved_to_where_other_rules_hold(
     async def run() -> None:
         with parts(store, engine_of(OPEN + APART)) as made:
             free, there = await made.walk("/free", CAMERA), await made.walk(f"/{to}", CAMERA)
-            right_before_removals(monkeypatch, _swapped(store, kind))
+            before_names_are_locked(monkeypatch, _swapped(store, kind))
             renamed = made.renamer.rename(free, b"x", there, b"y", flags, made.caller(CAMERA))
             assert await errno_of(renamed) == errno.ESTALE
             moved = store / "free/x"
@@ -616,39 +450,11 @@ def test_a_file_that_takes_the_name_of_a_symlink_is_not_moved_if_only_symlinks_m
     @on_trio
     async def run() -> None:
         with parts(store, engine_of(rules)) as made:
-            right_before_removals(monkeypatch, lambda: replace(store / taken, ANOTHER))
+            before_names_are_locked(monkeypatch, lambda: replace(store / taken, ANOTHER))
             caller = made.caller(CAMERA)
             renamed = made.renamer.rename(made.root, b"link", made.root, b"other", 0, caller)
             assert await errno_of(renamed) == (errno.ESTALE if taken == "link" else errno.EACCES)
             assert (store / taken).read_bytes() == ANOTHER
-
-    run()
-
-
-@pytest.mark.parametrize("new", [b"empty", b"free"])
-def test_the_bridge_answers_nothing_about_a_name_that_is_away_for_a_moment(
-    store: Path, monkeypatch: pytest.MonkeyPatch, new: bytes
-) -> None:
-    """Else an app would miss the moved file under both names. A thread of the bridge waits for no rename."""
-    drop, rename2, dropped, at_rename = AccessVectors.drop, Tree.rename2, list[int](), list[list[int]]()
-
-    def dropping(self: AccessVectors, node: Node) -> int:
-        dropped.append(node.nodeid)
-        return drop(self, node)
-
-    def renaming(self: Tree, *arguments: Any) -> None:
-        at_rename.append(list(dropped))
-        rename2(self, *arguments)
-
-    @on_trio
-    async def run() -> None:
-        with parts(store, engine_of(OWN)) as made:
-            _owned(made, "a.jpg", "empty")
-            monkeypatch.setattr(AccessVectors, "drop", dropping)
-            monkeypatch.setattr(Tree, "rename2", renaming)
-            await made.renamer.rename(made.root, b"a.jpg", made.root, new, 0, made.caller(CAMERA))
-            assert len(at_rename) == 2
-            assert made.root.nodeid in at_rename[0]
 
     run()
 

@@ -291,8 +291,8 @@ class Drafts:
                 if self._quarantine is None:
                     self._record_loss(handle, draft, OSError(errno.EIO, "an error inside the daemon"))
                 raise
-        if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
-            self._rejections.remove(handle)
+        if draft.refused and draft.created:
+            await self._rejections.remove(handle, is_last)
 
     def lose(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
         """Drop a draft or a head that has no writer any more, after an error. If it has changes, they are

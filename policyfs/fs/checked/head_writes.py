@@ -382,8 +382,8 @@ class Checker:
                 break
         refused = bool(head.held) or head.refused
         head.held = None
-        if refused and head.created and self._tree.fstat(handle.fd).size == 0 and is_last():
-            self._rejections.remove(handle)
+        if refused and head.created:
+            await self._rejections.remove(handle, is_last)
 
     async def _kind(self, handle: Handle, head: bytes) -> str | None:
         lane = handle.caller.principal.lane

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NoReturn
 
 from policyfs.domain import Audit, Decision, RuleMatch
@@ -13,10 +13,10 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import NamesForgotten, Node
-from policyfs.linux.statx import Stat
 
-_ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
-"""Errors of a search for a file that another program moves or removes meanwhile."""
+_ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.EBUSY})
+"""Errors of a search for a file that another program moves or removes meanwhile. EBUSY: a daemon that is
+stopped has the name's lock. The empty file then stays."""
 
 
 class Rejections:
@@ -25,7 +25,7 @@ class Rejections:
     def __init__(self, fs: FsContext, forget_names: NamesForgotten) -> None:
         self._tree = fs.tree
         self._nodes = fs.nodes
-        self._exact_names = fs.exact_names
+        self._name_lock = fs.name_lock
         self._resolver = fs.resolver
         self._gate = fs.gate
         self._forget_names = forget_names
@@ -45,16 +45,32 @@ class Rejections:
         """Return the content rules among the rules of a decision."""
         return tuple(match for match in decision.rules if match.effect == "content")
 
-    def remove(self, handle: Handle) -> None:
-        """Remove all known names of an empty file after its content was refused, even if the file was moved.
+    async def remove(self, handle: Handle, is_last: Callable[[], bool]) -> None:
+        """Remove all known names of a file after its content was refused, even if the file was moved.
 
-        If another file takes one of the names meanwhile, that file stays. The refused file stays, too, if
-        another program has written bytes into it meanwhile.
+        A file that has taken one of the names meanwhile stays. The refused file stays, too, if it is not
+        empty, or if is_last() returns False: another handle writes it.
         """
-        stat = self._tree.fstat(handle.fd)
-        ways = [partial(self._by_name, *known, stat) for known in self._names_of(handle.node)]
-        removed = [_is_removed(way) for way in (*ways, partial(self._by_descriptor, handle))]
-        if any(removed):
+        stat, who, is_removed = self._tree.fstat(handle.fd), handle.caller.holder, False
+        if stat.size:
+            return
+
+        def remove(dirfd: int, name: bytes) -> bool:
+            return self._tree.unlink_same(dirfd, name, stat, lambda now: not now.size and is_last())
+
+        for parent, name in self._names_of(handle.node):
+            with _on_the_way():
+                async with self._name_lock.on(who, (self._resolver.dirfd(parent), name)):
+                    is_removed |= remove(self._resolver.dirfd(parent), name)
+        with _on_the_way():
+            if self._tree.fstat(handle.fd).nlink:  # most files have no name by now: no search is needed
+                dirfd, name = self._tree.find(handle.fd)
+                try:
+                    async with self._name_lock.on(who, (dirfd, name)):
+                        is_removed |= remove(dirfd, name)
+                finally:
+                    os.close(dirfd)
+        if is_removed:
             self._forget_names(handle.node)
 
     def _names_of(self, node: Node) -> list[tuple[Node, bytes]]:
@@ -63,34 +79,14 @@ class Rejections:
         names = dict.fromkeys(known for each in same for known in each.all_names())
         return [(parent, name) for parent, name in names if not parent.out_of_reach]
 
-    def _by_name(self, parent: Node, name: bytes, stat: Stat) -> bool:
-        return self._exact_names.unlink(self._resolver.dirfd(parent), name, stat, _is_empty)
 
-    def _by_descriptor(self, handle: Handle) -> bool:
-        """Remove a file that was moved in the store or another mount, and that no look-up has found since."""
-        # The link count is read again: most files have no name by now, and a search would be slow, or fail.
-        stat = self._tree.fstat(handle.fd)
-        if not stat.nlink:
-            return False
-        dirfd, name = self._tree.find(handle.fd)
-        try:
-            return self._exact_names.unlink(dirfd, name, stat, _is_empty)
-        finally:
-            os.close(dirfd)
-
-
-def _is_removed(remove: Callable[[], bool]) -> bool:
-    """Call *remove* to remove one name. Return False if the name no longer leads to the file."""
+@contextlib.contextmanager
+def _on_the_way() -> Iterator[None]:
     try:
-        return remove()
+        yield
     except OSError as error:
         if error.errno not in _ON_THE_WAY:
             raise
-        return False
-
-
-def _is_empty(stat: Stat) -> bool:
-    return not stat.size
 
 
 def must_be(content: Iterable[frozenset[str]]) -> str:

@@ -31,7 +31,7 @@ from policyfs.fs.opening.request import describe, ops_of
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
-from policyfs.store.names.new_names import NOT_MADE
+from policyfs.store.names.new_names import NOT_MADE, NewNames
 
 
 class _New(NamedTuple):
@@ -63,7 +63,8 @@ class Creator:
         self._gate = fs.gate
         self._locks = fs.locks
         self._held = fs.held
-        self._exact_names = fs.exact_names
+        self._name_lock = fs.name_lock
+        self._new_names = NewNames(fs.tree)
         self._lookup = lookup
         self._opener = opener
         self._withheld_names = withheld_names
@@ -90,7 +91,7 @@ class Creator:
         new = await self._new_file(parent, name, mode, flags, caller, state)
         fd = new.fd
         try:
-            stat = self._own_new(new, parent, name, caller)
+            stat = await self._own_new(new, parent, name, caller)
             engine = self._gate.engine
             view = engine.view(caller.principal, state)
             byte_path = BytePath.RAW if view.raw else BytePath.LIVE
@@ -100,7 +101,7 @@ class Creator:
             try:
                 handle = await self._opener.created(node, fd, flags, caller, decision, stat, call)
             except BaseException:
-                self._take_back(node, fd, parent, name, stat)
+                await self._take_back(node, fd, parent, name, stat, caller)
                 raise
         except BaseException:
             os.close(fd)
@@ -113,14 +114,17 @@ class Creator:
             self._opener.close(handle)  # the kernel gets no handle, and will never release it
             raise
 
-    def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
+    async def _take_back(
+        self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat, caller: Caller
+    ) -> None:
         """Remove a new file whose open was refused, unless another process already uses it."""
-        self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
-        others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
-        if others or self._tree.fstat(fd).size or self._held.is_held_elsewhere(stat):
-            return
-        self._resolver.still(parent, name, stat)
-        self._exact_names.unlink(self._resolver.dirfd(parent), name, stat, lambda now: not now.size)
+        async with self._name_lock.on(caller.holder, (self._resolver.dirfd(parent), name)):
+            self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
+            others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
+            if others or self._tree.fstat(fd).size or self._held.is_held_elsewhere(stat):
+                return
+            with contextlib.suppress(FileNotFoundError):
+                self._tree.unlink_same(self._resolver.dirfd(parent), name, stat)
 
     async def _new_file(
         self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller, state: PathState
@@ -220,7 +224,7 @@ class Creator:
             raise
         raise StaleNodeError
 
-    def _own_new(self, new: _New, parent: Node, name: bytes, caller: Caller) -> Stat:
+    async def _own_new(self, new: _New, parent: Node, name: bytes, caller: Caller) -> Stat:
         """Record the owner of a new object, and return its attributes. If this fails, remove the object."""
         fd = new.fd
         try:
@@ -229,12 +233,13 @@ class Creator:
                 self._gate.facts.owners.set(fd, stat, caller.principal.app)
                 stat = self._tree.fstat(fd)
         except OSError:
-            dirfd = self._resolver.dirfd(parent)
             made = self._tree.fstat(fd)
-            if made.ftype is FileType.DIRECTORY:
-                self._tree.rmdir(dirfd, name)  # another directory of this name is removed only if empty
-            else:
-                self._exact_names.unlink(dirfd, name, made)
+            async with self._name_lock.on(caller.holder, (self._resolver.dirfd(parent), name)):
+                dirfd = self._resolver.dirfd(parent)
+                if made.ftype is FileType.DIRECTORY:
+                    self._tree.rmdir(dirfd, name)  # another directory of this name is removed only if empty
+                else:
+                    self._tree.unlink_same(dirfd, name, made)
             raise
         return stat
 
@@ -259,7 +264,7 @@ class Creator:
         try:
             if self._tree.fstat(new.fd).ftype is not ftype:
                 raise StaleNodeError  # another object has taken the name, and keeps its owner
-            stat = self._own_new(new, parent, name, caller)
+            stat = await self._own_new(new, parent, name, caller)
         finally:
             os.close(new.fd)
         return self._lookup.entry(parent, name, state, stat, caller)
@@ -270,7 +275,7 @@ class Creator:
         app = caller.principal.app
         if app is not None:
             owners = self._gate.facts.owners
-            fd = self._exact_names.new.make(
+            fd = self._new_names.make(
                 dirfd, name, make, lambda fd: owners.set(fd, self._tree.fstat(fd), app)
             )
             if fd != NOT_MADE:

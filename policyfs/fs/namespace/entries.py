@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final, NoReturn
 
-from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Op, Principal
+from policyfs.domain import Audit, Decision, Facts, FileType, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.views import version_of
@@ -145,15 +145,6 @@ class Entries:
             error = self.errno(hidden.decision, filter(None, (self._nodes.directory(*end) for end in ends)))
             path, new_path = child_path(*old), None if new is None else child_path(*new)
             self._gate.refuse(caller, call, path, hidden.decision, new_path=new_path, error=error)
-
-    def hangs_on_type(self, who: Principal, end: End | None) -> bool:
-        """Return True if the decision to remove an object depends on the object's type. This is so if the
-        object is no regular file, and the policy may not let *who* remove a regular file with the same name.
-        """
-        if end is None or end.ftype is FileType.REGULAR:
-            return False
-        ops = Op.SEE | Op.DELETE
-        return not self._gate.engine.decide(who, ops, end.state, FileType.REGULAR, NO_FACTS).allowed
 
     @staticmethod
     def errno(decision: Decision, nodes: Iterable[Node]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
@@ -25,16 +25,17 @@ from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.entries import Entries, gone_version
-from policyfs.fs.namespace.exact_renames import ExactRenames, How, call_of, how_to_move
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.sharing.kernel_locks import MOST_S, LateError
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End, PathState
 from policyfs.policy.moves.losses import rules_that_hide
+from policyfs.store.names.aside_names import knows_no_flags
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
+_CALLS: Final = {_NOREPLACE: "renameat2(RENAME_NOREPLACE)", _EXCHANGE: "renameat2(RENAME_EXCHANGE)"}
 _TRIES: Final = 100
 """The limit of decisions on one rename. The daemon decides again each time that it had to store held bytes
 first, or that another file got the new name."""
@@ -92,7 +93,7 @@ class Renamer:
         self._gate = fs.gate
         self._locks = fs.locks
         self._held = fs.held
-        self._exact_renames = ExactRenames(fs.tree, fs.exact_names)
+        self._name_lock = fs.name_lock
         self._entries = entries
         self._open_files = open_files
         self._sync = sync
@@ -137,14 +138,14 @@ class Renamer:
                 if late.errno != errno.EXDEV:
                     raise
                 sides = (old_parent, old), (new_parent, new)
-                self._entries.refuse_late_move(caller, call_of(flags), *sides, exchange=flags == _EXCHANGE)
+                self._entries.refuse_late_move(caller, _call_of(flags), *sides, exchange=flags == _EXCHANGE)
         raise OSError(errno.EBUSY, "a program changes the file again and again, so it cannot be checked")
 
     @recorded_first
     async def _rename(
         self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
     ) -> None:
-        exchange, call = bool(flags & _EXCHANGE), call_of(flags)
+        exchange, call = bool(flags & _EXCHANGE), _call_of(flags)
         path, new_path = child_path(old_parent, old), child_path(new_parent, new)
         generation = self._gate.generation
         new_state = self._gate.engine.child(new_parent.state, new)
@@ -164,7 +165,7 @@ class Renamer:
                 leaving, sure_there = await self._settled(
                     stack, caller, new_parent, new, new_stat, replaced, old_end.state
                 )
-            await self._keep_apart(stack, caller, sure, sure_there)
+            await self._keep_apart(stack, caller, here, to, sure, sure_there)
             self._check_places(generation, here, to)
             asked = (
                 self._gate.engine, caller.principal, Source(moving, moved, moving is not old_end),
@@ -182,22 +183,14 @@ class Renamer:
             if new_stat is not None and new_key != old_key:  # if they are names of one file, both stay
                 ends = (old_stat, new_stat) if exchange else (old_stat,)
                 self._check_held(caller, call, (path, new_path), *ends)
-            settled = sure is not None or sure_there is not None
-            by_facts = moved.used or target.used or self._hang_on_type(caller, old_end, replaced)
-            alike = old_end.state is new_state
-            how = how_to_move(old_stat, new_stat, flags, settled=settled, by_facts=by_facts, alike=alike)
             decided = (old_parent, old, old_stat), (new_parent, new, new_stat), flags
-            if how.is_exact:  # the search for facts took time: other files may have the names now
-                with self._same_files(*decided):
-                    pass
+            self._check_files(*decided)  # the search for facts took time: other files may have the names now
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
+            if replaced is not None and not exchange:
+                self._entries.keep_open(new_key, new_parent, new, replaced=True)
             try:
-                with self._same_files(*decided):
-                    if not exchange:
-                        self._prepare(to, old_parent, how)
-                    names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
-                    with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
-                        self._exact_renames.move(names, old_stat, new_stat, flags, how)
+                with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
+                    self._move(*decided)
             except OSError as error:
                 _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
         self._follow(caller.principal, here, to, exchange=exchange)
@@ -211,25 +204,11 @@ class Renamer:
             if self._gate.engine.child(side.parent.state, side.name) != side.state:
                 raise StaleNodeError
 
-    def _prepare(self, to: _Side, old_parent: Node, how: How) -> None:
-        """Keep open the object that is about to lose its name. An exact rename makes the old name absent for
-        a moment: so the bridge must answer nothing about the old directory.
-        """
-        if to.end is not None:
-            self._entries.keep_open(to.key, to.parent, to.name, replaced=True)
-        if how.is_exact:
-            self._nodes.vectors.drop(old_parent)
-
-    def _hang_on_type(self, caller: Caller, *ends: End | None) -> bool:
-        return any(self._entries.hangs_on_type(caller.principal, end) for end in ends)
-
-    @contextlib.contextmanager
-    def _same_files(
+    def _check_files(
         self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int
-    ) -> Iterator[None]:
+    ) -> None:
         """Check that both names still lead to the files of the decision. If the old name leads to another
-        file, raise StaleNodeError. If only the new name leads to another file, raise _TargetChangedError,
-        also instead of a StaleNodeError from the code inside the context.
+        file, raise StaleNodeError. If only the new name leads to another file, raise _TargetChangedError.
 
         With flags, raise StaleNodeError for either name. In an exchange, the kernel gives the entry of each
         name to the other name, so the kernel must look up both names again. With NOREPLACE, the kernel itself
@@ -238,12 +217,29 @@ class Renamer:
         self._resolver.still(*old)
         try:
             self._resolver.still(*new)
-            yield
         except StaleNodeError:
             if flags:
                 raise
-            self._resolver.still(*old)
             raise _TargetChangedError from None
+
+    def _move(
+        self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int
+    ) -> None:
+        """Rename the files of the decision, whose names are locked. No rename replaces a file that was made
+        since the decision, except in a store that does not know the flags of renameat2(2).
+        """
+        self._check_files(old, new, flags)
+        names = self._resolver.dirfd(old[0]), old[1], self._resolver.dirfd(new[0]), new[1]
+        try:
+            self._tree.rename2(*names, flags if flags or new[2] is not None else _NOREPLACE)
+        except FileExistsError:
+            if new[2] is not None and not flags:
+                raise
+            raise (StaleNodeError if flags else _TargetChangedError) from None
+        except OSError as error:
+            if flags or new[2] is not None or not knows_no_flags(error):
+                raise
+            self._tree.rename2(*names)
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
         """Raise _HeldError if this daemon holds bytes of one of these files. Refuse the rename (EBUSY) if
@@ -280,14 +276,14 @@ class Renamer:
         moved = self._nodes.named(old.key, old.parent, old.name)
         if exchange and new.end is not None:
             self._forget_times(who, new.state, old.state, new.end.ftype)
-            self._move(self._nodes.named(new.key, new.parent, new.name), new, old)
+            self._give_name(self._nodes.named(new.key, new.parent, new.name), new, old)
         elif new.key == old.key:  # two names of one file: rename does nothing, and both stay
             if moved != self._nodes.named(new.key, new.parent, new.name):
                 self._forget_all_names()  # but the kernel moves its entry, with the node of the old name
             return
         elif new.end is not None:
             self._entries.drop(new.key, new.parent, new.name)
-        self._move(moved, old, new)
+        self._give_name(moved, old, new)
 
     def _shown(
         self, who: Principal, decision: Decision, here: _Side, to: _Side, *, exchange: bool
@@ -319,9 +315,11 @@ class Renamer:
             return False
         return self._tree.stat(self._resolver.dirfd(old.parent), old.name).nlink > 1
 
-    async def _keep_apart(self, stack: contextlib.AsyncExitStack, who: Caller, *ends: Named | None) -> None:
-        """Lock these files until *stack* is closed. Other daemons then do not change their names and
-        attributes.
+    async def _keep_apart(
+        self, stack: contextlib.AsyncExitStack, who: Caller, here: _Side, to: _Side, *ends: Named | None
+    ) -> None:
+        """Lock both names and these files until *stack* is closed. Other daemons then change neither what has
+        the names, nor the files' attributes.
 
         INVARIANT: no await between this call and the change (checked/change_lock.py). Of two files, the file
         with the lower inode number is locked first.
@@ -329,6 +327,8 @@ class Renamer:
         async with self._locks.limit(who.holder, errno.EBUSY):
             for named in sorted(filter(None, ends), key=lambda named: named.ino):
                 await stack.enter_async_context(self._change_lock.on(named.fd))
+        names = ((self._resolver.dirfd(side.parent), side.name) for side in (here, to))
+        await stack.enter_async_context(self._name_lock.on(who.holder, *names))
 
     async def _settled(
         self, stack: contextlib.AsyncExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat,
@@ -378,13 +378,17 @@ class Renamer:
         if not seen or below or self._timeouts.outlast(old, new, ftype):
             self._forget_all_names()
 
-    def _move(self, nodes: list[Node], old: _Side, new: _Side) -> None:
+    def _give_name(self, nodes: list[Node], old: _Side, new: _Side) -> None:
         """Give nodes another name. The nodes below a directory update their paths at their next request."""
         for node in nodes:
             self._nodes.add_name(node, new.parent, new.name)
             self._nodes.drop_name(node, old.parent, old.name)
             if node.ftype is FileType.DIRECTORY:
                 self._resolver.drop(node.nodeid)
+
+
+def _call_of(flags: int) -> Call:
+    return Call("rename", _CALLS.get(flags, "rename"))
 
 
 def _unless_lost(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from functools import partial
+from typing import Final
 
 from policyfs.domain import FileType, Op
 from policyfs.fs.access.audit import Call
@@ -12,13 +14,16 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
+from policyfs.fs.inodes.node import Node, child_path
 from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.sharing.kernel_locks import LateError
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End
 from policyfs.store import freeing
+
+_TRIES: Final = 100
+"""The limit of decisions on one removal: one more each time that another daemon was changing the name."""
 
 
 class Remover:
@@ -33,7 +38,7 @@ class Remover:
         self._resolver = fs.resolver
         self._gate = fs.gate
         self._locks = fs.locks
-        self._exact_names = fs.exact_names
+        self._name_lock = fs.name_lock
         self._entries = entries
         self._open_files = open_files
         self._remote = remote
@@ -54,8 +59,19 @@ class Remover:
         -1.
         """
         call = Call("rmdir", "rmdir") if directory else Call("unlink", "unlink")
-        with self._entries.on_record(caller, call, (parent, name)):
-            end, stat, _ = await self._entries.end(parent, name, caller, evidence)
+        for _ in range(_TRIES):
+            with self._entries.on_record(caller, call, (parent, name)):
+                end, stat, _ = await self._entries.end(parent, name, caller, evidence)
+            async with self._name_lock.on(caller.holder, (self._resolver.dirfd(parent), name)) as has_waited:
+                if not has_waited:
+                    return self._remove_now(parent, name, caller, end, stat, call)
+        raise OSError(errno.EBUSY, "daemons of other mounts change this name again and again")
+
+    def _remove_now(
+        self, parent: Node, name: bytes, caller: Caller, end: End, stat: Stat, call: Call
+    ) -> int:  # fmt: skip
+        """Decide on a locked name, and remove it. The result is that of _remove()."""
+        directory = call.operation == "rmdir"
         ops = Op.SEE | Op.DELETE
         decision = self._gate.decide(caller.principal, ops, end.state, end.ftype, end.facts, parent)
         path = child_path(parent, name)
@@ -64,42 +80,22 @@ class Remover:
             error = self._entries.errno(decision, self._nodes.named(key, parent, name))
             self._gate.refuse(caller, call, path, decision, error=error)
         self._gate.recorder.decided(caller, call, path, decision, before=gone_version(stat))
-        self._resolver.still(parent, name, stat)
         dirfd = self._resolver.dirfd(parent)
         self._entries.keep_open(key, parent, name, replaced=False)
         held = self._held(dirfd, name, stat)
         try:
+            self._resolver.still(parent, name, stat)
             if directory:
                 self._tree.rmdir(dirfd, name)
             else:
                 with self._open_files.bytes_stay(key):
-                    self._unlink(dirfd, name, stat, by_facts=self._needs_facts(caller, end))
+                    self._tree.unlink(dirfd, name)
             self._entries.drop(key, parent, name)
         except BaseException:
             if held >= 0:
                 os.close(held)
             raise
         return held
-
-    def _needs_facts(self, caller: Caller, end: End) -> bool:
-        """Return True if the decision depends on the file's owner or kind, or on the type of the object. Then
-        the decision says nothing about another file that takes the name.
-        """
-        who, needs = caller.principal, self._gate.engine.needs
-        by_facts = any(needs(who, op, end.state, end.ftype) for op in (Op.SEE, Op.DELETE))
-        return by_facts or self._entries.hangs_on_type(who, end)
-
-    def _unlink(self, dirfd: int, name: bytes, stat: Stat, *, by_facts: bool) -> None:
-        """Remove a name. by_facts: True if the decision counts for one file only. Then raise StaleNodeError
-        (ESTALE) if another file has the name now.
-
-        If by_facts is False, the decision counts for every file with that name. So remove also a file that
-        takes the name at the last moment, as natively.
-        """
-        if not by_facts:
-            self._tree.unlink(dirfd, name)
-        elif not self._exact_names.unlink(dirfd, name, stat):
-            raise StaleNodeError
 
     def _held(self, dirfd: int, name: bytes, stat: Stat) -> int:
         """Return a descriptor that keeps a large file's space in use, or -1 (also if no descriptor is free).

@@ -76,13 +76,25 @@ class Latches:
 
         Raises OSError if the shared file cannot be opened. The latches that were taken before then stay.
         """
-        if (self._fd < 0 or not os.fstat(self._fd).st_nlink) and not self._open():
-            return None
         at = self.number(fd)
+        return at if self.take_number(at) else None
+
+    def take_number(self, at: int) -> bool:
+        """Take the latch (the lock between daemons) with a number of at most 62 bits. Return False if another
+        daemon has the latch. Raises OSError as take() does.
+        """
+        if self._is_removed() and not self._open():
+            return False
         if not set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)):
-            return None
+            return False
         self._held.add(at)
-        return at
+        return True
+
+    def _is_removed(self) -> bool:
+        """Return True if a shared file must be opened. Without its directory no other daemon opens one."""
+        if self._fd < 0:
+            return True
+        return not os.fstat(self._fd).st_nlink and os.path.isdir(os.path.dirname(self._path))
 
     def give(self, at: int) -> None:
         """Release a latch (a lock between daemons). at: the number that take() returned. Does nothing after

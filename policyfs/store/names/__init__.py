@@ -1,1 +1,1 @@
-"""Names in the store: their exact bytes, names set aside, and records of moves."""
+"""Names in the store: readers of directories, and temporary names of new objects."""

@@ -1,6 +1,4 @@
-"""Temporary names, which no app gets: for files that are to be removed, replaced or renamed, and for objects
-that are not finished yet (docs/decisions/0061-names-moved-aside.md).
-"""
+"""Temporary names, which no app gets, for objects that are not finished yet (new_names.py)."""
 
 from __future__ import annotations
 
@@ -9,8 +7,6 @@ import os
 from typing import Final
 
 _ASIDE: Final = b"policyfs-aside-"  # also in kernel/_listing.c
-_NOT_TAKEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES})
-"""Errors of a store that permits no new name: the store has no room, or is itself a mount of policyfs."""
 _NO_FLAGS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of renameat2(2) on a file system that knows no flags, such as NFS."""
 
@@ -32,8 +28,3 @@ def is_aside(name: bytes) -> bool:
 def knows_no_flags(error: OSError) -> bool:
     """Return True if renameat2(2) failed because the file system does not know the flag."""
     return error.errno in _NO_FLAGS
-
-
-def takes_no_name(error: OSError) -> bool:
-    """Return True if a rename failed because the store has no room for the new name, or forbids it."""
-    return error.errno in _NOT_TAKEN

@@ -4,14 +4,15 @@ A regular file can be made without a name (Tree.create_unnamed), but these objec
 a temporary name, which no app gets (aside_names.py). Otherwise an app of another mount could use the object
 before it has an owner. Or another object could take the name, and would then get the owner of the new object.
 
-If a daemon is killed between these steps, the next daemon of the store removes the object. (The app got no
-answer to its request.)
+If a daemon is killed between these steps, the object stays under its temporary name, and `policyfs doctor`
+finds it. (The app got no answer to its request.)
 A network store may make the object and then report an error, because the answer of its server was lost. So
 after an error the daemon looks for the object and removes it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -20,23 +21,18 @@ from typing import Final
 from policyfs.domain import FileType
 from policyfs.linux.libc import RENAME_NOREPLACE
 from policyfs.store.names.aside_names import aside, knows_no_flags
-from policyfs.store.names.move_records import MoveRecords
 from policyfs.store.tree import Tree
 
 NOT_MADE: Final = -1
 
 
 class NewNames:
-    """A helper that makes objects under temporary names in one store.
+    """A helper that makes objects under temporary names in one store."""
 
-    records: keeps the record of the present temporary name; None: nothing is recorded.
-    """
+    __slots__ = ("_knows_flags", "_tree")
 
-    __slots__ = ("_knows_flags", "_records", "_tree")
-
-    def __init__(self, tree: Tree, records: MoveRecords | None) -> None:
+    def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._records = records
         self._knows_flags = True
 
     def make(self, dirfd: int, name: bytes, make: Callable[[bytes], None], own: Callable[[int], None]) -> int:
@@ -50,19 +46,13 @@ class NewNames:
         """
         if not self._knows_flags:
             return NOT_MADE
-        taken = aside()
-        if self._records is not None:
-            self._records.write_new(dirfd, taken)
         try:
-            return self._made(dirfd, name, taken, make, own)
+            return self._made(dirfd, name, aside(), make, own)
         except FileExistsError:
             raise
         except OSError:
             self._tree.check_free(dirfd, name)
             raise
-        finally:
-            if self._records is not None:
-                self._records.clear()
 
     def _made(
         self, dirfd: int, name: bytes, taken: bytes, make: Callable[[bytes], None], own: Callable[[int], None]
@@ -97,24 +87,11 @@ class NewNames:
         return self._knows_flags
 
     def _take_back(self, dirfd: int, taken: bytes, fd: int) -> None:
-        """Remove a new object by its temporary name, if it exists.
-
-        If the store cannot remove the object, the record of its temporary name stays, so that the next daemon
-        removes the object.
-        """
+        """Remove a new object by its temporary name, if it exists and the store can remove it."""
         if fd >= 0:
             os.close(fd)
-        try:
-            self.remove(dirfd, taken)
-        except FileNotFoundError:
-            pass
-        except OSError:
-            if self._records is not None:
-                self._records.keep()
-
-    def remove(self, dirfd: int, taken: bytes) -> None:
-        """Remove an object with a temporary name. A directory must be empty. Raises OSError."""
-        if self._tree.stat(dirfd, taken).ftype is FileType.DIRECTORY:
-            self._tree.rmdir(dirfd, taken)
-        else:
-            self._tree.unlink(dirfd, taken)
+        with contextlib.suppress(OSError):
+            if self._tree.stat(dirfd, taken).ftype is FileType.DIRECTORY:
+                self._tree.rmdir(dirfd, taken)
+            else:
+                self._tree.unlink(dirfd, taken)

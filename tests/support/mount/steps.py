@@ -14,6 +14,7 @@ import trio.testing
 
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.store.locking.latches import Latches
 from policyfs.store.tree import Tree
 from tests.support.mount.file_system import Parts
 from tests.support.samples import jpegs
@@ -167,3 +168,16 @@ def right_before_removals(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[
 
     for name in calls:
         monkeypatch.setattr(Tree, name, late(name))
+
+
+def before_names_are_locked(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> None:
+    """Let somebody else do something once: after the decision, right before the daemon locks a name."""
+    take, done = Latches.take_number, list[bool]()
+
+    def late(self: Latches, at: int) -> bool:
+        if not done:
+            done.append(True)
+            meanwhile()
+        return take(self, at)
+
+    monkeypatch.setattr(Latches, "take_number", late)

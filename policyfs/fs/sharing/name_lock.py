@@ -1,0 +1,74 @@
+"""Locks for names, between the daemons of one machine: no other daemon removes or renames what has the name.
+
+unlink(2) and rename(2) take names, but a decision may count for one certain file. So a daemon looks at a name
+and changes it under the name's lock (docs/decisions/0061-names-are-locked.md). Within one daemon nothing
+changes a name in between, because there is no await.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from policyfs.fs.sharing.kernel_locks import KernelLocks
+from policyfs.store.locking.latches import Latches
+
+_WAIT_S: Final = 5.0
+"""The longest wait for another daemon. A change takes some system calls, and seldom a moment for a record."""
+_PAUSE_S: Final = 0.0005
+
+
+class NameLock:
+    """The locks of names that one daemon takes. latches: of a file for names alone. locks: limits waits."""
+
+    def __init__(self, latches: Latches, locks: KernelLocks) -> None:
+        self._latches = latches
+        self._locks = locks
+
+    @asynccontextmanager
+    async def on(self, holder: Hashable, *names: tuple[int, bytes]) -> AsyncIterator[bool]:
+        """Keep all other daemons from changes of these names. names: a directory's descriptor and a name.
+        The value is True if this daemon had to wait: then facts of the decision may be outdated.
+
+        INVARIANT: the caller does not await inside the context. Inside, the caller asks again for the
+        directory's descriptor, and checks which objects have the names, since entering the context may wait.
+        Raise OSError(EBUSY) if another daemon does not finish its change in time.
+        """
+        wanted = sorted({_number(*name) for name in names})
+        if waits := not self._take(wanted):
+            async with self._locks.limit(holder, errno.EBUSY):
+                await self._wait(wanted)
+        try:
+            yield waits
+        finally:
+            for at in wanted:
+                self._latches.give(at)
+
+    async def _wait(self, wanted: list[int]) -> None:
+        until = trio.current_time() + _WAIT_S
+        while trio.current_time() < until:
+            await trio.sleep(_PAUSE_S)
+            if self._take(wanted):
+                return
+        raise OSError(errno.EBUSY, "the daemon of another mount is still changing this name")
+
+    def _take(self, wanted: list[int]) -> bool:
+        """Take all latches or none, so that two daemons never wait for each other."""
+        for count, at in enumerate(wanted):
+            if not self._latches.take_number(at):
+                for taken in wanted[:count]:
+                    self._latches.give(taken)
+                return False
+        return True
+
+
+def _number(dirfd: int, name: bytes) -> int:
+    status = os.fstat(dirfd)
+    key = b"%d:%d:%b" % (status.st_dev, status.st_ino, name)
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()) >> 2
