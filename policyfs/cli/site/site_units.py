@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,17 @@ _MADE_BY: Final = (
     " again.\n"
 )
 _DIRECTORY: Final = "/etc/systemd/system"
+
+_VARIABLE: Final = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:?[-?+])([^${}]*))?\})")
+"""A variable of a compose file: ``$NAME``, ``${NAME}``, ``${NAME:-default}``, ``${NAME:+other}`` or
+``${NAME:?}``, or without the colon. If the text after the operator has variables itself, the pattern matches
+only these inner variables."""
+_ASSIGNMENT: Final = re.compile(
+    r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(?:'([^']*)'|\"([^\"]*)\"|(.*?)(?:\s#.*)?$)"
+)
+_MOST_VARIABLES: Final = 100
+_DOLLAR: Final = "\0"
+"""Stands for a dollar sign that begins no variable, until all variables are replaced."""
 
 _ENGINES: Final = "Before=docker.service podman.service podman-restart.service\n"
 _ENGINES_WAIT_S: Final = 90
@@ -320,8 +332,9 @@ def _check(site: Site, path: str) -> None:
     for told in unchecked(found):
         print(f"policyfs: warning: {path}: {told}", file=sys.stderr)
     base = os.path.dirname(os.path.abspath(path))
+    variables = _variables(base)
     for name, service in services.items():
-        sources = list(_sources(service, found.get("volumes"), base))
+        sources = list(_sources(service, found.get("volumes"), base, variables))
         for told in dangers(str(name), sources):
             print(f"policyfs: warning: {path}: {told}", file=sys.stderr)
         for source in sources:
@@ -330,7 +343,7 @@ def _check(site: Site, path: str) -> None:
                     f"{path}: the volume {source} gives the service {name} direct access to the store"
                     f" {site.store}, without a policy: remove this volume"
                 )
-        for target in _targets(service):
+        for target in _targets(service, variables):
             for at in (str(mount.path) for mount in site.mounts if name in mount.container):
                 if target == os.path.dirname(at) or f"{target}/".startswith(f"{at}/"):
                     raise PolicyfsError(
@@ -339,34 +352,34 @@ def _check(site: Site, path: str) -> None:
                     )
 
 
-def _targets(service: object) -> Iterator[str]:
+def _targets(service: object, variables: Mapping[str, str]) -> Iterator[str]:
     """Yield the paths at which a service of a compose file gets its volumes."""
     volumes = service.get("volumes") if isinstance(service, dict) else None
     for volume in volumes if isinstance(volumes, list) else ():
         if isinstance(volume, dict):
-            target = _plain(str(volume.get("target", "")))
+            target = _replaced(str(volume.get("target", "")), variables)
         else:
-            target = ":".join(_plain(str(volume)).split(":")[:2]).rpartition(":")[2]
+            target = ":".join(_replaced(str(volume), variables).split(":")[:2]).rpartition(":")[2]
         yield os.path.normpath(target)
 
 
-def _sources(service: object, named: object, base: str) -> Iterator[str]:
+def _sources(service: object, named: object, base: str, variables: Mapping[str, str]) -> Iterator[str]:
     """Yield the directories and files of the host that a service of a compose file gets as volumes.
 
     named: the named volumes of the compose file. base: the directory of the compose file. Raises
-    PolicyfsError for a variable.
+    PolicyfsError for a variable without a value.
     """
     volumes = service.get("volumes") if isinstance(service, dict) else None
     for volume in volumes if isinstance(volumes, list) else ():
         if isinstance(volume, dict):
-            source = _plain(str(volume.get("source", "")))
+            source = _replaced(str(volume.get("source", "")), variables)
             is_path = volume.get("type") == "bind"
         else:
-            source, is_path = _plain(str(volume)).partition(":")[0], False
+            source, is_path = _replaced(str(volume), variables).partition(":")[0], False
         if not is_path and not source.startswith(("/", ".", "~")):
             options = named.get(source) if isinstance(named, dict) else None
             options = options.get("driver_opts") if isinstance(options, dict) else None
-            source = _plain(str(options.get("device", ""))) if isinstance(options, dict) else ""
+            source = _replaced(str(options.get("device", "")), variables) if isinstance(options, dict) else ""
         if is_path or source.startswith(("/", ".", "~")):
             path = os.path.join(base, os.path.expanduser(source))
             try:
@@ -380,14 +393,55 @@ def _sources(service: object, named: object, base: str) -> Iterator[str]:
                 ) from error
 
 
-def _plain(text: str) -> str:
-    """Return a text of a compose file that has no variables. Raise PolicyfsError if it has some."""
-    if "$" in text.replace("$$", ""):
+def _variables(base: str) -> dict[str, str]:
+    """Return the variables for a compose file: from the file .env beside it, and from the environment.
+
+    Variables in values of .env are not replaced yet. base: the directory of the compose file.
+    """
+    found: dict[str, str] = {}
+    try:
+        lines = Path(base, ".env").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        assigned = _ASSIGNMENT.match(line)
+        if assigned is not None:
+            name, literal, quoted, bare = assigned.groups()
+            found[name] = literal.replace("$", _DOLLAR) if literal is not None else quoted or bare or ""
+    return found | {name: value.replace("$", _DOLLAR) for name, value in os.environ.items()}
+
+
+def _replaced(text: str, variables: Mapping[str, str]) -> str:
+    """Return a text of a compose file with values for its variables.
+
+    Raise PolicyfsError if a variable has no value. (Docker would use an empty text, and later perhaps another
+    value.)
+    """
+    left = text.replace("$$", _DOLLAR)
+    for _ in range(_MOST_VARIABLES):
+        found = _VARIABLE.search(left)
+        value = None if found is None else _value(found, variables)
+        if found is None or value is None:
+            break
+        left = left[: found.start()] + value + left[found.end() :]
+    if "$" in left:
         raise PolicyfsError(
-            f"the volume {shown(text)} has a variable: write `docker compose config` to a file, and name this"
-            " file"
+            f"the volume {text} has a variable without a value: set the variable as for docker, in the"
+            " environment or in the file .env beside the compose file"
         )
-    return text.replace("$$", "$")
+    return left.replace(_DOLLAR, "$")
+
+
+def _value(found: re.Match[str], variables: Mapping[str, str]) -> str | None:
+    """Return the value of a variable in a compose file, or None if it has none."""
+    value = variables.get(found[1] or found[2])
+    operator = found[3] or ""
+    is_set = bool(value) if operator.startswith(":") else value is not None
+    if operator.endswith("+"):
+        return found[4] if is_set else ""
+    if operator.endswith("-") and not is_set:
+        return found[4]
+    return value if is_set else None
 
 
 def _reaches(source: str, store: str) -> bool:
