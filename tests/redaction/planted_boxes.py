@@ -312,15 +312,6 @@ HEIFS: Final[Plants] = {
         "heif/tables.py _GROUP_MORE_BYTES",
         lambda: heic(in_meta=box(b"grpl", full(b"pano", u32(1, 1, 1), bytes(1100), PLACE))),
     ),
-    "in a protection of 1,100 bytes": Plant(
-        HEIC,
-        "heif/tables.py _GROUP_MORE_BYTES",
-        lambda: heic(
-            in_meta=full(
-                b"ipro", u16(1), box(b"sinf", box(b"frma", b"hvc1"), box(b"schm", bytes(1100) + PLACE))
-            )
-        ),
-    ),
     "behind the description of a grid": Plant(
         HEIC, "heif/heif.py _RAW_PICTURES[]", lambda: heic(Thing(2, b"grid", bytes(12) + PLACE))
     ),

@@ -20,7 +20,6 @@ from policyfs.redact.heif.tables import (
     item_infos,
     locations,
     primary,
-    protections,
     references,
 )
 from tests.support.samples.inners import PLACES, Plain
@@ -212,14 +211,3 @@ def test_addresses_of_other_files_go() -> None:
     )
 
 
-def test_protections_keep_numbers_and_names_of_four_letters() -> None:
-    def made(text: bytes) -> bytes:
-        scheme = box(b"schi", full(b"tenc", bytes(20)), box(b"xxxx" if any(text) else b"free", text))
-        return box(b"sinf", box(b"frma", b"hvc1", text), full(b"schm", b"cenc", u32(1), text), scheme)
-
-    data = payload(u16(2), made(SECRET), box(b"what", SECRET))
-    assert protections(data, PLACES) == (payload(u16(2), made(NONE), box(b"free", NONE)), 2)
-    assert protections(payload(u16(1), made(SECRET), made(SECRET)), PLACES)[1] == 1
-    assert protections(payload(u16(9), made(SECRET)), PLACES)[1] == 1
-    long = box(b"sinf", bytes(1024))
-    assert protections(payload(u16(1), long), PLACES)[0] == payload(u16(1), box(b"free", bytes(1024)))

@@ -8,7 +8,7 @@ import pytest
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Note
-from policyfs.redact.images.png_text import clean_packed_exif, clean_text
+from policyfs.redact.images.png_text import clean_text
 from tests.support.samples.inners import PLACES, Plain
 
 PLACE = b"at 47.804531, 13.042287"
@@ -200,30 +200,3 @@ def test_a_block_of_digits_with_a_known_name_stays(name: bytes) -> None:
 def test_a_colour_profile_in_digits_stays() -> None:
     data = plain(b"Raw profile type icc", hexadecimal(bytes(36) + b"acsp" + bytes(90)))
     assert clean_text(b"tEXt", data, PLACES) == (UNKNOWN, Cleaned(data))
-
-
-def zxif(plain_tiff: bytes, size: int | None = None, behind: bytes = b"") -> bytes:
-    stated = len(plain_tiff) if size is None else size
-    return b"\0" + stated.to_bytes(4) + zlib.compress(plain_tiff) + behind
-
-
-def test_packed_exif_is_cleaned_and_states_its_true_size() -> None:
-    assert clean_packed_exif(zxif(b"II*\0 quince"), Blocks()) == Cleaned(zxif(b"II*\0 quince"))
-    room = b"xyz" * 5
-    place, size = zxif(b"II*\0 PLACE " * 9, behind=room), zxif(b"II*\0 quince" * 9, 7)
-    for data in (place, size, zxif(b"II*\0" * 9, behind=b"xyz")):
-        cleaned = clean_packed_exif(data, Blocks())
-        assert cleaned is not None
-        assert len(cleaned.data) == len(data)
-        out = zlib.decompressobj().decompress(cleaned.data[5:])
-        assert int.from_bytes(cleaned.data[1:5]) == len(out)
-        assert b"PLACE" not in out
-        assert b"xyz" not in cleaned.data
-    cleaned = clean_packed_exif(place, Blocks())
-    assert cleaned is not None
-    assert [(note.offset, note.length) for note in cleaned.notes] == [(5, len(place) - 5)]
-
-
-@pytest.mark.parametrize("data", [b"", b"\1" + zxif(b"II*\0")[1:], b"\0\0\0\0\4junk", zxif(b"broken")])
-def test_packed_exif_that_is_not_understood_is_removed(data: bytes) -> None:
-    assert clean_packed_exif(data, Blocks()) is None

@@ -130,9 +130,8 @@ class _HeifFile(BoxFile):
 
     def _item(self, item: Item, data: Gathered, meta: Meta) -> None:
         """Claim an item's data (a picture, cleaned metadata), or record its removal."""
-        if 0 < item.protected <= meta.protections and _is_picture(item):
-            self.ground.claim(data, Found(), media=True)
-            return
+        if item.protected and _is_picture(item):
+            raise NotThisKindError("a picture in it is encrypted")
         picture = None if item.protected else self._picture(item, data, meta)
         if picture is not None:
             self.ground.claim(data, picture, media=True)

@@ -58,7 +58,6 @@ class Meta:
     ground: Ground
     found: Found = field(default_factory=Found)
     properties: Properties = field(default_factory=Properties)
-    protections: int = 0
     _infos: list[Item] = field(default_factory=list)
     _idat: Box | None = None
     _places: dict[int, list[Location]] = field(default_factory=dict)
@@ -105,8 +104,6 @@ class Meta:
                 self._places.setdefault(location.number, []).append(location)
         elif kind == b"iref":
             self._refer(self._rewrite(box, lambda data, _: tables.references(data, inner)))
-        elif kind == b"ipro":
-            self.protections = self._rewrite(box, lambda data, _: tables.protections(data, inner))
         elif kind == b"hdlr":
             self._rewrite(box, tables.handler)
         elif kind == b"pitm":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
@@ -29,8 +28,6 @@ IN_ITEM: Final = 2
 _WIDTHS: Final = (0, 4, 8)
 _GROUPS_WITH_MORE: Final = frozenset({b"pymd", b"pano", b"tsyn", b"ster"})
 _GROUP_MORE_BYTES: Final = 1024
-_PROTECTION: Final = MappingProxyType({b"frma": 4, b"schm": 12, b"tenc": 64})
-"""Type of a box that describes an encryption -> number of its bytes that stay."""
 _MEDIA_TYPE: Final = re.compile(
     rb"[a-zA-Z][\w.+-]{0,60}/[a-zA-Z][\w.+-]{0,60}(?:; ?[a-z]{1,10}=[\w-]{1,20})?"
 )
@@ -41,7 +38,7 @@ _URI: Final = re.compile(rb"[a-z]{2,8}:[!-~]{0,120}")
 class Item(NamedTuple):
     """An item: its number and type, and for ``mime`` items the content type and encoding.
 
-    protected: the number of its encryption ("protection") in ``ipro``, or 0 if it is not encrypted.
+    protected: the number of its encryption, or 0 if it is not encrypted.
     """
 
     number: int
@@ -291,37 +288,6 @@ def data_information(payload: bytes, inner: Inner) -> bytes:
                 for entry in inner_boxes(body, 8, inner)
             ]
             raw = raw[: box.body - box.start] + rebuilt(body, 8, entries)
-        else:
-            raw = freed(raw)
-        boxes.append((box, raw))
-    return rebuilt(payload, 0, boxes)
-
-
-def protections(payload: bytes, inner: Inner) -> tuple[bytes, int]:
-    """Clean ``ipro``, a list of the encryptions ("protections") of items, and return their number."""
-    fields = Fields(payload)
-    full_box(fields.take(4))
-    count = fields.number(2)
-    boxes = []
-    for box in inner_boxes(payload, fields.at, inner):
-        raw = payload[box.start : box.end]
-        if box.kind == b"sinf" and box.size <= _GROUP_MORE_BYTES:
-            raw = raw[: box.body - box.start] + _protection(payload[box.body : box.end], inner)
-        else:
-            raw = freed(raw)
-        boxes.append((box, raw))
-    return rebuilt(payload, fields.at, boxes), min(count, len(boxes))
-
-
-def _protection(payload: bytes, inner: Inner) -> bytes:
-    """Clean ``sinf`` or ``schi``, the description of an encryption (section 8.12): URLs go."""
-    boxes = []
-    for box in inner_boxes(payload, 0, inner):
-        raw, head = payload[box.start : box.end], box.body - box.start
-        if box.kind == b"schi":
-            raw = raw[:head] + _protection(raw[head:], inner)
-        elif box.kind in _PROTECTION:
-            raw = raw[: head + _PROTECTION[box.kind]].ljust(box.size, b"\0")
         else:
             raw = freed(raw)
         boxes.append((box, raw))

@@ -24,7 +24,7 @@ from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, skip_zeros
 from policyfs.redact.core.tag_names import told
-from policyfs.redact.images.png_text import clean_packed_exif, clean_text
+from policyfs.redact.images.png_text import clean_text
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 NEUTRAL: Final = b"zeRo"
@@ -72,7 +72,6 @@ TOLD: Final = MappingProxyType(
 
 _TEXTS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _EXIF: Final = (b"eXIf", b"exIf", b"EXIF")
-_PACKED_EXIF: Final = (b"zxIf", b"zXIf")
 _TYPE: Final = re.compile(rb"[A-Za-z]{4}")
 _LATER: Final = re.compile(rb"[\0-\x7f]...(?:tEXt|zTXt|iTXt|eXIf|zxIf|caBX|tIME|IEND|iCCP)", re.DOTALL)
 _HEAD_BYTES: Final = 8
@@ -218,12 +217,6 @@ class _Locator:
                 self._replace(chunk, data, cleaned)
         elif chunk.type in _EXIF:
             self._exif(chunk, data)
-        elif chunk.type in _PACKED_EXIF:
-            cleaned = clean_packed_exif(data, self.inner)
-            if cleaned is None:
-                self._neutral(chunk, broken=True)
-            else:
-                self._replace(chunk, data, cleaned)
         elif not self._stays(chunk.type, data):
             self._neutral(chunk)
 

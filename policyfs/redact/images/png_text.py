@@ -78,27 +78,6 @@ def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned |
     return tells, Cleaned(data[: text.start] + new, shifted(notes, text.start))
 
 
-def clean_packed_exif(data: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a zxIf chunk, which has a zero byte, the plain length (4 bytes) and deflated EXIF.
-
-    Return None if the chunk must be removed.
-    """
-    unpacked = inflated(data[5:], inner.budget) if data[:1] == b"\0" else None
-    if unpacked is None:
-        return None
-    plain, behind = unpacked
-    cleaned = inner.tiff(plain)
-    if cleaned is None:
-        return None
-    if cleaned.data == plain and not behind and int.from_bytes(data[1:5]) == len(plain):
-        return Cleaned(data)
-    new = deflated_to(cleaned.data, len(data) - 5)
-    if new is None:
-        return None
-    notes = tuple(note._replace(offset=5, length=len(new)) for note in cleaned.notes)
-    return Cleaned(b"\0" + len(plain).to_bytes(4) + new, notes)
-
-
 def _parse(kind: bytes, data: bytes) -> _Text | None:
     keyword, found, _ = data[: _MAX_KEYWORD_BYTES + 1].partition(b"\0")
     if not found or not keyword:

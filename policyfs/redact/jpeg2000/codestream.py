@@ -24,7 +24,6 @@ _SOT: Final = 0x90
 _SOD: Final = 0x93
 _EOC: Final = 0xD9
 _SOT_BYTES: Final = 12
-_HEAD_BYTES: Final = 512
 _CHUNK_BYTES: Final = 1 << 18
 _LATIN: Final = 1
 _PACKED: Final = frozenset({0x57, 0x58, 0x60, 0x61})

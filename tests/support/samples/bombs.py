@@ -59,11 +59,6 @@ def png_profiles(count: int) -> bytes:
     return pngs.plain(pngs.chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(4 * MIB), 9)) * count)
 
 
-def png_exif(count: int) -> bytes:
-    plain = b"II*\0\x08\0\0\0" + bytes(4 * MIB - 8)
-    return pngs.plain(pngs.chunk(b"zxIf", b"\0" + len(plain).to_bytes(4) + zlib.compress(plain, 9)) * count)
-
-
 def id3_frames(count: int) -> bytes:
     plain = b"\0" + bytes(4 * MIB)
     one = sounds.frame("TIT2", len(plain).to_bytes(4) + zlib.compress(plain, 9), 0x80)
@@ -427,7 +422,6 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
     "PNG: iTXt with deep XMP": ("image/png", lambda: png_packets(xmp(b"<a>" * MIB), 100)),
     "PNG: iTXt with blank XMP": ("image/png", lambda: png_packets(xmp(b" " * (4 * MIB - 300)), 100)),
     "PNG: iCCP": ("image/png", lambda: png_profiles(100)),
-    "PNG: zxIf": ("image/png", lambda: png_exif(100)),
     "PNG: chunks of nothing": ("image/png", lambda: pngs.plain(pngs.chunk(b"tEXt", b"a\0b") * 30_000)),
     "PNG: unknown chunks": ("image/png", lambda: pngs.plain(pngs.chunk(b"abCd") * 40_000)),
     "PNG: one large unknown chunk": ("image/png", lambda: pngs.plain(pngs.chunk(b"abCd", bytes(64 * MIB)))),
