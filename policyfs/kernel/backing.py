@@ -71,10 +71,8 @@ class Backing:
         return backing_id
 
     def release(self, backing_id: int) -> None:
-        """Release an id. Files that the kernel has opened by this id stay open.
-
-        Raises KeyError if this object has not registered the id. It is no error if the kernel has dropped the
-        id with its connection."""
+        """Release an id, which the kernel may have dropped with its connection. Open files stay open. Raises
+        KeyError for an unknown id."""
         self._ids.remove(backing_id)
         self._close(backing_id)
 

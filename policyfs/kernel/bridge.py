@@ -30,95 +30,22 @@ import pyfuse3  # noqa: E402 - the bridge must be loaded first
 
 from policyfs.kernel.protocol import Opcode  # noqa: E402 - after the loading above
 
-start_readers = _bridge.start_readers
-reader_shares = _bridge.reader_shares
-reader_state = _bridge.reader_state
-open_vectors = _bridge.open_vectors
-install_vector = _bridge.install_vector
-leave_directory = _bridge.leave_directory
-see_all_vector = _bridge.see_all_vector
-drop_vectors = _bridge.drop_vectors
-drop_all_vectors = _bridge.drop_all_vectors
-clear_vectors = _bridge.clear_vectors
-take_opens = _bridge.take_opens
-end_opens = _bridge.end_opens
-age_opens = _bridge.age_opens
-take_events = _bridge.take_events
-events_bell = _bridge.events_bell
-ring_early = _bridge.ring_early
-vector_counts = _bridge.vector_counts
-read_proc = _bridge.read_proc
-# The functions from start_readers to vector_counts are for kernel/vectors.py; reader_state is also for
-# readiness.py. read_proc is for own_proc.py.
+__all__ = ["pyfuse3"]  # the only imported name that other modules take from here
+
+library = _bridge
+"""The functions of the bridge, for the other modules of kernel/."""
 
 DirectoryEntries = _bridge.DirectoryEntries
 Pending = _bridge.Pending
-"""A request that must be answered once. If the object is deleted without an answer, the bridge answers
-EIO.
-"""
-
+"""A request that must be answered once. If the object is deleted before, the bridge answers EIO."""
 Appender = _bridge.Appender
 """A thread that appends to a file without the interpreter lock, for the journal (_appender.c)."""
-
-__all__ = [
-    "FH_CACHE_DIR",
-    "FH_DIRECT_IO",
-    "FH_KEEP_CACHE",
-    "FH_NOFLUSH",
-    "FH_NONSEEKABLE",
-    "FH_PARALLEL_DIRECT_WRITES",
-    "FH_PASSTHROUGH",
-    "FH_STREAM",
-    "KEPT_REQUEST",
-    "MAX_BACKING_ID",
-    "MAX_INDEX",
-    "Appender",
-    "DirectoryEntries",
-    "Pending",
-    "RawRequest",
-    "age_opens",
-    "attached",
-    "clear_vectors",
-    "counters",
-    "drop_all_vectors",
-    "drop_vectors",
-    "end_opens",
-    "events_bell",
-    "fh_index",
-    "hear_flushes",
-    "init_answer",
-    "install_vector",
-    "leave_directory",
-    "lost_replies",
-    "open_reply",
-    "open_vectors",
-    "pack_fh",
-    "prepare",
-    "pyfuse3",
-    "raw_request",
-    "read_proc",
-    "reader_shares",
-    "reader_state",
-    "ring_early",
-    "see_all_vector",
-    "start_readers",
-    "take_events",
-    "take_opens",
-    "take_requests",
-    "take_turns",
-    "vector_counts",
-    "waiting",
-    "write_notifications",
-]
 
 # The kernel's FOPEN_* flags (include/uapi/linux/fuse.h).
 FH_DIRECT_IO: Final = 1 << 0
 FH_KEEP_CACHE: Final = 1 << 1  # never together with FH_PASSTHROUGH: the open fails with EIO
-FH_NONSEEKABLE: Final = 1 << 2
 FH_CACHE_DIR: Final = 1 << 3  # the kernel keeps the listing; with FH_KEEP_CACHE, also for later opens
-FH_STREAM: Final = 1 << 4
 FH_NOFLUSH: Final = 1 << 5
-FH_PARALLEL_DIRECT_WRITES: Final = 1 << 6
 FH_PASSTHROUGH: Final = 1 << 7
 
 MAX_INDEX: Final = (1 << 31) - 1
@@ -134,15 +61,11 @@ _UID_MASK: Final = (1 << 24) - 1
 def pack_fh(index: int, flags: int = 0, backing_id: int = 0, writer: int = 0) -> int:
     """Return the file handle that makes the bridge answer OPEN, OPENDIR or CREATE with these flags.
 
-    index: the number of an open handle, unique in the session, from 0 to MAX_INDEX (2 billion). The caller
-    counts up to MAX_INDEX, then begins again at 0, and skips the numbers of handles that are still open.
-    flags: FH_* bits. FH_NOFLUSH means that the handle's FLUSH matters only for locks (see hear_flushes). Then
-    the kernel sends no FLUSH if the daemon takes no locks, or if the handle is read-only and no byte range
-    was requested so far. backing_id: the result of Backing.register; only with FH_PASSTHROUGH. FH_PASSTHROUGH
-    allows no other flag than FH_NOFLUSH: with KEEP_CACHE the kernel would answer EIO, and with DIRECT_IO only
-    mmap would use the backing file. writer: the uid that opened a mediated file for writing. If the kernel
-    writes pages back by this handle, the requests count as requests of that uid (_request_kinds.h). Raises
-    ValueError for any other combination.
+    index: the number of the open handle, from 0 to MAX_INDEX, unique among those that are open. flags: FH_*
+    bits. FH_NOFLUSH: the handle's FLUSH matters only for locks (hear_flushes). FH_PASSTHROUGH needs a
+    backing_id (Backing.register), and allows only FH_NOFLUSH beside it: with KEEP_CACHE the kernel would
+    answer EIO, and with DIRECT_IO only mmap would use the backing file. writer: the uid whose requests the
+    write-back of a mediated file's pages counts as (_request_kinds.h). Raises ValueError for other values.
     """
     if not 0 <= index <= MAX_INDEX:
         raise ValueError(f"handle index {index} is not in 0..{MAX_INDEX}")
@@ -165,30 +88,22 @@ _OPEN_REPLY: Final = struct.Struct("=QIi")
 
 
 def open_reply(fh: int) -> bytes:
-    """Return struct fuse_open_out for a handle of pack_fh, without FOPEN_NOFLUSH.
-
-    The bridge's fill_open makes the same reply if the daemon takes locks and the handle may be written.
-    """
+    """Return struct fuse_open_out for a handle of pack_fh, without FOPEN_NOFLUSH (as fill_open in C)."""
     if fh & _PASSTHROUGH_BIT:
         return _OPEN_REPLY.pack(fh, FH_PASSTHROUGH, fh >> _BACKING_SHIFT & MAX_BACKING_ID)
     return _OPEN_REPLY.pack(fh, fh >> _FLAGS_SHIFT & ~FH_NOFLUSH, 0)
 
 
-def hear_flushes(every: bool) -> None:
-    """Choose whether Python gets every FLUSH.
-
-    Python needs every FLUSH while some process has a byte range locked (store/locking). every: if False (the
-    initial state), the bridge answers the FLUSH of a handle with the flag FH_NOFLUSH. Python does not get it.
-    """
-    _bridge.hear_flushes(every)
+hear_flushes = _bridge.hear_flushes
+"""A function that takes a bool. False (at first): the bridge answers the FLUSH of a handle with FH_NOFLUSH.
+True, while some process has a byte range locked (store/locking): Python gets every FLUSH."""
 
 
 def take_requests(take: Callable[[Pending], object] | None, opcodes: Collection[Opcode]) -> None:
-    """Pass requests of these opcodes to *take* from now on, instead of libfuse. If *take* is None, pass all
-    requests to libfuse.
+    """Pass requests of these opcodes to *take* instead of libfuse, from now on; None: to libfuse again.
 
     The bridge calls *take* on the event loop's thread, while it reads requests. *take* must not raise. An
-    INTERRUPT gets no answer. If INTERRUPT is among the opcodes, libfuse gets no INTERRUPT, and needs none.
+    INTERRUPT gets no answer. If libfuse gets no INTERRUPT, it needs none.
     """
     _bridge.operations(take, sum(1 << opcode for opcode in set(opcodes)))
 
@@ -202,35 +117,22 @@ def counters() -> dict[str, int]:
     return {name: counts[value] for name, value in _OPCODES}
 
 
-def prepare(flags: int, max_stack_depth: int) -> None:
-    """Reset the bridge for a new session.
-
-    flags: INIT flags to request. max_stack_depth: the stacking depth for passthrough, 0 for none.
-    """
-    _bridge.prepare(flags, max_stack_depth)
-
-
-def attached() -> bool:
-    """Return True if pyfuse3's session came through the bridge.
-
-    If False, the symbols that pyfuse3 uses come from another library.
-    """
-    return _bridge.attached()
-
-
-def init_answer() -> tuple[int, int, int, int, int] | None:
-    """Return the result of INIT as a tuple, or None before INIT.
-
-    The tuple has the kernel's minor version, the flags that the kernel offered, the agreed flags,
-    max_stack_depth, and max_write.
-    """
-    return _bridge.negotiated()
-
-
-def lost_replies() -> int:
-    """Return the number of replies that the kernel did not take since attach(), e.g. after an abort."""
-    return _bridge.lost_replies()
-
+prepare = _bridge.prepare
+"""A function that resets the bridge for a new session. Arguments: the INIT flags to request, and the stacking
+depth for passthrough (0: none)."""
+attached = _bridge.attached
+"""A function that returns False if pyfuse3's session has its symbols from another library."""
+init_answer = _bridge.negotiated
+"""A function that returns the result of INIT, or None before INIT: the kernel's minor version, the flags that
+the kernel offered, the agreed flags, max_stack_depth, and max_write."""
+lost_replies = _bridge.lost_replies
+"""A function that returns how many replies the kernel did not take, for example after an abort."""
+waiting = _bridge.waiting
+"""A function that returns two numbers: the requests that were read ahead and wait, and those under way."""
+write_notifications = _bridge.notify
+"""A function that writes notifications, each with its header, to a FUSE device (a descriptor), without the
+interpreter lock. It returns how many the kernel took, how many were about unknown nodes or names, and the
+errno that ended the call (0: none)."""
 
 _HEADER: Final = struct.Struct("=IIQQIIIHH")
 HEADER_SIZE: Final = _HEADER.size
@@ -239,8 +141,7 @@ HEADER_SIZE: Final = _HEADER.size
 class RawRequest:
     """The bytes of one request (struct fuse_in_header, then the body), parsed on demand.
 
-    Only the first 8 KiB of a request are kept. Of a WRITE, only the header and struct fuse_write_in are kept.
-    uid, gid, pid: the numbers of the caller, as the kernel sent them.
+    Only the first 8 KiB are kept; of a WRITE, only the header and struct fuse_write_in.
     """
 
     __slots__ = ("_fields", "data")
@@ -286,13 +187,11 @@ class RawRequest:
 
     @property
     def pid(self) -> int:
-        """The number of the calling thread (gettid(2)) in the daemon's pid namespace; 0 if the thread is
-        outside it (task_pid in fs/fuse/dev.c).
-        """
+        """The calling thread (gettid(2)) in the daemon's pid namespace; 0 outside it (fs/fuse/dev.c)."""
         return self._field(6)
 
     def rests(self) -> None:
-        """Stop counting this request as under way, so that its uid may begin another (Request.rests())."""
+        """Stop counting this request as under way (Request.rests())."""
         _bridge.let_rest(self.unique)
 
     @property
@@ -310,18 +209,8 @@ def raw_request() -> RawRequest:
     return KEPT_REQUEST.get() or RawRequest(_bridge.raw_request())
 
 
-def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
-    """Write notifications, each with its header, to a FUSE device. Other Python threads can run meanwhile.
-
-    Return three numbers: the notifications that the kernel took, the notifications about nodes or names that
-    the kernel does not know, and the errno that ended the call (0: none).
-    """
-    return _bridge.notify(fd, messages)
-
-
 def end_at_faults() -> None:
-    """From now on, end this process by SIGKILL at a fault in C (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT),
-    and at the other signals that make a core dump (_faults.c).
+    """End this process by SIGKILL at each signal that makes a core dump, such as SIGSEGV (_faults.c).
 
     A core dump would wait for all threads, and all apps would wait, too. If faulthandler is on, it first
     writes the tracebacks. Raises OSError.
@@ -334,21 +223,12 @@ def end_at_faults() -> None:
 
 
 def take_turns(most: int, room: int = 0, waiting_bytes: int = 256 << 20) -> int:
-    """From now on, pass on requests of different uids in round-robin order. Return a descriptor, which the
-    bridge owns.
+    """Pass on requests of different uids in round-robin order from now on, until the next prepare().
 
-    A uid has three lanes (_lanes.c). most: the limit of one lane's requests under way; 0: requests go on in
-    the kernel's order. room: the limit of all requests under way; 0: no limit. A lane may begin one more
-    request while it has fewer requests under way than are left of *room*. A lane that has none under way may
-    always begin one. waiting_bytes: the limit of bytes in large requests that wait. A lane may have as many
-    bytes as are left for all other lanes.
-
-    The descriptor is readable while a request that was read ahead can go on. Call this after prepare(),
-    because prepare() removes the limits.
+    A uid has three lanes (_lanes.c). most: the limit of one lane's requests under way; 0: the kernel's order.
+    room: the limit of all requests under way (0: none), of which a lane leaves as many as it has itself. A
+    lane that has none under way may always begin one. waiting_bytes: the same limit for the bytes of large
+    requests that wait. Return a descriptor of the bridge that is readable while a request that was read
+    ahead can go on.
     """
     return _bridge.take_turns(most, room, waiting_bytes)
-
-
-def waiting() -> tuple[int, int]:
-    """Return two numbers: the requests that were read ahead and wait, and the requests under way."""
-    return _bridge.waiting()

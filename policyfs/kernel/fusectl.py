@@ -21,12 +21,9 @@ class OpenedError(Exception):
 
 
 class ControlFiles:
-    """The fusectl file system, through a private mount that has no path.
-
-    The machine has one such file system. The kernel keeps the owners of these files only while the file
-    system is mounted somewhere. INVARIANT: this object stays open as long as the app must not reach the
-    connection.
-    """
+    """The fusectl file system, through a private mount that has no path. The machine has one such file
+    system, and keeps the owners of its files only while it is mounted somewhere. INVARIANT: this object stays
+    open as long as the app must not reach the connection."""
 
     __slots__ = ("_mount_fd",)
 
@@ -53,10 +50,7 @@ class ControlFiles:
             os.close(directory)
 
     def abort(self, conn_id: int) -> bool:
-        """End a connection: all its requests fail, and its mount is dead.
-
-        Return False if there is no such connection any more.
-        """
+        """End a connection: all its requests fail. Return False if there is no such connection any more."""
         try:
             fd = self.open_abort(conn_id)
         except FileNotFoundError:
@@ -68,11 +62,8 @@ class ControlFiles:
         return True
 
     def open_abort(self, conn_id: int) -> int:
-        """Open a connection's control file `abort` for writing.
-
-        A write to it ends this connection, and never a later connection with the same number. Raises OSError:
-        ENOENT if there is no such connection.
-        """
+        """Open a connection's file `abort`. A write to it ends this connection, never a later one with its
+        number. Raises OSError (ENOENT)."""
         return os.open(f"{conn_id}/{_ABORT}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._mount_fd)
 
     def close(self) -> None:
@@ -84,10 +75,7 @@ class ControlFiles:
 
 
 def _is_written(directory: int, name: str) -> bool:
-    """Return True if a process has a control file open for writing, or is just opening it.
-
-    Return False if the kernel knows no leases of control files.
-    """
+    """Return True if a process has the file open for writing, or is opening it (False: no leases)."""
     with suppress(OSError):
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:

@@ -37,9 +37,7 @@ Call: TypeAlias = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """A notification, and the function *done*. The notifier's thread writes the notification, then calls
-    *done*.
-    """
+    """A notification, and a function that the notifier's thread calls after it has written it."""
 
     message: bytes
     done: Call
@@ -53,9 +51,8 @@ def _message(code: int, body: bytes) -> bytes:
 
 
 def inode(nodeid: int, offset: int, length: int) -> bytes:
-    """Build INVAL_INODE. The kernel forgets a node's attributes, and *length* bytes of pages (0: to the end)
-    from *offset* (negative: no pages).
-    """
+    """Build INVAL_INODE: the kernel forgets a node's attributes, and *length* bytes of pages (0: to the end)
+    from *offset* (negative: no pages)."""
     return _message(_INVAL_INODE, _INODE.pack(nodeid, offset, length))
 
 
@@ -92,13 +89,10 @@ def needs_directory(message: bytes) -> bool:
 def awaited(message: bytes) -> bytes | None:
     """Return a key (bytes) for the lock or the pages for which the kernel may wait when it gets *message*.
 
-    Two messages with the same key need the same lock or pages. So while one of them hangs in the kernel, the
-    daemon sends no other message with its key (waiting_messages.py).
-
-    The key stands for a directory's lock, or for all pages of a file. For pages, the kernel waits until those
-    that it is writing back are written (fs/fuse/inode.c, fs/fuse/dir.c). The result is None if the kernel
-    waits for no lock and no pages. The result is also None for a message about only some pages of a file:
-    it drops pages that a refused write has left, and the kernel is not writing these pages back.
+    While a message hangs in the kernel, the daemon sends no other message with its key (waiting_messages.py).
+    The key stands for a directory's lock, or for all pages of a file, which the kernel may be writing back
+    (fs/fuse/inode.c, fs/fuse/dir.c). None: the kernel waits for nothing, as for some pages of a file: these
+    are left by a refused write, and not being written back.
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
     if code == _INVAL_ENTRY:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 from collections.abc import Sequence
 from typing import Final
 
-from policyfs.linux.libc import LIBC
+from policyfs.linux.libc import LIBC, fail
+from policyfs.linux.statx import cached_stat
 
 # The same numbers on every architecture (asm-generic/unistd.h).
 _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
@@ -20,9 +20,6 @@ _CLOEXEC: Final = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 _SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6  # FSCONFIG_*
 _FROM_EMPTY_PATH: Final = 4  # MOVE_MOUNT_F_EMPTY_PATH
 _TO_EMPTY_PATH: Final = 0x40  # MOVE_MOUNT_T_EMPTY_PATH
-_AT_EMPTY_PATH: Final = 0x1000
-_AT_STATX_DONT_SYNC: Final = 0x4000
-_DEV_MINOR_AT: Final = 140  # of struct statx: stx_dev_minor
 
 MOUNT_RDONLY: Final = 1
 MOUNT_NOSUID: Final = 2
@@ -51,8 +48,9 @@ def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: 
 
 
 def procfs_instance() -> int:
-    """Create an instance of procfs that no other process reaches (policyfs.linux.procfs has the reason).
-    Return the descriptor of its root. Raises OSError, for example if this process may mount nothing.
+    """Create an instance of procfs that no other process reaches (linux/procfs.py). Return its root.
+
+    Raises OSError, for example if this process may mount nothing.
     """
     return detached("proc", (), MOUNT_NOSUID | MOUNT_NODEV)
 
@@ -61,8 +59,8 @@ def attach(mount_fd: int, place: str | int) -> None:
     """Attach a detached mount to a directory.
 
     place: the directory's descriptor, or an absolute path without symlinks. The kernel looks nothing up, so
-    an automounter of the directory is not asked (fs/autofs/root.c, autofs_d_manage). Raises OSError, also if
-    a symlink is on the way: somebody has replaced a directory since the path was resolved.
+    an automounter of the directory is not asked (fs/autofs/root.c, autofs_d_manage). Raises OSError, also for
+    a symlink on the way.
     """
     target = _opened_without_links(place) if isinstance(place, str) else os.dup(place)
     try:
@@ -86,26 +84,12 @@ def _opened_without_links(path: str) -> int:
 
 
 def device_minor(mount_fd: int) -> int:
-    """Return the minor device number of a mount without sending a request to its file system.
-
-    INVARIANT: the mask of statx is empty. For any other mask, the kernel would ask the FUSE daemon, which
-    does not serve yet. Or it would refuse a process that is not the mount's user (fs/fuse/dir.c,
-    fuse_getattr).
-    """
-    answer = ctypes.create_string_buffer(256)
-    if LIBC.statx(mount_fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, 0, answer):
-        raise _error()
-    minor: int = struct.unpack_from("=I", answer, _DEV_MINOR_AT)[0]
-    return minor
+    """Return the minor device number of a mount without sending a request to its file system."""
+    return os.minor(cached_stat(mount_fd, b"").dev)
 
 
 def _call(number: int, *arguments: object) -> int:
     result: int = LIBC.syscall(ctypes.c_long(number), *arguments)
     if result < 0:
-        raise _error()
+        raise fail()
     return result
-
-
-def _error() -> OSError:
-    code = ctypes.get_errno()
-    return OSError(code, os.strerror(code))

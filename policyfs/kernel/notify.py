@@ -35,18 +35,15 @@ _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONN
 
 
 _Key: TypeAlias = bytes | int
-"""The key of a queue entry: the message itself, so that it is queued only once, or a number for many
-messages."""
+"""The message itself, so that it is queued only once, or a number for many messages."""
 _ALL: Final = -1  # the key of the messages about all nodes
 
 
 @dataclass(frozen=True, slots=True)
 class NotifierStats:
-    """Counts of notifications. sent: the kernel took the notification. absent: the kernel did not know the
-    node or name (normal). failed: the write had any other error; last_errors has the latest errors. refused:
-    the queue had no room. queued: the notifications that wait now; notifications that were queued by one call
-    count as one. hanging: writes that hang now, while another thread goes on.
-    """
+    """Counts of notifications: sent (taken by the kernel), absent (unknown node or name: normal), failed
+    (other errors, see last_errors), refused (no room), queued (waiting calls), hanging (writes that hang
+    while another thread goes on)."""
 
     sent: int
     absent: int
@@ -63,27 +60,24 @@ class Notifier:
     INVARIANT: the event loop writes no notification, except in methods that say so. For INVAL_INODE the
     kernel waits until a READ of the same inode is answered, and only the loop can answer it.
 
-    For INVAL_ENTRY the kernel waits for the directory's lock, which an app can hold for as long as it likes.
-    (Example: the app removes a file, and writes this file by splice(2) from an empty pipe.) If the kernel is
-    writing back pages of a file, an INVAL_INODE for this file waits for these pages, for as long as the store
-    hangs. So while one message hangs, another thread goes on with the queue: see tend(). Further messages for
-    that directory, or for the pages of that file, wait for the first one.
+    For INVAL_ENTRY the kernel waits for the directory's lock, which an app can hold for as long as it likes
+    (it removes a file, and writes this file by splice(2) from an empty pipe). INVAL_INODE waits for pages
+    that are being written back, as long as the store hangs. So while one message hangs, another thread goes
+    on with the queue (tend()), and further messages for that directory, or for the pages of that file, wait
+    for the first.
 
-    One app can lock any number of directories. So if _IN_DIRECTORIES threads wait for directories, no further
-    message waits for a directory. Instead of a message about a name, the kernel gets INC_EPOCH, which expires
-    all names at once and waits for nothing. (Before protocol 7.44, such messages wait in the daemon until a
-    directory is free.)
+    An app can lock any number of directories. If _IN_DIRECTORIES threads wait for directories, the kernel
+    gets INC_EPOCH instead of a message about a name: it expires all names, and waits for nothing. (Before
+    protocol 7.44, such messages wait in the daemon until a directory is free.)
 
-    Each method returns at once, except the methods whose docstrings say that they wait. True: the
-    notification is in the queue (never twice at the same time). False: the queue is full, the notifier is
-    closed, or the kernel is too old for the notification. Then the kernel is not told to forget anything.
-    drain() makes room in the queue.
+    Methods return at once, unless their docstrings say that they wait. True: the notification is in the queue
+    (never twice at a time). False: the queue is full (drain() makes room), the notifier is closed, or the
+    kernel is too old. Then the kernel is not told to forget anything.
     """
 
     def __init__(self, device_fd: int, *, minor: int, capacity: int = 65536) -> None:
-        """Start the first thread. minor: the kernel's FUSE protocol version (session.negotiated().minor).
-        capacity: the limit of waiting notifications. The caller closes device_fd.
-        """
+        """Start the first thread. minor: the kernel's FUSE protocol (session.negotiated().minor). capacity:
+        the limit of waiting notifications. The caller closes device_fd."""
         self._fd = os.dup(device_fd)
         self._minor = minor
         self._gentle = EXPIRE_ONLY if minor >= MINOR_EXPIRE_ONLY else 0
@@ -116,17 +110,14 @@ class Notifier:
 
     def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> bool:
         """Make the kernel forget a node's attributes, and *length* bytes of its pages (0: to the end) from
-        *offset* (negative: no pages). If the queue is long, the kernel forgets all pages of the node, so that
-        one notification is enough."""
+        *offset* (negative: no pages). If the queue is long: all pages, so that one notification is enough."""
         if length and len(self._queue) > self._capacity // 2:
             offset = length = 0
         return self._put_one(messages.inode(nodeid, offset, length))
 
     def inval_then(self, nodeid: int, done: Call, *, pages: bool) -> bool:
-        """Make the kernel forget a node's attributes and, with *pages*, its pages. Then call *done*.
-
-        The thread that writes the notification calls *done*.
-        """
+        """Make the kernel forget a node's attributes and, with *pages*, its pages. Then the writing thread
+        calls *done*."""
         return self._put(next(self._batches), Then(messages.inode(nodeid, 0 if pages else -1, 0), done))
 
     def inval_inodes(self, nodeids: Iterable[int]) -> bool:
@@ -135,11 +126,9 @@ class Notifier:
         return self._put(_ALL, messages.all_pages(array.array("Q", nodeids)))
 
     def inval_entry(self, parent: int, name: bytes, expire_only: bool) -> bool:
-        """Make the kernel forget a name's node in a directory, or the fact that the name is absent.
-
-        expire_only: if True, the kernel only looks the name up again at its next use. If False (and before
-        protocol 7.38), open files show "(deleted)", and mounts below the name are unmounted.
-        """
+        """Make the kernel forget a name's node in a directory, or that the name is absent. expire_only: True
+        to only look it up again at its next use. If False (and before 7.38), open files show "(deleted)", and
+        mounts below are unmounted."""
         return self._put_one(messages.entry(parent, name, self._gentle if expire_only else 0))
 
     def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> bool:
@@ -150,13 +139,12 @@ class Notifier:
         return not known or self._put(next(self._batches), expired)
 
     def inval_entries_now(self, entries: Iterable[tuple[int, bytes, bool]]) -> bool:
-        """Make the kernel forget many names. Return once all notifications are written.
+        """Make the kernel forget many names: tuples (directory node, name, expire_only). Return once they are
+        written.
 
-        entries: tuples (directory node, name, expire_only), as for inval_entry().
-
-        Return False if the kernel did not take all of them. The call blocks: for each name the kernel waits
-        until no request changes the directory or looks up a new name in it. Call it on a thread of its own,
-        so that the event loop and other notifications need not wait."""
+        Return False if the kernel did not take all. This blocks until no request changes each directory or
+        looks up a new name in it: call it on a thread of its own.
+        """
         fd = -1
         with contextlib.suppress(OSError), self._changed:  # close() closes the descriptor
             fd = -1 if self._closed else os.dup(self._fd)
@@ -181,34 +169,26 @@ class Notifier:
             os.close(fd)
 
     def inc_epoch(self) -> bool:
-        """Make the kernel look up every name again at its next use. Attributes and pages stay. Needs FUSE
-        7.44."""
+        """Make the kernel look up every name again at its next use (FUSE 7.44). Attributes and pages stay."""
         return self._minor >= MINOR_INC_EPOCH and self._put_one(messages.epoch())
 
     def inc_epoch_now(self) -> bool:
-        """Make the kernel look up every name again. Return once the notification is written.
-
-        The event loop may call this, because the kernel waits for nothing (fs/fuse/dev.c,
-        fuse_notify_inc_epoch). Return False if the kernel did not take the notification."""
+        """As inc_epoch(), but return once it is written; False: not taken. The event loop may call this: the
+        kernel waits for nothing (fs/fuse/dev.c, fuse_notify_inc_epoch)."""
         if self._minor < MINOR_INC_EPOCH:
             return False
         with self._changed:  # close() closes the descriptor
             return not self._closed and self._written(messages.epoch()) == 0
 
     def inval_attributes_now(self, nodeid: int) -> bool:
-        """Make the kernel forget an open node's attributes. Return once the notification is written.
-
-        The event loop may call this: if the node is in use and no pages are dropped, the kernel waits for
-        nothing (fs/fuse/inode.c, fuse_reverse_inval_inode). Return False if the kernel did not take the
-        notification."""
+        """Make the kernel forget an open node's attributes. Return once it is written; False: not taken. The
+        event loop may call this: the kernel waits for nothing, as no pages are dropped (fs/fuse/inode.c,
+        fuse_reverse_inval_inode)."""
         with self._changed:  # close() closes the descriptor
             return not self._closed and self._written(messages.inode(nodeid, -1, 0)) == 0
 
     def prune(self, nodeids: Sequence[int]) -> bool:
-        """Make the kernel forget each of these nodes that is not in use. The kernel then sends FORGETs.
-
-        Needs protocol 7.45.
-        """
+        """Make the kernel forget each of these nodes that is not in use, and send FORGETs (protocol 7.45)."""
         if self._minor < MINOR_PRUNE:
             return False
         queued = True
@@ -231,9 +211,8 @@ class Notifier:
             return self._busy or bool(self._queue)
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until all notifications are written, including those that are queued meanwhile. Return False
-        at the timeout. This blocks: never call it on the event loop.
-        """
+        """Wait until all notifications are written, also later ones; False at the timeout. Never on the event
+        loop."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while self._queue or self._busy or self._hanging:
@@ -255,9 +234,8 @@ class Notifier:
             )
 
     def close(self, timeout_s: float = 5.0) -> bool:
-        """Write all queued notifications, then end. Return False if a write still hangs after *timeout_s*.
-
-        Such a write ends only with the connection (fusectl.ControlFiles.abort)."""
+        """Write all queued notifications, then end. Return False if a write still hangs after *timeout_s* (it
+        ends with the connection)."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -347,10 +325,9 @@ class Notifier:
                 return message, self._done
 
     def _may_expire(self) -> bool:
-        """Return True if INC_EPOCH must be sent in place of a message about a name. Called under the lock.
-
-        Return False if this batch has already sent INC_EPOCH. One INC_EPOCH takes the place of all messages
-        about names in the same batch, and of all single messages about names in the queue."""
+        """Return True if INC_EPOCH must be sent in place of a message about a name; False if this batch has
+        already sent one. It stands for all messages about names in the batch, and for the single ones in the
+        queue. Called under the lock."""
         if self._expired is self._of_batch:
             return False
         self._expired = self._of_batch

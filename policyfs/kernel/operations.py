@@ -1,8 +1,7 @@
-"""Requests that policyfs answers without pyfuse3: for most of them pyfuse3 has no handlers.
+"""Requests that policyfs answers without pyfuse3, which has no handlers for most of them.
 
-Each request gets one answer. If an opcode has a handler here, its requests are taken out before libfuse sees
-them (``_operations.c``). Other requests go to libfuse, which refuses unknown requests. The structures are the
-kernel's (include/uapi/linux/fuse.h); requests.py parses them.
+They are taken out before libfuse sees them (``_operations.c``); libfuse gets, and refuses, the others. The
+structures are the kernel's (include/uapi/linux/fuse.h); requests.py parses them.
 """
 
 from __future__ import annotations
@@ -32,12 +31,9 @@ def _nothing() -> None:
 
 
 class Request:
-    """One request: its caller, node, opcode and body.
-
-    uid, gid: the caller's filesystem ids. pid: the number of the calling thread (gettid(2)), 0 if the thread
-    is outside the daemon's pid namespace. umask: the caller's umask in a TMPFILE request, else 0. body: all
-    bytes after the header.
-    """
+    """One request: its caller's filesystem ids, node, opcode and body. pid: the calling thread (gettid(2)), 0
+    outside the daemon's pid namespace. umask: the caller's in a TMPFILE request, else 0. body: all bytes
+    after the header."""
 
     __slots__ = (
         "_interrupted", "_rests", "_scope", "body", "gid", "nodeid", "opcode", "pid", "uid", "umask",
@@ -67,12 +63,8 @@ class Request:
         return self._scope
 
     def rests(self) -> None:
-        """Stop counting this request as under way, so that another request of its uid can begin
-        (bridge.take_turns).
-
-        Call it for a request that waits for another request of the same uid, for example a request for a
-        lock. The waiting request must not keep the other request from beginning.
-        """
+        """Stop counting this request as under way, because it waits for another request of the same uid (for
+        a lock, for example), which must be able to begin (bridge.take_turns)."""
         self._rests()
 
     def interrupt(self) -> None:
@@ -89,21 +81,16 @@ other exception is a bug."""
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The rest of a request, which may wait for the disk. A thread does this work, and sends a reply with an
-    empty body. So the reply does not wait for the event loop.
-
-    drop: called instead of *call* if no thread can be started. It closes the descriptors that *call* closes.
-    """
+    """The rest of a request, which may wait for the disk. A thread does it, and sends an empty reply, without
+    the event loop. drop: called if no thread can be started; it closes the descriptors that *call* closes."""
 
     call: Callable[[], None]
     drop: Callable[[], None] = _nothing
 
 
 Quick = Callable[[Request], bytes | Work | None]
-"""A handler that never waits. It returns the body of the reply, or the work that is left. If it returns None,
-the request goes to a Handler. The bridge calls this handler right after it has read the request, and before
-it reads another one.
-"""
+"""A handler that never waits, called before the bridge reads another request. It returns the body of the
+reply, or the work that is left, or None for a Handler."""
 
 
 class BugLog(Protocol):
@@ -115,15 +102,12 @@ class BugLog(Protocol):
 
 class Door:
     """A receiver that takes requests from the bridge and calls their handlers, while serve() runs. A process
-    has one Door, because it has one session.
-    """
+    has one."""
 
     def __init__(
         self, handlers: Mapping[Opcode, Handler], bugs: BugLog, quick: Mapping[Opcode, Quick] | None = None
     ) -> None:
-        """quick: handlers that are called first, by opcode. If such a handler returns None, the request goes
-        to *handlers*.
-        """
+        """quick: handlers that are called first; if one returns None, the request goes to *handlers*."""
         self._handlers = dict(handlers)
         self._quick = dict(quick or {})
         self._bugs = bugs
@@ -152,9 +136,8 @@ class Door:
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take requests until cancelled. Then requests without an answer get EIO.
 
-        If several requests are taken together, each iteration of the event loop begins one request of each
-        uid. Otherwise all requests of one uid would begin first: before later requests of other uids, and
-        before the next request is read.
+        Each iteration of the event loop begins one request of each uid. Otherwise all that were taken
+        together of one uid would begin before those of other uids, and before the next request is read.
         """
         opcodes = {*self._handlers, *self._quick, Opcode.INTERRUPT} if self._handlers else set()
         async with trio.open_nursery() as nursery:
@@ -180,9 +163,6 @@ class Door:
                         await self._work_done.wait()
 
     def _take(self, pending: Pending) -> None:
-        """Take one request from the bridge, which calls this on the event loop's thread while it reads
-        requests.
-        """
         request = Request(pending.data, pending.rests)
         if request.opcode is Opcode.INTERRUPT:
             (unique,) = _INTERRUPT.unpack_from(request.body)
@@ -205,10 +185,7 @@ class Door:
 
     def _begin_one_of_each(self) -> None:
         """Begin the first waiting request of each uid. Called once in each iteration of the event loop.
-
-        INVARIANT: no uid begins two requests in one iteration, because tasks that begin in the same iteration
-        run in any order.
-        """
+        INVARIANT: no uid begins two requests in one iteration, because their tasks would run in any order."""
         self._begun, self._begun_at_once = self._begun_at_once, set()
         for uid, queue in list(self._queues.items()):
             if uid in self._begun:
@@ -218,9 +195,7 @@ class Door:
                 del self._queues[uid]
 
     def _quickly(self, request: Request, pending: Pending) -> bool:
-        """Answer a request at once, without a trio task. Return False if the request needs a task.
-
-        This saves two iterations of the event loop.
+        """Answer a request at once, which saves two iterations of the loop. Return False if it needs a task.
         """
         quick = self._quick.get(request.opcode)
         if quick is None:
@@ -265,9 +240,7 @@ class Door:
             return self._code_of(opcode, error), None
 
     def _code_of(self, opcode: Opcode, error: Exception) -> int:
-        """Return the errno of the answer. An exception other than FUSEError and OSError is logged as a
-        bug.
-        """
+        """Return the errno of the answer; log an exception other than FUSEError and OSError as a bug."""
         if isinstance(error, (pyfuse3.FUSEError, OSError)):
             return errno_of_reply(error.errno)
         self._bugs.bug(opcode.name, error)

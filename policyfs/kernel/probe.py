@@ -1,7 +1,4 @@
-"""A check whether a policyfs mount is alive. The check ends in time even if the mount is dead or hangs.
-
-The check works for an app mount, too.
-"""
+"""A check whether a policyfs or app mount is alive, which ends in time even if the mount is dead or hangs."""
 
 from __future__ import annotations
 
@@ -21,9 +18,8 @@ _CANNOT_ASK: Final = 255  # the child could not become the mount's user
 
 
 class MountState(enum.Enum):
-    """The state of a mount. NONE: no policyfs mount is there. ALIVE: a daemon answers. DEAD: the connection
-    has ended, and the mount can only be unmounted. SILENT: a daemon has the mount, but did not answer in
-    time. CLOSED: only another user may use the mount, and this process cannot become that user.
+    """The state of a mount. NONE: no policyfs mount. ALIVE: a daemon answers. DEAD: the connection has ended.
+    SILENT: no answer in time. CLOSED: only another user may use the mount, whom this process cannot become.
     """
 
     NONE = "none"
@@ -36,9 +32,8 @@ class MountState(enum.Enum):
 def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
     """Return the state of the topmost mount on a path, after *timeout_s* at most.
 
-    A forked child becomes the mount's user and sends one STATFS. If a daemon has read a request and does not
-    answer, the request cannot be interrupted. So only a child may wait for the answer. Raises OSError if a
-    directory of the path does not exist.
+    A forked child becomes the mount's user and sends one STATFS: only a child may wait, since a request that
+    a daemon has read cannot be interrupted. Raises OSError if a directory of the path does not exist.
     """
     path = resolve(path)
     there = mounts_at(path)
@@ -84,10 +79,7 @@ def _ask(root: int, mount: Mount, timeout_s: float) -> int | None:
 
 
 def _child(root: int, writer: int, mount: Mount) -> None:
-    """Call statfs, write its errno to *writer*, and exit.
-
-    First close all other descriptors, because the call may hang.
-    """
+    """Close all other descriptors, as the call may hang; write the errno of statfs to *writer*; exit."""
     answer = _CANNOT_ASK
     try:
         low, high = sorted((root, writer))
@@ -105,9 +97,7 @@ def _child(root: int, writer: int, mount: Mount) -> None:
 
 
 def _become_user(mount: Mount) -> bool:
-    """Take the real, effective and saved ids of the mount's user. Return False if this is not permitted.
-
-    A mount with allow_other admits all users. There the ids need not change.
+    """Take the ids of the mount's user, unless allow_other admits all. Return False if this is not permitted.
     """
     if "allow_other" in mount.super_options:
         return True

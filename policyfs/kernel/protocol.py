@@ -11,11 +11,8 @@ _MAX_ERRNO: Final = 511
 
 
 def errno_of_reply(code: int | None) -> int:
-    """Return the errno for a reply to a request that failed with the errno *code*: EIO if the kernel refuses
-    a reply with this number.
-
-    Such numbers come from stores: NFS reports 512 and more (for example 524, ENOTSUPP). A caller whose reply
-    the kernel refuses would wait for ever, and could not even be killed.
+    """Return the errno for a reply; EIO if the kernel refuses a reply with this number: the caller would wait
+    for ever, unkillable. Such numbers come from stores: NFS reports 512 and more (for example 524, ENOTSUPP).
     """
     return code if code is not None and 0 < code <= _MAX_ERRNO else errno.EIO
 
@@ -122,16 +119,13 @@ WANTED: Final = (
     | InitFlag.INIT_EXT
     | InitFlag.NO_EXPORT_SUPPORT  # no file handle may give access past a hidden directory
 )
-"""Flags that the daemon requests from every kernel. SETXATTR_EXT, WRITEBACK_CACHE and ASYNC_DIO are left out.
-With SETXATTR_EXT, libfuse 3.14 cannot parse SETXATTR requests. WRITEBACK_CACHE excludes passthrough, and
-hides writes from the daemon. With ASYNC_DIO, one app's direct writes of a file that hangs would fill the
-lanes (_lanes.c), or use up the kernel's limit of requests in the background. Flags for locks and
-READDIRPLUS_AUTO are requested only if there are handlers for them (operations.py).
-"""
+"""Flags that the daemon requests from every kernel. Left out: SETXATTR_EXT (libfuse 3.14 cannot parse its
+requests), WRITEBACK_CACHE (excludes passthrough, and hides writes), ASYNC_DIO (one app's direct writes of a
+file that hangs would fill the lanes, or the kernel's limit in the background). Flags for locks and
+READDIRPLUS_AUTO: see operations.py."""
 
 NO_FLAGS: Final = InitFlag(0)
 
 MINOR_EXPIRE_ONLY: Final = 38
-MINOR_PASSTHROUGH: Final = 40
 MINOR_INC_EPOCH: Final = 44
 MINOR_PRUNE: Final = 45

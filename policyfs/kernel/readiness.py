@@ -1,10 +1,9 @@
 """A faster wait for requests, with the same meaning as pyfuse3's own.
 
-pyfuse3 takes a lock and registers with epoll before each request of each task, which takes about 40 µs of
-Python. Here, a task that has answered a request first polls the device for some microseconds: an app that got
-its answer often sends the next request soon. Only an idle daemon sleeps in epoll. pyfuse3 finds its wait
-function by name in its module at each call, so pyfuse3 itself is not changed
-(docs/decisions/0002-waiting-for-requests.md).
+pyfuse3 takes a lock and registers with epoll before each request, about 40 µs of Python. Here, a task that
+has answered a request first polls the device for some microseconds: an app that got its answer often sends
+the next request soon. Only an idle daemon sleeps in epoll. pyfuse3 finds its wait function by name in its
+module, so it is not changed (docs/decisions/0002-waiting-for-requests.md).
 """
 
 from __future__ import annotations
@@ -15,17 +14,15 @@ from typing import Final
 
 import trio
 
-from policyfs.kernel.bridge import pyfuse3, reader_state, waiting
+from policyfs.kernel.bridge import library, pyfuse3, waiting
 
 _SPIN_NS: Final = 200_000
 """The longest time of polling: about the time in which an app reads a photo and closes it."""
 _SHORT_SPIN_NS: Final = 40_000
 """The longest time of polling while other requests are under way: their events must not wait long."""
 _REQUESTS_PER_TURN: Final = 32
-"""The limit of requests that all tasks together answer in one iteration of the event loop (a row). After a
-row, timers, threads and other tasks run. When each of pyfuse3's tasks had a row of its own, an iteration took
-100 ms during a flood of requests.
-"""
+"""The limit of requests that all tasks together answer in one iteration of the event loop (a row), before
+timers, threads and other tasks run. With a row for each task, an iteration took 100 ms during a flood."""
 _ROW_NS: Final = 5_000_000
 """The longest time of a row of requests. Without this limit, a row of 32 writes of 1 MiB took 27 ms."""
 _TRY_EVERY: Final = 16
@@ -35,14 +32,10 @@ _MOST: Final = 8
 
 
 class Readiness:
-    """The object by which the tasks of one session wait for requests. install() makes pyfuse3 use this
-    object.
-    """
+    """The object by which the tasks of one session wait for requests, once install() was called."""
 
     def __init__(self, session_fd: int, turns_fd: int) -> None:
-        """turns_fd: the descriptor from bridge.take_turns(), readable while a request that was read ahead can
-        go on.
-        """
+        """turns_fd: readable while a request that was read ahead can go on (bridge.take_turns)."""
         self._either = select.epoll()  # without the session while the readers read it (_readers.c)
         for fd in (session_fd, turns_fd):
             self._either.register(fd, select.EPOLLIN)
@@ -63,16 +56,12 @@ class Readiness:
         pyfuse3._wait_fuse_readable = self.wait  # type: ignore[attr-defined] # noqa: SLF001 - see module
 
     def others_wait(self, known: int) -> bool:
-        """Return True if more than *known* requests are under way, or if a request that was read ahead can
-        begin.
-        """
+        """Return True if more than *known* requests are under way, or one that was read ahead can begin."""
         return waiting()[1] > known or bool(self._either.poll(0))
 
     def end(self) -> None:
-        """Wake the waiting tasks, because the session is over. Call this once, in the trio run.
-
-        INVARIANT: later waits end, too. Otherwise a task that is not waiting at this moment would never end.
-        """
+        """Wake the waiting tasks, because the session is over. Call this once, in the trio run. INVARIANT:
+        later waits end, too, or a task that does not wait now would never end."""
         self._ended = True
         trio.lowlevel.notify_closing(self._either.fileno())
 
@@ -81,11 +70,8 @@ class Readiness:
         self._either.close()
 
     async def wait(self) -> bool:
-        """Return True when a request may be there, and False when the session is over.
-
-        Another task may have read the request before. Then a read gives EAGAIN, which the bridge turns into a
-        harmless EINTR.
-        """
+        """Return True when a request may be there, False when the session is over. Another task may have read
+        it: then a read gives EAGAIN, for the bridge a harmless EINTR."""
         if self._ended:
             return False
         if not self._is_row_over() and self._is_ready():
@@ -100,11 +86,8 @@ class Readiness:
         return bool(self._either.poll(0)) or self._spin()
 
     def _spin(self) -> bool:
-        """Poll the device for a while. Return True if a request came.
-
-        While polling finds nothing, most calls do not poll.
-        """
-        if reader_state()[1]:  # the readers read the device now, and need the processor
+        """Poll for a while; True: a request came. While polling finds nothing, most calls do not poll."""
+        if library.reader_state()[1]:  # the readers read the device now, and need the processor
             return False
         if self._credit < _WORTH:
             self._skipped += 1
@@ -121,15 +104,11 @@ class Readiness:
         return False
 
     async def _sleep(self) -> bool:
-        """Wait in epoll. Only one task sleeps there at a time. Of the tasks that wait for their place, the
-        last one that came is the next.
+        """Wait in epoll, where one task sleeps at a time. INVARIANT: the call returns in a later iteration of
+        the event loop than it began, so at most one row of requests begins in each.
 
-        INVARIANT: the call returns in a later iteration of the event loop than it began. So at most one row
-        of requests begins in each iteration.
-
-        A task's buffer keeps the memory of the longest request that the task ever read. If the first task
-        that came were the next, each task would at some time read a request of the greatest length. Then all
-        buffers together would take 260 MB.
+        Of the tasks that wait for their place, the last that came is the next. A task's buffer keeps the
+        memory of the longest request it ever read: if all took turns, the buffers would take 260 MB.
         """
         later_turn = self._asleep
         if later_turn:
@@ -152,7 +131,6 @@ class Readiness:
         return not self._ended
 
     async def _park(self) -> None:
-        """Wait until this task may sleep in epoll. Only one task sleeps there at a time."""
         turn = trio.Event()
         self._parked.append(turn)
         try:
@@ -165,7 +143,6 @@ class Readiness:
             raise
 
     def _leave(self) -> None:
-        """Let the next waiting task sleep in epoll, after this task."""
         self._asleep = bool(self._parked)
         if self._parked:
             self._parked.pop().set()

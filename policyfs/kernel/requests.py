@@ -75,9 +75,8 @@ class CopyRange(NamedTuple):
 
 
 class Ioctl(NamedTuple):
-    """A request for ioctl(2). in_size: size of the input, which follows this struct. out_size: the largest
-    reply.
-    """
+    """A request for ioctl(2). in_size: of the input, which follows this struct. out_size: of the largest
+    reply."""
 
     fh: int
     flags: int
@@ -88,10 +87,8 @@ class Ioctl(NamedTuple):
 
 
 class Unnamed(NamedTuple):
-    """A request for open(2) with O_TMPFILE in the request's directory.
-
-    flags, mode: the arguments of open(2). umask: the caller's umask. open_flags: FUSE_OPEN_* bits.
-    """
+    """A request for open(2) with O_TMPFILE in the request's directory: flags, mode, the caller's umask, and
+    FUSE_OPEN_* bits."""
 
     flags: int
     mode: int
@@ -100,11 +97,9 @@ class Unnamed(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """A request for a lock by fcntl(2) or flock(2).
-
-    owner: the kernel's 64-bit lock owner. kind: fcntl.F_RDLCK, F_WRLCK or F_UNLCK. start, end: the first and
-    the last byte (2^63 - 1: to the end of the file). sleep: True to wait for the lock.
-    """
+    """A request for a lock by fcntl(2) or flock(2). owner: the kernel's lock owner. kind: fcntl.F_RDLCK,
+    F_WRLCK or F_UNLCK. start, end: first and last byte (2^63 - 1: to the end of the file). sleep: True to
+    wait for the lock."""
 
     fh: int
     owner: int
@@ -124,10 +119,8 @@ class Fsync(NamedTuple):
 
 
 class ReadDirectory(NamedTuple):
-    """A request for getdents(2) of an open directory. start: the position after the last entry that was read.
-
-    size: the largest reply, in bytes.
-    """
+    """A request for getdents(2). start: the position after the last entry that was read. size: of the largest
+    reply."""
 
     fh: int
     start: int
@@ -135,9 +128,7 @@ class ReadDirectory(NamedTuple):
 
 
 class GetXattr(NamedTuple):
-    """A request for getxattr(2). size: size of the caller's buffer; 0 if the caller wants only the size of
-    the value.
-    """
+    """A request for getxattr(2). size: of the caller's buffer; 0 to learn the size of the value."""
 
     size: int
     name: bytes
@@ -210,11 +201,8 @@ class DirentBuffer:
         self._left = size
 
     def add(self, name: bytes, ino: int, kind: int, position: int) -> bool:
-        """Add an entry. Return False if it does not fit.
-
-        kind: the file's type (DT_* of readdir(3)). position: the offset of the entry after this one, as the
-        kernel passes it in the next request.
-        """
+        """Add an entry. Return False if it does not fit. kind: DT_* of readdir(3). position: the offset of
+        the entry after this one, which the next request passes."""
         head = _DIRENT.pack(ino, position, len(name), kind)
         padding = -(len(head) + len(name)) % 8
         self._left -= len(head) + len(name) + padding
@@ -229,10 +217,7 @@ class DirentBuffer:
 
 
 def getxattr_reply(asked: GetXattr, value: bytes) -> bytes:
-    """Return the reply to GETXATTR: the value, or its size if the caller wants only the size.
-
-    Raises OSError (ERANGE) if the caller's buffer is too small.
-    """
+    """Return the reply to GETXATTR: the value, or its size. Raises OSError (ERANGE) for a small buffer."""
     if asked.size == 0:
         return _GETXATTR_REPLY.pack(len(value))
     if len(value) > asked.size:
@@ -278,11 +263,8 @@ def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
 
 
 def statx_reply(entry: pyfuse3.EntryAttributes, btime_ns: int) -> bytes:
-    """Return the reply to STATX: the attributes of GETATTR, and the birth time (0: not known).
-
-    The entry of a device has the device's number in st_blocks, as in every reply (place_ino in
-    _interposition.c).
-    """
+    """Return the reply to STATX: the attributes of GETATTR, and the birth time (0: not known). An entry has a
+    device's number in st_blocks, as in every reply (_interposition.c, place_ino)."""
     device = entry.st_blocks if stat.S_IFMT(entry.st_mode) in {stat.S_IFCHR, stat.S_IFBLK} else 0
     seconds, nanoseconds = _split(entry.attr_timeout)
     times: list[int] = []

@@ -28,18 +28,14 @@ STACK_DEPTH: Final = 1
 stacked itself. (An overlay is stacked: the kernel refuses its files with ELOOP.)"""
 
 UNDER_WAY: Final = 32
-"""The limit of one lane's requests that are under way at once. A uid has three lanes (_lanes.c). Further
-requests of that lane wait. Requests of other lanes go on."""
+"""The limit of requests under way of one lane. A uid has three lanes (_lanes.c)."""
 IN_ALL: Final = 192
-"""The limit of all requests that are under way at once. A lane may have at most as many as are left for all
-other lanes. A lane with no request under way may always begin one, even if many requests of other lanes wait
-for a slow disk.
-"""
+"""The limit of all requests under way, of which a lane leaves as many as it has itself. A lane with none may
+always begin one."""
 _WAITING_SHARE: Final = 8
 _WAITING_BYTES: Final = 256 << 20
-"""The limit of bytes in large requests (mostly writes) that wait in the lanes. If 1/_WAITING_SHARE of the
-memory is more, that part of the memory is the limit. Requests beyond the limit are refused.
-"""
+"""The limit of bytes in large requests that wait in the lanes, or 1/_WAITING_SHARE of the memory if that is
+more. Requests beyond it are refused."""
 
 _READ_AHEAD_KIB: Final = 1024
 _DIRTY_BYTES: Final = 32 << 20
@@ -73,10 +69,8 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """The result of INIT. minor: the kernel's FUSE protocol, 7.minor. offered: the kernel's InitFlag bits.
-
-    flags: the bits in use. max_write: the most bytes in one WRITE.
-    """
+    """The result of INIT. minor: FUSE 7.minor. offered: the kernel's flags. flags: those in use. max_write:
+    the most bytes in a WRITE."""
 
     minor: int
     passthrough: bool
@@ -99,14 +93,13 @@ def mount_device(
     control: ControlFiles | None = None,
     place_fd: int | None = None,
 ) -> Device:
-    """Mount a new FUSE connection on a directory, always nosuid and nodev.
+    """Mount a new FUSE connection on a directory, always nosuid and nodev. Raises MountError.
 
-    Without allow_other, the kernel admits only processes whose real, effective and saved uids are user_id and
-    whose gids are group_id. The kernel refuses all other processes, even processes of root. max_read: the
-    most bytes in one READ; 0 for the kernel's own limit. control: takes the connection's control files from
-    user_id before any process can reach the mount. place_fd: a descriptor of the directory, or None. With a
-    descriptor, an automounter of the directory is not asked. The descriptor of /dev/fuse is non-blocking and
-    close-on-exec. Raises MountError.
+    Without allow_other, the kernel admits only processes whose real, effective and saved ids are user_id and
+    group_id, not even root. max_read: the most bytes in one READ; 0 for the kernel's limit. control: takes
+    the connection's control files from user_id before any process can reach the mount. place_fd: a descriptor
+    of the directory, whose automounter is then not asked. The result's descriptor is non-blocking and
+    close-on-exec.
     """
     path = _checked_mountpoint(mountpoint)
     options: list[str | tuple[str, str]] = [
@@ -154,10 +147,8 @@ def _mounted(
 def _create(
     options: list[str | tuple[str, str]], control: ControlFiles | None, path: str, *, read_only: bool
 ) -> tuple[int, int]:
-    """Create the connection and its mount. Return the connection's number and the mount's descriptor.
-
-    INVARIANT: all settings that must be in force before the first request are made here.
-    """
+    """Return the number of a new connection, and its mount. INVARIANT: all settings that must be in force
+    before the first request are made here."""
     attributes = mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV
     try:
         mount_fd = mount_api.detached("fuse", options, attributes | (mount_api.MOUNT_RDONLY * read_only))
@@ -176,12 +167,8 @@ def _create(
 
 
 def _attach(mount_fd: int, path: str, place_fd: int | None) -> None:
-    """Attach a detached mount to a directory. Raises MountError, also if the mount appears in its store, too.
-
-    That happens if *path* is in a bind mount of the store, or of a part of it: a mount in a directory appears
-    in all bind mounts of the directory (mount_namespaces(7), propagation). The daemon would look up a name in
-    its own mount, and wait for itself.
-    """
+    """Attach a detached mount to a directory. Raises MountError, also if it appears in its own store, because
+    *path* is in a bind mount of it (mount_namespaces(7), propagation): the daemon would wait for itself."""
     try:
         mount_api.attach(mount_fd, path if place_fd is None else place_fd)
     except OSError as exc:
@@ -205,25 +192,18 @@ def _refused(path: str, exc: OSError) -> MountError:
 
 
 def _read_further_ahead(conn_id: int) -> None:
-    """Let the kernel read ahead 1 MiB at a time when a mediated file is read from beginning to end.
-
-    The default of every device is 128 KiB. If sysfs is read-only, the default stays.
-
-    INVARIANT: called before INIT is answered. At the answer, the kernel takes the value as the limit of
-    read-ahead (fs/fuse/inode.c, process_init_reply).
-    """
+    """Let the kernel read ahead 1 MiB at a time (default: 128 KiB), if sysfs can be written. INVARIANT:
+    called before INIT is answered, when the kernel takes the value as its limit (fs/fuse/inode.c,
+    process_init_reply)."""
     path = f"/sys/class/bdi/0:{conn_id}/read_ahead_kb"
     with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as setting:
         setting.write(str(_READ_AHEAD_KIB))
 
 
 def _bound_dirty_pages(conn_id: int) -> None:
-    """Limit the mount's dirty pages to _DIRTY_BYTES, however much memory the machine has.
-
-    The default is 1 % of the limit for all dirty pages. An app can make single pages dirty in a file that
-    hangs. With 150 GiB of memory, these pages would use up the requests in the background. A kernel before
-    6.3 has no such setting.
-    """
+    """Limit the mount's dirty pages to _DIRTY_BYTES (Linux 6.3). The default is 1 % of the limit for all:
+    with 150 GiB of memory, an app's single dirty pages in a file that hangs would use up the requests in the
+    background."""
     path = f"/sys/class/bdi/0:{conn_id}"
     with contextlib.suppress(OSError, ValueError):
         with open(f"{path}/strict_limit", "w", encoding="ascii") as setting:

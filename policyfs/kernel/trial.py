@@ -30,10 +30,8 @@ _INIT_OUT: Final = struct.Struct("=IIIIHHIIHHIIH22x")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The result of a trial. minor: the kernel's FUSE protocol, 7.minor. offered: the kernel's INIT flags.
-
-    backing: the kernel's refusal of passthrough; None if passthrough is possible.
-    """
+    """The result of a trial. minor: FUSE 7.minor. offered: the kernel's INIT flags. backing: its refusal of
+    passthrough, or None."""
 
     minor: int
     offered: InitFlag
@@ -41,11 +39,8 @@ class Trial:
 
 
 def try_passthrough(directory: str | None = None) -> Trial:
-    """Try a mount, and passthrough of an unnamed file in *directory* (None: of a memfd).
-
-    Leaves nothing behind. Raises MountError if mounting is impossible, OSError if no file can be created in
-    the directory.
-    """
+    """Try a mount, and passthrough of an unnamed file in *directory* (None: of a memfd). Leaves nothing
+    behind. Raises MountError, or OSError if no file can be created in the directory."""
     with _unnamed_file(directory) as file_fd, tempfile.TemporaryDirectory(prefix="policyfs-trial-") as where:
         device = mount_device(
             where, source="trial", user_id=0, group_id=0, allow_other=False, default_permissions=False

@@ -12,11 +12,8 @@ Message: TypeAlias = tuple[bytes, Call | None]
 
 
 class WaitingMessages:
-    """Waiting messages, by the directory's lock or the file's pages that they wait for (messages.awaited).
-
-    An app decides how many directories it keeps locked, and how many names change there. So at most
-    *capacity* messages wait, all together.
-    """
+    """Waiting messages, by the directory's lock or the file's pages that they wait for (messages.awaited): at
+    most *capacity*, because an app decides how many directories it locks, and how many names change there."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity: Final = capacity
@@ -28,19 +25,14 @@ class WaitingMessages:
             self._by_what.setdefault(what, {})
 
     def add(self, message: bytes, done: Call | None) -> bool:
-        """Keep a message if another message hangs for the same directory or pages. Keep it only if there is
-        room.
-
-        Return True if the message was kept.
-        """
+        """Keep a message if another one hangs for the same directory or pages, and there is room. True: it
+        was kept."""
         kept = self._by_what.get(messages.awaited(message) or b"") if self._by_what else None
         return kept is not None and self._keep(kept, (message, done))
 
     def add_to_any_directory(self, message: bytes) -> bool:
-        """Keep a message until one of the locked directories is free.
-
-        Return False if no message hangs for a directory, or if there is no room.
-        """
+        """Keep a message until one of the locked directories is free. Return False if none is, or there is no
+        room."""
         directories = (kept for what, kept in self._by_what.items() if messages.is_directory(what))
         kept = next(directories, None)
         return kept is not None and self._keep(kept, (message, None))

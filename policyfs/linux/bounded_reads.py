@@ -1,9 +1,8 @@
 """Reads of other processes' files in /proc that end after a time, even if the kernel does not answer.
 
-While a process changes its program (execve(2)), the kernel holds a lock of the process (exec_update_lock)
-and closes files. If such a file is on a FUSE file system that does not answer, the kernel holds the lock
-without end. Meanwhile, reads of ``exe``, ``stat``, ``stack``, ``wchan``, ``fd`` and ``ns`` of the process
-wait.
+During execve(2), the kernel holds a lock of the process (exec_update_lock) and closes files; on a FUSE file
+system that does not answer, without end. Meanwhile reads of ``exe``, ``stat``, ``stack``, ``wchan``, ``fd``
+and ``ns`` of the process wait.
 """
 
 from __future__ import annotations

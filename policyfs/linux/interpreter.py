@@ -1,7 +1,6 @@
 """Python interpreters that policyfs starts, isolated from the directory and the variables of the caller.
 
-An interpreter that is not isolated imports modules from the current directory (``-m``), and from the
-directories in PYTHONPATH. In the directory of an app, these modules are the app's code, and root runs them.
+Others import modules from the current directory (``-m``) or PYTHONPATH: an app's code, and root would run it.
 INVARIANT: no other module of policyfs uses ``sys.executable``, or looks for a program or library by PATH
 (tests/unit/test_linux_interpreter.py).
 """

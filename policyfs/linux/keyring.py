@@ -7,20 +7,17 @@ import errno
 import platform
 from typing import Final
 
-from policyfs.linux.libc import LIBC
+from policyfs.linux.libc import LIBC, fail
 
 _KEYCTL: Final = {"x86_64": 250, "aarch64": 219}  # asm/unistd.h
 _JOIN_SESSION_KEYRING: Final = 1  # linux/keyctl.h
 
 
 def leave_session_keyring() -> None:
-    """Enter a new, empty session keyring. Raises OSError.
-
-    Does nothing if the kernel has no keyrings or refuses a new one, or on an unknown kind of machine.
-    """
+    """Enter a new, empty session keyring, unless the kernel has none, refuses, or runs on an unknown machine.
+    Raises OSError."""
     number = _KEYCTL.get(platform.machine())
     if number is None or LIBC.syscall(number, _JOIN_SESSION_KEYRING, None) >= 0:
         return
-    code = ctypes.get_errno()
-    if code not in {errno.ENOSYS, errno.EPERM, errno.EACCES}:
-        raise OSError(code, "cannot enter a new session keyring")
+    if ctypes.get_errno() not in {errno.ENOSYS, errno.EPERM, errno.EACCES}:
+        raise fail(b"session keyring")

@@ -105,20 +105,16 @@ def fail(name: bytes | None = None) -> OSError:
 
 
 def check_name(name: bytes) -> bytes:
-    """Return *name* if it is one path component, else raise OSError(EINVAL).
-
-    The kernel sends only single names. Because of the check, no bug of policyfs can lead out of the store.
-    The file system checks the length (ENAMETOOLONG).
-    """
+    """Return *name* if it is one path component, else raise OSError(EINVAL). The kernel sends only such
+    names: so no bug of policyfs leads out of the store."""
     if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
         raise OSError(errno.EINVAL, "not a single file name", name)
     return name
 
 
 def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the relative path of *names* in pieces. Each piece is short enough for one system call.
-
-    Raises OSError(EINVAL) for a name that check_name() refuses."""
+    """Yield the relative path of *names* in pieces for one system call each. Raises OSError(EINVAL) as
+    check_name()."""
     part: list[bytes] = []
     size = 0
     for name in names:
@@ -140,8 +136,7 @@ def _checked(names: list[bytes]) -> bytes:
 
 
 def proc_fd(fd: int) -> bytes:
-    """Return the path of a descriptor's link in /proc. The link leads to the object also if the object was
-    renamed."""
+    """Return the path of a descriptor's link in /proc, which leads to the object also after a rename."""
     return b"/proc/self/fd/%d" % fd
 
 
@@ -152,10 +147,8 @@ def rename2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> N
 
 
 def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
-    """Open a relative path with openat2(2). The path never leaves *dirfd*.
-
-    *path*: less than 4,096 bytes (PATH_MAX). Needs Linux 5.6. Raises OSError: ELOOP for a symlink in *path*.
-    """
+    """Open a relative path (less than 4,096 bytes) with openat2(2), which never leaves *dirfd*. Needs Linux
+    5.6. Raises OSError (ELOOP for a symlink)."""
     how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
     fd = int(_syscall(_OPENAT2, dirfd, path, ctypes.byref(how), ctypes.sizeof(how)))
     if fd < 0:
@@ -164,11 +157,8 @@ def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
 
 
 def link_fd(fd: int, new_dir: int, new: bytes) -> None:
-    """Create a hard link to the object behind *fd* (O_PATH is enough). A symlink is not followed.
-
-    linkat(2) with AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH, and fails with ENOENT without it. Then the
-    function links by the path in /proc, for which no capability is needed.
-    """
+    """Create a hard link to the object behind *fd* (O_PATH is enough; a symlink is not followed).
+    AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH, else ENOENT; then by the path in /proc."""
     if not _linkat(fd, b"", new_dir, new, AT_EMPTY_PATH):
         return
     if ctypes.get_errno() != errno.ENOENT:
@@ -184,11 +174,8 @@ def chown_fd(fd: int, uid: int, gid: int) -> None:
 
 
 def utimens_fd(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
-    """Call utimensat(2) on the object behind *fd* (also O_PATH, also a symlink). None leaves a time
-    unchanged.
-
-    Times are in ns since 1970, also negative, or TIME_NOW. AT_EMPTY_PATH needs Linux 5.8.
-    """
+    """Call utimensat(2) on the object behind *fd* (also O_PATH, also a symlink). Times: ns since 1970, also
+    negative, TIME_NOW, or None to leave one. Needs Linux 5.8."""
     times = (_Timespec * 2)()
     for slot, value in zip(times, (atime_ns, mtime_ns), strict=True):
         if value is None or value == TIME_NOW:
@@ -220,11 +207,8 @@ def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
 
 
 def get_xattr(fd: int, name: bytes) -> bytes | None:
-    """Return the value of an extended attribute of the object behind *fd* (also O_PATH).
-
-    Return None if the object has no such attribute, or the file system does not support it. (os.getxattr
-    would raise an exception.) Raises OSError: ERANGE if the value is over 1 KiB.
-    """
+    """Return an extended attribute of the object behind *fd* (also O_PATH), or None if there is none or they
+    are not supported. Raises OSError: ERANGE over 1 KiB."""
     buffer = ctypes.create_string_buffer(_XATTR_BUFFER)
     count = int(_getxattr(proc_fd(fd), name, buffer, _XATTR_BUFFER))
     if count >= 0:
@@ -266,11 +250,8 @@ def handle_and_mount(fd: int) -> tuple[bytes, int]:
 
 
 def open_handle(mount_fd: int, handle: bytes, flags: int) -> int:
-    """Open the inode of a handle from file_handle(), with open_by_handle_at(2).
-
-    *mount_fd*: any descriptor on that file system, but not O_PATH. Adds O_CLOEXEC to *flags*. Needs
-    CAP_DAC_READ_SEARCH. Raises OSError: ESTALE if the inode is gone.
-    """
+    """Open the inode of a handle from file_handle(), close-on-exec. *mount_fd*: any descriptor on that file
+    system, but not O_PATH. Needs CAP_DAC_READ_SEARCH. Raises OSError (ESTALE if it is gone)."""
     raw = _FileHandle(len(handle) - 4, struct.unpack_from("=i", handle)[0])
     ctypes.memmove(raw.data, handle[4:], len(handle) - 4)
     fd = int(_open_by_handle_at(mount_fd, ctypes.byref(raw), flags | os.O_CLOEXEC))
@@ -305,17 +286,14 @@ def signalfd(signals: set[int]) -> int:
 class Identity:
     """The identity of a caller, for creating files on this thread: ``with Identity(uid, gid, umask):``.
 
-    A file created inside the context belongs to that uid and gid from its first moment. The kernel's own
-    rules apply to setgid parents, the grpid mount option, default ACLs, id-mapped mounts, and file systems
-    without owners. So no chown is needed. (A chown could fail or come too late.) A crash leaves no file that
-    root owns. The kernel does not check the caller's permission: setfsuid(2) removes capabilities from the
-    thread (capabilities(7), "Effect of user ID changes"), but this class restores the capabilities at once.
+    A file created inside belongs to that uid and gid from its first moment, by the kernel's own rules (setgid
+    parents, grpid, default ACLs, id-mapped mounts), without a chown that could fail or come too late. A crash
+    leaves no file of root. The kernel does not check the caller's permission: the capabilities that
+    setfsuid(2) removes (capabilities(7)) are restored at once.
 
-    INVARIANT: used only on the event-loop thread, and without an ``await`` inside. fsuid and fsgid belong to
-    the thread, but the umask belongs to the whole process. Other threads that create files at the same time
-    must not rely on the umask.
-
-    Raises OSError(EPERM) if the identity cannot be taken (no CAP_SETUID, unmapped id).
+    INVARIANT: used only on the event-loop thread, and without an ``await`` inside. The umask belongs to the
+    whole process: other threads that create files must not rely on it. Raises OSError(EPERM) if the identity
+    cannot be taken (no CAP_SETUID, unmapped id).
     """
 
     __slots__ = ("_gid", "_old_gid", "_old_uid", "_old_umask", "_uid", "_umask")

@@ -1,9 +1,6 @@
-"""A signal to this process when another process ends. The kernel sends the signal when a pipe has no writer
-any more.
-
-PR_SET_PDEATHSIG (prctl(2)) cannot be used here: the kernel clears that setting each time a process takes
-another identity. The daemon takes the caller's identity for each new file.
-"""
+"""A signal to this process when another one ends: when a pipe has no writer any more. PR_SET_PDEATHSIG
+(prctl(2)) would not do: the kernel clears it at each change of identity, and the daemon takes the caller's
+for each new file."""
 
 from __future__ import annotations
 
@@ -16,11 +13,8 @@ _F_SETSIG: Final = 10  # asm-generic/fcntl.h
 
 
 def end_with_writer(read_end: int, number: int) -> None:
-    """Make the kernel send this process the signal *number* when the last writer of a pipe has ended.
-
-    If the last writer has already ended, the signal comes at once. *read_end* must stay open (fcntl(2),
-    F_SETSIG). Raises OSError.
-    """
+    """Make the kernel send this process the signal *number* when a pipe's last writer has ended (at once if
+    it has already). *read_end* must stay open (fcntl(2), F_SETSIG). Raises OSError."""
     fcntl.fcntl(read_end, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(read_end, _F_SETSIG, number)
     fcntl.fcntl(read_end, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)

@@ -19,11 +19,8 @@ def usable_bytes() -> int:
 
 
 def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
-    """Return the memory limit of this process's control group in bytes, or None if there is no limit.
-
-    The result is the least limit of the group and of the groups above it. The function reads control groups
-    of version 2, and the memory controller of version 1.
-    """
+    """Return the memory limit of this process's control group (version 2, or 1's memory controller) in bytes:
+    the least of it and those above; None: no limit."""
     limits: list[int] = []
     with contextlib.suppress(OSError):
         for line in Path(groups).read_text(encoding="utf-8").splitlines():

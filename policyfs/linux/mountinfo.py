@@ -26,12 +26,9 @@ _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo.
-
-    parent_id: the mount on which this mount is. device: the kernel's dev_t (major << 20 | minor); for FUSE,
-    the connection's number. path: the mount's path as the process PID of the mountinfo file sees it.
-    options: the options of the mount. super_options: the options of the file system.
-    """
+    """One line of mountinfo. parent_id: the mount on which this one is. device: dev_t (major << 20 | minor);
+    for FUSE, the connection's number. path: as the process sees it. options: of the mount. super_options: of
+    the file system."""
 
     mount_id: int
     parent_id: int
@@ -76,10 +73,8 @@ def parse_mount(line: str) -> Mount:
 
 
 def mounts(pid: int | None = None) -> list[Mount]:
-    """Return all mounts of a process's mount namespace, in the kernel's order. pid: None for this process.
-
-    Raises OSError if there is no such process.
-    """
+    """Return all mounts of a process's (None: this one's) mount namespace, in the kernel's order. Raises
+    OSError."""
     path = procfs.path("self" if pid is None else pid, "mountinfo")
     with open(path, encoding="latin-1", newline="\n") as file:
         return [parse_mount(line) for line in file]
@@ -99,10 +94,8 @@ def mount_of_fd(fd: int) -> Mount | None:
 
 
 def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
-    """Return the mnt_id of descriptor *fd* of process *pid* (None: this process), from fdinfo.
-
-    Return None if fdinfo has no such line. Raises OSError.
-    """
+    """Return the mnt_id of a descriptor of a process (None: this one), or None if fdinfo lacks it. Raises
+    OSError."""
     with open(procfs.path("self" if pid is None else pid, f"fdinfo/{fd}"), "rb") as lines:
         for line in lines:
             if line.startswith(b"mnt_id:"):
@@ -122,11 +115,8 @@ def parse_mounts_at(path: str, lines: Iterable[str]) -> list[Mount]:
 
 
 def resolve(path: str) -> str:
-    """Return the absolute path without symlinks. Sends no request to a mount on exactly this path.
-
-    Mounts above the path get requests. Raises OSError: ELOOP, or ENOENT and others if a directory above the
-    path cannot be reached.
-    """
+    """Return the absolute path without symlinks. Only mounts above the path get requests. Raises OSError:
+    ELOOP, or ENOENT and others for a directory above."""
     for _ in range(_MAX_SYMLINKS):
         if not os.path.isabs(path):
             path = os.path.join(os.getcwd(), path)

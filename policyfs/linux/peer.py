@@ -35,10 +35,8 @@ def peer_of(connected: _Socket) -> Peer:
 
 
 def caller_of(command: int) -> int:
-    """Return the pid of the process that has run a command, such as a shell. Skip sudo and doas.
-
-    command: the pid of the command. If it has ended, or its parent cannot be seen, return *command*.
-    """
+    """Return the pid of the process that has run *command* (a pid), such as a shell, not sudo or doas;
+    *command* if it cannot be seen."""
     caller = command
     try:
         while caller == command or procfs.text(caller, "comm").strip() in _IN_BETWEEN:

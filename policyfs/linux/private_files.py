@@ -14,11 +14,10 @@ _FOREIGN: Final = 0o027
 
 
 def make_private(path: str | os.PathLike[str], mode: int = 0o700) -> None:
-    """Make a directory with this mode, unless it exists. Make missing parents so that only their owner may
-    change them. Raises OSError.
+    """Make a directory with this mode, unless it exists, and missing parents that only their owner may
+    change. Raises OSError.
 
-    os.makedirs and Path.mkdir give parents the mode 0777 less the umask. With umask 0, every user could then
-    replace the directory.
+    os.makedirs gives parents 0777 less the umask: with umask 0, every user could replace the directory.
     """
     try:
         os.mkdir(path, mode)
@@ -35,9 +34,8 @@ def make_private(path: str | os.PathLike[str], mode: int = 0o700) -> None:
 
 
 def check_private(fd: int, path: str) -> None:
-    """Raise PermissionError for an open file that another user may have made beforehand, to read or change
-    what is written there.
-    """
+    """Raise PermissionError for an open file that another user may have made, to read or change what is
+    written there."""
     info = os.fstat(fd)
     reason = ""
     if not stat.S_ISREG(info.st_mode):

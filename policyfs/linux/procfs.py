@@ -15,9 +15,8 @@ _prefix, _directory = "/proc/", -1
 
 
 def use(directory: int) -> None:
-    """Read by an instance of procfs from now on. directory: a descriptor of its root, which stays open.
-    -1: read by /proc again.
-    """
+    """Read by an instance of procfs from now on: a descriptor of its root, which stays open (-1: /proc
+    again)."""
     global _prefix, _directory
     _prefix, _directory = "/proc/" if directory < 0 else "", directory
 

@@ -21,11 +21,8 @@ _UIDS: Final = re.compile(r"^Uid:\t\d+\t(\d+)", re.MULTILINE)
 
 
 class Process(NamedTuple):
-    """A running process. uid: its effective uid.
-
-    service: the name of its systemd unit, or "". container: the manager and the name or number of its
-    container, or "".
-    """
+    """A running process. uid: effective. service: its systemd unit, or "". container: its manager and name or
+    number, or ""."""
 
     uid: int
     service: str
@@ -46,9 +43,7 @@ def processes() -> Iterator[Process]:
 
 
 def place_of(groups: str) -> tuple[str, str]:
-    """Return the service and the container that the text of a ``cgroup`` file names. At least one of the two
-    is empty.
-    """
+    """Return the service and the container in the text of a ``cgroup`` file; at least one is empty."""
     paths = [line.split(":", 2)[2] for line in groups.splitlines() if line.count(":") >= 2]
     for path in paths:
         for pattern, name in _CONTAINERS:

@@ -17,14 +17,12 @@ _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 
 
 def set_turns(*, nicer: int, slice_ns: int, idle: bool = False) -> None:
-    """Add *nicer* to the calling thread's nice value (setpriority(2)). Set its time slice to *slice_ns* ns
-    (0.1 to 100 ms).
+    """Add *nicer* to the calling thread's nice value, and set its time slice to *slice_ns* ns (0.1 to 100
+    ms), if permitted.
 
-    Time slices matter since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT). A thread with a shorter slice
-    that wakes up does not wait for the end of another thread's longer slice. Older kernels ignore the slices.
-    Threads and processes that start later inherit both values. If the kernel refuses, nothing happens.
-
-    idle: True to run only while no other process wants the processor (sched(7), SCHED_IDLE).
+    Since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT), a thread with a shorter slice that wakes up does
+    not wait for the end of a longer one. Later threads and processes inherit both. idle: True to run only
+    while no other process wants the processor (sched(7), SCHED_IDLE).
     """
     with contextlib.suppress(OSError):
         os.nice(nicer)
@@ -52,8 +50,7 @@ def weigh_session(nice: int) -> bool:
 
 
 def weigh_own_session(nice: int) -> None:
-    """Set the nice value of this process's session, but only if this process leads the session. Otherwise a
-    shell and its other commands would get more of the processors, too.
-    """
+    """Set the session's nice value if this process leads it (else a shell would get more of the processors,
+    too)."""
     if os.getsid(0) == os.getpid():
         weigh_session(nice)

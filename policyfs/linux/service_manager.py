@@ -8,10 +8,8 @@ import socket
 
 
 class ServiceManager:
-    """The service manager's socket, opened at once: the daemon's restrictions permit no new sockets later.
-
-    Without $NOTIFY_SOCKET there is none, and no message is sent.
-    """
+    """The service manager's socket ($NOTIFY_SOCKET, if any), opened at once: the daemon's restrictions permit
+    no new sockets later."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None

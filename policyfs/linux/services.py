@@ -57,8 +57,6 @@ def _listed(place: Path, pattern: str) -> list[Path]:
 
 
 def _keys(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield the keys and values of the section [Service], in the file's order. Yield none of an unreadable
-    file."""
     try:
         text = file.read_text("utf-8", "replace")
     except OSError:

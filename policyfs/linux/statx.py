@@ -62,18 +62,13 @@ class Stat(NamedTuple):
         return _FTYPES.get(stat.S_IFMT(self.mode), FileType.SPECIAL)
 
     def same_inode(self, other: Stat) -> bool:
-        """Return True if both values are attributes of the same inode.
-
-        A new inode can get the number of a removed inode. The birth time tells the two inodes apart.
-        """
+        """Return True if both are of one inode, not of a later one with the same number (btime_ns)."""
         return (self.dev, self.ino, self.btime_ns) == (other.dev, other.ino, other.btime_ns)
 
 
 def statx(dirfd: int, name: bytes) -> Stat:
-    """Return the attributes of *name* in the directory *dirfd*. A symlink is not followed.
-
-    Raises OSError: EINVAL if *name* is not a single name, else the errors of statx(2).
-    """
+    """Return the attributes of *name* in the directory *dirfd* (no symlink is followed). Raises OSError:
+    EINVAL if it is not a single name."""
     return _statx(dirfd, check_name(name), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
 
 
@@ -85,8 +80,7 @@ def fstatx(fd: int) -> Stat:
 def fstatx_of_new(fd: int) -> Stat:
     """Return the attributes of an object that was opened just now. If this fails, close *fd*.
 
-    Raises OSError of statx(2): ESTALE, for example, if the object on a network store was removed after the
-    open.
+    Raises OSError of statx(2): ESTALE, for example, if it was removed on a network store after the open.
     """
     try:
         return fstatx(fd)
@@ -96,40 +90,31 @@ def fstatx_of_new(fd: int) -> Stat:
 
 
 def cached_device(path: str) -> tuple[str, int]:
-    """Return the device (``major:minor``) and inode number of a path without a request to its file system.
+    """Return the device (``major:minor``) and inode number of a path, as cached_stat() does."""
+    found = cached_stat(AT_FDCWD, os.fsencode(path))
+    return f"{os.major(found.dev)}:{os.minor(found.dev)}", found.ino
 
-    The mask of statx is empty, so no FUSE daemon gets a request (fs/fuse/dir.c, fuse_getattr). Raises
-    OSError.
+
+def cached_stat(dirfd: int, name: bytes) -> Stat:
+    """Return what the kernel knows of *name* (empty: of *dirfd* itself), at least device and inode number.
+
+    INVARIANT: the mask of statx is empty. For any other mask, the kernel would ask a FUSE daemon, which may
+    not serve yet, or refuse a process that is not the mount's user (fs/fuse/dir.c, fuse_getattr).
     """
-    buffer = _BUFFER()
-    if STATX(AT_FDCWD, os.fsencode(path), AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0, buffer):
-        raise fail(os.fsencode(path))
-    fields = _LAYOUT.unpack_from(buffer)
-    major, minor = fields[-2:]
-    return f"{major}:{minor}", fields[6]
+    flags = AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC | (0 if name else AT_EMPTY_PATH)
+    return _statx(dirfd, name, flags, wanted=0)
 
 
-def _statx(dirfd: int, name: bytes, flags: int) -> Stat:
+def _statx(dirfd: int, name: bytes, flags: int, *, wanted: int = _WANTED) -> Stat:
     buffer = _BUFFER()
-    if STATX(dirfd, name, flags, _WANTED, buffer):
+    if STATX(dirfd, name, flags, wanted, buffer):
         raise fail(name or None)
     (
         mask, blksize, nlink, uid, gid, mode, ino, size, blocks,
         a_s, a_ns, b_s, b_ns, c_s, c_ns, m_s, m_ns, r_major, r_minor, major, minor,
     ) = _LAYOUT.unpack_from(buffer)  # fmt: skip  # one line per group of the C struct
     return Stat(
-        ino,
-        os.makedev(major, minor),
-        mode,
-        nlink,
-        uid,
-        gid,
-        size,
-        blocks,
-        blksize,
-        a_s * 1_000_000_000 + a_ns,
-        m_s * 1_000_000_000 + m_ns,
-        c_s * 1_000_000_000 + c_ns,
-        b_s * 1_000_000_000 + b_ns if mask & _STATX_BTIME else 0,
-        os.makedev(r_major, r_minor),
-    )
+        ino, os.makedev(major, minor), mode, nlink, uid, gid, size, blocks, blksize,
+        a_s * 1_000_000_000 + a_ns, m_s * 1_000_000_000 + m_ns, c_s * 1_000_000_000 + c_ns,
+        b_s * 1_000_000_000 + b_ns if mask & _STATX_BTIME else 0, os.makedev(r_major, r_minor),
+    )  # fmt: skip

@@ -15,10 +15,8 @@ _NONE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 
 
 def has_ended(thread: int) -> bool:
-    """Return True if the thread with this number (gettid(2)) has ended, or if there is no such thread.
-
-    Return False if the kernel does not tell: before Linux 6.9.
-    """
+    """Return True if the thread with this number (gettid(2)) has ended; False before Linux 6.9, which does
+    not tell."""
     try:
         pidfd = os.pidfd_open(thread, _PIDFD_THREAD)
     except ProcessLookupError:
@@ -37,16 +35,12 @@ class ParkedThread:
     """A thread that waits for end(), or for the process to be killed. Its descriptor reports its end to
     another process.
 
-    The kernel ends the threads of a killed process one by one. A thread that waits in the kernel for a disk
-    or for a lock ends late, or never. A parked thread ends at once, except while another thread waits to
-    change the process's memory map (mmap_lock, exit_mm in kernel/exit.c).
-
-    pidfd: a descriptor that is readable once this thread has ended (pidfd_open(2), PIDFD_THREAD). It is -1 if
-    the kernel is older than Linux 6.9 and cannot open such a descriptor.
+    Of a killed process, a thread that waits in the kernel for a disk or a lock ends late, or never. A parked
+    thread ends at once, except while another one waits to change the memory map (mmap_lock, exit_mm in
+    kernel/exit.c). pidfd: readable once it has ended (pidfd_open(2), PIDFD_THREAD); -1 before Linux 6.9.
     """
 
     def __init__(self) -> None:
-        """Start the thread. It has the rights and the blocked signals of the calling thread."""
         self._over = threading.Event()
         thread = threading.Thread(target=self._over.wait, name="parked", daemon=True)
         thread.start()

@@ -19,7 +19,7 @@ from policyfs.store.frozen import Version
 
 @pytest.fixture
 def table() -> Iterator[None]:
-    bridge.open_vectors(16, 2)
+    bridge.library.open_vectors(16, 2)
     yield
     bridge.prepare(0, 0)
 

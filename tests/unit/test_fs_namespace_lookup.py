@@ -310,7 +310,7 @@ async def test_callers_from_outside_get_nothing_but_keep_the_directories_of_othe
 
 @pytest.fixture
 def table() -> Iterator[None]:
-    bridge.open_vectors(16, 4)
+    bridge.library.open_vectors(16, 4)
     yield
     bridge.prepare(0, 0)
 

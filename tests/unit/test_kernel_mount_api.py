@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.kernel import mount_api
+from policyfs.linux import statx
 
 FSOPEN, FSCONFIG, FSMOUNT, MOVE_MOUNT = 430, 431, 432, 429
 
@@ -23,6 +24,7 @@ class Kernel:
         self.fails_at, self.masks = -1, list[int]()
         self.closed: list[int] = []
         monkeypatch.setattr(mount_api, "LIBC", self)
+        monkeypatch.setattr(statx, "STATX", self.statx)
         monkeypatch.setattr(os, "close", self.closed.append)
 
     def syscall(self, number: ctypes.c_long, *arguments: object) -> int:

@@ -59,11 +59,11 @@ def test_it_looks_no_longer_while_readers_read(idle, pipe, monkeypatch) -> None:
     """They and the client need the processor. What is left to Python wakes it."""
     waiting, clock = idle
     monkeypatch.setattr(readiness, "waiting", lambda: (0, 0))
-    monkeypatch.setattr(readiness, "reader_state", lambda: (2, True, 1))
+    monkeypatch.setattr(readiness.library, "reader_state", lambda: (2, True, 1))
     os.write(pipe[1], b"x")
     assert not any(waiting._spin() for _ in range(16))
     assert clock.now == 0
-    monkeypatch.setattr(readiness, "reader_state", lambda: (2, False, 1))
+    monkeypatch.setattr(readiness.library, "reader_state", lambda: (2, False, 1))
     assert waiting._spin()
 
 

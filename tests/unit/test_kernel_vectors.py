@@ -20,7 +20,7 @@ NODE, GID, FLAGS = 7, 100, os.O_RDONLY
 
 @pytest.fixture
 def table() -> Iterator[None]:
-    bridge.open_vectors(16, 2)
+    bridge.library.open_vectors(16, 2)
     yield
     bridge.prepare(0, 0)
 
@@ -102,7 +102,7 @@ def test_each_processor_has_one_reader(many: int) -> None:
 def test_directories_are_found_in_whatever_order_they_come_and_go(tmp_path: Path, seed: int) -> None:
     """Each is in a place of its own, and takes it from another one, in turn."""
     places = 5
-    bridge.open_vectors(16, places)
+    bridge.library.open_vectors(16, places)
     chance, turn = random.Random(seed), 0
     model: dict[int, int] = {}
     fd = os.open(tmp_path, os.O_PATH)

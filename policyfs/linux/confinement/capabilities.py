@@ -54,9 +54,7 @@ ZYGOTE: Final = frozenset({
     Capability.DAC_READ_SEARCH,  # to read modules and libraries in any place
     Capability.KILL, Capability.SETUID, Capability.SETGID, Capability.SYS_CHROOT,
 })  # fmt: skip
-"""The capabilities of the launcher and the zygote, the processes that start workers. With these
-capabilities they give a worker another uid, confine it, and end it.
-"""
+"""The capabilities of the launcher and the zygote: to give a worker another uid, confine it, and end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +62,8 @@ class Rights:
     """The rights of a process: sets of capabilities by number, and two other limits.
 
     handed_on: the capabilities that exec can pass on (the inheritable and ambient sets). no_new_privs: True
-    if exec cannot add capabilities. seccomp: ``off``, ``strict`` or ``filter``. For a process with several
-    threads, each set is the union of the threads' sets. The other fields have the weakest value of a thread.
+    if exec cannot add capabilities. seccomp: ``off``, ``strict`` or ``filter``. Of several threads: the
+    union of their sets, and the weakest of their other values.
     """
 
     effective: frozenset[int]
@@ -77,19 +75,15 @@ class Rights:
 
 
 def no_new_privs() -> None:
-    """Set no_new_privs for this thread, and for all threads and processes that it starts later.
-
-    From then on, exec cannot add rights to them. Raises OSError.
-    """
+    """Let exec add no rights to this thread, and to all that it starts later. Raises OSError."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def keep(wanted: frozenset[Capability]) -> None:
     """Drop all capabilities except *wanted* permanently, also from the bounding set.
 
-    After that, exec gives capabilities only to root, and only those of the bounding set. Applies to the
-    calling thread and to threads that it starts later. A capability that the thread lacks is not added.
-    Raises OSError if the kernel refuses.
+    For the calling thread and all that it starts later. After that, exec gives capabilities only to root, and
+    only those of the bounding set. Raises OSError.
     """
     bound(wanted)
     header, sets = _own_sets()
@@ -98,7 +92,7 @@ def keep(wanted: frozenset[Capability]) -> None:
     for place, part in enumerate((low, low, 0, high, high, 0)):
         sets[place] &= part
     if LIBC.capset(header, sets):
-        raise _failure("capset")
+        raise fail(b"capset")
 
 
 def bound(wanted: frozenset[Capability]) -> None:
@@ -119,10 +113,9 @@ def bound(wanted: frozenset[Capability]) -> None:
 
 
 def has_none() -> bool:
-    """Return True if this thread has no capability in any set from which it could use or hand on one.
+    """Return True if this thread can neither use nor hand on a capability (the bounding set does not count).
 
-    The bounding set does not count. This function reads no file, so it also works after a chroot. Raises
-    OSError.
+    Reads no file, so it also works after a chroot. Raises OSError.
     """
     ambient = any(PRCTL(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_IS_SET, number, 0, 0) == 1
                   for number in range(_CAPABILITIES_MAX))  # fmt: skip
@@ -130,21 +123,18 @@ def has_none() -> bool:
 
 
 def _own_sets() -> tuple[ctypes.Array[ctypes.c_uint32], ctypes.Array[ctypes.c_uint32]]:
-    """Return the header for capset(2), and this thread's sets: effective, permitted, inheritable; then their
-    upper halves.
-    """
+    """Return capset(2)'s header, and the sets: effective, permitted, inheritable; then their upper halves."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)()
     if LIBC.capget(header, sets):
-        raise _failure("capget")
+        raise fail(b"capget")
     return header, sets
 
 
 def rights_of(pid: int | str = "self") -> Rights:
-    """Return the rights of a process: of all its threads together.
+    """Return the rights of all threads of a process. Raises OSError if it has ended.
 
-    pid: a number, ``self``, or ``thread-self`` for the calling thread alone. Raises OSError if the process
-    has ended.
+    pid: a number, ``self``, or ``thread-self`` for the calling thread alone.
     """
     found = [_rights_of_thread(text) for text in _threads(pid)]
     if not found:
@@ -186,8 +176,3 @@ def name_of(number: int) -> str:
         return f"CAP_{Capability(number).name}"
     except ValueError:
         return f"capability {number}"
-
-
-def _failure(what: str) -> OSError:
-    code = ctypes.get_errno()
-    return OSError(code, f"{what}: {os.strerror(code)}")

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from policyfs.linux.libc import LIBC
+from policyfs.linux.libc import LIBC, fail
 
 _SYS_CREATE_RULESET: Final = 444  # the same on every architecture
 _SYS_ADD_RULE: Final = 445
@@ -22,11 +22,9 @@ _BITS_SINCE_5: Final = 16
 
 
 def read_only_below(directories: Sequence[str]) -> bool:
-    """Limit this thread, and threads that it starts, permanently to reading files below these directories.
-
-    Needs no_new_privs. Return False if the kernel has no Landlock. Raises OSError if a directory is missing,
-    or if the kernel refuses.
-    """
+    """Limit this thread, and all that it starts, to reading files below these directories. Needs
+    no_new_privs. Return False without Landlock. Raises OSError if a directory is missing, or if the kernel
+    refuses."""
     abi = int(LIBC.syscall(_SYS_CREATE_RULESET, None, 0, _VERSION))
     if abi < 1:
         return False
@@ -48,6 +46,5 @@ def read_only_below(directories: Sequence[str]) -> bool:
 
 def _checked(result: int) -> int:
     if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"landlock: {os.strerror(code)}")
+        raise fail(b"landlock")
     return int(result)

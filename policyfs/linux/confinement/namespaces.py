@@ -19,10 +19,8 @@ _MS_SLAVE: Final = 1 << 19
 
 
 def enter_own_mounts() -> None:
-    """Enter a new mount namespace. Mounts made in it stay private. New mounts of the machine appear in it.
-
-    Call it before any thread starts. Raises OSError: EPERM without CAP_SYS_ADMIN.
-    """
+    """Enter a new mount namespace, before any thread starts. Its mounts stay private; new mounts of the
+    machine appear in it. Raises OSError (EPERM without CAP_SYS_ADMIN)."""
     if LIBC.unshare(CLONE_NEWNS):
         raise fail()
     _mount(None, b"/", _MS_REC | _MS_SLAVE)

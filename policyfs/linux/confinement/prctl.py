@@ -25,7 +25,5 @@ def name_process(name: str) -> None:
 
 
 def request_parent_death_signal(number: signal.Signals) -> None:
-    """Let the kernel send a signal to this process when the thread that started it ends (prctl(2),
-    PR_SET_PDEATHSIG). Raises OSError.
-    """
+    """Let the kernel send a signal to this process when the thread that started it ends. Raises OSError."""
     prctl(_PR_SET_PDEATHSIG, number)

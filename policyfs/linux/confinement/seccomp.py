@@ -1,30 +1,24 @@
 """Filters of system calls (seccomp): the list for the serving daemon, and a builder for shorter lists.
 
-The daemon stays root with CAP_SYS_ADMIN, which the kernel requires for passthrough. An attacker in the daemon
-could use these rights in system calls that the daemon does not need once the mount exists. Such calls execute
-programs, make processes, mount, enter namespaces, load kernel modules or BPF, trace other processes, use the
-network, or get executable memory. A call that is not listed fails without effect.
-
-Sources: linux/seccomp.h, linux/filter.h, asm/unistd.h. If the kernel uses only the lower 32 bits of an
-argument, the filter checks only these bits.
+The daemon stays root with CAP_SYS_ADMIN, which passthrough needs. An attacker in it could execute programs,
+mount, enter namespaces, load kernel modules or BPF, trace processes, use the network, or get executable
+memory. A call that is not listed fails without effect. Sources: linux/seccomp.h, linux/filter.h,
+asm/unistd.h. If the kernel uses only the lower 32 bits of an argument, the filter checks only these.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import platform
 import struct
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from policyfs.linux.libc import LIBC
+from policyfs.linux.libc import LIBC, fail
 
 REFUSED: Final = errno.EBADRQC
-"""The errno of a refused call. No file system returns it. So fs/error_boundary.py can report it as a bug.
-
-(EPERM would look like an answer of the file system.)"""
+"""The errno of a refused call. No file system returns it, so fs/error_boundary.py can report it as a bug."""
 
 _AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -92,9 +86,7 @@ NUMBERS: Final = {
 }  # fmt: skip
 
 _NEWEST: Final = 466
-"""The number of the newest system call of Linux 6.14.
-
-Newer calls get ENOSYS, as on an older kernel. Then libc uses older calls instead."""
+"""The newest system call of Linux 6.14. Newer ones get ENOSYS, so that libc uses older ones instead."""
 
 _THREAD: Final = 0x00010000  # CLONE_THREAD
 _NAMESPACES: Final = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
@@ -105,8 +97,7 @@ _MESSAGE_FLAGS: Final = {
     name: (argument, _MSG_OOB)
     for name, argument in (("sendto", 3), ("recvfrom", 3), ("sendmsg", 2), ("recvmsg", 2))
 }
-"""For each call with MSG_* flags: the number of the argument with the flags (from 0), and the flag that
-short_program() refuses."""
+"""For each call with MSG_* flags: the argument with the flags, and the flag that short_program() refuses."""
 _PRCTL_OPTIONS: Final = (15, 16, 0x53564D41)  # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
 _IOCTLS: Final = (
     0x4010E501, 0x4004E502,  # FUSE_DEV_IOC_BACKING_OPEN, FUSE_DEV_IOC_BACKING_CLOSE
@@ -140,9 +131,9 @@ class _Program(ctypes.Structure):
 def close_door(pid: int, *, special_files: bool = False) -> bool:
     """Limit every thread of this process permanently to the system calls that the serving daemon needs.
 
-    pid: the number of this process. The process may send signals only to itself. special_files: True to
-    permit the creation of fifos, sockets and devices. Return False if this module has no list of calls for
-    this machine, or if the kernel has no seccomp. Raises OSError if a thread does not get the filter.
+    pid: this process, the only one to which it may send signals. special_files: True to permit the creation
+    of fifos, sockets and devices. Return False if there is no list of calls for this machine, or the kernel
+    has no seccomp. Raises OSError if a thread does not get the filter.
     """
     machine = platform.machine()
     program = filter_program(machine, pid, special_files=special_files)
@@ -163,18 +154,16 @@ def _install(number: int, program: bytes, flags: int) -> bool:
         return True
     if failed > 0:  # the number of the first such thread; errno stays as it was (kernel/seccomp.c)
         raise OSError(errno.EAGAIN, "a thread has another filter already")
-    code = ctypes.get_errno()
-    if code in {errno.ENOSYS, errno.EINVAL}:
+    if ctypes.get_errno() in {errno.ENOSYS, errno.EINVAL}:
         return False
-    raise OSError(code, os.strerror(code))
+    raise fail(b"seccomp")
 
 
 def unknown_program(machine: str) -> bytes:
     """Return the filter that answers ENOSYS to calls that libc can do without.
 
-    These calls have a filter of their own, whose refusals are not logged: libc tries clone3 for every new
-    thread. The filter of filter_program(), whose refusals are logged, allows these calls. If several filters
-    answer, the strictest answer counts.
+    Unlike those of filter_program(), which allows these calls, its refusals are not logged: libc tries clone3
+    for every new thread. Of the answers of several filters, the strictest counts.
     """
     clone3 = NUMBERS[machine]["clone3"]
     return _packed([
@@ -187,10 +176,8 @@ def unknown_program(machine: str) -> bytes:
 
 
 def filter_program(machine: str, pid: int, *, special_files: bool = False) -> bytes | None:
-    """Return the daemon's filter as a classic BPF program, or None if the machine has no list of calls.
-
-    machine: the machine's name in uname. pid: the daemon's number. special_files: see close_door().
-    """
+    """Return the daemon's filter as a classic BPF program, or None if there is no list for *machine* (of
+    uname). pid: the daemon's. special_files: see close_door()."""
     if machine not in NUMBERS:
         return None
     looked_at = _by_argument(pid)
@@ -217,21 +204,16 @@ def short_program(machine: str, names: Collection[str]) -> bytes | None:
 
 
 def install(machine: str, program: bytes) -> bool:
-    """Apply a filter to this thread and its descendants. Return False if the kernel has no seccomp.
-
-    Raises OSError if the kernel refuses.
-    """
+    """Apply a filter to this thread and its descendants. False: no seccomp. Raises OSError if refused."""
     return _install(NUMBERS[machine]["seccomp"], program, 0)
 
 
 def _program(
     machine: str, names: Collection[str], looked_at: Mapping[str, list[Instruction]], end: list[Instruction]
 ) -> bytes:
-    """Return a filter. names: the calls to allow.
+    """Return a filter. names: the calls to allow; for these without arguments, the kernel caches the answer.
 
-    looked_at: the BPF code for each call that the filter decides by its arguments, by the call's name. This
-    code comes first. end: the code for all calls that are not listed. If the filter decides a call without
-    its arguments, the kernel caches the answer.
+    looked_at: the code for calls that are decided by arguments. end: the code for calls that are not listed.
     """
     calls, program = NUMBERS[machine], _native(machine)
     for name, block in looked_at.items():
@@ -243,9 +225,6 @@ def _program(
 
 
 def _native(machine: str) -> list[Instruction]:
-    """Return BPF code that loads the number of the call. It kills the process for a call of another
-    architecture.
-    """
     return [
         (_LOAD_WORD, 0, 0, _AT_ARCHITECTURE),
         (_JUMP_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
@@ -261,10 +240,6 @@ def _packed(program: list[Instruction]) -> bytes:
 
 
 def _by_argument(pid: int) -> dict[str, list[Instruction]]:
-    """Return the BPF code for each call that is allowed only with some arguments, by the call's name.
-
-    The code checks the arguments, and ends with the filter's answer.
-    """
     return {
         "mmap": _without(2, _PROT_EXEC),
         "mprotect": _without(2, _PROT_EXEC),
