@@ -59,7 +59,6 @@ from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.fs.namespace.rename import Renamer
 from policyfs.fs.namespace.setattr import AttributeSetter
 from policyfs.fs.namespace.setid import SetIdBits
-from policyfs.fs.namespace.tmpfile import Tmpfiles
 from policyfs.fs.namespace.unlink import Remover
 from policyfs.fs.namespace.xattr import ExtendedAttributes, absent_attributes
 from policyfs.fs.namespace.xattr_bans import AttributeBans
@@ -285,15 +284,13 @@ class FileSystem:
             kernel_cache=self.kernel_cache, bridge_handles=self.bridge_handles,
         )  # fmt: skip
         set_id_bits = SetIdBits(fs.tree, opening.keeper) if self._settings.posix else None
-        tmpfiles = Tmpfiles(fs, lookup=lookup, opener=opener, open_files=open_files)
         return NameOperations(
             lookup=lookup,
             listings=self.listings,
             creator=Creator(fs, lookup=lookup, opener=opener, withheld_names=withheld_names),
-            tmpfiles=tmpfiles,
             linker=Linker(
-                fs, entries=entries, lookup=lookup, open_files=open_files, tmpfiles=tmpfiles,
-                change_lock=change_lock, withheld_names=withheld_names,
+                fs, entries=entries, lookup=lookup, open_files=open_files, change_lock=change_lock,
+                withheld_names=withheld_names,
             ),
             remover=Remover(fs, entries=entries, open_files=open_files, remote=self._base.facts.remote),
             renamer=Renamer(

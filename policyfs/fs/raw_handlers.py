@@ -51,7 +51,6 @@ class RawHandlers:
         self._lookup = names.lookup
         self._attribute_setter = names.attribute_setter
         self._ranges = data.ranges
-        self._tmpfiles = names.tmpfiles
         self._sync = data.sync
         self._writer = data.writer
         self._listings = names.listings
@@ -69,7 +68,6 @@ class RawHandlers:
             Opcode.COPY_FILE_RANGE: self.copy_file_range,
             Opcode.COPY_FILE_RANGE_64: self.copy_file_range,
             Opcode.IOCTL: self.ioctl,
-            Opcode.TMPFILE: self.tmpfile,
             Opcode.STATX: self.statx,
             Opcode.FSYNC: self.fsync,
             Opcode.OPENDIR: self.opendir,
@@ -189,15 +187,6 @@ class RawHandlers:
             raise OSError(errno.ENOTTY, "not through this mount")
         flags = await self._attribute_setter.inode_flags(self._node(request), self._gate.caller(request))
         return requests.ioctl_reply(_FLAGS.pack(flags, 0)[: asked.out_size])
-
-    @guarded
-    async def tmpfile(self, request: Request) -> bytes:
-        """Answer TMPFILE."""
-        asked = requests.unnamed(request)
-        handle, entry = await self._tmpfiles.open(
-            self._node(request), asked.mode, asked.flags, self._gate.caller(request)
-        )
-        return requests.create_reply(entry, handle.fh)
 
     @guarded
     async def statx(self, request: Request) -> bytes:

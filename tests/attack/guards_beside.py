@@ -12,7 +12,6 @@ from policyfs.domain import Decision
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.data.ranges import Ranges
-from policyfs.fs.namespace.tmpfile import Tmpfiles
 from policyfs.fs.raw_handlers import RawHandlers
 from policyfs.kernel import requests
 from policyfs.kernel.operations import Request
@@ -53,16 +52,6 @@ def ranges_unjudged() -> None:
     put(Checker, "allocate", allocate)
 
 
-def create_undecided() -> None:
-    """Whoever reaches a directory may make files in it."""
-    put(Gate, "decide", lambda self, *arguments: Decision(allowed=True, errno=0))
-
-
-def named_unasked() -> None:
-    """A file is given a name whatever those who have it open may do there."""
-    put(Tmpfiles, "_keeps", lambda self, *arguments: True)
-
-
 def any_ioctl() -> None:
     """Every ioctl goes to the store's file, and no filter of system calls holds it up."""
 
@@ -83,7 +72,5 @@ BESIDE: Final[dict[str, Callable[[], None]]] = {
     "handles-undecided": handles_undecided,
     "copies-of-any-view": copies_of_any_view,
     "ranges-unjudged": ranges_unjudged,
-    "create-undecided": create_undecided,
-    "named-unasked": named_unasked,
     "any-ioctl": any_ioctl,
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import errno
 import fcntl
 import os
 import tempfile
@@ -26,10 +25,9 @@ from tests.support.machine.calls import (
     ZERO_RANGE,
     fallocate,
     inode_flags,
-    name_it,
 )
 from tests.support.machine.processes import call_as, start_as, wait_for
-from tests.support.models.twins import content, error, fd_of
+from tests.support.models.twins import error, fd_of
 from tests.support.mount.daemons import Mount
 from tests.support.samples import jpegs
 
@@ -307,132 +305,3 @@ def test_no_flag_is_set_and_no_block_is_told(mount: Mount) -> None:
     assert not is_no_dump(mount)
     assert flags() == before
     _no_loss(mount)
-
-
-# ---------------------------------------------------------------- files without a name
-
-
-def make_unnamed(root: Path) -> dict[str, str]:
-    """O_TMPFILE everywhere: what came of it."""
-    said = {}
-    for name in PLACES:
-        try:
-            os.close(os.open(root / name, os.O_TMPFILE | os.O_RDWR, 0o600))
-            said[name] = "None"
-        except OSError as wrong:
-            said[name] = errno.errorcode[wrong.errno]
-    return said
-
-
-def test_nothing_is_made_where_nothing_may_be_created(mount: Mount) -> None:
-    assert call_as(APP, make_unnamed, mount.mountpoint) == {
-        "free": "None", "photos": "None", "later": "None",
-        "drop": "EACCES", "look": "EACCES", "change": "EACCES", "shown": "EACCES", "secret": "ENOENT",
-    }  # fmt: skip
-    for name in ("look", "change", "shown"):
-        assert mount.events(decision="deny", operation="create", path=f"/{name}/#unnamed")
-    for name in ("free", "photos"):
-        assert mount.events(decision="allow", operation="create", path=f"/{name}/#unnamed")
-
-
-def test_undecided_something_is_made(weak) -> None:
-    assert call_as(APP, make_unnamed, weak("create-undecided").mountpoint)["look"] == "None"
-
-
-def name_words(root: Path) -> dict[str, str]:
-    """Words that were written where they may be, named where they may not."""
-    said = {}
-    with fd_of(root / "free", os.O_TMPFILE | os.O_RDWR) as fd:
-        os.write(fd, WORDS)
-        for name in ("photos", "look", "change", "shown", "secret", "free"):
-            said[name] = name_it(fd, root / name / "words.jpg")
-        said["again"] = name_it(fd, root / "look/file")
-    with contextlib.suppress(OSError):
-        os.unlink(root / "free/words.jpg")
-    return said
-
-
-def test_a_name_is_given_only_where_one_could_have_been_made(mount: Mount) -> None:
-    said = call_as(APP, name_words, mount.mountpoint)
-    assert said.pop("free") == "None"
-    assert said.pop("again") == "EEXIST"
-    assert said.pop("photos") == "EXDEV"
-    assert set(said.values()) <= {"EACCES", "ENOENT"}
-    for name in ("photos", "look", "change", "shown", "secret"):
-        assert not (mount.store / name / "words.jpg").exists()
-    assert mount.events(decision="deny", operation="link", new_path="/photos/words.jpg")
-    _no_loss(mount)
-
-
-def test_unasked_words_get_the_name_of_a_photo(weak) -> None:
-    mount = weak("named-unasked")
-    assert call_as(APP, name_words, mount.mountpoint)["photos"] == "None"
-    assert (mount.store / "photos/words.jpg").read_bytes() == WORDS
-
-
-def drop_it(root: Path) -> list[str]:
-    """Where an app may only leave things."""
-    left, free = root / "drop", root / "free"
-    with fd_of(left, os.O_TMPFILE | os.O_WRONLY) as fd, fd_of(free, os.O_TMPFILE | os.O_RDWR) as own:
-        os.write(fd, WORDS)
-        said = [name_it(fd, root / "drop/left"), error(os.open, root / "drop/left", os.O_RDONLY)]
-        said += [name_it(own, root / "drop/readable"), name_it(fd, root / "free/taken")]
-    return said
-
-
-def test_what_is_left_where_nothing_is_read_is_not_read(mount: Mount) -> None:
-    """Whoever has it open must have the rights there that it is open with."""
-    assert call_as(APP, drop_it, mount.mountpoint) == ["None", "EACCES", "EACCES", "EACCES"]
-    assert os.listdir(mount.store / "drop") == ["left"]
-    (mount.store / "drop/left").unlink()
-    assert not (mount.store / "free/taken").exists()
-
-
-def unnamed_photo(root: Path, name: str, *parts: bytes) -> list[str]:
-    """Parts written one by one to a file without a name, which gets one before the last."""
-    said = []
-    fd = os.open(root / "photos", os.O_TMPFILE | os.O_RDWR, 0o600)
-    for part in parts[:-1]:
-        said.append(error(os.write, fd, part))
-    said.append(name_it(fd, root / "photos" / name))
-    said.append(error(os.pwrite, fd, parts[-1], 0))
-    with contextlib.suppress(OSError):  # tells of a head that is no photo
-        os.close(fd)
-    return said
-
-
-def test_what_has_no_name_yet_is_judged_like_what_has(mount: Mount) -> None:
-    root, photos = mount.mountpoint, mount.store / "photos"
-    half = b"\xff\xd8"
-    assert call_as(APP, unnamed_photo, root, "a.jpg", WORDS, WORDS) == ["EPERM", "None", "EPERM"]
-    wait_for(lambda: not (photos / "a.jpg").exists(), "the refused file to go with its last close")
-    assert call_as(APP, unnamed_photo, root, "b.jpg", half, b"\xff\xd8 no") == ["2", "None", "EPERM"]
-    wait_for(lambda: not (photos / "b.jpg").exists(), "a head that is no photo to leave nothing behind")
-    assert call_as(APP, unnamed_photo, root, "c.jpg", JPEG, WORDS) == [str(len(JPEG)), "None", "EPERM"]
-    assert (photos / "c.jpg").read_bytes() == JPEG
-    assert call_as(APP, unnamed_photo, root, "d.jpg", half, JPEG) == ["2", "None", str(len(JPEG))]
-    assert (photos / "d.jpg").read_bytes() == JPEG
-    assert sorted(os.listdir(photos)) == ["c.jpg", "d.jpg", "photo.jpg"]
-    for name in ("c.jpg", "d.jpg"):
-        (photos / name).unlink()
-
-
-def test_nobody_else_gets_at_it(mount: Mount) -> None:
-    """A file without a name is its maker's alone; the neighbour works beside it."""
-
-    def hold(channel) -> None:
-        with fd_of(mount / "free", os.O_TMPFILE | os.O_RDWR, 0o666) as fd:
-            os.write(fd, WORDS)
-            channel.send(os.listdir(mount / "free"))
-            channel.recv()
-            assert name_it(fd, mount / "free/kept") == "None"
-
-    other = APP if "--app" in mount.options else OTHER
-    child = start_as(APP, hold)
-    listed = child.receive()
-    assert listed == call_as(other, os.listdir, mount / "free")
-    assert not [name for name in os.listdir(mount.store / "free") if name.startswith("#")]
-    child.send("go on")
-    child.result()
-    assert call_as(other, content, str(mount / "free/kept")) == WORDS
-    (mount.store / "free/kept").unlink()

@@ -86,13 +86,6 @@ def moved_in_with_a_descriptor_kept(path: Path) -> None:
         os.close(fd)
 
 
-def without_a_name(path: Path) -> None:
-    fd = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o644)
-    os.write(fd, PLACED)
-    os.link(f"/proc/self/fd/{fd}", path, follow_symlinks=True)
-    os.close(fd)
-
-
 def copied_by_the_kernel(path: Path) -> None:
     outside = path.parent.parent / "Outside" / path.name
     outside.write_bytes(PLACED)
@@ -106,7 +99,7 @@ def copied_by_the_kernel(path: Path) -> None:
 
 WAYS = [
     at_once, byte_by_byte_backwards, clean_first, by_two_handles, by_mapping, moved_in,
-    moved_in_with_a_descriptor_kept, without_a_name, copied_by_the_kernel,
+    moved_in_with_a_descriptor_kept, copied_by_the_kernel,
 ]  # fmt: skip
 
 

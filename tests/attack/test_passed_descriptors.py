@@ -1,15 +1,13 @@
-"""B10, C1: descriptors that one app passes to another, and descriptors of files that others move or hide."""
+"""B10, C1: descriptors of files that others move or hide."""
 
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.support.machine.calls import name_it
 from tests.support.machine.processes import call_as, start_as
 from tests.support.models.twins import error
 from tests.support.mount.daemons import Mount
@@ -26,12 +24,6 @@ apps:
   gallery: {{uid: {GALLERY}}}
 rules:
 """
-SHARED: Final = """\
-  - {{id: must, require: {{{}}}, who: {{app: {}}}, paths: [{}]}}
-  - {{id: share, allow: [see, read, write, create], who: {{app: camera}}, paths: "/Share/***"}}
-  - {{id: looks, allow: [see, read], who: {{app: gallery}}, paths: "/Share/***"}}
-  - {{id: own, allow: [all], who: {{app: gallery}}, paths: "/Own/***"}}
-"""
 MOVED: Final = """\
   - {id: own, allow: [all], who: {app: camera}, paths: "/Own/***"}
   - {id: all, allow: [all], who: {app: gallery}, paths: "/***"}
@@ -44,7 +36,6 @@ HIDDEN: Final = """\
   - {id: private, deny: [all], who: {app: camera}, paths: "/Own/D", when: {owner: gallery}, errno: ENOENT}
 """
 PHOTO: Final = jpegs.photo_with(jpegs.exif())
-WORDS: Final = b"only words " * 99
 
 
 def _store(root: Path, *names: str) -> Path:
@@ -52,103 +43,6 @@ def _store(root: Path, *names: str) -> Path:
         (root / name).mkdir()
         (root / name).chmod(0o777)
     return root
-
-
-def _unnamed(mount: Path, data: bytes) -> int:
-    """Return an O_RDONLY descriptor of the gallery's own unnamed file with these bytes."""
-    fd = os.open(mount / "Own", os.O_TMPFILE | os.O_RDWR, 0o666)
-    os.fchmod(fd, 0o666)
-    os.write(fd, data)
-    reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
-    os.close(fd)
-    return reader
-
-
-def _give(mount: Path, number: int, data: bytes) -> None:
-    with socket.socket(fileno=os.dup(number)) as way:
-        socket.send_fds(way, [b"x"], [_unnamed(mount, data)])
-
-
-def _take(mount: Path, number: int) -> str:
-    """Give the file behind a passed descriptor a name, as the camera. Return what linkat said."""
-    with socket.socket(fileno=os.dup(number)) as way:
-        _, [fd], _, _ = socket.recv_fds(way, 1, 1)
-    told = name_it(fd, mount / "Share/in.jpg")
-    os.close(fd)
-    return told
-
-
-CONTENTS: Final = [('content: "image/*"', WORDS), ("no: [location]", PHOTO), ("clean: [location]", PHOTO)]
-
-
-def _passed(mounts: Mounts, root: Path, requirement: str, data: bytes, guard: str = "") -> str:
-    """Return what linkat said to the camera of a descriptor that the gallery has passed to it."""
-    mount = mounts.prepare(
-        HEAD + SHARED.format(requirement, "camera", '"/Share/**"'), _store(root, "Own", "Share")
-    )
-    if guard:
-        mount.program = (WEAKENED, guard)
-    mount.start()
-    ends = [each.detach() for each in socket.socketpair()]
-    call_as(GALLERY, _give, mount.mountpoint, ends[0], data)
-    told = call_as(CAMERA, _take, mount.mountpoint, ends[1])
-    for end in ends:
-        os.close(end)
-    return told
-
-
-@pytest.mark.parametrize(("requirement", "data"), CONTENTS)
-def test_no_content_gets_in_by_the_descriptor_of_another_app(
-    mounts: Mounts, empty_store: Path, requirement: str, data: bytes
-) -> None:
-    """The content of a new file is checked by its writer's view, and the writer was another app."""
-    assert _passed(mounts, empty_store, requirement, data) == "EXDEV"
-    assert list((empty_store / "Share").iterdir()) == []
-
-
-def test_it_does_where_only_holders_count(mounts: Mounts, empty_store: Path) -> None:
-    assert _passed(mounts, empty_store, *CONTENTS[1], guard="only-holders") == "None"
-    assert (empty_store / "Share/in.jpg").read_bytes() == PHOTO
-
-
-def _escalate(channel: Any, mount: Path, number: int) -> dict[str, str]:
-    """Keep a read-only descriptor of a file that the camera names where the gallery may only read."""
-    reader = _unnamed(mount, jpegs.plain())
-    with socket.socket(fileno=os.dup(number)) as way:
-        socket.send_fds(way, [b"x"], [reader])
-    channel.recv()
-
-    def write() -> None:
-        writer = os.open(f"/proc/self/fd/{reader}", os.O_WRONLY)
-        os.pwrite(writer, b"WORDS", 0)
-        os.close(writer)
-
-    return {
-        "write": error(write),
-        "chmod": error(lambda: os.fchmod(reader, 0o600)),
-        "xattr": error(lambda: os.setxattr(reader, "user.x", b"1")),
-    }
-
-
-@pytest.mark.parametrize("requirement", ["redact: location", ""])
-def test_who_has_a_named_file_open_has_no_more_rights_than_at_its_name(
-    mounts: Mounts, empty_store: Path, requirement: str
-) -> None:
-    """The open handle kept the rights of the directory in which the file had been made."""
-    store = _store(empty_store, "Own", "Share")
-    rules = SHARED.format(requirement, "any", '"/Share/**", "/Own/**"')
-    if not requirement:
-        rules = "".join(line for line in rules.splitlines(keepends=True) if "id: must" not in line)
-    mount = mounts.start(HEAD + rules, store)
-    ends = [each.detach() for each in socket.socketpair()]
-    child = start_as(GALLERY, _escalate, mount.mountpoint, ends[0])
-    assert call_as(CAMERA, _take, mount.mountpoint, ends[1]) == "None"
-    child.send("go")
-    told = child.result(20)
-    for end in ends:
-        os.close(end)
-    assert set(told.values()) <= {"EACCES", "ENOTSUP"}, told
-    assert not (store / "Share/in.jpg").read_bytes().startswith(b"WORDS")
 
 
 def _reopen(channel: Any, mount: Path) -> tuple[str, bool]:

@@ -24,11 +24,12 @@ from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.path_answers import Unseen
 from policyfs.fs.access.views import Views
 from policyfs.fs.checked.move_proof import Source
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.namespace.link import Linker
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.rename import Renamer
-from policyfs.fs.namespace.tmpfile import Tmpfiles
 from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.fs.sharing.pauses import Pauses
@@ -55,9 +56,18 @@ from tests.attack.guards_wearing import WEARING
 from tests.attack.guards_writing import WRITING
 
 
-def unknown_names_count_as_none() -> None:
-    """An open file without a known name is taken for one that was made without a name (O_TMPFILE)."""
-    put(Tmpfiles, "_has_names", lambda self, fd: False)
+def descriptors_get_names() -> None:
+    """A file without a known name gets a name by the descriptor that is open."""
+    asked = Linker._link
+
+    async def link(self: Linker, node: Node, parent: Node, name: bytes, caller: Caller, *rest: Any) -> Any:
+        if node.parent is not None or node.open is None:
+            return await asked(self, node, parent, name, caller, *rest)
+        self._tree.link(node.open.fd, self._resolver.dirfd(parent), name)
+        state, stat = self._gate.engine.child(parent.state, name), self._tree.fstat(node.open.fd)
+        return self._lookup.entry(parent, name, state, stat, caller)
+
+    put(Linker, "_link", link)
 
 
 def names_are_files() -> None:
@@ -72,11 +82,6 @@ def lost_names_stay() -> None:
         return not decision.allowed and node.open is not None and not before and self._resolver.renamed(node)
 
     put(Gate, "_renamed", renamed)
-
-
-def only_holders_count() -> None:
-    """Who names a file without a name need not have the view of those who have it open."""
-    put(Tmpfiles, "_with_caller", staticmethod(lambda users, caller: users))
 
 
 def moved_files_count_as_unlinked() -> None:
@@ -191,10 +196,9 @@ SORTS: Final = (
 OTHERS: Final = {name: guard for sort in SORTS for name, guard in sort.items()}
 assert len(OTHERS) == sum(map(len, SORTS)), "two guards have one name"
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
-    "unknown-names": unknown_names_count_as_none,
+    "named-descriptors": descriptors_get_names,
     "names-are-files": names_are_files,
     "lost-names-stay": lost_names_stay,
-    "only-holders": only_holders_count,
     "moved-as-unlinked": moved_files_count_as_unlinked,
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from policyfs.store.owner import OWNER_XATTR
-from tests.support.machine.calls import name_it
 from tests.support.machine.processes import call_as, wait_for
 from tests.support.models.twins import attempt
 from tests.support.mount.daemons import Mount
@@ -180,36 +179,14 @@ def test_where_its_owner_cannot_be_kept_nothing_is_made(on_disk) -> None:
     place, store = mount / "DCIM", root / "store"
     assert call_as(CAMERA, lambda: errors({
         "create": lambda: os.open(place / "new", os.O_WRONLY | os.O_CREAT),
-        "unnamed": lambda: os.open(place, os.O_WRONLY | os.O_TMPFILE),
         "mkdir": lambda: os.mkdir(place / "new"),
         "symlink": lambda: os.symlink("x", place / "new"),
-    })) == dict.fromkeys(("create", "unnamed", "mkdir", "symlink"), "ENOSPC")  # fmt: skip
+    })) == dict.fromkeys(("create", "mkdir", "symlink"), "ENOSPC")  # fmt: skip
     assert os.listdir(store / "DCIM") == ["a.jpg"]
     room(ballast, 1 << 20)
     assert call_as(CAMERA, written, place / "new", b"x") == (1, "")
     assert os.getxattr(store / "DCIM/new", OWNER_XATTR).endswith(b":camera")
     assert mount.status()["bugs"] == 0
-
-
-def test_a_file_without_a_name_is_as_any_other(full) -> None:
-    mount, store, ballast = full
-    room(ballast, 40 << 10)
-
-    def fill_unnamed(place: Path) -> tuple[int, str]:
-        fd, done = os.open(place, os.O_WRONLY | os.O_TMPFILE, 0o600), 0
-        try:
-            while True:
-                done += os.write(fd, bytes(4096))
-        except OSError as error:
-            wrong = error
-            name_it(fd, place / "named")
-        finally:
-            os.close(fd)
-        return done, os.strerror(wrong.errno or 0)
-
-    done, said = call_as(CAMERA, fill_unnamed, mount / "DCIM")
-    assert said == "No space left on device"
-    assert (store / "DCIM/named").stat().st_size == done > 0
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])

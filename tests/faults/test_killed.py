@@ -39,17 +39,6 @@ def _write(channel, directory: Path, step: int) -> None:
                 os.rename(new, directory / f"photo{number}")
 
 
-def _unnamed(channel, directory: Path) -> None:
-    """Files without a name, that never get one."""
-    while not channel.poll():
-        with contextlib.suppress(OSError):
-            fd = os.open(directory, os.O_RDWR | os.O_TMPFILE, 0o600)
-            try:
-                os.write(fd, LARGE)
-            finally:
-                os.close(fd)
-
-
 def _look(channel, directory: Path) -> list[bytes]:
     """Every redacted photo that was read with a place in it: none, it is hoped."""
     leaked = []
@@ -71,7 +60,6 @@ def busy(mounts: Mounts, empty_store: Path) -> Iterator[tuple[Mount, list[Child]
     crowd = [
         start_as(CAMERA, _write, mount / "DCIM", 20_000),
         start_as(CAMERA, _write, mount / "Checked", 1000),
-        start_as(CAMERA, _unnamed, mount / "Checked"),
         start_as(GALLERY, _look, mount / "DCIM"),
     ]
     try:

@@ -7,7 +7,6 @@ another answer than the file natively would, that answer is here, too.
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,6 @@ from tests.support.machine.calls import (
     birth,
     fallocate,
     inode_flags,
-    name_it,
 )
 from tests.support.machine.processes import call_as, tool_as, wait_for
 from tests.support.models.twins import ROADS, UID, Road, Twins, content, error, fd_of, marks, twins_on
@@ -266,64 +264,7 @@ def test_raw_copies_stay_in_the_store(twins: Twins) -> None:
 # ---------------------------------------------------------------- files without a name
 
 
-def _unnamed() -> object:
-    seen = []
-    for how in (os.O_RDWR, os.O_WRONLY):
-        fd = os.open(".", os.O_TMPFILE | how, 0o4664)
-        os.write(fd, b"words\n" * 1000)
-        seen += [marks(os.fstat(fd)), os.listdir()]
-        fallocate(fd, 0, 0, 10 * K)
-        os.ftruncate(fd, 7000)
-        os.fchmod(fd, 0o640)
-        os.utime(fd, ns=(10**18, 10**18))
-        seen += [marks(os.fstat(fd)), os.fstat(fd).st_mtime_ns, os.readlink(f"/proc/self/fd/{fd}")[-9:] != ""]
-        with fd_of(f"/proc/self/fd/{fd}", os.O_RDONLY) as again:
-            seen.append(os.pread(again, 6, 0))
-        seen.append(name_it(fd, f"named-{how}"))
-        seen.append(name_it(fd, f"named-{how}", empty_path=True))
-        seen.append(name_it(fd, f"named-{how}"))
-        os.pwrite(fd, b"more", 100)
-        seen += [marks(os.fstat(fd)), content(f"named-{how}"), os.listdir() == [f"named-{how}"]]
-        seen.append(os.stat(f"named-{how}").st_ino == os.fstat(fd).st_ino)
-        os.unlink(f"named-{how}")
-        seen += [marks(os.fstat(fd)), name_it(fd, "after")]
-        os.close(fd)
-    fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_EXCL, 0o600)
-    seen += [name_it(fd, "never"), marks(os.fstat(fd))]
-    os.close(fd)
-    os.mkdir("sub", 0o700)
-    fd = os.open("sub", os.O_TMPFILE | os.O_RDWR, 0o600)
-    os.write(fd, b"deep")
-    seen += [name_it(fd, "up"), content("up")]
-    os.close(fd)
-    seen += [error(os.open, ".", os.O_TMPFILE | os.O_RDONLY), error(os.open, "up", os.O_TMPFILE | os.O_RDWR)]
-    seen.append(error(os.open, "missing", os.O_TMPFILE | os.O_RDWR))
-    return seen
-
-
-def test_files_without_a_name(twins: Twins) -> None:
-    _alike(twins, _unnamed)
-
-
-@raw
-def test_who_made_it_owns_it_and_it_is_where_it_was_made(twins: Twins) -> None:
-    """setgid directories and the umask, as natively."""
-
-    def prepare(directory: Path) -> None:
-        (directory / "group").mkdir()
-        os.chown(directory / "group", 0, 12345)
-        (directory / "group").chmod(0o2777)
-
-    def make() -> object:
-        os.umask(0o027)
-        with fd_of("group", os.O_TMPFILE | os.O_RDWR, 0o666) as fd:
-            return marks(os.fstat(fd)), name_it(fd, "group/named"), marks(os.stat("group/named"))
-
-    (mode, _, _, uid, gid), done, _ = twins.same(prepare, make).value
-    assert (stat.S_IMODE(mode), uid, gid, done) == (0o640, UID, 12345, "None")
-
-
-def test_what_is_never_named_is_gone(twins: Twins) -> None:
+def test_temporary_files_work_without_o_tmpfile(twins: Twins) -> None:
     def use() -> object:
         import tempfile
 
@@ -332,9 +273,8 @@ def test_what_is_never_named_is_gone(twins: Twins) -> None:
             file.seek(0)
             return len(file.read()), os.listdir()
 
-    before = twins.mount.fuse("TMPFILE")
     assert _alike(twins, use) == (50_000, [])
-    assert twins.mount.fuse("TMPFILE") == before + 1
+    assert twins.mount.fuse("TMPFILE") <= 1  # ENOSYS once, and the kernel asks no more
 
 
 # ---------------------------------------------------------------- flags and birth

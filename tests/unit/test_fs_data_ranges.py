@@ -14,7 +14,6 @@ import trio.testing
 
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.inodes.open_state import Mode
-from policyfs.fs.namespace.tmpfile import UNNAMED
 from policyfs.fs.raw_handlers import RawHandlers
 from policyfs.kernel.operations import Request
 from policyfs.kernel.protocol import Opcode
@@ -170,57 +169,6 @@ async def test_the_kernel_copies_in_passthrough_if_no_blocks_can_be_shared(store
         assert await answer() == errno.EACCES
         source.mode = target.mode = Mode.MEDIATED
     assert stored(store / "raw") == PHOTO[:100]
-
-
-@on_trio
-async def test_what_cannot_be_recorded_is_not_made_without_a_name_either(store: Path) -> None:
-    required = "- {id: all, allow: [all], who: {app: any}, paths: '/**', audit: required}\n"
-    with parts(store, engine_of(required)) as made:
-        open_before, nodes_before = len(os.listdir("/proc/self/fd")), len(made.nodes)
-        made.sink.broken = True
-        unnamed = made.tmpfiles
-        caller = made.caller(CAMERA)
-        assert await errno_of(unnamed.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, caller)) == errno.EIO
-        made.sink.broken = False
-        assert len(os.listdir("/proc/self/fd")) == open_before
-        assert (len(made.nodes), len(made.handles)) == (nodes_before, 0)
-        handle, entry = await unnamed.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, caller)
-        assert handle.node.path() == b"/" + UNNAMED
-        assert entry.st_nlink == 0
-        await made.release(handle)
-        made.nodes.forget(handle.node.nodeid, 1)
-        assert len(os.listdir("/proc/self/fd")) == open_before
-        assert len(made.nodes) == nodes_before
-
-
-@on_trio
-async def test_after_a_reload_it_is_decided_by_the_name_it_never_had(store: Path) -> None:
-    with parts(store, engine_of(OPEN)) as made:
-        unnamed = made.tmpfiles
-        handle, _ = await unnamed.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, made.caller(CAMERA))
-        assert await made.write(handle, 0, b"words") == 5
-        made.reload(engine_of("- {id: photos, allow: [all], who: {app: any}, paths: '/*.jpg'}\n"))
-        assert await errno_of(made.write(handle, 0, b"words")) in {errno.EACCES, errno.ENOENT}
-        made.reload(engine_of("- {id: all, allow: [all], who: {app: any}, paths: '/*'}\n"))
-        assert await made.write(handle, 0, b"words") == 5
-
-
-@on_trio
-async def test_nobody_names_another_apps_file_where_that_app_may_not_write(store: Path) -> None:
-    """A descriptor was handed over: the one who made the file would go on writing it there."""
-    rules = """\
-- {id: all, allow: [all], who: {app: any}, paths: "/*"}
-- {id: own, allow: [all], who: {app: gallery}, paths: "/gallery/***"}
-"""
-    (store / "gallery").mkdir()
-    with parts(store, engine_of(rules)) as made:
-        handle, _ = await made.tmpfiles.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, made.caller(CAMERA))
-        there, gallery = await made.walk("/gallery", GALLERY), made.caller(GALLERY)
-        assert await errno_of(made.linker.link(handle.node, there, b"given", gallery)) == errno.EXDEV
-        assert made.sink.events[-1].errno == errno.EXDEV
-        assert await errno_of(made.linker.link(handle.node, made.root, b"given", gallery)) == 0
-        assert handle.node.path() == b"/given"
-    assert sorted(os.listdir(store)) == ["a.jpg", "gallery", "given"]
 
 
 @on_trio

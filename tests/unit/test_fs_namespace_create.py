@@ -345,9 +345,8 @@ async def test_symlink_makes_nobody_the_owner_of_a_file_that_is_moved_there(stor
         os.close(fd)
 
 
-@pytest.mark.parametrize("unnamed", [False, True])
 def test_an_open_that_fails_after_its_record_leaves_no_handle(
-    store: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
+    store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel never releases that handle. Its descriptor would be another file's soon."""
 
@@ -359,10 +358,7 @@ def test_an_open_that_fails_after_its_record_leaves_no_handle(
         with parts(store, engine_of(OPEN)) as made:
             before, caller = len(os.listdir("/proc/self/fd")), made.caller(CAMERA)
             monkeypatch.setattr(type(made.lookup), "told", failing)
-            if unnamed:
-                request = made.tmpfiles.open(made.root, 0o644, os.O_RDWR, caller)
-            else:
-                request = made.creator.create(made.root, b"new", 0o644, os.O_RDWR, caller)
+            request = made.creator.create(made.root, b"new", 0o644, os.O_RDWR, caller)
             assert await errno_of(request) == errno.EIO
             assert list(made.handles) == []
             made.passthrough.expire(everything=True)

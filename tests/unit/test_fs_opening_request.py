@@ -40,7 +40,6 @@ def test_operations_by_flags(flags: int, ops: Op) -> None:
         (os.O_RDONLY, "open(O_RDONLY)"),
         (os.O_WRONLY | os.O_TRUNC, "open(O_WRONLY|O_TRUNC)"),
         (os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, "open(O_RDWR|O_APPEND|O_CREAT|O_EXCL)"),
-        (os.O_WRONLY | os.O_TMPFILE, "open(O_WRONLY|O_TMPFILE)"),
         (os.O_RDONLY | os.O_DIRECTORY, "open(O_RDONLY)"),
         (os.O_RDONLY | os.O_DIRECT, "open(O_RDONLY|O_DIRECT)"),
         (3, "open(O_RDWR)"),

@@ -101,11 +101,9 @@ async def test_only_admitted_callers_are_answered(store: Path) -> None:
             (Opcode.STATX, b""),
             (Opcode.IOCTL, IOCTL.pack(0, 0, GETFLAGS, 0, 0, 8)),
             (Opcode.GETXATTR, xattr_of(b"user.a")),
-            (Opcode.TMPFILE, struct.pack("=IIII", os.O_RDWR | os.O_TMPFILE, 0o600, 0, 0)),
         ):
-            nodeid = 1 if opcode is Opcode.TMPFILE else node.nodeid
-            assert await errno_of(answer(made, opcode, body, nodeid, MAPS)) == errno.EACCES, opcode
-            assert await errno_of(answer(made, opcode, body, nodeid)) != errno.EACCES, opcode
+            assert await errno_of(answer(made, opcode, body, node.nodeid, MAPS)) == errno.EACCES, opcode
+            assert await errno_of(answer(made, opcode, body, node.nodeid)) != errno.EACCES, opcode
         body = xattr_of(b"security.capability")
         assert quick_errno(made, Opcode.GETXATTR, body, node.nodeid, MAPS) == errno.EACCES
 
@@ -361,22 +359,6 @@ async def test_only_one_ioctl_is_known_and_its_answer_fits_the_caller(store: Pat
             assert len(reply) == 16 + size
         body = IOCTL.pack(0, 0, GETFLAGS, 0, 0, 8)
         assert await errno_of(answer(made, Opcode.IOCTL, body, number, STRANGER)) == errno.ENOENT
-
-
-@on_trio
-async def test_a_file_without_a_name_is_open_and_the_callers(store: Path) -> None:
-    with parts(store, engine_of(OPEN)) as made:
-        flags = os.O_RDWR | os.O_TMPFILE
-        reply = await answer(made, Opcode.TMPFILE, struct.pack("=IIII", flags, 0o666, 0o027, 0))
-        (nodeid,), (fh,) = struct.unpack_from("=Q", reply), struct.unpack_from("=Q", reply, 128)
-        handle = made.handles.get(fh)
-        assert handle.node is made.nodes.get(nodeid)
-        found = os.fstat(handle.fd)
-        assert (found.st_mode & 0o777, found.st_uid, found.st_nlink) == (0o640, CAMERA, 0)
-        assert handle.writable
-        await made.release(handle)
-        body = struct.pack("=IIII", flags, 0o666, 0, 0)
-        assert await errno_of(answer(made, Opcode.TMPFILE, body, uid=STRANGER)) == errno.ENOENT
 
 
 @on_trio

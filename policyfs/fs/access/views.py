@@ -1,25 +1,10 @@
-"""This module chooses the node that serves a caller's open of a file, by view, path state and byte path.
+"""This module chooses the node that serves an open of a file: by view, path state, byte path and lane.
 
-See docs/architecture/views.md. In a redacted view, a file is LIVE (mediated, each read decided) in two cases.
-The policy hides nothing of the file from the caller now (from the file's owner, for example). Or a process of
-the caller's lane writes the file through this view. Any other file is a frozen COPY, or LEASED if it is too
-large to copy.
-
-A COPY or LEASED node without open handles takes the current version of the file. An open node keeps its
-version. If the file has changed since, the next open goes to another node: OPEN answers ESTALE, and the
-kernel looks the name up again.
-
-If a file may be read only because of its kind, the bytes must be proven to be of that kind. For a raw file
-the proof is a lease that holds until the open is answered (fs/opening/opener.py). Without such a lease, a
-COPY or LEASED node of the same view serves the file (docs/decisions/0017-a-kind-counts-under-a-lease.md).
-
-A LIVE, COPY or LEASED node of a redacted view belongs to one lane (Principal.lane): an app, a stranger's uid,
-or one uid of an app whose uids the policy treats differently. The kernel keeps the pages that a LIVE node's
-writer wrote, and other lanes under redaction must not read these pages. COPY and LEASED nodes show the result
-of one lane's worker until a second worker has found the same result (second_looks.py). A LIVE node of a view
-that only refuses bytes belongs to all callers that may write the file. Callers that may only read the file
-have another node, without held bytes.
-"""
+docs/architecture/views.md has the rules: which byte path serves which open, and why ESTALE leads an open to
+another node. A LIVE, COPY or LEASED node of a redacted view belongs to one lane: pages that a LIVE node's
+writer wrote are not for others, and COPY and LEASED nodes show one lane's result until a second worker
+confirms it. A LIVE node of a view that only refuses bytes belongs to all who may write; readers have another,
+without held bytes."""
 
 from __future__ import annotations
 
@@ -50,11 +35,8 @@ def version_of(stat: Stat) -> Version:
 
 
 class Views:
-    """The part of a mount that chooses the node for an open of a regular file.
-
-    A node fits if it has the view, byte path, lane and path state of this open, and can serve the version of
-    the file. If no node fits, a new one is added.
-    """
+    """The part of a mount that chooses the node for an open: one that fits view, byte path, lane, path state
+    and version, or a new one."""
 
     def __init__(
         self, nodes: NodeTable, facts: FactFinder, copyable: Copyable,
@@ -156,13 +138,9 @@ class Views:
         self._pending.put((ino_key, view.key), True)
 
     def outdated(self, view: View, caller: Caller) -> None:
-        """Note that an open of a frozen copy got ESTALE.
-
-        The next look-ups by the thread then get a node that no other thread uses. So the kernel's second try
-        of the open, which is its last, cannot meet another caller's version. This holds for look-ups of every
-        file, since another file may have taken the name. The kernel looks up twice before the second try, and
-        may find another file each time.
-        """
+        """Note that an open of a frozen copy got ESTALE. The thread's next look-ups, of every file, since
+        another may have taken the name, get a node that no other thread uses: so the kernel's last try cannot
+        meet another caller's version."""
         self._outdated.put((view.key, caller.pid), _LOOKED_UP)
 
     def writer_came(self, ino_key: int, view: View) -> None:
@@ -170,10 +148,8 @@ class Views:
         self._pending.pop((ino_key, view.key))
 
     def expect_writing(self, ino_key: int, caller: Caller) -> None:
-        """Note that a thread's open for writing got ESTALE. Its next look-ups then find a node for a writer.
-
-        This holds for any view, even if the policy changes meanwhile.
-        """
+        """Note that a thread's open for writing got ESTALE: its next look-ups find a node for a writer, in
+        any view."""
         self._coming.put((ino_key, caller.pid), True)
 
     def expect_nothing(self, ino_key: int, caller: Caller) -> None:
@@ -208,17 +184,9 @@ class Views:
     ) -> Lane:  # fmt: skip
         """Return the lane that owns a caller's node of this view and byte path; None if lanes share the node.
 
-        A COPY or LEASED node can show the result of one lane's worker (second_looks.py). If a rule cleans
-        written files, the writer's lane has a node of its own: only the writer may read the data that
-        cleaning removes.
-
-        If rules can only refuse written files, all callers that may write the file share one node. If there
-        were two drafts, only one could be stored. Callers that may not write the file have another node,
-        without the bytes that wait for their check. (Two uids of one app can have the same obligations, but
-        different rights for a kind.)
-
-        owner: a function that returns the file's owner. It is called only if the owner matters.
-        """
+        If a rule cleans written files, the writer's lane has its own node: only it may read what cleaning
+        removes. If rules only refuse, all who may write share one, since only one draft can be stored, and
+        others have a node without held bytes. owner: returns the file's owner, called if it matters."""
         if byte_path is BytePath.RAW:
             return None
         who = caller.principal
@@ -287,28 +255,13 @@ class Views:
 
     @staticmethod
     def serves(node: Node, version: Version) -> bool:
-        """Return True if the node can serve an open of this version of the file. An open node keeps its
-        version.
-        """
+        """Return True if the node can serve this version of the file: an open node keeps its own."""
         if node.open is None or node.open.version is None or not node.open.handles:
             return True
         return node.open.version == version
 
-    def unnamed(
-        self, stat: Stat, view: View, byte_path: BytePath, state: PathState, parent: Node, name: bytes,
-        whose: Lane,
-    ) -> Node:  # fmt: skip
-        """Add a node for a file without a name. On the trail its path is *name* in *parent*."""
-        node = self._nodes.add(stat, FileType.REGULAR, view, byte_path, state)
-        node.whose = whose
-        self._nodes.keep_in(node, parent, name)
-        return node
-
     def directory(self, stat: Stat, state: PathState, parent: Node, name: bytes, view: View) -> Node:
-        """Return the node for a directory or a symlink. Add a new node if there is none.
-
-        A directory has one node. A symlink has one node for each path state.
-        """
+        """Return the node for a directory (one each) or a symlink (one for each path state), maybe new."""
         if stat.ftype is FileType.DIRECTORY:
             return self._nodes.directory_at(parent, name, stat)
         for node in self._nodes.same_inode(self._nodes.key_of(stat)):

@@ -236,12 +236,6 @@ class NodeTable:
         self.found_at(node, parent, name)
         return node
 
-    def keep_in(self, node: Node, parent: Node, name: bytes) -> None:
-        """Give a node without a name the path of *name* in *parent*, as if it had just lost this name."""
-        node.was_in, node.name = parent, name
-        parent.children += 1
-        node.find_out(elsewhere=True)
-
     @property
     def moves(self) -> int:
         """The number of changes to the paths of known nodes."""

@@ -19,7 +19,6 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
 from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.lookup import Lookup
-from policyfs.fs.namespace.tmpfile import Tmpfiles
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.path_bounds import KEPT_NAMES
 from policyfs.kernel.bridge import pyfuse3
@@ -31,7 +30,7 @@ class Linker:
     """The handler of LINK. The policy must allow the new link for every known name of the file."""
 
     def __init__(
-        self, fs: FsContext, *, entries: Entries, lookup: Lookup, open_files: OpenFiles, tmpfiles: Tmpfiles,
+        self, fs: FsContext, *, entries: Entries, lookup: Lookup, open_files: OpenFiles,
         change_lock: ChangeLock, withheld_names: WithheldNames,
     ) -> None:  # fmt: skip
         self._tree = fs.tree
@@ -43,7 +42,6 @@ class Linker:
         self._entries = entries
         self._lookup = lookup
         self._open_files = open_files
-        self._tmpfiles = tmpfiles
         self._change_lock = change_lock
         self._withheld_names = withheld_names
 
@@ -54,8 +52,6 @@ class Linker:
         check_room(parent, name)
         if node.ftype is FileType.DIRECTORY:
             raise OSError(errno.EPERM, "a directory has one name")
-        if node.parent is None and node.open is not None and node.open.fd >= 0:
-            return await self._tmpfiles.link(node, parent, name, caller)
         with KindEvidence() as evidence:
             return await self._link(node, parent, name, caller, call, evidence)
 

@@ -10,7 +10,6 @@ from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.fs.namespace.rename import Renamer
 from policyfs.fs.namespace.setattr import AttributeSetter
-from policyfs.fs.namespace.tmpfile import Tmpfiles
 from policyfs.fs.namespace.unlink import Remover
 from policyfs.fs.namespace.xattr import ExtendedAttributes
 
@@ -22,7 +21,6 @@ class NameOperations:
     lookup: Lookup
     listings: DirectoryListings
     creator: Creator
-    tmpfiles: Tmpfiles
     linker: Linker
     remover: Remover
     renamer: Renamer

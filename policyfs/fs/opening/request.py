@@ -19,7 +19,7 @@ from policyfs.store.frozen import Version
 
 _FLAG_NAMES: Final = (
     (os.O_APPEND, "O_APPEND"), (os.O_TRUNC, "O_TRUNC"), (os.O_CREAT, "O_CREAT"), (os.O_EXCL, "O_EXCL"),
-    (os.O_DIRECT, "O_DIRECT"), (os.O_TMPFILE & ~os.O_DIRECTORY, "O_TMPFILE"),
+    (os.O_DIRECT, "O_DIRECT"),
 )  # fmt: skip
 
 
@@ -80,18 +80,15 @@ class OpenRequest(NamedTuple):
 
     @classmethod
     def of(cls, node: Node, caller: Caller, flags: int, call: Call | None = None) -> Self:
-        """Return the request for these flags of open(2). call: the system call for the record, if the request
-        does not come from open(2).
-        """
+        """Return the request for these open(2) flags. call: for the record, if there was no open(2)."""
         asked = _asked(flags)
         return cls(node, caller, flags, call or asked.call, asked.ops, asked.writing, asked.empties)
 
 
 @dataclass(slots=True)
 class OpenContext:
-    """An open under way. Its steps (docs/architecture/opening.md) set the fields in order. No step may read a
-    field of a later step.
-    """
+    """An open under way. Its steps (docs/architecture/opening.md) set the fields in order, and read no later
+    ones."""
 
     request: OpenRequest
     evidence: KindEvidence = field(default_factory=KindEvidence)

@@ -261,31 +261,6 @@ def by_a_name_that_was_exchanged(door: Door, data: bytes) -> None:
     _put(door.source, data)
 
 
-def _unnamed(directory: Path, door: Door, data: bytes, *, reader: bool) -> None:
-    fd = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o644)
-    try:
-        os.write(fd, data)
-        if reader:  # who has it open for writing is asked for the right to write where it gets its name
-            other = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
-            os.close(fd)
-            fd = other
-        os.link(f"/proc/self/fd/{fd}", door.target, follow_symlinks=True)
-    finally:
-        os.close(fd)
-
-
-def without_a_name(door: Door, data: bytes) -> None:
-    _unnamed(door.inside, door, data, reader=False)
-
-
-def without_a_name_outside(door: Door, data: bytes) -> None:
-    _unnamed(door.outside, door, data, reader=False)
-
-
-def without_a_name_outside_and_a_writer(door: Door, data: bytes) -> None:
-    _unnamed(door.outside, door, data, reader=True)
-
-
 def by_way_of_another(door: Door, data: bytes) -> None:
     first = door.also / door.name
     _put(door.source, data)
@@ -387,18 +362,6 @@ def attribute_linked_in(door: Door, data: bytes) -> None:
     os.link(door.source, door.target)
 
 
-def attribute_without_a_name(door: Door, data: bytes) -> None:
-    del data
-    for directory in (door.inside, door.outside):
-        fd = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o644)
-        try:
-            with contextlib.suppress(OSError):
-                os.setxattr(fd, ATTRIBUTE, PLACE)
-            os.link(f"/proc/self/fd/{fd}", door.target, follow_symlinks=True)
-        finally:
-            os.close(fd)
-
-
 def attribute_by_an_open_descriptor(door: Door, data: bytes) -> None:
     _put(door.source, RIGHT)
     with opened(door.source, os.O_RDONLY) as fd:
@@ -411,10 +374,10 @@ WAYS: Final[tuple[Callable[[Door, bytes], None], ...]] = (
     truncated, truncated_up, allocated, punched, made_and_written, copied_by_the_kernel, cloned,
     renamed, renamed_onto, renamed_anew, exchanged, exchanged_the_other_way, with_its_directory,
     with_a_directory_exchanged, linked, linked_by_descriptor, linked_and_written, by_its_other_name,
-    by_a_name_that_was_moved_out, by_a_name_that_was_exchanged, without_a_name,
-    without_a_name_outside, without_a_name_outside_and_a_writer, by_way_of_another, linked_from_another,
+    by_a_name_that_was_moved_out, by_a_name_that_was_exchanged,
+    by_way_of_another, linked_from_another,
     descriptor_kept_over_rename, descriptor_kept_over_link, mapping_kept_over_rename, mapping_kept_over_link,
     mapping_kept_over_exchange, mapping_kept_over_its_directory, out_and_in_again,
     attribute_set, attribute_of_a_directory, attribute_moved_in, attribute_exchanged, attribute_linked_in,
-    attribute_without_a_name, attribute_by_an_open_descriptor,
+    attribute_by_an_open_descriptor,
 )  # fmt: skip
