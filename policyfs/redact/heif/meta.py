@@ -15,9 +15,9 @@ from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.patches import ByteSource, difference
 from policyfs.redact.heif import tables
 from policyfs.redact.heif.properties import MAX_TABLE_BYTES, Properties, clean_properties
-from policyfs.redact.heif.tables import Extent, Item, Location, Reference, Texts
+from policyfs.redact.heif.tables import Extent, Item, Location, Texts
 from policyfs.redact.isobmff.box_edits import name_of
-from policyfs.redact.isobmff.boxes import Box, Boxes, read_boxes
+from policyfs.redact.isobmff.boxes import Box, read_boxes
 from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
 
 NAME: Final = "HEIF"
@@ -43,7 +43,8 @@ def read_meta(source: ByteSource, box: Box, inner: Inner, ground: Ground) -> Met
     meta = Meta(source, inner, ground)
     ground.rest(children.rest, box.end)
     try:
-        meta.read(children)
+        for child in children:
+            meta.table(child)
     except ValueError:
         raise NotThisKindError("its tables of items cannot be understood") from None
     return meta
@@ -78,22 +79,12 @@ class Meta:
                     self.inner.budget.extent(data.size)
                     yield item, data
 
-    def read(self, children: Boxes) -> None:
-        """Read and clean the tables of the ``meta`` box. children: its boxes. Raises ValueError,
-        TooMuchError.
-        """
-        for child in children:
-            self._table(child)
-
-    def _table(self, box: Box) -> None:
+    def table(self, box: Box) -> None:
+        """Read and clean one table of the ``meta`` box. Raises ValueError, TooMuchError."""
         inner, kind = self.inner, box.kind
         if kind == b"iprp":
-            self.properties = clean_properties(self.source, box, inner)
+            self.properties = clean_properties(self.source, box, inner, self.ground)
             self.found.add(self.properties.found)
-            for area in self.properties.areas:
-                self.ground.area(area.start, area.end)
-            for rest in self.properties.rests:
-                self.ground.rest(rest.start, rest.end)
         elif kind == b"idat":
             self._idat = self._idat or box
             self.ground.area(box.body, box.end)
@@ -103,7 +94,9 @@ class Meta:
             for location in self._rewrite(box, lambda data, _: tables.locations(data, inner)):
                 self._places.setdefault(location.number, []).append(location)
         elif kind == b"iref":
-            self._refer(self._rewrite(box, lambda data, _: tables.references(data, inner)))
+            for reference in self._rewrite(box, lambda data, _: tables.references(data, inner)):
+                if reference.kind == b"iloc":  # to items that hold data of others
+                    self._holders.setdefault(reference.number, []).extend(reference.targets)
         elif kind == b"hdlr":
             self._rewrite(box, tables.handler)
         elif kind == b"pitm":
@@ -114,12 +107,6 @@ class Meta:
             self._rewrite(box, lambda data, _: (tables.data_information(data, inner), None))
         else:
             self.ground.free(box, NAME, f"box meta/{name_of(kind)}")
-
-    def _refer(self, references: list[Reference]) -> None:
-        """Record the references from items to other items that hold their data."""
-        for reference in references:
-            if reference.kind == b"iloc":
-                self._holders.setdefault(reference.number, []).extend(reference.targets)
 
     def _rewrite(self, box: Box, clean: Callable[[bytes, Texts], tuple[bytes, T]]) -> T:
         size = box.end - box.body

@@ -24,7 +24,7 @@ from policyfs.redact.core.reader import Fields
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.isobmff.boxes import FREE, Box, full_box, read_boxes
 from policyfs.redact.isobmff.colour import is_colour
-from policyfs.redact.isobmff.item_data import Span
+from policyfs.redact.isobmff.item_data import Ground
 
 MAX_TABLE_BYTES: Final = 1 << 22
 _NUMBERS_BYTES: Final = 1024
@@ -102,10 +102,6 @@ class Properties:
     gone: set[int] = field(default_factory=set)
     of_item: dict[int, set[int]] = field(default_factory=dict)
     configurations: dict[int, tuple[int, frozenset[bytes]]] = field(default_factory=dict)
-    areas: list[Span] = field(default_factory=list)
-    """Ranges of removed properties; they become zeros."""
-    rests: list[Span] = field(default_factory=list)
-    """Ranges behind the last box of a container; they become zeros, too."""
 
     def configuration(self, number: int) -> tuple[int, frozenset[bytes]]:
         """Return the size of the length field before an item's NAL units, and the types of its properties.
@@ -121,41 +117,41 @@ class Properties:
         return self.configurations[number]
 
 
-def clean_properties(source: ByteSource, iprp: Box, inner: Inner) -> Properties:
-    """Clean the properties of a file's items. Return the properties, with the changes to them.
+def clean_properties(source: ByteSource, iprp: Box, inner: Inner, ground: Ground) -> Properties:
+    """Clean the properties of a file's items; return them with their changes. ground: receives what goes.
 
     Raises TooMuchError; ValueError if the tables cannot be understood.
     """
     out = Properties()
     children = read_boxes(source, iprp.body, iprp.end, inner.budget)
-    out.rests.append(Span(children.rest, iprp.end))
+    ground.rest(children.rest, iprp.end)
     container = children.first(b"ipco")
     if container is not None:
-        _container(source, container, inner, out)
+        _container(source, container, inner, out, ground)
     for box in children:
         if box.kind == b"ipma":
             _associations(source, box, inner, out)
         elif box != container:
-            _free(box, out, "properties", UNKNOWN)
+            _free(box, out, ground, "properties", UNKNOWN)
     return out
 
 
-def _free(box: Box, out: Properties, tag: str, tells: Tells) -> None:
-    out.areas.append(Span(box.body - len(box.extended), box.end))
+def _free(box: Box, out: Properties, ground: Ground, tag: str, tells: Tells) -> None:
+    ground.area(box.body - len(box.extended), box.end)
     if box.kind != FREE:
         out.found.patches += difference(box.start + 4, box.kind, FREE)
         out.found.notes.append(Note(box.start, box.size, "HEIF", tag, tells))
 
 
-def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties) -> None:
+def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties, ground: Ground) -> None:
     boxes = read_boxes(source, ipco.body, ipco.end, inner.budget)
-    out.rests.append(Span(boxes.rest, ipco.end))
+    ground.rest(boxes.rest, ipco.end)
     for number, box in enumerate(boxes, 1):
         tells, new, length_size = _property(source, box, inner)
         if new is not None and _holds_more(box.kind, new, inner):
             tells, new = UNKNOWN, None
         if new is None or box.cut:
-            _free(box, out, f"property {box.kind.decode('latin-1')}", tells)
+            _free(box, out, ground, f"property {box.kind.decode('latin-1')}", tells)
             out.gone.add(number)
             out.listed.append(Property(b"free"))
             continue

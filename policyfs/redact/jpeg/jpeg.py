@@ -9,13 +9,14 @@ was understood, or neutral.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.core.cleaners import Cleaned, Found, Inner, NotThisKindError, TooMuchError
+from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.filler import range_says_nothing
-from policyfs.redact.core.patches import ByteSource, SliceSource, difference, skip_zeros, zeros
+from policyfs.redact.core.patches import ByteSource, SliceSource, skip_zeros
 from policyfs.redact.jpeg.markers import Image, is_soi, walk_image
 from policyfs.redact.jpeg.motion_photo import find_video, live_mark_size
 from policyfs.redact.jpeg.samsung_trailer import clean_trailer, find_trailer
@@ -35,15 +36,14 @@ def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
 
     Raises TooMuchError; NotThisKindError if there is neither a picture nor a segment that is understood.
     """
-    return _Locator(source, inner).locate()
+    return _Locator(source, inner, Edits(source, inner, "JPEG")).locate()
 
 
 @dataclass(slots=True)
 class _Locator:
     source: ByteSource
     inner: Inner
-    patches: list[Patch] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    edits: Edits
     kept: bool = False
     """True if bytes of a segment stay. Then even a file without a frame counts as a JPEG."""
 
@@ -65,9 +65,9 @@ class _Locator:
         if head_only:
             first.end = self._end_head(first.whole, end)
         if trailer is not None:
-            self._add(clean_trailer(self.source, trailer, self.inner))
+            self.edits.found.add(clean_trailer(self.source, trailer, self.inner))
         self._behind(first, end, more, marked=trailer is None)
-        return Found(self.patches, self.notes)
+        return self.edits.found
 
     def _first(self, end: int) -> Image:
         """Return the image at the start. One without an EOI ends before a video: its scan would go on through
@@ -82,32 +82,26 @@ class _Locator:
 
     def _end_head(self, at: int, end: int) -> int:
         """Put an EOI behind a header without a picture: at zeros, ExifTool gives up and drops a segment."""
-        self.patches += difference(at, self.source.read(at, min(2, end - at)), _EOI[: end - at])
+        self.edits.put(at, self.source.read(at, min(2, end - at)), _EOI[: end - at])
         return min(at + 2, end)
-
-    def _add(self, found: Found, by: int = 0) -> None:
-        whole = Found(self.patches, self.notes)
-        whole.add(found, by)
 
     def _image(self, image: Image) -> list[int]:
         """Add the changes to one image; return the offsets of images in its multi-picture directory."""
         for start, end in image.junk:
-            self._zero(start, end, "junk")
+            self.edits.zero(start, end, "junk")
         for offset in image.bad_lengths:
-            self.patches.append(Patch(offset, b"\0\2"))
+            self.edits.found.patches.append(Patch(offset, b"\0\2"))
         segments = [s for s in image.segments if s.code in LOOKED_INTO]
         if sum(s.size for s in segments) > MAX_METADATA_BYTES:
             raise TooMuchError(f"a picture in it has more than {MAX_METADATA_BYTES >> 20} MiB of metadata")
         for segment in image.segments:
             if segment.code not in LOOKED_INTO:
-                self._zero(segment.offset, segment.offset + segment.size, NAMES[segment.code])
+                self.edits.zero(segment.offset, segment.offset + segment.size, NAMES[segment.code])
         payloads = [self.source.read(s.offset, s.size) for s in segments]
         loaded = clean_segments(segments, payloads, self.inner)
         for segment, content in zip(segments, loaded, strict=True):
-            self.patches += difference(segment.offset, content.old, content.new)
             self.kept = self.kept or any(content.new)
-            if content.new != content.old:
-                self.notes += [n._replace(offset=n.offset + segment.offset) for n in content.notes]
+            self.edits.block(segment.offset, content.old, Cleaned(content.new, tuple(content.notes)))
         return list(mpf_offsets(segments, loaded))
 
     def _behind(self, first: Image, end: int, offsets: list[int], *, marked: bool) -> None:
@@ -136,19 +130,13 @@ class _Locator:
                 mark = live_mark_size(region) if marked and first.complete and done == end else 0
                 end_of_rest = done - mark if at <= done - mark else done
                 if not first.complete or not range_says_nothing(region, at, end_of_rest):
-                    self._zero(at, end_of_rest, "trailer")
+                    self.edits.zero(at, end_of_rest, "trailer")
                 continue
             videos += 1
-            self._zero(at, video.start, "trailer")
+            self.edits.zero(at, video.start, "trailer")
             done = video.end
             found = self.inner.file(video.kind, SliceSource(region, video.start, video.end - video.start))
             if found is None:
-                self._zero(video.start, video.end, video.kind, broken=True)
+                self.edits.zero(video.start, video.end, video.kind, broken=True)
             else:
-                self._add(found, video.start)
-
-    def _zero(self, start: int, end: int, tag: str, *, broken: bool = False) -> None:
-        patches = list(zeros(self.source, start, end))
-        if patches:
-            self.patches += patches
-            self.notes.append(Note(start, end - start, "JPEG", tag, broken=broken))
+                self.edits.found.add(found, video.start)

@@ -22,7 +22,8 @@ from typing import Final, NamedTuple
 from policyfs.formats import Use, starts_for
 from policyfs.redact.core.appended import find_appended
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Found, Inner, Note
+from policyfs.redact.core.cleaners import Found, Inner
+from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.patches import ByteSource, SliceSource, difference, zeros
 from policyfs.redact.core.tag_names import told
@@ -121,20 +122,20 @@ def find_trailer(source: ByteSource, lowest: int) -> Trailer | None:
 
 def clean_trailer(source: ByteSource, trailer: Trailer, inner: Inner) -> Found:
     """Locate everything to hide in a trailer: blocks, files embedded in them, bytes outside of blocks."""
-    found = Found()
-    at = trailer.start
+    edits, at = Edits(source, inner, "SEF"), trailer.start
     for block in trailer.blocks:
         inner.budget.part()
-        _zero(source, at, block.start, "between blocks", found)
-        _clean_block(source, block, inner, found)
+        edits.zero(at, block.start, "between blocks")
+        _clean_block(edits, block)
         at = block.end
-    _zero(source, at, trailer.directory, "between blocks", found)
+    edits.zero(at, trailer.directory, "between blocks")
     entries = trailer.directory + _HEAD_BYTES + _ENTRY_BYTES * len(trailer.blocks)
-    _zero(source, entries, trailer.end - 8, "behind the directory", found)
-    return found
+    edits.zero(entries, trailer.end - 8, "behind the directory")
+    return edits.found
 
 
-def _clean_block(source: ByteSource, block: Block, inner: Inner, found: Found) -> None:
+def _clean_block(edits: Edits, block: Block) -> None:
+    source, inner = edits.source, edits.inner
     head = source.read(block.start, 8)
     length = int.from_bytes(head[4:], "little")
     name = source.read(block.start + 8, min(length, 64))
@@ -143,24 +144,24 @@ def _clean_block(source: ByteSource, block: Block, inner: Inner, found: Found) -
     use = _BLOCKS.get(numbered[1] if numbered else name)
     two_types = head[:4] != source.read(block.entry, 4)
     if use is None or two_types or len(name) != length or data > block.end:
-        _drop(source, block, "unknown", UNKNOWN, found)
+        _drop(edits, block, "unknown", UNKNOWN)
         return
     tells = use.tells | _TYPES.get(head[:4], NOTHING)
     if tells & inner.hide:
-        _drop(source, block, name.decode("ascii"), tells, found)
+        _drop(edits, block, name.decode("ascii"), tells)
     elif use.holds and not (use.holds == "depths" and _is_text(source, data, block.end)):
         inside = _inside(source, data, block.end, use.holds, inner)
         if inside is None:
-            _drop(source, block, name.decode("ascii"), UNKNOWN, found, broken=True)
+            _drop(edits, block, name.decode("ascii"), UNKNOWN, broken=True)
         else:
-            found.add(inside, data)
+            edits.found.add(inside, data)
     else:
         text = source.read(data, min(block.end - data, _MAX_TEXT_BYTES + 1))
         # Binary data may be a picture or a sound: readers go by the type alone.
         plain = block.end - data <= _NUMBER_BYTES or _is_text(source, data, block.end)
         tells = told(inner.hide, tells, text, inner.budget) if plain else UNKNOWN
         if tells:
-            _drop(source, block, name.decode("ascii"), tells, found)
+            _drop(edits, block, name.decode("ascii"), tells)
 
 
 def _is_text(source: ByteSource, start: int, end: int) -> bool:
@@ -186,24 +187,15 @@ def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) 
     return Found(list(difference(0, picture, cleaned.data)), list(cleaned.notes))
 
 
-def _drop(
-    source: ByteSource, block: Block, name: str, tells: Tells, found: Found, *, broken: bool = False
-) -> None:
+def _drop(edits: Edits, block: Block, name: str, tells: Tells, *, broken: bool = False) -> None:
     """Turn a block into an empty block of the type _GONE, also in the directory."""
-    mark = _GONE.to_bytes(4)
+    source, found = edits.source, edits.found
     before = len(found.patches)
     for at in (block.start, block.entry):
-        found.patches += difference(at, source.read(at, 4), mark)
+        edits.put(at, source.read(at, 4), _GONE.to_bytes(4))
     length = source.read(block.start + 4, 4)
     if int.from_bytes(length, "little") > block.end - block.start - 8:
-        found.patches += difference(block.start + 4, length, bytes(4))
+        edits.put(block.start + 4, length, bytes(4))
     found.patches += zeros(source, block.start + 8, block.end)
     if len(found.patches) > before:
-        found.notes.append(Note(block.start, block.end - block.start, "SEF", name, tells, broken))
-
-
-def _zero(source: ByteSource, start: int, end: int, tag: str, found: Found) -> None:
-    patches = list(zeros(source, start, end))
-    if patches:
-        found.patches += patches
-        found.notes.append(Note(start, end - start, "SEF", tag))
+        edits.note(block.start, block.end - block.start, name, tells, broken=broken)
