@@ -29,7 +29,7 @@ def walked(data: bytes, inner: Plain = PLACES, *, sized: bool = True) -> tuple[b
     run = Clusters(MemorySource(data), inner, TRACKS)
     end = run.walk(0, len(data), sized)
     run.finish()
-    return apply(data, in_order(run.patches, len(data))), run.notes, end
+    return apply(data, in_order(run.edits.found.patches, len(data))), run.edits.found.notes, end
 
 
 def void(element: bytes) -> bytes:
@@ -42,7 +42,7 @@ def test_pictures_stay_and_are_counted() -> None:
     run = Clusters(MemorySource(data), PLACES, TRACKS)
     assert run.walk(0, len(data), sized=True) == len(data)
     run.finish()
-    assert (run.patches, run.notes) == ([], [])
+    assert (run.edits.found.patches, run.edits.found.notes) == ([], [])
     assert run.blocks == 7
 
 
@@ -60,7 +60,7 @@ def test_all_blocks_of_pictures_are_walked() -> None:
     data = FRAME + mk.el(0xEC, mk.PLACE) + mk.block(9, mk.PLACE)
     run = Clusters(MemorySource(data), PLACES, {PICTURE: Track(Role.MEDIA)}, blocks=MAX_BLOCKS + 1)
     run.walk(0, len(data), sized=True)
-    assert mk.PLACE not in apply(data, run.patches)
+    assert mk.PLACE not in apply(data, run.edits.found.patches)
 
 
 @pytest.mark.parametrize("track", [METADATA, PACKED, 9])

@@ -8,7 +8,7 @@ from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.ebml import void
-from policyfs.redact.matroska.elements import Tree, child_data, children, notes_of
+from policyfs.redact.matroska.elements import Tree, child_data, children
 from tests.support.samples import matroskas as mk
 from tests.support.samples.inners import Plain
 from tests.support.samples.matroskas import el, number, simple_tag
@@ -226,12 +226,10 @@ def test_depth_is_bounded():
     assert cleaned(CHAPTER, shallow) == shallow
 
 
-def test_notes_have_the_offsets_of_the_file():
+def test_notes_have_the_offsets_of_the_data():
     found = Tree(Plain(P)).clean(TRACK, BASE + el(0x536E, b"Rosa"))
     assert found is not None
-    assert [(note.offset, note.tag, note.tells) for note in notes_of(found, 1000)] == [
-        (1000 + len(BASE), "Name", P)
-    ]
+    assert [(note.offset, note.tag, note.tells) for note in found.notes] == [(len(BASE), "Name", P)]
 
 
 @pytest.mark.parametrize("word", ["location", "time", "people", "device"])

@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from policyfs.domain import Patch
 from policyfs.redact.core.bounded_inflate import blank
-from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, TooMuchError
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.frame_table import SUM_BYTES, FrameTable, void_sum
@@ -35,6 +34,7 @@ from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.ebml import (
     CRC_32,
     VOID,
+    ElementEdits,
     Head,
     head_at,
     head_before,
@@ -127,8 +127,7 @@ class Clusters:
     source: ByteSource
     inner: Inner
     tracks: Mapping[int, Track]
-    patches: list[Patch] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    edits: ElementEdits = field(init=False)
     blocks: int = 0
     left: FrameTable = field(default_factory=FrameTable)
     _texts: dict[int, list[_Text]] = field(default_factory=dict)
@@ -148,6 +147,7 @@ class Clusters:
         coded = {number: track.coding for number, track in self.tracks.items() if track.coding is not None}
         whole = coded and not self.inner.frames_later  # then all of a coded frame is read
         self._ahead = Window(self.source, CHUNK_BYTES if whole else _PEEK_BYTES)
+        self.edits = ElementEdits(self.source, self.inner)
         self._tags = Edits(self.source, self.inner, "Matroska")
         self._sounds = {n: StreamSound(self._tags) for n, track in self.tracks.items() if track.tagged}
         self._frames = BlockFrames(coded, self.source, self.inner)
@@ -158,7 +158,7 @@ class Clusters:
         """Walk the data of one cluster; return its end. sized: True if the cluster states that it ends at
         `end`.
         """
-        self._cluster, at, before = start, start, len(self.patches)
+        self._cluster, at, before = start, start, len(self.edits.found.patches)
         self._starts.append(start)
         read, media = self._ahead.read, self._media
         while at < end:
@@ -186,7 +186,7 @@ class Clusters:
                 lasting = stop == end or read(stop, 4) == _CLUSTER
                 self._broken(at, stop, head, lasting=lasting)
             at = stop
-        if len(self.patches) > before:
+        if len(self.edits.found.patches) > before:
             self._touched.add(self._cluster)
         if start in self._sums:
             self._sums[start] = at
@@ -228,10 +228,7 @@ class Clusters:
     def _plain(self, at: int, stop: int, head: Head, numbers: frozenset[int]) -> None:
         """Clean an element that is not a block. A number stays; other data becomes Void."""
         if head.ident == VOID:
-            patches = list(zero_patches(self.source, at + head.length, stop))
-            self.inner.budget.part(len(patches))
-            self.patches += patches
-            self.notes += [Note(at, stop - at, "Matroska", "Void") for _ in patches]
+            self.inner.budget.part(self.edits.emptied(at, at + head.length, stop))
         elif head.ident not in numbers or stop - at - head.length > 8:
             self._void(at, stop, f"unknown element {head.ident:x}")
 
@@ -281,19 +278,16 @@ class Clusters:
         return number
 
     def _other(self, number: int, track: Track, start: int, stop: int) -> None:
-        before = len(self.patches)
+        before = len(self.edits.found.patches)
         if track.packed:
-            self._replace(start, stop, blank(stop - start))
+            self.edits.put(start, self.source.read(start, stop - start), blank(stop - start))
         else:
-            self.patches += zero_patches(self.source, start, stop)
-        if len(self.patches) > MAX_TEXTS:
+            self.edits.found.patches += zero_patches(self.source, start, stop)
+        if len(self.edits.found.patches) > MAX_TEXTS:
             raise TooMuchError("too many blocks of metadata")
-        if len(self.patches) > before and number not in self._zeroed:
+        if len(self.edits.found.patches) > before and number not in self._zeroed:
             self._zeroed.add(number)
-            self.notes.append(Note(start, stop - start, "Matroska", f"blocks of track {number}"))
-
-    def _replace(self, start: int, stop: int, new: bytes) -> None:
-        self.patches += difference(start, self.source.read(start, stop - start), new)
+            self.edits.found.notes.append(Note(start, stop - start, "Matroska", f"blocks of track {number}"))
 
     def _added(self, number: int, at: int, stop: int, head: Head) -> None:
         """Clean the additions of a block (BlockAdditions). number: the number of the block's track, or -1."""
@@ -317,11 +311,7 @@ class Clusters:
         self._void(at, stop, "BlockAdditions")
 
     def _void(self, at: int, stop: int, tag: str, *, broken: bool = False) -> None:
-        before = len(self.patches)
-        self.patches += void_patches(self.source, at, stop)
-        if len(self.patches) > before:
-            self.inner.budget.part()
-            self.notes.append(Note(at, stop - at, "Matroska", tag, UNKNOWN, broken))
+        self.inner.budget.part(self.edits.void(at, stop, tag, broken=broken))
 
     def finish(self) -> None:
         """Decide if subtitles stay, and turn checksums of changed data into Void.
@@ -332,24 +322,25 @@ class Clusters:
             tells = self._told(number, [*texts, *self._additions.get(number, ())])
             if not tells:
                 continue
-            before = len(self.patches)
+            before = len(self.edits.found.patches)
             for text in texts:
                 self._blank(text, self.tracks[number].packed)
             for added in self._additions.get(number, ()):
-                self.patches += void_patches(self.source, added.offset, added.offset + added.size)
+                self.edits.found.patches += void_patches(self.source, added.offset, added.offset + added.size)
                 self._touched.add(added.cluster)
-            if len(self.patches) > before:
+            if len(self.edits.found.patches) > before:
                 note = Note(texts[0].offset, texts[0].size, "Matroska", f"subtitles of track {number}", tells)
-                self.notes.append(note)
+                self.edits.found.notes.append(note)
         for sound in self._sounds.values():
             sound.finish()
         self._within(self._tags.found)
         if self.inner.frames_later:
             self._leave()
         else:
-            self._messages()
+            self._frames.looks.finish()
+            self._within(self._frames.looks.found)
         for at in self._sums.keys() & self._touched:
-            self.patches += void_sum(at)
+            self.edits.found.patches += void_sum(at)
 
     def _leave(self) -> None:
         """Leave the frames, and the checksums over frames, to the caller."""
@@ -360,22 +351,17 @@ class Clusters:
                 self.left.sums.append(at)
                 self.left.covered.append(self._sums[at])
 
-    def _messages(self) -> None:
-        self._frames.looks.finish()
-        self._within(self._frames.looks.found)
-
     def _within(self, found: Found) -> None:
         """Add changes within frames."""
         self._touched |= {self._starts[bisect_right(self._starts, p.offset) - 1] for p in found.patches}
-        self.patches += found.patches
-        self.notes += found.notes
+        self.edits.found.add(found)
 
     def _blank(self, text: _Text, packed: bool) -> None:
         old = self.source.read(text.offset, text.size)
         new = blank(text.size, b" ") if packed else _blanked(old)
         if new != old:
             changes = difference if packed else uniform_difference
-            self.patches += changes(text.offset, old, new)
+            self.edits.found.patches += changes(text.offset, old, new)
             self._touched.add(text.cluster)
 
     def _told(self, number: int, texts: list[_Text]) -> Tells:

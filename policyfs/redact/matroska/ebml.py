@@ -7,9 +7,11 @@ length that holds zeros; every reader skips it. A checksum over a removed elemen
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from policyfs.domain import Patch
+from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 
 VOID: Final = 0xEC
@@ -111,3 +113,26 @@ def zero_patches(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
         at += len(chunk)
     if at < end:
         yield Patch(at, zeros=end - at)
+
+
+@dataclass(slots=True)
+class ElementEdits(Edits):
+    """The changes to a file of elements: a removed element becomes Void."""
+
+    container: str = "Matroska"
+
+    def void(self, at: int, stop: int, tag: str, *, broken: bool = False) -> bool:
+        """Turn [at, stop) into a Void element; return True if any byte changes."""
+        patches = list(void_patches(self.source, at, stop))
+        if patches:
+            self.found.patches += patches
+            self.note(at, stop - at, tag, broken=broken)
+        return bool(patches)
+
+    def emptied(self, at: int, start: int, stop: int) -> bool:
+        """Zero the data of a Void element from *start* on, which may be old; True if any byte changes."""
+        patches = list(zero_patches(self.source, start, stop))
+        if patches:
+            self.found.patches += patches
+            self.note(at, stop - at, "Void")
+        return bool(patches)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Cleaned, Inner, Note, TooMuchError, shifted
+from policyfs.redact.core.cleaners import Cleaned, Inner, Note, TooMuchError
 from policyfs.redact.core.free_text import told_in
 from policyfs.redact.core.tag_names import is_language
 from policyfs.redact.matroska import cues, tag_names
@@ -277,11 +277,3 @@ class Tree:
             return content
         cleaned = self.inner.image(content) if mime.startswith(b"image/") else None
         return None if cleaned is None else cleaned.data
-
-
-def notes_of(cleaned: Cleaned, by: int) -> tuple[Note, ...]:
-    """Return the records of an element's removed parts, with offsets of the file.
-
-    by: offset of the element's data in the file.
-    """
-    return shifted(cleaned.notes, by)

@@ -12,13 +12,12 @@ from typing import Final
 
 from policyfs.redact.bitstreams.digital_video import check_dated
 from policyfs.redact.bitstreams.frame_table import FrameTable, merged
-from policyfs.redact.core.categories import UNKNOWN
-from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
-from policyfs.redact.core.patches import ByteSource, difference, skip_zeros
+from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.patches import ByteSource, skip_zeros
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.clusters import Clusters, next_level_1
-from policyfs.redact.matroska.ebml import CRC_32, VOID, Head, head_at, head_before, void_patches, zero_patches
-from policyfs.redact.matroska.elements import Tree, child_data, notes_of
+from policyfs.redact.matroska.ebml import CRC_32, VOID, ElementEdits, Head, head_at, head_before, void_patches
+from policyfs.redact.matroska.elements import Tree, child_data
 from policyfs.redact.matroska.tracks import codes_of, tracks_of
 
 MAX_MASTER_BYTES: Final = 1 << 22
@@ -47,7 +46,7 @@ def locate_matroska(source: ByteSource, inner: Inner) -> Found:
 
     Raises NotThisKindError if the file is of another kind, or if nothing in it can be played; TooMuchError.
     """
-    return _Locator(source, inner, Tree(inner)).locate()
+    return _Locator(source, inner, Tree(inner), ElementEdits(source, inner)).locate()
 
 
 @dataclass(slots=True)
@@ -55,7 +54,7 @@ class _Locator:
     source: ByteSource
     inner: Inner
     tree: Tree
-    found: Found = field(default_factory=Found)
+    edits: ElementEdits
     left: list[FrameTable] = field(default_factory=list)
     clusters: Clusters | None = None
     tracks: bytes = b""
@@ -84,8 +83,8 @@ class _Locator:
         if not segments:
             raise NotThisKindError("there is no segment in it")
         table = merged(self.left)
-        self.found.frames = table if table.starts else None
-        return self.found
+        self.edits.found.frames = table if table.starts else None
+        return self.edits.found
 
     def _top(self, at: int, stop: int, head: Head) -> bool:
         """Clean EBML or Void outside of segments; False for any other. Raises NotThisKindError for other
@@ -95,7 +94,7 @@ class _Locator:
         if stop > self.source.size or head.ident not in (tag_names.EBML, VOID):
             return False
         if head.ident == VOID:
-            self._emptied(at, at + head.length, stop)
+            self.edits.emptied(at, at + head.length, stop)
             return True
         if stop - at > 4096:
             return False
@@ -111,7 +110,7 @@ class _Locator:
         begin = start + head.length
         end = self.source.size if head.size is None else min(self.source.size, begin + head.size)
         self._begin(begin)
-        before, frames = len(self.found.patches), False
+        before, frames = len(self.edits.found.patches), False
         at = checked = begin
         while at < end:
             peek = head_before(self.source, at, end)
@@ -126,13 +125,12 @@ class _Locator:
             raise NotThisKindError("there are no tracks in it")
         if self.clusters is not None:
             self.clusters.finish()
-            self.found.patches += self.clusters.patches
-            self.found.notes += self.clusters.notes
+            self.edits.found.add(self.clusters.edits.found)
             self.left.append(self.clusters.left)
             frames = bool(self.clusters.left.starts)
         self._indexes()
-        if checked > begin and (frames or len(self.found.patches) > before):
-            self.found.patches += void_patches(self.source, begin, checked)
+        if checked > begin and (frames or len(self.edits.found.patches) > before):
+            self.edits.found.patches += void_patches(self.source, begin, checked)
         return end
 
     def _begin(self, at: int) -> None:
@@ -157,7 +155,7 @@ class _Locator:
             return self._junk(at, end)
         self.known.add(at)
         if ident == VOID:
-            self._emptied(at, at + head.length, stop)
+            self.edits.emptied(at, at + head.length, stop)
         elif ident in (tag_names.SEEK_HEAD, tag_names.CUES):
             self.indexes.append((at, head))
         elif ident == tag_names.ATTACHMENTS:
@@ -221,11 +219,10 @@ class _Locator:
             self.tracks, self.raw_tracks = cleaned.data, old
             for code in codes_of(old):
                 check_dated(code, self.inner.hide)
-        self.found.patches += difference(start, old, cleaned.data)
-        self.found.notes += notes_of(cleaned, start)
+        self.edits.block(start, old, cleaned)
 
     def _attachments(self, at: int, stop: int, head: Head) -> None:
-        before = len(self.found.patches)
+        before = len(self.edits.found.patches)
         here, kept = at + head.length, 0
         first = checked = here
         while here < stop:
@@ -238,19 +235,19 @@ class _Locator:
             if child.ident == tag_names.ATTACHED_FILE:
                 kept += self._attached(here, end, child)
             elif child.ident == VOID:
-                self._emptied(here, here + child.length, end)
+                self.edits.emptied(here, here + child.length, end)
             elif child.ident == CRC_32 and here == first and child.size == 4:
                 checked = end
             else:
                 self._void(here, end, "unknown element")
             here = end
-        if len(self.found.patches) == before:
+        if len(self.edits.found.patches) == before:
             return
         if not kept:
-            del self.found.patches[before:]
+            del self.edits.found.patches[before:]
             self._void(at, stop, "Attachments")
         elif checked > first:
-            self.found.patches += void_patches(self.source, first, checked)
+            self.edits.found.patches += void_patches(self.source, first, checked)
 
     def _attached(self, at: int, end: int, head: Head) -> bool:
         """Clean one attached file. Return False if nothing of it stays."""
@@ -260,9 +257,8 @@ class _Locator:
         if cleaned is None:
             self._void(at, end, "attached file")
             return False
-        self.found.patches += difference(start, old, cleaned.data)
-        if cleaned.data != old:
-            self.found.notes += notes_of(cleaned, start) or (Note(at, end - at, "Matroska", "picture"),)
+        notes = cleaned.notes or (Note(at - start, end - at, "Matroska", "picture"),)
+        self.edits.block(start, old, Cleaned(cleaned.data, notes))
         return True
 
     def _indexes(self) -> None:
@@ -273,16 +269,6 @@ class _Locator:
                 if head.ident == ident:
                     self._master(at, head)
 
-    def _emptied(self, at: int, start: int, stop: int) -> None:
-        """Zero the data of a Void element, which may be old data."""
-        patches = list(zero_patches(self.source, start, stop))
-        if patches:
-            self.found.patches += patches
-            self.found.notes.append(Note(at, stop - at, "Matroska", "Void"))
-
     def _void(self, at: int, stop: int, tag: str, *, broken: bool = False) -> None:
-        patches = list(void_patches(self.source, at, stop))
+        self.edits.void(at, stop, tag, broken=broken)
         self.gone.add(at)
-        if patches:
-            self.found.patches += patches
-            self.found.notes.append(Note(at, stop - at, "Matroska", tag, UNKNOWN, broken))
