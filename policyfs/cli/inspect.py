@@ -196,13 +196,11 @@ def _write(out: int, data: bytes, at: int) -> None:
         view, at = view[done:], at + done
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `inspect` to the command line."""
-    parser = subparsers.add_parser(
-        "inspect",
-        help="show the data in a file that policyfs can hide",
-        description="Shows the data in a file that a redact rule hides from apps: position, name and meaning"
-        " of each part. The exit code is 1 if there is such data, or if no app may open the file.",
+def add_inspect(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs inspect`."""
+    parser.description = (
+        "Shows the data in a file that a redact rule hides from apps: position, name and meaning"
+        " of each part. The exit code is 1 if there is such data, or if no app may open the file."
     )
     add = parser.add_argument
     add("file", metavar="FILE", help="any file, in a store or not")
@@ -220,4 +218,3 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add("--write", metavar="OUT", help="save the file to OUT, as an app would read it")
     add("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run_inspect)

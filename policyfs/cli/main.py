@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import io
 import os
 import signal
@@ -13,45 +12,31 @@ from collections.abc import Iterable, Sequence
 from typing import Final, TextIO, cast
 
 from policyfs import __version__
+from policyfs.cli.common.commands import add_commands
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
 from policyfs.linux.confinement.prctl import name_process
 from policyfs.linux.interpreter import load_libraries_by_name
 from policyfs.policy.collector import left_to_the_kernel
 
-_MODULES: Final = {
-    "mounts.mount": {"mount": "mount a store"},
-    "mounts.run": {"run": "run a command with an app's mount in place of the store"},
-    "site.site": {"up": "make all mounts of a site", "down": "unmount all mounts of a site"},
-    "site.site_units": {
-        "unit": "write systemd units for a site",
-        "compose": "print the volumes of a site for a compose file",
-    },
-    "mounts.accept": {"accept": "accept another disk, or an empty one, as the store"},
-    "mounts.umount": {"umount": "unmount a mount, also if its daemon has ended"},
-    "running.manage": {
-        "status": "show the state of mounts",
-        "reload": "load the policy again; a policy with errors changes nothing",
-    },
-    "prove.prove": {"prove": "test whether a mount answers as its policy does"},
-    "policy.command": {"policy": "check, test, explain and compare policies"},
-    "inspect": {"inspect": "show the data in a file that policyfs can hide"},
-    "audit.command": {"audit": "read, search and verify the trail"},
-    "quarantine": {"quarantine": "list, show, release or drop refused files"},
-    "owners.owner": {"owner": "show, set, export and import the owners of files"},
-    "machine.doctor": {"doctor": "list what is slow or impossible on this machine, with remedies"},
+_COMMANDS: Final = {
+    "mount": ("mounts.mount", "mount a store"),
+    "run": ("mounts.run", "run a command with an app's mount in place of the store"),
+    "up": ("site.site", "make all mounts of a site"),
+    "down": ("site.site", "unmount all mounts of a site"),
+    "unit": ("site.site_units", "write systemd units for a site"),
+    "compose": ("site.site_units", "print the volumes of a site for a compose file"),
+    "accept": ("mounts.accept", "accept another disk, or an empty one, as the store"),
+    "umount": ("mounts.umount", "unmount a mount, also if its daemon has ended"),
+    "status": ("running.manage", "show the state of mounts"),
+    "reload": ("running.manage", "load the policy again; a policy with errors changes nothing"),
+    "prove": ("prove.prove", "test whether a mount answers as its policy does"),
+    "policy": ("policy.command", "check, test, explain and compare policies"),
+    "inspect": ("inspect", "show the data in a file that policyfs can hide"),
+    "audit": ("audit.command", "read, search and verify the trail"),
+    "quarantine": ("quarantine", "list, show, release or drop refused files"),
+    "owner": ("owners.owner", "show, set, export and import the owners of files"),
+    "doctor": ("machine.doctor", "list what is slow or impossible on this machine, with remedies"),
 }
-"""A dictionary from each module to its commands, each with its help text. The help lists the commands in this
-order."""
-
-_WITH_ACTIONS: Final = frozenset({"audit.command", "policy.command"})
-"""The commands whose second word is an action, such as `audit search`. Only the module of this action is
-imported."""
-
-_OUTLINE: Final = frozenset({"-h", "--help", "--version"})
-
-_LISTS: Final = {"audit": ("export", "search", "show", "sql"), "owner": ("export", "show")}
-"""The actions that print while they read, and change nothing. They end at the first error of their output, so
-that `policyfs audit search | head` does not read the whole trail."""
 
 
 class _OutputEndedError(Exception):
@@ -64,8 +49,9 @@ class _Output:
     """A standard stream, in place of sys.stdout or sys.stderr. Errors of the stream do not stop the command:
     a command that changes something finishes its work, and its exit code tells of this work.
 
-    error: the first error of the stream. lists: True if the first error ends the command
-    (_OutputEndedError).
+    error: the first error of the stream. lists: True if the first error ends the command (_OutputEndedError):
+    a command that prints while it reads, and changes nothing, sets the default `lists=True` of its parser. So
+    `policyfs audit search | head` does not read the whole trail.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -114,28 +100,15 @@ class _Output:
             raise _OutputEndedError from error
 
 
-def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
-    """Build the parser of the command line. first, second: the first two words of the user's command.
-
-    If *first* is a command, only the module of this command is imported. To import all modules takes most of
-    a second. And `mount` becomes a daemon, which must not keep other commands in memory. If *first* is
-    --help, no module is imported. If *first* is empty, all modules are imported.
+def build_parser(*words: str) -> argparse.ArgumentParser:
+    """Build the parser of the command line. words: the user's words; without them, all commands are imported.
     """
     parser = argparse.ArgumentParser(
         prog="policyfs",
         description="Mount a directory of media so that each app sees what a policy lets it see.",
     )
     parser.add_argument("--version", action="version", version=f"policyfs {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    wanted = [module for module, commands in _MODULES.items() if first in commands]
-    if first in _OUTLINE:
-        for commands in _MODULES.values():
-            for name, help_ in commands.items():
-                subparsers.add_parser(name, help=help_)
-    else:
-        for module in wanted or _MODULES:
-            made = importlib.import_module(f"policyfs.cli.{module}")
-            made.add_parser(subparsers, *([second] if module in _WITH_ACTIONS else []))
+    add_commands(parser, _COMMANDS, words, dest="command")
     return parser
 
 
@@ -194,13 +167,13 @@ def main(arguments: Sequence[str] | None = None, kept: list[object] | None = Non
 
 
 def _run(words: Sequence[str], kept: list[object], out: _Output) -> int:
-    parser = build_parser(*words[:2]) if words else build_parser("--help")
+    parser = build_parser(*words or ["--help"])
     if not words:
         parser.print_help(sys.stderr)
         return EXIT_USAGE
     options = parser.parse_args(words)
     options.kept = kept
-    out.lists = getattr(options, "action", None) in _LISTS.get(options.command, ())
+    out.lists = getattr(options, "lists", False)
     try:
         code = options.run(options)
     except PolicyfsError as error:

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,9 +31,8 @@ _TAKEN: Final = (
 )
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``quarantine`` and its actions to the command line."""
-    parser = subparsers.add_parser("quarantine", help="list, show, release or drop refused files")
+def add_quarantine(parser: argparse.ArgumentParser, _words: Sequence[str] = ()) -> None:
+    """Add the actions of ``policyfs quarantine``."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     common = argparse.ArgumentParser(add_help=False)
     add_trail_option(common)

@@ -46,9 +46,9 @@ def found(trail: Path) -> int:
 def said(trail: Path, *words: str) -> str:
     """What a command prints, or the page that `report` writes."""
     parser, out, page = ArgumentParser(), io.StringIO(), trail.parent / "page.html"
-    audit.add_parser(parser.add_subparsers())
+    audit.add_audit(parser)
     more = ["--html", str(page)] if words == ("report",) else []
-    args = parser.parse_args(["audit", *words, *more, "--trail", str(trail)])
+    args = parser.parse_args([*words, *more, "--trail", str(trail)])
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         args.run(args)
     return page.read_text() if more else out.getvalue()

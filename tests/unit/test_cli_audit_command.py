@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.audit import command as audit
+from policyfs.cli.main import build_parser
 from policyfs.domain import Audit
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.journal.files.policy_texts import policy_text
@@ -85,8 +85,7 @@ class Cli:
         self.err = ""
 
     def __call__(self, *words: str) -> int:
-        parser = argparse.ArgumentParser()
-        audit.add_parser(parser.add_subparsers())
+        parser = build_parser("audit")
         args = parser.parse_args(["audit", *words, "--trail", str(self._root)])
         code = args.run(args)
         captured = self._capsys.readouterr()

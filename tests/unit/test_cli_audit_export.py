@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import errno
 import io
@@ -17,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.audit import command as audit
 from policyfs.cli.audit import export as audit_export
+from policyfs.cli.main import build_parser
 from policyfs.domain import Audit
 from policyfs.errors import PolicyfsError
 from policyfs.journal.files.compression import compress
@@ -39,8 +38,7 @@ def trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(trail: Path, *words: str, code: int = 0) -> None:
-    parser = argparse.ArgumentParser()
-    audit.add_parser(parser.add_subparsers())
+    parser = build_parser("audit")
     args = parser.parse_args(["audit", *words, "--trail", str(trail)])
     assert args.run(args) == code
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.audit import hold as audit_hold
+from policyfs.cli.main import build_parser
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.files.holds import read_holds
 from tests.support.mount.trail import MOUNT_ID, an_event, read_all, write_trail
@@ -27,13 +27,8 @@ def trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(trail: Path, *words: str) -> int:
-    parser = argparse.ArgumentParser()
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--trail", default=str(trail))
-    common.add_argument("--json", action="store_true")
-    common.add_argument("--utc", action="store_true")
-    audit_hold.add_parsers(parser.add_subparsers(), common)
-    return audit_hold.run(parser.parse_args(["hold", *words]))
+    args = build_parser("audit", "hold").parse_args(["audit", "hold", "--trail", str(trail), *words])
+    return audit_hold.run_hold(args)
 
 
 def test_a_period_is_held_with_its_reason_until_it_is_removed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import random
@@ -13,9 +12,9 @@ from typing import cast
 
 import pytest
 
-from policyfs.cli.audit import command as audit
 from policyfs.cli.audit.part import PolicySight
 from policyfs.cli.audit.policies import KeptPolicies
+from policyfs.cli.main import build_parser
 from policyfs.domain import Audit
 from policyfs.errors import UsageError
 from policyfs.journal.files.policy_texts import policy_text
@@ -99,8 +98,7 @@ def write(root: Path, events: list[Event], policy: bytes = POLICY) -> None:
 
 
 def export(root: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    parser = argparse.ArgumentParser()
-    audit.add_parser(parser.add_subparsers())
+    parser = build_parser("audit")
     args = parser.parse_args(["audit", "export", "--for-app", "gallery", *words, "--trail", str(root)])
     args.run(args)
     return capsys.readouterr().out
@@ -165,8 +163,7 @@ def test_a_policy_that_is_not_kept_hides_denials(tmp_path: Path, capsys: pytest.
         tmp_path,
         [asked("/DCIM/a.jpg", policy_digest="ef" * 32), refused("/DCIM/b.jpg", 13, policy_digest="ef" * 32)],
     )
-    parser = argparse.ArgumentParser()
-    audit.add_parser(parser.add_subparsers())
+    parser = build_parser("audit")
     args = parser.parse_args(["audit", "export", "--for-app", "gallery", "--trail", str(tmp_path)])
     assert args.run(args) == 0
     said = capsys.readouterr()
@@ -199,8 +196,7 @@ def test_an_exception_that_has_ended_does_not_count_after_the_clock_was_set_back
 
 def test_strangers_are_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, TOLD)
-    parser = argparse.ArgumentParser()
-    audit.add_parser(parser.add_subparsers())
+    parser = build_parser("audit")
     args = parser.parse_args(["audit", "export", "--for-app", "stranger", "--trail", str(tmp_path)])
     with pytest.raises(UsageError, match="name an app"):
         args.run(args)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from policyfs.cli.audit import command as audit
 from policyfs.cli.audit.prove import check, prove
+from policyfs.cli.main import build_parser
 from policyfs.domain import Audit
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.files.reader import find_chains
@@ -88,8 +87,7 @@ def test_what_is_no_proof_is_told_with_its_file(tmp_path: Path) -> None:
 
 
 def test_a_check_reads_no_trail(tmp_path: Path) -> None:
-    parser = argparse.ArgumentParser()
-    audit.add_parser(parser.add_subparsers())
+    parser = build_parser("audit")
     for error, words in (
         ("cannot check", ["verify", "--proof", str(tmp_path / "absent")]),
         ("no trail", ["show", "01234567:1", "--proof"]),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli import main
+from policyfs.cli.main import build_parser
 from policyfs.cli.mounts import mount, umount
 from policyfs.cli.mounts.mount import check_policy, prepared
 from policyfs.cli.mounts.start import Start
@@ -48,8 +49,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def parsed(place: Path, *words: str, store: str = "store", mountpoint: str = "mnt") -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    mount.add_parser(parser.add_subparsers(dest="command"))
+    parser = build_parser("mount")
     fixed = ["mount", "--policy", str(place / "policy.yaml"), "--trail", str(place / "trail")]
     return parser.parse_args([*fixed, *words, str(place / store), str(place / mountpoint)])
 

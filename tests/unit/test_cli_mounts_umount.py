@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from policyfs.cli import main
+from policyfs.cli.main import build_parser
 from policyfs.cli.mounts import umount
 from policyfs.cli.mounts.umount import daemon_died
 from policyfs.daemon.control import control
@@ -438,7 +438,6 @@ def test_a_busy_mount_is_told_even_if_its_users_cannot_be_found(monkeypatch: pyt
 
 
 def test_options_are_those_of_the_manual() -> None:
-    parser = argparse.ArgumentParser()
-    umount.add_parser(parser.add_subparsers())
+    parser = build_parser("umount")
     found = parser.parse_args(["umount", "--lazy", "--wait", "/mnt"])
     assert (found.lazy, found.wait, found.abort, found.mountpoint) == (True, True, False, "/mnt")

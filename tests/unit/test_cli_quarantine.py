@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli import quarantine as command
+from policyfs.cli.main import build_parser
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.store.quarantine import NAME, About, Entry, Limits, Quarantine
 from policyfs.store.tree import Tree
@@ -51,8 +51,7 @@ class Place:
             os.close(fd)
 
     def run(self, *words: str, code: int = EXIT_OK) -> str:
-        parser = argparse.ArgumentParser()
-        command.add_parser(parser.add_subparsers())
+        parser = build_parser("quarantine")
         action, *rest = words
         args = parser.parse_args(["quarantine", action, "--trail", str(self.root), *rest])
         assert args.run(args) == code

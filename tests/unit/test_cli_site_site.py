@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from policyfs.cli import main
-from policyfs.cli.mounts import mount
+from policyfs.cli.main import build_parser
 from policyfs.cli.mounts.start import options_of
 from policyfs.cli.site import site
 from policyfs.cli.site.site import State, look, place_of
@@ -93,8 +92,7 @@ class World:
         found = replace(mountinfo.mounts()[0], path=self.at(name), fstype=fstype, source=source)
         self.mounts[self.at(name)] = found
         doc = next(one for one in self.site.mounts if one.at == self.at(name))
-        parser = argparse.ArgumentParser()
-        mount.add_parser(parser.add_subparsers())
+        parser = build_parser("mount")
         given = options_of(parser.parse_args(self.site.command(doc))) | options
         status = {
             "app": doc.app if app == "" else app, "options": given, "policy": {"file": self.site.policy},

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.mounts import mount as mount_command
+from policyfs.cli.main import build_parser
 from policyfs.cli.mounts.start import options_of
 from policyfs.cli.site.site_changes import changes, is_of_unit
 from policyfs.cli.site.site_document import Site, read_site
@@ -32,8 +31,7 @@ def site_of(path: Path, text: str) -> Site:
 
 def status_of(site: Site, *more: str) -> Json:
     """Return what a daemon reports that was started for this site."""
-    parser = argparse.ArgumentParser()
-    mount_command.add_parser(parser.add_subparsers())
+    parser = build_parser("mount")
     args = parser.parse_args([*site.command(site.mounts[0]), *more])
     policy: Json = {"file": site.policy}
     trail: Json = {"directory": f"{site.trail}/0123456789abcdef"}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.mounts import mount
+from policyfs.cli.main import build_parser
 from policyfs.cli.site.site_document import MountDoc, OptionsDoc, label, private_places, read_site
 from policyfs.errors import PolicyfsError
 from policyfs.policy.errors import PolicyErrors
@@ -140,12 +139,11 @@ def test_an_option_that_mount_refuses_is_an_error_of_the_file(tmp_path: Path, op
 
 def test_a_site_has_every_option_of_mount_that_concerns_a_mount(tmp_path: Path) -> None:
     """A new option of `policyfs mount` needs a key in the site file, and a word in the table of its page."""
-    parser = argparse.ArgumentParser()
-    mount.add_parser(parser.add_subparsers())
+    parser = build_parser("mount")
     known = vars(parser.parse_args(["mount", "--policy", "p", "/s", "/m"])).keys()
     flags = {f"no_{name}" if name == "avc" else name for name in known}
     keys = MountDoc.model_fields.keys() | OptionsDoc.model_fields.keys()
-    of_the_process = {"foreground", "log", "run"}
+    of_the_process = {"foreground", "log", "run", "command"}
     assert flags - keys == {"policy", "store", "trail", "mountpoint", *of_the_process}
     page = (CHECKOUT / "docs/mount-sets.md").read_text(encoding="utf-8")
     assert [key for key in OptionsDoc.model_fields if f"`{key}`" not in page] == []

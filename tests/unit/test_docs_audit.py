@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.audit import command as audit
+from policyfs.cli.main import build_parser
 from policyfs.domain import Audit
 from policyfs.journal.files.holds import Hold, add_hold
 from policyfs.journal.files.policy_texts import policy_text
@@ -90,8 +89,7 @@ def test_the_page_has_commands() -> None:
 
 
 def proof_of(trail: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    parser = argparse.ArgumentParser()
-    audit.add_parser(parser.add_subparsers())
+    parser = build_parser("audit")
     args = parser.parse_args(["audit", "show", "3f1c9a0b:2", "--proof", "--trail", str(trail)])
     assert args.run(args) == 0
     (trail / "record.proof").write_text(capsys.readouterr().out)
@@ -115,8 +113,7 @@ def test_a_command_of_the_page(
     if "verify" in words and "--proof" in words:
         words[words.index("--proof") + 1] = proof_of(trail, capsys)
     assert words[0] == "policyfs"
-    parser = argparse.ArgumentParser()
-    audit.add_parser(parser.add_subparsers())
+    parser = build_parser("audit")
     # The digest of a header hangs on boot id and pid, so the page cannot know it.
     words = [re.sub("=[0-9a-f]{64}$", "=" + digest_of_line(trail / MOUNT_ID, 2), word) for word in words]
     args = parser.parse_args([*words[1:], "--trail", str(trail)])

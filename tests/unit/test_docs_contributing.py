@@ -63,9 +63,11 @@ def test_an_operation_stands_where_the_page_says() -> None:
 
 def test_a_command_stands_where_the_page_says() -> None:
     assert files("Add a command") >= {
-        "policyfs/cli/quarantine.py",
+        "policyfs/cli/audit/sql.py",
+        "policyfs/cli/audit/command.py",
         "policyfs/cli/main.py",
         "docs/operations.md",
     }
-    assert '"quarantine"' in (CHECKOUT / "policyfs/cli/main.py").read_text(encoding="utf-8")
-    assert "policyfs quarantine" in (CHECKOUT / "docs/operations.md").read_text(encoding="utf-8")
+    assert "def add_sql(" in (CHECKOUT / "policyfs/cli/audit/sql.py").read_text(encoding="utf-8")
+    assert '"sql": ("audit.sql", ' in (CHECKOUT / "policyfs/cli/audit/command.py").read_text(encoding="utf-8")
+    assert "policyfs audit sql" in (CHECKOUT / "docs/audit.md").read_text(encoding="utf-8")

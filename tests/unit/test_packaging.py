@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.mounts import mount
+from policyfs.cli.main import build_parser
 from tests.support.machine.alone import NAME
 from tests.support.machine.failures import failures
 
@@ -302,10 +301,9 @@ def test_the_helper_translates_options(helper: Path) -> None:
 
 
 def test_the_helper_has_every_option_of_mount_that_concerns_a_mount(helper: Path) -> None:
-    parser = argparse.ArgumentParser()
-    mount.add_parser(parser.add_subparsers())
+    parser = build_parser("mount")
     bare = parser.parse_args(["mount", "--policy", "p", "/s", "/m"])
-    apart = {"policy", "store", "mountpoint", "run", "foreground", "log"}
+    apart = {"policy", "store", "mountpoint", "run", "foreground", "log", "command"}
     for name, value in vars(bare).items():
         if name in apart:
             continue

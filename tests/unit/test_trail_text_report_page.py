@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import html
 import re
 import shutil
@@ -16,7 +15,7 @@ from typing import cast
 
 import pytest
 
-from policyfs.cli.audit import command as audit
+from policyfs.cli.main import build_parser
 from policyfs.domain import Audit
 from policyfs.trail.text.overview import MINUTE_NS
 from policyfs.trail.text.report_page import Facts, _chart
@@ -63,8 +62,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(tmp_path: Path, *words: str) -> Path:
-    parser = argparse.ArgumentParser()
-    audit.add_parser(parser.add_subparsers())
+    parser = build_parser("audit")
     target = tmp_path / "report.html"
     words = ("audit", "report", "--html", str(target), *words, "--trail", str(tmp_path / "trail"))
     assert parser.parse_args(words).run(parser.parse_args(words)) == 0

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib
+from collections.abc import Sequence
 from typing import Final
 
+from policyfs.cli.common.commands import Run, add_commands
 from policyfs.cli.common.on_record import trail_root
 from policyfs.errors import EXIT_OK
 
@@ -20,22 +21,20 @@ _YOUNG: Final = 200_000
 """The number of new objects after which Python's garbage collector runs. The number is high: most actions of
 `audit` make many objects that stay in use until the action ends, and few cycles of references."""
 
-_MODULES: Final = {
-    "search": {"search": "run"},
-    "show": {"show": "run"},
-    "summary": {"summary": "run"},
-    "timeline": {"timeline": "run"},
-    "could": {"who-could": "run"},
-    "report": {"report": "run"},
-    "verify": {"verify": "run"},
-    "export": {"export": "run"},
-    "sql": {"sql": "run"},
-    "forward": {"forward": "run"},
-    "hold": {"hold": "run"},
-    "keys": {"key": "run"},
+_ACTIONS: Final = {
+    "search": ("audit.search", "print matching events; without a query, all records"),
+    "show": ("audit.show", "print one record and the records around it, or the policies in force"),
+    "summary": ("audit.summary", "count the matching events"),
+    "timeline": ("audit.timeline", "print the life of a file, across renames"),
+    "who-could": ("audit.could", "print what each app may do at a path, by the policy in force"),
+    "report": ("audit.report", "write the trail as one HTML page"),
+    "verify": ("audit.verify", "check that no line is missing or changed"),
+    "export": ("audit.export", "write events for other programs"),
+    "sql": ("audit.sql", "query the events in SQL"),
+    "forward": ("audit.forward", "deliver the trail to files and commands, and raise alerts"),
+    "hold": ("audit.hold", "protect a period of the trail from rotation"),
+    "key": ("audit.keys", "show or renew the key of the trail, or sign its end with the key"),
 }
-"""A dictionary from each module of `audit` to its actions, each with the name of the action's function. The
-help lists the actions in this order."""
 
 
 def add_trail_option(parser: argparse.ArgumentParser) -> None:
@@ -50,40 +49,26 @@ def add_trail_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], action: str = "") -> None:
-    """Add the command ``audit`` and its actions to the command line.
-
-    action: the action in the user's command, such as ``search``. Then only the module of this action is
-    imported. If *action* is empty, the action is not known yet, and all modules are imported.
-    """
-    parser = subparsers.add_parser("audit", help="read, search and verify the trail")
-    parser.set_defaults(run=run)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+def add_audit(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:
+    """Add the actions of ``policyfs audit``. words: the user's words after ``audit``."""
     common = argparse.ArgumentParser(add_help=False)
     add_trail_option(common)
     common.add_argument("--json", action="store_true", help="print JSON lines, not a table")
     common.add_argument("--utc", action="store_true", help="show times in UTC, not in the local time zone")
-    wanted = [module for module, functions in _MODULES.items() if action in functions]
-    for module in wanted or _MODULES:
-        importlib.import_module(f"policyfs.cli.audit.{module}").add_parsers(actions, common)
+    add_commands(parser, _ACTIONS, words, parents=[common], guard=_guarded)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Carry out the action of `audit` that the user has chosen. Return the exit code.
+def _guarded(action: Run) -> Run:
+    def run(args: argparse.Namespace) -> int | None:
+        if args.action != "forward" and not getattr(args, "follow", False):  # these may run for days
+            gc.set_threshold(_YOUNG)
+        try:
+            return action(args)
+        except KeyboardInterrupt:
+            return EXIT_OK
+        except OSError as exc:
+            from policyfs.cli.audit.query import unreadable
 
-    Raises PolicyfsError with a message for the user.
-    """
-    module, name = next(
-        (module, functions[args.action]) for module, functions in _MODULES.items() if args.action in functions
-    )
-    if args.action != "forward" and not getattr(args, "follow", False):  # these may run for days
-        gc.set_threshold(_YOUNG)
-    try:
-        code: int = getattr(importlib.import_module(f"policyfs.cli.audit.{module}"), name)(args)
-    except KeyboardInterrupt:
-        return EXIT_OK
-    except OSError as exc:
-        from policyfs.cli.audit.query import unreadable
+            raise unreadable(args, exc) from exc
 
-        raise unreadable(args, exc) from exc
-    return code
+    return run

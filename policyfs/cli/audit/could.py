@@ -23,20 +23,16 @@ if TYPE_CHECKING:
 _REQUESTS = ("see", "read", "write", "create", "delete", "attr")
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `who-could` to `policyfs audit`. common: a parser with the options of all actions."""
-    could = actions.add_parser(
-        "who-could", parents=[common], help="print what each app may do at a path, by the policy in force"
-    )
-    could.add_argument("place", metavar="PATH", help="a path from the mount's root")
-    could.add_argument("--policy", metavar="P", help="use this policy, not the policies that the trail names")
-    could.add_argument("--directory", action="store_true", help="the path is a directory")
-    could.add_argument("--kind", help="the content kind of the file, such as image/jpeg")
+def add_who_could(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit who-could`."""
+    add = parser.add_argument
+    add("place", metavar="PATH", help="a path from the mount's root")
+    add("--policy", metavar="P", help="use this policy, not the policies that the trail names")
+    add("--directory", action="store_true", help="the path is a directory")
+    add("--kind", help="the content kind of the file, such as image/jpeg")
 
 
-def run(args: argparse.Namespace) -> int:
+def run_who_could(args: argparse.Namespace) -> int:
     """Print what each app may do at a path: by the policy in force of each mount, or by the policy --policy.
 
     Return 1 if neither an app nor a stranger may see the path.

@@ -33,25 +33,23 @@ from policyfs.trail.text.part import part_of
 _FORMATS = ("jsonl", "csv", "ocsf")
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `export` to `policyfs audit`. common: a parser with the options of all actions."""
-    export = actions.add_parser("export", parents=[common], help="write events for other programs")
-    export.add_argument("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
-    export.add_argument(
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit export`."""
+    parser.set_defaults(lists=True)
+    parser.add_argument("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
+    parser.add_argument(
         "--for-app",
         metavar="NAME",
         help="only the requests of this app, with the facts that the app may know",
     )
-    export.add_argument(
+    parser.add_argument(
         "--schema", action="store_true", help="print the JSON Schema of the lines of a trail, and no event"
     )
-    export.add_argument("-o", "--output", metavar="FILE", help="write to this file, not to standard output")
-    add_query(export)
+    parser.add_argument("-o", "--output", metavar="FILE", help="write to this file, not to standard output")
+    add_query(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_export(args: argparse.Namespace) -> int:
     """Write the events that the query selects. Return 1 if there is none. With --schema, write the schema."""
     if args.schema:
         from policyfs.trail.lines.schema import line_schema

@@ -25,20 +25,15 @@ from policyfs.policy.text.parse import SourceText
 from policyfs.trail.lines.table import shown
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `forward` to `policyfs audit`. common: a parser with the options of all actions."""
-    forward = actions.add_parser(
-        "forward", parents=[common], help="deliver the trail to files and commands, and raise alerts"
-    )
+def add_forward(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit forward`."""
     config_help = "a file with the sinks and alerts"
-    forward.add_argument("--config", required=True, metavar="FILE", help=config_help)
-    forward.add_argument("--once", action="store_true", help="deliver the present lines, then end")
-    forward.add_argument("--check", action="store_true", help="check the configuration only")
+    parser.add_argument("--config", required=True, metavar="FILE", help=config_help)
+    parser.add_argument("--once", action="store_true", help="deliver the present lines, then end")
+    parser.add_argument("--check", action="store_true", help="check the configuration only")
 
 
-def run(args: argparse.Namespace) -> int:
+def run_forward(args: argparse.Namespace) -> int:
     """Deliver the trail until a signal (such as SIGTERM) arrives.
 
     With --once, deliver the present lines and end. Raises PolicyfsError.

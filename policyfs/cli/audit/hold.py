@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from policyfs.cli.audit.query import chains_of, zone_of
 from policyfs.cli.common.on_record import record, starter
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
-from policyfs.journal.files.holds import Hold, add_hold, is_hold_name, read_holds, remove_hold
+from policyfs.journal.files import holds
+from policyfs.journal.files.holds import Hold, is_hold_name, read_holds, remove_hold
 from policyfs.journal.files.reader import Chain
 from policyfs.trail.lines.line import iso_time
 from policyfs.trail.lines.record import parse_time
@@ -23,21 +24,19 @@ from policyfs.trail.lines.table import shown
 from policyfs.trail.query.query import parse_when
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `hold` to `policyfs audit`. common: a parser with the options of all actions."""
-    hold = actions.add_parser("hold", parents=[common], help="protect a period of the trail from rotation")
-    hold.add_argument("what", choices=("add", "remove", "list"), metavar="add|remove|list", help="what to do")
-    hold.add_argument("name", nargs="?", metavar="NAME", help="the name of the hold")
-    hold.add_argument("--since", metavar="WHEN", help="hold from this time on (default: the beginning)")
-    hold.add_argument("--until", metavar="WHEN", help="hold up to this time (default: no end)")
-    hold.add_argument(
+def add_hold(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit hold`."""
+    add = parser.add_argument
+    add("what", choices=("add", "remove", "list"), metavar="add|remove|list", help="what to do")
+    add("name", nargs="?", metavar="NAME", help="the name of the hold")
+    parser.add_argument("--since", metavar="WHEN", help="hold from this time on (default: the beginning)")
+    parser.add_argument("--until", metavar="WHEN", help="hold up to this time (default: no end)")
+    parser.add_argument(
         "--reason", default="", metavar="TEXT", help="the reason, for people who read the trail"
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_hold(args: argparse.Namespace) -> int:
     """Add, remove or list holds (periods of the trail that must be kept), for all mounts below --trail.
 
     Raises UsageError.
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         # A hold is added before its record, and removed after its record. So if the record fails, the hold
         # stays.
         if args.what == "add":
-            add_hold(chain.directory, wanted)
+            holds.add_hold(chain.directory, wanted)
         fields = {"name": wanted.name, "done": args.what, **starter(f"policyfs audit hold {args.what}")}
         if args.what == "add":
             fields |= {"since": wanted.since, "until": wanted.until, "why": wanted.reason}

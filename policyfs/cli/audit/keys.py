@@ -16,25 +16,20 @@ from policyfs.linux.private_files import check_private
 from policyfs.trail.lines.table import shown
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `key` to `policyfs audit`. common: a parser with the options of all actions."""
-    key = actions.add_parser(
-        "key", parents=[common], help="show or renew the key of the trail, or sign its end with the key"
-    )
-    key.add_argument(
+def add_key(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit key`."""
+    parser.add_argument(
         "what",
         choices=("show", "rotate", "checkpoint"),
         metavar="show|rotate|checkpoint",
         help="show the keys, make a new one, or print the signed end of each chain (a checkpoint)",
     )
-    key.add_argument(
+    parser.add_argument(
         "--append", metavar="FILE", help="append the checkpoint to this file, best on another disk or machine"
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_key(args: argparse.Namespace) -> int:
     """Show the keys that sign the trails, make a new key, or print a checkpoint. Raises PolicyfsError."""
     if args.what == "checkpoint":
         return checkpoint(chains_of(args), args.append)

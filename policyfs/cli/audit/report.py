@@ -34,23 +34,20 @@ _WEIGHT = "sum(ifnull(repeats, 1))"
 _HIDDEN = f"class, {_WEIGHT}, total(hidden)"
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `report` to `policyfs audit`. common: a parser with the options of all actions."""
-    report = actions.add_parser("report", parents=[common], help="write the trail as one HTML page")
-    report.add_argument(
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit report`."""
+    parser.add_argument(
         "--html", metavar="FILE", required=True, help="the page; an existing file is replaced"
     )
-    report.add_argument(
+    parser.add_argument(
         "--verify",
         action="store_true",
         help="check the whole trail, also if it is larger than 256 MiB; exit code 1 if it is not whole",
     )
-    add_query(report)
+    add_query(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_report(args: argparse.Namespace) -> int:
     """Write the HTML page. Return 1 if no event matches the query, or if --verify finds damage."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)

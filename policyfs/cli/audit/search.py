@@ -43,17 +43,13 @@ _MOST_DIGITS: Final = 9
 """The maximum number of digits of a number of lines. A larger number could overflow an index of a list."""
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `search` to `policyfs audit`. common: a parser with the options of all actions."""
-    search = actions.add_parser(
-        "search", parents=[common], help="print matching events; without a query, all records"
-    )
-    add_query(search)
-    search.add_argument("-n", "--last", type=_count, metavar="N", help="only the newest N of them")
-    search.add_argument("-f", "--follow", action="store_true", help="also print new records, until Ctrl-C")
-    search.add_argument("--each", action="store_true", help="print a row for each record, also for repeats")
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit search`."""
+    parser.set_defaults(lists=True)
+    add_query(parser)
+    parser.add_argument("-n", "--last", type=_count, metavar="N", help="only the newest N of them")
+    parser.add_argument("-f", "--follow", action="store_true", help="also print new records, until Ctrl-C")
+    parser.add_argument("--each", action="store_true", help="print a row for each record, also for repeats")
 
 
 def _count(text: str) -> int:
@@ -136,7 +132,7 @@ class _Newest:
         return [row for _, _, row in sorted(self._heap, key=lambda one: one[1])]
 
 
-def run(args: argparse.Namespace) -> int:
+def run_search(args: argparse.Namespace) -> int:
     """Print the events that match the query; without a query, all records. Return 1 if there is none."""
     wanted = selection_of(args)
     # First find the end of the trail, then read up to it. So no line between the two steps is lost.

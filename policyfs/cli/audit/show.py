@@ -23,15 +23,11 @@ _OF_PROCESS = "pid = ? AND class IN (SELECT id FROM class WHERE uid = ?)"
 _OF_FILE = "line IN (SELECT line FROM place WHERE path = (SELECT path FROM event WHERE line = ?))"
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `show` to `policyfs audit`. common: a parser with the options of all actions."""
-    show = actions.add_parser(
-        "show", parents=[common], help="print one record and the records around it, or the policies in force"
-    )
-    show.add_argument("id", nargs="?", metavar="ID", help="the ID that search prints, e.g. 0123abcd:42")
-    what = show.add_mutually_exclusive_group()
+def add_show(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit show`."""
+    parser.set_defaults(lists=True)
+    parser.add_argument("id", nargs="?", metavar="ID", help="the ID that search prints, e.g. 0123abcd:42")
+    what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--proof", action="store_true", help="print a proof that this record is part of the trail"
     )
@@ -44,7 +40,7 @@ def add_parsers(
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_show(args: argparse.Namespace) -> int:
     """Print one record, the rules that decided, and the records before and after it.
 
     With --proof, print its proof instead. With --policy, print policies.

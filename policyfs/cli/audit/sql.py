@@ -54,17 +54,15 @@ _COPY: Final = (
 )
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `sql` to `policyfs audit`. common: a parser with the options of all actions."""
-    sql = actions.add_parser("sql", parents=[common], help="query the events in SQL")
-    sql.add_argument(
+def add_sql(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit sql`."""
+    parser.set_defaults(lists=True)
+    parser.add_argument(
         "statement", metavar="SQL", help="a query of the table `events`, e.g. SELECT count(*) FROM events"
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_sql(args: argparse.Namespace) -> int:
     """Run an SQL query on the events of the trail, and print its result. Return 1 if it has no rows."""
     trail = open_trail(args)
     if not trail.chains:

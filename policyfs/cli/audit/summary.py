@@ -28,20 +28,17 @@ _NEW: Final = "new"
 """The further field of --by: ``yes`` for groups that have no event before --since."""
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `summary` to `policyfs audit`. common: a parser with the options of all actions."""
-    summary = actions.add_parser("summary", parents=[common], help="count the matching events")
+def add_summary(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit summary`."""
     by_help = (
         f"count for each combination of these fields: {', '.join(GROUPS)}; with --since also {_NEW}: whether"
         " the combination is new since then"
     )
-    summary.add_argument("--by", metavar="FIELD,...", help=by_help)
-    add_query(summary)
+    parser.add_argument("--by", metavar="FIELD,...", help=by_help)
+    add_query(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_summary(args: argparse.Namespace) -> int:
     """Print the counts of the selected events. Return 1 if no event is selected."""
     by = args.by.split(",") if args.by else []
     for name in by:

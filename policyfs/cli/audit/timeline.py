@@ -39,17 +39,12 @@ _MOVED = (
 )
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `timeline` to `policyfs audit`. common: a parser with the options of all actions."""
-    timeline = actions.add_parser(
-        "timeline", parents=[common], help="print the life of a file, across renames"
-    )
-    timeline.add_argument("path", metavar="FILE", help="a path from the mount's root, now or at any time")
+def add_timeline(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit timeline`."""
+    parser.add_argument("path", metavar="FILE", help="a path from the mount's root, now or at any time")
 
 
-def run(args: argparse.Namespace) -> int:
+def run_timeline(args: argparse.Namespace) -> int:
     """Print the events of each file that had the given path at any time."""
     if not args.path.startswith("/"):
         raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")

@@ -64,11 +64,8 @@ class _Checked(NamedTuple):
     unsealed: list[str]
 
 
-def add_parsers(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    """Add the action `verify` to `policyfs audit`. common: a parser with the options of all actions."""
-    parser = actions.add_parser("verify", parents=[common], help="check that no line is missing or changed")
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs audit verify`."""
     parser.add_argument(
         "--expect",
         action="append",
@@ -93,7 +90,7 @@ def add_parsers(
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_verify(args: argparse.Namespace) -> int:
     """Check the trail, or the proof of one record (--proof), and print the result."""
     if args.proof is not None:
         from policyfs.cli.audit.prove import check

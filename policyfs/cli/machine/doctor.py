@@ -59,7 +59,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
     return findings + tried("daemons", machine.check_daemons)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_doctor(args: argparse.Namespace) -> int:
     """Print the results of the checks. Return 1 if a result is bad, or if a check could not run."""
     store: str | None = args.store
     if store is not None and not os.path.isabs(store):
@@ -79,14 +79,9 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_REFUSED if bad else EXIT_OK
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `doctor` to the command line."""
-    parser = subparsers.add_parser(
-        "doctor",
-        help="list what is slow or impossible on this machine, with remedies",
-        description="Checks the kernel, libfuse, rights and limits, and the store if you name one.",
-    )
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs doctor`."""
+    parser.description = "Checks the kernel, libfuse, rights and limits, and the store if you name one."
     parser.add_argument("store", nargs="?", metavar="STORE", help="also check the file system of this store")
     parser.add_argument("--trail", metavar="DIR", help="the trail root to check (default: the machine's)")
     parser.add_argument("--json", action="store_true", help="one JSON list instead of a table")
-    parser.set_defaults(run=run)

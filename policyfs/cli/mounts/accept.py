@@ -9,15 +9,10 @@ from policyfs.errors import EXIT_OK
 from policyfs.store.store_record import accept_store
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `accept` to the command line."""
-    accept = subparsers.add_parser(
-        "accept",
-        help="accept another disk, or an empty one, as the store",
-        description="Accept what is at STORE now, although it is not what was mounted from there last.",
-    )
-    accept.add_argument("store", metavar="STORE")
-    accept.set_defaults(run=run_accept)
+def add_accept(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs accept`."""
+    parser.description = "Accept what is at STORE now, although it is not what was mounted from there last."
+    parser.add_argument("store", metavar="STORE")
 
 
 def run_accept(args: argparse.Namespace) -> int:

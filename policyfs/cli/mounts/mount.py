@@ -36,23 +36,20 @@ if TYPE_CHECKING:
     from policyfs.daemon.policies.policies import Loader
     from policyfs.journal.files.retention import Retention
 
-Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
-
 _STORE_PAUSE_S: Final = 1.0
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `mount` to the command line."""
-    mount = subparsers.add_parser("mount", help="mount a store", description="Mount STORE on MOUNTPOINT.")
-    add = mount.add_argument
+def add_mount(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs mount`."""
+    parser.description = "Mount STORE on MOUNTPOINT."
+    add = parser.add_argument
     add("--app", metavar="NAME", help="make an app mount: every caller is this app")
     add("--any-uid", action="store_true", help="with --app: admit every uid (for a container of the app)")
-    add_options(mount)
+    add_options(parser)
     add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
     add("--log", metavar="FILE", help="the log of a daemon in the background")
     add("store", metavar="STORE")
     add("mountpoint", metavar="MOUNTPOINT")
-    mount.set_defaults(run=run_mount)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -33,20 +33,16 @@ _POLL_S: Final = 0.02
 _PLACES: Final = 1000
 """The maximum number of mounts of one app that `policyfs run` can make at the same time."""
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `run` to the command line."""
-    run = subparsers.add_parser(
-        "run",
-        help="run a command with an app's mount in place of the store",
-        description="Run COMMAND as the app. COMMAND finds a mount of its own at the path of STORE.",
-    )
-    add = run.add_argument
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs run`."""
+    parser.description = "Run COMMAND as the app. COMMAND finds a mount of its own at the path of STORE."
+    add = parser.add_argument
     add("--app", required=True, metavar="NAME", help="the app that runs the command")
-    mount.add_options(run)
+    mount.add_options(parser)
     add("--at", metavar="DIR", help="show the mount at this directory (default: STORE)")
     add("store", metavar="STORE")
     add("words", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
-    run.set_defaults(run=run_run, any_uid=False, log=None)
+    parser.set_defaults(run=run_run, any_uid=False, log=None)
 
 
 def run_run(args: argparse.Namespace) -> int:

@@ -31,11 +31,10 @@ _POLL_S: Final = 0.02
 _POLL_LONG_S: Final = 0.2
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `umount` to the command line."""
-    umount = subparsers.add_parser("umount", help="unmount a mount, also if its daemon has ended")
-    umount.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
-    after = umount.add_mutually_exclusive_group()
+def add_umount(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs umount`."""
+    parser.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
+    after = parser.add_mutually_exclusive_group()
     after.add_argument("--wait", action="store_true", help="wait until no process uses the mount")
     after.add_argument(
         "--abort",
@@ -45,8 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     after.add_argument(
         "--dead", action="store_true", help="unmount only a mount whose daemon has ended, else do nothing"
     )
-    umount.add_argument("mountpoint", metavar="MOUNTPOINT")
-    umount.set_defaults(run=run_umount)
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
 
 
 def run_umount(args: argparse.Namespace) -> int:

@@ -38,9 +38,8 @@ _TAKEN: Final = (
 )
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `owner` and its actions to the command line."""
-    parser = subparsers.add_parser("owner", help="show, set, export and import the owners of files")
+def add_owner(parser: argparse.ArgumentParser, _words: Sequence[str] = ()) -> None:
+    """Add the actions of `policyfs owner`."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)"
@@ -54,7 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show.add_argument(
         "paths", nargs="+", metavar="PATH", help="a path from the top of the store, such as /DCIM/a.jpg"
     )
-    show.set_defaults(run=_command(_show))
+    show.set_defaults(run=_command(_show), lists=True)
 
     set_ = actions.add_parser("set", parents=[common], help="make an app the owner of files")
     set_.add_argument("-r", "--recursive", action="store_true", help=every)
@@ -65,7 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     export = actions.add_parser("export", parents=[common], help="write a list of all owners")
     export.add_argument("file", nargs="?", metavar="FILE", help="the list (default: standard output)")
-    export.set_defaults(run=_command(_export))
+    export.set_defaults(run=_command(_export), lists=True)
 
     import_ = actions.add_parser("import", parents=[common], help="set owners from a list")
     import_.add_argument("-n", "--dry-run", action="store_true", help="print the changes, and make none")

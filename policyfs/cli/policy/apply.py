@@ -274,17 +274,13 @@ def _as_json(found: _Applied, args: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `apply` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "apply",
-        help="load a policy into a mount, if the policy allows no more than the policy in force",
-        description=(
-            "Checks the new policy, proves its invariants, runs the tests beside the policy, compares the"
-            " policy with the policy in force, and tells the mount to load the policy. If anything is wrong,"
-            " nothing is changed. The exit code is then 3 if the policy does not compile, 4 if a test fails,"
-            " 1 if the policy allows more than before."
-        ),
+def add_apply(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy apply`."""
+    parser.description = (
+        "Checks the new policy, proves its invariants, runs the tests beside the policy, compares the"
+        " policy with the policy in force, and tells the mount to load the policy. If anything is wrong,"
+        " nothing is changed. The exit code is then 3 if the policy does not compile, 4 if a test fails,"
+        " 1 if the policy allows more than before."
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
     parser.add_argument(
@@ -299,4 +295,3 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--ack", metavar="FILE", help="changes that you accept (kind: AcceptedChanges)")
     parser.add_argument("--dry-run", action="store_true", help="make all checks, but change nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run_apply)

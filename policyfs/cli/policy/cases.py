@@ -79,19 +79,14 @@ def _write(path: str, text: str) -> None:
         raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `test` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "test",
-        help="compare a policy's answers with the tests beside it",
-        description=(
-            f"The tests of home.yaml are in home{TEST_SUFFIX}, beside home.yaml or in the directory tests"
-            f" beside it. The tests of a directory of policies are in all its *{TEST_SUFFIX}. The exit code"
-            " is 4 if a test fails."
-        ),
+def add_test(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy test`."""
+    parser.description = (
+        f"The tests of home.yaml are in home{TEST_SUFFIX}, beside home.yaml or in the directory tests"
+        f" beside it. The tests of a directory of policies are in all its *{TEST_SUFFIX}. The exit code"
+        " is 4 if a test fails."
     )
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
     parser.add_argument("--tests", action="append", metavar="FILE", help="a file of tests (may be repeated)")
     parser.add_argument("--junit", metavar="FILE", help="write the results as JUnit XML, too")
     parser.add_argument("--json", action="store_true", help="one JSON array with an object for each policy")
-    parser.set_defaults(run=run_test)

@@ -6,10 +6,11 @@ They show a policy's errors and answers before anything is mounted.
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
+from collections.abc import Sequence
 from typing import Final
 
+from policyfs.cli.common.commands import add_commands
 from policyfs.cli.common.instants import add_at, at_ns
 from policyfs.cli.common.policy_files import Batch, read_sources
 from policyfs.policy.analysis.invariants import load_policy
@@ -22,15 +23,37 @@ from policyfs.policy.lint.hints import hints, line
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.text.parse import SourceText
 
-_ACTIONS: Final = (
-    "apply", "explain", "diff", "lint", "test", "replay", "learn", "fmt", "schema", "view", "matrix", "who",
-    "init",
-)  # fmt: skip
-"""Actions of `policyfs policy` that have a module of their own, in the order of the help."""
-_MODULES: Final = {"test": "cases", "view": "view.command", "init": "init.command"}
-"""The modules whose name is not the action."""
+_ACTIONS: Final = {
+    "check": ("policy.command", "check that a policy compiles; print all its errors"),
+    "apply": (
+        "policy.apply", "load a policy into a mount, if the policy allows no more than the policy in force",
+    ),
+    "explain": ("policy.explain", "show the decision on one request, with its reasons"),
+    "diff": (
+        "policy.diff", "show the rights that a new policy adds or removes, compared with an old policy",
+    ),
+    "lint": ("policy.lint", "find probable mistakes in a policy"),
+    "test": ("policy.cases", "compare a policy's answers with the tests beside it"),
+    "replay": ("policy.replay", "show what a policy would have answered to the requests of a trail"),
+    "learn": ("policy.learn", "propose a policy that allows what the apps of a trail did"),
+    "fmt": ("policy.fmt", "write policies and their tests in canonical form"),
+    "schema": ("policy.schema", "print the JSON Schema of policies, for editors"),
+    "view": ("policy.view.command", "show a store as one app would see it"),
+    "matrix": ("policy.matrix", "show which app may do what at which paths, as a table"),
+    "who": ("policy.who", "show which app each user, service and container of this machine is"),
+    "init": ("policy.init.command", "write a first policy and its tests"),
+}  # fmt: skip
 
-# ---------------------------------------------------------------- check
+
+def add_policy(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:
+    """Add the actions of `policyfs policy`. words: the user's words after `policy`."""
+    add_commands(parser, _ACTIONS, words)
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy check`."""
+    parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
+    add_at(parser)
 
 
 @paused()  # garbage need not be collected: the process ends soon
@@ -68,24 +91,3 @@ def _sum_up(policy: Policy) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-# ---------------------------------------------------------------- command line
-
-
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], action: str = "") -> None:
-    """Add the command `policy` and its actions to the command line.
-
-    action: the word after `policy` in the user's command. Only the module of this action is imported: to
-    import all modules takes longer than to check a policy of 500 rules. Empty: all modules are imported.
-    """
-    parser = subparsers.add_parser("policy", help="check, test, explain and compare policies")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    if action == "check" or action not in _ACTIONS:
-        check = actions.add_parser("check", help="check that a policy compiles; print all its errors")
-        check.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
-        add_at(check)
-        check.set_defaults(run=run_check)
-    if action != "check":
-        for one in _ACTIONS if action not in _ACTIONS else (action,):
-            importlib.import_module(f"policyfs.cli.policy.{_MODULES.get(one, one)}").add_parser(actions)

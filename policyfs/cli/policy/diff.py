@@ -67,20 +67,15 @@ def _read(path: str) -> SourceText:
         raise UnreadableError(f"cannot read {path}: {error.strerror}") from error
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `diff` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "diff",
-        help="show the rights that a new policy adds or removes, compared with an old policy",
-        description=(
-            "Compares the answers of two policies to all requests. (The rules divide paths, callers and"
-            " files into classes, and the command tries one member of each class.) The exit code is 1 if the"
-            " new policy allows more."
-        ),
+def add_diff(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy diff`."""
+    parser.description = (
+        "Compares the answers of two policies to all requests. (The rules divide paths, callers and"
+        " files into classes, and the command tries one member of each class.) The exit code is 1 if the"
+        " new policy allows more."
     )
     parser.add_argument("old", metavar="OLD", help="the old policy: a file, or a directory of *.yaml")
     parser.add_argument("new", metavar="NEW", help="the new policy")
     parser.add_argument("--ack", metavar="FILE", help="changes that you accept (kind: AcceptedChanges)")
     add_at(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run_diff)

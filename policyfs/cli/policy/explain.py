@@ -291,17 +291,13 @@ def _move_as_json(found: MoveExplanation) -> dict[str, object]:
     }
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `explain` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "explain",
-        help="show the decision on one request, with its reasons",
-        description=(
-            "Prints the cause of the answer, the rules that decided, the allow rule that nearly matched, how"
-            " the bytes are read and written, and which answers the kernel keeps. If POLICY is a mountpoint,"
-            " the command takes the policy in force there, looks at the file, and names the layer that"
-            " refuses the request."
-        ),
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy explain`."""
+    parser.description = (
+        "Prints the cause of the answer, the rules that decided, the allow rule that nearly matched, how"
+        " the bytes are read and written, and which answers the kernel keeps. If POLICY is a mountpoint,"
+        " the command takes the policy in force there, looks at the file, and names the layer that"
+        " refuses the request."
     )
     add = parser.add_argument
     add("policy", metavar="POLICY", help="a file, a directory of *.yaml, or the mountpoint of a mount")
@@ -329,4 +325,3 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     add("--all", action="store_true", help="show the rules that do not match, too")
     add("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run_explain)

@@ -67,15 +67,11 @@ def _finish(before: SourceText, after: str, *, check: bool) -> None:
     print(f"{before.name}: written in canonical form")
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `fmt` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "fmt",
-        help="write policies and their tests in canonical form",
-        description=(
-            "Puts keys into their order, and makes quotes, indentation and blank lines the same everywhere."
-            " Each comment stays at its rule or key. The command checks that the meaning stays the same."
-        ),
+def add_fmt(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy fmt`."""
+    parser.description = (
+        "Puts keys into their order, and makes quotes, indentation and blank lines the same everywhere."
+        " Each comment stays at its rule or key. The command checks that the meaning stays the same."
     )
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
     which = parser.add_mutually_exclusive_group()
@@ -85,4 +81,3 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="print the changes, and make none; exit code 1 if there are changes",
     )
     which.add_argument("--stdout", action="store_true", help="print the canonical form, and change no file")
-    parser.set_defaults(run=run_fmt)

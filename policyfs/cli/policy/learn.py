@@ -230,18 +230,13 @@ def _as_json(
     }  # fmt: skip
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `learn` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "learn",
-        help="propose a policy that allows what the apps of a trail did",
-        description=(
-            "Prints a policy that allows the requests of a trail, in short globs, with ids of requests as"
-            " comments. Requests that a person should decide on (such as deletion and private directories)"
-            " are left out of the policy, and listed. Nothing is put in force."
-        ),
+def add_learn(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy learn`."""
+    parser.description = (
+        "Prints a policy that allows the requests of a trail, in short globs, with ids of requests as"
+        " comments. Requests that a person should decide on (such as deletion and private directories)"
+        " are left out of the policy, and listed. Nothing is put in force."
     )
     parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")
     add_query(parser, named=True)
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run_learn)

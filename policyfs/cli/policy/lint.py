@@ -117,19 +117,14 @@ def _missing(text: str, store: str) -> str | None:
     return None
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `lint` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "lint",
-        help="find probable mistakes in a policy",
-        description=(
-            "Prints findings on policies that compile. To silence a finding, write a comment into the rule or"
-            " app, or on the line above: # lint: ignore ID because REASON. The exit code is 1 if findings"
-            " remain."
-        ),
+def add_lint(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy lint`."""
+    parser.description = (
+        "Prints findings on policies that compile. To silence a finding, write a comment into the rule or"
+        " app, or on the line above: # lint: ignore ID because REASON. The exit code is 1 if findings"
+        " remain."
     )
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
     parser.add_argument("--store", metavar="DIR", help="also report paths that this store does not have")
     add_at(parser)
     parser.add_argument("--json", action="store_true", help="one JSON array with an object for each policy")
-    parser.set_defaults(run=run_lint)

@@ -43,19 +43,14 @@ def _width(text: str) -> int:
     return int(text)
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `matrix` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "matrix",
-        help="show which app may do what at which paths, as a table",
-        description=(
-            "Shows which operations on regular files the policy allows to each caller. Paths that are decided"
-            " alike for all callers are one row. The answers are exact."
-        ),
+def add_matrix(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy matrix`."""
+    parser.description = (
+        "Shows which operations on regular files the policy allows to each caller. Paths that are decided"
+        " alike for all callers are one row. The answers are exact."
     )
     parser.add_argument("policy", metavar="POLICY", help="a file, or a directory of *.yaml")
     parser.add_argument(
         "--width", type=_width, metavar="N", help="the width in columns (default: the terminal's)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run_matrix)

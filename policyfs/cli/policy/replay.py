@@ -45,16 +45,12 @@ def _example(one: Sighting) -> Example:
     return Example(one.path, one.new_path, one.id())
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `replay` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "replay",
-        help="show what a policy would have answered to the requests of a trail",
-        description=(
-            "Decides the recorded requests again, and counts and groups the answers that would change. If an"
-            " answer depends on facts that the trail does not have, the request counts as undecidable. The"
-            " exit code is 1 if the policy would allow more, or less."
-        ),
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy replay`."""
+    parser.description = (
+        "Decides the recorded requests again, and counts and groups the answers that would change. If an"
+        " answer depends on facts that the trail does not have, the request counts as undecidable. The"
+        " exit code is 1 if the policy would allow more, or less."
     )
     parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")
     parser.add_argument("--policy", required=True, metavar="NEW", help="a file, or a directory of *.yaml")
@@ -65,4 +61,3 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="permit what the policy denies to its apps, as under mount --monitor",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run_replay)

@@ -15,16 +15,11 @@ def run_schema(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `schema` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "schema",
-        help="print the JSON Schema of policies, for editors",
-        description=(
-            "Prints a JSON Schema. With the schema, YAML editors complete keys and mark faults."
-            " `policy check` checks more."
-        ),
+def add_schema(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy schema`."""
+    parser.description = (
+        "Prints a JSON Schema. With the schema, YAML editors complete keys and mark faults."
+        " `policy check` checks more."
     )
     kind_help = f"the kind of file: {', '.join(KINDS)} (default: {KINDS[0]})"
     parser.add_argument("kind", nargs="?", choices=KINDS, default=KINDS[0], metavar="KIND", help=kind_help)
-    parser.set_defaults(run=run_schema)

@@ -158,16 +158,11 @@ def _as_json(people: list[Person], mounted: list[str], dynamic: list[str]) -> di
     }
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `who` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "who",
-        help="show which app each user, service and container of this machine is",
-        description=(
-            "Lists the uids of this machine's accounts, services (by their unit files) and processes, each"
-            " with its app on a shared mount. A uid that no app has is a stranger."
-        ),
+def add_who(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy who`."""
+    parser.description = (
+        "Lists the uids of this machine's accounts, services (by their unit files) and processes, each"
+        " with its app on a shared mount. A uid that no app has is a stranger."
     )
     parser.add_argument("policy", metavar="POLICY", help="a file, or a directory of *.yaml")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run_who)

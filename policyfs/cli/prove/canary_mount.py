@@ -124,10 +124,11 @@ def _leave_other_mounts() -> None:
 
 def _arguments(told: Json, place: Path) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    mount.add_parser(parser.add_subparsers(dest="command"))
+    parser.set_defaults(command="mount")
+    mount.add_mount(parser)
     names = ("policy", "trail", "store", "mount")
     policy, trail, store, mountpoint = (str(place / name) for name in names)
-    args = parser.parse_args(["mount", "--policy", policy, "--trail", trail, store, mountpoint])
+    args = parser.parse_args(["--policy", policy, "--trail", trail, store, mountpoint])
     for name in _SAME:
         setattr(args, name, told.get(name, getattr(args, name)))
     return args

@@ -20,22 +20,17 @@ from policyfs.errors import EXIT_OK, PolicyfsError
 from policyfs.kernel import mount_api
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `prove` to the command line."""
-    parser = subparsers.add_parser(
-        "prove",
-        help="test whether a mount answers as its policy does",
-        description=(
-            "Makes sample requests under the uids of the apps, in the mount and in a second mount whose"
-            " store is in memory, and compares the answers with the policy in force. In the mount the"
-            " requests only look names up and open files. The exit code is 1 if an answer is wrong, and 2 if"
-            " the mount could not be tested."
-        ),
+def add_prove(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs prove`."""
+    parser.description = (
+        "Makes sample requests under the uids of the apps, in the mount and in a second mount whose"
+        " store is in memory, and compares the answers with the policy in force. In the mount the"
+        " requests only look names up and open files. The exit code is 1 if an answer is wrong, and 2 if"
+        " the mount could not be tested."
     )
     add = parser.add_argument
     add("--json", action="store_true", help="one JSON object")
     add("mountpoint", metavar="MOUNTPOINT")
-    parser.set_defaults(run=run_prove)
 
 
 def run_prove(args: argparse.Namespace) -> int:

@@ -18,45 +18,32 @@ from policyfs.trail.lines.table import shown
 _DAY_S = 86_400
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `status` and `reload` to the command line."""
-    status = subparsers.add_parser("status", help="show the state of mounts")
-    status.add_argument("--json", action="store_true", help="one JSON object (a list without MOUNTPOINT)")
-    status.add_argument(
-        "--check", action="store_true", help="print one line for each mount, with its problems"
-    )
-    status.add_argument(
-        "--wait", type=float, default=0.0, metavar="S", help="wait up to S seconds for an answer"
-    )
-    status.add_argument(
-        "--path",
-        metavar="PATH",
-        help="show how long the kernel may remember answers about PATH in the mount, and why",
-    )
-    status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml")
-    status.set_defaults(run=run_status, usage_error=status.error)
+def add_status(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs status`."""
+    parser.set_defaults(usage_error=parser.error)
+    add = parser.add_argument
+    add("--json", action="store_true", help="one JSON object (a list without MOUNTPOINT)")
+    add("--check", action="store_true", help="print one line for each mount, with its problems")
+    add("--wait", type=float, default=0.0, metavar="S", help="wait up to S seconds for an answer")
+    path_help = "show how long the kernel may remember answers about PATH in the mount, and why"
+    add("--path", metavar="PATH", help=path_help)
+    add("mountpoint", nargs="?", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml")
 
-    help_ = "load the policy again; a policy with errors changes nothing"
-    reload_ = subparsers.add_parser("reload", help=help_)
-    reload_.add_argument("--all", action="store_true", help="reload every mount that answers")
-    reload_.add_argument(
-        "--previous", action="store_true", help="go back to the policy that was in force before"
+
+def add_reload(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs reload`."""
+    parser.set_defaults(usage_error=parser.error)
+    add = parser.add_argument
+    add("--all", action="store_true", help="reload every mount that answers")
+    add("--previous", action="store_true", help="go back to the policy that was in force before")
+    strict_help = (
+        "list the processes that have files open that the new policy does not permit, and offer to end these"
+        " processes"
     )
-    reload_.add_argument(
-        "--strict",
-        action="store_true",
-        help=(
-            "list the processes that have files open that the new policy does not permit, and offer to end"
-            " these processes"
-        ),
-    )
-    reload_.add_argument(
-        "--yes", action="store_true", help="with --strict: end these processes without asking"
-    )
-    reload_.add_argument(
-        "mountpoints", nargs="*", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml for all its mounts"
-    )
-    reload_.set_defaults(run=run_reload, usage_error=reload_.error)
+    add("--strict", action="store_true", help=strict_help)
+    add("--yes", action="store_true", help="with --strict: end these processes without asking")
+    places_help = "a mountpoint, or SITE.yaml for all its mounts"
+    add("mountpoints", nargs="*", metavar="MOUNTPOINT", help=places_help)
 
 
 def run_status(args: argparse.Namespace) -> int:

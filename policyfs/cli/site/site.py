@@ -69,31 +69,25 @@ class Seen(NamedTuple):
         return self.state is not State.UP
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `up` and `down` to the command line."""
-    up = subparsers.add_parser(
-        "up",
-        help="make all mounts of a site",
-        description=(
-            "Make all mounts of SITE that are not there yet. Without --restart, a mount with other options"
-            " than in SITE stays as it is, and is reported. The exit code is 1 if a mount fails."
-        ),
+def add_up(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs up`."""
+    parser.description = (
+        "Make all mounts of SITE that are not there yet. Without --restart, a mount with other options"
+        " than in SITE stays as it is, and is reported. The exit code is 1 if a mount fails."
     )
-    up.add_argument(
-        "--restart",
-        action="store_true",
-        help="unmount mounts whose options in SITE have changed, and make them again",
-    )
+    add = parser.add_argument
+    restart_help = "unmount mounts whose options in SITE have changed, and make them again"
+    add("--restart", action="store_true", help=restart_help)
     places_help = "only make the mountpoints, which answer with an error until their mounts are up"
-    up.add_argument("--places", action="store_true", help=places_help)
-    up.add_argument("site", metavar="SITE.yaml")
-    up.set_defaults(run=run_up)
-    down = subparsers.add_parser(
-        "down", help="unmount all mounts of a site", description="Unmount all mounts of SITE."
-    )
-    down.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
-    down.add_argument("site", metavar="SITE.yaml")
-    down.set_defaults(run=run_down)
+    add("--places", action="store_true", help=places_help)
+    add("site", metavar="SITE.yaml")
+
+
+def add_down(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs down`."""
+    parser.description = "Unmount all mounts of SITE."
+    parser.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
+    parser.add_argument("site", metavar="SITE.yaml")
 
 
 def run_up(args: argparse.Namespace) -> int:

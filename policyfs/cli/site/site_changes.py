@@ -27,8 +27,8 @@ def changes(site: Site, mount: MountDoc, status: control.Json) -> tuple[str, ...
 def arguments_of(site: Site, mount: MountDoc) -> argparse.Namespace:
     """Return the arguments of the command `policyfs mount` that makes a mount, parsed."""
     parser = argparse.ArgumentParser()
-    mount_command.add_parser(parser.add_subparsers())
-    return parser.parse_args(site.command(mount))
+    mount_command.add_mount(parser)
+    return parser.parse_args(site.command(mount)[1:])
 
 
 def is_of_unit(status: control.Json) -> bool:

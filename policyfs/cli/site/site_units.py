@@ -87,25 +87,20 @@ itself, and gives up more rights once it serves (CAP_SYS_CHROOT and CAP_SETPCAP 
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `unit` and `compose` to the command line."""
-    unit = subparsers.add_parser(
-        "unit",
-        help="write systemd units for a site",
-        description="Write a unit for each mount of SITE, and drop-ins for the services that use them.",
-    )
-    unit.add_argument("--to", default=_DIRECTORY, metavar="DIR", help=f"write into DIR ({_DIRECTORY})")
-    unit.add_argument("--policyfs", metavar="PROGRAM", help="the program in the units")
-    unit.add_argument("site", metavar="SITE.yaml")
-    unit.set_defaults(run=run_unit)
-    compose = subparsers.add_parser(
-        "compose",
-        help="print the volumes of a site for a compose file",
-        description="Print a compose file with the volumes of SITE, to be merged over COMPOSE.yaml.",
-    )
-    compose.add_argument("site", metavar="SITE.yaml")
-    compose.add_argument("compose", nargs="?", metavar="COMPOSE.yaml", help="check the volumes against it")
-    compose.set_defaults(run=run_compose)
+def add_unit(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs unit`."""
+    parser.description = "Write a unit for each mount of SITE, and drop-ins for the services that use them."
+    add = parser.add_argument
+    add("--to", default=_DIRECTORY, metavar="DIR", help=f"write into DIR ({_DIRECTORY})")
+    add("--policyfs", metavar="PROGRAM", help="the program in the units")
+    add("site", metavar="SITE.yaml")
+
+
+def add_compose(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs compose`."""
+    parser.description = "Print a compose file with the volumes of SITE, to be merged over COMPOSE.yaml."
+    parser.add_argument("site", metavar="SITE.yaml")
+    parser.add_argument("compose", nargs="?", metavar="COMPOSE.yaml", help="check the volumes against it")
 
 
 def run_unit(args: argparse.Namespace) -> int:

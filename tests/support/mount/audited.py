@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import shutil
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.audit import command as audit
+from policyfs.cli.main import build_parser
 from policyfs.domain import Audit
 from policyfs.journal.files.policy_texts import policy_text
 from policyfs.trail.lines.event import Event
@@ -78,8 +77,7 @@ class Cli:
 
     def __call__(self, *words: str, code: int = 0) -> str:
         """Return what an action prints, if it ends with this code."""
-        parser = argparse.ArgumentParser()
-        audit.add_parser(parser.add_subparsers())
+        parser = build_parser("audit")
         args = parser.parse_args(["audit", *words, "--utc", "--trail", str(self.root)])
         assert args.run(args) == code
         out, self.err = self._capsys.readouterr()

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from policyfs.cli.main import _MODULES as COMMAND_MODULES
+from policyfs.cli.main import _COMMANDS
 from policyfs.daemon.control import control
 from policyfs.journal.files.reader import Chain, raw_lines
 from tests.support.machine import template
@@ -111,7 +111,7 @@ def policyfs_started(
         line, before = [sys.executable, "-m", COMMAND, *words], None
     else:
         prepare((COMMAND,))
-        for module in COMMAND_MODULES:
+        for module, _ in _COMMANDS.values():
             importlib.import_module(f"policyfs.cli.{module}")
         line = ["/nonexistent"]  # never reached
         before = functools.partial(daemon_of, (COMMAND,), words, environment or {}, prepared())

@@ -76,15 +76,11 @@ def _write(path: Path, text: str) -> None:
         raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `init` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "init",
-        help="write a first policy and its tests",
-        description=(
-            "Looks at the store, asks what is to be shared and with whom (or takes options), and writes"
-            " POLICY and its tests. Overwrites nothing."
-        ),
+def add_init(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy init`."""
+    parser.description = (
+        "Looks at the store, asks what is to be shared and with whom (or takes options), and writes"
+        " POLICY and its tests. Overwrites nothing."
     )
     add = parser.add_argument
     add("policy", metavar="POLICY", help="the file to write, such as home.yaml")
@@ -106,4 +102,3 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--places", action="append", default=[], metavar="NAME",
         help="let an app know where pictures were taken",
     )  # fmt: skip
-    parser.set_defaults(run=run_init)

@@ -81,15 +81,11 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the action `view` to `policyfs policy`."""
-    parser = actions.add_parser(
-        "view",
-        help="show a store as one app would see it",
-        description=(
-            "Decides on the names in STORE as a mount would. Opens some files of each extension, to find the"
-            " data that a redaction removes from these files. Nothing is mounted."
-        ),
+def add_view(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `policyfs policy view`."""
+    parser.description = (
+        "Decides on the names in STORE as a mount would. Opens some files of each extension, to find the"
+        " data that a redaction removes from these files. Nothing is mounted."
     )
     add = parser.add_argument
     add("store", metavar="STORE", help="the directory with your files")
@@ -110,4 +106,3 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     text = f"look at N names at most (default: {_MOST}; 0: all)"
     add("--most", type=_number, default=_MOST, metavar="N", help=text)
     add("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run_view)
