@@ -85,7 +85,7 @@ def test_after_the_writers_end_nothing_is_written(linked: Linked) -> None:
     linked.end()
     left = [segment.read_bytes() for segment in segments(linked.trail)]
     notes = list(linked.writer._notes)
-    linked.sealer._reports.sealed({"segment": "x"})
-    linked.sealer._reports.changed("x", "y")
+    linked.sealer._report_seal({"segment": "x"})
+    linked.sealer._report_change("x", "y")
     assert linked.writer._notes == notes
     assert [segment.read_bytes() for segment in segments(linked.trail)] == left

@@ -1,8 +1,7 @@
 """Compression of closed files of the trail (segments) with zstd, to a tenth of their size.
 
-A compressed segment is a series of zstd frames, which any zstd program can read. Each frame has 1 MiB of
-uncompressed bytes. Before the uncompressed file is removed, the compressed file is on the disk and was read
-back. Small segments are not compressed.
+A compressed segment is a series of zstd frames of 1 MiB of lines, which any zstd program can read. Before the
+uncompressed file is removed, the compressed file is on the disk and was read back.
 """
 
 from __future__ import annotations
@@ -15,18 +14,15 @@ from typing import Final
 
 import zstandard
 
-from policyfs.journal.files.segments import NEW, ZST, is_compressed, open_segment
+from policyfs.journal.files.segments import NEW, ZST, is_compressed, open_segment, synced_file
 
 COMPRESS_FROM: Final = 1 << 20
 """The least size, in bytes, at which a closed file of the trail (segment) is compressed."""
 
 _FRAME: Final = 1 << 20
 _LEVEL: Final = 1
-"""Level 1 makes smaller files here than levels 3 to 12, because half of each compressed line is its digest.
-
-The speed of level 1 is 700 MB/s."""
+"""Smaller files here than levels 3 to 12, as half of each compressed line is its digest; at 700 MB/s."""
 _ALONE: Final = nullcontext()
-_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def compress(
@@ -53,21 +49,20 @@ def compress(
             return False
         new = f"{NEW}{name}{ZST}"
         try:
-            with open(os.open(new, _FLAGS, 0o600, dir_fd=place), "wb") as file:
+            with synced_file(place, new) as file:
                 digest = hashlib.sha256()
                 for block in _blocks(plain.fileno()):
                     digest.update(block)
                     file.write(zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(block))
-                file.flush()
-                os.fsync(file.fileno())
-            if _digest_of(place, new) != digest.digest():
-                raise OSError(f"the compressed {name} cannot be read back")
+            with open(open_segment(new, dir_fd=place), "rb") as unpacked:
+                if hashlib.file_digest(unpacked, "sha256").digest() != digest.digest():
+                    raise OSError(f"the compressed {name} cannot be read back")
         except BaseException:
             with suppress(OSError):
                 os.unlink(new, dir_fd=place)
             raise
     with exclusive:
-        if not _is_there(place, name):
+        if name not in os.listdir(place):
             os.unlink(new, dir_fd=place)
             return False  # rotation has removed the segment meanwhile, so it must not appear again
         os.rename(new, name + ZST, src_dir_fd=place, dst_dir_fd=place)
@@ -75,25 +70,6 @@ def compress(
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=place)
     return True
-
-
-def _is_there(place: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=place, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _digest_of(place: int, name: str) -> bytes:
-    fd = open_segment(name, dir_fd=place)
-    try:
-        digest = hashlib.sha256()
-        for block in _blocks(fd):
-            digest.update(block)
-        return digest.digest()
-    finally:
-        os.close(fd)
 
 
 def _blocks(fd: int) -> Iterator[bytes]:

@@ -13,11 +13,8 @@ _BLOCK: Final = 1 << 20
 
 
 def decompressed(fd: int) -> int:
-    """Return a descriptor of a file in memory with the uncompressed bytes of a compressed segment.
-
-    fd: the compressed segment (a file of the trail). If the segment is damaged, the uncompressed bytes end at
-    the damage (see is_damaged).
-    """
+    """Return a descriptor of a file in memory with a segment's uncompressed bytes, up to a damage
+    (is_damaged)."""
     memory = os.memfd_create("segment", os.MFD_CLOEXEC)
     with open(memory, "wb", closefd=False) as target, suppress(zstandard.ZstdError):
         target.writelines(_blocks(fd))

@@ -11,20 +11,14 @@ CACHE: Final = "/var/cache/policyfs"
 
 
 def seal_directory() -> Path:
-    """Return the directory of the keys that protect the trail and its indexes.
-
-    The directory is $POLICYFS_KEY_DIR if this variable is set. Otherwise it is KEYS for root, and
-    $XDG_STATE_HOME/policyfs for other users (~/.local/state/policyfs if this variable is not set).
-    """
+    """Return the directory of the keys that protect the trail and its indexes: $POLICYFS_KEY_DIR, or KEYS for
+    root, or $XDG_STATE_HOME/policyfs (~/.local/state/policyfs)."""
     return _own("POLICYFS_KEY_DIR", KEYS, "XDG_STATE_HOME", "~/.local/state")
 
 
 def cache_directory() -> Path:
-    """Return the directory of the indexes by which commands search the trail.
-
-    The directory is $POLICYFS_CACHE_DIR if this variable is set. Otherwise it is CACHE for root, and
-    $XDG_CACHE_HOME/policyfs for other users (~/.cache/policyfs if this variable is not set).
-    """
+    """Return the directory of the indexes by which commands search the trail: $POLICYFS_CACHE_DIR, or CACHE
+    for root, or $XDG_CACHE_HOME/policyfs (~/.cache/policyfs)."""
     return _own("POLICYFS_CACHE_DIR", CACHE, "XDG_CACHE_HOME", "~/.cache")
 
 

@@ -16,11 +16,8 @@ UNSYNCED: Final = "unsynced"
 
 
 class Extent(NamedTuple):
-    """The end of a segment's lines, as the trail's writer knows it.
-
-    segment: the name of the segment (a file of the trail). size: the bytes of all lines in the segment. seq,
-    head: the number and the digest of the last line.
-    """
+    """The end of a segment's lines, as its writer knows it: their size in bytes, the number and the digest of
+    the last."""
 
     segment: str
     size: int

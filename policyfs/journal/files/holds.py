@@ -1,8 +1,6 @@
-"""Legal holds: periods for which the files of the trail (segments) must not be removed.
+"""Legal holds: periods for which rotation keeps the files of the trail (segments).
 
-Rotation, which removes old segments, keeps the segments of these periods. A hold is a small file
-``holds/NAME`` beside the segments.
-INVARIANT: a hold that cannot be parsed protects all segments.
+A hold is a small file ``holds/NAME`` beside them. INVARIANT: one that cannot be parsed protects all segments.
 """
 
 from __future__ import annotations
@@ -18,23 +16,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.journal.files.segments import segment_number, write_file
+from policyfs.journal.files.segments import DIRECTORY, segment_number, write_file
 from policyfs.trail.lines.record import parse_time
 
 HOLDS: Final = "holds"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BEGUN: Final = re.compile(r"\d{8,}-(\d{8}T\d{6})Z\.")
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALWAYS: Final = 1 << 62
 _MINUTE_NS: Final = 60_000_000_000
 
 
 class Hold(NamedTuple):
-    """A legal hold: a period for which the files of a trail must not be removed.
-
-    since, until: begin and end of the period, as times in a trail; empty: no limit. made: the time at which
-    the hold was created.
-    """
+    """A legal hold. since, until: begin and end of its period, as times in a trail (empty: no limit). made:
+    when it was created."""
 
     name: str
     since: str
@@ -55,7 +49,7 @@ def lock_holds(directory: str | os.PathLike[str], *, wait: bool) -> int:
     """
     with suppress(FileExistsError):
         os.mkdir(Path(directory) / HOLDS, 0o700)
-    place = os.open(Path(directory) / HOLDS, _DIRECTORY)
+    place = os.open(Path(directory) / HOLDS, DIRECTORY)
     try:
         fcntl.flock(place, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException:
@@ -65,11 +59,8 @@ def lock_holds(directory: str | os.PathLike[str], *, wait: bool) -> int:
 
 
 def add_hold(directory: Path, hold: Hold) -> None:
-    """Write a legal hold to a trail directory. Raises FileExistsError if a hold of this name exists there.
-
-    Wait for the end of a removal that has begun: when this function returns, no file of the period is removed
-    any more.
-    """
+    """Write a legal hold, after the end of a removal that has begun: on return, no file of the period is
+    removed any more. Raises FileExistsError if a hold of this name exists."""
     place = lock_holds(directory, wait=True)
     try:
         if hold.name in os.listdir(place):
@@ -85,10 +76,8 @@ def remove_hold(directory: Path, name: str) -> None:
 
 
 def read_holds(directory: str | os.PathLike[str]) -> list[Hold]:
-    """Return the legal holds in a trail directory, sorted by name. Raises OSError.
-
-    A hold that cannot be parsed gets an unlimited period, so it protects all files of the trail.
-    """
+    """Return the legal holds in a trail directory, sorted by name; one that cannot be parsed has no limits.
+    Raises OSError."""
     try:
         names = sorted(os.listdir(Path(directory) / HOLDS))
     except FileNotFoundError:
@@ -117,10 +106,7 @@ def _read(path: Path) -> Hold | None:
 
 
 def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
-    """Return the names of the segments (files of the trail) that legal holds protect.
-
-    names: the names of all segments in one directory, oldest first.
-    """
+    """Return the names of the segments that holds protect. names: of all in one directory, oldest first."""
     if not names:  # the directory was removed
         return frozenset()
     begins = [begin_ns(name) for name in names]
@@ -143,25 +129,20 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
 
 
 def _queued_from(names: Sequence[str], begins: Sequence[int], number: int) -> int:
-    """Return a time in ns. All events in the segment *number* (from 0) were queued at this time or later.
-
-    begins: the times in *names*. After a wait, the queue may fill several segments within a minute. So the
-    result is the time of the last segment that began at least a minute earlier. If rotation may have removed
-    that segment, the result is 0.
-    """
+    """Return a time (ns) before which no event of the segment *number* was queued: that of the last segment
+    that began a minute earlier, as a queue may fill several within a minute after a wait; 0 if rotation may
+    have removed it."""
     least = begins[number] - _MINUTE_NS
     oldest = begins[0] if segment_number(names[0]) == 1 else 0
     return next((begin for begin in reversed(begins[:number]) if begin <= least), oldest)
 
 
 def latest_ends(names: Sequence[str], now_ns: int = _ALWAYS) -> list[int]:
-    """Return for each segment (file of the trail) a time before which its last line was written, in ns.
+    """Return for each segment a time (ns) before which its last line was written: the begin of the next one.
 
-    names: the names of all segments in one directory, oldest first. A segment ends when the next one begins.
-    But a clock may be wrong, for example after a start without a battery. So a later segment with an earlier
-    time in its name says nothing about the end. If no other segment follows, the end is not known, and the
-    result is far in the future. now_ns: the present time. If a segment's own name has a later time, this
-    time is wrong. Then the result is the earliest time in the names of the later segments.
+    names: of all segments in one directory, oldest first. now_ns: the present time. Clocks may be wrong: a
+    later segment with an earlier time says nothing, and after a time beyond *now_ns*, the earliest of the
+    later ones counts. If none follows, the result is far in the future.
     """
     later: list[int] = []
     ends = []
@@ -174,10 +155,7 @@ def latest_ends(names: Sequence[str], now_ns: int = _ALWAYS) -> list[int]:
 
 
 def begin_ns(name: str) -> int:
-    """Return the time in the name of a segment (a file of the trail), in ns since 1970.
-
-    Return 0 if the name has no time.
-    """
+    """Return the time in the name of a segment, in ns since 1970; 0 without one."""
     found = _BEGUN.match(name)
     if found is None:
         return 0

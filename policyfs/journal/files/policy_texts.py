@@ -1,10 +1,8 @@
-"""Copies of the policies that records of a trail name. The trail directory has these copies, for root only.
+"""Copies of the policies that records of a trail name, in the trail directory, for root only.
 
-Each policy is a directory ``policies/DIGEST`` with the policy's YAML files, unchanged, so that commands can
-check and mount them. The file ``policies/in-force`` names the policy in force and the previous policy.
-
-INVARIANT: the text of a policy is saved before the first record that names this policy is written. The text
-is removed only after all files of the trail (segments) with such a record were removed (writer.py, prune).
+``policies/DIGEST`` has a policy's YAML files, unchanged, so that commands can check and mount them.
+``policies/in-force`` names the policy in force and the previous one. INVARIANT: a text is saved before the
+first record that names it is written, and removed only after all segments with such records (prune).
 """
 
 from __future__ import annotations
@@ -13,34 +11,29 @@ import contextlib
 import itertools
 import os
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.journal.files.segments import TrailDirectory
+from policyfs.journal.files.segments import DIRECTORY, REGULAR, TrailDirectory, synced_file, write_file
 
 POLICIES: Final = "policies"
 _POINTER: Final = "in-force"
 _NEW: Final = ".new"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _NAME_BYTES: Final = 240
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PolicyText(NamedTuple):
-    """The text of one policy.
-
-    digest: the policy's SHA-256. files: a pair for each YAML file: its name in the saved copy, and its bytes.
-    """
+    """The text of one policy: its SHA-256, and for each YAML file its name in the copy and its bytes."""
 
     digest: str
     files: tuple[tuple[str, bytes], ...]
 
 
 def policy_text(digest: str, sources: Iterable[tuple[str, bytes]]) -> PolicyText:
-    """Return a policy's text, with a unique name for each file.
-
-    digest: the policy's SHA-256. sources: a pair for each YAML file: its path, and its bytes.
+    """Return a policy's text, with a unique name for each file. sources: paths and bytes of its YAML files.
     """
     files: dict[str, bytes] = {}
     for number, (path, text) in enumerate(sources, start=1):
@@ -63,19 +56,13 @@ def kept_digests(directory: Path) -> list[str]:
 
 
 def read_policy(directory: Path, digest: str) -> list[tuple[str, bytes]]:
-    """Return the files of a policy's saved text, as pairs of path and bytes. Raises OSError.
-
-    directory: the trail directory. digest: the policy's SHA-256.
-    """
+    """Return the files of a policy's saved text, as pairs of path and bytes. Raises OSError."""
     place = directory / POLICIES / digest
     return [(str(place / name), (place / name).read_bytes()) for name in sorted(os.listdir(place))]
 
 
 def read_pointer(directory: Path) -> tuple[str, str]:
-    """Return the digests of the policy in force and of the previous policy, from a trail directory.
-
-    A digest that is not known is an empty string.
-    """
+    """Return the digests of the policy in force and of the previous one; empty if not known."""
     try:
         words = (directory / POLICIES / _POINTER).read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -85,24 +72,18 @@ def read_pointer(directory: Path) -> tuple[str, str]:
 
 
 class PolicyTexts:
-    """The saved policies that one trail directory has. Errors are OSError.
-
-    Not thread-safe: the journal calls this object only while it holds the lock of the trail's writer.
-    """
+    """The saved policies of one trail directory. Errors are OSError. Called only under the lock of the
+    writer."""
 
     def __init__(self, directory: TrailDirectory) -> None:
         self._directory = directory
         self._texts: dict[str, PolicyText] = {}
-        """Dictionary from a policy's digest to its text.
-
-        The dictionary has the policy in force, the previous policy, and policies that are not saved yet."""
+        """By digest: the policy in force, the previous one, and those that are not saved yet."""
         self._unsaved: set[str] = set()
         self._pointer = ("", "")
         self._named: dict[str, int] = {}
         self.oldest_unknown = 0
-        """The number of the newest segment (file of the trail) when this daemon began.
-
-        It is not known which policies the records of this segment and of older segments name."""
+        """The newest segment when this daemon began: which policies it and older ones name is not known."""
 
     def keep(self, policy: PolicyText) -> None:
         """Add the text of a policy. save() must write the text before the next record is written."""
@@ -121,11 +102,8 @@ class PolicyTexts:
             self._unsaved.add(_POINTER)
 
     def told(self, text: PolicyText, records: Sequence[dict[str, object]], previous: str) -> None:
-        """Add the text of a policy that *records* (their fields) name.
-
-        previous: the digest of the previous policy, if these records say that a new policy is in force. No
-        records: the policy will be in force next.
-        """
+        """Add the text of a policy that *records* name. previous: the digest of the previous policy, if they
+        say (or there are none, and it will be so next) that this one is in force."""
         self.keep(text)
         if not records or any(fields.get("policy") == text.digest for fields in records):
             self.in_force(text.digest, previous)
@@ -148,8 +126,7 @@ class PolicyTexts:
             for digest in sorted(self._unsaved - {_POINTER}):
                 _save_policy(place, self._texts[digest])
             if _POINTER in self._unsaved:
-                _write_at(place, _NEW + _POINTER, " ".join(self._pointer).encode() + b"\n", os.O_TRUNC)
-                os.rename(_NEW + _POINTER, _POINTER, src_dir_fd=place, dst_dir_fd=place)
+                write_file(place, _POINTER, " ".join(self._pointer).encode() + b"\n")
             os.fsync(place)
         finally:
             os.close(place)
@@ -157,11 +134,8 @@ class PolicyTexts:
         self._texts = {digest: text for digest, text in self._texts.items() if digest in self._pointer}
 
     def prune(self, oldest: int) -> None:
-        """Remove the texts of policies that no record names any more.
-
-        oldest: the number of the oldest file of the trail (segment) that still exists. If it is not known
-        whether an existing segment names a policy, the text of this policy stays.
-        """
+        """Remove the texts that no record names any more, as far as it is known. oldest: the oldest segment's
+        number."""
         try:
             place = self._open(make=False)
         except FileNotFoundError:
@@ -170,7 +144,7 @@ class PolicyTexts:
             for name in os.listdir(place):
                 needed = name in self._pointer or name in self._unsaved or not _DIGEST.fullmatch(name)
                 if not needed and self._named.get(name, self.oldest_unknown) < oldest:
-                    _remove(place, name)
+                    shutil.rmtree(name, dir_fd=place)
                     self._named.pop(name, None)
         finally:
             os.close(place)
@@ -179,19 +153,21 @@ class PolicyTexts:
         with contextlib.suppress(FileExistsError):
             if make:
                 os.mkdir(POLICIES, 0o700, dir_fd=self._directory.fd)
-        return os.open(POLICIES, _DIRECTORY, dir_fd=self._directory.fd)
+        return os.open(POLICIES, DIRECTORY, dir_fd=self._directory.fd)
 
 
 def _save_policy(place: int, policy: PolicyText) -> None:
     if _saved_files(place, policy.digest) == policy.files:
         return
     for name in (_NEW, policy.digest):
-        _remove(place, name)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(name, dir_fd=place)
     os.mkdir(_NEW, 0o700, dir_fd=place)
-    new = os.open(_NEW, _DIRECTORY, dir_fd=place)
+    new = os.open(_NEW, DIRECTORY, dir_fd=place)
     try:
         for name, text in policy.files:
-            _write_at(new, name, text, os.O_EXCL)
+            with synced_file(new, name) as file:
+                file.write(text)
         os.fsync(new)
     finally:
         os.close(new)
@@ -200,7 +176,7 @@ def _save_policy(place: int, policy: PolicyText) -> None:
 
 def _saved_files(place: int, digest: str) -> tuple[tuple[str, bytes], ...] | None:
     try:
-        there = os.open(digest, _DIRECTORY, dir_fd=place)
+        there = os.open(digest, DIRECTORY, dir_fd=place)
     except OSError:
         return None
     try:
@@ -212,28 +188,5 @@ def _saved_files(place: int, digest: str) -> tuple[tuple[str, bytes], ...] | Non
 
 
 def _read_at(place: int, name: str) -> bytes:
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
-    with open(fd, "rb") as file:
+    with open(os.open(name, REGULAR, dir_fd=place), "rb") as file:
         return file.read()
-
-
-def _write_at(place: int, name: str, data: bytes, flags: int) -> None:
-    flags |= os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(name, flags, 0o600, dir_fd=place), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _remove(place: int, name: str) -> None:
-    """Remove the directory *name* with its files, if it exists. place: descriptor of the parent directory."""
-    try:
-        there = os.open(name, _DIRECTORY, dir_fd=place)
-    except FileNotFoundError:
-        return
-    try:
-        for file in os.listdir(there):
-            os.unlink(file, dir_fd=there)
-    finally:
-        os.close(there)
-    os.rmdir(name, dir_fd=place)

@@ -1,8 +1,5 @@
-"""Readers of all trails below a trail root. Daemons may write these trails at the same time.
-
-Nothing here writes. Errors are OSError. It is no error if rotation removes an old file of the trail (segment)
-at the same time.
-"""
+"""Readers of all trails below a trail root, which daemons may write at the same time. Errors are OSError. If
+rotation removes an old segment meanwhile, that is none."""
 
 from __future__ import annotations
 
@@ -31,9 +28,7 @@ LineTest = Callable[[bytes], bool]
 
 
 class Chain(NamedTuple):
-    """One hash chain of the trail: the directory with its files (segments).
-
-    mount_id: the name of the chain, which is also the name of the directory.
+    """One hash chain of the trail: its name, which is also that of its directory, with its files (segments).
     """
 
     mount_id: str
@@ -45,10 +40,7 @@ class Chain(NamedTuple):
 
 
 def find_chains(root: Path) -> list[Chain]:
-    """Return the hash chains below a trail root, sorted by name.
-
-    If the root itself contains segments (files of a trail), it is one chain, and only this chain is returned.
-    """
+    """Return the hash chains below a trail root, sorted by name. A root with segments is one chain itself."""
     if any(segment_number(name) is not None for name in os.listdir(root)):
         return [Chain(root.resolve().name, root)]
     with os.scandir(root) as entries:
@@ -58,11 +50,8 @@ def find_chains(root: Path) -> list[Chain]:
 
 
 def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterator[bytes]:
-    """Yield the lines of a segment (a file of the trail) as bytes, with their newlines.
-
-    Only the last line may have no newline. patience_s: the longest wait, in seconds, for the rest of a last
-    line that is being written.
-    """
+    """Yield the lines of a segment as bytes, with their newlines (the last one may lack it). patience_s: the
+    longest wait, in seconds, for the rest of a last line that is being written."""
     deadline = time.monotonic() + patience_s
     with os.fdopen(open_segment(directory / segment), "rb") as stream:
         for line in stream:
@@ -74,11 +63,8 @@ def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterato
 
 
 def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record | BadLine]:
-    """Yield the parsed lines of a hash chain, oldest first.
-
-    may_match: a function that gets a line as bytes. If the function returns False, the line is left out. A
-    last line without a newline is left out, too: it is being written, or was cut by a crash.
-    """
+    """Yield the parsed lines of a hash chain, oldest first, without a last one that lacks its newline.
+    may_match: tests a line as bytes; False leaves it out."""
     for name in chain.segments():
         try:
             for number, raw in enumerate(raw_lines(chain.directory, name), start=1):
@@ -91,10 +77,8 @@ def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record 
 
 
 def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
-    """Return the last *count* lines of a hash chain, parsed, oldest first. Read little more than these lines.
-
-    The line numbers in the result are negative, and count from the end of a file: -1 is the file's last line.
-    """
+    """Return the last *count* lines of a hash chain, parsed, oldest first, reading little more. Their line
+    numbers are negative: -1 is a file's last line."""
     found: deque[Record | BadLine] = deque()
     for name in reversed(chain.segments()):
         missing = count - len(found)
@@ -110,7 +94,6 @@ def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
 
 
 def _last_lines(path: Path, count: int) -> list[bytes]:
-    """Return the last *count* full lines of a file, without newlines; all lines if the file has fewer."""
     fd = open_segment(path)
     try:
         position = os.fstat(fd).st_size
@@ -128,10 +111,7 @@ def _last_lines(path: Path, count: int) -> list[bytes]:
 
 
 class _Reading:
-    """A position in a hash chain of the trail, at which the next read begins.
-
-    segment: the name of the file. offset: in bytes. line: the number of lines in this file before the offset.
-    """
+    """A position in a hash chain: file, offset in bytes, and the number of lines before it."""
 
     __slots__ = ("line", "offset", "segment")
 
@@ -142,10 +122,7 @@ class _Reading:
 
 
 class Follower:
-    """A reader of all lines that are written below a trail root after this object was created.
-
-    Lines of chains that begin later are included.
-    """
+    """A reader of all lines written below a trail root from now on, also of chains that begin later."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -184,7 +161,6 @@ class Follower:
 
 
 def _end(path: Path) -> int:
-    """Return the offset in a segment (a file of the trail) at which its next line begins."""
     fd = open_segment(path)
     try:
         return read_tail(fd, unfinished_from(fd)).offset
@@ -193,10 +169,8 @@ def _end(path: Path) -> int:
 
 
 def _is_anew(names: list[str], segment: str) -> bool:
-    """Return True if a chain was removed and begun again after its file (segment) was read.
-
-    names: the present segments. Each name has the number of the segment and the time at which it was begun.
-    """
+    """Return True if a chain was removed and begun again after *segment* was read. names: the present
+    segments."""
     newer = [name for name in names if _order(name) >= _order(segment)]
     if not newer:  # the time tells a new chain from an old one whose newest segments were removed
         return plain_name(names[-1]).partition("-")[2] >= plain_name(segment).partition("-")[2]

@@ -1,7 +1,5 @@
-"""Retention: limits of number, age and size for the closed files of a trail (segments).
-
-This module chooses the segments to remove. Segments that a legal hold protects always stay.
-"""
+"""Retention: limits of number, age and size for the closed files of a trail (segments). Held ones always
+stay."""
 
 from __future__ import annotations
 
@@ -36,11 +34,9 @@ RECHECK_NS: Final = 60_000_000_000
 
 
 class Retention(NamedTuple):
-    """Limits for the files of a trail (segments). Segments beyond a limit are removed. 0 means no limit.
-
-    segments: the number of segments, the newest included. age_s: the age of a segment's last line, in
-    seconds. size: the disk space in bytes of all segments that no legal hold protects.
-    """
+    """Limits for segments; those beyond are removed (0: no limit). segments: their number, the newest
+    included. age_s: of a segment's last line, in seconds. size: bytes on the disk of all that no hold
+    protects."""
 
     segments: int = 0
     age_s: int = 0
@@ -51,11 +47,9 @@ Keep = int | Retention
 
 
 class Removals:
-    """The files of a trail (segments) whose removal is on record, but which are not removed yet.
-
-    INVARIANT: a segment is removed only after the record of its removal is on the disk. So after a power loss
-    no segment is missing without a record. Not thread-safe.
-    """
+    """Segments whose removal is on record, but which are not removed yet. Not thread-safe. INVARIANT: a
+    segment is removed only after the record of its removal is on the disk, so that after a power loss none is
+    missing without one."""
 
     def __init__(self, place: TrailDirectory) -> None:
         self._place: Final = place
@@ -73,12 +67,8 @@ class Removals:
     def carry_out(self, seq: int) -> bool:
         """Remove the segments, with their seals, whose record is on the disk. Return True if there was one.
 
-        A segment stays if a legal hold was added after the record, for example while the disk was slow. While
-        another process adds a hold, this function does not wait, and removes nothing. A later call removes
-        the segments.
-
-        seq: the number of the last line that is on the disk. Raises OSError, for example if the holds cannot
-        be locked; the next call tries again.
+        A segment stays if a hold was added after the record. While another process adds a hold, nothing is
+        removed. A later call tries again, also after an OSError. seq: the last line that is on the disk.
         """
         ready = [name for name, recorded in self._waiting.items() if recorded <= seq]
         if not ready:
@@ -103,16 +93,11 @@ class Removals:
         return True
 
     def _held(self) -> set[str]:
-        """Return the uncompressed names of the segments that legal holds protect."""
         return {plain_name(name) for name in held(read_holds(self._place.path), self._place.names())}
 
 
 def removed_so_far(place: SegmentDirectory) -> Ranges:
-    """Return the numbers of the trail's files (segments) that policyfs has removed, as ranges.
-
-    Records in the newest segment have these numbers. Older versions of policyfs did not record the numbers.
-    Then all numbers below the oldest segment count as removed.
-    """
+    """Return the numbers of the segments that policyfs has removed, which the newest segment states."""
     names = place.names()
     for name in reversed(names):
         fd = place.read(name)
@@ -129,9 +114,7 @@ def removed_so_far(place: SegmentDirectory) -> Ranges:
 
 
 def _stated(fd: int) -> Ranges | None:
-    """Return the numbers of removed segments that the newest record in a segment states, or None.
-
-    Records with these numbers are the segment's header, and ``pruned`` records. fd: the segment.
+    """Return the ranges in the newest record (header or ``pruned``) of a segment that states some, or None.
     """
     found = None
     offset, rest = 0, b""

@@ -1,7 +1,5 @@
-"""Files of the trail (segments) that are open for reading at any position, compressed or not.
-
-Of a compressed segment, only the needed parts (zstd frames) are unpacked.
-"""
+"""Segments that are open for reading at any position. Of a compressed one, only the needed zstd frames are
+unpacked."""
 
 from __future__ import annotations
 
@@ -15,39 +13,33 @@ import zstandard
 
 from policyfs.journal.files.decompression import decompressed
 from policyfs.journal.files.reader import Chain
-from policyfs.journal.files.segments import ZST, is_compressed
+from policyfs.journal.files.segments import REGULAR, ZST, is_compressed
 from policyfs.trail.lines.line import LINE_BYTES
 from policyfs.trail.lines.record import BadLine, Place, Record, parse_line
 
 PART: Final = 8 << 20
-"""The size, in bytes, of a part of the segment that is being written. Each part has its own index.
-
-A part is longer or shorter than this size by at most one line, because parts end at ends of lines."""
+"""The bytes, up to a line more or less, of a part of the growing segment. Each part has its own index."""
 _BLOCK: Final = 1 << 20
 _LINE: Final = 2048
 _FRAMES: Final = 2
 _SKIPPABLE: Final = 0x184D2A50
 """The magic number of a skippable frame, which has no content. Its lowest four bits may differ (RFC 8878)."""
-_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class SegmentFile:
-    """A segment (a file of the trail) that is open for reading.
-
-    size, info: the size and the status of the file when it was opened.
-    """
+    """A segment that is open for reading. size, info: of the file when it was opened."""
 
     def __init__(self, chain: Chain, name: str) -> None:
         """name: the file name in the directory of *chain*. Raises FileNotFoundError if the file is gone."""
         self.chain = chain
         self.name = name
         try:
-            self._fd = os.open(chain.directory / name, _FLAGS)
+            self._fd = os.open(chain.directory / name, REGULAR)
         except FileNotFoundError:
             if is_compressed(name):
                 raise
             self.name = name + ZST  # the segment was compressed after the directory was listed
-            self._fd = os.open(chain.directory / self.name, _FLAGS)
+            self._fd = os.open(chain.directory / self.name, REGULAR)
         self.info = os.fstat(self._fd)
         self.size = self.info.st_size
         self._frames: _Frames | None = None
@@ -61,10 +53,8 @@ class SegmentFile:
             os.close(self._plain)
 
     def parts(self) -> list[tuple[int, int]]:
-        """Divide a segment that is being written into ranges (begin, end) of bytes, at ends of lines.
-
-        Each range except the last has about 8 MiB (see PART) and does not change any more.
-        """
+        """Divide a growing segment into ranges of bytes, at ends of lines: of PART bytes, for good, and the
+        rest."""
         ends = []
         for end in range(PART, self.size, PART):
             block = os.pread(self._fd, LINE_BYTES, end)
@@ -82,10 +72,8 @@ class SegmentFile:
         return digest.hexdigest()
 
     def lines(self, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the complete lines from the offset *begin* to *end*, as pairs of offset and line.
-
-        For a compressed segment, all lines are yielded, with their offsets in the uncompressed bytes.
-        """
+        """Yield the complete lines of a range, as pairs of offset and line; of a compressed segment all, with
+        uncompressed offsets."""
         packed = is_compressed(self.name)
         os.lseek(self._fd, 0, os.SEEK_SET)
         fd = decompressed(self._fd) if packed else os.dup(self._fd)
@@ -120,13 +108,8 @@ class SegmentFile:
 
 
 class _Frames:
-    """The zstd frames of a compressed segment. A frame is unpacked when its bytes are needed.
-
-    The two frames that were unpacked last stay in memory.
-
-    sized: False if a frame does not state the size of its uncompressed bytes (for example because `zstd` read
-    its input from a pipe). Then read() cannot find the bytes behind this frame.
-    """
+    """The zstd frames of a compressed segment, unpacked when needed; the last two stay in memory. sized:
+    False if one does not state its size (`zstd` of a pipe): then read() cannot find what is behind it."""
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
@@ -146,10 +129,7 @@ class _Frames:
             plain, at = plain + content, at + count
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return at most *count* uncompressed bytes from *offset* on, all from one frame.
-
-        At the end of the file, no bytes are returned.
-        """
+        """Return at most *count* uncompressed bytes from *offset* on, of one frame; none at the end."""
         for number in range(len(self._table) - 1, -1, -1):
             begin = self._table[number][0]
             if begin <= offset:
@@ -171,13 +151,8 @@ class _Frames:
 
 
 def _frame(fd: int, at: int) -> tuple[int, int]:
-    """Return the size of a zstd frame in the file, and the size of its uncompressed bytes.
-
-    The second size is -1 if the frame does not state it. Return 0, 0 if the frame is damaged. at: the offset
-    of the frame in the file.
-
-    The sizes come from the headers of the frame and of its blocks (RFC 8878).
-    """
+    """Return the size of the frame at an offset, and of its uncompressed bytes (-1: not stated), from the
+    headers of the frame and its blocks (RFC 8878). 0, 0: it is damaged."""
     head = os.pread(fd, 18, at)
     if len(head) >= 8 and int.from_bytes(head[:4], "little") & ~15 == _SKIPPABLE:
         return 8 + int.from_bytes(head[4:8], "little"), 0

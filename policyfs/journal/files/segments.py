@@ -1,9 +1,8 @@
 """The directory of one mount's trail, and the files of the trail (segments) in it.
 
-The name of a segment is ``NNNNNNNN-YYYYMMDDTHHMMSSZ.jsonl``: its number in the hash chain of this directory,
-then the time at which it was begun. So names, numbers and times have the same order. All accesses use one
-descriptor of the directory, and follow no symlinks. Errors are OSError; the journal turns them into its own
-errors.
+A segment is called ``NNNNNNNN-YYYYMMDDTHHMMSSZ.jsonl``: its number in the hash chain, then the time at which
+it was begun. So names, numbers and times have the same order. All accesses use one descriptor of the
+directory, and follow no symlinks. Errors are OSError; the journal turns them into its own errors.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import re
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from policyfs.journal.files.decompression import decompressed, is_damaged
 from policyfs.trail.chain import chain
@@ -29,6 +28,10 @@ ZST: Final = ".zst"
 """The end of a compressed segment's file name."""
 NEW: Final = ".new-"
 """The beginning of the name of a file that is not completely written yet."""
+DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""The flags with which a directory of the trail, of its keys or of its indexes is opened."""
+REGULAR: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""The flags with which a file there is opened for reading: neither a symlink nor a wait for a fifo."""
 _SMALL: Final = 1 << 22
 _FIRST_WINDOW: Final = 64 * 1024
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of a 64-bit system
@@ -63,21 +66,15 @@ def seal_name(segment: str) -> str:
 
 
 def sort_names(names: list[str]) -> list[str]:
-    """Return the names of segments (files of the trail) among *names*, oldest first.
-
-    If a segment exists uncompressed and compressed, only the uncompressed name is returned, because the
-    compressed file may be unfinished.
-    """
+    """Return the names of segments, oldest first; a compressed one only if it is certainly finished."""
     there = frozenset(names)
     numbered = [(number, name) for name in names if (number := segment_number(name)) is not None]
     return [name for _, name in sorted(numbered) if not is_compressed(name) or plain_name(name) not in there]
 
 
 class SegmentDirectory:
-    """A trail directory, open by one descriptor. It has segments (files of the trail) and their seals.
-
-    A seal is a signed file about the lines of one segment.
-    """
+    """A trail directory, open by one descriptor, with segments and their seals (signed files about their
+    lines)."""
 
     def __init__(self, fd: int) -> None:
         """fd: a descriptor of the directory. close() closes it."""
@@ -87,7 +84,7 @@ class SegmentDirectory:
     @contextmanager
     def at(cls, path: str | os.PathLike[str]) -> Iterator[SegmentDirectory]:
         """Open the trail directory at a path, and close it at the end of the ``with`` block."""
-        directory = cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        directory = cls(os.open(path, DIRECTORY))
         try:
             yield directory
         finally:
@@ -103,9 +100,7 @@ class SegmentDirectory:
         return sort_names(os.listdir(self._fd))
 
     def seals(self) -> list[str]:
-        """Return the uncompressed names of the segments that have a seal, oldest first.
-
-        A segment itself may be compressed, or missing.
+        """Return the uncompressed names of the segments that have a seal, oldest first, also of missing ones.
         """
         names = os.listdir(self._fd)
         return sort_names([name.removesuffix(_SEAL) + _PLAIN for name in names if name.endswith(_SEAL)])
@@ -116,11 +111,8 @@ class SegmentDirectory:
         return max((segment_number(name) or 0 for name in newest), default=0)
 
     def contents(self, name: str) -> bytes:
-        """Return the first 4 MiB of a file in the directory. Follows no symlink.
-
-        The rest of a longer file is left out without an error. This does no harm: a seal and a list of public
-        keys are far smaller, and a longer file is no valid seal, cut or whole.
-        """
+        """Return the first 4 MiB of a file, which is no symlink: more than a valid seal or list of public
+        keys has."""
         with open(open_segment(name, dir_fd=self._fd), "rb") as file:
             return file.read(_SMALL)
 
@@ -157,9 +149,8 @@ class TrailDirectory(SegmentDirectory):
     def reopen(self) -> None:
         """Open the path of the trail directory again, after the directory was moved away or replaced.
 
-        A missing directory is created only if the trail root above it is still the same directory. Otherwise
-        the file system of the trail root may be unmounted. If policyfs then created a trail directory in the
-        mountpoint, a later mount of that file system would hide the new records.
+        A missing one is created only in the same trail root: else its file system may be unmounted, and would
+        hide the new records when it is mounted again.
         """
         root = os.path.dirname(self.path) or "."
         if not os.path.lexists(self.path) and os.path.isdir(root) and _identity(root) == self._root:
@@ -178,10 +169,8 @@ class TrailDirectory(SegmentDirectory):
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
     def create(self, name: str) -> int:
-        """Create an empty file with mode 0600 for the segment *name*. Return a descriptor to append to it.
-
-        show() gives the file its name. So a crash leaves no segment without its first line.
-        """
+        """Create an empty file for a segment, to append to. Only show() names it: no segment lacks its first
+        line."""
         self.remove(NEW + name)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(NEW + name, flags, 0o600, dir_fd=self._fd)
@@ -198,10 +187,8 @@ class TrailDirectory(SegmentDirectory):
 
     def remove(self, name: str) -> None:
         """Delete the file *name* in the trail directory, if it exists."""
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._fd)
-        except FileNotFoundError:
-            return
 
     def sync(self) -> None:
         """Write the names in the trail directory to the disk (fsync)."""
@@ -214,11 +201,8 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
-    """Open a segment (a file of the trail) for reading, and return a descriptor. Follows no symlink.
-
-    For a compressed segment, the descriptor is of a file in memory with the uncompressed bytes. Raises
-    OSError if the segment is not a regular file.
-    """
+    """Open a segment (a regular file, no symlink) for reading. A compressed one comes as a file in memory
+    with the uncompressed bytes. Raises OSError."""
     fd, packed = _open_as_it_is(os.fspath(path), dir_fd)
     if not packed:
         return fd
@@ -238,15 +222,13 @@ def is_garbled(path: str | os.PathLike[str]) -> bool:
 
 
 def _open_as_it_is(name: str, dir_fd: int | None) -> tuple[int, bool]:
-    """Open a segment for reading. Return a descriptor, and True if the segment is compressed."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(name, flags, dir_fd=dir_fd)
+        fd = os.open(name, REGULAR, dir_fd=dir_fd)
     except FileNotFoundError:
         if is_compressed(name):
             raise
         name += ZST  # the segment was compressed after the directory was listed
-        fd = os.open(name, flags, dir_fd=dir_fd)
+        fd = os.open(name, REGULAR, dir_fd=dir_fd)
     return _only_regular(fd), is_compressed(name)
 
 
@@ -256,7 +238,7 @@ def _is_others(info: os.stat_result) -> bool:
 
 
 def _open_locked(path: str) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, DIRECTORY)
     try:
         if _is_others(os.fstat(fd)):
             raise PermissionError(errno.EPERM, "other users may write in the trail directory", path)
@@ -283,11 +265,8 @@ UNLOCK: Final = flock(fcntl.F_UNLCK)
 
 
 class Tail(NamedTuple):
-    """The end of a segment (a file of the trail): its last complete line, and the bytes after this line.
-
-    line: the last complete line without its newline, or None if there is no line. offset: the offset after
-    this line. rest: the bytes after this line: a cut line of an interrupted write, or empty.
-    """
+    """The end of a segment. line: the last complete line without newline, or None. offset: behind it. rest:
+    the bytes there, such as a cut line of an interrupted write."""
 
     line: bytes | None
     offset: int
@@ -295,11 +274,8 @@ class Tail(NamedTuple):
 
 
 def settled_tail(fd: int) -> bytes | None:
-    """Return the last line of a segment (a file of the trail) that is sure to stay, or None.
-
-    After a failed write, the writer removes the lines of this write again. So the lines of an unfinished
-    write are left out. The result has no newline. fd: the segment.
-    """
+    """Return the last line of a segment that is sure to stay, without its newline, or None. (After a failed
+    write, the writer removes its lines again.)"""
     for _ in range(_TRIES):
         tail = read_tail(fd, unfinished_from(fd))
         if tail.line is None:
@@ -314,11 +290,8 @@ def settled_tail(fd: int) -> bytes | None:
 
 
 def settled_lines(fd: int, offset: int, most: int) -> bytes:
-    """Return the lines of a segment (a file of the trail), from an offset on, that are sure to stay.
-
-    After a failed write, the writer removes the lines of this write again. So the lines of an unfinished
-    write are left out. fd: the segment. most: the limit in bytes, but a single line may be longer.
-    """
+    """Return the lines of a segment from an offset on that are sure to stay, as for settled_tail(). most: the
+    limit in bytes, but a single line may be longer."""
     for _ in range(_TRIES):
         data = os.pread(fd, most, offset)
         end = data.rfind(b"\n") + 1
@@ -343,11 +316,8 @@ def unfinished_from(fd: int) -> int | None:
 
 
 def read_tail(fd: int, end: int | None = None) -> Tail:
-    """Return the tail of a segment (a file of the trail): its last valid line, and the bytes after this line.
-
-    A line is valid if it has the form of a line with number and digest. Reads no more than needed. end: the
-    offset before which the function reads, or None for the end of the file.
-    """
+    """Return the tail of a segment: its last line with number and digest, and the bytes behind it. Reads no
+    more than needed, and only before the offset *end*."""
     size = os.fstat(fd).st_size
     size = size if end is None else min(size, end)
     window = _FIRST_WINDOW
@@ -383,16 +353,19 @@ def _pread_all(fd: int, offset: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def write_file(place: int, name: str, data: bytes) -> None:
-    """Write a file with mode 0600 to the disk. After a crash the file has either all old or all new bytes.
-
-    place: a descriptor of the file's directory.
-    """
-    new = NEW + name
+@contextmanager
+def synced_file(place: int, name: str) -> Iterator[BinaryIO]:
+    """Create or empty a file with mode 0600, to write. Its bytes are on the disk at the end of the block."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(new, flags, 0o600, dir_fd=place), "wb") as file:
-        file.write(data)
+    with open(os.open(name, flags, 0o600, dir_fd=place), "wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
-    os.rename(new, name, src_dir_fd=place, dst_dir_fd=place)
+
+
+def write_file(place: int, name: str, data: bytes) -> None:
+    """Write a file with mode 0600 to the disk. After a crash it has either all old or all new bytes."""
+    with synced_file(place, NEW + name) as file:
+        file.write(data)
+    os.rename(NEW + name, name, src_dir_fd=place, dst_dir_fd=place)
     os.fsync(place)

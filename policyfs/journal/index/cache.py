@@ -1,9 +1,8 @@
-"""Stored indexes of the trail's files (segments). An index shows which lines of a segment a search may find.
+"""Stored indexes of the trail's segments, of one user: they show which lines a search may find.
 
-The indexes belong to one user. The name of an index is the SHA-256 of its segment's bytes. So no index fits
-a segment that was changed. Each stored file begins with a seal, a digest of the whole file with a secret key
-(seal.py). An index is made again from its segment in three cases: the index's seal is wrong; other users
-could have written the file; the index has another version.
+An index is named by the SHA-256 of its segment's bytes, so none fits a changed segment. The file begins with
+a seal (seal.py). An index is made again if its seal is wrong, if other users could have written the file, or
+if it has another version.
 """
 
 from __future__ import annotations
@@ -18,25 +17,20 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.journal.files.directories import seal_directory
+from policyfs.journal.files.segments import DIRECTORY, REGULAR
 from policyfs.journal.index.database import Index, WrongIndexError
 from policyfs.journal.index.seal import SEAL_BYTES, IndexSeal
 from policyfs.linux.private_files import make_private
 
 _KEPT_S: Final = 90 * 86400
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class IndexCache:
-    """A cache of the indexes by which one user's commands search the trail.
-
-    If there is no directory that only this user can write, or no key for seals, no index is stored.
-    """
+    """A cache of the indexes by which one user's commands search the trail. Without a directory that only
+    this user can write, or a key for seals, no index is stored."""
 
     def __init__(self, directory: Path, keys: Path | None = None) -> None:
-        """directory: the directory of the indexes.
-
-        keys: the directory of the key for the indexes' seals, or None for the user's standard directory.
-        """
+        """keys: the directory of the key for seals; None for the standard one."""
         self.directory = directory
         self.problem = ""
         """The reason why indexes cannot be stored; empty if there is no such reason."""
@@ -55,12 +49,10 @@ class IndexCache:
             self._closing()
 
     def _open(self, name: str) -> int | None:
-        """Return a descriptor of a stored file. Return None if the file is missing or other users could write
-        it."""
         if self._fd < 0:
             return None
         try:
-            fd = os.open(name, _READ, dir_fd=self._fd)
+            fd = os.open(name, REGULAR, dir_fd=self._fd)
         except OSError:
             return None
         info = os.fstat(fd)
@@ -79,10 +71,7 @@ class IndexCache:
         return data if self._seal.fits(seal, name, data) else None
 
     def load(self, digest: str, size: int) -> Index | None:
-        """Return the stored index of a segment, or of a part of it. Return None if no valid index is stored.
-
-        digest: the SHA-256 of the segment's bytes. size: the number of these bytes.
-        """
+        """Return the stored index of bytes of a segment with this SHA-256 and size, or None."""
         name = index_name(digest)
         data = self.read(name)
         if data is None:
@@ -96,10 +85,7 @@ class IndexCache:
         return index if (index.sha256, index.size) == (digest, size) else None
 
     def save_index(self, digest: str, data: bytes) -> None:
-        """Store the index of a segment, or of a part of it. If this fails, no error is raised.
-
-        digest: the SHA-256 of the segment's bytes. data: the bytes of the index.
-        """
+        """Store the index of bytes with this SHA-256. If this fails, no error is raised."""
         self.save(index_name(digest), data)
 
     def save(self, name: str, data: bytes) -> None:
@@ -140,17 +126,14 @@ def _is_private(info: os.stat_result) -> bool:
 
 
 def _open_private(directory: Path) -> int:
-    """Open the directory of the indexes, or create it with mode 0700. Return a descriptor.
-
-    Raises OSError if other users may write to the directory, or replace it.
-    """
+    """Open the directory, or create it. Raises OSError if other users may write to it, or replace it."""
     make_private(directory)
     for place in (directory, *directory.resolve().parents):
         info = os.stat(place)
         others = info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         if info.st_uid not in (0, os.geteuid()) or (others and not info.st_mode & stat.S_ISVTX):
             raise PermissionError(1, f"users other than root and you may write to {place}")
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(directory, DIRECTORY)
     if not _is_private(os.fstat(fd)):
         os.close(fd)
         raise PermissionError(1, "other users may write to it")

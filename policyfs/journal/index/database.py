@@ -82,10 +82,7 @@ def _authorize(action: int, _first: str | None, second: str | None, *_: object) 
 
 
 def build(lines: Iterable[tuple[int, bytes]], size: int, digest: str) -> bytes:
-    """Return the index of some lines of a segment, as bytes.
-
-    lines: pairs of offset and line. size, digest: the number and the SHA-256 of the bytes of the lines.
-    """
+    """Return the index of some lines (offset, line) of a segment. size, digest: of their bytes."""
     database = sqlite3.connect(":memory:", isolation_level=None)
     try:
         database.executescript(
@@ -147,11 +144,8 @@ def _loaded(values: tuple[Any, ...]) -> Event:
 
 
 class Index:
-    """An index: a database with a table of the events in one segment (a file of the trail).
-
-    size, sha256: of the segment's bytes that the index is about. lines: the number of their lines. bytes: the
-    size of the index itself.
-    """
+    """An index: a database of the events in one segment. size, sha256: of the bytes that it is about. lines:
+    their number. bytes: of the index itself."""
 
     def __init__(self, data: bytes) -> None:
         """data: what build() returned. Raises WrongIndexError if it is no index of this version."""
@@ -178,20 +172,16 @@ class Index:
         return self._database.execute(statement, values)
 
     def select(self, columns: str, wanted: Selection, rest: str = "") -> sqlite3.Cursor:
-        """Return these columns of the events that a selection contains. rest: SQL behind the condition.
-
-        The rows are in the order of the lines, unless *rest* says otherwise.
-        """
+        """Return these columns of the events of a selection, in order. rest: SQL behind the condition, if
+        another."""
         condition = condition_of(wanted, self.classes)
         words = ("SELECT", columns, "FROM event WHERE", f"({condition.sql})", rest or "ORDER BY line")
         return self._database.execute(" ".join(words), condition.values)
 
     @functools.cached_property
     def classes(self) -> dict[int, Event]:
-        """Dictionary from each id of a class to an event with the fields that the events of the class share.
-
-        The other fields, such as time and path, are empty.
-        """
+        """From the id of a class to an event with the fields that its events share; time, path and others are
+        empty."""
         columns = ", ".join(_CLASS)
         return {id_: _loaded(values) for id_, *values in self.query(f"SELECT id, {columns} FROM class")}
 

@@ -1,8 +1,7 @@
-"""Searches of the trail that use indexes. Only lines that the search may find are read and parsed.
+"""Searches of the trail that use indexes, and read only lines that they may find.
 
-The trail consists of hash chains, and a chain consists of files (segments). Each older segment has one index.
-The newest segment still grows: each part of 8 MiB has a stored index, and the rest gets an index in memory.
-If rotation removes a segment during the search, the search leaves this segment out.
+Each older segment has one index. Of the newest, each part of 8 MiB has a stored index, and the rest gets one
+in memory. A segment that rotation removes meanwhile is left out.
 """
 
 from __future__ import annotations
@@ -34,10 +33,8 @@ _PLACE: Final = "line, offset"
 
 
 class Portion:
-    """Consecutive lines of a segment (a file of the trail), with their index.
-
-    first_line: the number of lines in the segment before these lines. The index counts lines from 1 on.
-    """
+    """Consecutive lines of a segment, with their index, which counts from 1. first_line: the lines before
+    them."""
 
     def __init__(self, file: SegmentFile, index: Index, first_line: int) -> None:
         self.file = file
@@ -53,10 +50,8 @@ class Portion:
         return (self.row(line, offset) for line, offset in places)
 
     def own(self, kinds: frozenset[str]) -> Iterator[Record | BadLine]:
-        """Yield the journal's own records of these types, and lines that cannot be parsed, in file order.
-
-        kinds: types of records about the journal or the mount, such as ``gap`` or ``close``.
-        """
+        """Yield the journal's own records of these types (``gap``, ``close``), and lines that cannot be
+        parsed, in order."""
         for line, offset, kind, why in self.index.query("SELECT line, offset, kind, why FROM other"):
             if why is not None:
                 place = Place(self.file.chain.mount_id, self.file.name, self.first_line + line)
@@ -65,19 +60,15 @@ class Portion:
                 yield self.row(line, offset)
 
     def selected(self, wanted: Selection, kinds: frozenset[str] = TROUBLE) -> Iterator[Record | BadLine]:
-        """Yield the events that match *wanted*, and the journal's own records of *kinds*, in file order.
-
-        kinds: types of records about the journal or the mount. The default means losses and damage.
-        """
+        """Yield the events that match, and the journal's own records of *kinds* (losses and damage), in
+        order."""
         rows = self.rows(self.index.select(_PLACE, wanted))
         yield from heapq.merge(rows, self.own(kinds), key=lambda item: item.place.line)
 
 
 class _Task(NamedTuple):
-    """One segment (a file of the trail) to read, as a list of byte ranges.
-
-    kept: the indexes of the first *kept* ranges belong in the cache. The other ranges get an index in memory.
-    """
+    """One segment to read, as byte ranges. kept: of the first *kept* of them, the indexes belong in the
+    cache."""
 
     name: str
     ranges: list[_Range]
@@ -95,21 +86,15 @@ class IndexedTrail:
         self.built = 0
         """The number of indexes that this object has made and tried to store in the cache."""
         self._rest: dict[tuple[str, str, int, int], Index] = {}
-        """Dictionary from (chain, segment, begin, end) to an index that is only in memory.
-
-        A second search by this object uses these indexes again."""
+        """Indexes that are only in memory, by (chain, segment, begin, end), for a second search."""
         self._loaded: dict[str, Index] = {}
-        """Dictionary from the digest of a segment to its index, for the first _LOADED bytes of indexes.
-
-        Many commands read a trail twice."""
+        """Indexes by the digest of their segment, up to _LOADED bytes: many commands read a trail twice."""
         self._done = 0
         self._total = 0
 
     def portions(self, chain: Chain) -> Iterator[Portion]:
-        """Yield a hash chain as portions (lines with their index), oldest first.
-
-        A portion is valid only until the next portion is requested, because then its file is closed.
-        """
+        """Yield a hash chain as portions, oldest first. Each is valid until the next one: then its file is
+        closed."""
         tasks = list(self._tasks(chain))
         self._total += len(tasks)
         try:
@@ -133,10 +118,7 @@ class IndexedTrail:
                 line += index.lines
 
     def _index(self, file: SegmentFile, one: _Range, *, is_kept: bool) -> Index:
-        """Return the index of a byte range of a segment, from the cache or newly made.
-
-        is_kept: False if the index must not be stored in the cache.
-        """
+        """Return the index of a byte range, from the cache or newly made. is_kept: False to store none."""
         size = one[1] - one[0]
         if not is_kept:
             place = (file.chain.mount_id, file.name, *one)
@@ -177,18 +159,14 @@ class IndexedTrail:
     def selected(
         self, chain: Chain, wanted: Selection, kinds: frozenset[str] = TROUBLE
     ) -> Iterator[Record | BadLine]:
-        """Yield the events of a chain that match *wanted*, in order.
-
-        Also yield all records of *kinds* of the chain. The default means losses and damage.
-        """
+        """Yield the events of a chain that match *wanted*, and all records of *kinds* (losses and damage), in
+        order."""
         for portion in self.portions(chain):
             yield from portion.selected(wanted, kinds)
 
     def newest(self, chain: Chain, wanted: Selection, count: int) -> list[Record | BadLine]:
-        """Return the newest *count* events of a chain that match *wanted*, in order.
-
-        The list also has all records of losses and damage of the chain (TROUBLE).
-        """
+        """Return the newest *count* events of a chain that match, and all records of losses and damage, in
+        order."""
         found: deque[tuple[str, int, int]] = deque(maxlen=count)
         trouble: list[Record | BadLine] = []
         for portion in self.portions(chain):
@@ -199,7 +177,6 @@ class IndexedTrail:
 
 
 def _read(chain: Chain, places: Iterable[tuple[str, int, int]]) -> Iterator[Record | BadLine]:
-    """Yield parsed lines. places: the segment, the number and the offset of each line."""
     for name, lines in groupby(places, key=itemgetter(0)):
         with contextlib.suppress(FileNotFoundError), contextlib.closing(SegmentFile(chain, name)) as file:
             for _, line, offset in lines:

@@ -1,8 +1,7 @@
-"""Known SHA-256 digests of files of the trail, so that an unchanged file need not be read again.
+"""Known SHA-256 digests of segments, so that an unchanged file need not be read again.
 
-A file counts as unchanged if its device, inode, size, mtime and ctime are the same as before. No program can
-set a ctime. So such a file has the same bytes, except if root has set the clock back or has written directly
-to the disk. Without the directory of the indexes, a command reads all bytes again.
+Unchanged: the same device, inode, size, mtime and ctime, which no program can set (but root can set the clock
+back, or write to the disk). Without the directory of the indexes, a command reads all bytes again.
 """
 
 from __future__ import annotations
@@ -16,15 +15,13 @@ from policyfs.journal.index.cache import IndexCache
 
 _FILE: Final = "digests"
 _SETTLED_NS: Final = 2_000_000_000
-"""A file's digest is remembered only if the file's last change is at least this old (ns).
-
-So a later change of the file gets another ctime, even if the file system stores only whole seconds."""
+"""The least age (ns) of a file's last change, so that a later one gets another ctime, even where it has whole
+seconds."""
 _MOST: Final = 100_000
 
 
 class KnownDigests:
-    """The list of the SHA-256 digests of trail files that one user has computed, beside the user's indexes.
-    """
+    """The digests of segments that one user has computed, beside the user's indexes."""
 
     def __init__(self, cache: IndexCache) -> None:
         self._cache = cache

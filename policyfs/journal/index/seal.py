@@ -1,9 +1,7 @@
-"""Seals of stored indexes: digests with a secret key, so that no other user can change a file unnoticed.
+"""Seals of stored indexes and known digests: HMAC-SHA256, so that no other user can change a file unnoticed.
 
-Seals protect the indexes of the trail, and the list of known digests. These files are made for one user, who
-reads the trail. The key (HMAC-SHA256) belongs to that user, and is in a directory that only this user can
-enter. For root, this directory also has the keys that sign the trail. If the index key is lost, only the
-indexes must be made again.
+The key is of the user who reads the trail, in a directory that only this user can enter (root's also has the
+keys that sign the trail). If it is lost, the indexes are made again.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from policyfs.journal.files.segments import DIRECTORY, REGULAR, synced_file
 from policyfs.linux.private_files import make_private
 
 SEAL_BYTES: Final = 72
@@ -23,21 +22,16 @@ SEAL_BYTES: Final = 72
 
 _NAME: Final = "index.key"
 _KEY_BYTES: Final = 32
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class IndexSeal:
-    """An object that makes and checks seals (digests with a secret key) for the stored indexes of one user.
-
-    The constructor raises OSError if the key cannot be read or created, or if other users could read it.
-    """
+    """A maker and checker of the seals of one user's indexes. The constructor raises OSError if the key
+    cannot be read or created, or others could read it."""
 
     def __init__(self, directory: Path) -> None:
         """directory: the directory of the secret key, which is created with mode 0700 if missing."""
         make_private(directory)
-        place = os.open(directory, _DIRECTORY)
+        place = os.open(directory, DIRECTORY)
         try:
             _check(os.fstat(place), directory)
             self._key: Final = _key_in(place)
@@ -69,7 +63,7 @@ def _key_in(place: int) -> bytes:
 
 
 def _read(place: int) -> bytes:
-    with open(os.open(_NAME, _READ, dir_fd=place), "rb") as file:
+    with open(os.open(_NAME, REGULAR, dir_fd=place), "rb") as file:
         info = os.fstat(file.fileno())
         _check(info, _NAME)
         key = file.read(_KEY_BYTES + 1)
@@ -79,16 +73,11 @@ def _read(place: int) -> bytes:
 
 
 def _make(place: int) -> None:
-    """Create the file of the secret key with all its bytes at once.
-
-    If another process has created the file meanwhile, that file stays.
-    """
+    """Create the key's file with all bytes at once; one of another process stays."""
     new = f".new-{_NAME}-{os.urandom(8).hex()}"
     try:
-        with open(os.open(new, _WRITE, 0o600, dir_fd=place), "wb") as file:
+        with synced_file(place, new) as file:
             file.write(os.urandom(_KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
             os.link(new, _NAME, src_dir_fd=place, dst_dir_fd=place)
     finally:

@@ -1,6 +1,4 @@
-"""Checkpoints: signed statements about the last line of a hash chain of the trail.
-
-A daemon may append to the chain at the same time.
+"""Checkpoints: signed statements about the last line of a hash chain, to which a daemon may append meanwhile.
 """
 
 from __future__ import annotations
@@ -24,10 +22,8 @@ from policyfs.trail.lines.line import iso_time
 
 
 def checkpoint_of_chain(chain: Chain, signer: Signer) -> bytes | None:
-    """Return a checkpoint: a signed line with number and digest of a hash chain's last line.
-
-    Return None if the chain has no lines, or if the digests of its newest file (segment) are wrong.
-    """
+    """Return a signed line with number and digest of a hash chain's last line; None if it has no lines, or if
+    its newest segment has wrong digests."""
     for name in reversed(chain.segments()):
         try:
             fd = open_segment(chain.directory / name)

@@ -13,9 +13,8 @@ from policyfs.trail.chain.witness import records_of
 
 
 def heads_if_any(directory: Path) -> list[dict[str, object]]:
-    """Return the fields of ``others`` records about all chains beside the chain in *directory*. Return no
-    record if there are none, or if the trail root cannot be read.
-    """
+    """Return the fields of ``others`` records about the chains beside *directory*; none if there are none, or
+    at an error."""
     try:
         found = heads(directory.parent, but=directory.name)
     except OSError:
@@ -24,12 +23,8 @@ def heads_if_any(directory: Path) -> list[dict[str, object]]:
 
 
 def heads(root: Path, *, but: str) -> dict[str, str]:
-    """Return a dictionary from the name of each hash chain below *root* to the chain's end (``SEQ=DIGEST``).
-
-    SEQ and DIGEST are of the last line that the chain's writer will not remove again. (After a failed write,
-    a writer removes a part of a line or lines.) The chain *but* is left out. Chains that cannot be read, or
-    that are removed meanwhile, are left out, too: such chains must not prevent a mount.
-    """
+    """Return the ends (``SEQ=DIGEST`` of the last settled line) of the hash chains below *root*, except
+    *but*. Those that cannot be read are left out: they must not prevent a mount."""
     with os.scandir(root) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     found = {}

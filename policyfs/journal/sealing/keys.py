@@ -1,11 +1,10 @@
-"""The keys that sign seals (statements about closed files of the trail). Only root can read the private keys.
+"""The keys that sign seals (statements about closed segments). Only root can read the private keys.
 
-The directory of the keys (mode 0700) is not below the trail root: a copy of a trail must not contain a key
-with which somebody could forge the trail. ``keys.public`` has one line for each public key, signed with the
-previous key. ``KEY.private`` is the newest private key. Older private keys are deleted. So a thief of today's
-private key cannot sign with yesterday's key. ``CHAIN-ROOT.end`` has a checkpoint (signed statement) of the
-last line that a seal of the chain covers: it shows that the chain's newest files were removed later. Errors
-are OSError.
+Their directory (mode 0700) is not below the trail root: a copy of a trail must not have a key to forge it.
+``keys.public`` has one line for each public key, signed with the previous key. ``KEY.private`` is the newest
+private key; older ones are deleted, so that a thief cannot sign with yesterday's. ``CHAIN-ROOT.end`` has a
+checkpoint of the last sealed line of a chain: it shows that its newest files were removed later. Errors:
+OSError.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import Final
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from policyfs.journal.files.segments import write_file
+from policyfs.journal.files.segments import DIRECTORY, REGULAR, write_file
 from policyfs.linux.private_files import make_private
 from policyfs.trail.chain.seal import (
     KeyChain,
@@ -63,7 +62,6 @@ class Signer:
     def __init__(self, key: PublicKey, secret: SigningKey, lines: bytes) -> None:
         self.key = key
         self.lines: Final = lines
-        """The bytes of the file ``keys.public``: one signed line for each public key."""
         self._secret = secret
 
     def sign(self, kind: str, body: bytes) -> bytes:
@@ -72,10 +70,7 @@ class Signer:
 
 
 class KeyStore:
-    """The directory with the keys of a machine that sign its trails.
-
-    Several threads and processes can use the directory at the same time.
-    """
+    """The directory with the keys of a machine, for several threads and processes at the same time."""
 
     def __init__(self, directory: Path) -> None:
         self.directory: Final = directory
@@ -122,10 +117,8 @@ class KeyStore:
             write_file(place, name, b"".join([*kept, line][-_ENDS_LIMIT:]))
 
     def ends(self, root: Path) -> dict[Path, list[bytes]]:
-        """Return the checkpoints of the last sealed lines of the chains at a trail root, by their file.
-
-        root: the trail root. The result is empty if the caller may not read the directory of the keys.
-        """
+        """Return the checkpoints of the last sealed lines of the chains at a trail root, by their file; none
+        if they may not be read."""
         try:
             names = sorted(name for name in os.listdir(self.directory) if name.endswith(_root_id(root)))
             return {self.directory / name: _lines_of(self.directory / name) for name in names}
@@ -135,7 +128,7 @@ class KeyStore:
     @contextmanager
     def _locked(self) -> Iterator[int]:
         make_private(self.directory)
-        place = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        place = os.open(self.directory, DIRECTORY)
         try:
             info = os.fstat(place)
             if info.st_mode & 0o077 or info.st_uid != os.geteuid():
@@ -149,7 +142,7 @@ class KeyStore:
     def _read(self, place: int, lines: bytes) -> Signer:
         chain = _chain(lines)
         name = chain.keys[-1].key + _SECRET
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+        fd = os.open(name, REGULAR, dir_fd=place)
         with open(fd, "rb") as file:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode) or info.st_mode & 0o077:
@@ -184,7 +177,6 @@ def _forget_others(place: int, newest: PublicKey) -> None:
 
 
 def _root_id(root: Path) -> str:
-    """Return the end of the names of the files about chains at a trail root."""
     return hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:16] + ".end"
 
 
@@ -196,10 +188,8 @@ def _lines_of(path: Path) -> list[bytes]:
 
 
 def _lock(place: int) -> None:
-    """Take the lock of the directory of the keys. Raise BlockingIOError if the lock is not free within 2 s.
-
-    Processes hold this lock only for moments. The wait is limited, because a daemon that ends may wait here.
-    """
+    """Lock the directory of the keys, held only for moments. Raise BlockingIOError after 2 s: a daemon that
+    ends may wait here."""
     until_s = time.monotonic() + _PATIENCE_S
     while True:
         try:

@@ -1,15 +1,12 @@
 """The sealer: a thread that reads each line of the trail again, and seals each closed file (segment).
 
 A seal is a signed file about the lines of one segment. The sealer reads the segment from the file system, and
-compares the digest of its last line with the digest that the writer has in memory. So within about a second,
-the sealer notices a line that another process has changed. A seal covers only lines whose last digest the
-writer has, too (segment_reading.py).
-The sealer works in slices of less than a millisecond, not on the event loop. The sealer takes the journal's
-lock only to pass on a record. If a seal cannot be written to the disk, the sealer tries again later. The
-mount never waits for a seal. A segment that cannot be read for a minute gets no seal, but a ``damage``
-record. The sealer then goes on with the later segments.
-
-INVARIANT: a segment is on the disk before its seal. So after a power loss no seal covers missing lines.
+compares its last digest with the writer's: within about a second, it notices a line that another process has
+changed. A seal covers only lines whose last digest the writer has, too (segment_reading.py). The sealer works
+in slices of less than a millisecond, and takes the journal's lock only to pass on a record. The mount never
+waits for a seal; one that cannot be written is tried again. A segment that cannot be read for a minute gets a
+``damage`` record instead. INVARIANT: a segment is on the disk before its seal, so that none covers missing
+lines.
 """
 
 from __future__ import annotations
@@ -58,21 +55,6 @@ _ATTEMPTS: Final = 60
 """The number of attempts, one each second, to read a closed segment. After them, the segment gets no seal."""
 
 
-class Reports:
-    """Callbacks by which a sealer reports to the journal. They run on the sealer's thread."""
-
-    def __init__(
-        self, changed: Callable[[str, str], None], sealed: Callable[[dict[str, object]], None]
-    ) -> None:
-        """changed: called with a segment's name and a text if the segment is damaged.
-
-        A segment is damaged if another process has changed it, or if it cannot be read. sealed: called after
-        each new seal, with the fields of the record about this seal.
-        """
-        self.changed: Final = changed
-        self.sealed: Final = sealed
-
-
 class Sealer:
     """The thread that writes a signed file (seal) for each closed file (segment) of one trail."""
 
@@ -81,19 +63,23 @@ class Sealer:
         directory: str,
         mount_id: str,
         keys: KeyStore,
-        reports: Reports,
         *,
+        changed: Callable[[str, str], None],
+        sealed: Callable[[dict[str, object]], None],
         compress_from: int = COMPRESS_FROM,
         exclusive: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - has no state
     ) -> None:
-        """compress_from: the least size, in bytes, at which a sealed segment is compressed.
+        """changed, sealed: callbacks on the sealer's thread. changed: with the name of a segment that was
+        changed or cannot be read, and a text. sealed: with the fields of the record about a new seal.
 
-        exclusive: a lock that the sealer holds while a compressed segment replaces the uncompressed one.
+        compress_from: the least size, in bytes, at which a sealed segment is compressed. exclusive: a lock
+        that the sealer holds while a compressed segment replaces the uncompressed one.
         """
         self._path: Final = directory
         self._mount_id: Final = mount_id
         self._keys: Final = keys
-        self._reports: Final = reports
+        self._report_change: Final = changed
+        self._report_seal: Final = sealed
         self._compress_from: Final = compress_from
         self._exclusive: Final = exclusive
         self._sealed_names: deque[str] = deque()
@@ -122,10 +108,8 @@ class Sealer:
         """The error of the last attempt to seal, as text; empty if the attempt succeeded."""
 
     def start(self, resumed: Extent | None, current: Callable[[], Extent | None]) -> None:
-        """Start the thread. current: returns the end of the lines in the segment that is being written.
-
-        resumed: the end of an earlier daemon's lines, if this daemon continues that segment; else None.
-        """
+        """Start the thread. current: returns the end of the lines of the growing segment. resumed: the end of
+        an earlier daemon's lines, if this daemon continues that segment."""
         self._current = current
         if resumed is not None:
             self._adopted[resumed.segment] = resumed.seq
@@ -148,8 +132,7 @@ class Sealer:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close_segment(self, extent: Extent, reason: str) -> None:
-        """Make the thread seal a closed segment later. reason: the reason of the close (``rotation``, ...).
-        """
+        """Make the thread seal a closed segment later. reason: ROTATION, ..."""
         self._closed.append(Closed(extent, reason))
         self._wake.set()
         self._work.set()
@@ -193,8 +176,8 @@ class Sealer:
                     self._seal(self._closed[0])
                     self._closed.popleft()
                 extent = self._current()
-                if extent is not None and not self._ending:
-                    self._follow(extent)
+                if extent is not None and not self._ending:  # so that its seal later takes little time
+                    self._check(self._open(extent.segment), extent)
                 while self._sealed_names and not self._ending:
                     name = self._sealed_names.popleft()
                     compress(self._directory.fd, name, self._compress_from, self._exclusive)
@@ -207,21 +190,13 @@ class Sealer:
         else:
             self.error = ""
 
-    def _follow(self, extent: Extent) -> None:
-        """Check the new lines of the segment that is being written, so that its seal later takes little
-        time."""
-        reading = self._open(extent.segment)
-        self._check(reading, extent)
-
     def _check(self, reading: SegmentReading, extent: Extent) -> None:
-        """Read a segment up to *extent*, and compare it with the writer. Report to the journal, once for each
-        segment, that the segment has a wrong line.
-        """
+        """Read a segment up to *extent*, and compare it with the writer. Report a wrong line once."""
         self._read_to(reading, extent.size)
         reading.compare(extent)
         if reading.wrong and reading.name not in self._told:
             self._told.add(reading.name)
-            self._reports.changed(reading.name, reading.wrong)
+            self._report_change(reading.name, reading.wrong)
 
     def _open(self, name: str) -> SegmentReading:
         reading = self._reading
@@ -233,10 +208,7 @@ class Sealer:
         return reading
 
     def _read_to(self, reading: SegmentReading, size: int) -> None:
-        """Read and check a segment up to the offset *size*, with pauses.
-
-        If an earlier daemon has sealed a first part of the segment, compare the lines with that seal.
-        """
+        """Read and check a segment up to an offset, with pauses, and compare it with an earlier seal."""
         old = self._old_seal(reading.name)
         while True:
             step = BLOCK
@@ -268,7 +240,7 @@ class Sealer:
                 raise
             # The next seal continues the seal before this segment.
             self._attempts = 0
-            self._reports.changed(extent.segment, f"{UNREAD} ({exc.strerror}), so it gets no seal")
+            self._report_change(extent.segment, f"{UNREAD} ({exc.strerror}), so it gets no seal")
             return
         self._attempts = 0
         old, proven = self._old_seal(extent.segment), reading.proven
@@ -309,7 +281,7 @@ class Sealer:
         )  # fmt: skip
         self._end = signer.sign("checkpoint", body_of("checkpoint", end))
         self._before |= {seal.previous, old.digest if old else seal.previous}
-        self._reports.sealed(
+        self._report_seal(
             {"segment": name, "last_seq": seal.last_seq, "root": seal.root, "key": seal.key, "seal": digest}
         )
 
@@ -332,16 +304,13 @@ class Sealer:
     def _old_seal(self, name: str) -> Proof | None:
         """Return the seal that already exists for the segment *name*, or None."""
         if name not in self._old:
-            self._old[name] = self._read_seal(name)
+            found = None
+            with suppress(FileNotFoundError):
+                line = self._directory.contents(seal_name(name))
+                keys = read_keys(self._keys.public().splitlines(keepends=True), is_signed)
+                found = read_seal(line, keys, is_signed)
+            self._old[name] = found
         return self._old[name]
-
-    def _read_seal(self, name: str) -> Proof | None:
-        try:
-            line = self._directory.contents(seal_name(name))
-        except FileNotFoundError:
-            return None
-        keys = read_keys(self._keys.public().splitlines(keepends=True), is_signed)
-        return read_seal(line, keys, is_signed)
 
 
 def _remove_unfinished(place: int) -> None:
@@ -353,10 +322,8 @@ def _remove_unfinished(place: int) -> None:
 
 
 def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
-    """Return the segments (files of the trail) except *but* that earlier daemons have left without a seal.
-
-    Segments that cannot be read are left out, so that they do not prevent a mount. `verify` names them.
-    """
+    """Return the segments except *but* that earlier daemons have left without a seal. Those that cannot be
+    read are left out, and do not prevent a mount: `verify` names them."""
     sealed = directory.seals()
     newest = segment_number(sealed[-1]) or 0 if sealed else 0
     found = []
@@ -370,7 +337,6 @@ def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
 
 
 def _compare(reading: SegmentReading, old: Proof) -> None:
-    """Compare the lines that were read with their earlier seal. If they differ, set reading.wrong."""
     seal = old.seal
     same = (reading.tree.size, reading.seq, reading.head, reading.tree.root().hex()) == (
         seal.lines, seal.last_seq, seal.head, seal.root,

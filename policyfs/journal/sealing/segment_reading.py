@@ -17,11 +17,8 @@ _MOST_BYTES: Final = 1 << 20
 
 
 class Proven(NamedTuple):
-    """The lines of a segment that are certainly those of the writer: the writer has the same last digest.
-
-    lines: the number of lines. size: the bytes of these lines. seq, head: the number and the digest of the
-    last line. root: the root of the lines' Merkle tree (32 bytes).
-    """
+    """The first lines of a segment that are the writer's, who has the same last digest: their number and
+    bytes, number and digest of the last, and the root of their Merkle tree (32 bytes)."""
 
     lines: int
     size: int
@@ -111,9 +108,7 @@ class SegmentReading:
 
 
 def checked_digest(head: str, line: chain.Sealed) -> bytes | None:
-    """Return the digest of a line as 32 bytes, or None if the line itself states another digest.
-
-    head: the digest of the previous line (64 hex digits).
+    """Return the digest of a line (32 bytes), or None if it states another one. head: of the previous line.
     """
     found = hashlib.sha256(head.encode("ascii") + line.body)
     return found.digest() if found.hexdigest() == line.chain else None

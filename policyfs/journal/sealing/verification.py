@@ -1,8 +1,5 @@
-"""Checks of the files in a trail directory, for `policyfs audit verify`.
-
-The files are segments (with the lines; checked in parallel processes), seals (signed statements about closed
-segments) and public keys. Checkpoints (signed statements about the last line) come from another place.
-"""
+"""Checks of the files in a trail directory, for `policyfs audit verify`: segments (in parallel processes),
+seals and public keys, and checkpoints from another place."""
 
 from __future__ import annotations
 
@@ -42,10 +39,7 @@ _WORTH_A_PROCESS: Final = 32 << 20
 
 
 class Part(NamedTuple):
-    """The check of one segment (a file of the trail).
-
-    check: the result. lines: a function that reads the segment's lines again. seal: the signed statement
-    about the segment, or None.
+    """The check of one segment. lines: reads its lines again. seal: the signed statement about it, or None.
     """
 
     check: SegmentCheck
@@ -55,10 +49,8 @@ class Part(NamedTuple):
 
 @contextmanager
 def workers(chains: Collection[Chain]) -> Iterator[Executor | None]:
-    """Start processes that check the files of these hash chains in parallel.
-
-    Yield None if the chains have less than 32 MiB, or if there is only one processor.
-    """
+    """Start processes that check these chains in parallel; None if they have less than 32 MiB, or for one
+    processor."""
     size = 0
     for entry in (entry for chain in chains for entry in os.scandir(chain.directory)):
         with suppress(FileNotFoundError):  # rotation has just removed it
@@ -82,22 +74,16 @@ def read_key_chain(directory: Path) -> KeyChain:
 
 
 def all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
-    """Return the keys of the machine if they begin with the keys beside the trail; else return *keys*.
-
-    keys: the keys beside the trail. machine: the bytes of the machine's file of public keys; None if there is
-    no such file.
-    """
+    """Return the keys of the machine (the bytes of its file, or None) if they begin with the keys beside the
+    trail; else these."""
     own = read_keys((machine or b"").splitlines(keepends=True), is_signed)
     return own if own.keys[: len(keys.keys)] == keys.keys else keys
 
 
 def are_of_machine(keys: KeyChain, machine: bytes) -> bool:
-    """Return True if the keys beside a trail and the keys of the machine are equal, as far as both lists go.
-
-    A further key in the longer list counts as the machine's, because the previous key has signed it. keys:
-    the keys beside the trail. machine: the bytes of the machine's file of public keys, which may be from
-    before the last key was made.
-    """
+    """Return True if the keys beside a trail and those of the machine (the bytes of its file, perhaps from
+    before the last key) are equal as far as both lists go. A further key counts as the machine's: the
+    previous one has signed it."""
     own = read_keys(machine.splitlines(keepends=True), is_signed).keys
     least = min(len(own), len(keys.keys))
     return least > 0 and own[:least] == keys.keys[:least]
@@ -106,11 +92,10 @@ def are_of_machine(keys: KeyChain, machine: bytes) -> bool:
 def parts(
     chain: Chain, keys: KeyChain, wanted: Collection[int], pool: Executor | None
 ) -> Iterator[Part]:
-    """Check each segment (file) of a hash chain, and yield the results, oldest segment first.
+    """Check each segment of a hash chain, and yield the results, oldest first.
 
-    keys: the public keys that check seals. wanted: numbers of lines; the results have the digests of these
-    lines. pool: processes for parallel checks, or None. Raises FileNotFoundError if rotation removes a
-    segment meanwhile.
+    keys: check seals. wanted: numbers of lines whose digests the results have. pool: for parallel checks, or
+    None. Raises FileNotFoundError if rotation removes a segment meanwhile.
     """
     names = chain.segments()
     seals = [_seal(chain.directory, name, keys) for name in names]
@@ -136,11 +121,9 @@ def parts(
 
 
 def is_recorded(chain: Chain) -> bool:
-    """Return True if a daemon of this pid namespace records in a hash chain, or if this is not known.
-
-    A daemon locks the directory of its chain. The function reads the locks from /proc/locks. It does not take
-    the lock itself, because a daemon that starts at the same time would then fail.
-    """
+    """Return True if a daemon of this pid namespace records in a hash chain, or if this is not known. It
+    locks the chain's directory: read from /proc/locks, because taking the lock would fail a daemon that
+    starts."""
     inode = os.stat(chain.directory).st_ino
     try:
         locks = _LOCKS.read_text(encoding="ascii")
@@ -153,8 +136,7 @@ def is_recorded(chain: Chain) -> bool:
 
 
 def missing_segment(chain: Chain) -> str:
-    """Return the name of the newest segment with a seal, if this and all later segments are missing; else "".
-    """
+    """Return the newest segment with a seal, if it and all later segments are missing; else ""."""
     with SegmentDirectory.at(chain.directory) as place:
         sealed, names = place.seals()[-1:], place.names()[-1:]
     newest = max((segment_number(name) or 0 for name in names), default=0)
@@ -184,10 +166,7 @@ def _seal(directory: Path, name: str, keys: KeyChain) -> Proof | None:
 
 
 def digests_at(chain: Chain, name: str, seqs: Collection[int]) -> dict[int, str]:
-    """Return a dictionary from each number in *seqs* to the digest in the line with this number.
-
-    name: the segment (file of the trail) with these lines. Numbers of other segments are left out.
-    """
+    """Return the digests of those lines of a segment whose numbers are in *seqs*, by number."""
     found = {}
     for raw in raw_lines(chain.directory, name):
         sealed = chains.split(raw[:-1])
@@ -198,21 +177,15 @@ def digests_at(chain: Chain, name: str, seqs: Collection[int]) -> dict[int, str]
 
 
 class KeptCheckpoint(NamedTuple):
-    """A checkpoint (signed statement about the last line of a trail) that was kept in another place.
-
-    distrust: the reason why the checkpoint proves nothing; empty if its signature is valid.
-    """
+    """A checkpoint that was kept in another place. distrust: why it proves nothing; empty if it is signed."""
 
     checkpoint: Checkpoint
     distrust: str
 
 
 def kept_checkpoints(lines: Collection[bytes], mount_id: str, keys: KeyChain) -> list[KeptCheckpoint]:
-    """Return the checkpoints of a hash chain among *lines* (signed lines), in their order.
-
-    mount_id: the name of the chain. keys: the public keys that check the signatures. A line that was changed
-    is left out if a later checkpoint of the chain is valid.
-    """
+    """Return the checkpoints of the chain *mount_id* among signed lines, in order. A line that was changed is
+    left out if a later checkpoint of the chain is valid."""
     found: list[KeptCheckpoint] = []
     valid = False
     for raw in reversed(list(lines)):
@@ -239,11 +212,9 @@ def kept_checkpoints(lines: Collection[bytes], mount_id: str, keys: KeyChain) ->
 def missing_chains(
     lines: Collection[bytes], there: Collection[Chain], machine: bytes | None
 ) -> dict[str, str]:
-    """Return the missing chains that checkpoints name, each with the time of its last checkpoint.
-
-    lines: signed lines. there: the chains that exist. machine: the bytes of the machine's file of public
-    keys, or None. Checkpoints that no known key has signed (such as another machine's) are left out.
-    """
+    """Return the missing chains that checkpoints (signed lines) name, with the time of their last one. there:
+    the chains that exist. machine: the bytes of the machine's public keys, or None. Lines that no known key
+    has signed are left out."""
     names = {chain.mount_id for chain in there}
     chains_of_keys = [read_keys((machine or b"").splitlines(keepends=True), is_signed)]
     chains_of_keys += [read_key_chain(chain.directory) for chain in there]

@@ -1,9 +1,5 @@
-"""Accounts: for each app, a limit of bytes that it adds to the trail, and counts of events beyond the limit.
-
-Counted events get no line of their own in the trail: one line has the number of these events.
-
-Not thread-safe: the journal calls this module under its own lock.
-"""
+"""Accounts: for each app, a limit of bytes that it adds to the trail, and counts of events beyond it, which
+get one line together. Not thread-safe: the journal calls this module under its own lock."""
 
 from __future__ import annotations
 
@@ -17,36 +13,26 @@ from policyfs.trail.query.fold import AppFold
 RATE: Final = 800_000
 """The limit of bytes that one app adds to the trail in each second, on average."""
 BURST: Final = 1_000_000
-"""The limit of bytes that an app may add to the trail at once, beyond RATE, after a time without events.
-
-RATE and BURST together allow at most 1 MB/s over any five seconds."""
+"""The limit of bytes at once, beyond RATE, after a time without events: together at most 1 MB/s over any five
+seconds."""
 
 DENIED_RATE: Final = 35_000
 DENIED_BURST: Final = 450_000
-"""The limits RATE and BURST for denials alone. Denials beyond these limits are counted together.
-
-So an app that always tries new names adds less than 1 MB to the trail in ten seconds. Denials never delay
-an allowed request."""
+"""The limits RATE and BURST for denials alone. Denials beyond them are counted together, and delay no allowed
+request: an app that always tries new names adds less than 1 MB to the trail in ten seconds."""
 
 ACCOUNTS: Final = 256
-"""The number of accounts (limits of trail bytes) after which all further strangers share one account.
-
-Each app always has its own account."""
+"""The number of accounts after which further strangers share one. Each app always has its own."""
 _STRANGERS: Final = -1
 _OVERDRAFT: Final = 100_000
-"""If an app exceeds its limit for denials, each directory has its own count of denials.
-
-If the app exceeds the limit by more than this number of bytes, further directories get no count of their own.
-Denials in these directories are counted by operation."""
+"""While an app exceeds its limit for denials by less than this (bytes), further directories get counts of
+their own. After that, denials there are counted by operation."""
 _COUNTS: Final = 100
 """An upper bound of the bytes that counts and times add to an event's line."""
 
 
 class Limits(NamedTuple):
-    """One app's limits in bytes of the trail.
-
-    rate: bytes a second. burst: bytes at once, beyond the rate. denied_rate, denied_burst: the same for the
-    app's denials alone.
+    """One app's limits: bytes of the trail a second, and at once beyond that; and the same for denials alone.
     """
 
     rate: int = RATE
@@ -56,45 +42,33 @@ class Limits(NamedTuple):
 
 
 class Account(NamedTuple):
-    """The account of one app.
-
-    budget: the bytes that all events of the app may add to the trail. denied: the bytes that the app's
-    denials may add. fold: the counts of events that get no line of their own.
-    """
+    """The account of one app: the bytes that all its events may add, its denials alone, and counts of further
+    events."""
 
     budget: Budget
     denied: Budget
     fold: AppFold
 
     def left(self, event: Event, now_ns: int) -> float:
-        """Return the number of bytes that an event may add to the trail now.
-
-        A negative number means that earlier events have exceeded the limit. now_ns: monotonic time.
-        """
+        """Return the bytes that an event may add now (monotonic time); negative if earlier ones have exceeded
+        the limit."""
         left = self.budget.left(now_ns)
         return min(left, self.denied.left(now_ns)) if event.decision == DENY else left
 
     def spend(self, event: Event, now_ns: int, size: int) -> float:
-        """Subtract the *size* bytes of an event's line from the budget.
-
-        Return the seconds until the budget is no longer exceeded, or 0. now_ns: monotonic time.
-        """
+        """Subtract the bytes of an event's line. Return the seconds until the budget is no longer exceeded,
+        or 0."""
         if event.decision == DENY:
             self.denied.spend(size, now_ns)
         return self.budget.spend(size, now_ns)
 
 
 class Accounts:
-    """The accounts of all apps of a mount. An account limits the bytes that an app adds to the trail.
-
-    now_ns: monotonic time in ns. Times in events are wall-clock time.
+    """The accounts of all apps of a mount. now_ns: monotonic time in ns. Times in events are wall-clock time.
     """
 
     def __init__(self, limits: Limits, window_ns: int) -> None:
-        """limits: the limits of each app.
-
-        window_ns: for this time (ns) after a denial was recorded, its repeats are only counted.
-        """
+        """window_ns: for this time (ns) after a denial was recorded, its repeats are only counted."""
         self._limits = limits
         self._window_ns = window_ns
         self._all: dict[Holder, Account] = {}
@@ -103,10 +77,8 @@ class Accounts:
         return len(self._all)
 
     def absorb(self, event: Event, now_ns: int) -> bool:
-        """Count an event that repeats a recorded denial, or that exceeds its app's limit, and return True.
-
-        Return False for all other events. The caller must record these.
-        """
+        """Count an event that repeats a recorded denial, or exceeds its app's limit. Return False for others:
+        record them."""
         account = self._of(event, now_ns)
         if account.fold.absorb(event):
             return True
@@ -120,13 +92,12 @@ class Accounts:
         return True
 
     def spend(self, event: Event, now_ns: int, size: int | None = None) -> float:
-        """Subtract the bytes of a recorded event from its app's budget.
+        """Subtract the bytes of a recorded event. Return the seconds until its app's budget is no longer
+        exceeded, or 0.
 
-        Return the seconds until the budget is no longer exceeded, or 0. size: an upper bound of the line's
-        length in bytes, if known. For a denial, this method subtracts the bytes twice from the budget of all
-        events: for the denial's line, and for a later line with the number of repeats. Most denials are not
-        repeated. So collect() subtracts the later line from the budget for denials only if the line is
-        needed.
+        size: an upper bound of its line, if known. A denial counts twice in the budget of all events: for its
+        line, and for a later one with the number of repeats. Most are not repeated, so collect() subtracts
+        that line from the budget for denials only if it is needed.
         """
         account = self._of(event, now_ns)
         size = line_bytes(event) if size is None else size
@@ -145,10 +116,8 @@ class Accounts:
         self._of(event, now_ns).fold.recorded(event)
 
     def collect(self, time_ns: int, now_ns: int, *, everything: bool) -> list[Event]:
-        """Remove the counts whose time window is over. Return each count as one event.
-
-        time_ns: wall-clock time, as in events. now_ns: monotonic time. everything: True to return all counts.
-        """
+        """Remove the counts whose time window is over (everything: all), and return each as one event.
+        time_ns: wall-clock time."""
         told: list[Event] = []
         for holder, account in list(self._all.items()):
             for event in account.fold.collect(time_ns, all_of_them=everything):

@@ -21,11 +21,8 @@ class _Announcement(NamedTuple):
 
 
 class Announcements:
-    """A queue of records that must be written before all events that are admitted later.
-
-    add() never waits for the disk, and any thread may call it. The thread that calls the other methods holds
-    the writer's lock.
-    """
+    """A queue of records that must be written before all events that are admitted later. Any thread may call
+    add(), which never waits for the disk. The other methods are called under the writer's lock."""
 
     def __init__(self, clock_ns: Callable[[], int]) -> None:
         """clock_ns: returns ns since 1970. The records have the time of add()."""
@@ -41,12 +38,9 @@ class Announcements:
         self, kind: str, *records: dict[str, object], policy: PolicyText | None = None, previous: str = "",
         written: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
-        """Queue records of one type (*kind*, such as ``mount``).
-
-        policy: the text of the policy that the records name. This text is saved first. previous: the digest
-        of the previous policy, if the records say that a new policy is in force. written: called once the
-        records are in the file, by the thread that has written them.
-        """
+        """Queue records of one type (*kind*, such as ``mount``). policy: a text that they name, saved first.
+        previous: the digest of the previous policy, if they put a new one in force. written: called by the
+        thread that has written them."""
         fields = tuple(bounded_fields(one) for one in records)
         self._queue.append(_Announcement(self._clock_ns(), kind, fields, policy, previous, written))
 

@@ -1,8 +1,7 @@
 """The backlog: best-effort events that wait in memory until the journal's writer appends them to the trail.
 
-Number and memory of these events are limited. An app may use at most as much of the backlog as is still
-free. So if one app makes too many events, only events of that app are lost. Not thread-safe: the journal
-calls this module under its own lock.
+Their number and memory are limited. An app may use at most as much as is still free, so if one makes too many
+events, only its own are lost. Not thread-safe: called under the lock of the intake.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ Item = Event | Entry | Gap
 
 
 class Backlog:
-    """A queue of events and gaps for the trail, oldest first. A gap is a count of events that were dropped.
-    """
+    """A queue of events and gaps (counts of dropped events) for the trail, oldest first."""
 
     def __init__(self, events: int, size: int) -> None:
         """events: the limit of the number of events. size: the limit of the events' memory in bytes."""
@@ -70,9 +68,7 @@ class Backlog:
         self._items.append((event, self._added(event)))
 
     def gap(self, reason: str, time_ns: int) -> Gap:
-        """Return the gap with this reason in the backlog. If there is none, add a new gap and return it.
-
-        time_ns: the time of a new gap, in ns since 1970.
+        """Return the gap with this reason in the backlog, or a new one. time_ns: of a new gap, ns since 1970.
         """
         gap = self._gaps.get(reason)
         if gap is None:
@@ -87,10 +83,7 @@ class Backlog:
         gap.include(event.time_ns)
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Remove the oldest events and gaps from the backlog, and return them.
-
-        The limits are *count* items and *size* bytes of memory. At least one item is returned, if any waits.
-        """
+        """Remove the oldest events and gaps, within these limits (but at least one), and return them."""
         taken: list[Item] = []
         while self._items and len(taken) < count and (not taken or self._items[0][1] <= size):
             item, cost = self._items.popleft()

@@ -1,8 +1,7 @@
 """The committer: a thread that writes required events to the trail. One write takes all events that wait.
 
-The event loop itself never writes. It begins a commit (the write of some events), and waits for a moment. If
-the disk is not slow, the commit ends in this moment. Otherwise the loop handles other requests until the
-commit ends.
+The event loop itself never writes: it begins a commit, waits for a moment, and if the disk is slow, handles
+other requests until the commit ends.
 """
 
 from __future__ import annotations
@@ -16,21 +15,15 @@ from policyfs.journal.writing.offload import Offload
 from policyfs.journal.writing.ticket import Ticket
 
 _MOMENT_S: Final = 0.0005
-"""The longest time that the event loop waits until an event is on record, in seconds.
-
-A write into memory takes about 0.1 ms. During the wait, all other requests wait, too. So on busy processors,
-the records of one app delay half of the opens of other apps.
+"""The longest time (s) that the event loop waits until an event is on record. A write into memory takes about
+0.1 ms. All other requests wait, too: on busy processors, one app's records delay half of the opens of others.
 """
 _PAUSE_S: Final = 0.02
-"""The longest time, in seconds, in which the event loop does not wait for records (see _FIRST_PAUSE_S).
-
-So a slow disk takes at most a tenth of the loop's time."""
+"""The longest time (s) in which the loop does not wait for records: a slow disk takes a tenth of its time."""
 _FIRST_PAUSE_S: Final = 0.00125
-"""The time, in seconds, in which the event loop does not wait for records after one wait was too short.
-
-Each further wait that is too short doubles this time. The first time is short for two reasons: a busy
-processor sometimes starts the thread too late, and a record without a wait needs two more rounds of the loop.
-"""
+"""The time (s) in which the loop does not wait for records after one wait was too short; each further one
+doubles it. It begins short: a busy processor may start the thread too late, and a record without a wait takes
+two more rounds."""
 
 
 class Commit:
@@ -48,15 +41,13 @@ class Commit:
         self._tell: Callable[[], None] | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Block this thread until the commit ends, but at most *seconds*. Return True if the commit has
-        ended."""
+        """Block this thread until the commit ends, at most *seconds*. Return True if it has ended."""
         if not self.is_done and self._done.acquire(timeout=seconds):
             self._done.release()
         return self.is_done
 
     def when_done(self, tell: Callable[[], None]) -> None:
-        """Make the writing thread call *tell* when this commit ends. If the commit has ended, call *tell*
-        now."""
+        """Make the writing thread call *tell* when this commit ends, or call it now if it has."""
         with self._mutex:
             self._tell = tell
             done = self.is_done
@@ -74,16 +65,12 @@ class Commit:
 
 
 class Committer:
-    """The thread that writes required events to the trail. Thread-safe, except at_once().
-
-    An event comes as a ticket, which gets the result of the write. The first commit starts the thread.
-    """
+    """The thread that writes required events (tickets), started by the first commit. Thread-safe, but for
+    at_once()."""
 
     def __init__(self, write: Callable[[Sequence[Ticket]], None], offload: Offload | None = None) -> None:
-        """write: function that writes tickets, and sets the result of each (ticket.error).
-
-        offload: if given, writes most tickets of at_once() without a Python thread.
-        """
+        """write: writes tickets, and sets the result of each (ticket.error). offload: writes most tickets of
+        at_once() without a Python thread."""
         self._write = write
         self._offload = offload
         self._mutex = threading.Lock()
@@ -121,10 +108,8 @@ class Committer:
         return True
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Begin to write tickets. If recent writes were fast, also wait for the end, at most for a moment.
-
-        Commit.is_done of the result is True if the write has ended. Event loop only.
-        """
+        """Begin to write tickets. If recent writes were fast, wait a moment for the end (is_done). Event loop
+        only."""
         if self._busy or self._waiting or time.monotonic() < self._looks_from_s:
             return self.begin(tickets)
         begun = self._offload is not None and self._offload.write(tickets, _MOMENT_S)

@@ -11,12 +11,11 @@ from policyfs.journal.writing.writer import ChainWriter
 
 
 class DiskSync:
-    """A caller of fsync for the lines that the writer of a trail has appended, at most once in *every_ns*.
+    """A caller of fsync for the lines of a writer, at most once in *every_ns*, without its lock, as that may
+    take long.
 
-    lock: guards the writer. This class does not hold the lock during fsync, which may take long. failed:
-    callback for the error if a sync cannot begin, or if old segments cannot be removed after it. unsure:
-    callback for the reason (a text) if an fsync failed, so that lines may not be on the disk. This class
-    holds the lock while it calls failed or unsure.
+    failed: called with the error if a sync cannot begin, or old segments cannot be removed. unsure: with the
+    reason (a text) if lines may not be on the disk. Both are called under the lock.
     """
 
     def __init__(

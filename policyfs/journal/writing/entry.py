@@ -14,11 +14,8 @@ _MEMORY: Final = 512
 
 
 class Entry(NamedTuple):
-    """The line of an event that will be written to the trail.
-
-    text: the JSON line without number and digest. weight: the number of requests that the event stands for.
-    time_ns: the event's time, ns since 1970. holder: the app's name, or the uid of a stranger.
-    """
+    """The line of an event. text: JSON without number and digest. weight: the number of requests that it
+    stands for. time_ns: since 1970. holder: the app's name, or the uid of a stranger."""
 
     text: bytes
     weight: int
@@ -38,11 +35,8 @@ class Entry(NamedTuple):
 
 
 def entry_of(event: Event, formatter: LineFormatter) -> Entry | Event:
-    """Return the entry (unfinished line) of an event, or the event itself if its line cannot be made.
-
-    In the second case the writer formats the event again, gets the exception, and reports it. event: an event
-    that bounds.bounded() has returned.
-    """
+    """Return the entry of an event (a result of bounds.bounded()), or the event itself if its line cannot be
+    made. Then the writer formats it again, and reports the exception."""
     try:
         text = formatter.unnumbered(event)
     except Exception:  # noqa: BLE001 - a bug of the caller, reported with the loss of the event

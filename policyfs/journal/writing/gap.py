@@ -15,11 +15,8 @@ _PATH_CHARS: Final = 256
 
 
 class Gap:
-    """The number of events that have no record in the trail, with the first and last time and the reason.
-
-    dropped: the number of best-effort events that happened without a record. refused: the number of requests
-    that got an error because they could not be recorded. These requests accessed nothing.
-    """
+    """Events that have no record in the trail. dropped: the best-effort events among them, which happened.
+    refused: requests that got an error because they could not be recorded, and accessed nothing."""
 
     __slots__ = ("_requests", "dropped", "first_ns", "last_ns", "reason", "refused")
 

@@ -1,12 +1,9 @@
 """The intake of a journal: each event comes here first, and is queued for the writer, counted or dropped.
 
-An event is only counted, and gets no line, in two cases: it repeats a recorded denial, or the app has
-exceeded the app's limit of trail bytes (accounts.py). All other events get a line. The intake makes the line
-of a best-effort event, and queues only the line.
-
-Allowed best-effort events first go to a list, and the intake processes YOUNG of them together. This takes a
-third of the time that single processing takes. Each other call of the intake first processes the events of
-this list. So order, counts and budgets are the same as if each event had been processed at once.
+An event is only counted if it repeats a recorded denial, or its app has exceeded its limit of trail bytes
+(accounts.py). All others get a line, which the intake makes and queues for best-effort events. Of these,
+allowed ones first go to a list, and YOUNG of them are processed together, in a third of the time. Each other
+call first processes this list, so that order, counts and budgets are the same.
 """
 
 from __future__ import annotations
@@ -31,17 +28,12 @@ YOUNG: Final = 32
 
 
 class Intake:
-    """The first part of the journal: it queues, counts or drops the events of all apps.
-
-    Thread-safe. Never waits for the disk. _dropped: the number of requests that will never be on record.
-    _folded: the number of requests that were only counted.
-    """
+    """The first part of the journal. Thread-safe. Never waits for the disk. _dropped: requests that will
+    never be on record. _folded: requests that were only counted."""
 
     def __init__(self, queue: Backlog, accounts: Accounts, steady_ns: Callable[[], int]) -> None:
-        """queue: holds best-effort events until the writer takes them. accounts: the limits of each app.
-
-        steady_ns: a clock in ns that never goes back.
-        """
+        """queue: best-effort events for the writer. accounts: the apps' limits. steady_ns: a clock that never
+        goes back."""
         self._queue: Final = queue
         self._accounts: Final = accounts
         self._steady_ns: Final = steady_ns
@@ -91,17 +83,13 @@ class Intake:
             return self._accounts.debt_s(holder, self._steady_ns())
 
     def _settle(self) -> int:
-        """Process the events in the list of allowed best-effort events, oldest first.
-
-        Return the time of the steady clock (ns).
-        """
+        """Process the list of allowed best-effort events. Return the time of the steady clock (ns)."""
         now_ns = self._steady_ns()
         while self._young:
             self._take_in(bounded(self._young.popleft()), now_ns)
         return now_ns
 
     def _take_in(self, event: Event, now_ns: int) -> None:
-        """Queue a best-effort event for the writer, or only count it, or drop it."""
         if self._accounts.absorb(event, now_ns):
             self._folded += event.weight
             return
@@ -123,10 +111,7 @@ class Intake:
             self._accounts.recorded(event, self._steady_ns())
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Remove the oldest events and gaps from the queue, and return them for the writer.
-
-        The limits are *count* items and *size* bytes of memory. At least one item is returned, if any waits.
-        """
+        """Remove the oldest events and gaps for the writer, within these limits (but at least one)."""
         with self._lock:
             self._settle()
             return self._queue.take(count, size)
@@ -137,10 +122,8 @@ class Intake:
             self._queue.put_back(items)
 
     def give_up(self, items: Sequence[Item], reason: str) -> None:
-        """Drop the events in *items*, which can never be written, and count them in a gap with this reason.
-
-        The gaps in *items* go back to the front of the queue.
-        """
+        """Drop the events in *items*, which can never be written, as a gap with this reason. Its gaps go
+        back."""
         with self._lock:
             self._queue.put_back([lost for lost in items if isinstance(lost, Gap)])
             for lost in items:
@@ -148,11 +131,8 @@ class Intake:
                     self._drop(lost, reason)
 
     def collect(self, time_ns: int, *, everything: bool) -> None:
-        """Queue one event for each count of repeated or combined events whose time window is over.
-
-        If the queue is full, the accounts keep the counts, so no count is lost. time_ns: wall-clock time.
-        everything: True to queue all counts, even into a full queue.
-        """
+        """Queue one event for each count whose time window is over (everything: all, even into a full queue).
+        If the queue is full, the accounts keep the counts. time_ns: wall-clock time."""
         with self._lock:
             now_ns = self._settle()
             if not everything and self._queue.is_full:
@@ -179,10 +159,7 @@ class Intake:
             return len(self._queue), self._dropped, self._folded
 
     def lost(self, reason: str, time_ns: int) -> Gap | None:
-        """Count all waiting events as dropped, but leave them in the queue.
-
-        Return one gap with their number and this reason, or None if nothing waits.
-        """
+        """Count all waiting events as dropped, but leave them. Return a gap with their number, or None."""
         with self._lock:
             self._settle()
             items = self._queue.items()
@@ -202,10 +179,8 @@ class Intake:
 
 
 def _is_small(event: Event) -> bool:
-    """Return True if an event takes little memory: a short path, no second path, no ranges, no note."""
     return len(event.path) <= PATH_BYTES and event.new_path is None and not event.redacted and not event.note
 
 
 def _line_bytes(item: Event | Entry) -> int:
-    """Return the bytes to subtract from an app's budget, or 0 if the line of the event cannot be made."""
     return item.line_bytes if isinstance(item, Entry) else 0

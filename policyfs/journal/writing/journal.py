@@ -1,20 +1,19 @@
 """The journal, which records the events of one mount in its trail.
 
-Events have two audit levels (`domain.Audit`). REQUIRED: `admit` returns a ticket. After `commit`, the line is
-in the file if the ticket has no error; before that, the request must not go on. BEST_EFFORT: `admit` queues
-the event, and `flush` writes it. If the queue has no room for an event, the event is only counted, and the
-number goes on record once there is room. Two other sorts of events are only counted, too: repeated denials,
-and events of an app that has exceeded its limit of trail bytes (accounts.py). But an allowed REQUIRED event
-always gets a line: its ticket says how long an app beyond its limit must wait.
+REQUIRED events (`domain.Audit`): `admit` returns a ticket. After `commit`, the line is in the file if the
+ticket has no error; before that, the request must not go on. BEST_EFFORT: `admit` queues the event, and
+`flush` writes it; without room it is only counted, and the number goes on record later. So are repeated
+denials, and events of an app beyond its limit of trail bytes (accounts.py). But an allowed REQUIRED event
+always gets a line: its ticket says how long its app must wait.
 
-Durability: if the daemon crashes or is killed, no REQUIRED line is lost. The queue and the counts are lost:
-the events since the last flush, and the counts of the last second. After a power loss, lines since the last
-fsync may be missing, too. `flush` calls fsync at most once a second.
+Durability: if the daemon crashes or is killed, no REQUIRED line is lost, but the events since the last flush,
+and the counts of the last second. After a power loss, lines since the last fsync may be missing, too. `flush`
+calls fsync at most once a second.
 
-Locks: `_lock` guards the writer. A thread has `_lock` while it makes and writes lines (at most 120 events in
-one write), but never during fsync. The intake's lock guards the queue, gaps and accounts; a thread has it for
-microseconds. `_count_lock` guards the numbers of threads in `commit` and of refused events. A thread takes
-`_lock` before the other two. `admit` takes only the intake's lock, so `admit` never waits for a disk.
+Locks: `_lock` guards the writer, while lines are made and written (at most 120 events), but never during
+fsync. The intake's lock guards the queue, gaps and accounts for microseconds: `admit` takes only this one,
+and never waits for a disk. `_count_lock` guards the numbers of threads in `commit` and of refused events. A
+thread takes `_lock` first.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from policyfs.journal.writing.gap import Gap
 from policyfs.journal.writing.intake import Intake
 from policyfs.journal.writing.offload import Offload, WriterLock
 from policyfs.journal.writing.sealing import begin_sealing
-from policyfs.journal.writing.stats import JournalStats, stats_of
+from policyfs.journal.writing.stats import JournalStats
 from policyfs.journal.writing.ticket import (
     AHEAD,
     SLICE,
@@ -85,16 +84,15 @@ class Journal:
         keys: KeyStore | None = None,
         appender: Appender | None = None,
     ) -> None:
-        """Open the trail in *directory* and continue its hash chain. Create a missing directory, mode 0700.
+        """Open the trail in *directory* (created with mode 0700 if missing) and continue its hash chain.
 
-        segment_bytes: the size of a trail file (segment) at which the next one is begun. keep: the number of
-        segments that stay (0: all), or further limits. queue, queue_bytes: the limits of waiting best-effort
-        events, and of their memory. limits: the trail bytes that each app may add. clock_ns: returns ns since
-        1970. steady_ns: a clock that never goes back. fold_ns: the time in which repeats of a recorded denial
-        are only counted (0: each is recorded), and after which counts are recorded. sync_ns: the least time
-        between two fsyncs. keys: the keys that sign closed segments, or None. appender: a thread that writes
-        for the event loop. Raises JournalError if the directory cannot be written, or is locked by another
-        journal.
+        segment_bytes: the size at which a new segment is begun. keep: the number of segments that stay (0:
+        all), or further limits. queue, queue_bytes: the limits of waiting best-effort events. limits: the
+        trail bytes of each app. clock_ns: returns ns since 1970. steady_ns: a clock that never goes back.
+        fold_ns: the time in which repeats of a recorded denial are only counted (0: each is recorded), and
+        after which counts are recorded. sync_ns: the least time between two fsyncs. keys: sign closed
+        segments, or None. appender: writes for the event loop. Raises JournalError if the directory cannot be
+        written, or is locked by another journal.
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
@@ -130,20 +128,16 @@ class Journal:
         )
 
     def record(self, event: Event, audit: Audit) -> None:
-        """Call admit(), commit() and check() for one event: only for tests. A REQUIRED event is then in the
-        file, or the method raises JournalError.
-        """
+        """Admit, commit and check one event: only for tests. Raises JournalError."""
         ticket = self.admit(event, audit)
         if ticket is not None:
             self.commit([ticket])
             ticket.check()
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Queue, count or drop an event. Return a ticket if a REQUIRED event must be recorded, else None.
-
-        The caller must commit the ticket before the request goes on. paid: True if the app has already waited
-        because of its limit of trail bytes. Never waits for the disk, never raises.
-        """
+        """Queue, count or drop an event. Return a ticket if it must be committed before its request goes on,
+        else None. paid: True if the app has already waited because of its limit of trail bytes. Never waits
+        for the disk, never raises."""
         return self._intake.admit(event, audit, paid=paid)
 
     def debt_s(self, holder: Holder) -> float:
@@ -151,10 +145,8 @@ class Journal:
         return self._intake.debt_s(holder)
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write a few queued events, and then the events of *tickets*. Set each ticket's result (error).
-
-        May wait for the disk, so call it on a thread. Never raises.
-        """
+        """Write a few queued events, then those of *tickets*, and set each result. May wait for the disk.
+        Never raises."""
         with self._count_lock:
             self._waiting += 1
         try:
@@ -170,10 +162,8 @@ class Journal:
         return self._committer.at_once(tickets)
 
     def flush_steps(self) -> Iterator[None]:
-        """Write the queued best-effort events, at most 100 in each step of the iterator. Event loop only.
-
-        If the steps end too early, the next flush() writes the rest.
-        """
+        """Write the queued best-effort events, at most 100 in each step of the iterator; flush() writes what
+        is left. Event loop only."""
         return iter(()) if self._offload is None else self._offload.flush(self._intake.waiting())
 
     @property
@@ -191,10 +181,8 @@ class Journal:
         return writes or not self._intake.is_idle or self._outage is not None or bool(self._announced)
 
     def flush(self) -> None:
-        """Write the queued events and counts that are due, and call fsync if it is due. Never raises.
-
-        After a failed write, stats() shows the error, and the queue stays. The next call tries again.
-        """
+        """Write the queued events and counts that are due, and call fsync if it is due. Never raises: after a
+        failed write, stats() shows the error, and the queue stays for the next call."""
         self._write_announced()
         self._collect_folded(everything=False)
         with self._lock:  # waits for a write under way; if that fails, its items are in the queue again
@@ -210,10 +198,8 @@ class Journal:
     def tell(
         self, kind: str, *records: dict[str, object], policy: PolicyText | None = None, previous: str = ""
     ) -> None:
-        """Write records about the mount itself, now or (after a failed write) before the next event.
-
-        Never raises. May wait for the disk; announce(), with the same arguments, only queues the records.
-        """
+        """Write records about the mount itself, now or (after a failed write) before the next event. Never
+        raises. May wait for the disk; announce(), with the same arguments, only queues them."""
         self.announce(kind, *records, policy=policy, previous=previous)
         self._write_announced()
 
@@ -259,10 +245,14 @@ class Journal:
     def stats(self) -> JournalStats:
         """Return the state and the counts of the journal. Does not wait for the writer."""
         queued, dropped, folded = self._intake.counts()
-        return stats_of(
-            self._writer, self._sealer, self._first_seq, dropped=dropped, refused=self._refused,
-            folded=folded, queued=queued, failing=self._outage is not None, bugs=self._bugs,
-            last_error=self._last_error,
+        writer, sealer = self._writer, self._sealer
+        seq, head = writer.position
+        return JournalStats(
+            written=seq - self._first_seq, dropped=dropped, refused=self._refused, folded=folded,
+            queued=queued, segment=writer.segment, bytes=writer.segment_size, seq=seq, head=head,
+            failing=self._outage is not None, bugs=self._bugs, last_error=self._last_error,
+            sealed=sealer.sealed if sealer else "", seal_error=sealer.error if sealer else "",
+            kept_back=writer.kept_back, last_end=writer.last_end,
         )  # fmt: skip
 
     def _collect_folded(self, *, everything: bool) -> None:
@@ -317,8 +307,7 @@ class Journal:
             return len(batch)
 
     def _take_now(self, most: int) -> list[Item] | None:
-        """Take at most *most* items off the queue for a write that the event loop begins. Return None if the
-        event loop may write nothing now: the journal is closed, writes fail, or announce() has records."""
+        """Take items for a write that the event loop begins; None if it may write nothing now."""
         refused = self._closed or self._outage is not None or self._announced
         return None if refused else self._take(most)
 
@@ -345,10 +334,8 @@ class Journal:
             self._write([], required)
 
     def _give_up(self, batch: list[Item], bug: Exception) -> None:
-        """Drop the events of a batch in which some item cannot be formatted as a line.
-
-        Otherwise each further write would fail, and no later event could be written. bug: the exception.
-        """
+        """Drop the events of a batch in which some item cannot be formatted, or no later event could be
+        written."""
         self._bugs += 1
         self._last_error = f"bug: {bug!r}"
         self._intake.give_up(batch, self._last_error)
@@ -362,11 +349,8 @@ class Journal:
             self._outage = Gap(f"could not write: {self._last_error}", self._clock_ns())
 
     def _append(self, items: Sequence[Item]) -> None:
-        """Write *items*, and before them a gap record if requests were refused because writes failed.
-
-        Gap record and items are in one write. With two writes, a nearly full disk could take only the gap
-        record each time, and would fill up with gap records.
-        """
+        """Write *items*, and before them, in the same write, a gap record if requests were refused because
+        writes failed. (In a write of its own, gap records would fill up a nearly full disk.)"""
         self._announced.pass_on(self._writer)
         outage = self._outage
         self._writer.write([outage, *items] if outage is not None and outage.refused else items)
@@ -374,10 +358,7 @@ class Journal:
         self._announced.wrote()
 
     def _give_up_queue(self) -> None:
-        """Write one gap record with the number of the queued events, and empty the queue.
-
-        Used at the end, if the disk has no room for the events themselves.
-        """
+        """Empty the queue into one gap record, at the end, if the disk has no room for the events."""
         gap = self._intake.lost(f"not written by the end: {self._last_error}", self._clock_ns())
         if gap is not None:
             self._append([gap])

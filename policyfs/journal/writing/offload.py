@@ -1,9 +1,8 @@
 """Writes to the trail that the event loop begins, and a thread without the interpreter lock carries out.
 
-The loop makes the lines, and the thread (kernel/_appender.c) only writes them. A Python thread would compete
-with the loop for the interpreter lock at every system call. If a Python thread takes the writer's lock
-(WriterLock), the lock first waits for the end of a write that is under way. So the holder of this lock never
-finds a write under way.
+The loop makes the lines, and the thread (kernel/_appender.c) only writes them: a Python thread would compete
+with the loop for the interpreter lock at every system call. A Python thread that takes the writer's lock
+(WriterLock) first waits for the end of a write under way, and never finds one.
 """
 
 from __future__ import annotations
@@ -27,10 +26,8 @@ def _nothing() -> None:
 
 
 class WriterLock:
-    """The lock of the writer of a trail.
-
-    INVARIANT: while a thread is in a ``with`` block of this lock, no other thread writes to the trail.
-    """
+    """The lock of the writer of a trail. INVARIANT: while a thread is in a ``with`` block of this lock, no
+    other thread writes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,10 +48,7 @@ class WriterLock:
         self._lock.release()
 
     def take(self) -> bool:
-        """Take the lock if it is free, and return True; else return False.
-
-        Unlike ``with``, take() does not wait for the end of a write under way.
-        """
+        """Take the lock if it is free. Unlike ``with``, this does not wait for a write under way."""
         return self._lock.acquire(blocking=False)
 
 
@@ -67,12 +61,9 @@ class _Started(NamedTuple):
 
 
 class Offload:
-    """A helper by which the event loop begins writes to one trail. A C thread carries out one write at a
-    time.
-
-    If a write fails, or cannot begin without a wait, none of its lines stays in the file. The journal then
-    writes these lines by a Python thread. If this write fails, too, the journal gets the reason.
-    """
+    """A helper by which the event loop begins writes to one trail, one at a time. If a write fails, or cannot
+    begin without a wait, none of its lines stays in the file, and a Python thread of the journal writes them,
+    or gets the reason."""
 
     def __init__(
         self,
@@ -84,12 +75,9 @@ class Offload:
         put_back: Callable[[Sequence[Item]], None],
         recorded: Callable[[Ticket], None],
     ) -> None:
-        """appender: the C thread. writer: makes the lines. lock: guards the writer and the three callbacks.
-
-        take: removes at most the given number of items from the queue and returns them, or returns None if
-        nothing may be written now. put_back: puts these items back. recorded: notes that the event of a
-        ticket is in the trail.
-        """
+        """appender: the C thread. lock: guards the writer and the callbacks. take: removes at most so many
+        items from the queue; None: nothing may be written now. put_back: puts them back. recorded: notes that
+        a ticket's event is in the trail."""
         self._appender: Final = appender
         self._writer: Final = writer
         self._lock: Final = lock
@@ -115,10 +103,8 @@ class Offload:
         return True
 
     def flush(self, queued: int) -> Iterator[None]:
-        """Begin one write of at most 100 queued items in each step of the iterator, *queued* items in all.
-
-        The steps end earlier if a Python thread must write the rest. Event loop only.
-        """
+        """Begin one write of at most 100 queued items in each step, *queued* in all. The steps end if a
+        Python thread must write the rest. Event loop only."""
         for _ in range(0, queued, SLICE):
             if not (self._appender.wait(_SLICE_S) and self._start(SLICE, ())):
                 return
@@ -161,11 +147,7 @@ class Offload:
         return _Started(items, tickets, batch)
 
     def _settle_now(self) -> None:
-        """Note the result of a write that has ended, if the lock is free.
-
-        Do nothing if another thread has the lock: each thread that takes the lock by ``with`` notes the
-        result itself.
-        """
+        """Note the result of a write that has ended, if the lock is free: else its next holder notes it."""
         if self._lock.take():
             try:
                 self._settle()

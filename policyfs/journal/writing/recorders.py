@@ -1,10 +1,9 @@
 """The choice of the hash chain in which a new daemon records. Two running daemons never share a chain.
 
-If the previous daemon of a mount has ended, a new daemon continues the mount's chain. If the previous daemon
-still runs, the new daemon records in another chain, in another directory. (A previous daemon still runs if
-its mount was detached while in use, or if a container still has the mount.) Each daemon records the last
-digests of all other chains (``others``) at its start, after each seal, and at its end. So if somebody removes
-a chain, or replaces its end, another chain reveals this (trail/chain/witness.py).
+A new daemon continues the chain of the mount's previous daemon if that has ended; else (the old mount was
+detached while in use, or a container has it) it records in another directory. Each daemon records the last
+digests of all other chains (``others``) at its start, after each seal, and at its end: so another chain
+reveals if somebody removes a chain, or replaces its end (trail/chain/witness.py).
 """
 
 from __future__ import annotations
@@ -28,11 +27,8 @@ _AT_ONCE: Final = 1000
 
 
 def recorder_id(mount_id: str, turn: int) -> str:
-    """Return the name of the hash chain, and of its directory, in which a daemon records.
-
-    mount_id: 16 hex digits from the mountpoint. turn: 1 for the first daemon of the mountpoint, 2 for a
-    second daemon that starts while the first one still runs, and so on.
-    """
+    """Return the name of the hash chain, and of its directory, of the daemon number *turn* (from 1) of those
+    that run for a mountpoint (16 hex digits)."""
     return mount_id if turn == 1 else hashlib.sha256(f"{mount_id} {turn}".encode()).hexdigest()[:16]
 
 
@@ -46,11 +42,10 @@ def open_journal(
     appender: Appender | None = None,
 ) -> tuple[Journal, Path]:
     """Open the first hash chain of a mountpoint in which no daemon records. Return its journal and directory.
+    Raises JournalError.
 
-    mount_id: 16 hex digits from the mountpoint. segment_bytes: the size of a trail file (segment) at which
-    the next one is begun. keep: the number of segments of this chain that stay (0: all), or further limits.
-    keys: the directory of the keys that sign closed segments, or None. appender: a thread that writes for the
-    event loop. Raises JournalError.
+    mount_id: 16 hex digits. segment_bytes, keep, appender: as for Journal. keys: the directory of the keys,
+    or None.
     """
     store = _key_store(keys)
     for turn in range(1, _AT_ONCE + 1):

@@ -1,8 +1,5 @@
-"""The link between the writer of a trail and the sealer, which signs closed files of the trail (segments).
-
-The writer passes closed segments to the sealer. The sealer reports its seals to the writer, and changes of
-lines that the sealer has noticed.
-"""
+"""The link between the writer of a trail and the sealer, which signs closed segments. The writer passes these
+on, and gets the sealer's reports."""
 
 from __future__ import annotations
 
@@ -19,26 +16,19 @@ if TYPE_CHECKING:
 
 
 def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: KeyStore) -> Sealer:
-    """Start a sealer, a thread that signs each file of the trail (segment) once *writer* has closed it.
-
-    directory: the trail directory. lock: guards the writer. keys: the keys that sign.
-    """
+    """Start a thread that signs each segment of the trail directory once *writer* has closed it. lock: guards
+    it."""
     # The libraries for signatures are loaded only if something is signed.
-    from policyfs.journal.sealing.sealer import Reports, Sealer  # noqa: PLC0415
+    from policyfs.journal.sealing.sealer import Sealer  # noqa: PLC0415
 
     def changed(segment: str, found: str) -> None:
-        """Record that a segment is damaged. If it is being written, close it.
-
-        segment: its name. found: a text about the damage.
-        """
+        """Record a text about the damage of a segment. If it is being written, close it."""
         with lock:
             if not writer.finished:
                 writer.distrust(segment, found)
 
     def sealed(fields: dict[str, object]) -> None:
-        """Queue a record about a new seal, and about the ends of other chains. The writer appends the records
-        before the next event.
-        """
+        """Queue a record about a new seal, and about the ends of other chains, before the next event."""
         others = heads_if_any(Path(directory))
         with lock:
             if not writer.finished:
@@ -46,7 +36,7 @@ def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: K
                 for record in others:
                     writer.note("others", record)
 
-    sealer = Sealer(directory, writer.mount_id, keys, Reports(changed=changed, sealed=sealed), exclusive=lock)
+    sealer = Sealer(directory, writer.mount_id, keys, changed=changed, sealed=sealed, exclusive=lock)
     writer.closed, writer.wrote = sealer.close_segment, sealer.written
     sealer.start(writer.resumed, lambda: writer.extent)
     return sealer

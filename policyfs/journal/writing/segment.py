@@ -29,18 +29,15 @@ class Appender(Protocol):
 
 
 class Segment:
-    """The file of the trail that is being written. A batch of lines is appended completely or not at all.
-
-    INVARIANT: while a batch is only partly written, the file is locked from the beginning of this batch on.
-    settled_tail() checks this lock. (It is an OFD lock for which no process ever waits.)
-    """
+    """The segment that is being written. A batch of lines is appended completely or not at all. INVARIANT:
+    while it is partly written, the file is locked from its beginning on (settled_tail(); an OFD lock for
+    which nobody waits)."""
 
     def __init__(self, name: str, number: int, fd: int, size: int) -> None:
         self.name = name
         self.number = number
         self.size = size
-        """The number of bytes of all complete lines in the file, which is also the offset of the next line.
-        """
+        """The bytes of all complete lines, which is the offset of the next line."""
         self._fd = fd
         self._torn = False
 
@@ -73,18 +70,14 @@ class Segment:
         self._lock(UNLOCK)
 
     def start(self, appender: Appender, data: bytes) -> bool:
-        """Make the thread *appender* append *data*. Return False if there is no thread.
-
-        If the result is True, the caller must call finish() after the write.
-        """
+        """Make the thread *appender* append *data*, and then call finish(). Return False if there is no
+        thread."""
         return appender.begin(self._fd, self.size, data)
 
     def finish(self, error: int, written: int) -> None:
-        """Note the result of a write that start() began. After an error, remove the part that was written.
-
-        error, written: errno (0: success) and number of written bytes. Raises OSError for the error. ESTALE
-        means that another process had changed the file, and that nothing was written.
-        """
+        """Note the errno (0: success) and the written bytes of a write that start() began; after an error,
+        remove these, and raise OSError. ESTALE: another process had changed the file, and nothing was
+        written."""
         if not error:
             self.size += written
             return
@@ -113,8 +106,7 @@ class Segment:
         return self._fd
 
     def close(self) -> None:
-        """Close the file without an fsync. An error of close(2) says nothing new: only an fsync proves that
-        lines are on the disk. (The descriptor is free after an error, too.)
-        """
+        """Close the file without an fsync, which alone would prove that lines are on the disk: errors say
+        nothing."""
         with contextlib.suppress(OSError):
             os.close(self._fd)

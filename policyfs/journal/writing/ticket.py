@@ -14,15 +14,12 @@ from policyfs.trail.lines.event import Event
 
 SLICE: Final = 100
 SLICE_BYTES: Final = 128 * 1024
-"""The limits of one write to the trail. SLICE: events. SLICE_BYTES: their memory in bytes.
-
-A write of required events may have up to AHEAD queued events in addition. A write of this size takes the
-interpreter lock for about a millisecond."""
+"""The limits of one write to the trail: events, and their memory in bytes, besides AHEAD queued ones for
+required events. It takes the interpreter lock for about a millisecond."""
 
 AHEAD: Final = 20
-"""The number of queued best-effort events that the writer writes before a required event.
-
-If no more events are queued, the lines of all events are in order."""
+"""The queued best-effort events that are written before a required one. If no more wait, all lines are in
+order."""
 
 
 class JournalError(PolicyfsError):
@@ -30,12 +27,9 @@ class JournalError(PolicyfsError):
 
 
 class Ticket:
-    """A required event, which must be written to the trail before its request goes on.
-
-    wait_s: the seconds that the app must wait first, because it has exceeded its limit of trail bytes. item:
-    the event as an unfinished line for the writer. error: None once the event is in the trail, else the
-    reason why the event is not in the trail.
-    """
+    """A required event, which must be written before its request goes on. wait_s: the seconds that its app
+    must wait first, beyond its limit of trail bytes. item: the line for the writer. error: None once it is in
+    the trail, else the reason."""
 
     __slots__ = ("error", "event", "item", "wait_s")
 

@@ -1,12 +1,10 @@
 """The only writer of a mount's trail: lines, files (segments), rotation, and resumption after a crash.
 
-The writer is not thread-safe. `journal.Journal` adds locks, the queue and the two audit levels.
-
-INVARIANT: `position` changes only after all bytes of a batch of lines are in the file. If the file system
-refuses a batch, position, file and queued notes (records about the journal itself) do not change. So the same
-batch can be tried again.
-INVARIANT: the bytes of recorded lines are never changed or removed. The writer truncates the file in one case
-only: if the file system took only a first part of a batch, the writer removes this part.
+Not thread-safe: `journal.Journal` adds locks, the queue and the two audit levels. INVARIANT: `position`
+changes only after all bytes of a batch of lines are in the file. If the file system refuses a batch,
+position, file and queued notes (records about the journal itself) stay, and the batch can be tried again.
+INVARIANT: the bytes of recorded lines are never changed or removed. Only the first part of a batch of which
+the file system took no more is truncated.
 """
 
 from __future__ import annotations
@@ -207,10 +205,8 @@ class ChainWriter:
         return now_ns
 
     def prune(self) -> None:
-        """Record the names of the segments (files) beyond the limits of number, age or size.
-
-        end_sync() removes these segments.
-        """
+        """Record the names of the segments beyond the limits of number, age or size, for end_sync() to
+        remove."""
         newest, looked_ns = self._pruned_at
         now_ns = self._clock_ns()
         if not any(self._keep) or (newest == self.segment and abs(now_ns - looked_ns) < RECHECK_NS):
@@ -259,21 +255,16 @@ class ChainWriter:
         return fds, self.seq
 
     def end_sync(self, seq: int) -> None:
-        """Note that an fsync has succeeded. seq: the number that begin_sync() returned.
-
-        Remove the segments (files) whose removal is on record up to this number.
-        """
+        """Note that the fsync of the lines up to *seq* (of begin_sync()) has succeeded. Remove the segments
+        whose removal is on record there."""
         self._synced_seq = max(self._synced_seq, seq)
         if self._removals.carry_out(seq):
             kept = filter(None, map(segment_number, self._directory.names()))
             self.texts.prune(min(kept, default=self._number))
 
     def sync_failed(self, reason: str) -> None:
-        """Close the segment after a failed fsync. A record names the last line that is surely on the disk.
-
-        After a failed fsync, the kernel treats the pages as written. So a later fsync that succeeds proves
-        nothing about these pages.
-        """
+        """Close the segment after a failed fsync, with a record of the last line that is surely on the disk:
+        the kernel treats the pages as written, so that a later fsync proves nothing about them."""
         self.note("gap", {"dropped": 0, "refused": 0, "unsure_after": self._synced_seq, "reason": reason})
         self._synced_seq = self.seq
         if self._segment is not None:
@@ -299,9 +290,8 @@ class ChainWriter:
         return self._segment or self._open_next()
 
     def _is_full(self, segment: Segment, now_ns: int) -> bool:
-        """Return True if the next line begins a new segment. With a limit of age, a segment spans a tenth of
-        it: rotation removes whole segments.
-        """
+        """Return True if the next line begins a new segment. With a limit of age, one spans a tenth of it:
+        rotation removes whole segments."""
         if segment.size >= self._segment_bytes:
             return True
         age_s = self._keep.age_s

@@ -1,10 +1,9 @@
 """The hash chain of a trail: the digest in each line depends on all earlier lines (pure).
 
-A line is ``BODY,"chain":"DIGEST"}`` and a newline. DIGEST is the lower-case hex SHA-256 of two parts: the 64
-hex characters of the previous line's digest, and the bytes of BODY. (The first line of all uses 64 zeros as
-the previous digest.) The first line of each file of the trail (segment) is a header. Its field ``previous``
-has the digest of the last line of the previous segment, so the chain continues through all segments.
-docs/audit.md shows a short program that checks a chain without policyfs.
+A line is ``BODY,"chain":"DIGEST"}`` and a newline. DIGEST is the lower-case hex SHA-256 of the 64 hex
+characters of the previous line's digest (64 zeros before the first line of all) and of BODY. The first line
+of each segment (a file of the trail) is a header, whose field ``previous`` has the digest of the previous
+segment's last line. docs/audit.md shows a short program that checks a chain without policyfs.
 """
 
 from __future__ import annotations
@@ -31,18 +30,13 @@ class Sealed(NamedTuple):
 
 
 def digest(previous: str, body: bytes) -> str:
-    """Return the digest (64 hex characters) for a line of the trail.
-
-    previous: the digest of the previous line. body: the bytes of the line before its digest.
+    """Return the digest (64 hex characters) for a line: of the previous digest, and the bytes before its own.
     """
     return hashlib.sha256(previous.encode("ascii") + body).hexdigest()
 
 
 def seal(previous: str, body: bytes) -> tuple[bytes, str]:
-    """Return a complete line of the trail with its newline, and its digest.
-
-    previous: the digest of the previous line. body: the bytes of the new line before its digest.
-    """
+    """Return a complete line with its newline, and its digest, from the previous digest and its body."""
     chain = hashlib.sha256(previous.encode("ascii") + body).hexdigest()
     return b'%b,"chain":"%b"}\n' % (body, chain.encode("ascii")), chain
 
@@ -66,9 +60,6 @@ _SEQ: Final = re.compile(rb'\{"type":"[a-z_]+","seq":([0-9]{1,18}),')
 
 
 def seq_of(body: bytes) -> int | None:
-    """Return the number (seq) of a line of the trail, or None if there is none.
-
-    body: the bytes of the line before its digest. Only the beginning of *body* is parsed.
-    """
+    """Return the number (seq) of a line, from the beginning of its body; None if there is none."""
     match = _SEQ.match(body)
     return int(match[1]) if match else None

@@ -30,11 +30,8 @@ refuses to print such a number, so the search ignores it."""
 
 
 class Finding(NamedTuple):
-    """One damage in a segment (a file of the trail).
-
-    line: the position of the damaged line in the segment, from 1. kind: one of KINDS. what: a sentence about
-    the damage. before: the number (seq) of the last unchanged line before the damage.
-    """
+    """One damage in a segment. line: the position of the line, from 1. kind: one of KINDS. what: a sentence.
+    before: the number of the last unchanged line before it."""
 
     line: int
     kind: str
@@ -52,10 +49,8 @@ class _Line(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """The result of the search for damage in a segment (a file of the trail).
-
-    seq, head: the number and the digest that the first line of the next segment must continue.
-    """
+    """The result of the search. seq, head: number and digest that the first line of the next segment must
+    continue."""
 
     findings: list[Finding]
     seq: int
@@ -155,10 +150,7 @@ class _Diagnosis:
         self._findings.append(Finding(index + 1, kind, what, self._seq if before is None else before))
 
     def _explain(self, index: int) -> int:
-        """Find out why a line does not continue the chain, and add a finding.
-
-        Return the index of the line at which the check continues.
-        """
+        """Add a finding why a line does not continue the chain. Return the index at which to go on."""
         line, wanted = self._lines[index], self._seq + 1
         if self._digests_sealed:
             return self._edited(index)  # the seal proves all digests: other bytes were changed
@@ -193,10 +185,8 @@ class _Diagnosis:
         return index
 
     def _permuted(self, index: int) -> int:
-        """Return the end of a group of lines from *index* on that are complete, but in a wrong order.
-
-        The end is the index after the last of these lines. Return 0 if there is no such group.
-        """
+        """Return the end of a group of lines from *index* on that are complete, but in a wrong order; 0:
+        none."""
         seen: set[int] = set()
         highest, wanted = 0, self._seq + 1
         for end in range(index, min(len(self._lines), index + _FAR)):
@@ -225,11 +215,8 @@ class _Diagnosis:
         self._seq, self._head = seq, self._lines[index].stated
 
     def _put_before(self, index: int, seq: int) -> bool:
-        """Return True, and add a finding, if an earlier line with the number *seq* was inserted.
-
-        The earlier line seemed valid. But the line at *index* has the same number, and continues the same
-        previous line.
-        """
+        """Return True, and add a finding, if an earlier line with this number was inserted: it seemed valid,
+        but the line at *index* continues the same previous line."""
         known = self._before.get(seq)
         if known is None or known[0] >= index or not self._fits(index, known[1]):
             return False
@@ -241,10 +228,8 @@ class _Diagnosis:
         return True
 
     def _follows_next(self, index: int) -> bool:
-        """Return True if the line at *index* stands in the place of the expected line, with another number.
-
-        The sign of this: the next line has the number after the expected number.
-        """
+        """Return True if this line stands in the place of the expected one, before the one with the number
+        after that."""
         after = self._lines[index + 1] if index + 1 < len(self._lines) else None
         return after is not None and after.seq == self._seq + 2 and self._lines[index].seq != self._seq + 2
 

@@ -8,13 +8,10 @@ from policyfs.trail.chain.seal import Checkpoint
 
 
 class Expected:
-    """The digests that lines of one hash chain must have: given digests, and checkpoints (signed statements).
-
-    end: the checkpoint that states the latest line, or None.
-    """
+    """The digests that lines of one hash chain must have: given ones (by number), and those of checkpoints
+    (signed statements). end: the checkpoint of the latest line, or None."""
 
     def __init__(self, digests: Mapping[int, str], checkpoints: Iterable[Checkpoint]) -> None:
-        """digests: the given digests, by line number."""
         self._digests = dict(digests)
         self._checkpoints: dict[int, dict[str, Checkpoint]] = {}
         self.end: Checkpoint | None = None

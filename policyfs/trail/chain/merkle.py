@@ -15,10 +15,8 @@ _sha256 = hashlib.sha256
 
 
 class MerkleTree:
-    """A Merkle tree to which entries are added at the end.
-
-    The tree keeps only the digests of its largest complete subtrees, about 20.
-    """
+    """A Merkle tree to which entries are added at the end. It keeps only the digests of its complete
+    subtrees, about 20."""
 
     __slots__ = ("_peaks", "size")
 
@@ -51,10 +49,7 @@ class MerkleTree:
 
 
 def root_of(entries: bytes) -> bytes:
-    """Return the root of the Merkle tree over *entries* (32 bytes each).
-
-    If all entries are known, this is faster than MerkleTree.
-    """
+    """Return the root over *entries* (32 bytes each), faster than MerkleTree."""
     if not entries:
         return _sha256(b"").digest()
     level = [
@@ -70,10 +65,8 @@ def root_of(entries: bytes) -> bytes:
 
 
 def path_of(entries: bytes, index: int) -> list[bytes]:
-    """Return the audit path (RFC 6962) of one entry: the digests that lead from the entry to the root.
-
-    entries: all entries of the tree, 32 bytes each. index: the position of the one entry.
-    """
+    """Return the audit path of the entry at *index*: the digests that lead to the root. entries: all, 32
+    bytes each."""
     size = len(entries) // ENTRY_BYTES
     if size <= 1:
         return []
@@ -85,11 +78,8 @@ def path_of(entries: bytes, index: int) -> list[bytes]:
 
 
 def root_by_path(entry: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """Return the root of the Merkle tree that follows from one entry and its audit path.
-
-    index: the position of the entry. size: the number of entries in the tree. Return None if the path has the
-    wrong length for this position and size.
-    """
+    """Return the root that follows from one entry at *index* of *size*, and its audit path; None if the path
+    has a wrong length."""
     node, last = _sha256(b"\0" + entry).digest(), size - 1
     if not 0 <= index <= last:
         return None

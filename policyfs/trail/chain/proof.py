@@ -1,7 +1,4 @@
-"""Proofs that one line was in a sealed (signed) file of the trail (pure).
-
-A proof does not contain the other lines of the file.
-"""
+"""Proofs that one line was in a sealed (signed) segment, without its other lines (pure)."""
 
 from __future__ import annotations
 
@@ -15,11 +12,8 @@ from policyfs.trail.chain.seal import Check, KeyChain, Seal, entries_of, read_ke
 
 
 class Checked(NamedTuple):
-    """The result of the check of a proof that a line was in the trail.
-
-    line: the line. seal: the signed statement about its segment (file of the trail), or None. wrong: the
-    reason why the proof is not valid, or empty.
-    """
+    """The result of the check of a proof. seal: the statement about the line's segment, or None. wrong: why
+    it is not valid."""
 
     line: str
     seal: Seal | None
@@ -28,11 +22,8 @@ class Checked(NamedTuple):
 
 
 def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, keys: bytes) -> str:
-    """Return a proof, as JSON text, that one line was in a sealed segment (signed file of the trail).
-
-    lines: all lines that the segment's seal covers. index: the position of the one line among them. previous:
-    the digest of the line before it. seal, keys: the contents of the seal's file and of ``keys.public``.
-    """
+    """Return a proof (JSON) for the line at *index*. lines: all that the segment's seal covers. previous: the
+    digest of the line before it. seal, keys: the contents of the seal's file and of ``keys.public``."""
     proof = {
         "type": "proof",
         "format": 1,
@@ -47,10 +38,7 @@ def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, k
 
 
 def check_proof(text: str, check: Check) -> Checked:
-    """Check a proof that a line was in the trail. Raises ValueError if *text* is not in a proof's form.
-
-    check: function that checks a signature.
-    """
+    """Check a proof. Raises ValueError if *text* is not in its form. check: checks a signature."""
     try:
         proof = json.loads(text)
         line, previous, index = str(proof["line"]), str(proof["previous"]), int(proof["index"])

@@ -1,8 +1,7 @@
-"""The numbers of the trail's files (segments) that policyfs has removed because of limits, as ranges (pure).
+"""The numbers of the segments that policyfs has removed because of limits, as ranges (pure).
 
-Two sorts of records contain these ranges: the first line of each segment, and the record of each removal.
-The ranges contain the numbers of all segments that were ever removed, because records of earlier removals may
-be removed, too.
+The first line of each segment, and the record of each removal, state all that were ever removed, because
+records of earlier removals may be removed, too.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ Ranges = tuple[tuple[int, int], ...]
 """Ranges of numbers, in ascending order. Each range is a pair of its first and its last number."""
 
 MOST_RANGES: Final = 256
-"""The limit of ranges in one line.
-
-A legal hold that keeps segments between removed segments adds a range."""
+"""The limit of ranges in one line. A legal hold that keeps segments between removed ones adds a range."""
 
 KEPT_BACK: Final = (
     "rotation has stopped, and the trail grows: legal holds divide the removed files of the trail into"
@@ -37,10 +34,8 @@ def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
 
 
 def that_fit(ranges: Ranges, numbers: Sequence[int]) -> tuple[Ranges, int]:
-    """Add *numbers* to *ranges*, in order, until a record could not state more ranges.
-
-    Return the new ranges, and the count of the added numbers.
-    """
+    """Add *numbers* in order until a record could state no more ranges. Return the ranges, and how many were
+    added."""
     for count, number in enumerate(numbers):
         more = with_numbers(ranges, (number,))
         if len(more) > MOST_RANGES:
@@ -62,10 +57,7 @@ def ranges_of(value: object) -> Ranges | None:
 
 
 def not_in(ranges: Ranges, first: int, last: int) -> tuple[int, int] | None:
-    """Return the lowest and the highest of those numbers from *first* to *last* that are in no range.
-
-    Return None if each number from *first* to *last* is in a range.
-    """
+    """Return the lowest and the highest number from *first* to *last* that is in no range, or None."""
     missing = [(first, last)]
     for begin, end in ranges:
         missing = [

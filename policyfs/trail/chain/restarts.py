@@ -1,7 +1,5 @@
-"""Starts and ends of the daemons that recorded in one hash chain of the trail (pure).
-
-Two starts without an end between them show that a daemon crashed or was killed.
-"""
+"""Starts and ends of the daemons that recorded in one hash chain (pure). Two starts without an end between
+them show that a daemon crashed or was killed."""
 
 from __future__ import annotations
 
@@ -27,9 +25,8 @@ STARTS: Final = frozenset({"header", "resume", "recovered", "close"})
 
 
 class Restarts:
-    """A search for daemons that crashed or were killed while they recorded in one hash chain of the trail.
-
-    The caller passes all records of starts and ends to take(), in their order."""
+    """A search for daemons that crashed or were killed, in all records of starts and ends of one chain, in
+    order."""
 
     def __init__(self) -> None:
         self.alive_ns = 0

@@ -1,9 +1,8 @@
 """Seals (signed statements about closed files of the trail, called segments), and the keys that sign (pure).
 
-A seal is one line, ``BODY,"signature":"HEX"}``, in a file beside its segment. The signature (Ed25519) covers
-a prefix and the bytes of BODY. Seals, keys and checkpoints have different prefixes. Public keys are lines of
-the same form in the file ``keys.public``. Each key is signed with the previous key, and the first key with
-itself.
+A seal is one line, ``BODY,"signature":"HEX"}``, in a file beside its segment. The Ed25519 signature covers a
+prefix (another one for keys and checkpoints) and BODY. Public keys are such lines in ``keys.public``, each
+signed with the previous key, the first with itself.
 """
 
 from __future__ import annotations
@@ -32,15 +31,13 @@ Check = Callable[[bytes, bytes, bytes], bool]
 
 
 class Seal(NamedTuple):
-    """A statement about the lines of one segment (a closed file of the trail). The daemon signs it.
+    """A signed statement of the daemon about the lines of one segment, from its first line on.
 
-    mount_id, segment, number: the name of the hash chain, and the name and number of the segment. The seal
-    covers lines from the segment's first line on: first_seq, last_seq, lines and size are their first number,
-    last number, count and bytes. opening: the digest in the line before the first of these lines. head: the
-    digest in the last of these lines. root: the root of the Merkle tree over these lines. closed: the reason
-    why the segment was closed. adopted: the number of the last line that an earlier daemon had written and
-    not sealed; 0: no such line.
-    time: the time of the seal. previous: the digest of the previous seal. key: the id of the key that signs.
+    mount_id, segment, number: the hash chain, and name and number of the segment. first_seq, last_seq, lines,
+    size: first and last number, count and bytes of the lines. opening: the digest before the first of them.
+    head: that of the last. root: of their Merkle tree. closed: why the segment was closed. adopted: the last
+    line that an earlier daemon had written and not sealed, or 0. previous: the digest of the previous seal.
+    key: the id of the key that signs.
     """
 
     mount_id: str
@@ -61,12 +58,11 @@ class Seal(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A signed statement about the end of a hash chain at some time. The user keeps it at another place.
+    """A signed statement about the end of a hash chain at some time, which the user keeps at another place.
 
-    mount_id: the name of the chain. seq, head: number and digest of its last line. segment: its newest file.
-    lines, size, root: the number of lines in this file, their bytes, and the root of the Merkle tree over
-    these lines. seal: the digest of the chain's newest seal. time: the time of the checkpoint. key: the id of
-    the key that signs.
+    mount_id: the chain. seq, head: number and digest of its last line. segment: its newest file, with the
+    number, the bytes and the Merkle root of its lines. seal: the digest of the chain's newest seal. key: the
+    id of the key that signs.
     """
 
     mount_id: str
@@ -82,11 +78,8 @@ class Checkpoint(NamedTuple):
 
 
 class PublicKey(NamedTuple):
-    """A public key that checks signatures. Each key is signed with the previous key.
-
-    number: its position among all keys of the machine, from 1. key: its id. public: its bytes. made: its
-    creation time. previous: the id of the previous key, or empty.
-    """
+    """A public key, signed with the previous one. number: its position among the machine's keys, from 1. key:
+    its id. public: its bytes. made: when. previous: the id of the previous key, or empty."""
 
     number: int
     key: str
@@ -109,17 +102,12 @@ def key_id(public: bytes) -> str:
 
 
 def message(kind: str, body: bytes) -> bytes:
-    """Return the bytes that are signed: a prefix for the kind, and the body of the line.
-
-    kind: ``seal``, ``key`` or ``checkpoint``.
-    """
+    """Return the bytes that are signed. kind: ``seal``, ``key`` or ``checkpoint``."""
     return b"policyfs %b\n%b" % (kind.encode("ascii"), body)
 
 
 def body_of(kind: str, record: NamedTuple) -> bytes:
-    """Return a seal, public key or checkpoint as a JSON line without its signature and closing brace.
-
-    kind: ``seal``, ``key`` or ``checkpoint``.
+    """Return a seal, public key or checkpoint (its kind) as a JSON line without signature and closing brace.
     """
     fields = {"type": kind, "format": 1}
     for name, value in record._asdict().items():
@@ -167,10 +155,7 @@ def public_key_of(body: bytes) -> PublicKey | None:
 
 
 def _values(body: bytes, kind: str, record: type[NamedTuple]) -> list[object] | None:
-    """Return the values of a signed line's fields, or None if one is missing or has the wrong type.
-
-    body: the line without its signature. kind: the expected type. record: the class with the fields.
-    """
+    """Return the values of a signed line's fields, or None if one is missing or has the wrong type."""
     try:
         fields = json.loads(body + b"}")
     except (ValueError, RecursionError):
@@ -194,10 +179,8 @@ def _values(body: bytes, kind: str, record: type[NamedTuple]) -> list[object] | 
 
 
 class KeyChain(NamedTuple):
-    """The public keys of a trail, oldest first. Each key is signed with the previous key.
-
-    wrong: the reason why the keys after these are not valid, or empty.
-    """
+    """The public keys of a trail, oldest first, each signed with the previous. wrong: why later ones are not
+    valid."""
 
     keys: tuple[PublicKey, ...]
     wrong: str
@@ -208,10 +191,8 @@ class KeyChain(NamedTuple):
 
 
 def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
-    """Return the public keys in *lines* (of ``keys.public``), up to the first one that is not valid.
-
-    check: function that checks a signature.
-    """
+    """Return the public keys in *lines* (of ``keys.public``), up to the first that is not valid. check: of
+    signatures."""
     keys: list[PublicKey] = []
     for number, raw in enumerate(lines, start=1):
         line = split(raw)
@@ -228,10 +209,8 @@ def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
 
 
 class Proof(NamedTuple):
-    """A seal (signed statement about a closed file of the trail), and the result of a check of its signature.
-
-    digest: the SHA-256 of the seal's line. distrust: the reason why the seal proves nothing, or empty.
-    """
+    """A seal, and the check of its signature. digest: the SHA-256 of its line. distrust: why it proves
+    nothing."""
 
     seal: Seal
     digest: str
@@ -245,10 +224,7 @@ UNREADABLE: Final = Proof(
 
 
 def read_seal(line: bytes, keys: KeyChain, check: Check) -> Proof | None:
-    """Parse a seal and check its signature. Return None if *line* is not a seal.
-
-    keys: the public keys of the trail. check: function that checks a signature.
-    """
+    """Parse a seal and check its signature by these keys. Return None if *line* is not a seal."""
     found = split(line)
     seal = seal_of(found.body) if found else None
     if found is None or seal is None:
@@ -263,10 +239,7 @@ def read_seal(line: bytes, keys: KeyChain, check: Check) -> Proof | None:
 
 
 def entries_of(lines: Iterable[bytes]) -> bytes:
-    """Return the entries of a Merkle tree over lines of the trail, 32 bytes for each line.
-
-    The entry of a line is the digest in the line, or zeros if the line has no digest.
-    """
+    """Return the entries of a Merkle tree over lines: 32 bytes each, the digest in the line, or zeros."""
     entries = bytearray()
     for line in lines:
         sealed = chain.split(line.removesuffix(b"\n"))

@@ -1,8 +1,5 @@
-"""The check of one segment (file of the trail) alone: digests and numbers of all lines (pure, fast).
-
-The check does not need other segments, so several segments can be checked in parallel. Events are not parsed:
-if the digest in a line is right, the line is the same as when its digest was computed.
-"""
+"""The check of one segment alone: digests and numbers of all lines (pure, fast). So several can be checked in
+parallel. Events are not parsed: with the right digest, a line is as it was."""
 
 from __future__ import annotations
 
@@ -19,10 +16,7 @@ _TAIL: Final = chain.TAIL_BYTES + 1
 
 
 class Cut(NamedTuple):
-    """Bytes at the end of a segment (file of the trail) that are only a part of a line.
-
-    line: the position of this part, as a line number. offset, size: in bytes.
-    """
+    """Bytes at the end of a segment that are only a part of a line: its number, their offset and size."""
 
     line: int
     offset: int
@@ -31,15 +25,13 @@ class Cut(NamedTuple):
 
 
 class SegmentCheck(NamedTuple):
-    """The result of the check of one segment (a file of the trail).
+    """The result of the check of one segment.
 
-    sound: True if the first line is a header, and the digest in each line follows from the line before.
-    lines, size: number and bytes of the complete lines. opening: the digest before the first line. head: the
-    digest in the last line. root: the root of the Merkle tree over all lines. sealed_root: the root of the
-    Merkle tree over the lines that the segment's seal (a signed statement) covers. sealed_head: the digest in
-    the last of these lines. records: the records about the journal itself in the segment. cut: a part of a
-    line at the end, or None. digests: a dictionary from the number of each wanted line to its digest.
-    garbled: True if the lines end where the compressed bytes were changed.
+    sound: the first line is a header, and the digest in each line follows from the line before. lines, size:
+    number and bytes of the complete lines. opening, head: the digests before the first and in the last. root:
+    of the Merkle tree over all; sealed_root, sealed_head: the same for the lines that the seal covers.
+    records: about the journal itself. cut: a part of a line at the end. digests: of the wanted lines.
+    garbled: the lines end where compressed bytes were changed.
     """
 
     name: str
@@ -69,12 +61,8 @@ def check_segment(
     sealed_lines: int = 0,
     wanted: Collection[int] = (),
 ) -> SegmentCheck:
-    """Check one segment (a file of the trail).
-
-    name, number: its name and number. lines: its lines with newlines; the last line may have none.
-    sealed_lines: the number of lines that the segment's seal (a signed statement) covers. wanted: numbers of
-    lines; the result has the digests of these lines.
-    """
+    """Check one segment. lines: with newlines; the last one may have none. sealed_lines: those that the seal
+    covers. wanted: numbers of lines whose digests the result has."""
     sha256, digests, records = hashlib.sha256, [], []
     size = first = seq = 0
     opening = head = b""
@@ -118,10 +106,8 @@ def check_segment(
 
 
 def proves(seal: Seal, lines: Sequence[bytes]) -> bool | None:
-    """Return True if the digests in *lines* match a seal (a signed statement about these lines), else False.
-
-    Return None if there are fewer lines than the seal states.
-    """
+    """Return True if the digests in *lines* match a seal about them, None if there are fewer lines than it
+    states."""
     if len(lines) < seal.lines:
         return None
     return root_of(entries_of(lines[: seal.lines])).hex() == seal.root

@@ -11,11 +11,8 @@ UNREAD: Final = "it cannot be read"
 
 
 class Break(NamedTuple):
-    """One damage of the trail, or a note about the trail.
-
-    place: the line; if place.line is 0, the whole file. what: a sentence. kind: the kind of damage, one of
-    damage.KINDS, or empty for a note.
-    """
+    """A damage of the trail (kind: one of damage.KINDS), or a note. place: of the line; line 0: the file.
+    what: a sentence."""
 
     place: Place
     what: str
@@ -25,11 +22,9 @@ class Break(NamedTuple):
 class Report(NamedTuple):
     """The result of `policyfs audit verify` for one hash chain.
 
-    segments, records: the counts of files and lines. seq, head: number and digest of the last line. breaks:
-    the first hundred damages, in order. notes: defects that the journal itself recorded, and other facts that
-    the administrator should check. missing: policies that records name, and that have no text beside the
-    trail; the chain may still be whole. proven: the number of the last line before the first damage. signed:
-    the number of the last line that a seal (signed statement) proves.
+    segments, records: the counts of files and lines. seq, head: of the last line. breaks: the first hundred
+    damages. notes: defects that the journal recorded, and facts to check. missing: policies without a text
+    beside the trail. proven: the last line before the first damage. signed: the last line that a seal proves.
     """
 
     mount_id: str
@@ -45,9 +40,7 @@ class Report(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """True if no damage (damage.KINDS) was found, such as a changed line, or a line that is missing
-        between two others.
-        """
+        """True if no damage was found."""
         return not self.breaks
 
 
@@ -78,7 +71,6 @@ def describe_trouble(record: Record) -> str:
 
 
 def _requests(fields: Fields) -> str:
-    """Return a text with the refused requests that a gap names; empty if it names none."""
     named = fields.get("requests")
     found = [one for one in named if isinstance(one, dict)] if isinstance(named, list) else []
     names = ("app", "operation", "path", "count")

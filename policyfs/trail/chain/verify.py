@@ -272,7 +272,6 @@ class Verifier:
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
 
     def _is_resumed(self, check: SegmentCheck, seal: Seal) -> bool:
-        """Return True if no line follows the seal's lines, or if the next line is a ``resume`` record."""
         if check.last_seq == seal.last_seq:
             return True
         return any(one.kind == "resume" and one.seq == seal.last_seq + 1 for one in check.records)
@@ -345,10 +344,8 @@ class Verifier:
     # -- the ends
 
     def _expected(self, check: SegmentCheck, seq: int, digest: str, seal: Proof | None) -> None:
-        """Compare a line with the digests that were kept elsewhere. seal: the seal of the line's segment.
-
-        If a valid seal has the wrong line, somebody has misused the key. Then no seal proves anything.
-        """
+        """Compare a line with the digests that were kept elsewhere. If a valid seal has the wrong line,
+        somebody has misused the key, and no seal proves anything."""
         misused = seal is not None and not seal.distrust and seal.seal.last_seq >= seq
         proven = 0 if misused else self._signed
         for kept in self._expect.contradicting(seq, digest):
@@ -369,7 +366,6 @@ class Verifier:
         return "" if gone is None else f"{gone[0]} to {gone[1]}" if gone[1] > gone[0] else f"{gone[0]}"
 
     def _check_holes(self) -> None:
-        """Report missing segments, except segments that policyfs removed because of limits."""
         for name, first, last, before, _ in self._holes:
             if gone := self._gone(first, last):
                 what = f"segment {gone} is missing before this segment"
@@ -378,7 +374,6 @@ class Verifier:
                 self._break(name, 0, DELETED, what, before)
 
     def _is_rotated(self, seq: int) -> bool:
-        """Return True if policyfs removed the line *seq* because of limits."""
         return any(hole[3] < seq < hole[4] and not self._gone(hole[1], hole[2]) for hole in self._holes)
 
     def _check_end(self, checkpoint: Checkpoint) -> None:
@@ -408,5 +403,4 @@ class Verifier:
 
 
 def _plain(name: str) -> str:
-    """Return the name that a segment (file of the trail) had before it was compressed."""
     return name.removesuffix(".zst")

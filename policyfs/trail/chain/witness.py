@@ -1,8 +1,5 @@
-"""Hash chains as witnesses of other chains (pure).
-
-A new daemon records the number and digest of the last line of all other chains in its own chain. Later
-`policyfs audit verify` compares the other chains with these records.
-"""
+"""Hash chains as witnesses of other chains (pure). A new daemon records number and digest of the last line of
+all other chains in its own chain. `policyfs audit verify` later compares them."""
 
 from __future__ import annotations
 
@@ -20,12 +17,9 @@ _HEAD: Final = re.compile(r"([0-9]{1,18})=([0-9a-f]{64})")
 
 
 class Sighting(NamedTuple):
-    """A statement in one hash chain (the witness) about the last line of another chain.
-
-    place: the place of the record with this statement. seen: the name of the other chain; "" if the record
-    says that there was no other chain. seq, head: number and digest of the last line of the other chain. One
-    start of a daemon may need several such records; first: the place of the first record.
-    """
+    """A statement in one hash chain about the last line of another chain. place: of its record. seen: the
+    name of the other chain; "" if there was none. first: the place of the first of the records of the same
+    start."""
 
     place: Place
     seen: str
@@ -35,10 +29,8 @@ class Sighting(NamedTuple):
 
 
 def records_of(heads: Mapping[str, str]) -> list[dict[str, object]]:
-    """Return the fields of ``others`` records about the ends of other chains. Each record fits in one line.
-
-    heads: a dictionary from the name of a chain to its end (``SEQ=DIGEST``).
-    """
+    """Return the fields of ``others`` records, each for one line, about the ends (``SEQ=DIGEST``) of other
+    chains."""
     parts: list[dict[str, str]] = [{}]
     size = 0
     for seen, head in heads.items():
@@ -74,12 +66,9 @@ def sightings(records: Iterable[Record]) -> list[Sighting]:
 
 
 def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sighting, bool]]:
-    """Return the statements (sightings) about chains that do not exist any more, each with a boolean.
-
-    seen: all sightings, in order. there: the names of the chains that exist. The boolean is True if the chain
-    still existed when the last daemon of the witness started. False: this daemon did not see the chain, so
-    the loss is old.
-    """
+    """Return the statements about chains that do not exist any more, each with True if the chain still
+    existed when the last daemon of the witness started (else the loss is old). seen: all, in order. there:
+    the chains that exist."""
     latest: dict[str, Place] = {}
     gone = []
     for sighting in seen:  # in order, by chain
@@ -112,10 +101,7 @@ class Witness:
         self._first = self._first or first_seq
 
     def compare(self, digests: Mapping[int, str]) -> None:
-        """Compare lines of the chain with the statements (sightings) of other chains about these lines.
-
-        digests: a dictionary from the number of a line to its digest.
-        """
+        """Compare lines of the chain, by number, with the statements about them."""
         for seq, digest in digests.items():
             self._line(seq, digest)
 
@@ -132,15 +118,12 @@ class Witness:
                 self._wrong.append((sighting.place, what, RESEALED))
 
     def confirmed(self, before: int) -> int:
-        """Return the number of the last line before the line *before* that a statement confirms; 0 if none.
-        """
+        """Return the last line before *before* that a statement confirms; 0 if none."""
         return max((seq for seq in self._right if seq < before), default=0)
 
     def finish(self) -> list[tuple[Place, str, str]]:
-        """Return the differences: for each the place of the statement, a sentence, and the kind of damage.
-
-        Call this after the last line of the chain was compared.
-        """
+        """Return the differences, after the last line: the place of the statement, a sentence, and the kind
+        of damage."""
         for seq, missing in sorted(self._open.items()):
             if seq >= self._first:  # `verify` reports missing older lines
                 what = f"{missing[0].seen} had a line {seq} at that time: lines at the end were removed later"

@@ -20,14 +20,11 @@ PATH_BYTES: Final = 1024
 
 HEAD_BYTES: Final = 704
 TAIL_BYTES: Final = 256
-"""The limits, in bytes, of the beginning (head) and the end (tail) that are recorded of a longer path.
-
-Head and tail are cut at a slash if they have one. Even a last name of 255 bytes fits into the tail."""
+"""The limits, in bytes, of the recorded beginning and end of a longer path, each cut at a slash if it has
+one. Even a last name of 255 bytes fits into the tail."""
 
 MARK: Final = "\u2026".encode()
-"""The mark between the recorded beginning and end of a long path.
-
-The mark comes after a slash if the path was cut between two names."""
+"""The mark between beginning and end of a long path; after a slash if it was cut between two names."""
 
 TEXT_CHARS: Final = 1024
 """The limit of characters of an event's fields `exe` and `note`."""
@@ -36,9 +33,7 @@ RECORD_BYTES: Final = 44 * 1024
 """The limit of bytes of a record about the journal itself, without number, time and digest of its line."""
 
 RULES_CHARS: Final = 2048
-"""The limit of characters of all rule ids together in an event's list `rules`.
-
-The lists `would_deny` and `would_allow` have half of this limit."""
+"""The limit of characters of all ids in an event's list `rules`; `would_deny` and `would_allow` have half."""
 
 
 def cut_path(path: bytes) -> tuple[bytes, Cut | None]:
@@ -61,11 +56,8 @@ def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
 
 
 def bounded_fields(fields: dict[str, object]) -> dict[str, object]:
-    """Return the fields of a record about the journal itself, cut so that the record's line is not too long.
-
-    First the texts in long fields are cut. If the line is still too long, each long field becomes a text:
-    the beginning and the end of its JSON.
-    """
+    """Return the fields of a record about the journal itself, cut to one line: first the texts in long
+    fields; then each long field becomes a text, the beginning and the end of its JSON."""
     share = RECORD_BYTES // max(1, len(fields)) // 3  # a quotation mark in JSON takes two bytes in a line
     whole = {name: value for name, value in fields.items() if len(json.dumps(value)) <= share}
     for chars in (TEXT_CHARS, TEXT_CHARS // 8, TEXT_CHARS // 64):
@@ -159,10 +151,7 @@ def memory_bytes(event: Event) -> int:
 
 
 _TEXTS: Final = 512
-"""The number of texts for which this module remembers the length as JSON.
-
-These texts take at most a few hundred KiB, because their length is limited.
-"""
+"""The texts whose length as JSON is remembered: at most a few hundred KiB."""
 _LINE_FIXED: Final = 480
 """The bytes of the names of fields, the times and the digests in every line, rounded up."""
 _NUMBER: Final = 40
@@ -170,10 +159,7 @@ _NUMBER: Final = 40
 _WORST: Final = 12
 """The most bytes that one character of a text takes in a line, as an escape such as ``\\ud83d\\ude00``."""
 _WORST_BYTE: Final = 8
-"""The most bytes in a line for one byte of a path, if the path is not UTF-8.
-
-Such a line has an escape for the byte, and the whole path as base64.
-"""
+"""The same for one byte of a path that is not UTF-8: an escape, and the whole path as base64."""
 
 
 def line_bytes(event: Event) -> int:

@@ -6,18 +6,14 @@ _SECOND_NS = 1_000_000_000
 
 
 class Budget:
-    """One app's budget: the number of bytes that the app may add to the trail now.
-
-    This number grows at a fixed rate, up to a limit. The length of each line of the app is subtracted. For a
-    line that must be written, the number may become negative. Times are ns of a clock that never goes back.
-    Not thread-safe.
-    """
+    """The number of bytes that one app may add to the trail now. It grows at a fixed rate, up to a limit, and
+    is negative after lines that had to be written. Times: ns of a clock that never goes back. Not
+    thread-safe."""
 
     __slots__ = ("_at_ns", "_burst", "_left", "_rate")
 
     def __init__(self, rate: int, burst: int, now_ns: int) -> None:
-        """rate: growth of the budget in bytes a second. burst: the budget's limit and first value, in bytes.
-        """
+        """rate: growth in bytes a second. burst: limit and first value, in bytes."""
         self._rate = rate
         self._burst = burst
         self._left = float(burst)

@@ -1,8 +1,5 @@
-"""One event of the trail as a frozen value, and the possible values of its fields (pure).
-
-docs/audit.md describes every field for the people who review a trail. `line` makes the JSON line of an event,
-and `record` parses this line.
-"""
+"""One event of the trail as a frozen value, and the possible values of its fields (pure). docs/audit.md
+describes them. `line` makes the JSON line of an event, and `record` parses it."""
 
 from __future__ import annotations
 
@@ -17,8 +14,7 @@ STRANGER: Final = "stranger"
 """Event.app of a request by a uid that belongs to no app."""
 
 Holder = str | int
-"""The principal of an event: an app's name, or a stranger's uid. Each principal has a limit of trail bytes.
-"""
+"""The principal of an event, who has a limit of trail bytes: an app's name, or a stranger's uid."""
 
 DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
 
@@ -40,12 +36,8 @@ BY_APP: Final = "app"
 
 
 class Cut(NamedTuple):
-    """Lengths and digest of a path that is too long to be recorded whole.
-
-    The recorded path consists of the beginning of the real path, a mark, and the end of the real path. head,
-    tail: the lengths of beginning and end, in bytes. size: the length of the real path in bytes. sha256: the
-    digest of the real path, in lower-case hex.
-    """
+    """A path that is too long to be recorded whole: the lengths in bytes of its recorded beginning and end,
+    and of itself, and its SHA-256 (hex)."""
 
     head: int
     tail: int
@@ -56,28 +48,23 @@ class Cut(NamedTuple):
 class Event(NamedTuple):
     """One decision, or the last close of an open file, as it is recorded in the trail.
 
-    time_ns: nanoseconds since 1970 UTC. mount: the mountpoint, with ``\\xff`` for a byte that is not UTF-8.
-    policy_generation: the number of policy loads of the mount, from 1. policy_digest: sha256 hex. app: the
-    app's name or ``stranger``. exe: the caller's executable, empty if unknown. operation: ``open``,
-    ``create``, ``mkdir``, ``release`` and so on. syscall: the most likely system call
-    (``open(O_WRONLY|O_TRUNC)``). path, new_path: bytes from the mount's root, e.g. ``b"/DCIM/a.jpg"``;
-    new_path for requests with two paths (rename, link). decision: one of DECISIONS. errno: the caller's
-    result, 0 for success; an allowed request with an errno failed in the store. rules: ids of the rules that
-    made the decision. would_deny, would_allow: ids of monitored rules that would have decided otherwise. io:
-    ``passthrough``, ``mediated``, ... view: the label of the view. redacted: (offset, length) in bytes of
-    each range in which the app reads neutral bytes. handle: links an open to its release. bytes_read,
-    bytes_written: bytes that went through the daemon, or None if the kernel read and wrote. size_*: bytes,
-    mtime_*: nanoseconds, at open and at release.
+    mount: the mountpoint, with ``\\xff`` for a byte that is not UTF-8. policy_generation: the number of
+    policy loads of the mount, from 1. policy_digest: sha256 hex. app: its name or ``stranger``. exe: the
+    caller's executable, empty if unknown. syscall: the most likely system call (``open(O_WRONLY|O_TRUNC)``).
+    path, new_path: bytes from the mount's root, e.g. ``b"/DCIM/a.jpg"``; new_path for rename and link.
+    decision: one of DECISIONS. errno: the caller's result, 0 for success; an allowed request with an errno
+    failed in the store. rules: ids of the rules that decided. would_deny, would_allow: of monitored rules
+    that would have decided otherwise. io: ``passthrough``, ``mediated``, ... view: a label. redacted:
+    (offset, length) in bytes of each range of neutral bytes. handle: links an open to its release. bytes_*:
+    through the daemon; None if the kernel read and wrote. size_*: bytes, mtime_*: ns, at open and at release.
 
-    repeats: 0 for a single event. If repeats is n and folded is empty, this event stands for n repeats of the
-    denial that was recorded at since_ns. If folded is not empty, this event stands for n events from since_ns
-    on. They were counted together: in one ``directory`` (the path), of one ``operation`` in any directory, by
-    the same rules (``rule``), or of one ``app``. Fields in which these events differ are empty. path_cut,
-    new_path_cut: set if a path was too long (`bounds`).
-    redacted_ranges, redacted_bytes: number and bytes of all ranges, if redacted lists only the first ranges.
-    rules_left_out: the number of ids that are missing in the lists.
+    repeats: 0 for a single event; n without folded: n repeats of the denial recorded at since_ns; n with
+    folded: n events from since_ns on, counted together: in one ``directory`` (the path), of one
+    ``operation``, by the same rules (``rule``), or of one ``app``. Fields in which they differ are empty.
+    path_cut, new_path_cut: of a path that was too long (`bounds`). redacted_ranges, redacted_bytes: of all
+    ranges, if redacted lists only the first. rules_left_out: the number of missing ids.
 
-    Event is a named tuple, not a dataclass, because each request makes an event: 1 µs instead of 5.
+    A named tuple, not a dataclass, because each request makes an event: 1 µs instead of 5.
     """
 
     time_ns: int

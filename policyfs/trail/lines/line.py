@@ -23,29 +23,17 @@ _Text = TypeVar("_Text", str, tuple[str, str])
 _CALLERS: Final = 256
 _REQUESTS: Final = 1024
 _MEMO_CHARS: Final = 1024
-"""Limits of remembered parts of lines. _CALLERS, _REQUESTS: their number. _MEMO_CHARS: their length.
-
-Longer parts are not remembered. So the memory of LineFormatter is at most some 5 MiB: 3 MiB of ASCII, or up
-to 4 bytes for each character of a program's path.
-"""
+"""Limits of remembered parts of lines: their numbers, and their length. So the memory of LineFormatter is at
+most some 5 MiB."""
 _NS: Final = 1_000_000_000
 
-_CALLER: Final = itemgetter(
-    *map(Event._fields.index, ("mount", "app", "uid", "gid", "pid", "exe")),
-)
-"""A function that returns an event's fields about the caller.
-
-The text of these fields is remembered for a few callers only, because most processes end soon."""
-_REQUEST: Final = itemgetter(
-    *map(
-        Event._fields.index,
-        ("operation", "syscall", "decision", "errno", "rules", "kind", "io", "view", "would_deny",
-         "would_allow", "policy_generation", "policy_digest"),
-    )
-)  # fmt: skip
-"""A function that returns an event's fields about the request and its decision, without path and caller.
-
-Requests of many processes have the same values of these fields."""
+_CALLER: Final = itemgetter(*map(Event._fields.index, ("mount", "app", "uid", "gid", "pid", "exe")))
+"""The fields about the caller: remembered for a few callers only, because most processes end soon."""
+_REQUEST: Final = itemgetter(*map(Event._fields.index, (
+    "operation", "syscall", "decision", "errno", "rules", "kind", "io", "view", "would_deny", "would_allow",
+    "policy_generation", "policy_digest",
+)))  # fmt: skip
+"""The fields about the request and its decision, which requests of many processes share."""
 _DETAILS: Final = slice(Event._fields.index("redacted"), Event._fields.index("mtime_after_ns") + 1)
 """The range of the fields of Event from `redacted` to `mtime_after_ns`."""
 _RARE: Final = slice(Event._fields.index("note"), None)
@@ -56,12 +44,9 @@ RANGES_LIMIT: Final = 256
 """The limit of redacted ranges in a line, so that no file can make the line too long."""
 
 LINE_BYTES: Final = 48 * 1024
-"""The limit of bytes of a line of the trail, digest and newline included.
-
-The fields have limits, too. The sum of these limits is 42 KiB: 2 paths of 1,024 bytes, escaped and in base64
-(15 KiB), 256 ranges (10.5), the mountpoint (4), lists of rules (4), exe and note (2), other texts (3.5),
-numbers, names and digests (3).
-"""
+"""The limit of bytes of a line, digest and newline included. The limits of the fields add up to 42 KiB: 2
+paths of 1,024 bytes, escaped and in base64 (15), 256 ranges (10.5), the mountpoint (4), lists of rules (4),
+exe and note (2), other texts (3.5), numbers, names and digests (3)."""
 
 INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -113,10 +98,7 @@ def _list(values: tuple[str, ...]) -> str:
 
 
 def _short(text: str, limit: int) -> str:
-    """Return the text as a JSON string of at most *limit* bytes.
-
-    Of a longer text, only the beginning and the end are returned.
-    """
+    """Return the text as a JSON string of at most *limit* bytes: of a longer text, beginning and end."""
     quoted = quote(text)
     keep = limit
     while len(quoted.encode()) > limit:
@@ -126,10 +108,8 @@ def _short(text: str, limit: int) -> str:
 
 
 class LineFormatter:
-    """A formatter of the trail's lines. It remembers parts that many lines share, so an event takes 3 µs.
-
-    Not thread-safe: the journal calls it under its own lock.
-    """
+    """A formatter of the trail's lines, which remembers parts that many lines share: 3 µs for an event. Not
+    thread-safe."""
 
     def __init__(self) -> None:
         self._callers: dict[tuple[object, ...], str] = {}
@@ -138,16 +118,13 @@ class LineFormatter:
         self._second_text = ""
 
     def event(self, event: Event, seq: int) -> bytes:
-        """Return the body of an event's line (all bytes before the digest) as UTF-8.
-
-        event: a result of bounds.bounded(). seq: the number of the line.
-        """
+        """Return the body of an event's line (all bytes before the digest). seq: the number of the line."""
         return numbered(self.unnumbered(event), seq)
 
     def unnumbered(self, event: Event) -> bytes:
-        """Return an event's line without its first fields (type, number) and without its digest.
+        """Return an event's line (a result of bounds.bounded()) as UTF-8, without digest, type and number.
 
-        numbered() adds the first fields.
+        numbered() adds type and number.
         """
         seconds, rest = divmod(event.time_ns, _NS)
         if seconds != self._second:
@@ -246,7 +223,6 @@ def _details(event: Event) -> str:
 
 
 def _rare(event: Event) -> str:
-    """Return the JSON of an event's fields for the note, for omitted rules, and for repeats."""
     parts: list[str] = []
     if event.rules_left_out:
         parts.append(f',"rules_left_out":{event.rules_left_out}')

@@ -1,8 +1,5 @@
-"""The parser of a trail's lines (pure). The parser accepts any bytes.
-
-A line is parsed even if its digest is wrong; `policyfs audit verify` checks digests. For a line that is not a
-record, the parser returns a `BadLine` with the place and the reason. The parser raises no exception.
-"""
+"""The parser of a trail's lines (pure). It accepts any bytes, and raises no exception: what is no record is a
+`BadLine`, with the reason. Digests are not checked (`policyfs audit verify` does)."""
 
 from __future__ import annotations
 
@@ -35,11 +32,7 @@ class WrongFieldError(ValueError):
 
 
 class Place(NamedTuple):
-    """The place of a line in the trails.
-
-    mount_id: the name of the hash chain and of its directory. segment: the name of the file. line: the
-    position in this file, from 1.
-    """
+    """The place of a line: the hash chain (its directory), the file, and the position in it, from 1."""
 
     mount_id: str
     segment: str
@@ -47,10 +40,8 @@ class Place(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One parsed line of a trail. kind: its type, such as ``event``, ``header`` or ``gap``.
-
-    seq: its number in the hash chain. event: the event if kind is ``event``, else None.
-    """
+    """One parsed line. kind: its type (``event``, ``header``, ``gap``). seq: its number. event: if kind is
+    ``event``."""
 
     place: Place
     kind: str
@@ -61,10 +52,8 @@ class Record(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Return the record's id for `policyfs audit show`, such as ``3f1c9a0b:2``.
-
-        The id consists of the first 8 characters of the mount's id, and the line's number.
-        """
+        """Return the id for `policyfs audit show`: the first 8 characters of the mount's id, and seq
+        (``3f1c9a0b:2``)."""
         return f"{self.place.mount_id[:_ID_PREFIX]}:{self.seq}"
 
 
@@ -76,11 +65,7 @@ class BadLine(NamedTuple):
 
 
 def parse_id(text: str) -> tuple[str, int]:
-    """Parse a record's id, such as ``3f1c9a0b:2``. Return the beginning of the mount's id, and the line's
-    number.
-
-    Raises ValueError with a message for people.
-    """
+    """Parse a record's id. Return the beginning of the mount's id, and seq. Raises ValueError for people."""
     match = _ID.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not an event id: an id looks like 0123abcd:42")
@@ -113,10 +98,7 @@ def parse_line(raw: bytes, place: Place) -> Record | BadLine:
 
 
 def header_of(raw: bytes) -> tuple[int, str] | None:
-    """Return the number of a header line and the digest of the line before it, or None for other lines.
-
-    A header is the first line of each file of the trail.
-    """
+    """Return number and previous digest of a header, the first line of each segment; None for other lines."""
     found = _HEADER.match(raw)
     if found is None:
         return None
@@ -126,9 +108,7 @@ def header_of(raw: bytes) -> tuple[int, str] | None:
 
 
 def event_of(fields: Fields, time_ns: int) -> Event:
-    """Return the event of a line with the type ``event``. Raises ValueError with the name of a wrong field.
-
-    fields: the parsed JSON of the line. time_ns: the time in the line, ns since 1970.
+    """Return the event of a parsed line. time_ns: its time. Raises ValueError with the name of a wrong field.
     """
     return Event(
         time_ns=time_ns,

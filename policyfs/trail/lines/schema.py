@@ -1,7 +1,5 @@
-"""The JSON Schema of the lines of a trail, generated from Event and RECORDS (pure).
-
-VERSION has two numbers. A new field or type raises the second number. Any other change raises the first.
-"""
+"""The JSON Schema of the lines of a trail, generated from Event and RECORDS (pure). A new field or type
+raises the second number of VERSION, any other change the first."""
 
 from __future__ import annotations
 
@@ -197,7 +195,6 @@ def _cut() -> Schema:
 
 
 def _of_hint(hint: object) -> Schema:
-    """Return the JSON Schema of a field. hint: the type of the field in Event."""
     if isinstance(hint, types.UnionType):
         hint = next(one for one in typing.get_args(hint) if one is not types.NoneType)
     if hint is Cut:

@@ -1,9 +1,8 @@
 """Tables and lists of text for a terminal, with harmful characters of names escaped (pure).
 
-The trail has names of files, and apps choose these names. So every character that a terminal would not show
-as itself is shown as an escape such as ``\\x1b`` or ``\\u202e``: controls, escapes, bidirectional overrides,
-zero-width and default-ignorable characters, bytes that are not UTF-8. A backslash of the name itself is
-doubled, so that no name can imitate an escape.
+Apps choose the names of files. So every character that a terminal would not show as itself is an escape such
+as ``\\x1b`` or ``\\u202e``: controls, bidirectional overrides, zero-width and default-ignorable characters,
+bytes that are not UTF-8. A backslash is doubled, so that no name can imitate an escape.
 """
 
 from __future__ import annotations
@@ -58,9 +57,7 @@ def _char_width(char: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """Return *text* in at most *columns* columns. If the text is longer, ``…`` replaces its middle.
-
-    The beginning and the end are the most useful parts of a path.
+    """Return *text* in at most *columns* columns. ``…`` replaces the middle: both ends are the most useful.
     """
     if width(text) <= columns:
         return text
@@ -80,10 +77,8 @@ def _take(text: str, columns: int) -> str:
 
 
 def wrap(text: str, columns: int) -> list[str]:
-    """Return a text as lines of at most *columns* columns. Lines end between words if possible.
-
-    Fewer than 2 columns count as 2, because a character can need 2. So each line has a character.
-    """
+    """Return a text as lines of at most *columns* columns (at least 2: a wide character), between words if
+    possible."""
     columns = max(columns, 2)
     lines = [""]
     for word in text.split(" "):
@@ -114,11 +109,8 @@ def table(
     flexible: int | None = None,
     right: frozenset[int] = frozenset(),
 ) -> list[str]:
-    """Return the lines of a table. head, rows: cells that shown() has escaped.
-
-    columns: the terminal's width, or None for no limit. flexible: the column that shrinks if the table is too
-    wide. right: the columns that are aligned to the right.
-    """
+    """Return the lines of a table of cells that shown() has escaped. columns: the terminal's width, or None.
+    flexible: the column that shrinks if it is too wide. right: the columns that are aligned to the right."""
     widths = [max(map(width, cells)) for cells in zip(head, *rows, strict=True)]
     if columns is not None and flexible is not None:
         others = sum(widths) - widths[flexible] + len(_GAP) * (len(widths) - 1)
@@ -138,10 +130,7 @@ def _pad_left(text: str, columns: int) -> str:
 
 
 def sheet(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Return a line ``name  value`` for each pair, with all values in one column.
-
-    pairs: names, and values that shown() has escaped.
-    """
+    """Return a line ``name value`` for each pair (values that shown() has escaped), in columns."""
     room = max((width(name) for name, _ in pairs), default=0)
     return [f"{pad(name, room)}{_GAP}{value}".rstrip() for name, value in pairs]
 

@@ -1,8 +1,7 @@
-"""Queries for events as SQL conditions on an index, a table of the events in one file of the trail (pure).
+"""Queries for events as SQL conditions on an index, a table of the events in one segment (pure).
 
-An index stores the fields of the caller, the decision and the note once for each class of events. So a part
-of a query about these fields is tested in Python, once for each class; the rest is SQL. index_lines.py has
-the columns.
+An index stores the fields of caller, decision and note once for each class of events. A part of a query about
+these is tested in Python, once for each class; the rest is SQL. index_lines.py has the columns.
 """
 
 from __future__ import annotations
@@ -39,10 +38,8 @@ NOTHING: Final = Condition("0")
 
 
 def condition_of(wanted: Selection, classes: Mapping[int, Event]) -> Condition:
-    """Return the condition that is true for exactly the events that a selection contains.
-
-    classes: dictionary from each id of a class to an event with the fields that its events share.
-    """
+    """Return the condition for exactly the events of a selection. classes: an event with the shared fields,
+    by id."""
     return _tree(wanted.tree, wanted, classes)
 
 
@@ -140,11 +137,8 @@ def _bytes(text: str) -> bytes:
 
 
 def fixed_parts(glob: str) -> tuple[bytes, bytes]:
-    """Return two strings. Each path that matches the glob begins with the first string, and contains the
-    second string.
-
-    For example, ``/D/*/photo.jpg`` gives ``/D`` and ``photo.jpg``. A string is empty if no text is fixed.
-    """
+    """Return two strings, perhaps empty: each path that matches begins with the first, and contains the
+    second. ``/D/*/photo.jpg`` gives ``/D`` and ``photo.jpg``."""
     outside = re.sub(r"\\.|\{.*\}", "*", glob.removesuffix("/***"), flags=re.DOTALL)
     runs = _RUN.findall(outside)
     best = max((run for run in runs if run.strip("/") not in ("", "**")), key=len, default="")

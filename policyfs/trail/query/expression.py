@@ -1,8 +1,5 @@
-"""Queries for events as trees of conditions (pure).
-
-The parser (parser.py) makes a tree from a query's text. text_of() makes a text from a tree, and the parser
-makes the same tree from this text.
-"""
+"""Queries for events as trees of conditions (pure). The parser makes a tree from a text, text_of() a text
+from a tree."""
 
 from __future__ import annotations
 
@@ -23,11 +20,8 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value in a condition of a query, such as ``gallery`` in ``app:gallery``.
-
-    literal: True if ``*`` and so on are plain characters, not wildcards. at: begin and end of the value in
-    the query's text.
-    """
+    """One value in a condition, such as ``gallery`` in ``app:gallery``. literal: ``*`` and so on are plain
+    characters. at: its place in the query's text."""
 
     text: str
     literal: bool = False
@@ -36,11 +30,9 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A condition on one field of an event, such as ``app:gallery,maps`` or ``size:>1M``.
-
-    relation: ``=`` (the field has one of the values), ``>``, ``>=``, ``<``, ``<=``, or ``..`` (the range from
-    the first value to the second; an empty value means no limit). at: begin and end in the query's text.
-    """
+    """A condition on one field, such as ``app:gallery,maps`` or ``size:>1M``. relation: ``=`` (one of the
+    values), ``>``, ``>=``, ``<``, ``<=``, or ``..`` (from the first value to the second; empty: no limit).
+    at: its place in the query's text."""
 
     field: str
     values: tuple[Value, ...]
@@ -96,10 +88,7 @@ def terms(tree: Expression) -> Iterator[Term]:
 
 
 def conjuncts(tree: Expression) -> Iterator[Term]:
-    """Yield the terms (conditions on one field) that each event must meet to match a query's tree.
-
-    These are the terms that no `or` or `not` contains.
-    """
+    """Yield the terms that each matching event must meet: those that no `or` or `not` contains."""
     if isinstance(tree, Term):
         yield tree
     elif isinstance(tree, And):

@@ -1,19 +1,16 @@
-"""Counts of events of one app. The trail gets a line with the count, not a line for each event (pure).
+"""Counts of events of one app, which get one line of the trail together: they are *folded* (pure).
 
-Counted events are called *folded*. There are two ways. First, if a denial equals a denial that was recorded a
-short time ago (a second), the new denial is counted as a repeat. Second, if an app has exceeded its limit of
-trail bytes, the app's events are counted together: by directory; if there are too many directories, by
-operation; then by the rules that decided; and finally by app. So an app cannot hide the rule that guards a
-path behind thousands of other denials. Counts are always exact.
-
-Each app has its own counts and its own limits, so no app can use up the room of another app. If an access was
-allowed and must be on record, the event always gets its own line: the journal does not pass such an event to
-this module.
+A denial that equals one recorded a short time ago (a second) is counted as a repeat. If an app has exceeded
+its limit of trail bytes, its events are counted together: by directory; if there are too many, by operation;
+then by the rules that decided; and finally by app. So an app cannot hide the rule that guards a path behind
+thousands of other denials. Counts are exact. Each app has its own counts and limits. The journal passes on no
+access that was allowed and must be on record: it always gets its own line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,12 +22,9 @@ DIRECTORIES: Final = 48
 OPERATIONS: Final = 32
 RULES: Final = 64
 UIDS: Final = 16
-"""Limits of the counts that one app has at one time. RUNS: denials with repeats.
-
-DIRECTORIES, OPERATIONS, RULES, UIDS: directories, operations, sets of rules and uids by which events are
-counted together. Even with the longest names, the counts of an app take at most 0.8 MB in the trail in each
-window (a second).
-"""
+"""Limits of the counts of one app at one time: denials with repeats, and directories, operations, sets of
+rules and uids by which events are counted together. With the longest names, they take at most 0.8 MB in the
+trail in each window (a second)."""
 
 FOLD_BYTES: Final = 256 * 1024
 """The limit of the memory for the counts of one app, in bytes."""
@@ -66,24 +60,11 @@ class _Run:
         )
 
 
-def _key(event: Event) -> _Key:
-    return (
-        event.path,
-        event.path_cut,
-        event.pid,
-        event.operation,
-        event.uid,
-        event.syscall,
-        event.errno,
-        event.app,
-        event.gid,
-        event.rules,
-        event.new_path,
-        event.new_path_cut,
-        event.policy_digest,
-        event.kind,
-        event.note,
-    )
+_key: Final[Callable[[Event], _Key]] = operator.attrgetter(
+    "path", "path_cut", "pid", "operation", "uid", "syscall", "errno", "app", "gid", "rules", "new_path",
+    "new_path_cut", "policy_digest", "kind", "note",
+)  # fmt: skip
+"""The fields that an event shares with its repeats."""
 
 
 def _directory(event: Event) -> bytes:
@@ -94,9 +75,7 @@ def _directory(event: Event) -> bytes:
 
 
 def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
-    """Yield the groups of events with which an event may be counted: by directory, operation, rules, app.
-
-    Each group is a tuple: its key, the value of Event.folded, and the limit of groups of this sort.
+    """Yield the groups with which an event may be counted: key, value of Event.folded, limit of such groups.
     """
     who = (event.decision, event.uid, event.gid, event.policy_digest)
     same = (event.operation, event.errno, event.rules, event.would_deny, *who)
@@ -110,10 +89,7 @@ def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
 
 
 def _together(event: Event, folded: str) -> Event:
-    """Return a copy of an event that keeps only the fields that all events of its group share.
-
-    folded: the sort of the group (value of Event.folded).
-    """
+    """Return a copy of an event that keeps only the fields that all events of its group share."""
     first = event._replace(
         path=_directory(event) if folded == BY_DIRECTORY else b"/",
         folded=folded, pid=0, exe="", syscall="", new_path=None, kind=None, io="", view="", redacted=(),
@@ -136,12 +112,9 @@ def _of_anybody(event: Event) -> Event:
 
 
 class AppFold:
-    """The counts of one app's events that get no line of their own in the trail. Not thread-safe.
-
-    window_ns: a time. For this time after a denial was recorded, its repeats are only counted (0: each repeat
-    is recorded). Events beyond an app's limit are counted together for *window_ns*, too. After this time,
-    each count gets one line.
-    """
+    """The counts of one app's events that get no line of their own. Not thread-safe. window_ns: for this time
+    after a denial was recorded, its repeats are only counted (0: each is recorded). Then, as for events
+    beyond a limit, each count gets a line."""
 
     def __init__(self, window_ns: int) -> None:
         self._window_ns = window_ns
@@ -149,15 +122,11 @@ class AppFold:
         self._groups: dict[_Key, _Run] = {}
         self._counts: dict[str, int] = {}
         self._done: list[Event] = []
-        self._bytes = 0
+        self.bytes = 0
+        """An upper bound of the memory of the counts, in bytes."""
 
     def __len__(self) -> int:
         return len(self._runs) + len(self._groups) + len(self._done)
-
-    @property
-    def bytes(self) -> int:
-        """Return an upper bound of the memory of the counts, in bytes."""
-        return self._bytes
 
     def absorb(self, event: Event) -> bool:
         """Count the event if it repeats a recorded denial. Return True if it was counted."""
@@ -180,18 +149,15 @@ class AppFold:
             event.decision == DENY
             and self._window_ns
             and len(self._runs) < RUNS
-            and self._bytes + size <= FOLD_BYTES
+            and self.bytes + size <= FOLD_BYTES
             and _key(event) not in self._runs
         ):
             self._runs[_key(event)] = _Run(event, event.time_ns)
-            self._bytes += size
+            self.bytes += size
 
     def count(self, event: Event, *, by_directory: bool = True) -> Event | None:
-        """Count an event together with other events: by directory, operation, rules or app (see the module).
-
-        If a new count begins, return the event for the line of this count, else None.
-        by_directory: False if no count for a new directory may begin.
-        """
+        """Count an event together with others (see the module). Return the event for the line of a new count.
+        by_directory: False to begin none for a new directory."""
         for key, folded, limit in _groups_of(event):
             group, new = self._groups.get(key), None
             if group is None and (by_directory or folded != BY_DIRECTORY):
@@ -208,25 +174,22 @@ class AppFold:
             return None
         first = _together(event, folded)
         size = memory_bytes(first)
-        if self._bytes + size > FOLD_BYTES + (RULE_BYTES if folded == BY_RULE else 0):
+        if self.bytes + size > FOLD_BYTES + (RULE_BYTES if folded == BY_RULE else 0):
             return None
         self._counts[folded] = self._counts.get(folded, 0) + 1
-        self._bytes += size
+        self.bytes += size
         group = self._groups[key] = _Run(first, event.time_ns)
         return group
 
     def collect(self, now_ns: int, *, all_of_them: bool = False) -> list[Event]:
-        """Remove the counts that began at least window_ns ago. Return each count as one event.
-
-        Event.repeats is the number of counted requests. all_of_them: True to remove all counts.
-        """
+        """Remove the counts that began at least window_ns ago (or all), and return each as one event."""
         for key in [key for key, run in self._runs.items() if all_of_them or not self._stands(run, now_ns)]:
             self._finish(self._runs.pop(key))
         for key in [key for key, run in self._groups.items() if all_of_them or not self._stands(run, now_ns)]:
             group = self._groups.pop(key)
             if len(key) > 1:
                 self._counts[group.first.folded] -= 1
-                self._bytes -= memory_bytes(group.first)
+                self.bytes -= memory_bytes(group.first)
             self._done.append(group.told())
         done, self._done = self._done, []
         return done
@@ -235,6 +198,6 @@ class AppFold:
         return 0 <= now_ns - run.first.time_ns < max(self._window_ns, 1)
 
     def _finish(self, run: _Run) -> None:
-        self._bytes -= memory_bytes(run.first)
+        self.bytes -= memory_bytes(run.first)
         if run.repeats:
             self._done.append(run.told())

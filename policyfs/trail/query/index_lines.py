@@ -1,8 +1,7 @@
-"""The values of a trail's lines for an index, a table of the events in one file of the trail (pure).
+"""The values of a trail's lines for an index, a table of the events in one segment (pure).
 
-An event's line is cut into parts, for example the fields of the caller and the fields of the decision. The
-same parts come again and again, so equal parts are parsed only once. A line of another form is parsed as a
-whole.
+A line is cut into parts, for example the fields of the caller and of the decision, which come again and
+again: equal parts are parsed only once. A line of another form is parsed as a whole.
 """
 
 from __future__ import annotations
@@ -19,14 +18,11 @@ EVENT_COLUMNS: Final = (
     "line", "offset", "seq", "time", "class", "path", "new_path", "pid", "handle", "bytes_read",
     "bytes_written", "size_before", "size_after", "hidden", "repeats",
 )  # fmt: skip
-"""The columns of the table `event`. line: the number of the line in the file, from 1. offset: its position in
-bytes. time: ns since 1970. class, path, new_path: ids. hidden: the number of hidden bytes. repeats: NULL for
-a single event."""
+"""The columns of the table `event`. line: from 1. offset: in bytes. time: ns since 1970. class, path,
+new_path: ids. hidden: bytes. repeats: NULL for a single event."""
 
 OTHER_COLUMNS: Final = ("line", "offset", "seq", "time", "kind", "why")
-"""The columns of the table `other`, for lines that are not events.
-
-why: the reason if the line is no valid record. Then offset, seq, time and kind are NULL."""
+"""The columns of `other`, for lines that are no events. why: of no valid record; then all others are NULL."""
 
 _Row = tuple[int | None, ...]
 
@@ -76,10 +72,8 @@ def split_line(raw: bytes) -> _Parts | None:
 
 
 def common_of(event: Event) -> Event:
-    """Return a copy of an event without the fields that differ from event to event, such as time and path.
-
-    All events with the same copy are of one class in the index.
-    """
+    """Return a copy without the fields that differ from event to event: events with the same copy are of one
+    class."""
     return event._replace(
         time_ns=0, pid=0, path=b"", new_path=None, redacted=(), handle=None, bytes_read=None,
         bytes_written=None, size_before=None, size_after=None, mtime_before_ns=None, mtime_after_ns=None,
@@ -89,12 +83,9 @@ def common_of(event: Event) -> Event:
 
 
 class IndexLines:
-    """The values of the lines of one segment (file of the trail), for the tables of an index.
-
-    classes, paths: dictionaries to ids. A class is an event with the fields that all its events share, such
-    as the caller. others: rows of OTHER_COLUMNS. cuts: the SHA-256 of each path that is too long to be
-    recorded whole, with the number of its line. count: the number of all lines.
-    """
+    """The values of the lines of one segment for the tables of an index. classes, paths: ids of the shared
+    fields of events, and of paths. others: rows of OTHER_COLUMNS. cuts: SHA-256 and line of each path too
+    long to be recorded whole. count: all lines."""
 
     def __init__(self) -> None:
         self.classes: dict[Event, int] = {}
@@ -156,10 +147,7 @@ class IndexLines:
         return self._second[1]
 
     def _plain_path(self, text: bytes) -> int | None:
-        """Return the id of the path in the path part of a line.
-
-        Return None if the path has escapes, or if further fields follow. Then the line is parsed as a whole.
-        """
+        """Return the id of a path without escapes or further fields behind it, or None."""
         value = text[9:-1]
         if text[-1:] != b'"' or not _PLAIN.isdisjoint(value):
             return None
@@ -203,10 +191,7 @@ def _is_plain(detail: tuple[str, object]) -> bool:
 
 
 def _bounded(number: int | None) -> int | None:
-    """Return the number, or the next number that a column can hold.
-
-    An app chooses the sizes of its files. So it can make a sum of hidden bytes as large as it wants.
-    """
+    """Return the next number that a column can hold: an app chooses the sizes of its files."""
     return None if number is None else max(-_MOST, min(number, _MOST))
 
 

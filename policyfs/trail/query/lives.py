@@ -35,11 +35,8 @@ def _is_refusal(event: Event) -> bool:
 
 
 def other_names(path: bytes, moves: Sequence[Move]) -> set[bytes]:
-    """Return a set of all paths that a file may have had. path: one of these paths.
-
-    moves: all renames and links in a trail. A file gets another path by a rename or link of the file, or by a
-    rename of a directory above it.
-    """
+    """Return all paths that a file with the path *path* may have had, by renames and links (moves: all in a
+    trail) of it, or renames of a directory above it."""
     found, todo = {path}, [path]
     while todo and len(found) < NAMES:
         above = {place for name in todo for place in _and_above(name)}
@@ -66,12 +63,9 @@ def _and_above(path: bytes) -> Iterator[bytes]:
 
 @dataclass(eq=False)
 class Life(Generic[Item]):
-    """The life of one file.
-
-    first: the file's first known path. names: its present paths. ever: all its paths. events: its events in
-    order, each with an item of the caller. was_replaced: another file took the only name that the file still
-    had. was_refused: the content of the new file was refused, so the file never got into the store.
-    """
+    """The life of one file. first: its first known path. names: the present ones. ever: all. events: in
+    order, each with an item of the caller. was_replaced: another file took its only name. was_refused: its
+    content was refused, so it never existed."""
 
     first: bytes
     names: set[bytes] = field(default_factory=set)
@@ -84,10 +78,7 @@ class Life(Generic[Item]):
 
 
 class Lives(Generic[Item]):
-    """The lives of all files of a trail: the events of each file, also under its former names.
-
-    The caller adds events in the order of time. Each event has an item (any object of the caller).
-    """
+    """The lives of all files of a trail, also under former names. Events are added in the order of time."""
 
     def __init__(self) -> None:
         self.all: list[Life[Item]] = []

@@ -60,12 +60,8 @@ def similar(word: str, known: list[str]) -> str:
 
 
 class Parser:
-    """The parser of one query for events.
-
-    names: a dictionary. Its keys are the names of fields that a query may use, its values the proper names of
-    these fields (``operation``: ``op``). numeric: the fields for which relations (``>``) and ranges are
-    allowed.
-    """
+    """The parser of one query. names: from the names of fields that it may use to the proper names
+    (``operation``: ``op``). numeric: the fields with relations (``>``) and ranges."""
 
     def __init__(self, text: str, names: dict[str, str], numeric: frozenset[str]) -> None:
         self._text = text

@@ -20,18 +20,16 @@ _CHAR: Final = (
     rb"|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}"
     rb"|\xf4[\x80-\x8f][\x80-\xbf]{2}|[\x80-\xff])"
 )
-"""A pattern for one UTF-8 character except the slash, or for one byte that is not UTF-8 (as in the policy
-language). The group is atomic, so it never matches a part of a character.
+"""A pattern for one UTF-8 character except the slash, or one byte that is not UTF-8; never for a part of one.
 """
 
 
 def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
-    """Parse a time that a person typed. Return ns since 1970.
+    """Parse a time that a person typed. Return ns since 1970. Raises ValueError with a message for people.
 
-    These forms are accepted. ``10m``, ``2h``, ``1d12h``, ``3w``: this time ago. ``now``. ``today``,
-    ``yesterday``: the day's first moment. ISO 8601: ``2026-03-01``, ``2026-03-01T08:15``, ``...Z``,
-    ``...+01:00``. ``@SECONDS``: since 1970. now: the present time, with a time zone. zone: the zone of days,
-    and of times without a zone (None: the machine's zone). Raises ValueError with a message for people.
+    Forms: ``10m``, ``2h``, ``1d12h``, ``3w`` (ago), ``now``, ``today``, ``yesterday`` (first moment), ISO
+    8601 such as ``2026-03-01``, ``2026-03-01T08:15``, ``...Z``, ``...+01:00``, and ``@SECONDS`` since 1970.
+    now: with a zone. zone: of days, and of times without a zone (None: the machine's).
     """
     word = text.strip()
     try:
@@ -81,10 +79,8 @@ def compile_glob(text: str) -> re.Pattern[bytes]:
 
 
 def literal_digest(text: str) -> str:
-    """Return the SHA-256 (hex) of a glob that is one long path without wildcards, else an empty string.
-
-    Long means that the trail records only parts of such a path, with its SHA-256 (bounds.py).
-    """
+    """Return the SHA-256 (hex) of a glob that is one path without wildcards, too long to be recorded whole;
+    else ""."""
     path = re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL).encode("utf-8", "surrogateescape")
     if not text.startswith("/") or re.search(r"(?<!\\)(?:\\\\)*[*?{]", text) or len(path) <= PATH_BYTES:
         return ""
@@ -139,10 +135,8 @@ def _segment(part: str, whole: str) -> bytes:
 
 
 def merge(streams: Iterable[Iterable[Record | BadLine]]) -> Iterator[Record | BadLine]:
-    """Yield the lines of several hash chains, ordered by time.
-
-    streams: for each chain, its parsed lines. Lines of one chain keep their order, even if a time goes back.
-    """
+    """Yield the parsed lines of several hash chains by time. Those of one chain keep their order, even if a
+    time goes back."""
     keyed = [_with_time(index, stream) for index, stream in enumerate(streams)]
     for _, _, _, item in heapq.merge(*keyed, key=lambda entry: entry[:3]):
         yield item

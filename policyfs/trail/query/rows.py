@@ -7,8 +7,9 @@ have the same app, uid, mount, paths, errno, rules, note and policy. The trail i
 
 from __future__ import annotations
 
+import operator
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from policyfs.trail.lines.event import DENY, Event
@@ -25,11 +26,8 @@ HELD: Final = 10_000
 
 
 class Again(NamedTuple):
-    """The repeats of a refused request.
-
-    times: the number of requests. operations: pairs of an operation and its number, the largest number first.
-    last_ns: the time of the last request. more: True if an earlier row has shown the first request. Then
-    *times* counts only the later requests. Otherwise *times* counts all requests.
+    """The repeats of a refused request. times: of all requests, or of the later ones if an earlier row has
+    shown the first (more). operations: with their numbers, the largest first. last_ns: of the last request.
     """
 
     times: int
@@ -39,10 +37,8 @@ class Again(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row of a listing. item: a record of the trail, or a line that is no valid record. again: the
-    repeats of its request, or None. newest: the position of the row's last record among all added records,
-    from 1.
-    """
+    """One row of a listing: a record or a bad line, and the repeats of its request. newest: the position of
+    its last record among all that were added, from 1."""
 
     item: Record | BadLine
     again: Again | None = None
@@ -73,36 +69,24 @@ class _Group:
 
 
 _Key = tuple[object, ...]
+_SAME: Final[Callable[[Event], _Key]] = operator.attrgetter(
+    "app", "uid", "mount", "path", "path_cut", "new_path", "new_path_cut", "errno", "rules", "note",
+    "policy_digest",
+)  # fmt: skip
 
 
 def _key(event: Event) -> _Key | None:
-    """Return the fields that an event shares with repeats of the same refused request.
-
-    Return None if no request was refused, or if the event counts different requests together.
-    """
+    """Return the fields that repeats of a refused request share; None for other events, and those counted
+    together."""
     if event.decision != DENY or event.folded:
         return None
-    return (
-        event.app,
-        event.uid,
-        event.mount,
-        event.path,
-        event.path_cut,
-        event.new_path,
-        event.new_path_cut,
-        event.errno,
-        event.rules,
-        event.note,
-        event.policy_digest,
-    )
+    return _SAME(event)
 
 
 class Rows:
-    """A maker of a listing's rows. The caller adds records in the order of time, and gets rows.
-
-    A row waits while it, or an older row, may still get repeats. at_once: True to return the row of a refused
-    request at once, and a second row with its repeats after AT_ONCE_NS.
-    """
+    """A maker of a listing's rows from records in the order of time. A row waits while it, or an older one,
+    may get repeats. at_once: True to return a refused request at once, and a second row with its repeats
+    after AT_ONCE_NS."""
 
     def __init__(self, *, at_once: bool = False) -> None:
         self._at_once = at_once
@@ -145,10 +129,7 @@ class Rows:
             yield from self._told(*self._waiting.popleft())
 
     def due(self, now_ns: int) -> Iterator[Row]:
-        """Yield the oldest rows, and stop before the first row that may still get repeats.
-
-        now_ns: the present time, ns since 1970.
-        """
+        """Yield the oldest rows up to the first that may still get repeats. now_ns: ns since 1970."""
         while self._waiting:
             key, group = self._waiting[0]
             first = group.first

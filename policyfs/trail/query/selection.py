@@ -30,26 +30,18 @@ def parse_query(text: str) -> Expression:
 
 
 def option(field: str, values: list[str]) -> Expression:
-    """Return the condition of a query for a command line option, such as ``--app gallery --app maps``.
-
-    In the fields app, op, decision and rule, wildcards in a value are plain characters.
-    """
+    """Return the condition for an option such as ``--app A --app B``. In app, op, decision and rule,
+    wildcards are plain."""
     literal = field in _LITERAL
     return Term(field, tuple(Value(value, literal) for value in values)) if values else And()
 
 
 class Selection:
-    """A query for events that is ready for use.
-
-    matches: function that returns True if an event matches. since_ns, until_ns: the period of the query in ns
-    since 1970 (None: no limit).
-    """
+    """A query that is ready for use. matches: tests an event. since_ns, until_ns: its period (ns since 1970;
+    None: no limit)."""
 
     def __init__(self, tree: Expression, clock: Clock, text: str = "") -> None:
-        """tree: the parsed query. clock: the present time, for times such as ``2h``. text: for errors.
-
-        Raises QueryError.
-        """
+        """clock: the present time, for times such as ``2h``. text: for errors. Raises QueryError."""
         self.tree = tree
         self.clock = clock
         self.text = text
@@ -68,21 +60,15 @@ class Selection:
         return self.until_ns is None or time_ns < self.until_ns
 
     def overlaps(self, one_ns: int, other_ns: int) -> bool:
-        """Return True if any time from *one_ns* to *other_ns* (in any order, both included) is in the period.
-
-        Times are ns since 1970.
-        """
+        """Return True if any time (ns since 1970) from one to the other, in any order, is in the period."""
         first_ns, last_ns = sorted((one_ns, other_ns))
         if self.since_ns is not None and last_ns < self.since_ns:
             return False
         return self.until_ns is None or first_ns < self.until_ns
 
     def concerns(self, record: Record) -> bool:
-        """Return True if a record of the journal itself belongs to the period of the query.
-
-        The journal writes a gap only when the disk works again. So a gap also belongs to the period in which
-        its events were lost.
-        """
+        """Return True if a record of the journal itself belongs to the period. A gap, written when the disk
+        works again, also belongs to that in which its events were lost."""
         if self.covers(record.time_ns):
             return True
         first, last = record.fields.get("first"), record.fields.get("last")
@@ -94,10 +80,7 @@ class Selection:
             return False
 
     def names(self) -> Iterator[tuple[str, str, Value]]:
-        """Yield the query's names of apps, operations and rules, as (field, word, value).
-
-        The trail should have these names. If not, a name may be a typing error.
-        """
+        """Yield (field, word, value) for names that the trail should have, of apps, operations and rules."""
         for term in terms(self.tree):
             if term.field in RECORDED:
                 yield from ((term.field, plain(one), one) for one in term.values if not is_pattern(one))
@@ -107,10 +90,8 @@ class Selection:
         return Selection(all_of(self.tree, *parts), self.clock, self.text)
 
     def lacking(self) -> Iterator[tuple[str, Selection]]:
-        """Yield each field of the query that many events lack, with a selection of events that lack it.
-
-        These events do not match, but might if the field had been recorded: they meet the other conditions.
-        """
+        """Yield each field that many events lack, with a selection of those that lack it and meet all other
+        conditions."""
         for name in dict.fromkeys(term.field for term in terms(self.tree) if term.field in OFTEN_ABSENT):
             tree = _without(self.tree, name)
             if tree != self.tree:
@@ -118,7 +99,6 @@ class Selection:
 
 
 def _without(tree: Expression, field: str) -> Expression:
-    """Return a query's tree in which each condition on *field* means that the event lacks the field."""
     if isinstance(tree, Term):
         return absence(field) if tree.field == field else tree
     if isinstance(tree, Not):

@@ -29,10 +29,7 @@ HOUR_NS: Final = 3600 * 1_000_000_000
 
 
 class Sums(NamedTuple):
-    """Sums over events with the same caller and decision.
-
-    weight: the number of requests. redacted: the number of requests with hidden bytes.
-    """
+    """Sums over events with the same caller and decision: requests, bytes, and requests with hidden bytes."""
 
     weight: int
     bytes_read: int
@@ -41,11 +38,8 @@ class Sums(NamedTuple):
 
 
 class Refusals:
-    """The denials of one app with the same errno, rules, note and kind.
-
-    count: the number of requests. paths: the number of requests for each path, without paths for which the
-    summary had no room. event: the denial that was added last.
-    """
+    """The denials of one app with the same errno, rules, note and kind. count: requests. paths: requests for
+    each path (as far as there was room). event: the denial that was added last."""
 
     __slots__ = ("count", "event", "paths")
 
@@ -63,8 +57,7 @@ class Refusals:
 GROUPS: Final = (
     "app", "rule", "op", "kind", "hour", "day", "decision", "uid", "exe", "mount", "view", "path", "directory"
 )  # fmt: skip
-"""The fields by which a Summary can count events. A Summary by ``path`` or ``directory`` (BY_PATH) needs the
-paths of the events."""
+"""The fields by which a Summary can count events. Those of BY_PATH need the paths of the events."""
 
 BY_PATH: Final = frozenset({"path", "directory"})
 
@@ -73,10 +66,8 @@ SEVERAL: Final = "(several)"
 
 
 class Summary:
-    """A counter of events. An event that stands for several requests counts once for each request.
-
-    by: names of GROUPS. Events are also counted by the combination of the values of these fields.
-    """
+    """A counter of events, once for each request that they stand for; also by the combination of the values
+    of the fields *by* (of GROUPS)."""
 
     def __init__(self, by: Sequence[str] = ()) -> None:
         self._by = tuple(by)
@@ -118,10 +109,7 @@ class Summary:
             self.add_denied(event, event.path, weight)
 
     def add_sums(self, event: Event, hour: int, sums: Sums) -> None:
-        """Count many events with the same caller and decision in one hour.
-
-        event: one of these events. hour: hours since 1970. sums: the number of requests, and sums of bytes.
-        """
+        """Count many events like *event* (caller and decision) in one hour (since 1970)."""
         weight = sums.weight
         self.events += weight
         self.by_decision[event.decision] += weight
@@ -178,10 +166,7 @@ class Summary:
 
 
 def _groups(event: Event, hour: int, name: str) -> tuple[str, ...]:
-    """Return the groups in which an event is counted. name: the field of GROUPS whose values form the groups.
-
-    For ``rule`` there is a group for each rule of the event, for ``path`` one for each of its two paths.
-    """
+    """Return the groups of an event by one of GROUPS: one for each rule, or for each of its two paths."""
     if name == "rule":
         return event.rules or (SEVERAL if event.folded == BY_APP else "(no rule)",)
     if name in {"hour", "day"}:
@@ -196,7 +181,6 @@ def _groups(event: Event, hour: int, name: str) -> tuple[str, ...]:
 
 
 def _places(event: Event, name: str) -> tuple[str, ...]:
-    """Return the paths of an event, or their directories, as text. name: one of BY_PATH."""
     if event.folded:
         return (shown_path(event.path) + "/…" if event.folded == BY_DIRECTORY else SEVERAL,)
     paths = [event.path] if event.new_path is None else [event.path, event.new_path]

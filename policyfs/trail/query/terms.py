@@ -26,14 +26,10 @@ ERRNOS: Final = frozenset(errno.errorcode.values())
 
 
 class Column(NamedTuple):
-    """One field of the query language, such as ``app``.
-
-    kind: word, number, path, text or time. meaning: a text for people. texts, number: functions that return
-    the field's values in an event. by_row: True if each event in an index has its own value; False if the
-    index stores the value once for a class of events (index.py). known: all possible words, if there are few.
-    absent: the word that finds events without the field, such as ``none``, or empty. aliases: other names of
-    the field.
-    """
+    """One field of the query language, such as ``app``. kind: word, number, path, text or time. texts,
+    number: return its values in an event. by_row: False if an index stores it once for a class of events.
+    known: all words, if there are few. absent: the word that finds events without it, such as ``none``.
+    aliases: other names."""
 
     name: str
     kind: str
@@ -137,10 +133,7 @@ class Clock:
 
 
 class Paths:
-    """A function that returns True if a glob matches the path or the new path of an event.
-
-    For a path that was too long to be recorded whole, the function compares the digest.
-    """
+    """A test if a glob matches a path of an event; of a path too long to be recorded whole, by the digest."""
 
     __slots__ = ("pattern", "sha256")
 
@@ -174,10 +167,7 @@ class Bounds(NamedTuple):
 
 
 def compile_term(term: Term, clock: Clock, text: str = "") -> Test:
-    """Return a function that tests an event for one condition of a query. Raises QueryError.
-
-    clock: the present time, for times such as ``2h``. text: the query, for errors.
-    """
+    """Return a test of an event for one condition. text: the query, for errors. Raises QueryError."""
     column = BY_NAME[term.field]
     if column.kind == "path":
         globs = path_tests(term, text)
@@ -205,10 +195,7 @@ def path_tests(term: Term, text: str = "") -> list[Paths]:
 
 
 def moment(term: Term, clock: Clock, text: str = "") -> int:
-    """Return the time in a query's condition on ``since`` or ``until``, in ns since 1970.
-
-    Raises QueryError.
-    """
+    """Return the time in a condition on ``since`` or ``until``, in ns since 1970. Raises QueryError."""
     if len(term.values) > 1:
         raise QueryError(f"give {term.field} a single time, not a list", text, term.values[1].at)
     try:
@@ -258,16 +245,13 @@ def _text_test(column: Column, texts: Texts, term: Term, text: str) -> Test:
 
 
 def _parts(glob: str) -> list[str]:
-    """Return the globs between the braces of a glob such as ``{none,image/*}``, or else the glob itself."""
     whole = re.fullmatch(r"\{([^{}\\]*)\}", glob)
     return whole[1].split(",") if whole else [glob]
 
 
 def _compiled(column: Column, glob: str) -> re.Pattern[str]:
-    """Return a pattern for a glob in a condition on *column*.
-
-    ``*`` and ``?`` stand for characters of a value. So they do not match the word for an absent field.
-    """
+    """Return a pattern for a glob on *column*. ``*`` and ``?`` stand for characters of a value, so they do
+    not match the word for an absent field."""
     is_open = re.search(r"(?<!\\)(?:\\\\)*[*?]", glob) is not None
     without = rf"(?!{column.absent}\Z)" if is_open and column.absent else ""
     return re.compile(without + _pattern(glob), re.DOTALL)
@@ -310,10 +294,7 @@ def _check_known(column: Column, term: Term, text: str) -> None:
 
 
 def compile_tree(tree: Expression, clock: Clock, text: str = "") -> Test:
-    """Return a function that tests whether an event matches a query. Raises QueryError.
-
-    tree: the parsed query. clock: the present time, for times such as ``2h``. text: the query, for errors.
-    """
+    """Return a test whether an event matches a query. text: the query, for errors. Raises QueryError."""
     if isinstance(tree, Term):
         return compile_term(tree, clock, text)
     if isinstance(tree, Not):

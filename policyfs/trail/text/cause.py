@@ -21,9 +21,7 @@ _RESOURCES: Final = frozenset(
 
 
 class RuleFact(NamedTuple):
-    """Facts about one rule of a policy, from the policy's text beside the trail.
-
-    effect: ``allow``, ``deny``, ``redact`` or ``content``. place: the rule's file and line.
+    """Facts about one rule. effect: ``allow``, ``deny``, ``redact`` or ``content``. place: its file and line.
     """
 
     effect: str
@@ -31,9 +29,7 @@ class RuleFact(NamedTuple):
 
 
 Lookup = Callable[[str, str], RuleFact | None]
-"""A function that returns the facts about a rule, or None if they are not known.
-
-Its arguments are the digest of the policy and the id of the rule."""
+"""Returns the facts about a rule, by the digest of its policy and its id, or None."""
 
 
 def nothing_known(_digest: str, _rule: str) -> RuleFact | None:
@@ -42,10 +38,7 @@ def nothing_known(_digest: str, _rule: str) -> RuleFact | None:
 
 
 def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
-    """Return the cause of a denied request, one of CAUSES, or an empty string for other events.
-
-    lookup: returns the effect of a rule.
-    """
+    """Return the cause of a denied request, one of CAUSES, or "" for other events."""
     if event.decision != DENY:
         return ""
     if event.errno in _RESOURCES:
@@ -62,10 +55,7 @@ def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
 
 
 def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
-    """Return a sentence that says what must change to allow a denied request; empty for other events.
-
-    lookup: returns the effect of a rule, and its file and line.
-    """
+    """Return a sentence what must change to allow a denied request; "" for other events."""
     cause = cause_of(event, lookup)
     rules = ", ".join(event.rules)
     places = [fact.place for rule in event.rules if (fact := lookup(event.policy_digest, rule)) is not None]
@@ -85,11 +75,8 @@ def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
 
 
 def grounds(event: Event, lookup: Lookup = nothing_known) -> list[str]:
-    """Return the rules that decided an event as texts, each with file and line of the rule if known.
-
-    If a request was denied because no rule allowed it, the text `no rule allows the request` is added (except
-    for folded events).
-    """
+    """Return the rules that decided an event as texts, with file and line if known; also `no rule allows the
+    request` (not for folded events)."""
     words = []
     for rule in event.rules:
         fact = lookup(event.policy_digest, rule)

@@ -1,7 +1,5 @@
-"""Events in formats for other programs: rows of CSV, and class 1001 (File System Activity) of OCSF (pure).
-
-OCSF is the Open Cybersecurity Schema Framework, a standard for security events.
-"""
+"""Events for other programs: rows of CSV, and class 1001 (File System Activity) of OCSF, the Open
+Cybersecurity Schema Framework (pure)."""
 
 from __future__ import annotations
 
@@ -30,8 +28,7 @@ _ACTIVITIES: Final = {
 }  # fmt: skip
 _DIRECTORIES: Final = frozenset({"mkdir", "rmdir", "list"})
 _FORMULA: Final = re.compile(r"""(^|;)(?=[\s"']*[=+\-@])|^(?=[\t\r])""")
-"""The places before texts that a spreadsheet computes. Where a spreadsheet separates cells by semicolons (a
-German one, for example), it also splits quoted texts at them."""
+"""The places before texts that a spreadsheet computes; some also split quoted texts at semicolons."""
 
 CSV_HEAD: Final = (
     "id", "time", "mount", "app", "uid", "gid", "pid", "exe", "operation", "syscall", "path", "new_path",
@@ -42,11 +39,8 @@ CSV_HEAD: Final = (
 
 
 def csv_row(event: Event, record_id: str) -> list[str]:
-    """Return the cells of an event for a row of CSV.
-
-    A text that a spreadsheet would compute, such as ``=1+1``, begins with an apostrophe, also behind a
-    semicolon.
-    """
+    """Return the cells of an event. A text that a spreadsheet would compute, such as ``=1+1``, begins with an
+    apostrophe."""
     new = event.new_path
     values: tuple[object, ...] = (
         record_id, iso_time(event.time_ns), shown(event.mount), shown(event.app), event.uid, event.gid,
@@ -69,10 +63,7 @@ def _cell(value: object) -> str:
 
 
 def ocsf(event: Event, record_id: str, product_version: str, lookup: Lookup = nothing_known) -> Fields:
-    """Return an event as a JSON object of OCSF, class File System Activity, profile ``security_control``.
-
-    record_id: the id of the event's record. lookup: finds rules in the texts of policies.
-    """
+    """Return an event as JSON of OCSF, class File System Activity, profile ``security_control``."""
     activity, name = _ACTIVITIES.get(event.operation, (_OTHER, "Other"))
     denied = event.decision == DENY
     failed = denied or bool(event.errno)

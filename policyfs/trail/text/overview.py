@@ -14,9 +14,7 @@ _MINUTES: Final = 10_000
 
 
 class Access(NamedTuple):
-    """A group of accesses that the HTML report counts together.
-
-    cause: the cause of denied accesses, such as ``no rule``, else empty. grounds: the rules that decided.
+    """A group of accesses that are counted together. cause: of denied ones. grounds: the rules that decided.
     """
 
     app: str
@@ -28,12 +26,11 @@ class Access(NamedTuple):
 
 
 class Overview:
-    """The counts that the HTML report shows: accesses by app and directory, and redactions.
+    """The counts of the HTML report: accesses by app and directory, and redactions.
 
-    lookup: finds rules in the texts of policies. heat: the number of all requests, for each pair of app and
-    directory. heat_denied: the number of denied requests only. by_minute: the number of requests, for each
-    minute since 1970 and decision; None if there are too many minutes (_MINUTES). redactions: the number of
-    requests with hidden bytes, for each app, view and kind. hidden_bytes: the number of these bytes.
+    heat, heat_denied: all and denied requests by app and directory. by_minute: requests by minute since 1970
+    and decision; None if there are too many. redactions, hidden_bytes: requests with hidden bytes, and these,
+    by app, view and kind.
     """
 
     def __init__(self, lookup: Lookup) -> None:
@@ -47,10 +44,8 @@ class Overview:
         self.hidden_bytes: Counter[tuple[str, str, str]] = Counter()
 
     def add_directory(self, event: Event, directory: bytes, weight: int, last_ns: int) -> None:
-        """Count events of one caller and decision below a directory (see directory_of()).
-
-        event: one of the events. weight: the number of requests. last_ns: the time of the last one.
-        """
+        """Count events of one caller and decision below a directory (directory_of()). event, last_ns: the
+        last one's."""
         words, cause = " ".join(grounds(event, self._lookup)), cause_of(event, self._lookup)
         access = Access(event.app, event.operation, directory, event.decision, cause, words)
         self.accesses[access] += weight

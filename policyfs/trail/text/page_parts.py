@@ -1,8 +1,6 @@
-"""Parts of an HTML page that needs no network: text, boxes, and tables to sort and search (pure).
-
-INVARIANT: each text from a trail goes through `text_of` or `path_of`, which make every character visible
-and escape HTML. The browser runs only the script with the digest in the page's head.
-"""
+"""Parts of an HTML page that needs no network: text, boxes, and tables to sort and search (pure). INVARIANT:
+each text from a trail goes through `text_of` or `path_of`. The browser runs only the script with the digest
+in the page's head."""
 
 from __future__ import annotations
 
@@ -18,11 +16,8 @@ from policyfs.trail.text.report_style import SCRIPT, STYLE
 def document(
     title: str, heading: str, lead: str, numbers: str, sections: Sequence[tuple[str, str]]
 ) -> str:
-    """Return an HTML page.
-
-    title: the title of the browser's window. lead: HTML below the heading. numbers: HTML before the sections.
-    sections: pairs of a section's title and its HTML.
-    """
+    """Return an HTML page. title: of the window. lead, numbers: HTML before the sections (pairs of title and
+    HTML)."""
     ids = [name.lower().replace(" ", "-") for name, _ in sections]
     links = " · ".join(f'<a href="#{at}">{name}</a>' for at, (name, _) in zip(ids, sections, strict=True))
     body = "\n".join(
@@ -70,11 +65,8 @@ def number_boxes(pairs: Iterable[tuple[str, str, str]]) -> str:
 def table(
     name: str, caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = ""
 ) -> str:
-    """Return an HTML table that can be sorted.
-
-    name: its id. heads, rows: the cells, as HTML. right: the positions of the columns with numbers, from 0,
-    separated by spaces.
-    """
+    """Return an HTML table to sort. name: its id. heads, rows: the cells, as HTML. right: the positions of
+    columns with numbers, from 0, separated by spaces."""
     numeric = {int(one) for one in right.split()}
     head = "".join(
         f'<th scope="col"{" class=n" if at in numeric else ""}>{text}</th>' for at, text in enumerate(heads)

@@ -1,10 +1,9 @@
 """The part of an event that the developers or users of one app may see (pure).
 
-An app sees only its own requests, without facts that the policy hides from it. The fields `seq`, `chain` and
-`handle` are left out, too, because they reveal how many requests other apps make.
-INVARIANT: an app sees a denied request only if it may see the request's paths for every kind and owner of a
-file there. Otherwise the record would reveal that a hidden file exists: for a missing file there is no
-record, or a different one.
+An app sees only its own requests, without facts that the policy hides from it, and without `seq`, `chain` and
+`handle`, which reveal how many requests others make. INVARIANT: an app sees a denied request only if it may
+see its paths for every kind and owner of a file there: otherwise the record would reveal that a hidden file
+exists.
 """
 
 from __future__ import annotations
@@ -23,9 +22,7 @@ _OPENED: Final = frozenset({"open", "create", "read", "release"})
 
 
 class Sight(Protocol):
-    """The rights that an app had under the policy in force at the time of an event.
-
-    A method uses only its arguments. All other facts about the file count as unknown.
+    """The rights that an app had at the time of an event. All facts that are no arguments count as unknown.
     """
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:

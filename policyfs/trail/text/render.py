@@ -37,10 +37,7 @@ _TOGETHER: Final = {
 
 
 def local_time(time_ns: int, zone: tzinfo | None) -> str:
-    """Return a time in the form ``2026-03-01 08:15:00.123``.
-
-    time_ns: ns since 1970. zone: the time zone, or None for the machine's zone.
-    """
+    """Return a time (ns since 1970) such as ``2026-03-01 08:15:00.123``. zone: None for the machine's."""
     seconds, rest = divmod(time_ns, 1_000_000_000)
     try:
         moment = datetime.fromtimestamp(seconds, zone)
@@ -50,18 +47,13 @@ def local_time(time_ns: int, zone: tzinfo | None) -> str:
 
 
 class RowPrinter:
-    """A printer of records as rows of a table, one by one. A column grows when a wider cell comes.
-
-    If the last column (WHY) has no room on the terminal beside the path, its text is in further lines.
-    """
+    """A printer of records as rows of a table. A column grows when a wider cell comes. If WHY has no room
+    beside the path, it is in further lines."""
 
     def __init__(
         self, columns: int | None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
     ) -> None:
-        """columns: the terminal's width, or None to cut no cell. zone: None for the machine's time zone.
-
-        lookup: finds rules in the texts of policies.
-        """
+        """columns: the terminal's width, or None to cut no cell. zone: None for the machine's."""
         self._columns = columns
         self._lookup = lookup
         self._zone = zone
@@ -136,11 +128,8 @@ def paths(event: Event) -> str:
 def why(
     event: Event, again: Again | None = None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
 ) -> str:
-    """Return the text of the column WHY: errno, rules, mode, view, hidden bytes, sizes, repeats, note.
-
-    again: repeats of a refused request, which are counted in the same row. lookup: finds rules in the texts
-    of policies.
-    """
+    """Return the column WHY: errno, rules, mode, view, hidden bytes, sizes, repeats (again: in the same row),
+    note."""
     parts = [errno_name(event.errno)] if event.errno else []
     parts += map(shown, grounds(event, lookup))
     parts += [f"would deny: {shown(rule)}" for rule in event.would_deny]
@@ -207,10 +196,7 @@ def _place(place: Place) -> str:
 def summary_lines(
     summary: Summary, zone: tzinfo | None, columns: int | None, lookup: Lookup = nothing_known
 ) -> list[str]:
-    """Return a summary of events as lines of text, about one screen.
-
-    columns: the terminal's width, or None. lookup: finds rules in the texts of policies.
-    """
+    """Return a summary as lines of text, about one screen. columns: the terminal's width, or None."""
     if summary.first_ns is None or summary.last_ns is None:
         lines = ["no events"]
     else:
@@ -249,10 +235,7 @@ def summary_lines(
 
 
 def _denied(summary: Summary, columns: int | None, lookup: Lookup) -> list[str]:
-    """Return lines about denials: the paths with the most denials, and the most frequent causes.
-
-    For each cause there is a sentence that says what would have to change.
-    """
+    """Return lines about the paths with the most denials, and the causes, with what would have to change."""
     if not summary.denied_paths:
         return []
     top = summary.denied_paths.most_common(_TOP)
@@ -355,16 +338,6 @@ def report_json(report: Report) -> Fields:
             for place, what, kind in found
         ]
 
-    return {
-        "mount_id": report.mount_id,
-        "whole": report.whole,
-        "segments": report.segments,
-        "records": report.records,
-        "seq": report.seq,
-        "head": report.head,
-        "proven": report.proven,
-        "signed": report.signed,
-        "breaks": places(report.breaks),
-        "notes": places(report.notes),
-        "missing": places(report.missing),
-    }
+    found = (report.breaks, report.notes, report.missing)
+    lists = zip(("breaks", "notes", "missing"), map(places, found), strict=True)
+    return report._asdict() | {"whole": report.whole} | dict(lists)

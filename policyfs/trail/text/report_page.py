@@ -1,8 +1,5 @@
-"""The HTML report of `policyfs audit report`: one page with charts and tables (pure).
-
-INVARIANT: each text from a trail goes through `text_of` or `path_of`, which make every character visible and
-escape HTML.
-"""
+"""The HTML report of `policyfs audit report`: one page with charts and tables (pure). INVARIANT: see
+page_parts.py."""
 
 from __future__ import annotations
 
@@ -33,13 +30,9 @@ _DECISIONS: Final = ("allow", "would_deny", "deny")
 
 
 class Facts(NamedTuple):
-    """The contents of the HTML report.
-
-    trail: the directory of the trail. made: the time of the report. query: the text of the query, or empty.
-    checked: the output of `audit verify`, empty if this command did not run. is_whole: False if the command
-    found damage. changes: for each change of a policy or mount, its time and a sentence. lookup: finds rules
-    in the texts of policies. period: begin and end of the query's period in ns since 1970 (None: no limit).
-    """
+    """The contents of the HTML report. checked: the output of `audit verify`, empty if it did not run.
+    is_whole: False if it found damage. changes: time and sentence for each change of a policy or mount.
+    period: of the query, in ns since 1970 (None: no limit)."""
 
     trail: str
     made: str
@@ -98,10 +91,8 @@ def _look_of_trail(facts: Facts) -> str:
 
 
 def _chart(facts: Facts) -> str:
-    """Return HTML: a chart of the number of events over time by decision, and a table of these numbers.
-
-    The bars fill the period of the query. Without --since or --until, they begin or end with the events.
-    """
+    """Return a chart of the events over time by decision, and a table of the numbers. The bars fill the
+    period of the query, else that of the events."""
     fine = facts.overview.by_minute
     by_hour = {(hour * 60, decision): count for (hour, decision), count in facts.summary.by_hour.items()}
     by_time = fine if fine is not None else by_hour
@@ -184,10 +175,7 @@ _CAUSES: Final = {
 
 
 def _heat(facts: Facts) -> str:
-    """Return a table (HTML) of apps and directories with the number of requests in each cell.
-
-    Cells with higher numbers have stronger colours. The numbers can be read without colours, too.
-    """
+    """Return a table of apps and directories. Higher numbers have stronger colours."""
     heat, denied = facts.overview.heat, facts.overview.heat_denied
     apps: Counter[str] = Counter()
     places: Counter[bytes] = Counter()

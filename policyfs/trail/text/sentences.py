@@ -46,14 +46,12 @@ def describe(record: Record) -> str:
 
 
 def _ended(record: Record) -> str:
-    """Return a sentence about the end of a mount, with its cause. record: of type close or detached."""
     fields = record.fields
     what = "recording ended" if record.kind == "close" else "unmounted while in use"
     return what if "cause" not in fields else f"{what}: {_by(fields)}"
 
 
 def _of_the_mount(record: Record) -> str:
-    """Return a sentence about the start of a mount, or about a change of its policy."""
     fields = record.fields
     digests = {name: shown(str(fields.get(name, "?"))[:16]) for name in ("policy", "previous", "refused")}
     reason = shown(" ".join(str(fields.get("reason", "")).split()))
@@ -67,7 +65,6 @@ def _of_the_mount(record: Record) -> str:
 
 
 def _of_the_quarantine(record: Record) -> str:
-    """Return a sentence about a refused file that the administrator released or dropped."""
     fields = record.fields
     what = "dropped" if fields.get("done") == "drop" else "released"
     to = f" to {shown(str(fields['to']))}" if "to" in fields else ""
@@ -76,7 +73,6 @@ def _of_the_quarantine(record: Record) -> str:
 
 
 def _of_the_proof(record: Record) -> str:
-    """Return a sentence about the requests that tested a mount."""
     fields = record.fields
     if fields.get("result") != "held":
         return shown(" ".join(str(fields.get("reason", "?")).split()))
@@ -86,7 +82,6 @@ def _of_the_proof(record: Record) -> str:
 
 
 def _process(fields: Fields) -> str:
-    """Return a text about a killed process, with the time for which its read or write had waited."""
     names = ("exe", "pid", "uid", "blocked_s")
     exe, pid, uid, blocked_s = (shown(str(fields.get(name, "?"))) for name in names)
     return f"{exe or '?'} (pid {pid}, uid {uid}) after {blocked_s} s"

@@ -25,7 +25,7 @@ from policyfs.journal.files.compression import COMPRESS_FROM
 from policyfs.journal.files.policy_texts import PolicyText
 from policyfs.journal.files.segments import TrailDirectory
 from policyfs.journal.sealing.keys import KeyStore
-from policyfs.journal.sealing.sealer import Reports, Sealer
+from policyfs.journal.sealing.sealer import Sealer
 from policyfs.journal.writing.writer import ChainWriter
 from policyfs.trail.lines.event import Event
 from tests.support.programs.trail_sessions import (
@@ -106,8 +106,10 @@ class _Chain:
 
     def seal_with(self, keys: KeyStore) -> None:
         """Have the segments sealed and compressed, as a daemon does."""
-        reports = Reports(changed=lambda segment, found: None, sealed=self._note_seal)
-        self._sealer = Sealer(str(self._directory), self._directory.name, keys, reports)
+        self._sealer = Sealer(
+            str(self._directory), self._directory.name, keys,
+            changed=lambda segment, found: None, sealed=self._note_seal,
+        )  # fmt: skip
         self.writer.closed = self._sealer.close_segment
         self._sealer.start(None, lambda: self.writer.extent)
 
