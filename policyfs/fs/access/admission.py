@@ -18,10 +18,8 @@ class Context(Protocol):
 
     @property
     def pid(self) -> int:
-        """The number of the sender's thread (gettid(2)); 0 if the daemon cannot see this thread.
-
-        The kernel sends the number of the thread, not of the process (fs/fuse/dev.c, task_pid).
-        """
+        """The number of the sender's thread, not process (fs/fuse/dev.c, task_pid); 0 outside the daemon's
+        view."""
 
     @property
     def umask(self) -> int:
@@ -30,10 +28,7 @@ class Context(Protocol):
 
 class Admitted(NamedTuple):
     """The callers that an app mount with several groups admits: one uid, with any of these primary groups.
-
-    The kernel can admit only one group to a mount, or everybody. So the kernel admits everybody to such a
-    mount, and the daemon refuses callers outside these groups.
-    """
+    The kernel can admit one group or everybody, so the daemon refuses the others."""
 
     uid: int
     gids: frozenset[int]

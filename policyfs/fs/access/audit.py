@@ -1,8 +1,7 @@
-"""Records of decisions: this module builds events for the trail, and waits until required events are written.
+"""Records of decisions: events for the trail, and the wait until required events are written.
 
-Two methods record a decision. `Recorder.decided` is for refusals, and for changes of the store (methods that
-`ledger.recorded_first` wraps). `Recorder.recorded` is for opens, since an open can wait for its record.
-"""
+`Recorder.decided` is for refusals, and for changes of the store (`ledger.recorded_first`);
+`Recorder.recorded` is for opens, since an open can wait for its record."""
 
 from __future__ import annotations
 
@@ -86,13 +85,10 @@ class Recorder:
     def decided(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> None:
-        """Record a decision.
-
-        If a refusal must be on record, the reply waits until its event is written. If an allowance must be on
-        record, its event is written when this method returns. If the write takes longer than a moment, the
-        method raises UnrecordedError, which the wrapper `ledger.recorded_first` handles. Without that wrapper
-        the method blocks until the disk has the event. If the event cannot be recorded, the app gets EIO.
-        """
+        """Record a decision. The reply to a refusal that must be on record waits for it. A required allowance
+        is written at the return, or UnrecordedError is raised if that takes longer than a moment
+        (`ledger.recorded_first` handles it; without that wrapper this blocks). An event that cannot be
+        recorded is EIO for the app."""
         event = self._decision(caller, call, path, decision, details)
         if event is None:
             return
@@ -116,14 +112,11 @@ class Recorder:
     async def recorded(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> bool:
-        """Record a decision. If the decision must be on record, wait until its record is written.
+        """Record a decision, and wait if it must be on record. Return True if other requests could run
+        meanwhile: checks made before may no longer hold.
 
-        Return True if other requests could run during the call. Then a check that the caller made before may
-        no longer hold.
-
-        Raise FUSEError(EIO) if the event could not be recorded. Raise PacedError if the app has used up its
-        budget for records; `ledger.paced` then waits, and starts the open again.
-        """
+        Raise FUSEError(EIO) if it could not be recorded, PacedError if the app's budget for records is used
+        up (`ledger.paced` then starts the open again)."""
         event, own = self._decision(caller, call, path, decision, details), current()
         if event is None:
             return False
@@ -168,11 +161,8 @@ class Recorder:
         return self._decision(caller, call, path, decision, details)
 
     def repeated(self, event: Event) -> None:
-        """Record that the bridge has repeated an allowed decision. The record may be lost in a crash (best
-        effort).
-
-        event: the event of the decision, from event_of(), with the process, time and handle of the repeat.
-        """
+        """Record, best effort, that the bridge has repeated an allowed decision. event: from event_of(), with
+        the process, time and handle of the repeat."""
         self._sink.admit(event, Audit.BEST_EFFORT)
 
     def _decision(
@@ -255,15 +245,12 @@ class Recorder:
         self._sink.admit(event, Audit.BEST_EFFORT)
 
     def program_of(self, caller: Caller) -> str:
-        """Return the path of the caller's executable. For each thread, /proc is read at most once in _EXE_S
-        seconds, and for each caller at most once.
+        """Return the path of the caller's executable. /proc is read at most once a caller, and once a thread
+        in _EXE_S.
 
-        INVARIANT: in the first call for a caller, the process waits for the answer to its request, and the
-        request is not FLUSH, WRITE or READ. execve(2) holds a lock while it closes files and unmaps memory
-        (exec_update_lock in fs/exec.c). Meanwhile execve(2) can wait for the answer to such a request. A look
-        at /proc/PID/exe waits for the lock, so the daemon would wait for itself. So the daemon finds the
-        program of each open before it answers the open.
-        """
+        INVARIANT: at the first call, the process waits for an answer that is not FLUSH, WRITE or READ:
+        execve(2) holds a lock (exec_update_lock in fs/exec.c) that /proc/PID/exe needs, and may wait for such
+        an answer under it. So each open looks."""
         if caller.program is None:
             path = self._executables.get(caller.pid)
             if path is None:

@@ -36,11 +36,8 @@ class KindSource(Protocol):
     async def kind_of_fd(
         self, fd: int, *, lane: Hashable = None, first: bool = False, must: bool = False
     ) -> str | None:
-        """Return the content kind of the file behind *fd*, or None if sniffing failed.
-
-        first: True to go before the other requests of the lane. must: True to raise NoAnswerError if no
-        worker has answered in time.
-        """
+        """Return the content kind of the file behind *fd*, or None. first: go before the lane's other
+        requests. must: raise NoAnswerError if no worker has answered in time."""
 
 
 class OwnerSource(Protocol):
@@ -62,12 +59,11 @@ def _never_again(*_: object) -> None:
 
 
 class SteadyOwner:
-    """The owner of a file while its bytes are copied. If the owner has changed meanwhile, the file counts as
-    owned by no app (OWNER_NONE), because the copied bytes can be those of another app.
+    """The owner of a file while its bytes are copied: OWNER_NONE if it changes, since copied bytes can be
+    another app's.
 
-    INVARIANT: make this object before the copy, and ask now() after the copy. If an app opens another app's
-    file for writing, the owner becomes OWNER_NONE before this open is answered (write_access.py).
-    """
+    INVARIANT: made before the copy, and asked (now()) after it. An app's open of another's file for writing
+    first makes the owner OWNER_NONE (write_access.py)."""
 
     def __init__(self, find: Callable[[], str | None]) -> None:
         """find: finds the owner; None if no decision depends on the owner."""
@@ -82,10 +78,8 @@ class SteadyOwner:
 class FactFinder:
     """A finder that reads the facts on which a decision depends, and no other facts.
 
-    keeper: grants read leases; None if leases prove nothing on the store. (They can also prove nothing on
-    another file system within the store.) times_tell: True if the file's times show each write once the
-    writer has closed the file (see StoreFacts). If False, remembered kinds count only for decisions on `see`.
-    """
+    keeper: grants read leases; None if they prove nothing on the store. times_tell: True if a closed file's
+    times show each write (StoreFacts). If not, remembered kinds count only for `see`."""
 
     def __init__(
         self,
@@ -114,15 +108,11 @@ class FactFinder:
         self, need: Need, dirfd: int, name: bytes, stat: Stat, lane: Hashable = None,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Return the facts of *name* in *dirfd*. An unknown fact is None.
+        """Return the facts of *name* in *dirfd* (used before the first await only); an unknown fact is None.
 
-        stat: the attributes of the object. lane: the callers for which the file is sniffed. Lanes take turns.
-        So files of one app that take long to sniff do not stop the sniffing for other apps. evidence: keeps
-        the lease that proves the kind. seeing: True if the kind decides only whether a name and its
-        attributes are shown.
-
-        The method uses *dirfd* only before its first await.
-        """
+        lane: the callers for which the file is sniffed. Lanes take turns, so that one app's slow files do not
+        stop others. evidence: keeps the lease that proves the kind. seeing: True if the kind decides only on
+        `see`."""
         if not need:
             return NO_FACTS
         exactly = evidence is not None and evidence.expected is not None
@@ -141,11 +131,8 @@ class FactFinder:
         self, fd: int, need: Need, lane: Hashable = None,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Return the facts of the object behind a descriptor (O_PATH is enough).
-
-        evidence: keeps the lease that proves the kind. seeing: True if the kind decides only whether a name
-        and its attributes are shown.
-        """
+        """Return the facts of the object behind a descriptor (O_PATH is enough). evidence, seeing: as in
+        find()."""
         owner = self.owner_of(fd) if need & Need.OWNER else None
         if evidence is not None:
             evidence.owner = owner
@@ -166,12 +153,9 @@ class FactFinder:
         return self.owners.get(fd, self.stat(fd))
 
     def owner_at(self, dirfd: int, name: bytes, stat: Stat, *, exactly: bool = False) -> str:
-        """Return the recorded owner of the object that had *name* in *dirfd*. *stat*: its attributes.
-
-        If another object has the name now, return OWNER_NONE. (If owners are in the database, the result is
-        the right owner even then.) With *exactly*, raise OSError(ESTALE) instead of OWNER_NONE. The kernel
-        then looks the name up again, and the app gets no wrong EACCES.
-        """
+        """Return the recorded owner of the object with these attributes that had *name* in *dirfd*. If
+        another object has the name, return OWNER_NONE (with a database the right owner), or with *exactly*
+        raise OSError(ESTALE): the kernel looks again, and the app gets no wrong EACCES."""
         fd = self._tree.open_path(dirfd, name)
         try:
             owner = self.owners.get(fd, stat)
@@ -184,16 +168,12 @@ class FactFinder:
     async def kind_of(
         self, fd: int, lane: Hashable = None, *, evidence: KindEvidence | None = None, seeing: bool = False
     ) -> str | None:
-        """Return the kind of the file behind *fd* (O_PATH is enough), or None if sniffing failed.
+        """Return the kind of the file behind *fd* (O_PATH is enough): remembered, if a lease proves it, or
+        sniffed. None if sniffing failed. evidence: keeps the lease until the request takes effect. seeing:
+        for `see`, where an unchanged stat is enough on a store without useful leases.
 
-        If a lease proves a remembered kind, this kind is returned. Otherwise the file is sniffed. evidence:
-        keeps the lease, so that the lease proves the kind until the request takes effect. seeing: True if the
-        kind decides only whether a name and its attributes are shown. Then an unchanged stat is proof enough
-        on a store without useful leases.
-
-        Raise OSError(ESTALE) if *evidence* expects another file. Raise UnprovenKindError if *evidence*
-        demands a lease that the kernel does not grant.
-        """
+        Raise OSError(ESTALE) if *evidence* expects another file, UnprovenKindError if it demands a lease in
+        vain."""
         is_open = not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH
         if self._keeper is None and is_open:  # a store without leases may take long to open a file anew
             return await self._kind_of_own(os.dup(fd), lane, evidence, seeing=seeing)

@@ -53,14 +53,12 @@ def _nobody_has_it_open(_node: Node) -> int:
 class Gate:
     """The gate that decides all requests of one mount, under the policy in force.
 
-    INVARIANT: path states and principals are valid under one policy only, and the policy may change at any
-    await. Each reload changes *generation*, a number. So after an await, values of a policy are used only if
-    the generation is still the same (unchanged()). If the generation has changed, a request by node number is
-    decided again.
+    INVARIANT: path states and principals are valid under one policy, which may change at any await. Each
+    reload changes *generation*: after an await, such values are used only if it is the same (unchanged()); a
+    request by node number is decided again.
 
-    app: the app of an app mount, None for a shared mount. posix: True if the mount has --posix. admitted: the
-    callers that the mount admits; None: all. open_fd: returns a new descriptor of a node's file if the node
-    is open, else -1. The caller of open_fd closes the descriptor."""
+    app: of an app mount, else None. posix: True with --posix. admitted: the admitted callers; None: all.
+    open_fd: returns a new descriptor of an open node's file, which the caller closes, or -1."""
 
     def __init__(
         self, engine: Engine, *, app: str | None, resolver: Resolver, facts: FactFinder, recorder: Recorder,
@@ -95,10 +93,8 @@ class Gate:
     # -- who --------------------------------------------------------------------------------
 
     def caller(self, ctx: Context) -> Caller:
-        """Return the caller of a request. The Caller asks this gate for its principal at each use.
-
-        Raise OSError (EACCES, as the kernel does) if the mount does not admit the caller.
-        """
+        """Return the caller of a request, or raise OSError (EACCES, as the kernel) if the mount does not
+        admit it."""
         if not self.admits(ctx):
             raise OSError(errno.EACCES, "not admitted to this mount")
         return Caller(self.principal, ctx.uid, ctx.gid, ctx.pid, ctx.umask)
@@ -132,10 +128,8 @@ class Gate:
         self, who: Principal, ops: Op, state: PathState, dirfd: int, name: bytes, stat: Stat, parent: Node,
         *, fd: int = -1,
     ) -> Decision:  # fmt: skip
-        """Return the decision on an object. fd: its descriptor. If -1, its facts are found by *name* in
-        *dirfd*; if another object has taken the name meanwhile, the kind can be that object's. Raise
-        PolicyChangedError if the policy changed while facts were found.
-        """
+        """Return the decision on an object. fd: its descriptor; if -1, facts are found by *name* in *dirfd*,
+        where the kind can be that of another object by then. Raise PolicyChangedError after a reload."""
         generation, ftype, facts = self.generation, stat.ftype, NO_FACTS
         need = self.engine.needs(who, ops, state, ftype)
         if need and fd >= 0:
@@ -148,8 +142,7 @@ class Gate:
     def decide(
         self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts, parent: Node | None
     ) -> Decision:
-        """Return the engine's decision. But deny a special file (see shows()), and an object that hidden()
-        hides."""
+        """Return the engine's decision, or the denial of a special file (shows()) or of a hidden() object."""
         if not self.shows(who, state, ftype, parent):
             return _NOT_SHOWN
         decision = self.engine.decide(who, ops, state, ftype, facts)
@@ -158,10 +151,8 @@ class Gate:
         return self.hidden(who, state, parent) or decision
 
     def asked_for(self, who: Principal, above: PathState, name: bytes) -> tuple[PathState, Unseen]:
-        """Return the path state of a name in a LOOKUP, and the denials that follow from the path alone.
-
-        If the path hides every object that is not a directory, this method takes the same time for all names,
-        known or new (docs/decisions/0010-hidden-takes-as-long-as-absent.md)."""
+        """Return the path state of a name in a LOOKUP, and the denials by the path alone, which take the same
+        time for all names if no object but a directory is shown (decision 10)."""
         known = self.engine.known_child(above, name)
         state = self.engine.step(above, name) if known is None else known
         unseen = self._paths.unseen(who, state)
@@ -173,21 +164,16 @@ class Gate:
         return state, unseen
 
     def free(self, who: Principal, state: PathState, parent: Node | None) -> bool:
-        """Return True if the caller may do everything at this path, with any object and without obligations.
-
-        Without --posix the answer is always False. At a free path, special files and suid bits work as
-        without policyfs. The kernel then opens objects without the daemon. That breaks no rule
-        (docs/decisions/0011-native-where-nothing-is-asked.md).
-        """
+        """Return True if the caller may do everything at this path, without obligations. Only with --posix.
+        There special files and suid bits work as natively: that the kernel opens them without the daemon
+        breaks no rule (docs/decisions/0011-native-where-nothing-is-asked.md)."""
         return (
             self._posix and self.engine.unrestricted(who, state) and self.hidden(who, state, parent) is None
         )
 
     def shows(self, who: Principal, state: PathState, ftype: FileType, parent: Node | None) -> bool:
-        """Return False for a special file (fifo, socket or device) at a path that is not free().
-
-        The kernel itself opens such files, without the daemon.
-        """
+        """Return False for a special file, which the kernel opens without the daemon, at a path that is not
+        free()."""
         return ftype is not FileType.SPECIAL or self.free(who, state, parent)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
@@ -205,10 +191,8 @@ class Gate:
         return self._owners_above.hidden(who, parent, self.generation, self.engine.hidden_above)
 
     def hidden_by_any(self, who: Principal, state: PathState, node: Node) -> Decision | None:
-        """Return the denial if the owner of a directory above hides one of the node's names with this path
-        state.
-
-        Return None if no such name is hidden."""
+        """Return the denial if the owner of a directory above hides one of the node's names of this state,
+        else None."""
         if not self.engine.owner_matters_above(state):
             return None
         denials = (self.hidden(who, state, parent) for parent in node.directories(state))
@@ -219,10 +203,8 @@ class Gate:
     ) -> Decision:
         """Return the decision on a request by node number: the strictest answer for all names of the node.
 
-        Raise OSError (ESTALE) if the node is gone. fd: an O_RDONLY descriptor of the node's file, if the
-        caller has one. Then no search by name is needed. evidence: keeps the lease that proves the file's
-        kind.
-        """
+        Raise OSError (ESTALE) if the node is gone. fd: an O_RDONLY descriptor of its file, or -1. evidence:
+        keeps the lease that proves the kind."""
         renamed = False
         while True:
             generation, who = self.generation, caller.principal
@@ -315,11 +297,8 @@ class Gate:
         return worst
 
     async def handle(self, handle: Handle, ops: Op) -> Decision:
-        """Return the decision of the policy in force on a further operation through an open handle.
-
-        The facts are those of the file behind the handle, even if the file has another name now. For a frozen
-        copy the facts are those of the file when the copy was made.
-        """
+        """Return the present policy's decision on an operation through an open handle, by the facts of its
+        file, whatever its name now; for a copy, those when it was made."""
         node, renamed = handle.node, False
         while True:
             generation, who = self.generation, handle.caller.principal
@@ -347,11 +326,8 @@ class Gate:
         return not self.judge(who, ops, node, Facts(None, owner)).allowed
 
     def require_writing_empty(self, handle: Handle, call: Call) -> None:
-        """Refuse, on record, to empty a mediated file if the app could not write to the empty file.
-
-        An empty file has the kind `inode/x-empty`, and each write is decided again. A denial of the next
-        write would come too late: the old bytes would be lost.
-        """
+        """Refuse, on record, to empty a mediated file that the app could not write while it is empty
+        (`inode/x-empty`): the denial of the next write would come too late for the old bytes."""
         who, node = handle.caller.principal, handle.node
         if not self.need(who, WRITE, node) & Need.KIND:
             return
@@ -368,10 +344,8 @@ class Gate:
         self, caller: Caller, ops: Op, node: Node, call: Call,
         *, fd: int = -1, evidence: KindEvidence | None = None,
     ) -> Decision:  # fmt: skip
-        """Return the decision if it allows a request on a node; else refuse the request, on record.
-
-        fd: an O_RDONLY descriptor of the file, or -1. evidence: keeps the lease that proves the file's kind.
-        """
+        """Return the decision if it allows a request on a node; else refuse, on record. fd, evidence: as for
+        node()."""
         decision = await self.node(caller, ops, node, fd=fd, evidence=evidence)
         if not decision.allowed:
             self.refuse(caller, call, node.path(), decision, kind=evidence.kind if evidence else None)
@@ -381,14 +355,8 @@ class Gate:
         self, caller: Caller, call: Call, path: bytes, decision: Decision,
         *, new_path: bytes | None = None, kind: str | None = None, note: str = "", error: int = 0,
     ) -> NoReturn:  # fmt: skip
-        """Record a refusal, and raise its errno: *error*, or the decision's errno if *error* is 0.
-
-        The event says that the request was denied, even if *decision* allows the request and only *error*
-        refuses it.
-
-        Raise EIO instead if the refusal must be on record and could not be recorded. A refusal with *error*
-        must always be on record.
-        """
+        """Record a refusal, and raise its errno: *error*, or the decision's. With *error* the event is a
+        denial that must be on record, whatever the decision. Raise EIO if a required record fails."""
         if error and decision.audit is not Audit.REQUIRED:
             decision = Decision(allowed=False, errno=error, rules=decision.rules, audit=Audit.REQUIRED)
         self.recorder.decided(

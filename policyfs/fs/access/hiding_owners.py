@@ -1,10 +1,7 @@
 """Directories that hide all paths below because of their owner.
 
-A rule may hide all paths below a directory if the directory has a certain owner. Then a request deep in a
-tree depends on the owner of each directory above. This module remembers the owner of each directory. For each
-principal and directory, this module also remembers whether an owner hides the names in the directory. So a
-request does not read the store once for each level.
-"""
+So a request deep in a tree depends on the owner of each directory above. This module remembers these owners,
+and for each principal and directory whether one hides the names in it."""
 
 from __future__ import annotations
 
@@ -28,8 +25,7 @@ _ANSWERS: Final = 1 << 14
 
 Chain = list[tuple[PathState, Facts]]
 Decide = Callable[[Principal, Chain], Decision | None]
-"""A function of a principal and the directories of a path that returns the denial that hides what is below.
-"""
+"""A function of a principal and the directories of a path that returns the denial by one of them."""
 
 
 class _Owner(NamedTuple):

@@ -1,9 +1,5 @@
-"""A read lease proves a file's kind. The daemon holds the lease while a decision depends on the kind.
-
-A kind counts only as long as nobody writes to the file. stat(2) does not show every write: if a process
-stores bytes in a mapped page that is already dirty, no time changes
-(docs/decisions/0017-a-kind-counts-under-a-lease.md).
-"""
+"""A read lease proves a file's kind while a decision depends on it: a kind counts as long as nobody writes
+the file, and stat(2) does not show every write (docs/decisions/0017-a-kind-counts-under-a-lease.md)."""
 
 from __future__ import annotations
 
@@ -18,21 +14,15 @@ from policyfs.store.locking.leases import Lease
 
 
 class UnprovenKindError(Exception):
-    """The error for a decision that needs a file's kind while a process may write to the file.
-
-    Sniffing such a file proves nothing.
-    """
+    """The error for a decision that needs the kind of a file that a process may write: sniffing proves
+    nothing."""
 
 
 class KindEvidence:
-    """A proof of a file's kind: it has the read lease under which the kind was found, and keeps this lease
-    until the request takes effect.
+    """A proof of a file's kind: the read lease under which it was found, kept until the request takes effect.
 
-    asked: True if the decision needed the kind. kind: the kind that the decision used, or None. owner: the
-    file's owner if the decision needed the owner, else None. expected: the attributes of the only file that
-    may be sniffed; None if every file may be sniffed. proven_only: True if only a kind under a lease may be
-    used (demand()).
-    """
+    asked: True if the decision needed the kind. kind, owner: those that it used, or None. expected: the
+    attributes of the only file that may be sniffed, or None. proven_only: set by demand()."""
 
     __slots__ = ("_fd", "_lease", "asked", "expected", "kind", "owner", "proven_only")
 
@@ -46,24 +36,18 @@ class KindEvidence:
         self.proven_only = False
 
     def demand(self) -> None:
-        """Require a lease as proof of the kind.
-
-        If the kernel then refuses the lease, FactFinder raises UnprovenKindError, and sniffs nothing.
-        """
+        """Require a lease as proof. If the kernel refuses it, FactFinder raises UnprovenKindError, and sniffs
+        nothing."""
         self.proven_only = True
 
     def keep(self, fd: int, lease: Lease | None) -> None:
-        """Keep a descriptor and the lease on it, and close both later. lease: None if the kernel refused a
-        lease.
-        """
+        """Keep a descriptor and the lease on it (None if refused), and close both later."""
         self.close()
         self._fd, self._lease = fd, lease
 
     def holds(self) -> bool:
-        """Return True if the lease still holds: nobody has written the file since before its kind was found.
-
-        INVARIANT: the caller calls this right before the request takes effect, with no await in between.
-        """
+        """Return True if nobody has written the file since before its kind was found. INVARIANT: called right
+        before the request takes effect, with no await in between."""
         return self._lease is not None and self._lease.holds()
 
     @property
@@ -81,10 +65,7 @@ class KindEvidence:
             os.close(fd)
 
     def close_later(self) -> None:
-        """Release the lease after the reply to the current request, in the next round of the event loop.
-
-        Without a lease, close the descriptor at once.
-        """
+        """Release the lease in the next round of the loop, after the reply. Without a lease, close now."""
         if self._lease is None:
             self.close()
         else:

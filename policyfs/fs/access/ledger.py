@@ -1,14 +1,9 @@
 """A ledger has the required records of one request. The wait for these records blocks no other request.
 
-A thread writes the records (journal/writing/committer.py). If a record takes only a moment, the request goes
-on at once. Otherwise the request waits, and other requests go on meanwhile.
-
-A refusal is added to the request's ledger, and the reply waits until the refusal is on record
-(error_boundary.guarded). An allowance is put on record before the access. So an open waits after its
-decision. If a change of the store has to wait for its record, the change is decided again after the wait. The
-change is made only if the new decision gives the same event (`recorded_first`). So every change follows from
-a decision that was made after the last await.
-"""
+A thread writes the records (journal/writing/committer.py); a request waits for those that take more than a
+moment. The reply waits for refusals (error_boundary.guarded). An allowance comes before the access: an open
+waits after its decision, and a change of the store that had to wait is decided again, and made only if that
+gives the same event (`recorded_first`). So it follows from a decision after the last await."""
 
 from __future__ import annotations
 
@@ -43,24 +38,17 @@ class Sink(Protocol):
     """The part of the journal that records events."""
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Accept an event for the trail. Return a ticket, which stands for the event until the event is
-        written. The caller must commit the ticket. Return None if the event needs no commit.
-
-        paid: True if the request has already waited for its app's budget (journal/writing/accounts.py).
-        """
+        """Accept an event for the trail. Return a ticket, which the caller must commit, or None if none is
+        needed. paid: the request has waited for its app's budget (journal/writing/accounts.py)."""
 
     def debt_s(self, holder: Holder) -> float:
         """Return the seconds until an app has paid for all bytes that it has added to the trail, or 0."""
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write the events of these tickets to the trail, on the calling thread. Ticket.check() then tells if
-        a ticket is on record.
-        """
+        """Write the events of these tickets to the trail, on the calling thread (Ticket.check())."""
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write the events of these tickets on another thread. Wait a moment at most until they are
-        written.
-        """
+        """Start to write these tickets' events on another thread, and wait a moment at most."""
 
 
 class Commits:
@@ -70,12 +58,8 @@ class Commits:
         self.sink = sink
 
     def at_once(self, ticket: Ticket) -> Commit | None:
-        """Start to write the event of a ticket to the trail. Return the commit, which tells when the event is
-        written.
-
-        If the ticket's app has used up its budget and must wait first, start nothing and return None. Raise
-        FUSEError(EIO) if the ticket could not be recorded.
-        """
+        """Start to write a ticket's event, and return the commit; None if the app's budget makes it wait
+        first. Raise FUSEError(EIO) if it could not be recorded."""
         if ticket.wait_s > 0:
             return None
         commit = self.sink.at_once([ticket])
@@ -84,9 +68,7 @@ class Commits:
         return commit
 
     async def wait(self, ticket: Ticket, commit: Commit | None) -> None:
-        """Wait until the event of a ticket is on record. commit: the result of `at_once`. Raise
-        FUSEError(EIO) if the ticket could not be recorded.
-        """
+        """Wait until a ticket is on record, or raise FUSEError(EIO). commit: from `at_once`."""
         if commit is None:
             await trio.sleep(ticket.wait_s)
             commit = self.sink.at_once([ticket])
@@ -103,11 +85,7 @@ class Commits:
         check(ticket)
 
     async def put(self, ticket: Ticket) -> bool:
-        """Write the event of a ticket and wait until it is on record. Return True if other requests could run
-        meanwhile.
-
-        Raise FUSEError(EIO) if the ticket could not be recorded.
-        """
+        """Write a ticket's event, and wait. Return True if other requests could run. Raise FUSEError(EIO)."""
         commit = self.at_once(ticket)
         if commit is not None and commit.is_done:
             return False
@@ -134,10 +112,8 @@ class UnrecordedError(Exception):
 
 
 class PacedError(Exception):
-    """The error for a request of an app that has used up its budget for records (its limit in the trail).
-
-    The request must stop now, and start again after wait_s seconds.
-    """
+    """The error for a request that must stop, and start again after wait_s: its app's budget for records is
+    used up."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(f"{wait_s:.3f} s to wait")
@@ -145,9 +121,7 @@ class PacedError(Exception):
 
 
 class Ledger:
-    """The ledger of one request: the events that must be on record before the reply, but are not written
-    yet.
-    """
+    """The ledger of one request: the events that must be on record before the reply."""
 
     __slots__ = (
         "__weakref__", "_commits", "_first", "_recorded", "_waiting", "closed", "is_last", "paid",
@@ -169,30 +143,22 @@ class Ledger:
         """True if the request has waited for its app's budget: its next record does not wait again."""
 
     def add(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
-        """Make the reply wait until the event of a ticket is on record. commit: the write of the event, or
-        None if it has not begun.
-        """
+        """Make the reply wait for a ticket's event. commit: its write, or None if it has not begun."""
         self._commits = commits
         self._waiting.append((ticket, commit))
 
     async def settle(self) -> None:
-        """Wait until the events of all added tickets are on record. Raise FUSEError(EIO) if an event could
-        not be recorded.
-        """
+        """Wait until all added events are on record, or raise FUSEError(EIO)."""
         while self._waiting and self._commits is not None:
             await self._commits.wait(*self._waiting.pop())
 
     @property
     def is_first(self) -> bool:
-        """True while a method runs that `recorded_first` wraps. Such a method changes the store. The wrapper
-        can wait for required records.
-        """
+        """True while a method runs that `recorded_first` wraps, which can wait for required records."""
         return self._first
 
     def has(self, event: Event) -> bool:
-        """Return True if `recorded_first` has just recorded an event equal to *event*. A second call returns
-        False.
-        """
+        """Return True, once, if `recorded_first` has just recorded an event equal to *event*."""
         recorded, self._recorded = self._recorded, None
         if recorded is None:
             return False
@@ -202,9 +168,8 @@ class Ledger:
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """Make `is_first` True inside the context. If a required record takes long, UnrecordedError is then
-        raised. The caller must pass this error to `record`.
-        """
+        """Make `is_first` True inside: long records raise UnrecordedError, for the caller to pass to
+        `record`."""
         before, self._first = self._first, True
         try:
             yield
@@ -246,11 +211,8 @@ def ledger() -> Iterator[Ledger]:
 def paced(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Wrap a method that opens a file. If the app has used up its budget for records, the wrapper waits.
-
-    The method raises PacedError and ends. The wrapper waits, and calls the method again. During the wait the
-    request holds no lease, lock or descriptor for which other requests wait.
-    """
+    """Wrap a method that opens a file: on PacedError wait, without any lease, lock or descriptor, and call it
+    again."""
 
     @functools.wraps(method)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -275,11 +237,9 @@ def recorded_first(
 ) -> Callable[P, Coroutine[object, object, R]]:
     """Wrap a method that decides, records and changes the store: write the record without blocking the loop.
 
-    If a required record takes long, the method ends before it changes anything. Once the record is written,
-    the wrapper calls the method again. The method then decides anew, and goes on if its event equals the
-    recorded one. If the events differ again and again, the app gets EBUSY (_TRIES). INVARIANT: the method
-    records once between its last await and the change, and changes nothing before that record.
-    """
+    If a record takes long, the method ends before it changes anything, and is called again once it is
+    written. It goes on if its event equals the recorded one, else the app gets EBUSY in the end (_TRIES).
+    INVARIANT: the method records once between its last await and the change, and changes nothing before."""
 
     @functools.wraps(method)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:

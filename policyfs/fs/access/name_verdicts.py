@@ -1,9 +1,5 @@
-"""A listing takes the decisions on all names of a directory at once.
-
-The decision on a name depends on its path and on the object's type, and perhaps on facts. A policy usually
-mentions only a few names of a directory. If the policy decides all other names alike, one decision is enough
-for all other names.
-"""
+"""A listing takes the decisions on all names of a directory at once: policies mention a few names, and decide
+all others alike, by path and type, and perhaps by facts."""
 
 from __future__ import annotations
 
@@ -33,15 +29,9 @@ _SPECIAL: Final = 0xFFFF & ~_UNKNOWN & ~sum(_TYPES.values())
 class Verdicts(NamedTuple):
     """A set of decisions on the names in a directory that depend on path and file type alone.
 
-    shown, hidden: sets of file types, one bit for each DT_* type (readdir(3)). Under any name that is not in
-    *apart*, the caller sees objects of the types in *shown*, but not of the types in *hidden*. For a type in
-    neither set, each object needs a decision of its own.
-
-    apart: the names with other answers. The low bits of a value are the types that are shown under the name.
-    The hidden types begin at bit HIDDEN_SHIFT.
-
-    by_facts: False if no rule about `see` has a condition on a kind or an owner.
-    """
+    shown, hidden: sets of types, one bit for each DT_* type (readdir(3)), for any name not in *apart*. A type
+    in neither needs a decision for each object. apart: other names; shown types in the low bits, hidden ones
+    from HIDDEN_SHIFT on. by_facts: False if no rule about `see` has a condition on facts."""
 
     shown: int
     hidden: int
@@ -82,12 +72,8 @@ class NameVerdicts:
         self._verdicts: Memo[tuple[PathState, int], Verdicts] = Memo(_REMEMBERED)
 
     def of(self, who: Principal, directory: PathState) -> Verdicts:
-        """Return the decisions on `see` for the names in the directory at this path.
-
-        INVARIANT: the answer depends only on the policy, the path and the caller, never on the names that the
-        directory has. The same is true of the time until the answer. So the time tells nothing about hidden
-        names.
-        """
+        """Return the decisions on `see` in a directory. INVARIANT: the answer and its time depend only on
+        policy, path and caller, never on the names that there are."""
         key = (directory, who.key)
         found = self._verdicts.get(key)
         if found is None:

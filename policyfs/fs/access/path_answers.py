@@ -13,12 +13,8 @@ _REMEMBERED: Final = 1 << 14
 
 
 class Unseen(NamedTuple):
-    """The denials of `see` that follow from a path alone, without any fact.
-
-    whatever: the denial for objects of every type. but_directory: the denial for objects of every type except
-    directories. A field is None if the path alone gives no such denial. With the object's type or facts, the
-    policy may still deny.
-    """
+    """The denials of `see` by a path alone, for objects of every type, and of every type but directories;
+    else None. With type or facts the policy may still deny."""
 
     whatever: Decision | None
     but_directory: Decision | None
@@ -54,10 +50,8 @@ class PathAnswers:
         return Unseen(but_directory if directory == file else None, but_directory)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """Return True if the caller sees every entry in the directory at this path, of any type.
-
-        But return False if the kernel may keep answers about the directory, and callers see different entries
-        in it. Otherwise the kernel would give one caller's answers to all callers.
+        """Return True if the caller sees every entry in the directory. But False if the kernel may keep
+        answers about a directory in which callers see different entries: it would give one caller's to all.
         """
         key = (state, who.key)
         found = self._shown.get(key)

@@ -1,7 +1,4 @@
-"""The record that another policy is in force: until it is on the trail, requests are refused.
-
-A new policy may allow more than the old one. So nobody may use it before its record is written.
-"""
+"""The record that another policy is in force. Nobody may use what it allows before the record is written."""
 
 from __future__ import annotations
 
@@ -13,8 +10,7 @@ from typing import Final
 import trio
 
 _PATIENCE_S: Final = 0.3
-"""The time in which requests wait for the record. Later they fail at once: they may hold the kernel's locks.
-"""
+"""The time in which requests wait for the record. Later they fail: they may hold the kernel's locks."""
 
 
 class PolicyRecord:

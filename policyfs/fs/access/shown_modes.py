@@ -1,10 +1,7 @@
 """Owner, group and mode that match the calling app's rights, for programs that check these attributes.
 
-Smbd, FTP and NFS servers in user space look at mode bits, and refuse access themselves if the store's own
-bits do not allow it. With `modes: policy` such an app sees its own group on every file, and mode bits that
-match the answers of access(2). The app sees itself as the owner of files if it may change their attributes.
-The shown modes grant nothing: the gate does not use them.
-"""
+Smbd, FTP and NFS servers in user space refuse by mode bits. With `modes: policy` such an app sees its own
+group and the bits of its access(2), and itself as owner of what it may change. They grant nothing."""
 
 from __future__ import annotations
 
@@ -30,10 +27,8 @@ _ALL_CLASSES: Final = 0o111
 class ShownModes:
     """The part of a mount that replaces owner, group and mode for some apps, so that these match the policy.
 
-    by_mount: True if all apps of the mount see modes by the policy (see apps_with_modes). any_uid: True for
-    an app mount that admits every uid. There the kernel may give one uid the attributes of a reply to another
-    uid. So owner, group and others all get the same bits. read_only: True if no app may write.
-    """
+    by_mount: True if all apps see such modes (apps_with_modes). any_uid: True for an app mount that admits
+    every uid: the kernel may give one uid another's reply, so all three classes get the same bits."""
 
     def __init__(self, gate: Gate, *, by_mount: bool, any_uid: bool, read_only: bool) -> None:
         self._gate = gate
@@ -55,11 +50,8 @@ class ShownModes:
         return bool(self.apps)
 
     def shown(self, stat: Stat, node: Node, caller: Caller) -> Stat:
-        """Return *stat* as the caller sees it. For an app in *apps*, owner, group and mode show its rights.
-
-        INVARIANT: the owner is replaced only for callers that may change attributes. The kernel lets the
-        owner take leases (fcntl F_SETLEASE), and then every other open of the file waits.
-        """
+        """Return *stat* as the caller sees it. INVARIANT: the owner is replaced only for who may change
+        attributes: the kernel lets an owner take leases (F_SETLEASE), for which every other open waits."""
         if caller.principal.app not in self.apps:
             return stat
         possible = self._gate.possible(caller.principal, node)

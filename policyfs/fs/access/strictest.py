@@ -7,11 +7,8 @@ from policyfs.errors import ERRNO_RANK
 
 
 def stricter(one: Decision | None, other: Decision) -> Decision:
-    """Return one decision that is as strict as both decisions. A denial wins over an allowance.
-
-    Of two denials, the errno that reveals less counts. Obligations add up, and the stronger audit level
-    counts.
-    """
+    """Return one decision as strict as both: a denial wins, of two the errno that reveals less; obligations
+    add up."""
     if one is None or one == other:
         return other
     if one.allowed and other.allowed:

@@ -31,9 +31,8 @@ class LateWrites:
         self._some.set()
 
     async def run(self) -> None:
-        """Check the noted writes when they are due, until this task is cancelled. Then check all at once: an
-        app may still have the file open when the daemon ends, and FLUSH no longer comes.
-        """
+        """Check the noted writes when they are due. When cancelled, check all at once: no FLUSH comes any
+        more."""
         try:
             await self._run()
         finally:

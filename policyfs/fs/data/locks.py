@@ -1,12 +1,9 @@
-"""Locks of apps: flock(2) and fcntl(2), taken on the store's files (store/locking/locks.py).
+"""Locks of apps: flock(2) and fcntl(2), taken on the store's files (store/locking/locks.py), also for readers
+of a copy.
 
-A lock is on the store's file, also if the app reads a frozen copy of the file. This module makes no
-decisions: a lock tells nothing about bytes, and Gate has decided on the open of the file. The kernel itself
-ensures that only a writer gets an exclusive byte range.
-
-The new holder of a lock must see the changes of the last holder. So before an app gets a lock, the daemon
-makes the kernel forget the node's size, and its pages if the daemon serves them.
-"""
+Nothing is decided here: a lock tells nothing about bytes, and the kernel keeps exclusive ranges to writers.
+The new holder must see the last one's changes, so before a grant the kernel forgets the node's size, and its
+pages if the daemon serves them."""
 
 from __future__ import annotations
 
@@ -39,14 +36,12 @@ _EACH_S: Final = 0.0005
 """The seconds that each waiting request adds to the pause, so that many cost no more than one."""
 
 FindFile = Callable[[Handle], int]
-"""Function that returns a descriptor of a handle's file, for the caller to close, or raises StaleNodeError.
-"""
+"""Function that returns a descriptor of a handle's file, for the caller, or raises StaleNodeError."""
 
 
 class Forget(Protocol):
-    """Function that makes the kernel empty its caches of a node. It returns once these are empty, or after a
-    time limit (KernelCache.forget_seen).
-    """
+    """Function that makes the kernel empty its caches of a node, and returns then or after a time limit
+    (KernelCache.forget_seen)."""
 
     def __call__(self, nodeid: int, *, pages: bool) -> Awaitable[None]:
         """Forget the node's attributes, and its pages if *pages* is True."""
@@ -112,10 +107,8 @@ class Locks:
 
     @guarded_now
     def setlk_now(self, request: Request) -> bytes | None:
-        """Answer SETLK or SETLKW without a wait. (This makes databases fast: one commit needs nine locks.)
-
-        Return None if the request must wait for another lock, or until the kernel has forgotten pages.
-        """
+        """Answer SETLK or SETLKW, or return None if it must wait, for a lock or for pages to be forgotten. (A
+        database's commit needs nine locks.)"""
         lock = requests.lock(request)
         asked = _asked(lock)
         handle = self._handles.get(lock.fh)
@@ -138,10 +131,7 @@ class Locks:
 
     @guarded
     async def setlk(self, request: Request) -> bytes:
-        """Answer SETLK or SETLKW after setlk_now() returned None.
-
-        SETLKW waits for the lock until a signal comes.
-        """
+        """Answer SETLK or SETLKW after setlk_now() returned None. SETLKW waits until a signal comes."""
         lock = requests.lock(request)
         asked = _asked(lock)
         handle = self._handles.get(lock.fh)
@@ -219,26 +209,18 @@ class Locks:
     # -- the end of locks ---------------------------------------------------------------------------
 
     def flushed(self, handle: Handle, owner: int) -> None:
-        """Release a process's POSIX locks on a file after the process has closed a descriptor of the file
-        (fcntl(2)).
-
-        INVARIANT: called before the first await of FLUSH, so that a request after close(2) can get the locks.
-        """
+        """Release a process's POSIX locks after it has closed a descriptor (fcntl(2)). INVARIANT: called
+        before the first await of FLUSH, so that requests after close(2) can get them."""
         self._table.drop(_inode(handle.node), Owner(owner, flock=False))
 
     def released(self, handle: Handle) -> None:
-        """Release the flock and OFD locks of an open file after its last descriptor was closed.
-
-        INVARIANT: called before the first await of RELEASE. The kernel sends RELEASE before close(2) returns,
-        but does not wait for the answer.
-        """
+        """Release the flock and OFD locks of an open file after its last close. INVARIANT: called before the
+        first await of RELEASE, which close(2) does not wait for."""
         self._table.released(handle.fh)
 
     async def ask_again(self) -> None:
-        """Try waiting requests again and again, for locks that only processes outside this mount hold.
-
-        This runs as a task of the mount.
-        """
+        """Try waiting requests again and again, as a task, for locks that only processes outside the mount
+        hold."""
         while True:
             await self._somebody_waits.wait()
             while self._table.waiting:

@@ -1,10 +1,7 @@
 """Byte ranges of open files: fallocate, holes, and copies within the store.
 
-In a raw view these operations are done directly on the store's file. In any other view policyfs hides some
-bytes, or checks the bytes that are written. There fallocate is checked like a write of zeros
-(FileWriter.allocate). A request for holes gets an answer that is right for any file. A copy request gets the
-errno after which the kernel copies by READ and WRITE instead.
-"""
+Raw views work on the store's file. Elsewhere fallocate is a checked write of zeros (FileWriter.allocate), all
+of a file is data, and a copy gets the errno after which the kernel reads and writes."""
 
 from __future__ import annotations
 
@@ -30,8 +27,7 @@ _MODES: Final = frozenset({0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE, KEE
 """The permitted modes of fallocate. Others shift bytes into or out of checked or hidden ranges."""
 
 _COPY_MOST: Final = 64 << 20
-"""The limit of bytes copied for one request, for which a killed caller waits: a multiple of any block size.
-"""
+"""The limit of bytes copied for one request, for which a killed caller waits; a multiple of block sizes."""
 
 
 def _as_stored(handle: Handle) -> bool:
@@ -64,12 +60,8 @@ class Ranges:
         await self._writer.allocate(handle, mode, offset, length)
 
     async def seek(self, handle: Handle, offset: int, whence: int) -> int:
-        """Return the offset of the next data or hole. An app that may not read the raw bytes sees no holes.
-
-        A redacted range looks like a hole, but is not a hole. A held head, or a page that is not written
-        back, is data without blocks in the store. The answer for such a file is one extent of data up to the
-        file's end, which is right for any file.
-        """
+        """Return the offset of the next data or hole. If the app may not read the raw bytes, or held or
+        mapped bytes have no blocks yet, the answer is one extent of data, which is right for any file."""
         if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
             raise OSError(errno.EINVAL, "only SEEK_DATA and SEEK_HOLE reach the daemon")
         readable = await self._reader.may_read(handle, Call("read", "lseek"))
@@ -87,12 +79,9 @@ class Ranges:
     async def copy(self, source: Handle, source_at: int, target: Handle, target_at: int, length: int) -> int:
         """Copy as copy_file_range(2) does, in raw views, after new decisions. Return the number of bytes.
 
-        Raise OSError (EOPNOTSUPP) for any other view: the kernel then copies through READ and WRITE.
-
-        If the store cannot share blocks, the daemon could only read and write. In passthrough the kernel does
-        this faster. So raise OSError (ENOSYS) for a permitted copy from passthrough to passthrough. The
-        kernel then sends no further COPY_FILE_RANGE in this mount (fs/fuse/file.c, fuse_copy_file_range).
-        """
+        Raise OSError: EOPNOTSUPP for another view, where the kernel reads and writes; ENOSYS for a permitted
+        copy in passthrough without shared blocks, which it does faster itself, for the rest of the mount
+        (fs/fuse/file.c, fuse_copy_file_range)."""
         if source.node.byte_path is not BytePath.RAW or target.node.byte_path is not BytePath.RAW:
             raise OSError(errno.EOPNOTSUPP, "copy by read and write")
         await self._reader.may_read(source, Call("read", "copy_file_range"))

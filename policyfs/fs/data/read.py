@@ -27,9 +27,8 @@ class FileReader:
         self._paths = paths
 
     async def read(self, handle: Handle, offset: int, size: int) -> Buffer:
-        """Return up to *size* bytes from *offset*. Raise FUSEError for a refusal, and OSError for other
-        errors.
-        """
+        """Return up to *size* bytes from *offset*, or raise FUSEError for a refusal, OSError for other
+        errors."""
         if handle.mode is Mode.PASSTHROUGH:
             # readahead(2) and POSIX_FADV_WILLNEED send a READ even for such a handle, and nobody gets the
             # answer: the kernel reads the file itself. The app sees no error.
@@ -40,11 +39,8 @@ class FileReader:
         return data
 
     async def may_read(self, handle: Handle, call: Call) -> bool:
-        """Refuse a read if the policy in force denies it, or hides more data than the handle hides.
-
-        Return True if the app may read, and False only for a handle that was not opened for reading. (Even
-        then, refuse if the app may not see the file.)
-        """
+        """Refuse a read that the policy in force denies, or from which it hides more than the handle does.
+        Return False only for a handle that was not opened for reading, by an app that sees the file."""
         node = handle.node
         if not handle.readable and not (seeing := await self._gate.handle(handle, Op.SEE)).allowed:
             self._gate.refuse(handle.caller, call, node.path(), seeing)

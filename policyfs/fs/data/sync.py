@@ -27,11 +27,8 @@ from policyfs.linux.statx import Stat
 
 
 class FileSync:
-    """The handler of FLUSH, fsync and the last release for one mount.
-
-    forget_entries: makes the kernel forget a file's names and the listings with these names, a moment later.
-    remote: True if another process or machine serves the store.
-    """
+    """The handler of FLUSH, fsync and the last release. forget_entries: makes the kernel forget a file's
+    names and listings soon. remote: True if another process or machine serves the store."""
 
     def __init__(
         self,
@@ -62,18 +59,12 @@ class FileSync:
         self._remote = remote
 
     async def flush(self, handle: Handle, *, empties: bool = False) -> None:
-        """Store held bytes when a descriptor is closed, if the bytes are allowed. Otherwise raise EPERM.
+        """Store held bytes when a descriptor is closed, or raise EPERM. A file that was only emptied keeps
+        its bytes until new ones are stored, or its last writer is released, but not with *empties*.
 
-        A file that was only emptied keeps its old bytes until new bytes are stored, or until the release of
-        its last writer. With *empties* the file is emptied now.
-
-        If nothing was changed through this handle, its close leaves held bytes to the handles of their
-        writers. Otherwise this close would judge a file that a writer has not finished. And a refusal would
-        be on record as the refusal of an app that has written nothing.
-
-        A network store may report a lack of room, or a failed write, only at a close. So this method closes a
-        duplicate of the descriptor while the app waits for the answer.
-        """
+        A handle that changed nothing leaves held bytes to their writers: their file is not finished, and a
+        refusal would be on record as this app's. A network store may report errors only at a close, so a
+        duplicate is closed while the app waits."""
         if handle.changed or open_state(handle).mapped:
             await self._settle_at_close(handle, empties=empties)
         if self._remote and handle.writable and handle.fd >= 0:
@@ -88,9 +79,8 @@ class FileSync:
                 await self._withheld_names.hide(handle.node)
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
-        """Make the file durable, with the writes of all its handles in all views. But do not store held bytes
-        that only other lanes write (_spares_others).
-        """
+        """Make the file durable, with the writes of all handles and views, but not bytes held for other lanes
+        (_spares_others)."""
         while True:
             writer = self._writer_of(handle)
             if self._spares_others(handle, writer) or await self.settle(writer, self._keeps_old):
@@ -104,9 +94,7 @@ class FileSync:
         await _on_thread(self._sync, fd, datasync)
 
     def fsync_now(self, handle: Handle, *, datasync: bool) -> Work | None:
-        """Return work that makes the file durable. Return None if the file may have held bytes, or if the
-        store is remote: there the open of a file may take long.
-        """
+        """Return work that makes the file durable; None for a remote store, or if there may be held bytes."""
         if self._remote or self._may_hold(handle, open_state(handle)):
             return None
         try:
@@ -118,16 +106,11 @@ class FileSync:
         return Work(functools.partial(self._sync, fd, datasync), functools.partial(os.close, fd))
 
     async def settle(self, handle: Handle, spares: Callable[[Change], bool] = lambda _: False) -> bool:
-        """Check the file's held bytes, and put them into the store. Raise FUSEError(EPERM) if the bytes are
-        not allowed, and OSError of the store.
+        """Check the file's held bytes, and store them. Raise FUSEError(EPERM) for a refusal, and OSError of
+        the store. spares: called under the node's lock; if True, nothing changes.
 
-        spares: called under the node's lock. If *spares* returns True, the held bytes and the file stay
-        unchanged.
-
-        Return False, and do nothing, if the handle was released meanwhile. (A rename, and a reader's fsync,
-        pass the handle of another process.) INVARIANT: the handle of another process is used only under the
-        node's lock. The release of this handle waits for the lock (finish).
-        """
+        Return False if the handle was released meanwhile. INVARIANT: the handle of another process (a rename,
+        a reader's fsync) is used only under the node's lock, for which its release waits (finish)."""
         state = handle.node.open
         if not handle.writable:
             return True
@@ -153,8 +136,7 @@ class FileSync:
         return True
 
     async def settle_late(self, node: Node) -> None:
-        """Store a node's late writes (Head.late) if they are allowed. Else leave them to the next FLUSH or
-        fsync, which gets the refusal. Raise OSError of the store."""
+        """Store a node's late writes (Head.late) if allowed, else leave them to the next FLUSH or fsync."""
         state = node.open
         if state is None:
             return
@@ -172,11 +154,8 @@ class FileSync:
                 await self._decided(writer, state, make)
 
     def holding(self, ino_key: int, spared: Stat | None = None) -> Handle | None:
-        """Return a writable handle of a file with held bytes, or None.
-
-        spared: the attributes of the file, if a draft that only empties the file does not count. None if
-        every draft counts.
-        """
+        """Return a writable handle of a file with held bytes, or None. spared: the file's attributes, if a
+        draft that only empties it does not count."""
         for node in self._nodes.same_inode(ino_key):
             state = node.open
             if state is None or not state.unsaved:
@@ -186,15 +165,12 @@ class FileSync:
         return None
 
     async def finish(self, handle: Handle, *, patient: bool = True) -> None:
-        """Put held bytes into the store, or drop them, before the release of the last writer. No cancellation
-        stops this, since nobody could do it later.
+        """Store or drop held bytes at the last writer's release; no cancellation stops this. patient: wait
+        for another daemon without a time limit.
 
-        patient: True to wait without a time limit for another daemon that changes the file.
-
-        INVARIANT: the caller does not await between this call and the handle's end, so that nobody else uses
-        the handle's descriptor meanwhile. Here no await comes before the node's lock is taken: later opens
-        may wait for this lock (Lifecycle.emptied and released).
-        """
+        INVARIANT: no await before the node's lock is taken, for which later opens may wait
+        (Lifecycle.emptied, released), nor by the caller between this and the handle's end: nobody else uses
+        its descriptor."""
         try:
             await self._store_or_drop(handle, patient=patient)
         finally:

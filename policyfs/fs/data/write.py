@@ -27,9 +27,8 @@ RangeDropped = Callable[[int, int, int], None]
 
 
 class FileWriter:
-    """The handler of changes through mediated handles. It decides on each change, and chooses the write path
-    for the change (write_paths.py).
-    """
+    """The handler of changes through mediated handles. It decides on each, and chooses its path
+    (write_paths.py)."""
 
     def __init__(
         self,
@@ -56,20 +55,13 @@ class FileWriter:
     async def write(
         self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool, back: bool = False
     ) -> int:
-        """Write if the handle's app may do so now. Return the number of bytes written; with *back*, the
-        length of *data*. append: write at the present end of the file. kill_priv: True if the suid and sgid
-        bits must be cleared.
+        """Write if the app may now, and return the number of bytes; with *back*, that of *data*. append: at
+        the file's present end. kill_priv: clear suid and sgid.
 
-        back: True if the kernel writes back a page that was changed through a mapping. Such a write never
-        makes a file longer. If the write has bytes behind the file's end, the file was cut after the app had
-        changed these bytes.
-
-        The kernel puts the bytes into its pages before it sends the write. If the write is refused, these
-        pages must be dropped. Otherwise processes that have the pages mapped would see, and write back, bytes
-        that the file never held. No other page is dropped. The kernel may be writing another page back, which
-        may take long on a slow store. A notification that drops such a page would wait for the end of this
-        write-back, and notifications for other files would wait behind this notification.
-        """
+        back: the kernel writes back a mapped page, which never makes a file longer: bytes behind the end were
+        cut off meanwhile. After a refusal the kernel must drop just these pages: others would see, and write
+        back, bytes that the file never held. (Other pages may be in a long write-back, for which the
+        notification, and those behind it, would wait.)"""
 
         async def put(change: Change) -> int:
             if back:
@@ -91,10 +83,8 @@ class FileWriter:
         return len(data) if back else written
 
     def give_up(self, nodeid: int, offset: int, length: int) -> None:
-        """Refuse a write after the bridge has dropped its data. Make the kernel drop the pages of the write.
-
-        The bridge drops the data of writes if too many writes of one uid wait.
-        """
+        """Refuse a write whose data the bridge has dropped, since too many writes of the uid wait; drop its
+        pages."""
         self._drop_pages(nodeid, offset, length)
         raise OSError(errno.ENOMEM, "too many bytes of this user wait to be written")
 
@@ -133,11 +123,8 @@ class FileWriter:
         await self._decided(handle, cut, size, call)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
-        """Reserve space or make zeros, as fallocate(2) with one of the permitted modes.
-
-        In passthrough do so without a check, as in set_size(). The app's writes go into the store's file, so
-        a draft, which a reload may require, would lack them.
-        """
+        """Reserve space or make zeros, as fallocate(2). In passthrough without a check, as set_size(): the
+        app's writes go into the store's file, and a draft would lack them."""
 
         async def allocate(change: Change) -> None:
             self._tree.clear_killpriv(handle.fd)
@@ -152,10 +139,8 @@ class FileWriter:
     async def copy_into(
         self, handle: Handle, fd: int, source_at: int, target_at: int, length: int, *, by_kernel: bool = False
     ) -> int:
-        """Copy a range of *fd* into a raw handle's file, within the store. Return the number of bytes.
-
-        by_kernel: True if the kernel should copy. Then raise OSError (ENOSYS) after the decision.
-        """
+        """Copy a range of *fd* into a raw handle's file. Return the number of bytes. by_kernel: raise OSError
+        (ENOSYS) after the decision, so that the kernel copies."""
 
         async def copy(change: Change) -> int:
             # After a reload, writes to the open file may be checked, or a part of the file may be hidden.

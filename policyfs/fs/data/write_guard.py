@@ -1,9 +1,7 @@
 """The guard of writes under redaction: an app may change a part of a file only if the whole file is its own.
 
-See docs/policy-language.md, "Redaction". A file is the app's own while the app is its owner. A file is also
-the app's own after the app has emptied the file, until another program writes it (Handle.seen). So there is a
-check before each change of bytes, and a note after the change.
-"""
+That is while the app owns the file, or after it emptied it, until another program writes it (Handle.seen;
+docs/policy-language.md, "Redaction"). So there is a check before each change, and a note after it."""
 
 from __future__ import annotations
 
@@ -43,16 +41,12 @@ class WriteGuard:
         self._drop_pages = drop_pages
 
     def fence(self, handle: Handle, size: int | None = None, *, back: bool = False) -> Callable[[], None]:
-        """Return a check that refuses a write, or a truncation to *size*, if redaction forbids it now.
+        """Return a check that refuses a write, or a truncation to *size*, that redaction forbids now, and
+        raises PolicyChangedError after a reload. INVARIANT: it runs right before the change, with no await in
+        between, or only the version that it saw is changed (DirectWrites).
 
-        After a reload the check raises PolicyChangedError: the change must be decided anew. INVARIANT: the
-        caller runs the check right before the bytes change, with no await in between, or changes only the
-        version of the file that the check saw (DirectWrites).
-
-        back: True if the kernel writes back a page that the app had mapped. Such a page can hold neutral
-        bytes (such as the zeros that the app saw instead of hidden data). These bytes must not replace the
-        hidden data, even if the app owns the file.
-        """
+        back: the kernel writes back a mapped page, which may hold neutral bytes, as shown instead of hidden
+        data: even the owner must not store these."""
 
         generation = self._gate.generation
 
@@ -75,12 +69,9 @@ class WriteGuard:
         return check
 
     def may_hide(self, handle: Handle) -> bool:
-        """Return True if the view, or a policy newer than the open, may hide a part of the file.
-
-        If so, the event loop makes a write itself, right after the fence. On a store that hangs, the whole
-        mount would wait for this write. So if the view hides nothing, return True after a reload only if the
-        new policy hides words.
-        """
+        """Return True if the view, or a newer policy, may hide a part of the file. The loop then makes the
+        write itself, right after the fence. (So after a reload only if it hides words: a store that hangs
+        would stop the mount.)"""
         if not self._counts_bytes(handle):
             return False
         engine, who = self._gate.engine, handle.caller.principal
@@ -104,22 +95,16 @@ class WriteGuard:
         return bool(handle.node.view.redact) or handle.generation != self._gate.generation
 
     def dropped(self, node: Node) -> None:
-        """Make the kernel drop a node's pages and attributes: its held bytes were dropped, or were stored in
-        another form (cleaned).
-
-        The kernel has the held bytes in the node's pages, and the size with these bytes in the node's
-        attributes.
-        """
+        """Make the kernel drop a node's pages and attributes: its held bytes were dropped, or stored in
+        another form."""
         self._drop_pages(node.nodeid)
 
     def wrote(self, handle: Handle, version: Version | None = None, *, counts: bool = True) -> None:
-        """Note a change of the store's file. Drop the kernel's pages and attributes of its other nodes.
+        """Note a change of the store's file, and drop the kernel's pages and attributes of its other nodes.
 
-        version: the file's version right after a thread's change; None for the present version. It does not
-        count if another view has got a writer during the change, except if the file is empty. counts: False
-        after a change by a thread that returned no version: others may have written since. Such a change is
-        made only while nothing is hidden. If a later policy hides data, the app must first empty the file.
-        """
+        version: right after a thread's change; None: now. It does not count if another view got a writer
+        meanwhile, unless the file is empty. counts: False after a thread's change without a version: others
+        may have written since (only where nothing is hidden; later the app must first empty the file)."""
         version = version or version_of(self._tree.fstat(handle.fd))
         node = handle.node
         is_own = counts and (not version.size or not self.written_elsewhere(node))

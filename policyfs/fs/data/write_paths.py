@@ -1,11 +1,8 @@
 """The three write paths: the ways in which an app's changes reach the store's file.
 
-DirectWrites: a change reaches the file at once, if no rule has a content requirement. HeadCheckedWrites: a
-change reaches the file after a check of the first bytes that the file would have. DraftWrites: changes go
-into an unnamed file beside the store's file. This draft is checked as a whole before the store's file
-changes. FileWriter chooses the path anew for each change: the policy may have changed since the last change,
-and a draft may have begun.
-"""
+DirectWrites: at once, without content requirements. HeadCheckedWrites: after a check of the first bytes.
+DraftWrites: into an unnamed file, which is checked as a whole. FileWriter chooses anew for each change: the
+policy may have changed, or a draft begun."""
 
 from __future__ import annotations
 
@@ -43,12 +40,10 @@ _TRIES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of an open file's bytes that the policy allows, with the decision's content requirements.
+    """A change of an open file's bytes that the policy allows.
 
-    fence: raises PolicyChangedError if a reload came since the decision, and FUSEError if redaction forbids
-    the change by now (WriteGuard.fence). on_thread: raises PolicyChangedError if a reload came since the
-    decision. If a thread makes the change, it calls on_thread right before, since the change may have waited
-    for a free thread.
+    fence: raises PolicyChangedError after a reload, FUSEError if redaction forbids the change by now
+    (WriteGuard.fence). on_thread: the first alone; a thread calls it right before, since it may have waited.
     """
 
     handle: Handle
@@ -77,10 +72,8 @@ class WritePath(Protocol):
         """Write *data* as write(2) does. append: at the file's end. Return the number of bytes written."""
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page of a mapping, up to the file's end. Return the number of the page's bytes in the file.
-
-        INVARIANT: if only a part of the page can be written, that is an error, since no app gets the count.
-        """
+        """Write a mapped page up to the file's end. Return how many of its bytes are in the file. INVARIANT:
+        a part that cannot be written is an error, since no app gets the count."""
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
         """Set the size. by_path: True for truncate(2), False for ftruncate(2)."""
@@ -100,9 +93,7 @@ class DirectWrites:
         self._remote = remote
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
-        """Write the data into the store's file at once. INVARIANT: under redaction no await between the
-        caller's fence and the write.
-        """
+        """Write to the store's file at once. INVARIANT: under redaction no await since the caller's fence."""
         handle, flags = change.handle, os.RWF_APPEND if append else 0
         slow = self._remote or (len(data) > _INLINE_WRITE and not append)
         on_thread = slow and not self._guard.may_hide(handle)
@@ -114,14 +105,11 @@ class DirectWrites:
         return written
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page of a mapping, up to the file's end.
+        """Write a mapped page up to the file's end, after the fence again: the caller waited for the node's
+        lock.
 
-        INVARIANT: under redaction there is no await between the caller's fence and the write. Also, nobody
-        truncates the file, in any view or by another daemon, between the look at the file's size and the
-        write. Otherwise the bytes behind the cut would come back.
-
-        The change's fence (a check that raises) is called again, since the caller waited for the node's lock.
-        """
+        INVARIANT: under redaction no await between fence and write, and nobody, in any view or daemon,
+        truncates the file between the look at its size and the write, or cut bytes would come back."""
         handle = change.handle
         on_thread = self._remote and not self._guard.may_hide(handle)
         if on_thread:
@@ -143,9 +131,8 @@ class DirectWrites:
         return len(data)
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
-        """Set the size, on a thread if this frees many blocks. INVARIANT: the bytes of a program that writes
-        right after the cut do not count as the app's. So the version noted has the size of the cut.
-        """
+        """Set the size, on a thread if many blocks are freed. INVARIANT: the version noted has the size of
+        the cut, so that bytes of a program that writes right after it do not count as the app's."""
         handle, left = change.handle, None
         cut = partial(self._tree.truncate_path if by_path else self._tree.truncate_fd, handle.fd, size)
         hides = self._guard.may_hide(handle)
@@ -253,11 +240,8 @@ class DraftWrites:
         await self._drafts.allocate(await self._begin(change), mode, offset, length)
 
     async def settle(self, change: Change) -> None:
-        """Put the draft into the store. If no rule requires a draft, end the draft, too.
-
-        A draft that no rule requires was needed only until the file's first bytes were known. If the draft
-        stayed, each fsync would copy the whole file again.
-        """
+        """Put the draft into the store, and end it if no rule requires it (it waited for the first bytes;
+        each fsync would copy the whole file)."""
         state, draft = change.state, _draft(change)
         handle = change.handle
         if await self._drafts.settle(handle, draft, change.decision, change.fence, change.on_thread):
@@ -290,11 +274,8 @@ class DraftWrites:
 
 class HeadCheckedWrites:
     """The write path of files that must have an allowed kind: each change is checked by the new first bytes.
-
-    draft: the write path that takes a file over if no held head can take a change (UnknownBeginningError),
-    for example a change that leaves a gap. Programs make such changes if they write blocks in parallel, or
-    reserve a file's length first.
-    """
+    draft: takes over a file with a change that no head can take (UnknownBeginningError), as programs make
+    that write blocks in parallel, or reserve the length first."""
 
     def __init__(self, tree: Tree, guard: WriteGuard, checker: Checker, draft: DraftWrites) -> None:
         self._tree = tree

@@ -221,8 +221,7 @@ class Node(PlacedNode):
         self.kept = False
         """True if the kernel may have kept one of the node's names since the policy in force began."""
         self.children = 0
-        """The number of kept names in this directory, and of lost names that are still part of a node's path.
-        """
+        """The number of kept names in this directory, and of lost names still part of a node's path."""
         self.next: Node | None = None
         """The next node of the same backing inode."""
         self.open: OpenState | None = None

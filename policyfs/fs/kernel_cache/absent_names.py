@@ -1,8 +1,5 @@
-"""Names that the kernel may keep as absent. (A name that is hidden from everyone counts as absent, too.)
-
-An absent name has no node. The daemon remembers these names because a reload must make the kernel forget
-them. Beyond a limit, the daemon makes the kernel forget the name that was looked up longest ago.
-"""
+"""Names that the kernel may keep as absent (or hidden from everyone), for a reload to make it forget them.
+Beyond a limit it forgets the name that was looked up longest ago."""
 
 from __future__ import annotations
 
@@ -17,12 +14,8 @@ _MOST: Final = 16_384
 class AbsentNames:
     """A record of the absent names that the kernel of one mount may keep, by directory.
 
-    INVARIANT: a name is added before the reply that lets the kernel keep the name as absent. Some of the
-    names may exist by now, or the kernel may have forgotten their directories. To expire such names does no
-    harm.
-
-    lost: True if the kernel may keep absent names that this object no longer has.
-    """
+    INVARIANT: a name is added before the reply that lets the kernel keep it. Names that exist by now, or of
+    forgotten directories, do no harm. lost: True if the kernel may keep names that are no longer here."""
 
     def __init__(self, forget: Callable[[int, bytes], bool], most: int = _MOST) -> None:
         """forget: makes the kernel look up a name again. It returns False if this is not possible."""
@@ -43,16 +36,11 @@ class AbsentNames:
             self.lost |= not self._forget(parent, name)
 
     def found(self, parent: int, name: bytes) -> None:
-        """Remove a name from the absent names, because the next reply tells the kernel that the name exists.
-
-        So names of new files take no room from absent names.
-        """
+        """Remove a name that the next reply tells as present, so that new files take no room."""
         self._names.pop((parent, name), None)
 
     def take(self) -> list[tuple[int, bytes]]:
-        """Remove and return all absent names: pairs (directory node, name). The caller makes the kernel
-        forget them.
-        """
+        """Remove and return all names (directory node, name). The caller makes the kernel forget them."""
         names, self._names = list(self._names), OrderedDict()
         self.lost = False
         return names

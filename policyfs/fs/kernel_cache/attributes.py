@@ -19,28 +19,21 @@ LONG_S: Final = 86_400.0
 UNWATCHED_S: Final = 1.0
 """The timeout in seconds without a watch: apps may see a change in the store only after this time."""
 COLD_S: Final = 60.0
-"""The longest timeout of a file's attributes: a watch reports writes at the close, and no truncation by path.
-"""
+"""The longest timeout of a file's attributes: a watch reports writes at the close, truncations not at all."""
 _SPREAD: Final = 0.25
 """The spread of COLD_S as a fraction, so that the attributes of a library do not expire at one moment."""
 
 
 class Timeouts:
-    """The part of a mount that finds the times for which the kernel may keep answers. These times depend on
-    the policy, the callers and the watch.
+    """The part of a mount that finds the times for which the kernel may keep answers, by policy, callers and
+    watch.
 
-    alone: True if only one app uses this mount, and *keeps* is True.
-    any_uid: the app of an app mount that admits every uid, else None.
-    guarded: True if the daemon, not the kernel, refuses some callers.
-    uids_differ: True if the mount admits every uid, and the app's answers depend on the uid.
-    keeps: False if guarded or uids_differ is True. Then the kernel may keep no answer at all.
-    watched: True while a watch reports changes in the store.
-    reported: a function that returns True if the watch reports changes in a directory.
-    forgets_absent: True if the daemon can make the kernel forget absent names (INC_EPOCH).
-    told_apart: True if some app sees owners and modes that follow from its rights (access/shown_modes.py).
-    posix: True if mounted with --posix. Then a caller sees special files only at paths where it has all
-    rights (Gate.free).
-    """
+    alone: True if only one app uses this mount, and *keeps* is True. any_uid: the app of an app mount that
+    admits every uid. guarded: True if the daemon refuses some callers. uids_differ: True if the app's answers
+    depend on the uid. keeps: False with either: the kernel may keep nothing. watched: True while a watch
+    reports changes. reported: tells if it reports those in a directory. forgets_absent: True if the daemon
+    can make the kernel forget absent names (INC_EPOCH). told_apart: True if some app sees attributes by its
+    rights (access/shown_modes.py). posix: True with --posix (Gate.free)."""
 
     def __init__(
         self, *, alone: bool, guarded: bool = False, posix: bool = False, any_uid: str | None = None
@@ -61,21 +54,16 @@ class Timeouts:
         """A function that returns all nodes of a backing inode (NodeTable.same_inode)."""
 
     def use(self, engine: Engine) -> None:
-        """Use the engine of another policy to find out whether the answers for a path depend on the
-        caller.
-        """
+        """Use the engine of another policy to find out whether answers depend on the caller."""
         self._engine = engine
         self.uids_differ = self._any_uid is not None and engine.uids_matter(self._any_uid)
         self.keeps = not (self.guarded or self.uids_differ)
         self.alone = self._one_app and self.keeps
 
     def entry(self, state: PathState, ftype: FileType | None = None) -> float:
-        """Return the seconds for which the kernel may keep a name at this path, found or absent.
-
-        INVARIANT: more than 0 only if every caller gets the same answer. ftype: the type of the object at the
-        path. None if there is no object, or if its type does not matter. (The answer for a regular file also
-        depends on its view.)
-        """
+        """Return the seconds for which the kernel may keep a name at this path, found or absent. ftype: the
+        object's type, or None if it does not matter. INVARIANT: more than 0 only if every caller gets the
+        same answer."""
         if not self.keeps:
             return 0.0
         if not self.alone and (self._engine is None or self._differs(self._engine, state, ftype)):
@@ -89,12 +77,8 @@ class Timeouts:
         return differ.node(state) if ftype is FileType.REGULAR else differ.sight(state)
 
     def entry_of(self, node: Node, state: PathState) -> float:
-        """Return the seconds for which the kernel may keep a name that leads to this node. If the result is
-        not 0, set node.kept.
-
-        Return 0 for a copy or a leased file in a raw view. The node has this byte path only because nothing
-        proved the kind of the store's file. The next open may find a proof, and then needs another node.
-        """
+        """Return the seconds for which the kernel may keep a name of this node, and note that (node.kept). 0
+        for a copy or a leased file in a raw view: the next open may find a proof, and need another node."""
         if node.view.raw and node.byte_path.finds_kind:
             return 0.0
         allowed = self.entry(state, node.ftype)
@@ -103,19 +87,13 @@ class Timeouts:
         return allowed
 
     def outlast(self, old: PathState, new: PathState, ftype: FileType) -> bool:
-        """Return True if the kernel would keep a renamed entry longer than the new path allows.
-
-        The kernel moves an entry with its timeout (fs/fuse/dir.c, fuse_rename_common).
-        """
+        """Return True if the kernel, which moves an entry with its timeout (fs/fuse/dir.c,
+        fuse_rename_common), would keep it longer than the new path allows."""
         return self.entry(old, ftype) > self.entry(new, ftype)
 
     def alike_below(self, who: Principal, old: PathState, new: PathState) -> bool:
-        """Return True if the kernel may keep its answers about names below a directory when the directory is
-        renamed.
-
-        The answers move with the directory, as its entry does (outlast()). So the answers must be right for
-        every caller at the old path and at the new path. who: the principal that moves the directory.
-        """
+        """Return True if the kernel's answers about names below a directory are right for every caller at
+        both paths, since they move with it. who: the principal that moves it."""
         engine = self._engine
         if engine is None or self.told_apart:
             return False
@@ -128,25 +106,16 @@ class Timeouts:
         return engine.caller_matters_below(state) if self.posix else engine.distinctions.below(state)
 
     def missing(self, state: PathState, *, by_kind: bool) -> float:
-        """Return the seconds for which the kernel may keep a name as absent. (A hidden name gets the same
-        reply.)
-
-        by_kind: True if a file's kind decides who sees a name at this path. Then a name may be hidden because
-        sniffing failed, so the kernel keeps the answer only for a short time. An absent name gets the same
-        short time. Otherwise callers could distinguish absent names from hidden names. The time is also short
-        if the daemon cannot make the kernel forget absent names (*forgets_absent*).
-        """
+        """Return the seconds for which the kernel may keep a name as absent, or hidden. Short if the daemon
+        cannot make it forget, or if a kind decides here (*by_kind*): a name may be hidden since sniffing
+        failed, and absent names must look the same."""
         allowed = self.entry(state)
         return min(allowed, UNWATCHED_S) if by_kind or not self.forgets_absent else allowed
 
     def attr(self, state: PathState, node: Node, stat: Stat) -> float:
-        """Return the seconds for which the kernel may keep a node's attributes.
-
-        The time of a regular file grows with the time since its last change. It is 0 while a program may
-        write the file in passthrough: a change through a mapping would show in no answer. The time of a
-        directory is short until the daemon knows the file handle by which events name the directory
-        (Invalidation.learn).
-        """
+        """Return the seconds for which the kernel may keep a node's attributes: 0 for a file that may be
+        written in passthrough (a mapping shows no change), longer the older a file's last change is, short
+        for a directory whose file handle in events is not known yet (Invalidation.learn)."""
         if self.is_written(node):
             return 0.0
         if node.open is not None and node.byte_path.finds_kind and not self.entry(state):
@@ -165,10 +134,8 @@ class Timeouts:
         return any(each is not None and each.writers and each.mode is Mode.PASSTHROUGH for each in opened)
 
     def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:
-        """Return the seconds for which the kernel may keep the attributes of an object that is not open.
-
-        reported: True if the watch reports changes of this object.
-        """
+        """Return the seconds for attributes of an object that is not open. reported: True if the watch
+        reports its changes."""
         if self.told_apart and not self.alone:
             return 0.0
         allowed, ftype = self.entry(state), stat.ftype
@@ -205,11 +172,8 @@ def _fraction(ino: int) -> float:
 def fill(
     stat: Stat, nodeid: int, entry_s: float, attr_s: float, size: int | None = None
 ) -> pyfuse3.EntryAttributes:
-    """Return the reply with a node's attributes.
-
-    pyfuse3 has no fields for some values: st_ino contains the node number, st_rdev the store's inode number,
-    and st_blocks the device number of a device file. kernel/bridge moves these values to their fields.
-    """
+    """Return the reply with a node's attributes. pyfuse3 lacks fields: st_ino carries the node number,
+    st_rdev the store's inode number, st_blocks a device number (kernel/bridge moves them)."""
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(nodeid)
     entry.st_rdev = stat.ino
@@ -230,11 +194,8 @@ def fill(
 
 
 def shown_size(node: Node, stat: Stat) -> int:
-    """Return a file's size as readers of this node see it.
-
-    The size includes held bytes. For a node that shows a copy, return the copy's size. After a truncation
-    through this node, return the new size, as on a local file.
-    """
+    """Return a file's size as readers of this node see it, with held bytes: a copy's size, but the new one
+    after a truncation through this node."""
     state = node.open
     if state is None:
         return stat.size
@@ -276,10 +237,7 @@ def absent(entry_s: float) -> pyfuse3.EntryAttributes:
 
 
 def name_only(ino: int, mode: int) -> pyfuse3.EntryAttributes:
-    """Return a directory entry without a node: name, inode number and type.
-
-    The kernel takes the type from the mode. (For READDIR, DirectoryEntries.pack writes the type.)
-    """
+    """Return a directory entry without a node: name, inode number, and the type in the mode."""
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(0)
     entry.st_rdev = ino

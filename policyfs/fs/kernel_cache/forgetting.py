@@ -22,10 +22,8 @@ _FORGET_S: Final = 2.0
 
 
 class KernelCache:
-    """The part of a mount that makes the kernel empty its caches.
-
-    notifier: sends the notifications. None until the session runs. Until then the methods do nothing.
-    """
+    """The part of a mount that makes the kernel empty its caches. notifier: None until the session runs;
+    until then the methods do nothing."""
 
     def __init__(self, nodes: NodeTable, changes: Invalidation, resolver: Resolver) -> None:
         self._nodes = nodes
@@ -38,11 +36,8 @@ class KernelCache:
         nodes.found_elsewhere = self.forget_all_names
 
     def tend(self, pruning: Pruning) -> bool:
-        """Keep the number of nodes near its limit. If the thread that sends notifications hangs in the
-        kernel, let another thread send them.
-
-        Return True if there is more to do. The caller then calls again within 50 ms.
-        """
+        """Keep the number of nodes near its limit, and replace a notifying thread that hangs in the kernel.
+        Return True if the next call is due in 50 ms."""
         if self.notifier is None:
             return False
         has_excess = pruning.prune(self.notifier)
@@ -68,11 +63,10 @@ class KernelCache:
             self.notifier.inval_attributes_now(nodeid)
 
     async def forget_seen(self, nodeid: int, *, pages: bool) -> None:
-        """Make the kernel forget a node's attributes before this call returns; with *pages*, its pages, too.
+        """Make the kernel forget a node's attributes, with *pages* its pages, too. Return after that, or
+        after _FORGET_S.
 
-        If the kernel does not answer, return after _FORGET_S seconds: the kernel may then forget them later.
-        INVARIANT: the kernel holds no directory's lock, since an earlier notification may wait for this lock.
-        """
+        INVARIANT: the kernel holds no directory's lock, for which an earlier notification may wait."""
         forgotten, token = trio.Event(), trio.lowlevel.current_trio_token()
 
         def done() -> None:
@@ -84,10 +78,8 @@ class KernelCache:
                 await forgotten.wait()
 
     def forget_entries(self, node: Node) -> None:
-        """Make the kernel forget a file's names, and the listings that contain them.
-
-        The daemon calls this method after its own changes, which the watch does not report.
-        """
+        """Make the kernel forget a file's names, and listings with them, after the daemon's own changes,
+        which the watch does not report."""
         for known in self._nodes.same_inode(node.ino):
             for parent, name in known.all_names():
                 parent.changes += 1
@@ -102,9 +94,7 @@ class KernelCache:
             self.forget_attributes(known.nodeid)
 
     async def forget_names_now(self, node: Node) -> None:
-        """Make the kernel forget a file's names as forget_names() does. Return once the kernel has forgotten
-        the names, or after _FORGET_S seconds.
-        """
+        """Make the kernel forget a file's names (forget_names()), and wait for that, at most _FORGET_S."""
         self.forget_names(node)
         await self.forget_seen(node.nodeid, pages=False)  # notifications are sent in order
 
@@ -114,12 +104,8 @@ class KernelCache:
             self._changes.forget_attributes(self.notifier, self._resolver)
 
     async def expire_all_names(self) -> bool:
-        """Make the kernel look up every name again after a change of policy. Return once all old names have
-        expired.
-
-        Return False if the kernel drops all names at once. Then working directories have no path for a
-        moment.
-        """
+        """Make the kernel look up every name again after a reload. Return False if it drops all at once: then
+        working directories have no path for a moment."""
         return self.notifier is None or await self.expiry.expire(self.notifier)
 
     def forget_absent(self, parent: int, name: bytes) -> bool:
@@ -132,10 +118,7 @@ class KernelCache:
             self.notifier.expire_entries(names)
 
     def forget_all_names(self) -> None:
-        """Make the kernel look up every name again, from the return of this call on.
-
-        A kernel before FUSE 7.44 cannot do this at once: it forgets the names a moment later.
-        """
+        """Make the kernel look up every name again, from the return on (before FUSE 7.44 a moment later)."""
         if self.notifier is not None and not self.expiry.expire_at_once(self.notifier):
             self.reset()
 

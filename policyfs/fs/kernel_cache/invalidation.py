@@ -1,9 +1,7 @@
 """This module invalidates the kernel's caches after events of the watch, which reports changes elsewhere.
 
-So the kernel's names, attributes, pages and listings are right again within milliseconds. The same is true of
-the paths and owners of directories that the daemon remembers. Access depends only on these paths and owners,
-never on the kernel's caches: an open is always decided anew.
-"""
+So names, attributes, pages and listings are right again within milliseconds, as are the paths and owners of
+directories that the daemon remembers. Access depends on these alone: each open is decided anew."""
 
 from __future__ import annotations
 
@@ -32,11 +30,9 @@ _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVE
 class Invalidation:
     """A reader of one mount's watch that sends the kernel invalidations for each event.
 
-    Without a watch, timeouts stay short (attributes.UNWATCHED_S). The watch does not cover a directory on
-    another file system that is mounted within the store. Once a request reaches such a directory, all
-    timeouts become short for ever. (File handles of the other file system may equal file handles of the
-    store's directories. Then the daemon could not find out which directory an event is about.)
-    """
+    Without a watch, timeouts stay short (attributes.UNWATCHED_S). Once a request reaches another file system
+    mounted within the store, they become short for ever: its file handles may equal those of the store's
+    directories, so that events could be about either."""
 
     def __init__(
         self, watch: Watch | None, nodes: NodeTable, timeouts: Timeouts, handles: DirectoryHandles
@@ -70,9 +66,7 @@ class Invalidation:
         return -1 if self._watch is None else self._watch.fileno()
 
     def learn(self, node: Node, fd: int) -> None:
-        """Note the file handle of a directory that a request has found. Events name the directory by this
-        handle.
-        """
+        """Note the file handle by which events name a directory that a request has found."""
         if not self._handles.learn(node, fd) and self._covered:
             # No event can be matched to this directory.
             self._covered = self._timeouts.watched = False

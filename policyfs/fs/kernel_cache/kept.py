@@ -18,10 +18,8 @@ from policyfs.store.tree import Tree
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The timeouts of one path in seconds, and their reasons. attributes_s: None if no object has the name.
-
-    listing: True if the kernel may keep the directory's listing; None if the object is no directory.
-    """
+    """The timeouts of one path in seconds, and their reasons. attributes_s: None for an absent name. listing:
+    True if the kernel may keep the directory's listing; None for other objects."""
 
     path: str
     type: str
@@ -32,9 +30,7 @@ class Kept:
 
 
 def names_in(path: str) -> list[bytes]:
-    """Return the names in a path of the mount. Raise PolicyfsError if *path* is not absolute, or contains the
-    name ``.`` or ``..``.
-    """
+    """Return the names in a path of the mount. Raise PolicyfsError for a relative path, ``.`` or ``..``."""
     names = [name for name in os.fsencode(path).split(b"/") if name]
     if not path.startswith("/") or b"." in names or b".." in names:
         raise PolicyfsError(f"{path}: write the path within the mount, such as /DCIM/a.jpg")
@@ -42,11 +38,8 @@ def names_in(path: str) -> list[bytes]:
 
 
 def find(tree: Tree, names: list[bytes]) -> Stat | None:
-    """Return the attributes of the object at a path in the store, or None if there is no object. May wait for
-    the disk.
-
-    Raise PolicyfsError if the store cannot be read there.
-    """
+    """Return the attributes of the object at a path, or None. May wait for the disk. Raise PolicyfsError if
+    the store cannot be read there."""
     if not names:
         return tree.fstat(tree.root_fd)
     try:
@@ -62,9 +55,7 @@ def find(tree: Tree, names: list[bytes]) -> Stat | None:
 
 
 def kept(names: list[bytes], stat: Stat | None, *, gate: Gate, timeouts: Timeouts, nodes: NodeTable) -> Kept:
-    """Return the timeouts of a path, and their reasons. stat: the attributes of the object at the path, or
-    None if there is no object.
-    """
+    """Return the timeouts of a path, and their reasons. stat: the object's attributes, or None."""
     engine = gate.engine
     path = b"/" + b"/".join(names)
     state = engine.state_of(path)

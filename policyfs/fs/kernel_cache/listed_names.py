@@ -1,9 +1,6 @@
-"""Names that the kernel got with a listing, and may use later.
-
-INC_EPOCH does not expire these names: each name gets the epoch of the moment when the kernel uses it
-(name_expiry.py). So the daemon remembers the names until the kernel requests more of the listing, or closes
-the directory. Beyond a limit, the daemon makes the kernel look the oldest names up again.
-"""
+"""Names that the kernel got with a listing, and may use later. INC_EPOCH does not expire them
+(name_expiry.py), so the daemon remembers them until the kernel asks for more or closes the directory. Beyond
+a limit, the oldest are looked up again."""
 
 from __future__ import annotations
 
@@ -33,10 +30,7 @@ class ListedNames:
         return self._count
 
     def add(self, index: int, parent: int, name: bytes) -> None:
-        """Add a name to the last reply of an open directory.
-
-        index: the number of the open directory. parent: the directory's node number.
-        """
+        """Add a name to the last reply of an open directory. index: its number. parent: its node number."""
         self._replies.setdefault(index, []).append((parent, name))
         self._count += 1
         while self._count > self._most:

@@ -1,9 +1,7 @@
 """After a reload, all names in the kernel expire one by one, so that working directories keep their path.
 
-The alternative is INC_EPOCH: then the kernel drops each name at its next use. Until the kernel has found a
-directory again, a process in that directory has no working directory (getcwd: ENOENT). So the daemon uses
-INC_EPOCH only if it cannot send the names one by one. See docs/decisions/0046-names-expire-one-by-one.md.
-"""
+After INC_EPOCH, the kernel drops each name at its next use, and getcwd says ENOENT until the directory is
+found again: that is for what cannot be sent one by one (docs/decisions/0046-names-expire-one-by-one.md)."""
 
 from __future__ import annotations
 
@@ -45,12 +43,8 @@ def _never(node: Node) -> bool:
 
 
 class NameExpiry:
-    """The part of a mount that expires all names one by one. The kernel then looks up every name again.
-
-    staying: called at each reload. It returns a function (Stays) that tells for which nodes a new look-up of
-    their names is enough. The kernel drops all other names at once, so that an older answer to a LOOKUP
-    cannot bring back one of these names.
-    """
+    """The part of a mount that expires all names one by one. staying: called at each reload; returns a
+    function (Stays). Other names are dropped, so that an older answer to a LOOKUP cannot bring one back."""
 
     def __init__(self, nodes: NodeTable, absent: AbsentNames, listed: ListedNames) -> None:
         self._nodes = nodes
@@ -60,11 +54,8 @@ class NameExpiry:
         self.staying: Callable[[], Stays] = lambda: _never
 
     async def expire(self, notifier: Notifier) -> bool:
-        """Make the kernel look up every name again. Return False if all names were dropped at once instead.
-
-        INVARIANT: afterwards the kernel uses no name that it got before this call. This holds even if the
-        task is cancelled.
-        """
+        """Make the kernel look up every name again. Return False if all were dropped at once instead.
+        INVARIANT: afterwards the kernel uses no name from before, even if the task is cancelled."""
         known = list(self._nodes)
         countless = self._absent.lost or len(known) > _MOST
         entries: list[_Entry] = [(parent, name, True) for parent, name in self._absent.take()]
@@ -81,13 +72,9 @@ class NameExpiry:
         return done
 
     def expire_at_once(self, notifier: Notifier) -> bool:
-        """Make the kernel drop all names at once (INC_EPOCH). Return False if the kernel cannot do this.
-
-        INVARIANT: a name in a listing gets the epoch of the moment when the kernel uses it
-        (fs/fuse/readdir.c, fuse_direntplus_link), not the epoch of its READDIRPLUS. So names in listings also
-        expire one by one. The notification of such a name waits for the directory's lock. The kernel holds
-        this lock until it has used the listing.
-        """
+        """Make the kernel drop all names (INC_EPOCH). Return False if it cannot. INVARIANT: names in
+        listings, too: they get the epoch of their use (fs/fuse/readdir.c, fuse_direntplus_link), so each is
+        sent, and waits for the directory's lock until the kernel has used the listing."""
         done = notifier.inc_epoch_now()
         notifier.expire_entries(self._listed)
         return done

@@ -1,9 +1,5 @@
-"""The limit of nodes that the kernel knows. Beyond the limit, the kernel must forget the oldest unused nodes.
-
-Each file or directory that was looked up has a node in the daemon as long as the kernel knows the node. The
-kernel forgets nodes when its own memory is short, never when the daemon's memory is short. So without this
-limit, an app that makes or looks up files without end would make the daemon grow without end.
-"""
+"""The limit of nodes that the kernel knows, each with a node in the daemon. The kernel forgets nodes when its
+own memory is short, so without a limit an app could make the daemon grow without end."""
 
 from __future__ import annotations
 
@@ -20,21 +16,16 @@ _LONGEST_PAUSE: Final = 64
 
 
 class Notify(Protocol):
-    """A notifier that can ask the kernel to forget unused nodes. prune() returns False if the kernel does not
-    know this notification.
-    """
+    """A notifier that asks the kernel to forget unused nodes. prune() returns False if the kernel cannot."""
 
     def prune(self, nodeids: list[int], /) -> bool: ...
 
 
 class Pruning:
-    """The part of a mount that keeps the number of nodes near its limit. The number stays above the limit
-    only while apps use too many nodes.
+    """The part of a mount that keeps the number of nodes near its limit, unless apps use too many.
 
-    The kernel forgets a node if no process has the node open, maps it, watches it or works in it, and if the
-    kernel knows no name below the node (fs/fuse/dev.c, fuse_notify_prune). asked: the number of nodes that
-    the kernel was asked to forget so far.
-    """
+    The kernel keeps a node that a process has open, maps, watches or works in, or that has names below
+    (fs/fuse/dev.c, fuse_notify_prune). asked: the number of nodes that it was asked to forget."""
 
     def __init__(self, nodes: NodeTable, most: int) -> None:
         self._nodes = nodes
@@ -45,9 +36,7 @@ class Pruning:
         self.asked = 0
 
     def prune(self, notify: Notify) -> bool:
-        """Ask the kernel to forget nodes beyond the limit. Return False if there are none. Else the caller
-        calls again within 50 ms.
-        """
+        """Ask the kernel to forget nodes beyond the limit. Return True if the next call is due in 50 ms."""
         excess = len(self._nodes) - self._most
         if excess <= 0 or self._rests():
             return excess > 0

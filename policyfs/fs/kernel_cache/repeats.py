@@ -1,9 +1,8 @@
 """This module chooses decisions for access vectors: the bridge repeats their answers without Python.
 
-A decision is chosen only if it depends on the caller's uid and the node's only name, and on nothing else: no
-fact, no owner of a directory above, no writer. (An open of a frozen copy may also depend on the copy's kind.)
-A decision that must be on record before its answer is never chosen. See docs/architecture/vectors.md.
-"""
+A decision is chosen only if it depends on the caller's uid and the node's only name alone: no fact (but the
+kind of a frozen copy), no owner of a directory above, no writer. Never one that must be on record before its
+answer. See docs/architecture/vectors.md."""
 
 from __future__ import annotations
 
@@ -59,11 +58,8 @@ class Copied(NamedTuple):
 
 
 class Repeats:
-    """The part of a mount that chooses access vectors. Handlers call a method after a decision.
-
-    absent: the sorts of extended attributes that no caller ever sees (NO_ATTRIBUTES, NO_ACLS of
-    kernel/vectors.py).
-    """
+    """The part of a mount that chooses access vectors. Handlers call a method after a decision. absent: the
+    sorts of xattrs that no caller ever sees (kernel/vectors.py)."""
 
     def __init__(self, fs: FsContext, views: Views, timeouts: Timeouts, *, absent: int = 0) -> None:
         self._tree = fs.tree
@@ -75,11 +71,8 @@ class Repeats:
         self._absent = absent
 
     def looked_up(self, node: Node, reply: pyfuse3.EntryAttributes, caller: Caller) -> None:
-        """Note an allowed LOOKUP of a node's name. After a repeat, let the bridge answer further repeats. Do
-        nothing if the kernel keeps the name, since the kernel then sends no repeats.
-
-        The bridge's answer to a repeat gives the kernel no attributes to keep, even if this reply does.
-        """
+        """Note an allowed LOOKUP of a name that the kernel does not keep. After a repeat the bridge may
+        answer, without attributes to keep."""
         if not self._nodes.vectors.of_names or reply.entry_timeout:
             return
         if not _is_asked_again(node, vectors.LOOKUP, _IN_IT):
@@ -88,13 +81,9 @@ class Repeats:
             self._install(node, caller, vectors.LOOKUP)
 
     def missed(self, directory: Node, state: PathState, caller: Caller) -> None:
-        """Note a LOOKUP of an absent name, which the kernel does not keep. From the second such LOOKUP in a
-        directory on, let the bridge answer.
-
-        state: the path state of the name. The bridge may answer repeats only if the caller sees every name in
-        the directory, of any object. The reason: the bridge answers faster than Python. If names were hidden,
-        the time of an answer would tell an absent name from a hidden name.
-        """
+        """Note a LOOKUP of an absent name that the kernel does not keep. From the second in a directory on,
+        the bridge may answer, but only if the caller sees every name in it: it is faster than Python, so the
+        time would tell absent from hidden names. state: that of the name."""
         if not self._nodes.vectors.of_names or not _is_asked_before(directory, _MISSED):
             return
         if (
@@ -108,11 +97,8 @@ class Repeats:
                 self._nodes.vectors.see_all(directory, self._resolver.dirfd(directory), caller.uid)
 
     def listed(self, node: Node, caller: Caller) -> None:
-        """Note a file's name in a listing. Do nothing if the kernel keeps the name.
-
-        The first LOOKUP and GETATTR of the file count as repeats already: `ls -l` sends three LOOKUPs and one
-        GETATTR.
-        """
+        """Note a file's name in a listing. Its first LOOKUP and GETATTR count as repeats, as `ls -l` sends
+        three and one."""
         engine, who = self._gate.engine, caller.principal
         if not self._nodes.vectors.of_names or node.ftype is not FileType.REGULAR or not node.lookups:
             return
@@ -136,12 +122,8 @@ class Repeats:
         return node.ftype is not FileType.DIRECTORY or node.reached
 
     def seen(self, node: Node, caller: Caller) -> None:
-        """Note an allowed GETATTR. After a repeat, let the bridge answer further repeats.
-
-        If the kernel keeps the node's name, the kernel keeps the attributes, too. But after a read of a
-        regular file, the kernel asks for the attributes again, because the read changes the access time
-        (fs/fuse/dir.c, fuse_invalidate_atime).
-        """
+        """Note an allowed GETATTR. After a repeat the bridge may answer: also about names that the kernel
+        keeps, since a read changes the access time (fs/fuse/dir.c, fuse_invalidate_atime)."""
         if not self._nodes.vectors.in_use or not _is_repeat(node, vectors.GETATTR):
             return
         if not self._hangs_on_name_and_uid(node, caller):
@@ -161,12 +143,8 @@ class Repeats:
         return vectors.GETATTR, cold(node.ino) if kept and not self._timeouts.is_written(node) else 0.0
 
     def lacks(self, node: Node, caller: Caller) -> None:
-        """Note a GETXATTR of an absent extended attribute, by a caller that sees the node. After a repeat,
-        let the bridge answer further repeats.
-
-        Do nothing if the daemon, not the kernel, keeps callers out of the mount (Timeouts.guarded). Then the
-        answer also depends on the caller's groups.
-        """
+        """Note a GETXATTR of an absent attribute by a caller that sees the node; after a repeat the bridge
+        may answer. Not if the daemon keeps callers out (Timeouts.guarded): that depends on groups."""
         wanted = self._nodes.vectors.in_use and self._absent and not self._timeouts.guarded
         if not wanted or not _is_asked_again(node, _LACKS, _LACKS_IN_IT):
             return
@@ -174,10 +152,7 @@ class Repeats:
             self._install(node, caller, self._absent)
 
     def passed(self, node: Node, mode: int, ops: Op, caller: Caller) -> None:
-        """Note an access(2) that was allowed. After a repeat, let the bridge answer further repeats.
-
-        mode: the mode bits of access(2). ops: the operations of the policy that this mode needs.
-        """
+        """Note an allowed access(2) with these mode bits; after a repeat the bridge may answer."""
         if not self._nodes.vectors.of_names or mode >= vectors.ACCESS_MODES or not _is_repeat(node, _ACCESS):
             return
         if mode & os.X_OK and node.ftype is FileType.REGULAR:
@@ -190,13 +165,9 @@ class Repeats:
     ) -> Decision | None:
         """Return the decision by which the bridge may answer repeats of an allowed open for reading, or None.
 
-        A repeat is an open by the same uid and gid, with the same flags. If the decision's audit is not off,
-        each repeat is an event on the trail (vectors.take_events). Return None if the bridge must not answer
-        repeats, for example if the decision must be on record first, or if a rule in monitor mode would deny
-        the open.
-
-        backing_id: 0 if the open was not in passthrough; then there are no repeats. copied: the copy, if the
-        node shows a copy.
+        A repeat has the same uid, gid and flags, and is an event unless audit is off (vectors.take_events).
+        None, for example, if the decision must be on record first, or a rule in monitor mode would deny.
+        backing_id: 0 outside passthrough, where there are no repeats. copied: for a node that shows a copy.
         """
         if flags & _ODD or node.ftype is not FileType.REGULAR or not backing_id:
             return None
@@ -220,13 +191,9 @@ class Repeats:
         self, node: Node, caller: Caller, flags: int, backing_id: int, decision: Decision,
         copied: Copied | None = None,
     ) -> bool:  # fmt: skip
-        """Let the bridge answer repeats of an open from now on. decision: the result of judged().
-
-        An app that opens a file again will read the file. Then the kernel requests the attributes (seen()).
-        So the bridge may answer these requests, too. Return False if there is no room. INVARIANT: a thread of
-        the bridge may answer a repeat before this call returns. So the caller notes everything that repeats
-        need before this call.
-        """
+        """Let the bridge answer repeats of an open, by judged(), and the GETATTRs of an app that reads again.
+        Return False if there is no room. INVARIANT: a reader thread may answer before the return: the caller
+        notes all that repeats need before."""
         grant = vectors.OPEN if decision.audit is Audit.OFF else vectors.OPEN | vectors.RECORDED
         if copied is not None:
             return self._install(node, caller, grant, caller.gid, flags, backing_id, *copied.version)
@@ -235,11 +202,8 @@ class Repeats:
         return self._install(node, caller, grant, caller.gid, flags, backing_id, kept_s=kept_s)
 
     def judged_listing(self, node: Node, caller: Caller) -> Decision | None:
-        """Return the decision by which the bridge may answer repeats of an allowed OPENDIR, or None.
-
-        The reply to the OPENDIR let the kernel use the listing that it keeps. Return None for the same
-        reasons as judged().
-        """
+        """Return the decision for repeats of an OPENDIR whose reply let the kernel use its listing, or None
+        as judged()."""
         who = caller.principal
         if not self._nodes.vectors.in_use or not self._sight_hangs_on_name_and_uid(node, caller):
             return None
@@ -251,11 +215,8 @@ class Repeats:
         return None if refused else decision
 
     def opened_directory(self, node: Node, caller: Caller, decision: Decision) -> bool:
-        """Let the bridge answer repeats of an OPENDIR from now on. decision: the result of judged_listing().
-
-        Return False if there is no room. INVARIANT: the caller notes everything that repeats need before this
-        call, because the bridge may answer a repeat before the call returns.
-        """
+        """Let the bridge answer repeats of an OPENDIR, by judged_listing(). Return and INVARIANT: as
+        opened()."""
         grant = vectors.LIST if decision.audit is Audit.OFF else vectors.LIST | vectors.RECORDED
         return self._install(node, caller, grant, caller.gid)
 

@@ -11,13 +11,10 @@ from policyfs.policy.model import Policy
 
 
 class StayingNames:
-    """A check that finds the names that may stay: the kernel may use these names after a reload, until it has
-    looked them up again.
+    """A check that finds the names that the kernel may use after a reload until it has looked them up again.
 
-    Perhaps the daemon has answered a LOOKUP of a name under the old policy, and the kernel will use this
-    answer later. So a name stays only if the old answer does no harm. The answer does no harm if it let the
-    kernel keep nothing, or if the new policy gives the same answer.
-    """
+    An answer to a LOOKUP under the old policy may arrive late. It does no harm if it let the kernel keep
+    nothing, or the new policy gives the same."""
 
     def __init__(self, timeouts: Timeouts, gate: Gate) -> None:
         self._timeouts = timeouts
@@ -26,9 +23,8 @@ class StayingNames:
         self._known: dict[tuple[PathState, FileType], bool] = {}
 
     def stays(self, node: Node) -> bool:
-        """Return True if an old answer about a node's name does no harm. Call this only once for each node
-        after a reload, since it clears node.kept.
-        """
+        """Return True if an old answer about a name does no harm. Once for each node and reload: clears
+        node.kept."""
         kept, node.kept = node.kept, False
         if not kept:
             return True

@@ -48,11 +48,8 @@ class BackingFiles:
         return self.reopen_unlinked(node, opening=opening)
 
     async def find_apart(self, node: Node, *, opening: bool = True) -> tuple[int, Stat]:
-        """Open a node's file as find() does, but on a thread if the store is remote.
-
-        If another process serves the store, an open waits while a process reads a page of that file. The page
-        may never come (fs/fuse/file.c, fuse_finish_open).
-        """
+        """Open a node's file as find() does, on a thread if the store is remote: an open then waits for reads
+        of other pages of the file, which may never end (fs/fuse/file.c, fuse_finish_open)."""
         if not self._remote or node.parent is None:
             return self.find(node, opening=opening)
         try:
@@ -71,9 +68,7 @@ class BackingFiles:
         return self.find(node, opening=opening) if stat is None else (fd, stat)
 
     def open_named(self, node: Node) -> tuple[int, Stat]:
-        """Open a node's file O_RDONLY by the first name that leads to it. Raise OSError (ESTALE) if no name
-        does.
-        """
+        """Open a node's file O_RDONLY by the first name that leads to it, or raise OSError (ESTALE)."""
         for parent, name in itertools.islice(node.all_names(), 1):
             try:
                 fd = self._tree.open_file(self._resolver.dirfd(parent), name, os.O_RDONLY)
@@ -104,14 +99,11 @@ class BackingFiles:
         return self._tree.fstat(fd).nlink > 0
 
     def reopen_unlinked(self, node: Node, *, opening: bool) -> tuple[int, Stat]:
-        """Open a file without a name again, by a descriptor that the daemon has (/proc/self/fd). Raise
-        StaleNodeError if the daemon has no descriptor of the file, or if the file was only moved: then the
-        rules for its new path must decide.
+        """Open a file without a name again, by a descriptor that the daemon has. Raise StaleNodeError without
+        one, or if the file was only moved, also by link(2) and unlink(2): the rules for its new path must
+        decide.
 
-        A file that has lost its name through this mount can have another name, which the node does not know:
-        a program can also move a file by link(2) and then unlink(2). With *opening*, raise StaleNodeError for
-        such a file, too. A request through an open handle does not count as an open.
-        """
+        opening: False for a request through an open handle, which goes on even after such a move."""
         held = -1 if node.open is None else node.open.fd
         if held >= 0 and not (opening and self._has_names(held)):
             fd = self._tree.reopen(held, os.O_RDONLY)

@@ -1,9 +1,7 @@
 """Handles that the bridge opens and releases by itself, for repeats of opens that Python decided (_opens.c).
 
-A node (a file or a directory) has an open vector while the bridge may answer opens of the node. The vector
-counts as one more handle of the node (Lifecycle.enter). So the node keeps its mode and its backing id as long
-as the bridge may open the node. See docs/architecture/vectors.md.
-"""
+A node has an open vector while the bridge may answer its opens. The vector counts as one more handle of the
+node (Lifecycle.enter), which keeps mode and backing id. See docs/architecture/vectors.md."""
 
 from __future__ import annotations
 
@@ -75,12 +73,10 @@ class _Entered(NamedTuple):
 
 
 class BridgeHandles:
-    """The part of a mount that lets the bridge answer opens. It takes the bridge's handles over when the
-    daemon needs them.
+    """The part of a mount that lets the bridge answer opens, and takes its handles over when they are needed.
 
     INVARIANT: all parts of the daemon find handles through the HandleTable, which first takes over the
-    handles of the bridge. So no part misses a handle of the bridge.
-    """
+    bridge's."""
 
     def __init__(
         self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, repeats: Repeats,
@@ -202,11 +198,10 @@ class BridgeHandles:
         )
 
     def opened_directory(self, node: Node, caller: Caller) -> None:
-        """Note an allowed OPENDIR whose reply let the kernel use the listing that it keeps. If all repeats of
-        the OPENDIR get the same answer, let the bridge answer the repeats.
+        """Note an allowed OPENDIR whose reply let the kernel use its listing, and let the bridge answer equal
+        repeats.
 
-        INVARIANT: the caller has not awaited since it decided on this OPENDIR and recorded the decision.
-        """
+        INVARIANT: the caller has not awaited since the decision and its record."""
         if self.directories is None or not (self.directories.has_plenty and self._handles.has_plenty):
             return
         decision = self._repeats.judged_listing(node, caller)
@@ -231,9 +226,7 @@ class BridgeHandles:
             self._listed |= listed  # only after a bug
 
     def end(self, node: Node) -> None:
-        """Make the bridge answer no more opens of a node. Put the bridge's handles of the node into the
-        handle table.
-        """
+        """End the bridge's opens of a node, and put its handles into the table."""
         if node in self._entered or node in self._listed:
             self._adopt(vectors.end_opens(node.nodeid))  # this may call end_all()
             self.events.forget(node.nodeid)
@@ -248,11 +241,8 @@ class BridgeHandles:
             self._leave(node, entered)
 
     def end_all(self) -> None:
-        """Make the bridge answer no more opens of any node. Put all its handles into the handle table.
-
-        The nodes' backing ids stay for now. expire() gives them back, a few at each call, because all of them
-        at once would take too long.
-        """
+        """End all opens of the bridge, and put its handles into the table. expire() gives backing ids back, a
+        few at each call: all at once would take too long."""
         if self._entered or self._listed:
             self._ended |= self._entered
             self._entered = {}
@@ -262,11 +252,8 @@ class BridgeHandles:
             self.events.forget_all()
 
     def spare_copies(self) -> bool:
-        """End the oldest vectors of nodes that show frozen copies, so that the cache has room for other
-        copies. Return False if there are no such vectors.
-
-        Handles that the bridge has given out keep their copy open.
-        """
+        """End the oldest vectors that show copies, to make room in the cache. Return False if there are none.
+        Handles that the bridge has given out keep their copy open."""
         nodes = list(islice(self._of_copies, _SPARED))
         for node in nodes:
             self.end(node)

@@ -40,18 +40,12 @@ class PathServer(Protocol):
     """The server of one byte path: it opens and reads the nodes with this byte path."""
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Try to open by a backing id that the kernel already has, in place of steps 1 to 7 of an open
-        (docs/architecture/opening.md).
-
-        This way needs no descriptor. On success, set stat, decision, handle and state in *opening*, and
-        return True. Return False if the open must go through all steps. This method can also return False
-        where connect() would refuse: the full open then calls connect().
-        """
+        """Try to open by a backing id that the kernel has, without a descriptor, in place of steps 1 to 7 of
+        an open (docs/architecture/opening.md). Return False if all steps are needed, also where connect()
+        would refuse. On success set stat, decision, handle and state in *opening*."""
 
     async def connect(self, opening: OpenContext) -> None:
-        """Prepare the bytes (step 7 of an open): set the node's open state, and the fields of step 7 in
-        *opening*.
-        """
+        """Prepare the bytes (step 7): set the node's open state, and the fields of step 7 in *opening*."""
 
     async def read(self, handle: Handle, offset: int, size: int) -> Buffer:
         """Return bytes of a mediated handle. The caller has checked that the handle's app may read now."""
@@ -96,12 +90,8 @@ class RawPath:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=False)
 
     async def read(self, handle: Handle, offset: int, size: int) -> Buffer:
-        """Read the file.
-
-        After a reload, a raw file can have bytes that wait for their check. Perhaps the check will refuse or
-        clean these bytes. So return waiting bytes only if no other lane has the node open, and no other lane
-        can have written them. Otherwise return the bytes in the store.
-        """
+        """Read the file. After a reload, bytes may wait for their check: only a lane that alone has the node
+        open, and alone can have written them, gets them. Others get the store's."""
         state = open_state(handle)
         if state.holds_back and self._has_alone(handle):
             waiting = await _read_waiting(handle, offset, size, read_store)
@@ -142,9 +132,7 @@ async def _read_waiting(
 
 
 class LivePath:
-    """The server of the live byte path: the file itself, mediated. This byte path serves an app's own file
-    under redaction, and a file with checked writes.
-    """
+    """The server of the live byte path: an app's own file under redaction, or a file with checked writes."""
 
     def __init__(self, fs: FsContext, *, hidden: HiddenWords, redactor: Redactor) -> None:
         self._tree = fs.tree
@@ -165,15 +153,11 @@ class LivePath:
             state.head = Head(self._tree.fstat(handle.fd).size, created=handle.created)
 
     async def read(self, handle: Handle, offset: int, size: int) -> Buffer:
-        """Read the file itself if nothing in it is hidden from the app, else a redacted copy of it.
+        """Read the file, or a redacted copy if something in it is hidden from the app.
 
-        Return bytes that wait for their check as they were written. Once the store has these bytes, maybe in
-        a cleaned version, read the store's file, even if the draft has not ended yet. (RELEASE, which ends
-        the draft, comes some time after close(2) has returned, and other writers may have changed the file.)
-
-        There is one exception. If an app may read the file only because of the file's kind, do not return
-        waiting bytes that another lane can have written. The kind of these bytes is not known yet.
-        """
+        Bytes that wait for their check are returned as they were written, but not another lane's if the kind,
+        not known yet, decides who may read. Once the store has these bytes, maybe cleaned, its file is read,
+        even if the draft has not ended yet (RELEASE comes some time after close(2))."""
         redacts = bool(handle.node.view.redact)
 
         async def read_draft(fd: int, offset: int, size: int) -> Buffer:
@@ -245,9 +229,7 @@ class LivePath:
 
 
 class LeasedPath:
-    """The server of the leased byte path: the file itself under a read lease. This byte path serves a file
-    that is too large to copy, if the file is redacted, or if the app may read it only because of its kind.
-    """
+    """The server of the leased byte path: a file too large to copy, redacted or readable only by its kind."""
 
     def __init__(self, leased: LeasedFiles) -> None:
         self._leased = leased

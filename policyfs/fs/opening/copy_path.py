@@ -1,13 +1,9 @@
-"""The copy byte path: a frozen copy, for reading a file that is not too large to copy.
+"""The copy byte path: a frozen copy of a file, redacted or as the proof of its kind (node.view.redact is
+empty).
 
-This byte path serves a redacted view. It also serves a view that hides nothing, if a decision needs proof of
-the file's kind. Then node.view.redact is empty.
-
-The daemon finds a copy of the file's present version in the cache, or makes one (fs/redacted/copies.py). The
-daemon keeps the copy open (pins it) twice. The first pin is for the node: an open node shows one copy. The
-second pin is for the handle: the copy counts in the share of the handle's app. If other handles of the node
-show another copy, the open gets ESTALE, and the next LOOKUP leads to a node for the new version.
-"""
+The copy comes from the cache, or is made (fs/redacted/copies.py), and is pinned twice: for the node, since an
+open node shows one copy, and for the handle, in whose app's share it counts. If other handles of the node
+show another copy, the open gets ESTALE, and the next LOOKUP leads to a node for the new version."""
 
 from __future__ import annotations
 
@@ -57,12 +53,8 @@ class CopyPath:
         self._lifecycle = lifecycle
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Open a copy of the file's present version that is already registered with the kernel. INVARIANT: no
-        await in this method.
-
-        Return False if the open must go through all steps. For example, the node has no such copy, or the
-        copy hides other words than the decision.
-        """
+        """Open a registered copy of the file's present version. INVARIANT: no await. Return False if all
+        steps are needed: there is no such copy, or it hides other words."""
         request = opening.request
         node, who = request.node, request.caller.principal
         dirfd, name, opening.stat = self._resolver.locate(node)
@@ -116,9 +108,8 @@ class CopyPath:
             self._show(opening, made, judge)
 
     async def read(self, handle: Handle, offset: int, size: int) -> memoryview:
-        """Read from the copy, if the node is mediated. Raise OSError (EIO), on record, if frames of a film in
-        this range cannot be shown.
-        """
+        """Read from the copy of a mediated node. Raise OSError (EIO), on record, for frames that cannot be
+        shown."""
         if handle.film is None:
             return await read_store(handle.fd, offset, size)
         data, why = await handle.film.read(handle.fd, offset, size, handle.caller.principal.lane)

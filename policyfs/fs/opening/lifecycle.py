@@ -1,9 +1,7 @@
-"""The lifecycle of handles and of open states. A handle lives from the decision on an open to the release. An
-open state, which all handles of a node share, lives from the first open to the last release.
+"""The lifecycle of handles (decision on an open to release) and of open states (first open to last release).
 
 Every open calls begin(), prepares its byte path, calls finish(), and ends with succeed() or fail(). Each
-enter() needs one leave(): when the file is released, or when the open fails after enter().
-"""
+enter() needs one leave(), at the release or when the open fails."""
 
 from __future__ import annotations
 
@@ -51,10 +49,9 @@ class Lifecycle:
         keeper: LeaseKeeper | None,
         remote: bool = False,
     ) -> None:
-        """forget_now: makes the kernel forget the attributes of a node in use before the call returns.
-        forget_soon: queues this notification, for any node. keeper: None if leases prove nothing on the
-        store. remote: True if the store may report a write error only at close.
-        """
+        """forget_now, forget_soon: make the kernel forget attributes of a node, before the return (a node in
+        use) or queued. keeper: None if leases prove nothing. remote: True if the store may report a write
+        error only at close."""
         self._nodes = fs.nodes
         self._held = fs.held
         self._handles = fs.handles
@@ -89,11 +86,9 @@ class Lifecycle:
             opening.state.writer_uids |= {request.caller.uid}
 
     def succeed(self, opening: OpenContext) -> None:
-        """Note the success of an open. From now on a released writer leaves its held bytes to this handle.
+        """Note the success of an open: a released writer now leaves its held bytes to this handle.
 
-        INVARIANT: no await between the open's last change of held bytes (O_TRUNC) and this call, or between
-        this call and the end of the open: nobody may store or drop these bytes meanwhile.
-        """
+        INVARIANT: no await since the open's last change of held bytes (O_TRUNC), and none until its end."""
         opening.shared.opening -= opening.handle.writable
 
     def fail(self, opening: OpenContext) -> None:
@@ -105,13 +100,11 @@ class Lifecycle:
         self.leave(opening.handle, opening.state)
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:
-        """Return the node's open state. It lives until leave() or let_go() has undone each enter().
+        """Return the node's open state, which lives until each enter() is undone by leave() or let_go().
 
-        INVARIANT: all open nodes through which the daemon may write one inode share one lock. So the result
-        of a check in one view is still right when the bytes are stored, even if apps write by other views.
-        No task waits for such a lock while the task holds another lock. Copies and leases have locks of their
-        own, because their long steps must not delay a writer.
-        """
+        INVARIANT: all open nodes through which an inode is written share one lock, so that a check in one
+        view still holds when the bytes are stored. No task waits for such a lock while it holds another.
+        Copies and leases have own locks, since their steps are long."""
         if writing:  # the vectors keep attributes, and copies
             self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
         if node.open is None:
@@ -126,21 +119,15 @@ class Lifecycle:
         return node.open
 
     async def emptied(self, node: Node) -> None:
-        """Wait for the release of a writer that has emptied and closed the file in another view.
-
-        If the release takes longer than _RELEASE_S, or if the writer uses another daemon, this open shows
-        the old bytes.
-        """
+        """Wait for the release of a writer that has emptied and closed the file in another view, at most
+        _RELEASE_S. Later, or of another daemon's writer, the open shows the old bytes."""
         for each in self._nodes.same_inode(node.ino):
             if each is not node and each.open is not None and each.open.emptying:
                 await _release_of(each.open)
 
     async def released(self, node: Node) -> bool:
-        """Wait for the RELEASEs of the file's writers that store or drop held bytes now, at most _RELEASE_S
-        for each node. Return False if there is no such RELEASE.
-
-        An app can close the file and open it again before the RELEASE: close(2) does not wait for it.
-        """
+        """Wait for RELEASEs of the file's writers under way, at most _RELEASE_S each; False if there is none.
+        close(2) does not wait for RELEASE, so an app can open the file again before."""
         states = [each.open for each in self._nodes.same_inode(node.ino) if each.open is not None]
         under_way = [state for state in states if state.releases]
         for state in under_way:
@@ -148,17 +135,11 @@ class Lifecycle:
         return bool(under_way)
 
     def show_size(self, handle: Handle, version: Version) -> None:
-        """Make the kernel ask for the file's size again, if the file has changed since the last answer.
+        """Make the kernel ask for the file's size again if the file has changed: it reads no further than the
+        size that it knows, and uses it for lseek(SEEK_END) in passthrough. For a passthrough writer it
+        forgets in any case: stores into a mapping are seen by nobody.
 
-        The kernel reads no further than the size that it knows. In passthrough it uses the backing file's
-        size, except for lseek(SEEK_END): a program that then writes there would overwrite bytes that another
-        program has appended. For a writer in passthrough the kernel forgets the attributes in any case: a
-        program can change the file through a mapping, and neither the kernel nor the daemon notices. (As long
-        as the writer has the file open, the kernel keeps no attributes: Timeouts.attr.)
-
-        INVARIANT: nothing here waits for the kernel. During a CREATE the kernel holds the directory's lock,
-        and the notifier can wait for this lock. (The new inode can have the number of a removed file's node.)
-        """
+        INVARIANT: nothing here waits for the kernel, which holds the directory's lock during a CREATE."""
         node = handle.node
         if handle.mode is Mode.MEDIATED:
             self._nodes.vectors.drop(node)
@@ -173,9 +154,7 @@ class Lifecycle:
                 node.tell(version)
 
     def finish(self, opening: OpenContext) -> None:
-        """Give the handle its number, and put the handle into the table. Raise PolicyChangedError if the
-        policy has changed since the decision.
-        """
+        """Number the handle, and put it into the table. Raise PolicyChangedError after a reload."""
         handle, state = opening.handle, opening.shared
         self._gate.unchanged(handle.generation)
         node = handle.node
@@ -214,11 +193,8 @@ class Lifecycle:
         return lease is not None
 
     def leave(self, handle: Handle, state: OpenState) -> None:
-        """End a handle, and undo the enter() of its open. The last leave() of a node releases all its
-        resources.
-
-        INVARIANT: bytes are held only while the node has a writer.
-        """
+        """End a handle, and undo the enter() of its open; the last one releases the node's resources.
+        INVARIANT: bytes are held only while the node has a writer."""
         try:
             if handle.writable and state.writers == 1:
                 self._drop_left(handle, state)
@@ -256,7 +232,7 @@ class Lifecycle:
         self.let_go(node, state)
 
     def let_go(self, node: Node, state: OpenState) -> None:
-        """Undo one enter(). If a handle belongs to this enter(), leave() has already closed the handle."""
+        """Undo one enter(), whose handle, if any, leave() has closed."""
         state.handles -= 1
         if state.handles:
             return

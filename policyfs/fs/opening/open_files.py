@@ -31,11 +31,9 @@ class OpenFiles:
         self._forget_attributes = forget_attributes
 
     def backing_fd(self, handle: Handle) -> int:
-        """Return a descriptor of the store's file behind a handle, in any view. The caller closes it.
-
-        The descriptor can at least read. If the handle shows a copy, the descriptor is of the file that has
-        the node's name now. Raise OSError (ESTALE) if neither a descriptor nor a name leads to the file.
-        """
+        """Return a descriptor of the store's file behind a handle in any view; the caller closes it. It can
+        at least read. For a copy it is of the file that has the node's name now, or OSError (ESTALE) is
+        raised."""
         if handle.fd >= 0 and handle.node.byte_path is not BytePath.COPY:
             return os.dup(handle.fd)
         return self._backing_files.find(handle.node)[0]
@@ -47,11 +45,8 @@ class OpenFiles:
         return (await self._backing_files.find_apart(handle.node, opening=False))[0]
 
     def keep(self, node: Node, fd: int) -> None:
-        """Keep *fd* for an open file that loses its last name, so that fstat and other requests still work.
-
-        Close *fd* at the last release, or at once if all apps that have the file open have used up their
-        shares of descriptors.
-        """
+        """Keep *fd* for an open file that loses its last name, until the last release. Close it at once if
+        all apps with the file open have used up their shares of descriptors."""
         give_back = None if node.open is None else self._handles.charge(node)
         if node.open is not None and give_back is not None:
             node.open.fd, node.open.fd_closed = fd, give_back
@@ -60,17 +55,13 @@ class OpenFiles:
 
     @contextlib.contextmanager
     def bytes_stay(self, ino_key: int, *, answered: bool = True) -> Iterator[None]:
-        """Wrap a change of a file's names or attributes, but not of its bytes. ino_key: the key of the file's
-        inode. INVARIANT: no await inside.
+        """Wrap a change of a file's names or attributes. ino_key: NodeTable.key_of. INVARIANT: no await
+        inside.
 
-        The change sets a new ctime, and so gives the file a new version. This method notes this version in
-        the handles under redaction that have emptied the file (Handle.seen). So they may still write.
-
-        From the request and its reply, the kernel learns of the change for the node of the request. The file
-        may have other nodes (other views, or names with other rules). This method tells the kernel about
-        them, because the watch leaves out the daemon's own changes. answered: True if the reply is about the
-        node of the request.
-        """
+        The new ctime makes a new version: it is noted in handles that have emptied the file under redaction
+        (Handle.seen), so that they may still write. The kernel is told about the file's other nodes, since
+        the watch leaves out the daemon's own changes. answered: True if the reply is about the request's
+        node."""
         nodes = list(self._nodes.same_inode(ino_key))
         going_on = [
             handle
@@ -87,11 +78,8 @@ class OpenFiles:
                 self._forget_attributes(node.nodeid)
 
     def descriptor(self, node: Node, handle: Handle | None = None) -> int:
-        """Return a descriptor of the node's object. The caller closes the descriptor.
-
-        handle: the open file, if the request came through an open file. Then the descriptor is of this file,
-        even if the node's name leads to another file by now.
-        """
+        """Return a descriptor of the node's object; the caller closes it. handle: the open file of the
+        request, if any, whose own file is meant even if the name leads elsewhere by now."""
         if node.nodeid == ROOT_ID:
             return os.dup(self._tree.root_fd)
         if node.parent is None and node.open is not None and node.open.fd >= 0:

@@ -63,11 +63,8 @@ class Opener:
     async def open(
         self, node: Node, flags: int, caller: Caller, rests: Callable[[], None] = lambda: None
     ) -> Handle:
-        """Open a node for a caller. Raise FUSEError if the policy refuses, OSError for other errors.
-
-        rests: a function that stops counting the request as under way (RawRequest.rests()). It is called if
-        the open must wait for a reload.
-        """
+        """Open a node for a caller. Raise FUSEError for a refusal, OSError for other errors. rests:
+        RawRequest.rests(), called if the open must wait for a reload."""
         first_try = self.second_tries.first_try(caller.holder, rests)
         try:
             return await self._try_open(node, flags, caller, first_try)
@@ -171,10 +168,8 @@ class Opener:
             self._preconditions.still_proven(opening)
 
     async def open_to_truncate(self, node: Node, size: int, caller: Caller) -> Handle:
-        """Open the daemon's own handle for a truncate(2) by path. Take all steps of an open for writing,
-        except steps 7 and 9 (docs/architecture/opening.md). size: the new size in bytes. The calling code
-        sets it.
-        """
+        """Open the daemon's own handle for truncate(2) by path: all steps of an open for writing but 7 and 9
+        (docs/architecture/opening.md). size: in bytes; the caller sets it."""
         flags = os.O_WRONLY if size else os.O_WRONLY | os.O_TRUNC
         call = Call("truncate", "truncate")
         opening = OpenContext(OpenRequest.of(node, caller, flags, call))
@@ -209,10 +204,8 @@ class Opener:
     async def created(
         self, node: Node, fd: int, flags: int, caller: Caller, decision: Decision, stat: Stat, call: Call
     ) -> Handle:
-        """Open a handle on a file that an app has just created. *fd* is the file's descriptor (O_RDWR).
-
-        The handle owns *fd* after the return. If this method raises, the calling code still owns *fd*.
-        """
+        """Open a handle on a file that an app has just created. The handle owns *fd* (O_RDWR) after the
+        return, the caller if this raises."""
         opening = OpenContext(OpenRequest.of(node, caller, flags, call))
         opening.stat, opening.decision, opening.emptied = stat, decision, bool(node.view.redact)
         self._lifecycle.begin(opening)

@@ -24,15 +24,10 @@ _TELLS_EACH: Final = "the store is a FUSE file system, which may report a write 
 class Passthrough:
     """The part of a mount that registers backing files with the kernel, and chooses the mode of nodes.
 
-    backing: None if passthrough is switched off.
-
-    tells_each: True if the store reports a write error only to the open file that wrote. In passthrough, the
-    kernel has this open file, and the daemon cannot read its errors at close and fsync. So the daemon then
-    mediates the store's files, and passes only copies through.
-
-    reserves: True if the store reserves blocks for root. The kernel writes as the process that registered the
-    file, so an app in passthrough could use these blocks. NoReserve prevents this.
-    """
+    backing: None if passthrough is switched off. tells_each: True if the store reports write errors only to
+    the open file that wrote: the daemon could not read the kernel's, so it mediates the store's files, and
+    passes only copies through. reserves: True if the store reserves blocks for root, which the kernel would
+    use for apps (NoReserve)."""
 
     def __init__(self, backing: Backing | None, *, tells_each: bool = False, reserves: bool = False) -> None:
         self._backing = backing
@@ -97,11 +92,7 @@ class Passthrough:
             return backing.register(fd)
 
     def choose_copy(self, node: Node, state: OpenState, copy: Copy) -> None:
-        """Set the mode of a node that shows a frozen copy.
-
-        A copy is registered once in its life, for all nodes that show it. (The kernel accepts one id for
-        several nodes.)
-        """
+        """Set the mode of a node that shows a copy. A copy is registered once, for all nodes that show it."""
         if not state.backing_id:
             if not copy.backing_id:
                 self.choose(node, state, copy.frozen.fd)
@@ -122,9 +113,8 @@ class Passthrough:
         return node.nodeid in self._idle or (node.open is not None and node.open.backing_id != 0)
 
     def release(self, node: Node, state: OpenState) -> None:
-        """Release a node's backing id after the node's last handle is closed. The id of a raw file with a
-        name stays for _IDLE_S, and the id of a copy as long as the copy exists.
-        """
+        """Release a closed node's backing id. A named raw file's id stays for _IDLE_S, a copy's as long as
+        the copy."""
         backing_id, state.backing_id = state.backing_id, 0
         if not backing_id or node.byte_path is BytePath.COPY:
             return
@@ -136,9 +126,7 @@ class Passthrough:
         self._give_back_later(backing_id)
 
     def drop(self, node: Node) -> None:
-        """Release a file's idle backing id at once. If the file is removed, the id would keep the file's
-        blocks in use.
-        """
+        """Release an idle backing id at once: it would keep a removed file's blocks in use."""
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:
             self.give_back(kept[0])
@@ -150,11 +138,8 @@ class Passthrough:
             self._give_back_later(kept[0])
 
     def expire(self, *, everything: bool = False) -> bool:
-        """Release ids that were idle for too long. Return True if some stay: the caller then calls again
-        within 50 ms.
-
-        everything: release all idle ids.
-        """
+        """Release ids that were idle for too long, or *everything*. Return True if the next call is due in 50
+        ms."""
         oldest = time.monotonic() - _IDLE_S
         while self._idle:
             nodeid, (backing_id, since) = next(iter(self._idle.items()))

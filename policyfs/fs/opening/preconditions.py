@@ -54,10 +54,8 @@ class Preconditions:
         self._keeper = keeper
 
     async def decide(self, opening: OpenContext) -> None:
-        """Set the decision and the owner in *opening*, or refuse the open, on record.
-
-        If a file has a writer, a reader gets a copy. A worker then finds the kind in the copy, at step 7.
-        """
+        """Set decision and owner in *opening*, or refuse, on record. A reader of a file with a writer gets a
+        copy, in which a worker finds the kind (step 7)."""
         request, evidence = opening.request, opening.evidence
         node, caller = request.node, request.caller
         if not request.writing and (not node.view.redact or node.byte_path.finds_kind):
@@ -78,20 +76,15 @@ class Preconditions:
             opening.owner = self._gate.facts.owners.get(opening.fd, opening.stat)
 
     def waits_for_writers(self, opening: OpenContext) -> bool:
-        """Return True if an open for reading and writing depends on the file's kind, and the file has a
-        writer. This may be a writer that the app itself has just closed.
-        """
+        """Return True if an open to read and write depends on the kind, and the file has a writer."""
         request, evidence = opening.request, opening.evidence
         both = request.writing and request.ops & Op.READ
         waits = both and evidence.asked and not evidence.holds()
         return bool(waits and self._leases_mean(request.node))
 
     def check_node(self, opening: OpenContext) -> None:
-        """Refuse this open: ESTALE if it needs another node, ETXTBSY if it would empty a running program.
-
-        Also refuse it if it depends on the file's kind and the kind is not proven (demand_proof()). For an
-        open for writing, release the lease that proved the kind.
-        """
+        """Refuse this open: ESTALE if it needs another node, ETXTBSY if it would empty a running program, or
+        as demand_proof() does. For an open for writing, release the lease that proved the kind."""
         self.check_path(opening)
         self.check_running(opening.request.node, opening.request.flags)
         self.demand_proof(opening)
@@ -99,9 +92,7 @@ class Preconditions:
             opening.evidence.close()  # the daemon's own open for writing would break the lease
 
     def check_view(self, opening: OpenContext) -> None:
-        """Raise ESTALE if the caller has another view at one of the node's names, or if the node serves other
-        callers.
-        """
+        """Raise ESTALE if the caller has another view at one name, or the node serves other callers."""
         node, caller = opening.request.node, opening.request.caller
         for state in node.states():
             view = self._gate.engine.view(caller.principal, state)
@@ -138,14 +129,11 @@ class Preconditions:
             raise StaleNodeError
 
     def demand_proof(self, opening: OpenContext) -> None:
-        """Refuse an open for reading if it depends on the file's kind and no lease proves the kind.
+        """Refuse an open for reading that depends on the kind if no lease proves it. Sets *by_kind*.
 
-        An app that only reads gets ESTALE: its next LOOKUP finds a node that shows a copy. There is no such
-        node if the open is also for writing, or if no name leads to the file. Then the app gets EBUSY while
-        the file has a writer, or EACCES if leases prove nothing; both are on record. An open only for writing
-        needs no proof, since it reads no bytes. The method sets *by_kind* in *opening*. INVARIANT: no await
-        between this call and a reader's last step.
-        """
+        Who only reads gets ESTALE, and then a node that shows a copy. An open that also writes, or of a
+        nameless file, gets EBUSY while there is a writer, or EACCES where leases prove nothing, on record.
+        INVARIANT: no await between this call and a reader's last step."""
         request, evidence, node = opening.request, opening.evidence, opening.request.node
         opening.by_kind = False
         if not evidence.asked or not request.ops & Op.READ or node.view.redact or node.byte_path.finds_kind:
@@ -157,18 +145,14 @@ class Preconditions:
         opening.by_kind = True
 
     def still_proven(self, opening: OpenContext) -> None:
-        """Refuse a reader if the kind is no longer proven after the open was put on record.
-
-        INVARIANT: no await between this call and the reply.
-        """
+        """Refuse a reader whose proof ended while the open was put on record. INVARIANT: no await before the
+        reply."""
         request = opening.request
         if opening.handle.recorded_late and not opening.evidence.holds():
             self.unproven(request.node, request.caller, request.call, writing=False)
 
     def unproven(self, node: Node, caller: Caller, call: Call, *, writing: bool) -> NoReturn:
-        """Refuse an open without a proof of the file's kind. A reader gets ESTALE. A writer, or a reader of a
-        file without a name, gets EBUSY or EACCES, on record.
-        """
+        """Refuse an open without proof of the kind: ESTALE for a reader, else EBUSY or EACCES, on record."""
         if not writing and node.parent is not None:
             self._views.unproven(node.ino, caller)
             self._views.outdated(node.view, caller)
@@ -183,11 +167,8 @@ class Preconditions:
         return self._keeper is not None and not self._keeper.is_void(self._nodes.dev_in(node.ino))
 
     def check_running(self, node: Node, flags: int) -> None:
-        """Raise ETXTBSY for O_RDONLY|O_TRUNC of a running program.
-
-        The kernel checks whether a file is being executed only after the reply to OPEN (fs/namei.c,
-        handle_truncate). At that time the bytes would be gone. The kernel itself refuses all other writers.
-        """
+        """Raise ETXTBSY for O_RDONLY|O_TRUNC of a running program: the kernel checks this only after the
+        reply to OPEN (fs/namei.c, handle_truncate), when the bytes would be gone."""
         if not flags & os.O_TRUNC or flags & os.O_ACCMODE != os.O_RDONLY:
             return
         for other in self._nodes.same_inode(node.ino):
@@ -195,13 +176,9 @@ class Preconditions:
                 raise OSError(errno.ETXTBSY, "the file is being executed")
 
     def check_emptying(self, opening: OpenContext) -> None:
-        """Refuse an open for writing, on record, if the file is redacted for the app, has bytes, and has
-        another owner. But allow an open that empties the file, and any open while a draft of the app has
-        emptied the file.
-
-        See "Redaction" in docs/policy-language.md. Set *emptied* if the app may write only because the file
-        is empty, or the open empties it.
-        """
+        """Refuse, on record, to open a redacted file of another owner for writing, unless it is empty, or
+        emptied by this open or a draft of the app (docs/policy-language.md, "Redaction"). Sets *emptied* if
+        that is why the app may write."""
         request, node, who = opening.request, opening.request.node, opening.request.caller.principal
         if not request.writing or not node.view.redact:
             return
@@ -217,20 +194,15 @@ class Preconditions:
         opening.emptied = True
 
     def check_emptied(self, opening: OpenContext) -> None:
-        """Refuse an open that empties a file if the app may not write an empty file.
-
-        Do nothing if a draft keeps the file's bytes. Do nothing in passthrough either: there a writer keeps
-        the rights of its open.
-        """
+        """Refuse to empty a file if the app may not write an empty one. Not if a draft keeps the bytes, nor
+        in passthrough, where a writer keeps the rights of its open."""
         handle, state = opening.handle, opening.shared
         kept = state.mode is not Mode.MEDIATED or state.draft is not None or opening.decision.in_draft
         if opening.request.empties and handle.writable and not kept:
             self._gate.require_writing_empty(handle, opening.request.call)
 
     def sent_back(self, opening: OpenContext) -> None:
-        """Prepare for the second try of an open that gets ESTALE. Before this try the kernel looks the name
-        up.
-        """
+        """Prepare for the second try of an open that gets ESTALE; first the kernel looks the name up."""
         node, caller = opening.request.node, opening.request.caller
         self._replaced_files.missed(node, caller.pid)
         self._nodes.vectors.drop_beside(node)  # the next LOOKUP must reach Python, which keeps its file
@@ -240,7 +212,5 @@ class Preconditions:
             self._views.outdated(node.view, caller)
 
     def let_in(self, opening: OpenContext) -> None:
-        """Note that the kernel does not try an open a second time: the open succeeded, or failed with another
-        errno than ESTALE. The thread's next look-ups need no node for a writer any more.
-        """
+        """Note that no second try of an open comes: the thread's next look-ups need no node for a writer."""
         self._views.expect_nothing(opening.request.node.ino, opening.request.caller)

@@ -1,9 +1,8 @@
-"""Events of opens of files and directories that the bridge has answered by itself (kernel/_events.c).
+"""Events of opens that the bridge has answered by itself (kernel/_events.c): repeats of a decided, recorded
+open.
 
-Python has decided and recorded such an open once. Its repeats have the same path, rules and policy, because a
-rename or a reload first drops the vector. So the events of the repeats differ only in process, time, handle,
-and version of the file.
-"""
+They have the same path, rules and policy, since a rename or a reload first drops the vector, and differ only
+in process, time, handle, and version of the file."""
 
 from __future__ import annotations
 
@@ -54,10 +53,8 @@ class _Template(NamedTuple):
 class RepeatedOpens:
     """The part of a mount that records the opens that the bridge has answered. Event loop only.
 
-    INVARIANT: settle() is called before the mount makes any other event, before each flush of the journal,
-    and when a vector ends. So these events are on the trail in the right order, and as early as the events of
-    opens that Python answers.
-    """
+    INVARIANT: settle() is called before any other event, before each flush of the journal, and when a vector
+    ends, so that the trail has these events in order, and as early as those of Python's opens."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -69,22 +66,16 @@ class RepeatedOpens:
         return len(self._templates)
 
     def has_room(self, node: Node, caller: Caller) -> bool:
-        """Return True if the bridge may answer, and record, a node's opens by this caller.
-
-        For this, fewer than _CALLERS other uids may have a vector on the node, and the path must have at most
-        _PATH_BYTES.
-        """
+        """Return True if the bridge may answer and record a node's opens by this caller: fewer than _CALLERS
+        other uids have a vector, and the path has at most _PATH_BYTES."""
         known = self._templates.get(node.nodeid)
         if known is None:
             return len(node.path()) <= _PATH_BYTES
         return len(known) < _CALLERS or any(one.event.uid == caller.uid for one in known)
 
     def note(self, opening: OpenContext, decision: Decision) -> None:
-        """Note an open whose repeats the bridge will answer, and the decision on the repeats.
-
-        INVARIANT: the bridge answers no repeat before this method returns. Otherwise settle() could not build
-        the event of the repeat.
-        """
+        """Note an open whose repeats the bridge will answer. INVARIANT: it answers none before this returns,
+        or settle() could not build the event."""
         request = opening.request
         event = self._recorder.event_of(
             request.caller, request.call, request.node.path(), decision,
@@ -110,27 +101,19 @@ class RepeatedOpens:
         self._templates[node.nodeid] = (*others, template)
 
     def forget(self, nodeid: int) -> None:
-        """Put all answered opens on record, and forget the events that the bridge may repeat for a node.
-
-        INVARIANT: the bridge answers no open of the node after the call begins.
-        """
+        """Record all answered opens, and forget a node's. INVARIANT: the bridge answers no more of them."""
         self.settle()
         self._templates.pop(nodeid, None)
 
     def forget_all(self) -> None:
-        """Put all answered opens on record, and forget the events that the bridge may repeat for any node.
-
-        INVARIANT: the bridge answers no open after the call begins.
-        """
+        """Record and forget all answered opens. INVARIANT: the bridge answers none any more."""
         self.settle()
         self._templates.clear()
         self._decided.clear()
 
     def settle(self) -> None:
-        """Put all opens that the bridge has answered so far on record, in the order of their times.
-
-        Raise RuntimeError at the end if Python had never decided one of these opens.
-        """
+        """Record all opens that the bridge has answered, in order. Raise RuntimeError at the end for
+        undecided ones."""
         if not self._templates:
             return
         unknown = 0
@@ -145,11 +128,8 @@ class RepeatedOpens:
             raise RuntimeError(f"the bridge answered {unknown} opens that were not decided")
 
     async def run(self) -> None:
-        """Put opens on record each time that many events wait in the bridge. Return at once if the mount has
-        no vectors.
-
-        Without this task the bridge would have no room for further events, and apps would wait for Python.
-        """
+        """Record opens whenever many events wait in the bridge, which would else have no room, and apps would
+        wait."""
         bell = vectors.events_bell()
         while bell >= 0:
             await trio.lowlevel.wait_readable(bell)

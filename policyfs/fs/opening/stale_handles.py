@@ -1,5 +1,4 @@
-"""Stale handles: open files in passthrough that the policy in force would not open. The kernel keeps these
-files open."""
+"""Stale handles: open files that the kernel keeps in passthrough, and the policy in force would not open."""
 
 from __future__ import annotations
 
@@ -24,8 +23,7 @@ LISTED: Final = 200
 
 
 class StaleHandle(NamedTuple):
-    """An open file that the policy would not open now. access: read, write or both. reason: the first reason
-    found."""
+    """An open file that the policy would not open now. access: read, write or both."""
 
     app: str
     uid: int
@@ -50,9 +48,7 @@ def summary(stale: Sequence[StaleHandle]) -> dict[str, object]:
 
 
 class StaleHandles:
-    """The part of a mount that finds stale handles after each change of the policy. It remembers each stale
-    handle until the handle is closed.
-    """
+    """The part of a mount that finds stale handles after each reload, until they are closed."""
 
     def __init__(self, fs: FsContext) -> None:
         self._fs: Final = fs
@@ -65,9 +61,7 @@ class StaleHandles:
         return list(self._found.values())
 
     async def find(self) -> list[StaleHandle]:
-        """Decide on all open files in passthrough under the policy in force, and return those that the policy
-        would not open.
-        """
+        """Return the open files in passthrough that the policy in force would not open."""
         generation, found = self._fs.gate.generation, dict[Handle, StaleHandle]()
         until = trio.current_time() + _FACTS_S
         for number, handle in enumerate(list(self._fs.handles)):

@@ -1,5 +1,4 @@
-"""Write access to a file: break leases, clear set-id bits and capabilities, and empty the file for O_TRUNC
-last."""
+"""Write access to a file: break leases, clear set-id bits and capabilities, and empty it for O_TRUNC last."""
 
 from __future__ import annotations
 
@@ -33,11 +32,8 @@ _LEASE_WAIT_S: Final = 50.0
 
 
 class WriteAccess:
-    """The part of a mount that opens the store's files for writing.
-
-    is_over: returns True if the mount has ended. remote: True if an open of a file in the store may take
-    long.
-    """
+    """The part of a mount that opens the store's files for writing. is_over: tells if the mount has ended.
+    remote: True if an open of a file may take long."""
 
     def __init__(
         self, fs: FsContext, *, views: Views, leased: LeasedFiles, change_lock: ChangeLock, drafts: Drafts,
@@ -64,13 +60,9 @@ class WriteAccess:
             await self.before_writing(node, handle, opening.stat)
 
     async def writer(self, node: Node, fd: int) -> int:
-        """Break every lease on a node's file, and return a descriptor for writing. *fd*: a descriptor of the
-        file.
-
-        The handle keeps the descriptor until the handle is released. So no process can take a lease before
-        the kernel itself opens the backing file. Raise OSError (EBUSY) if another program keeps a lease for
-        too long, or if the mount ends.
-        """
+        """Break every lease on the file behind *fd*, and return a descriptor for writing, which keeps leases
+        away until the kernel has opened the backing file. Raise OSError (EBUSY) if a program keeps its lease
+        too long, or the mount ends."""
         self._leased.give_way(node.ino)
         probe = await self._called(break_foreign, fd)
         with trio.move_on_after(_LEASE_WAIT_S):
@@ -85,15 +77,9 @@ class WriteAccess:
             os.close(probe)
 
     async def before_writing(self, node: Node, handle: Handle, stat: Stat) -> None:
-        """Clear set-id bits, capabilities, and another app's ownership. Note the version of the file before
-        the first write. *stat*: the attributes at the beginning of the open.
-
-        If the file has lost its last name since, raise StaleNodeError (ESTALE), so that the kernel looks the
-        name up again. Replaced files are an exception (replaced_files.py).
-
-        A thread sets the owner: the system call for this can wait for an app's write in passthrough, and that
-        write can wait for the event loop.
-        """
+        """Clear set-id bits, capabilities, and another app's ownership (on a thread: it can wait for an app's
+        write, which can wait for the loop). Note the version before the first write. Raise StaleNodeError if
+        the file has lost its last name since *stat* (not for replaced files)."""
         if self._tree.clear_killpriv(handle.fd):
             self._forget_names(node)  # the kernel may keep the old mode
         # INVARIANT: read the owner after the file is open for writing. From then on, `policyfs owner set`
@@ -119,26 +105,19 @@ class WriteAccess:
         handle.seen = version_of(stat)
 
     def still_empty(self, opening: OpenContext) -> None:
-        """Raise StaleNodeError if the app may write only because its draft had emptied the file, and this
-        draft was dropped meanwhile. The file then still has its old bytes.
+        """Raise StaleNodeError if the app may write only because its draft had emptied the file, and that
+        draft is gone.
 
-        INVARIANT: no await between this call and Lifecycle.succeed(). From then on no writer's release drops
-        the draft.
-        """
+        INVARIANT: no await before Lifecycle.succeed(): then no writer's release drops the draft."""
         if opening.handle.emptied and opening.stat.size and not opening.request.empties:
             self._see(opening.handle, self._tree.fstat(opening.handle.fd))
 
     async def empty(self, opening: OpenContext, check: Callable[[OpenContext], None]) -> None:
-        """Empty the file for O_TRUNC, after every step that could refuse the open.
+        """Empty the file for O_TRUNC, after every step that could refuse. check: Preconditions.check_emptied,
+        called again, since the draft that kept the bytes may have ended.
 
-        After that, no daemon may store a write that it has checked together with the old bytes. check:
-        Preconditions.check_emptied, which is called again, because the draft that kept the file's bytes may
-        have ended.
-
-        INVARIANT: a thread empties the file. During an app's write in passthrough, the kernel holds the lock
-        of the store's file while it reads the app's pages. If these are pages of a mediated file, the event
-        loop must be free to send the pages.
-        """
+        INVARIANT: a thread empties the file. During an app's passthrough write the kernel holds the file's
+        lock while it reads the app's pages, maybe of a mediated file: the loop must be free to send them."""
         handle, state = opening.handle, opening.shared
         if not opening.request.empties:
             return
