@@ -52,21 +52,26 @@ class WriteGuard:
 
         def check() -> None:
             self._gate.unchanged(generation)
-            if size == 0 or not self.may_hide(handle):
-                return
-            stat = self._tree.fstat(handle.fd)
-            wrote_all = handle.emptied and handle.seen == version_of(stat)
-            # If another view has a writer, its bytes between two checks would count as bytes of this app.
-            if wrote_all and not self.written_elsewhere(handle.node):
-                return
-            if (not back and self._is_own(handle, stat)) or not self._hidden.of(handle):
-                return
-            refusal = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
-            self._gate.refuse(
-                handle.caller, Call("write", "write"), handle.node.path(), refusal, note=_NOT_ALL_ITS_OWN
-            )
+            if why := self._why_not(handle, size, back=back):
+                refusal = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
+                self._gate.refuse(
+                    handle.caller, Call("write", "write"), handle.node.path(), refusal, note=why
+                )
 
         return check
+
+    def _why_not(self, handle: Handle, size: int | None, *, back: bool) -> str:
+        """Return the reason to refuse a change now, as the trail has it (docs/audit.md, `note`), or ""."""
+        if size == 0 or not self.may_hide(handle):
+            return ""
+        stat = self._tree.fstat(handle.fd)
+        wrote_all = handle.emptied and handle.seen == version_of(stat)
+        # If another view has a writer, its bytes between two checks would count as bytes of this app.
+        if wrote_all and not self.written_elsewhere(handle.node):
+            return ""
+        if (not back and self._is_own(handle, stat)) or not self._hidden.of(handle):
+            return ""
+        return _NOT_ALL_ITS_OWN
 
     def may_hide(self, handle: Handle) -> bool:
         """Return True if the view, or a newer policy, may hide a part of the file. The loop then makes the
