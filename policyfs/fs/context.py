@@ -20,10 +20,8 @@ from policyfs.store.tree import Tree
 class FsContext:
     """The parts of one mount: store, nodes that the kernel knows, open files, and the policy's decisions.
 
-    held: the marks of files with held bytes. The other daemons of the same store see these marks.
-    locks: limits the waits of requests during which the kernel holds a lock.
-    name_lock: keeps other daemons from changes of a name.
-    """
+    held: marks of files with held bytes, for other daemons of the store. locks: limits waits under the
+    kernel's locks. name_lock: keeps other daemons from changes of a name."""
 
     tree: Tree
     nodes: NodeTable
@@ -35,15 +33,12 @@ class FsContext:
     locks: KernelLocks
 
     def note_held(self, state: OpenState, fd: int) -> None:
-        """Mark a file if it has held bytes, else remove its mark. *fd*: a descriptor of the store's file.
+        """Mark a file if it has held bytes, else remove its mark. *fd*: of the store's file. If it cannot be
+        marked, discard its held bytes and raise OSError.
 
-        If the file cannot be marked, discard its held bytes and raise OSError.
-
-        INVARIANT: each change of a head or a draft is followed by this call, before the reply to the request,
-        with no await in between. So before a writer gets its reply, every other daemon knows that this file
-        has held bytes. Then no other daemon renames this file over another file. (Late writes need no mark:
-        if they are refused, the file still has its accepted bytes.)
-        """
+        INVARIANT: follows each change of a head or a draft, before the reply, with no await in between: then
+        every other daemon knows of held bytes, and renames this file over no other. (Late writes need no
+        mark: refused, the file still has its accepted bytes.)"""
         if (state.unsaved and not state.is_late) == (state.mark is not None):
             return
         if state.mark is None:

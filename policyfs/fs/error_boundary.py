@@ -62,17 +62,12 @@ def _refusal(bugs: BugLog, where: str, error: Exception) -> pyfuse3.FUSEError:
 def guarded(
     handler: Callable[Concatenate[S, P], Coroutine[object, object, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[object, object, R]]:
-    """Wrap a handler. A FUSEError passes, and an OSError becomes its errno. Any other exception, and an
-    OSError that only a bug can cause (_OUR_FAULT), becomes EIO and is logged as a bug. After
-    DirectoryMovedError a handler that changes nothing begins again.
+    """Wrap a handler. A FUSEError passes, an OSError becomes its errno, any other exception and _OUR_FAULT
+    become EIO, logged as a bug. After DirectoryMovedError a handler that changes nothing begins again.
 
-    While the record of a new policy is missing, requests wait for it, and then get EIO (policy_record.py).
-    The reply waits until all records in the handler's ledger (access/ledger.py) are on the trail. If a record
-    cannot be written, the app gets EIO.
-
-    INVARIANT: every coroutine that pyfuse3 calls is wrapped. An exception other than FUSEError would end the
-    event loop, and the mount with it.
-    """
+    Requests wait for the record of a new policy, then get EIO (policy_record.py). The reply waits for the
+    handler's ledger (access/ledger.py): EIO if a record cannot be written. INVARIANT: every coroutine that
+    pyfuse3 calls is wrapped: an exception but FUSEError would end the event loop, and the mount."""
 
     decides = handler.__name__ not in _UNDECIDED
     tries = _MOVES if handler.__name__ in _CHANGES_NOTHING else 0

@@ -14,10 +14,8 @@ V = TypeVar("V")
 class Expiring(Generic[K, V]):
     """A map in which each entry lasts for *lasts_s* seconds after put().
 
-    Every open(2) calls get(), so get() costs only one dictionary look-up and removes nothing. The next put()
-    or len() removes ended entries. Until then bool() counts ended entries, too
-    (docs/decisions/0041-maps-of-our-own.md).
-    """
+    Every open(2) calls get(), which is one dictionary look-up and removes nothing. put() and len() remove
+    ended entries; until then bool() counts them (docs/decisions/0041-maps-of-our-own.md)."""
 
     __slots__ = ("_clock_s", "_entries", "_lasts_s", "_most")
 
@@ -47,10 +45,7 @@ class Expiring(Generic[K, V]):
         self._entries[key] = (now_s + self._lasts_s, value)
 
     def change(self, key: K, value: V) -> None:
-        """Replace the value of an entry. The entry ends at the same time as before.
-
-        Raise KeyError if the key has no entry.
-        """
+        """Replace the value of an entry, which ends as before. Raise KeyError if there is none."""
         self._entries[key] = (self._entries[key][0], value)
 
     def get(self, key: K) -> V | None:

@@ -366,10 +366,8 @@ class FileSystem:
             self._base.warn(told, node.path())
 
     def use(self, engine: Engine) -> None:
-        """Put another policy in force, and make the kernel forget attributes and pages.
-
-        Never waits. INVARIANT: the caller calls KernelCache.expire_all_names() next.
-        """
+        """Put another policy in force, and make the kernel forget attributes and pages. Never waits.
+        INVARIANT: the caller calls KernelCache.expire_all_names() next."""
         self.nodes.vectors.drop_all()
         self.gate.use(engine)
         self.timeouts.use(engine)

@@ -1,8 +1,7 @@
 """Handlers of the requests that come through pyfuse3. A handler translates a request, and decides nothing.
 
-INVARIANT: a request during which the kernel holds a lock that other apps need has the decorator `locked`
-(sharing/kernel_locks.py). fs/namei.c and fs/readdir.c of the kernel show which requests these are.
-"""
+INVARIANT: a request during which the kernel holds a lock that other apps need (fs/namei.c, fs/readdir.c) is
+`locked` (sharing/kernel_locks.py)."""
 
 from __future__ import annotations
 
@@ -87,11 +86,8 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """Handle FORGET and BATCH_FORGET: the kernel has given up references to nodes.
-
-        The kernel sends tens of thousands of FORGETs if memory is short, or if an app removes a directory
-        with many names. No process waits for an answer. So one task handles all FORGETs, a few at a time.
-        """
+        """Handle FORGET and BATCH_FORGET. The kernel may send tens of thousands, and nobody waits: one task
+        handles all, a few at a time."""
         self._forgets.extend(inode_list)
         if self._forgetting:
             return
@@ -187,9 +183,7 @@ class Handlers(pyfuse3.Operations):
     async def read(  # type: ignore[override]  # pyfuse3 sends any buffer (handlers.pxi, fuse_read_async)
         self, fh: int, off: int, size: int
     ) -> Buffer:
-        """Answer READ. For files in passthrough the kernel sends READ only after readahead(2) or
-        posix_fadvise(2).
-        """
+        """Answer READ. For files in passthrough it comes only after readahead(2) or posix_fadvise(2)."""
         return await self._data.reader.read(self._handles.get(fh), off, size)
 
     @guarded
@@ -310,9 +304,8 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        """Return an extended attribute to pyfuse3, which calls this before a SETXATTR with XATTR_CREATE or
-        XATTR_REPLACE. (raw_handlers.py answers GETXATTR.)
-        """
+        """Return an extended attribute to pyfuse3, which asks before a SETXATTR with XATTR_CREATE or
+        XATTR_REPLACE. (raw_handlers.py answers GETXATTR.)"""
         return await self._names.xattrs.getxattr(self._node(inode), name, self._gate.caller(ctx))
 
     @guarded

@@ -1,8 +1,5 @@
-"""The limits of a path within a mount, in levels and bytes.
-
-The kernel applies PATH_MAX only to the path in one system call. With relative paths, an app can go deeper
-with each call, without end. So policyfs limits every path. Then no decision, event or walk grows without end.
-"""
+"""The limits of a path within a mount, in levels and bytes. PATH_MAX is only for one system call: by relative
+paths an app can go deeper without end, and no decision, event or walk may grow so."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Handlers of the requests that do not go to pyfuse3. A handler translates a request, and decides nothing.
 
-A request that may need a thread for a long time takes a turn of its app (sharing/turns.py). FSYNC and
-FSYNCDIR take no turn. Their quick handlers return Work (kernel/operations.py), which needs no task.
-"""
+What may need a thread for long takes a turn of its app (sharing/turns.py), but FSYNC and FSYNCDIR: their
+quick handlers return Work (kernel/operations.py), which needs no task."""
 
 from __future__ import annotations
 
@@ -137,9 +136,8 @@ class RawHandlers:
 
     @guarded_now
     def getxattr_now(self, request: Request) -> None:
-        """Refuse GETXATTR at once if no object ever has the attribute, and the caller sees the object.
-        Otherwise return None: then getxattr() answers. (`ls -l` asks every file for ACLs and labels.)
-        """
+        """Refuse GETXATTR at once if no object has the attribute, and the caller sees this one; else
+        getxattr() answers. (`ls -l` asks every file for ACLs and labels.)"""
         asked = requests.getxattr(request)
         self._xattrs.absent_now(self._node(request), asked.name, self._gate.caller(request))
 
@@ -179,9 +177,8 @@ class RawHandlers:
 
     @guarded
     async def ioctl(self, request: Request) -> bytes:
-        """Answer IOCTL. Only FS_IOC_GETFLAGS is allowed: it tells no more than stat does
-        (docs/decisions/0025-one-ioctl.md).
-        """
+        """Answer IOCTL: only FS_IOC_GETFLAGS, which tells no more than stat does
+        (docs/decisions/0025-one-ioctl.md)."""
         asked = requests.ioctl(request)
         if asked.command != _FS_IOC_GETFLAGS:
             raise OSError(errno.ENOTTY, "not through this mount")

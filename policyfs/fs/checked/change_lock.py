@@ -1,9 +1,7 @@
 """Locks for changes to one file: between the daemons of the store (latches.py), and within this daemon.
 
-A change that may wait for the disk runs on a thread (`in_thread`). Any other change runs on the loop, with no
-await inside (`on`). While a thread changes a file, changes on the loop wait. While the loop changes a file,
-threads wait. Two changes on the loop are never under way at the same time.
-"""
+A change that may wait for the disk runs on a thread (`in_thread`), any other on the loop, with no await
+inside (`on`). They exclude each other."""
 
 from __future__ import annotations
 
@@ -35,9 +33,8 @@ T = TypeVar("T")
 
 @contextmanager
 def patiently() -> Iterator[None]:
-    """Make all changes inside the context wait for another daemon without a time limit. This is for
-    changes that nobody can try again: a page that the kernel writes back, or the last RELEASE.
-    """
+    """Make changes inside wait for another daemon without a time limit: a written-back page, or the last
+    RELEASE, cannot be tried again."""
     token = _PATIENT.set(True)
     try:
         yield
@@ -52,9 +49,8 @@ class ChangeLock:
         self, latches: Latches, is_over: Callable[[], bool] = lambda: False,
         warn: Callable[[str, bytes], None] = lambda _what, _path: None,
     ) -> None:  # fmt: skip
-        """is_over: returns True if the mount has ended. Then no change waits for another daemon longer than
-        _WAIT_S. warn: logs a problem with a file.
-        """
+        """is_over: tells if the mount has ended: no change then waits longer than _WAIT_S. warn: logs a
+        problem with a file."""
         self._warn = warn
         self._latches = latches
         self._is_over = is_over
@@ -66,9 +62,8 @@ class ChangeLock:
     async def on(self, fd: int) -> AsyncIterator[None]:
         """Keep all other daemons from checked changes and truncations of the file behind *fd*.
 
-        INVARIANT: the caller does not await inside the context. The caller checks the conditions of the
-        change inside, since entering the context may wait. Raise OSError(EBUSY) if another daemon does not
-        finish its change in time (see also patiently()), or the mount ends first.
+        INVARIANT: no await inside, where the caller checks the conditions of the change: entering may wait.
+        Raise OSError(EBUSY) if another daemon does not finish in time (see patiently()), or the mount ends.
         """
         at = await self._taken(fd, beside_loop=True)
         self._on_loop[at] += 1
@@ -79,12 +74,11 @@ class ChangeLock:
             self._give(at)
 
     async def in_thread(self, fd: int, fence: Callable[[], None], change: Callable[[], T]) -> T:
-        """Run *change* on a thread, and no other change of the file meanwhile. Call *fence* right before: it
-        raises an exception if the change is no longer allowed.
+        """Run *change* on a thread, and no other change of the file meanwhile; before it call *fence*, which
+        raises if it is no longer allowed.
 
-        INVARIANT: *change* checks its conditions itself, since some time passes until the thread runs it.
-        Raise the exceptions of *fence* and *change*, and OSError(EBUSY) as on() does.
-        """
+        INVARIANT: *change* checks its conditions itself: time passes until it runs. Raises as both do, and as
+        on()."""
         at = await self._taken(fd, beside_loop=False)
         done = self._in_thread[at] = trio.Event()
         try:
@@ -97,11 +91,8 @@ class ChangeLock:
 
     @asynccontextmanager
     async def apart(self, fd: int) -> AsyncIterator[None]:
-        """Keep all other daemons from the file behind *fd* during several changes by this daemon.
-
-        Each change takes the lock as usual. Between two of these changes, this daemon can make other changes.
-        Raise OSError(EBUSY) as on() does.
-        """
+        """Keep all other daemons from the file during several changes by this one, each with the lock as
+        usual, and other changes in between. Raise OSError(EBUSY) as on() does."""
         at = await self._taken(fd, beside_loop=True)
         self._apart[at] += 1
         try:

@@ -1,9 +1,7 @@
 """Cleaning removes forbidden data from a file before the file is stored (``require: {clean: [...]}``).
 
-The store gets the bytes that an app under ``redact`` of the same words would read. This holds for every
-writer. The draft keeps the bytes as written: its writer can go on writing, and can move the file to a path
-without cleaning.
-"""
+Whoever the writer, the store gets what an app under ``redact`` of the same words would read. The draft keeps
+the bytes as written, for further writes, and for a move to a path without cleaning."""
 
 from __future__ import annotations
 
@@ -28,12 +26,9 @@ _ZEROS: Final = bytes(_PIECE)
 
 @dataclass(slots=True)
 class Cleaned:
-    """The result of the cleaning of a draft.
-
-    kind: the draft's kind; None if sniffing failed. fd: descriptor of an unnamed file, the cleaned copy;
-    closed by close(). -1 if the draft has no forbidden data, or cannot be cleaned. note: the removed data,
-    for the trail. refusal: the reason if the draft cannot be cleaned, else empty.
-    """
+    """The result of the cleaning of a draft. kind: None if sniffing failed. fd: an unnamed file, the cleaned
+    copy, until close(); -1 without one. note: the removed data, for the trail. refusal: why it cannot be
+    cleaned, or ""."""
 
     kind: str | None
     fd: int = -1
@@ -55,11 +50,8 @@ class Cleaner:
         self._plans = plans
 
     async def clean(self, fd: int, words: frozenset[str], owner: tuple[int, int], lane: Hashable) -> Cleaned:
-        """Clean the file behind *fd* (O_RDONLY) into an unnamed file, if it has forbidden data.
-
-        Callers make sure that nobody writes the file meanwhile. owner: uid and gid of the copy. The copy
-        counts in the disk quota of this user and group. Raise OSError of the store.
-        """
+        """Clean the file behind *fd* (O_RDONLY), which nobody writes meanwhile, into an unnamed file, if it
+        has forbidden data. owner: uid and gid, whose disk quota has the copy. Raise OSError of the store."""
         kind, plan = await self._plans.locate(fd, words, lane=lane, proof=None)
         if plan.outcome is Outcome.REFUSE:
             return Cleaned(kind, refusal=f"cannot be cleaned of {_listed(words)}: {plan.reason}")

@@ -12,10 +12,7 @@ from policyfs.store import ranges
 
 
 async def copy_cut(draft: Draft, copy: Draft, size: int) -> None:
-    """Make an empty draft, *copy*, a copy of *draft* that is cut, or made longer, to *size* bytes.
-
-    Raise OSError of the store. Then close *copy*.
-    """
+    """Make the empty draft *copy* a copy of *draft* of *size* bytes. After an OSError it is closed."""
     try:
         await trio.to_thread.run_sync(ranges.copy_all, draft.fd, copy.fd, min(size, draft.size))
         os.ftruncate(copy.fd, size)

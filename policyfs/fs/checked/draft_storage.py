@@ -80,9 +80,8 @@ class _Copy:
 
     @property
     def piece(self) -> tuple[int, int, bool]:
-        """Offset and length of the next piece, and True if it is a hole. (A piece that is appended has no
-        holes: an append must write all bytes.)
-        """
+        """Offset and length of the next piece, and True for a hole (never appended: an append writes all
+        bytes)."""
         at, end = self.begin + self.done, self.size
         if at >= self.size:
             at, end = at - self.size, self.begin
@@ -94,9 +93,7 @@ class _Copy:
 
 class DraftStorage:
     """The part of a mount that copies drafts into the store. Callers hold the lock of the draft's node.
-
-    shares_blocks: True if two files of the store can share blocks (reflink).
-    """
+    shares_blocks: True if two files of the store can share blocks (reflink)."""
 
     def __init__(self, tree: Tree, change_lock: ChangeLock, *, shares_blocks: bool) -> None:
         self._tree = tree
@@ -108,28 +105,18 @@ class DraftStorage:
     ) -> None:
         """Copy the draft (or its cleaned copy) from *source* into the store's file, or share its blocks.
 
-        The draft is copied piece by piece, so that no other change by this daemon waits long. Other daemons
-        wait, so that their changes cannot stop the copy before its end. The file is written in place, and cut
-        to its new length last: if the file's space were freed first, other files could take that space.
-        If the store cannot reserve space, the bytes behind the file's old end are copied first (_append).
+        Piece by piece, so that no change by this daemon waits long; other daemons wait until the end. In
+        place, and cut last: other files could take freed space. On a store that cannot reserve space, the
+        bytes behind the old end come first (_append).
 
-        INVARIANT: before each piece, the file has the bytes that the last piece left, or the bytes that it
-        had when the draft began. Two functions are called before the first piece: *fence* on the event loop,
-        then *on_thread* on the thread, because some time passes until the thread runs. Both raise if the file
-        may not be changed now. They are not called for later pieces.
+        INVARIANT: before each piece, the file has the bytes that the last piece left, or those of the draft's
+        begin. Before the first, *fence* on the loop and *on_thread* on the thread raise if the file may not
+        be changed now.
 
-        After an error of the store the caller may try again: draft.base is then the state that the failed
-        piece left. As long as only a part of the draft is in the file, draft.torn is set. A daemon that ends
-        waits for the last piece, even if the disk takes long.
-
-        First the file and the draft are compared, without the bytes that apps have written into the draft.
-        Raise OSError (EBUSY) if they differ: another program has changed the file. (The file's mtime may be
-        as before: after a write through a mapping, or after `touch -r`.) If the draft itself is copied, the
-        compared bytes are not written.
-
-        Raise OSError (EBUSY) if other programs have changed the file at each of _TRIES tries to begin. The
-        file then has its old bytes. After the first piece, changes that leave the bytes alone do no harm.
-        """
+        First the bytes that no app has written are compared, since mtime does not show every write: OSError
+        (EBUSY) if another program has changed them, or the file at each of _TRIES begins, which then has its
+        old bytes. After an error of the store the caller may try again. While a part is in the file,
+        draft.torn is set. A daemon that ends waits for the last piece."""
         with trio.CancelScope(shield=True):  # the daemon's end may cancel the fsync that calls this
             if self._may_share(handle.fd, draft.size):
                 await trio.to_thread.run_sync(_write_out, source, handle.fd)

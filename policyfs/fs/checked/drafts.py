@@ -1,14 +1,9 @@
 """Drafts: files are checked as a whole before they reach the store (``require: {no: [...]}``).
 
-The bytes that an app writes to such a file go into a **draft**: an unnamed file beside the store's. At FLUSH,
-fsync and the last RELEASE the daemon checks the draft. The daemon copies the draft into the store's file only
-if the draft has no data of the forbidden words. Until then the store's file is unchanged, even after an open
-with O_TRUNC: a refused draft has destroyed nothing. The writer sees the draft.
-
-If a draft is refused, the request gets EPERM, and the draft stays. FLUSH comes whenever a duplicate of the
-descriptor is closed, so the program may still correct the file. At the last RELEASE a refused draft is
-dropped, and a file that its writer has just created is removed.
-"""
+Written bytes go into a **draft**, an unnamed file that the writer sees. At FLUSH, fsync and the last RELEASE
+it is checked, and copied into the store's file if it has no forbidden data: until then, even after O_TRUNC,
+that file is unchanged. A refusal is EPERM, and the draft stays, since FLUSH comes at each close of a
+duplicate; at the last RELEASE it is dropped, and a file that its writer created is removed."""
 
 from __future__ import annotations
 
@@ -79,21 +74,17 @@ class Drafts:
         self._cleaner = Cleaner(fs.tree, plans)
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
-        """Empty the node's draft (O_TRUNC), and return it. Raise OSError: EOPNOTSUPP if the store has no
-        unnamed files, EMFILE if the caller's app has used up its share of descriptors.
-
-        From then on all bytes of the file come from writes through this handle.
-        """
+        """Empty the node's draft (O_TRUNC), and return it: from then on all bytes come through this handle.
+        Raise OSError: EOPNOTSUPP without unnamed files, EMFILE if the share of descriptors is used up."""
         seen = version_of(self._tree.fstat(handle.fd))  # read first: others may write while a thread empties
         draft = await self.begin(handle, state, None)
         handle.seen = seen
         return draft
 
     async def keep_old(self, handle: Handle, state: OpenState) -> bool:
-        """Begin an empty draft for a file that is emptied under a content requirement, so that the store has
-        the old bytes until the new bytes show an allowed kind. Return False if this is not possible, or the
-        file has no bytes.
-        """
+        """Begin an empty draft for a file that is emptied under a content requirement: the store has the old
+        bytes until new ones show an allowed kind. Return False if this is not possible, or there are no
+        bytes."""
         if not self._tree.fstat(handle.fd).size:
             return False
         try:
@@ -108,9 +99,8 @@ class Drafts:
     async def has_kind(
         self, handle: Handle, draft: Draft, decision: Decision, offset: int, data: bytes
     ) -> bool:
-        """Return True if a draft (Draft.until_kind) has an allowed kind once *data* is written into it. Raise
-        FUSEError(EPERM), on record, if the draft cannot get an allowed kind by any further bytes.
-        """
+        """Return True if a draft (Draft.until_kind) has an allowed kind with *data*. Raise FUSEError(EPERM),
+        on record, if no further bytes can give it one."""
         head = os.pread(draft.fd, HEAD_BYTES, 0)
         if offset > len(head):
             return False  # a gap: the check at FLUSH decides
@@ -123,15 +113,11 @@ class Drafts:
         return False
 
     async def begin(self, handle: Handle, state: OpenState, fence: Fence | None) -> Draft:
-        """Return the node's draft. A new draft begins as a copy of the file. fence: None for an empty draft.
+        """Return the node's draft. A new one begins as a copy of the file, or empty (*fence* is None). It
+        replaces a draft that the store has all of, if another writer has changed the file since.
 
-        If the store has all changes of the old draft, and another writer has changed the file since, a new
-        draft replaces the old one.
-
-        Raise OSError: EOPNOTSUPP if the store has no unnamed files, EMFILE if the caller's app has used up
-        its share of descriptors. *fence* is called after the copy, and raises if another app has written the
-        file meanwhile: the draft must not show that app's bytes.
-        """
+        Raise OSError as empty(). *fence* is called after the copy: it raises if another app has written the
+        file, whose bytes the draft must not show."""
         if state.draft is not None and state.draft.is_outdated(self._tree.fstat(handle.fd)):
             outdated, state.draft = state.draft, None
             await outdated.closed()
@@ -207,14 +193,11 @@ class Drafts:
         self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, on_thread: Fence
     ) -> bool:
         """Store the draft if its check allows it. Return False if the store has its changes already. fence,
-        on_thread: raise if the file may not be changed now (DraftStorage.store).
+        on_thread: see DraftStorage.store.
 
-        Raise FUSEError(EPERM), on record, if the draft holds forbidden data; PolicyChangedError, and other
-        exceptions of *fence*; OSError (EBUSY) if another writer has changed the file meanwhile.
-
-        If the file must be cleaned, the store gets a cleaned copy, and the draft keeps the written bytes. So
-        nothing is lost if the file later moves to a path without cleaning.
-        """
+        Raise FUSEError(EPERM), on record, for forbidden data; as *fence*; OSError (EBUSY) if another writer
+        has changed the file. If the file must be cleaned, the store gets a cleaned copy, and the draft keeps
+        the bytes for a move to a path without cleaning."""
         cleans = to_clean(banned(decision.content))
         if not draft.changed and draft.cleaned_of in (frozenset(), cleans):
             return False
@@ -256,16 +239,12 @@ class Drafts:
         is_last: Callable[[], bool],
     ) -> None:  # fmt: skip
         """Store the draft at the last RELEASE, or record its refusal. No app gets the answer. fence,
-        on_thread: raise if the file may not be changed now.
+        on_thread: see DraftStorage.store.
 
-        If a file is new (its writer has created it) and still empty in the store, a refusal removes the file.
-        A draft is not checked again if the policy in force has refused the draft, and nothing was written
-        since. If the app has emptied the draft after a refusal, the store's file keeps its bytes. If another
-        program has changed the file, the draft goes into the quarantine.
-
-        is_last: returns True if no other handle writes the file, in any view. After a reload, raise
-        PolicyChangedError and leave the draft unchanged.
-        """
+        A refusal removes a new file that is still empty in the store. A draft that this policy has refused,
+        unchanged, is not checked again; if the app has emptied it since, the file keeps its bytes. If another
+        program has changed the file, the draft goes into the quarantine. is_last: tells if no other handle
+        writes the file. After a reload, raise PolicyChangedError and leave the draft."""
         if draft.refused and draft.only_empties(self._tree.fstat(handle.fd)):
             draft.refusal = None  # the refused bytes are gone: the quarantine has nothing to keep
             return
@@ -295,9 +274,8 @@ class Drafts:
             await self._rejections.remove(handle, is_last)
 
     def lose(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
-        """Drop a draft or a head that has no writer any more, after an error. If it has changes, they are
-        recorded as lost. error: None if the error is on record already, or is not the store's.
-        """
+        """Drop a draft or a head without a writer after an error, and record its changes as lost. error: None
+        if the error is on record, or not the store's."""
         draft = state.draft
         try:
             if error is not None and state.unsaved:
@@ -322,11 +300,8 @@ class Drafts:
         )  # fmt: skip
 
     def give_up(self, handle: Handle, draft: Draft) -> None:
-        """Drop a draft that has no writer any more.
-
-        The draft goes into the quarantine if its refusal requires that. If the store's file has only a part
-        of the draft, the draft always goes into the quarantine: only the draft has all of the new bytes.
-        """
+        """Drop a draft without a writer: into the quarantine if its refusal requires that, or if the store's
+        file has only a part of it, so that only the draft has all new bytes."""
         refusal = draft.refusal
         if draft.torn:
             torn = Refusal(None, draft.torn, (), True, self._gate.generation)

@@ -44,11 +44,8 @@ def meets(kind: str | None, content: tuple[frozenset[str], ...]) -> bool:
 def may_become(head: bytes, content: tuple[frozenset[str], ...]) -> bool:
     """Return True if bytes that begin with *head* may still become a kind that every requirement allows.
 
-    From HEAD_BYTES on the answer is False. Below HEAD_BYTES, the answer is exact for kinds with a known
-    signature. For any other pattern (``text/*``), the answer is True below _TEXT_CHUNK bytes. If such a
-    pattern names one kind, and the kind is no text, the answer is True below HEAD_BYTES: the kind of an
-    office file, or of JSON, shows only behind many bytes.
-    """
+    Exact for kinds with a known signature. A pattern such as ``text/*`` may below _TEXT_CHUNK bytes; one kind
+    that is no text (an office file, JSON) below HEAD_BYTES, since it shows late."""
     return len(head) < HEAD_BYTES and all(_may_match(head, patterns) for patterns in content)
 
 

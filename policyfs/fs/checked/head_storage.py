@@ -12,19 +12,14 @@ from policyfs.store.tree import Tree
 
 
 def put_head(tree: Tree, fd: int, data: bytes) -> None:
-    """Write a whole head at the beginning of a file. Runs on a thread, because it waits for the disk.
-
-    If the store has no room for the head, the file gets its old bytes back, and the store's OSError is
-    raised. Bytes that another program appends meanwhile stay.
-    """
+    """Write a whole head at the beginning of a file, on a thread. Without room the file gets its old bytes
+    back, and the OSError is raised. Bytes that another program appends stay."""
     put_writes(tree, fd, [Write(0, data)])
 
 
 def put_writes(tree: Tree, fd: int, writes: Sequence[Write]) -> None:
-    """Make all of these writes, or none, as put_head() does. They lie within a file's first HEAD_BYTES.
-
-    An append goes to the file's present end, wherever it is.
-    """
+    """Make all of these writes within the first HEAD_BYTES, or none, as put_head(). An append goes to the
+    present end."""
     size = end = tree.fstat(fd).size
     before = os.pread(fd, HEAD_BYTES, 0) if size else b""
     done = 0

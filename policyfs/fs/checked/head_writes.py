@@ -82,10 +82,9 @@ class HeadSniffer(Protocol):
 class Checker:
     """A checker that judges writes by the bytes that the file would have. The caller holds the node's lock.
 
-    INVARIANT: right before the change, and under the change lock (change_lock.py), the judged bytes are
-    compared with the store again. If another daemon of the store has changed these bytes meanwhile, the write
-    is judged anew. All steps that may wait for the disk are done on threads.
-    """
+    INVARIANT: right before the change, under the change lock (change_lock.py), the judged bytes are compared
+    with the store again, and judged anew if another daemon changed them. What may wait for the disk is on
+    threads."""
 
     def __init__(
         self,
@@ -105,13 +104,11 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool = False,
     ) -> int:  # fmt: skip
-        """Write *data* if the resulting file meets the decision's content requirements.
+        """Write *data* if the resulting file meets the content requirements, and return the number of bytes,
+        as write(2): less if the store has no room. append: at the file's end, also behind others' new bytes.
 
-        append: write at the file's end, even behind bytes that another view or process adds meanwhile.
-        Return the number of written bytes, as write(2) does: less if the store has no room for more. Raise
-        FUSEError(EPERM), on record, if the file would not meet the requirements; the exceptions of *fence*;
-        OSError of the store; UnknownBeginningError. After an exception, no byte was written.
-        """
+        Raise FUSEError(EPERM), on record, for a refusal; as *fence*; OSError of the store;
+        UnknownBeginningError. Then no byte was written."""
         for _ in range(_TRIES):
             if not head.late:
                 await self._unhold(handle, head, decision, fence)
@@ -275,8 +272,7 @@ class Checker:
             await self._refuse(handle, head, decision, kind)
 
     async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
-        """Set the size if the resulting file meets the requirements or is empty. Raise the same exceptions as
-        write(): FUSEError(EPERM), OSError, and others."""
+        """Set the size if the resulting file meets the requirements or is empty. Raise as write()."""
         generation = self._gate.generation
 
         def cut() -> Version:
@@ -312,10 +308,8 @@ class Checker:
         self, handle: Handle, head: Head, mode: int, offset: int, length: int, decision: Decision,
         fence: Fence,
     ) -> None:  # fmt: skip
-        """Allocate as fallocate(2) does. Zeros that the allocation makes are judged like a write of zeros.
-
-        Raise FUSEError(EPERM), OSError and others as write() does. Raise UnknownBeginningError also if *mode*
-        makes zeros while the head is held: the store's file is still empty, with no bytes to set to zero."""
+        """Allocate as fallocate(2); zeros that it makes are judged like a write. Raise as write(), and
+        UnknownBeginningError also for zeros while the head is held: the store's file is still empty."""
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
             before = await self._head_of(handle)
@@ -338,10 +332,8 @@ class Checker:
         raise _restless()
 
     async def settle(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
-        """Store a held head at FLUSH and fsync if its kind is allowed.
-
-        Otherwise raise FUSEError(EPERM); the head stays held.
-        """
+        """Store a held head at FLUSH and fsync if its kind is allowed. Else raise FUSEError(EPERM); it stays
+        held."""
         if not head.held:
             return
         if not decision.allowed:  # the policy has changed since the open
@@ -360,11 +352,9 @@ class Checker:
     async def finish(
         self, handle: Handle, head: Head, decision: Decision, fence: Fence, is_last: Callable[[], bool]
     ) -> None:
-        """Store a held head at the last RELEASE if its kind is allowed, else drop it.
-
-        If the head is refused, and the file is new (its writer has created it) and empty, the file is
-        removed. is_last: called right before the removal; returns True if no other handle writes the file, in
-        any view. After a reload, raise PolicyChangedError and leave the head unchanged."""
+        """Store a held head at the last RELEASE if its kind is allowed, else drop it, and remove an empty
+        file that its writer created. is_last: called right before; tells if no other handle writes the file.
+        After a reload, raise PolicyChangedError and leave the head."""
         for _ in range(_TRIES if head.held and decision.allowed else 0):
             stored = await self._head_of(handle)
             kind = await self._kind(handle, merged(head, stored))
@@ -390,8 +380,7 @@ class Checker:
         return await self._sniffer.kind_of_head(head, lane=lane)
 
     async def note_monitored(self, handle: Handle, decision: Decision) -> None:
-        """Record content that does not meet a requirement of a rule in monitor mode (which only records),
-        once for each handle."""
+        """Record, once for each handle, content that a rule in monitor mode would refuse."""
         if handle.noted or not handle.bytes_written or not decision.monitored_content:
             return
         kind = await self._kind(handle, await self._head_of(handle))

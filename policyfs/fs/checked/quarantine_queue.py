@@ -1,10 +1,8 @@
 """The queue of refused files that wait for the quarantine.
 
-A file is added at its last release, and copied on a thread in the background. No app waits for the copy: the
-app has had its answer. A waiting file holds a descriptor, and space in the store that counts for its app. So
-each app may have only a few waiting files. Further files are dropped, on record, like all files when the
-quarantine is full.
-"""
+A file is added at its last release, and copied on a thread; no app waits. It holds a descriptor and space
+that count for its app, so each app may have a few. Further files, and all when the quarantine is full, are
+dropped, on record."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ _NOT_RECORDED: Final = "the trail could not take the record about this refused f
 
 @dataclass(frozen=True, slots=True)
 class QuarantineStats:
-    """Counts of files. kept, dropped: since the mount began. waiting: the files that wait for their copy
-    now.
-    """
+    """Counts of files. kept, dropped: since the mount began. waiting: now."""
 
     kept: int
     dropped: int
@@ -63,11 +59,8 @@ class _Waiting:
 
 
 class QuarantineQueue:
-    """The queue of one mount's refused files that wait for the quarantine.
-
-    Event loop only, except for ``close``, which is called after the end of the loop. While the loop runs,
-    threads copy the files. warn: logs a problem with a path of the store.
-    """
+    """The queue of one mount's refused files. Event loop only, but ``close`` comes after its end; threads
+    copy the files. warn: logs a problem with a path of the store."""
 
     def __init__(
         self, *, tree: Tree, recorder: Recorder, quarantine: Quarantine, limits: Limits, mount: str,
@@ -92,22 +85,16 @@ class QuarantineQueue:
         return QuarantineStats(self._kept, self._dropped, len(self._waiting))
 
     async def room(self, caller: Caller) -> None:
-        """Wait while many files of an app wait for their copy, at most _ROOM_S.
-
-        A program may write many refused files, one after the other, faster than the disk of the trail takes
-        them. If its next file did not wait, later files would be dropped.
-        """
+        """Wait while many files of an app wait for their copy, at most _ROOM_S: a program may write refused
+        files faster than the disk of the trail takes them, and later ones would be dropped."""
         app = caller.principal.app or STRANGERS
         with trio.move_on_after(_ROOM_S):
             while self._each[app] >= _CROWDED:
                 await self._left.wait()
 
     def take(self, handle: Handle, fd: int, refusal: Refusal) -> None:
-        """Queue the refused file behind *fd*. The queue closes *fd* later. handle: the handle of the file's
-        last writer.
-
-        Raise FUSEError(EIO) if the file is dropped and the drop cannot be recorded.
-        """
+        """Queue the refused file behind *fd*, which is closed later. handle: of its last writer. Raise
+        FUSEError(EIO) if the file is dropped, and that cannot be recorded."""
         caller = refusal.writer or handle.caller
         app = caller.principal.app or STRANGERS
         item = _Waiting(caller, fd, refusal, self._about(handle, caller, app, refusal))
@@ -181,10 +168,8 @@ class QuarantineQueue:
         self._dropped += not decision.allowed
 
     def close(self) -> None:
-        """Copy waiting files for at most _END_S seconds, and drop all others.
-
-        This is called after the end of the event loop.
-        """
+        """Copy waiting files for at most _END_S seconds, and drop all others, after the end of the event
+        loop."""
         until = time.monotonic() + _END_S
         while self._waiting:
             item = self._pop()

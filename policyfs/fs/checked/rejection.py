@@ -31,9 +31,7 @@ class Rejections:
         self._forget_names = forget_names
 
     def refuse(self, handle: Handle, decision: Decision, kind: str | None, note: str) -> NoReturn:
-        """Record the refusal of content, with the content rules of the decision, and raise
-        FUSEError(EPERM).
-        """
+        """Record the refusal of content, with its content rules, and raise FUSEError(EPERM)."""
         rules = self.rules_of(decision)
         refusal = Decision(allowed=False, errno=errno.EPERM, rules=rules, audit=Audit.REQUIRED)
         self._gate.refuse(
@@ -46,11 +44,9 @@ class Rejections:
         return tuple(match for match in decision.rules if match.effect == "content")
 
     async def remove(self, handle: Handle, is_last: Callable[[], bool]) -> None:
-        """Remove all known names of a file after its content was refused, even if the file was moved.
-
-        A file that has taken one of the names meanwhile stays. The refused file stays, too, if it is not
-        empty, or if is_last() returns False: another handle writes it.
-        """
+        """Remove all known names of an empty file after its content was refused, even if it was moved. What
+        takes a name meanwhile stays, and the file if it has bytes, or if is_last() returns False: another
+        handle writes it."""
         stat, who, is_removed = self._tree.fstat(handle.fd), handle.caller.holder, False
         if stat.size:
             return

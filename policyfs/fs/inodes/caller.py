@@ -9,15 +9,10 @@ from policyfs.fs.sharing.shares import Holder
 
 
 class Caller:
-    """The process that sends a request, with its principal under the policy in force.
+    """The process that sends a request. Its principal is looked up at each use, since the policy may change.
 
-    The principal is looked up at each use, because the policy may change while a request is under way. A
-    principal of the old policy means nothing to the new policy.
-
-    pid: the number of the calling thread (gettid(2)); 0 if the daemon cannot see this thread. program: the
-    path of the process's executable, for the trail; empty if the path is not known, None before
-    Recorder.program_of() has looked.
-    """
+    pid: the number of the calling thread (gettid(2)); 0 if the daemon cannot see it. program: the path of the
+    executable, for the trail; "" if not known, None before Recorder.program_of() has looked."""
 
     __slots__ = ("_who", "gid", "pid", "program", "uid", "umask")
 
@@ -44,6 +39,5 @@ class Caller:
 
     @property
     def holder(self) -> Holder:
-        """The key under which the caller's use of limited resources counts: the app, or the uid of a
-        stranger."""
+        """The key under which the use of limited resources counts: the app, or a stranger's uid."""
         return self.principal.app or self.uid

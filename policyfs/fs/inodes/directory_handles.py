@@ -1,7 +1,5 @@
-"""The file handles of directories (name_to_handle_at(2)). A handle leads to its directory also after a move.
-
-The watch's events name directories by these handles.
-"""
+"""The file handles of directories (name_to_handle_at(2)), by which the watch's events name them. A handle
+leads to its directory also after a move."""
 
 from __future__ import annotations
 
@@ -20,11 +18,8 @@ _NONE: Final = b""
 
 
 class DirectoryHandles:
-    """The table of the file handles of a mount's directories.
-
-    by_handle: the node of each handle. INVARIANT: only directories on the store's own mount are in the table.
-    File handles of another file system may equal theirs.
-    """
+    """The table of the file handles of a mount's directories. by_handle: the node of each. INVARIANT: only of
+    directories on the store's own mount: handles of another file system may equal theirs."""
 
     def __init__(self, tree: Tree, nodes: NodeTable) -> None:
         self._tree = tree
@@ -41,9 +36,8 @@ class DirectoryHandles:
             del self.by_handle[handle]
 
     def learn(self, node: Node, fd: int) -> bool:
-        """Note the handle of a directory. Return False if the directory has no handle, or is on another
-        mount. *fd*: a descriptor of the directory (O_PATH is enough).
-        """
+        """Note the handle of the directory behind *fd* (O_PATH is enough). Return False if it has none, or is
+        on another mount."""
         self._handles[node.nodeid] = _NONE
         try:
             handle, mount_id = libc.handle_and_mount(fd)
@@ -64,12 +58,8 @@ class DirectoryHandles:
         return node.nodeid in self._handles
 
     def path_of(self, node: Node, fd: int = -1) -> Sequence[bytes] | None:
-        """Return the names that lead from the store's root to a directory now.
-
-        fd: a descriptor of the directory, or -1. Return None if the directory was removed, or lies outside
-        the store, or if neither the handle nor *fd* leads to it. INVARIANT: the names are a hint. The
-        directory may be moved again at any time.
-        """
+        """Return the names that lead from the store's root to a directory now, by its handle, or by *fd*;
+        None if it is gone or outside the store. INVARIANT: a hint: it may move again at any time."""
         if fd >= 0:
             return self._path(node, fd)
         handle = self._handles.get(node.nodeid)

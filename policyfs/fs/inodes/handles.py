@@ -98,8 +98,8 @@ class Handle:
 
 
 class HandleSource(Protocol):
-    """A source of handles that the bridge has opened, and that the table does not have yet. The table takes
-    a handle when a part of the daemon needs this handle (opening/bridge_handles.py)."""
+    """A source of handles that the bridge has opened (opening/bridge_handles.py). The table takes each when a
+    part of the daemon needs it."""
 
     def take(self, fh: int) -> None:
         """Put the bridge's handle with this number into the table, if the bridge has it."""
@@ -117,10 +117,8 @@ class HandleSource(Protocol):
 class HandleTable:
     """The table that finds the open handles of a mount by the 64-bit number that the kernel sends back.
 
-    descriptors: the limit of the daemon's descriptors that all handles together hold. An app gets another
-    descriptor or handle only while it has no more of these than are free. held_bytes: the bytes that all
-    heads hold (pending_writes.py).
-    """
+    descriptors: the limit of descriptors that all handles hold. An app gets more only while it has no more
+    than are free. held_bytes: the bytes that all heads hold (pending_writes.py)."""
 
     def __init__(self, descriptors: int = 1 << 16) -> None:
         self._by_fh: dict[int, _Kept] = {}
@@ -152,11 +150,9 @@ class HandleTable:
 
     @property
     def has_plenty(self) -> bool:
-        """True if at most a quarter of the mount's handles and descriptors are in use. Then every app's share
-        has room left for all handles that the source can open (kernel/_opens.c).
-
-        INVARIANT: the source opens files only while this is True, since the source does not know the shares.
-        """
+        """True if at most a quarter of handles and descriptors is in use, so that every app's share has room
+        for all that the source can open (kernel/_opens.c). INVARIANT: it opens files only while this is True:
+        it does not know the shares."""
         return self.shares.used <= self.shares.limit // 4 and self.descriptors.used <= (
             self.descriptors.limit // 4
         )
@@ -166,11 +162,8 @@ class HandleTable:
             self._source.end_all()
 
     def new_index(self, caller: Caller) -> int:
-        """Return an index (bridge.MAX_INDEX at most) that no open handle has.
-
-        Raise OSError: EMFILE if the caller's app has used up its share of open files or descriptors, ENFILE
-        if there is no index left.
-        """
+        """Return a free index (bridge.MAX_INDEX at most). Raise OSError: EMFILE if the app's share is used
+        up, ENFILE if no index is left."""
         self._keep_plenty()
         self.shares.check(caller.holder)
         self.descriptors.check(caller.holder)
@@ -181,9 +174,7 @@ class HandleTable:
         raise OSError(errno.ENFILE, "too many open files")
 
     def add(self, handle: Handle) -> None:
-        """Store a handle under its ``fh``. If the handle has a descriptor, the caller sets *fd* before this
-        call.
-        """
+        """Store a handle under its ``fh``. A descriptor is set before this call."""
         kept = self._by_fh[handle.fh] = _Kept(handle, handle.caller.holder)
         self._by_node.setdefault(handle.node, {})[handle.fh] = handle
         holders = self._holders.setdefault(handle.node, {})
@@ -196,10 +187,8 @@ class HandleTable:
             self._keep_plenty()
 
     def charge(self, node: Node) -> Callable[[], None] | None:
-        """Count one more descriptor of an open node in the share of an app that has the node open.
-
-        Return the function that gives the descriptor back; None if all these apps have used up their shares.
-        """
+        """Count one more descriptor of an open node in the share of an app that has it open. Return the
+        function that gives it back; None if all these shares are used up."""
         self.of_node(node)  # the source may have handles of the node
         for holder in self._holders.get(node, {}):
             try:
@@ -210,10 +199,8 @@ class HandleTable:
         return None
 
     def open_for(self, node: Node, holder: Holder, make: Callable[[], int]) -> tuple[int, Callable[[], None]]:
-        """Open one more descriptor of an open node by *make*, and count it in the share of *holder*.
-
-        Return the descriptor, and the function that ends this count. Raise OSError (EMFILE) if the holder has
-        used up its share, and the errors of *make*."""
+        """Open one more descriptor of a node by *make*, in the share of *holder*. Return it, and the function
+        that ends this count. Raise OSError (EMFILE), and the errors of *make*."""
         self.descriptors.check(holder)
         fd = make()
         return fd, self._charged(node, holder)

@@ -11,10 +11,8 @@ _MOST: Final = 4096
 
 
 class KeptBytes:
-    """A set of offsets: the bytes that a draft has from the store's file, and that no app has written.
-
-    The set may lack some of these bytes, but never has a byte that an app has written.
-    """
+    """A set of offsets of bytes that a draft has from the store's file. It may lack some, but never has a
+    byte that an app has written."""
 
     __slots__ = ("_size", "_writes", "_written")
 

@@ -1,8 +1,5 @@
-"""Nodes: the objects that the kernel knows by number, with all names by which each was reached.
-
-A node takes a few hundred bytes and no descriptor: the daemon finds the node's file through the parent
-directory.
-"""
+"""Nodes: the objects that the kernel knows by number, with all names by which each was reached. A node takes
+a few hundred bytes and no descriptor: its file is found through the parent directory."""
 
 from __future__ import annotations
 
@@ -56,9 +53,7 @@ class BytePath(enum.Enum):
 
     @property
     def finds_kind(self) -> bool:
-        """True if the daemon finds the kind in exactly the bytes that the app reads. The node is then
-        read-only.
-        """
+        """True if the kind is found in exactly the bytes that the app reads. The node is then read-only."""
         return self is BytePath.COPY or self is BytePath.LEASED
 
 
@@ -82,13 +77,9 @@ class Name(NamedTuple):
 class HardLinks:
     """A collection of a node's names after the first name, with the path states of these names.
 
-    A request by number is decided by the path states of the names, not by the names. So a file with very many
-    names costs no more than a file with a few names. KEPT_NAMES names are kept, the first one included. For
-    each further name only the state is kept, until the node is forgotten. If the file has lost a further name
-    meanwhile, the kept state can only make the decision stricter.
-
-    beyond: the path states of names that are not kept. Each state is from the time when the name was found.
-    """
+    A request by number is decided by path states, so very many names cost no more than a few. KEPT_NAMES
+    names are kept, the first one included; of each further name only the state (*beyond*), until the node is
+    forgotten: a lost name can only make a decision stricter."""
 
     __slots__ = ("_counted", "_names", "_placement", "_seen", "_unlike", "beyond")
 
@@ -105,9 +96,7 @@ class HardLinks:
         return len(self._names)
 
     def __iter__(self) -> Iterator[tuple[Node, bytes]]:
-        """Yield directory and name of each kept name. The name that was added or checked longest ago is the
-        first.
-        """
+        """Yield directory and name of each kept name, first what was added or checked longest ago."""
         return iter([(parent, name) for (_, name), parent in self._names.items()])
 
     def has(self, parent: Node, name: bytes) -> bool:
@@ -116,15 +105,11 @@ class HardLinks:
 
     @property
     def lost(self) -> bool:
-        """True if the states in *beyond* (of names that are not kept) may be wrong, because paths or the
-        policy have changed.
-        """
+        """True if the states in *beyond* may be wrong, because paths or the policy have changed."""
         return bool(self.beyond) and self._unlike != self._placement.unlike
 
     def add(self, parent: Node, name: bytes) -> bool:
-        """Add a name. Return False if the name is not kept. Then the state of its path is kept, except if the
-        path is too long.
-        """
+        """Add a name. Return False if only the state of its path is kept (not if the path is too long)."""
         if len(self._names) < KEPT_NAMES - 1:
             self._names[parent.nodeid, name] = parent
             if self._seen == self._placement.moved and not parent.out_of_reach:
@@ -148,11 +133,8 @@ class HardLinks:
         return True
 
     def pop(self) -> tuple[Node, bytes] | None:
-        """Remove one name whose path is not too long, and return this name. Return None if there is no name.
-
-        The search looks at the _LOOKED_AT names that were added or checked longest ago, and takes the first
-        match. If the paths of all these names are too long, it takes the first of these names.
-        """
+        """Remove and return one of the _LOOKED_AT oldest names, if possible with a path that is not too long;
+        None if there is no name."""
         if not self._names:
             return None
         looked_at = list(itertools.islice(self, _LOOKED_AT))
@@ -256,11 +238,8 @@ class Node(PlacedNode):
             self._told = hash(version)
 
     def told_by_bridge(self) -> None:
-        """Note that the daemon no longer knows which attributes the kernel got last.
-
-        While a reply of the daemon is under way, the bridge can send other attributes. Perhaps the kernel
-        then ignores the reply.
-        """
+        """Note that the daemon no longer knows which attributes the kernel got last: the bridge can send
+        others while a reply is under way."""
         self._told = _UNKNOWN
 
     def was_told(self, version: Version) -> bool:
@@ -268,9 +247,7 @@ class Node(PlacedNode):
         return self._told == hash(version)
 
     def was_told_another(self, version: Version) -> bool:
-        """Return True if the kernel has got attributes, and the last attributes were of another or an unknown
-        version.
-        """
+        """Return True if the kernel has attributes, and they are of another or an unknown version."""
         return self.is_told and not self.was_told(version)
 
     @property
@@ -280,9 +257,8 @@ class Node(PlacedNode):
 
     @property
     def is_idle(self) -> bool:
-        """True if the kernel has references to the node, and the daemon has no handle of the node. Never True
-        for the root. (The kernel can use an idle node, for example as a working directory.)
-        """
+        """True if the kernel knows the node, not the root, and nobody has it open. (It may be a working
+        directory.)"""
         return self.lookups > 0 and self.open is None and self.nodeid != ROOT_ID
 
     # -- its names --------------------------------------------------------------------------
@@ -301,11 +277,8 @@ class Node(PlacedNode):
                 yield Name(parent, name, self._placement.child(parent.state, name))
 
     def states(self) -> tuple[PathState, ...]:
-        """Return the distinct path states of all names of the node. A request by number is allowed only if it
-        is allowed for each of these states.
-
-        Raise StaleNodeError if the states of names that are not kept may have changed. Raise PathTooLongError
-        if the paths of all names are too long.
+        """Return the distinct path states of all names: a request by number must be allowed for each. Raise
+        StaleNodeError if names that are not kept may have others, PathTooLongError if all paths are too long.
         """
         if self.links is None:
             return (self.state,)
@@ -325,11 +298,9 @@ class Node(PlacedNode):
         return not self.out_of_reach and self.last_state is state
 
     def directories(self, state: PathState) -> list[Node]:
-        """Return the directories in which the node has a name of this state.
-
-        If the node has no name any more, return the directory of its last name, or the next directory above
-        that still has a name. Raise StaleNodeError if a name that is not kept may have this state.
-        """
+        """Return the directories in which the node has a name of this state; without a name, that of its last
+        one, or the next above with a name. Raise StaleNodeError if a name that is not kept may have this
+        state."""
         if self.links is None:
             above = self.above
             for _ in range(MAX_LEVELS):
@@ -363,10 +334,8 @@ NamesForgotten = Callable[[Node], None]
 
 
 def check_room(parent: Node, name: bytes) -> None:
-    """Raise PathTooLongError if the path of a name in this directory would be too long.
-
-    Raise OSError (EACCES) for a name that the daemon keeps for itself (is_aside()).
-    """
+    """Raise PathTooLongError for a name whose path would be too long, OSError (EACCES) for policyfs's own
+    (is_aside())."""
     if is_aside(name):
         raise OSError(errno.EACCES, "policyfs keeps such names for itself", name)
     if not parent.has_room(name):

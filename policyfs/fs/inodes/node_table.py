@@ -1,9 +1,7 @@
-"""The table of a mount's nodes, by number and by backing inode.
+"""The table of a mount's nodes, by number and by backing inode. Numbers are never used twice.
 
-One directory has one node. A regular file has one node for each view in use, and sometimes more: for another
-byte path, lane or path state, and in a redacted view for each open version (docs/architecture/views.md). Node
-numbers are never used twice in the life of a mount.
-"""
+One directory has one node, a regular file one for each view in use, and more: for another byte path, lane,
+path state or open version (docs/architecture/views.md)."""
 
 from __future__ import annotations
 
@@ -20,19 +18,14 @@ from policyfs.policy.decide import PathState
 
 
 class NodeTable:
-    """The table that finds the nodes of a mount by number and by backing inode.
-
-    several_devices: True once a file with another device number was found (each btrfs subvolume has its own).
-    gone: the number of dropped nodes.
-    """
+    """The table that finds nodes. several_devices: True once a file had another device number (as btrfs
+    subvolumes have). gone: the number of dropped nodes."""
 
     def __init__(
         self, root: Stat, state: PathState, child: Callable[[PathState, bytes], PathState],
         vectors: AccessVectors = NO_VECTORS,
     ) -> None:  # fmt: skip
-        """state: the path state of the root. child: returns the path state of a name. Its arguments are the
-        path state of the directory and the name.
-        """
+        """state: the path state of the root. child: returns that of a name, from the directory's."""
         self.root_dev = root.dev
         self.vectors = vectors
         self.several_devices = False
@@ -58,10 +51,7 @@ class NodeTable:
         return iter(list(self._by_id.values()))
 
     def get(self, nodeid: int) -> Node:
-        """Return the node of a number that the kernel sent.
-
-        Raise KeyError if the node was forgotten, PathTooLongError if its path is too long now.
-        """
+        """Return the node of a number that the kernel sent. Raise KeyError, or PathTooLongError."""
         node = self._by_id[nodeid]
         if node.out_of_reach and not self.turn(node):
             raise PathTooLongError(node.name)
@@ -72,11 +62,7 @@ class NodeTable:
         return self._by_id.get(nodeid)
 
     def key_of(self, stat: Stat) -> int:
-        """Return the key of an inode, which is unique in the mount.
-
-        The key is the inode number, together with the device number if the file is on another device than the
-        root.
-        """
+        """Return the key of an inode, unique in the mount: its number, and its device if not the root's."""
         if stat.dev != self.root_dev:
             self.several_devices = True
         return self.key_of_inode(stat.dev, stat.ino)
@@ -120,19 +106,15 @@ class NodeTable:
         return node
 
     def make_room(self) -> None:
-        """Drop all access vectors if the bridge has no room for more.
-
-        The look-up counts of the nodes (Node.lookups) then include the look-ups that the bridge has answered.
-        """
+        """Drop all access vectors if the bridge is full, and add the look-ups that it answered to
+        Node.lookups."""
         if self.vectors.is_full():
             for nodeid, lookups in self.vectors.clear():
                 self._by_id[nodeid].lookups += lookups
 
     def tell_of_gone(self, told: Callable[[Node], None]) -> None:
-        """Register *told*, a function that is called with the node of each dropped directory.
-
-        No request uses the node after that call.
-        """
+        """Register a function that is called with each dropped directory's node, which no request uses any
+        more."""
         self._told.append(told)
 
     # -- names ------------------------------------------------------------------------------
@@ -190,9 +172,8 @@ class NodeTable:
         self._collect(parent)
 
     def turn(self, node: Node) -> bool:
-        """Make another name of a node its first name. Return True if the node has another name, and the path
-        of that name is not too long.
-        """
+        """Make another name of a node its first. Return True if there is one, with a path that is not too
+        long."""
         self.vectors.drop(node)
         first = node.parent, node.name
         other = None if node.links is None or node.parent is None else node.links.pop()
@@ -208,11 +189,8 @@ class NodeTable:
             del self._directories[parent.nodeid, name]
 
     def found_at(self, node: Node, parent: Node, name: bytes) -> None:
-        """Note that a directory was found under a name, and drop all other names of the directory's node.
-
-        If the node has another name, the directory was moved in the store. Other rules may then hold for all
-        paths below, of which the kernel may keep names, absent names and listings.
-        """
+        """Note that a directory was found under a name, and drop all others. If it was moved in the store,
+        other rules may hold for all paths below, of which the kernel may keep answers."""
         if node.parent is parent and node.name == name:
             return
         before = node.last_state
@@ -255,9 +233,7 @@ class NodeTable:
         return [node for node in self.same_inode(ino_key) if node.is_named(parent, name)]
 
     def use(self, state: PathState, child: Callable[[PathState, bytes], PathState]) -> None:
-        """Use another policy from now on. state: the path state of the root under that policy. child: returns
-        the path state of a name, as for __init__.
-        """
+        """Use another policy. state, child: as for __init__."""
         self._placement.child = child
         self._placement.unlike += 1
         self.root.last_state = state

@@ -23,12 +23,8 @@ HELD_MOST: Final = 64 << 20
 
 
 class Refusal(NamedTuple):
-    """The refusal of a file by its check.
-
-    quarantine: True if the file must go into the quarantine. generation: the generation of the policy that
-    refused the file. writer: the process whose close or fsync was refused; None if the bytes are kept for
-    another reason.
-    """
+    """The refusal of a file by its check. quarantine: True if the file must go there. generation: of the
+    policy. writer: the process whose close or fsync was refused, or None."""
 
     kind: str | None
     reason: str
@@ -48,25 +44,17 @@ class Write(NamedTuple):
 class Head:
     """The first bytes (head) of a checked file while the file is open for writing.
 
-    held: the file's first bytes as its writer sees them, if some of them wait for their check and are not in
-    the store. Else None.
-    late: the waiting writes, if the store's file has bytes that were accepted. Empty if all held bytes wait.
-    created: True if the file is new: its writer has just created it. A new file can be removed after a
-    refusal.
-    refused: True if a write was refused. If the file is then empty in the store, its writer did not want an
-    empty file.
-    left: the file's version right after the daemon's last change, until the handles have noted this version
-    (WriteGuard.wrote).
+    held: these bytes as the writer sees them, if some wait for their check, else None. late: the waiting
+    writes, if the store's file has accepted bytes; empty if all held bytes wait. created: True if its writer
+    created the file, which a refusal can then remove. refused: True after a refused write: an empty file was
+    not meant. left: the version after the daemon's last change, until noted (WriteGuard.wrote).
 
-    INVARIANT: code that drops a head sets held to None, since held bytes count in a share (HeadHolder).
-    """
+    INVARIANT: code that drops a head sets held to None: held bytes count in a share (HeadHolder)."""
 
     __slots__ = ("_held", "_payer", "_shares", "created", "late", "left", "refused")
 
     def __init__(self, stored: int, *, created: bool = False, refused: bool = False) -> None:
-        """stored: the file's size in the store, in bytes. If it is 0, the field *held* begins as empty bytes,
-        else as None.
-        """
+        """stored: the file's size in the store. If it is 0, *held* begins as empty bytes, else as None."""
         self._held: bytes | None = None if stored else b""
         self.late: tuple[Write, ...] = ()
         self._payer: Holder = ""
@@ -98,14 +86,9 @@ class Head:
         self.late = (*late, write)
 
     def has_room_for(self, held: bytes, holder: Holder, shares: Shares) -> bool:
-        """Return True if the share has room for these bytes. If not, the file needs a draft. In a store
-        without drafts the write then fails.
-
-        shares: the bytes that all heads of the mount hold, by app. All bytes of a head count in the share of
-        the app that writes the first of these bytes. Without this limit, an app could fill the memory with 64
-        KiB for each open file, and leave no room for other apps. (An app's share of descriptors limits its
-        drafts.)
-        """
+        """Return True if the share has room for these bytes; if not, the file needs a draft. All bytes of a
+        head count for the app that writes the first, so that no app fills the memory. shares: all heads of
+        the mount."""
         if not self._held:
             self._payer, self._shares = holder, shares
         more = len(held) - len(self._held or b"")
@@ -137,29 +120,16 @@ class HeadHolder:
 
 
 class Draft:
-    """An unnamed file that has all bytes of a store's file, with the changes of its writers. The bytes wait
-    for a check.
+    """An unnamed file with all bytes of a store's file and its writers' changes, which wait for a check.
 
-    fd: the draft's own descriptor of the unnamed file.
-    created: True if the store's file is new: its writer has just created it.
-    changed: True if the draft has changes that the store does not have.
-    refused: True if the check of the draft failed.
-    base: size and mtime of the store's file when the draft began, or when the draft was last stored. None
-    once another writer has changed the store's file.
-    began_empty: True if the file was empty when the draft began. While the file is empty, a refusal loses
-    nothing.
-    refusal: the last refusal of the draft's content, or None.
-    unchanged: True if nothing was written into the draft since that refusal.
-    times_ns: access and modification times that the file gets with the draft. They were set after the last
-    write, or noted by put_off(). None if there are no such times.
-    cleaned_of: the words for the data that was removed from the version in the store, but not from the draft.
-    torn: a note for the trail if the store's file has only a part of the draft, else empty. (Another program
-    wrote into the file meanwhile, or the store failed.)
-    kept: the bytes that the draft has from the store's file (as of *base*), and that no app has written.
-    recorded: path and note of a cleaning that is on record, but not stored yet; else None.
-    until_kind: True if no rule requires a draft, and it only keeps the store's old bytes until the new bytes
-    show an allowed kind.
-    """
+    fd: its descriptor. created: True if its writer created the store's file. changed: True if the store lacks
+    changes. refused: True if the check failed. base: size and mtime of the store's file at the begin or the
+    last storing; None after another writer's change. began_empty: True if a refusal then loses nothing.
+    refusal: the last one. unchanged: True if nothing was written since. times_ns: access and modification
+    times for the file, or None. cleaned_of: words of data that only the draft still has. torn: a note if the
+    store's file has only a part of the draft. kept: bytes from the store that no app has written. recorded:
+    path and note of a cleaning that is on record, but not stored. until_kind: True if it only keeps old bytes
+    until new ones show an allowed kind."""
 
     __slots__ = (
         "_released", "base", "began_empty", "changed", "cleaned_of", "created", "fd", "kept", "recorded",
@@ -188,17 +158,11 @@ class Draft:
         self.changed, self.unchanged, self.times_ns, self.recorded = True, False, None, None
 
     def is_outdated(self, stored: Stat) -> bool:
-        """Return True if the store has all changes of the draft, but another writer changed the file later.
-
-        stored: the attributes of the store's file.
-        """
+        """Return True if the store has all changes, and another writer changed the file (*stored*) later."""
         return not self.changed and base_of(stored) != self.base
 
     def only_empties(self, stored: Stat) -> bool:
-        """Return True if the draft's only change is that the file loses all its bytes.
-
-        stored: the attributes of the store's file.
-        """
+        """Return True if the draft's only change is that the file (*stored*) loses all its bytes."""
         return self.changed and not self.size and stored.size > 0 and base_of(stored) == self.base
 
     def put_off(self, stored: Stat) -> None:
@@ -207,12 +171,9 @@ class Draft:
             self.times_ns = stored.atime_ns, os.fstat(self.fd).st_mtime_ns
 
     def dated(self, before: Stat, now: Stat, *, modified: bool = True) -> None:
-        """Note new times of the store's file that were set through this node.
-
-        before, now: the file's attributes before and after. modified: False if only the access time was set.
-        The file then gets the time of the draft's last write. INVARIANT: base becomes None if another writer
-        had changed the file before.
-        """
+        """Note new times of the store's file: its attributes before and now. modified: False if only the
+        access time was set; the file keeps the time of the last write. INVARIANT: base becomes None if
+        another writer came before."""
         self.base = base_of(now) if base_of(before) == self.base else None
         mtime_ns = now.mtime_ns
         if not modified and self.changed:

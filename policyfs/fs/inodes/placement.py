@@ -1,9 +1,7 @@
 """The place of a node in the tree: its directory, and the policy state, depth and length of its path.
 
-If a directory moves, the daemon does not visit the nodes below. The daemon counts the move, and each node
-below updates its place at its next request. So a rename or a reload costs the same for any number of nodes
-below.
-"""
+A move of a directory is counted, and each node below updates its place at its next request, so a rename or a
+reload costs the same for any number of nodes."""
 
 from __future__ import annotations
 
@@ -19,12 +17,8 @@ _CUT: Final = b"..."
 
 
 class Placement:
-    """The data by which the nodes of a table compute their paths.
-
-    child: returns the path state of a name. Its arguments are the path state of the directory and the name.
-    moved: the number of changes of the paths of known nodes.
-    unlike: the number of reloads, and of moves of directories in the store to paths with other rules. Each of
-    these events may change decisions on paths that the daemon no longer knows.
+    """The data by which the nodes of a table compute their paths. child: returns the path state of a name.
+    moved: the number of changes of known paths. unlike: of reloads, and of moves in the store to other rules.
     """
 
     __slots__ = ("child", "moved", "unlike")
@@ -61,9 +55,7 @@ class PlacedNode:
 
     @property
     def state(self) -> PathState:
-        """The policy's state of the path by the first name. Raises PathTooLongError for a path that is too
-        long.
-        """
+        """The policy's state of the path by the first name. Raises PathTooLongError."""
         if self.out_of_reach:
             raise PathTooLongError(self.name)
         return self.last_state
@@ -88,10 +80,8 @@ class PlacedNode:
         return self.was_in if self.parent is None else self.parent
 
     def find_out(self, *, elsewhere: bool = False) -> None:
-        """Update state and length of the node's path, and of the paths of the directories above.
-
-        elsewhere: True if the node's directory or name has changed since the last update.
-        """
+        """Update state and length of the path, and of the directories above. elsewhere: True after a change
+        of directory or name."""
         now, chain = self._placement.moved, [self]
         if elsewhere:
             self.seen = -1
@@ -128,11 +118,8 @@ class PlacedNode:
         self.last_state = self._placement.child(above.last_state, self.name)
 
     def path(self) -> bytes:
-        """Return the path within the mount by the first name, for the trail; ``/`` for the root.
-
-        A node that has lost its last name keeps its last path. If the path is too long, return three dots and
-        the end of the path.
-        """
+        """Return the path by the first or last name, for the trail; ``/`` for the root. Of a path that is too
+        long, three dots and the end."""
         parts: list[bytes] = []
         size = 0
         node = self

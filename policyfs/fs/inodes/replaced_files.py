@@ -1,16 +1,10 @@
 """Replaced files: files that have just lost their name to another file. An app can still open them briefly.
 
-Natively, an open that has found a file opens that file, even if a rename takes the file's name before the
-open is done. Here LOOKUP and OPEN are two requests, and the kernel's second try (after ESTALE) may meet the
-next rename. The app would then see ESTALE. So a replaced file can be opened for _KEPT_S longer.
-
-If the file was replaced elsewhere (in the store, or through another mount), the daemon learns of this too
-late, and the first OPEN fails. The kernel then looks the name up again. For the next open of the same thread,
-the daemon keeps the file that this LOOKUP finds, even if the file loses the name before that open. If several
-threads find the file, the daemon keeps it until the last of them has opened it. A later open without a LOOKUP
-must get the file that has the name at that time. A stat is a LOOKUP and a GETATTR. For a stat the daemon
-keeps the file in the same way.
-"""
+Natively, an open gets the file that it has found, whatever a rename does then. Here LOOKUP and OPEN are two
+requests, and the second try (after ESTALE) may meet the next rename. So a replaced file can be opened for
+_KEPT_S longer. After a rename elsewhere (in the store, in another mount) the first OPEN fails, and the daemon
+keeps the file that the thread's next LOOKUP finds for the thread's next open, or stat (a LOOKUP and a
+GETATTR). A later open without a LOOKUP gets the file with the name."""
 
 from __future__ import annotations
 
@@ -31,9 +25,7 @@ _MISSED_S: Final = 5.0
 
 
 class ReplacedFiles:
-    """A collection of descriptors of replaced files, by node. A replaced file still uses disk space. So the
-    collection is small, and keeps a descriptor only for a moment.
-    """
+    """A collection of descriptors of replaced files, by node: small and short, since they use disk space."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()
@@ -44,11 +36,8 @@ class ReplacedFiles:
         return len(self._kept)
 
     def keep(self, node: Node, fd: int, thread: int | None = None) -> None:
-        """Take over a descriptor (O_RDONLY or O_PATH) of a node that loses its last name now, or maybe soon.
-
-        thread: the thread whose next open needs the descriptor, since the node may lose its name before that
-        open. None: the node loses its name now, and the descriptor is for any open.
-        """
+        """Take over a descriptor (O_RDONLY or O_PATH) of a node that loses its last name now (*thread* is
+        None: for any open), or maybe before the next open of *thread*."""
         threads = self._threads.get(node.nodeid) or set()
         self._let_go(node.nodeid)
         if thread is not None:
@@ -66,9 +55,8 @@ class ReplacedFiles:
         return -1 if kept is None or kept[1] < time.monotonic() else kept[0]
 
     def opened(self, node: Node, thread: int) -> None:
-        """Note a thread's open of a node. A descriptor that was kept for certain threads is closed when the
-        last of these threads opens the node.
-        """
+        """Note a thread's open of a node. The last of the threads for which it was kept closes the
+        descriptor."""
         waiting = self._threads.get(node.nodeid)
         if waiting is not None:
             waiting.discard(thread)
@@ -82,9 +70,7 @@ class ReplacedFiles:
                     self._missed.pop(path)
 
     def missed(self, node: Node, thread: int) -> None:
-        """Note that an open or a stat did not find the file that its LOOKUP found: another file has that
-        name now.
-        """
+        """Note that an open or a stat did not find the file of its LOOKUP: another has that name now."""
         threads = self._missed.get(path := node.path()) or set()
         if len(threads) >= _THREADS:  # most of these threads did not try again
             threads.clear()
@@ -92,12 +78,8 @@ class ReplacedFiles:
         self._missed.put(path, threads)
 
     def is_wanted(self, node: Node) -> bool:
-        """Return True if an open or a stat by this node's path has just missed its file (see missed()). The
-        caller then keeps the file that has the name.
-
-        The answer stays True for some seconds, or until each thread that missed its file has opened the path.
-        (The kernel may look up twice before the second try.) Opens of other threads do not count.
-        """
+        """Return True if an open or a stat by this path has just missed its file: the caller keeps the file
+        with the name. For some seconds, or until each such thread has opened the path."""
         return bool(self._missed and self._missed.get(node.path()))
 
     def is_path_wanted(self, parent: Node, name: bytes) -> bool:
@@ -105,9 +87,7 @@ class ReplacedFiles:
         return bool(self._missed and self._missed.get(child_path(parent, name)))
 
     def expire(self) -> bool:
-        """Close descriptors that were kept long enough. Return True if some stay: the caller then calls again
-        within 50 ms.
-        """
+        """Close descriptors that were kept long enough. Return True if the next call is due in 50 ms."""
         while self._kept:
             nodeid, (_, until) = next(iter(self._kept.items()))
             if until >= time.monotonic():

@@ -1,13 +1,9 @@
 """The resolver finds the directory descriptor and the name that lead to a node now.
 
-One system call opens a directory at any depth. It begins at the nearest directory with a kept descriptor,
-takes all names on the way, and follows no symlink. The resolver compares the opened directory with the node's
-inode. If the directory was moved elsewhere, the resolver finds its new path by its file handle.
-
-The resolver also checks each step from one directory to the next by a system call of its own: once, and again
-after an event that reports a move of the next directory (docs/decisions/0030-bounded-paths.md). A bounded LRU
-keeps descriptors of directories. Files have no kept descriptors.
-"""
+One call opens a directory at any depth, from the nearest one with a kept descriptor (a bounded LRU), without
+following symlinks, and the inode is compared. A directory that was moved elsewhere is found by its file
+handle. Each step from one directory to the next is checked by a call of its own, once, and again after an
+event about it (docs/decisions/0030-bounded-paths.md)."""
 
 from __future__ import annotations
 
@@ -56,9 +52,8 @@ class DirectoryGoneError(OSError):
 
 
 class DirectoryMovedError(OSError):
-    """The error (ESTALE) for a request that was decided by the old path of a directory. The rules for the new
-    path must decide: the request begins again (error_boundary.py), or the kernel looks the path up again.
-    """
+    """The error (ESTALE) for a request that was decided by the old path of a directory: it begins again
+    (error_boundary.py), or the kernel looks the path up again."""
 
     def __init__(self) -> None:
         super().__init__(errno.ESTALE, "a directory was moved to a path with other rules")
@@ -76,12 +71,10 @@ class _Kept(NamedTuple):
 class Resolver:
     """A resolver that finds the objects of nodes in the store.
 
-    on_open: called with the first descriptor of each directory (the table of handles then learns the
-    directory's file handle). request: returns an object that stands for the present request, or None.
-    on_folding: called with each directory that is refused because it ignores the case of names.
-    The policy's rules would not work in it (docs/decisions/0009-no-case-insensitive-stores.md). INVARIANT: a
-    descriptor returned by dirfd() is valid until the caller's next await, since the LRU may close it then.
-    """
+    on_open: called with the first descriptor of each directory, to learn its file handle. request: returns an
+    object for the present request, or None. on_folding: called with each directory that is refused because it
+    ignores the case of names (docs/decisions/0009-no-case-insensitive-stores.md). INVARIANT: a descriptor
+    from dirfd() is valid until the caller's next await, when the LRU may close it."""
 
     def __init__(
         self, tree: Tree, nodes: NodeTable, handles: DirectoryHandles, *, capacity: int,
@@ -121,11 +114,8 @@ class Resolver:
         self._forget_removed(0)
 
     def drop(self, nodeid: int) -> None:
-        """Forget the descriptor of a directory that may have moved.
-
-        Keep the descriptor if the directory was removed: no path leads to the directory any more, but a
-        process may still have it as working directory.
-        """
+        """Forget the descriptor of a directory that may have moved, but keep that of a removed one: a process
+        may work in it."""
         if (entry := self._fds.pop(nodeid, None)) is None:
             return
         try:
@@ -154,8 +144,8 @@ class Resolver:
         self._nodes.vectors.drop_all()
 
     def moved(self, node: Node) -> None:
-        """Find the new place of a directory that was moved in the store, with all directories below it. Each
-        kept descriptor is checked before its next use."""
+        """Find the new place of a directory that was moved in the store. All kept descriptors are checked
+        before use."""
         node.linked = -1
         self._moves += 1
         self._nodes.vectors.drop_all()
@@ -168,10 +158,8 @@ class Resolver:
         return self._moves
 
     def keep_removed(self, node: Node, fd: int) -> None:
-        """Keep the descriptor of a directory that is about to be removed, as long as the table has its node.
-
-        fd: belongs to the Resolver from now on. A process in the directory sees no entries, as natively.
-        """
+        """Keep the descriptor of a directory about to be removed, as long as it has a node: a process in it
+        sees no entries, as natively. The Resolver owns *fd*."""
         if node.nodeid in self._removed:
             os.close(self._removed.pop(node.nodeid))
         for nodeid in list(self._removed):
@@ -182,10 +170,7 @@ class Resolver:
         self._forget_removed(self._kept)
 
     def removed_fd(self, node: Node) -> int:
-        """Return the O_PATH descriptor of a removed directory that may be in use; -1 if there is none.
-
-        The descriptor is valid until the next await.
-        """
+        """Return the O_PATH descriptor of a removed directory in use, until the next await; or -1."""
         entry = self._fds.get(node.nodeid)
         fd = self._removed.get(node.nodeid, -1) if entry is None else entry.fd
         return fd if fd >= 0 and self._is_removed(fd) else -1
@@ -195,13 +180,9 @@ class Resolver:
             os.close(self._removed.popitem(last=False)[1])
 
     def dirfd(self, node: Node) -> int:
-        """Return the O_PATH descriptor of a directory node. If the directory was moved elsewhere, the node
-        gets its new place first.
-
-        Raise DirectoryMovedError if the new path has other rules, also at each further call for the same
-        request. INVARIANT: so no request goes on by a decision for the old path. Raise OSError (ESTALE) if
-        the directory is not found.
-        """
+        """Return the O_PATH descriptor of a directory node, at its new place if it was moved elsewhere. Raise
+        OSError (ESTALE) if it is not found, DirectoryMovedError for a place with other rules. INVARIANT: also
+        at each further call for the request: none goes on by the old decision."""
         if node.nodeid == ROOT_ID:
             return self._tree.root_fd
         if self._outdated and self._request() in self._outdated:
@@ -225,10 +206,7 @@ class Resolver:
         return self._reach(node)
 
     def learn(self, node: Node, parent: Node, name: bytes) -> None:
-        """Learn the file handle of a directory that has a name in *parent*, unless it was asked for before.
-
-        A process can enter a directory without a request that needs a descriptor of it.
-        """
+        """Learn a directory's file handle, once: a process can enter it without any further request."""
         if self._handles.has_asked(node):
             return
         with contextlib.suppress(OSError):
@@ -275,15 +253,10 @@ class Resolver:
         return at
 
     def dirfd_on_the_way(self, node: Node) -> int:
-        """Return the O_PATH descriptor of a directory node, as dirfd() does, for a step along a path.
-
-        Raise FileNotFoundError, as natively, if a LOOKUP found the directory a moment ago, and the directory
-        has gone before the daemon first used it. (After ESTALE the kernel would walk the path once more. If
-        another directory were removed during this walk, the app would see ESTALE.)
-
-        Raise OSError (ESTALE) if any other directory was removed or moved. A process may be in the moved
-        directory, and must not be told that its files are gone.
-        """
+        """Return a directory's descriptor as dirfd(), for a step along a path. Raise FileNotFoundError, as
+        natively, if it has gone since a LOOKUP just now, before its first use: after ESTALE the kernel walks
+        once more, and may meet the next removal. Other directories: OSError (ESTALE), since a process may be
+        in them."""
         try:
             return self.dirfd(node)
         except DirectoryGoneError:
@@ -368,13 +341,9 @@ class Resolver:
         return fd
 
     def still(self, parent: Node, name: bytes, decided: Stat | None) -> None:
-        """Raise StaleNodeError if a name no longer leads to the object for which the request was decided.
-
-        decided: that object's attributes; None if no object had the name. Raise OSError (EEXIST) if the name
-        now leads to a special file: such files are hidden from every app. INVARIANT: no await between this
-        check and the change. (Other requests may have run while facts were found.) After ESTALE the kernel
-        looks the name up again.
-        """
+        """Raise StaleNodeError if a name no longer leads to the object (*decided*, or none) of the decision,
+        OSError (EEXIST) if now to a special file, hidden from all. INVARIANT: no await between this and the
+        change."""
         try:
             now = self._tree.stat(self.dirfd(parent), name)
         except FileNotFoundError:
@@ -387,13 +356,9 @@ class Resolver:
             raise StaleNodeError
 
     def locate(self, node: Node) -> tuple[int, bytes, Stat]:
-        """Return directory descriptor, name and attributes of a node, by the first name that leads to it.
-
-        At most _NAMES_TRIED names are tried. A name that leads elsewhere is dropped from the node. A
-        directory that was moved elsewhere gets its new name. The node must not be the root. Raise OSError
-        (ESTALE) if none of the names leads to the node. Raise PathTooLongError if the paths of all its names
-        are too long.
-        """
+        """Return directory descriptor, name and attributes of a node, not the root, by the first of
+        _NAMES_TRIED names that leads to it. Names that lead elsewhere are dropped. Raise OSError (ESTALE),
+        PathTooLongError."""
         for _ in range(_NAMES_TRIED):
             parent, name = node.parent, node.name
             if parent is None:

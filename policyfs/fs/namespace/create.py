@@ -253,10 +253,7 @@ class Creator:
         call: Call,
         make: Callable[[int], _New],
     ) -> pyfuse3.EntryAttributes:
-        """Make an object for mkdir, symlink or mknod.
-
-        *make* gets the directory's descriptor and makes the name there.
-        """
+        """Make an object for mkdir, symlink or mknod, by *make* in the directory whose descriptor it gets."""
         state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
         self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
         dirfd = self._resolver.dirfd(parent)
@@ -310,11 +307,8 @@ class Creator:
     async def mknod(
         self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Make an empty regular file. Make a fifo, socket or device only at a path where the caller may do
-        everything (Gate.free).
-
-        At any other path refuse these types (EPERM): the kernel opens such objects without the daemon.
-        """
+        """Make an empty regular file, or a fifo, socket or device, which the kernel opens without the daemon,
+        only where the caller may do everything (Gate.free); else EPERM."""
         call = Call("mknod", "mknod")
         free = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
         ftype = FileType.REGULAR if stat_bits.S_IFMT(mode) in {0, stat_bits.S_IFREG} else FileType.SPECIAL

@@ -63,11 +63,10 @@ class Lookup:
     # -- lookup ---------------------------------------------------------------------------------
 
     async def lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Return the entry of a name. For a hidden or absent name, raise FUSEError (ENOENT), or return a
-        negative entry that the kernel may keep.
+        """Return the entry of a name. For a hidden or absent one raise FUSEError (ENOENT), or return a
+        negative entry for the kernel to keep.
 
-        If a reload overtakes the LOOKUP, decide again. Do not answer ESTALE: the kernel would then try the
-        whole open a second time. The kernel makes no third try, and the open itself may need the second try.
+        After a reload decide again. ESTALE would use up the second try of the open, which it may need itself.
         """
         for _ in range(_RELOADS):
             with contextlib.suppress(PolicyChangedError):
@@ -75,9 +74,8 @@ class Lookup:
         return await self._lookup(parent, name, caller)
 
     def lookup_from_outside(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
-        """Refuse a caller that the mount does not admit (EACCES). But if other callers use the name as a
-        directory, return the directory's entry (see _held_directory).
-        """
+        """Refuse a caller that the mount does not admit (EACCES), but not its look at a directory that others
+        use (_held_directory)."""
         held = self._held_directory(parent, name)
         if held is None:
             raise pyfuse3.FUSEError(errno.EACCES)
@@ -264,11 +262,9 @@ class Lookup:
     # -- attributes -----------------------------------------------------------------------------
 
     async def getattr(self, node: Node, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Return the reply with a node's attributes.
-
-        If the file has lost its name, the answer is ESTALE. Then the kernel looks the name up, and asks once
-        more. A second ESTALE would go to the app, so the file that this LOOKUP finds is kept for a moment.
-        """
+        """Return the reply with a node's attributes. ESTALE if the file has lost its name: the kernel looks
+        it up, and asks once more. A second ESTALE would be the app's, so the file of that LOOKUP is kept for
+        a moment."""
         above = node.parent
         try:
             stat = await self.look(node, caller)
@@ -291,19 +287,15 @@ class Lookup:
         return self.told(self.stat(node), node, node.state, caller)
 
     def told(self, stat: Stat, node: Node, state: PathState, caller: Caller) -> Stat:
-        """Return attributes in the form for the caller. If names in a directory may be hidden from the
-        caller, neutral values replace the directory's link count and size. ShownModes gives owner, group and
-        mode.
-        """
+        """Return attributes in the form for the caller: a directory's without counts if names in it may be
+        hidden, and owner, group and mode by ShownModes."""
         shown = self._modes.shown(shown_times(node, stat), node, caller)
         if stat.ftype is not FileType.DIRECTORY or self._gate.shows_all_in(caller.principal, state):
             return shown
         return _uncounted(shown)
 
     def stat(self, node: Node) -> Stat:
-        """Return a node's attributes in the store. Raise OSError (ESTALE) if neither a name nor a descriptor
-        leads to the node.
-        """
+        """Return a node's attributes in the store, or raise OSError (ESTALE)."""
         if node.nodeid == ROOT_ID:
             return self._tree.fstat(self._tree.root_fd)
         if node.parent is None and node.open is not None and node.open.fd >= 0:

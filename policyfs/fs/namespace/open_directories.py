@@ -23,13 +23,9 @@ _MAX_INDEX: Final = 0xFFFFFF
 class Listing:
     """One open directory, with a snapshot of its names from the first READDIR or the last rewind.
 
-    entries: the entries that the caller may see by the policy of *generation*, in order of position.
-
-    INVARIANT: a name has the same position in all listings of its directory. The position depends only on the
-    name (docs/decisions/0050-positions-are-names.md).
-
-    kept: True if the kernel may keep the names from this listing, and show them to other callers.
-    """
+    entries: what the caller may see by the policy of *generation*, by position. INVARIANT: a name's position
+    depends only on the name (docs/decisions/0050-positions-are-names.md). kept: True if the kernel may keep
+    the names, and show them to other callers."""
 
     index: int
     node: Node
@@ -52,10 +48,7 @@ class Listing:
 
 class OpenDirectories:
     """The table that finds the open directories of one mount by the number that the kernel sends back.
-
-    INVARIANT: all parts of the daemon find open directories through this table. The table first takes over
-    the open directories of the bridge (opening/bridge_handles.py).
-    """
+    INVARIANT: all parts use it, and it first takes over the bridge's (opening/bridge_handles.py)."""
 
     def __init__(self, bridge_handles: BridgeHandles) -> None:
         self._bridge_handles = bridge_handles
@@ -70,12 +63,9 @@ class OpenDirectories:
 
     @property
     def has_plenty(self) -> bool:
-        """True if at most a quarter of the limit of names is in use. Then every app's share has room left for
-        all directories that the bridge can open (kernel/_opens.c).
-
-        INVARIANT: the bridge opens directories only while this is True, since the bridge does not know the
-        shares.
-        """
+        """True if at most a quarter of the limit of names is in use: every app's share has room for all that
+        the bridge can open (kernel/_opens.c). INVARIANT: it opens directories only then: it does not know the
+        shares."""
         return self.shares.used <= self.shares.limit // 4
 
     def _keep_plenty(self) -> None:
@@ -83,9 +73,7 @@ class OpenDirectories:
             self._bridge_handles.end_directories()
 
     def add(self, node: Node, caller: Caller, *, kept: bool) -> Listing:
-        """Add a directory that an app opens. The caller calls shares.check() before. kept: True if the kernel
-        may keep the names from this listing, and show them to other callers.
-        """
+        """Add a directory that an app opens, after shares.check(). kept: see Listing."""
         index = self._last_index % _MAX_INDEX + 1
         while index in self._listings:
             index = index % _MAX_INDEX + 1
@@ -110,19 +98,14 @@ class OpenDirectories:
         return self._listings[index]
 
     def remove(self, listing: Listing) -> None:
-        """Remove an open directory, and its weight from the app's share. (take() removes its names from the
-        share.)
-        """
+        """Remove an open directory and its weight. (take() removes its names.)"""
         del self._listings[listing.index]
         self.shares.give(listing.holder, _LISTING_COSTS)
 
     def charge(self, listing: Listing, names: int) -> None:
-        """Count, in the app's share, the names that a listing's snapshot has so far (*names*: their number).
-        They count until take().
-
-        Raise OSError (EMFILE) if the app's other listings have more names than are still free, and more than
-        an eighth of the limit. So one listing may be longer than the limit, but not many at once.
-        """
+        """Count the names of a snapshot in the app's share until take(). Raise OSError (EMFILE) if its other
+        listings have more names than are free, and than an eighth of the limit: one long listing may exceed
+        it, but not many."""
         shares = self.shares
         shares.take(listing.holder, names - listing.charged)
         listing.charged = names
@@ -136,9 +119,7 @@ class OpenDirectories:
         listing.entries = entries
 
     def take(self, listing: Listing) -> DirectoryEntries | None:
-        """Remove the snapshot of names from an open directory, and the names from the app's share. Return the
-        snapshot, or None if there is none.
-        """
+        """Remove and return an open directory's snapshot, or None, and its names from the app's share."""
         entries, listing.entries = listing.entries, None
         self.shares.give(listing.holder, listing.charged)
         listing.charged = 0

@@ -1,5 +1,4 @@
-"""Listings: snapshots of directories, taken when an app begins to read, and anew at each rewinddir(3). Beyond
-the app's share of names, the answer is EMFILE."""
+"""Listings: snapshots of directories, from the first read or rewinddir(3). Beyond the app's share: EMFILE."""
 
 from __future__ import annotations
 
@@ -84,12 +83,8 @@ class DirectoryListings:
         return len(self.open)
 
     async def opendir(self, node: Node, caller: Caller) -> int:
-        """Open a directory, and return its handle with flags for the kernel.
-
-        If the kernel has kept the listing, it sends no READDIR. Otherwise, if facts decide which names the
-        caller sees, this method takes the snapshot: to find the facts may take long, and during READDIR the
-        kernel would hold the directory's lock. In other directories the first READDIR takes the snapshot.
-        """
+        """Open a directory, and return its handle with flags for the kernel. If facts decide which names the
+        caller sees, and the kernel will ask, take the snapshot now: READDIR holds the directory's lock."""
         listing, flags = await self._opened(node, caller)
         if not flags & FH_KEEP_CACHE and self._snapshots.hangs_on_facts(listing):
             try:
@@ -150,13 +145,11 @@ class DirectoryListings:
             await trio.lowlevel.checkpoint()
 
     async def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
-        """Fill one buffer of READDIRPLUS from position *start* (0: the beginning, with a new snapshot).
+        """Fill one buffer of READDIRPLUS from position *start* (0: with a new snapshot).
 
-        A name that the kernel may keep is sent with its node, unless the caller sees the name because of
-        facts. Other names are sent without nodes, since the kernel must look up these names anyway. But
-        beyond the beginning of a listing, the kernel asks for nodes only if a program looks names up. Then
-        files are sent with nodes, so that the bridge can answer the requests that follow.
-        """
+        Names that the kernel may keep have their nodes, unless facts decide on them: others must be looked up
+        anyway. Beyond the beginning the kernel asks for nodes only if a program looks names up; then files
+        have nodes, so that the bridge can answer what follows."""
 
         def reply(listing: Listing, listed: Entry) -> int:
             position, name, ino, kind = listed
@@ -184,9 +177,7 @@ class DirectoryListings:
             await self._fill(listing, entries, start, reply)
 
     async def names(self, fh: int, start: int, size: int) -> bytes:
-        """Return the reply to one READDIR: names without nodes, at most *size* bytes. The reply is empty only
-        at the end of the listing.
-        """
+        """Return the reply to one READDIR: names without nodes, up to *size* bytes; empty only at the end."""
         buffer = DirentBuffer(size)
 
         def dots(name: bytes, ino: int, position: int) -> None:

@@ -35,10 +35,8 @@ _OF_NAMES: Final = 0x1000 | 0x1000_0000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The change that SETATTR requests. A field is None if it does not change. Times in ns, size in bytes.
-
-    kill_priv: True if the request must also clear suid, sgid and capabilities.
-    """
+    """The change that SETATTR requests; None: no change. Times in ns, size in bytes. kill_priv: clear suid,
+    sgid and capabilities, too."""
 
     mode: int | None
     uid: int | None
@@ -85,11 +83,8 @@ class AttributeSetter:
     async def setattr(
         self, node: Node, change: Change, handle: Handle | None, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Change attributes. A change of the size needs `write`; mode, uid, gid and times need `attr`.
-
-        A request that changes none of these, such as chown(path, -1, -1), needs `see`, since the reply has
-        the attributes.
-        """
+        """Change attributes: the size needs `write`, others `attr`. chown(path, -1, -1) needs `see`, for the
+        reply."""
         if change.size is not None:
             await self._truncate(node, change.size, handle, caller)
         elif not change.attributes:
@@ -222,11 +217,8 @@ class AttributeSetter:
     # -- inode flags --------------------------------------------------------------------------------
 
     async def inode_flags(self, node: Node, caller: Caller) -> int:
-        """Return the FS_*_FL bits (immutable, append-only, ...), which stat does not show. The mount never
-        changes them. If names in a directory may be hidden from the caller, leave out _OF_NAMES.
-
-        Raise OSError (ENOTTY) if the object or the store has no such bits.
-        """
+        """Return the FS_*_FL bits, which the mount never changes, without _OF_NAMES if names may be hidden.
+        Raise OSError (ENOTTY) if the object or the store has none."""
         await self._gate.require(caller, Op.SEE, node, Call("stat", "ioctl(FS_IOC_GETFLAGS)"))
         if node.ftype not in {FileType.REGULAR, FileType.DIRECTORY}:
             raise OSError(errno.ENOTTY, "no flags")

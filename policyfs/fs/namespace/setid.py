@@ -1,9 +1,6 @@
-"""suid, sgid and ACLs with --posix. Then the kernel itself checks mode bits, as natively.
-
-The mount itself never honours suid and sgid (MS_NOSUID). The kernel knows the caller's groups. So the kernel
-itself decides, before it sends SETATTR or CREATE, whether the caller may change the mode. The kernel also
-clears sgid if the caller is outside the group. This module does the rest.
-"""
+"""suid, sgid and ACLs with --posix. The kernel checks mode bits then, by the caller's groups, before it sends
+SETATTR or CREATE, and clears sgid outside the group. The mount itself is MS_NOSUID. This module does the
+rest."""
 
 from __future__ import annotations
 
@@ -36,12 +33,9 @@ class SetIdBits:
         self._keeper = keeper
 
     async def may_set_ids(self, stack: contextlib.ExitStack, fd: int, mode: int) -> bool:
-        """Return True if the object behind *fd* (O_PATH is enough) may get a mode with suid and sgid.
-
-        The answer holds until *stack* is closed. A file gets the bits only while no process has it open for
-        writing, in any mount or in the store. Natively, a write clears the bits (file_remove_privs). But the
-        daemon does not see a write through a file that is open already, and could not clear the bits.
-        """
+        """Return True if the object behind *fd* (O_PATH is enough) may get suid and sgid, until *stack* is
+        closed: while no process, in any mount or the store, has it open for writing. (A write clears the bits
+        natively, but the daemon would not see it.)"""
         if not mode & _IDS or not stat_bits.S_ISREG(self._tree.fstat(fd).mode):
             return True
         if self._keeper is None:
@@ -62,9 +56,8 @@ class SetIdBits:
 
     @staticmethod
     def loses_ids(stat: Stat, caller: Caller) -> bool:
-        """Return True if chown(path, -1, -1) would clear suid or sgid. Then only the owner may make this call
-        (notify_change).
-        """
+        """Return True if chown(path, -1, -1) would clear suid or sgid, and so is for the owner alone
+        (notify_change)."""
         mode = stat.mode
         if stat_bits.S_ISDIR(mode) or not mode & _IDS:
             return False
@@ -73,20 +66,14 @@ class SetIdBits:
         return _outside(stat, caller)
 
     def chowned(self, fd: int, before: Stat, caller: Caller) -> None:
-        """Clear sgid after a chown(2) by a caller outside the group, even if the group may not execute the
-        file.
-
-        Natively, the kernel does this (setattr_should_drop_sgid). But here the kernel has kept the bit,
-        because the daemon, which is root, made the call.
-        """
+        """Clear sgid after a chown(2) by a caller outside the group, as the kernel natively does
+        (setattr_should_drop_sgid), but not for the daemon, which is root."""
         mode = self._tree.fstat(fd).mode
         if stat_bits.S_ISREG(mode) and mode & stat_bits.S_ISGID and _outside(before, caller):
             self._tree.chmod_fd(fd, stat_bits.S_IMODE(mode) & ~stat_bits.S_ISGID)
 
     def set_acl(self, fd: int, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set an ACL. The kernel has checked that the caller may do so. If the caller is outside the group,
-        clear sgid, as after chmod (posix_acl_update_mode).
-        """
+        """Set an ACL, as the kernel has permitted; outside the group clear sgid (posix_acl_update_mode)."""
         before = self._tree.fstat(fd)
         self._tree.set_acl(fd, name, value)
         if name == ACLS[0] and before.mode & stat_bits.S_ISGID and _outside(before, caller):
@@ -100,11 +87,8 @@ def _outside(stat: Stat, caller: Caller) -> bool:
 
 
 def caller_groups(caller: Caller) -> set[int]:
-    """Return the caller's gid and, from /proc, its supplementary groups (none if the process has ended).
-
-    In the status file, only a newline ends a line: the kernel escapes newlines in the process's name, but no
-    other control characters.
-    """
+    """Return the caller's gid and, from /proc, its supplementary groups. (The kernel escapes only newlines in
+    the process's name.)"""
     try:
         lines = procfs.text(caller.pid, "status").split("\n")
     except OSError:

@@ -63,13 +63,9 @@ class Snapshots:
         return self._gate.names_in(listing.caller.principal, listing.node.state).hang_on_facts
 
     async def take(self, listing: Listing) -> DirectoryEntries:
-        """Return all names that the caller sees now, sorted by position. Pause in between, so that other
-        requests run.
-
-        If a sniff fails meanwhile, perhaps a name is missing only for this reason: the kernel must not keep
-        the listing. In READDIR, facts are taken only from memory, and only as long as the app's share permits
-        (sharing/kernel_locks.py). Raise PolicyChangedError if a reload comes meanwhile.
-        """
+        """Return all names that the caller sees now, by position, with pauses for other requests. After a
+        failed sniff the kernel must not keep the listing: a name may be missing. In READDIR facts come only
+        from memory, and only for the app's share (sharing/kernel_locks.py). Raise PolicyChangedError."""
         node, generation, pauses = listing.node, self._gate.generation, self._pauses()
         listing.changes, entries = node.changes + self._nodes.unlike, DirectoryEntries()
         failed, listing.is_whole = self._gate.facts.failed, True

@@ -54,12 +54,8 @@ class ExtendedAttributes:
         self._repeats = repeats
 
     async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
-        """Return the value of a user.* xattr. Raise OSError (ENODATA) under redaction, or if the caller may
-        not read the object. For other names, raise the error that absence() returns.
-
-        Return ACLs only with --posix, since the kernel needs them for its checks. ACLs show no more than mode
-        bits do.
-        """
+        """Return the value of a user.* xattr, or of an ACL with --posix, for the kernel's checks. Raise
+        OSError: ENODATA under redaction or without `read`, else as absence()."""
         self._check_enabled()
         if self._set_id_bits is not None and name in ACLS:
             await self._gate.require(caller, Op.SEE, node, Call("getxattr", "getxattr"))
@@ -72,12 +68,8 @@ class ExtendedAttributes:
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
 
     def absent_now(self, node: Node, name: bytes, caller: Caller) -> None:
-        """Raise the error of absence(), as getxattr() would, if the answer needs no facts, no record, and no
-        look at the object. Otherwise return.
-
-        INVARIANT: if the caller may not see the object, this method returns without an error, so that
-        getxattr() refuses on record.
-        """
+        """Raise the error of absence(), if that needs no facts, record or look at the object. INVARIANT: not
+        for a caller that may not see it, so that getxattr() refuses on record."""
         self._check_enabled()
         shown = _is_user(name) or (self._set_id_bits is not None and name in ACLS)
         if not shown and self._gate.sees_now(caller, node):
@@ -122,12 +114,8 @@ class ExtendedAttributes:
 
     @recorded_first
     async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set a user.* xattr, or an ACL with --posix. Refuse names in security.*, trusted.* and
-        user.policyfs.* with EPERM, and all other names with EOPNOTSUPP.
-
-        Also raise EOPNOTSUPP if a rule forbids xattrs on the file (xattr_bans.py), or if redaction hides the
-        file's xattrs.
-        """
+        """Set a user.* xattr, or an ACL with --posix. EPERM for security.*, trusted.* and user.policyfs.*,
+        EOPNOTSUPP for others, and if a rule forbids xattrs (xattr_bans.py) or redaction hides them."""
         self._check_enabled()
         call, generation = Call("xattr", "setxattr"), self._gate.generation
         facts = await self._facts(node, name, caller, call)
@@ -150,9 +138,7 @@ class ExtendedAttributes:
 
     @recorded_first
     async def removexattr(self, node: Node, name: bytes, caller: Caller) -> None:
-        """Remove a user.* xattr, or an ACL with --posix. Refuse other names as setxattr() does. If redaction
-        hides the file's xattrs, raise OSError (ENODATA).
-        """
+        """Remove a user.* xattr, or an ACL with --posix. Errors as setxattr(), but ENODATA if hidden."""
         self._check_enabled()
         call, generation = Call("xattr", "removexattr"), self._gate.generation
         facts = await self._facts(node, name, caller, call)
@@ -207,23 +193,19 @@ class ExtendedAttributes:
 
 
 def absent_attributes(*, enabled: bool, posix: bool) -> int:
-    """Return the sorts of xattrs that no caller ever sees (flags of kernel/vectors.py). For these, getxattr()
-    raises the error of absence().
-    """
+    """Return the sorts of xattrs that no caller ever sees (flags of kernel/vectors.py), and absence()
+    answers."""
     if not enabled:
         return 0  # the answer is ENOSYS
     return NO_ATTRIBUTES if posix else NO_ATTRIBUTES | NO_ACLS
 
 
 def absence(name: bytes) -> OSError:
-    """Return the error for an xattr whose name does not begin with "user.". In a mount no object has such an
-    xattr.
+    """Return the error for an xattr outside "user.", which no object of a mount has; kernel/_avc.c gives the
+    same.
 
-    The error is EOPNOTSUPP for names in system.* (ACLs) and for SELinux labels, as on a file system without
-    ACLs and labels. (`ls -l` asks each file for ACLs and labels, and stops asking after this answer.) For all
-    other names the error is ENODATA, since getcap(8) and Samba take any other error for a failure.
-    kernel/_avc.c gives the same answers.
-    """
+    EOPNOTSUPP for system.* (ACLs) and SELinux labels, after which `ls -l` stops asking; else ENODATA:
+    getcap(8) and Samba take any other error for a failure."""
     if name.startswith(b"system.") or name == _LABEL:
         return OSError(errno.EOPNOTSUPP, "this mount has no ACLs and no labels")
     return OSError(errno.ENODATA, "no such xattr here")

@@ -1,11 +1,8 @@
-"""The ban on extended attributes where a rule has ``require: {no: [...]}``: an attribute could contain the
-forbidden data.
+"""The ban on extended attributes where a rule has ``require: {no: [...]}``: one could contain the data.
 
-At a path with such a rule, the apps that the rule is about cannot set ``user.*`` attributes, whatever data
-these contain. (With --posix they can set ACLs.) Nor can they move a file with ``user.*`` attributes to such a
-path from a path with fewer content requirements (Settled.holds). link(2) from a path with other content
-requirements is refused, with or without attributes (Engine.link).
-"""
+Apps that the rule is about cannot set ``user.*`` attributes there (ACLs with --posix they can), nor move a
+file with such there from a path with fewer requirements (Settled.holds). link(2) from a path with other
+content requirements is refused anyway (Engine.link)."""
 
 from __future__ import annotations
 
