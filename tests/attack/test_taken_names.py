@@ -33,7 +33,7 @@ rules:
   - {{id: own, allow: [delete], who: {{app: camera}}, paths: "/**", when: {{owner: self}}}}
   - {{id: share, require: {{no: [location]}}, paths: "/Share/**"}}
 """
-OURS, GOOD = jpegs.plain(3, 64), jpegs.plain(5, 64)
+OURS, GOOD, PLACED = jpegs.plain(3, 64), jpegs.plain(5, 64), jpegs.photo_with(jpegs.exif())
 OTHER: Final = {"replaced": "b.jpg", "exchanged": "moved.jpg"}
 """The camera's second file."""
 FREED: Final[dict[str, bytes]] = {"a.jpg": GOOD}
@@ -55,7 +55,7 @@ def _camera(channel: object, race: str, place: Path) -> list[str]:
     path = place / "a.jpg"
     if race == "refused":
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        return [code_of(os.write, fd, jpegs.photo_with(jpegs.exif())), code_of(os.close, fd)]
+        return [code_of(os.write, fd, PLACED), code_of(os.close, fd)]
     path.write_bytes(OURS)
     if race in OTHER:
         (place / OTHER[race]).write_bytes(OURS if race == "replaced" else b"old")

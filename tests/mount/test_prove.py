@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import json
 import os
@@ -20,7 +21,6 @@ from policyfs.cli.prove.canary_requests import Identity, NoAnswerError, ask
 from policyfs.domain import Op
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.analysis.canaries import Canary, Sort
-from tests.faults.test_killed_moves import silent
 from tests.support.machine.processes import wait_for
 from tests.support.mount.daemons import Mount, Said, policyfs, policyfs_process, policyfs_started
 from tests.support.mount.stores import Mounts
@@ -31,6 +31,20 @@ PHOTOS = CHECKOUT / "policies" / "family-photos.yaml"
 KILLED: Final = 1_954_321_077
 """A uid that nobody else on the machine has: a test kills all processes of this uid."""
 READS: Final = {"hiding", "denial", "redaction", "passthrough"}
+
+
+@contextlib.contextmanager
+def silent(where: Path) -> Iterator[None]:
+    """A mount of a FUSE file system that answers no request."""
+    fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+    try:
+        assert libc.mount(b"silent", bytes(where), b"fuse.silent", 0, options) == 0, ctypes.get_errno()
+        yield
+    finally:
+        os.close(fd)
+        assert libc.umount2(bytes(where), 2) == 0
 
 
 def proof_of(mount: Mount, *options: str) -> tuple[Said, dict[str, Any]]:

@@ -110,23 +110,6 @@ async def test_an_open_file_stays_usable_without_its_name(store: Path) -> None:
 
 
 @on_trio
-async def test_another_file_that_took_the_name_is_not_removed(store: Path, monkeypatch) -> None:
-    """Between the decision and the call."""
-    with parts(store, engine_of(OPEN)) as made:
-        still = type(made.resolver).still
-
-        def replaced(resolver, *arguments) -> None:
-            (store / "other").write_bytes(b"other")
-            (store / "other").rename(store / "a.jpg")
-            still(resolver, *arguments)
-
-        monkeypatch.setattr(type(made.resolver), "still", replaced)
-        request = made.remover.remove(made.root, b"a.jpg", made.caller(CAMERA), directory=False)
-        assert await errno_of(request) == errno.ESTALE
-        assert (store / "a.jpg").read_bytes() == b"other"
-
-
-@on_trio
 async def test_what_cannot_be_recorded_is_not_removed(store: Path) -> None:
     with parts(store, engine_of(OPEN.replace("}\n", ", audit: required}\n"))) as made:
         made.sink.broken = True

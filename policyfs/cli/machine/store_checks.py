@@ -22,8 +22,9 @@ _SHOWN: Final = 200
 cannot be searched.)"""
 _UNSEARCHED_TODO: Final = "search these directories for names that begin with policyfs-aside-"
 _ASIDE_TODO: Final = (
-    "mount the store again: policyfs then gives such files their names back. If this line stays, look at"
-    " the file, and rename the file to its right name, or remove the file"
+    "if it is an empty directory, a symlink or a special file, remove it: a daemon was killed while it made"
+    " the object. If it is a file with content, an earlier version of policyfs was killed while it removed or"
+    " renamed the file: give the file its name back, or remove it"
 )
 
 
@@ -130,7 +131,7 @@ def check_closed(store: str) -> Finding:
 def check_left_aside(store: str) -> Iterator[Finding]:
     """Search the whole store for files with a name that no app can see (policyfs-aside-...). Yield findings.
 
-    A daemon gives a file such a name while it removes or replaces the file. FUSE file systems mounted inside
+    A daemon gives a new object such a name until the object has an owner. FUSE file systems mounted inside
     the store are not searched: their daemons may hang.
     """
     top = os.fsencode(os.path.realpath(store))
@@ -152,10 +153,7 @@ def check_left_aside(store: str) -> Iterator[Finding]:
     # A running daemon uses such a name only for a moment, so its names are gone by now.
     left = [os.fsdecode(path) for path in found if os.path.lexists(path)]
     for path in left[:_NAMED]:
-        what = (
-            f"no app sees {path!r}: a daemon gave a file this name while the daemon removed or replaced the"
-            " file"
-        )
+        what = f"no app sees {path!r}: a killed daemon left an object with this temporary name"
         yield Finding("names aside", State.OFF, what, _ASIDE_TODO)
     if len(left) > _NAMED:
         yield Finding("names aside", State.OFF, f"and {len(left) - _NAMED} more such files", _ASIDE_TODO)

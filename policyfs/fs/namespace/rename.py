@@ -55,7 +55,7 @@ class _HeldError(Exception):
 
 
 class _TargetChangedError(StaleNodeError):
-    """The error if the new name leads to another file than at the decision. Nothing was renamed."""
+    """The error if the new name may lead to another file than at the decision. Nothing was renamed."""
 
 
 class _Side(NamedTuple):
@@ -228,8 +228,8 @@ class Renamer:
         """Rename the files of the decision, whose names are locked. No rename replaces a file that was made
         since the decision, except in a store that does not know the flags of renameat2(2).
         """
-        self._check_files(old, new, flags)
         names = self._resolver.dirfd(old[0]), old[1], self._resolver.dirfd(new[0]), new[1]
+        self._check_files(old, new, flags)
         try:
             self._tree.rename2(*names, flags if flags or new[2] is not None else _NOREPLACE)
         except FileExistsError:
@@ -328,7 +328,8 @@ class Renamer:
             for named in sorted(filter(None, ends), key=lambda named: named.ino):
                 await stack.enter_async_context(self._change_lock.on(named.fd))
         names = ((self._resolver.dirfd(side.parent), side.name) for side in (here, to))
-        await stack.enter_async_context(self._name_lock.on(who.holder, *names))
+        if await stack.enter_async_context(self._name_lock.on(who.holder, *names)):
+            raise _TargetChangedError  # decide anew: the facts may be outdated
 
     async def _settled(
         self, stack: contextlib.AsyncExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat,

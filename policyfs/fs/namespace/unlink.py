@@ -14,7 +14,7 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.node import Node, child_path
+from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.sharing.kernel_locks import LateError
@@ -84,12 +84,13 @@ class Remover:
         self._entries.keep_open(key, parent, name, replaced=False)
         held = self._held(dirfd, name, stat)
         try:
-            self._resolver.still(parent, name, stat)
             if directory:
+                self._resolver.still(parent, name, stat)
                 self._tree.rmdir(dirfd, name)
             else:
                 with self._open_files.bytes_stay(key):
-                    self._tree.unlink(dirfd, name)
+                    if not self._tree.unlink_same(dirfd, name, stat):
+                        raise StaleNodeError
             self._entries.drop(key, parent, name)
         except BaseException:
             if held >= 0:
