@@ -18,17 +18,36 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from itertools import count
 from typing import Final, Self
 
 from policyfs.store.admission import Victims
-from policyfs.store.copy_stats import CopyStats
 from policyfs.store.frozen import Frozen, is_alone
 
 _LEAST_COST: Final = 4096
 """The least cost of a copy, in bytes. A clone, which shares the blocks of its source, costs only this."""
 
 _SERIALS: Final = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyStats:
+    """The counts of a copy cache. bytes, copies: size and number of the copies that the cache has now.
+
+    pinned: copies that handles have open. mapped: copies in use only by a mapping. hits, misses: of get().
+    refused: copies for which the cache had no room. shares: copies for which the cache had room, but the
+    principal's share had none."""
+
+    bytes: int
+    copies: int
+    pinned: int
+    hits: int
+    misses: int
+    evicted: int
+    refused: int
+    mapped: int
+    shares: int
 
 
 class Copy:
