@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from policyfs.fs.namespace import unlink
 from policyfs.store import freeing
+from policyfs.store.tree import Tree
 from tests.support.machine.processes import wait_for
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
@@ -279,6 +281,42 @@ def test_only_the_file_that_was_decided_on_is_removed(
             assert code == (0 if rules in {"none", "redacted"} else errno.EACCES)
 
     run()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_removal_that_waited_for_another_daemon_is_decided_anew(
+    store: Path, tmp_path_factory: pytest.TempPathFactory, *, replaced: bool
+) -> None:
+    rules = """\
+- {id: look, allow: [see, read], who: {app: any}, paths: "/**"}
+- {id: own, allow: [delete], who: {app: camera}, paths: "/**", when: {owner: self}}
+"""
+    codes, latches = list[int](), tmp_path_factory.mktemp("run") / "lock"
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules), latches=latches) as there, parts(
+            store, engine_of(rules), latches=latches
+        ) as here, Tree.open(str(store)) as tree:  # fmt: skip
+            fd = os.open(store / "a.jpg", os.O_RDWR)
+            here.owners.set(fd, tree.fstat(fd), "camera")
+            os.close(fd)
+
+            async def remove() -> None:
+                request = here.remover.remove(here.root, b"a.jpg", here.caller(CAMERA), directory=False)
+                codes.append(await errno_of(request))
+
+            name = (tree.root_fd, b"a.jpg")
+            async with trio.open_nursery() as nursery, there.fs.name_lock.on("other", name):
+                nursery.start_soon(remove)
+                await trio.testing.wait_all_tasks_blocked()
+                assert (codes, (store / "a.jpg").exists()) == ([], True)
+                if replaced:
+                    replace(store / "a.jpg", b"another app's")
+
+    run()
+    assert codes == [errno.EACCES if replaced else 0]
+    assert (store / "a.jpg").exists() is replaced
 
 
 def test_a_file_that_takes_the_name_of_a_symlink_stays_if_only_symlinks_may_go(
