@@ -33,13 +33,13 @@ rules:
   - {{id: own, allow: [all], who: {{app: gallery}}, paths: "/gallery/**"}}
 """
 TRIES = {
-    "map": count(1000, 60_000),
-    "write": count(250, 15_000),
-    "grow": count(60, 10_000),
-    "swap": count(60, 10_000),
+    "map": count(300, 60_000),
+    "write": count(80, 15_000),
+    "grow": count(20, 10_000),
+    "swap": count(20, 10_000),
 }
 """Passes of the restricted reader in which the writer was at work, for each store and way to write."""
-LEASED_TRIES = count(60, 10_000)
+LEASED_TRIES = count(20, 10_000)
 SECONDS = count(120, 3_600)
 pytestmark = pytest.mark.timeout(SECONDS + 120)
 IN_VIEW = tuple(name for name in ALL if name != "copy_file_range")

@@ -12,8 +12,8 @@ from tests.support.machine.counts import SOAK, count
 from tests.support.machine.processes import call_as
 from tests.support.samples.carriers import CARRIERS, HEADER_BYTES
 
-ENTERED = count(150, 5_000)
-LEASED = count(20, 5_000)
+ENTERED = count(50, 5_000)
+LEASED = count(8, 5_000)
 SECONDS = count(120, 1_800)
 pytestmark = pytest.mark.timeout(SECONDS + 120)
 ROADS = [("heic", "ext4", "map"), ("mp4", "xfs", "swap"), ("png", "ext4", "map")]

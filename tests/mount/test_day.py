@@ -49,6 +49,8 @@ LONG: Final[Mapping[str, Program]] = {
     "syncthing": day_servers.syncthing,
 }  # fmt: skip
 ALL: Final = dict(SHORT) | dict(LONG)
+QUICK: Final = ("unzip", "nginx")
+"""Those in `make test`, of which test_workloads.py has the others."""
 BY_SAMBA: Final = ("app", "shared")
 
 
@@ -57,7 +59,7 @@ def cases() -> list[Any]:
     found = []
     for program in ALL:
         for place in PLACES:
-            quick = program in SHORT and place == "app"
+            quick = program in QUICK and place == "app"
             found.append(pytest.param(place, program, marks=() if quick else pytest.mark.soak))
     return found
 

@@ -143,7 +143,10 @@ def test_where_they_may_not(started, photo: bytes, editor: str) -> None:
 
 
 @pytest.mark.parametrize("editor", EDITORS)
-@pytest.mark.parametrize("policy", [POLICY, CAREFUL], ids=["trusting", "careful"])
+@pytest.mark.parametrize(
+    "policy",
+    [pytest.param(POLICY, marks=pytest.mark.soak, id="trusting"), pytest.param(CAREFUL, id="careful")],
+)
 def test_ones_own_photo_is_edited_as_ever(started, photo: bytes, policy: str, editor: str) -> None:
     """A copy that the gallery made is its own: every editor works on it, in place too."""
     mount = started(policy)

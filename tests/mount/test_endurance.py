@@ -42,7 +42,7 @@ from tests.support.programs.clients import (
 )
 
 # POLICYFS_ENDURANCE_S: some other number of seconds, for whoever looks for something.
-SECONDS = float(os.environ.get("POLICYFS_ENDURANCE_S") or count(5, 3600))
+SECONDS = float(os.environ.get("POLICYFS_ENDURANCE_S") or count(2, 3600))
 RELOAD_S = 10.0 if SOAK else 2.0
 KILL_S = 5.0 if SOAK else 1.0
 ZYGOTE_S = (8.0, 120.0)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine.counts import count
 from tests.support.machine.processes import call_as, start_as, tool_as
 from tests.support.models.twins import ROADS, UID, Case, Twins, content, error, twins_on
 
 MANY = 10_000
 
 
-@pytest.fixture(scope="module", params=ROADS[:3], ids=lambda road: road.name)
+@pytest.fixture(scope="module", params=ROADS[count(1, 0) : 3], ids=lambda road: road.name)
 def twins(request, module_arena) -> Iterator[Twins]:
     with twins_on(request.param, module_arena) as made:
         yield made

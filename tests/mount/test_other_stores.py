@@ -6,9 +6,11 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -100,19 +102,34 @@ def store_of(kind: str, base: Path, directory: Path) -> Iterator[Path]:
             yield root
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 
 
-@pytest.fixture
-def library(kind: Kind, mounts: Mounts, empty_store: Path, tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
-    tmp_path.chmod(0o700)
-    with store_of(kind.name, empty_store, tmp_path) as store:
+class Library(NamedTuple):
+    """base: what a store lies on that is another view of it."""
+
+    store: Path
+    mount: Mount
+    base: Path
+
+
+@pytest.fixture(scope="module")
+def library(kind: Kind, module_arena: Path) -> Iterator[Library]:
+    """A store of the kind and its mount: each test leaves the store as it was, but for the last."""
+    arena = Path(tempfile.mkdtemp(prefix="kind-", dir=module_arena))
+    arena.chmod(0o711)
+    base, directory = arena / "base", arena / "disk"
+    for made in (base, directory):
+        made.mkdir(mode=0o700)
+    mounts = Mounts(arena)
+    with store_of(kind.name, base, directory) as store:
         mount = mounts.start(POLICY, store, "--copy-max", "1M")
         mount.expected_mediated = not kind.passes or kind.large
         try:
-            yield store, mount
+            yield Library(store, mount, base)
+            mounts.assert_idle()
         finally:
             wrong = mounts.stop_all()
     assert wrong == []
@@ -122,8 +139,8 @@ def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_everyone_sees_what_the_policy_says(kind: Kind, library: tuple[Path, Mount]) -> None:
-    store, mount = library
+def test_everyone_sees_what_the_policy_says(kind: Kind, library: Library) -> None:
+    store, mount, _ = library
     assert sorted(call_as(GALLERY, os.listdir, mount.mountpoint)) == ["DCIM"]
     assert call_as(GALLERY, error, os.stat, mount / "Private/diary.txt") == "ENOENT"
     assert call_as(CAMERA, read, mount / "Private/diary.txt") == b"dear\n"
@@ -147,10 +164,8 @@ def test_everyone_sees_what_the_policy_says(kind: Kind, library: tuple[Path, Mou
     assert (store / "DCIM/a.jpg").read_bytes() == PHOTO
 
 
-def test_what_apps_write_arrives_whole_and_is_theirs(
-    kind: Kind, library: tuple[Path, Mount], mounts: Mounts
-) -> None:
-    store, mount = library
+def test_what_apps_write_arrives_whole_and_is_theirs(kind: Kind, library: Library) -> None:
+    store, mount, _ = library
     place = mount / "DCIM"
     data = pattern(3, 700_001)
     if not kind.writable:
@@ -194,10 +209,10 @@ def test_what_apps_write_arrives_whole_and_is_theirs(
     assert sorted(os.listdir(store / "DCIM")) == ["a.jpg", "large.jpg"]
 
 
-def test_changes_in_the_store_are_seen(kind: Kind, library: tuple[Path, Mount], empty_store: Path) -> None:
-    store, mount = library
+def test_changes_in_the_store_are_seen(kind: Kind, library: Library) -> None:
+    store, mount, base = library
     if not kind.writable:
-        store = empty_store  # what is bound there
+        store = base
     place = mount / "DCIM"
     for _ in range(2):
         assert sorted(call_as(MAPS, os.listdir, place)) == ["a.jpg", "large.jpg"]

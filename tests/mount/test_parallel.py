@@ -144,7 +144,7 @@ class Sort:
     refusals: frozenset[int] = frozenset({errno.ENOENT, errno.EACCES})
 
 
-SHARED = Sort(count(4, 600))
+SHARED = Sort(count(3, 600))
 CLONING = Sort(count(2, 300))
 APP = Sort(count(2, 300), ("--app", "one", "--any-uid"), alone=True)
 MEDIATED = Sort(count(2, 300), ("--no-passthrough",))
@@ -155,9 +155,9 @@ LEASED = Sort(count(2, 300), ("--copy-max", "16K"), refusals=SHARED.refusals | {
     ("sort", "crowded_store"),
     [
         pytest.param(SHARED, "ext4", id="shared"),
-        pytest.param(CLONING, "xfs", id="cloned copies"),
-        pytest.param(APP, "ext4", id="app"),
-        pytest.param(MEDIATED, "ext4", id="mediated"),
+        pytest.param(CLONING, "xfs", id="cloned copies", marks=pytest.mark.soak),
+        pytest.param(APP, "ext4", id="app", marks=pytest.mark.soak),
+        pytest.param(MEDIATED, "ext4", id="mediated", marks=pytest.mark.soak),
         pytest.param(LEASED, "ext4", id="leased"),
     ],
     indirect=["crowded_store"],

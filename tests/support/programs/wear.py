@@ -283,7 +283,7 @@ def measure(hostile: Mount, quiet: Mount, attempt: str, *, processes: int, secon
 
     ask(0.2)
     began = trail_bytes(hostile)
-    alone = ask(min(seconds, 10))
+    alone = ask(min(seconds, 10) / 4)
     of_an_open = (trail_bytes(hostile) - began) / len(alone)
     before = anonymous_memory(hostile.pid), trail_bytes(hostile), time.monotonic()
     nodes = hostile.status()["nodes"]
