@@ -26,43 +26,79 @@ from policyfs.store.locking.ofd import RDLCK, UNLCK, WRLCK, Asked, Owner, find_b
 
 _OURS: Final = Owner(0, flock=False)
 _BYTES: Final = (1 << 62) - 1
+_LOCKED: Final = "another process has locked the file in which daemons mark files with held bytes"
 _SPREAD: Final = 0x9E3779B97F4A7C15
 
 
-class Latches:
+class _SharedFile:
+    """One daemon's locks of bytes in a file that all daemons share, *path* (created if missing).
+
+    A lock's number is its byte. The kernel releases all locks when the daemon ends.
+    """
+
+    __slots__ = ("_fd", "_held", "_kind", "_path")
+
+    def __init__(self, path: str, kind: int) -> None:
+        """kind: of all locks, RDLCK or WRLCK."""
+        self._path, self._kind, self._fd = path, kind, -1
+        self._held: dict[int, int] = {}  # by number: how many times
+        with contextlib.suppress(OSError):  # the first call that needs the file tries again
+            self._open()
+
+    def _is_usable(self) -> bool:
+        """Return False if the file must be opened, because root has removed it. If its directory is gone,
+        too, no other daemon can open a new file, and the removed one is used.
+        """
+        if self._fd < 0:
+            return False
+        return os.fstat(self._fd).st_nlink > 0 or not os.path.isdir(os.path.dirname(self._path))
+
+    def _open(self) -> bool:
+        """Open the shared file, or a new one if root has removed it. Take the held locks in it, too.
+
+        Return False if another daemon has one of them in the new file. Then the old file stays. Raises
+        OSError.
+        """
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        is_ours, old = False, fd
+        try:
+            is_ours = all(set_lock(fd, _OURS, Asked(at, at, self._kind, 0)) for at in self._held)
+            if is_ours:
+                old, self._fd = self._fd, fd
+        finally:
+            if old >= 0:
+                os.close(old)
+        return is_ours
+
+    def _lock(self, at: int) -> bool:
+        return (self._is_usable() or self._open()) and set_lock(
+            self._fd, _OURS, Asked(at, at, self._kind, 0)
+        )
+
+    def _unlock(self, at: int) -> None:
+        self._held.pop(at, None)
+        if self._fd >= 0:
+            set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
+
+    def close(self) -> None:
+        """Close the shared file, which releases all its locks; a second call does nothing."""
+        self._held.clear()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Latches(_SharedFile):
     """The latches that one daemon takes: locks in the file *path*, which is created if missing.
 
     INVARIANT: a latch does not exclude other tasks of the same daemon (fs/checked/change_lock.py excludes
     them). If a daemon takes a latch twice, the first give() releases the latch.
     """
 
-    __slots__ = ("_fd", "_held", "_path")
+    __slots__ = ()
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._fd = -1
-        self._held: set[int] = set()
-        with contextlib.suppress(OSError):  # the first take() tries again, and raises the error
-            self._open()
-
-    def _open(self) -> bool:
-        """Open the shared file, or a new one if root has removed it. Take the held latches in it, too.
-
-        Return False if another daemon has one of them in the new file. Then the old file stays. Raises
-        OSError.
-        """
-        fd = _open_shared(self._path)
-        try:
-            is_ours = all(set_lock(fd, _OURS, Asked(at, at, WRLCK, 0)) for at in self._held)
-        except OSError:
-            os.close(fd)
-            raise
-        old = fd
-        if is_ours:
-            old, self._fd = self._fd, fd
-        if old >= 0:
-            os.close(old)
-        return is_ours
+        super().__init__(path, WRLCK)
 
     @staticmethod
     def number(fd: int) -> int:
@@ -83,50 +119,29 @@ class Latches:
         """Take the latch (the lock between daemons) with a number of at most 62 bits. Return False if another
         daemon has the latch. Raises OSError as take() does.
         """
-        if self._is_removed() and not self._open():
-            return False
-        if not set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)):
-            return False
-        self._held.add(at)
-        return True
-
-    def _is_removed(self) -> bool:
-        """Return True if a shared file must be opened. Without its directory no other daemon opens one."""
-        if self._fd < 0:
-            return True
-        return not os.fstat(self._fd).st_nlink and os.path.isdir(os.path.dirname(self._path))
+        is_taken = self._lock(at)
+        if is_taken:
+            self._held[at] = 1
+        return is_taken
 
     def give(self, at: int) -> None:
         """Release a latch (a lock between daemons). at: the number that take() returned. Does nothing after
         close().
         """
-        self._held.discard(at)
-        if self._fd >= 0:
-            set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
-
-    def close(self) -> None:
-        """Close the shared file, which releases all its locks; a second call does nothing."""
-        self._held.clear()
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._unlock(at)
 
 
-class HeldFiles:
+class HeldFiles(_SharedFile):
     """The marks that a daemon sets for files with held bytes, in the shared file *path* (created if missing).
 
     A mark is a shared OFD lock of one byte, so several daemons can mark one file. No call waits for a mark.
     The marks of a daemon end with the daemon.
     """
 
-    __slots__ = ("_fd", "_marks", "_path")
+    __slots__ = ()
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._fd = -1
-        self._marks: dict[int, int] = {}
-        with contextlib.suppress(OSError):  # the first mark() or is_held_elsewhere() tries again
-            self._fd = _open_shared(path)
+        super().__init__(path, RDLCK)
 
     def mark(self, fd: int) -> int:
         """Tell other daemons that this daemon has held bytes of the file behind *fd*. Return a number for
@@ -134,23 +149,20 @@ class HeldFiles:
 
         Raises OSError if the shared file cannot be opened or locked.
         """
-        if self._fd < 0 or not os.fstat(self._fd).st_nlink:
-            self._open()
         at = Latches.number(fd)
-        if at not in self._marks:
-            _share(self._fd, at)
-        self._marks[at] = self._marks.get(at, 0) + 1
+        if not self._lock(at):
+            raise OSError(errno.ENOLCK, _LOCKED)
+        self._held[at] = self._held.get(at, 0) + 1
         return at
 
     def unmark(self, at: int) -> None:
         """Undo one mark(). at: the number that mark() returned. Does nothing after close()."""
-        left = self._marks.get(at, 0) - 1
+        left = self._held.get(at, 0) - 1
         if left > 0:
-            self._marks[at] = left
+            self._held[at] = left
         elif left == 0:
-            del self._marks[at]
             with contextlib.suppress(OSError):  # out of memory: the mark then ends with the daemon
-                set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
+                self._unlock(at)
 
     def is_held_elsewhere(self, stat: Stat) -> bool:
         """Return True if another daemon has marked this file with mark(): that daemon has held bytes of it.
@@ -161,44 +173,14 @@ class HeldFiles:
         """
         at = _number(stat.dev, stat.ino)
         asked = Asked(at, at, WRLCK, 0)
-        if self._fd >= 0:
-            if find_blocker(self._fd, asked) is not None:
-                return True
-            if os.fstat(self._fd).st_nlink or not os.path.isdir(os.path.dirname(self._path)):
-                return False
-        self._open()
+        if self._fd >= 0 and find_blocker(self._fd, asked) is not None:
+            return True
+        if self._is_usable():
+            return False
+        if not self._open():
+            raise OSError(errno.ENOLCK, _LOCKED)
         return find_blocker(self._fd, asked) is not None
-
-    def _open(self) -> None:
-        """Open the shared file, or a new one if root has removed it. Set this daemon's marks in it."""
-        fd = _open_shared(self._path)
-        try:
-            for at in self._marks:
-                _share(fd, at)
-        except OSError:
-            os.close(fd)
-            raise
-        old, self._fd = self._fd, fd
-        if old >= 0:
-            os.close(old)
-
-    def close(self) -> None:
-        """End all marks. A second call does nothing."""
-        self._marks.clear()
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-
-def _open_shared(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _number(dev: int, ino: int) -> int:
     return (dev * _SPREAD + ino) & _BYTES
-
-
-def _share(fd: int, at: int) -> None:
-    if not set_lock(fd, _OURS, Asked(at, at, RDLCK, 0)):
-        what = "another process has locked the file in which daemons mark files with held bytes"
-        raise OSError(errno.ENOLCK, what)
