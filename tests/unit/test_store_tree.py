@@ -517,6 +517,20 @@ def test_closing_twice_is_harmless(tmp_path):
     assert tree.root_fd == -1
 
 
+def test_a_name_is_removed_only_if_it_is_of_the_expected_file(tmp_path: Path) -> None:
+    with Tree.open(str(tmp_path)) as tree:
+        for name in ("a", "b"):
+            (tmp_path / name).write_bytes(b"")
+        root, target = tree.root_fd, tree.stat(tree.root_fd, b"a")
+        assert not tree.unlink_same(root, b"b", target)
+        assert not tree.unlink_same(root, b"a", target, lambda now: now.size > 0)
+        assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+        assert tree.unlink_same(root, b"a", target)
+        assert os.listdir(tmp_path) == ["b"]
+        with pytest.raises(FileNotFoundError):
+            tree.unlink_same(root, b"a", target)
+
+
 def test_each_directory_has_an_identity_of_its_own(tree, here):
     with Tree.open(here) as again:
         assert again.identity() == tree.identity()
