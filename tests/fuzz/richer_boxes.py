@@ -53,9 +53,6 @@ _TABLES: Final = (
     full(b"stss", u32(1, 1))
     + full(b"sgpd", b"roll", u32(2, 1), u16(1), version=1)
     + full(b"sbgp", b"roll", u32(1, 2, 1))
-    + full(b"saiz", b"\x08", u32(2))
-    + full(b"saio", u32(1, 700))
-    + full(b"senc", u32(2), bytes(16))
     + box(b"sdtp", bytes(6))
 )
 _PROTECTED: Final = box(
@@ -71,7 +68,7 @@ MOVIES: Final = (
     movie(Track(format=b"avc1", entry=AVCC, samples=[sei(5, bytes(16) + CITY) + SLICE] * 6, table=_TABLES)),
     movie(Track(format=b"mp4v", entry=box(b"glbl", _MPEG), samples=[_MPEG] * 6)),
     movie(Track(format=b"av01", entry=box(b"av1C", b"\x81\0\0\0" + _AV1), samples=[_AV1] * 6)),
-    movie(Track(format=b"encv", entry=AVCC + _PROTECTED, samples=[sei(5, bytes(16) + CITY) + SLICE] * 2)),
+    movie(Track(format=b"drmi", entry=AVCC + _PROTECTED, samples=[sei(5, bytes(16) + CITY) + SLICE] * 2)),
     movie(moov=b"".join(PLACED[each] for each in ("cover", "Canon's thumbnail", "in a comment", "XML"))),
     movie(moov=keyed({b"com.android.version": b"14", b"com.apple.quicktime.title": b"at " + PLACE})),
     movie(

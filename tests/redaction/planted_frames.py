@@ -164,17 +164,17 @@ PLANTS: Final[Plants] = {
             lambda: avc(nal(unit(message(5, _SHORT + bytes(12) + PLACE))) + SLICE),
         ),
         # protected tracks
-        "in a message in clear": Plant(MP4, "", lambda: avc(_TEXT + SLICE, b"encv")),
+        "in a message in clear": Plant(MP4, "", lambda: avc(_TEXT + SLICE, b"drmi")),
         "in a message in clear before 20 zeros": Plant(
             MP4,
             "",
-            lambda: avc(nal(unit(message(5, _ID + PLACE)) + bytes(20)) + SLICE, b"encv"),
+            lambda: avc(nal(unit(message(5, _ID + PLACE)) + bytes(20)) + SLICE, b"drmi"),
         ),
         "in a message in clear without an end": Plant(
-            MP4, "", lambda: avc(nal(unit(message(5, _ID + PLACE), end=b"")) + SLICE, b"encv")
+            MP4, "", lambda: avc(nal(unit(message(5, _ID + PLACE), end=b"")) + SLICE, b"drmi")
         ),
         "in a message in clear before other bytes": Plant(
-            MP4, "", lambda: avc(_TEXT + b"\x7f\xff\xff\xff encrypted", b"encv")
+            MP4, "", lambda: avc(_TEXT + b"\x7f\xff\xff\xff encrypted", b"drmi")
         ),
         # start codes
         "before the first start code": Plant(AVI, "", lambda: streamed(PLACE + _CODE + b"\x65slice")),

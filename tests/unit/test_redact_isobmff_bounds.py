@@ -37,13 +37,6 @@ def test_an_empty_list_of_groups_at_the_end_of_the_index_is_removed():
     assert b"sbgp" not in read(movie(Track(table=box(b"sbgp"))))
 
 
-@pytest.mark.parametrize("kind", [b"saiz", b"saio"])
-@pytest.mark.parametrize("body", [b"", bytes(3), b"\0\0\0\1cen"])
-def test_what_decrypts_samples_is_told_from_within_its_box(kind, body):
-    track = Track(table=box(kind, body) + box(b"cenc", CITY))
-    assert kind + body not in read(movie(track))
-
-
 def test_the_end_of_sound_parameters_lies_within_them():
     wave = box(b"wave", box(b"frma", b"test") + b"\0\0\0\x08")
     assert CITY not in read(movie(Track(b"soun", entry=wave + b"\0\0\0\0" + CITY)))

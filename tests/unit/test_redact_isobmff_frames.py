@@ -129,7 +129,7 @@ MESSAGE = sei(5, bytes(range(16, 32)) + CITY)
 @pytest.mark.parametrize("padding", [b"", b"\0"])
 def test_user_data_in_clear_in_protected_frames_goes(padding):
     frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE + padding
-    out = read(movie(Track(format=b"encv", entry=AVCC, samples=[frame] * 3)))
+    out = read(movie(Track(format=b"drmi", entry=AVCC, samples=[frame] * 3)))
     assert CITY not in out
     assert out.count(SLICE + padding) == 3
 
@@ -137,12 +137,12 @@ def test_user_data_in_clear_in_protected_frames_goes(padding):
 def test_metadata_of_av1_in_clear_in_protected_frames_goes():
     frame = obu(5, b"\x1f" + CITY) + obu(6, b"slice123")
     entry = box(b"sinf", box(b"frma", b"av01"))
-    assert CITY not in read(movie(Track(format=b"encv", entry=entry, samples=[frame] * 3)))
+    assert CITY not in read(movie(Track(format=b"drmi", entry=entry, samples=[frame] * 3)))
 
 
 @pytest.mark.parametrize("rest", [b"\x80\0\0\0", b"what", bytes(99)])
 def test_a_message_in_clear_before_encrypted_bytes_goes(rest):
-    out = read(movie(Track(format=b"encv", entry=AVCC, samples=[MESSAGE + rest])))
+    out = read(movie(Track(format=b"drmi", entry=AVCC, samples=[MESSAGE + rest])))
     assert CITY not in out
     assert rest in out
 
@@ -152,10 +152,17 @@ def test_a_message_in_clear_before_encrypted_bytes_goes(rest):
     [MESSAGE[:-1] + b"\x40" + SLICE, b"\0\0\0\x14\x18" + CITY * 2, b"\x7f\xff\xff\xff\x18" + CITY],
 )
 def test_frames_that_are_encrypted_as_a_whole_and_encrypted_messages_stay(frame):
-    file = movie(Track(format=b"encv", entry=AVCC, samples=[frame]))
+    file = movie(Track(format=b"drmi", entry=AVCC, samples=[frame]))
     assert read(file) == file
     file = fragmented(0x20000, telemetry=b"", entry=(b"drmi", AVCC), samples=(frame, frame))
     assert CITY in read(file)
+
+
+@pytest.mark.parametrize(("handler", "code"), [(b"vide", b"encv"), (b"soun", b"enca"), (b"text", b"enct")])
+def test_tracks_of_common_encryption_are_refused(handler, code):
+    file = movie(Track(), Track(handler, code, number=2))
+    with pytest.raises(NotThisKindError, match="is encrypted"):
+        read(file)
 
 
 @pytest.mark.parametrize("code", [b"ai5p", b"AVin", b"xalg", b"dva1", b"rv64", b"H264", b"X264", b"INMC"])

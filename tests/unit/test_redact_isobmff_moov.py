@@ -140,29 +140,6 @@ def test_tables_of_a_track_are_kept_for_its_samples() -> None:
     assert list(movie.tracks[0].samples().places(range(2))) == [(40, 5), (45, 6)]
 
 
-def pssh(data: bytes = SECRET, *, keys: bytes = b"", version: int = 0) -> bytes:
-    listed = u32(len(keys) // 16) + keys if version else b""
-    return full(b"pssh", b"a system's uuid.", listed, u32(len(data)), data, version=version)
-
-
-@pytest.mark.parametrize(
-    ("made", "hide", "stays"),
-    [
-        (pssh(), Tells.LOCATION, True),
-        (pssh(keys=bytes(32), version=1), Tells.LOCATION, True),
-        (pssh(), Tells.DEVICE, False),
-        (pssh(b"+47.8045+013.0423/"), Tells.LOCATION, False),
-        (pssh()[:-1] + b"", Tells.LOCATION, False),
-        (full(b"pssh", b"a system's uuid.", u32(99), SECRET), Tells.LOCATION, False),
-        (pssh(bytes(1 << 16)), Tells.LOCATION, False),
-    ],
-)
-def test_protection_of_the_whole_movie(made: bytes, hide: Tells, stays: bool) -> None:
-    if len(made) == len(pssh()) - 1:
-        made = (len(made)).to_bytes(4) + made[4:]
-    assert clean(made, hide=hide)[1] == (made if stays else free(made))
-
-
 @pytest.mark.parametrize(
     ("made", "stays"),
     [

@@ -487,18 +487,6 @@ def test_codec_parameters_stay_and_others_go():
     assert not secret(out)
 
 
-def test_protection_within_the_index_and_elsewhere():
-    def track(offset: int) -> Track:
-        sizes = full(b"saiz", bytes([8]), u32(2))
-        return Track(table=sizes + full(b"saio", u32(1, offset)) + full(b"senc", u32(2), bytes(16)))
-
-    inside = movie(track(0))
-    inside = movie(track(inside.index(b"senc") + 12))
-    assert read(inside) == inside
-    with pytest.raises(NotThisKindError, match="data for its decryption lies outside"):
-        read(movie(track(50)))
-
-
 @pytest.mark.parametrize("offsets", ["stco", "co64"])
 @pytest.mark.parametrize("sizes", ["stsz", "stz2"])
 def test_every_form_of_the_tables(offsets, sizes):
@@ -631,13 +619,9 @@ def test_what_writers_leave_in_free_space(place):
     assert CITY not in read(file(CITY))
 
 
-PSSH = full(b"pssh", bytes(range(16)), u32(4), b"\x08\1\x12\7")
-
-
 @pytest.mark.parametrize(
     ("moov", "table"),
     [
-        (PSSH, b""),
         (box(b"mvex", full(b"trep", u32(1))), b""),
         (box(b"udta", box(b"hinf", box(b"trpy", bytes(8)))), b""),
         (box(b"udta", box(b"hnti", box(b"sdp ", b"m=video 0 RTP/AVP 96\r\n"))), b""),
@@ -652,8 +636,6 @@ def test_boxes_of_numbers_stay(moov, table):
 @pytest.mark.parametrize(
     ("moov", "table"),
     [
-        (full(b"pssh", bytes(range(16)), u32(4), b"\x08\1\x12\7" + PLACE), b""),
-        (full(b"pssh", bytes(range(16)), u32(len(PLACE)), PLACE), b""),
         (box(b"mvex", full(b"trep", u32(1), box(b"what", PLACE))), b""),
         (box(b"udta", box(b"hinf", box(b"payt", PLACE))), b""),
         (box(b"udta", box(b"hnti", box(b"sdp ", b"i=47.80453, 13.04229\r\n"))), b""),

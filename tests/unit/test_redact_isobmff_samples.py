@@ -179,7 +179,7 @@ class Photos(Plain):
 
 def test_frames_that_are_photos_are_cleaned_in_tracks_of_pictures() -> None:
     samples = (b"\xff\xd8\xff one", b"\xff\xd8\xff PLACE", b"junk PLACE")
-    for form in (b"jpeg", b"mp4v", b"encv"):
+    for form in (b"jpeg", b"mp4v", b"drmi"):
         found = clean_pictures(*track(b"vide", form, samples=samples), Photos())
         assert found.patches == [Patch(11, b"     ")]
     assert clean_pictures(*track(b"soun", b"jpeg", samples=samples), Photos()).patches == []

@@ -13,8 +13,7 @@ from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.isobmff.stbl import Runs
 from policyfs.redact.isobmff.tracks import Track
 
-_ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
-"""Formats of encrypted samples. Usually only the slices in a frame are encrypted (ISO/IEC 23001-7)."""
+_FAIRPLAY: Final = b"drmi"
 _ORIGINAL: Final = re.compile(rb"frma(.{4})", re.DOTALL)
 """The box that states the format of samples before their encryption."""
 
@@ -25,7 +24,7 @@ def track_frames(track: Track, limit: int, runs: Runs | None) -> FrameTable:
     limit: the file's size in bytes. runs: the track's samples in fragments. Raises NotThisKindError,
     TooMuchError.
     """
-    encrypted = not _ENCRYPTED.isdisjoint(track.entries.formats)
+    encrypted = _FAIRPLAY in track.entries.formats
     samples = track.samples()
     check_count(len(samples))
     starts, ends = samples.ranges(limit)

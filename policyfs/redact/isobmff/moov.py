@@ -22,7 +22,6 @@ from policyfs.redact.isobmff.udta import XMP_UUID, clean_handler
 MAX_MOVIE_BYTES: Final = 24 << 20
 """Maximum size of a ``moov`` (days of video), and of all boxes of a file in memory."""
 _MAX_TRACKS: Final = 256
-_MAX_PROTECTION_BYTES: Final = 1 << 16
 
 
 def clean_movie(block: Block, box: Box) -> Movie:
@@ -192,17 +191,6 @@ def _trex(walk: Walk, box: Box) -> None:
         walk.movie.defaults[walk.block.number(body + 4)] = walk.block.number(body + 16)
 
 
-def _protection(walk: Walk, box: Box) -> None:
-    """Clean ``pssh`` (ISO/IEC 23001-7): the id of a protection system, ids of keys, and data for it."""
-    block, body = walk.block, box.body
-    at = body + 20
-    if block.data[body : body + 1] == b"\1":
-        at += 4 + 16 * block.number(at)
-    sound = at + 4 <= box.end and at + 4 + block.number(at) == box.end and box.size <= _MAX_PROTECTION_BYTES
-    if not sound or block.goes(UNKNOWN & ~Tells.LOCATION) or block.holds_place(block.body(box)):
-        block.free(box, walk.where, broken=not sound)
-
-
 def _language(walk: Walk, box: Box) -> None:
     data = walk.block.body(box)
     tag = data[4:].partition(b"\0")[0]
@@ -303,6 +291,5 @@ _MOOV: Final = rules(
     trak=_trak,
     mvex=container(_MVEX),
     iods=searched(_object_descriptor),
-    pssh=searched(_protection),
     cmov=_refuse,
 )

@@ -198,8 +198,6 @@ class _Locator:
                 self.gone.extend(extents)
                 continue
             self.kept.extend(extents)
-            if track.scattered:
-                raise NotThisKindError("data for its decryption lies outside its samples")
             self.tables.append(picture_frames(track, size, runs))
             self.frames.add(clean_telemetry(track, self.source, self.inner, runs))
             self.frames.add(clean_sound(track, extents, self.source, self.inner))

@@ -1,9 +1,7 @@
 """Boxes that describe a track's samples, except the boxes of sample sizes, offsets and times.
 
-They describe groups, dependencies and decryption; ``saiz`` and ``saio`` have the sizes and offsets of the
-data for decryption. The standard or the box states the size of each value, except in ``senc`` (_vectors).
-Bytes behind the last value become zeros, except in ``csgp``.
-Sources: ISO/IEC 14496-12 section 8, ISO/IEC 23001-7.
+They describe groups and dependencies. Bytes behind the last value become zeros, except in ``csgp``.
+Source: ISO/IEC 14496-12 section 8.
 """
 
 from __future__ import annotations
@@ -19,17 +17,13 @@ from policyfs.redact.isobmff.boxes import Box
 TEXT: Final = re.compile(rb"[ -~]{6}")
 """Bytes that are a text, and not numbers."""
 _GROUPS: Final = frozenset(
-    b"roll,prol,rap ,tele,sync,seig,alst,tsas,stsa,scif,tscl,vipr,refs,nalm,trif,pase".split(b",")
+    b"roll,prol,rap ,tele,sync,alst,tsas,stsa,scif,tscl,vipr,refs,nalm,trif,pase".split(b",")
 )
 _DESCRIPTION_BYTES: Final[Mapping[bytes, Collection[int]]] = {
     **dict.fromkeys((b"roll", b"prol"), (2,)),
     **dict.fromkeys((b"rap ", b"tele", b"sync"), (1,)),
-    b"seig": (20, 29, 37),
 }
 """Sizes of the description of a group, for types with fixed sizes. The first size is also for version 0."""
-_MOST_ENCRYPTED: Final = 1 << 18
-"""Maximum number of samples in a ``senc`` box. A box of more samples is removed."""
-_VECTOR_BYTES: Final = (16, 8, 0)
 _ENTRIES_PER_PART: Final = 64
 """Number of entries of a table that cost as much work as one box (cleaners.Budget)."""
 
@@ -113,36 +107,6 @@ def _end_of_descriptions(block: Block, box: Box) -> int | None:
     return at if at <= box.end else None
 
 
-def _auxiliary(walk: Walk, box: Box) -> None:
-    """Clean ``saiz`` or ``saio``; remove a box of another use than decryption. Set ``scattered`` of the track
-    if the data may lie outside of the ``moov``.
-    """
-    block = walk.block
-    flagged = block.number(box.body + 1, 3) & 1
-    at = box.body + 4 + 8 * flagged
-    if not walk.holds(box, 4 + 8 * flagged + (5 if box.kind == b"saiz" else 4)):
-        return
-    if flagged and block.data[box.body + 4 : box.body + 8] not in (b"cenc", b"cens", b"cbc1", b"cbcs"):
-        block.free(box, walk.where)
-    elif box.kind == b"saiz":
-        walk.trim(box, at + 5 + (0 if block.data[at] else block.number(at + 1)))
-    else:
-        if walk.track is not None and not _points_into(block, box):
-            walk.track.scattered = True
-        walk.trim(box, at + 4 + (8 if block.data[box.body] == 1 else 4) * block.number(at))
-
-
-def _points_into(block: Block, box: Box) -> bool:
-    """Return True if all offsets of a ``saio`` box lead into *block*: to a ``senc`` box, which stays."""
-    body = box.body
-    at = body + 4 + 8 * (block.number(body + 1, 3) & 1)
-    width = 8 if block.data[body : body + 1] == b"\1" else 4
-    entries = range(at + 4, min(at + 4 + width * block.number(at), box.end - width + 1), width)
-    _count(block, len(entries))
-    start, end = block.offset, block.offset + len(block.data)
-    return all(start <= block.number(entry, width) < end for entry in entries)
-
-
 def _padding_bits(walk: Walk, box: Box) -> None:
     """Clean ``padb``: half a byte for each sample. Further bytes become zeros."""
     block, body = walk.block, box.body
@@ -153,42 +117,10 @@ def _padding_bits(walk: Walk, box: Box) -> None:
 padding_bits: Final = searched(_padding_bits)
 
 
-def _vectors(walk: Walk, box: Box) -> None:
-    """Clean ``senc``. Of the possible sizes of a vector, the one that leaves the fewest bytes counts."""
-    block = walk.block
-    if not walk.holds(box, 8):
-        return
-    ends = [end for size in _VECTOR_BYTES if (end := _end_of_vectors(block, box, size)) is not None]
-    if ends:
-        walk.trim(box, max(ends))
-    else:
-        block.free(box, walk.where, broken=True)
-
-
-def _end_of_vectors(block: Block, box: Box, size: int) -> int | None:
-    """Return the end of the samples of a ``senc`` box with vectors of this size; None if they do not fit."""
-    data, at, count = block.data, box.body + 8, block.number(box.body + 4)
-    if not block.number(box.body + 1, 3) & 2:
-        end = at + size * count
-        return end if end <= box.end else None
-    if count > _MOST_ENCRYPTED or at + (size + 2) * count > box.end:
-        return None
-    _count(block, count)
-    for _ in range(count):
-        at += size
-        if at + 2 > box.end:
-            return None
-        at += 2 + 6 * (data[at] << 8 | data[at + 1])
-    return at if at <= box.end else None
-
-
 SAMPLE_BOXES: Final[Mapping[str, Rule]] = {
     "sgpd": searched(_descriptions),
     "sbgp": searched(_groups),
     "csgp": searched(_packed_groups),
-    "saiz": searched(_auxiliary),
-    "saio": searched(_auxiliary),
-    "senc": searched(_vectors),
 }
 """Rules for the boxes that may be in a sample table (``stbl``) and in a track fragment (``traf``)."""
 FRAGMENT_RULES: Final = rules(**SAMPLE_BOXES, tfdt=fixed_size(8, 12))

@@ -21,6 +21,7 @@ from policyfs.redact.bitstreams.decoder_config import (
 )
 from policyfs.redact.bitstreams.nal_units import AV1, MPEG, codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.free_text import BYTES_PER_PART
 from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import apply
@@ -77,7 +78,7 @@ NO_ENTRIES: Final = Entries((), (), NOTHING)
 
 
 def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
-    """Clean the entries of a ``stsd`` box in place. Raises TooMuchError."""
+    """Clean the entries of a ``stsd`` box in place. Raises NotThisKindError, TooMuchError."""
     boxes = block.listed(box.body + 8, box.end)
     formats: list[bytes] = []
     sounds: list[tuple[int, int]] = []
@@ -86,6 +87,8 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
     for entry in boxes:
         if entry.cut:
             break
+        if entry.kind.startswith(b"enc"):  # Common Encryption (ISO/IEC 23001-7)
+            raise NotThisKindError("a track in it is encrypted")
         formats.append(entry.kind)
         if entry.extended or entry.end - entry.body < _least(handler):
             # The entry's type stays: the decision on the samples depends on the type.

@@ -14,10 +14,9 @@ from policyfs.redact.isobmff.stsd import NO_ENTRIES, Entries
 
 @dataclass(slots=True)
 class Track:
-    """One track, as its boxes describe it.
+    """One track, as its boxes describe it: the first is ``trak``.
 
-    box: its ``trak`` box. parameters: the bytes of its ``stsd`` box, cleaned. scattered: True if the data for
-    the decryption of its samples may be anywhere in the file.
+    parameters: the bytes of its ``stsd`` box, cleaned.
     """
 
     box: Box
@@ -26,7 +25,6 @@ class Track:
     entries: Entries = NO_ENTRIES
     table: SampleTable = field(default_factory=SampleTable)
     parameters: bytes = b""
-    scattered: bool = False
     _samples: Samples | None = None
 
     def samples(self) -> Samples:
