@@ -1,6 +1,5 @@
-"""The policy language: from a policy's text to decisions on requests.
+"""The policy language: from a policy's text to decisions on requests (docs/policy-language.md).
 
-The package is pure (layer 1): it uses no files, no clock and no event loop. The steps, in order: parse (YAML
-with positions) -> document (pydantic models) -> model (frozen values) -> compile (one automaton and a table)
--> decide. docs/policy-language.md defines the language.
+The package is pure: no files, no clock, no event loop. Its steps: parse (YAML with positions) -> document
+(pydantic models) -> model (frozen values) -> compile (one automaton and a table) -> decide.
 """

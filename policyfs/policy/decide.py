@@ -1,10 +1,8 @@
 """The engine: a compiled policy that answers requests. Only one thread at a time may use an engine.
 
-A path state stands for a path, and a principal for a caller. The answer to a repeated request is one
-dictionary look-up. The engine leaves one rule to the file system ("Redaction" in docs/policy-language.md). If
-a file is redacted for an app, and the app does not own the file, the app may open the file for writing only
-if the open empties the file first. The file system decides this by the flags of the open, ``Decision.redact``
-and the file's owner.
+A path state stands for a path, and a principal for a caller. The file system decides one rule ("Redaction" in
+docs/policy-language.md): a file that is redacted for an app opens for writing only if the open empties it, or
+the app owns it.
 """
 
 from __future__ import annotations
@@ -48,8 +46,7 @@ from policyfs.policy.rules.visibility import Sight
 __all__ = ["End", "Engine", "PathState", "compile_policy"]
 
 REMEMBERED: Final = 1 << 16
-"""Capacity of each table of remembered answers in an engine. An answer counts as one unit, or more if it is
-large (memo.Memo)."""
+"""Capacity, in units, of each table of remembered answers in an engine (memo.Memo)."""
 
 
 class Engine:
@@ -59,16 +56,16 @@ class Engine:
         self.policy: Final = policy
         self.digest: Final = policy.digest
         self.monitor: Final = monitor
-        self._table: Final = Table(policy, remembered)
-        self._paths: Final = Paths(self._table, remembered)
+        self.table: Final = Table(policy, remembered)
+        self._paths: Final = Paths(self.table, remembered)
         self.root: Final = self._paths.root
-        self._sight: Final = Sight(self._table, remembered)
+        self._sight: Final = Sight(self.table, remembered)
         self._views: Final = Views()
-        self._scope: Final = Scope(self._table, dry_run=monitor)
-        self._distinctions: Final = Distinctions(self._table, self._sight, remembered, dry_run=monitor)
-        self._profiles: Final = Profiles(self._table, remembered, dry_run=monitor)
-        self._mover: Final = Mover(self._table, self._paths, self._sight, self._profiles, remembered)
-        self._losses: Final = Losses(self._table, self._paths, self._profiles, remembered)
+        self._scope: Final = Scope(self.table, dry_run=monitor)
+        self.distinctions: Final = Distinctions(self.table, self._sight, remembered, dry_run=monitor)
+        self._profiles: Final = Profiles(self.table, remembered, dry_run=monitor)
+        self._mover: Final = Mover(self.table, self._paths, self._sight, self._profiles, remembered)
+        self._losses: Final = Losses(self.table, self._paths, self._profiles, remembered)
         self._decisions: Final[Memo[tuple[PathState, int, Op, FileType, Facts], Decision]] = Memo(remembered)
         self._pool: Final[Memo[Decision, Decision]] = Memo(remembered)
         self._viewed: Final[Memo[Profile, View]] = Memo(remembered)
@@ -82,17 +79,11 @@ class Engine:
         return self._paths.child(state, name)
 
     def known_child(self, state: PathState, name: bytes) -> PathState | None:
-        """Return the path state of a name if child() or remember() has stored it, else None.
-
-        state: the directory's path state.
-        """
+        """Return the path state of a name that child() or remember() has stored, else None."""
         return self._paths.known(state, name)
 
     def step(self, state: PathState, name: bytes) -> PathState:
-        """Compute the path state of the name *name* in a directory, without remembering it.
-
-        So a repeated call takes as long as the first call.
-        """
+        """Compute the path state of a name without remembering it: a repeated call takes as long."""
         return self._paths.step(state, text_of(name))
 
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
@@ -100,11 +91,8 @@ class Engine:
         self._paths.remember(state, name, child)
 
     def classes_in(self, state: PathState) -> FewClasses | None:
-        """Return sample names for the classes of names that rules distinguish in this directory.
-
-        Return None in the same cases as few_classes().
-        """
-        return few_classes(self._table.automaton, state.position)
+        """Return sample names of the classes of names in this directory (few_classes)."""
+        return few_classes(self.table.automaton, state.position)
 
     def state_of(self, path: bytes) -> PathState:
         """Return the state of an absolute path such as ``b"/DCIM/a.jpg"``."""
@@ -112,7 +100,7 @@ class Engine:
 
     def principal(self, uid: int) -> Principal:
         """Return the principal of a uid on a shared mount: the app that lists the uid, or a stranger."""
-        return self._principal(self._table.callers.app_of(uid), uid)
+        return self._principal(self.table.callers.app_of(uid), uid)
 
     def app_principal(self, app: str, uid: int) -> Principal:
         """Return the principal of an app mount's app under a uid. Raise KeyError if there is no such app."""
@@ -120,24 +108,21 @@ class Engine:
 
     def _principal(self, app: str | None, uid: int) -> Principal:
         differ = app is not None and self._scope.uids_matter(app)
-        return self._table.callers.principal(
-            app, uid, uid_matters=self._table.uses_uid, uids_differ=differ
-        )
+        return self.table.callers.principal(app, uid, uid_matters=self.table.uses_uid, uids_differ=differ)
 
     # ---- answers
 
     def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
-        """Decide a request that needs all operations of ``ops`` at this path. SEE is always needed, too.
+        """Decide a request that needs all operations of ``ops``, and SEE, at this path.
 
-        If several operations are refused, the answer has the errno that reveals least. So if SEE is refused,
-        the errno is ENOENT. Obligations come from READ and WRITE, if they are in ``ops``. If a field of
-        ``facts`` is None, the fact is unknown and counts against the caller.
+        Of several refusals the errno that reveals least counts: ENOENT for SEE. Obligations come from READ
+        and WRITE. A field of ``facts`` that is None is unknown, and counts against the caller.
         """
         key = (state, who.key, ops, ftype, facts)
         found = self._decisions.get(key)
         if found is not None:
             return found
-        caller = self._caller(who)
+        caller = self.caller(who)
         answer = self._profiles.of(state, caller).answer(
             int(ops),
             ftype,
@@ -153,7 +138,7 @@ class Engine:
         key = (state, who.key, ops, ftype)
         found = self._needs.get(key)
         if found is None:
-            caller = self._caller(who)
+            caller = self.caller(who)
             answer = self._profiles.of(state, caller).needs(
                 int(ops),
                 ftype,
@@ -164,13 +149,11 @@ class Engine:
         return found
 
     def possible(self, who: Principal, state: PathState, ftype: FileType) -> Op:
-        """Return the operations among READ, WRITE and ATTR that ``decide`` would allow for some kind and
-        owner.
-        """
+        """Return READ, WRITE and ATTR as far as ``decide`` would allow them for some kind and owner."""
         key = (state, who.key, ftype)
         found = self._possible.get(key)
         if found is None:
-            caller = self._caller(who)
+            caller = self.caller(who)
             answer = self._profiles.of(state, caller).possible(
                 ftype,
                 below=lambda: self._sight.below(state.position, caller),
@@ -180,32 +163,26 @@ class Engine:
         return found
 
     def view(self, who: Principal, state: PathState) -> View:
-        """Return the view of a regular file at this path.
-
-        The view is raw only if no kind or owner leads to an obligation.
-        """
+        """Return the view of a regular file at this path: raw only if no facts lead to an obligation."""
         if state.position.lost:
             return RAW_VIEW
-        profile = self._profiles.of(state, self._caller(who))
+        profile = self._profiles.of(state, self.caller(who))
         found = self._viewed.get(profile)
         if found is None:
             found = self._viewed.keep(profile, self._views.view(profile))
         return found
 
     def bans(self, who: Principal, state: PathState, ftype: FileType, facts: Facts) -> frozenset[str]:
-        """Return the words whose data the rules about this caller forbid in files at this path.
+        """Return the words whose data the rules forbid in files here, also for callers who may not write.
 
-        The rules count even if the caller may not write files here. The caller may still set attributes, and
-        attributes can contain the same data. A field of ``facts`` that is None counts against the caller.
+        They may set attributes, which can contain the same data. Unknown facts count against the caller.
         """
         known = fixed_facts(ftype, facts)
-        lives = self._profiles.of(state, self._caller(who)).lives
+        lives = self._profiles.of(state, self.caller(who)).lives
         return banned(live.rule.content for live in lives if bans(live, known))
 
     def unrestricted(self, who: Principal, state: PathState) -> bool:
-        """Return True if the caller may certainly do everything to any file at this path, without
-        obligations: no redaction, no check, and no event that must be on record.
-        """
+        """Return True if the caller may certainly do everything here, without any obligation or record."""
         answer = self.decide(who, Op.ALL, state, FileType.REGULAR, NO_FACTS)
         return (
             answer.allowed
@@ -220,12 +197,11 @@ class Engine:
         return self._scope.owner_matters_above(state)
 
     def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
-        """Return the denial if rules hide directories above a path from the caller, else None.
+        """Return the denial if rules hide directories above a path, else None; also for apps with --monitor.
 
-        Then the path is hidden, too. chain: the path state and the known facts of each directory above the
-        path, from the root down. Return None also with --monitor, if the caller is an app.
+        chain: the path state and the known facts of each directory above, from the root down.
         """
-        caller = self._caller(who)
+        caller = self.caller(who)
         if self._lenient(caller):
             return None
         return hidden_by((self._profiles.of(state, caller), facts) for state, facts in chain if not state.top)
@@ -242,12 +218,10 @@ class Engine:
         *,
         same_directory: bool = False,
     ) -> Decision:
-        """Decide rename(2).
+        """Decide rename(2). Raise ValueError for an exchange without ``replaced``.
 
-        replaced: the file at the new path, if any. old.facts and new.facts must be the facts of the moved
-        file (see needs_move), and replaced.state must be new.state. same_directory: True if both names are in
-        one directory. (A rule that hides this directory hides both names.) False is always safe. Raise
-        ValueError for an exchange without ``replaced``.
+        replaced: the file at new.state, if any. old.facts, new.facts: of the moved file (needs_move).
+        same_directory: True if a rule that hides one name's directory hides both; False is always safe.
         """
         answer = self._mover.rename(
             self, who, old, new, replaced, exchange=exchange, same_directory=same_directory
@@ -260,11 +234,7 @@ class Engine:
         return combined([replace(answer, errno=copied.errno), copied])
 
     def cross_device(self, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
-        """Return the refusal of a rename that only a copy could carry out.
-
-        moves: each file, and its new path. The errno is EACCES if the copy would lose data that are hidden
-        from the caller. Otherwise the errno is EXDEV, so that mv copies the file.
-        """
+        """Return the refusal of a rename that only a copy could carry out (Losses.refusal)."""
         return self._losses.refusal(self, who, moves)
 
     def link(self, who: Principal, old: End, new: End, *, same_directory: bool = False) -> Decision:
@@ -276,10 +246,7 @@ class Engine:
         return self._mover.needs(self, who, old, new, ftype)
 
     def asks_more(self, old: PathState, new: PathState) -> bool:
-        """Return True if perhaps some app has a content requirement at ``new`` that it lacks at ``old``.
-
-        The bytes of a file at ``old`` were not checked against this requirement.
-        """
+        """Return True if perhaps some app has a content requirement at ``new`` that it lacks at ``old``."""
         return self._mover.asks_more(old, new)
 
     def gives_more(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
@@ -287,11 +254,6 @@ class Engine:
         return self._mover.gain(old, new, ftype, same_directory=same_directory)
 
     # ---- kernel caches
-
-    @property
-    def distinctions(self) -> Distinctions:
-        """The tests that show if answers depend on the caller in a shared mount."""
-        return self._distinctions
 
     def uids_matter(self, app: str) -> bool:
         """True if an app can get different answers under different uids at some path, in an app mount."""
@@ -306,39 +268,32 @@ class Engine:
         return self._scope.caller_matters_below(state)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """Return True if the caller certainly sees every name in this directory, whatever its file is.
-
-        If all callers see the same names in the directory (Distinctions.below() is False), the result is the
-        same for all callers.
-        """
-        if self._scope.may_hide_below(state) or self._table.automaton.may_lose(state.position):
+        """Return True if the caller certainly sees every name in this directory, whatever its file is."""
+        if self._scope.may_hide_below(state) or self.table.automaton.may_lose(state.position):
             return False
-        caller = self._caller(who)
+        caller = self.caller(who)
         if self._lenient(caller):
             return True
         if self._scope.may_except_in(state):
             return False
-        return self._distinctions.sees_always(self._paths.step_of_all(state), caller)
+        return self.distinctions.sees_always(self._paths.step_of_all(state), caller)
 
     def contents(self) -> Iterator[list[object]]:
-        """Yield lists of this engine's objects, so that the caller can free the engine in small steps.
-
-        Freeing a large engine at once takes a tenth of a second.
-        """
+        """Yield lists of this engine's objects: freeing a large engine at once takes a tenth of a second."""
         memos: tuple[Memo[Any, Any], ...] = (
             self._decisions, self._pool, self._viewed, self._possible,
             self._paths.children, self._profiles.known,
         )  # fmt: skip
         for memo in memos:
             yield list(memo.entries())
-        yield self._table.contents()
+        yield self.table.contents()
 
     def shows_plainly_below(self, who: Principal, state: PathState) -> bool:
-        """Return True if the caller certainly sees everything below this path, without any obligation.
+        """Return True if the caller certainly sees everything below, without any obligation.
 
-        Return False if a glob has ``{uid}``: such a rule can match one uid of an app and fail for another.
+        False if a glob has ``{uid}``: it can distinguish uids of one app.
         """
-        if self._table.uses_uid or self._scope.may_capture_below(state):
+        if self.table.uses_uid or self._scope.may_capture_below(state):
             return False
         if not self._scope.only_allows_below(state):
             return False
@@ -352,39 +307,25 @@ class Engine:
 
     # ---- parts for explaining
 
-    @property
-    def table(self) -> Table:
-        """The compiled rules."""
-        return self._table
-
     def profile(self, who: Principal, state: PathState) -> Profile:
         """Return the profile of a path for a caller: the rules that can match there under some facts."""
-        return self._profiles.of(state, self._caller(who))
+        return self._profiles.of(state, self.caller(who))
 
     def caller(self, who: Principal) -> Caller:
         """Return the caller of a principal: its caller class together with its uid."""
-        return self._caller(who)
-
-    def _caller(self, who: Principal) -> Caller:
-        return Caller(self._table.callers.class_of(who), who.uid)
+        return Caller(self.table.callers.class_of(who), who.uid)
 
     def _lenient(self, caller: Caller) -> bool:
         return self.monitor and caller.app is not None
 
 
 def compile_policy(policy: Policy, *, monitor: bool = False, remembered: int = REMEMBERED) -> Engine:
-    """Compile a policy. monitor: True for the option --monitor: all denials of apps are only recorded.
-
-    remembered: the capacity of the tables of remembered answers (REMEMBERED).
-    """
+    """Compile a policy. monitor: True for --monitor: all denials of apps are only recorded."""
     with paused():
         return Engine(policy, monitor=monitor, remembered=remembered)
 
 
 def as_of(engine: Engine, at_ns: int) -> Engine:
-    """Return an engine with the exceptions (allow rules with an end date) that are in force at an instant.
-
-    at_ns: ns since 1970. The result is *engine* itself if it has exactly these exceptions.
-    """
+    """Return an engine with the exceptions in force at an instant (ns since 1970)."""
     policy = in_force(engine.policy, at_ns)
     return engine if policy is engine.policy else compile_policy(policy, monitor=engine.monitor)

@@ -20,11 +20,7 @@ _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 @dataclass(frozen=True, slots=True)
 class PolicyError:
-    """One fault in a policy's text.
-
-    line: the source line with the fault, empty if there is none. width: the number of wrong characters in
-    this line, from ``where.column`` on. ``str()`` gives the whole message for people.
-    """
+    """One fault in a policy's text. line: the source line. width: the wrong characters from the column on."""
 
     where: Where
     message: str
@@ -47,10 +43,7 @@ class PolicyError:
 
 
 class PolicyErrors(PolicyfsError):  # noqa: N818 - it holds many errors
-    """The error of a policy that does not compile. It holds all faults of all files, sorted by place.
-
-    what: the first line of the message. Files that are not policies have another first line.
-    """
+    """The error of a policy that does not compile: all faults of all files. what: the first line."""
 
     exit_code = EXIT_POLICY
 
@@ -77,10 +70,7 @@ def quote(text: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean "x"? `` with the most similar known word.
-
-    Return an empty text if none is similar.
-    """
+    """Return ``did you mean "x"? `` with the most similar known word, or an empty text."""
     near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
     return f"did you mean {quote(near[0])}? " if near else ""
 
@@ -94,9 +84,7 @@ def listed(words: Iterable[str], *, none: str = "none") -> str:
 
 
 def _excerpt(line: str, start: int, width: int) -> tuple[str, str]:
-    """Return the part of the line around *start*, and a text of carets that marks *width* characters below
-    it.
-    """
+    """Return the line around *start*, and carets that mark *width* characters below it."""
     first = 0 if len(line) <= _SHOWN else max(0, min(start - _SHOWN // 3, len(line) - _SHOWN))
     shown = line[first : first + _SHOWN]
     before, after = "..." if first else "", "..." if first + _SHOWN < len(line) else ""
@@ -109,7 +97,6 @@ def _excerpt(line: str, start: int, width: int) -> tuple[str, str]:
 
 
 def _columns(character: str) -> int:
-    """Return the number of columns that a character takes on a terminal."""
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

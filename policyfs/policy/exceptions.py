@@ -9,55 +9,43 @@ from typing import Final
 from policyfs.policy.model import ExceptionRule, Policy
 
 PREFIX: Final = "exception:"
-"""The beginning of the ids that exceptions (allow rules with an end date) have as rules. Ids of other rules
-have no colon."""
+"""The beginning of the ids that exceptions have as rules. Ids of other rules have no colon."""
 
 ALWAYS: Final = -(1 << 70)
-"""An instant before the end of every exception (an allow rule with an end date), also of an end in year 1."""
+"""An instant before the end of every exception, also of an end in year 1."""
 
 
 def in_force(policy: Policy, at_ns: int) -> Policy:
-    """Return the policy with its exceptions (allow rules with an end date) among its rules.
-
-    at_ns: an instant, in ns since 1970. Exceptions that have ended by then are left out.
-    """
+    """Return the policy with the exceptions that have not ended at an instant (ns since 1970) as rules."""
     return with_exceptions(policy, live(policy, at_ns))
 
 
 def live(policy: Policy, at_ns: int) -> tuple[str, ...]:
-    """Return the ids of the exceptions (allow rules with an end date) that have not ended at this instant (ns
-    since 1970). The ids are without PREFIX.
-    """
+    """Return the ids, without PREFIX, of the exceptions that have not ended at an instant (ns since 1970)."""
     held = (one.rule.id for one in policy.exceptions if at_ns < one.until_ns)
     return tuple(sorted(id_.removeprefix(PREFIX) for id_ in held))
 
 
 def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
-    """Return the policy with its ordinary rules, and of its exceptions only those with these ids.
-
-    ids: ids without PREFIX.
-    """
+    """Return the policy with only these exceptions as rules. ids: without PREFIX."""
     base = tuple(rule for rule in policy.rules if not rule.id.startswith(PREFIX))
     dated = tuple(one.rule for one in policy.exceptions if one.rule.id.removeprefix(PREFIX) in ids)
     return policy if base + dated == policy.rules else replace(policy, rules=base + dated)
 
 
 def without_exceptions(policy: Policy) -> Policy:
-    """Return the policy without its exceptions (allow rules with an end date)."""
+    """Return the policy without its exceptions."""
     return replace(with_exceptions(policy, ()), exceptions=())
 
 
 def ended(policy: Policy) -> tuple[ExceptionRule, ...]:
-    """Return exceptions (allow rules with an end date) that have ended. policy: a result of in_force()."""
+    """Return exceptions that have ended. policy: a result of in_force()."""
     ids = {rule.id for rule in policy.rules}
     return tuple(one for one in policy.exceptions if one.rule.id not in ids)
 
 
 def next_end(policy: Policy) -> int | None:
-    """Return the next instant (ns since 1970) at which an exception ends; None if no exception will end.
-
-    policy: a result of in_force(). Its rules include the exceptions that have not ended.
-    """
+    """Return the next end (ns since 1970) of an exception of a result of in_force(), or None."""
     gone = ended(policy)
     return min((one.until_ns for one in policy.exceptions if one not in gone), default=None)
 

@@ -11,18 +11,16 @@ V = TypeVar("V")
 
 
 class Memo(Generic[K, V]):
-    """A map with a limited size, in units. If it is full, it forgets its oldest entries.
+    """A map with a limited size, in units, that forgets its oldest entries one at a time.
 
-    The map forgets one entry at a time, and only as many as necessary. (Freeing 80 MB at once takes 75 ms.)
-    An answer that refers to a large path state keeps this state in memory. So the answer counts as many units
-    as the state has (PathState.units). Without units, apps could choose how much memory the map takes,
-    because apps choose the names in a path.
+    Freeing 80 MB at once takes 75 ms. An answer counts as many units as the path state that it keeps in
+    memory: otherwise apps, which choose names, could choose how much memory the map takes.
     """
 
     __slots__ = ("_entries", "_held", "_units", "capacity", "get")
 
     def __init__(self, capacity: int) -> None:
-        """Make an empty map. capacity: the maximum sum of units. A larger entry is kept as the only entry."""
+        """Make an empty map. capacity: the maximum sum of units. A larger entry is kept alone."""
         self.capacity: Final = capacity
         self._entries: OrderedDict[K, V] = OrderedDict()  # a dict is slow to find its oldest entry
         self._units: dict[K, int] = {}  # only for entries with more than one unit

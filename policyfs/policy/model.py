@@ -1,7 +1,6 @@
-"""A policy as frozen values: parse.py makes them from texts, and the engine is compiled from them.
+"""A policy as frozen values: parse.py makes them from texts after all checks, and the engine compiles them.
 
-Only parse.py makes a ``Policy`` from texts, and only after all checks. So all names are declared, sets are
-expanded, globs can be parsed, and numbers are in range. docs/policy-language.md explains the fields.
+docs/policy-language.md explains the fields.
 """
 
 from __future__ import annotations
@@ -26,9 +25,7 @@ SELF: Final = "self"
 
 
 class Modes(enum.Enum):
-    """The source of the owner, group and mode that stat shows to an app: the files of the store, or the
-    policy.
-    """
+    """The source of the owner, group and mode that stat shows to an app: the store, or the policy."""
 
     STORE = "store"
     POLICY = "policy"
@@ -56,9 +53,8 @@ class Where:
 class App:
     """An app of a policy.
 
-    uids: empty if the app exists only in an app mount. gids: the primary groups that an app mount may admit;
-    empty: the primary group of the account with the app's uid (without such an account, the gid with the
-    number of the uid). modes: None if the policy does not set them; then an option of the mount decides.
+    uids: empty if it has only app mounts. gids: the primary groups that an app mount may admit; empty: that
+    of the account with the app's uid, or the gid with its number. modes: None if the mount's option decides.
     """
 
     name: str
@@ -72,10 +68,9 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """The callers that a rule is about. A field is None if its key is absent. None matches every caller.
+    """The callers that a rule is about: those that match all fields (None: everyone) and not ``not_``.
 
-    apps: the names of apps, and also ``any`` and ``stranger``. A field matches if one of its members
-    matches. A caller matches if all fields match and the block ``not_`` does not match.
+    apps: names, ``any`` and ``stranger``. A field matches if one of its members does.
     """
 
     apps: frozenset[str] | None
@@ -86,10 +81,10 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One ``when`` or ``unless`` block. It is true if all fields that are not None are true.
+    """One ``when`` or ``unless`` block: true if all fields that are not None are.
 
-    kinds: MIME types or patterns such as ``image/*``. owners: ``self``, ``none``, names of apps. paths: globs
-    as text. Names of sets have been replaced by their members.
+    kinds: MIME types or patterns such as ``image/*``. owners: ``self``, ``none``, names of apps. paths:
+    globs.
     """
 
     kinds: frozenset[str] | None
@@ -101,13 +96,11 @@ class Block:
 class Rule:
     """One rule. Fields that do not apply to the rule's effect are empty.
 
-    ops: the operations on which the rule has an effect; ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT.
-    For CONTENT, CREATE stands only for the new path of rename and link: a new file is empty, so there is
-    nothing to check. paths: globs as text; None: every path. unless: if one of these blocks holds, the rule
-    does not match. errno: the errno of a deny; None: the default. redact: only for REDACT. content: only for
-    CONTENT. raw_types: for REDACT, and for CONTENT if the rule has ``no`` or ``clean``. audit: None if the
-    rule sets no level. monitor: True if the rule is recorded only, never enforced. quarantine: only for
-    CONTENT; True if refused files are kept for the administrator.
+    ops: ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT, where CREATE stands only for the new path of
+    rename and link: a new file is empty. paths: globs; None: every path. unless: blocks that end a match.
+    errno: of a deny; None: the default. raw_types: for REDACT, and for CONTENT with ``no`` or ``clean``.
+    audit: None if it sets no level. monitor: True if it is only recorded. quarantine: True if refused files
+    are kept.
     """
 
     id: str
@@ -115,18 +108,23 @@ class Rule:
     ops: Op
     who: Who | None
     paths: tuple[str, ...] | None
-    ignore_case: bool
-    when: Block | None
-    unless: tuple[Block, ...]
-    errno: int | None
-    redact: frozenset[str]
-    content: frozenset[str]
-    raw_types: frozenset[str]
-    audit: Audit | None
-    monitor: bool
-    description: str
     where: Where
+    ignore_case: bool = False
+    when: Block | None = None
+    unless: tuple[Block, ...] = ()
+    errno: int | None = None
+    redact: frozenset[str] = frozenset()
+    content: frozenset[str] = frozenset()
+    raw_types: frozenset[str] = frozenset()
+    audit: Audit | None = None
+    monitor: bool = False
+    description: str = ""
     quarantine: bool = False
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks ``unless``, and ``when`` as the last one."""
+        return self.unless if self.when is None else (*self.unless, self.when)
 
     def audit_or(self, default: Audit) -> Audit:
         """Return the level that the rule sets, or the default if it sets none."""
@@ -134,7 +132,7 @@ class Rule:
 
 
 class Promise(enum.Enum):
-    """The statement that an invariant makes. The values are keys of invariants in the policy language."""
+    """The statement that an invariant makes, by its key in the policy language."""
 
     NEVER = "never"
     ONLY = "only"
@@ -143,11 +141,10 @@ class Promise(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """An invariant: a statement that must hold for every request.
+    """A statement that must hold for every request.
 
-    rule: a deny rule with `mode: monitor`. It matches the requests that must not be allowed. For NEVER_RAW,
-    it matches the requests that must not read data of ``words``. line, width: the line of the invariant in
-    the policy's text, and the number of characters to mark there in errors.
+    rule: a deny rule with `mode: monitor` that matches what must not be allowed (NEVER_RAW: not with data of
+    ``words``). line, width: its line in the text, and the characters to mark there.
     """
 
     id: str
@@ -160,11 +157,7 @@ class Invariant:
 
 @dataclass(frozen=True, slots=True)
 class ExceptionRule:
-    """An exception: an allow rule that ends at a date (exceptions.py).
-
-    rule: the allow rule. Its id begins with ``exception:``; ids of other rules do not. until_ns: the first
-    instant at which the exception no longer allows anything, in ns since 1970.
-    """
+    """An allow rule that ends at a date. rule: its id begins with ``exception:``. until_ns: ns since 1970."""
 
     rule: Rule
     until_ns: int
@@ -174,11 +167,7 @@ class ExceptionRule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A whole policy: one file, or all files of a directory merged.
-
-    rules: the rules. in_force() adds the exceptions (allow rules with an end date) that are in force at an
-    instant.
-    """
+    """A whole policy: one file, or a directory's files merged. in_force() adds exceptions to the rules."""
 
     name: str
     description: str

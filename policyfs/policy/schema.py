@@ -1,7 +1,6 @@
-"""JSON Schemas of policies, tests and accepted changes, made from the pydantic models.
+"""JSON Schemas of policies, tests and accepted changes, for editors, made from the pydantic models.
 
-Editors use a schema to complete keys and to mark faults. A schema accepts every file that policyfs accepts.
-policyfs checks more, such as the names of apps and the grammar of globs.
+A schema accepts every file that policyfs accepts. policyfs checks more, such as the names of apps.
 """
 
 from __future__ import annotations
@@ -63,10 +62,7 @@ class _Generator(GenerateJsonSchema):
         return self._of(schema["function"]["function"])
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
-        """Return the schema of a value that a function converts first: one of some words, or a list.
-
-        A list of one item may also be written as the item.
-        """
+        """Return the schema of one of some words, or of a list or its only item."""
         function = schema["function"]["function"]
         if function in values.CHOICES:
             return self._of(function)
@@ -120,7 +116,6 @@ KINDS: Final = (KIND, *_BESIDE)
 
 
 def _ref(model: type[Strict], definitions: dict[str, object]) -> dict[str, object]:
-    """Add a model's schema, and all that it needs, to the definitions. Return a reference to the schema."""
     made = _plain(model.model_json_schema(by_alias=True, schema_generator=_Generator))
     if isinstance(made, dict):
         definitions.update(made.pop("$defs", {}))
@@ -130,10 +125,7 @@ def _ref(model: type[Strict], definitions: dict[str, object]) -> dict[str, objec
 
 
 def _plain(value: object) -> object:
-    """Return a schema without titles, without defaults, and without the value None for absent keys.
-
-    Only the code needs these.
-    """
+    """Return a schema without what only the code needs: titles, defaults, and None for absent keys."""
     if isinstance(value, list):
         return [_plain(one) for one in value if one != {"type": "null"}]
     if not isinstance(value, dict):

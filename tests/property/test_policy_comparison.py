@@ -17,10 +17,10 @@ from policyfs.policy.rules.rights_map import RightsMap, RightsTally, asks_more, 
 from policyfs.policy.rules.sample_callers import callers_at
 from policyfs.policy.rules.states import Paths, PathState
 from policyfs.policy.rules.table import Live, Table, sample_facts_of, told_apart
-from policyfs.policy.rules.tally import Rights
 from policyfs.policy.rules.visibility import Sight
 from tests.property.test_policy_engine import share
 from tests.support.models import policy_cases as cases
+from tests.support.models.rights import Rights, rights_of
 
 some_policies = st.one_of(cases.moving_policies(), cases.losing_policies(), cases.policies())
 some_paths = st.lists(cases.move_paths, min_size=2, max_size=4)
@@ -39,9 +39,8 @@ class Parts:
         return Comparison(self.table, self.sight, self.profiles, worse)
 
     def rights(self, state: PathState, caller, ftype: FileType, facts) -> Rights:
-        return self.profiles.of(state, caller).rights(
-            ftype, facts, below=lambda: self.sight.below(state.position, caller)
-        )
+        profile = self.profiles.of(state, caller)
+        return rights_of(profile, ftype, facts, lambda: self.sight.below(state.position, caller))
 
 
 def told(rights: RightsMap, bit: int) -> Rights:
@@ -68,7 +67,7 @@ def check(profile: Profile, others: tuple[Live, ...], ftype: FileType, *, below:
     rights = RightsTally(profile, FactSpace(kinds, owners, ftype)).rights(below=below)
     samples = sample_facts(kinds, owners, ftype, unknown=True)
     for number, facts in enumerate(samples):
-        want = profile.rights(ftype, fixed_facts(ftype, facts), below=lambda: below)
+        want = rights_of(profile, ftype, fixed_facts(ftype, facts), lambda: below)
         assert told(rights, 1 << number) == want
     outside = told(rights, 1 << len(samples))
     assert outside == Rights(0, False, frozenset(), frozenset(), (0,) * len(Op.ALL), (None,) * len(Op.ALL))

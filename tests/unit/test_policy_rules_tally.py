@@ -216,21 +216,3 @@ def hiding(name: str, **more) -> Live:
 )
 def test_the_audit_level_is_that_of_the_rules_that_decided(lives: tuple[Live, ...], level: Audit) -> None:
     assert tally(READ, *lives).decision(bare=False).audit is level
-
-
-def test_rights_are_the_answers_of_all_operations_at_once() -> None:
-    every = int(Op.SEE | Op.READ | Op.WRITE | Op.CREATE | Op.DELETE | Op.ATTR)
-    made = tally(
-        every, allow("a", Op.SEE | Op.READ | Op.WRITE), deny("d", Op.WRITE, errno=errno.EROFS),
-        rule("r", Effect.REDACT, redact=frozenset({"time"})),
-    )  # fmt: skip
-    rights = made.rights(bare=True)
-    assert rights.allowed == SEE | READ
-    assert dict(zip(Op.ALL, rights.refusals, strict=True)) == {
-        Op.SEE: 0, Op.READ: 0, Op.WRITE: errno.EROFS, Op.CREATE: errno.EACCES, Op.DELETE: errno.EACCES,
-        Op.ATTR: errno.EACCES,
-    }  # fmt: skip
-    assert rights.bare
-    assert rights.redact == {"time"}
-    hidden = tally(every, deny("d"), rule("r", Effect.REDACT, redact=frozenset({"time"}))).rights(bare=False)
-    assert hidden.redact == frozenset(), "nothing is redacted where nothing is read"

@@ -1,6 +1,4 @@
-"""Reader of files of accepted changes. `policy diff --ack FILE` still shows a change that the file lists, but
-does not exit with 1 because of it.
-"""
+"""Reader of files of accepted changes, with which `policy diff --ack FILE` does not exit with 1."""
 
 from __future__ import annotations
 
@@ -39,10 +37,7 @@ _READER: Final = Reader(KIND, _Top, _Accepted, "accepted", _subject)
 
 
 def parse_accepted(text: SourceText) -> dict[str, str]:
-    """Read a file of accepted changes. Return a dictionary from the id of each change to the reason.
-
-    Raise PolicyErrors.
-    """
+    """Return a dictionary from the id of each accepted change to the reason. Raise PolicyErrors."""
     errors: list[PolicyError] = []
     file = _READER.read(text, errors)
     sound(errors, "the file of accepted changes has errors")

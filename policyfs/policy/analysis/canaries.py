@@ -1,9 +1,7 @@
 """Canaries: sample requests of one caller, with the policy's answers. A mount is tested with these requests.
 
-There are four sorts: the file is hidden, the operation is denied, the read is redacted, or the read is in
-passthrough. To find paths, this module tries classes of paths (paths that the rules treat alike). The test of
-a mount waits for this search. So the search ends after MOST_PLACES classes, uses only some rules of a large
-policy, and can miss canaries. The answers are always those of the whole policy.
+The test of a mount waits for this search. So it tries MOST_PLACES classes of paths and only some rules of a
+large policy, and can miss canaries. The answers are always those of the whole policy.
 """
 
 from __future__ import annotations
@@ -26,21 +24,19 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.rules.states import PathState
 
 MOST_PLACES: Final = 150
-"""Maximum number of classes of paths that one search for canaries (sample requests) tries."""
+"""Maximum number of classes of paths that one search for canaries tries."""
 
 MOST_RULES: Final = 15
-"""Maximum number of rules that are kept for each sort of canaries (sample requests). The search in a policy
-with more than MOST_RULES * len(Sort) rules uses only the kept rules."""
+"""Maximum number of rules of each sort of canaries in a large policy that the search uses."""
 
 _EACH: Final = 2
-"""Number of canaries (sample requests) of one sort for one caller. With so many, the search for this sort
-ends."""
+"""Number of canaries of one sort for one caller that end the search."""
 
 _DIRECTORY: Final = Facts(KIND_DIRECTORY, OWNER_NONE)
 
 
 class Sort(enum.Enum):
-    """The sort of a canary (a sample request): the answer that its request must get."""
+    """The answer that the request of a canary must get."""
 
     HIDING = "hiding"
     DENIAL = "denial"
@@ -49,11 +45,7 @@ class Sort(enum.Enum):
 
 
 class Canary(NamedTuple):
-    """A sample request, and the answer that the policy gives to it.
-
-    op: READ, WRITE or DELETE; SEE if the path is hidden. words: words of data; the bytes that are read must
-    not have these data. inode: the inode number of the file, 0 if it is unknown.
-    """
+    """A sample request and its answer. op: SEE if it is hidden. words: data that reads must not have."""
 
     sort: Sort
     path: bytes
@@ -81,9 +73,7 @@ class Answers:
         return hidden or self._engine.decide(self._who, Op.SEE | op, state, ftype, facts)
 
     def canary(self, names: Sequence[bytes], facts: Facts) -> Iterator[Canary]:
-        """Yield the canaries (sample requests) for a regular file with these facts at the path of these
-        names.
-        """
+        """Yield the canaries for a regular file with these facts at the path of these names."""
         path = b"/" + b"/".join(names)
         seen = self.decide(names, Op.SEE, FileType.REGULAR, facts)
         if not seen.allowed:
@@ -111,10 +101,7 @@ class Answers:
 
 
 class Nest:
-    """Maker of canaries (sample requests) for a policy. It serves one caller after the other.
-
-    each: after so many canaries of one sort, the search for this sort ends. places: see MOST_PLACES.
-    """
+    """Maker of canaries of a policy. each: enough canaries of one sort. places: see MOST_PLACES."""
 
     def __init__(self, engine: Engine, *, each: int = _EACH, places: int = MOST_PLACES) -> None:
         policy, most = engine.policy, MOST_RULES * len(Sort)
@@ -126,10 +113,7 @@ class Nest:
         self._places: Final = places
 
     def canaries(self, who: Callable[[Engine], Principal], facts: Facts) -> list[Canary]:
-        """Return some canaries (sample requests) of one caller, of every sort for which the search finds one.
-
-        who: a function that returns the caller as a principal of an engine. facts: the facts of the files.
-        """
+        """Return canaries of one caller, as a principal of an engine (who), for files with these facts."""
         track = Track([Side(self._walked, self._walked.engine.caller(who(self._walked.engine)))])
         answers = Answers(self._engine, who(self._engine))
         found: dict[tuple[Sort, bytes, Op], Canary] = {}
@@ -146,11 +130,7 @@ class Nest:
 
 
 def undated(found: Sequence[Canary], engine: Engine, who: Principal, facts: Facts) -> list[Canary]:
-    """Return the canaries (sample requests) to which the policy without its exceptions gives the same answer.
-
-    Exceptions are allow rules with an end date. So the expected answer to each of these canaries stays right
-    when an exception ends. engine: the policy without exceptions.
-    """
+    """Return the canaries that stay right when exceptions end. engine: the policy without exceptions."""
     answers = Answers(engine, who)
     kept = []
     for one in found:
@@ -161,7 +141,6 @@ def undated(found: Sequence[Canary], engine: Engine, who: Principal, facts: Fact
 
 
 def _some(rules: Sequence[Rule]) -> tuple[Rule, ...]:
-    """Return some of the rules: rules of every sort, from all parts of a large policy."""
     kept: dict[str, Rule] = {}
     for wanted in _WANTED.values():
         fitting = [rule for rule in rules if wanted(rule)]
@@ -176,17 +155,11 @@ _WANTED: Final[dict[Sort, Callable[[Rule], bool]]] = {
     Sort.REDACTION: lambda rule: rule.effect is Effect.REDACT,
     Sort.PASSTHROUGH: lambda rule: rule.effect is Effect.ALLOW and Op.READ in rule.ops,
 }
-"""For each sort of canaries (sample requests), a function that returns True if a rule can cause the answer
-of this sort."""
+"""For each sort of canaries, a function that returns True for rules that can cause its answer."""
 
 
 def _paths(track: Track, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:
-    """Yield sample paths at which the rules can give the answer that canaries of this *sort* expect. Each
-    path is a tuple of names.
-
-    For HIDING, also yield names in the root, because perhaps no rule allows the caller to see them. places:
-    the maximum number of classes of paths that one search returns. (HIDING makes two searches.)
-    """
+    """Yield sample paths at which the rules can give the answer that canaries of this *sort* expect."""
     (side,), compiled = track.sides, track.compiled
     rules = bits(n for n in side.rules if _WANTED[sort](compiled.table.rules[n]))
 

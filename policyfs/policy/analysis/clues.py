@@ -1,7 +1,4 @@
-"""Differences between the answers of two policies at a place. The names of the rules make no difference.
-
-A place is a class of paths: all paths that the rules of both policies treat alike (walk.Place).
-"""
+"""Differences between the answers of two policies at a place: a class of paths that all rules treat alike."""
 
 from __future__ import annotations
 
@@ -24,17 +21,13 @@ Way = tuple[bool, ...]
 """For each of the two policies (old, new), True if the directories above a place hide the place."""
 
 Cause = tuple[int, int]
-"""A cause of a difference, as two numbers: the policy (0: old, 1: new), and the index of a rule among the
-rules of this policy that match at the place."""
+"""A rule: its policy (0: old, 1: new), and its index among the rules that match at the place."""
 
 HIDERS: Final[Cause] = (-1, 0)
-"""A cause that stands for several rules: the rules that hide the place because they hide a directory above
-it."""
+"""The cause that stands for the rules that hide a directory above."""
 
 LEADERS: Final[Cause] = (-1, 1)
-"""A cause that stands for several rules: the rules in which the two policies differ, and which decide if a
-path below the place can be seen. If there are no such rules, the cause stands for the rules that differ at
-the place itself."""
+"""The cause that stands for the differing rules that decide if a path below, or here, is seen."""
 
 _HIDDEN: Final = Decision(False, errno.ENOENT)
 _FILL: Final = int(Op.WRITE | Op.CREATE)
@@ -46,16 +39,11 @@ _CAUSES: Final = {
     Aspect.QUARANTINE: (Effect.CONTENT, Effect.CONTENT),
     Aspect.RECORD: tuple(Effect)[:2],
 }
-"""For each aspect (part of an answer that changed), the effects of the rules that can cause the change: in
-the old policy, and in the new."""
+"""For each aspect, the effects of the rules that can cause the change: in the old policy, and in the new."""
 
 
 class Clue(NamedTuple):
-    """A difference between two policies. It holds at every place where rules of the same shapes match.
-
-    Rules have the same shape if they differ only in their names and paths. rank: a sort key (see
-    findings.rank_of).
-    """
+    """A difference at every place where rules of the same shapes match. rank: see findings.rank_of."""
 
     change: Change
     op: Op
@@ -68,10 +56,7 @@ class Clue(NamedTuple):
 
 
 class Clues:
-    """The differences between two policies at places (classes of paths).
-
-    Places with equal rules are compared once.
-    """
+    """The differences between two policies at places. Places with rules of equal shapes are compared once."""
 
     def __init__(self, policies: Sequence[Policy]) -> None:
         self._policies: Final = policies
@@ -82,11 +67,11 @@ class Clues:
     def between(
         self, lives: tuple[Lives, ...], below: tuple[bool, ...], odd: Mapping[Way, int], *, top: bool
     ) -> list[Clue]:
-        """Return the best clue (that with the smallest rank) for each sort of difference and each operation.
+        """Return the best clue for each sort of difference and each operation.
 
-        lives: the rules that match at the place, in each policy. below: for each policy, True if the caller
-        could see some path below. odd: for each way (Way) in which the directories above hide the place, the
-        number of these directories that must have a special owner. top: True if the place is the root.
+        lives: the rules at the place, in each policy. below: for each policy, True if the caller could see
+        some path below. odd: for each way, how many directories above must have a special owner. top: True
+        for the root.
         """
         key = (self._shapes.of(lives), below, tuple(odd.items()), top)
         found = self._known.get(key)
@@ -148,10 +133,6 @@ class _Look:
         return Clue(change, op, causes, ftype, facts, way, self._files, rank)
 
     def _of_file(self, ftype: FileType, facts: Facts, way: Way) -> Iterator[Clue]:
-        """Yield the differences for files with these facts.
-
-        way: for each policy, True if the directories above hide the file.
-        """
         seen = [self._answer(index, Op.SEE, ftype, facts, way) for index in (0, 1)]
         appears = seen[0].allowed != seen[1].allowed
         for op in Op:
@@ -167,9 +148,7 @@ class _Look:
                 yield self._clue(change, op, causes, ftype, facts, way)
 
     def _of_moved(self, op: Op, ftype: FileType, facts: Facts, way: Way) -> Iterator[Change]:
-        """Yield the change of the content requirements for a caller that brings bytes without a write: by a
-        rename or link to the path (CREATE), or by extended attributes (ATTR).
-        """
+        """Yield the change of requirements on bytes that come by rename, link or attributes."""
         if op not in (Op.CREATE, Op.ATTR) or not self._both(op, ftype, facts, way):
             return
         fills = ftype is FileType.REGULAR
@@ -204,10 +183,6 @@ class _Look:
     def _causes(
         self, op: Op, change: Change, before: Decision, after: Decision, *, hidden: bool
     ) -> frozenset[Cause]:
-        """Return the rules that cause a difference between two decisions.
-
-        hidden: True if directories above hide the path.
-        """
         if hidden:
             return frozenset({HIDERS})
         spoke = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from policyfs.domain import OWNER_NONE, Op
+from policyfs.domain import OWNER_NONE
 from policyfs.policy.analysis.clues import HIDERS, LEADERS, Cause, Clue, Clues
 from policyfs.policy.analysis.findings import Finding, RuleRef
 from policyfs.policy.analysis.partition import Part
@@ -14,20 +14,15 @@ from policyfs.policy.analysis.sides import Compiled, Side, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.analysis.tracks import Callers, Track
 from policyfs.policy.analysis.walk import MAX_JOINT_PLACES, Spot, Walk
-from policyfs.policy.model import SELF, Effect
-
-_SEE_WORDS: Final = (Effect.ALLOW, Effect.DENY)
+from policyfs.policy.model import SELF
+from policyfs.policy.rules.table import decides_sight
 
 
 class Comparison:
     """The answers of two policies to groups of callers."""
 
     def __init__(self, groups: Sequence[Group], most: int = MAX_JOINT_PLACES) -> None:
-        """Take groups of callers. All groups must have the same pair of compiled policies.
-
-        For callers of an app that one policy lacks, subjects.NOTHING takes the place of this policy. most:
-        the maximum number of classes of paths for many callers together (MAX_JOINT_PLACES).
-        """
+        """Take groups of callers of the same pair of policies. most: see MAX_JOINT_PLACES."""
         self.groups: Final = groups
         self.samples: Final = Samples(groups)
         watched = _watched([group.sides for group in groups])
@@ -41,18 +36,13 @@ class Comparison:
         self._refs: Final[dict[tuple[int, int], RuleRef]] = {}
 
     def findings(self) -> Iterator[Finding]:
-        """Yield all differences between the policies. Raise TooHardError.
-
-        The same change of an operation can come several times, with different sample requests.
-        """
+        """Yield all differences, some several times with other requests. Raise TooHardError."""
         for spot in self._walk.spots():
             for part in self._walk.parts(spot):
                 yield from self._at(spot, part)
 
     def _differing(self, spot: Spot) -> Callers:
-        """Return the callers for whom the policies can give different answers at this class of paths, or
-        below.
-        """
+        """Return the callers for whom the policies can give different answers here or below."""
         if spot.mixed:
             return spot.callers
         found = 0
@@ -61,9 +51,6 @@ class Comparison:
         return found & spot.callers
 
     def _at(self, spot: Spot, part: Part) -> Iterator[Finding]:
-        """Yield the differences at one class of paths (spot), for callers for whom the same rules match there
-        (part).
-        """
         here = spot.mixed or any(watched for lives in part.lives for _, watched in lives)
         if spot.top and not here:
             return
@@ -80,9 +67,7 @@ class Comparison:
                     yield from self._found(spot, part, callers, clue)
 
     def _found(self, spot: Spot, part: Part, callers: Callers, clue: Clue) -> Iterator[Finding]:
-        """Yield findings for one difference (clue) at a class of paths: one for each set of rules that cause
-        the difference.
-        """
+        """Yield findings for one clue: one for each set of rules that cause it."""
         sample = Sample(spot, clue.op, clue.ftype, clue.facts, clue.way, clue.files)
         names = spot.names
         special = [not is_made_up(name) for name in names]
@@ -102,11 +87,7 @@ class Comparison:
     # ---- rules behind a difference
 
     def _ref(self, index: int, number: int) -> RuleRef:
-        """Return a rule's id, with a sign: ``+`` new, ``-`` removed, ``~`` changed, ``=`` the same in both
-        policies.
-
-        index: the policy (0: old, 1: new). number: the rule's number in this policy.
-        """
+        """Return a rule's id with its sign (RuleRef). index: the policy (0: old, 1: new)."""
         found = self._refs.get((index, number))
         if found is None:
             name = self._compiled[index].table.rules[number].id
@@ -128,39 +109,31 @@ class Comparison:
         )
 
     def _leading_refs(self, spot: Spot, caller: int) -> frozenset[RuleRef]:
-        """Return the rules in which the policies differ, and which decide on the paths that a caller can see
-        below a place.
-        """
+        """Return the differing rules that decide on the paths that a caller can see below."""
         return frozenset(
             self._ref(index, number)
             for index, (track, nodes) in enumerate(zip(self._tracks, spot.nodes, strict=True))
             for number in numbers_of(track.compiled.alive([n for n, who in nodes if who >> caller & 1]))
-            if track.watched.by_rule[number] >> caller & 1 and _is_about_seeing(track.compiled, number)
+            if track.watched.by_rule[number] >> caller & 1
+            if decides_sight(track.compiled.table.rules[number])
         )
 
     def _hiding_refs(self, spot: Spot, callers: Callers) -> frozenset[RuleRef]:
-        """Return the rules that hide a class of paths, because they hide a directory above these paths.
-
-        If some of these rules differ between the two policies, return only the rules that differ.
-        """
+        """Return the rules that hide a directory above: if some differ, only those."""
         marks = [track.watched.by_rule for track in self._tracks]
         differing = [(index, number) for index, number in spot.hiders if marks[index][number] & callers]
         return frozenset(self._ref(index, number) for index, number in differing or spot.hiders)
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
-    """Return, for each key of spot.hidden (for each policy: is the path hidden?), how many directories above
-    must have an owner other than ``none``. All counts are 0 if no policy can hide the path.
-    """
+    """Return, for each key of spot.hidden, how many directories above must have a special owner."""
     if not spot.may_be_hidden:
         return dict.fromkeys(spot.hidden, 0)
     return {way: sum(owner != OWNER_NONE for owner in owners) for way, owners in spot.hidden.items()}
 
 
 def _watched(groups: Sequence[tuple[Side, ...]]) -> list[tuple[frozenset[int], ...]]:
-    """Return, for each group of callers and each policy, the rules that the other policy lacks for this
-    group.
-    """
+    """Return, for each group of callers and each policy, the rules that the other policy lacks."""
     same: dict[tuple[object, ...], int] = {}
     contents = [
         [same.setdefault(content, len(same)) for content in side.compiled.contents] for side in groups[0]
@@ -184,10 +157,4 @@ def _watched(groups: Sequence[tuple[Side, ...]]) -> list[tuple[frozenset[int], .
 
 
 def _says_the_same_of_all(policy: Compiled, number: int) -> bool:
-    """Return True if a rule means the same for all callers, whatever the names of their apps are."""
     return not policy.captures[number] and SELF not in policy.owners[number]
-
-
-def _is_about_seeing(policy: Compiled, number: int) -> bool:
-    rule = policy.table.rules[number]
-    return rule.effect in _SEE_WORDS and bool(rule.ops & Op.SEE) and not rule.monitor

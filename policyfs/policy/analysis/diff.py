@@ -36,12 +36,10 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Differences between two policies that are reported together: they have one direction and one aspect.
+    """Differences between two policies that are reported together.
 
-    direction: whether the new policy allows more, less, or neither. aspect: the part of the answers that
-    differs. who: the labels of all callers with this difference. id: see Fingerprints. since_ns, until_ns:
-    the beginning and the end of the period in which the policies differ in this way (ns since 1970). since_ns
-    is None if the period begins at the first compared instant; until_ns is None if the period never ends.
+    who: the labels of all callers. id: see Fingerprints. since_ns, until_ns: the period in ns since 1970;
+    since_ns is None from the first compared instant on, until_ns is None if it never ends.
     """
 
     direction: Direction
@@ -68,10 +66,7 @@ class Note(NamedTuple):
 
 
 class Diff(NamedTuple):
-    """All differences between two policies.
-
-    First come the differences by which the new policy allows more (Direction.WIDER).
-    """
+    """All differences between two policies. Those by which the new policy allows more come first."""
 
     blocks: tuple[Block, ...]
     notes: tuple[Note, ...]
@@ -84,11 +79,7 @@ class Diff(NamedTuple):
 
 
 def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
-    """Compare two policies, for all times from an instant (ns since 1970) on. Raise TooHardError.
-
-    The rights change only when an exception (an allow rule with an end date) ends. So one comparison is
-    enough for the period between two ends.
-    """
+    """Compare two policies for all times from an instant (ns since 1970) on. Raise TooHardError."""
     blocks: list[Block] = []
     instants = [at_ns, *ends((old, new), at_ns)]
     for begin, end in zip(instants, [*instants[1:], None], strict=True):
@@ -105,10 +96,6 @@ def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
 
 
 def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list[Block]:
-    """Compare two policies as they are at one time.
-
-    most: the maximum number of classes of paths, as in Comparison.
-    """
     # a change of the defaults is reported once, in a note
     alike = replace(new, audit_allowed=old.audit_allowed, audit_denied=old.audit_denied)
     policies = (Compiled(compile_policy(old)), Compiled(compile_policy(alike)))
@@ -127,10 +114,7 @@ def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list
 
 
 def _continued(before: list[Block], after: list[Block]) -> list[Block]:
-    """Join the blocks (groups of differences) of earlier periods with the blocks of the next period.
-
-    If both periods have the same block, the result has it once.
-    """
+    """Join the blocks of earlier periods with those of the next; one that is in both comes once."""
 
     def sort(block: Block) -> tuple[object, ...]:
         return block.direction, block.aspect, block.who, block.rules, block.ops
@@ -148,10 +132,7 @@ def _continued(before: list[Block], after: list[Block]) -> list[Block]:
 
 
 def _blocks(comparison: Comparison, sort: Sort, by_op: dict[Op, list[Finding]]) -> Iterator[Block]:
-    """Yield the blocks (groups of differences) for one sort of difference.
-
-    Callers for whom the same operations differ are in one block. by_op: the differences for each operation.
-    """
+    """Yield the blocks for one sort of difference: one for callers with the same operations."""
     by_ops: dict[tuple[Op, ...], list[int]] = {}
     callers = {op: functools.reduce(operator.or_, (one.callers for one in by_op[op])) for op in sorted(by_op)}
     for caller in numbers_of(functools.reduce(operator.or_, callers.values())):
@@ -172,10 +153,7 @@ def _by_id(ref: RuleRef) -> tuple[str, str]:
 
 
 def _merged(blocks: list[Block], order: Mapping[str, int]) -> list[Block]:
-    """Join blocks (groups of differences) that differ only in their callers.
-
-    order: the index of each label of a caller in the result.
-    """
+    """Join blocks that differ only in their callers. order: the index of each caller's label."""
     found: dict[tuple[object, ...], Block] = {}
     for block in blocks:
         key = (block.direction, block.aspect, block.rules, block.ops)
@@ -186,11 +164,10 @@ def _merged(blocks: list[Block], order: Mapping[str, int]) -> list[Block]:
 
 
 class Fingerprints:
-    """Ids of blocks (groups of differences).
+    """Ids of blocks. An id changes with the block's callers, operations or rules.
 
-    If a block's callers, operations or rules change, its id changes. If a block is about a uid that has
-    another app than before, its id also depends on all changed uids of apps: the uid in the block is only a
-    sample.
+    If a block is about a uid that has another app than before, its id depends on all changed uids of apps:
+    the uid in the block is only a sample.
     """
 
     def __init__(self, old: Policy, new: Policy) -> None:
@@ -204,7 +181,7 @@ class Fingerprints:
                 self._texts.setdefault(rule.id, []).append(_plain(said))
 
     def of(self, block: Block) -> str:
-        """Return the id of a block (a group of differences)."""
+        """Return the id of a block."""
         texts = sorted(text for name in {name for _, name in block.rules} for text in self._texts[name])
         ops = tuple(int(op) for op in block.ops)
         moved = [self._moved] if any(map(is_of_uid, block.who)) else []
@@ -220,7 +197,7 @@ def _digest(value: object) -> str:
 
 
 def _plain(value: object) -> str:
-    """Return a value as text. The text is the same in every process."""
+    """Return a value as text that is the same in every process."""
     if isinstance(value, frozenset | set):
         return "{" + ",".join(sorted(map(_plain, value))) + "}"
     if isinstance(value, tuple | list):
@@ -232,7 +209,6 @@ def _plain(value: object) -> str:
 
 
 def _notes(old: Policy, new: Policy) -> list[Note]:
-    """Return notes on changed defaults, on changed reasons of exceptions, and on changed apps."""
     found = []
     for key, before, after in (
         ("audit", old.audit_allowed, new.audit_allowed),
@@ -259,7 +235,6 @@ def _notes(old: Policy, new: Policy) -> list[Note]:
 
 
 def _app_notes(before: App, after: App) -> list[Note]:
-    """Return notes on changes of an app: the users that its app mount admits, and the modes that it sees."""
     found = []
     if before.gids != after.gids:
         fewer = bool(after.gids) and set(after.gids) <= set(before.gids)
@@ -286,7 +261,6 @@ def _app_notes(before: App, after: App) -> list[Note]:
 
 
 def _ranges(spans: tuple[UidRange, ...], absent: str) -> str:
-    """Return a text for ranges of ids, such as ``10011 10020-10029``. absent: the text for no ranges."""
     return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans) or absent
 
 

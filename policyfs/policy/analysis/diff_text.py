@@ -40,10 +40,7 @@ class Side(NamedTuple):
 
 
 class Report:
-    """The report on the differences between two policies.
-
-    accepted: a dictionary from the ids of accepted changes (option --ack) to the reasons.
-    """
+    """The report on the differences. accepted: the reasons of accepted changes (--ack), by id."""
 
     def __init__(self, found: Diff, old: Side, new: Side, accepted: Mapping[str, str]) -> None:
         self._found: Final = found
@@ -103,7 +100,6 @@ class Report:
             yield self._mark(block.id)
 
     def _how(self, ref: RuleRef) -> str:
-        """Return a text on a rule: its difference between the policies, and the end of an exception."""
         known = [sides[ref[1]] for sides in self._until if ref[1] in sides]
         if len(set(known)) == 2:
             return f"until {instant_text(known[0])} before, until {instant_text(known[1])} now"
@@ -119,7 +115,6 @@ class Report:
         return next((known[name] for known in order if name in known), None)
 
     def _example_lines(self, examples: list[Example], block: Block) -> Iterator[str]:
-        """Yield the lines on sample requests that are the same except for the operation."""
         example = next((one for one in examples if one.op is not Op.SEE), examples[0])
         request = example.request
         change = f"{example.change.before} before, {example.change.after} now"
@@ -130,7 +125,7 @@ class Report:
         yield f"    {self._commands(example, block)[-1]}"
 
     def _commands(self, example: Example, block: Block) -> list[str]:
-        """Return commands that explain a sample request: one for each policy that has this caller."""
+        """Return a command for each policy that has this caller."""
         then = "" if block.since_ns is None else f" --at {instant_text(block.since_ns)}"
         return [
             example.request.command(side.name, apps) + then

@@ -1,7 +1,4 @@
-"""Classes of files: some rules treat all files of one class alike, although kinds and owners differ.
-
-Each class has a sample: the facts of one file.
-"""
+"""Classes of files that rules treat alike, each with a sample: the facts of one file."""
 
 from __future__ import annotations
 
@@ -15,8 +12,7 @@ from policyfs.policy.rules.table import Live
 _REAL_KINDS: Final = ("image/jpeg", "video/mp4", "audio/mpeg", "text/plain", "application/octet-stream")
 _OTHERS: Final = ("x-other", "x-another")
 OWN: Final = "\0self"
-"""Placeholder for an owner: the calling app itself. With this placeholder, one sample of a file serves for
-callers with different names."""
+"""Placeholder for an owner: the calling app itself. So one sample serves callers with different names."""
 
 GONE: Final = "former-app"
 """The name of an owner that is no app of the policy, for samples."""
@@ -39,25 +35,20 @@ class FileClasses:
 
     @property
     def one(self) -> bool:
-        """True if there is only one class: no condition distinguishes files of the same type."""
         return not self._kinds and not self._owners
 
     def kind_class(self, kind: str | None) -> tuple[object, ...]:
-        """Return a value for a kind. Two kinds get equal values if no condition distinguishes them."""
+        """Return a value that is equal for kinds that no condition distinguishes."""
         return tuple(kinds.hold(kind) for kinds in self._kinds)
 
     def owner_class(self, owner: str | None) -> object:
-        """Return a value for an owner. Two owners get equal values if no condition distinguishes them."""
+        """Return a value that is equal for owners that no condition distinguishes."""
         if owner is None:
             return None if self._owners else ()
         return tuple(owner in owners for owners in self._owners)
 
     def samples(self, ftype: FileType, *, unknown: bool = True) -> list[Facts]:
-        """Return the facts of sample files: one file for each class of files of this type. Common kinds and
-        the owner ``none`` come first.
-
-        unknown: True to include facts that are unknown (None).
-        """
+        """Return the facts of one file of each class, ordinary ones first. unknown: with unknown facts."""
         kinds: dict[object, str | None] = {}
         for kind in self._kind_samples(ftype, unknown=unknown):
             kinds.setdefault(self.kind_class(kind), kind)
@@ -80,10 +71,10 @@ class FileClasses:
         return [OWNER_NONE, *named, "\0app", *([None] if unknown else [])]
 
     def spelled(self, facts: Facts, apps: Iterable[str], own: str | None = None) -> Facts:
-        """Return facts to show in a message. The rules treat the result like *facts*.
+        """Return facts to show in a message, which the rules treat like *facts*.
 
-        A fact that no rule asks about becomes None. A made-up kind or owner (with "\0") becomes a real name
-        of its class, if there is one. apps: names for made-up owners. own: the name that replaces OWN.
+        A fact that no rule asks about becomes None. A made-up kind or owner becomes a real name of its class,
+        if there is one. apps: names for made-up owners. own: the name that replaces OWN.
         """
         kind = facts.kind if self._kinds else None
         owner = facts.owner if self._owners else None

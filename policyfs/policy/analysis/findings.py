@@ -12,17 +12,11 @@ from policyfs.policy.analysis.tracks import Callers
 
 Rank = tuple[int, ...]
 RuleRef = tuple[str, str]
-"""The id of a rule, with a sign before it: ``+`` only in the new policy, ``-`` only in the old, ``~``
-changed, ``=`` the same in both. An unchanged rule can cause a difference if it now matches other callers,
-because an app has other grants."""
+"""``+`` only in the new policy, ``-`` only in the old, ``~`` changed, ``=`` the same; and a rule's id."""
 
 
 class Finding(NamedTuple):
-    """One answer that differs between two policies, for some callers.
-
-    rules: the rules that cause the difference. rank: a sort key, made of rank_of() and of the path. Ordinary
-    requests come first; among equally ordinary requests, those with short paths.
-    """
+    """One answer that differs, for some callers. rank: rank_of() and the path; ordinary ones come first."""
 
     change: Change
     op: Op
@@ -33,10 +27,7 @@ class Finding(NamedTuple):
 
 
 def rank_of(change: Change, op: Op, ftype: FileType, facts: Facts, odd: int) -> Rank:
-    """Return a sort key for a request; its path does not count. Ordinary requests get small keys.
-
-    odd: the number of directories above that must have a special owner.
-    """
+    """Return a sort key: ordinary requests come first. odd: directories above with a special owner."""
     new = op is Op.CREATE
     known = facts.kind is None if new else facts.kind is not None
     at = 2 if facts.owner is None else int(facts.owner != OWNER_NONE)
@@ -50,14 +41,11 @@ def rank_of(change: Change, op: Op, ftype: FileType, facts: Facts, odd: int) -> 
 Sort = tuple[Direction, Aspect, frozenset[RuleRef]]
 
 Best = dict[Sort, dict[Op, list[Finding]]]
-"""Findings (different answers) for each sort of difference and each operation. For each caller, the best
-finding is among them."""
+"""Findings for each sort of difference and each operation. The best one for each caller is among them."""
 
 
 def best_of(findings: Iterable[Finding]) -> Best:
-    """Return the best finding (sample request with different answers) of each sort, for each operation and
-    caller.
-    """
+    """Return the best findings of each sort, for each operation and caller."""
     best: Best = {}
     for finding in findings:
         key = (finding.change.direction, finding.change.aspect, finding.rules)
@@ -72,9 +60,6 @@ def best_of(findings: Iterable[Finding]) -> Best:
 
 
 def best_for(findings: Iterable[Finding], caller: int) -> Finding:
-    """Return the best finding (sample request with different answers) for one caller.
-
-    caller: the caller's index.
-    """
+    """Return the best finding for one caller, by the caller's index."""
     own = (finding for finding in findings if finding.callers >> caller & 1)
     return min(own, key=lambda finding: finding.rank)

@@ -1,7 +1,4 @@
-"""Proof of the invariants of a policy (statements that must hold for every request).
-
-For each invariant, either no request can break it, or the proof finds a request that breaks it.
-"""
+"""Proof of the invariants of a policy: no request can break them, or the proof finds a request that does."""
 
 from __future__ import annotations
 
@@ -49,8 +46,7 @@ class Breach(NamedTuple):
 def load_policy(sources: Sequence[SourceText], *, monitor: bool = False, at_ns: int | None = None) -> Engine:
     """Parse a policy for a mount, prove its invariants, and compile it. Raise PolicyErrors.
 
-    at_ns: the time, in ns since 1970. Exceptions (allow rules with an end date) that have ended by then do
-    not count. None: no exception counts.
+    at_ns: the time, in ns since 1970, at which exceptions must be in force to count; None: none counts.
     """
     policy = parse_policy(sources)
     prove(policy)
@@ -58,11 +54,9 @@ def load_policy(sources: Sequence[SourceText], *, monitor: bool = False, at_ns: 
 
 
 def prove(policy: Policy) -> None:
-    """Raise PolicyErrors with a sample request for each invariant that does not hold.
+    """Raise PolicyErrors with a request for each invariant that does not hold, or cannot be proved.
 
-    If the policy is too complex for the proof, raise PolicyErrors with an error for each invariant. All
-    exceptions (allow rules with an end date) count, even those that have ended. So the result does not
-    depend on the date.
+    All exceptions count, even those that have ended: the result does not depend on the date.
     """
     if not policy.invariants:
         return
@@ -87,10 +81,7 @@ def breaches(policy: Policy) -> list[Breach]:
 
 
 class _Broken(NamedTuple):
-    """A request that breaks an invariant, at every place where the same rules match.
-
-    at: the index of the invariant's rule among the rules that match.
-    """
+    """A request that breaks an invariant wherever the same rules match. at: the invariant's index there."""
 
     at: int
     op: Op
@@ -100,7 +91,7 @@ class _Broken(NamedTuple):
 
     @property
     def rank(self) -> Rank:
-        """A sort key by which plain requests come first. The path of the request does not count."""
+        """A sort key by which plain requests come first. The path does not count."""
         return FILE_TYPES.index(self.ftype), self.facts.kind is None, self.facts.owner is None
 
 
@@ -136,10 +127,9 @@ class _Proof:
         self._pending = self._track.watched
         self._walk: Final = Walk([self._track], functools.partial(self._matters, self._pending))
         self._open: Final = set(self._promised)
-        """The invariants for which the search can still find a plainer request that breaks the invariant."""
+        """The invariants for which the search can still find a plainer request."""
         self._only_files: Final = all(one.promise is Promise.NEVER_RAW for one in promised.values())
-        """True if no invariant is about directories. Then bare directories (seen only as the way to a path
-        below) do not matter."""
+        """True if no invariant is about directories, so that bare directories do not matter."""
         self._shapes: Final = Shapes()
         self._known: Final[dict[tuple[object, ...], list[_Broken]]] = {}
         self._best: Final[dict[int, _Found]] = {}
@@ -148,7 +138,6 @@ class _Proof:
         return self._rules[number]
 
     def breaches(self) -> list[Breach]:
-        """Return one request for each invariant that does not hold. Raise TooHardError."""
         for spot in self._walk.spots():
             if _SHOWN in spot.hidden:
                 for part in self._walk.parts(spot):
@@ -162,10 +151,7 @@ class _Proof:
         ]
 
     def _matters(self, pending: Marks, spot: Spot) -> Callers:
-        """Return the callers for whom perhaps an invariant does not hold at a class of paths or below it.
-
-        Only invariants for which the search goes on count.
-        """
+        """Return the callers for whom perhaps a pending invariant does not hold here or below."""
         if _SHOWN not in spot.hidden:
             return 0
         asked = self._track.leading(spot.nodes[0], pending) & spot.callers
@@ -182,10 +168,7 @@ class _Proof:
                 self._take(spot, lives, broken, callers, bare=bare)
 
     def _take(self, spot: Spot, lives: Lives, broken: _Broken, callers: Callers, *, bare: bool) -> None:
-        """Remember a request that breaks an invariant, if it is plainer than the request found so far.
-
-        spot: the class of paths. bare: True if the caller sees directories there as the way to a path below.
-        """
+        """Remember a request that breaks an invariant, if it is plainer than the one found so far."""
         names = spot.names
         special = bool(names) and not is_made_up(names[-1])
         rank = (*broken.rank, special, len(names), int(broken.op))
@@ -203,10 +186,7 @@ class _Proof:
             self._open.discard(number)
 
     def _broken(self, lives: Lives, *, top: bool, bare: bool) -> list[_Broken]:
-        """Return the plainest request that breaks each invariant here, for each operation.
-
-        bare: True if the caller sees a directory here as the way to a path below. top: True for the root.
-        """
+        """Return the plainest request that breaks each invariant here, for each operation."""
         asked = [
             (at, live, self._promised[live.number]) for at, (live, watched) in enumerate(lives) if watched
         ]
@@ -240,7 +220,6 @@ def _gives(rule: Rule, ops: Op) -> bool:
 def _forbidden(
     live: Live, invariant: Invariant, profile: Profile, ftype: FileType, facts: Facts, *, bare: bool
 ) -> Iterator[Op]:
-    """Yield the operations that an invariant forbids, but the policy allows, on files with these facts."""
     if live.match(fixed_facts(ftype, facts)) is Truth.NO:
         return
     raw = invariant.promise is Promise.NEVER_RAW
@@ -253,10 +232,6 @@ def _forbidden(
 
 
 def _told(breach: Breach, policy: Policy) -> PolicyError:
-    """Return an error with the request that breaks an invariant.
-
-    Its place is the invariant in the policy's text.
-    """
     invariant, request, decision = breach
     where = invariant.rule.where
     files = {rule.where.file for rule in policy.rules} | {one.rule.where.file for one in policy.invariants}

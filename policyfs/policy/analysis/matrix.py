@@ -26,8 +26,7 @@ OPS: Final = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 _MARK: Final = "\0path "
 _FOLDED: Final = " (in any case)"
 MAX_GLOBS: Final = 2000
-"""Maximum number of globs of a policy for a matrix, which has about as many rows. With more, TooHardError is
-raised."""
+"""Maximum number of globs of a policy for a matrix. With more, TooHardError is raised."""
 
 SELF: Final = "\0self"
 OTHER: Final = "\0app"
@@ -46,27 +45,22 @@ File = tuple[str, str]
 """A class of files, by a sample: a kind of Matrix.kinds, and an owner (``none``, SELF, OTHER, or an app)."""
 
 Answers = tuple[tuple[File, Rights], ...]
-"""The rights of one caller on each class of files."""
 
 Cell = tuple[Answers, ...]
-"""A cell of the matrix: the answers to one caller at the paths of a row. There is more than one answer if it
-depends on the directories above (on their paths or owners), beyond what the globs of the row say."""
+"""The answers to one caller at the paths of a row: several if they depend on the directories above."""
 
 Label = tuple[str, ...]
-"""Globs, as text for a row: the paths that all of them match."""
 
 Key = frozenset[str]
-"""The globs that match at a class of paths. If a rule can hide ``/P``, the glob ``/P/**`` is added to the
-policy's."""
+"""The globs that match at a class of paths; for a rule that can hide ``/P``, ``/P/**``, too."""
 
 
 class Row(NamedTuple):
     """A row of the matrix: paths that are decided alike for every caller.
 
-    paths: for people; each member is a list of globs that match all paths of one class, except paths that a
-    more exact row has. An empty list stands for all paths that no glob matches. keys: the same, exactly.
-    cells: the cells by the names of the columns. A caller has no cell if each path of the row contains
-    another app's name or another uid (``{app}`` or ``{uid}`` in the glob).
+    paths: for people; lists of globs that match all paths of one class, except those of a more exact row;
+    empty: paths that no glob matches. keys: the same, exactly. cells: by column; none if each path has
+    another app's name or uid in it.
     """
 
     paths: tuple[Label, ...]
@@ -75,11 +69,7 @@ class Row(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """The matrix of a policy: the names of the columns (callers), and the rows (classes of paths).
-
-    kinds: a kind for each class of kinds that the rules distinguish; the first one stands for the kinds that
-    no rule names.
-    """
+    """The matrix of a policy. kinds: one of each class; the first stands for those that no rule names."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -110,13 +100,10 @@ def matrix(policy: Policy) -> Matrix:
 
 
 def _globs(policy: Policy) -> dict[tuple[str, bool], bool]:
-    """Return all globs of a policy (True), and for each glob that can hide a directory also the glob of the
-    paths below (False). The bool in a key is True if the glob matches letters in any case.
-    """
+    """Return the globs (and if they ignore case): True for those of rules, False for hidden paths below."""
     globs: dict[tuple[str, bool], bool] = {}
     for rule in policy.rules:
-        blocks = (*rule.unless, *(() if rule.when is None else (rule.when,)))
-        for paths in (rule.paths, *(block.paths for block in blocks)):
+        for paths in (rule.paths, *(block.paths for block in rule.blocks)):
             for glob in paths or ():
                 globs[glob, rule.ignore_case] = True
                 below = f"{glob.removesuffix('/***')}/**"
@@ -131,9 +118,7 @@ def _marks(policy: Policy, globs: Iterable[tuple[str, bool]]) -> list[Rule]:
     return [
         Rule(
             id=f"{_MARK}{glob}{_FOLDED * folds}", effect=Effect.DENY, ops=Op.SEE, who=None,
-            paths=(glob,), ignore_case=folds, when=None, unless=(), errno=None, redact=frozenset(),
-            content=frozenset(), raw_types=frozenset(), audit=None, monitor=True, description="",
-            where=policy.rules[0].where,
+            paths=(glob,), ignore_case=folds, monitor=True, where=policy.rules[0].where,
         )
         for glob, folds in globs
     ]  # fmt: skip
@@ -146,10 +131,8 @@ def _is_top(key: Key, globs: Iterable[str]) -> bool:
 
 
 class _Files:
-    """The classes of regular files that the rules of a policy distinguish."""
-
     def __init__(self, policy: Policy) -> None:
-        blocks = [b for rule in policy.rules for b in (rule.when, *rule.unless) if b is not None]
+        blocks = [block for rule in policy.rules for block in rule.blocks]
         sets = {*(block.kinds for block in blocks), *(rule.raw_types for rule in policy.rules)}
         kinds = sample_kinds((Kinds(one) for one in sets if one), FileType.REGULAR, unknown=False)
         owners = {owner for block in blocks for owner in block.owners or ()} - {OWNER_NONE, "self"}
@@ -160,9 +143,7 @@ class _Files:
         self._known: Final[dict[object, Answers]] = {}
 
     def answers(self, app: str | None, lives: tuple[Live, ...], hidden: Hidden) -> Iterator[Answers]:
-        """Yield the answers to a caller of an app at a class of paths where these rules match: one for each
-        way in which directories above can hide it (hidden).
-        """
+        """Yield the answers at a class of paths: one for each way in which directories above can hide it."""
         key = app, self._shapes.alone(lives)
         shown = self._known.get(key)
         if shown is None:
@@ -171,7 +152,6 @@ class _Files:
             yield tuple((file, Rights(0)) for file, _ in shown) if way[0] else shown
 
     def _shown(self, app: str | None, lives: tuple[Live, ...]) -> Answers:
-        """Return the answers to a caller of an app at a path that no directory above hides."""
         profile, classes = Profile(self._policy, lives, top=False), FileClasses(lives)
         found: dict[object, Rights] = {}
         answers: list[tuple[File, Rights]] = []
@@ -201,7 +181,6 @@ class _Files:
 
 
 def _column(side: Side, files: _Files) -> dict[Key, Cell]:
-    """Return the answers to one caller, for each set of globs that match together."""
     found: dict[Key, dict[Answers, None]] = {}
     track = Track([side])
     for spot in Walk([track], lambda _: 1).spots():
@@ -216,10 +195,7 @@ def _column(side: Side, files: _Files) -> dict[Key, Cell]:
 
 
 def _columns(found: list[tuple[tuple[Subject, ...], dict[Key, Cell]]]) -> dict[str, dict[Key, Cell]]:
-    """Return the answers by the names of columns.
-
-    The name of a column is the caller's, with the uid or the mount if the answers depend on it.
-    """
+    """Return the answers by the names of columns: callers, with uid or mount if these make a difference."""
     columns: dict[str, dict[Key, Cell]] = {}
     for subjects, cells in found:
         for subject in subjects:
@@ -232,10 +208,7 @@ def _columns(found: list[tuple[tuple[Subject, ...], dict[Key, Cell]]]) -> dict[s
 
 
 def _labels(row: frozenset[Key], keys: set[Key], globs: dict[str, bool]) -> tuple[Label, ...]:
-    """Return the shortest text for a row: single globs that match only in this row, then lists of globs.
-
-    row: the keys of the row. keys: those of all rows. globs: all globs, with True for those of the policy.
-    """
+    """Return the shortest text for a row: single globs that match only in this row, then lists of globs."""
     inside = {glob for key in row for glob in key} - {glob for key in keys - row for glob in key}
     left: set[Key] = set(row)
     found: list[Label] = []
@@ -259,8 +232,7 @@ def _as_written(glob: str, globs: dict[str, bool]) -> str:
 
 
 def _most_exact(key: Key, sets: Iterable[Key]) -> Label:
-    """Return the globs of a set, sorted. Leave out a glob that matches all paths of another glob in the set.
-    """
+    """Return the globs of a set that match not all paths of another glob in the set, sorted."""
     wider = set()
     for one in key:
         for other in key - {one}:

@@ -11,10 +11,7 @@ from policyfs.errors import errno_name
 
 
 class Direction(enum.Enum):
-    """The direction of a change from one policy to another.
-
-    OTHER: the new policy allows neither more nor less.
-    """
+    """The direction of a change. OTHER: the new policy allows neither more nor less."""
 
     WIDER = "wider"
     NARROWER = "narrower"
@@ -34,7 +31,7 @@ class Aspect(enum.Enum):
 
 
 class Change(NamedTuple):
-    """One part of an answer that changed, with the text of this part in the old policy and in the new."""
+    """One part of an answer that changed, as text in the old policy and in the new."""
 
     direction: Direction
     aspect: Aspect
@@ -96,20 +93,14 @@ def way_of(view: View) -> str:
 
 
 def _direction(stricter: bool, looser: bool) -> Direction:
-    """Return the direction of a change of requirements. If both or neither is True, it is WIDER, to be safe.
-
-    stricter: True if the new requirements are at least as strict as the old requirements. looser: True if the
-    old requirements are at least as strict as the new requirements.
-    """
+    """Return the direction by two comparisons. If both or neither is True, it is WIDER, to be safe."""
     if stricter == looser:
         return Direction.WIDER
     return Direction.NARROWER if stricter else Direction.WIDER
 
 
 def _as_strict(ones: Iterable[frozenset[str]], others: Iterable[frozenset[str]]) -> bool:
-    """Return True if a file that meets all requirements of *ones* certainly meets all requirements of
-    *others*.
-    """
+    """Return True if a file that meets all requirements of *ones* meets those of *others*."""
     return all(any(_implies(one, other) for one in ones) for other in others)
 
 

@@ -1,7 +1,4 @@
-"""Division of the callers at a place (class of paths) into parts.
-
-The same rules match for all callers of a part.
-"""
+"""Division of the callers at a class of paths into parts for whom the same rules match."""
 
 from __future__ import annotations
 
@@ -14,15 +11,14 @@ from policyfs.policy.model import SELF
 from policyfs.policy.rules.table import Live
 
 Lives = tuple[tuple[Live, bool], ...]
-"""The rules that match at a place (class of paths), sorted by number. Each rule comes with True if the rule
-is watched (see Track): the other policy lacks the rule, or the rule stands for an invariant."""
+"""The rules that match at a place, sorted by number, with True for those that are watched (Track)."""
 
 
 class Part(NamedTuple):
-    """Callers for whom the same rules match at a place (class of paths), with these rules in each policy.
+    """Callers for whom the same rules match, with these rules in each policy.
 
-    If no condition on owners names an app, the placeholder OWN stands for the app's name. So apps that differ
-    only in their names are in one part.
+    If no condition names an app, OWN stands for the app's name: apps that differ only in names are in one
+    part.
     """
 
     callers: Callers
@@ -30,10 +26,7 @@ class Part(NamedTuple):
 
 
 class Partition:
-    """The division of callers into parts, at each place (class of paths).
-
-    For all callers of a part the same rules match.
-    """
+    """The division of callers into parts, at each place."""
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self._tracks: Final = tracks
@@ -41,14 +34,10 @@ class Partition:
         self._renamed: Final = sum(
             1 << at for at, sides in enumerate(all_sides) if len({side.caller.app for side in sides}) > 1
         )
-        """The callers that belong to different apps in the two policies. For these callers the placeholder
-        OWN would mean two names."""
+        """The callers with different apps in the two policies: for them OWN would mean two names."""
 
     def parts(self, nodes: Sequence[Nodes], callers: Callers) -> list[Part]:
-        """Return the parts of some callers at a place, in no order.
-
-        nodes: the automaton's nodes there, in each policy.
-        """
+        """Return the parts of some callers at a place. nodes: the automaton's nodes there, in each policy."""
         matches = [track.matches(some, callers) for track, some in zip(self._tracks, nodes, strict=True)]
         named = self._named(matches)
         parts = [Part(callers, tuple(() for _ in matches))]
@@ -68,11 +57,7 @@ class Partition:
     def _pieces(
         self, index: int, match: Match, named: frozenset[str]
     ) -> Iterator[tuple[Callers, Live, bool]]:
-        """Yield groups of callers for whom a rule means the same.
-
-        Each group comes with the rule as it applies to these callers. The third value is True if the rule
-        is watched for these callers (see Lives).
-        """
+        """Yield groups of callers for whom a rule means the same, the rule, and True if it is watched."""
         track, table = self._tracks[index], self._tracks[index].compiled.table
         pieces: list[tuple[Callers, tuple[int, ...]]] = [(match.callers, ())]
         for block, some in match.unless:
@@ -91,11 +76,7 @@ class Partition:
     def _by_name(
         self, index: int, callers: Callers, named: frozenset[str]
     ) -> Iterator[tuple[Callers, str | None]]:
-        """Yield the callers in groups. A condition on owners means the same for all callers of one group.
-
-        First come apps and strangers that conditions name, with the name of the app (None for strangers). All
-        other apps come last, as one group with the placeholder OWN for the name.
-        """
+        """Yield groups of callers by the app that ``self`` stands for; OWN if no condition names it."""
         by_app, others = self._tracks[index].by_app, callers
         for app, who in by_app.items():
             own = who if app is None or app in named else who & self._renamed
@@ -107,10 +88,7 @@ class Partition:
 
 
 def _refined(parts: list[Part], callers: Callers, index: int, live: Live, *, watched: bool) -> Iterator[Part]:
-    """Divide the parts by one more rule, which matches for *callers*. Yield the new parts.
-
-    index: the policy of the rule (0: old, 1: new). watched: True if the rule is watched (see Lives).
-    """
+    """Divide the parts by one more rule, which matches for *callers*."""
     for part in parts:
         inside, outside = part.callers & callers, part.callers & ~callers
         if inside:

@@ -16,11 +16,7 @@ _CREATE: Final = {FileType.DIRECTORY: "mkdir", FileType.SYMLINK: "symlink", File
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One sample request, with its caller, its path and the facts of the file.
-
-    owners: the owners of the directories above the path, from the root down; empty if these owners do not
-    matter.
-    """
+    """One sample request. owners: of the directories above, from the root; empty if they do not matter."""
 
     subject: Subject
     op: Op
@@ -31,14 +27,13 @@ class Request:
 
     @property
     def word(self) -> str:
-        """The name of the operation as `policyfs policy explain` expects it."""
+        """The name of the operation in `policyfs policy explain`."""
         if self.op is Op.CREATE:
             return _CREATE[self.ftype]
         return (self.op.name or "").lower()
 
     @property
     def shown_path(self) -> str:
-        """The path of the request as text."""
         return self.path.decode("utf-8", "backslashreplace")
 
     @property
@@ -56,10 +51,7 @@ class Request:
                 yield "/" + "/".join(names[:depth]), owner or "unknown"
 
     def command(self, policy: str, apps: frozenset[str]) -> str:
-        """Return the command `policyfs policy explain` for this request.
-
-        apps: the names of the policy's apps.
-        """
+        """Return the command `policyfs policy explain` for this request. apps: the policy's apps."""
         path = self.path.decode("utf-8", "surrogateescape")
         words = ["policyfs", "policy", "explain", policy, path, *self._caller(), "--op", self.word]
         if self.ftype is FileType.REGULAR:
@@ -107,9 +99,9 @@ def _quoted(word: str) -> str:
     if word.isprintable():
         return shlex.quote(word)
     escaped = "".join(
-        char if char.isprintable() and char not in "'\\" else "".join(
-            f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape")
-        )
+        char
+        if char.isprintable() and char not in "'\\"
+        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
         for char in word
     )
     return f"$'{escaped}'"

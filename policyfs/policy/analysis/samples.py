@@ -17,10 +17,7 @@ _NICE: Final = ("x", "y", "other", "q", "Z", "xyz", "new-name")
 
 
 class Sample(NamedTuple):
-    """A sample request at a class of paths. Its names and owners do not yet have the form for messages.
-
-    way: for each policy, True if directories above hide the path.
-    """
+    """A sample request at a class of paths. way: for each policy, True if directories above hide the path."""
 
     spot: Spot
     op: Op
@@ -56,10 +53,7 @@ class Samples:
 
 
 def spelled(sides: Sequence[Side], names: Iterable[str]) -> tuple[bytes, ...]:
-    """Return the names of a sample path. Made-up names become names that a person would write.
-
-    sides: one caller, in each policy.
-    """
+    """Return the names of a path as a person would write them. sides: one caller, in each policy."""
     at = [side.root for side in sides]
     found = []
     for name in names:

@@ -1,7 +1,4 @@
-"""A policy as it applies to one caller (a side). Rules for other callers are left out.
-
-The names ``{app}`` and ``{uid}`` in globs (captures) stand for the caller's own values.
-"""
+"""A policy as it applies to one caller (a side), whose values stand for ``{app}`` and ``{uid}`` in globs."""
 
 from __future__ import annotations
 
@@ -27,10 +24,7 @@ _SMALL: Final = 256
 
 
 class Compiled:
-    """A compiled policy, with data that all callers of it share.
-
-    Sets of rules are ints: bit N stands for rule N.
-    """
+    """A compiled policy, with data that callers share. Sets of rules are ints: bit N stands for rule N."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine: Final = engine
@@ -46,14 +40,14 @@ class Compiled:
         self.reach: Final = self.reached(
             {accept: number for number, some in enumerate(self.accepts) for accept in some}
         )
-        """For each node of the automaton, the rules with a glob that matches there or below, as bits."""
+        """For each node of the automaton, the rules with a glob that matches there or below."""
         self.everywhere: Final = bits(self.table.everywhere())
         self.hiding: Final = bits(number for number, rule in enumerate(self.table.rules) if hides(rule))
-        """The rules that hide everything below a directory, as bits of an int."""
+        """The rules that hide everything below a directory."""
         self.by_capture: Final = _by_word(self.captures)
-        """For each capture (``app`` or ``uid``), the rules with this capture in a glob, as bits of an int."""
+        """For each capture (``app`` or ``uid``), the rules with this capture in a glob."""
         self.by_owner: Final = _by_word(self.owners)
-        """For each owner that conditions name, the rules with such a condition, as bits of an int."""
+        """For each owner that conditions name, the rules with such a condition."""
         whos: dict[Who | None, list[int]] = {}
         for number, rule in enumerate(self.table.rules):
             whos.setdefault(rule.who, []).append(number)
@@ -61,24 +55,19 @@ class Compiled:
 
     @functools.cached_property
     def contents(self) -> list[tuple[object, ...]]:
-        """A value for each rule.
-
-        Rules with equal values have the same effect and conditions, apart from ``who``.
-        """
+        """For each rule a value that is equal for rules that differ only in id, ``who`` and place."""
         return [content_of(rule) for rule in self.table.rules]
 
     @functools.cached_property
     def by_id(self) -> dict[str, tuple[tuple[object, ...], Who | None]]:
-        """A dictionary from the id of each rule to its content (effect and conditions) and its ``who``."""
+        """A dictionary from the id of each rule to its content and its ``who``."""
         pairs = zip(self.table.rules, self.contents, strict=True)
         return {rule.id: (content, rule.who) for rule, content in pairs}
 
     def reached(self, rule_of: Mapping[int, int]) -> list[int]:
-        """Return a bit mask of rules for each node of the automaton: the rules with a glob that matches there
-        or below.
+        """Return, for each node of the automaton, the rules with a glob that matches there or below.
 
-        rule_of: a dictionary from the number of a glob set to the number of its rule. A glob set has all
-        globs of one condition.
+        rule_of: a dictionary from glob sets to rules.
         """
         nodes, targets = self.table.automaton.nodes, self.targets
         if not rule_of:
@@ -96,10 +85,7 @@ class Compiled:
         return reach
 
     def callers_by_rule(self, callers: Sequence[Caller]) -> list[int]:
-        """Return, for each rule, the callers who match its ``who``.
-
-        A set of callers is an int: bit N stands for the caller with index N.
-        """
+        """Return, for each rule, the callers who match its ``who``, as bits of an int."""
         found = [0] * len(self.table.rules)
         for who, numbers in self._who.items():
             fitting = bits(at for at, caller in enumerate(callers) if who is None or caller.of.within(who))
@@ -108,7 +94,7 @@ class Compiled:
         return found
 
     def fitting(self, caller: Caller) -> int:
-        """Return the rules whose ``who`` the caller matches, as bits of an int."""
+        """Return the rules whose ``who`` the caller matches."""
         found = 0
         for who, numbers in self._who.items():
             if who is None or caller.of.within(who):
@@ -117,9 +103,7 @@ class Compiled:
 
     @functools.cached_property
     def _needed(self) -> list[tuple[list[int], int]]:
-        """For ``paths`` and for ``when``: for each node of the automaton, the rules whose globs there match
-        at the node or below; and the rules without such globs.
-        """
+        """For ``paths`` and ``when``: the rules at or below each node, and the rules without such globs."""
         needed = [self.table.needed_accepts(number) for number in range(len(self.table.rules))]
         return [
             (
@@ -130,7 +114,7 @@ class Compiled:
         ]
 
     def alive(self, nodes: Collection[int]) -> int:
-        """Return the rules that can match at one of these nodes or below it, as bits of an int."""
+        """Return the rules that can match at one of these nodes or below it."""
         alive = -1
         for reach, found in self._needed:
             for number in nodes:
@@ -159,7 +143,7 @@ class Side:
         return self.pruned(self._automaton.resolved(position, self.caller.app, self.caller.uid).free)
 
     def pruned(self, nodes: Iterable[int]) -> Position:
-        """Return the position (set of nodes) of a path, without nodes that lead to no rule about it."""
+        """Return the position of these nodes, without those that lead to no rule about the caller."""
         reach, own = self.compiled.reach, self.bits
         return self.position_at(frozenset(number for number in nodes if reach[number] & own))
 
@@ -182,24 +166,16 @@ class Side:
         return self.pruned(found)
 
     def profile(self, position: Position, *, top: bool) -> Profile:
-        """Return the profile of a position for the caller: the rules that can match there.
-
-        top: True for the root. Rules that hide a directory above are left out.
-        """
+        """Return the rules that can match at a position, without those that hide a directory above."""
         state = PathState(position, frozenset(), top=top)
         return profile_at(self.compiled.table, state, self.caller, lenient=False)
 
     def below(self, position: Position) -> bool:
-        """Return True if the caller could see some path below.
-
-        If no rule denies `see` on a directory at this position itself, the caller sees the directory, at
-        least as a bare directory (only as the way to a path below).
-        """
+        """Return True if the caller could see some path below, and so sees an undenied directory here."""
         return self.compiled.sight.below(position, self.caller)
 
 
 def _by_word(words: Iterable[Iterable[str]]) -> dict[str, int]:
-    """Return, for each word, the indices of the items that have this word, as bits of an int."""
     found: dict[str, list[int]] = {}
     for number, some in enumerate(words):
         for word in some:
@@ -256,12 +232,9 @@ def content_of(rule: Rule) -> tuple[object, ...]:
 
 
 def _captures(rule: Rule) -> frozenset[str]:
-    globs = [*(rule.paths or ())]
-    for block in (*rule.unless, *(() if rule.when is None else (rule.when,))):
-        globs += block.paths or ()
+    globs = (glob for paths in (rule.paths, *(block.paths for block in rule.blocks)) for glob in paths or ())
     return frozenset(name for glob in globs if "{" in glob for name in parse_glob(glob).captures)
 
 
 def _owners(rule: Rule) -> frozenset[str]:
-    blocks = [*rule.unless, *(() if rule.when is None else (rule.when,))]
-    return frozenset(owner for block in blocks for owner in block.owners or ())
+    return frozenset(owner for block in rule.blocks for owner in block.owners or ())

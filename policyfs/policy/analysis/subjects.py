@@ -24,9 +24,9 @@ NOTHING: Final = Policy("", "", (), (), Audit.BEST_EFFORT, Audit.REQUIRED, "")
 class Subject(NamedTuple):
     """A sample caller, in one or two policies.
 
-    mounted: the app of the app mount that the caller uses; None: a shared mount. apps: for each policy, the
-    caller's app; None: a stranger. default: True if a command with only the app's name means this caller.
-    absent: for each policy, True if the policy does not have the app of the app mount.
+    mounted: the app of its app mount; None: a shared mount. apps: its app in each policy; None: a stranger.
+    default: True if the app's name alone means this caller. absent: for each policy, True if it lacks the
+    mount's app.
     """
 
     mounted: str | None
@@ -37,10 +37,7 @@ class Subject(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name shown to people: the app's name or ``stranger``.
-
-        If the policies have different names for the caller, the label is the uid with both names.
-        """
+        """The name shown to people: the app's, ``stranger``, or the uid with both names if they differ."""
         names = dict.fromkeys("stranger" if app is None else app for app in self.apps)
         if self.mounted is not None:
             return self.mounted
@@ -56,10 +53,7 @@ def is_of_uid(label: str) -> bool:
 
 
 class Group(NamedTuple):
-    """Callers that the rules treat alike. (``owner: self`` stands for the own files of each caller.)
-
-    sides: the first caller, in each policy.
-    """
+    """Callers that the rules treat alike, except by their own files. sides: the first, in each policy."""
 
     subjects: tuple[Subject, ...]
     sides: tuple[Side, ...]
@@ -95,7 +89,6 @@ def _side(
 
 
 def _signature(side: Side) -> tuple[object, ...]:
-    """Return a value with all properties of a caller that answers can depend on."""
     policy, caller = side.compiled, side.caller
     captured = {name: side.bits & rules for name, rules in policy.by_capture.items()}
     named = captured.get("app") or side.bits & policy.by_owner.get(caller.app or "", 0)
@@ -178,10 +171,7 @@ def _holds(spans: Iterable[Span], uid: int) -> bool:
 def _uids(
     policies: Sequence[Compiled], spans: list[Span], ordinary: Sequence[int]
 ) -> list[tuple[int, object]]:
-    """Return sample uids of some ranges, each with a value.
-
-    Two uids get equal values if no ``{uid}`` in a glob distinguishes them. ordinary: uids to prefer.
-    """
+    """Return sample uids of some ranges, each with a value for ``{uid}`` in globs. ordinary: preferred."""
     if any(policy.table.uses_uid for policy in policies):
         automata = [policy.table.automaton for policy in policies]
         return list(digit_classes(automata, spans))

@@ -1,24 +1,21 @@
-"""Steps through one policy's automaton for many callers at once.
-
-Each node of the automaton comes with the set of callers that reach it.
-"""
+"""Steps through one policy's automaton for many callers at once: nodes with the callers that reach them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from policyfs.domain import Op
 from policyfs.policy.analysis.sides import Side, bits, numbers_of
 from policyfs.policy.globs.automaton import Node, Position
 from policyfs.policy.globs.names import Captured, NameMatcher, Pattern
 from policyfs.policy.model import SELF, Effect
+from policyfs.policy.rules.table import decides_sight
 
 Callers = int
 """A set of callers, as an int. Bit N stands for the caller group with index N in a list."""
 
 Nodes = tuple[tuple[int, Callers], ...]
-"""The nodes of the automaton that a path reaches, each with the callers for whom the path reaches it."""
+"""The nodes of the automaton that a path reaches, each with the callers for whom it does."""
 
 
 Edges = tuple[Node, tuple[str, ...], tuple[int, ...]]
@@ -26,11 +23,7 @@ Edges = tuple[Node, tuple[str, ...], tuple[int, ...]]
 
 
 class Match(NamedTuple):
-    """A rule that matches at a class of paths for some callers, if its conditions on kind and owner are met.
-
-    unless: the ``unless`` blocks whose paths match there, too: the number of each block, and the callers for
-    whom the block matches.
-    """
+    """A rule that matches at a class of paths for some callers. unless: its blocks that match for some."""
 
     rule: int
     callers: Callers
@@ -38,20 +31,14 @@ class Match(NamedTuple):
 
 
 class Marks:
-    """Marks on rules. Each mark is valid for some callers.
-
-    by_rule: for each rule, the callers for whom the rule is marked.
-    """
+    """Marks on rules. by_rule: for each rule, the callers for whom it is marked."""
 
     def __init__(self, by_rule: Sequence[Callers]) -> None:
         self.by_rule: Final = by_rule
         self._known: Final[dict[int, Callers]] = {}
 
     def of_any(self, rules: int) -> Callers:
-        """Return the callers for whom at least one of these rules is marked.
-
-        rules: a set of rule numbers, as bits.
-        """
+        """Return the callers for whom at least one of these rules (bits) is marked."""
         found = self._known.get(rules)
         if found is None:
             found = 0
@@ -64,16 +51,12 @@ class Marks:
 class Track:
     """The automaton of one policy, for many callers at once.
 
-    For one caller, step() reaches the same nodes as Side.step, without useless nodes. A node is useless if no
-    rule to which the node leads can still match.
+    step() reaches the same nodes as Side.step for each caller, without those that lead to no rule that can
+    match.
     """
 
     def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]] = ()) -> None:
-        """Take one caller (side) of each group.
-
-        watched: for each group, the rules to look for: rules that the other policy lacks, or the rules of
-        invariants.
-        """
+        """Take one caller of each group. watched: the rules to look for, for each group."""
         self.sides: Final = sides
         self.compiled: Final = sides[0].compiled
         table = self._table = self.compiled.table
@@ -92,7 +75,7 @@ class Track:
             bits(
                 number
                 for number, rule in enumerate(table.rules)
-                if rule.effect in effects and rule.ops & Op.SEE and not rule.monitor
+                if rule.effect in effects and decides_sight(rule)
             )
             for effects in ((Effect.ALLOW,), (Effect.ALLOW, Effect.DENY))
         ]
@@ -127,7 +110,6 @@ class Track:
         return found
 
     def _capturing(self, captured: Captured, name: str) -> Callers:
-        """Return the callers for whom a name matches a pattern with ``{app}`` or ``{uid}`` in it."""
         if captured not in self._captured:
             by_pattern: dict[Pattern, Callers] = {}
             for at, side in enumerate(self.sides):
@@ -142,10 +124,7 @@ class Track:
         return found
 
     def _own(self, reached: Mapping[int, Callers]) -> Nodes:
-        """Return the nodes, each with the callers for whom some rule can still match there or below.
-
-        A node without such callers is left out.
-        """
+        """Return the nodes, each with the callers for whom some rule can still match there or below."""
         alive, reach = self.compiled.alive(reached), self.compiled.reach
         found = []
         for number in sorted(reached):
@@ -155,7 +134,7 @@ class Track:
         return tuple(found)
 
     def edges(self, nodes: Nodes, callers: Callers) -> Iterator[Edges]:
-        """Yield the arguments for names_out_of(): each node with the apps and uids of the callers there."""
+        """Yield the arguments for names_out_of()."""
         for number, who in nodes:
             node = self._nodes[number]
             if who & callers and self.compiled.targets[number]:
@@ -191,14 +170,12 @@ class Track:
         return found & self.about.by_rule[rule]
 
     def position(self, nodes: Nodes, caller: int) -> Position:
-        """Return the position that consists of the nodes of one caller. caller: the caller's index."""
+        """Return the position that consists of the nodes of one caller, by its index."""
         own = (number for number, who in nodes if who >> caller & 1)
         return self.sides[caller].position_at(frozenset(own))
 
     def matches(self, nodes: Nodes, callers: Callers) -> list[Match]:
-        """Return the rules that match at these nodes of the automaton for some of the callers, sorted by the
-        rules' numbers.
-        """
+        """Return the rules that match at these nodes for some of the callers, sorted by number."""
         table = self._table
         accepts: dict[int | None, Callers] = {None: callers}
         for number, who in nodes:
@@ -220,11 +197,7 @@ class Track:
     # ---- bare directories
 
     def below(self, nodes: Nodes, callers: Callers) -> Callers:
-        """Return the callers who could see some path below these nodes.
-
-        If no rule denies `see` on a directory at these nodes itself, these callers see the directory, at
-        least as a bare directory (only as the way to a path below).
-        """
+        """Return the callers who could see some path below these nodes (as Side.below)."""
         nodes = tuple((number, who & callers) for number, who in nodes if who & callers)
         found = self._bare.get((nodes, callers))
         if found is None:
@@ -250,10 +223,7 @@ class Track:
         return found
 
     def _named(self, rules: int) -> frozenset[str] | None:
-        """Return the apps that the owner conditions of some rules name.
-
-        Return None if one of the rules has ``{app}`` or ``{uid}`` in a glob, which can distinguish all apps.
-        """
+        """Return the apps that owner conditions of some rules name; None if captures tell apps apart."""
         owners: set[str] = set()
         for number in numbers_of(rules):
             if self.compiled.captures[number]:
@@ -263,7 +233,6 @@ class Track:
 
 
 def _callers_by_rule(rules: int, sides: Iterable[Iterable[int]]) -> list[Callers]:
-    """Return, for each rule, the caller groups to which the rule applies, as bits of an int."""
     found = [0] * rules
     for at, numbers in enumerate(sides):
         for number in numbers:

@@ -21,10 +21,9 @@ Lives = tuple[int, ...]
 
 
 def digit_classes(automata: Sequence[Automaton], spans: Sequence[tuple[int, int]]) -> list[tuple[int, Lives]]:
-    """Return one uid for each way in which the digits of a uid match patterns of names.
+    """Return one uid, and the state of the matcher, for each way in which digits match patterns of names.
 
-    Each uid comes with the state of the matcher. spans: ranges of uids, each as the first uid and the number
-    after the last uid. Raise TooHardError.
+    spans: ranges of uids: the first uid, and the number after the last. Raise TooHardError.
     """
     patterns = {pattern for automaton in automata for pattern in _patterns(automaton)}
     matcher = NameMatcher(sorted(patterns, key=repr))
@@ -75,8 +74,7 @@ def _relation(spans: Sequence[tuple[int, int]], low: int, high: int) -> bool | N
 
 
 def _patterns(automaton: Automaton) -> Iterator[Pattern]:
-    """Yield the patterns of names that can match one uid and not another: patterns with a digit or a ``?``.
-    """
+    """Yield the patterns of names with a digit or a ``?``: only these distinguish uids."""
     for node in automaton.nodes:
         every: Iterable[Pattern] = (
             *(Pattern(tuple(name), False) for name in (*node.literals, *node.folded)),
@@ -102,10 +100,7 @@ def _only_alone(automaton: Automaton) -> bool:
 
 
 def _starts(matcher: NameMatcher, patterns: set[Pattern], *, alone: bool) -> Lives:
-    """Return the states of the matcher from which the digits of a uid are read.
-
-    alone: True if a uid always begins where the name begins; False if a uid can begin inside a name.
-    """
+    """Return the states from which digits are read. alone: True if a uid begins where the name does."""
     begin = matcher.start(patterns)
     if alone or not patterns:
         return (begin,)

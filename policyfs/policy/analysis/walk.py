@@ -1,7 +1,4 @@
-"""A walk over all classes of paths in one or more policies, for one caller or for many callers at once.
-
-The paths of a class have the same rules for these callers.
-"""
+"""A walk over all classes of paths in one or more policies, for one or many callers."""
 
 from __future__ import annotations
 
@@ -21,28 +18,22 @@ MAX_PLACES: Final = 200_000
 """Maximum number of classes of paths for one caller. With more, TooHardError is raised."""
 
 MAX_JOINT_PLACES: Final = 50_000
-"""Maximum number of classes of paths in a walk for many callers together. If there are more, the walk begins
-again with half of the callers at a time."""
+"""Maximum number of classes for many callers together; with more, the walk tries half of the callers."""
 
 Path = tuple["Path", str] | None
-"""A path: the path of its directory, and its last name. None stands for the root."""
 
 Hidden = Mapping[tuple[bool, ...], tuple[str | None, ...]]
-"""The ways in which directories above can hide a class of paths, depending on the owners of these
-directories. Key: for each policy, True if it hides the paths. Value: one owner for each directory, so that
-the paths are hidden in this way."""
+"""For each way (for each policy: hidden?), owners of the directories above that make it."""
 
 Hiders = tuple[tuple[int, int], ...]
-"""The rules that hide a class of paths because they hide a directory above it. Each rule is a pair: the
-policy (0: old, 1: new), and the rule's number."""
+"""The rules that hide a directory above: the policy (0: old, 1: new), and the rule's number."""
 
 
 class Spot(NamedTuple):
     """A class of paths, for a set of callers.
 
-    path: a sample path. nodes: the nodes of each policy's automaton that this path reaches. hidden: the ways
-    in which directories above hide the class, the same for all these callers. hiders: the rules that hide
-    the class. top: True for the root.
+    path: a sample. nodes: those that it reaches, in each policy. hidden: the ways in which directories above
+    hide it, the same for all these callers. top: True for the root.
     """
 
     path: Path
@@ -77,16 +68,13 @@ Matters = Callable[[Spot], Callers]
 
 
 class Walk:
-    """A walk over the classes of paths that matter for some callers, or that lead to such classes.
-
-    The argument *matters* of the constructor decides which classes matter.
-    """
+    """A walk over the classes of paths that matter for some callers, or that lead to such classes."""
 
     def __init__(self, tracks: Sequence[Track], matters: Matters, most: int = MAX_JOINT_PLACES) -> None:
-        """Prepare a walk over classes of paths. most: the maximum number of classes (MAX_JOINT_PLACES).
+        """Prepare a walk. most: see MAX_JOINT_PLACES.
 
-        matters: the function Matters. Between two classes, the caller may set another one. For the classes
-        below a class, the walk uses the function that was set after it had yielded this class.
+        matters: decides which classes matter. It may be set anew between two classes: what was set after a
+        class was yielded counts for the classes below it.
         """
         self._tracks: Final = tracks
         self._partition: Final = Partition(tracks)
@@ -101,11 +89,7 @@ class Walk:
         return self._parts[1]
 
     def spots(self) -> Iterator[Spot]:
-        """Yield classes of paths. Raise TooHardError.
-
-        For one caller, each class comes once. If there are too many classes for many callers together, the
-        walk begins again with half of the callers at a time.
-        """
+        """Yield classes of paths, each at least once for each caller. Raise TooHardError."""
         todo = [self._tracks[0].everyone]
         while todo:
             callers = todo.pop()
@@ -119,10 +103,6 @@ class Walk:
                 todo += [half, callers & ~half]
 
     def _spots(self, callers: Callers, most: int) -> Iterator[Spot]:
-        """Yield the classes of paths for some callers, nearest to the root first.
-
-        Raise TooHardError beyond *most*.
-        """
         shown: Hidden = {tuple(False for _ in self._tracks): ()}
         root = Spot(None, tuple(t.root(callers) for t in self._tracks), callers, shown, (), True)
         seen: set[tuple[object, ...]] = set()
@@ -149,11 +129,7 @@ class Walk:
     def _below_once(
         self, copies: Iterable[Spot], matters: Matters, opened: set[tuple[object, ...]]
     ) -> Iterator[Spot]:
-        """Yield the classes of paths one name below a class. A class is made only when the walk reaches it.
-
-        copies: the class, as _below returns it. opened: the keys of the classes whose lower classes were
-        yielded already.
-        """
+        """Yield the classes one name below, when the walk reaches them, for keys not in *opened*."""
         for below in copies:
             key = self._key(below)
             if key not in opened:  # another place can have the same places below: yield them once
@@ -169,10 +145,7 @@ class Walk:
         return (*exits, spot.callers, frozenset(spot.hidden))
 
     def _below(self, spot: Spot) -> list[Spot]:
-        """Return copies of a class of paths: one for each set of rules that hide the paths below it.
-
-        Each copy has the callers to whom these rules apply.
-        """
+        """Return copies of a class: one for each set of rules that hide the paths below."""
         if spot.top:
             return [spot]
         if not any(
@@ -194,7 +167,6 @@ class Walk:
         return found
 
     def _children(self, spot: Spot, matters: Matters) -> Iterator[Spot]:
-        """Yield the classes of paths one name below a class: one for each class of names."""
         edges = (
             edge
             for track, nodes in zip(self._tracks, spot.nodes, strict=True)
@@ -220,11 +192,7 @@ def _only(nodes: Nodes, callers: Callers) -> Nodes:
 
 
 def _hidden_below(above: Hidden, hiding: Sequence[Sequence[Live]]) -> Hidden:
-    """Return the ways in which directories can hide the paths below a directory.
-
-    above: the ways in which the directory itself is hidden. hiding: for each policy, the rules by which the
-    directory can hide the paths below it.
-    """
+    """Return the ways in which directories can hide the paths below. hiding: the rules of this one."""
     own: dict[tuple[bool, ...], str | None] = {}
     for owner in _owners(hiding):
         facts = Facts(KIND_DIRECTORY, owner)

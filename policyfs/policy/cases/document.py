@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator
 from policyfs.domain import FileType
 from policyfs.policy.errors import PolicyError, did_you_mean, quote
 from policyfs.policy.exceptions import PREFIX
-from policyfs.policy.explain.explain import REQUESTS
+from policyfs.policy.explain.explain import MOVES, REQUESTS
 from policyfs.policy.model import Where
 from policyfs.policy.text.companions import Head, Reader, sound
 from policyfs.policy.text.document import Strict
@@ -36,7 +36,6 @@ from policyfs.policy.text.values import (
 )  # fmt: skip
 
 KIND: Final = "PolicyTests"
-MOVES: Final = ("rename", "link")
 OPERATIONS: Final = {**dict.fromkeys(REQUESTS), **dict.fromkeys(MOVES)}
 TYPES: Final = {ftype.value: ftype for ftype in FileType if ftype is not FileType.SPECIAL}
 DECISIONS: Final = {"allow": True, "deny": False}
@@ -122,10 +121,7 @@ _READER: Final = Reader(KIND, _Top, CaseDoc, "tests", _subject)
 
 
 def parse_cases(sources: Sequence[SourceText], apps: Sequence[str], rules: frozenset[str]) -> list[Case]:
-    """Return the tests in some files. Raise PolicyErrors.
-
-    apps, rules: the names of the policy's apps, and the ids of its rules.
-    """
+    """Return the tests in some files. apps, rules: names that the policy has. Raise PolicyErrors."""
     errors: list[PolicyError] = []
     found: list[Case] = []
     seen: set[tuple[str, str]] = set()
@@ -154,7 +150,6 @@ def read_cases(text: SourceText) -> list[CaseDoc]:
 def _check(
     part: Part[CaseDoc], doc: CaseDoc, apps: Sequence[str], rules: frozenset[str], errors: list[PolicyError]
 ) -> None:
-    """Add an error for each name that the policy does not have, and for keys that cannot be used together."""
     if (doc.app is None) == (doc.uid is None) and part.sound:
         help_ = "write app: gallery, app: stranger or uid: 10011"
         errors.append(part.error((), "needs exactly one of the keys app and uid", help_))

@@ -70,7 +70,6 @@ class Outcome(NamedTuple):
 
 
 def _lines(result: Result) -> Iterator[str]:
-    """Yield the lines about a failed request of a test: the request, and each difference."""
     where = result.case.where
     place = f"{harmless(where.file)}:{where.line}:{where.column}"
     yield f"{place}: test {harmless(result.case.doc.id)}: {harmless(result.request)}"

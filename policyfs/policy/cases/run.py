@@ -13,17 +13,10 @@ from policyfs.policy.cases.document import TYPES, Case
 from policyfs.policy.decide import End, Engine, compile_policy
 from policyfs.policy.errors import PolicyError, PolicyErrors, quote
 from policyfs.policy.exceptions import in_force
-from policyfs.policy.explain.explain import REQUESTS, open_refusal
+from policyfs.policy.explain.explain import MADE, REQUESTS, open_refusal
 from policyfs.policy.model import SELF, Policy, Rule
 from policyfs.policy.stranger import stranger_of
 from policyfs.policy.text.values import instant_text
-
-_MAKING: Final = {
-    "create": FileType.REGULAR,
-    "mknod": FileType.REGULAR,
-    "mkdir": FileType.DIRECTORY,
-    "symlink": FileType.SYMLINK,
-}
 
 
 class Difference(NamedTuple):
@@ -54,10 +47,9 @@ def run(
 ) -> Iterator[Result]:
     """Yield the result of every request of the tests.
 
-    A test without ``at`` (a time) is decided as if the policy had no exceptions (allow rules with an end
-    date). named: the policy's name in the commands of the results. sniff: a function that returns the content
-    kind of the file that a test names in ``content``. Raise PolicyErrors for a test of a stranger if every
-    uid belongs to an app.
+    A test without ``at`` is decided without exceptions. named: the policy's name in commands. sniff: a
+    function that returns the kind of the file that a test names in ``content``. Raise PolicyErrors if a test
+    needs a stranger and every uid belongs to an app.
     """
     engines: dict[tuple[Rule, ...], Engine] = {}
     for case in cases:
@@ -86,7 +78,6 @@ def _callers(engine: Engine, case: Case) -> Iterator[Principal]:
 
 
 def _stranger(engine: Engine, case: Case) -> Principal:
-    """Return a stranger. Raise PolicyErrors if there is none."""
     who = stranger_of(engine)
     if who is not None:
         return who
@@ -105,7 +96,7 @@ class _Request:
         self._operation: Final = operation
         self._path: Final = path
         doc = case.doc
-        making = _MAKING.get(operation)
+        making = MADE.get(operation)
         self._ftype: Final = making or TYPES[doc.type or FileType.REGULAR.value]
         owner = doc.owner
         if owner == SELF or (owner is None and making is not None):
@@ -113,10 +104,7 @@ class _Request:
         self._facts: Final = Facts(kind, owner)
 
     def result(self, policy: str) -> Result:
-        """Decide the request, and compare the answer with the expected answer.
-
-        policy: the name for the command.
-        """
+        """Decide the request, and compare the answer with the expected answer."""
         decision = self._decide()
         refused = self._ftype is FileType.REGULAR and open_refusal(decision, self._facts.kind) is not None
         differences = tuple(self._differences(decision, refused=refused))

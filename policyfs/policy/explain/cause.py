@@ -23,9 +23,9 @@ def cause_of(
 ) -> str:
     """Return the cause of an answer as text.
 
-    missing: the operations that no rule allows. lines: the rules with their verdicts. denying: the ids of the
-    rules that deny the request. hidden_by: a pair (directory, rule) for each directory above that hides the
-    path. nearest: the allow rule that comes nearest to allowing the request, if any. top: True for the root.
+    missing: the operations that no rule allows. denying: the ids of the rules that deny. hidden_by: pairs of
+    a directory above and a rule that hides it. nearest: the allow rule that nearly allows. top: True for the
+    root.
     """
     spoke = [line for line in lines if line.verdict != NO and "only recorded" not in line.reason]
     if decision.allowed:

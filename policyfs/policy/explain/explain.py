@@ -48,8 +48,7 @@ REQUESTS: Final = {
     "removexattr": Op.SEE | Op.ATTR,
     "all": Op.ALL,
 }
-"""The operations that each request needs, by the name of the request. ``create`` stands for an open with
-O_CREAT."""
+"""The operations that each request needs. ``create`` stands for an open with O_CREAT."""
 
 MADE: Final = {
     "create": FileType.REGULAR,
@@ -64,10 +63,9 @@ MADE: Final = {
 class Explanation:
     """The answer to one request, with its reasons.
 
-    view: None if the file is not a regular file. cause: the reason of the answer, in a few words. nearest: if
-    no rule allows the request, the allow rule that comes nearest to allowing it; else None. hidden_by: a pair
-    (directory, rule) for each directory above that hides the path. io: text on how bytes are read and
-    written. kernel: text on the answers that the kernel may keep in a shared mount.
+    view: None if the file is not regular. nearest: the allow rule that nearly allows, if none does.
+    hidden_by: pairs of a directory above and a rule that hides it. io: how bytes are read and written.
+    kernel: the answers that the kernel may keep in a shared mount.
     """
 
     request: str
@@ -89,11 +87,7 @@ class Explanation:
         return harmless(self.path.decode("utf-8", "backslashreplace"))
 
     def text(self, *, every: bool = False, refusal: str | None = None) -> str:
-        """Return the explanation as text: the cause first, then the rules that match or may match.
-
-        every: True to add the rules that do not match. refusal: the reason if an open is denied although the
-        rules allow it.
-        """
+        """Return the explanation as text. every: for all rules. refusal: why an allowed open is denied."""
         decision, cause = self.decision, self.cause
         if refusal is not None:
             decision, cause = Decision(allowed=False, errno=errno.EACCES), refusal
@@ -115,10 +109,7 @@ class Explanation:
         yield f"  audit: {self.decision.audit.name.lower()}"
 
     def rule_lines(self, *, every: bool = False) -> Iterator[str]:
-        """Yield lines about the rules that match or may match, and about the allow rule that nearly matches.
-
-        The last line has the number of the other rules. every: True to yield a line for every rule instead.
-        """
+        """Yield lines on rules that match or nearly match, and how many do not. every: for all rules."""
         for line in self.lines:
             if every or line.verdict != NO:
                 yield _line(line.verdict, line)
@@ -139,11 +130,7 @@ def _line(verdict: str, line: RuleLine) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MoveExplanation:
-    """The answer to a rename or link.
-
-    ends: explanations for the old path, for the new path and, if there is one, for the replaced file. Each
-    explains the operations that are needed there.
-    """
+    """The answer to a rename or link. ends: the old path, the new path and, if any, the replaced file."""
 
     request: str
     who: str
@@ -169,16 +156,13 @@ MOVES: Final = {
     "rename": (Op.SEE | Op.DELETE, Op.SEE | Op.CREATE),
     "link": (Op.SEE | Op.READ | Op.WRITE, Op.SEE | Op.CREATE),
 }
-"""For rename and link, the operations that are needed on the old path, and on the new path."""
+"""The operations that rename and link need on the old path, and on the new path."""
 
 
 def explain(
     engine: Engine, who: Principal, request: str, path: bytes, ftype: FileType, facts: Facts
 ) -> Explanation:
-    """Explain one request. facts: the known facts of the file.
-
-    Raise UsageError if *request* is no name in REQUESTS.
-    """
+    """Explain one request. facts: the known facts. Raise UsageError if *request* is not in REQUESTS."""
     ops = REQUESTS.get(request)
     if ops is None:
         raise UsageError(
@@ -201,10 +185,7 @@ def explain_move(
     facts: Facts,
     replaced: tuple[FileType, Facts] | None = None,
 ) -> MoveExplanation:
-    """Explain a rename or link. facts: the moved file's facts.
-
-    replaced: the file at the new path, if any.
-    """
+    """Explain a rename or link. facts: of the moved file. replaced: the file at the new path, if any."""
     before, after = MOVES[request]
     ends = [
         _explained(engine, who, _named(before), before, old, ftype, facts),
@@ -235,10 +216,6 @@ def _named(ops: Op) -> str:
 
 
 def _lost_by_copy(hiding: Sequence[str], policy: Policy, ftype: FileType) -> str:
-    """Return a text about the data that a copy would lose: the words, the rules, and a remedy.
-
-    hiding: the ids of the rules.
-    """
     rules = {rule.id: rule for rule in policy.rules if rule.id in hiding}
     words = ", ".join(sorted({word for rule in rules.values() for word in rule.redact if " " not in word}))
     places = ", ".join(f"{name} at {rule.where.file}:{rule.where.line}" for name, rule in rules.items())
@@ -304,10 +281,7 @@ def _explained(
 
 
 def _dated(lines: tuple[RuleLine, ...], policy: Policy) -> Iterator[RuleLine]:
-    """Yield the lines, with the end of each exception. Add a line for each exception that has ended.
-
-    Exceptions are allow rules with an end date.
-    """
+    """Yield the lines, with the end of each exception, and a line for each exception that has ended."""
     dated = {one.rule.id: one for one in policy.exceptions}
     for line in lines:
         one = dated.get(line.rule)
@@ -357,7 +331,6 @@ def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[by
 
 
 def _io(decision: Decision, view: View | None, ops: Op) -> str:
-    """Return a text about how the bytes of the file are read and written."""
     if not decision.allowed:
         return "none, because the request is denied"
     if view is None or not ops & (Op.READ | Op.WRITE):
@@ -373,12 +346,8 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
     return "; ".join(parts)
 
 
-def _brought(
-    engine: Engine, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts
-) -> str:
-    """Return a text about requirements on data that come without a write: with a moved file, or as extended
-    attributes.
-    """
+def _brought(engine: Engine, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> str:
+    """Return a text about requirements on data that come with a moved file, or as extended attributes."""
     if ops & Op.CREATE and ftype is FileType.REGULAR:
         rules = (live.rule for live in engine.profile(who, state).content(facts))
         required = sorted({" or ".join(sorted(rule.content)) for rule in rules})
@@ -388,11 +357,7 @@ def _brought(
 
 
 def open_refusal(decision: Decision, kind: str | None) -> str | None:
-    """Return the reason if policyfs denies an open that the rules allow, else None.
-
-    policyfs denies an open if the file must be redacted, and policyfs cannot redact files of its kind. If
-    *kind* is None (unknown), the result is None.
-    """
+    """Return why policyfs denies an open that the rules allow: it cannot redact this kind. Else None."""
     if not decision.allowed or not decision.redact or kind is None:
         return None
     if kind in {KIND_EMPTY, *REDACTABLE_KINDS}:

@@ -1,7 +1,4 @@
-"""A text about kernel caches: the answers about a path that the kernel of a shared mount may keep.
-
-The text is shown by ``explain`` and ``status``.
-"""
+"""A text, for ``explain`` and ``status``: the answers that the kernel of a shared mount may keep."""
 
 from __future__ import annotations
 
@@ -36,7 +33,6 @@ def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
 
 
 def _by(rules: tuple[str, ...]) -> str:
-    """Return a text with the first few of these rules. They give callers different answers."""
     if not rules:
         return ""
     more = f" and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""

@@ -14,8 +14,7 @@ from policyfs.policy.rules.states import PathState
 from policyfs.policy.rules.table import Live, Situated, binds_hold
 
 _FAULTS: Final = ("mode", "when", "who", "paths", "allow")
-"""Keys of an allow rule that can be the reason why it does not allow an operation. The earlier the failing
-key is in this list, the nearer the rule is to a match."""
+"""Keys that can keep an allow rule from matching. The earlier the failing key, the nearer the match."""
 
 NO: Final = "no"
 """The verdict on a rule that does not match the request."""
@@ -49,11 +48,7 @@ class Weigher:
         return tuple(self._line(number, rule) for number, rule in enumerate(self._table.rules))
 
     def nearest(self, missing: Op, path: bytes) -> RuleLine | None:
-        """Return the line of the allow rule that nearly allows the operations *missing*: the one with the
-        fewest faults.
-
-        A fault is a key of the rule that keeps the rule from matching. Return None if no rule has a fault.
-        """
+        """Return the line of the allow rule with the fewest faults that nearly allows *missing*, or None."""
         ranked: list[tuple[int, int, int, str, int]] = []
         for number, rule in enumerate(self._table.rules):
             if rule.effect is Effect.ALLOW:
@@ -71,7 +66,6 @@ class Weigher:
         return self._line(number, rule)
 
     def _faults(self, number: int, rule: Rule, missing: Op) -> list[str]:
-        """Return the keys of an allow rule that keep it from allowing any of the operations *missing*."""
         faults = [] if rule.ops & missing else ["allow"]
         if not self._caller.fits(number, rule):
             faults.append("who")
@@ -113,7 +107,6 @@ class Weigher:
         return "may match", f"{_unknown(live)} is unknown, so the rule counts as matching"
 
     def _condition_fault(self, rule: Rule, situated: Situated, live: Live | None) -> str:
-        """Return a text on the ``when`` or ``unless`` block that keeps the rule from matching."""
         if live is not None and live.when is not None and live.when.hold(self._facts) is Truth.NO:
             return f"when: {_asked(rule.when)} does not hold"
         for number, binds in situated.unless:
@@ -155,7 +148,6 @@ def _asked(block: Block | None) -> str:
 
 
 def _who_fault(who: Who | None, caller: Caller) -> str:
-    """Return a text on the key of ``who`` that the caller does not match."""
     if who is None:
         return "everyone"
     name = caller.app or STRANGER
@@ -172,7 +164,6 @@ def _who_fault(who: Who | None, caller: Caller) -> str:
 
 
 def _shared(glob: str, path: bytes) -> int:
-    """Return the number of characters that a glob and a path have in common at their beginnings."""
     text = path.decode("utf-8", "surrogateescape")
     same = 0
     for one, other in zip(glob, text, strict=False):

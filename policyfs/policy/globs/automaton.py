@@ -1,16 +1,14 @@
 """One automaton that matches paths, name by name, against all globs of a policy.
 
-The globs form a tree of nodes (a trie). Its edges are the parts of globs between slashes. The position of a
-path is the set of nodes that the path reaches. *Free* nodes are reached for every caller. *Bound* nodes are
-reached through a capture (``{app}`` or ``{uid}`` in a glob). So they count only for callers that meet the
-requirements of the capture (names.Bind). One step by a name leads from a directory's position to the position
-of the name in this directory. The automaton makes each position only once, so code compares its positions by
+The globs form a trie of nodes, whose edges are the parts between slashes. The position of a path is the set
+of nodes that it reaches: *free* nodes for every caller, *bound* nodes, behind ``{app}`` or ``{uid}``, for
+callers that meet requirements (names.Bind). Equal positions of an automaton are one object, compared by
 identity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
 from weakref import WeakValueDictionary
@@ -26,10 +24,9 @@ from policyfs.policy.globs.names import (
 from policyfs.policy.globs.paths import CAPTURES, DEEP, End, Glob, Segment, Variant, Wild
 
 MAX_BOUND: Final = 128
-"""Maximum number of bound nodes (nodes behind ``{app}`` or ``{uid}``) at one path. With more, the path is
-lost: no caller is allowed anything there. Only a glob such as ``/**/{uid}/**`` exceeds the limit, on so many
-nested directories with numbers as names. Without the limit, an app could make each step take longer than the
-step before."""
+"""Maximum number of bound nodes at one path. With more, as on nested directories with numbers as names under
+``/**/{uid}/**``, the path is lost: no caller is allowed anything. Otherwise apps could make steps ever
+slower."""
 
 _CAPTURES: Final = frozenset(CAPTURES.values())
 
@@ -39,10 +36,9 @@ Binds = frozenset[Bind]
 class Node:
     """A node of the automaton.
 
-    The targets of a name are the nodes to which the name leads from here. Nodes that a target reaches without
-    a further name are targets, too. literals, folded: targets by name (folded: in lower case). anything:
-    targets of every name. accepts: the numbers of glob sets (the globs of one condition). A path that reaches
-    this node matches these glob sets.
+    The targets of a name are the nodes to which it leads, with those that need no further name. literals,
+    folded: by name (folded: in lower case). anything: of every name. accepts: the glob sets (the globs of one
+    condition) that a path to here matches.
     """
 
     __slots__ = ("accepts", "anything", "captures", "folded", "literals", "number", "patterns")
@@ -66,15 +62,14 @@ class Node:
 
 
 _CAPTURE_UNITS: Final = 16
-"""Cost of one bound node (a node behind ``{app}`` or ``{uid}``), in units (Position.units). For a name of 220
-bytes, the captured text, a set and a table take about 1.4 KiB."""
+"""Cost of one bound node (Position.units): for a name of 220 bytes it takes about 1.4 KiB."""
 
 
 class Position:
-    """The set of the automaton's nodes that a path reaches. Equal positions of an automaton are one object.
+    """The nodes that a path reaches, without (free) and with (bound) requirements on the caller.
 
-    free, bound: nodes without and with requirements on the caller. free_accepts, bound_accepts: the glob sets
-    that these nodes accept. lost: True if there were too many bound nodes (MAX_BOUND).
+    free_accepts, bound_accepts: the glob sets that they accept. lost: True if there were too many
+    (MAX_BOUND).
     """
 
     __slots__ = ("__weakref__", "bound", "bound_accepts", "free", "free_accepts", "lost")
@@ -95,9 +90,13 @@ class Position:
         self.lost = lost
 
     @property
+    def reached(self) -> list[int]:
+        """All nodes that the path reaches for some caller."""
+        return [*self.free, *(number for number, _ in self.bound)]
+
+    @property
     def units(self) -> int:
-        """Memory cost of this position in a table of answers: 1 unit, and _CAPTURE_UNITS for each bound node.
-        """
+        """Size of this position in tables of remembered answers."""
         return 1 + _CAPTURE_UNITS * len(self.bound)
 
 
@@ -111,10 +110,7 @@ class AutomatonBuilder:
         self._edges: dict[tuple[int, Segment | End | str, bool], int] = {}
 
     def add(self, glob: Glob, accept: int, *, folded: bool) -> None:
-        """Make the glob set *accept* match all paths that *glob* matches.
-
-        A glob set has the globs of one condition. folded: True to ignore the case of ASCII letters.
-        """
+        """Make the glob set *accept* match what *glob* matches. folded: True to ignore the case of ASCII."""
         at = 0
         for segment in glob.segments:
             at = self._deep(at) if segment is DEEP else self._segment(at, segment, folded=folded)
@@ -211,10 +207,7 @@ class AutomatonBuilder:
 
 
 class Automaton:
-    """The automaton of a policy.
-
-    A step leads from the position of a directory to the position of a name in it.
-    """
+    """The automaton of a policy."""
 
     def __init__(self, nodes: tuple[Node, ...], root: tuple[int, ...], apps: frozenset[str]) -> None:
         self.nodes: Final = nodes
@@ -237,9 +230,7 @@ class Automaton:
         self._accepting: Final = accepting
 
     def leading_to(self, accepts: AbstractSet[int]) -> frozenset[int]:
-        """Return the nodes from which one or more names lead to a node that accepts one of the glob sets
-        *accepts*.
-        """
+        """Return the nodes from which one or more names lead to one of the glob sets *accepts*."""
         found: set[int] = set()
         todo = [number for accept in accepts for number in self._accepting.get(accept, ())]
         while todo:
@@ -249,17 +240,23 @@ class Automaton:
                     todo.append(before)
         return frozenset(found)
 
+    def accepts_below(self, nodes: Iterable[int]) -> set[int]:
+        """Return the glob sets that one or more names reach from these nodes."""
+        seen: set[int] = set()
+        todo = list(nodes)
+        while todo:
+            new = self.nodes[todo.pop()].targets() - seen
+            seen |= new
+            todo.extend(new)
+        return {accept for number in seen for accept in self.nodes[number].accepts}
+
     def just_before(self, accepts: AbstractSet[int]) -> frozenset[int]:
         """Return the nodes from which a name leads to a node that accepts one of the glob sets *accepts*."""
         accepting = (number for accept in accepts for number in self._accepting.get(accept, ()))
         return frozenset(before for number in accepting for before in self._before[number])
 
     def step_of_all(self, position: Position) -> Position:
-        """Return the position with the nodes that every name in the directory at this position reaches.
-
-        A name reaches further nodes if a literal, a pattern or a capture (``{app}``, ``{uid}``) of a glob
-        matches the name.
-        """
+        """Return the position with the nodes that every name in the directory reaches."""
         if position.lost:
             return position
         free = {target for number in position.free for target in self.nodes[number].anything}
@@ -267,20 +264,13 @@ class Automaton:
         return self._intern(frozenset(free), _undominated(free, bound))
 
     def may_lose(self, position: Position) -> bool:
-        """Return True if a name in the directory at this position may be lost.
-
-        A name is lost if ``{app}`` and ``{uid}`` lead to too many bound nodes (MAX_BOUND).
-        """
-        reached = [*position.free, *(number for number, _ in position.bound)]
-        bound = sum(len(to) for number in reached for to in self.nodes[number].captures.values())
+        """Return True if a name in the directory may be lost (MAX_BOUND)."""
+        bound = sum(len(to) for number in position.reached for to in self.nodes[number].captures.values())
         bound += sum(len(self.nodes[number].targets()) for number, _ in position.bound)
         return position.lost or bound > MAX_BOUND
 
     def step(self, position: Position, text: str) -> Position:
-        """Return the position of the name *text* in the directory at this position.
-
-        text: a result of names.text_of().
-        """
+        """Return the position of the name *text* (names.text_of) in the directory at this position."""
         if position.lost:
             return position
         lower = ascii_lower(text) if self._folds else text
@@ -301,10 +291,7 @@ class Automaton:
         return self._intern(frozenset(free), _undominated(free, bound))
 
     def targets(self, number: int, text: str) -> set[int]:
-        """Return the nodes to which the name *text* leads from one node.
-
-        Captures (``{app}``, ``{uid}``) do not count.
-        """
+        """Return the nodes to which a name leads from one node, without captures."""
         found: set[int] = set()
         self._advance(self.nodes[number], text, ascii_lower(text) if self._folds else text, found)
         return found
@@ -320,7 +307,6 @@ class Automaton:
                 into.update(node.patterns[pattern])
 
     def _matcher(self, node: Node) -> NameMatcher:
-        """Return the matcher of the patterns at a node. The first call for a node makes the matcher."""
         matcher = self._matchers.get(node.number)
         if matcher is None:
             matcher = self._matchers[node.number] = NameMatcher(node.patterns)
@@ -334,11 +320,9 @@ class Automaton:
                     yield target, found
 
     def resolved(self, position: Position, app: str | None, uid: int | None) -> Position:
-        """Return the position for one caller, without bound nodes.
+        """Return the position for one caller: bound nodes become free, or are removed.
 
-        A bound node becomes free if its captures (``{app}``, ``{uid}``) fit the caller; otherwise it is
-        removed. So names in paths cannot increase the number of positions of one caller. Only the policy
-        determines this number.
+        So only the policy, not names in paths, determines how many positions one caller has.
         """
         if not position.bound:
             return position
@@ -369,10 +353,7 @@ class Automaton:
 
 
 def _undominated(free: set[int], bound: set[tuple[int, Bind]]) -> frozenset[tuple[int, Bind]]:
-    """Return the bound nodes that make a difference.
-
-    A node makes no difference if it is also free, or also bound by weaker requirements on the caller.
-    """
+    """Return the bound nodes that are not also free, or bound by weaker requirements."""
     kept = {(number, bind) for number, bind in bound if number not in free}
     if len(kept) < 2 or len({number for number, _ in kept}) == len(kept):
         return frozenset(kept)

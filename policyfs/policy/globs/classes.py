@@ -1,8 +1,7 @@
-"""Sample names: one name of each class of names that the globs of a policy distinguish in a directory.
+"""Sample names: one of each class of names that the globs of a policy distinguish in a directory.
 
-All names that take the same edges of the automaton are one class, so the number of classes is finite. With
-one name of each class, a walk reaches every possible position (set of nodes that a path reaches). So
-questions about all paths below a directory are answered without the store's files.
+Names that take the same edges of the automaton are one class. So a walk by sample names reaches every
+possible position, and answers questions about all paths below a directory without the store.
 """
 
 from __future__ import annotations
@@ -19,11 +18,10 @@ MAX_WORDS: Final = 20_000
 """Maximum number of sample names that are tried for one question. With more, TooHardError is raised."""
 
 MAX_BITS: Final = 1 << 29
-"""Maximum sum of the sizes of the sets of live positions that one search for sample names keeps: 64 MiB."""
+"""Maximum sum of the sizes of the sets of live positions that one search keeps: 64 MiB."""
 
 FEW: Final = 256
-"""Maximum number of literal names, patterns and steps in few_classes(). Within this limit, the function takes
-at most 4 ms."""
+"""Maximum number of literal names, patterns and steps in few_classes(): at most 4 ms."""
 
 _MANY_LITERALS: Final = 200
 
@@ -45,10 +43,7 @@ def unused_char(used: Iterable[str]) -> str:
 
 
 class _Edges:
-    """The edges out of some nodes of the automaton.
-
-    Names of apps take the place of ``{app}`` in the patterns, and uids take the place of ``{uid}``.
-    """
+    """The edges out of some nodes, with names of apps and uids in the places of captures."""
 
     def __init__(self) -> None:
         self.literals: set[str] = set()
@@ -84,11 +79,11 @@ def name_classes(
     known: Known | None = None,
     spend: Spend | None = None,
 ) -> list[str]:
-    """Return sample names: at least one of every class of names that these positions together distinguish.
+    """Return sample names: at least one of every class that these positions together distinguish.
 
-    apps, uids: the values of ``{app}`` and ``{uid}`` that matter. Any other value counts as an ordinary name.
-    known: a dictionary that remembers answers between calls. spend: a function that gets the number of
-    characters before they are tried, and can raise TooHardError. Raise TooHardError beyond MAX_WORDS.
+    apps, uids: the values of ``{app}`` and ``{uid}`` that matter. known: remembers answers between calls.
+    spend: gets the number of characters before they are tried. Raise TooHardError beyond MAX_WORDS, or as
+    *spend* does.
     """
     edges = _Edges()
     for position in positions:
@@ -100,21 +95,14 @@ def name_classes(
 
 
 class FewClasses(NamedTuple):
-    """Sample names of the classes of names in one directory.
-
-    literals: names; each of them is a class of its own. words: one name of each other class; never empty.
-    """
+    """Sample names of a directory. literals: each a class of its own. words: one of each other class."""
 
     literals: frozenset[str]
     words: tuple[str, ...]
 
 
 def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
-    """Return sample names of the classes of names in the directory at a position.
-
-    The names are the same for all callers. Return None if there are too many classes, or if ``{app}`` or
-    ``{uid}`` distinguish names.
-    """
+    """Return sample names in a directory for all callers; None if there are too many, or captures."""
     nodes = [automaton.nodes[number] for number in position.free]
     if position.bound or any(node.captures for node in nodes):
         return None
@@ -138,16 +126,11 @@ def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
 Spend = Callable[[int], None]
 
 Known = dict[frozenset[Pattern], list[str]]
-"""A dictionary that remembers answers: sample names, by the set of patterns that distinguishes their
-classes."""
+"""Remembered sample names, by the set of patterns that distinguishes their classes."""
 
 
 def names_out_of(nodes: Iterable[tuple[Node, tuple[str, ...], tuple[int, ...]]], known: Known) -> list[str]:
-    """Return sample names: at least one of every class that some nodes of automata together distinguish.
-
-    Each node has its own values of ``{app}`` and ``{uid}``. known: see name_classes. Raise
-    TooHardError.
-    """
+    """Return sample names that nodes, each with its apps and uids, distinguish. Raise TooHardError."""
     edges = _Edges()
     for node, apps, uids in nodes:
         edges.add(node, FREE, apps, uids)
@@ -155,7 +138,6 @@ def names_out_of(nodes: Iterable[tuple[Node, tuple[str, ...], tuple[int, ...]]],
 
 
 def _other(edges: _Edges) -> str:
-    """Return a character that no name or pattern on these edges contains."""
     return unused_char(
         char
         for tokens in (*(p.tokens for p in edges.patterns), *edges.literals)
@@ -179,11 +161,7 @@ def _names(edges: _Edges, known: Known, spend: Spend | None = None) -> list[str]
 
 
 def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: Spend | None) -> list[str]:
-    """Return the result of _words, remembered in *known*. other: a character that occurs in no pattern.
-
-    The key of *known* has the patterns, but not *other*. So a remembered result is used only if a name in it
-    contains *other*: then it was made with the same *other*.
-    """
+    """Return the result of _words. A remembered one counts if it has *other*: it was made with the same."""
     found = known.get(patterns)
     if found is None or not any(other in word for word in found):
         found = known[patterns] = _words(patterns, other, spend=spend)
@@ -193,11 +171,7 @@ def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: 
 def _words(
     patterns: AbstractSet[Pattern], other: str, most: int | None = None, spend: Spend | None = None
 ) -> list[str]:
-    """Return sample names: a short name for each set of patterns that together can match one name.
-
-    other: a character that each sample name contains, if possible. most: the maximum number of names to try;
-    None: MAX_WORDS. With more, raise TooHardError.
-    """
+    """Return a short name for each set of patterns that can match one, with *other* in it if possible."""
     most = MAX_WORDS if most is None else most
     matcher = NameMatcher(sorted(patterns, key=repr))
     most = min(most, MAX_BITS // matcher.size)

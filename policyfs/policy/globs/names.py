@@ -1,10 +1,7 @@
-"""Matching of one name against many patterns at once, without backtracking.
+"""Matching of one name against many patterns at once, in time linear in the name's length.
 
-The time is linear in the name's length. One integer holds all patterns, one behind the other, with a bit for
-each position between tokens. A position is live if the characters so far can have reached it. For each
-character of the name, a few operations on this integer move the live positions of all patterns. So ten
-thousand patterns cost little more than ten, there are no states to store, and no pattern makes the matching
-slow.
+One integer has a bit for each position between tokens of all patterns. A position is live if the characters
+so far can have reached it; a few operations on the integer move all live positions by one character.
 """
 
 from __future__ import annotations
@@ -43,10 +40,7 @@ def bytes_of(text: str) -> bytes:
 
 
 class Pattern(NamedTuple):
-    """A pattern of names: a row of tokens (characters and wildcards).
-
-    folded: True to ignore the case of ASCII letters.
-    """
+    """A row of tokens (characters and wildcards). folded: True to ignore the case of ASCII letters."""
 
     tokens: Variant
     folded: bool
@@ -75,11 +69,7 @@ def _chars(token: str, *, folded: bool) -> tuple[str, ...]:
 
 
 class NameMatcher:
-    """Matcher of names for a fixed set of patterns.
-
-    A position is the bit before a token or at the end of a pattern. Positions are live if the characters so
-    far can have reached them. ``start`` selects the patterns that one run tries.
-    """
+    """Matcher of names for fixed patterns. A position is the bit before a token or at a pattern's end."""
 
     __slots__ = ("_accepts", "_all", "_any", "_chars", "_ends", "_runs", "_starts")
 
@@ -115,31 +105,26 @@ class NameMatcher:
 
     @property
     def alphabet(self) -> Iterable[str]:
-        """The characters that occur in the patterns. All other characters have the same effect."""
+        """The characters in the patterns. All other characters have the same effect."""
         return self._chars.keys()
 
     @property
     def size(self) -> int:
-        """The number of positions, which is the size in bits of a set of live positions."""
+        """The number of positions: the size in bits of a set of live positions."""
         return self._accepts.bit_length()
 
     def start(self, patterns: Iterable[Pattern]) -> int:
-        """Return the positions that are live before the first character of a name, if only these patterns are
-        tried.
-        """
+        """Return the live positions before the first character, if only these patterns are tried."""
         live = _mask((self._starts[pattern] for pattern in patterns), self.size)
         return live | ((live & self._runs) << 1)
 
     def step(self, live: int, char: str) -> int:
-        """Return the live positions after one more character. live: the positions before this character."""
+        """Return the live positions after one more character."""
         live = ((live & self._chars.get(char, self._any)) << 1) | (live & self._runs)
         return live | ((live & self._runs) << 1)
 
     def run(self, live: int, text: str) -> int:
-        """Return the accepting positions (ends of patterns) that are live after the whole text.
-
-        live: the positions before the text.
-        """
+        """Return the ends of patterns that are live after the whole text. live: the positions before it."""
         chars, anything, runs = self._chars, self._any, self._runs
         for char in text:
             if not live:
@@ -153,20 +138,17 @@ class NameMatcher:
         return self.accepted(self.run(self._all, text))
 
     def accepting(self, live: int) -> int:
-        """Return the accepting positions (ends of patterns) among the live positions."""
+        """Return the ends of patterns among the live positions."""
         return live & self._accepts
 
     def accepted(self, live: int) -> Iterator[Pattern]:
-        """Yield the patterns that match the characters so far: the ends of these patterns are live."""
+        """Yield the patterns whose ends are live."""
         for position in bits_of(live & self._accepts):
             yield self._ends[position]
 
 
 def matches(pattern: Pattern, text: str) -> bool:
-    """Return True if the pattern matches the name.
-
-    The number of steps is at most the product of both lengths.
-    """
+    """Return True if the pattern matches the name. It takes at most the product of both lengths in steps."""
     tokens = pattern.tokens
     if not pattern.folded and not any(isinstance(token, Wild) and token is not Wild.RUN for token in tokens):
         return _literal_parts_in(tokens, text)
@@ -192,10 +174,7 @@ def matches(pattern: Pattern, text: str) -> bool:
 
 
 def _literal_parts_in(tokens: Variant, text: str) -> bool:
-    """Return True if the tokens match the name. The tokens must be literal text or ``*``.
-
-    This takes no longer than str.find.
-    """
+    """Return True if tokens of literal text and ``*`` match, in the time of str.find."""
     parts = "".join("\0" if token is Wild.RUN else str(token) for token in tokens).split("\0")
     first, last = parts[0], parts[-1]
     if len(parts) == 1:
@@ -213,11 +192,9 @@ def _literal_parts_in(tokens: Variant, text: str) -> bool:
 
 
 class Bind(NamedTuple):
-    """Requirements on a caller, so that the captures (``{app}``, ``{uid}``) of a glob match the names of a
-    path.
+    """Requirements on a caller, so that captures match the names of a path.
 
-    app, uid: the only value with which the captures match; None: any value. names: pairs of a row of tokens
-    and a name, for names that several values can match. ``fits`` tries the caller's own values.
+    app, uid: the only value that matches; None: any. names: tokens and names that several values can match.
     """
 
     app: str | None
@@ -233,7 +210,7 @@ class Bind(NamedTuple):
         )
 
     def weaker(self) -> Iterator[Bind]:
-        """Yield weaker requirements: the same without app, uid, names, or without several of these."""
+        """Yield weaker requirements: the same without some of app, uid and names."""
         apps = {self.app, None}
         uids = {self.uid, None}
         names = {self.names, frozenset()}
@@ -249,16 +226,13 @@ FREE: Final = Bind(None, None)
 
 
 class Captured(NamedTuple):
-    """A pattern of names with a capture (``{app}`` or ``{uid}``) in it: a row of tokens."""
+    """A pattern of names with a capture in it."""
 
     tokens: Variant
     folded: bool
 
     def filled(self, bind: Bind) -> Pattern:
-        """Return the pattern in which the values of *bind* take the place of ``{app}`` and ``{uid}``.
-
-        A capture for which *bind* has no value stays in the pattern.
-        """
+        """Return the pattern with the values of *bind* in the place of captures, as far as it has values."""
         tokens: list[Token] = []
         for token in self.tokens:
             if token is Wild.APP and bind.app is not None:
@@ -270,13 +244,11 @@ class Captured(NamedTuple):
         return Pattern(tuple(tokens), self.folded)
 
     def bind(self, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
-        """Return the requirements that a caller must meet so that this pattern matches the name.
+        """Return the requirements so that this pattern matches the name, with those of *bind*; None: nobody.
 
-        The result includes the requirements of *bind*. Return None if the name matches for no caller. If only
-        one value of ``{app}`` or ``{uid}`` can match, the result holds that value. Otherwise the result holds
-        the name, and ``fits`` tries the caller's own value. apps: the names of all apps. INVARIANT: the
-        result for a name is one Bind, not one for each value. A name of 255 digits contains 2,500 uids. Apps
-        choose names, and must not be able to choose how many callers a path distinguishes.
+        apps: the names of all apps. INVARIANT: the result is one Bind, not one for each value: apps choose
+        names (one of 255 digits contains 2,500 uids), and must not choose how many callers a path
+        distinguishes.
         """
         tokens = self.filled(bind).tokens
         captures = [at for at, token in enumerate(tokens) if token in _CAPTURES]
@@ -294,10 +266,7 @@ class Captured(NamedTuple):
         return Bind(bind.app, bind.uid, bind.names | {(self, text)})
 
     def _only(self, tokens: Variant, at: int, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
-        """Return the result of bind() for a pattern with one capture. at: the index of the capture.
-
-        Each other token of the pattern must match exactly one character.
-        """
+        """Return the result of bind() for one capture, beside which each token matches one character."""
         stop = len(text) - (len(tokens) - at - 1)
         fixed = (*tokens[:at], *tokens[at + 1 :])
         if stop <= at or not matches(Pattern(fixed, self.folded), text[:at] + text[stop:]):

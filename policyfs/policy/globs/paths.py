@@ -1,11 +1,8 @@
 """Parser of globs (patterns of paths). Its errors name the wrong character.
 
-The grammar is that of docs/policy-language.md ("paths", below "Rules"). A glob is a chain of segments (the
-parts between slashes) and an ending. A segment is a set of variants, and each variant is a row of tokens
-(characters and wildcards). Alternatives in braces become variants, so matchers see no alternatives. Names are
-matched as text decoded from UTF-8 with ``surrogateescape``: one element is one UTF-8 character or one invalid
-byte, and ``?`` stands for one element. No UTF-8 character is a part of another UTF-8 character, so a literal
-matches exactly where its bytes match.
+The grammar is that of docs/policy-language.md ("paths", below "Rules"). Alternatives in braces become
+variants of a segment. Names are text decoded from UTF-8 with ``surrogateescape``: ``?`` stands for one UTF-8
+character or one invalid byte.
 """
 
 from __future__ import annotations
@@ -17,15 +14,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MAX_VARIANTS: Final = 256
-"""Maximum number of variants of one segment (the part of a glob between slashes). ``{a,b}{c,d}`` has four
-variants."""
+"""Maximum number of variants of one segment. ``{a,b}{c,d}`` has four."""
 MAX_DEPTH: Final = 32
 """Maximum depth of braces inside braces. ``{a,{b,c}}`` has the depth 2."""
 MAX_GLOB: Final = 4096
 """Maximum number of characters of a glob, as of a path in a system call (PATH_MAX)."""
 MAX_NAME: Final = 255
-"""Maximum number of characters of the shortest name that a variant of a segment matches. The work of a search
-for sample names grows with its square."""
+"""Maximum length of the shortest name of a variant. The work of a search grows with its square."""
 
 
 class GlobError(ValueError):
@@ -50,16 +45,13 @@ class Wild(enum.Enum):
 CAPTURES: Final = {"app": Wild.APP, "uid": Wild.UID}
 
 Token = str | Wild
-"""A token of a glob: one literal character (``str`` of length 1), a wildcard or a capture (``{app}``,
-``{uid}``)."""
+"""A token of a glob: one literal character, a wildcard or a capture."""
 
 Variant = tuple[Token, ...]
 
 
 class End(enum.Enum):
-    """The ending of a glob. It decides if the glob matches the path of the segments before it, or the paths
-    below, or both.
-    """
+    """The ending of a glob: it matches the path of the segments before it, the paths below, or both."""
 
     HERE = ""
     BELOW = "**"
@@ -68,10 +60,9 @@ class End(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A pattern of one name in a path. It matches a name if one of its variants matches.
+    """A pattern of one name in a path.
 
-    deep: True for ``**`` between other segments, which matches zero or more names and has no variants. plain:
-    the text of the only variant, if all its tokens are literal.
+    deep: True for ``**`` between segments, which has no variants. plain: the text if all tokens are literal.
     """
 
     variants: tuple[Variant, ...]
@@ -84,7 +75,7 @@ DEEP: Final = Segment((), deep=True)
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """A parsed glob. captures: the names of the captures in it: ``app``, ``uid``, both or none."""
+    """A parsed glob. captures: ``app``, ``uid``, both or none."""
 
     text: str
     segments: tuple[Segment, ...]
@@ -94,8 +85,7 @@ class Glob:
 
 _FORBIDDEN: Final = re.compile("[\0\ud800-\udfff]")
 _PLAIN: Final = re.compile(r"[^*?\[\]{}\\]+")
-"""A regular expression for a segment (the part of a glob between slashes) in which every character stands for
-itself."""
+"""A segment in which every character stands for itself."""
 _SOUND: Final = re.compile(
     # matches globs without backslashes, braces, captures and faults
     "(?:/(?:[*][*]|(?![.][.]?(?:/|\\Z))(?:[^*?\\[\\]{}\\\\/\0\ud800-\udfff]|[?]|[*](?![*]))+))+(?:/[*]{3})?"
@@ -103,7 +93,7 @@ _SOUND: Final = re.compile(
 
 
 _REMEMBERED: Final = 1 << 15
-"""Maximum number of parsed globs that are remembered: for some 20,000 rules. A glob takes about 1 KiB."""
+"""Maximum number of remembered globs of about 1 KiB: for some 20,000 rules."""
 
 _NO_CAPTURES: Final[frozenset[str]] = frozenset()
 
@@ -160,7 +150,6 @@ def parse_glob(text: str) -> Glob:
 
 
 def _check_name(segment: Segment, offset: int) -> None:
-    """Raise GlobError if a variant of a segment matches only names that are too long."""
     for variant in segment.variants:
         if sum(token is not Wild.RUN for token in variant) > MAX_NAME:
             message = f"this part of the glob matches only names of more than {MAX_NAME} characters"
@@ -168,7 +157,6 @@ def _check_name(segment: Segment, offset: int) -> None:
 
 
 def _absolute(text: str) -> str:
-    """Return a proposal for a glob without a slash at its start."""
     if not text:
         return "write a path from the root of the mount, such as '/DCIM/**'"
     if text.startswith("**"):
@@ -197,10 +185,7 @@ def _check_whole(text: str) -> None:
 
 
 def _split(text: str) -> list[tuple[int, str]]:
-    """Divide a glob at its slashes. Return the index in the glob, and the text, of each segment.
-
-    Raise GlobError, also for a slash after a backslash.
-    """
+    """Return the index and the text of each segment. Raise GlobError, also for a slash after a backslash."""
     pieces: list[tuple[int, str]] = []
     start = 1
     at = 1
@@ -225,10 +210,7 @@ def _split(text: str) -> list[tuple[int, str]]:
 
 
 class _SegmentReader:
-    """Reader of one segment of a glob (the part between slashes), with nested braces.
-
-    After each method except _token, ``at`` is the index of the next character to read.
-    """
+    """Reader of one segment of a glob. ``at``: the next character; in _token, the last one read."""
 
     def __init__(self, piece: str, offset: int) -> None:
         self.piece = piece
@@ -248,10 +230,7 @@ class _SegmentReader:
         return GlobError(message, advice, self.offset + at)
 
     def _row(self, *, inside: bool) -> list[Variant]:
-        """Read rows of tokens: up to the end of the segment or, inside braces, up to ``,`` or ``}``.
-
-        Return several rows if braces have alternatives.
-        """
+        """Read rows of tokens up to the end or, in braces, up to ``,`` or ``}``."""
         rows: list[Variant] = [()]
         while self.at < len(self.piece):
             char = self.piece[self.at]
@@ -266,7 +245,6 @@ class _SegmentReader:
         return rows
 
     def _token(self, char: str) -> Token:
-        """Read the token that starts at the index ``at``. Leave ``at`` at the last character of the token."""
         if char == "\\":
             self.at += 1
             if self.at == len(self.piece):
@@ -343,7 +321,7 @@ class _SegmentReader:
 
 
 def _squeeze(row: Variant) -> Variant:
-    """Return the row with one ``*`` in place of several ``*`` in sequence (which come from alternatives)."""
+    """Return the row with one ``*`` for several in sequence (which come from alternatives)."""
     kept: list[Token] = []
     for token in row:
         if token is Wild.RUN and kept and kept[-1] is Wild.RUN:

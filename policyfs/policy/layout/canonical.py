@@ -1,7 +1,4 @@
-"""Conversion of one file to canonical form (the standard layout).
-
-The result has the same meaning and all comments. Another conversion of the result changes nothing.
-"""
+"""Conversion of one file to canonical form: the same meaning, all comments, and stable when repeated."""
 
 from __future__ import annotations
 
@@ -13,14 +10,11 @@ from policyfs.policy.text.document import KIND
 
 
 class LostCommentError(PolicyfsError):
-    """The error if the converted text would lack a comment. This is a bug in policyfs.
-
-    A caller that gets this error must leave the file as it is.
-    """
+    """The error if the converted text would lack a comment: a bug. The file must stay as it is."""
 
 
 def canonical(text: str) -> str:
-    """Return the text of a valid file in canonical form (the standard layout). Raise LostCommentError."""
+    """Return the text of a valid file in canonical form. Raise LostCommentError."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if not text.endswith("\n"):
         text += "\n"

@@ -1,7 +1,4 @@
-"""The comments of a YAML file.
-
-Each comment is given to one entry (a key with its value, or an item of a list).
-"""
+"""The comments of a YAML file, each given to one entry (a key with its value, or an item of a list)."""
 
 from __future__ import annotations
 
@@ -53,11 +50,7 @@ def _found(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[_Found]:
 
 
 def attach(text: str, top: Collection, spans: Sequence[tuple[int, int]]) -> list[Comment]:
-    """Give each comment of a file to an entry, and note blank lines in the entries.
-
-    Return the comments at the beginning of the file. top: the file's top mapping. spans: the places of single
-    values.
-    """
+    """Give comments and blank lines to entries. Return the comments at the beginning of the file."""
     known = sorted(_entries(top, (top,)), key=lambda one: one.entry.start)
     header: list[Comment] = []
     first = known[0].entry.start if known else len(text)
@@ -108,11 +101,7 @@ def _beside(text: str, known: Sequence[_Known], found: _Found) -> bool:
 
 
 def _above(known: Sequence[_Known], found: _Found, top: Collection) -> None:
-    """Give a comment to the next entry.
-
-    But if a list or mapping with the comment's indentation ends above the comment, give the comment to this
-    list or mapping.
-    """
+    """Give a comment to a list or mapping of its indentation that ends above it, or to the next entry."""
     following = next((one for one in known if one.entry.start > found.at), None)
     before = [one for one in known if one.entry.start < found.at]
     inside = {id(collection) for collection in following.around} if following is not None else set()

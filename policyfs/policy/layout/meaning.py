@@ -1,4 +1,4 @@
-"""The meaning of policy files, for a check: a conversion to the standard layout must not change it."""
+"""The meaning of policy files, which a conversion to the standard layout must not change."""
 
 from __future__ import annotations
 
@@ -25,11 +25,7 @@ def other_kind(text: SourceText) -> str:
 
 
 def meaning(sources: Sequence[SourceText], *, prove: bool) -> object:
-    """Return the meaning of files as a value to compare, without places in the texts. Raise PolicyErrors.
-
-    All policy files together are one policy. Each other file is read alone. prove: True to prove invariants,
-    too.
-    """
+    """Return the meaning of files to compare. prove: True for invariants, too. Raise PolicyErrors."""
     found: list[object] = []
     for source in sources:
         kind = other_kind(source)

@@ -1,6 +1,5 @@
-"""The order of the keys in a policy file in canonical form (the standard layout).
+"""The order of the keys in a policy file in canonical form: that of the fields of the documents.
 
-The keys have the order of the fields in the classes of policy/text/document.py and policy/cases/document.py.
 But in a rule, invariant, exception or test the description comes second.
 """
 
@@ -47,11 +46,7 @@ def _order(model: type[BaseModel], *, head: bool = False) -> tuple[str, ...]:
 
 
 def order_of(path: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys of a mapping in their canonical order. Return () if the keys must stay as they are.
-
-    path: the keys that lead to the mapping. In the path ``*`` stands for an item of a list, and for a name
-    such as an app's.
-    """
+    """Return the keys of a mapping in order; () if they must stay. path: the keys to it, ``*`` for items."""
     if not path:
         return (*_order(FileDoc), "tests", "accepted")
     if path[-1] in _INNER:

@@ -17,10 +17,7 @@ _WORDS: Final = frozenset(("true", "false", "null", "yes", "no", "on", "off"))
 
 
 def scalar(value: Scalar, *, glob: bool, flow: bool) -> str:
-    """Return a single value as YAML on one line.
-
-    glob: True if the value is a glob. flow: True if the value is inside ``[...]`` or ``{...}``.
-    """
+    """Return a single value as YAML on one line. flow: True if it is inside ``[...]`` or ``{...}``."""
     text = value.text
     if value.plain and not glob and not _is_word(text):
         return text  # a number, a word such as true, or no value
@@ -70,11 +67,7 @@ def _escaped(char: str) -> str:
 
 
 def block(value: Scalar, indent: str, width: int) -> list[str] | None:
-    """Return a single value as lines of a YAML block. The first line is the sign ``|`` or ``>``.
-
-    Return None if the value is better on one line: for example, if it is one line of at most *width*
-    characters. indent: the spaces that begin each further line.
-    """
+    """Return a value as lines of a YAML block, or None if it is better on one line of *width* characters."""
     text = value.text
     lines = text.removesuffix("\n").split("\n")
     if len(lines) > 1:

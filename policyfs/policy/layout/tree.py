@@ -25,10 +25,7 @@ class Comment(NamedTuple):
 
 
 class Scalar(NamedTuple):
-    """A single value. plain: True if the value has no quotes, so that it can be a number.
-
-    style: ``|`` or ``>`` for a block of lines, the quote for a value in quotes, else None.
-    """
+    """A single value. plain: True without quotes: it can be a number. style: ``|``, ``>``, a quote, None."""
 
     text: str
     plain: bool
@@ -48,11 +45,7 @@ class Alias(NamedTuple):
 
 @dataclass(slots=True)
 class Collection:
-    """A mapping or a list.
-
-    keyed: True for a mapping. flow: True if it is written in ``{...}`` or ``[...]``. column: the column of
-    its entries. end: the index in the text behind its last character. footer: comments below the last entry.
-    """
+    """A mapping (keyed) or a list. flow: True in brackets. footer: comments below the last entry."""
 
     keyed: bool
     flow: bool
@@ -68,9 +61,8 @@ class Collection:
 class Entry:
     """A key with its value, or an item of a list.
 
-    head: the index in the text behind the key's colon, or behind the item's dash. leading: comments above the
-    entry. header: comments beside the key, if the value begins on a later line. trailing: comments beside the
-    entry. gap: True if a blank line stands above the entry, or between the entry and its comments.
+    head: the index behind the colon or dash. leading, header, trailing: comments above, beside the key if the
+    value begins on a later line, and beside the entry. gap: True below a blank line.
     """
 
     key: Scalar | None
@@ -89,10 +81,7 @@ Node = Scalar | Alias | Collection
 
 
 def read_tree(text: str) -> tuple[Collection, list[tuple[int, int]]]:
-    """Return the top mapping of a file, and the places of all single values in the text, in order.
-
-    The text must be a valid policy file.
-    """
+    """Return the top mapping of a valid file, and the places of all single values in the text."""
     reader = _Reader(text)
     return reader.top(), reader.spans
 
@@ -156,10 +145,7 @@ class _Reader:
         return Entry(None, value, start, start + (not made.flow), max(value.end, start), self._column(start))
 
     def _dash(self, at: int, before: int) -> int:
-        """Return the index of the next dash in the text. Dashes in comments do not count.
-
-        before: the index at which the search ends. It is the result if there is no dash.
-        """
+        """Return the index of the next dash that is in no comment, or *before*."""
         while at < before:
             char = self._text[at]
             if char == "#":

@@ -13,10 +13,7 @@ _STEP: Final = 2
 
 
 class Writer:
-    """A writer of one file. sort: True to put keys in order.
-
-    globs: True to put quotes around globs (keys in GLOBS).
-    """
+    """A writer of one file. sort: True to put keys in order. globs: True to put globs in quotes."""
 
     def __init__(self, *, sort: bool, globs: bool) -> None:
         self._sort = sort
@@ -58,10 +55,6 @@ class Writer:
         self._comments(node.footer, indent)
 
     def _separate(self, entry: Entry, path: tuple[str, ...]) -> None:
-        """Write a blank line above an entry, if the canonical form has one there.
-
-        path: the keys that lead to the entry.
-        """
         name = entry.key.text if entry.key is not None else ""
         if (
             (not path and name in SECTIONS)
@@ -104,7 +97,6 @@ class Writer:
         self._lines.append(f"{line}  {notes[-1].text}" if notes else line)
 
     def _scalar(self, value: Scalar, start: str, entry: Entry, indent: int, path: tuple[str, ...]) -> None:
-        """Write a text that is too long for one line: as a block of lines, if that is possible."""
         lines = block(value, " " * (indent + _STEP), 0)
         if lines is None or value.anchor is not None:
             anchor = f"&{value.anchor} " if value.anchor else ""
@@ -138,7 +130,7 @@ class Writer:
         self._collection(value, indent + _STEP, path)
 
     def _is_open(self, entry: Entry, path: tuple[str, ...]) -> bool:
-        """Return True if an entry must never be written on one line. path: the keys that lead to it."""
+        """Return True if an entry must never be written on one line."""
         if isinstance(entry.value, Collection) and not entry.value.entries and not entry.value.footer:
             return False
         name = entry.key.text if entry.key is not None else ""
@@ -151,11 +143,7 @@ class Writer:
         return self._globs and bool(names) and (names[-1] in GLOBS or names[0] == "path_sets")
 
     def _flow(self, node: Node, path: tuple[str, ...], room: int) -> str | None:
-        """Return a value as text on one line.
-
-        Return None if it does not fit into *room* columns, or has comments. An alias, or an empty list or
-        mapping, counts as fitting.
-        """
+        """Return a value on one line; None if it has comments or exceeds *room*. Aliases and [] fit."""
         found = self._line(node, path)
         if found is None:
             return None

@@ -15,10 +15,7 @@ from policyfs.policy.replay.replay import Engines, Replayer, principal_of
 
 
 class Bound:
-    """The policy in force at the end of a trail, without its exceptions (allow rules with an end date).
-
-    monitor: True if the mount had --monitor. Then only recorded requests of deny rules are refused.
-    """
+    """The policy in force at the end of a trail, without exceptions. monitor: True with --monitor."""
 
     def __init__(self, policy: Policy, monitor: bool, recorded_policies: Engines) -> None:
         lasting = without_exceptions(policy)
@@ -44,20 +41,14 @@ class Bound:
         return own.allowed and not other.allowed
 
     def wider(self, proposal: Policy) -> list[Block]:
-        """Return the differences by which a proposal allows more. With --monitor, nothing is compared.
-
-        Raise TooHardError if the policies have too many different paths.
-        """
+        """Return the differences by which a proposal allows more; none with --monitor. Raise TooHardError."""
         if self._monitor:
             return []
         found = diff(without_exceptions(self._policy), proposal).blocks
         return [block for block in found if block.direction is Direction.WIDER]
 
     def allows(self, recorded: Recorded, path: bytes, new_path: bytes | None, *, empty: bool | None) -> bool:
-        """Return True if the policy certainly allows a request, or if the trail shows the request refused.
-
-        path, new_path, empty: see Replayer.decide().
-        """
+        """Return True if the policy certainly allows a request, or the trail shows it refused."""
         if not recorded.allowed or demand_of(recorded.operation, recorded.syscall) is None:
             return True
         verdict = self._replayer.decide(self._replayer.asked(recorded), path, new_path, empty=empty)

@@ -16,11 +16,9 @@ from policyfs.policy.learn.refusals import Refusals
 from policyfs.policy.replay.recorded import Recorded, demand_of
 
 PLACES: Final = 100_000
-"""Maximum number of places (files of one directory with one extension) that are stored. Requests in further
-places are not used (Guard.MANY)."""
+"""Maximum number of places that are stored. Requests in further places are not used (Guard.MANY)."""
 MADE: Final = 500_000
-"""Maximum number of new files that are remembered. The creation and the changes of further files are not used
-as evidence."""
+"""Maximum number of new files that are remembered. Further ones are no evidence."""
 NAMES: Final = 16
 """Maximum number of names of one place that are remembered."""
 ALIKE: Final = 3
@@ -28,8 +26,7 @@ ALIKE: Final = 3
 IDS: Final = 3
 """Maximum number of ids of requests that a proposal shows for one rule."""
 _NAMED: Final = 100
-"""Maximum number of names that a proposal lists one by one: names without an extension, at the top of a
-mount."""
+"""Maximum number of names without an extension, at the top, that a proposal lists one by one."""
 _EXTENSION: Final = re.compile(r".+\.([A-Za-z0-9]{1,10})", re.DOTALL)
 
 
@@ -57,9 +54,7 @@ class Place(NamedTuple):
 
     @property
     def by_name(self) -> bool:
-        """True if a proposal must list each name, because a glob would match all names at the top of the
-        mount.
-        """
+        """True if each name must be listed: a glob would match all names at the top of the mount."""
         return not self.directory and not self.extension
 
 
@@ -107,13 +102,11 @@ class Evidence:
         self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str], *, denied_by_rule: bool,
         by_exception: bool = False, taken_away: bool = False, only_own: bool = False,
     ) -> Guard | None:  # fmt: skip
-        """Add *count* equal requests. Return the guard (the reason) if the requests are kept back, else None.
+        """Add *count* equal requests. Return the guard if they are kept back, else None.
 
-        id_: a function that returns the id of one of the requests. denied_by_rule: True if a deny rule
-        refused the requests, or only recorded them in monitor mode. by_exception: True if only exceptions
-        (allow rules with an end date) allowed the requests. taken_away: True if the policy in force at the
-        end of the trail refuses the requests, or perhaps refuses them. only_own: True if this policy allows
-        the requests only for the app's own files.
+        id_: a function that returns the id of one of them. denied_by_rule: a deny rule refused or only
+        recorded them. by_exception: only exceptions allowed them. taken_away: the policy at the end refuses
+        them, at least perhaps. only_own: it allows them only for the app's own files.
         """
         if recorded.app is not None:
             self.users[recorded.app].add(recorded.uid)
@@ -138,10 +131,7 @@ class Evidence:
         return guard
 
     def refuse(self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str]) -> bool:
-        """Add *count* equal refused requests that a proposal would allow, so that the next one does not.
-
-        Return False if they have been added before.
-        """
+        """Add refused requests that a proposal would allow. Return False if they are known."""
         app = self.uids.get(recorded.uid) if recorded.mounted is None else recorded.mounted
         if app is None:
             return False
@@ -154,10 +144,7 @@ class Evidence:
         return True
 
     def narrow(self, globs: set[tuple[str, str]], apps: set[str]) -> bool:
-        """Add pairs of an app and a glob, which later proposals do not have.
-
-        apps: apps whose own files later proposals redact. Return False if all are known.
-        """
+        """Add globs with apps, and apps to redact, for later proposals. Return False if all are known."""
         known = len(self.too_wide) + len(self.redacted)
         self.too_wide |= globs
         self.redacted |= apps & self.users.keys()

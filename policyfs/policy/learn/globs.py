@@ -1,13 +1,9 @@
 """Globs for the places of a trail: the least general globs that are short enough to read.
 
-- A caller's own folder (a directory with the app's name, or with the caller's uid as its name): the whole
-  folder.
-- Three or more files of one directory with one extension: `/D/*.ext`; without an extension: `/D/*`, but never
-  all names at the top.
-- Three or more such directories below one directory: `/P/**/*.ext`; never below the root.
-- Everything else: the path itself. Also where many refused paths match the glob.
-
-A rule is for those users (uids) of the app who made such requests.
+A caller's own folder: the whole folder. Three or more files of one directory with one extension: `/D/*.ext`
+(`/D/*`, but never at the top). Three or more such directories: `/P/**/*.ext`, never below the root.
+Everything else, also where many refused paths match: the path itself. A rule is for the users (uids) of the
+app who made such requests.
 """
 
 from __future__ import annotations
@@ -26,8 +22,7 @@ from policyfs.policy.replay.recorded import Recorded, demand_of
 
 _SPECIAL: Final = re.compile(r"([*?\[\]{}\\])")
 _CONTRADICTED: Final = 10
-"""Minimum number of refused paths that match a glob so that the glob is not proposed. With fewer, the
-proposal denies these paths."""
+"""Refused paths with which a glob is not proposed. Fewer are denied by the proposal."""
 
 Names = tuple[str, ...]
 _Key = TypeVar("_Key")
@@ -36,9 +31,8 @@ _Key = TypeVar("_Key")
 class Pattern(NamedTuple):
     """A set of paths below a directory, for one glob.
 
-    name: the extension of all names. whole: True if *name* is the last name of one path, not an extension.
-    deep: True if the names are at any depth below the directory. own: ``{app}`` or ``{uid}`` if the set is
-    the caller's own folder (a directory with the app's name, or with the uid as its name), else empty.
+    name: the extension, or (whole) the last name of one path. deep: True for any depth. own: ``{app}`` or
+    ``{uid}`` if the set is the caller's own folder, else empty.
     """
 
     directory: Names
@@ -62,10 +56,7 @@ class Pattern(NamedTuple):
         return path[: len(self.directory)] == self.directory
 
     def shows(self, path: Names, caller: Caller) -> bool:
-        """Return True if a rule for the glob lets the caller see a path.
-
-        That is a match, or a directory above one.
-        """
+        """Return True if a rule for the glob shows a path: a match, or a directory above one."""
         way = self.directory
         if self.own or self.whole:
             way = (*way, own_name(self.own, caller) if self.own else self.name)
@@ -86,11 +77,7 @@ class Pattern(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """A rule to propose.
-
-    weight: the number of requests that need the rule. ids: the ids of some of these requests. uids: the users
-    of the app whom the rule is about; empty: all users.
-    """
+    """A rule to propose. weight: its number of requests. ids: some of them. uids: empty for all users."""
 
     app: str
     use: Use
@@ -105,10 +92,7 @@ class Proposed(NamedTuple):
         return self.app == caller[0] and (not self.uids or caller[1] in self.uids)
 
     def allows(self, path: Names, ops: Op, caller: Caller) -> bool:
-        """Return True if the rule allows a caller one of these operations on a path.
-
-        Every rule also allows `see` on the directories above its paths.
-        """
+        """Return True if the rule allows one of these operations (`see` on directories above, too)."""
         if not self.ops & ops or not self.is_for(caller):
             return False
         matches = Pattern.shows if ops & Op.SEE else Pattern.matches
@@ -159,10 +143,7 @@ def proposals(evidence: Evidence) -> list[Proposed]:
 def _effective(
     caller: Caller, places: dict[Place, Sample], evidence: Evidence
 ) -> Iterator[tuple[Pattern, Sample]]:
-    """Yield the patterns (sets of paths) that a caller uses in one way, with the operations to allow.
-
-    Operations that the proposal's deny rules refuse on all paths of a pattern are left out.
-    """
+    """Yield the patterns that a caller uses, with the operations that the proposal does not refuse there."""
     refusals = evidence.refused.get(caller, Refusals())
     for pattern, sample in {} if refusals.too_many else _patterns(caller, places, evidence).items():
         left = sample.ops & ~_refused(pattern, caller, refusals)
@@ -171,7 +152,6 @@ def _effective(
 
 
 def _refused(pattern: Pattern, caller: Caller, refusals: Refusals) -> Op:
-    """Return the operations that were refused on all paths of a pattern."""
     if pattern.whole:
         return refusals.of((*pattern.directory, pattern.name) if pattern.name else ())
     above = (*pattern.directory, own_name(pattern.own, caller)) if pattern.own else pattern.directory
@@ -179,10 +159,7 @@ def _refused(pattern: Pattern, caller: Caller, refusals: Refusals) -> Op:
 
 
 def _contradicted(pattern: Pattern, caller: Caller, evidence: Evidence, ops: Op) -> bool:
-    """Return True if too many refused paths match a glob, or if the policy at the end allows less.
-
-    Then the rule lists the paths of the trail.
-    """
+    """Return True if too many refused paths match a glob, or the policy at the end allows less."""
     if (caller[0], pattern.glob) in evidence.too_wide:
         return True
     refusals = evidence.refused.get(caller, Refusals())
@@ -193,9 +170,7 @@ def _contradicted(pattern: Pattern, caller: Caller, evidence: Evidence, ops: Op)
 def _rules(
     app: str, use: Use, patterns: dict[tuple[Pattern, Op], dict[int, Sample]], users: set[int]
 ) -> Iterator[Proposed]:
-    """Yield a rule for each pattern. Whole paths of one directory with the same operations and the same users
-    become one rule.
-    """
+    """Yield a rule for each pattern; one for whole paths of one directory with equal operations and users."""
     together: dict[tuple[Names, Op, tuple[int, ...]], list[tuple[Pattern, Sample]]] = defaultdict(list)
     for (pattern, ops), by_uid in sorted(patterns.items(), key=lambda item: item[0]):
         uids = () if by_uid.keys() == users else tuple(sorted(by_uid))
@@ -215,7 +190,6 @@ def _rules(
 
 
 def _patterns(caller: Caller, places: dict[Place, Sample], evidence: Evidence) -> dict[Pattern, Sample]:
-    """Return patterns (sets of paths) that contain all the places, each with its requests."""
     found: dict[Pattern, Sample] = {}
     for place, sample in places.items():
         for pattern, part in _of_place(caller, place, sample, evidence):
@@ -250,10 +224,7 @@ def _of_place(
 
 
 def _across(found: dict[Pattern, Sample], caller: Caller, evidence: Evidence) -> dict[Pattern, Sample]:
-    """Replace equal patterns of several directories by one pattern for a directory above.
-
-    The deepest directories come first.
-    """
+    """Replace equal patterns of several directories by one for a directory above, the deepest first."""
     depth = max((len(pattern.directory) for pattern in found), default=0)
     for size in range(depth - 1, 0, -1):
         families: dict[tuple[Names, str], list[Pattern]] = defaultdict(list)
@@ -270,7 +241,7 @@ def _across(found: dict[Pattern, Sample], caller: Caller, evidence: Evidence) ->
 
 
 def _joined(found: dict[Pattern, Sample], caller: Caller) -> dict[Pattern, Sample]:
-    """Replace whole paths by a glob if the glob matches them and allows at least as much."""
+    """Replace whole paths by a glob that matches them and allows at least as much."""
     wide = [pattern for pattern in found if not (pattern.whole or pattern.own)]
     for pattern in [pattern for pattern in found if pattern.whole]:
         path = (*pattern.directory, pattern.name)
@@ -308,11 +279,7 @@ def _without_covered(rules: list[Proposed]) -> list[Proposed]:
 
 
 def _is_shown(pattern: Pattern, others: Iterable[tuple[Pattern, Use]]) -> bool:
-    """Return True if a path is the root, or a directory on the way to paths that other rules allow.
-
-    A rule for the app's own files does not count. Its path was a file when the app used it, so the rule does
-    not show the path as a directory.
-    """
+    """Return True for the root, or a directory on the way to paths that others show. Own paths were files."""
     path = (*pattern.directory, pattern.name) if pattern.whole else pattern.directory
     if pattern.whole and not pattern.name:
         return True

@@ -1,8 +1,4 @@
-"""Guards: reasons for which a proposed policy never allows a request of the trail.
-
-A trail shows all that apps did, including requests that no app should make. If such a request is to be
-allowed, a person must write the rule.
-"""
+"""Guards: reasons for which a proposed policy never allows a request of the trail: a person must decide."""
 
 from __future__ import annotations
 
@@ -71,10 +67,7 @@ def is_private(names: Sequence[str], app: str) -> bool:
 
 
 def guard_of(recorded: Recorded, names: Sequence[str] | None, *, made: bool) -> Guard | None:
-    """Return the guard that applies to a request (the reason not to allow it), or None.
-
-    made: True if the app made this file earlier on the trail.
-    """
+    """Return the guard that applies to a request, or None. made: True if the app made this file earlier."""
     demand = demand_of(recorded.operation, recorded.syscall)
     if recorded.app is None:
         return Guard.STRANGER

@@ -47,10 +47,7 @@ _MEANT: Final = {
 
 
 def silenced(text: str) -> str:
-    """Return the text of a proposal, with comments for the intended findings of `policy lint`.
-
-    `policy lint` does not report a finding with such a comment.
-    """
+    """Return the text of a proposal, with comments that silence the intended findings of `policy lint`."""
     source = SourceText("proposal", text.encode())
     meant: dict[int, dict[str, str]] = defaultdict(dict)
     for finding in lint(load_policy([source]), [source], at_ns=0).findings:
@@ -65,10 +62,7 @@ def silenced(text: str) -> str:
 
 
 def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str]) -> str:
-    """Return the text of a proposed policy.
-
-    words: the words of data that the policy redacts for everyone, in addition to ``location``.
-    """
+    """Return the text of a proposed policy. words: data to redact for everyone beside ``location``."""
     lines = [
         "# A proposal, learnt from a trail. Read each rule before you use the policy: a trail shows what",
         "# apps did, not what is right. The numbers are ids for `policyfs audit show`.",
@@ -105,10 +99,7 @@ def _contradictions(evidence: Evidence) -> Iterator[str]:
 
 
 def globs_of(rules: Sequence[Proposed], wider: Iterable[Block]) -> set[tuple[str, str]]:
-    """Return the globs of proposed rules that make access wider, each with its app.
-
-    Single paths are left out.
-    """
+    """Return the globs of proposed rules, without single paths, that make access wider, with their apps."""
     ids = {name for block in wider if block.aspect is Aspect.ACCESS for _, name in block.rules}
     return {
         (rule.app, pattern.glob)
@@ -120,7 +111,7 @@ def globs_of(rules: Sequence[Proposed], wider: Iterable[Block]) -> set[tuple[str
 
 
 def unredacted(wider: Iterable[Block]) -> set[str]:
-    """Return the callers from whom a proposal hides less than the policy in force at the end of the trail."""
+    """Return the callers from whom a proposal hides less than the policy at the end of the trail."""
     return {who for block in wider if block.aspect is Aspect.REDACTION for who in block.who}
 
 
@@ -131,10 +122,7 @@ NOT_COMPARED: Final = (
 
 
 def with_warnings(text: str, wider: Sequence[Block] | None) -> str:
-    """Return the text of a proposal, with comments on all that is wider than in the policy at the end.
-
-    wider: the differences; None if they are not known.
-    """
+    """Return the text with comments on what is wider than at the end (None: not known)."""
     if wider is None:
         return f"# WARNING: {NOT_COMPARED}\n{text}"
     if not wider:
@@ -243,10 +231,7 @@ def _words(ops: Op) -> str:
 def _conflicts(
     rules: Sequence[Proposed], evidence: Evidence
 ) -> Iterator[tuple[str, str, tuple[int, ...], Op, list[str]]]:
-    """Yield paths that were refused, but that a proposed rule would allow.
-
-    Each comes with the id of the deny rule, the app, its uids (empty: all users), and the operations.
-    """
+    """Yield refused paths that a proposed rule would allow: id of a deny, app, uids, operations."""
     by_app: dict[str, dict[tuple[tuple[int, ...], Op], list[str]]] = defaultdict(lambda: defaultdict(list))
     for app in sorted({rule.app for rule in rules}):
         found: dict[tuple[tuple[str, ...], Op], list[int]] = defaultdict(list)

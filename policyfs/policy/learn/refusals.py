@@ -1,7 +1,6 @@
-"""Refusals: the operations that were refused to a caller, by path.
+"""Refusals: the operations that were refused to a caller, by path, for deny rules of a proposal.
 
-The proposed policy gets deny rules for these operations. A policy must be printable text. So in a deny rule,
-`?` stands for each character or byte of a name that is not printable. The rule denies a little more, never
+A policy must be printable text, so `?` stands for other characters: the rule denies a little more, never
 less.
 """
 
@@ -12,17 +11,13 @@ from typing import Final
 from policyfs.domain import Op
 
 MOST: Final = 2_000
-"""Maximum number of refused paths of a caller that are listed. No rules are proposed for a caller with
-more."""
+"""Maximum number of refused paths of a caller. No rules are proposed for a caller with more."""
 UNPRINTABLE: Final = "\0"
 """A sign that stands for a character or byte that a policy cannot contain."""
 
 
 class Refusals:
-    """The operations that were refused to a caller, by path.
-
-    A refused `see` counts for all paths below, too.
-    """
+    """The operations that were refused to a caller, by path. A refused `see` counts below, too."""
 
     def __init__(self) -> None:
         self.paths: dict[tuple[str, ...], Op] = {}

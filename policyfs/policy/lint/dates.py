@@ -1,6 +1,4 @@
-"""Findings on exceptions (allow rules with an end date) that have ended, end soon, or last longer than a
-year.
-"""
+"""Findings on exceptions that have ended, end soon, or last longer than a year."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ _HOUR_NS: Final = 3600 * 1_000_000_000
 SOON_NS: Final = 14 * 24 * _HOUR_NS
 """`policy lint` reports an exception if it ends within this time."""
 LONG_NS: Final = 366 * 24 * _HOUR_NS
-"""`policy lint` reports an exception that lasts longer than this time: it is like a permanent rule."""
+"""`policy lint` reports an exception that lasts longer: it is like a permanent rule."""
 
 
 def dates(policy: Policy, at_ns: int) -> Iterator[Finding]:
@@ -30,8 +28,7 @@ def dates(policy: Policy, at_ns: int) -> Iterator[Finding]:
         elif left_ns <= SOON_NS:
             message = f"this exception ends in {_left(left_ns)}, at {end}; {one.approved_by} approved it"
             todo = (
-                "if the exception is still needed, have the exception approved again and set a later"
-                " `until`"
+                "if the exception is still needed, have the exception approved again and set a later `until`"
             )
             yield on_rule("exception-ends-soon", one.rule, message, todo)
         elif left_ns > LONG_NS:

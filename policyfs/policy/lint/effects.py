@@ -29,7 +29,7 @@ _HEAD: Final = re.compile(r"/[^/*?{]+")
 _MOST: Final = 5_000
 """Maximum number of places (classes of paths) that are tried for all rules of a policy together."""
 _TRIED: Final = 8
-"""Maximum number of callers for which plain paths (one path that a glob matches) are tried first."""
+"""Maximum number of callers for which plain paths are tried first."""
 
 
 def repeated(rules: Iterable[Rule]) -> Iterator[Finding]:
@@ -69,10 +69,10 @@ def _begins_before(rule: Rule, other: Rule) -> bool:
 
 
 class Effects:
-    """The search for denies and requirements that change no answer.
+    """The search for denies and requirements (restrictions) that change no answer.
 
-    It asks a policy with the same allow rules, but without restrictions: does it allow a request on which a
-    restriction has an effect? In this policy, each restriction is a deny that is only recorded (a probe).
+    It asks a policy without restrictions if it allows a request on which a restriction has an effect. There
+    each restriction is a deny that is only recorded (a probe).
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -163,10 +163,7 @@ class Effects:
         return False
 
     def hidden_from_sync(self, places: Places, callers: Sequence[Group]) -> Iterator[Finding]:
-        """Yield a finding if a deny hides files from a sync app: its peers take them for deleted.
-
-        places, callers: of the whole policy.
-        """
+        """Yield a finding if a deny hides files from a sync app. places, callers: of the whole policy."""
         syncs = [sides[0] for app, sides in sides_by_app(callers).items() if _SYNCS.search(app)]
         for rule in self._restrictions:
             if rule.effect is not Effect.DENY or not rule.ops & Op.SEE:
@@ -193,18 +190,14 @@ class Effects:
 
 
 def _probe(rule: Rule, name: str, who: Who | None, ops: Op) -> Rule:
-    empty = frozenset[str]()
-    return replace(
-        rule, id=name, effect=Effect.DENY, ops=ops, who=who, errno=None, redact=empty, content=empty,
-        raw_types=empty, audit=None, monitor=True, quarantine=False,
+    return Rule(
+        id=name, effect=Effect.DENY, ops=ops, who=who, paths=rule.paths, where=rule.where,
+        ignore_case=rule.ignore_case, when=rule.when, unless=rule.unless, monitor=True,
     )  # fmt: skip
 
 
 def _ops(rule: Rule) -> Op:
-    """Return the operations of which one must be allowed, so that the rule has an effect.
-
-    With an errno or a level of record, a rule has an effect on each request for a path that the app sees.
-    """
+    """Return the operations of which one must be allowed: with errno or audit also `see`."""
     return rule.ops | Op.SEE if rule.errno is not None or rule.audit is not None else rule.ops
 
 
@@ -216,7 +209,7 @@ def _is_guard(who: Who | None) -> bool:
 
 
 def _allowed(here: Here, number: int, ops: Op) -> bool:
-    """Return True if some of these operations is allowed on some file at this path that the rule matches."""
+    """Return True if some of these operations is allowed on some file here that the rule matches."""
     at = next((at for at, live in enumerate(here.lives) if live.number == number), None)
     if at is None:
         return False

@@ -18,10 +18,7 @@ _IGNORE: Final = re.compile(r"\s+(?P<id>[a-z-]+)\s+because\s+(?P<reason>\S.*)")
 
 
 class Finding(NamedTuple):
-    """One probable mistake in a policy. id: the sort of the mistake. subject: the rule or app.
-
-    todo: the remedy.
-    """
+    """One probable mistake. id: its sort. subject: the rule or app. todo: the remedy."""
 
     id: str
     where: Where
@@ -61,8 +58,8 @@ def split(
 ) -> tuple[list[Finding], list[Silenced]]:
     """Divide findings: those to report, and those that a comment in the policy silences.
 
-    A comment that silences no finding is reported as a finding, too. A comment belongs to the rule or app in
-    which it stands, or to the rule or app that begins below it.
+    A comment is about the rule or app in which it stands, or that begins below it; one that silences nothing
+    is reported.
     """
     starts = _starts(policy)
     comments, faults = _comments(sources)
@@ -88,14 +85,8 @@ def split(
     return sorted(stand, key=lambda one: (one.where.file, one.where.line, one.where.column, one.id)), silenced
 
 
-def not_silenced(
-    findings: Iterable[Finding], policy: Policy, sources: Sequence[SourceText]
-) -> list[Finding]:
-    """Return the findings that no comment silences.
-
-    Unlike split(), add no findings about comments. So *findings* may be a part of the findings of
-    `policy lint`: a comment may silence a finding of the rest.
-    """
+def not_silenced(findings: Iterable[Finding], policy: Policy, sources: Sequence[SourceText]) -> list[Finding]:
+    """Return the findings that no comment silences, without findings about comments."""
     known = dict.fromkeys(findings)
     return [finding for finding in split(known, policy, sources)[0] if finding in known]
 

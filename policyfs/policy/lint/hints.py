@@ -1,7 +1,4 @@
-"""Findings that `policy check` shows, too.
-
-These findings come from decisions on sample paths, made from the rules' globs.
-"""
+"""Findings that `policy check` shows, too: from decisions on sample paths, made from the rules' globs."""
 
 from __future__ import annotations
 

@@ -33,11 +33,7 @@ class Report(NamedTuple):
 def lint(
     engine: Engine, sources: Sequence[SourceText], more: Iterable[Finding] = (), *, at_ns: int
 ) -> Report:
-    """Return the findings (probable mistakes) on a policy at a time, in ns since 1970.
-
-    more: further findings, such as findings from a look at a store. sources: the policy's texts, for the
-    comments in them.
-    """
+    """Return the findings on a policy at a time, in ns since 1970. more: further ones, such as on a store."""
     with paused():
         each = [*_findings(engine), *dates(engine.policy, at_ns), *more]
         found = {(one.id, one.where, one.subject): one for one in each}

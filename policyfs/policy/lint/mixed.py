@@ -106,7 +106,7 @@ class _Search:
         first, second = (engine.step(above, each.encode()) for each in (name, _OTHER))
         placed = {*first.situated(table), *second.situated(table), *first.hides}
         rules = [table.rules[one.rule] for one in placed]
-        dull = first is second and not any(map(_blocks, rules))
+        dull = first is second and not any(rule.blocks for rule in rules)
         key = (
             self._sort(self._numbers[rule.id]),
             *(tuple(map(self._situated, state.situated(table))) for state in (first, second)),
@@ -134,7 +134,7 @@ class _Search:
         if found is None:
             rule = self._engine.table.rules[number]
             value = (
-                rule.effect, rule.ops, rule.who, rule.when is None, *map(_facts_asked, _blocks(rule)),
+                rule.effect, rule.ops, rule.who, rule.when is None, *map(_facts_asked, rule.blocks),
                 rule.errno, rule.redact, rule.content, rule.raw_types, rule.audit, rule.monitor,
             )  # fmt: skip
             found = self._sort_of[number] = self._sorts.setdefault(value, len(self._sorts))
@@ -197,14 +197,10 @@ def _facts(rule: Rule, who: Principal) -> Iterator[Facts]:
     """Yield sample facts (kind and owner) of files that the rule can treat in different ways."""
     yield Facts("application/octet-stream", OWNER_NONE)
     yield Facts("application/octet-stream", who.app)
-    for block in _blocks(rule):
+    for block in rule.blocks:
         kind = next(iter(sorted(block.kinds or ())), None)
         owner = next(iter(sorted(block.owners or ())), OWNER_NONE)
         named = who.app if owner == SELF else owner
         yield Facts(None if kind is None else kind.replace("*", "x"), named)
     if rule.when is None and not rule.unless:
         yield NO_FACTS
-
-
-def _blocks(rule: Rule) -> tuple[Block, ...]:
-    return rule.unless if rule.when is None else (*rule.unless, rule.when)

@@ -1,7 +1,6 @@
 """The apps that see owners, groups and modes made from the policy, not the values in the store.
 
-A backup program must see the values in the store. Decisions on sample paths, made from the rules' globs, show
-if an app is probably a backup program. No decision on a request depends on this module.
+A backup must see the values in the store. Decisions on sample paths show if an app is probably one.
 """
 
 from __future__ import annotations
@@ -17,11 +16,10 @@ _NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
 
 
 def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
-    """Return the names of the apps that see owners, groups and modes (mode bits) made from the policy.
+    """Return the apps that see owners, groups and modes made from the policy; None: strangers.
 
-    None stands for strangers. by_mount: True if the mount's option --modes is ``policy``. Then the result has
-    None and all apps, except two sorts: apps with `modes: store`, and apps without `modes` that look like a
-    backup program. If False, the result has only apps with `modes: policy`.
+    by_mount: True if the mount's option --modes is ``policy``: then all but apps with `modes: store`, and
+    apps without `modes` that look like a backup. Otherwise only apps with `modes: policy`.
     """
     named = {app.name for app in engine.policy.apps if app.modes is Modes.POLICY}
     if not by_mount:
@@ -31,9 +29,7 @@ def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
 
 
 def looks_like_backup(engine: Engine, app: App) -> bool:
-    """Return True if an app looks like a backup program: on all sample paths it may read everything
-    unredacted, and may not write.
-    """
+    """Return True if an app may read everything unredacted, and write nothing, on all sample paths."""
     who = principal_of(engine, app)
     return all(_only_read(engine, who, path) for path in _paths(engine, app))
 
@@ -51,7 +47,6 @@ def _only_read(engine: Engine, who: Principal, path: str) -> bool:
 
 
 def _paths(engine: Engine, app: App) -> Iterator[str]:
-    """Yield sample paths: some fixed paths, and one path for each glob of the rules."""
     yield from _NAMES
     for rule in engine.policy.rules:
         for glob in rule.paths or ():

@@ -1,8 +1,6 @@
-"""Answers at plain paths, for `policy lint`.
+"""Answers at plain paths, for `policy lint`: one path that a glob matches.
 
-A plain path is one path that a glob matches. Rules of one shape differ only in their names and paths. In a
-large policy, most plain paths have rules of the same shapes as another plain path. So an answer is found
-once, and all paths and callers with rules of the same shapes share it.
+In a large policy, most plain paths have rules of the same shapes as another one, and share its answers.
 """
 
 from __future__ import annotations
@@ -28,11 +26,7 @@ _PLAIN: Final = "\ue000"
 
 
 class Place(NamedTuple):
-    """A path for which `policy lint` asks questions.
-
-    situated: the rules that match there for some callers. above: the rules by which directories above can
-    hide the path. top: True for the root.
-    """
+    """A path. situated: the rules that match there. above: those that can hide it from above."""
 
     position: Position
     situated: tuple[Situated, ...]
@@ -49,7 +43,7 @@ class Answer(NamedTuple):
 
 
 class Here:
-    """The rules at one place (path) for one caller. lives: the rules that match, if the file's facts fit."""
+    """The rules at one place for one caller. lives: the rules that match, if the file's facts fit."""
 
     __slots__ = ("_key", "_place", "_places", "_profile", "_side", "lives")
 
@@ -78,17 +72,16 @@ class Here:
 
     @property
     def profile(self) -> Profile:
-        """The rules that match at this path. Rules that hide a directory above are left out."""
+        """The rules that match at this path, without those that hide a directory above."""
         if self._profile is None:
             self._profile = Profile(self._places.compiled.table.policy, self.lives, top=self.top)
         return self._profile
 
     def shared(self, question: Hashable, find: Callable[[Callable[[], bool]], T]) -> T:
-        """Return the answer to a question. It is remembered for all paths with rules of the same shapes.
+        """Return the answer to a question, remembered for all paths with rules of the same shapes.
 
-        The answer must depend only on these shapes, and on the argument of *find*. find: a function that
-        finds the answer. Its argument is a function that returns True if the caller could see some path
-        below.
+        find: a function that finds it. Its argument is a function that returns True if the caller could see
+        some path below.
         """
         if self._key is None:
             self._key = self._places.shapes.alone(self.lives)
@@ -147,13 +140,8 @@ class Places:
         """Return the rules at a position (the nodes of the automaton for a path), for one caller."""
         return Here(self, Place(position, self.compiled.table.situated(position), (), top), side)
 
-    def shared(
-        self, key: Hashable, find: Callable[[Callable[[], bool]], T], below: Callable[[], bool]
-    ) -> T:
-        """Return the result of *find*, remembered under the key.
-
-        If *find* has called *below*, the result is valid only for this answer of *below*.
-        """
+    def shared(self, key: Hashable, find: Callable[[Callable[[], bool]], T], below: Callable[[], bool]) -> T:
+        """Return the result of *find*, remembered under the key, and under what *below* says if it asks."""
         found = self._known.get(key, self)
         if found is self:
             asked: list[bool] = []
@@ -186,10 +174,7 @@ class Places:
         return place
 
     def _common(self, names: Names) -> Place | None:
-        """Return the place for the path of these names, if it is the same for all callers.
-
-        Return None if ``{app}`` or ``{uid}`` in globs distinguish callers there.
-        """
+        """Return the place of a path that is the same for all callers, else None."""
         try:
             return self._shared[names]
         except KeyError:
@@ -214,7 +199,7 @@ class Places:
 
 
 def plain_names(glob: Glob, side: Side) -> tuple[str, ...] | None:
-    """Return the names of one path that a glob matches for a caller. Return None if there is no such path."""
+    """Return the names of one path that a glob matches for a caller, or None."""
     names = []
     for segment in glob.segments:
         if segment is DEEP:

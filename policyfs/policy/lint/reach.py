@@ -1,8 +1,4 @@
-"""Search for rules that match no request, and for allow rules that have no effect.
-
-The search covers all classes of callers, paths and files. If a rule has too many of them, a finding says that
-the rule was not searched.
-"""
+"""Search, among all requests, for rules that match none, and for allow rules that have no effect."""
 
 from __future__ import annotations
 
@@ -24,8 +20,7 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.rules.facts import FILE_TYPES, Truth, fixed_facts
 
 _TRIED: Final = 8
-"""Maximum number of callers, and of globs, for which plain paths (one path that a glob matches) are tried
-first. If these do not answer the question, all paths are tried."""
+"""Maximum number of callers, and of globs, for which plain paths are tried before all paths."""
 
 
 def reach(places: Places, groups: Sequence[Group]) -> Iterator[Finding]:
@@ -36,11 +31,7 @@ def reach(places: Places, groups: Sequence[Group]) -> Iterator[Finding]:
 
 
 class _Reach:
-    """The search for a request that one rule matches.
-
-    For an allow rule without ``monitor``, it also searches for an allowed request for each operation of the
-    rule.
-    """
+    """The search for a request that one rule matches; for an allow, one for each of its operations."""
 
     def __init__(self, places: Places, number: int, rule: Rule, track: Track) -> None:
         self._places: Final = places
@@ -132,11 +123,7 @@ _OF_FILES: Final = Op.READ | Op.WRITE
 
 
 class _Seen(NamedTuple):
-    """The results of the search for one rule so far, after a look at one more path.
-
-    denied: operations that are denied at the path, each with the rules that deny them. These rules are given
-    as indices among the rules that match there.
-    """
+    """The results for one rule so far. denied: operations with the indices of the rules that deny them."""
 
     matched: bool
     left: Op
@@ -144,11 +131,10 @@ class _Seen(NamedTuple):
 
 
 def _look(here: Here, asked: tuple[int, Op, bool, bool], below: Callable[[], bool]) -> _Seen:
-    """Find out if a rule matches a sample of some class of files at a path, and which of its operations are
-    allowed.
+    """Find out if a rule matches a file at a path, and which of its operations are allowed.
 
-    asked: the rule's index among the rules whose patterns match the path; its operations that no other path
-    has allowed; True if it has matched a file at another path; True if a directory above hides the path.
+    asked: the rule's index; the operations left; True if it has matched elsewhere; True if the path is
+    hidden.
     """
     at, left, matched, hidden = asked
     live, profile = here.lives[at], here.profile
@@ -172,9 +158,7 @@ def _look(here: Here, asked: tuple[int, Op, bool, bool], below: Callable[[], boo
 
 
 def _denies(decision: Decision) -> list[str]:
-    return [
-        match.rule for match in decision.rules if match.effect == Effect.DENY.value and not match.monitor
-    ]
+    return [match.rule for match in decision.rules if match.effect == Effect.DENY.value and not match.monitor]
 
 
 def not_searched(rule: Rule) -> Finding:

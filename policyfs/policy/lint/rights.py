@@ -1,6 +1,4 @@
-"""Findings on the rights of apps: too many rights, too few rights, or rights that the author of the rules
-probably does not expect.
-"""
+"""Findings on the rights of apps: too many, too few, or not those that the author probably expects."""
 
 from __future__ import annotations
 
@@ -69,7 +67,6 @@ def of_copies(glob: str) -> bool:
 
 
 def _of_versions(glob: str) -> bool:
-    """Return True if a glob is about a directory of copies, or of old versions of files."""
     return of_copies(glob) or _SNAPSHOTS.search(glob) is not None
 
 
@@ -88,8 +85,7 @@ class Rights:
         self._shielding: Final = self._bits(lambda rule: bool(rule.ops & (Op.READ | Op.SEE)))
         self._replacing: Final = self._bits(lambda rule: bool(rule.ops & (Op.WRITE | Op.DELETE)))
         self._copies: Final = self._bits(lambda rule: any(map(_of_versions, _derived_globs(rule))))
-        """The rules about directories in which programs keep small or converted copies of files, as bits of
-        an int."""
+        """The rules about directories with small or converted copies of files."""
         self._by_app: Final = sides_by_app(groups)
 
     def _bits(self, chosen: Callable[[Rule], bool]) -> int:
@@ -115,10 +111,7 @@ class Rights:
                         yield finding
 
     def _fitting(self, app: App, *kinds: int) -> list[Rule]:
-        """Return the rules about an app that are in all the sets *kinds*.
-
-        Each set is an int with one bit for each rule.
-        """
+        """Return the rules about an app that are in all the sets *kinds*."""
         about = functools.reduce(operator.or_, (side.bits for side in self._by_app.get(app.name, ())), 0)
         return [self._rules[number] for number in numbers_of(functools.reduce(operator.and_, kinds, about))]
 
@@ -145,9 +138,7 @@ class Rights:
                     return
 
     def _derived(self, app: App) -> Iterator[Finding]:
-        """Yield a finding if an app reads small or converted copies of files whose originals are restricted
-        for it.
-        """
+        """Yield a finding if an app reads copies of files whose originals are restricted for it."""
         denies = self._fitting(app, self._enforced[Effect.DENY], self._shielding)
         restricted = denies or self._fitting(app, self._enforced[Effect.REDACT])
         if not restricted:
@@ -170,9 +161,7 @@ class Rights:
                     return
 
     def _replaced(self, app: App) -> Iterator[Finding]:
-        """Yield a finding if an app may replace files that it reads redacted: the new file lacks the hidden
-        data.
-        """
+        """Yield a finding if an app may replace files that it reads redacted."""
         if not self._fitting(app, self._enforced[Effect.REDACT]):
             return
         side = self._by_app[app.name][0]
@@ -195,10 +184,7 @@ class Rights:
                     return
 
     def _lost(self, names: Names, side: Side) -> list[str]:
-        """Return the words of the data that a photo loses if the app reads it redacted and saves it again.
-
-        names: the photo's path.
-        """
+        """Return the words of the data that a photo loses if the app reads it redacted and saves it again."""
         here, own = self._places.at(names, side), Facts(None, side.caller.app)
         read, written = here.answer(Op.READ, _PHOTO), here.answer(Op.WRITE, _PHOTO)
         created = here.answer(Op.CREATE, own).allowed and here.answer(Op.DELETE, _PHOTO).allowed
@@ -245,10 +231,7 @@ class Rights:
 
     @staticmethod
     def _names(rule: Rule, side: Side) -> Names | None:
-        """Return the names of one path that the rule's first glob matches.
-
-        Return None if there is no such path.
-        """
+        """Return the names of one path that the rule's first glob matches, or None."""
         return plain_names(parse_glob((rule.paths or ("/**",))[0]), side)
 
     def _by_fact(self, rule: Rule, side: Side) -> Iterator[Finding]:
@@ -310,8 +293,7 @@ class Rights:
         (lambda rule: rule.effect is Effect.ALLOW and bool(rule.ops & Op.CREATE), _own_directory),
         (lambda rule: rule.effect is Effect.ALLOW and bool(rule.ops & Op.READ), _one_level),
     )
-    """The checks of one rule for one caller. Each comes with a function that returns True if the check can
-    concern a rule."""
+    """The checks of one rule for one caller, each with a function that says if it can concern a rule."""
 
 
 def _enforced(effect: Effect, rule: Rule) -> bool:
@@ -337,20 +319,15 @@ def _derived_globs(rule: Rule) -> tuple[str, ...]:
 
 
 def _asked(rule: Rule) -> tuple[bool, bool]:
-    """Return two booleans. The first is True if a condition of the rule asks for the kind of a regular file.
-
-    The second is True if a condition asks for the owner of a file.
-    """
-    asked = [*rule.unless, *(() if rule.when is None else (rule.when,))]
-    kinds = any((block.kinds or frozenset()) - _FIXED for block in asked)
-    return kinds, any(block.owners is not None for block in asked)
+    """Return if conditions of the rule ask for the kind of a regular file, and for the owner."""
+    kinds = any((block.kinds or frozenset()) - _FIXED for block in rule.blocks)
+    return kinds, any(block.owners is not None for block in rule.blocks)
 
 
 def _never_raw(app: App, words: frozenset[str], redaction: Rule) -> Invariant:
     rule = Rule(
         id=redaction.id, effect=Effect.DENY, ops=Op.READ, who=Who(frozenset({app.name}), None, None, None),
-        paths=None, ignore_case=False, when=Block(REDACTABLE_KINDS, None, None),
-        unless=(Block(None, frozenset({SELF}), None),), errno=None, redact=frozenset(), content=frozenset(),
-        raw_types=frozenset(), audit=None, monitor=True, description="", where=redaction.where,
+        paths=None, when=Block(REDACTABLE_KINDS, None, None),
+        unless=(Block(None, frozenset({SELF}), None),), monitor=True, where=redaction.where,
     )  # fmt: skip
     return Invariant(app.name, Promise.NEVER_RAW, rule, words, "", 1)

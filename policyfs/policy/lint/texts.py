@@ -19,8 +19,7 @@ _MAJORS: Final = frozenset(
 ) | {"video", "x-content"}
 _KNOWN: Final = frozenset({*REDACTABLE_KINDS, *WITHOUT_LOCATOR, *FIXED_KINDS.values(), KIND_EMPTY})
 _NEARLY_COMPLETE: Final = ("image", "video")
-"""Major types of which _KNOWN has nearly all kinds. If an unknown kind of such a type is similar to a known
-kind, it is probably a typing error."""
+"""Major types of which _KNOWN has nearly all kinds: an unknown similar one is a typing error."""
 _NEAR: Final = 0.8
 _EXTENSION: Final = re.compile(r"[*?}a-zA-Z0-9]\.(\{[^{}]*\}|[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)$")
 _VARIABLE: Final = re.compile(r"\$\{?(?:app|uid|user)\b\}?|%[uU]\b|<(?:app|uid|user)>", re.IGNORECASE)
@@ -44,7 +43,6 @@ def _strangers(rule: Rule) -> Iterator[Finding]:
 
 
 def _admits_strangers(who: Who | None) -> bool:
-    """Return True if a ``who`` block also matches strangers, but does not name them."""
     if who is None:
         return True
     if who.apps is not None or who.grants is not None:
@@ -118,7 +116,7 @@ def _first(extension: str) -> str:
 
 
 def _has_other_case(glob: str, extension: re.Match[str], globs: Iterable[str]) -> bool:
-    """Return True if one of the globs is equal to this glob except for the case of its extension."""
+    """Return True if another glob differs only in the case of its extension."""
     before, after = glob[: extension.start(1)], extension[1]
     return any(
         other != glob and other.startswith(before) and other[len(before) :].lower() == after.lower()
@@ -148,9 +146,7 @@ def _below_only(rule: Rule) -> Iterator[Finding]:
 
 
 def _kinds(rule: Rule) -> Iterator[Finding]:
-    """Yield a finding for each kind in a rule that no file is known to have."""
-    blocks = [*rule.unless, *(() if rule.when is None else (rule.when,))]
-    named = {kind for block in blocks for kind in block.kinds or ()} | rule.raw_types
+    named = {kind for block in rule.blocks for kind in block.kinds or ()} | rule.raw_types
     named |= {kind for kind in rule.content if "/" in kind and " " not in kind}
     for kind in sorted(named):
         major, _, minor = kind.partition("/")
@@ -167,9 +163,7 @@ def _kinds(rule: Rule) -> Iterator[Finding]:
 
 
 def _costs(rule: Rule) -> Iterator[Finding]:
-    """Find a requirement has a condition on the kind. Files of other kinds are restricted, too."""
-    asked = [] if rule.when is None else [rule.when]
-    if rule.effect in (Effect.REDACT, Effect.CONTENT) and any(block.kinds for block in asked):
+    if rule.effect in (Effect.REDACT, Effect.CONTENT) and rule.when is not None and rule.when.kinds:
         what = "read from copies" if rule.effect is Effect.REDACT else "written through the daemon"
         yield on_rule(
             "type-costs-passthrough",
@@ -180,7 +174,6 @@ def _costs(rule: Rule) -> Iterator[Finding]:
 
 
 def _spelling(rule: Rule) -> Iterator[Finding]:
-    """Yield a finding for a name in the rule's globs that is probably not the name of the files."""
     globs = rule.paths or ()
     spared = [glob for block in rule.unless for glob in block.paths or ()]
     for glob in (*globs, *spared):

@@ -56,10 +56,7 @@ class Writers:
                 yield from itertools.islice((one for side in sides for one in check(rule, side)), 1)
 
     def _paths(self, rule: Rule, side: Side) -> Iterator[tuple[str, Names, Here]]:
-        """Yield a plain path for each of the rule's globs.
-
-        If a restriction is about all paths, also yield plain paths of allows.
-        """
+        """Yield a plain path for each glob; for restrictions on all paths also those of allows."""
         globs = rule.paths or ("/**",)
         if rule.effect is not Effect.ALLOW and not _ALL.isdisjoint(globs):
             globs = (*globs, *self._written)
@@ -69,7 +66,7 @@ class Writers:
                 yield glob, names, self._places.at(names, side)
 
     def _unseen(self, rule: Rule) -> Iterator[Finding]:
-        """Yield a finding if an allow is about a directory in which its callers see only some paths."""
+        """Yield a finding if an allow is about paths that none of its callers sees."""
         if rule.effect is not Effect.ALLOW or rule.ops & Op.SEE or rule.paths is None:
             return
         sides = [side for side in self._everyone if rule.who is None or side.caller.of.within(rule.who)]
@@ -128,7 +125,6 @@ class Writers:
                     return
 
     def _unmet(self, rule: Rule, side: Side) -> Iterator[Finding]:
-        """Yield a finding if no file can meet all content requirements at a path."""
         for _, names, here in self._paths(rule, side):
             asked = [live.rule for live in here.lives if live.rule.effect is Effect.CONTENT]
             named = {kind for one in asked for kind in one.content if " " not in kind}
@@ -162,9 +158,7 @@ class Writers:
                     return
 
     def _unchecked(self, rule: Rule, side: Side) -> Iterator[Finding]:
-        """Yield a finding if files of one allow are checked at some paths, and not at others that another
-        app reads.
-        """
+        """Yield a finding if files are checked at some paths, and not at others that another app reads."""
         if not rule.ops & Op.WRITE or len(rule.paths or ()) < 2:
             return
         checked: dict[bool, Names] = {}
@@ -195,7 +189,7 @@ def _of_many(glob: str) -> bool:
 
 
 def _words(content: frozenset[str]) -> frozenset[str]:
-    """Return the words that a requirement forbids or cleans. Return an empty set if it is about kinds."""
+    """Return the words that a requirement forbids or cleans; none if it is about kinds."""
     return frozenset(word.removeprefix("clean ") for word in banned((content,)))
 
 

@@ -1,8 +1,6 @@
 """Comparisons of the rights at two paths, for every caller, and for every kind and owner of the file.
 
-Below two directories many pairs of paths have the same rules, although their path states differ. A *place*
-stands for all paths with the same rules. So results that depend on rules alone are computed once for each
-pair of places.
+Many pairs of paths below two directories have the same rules. They are one *place*, and are compared once.
 """
 
 from __future__ import annotations
@@ -25,12 +23,12 @@ from policyfs.policy.rules.table import Live, Table, told_apart
 from policyfs.policy.rules.visibility import Sight
 
 MAX_STEPS: Final = 200_000
-"""Maximum number of steps in one comparison of all paths below two directories. With more, TooHardError is
-raised. To try one rule for one caller costs one step, and one more for every 8,000 facts (kinds and owners)
-that the rules distinguish. To test if a rule is about a class of callers costs an eighth of a step. Each name
-below costs two steps (one for each directory), and two more for each node behind ``{app}`` or ``{uid}``. Each
-character in a search for classes of names costs four steps. To make a set of facts costs, for each kind, one
-step for every 8,000 facts."""
+"""Maximum number of steps in one comparison of all paths below two directories; beyond it, TooHardError.
+
+One step: to try a rule for a caller (one more for every 8,000 facts), or eight classes of callers, or to make
+8,000 facts of a kind. A name costs two, with two more for each bound node, a character in a search for names
+four.
+"""
 
 _DISTINCTIONS_IN_A_STEP: Final = 8
 _FACTS_IN_A_STEP: Final = 8000
@@ -42,13 +40,10 @@ _DELETE_AT: Final = tuple(Op.ALL).index(Op.DELETE)
 
 
 _Rules = tuple[tuple[Live, ...], bool, bool, bool, bool]
-"""The rules at a path for a caller, and four flags of the profile. The caller's rights at the path depend on
-these values and on the paths below."""
+"""The rules at a path for a caller, and four flags: all that rights depend on beside the paths below."""
 
 
 class _Pair:
-    """The rights at an old path and at a new path, for all callers with the same rules at these paths."""
-
     __slots__ = ("_answers", "_new", "_old", "_worse", "new_depends", "old_depends")
 
     def __init__(self, old: RightsTally, new: RightsTally, worse: Worse) -> None:
@@ -61,16 +56,11 @@ class _Pair:
 
     @property
     def depends(self) -> bool:
-        """True if the rights at one of the paths can depend on whether the caller could see a path below it.
-        """
+        """True if the rights can depend on whether the caller could see a path below."""
         return self.old_depends or self.new_depends
 
     def is_worse(self, *, old_below: bool = False, new_below: bool = False) -> bool:
-        """Return True if the rights at the new path are worse, by the function *worse* (see Comparison).
-
-        old_below: True if the caller could see some path below the old path. new_below: the same for the new
-        path.
-        """
+        """Return True if the new path is worse. *_below: if the caller could see a path below."""
         key = (old_below, new_below)
         found = self._answers.get(key)
         if found is None:
@@ -104,11 +94,7 @@ class Comparison:
     def __init__(
         self, table: Table, sight: Sight, profiles: Profiles, worse: Worse, budget: Budget | None = None
     ) -> None:
-        """Prepare the comparisons of rights for one request.
-
-        worse: a function that returns True if the rights at the new path are worse than those at the old
-        path, for this request. budget: the steps that may be taken; None: any number.
-        """
+        """Prepare comparisons by a function of the rights at both paths. budget: None: no limit."""
         self._table: Final = table
         self._sight: Final = sight
         self._profiles: Final = profiles
@@ -124,10 +110,7 @@ class Comparison:
         self._deleting: Final[dict[tuple[int, FileType], RightsTally]] = {}
 
     def is_worse(self, old: PathState, new: PathState, ftype: FileType) -> bool:
-        """Return True if the rights at *new* are worse than at *old* for some caller and some facts.
-
-        The function *worse* of this object compares the rights. Raise TooHardError.
-        """
+        """Return True if *new* is worse than *old* for some caller and facts. Raise TooHardError."""
         if old is new:
             return False
         key = (self._place(old), self._place(new), ftype)
@@ -143,11 +126,9 @@ class Comparison:
         )
 
     def unchecked(self, old: PathState, new: PathState) -> bool:
-        """Return True if a caller that may write at *old* and not at *new* can lack a content requirement
-        that another caller has at *new*.
+        """Return True if a caller that may write at *old* only can lack a requirement of another at *new*.
 
-        Such a file must be checked before the other caller moves it to *new*. (A caller that may write at
-        both paths needs no move: is_worse compares its requirements.) Raise TooHardError.
+        Such a file must be checked before the other caller moves it there. Raise TooHardError.
         """
         if old is new:
             return False
@@ -174,10 +155,9 @@ class Comparison:
         return False
 
     def always_deletes(self, state: PathState, caller: Caller, ftype: FileType) -> bool:
-        """Return True if the caller may delete a file of this type at this path, whatever its kind and owner
-        are.
+        """Return True if the caller may delete every file of this type at this path. Raise TooHardError.
 
-        Raise TooHardError. INVARIANT: all calls of this method on one comparison have the same caller.
+        INVARIANT: all calls of this method on one comparison have the same caller.
         """
         key = (self._place(state), ftype)
         tally = self._deleting.get(key)
@@ -189,11 +169,7 @@ class Comparison:
         return not tally.rights(below=below).refused[_DELETE_AT]
 
     def _compare(self, old: int, new: int, ftype: FileType) -> list[tuple[_Pair, Caller]] | None:
-        """Compare the rights at two places (see the module). Only the rules count, not the paths below.
-
-        Return None if the new place is worse for some caller. Otherwise return the callers for whom the paths
-        below decide. old, new: results of _place().
-        """
+        """Return the callers for whom the paths below decide; None if the new place is worse anyway."""
         states = self._states[old], self._states[new]
         depending: list[tuple[_Pair, Caller]] = []
         for caller in self._callers(old, new):
@@ -206,7 +182,6 @@ class Comparison:
         return depending
 
     def _callers(self, old: int, new: int) -> list[Caller]:
-        """Return sample callers: one of every class of callers that the rules at two places distinguish."""
         found = self._callers_at.get((old, new))
         if found is None:
             states = self._states[old], self._states[new]
@@ -225,10 +200,7 @@ class Comparison:
         return found
 
     def _space(self, lives: tuple[Live, ...], ftype: FileType) -> FactSpace:
-        """Return the facts (kinds and owners) that some rules distinguish.
-
-        Take the steps (see Budget) for trying the rules under these facts.
-        """
+        """Return the facts that some rules distinguish, and take the steps for trying them."""
         kinds, owners = told_apart(lives)
         key = (frozenset(kinds), frozenset(owners), ftype)
         found = self._spaces.get(key)

@@ -1,8 +1,7 @@
 """Data that would be lost if a caller moved a file by a copy and a deletion, as mv does after EXDEV.
 
-A caller that reads a file redacted makes a copy without the hidden data. If the original is then deleted,
-these data are lost for everyone. So such a rename ends in EACCES, and mv changes nothing. See "No loss by
-moving" in docs/policy-language.md.
+A caller that reads a file redacted copies it without the hidden data. So such a rename ends in EACCES, and mv
+changes nothing. See "No loss by moving" in docs/policy-language.md.
 """
 
 from __future__ import annotations
@@ -35,12 +34,10 @@ from policyfs.policy.rules.states import Paths, PathState
 from policyfs.policy.rules.table import Live, Table, sample_facts_of
 
 MAX_PAIRS: Final = 500
-"""Maximum number of pairs of paths (old and new path) to try below a directory. With more, a copy counts as a
-loss."""
+"""Maximum number of pairs of paths to try below a directory. With more, a copy counts as a loss."""
 
 MAX_FACTS: Final = 5000
-"""Maximum total number of facts (kinds and owners) to try below a directory. With more, a copy counts as a
-loss."""
+"""Maximum number of facts to try below a directory. With more, a copy counts as a loss."""
 
 _READ: Final = Op.SEE | Op.READ
 _REPLACE: Final = Op.SEE | Op.READ | Op.DELETE
@@ -50,12 +47,7 @@ Matches = tuple[RuleMatch, ...]
 
 
 class _Cause(NamedTuple):
-    """The values that decide, with a file's kind and owner, if a copy of files at one path would lose data.
-
-    Paths with the same cause are tried only once. here: the rules on reading and deleting the files. hidden:
-    True if the files are hidden or lost. there: the content requirements at the new path. can_fill: as in
-    Profile, for the new path.
-    """
+    """All that decides, with a file's facts, if copies of files at one path lose data: each is tried once."""
 
     here: tuple[Live, ...]
     hidden: bool
@@ -79,10 +71,10 @@ class Losses:
         self._below: Final[Memo[tuple[PathState, PathState, int], Matches]] = Memo(remembered)
 
     def refusal(self, engine: Decider, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
-        """Return a decision that refuses a rename. After EXDEV a program such as mv makes a copy instead.
+        """Return the refusal of a rename that only a copy could carry out.
 
-        moves: each file or directory, and its new path. The errno is EACCES if the copy would lose data that
-        are hidden from the caller. The decision then names the redact rules. Otherwise the errno is EXDEV.
+        moves: each file or directory, and its new path. EACCES with the redact rules if the copy would lose
+        data that are hidden from the caller, else EXDEV.
         """
         found: dict[str, RuleMatch] = {}
         for old, to in moves:
@@ -98,10 +90,7 @@ class Losses:
         )
 
     def _rules(self, engine: Decider, who: Principal, old: End, to: PathState) -> Matches:
-        """Return the rules that hide data from the caller, if a copy would lose these data; else none.
-
-        to: the new path.
-        """
+        """Return the rules that hide data from the caller, if a copy would lose these data; else none."""
         caller = engine.caller(who)
         fitting = [rule for number, rule in self._redacting if caller.fits(number, rule)]
         if not fitting or old.ftype not in (FileType.REGULAR, FileType.DIRECTORY):
@@ -121,12 +110,7 @@ class Losses:
     def _of_file(
         self, engine: Decider, who: Principal, ops: Op, old: PathState, to: PathState, facts: Facts
     ) -> Matches:
-        """Return the rules that hide data of a file from the caller, if the operations *ops* are allowed on
-        the file.
-
-        The result is empty if the policy removes these data from every file at the new path. Then a copy
-        loses only data that the policy removes anyway.
-        """
+        """Return the rules that hide data of a file with the rights *ops*; none if copies are cleaned."""
         read = engine.decide(who, ops, old, FileType.REGULAR, facts)
         hidden = frozenset(word for word in read.redact if " " not in word)
         if not hidden or hides_at_least(self._cleaned(engine.caller(who), to, facts.kind), hidden):
@@ -134,12 +118,7 @@ class Losses:
         return tuple(match for match in read.rules if match.effect == _REDACT)
 
     def _cleaned(self, caller: Caller, to: PathState, kind: str | None) -> frozenset[str]:
-        """Return the words whose data the policy certainly removes from a copy at the new path (``clean``).
-
-        The copy can be a new file with the caller as its owner. Or the copy can replace the bytes of a file
-        of another owner; this file then has no owner. The result has the words that are cleaned in both
-        cases.
-        """
+        """Return the words that are certainly cleaned from a copy: a new file, or one without owner."""
         profile = self._profiles.of(to, caller)
 
         def by(owner: str) -> frozenset[str]:
@@ -150,11 +129,7 @@ class Losses:
         return by(caller.app or OWNER_NONE) & by(OWNER_NONE)
 
     def _of_directory(self, engine: Decider, who: Principal, old: PathState, to: PathState) -> Matches:
-        """Return the rules that hide data of a possible file below a directory, if the caller may delete this
-        file.
-
-        Raise TooHardError if there are too many paths.
-        """
+        """Return the rules that hide data of a file below that the caller may delete. Raise TooHardError."""
         caller = engine.caller(who)
         seen: set[tuple[PathState, PathState]] = set()
         tried: set[_Cause] = set()
@@ -194,10 +169,7 @@ class Losses:
 
 
 def rules_that_hide(refusal: Decision) -> tuple[str, ...]:
-    """Return the ids of the redact rules because of which a rename was refused.
-
-    refusal: the decision on the rename (see Losses.refusal). The result is empty if the rename is allowed.
-    """
+    """Return the ids of the redact rules that refused a rename (Losses.refusal), if any."""
     if refusal.allowed:
         return ()
     return tuple(match.rule for match in refusal.rules if match.effect == _REDACT)

@@ -1,15 +1,14 @@
 """Decisions on rename and link.
 
-The caller needs rights on both paths, and no caller may get more rights by the move. See "What a request
-needs" and "No gain by moving" in docs/policy-language.md. To compare two paths, the decisions on both paths
-are computed for every caller and all facts (kinds and owners). For directories, every possible name below is
-compared, too. If there are too many names, the answer is EXDEV, and mv copies the files. (losses.py turns
-EXDEV into EACCES if such a copy could lose data that are hidden from the caller.)
+The caller needs rights on both paths, and no caller may get more rights by the move ("No gain by moving" in
+docs/policy-language.md). Both paths are compared for every caller and all facts; for directories also every
+possible name below. With too many names the answer is EXDEV, and mv copies (but see losses.py).
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
@@ -31,18 +30,17 @@ from policyfs.policy.globs.classes import Known, TooHardError, name_classes
 from policyfs.policy.memo import Memo
 from policyfs.policy.moves.comparison import Budget, Comparison, Worse
 from policyfs.policy.rules.callers import Caller
-from policyfs.policy.rules.facts import FILE_TYPES, Truth, content_met, fixed_facts
+from policyfs.policy.rules.facts import FILE_TYPES, Truth, content_met
 from policyfs.policy.rules.profile import Profiles
 from policyfs.policy.rules.rights_map import asks_more, differs, gains
 from policyfs.policy.rules.sample_callers import callers_at, sample_uids
 from policyfs.policy.rules.states import Paths, PathState
 from policyfs.policy.rules.table import Table
-from policyfs.policy.rules.tally import Rights, least
+from policyfs.policy.rules.tally import least
 from policyfs.policy.rules.visibility import Sight
 
 MAX_PAIRS: Final = 500
-"""Maximum number of pairs of paths below two directories that are compared. With more, the answer is
-EXDEV."""
+"""Maximum number of pairs of paths below two directories. With more, the answer is EXDEV."""
 
 
 class End(NamedTuple):
@@ -54,7 +52,7 @@ class End(NamedTuple):
 
 
 class Decider(Protocol):
-    """The methods of the engine that this module uses for decisions."""
+    """The methods of the engine that this module uses."""
 
     def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
         """See Engine.decide."""
@@ -134,9 +132,7 @@ class Mover:
         return combined(parts)
 
     def needs(self, engine: Decider, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
-        """Return the facts of a file on which the answer to its rename or link can depend
-        (Engine.needs_move).
-        """
+        """Return the facts on which the answer to a rename or link can depend (Engine.needs_move)."""
         ops = Op.CREATE | Op.DELETE
         if ftype is FileType.DIRECTORY or self.gain(old, new, ftype, same_directory=False):
             ops |= Op.READ | Op.WRITE  # the answer depends on the right to copy
@@ -150,7 +146,6 @@ class Mover:
         return need
 
     def _judges_content(self, old: PathState, new: PathState, caller: Caller) -> bool:
-        """Return True if the answer to a file's rename or link depends on the file's content."""
         if not self._profiles.of(new, caller).content_possible():
             return False
         return self.asks_more(old, new) or bool(self._new_monitors(old, new, caller))
@@ -184,10 +179,8 @@ class Mover:
     def _content(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
         """Return one decision for each content requirement of the new path that must be met.
 
-        A decision is allowed if the moved file meets the requirement. If a requirement in monitor mode is not
-        met, the decision is allowed, and names the rule in *would_deny*. If asks_more() is False, no
-        requirement must be met: the new path requires nothing that the old path does not require, whichever
-        caller wrote the file. So nobody waits until a worker has looked at the file.
+        One in monitor mode that is not met is allowed, with the rule in *would_deny*. If asks_more() is
+        False, none must be met, and nobody waits for a worker.
         """
         if new.ftype is not FileType.REGULAR:
             return []
@@ -230,30 +223,22 @@ class Mover:
         return self._could_copy(engine, who, old, new)
 
     def _could_copy(self, engine: Decider, who: Principal, old: End, new: End) -> bool:
-        """Return True if the caller may copy the file to the new path, and delete it at the old path.
-
-        Then the caller could also get the result of the move by a copy.
-        """
+        """Return True if the caller could get the same by a copy and a deletion."""
         caller = engine.caller(who)
-        source = self._rights(old.state, caller, old.ftype, old.facts)
-        target = self._rights(new.state, caller, new.ftype, new.facts)
-        source_ops = int(Op.SEE | Op.READ | Op.WRITE | Op.DELETE)
-        target_ops = int(Op.SEE | Op.CREATE | Op.WRITE)
-        return (
-            source.allowed & source_ops == source_ops
-            and not source.redact
-            and target.allowed & target_ops == target_ops
-        )
+        source = self._answer(Op.SEE | Op.READ | Op.WRITE | Op.DELETE, old, caller)
+        target = self._answer(Op.SEE | Op.CREATE | Op.WRITE, new, caller)
+        return source.allowed and not source.redact and target.allowed
+
+    def _answer(self, ops: Op, end: End, caller: Caller) -> Decision:
+        """Return a decision as without --monitor."""
+        profile, position = self._profiles.of(end.state, caller), end.state.position
+        below = functools.partial(self._sight.below, position, caller)
+        return profile.answer(int(ops), end.ftype, end.facts, below=below)
 
     # ---- comparing paths
 
-    def _rights(self, state: PathState, caller: Caller, ftype: FileType, facts: Facts) -> Rights:
-        return self._profiles.of(state, caller).rights(
-            ftype, fixed_facts(ftype, facts), below=lambda: self._sight.below(state.position, caller)
-        )
-
     def gain(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
-        """True if some caller would have more rights at the new path, or other content requirements."""
+        """Return True if some caller would gain rights, or get other content requirements."""
         key = (old, new, ftype, same_directory)
         found = self._gains.get(key)
         if found is None:
@@ -269,11 +254,7 @@ class Mover:
         return found
 
     def _maybe_hidden(self, state: PathState) -> bool:
-        """Return True if the owner of a directory above can hide the path from some caller.
-
-        The path state does not tell which directory this is. So such a path must be compared only with paths
-        in the same directory.
-        """
+        """Return True if the owner of a directory above, which the state does not tell, can hide the path."""
         return bool(state.hides) and any(
             profile.hiding_maybe and not profile.hiding
             for caller in callers_at(self._table, (state,))
@@ -286,7 +267,6 @@ class Mover:
     def _alike_below(
         self, old: PathState, new: PathState, who: Principal, caller: Caller, *, same_directory: bool
     ) -> bool:
-        """Return True if the paths below a directory permit its move to the new path."""
         key = (old, new, who.key, same_directory)
         found = self._same_below.get(key)
         if found is None:
@@ -299,11 +279,7 @@ class Mover:
         return found
 
     def _walk(self, old: PathState, new: PathState, caller: Caller) -> bool:
-        """Return True if the rights at both paths and below them are equal, and the caller may delete all
-        files below.
-
-        The rights must be equal for every caller. The files are those below the old path. Raise TooHardError.
-        """
+        """Return True if rights are equal at and below both paths, and all below may be deleted."""
         budget = Budget()
         comparison = self._compared(differs, budget)
         if comparison.is_worse(old, new, FileType.DIRECTORY):
@@ -336,11 +312,7 @@ def children(
     known: Known,
     budget: Budget,
 ) -> Iterator[tuple[PathState, PathState]]:
-    """Yield pairs of path states: the states of one name in two directories.
-
-    There is one pair for each class of names. A class has the names that the rules treat alike. pair: the
-    states of the two directories. known: see classes.name_classes. Raise TooHardError.
-    """
+    """Yield the path states of one name of each class in two directories (*pair*). Raise TooHardError."""
     uids = sample_uids(table, pair, caller)
     apps = tuple(sorted(table.automaton.apps))
     positions = (pair[0].position, pair[1].position)
@@ -350,10 +322,7 @@ def children(
 
 
 def combined(parts: Sequence[Decision]) -> Decision:
-    """Return one decision for the parts of a request (such as the old and the new path of a rename).
-
-    A denial names only the rules of the parts that are denied with its errno: other rules are not its cause.
-    """
+    """Return one decision for the parts of a request. A denial names only rules of parts with its errno."""
     code = least(part.errno for part in parts if not part.allowed)
     rules: dict[tuple[str, bool], RuleMatch] = {}
     for match in (match for part in parts if part.errno == code for match in part.rules):

@@ -1,7 +1,4 @@
-"""Answers of one policy to the caller of a recorded request.
-
-The answers are for a world: an assumption about all facts that the trail has not recorded (worlds.py).
-"""
+"""Answers of one policy to the caller of a recorded request, for a world (worlds.py)."""
 
 from __future__ import annotations
 
@@ -19,17 +16,14 @@ from policyfs.policy.rules.states import PathState
 from policyfs.policy.rules.table import Live
 
 REFUSED: Final = "refused"
-"""The effect of a redact rule that makes an open or a rename fail, for the reports."""
+"""The effect, in reports, of a redact rule that makes an open or a rename fail."""
 
 _HIDDEN: Final = Decision(False, errno.ENOENT)
 _OPS: Final = (Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 
 
 class Place(NamedTuple):
-    """The path states of a request in one policy. new: the new path of a rename or link, else None.
-
-    beside: True if both paths are in one directory.
-    """
+    """The path states of a request in one policy. new: of a rename or link. beside: True in one directory."""
 
     state: PathState
     new: PathState | None
@@ -37,10 +31,7 @@ class Place(NamedTuple):
 
 
 class Party:
-    """A policy's engine, and the caller of a recorded request as its principal.
-
-    who: None if the policy does not have the caller's app.
-    """
+    """A policy's engine, and the caller of a recorded request. who: None if the policy lacks the app."""
 
     def __init__(self, engine: Engine, who: Principal | None) -> None:
         self.engine: Final = engine
@@ -53,12 +44,7 @@ class Party:
                 yield from self.engine.profile(self.who, state).lives
 
     def owner_matters_above(self, place: Place) -> bool:
-        """Return True if the owners of directories above can decide whether one of the paths is hidden from
-        this caller.
-
-        Engine.owner_matters_above considers all callers. So its result can be True although owners make no
-        difference for this caller.
-        """
+        """Return True if the owners of directories above can hide one of the paths from this caller."""
         who = self.who
         return who is not None and any(
             self.engine.profile(who, state).hiding_maybe for state in filter(None, (place.state, place.new))
@@ -109,11 +95,10 @@ class Party:
     def answer(
         self, demand: Demand, world: World, place: Place, *, hidden: bool, told_kind: bool
     ) -> Decision:
-        """Return the answer of this policy in a world (an assumption about all facts that are not recorded).
+        """Return the answer of this policy in a world, for an open with the conditions of redaction.
 
-        For an open, the answer includes the conditions of redaction. hidden: True if a directory above hides
-        the path. told_kind: True if the trail has recorded the file's kind. Otherwise the world's kind stands
-        for many kinds, and perhaps policyfs can redact some of these kinds.
+        hidden: True if a directory above hides the path. told_kind: True if the trail has the kind: otherwise
+        the world's stands for many, of which policyfs can perhaps redact some.
         """
         if hidden or self.who is None:
             return _HIDDEN
@@ -150,8 +135,7 @@ class Party:
     ) -> Decision:
         """Return the answer to an open that the rules allow.
 
-        Under redaction, an open for writing is allowed in three cases: the open first empties the file, the
-        file is empty, or the caller owns the file.
+        A redacted file opens for writing if the open empties it, it is empty, or the caller owns it.
         """
         if not world.ops & Op.WRITE or demand.creates or demand.empties or world.empty:
             return decision
@@ -173,5 +157,4 @@ def _refused(decision: Decision) -> Decision:
 
 
 def _named(rules: Sequence[RuleMatch]) -> tuple[RuleMatch, ...]:
-    """Return the matches of rules. The effect of each redact rule among them is REFUSED."""
     return tuple(replace(match, effect=REFUSED) if match.effect == "redact" else match for match in rules)

@@ -17,12 +17,11 @@ _OPEN: Final = re.compile(r"open\((O_RDONLY|O_WRONLY|O_RDWR)((?:\|[A-Z_]+)*)\)")
 
 
 class Cause(enum.Enum):
-    """The cause of a denial that the trail has recorded.
+    """The cause of a recorded denial.
 
-    NONE: the request was not denied. POLICY: a rule denied the request, or no rule allowed it; also every
-    cause that is not in this list. CONTENT: a rule of redaction or content made the request fail. SPECIAL:
-    the mount refused to make a fifo, socket or device. MOUNT: no rule is named, and a note tells why a mount
-    refused the request; the rules may have allowed it. RESOURCE: a resource, such as disk space, was missing.
+    POLICY: the rules, or any cause that is not in this list. CONTENT: a rule of redaction or content.
+    SPECIAL: fifos, sockets, devices. MOUNT: no rule is named, and a note tells why a mount refused what the
+    rules perhaps allowed. RESOURCE: such as no disk space.
     """
 
     NONE = "none"
@@ -34,15 +33,12 @@ class Cause(enum.Enum):
 
 
 class Recorded(NamedTuple):
-    """A request and its answer, as the trail has recorded them.
+    """A request and its answer, as the trail has recorded them, without paths.
 
-    The paths are not here: functions get the paths as separate arguments. mounted: the app of an app mount;
-    None for a shared mount. rules: the rules that made the answer; for a denial only the rules that deny.
-    would_deny: rules in monitor mode that would have denied the request.
-    kind: the file's content kind, or None. view: the label of the app's view; empty if the request was not an
-    open. digest: the digest of the policy that answered. exceptions: ids of this policy's exceptions (allow
-    rules with an end date) in force at that time. at_ns: an instant at which the same exceptions were in
-    force. monitor: True if the mount had --monitor; None if that is not known.
+    mounted: the app of an app mount; None: a shared mount. rules: those that made the answer; for a denial
+    only those that deny. would_deny: rules in monitor mode. view: the label of an open's view. digest,
+    exceptions: the policy that answered, and its exceptions in force then. at_ns: an instant with the same
+    exceptions. monitor: True with --monitor; None: not known.
     """
 
     app: str | None
@@ -64,12 +60,10 @@ class Recorded(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """The possible meanings of a recorded request. The trail does not always tell the true meaning.
+    """The possible meanings of a recorded request.
 
-    ops: sets of operations; the request needed one of these sets. types: possible types of the file at the
-    path. creates: True if the request made the file, so that the caller owns the file. opens: True if the
-    request opened a file. empties: True if the request first emptied the file. move: ``rename``, ``exchange``
-    or ``link``, else empty.
+    ops: sets of operations of which it needed one. creates: True if it made the file. empties: True if it
+    first emptied the file. move: ``rename``, ``exchange`` or ``link``, else empty.
     """
 
     ops: tuple[Op, ...]
@@ -83,9 +77,8 @@ class Demand(NamedTuple):
 class World(NamedTuple):
     """An assumption about all facts of a request that the trail has not recorded.
 
-    facts: the facts of the file. replaced: the object that had the new name of a rename, with its facts;
-    None: no object. hidden: for each policy, True if a directory above hides the path because of that
-    directory's owner. empty: True if the file was empty when it was opened.
+    replaced: the object that had the new name. hidden: for each policy, True if a directory above hides the
+    path because of its owner. empty: True if the file was empty at the open.
     """
 
     ops: Op
@@ -120,14 +113,11 @@ _PLAIN: Final = {
 }
 
 NO_DECISIONS: Final = frozenset({"release", "quarantine"})
-"""Operations whose events on the trail are no decisions: they record that a file or handle changed."""
+"""Operations whose events record that a file or handle changed: no decisions."""
 
 
 def demand_of(operation: str, syscall: str) -> Demand | None:
-    """Return the possible meanings of a recorded request. Return None if they are unknown.
-
-    operation, syscall: the names that the event has.
-    """
+    """Return the possible meanings of a recorded request, or None if they are unknown."""
     if operation == "rename" and "EXCHANGE" in syscall:
         return _PLAIN["rename"]._replace(move="exchange")
     if operation not in {"open", "create"}:

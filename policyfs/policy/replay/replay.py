@@ -1,6 +1,4 @@
-"""Replay: the answers of another policy to the requests of a trail, and the differences to the recorded
-answers.
-"""
+"""Replay: the answers of another policy to the requests of a trail, compared with the recorded answers."""
 
 from __future__ import annotations
 
@@ -19,25 +17,20 @@ from policyfs.policy.replay.worlds import TooManyError, untold, worlds
 from policyfs.policy.rules.facts import content_met
 
 REMEMBERED: Final = 1 << 16
-"""Maximum number of remembered answers, and of remembered classes of requests. With more, all are
-forgotten."""
+"""Maximum number of remembered answers, and of classes of requests. With more, all are forgotten."""
 _TIMES: Final = 8
-"""Maximum number of instants for which the new policy is kept compiled, each time with the exceptions (allow
-rules with an end date) in force at that instant."""
+"""Maximum number of instants for which the new policy is kept compiled, with its exceptions then."""
 
 Engines = Callable[[Recorded, bool], Engine | None]
-"""A function that returns the engine of the policy that answered a request, or None if the policy's text is
-lost. The second argument is True to compile the policy as with --monitor."""
+"""A function that returns the engine of the policy that answered (True: with --monitor), or None."""
 
 
 class Verdict(NamedTuple):
-    """The result for one request: how its answer changes under the new policy.
+    """How a request's answer changes under the new policy.
 
-    direction: None if nothing changes, or if the change is not known. rules: the rules of the new answer.
-    untold: facts on which the answer depends, but which the trail has not recorded; empty if the direction is
-    certain. by_answer: True if only the recorded answer could be compared. Then the trail lacks the policy
-    that gave this answer, or that policy, asked again, gives another answer (as for a file with several
-    names).
+    direction: None if nothing changes, or the change is not known. untold: facts that decide, but are not
+    recorded; empty if the direction is certain. by_answer: True if only the recorded answer could be
+    compared: the policy that gave it is lost, or gives another now.
     """
 
     direction: Direction | None = None
@@ -62,8 +55,8 @@ _RESOURCE: Final = Verdict(
 class Asked(NamedTuple):
     """A class of recorded requests that differ only in their paths.
 
-    old: the policy that answered; empty if its text is lost. If the trail does not tell whether the mount had
-    `--monitor`, a policy that recorded a denial only is there twice: without and with `--monitor`.
+    old: the policy that answered; empty if it is lost; without and with `--monitor` if the trail does not
+    tell.
     """
 
     number: int
@@ -74,11 +67,7 @@ class Asked(NamedTuple):
 
 
 class Replayer:
-    """Decider of recorded requests under a new policy.
-
-    Exceptions (allow rules with an end date) count if they were in force at the time of the request.
-    recorded_policies: a function that returns the policy that answered a request.
-    """
+    """Decider of recorded requests under a new policy, with the exceptions in force at the time."""
 
     def __init__(self, engine: Engine, recorded_policies: Engines) -> None:
         self._at: Final = functools.lru_cache(_TIMES)(functools.partial(as_of, engine))
@@ -107,11 +96,7 @@ class Replayer:
         return found
 
     def decide(self, asked: Asked, path: bytes, new_path: bytes | None, *, empty: bool | None) -> Verdict:
-        """Decide a recorded request again, under the new policy.
-
-        path, new_path: the request's paths; new_path only for a rename or link. empty: True if the file was
-        empty at the open; None: unknown.
-        """
+        """Decide a recorded request again. empty: True if the file was empty at the open; None: unknown."""
         if asked.demand is None:
             return _UNKNOWN_CALL
         if asked.recorded.cause is Cause.RESOURCE:
@@ -131,10 +116,7 @@ class Replayer:
 
 
 def principal_of(engine: Engine, recorded: Recorded) -> Principal | None:
-    """Return the caller of a recorded request as a principal of a policy.
-
-    Return None if the policy lacks the app.
-    """
+    """Return the caller of a recorded request in a policy, or None if the policy lacks the app."""
     if recorded.mounted is None:
         return engine.principal(recorded.uid)
     try:
@@ -158,11 +140,9 @@ class _Case:
         self._empty: Final = empty
 
     def verdict(self) -> Verdict:
-        """Compare the answers of both policies in all worlds that fit the recorded answer.
+        """Compare the answers of both policies in all worlds in which the old one gives the recorded answer.
 
-        A world is an assumption about all facts that the trail has not recorded. A world fits if the recorded
-        policy gives the recorded answer in this world. If no world fits (a file with several names, an old
-        record), the recorded answer is compared with the new answers.
+        If there is none (a file with several names, an old record), the recorded answer itself is compared.
         """
         try:
             for party, place in self._old:
@@ -189,7 +169,6 @@ class _Case:
         return party.answer(self._demand, world, place, hidden=hidden, told_kind=told_kind)
 
     def _repeats(self, before: Decision, world: World) -> bool:
-        """Return True if this answer of the recorded policy, in one world, equals the recorded answer."""
         recorded = self._recorded
         if world.hidden[1]:  # the event names the rules that hide the directory, and no others
             return not recorded.allowed and recorded.errno == before.errno
@@ -206,12 +185,7 @@ class _Case:
         return _rules(before) == frozenset(recorded.rules)
 
     def _over(self, found: list[World], before: list[Decision] | None, party: Party | None) -> Verdict:
-        """Return one verdict for all worlds that fit.
-
-        If the direction of the change depends on the world, ``untold`` has the facts that decide it. If only
-        the texts differ, ``after`` names these facts. before: the answers of the recorded policy, one for
-        each world; None: only the recorded answer is known.
-        """
+        """Return one verdict for all worlds that fit, with the facts that decide if they differ."""
         verdicts = []
         for number, world in enumerate(found):
             after = self._answer(*self._new, world, 0)
@@ -250,27 +224,19 @@ class _Case:
         return Verdict(direction, before, now, self._named(after))
 
     def _alike(self, old: Party) -> bool:
-        """Return True if both policies give a mount the same reasons to refuse what the rules allow: the same
-        view, the same forbidden words, and for a move the same comparison of the paths.
-        """
+        """Return True if both policies give a mount the same reasons to refuse what the rules allow."""
         (new, place), (_, before) = self._new, next(one for one in self._old if one[0] is old)
         return new.reasons(place) == old.reasons(before)
 
     def _named(self, after: Decision) -> tuple[str, ...]:
-        """Return the ids of the rules that make the new answer.
-
-        The result is empty if the request is denied only because no rule allows it.
-        """
+        """Return the ids of the rules that make the new answer; none if only an allow rule is missing."""
         if after.allowed:
             return tuple(sorted(_rules(after)))
         causes = {"deny", REFUSED} | ({"content"} if after.errno in _OF_CONTENT else set())
         return tuple(sorted({match.rule for match in after.rules if match.effect in causes}))
 
     def _changes(self, was: Decision | None, after: Decision) -> Iterator[tuple[Direction, str, str]]:
-        """Yield the direction of each change of the answer, with the text of both answers.
-
-        was: the old answer; None if the trail only tells whether the request was allowed.
-        """
+        """Yield the direction and both texts of each change. was: None if only allowed or denied is known."""
         before = was
         if before is None:  # the old answer is only known as allowed or denied
             before = after if after.allowed and self._recorded.allowed else self._as_recorded()
@@ -289,7 +255,6 @@ class _Case:
         return Decision(recorded.allowed, 0 if recorded.allowed else recorded.errno or errno.EACCES)
 
     def _of_view(self, party: Party | None) -> Iterator[tuple[Direction, str, str]]:
-        """Yield the change of the app's view of the opened file, if there is one."""
         (new, place), recorded = self._new, self._recorded
         if new.who is None or not recorded.view:
             return

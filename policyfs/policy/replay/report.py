@@ -13,8 +13,7 @@ from policyfs.policy.replay.recorded import Recorded
 from policyfs.policy.replay.replay import Verdict
 
 GROUPS: Final = 10_000
-"""Maximum number of groups that are counted one by one. All further groups are counted as one group for each
-direction (more or less allowed)."""
+"""Maximum number of groups. Further ones are counted as one group for each direction."""
 EXAMPLES: Final = 3
 _SHOWN: Final = 40
 _TOGETHER: Final = "(others)"
@@ -29,10 +28,7 @@ class Example(NamedTuple):
 
 
 class Key(NamedTuple):
-    """The properties that all requests of a group have in common.
-
-    before, after: the texts of the two answers. rules_*: the rules that made these answers.
-    """
+    """The properties that all requests of a group have in common, with both answers and their rules."""
 
     direction: Direction
     app: str
@@ -63,13 +59,8 @@ class Report:
         self.untold: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
 
-    def add(
-        self, recorded: Recorded, verdict: Verdict, count: int, example: Callable[[], Example]
-    ) -> None:
-        """Add a verdict on *count* equal requests.
-
-        example: a function that returns one of these requests. It is called only if the report needs one.
-        """
+    def add(self, recorded: Recorded, verdict: Verdict, count: int, example: Callable[[], Example]) -> None:
+        """Add a verdict on *count* equal requests. example: a function that returns one of them."""
         self.requests += count
         self.by_answer += count if verdict.by_answer else 0
         if verdict.untold:

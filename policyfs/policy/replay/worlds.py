@@ -1,7 +1,6 @@
 """Worlds: all possible combinations of the facts that a trail has not recorded of a request.
 
-Both policies answer the request in each world. If the change is the same in every world, it is certain.
-Otherwise it depends on facts that are not on the trail.
+A change that is the same in every world is certain. Otherwise it depends on facts that are not on the trail.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from policyfs.policy.replay.recorded import ALL_TYPES, Demand, World
 from policyfs.policy.rules.table import Live, sample_facts_of
 
 MOST: Final = 20_000
-"""Maximum number of worlds (combinations of unrecorded facts) of one request. With more, the change of its
-answer counts as unknown."""
+"""Maximum number of worlds of one request. With more, the change of its answer counts as unknown."""
 
 
 class TooManyError(Exception):
@@ -40,11 +38,7 @@ UNTOLD: Final = {
 def worlds(
     demand: Demand, kind: str | None, *, empty: bool | None, parties: Sequence[Party], places: Sequence[Place]
 ) -> list[World]:
-    """Return the worlds of a request: all combinations of its facts that the trail has not recorded.
-
-    kind, empty: the recorded facts of the file; None if the trail does not tell. parties, places: each
-    policy, and the request's paths in it. Raise TooManyError.
-    """
+    """Return the worlds of a request. kind, empty: the recorded facts, or None. Raise TooManyError."""
     found: list[World] = []
     hidings = list(itertools.product(*(_hidings(*pair) for pair in zip(parties, places, strict=True))))
     emptiness: tuple[bool, ...] = (False,)
@@ -75,7 +69,6 @@ def _hidings(party: Party, place: Place) -> tuple[bool, ...]:
 def _need(
     demand: Demand, ops: Op, ftype: FileType, parties: Sequence[Party], places: Sequence[Place]
 ) -> Need:
-    """Return the facts (kind, owner) on which the answer of one of the policies can depend."""
     need = Need.NOTHING
     for party, place in zip(parties, places, strict=True):
         need |= party.need(demand, ops, ftype, place)
@@ -85,9 +78,7 @@ def _need(
 def _facts(
     demand: Demand, ftype: FileType, kind: str | None, need: Need, lives: Sequence[Live]
 ) -> Iterator[Facts]:
-    """Yield the possible facts of the file at that time: one sample of every class of facts that the rules
-    distinguish.
-    """
+    """Yield one sample of every class of facts that the file may have had."""
     if demand.creates:  # the file's owner is the caller, and the file's kind is not known yet
         yield Facts(FIXED_KINDS.get(ftype), None)
         return
@@ -104,10 +95,7 @@ def _facts(
 
 
 def _words(lives: Iterable[Live]) -> frozenset[str]:
-    """Return all words for data (such as ``location``) if a rule forbids data in written bytes.
-
-    Otherwise return an empty set.
-    """
+    """Return all words for data if a rule forbids data in written bytes, else none."""
     return REDACTIONS if any(banned((live.rule.content,)) for live in lives) else frozenset()
 
 
@@ -128,10 +116,7 @@ def _replaced(
 
 
 def untold(found: Sequence[World], answers: Sequence[object]) -> tuple[str, ...]:
-    """Return words for the facts that are not recorded, and on which the answers depend.
-
-    found, answers: the worlds, and the answer in each world.
-    """
+    """Return words for the facts that are not recorded, and on which the answers in the worlds depend."""
     fields: dict[str, list[Hashable]] = {
         "ops": [world.ops for world in found],
         "ftype": [world.ftype for world in found],
@@ -152,10 +137,7 @@ def untold(found: Sequence[World], answers: Sequence[object]) -> tuple[str, ...]
 
 
 def _decides(others: Sequence[Sequence[object]], answers: Sequence[object]) -> bool:
-    """Return True if two worlds have equal values in the columns *others*, but different answers.
-
-    Then the fact in the column that is left out makes the difference.
-    """
+    """Return True if two worlds differ in their answers, but not in the columns *others*."""
     known: dict[tuple[object, ...], object] = {}
     rows = zip(zip(*others, strict=True), answers, strict=True)
     return any(known.setdefault(row, answer) != answer for row, answer in rows)

@@ -1,8 +1,6 @@
-"""Classes of callers. Rules treat all callers of one class alike, except by ``{uid}`` in globs.
+"""Classes of callers: an app (or the strangers) with uids that no ``who.uid`` distinguishes.
 
-Two uids are in one class if every ``who.uid`` of the policy has both uids, or none of them. A caller class is
-an app (or the strangers) together with a class of uids. The uid itself matters only for ``{uid}`` in globs,
-which is compared with the names in a path.
+Rules treat all callers of one class alike, except by ``{uid}`` in globs.
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ _CLASS_MASK: Final = (1 << _UID_SHIFT) - 1
 class CallerClass:
     """All callers of one app (or all strangers) with uids of one class.
 
-    number: the low 32 bits of the key (Principal.key) of each caller in the class. uid_class: the number of
-    the class of uids. sample_uid: one of these uids.
+    number: the low 32 bits of their keys (Principal.key). sample_uid: one of the uids.
     """
 
     __slots__ = ("_fits", "app", "grants", "number", "sample_uid", "uid_class")
@@ -37,10 +34,7 @@ class CallerClass:
         self._fits: dict[int, bool] = {}
 
     def fits(self, number: int, rule: Rule) -> bool:
-        """Return True if the callers of this class match ``who`` of the rule.
-
-        number: the rule's number in its table.
-        """
+        """Return True if these callers match ``who`` of the rule, by its number in the table."""
         if rule.who is None:
             return True
         known = self._fits.get(number)
@@ -64,10 +58,7 @@ class CallerClass:
 
 
 class Caller:
-    """A caller class together with one of its uids.
-
-    uid: the value of ``{uid}`` in globs for this caller. None: ``{uid}`` matches nothing.
-    """
+    """A caller class with one of its uids. uid: the value of ``{uid}`` in globs; None: it matches nothing."""
 
     __slots__ = ("app", "of", "uid")
 
@@ -127,10 +118,7 @@ class Callers:
 
     @staticmethod
     def _classify(policy: Policy) -> tuple[list[int], list[int]]:
-        """Divide all uids into ranges that no rule divides further.
-
-        Return the first uid of each range, and the number of the uid class of each range.
-        """
+        """Return the first uid of each range that no rule divides, and the uid class of each range."""
         sets = list(dict.fromkeys(s for rule in policy.rules for s in _uid_sets(rule.who)))
         cuts = {0}
         for ranges in sets:
@@ -156,10 +144,9 @@ class Callers:
     def principal(
         self, app: str | None, uid: int, *, uid_matters: bool, uids_differ: bool = False
     ) -> Principal:
-        """Return the principal of an app (None for a stranger) with a uid.
+        """Return the principal of an app (None: a stranger) with a uid. Raise KeyError for an unknown app.
 
-        uid_matters: True if globs have ``{uid}``. uids_differ: see Principal. Raise KeyError for an app that
-        the policy does not list.
+        uid_matters: True if globs have ``{uid}``. uids_differ: see Principal.
         """
         of = self._class(app, self.uid_class_of(uid), uid)
         key = of.number
@@ -176,11 +163,7 @@ class Callers:
         return self._class_starts.keys()
 
     def bounds(self) -> set[int]:
-        """Return all uids at which the class or the app of a uid can change.
-
-        These are the first uid of each range of a uid class, the first uid of each range of an app, and the
-        first uid after each range of an app.
-        """
+        """Return all uids at which the class or the app of a uid can change."""
         ends = {last + 1 for _, last, _ in self._app_ranges if last + 1 < UID_LIMIT}
         return {*self._starts, *self._app_starts, *ends}
 
@@ -194,7 +177,7 @@ class Callers:
         return list(found)
 
     def another(self, uid_class: int, besides: Collection[int]) -> int | None:
-        """Return a uid of the class that is not in *besides*. Return None if there is no such uid."""
+        """Return a uid of the class that is not in *besides*, or None."""
         for uid in self.samples(uid_class):
             if uid not in besides:
                 return uid
@@ -205,7 +188,7 @@ class Callers:
         return None
 
     def _ranges_of(self, uid_class: int) -> Iterator[tuple[int, int]]:
-        """Yield the ranges of uids that form a class: the first uid, and the number after the last uid."""
+        """Yield the ranges of uids of a class: the first uid, and the number after the last."""
         for number in self._class_starts[uid_class]:
             end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
             yield self._starts[number], end
@@ -230,10 +213,9 @@ class Callers:
                 yield self._class(None, uid_class, free)
 
     def of_shared_mount(self) -> list[CallerClass]:
-        """Return every caller class that can make requests on a shared mount.
+        """Return every caller class of a shared mount: each uid's app, or strangers.
 
-        On a shared mount, a uid belongs to the app that lists it, or to a stranger. The uids of workers do
-        not count: only workers have these uids, and workers can open no file (docs/decisions/0027).
+        Workers do not count: they can open no file (docs/decisions/0027).
         """
         cuts = {*self._starts, WORKER_UIDS.start, WORKER_UIDS.stop}
         for first, last, _ in self._app_ranges:
@@ -255,10 +237,7 @@ class Callers:
         return of
 
     def _free_uid(self, number: int) -> int | None:
-        """Return a uid that no app lists, from the range with this number (see _classify).
-
-        Return None if apps list all uids of the range.
-        """
+        """Return a uid that no app lists, from the range with this number, or None."""
         uid = self._starts[number]
         end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
         at = max(0, bisect_right(self._app_starts, uid) - 1)

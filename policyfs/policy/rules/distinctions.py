@@ -1,10 +1,7 @@
-"""Tests that show if callers get different answers in a shared mount.
+"""Tests that show if callers get different answers in a shared mount, whose kernel keeps only equal answers.
 
-The kernel may keep only an answer that is equal for all callers. The result "answers differ" is always safe.
-Only callers that can make requests count: each uid's app, and strangers if some uid belongs to no app. Only
-answers that the kernel caches count: the names that are seen, and the node of each name. Each open is a
-request to the daemon. So rules about reading and writing make a difference only if they lead to different
-views of a file.
+"They differ" is always safe. Only callers that can make requests count, and only what the kernel caches:
+which names are seen, and the node (view) of each. Each open is a request to the daemon.
 """
 
 from __future__ import annotations
@@ -20,15 +17,14 @@ from policyfs.policy.model import Effect, Rule, Who
 from policyfs.policy.rules.callers import Caller, CallerClass
 from policyfs.policy.rules.profile import may_hide
 from policyfs.policy.rules.states import PathState
-from policyfs.policy.rules.table import Condition, Live, Situated, Table, asks_for_self
+from policyfs.policy.rules.table import Situated, Table, asks_for_self, decides_sight
 from policyfs.policy.rules.visibility import Sight
 
 MAX_COMPARED: Final = 256
 """Maximum number of caller classes to compare at one path. With more, the answers count as different."""
 
 MAX_LED: Final = 16
-"""Maximum number of caller classes for which the paths below one directory are searched. With more, the
-answers count as different. A search takes long, and a request waits for the result."""
+"""Maximum number of caller classes for which paths below are searched while a request waits."""
 
 _HIDDEN: Final = "hidden"
 _SEEN: Final = "seen"
@@ -47,7 +43,7 @@ class Distinctions:
         self._same_captures: Final = self._one_app and not table.uses_uid
         self._fits: Final[dict[Who, bool]] = {}
         self._tells: Final = [self._tells_apart(rule) for rule in table.rules]
-        self._sighted: Final = [_about_sight(rule) for rule in table.rules]
+        self._sighted: Final = [decides_sight(rule) for rule in table.rules]
         self._seen_at: Final[Memo[PathState, bool]] = Memo(remembered)
         self._node_at: Final[Memo[PathState, bool]] = Memo(remembered)
         self._below_at: Final[Memo[PathState, bool]] = Memo(remembered)
@@ -80,28 +76,12 @@ class Distinctions:
         self._allowing = automaton.leading_to(allows)
 
     def _captured_accepts(self) -> set[int]:
-        """Return the numbers of the glob sets that the automaton can reach through ``{app}`` or ``{uid}``. (A
-        glob set is all globs of one condition.)
-
-        Return an empty set if ``{app}`` and ``{uid}`` cannot distinguish callers.
-        """
-        if self._same_captures:
-            return set()
-        nodes = self._table.automaton.nodes
-        seen = {target for node in nodes for reached in node.captures.values() for target in reached}
-        todo = list(seen)
-        while todo:
-            new = nodes[todo.pop()].targets() - seen
-            seen |= new
-            todo.extend(new)
-        return {accept for number in seen for accept in nodes[number].accepts}
+        return set() if self._same_captures else self._table.captured_accepts()
 
     # -- answers ----------------------------------------------------------------------------------
 
     def sight(self, state: PathState) -> bool:
-        """Return True if perhaps one caller sees this path and another does not, for some type and facts of
-        the file.
-        """
+        """Return True if perhaps one caller sees this path and another does not, for some type and facts."""
         if state.top:
             return False  # everyone sees the root
         found = self._seen_at.get(state)
@@ -132,24 +112,14 @@ class Distinctions:
     # -- the rules that make answers different ------------------------------------------------------
 
     def rules_at(self, state: PathState, *, views: bool = False) -> tuple[str, ...]:
-        """Return the ids of the rules that can give callers different answers at this path.
-
-        views: True to include rules that can give callers different views of a file.
-        """
+        """Return the ids of the rules that can give callers different answers (views: and views) here."""
         placed = (*state.situated(self._table), *state.hides)
         telling = (one.rule for one in placed if self._tells_at(one))
         return self._ids(number for number in telling if views or self._sighted[number])
 
     def rules_below(self, state: PathState) -> tuple[str, ...]:
         """Return the ids of the rules that can show callers different names below this path."""
-        position, nodes = state.position, self._table.automaton.nodes
-        seen: set[int] = set()
-        todo = [*position.free, *(number for number, _ in position.bound)]
-        while todo:
-            new = nodes[todo.pop()].targets() - seen
-            seen |= new
-            todo.extend(new)
-        reached = {accept for number in seen for accept in nodes[number].accepts}
+        reached = self._table.automaton.accepts_below(state.position.reached)
         found = set(self._table.everywhere())
         found |= {number for accept, number in self._table.first_accepts().items() if accept in reached}
         hiding = {one.rule for one in state.hides_below(self._table) if self._tells_at(one)}
@@ -193,9 +163,7 @@ class Distinctions:
             return True
 
     def _view_differs(self, state: PathState) -> bool:
-        """Return True if perhaps callers have different views of a file at this path, or different rights to
-        read it.
-        """
+        """Return True if perhaps callers have different views of a file here, or rights to read it."""
         here = [(self._table.rules[one.rule], one) for one in state.situated(self._table)]
         effects = {rule.effect for rule, _ in here}
         if state.position.lost or effects.isdisjoint({Effect.REDACT, Effect.CONTENT}):
@@ -206,14 +174,11 @@ class Distinctions:
     def _answer(
         self, about: tuple[Situated, ...], state: PathState, caller: Caller, below: Callable[[], bool]
     ) -> Hashable:
-        """Return a value for the answer to SEE at this path. Callers with equal values get equal answers.
-
-        This holds for every file type and all facts.
-        """
+        """Return a value that is equal for callers with equal answers to SEE, for all types and facts."""
         above = [live for one in state.hides if (live := self._table.live(one, caller)) is not None]
         if any(live.must_match(FileType.DIRECTORY) for live in above):
             return _HIDDEN
-        maybe = frozenset((live.number, _condition(live)) for live in above if may_hide(live))
+        maybe = frozenset((live.number, live.shape) for live in above if may_hide(live))
         allows, denies = set[Hashable](), set[Hashable]()
         granted = False
         for one in about:
@@ -223,11 +188,11 @@ class Distinctions:
             if live.rule.effect is Effect.DENY:
                 if live.fixed is not None:
                     return _HIDDEN
-                denies.add(_condition(live))
+                denies.add(live.shape)
             elif live.fixed is not None:
                 granted = True
             else:
-                allows.add(_condition(live))
+                allows.add(live.shape)
         if granted:
             return (_SEEN, frozenset(denies), maybe)
         bare = below()
@@ -236,8 +201,7 @@ class Distinctions:
         return (bare, frozenset(allows), frozenset(denies), maybe)
 
     def _below_differs(self, state: PathState) -> bool:
-        position = state.position
-        reached = [*position.free, *(number for number, _ in position.bound)]
+        reached = state.position.reached
         if self._dry_run or self._denies_everywhere or not self._denying.isdisjoint(reached):
             return True
         if any(map(self._tells_at, state.hides_below(self._table))):
@@ -247,7 +211,7 @@ class Distinctions:
         return not self._granted_below(state)
 
     def _granted_below(self, state: PathState) -> bool:
-        """True if a rule without any condition allows every caller to see every path below this path."""
+        """True if a rule without any condition allows every caller to see every path below."""
         if self._granted_everywhere:
             return True
         nodes = self._table.automaton.nodes
@@ -258,14 +222,10 @@ class Distinctions:
         )
 
     def _about(self, state: PathState) -> tuple[Situated, ...]:
-        """Return the rules that can match at this path and decide who sees it."""
         return tuple(one for one in state.situated(self._table) if self._sighted[one.rule])
 
     def _grants_all(self, number: int) -> bool:
-        """Return True if a rule allows every caller to see its paths, without any condition.
-
-        number: the rule's number.
-        """
+        """Return True if a rule allows every caller to see its paths, without any condition."""
         rule = self._table.rules[number]
         plain = rule.effect is Effect.ALLOW and rule.when is None and not rule.unless
         return plain and self._callers[0].fits(number, rule)
@@ -278,10 +238,7 @@ class Distinctions:
         return any(True for _ in one.requirements())
 
     def _tells_apart(self, rule: Rule) -> bool:
-        """Return True if, at the same path, the rule can match one caller and fail to match another.
-
-        ``{app}`` and ``{uid}`` in globs do not count.
-        """
+        """Return True if the rule can match one caller and not another at a path, captures apart."""
         if asks_for_self(rule) and not self._one_app:
             return True
         if rule.who is None:
@@ -293,20 +250,6 @@ class Distinctions:
 
 
 def _tells(callers: list[CallerClass], who: Who) -> bool:
-    """Return True if a ``who`` block matches some of the callers, but not all."""
     if len(callers) > MAX_COMPARED:
         return True
     return len({of.within(who) for of in callers}) > 1
-
-
-def _about_sight(rule: Rule) -> bool:
-    return not rule.monitor and rule.effect in (Effect.ALLOW, Effect.DENY) and bool(rule.ops & Op.SEE)
-
-
-def _condition(live: Live) -> Hashable:
-    """Return a value for a rule's conditions on facts. Rules with equal values match under the same facts."""
-    return (None if live.when is None else _block(live.when), frozenset(map(_block, live.unless)))
-
-
-def _block(condition: Condition) -> Hashable:
-    return (None if condition.kinds is None else condition.kinds.names, condition.owners)

@@ -1,7 +1,6 @@
-"""Sets of facts (pairs of kind and owner) as bits of one int, to evaluate rules under all facts at once.
+"""Sets of facts (pairs of kind and owner) as bits of one int: a few operations cover thousands of facts.
 
-The rules at one path can distinguish hundreds of kinds, and for each kind many owners of the file. To try all
-facts one by one takes seconds. With sets, a few operations cover thousands of facts.
+To try all kinds and owners that the rules at one path distinguish one by one takes seconds.
 """
 
 from __future__ import annotations
@@ -21,22 +20,17 @@ def most_facts(kinds: AbstractSet[Kinds], owners: AbstractSet[str], ftype: FileT
 
 
 class Matches(NamedTuple):
-    """The facts under which a condition or rule matches, as two sets (bits of an int).
-
-    certain: the facts under which the condition or rule matches. possible: the facts under which it matches,
-    or perhaps matches. *possible* contains *certain*.
-    """
+    """The facts under which a condition or rule matches (certain), and those with perhaps (possible)."""
 
     certain: int
     possible: int
 
 
 class FactSpace:
-    """All facts (pairs of a kind and an owner) that some conditions distinguish, for files of one type.
+    """All facts that some conditions distinguish, for files of one type.
 
-    A set of facts is an int with one bit for each pair. The pairs of one kind are neighbours: with three
-    owners, the first kind has the bits 0 to 2. Equal kinds and owners give equal spaces. size: the number of
-    facts.
+    The pairs of one kind are neighbours: with three owners, the first kind has the bits 0 to 2. Equal kinds
+    and owners give equal spaces. size: the number of facts.
     """
 
     __slots__ = (
@@ -45,7 +39,7 @@ class FactSpace:
     )  # fmt: skip
 
     def __init__(self, kinds: AbstractSet[Kinds], owners: AbstractSet[str], ftype: FileType) -> None:
-        """Make the facts. kinds, owners: the values that the conditions ask for (table.told_apart)."""
+        """Make the facts of the kinds and owners that conditions ask for (table.told_apart)."""
         self.ftype: Final = ftype
         some_kinds = sample_kinds(kinds, ftype, unknown=True)
         some_owners = sample_owners(owners, unknown=True)
@@ -83,9 +77,7 @@ class FactSpace:
         return Matches(certain, possible)
 
     def raw(self, live: Live) -> int:
-        """Return the facts under which a redact rule leaves the file unchanged: its ``raw_types`` lists the
-        file's kind.
-        """
+        """Return the facts under which a redact rule leaves the file unchanged (``raw_types``)."""
         return self._of_kinds(live.raw).certain
 
     def _of_condition(self, condition: Condition | None) -> Matches:
@@ -102,9 +94,6 @@ class FactSpace:
         return Matches(certain, possible)
 
     def _of_kinds(self, kinds: Kinds) -> Matches:
-        """Return the facts with a kind that is in the set *kinds*, and the facts with a kind that is perhaps
-        in this set.
-        """
         found = self._kinds.get(kinds)
         if found is None:
             if kinds.everything:

@@ -1,9 +1,8 @@
 """Conditions on facts (kind and owner), with the results yes, no and unknown; and sample facts.
 
-Sample facts show if a rule could ever match. An impossible fact is not unknown: a directory is never
-``image/jpeg``, a regular file is never ``inode/directory``, and a stranger never owns anything. If only
-impossible facts could meet a condition, the condition is false without a look at the file. So a rule about
-directories causes no sniffing of files.
+An impossible fact is not unknown: a directory is never ``image/jpeg``, a regular file never
+``inode/directory``, and a stranger never owns anything. So a rule about directories causes no sniffing of
+files.
 """
 
 from __future__ import annotations
@@ -31,11 +30,10 @@ class Truth(enum.IntEnum):
 
 
 NOT: Final = (Truth.YES, Truth.UNKNOWN, Truth.NO)
-"""The negations of truth values: ``NOT[truth]``. The negation of UNKNOWN is UNKNOWN."""
+"""The negations of truth values: ``NOT[truth]``."""
 
 FILE_TYPES: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
-"""File types that rules can be about. Special files (fifos, sockets, devices) are shown only with --posix, at
-paths where the caller has all rights without obligations (Engine.unrestricted)."""
+"""File types that rules can be about. Special files need all rights (Engine.unrestricted)."""
 
 _OTHER_APP: Final = "\0app"
 _OTHER_KIND: Final = "\0kind"
@@ -60,10 +58,7 @@ class Kinds:
         self.for_files = bool(self._majors or self._everything or self._exact - _FIXED_FILES)
 
     def hold(self, kind: str | None) -> Truth:
-        """Return YES if a kind is in the set, NO if not, or UNKNOWN.
-
-        kind: None for a regular file of unknown kind.
-        """
+        """Return if a kind is in the set. kind: None for a regular file of unknown kind."""
         if self._everything:
             return Truth.YES
         if kind is None:
@@ -73,10 +68,9 @@ class Kinds:
         return Truth.NO
 
     def union(self, exact: Mapping[str, int], majors: Mapping[str, int]) -> int:
-        """Return the union of the fact sets of all kinds in this set, as bits. This set must not be ``*``.
+        """Return the union of the fact sets of all kinds in this set, which must not be ``*``.
 
-        exact: a dictionary from each kind to its fact set. majors: a dictionary from a major type, such as
-        ``image/``, to the fact set of all its kinds.
+        exact, majors: the fact sets by kind, and by major type such as ``image/``.
         """
         found = 0
         for kind in self._exact:
@@ -103,10 +97,7 @@ _FIXED_FILES: Final = frozenset(FIXED_KINDS.values())
 def sample_facts(
     kinds: Iterable[Kinds], owners: Iterable[str], ftype: FileType, *, unknown: bool
 ) -> list[Facts]:
-    """Return sample facts: one of every class of facts that these conditions distinguish.
-
-    unknown: True to include unknown facts (None).
-    """
+    """Return one of every class of facts that these conditions distinguish. unknown: with unknown facts."""
     some_owners = sample_owners(owners, unknown=unknown)
     return [
         Facts(kind, owner) for kind in sample_kinds(kinds, ftype, unknown=unknown) for owner in some_owners
@@ -114,20 +105,14 @@ def sample_facts(
 
 
 def sample_kinds(kinds: Iterable[Kinds], ftype: FileType, *, unknown: bool) -> list[str | None]:
-    """Return sample kinds: one of every class of kinds that these sets distinguish.
-
-    unknown: True to include the unknown kind (None).
-    """
+    """Return one of every class of kinds that these sets distinguish. unknown: with None."""
     if ftype is not FileType.REGULAR:
         return [FIXED_KINDS[ftype]]
     return [*_regular_kinds(kinds), *([None] if unknown else [])]
 
 
 def sample_owners(owners: Iterable[str], *, unknown: bool) -> list[str | None]:
-    """Return sample owners: these owners, "none", and one other app.
-
-    unknown: True to include the unknown owner.
-    """
+    """Return these owners, "none", and one other app. unknown: with None."""
     found: list[str | None] = [*dict.fromkeys((*sorted(owners), OWNER_NONE, _OTHER_APP))]
     return [*found, None] if unknown else found
 
@@ -138,11 +123,9 @@ def _regular_kinds(kinds: Iterable[Kinds]) -> list[str]:
 
 
 def content_met(content: Iterable[frozenset[str]], facts: Facts) -> bool:
-    """Return True if a file with these facts meets every content requirement.
+    """Return True if a file with these facts meets every content requirement, as an empty file does.
 
-    A file of unknown kind meets no requirement on kinds. If the file was not searched for the data of a word,
-    the data counts as present. An empty file meets every requirement: it contains nothing, and every later
-    write to it is checked.
+    An unknown kind meets no requirement on kinds, and data that were not searched for count as present.
     """
     if facts.kind == KIND_EMPTY:
         return True

@@ -1,6 +1,4 @@
-"""Answers to requests at one path for one caller. docs/policy-language.md ("The decision") defines the
-answers.
-"""
+"""Answers at one path for one caller, as docs/policy-language.md ("The decision") defines them."""
 
 from __future__ import annotations
 
@@ -26,21 +24,19 @@ from policyfs.policy.rules.callers import Caller
 from policyfs.policy.rules.facts import Truth, fixed_facts
 from policyfs.policy.rules.states import PathState
 from policyfs.policy.rules.table import Live, Table, hides, sample_facts_of
-from policyfs.policy.rules.tally import Rights, Tally
+from policyfs.policy.rules.tally import Tally
 
 _SEE: Final = int(Op.SEE)
 _FILL: Final = int(Op.WRITE | Op.CREATE)
-"""Operations by which a name can get bytes: a write to its file, or a rename or link of a file to this
-name."""
+"""Operations by which a name can get bytes: by a write, or by a rename or link to it."""
 
 
 class Profile:
-    """All rules that can match at one path for one caller, ready for requests.
+    """All rules that can match at one path for one caller.
 
-    hiding: the rules that hide a directory above, and so this path, under all facts. hiding_maybe: the rules
-    that hide a directory above only if it has certain owners. can_fill: True if the caller could bring bytes
-    under this name: some allow rule for WRITE or CREATE could match, or a missing allow rule denies nothing.
-    Only then do content requirements apply.
+    hiding: the rules that hide a directory above under all facts. hiding_maybe: those that do so for certain
+    owners. can_fill: True if the caller could bring bytes under this name: only then content requirements
+    apply.
     """
 
     __slots__ = ("can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
@@ -55,11 +51,10 @@ class Profile:
         lost: bool = False,
         lenient: bool = False,
     ) -> None:
-        """Prepare the rules. lives: the rules that can match at the path.
+        """Prepare the rules at the path (lives), and those that can hide a directory above (above).
 
-        above: the rules that can hide a directory above the path. top: True for the root. lost: True if
-        no caller is allowed anything at this path (automaton.MAX_BOUND), also with --monitor. lenient: True
-        if the mount has --monitor and the caller is an app. Then a missing allow rule denies nothing.
+        lost: see automaton.MAX_BOUND; also with --monitor. lenient: True for an app with --monitor: then a
+        missing allow rule denies nothing.
         """
         self.policy = policy
         self.top = top
@@ -86,10 +81,10 @@ class Profile:
         below: Callable[[], bool],
         lenient: bool = False,
     ) -> Decision:
-        """Return the decision on these operations. SEE is always needed, too.
+        """Return the decision on these operations, and SEE.
 
-        below: a function that returns True if the caller could see some path below this path. lenient: True
-        if the mount has --monitor and the caller is an app, so that denials are only recorded.
+        below: a function that returns True if the caller could see some path below. lenient: as in the
+        constructor.
         """
         # which rules redact or check a lost path is not known, so --monitor must not open it
         lenient = lenient and not self.lost
@@ -105,10 +100,7 @@ class Profile:
         return tally.decision(bare=bare)
 
     def _see(self, tally: Tally, ftype: FileType, below: Callable[[], bool]) -> bool:
-        """Decide if the caller sees the path.
-
-        Return True if the path is seen only as the way to a path below, or only because it is the root.
-        """
+        """Decide if the caller sees the path. Return True if only as a way to a path below, or the root."""
         tally.hide(self.hiding)
         if self.lost or self.hiding:
             tally.unseen = True
@@ -122,23 +114,8 @@ class Profile:
             tally.unseen = not (ftype is FileType.DIRECTORY and below())
         return not tally.unseen
 
-    def rights(self, ftype: FileType, facts: Facts, *, below: Callable[[], bool]) -> Rights:
-        """Return the caller's rights on a file at this path. Rules in monitor mode do not count.
-
-        facts: a result of fixed_facts.
-        """
-        tally = Tally(self.policy, int(Op.ALL), can_fill=self.can_fill, lenient=False)
-        for live in self.lives:
-            truth = live.match(facts)
-            if truth:
-                tally.count(live, live.ops, truth, facts.kind)
-        return tally.rights(bare=self._see(tally, ftype, below))
-
     def content(self, facts: Facts) -> tuple[Live, ...]:
-        """Return the content requirements that apply to the bytes of a regular file at this path.
-
-        Requirements in monitor mode do not count.
-        """
+        """Return the enforced content requirements that apply to a regular file here."""
         return tuple(live for live in self._content(facts) if not live.rule.monitor)
 
     def monitored_content(self, facts: Facts) -> tuple[Live, ...]:
@@ -164,11 +141,7 @@ class Profile:
         )  # fmt: skip
 
     def possible(self, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Op:
-        """Return the operations among READ, WRITE and ATTR that are allowed for some kind and owner of the
-        file.
-
-        For some apps, policyfs derives the owner and the mode bits that stat shows from these operations.
-        """
+        """Return READ, WRITE and ATTR as far as allowed for some kind and owner (for stat's modes)."""
         facts = sample_facts_of(self.lives, ftype, unknown=False)
         possible = Op(0)
         for op in (Op.READ, Op.WRITE, Op.ATTR):
@@ -179,9 +152,8 @@ class Profile:
     def needs(self, ops: int, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Need:
         """Return the facts (kind, owner) on which the answer to the operations depends.
 
-        INVARIANT: a Profile does not keep this result. Two uids of one app share a Profile if ``{uid}`` in
-        the globs makes no difference between them at this path. But one of them may see a path below this
-        path, and the other may not (*below*).
+        INVARIANT: a Profile does not keep this result: two uids of one app can share it, but differ in
+        *below*.
         """
         relevant = [live for live in self.lives if live.ops & (ops | _SEE)]
         if all(live.fixed is not None and not live.raw.names for live in relevant):
@@ -204,10 +176,7 @@ class Profile:
 
 
 def profile_at(table: Table, state: PathState, caller: Caller, *, lenient: bool) -> Profile:
-    """Return the profile (all rules that can match) of a path for a caller.
-
-    lenient: True if the mount has --monitor and the caller is an app.
-    """
+    """Return the profile of a path for a caller. lenient: see Profile."""
     lives = tuple(
         live for situated in state.situated(table) if (live := table.live(situated, caller)) is not None
     )
@@ -216,11 +185,9 @@ def profile_at(table: Table, state: PathState, caller: Caller, *, lenient: bool)
 
 
 class Profiles:
-    """The profiles (all rules at a path for a caller) of one engine. They are remembered, up to a limit.
+    """The profiles of one engine, remembered up to a limit. dry_run: True with --monitor.
 
-    dry_run: True if the mount has --monitor, which affects only apps. The profiles do not refer to the
-    engine, so the engine is in no reference cycle. After a reload, the old engine is freed as soon as the
-    last reference to it is gone.
+    They do not refer to the engine, so that an old engine is freed with the last reference to it.
     """
 
     def __init__(self, table: Table, remembered: int, *, dry_run: bool) -> None:
@@ -246,10 +213,6 @@ def _only(facts: Facts, need: Need) -> Facts:
 
 
 def _outcome(decision: Decision) -> tuple[object, ...]:
-    """Return a value with all fields of a decision except ``rules``.
-
-    Decisions with equal values have the same effect.
-    """
     return (
         decision.allowed,
         decision.errno,
@@ -265,20 +228,14 @@ def _outcome(decision: Decision) -> tuple[object, ...]:
 
 
 def bans(live: Live, facts: Facts) -> bool:
-    """Return True if this rule forbids data of some words in the files at its paths, also in attributes.
-
-    Rules in monitor mode do not count. facts: a result of fixed_facts.
-    """
+    """Return True if this rule forbids data of some words, also in attributes. facts: of fixed_facts."""
     rule = live.rule
     forbids = rule.effect is Effect.CONTENT and not rule.monitor and bool(banned((rule.content,)))
     return forbids and bool(live.match(facts))
 
 
 def hidden_by(chain: Iterable[tuple[Profile, Facts]]) -> Decision | None:
-    """Return a denial if deny rules for SEE hide one of these directories, else None.
-
-    chain: the profile and the known facts of each directory. Rules in monitor mode do not count.
-    """
+    """Return a denial if deny rules for SEE hide one of these directories (profile, known facts), or None."""
     found: dict[str, RuleMatch] = {}
     audits: list[Audit] = []
     for profile, facts in chain:
@@ -293,6 +250,6 @@ def hidden_by(chain: Iterable[tuple[Profile, Facts]]) -> Decision | None:
 
 
 def may_hide(live: Live) -> bool:
-    """Return True if this deny rule for SEE matches a directory with some owner (an app, none or unknown)."""
+    """Return True if this deny rule for SEE matches a directory with some owner."""
     owners = [*sorted({o for c in live.conditions() for o in c.owners or ()}), OWNER_NONE, "\0", None]
     return any(live.match(Facts(KIND_DIRECTORY, owner)) for owner in owners)

@@ -1,8 +1,4 @@
-"""A caller's rights at one path under all facts (kinds and owners) at once, to compare paths.
-
-Each right is a set: the facts under which the caller has the right, as bits of an int (fact_sets.py).
-tally.Rights has the same contents for one combination of facts.
-"""
+"""A caller's rights at one path, each as the set of facts under which the caller has it (fact_sets.py)."""
 
 from __future__ import annotations
 
@@ -30,13 +26,11 @@ K = TypeVar("K")
 
 
 class RightsMap(NamedTuple):
-    """For each right of a caller, the set of facts under which the caller has it.
+    """For each right of a caller, the set of facts under which the caller has it. Equal maps: equal rights.
 
-    Equal maps mean equal rights. allowed: one set for each operation, in the order of Op.ALL. bare: the facts
-    of directories that are seen only as the way to a path below. redact: a dictionary from each word to a
-    set, without the facts under which READ is refused. content: a dictionary from each content requirement to
-    a set. refused: for each operation, a dictionary from each errno to a set. audits: for each operation, one
-    set for each audit level: the facts under which the level in tally.Rights.audits is at least this level.
+    allowed: for each operation of Op.ALL. bare: directories seen only as the way to a path below. redact: by
+    word, if READ is allowed. content: by requirement. refused: for each operation, by errno. audits: for each
+    operation, for each level, if a rule sets at least this level.
     """
 
     allowed: tuple[int, ...]
@@ -48,10 +42,7 @@ class RightsMap(NamedTuple):
 
 
 def gains(before: RightsMap, after: RightsMap) -> bool:
-    """Return True if a move gives the caller more rights, or other content requirements, under some facts.
-
-    before, after: the rights at the old and the new path.
-    """
+    """Return True if, under some facts, the new path has more rights, or other content requirements."""
     if before.content != after.content:
         return True
     if any(then & ~now for now, then in zip(before.allowed, after.allowed, strict=True)):
@@ -71,10 +62,9 @@ def differs(before: RightsMap, after: RightsMap) -> bool:
 
 
 class RightsTally:
-    """The combined effects of the rules at one path for one caller, under all facts (kinds and owners).
+    """The combined effects of the rules at one path for one caller, under all facts.
 
-    unsettled: the facts under which no rule allows or denies SEE. Under these facts the path is seen only if
-    it is a directory on the way to a path that the caller could see.
+    unsettled: the facts under which no rule decides on SEE: only directories on a visible way are seen.
     """
 
     __slots__ = ("_content", "_denied", "_denies", "_granted", "_lacking", "_others", "_profile", "_redact",
@@ -155,11 +145,7 @@ class RightsTally:
         )
 
     def _levels(self, op: int, allowed: int, lacking: int) -> tuple[int, ...]:
-        """Return the sets of ``RightsMap.audits`` for one operation.
-
-        allowed: the facts under which the operation is allowed. lacking: those under which SEE is refused
-        without a rule.
-        """
+        """Return RightsMap.audits for an operation. lacking: the facts under which SEE lacks a rule."""
         default = self._profile.policy.audit_denied
         refusing: dict[tuple[int, Audit], int] = {}
         if self._profile.hiding:
@@ -177,10 +163,7 @@ class RightsTally:
         )
 
     def _refused(self, op: int, unseen: int) -> dict[int, int]:
-        """Return, for each errno, the set of facts under which an operation is refused with this errno.
-
-        If several errnos are possible, the one that reveals least counts. So no fact is in two of the sets.
-        """
+        """Return the set for each errno. Of several, the one that reveals least counts."""
         if op == _SEE:
             return _sparse({errno.ENOENT: unseen})
         codes = {code: some for (of, code), some in self._refusing.items() if of == op}
@@ -201,10 +184,7 @@ def _add(sets: dict[K, int], keys: Iterable[K], some: int) -> None:
 
 
 def _raise(levels: dict[tuple[int, Audit], int], ops: int, level: Audit | None, some: int) -> None:
-    """Add facts to the sets of this audit level and of all lower levels, for some operations.
-
-    Every request needs SEE, so a rule about SEE counts for all operations.
-    """
+    """Add facts to this audit level and all lower ones. A rule about SEE counts for all operations."""
     if level is not None:
         within = _OPS if ops & _SEE else _WITHIN[ops]
         _add(levels, [(op, lower) for op in within for lower in _LEVELS if lower <= level], some)

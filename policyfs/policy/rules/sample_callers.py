@@ -14,17 +14,13 @@ from policyfs.policy.rules.states import PathState
 from policyfs.policy.rules.table import Situated, Table
 
 MAX_UIDS: Final = 128
-"""Maximum number of uids that names in some paths could mean (by ``{uid}`` in globs). With more, TooHardError
-is raised."""
+"""Maximum number of uids that names in some paths could mean. With more, TooHardError is raised."""
 
 _SAMPLES: Final = 3
 
 
 def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
-    """Return sample callers: at these paths, every caller gets the same answers as a sample caller.
-
-    Raise TooHardError if names in the paths could mean more than MAX_UIDS uids.
-    """
+    """Return callers of whom one gets the same answers at these paths as any caller. Raise TooHardError."""
     situated: list[Situated] = []
     binds: set[Bind] = set()
     for state in states:
@@ -51,10 +47,7 @@ def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
 
 
 def sample_uids(table: Table, states: Iterable[PathState], caller: Caller) -> tuple[int, ...]:
-    """Return the uids that must be tried below these paths, because ``{uid}`` in globs can distinguish them.
-
-    Raise TooHardError.
-    """
+    """Return the uids that ``{uid}`` in globs can distinguish below these paths. Raise TooHardError."""
     found = _uids_of({bind for state in states for _, bind in state.position.bound})
     if table.uses_uid:
         if caller.uid is not None:
@@ -64,16 +57,12 @@ def sample_uids(table: Table, states: Iterable[PathState], caller: Caller) -> tu
     return tuple(sorted(found))
 
 
-def _named_owners(rules: Iterable[Rule]) -> set[str | None]:
-    found: set[str | None] = set()
-    for rule in rules:
-        for block in (*rule.unless, *(() if rule.when is None else (rule.when,))):
-            found.update((block.owners or frozenset()) - {SELF})
-    return found
+def _named_owners(rules: Iterable[Rule]) -> set[str]:
+    return {owner for rule in rules for block in rule.blocks for owner in block.owners or ()} - {SELF}
 
 
 def _uids_of(binds: Iterable[Bind]) -> set[int]:
-    """Return all uids that requirements of captures (``{uid}`` in globs) distinguish from other uids."""
+    """Return all uids that requirements of captures distinguish from others. Raise TooHardError."""
     found: set[int] = set()
     for bind in binds:
         if bind.uid is not None:

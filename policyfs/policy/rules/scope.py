@@ -1,7 +1,6 @@
-"""Tests that show if answers depend on the caller.
+"""Tests that show if answers depend on the caller, so that the kernel may not keep them.
 
-The kernel may keep an answer only if the answer is the same for all callers. The result "the answer depends
-on the caller" is always safe. The opposite result is given only if no rule can distinguish callers.
+"They depend" is always safe.
 """
 
 from __future__ import annotations
@@ -9,19 +8,14 @@ from __future__ import annotations
 from typing import Final
 
 from policyfs.domain import Op
-from policyfs.policy.globs.automaton import Position
 from policyfs.policy.model import Effect, Rule
 from policyfs.policy.rules.callers import tells_uids_apart
 from policyfs.policy.rules.states import PathState
-from policyfs.policy.rules.table import Situated, Table, asks_for_self
+from policyfs.policy.rules.table import Situated, Table, asks_for_self, hides
 
 
 class Scope:
-    """The tests that show if answers depend on the caller, for one table of rules.
-
-    dry_run: True for a mount with --monitor. Such a mount only records denials of apps, but really denies
-    strangers.
-    """
+    """The tests for one table. dry_run: True for --monitor: apps are only recorded, strangers denied."""
 
     def __init__(self, table: Table, *, dry_run: bool) -> None:
         self._dry_run: Final = dry_run
@@ -29,19 +23,14 @@ class Scope:
         self._uids_matter: Final[dict[str, bool]] = {}
         told_apart = [tells_callers_apart(rule) for rule in table.rules]
         self._told_apart: Final = told_apart
-        captured = {
-            accept
-            for node in table.automaton.nodes
-            if node.captures
-            for accept in _reachable_accepts(table, node.number)
-        }
+        captured = table.captured_accepts()
         self._everywhere: Final = any(told_apart[number] for number in table.everywhere())
         wanted = {a for a, number in table.first_accepts().items() if told_apart[number]} | captured
         self._nodes: Final = table.automaton.leading_to(wanted)
-        hides = [_hides(rule) for rule in table.rules]
-        self._hides_everywhere: Final = any(hides[number] for number in table.everywhere())
+        hiding = [hides(rule) for rule in table.rules]
+        self._hides_everywhere: Final = any(hiding[number] for number in table.everywhere())
         self._hiding: Final = table.automaton.leading_to(
-            {accept for accept, number in table.first_accepts().items() if hides[number]}
+            {accept for accept, number in table.first_accepts().items() if hiding[number]}
         )
 
         self._before_exceptions: Final = table.automaton.just_before(
@@ -92,7 +81,7 @@ class Scope:
         return (
             self._dry_run
             or self._everywhere
-            or _is_at_one_of(self._nodes, position)
+            or not self._nodes.isdisjoint(position.reached)
             or any(map(self._tells, state.hides_below(self._table)))
         )
 
@@ -102,23 +91,16 @@ class Scope:
         return (
             position.lost
             or self._hides_everywhere
-            or _is_at_one_of(self._hiding, position)
+            or not self._hiding.isdisjoint(position.reached)
             or bool(state.hides_below(self._table))
         )
 
     def may_except_in(self, state: PathState) -> bool:
-        """Return True if an allow rule for all names in this directory can fail to match at one of the names.
-
-        The answer True is always safe. Such a rule does not match at a name that a path of its ``unless``
-        block matches.
-        """
-        return _is_at_one_of(self._before_exceptions, state.position)
+        """Return True if a name here can be an exception (``unless``) to an allow of all names."""
+        return not self._before_exceptions.isdisjoint(state.position.reached)
 
     def only_allows_below(self, state: PathState) -> bool:
-        """Return True if all rules that can match below this path are certainly allow rules.
-
-        These rules can have the condition ``who``, and have no other condition.
-        """
+        """Return True if certainly only allows with no condition but ``who`` can match below."""
         position = state.position
         return not (
             self._dry_run
@@ -130,10 +112,7 @@ class Scope:
         )
 
     def may_capture_below(self, state: PathState) -> bool:
-        """Return True if a capture (``{app}`` or ``{uid}`` in a glob) can match below this path.
-
-        A path with too many captures is lost: no caller is allowed anything there.
-        """
+        """Return True if a capture can match below this path, so that paths can be lost."""
         position = state.position
         return position.lost or bool(position.bound) or not self._capturing.isdisjoint(position.free)
 
@@ -146,15 +125,11 @@ class Scope:
 
     def _asks_owner(self, situated: Situated) -> bool:
         rule = self._table.rules[situated.rule]
-        blocks = [rule.unless[number] for number, _ in situated.unless]
-        if rule.when is not None:
-            blocks.append(rule.when)
-        return any(block.owners is not None for block in blocks)
+        blocks = (rule.when, *(rule.unless[number] for number, _ in situated.unless))
+        return any(block is not None and block.owners is not None for block in blocks)
 
     def _seen_by_all(self, here: tuple[Situated, ...]) -> bool:
-        """Return True if an allow rule for SEE without any condition matches, and no deny rule for SEE can
-        match.
-        """
+        """Return True if an allow for SEE without conditions matches, and no deny of SEE can."""
         allowed = False
         for situated in here:
             rule = self._table.rules[situated.rule]
@@ -167,40 +142,11 @@ class Scope:
         return allowed
 
 
-def _is_at_one_of(nodes: frozenset[int], position: Position) -> bool:
-    """Return True if a path has reached one of these nodes of the automaton.
-
-    Nodes behind ``{app}`` or ``{uid}`` count.
-    """
-    return not nodes.isdisjoint(position.free) or any(number in nodes for number, _ in position.bound)
-
-
-def _hides(rule: Rule) -> bool:
-    return rule.effect is Effect.DENY and not rule.monitor and bool(rule.ops & Op.SEE)
-
-
 def _is_plain(rule: Rule) -> bool:
-    """True if the rule is an allow rule, not in monitor mode, that applies to all files at its paths."""
+    """True if the rule is an allow rule, not in monitor mode, for all files at its paths."""
     return rule.effect is Effect.ALLOW and not rule.monitor and rule.when is None and not rule.unless
 
 
 def tells_callers_apart(rule: Rule) -> bool:
-    """Return True if, at the same path, the rule can match one caller and fail to match another.
-
-    ``{app}`` and ``{uid}`` in globs do not count.
-    """
+    """Return True if the rule can match one caller and not another at a path, captures apart."""
     return rule.who is not None or asks_for_self(rule)
-
-
-def _reachable_accepts(table: Table, start: int) -> set[int]:
-    nodes = table.automaton.nodes
-    seen = {start}
-    todo = [start]
-    accepts: set[int] = set()
-    while todo:
-        for target in nodes[todo.pop()].targets():
-            if target not in seen:
-                seen.add(target)
-                todo.append(target)
-                accepts.update(nodes[target].accepts)
-    return accepts

@@ -1,7 +1,4 @@
-"""Path states: for a path, the automaton's position, and the rules that hide a directory above the path.
-
-The position is the set of the automaton's nodes that the path reaches.
-"""
+"""Path states: for a path, the automaton's position, and the rules that hide a directory above the path."""
 
 from __future__ import annotations
 
@@ -14,21 +11,18 @@ from policyfs.policy.memo import Memo
 from policyfs.policy.rules.table import Situated, Table, hides
 
 MAX_HIDES: Final = 1024
-"""Maximum number of rules that hide directories above one path. With more rules, the path is lost: no caller
-is allowed anything there."""
+"""Maximum number of rules that hide directories above a path. With more, the path is lost."""
 
 
 _NAME_BYTES: Final = 32
-"""Number of bytes of a name that count as one unit in tables of remembered states. A long name takes more of
-the tables' capacity than a short name."""
+"""Bytes of a name that count as one unit in tables of remembered states."""
 
 
 class PathState:
     """The state of the policy's automaton after a path. Equal states are one object.
 
-    top: True for the root. hides: the rules that hide a directory above this path. Each of these rules hides
-    the path, too, from the callers that the rule matches. A rule that names an owner hides the path only if
-    that directory has this owner.
+    hides: the rules that hide a directory above: the path, too, is hidden from the callers that they match.
+    With an owner, only if that directory has this owner.
     """
 
     __slots__ = ("__weakref__", "_below", "_binds", "_situated", "hides", "position", "top")
@@ -48,7 +42,7 @@ class PathState:
         return self._situated
 
     def hides_below(self, table: Table) -> frozenset[Situated]:
-        """Return the rules that hide all names in this directory: they hide it, or a directory above it."""
+        """Return the rules that hide all names in this directory: they hide it, or one above."""
         if self._below is None:
             own = [] if self.top else [s for s in self.situated(table) if hides(table.rules[s.rule])]
             above = [old for old in self.hides if not any(new.covers(old) for new in own)]
@@ -57,15 +51,11 @@ class PathState:
 
     @property
     def units(self) -> int:
-        """Size of this state in tables of remembered answers: its position's units, and 1 for each rule of
-        ``hides``.
-        """
+        """Size of this state in tables of remembered answers."""
         return self.position.units + len(self.hides)
 
     def requirements(self, table: Table) -> frozenset[Bind]:
-        """Return the requirements on a caller by ``{app}`` and ``{uid}`` in the globs that this path can
-        match.
-        """
+        """Return the requirements that captures in globs that can match put on a caller."""
         if self._binds is None:
             found: set[Bind] = set()
             for situated in (*self.situated(table), *self.hides):
@@ -83,7 +73,7 @@ class PathState:
 
 
 class Paths:
-    """Maker of path states: of the root, and of the names in a directory. It keeps states up to a limit."""
+    """Maker of path states, which are kept up to a limit."""
 
     def __init__(self, table: Table, remembered: int) -> None:
         self._table: Final = table
@@ -111,24 +101,14 @@ class Paths:
         return self.children.get((state, name))
 
     def step(self, state: PathState, text: str) -> PathState:
-        """Compute the state of a name in the directory with this state, without remembering the result.
-
-        text: the decoded name.
-        """
+        """Return the state of a name without remembering it. text: the decoded name."""
         return self._below(state, self._table.automaton.step(state.position, text))
 
     def step_of_all(self, state: PathState) -> PathState:
-        """Return a state with the rules that match at every name in the directory with this state.
-
-        Further rules can match at some of the names.
-        """
+        """Return a state with the rules that match at every name in the directory."""
         return self._below(state, self._table.automaton.step_of_all(state.position))
 
     def _below(self, state: PathState, position: Position) -> PathState:
-        """Return the state of a name in the directory with this state.
-
-        position: the automaton's position of the name.
-        """
         automaton = self._table.automaton
         below = state.hides_below(self._table)
         if len(below) > MAX_HIDES:

@@ -1,14 +1,13 @@
 """The rules that remain for one path, and then for one caller.
 
-A *position* is the state of the automaton after a path. At a position, a rule becomes *situated*: its
-conditions on the path are decided, except ``{app}`` and ``{uid}`` in globs (captures). For one caller, a
-situated rule either cannot match, or it becomes *live*: only its conditions on facts (kind, owner) are still
-open. All live rules at a path for a caller are the *profile*. The profile gives every answer.
+At a *position* (the automaton's state after a path) a rule becomes *situated*: its conditions on the path are
+decided, except captures. For a caller, it cannot match, or becomes *live*: only its conditions on facts
+(kind, owner) are open. All live rules at a path are the *profile*, which gives every answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.domain import Facts, FileType, Op
@@ -22,19 +21,18 @@ from policyfs.policy.rules.facts import NOT, Kinds, Truth, fixed_facts, sample_f
 
 
 class Condition(NamedTuple):
-    """The conditions of a block on facts (kind and owner), for one caller.
-
-    A field is None if it restricts nothing.
-    """
+    """The conditions of a block on facts, for one caller. A field is None if it restricts nothing."""
 
     kinds: Kinds | None
     owners: frozenset[str] | None
 
-    def hold(self, facts: Facts) -> Truth:
-        """Return YES if all conditions are true, NO if one is false, else UNKNOWN.
+    @property
+    def shape(self) -> Hashable:
+        """A value that is equal for conditions that ask for the same."""
+        return None if self.kinds is None else self.kinds.names, self.owners
 
-        facts: a result of fixed_facts.
-        """
+    def hold(self, facts: Facts) -> Truth:
+        """Return if all conditions are true. facts: a result of fixed_facts."""
         kind = Truth.YES if self.kinds is None else self.kinds.hold(facts.kind)
         if self.owners is None or kind is Truth.NO:
             return kind
@@ -46,14 +44,13 @@ class Condition(NamedTuple):
 
 
 class Live:
-    """A rule whose conditions on path and caller are true. Only conditions on facts (kind, owner) are open.
+    """A rule whose conditions on path and caller are true. Equal ones of a table are one object.
 
-    Equal live rules of a table are one object. number: the rule's index in Table.rules. when, unless: the
-    open conditions. raw: the kinds of ``raw_types``. fixed: the result of match() if it is the same under all
-    facts, else None.
+    number: its index in Table.rules. when, unless: the open conditions. raw: the kinds of ``raw_types``.
+    fixed: the result of match() if it is the same under all facts, else None.
     """
 
-    __slots__ = ("_may", "_must", "fixed", "number", "ops", "raw", "rule", "unless", "when")
+    __slots__ = ("_known", "fixed", "number", "ops", "raw", "rule", "unless", "when")
 
     def __init__(
         self,
@@ -72,11 +69,10 @@ class Live:
         self.unless = unless
         self.raw = raw
         self.fixed = Truth.YES if when is None and not unless else None
-        self._may: dict[FileType, bool] = {}
-        self._must: dict[FileType, bool] = {}
+        self._known: dict[FileType, set[Truth]] = {}
 
     def match(self, facts: Facts) -> Truth:
-        """Return YES if the rule matches, NO if not, or UNKNOWN. facts: a result of fixed_facts."""
+        """Return if the rule matches. facts: a result of fixed_facts."""
         if self.fixed is not None:
             return self.fixed
         truth = Truth.YES if self.when is None else self.when.hold(facts)
@@ -87,26 +83,33 @@ class Live:
         return truth
 
     def conditions(self) -> tuple[Condition, ...]:
-        """Return all conditions of the rule on facts: those of ``when`` and of ``unless``."""
+        """Return all conditions of the rule on facts."""
         return self.unless if self.when is None else (self.when, *self.unless)
+
+    @property
+    def shape(self) -> Hashable:
+        """A value that is equal for rules that match under the same facts."""
+        when = None if self.when is None else self.when.shape
+        return when, frozenset(condition.shape for condition in self.unless)
 
     def may_match(self, ftype: FileType) -> bool:
         """Return True if the rule matches some file of this type, for some kind and owner."""
-        if ftype not in self._may:
-            self._may[ftype] = any(self.match(facts) is Truth.YES for facts in _samples((self,), ftype))
-        return self._may[ftype]
-
-    def may_oblige(self) -> bool:
-        """Return True if the rule can match some regular file, perhaps one of unknown kind or owner."""
-        return self.may_match(FileType.REGULAR) or any(
-            self.match(facts) is not Truth.NO for facts in _samples((self,), FileType.REGULAR, unknown=True)
-        )
+        return Truth.YES in self._results(ftype)
 
     def must_match(self, ftype: FileType) -> bool:
         """Return True if the rule matches every file of this type, whatever its kind and owner are."""
-        if ftype not in self._must:
-            self._must[ftype] = all(self.match(facts) is Truth.YES for facts in _samples((self,), ftype))
-        return self._must[ftype]
+        return self._results(ftype) == {Truth.YES}
+
+    def may_oblige(self) -> bool:
+        """Return True if the rule can match some regular file, perhaps one of unknown kind or owner."""
+        unknown = sample_facts_of((self,), FileType.REGULAR, unknown=True)
+        return self.may_match(FileType.REGULAR) or any(map(self.match, unknown))
+
+    def _results(self, ftype: FileType) -> set[Truth]:
+        if ftype not in self._known:
+            facts = sample_facts_of((self,), ftype, unknown=False)
+            self._known[ftype] = set(map(self.match, facts))
+        return self._known[ftype]
 
 
 def told_apart(lives: Iterable[Live]) -> tuple[set[Kinds], set[str]]:
@@ -123,24 +126,17 @@ def told_apart(lives: Iterable[Live]) -> tuple[set[Kinds], set[str]]:
     return kinds, owners
 
 
-def _samples(lives: Iterable[Live], ftype: FileType, *, unknown: bool = False) -> list[Facts]:
+def sample_facts_of(lives: Iterable[Live], ftype: FileType, *, unknown: bool) -> list[Facts]:
+    """Return one of every class of facts that these rules distinguish. unknown: with unknown facts."""
     kinds, owners = told_apart(lives)
     return [fixed_facts(ftype, f) for f in sample_facts(kinds, owners, ftype, unknown=unknown)]
 
 
-def sample_facts_of(lives: Iterable[Live], ftype: FileType, *, unknown: bool) -> list[Facts]:
-    """Return sample facts: one of every class of facts that these rules distinguish, for a file of this type.
-
-    unknown: True to include unknown facts (None).
-    """
-    return _samples(lives, ftype, unknown=unknown)
-
-
 class Situated(NamedTuple):
-    """A rule at a position (state of the automaton after a path), with the conditions that are still open.
+    """A rule at a position, with the conditions that are still open.
 
-    binds: sets of names.Bind (requirements on the caller); the caller must meet one bind of each set. unless:
-    the blocks that can match here. Each has its number, and its binds (None: any caller).
+    binds: the caller must meet one names.Bind of each set. unless: the numbers of blocks that can match here,
+    each with its binds (None: any caller).
     """
 
     rule: int
@@ -148,9 +144,7 @@ class Situated(NamedTuple):
     unless: tuple[tuple[int, Binds | None], ...]
 
     def covers(self, other: Situated) -> bool:
-        """Return True if *other* has the same rule and *unless*, and each set in *binds* of *other* is a
-        subset of the set at the same place here. Then this object matches all callers that *other* matches.
-        """
+        """Return True if this certainly matches all callers that *other*, with the same rule, matches."""
         return (
             self.rule == other.rule
             and self.unless == other.unless
@@ -171,7 +165,7 @@ def binds_hold(binds: Binds, caller: Caller) -> bool:
 
 
 class _Compiled:
-    """A rule with the numbers of its glob sets. A glob set has the globs of one condition. None: no globs."""
+    """A rule with its glob sets: each has the globs of one condition. None: no globs."""
 
     __slots__ = ("kinds", "paths", "raw", "rule", "self_asked", "unless", "unless_kinds", "when")
 
@@ -245,32 +239,26 @@ class Table:
         return [*self._compiled, *self.rules, *self.automaton.nodes]
 
     def first_accepts(self) -> dict[int, int]:
-        """Return a dictionary from a glob set to the number of a rule, for each glob set by which a rule is
-        found.
-
-        A glob set has the globs of one condition, such as ``paths``.
-        """
+        """Return a dictionary from each glob set by which a rule is found to the rule's number."""
         return self._by_accept
 
-    def everywhere(self) -> list[int]:
-        """Return the numbers of the rules without globs in ``paths`` and ``when``.
+    def captured_accepts(self) -> set[int]:
+        """Return the glob sets that the automaton can reach through ``{app}`` or ``{uid}``."""
+        nodes = self.automaton.nodes
+        behind = {target for node in nodes for reached in node.captures.values() for target in reached}
+        return {a for n in behind for a in nodes[n].accepts} | self.automaton.accepts_below(behind)
 
-        These rules are tried at every path.
-        """
+    def everywhere(self) -> list[int]:
+        """Return the numbers of the rules without globs in ``paths`` and ``when``: tried at every path."""
         return self._everywhere
 
     def accepts_of(self, number: int) -> frozenset[int]:
-        """Return the numbers of all glob sets of a rule: one for ``paths``, ``when`` and each ``unless`` with
-        globs.
-        """
+        """Return all glob sets of a rule."""
         compiled = self._compiled[number]
         return frozenset(a for a in (compiled.paths, compiled.when, *compiled.unless) if a is not None)
 
     def needed_accepts(self, number: int) -> tuple[int | None, int | None]:
-        """Return the numbers of the glob sets of a rule's ``paths`` and ``when``. Both must match a path.
-
-        None: this condition has no globs.
-        """
+        """Return the glob sets of a rule's ``paths`` and ``when``; None without globs. Both must match."""
         compiled = self._compiled[number]
         return compiled.paths, compiled.when
 
@@ -279,13 +267,11 @@ class Table:
         return self._compiled[number].self_asked
 
     def unless_accepts(self, number: int) -> Sequence[int | None]:
-        """Return, for each ``unless`` block of a rule, the number of its glob set; None without globs."""
+        """Return the glob set of each ``unless`` block of a rule; None without globs."""
         return self._compiled[number].unless
 
     def situated(self, position: Position) -> tuple[Situated, ...]:
-        """Return all rules that can match at a position (state of the automaton after a path), in the order
-        of ids.
-        """
+        """Return all rules that can match at a position, in the order of ids."""
         found = list(self._everywhere)
         for accept in (*position.free_accepts, *position.bound_accepts):
             number = self._by_accept.get(accept)
@@ -313,9 +299,7 @@ class Table:
         return Situated(number, tuple(needed), tuple(unless))
 
     def path_fault(self, number: int, position: Position) -> str | None:
-        """Return the first condition on paths (``paths``, ``when.path``) that matches here for no caller, or
-        None.
-        """
+        """Return the first condition (``paths``, ``when.path``) that matches here for no caller, or None."""
         compiled = self._compiled[number]
         for key, accept in (("paths", compiled.paths), ("when.path", compiled.when)):
             if accept is not None and accept not in position.free_accepts | position.bound_accepts.keys():
@@ -334,10 +318,7 @@ class Table:
         return self.live_for(situated.rule, caller.app, blocks)
 
     def live_for(self, number: int, app: str | None, blocks: tuple[int, ...]) -> Live | None:
-        """Return a rule as it applies to an app (None: a stranger). number: the rule's number.
-
-        blocks: the indices of the ``unless`` blocks whose paths match.
-        """
+        """Return a rule as it applies to an app (None: a stranger). blocks: the ``unless`` that match."""
         compiled = self._compiled[number]
         app = app if compiled.self_asked else None
         key = (number, app, blocks)
@@ -367,7 +348,7 @@ class Table:
 
 
 def _owners(block: Block, app: str | None) -> frozenset[str] | None:
-    """Return the owners in a block, with ``self`` replaced by the app's name. A stranger owns nothing."""
+    """Return the owners in a block, with the app's name for ``self``. A stranger owns nothing."""
     if block.owners is None:
         return None
     named = block.owners - {SELF}
@@ -378,10 +359,14 @@ def _owners(block: Block, app: str | None) -> frozenset[str] | None:
 
 def asks_for_self(rule: Rule) -> bool:
     """Return True if a condition of the rule has the owner ``self`` (the calling app)."""
-    blocks = [*rule.unless] if rule.when is None else [rule.when, *rule.unless]
-    return any(SELF in (block.owners or ()) for block in blocks)
+    return any(SELF in (block.owners or ()) for block in rule.blocks)
 
 
 def hides(rule: Rule) -> bool:
     """Return True if the rule hides everything below each directory that it matches."""
-    return rule.effect is Effect.DENY and bool(rule.ops & Op.SEE) and not rule.monitor
+    return rule.effect is Effect.DENY and decides_sight(rule)
+
+
+def decides_sight(rule: Rule) -> bool:
+    """Return True if the rule allows or denies ``see``."""
+    return rule.effect in (Effect.ALLOW, Effect.DENY) and bool(rule.ops & Op.SEE) and not rule.monitor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from policyfs.domain import Audit, Decision, Op, RuleMatch
 from policyfs.errors import ERRNO_RANK
@@ -16,31 +16,13 @@ NO_ALLOW: Final = "(no rule allows it)"
 """The text in ``would_deny`` if no rule allows a request and the mount has --monitor."""
 
 _SEE: Final = int(Op.SEE)
-_READ: Final = int(Op.READ)
 _REQUIRE: Final = {Effect.REDACT.value, Effect.CONTENT.value}
-"""The effects of `require` rules. These rules never cause a denial here, so a denial does not name them."""
+"""The effects of `require` rules, which never cause a denial here: a denial does not name them."""
 
 
 def least(codes: Iterable[int]) -> int:
     """Return the errno that reveals least. Return 0 if *codes* is empty."""
     return min(codes, key=lambda code: ERRNO_RANK.get(code, len(ERRNO_RANK)), default=0)
-
-
-class Rights(NamedTuple):
-    """A caller's rights at one path, in a form to compare paths.
-
-    allowed: the allowed operations, as bits of Op; SEE also for a bare directory (seen only as the way to a
-    path below). refusals: the errno of each operation, 0 if it is allowed. redact: the hidden words; empty if
-    READ is refused. audits: for each operation, the highest audit level of the rules that refuse it; if it is
-    allowed, the highest level of the rules that redact, or set a level. None: the default.
-    """
-
-    allowed: int
-    bare: bool
-    redact: frozenset[str]
-    content: frozenset[frozenset[str]]
-    refusals: tuple[int, ...]
-    audits: tuple[Audit | None, ...]
 
 
 class Tally:
@@ -66,10 +48,7 @@ class Tally:
         self._said: dict[int, RuleMatch] = {}
 
     def spoke(self, live: Live, ops: int, truth: Truth, *, monitor: bool) -> None:
-        """Add a rule to the rules that the decision will name.
-
-        ops: the operations on which the rule acts. truth: YES, or UNKNOWN if a fact is unknown.
-        """
+        """Add a rule to those that the decision names, with the operations on which it acts."""
         certain = truth is Truth.YES
         before = self._said.get(live.number)
         if before is not None:
@@ -79,10 +58,7 @@ class Tally:
         self._said[live.number] = RuleMatch(live.rule.id, effect, Op(ops), certain, monitor)
 
     def count(self, live: Live, touched: int, truth: Truth, kind: str | None) -> None:
-        """Apply the effect of a rule. truth: YES, or UNKNOWN if a fact is unknown.
-
-        touched: the operations on which the rule acts. kind: the file's kind; None if it is unknown.
-        """
+        """Apply a rule. truth: YES or UNKNOWN. touched: its operations. kind: None if unknown."""
         rule = live.rule
         monitor = rule.monitor
         if rule.effect is Effect.ALLOW:
@@ -111,10 +87,7 @@ class Tally:
         self.spoke(live, touched, truth, monitor=monitor)
 
     def hide(self, hiding: tuple[Live, ...]) -> None:
-        """Apply the rules that hide a directory above the path, after all other rules.
-
-        Rules in monitor mode could not change the answer then (as in hidden_by).
-        """
+        """Apply, after all others, the rules that hide a directory above: monitors then change nothing."""
         self._hiding = hiding
         if hiding and not self.lenient:
             self.would_deny.clear()
@@ -125,7 +98,7 @@ class Tally:
                 self.would_deny.append(live.rule.id)
 
     def decision(self, *, bare: bool) -> Decision:
-        """Return the decision. bare: True for a directory that is seen only as the way to a path below."""
+        """Return the decision. bare: True for a directory that is only the way to a path below."""
         code = self._errno(self.ops)
         if self.lenient and code:
             self.would_deny.extend(live.rule.id for live in self._denies)
@@ -152,31 +125,6 @@ class Tally:
             quarantine=any(live.rule.quarantine for live in content if not live.rule.monitor),
         )
 
-    def rights(self, *, bare: bool) -> Rights:
-        """Return the rights: the answers for all operations at once.
-
-        bare: True for a directory that is seen only as the way to a path below.
-        """
-        refusals = tuple(self._errno(int(op)) for op in Op.ALL)
-        allowed = sum(int(op) for op, code in zip(Op.ALL, refusals, strict=True) if not code)
-        redact = self._redact() if allowed & _READ else frozenset()
-        return Rights(
-            allowed,
-            bare,
-            redact,
-            frozenset(live.rule.content for live in self._content if not live.rule.monitor),
-            refusals,
-            tuple(self._level(int(op), code, redact) for op, code in zip(Op.ALL, refusals, strict=True)),
-        )
-
-    def _level(self, op: int, code: int, redact: frozenset[str]) -> Audit | None:
-        """Return the value of Rights.audits for one operation."""
-        if code:
-            return max(self._refusing_levels(op | _SEE))
-        lives = (live for live in (*self._allows, *self._content, *self._redacts) if live.ops & (op | _SEE))
-        redacting = self._redacts if redact and op == _READ else ()
-        return max(_levels(lives) + self._denied_levels(redacting), default=None)
-
     def _redact(self) -> frozenset[str]:
         if self._raw:
             return frozenset()
@@ -193,14 +141,13 @@ class Tally:
         return least(codes)
 
     def _lacks_allow(self, ops: int) -> bool:
-        """Return True if an operation is refused because no rule allows it."""
         return (self.unseen and not self.named) or bool(ops & ~(self.granted | self.denied) & ~_SEE)
 
     def _audit(self, *, denied: bool, redacted: bool) -> Audit:
         """Return the highest audit level of the rules that made the answer.
 
-        A rule that refuses or redacts has the default of denials if it sets no level. Of other rules only the
-        levels that they set count. A rule in monitor mode prevents ``off``, so that its effect is recorded.
+        A rule that refuses or redacts has the default of denials; others count if they set a level. Monitors
+        prevent ``off``.
         """
         if denied:
             levels = self._refusing_levels(self.ops)
@@ -211,9 +158,7 @@ class Tally:
         return max(level, Audit.BEST_EFFORT) if self.would_deny or self.would_allow else level
 
     def _refusing_levels(self, ops: int) -> list[Audit]:
-        """Return the levels of all reasons to refuse one of these operations. Behind a hidden directory only
-        the rules count that hide it.
-        """
+        """Return the levels of the reasons to refuse: what hides a directory counts alone."""
         if self._hiding:
             return self._denied_levels(self._hiding)
         lacking = [self.policy.audit_denied] if self._lacks_allow(ops) else []

@@ -7,15 +7,11 @@ from typing import Final
 from policyfs.domain import RAW_VIEW, View, banned
 from policyfs.policy.model import Effect
 from policyfs.policy.rules.profile import Profile
-from policyfs.policy.rules.table import Condition, Live
+from policyfs.policy.rules.table import Live
 
 
 class Views:
-    """The views of one engine, each with a number (key).
-
-    One key stands for the obligations under all facts, with ``self`` replaced by the app's name. So callers
-    with the same key have the same obligations for every kind and owner of a file.
-    """
+    """The views of one engine, each with a number (key) that stands for the obligations under all facts."""
 
     def __init__(self) -> None:
         self._views: Final[dict[frozenset[object], View]] = {frozenset(): RAW_VIEW}
@@ -45,18 +41,5 @@ class Views:
 
 
 def _function(live: Live) -> tuple[object, ...]:
-    """Return a value for the obligation that a rule gives. Rules with equal values give equal obligations."""
     rule = live.rule
-    return (
-        rule.effect,
-        rule.redact,
-        rule.content,
-        rule.raw_types,
-        rule.monitor,
-        None if live.when is None else _condition(live.when),
-        frozenset(_condition(condition) for condition in live.unless),
-    )
-
-
-def _condition(condition: Condition) -> tuple[frozenset[str] | None, frozenset[str] | None]:
-    return (None if condition.kinds is None else condition.kinds.names, condition.owners)
+    return rule.effect, rule.redact, rule.content, rule.raw_types, rule.monitor, live.shape

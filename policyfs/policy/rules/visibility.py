@@ -1,8 +1,7 @@
 """Bare directories: a caller sees such a directory only as the way to a path below that it could see.
 
-A caller could see a path if two conditions hold. For some file there, an allow rule for ``see`` matches, and
-no deny rule for ``see`` (except in monitor mode) matches. And no rule hides a directory on the way, whatever
-the directory's owner is.
+That is: for some file there an allow of ``see`` matches and no deny, and no rule certainly hides a directory
+on the way.
 """
 
 from __future__ import annotations
@@ -11,19 +10,18 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from policyfs.domain import FileType, Op
+from policyfs.domain import FileType
 from policyfs.policy.globs.automaton import Node, Position
 from policyfs.policy.globs.classes import TooHardError, name_classes
 from policyfs.policy.globs.paths import Variant, Wild
 from policyfs.policy.memo import Memo
-from policyfs.policy.model import Effect, Rule
+from policyfs.policy.model import Effect
 from policyfs.policy.rules.callers import Caller, CallerClass
 from policyfs.policy.rules.facts import FILE_TYPES
-from policyfs.policy.rules.table import Live, Table, sample_facts_of
+from policyfs.policy.rules.table import Live, Table, decides_sight, sample_facts_of
 
 MAX_POSITIONS: Final = 1000
-"""Maximum number of positions (states of the automaton after a path) to try below a directory. With more, the
-directory is hidden, not bare."""
+"""Maximum number of positions to try below a directory. With more, it is hidden, not bare."""
 
 _MAX_TRIES: Final = 32
 _MAX_NODES: Final = 5000
@@ -33,9 +31,7 @@ _ANY_CHAR: Final = "\uf8ff"
 class _Goal:
     """The paths that some allow rules match.
 
-    accepts: the numbers of the rules' glob sets (the globs of one condition). nodes: the nodes of the
-    automaton that lead to these glob sets. everywhere: True if one of the rules has no globs, and so matches
-    each path.
+    accepts: their glob sets. nodes: those that lead there. everywhere: True if one of the rules has no globs.
     """
 
     __slots__ = ("accepts", "everywhere", "nodes")
@@ -56,14 +52,16 @@ class Sight:
         self._class_goals: Final[dict[int, _Goal]] = {}
         self._answers: Final[Memo[tuple[Position, int, int | None], bool]] = Memo(remembered)
         self._some_file: Final[Memo[tuple[Live, ...], bool]] = Memo(remembered)
-        seeing = {number for number, rule in enumerate(table.rules) if _allows_see(rule)}
+        seeing = {
+            number
+            for number, rule in enumerate(table.rules)
+            if rule.effect is Effect.ALLOW and decides_sight(rule)
+        }
         self._seeing: Final = [(a, number) for a, number in table.first_accepts().items() if number in seeing]
         self._seeing_everywhere: Final = [number for number in table.everywhere() if number in seeing]
 
     def below(self, position: Position, caller: Caller) -> bool:
-        """Return True if this caller could see some path below the position (the automaton's state after a
-        path).
-        """
+        """Return True if this caller could see some path below the position."""
         uid = caller.uid if self._table.uses_uid and caller.app is not None else None
         # INVARIANT: the key has the position resolved for the caller, because one caller has few resolved
         # positions. With directories named by numbers, an app can make any number of unresolved positions.
@@ -86,12 +84,10 @@ class Sight:
             return False
         if goal.everywhere:
             return True
-        return not goal.nodes.isdisjoint(position.free) or any(
-            number in goal.nodes for number, _ in position.bound
-        )
+        return not goal.nodes.isdisjoint(position.reached)
 
     def _could(self, position: Position, caller: Caller) -> bool:
-        """Return True if the caller could see a path at exactly this position, not below it."""
+        """Return True if the caller could see a path at exactly this position."""
         if position.lost:
             return False
         lives = tuple(self._about_see(position, caller))
@@ -103,7 +99,6 @@ class Sight:
         return found
 
     def _is_open(self, position: Position, caller: Caller) -> bool:
-        """Return True if no rule certainly hides a directory at this position."""
         return not any(
             live.rule.effect is Effect.DENY and live.must_match(FileType.DIRECTORY)
             for live in self._about_see(position, caller)
@@ -111,11 +106,9 @@ class Sight:
 
     def _about_see(self, position: Position, caller: Caller) -> Iterator[Live]:
         for situated in self._table.situated(position):
-            rule = self._table.rules[situated.rule]
-            if not rule.monitor and rule.ops & Op.SEE and rule.effect in (Effect.ALLOW, Effect.DENY):
-                live = self._table.live(situated, caller)
-                if live is not None:
-                    yield live
+            live = self._table.live(situated, caller)
+            if live is not None and decides_sight(live.rule):
+                yield live
 
     def _goal(self, of: CallerClass) -> _Goal:
         goal = self._class_goals.get(of.number)
@@ -135,10 +128,7 @@ class Sight:
         return goal
 
     def _direct(self, position: Position, caller: Caller, goal: _Goal) -> bool:
-        """Return True if the caller could see a path below a position, by trying paths made from globs.
-
-        The globs are those of the goal's rules. At most _MAX_TRIES paths are tried.
-        """
+        """Try at most _MAX_TRIES paths below, made from globs of the goal's rules."""
         if goal.everywhere and self._could(self._automaton.step(position, _ANY_CHAR), caller):
             return True
         for tries, path in enumerate(self._spelled(position, caller, goal)):
@@ -155,9 +145,8 @@ class Sight:
         return False
 
     def _spelled(self, position: Position, caller: Caller, goal: _Goal) -> Iterator[tuple[str, ...]]:
-        starts = [*position.free, *(number for number, _ in position.bound)]
         seen: set[int] = set()
-        todo: deque[tuple[int, tuple[str, ...]]] = deque((n, ()) for n in starts if n in goal.nodes)
+        todo: deque[tuple[int, tuple[str, ...]]] = deque((n, ()) for n in position.reached if n in goal.nodes)
         while todo and len(seen) < _MAX_NODES:
             number, path = todo.popleft()
             for name, targets in _exits(self._automaton.nodes[number], caller):
@@ -171,10 +160,7 @@ class Sight:
                         todo.append((target, (*path, name)))
 
     def _explore(self, start: Position, caller: Caller, goal: _Goal) -> bool:
-        """Return True if the caller could see a path at a position below *start*.
-
-        Return False also if more than MAX_POSITIONS positions must be tried.
-        """
+        """Try all positions below *start*. Return False also for more than MAX_POSITIONS."""
         apps = () if caller.app is None else (caller.app,)
         uids = () if caller.uid is None else (caller.uid,)
         seen: set[Position] = set()
@@ -199,12 +185,7 @@ class Sight:
         return False
 
 
-def _allows_see(rule: Rule) -> bool:
-    return rule.effect is Effect.ALLOW and not rule.monitor and bool(rule.ops & Op.SEE)
-
-
 def _shows_some(lives: tuple[Live, ...], ftype: FileType) -> bool:
-    """Return True if an allow rule matches some file of this type, and no deny rule matches this file."""
     if not any(live.rule.effect is Effect.ALLOW and live.may_match(ftype) for live in lives):
         return False
     return any(
@@ -214,7 +195,7 @@ def _shows_some(lives: tuple[Live, ...], ftype: FileType) -> bool:
 
 
 def _exits(node: Node, caller: Caller) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield a name for every edge of a node that this caller can take, with the nodes to which it leads."""
+    """Yield a name for every edge of a node that this caller can take, with its targets."""
     yield from node.literals.items()
     yield from node.folded.items()
     for pattern, targets in node.patterns.items():

@@ -1,7 +1,4 @@
-"""Strict readers of YAML documents other than policies: tests, accepted changes and site files.
-
-A site file is a list of mounts.
-"""
+"""Strict readers of YAML documents other than policies: tests, accepted changes and site files."""
 
 from __future__ import annotations
 
@@ -30,10 +27,7 @@ class Head(Strict):
 
 
 class Companion(NamedTuple, Generic[T, D]):
-    """A document as Reader.read has read it.
-
-    items: the items of the document's list. The items are valid only if read() has added no error.
-    """
+    """A document as Reader.read has read it. Its items are valid only if read() has added no error."""
 
     source: Source
     top: Part[T]
@@ -41,10 +35,9 @@ class Companion(NamedTuple, Generic[T, D]):
 
 
 class Reader(Generic[T, D]):
-    """A reader of one kind of document. Such a document has some keys of its own, and one list of items.
+    """A reader of documents with some keys of their own (top), and one list of items (key).
 
-    key: the key of the list. subject: a function that returns an item's name for messages. Its arguments are
-    the item's YAML node, and the item's number in the list.
+    subject: a function of an item's node and number in the list that returns its name for messages.
     """
 
     def __init__(
@@ -57,7 +50,7 @@ class Reader(Generic[T, D]):
         self._subject: Final = subject
 
     def read(self, text: SourceText, errors: list[PolicyError]) -> Companion[T, D] | None:
-        """Read a file. Return None if the file cannot be read at all. errors: a list that gets all faults."""
+        """Read a file, and add all faults to *errors*. Return None if it cannot be read at all."""
         try:
             source = decode(text.name, text.text, errors)
             root = compose(source, errors)

@@ -1,8 +1,7 @@
 """Strict conversion of YAML text to a tree of nodes. YAML that a policy must not contain is an error.
 
-After a syntax error the rest of the file is not read. Other errors (repeated keys, tags, merge keys, unknown
-aliases) are collected. In the tree ``Absent.BROKEN`` takes the place of a wrong value, so that no error is
-reported twice.
+After a syntax error the rest of the file is not read. ``Absent.BROKEN`` takes the place of a wrong value, so
+that no error is reported twice.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ _CONTROL: Final = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 _EARLY_COMMENT: Final = re.compile("[|>][-+0-9]*#")
-"""A regular expression for a comment directly after the sign (``|`` or ``>``) that begins a block of text."""
+"""A comment directly after the sign (``|`` or ``>``) that begins a block of text."""
 
 _NOT_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 _NUMERIC: Final = frozenset("-+.0123456789")
@@ -76,10 +75,7 @@ class UnreadableError(Exception):
 
 
 def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
-    """Decode the bytes of a file. name: the file's name in errors.
-
-    Raise UnreadableError if the bytes are not UTF-8, or contain a control character or a YAML directive.
-    """
+    """Decode a file. Raise UnreadableError for other bytes than UTF-8, control characters and directives."""
     text = text.removeprefix(BOM_UTF8)
     try:
         decoded = text.decode()
@@ -116,10 +112,7 @@ def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
 
 
 def compose(source: Source, errors: list[PolicyError]) -> Node:
-    """Return the tree of nodes of a file.
-
-    Raise UnreadableError after a syntax error, or if there is no content.
-    """
+    """Return the tree of nodes of a file. Raise UnreadableError after a syntax error, or without content."""
     node = _composed_by_libyaml(source, errors)
     if node is not None:
         return node
@@ -137,11 +130,10 @@ def compose(source: Source, errors: list[PolicyError]) -> Node:
 
 
 def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | None:
-    """Return the tree of nodes as libyaml reads it. Return None if the parser in Python must read the file.
+    """Return the tree as libyaml reads it, ten times as fast; None if Python must read the file.
 
-    libyaml is a parser in C, ten times as fast. The parser in Python is needed in three cases: libyaml is not
-    installed; the text has an error (messages and places come from the parser in Python); the text has
-    something that the two parsers read differently.
+    That is: no libyaml, an error (messages come from the parser in Python), or text that both read
+    differently.
     """
     text = source.text
     # libyaml accepts some tabs and comments that are errors. If the last line has no line feed, libyaml
@@ -170,8 +162,7 @@ class _Composer:
         self.errors = errors
         self.anchors: dict[str, Node | None] = {}
         self.texts: dict[str, Value] = {}
-        """The values of unquoted texts of one line, by text. They are remembered, because keys and names
-        occur often."""
+        """The values of unquoted texts of one line: keys and names occur often."""
         self.expanded = 0
 
     def report(self, span: Span, message: str, help_: str) -> None:
@@ -243,9 +234,7 @@ class _Composer:
         return node
 
     def alias(self, event: AliasEvent, span: Span) -> Node:
-        """Return the node to which an alias refers. Report an error and return a broken node if there is no
-        such node.
-        """
+        """Return the node to which an alias refers, or report an error and return a broken node."""
         if self.by_libyaml:
             raise UnreadableError  # libyaml ends the name of an alias at a different character
         name = str(event.anchor)
@@ -291,10 +280,7 @@ class _Composer:
         return Mapping(_through(span, event), tuple(pairs.values()), size)
 
     def sound_key(self, key: Node, pairs: dict[str, tuple[Scalar, Node]]) -> Scalar | None:
-        """Return the key if the mapping accepts it. Otherwise report the reason, and return None.
-
-        pairs: the keys that the mapping has already.
-        """
+        """Return the key if the mapping accepts it beside *pairs*, or report an error and return None."""
         if not isinstance(key, Scalar):
             help_ = 'a glob with braces needs quotes: "/{a,b}/**"'
             self.report(key.span, "a list or mapping cannot be a key", help_)
@@ -349,10 +335,7 @@ class _Composer:
 
 
 def _plain_text(raw: str, event: ScalarEvent) -> Value:
-    """Return the value of a text without quotes that is no number, by YAML 1.2's core schema.
-
-    The value is true, false, null or the text itself.
-    """
+    """Return the value of a text without quotes that is no number, by YAML 1.2's core schema."""
     if raw in _WORDS:
         return _WORDS[raw]
     return Unquoted(raw) if event.start_mark.line == event.end_mark.line else Folded(raw)
@@ -370,10 +353,7 @@ def _span(event: Event) -> Span:
 
 
 def _through(span: Span, end: Event) -> Span:
-    """Return the place of a node: from the beginning of *span* to the end of the event *end*.
-
-    If the node is on several lines, return the place of its first character.
-    """
+    """Return the place from *span* to the end of *end*, or of one character if it is on several lines."""
     if end.end_mark.line + 1 != span.line:
         return Span(span.line, span.column, 1)
     return Span(span.line, span.column, max(1, end.end_mark.column + 1 - span.column))

@@ -16,12 +16,12 @@ _OF_OWNERS: Final = {
     SELF: "to let each app do this with its own files, write who: {app: any} and when: {owner: self}",
     OWNER_NONE: "callers that are no app are strangers: write stranger",
 }
-"""Help texts for words such as ``self`` that belong in ``owner``, if a policy uses them in ``app``."""
+"""Help texts for words that belong in ``owner``, if a policy uses them in ``app``."""
 _OF_CALLERS: Final = {
     ANY: "to exempt files without an owner, write unless: {owner: none}; to match all files, remove owner",
     STRANGER: "files that strangers create have no owner: write none",
 }
-"""Help texts for words such as ``any`` that belong in ``app``, if a policy uses them in ``owner``."""
+"""Help texts for words that belong in ``app``, if a policy uses them in ``owner``."""
 
 
 class Resolved(NamedTuple):
@@ -76,17 +76,12 @@ class Conditions:
         )
 
     def kinds(self, part: Part[object], loc: Loc, members: tuple[str, ...] | None) -> frozenset[str] | None:
-        """Return the kinds with the names of sets replaced by the sets' kinds, or None if *members* is None.
-
-        loc: the place of *members* in the part of the policy.
-        """
+        """Return the kinds, also those of named sets. loc: the place of *members* in the part."""
         if members is None:
             return None
         return frozenset(kind for _, kind in self.names.expand(part, loc, members, globs=False))
 
-    def _globs(
-        self, part: Part[object], loc: Loc, members: tuple[str, ...] | None
-    ) -> tuple[str, ...] | None:
+    def _globs(self, part: Part[object], loc: Loc, members: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if members is None:
             return None
         expanded = self.names.expand(part, loc, members, globs=True)
@@ -94,14 +89,12 @@ class Conditions:
 
 
 def _calling(name: str) -> str:
-    """Return the help text for a word that a policy wrongly uses in ``app``, or an empty text."""
     if name.isascii() and name.isdigit():
         return app_for_uid(name)
     return _OF_OWNERS.get(name, "")
 
 
 def _owning(name: str) -> str:
-    """Return the help text for a word that a policy wrongly uses in ``owner``, or an empty text."""
     if name.isascii() and name.isdigit():
         return OWNER_IS_AN_APP
     return _OF_CALLERS.get(name, "")

@@ -46,7 +46,7 @@ class Declarations:
         return found
 
     def _check_uids(self) -> None:
-        """Report each uid that two apps have. The error's place is the app that comes later in the text."""
+        """Report each uid that two apps have, at the app that comes later in the text."""
         claims = sorted(
             (uids, (part.source.name, part.node.span, index), name)
             for name, part in self.apps.items()
@@ -70,10 +70,9 @@ class Declarations:
     def check_app(
         self, part: Part[object], loc: Loc, name: str, also: tuple[str, ...], hint: Callable[[str], str]
     ) -> None:
-        """Report a name in a rule if no app has this name, and if it is not in *also*.
+        """Report a name in a rule that is no app's and not in *also*.
 
-        loc: the name's place in the part of the policy. hint: a function that returns a help text for the
-        name, or "". If it returns "", the error names a similar app instead.
+        hint: a function that returns a help text for the name, or "": then the error names a similar app.
         """
         if name in self.apps or name in also or not self.complete:
             return
@@ -94,11 +93,7 @@ class Declarations:
     def expand(
         self, part: Part[object], loc: Loc, members: Iterable[str], *, globs: bool
     ) -> list[tuple[int, str]]:
-        """Return the members, with each name of a set replaced by the members of the set.
-
-        Each item of the result is a pair: the index in *members*, and a kind or glob. globs: True for path
-        sets, False for sets of kinds.
-        """
+        """Return pairs of an index in *members* and a kind or glob (globs), also those of named sets."""
         here, other = (self.path_sets, self.sets) if globs else (self.sets, self.path_sets)
         noun, other_noun = ("path set", "set") if globs else ("set", "path set")
         out: list[tuple[int, str]] = []
@@ -123,14 +118,11 @@ class Declarations:
 
 
 def already(told: str, first: Where) -> str:
-    """Return the message *told*, with the place at which the name was declared first."""
+    """Return the message with the place of the first declaration."""
     return f"{told} already by {harmless(first.file)}, line {first.line}"
 
 
 def _names_are_known(file: File) -> bool:
-    """Return True if all names that a file declares could be read. In a file with faults, names may be
-    missing.
-    """
     if not isinstance(file.top.node, Mapping) or file.top.doc is None:
         return False
     named = (file.top.node.get(key) for key in ("apps", "sets", "path_sets"))

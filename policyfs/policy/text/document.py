@@ -1,7 +1,4 @@
-"""The shape of a policy document: pydantic models with its keys. values.py checks the values.
-
-All models are strict and frozen, and an unknown key is an error.
-"""
+"""The shape of a policy document: strict, frozen pydantic models. values.py checks the values."""
 
 from __future__ import annotations
 
@@ -164,9 +161,7 @@ class InvariantDoc(Strict):
 
 
 class FileDoc(Strict):
-    """The top level of a policy file. The entries of its lists and dictionaries (apps, rules, ...) are
-    checked later, one by one, so that each fault is found.
-    """
+    """The top level of a policy file. The entries of its lists and dictionaries are checked one by one."""
 
     api_version: Text = Field(alias="apiVersion")
     kind: Text

@@ -1,7 +1,6 @@
-"""A policy file as a tree of YAML nodes, each with its place in the text.
+"""A policy file as a tree of YAML nodes, each with its place in the text, from ruamel.yaml's events.
 
-ruamel.yaml scans and parses the text (YAML 1.2). policyfs makes the tree from the parser's events, because
-its strict checks need details that the usual loader drops: positions, quotes, repeated keys, tags, aliases.
+The strict checks need details that the usual loader drops: quotes, repeated keys, tags, aliases.
 """
 
 from __future__ import annotations
@@ -15,10 +14,7 @@ from policyfs.policy.model import Where
 
 
 class Span(NamedTuple):
-    """The place of a node in the text: line and column, counted from 1; width in characters.
-
-    The width is 1 if the node is on several lines.
-    """
+    """The place of a node: line and column from 1; width in characters, 1 if it is on several lines."""
 
     line: int
     column: int
@@ -56,10 +52,7 @@ class Scalar(NamedTuple):
 
 
 class Items(NamedTuple):
-    """A YAML sequence. size: the number of nodes in the sequence, with the sequence itself.
-
-    An alias counts as the nodes it refers to.
-    """
+    """A YAML sequence. size: its nodes, with itself; an alias counts as the nodes it refers to."""
 
     span: Span
     items: tuple[Node, ...]
@@ -89,11 +82,7 @@ Loc = tuple[int | str, ...]
 
 
 def node_at(node: Node, loc: Loc) -> Node:
-    """Return the node at the end of a path in the tree.
-
-    If this node does not exist, return the last node on the path that exists. An index is ignored at a node
-    that is not a sequence, because a single value can stand for a list.
-    """
+    """Return the node at the end of a path, or the last one that exists. Other nodes ignore an index."""
     for step in loc:
         if isinstance(node, Mapping) and isinstance(step, str):
             found = node.get(step)
@@ -147,11 +136,7 @@ class Source:
         return self.lines[span.line - 1][span.column - 1 :].split(maxsplit=1)[0]
 
     def inside(self, scalar: Scalar, offset: int) -> Span:
-        """Return the place of one character of a single value. offset: the character's index in the value.
-
-        An escape or a doubled quote counts as one character. If the place is unknown (the value is on several
-        lines, or an anchor comes before it), return the place of the whole value.
-        """
+        """Return the place of one character of a value, by its index; of the whole value if it is unknown."""
         raw = self.lines[scalar.span.line - 1][scalar.span.column - 1 :]
         at = _offset_in_source(raw, scalar.raw, offset)
         if at is None:
@@ -160,10 +145,7 @@ class Source:
 
 
 def _offset_in_source(raw: str, value: str, offset: int) -> int | None:
-    """Return the index, in the source text *raw*, of one character of a value. Return None if it is unknown.
-
-    offset: the character's index in the value.
-    """
+    """Return the index in the source text of the character at *offset* of a value, or None."""
     style = raw[:1]
     if style not in ("'", '"'):
         return offset if raw.startswith(value) else None

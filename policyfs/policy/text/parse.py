@@ -1,7 +1,4 @@
-"""The parser of policies: it makes a Policy from texts. No other module has a parser for policies.
-
-The parser raises all faults of all files at once, or returns a policy that needs no further checks.
-"""
+"""The only parser of policies: it makes a Policy from texts, or raises all faults of all files at once."""
 
 from __future__ import annotations
 
@@ -28,10 +25,7 @@ class SourceText(NamedTuple):
 
 
 def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = REDACTABLE_KINDS) -> Policy:
-    """Parse the files of a policy. The order of the files has no meaning. Raise PolicyErrors with all faults.
-
-    The faults are sorted by file and place. redactable: the kinds that policyfs can redact.
-    """
+    """Parse the files of a policy, in any order. Raise PolicyErrors with all faults, sorted by place."""
     if not sources:
         where = Where("policy", 1, 1)
         help_ = "name a policy file, or a directory that holds *.yaml files"
@@ -59,10 +53,7 @@ def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = 
 
 
 def _drop(files: list[File]) -> None:
-    """Free the trees of nodes rule by rule.
-
-    Freeing all at once would stop all threads for a tenth of a second.
-    """
+    """Free the trees rule by rule: all at once would stop all threads for a tenth of a second."""
     parts = [part for file in files for part in file.rules]
     items = [part.node for part in parts]
     files.clear()
@@ -71,10 +62,10 @@ def _drop(files: list[File]) -> None:
 
 
 def digest_of(texts: Iterable[bytes]) -> str:
-    """Return the SHA-256 of a policy's texts, in hex. The names and the order of the files do not matter.
+    """Return the SHA-256 of a policy's texts, in hex, whatever their names and order: `sha256sum` for one
+    file.
 
-    For one file it is the output of ``sha256sum``. For several files it is the SHA-256 of their sorted
-    digests, one per line: ``sha256sum FILE... | cut -c1-64 | sort | sha256sum``.
+    For several: ``sha256sum FILE... | cut -c1-64 | sort | sha256sum``.
     """
     digests = sorted(hashlib.sha256(text).hexdigest() for text in texts)
     if len(digests) == 1:

@@ -1,8 +1,6 @@
-"""Conversion of the documents (parsed YAML) of all files to one policy: names are looked up, sets are
-expanded.
+"""Conversion of the documents of all files to one policy, with checks that need more than one value.
 
-Checks that need more than one value are here: is the app declared, does an app have the grant, can these keys
-be used together. The checks continue after a fault.
+Names are looked up, sets are expanded. The checks continue after a fault.
 """
 
 from __future__ import annotations
@@ -39,10 +37,10 @@ def resolve(
     digest: str,
     errors: list[PolicyError],
 ) -> Policy:
-    """Return the policy that the files declare together. It is valid only if no error was added to *errors*.
+    """Return the policy that the files declare together, valid if no error was added to *errors*.
 
-    complete: False if a file could not be read. Then unknown names are no errors, because that file may
-    declare them. redactable: the kinds that policyfs can redact.
+    complete: False if a file could not be read: it may declare unknown names. redactable: kinds that policyfs
+    redacts.
     """
     names = Declarations(files, complete, errors)
     rules = _Rules(names, redactable, errors)
@@ -78,10 +76,6 @@ def resolve(
 
 
 def _check_ids(parts: Iterable[Part[object]], errors: list[PolicyError]) -> None:
-    """Add an error for each id that occurs twice.
-
-    parts: all rules, all invariants or all exceptions of the files.
-    """
     seen: dict[str, Part[object]] = {}
     for part in parts:
         node = node_at(part.node, ("id",))
@@ -103,10 +97,7 @@ def _title(file: File) -> str:
 
 
 def _default(files: Sequence[File], key: str, otherwise: Audit, errors: list[PolicyError]) -> Audit:
-    """Return the value of one key of ``defaults``. At most one file may set it.
-
-    otherwise: the value if no file sets the key.
-    """
+    """Return the value of one key of ``defaults``, which at most one file may set."""
     chosen: tuple[File, str] | None = None
     for file in files:
         word = getattr(file.top.doc.defaults, key) if file.top.doc is not None else None
@@ -138,7 +129,7 @@ class _Rules:
         self.errors = errors
 
     def rule(self, part: Part[RuleDoc], doc: RuleDoc) -> Rule | None:
-        """Return the rule of a document. Return None if the document does not have exactly one effect."""
+        """Return the rule of a document, or None if it does not have exactly one effect."""
         effect = self._effect(part)
         self._check_companions(part, doc, effect)
         who, paths, when, unless = self.conditions.of(part, doc)
@@ -169,10 +160,7 @@ class _Rules:
         )
 
     def invariant(self, part: Part[InvariantDoc], doc: InvariantDoc) -> Invariant | None:
-        """Return the invariant that a document describes.
-
-        Return None if the document does not have exactly one of the keys never, only and never_raw.
-        """
+        """Return the invariant of a document, or None without exactly one of never, only and never_raw."""
         given = [promise for promise in Promise if part.has(promise.value)]
         help_ = "write exactly one of never, only, never_raw; make one invariant for each"
         if len(given) != 1:
@@ -201,11 +189,6 @@ class _Rules:
             ignore_case=doc.ignore_case,
             when=when,
             unless=unless,
-            errno=None,
-            redact=frozenset(),
-            content=frozenset(),
-            raw_types=frozenset(),
-            audit=None,
             monitor=True,
             description=doc.description,
             where=part.source.where(span),
@@ -225,19 +208,13 @@ class _Rules:
             ignore_case=doc.ignore_case,
             when=when,
             unless=unless,
-            errno=None,
-            redact=frozenset(),
-            content=frozenset(),
-            raw_types=frozenset(),
             audit=Audit.REQUIRED if doc.audit is None else AUDITS[doc.audit],
-            monitor=False,
             description=doc.description,
             where=part.where,
         )
         return ExceptionRule(rule, doc.until, doc.reason, doc.approved_by)
 
     def _effect(self, part: Part[RuleDoc]) -> Effect | None:
-        """Return the effect of a rule. Add an error if the rule has no effect, or several."""
         given = [key for key in ("allow", "deny", "require") if part.has(key)]
         if len(given) != 1:
             help_ = "write exactly one of allow, deny, require; make one rule for each"
@@ -264,7 +241,6 @@ class _Rules:
         return Effect.REDACT if required == ["redact"] else Effect.CONTENT
 
     def _check_companions(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect | None) -> None:
-        """Add an error for each key that cannot be used together with the rule's effect."""
         if effect is None:
             return
         report = self.errors.append
@@ -293,11 +269,7 @@ class _Rules:
             report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
 
     def _check_on_unknown(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect) -> None:
-        """Add an error if ``on_unknown`` has a value that cannot be used with the rule's requirement.
-
-        Redaction never shows an app a part that policyfs cannot understand. It zeroes the part, or denies the
-        open. A rule with ``no`` can accept or refuse a written file with such a part.
-        """
+        """Add an error if ``on_unknown`` cannot be used with the rule's requirement."""
         if doc.on_unknown is None:
             return
         required = next((key for key in _REQUIRED if part.has("require", key)), effect.value)
@@ -311,10 +283,7 @@ class _Rules:
             self.errors.append(part.error(("on_unknown",), message, f"known here: {', '.join(words)}"))
 
     def _raw_types(self, part: Part[RuleDoc], doc: RuleDoc) -> frozenset[str]:
-        """Return the kinds of the rule's ``raw_types``: files of these kinds are not searched.
-
-        Add an error for each kind that policyfs can redact, because such a kind needs no exception.
-        """
+        """Return the kinds of ``raw_types``. Add an error for each that policyfs can redact."""
         loc = ("raw_types",)
         members = self.names.expand(part, loc, doc.raw_types or (), globs=False)
         for index, kind in members:
@@ -335,34 +304,24 @@ _EXCLUSIONS: Final = {
     "no": "if an app may write such data",
     "clean": "if an app's files need no cleaning",
 }
-"""The condition under which an app needs no redaction, ban or cleaning of its files."""
 _ON_UNKNOWN: Final = {"redact": ("zero", "deny"), "no": ("allow", "deny")}
 """The permitted values of ``on_unknown`` for each requirement. The first value is the default."""
 
 
 def _about(doc: RuleDoc, words: frozenset[str], raw_types: frozenset[str]) -> frozenset[str]:
-    """Return the content requirement of a rule with ``no`` or ``clean``.
-
-    raw_types: kinds that need no search.
-    """
+    """Return the content requirement of a rule with ``no`` or ``clean``."""
     if doc.require is None or not (doc.require.no or doc.require.clean):
         return frozenset()
     return frozenset({ban(words) if doc.require.no else cleaning(words), *raw_types})
 
 
 def _is_about_words(part: Part[RuleDoc], effect: Effect | None) -> bool:
-    """Return True if the rule's requirement has words (such as ``location``).
-
-    Such a rule may have ``raw_types``.
-    """
+    """Return True if the rule's requirement has words: then it may have ``raw_types``."""
     return effect is Effect.REDACT or part.has("require", "no") or part.has("require", "clean")
 
 
 def _words(doc: RuleDoc) -> frozenset[str]:
-    """Return the words of the rule's requirement.
-
-    The result has DENY_UNKNOWN if the rule says `on_unknown: deny`.
-    """
+    """Return the words of the rule's requirement, with DENY_UNKNOWN for `on_unknown: deny`."""
     required = doc.require
     given = () if required is None else (required.redact, required.no, required.clean)
     words = frozenset(word for words in given for word in words or ())

@@ -1,7 +1,4 @@
-"""Conversion of YAML nodes to documents (pydantic models). Each app, set and rule is checked alone.
-
-Each fault has its place in the text.
-"""
+"""Conversion of YAML nodes to documents (pydantic models). Each app, set and rule is checked alone."""
 
 from __future__ import annotations
 
@@ -61,28 +58,25 @@ _CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
     (InvariantDoc, "unless"): BlockDoc,
     (WhoDoc, "not"): WhoDoc,
 }
-"""A dictionary from the model of a document and a key in it to the model of the document under this key. The
-known keys come from these models."""
+"""The model of the document under a key of a model: the known keys come from these."""
 
 _KINDS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Kinds)
 _GLOBS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Globs)
 
 
 _STAND_INS: Final[dict[str, object]] = {"until": EXAMPLE_INSTANT, "allow": "see"}
-"""Values that take the place of missing keys, so that the rest of the part can be checked."""
+"""Values in the place of missing keys, so that the rest of the part can be checked."""
 
 _PRUNINGS: Final = 4
-"""Maximum number of attempts to check a part after its faults were removed. Each attempt can find more
-faults."""
+"""Maximum number of attempts to check a part after its faults were removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[T_co]):
     """One declaration in a file, such as an app, a set or a rule.
 
-    subject: the part's name in messages. doc: the document of the part. If the part has faults, the document
-    lacks them, so that the rest can still be checked; None if nothing is left. sound: True if the part has no
-    faults. key: the YAML node of the part's name, if it has a name.
+    subject: its name in messages. doc: its document, without its faults, so that the rest can be checked;
+    None if nothing is left. sound: True without faults. key: the node of its name, if it has one.
     """
 
     source: Source
@@ -178,10 +172,10 @@ class Shaper:
         validate: Callable[[object], T],
         model: type[Strict] | None,
     ) -> Part[T]:
-        """Check one part of the file. Report its faults in policyfs's words, at the nodes where they are.
+        """Check one part of the file, and report its faults at their nodes.
 
-        subject: the part's name in messages. validate: the function that makes the document; it raises
-        pydantic's errors. model: the pydantic model with the known keys; None if the part has no keys.
+        validate: makes the document; it raises pydantic's errors. model: has the known keys; None if there
+        are none.
         """
         data = data_of(node)
         try:
@@ -212,10 +206,7 @@ class Shaper:
         validate: Callable[[object], T],
         model: type[Strict] | None,
     ) -> dict[str, Part[T]]:
-        """Check the parts of a mapping from names to parts, such as ``apps``.
-
-        noun: the word for a part in messages.
-        """
+        """Check the parts of a mapping from names to parts, such as ``apps``. noun: a part in messages."""
         if not isinstance(node, Mapping):
             return {}
         parts = {}
@@ -234,10 +225,7 @@ class Shaper:
     def told(
         self, detail: ErrorDetails, node: Node, subject: str, model: type[Strict] | None
     ) -> PolicyError | None:
-        """Return an error that pydantic has found, in policyfs's words.
-
-        Return None if the place has an error already.
-        """
+        """Return an error that pydantic has found, in policyfs's words; None if the place has one already."""
         loc = detail["loc"]
         if detail["type"] == "extra_forbidden":
             known = _known_keys(model, loc[:-1])
@@ -272,11 +260,7 @@ class Shaper:
 def _without_faults(
     data: object, validate: Callable[[object], T], details: Sequence[ErrorDetails]
 ) -> T | None:
-    """Remove the faults from a part, and check the rest. Return the document of the rest, or None if nothing
-    is left.
-
-    details: the faults that pydantic has found.
-    """
+    """Return the document of a part without its faults, or None if nothing is left."""
     for _ in range(_PRUNINGS):
         for detail in sorted(details, key=lambda detail: len(detail["loc"]), reverse=True):
             if detail["type"] == "missing" and isinstance(data, dict):
@@ -292,7 +276,7 @@ def _without_faults(
 
 
 def _pruned(data: object, loc: Loc) -> object:
-    """Replace the value to which *loc* leads by Absent.BROKEN. Return the data, which is changed."""
+    """Replace the value to which *loc* leads by Absent.BROKEN."""
     if not loc or not isinstance(data, dict | list):
         return Absent.BROKEN
     step = loc[0]
@@ -306,7 +290,7 @@ def _pruned(data: object, loc: Loc) -> object:
 
 
 def _swept(data: object) -> object:
-    """Return the data without removed and null values, and without lists and mappings that became empty."""
+    """Return the data without removed and null values, and without what became empty."""
     if isinstance(data, dict):
         swept = {key: _swept(value) for key, value in data.items()}
         return {key: value for key, value in swept.items() if not _nothing(value)} or Absent.BROKEN
@@ -320,9 +304,7 @@ def _nothing(value: object) -> bool:
 
 
 def _misshapen(kind: str, value: object, message: str) -> tuple[str, str]:
-    """Return message and help text for a wrong value: no value, not the mapping or list that is needed, or
-    another fault that pydantic has found (*message*).
-    """
+    """Return message and help text for a wrong value. message: pydantic's."""
     if value is Absent.NULL:
         return "has no value", "write a value, or remove the key"
     if kind in ("model_type", "dict_type"):
@@ -341,7 +323,6 @@ def _missing(key: str) -> tuple[str, str]:
 
 
 def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
-    """Return the known keys of the document to which *loc* leads, in the order of its fields."""
     for step in loc:
         if isinstance(step, str) and model is not None:
             model = _CHILDREN.get((model, step)) or _plain_child(model, step)
@@ -350,25 +331,18 @@ def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
 
 
 def _plain_child(model: type[Strict], key: str) -> type[Strict] | None:
-    """Return the model of a key if its value can only be one document. Otherwise return None."""
     field = model.model_fields.get(key)
     kind = field.annotation if field is not None else None
     return kind if isinstance(kind, type) and issubclass(kind, Strict) else None
 
 
 def _key_error(source: Source, node: Node, subject: str, loc: Loc, message: str, help_: str) -> PolicyError:
-    """Return an error at a key, not at its value."""
     place = _place(subject, loc[:-1])
     return source.error(_span_of_key(node, loc), f"{place}: {message}" if place else message, help_)
 
 
 def _span_of_key(node: Node, loc: Loc) -> Span:
-    """Return the position in the policy's text of the last key in *loc*.
-
-    An error in a key, or in an empty value, is shown at the key, because empty text cannot be marked. If
-    *loc* has no key, return the position of *node*. If the mapping lacks the key, return the position of the
-    mapping.
-    """
+    """Return the place of the last key in *loc*: empty text cannot be marked; or of the mapping or node."""
     while loc and not isinstance(loc[-1], str):
         loc = loc[:-1]
     if not loc:
@@ -379,13 +353,12 @@ def _span_of_key(node: Node, loc: Loc) -> Span:
 
 
 def _place(subject: str, loc: Loc) -> str:
-    """Return text for a value in a part, such as ``rule "a", who.app``. loc: the keys that lead to it."""
+    """Return text for a value in a part, such as ``rule "a", who.app``."""
     keys = ".".join(str(step) for step in loc if isinstance(step, str))
     return ", ".join(part for part in (subject, keys) if part)
 
 
 def _subject(noun: str, node: Node, number: int) -> str:
-    """Return text for a rule or an invariant: its id, or its number in the list if it has no id."""
     found = node.get("id") if isinstance(node, Mapping) else None
     if isinstance(found, Scalar) and isinstance(found.value, str):
         return f"{noun} {quote(found.raw)}"

@@ -12,11 +12,9 @@ from policyfs.policy.text.nodes import Source, Span
 
 
 class _Saying(NamedTuple):
-    """The message for a syntax error.
+    """The message for a syntax error. at_start: True to show where the construct began, not the error.
 
-    In ``help``, ``{token}`` stands for the word at the error. In ``message``, ``{start}`` stands for the
-    number of the construct's first line. at_start: True to show the place at which the construct began, not
-    the place of the error.
+    ``{token}`` stands for the word at the error, ``{start}`` for the construct's first line.
     """
 
     message: str

@@ -1,8 +1,4 @@
-"""The values that the keys of a policy document accept. Each value is checked alone.
-
-resolve.py checks values against other parts of the policy (is this app declared?). A list of one item may be
-written as the item.
-"""
+"""The values that the keys of a policy document accept, each checked alone. (resolve.py does the rest.)"""
 
 from __future__ import annotations
 
@@ -47,7 +43,7 @@ AUDITS: Final[Mapping[str, Audit]] = {
 }
 
 RESERVED: Final = frozenset({"any", "stranger", "self", "none"})
-"""Words that have a special meaning where an app's name is expected. So no app can have such a name."""
+"""Words that have a special meaning in the place of an app's name."""
 
 MAX_UID: Final = 2**32 - 2
 """The largest uid or gid. The kernel uses 2**32 - 1 for "no id"."""
@@ -63,7 +59,7 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _WITHOUT_ZONE: Final = re.compile(rf"{_DATE.pattern}T\d{{2}}:\d{{2}}(?::\d{{2}})?", re.ASCII)
 _INSTANT: Final = re.compile(rf"{_WITHOUT_ZONE.pattern}(?:Z|[+-]\d{{2}}:\d{{2}})", re.ASCII)
 INSTANT_PATTERN: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})$"
-"""A regular expression for a date and time with its zone, for the schema that editors use."""
+"""A date and time with its zone, for the schema that editors use."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ASKED_FOR: Final[Mapping[str, str]] = {
@@ -93,8 +89,7 @@ _MISNAMED: Final[Mapping[str, str]] = {
     "video/mkv": "video/x-matroska",
     "text/srt": "application/x-subrip",
 }
-"""A dictionary from kinds that people write, but that libmagic never reports, to the right kinds. A rule
-about such a kind would never match."""
+"""Kinds that people write, but libmagic never reports, with the right ones."""
 
 
 OWNER_IS_AN_APP: Final = (
@@ -105,10 +100,7 @@ OWNER_IS_AN_APP: Final = (
 
 
 def refuse(message: str, help_: str, offset: int | None = None) -> NoReturn:
-    """Raise an error about a value. pydantic reports it at the value's place.
-
-    offset: the index of the wrong character in the value; None if all of it is wrong.
-    """
+    """Raise an error about a value. offset: the index of the wrong character; None: all of it is wrong."""
     detail: dict[str, object] = {"message": message, "help": help_}
     if offset is not None:
         detail["offset"] = offset
@@ -199,8 +191,7 @@ def _operation(value: object) -> str:
 
 
 CHOICES: Final[dict[Callable[[object], str], tuple[str, ...]]] = {}
-"""A dictionary from each function that _one_of has made to the words that it accepts, for the schema that
-editors use."""
+"""The words that each function of _one_of accepts, for the schema that editors use."""
 
 
 def _one_of(words: Mapping[str, object]) -> Callable[[object], str]:
@@ -321,7 +312,7 @@ def instant_text(at_ns: int) -> str:
 
 
 def _several(value: object) -> object:
-    """Return a list as a tuple, and a single value as a tuple with one item. Refuse an empty list."""
+    """Return a list, or a single value, as a tuple. Refuse an empty list."""
     if isinstance(value, list):
         if not value:
             refuse("the list is empty", "write at least one item, or remove the key")
@@ -378,8 +369,6 @@ Mode = Annotated[str, PlainValidator(_one_of({"monitor": None}))]
 ModesName = Annotated[str, PlainValidator(_one_of(MODES))]
 Kinds = Annotated[tuple[Kind, ...], BeforeValidator(_several)]
 Globs = Annotated[tuple[Glob, ...], BeforeValidator(_several)]
-CallingApps = Annotated[
-    tuple[Annotated[str, PlainValidator(_calling_app)], ...], BeforeValidator(_several)
-]
+CallingApps = Annotated[tuple[Annotated[str, PlainValidator(_calling_app)], ...], BeforeValidator(_several)]
 OwningApps = Annotated[tuple[Annotated[str, PlainValidator(_owning_app)], ...], BeforeValidator(_several)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_several)]
