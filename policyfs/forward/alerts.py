@@ -119,11 +119,7 @@ class Alert:
 
 
 class _Fold:
-    """The matches of one alert that are reported together in one message, counted for each app.
-
-    first, last: the times of the first and last match. examples: ids of some matches. others: the number of
-    matches of apps beyond the limit _APPS.
-    """
+    """The matches of one alert that are reported together in one message, counted for each app."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -198,21 +194,15 @@ def _records(which: str) -> Match:
 
 
 def _is_unwanted_end(record: Record) -> bool:
-    """Return True if a record says that a mount did not start, was detached while in use, or ended without an
-    order. Orders are the commands and signals that end a mount.
-    """
+    """Return True if a mount did not start, was detached while in use, or ended without an order."""
     return record.kind != "close" or record.fields.get("cause") in {"outside", "error"}
 
 
 class _Burst:
     """The condition of an alert on ``denials``: too many denials of one principal within some time.
 
-    This object is called with one line of the trail after the other. It counts each denial that matches. If
-    the principal of such a denial now exceeds the limit, the call returns the number of requests that the
-    line stands for. Otherwise the call returns 0. Time is measured by the times in the lines. A denial with a
-    time a little before the last denial counts as if it had the same time.
-
-    The time `within` is divided into ten steps. A bucket is the number of a step, and its count of denials.
+    Time is that of the lines. A denial a little before the last one counts as if it had the same time. The
+    time `within` has ten steps. A bucket is the number of a step, and its count of denials.
     INVARIANT: the numbers of a principal's buckets rise. Otherwise a full deque would drop counts.
     """
 

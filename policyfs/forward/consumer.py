@@ -1,9 +1,8 @@
 """A consumer: a thread that reads the trail, and delivers its lines to one sink or alert.
 
 A sink is a file or command that gets lines of the trail. The thread repeats each delivery until it
-succeeds, after pauses of up to 30 s. The queue of a sink is the trail itself, from the sink's cursor (the
-position after the last delivered line) on. Only one batch of lines is in memory. So a slow sink delays no
-other sink, and needs no more memory.
+succeeds, after pauses of up to 30 s. The queue of a sink is the trail itself, from the sink's cursor on. So a
+slow sink delays no other sink, and needs no more memory.
 
 INVARIANT: the cursor moves past a line only once the line, or a record of a gap that contains the line, was
 delivered.
@@ -17,8 +16,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
+from policyfs.forward.alerts import Alert
 from policyfs.forward.config import SinkDoc, selection_of
 from policyfs.forward.cursors import CursorStore
 from policyfs.forward.delivery import Delivery, DeliveryError
@@ -36,28 +36,8 @@ _MESSAGES: Final = 512
 Log = Callable[[str], None]
 
 
-class Transform(Protocol):
-    """An object that makes the messages to deliver from the lines of a trail."""
-
-    @property
-    def is_pending(self) -> bool:
-        """True if a line was taken for a later message, and no message has reported it yet."""
-
-    def take(self, item: Item) -> Message | None:
-        """Take a line of the trail. Return a message to deliver now, or None."""
-
-    def due(self, *, at_end: bool = False) -> Message | None:
-        """Return the message about the lines that take() kept for later, if the message must be sent now.
-        Else return None.
-
-        at_end: True if the consumer ends. Then the message must be sent now.
-        """
-
-
 class Everything:
-    """The Transform of a sink. It makes a message for each event that the query matches, and for each line
-    that is no event.
-    """
+    """The messages of a sink: one for each event that its query matches, and for each other line."""
 
     is_pending = False
     def __init__(self, doc: SinkDoc) -> None:
@@ -76,14 +56,13 @@ class Everything:
 
 
 class Plan(NamedTuple):
-    """The settings of a consumer (a thread that delivers lines to one sink or alert).
+    """The settings of a consumer. name: the id in the configuration. transform: makes messages from lines.
 
-    name: the id in the configuration. transform: makes messages from lines. delivery: sends messages.
     from_now: True if a new consumer begins at the trail's present end, not at its oldest line.
     """
 
     name: str
-    transform: Transform
+    transform: Everything | Alert
     delivery: Delivery
     from_now: bool
 
@@ -91,9 +70,8 @@ class Plan(NamedTuple):
 class State(NamedTuple):
     """The state of a consumer, for the status file.
 
-    delivered: the number of delivered messages. failing: the reason why deliveries fail, or why the position
-    cannot be saved; else empty. positions: a dictionary from a hash chain's name to the position after the
-    last delivered line.
+    failing: the reason why deliveries fail, or the position cannot be saved; else empty. positions: by hash
+    chain, after the last delivered line.
     """
 
     delivered: int
@@ -210,9 +188,7 @@ class Consumer:
         return self._followers[mount_id]
 
     def _round(self, *, once: bool) -> bool:
-        """Read and deliver some lines of each hash chain. Return False if there were no lines, or on an
-        error.
-        """
+        """Read and deliver some lines of each hash chain. Return False without lines, or on an error."""
         moved = False
         try:
             self._begin()
@@ -265,10 +241,7 @@ class Consumer:
             self._is_untold = True  # the cursor stays, so that the counted lines are read again
 
     def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
-        """Deliver messages. Return False if the messages were not delivered.
-
-        After a failure, try again until stop() is called. once: do not try again.
-        """
+        """Deliver messages. Return False if the messages were not delivered."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:

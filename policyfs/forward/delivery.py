@@ -54,34 +54,38 @@ class FileDelivery:
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Append the lines of all messages. Raises DeliveryError; then some lines may be in the file."""
-        data = _lines(messages, as_text=self._as_text)
         try:
-            fd = os.open(self._path, _OPEN, 0o600)
-            try:
-                check_private(fd, self._path)
-                self._append(fd, data)
-            finally:
-                os.close(fd)
+            append_lines(self._path, _lines(messages, as_text=self._as_text))
         except OSError as exc:
             raise DeliveryError(f"{self._path}: {exc.strerror}") from exc
 
-    @staticmethod
-    def _append(fd: int, data: bytes) -> None:
+
+def append_lines(path: str, data: bytes) -> None:
+    """Append whole lines to a file that only its owner can read, and sync it. Raises OSError.
+
+    The lines begin at a new line. If the disk is full, the written part is taken back, unless another program
+    has appended lines.
+    """
+    fd = os.open(path, _OPEN, 0o600)
+    try:
+        check_private(fd, path)
         with contextlib.suppress(OSError):  # other sinks may append to this file, too
             fcntl.flock(fd, fcntl.LOCK_EX)
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
-            data = b"\n" + data  # a crash cut the last line; the forwarder delivers the complete line again
+            data = b"\n" + data  # a crash cut the last line
         done = 0
         try:
             while done < len(data):
                 done += os.write(fd, data[done:])
+            os.fsync(fd)
         except OSError:
             with contextlib.suppress(OSError):
                 if os.fstat(fd).st_size == size + done:  # else another program has appended lines
                     os.ftruncate(fd, size)
             raise
-        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class CommandDelivery:

@@ -135,11 +135,7 @@ class ChainFollower:
         return Batch(items, self.position) if items else None
 
     def _is_anew(self, names: Sequence[str], same: Sequence[str]) -> bool:
-        """Return True if the chain was removed and made anew. Called if the open file was removed.
-
-        There may be another reason for this removal: the file was compressed after *names* was listed, or
-        only this file was removed. Raises OSError.
-        """
+        """Return True if a chain whose open file was removed was made anew. Raises OSError."""
         if same:
             if is_compressed(same[0]):
                 return False
@@ -188,10 +184,7 @@ class ChainFollower:
         return self._fd is not None and not os.fstat(self._fd).st_nlink
 
     def _open(self, name: str, items: list[Item]) -> None:
-        """Open the file of the present position. Check that the line before the position was not changed.
-
-        If the line was changed, add a record about this to *items*, and read the file from its beginning.
-        """
+        """Open the file of the position; read it again, and say so, if the line before was changed."""
         if self._is_open:
             return
         self._fd = self._source.open(self._mount_id, name)
@@ -246,9 +239,7 @@ class ChainFollower:
                 yield Item(self._mount_id, line, record)
 
     def _joined(self, line: bytes) -> Iterator[Item]:
-        """Check that the first line of a file continues the previous file. If not, yield a record of the
-        missing or changed lines.
-        """
+        """Yield a record of missing or changed lines if a file does not continue the file before."""
         header, at = header_of(line), self.position
         if header is None:
             return
@@ -265,11 +256,7 @@ class ChainFollower:
     # -- findings
 
     def _gap(self, reason: str, before: int, header: bytes = b"") -> Item:
-        """Return a record about lines that are not forwarded, from the present position on.
-
-        before: the number of the next line that is forwarded, or 0 if unknown. header: the bytes of that next
-        line; empty if unknown.
-        """
+        """Return a record about lines that are not forwarded, from the present position on."""
         fields: dict[str, object] = {"after": self.position.seq}
         if self.position.time:
             fields["since"] = self.position.time
@@ -284,9 +271,7 @@ class ChainFollower:
         items.append(self._made(BROKEN, {"after": self.position.seq, "reason": what}))
 
     def _made(self, kind: str, fields: dict[str, object]) -> Item:
-        """Return a record of the follower. Its time is the time of the line before the position, or, if no
-        valid line is there, the time in the segment's name. So a record that comes twice has the same time.
-        """
+        """Return a record of the follower. Its time is that of the line before: it may come twice."""
         time = self.position.time or iso_time(begin_ns(self.position.segment))
         head: dict[str, object] = {
             "type": kind,

@@ -79,10 +79,7 @@ class Forwarder:
         return False
 
     def _guarded(self, part: Consumer, *, once: bool) -> None:
-        """Run one item of the configuration. An unexpected exception ends the whole process.
-
-        So no sink stops without notice.
-        """
+        """Run one item. An unexpected exception ends the whole process: no sink stops without notice."""
         try:
             part.run(once=once)
         except Exception as bug:  # noqa: BLE001 - logged; systemd starts the service again

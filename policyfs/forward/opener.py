@@ -84,11 +84,7 @@ class Opener:
                 os.close(fd)
 
     def _check_root(self) -> None:
-        """Raise PolicyfsError if this process may not read the trail root.
-
-        Landlock permits only the directory that was the trail root at the start. If another directory was
-        made or mounted there later, only a new process can read it.
-        """
+        """Raise PolicyfsError if the trail root may not be read: Landlock permits the one at the start."""
         try:
             os.listdir(self._root)
         except PermissionError as exc:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
 from policyfs.cli.audit.query import chains_of
 from policyfs.cli.common.on_record import key_directory
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.forward.delivery import append_lines
 from policyfs.journal.files.reader import Chain
-from policyfs.linux.private_files import check_private
 from policyfs.trail.lines.table import shown
 
 
@@ -24,9 +23,8 @@ def add_key(parser: argparse.ArgumentParser) -> None:
         metavar="show|rotate|checkpoint",
         help="show the keys, make a new one, or print the signed end of each chain (a checkpoint)",
     )
-    parser.add_argument(
-        "--append", metavar="FILE", help="append the checkpoint to this file, best on another disk or machine"
-    )
+    help_ = "append the checkpoint to this file, best on another disk or machine"
+    parser.add_argument("--append", metavar="FILE", help=help_)
 
 
 def run_key(args: argparse.Namespace) -> int:
@@ -97,34 +95,12 @@ def checkpoint(chains: list[Chain], append: str | None) -> int:
     if append is None:
         sys.stdout.write(b"".join(lines).decode("ascii"))
     else:
-        _append(append, b"".join(lines))
+        try:
+            append_lines(append, b"".join(lines))
+        except OSError as exc:
+            raise PolicyfsError(f"cannot write {append}: {exc.strerror}") from exc
         print(f"added the ends of {len(lines)} chains to {append}")
     for name in broken:
         why = "its trail is empty or damaged; run `policyfs audit verify`"
         print(f"policyfs: no checkpoint of {shown(name)}: {why}", file=sys.stderr)
     return EXIT_REFUSED if broken or not lines else EXIT_OK
-
-
-def _append(name: str, data: bytes) -> None:
-    """Append lines to a file and write them to the disk. If that fails, take the written part back.
-
-    The lines begin at a new line, also if the file ends with a part of a line. Raises PolicyfsError.
-    """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        with open(os.open(name, flags, 0o600), "r+b", buffering=0) as file:
-            check_private(file.fileno(), name)
-            size = os.fstat(file.fileno()).st_size
-            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
-                data = b"\n" + data
-            done = 0
-            try:
-                while done < len(data):
-                    done += file.write(data[done:])
-                os.fsync(file.fileno())
-            except OSError:
-                if done and os.fstat(file.fileno()).st_size == size + done:  # no other command has appended
-                    os.ftruncate(file.fileno(), size)
-                raise
-    except OSError as exc:
-        raise PolicyfsError(f"cannot write {name}: {exc.strerror}") from exc

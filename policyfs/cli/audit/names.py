@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from policyfs.errors import PolicyfsError
-from policyfs.journal.files.policy_texts import kept_digests, read_policy
+from policyfs.cli.audit.policies import KeptPolicies, copies_of
 from policyfs.journal.files.reader import Chain
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.lines.event import OPERATIONS, STRANGER
@@ -51,24 +50,15 @@ def _unknown(asked: list[tuple[str, str, Value]], known: Names) -> list[tuple[st
 
 def _of_policies(chains: Sequence[Chain]) -> Iterator[Names]:
     from policyfs.policy.exceptions import ALWAYS, in_force
-    from policyfs.policy.text.parse import SourceText, parse_policy
 
-    digests = {digest: chain for chain in chains for digest in kept_digests(chain.directory)}
-    for digest, chain in digests.items():
-        try:
-            sources = [SourceText(*file) for file in read_policy(chain.directory, digest)]
-            policy = parse_policy(sources)
-        except (OSError, PolicyfsError):
-            continue  # a policy that was refused, or whose text was removed meanwhile
+    kept = KeptPolicies(chains)
+    for policy in filter(None, map(kept.policy, copies_of(chains))):
         rules = in_force(policy, ALWAYS).rules
         yield {"app": {app.name for app in policy.apps}, "rule": {rule.id for rule in rules}}
 
 
 def _of_events(trail: IndexedTrail) -> Iterator[Names]:
-    """Yield the names of apps, operations and rules in the events of each trail file.
-
-    These names are needed because some files are older than the oldest policy text that is kept.
-    """
+    """Yield the names in the events of each trail file, which may be older than all kept policies."""
     for chain in trail.chains:
         for portion in trail.portions(chain):
             found: Names = {what: set() for what in _WORDS.values()}
