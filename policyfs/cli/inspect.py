@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from policyfs.cli.common.looking import opened, plan_for
@@ -17,7 +17,7 @@ from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.redact.core.patches import PatchedSource
 from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
-from policyfs.trail.lines.table import shown
+from policyfs.trail.lines.table import shown, table
 
 _COPY_BYTES: Final = 1 << 20
 _PREVIEW_BYTES: Final = 32
@@ -87,7 +87,8 @@ def _report(
         )
         for f in plan.findings
     ]
-    yield from _table(("offset", "bytes", "tells", "where", "holds", "reads as"), rows)
+    head = ("offset", "bytes", "tells", "where", "holds", "reads as")
+    yield from table(head, rows, right=frozenset({0, 1}))
     if len(plan.findings) == MAX_FINDINGS:
         yield f"(the first {MAX_FINDINGS} are shown; all are hidden)"
     counts = Counter(word for finding in plan.findings for word in finding.what.split(", "))
@@ -118,16 +119,6 @@ def _reads_as(fd: int, finding: Finding, patches: tuple[Patch, ...]) -> str:
     return "spaces" if not new.strip(b" ") else "other data of the file, or neutral bytes"
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
-        cells = [
-            cell.rjust(width) if column < 2 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
-
-
 def _as_json(name: str, size: int, kind: str | None, words: frozenset[str], plan: Plan) -> dict[str, object]:
     return {
         "file": name,
@@ -152,10 +143,7 @@ def _as_json(name: str, size: int, kind: str | None, words: frozenset[str], plan
 
 
 def _save(fd: int, before: _Version, patches: tuple[Patch, ...], path: str) -> None:
-    """Save the bytes that an app would read under redaction in a new file.
-
-    before: the file's version before the plan was made. Raises PolicyfsError; then there is no new file.
-    """
+    """Save the bytes that an app would read under redaction in a new file."""
     from policyfs.content.workers.worker import Passed, SniffError  # loads libmagic
 
     changed = PolicyfsError(f"wrote nothing to {path}, because another program changed the file: try again")
@@ -178,11 +166,7 @@ def _version(fd: int) -> _Version:
 
 
 def _settled(fd: int) -> _Version:
-    """Return the version of a file. Every change after this call also changes the version.
-
-    If the last change is less than RACY_NS old, wait for RACY_NS (in ns): a change so soon after the last one
-    may leave the times as they are.
-    """
+    """Return the version of a file, once every later change also changes it: after RACY_NS (ns)."""
     version = _version(fd)
     if time.time_ns() - max(version.mtime_ns, version.ctime_ns) < RACY_NS:
         time.sleep(RACY_NS / 1e9)
@@ -210,11 +194,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
         metavar="WORDS",
         help=f"words of the rule, with commas: {', '.join(sorted(REDACTIONS))} (default: %(default)s)",
     )
-    add(
-        "--on-unknown",
-        choices=("zero", "deny"),
-        default="zero",
-        help="what to do with parts that policyfs does not understand, as in a rule (default: zero)",
-    )
+    help_ = "what to do with parts that policyfs does not understand, as in a rule (default: zero)"
+    add("--on-unknown", choices=("zero", "deny"), default="zero", help=help_)
     add("--write", metavar="OUT", help="save the file to OUT, as an app would read it")
     add("--json", action="store_true", help="one JSON object")

@@ -146,10 +146,8 @@ def main(arguments: Sequence[str] | None = None, kept: list[object] | None = Non
     """Run one command.
 
     Return its exit code: 0 success, 1 refused or something found, or the output could not be written, 2 wrong
-    usage, 3 the policy does not compile, 4 policy tests failed. argparse itself ends with SystemExit(2). If
-    the program that reads the output (head, less) has ended, this is no error. kept: a list to which the
-    command adds its large objects. So Python does not free them when this function returns: that would take
-    long.
+    usage, 3 the policy does not compile, 4 policy tests failed. argparse itself ends with SystemExit(2).
+    kept: gets the large objects of the command, so that they are not freed here, which takes long.
     """
     if arguments is None:
         words: Sequence[str] = sys.argv[1:]

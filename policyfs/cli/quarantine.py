@@ -74,11 +74,7 @@ def _guarded(action: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
 
 
 def _places(root: str) -> list[Quarantine]:
-    """Return the quarantine (directory of refused files) of each mount below a trail root.
-
-    A trail root is the directory of all trails. If *root* is the directory of one mount, return that mount's
-    quarantine.
-    """
+    """Return the quarantine (directory of refused files) of each mount below a trail root."""
     path = Path(root)
     if not path.is_dir():
         raise PolicyfsError(f"there is no trail at {root}; name its directory with --trail")
@@ -162,11 +158,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _record(place: Quarantine, entry: Entry, done: str, to: str = "") -> None:
-    """Write on the trail that a file is released or dropped. The action follows.
-
-    Raises PolicyfsError if the trail cannot be written. done: the word for the action. to: the path that a
-    released file gets.
-    """
+    """Write on the trail that a file is released or dropped. The action follows."""
     directory = Path(os.path.abspath(place.directory)).parent
     told = {"id": entry.id, "app": entry.app} if entry.about is None else json.loads(_as_json(entry))
     fields = {"done": done, **{name: told[name] for name in _RECORDED if name in told}}
@@ -194,10 +186,7 @@ def _release(args: argparse.Namespace) -> int:
 
 
 def _into_store(entry: Entry, about: About, source: int) -> str:
-    """Copy a refused file into the store, under the name that it should have had. Return the path.
-
-    This follows no symlinks. source: a descriptor of the refused file.
-    """
+    """Copy a refused file to its intended path in the store, through no symlink. Return the path."""
     *above, name = about.path.lstrip(b"/").split(b"/")
     where = os.path.join(about.store, os.fsdecode(about.path.lstrip(b"/")))
     try:

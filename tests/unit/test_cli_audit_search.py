@@ -75,7 +75,7 @@ def test_a_number_of_lines_has_a_limit(
         code = ended.code
     assert code == (0 if valid else 2)
     out, err = capsys.readouterr()
-    assert ("a.jpg" in out, "is not a number of lines" in err) == (valid, not valid)
+    assert ("a.jpg" in out, "is not a whole number" in err) == (valid, not valid)
 
 
 def test_the_list_of_actions_is_whole_where_none_is_known(capsys: pytest.CaptureFixture[str]) -> None:

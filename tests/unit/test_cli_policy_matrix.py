@@ -53,7 +53,7 @@ def test_errors_of_the_policy_are_printed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--width", "0"), 2, "such as 80"),
+        (("--width", "0"), 2, "such as 9"),
     ],
 )
 def test_what_goes_wrong(options: tuple[str, ...], code: int, message: str) -> None:

@@ -89,7 +89,7 @@ def test_files_that_were_not_looked_at_are_not_counted_as_seen(store: Path, tmp_
     [
         ((), 2, "name the caller"),
         (("--app", "nobody"), 2, "the policy has no app 'nobody'; its apps are camera, gallery"),
-        (("--app", "gallery", "--most", "-1"), 2, "write 10, or 0 for no limit"),
+        (("--app", "gallery", "--most", "-1"), 2, "is not a whole number of at least 0"),
     ],
 )
 def test_what_goes_wrong(store: Path, options: tuple[str, ...], code: int, message: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from policyfs.cli.site.site_document import Site, read_site
-from policyfs.cli.site.site_units import compose_file, units
+from policyfs.cli.site.site_units import compose_file, dangers, unchecked, units
 from tests.support.mount.daemons import policyfs
 from tests.unit.test_cli_site_site_document import GOOD, WHERE
 
@@ -307,3 +307,34 @@ def test_a_path_with_a_line_break_reaches_no_unit(tmp_path: Path) -> None:
     program = ("--policyfs", "/bin/x\nExecStartPre=evil")
     said = policyfs("unit", *program, "--to", str(tmp_path / "units"), str(tmp_path / "home.site.yaml"))
     assert (said.returncode, (tmp_path / "units").exists()) == (2, False)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["extends", "volumes_from", "secrets", "configs", "env_file", "build", "privileged", "devices",
+     "cap_add", "pid"],
+)  # fmt: skip
+def test_a_key_that_is_not_checked_is_named(key: str) -> None:
+    (told,) = unchecked({"services": {"player": {key: ["x"]}, "other": {key: None}, "odd": 3}})
+    assert told.startswith(f"the service player has {key}: ")
+
+
+def test_other_files_are_named() -> None:
+    assert len(list(unchecked({"include": ["more.yaml"], "services": {}}))) == 1
+    assert not list(unchecked({"services": {"player": {"image": "x", "volumes": ["/a:/b"]}}}))
+    assert not list(unchecked({"services": 3}))
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("/run/docker.sock", "socket of a container engine"), ("/run/user/0/podman/podman.sock", "socket"),
+        ("/run", "socket"), ("/dev", "devices or kernel files"), ("/dev/sda", "devices"),
+        ("/proc", "kernel files"),
+        ("/proc/1", "kernel files"), ("/sys/fs", "kernel files"), ("/srv/media", ""), ("/devices", ""),
+    ],
+)  # fmt: skip
+def test_a_volume_with_rights_over_the_machine_is_named(source: str, told: str) -> None:
+    found = " ".join(dangers("player", [source]))
+    assert told in found
+    assert bool(found) == bool(told)

@@ -1,9 +1,7 @@
 """``policyfs audit``: read, search, sum up and verify the trail.
 
-All actions work without a running mount. Most actions only read files, and also work on a copy of a trail.
-Each mount has a chain: a directory of its own below the trail root (the directory of all trails). The files
-in a chain are called segments. The command reads all chains together, as one trail. docs/audit.md is the
-manual of this command.
+All actions work without a running mount. Most only read files, and also work on a copy of a trail. Each mount
+has a chain: a directory of files (segments) below the trail root. All chains are read together, as one trail.
 """
 
 from __future__ import annotations
@@ -41,12 +39,8 @@ def add_trail_option(parser: argparse.ArgumentParser) -> None:
     """Add the option ``--trail`` (the trail root: the directory of all trails) to a command that reads
     trails.
     """
-    parser.add_argument(
-        "--trail",
-        metavar="DIR",
-        default=trail_root(),
-        help="the trail root, or one mount's directory in it (default: %(default)s)",
-    )
+    help_ = "the trail root, or one mount's directory in it (default: %(default)s)"
+    parser.add_argument("--trail", metavar="DIR", default=trail_root(), help=help_)
 
 
 def add_audit(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:

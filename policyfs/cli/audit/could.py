@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.query import columns, open_trail
+from policyfs.cli.audit.query import open_trail
+from policyfs.cli.common.colour import columns
 from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.files.policy_texts import read_pointer

@@ -68,10 +68,7 @@ def of_machine(trail: str) -> Anchors:
 
 
 def _unreadable(name: str, lines: Sequence[bytes]) -> list[str]:
-    """Return sentences about the lines of a file that are no checkpoints, if no later line replaces them.
-
-    A full disk or a crash may have cut a line. A later checkpoint of the same chain then proves more.
-    """
+    """Return sentences about the lines of a file that are no checkpoints, if no later line replaces them."""
     found = []
     later: set[str] = set()
     for number, line in reversed(list(enumerate(lines, start=1))):

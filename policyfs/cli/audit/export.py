@@ -36,16 +36,12 @@ _FORMATS = ("jsonl", "csv", "ocsf")
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `policyfs audit export`."""
     parser.set_defaults(lists=True)
-    parser.add_argument("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
-    parser.add_argument(
-        "--for-app",
-        metavar="NAME",
-        help="only the requests of this app, with the facts that the app may know",
-    )
-    parser.add_argument(
-        "--schema", action="store_true", help="print the JSON Schema of the lines of a trail, and no event"
-    )
-    parser.add_argument("-o", "--output", metavar="FILE", help="write to this file, not to standard output")
+    add = parser.add_argument
+    add("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
+    help_ = "only the requests of this app, with the facts that the app may know"
+    add("--for-app", metavar="NAME", help=help_)
+    add("--schema", action="store_true", help="print the JSON Schema of the lines of a trail, and no event")
+    add("-o", "--output", metavar="FILE", help="write to this file, not to standard output")
     add_query(parser)
 
 
@@ -74,10 +70,7 @@ def _text_file(args: argparse.Namespace) -> int:
 
 
 def _written(args: argparse.Namespace, file: TextIO) -> int:
-    """Write the selected events to a file. Return their number.
-
-    Raises OSError if the file cannot be written, and PolicyfsError if the trail cannot be read.
-    """
+    """Write the selected events to a file. Return their number."""
     if args.format == "csv":
         file.write(_csv_line(CSV_HEAD))
     count = 0
@@ -110,10 +103,7 @@ def _csv_line(row: Sequence[object]) -> str:
 
 
 def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[str, Event, Fields]]:
-    """Yield the id of each selected event, the event, and its fields.
-
-    With --for-app, yield only the events of this app, with only the facts that the app itself may know.
-    """
+    """Yield the id of each selected event, the event, and its fields."""
     if not args.for_app:
         yield from ((record.id, event, json_fields(record)) for record, event in _selected(args))
         return

@@ -60,10 +60,7 @@ def _log(text: str) -> None:
 
 
 def _log_of_sink(text: str) -> None:
-    """Log a text about a sink (a receiver of the trail's lines).
-
-    The text may repeat words of a command, so it is escaped.
-    """
+    """Log a text about a sink (a receiver of the trail's lines)."""
     _log(shown(text))
 
 
@@ -82,12 +79,7 @@ def _forward(config: Config, access: Access, *, once: bool) -> int:
 
 
 def _as_two(config: Config, root: Path, *, once: bool) -> int:
-    """Fork a process that delivers the trail as the user in the configuration. Then open files for that
-    process.
-
-    This process, the opener, keeps the right to read the trail. It opens the files of the trail, and passes
-    them to the process that delivers.
-    """
+    """Fork a process that delivers as the user of the configuration; open files of the trail for it."""
     user = _user_of(config)
     _make_state(config.state, user)
     ours, theirs = socket.socketpair()
@@ -136,10 +128,7 @@ def _user_of(config: Config) -> pwd.struct_passwd:
 
 
 def _make_state(path: str, user: pwd.struct_passwd) -> None:
-    """Make the directory of the cursors (files that keep how far the delivery has come), owned by the user.
-
-    Raises PolicyfsError.
-    """
+    """Make the directory of the cursors, owned by the user. Raises PolicyfsError."""
     try:
         make_private(path)
         place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -163,12 +152,7 @@ def _make_state(path: str, user: pwd.struct_passwd) -> None:
 
 
 def _become(user: pwd.struct_passwd, parent: int) -> None:
-    """Become this user, and leave the session keyring of the caller. After that, this process cannot become
-    root again.
-
-    When the parent process (the opener) ends, the kernel ends this process, too. Raises PolicyfsError if the
-    parent has already ended.
-    """
+    """Become this user for good. When the parent (the opener) ends, the kernel ends this process, too."""
     become(user.pw_uid, user.pw_gid, os.getgrouplist(user.pw_name, user.pw_gid))
     leave_session_keyring()
     request_parent_death_signal(signal.SIGTERM)  # after setresuid, which clears this signal

@@ -29,11 +29,9 @@ def add_hold(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("what", choices=("add", "remove", "list"), metavar="add|remove|list", help="what to do")
     add("name", nargs="?", metavar="NAME", help="the name of the hold")
-    parser.add_argument("--since", metavar="WHEN", help="hold from this time on (default: the beginning)")
-    parser.add_argument("--until", metavar="WHEN", help="hold up to this time (default: no end)")
-    parser.add_argument(
-        "--reason", default="", metavar="TEXT", help="the reason, for people who read the trail"
-    )
+    add("--since", metavar="WHEN", help="hold from this time on (default: the beginning)")
+    add("--until", metavar="WHEN", help="hold up to this time (default: no end)")
+    add("--reason", default="", metavar="TEXT", help="the reason, for people who read the trail")
 
 
 def run_hold(args: argparse.Namespace) -> int:

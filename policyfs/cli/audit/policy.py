@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.audit.policies import copies_of
-from policyfs.cli.audit.query import chains_of, columns, zone_of
+from policyfs.cli.audit.query import chains_of, zone_of
+from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.journal.files.policy_texts import POLICIES, read_policy
 from policyfs.journal.files.reader import Chain, records

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from collections import Counter
@@ -41,23 +40,16 @@ def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
     else:
         parser.add_argument("query", nargs="*", metavar="QUERY", help=help_)
     when = "10m, 2h, 1d, today, yesterday, 2026-03-01, 2026-03-01T08:15"
-    parser.add_argument("--since", metavar="WHEN", help=f"from this time on: {when}")
-    parser.add_argument("--until", metavar="WHEN", help="before this time, in the same forms")
+    add = parser.add_argument
+    add("--since", metavar="WHEN", help=f"from this time on: {when}")
+    add("--until", metavar="WHEN", help="before this time, in the same forms")
     many = "; if repeated, one match is enough"
-    parser.add_argument("--app", action="append", default=[], help=f"the app's name, or stranger{many}")
-    parser.add_argument("--uid", action="append", default=[], type=int, help=f"the caller's uid{many}")
-    parser.add_argument(
-        "--op", action="append", default=[], metavar="OPERATION", help=f"open, rename, ...{many}"
-    )
-    parser.add_argument(
-        "--decision", action="append", default=[], choices=DECISIONS, help=f"the answer{many}"
-    )
-    parser.add_argument(
-        "--path", metavar="GLOB", help="a glob as in policies; without a leading / at any depth"
-    )
-    parser.add_argument(
-        "--rule", action="append", default=[], metavar="ID", help=f"a rule that decided{many}"
-    )
+    add("--app", action="append", default=[], help=f"the app's name, or stranger{many}")
+    add("--uid", action="append", default=[], type=int, help=f"the caller's uid{many}")
+    add("--op", action="append", default=[], metavar="OPERATION", help=f"open, rename, ...{many}")
+    add("--decision", action="append", default=[], choices=DECISIONS, help=f"the answer{many}")
+    add("--path", metavar="GLOB", help="a glob as in policies; without a leading / at any depth")
+    add("--rule", action="append", default=[], metavar="ID", help=f"a rule that decided{many}")
 
 
 def selection_of(args: argparse.Namespace) -> Selection:
@@ -142,14 +134,6 @@ def tell_lacking(trail: IndexedTrail, wanted: Selection) -> None:
             number = ", ".join(f"{count} of {name}" for name, count in counts.most_common())
             what = f"of {counts.total()} further events that match otherwise ({number}), no {field} is known"
             print(f"policyfs: {what}, because the policy did not need it", file=sys.stderr)
-
-
-def columns() -> int | None:
-    """Return the width of the terminal, or None if stdout is no terminal.
-
-    Long texts are cut only on a terminal.
-    """
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def json_fields(item: Record | BadLine) -> Fields:

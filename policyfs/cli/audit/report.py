@@ -36,14 +36,10 @@ _HIDDEN = f"class, {_WEIGHT}, total(hidden)"
 
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `policyfs audit report`."""
-    parser.add_argument(
-        "--html", metavar="FILE", required=True, help="the page; an existing file is replaced"
-    )
-    parser.add_argument(
-        "--verify",
-        action="store_true",
-        help="check the whole trail, also if it is larger than 256 MiB; exit code 1 if it is not whole",
-    )
+    help_ = "the page; an existing file is replaced"
+    parser.add_argument("--html", metavar="FILE", required=True, help=help_)
+    help_ = "check the whole trail, also if it is larger than 256 MiB; exit code 1 if it is not whole"
+    parser.add_argument("--verify", action="store_true", help=help_)
     add_query(parser)
 
 
@@ -75,10 +71,7 @@ def run_report(args: argparse.Namespace) -> int:
 
 
 def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview: Overview) -> list[Record]:
-    """Count the events of the query into *summary* and *overview*.
-
-    Return the records about mounts and policies, ordered by time.
-    """
+    """Count the events of the query into *summary* and *overview*."""
     changes = []
     for chain in trail.chains:
         restarts = Restarts()

@@ -16,7 +16,6 @@ from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.query import (
     add_query,
     chains_of,
-    columns,
     json_fields,
     open_trail,
     read,
@@ -24,6 +23,8 @@ from policyfs.cli.audit.query import (
     tell_lacking,
     zone_of,
 )
+from policyfs.cli.common.colour import columns
+from policyfs.cli.common.quantities import count
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.journal.files.reader import Follower, last_records, records
 from policyfs.trail.lines.record import BadLine, Record
@@ -39,27 +40,15 @@ _FOLLOW_POLL_MS: Final = 200
 _FOLLOWED: Final = 20
 """The number of rows that --follow prints before the new records, if --last does not say it."""
 _LAST_RECORDS: Final = 1000
-_MOST_DIGITS: Final = 9
-"""The maximum number of digits of a number of lines. A larger number could overflow an index of a list."""
 
 
 def add_search(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `policyfs audit search`."""
     parser.set_defaults(lists=True)
     add_query(parser)
-    parser.add_argument("-n", "--last", type=_count, metavar="N", help="only the newest N of them")
+    parser.add_argument("-n", "--last", type=count, metavar="N", help="only the newest N of them")
     parser.add_argument("-f", "--follow", action="store_true", help="also print new records, until Ctrl-C")
     parser.add_argument("--each", action="store_true", help="print a row for each record, also for repeats")
-
-
-def _count(text: str) -> int:
-    digits = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
-    if not digits or int(text) == 0:
-        raise argparse.ArgumentTypeError(
-            f"{text[:20]!r} is not a number of lines: write a number such as 20, with at most {_MOST_DIGITS}"
-            " digits"
-        )
-    return int(text)
 
 
 class _Printer:
@@ -85,10 +74,7 @@ class _Printer:
 
 
 class _Single:
-    """The rows for --json or --each: one row for each record.
-
-    It takes the place of Rows, which counts equal records together in one row.
-    """
+    """The rows for --json or --each: one row for each record."""
 
     def __init__(self) -> None:
         self._added = 0
@@ -109,10 +95,7 @@ def _rows(args: argparse.Namespace, *, at_once: bool = False) -> Rows | _Single:
 
 
 class _Newest:
-    """The newest rows of a listing: the rows whose last records are the newest.
-
-    A row stands for a request and its repeats. So an old row stays if its request was repeated lately.
-    """
+    """The newest rows of a listing. An old row stays if its request was repeated lately."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -166,10 +149,7 @@ def run_search(args: argparse.Namespace) -> int:
 
 
 def _items(args: argparse.Namespace, wanted: Selection, last: int) -> Iterator[Record | BadLine]:
-    """Return the records that may be wanted. Without a query, these are all records of all mounts.
-
-    last: the number of wanted rows, or 0 for all. One row may stand for several records, so more are read.
-    """
+    """Return the records that may be wanted; for *last* rows more, since a row may stand for several."""
     if wanted.tree != And():
         return read(args, wanted, max(50 * last, _LAST_RECORDS) if last else 0)
     chains = chains_of(args)

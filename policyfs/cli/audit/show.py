@@ -8,7 +8,8 @@ import sys
 
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.policy import show_policy
-from policyfs.cli.audit.query import chains_of, columns, json_fields, open_trail, zone_of
+from policyfs.cli.audit.query import chains_of, json_fields, open_trail, zone_of
+from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.files.reader import Chain
 from policyfs.journal.index.indexed import IndexedTrail, Portion
@@ -28,16 +29,10 @@ def add_show(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(lists=True)
     parser.add_argument("id", nargs="?", metavar="ID", help="the ID that search prints, e.g. 0123abcd:42")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--proof", action="store_true", help="print a proof that this record is part of the trail"
-    )
-    what.add_argument(
-        "--policy",
-        nargs="?",
-        const="",
-        metavar="DIGEST",
-        help="print the policies in force, or the text of this policy; the first digits are enough",
-    )
+    help_ = "print a proof that this record is part of the trail"
+    what.add_argument("--proof", action="store_true", help=help_)
+    help_ = "print the policies in force, or the text of this policy; the first digits are enough"
+    what.add_argument("--policy", nargs="?", const="", metavar="DIGEST", help=help_)
 
 
 def run_show(args: argparse.Namespace) -> int:
@@ -80,10 +75,7 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def _find(portion: Portion, seq: int) -> tuple[int, Record] | None:
-    """Find the record with the number *seq* in a portion (a part of a trail file, with its index).
-
-    Return its line in the index and the record, or None if the portion has no such record.
-    """
+    """Find the record with the number *seq* in a portion (a part of a trail file, with its index)."""
     places = (
         "SELECT line, offset FROM event WHERE seq = ?1 UNION SELECT line, offset FROM other WHERE seq = ?1"
     )
@@ -120,10 +112,7 @@ def _print_more(
 
 
 def _crash_before(trail: IndexedTrail, chain: Chain, record: Record) -> str:
-    """Return a sentence if this record shows that the daemon before crashed, else an empty text.
-
-    Only the record of a daemon's start can show a crash.
-    """
+    """Return a sentence if this record shows that the daemon before crashed, else an empty text."""
     if record.kind not in STARTS:
         return ""
     restarts = Restarts()
@@ -137,10 +126,7 @@ def _crash_before(trail: IndexedTrail, chain: Chain, record: Record) -> str:
 
 
 def _around(portion: Portion, row: int, condition: str, *values: object) -> list[tuple[int, int]]:
-    """Return line and offset of a row of the index, and of the nearest rows that meet an SQL condition.
-
-    At most _AROUND rows before that row and _AROUND rows after it are returned.
-    """
+    """Return line and offset of a row of the index, and of the nearest rows that meet an SQL condition."""
     found: list[tuple[int, int]] = []
     for where, count in (("line < ?", _AROUND), ("line >= ?", _AROUND + 1)):
         order = "DESC" if count == _AROUND else "ASC"

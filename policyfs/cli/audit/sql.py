@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from policyfs.cli.audit.query import columns, open_trail
+from policyfs.cli.audit.query import open_trail
+from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.index.database import CLASS_COLUMNS, confine
 from policyfs.journal.index.indexed import IndexedTrail
@@ -57,9 +58,8 @@ _COPY: Final = (
 def add_sql(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `policyfs audit sql`."""
     parser.set_defaults(lists=True)
-    parser.add_argument(
-        "statement", metavar="SQL", help="a query of the table `events`, e.g. SELECT count(*) FROM events"
-    )
+    help_ = "a query of the table `events`, e.g. SELECT count(*) FROM events"
+    parser.add_argument("statement", metavar="SQL", help=help_)
 
 
 def run_sql(args: argparse.Namespace) -> int:

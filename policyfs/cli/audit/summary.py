@@ -9,7 +9,8 @@ from typing import Final
 
 from policyfs.cli.audit.names import check_names
 from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.query import add_query, columns, open_trail, selection_of, tell_lacking, zone_of
+from policyfs.cli.audit.query import add_query, open_trail, selection_of, tell_lacking, zone_of
+from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.index.database import BY_SUM, SUMS, Index
 from policyfs.journal.index.indexed import IndexedTrail, Portion

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.query import columns, open_trail, zone_of
+from policyfs.cli.audit.query import open_trail, zone_of
+from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.lines.event import Event
@@ -76,11 +77,7 @@ def run_timeline(args: argparse.Namespace) -> int:
 
 
 def _events(trail: IndexedTrail, wanted: Selection, known: set[str]) -> Iterator[tuple[str, Event, Record]]:
-    """Yield the selected events in the order of time, each with the store of its mount and with its record.
-
-    known: the stores of all mounts. Mounts of one store show the same files. Files of two stores are
-    different files, even at the same path.
-    """
+    """Yield the selected events by time, with store and record. known: stores of all mounts."""
     # Events before the first ``mount`` record of a chain are of the store *unknown*.
     unknown = next(iter(known)) if len(known) == 1 else ""
     stores: dict[str, str] = {}
@@ -142,9 +139,7 @@ def _on(names: set[bytes]) -> Term:
 
 
 def _about(names: set[bytes], moves: list[Move]) -> Expression:
-    """Return a condition of a query that selects the events of these paths, and the renames of directories
-    above them. moves: all renames and links on the trail that succeeded.
-    """
+    """Return a condition for the events of these paths, and for renames of directories above them."""
     moved = {path for move in moves for path in move}
     above = {name[:end] for name in names for end, byte in enumerate(name) if byte == ord("/")} & moved
     renames = [all_of(Term("op", (Value("rename"),)), _on(above))] if above else []

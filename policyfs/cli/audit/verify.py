@@ -66,28 +66,15 @@ class _Checked(NamedTuple):
 
 def add_verify(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `policyfs audit verify`."""
-    parser.add_argument(
-        "--expect",
-        action="append",
-        default=[],
-        metavar="ID=DIGEST",
-        help="the digest that this record must have, as an earlier verify printed it",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="compare the trail with the checkpoints in this file (see policyfs audit key checkpoint)",
-    )
-    parser.add_argument(
-        "--keys",
-        metavar="FILE",
-        help="the public keys of the machine that wrote the trail (default: the keys of this machine)",
-    )
-    parser.add_argument(
-        "--proof", metavar="FILE", help="check the proof of one record in this file instead; no trail is read"
-    )
+    add = parser.add_argument
+    help_ = "the digest that this record must have, as an earlier verify printed it"
+    add("--expect", action="append", default=[], metavar="ID=DIGEST", help=help_)
+    help_ = "compare the trail with the checkpoints in this file (see policyfs audit key checkpoint)"
+    add("--checkpoint", action="append", default=[], metavar="FILE", help=help_)
+    help_ = "the public keys of the machine that wrote the trail (default: the keys of this machine)"
+    add("--keys", metavar="FILE", help=help_)
+    help_ = "check the proof of one record in this file instead; no trail is read"
+    add("--proof", metavar="FILE", help=help_)
 
 
 def run_verify(args: argparse.Namespace) -> int:
@@ -227,10 +214,7 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
 
 
 def _unsealed(parts: Sequence[Part]) -> list[str]:
-    """Return the names of closed segments (files) that contain events, but lack a seal. parts: all segments.
-
-    A daemon may write a seal up to a minute late. Segments of commands without keys contain no events.
-    """
+    """Return the closed segments with events that lack a seal. A seal may come a minute late."""
     now_ns = time.time_ns()
     return [
         part.check.name
@@ -243,10 +227,7 @@ def _unsealed(parts: Sequence[Part]) -> list[str]:
 def _check_keys(
     verifier: Verifier, keys: KeyChain, machine: bytes | None, kept: list[KeptCheckpoint]
 ) -> None:
-    """Compare the keys beside a trail with the keys of the machine, and with those of the kept checkpoints.
-
-    Report each difference to *verifier* as a fault. kept: the known checkpoints (signed ends of the chain).
-    """
+    """Compare the keys beside a trail with those of the machine, and of the kept checkpoints."""
     from policyfs.journal.sealing.verification import are_of_machine
 
     if keys.wrong:
@@ -262,11 +243,7 @@ def _check_keys(
 
 
 def _report(checked: _Checked, seen: list[Sighting]) -> Report:
-    """Return the report on a chain. The chain must also agree with the records of other chains.
-
-    seen: the records of all chains about other chains. Each record names the last line that a chain had at a
-    time.
-    """
+    """Return the report on a chain. The chain must also agree with the records of other chains."""
     from policyfs.journal.sealing.verification import digests_at
 
     chain, verifier = checked.chain, checked.verifier
@@ -309,12 +286,7 @@ def _names_at(root: Path, chains: list[Chain]) -> frozenset[str]:
 
 
 def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
-    """Add missing chains to the report on a chain: chains that the records of this chain name, but that are
-    gone. Return the new report.
-
-    gone: the result of vanished(): records about missing chains. Each comes with True if the last daemon that
-    wrote to the present chain still saw the missing chain.
-    """
+    """Add to the report on a chain the missing chains (of vanished()) that its records name."""
     mine = [(sighting, latest) for sighting, latest in gone if sighting.place.mount_id == report.mount_id]
     breaks = [
         Break(

@@ -1,11 +1,13 @@
-"""Colours on a terminal.
+"""The width of the terminal, and colours on it.
 
-There are none with NO_COLOR (no-color.org) or TERM=dumb, or if the output is not a terminal.
+There are no colours with NO_COLOR (no-color.org) or TERM=dumb, or if the output is not a terminal.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from typing import Final, TextIO
 
 RED: Final = "31"
@@ -23,3 +25,8 @@ def wanted(stream: TextIO) -> bool:
 def paint(text: str, code: str) -> str:
     """Return a text with the control codes of a colour around it. code: the number of the colour."""
     return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def columns() -> int | None:
+    """Return the width of the terminal; None if standard output is no terminal: only there texts are cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

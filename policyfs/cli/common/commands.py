@@ -20,9 +20,8 @@ def add_commands(
 
     The module of a command NAME (with _ for -) has two functions: add_NAME(parser) adds its arguments, and
     run_NAME(args), which passes through *guard*, runs it and returns the exit code. A group of commands has
-    only add_NAME(parser, words). words: the user's words. If the first is in the table, only its module is
-    imported: to import all takes most of a second, and a daemon must not keep other commands in memory. If it
-    is --help, none is imported.
+    only add_NAME(parser, words). words: the user's. If the first is in the table, only its module is
+    imported, for --help none: all take most of a second, and a daemon must not keep them in memory.
     """
     first, *more = words or [""]
     subparsers = parser.add_subparsers(dest=dest, required=True, metavar=dest.upper())

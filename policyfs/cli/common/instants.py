@@ -14,12 +14,8 @@ from policyfs.policy.text.values import EXAMPLE_INSTANT, instant
 
 def add_at(parser: argparse.ArgumentParser) -> None:
     """Add the option --at (a time) to a command."""
-    parser.add_argument(
-        "--at",
-        type=_instant,
-        metavar="TIME",
-        help=f"use the exceptions that have not ended at this time, such as {EXAMPLE_INSTANT} (default: now)",
-    )
+    help_ = f"use the exceptions that have not ended at this time, such as {EXAMPLE_INSTANT} (default: now)"
+    parser.add_argument("--at", type=_instant, metavar="TIME", help=help_)
 
 
 def at_ns(args: argparse.Namespace) -> int:

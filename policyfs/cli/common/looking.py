@@ -73,10 +73,7 @@ def start_sniffer() -> Sniffer:
 
 
 def _by_worker(question: Callable[[Sniffer], Awaitable[T]]) -> T:
-    """Start a worker, ask it one question, and end the worker. Return the answer.
-
-    question: a function that gets the worker and asks it.
-    """
+    """Start a worker, ask it one question, and end the worker. Return the answer."""
     import trio
 
     async def ask() -> T:

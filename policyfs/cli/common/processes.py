@@ -119,10 +119,7 @@ def _kill(pid: int) -> None:
 
 
 def _answer(reader: int, until: float) -> bytes | None:
-    """Return all bytes that the child writes until its end; None if it has not ended in time.
-
-    until: the time of the monotonic clock.
-    """
+    """Return all bytes that the child writes until its end; None if it has not ended in time."""
     poller = select.poll()
     poller.register(reader, select.POLLIN)
     found = b""

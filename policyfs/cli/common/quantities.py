@@ -6,8 +6,6 @@ import re
 from argparse import ArgumentTypeError
 from typing import Final
 
-from policyfs.policy.text.values import MAX_UID
-
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _LEAST_SEGMENT: Final = 4 << 10
 """The smallest size in bytes for a segment. With smaller segments, each event gets a file of its own."""
@@ -40,7 +38,7 @@ def age(text: str) -> int:
 def count(text: str) -> int:
     """Return a whole number of at least 1. Raises ArgumentTypeError."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
-        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1; write a number such as 40000")
+        raise ArgumentTypeError(f"{text[:20]!r} is not a whole number of at least 1; write one such as 9")
     return int(text)
 
 
@@ -53,6 +51,8 @@ def number(text: str) -> int:
 
 def identity(text: str) -> int:
     """Return the number of a user or group (uid or gid). Raises ArgumentTypeError."""
+    from policyfs.policy.text.values import MAX_UID  # imports pydantic, which `audit search` does not need
+
     if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > MAX_UID:
         raise ArgumentTypeError(f"{text!r} is not a uid or gid; write a number between 0 and {MAX_UID}")
     return int(text)

@@ -61,11 +61,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--uid", type=identity, metavar="UID", help=uid_help)
     add("--gid", type=identity, action="append", metavar="GID", help=gid_help)
     add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
-    add(
-        "--monitor",
-        action="store_true",
-        help="permit what the policy denies to its apps, and only record the denials",
-    )
+    help_ = "permit what the policy denies to its apps, and only record the denials"
+    add("--monitor", action="store_true", help=help_)
     add("--watch", action="store_true", help="reload the policy when its files change")
     add("--posix", action="store_true", help="the kernel checks mode bits in addition to the policy")
     modes_help = "policy: show owners and modes that match the caller's rights (for Samba and similar)"
@@ -259,12 +256,7 @@ def _options(
 
 
 def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
-    """Raise UsageError if options contradict each other about the modes that apps see.
-
-    With --posix, no app may see modes that policyfs derives from the policy. The option --modes policy
-    contradicts an app mount in two cases. First case: the policy says that the app sees the store's modes.
-    Second case: the app reads every file unchanged and writes nothing, like a backup.
-    """
+    """Raise UsageError if options contradict each other, or the policy, about the modes that apps see."""
     by_mount = args.modes == "policy"
     told = apps_with_modes(engine, by_mount=by_mount)
     told = told if args.app is None else told & {args.app}
@@ -332,10 +324,7 @@ def _primary_group(uid: int) -> int:
 
 
 def _check_places(store: str, mountpoint: str) -> tuple[str, str]:
-    """Check that a mount at these paths is possible. Return both as absolute paths. Raises PolicyfsError.
-
-    A dead mount (without a daemon) at the mountpoint is unmounted first.
-    """
+    """Check that a mount at these paths is possible, and unmount a dead one. Return absolute paths."""
     # Imported here, because commands that mount nothing need no FUSE.
     from policyfs.cli.mounts.umount import daemon_died
     from policyfs.kernel import session

@@ -94,11 +94,7 @@ def _mounted(args: argparse.Namespace, start: Start, command: Sequence[str], at:
 
 
 def _claimed_place(app: str) -> tuple[str, int]:
-    """Return an empty directory in which an app's mount can be made, and a descriptor that keeps it locked.
-
-    The directory is the first free one of a series. The trail of a mount is named after the mountpoint. So a
-    command that runs every night continues the same trail.
-    """
+    """Return the first free directory of a series, whose trail goes on, and a descriptor that locks it."""
     row = control.runtime_dir() / "run"
     try:
         for directory in (row.parent, row):

@@ -189,10 +189,7 @@ def _keep_only(fd: int) -> None:
 
 
 def _ended(child: int, told: int) -> int:
-    """Wait for the end of the command, and return its exit code. Reap all other processes.
-
-    told: a pipe that gets a byte when the command has stopped. All signals of _WAITED are blocked.
-    """
+    """Wait for the end of the command, and return its exit code. Reap all other processes."""
     gone = select.poll()
     gone.register(told, 0)
     if gone.poll(0):  # the caller ended before it was asked to tell of its end
@@ -215,10 +212,7 @@ def _ended(child: int, told: int) -> int:
 
 
 def _become(command: Sequence[str], identity: Identity, here: str, *, at_terminal: bool) -> NoReturn:
-    """Become the app's user, and execute the command (in the forked child).
-
-    here: the working directory of the caller.
-    """
+    """Become the app's user, and execute the command (in the forked child)."""
     code = _NOT_EXECUTABLE
     try:
         os.setpgid(0, 0)
@@ -264,12 +258,7 @@ def _stand_at(path: str) -> None:
 
 
 def _close_others() -> None:
-    """Close all descriptors except standard input, output and error. One of the closed descriptors may be a
-    directory of the store.
-
-    Standard input, output and error are no directories: the Python interpreter does not start with a
-    directory as one of them.
-    """
+    """Close all descriptors except the standard streams: one may be a directory of the store."""
     os.closerange(3, _NO_DESCRIPTOR)
 
 

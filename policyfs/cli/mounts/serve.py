@@ -145,11 +145,7 @@ def _opened(mountpoint: str) -> int:
 
 
 def _close_inherited() -> None:
-    """Close the descriptors above standard error that the caller of this program has left open.
-
-    One of them may be a file that a script has locked with flock(1). The lock would last as long as the
-    daemon. Descriptors that this program has opened are close-on-exec, and stay.
-    """
+    """Close inherited descriptors, which may hold locks (flock(1)). Own ones are close-on-exec."""
     for fd in map(int, os.listdir("/proc/self/fd")):
         with contextlib.suppress(OSError):  # the descriptor of the listed directory is closed by now
             if fd > 2 and os.get_inheritable(fd):
@@ -157,10 +153,7 @@ def _close_inherited() -> None:
 
 
 def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start) -> None:
-    """Detach the forked child from the terminal, and serve the mount. This function never returns.
-
-    answer_fd: a pipe on which the child reports that the mount answers, or the error.
-    """
+    """Detach the forked child from the terminal, and serve the mount. This function never returns."""
     code = EXIT_REFUSED
     try:
         os.setsid()

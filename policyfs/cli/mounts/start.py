@@ -74,9 +74,7 @@ class Start:
             ) from error
 
     def _release(self) -> None:
-        """Remove the lock of claim(). The daemon and its processes share the lock, so closing it is not
-        enough.
-        """
+        """Remove the lock of claim(). The daemon shares the lock, so closing it is not enough."""
         if self._lock is not None:
             # If the daemon has removed the locked file, the path may lead to the file of another process.
             if os.fstat(self._lock).st_nlink:

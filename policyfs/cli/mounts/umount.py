@@ -36,14 +36,10 @@ def add_umount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
     after = parser.add_mutually_exclusive_group()
     after.add_argument("--wait", action="store_true", help="wait until no process uses the mount")
-    after.add_argument(
-        "--abort",
-        action="store_true",
-        help="end the mount even if processes use it; open files of the mount then fail",
-    )
-    after.add_argument(
-        "--dead", action="store_true", help="unmount only a mount whose daemon has ended, else do nothing"
-    )
+    help_ = "end the mount even if processes use it; open files of the mount then fail"
+    after.add_argument("--abort", action="store_true", help=help_)
+    help_ = "unmount only a mount whose daemon has ended, else do nothing"
+    after.add_argument("--dead", action="store_true", help=help_)
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
 
 
@@ -85,11 +81,7 @@ class _Daemon(NamedTuple):
 
 
 def _daemons(path: str, stack: contextlib.ExitStack, *, late: bool) -> dict[object, _Daemon]:
-    """Return the daemons of a mountpoint. The key is the pid that a daemon reports in its status.
-
-    If a daemon answers late, the key is the daemon's pid in the pid namespace of this command. stack: closes
-    the pidfds at its end. late: False to leave out daemons that answer late.
-    """
+    """Return the daemons of a mountpoint by the pid in their status; late ones by the pid seen here."""
     found: dict[object, _Daemon] = {}
     for socket_path in _socket_paths(path):
         with contextlib.suppress(control.ControlError, OSError):
@@ -103,11 +95,7 @@ def _daemons(path: str, stack: contextlib.ExitStack, *, late: bool) -> dict[obje
 
 
 def _asked(socket_path: Path) -> tuple[int, control.Json | None]:
-    """Return the pid of the daemon at a control socket, and its status; None if it does not answer in time.
-
-    Raises OSError or ControlError if no daemon is there, or if the daemon was killed and serves nobody any
-    more.
-    """
+    """Return the pid and status of the daemon at a control socket; no status if it is late."""
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(_TELL_S)
         asking.connect(str(socket_path))
@@ -137,10 +125,7 @@ def _check_elsewhere(path: str, daemons: Mapping[object, _Daemon]) -> None:
 
 
 def _unmount(path: str, *, lazy: bool, force: bool) -> None:
-    """Unmount. force: end the connection in the kernel, so that no process waits for an answer.
-
-    If the daemon has died, the connection is ended in any case.
-    """
+    """Unmount. force: end the connection in the kernel, so that no process waits for an answer."""
     from policyfs.kernel import session
 
     _tell(path, "ending")
@@ -154,12 +139,7 @@ def _unmount(path: str, *, lazy: bool, force: bool) -> None:
 
 
 def _afterwards(path: str, daemons: Mapping[object, _Daemon], args: argparse.Namespace) -> int:
-    """After the unmount, wait until the daemons have ended.
-
-    If processes still use the mount: wait for these processes (--wait), end the mount anyway (--abort), or
-    report the processes. A daemon that does not answer in time still serves these processes. With --abort it
-    is killed: then the launcher ends its connection.
-    """
+    """Wait until the daemons have ended; wait for users (--wait), end the mount (--abort), or report."""
     until = time.monotonic() + _END_S
     patient = args.lazy or args.wait or args.abort
     while True:
@@ -230,10 +210,7 @@ def _users(status: control.Json) -> list[str]:
 
 
 def _socket_paths(path: str) -> list[Path]:
-    """Return the control sockets of all daemons of a mountpoint.
-
-    The mounts of some of these daemons may be unmounted already.
-    """
+    """Return the control sockets of all daemons of a mountpoint."""
     return [control.socket_path(path), *control.leaving_paths(path)]
 
 
@@ -256,19 +233,13 @@ def _living(path: str, daemons: Mapping[object, _Daemon]) -> tuple[list[control.
 
 
 def _tell(path: str, command: str) -> None:
-    """Send the daemon a command about this unmount. Ignore all errors.
-
-    command: ``ending`` (the unmount follows; the trail can then name this command's user), or ``staying``
-    (the unmount was given up).
-    """
+    """Tell the daemon that the unmount follows (``ending``), or was given up (``staying``)."""
     with contextlib.suppress(control.ControlError):
         control.ask(control.socket_path(path), command, _TELL_S)
 
 
 def _warn_of_the_trail(path: str) -> None:
-    """Print a warning if the daemon could not write the trail: the missing events are lost when the daemon
-    ends.
-    """
+    """Print a warning if the daemon could not write the trail: it will lose the missing events."""
     try:
         trail = part(control.ask(control.socket_path(path), "status", _STATUS_S), "trail")
     except control.ControlError:
@@ -320,10 +291,7 @@ def _holders(path: str) -> list[str]:
 
 
 def _told(find: Callable[[], Sequence[object]]) -> list[str]:
-    """Return a line for each user of a mount. A process chooses its name, so the line is escaped.
-
-    If the users cannot be found in time, the only line is the reason.
-    """
+    """Return a line for each user of a mount. A process chooses its name, so the line is escaped."""
     try:
         return [shown(str(holder)) for holder in look(find)]
     except PolicyfsError as error:

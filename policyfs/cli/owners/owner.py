@@ -41,18 +41,16 @@ _TAKEN: Final = (
 def add_owner(parser: argparse.ArgumentParser, _words: Sequence[str] = ()) -> None:
     """Add the actions of `policyfs owner`."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)"
-    )
+    help_ = "trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)"
+    common.add_argument("--trail", metavar="DIR", help=help_)
     common.add_argument("store", metavar="STORE")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     every = "also everything below a directory"
 
     show = actions.add_parser("show", parents=[common], help="print the owners of files")
     show.add_argument("-r", "--recursive", action="store_true", help=every)
-    show.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a path from the top of the store, such as /DCIM/a.jpg"
-    )
+    help_ = "a path from the top of the store, such as /DCIM/a.jpg"
+    show.add_argument("paths", nargs="+", metavar="PATH", help=help_)
     show.set_defaults(run=_command(_show), lists=True)
 
     set_ = actions.add_parser("set", parents=[common], help="make an app the owner of files")
@@ -68,17 +66,14 @@ def add_owner(parser: argparse.ArgumentParser, _words: Sequence[str] = ()) -> No
 
     import_ = actions.add_parser("import", parents=[common], help="set owners from a list")
     import_.add_argument("-n", "--dry-run", action="store_true", help="print the changes, and make none")
-    import_.add_argument(
-        "file", metavar="FILE", help="a list of `policyfs owner export`; - for standard input"
-    )
+    help_ = "a list of `policyfs owner export`; - for standard input"
+    import_.add_argument("file", metavar="FILE", help=help_)
     import_.set_defaults(run=_command(_import))
 
 
 @dataclass(frozen=True, slots=True)
 class _Store:
-    """An open store and its owners. leases: StoreFacts.leases. faulty: the paths of the objects about which
-    an error was reported.
-    """
+    """An open store and its owners. faulty: the paths of objects about which an error was reported."""
 
     path: str
     trail: Path
@@ -181,9 +176,7 @@ class _Store:
 
 
 def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[argparse.Namespace], int]:
-    """Return a function that runs a command: the function opens the store, and calls *action* with the
-    arguments and the open store.
-    """
+    """Return a function that opens the store, and calls *action* with the arguments and the store."""
 
     def run(args: argparse.Namespace) -> int:
         if os.geteuid() != 0:
@@ -213,9 +206,7 @@ def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[a
 
 
 def _paths(args: argparse.Namespace, store: _Store) -> Iterator[tuple[bytes, ...]]:
-    """Return the paths of the command, with --recursive also all paths below. Raise UsageError before the
-    first path is used: no owner is changed by a command with a wrong path.
-    """
+    """Return the paths of the command, all checked before the first is used; those below, too."""
     asked = []
     for path in args.paths:
         try:
@@ -291,11 +282,7 @@ def _change(
     wanted: Iterator[tuple[tuple[bytes, ...], FileType | None, str]],
     done: str,
 ) -> int:
-    """Set the owner of each given file, and print each change. With --dry-run, only print.
-
-    Skip files that already have the new owner. wanted: path, type (None: any) and new owner of each file.
-    done: the word for the action on the trail.
-    """
+    """Set the owner of each given file, and print each change. With --dry-run, only print."""
     changed = 0
     if not args.dry_run:
         _on_record(store, done)
@@ -323,10 +310,7 @@ def _change(
 
 
 def _on_record(store: _Store, done: str) -> None:
-    """Write on the trail that owners will be changed. The change follows.
-
-    Without a trail root, write nothing. done: the word for the action.
-    """
+    """Write on the trail, if there is a trail root, that owners will be changed."""
     if store.trail.is_dir():
         by = starter(f"policyfs owner {done}")
         fields = {"done": done, "store": store.path, **by}

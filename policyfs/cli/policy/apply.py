@@ -94,10 +94,7 @@ def run_apply(args: argparse.Namespace) -> int:
 
 
 def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object], own: str) -> None:
-    """Check and test the new policy, and compare it with the policy in force. Put the results into *found*.
-
-    own: the path of the mount's policy file. status: the mount's status.
-    """
+    """Check and test the new policy, and compare it with that in force. Note the results in *found*."""
     trail = Path(str(part(status, "trail")["directory"]))
     mark = HighWaterMark(trail.parent)
     try:
@@ -144,9 +141,7 @@ def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object
 
 
 def _live_text(trail: Path, digest: str) -> Sequence[SourceText] | None:
-    """Return the text of the policy in force that the trail keeps, or None if the text is missing or was
-    changed.
-    """
+    """Return the kept text of the policy in force, or None if it is missing or was changed."""
     try:
         sources = [SourceText(*file) for file in read_policy(trail, digest)]
     except OSError:
@@ -195,10 +190,7 @@ def _put_in_force(found: _Applied, own: str) -> None:
 
 
 def _load(found: _Applied) -> None:
-    """Make the daemon load the checked text from its policy file. Raises PolicyfsError.
-
-    The daemon refuses if the policy in force is not the one with which the check has compared this text.
-    """
+    """Make the daemon load the checked text from its policy file. Raises PolicyfsError."""
     live = str(found.live["digest"])
     for line in reload_lines(found.mountpoint, "reload", live=live, expected=found.digest):
         found.lines.append(line)
@@ -220,10 +212,7 @@ def _others(found: _Applied, own: str) -> list[str]:
 
 
 def _replace(path: str, text: bytes) -> None:
-    """Replace the text of a file in one step. If the file is a symlink, replace its target.
-
-    Raises PolicyfsError.
-    """
+    """Replace the text of a file in one step. If the file is a symlink, replace its target."""
     real = Path(os.path.realpath(path))
     try:
         replace_file(real, text)
@@ -282,16 +271,11 @@ def add_apply(parser: argparse.ArgumentParser) -> None:
         " nothing is changed. The exit code is then 3 if the policy does not compile, 4 if a test fails,"
         " 1 if the policy allows more than before."
     )
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
-    parser.add_argument(
-        "policy",
-        nargs="?",
-        metavar="POLICY",
-        help="a file that replaces the mount's policy (default: the mount's own file, as it is now)",
-    )
-    parser.add_argument(
-        "--allow-widening", action="store_true", help="apply the policy even if it allows more than before"
-    )
-    parser.add_argument("--ack", metavar="FILE", help="changes that you accept (kind: AcceptedChanges)")
-    parser.add_argument("--dry-run", action="store_true", help="make all checks, but change nothing")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    add = parser.add_argument
+    add("mountpoint", metavar="MOUNTPOINT")
+    help_ = "a file that replaces the mount's policy (default: the mount's own file, as it is now)"
+    add("policy", nargs="?", metavar="POLICY", help=help_)
+    add("--allow-widening", action="store_true", help="apply the policy even if it allows more than before")
+    add("--ack", metavar="FILE", help="changes that you accept (kind: AcceptedChanges)")
+    add("--dry-run", action="store_true", help="make all checks, but change nothing")
+    add("--json", action="store_true", help="one JSON object")

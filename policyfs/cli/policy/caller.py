@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import argparse
 
+from policyfs.cli.common.quantities import identity
 from policyfs.domain import Principal
 from policyfs.errors import UsageError
 from policyfs.policy.decide import Engine
-from policyfs.policy.text.values import MAX_UID
 
 
 def add_caller(parser: argparse.ArgumentParser) -> None:
     """Add the options --app and --uid, which name a caller."""
     who = parser.add_argument_group("caller (one of these is needed)")
     who.add_argument("--app", metavar="NAME", help="this app")
-    who.add_argument(
-        "--uid", type=_uid, metavar="N", help="this uid on a shared mount; with --app, the app's uid"
-    )
-
-
-def _uid(word: str) -> int:
-    if not (word.isascii() and word.isdigit()) or int(word) > MAX_UID:
-        raise argparse.ArgumentTypeError(f"{word!r} is no uid: use a number from 0 to {MAX_UID}")
-    return int(word)
+    help_ = "this uid on a shared mount; with --app, the app's uid"
+    who.add_argument("--uid", type=identity, metavar="N", help=help_)
 
 
 def check_caller(args: argparse.Namespace) -> None:

@@ -318,10 +318,7 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     owner.add_argument("--owner", metavar="APP", help="the owner: an app, self or none")
     owner.add_argument("--former-owner", metavar="NAME", help="an owner that is not an app any more")
     add_at(parser)
-    add(
-        "--monitor",
-        action="store_true",
-        help="permit what the policy denies to its apps, as under mount --monitor",
-    )
+    help_ = "permit what the policy denies to its apps, as under mount --monitor"
+    add("--monitor", action="store_true", help=help_)
     add("--all", action="store_true", help="show the rules that do not match, too")
     add("--json", action="store_true", help="one JSON object")

@@ -161,10 +161,7 @@ def _read_only(status: Json, ops: Op, _decision: Decision, _found: LiveFile, _ca
 
 
 def _mode_bits(status: Json, ops: Op, _decision: Decision, found: LiveFile, caller: Caller) -> Layer | None:
-    """Ask the kernel about the store's mode bits and ACLs. Return their refusal, or None.
-
-    Mode bits and ACLs count only with --posix.
-    """
+    """Return the refusal by the store's mode bits or ACLs, which count only with --posix; else None."""
     if not status["posix"] or caller.uid == 0:
         return None
     wanted, names = list(_needed_modes(str(status["store"]), ops, found)), []
@@ -190,10 +187,7 @@ def _mode_bits(status: Json, ops: Op, _decision: Decision, found: LiveFile, call
 
 
 def _needed_modes(store: str, ops: Op, found: LiveFile) -> Iterator[tuple[bytes, int]]:
-    """Yield each path in the store that the request uses, with the access that the caller needs there.
-
-    The access is a sum of R_OK, W_OK and X_OK.
-    """
+    """Yield each path in the store that the request uses, with the access (R_OK...) needed there."""
     top = os.fsencode(store)
     directories = [path for path, _ in found.above]
     for at, path in enumerate(directories):

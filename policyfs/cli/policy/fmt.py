@@ -75,9 +75,6 @@ def add_fmt(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--check",
-        action="store_true",
-        help="print the changes, and make none; exit code 1 if there are changes",
-    )
+    help_ = "print the changes, and make none; exit code 1 if there are changes"
+    which.add_argument("--check", action="store_true", help=help_)
     which.add_argument("--stdout", action="store_true", help="print the canonical form, and change no file")

@@ -69,10 +69,7 @@ def run_learn(args: argparse.Namespace) -> int:
 
 
 def _collect(requests: RecordedRequests, evidence: Evidence) -> tuple[set[str], list[Bound]]:
-    """Add all requests to the evidence.
-
-    Return the words of data that the recorded policies redact, and the policies in force at the end.
-    """
+    """Add all requests to the evidence. Return the redacted words, and the policies at the end."""
     words: set[str] = set()
     lasting = _LastingRules(requests)
     bounds: dict[tuple[str, bool], Bound] = {}
@@ -97,10 +94,7 @@ def _collect(requests: RecordedRequests, evidence: Evidence) -> tuple[set[str], 
 
 
 def _wider(bounds: Sequence[Bound], proposal: Engine) -> list[Block] | None:
-    """Return the differences by which a proposal allows more.
-
-    Return None if there are policies of several mounts, or if the policies are too hard to compare.
-    """
+    """Return by what a proposal allows more; None with several mounts, or if it is too hard to compare."""
     if len(bounds) > 1:
         return None
     try:
@@ -113,10 +107,7 @@ def _wider(bounds: Sequence[Bound], proposal: Engine) -> list[Block] | None:
 def _contradict(
     requests: RecordedRequests, evidence: Evidence, rules: Sequence[Proposed], engine: Engine
 ) -> bool:
-    """Add the refused requests that a proposal allows, or perhaps allows, to the evidence.
-
-    Return True if there are such requests.
-    """
+    """Add refused requests that a proposal may allow to the evidence. Return True if there are some."""
     replayer = Replayer(engine, requests.engine)
     found = False
     for one in requests:
@@ -157,10 +148,7 @@ class _LastingRules:
 
 
 def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
-    """Return True if a deny rule refused the request, or would have refused it outside of monitor mode.
-
-    A rule without a known text counts as a deny rule.
-    """
+    """Return True if a deny rule, or a rule of unknown text, refused the request, or would have."""
     rules = recorded.would_deny if recorded.allowed else recorded.rules
     effects = (requests.effect(recorded.digest, rule) for rule in rules if not rule.startswith("("))
     return any(effect in {None, "deny"} for effect in effects)

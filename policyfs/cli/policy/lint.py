@@ -79,10 +79,7 @@ def _finding(finding: Finding) -> dict[str, object]:
 
 
 def _absent(engine: Engine, store: str) -> Iterator[Finding]:
-    """Yield a finding for each rule with a path that does not exist in the store. Raises PolicyfsError.
-
-    Leave out rules that ignore the case of names.
-    """
+    """Yield a finding for each rule with a path that does not exist in the store. Raises PolicyfsError."""
     if not Path(store).is_dir():
         raise PolicyfsError(f"{store} is not a directory; name the store, the directory with your files")
     near = {(one.rule.id, one.glob): one for one in near_names(engine.policy, store)}
@@ -105,10 +102,7 @@ def _absent(engine: Engine, store: str) -> Iterator[Finding]:
 
 
 def _missing(text: str, store: str) -> str | None:
-    """Return the beginning of a glob that does not exist in the store, up to the first missing name.
-
-    Return None if all names before the first wildcard exist.
-    """
+    """Return the beginning of a glob that does not exist in the store, up to the first missing name."""
     at, shown = Path(store), ""
     for name in literal_names(parse_glob(text)):
         at, shown = at / name, f"{shown}/{name}"

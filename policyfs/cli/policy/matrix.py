@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 
-from policyfs.cli.common.colour import wanted
+from policyfs.cli.common.colour import columns, wanted
 from policyfs.cli.common.policy_files import read_sources
+from policyfs.cli.common.quantities import count
 from policyfs.cli.common.time_bound import bounded
 from policyfs.cli.policy.matrix_text import as_json, text_of
 from policyfs.errors import EXIT_OK, PolicyfsError
@@ -32,15 +32,8 @@ def run_matrix(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(found), indent=2))
     else:
-        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print(text_of(found, args.width or columns, colours=wanted(sys.stdout)))
+        print(text_of(found, args.width or columns(), colours=wanted(sys.stdout)))
     return EXIT_OK
-
-
-def _width(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no width: give a number of columns, such as 80")
-    return int(text)
 
 
 def add_matrix(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +42,7 @@ def add_matrix(parser: argparse.ArgumentParser) -> None:
         "Shows which operations on regular files the policy allows to each caller. Paths that are decided"
         " alike for all callers are one row. The answers are exact."
     )
-    parser.add_argument("policy", metavar="POLICY", help="a file, or a directory of *.yaml")
-    parser.add_argument(
-        "--width", type=_width, metavar="N", help="the width in columns (default: the terminal's)"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    add = parser.add_argument
+    add("policy", metavar="POLICY", help="a file, or a directory of *.yaml")
+    add("--width", type=count, metavar="N", help="the width in columns (default: the terminal's)")
+    add("--json", action="store_true", help="one JSON object")

@@ -189,10 +189,7 @@ def text_of(found: Matrix, columns: int | None, *, colours: bool) -> str:
 
 
 def _parts(rooms: dict[str, int], columns: int | None, longest: int) -> Iterator[list[str]]:
-    """Divide the columns of a matrix into tables that fit on the terminal.
-
-    Yield the column names of each table. rooms: the width of each column. longest: the width of the paths.
-    """
+    """Divide the columns of a matrix into tables that fit on the terminal."""
     part: list[str] = []
     used = 0
     for name, room in rooms.items():

@@ -187,10 +187,7 @@ class RecordedRequests:
             yield Sighting(recorded, index.path(path), new_path, is_empty, count, id_)
 
     def _instants(self, index: Index, run: _Run) -> list[int]:
-        """Return the times (ns since 1970) at which the answers to some requests of a portion may change.
-
-        These are the ends of exceptions, and the times at which the other policy changes.
-        """
+        """Return the times (ns since 1970) at which the answers to some requests of a portion may change."""
         missing = {
             event.policy_digest
             for event in index.classes.values()
@@ -200,11 +197,7 @@ class RecordedRequests:
         return sorted({*self._ends, *ends_of(known, ALWAYS)})
 
     def _exceptions(self, event: Event, run: _Run, at_ns: int) -> tuple[str, ...]:
-        """Return the exceptions (allow rules with an end date) in force at an event.
-
-        A record of the daemon's run lists these exceptions. If the record is gone, return the exceptions of
-        the policy that had not ended at *at_ns*.
-        """
+        """Return the exceptions (allow rules with an end date) in force at an event."""
         told = run.exceptions.get((event.policy_digest, event.policy_generation))
         policy = self._policies.policy(event.policy_digest) if told is None else None
         return (told or ()) if policy is None else live(policy, at_ns)
@@ -228,11 +221,7 @@ class RecordedRequests:
         )  # fmt: skip
 
     def _mount_of(self, event: Event) -> str | None:
-        """Guess which app mount recorded an event, from the event's uid. Return the mount's app.
-
-        Return None for a shared mount. The guess is needed only if the trail has lost the record of the
-        mount's start.
-        """
+        """Guess the app of a mount (None: shared) from an event's uid: the record of its start is lost."""
         policy = self._policies.policy(event.policy_digest)
         known = () if policy is None else (app.uids for app in policy.apps if app.name == event.app)
         shared = any(first <= event.uid <= last for uids in known for first, last in uids)
@@ -240,11 +229,7 @@ class RecordedRequests:
 
 
 def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
-    """Yield the daemon's runs in a portion (a part of a trail file, with its index), oldest first.
-
-    Each run comes with the number of the line at which the next run starts, or None for the last run. run:
-    the run to which the first lines belong.
-    """
+    """Yield the daemon's runs in a portion, oldest first, each with the line where the next one starts."""
     for item in portion.own(frozenset({"mount", "policy"})):
         if not isinstance(item, Record):
             continue
@@ -264,12 +249,7 @@ def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
 
 
 def _spans(index: Index, ends: Sequence[int], latest_ns: int, begin: int, end: int) -> Iterator[_Span]:
-    """Divide lines of an index where the answers to some requests may change.
-
-    ends: see RecordedRequests._instants(). begin, end: the lines. latest_ns: the latest time in earlier
-    portions. If the clock was set back, an exception (an allow rule with an end date) that has ended stays
-    ended.
-    """
+    """Divide lines where answers may change. An exception that has ended stays ended, despite the clock."""
     term = 0
     for end_ns in ends:
         first = 0 if latest_ns >= end_ns else index.query(_FIRST_AT, end_ns).fetchone()[0]

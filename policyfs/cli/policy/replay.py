@@ -52,12 +52,10 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
         " answer depends on facts that the trail does not have, the request counts as undecidable. The"
         " exit code is 1 if the policy would allow more, or less."
     )
-    parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")
-    parser.add_argument("--policy", required=True, metavar="NEW", help="a file, or a directory of *.yaml")
+    add = parser.add_argument
+    add("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")
+    add("--policy", required=True, metavar="NEW", help="a file, or a directory of *.yaml")
     add_query(parser, named=True)
-    parser.add_argument(
-        "--monitor",
-        action="store_true",
-        help="permit what the policy denies to its apps, as under mount --monitor",
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    help_ = "permit what the policy denies to its apps, as under mount --monitor"
+    add("--monitor", action="store_true", help=help_)
+    add("--json", action="store_true", help="one JSON object")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import pwd
-import shutil
-import sys
 from dataclasses import dataclass, field
 from typing import Final
 
+from policyfs.cli.common.colour import columns
 from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.common.processes import look
 from policyfs.domain import WORKER_UIDS
@@ -124,9 +123,8 @@ def run_who(args: argparse.Namespace) -> int:
         for one in people
     ]  # fmt: skip
     rows += [(name, "-", "-", "no uid: the app needs its own mount (--app)") for name in mounted]
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     head = ("APP", "UID", "USER", "FOUND AS")
-    print("\n".join(table(head, rows, columns=columns, flexible=3, right=frozenset({1}))))
+    print("\n".join(table(head, rows, columns=columns(), flexible=3, right=frozenset({1}))))
     for name in machine.dynamic():
         print(
             f"{shown(name)} may get another uid at each start (DynamicUser=): write User= in its unit, or"

@@ -87,10 +87,7 @@ def _place(at: int) -> bytes:
 
 
 def _packed(at: int, entries: list[tuple[int, int, int, bytes]]) -> bytes:
-    """Return a TIFF directory that will stand at the offset *at*.
-
-    Values of more than four bytes follow the directory. entries: tag, type, count and value of each entry.
-    """
+    """Return a TIFF directory that will stand at the offset *at*."""
     head, values = len(entries).to_bytes(2, "little"), b""
     behind = at + 2 + 12 * len(entries) + 4
     for tag, kind, count, value in entries:

@@ -108,10 +108,7 @@ def in_process(identity: Identity, work: Callable[[], object]) -> Any:
 
 
 def _run(identity: Identity, work: Callable[[], object]) -> tuple[bytes, int | None]:
-    """Return the result of *work* in a forked process as JSON, empty if the process did not finish.
-
-    Also return the number of the signal that ended the process; None if the process was too slow.
-    """
+    """Return the result of *work* in a child (empty: not finished), and the signal that ended the child."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -131,12 +128,7 @@ _END: Final = b"\n"
 
 
 def _end(child: int) -> int | None:
-    """Wait at most _KILLED_S (seconds) for the end of a child, then kill it, and wait again.
-
-    Return the number of the signal that ended the child; None if no signal was seen. While a request of the
-    child waits for a daemon that does not answer, no signal ends the child. Then the child ends when the
-    daemon ends.
-    """
+    """Wait for a child, kill it, wait again. Return the signal that ended it; None if none was seen."""
     pidfd = os.pidfd_open(child)
     try:
         poll = select.poll()

@@ -102,10 +102,7 @@ def _harmless(canary: Canary, ftype: FileType) -> bool:
 
 
 def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
-    """Yield the files and directories of the store, beginning near the root.
-
-    Do not change access times. Each item has the names of the path, the type and the inode number.
-    """
+    """Yield names, type and inode number of some files, the root first. Access times do not change."""
     left_out = _mounts_that_may_hang()
     todo: deque[tuple[bytes, ...]] = deque([()])
     for _ in range(_MOST_DIRECTORIES):
@@ -125,11 +122,7 @@ def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
 
 
 def _mounts_that_may_hang() -> frozenset[str]:
-    """Return the mountpoints of all file systems that are on no disk of this machine (network, FUSE, autofs).
-
-    One of these file systems may be mounted in the store, and may not answer. A search there would wait
-    without end, and so would the command that mounts the store.
-    """
+    """Return the mountpoints of all file systems that are on no disk of this machine."""
     return frozenset(
         mount.path
         for mount in mounts()

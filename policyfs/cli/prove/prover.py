@@ -147,10 +147,7 @@ class Prover:
     def _compared(
         self, mount_fd: int, caller: Caller, asked: Sequence[Canary], *, reads: bool
     ) -> Counter[str]:
-        """Make the requests of one caller, and compare the answers. Return the number of right answers.
-
-        reads: also list directories and read bytes; only in the store in memory.
-        """
+        """Make the requests of one caller, and compare the answers. Return the number of right answers."""
         where = _MEMORY if reads else _LIVE
         answers = _answers(mount_fd, caller, asked, reads=reads) if asked else []
         for canary, answer in zip(asked, answers, strict=True):
@@ -165,11 +162,7 @@ class Prover:
     def _fault(
         self, mount_fd: int, caller: Caller, canary: Canary, answer: Answer, *, reads: bool
     ) -> tuple[str, Answer]:
-        """Return the fault that the answer to a request has, also after several tries, and the last answer.
-
-        In the real store, another program may remove or replace the file meanwhile. So a fault counts only
-        while the store has the file.
-        """
+        """Return the fault of an answer after several tries, while the file exists, and the last answer."""
         for tries in itertools.count(1):
             wrong = wrong_with(canary, answer, posix=self.posix, reads=reads)
             if not wrong or (canary.inode and not is_there(self.store, canary)):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from policyfs import __version__
+from policyfs.cli.common.live_mounts import part
 from policyfs.cli.common.processes import look
 from policyfs.cli.machine.findings import State
 from policyfs.cli.machine.store_checks import check_closed
@@ -21,7 +22,7 @@ _ASKED_FOR: Final = "switched off (--no-passthrough)"
 
 def problems(status: control.Json) -> Iterator[str]:
     """Yield one sentence for each problem that the status of a mount shows."""
-    trail, passthrough = _part(status, "trail"), _part(status, "passthrough")
+    trail, passthrough = part(status, "trail"), part(status, "passthrough")
     if status.get("leaving"):
         yield "unmounted, but processes still use the mount"
     if trail.get("failing"):
@@ -30,14 +31,14 @@ def problems(status: control.Json) -> Iterator[str]:
         yield f"{trail['dropped']} events are not on the trail"
     if trail.get("kept_back"):
         yield str(trail["kept_back"])
-    if dropped := _number(_part(status, "quarantine").get("dropped")):
+    if dropped := _number(part(status, "quarantine").get("dropped")):
         search = "policyfs audit search --op quarantine --decision deny"
         yield f"{dropped} refused files are lost; `{search}` lists them"
     if not passthrough.get("enabled") and passthrough.get("why_not") != _ASKED_FOR:
         yield f"no passthrough: {passthrough.get('why_not')}"
-    if not _part(status, "watch").get("running"):
+    if not part(status, "watch").get("running"):
         yield "the store is not watched: the mount shows changes by other programs only after 1 s"
-    missing = _part(status, "contained").get("missing")
+    missing = part(status, "contained").get("missing")
     for what in missing if isinstance(missing, list) else ():
         yield f"the daemon is not contained: {what}"
     if status.get("version") != __version__:
@@ -45,9 +46,9 @@ def problems(status: control.Json) -> Iterator[str]:
             f"the daemon has version {status.get('version')}, but {__version__} is installed: unmount, and"
             " mount again"
         )
-    sniffer = _part(status, "sniffer")
+    sniffer = part(status, "sniffer")
     if time.time_ns() - _number(sniffer.get("last_loss_ns")) < _RECENT_NS:
-        lost = sum(map(_number, _part(sniffer, "failed").values()))
+        lost = sum(map(_number, part(sniffer, "failed").values()))
         yield (
             f"workers that read files died, and {lost} requests failed; the last error:"
             f" {sniffer.get('last_error')}"
@@ -55,11 +56,6 @@ def problems(status: control.Json) -> Iterator[str]:
     yield from _store_open(str(status.get("store")))
     if status.get("bugs"):
         yield f"unexpected errors (bugs of policyfs): {status['bugs']}; see the daemon's log, and report them"
-
-
-def _part(status: control.Json, name: str) -> control.Json:
-    found = status.get(name)
-    return found if isinstance(found, dict) else {}
 
 
 def _store_open(store: str) -> Iterator[str]:

@@ -116,11 +116,7 @@ def _status_of(path: str, wait_s: float) -> control.Json:
 
 
 def _site_status(path: str, silent: list[str]) -> list[control.Json]:
-    """Return the status of each mount of a site that answers.
-
-    path: the site file (the list of mounts, docs/mount-sets.md). silent: a list that gets a line of text for
-    each mount that does not answer.
-    """
+    """Return the status of each mount of a site that answers."""
     from policyfs.cli.site.site import status_of_site, trail_of
     from policyfs.cli.site.site_document import read_site
 
@@ -141,10 +137,7 @@ def _of_site(status: control.Json) -> list[str]:
 
 
 def _as_text(status: control.Json) -> str:
-    """Return the main parts of a mount's status as text.
-
-    With --json the command prints the whole status instead.
-    """
+    """Return the main parts of a mount's status as text."""
     policy, passthrough = part(status, "policy"), part(status, "passthrough")
     handles, trail, fuse = part(status, "handles"), part(status, "trail"), part(status, "fuse")
     kind = f"app mount of {status['app']}" if status["app"] else "shared mount"
@@ -217,9 +210,7 @@ def run_reload(args: argparse.Namespace) -> int:
 
 
 def _reload(path: str, args: argparse.Namespace, before: str) -> None:
-    """Load the policy again in one mount. before: a text for the beginning of each line. Raises
-    PolicyfsError.
-    """
+    """Load the policy again in one mount. before: the beginning of each line. Raises PolicyfsError."""
     kept: UnmountedKeepsError | None = None
     try:
         for line in reload_lines(path, "previous" if args.previous else "reload"):
@@ -233,11 +224,7 @@ def _reload(path: str, args: argparse.Namespace, before: str) -> None:
 
 
 def _named(name: str) -> list[str]:
-    """Return the mountpoint that an argument of the command names.
-
-    If the argument names a site file (a list of mounts, docs/mount-sets.md), return the mountpoints of all
-    mounts in the file.
-    """
+    """Return the mountpoint that an argument of the command names."""
     if not name.endswith((".yaml", ".yml")):
         return [known(name)]
     from policyfs.cli.site.site import place_of
@@ -254,10 +241,8 @@ def reload_lines(path: str, command: str, *, live: str = "", **more: str) -> Ite
     """Make all daemons of a mountpoint load their policy again. Yield a line of text for each daemon.
 
     A mount that was unmounted and is still in use has a daemon, too. If the mountpoint's own mount refuses
-    the policy, no other mount gets it. command: ``reload``, or ``previous`` (go back to the policy that was
-    in force before). live: the digest that the policy in force in the mountpoint's own mount must have;
-    empty: any. more: arguments of the command. Raises PolicyfsError; UnmountedKeepsError if only a mount that
-    was unmounted refuses.
+    the policy, no other gets it. command: ``reload`` or ``previous``. live: the digest that the policy in
+    force must have; empty: any. Raises PolicyfsError (UnmountedKeepsError if only an unmounted one refuses).
     """
     absent: PolicyfsError | None = None
     refused: PolicyfsError | None = None

@@ -148,11 +148,7 @@ def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
 
 
 def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Make one mount of a site file (a list of mounts). If the mount is up with other options, unmount it
-    first.
-
-    Return the error, or an empty text.
-    """
+    """Make one mount; first unmount one with other options. Return the error, or an empty text."""
     if seen.state is not State.CHANGED:
         return _mount(site, mount)
     try:  # check before the unmount: otherwise a wrong policy would leave apps without a mount
@@ -168,10 +164,7 @@ def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
 
 
 def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Sequence[str]) -> None:
-    """Raise PolicyfsError if a mount could not be made. First remove the mounts that this command has made.
-
-    Mounts that were up before and were made again stay. results: the error of each mount, or an empty text.
-    """
+    """Raise PolicyfsError if a mount failed. First remove the mounts that this command has made anew."""
     failed = [(mount, said) for (mount, _), said in zip(wanted, results, strict=True) if said]
     if not failed:
         return
@@ -303,10 +296,7 @@ def trail_of(site: Site) -> str:
 
 
 def _mount(site: Site, mount: MountDoc) -> str:
-    """Make one mount of a site file (a list of mounts), with `policyfs mount` in a process of its own.
-
-    Return the error, or an empty text.
-    """
+    """Make one mount of a site file (a list of mounts), with `policyfs mount` in a process of its own."""
     return _run(site.command(mount))
 
 
@@ -329,10 +319,7 @@ def _run(words: Sequence[str]) -> str:
 
 
 def _make_places(found: Sequence[tuple[MountDoc, Seen]]) -> None:
-    """Make the mountpoints of mounts that are down, each with a placeholder: nobody finds an empty directory.
-
-    Only root may enter the directory of the mounts of services and containers.
-    """
+    """Make mountpoints for mounts that are down, with a placeholder: nobody finds an empty one."""
     from policyfs.kernel.placeholder import put_placeholder
     from policyfs.linux.mountinfo import is_mountpoint, resolve
 

@@ -47,10 +47,7 @@ def _unit(value: str) -> str:
 
 
 def _as_option(parse: Callable[[str], int]) -> AfterValidator:
-    """Return a validator that accepts the texts that an option of `policyfs mount` accepts.
-
-    parse: the function that reads the option.
-    """
+    """Return a validator that accepts the texts that an option of `policyfs mount` accepts."""
 
     def checked(value: str) -> str:
         try:
@@ -220,9 +217,7 @@ _READER: Final = Reader(KIND, _Top, MountDoc, "mounts", _subject)
 
 
 def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
-    """Add errors for keys that contradict each other, mounts with the same name, overlapping mountpoints, and
-    two mounts at one path of a service or container.
-    """
+    """Add errors for keys that contradict each other, and for mounts that share a name or a place."""
     places: dict[str, str] = {}
     names: set[str] = set()
     paths: dict[tuple[str, str | None], str] = {}

@@ -11,7 +11,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,6 @@ from ruamel.yaml.error import YAMLError
 
 from policyfs.cli.common.mountpoint_way import check_way
 from policyfs.cli.common.output import replacing
-from policyfs.cli.site.compose_access import dangers, unchecked
 from policyfs.cli.site.site_document import MountDoc, Site, label, read_site
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.linux.interpreter import own_program
@@ -43,6 +42,21 @@ _ASSIGNMENT: Final = re.compile(
 _MOST_VARIABLES: Final = 100
 _DOLLAR: Final = "\0"
 """Stands for a dollar sign that begins no variable, until all variables are replaced."""
+
+_ELSEWHERE: Final = {
+    "extends": "volumes of another file or service", "volumes_from": "volumes of another container",
+    "env_file": "variables of another file", "build": "volumes and users of an image that is built",
+    "secrets": "files of the host", "configs": "files of the host",
+}  # fmt: skip
+_RIGHTS: Final = {
+    "privileged": "all devices of the host, so also the disk of the store",
+    "devices": "devices of the host, perhaps the disk of the store",
+    "device_cgroup_rules": "devices of the host, perhaps the disk of the store",
+    "cap_add": "more rights of root", "security_opt": "perhaps fewer limits",
+    "pid": "perhaps the processes of the host", "userns_mode": "perhaps the users of the host",
+}  # fmt: skip
+_HOST: Final = ("/dev", "/proc", "/sys")
+_SOCKETS: Final = ("docker.sock", "podman.sock", "containerd.sock", "crio.sock")
 
 _ENGINES: Final = "Before=docker.service podman.service podman-restart.service\n"
 _ENGINES_WAIT_S: Final = 90
@@ -138,9 +152,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _check_own(path: Path, site: Site) -> None:
-    """Raise PolicyfsError if another program, or `policyfs unit` of another site file, has made this file, or
-    if the file cannot be read.
-    """
+    """Raise PolicyfsError if a file exists and is not made by `policyfs unit` of this site file."""
     try:
         first = path.read_text("utf-8", "replace").partition("\n")[0] + "\n"
     except FileNotFoundError:
@@ -200,10 +212,7 @@ def _places_unit(site: Site, program: str) -> str:
 
 
 def _store_units(store: str) -> str:
-    """Return the mount units of systemd that may have a store: its own, and those of the directories above.
-
-    A unit that is missing has no effect. They are not required: if one fails, the mount waits for its store.
-    """
+    """Return the mount units that may have the store. Not required: without it the mount waits."""
     names = store.strip("/").split("/")
     paths = ["/".join(names[:number]) for number in range(1, len(names) + 1)]
     units_ = " ".join(f"{_escaped(path)}.mount" for path in paths if path)
@@ -241,11 +250,7 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
 
 
 def _drop_in(mounts: list[tuple[MountDoc, str]]) -> str:
-    """Return the drop-in (additional settings) of a systemd service that uses mounts.
-
-    The drop-in puts each mount at the path at which the service expects its files. mounts: the mounts, each
-    with the name of its unit.
-    """
+    """Return the drop-in (additional settings) of a systemd service that uses mounts."""
     needs = "".join(f"Requires={unit}\nAfter={unit}\nPartOf={unit}\n" for _, unit in mounts)
     paths = "".join(f"BindPaths={_path(mount.at)}:{_path(mount.path or '')}\n" for mount, _ in mounts)
     return (
@@ -255,10 +260,7 @@ def _drop_in(mounts: list[tuple[MountDoc, str]]) -> str:
 
 
 def _path(path: str) -> str:
-    """Return a path as a value in a unit file (systemd.syntax(7)).
-
-    A path with a space, colon or semicolon is in quotes.
-    """
+    """Return a path as a value in a unit file (systemd.syntax(7))."""
     plain = path.replace("%", "%%")
     return f'"{plain}"' if any(char in " :;" for char in plain) else plain
 
@@ -306,11 +308,7 @@ def compose_file(site: Site) -> str:
 
 
 def _check(site: Site, path: str) -> None:
-    """Raise PolicyfsError if the compose file at a path lacks a container of the site.
-
-    Also raise PolicyfsError if a volume gives a service direct access to the store, or has the place of a
-    mount: compose would leave the volume out, or put it over the mount.
-    """
+    """Raise PolicyfsError if a compose file lacks a container, reaches the store, or covers a mount."""
     try:
         found = YAML(typ="safe").load(Path(path).read_bytes())
     except (OSError, YAMLError) as error:
@@ -361,9 +359,7 @@ def _targets(service: object, variables: Mapping[str, str]) -> Iterator[str]:
 def _sources(service: object, named: object, base: str, variables: Mapping[str, str]) -> Iterator[str]:
     """Yield the directories and files of the host that a service of a compose file gets as volumes.
 
-    named: the named volumes of the compose file. base: the directory of the compose file. Raises
-    PolicyfsError for a variable without a value.
-    """
+    Raises PolicyfsError for a variable without a value."""
     volumes = service.get("volumes") if isinstance(service, dict) else None
     for volume in volumes if isinstance(volumes, list) else ():
         if isinstance(volume, dict):
@@ -442,3 +438,29 @@ def _value(found: re.Match[str], variables: Mapping[str, str]) -> str | None:
 def _reaches(source: str, store: str) -> bool:
     real = os.path.realpath(store)
     return source == real or real.startswith(source.rstrip("/") + "/") or source.startswith(f"{real}/")
+
+
+def unchecked(compose: Mapping[object, object]) -> Iterator[str]:
+    """Yield a text for each part of a compose file that `policyfs compose` does not check."""
+    if compose.get("include"):
+        yield "include adds services of other files, which policyfs does not read"
+    services = compose.get("services")
+    for name, service in services.items() if isinstance(services, Mapping) else ():
+        for key, what in (_ELSEWHERE | _RIGHTS).items():
+            if isinstance(service, Mapping) and service.get(key):
+                yield f"the service {shown(str(name))} has {key}: it gives {what}, which is not checked"
+
+
+def dangers(name: str, sources: Iterable[str]) -> Iterator[str]:
+    """Yield a text for each volume of a service that gives rights over the machine.
+
+    sources: paths of the host, absolute and without symlinks.
+    """
+    for source in sources:
+        above = source.rstrip("/") + "/"
+        has_engine = any(f"/run/{engine}".startswith(above) for engine in _SOCKETS)
+        gives = f"the volume {shown(source)} gives the service {shown(name)}"
+        if has_engine or os.path.basename(source) in _SOCKETS:
+            yield f"{gives} the socket of a container engine, and so all rights of root, past every policy"
+        elif any(f"{source}/".startswith(f"{host}/") for host in _HOST):
+            yield f"{gives} devices or kernel files of the host, perhaps also the store"

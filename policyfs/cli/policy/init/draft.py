@@ -193,11 +193,7 @@ def _redaction(draft: Draft) -> Iterator[str]:
 
 
 def _uncleaned(draft: Draft) -> list[tuple[str, str]]:
-    """Return at most eight kinds of files that policyfs cannot redact, each with an example path.
-
-    Apps for which files are redacted cannot open files of these kinds. Only the directories of these apps
-    count.
-    """
+    """Return at most eight kinds of files that policyfs cannot redact, each with an example path."""
     shared = {name for wish in draft.wishes if not wish.trusted for name in wish.shares}
     found: dict[str, str] = {}
     for directory in draft.directories:

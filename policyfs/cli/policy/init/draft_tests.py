@@ -114,11 +114,7 @@ def _elsewhere(draft: Draft, wish: Wish) -> str:
 
 
 def _word(draft: Draft, directory: str) -> str:
-    """Return a word for the ids of the tests of a directory. Each directory gets a word of its own.
-
-    The word is the directory's name, or ends with a dash and the directory's index. A name with such an end
-    gets an index, too.
-    """
+    """Return a word for the ids of the tests of a directory. Each directory gets a word of its own."""
     word = "".join(char if char.isascii() and char.isalnum() else "-" for char in directory[:24])
     if word == directory and not re.search("-[0-9]+$", word):
         return word

@@ -97,10 +97,7 @@ def _files(directory: Directory, top: str) -> list[str]:
 
 
 def _sniff(store: str, samples: list[tuple[Directory, str]]) -> None:
-    """Sniff some files, and add their kinds to their directories.
-
-    For root, a worker without rights reads the files. For any other user, this process reads them.
-    """
+    """Sniff some files for their directories: for root in a worker without rights, else here."""
     if not samples:
         return
     paths = [path for _, path in samples]

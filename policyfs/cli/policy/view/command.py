@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import sys
 import time
 from pathlib import Path
 
+from policyfs.cli.common.colour import columns
 from policyfs.cli.common.near_names import near_names
 from policyfs.cli.common.on_record import trail_root
 from policyfs.cli.common.policy_files import read_sources
+from policyfs.cli.common.quantities import number
 from policyfs.cli.policy.caller import add_caller, caller_of, check_caller
 from policyfs.cli.policy.view.picture import Picture
 from policyfs.cli.policy.view.text import as_json, text_of
@@ -42,7 +42,7 @@ def run_view(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(picture), indent=2))
     else:
-        print(text_of(picture, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+        print(text_of(picture, columns()))
     return EXIT_OK
 
 
@@ -75,12 +75,6 @@ def _fill(picture: Picture, args: argparse.Namespace, engine: Engine, who: Princ
             sniffer.close()
 
 
-def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 10, or 0 for no limit")
-    return int(text)
-
-
 def add_view(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `policyfs policy view`."""
     parser.description = (
@@ -91,18 +85,14 @@ def add_view(parser: argparse.ArgumentParser) -> None:
     add("store", metavar="STORE", help="the directory with your files")
     add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
     add_caller(parser)
-    add(
-        "--monitor",
-        action="store_true",
-        help="permit what the policy denies to its apps, as under mount --monitor",
-    )
-    add(
-        "--trail", metavar="DIR", help="the trail root of the store's mounts: it may hold the owners of files"
-    )
+    help_ = "permit what the policy denies to its apps, as under mount --monitor"
+    add("--monitor", action="store_true", help=help_)
+    help_ = "the trail root of the store's mounts: it may hold the owners of files"
+    add("--trail", metavar="DIR", help=help_)
     text = f"for each extension, open N files to test redaction (default: {_SAMPLES}; 0: all)"
-    add("--samples", type=_number, default=_SAMPLES, metavar="N", help=text)
+    add("--samples", type=number, default=_SAMPLES, metavar="N", help=text)
     text = f"in each directory, show N of the files that the policy treats alike (default: {_ALIKE}; 0: all)"
-    add("--alike", type=_number, default=_ALIKE, metavar="N", help=text)
+    add("--alike", type=number, default=_ALIKE, metavar="N", help=text)
     text = f"look at N names at most (default: {_MOST}; 0: all)"
-    add("--most", type=_number, default=_MOST, metavar="N", help=text)
+    add("--most", type=number, default=_MOST, metavar="N", help=text)
     add("--json", action="store_true", help="one JSON object")

@@ -63,10 +63,7 @@ class Limits(NamedTuple):
 
 
 class _Directory(NamedTuple):
-    """A directory to list.
-
-    above: the path states and facts of all directories from the root to this directory.
-    """
+    """A directory to list. above: the states and facts of all directories from the root to it."""
 
     names: tuple[bytes, ...]
     state: PathState
@@ -159,10 +156,7 @@ class Walk:
     def _selected(
         self, picture: Picture, directory: _Directory, listed: list[tuple[bytes, int, int]]
     ) -> Iterator[bytes]:
-        """Yield the names to look at: all directories, and some of the files that the policy treats alike.
-
-        In *picture*, count those skipped files that the caller perhaps sees.
-        """
+        """Yield the names to look at: all directories, and some of the files that the policy treats alike."""
         counts: Counter[tuple[PathState, str]] = Counter()
         for name, _, kind in listed:
             if kind == _DIRECTORY or not self._limits.alike:
@@ -187,9 +181,7 @@ class Walk:
         return seen or bool(self._engine.needs(self._who, Op.SEE, state, FileType.REGULAR))
 
     async def _facts(self, fd: int, name: bytes, stat: Stat, state: PathState) -> Facts:
-        """Return the facts of a file on which the answers about this file depend. fd: a descriptor of its
-        directory.
-        """
+        """Return the facts on which the answers about a file depend. fd: a descriptor of its directory."""
         need = Need.NOTHING
         for op in (Op.SEE, *_OPS):
             need |= self._engine.needs(self._who, op, state, stat.ftype)
@@ -265,9 +257,7 @@ class Walk:
         )  # fmt: skip
 
     def _can_fill(self, state: PathState) -> bool:
-        """Return True if the caller may make ordinary new files or directories in the directory with this
-        state.
-        """
+        """Return True if the caller may make ordinary new files or directories there."""
         new = self._engine.step(state, _NEW_NAME)
         facts = Facts(None, self._who.app or OWNER_NONE)
         file = self._decide(Op.CREATE | Op.WRITE, new, FileType.REGULAR, facts)
@@ -293,10 +283,7 @@ class Walk:
                     picture.samples.append(sample)
 
     async def _opened(self, found: _Found) -> Sample | None:
-        """Open a file as the caller would, and return the result.
-
-        Return None if the file does not exist any more.
-        """
+        """Open a file as the caller would. Return the result; None if the file is gone."""
         *above, name = found.names
         try:
             inside = self._tree.open_below(self._tree.root_fd, above) if above else -1
