@@ -10,7 +10,9 @@ import pytest
 from policyfs.domain import NO_FACTS, Need, Op
 from policyfs.policy.analysis.sides import Side
 from policyfs.policy.analysis.subjects import groups
-from policyfs.policy.lint.places import Places
+from policyfs.policy.lint.places import Places, plain_names, shown
+from policyfs.policy.model import App
+from policyfs.policy.rules.callers import Caller, CallerClass
 from policyfs.policy.rules.facts import FILE_TYPES
 from policyfs.policy.rules.table import hides
 from tests.support.models.whole_policies import compiled
@@ -96,3 +98,29 @@ def test_what_is_below_counts_where_it_is_asked_for(places, sides):
     found = [places.at(names, side).shared("below", find) for names in (("own",), ("deep", "x", "y", "z"))]
     assert found == ["leads on", "ends"]
     assert not places.at(("own",), side).lives
+
+
+CAMERA = App("camera", ((10010, 10019),), (), frozenset(), "")
+
+
+@pytest.mark.parametrize(
+    ("glob", "path"),
+    [
+        ("/a/b", "/a/b"),
+        ("/a/**", "/a/x"),
+        ("/***", "/x"),
+        ("/**/b", "/b"),
+        ("/a/**/b", "/a/b"),
+        ("/{one,two}/*.jpg", "/one/x.jpg"),
+        ("/{a,{b,c}d}/x", "/a/x"),
+        ("/{app}/{uid}", "/camera/10010"),
+        ("/a?b/*", "/axb/x"),
+        ("/", "/"),
+    ],
+)
+def test_a_plain_path_of_a_glob(glob, path):
+    assert shown(plain_names(glob, Caller(CallerClass(0, CAMERA, 0, 10010), 10010)) or ()) == path
+
+
+def test_a_stranger_has_no_path_with_the_name_of_an_app():
+    assert plain_names("/{app}/x", Caller(CallerClass(0, None, 0, 5), 5)) is None

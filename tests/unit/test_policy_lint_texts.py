@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.policy.lint.texts import texts
+from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.support.models.whole_policies import policy_of
 
 
@@ -47,5 +48,42 @@ from tests.support.models.whole_policies import policy_of
     ],
 )
 def test_findings(rule, ids):
-    (made,) = policy_of(f"- {{id: r, {rule}}}").rules
-    assert {finding.id for finding in texts(made)} == ids
+    assert {finding.id for finding in texts(policy_of(f"- {{id: r, {rule}}}"))} == ids
+
+
+APPS = "{a: {uid: 7}, b: {uid: [8, 20-29]}, c: {grants: [g]}}"
+HEAD = f"apiVersion: policyfs/v1\nkind: Policy\napps: {APPS}\nrules:\n"
+
+
+def of_uids(who: str) -> list[str]:
+    text = f"{HEAD}  - {{id: r, allow: [see], who: {who}}}\n"
+    return [
+        one.message
+        for one in texts(parse_policy([SourceText("p.yaml", text.encode())]))
+        if one.id == "app-and-uid"
+    ]
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        "{app: a}",
+        "{uid: 9}",
+        "{app: a, uid: 7}",
+        "{app: [a, b], uid: [1, 25-40]}",
+        "{app: any, uid: 9}",
+        "{app: [a, stranger], uid: 9}",
+        "{grant: g, uid: 9}",
+        "{app: a, not: {uid: 9}}",
+    ],
+)
+def test_apps_and_uids_that_can_match_together(who: str):
+    assert of_uids(who) == []
+
+
+def test_apps_and_uids_that_cannot():
+    [message] = of_uids("{app: a, uid: [8, 9-12]}")
+    assert "a has no uid of 8-12: on a shared mount no caller matches" in message
+    [message] = of_uids("{app: [a, c], uid: 8}")
+    assert "a and c have no uid of 8" in message
+    assert len(of_uids("{app: any, not: {app: b, uid: 7}}")) == 1

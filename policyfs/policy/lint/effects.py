@@ -16,7 +16,6 @@ from policyfs.policy.analysis.tracks import Track
 from policyfs.policy.analysis.walk import Walk
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.globs.classes import TooHardError
-from policyfs.policy.globs.paths import parse_glob
 from policyfs.policy.lint.findings import Finding, on_rule
 from policyfs.policy.lint.places import Here, Places, plain_names, sides_by_app
 from policyfs.policy.lint.reach import not_searched
@@ -143,12 +142,12 @@ class Effects:
     def _has_effect(self, probe: str) -> bool:
         number = self._number[probe]
         rule = self._free.table.rules[number]
-        globs = [parse_glob(path) for path in (rule.paths or ("/**",))[:_TRIED]]
+        globs = (rule.paths or ("/**",))[:_TRIED]
         track = self._track
         callers = list(numbers_of(track.about.by_rule[number]))
         for side in (track.sides[at] for at in callers[:_TRIED]):
             for glob in globs:
-                names = plain_names(glob, side)
+                names = plain_names(glob, side.caller)
                 if names is not None and _allowed(self._places.at(names, side), number, rule.ops):
                     return True
         for spot in Walk([track], lambda spot: track.leading_to(spot.nodes[0], number)).spots():
@@ -176,7 +175,7 @@ class Effects:
         app = side.caller.app or ""
         free = self._by_app[app][0]
         for glob in rule.paths or ("/**",):
-            names, facts = plain_names(parse_glob(glob), side), Facts("image/jpeg", "none")
+            names, facts = plain_names(glob, side.caller), Facts("image/jpeg", "none")
             if not names or not any(live.rule.id == rule.id for live in places.at(names, side).lives):
                 continue
             if self._places.at(names, free).answer(Op.SEE, facts).allowed:

@@ -1,32 +1,34 @@
-"""Findings that `policy check` shows, too: from decisions on sample paths, made from the rules' globs."""
+"""Findings that `policy check` shows, too: from decisions on plain paths, made from the rules' globs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
+from policyfs.domain import NO_FACTS, OWNER_NONE, Facts, Op, banned, to_clean
+from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.decide import Engine
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
-from policyfs.policy.lint.mixed import mixed_directories
-from policyfs.policy.lint.modes import looks_like_backup
-from policyfs.policy.lint.synced import cleaned_for_readers
-from policyfs.policy.model import Modes
+from policyfs.policy.lint.modes import looks_like_backup, principal_of
+from policyfs.policy.lint.places import Names, Places, plain_names, shown
+from policyfs.policy.model import SELF, Effect, Modes, Rule
+from policyfs.policy.rules.table import decides_sight
+
+_CAPTURED: Final = 3
+"""Maximum number of apps to try for a glob with ``{app}`` or ``{uid}``: their directories are alike."""
+_OTHER: Final = "some-other-name"
 
 
 def hints(engine: Engine) -> Iterator[Finding]:
-    """Yield findings on three sorts of problems that concern whole directories or apps.
-
-    These are: directories in which an app sees only some files; backup programs that see modes made from the
-    policy; apps that write files, and then read them without the removed data (``clean``).
-    """
-    for mixed in mixed_directories(engine):
-        yield on_rule(
-            "hidden-beside-visible",
-            mixed.rule,
-            f"in {mixed.directory} the app {mixed.app} sees only some files; in a shared mount, inotify on"
-            " this directory shows the app the names of all files",
-            f"give the app its own mount (--app {mixed.app})",
-        )
-    for app in engine.policy.apps:
+    """Yield findings on directories in which an app sees only some files, on backups and on sync jobs."""
+    places = Places(Compiled(engine))
+    apps = engine.policy.apps
+    sides = {app.name: Side(places.compiled, engine.caller(principal_of(engine, app))) for app in apps}
+    shared = [sides[app.name] for app in apps if app.uids]  # an app without uids has only app mounts
+    for rule in engine.policy.rules:
+        if decides_sight(rule):
+            yield from _mixed(places, rule, shared)
+    for app in apps:
         if app.modes is Modes.POLICY and looks_like_backup(engine, app):
             yield on_app(
                 "backup-of-modes",
@@ -36,14 +38,64 @@ def hints(engine: Engine) -> Iterator[Finding]:
                 " app is a backup, the backup has wrong modes and owners",
                 "remove modes: policy",
             )
-    for cleaned in cleaned_for_readers(engine):
-        yield on_rule(
-            "cleaned-for-reader",
-            cleaned.rule,
-            f"the app {cleaned.app} reads its own files cleaned (at {cleaned.path}); a sync job would take"
-            " the cleaned file for a change and overwrite the original",
-            "exclude the app from the rule, or remove the app's right to read there",
-        )
+    for rule in engine.policy.rules:
+        if rule.effect is Effect.CONTENT and to_clean(banned((rule.content,))):
+            yield from _cleaned(places, rule, sides.values())
+
+
+def _mixed(places: Places, rule: Rule, sides: Sequence[Side]) -> Iterator[Finding]:
+    about = [side for side in sides if rule.who is None or side.caller.of.within(rule.who)]
+    for number, side in enumerate(about):
+        for glob in rule.paths or ("/**",):
+            if number >= _CAPTURED and ("{app}" in glob or "{uid}" in glob):
+                continue
+            names = plain_names(glob, side.caller)
+            if names and _sees_some(places, names, side, rule):
+                yield on_rule(
+                    "hidden-beside-visible",
+                    rule,
+                    f"in {shown(names[:-1])} the app {side.caller.app} sees only some files; in a shared"
+                    " mount, inotify on this directory shows the app the names of all files",
+                    f"give the app its own mount (--app {side.caller.app})",
+                )
+                return
+
+
+def _sees_some(places: Places, names: Names, side: Side, rule: Rule) -> bool:
+    """Return True if the app sees one file in the directory of a path, and not another one there."""
+    heres = [places.at(some, side) for some in (names, (*names[:-1], _OTHER))]
+    facts = list(_facts(rule, side.caller.app))
+    seen = {here.answer(Op.SEE, one).allowed for here in heres for one in facts}
+    return len(seen) == 2 and not heres[0].hidden_by
+
+
+def _facts(rule: Rule, app: str | None) -> Iterator[Facts]:
+    """Yield sample facts of files that the rule can treat in different ways."""
+    yield Facts("application/octet-stream", OWNER_NONE)
+    yield Facts("application/octet-stream", app)
+    for block in rule.blocks:
+        kind = min(block.kinds or (), default=None)
+        owner = min(block.owners or (), default=OWNER_NONE)
+        yield Facts(None if kind is None else kind.replace("*", "x"), app if owner == SELF else owner)
+    if not rule.blocks:
+        yield NO_FACTS
+
+
+def _cleaned(places: Places, rule: Rule, sides: Iterable[Side]) -> Iterator[Finding]:
+    """Yield a finding for each app that both reads and writes at a path of a rule with ``clean``."""
+    for side in sides:
+        for names in filter(None, (plain_names(glob, side.caller) for glob in rule.paths or ("/**",))):
+            here = places.at(names, side)
+            answer = here.answer(Op.READ | Op.WRITE, Facts("image/jpeg", side.caller.app))
+            if answer.allowed and rule.content in answer.content and not here.hidden_by:
+                yield on_rule(
+                    "cleaned-for-reader",
+                    rule,
+                    f"the app {side.caller.app} reads its own files cleaned (at {shown(names)}); a sync job"
+                    " would take the cleaned file for a change and overwrite the original",
+                    "exclude the app from the rule, or remove the app's right to read there",
+                )
+                break
 
 
 def line(finding: Finding) -> str:

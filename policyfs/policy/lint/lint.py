@@ -18,7 +18,6 @@ from policyfs.policy.lint.places import Places
 from policyfs.policy.lint.reach import not_searched, reach
 from policyfs.policy.lint.rights import Rights
 from policyfs.policy.lint.texts import texts
-from policyfs.policy.lint.uids import uids
 from policyfs.policy.lint.writers import Writers
 from policyfs.policy.text.parse import SourceText
 
@@ -41,10 +40,8 @@ def lint(
 
 
 def _findings(engine: Engine) -> Iterator[Finding]:
-    for rule in engine.policy.rules:
-        yield from texts(rule)
+    yield from texts(engine.policy)
     yield from hints(engine)
-    yield from uids(engine.policy)
     yield from repeated(engine.policy.rules)
     compiled = Compiled(engine)
     try:

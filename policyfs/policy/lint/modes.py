@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from policyfs.domain import NO_FACTS, FileType, Op, Principal
 from policyfs.policy.decide import Engine
-from policyfs.policy.lint.mixed import sample
+from policyfs.policy.lint.places import plain_names, shown
 from policyfs.policy.model import App, Modes
 
 _NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
@@ -48,6 +48,7 @@ def _only_read(engine: Engine, who: Principal, path: str) -> bool:
 
 def _paths(engine: Engine, app: App) -> Iterator[str]:
     yield from _NAMES
+    caller = engine.caller(principal_of(engine, app))
     for rule in engine.policy.rules:
         for glob in rule.paths or ():
-            yield "/".join(sample(glob, app))
+            yield shown(plain_names(glob, caller) or ())

@@ -13,7 +13,8 @@ from policyfs.policy.analysis.shapes import Shapes
 from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.globs.automaton import Position
-from policyfs.policy.globs.paths import DEEP, End, Glob, Wild
+from policyfs.policy.globs.paths import DEEP, End, Wild, parse_glob
+from policyfs.policy.rules.callers import Caller
 from policyfs.policy.rules.profile import Profile
 from policyfs.policy.rules.table import Live, Situated, hides
 
@@ -198,22 +199,23 @@ class Places:
         return Place(position, table.situated(position), above, parent is None)
 
 
-def plain_names(glob: Glob, side: Side) -> tuple[str, ...] | None:
+def plain_names(glob: str, caller: Caller) -> Names | None:
     """Return the names of one path that a glob matches for a caller, or None."""
     names = []
-    for segment in glob.segments:
+    parsed = parse_glob(glob)
+    for segment in parsed.segments:
         if segment is DEEP:
             continue
         name = ""
         for token in segment.variants[0]:
             if token is Wild.APP or token is Wild.UID:
-                if side.caller.app is None:
+                if caller.app is None:
                     return None
-                name += side.caller.app if token is Wild.APP else str(side.caller.uid)
+                name += caller.app if token is Wild.APP else str(caller.uid)
             else:
                 name += token if isinstance(token, str) else _PLAIN
         names.append(name)
-    return (*names, *([] if glob.end is End.HERE else [_PLAIN]))
+    return (*names, *([] if parsed.end is End.HERE else [_PLAIN]))
 
 
 def shown(names: Names) -> str:

@@ -13,7 +13,6 @@ from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.analysis.tracks import Track
 from policyfs.policy.analysis.walk import Walk
 from policyfs.policy.globs.classes import TooHardError
-from policyfs.policy.globs.paths import parse_glob
 from policyfs.policy.lint.findings import Finding, on_rule
 from policyfs.policy.lint.places import Here, Places, plain_names
 from policyfs.policy.model import Effect, Rule
@@ -85,10 +84,10 @@ class _Reach:
         return self._matched and not self._left
 
     def _try_plain_paths(self) -> None:
-        globs = [parse_glob(path) for path in (self._rule.paths or ("/**",))[:_TRIED]]
+        globs = (self._rule.paths or ("/**",))[:_TRIED]
         for side in (self._track.sides[at] for at in itertools.islice(numbers_of(self._callers), _TRIED)):
             for glob in globs:
-                names = plain_names(glob, side)
+                names = plain_names(glob, side.caller)
                 if names is not None:
                     here = self._places.at(names, side)
                     self._try_place(here, here.hidden_by)

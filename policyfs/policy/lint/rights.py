@@ -28,7 +28,6 @@ from policyfs.policy.analysis.sides import Side, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.exceptions import ended
 from policyfs.policy.globs.classes import TooHardError
-from policyfs.policy.globs.paths import parse_glob
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
 from policyfs.policy.lint.places import Names, Places, plain_names, shown, sides_by_app
 from policyfs.policy.lint.reach import not_searched
@@ -146,7 +145,7 @@ class Rights:
         side = self._by_app[app.name][0]
         for rule in self._fitting(app, self._reading, self._copies):
             for glob in _derived_globs(rule):
-                names = plain_names(parse_glob(glob), side) if _of_versions(glob) else None
+                names = plain_names(glob, side.caller) if _of_versions(glob) else None
                 answer = self._places.at(names, side).answer(Op.READ, _PHOTO) if names else None
                 # a preview shows its original, also if its own metadata are removed
                 if names and answer is not None and answer.allowed and (of_copies(glob) or not answer.redact):
@@ -167,7 +166,7 @@ class Rights:
         side = self._by_app[app.name][0]
         for rule in self._fitting(app, self._enforced[Effect.ALLOW], self._replacing):
             for glob in rule.paths or ("/**",):
-                names = plain_names(parse_glob(glob), side)
+                names = plain_names(glob, side.caller)
                 lost = self._lost(names, side) if names else []
                 if names and lost:
                     words = ", ".join(lost)
@@ -232,7 +231,7 @@ class Rights:
     @staticmethod
     def _names(rule: Rule, side: Side) -> Names | None:
         """Return the names of one path that the rule's first glob matches, or None."""
-        return plain_names(parse_glob((rule.paths or ("/**",))[0]), side)
+        return plain_names((rule.paths or ("/**",))[0], side.caller)
 
     def _by_fact(self, rule: Rule, side: Side) -> Iterator[Finding]:
         names = self._names(rule, side)
@@ -258,7 +257,7 @@ class Rights:
     def _own_directory(self, rule: Rule, side: Side) -> Iterator[Finding]:
         for glob in rule.paths or ():
             top = _OWN.fullmatch(glob)
-            names = plain_names(parse_glob(top[1]), side) if top is not None else None
+            names = plain_names(top[1], side.caller) if top is not None else None
             if top is None or not names:
                 continue
             facts, path = Facts(None, side.caller.app), shown(names)
@@ -275,7 +274,7 @@ class Rights:
         for glob in rule.paths or ():
             if not glob.endswith("/*") or glob.endswith("\\*"):
                 continue
-            names = plain_names(parse_glob(glob), side)
+            names = plain_names(glob, side.caller)
             if names is None:
                 continue
             names = (*names, "\ue000")

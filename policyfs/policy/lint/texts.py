@@ -1,4 +1,4 @@
-"""Findings that need only the text of one rule."""
+"""Findings that need only the text of one rule (and the uids of the apps that it names)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import difflib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from policyfs.domain import FIXED_KINDS, KIND_EMPTY, OWNER_NONE, Op
 from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
 from policyfs.policy.lint.findings import Finding, on_rule
-from policyfs.policy.model import Effect, Rule, Who
+from policyfs.policy.model import Effect, Policy, Rule, UidRange, Who
 
 _MAJORS: Final = frozenset(
     ("application", "audio", "chemical", "font", "image", "inode", "message", "model", "multipart", "text")
@@ -26,10 +26,38 @@ _VARIABLE: Final = re.compile(r"\$\{?(?:app|uid|user)\b\}?|%[uU]\b|<(?:app|uid|u
 _SPACE: Final = re.compile(r"(?<!\\)\s(?:/|$)|/\s")
 
 
-def texts(rule: Rule) -> Iterator[Finding]:
-    """Yield the findings on one rule."""
-    for check in _CHECKS:
-        yield from check(rule)
+def texts(policy: Policy) -> Iterator[Finding]:
+    """Yield the findings on each rule alone, and on apps with uids of other callers."""
+    uids = {app.name: app.uids for app in policy.apps}
+    for rule in policy.rules:
+        for check in _CHECKS:
+            yield from check(rule)
+        yield from _app_and_uid(rule, uids)
+
+
+def _app_and_uid(rule: Rule, known: Mapping[str, tuple[UidRange, ...]]) -> Iterator[Finding]:
+    who = rule.who
+    while who is not None:
+        apps, uids = who.apps or frozenset(), who.uids
+        own = [span for app in apps & known.keys() for span in known[app]]
+        if uids and apps and apps <= known.keys() and not _meet(own, uids):
+            have = "has" if len(apps) == 1 else "have"
+            yield on_rule(
+                "app-and-uid",
+                rule,
+                f"app and uid must both match, but {' and '.join(sorted(apps))} {have} no uid of"
+                f" {', '.join(map(_shown, uids))}: on a shared mount no caller matches",
+                "keep only app or only uid; for a rule about either, make two rules",
+            )
+        who = who.not_
+
+
+def _meet(some: Iterable[UidRange], others: Sequence[UidRange]) -> bool:
+    return any(first <= end and start <= last for first, last in some for start, end in others)
+
+
+def _shown(uids: UidRange) -> str:
+    return str(uids[0]) if uids[0] == uids[1] else f"{uids[0]}-{uids[1]}"
 
 
 def _strangers(rule: Rule) -> Iterator[Finding]:

@@ -61,7 +61,7 @@ class Writers:
         if rule.effect is not Effect.ALLOW and not _ALL.isdisjoint(globs):
             globs = (*globs, *self._written)
         for glob in globs:
-            names = plain_names(parse_glob(glob), side)
+            names = plain_names(glob, side.caller)
             if names:
                 yield glob, names, self._places.at(names, side)
 
@@ -71,7 +71,7 @@ class Writers:
             return
         sides = [side for side in self._everyone if rule.who is None or side.caller.of.within(rule.who)]
         for glob in rule.paths if 0 < len(sides) <= _CALLERS else ():
-            at = [plain_names(parse_glob(glob), side) for side in sides]
+            at = [plain_names(glob, side.caller) for side in sides]
             seen = (
                 here.answer(Op.SEE, facts, ftype).allowed
                 for names, side in zip(at, sides, strict=True)

@@ -26,7 +26,7 @@ Engines = Callable[[Recorded, bool], Engine | None]
 
 
 class Verdict(NamedTuple):
-    """How a request's answer changes under the new policy.
+    """The change of a request's answer under the new policy.
 
     direction: None if nothing changes, or the change is not known. untold: facts that decide, but are not
     recorded; empty if the direction is certain. by_answer: True if only the recorded answer could be

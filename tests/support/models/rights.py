@@ -13,13 +13,7 @@ SEE, READ = int(Op.SEE), int(Op.READ)
 
 
 class Rights(NamedTuple):
-    """A caller's rights at one path.
-
-    allowed: the allowed operations, as bits of Op; SEE also for a bare directory. refusals: the errno of each
-    operation, 0 if it is allowed. redact: the hidden words; empty if READ is refused. audits: for each
-    operation, the highest audit level of the rules that refuse it; if it is allowed, the highest level of the
-    rules that redact, or set a level. None: the default.
-    """
+    """A caller's rights at one path. refusals: errnos, 0 if allowed. audits: levels, None for the default."""
 
     allowed: int
     bare: bool
