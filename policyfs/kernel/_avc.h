@@ -116,15 +116,12 @@ void avc_drop_all(void);
 /* Drop all nodes. taken is called with each node that has look-ups, and with the number of these look-ups. */
 void avc_clear(void (*taken)(void *context, uint64_t id, uint64_t lookups), void *context);
 
-/* Take handles over, so that all their requests go to Python: one handle, the handles of a node, or all handles. */
+/* Take handles over, so that all their requests go to Python: one handle, the handles of a node, or all handles. ending:
+ * from then on answer no more opens of the node, or of any node. INVARIANT: called with *ending* for the node before
+ * avc_drop(), and for all before avc_drop_all() and avc_clear(). */
 void avc_take_handle(uint64_t fh, avc_take taken, void *context);
-void avc_take_handles(uint64_t id, avc_take taken, void *context);
-void avc_take_all_handles(avc_take taken, void *context);
-
-/* Answer no more opens of a node, or of any node, and take over the handles. INVARIANT: avc_end_opens() is called
- * before avc_drop(), and avc_end_all_opens() before avc_drop_all() and avc_clear(). */
-void avc_end_opens(uint64_t id, avc_take taken, void *context);
-void avc_end_all_opens(avc_take taken, void *context);
+void avc_take_handles(uint64_t id, bool ending, avc_take taken, void *context);
+void avc_take_all_handles(bool ending, avc_take taken, void *context);
 
 /* Take over the handles that were open at the previous call. Report the nodes for which the cache has answered no open
  * during the last *ages* calls (2: not since the previous call). Called from time to time. */

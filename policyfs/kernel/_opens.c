@@ -309,8 +309,7 @@ void avc_take_handle(uint64_t fh, avc_take taken, void *context)
 	avc_unlock_all();
 }
 
-/* Take over the handles of a node. ending: from now on also answer no open of this node. */
-static void take_of_node(uint64_t id, bool ending, avc_take taken, void *context)
+void avc_take_handles(uint64_t id, bool ending, avc_take taken, void *context)
 {
 	struct node *node = avc_is_open() ? avc_find(id) : NULL;
 
@@ -324,30 +323,14 @@ static void take_of_node(uint64_t id, bool ending, avc_take taken, void *context
 	avc_unlock_all();
 }
 
-void avc_take_handles(uint64_t id, avc_take taken, void *context)
-{
-	take_of_node(id, false, taken, context);
-}
-
-void avc_take_all_handles(avc_take taken, void *context)
-{
-	avc_lock_all();
-	take_those(is_any, 0, taken, context);
-	avc_unlock_all();
-}
-
-void avc_end_opens(uint64_t id, avc_take taken, void *context)
-{
-	take_of_node(id, true, taken, context);
-}
-
-void avc_end_all_opens(avc_take taken, void *context)
+void avc_take_all_handles(bool ending, avc_take taken, void *context)
 {
 	if (!avc_is_open())
 		return;
 	avc_lock_all();
 	take_those(is_any, 0, taken, context);
-	avc_each_node(end_node, NULL);
+	if (ending)
+		avc_each_node(end_node, NULL);
 	avc_unlock_all();
 }
 

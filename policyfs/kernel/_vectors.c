@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define INSTALL_WORDS 14 /* arguments of install_vector that come before the arguments of a version */
 
@@ -120,60 +121,50 @@ PyObject *vectors_drop_all(PyObject *module, PyObject *unused)
 /* Handles, numbers of nodes, the kernel's references, or events, from a call of the cache. Python objects are made
  * only after that call: their allocation may run any code, which may call the cache again. */
 struct found {
-	struct avc_opened *opened;
-	uint64_t *nodes;
-	struct reference {
-		uint64_t node, lookups;
-	} *references;
-	struct avc_event *events;
-	size_t handles, node_count, reference_count, event_count;
+	struct items {
+		char *data;
+		size_t count;
+	} handles, nodes, references, events;
 };
 
-static void *grown(void *array, size_t count, size_t size)
+struct reference {
+	uint64_t node, lookups;
+};
+
+static void add(struct items *items, const void *item, size_t size)
 {
-	if (count & (count - 1))
-		return array;
-	array = realloc(array, (count == 0 ? 1 : 2 * count) * size);
-	if (array == NULL)
+	if ((items->count & (items->count - 1)) == 0)
+		items->data = realloc(items->data, (items->count == 0 ? 1 : 2 * items->count) * size);
+	if (items->data == NULL)
 		Py_FatalError("no memory for the results of the access vector cache");
-	return array;
+	memcpy(items->data + items->count++ * size, item, size);
 }
 
 static void add_handle(void *context, const struct avc_opened *opened)
 {
-	struct found *found = context;
-
-	found->opened = grown(found->opened, found->handles, sizeof(*opened));
-	found->opened[found->handles++] = *opened;
+	add(&((struct found *)context)->handles, opened, sizeof(*opened));
 }
 
 static void add_node(void *context, uint64_t id)
 {
-	struct found *found = context;
-
-	found->nodes = grown(found->nodes, found->node_count, sizeof(id));
-	found->nodes[found->node_count++] = id;
+	add(&((struct found *)context)->nodes, &id, sizeof(id));
 }
 
 static void add_reference(void *context, uint64_t id, uint64_t lookups)
 {
-	struct found *found = context;
+	struct reference one = {id, lookups};
 
-	found->references = grown(found->references, found->reference_count, sizeof(*found->references));
-	found->references[found->reference_count++] = (struct reference){id, lookups};
+	add(&((struct found *)context)->references, &one, sizeof(one));
 }
 
 static void add_event(void *context, const struct avc_event *event)
 {
-	struct found *found = context;
-
-	found->events = grown(found->events, found->event_count, sizeof(*event));
-	found->events[found->event_count++] = *event;
+	add(&((struct found *)context)->events, event, sizeof(*event));
 }
 
-static PyObject *handle_of(const struct found *found, size_t index)
+static PyObject *handle_of(const void *items, size_t index)
 {
-	const struct avc_opened *one = &found->opened[index];
+	const struct avc_opened *one = &((const struct avc_opened *)items)[index];
 	const struct wire_attr *attr = &one->attr;
 
 	return Py_BuildValue(
@@ -184,20 +175,21 @@ static PyObject *handle_of(const struct found *found, size_t index)
 		(long long)wire_time_ns(attr->ctime, attr->ctimensec));
 }
 
-static PyObject *node_of(const struct found *found, size_t index)
+static PyObject *node_of(const void *items, size_t index)
 {
-	return PyLong_FromUnsignedLongLong(found->nodes[index]);
+	return PyLong_FromUnsignedLongLong(((const uint64_t *)items)[index]);
 }
 
-static PyObject *reference_of(const struct found *found, size_t index)
+static PyObject *reference_of(const void *items, size_t index)
 {
-	return Py_BuildValue("KK", (unsigned long long)found->references[index].node,
-			     (unsigned long long)found->references[index].lookups);
+	const struct reference *one = &((const struct reference *)items)[index];
+
+	return Py_BuildValue("KK", (unsigned long long)one->node, (unsigned long long)one->lookups);
 }
 
-static PyObject *event_of(const struct found *found, size_t index)
+static PyObject *event_of(const void *items, size_t index)
 {
-	const struct avc_event *one = &found->events[index];
+	const struct avc_event *one = &((const struct avc_event *)items)[index];
 
 	return Py_BuildValue("LKKIIIIKLy#", (long long)one->time_ns, (unsigned long long)one->fh,
 			     (unsigned long long)one->node, one->uid, one->gid, one->pid, one->flags,
@@ -205,44 +197,32 @@ static PyObject *event_of(const struct found *found, size_t index)
 			     (Py_ssize_t)one->program_size);
 }
 
-/* Make the list of the found items. The cache no longer has these items. If there is no memory for the list, they
- * would be lost, so the process ends. */
-static PyObject *list_of(PyObject *(*one_of)(const struct found *, size_t), const struct found *found,
-			 size_t count)
+/* Make the list of the found items, and free these. The cache no longer has them. If there is no memory for the list,
+ * they would be lost, so the process ends. */
+static PyObject *list_of(PyObject *(*one_of)(const void *, size_t), const struct items *items)
 {
-	PyObject *list = PyList_New((Py_ssize_t)count);
+	PyObject *list = PyList_New((Py_ssize_t)items->count);
 
-	for (size_t i = 0; list == NULL || i < count; i++) {
-		PyObject *one = list == NULL ? NULL : one_of(found, i);
+	for (size_t i = 0; list == NULL || i < items->count; i++) {
+		PyObject *one = list == NULL ? NULL : one_of(items->data, i);
 
 		if (one == NULL)
 			Py_FatalError("no memory for the results of the access vector cache");
 		PyList_SET_ITEM(list, (Py_ssize_t)i, one);
 	}
-	return list;
-}
-
-/* Make the list of the found handles, and free the memory of *found*. */
-static PyObject *handles_of(struct found *found)
-{
-	PyObject *list = list_of(handle_of, found, found->handles);
-
-	free(found->opened);
+	free(items->data);
 	return list;
 }
 
 PyObject *vectors_clear(PyObject *module, PyObject *unused)
 {
 	struct found found = {0};
-	PyObject *list;
 
 	(void)module, (void)unused;
 	if (!is_loop())
 		return NULL;
 	avc_clear(add_reference, &found);
-	list = list_of(reference_of, &found, found.reference_count);
-	free(found.references);
-	return list;
+	return list_of(reference_of, &found.references);
 }
 
 /* take_opens(which, number). which: 0 for the handle with this number, 1 for the handles of this node, 2 for all. */
@@ -255,15 +235,13 @@ PyObject *vectors_take(PyObject *module, PyObject *args)
 	(void)module;
 	if (!PyArg_ParseTuple(args, "IK:take_opens", &which, &number) || !is_loop())
 		return NULL;
-	if (avc_is_open()) {
-		if (which == 0)
-			avc_take_handle(number, add_handle, &found);
-		else if (which == 1)
-			avc_take_handles(number, add_handle, &found);
-		else
-			avc_take_all_handles(add_handle, &found);
-	}
-	return handles_of(&found);
+	if (which == 0 && avc_is_open())
+		avc_take_handle(number, add_handle, &found);
+	else if (which == 1)
+		avc_take_handles(number, false, add_handle, &found);
+	else if (which == 2)
+		avc_take_all_handles(false, add_handle, &found);
+	return list_of(handle_of, &found.handles);
 }
 
 PyObject *vectors_end_opens(PyObject *module, PyObject *id)
@@ -275,10 +253,10 @@ PyObject *vectors_end_opens(PyObject *module, PyObject *id)
 	if (PyErr_Occurred() || !is_loop())
 		return NULL;
 	if (id == Py_None)
-		avc_end_all_opens(add_handle, &found);
+		avc_take_all_handles(true, add_handle, &found);
 	else
-		avc_end_opens(number, add_handle, &found);
-	return handles_of(&found);
+		avc_take_handles(number, true, add_handle, &found);
+	return list_of(handle_of, &found.handles);
 }
 
 PyObject *vectors_age_opens(PyObject *module, PyObject *ages)
@@ -291,24 +269,20 @@ PyObject *vectors_age_opens(PyObject *module, PyObject *ages)
 	if (PyErr_Occurred() || !is_loop())
 		return NULL;
 	avc_age_opens((unsigned)most, add_handle, add_node, &found);
-	handles = handles_of(&found);
-	nodes = list_of(node_of, &found, found.node_count);
-	free(found.nodes);
+	handles = list_of(handle_of, &found.handles);
+	nodes = list_of(node_of, &found.nodes);
 	return Py_BuildValue("NN", handles, nodes);
 }
 
 PyObject *vectors_take_events(PyObject *module, PyObject *unused)
 {
 	struct found found = {0};
-	PyObject *list;
 
 	(void)module, (void)unused;
 	if (!is_loop())
 		return NULL;
 	avc_take_events(add_event, &found);
-	list = list_of(event_of, &found, found.event_count);
-	free(found.events);
-	return list;
+	return list_of(event_of, &found.events);
 }
 
 PyObject *vectors_events_bell(PyObject *module, PyObject *unused)

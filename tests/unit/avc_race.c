@@ -458,9 +458,9 @@ static void no_opens(unsigned node)
 {
 	size_t taken_before;
 
-	avc_end_opens(node + 2, taken_over, NULL);
+	avc_take_handles(node + 2, true, taken_over, NULL);
 	taken_before = taken_count;
-	avc_take_handles(node + 2, taken_over, NULL);
+	avc_take_handles(node + 2, false, taken_over, NULL);
 	if (taken_count != taken_before)
 		fault("handles are left over", node);
 	take_events();
@@ -470,7 +470,7 @@ static void no_opens(unsigned node)
 
 static void no_opens_at_all(void)
 {
-	avc_end_all_opens(taken_over, NULL);
+	avc_take_all_handles(true, taken_over, NULL);
 	take_events();
 	for (unsigned node = 0; node < NODES; node++) {
 		installed_id[node] = 0;
@@ -489,10 +489,10 @@ static void look(unsigned *seed, unsigned node)
 		take_events();
 		break;
 	case 0:
-		avc_take_all_handles(taken_over, NULL);
+		avc_take_all_handles(false, taken_over, NULL);
 		break;
 	case 1:
-		avc_take_handles(node + 2, taken_over, NULL);
+		avc_take_handles(node + 2, false, taken_over, NULL);
 		break;
 	case 2:
 		pthread_mutex_lock(&handles_lock);
@@ -667,7 +667,7 @@ static void check_early_bell(void)
 	if (taken != 2)
 		fault("the bell rings, and there are other events", 1);
 	avc_ring_early(false);
-	avc_end_all_opens(forget, NULL);
+	avc_take_all_handles(true, forget, NULL);
 	avc_clear(NULL, NULL);
 }
 
@@ -693,7 +693,7 @@ static void check_bell(void)
 		if (taken != *many)
 			fault("the bell rings, and there are other events", 1);
 	}
-	avc_end_all_opens(forget, NULL);
+	avc_take_all_handles(true, forget, NULL);
 	avc_clear(NULL, NULL);
 }
 
@@ -725,7 +725,7 @@ static void check_readers_in_turn(void)
 	avc_take_events(told_in_turn, &taken);
 	if (taken != 3)
 		fault("an event of two readers is lost", 1);
-	avc_end_all_opens(forget, NULL);
+	avc_take_all_handles(true, forget, NULL);
 	avc_clear(NULL, NULL);
 }
 

@@ -1,5 +1,8 @@
-"""The change of a process to another user, permanently and with no capability left. INVARIANT: no other
-module changes real, effective or saved ids, or groups (tests/unit/test_linux_confinement_identity.py)."""
+"""The change of a process to another user, permanently and with no capability left.
+
+INVARIANT: no other module of policyfs changes real, effective or saved ids, or groups
+(tests/unit/test_linux_confinement_identity.py).
+"""
 
 from __future__ import annotations
 
