@@ -78,7 +78,7 @@ async def test_no_request_of_an_unknown_handle_or_node_ends_the_mount(store: Pat
     with parts(store, engine_of(OPEN)) as made:
         slow, fast = made.whole.requests(), made.whole.quick_requests()
         asked = [request(opcode, body) for opcode, body in BODIES.items()]
-        asked += [request(opcode, bytes(40), nodeid=999) for opcode in (Opcode.TMPFILE, Opcode.STATX)]
+        asked.append(request(Opcode.STATX, bytes(40), nodeid=999))
         asked.append(request(Opcode.IOCTL, IOCTL.pack(0, 0, GETFLAGS, 0, 0, 8), nodeid=999))
         asked.append(request(Opcode.GETXATTR, xattr_of(b"user.a"), nodeid=999))
         for one in asked:
