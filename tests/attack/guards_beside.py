@@ -45,9 +45,9 @@ def copies_of_any_view() -> None:
 def ranges_unjudged() -> None:
     """fallocate on a checked file is not judged."""
 
-    async def allocate(self: Checker, handle: Any, head: Any, *asked: Any) -> None:
-        del self, head
-        store_ranges.allocate(handle.fd, *asked[:3])
+    async def allocate(self: Checker, change: Any, *asked: Any) -> None:
+        del self
+        store_ranges.allocate(change.handle.fd, *asked)
 
     put(Checker, "allocate", allocate)
 

@@ -210,9 +210,9 @@ def late_unjudged() -> None:
     """Writes that wait for their check are stored without one."""
     judge = Checker._judge
 
-    async def judged(self: Checker, handle: Any, head: Any, *asked: Any) -> None:
-        if not head.late:
-            await judge(self, handle, head, *asked)
+    async def judged(self: Checker, change: Any, after: bytes) -> None:
+        if not change.head.late:
+            await judge(self, change, after)
 
     put(Checker, "_judge", judged)
 

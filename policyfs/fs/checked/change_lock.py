@@ -1,4 +1,4 @@
-"""Locks for changes to one file: between the daemons of the store (latches.py), and within this daemon.
+"""Changes to one file, and their locks: between the daemons of the store (latches.py), and in this daemon.
 
 A change that may wait for the disk runs on a thread (`in_thread`), any other on the loop, with no await
 inside (`on`). They exclude each other."""
@@ -11,10 +11,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 
+from policyfs.domain import Decision
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.open_state import OpenState
+from policyfs.fs.inodes.pending_writes import Head
 from policyfs.linux import libc
 from policyfs.store.locking.latches import Latches
 
@@ -29,6 +34,10 @@ _LATE: Final = (
 )
 _PATIENT: Final[ContextVar[bool]] = ContextVar("patient", default=False)
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+Fence = Callable[[], None]
+"""A function that raises FUSEError or PolicyChangedError if the file may not be changed now."""
 
 
 @contextmanager
@@ -40,6 +49,37 @@ def patiently() -> Iterator[None]:
         yield
     finally:
         _PATIENT.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of an open file's bytes that the policy allows.
+
+    fence: raises PolicyChangedError after a reload, FUSEError if redaction forbids the change by now
+    (WriteGuard.fence). on_thread: the first alone; a thread calls it right before, since it may have waited.
+    """
+
+    handle: Handle
+    state: OpenState
+    decision: Decision
+    fence: Fence
+    on_thread: Fence
+
+    @property
+    def head(self) -> Head:
+        """The file's head. Raise RuntimeError if there is none."""
+        if self.state.head is None:
+            raise RuntimeError("a change judged by a head that is not there")
+        return self.state.head
+
+    async def in_thread(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Call *function*, which makes the change, on a thread. Call on_thread() there first."""
+
+        def make() -> T:
+            self.on_thread()
+            return function(*arguments)
+
+        return await trio.to_thread.run_sync(make)
 
 
 class ChangeLock:

@@ -11,8 +11,7 @@ from typing import Final
 import trio
 
 from policyfs.fs.access.views import version_of
-from policyfs.fs.checked.change_lock import ChangeLock
-from policyfs.fs.checked.head_writes import Fence
+from policyfs.fs.checked.change_lock import Change, ChangeLock
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.pending_writes import Draft, base_of
@@ -100,9 +99,7 @@ class DraftStorage:
         self._change_lock = change_lock
         self._shares_blocks = shares_blocks
 
-    async def store(
-        self, handle: Handle, draft: Draft, fence: Fence, on_thread: Fence, source: int
-    ) -> None:
+    async def store(self, change: Change, draft: Draft, source: int) -> None:
         """Copy the draft (or its cleaned copy) from *source* into the store's file, or share its blocks.
 
         Piece by piece, so that no change by this daemon waits long; other daemons wait until the end. In
@@ -117,26 +114,26 @@ class DraftStorage:
         (EBUSY) if another program has changed them, or the file at each of _TRIES begins, which then has its
         old bytes. After an error of the store the caller may try again. While a part is in the file,
         draft.torn is set. A daemon that ends waits for the last piece."""
+        handle = change.handle
         with trio.CancelScope(shield=True):  # the daemon's end may cancel the fsync that calls this
             if self._may_share(handle.fd, draft.size):
                 await trio.to_thread.run_sync(_write_out, source, handle.fd)
             if base_of(self._tree.fstat(handle.fd)) == draft.base:  # else _put() raises, or the file is empty
                 await trio.to_thread.run_sync(_check_kept, draft, handle.fd)
             async with self._change_lock.apart(handle.fd):
-                await self._copy(_Copy(handle, draft, source, draft.size, draft.torn), fence, on_thread)
+                await self._copy(change, _Copy(handle, draft, source, draft.size, draft.torn))
 
-    async def _copy(self, copy: _Copy, fence: Fence, on_thread: Fence) -> None:
-        """Copy all pieces of the draft. fence, on_thread: see store()."""
+    async def _copy(self, change: Change, copy: _Copy) -> None:
         fd, tries = copy.handle.fd, 0
 
         def fenced() -> None:
             if not copy.done:
-                fence()
+                change.fence()
                 copy.old = version_of(self._tree.fstat(fd))
 
         def put() -> bool:
             if not copy.done:
-                on_thread()
+                change.on_thread()
             return self._put(copy)
 
         while tries < _TRIES:

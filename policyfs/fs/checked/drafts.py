@@ -21,12 +21,12 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import KindSource
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.views import version_of
-from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.change_lock import Change, ChangeLock, Fence
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
 from policyfs.fs.checked.draft_storage import DraftStorage
 from policyfs.fs.checked.head import HEAD_BYTES, kind_in, may_become, meets, overlay
 from policyfs.fs.checked.head_storage import put_writes
-from policyfs.fs.checked.head_writes import Fence, HeadSniffer
+from policyfs.fs.checked.head_writes import HeadSniffer
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext
@@ -96,20 +96,18 @@ class Drafts:
         draft.until_kind = True
         return True
 
-    async def has_kind(
-        self, handle: Handle, draft: Draft, decision: Decision, offset: int, data: bytes
-    ) -> bool:
+    async def has_kind(self, change: Change, draft: Draft, offset: int, data: bytes) -> bool:
         """Return True if a draft (Draft.until_kind) has an allowed kind with *data*. Raise FUSEError(EPERM),
         on record, if no further bytes can give it one."""
-        head = os.pread(draft.fd, HEAD_BYTES, 0)
+        head, content = os.pread(draft.fd, HEAD_BYTES, 0), change.decision.content
         if offset > len(head):
             return False  # a gap: the check at FLUSH decides
         after = overlay(head, offset, data)
-        kind = await self._kinds.kind_of_head(after, lane=handle.caller.principal.lane)
-        if meets(kind, decision.content):
+        kind = await self._kinds.kind_of_head(after, lane=change.handle.caller.principal.lane)
+        if meets(kind, content):
             return True
-        if not may_become(after, decision.content):
-            self._refuse(handle, draft, decision, kind, must_be(decision.content))
+        if not may_become(after, content):
+            self._refuse(change, draft, kind, must_be(content))
         return False
 
     async def begin(self, handle: Handle, state: OpenState, fence: Fence | None) -> Draft:
@@ -189,15 +187,13 @@ class Drafts:
         await trio.to_thread.run_sync(ranges.allocate, draft.fd, mode, offset, length)
         draft.touch()
 
-    async def settle(
-        self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, on_thread: Fence
-    ) -> bool:
-        """Store the draft if its check allows it. Return False if the store has its changes already. fence,
-        on_thread: see DraftStorage.store.
+    async def settle(self, change: Change, draft: Draft) -> bool:
+        """Store the draft if its check allows it. Return False if the store has its changes already.
 
-        Raise FUSEError(EPERM), on record, for forbidden data; as *fence*; OSError (EBUSY) if another writer
-        has changed the file. If the file must be cleaned, the store gets a cleaned copy, and the draft keeps
-        the bytes for a move to a path without cleaning."""
+        Raise FUSEError(EPERM), on record, for forbidden data; as *change.fence*; OSError (EBUSY) if another
+        writer has changed the file. If the file must be cleaned, the store gets a cleaned copy, and the draft
+        keeps the bytes for a move to a path without cleaning."""
+        handle, decision = change.handle, change.decision
         cleans = to_clean(banned(decision.content))
         if not draft.changed and draft.cleaned_of in (frozenset(), cleans):
             return False
@@ -205,13 +201,13 @@ class Drafts:
             return False
         if not decision.allowed:  # the policy has changed since the open
             self._gate.refuse(handle.caller, _WRITING, handle.node.path(), decision)
-        cleaned = await self._judge(handle, draft, decision) if draft.size else None
+        cleaned = await self._judge(change, draft) if draft.size else None
         try:
             source = draft.fd if cleaned is None or cleaned.fd < 0 else cleaned.fd
             if source != draft.fd and cleaned is not None:
-                await self._check_other_names(handle, draft, decision, cleans)
-                await self._record_cleaning(handle, draft, decision, cleaned)
-            await self._storage.store(handle, draft, fence, on_thread, source)
+                await self._check_other_names(change, draft, cleans)
+                await self._record_cleaning(change, draft, cleaned)
+            await self._storage.store(change, draft, source)
         finally:
             if cleaned is not None:
                 cleaned.close()
@@ -220,38 +216,33 @@ class Drafts:
         draft.refusal = draft.recorded = None
         return True
 
-    async def _record_cleaning(
-        self, handle: Handle, draft: Draft, decision: Decision, cleaned: Cleaned
-    ) -> None:
+    async def _record_cleaning(self, change: Change, draft: Draft, cleaned: Cleaned) -> None:
         """Record a cleaning before its copy is stored, once. Other requests go on, but not on this node (its
         lock)."""
-        path = handle.node.path()
+        path = change.handle.node.path()
         if draft.recorded == (path, cleaned.note):
             return
-        told = replace(decision, audit=Audit.REQUIRED)
+        told = replace(change.decision, audit=Audit.REQUIRED)
         await self._gate.recorder.recorded(
-            handle.caller, _WRITING, path, told, kind=cleaned.kind, note=cleaned.note
+            change.handle.caller, _WRITING, path, told, kind=cleaned.kind, note=cleaned.note
         )
         draft.recorded = path, cleaned.note
 
-    async def finish(
-        self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, on_thread: Fence,
-        is_last: Callable[[], bool],
-    ) -> None:  # fmt: skip
-        """Store the draft at the last RELEASE, or record its refusal. No app gets the answer. fence,
-        on_thread: see DraftStorage.store.
+    async def finish(self, change: Change, draft: Draft, is_last: Callable[[], bool]) -> None:
+        """Store the draft at the last RELEASE, or record its refusal. No app gets the answer.
 
         A refusal removes a new file that is still empty in the store. A draft that this policy has refused,
         unchanged, is not checked again; if the app has emptied it since, the file keeps its bytes. If another
         program has changed the file, the draft goes into the quarantine. is_last: tells if no other handle
         writes the file. After a reload, raise PolicyChangedError and leave the draft."""
+        handle = change.handle
         if draft.refused and draft.only_empties(self._tree.fstat(handle.fd)):
             draft.refusal = None  # the refused bytes are gone: the quarantine has nothing to keep
             return
         refusal = draft.refusal
         if refusal is None or not draft.unchanged or refusal.generation != self._gate.generation:
             try:
-                await self.settle(handle, draft, decision, fence, on_thread)
+                await self.settle(change, draft)
             except PolicyChangedError:
                 raise
             except OSError as error:
@@ -316,16 +307,16 @@ class Drafts:
         """Return True if the quarantine keeps the bytes of a draft that is dropped."""
         return self._quarantine is not None and draft.refusal is not None and draft.refusal.quarantine
 
-    async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> Cleaned | None:
+    async def _judge(self, change: Change, draft: Draft) -> Cleaned | None:
         """Check a draft through read-only descriptors. Return its cleaned copy if a rule requires one."""
-        lane, words = handle.caller.principal.lane, banned(decision.content)
+        caller = change.handle.caller
+        lane, words = caller.principal.lane, banned(change.decision.content)
         cleans, done = to_clean(words), frozenset[str]()
         fd = self._tree.reopen(draft.fd, os.O_RDONLY)
         cleaned: Cleaned | None = None
         try:
             kind: str | None = None
             if cleans:
-                caller = handle.caller
                 cleaned = await self._cleaner.clean(fd, cleans, (caller.uid, caller.gid), lane)
                 kind, done = cleaned.kind, frozenset() if cleaned.refusal else cleans
             forbidden, why = only_forbidden(words, done), ""
@@ -335,7 +326,7 @@ class Drafts:
                 looked_at = fd if cleaned is None or cleaned.fd < 0 else cleaned.fd
                 kind, why = await self._told(looked_at, forbidden, lane)
             refusal = "" if cleaned is None else cleaned.refusal
-            self._check(handle, draft, decision, kind, refusal, why, done)
+            self._check(change, draft, kind, refusal, why, done)
         except BaseException:
             if cleaned is not None:
                 cleaned.close()
@@ -354,24 +345,22 @@ class Drafts:
         return kind, "" if plan.outcome is Outcome.CLEAN else plan.reason
 
     def _check(
-        self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, unclean: str, why: str,
-        done: frozenset[str],
-    ) -> None:  # fmt: skip
+        self, change: Change, draft: Draft, kind: str | None, unclean: str, why: str, done: frozenset[str]
+    ) -> None:
         """Refuse a draft that fails a requirement. unclean, why: the reasons against it by content, or "".
         done: the words of which it was cleaned."""
-        kinds = kinds_only(decision.content)
+        content, kinds = change.decision.content, kinds_only(change.decision.content)
         if not meets(kind, kinds):
-            self._refuse(handle, draft, decision, kind, must_be(kinds))
-        read = [each for each in decision.content if banned((each,)) and not _lets_through(each, kind)]
+            self._refuse(change, draft, kind, must_be(kinds))
+        read = [each for each in content if banned((each,)) and not _lets_through(each, kind)]
         if unclean and to_clean(banned(read)):
-            self._refuse(handle, draft, decision, kind, unclean)
+            self._refuse(change, draft, kind, unclean)
         if why and only_forbidden(banned(read), done):
-            self._refuse(handle, draft, decision, kind, why)
+            self._refuse(change, draft, kind, why)
 
-    async def _check_other_names(
-        self, handle: Handle, draft: Draft, decision: Decision, cleans: frozenset[str]
-    ) -> None:
+    async def _check_other_names(self, change: Change, draft: Draft, cleans: frozenset[str]) -> None:
         """Refuse a draft if the file has other names, and cleaning would remove data under these, too."""
+        handle = change.handle
         if self._tree.fstat(handle.fd).nlink <= 1:
             return
         fd = self._tree.reopen(handle.fd, os.O_RDONLY)
@@ -381,14 +370,13 @@ class Drafts:
             os.close(fd)
         if not keeps:
             self._refuse(
-                handle, draft, decision, None,
+                change, draft, None,
                 "the file has other names (hard links), and cleaning would change the file under these names,"
                 " too: write to a copy of the file",
             )  # fmt: skip
 
-    def _refuse(
-        self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, note: str
-    ) -> NoReturn:
+    def _refuse(self, change: Change, draft: Draft, kind: str | None, note: str) -> NoReturn:
+        handle, decision = change.handle, change.decision
         rules = self._rejections.rules_of(decision)
         draft.refused = draft.unchanged = True
         quarantine, generation = decision.quarantine, self._gate.generation

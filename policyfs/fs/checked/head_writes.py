@@ -9,17 +9,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NoReturn, Protocol, TypeVar
 
-from policyfs.domain import Decision
 from policyfs.formats import kind_by_start
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.views import version_of
-from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.change_lock import Change, ChangeLock
 from policyfs.fs.checked.head import HEAD_BYTES, may_become, meets, merged, overlay
 from policyfs.fs.checked.head_storage import put_head, put_writes
 from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.pending_writes import Head, Write
+from policyfs.fs.inodes.pending_writes import Write
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store import ranges
 from policyfs.store.frozen import Version
@@ -36,9 +35,6 @@ _SMALL: Final = 4096
 """The largest write, in bytes, that is put off. A copying program looks at write(2) alone for an error."""
 _FIRST: Final = 16
 """The number of first bytes by which programs know a file. A write that changes them is never put off."""
-
-Fence = Callable[[], None]
-"""A function that raises FUSEError or PolicyChangedError if the file may not be changed now."""
 
 
 def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
@@ -100,40 +96,39 @@ class Checker:
         self._change_lock = change_lock
         self._rejections = rejections
 
-    async def write(
-        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
-        *, append: bool = False,
-    ) -> int:  # fmt: skip
+    async def write(self, change: Change, offset: int, data: bytes, *, append: bool = False) -> int:
         """Write *data* if the resulting file meets the content requirements, and return the number of bytes,
         as write(2): less if the store has no room. append: at the file's end, also behind others' new bytes.
 
         Raise FUSEError(EPERM), on record, for a refusal; as *fence*; OSError of the store;
         UnknownBeginningError. Then no byte was written."""
+        handle, head = change.handle, change.head
         for _ in range(_TRIES):
             if not head.late:
-                await self._unhold(handle, head, decision, fence)
+                await self._unhold(change)
             size = self._tree.fstat(handle.fd).size
             if head.held is None and not size:
                 head.held = b""
             if append:
                 offset = head.size(size)
-            if await self._put_off(handle, head, decision, offset, data, append=append):
+            if await self._put_off(change, offset, data, append=append):
                 return len(data)
             if head.late and (append or min(offset, size) < HEAD_BYTES):
-                await self._unhold(handle, head, decision, fence)
+                await self._unhold(change)
                 continue
             write = self._write_stored if head.held is None or head.late else self._write_held
-            written = await write(handle, head, offset, data, decision, fence, append=append)
+            written = await write(change, offset, data, append=append)
             if written is not None:
                 return written
         raise _restless()
 
-    async def _put_off(
-        self, handle: Handle, head: Head, decision: Decision, offset: int, data: bytes, *, append: bool
-    ) -> bool:
+    async def _put_off(self, change: Change, offset: int, data: bytes, *, append: bool) -> bool:
         """Hold a small write into a file with accepted bytes, so that one check judges many
         (data/late_writes.py). Not in a view that hides data: the held bytes include other writers' bytes."""
-        if (head.held is not None and not head.late) or not decision.content or handle.node.view.redact:
+        handle, head = change.handle, change.head
+        if (head.held is not None and not head.late) or not change.decision.content:
+            return False
+        if handle.node.view.redact:
             return False
         if len(data) > _SMALL or offset + len(data) > HEAD_BYTES:
             return False
@@ -149,50 +144,44 @@ class Checker:
         head.put_off(after, Write(None if append else offset, data))
         return True
 
-    async def accepts(self, handle: Handle, head: Head, decision: Decision) -> bool:
+    async def accepts(self, change: Change) -> bool:
         """Return True if the file may have the bytes that wait for their check. Record nothing."""
-        after = merged(head, await self._head_of(handle))
-        return meets(await self._kind(handle, after), decision.content)
+        after = merged(change.head, await self._head_of(change.handle))
+        return meets(await self._kind(change.handle, after), change.decision.content)
 
-    async def _write_stored(
-        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
-        *, append: bool,
-    ) -> int | None:  # fmt: skip
+    async def _write_stored(self, change: Change, offset: int, data: bytes, *, append: bool) -> int | None:
         """Write into a file whose head is in the store. Return None if that head has changed meanwhile."""
-        judged = await self._judge_stored(handle, head, offset, data, decision)
+        judged = await self._judge_stored(change, offset, data)
         at, flags = (0, os.RWF_APPEND) if append else (offset, 0)
-        return await self._change(
-            handle, head, judged, fence, lambda: ranges.write(handle.fd, data, at, flags)
-        )
+        return await self._change(change, judged, partial(ranges.write, change.handle.fd, data, at, flags))
 
-    async def _write_held(
-        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
-        *, append: bool,
-    ) -> int | None:  # fmt: skip
+    async def _write_held(self, change: Change, offset: int, data: bytes, *, append: bool) -> int | None:
         """Write into a file whose head is held. Return None if the store's file is no longer empty."""
         del append
+        handle, head, content = change.handle, change.head, change.decision.content
         held = head.held or b""
         if offset > len(held):
             raise UnknownBeginningError
         after = overlay(held, offset, data)
         kind = await self._kind(handle, after)
-        if meets(kind, decision.content):
+        if meets(kind, content):
 
             def put() -> int:
-                self._commit(handle, head, after)
+                self._commit(change, after)
                 return _rest(handle.fd, data, offset, len(after))
 
-            return await self._change(handle, head, b"", fence, put)
-        if may_become(after, decision.content) and offset + len(data) <= HEAD_BYTES:
+            return await self._change(change, b"", put)
+        if may_become(after, content) and offset + len(data) <= HEAD_BYTES:
             if not head.has_room_for(after, handle.caller.holder, self._held_bytes):
                 raise UnknownBeginningError
             head.held = after
         else:
-            await self._refuse(handle, head, decision, kind)
+            self._refuse(change, kind)
         return len(data)
 
-    async def _unhold(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
+    async def _unhold(self, change: Change) -> None:
         """Store the held head now, or refuse it, if another process has written the file in the store."""
+        handle, head = change.handle, change.head
         for _ in range(_TRIES):
             if head.held is None or not (head.late or self._tree.fstat(handle.fd).size):
                 return
@@ -200,36 +189,33 @@ class Checker:
                 head.held = None
                 return
             stored = await self._head_of(handle)
-            await self._judge(handle, head, merged(head, stored), decision)
-            if await self._committed(handle, head, stored, fence):
+            await self._judge(change, merged(head, stored))
+            if await self._committed(change, stored):
                 return
         raise _restless()
 
     async def _head_of(self, handle: Handle) -> bytes:
         return bytes(await read_store(handle.fd, 0, HEAD_BYTES))
 
-    async def _change(
-        self, handle: Handle, head: Head, judged: bytes | None, fence: Fence, change: Callable[[], T]
-    ) -> T | None:
-        """Call *change* on a thread. Return None if the file has changed since it was judged.
+    async def _change(self, change: Change, judged: bytes | None, make: Callable[[], T]) -> T | None:
+        """Call *make* on a thread. Return None if the file has changed since it was judged.
 
         judged: the first HEAD_BYTES then; None if only a length of HEAD_BYTES or more matters. INVARIANT:
         only the version that the fence saw is changed, and the thread itself reads the version after it
         (head.left)."""
-        allowed: list[Version] = []
+        handle, head, allowed = change.handle, change.head, list[Version]()
         head.left = None
-        on_thread = partial(self._gate.unchanged, self._gate.generation)
 
         def fenced() -> None:
-            fence()
+            change.fence()
             allowed.append(version_of(self._tree.fstat(handle.fd)))
 
         def run() -> tuple[T, Version] | None:
-            on_thread()  # this call may have waited for a free thread
+            change.on_thread()  # this call may have waited for a free thread
             if version_of(self._tree.fstat(handle.fd)) != allowed[0] or not self._is_still(handle, judged):
                 return None
-            changed = change()
-            return changed, version_of(self._tree.fstat(handle.fd))
+            made = make()
+            return made, version_of(self._tree.fstat(handle.fd))
 
         done = await self._change_lock.in_thread(handle.fd, fenced, run)
         if done is None:
@@ -237,15 +223,15 @@ class Checker:
         head.left = done[1]
         return done[0]
 
-    async def _committed(self, handle: Handle, head: Head, judged: bytes, fence: Fence) -> bool:
+    async def _committed(self, change: Change, judged: bytes) -> bool:
         """Store a held head if the store's file is unchanged since the judgement. Return True if stored."""
-        held = head.held or b""
+        held = change.head.held or b""
 
         def put() -> bool:
-            self._commit(handle, head, held)
+            self._commit(change, held)
             return True
 
-        return bool(await self._change(handle, head, judged, fence, put))
+        return bool(await self._change(change, judged, put))
 
     def _is_still(self, handle: Handle, judged: bytes | None) -> bool:
         """Return True if the judged bytes are still those in the store. This may wait for the disk."""
@@ -253,36 +239,35 @@ class Checker:
             return self._tree.fstat(handle.fd).size >= HEAD_BYTES
         return os.pread(handle.fd, HEAD_BYTES, 0) == judged
 
-    async def _judge_stored(
-        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision
-    ) -> bytes | None:
+    async def _judge_stored(self, change: Change, offset: int, data: bytes) -> bytes | None:
         """Judge the file with *data* written into it. Return what _change() takes as *judged*."""
+        handle = change.handle
         size = self._tree.fstat(handle.fd).size
         if offset >= HEAD_BYTES and size >= HEAD_BYTES:
             return None
         before = await self._head_of(handle)
         after = overlay(before, offset, data)
         if after != before:
-            await self._judge(handle, head, after, decision)
+            await self._judge(change, after)
         return before
 
-    async def _judge(self, handle: Handle, head: Head, after: bytes, decision: Decision) -> None:
-        kind = await self._kind(handle, after)
-        if not meets(kind, decision.content):
-            await self._refuse(handle, head, decision, kind)
+    async def _judge(self, change: Change, after: bytes) -> None:
+        kind = await self._kind(change.handle, after)
+        if not meets(kind, change.decision.content):
+            self._refuse(change, kind)
 
-    async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
+    async def truncate(self, change: Change, size: int) -> None:
         """Set the size if the resulting file meets the requirements or is empty. Raise as write()."""
-        generation = self._gate.generation
+        handle, head = change.handle, change.head
 
         def cut() -> Version:
-            self._gate.unchanged(generation)
+            change.on_thread()
             self._tree.truncate_fd(handle.fd, size)
             return version_of(self._tree.fstat(handle.fd))._replace(size=size)  # others' bytes do not count
 
         for _ in range(_TRIES):
             if size:
-                await self._unhold(handle, head, decision, fence)
+                await self._unhold(change)
             stored = self._tree.fstat(handle.fd)
             if size and head.held is None and not stored.size:
                 head.held = b""
@@ -293,25 +278,23 @@ class Checker:
                 head.left = None if size else version_of(stored)
                 return
             if size == 0:
-                head.left = await self._change_lock.in_thread(handle.fd, fence, cut)
+                head.left = await self._change_lock.in_thread(handle.fd, change.fence, cut)
                 head.held = b""
                 return
             before = await self._head_of(handle)
             after = before[:size] if size <= len(before) else overlay(before, min(size, HEAD_BYTES), b"")
             if after != before:
-                await self._judge(handle, head, after, decision)
-            if await self._change(handle, head, before, fence, cut):
+                await self._judge(change, after)
+            if await self._change(change, before, cut):
                 return
         raise _restless()
 
-    async def allocate(
-        self, handle: Handle, head: Head, mode: int, offset: int, length: int, decision: Decision,
-        fence: Fence,
-    ) -> None:  # fmt: skip
+    async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
         """Allocate as fallocate(2); zeros that it makes are judged like a write. Raise as write(), and
         UnknownBeginningError also for zeros while the head is held: the store's file is still empty."""
+        handle, head = change.handle, change.head
         for _ in range(_TRIES):
-            await self._unhold(handle, head, decision, fence)
+            await self._unhold(change)
             before = await self._head_of(handle)
             if head.held is None and not before:
                 head.held = b""
@@ -321,40 +304,38 @@ class Checker:
                 first, end = _zeroed(mode, offset, length, self._tree.fstat(handle.fd).size)
                 after = overlay(before, first, bytes(end - first)) if first < end else before
                 if after != before:
-                    await self._judge(handle, head, after, decision)
+                    await self._judge(change, after)
 
             def allocate() -> bool:
                 ranges.allocate(handle.fd, mode, offset, length)
                 return True
 
-            if await self._change(handle, head, before, fence, allocate):
+            if await self._change(change, before, allocate):
                 return
         raise _restless()
 
-    async def settle(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
+    async def settle(self, change: Change) -> None:
         """Store a held head at FLUSH and fsync if its kind is allowed. Else raise FUSEError(EPERM); it stays
         held."""
+        handle, head, decision = change.handle, change.head, change.decision
         if not head.held:
             return
         if not decision.allowed:  # the policy has changed since the open
             self._gate.refuse(handle.caller, Call("write", "write"), handle.node.path(), decision)
         for _ in range(_TRIES):
-            await self._unhold(handle, head, decision, fence)
+            await self._unhold(change)
             if not head.held:
                 return
-            kind = await self._kind(handle, head.held)
-            if not meets(kind, decision.content):
-                await self._refuse(handle, head, decision, kind)
-            if await self._committed(handle, head, b"", fence):
+            await self._judge(change, head.held)
+            if await self._committed(change, b""):
                 return
         raise _restless()
 
-    async def finish(
-        self, handle: Handle, head: Head, decision: Decision, fence: Fence, is_last: Callable[[], bool]
-    ) -> None:
+    async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
         """Store a held head at the last RELEASE if its kind is allowed, else drop it, and remove an empty
         file that its writer created. is_last: called right before; tells if no other handle writes the file.
         After a reload, raise PolicyChangedError and leave the head."""
+        handle, head, decision = change.handle, change.head, change.decision
         for _ in range(_TRIES if head.held and decision.allowed else 0):
             stored = await self._head_of(handle)
             kind = await self._kind(handle, merged(head, stored))
@@ -363,10 +344,10 @@ class Checker:
                 return  # opened again meanwhile: the head is handled at that writer's close
             try:
                 if not meant and not head.refused:  # written through a mapping since the last close
-                    await self._refuse(handle, head, decision, kind)
+                    self._refuse(change, kind)
                 if not meant:
                     break
-                if await self._committed(handle, head, stored, fence):
+                if await self._committed(change, stored):
                     return
             except pyfuse3.FUSEError:  # the fence's refusal is on record, and no app waits for the answer
                 break
@@ -379,8 +360,9 @@ class Checker:
         lane = handle.caller.principal.lane
         return await self._sniffer.kind_of_head(head, lane=lane)
 
-    async def note_monitored(self, handle: Handle, decision: Decision) -> None:
+    async def note_monitored(self, change: Change) -> None:
         """Record, once for each handle, content that a rule in monitor mode would refuse."""
+        handle, decision = change.handle, change.decision
         if handle.noted or not handle.bytes_written or not decision.monitored_content:
             return
         kind = await self._kind(handle, await self._head_of(handle))
@@ -392,8 +374,9 @@ class Checker:
                 replace(decision, would_deny=decision.would_deny + unmet), kind=kind,
             )  # fmt: skip
 
-    def _commit(self, handle: Handle, head: Head, data: bytes) -> None:
+    def _commit(self, change: Change, data: bytes) -> None:
         """Store a whole head of an allowed kind. If the store has no room, the head stays held."""
+        handle, head = change.handle, change.head
         if head.late:
             put_writes(self._tree, handle.fd, head.late)
         else:
@@ -401,6 +384,6 @@ class Checker:
         head.held = None
         head.created = False
 
-    async def _refuse(self, handle: Handle, head: Head, decision: Decision, kind: str | None) -> NoReturn:
-        head.refused = True
-        self._rejections.refuse(handle, decision, kind, must_be(decision.content))
+    def _refuse(self, change: Change, kind: str | None) -> NoReturn:
+        change.head.refused = True
+        self._rejections.refuse(change.handle, change.decision, kind, must_be(change.decision.content))

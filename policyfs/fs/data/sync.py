@@ -12,12 +12,12 @@ import trio
 
 from policyfs.domain import Need, Op
 from policyfs.fs.access.gate import WRITE, PolicyChangedError
-from policyfs.fs.checked.change_lock import patiently
+from policyfs.fs.checked.change_lock import Change, patiently
 from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
-from policyfs.fs.data.write_paths import Change, DraftWrites, HeadCheckedWrites
+from policyfs.fs.data.write_paths import DraftWrites, HeadCheckedWrites
 from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.node import NamesForgotten, Node
 from policyfs.fs.inodes.open_state import OpenState
@@ -130,7 +130,7 @@ class FileSync:
                 change = await self._decided(handle, state, make)
             finally:
                 self._note_held(state, handle.fd)
-            await self._checker.note_monitored(handle, change.decision)
+            await self._checker.note_monitored(change)
             if self._withheld_names and not self._is_doomed(handle):
                 self._withheld_names.show(handle.node)
         return True
@@ -145,7 +145,7 @@ class FileSync:
             head = state.head
             if head is None or not head.late or not change.decision.allowed:
                 return
-            if await self._checker.accepts(change.handle, head, change.decision):
+            if await self._checker.accepts(change):
                 await self._head_checked.settle(change)
 
         async with state.lock:
@@ -219,7 +219,7 @@ class FileSync:
                 change = await self._decided(
                     handle, state, lambda change: self._held_by(state).finish(change, is_last)
                 )
-                await self._checker.note_monitored(handle, change.decision)
+                await self._checker.note_monitored(change)
             except OSError as error:
                 failed = error
                 raise

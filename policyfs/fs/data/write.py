@@ -9,10 +9,10 @@ from typing import Final, TypeVar
 
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import WRITE, PolicyChangedError
-from policyfs.fs.checked.change_lock import patiently
+from policyfs.fs.checked.change_lock import Change, patiently
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
-from policyfs.fs.data.write_paths import Change, DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
+from policyfs.fs.data.write_paths import DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
 from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.open_state import Mode

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, TypeVar, TypeVarTuple
+from typing import Final, Protocol
 
-import trio
-
-from policyfs.domain import Decision
 from policyfs.fs.access.views import version_of
-from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.change_lock import Change, ChangeLock
 from policyfs.fs.checked.draft_copies import copy_cut
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.head_writes import Checker, UnknownBeginningError
@@ -29,37 +25,11 @@ from policyfs.store.frozen import Version
 from policyfs.store.ranges import put_all
 from policyfs.store.tree import Tree
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 _INLINE_WRITE: Final = 64 * 1024
 """The largest write, in bytes, that the loop makes itself, if the store is local. Under redaction, and for
 appends to a local store, it makes all."""
 _TRIES: Final = 3
 """The number of tries to change a file on a thread while other programs write the file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A change of an open file's bytes that the policy allows.
-
-    fence: raises PolicyChangedError after a reload, FUSEError if redaction forbids the change by now
-    (WriteGuard.fence). on_thread: the first alone; a thread calls it right before, since it may have waited.
-    """
-
-    handle: Handle
-    state: OpenState
-    decision: Decision
-    fence: Callable[[], None]
-    on_thread: Callable[[], None]
-
-    async def in_thread(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Call *function*, which makes the change, on a thread. Call on_thread() there first."""
-
-        def make() -> T:
-            self.on_thread()
-            return function(*arguments)
-
-        return await trio.to_thread.run_sync(make)
 
 
 class WritePath(Protocol):
@@ -198,7 +168,7 @@ class DraftWrites:
         draft, ends = await self._begin(change), False
         if draft.until_kind and not change.decision.in_draft:
             offset, append = draft.size if append else offset, False
-            ends = await self._drafts.has_kind(change.handle, draft, change.decision, offset, data)
+            ends = await self._drafts.has_kind(change, draft, offset, data)
         written = await self._drafts.write(draft, offset, data, append=append)
         if ends:
             await self.settle(change)
@@ -229,7 +199,7 @@ class DraftWrites:
         cut = self._drafts.new(handle, self._tree.fstat(handle.fd))
         await copy_cut(draft, cut, size)
         try:
-            await self._drafts.settle(handle, cut, change.decision, change.fence, change.on_thread)
+            await self._drafts.settle(change, cut)
             self._guard.wrote(handle, handle.seen)
         finally:
             kept, dropped = (draft, cut) if cut.changed and not cut.torn else (cut, draft)
@@ -244,7 +214,7 @@ class DraftWrites:
         each fsync would copy the whole file)."""
         state, draft = change.state, _draft(change)
         handle = change.handle
-        if await self._drafts.settle(handle, draft, change.decision, change.fence, change.on_thread):
+        if await self._drafts.settle(change, draft):
             self._guard.wrote(handle, handle.seen)
         if not change.decision.in_draft:
             stored = self._tree.fstat(handle.fd).size
@@ -254,7 +224,7 @@ class DraftWrites:
     async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
         handle, state, draft = change.handle, change.state, _draft(change)
         waited = draft.changed
-        await self._drafts.finish(handle, draft, change.decision, change.fence, change.on_thread, is_last)
+        await self._drafts.finish(change, draft, is_last)
         stored = waited and not draft.changed
         if stored:
             self._guard.wrote(handle, handle.seen)
@@ -274,8 +244,10 @@ class DraftWrites:
 
 class HeadCheckedWrites:
     """The write path of files that must have an allowed kind: each change is checked by the new first bytes.
+
     draft: takes over a file with a change that no head can take (UnknownBeginningError), as programs make
-    that write blocks in parallel, or reserve the length first."""
+    that write blocks in parallel, or reserve the length first.
+    """
 
     def __init__(self, tree: Tree, guard: WriteGuard, checker: Checker, draft: DraftWrites) -> None:
         self._tree = tree
@@ -284,75 +256,68 @@ class HeadCheckedWrites:
         self._draft = draft
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
-        handle, head = change.handle, _head(change)
-        at = head.size(self._tree.fstat(handle.fd).size) if append else offset
+        at = self._size(change) if append else offset
         try:
-            written = await self._checker.write(
-                handle, head, at, data, change.decision, change.fence, append=append
-            )
+            written = await self._checker.write(change, at, data, append=append)
         except UnknownBeginningError:
             return await self._draft.write(change, offset, data, append=append)
-        self._wrote(handle, head)
+        self._wrote(change)
         return written
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        handle, head = change.handle, _head(change)
-        data = data[: max(0, head.size(self._tree.fstat(handle.fd).size) - offset)]
+        data = data[: max(0, self._size(change) - offset)]
         try:
-            await _write_whole(
-                lambda at, part: self._checker.write(handle, head, at, part, change.decision, change.fence),
-                offset, data,
-            )  # fmt: skip
+            await _write_whole(partial(self._checker.write, change), offset, data)
         except UnknownBeginningError:
             return await self._draft.write_back(change, offset, data)
-        self._wrote(handle, head)
+        self._wrote(change)
         return len(data)
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
-        handle, head = change.handle, _head(change)
         if size == 0 and not by_path and await self._draft.keep_old(change):
-            self._guard.emptied(handle)
+            self._guard.emptied(change.handle)
             return
         try:
-            await self._checker.truncate(handle, head, size, change.decision, change.fence)
+            await self._checker.truncate(change, size)
         except UnknownBeginningError:
             await self._draft.truncate(change, size, by_path=by_path)
             return
         if size == 0:
-            self._guard.emptied(handle)
-        self._wrote(handle, head)
+            self._guard.emptied(change.handle)
+        self._wrote(change)
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
-        handle, head = change.handle, _head(change)
         try:
-            await self._checker.allocate(handle, head, mode, offset, length, change.decision, change.fence)
+            await self._checker.allocate(change, mode, offset, length)
         except UnknownBeginningError:
             await self._draft.allocate(change, mode, offset, length)
             return
-        self._wrote(handle, head)
+        self._wrote(change)
 
     async def settle(self, change: Change) -> None:
-        handle, head = change.handle, change.state.head
-        if head is not None and head.held:
-            await self._checker.settle(handle, head, change.decision, change.fence)
-            self._wrote(handle, head)
+        if change.state.head is not None and change.state.head.held:
+            await self._checker.settle(change)
+            self._wrote(change)
 
     async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
         state, head = change.state, change.state.head
         if head is not None:
             held = head.held
-            await self._checker.finish(change.handle, head, change.decision, change.fence, is_last)
+            await self._checker.finish(change, is_last)
             # INVARIANT: a writer that opened the node while this writer was ending goes on with the head.
             if not state.has_other_writers:
                 state.head = None
                 if held:
                     self._guard.dropped(change.handle.node)
 
-    def _wrote(self, handle: Handle, head: Head) -> None:
+    def _size(self, change: Change) -> int:
+        return change.head.size(self._tree.fstat(change.handle.fd).size)
+
+    def _wrote(self, change: Change) -> None:
         """Note the change of the store's file. Do nothing if only held bytes have changed."""
-        version, head.left = head.left, None
+        version, change.head.left = change.head.left, None
         if version is not None:
-            self._guard.wrote(handle, version)
+            self._guard.wrote(change.handle, version)
 
 
 async def _write_whole(write: Callable[[int, bytes], Awaitable[int]], offset: int, data: bytes) -> None:
@@ -361,13 +326,6 @@ async def _write_whole(write: Callable[[int, bytes], Awaitable[int]], offset: in
     while view:
         done = await write(offset, bytes(view))
         view, offset = view[done:], offset + done
-
-
-def _head(change: Change) -> Head:
-    head = change.state.head
-    if head is None:
-        raise RuntimeError("a change judged by a head that is not there")
-    return head
 
 
 def _draft(change: Change) -> Draft:
