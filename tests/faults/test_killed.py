@@ -98,7 +98,7 @@ def test_a_daemon_killed_at_any_moment_leaves_a_whole_store(busy, turn: int) -> 
     assert mount._answers()  # what was found before may have been the dead one
     for child in crowd:
         child.send("enough")
-    assert [child.result(20) for child in crowd] == [None, None, None, []]
+    assert [child.result(20) for child in crowd] == [None, None, []]
     assert dead.wait(20) == -signal.SIGKILL
     for name in ("DCIM", "Checked"):
         whole(mount.store / name)
@@ -126,7 +126,7 @@ def test_workers_killed_in_the_middle_of_a_look_cost_nothing_but_time(busy) -> N
     wait_for(lambda: kill() >= 12, "a dozen workers were killed", 60)
     for child in crowd:
         child.send("enough")
-    assert [child.result(20) for child in crowd] == [None, None, None, []]
+    assert [child.result(20) for child in crowd] == [None, None, []]
     shown = wait_for(lambda: call_as(GALLERY, _try, mount / "DCIM/a.jpg"), "photos are shown again", 20)
     assert (len(shown), jpegs.leaks(shown)) == (len(PHOTO), [])
     assert mount.status()["bugs"] == 0
@@ -149,7 +149,7 @@ def test_the_parent_of_all_workers_killed_while_photos_are_written(busy) -> None
         wait_for(lambda: mount.status()["sniffer"]["zygotes_started"] > started, "another one", 30)  # noqa: B023
     for child in crowd:
         child.send("enough")
-    assert [child.result(30) for child in crowd] == [None, None, None, []]
+    assert [child.result(30) for child in crowd] == [None, None, []]
     whole(mount.store / "Checked")
     assert mount.status()["bugs"] == 0
 
