@@ -15,10 +15,7 @@ _WIDE: Final = (b"#!AMR-WB\n", (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 
 
 
 def locate_amr(source: ByteSource, inner: Inner) -> Found:
-    """Locate the bytes to hide in an AMR file: the bytes behind its frames, except filler (core/filler.py).
-
-    Raises NotThisKindError, TooMuchError.
-    """
+    """Locate the bytes behind the frames of an AMR, except filler. Raises NotThisKindError, TooMuchError."""
     edits = Edits(source, inner, "AMR")
     for mark, sizes in (_NARROW, _WIDE):
         if source.read(0, len(mark)) == mark:

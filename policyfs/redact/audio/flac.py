@@ -140,9 +140,7 @@ def _comments(edits: Edits, at: int, head: bytes, data: bytes) -> None:
 
 
 def seeks_only(table: bytes, size: int) -> bool:
-    """Return True if a seek table has the shape of RFC 9639, 8.5, and so holds no other data. size: size of
-    the file in bytes.
-    """
+    """Return True if a seek table has the shape of RFC 9639, 8.5. size: of the file in bytes."""
     if len(table) % _POINT_BYTES:
         return False
     before = -1

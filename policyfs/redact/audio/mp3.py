@@ -68,9 +68,7 @@ Sized = Callable[[bytes, int], int]
 
 
 def mpeg_frame(data: bytes, at: int) -> int:
-    """Return the length in bytes of the MPEG audio frame at an index; 0 if there is none, or for a
-    free-format frame.
-    """
+    """Return the length in bytes of the MPEG audio frame at an index; 0 for none, and in free format."""
     if at + 3 > len(data) or data[at] != 0xFF:
         return 0
     return _MPEG[data[at + 1] << 8 | data[at + 2]]
@@ -89,11 +87,8 @@ _FEW_FRAMES: Final = 4
 
 
 def kind_behind_junk(head: bytes) -> str | None:
-    """Return the kind of bare sound that begins in the first half of a file's head, behind other bytes; else
-    None.
-
-    Its frames must follow one another up to the end of the head, or up to a tag. So no file with some frames
-    of sound among other data counts.
+    """Return the kind of bare sound that begins in the first half of a head, and goes on frame by frame to
+    its end or to a tag; else None.
     """
     for kind, sized in _BARE.items():
         seen: set[int] = set()
@@ -110,10 +105,7 @@ def kind_behind_junk(head: bytes) -> str | None:
 
 
 def locate_mp3(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in an MP3, or in sound of another format behind an ID3 tag.
-
-    Raises NotThisKindError, TooMuchError.
-    """
+    """Locate everything to hide in an MP3, or in FLAC behind ID3. Raises NotThisKindError, TooMuchError."""
     edits = Edits(source, inner, "MP3")
     start = clean_front(edits)
     if source.read(start, 4) == b"fLaC":  # libmagic takes this FLAC for an MP3 because of its ID3 tag

@@ -37,18 +37,13 @@ class Page:
 
 
 def page_checksum(page: bytes) -> int:
-    """Return the checksum of a page with zeros in its checksum field.
-
-    RFC 3533, 6: CRC-32 of polynomial 0x04c11db7, unreflected.
-    """
+    """Return the checksum of a page with zeros in its field (RFC 3533, 6: CRC-32, unreflected)."""
     mirrored = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{mirrored:032b}"[::-1], 2)
 
 
 def walk(edits: Edits) -> Iterator[Page | tuple[int, int]]:
-    """Yield the pages of an Ogg file, and a pair (start, end) for bytes between pages. Raises
-    TooMuchError.
-    """
+    """Yield the pages, and (start, end) of bytes between them. Raises TooMuchError."""
     window, at = Window(edits.source), 0
     for count in range(MAX_PAGES + 1):
         if at >= edits.source.size:
@@ -81,9 +76,7 @@ def _next_page(edits: Edits, start: int) -> int:
 
 
 def first_bytes(page: Page, source: ByteSource) -> bytes:
-    """Return the first byte of each packet that starts on a page. For an empty packet, return the byte behind
-    it, if the page has such a byte.
-    """
+    """Return the first byte of each packet that starts on a page; of an empty one, the byte behind it."""
     size = page.end - page.start
     begins = bytes([not page.flags & CONTINUED]) + page.lacing.translate(_ENDS)
     starts = [at for at in compress(accumulate(page.lacing, initial=0), begins) if at < size]

@@ -49,10 +49,7 @@ CONFIG_BYTES: Final = 64
 
 
 class Framing(NamedTuple):
-    """The codec of a track's frames, and the size in bytes of the length field before each NAL unit.
-
-    length_size: 0 if units have no length field (H.264 annex B, MPEG-2, AV1).
-    """
+    """The codec of frames, and the size of the length before each unit; 0: none (annex B, MPEG-2, AV1)."""
 
     codec: Codec
     length_size: int
@@ -76,9 +73,7 @@ def framing(kind: bytes, config: bytes) -> Framing | None:
 
 
 def framing_in(parameters: bytes) -> Framing | None:
-    """Search bytes for the first box that looks like a decoder configuration. Return its framing (see
-    framing()), or None.
-    """
+    """Return the framing of the first bytes that look like a decoder configuration, or None."""
     found = _CONFIG.search(parameters)
     return None if found is None else framing(found[0], parameters[found.end() :][:CONFIG_BYTES])
 
@@ -98,9 +93,7 @@ def stream_framing(codec: Codec, config: bytes) -> Framing:
 
 
 def length_bytes(kind: bytes, config: bytes) -> int:
-    """Return the size in bytes of the length field before each unit, from a decoder configuration; 4 if none
-    is stated.
-    """
+    """Return the size of the length before each unit that a configuration states; 4 if it states none."""
     at = _LENGTH_AT.get(kind)
     if at is None or at >= len(config):
         return 4
@@ -108,9 +101,7 @@ def length_bytes(kind: bytes, config: bytes) -> int:
 
 
 class ArrayUnit(NamedTuple):
-    """A unit in an array of a decoder configuration: the bytes [start, end), and the type that the array
-    states.
-    """
+    """The unit [start, end) in an array of a decoder configuration, and the array's type."""
 
     kind: int
     start: int
@@ -118,10 +109,7 @@ class ArrayUnit(NamedTuple):
 
 
 def arrays(kind: bytes, config: bytes) -> Fields:
-    """Return a reader of a decoder configuration, at the position of its arrays of units.
-
-    kind: type of the configuration, one of WITH_ARRAYS. Raises ValueError if the configuration is cut off.
-    """
+    """Return a reader at the arrays of a configuration of WITH_ARRAYS. Raises ValueError if it is cut off."""
     if kind in _ARRAYS_AT:
         return Fields(config, _ARRAYS_AT[kind])
     fields = Fields(config, len(FULL_BOX))
@@ -136,10 +124,7 @@ def arrays(kind: bytes, config: bytes) -> Fields:
 
 
 def array_units(fields: Fields, codec: Codec) -> Iterator[ArrayUnit]:
-    """Yield the units in the arrays of a decoder configuration (ISO/IEC 14496-15 section 8.3.2.1, 11.2.4.2).
-
-    Each unit is behind its length, which has 2 bytes. Raises ValueError if the units are cut off.
-    """
+    """Yield the units, behind lengths of 2 bytes (ISO/IEC 14496-15, 8.3.2.1, 11.2.4.2). Raises ValueError."""
     for _ in range(fields.number(1)):
         kind = fields.number(1) & codec.mask
         for _ in range(1 if kind in _ALONE[codec.name] else fields.number(2)):
@@ -149,10 +134,8 @@ def array_units(fields: Fields, codec: Codec) -> Iterator[ArrayUnit]:
 
 
 def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
-    """Remove the data to hide from SEI units and metadata OBUs in a decoder configuration.
-
-    kind: type of the configuration. Return its new bytes, as many as before; None if the configuration's
-    structure is not valid.
+    """Return a decoder configuration of the same length without hidden data in SEI and metadata OBUs; None if
+    its structure is not valid.
     """
     try:
         if kind in WITH_ARRAYS:

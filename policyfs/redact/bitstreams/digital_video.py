@@ -21,9 +21,6 @@ _CODES: Final = re.compile(
 
 
 def check_dated(code: bytes, hide: Tells) -> None:
-    """Raise NotThisKindError if *code* is a code of digital video, and times or devices must be hidden.
-
-    code: the four characters that name the codec.
-    """
+    """Raise NotThisKindError for a code of digital video if times or devices must be hidden."""
     if hide & _TOLD and _CODES.fullmatch(code):
         raise NotThisKindError("each picture of digital video (DV) holds the time of its recording")

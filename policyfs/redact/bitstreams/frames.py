@@ -101,9 +101,7 @@ class Frame(NamedTuple):
 
 @dataclass(slots=True)
 class UnitLimits:
-    """Limits for the search of one frame: the number of units (left) and of bytes in messages (room) that may
-    still be examined.
-    """
+    """The units (left) and bytes in messages (room) of one frame that may still be examined."""
 
     left: int = SAMPLE_UNITS
     room: int = MAX_MESSAGE_BYTES
@@ -120,9 +118,7 @@ class UnitLimits:
 
 @dataclass(slots=True)
 class Restored:
-    """One frame as a ByteSource: its lead, which the container stores elsewhere, and then its bytes in the
-    file.
-    """
+    """One frame as a ByteSource: its lead, then its bytes in the file."""
 
     source: ByteSource
     frame: Frame
@@ -139,9 +135,8 @@ class Restored:
 
 
 def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
-    """Remove hidden data from the messages in the settings of a track's decoder, [start, end) of the file.
-
-    The settings are units behind start codes, or the decoder configuration of MP4.
+    """Clean the messages in a decoder's settings [start, end): units behind start codes, or a configuration
+    of MP4.
     """
     end = min(end, source.size)
     if start >= end:
@@ -330,10 +325,8 @@ def _is_chain(source: ByteSource, at: int, end: int, coded: Framing, budget: Bud
 
 
 def unsearched(codec: Codec, encrypted: bool) -> frozenset[int]:
-    """Return the types of units behind lengths in which a start code begins no unit.
-
-    FFmpeg begins a new unit at a start code within a slice, too (libavcodec/h2645_parse.c). In an encrypted
-    slice, any bytes may stand.
+    """Return the types of units behind lengths within which a start code begins none: if encrypted, and of
+    units of units; elsewhere FFmpeg begins one (libavcodec/h2645_parse.c).
     """
     if encrypted:
         return UNSPLIT[codec.name]

@@ -106,9 +106,7 @@ them in any of these, and their codec. ``dvh1`` without a configuration is digit
 
 
 def codec_of(fourcc: bytes) -> Codec | None:
-    """Return the codec with this code in AVI or QuickTime; None if policyfs does not search frames of this
-    codec.
-    """
+    """Return the codec with this code in AVI or QuickTime, if its frames are searched; else None."""
     return next((codec for codes, codec in _FOURCCS if codes.fullmatch(fourcc)), None)
 
 

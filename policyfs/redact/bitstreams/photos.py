@@ -31,10 +31,8 @@ _APP0: Final = 0xE0
 
 
 def clean_photo(source: ByteSource, frame: Frame, inner: Inner) -> Found:
-    """Clean a frame as a picture. A frame that seems to be no picture stays.
-
-    Raises TooMuchError. Raises NotThisKindError if a frame has metadata, but is no picture that is
-    understood.
+    """Clean a frame that is a picture. Raises TooMuchError; NotThisKindError if it is not understood, but has
+    metadata.
     """
     whole = Restored(source, frame)
     data = whole.read(0, min(whole.size, MAX_PHOTO_BYTES))

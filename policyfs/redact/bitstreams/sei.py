@@ -139,9 +139,7 @@ def _among_numbers(data: bytes, inner: Inner) -> Tells:
 
 
 def registered_tells(payload: bytes, inner: Inner) -> Tells:
-    """Return the categories of a message that is registered by ITU-T T.35. payload: the country's code, and
-    the data behind it. Texts among numbers are searched for hidden categories.
-    """
+    """Return the categories of a message of ITU-T T.35, from its country's code on."""
     if payload.startswith(_ATSC + _CAPTIONS):
         count = payload[8] & 0x1F if len(payload) > 8 else 0
         known = len(payload) <= _CAPTIONS_AROUND_BYTES + count * _CAPTION_BYTES
@@ -153,10 +151,8 @@ def registered_tells(payload: bytes, inner: Inner) -> Tells:
 
 
 def told_once(text: bytes, inner: Inner) -> Tells:
-    """Return the categories of the data in the text of a message; UNKNOWN if the budget for texts is used up.
-
-    Encoders repeat their text in many frames, so the result is kept. A text that is found there counts in the
-    budget, too: the result must not depend on frames that were searched before.
+    """Return the categories of a message's text, which encoders repeat; UNKNOWN without a budget. A text that
+    was searched counts, too: the result must not depend on earlier frames.
     """
     if not inner.budget.look(len(text)):
         return UNKNOWN
@@ -201,10 +197,7 @@ class Blanked:
 
 
 def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
-    """Return an SEI unit with blanks in place of the payloads that hold data to hide; None if there are none.
-
-    header: size of the unit's header in bytes. Raises TooMuchError.
-    """
+    """Return an SEI unit with blanks for hidden payloads; None if there are none. Raises TooMuchError."""
     out, told = bytearray(unit), NOTHING
     for message in messages(unit, header, inner):
         if message.tells & inner.hide:
@@ -233,9 +226,7 @@ def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
 
 
 def filled(unit: bytes, header: int, inner: Inner) -> bytes:
-    """Return an SEI unit as it is, or filler of the same size if a message in the unit must be removed.
-    Raises TooMuchError.
-    """
+    """Return an SEI unit, or filler of the same size if a message in it must go. Raises TooMuchError."""
     kept = all(one.whole and not one.tells & inner.hide for one in messages(unit, header, inner))
     return unit if kept else unit[:header] + filler(len(unit) - header)
 

@@ -62,10 +62,7 @@ def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
 
 
 def without_user_data(settings: bytes, inner: Inner) -> bytes:
-    """Return a decoder's settings with blanks in place of user data to hide. Raises TooMuchError.
-
-    settings: start codes and units, or the body of an ``esds`` box that holds them.
-    """
+    """Return settings (units, or the body of ``esds``) with blanks for hidden data. Raises TooMuchError."""
     out = bytearray(settings)
     _, start, end = decoder_info(settings)
     for found in _UNITS.finditer(settings, start, end):

@@ -45,10 +45,8 @@ _ROW: Final = b"\1" * _WORD_BYTES
 
 
 def find_appended(source: ByteSource, start: int, end: int, budget: Budget) -> int | None:
-    """Return the offset of the first data in [start, end) that is no coded data; None if there is none.
-
-    If the bytes from that offset on become zeros, a second search finds nothing before them. Raises
-    TooMuchError.
+    """Return the offset of the first data in [start, end) that is no coded data, or None. With zeros from
+    there on, a second search finds nothing. Raises TooMuchError.
     """
     at, end = start, min(end, source.size)
     while at < end:

@@ -113,10 +113,7 @@ def _stored(data: bytes) -> bytes:
 
 
 def blank(size: int, filler: bytes = b"\0") -> bytes:
-    """Return a zlib stream of exactly *size* bytes. It inflates to nearly *size* copies of the byte *filler*.
-
-    If size is below 11, return zeros, which are no zlib stream.
-    """
+    """Return a zlib stream of *size* bytes with nearly as many copies of *filler*; zeros below 11 bytes."""
     if size < 11:
         return bytes(size)
     count = size - 6 - 5

@@ -130,9 +130,7 @@ class Budget:
         return not blank
 
     def extent(self, size: int) -> None:
-        """Count bytes to which an item of a table refers. Raises TooMuchError if the items refer to too many
-        bytes in all.
-        """
+        """Count bytes to which an item of a table refers. Raises TooMuchError."""
         self.extents -= size
         if self.extents < 0:
             raise TooMuchError("too many entries of its tables refer to the same data")
@@ -147,10 +145,7 @@ class Budget:
             )
 
     def look(self, size: int) -> bool:
-        """Count bytes of free text; return True if the text may be searched.
-
-        If the result is False, the budget is used up, and the caller treats the text as unknown.
-        """
+        """Count bytes of free text; return True if it may be searched, False if it counts as unknown."""
         if size > self.texts:
             return False
         self.texts -= size
@@ -230,8 +225,5 @@ Locator = Callable[[ByteSource, Inner], Found]
 
 
 def shifted(notes: Iterable[Note], by: int) -> tuple[Note, ...]:
-    """Return the records (notes) of an embedded block's removed parts, with offsets in the outer block.
-
-    by: the offset of the embedded block in the outer block (bytes).
-    """
+    """Return the records of an embedded block with offsets in the outer one, in which it starts at *by*."""
     return tuple(note._replace(offset=note.offset + by) for note in notes)

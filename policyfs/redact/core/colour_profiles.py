@@ -31,9 +31,7 @@ def is_profile(data: bytes) -> bool:
 
 
 def profile_stays(data: bytes, inner: Inner) -> bool:
-    """Return True if these bytes are an ICC profile without a block of metadata, and without a place if
-    LOCATION is hidden. Raises TooMuchError.
-    """
+    """Return True for an ICC profile without metadata and without a hidden place. Raises TooMuchError."""
     if not is_profile(data):
         return False
     asked, rest = inner.hide & Tells.LOCATION, bytearray(data)

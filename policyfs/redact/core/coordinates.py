@@ -271,9 +271,7 @@ def holds_place(text: str, depth: int = _MOST_DECODED) -> bool:
 
 
 def is_below_places(text: str) -> bool:
-    """Return True if a text is a keyword of a tree ("Places|Austria|Hallstatt"), or a list of keywords, and
-    one is below a keyword for places.
-    """
+    """Return True for a keyword below one for places ("Places|Austria|Hallstatt"), also in a list."""
     if _PLACES.search(text) is None:
         return False
     return any(_BELOW_PLACES.fullmatch(keyword.strip()) for keyword in _BETWEEN_KEYWORDS.split(text))

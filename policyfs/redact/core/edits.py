@@ -36,9 +36,7 @@ class Edits:
         return bool(patches)
 
     def zero(self, start: int, end: int, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """Zero the bytes [start, end) of the file. If any of these bytes was not zero, record that the part
-        *tag* was removed.
-        """
+        """Zero the bytes [start, end); record the removal of the part *tag* if any was not zero."""
         end = min(end, self.source.size)
         patches = list(zeros(self.source, start, end))
         if patches:
@@ -46,10 +44,7 @@ class Edits:
             self.note(start, end - start, tag, tells, broken=broken)
 
     def trailer(self, start: int, end: int, *, broken: bool = False) -> None:
-        """Zero the bytes behind a picture or sound.
-
-        If all these bytes are filler (bytes without information), they stay, unless *broken* is True.
-        """
+        """Zero the bytes behind a picture or sound. Filler stays, unless *broken*."""
         end = min(end, self.source.size)
         if broken or not range_says_nothing(self.source, start, end):
             self.zero(start, end, "trailer", broken=broken)
@@ -61,17 +56,12 @@ class Edits:
         self.found.notes.append(Note(offset, length, self.container, tag, tells, broken))
 
     def block(self, offset: int, old: bytes, cleaned: Cleaned) -> None:
-        """Replace the block *old* at an offset by its cleaned form, and copy the records of its removed
-        parts.
-        """
+        """Replace the block *old* by its cleaned form, with the records of its removed parts."""
         if self.put(offset, old, cleaned.data):
             self.found.notes += shifted(cleaned.notes, offset)
 
     def search(self, pattern: re.Pattern[bytes], start: int, end: int, longest: int) -> int | None:
-        """Return the offset of the first match of a pattern within [start, end), or None.
-
-        longest: maximum length of a match in bytes. Raises TooMuchError.
-        """
+        """Return the offset of the first match, of *longest* bytes at most, or None. Raises TooMuchError."""
         end = min(end, self.source.size)
         self.inner.budget.search(max(0, end - start))
         for at in range(start, end, CHUNK_BYTES):

@@ -50,27 +50,19 @@ def is_empty_header(data: bytes) -> bool:
 
 
 def is_word(data: bytes) -> bool:
-    """Return True if bytes are a text of _WORDS, which stands for "no value", with or without blanks and
-    zeros behind the text. Also return True for blanks and zeros alone.
-    """
+    """Return True for a text of _WORDS ("no value"), blanks and zeros."""
     text = data.rstrip(b"\0 ")
     return not text or (len(text) <= _MAX_WORD_BYTES and text.lower() in _WORDS and text not in _CODES)
 
 
 def says_nothing(data: bytes) -> bool:
-    """Return True if unreferenced bytes (nothing in the file refers to them) are filler and may stay.
-
-    Filler is here one repeated byte, up to three bytes between zeros, or a header of an empty box.
-    """
+    """Return True for filler: one repeated byte, three bytes between zeros, an empty box's header."""
     core = data.strip(b"\0")
     return len(core) <= MOST_BYTES or is_uniform(core) or is_empty_header(data) or data in _HEADERS
 
 
 def names_a_muxer(data: bytes) -> bool:
-    """Return True if bytes are the text that some programs (muxers) leave in free space of MP4 files.
-
-    The text names the program, but no place.
-    """
+    """Return True for the text with which a muxer names itself in free space."""
     text = data.strip(b"\0")
     short = len(text) <= _MAX_PRODUCED_BYTES and text.startswith(_PRODUCED)
     return short and text.isascii() and text.decode("ascii").isprintable() and not bytes_tell_place(text)

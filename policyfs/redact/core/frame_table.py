@@ -87,9 +87,7 @@ class FrameTable:
         return self._measured
 
     def sums_in(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Return the checksums with a byte in [start, end): the offset of each, and the end of the bytes that
-        it covers.
-        """
+        """Return the checksums with a byte in [start, end): offset, and end of the covered bytes."""
         first, last = bisect_right(self.sums, start - SUM_BYTES), bisect_left(self.sums, end)
         return list(zip(self.sums[first:last], self.covered[first:last], strict=True))
 

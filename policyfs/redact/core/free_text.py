@@ -104,10 +104,7 @@ _IN_TEXT: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
 
 
 def decode(data: bytes) -> str:
-    """Decode text from UTF-8 or Latin-1, without its zero bytes.
-
-    So ASCII text in UTF-16 or UTF-32 becomes plain ASCII, in which the patterns find places.
-    """
+    """Decode UTF-8 or Latin-1 without zero bytes: so ASCII in UTF-16 or UTF-32 becomes plain."""
     plain = data.replace(b"\0", b"")
     try:
         return plain.decode("utf-8")
@@ -148,9 +145,7 @@ def _other_digits(data: bytes) -> Iterator[str]:
 
 
 def tells_place(text: str) -> bool:
-    """Return True if a text holds a place (coordinates, a code or a map link), or is too long to be
-    searched.
-    """
+    """Return True if a text holds a place, or is too long to be searched."""
     return len(text) > MAX_TEXT_BYTES or holds_place(text)
 
 
@@ -182,11 +177,7 @@ def _is_sure(run: bytes) -> bool:
 
 
 def told_in_text(text: str, asked: Tells) -> Tells:
-    """Search a text for data of the categories *asked* (place, time, device); return the categories that are
-    found.
-
-    Return all categories in *asked* if the text is too long to be searched.
-    """
+    """Return those of *asked* (place, time, device) that a text tells; all if it is too long."""
     if len(text) > MAX_TEXT_BYTES:
         return asked & UNKNOWN
     told = NOTHING

@@ -61,9 +61,7 @@ def told_in_kept(data: bytes, asked: Tells, budget: Budget, *, numbers: bool = F
 def told_in_range(
     source: ByteSource, start: int, end: int, asked: Tells, budget: Budget, *, numbers: bool = False
 ) -> Tells:
-    """Return the result of told_in_kept() for the bytes [start, end) of a source, read in pieces that
-    overlap. Raises TooMuchError.
-    """
+    """Return told_in_kept() of [start, end), read in pieces that overlap. Raises TooMuchError."""
     told = NOTHING
     for at in range(start, end, CHUNK_BYTES):
         piece = source.read(at, min(CHUNK_BYTES + _OVERLAP_BYTES, end - at))

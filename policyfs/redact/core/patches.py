@@ -74,10 +74,7 @@ class SliceSource:
 
 
 class Window:
-    """A ByteSource over another source, for many small reads that are close to each other.
-
-    It reads *ahead* bytes at a time.
-    """
+    """A ByteSource that reads another one *ahead* bytes at a time, for many small reads."""
 
     __slots__ = ("_ahead", "_base", "_data", "_source")
 

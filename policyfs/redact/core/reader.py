@@ -4,9 +4,7 @@ from __future__ import annotations
 
 
 class Fields:
-    """A position in a byte string. Each read moves the position forward. A read raises ValueError if bytes
-    are missing.
-    """
+    """A position in a byte string, which each read moves. Raises ValueError if bytes are missing."""
 
     __slots__ = ("at", "data")
 

@@ -173,9 +173,7 @@ def plain_name(name: str) -> str:
 
 
 def tells_of_name(name: str) -> Tells:
-    """Return the categories of data that a text with this name may hold; categories.UNKNOWN for an unknown
-    name.
-    """
+    """Return the categories of a text with this name; UNKNOWN for an unknown name."""
     return _tells_of_name(name) | (_L if _names_place(name) else NOTHING)
 
 
@@ -272,7 +270,5 @@ _LANGUAGE: Final = re.compile(
 
 
 def is_language(data: bytes) -> bool:
-    """Return True if the data is a common language tag (RFC 5646), without subtags for private use: "ger",
-    "zh-Hans-CN".
-    """
+    """Return True for a common language tag (RFC 5646) without private use: "ger", "zh-Hans-CN"."""
     return _LANGUAGE.fullmatch(data) is not None

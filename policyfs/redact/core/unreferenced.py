@@ -12,9 +12,7 @@ from policyfs.redact.core.intervals import Extents
 
 
 class Leftover(NamedTuple):
-    """Unreferenced bytes [start, end) of a block. stays: True if these bytes may stay, because they hold no
-    information.
-    """
+    """Unreferenced bytes [start, end) of a block. stays: they hold no information."""
 
     start: int
     end: int

@@ -18,9 +18,7 @@ MAX_FINDINGS: Final = 500
 
 
 class Outcome(enum.Enum):
-    """Result of redaction for apps that read the file: the file is clean, is patched, or is refused (see
-    Plan).
-    """
+    """The result of redaction: apps read the file as it is, patched, or not at all (Plan)."""
 
     CLEAN = "clean"
     PATCH = "patch"
@@ -44,9 +42,7 @@ class Finding:
 
 
 class PlanSize(NamedTuple):
-    """The size of a plan. replaced_bytes: the bytes in all its patches together. memory_bytes: approximately
-    the memory that the patches take.
-    """
+    """The bytes in all patches of a plan, and about the memory that they take."""
 
     replaced_bytes: int = 0
     memory_bytes: int = 0

@@ -62,10 +62,7 @@ _STRING: Final = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 
 
 def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in an XMP file. If the file is not understood, an empty packet replaces it.
-
-    Raises NotThisKindError for other XML (an SVG with XMP in it), TooMuchError.
-    """
+    """Locate everything to hide in an XMP file. Raises NotThisKindError for other XML, TooMuchError."""
     data = _whole(source, MAX_XMP_BYTES)
     plain = data.replace(b"\0", b"").lstrip(b"\xff\xfe")
     if data and not plain.strip():
@@ -80,10 +77,7 @@ def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
 
 
 def locate_takeout(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a JSON object about a photo or an album, or in an array of such objects.
-
-    Raises NotThisKindError if the file is not JSON, or is JSON of another shape. Raises TooMuchError.
-    """
+    """Locate everything to hide in Takeout's JSON. Raises NotThisKindError, TooMuchError."""
     data = _whole(source, MAX_JSON_BYTES)
     try:
         text = data.decode("utf-8")

@@ -42,10 +42,7 @@ def empty_tiff(size: int) -> bytes:
 
 
 def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
-    """Clean a TIFF structure. An empty structure replaces a structure that is not understood.
-
-    container: the format's name, for the records of removed parts.
-    """
+    """Clean a TIFF; an empty one replaces what is not understood. container: for the records."""
     inner.budget.part(_TIFF_PARTS)
     inner.budget.search(len(data))
     cleaned = inner.tiff(data)
@@ -59,10 +56,7 @@ def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
 
 
 def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
-    """Clean an Exif item or box: correct the bytes before the TIFF header, and clean the rest.
-
-    container: the format's name, for the records of removed parts.
-    """
+    """Clean an Exif item or box, and correct the bytes before its header. container: for the records."""
     at = _header_at(data)
     cleaned = clean_tiff_block(data[at:], inner, container) if at is not None else None
     if at is None or cleaned is None or not any(cleaned.data):  # no header, or no room for an empty structure

@@ -32,9 +32,8 @@ _POINTERS: Final = frozenset({0x014A, 0x8769, 0x8825, 0x927C, 0xA005})
 
 
 def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
-    """Return True if a value that is stored in its entry (TIFF 6.0) is just one integer below 256.
-
-    kind: the field type. room: the four (or eight) value bytes of the entry. order: "<" or ">".
+    """Return True for one integer below 256 in an entry's value bytes (room). kind: field type. order: < or
+    >.
     """
     if kind in _BYTE_TYPES and 1 < count <= 4:  # these bytes may be one number, in either byte order
         room, rest = room[:count], room[count:]
@@ -62,27 +61,19 @@ def value_says_nothing(kind: int, count: int, value: bytes, order: str) -> bool:
 
 
 def number_in(kind: int, room: bytes) -> int:
-    """Return the small number in the value bytes of an entry, in any integer type; 0 if there is none.
-
-    kind: the field type. room: the four (or eight) value bytes of the entry.
-    """
+    """Return the small number in the value bytes (room) of an entry of any integer type (kind), or 0."""
     core = room.strip(b"\0")
     blank = core[:1] == b"\xff" or (kind in (2, 129) and core[:1] in (b" ", b"-"))
     return core[0] if core and is_uniform(core) and not blank else 0
 
 
 def are_too_many(numbers: Iterable[int]) -> bool:
-    """Return True if small numbers could be information together, such as degrees, minutes and seconds.
-
-    numbers: the small values of all tags of a directory that have no known name. The number 0 does not count.
-    """
+    """Return True if a directory's small numbers may be degrees, minutes and seconds. 0 does not count."""
     return len(set(numbers) - {0}) > MOST_NUMBERS
 
 
 def behind_value(room: bytes, size: int) -> bytes:
-    """Return the value bytes of an entry behind the first *size* bytes; b"" if all these bytes are 0, or all
-    are 0xff.
-    """
+    """Return an entry's value bytes behind the first *size*; b"" if they are all 0 or all 0xff."""
     behind = room[size:]
     return behind if behind.strip(b"\0") and behind.strip(b"\xff") else b""
 
@@ -103,9 +94,7 @@ def is_version_alone(entries: Sequence[Entry]) -> bool:
 
 
 def unnamed_says_nothing(entry: Entry, value: bytes) -> bool:
-    """Return True if an entry's value and the unused value bytes of the entry have no information
-    (value_says_nothing).
-    """
+    """Return True if an entry's value and its unused bytes have no information."""
     behind = behind_value(entry.room, entry.size) if entry.inline else b""
     return value_says_nothing(entry.type, entry.count, value + behind, entry.frame.order)
 

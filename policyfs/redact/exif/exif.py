@@ -63,10 +63,7 @@ class Blob:
 
 
 def clean_tiff(block: bytes, inner: Inner, table: TagTable = tags.EXIF_TABLE) -> Cleaned | None:
-    """Clean a TIFF structure; return None if it is not understood as a whole.
-
-    If no tag stays, the result has a first directory without tags.
-    """
+    """Clean a TIFF structure; None if it is not understood. If no tag stays, a directory does."""
     walk = _ExifWalk(
         MemorySource(block), inner, table.name, tags.NAMES, numbers_left=sys.maxsize, block=block, table=table
     )

@@ -81,10 +81,7 @@ class Header(NamedTuple):
 
 
 def read_header(source: ByteSource, sizes: Mapping[int, int] = TYPE_SIZES) -> Header | None:
-    """Read the header of a TIFF, a BigTIFF or a raw file.
-
-    Return None if the file has no byte-order mark, or fewer than 8 bytes.
-    """
+    """Read the header of a TIFF, BigTIFF or raw file; None without a byte order and 8 bytes."""
     head = source.read(0, 16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None or len(head) < 8:
@@ -136,9 +133,7 @@ class Entry:
 
     @property
     def room(self) -> bytes:
-        """The last four bytes of the entry (eight in BigTIFF). They hold the value if it is short, and
-        otherwise the value's offset.
-        """
+        """The last four bytes of the entry (eight in BigTIFF): a short value, or its offset."""
         return self.raw[-self.frame.offset_bytes :]
 
 
@@ -190,9 +185,7 @@ class Directory:
 
     @property
     def new_size(self) -> int:
-        """Size of the directory in bytes, without the removed entries, but with the pointer to the next
-        directory.
-        """
+        """Size in bytes without the removed entries, with the pointer to the next directory."""
         frame = self.frame
         kept = sum(entry.keep for entry in self.entries)
         return frame.count_bytes + frame.entry_bytes * kept + (frame.offset_bytes if self.chained else 0)
@@ -234,9 +227,7 @@ class Shape(NamedTuple):
 
 
 def directory_shape(source: ByteSource, at: int, frame: Frame, *, chained: bool) -> Shape | None:
-    """Return the bounds of the TIFF directory (IFD) at an offset of the source; None if no directory can be
-    there.
-    """
+    """Return the bounds of the directory at an offset; None if none can be there."""
     if not 0 <= at <= source.size - frame.count_bytes:
         return None
     count = frame.number(source.read(at, frame.count_bytes))
@@ -247,9 +238,7 @@ def directory_shape(source: ByteSource, at: int, frame: Frame, *, chained: bool)
 
 
 def read_directory(source: ByteSource, at: int, frame: Frame, role: str, shape: Shape) -> Directory:
-    """Read the TIFF directory (IFD) at an offset of the source. role: its role, such as "ExifIFD". shape: its
-    bounds.
-    """
+    """Read the directory at an offset. role: decides which tags are known ("ExifIFD")."""
     old = source.read(at, shape.end - at)
     entries = read_entries(source, at, frame, shape.entries)
     following = frame.number(old[-frame.offset_bytes :]) if shape.chained else 0
@@ -257,10 +246,7 @@ def read_directory(source: ByteSource, at: int, frame: Frame, role: str, shape: 
 
 
 def read_entries(source: ByteSource, at: int, frame: Frame, most: int) -> list[Entry]:
-    """Read up to *most* entries of the TIFF directory (IFD) at an offset.
-
-    The result has no more entries than the directory states and the source has.
-    """
+    """Read up to *most* entries of the directory at an offset, as it states and the source has."""
     first, step = at + frame.count_bytes, frame.entry_bytes
     count = min(most, frame.number(source.read(at, frame.count_bytes)), (source.size - first) // step)
     data = source.read(first, step * count) if count > 0 else b""

@@ -145,9 +145,7 @@ class Walk(ABC):
         return directory
 
     def open_next(self, directory: Directory) -> bool:
-        """Open the next TIFF directory (IFD), to which the end of *directory* points; return False if no
-        directory can be there.
-        """
+        """Open the directory to which the end of *directory* points; False if none can be there."""
         at = directory.frame.base + directory.following
         following = self.open(at, directory.frame, directory.role, chained=True)
         if following is not None:
@@ -179,10 +177,7 @@ class Walk(ABC):
     # --- deciding on tags ---
 
     def walk(self) -> None:
-        """Open all referenced directories, and decide for each tag if it may stay.
-
-        Later steps may still remove a tag.
-        """
+        """Open all referenced directories, and decide on each tag; later steps may remove more."""
         while self.decided < len(self.directories):
             directory = self.directories[self.decided]
             self.decided += 1
@@ -253,17 +248,13 @@ class Walk(ABC):
         self.notes.append(Note(at, size, self.name, tag, tells, broken, bare))
 
     def wipe(self, entry: Entry) -> None:
-        """Mark the bytes of a removed value, so that they cannot stay as part of another value, or of
-        pixels.
-        """
+        """Mark a removed value: it cannot stay as a part of another one, or of pixels."""
         if not entry.inline and self.within(entry):
             elsewhere = entry.frame.note and not entry.frame.owns(entry.start, entry.end)
             self.doomed.append((entry.start, entry.end, elsewhere))
 
     def settle_wiped(self) -> None:
-        """Compute *wiped* and *wiped_in_notes*: the marked bytes of removed values, without the bytes of
-        directories. (The walk examines directories itself.)
-        """
+        """Compute *wiped* and *wiped_in_notes* from *doomed*, without directories, which are examined."""
         for wiped, elsewhere in ((self.wiped, False), (self.wiped_in_notes, True)):
             spans = Extents((start, end) for start, end, other in self.doomed if other == elsewhere)
             for start, end in spans.without(self.structure):
@@ -297,10 +288,7 @@ class Walk(ABC):
         return 0 <= start < end <= self.source.size and not any(c.hits(start, end) for c in claims)
 
     def clean_block(self, how: How, data: bytes) -> Cleaned | None:
-        """Return *data*, the value of a tag, without the metadata to hide.
-
-        Return None if *data* is not understood. how: the format of *data*: XMP, IPTC or Photoshop resources.
-        """
+        """Return *data* of the format *how* (XMP, IPTC, Photoshop) without hidden metadata, or None."""
         if how is How.XMP:
             return self.inner.xmp(data)
         if how is not How.IIM:

@@ -117,10 +117,7 @@ LAYOUTS: Final = (
 
 
 def open_note(walk: TiffWalk, entry: Entry) -> bool:
-    """Open the directory of a maker note (Exif 2.32, MakerNote); return False if it is not understood.
-
-    If ``device`` is hidden, no note is opened: even the layout of a note tells the camera's maker.
-    """
+    """Open a maker note; False if not understood, and under ``device``: its layout tells the maker."""
     if walk.inner.hide & Tells.DEVICE or entry.inline or entry.frame.big or entry.frame.note:
         return False
     return _open_at(walk, entry, entry.start, entry.end, entry.frame)

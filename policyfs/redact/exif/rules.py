@@ -38,18 +38,12 @@ UNNAMED: Final = Rule(UNKNOWN)
 
 
 def whole_tells(rule: Rule) -> Tells:
-    """Return the categories of a tag whose value is kept or removed as a whole.
-
-    A time zone (How.CITY) then counts as a place, too, because its city cannot be removed alone.
-    """
+    """Return the categories of a tag that goes or stays as a whole: of a time zone, the city's, too."""
     return rule.tells | (Tells.LOCATION if rule.how is How.CITY else NOTHING)
 
 
 def numbers(text: str) -> Iterator[int]:
-    """Yield the tags in a text of hexadecimal numbers: ``"1 2e"``.
-
-    The text cannot have a range of tags: nobody knows all tags between two others. Raises ValueError.
-    """
+    """Yield the tags in hexadecimal ``"1 2e"``. No ranges: nobody knows all within. Raises ValueError."""
     return (int(word, 16) for word in text.split())
 
 

@@ -277,9 +277,7 @@ class TiffWalk(Walk):
 def pairs(
     walk: Walk, directory: Directory, found: tuple[tuple[int, int], ...]
 ) -> Iterator[tuple[Entry, list[int], list[int]]]:
-    """For each pair of tags in *found* that stays, yield the first tag's entry, the offsets and the
-    lengths.
-    """
+    """For each pair of tags that stay, yield the first one's entry, the offsets and the lengths."""
     for at, of in found:
         starts = next((e for e in directory.entries if e.keep and e.tag == at), None)
         lengths = next((e for e in directory.entries if e.keep and e.tag == of), None)

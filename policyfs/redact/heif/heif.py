@@ -54,10 +54,8 @@ _VIDEO_BRANDS: Final = MappingProxyType({b"qt  ": "video/quicktime"})
 
 
 def locate_heif(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a HEIF file; return the changes that hide it.
-
-    Raises TooMuchError. Raises NotThisKindError, for example if the file is no HEIF, if its tables cannot be
-    understood, or if a picture and metadata share bytes.
+    """Locate everything to hide in a HEIF. Raises TooMuchError; NotThisKindError for tables that are not
+    understood, and for a picture and metadata with the same bytes.
     """
     return _HeifFile(source, inner).locate()
 

@@ -81,10 +81,7 @@ _SUBTYPED: Final = (
 
 
 class Property(NamedTuple):
-    """The part of a property that is needed to read the items.
-
-    length_size: size in bytes of the length field before each NAL unit.
-    """
+    """The part of a property for readers of items. length_size: before each NAL unit, in bytes."""
 
     kind: bytes
     length_size: int = 4
@@ -92,10 +89,7 @@ class Property(NamedTuple):
 
 @dataclass(slots=True)
 class Properties:
-    """All properties in their order, and the numbers (from 1 on) of each item's properties.
-
-    gone: the numbers of the removed properties.
-    """
+    """All properties in order, and the numbers (from 1 on) of each item's. gone: removed ones."""
 
     found: Found = field(default_factory=Found)
     listed: list[Property] = field(default_factory=list)
@@ -104,10 +98,7 @@ class Properties:
     configurations: dict[int, tuple[int, frozenset[bytes]]] = field(default_factory=dict)
 
     def configuration(self, number: int) -> tuple[int, frozenset[bytes]]:
-        """Return the size of the length field before an item's NAL units, and the types of its properties.
-
-        The size is 0 if its decoder configurations state several sizes.
-        """
+        """Return the size of an item's units' lengths (0: several), and the types of its properties."""
         if number not in self.configurations:
             listed = self.listed
             have = [listed[n - 1] for n in self.of_item.get(number, ()) if 0 < n <= len(listed)]
@@ -118,10 +109,7 @@ class Properties:
 
 
 def clean_properties(source: ByteSource, iprp: Box, inner: Inner, ground: Ground) -> Properties:
-    """Clean the properties of a file's items; return them with their changes. ground: receives what goes.
-
-    Raises TooMuchError; ValueError if the tables cannot be understood.
-    """
+    """Clean the properties of items. ground: receives what goes. Raises TooMuchError, ValueError."""
     out = Properties()
     children = read_boxes(source, iprp.body, iprp.end, inner.budget)
     ground.rest(children.rest, iprp.end)

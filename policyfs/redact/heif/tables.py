@@ -36,10 +36,7 @@ _URI: Final = re.compile(rb"[a-z]{2,8}:[!-~]{0,120}")
 
 
 class Item(NamedTuple):
-    """An item: its number and type, and for ``mime`` items the content type and encoding.
-
-    protected: the number of its encryption, or 0 if it is not encrypted.
-    """
+    """An item. content, encoding: of a ``mime`` item. protected: number of its encryption, or 0."""
 
     number: int
     kind: bytes
@@ -49,11 +46,7 @@ class Item(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """A piece of an item's data.
-
-    reference: if the piece is in another item's data (IN_ITEM), the number of the reference to that item
-    (from 1 on).
-    """
+    """A piece of an item's data. reference: number (from 1) of that to the item with it (IN_ITEM)."""
 
     offset: int
     length: int
@@ -84,10 +77,7 @@ class Texts:
     told: Tells = NOTHING
 
     def name(self, text: bytes) -> bytes:
-        """Return a name unchanged. If it holds data to hide, return spaces of the same length.
-
-        The length stays, so that later bytes keep their offsets.
-        """
+        """Return a name, or as many spaces if it holds hidden data: later bytes keep their offsets."""
         if not text.strip():
             return text
         inner = self.inner
@@ -97,10 +87,7 @@ class Texts:
         return b" " * len(text) if tells else text
 
     def term(self, text: bytes, shape: re.Pattern[bytes]) -> bytes:
-        """Return a text unchanged if it matches the pattern *shape* and holds no place.
-
-        Otherwise return spaces of the same length.
-        """
+        """Return a text that matches *shape* and holds no place, or as many spaces."""
         if shape.fullmatch(text) is not None and not bytes_tell_place(text):
             return text
         self.told |= UNKNOWN if text.strip(b" ") else NOTHING
@@ -122,10 +109,7 @@ def inner_boxes(payload: bytes, start: int, inner: Inner) -> Iterator[Box]:
 
 
 def rebuilt(payload: bytes, start: int, boxes: list[tuple[Box, bytes]]) -> bytes:
-    """Return the payload with new bytes for these boxes.
-
-    The first *start* bytes stay. All other bytes outside of the boxes become zeros.
-    """
+    """Return the first *start* bytes and the new bytes of these boxes, among zeros."""
     out = bytearray(payload[:start].ljust(len(payload), b"\0"))
     for box, raw in boxes:
         out[box.start : box.end] = raw
@@ -200,10 +184,7 @@ def _item_info(payload: bytes, texts: Texts) -> tuple[bytes, Item]:
 
 
 def locations(payload: bytes, inner: Inner) -> tuple[bytes, list[Location]]:
-    """Clean ``iloc`` (section 8.11.3), and return the locations.
-
-    An item with its data in another file (a data reference) gets no extents.
-    """
+    """Clean ``iloc`` (section 8.11.3); an item with data in another file gets no extents."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     sizes = fields.number(2)
@@ -274,10 +255,7 @@ def _group(kind: bytes, payload: bytes) -> bytes:
 
 
 def data_information(payload: bytes, inner: Inner) -> bytes:
-    """Clean ``dinf``. It refers to other files that hold data of this file.
-
-    The URLs of these files are removed, because they are free text.
-    """
+    """Clean ``dinf``: the URLs of other files with data go."""
     boxes = []
     for box in inner_boxes(payload, 0, inner):
         raw = payload[box.start : box.end]
