@@ -6,7 +6,6 @@ import zlib
 
 import pytest
 
-from policyfs.domain import Patch
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Cleaned, Note, TooMuchError
 from policyfs.redact.exif.containers import (
@@ -16,7 +15,6 @@ from policyfs.redact.exif.containers import (
     clean_exif_block,
     clean_tiff_block,
     clean_xmp_block,
-    cleaned_at,
     empty_tiff,
 )
 from policyfs.redact.exif.exif import clean_tiff
@@ -87,14 +85,14 @@ def test_a_tiff_costs_parts_and_bytes() -> None:
     ],
 )
 def test_the_bytes_before_the_header_are_put_right(before: bytes, after: bytes) -> None:
-    cleaned = clean_exif_block(before + TIFF, PLACES, "box")
+    cleaned = clean_exif_block(before + TIFF, PLACES)
     assert cleaned.data == after + TIFF
-    assert clean_exif_block(cleaned.data, PLACES, "box").data == cleaned.data
+    assert clean_exif_block(cleaned.data, PLACES).data == cleaned.data
 
 
 def test_notes_of_exif_count_from_the_blocks_start() -> None:
     head = b"\0\0\0\6" + EXIF_MARK
-    cleaned = clean_exif_block(head + TIFF, Lost(), "box")
+    cleaned = clean_exif_block(head + TIFF, Lost())
     assert [(note.offset, note.length) for note in cleaned.notes] == [(len(head), len(TIFF))]
 
 
@@ -102,9 +100,9 @@ def test_notes_of_exif_count_from_the_blocks_start() -> None:
     "data", [b"no header at all" * 30, b"\0\0\0\0II*\0short", b"x" * 256 + b"II*\0" + bytes(99)]
 )
 def test_exif_without_a_header_or_without_room_for_an_empty_one_goes_whole(data: bytes) -> None:
-    cleaned = clean_exif_block(data, Lost(), "box")
-    assert cleaned == Cleaned(bytes(len(data)), (Note(0, len(data), "box", "Exif", UNKNOWN, broken=True),))
-    assert clean_exif_block(cleaned.data, Lost(), "box") == Cleaned(cleaned.data)
+    cleaned = clean_exif_block(data, Lost())
+    assert cleaned == Cleaned(bytes(len(data)), (Note(0, len(data), "EXIF", "Exif", UNKNOWN, broken=True),))
+    assert clean_exif_block(cleaned.data, Lost()) == Cleaned(cleaned.data)
 
 
 def test_a_packet_may_be_behind_the_mark_of_jpeg() -> None:
@@ -149,11 +147,3 @@ def test_text_beyond_the_budget_goes_unread() -> None:
 def test_a_stream_that_inflates_to_more_than_a_block_goes() -> None:
     data = zlib.compress(bytes(MAX_BLOCK_BYTES + 1))
     assert clean_xmp_block(data, Packets(), b"deflate").notes[0].tag == "packed"
-
-
-def test_a_cleaned_block_becomes_patches_only_where_it_differs() -> None:
-    note = Note(1, 2, "XMP", "x")
-    found = cleaned_at(100, b"abcd", Cleaned(b"a  d", (note,)))
-    assert found.patches == [Patch(101, b"  ")]
-    assert found.notes == [note._replace(offset=101)]
-    assert cleaned_at(100, b"abcd", Cleaned(b"abcd", (note,))).notes == []

@@ -165,14 +165,14 @@ def test_a_cleaned_block_replaces_its_bytes_if_it_has_as_many() -> None:
     assert made.found.notes[1:] == [Note(AT + 4, 2, "moov", "XMP_")]
 
 
-def test_text_with_coordinates_goes_and_text_beyond_the_room_unread() -> None:
+def test_text_beyond_the_room_tells_all_unread() -> None:
     made = block(b"", text=TextRoom(40))
-    assert made.holds_place(COORDINATES)
-    assert not made.holds_place(b"x" * (40 - len(COORDINATES)))
-    assert made.holds_place(b"y"), "nobody has searched it"
+    assert made.told(COORDINATES) == Tells.LOCATION
+    assert not made.told(b"x" * (40 - len(COORDINATES)))
+    assert made.told(b"y"), "nobody has searched it"
     assert TextRoom().left == MAX_TEXT_BYTES
-    other = Block(b"", AT, Plain(Tells.TIME), text=TextRoom(0))
-    assert not other.holds_place(COORDINATES)
+    other = Block(b"", AT, Plain(Tells.OTHER), text=TextRoom(0))
+    assert not other.told(COORDINATES)
     assert (other.goes(Tells.TIME | Tells.OTHER), other.goes(Tells.LOCATION)) == (True, False)
 
 

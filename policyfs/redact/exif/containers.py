@@ -14,8 +14,7 @@ from typing import Final
 
 from policyfs.redact.core.bounded_inflate import deflated_to, inflated
 from policyfs.redact.core.categories import UNKNOWN
-from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, shifted
-from policyfs.redact.core.patches import difference
+from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
 
 MAX_BLOCK_BYTES: Final = 1 << 22
 """Maximum size of an item or a box with metadata, and of inflated XMP. A larger one becomes zeros."""
@@ -55,15 +54,15 @@ def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
     return Cleaned(empty, notes or (Note(0, len(data), container, "Exif", UNKNOWN, broken=True),))
 
 
-def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
-    """Clean an Exif item or box, and correct the bytes before its header. container: for the records."""
+def clean_exif_block(data: bytes, inner: Inner) -> Cleaned:
+    """Clean an Exif item or box, and correct the bytes before its header."""
     at = _header_at(data)
-    cleaned = clean_tiff_block(data[at:], inner, container) if at is not None else None
+    cleaned = clean_tiff_block(data[at:], inner, "EXIF") if at is not None else None
     if at is None or cleaned is None or not any(cleaned.data):  # no header, or no room for an empty structure
         blank = bytes(len(data))
         if blank == data:
             return Cleaned(data)
-        return Cleaned(blank, (Note(0, len(data), container, "Exif", UNKNOWN, broken=True),))
+        return Cleaned(blank, (Note(0, len(data), "EXIF", "Exif", UNKNOWN, broken=True),))
     segment = _SEGMENT.search(data, 0, at)
     if at < 4 or (segment is not None and segment.start() == 0):
         head = segment[0] if segment is not None else bytes(at)
@@ -125,9 +124,3 @@ def _closed_up(cleaned: Cleaned) -> bytes:
         if not out[note.offset : note.offset + note.length].strip(b" "):
             del out[note.offset : note.offset + note.length]
     return bytes(out)
-
-
-def cleaned_at(at: int, old: bytes, cleaned: Cleaned) -> Found:
-    """Return the changes to a container that replace the block *old* at an offset by its cleaned form."""
-    patches = list(difference(at, old, cleaned.data))
-    return Found(patches, list(shifted(cleaned.notes, at)) if patches else [])

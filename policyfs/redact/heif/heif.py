@@ -17,12 +17,11 @@ from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.kept_values import told_in_range
-from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
+from policyfs.redact.core.patches import ByteSource, SliceSource, difference, zeros
 from policyfs.redact.exif.containers import (
     MAX_BLOCK_BYTES,
     clean_exif_block,
     clean_xmp_block,
-    cleaned_at,
 )
 from policyfs.redact.heif.meta import NAME, Meta, read_meta
 from policyfs.redact.heif.tables import Item
@@ -142,15 +141,13 @@ class _HeifFile(BoxFile):
 
     def _block(self, item: Item, data: Gathered) -> Found | None:
         """Return the changes to an Exif or XMP item; None for any other, and for one that is too long."""
-        if data.size > MAX_BLOCK_BYTES:
+        packet = item.kind == b"mime" and _media_type(item) == b"application/rdf+xml"
+        if data.size > MAX_BLOCK_BYTES or not (packet or item.kind == b"Exif"):
             return None
-        if item.kind == b"Exif":
-            old = data.read(0, data.size)
-            return cleaned_at(0, old, clean_exif_block(old, self.inner, "EXIF"))
-        if item.kind == b"mime" and _media_type(item) == b"application/rdf+xml":
-            old = data.read(0, data.size)
-            return cleaned_at(0, old, clean_xmp_block(old, self.inner, item.encoding))
-        return None
+        old, inner = data.read(0, data.size), self.inner
+        cleaned = clean_xmp_block(old, inner, item.encoding) if packet else clean_exif_block(old, inner)
+        patches = list(difference(0, old, cleaned.data))
+        return Found(patches, list(cleaned.notes) if patches else [])
 
     def _picture(self, item: Item, data: Gathered, meta: Meta) -> Found | None:
         """Return the changes to the data of a picture item; None if the item is not a picture."""

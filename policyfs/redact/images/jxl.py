@@ -76,7 +76,7 @@ class _JxlFile(BoxFile):
                 self.found.add(_foreign(self.source, box.body, box.end, self.inner))
             return known
         if box.kind == b"Exif":
-            return self.block(box, lambda data, inner: clean_exif_block(data, inner, "EXIF"))
+            return self.block(box, clean_exif_block)
         if box.kind == b"xml ":
             return self.block(box, clean_xmp_block)
         asked = self.inner.hide & Tells.LOCATION

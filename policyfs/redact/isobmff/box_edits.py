@@ -10,7 +10,7 @@ from policyfs.domain import Patch
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Cleaned, Found, Inner, Note, shifted
 from policyfs.redact.core.filler import says_nothing
-from policyfs.redact.core.free_text import bytes_tell_place, told_in
+from policyfs.redact.core.free_text import told_in
 from policyfs.redact.core.patches import MemorySource, difference
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, UUID, Box, Boxes, read_box, read_boxes
@@ -94,16 +94,6 @@ class Block:
     def goes(self, tells: Tells) -> bool:
         """Return True if metadata of these categories must be removed, because one of them must be hidden."""
         return bool(tells & self.inner.hide)
-
-    def holds_place(self, data: bytes) -> bool:
-        """Return True if LOCATION is hidden and a text may hold coordinates.
-
-        If LOCATION is hidden and the budget for searches is used up, return True without a search.
-        """
-        if not self.goes(Tells.LOCATION):
-            return False
-        self.text.left -= len(data)
-        return self.text.left < 0 or bytes_tell_place(data)
 
     def told(self, data: bytes) -> Tells:
         """Return the categories of the data in a text, but only categories that must be hidden.
