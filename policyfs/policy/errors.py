@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from policyfs.domain import Op
 from policyfs.errors import EXIT_POLICY, PolicyfsError
 from policyfs.policy.model import Where
 
@@ -73,6 +74,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``did you mean "x"? `` with the most similar known word, or an empty text."""
     near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
     return f"did you mean {quote(near[0])}? " if near else ""
+
+
+def words_of(ops: Op) -> str:
+    """Return the names of operations."""
+    return ", ".join((op.name or "").lower() for op in ops)
 
 
 def listed(words: Iterable[str], *, none: str = "none") -> str:

@@ -12,10 +12,6 @@ def lines(rules: str, apps: str = APPS) -> list[str]:
     return [line(finding) for finding in hints(engine_of(rules, apps=apps))]
 
 
-def test_nothing_to_say():
-    assert lines("- {id: look, allow: [see, read], who: {app: any}, paths: '/DCIM/**'}") == []
-
-
 def test_a_backup_that_is_shown_other_modes():
     apps = "apps:\n  backup: {uid: 5, modes: policy}\n"
     (said,) = lines("- {id: all, allow: [see, read], who: {app: backup}, paths: '/**'}", apps)

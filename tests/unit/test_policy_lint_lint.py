@@ -46,7 +46,8 @@ def test_exact_words(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("none", "silenced")])
-def test_each_case_has_its_finding(name):
+def test_each_case_has_its_finding_and_the_page_names_it(name):
+    assert f"`{name}`" in (CHECKOUT / "docs/policy-tools.md").read_text("utf-8")
     assert name in {finding.id for finding in report(CASES / f"{name}.yaml")[0].findings}
 
 

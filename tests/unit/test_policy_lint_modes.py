@@ -42,8 +42,7 @@ def test_a_mount_shows_them_to_all_but_backups_and_those_of_which_the_policy_say
 
 def test_a_backup_reads_everything_as_it_is_and_writes_nothing() -> None:
     engine = engine_of(FAMILY)
-    found = {app.name for app in engine.policy.apps if looks_like_backup(engine, app)}
-    assert found == {"backup"}
+    assert {app.name for app in engine.policy.apps if looks_like_backup(engine, app)} == {"backup"}
 
 
 def test_another_word_is_an_error_that_names_both() -> None:

@@ -9,7 +9,6 @@ import pytest
 from policyfs.domain import Audit, Facts, FileType, Need, Op
 from policyfs.policy.rules.profile import Profile, hidden_by
 from tests.support.models.policies import Asked
-from tests.support.models.rights import rights_of
 
 FILE, DIRECTORY, SYMLINK = FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK
 ALL = '- {id: all, allow: [all], who: {app: any}, paths: "/**"}\n'
@@ -175,14 +174,6 @@ def test_the_dry_run_of_a_mount_tells_which_rules_would_have_hidden() -> None:
     made = profile(f"{ALL}- {{id: r, deny: [see], paths: /a}}\n", "/a/b")
     answer = made.answer(int(READS), FILE, Facts(None, None), below=lambda: False, lenient=True)
     assert (answer.allowed, answer.would_deny) == (True, ("r",))
-
-
-def test_the_rights_of_all_operations_at_once() -> None:
-    rules = f"{ALL}- {{id: r, deny: [write], errno: EPERM}}\n- {{id: s, require: {{redact: [time]}}}}\n"
-    rights = rights_of(profile(rules, "/a"), FILE, Facts("image/jpeg", "none"), lambda: False)
-    assert rights.allowed == int(Op.ALL & ~Op.WRITE)
-    assert dict(zip(Op.ALL, rights.refusals, strict=True))[Op.WRITE] == errno.EPERM
-    assert rights.redact == {"time"}
 
 
 OWNED = f"""\

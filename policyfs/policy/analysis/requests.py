@@ -10,6 +10,7 @@ from typing import Final
 from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Decision, Facts, FileType, Op, Principal
 from policyfs.policy.analysis.subjects import Subject
 from policyfs.policy.decide import Engine
+from policyfs.policy.errors import words_of
 
 _CREATE: Final = {FileType.DIRECTORY: "mkdir", FileType.SYMLINK: "symlink", FileType.REGULAR: "mknod"}
 
@@ -28,9 +29,7 @@ class Request:
     @property
     def word(self) -> str:
         """The name of the operation in `policyfs policy explain`."""
-        if self.op is Op.CREATE:
-            return _CREATE[self.ftype]
-        return (self.op.name or "").lower()
+        return _CREATE[self.ftype] if self.op is Op.CREATE else words_of(self.op)
 
     @property
     def shown_path(self) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from policyfs.domain import Decision, Op
 from policyfs.errors import errno_name
-from policyfs.policy.errors import harmless
-from policyfs.policy.explain.rule_lines import NO, RuleLine, words_of
+from policyfs.policy.errors import harmless, words_of
+from policyfs.policy.explain.rule_lines import NO, RuleLine
 from policyfs.policy.model import Effect
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from policyfs.domain import Facts, Op, Principal
 from policyfs.policy.decide import Engine
+from policyfs.policy.errors import words_of
 from policyfs.policy.model import ANY, STRANGER, Block, Effect, Rule, Where, Who
 from policyfs.policy.rules.callers import Caller
 from policyfs.policy.rules.facts import Truth
@@ -120,11 +121,6 @@ class Weigher:
         if not held:
             return "the conditions of the rule exclude each other"
         return f"unless: {_asked(rule.unless[0]) if len(rule.unless) == 1 else 'one of its blocks'} holds"
-
-
-def words_of(ops: Op) -> str:
-    """Return the names of operations."""
-    return ", ".join((op.name or "").lower() for op in ops)
 
 
 def _unknown(live: Live) -> str:

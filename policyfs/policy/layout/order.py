@@ -6,58 +6,35 @@ But in a rule, invariant, exception or test the description comes second.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
-from pydantic import BaseModel
-
 from policyfs.policy.cases.document import CaseDoc, ExpectDoc
-from policyfs.policy.text.document import (
-    AppDoc,
-    BlockDoc,
-    DefaultsDoc,
-    ExceptionDoc,
-    FileDoc,
-    InvariantDoc,
-    MetadataDoc,
-    RequireDoc,
-    RuleDoc,
-    WhoDoc,
-)
+from policyfs.policy.text.document import FileDoc, Strict
+from policyfs.policy.text.shape import CHILDREN
 
-_HEADS: Final[dict[str, type[BaseModel]]] = {
-    "rules": RuleDoc, "invariants": InvariantDoc, "exceptions": ExceptionDoc,
-    "tests": CaseDoc,
-}  # fmt: skip
-_INNER: Final[dict[str, type[BaseModel]]] = {
-    "who": WhoDoc, "not": WhoDoc, "when": BlockDoc, "unless": BlockDoc, "require": RequireDoc,
-    "expect": ExpectDoc,
-}  # fmt: skip
-_PLAIN: Final[dict[str, type[BaseModel]]] = {"metadata": MetadataDoc, "defaults": DefaultsDoc}
-
-
-@lru_cache
-def _order(model: type[BaseModel], *, head: bool = False) -> tuple[str, ...]:
-    names = [field.alias or name for name, field in model.model_fields.items()]
-    if head and "description" in names:  # the description of a rule comes before its effect
-        names.remove("description")
-        names.insert(1, "description")
-    return tuple(names)
+_MODELS: Final = CHILDREN | {(FileDoc, "tests"): CaseDoc, (CaseDoc, "expect"): ExpectDoc}
+_NAMED: Final = ("apps", "sets", "path_sets")
 
 
 def order_of(path: Sequence[str]) -> tuple[str, ...]:
     """Return the keys of a mapping in order; () if they must stay. path: the keys to it, ``*`` for items."""
     if not path:
-        return (*_order(FileDoc), "tests", "accepted")
-    if path[-1] in _INNER:
-        return _order(_INNER[path[-1]])
-    if path[-1] == "*" and len(path) > 1:
-        if path[-2] in _HEADS:
-            return _order(_HEADS[path[-2]], head=True)
-        if path[-2] in _INNER:
-            return _order(_INNER[path[-2]])
-        return _order(AppDoc) if path[-2] == "apps" else ()
-    return _order(_PLAIN[path[-1]]) if path[-1] in _PLAIN else ()
+        return (*_keys(FileDoc), "tests", "accepted")
+    model: type[Strict] | None = None if path[0] == "*" or path[-1] in _NAMED else FileDoc
+    for key in path:
+        if model is not None and key != "*":
+            model = _MODELS.get((model, key))
+    if model is None:
+        return ()
+    names = _keys(model)
+    if path[-1] == "*" and path[-2] in ITEMS:  # the description of a rule comes before its effect
+        names.remove("description")
+        names.insert(1, "description")
+    return tuple(names)
+
+
+def _keys(model: type[Strict]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 ITEMS: Final = frozenset(("rules", "invariants", "tests", "exceptions", "accepted"))

@@ -11,6 +11,7 @@ from policyfs.domain import Op
 from policyfs.policy.analysis.diff import Block
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.outcomes import Aspect
+from policyfs.policy.errors import words_of
 from policyfs.policy.globs.paths import MAX_NAME
 from policyfs.policy.layout.canonical import canonical
 from policyfs.policy.layout.quoting import name_text
@@ -20,9 +21,6 @@ from policyfs.policy.learn.guards import APP_GLOB, OWN_GLOB, PRIVATE_GLOBS
 from policyfs.policy.learn.refusals import UNPRINTABLE
 from policyfs.policy.lint.lint import lint
 from policyfs.policy.text.parse import SourceText
-
-_ORDER = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
-
 
 _MEANT: Final = {
     "see-by-fact": "the rule is about files that the app made itself",
@@ -135,7 +133,7 @@ def with_warnings(text: str, wider: Sequence[Block] | None) -> str:
         for op, change, request in block.examples:
             path = json.dumps(request.path.decode("utf-8", "backslashreplace"))
             told = f"{change.before} before, {change.after} now"
-            lines.append(f"# - {', '.join(block.who)} {_words(op)} {path}: {told}")
+            lines.append(f"# - {', '.join(block.who)} {words_of(op)} {path}: {told}")
     return "\n".join(lines) + "\n" + text
 
 
@@ -206,7 +204,7 @@ def _rule(number: str, rule: Proposed) -> list[str]:
     globs = [_quoted(pattern.glob) for pattern in rule.patterns]
     lines += [
         f"  - id: {rule.app}.{rule.use.value}{number}",
-        f"    allow: [{_words(rule.ops)}]",
+        f"    allow: [{words_of(rule.ops)}]",
         f"    who: {_who(rule.app, rule.uids)}",
         f"    paths: {globs[0]}" if len(globs) == 1 else "\n".join(["    paths:", *map(_item, globs)]),
     ]
@@ -222,10 +220,6 @@ def _who(app: str, uids: Sequence[int]) -> str:
 
 def _item(text: str) -> str:
     return f"      - {text}"
-
-
-def _words(ops: Op) -> str:
-    return ", ".join((op.name or "").lower() for op in _ORDER if op & ops)
 
 
 def _conflicts(
@@ -258,7 +252,7 @@ def _refused(id_: str, app: str, uids: Sequence[int], ops: Op, paths: Sequence[s
     return [
         "  # The trail shows such requests refused, or the policy at its end refuses them.",
         f"  - id: {id_}",
-        f"    deny: [{_words(ops)}]",
+        f"    deny: [{words_of(ops)}]",
         f"    who: {_who(app, uids)}",
         "    paths:",
         *(_item(_quoted(path)) for path in paths),

@@ -15,6 +15,7 @@ from policyfs.policy.analysis.subjects import Group, groups
 from policyfs.policy.analysis.tracks import Track
 from policyfs.policy.analysis.walk import Walk
 from policyfs.policy.decide import compile_policy
+from policyfs.policy.errors import words_of
 from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.lint.findings import Finding, on_rule
 from policyfs.policy.lint.places import Here, Places, plain_names, sides_by_app
@@ -116,9 +117,8 @@ class Effects:
         if rule.paths is None and rule.when is None and _is_guard(rule.who):
             return  # a default, also for apps and paths that the policy gets later
         if not self._has_effect(rule.id):
-            ops = ", ".join((op.name or "").lower() for op in rule.ops)
             what = "deny" if rule.effect is Effect.DENY else "requirement"
-            told = f"this {what} has no effect: no allow lets its callers {ops} at its paths"
+            told = f"this {what} has no effect: no allow lets its callers {words_of(rule.ops)} at its paths"
             yield on_rule("no-effect", rule, told, self._remedy(rule.paths or ()))
             return
         for at, glob in enumerate(rule.paths or ()):

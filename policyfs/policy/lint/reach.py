@@ -12,6 +12,7 @@ from policyfs.policy.analysis.sides import numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.analysis.tracks import Track
 from policyfs.policy.analysis.walk import Walk
+from policyfs.policy.errors import words_of
 from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.lint.findings import Finding, on_rule
 from policyfs.policy.lint.places import Here, Places, plain_names
@@ -66,7 +67,7 @@ class _Reach:
             yield self._without_effect()
 
     def _without_effect(self) -> Finding:
-        ops = ", ".join((op.name or "").lower() for op in self._left)
+        ops = words_of(self._left)
         whole = self._left == self._rule.ops
         what = "this allow never takes effect" if whole else f"{ops} never takes effect"
         denies = sorted(set().union(*(self._denied_by.get(op, set()) for op in self._left)))

@@ -54,7 +54,7 @@ class Distinctions:
         denies, allows = set[int](), set[int]()
         self._granting = set[int]()
         self._granted_everywhere = self._denies_everywhere = self._allows_everywhere = False
-        captured = self._captured_accepts()
+        captured = set[int]() if self._same_captures else self._table.captured_accepts()
         for accept, number in self._table.first_accepts().items():
             if self._sighted[number]:
                 into = denies if self._table.rules[number].effect is Effect.DENY else allows
@@ -74,9 +74,6 @@ class Distinctions:
                 self._granted_everywhere = True
         self._denying = automaton.leading_to(denies | others)
         self._allowing = automaton.leading_to(allows)
-
-    def _captured_accepts(self) -> set[int]:
-        return set() if self._same_captures else self._table.captured_accepts()
 
     # -- answers ----------------------------------------------------------------------------------
 

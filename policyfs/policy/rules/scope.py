@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from policyfs.domain import Op
@@ -21,34 +22,20 @@ class Scope:
         self._dry_run: Final = dry_run
         self._table: Final = table
         self._uids_matter: Final[dict[str, bool]] = {}
-        told_apart = [tells_callers_apart(rule) for rule in table.rules]
-        self._told_apart: Final = told_apart
+        self._told_apart: Final = [tells_callers_apart(rule) for rule in table.rules]
         captured = table.captured_accepts()
-        self._everywhere: Final = any(told_apart[number] for number in table.everywhere())
-        wanted = {a for a, number in table.first_accepts().items() if told_apart[number]} | captured
-        self._nodes: Final = table.automaton.leading_to(wanted)
-        hiding = [hides(rule) for rule in table.rules]
-        self._hides_everywhere: Final = any(hiding[number] for number in table.everywhere())
-        self._hiding: Final = table.automaton.leading_to(
-            {accept for accept, number in table.first_accepts().items() if hiding[number]}
-        )
-
-        self._before_exceptions: Final = table.automaton.just_before(
-            {
-                accept
-                for number, rule in enumerate(table.rules)
-                if rule.effect is Effect.ALLOW
-                for accept in table.unless_accepts(number)
-                if accept is not None
-            }
-        )
+        self._everywhere, telling = _found_by(table, self._told_apart)
+        self._nodes: Final = table.automaton.leading_to(telling | captured)
         self._capturing: Final = table.automaton.leading_to(captured)
-
-        conditional = [not _is_plain(rule) for rule in table.rules]
-        self._conditional_everywhere: Final = any(conditional[number] for number in table.everywhere())
-        self._conditional: Final = table.automaton.leading_to(
-            {accept for accept, number in table.first_accepts().items() if conditional[number]}
-        )
+        self._hides_everywhere, hiding = _found_by(table, list(map(hides, table.rules)))
+        self._hiding: Final = table.automaton.leading_to(hiding)
+        self._conditional_everywhere, asking = _found_by(table, [not _is_plain(rule) for rule in table.rules])
+        self._conditional: Final = table.automaton.leading_to(asking)
+        allows = (number for number, rule in enumerate(table.rules) if rule.effect is Effect.ALLOW)
+        spared = {
+            accept for number in allows for accept in table.unless_accepts(number) if accept is not None
+        }
+        self._before_exceptions: Final = table.automaton.just_before(spared)
 
     def uids_matter(self, app: str) -> bool:
         """Return True if an app can get different answers under different uids at some path."""
@@ -150,3 +137,9 @@ def _is_plain(rule: Rule) -> bool:
 def tells_callers_apart(rule: Rule) -> bool:
     """Return True if the rule can match one caller and not another at a path, captures apart."""
     return rule.who is not None or asks_for_self(rule)
+
+
+def _found_by(table: Table, chosen: Sequence[bool]) -> tuple[bool, set[int]]:
+    """Return True if one of the chosen rules is tried everywhere, and the glob sets that find the others."""
+    everywhere = any(chosen[number] for number in table.everywhere())
+    return everywhere, {accept for accept, number in table.first_accepts().items() if chosen[number]}

@@ -43,7 +43,11 @@ from policyfs.policy.text.values import EXAMPLE_INSTANT, Globs, Kinds, app_name,
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-_CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
+CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
+    (FileDoc, "apps"): AppDoc,
+    (FileDoc, "rules"): RuleDoc,
+    (FileDoc, "exceptions"): ExceptionDoc,
+    (FileDoc, "invariants"): InvariantDoc,
     (FileDoc, "metadata"): MetadataDoc,
     (FileDoc, "defaults"): DefaultsDoc,
     (RuleDoc, "who"): WhoDoc,
@@ -325,7 +329,7 @@ def _missing(key: str) -> tuple[str, str]:
 def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
     for step in loc:
         if isinstance(step, str) and model is not None:
-            model = _CHILDREN.get((model, step)) or _plain_child(model, step)
+            model = CHILDREN.get((model, step)) or _plain_child(model, step)
     fields = model.model_fields if model is not None else {}
     return [field.alias or name_ for name_, field in fields.items()]
 

@@ -28,14 +28,9 @@ class _Tally(Tally):
         refusals = tuple(self._errno(int(op)) for op in Op.ALL)
         allowed = sum(int(op) for op, code in zip(Op.ALL, refusals, strict=True) if not code)
         redact = self._redact() if allowed & READ else frozenset()
-        return Rights(
-            allowed,
-            bare,
-            redact,
-            frozenset(live.rule.content for live in self._content if not live.rule.monitor),
-            refusals,
-            tuple(self._level(int(op), code, redact) for op, code in zip(Op.ALL, refusals, strict=True)),
-        )
+        content = frozenset(live.rule.content for live in self._content if not live.rule.monitor)
+        levels = (self._level(int(op), code, redact) for op, code in zip(Op.ALL, refusals, strict=True))
+        return Rights(allowed, bare, redact, content, refusals, tuple(levels))
 
     def _level(self, op: int, code: int, redact: frozenset[str]) -> Audit | None:
         if code:
