@@ -197,7 +197,7 @@ class Engine:
         return self._scope.owner_matters_above(state)
 
     def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
-        """Return the denial if rules hide directories above a path, else None; also for apps with --monitor.
+        """Return the denial if rules hide a directory above, else None, as for apps with --monitor.
 
         chain: the path state and the known facts of each directory above, from the root down.
         """

@@ -21,7 +21,7 @@ def in_force(policy: Policy, at_ns: int) -> Policy:
 
 
 def live(policy: Policy, at_ns: int) -> tuple[str, ...]:
-    """Return the ids, without PREFIX, of the exceptions that have not ended at an instant (ns since 1970)."""
+    """Return the ids, without PREFIX and sorted, of the exceptions that have not ended at an instant."""
     held = (one.rule.id for one in policy.exceptions if at_ns < one.until_ns)
     return tuple(sorted(id_.removeprefix(PREFIX) for id_ in held))
 

@@ -123,7 +123,7 @@ class Rule:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """The blocks ``unless``, and ``when`` as the last one."""
+        """The blocks of ``unless``, and that of ``when`` as the last one."""
         return self.unless if self.when is None else (*self.unless, self.when)
 
     def audit_or(self, default: Audit) -> Audit:
@@ -157,7 +157,7 @@ class Invariant:
 
 @dataclass(frozen=True, slots=True)
 class ExceptionRule:
-    """An allow rule that ends at a date. rule: its id begins with ``exception:``. until_ns: ns since 1970."""
+    """An allow rule, with an id ``exception:ID``, that has ended from until_ns (ns since 1970) on."""
 
     rule: Rule
     until_ns: int

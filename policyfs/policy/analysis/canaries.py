@@ -21,7 +21,6 @@ from policyfs.policy.analysis.walk import Spot, Walk
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.model import Effect, Rule
-from policyfs.policy.rules.states import PathState
 
 MOST_PLACES: Final = 150
 """Maximum number of classes of paths that one search for canaries tries."""
@@ -88,16 +87,13 @@ class Answers:
             if not answer.allowed:
                 yield Canary(Sort.DENIAL, path, op, answer.errno, rules=_rules(answer))
             elif op is Op.READ:
-                yield from self._readable(names, path, answer)
+                yield from self._readable(path, answer)
 
-    def _readable(self, names: Sequence[bytes], path: bytes, answer: Decision) -> Iterator[Canary]:
+    def _readable(self, path: bytes, answer: Decision) -> Iterator[Canary]:
         if answer.redact:
             yield Canary(Sort.REDACTION, path, Op.READ, words=answer.redact, rules=_rules(answer))
-        elif self._engine.view(self._who, self._state(names)).raw:
+        elif self._engine.view(self._who, self._engine.state_of(path)).raw:
             yield Canary(Sort.PASSTHROUGH, path, Op.READ, rules=_rules(answer))
-
-    def _state(self, names: Sequence[bytes]) -> PathState:
-        return self._engine.state_of(b"/" + b"/".join(names))
 
 
 class Nest:

@@ -232,7 +232,7 @@ def _as_written(glob: str, globs: dict[str, bool]) -> str:
 
 
 def _most_exact(key: Key, sets: Iterable[Key]) -> Label:
-    """Return the globs of a set that match not all paths of another glob in the set, sorted."""
+    """Return the globs of a set, sorted, without those that match all paths of another one in it."""
     wider = set()
     for one in key:
         for other in key - {one}:

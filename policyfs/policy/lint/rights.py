@@ -318,7 +318,7 @@ def _derived_globs(rule: Rule) -> tuple[str, ...]:
 
 
 def _asked(rule: Rule) -> tuple[bool, bool]:
-    """Return if conditions of the rule ask for the kind of a regular file, and for the owner."""
+    """Return True for each of kind (of a regular file) and owner if conditions of the rule ask for it."""
     kinds = any((block.kinds or frozenset()) - _FIXED for block in rule.blocks)
     return kinds, any(block.owners is not None for block in rule.blocks)
 

@@ -60,7 +60,7 @@ class _Pair:
         return self.old_depends or self.new_depends
 
     def is_worse(self, *, old_below: bool = False, new_below: bool = False) -> bool:
-        """Return True if the new path is worse. *_below: if the caller could see a path below."""
+        """Return True if the new path is worse. *_below: True if the caller could see a path below."""
         key = (old_below, new_below)
         found = self._answers.get(key)
         if found is None:

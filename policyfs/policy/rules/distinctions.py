@@ -109,7 +109,7 @@ class Distinctions:
     # -- the rules that make answers different ------------------------------------------------------
 
     def rules_at(self, state: PathState, *, views: bool = False) -> tuple[str, ...]:
-        """Return the ids of the rules that can give callers different answers (views: and views) here."""
+        """Return the ids of the rules that can give callers other answers here (views: also other views)."""
         placed = (*state.situated(self._table), *state.hides)
         telling = (one.rule for one in placed if self._tells_at(one))
         return self._ids(number for number in telling if views or self._sighted[number])

@@ -58,7 +58,8 @@ class Kinds:
         self.for_files = bool(self._majors or self._everything or self._exact - _FIXED_FILES)
 
     def hold(self, kind: str | None) -> Truth:
-        """Return if a kind is in the set. kind: None for a regular file of unknown kind."""
+        """Return YES if a kind is in the set, else NO; UNKNOWN for the unknown kind of a regular file (None).
+        """
         if self._everything:
             return Truth.YES
         if kind is None:

@@ -32,7 +32,7 @@ class Condition(NamedTuple):
         return None if self.kinds is None else self.kinds.names, self.owners
 
     def hold(self, facts: Facts) -> Truth:
-        """Return if all conditions are true. facts: a result of fixed_facts."""
+        """Return YES if all conditions are true, NO if one is false, else UNKNOWN. facts: of fixed_facts."""
         kind = Truth.YES if self.kinds is None else self.kinds.hold(facts.kind)
         if self.owners is None or kind is Truth.NO:
             return kind
@@ -72,7 +72,7 @@ class Live:
         self._known: dict[FileType, set[Truth]] = {}
 
     def match(self, facts: Facts) -> Truth:
-        """Return if the rule matches. facts: a result of fixed_facts."""
+        """Return YES if the rule matches, NO if not, else UNKNOWN. facts: a result of fixed_facts."""
         if self.fixed is not None:
             return self.fixed
         truth = Truth.YES if self.when is None else self.when.hold(facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, TypedDict
 
 from policyfs.domain import OWNER_NONE
 from policyfs.policy.model import ANY, SELF, STRANGER, Block, Who
@@ -24,13 +24,15 @@ _OF_CALLERS: Final = {
 """Help texts for words that belong in ``app``, if a policy uses them in ``owner``."""
 
 
-class Resolved(NamedTuple):
-    """The conditions of one rule, exception or invariant, as values."""
+class Resolved(TypedDict):
+    """The conditions of one rule, exception or invariant, and its description, as fields of a Rule."""
 
     who: Who | None
     paths: tuple[str, ...] | None
     when: Block | None
     unless: tuple[Block, ...]
+    ignore_case: bool
+    description: str
 
 
 class Conditions:
@@ -44,12 +46,14 @@ class Conditions:
     def of(self, part: Part[object], doc: RuleDoc | ExceptionDoc | InvariantDoc) -> Resolved:
         """Return the conditions of a rule, an exception or an invariant."""
         return Resolved(
-            self._who(part, ("who",), doc.who),
-            self._globs(part, ("paths",), doc.paths),
-            self._block(part, ("when",), doc.when) if doc.when is not None else None,
-            tuple(
+            who=self._who(part, ("who",), doc.who),
+            paths=self._globs(part, ("paths",), doc.paths),
+            when=self._block(part, ("when",), doc.when) if doc.when is not None else None,
+            unless=tuple(
                 self._block(part, ("unless", index), block) for index, block in enumerate(doc.unless or ())
             ),
+            ignore_case=doc.ignore_case,
+            description=doc.description,
         )
 
     def _who(self, part: Part[object], loc: Loc, doc: WhoDoc | None) -> Who | None:

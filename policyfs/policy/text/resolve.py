@@ -132,7 +132,7 @@ class _Rules:
         """Return the rule of a document, or None if it does not have exactly one effect."""
         effect = self._effect(part)
         self._check_companions(part, doc, effect)
-        who, paths, when, unless = self.conditions.of(part, doc)
+        conditions = self.conditions.of(part, doc)
         words = _words(doc)
         raw_types = self._raw_types(part, doc) if _is_about_words(part, effect) else frozenset()
         required = doc.require.content if doc.require is not None else None
@@ -143,20 +143,15 @@ class _Rules:
             id=doc.id,
             effect=effect,
             ops=_ops(doc, effect),
-            who=who,
-            paths=paths,
-            ignore_case=doc.ignore_case,
-            when=when,
-            unless=unless,
             errno=ERRNOS[doc.errno] if doc.errno is not None else None,
             redact=words if effect is Effect.REDACT else frozenset(),
             content=content or _about(doc, words, raw_types),
             raw_types=raw_types,
             audit=AUDITS[doc.audit] if doc.audit is not None else None,
             monitor=doc.mode is not None,
-            description=doc.description,
             where=part.where,
             quarantine=doc.on_refused == "quarantine",
+            **conditions,
         )
 
     def invariant(self, part: Part[InvariantDoc], doc: InvariantDoc) -> Invariant | None:
@@ -172,45 +167,35 @@ class _Rules:
                 self.errors.append(part.source.error(part.node.span, message, help_))
             return None
         (promise,) = given
-        who, paths, when, unless = self.conditions.of(part, doc)
+        conditions = self.conditions.of(part, doc)
         if promise is Promise.ONLY:
-            if who is None and part.sound:
+            if conditions["who"] is None and part.sound:
                 told = "add who, with the callers that may do this; if no caller may, write never"
                 self.errors.append(part.key_error("only", '"only" needs the key "who"', told))
-            who = Who(None, None, None, who)
+            conditions["who"] = Who(None, None, None, conditions["who"])
         ops = Op.READ if promise is Promise.NEVER_RAW else _named(doc.never or doc.only or ())
         span = part.node.span
         rule = Rule(
             id=doc.id,
             effect=Effect.DENY,
             ops=ops,
-            who=who,
-            paths=paths,
-            ignore_case=doc.ignore_case,
-            when=when,
-            unless=unless,
             monitor=True,
-            description=doc.description,
             where=part.source.where(span),
+            **conditions,
         )
         line = part.source.lines[span.line - 1]
         return Invariant(doc.id, promise, rule, frozenset(doc.never_raw or ()), line, span.width)
 
     def exception(self, part: Part[ExceptionDoc], doc: ExceptionDoc) -> ExceptionRule:
         """Return the exception (an allow rule with an end date) that a document describes."""
-        who, paths, when, unless = self.conditions.of(part, doc)
+        conditions = self.conditions.of(part, doc)
         rule = Rule(
             id=PREFIX + doc.id,
             effect=Effect.ALLOW,
             ops=_named(doc.allow),
-            who=who,
-            paths=paths,
-            ignore_case=doc.ignore_case,
-            when=when,
-            unless=unless,
             audit=Audit.REQUIRED if doc.audit is None else AUDITS[doc.audit],
-            description=doc.description,
             where=part.where,
+            **conditions,
         )
         return ExceptionRule(rule, doc.until, doc.reason, doc.approved_by)
 
