@@ -7,6 +7,7 @@ from typing import Final
 
 from policyfs.domain import NO_FACTS, OWNER_NONE, Facts, Op, banned, to_clean
 from policyfs.policy.analysis.sides import Compiled, Side
+from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
 from policyfs.policy.lint.modes import looks_like_backup, principal_of
@@ -19,8 +20,13 @@ _CAPTURED: Final = 3
 _OTHER: Final = "some-other-name"
 
 
-def hints(engine: Engine) -> Iterator[Finding]:
-    """Yield findings on directories in which an app sees only some files, on backups and on sync jobs."""
+def hints(engine: Engine) -> list[Finding]:
+    """Return findings on directories in which an app sees only some files, on backups and on sync jobs."""
+    with paused():
+        return [*_hints(engine)]
+
+
+def _hints(engine: Engine) -> Iterator[Finding]:
     places = Places(Compiled(engine))
     apps = engine.policy.apps
     sides = {app.name: Side(places.compiled, engine.caller(principal_of(engine, app))) for app in apps}
