@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.documents.tracks import refine_kind
-from policyfs.redact.isobmff.item_data import Gathered, Span, common, joined, without
+from policyfs.redact.isobmff.item_data import Gathered, Span
 from policyfs.redact.plan import Outcome, locate
 from tests.fuzz.check import Check
 from tests.fuzz.mutators import MUTATORS
@@ -119,17 +119,6 @@ def test_multi_picture_directories_that_point_everywhere() -> None:
 spans = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12)), max_size=8).map(
     lambda rows: [Span(at, at + size) for at, size in rows]
 )
-
-
-@given(spans, spans)
-def test_spans_are_sets_of_bytes(left, right):
-    def members(those) -> set[int]:
-        return {n for span in those for n in range(span.start, span.end)}
-
-    one, two = joined(left), joined(right)
-    assert members(one) == members(left)
-    assert members(common(one, two)) == members(left) & members(right)
-    assert members(without(one, two)) == members(left) - members(right)
 
 
 @given(spans, st.integers(0, 60), st.integers(0, 60))

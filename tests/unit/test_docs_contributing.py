@@ -63,11 +63,12 @@ def test_an_operation_stands_where_the_page_says() -> None:
 
 def test_a_command_stands_where_the_page_says() -> None:
     assert files("Add a command") >= {
-        "policyfs/cli/audit/sql.py",
+        "policyfs/cli/audit/export.py",
         "policyfs/cli/audit/command.py",
         "policyfs/cli/main.py",
         "docs/operations.md",
     }
-    assert "def add_sql(" in (CHECKOUT / "policyfs/cli/audit/sql.py").read_text(encoding="utf-8")
-    assert '"sql": ("audit.sql", ' in (CHECKOUT / "policyfs/cli/audit/command.py").read_text(encoding="utf-8")
-    assert "policyfs audit sql" in (CHECKOUT / "docs/audit.md").read_text(encoding="utf-8")
+    assert "def add_export(" in (CHECKOUT / "policyfs/cli/audit/export.py").read_text(encoding="utf-8")
+    table = (CHECKOUT / "policyfs/cli/audit/command.py").read_text(encoding="utf-8")
+    assert '"export": ("audit.export", ' in table
+    assert "policyfs audit export" in (CHECKOUT / "docs/audit.md").read_text(encoding="utf-8")

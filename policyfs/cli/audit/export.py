@@ -12,19 +12,12 @@ from typing import TextIO
 
 from policyfs import __version__
 from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.query import (
-    add_query,
-    chains_of,
-    json_fields,
-    read,
-    selection_of,
-    unreadable,
-)
+from policyfs.cli.audit.query import add_query, chains_of, events_of, json_fields, unreadable
 from policyfs.cli.common.output import private_file
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.trail.lines.event import Event
 from policyfs.trail.lines.line import LineFormatter
-from policyfs.trail.lines.record import Fields, Record
+from policyfs.trail.lines.record import Fields
 from policyfs.trail.lines.table import shown
 from policyfs.trail.text.cause import nothing_known
 from policyfs.trail.text.export import CSV_HEAD, csv_row, ocsf
@@ -105,12 +98,12 @@ def _csv_line(row: Sequence[object]) -> str:
 def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[str, Event, Fields]]:
     """Yield the id of each selected event, the event, and its fields."""
     if not args.for_app:
-        yield from ((record.id, event, json_fields(record)) for record, event in _selected(args))
+        yield from ((record.id, event, json_fields(record)) for record, event in events_of(args))
         return
     from policyfs.cli.audit.part import PolicySight
 
     sight, formatter, number = PolicySight(policies, args.for_app), LineFormatter(), 0
-    for _, event in _selected(args):
+    for _, event in events_of(args):
         part = part_of(event, args.for_app, sight)
         if part is None:
             continue
@@ -125,10 +118,3 @@ def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[st
             " denials by this policy are left out"
         )
         print(f"policyfs: {shown(what)}", file=sys.stderr)
-
-
-def _selected(args: argparse.Namespace) -> Iterator[tuple[Record, Event]]:
-    wanted = selection_of(args)
-    for item in read(args, wanted):
-        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
-            yield item, item.event

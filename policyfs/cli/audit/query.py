@@ -18,7 +18,7 @@ from policyfs.journal.files.directories import cache_directory
 from policyfs.journal.files.reader import Chain, find_chains
 from policyfs.journal.index.cache import IndexCache
 from policyfs.journal.index.indexed import IndexedTrail
-from policyfs.trail.lines.event import DECISIONS
+from policyfs.trail.lines.event import DECISIONS, Event
 from policyfs.trail.lines.record import BadLine, Fields, Record
 from policyfs.trail.query.expression import Term, Value, all_of
 from policyfs.trail.query.query import merge
@@ -117,6 +117,14 @@ def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterato
     if limit:
         return merge([trail.newest(chain, wanted, limit) for chain in trail.chains])
     return merge([trail.selected(chain, wanted) for chain in trail.chains])
+
+
+def events_of(args: argparse.Namespace) -> Iterator[tuple[Record, Event]]:
+    """Yield the records of the events that a command line selects, each with its event, by time."""
+    wanted = selection_of(args)
+    for item in read(args, wanted):
+        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
+            yield item, item.event
 
 
 def tell_lacking(trail: IndexedTrail, wanted: Selection) -> None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
-from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.policy import show_policy
+from policyfs.cli.audit.policies import KeptPolicies, copies_of
 from policyfs.cli.audit.query import chains_of, json_fields, open_trail, zone_of
 from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.policy_texts import read_policy
+from policyfs.journal.files.reader import Chain, records
 from policyfs.journal.index.indexed import IndexedTrail, Portion
 from policyfs.trail.chain.restarts import STARTS, Restarts
 from policyfs.trail.lines.record import Record, parse_id
 from policyfs.trail.lines.table import shown
+from policyfs.trail.query.query import merge
 from policyfs.trail.text.cause import remedy_of
 from policyfs.trail.text.render import RowPrinter, record_sheet
 
+_POLICY_STARTS = tuple(f'{{"type":"{kind}",'.encode() for kind in ("mount", "policy"))
 _AROUND = 5
 _OF_PROCESS = "pid = ? AND class IN (SELECT id FROM class WHERE uid = ?)"
 _OF_FILE = "line IN (SELECT line FROM place WHERE path = (SELECT path FROM event WHERE line = ?))"
@@ -43,7 +46,7 @@ def run_show(args: argparse.Namespace) -> int:
     if (args.id is None) == (args.policy is None):
         raise UsageError("name a record, such as 0123abcd:42, or give --policy")
     if args.policy is not None:
-        return show_policy(args)
+        return _policies(args)
     if args.proof:
         from policyfs.cli.audit.prove import prove
 
@@ -133,3 +136,46 @@ def _around(portion: Portion, row: int, condition: str, *values: object) -> list
         rows = f"WHERE {where} AND {condition} ORDER BY line {order} LIMIT {count}"
         found += portion.index.query(f"SELECT line, offset FROM event {rows}", row, *values)
     return sorted(found)
+
+
+def _policies(args: argparse.Namespace) -> int:
+    """Print the policies that were in force, each with its time, or the text of one policy."""
+    chains, rows = chains_of(args), RowPrinter(columns(), zone_of(args))
+    if args.policy:
+        return _print_policy(chains, args.policy)
+    return _list_policies(chains, rows, as_json=args.json)
+
+
+def _list_policies(chains: list[Chain], rows: RowPrinter, *, as_json: bool) -> int:
+    found = EXIT_REFUSED
+    for item in merge([records(chain, lambda raw: raw.startswith(_POLICY_STARTS)) for chain in chains]):
+        if isinstance(item, Record):
+            found = EXIT_OK
+            print(json.dumps({"id": item.id, **item.fields}) if as_json else rows.row(item))
+    if found != EXIT_OK:
+        print("policyfs: the trail records no start of a mount", file=sys.stderr)
+    return found
+
+
+def _print_policy(chains: list[Chain], digest: str) -> int:
+    found = {kept: copies for kept, copies in copies_of(chains).items() if kept.startswith(digest)}
+    if len(found) != 1:
+        which = "no" if not found else "more than one"
+        print(f"policyfs: the trail keeps {which} policy {shown(digest)}", file=sys.stderr)
+        return EXIT_REFUSED
+    from policyfs.policy.text.parse import digest_of
+
+    [(kept, directories)] = found.items()
+    copies = [read_policy(directory, kept) for directory in directories]
+    files = next((copy for copy in copies if digest_of(text for _, text in copy) == kept), None)
+    if files is None:
+        print(
+            f"policyfs: the text of policy {kept} was changed after policyfs kept the text", file=sys.stderr
+        )
+        return EXIT_REFUSED
+    sys.stdout.flush()
+    for path, text in files:
+        if len(files) > 1:
+            sys.stdout.write(f"# {shown(Path(path).name)}\n")
+        sys.stdout.write(text.decode("utf-8", "backslashreplace"))
+    return EXIT_OK

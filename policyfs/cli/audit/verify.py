@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.cli.audit.evidence import Anchors, about_ends, anchors
-from policyfs.cli.audit.policy import wrong_texts
 from policyfs.cli.audit.query import chains_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.journal.files.policy_texts import POLICIES, read_policy
 from policyfs.journal.files.reader import Chain, last_records
 from policyfs.trail.chain.damage import DELETED, EDITED, RESEALED
 from policyfs.trail.chain.removed import KEPT_BACK, MOST_RANGES
@@ -306,3 +306,24 @@ def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
         if not latest
     ]
     return report._replace(breaks=(*report.breaks, *breaks), notes=(*report.notes, *notes))
+
+
+def wrong_texts(directory: Path, named: Mapping[str, Place]) -> tuple[list[Break], list[Break]]:
+    """Check the texts of policies that the trail keeps.
+
+    Return two lists of faults: changed texts, and missing texts. named: a dictionary from the digest of each
+    policy to the place of a record that names the policy.
+    """
+    from policyfs.policy.text.parse import digest_of
+
+    changed, missing = [], []
+    for digest, place in named.items():
+        name = f"the text of policy {shown(digest[:16])} ({POLICIES}/)"
+        try:
+            texts = [text for _, text in read_policy(directory, digest)]
+        except OSError:
+            missing.append(Break(place, f"{name} is missing: copy it together with the segments"))
+            continue
+        if digest_of(texts) != digest:
+            changed.append(Break(place, f"{name} was changed"))
+    return changed, missing
