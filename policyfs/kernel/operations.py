@@ -195,8 +195,7 @@ class Door:
                 del self._queues[uid]
 
     def _quickly(self, request: Request, pending: Pending) -> bool:
-        """Answer a request at once, which saves two iterations of the loop. Return False if it needs a task.
-        """
+        """Answer a request at once, two iterations of the loop earlier. Return False if it needs a task."""
         quick = self._quick.get(request.opcode)
         if quick is None:
             return False

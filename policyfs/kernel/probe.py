@@ -19,8 +19,7 @@ _CANNOT_ASK: Final = 255  # the child could not become the mount's user
 
 class MountState(enum.Enum):
     """The state of a mount. NONE: no policyfs mount. ALIVE: a daemon answers. DEAD: the connection has ended.
-    SILENT: no answer in time. CLOSED: only another user may use the mount, whom this process cannot become.
-    """
+    SILENT: no answer in time. CLOSED: only another user, whom this process cannot become, may use it."""
 
     NONE = "none"
     ALIVE = "alive"
@@ -97,8 +96,7 @@ def _child(root: int, writer: int, mount: Mount) -> None:
 
 
 def _become_user(mount: Mount) -> bool:
-    """Take the ids of the mount's user, unless allow_other admits all. Return False if this is not permitted.
-    """
+    """Take the ids of the mount's user, unless allow_other admits all. Return False if not permitted."""
     if "allow_other" in mount.super_options:
         return True
     options = dict(option.partition("=")[::2] for option in mount.super_options)

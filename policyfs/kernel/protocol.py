@@ -12,8 +12,7 @@ _MAX_ERRNO: Final = 511
 
 def errno_of_reply(code: int | None) -> int:
     """Return the errno for a reply; EIO if the kernel refuses a reply with this number: the caller would wait
-    for ever, unkillable. Such numbers come from stores: NFS reports 512 and more (for example 524, ENOTSUPP).
-    """
+    for ever, unkillable. Such numbers come from stores: NFS has 512 and more (for example 524, ENOTSUPP)."""
     return code if code is not None and 0 < code <= _MAX_ERRNO else errno.EIO
 
 

@@ -1,5 +1,4 @@
-"""A check of another user's access: a child process becomes that user, and asks the kernel (faccessat2(2)).
-"""
+"""A check of another user's access: a child becomes that user, and asks the kernel (faccessat2(2))."""
 
 from __future__ import annotations
 

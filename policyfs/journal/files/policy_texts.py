@@ -33,8 +33,7 @@ class PolicyText(NamedTuple):
 
 
 def policy_text(digest: str, sources: Iterable[tuple[str, bytes]]) -> PolicyText:
-    """Return a policy's text, with a unique name for each file. sources: paths and bytes of its YAML files.
-    """
+    """Return a policy's text, with a unique name for each file. sources: paths and bytes of YAML files."""
     files: dict[str, bytes] = {}
     for number, (path, text) in enumerate(sources, start=1):
         name = os.path.basename(path)

@@ -28,8 +28,7 @@ LineTest = Callable[[bytes], bool]
 
 
 class Chain(NamedTuple):
-    """One hash chain of the trail: its name, which is also that of its directory, with its files (segments).
-    """
+    """One hash chain of the trail: its name, which is also that of its directory, with its segments."""
 
     mount_id: str
     directory: Path

@@ -114,8 +114,7 @@ def removed_so_far(place: SegmentDirectory) -> Ranges:
 
 
 def _stated(fd: int) -> Ranges | None:
-    """Return the ranges in the newest record (header or ``pruned``) of a segment that states some, or None.
-    """
+    """Return the ranges that the newest such record (header or ``pruned``) of a segment states, or None."""
     found = None
     offset, rest = 0, b""
     while block := os.pread(fd, _BLOCK, offset):

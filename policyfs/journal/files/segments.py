@@ -100,8 +100,7 @@ class SegmentDirectory:
         return sort_names(os.listdir(self._fd))
 
     def seals(self) -> list[str]:
-        """Return the uncompressed names of the segments that have a seal, oldest first, also of missing ones.
-        """
+        """Return the uncompressed names of segments, also missing ones, that have a seal, oldest first."""
         names = os.listdir(self._fd)
         return sort_names([name.removesuffix(_SEAL) + _PLAIN for name in names if name.endswith(_SEAL)])
 

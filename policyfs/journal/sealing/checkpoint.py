@@ -1,5 +1,4 @@
-"""Checkpoints: signed statements about the last line of a hash chain, to which a daemon may append meanwhile.
-"""
+"""Checkpoints: signed statements about the last line of a hash chain, to which a daemon may append."""
 
 from __future__ import annotations
 

@@ -108,7 +108,6 @@ class SegmentReading:
 
 
 def checked_digest(head: str, line: chain.Sealed) -> bytes | None:
-    """Return the digest of a line (32 bytes), or None if it states another one. head: of the previous line.
-    """
+    """Return the digest of a line (32 bytes), or None if it states another. head: of the previous line."""
     found = hashlib.sha256(head.encode("ascii") + line.body)
     return found.digest() if found.hexdigest() == line.chain else None

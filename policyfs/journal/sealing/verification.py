@@ -39,8 +39,7 @@ _WORTH_A_PROCESS: Final = 32 << 20
 
 
 class Part(NamedTuple):
-    """The check of one segment. lines: reads its lines again. seal: the signed statement about it, or None.
-    """
+    """The check of one segment. lines: reads its lines again. seal: the statement about it, or None."""
 
     check: SegmentCheck
     lines: Callable[[], list[bytes]]

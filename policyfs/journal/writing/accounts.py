@@ -32,8 +32,7 @@ _COUNTS: Final = 100
 
 
 class Limits(NamedTuple):
-    """One app's limits: bytes of the trail a second, and at once beyond that; and the same for denials alone.
-    """
+    """One app's limits: bytes of the trail a second, and at once beyond that; the same for denials alone."""
 
     rate: int = RATE
     burst: int = BURST
@@ -64,8 +63,7 @@ class Account(NamedTuple):
 
 
 class Accounts:
-    """The accounts of all apps of a mount. now_ns: monotonic time in ns. Times in events are wall-clock time.
-    """
+    """The accounts of all apps of a mount. now_ns: monotonic time. Times in events are wall-clock time."""
 
     def __init__(self, limits: Limits, window_ns: int) -> None:
         """window_ns: for this time (ns) after a denial was recorded, its repeats are only counted."""

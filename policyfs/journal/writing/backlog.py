@@ -68,8 +68,7 @@ class Backlog:
         self._items.append((event, self._added(event)))
 
     def gap(self, reason: str, time_ns: int) -> Gap:
-        """Return the gap with this reason in the backlog, or a new one. time_ns: of a new gap, ns since 1970.
-        """
+        """Return the gap with this reason in the backlog, or a new one. time_ns: its time, ns since 1970."""
         gap = self._gaps.get(reason)
         if gap is None:
             gap = Gap(reason, time_ns)

@@ -15,9 +15,8 @@ from policyfs.journal.writing.offload import Offload
 from policyfs.journal.writing.ticket import Ticket
 
 _MOMENT_S: Final = 0.0005
-"""The longest time (s) that the event loop waits until an event is on record. A write into memory takes about
-0.1 ms. All other requests wait, too: on busy processors, one app's records delay half of the opens of others.
-"""
+"""The longest time (s) that the event loop waits until an event is on record. A write into memory takes 0.1
+ms. All other requests wait, too: on busy processors, one app's records delay half of others' opens."""
 _PAUSE_S: Final = 0.02
 """The longest time (s) in which the loop does not wait for records: a slow disk takes a tenth of its time."""
 _FIRST_PAUSE_S: Final = 0.00125

@@ -34,8 +34,7 @@ class Gap:
         self.last_ns = max(self.last_ns, time_ns)
 
     def refuse(self, event: Event) -> None:
-        """Count a refused request. The first _NAMED apps, operations and paths are kept with their numbers.
-        """
+        """Count a refused request. The first _NAMED apps, operations and paths are kept, with counts."""
         self.refused += 1
         self.include(event.time_ns)
         path = cut_text(event.path.decode("utf-8", "backslashreplace"), _PATH_CHARS)

@@ -30,8 +30,7 @@ class Sealed(NamedTuple):
 
 
 def digest(previous: str, body: bytes) -> str:
-    """Return the digest (64 hex characters) for a line: of the previous digest, and the bytes before its own.
-    """
+    """Return the digest (64 hex characters) of a line: of the previous one and the bytes before its own."""
     return hashlib.sha256(previous.encode("ascii") + body).hexdigest()
 
 

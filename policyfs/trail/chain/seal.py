@@ -107,8 +107,7 @@ def message(kind: str, body: bytes) -> bytes:
 
 
 def body_of(kind: str, record: NamedTuple) -> bytes:
-    """Return a seal, public key or checkpoint (its kind) as a JSON line without signature and closing brace.
-    """
+    """Return a seal, public key or checkpoint (kind) as a JSON line without signature and closing brace."""
     fields = {"type": kind, "format": 1}
     for name, value in record._asdict().items():
         fields[name] = value.hex() if isinstance(value, bytes) else value

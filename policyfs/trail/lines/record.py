@@ -108,8 +108,7 @@ def header_of(raw: bytes) -> tuple[int, str] | None:
 
 
 def event_of(fields: Fields, time_ns: int) -> Event:
-    """Return the event of a parsed line. time_ns: its time. Raises ValueError with the name of a wrong field.
-    """
+    """Return the event of a parsed line, with its time. Raises ValueError with the name of a wrong field."""
     return Event(
         time_ns=time_ns,
         mount=_text(fields, "mount"),

@@ -57,8 +57,7 @@ def _char_width(char: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """Return *text* in at most *columns* columns. ``…`` replaces the middle: both ends are the most useful.
-    """
+    """Return *text* in at most *columns* columns. ``…`` replaces the middle: both ends are more useful."""
     if width(text) <= columns:
         return text
     if columns <= 1:

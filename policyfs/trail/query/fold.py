@@ -75,8 +75,7 @@ def _directory(event: Event) -> bytes:
 
 
 def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
-    """Yield the groups with which an event may be counted: key, value of Event.folded, limit of such groups.
-    """
+    """Yield the groups with which an event may be counted: key, value of Event.folded, limit of groups."""
     who = (event.decision, event.uid, event.gid, event.policy_digest)
     same = (event.operation, event.errno, event.rules, event.would_deny, *who)
     yield (_directory(event), *same), BY_DIRECTORY, DIRECTORIES

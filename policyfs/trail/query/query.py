@@ -20,8 +20,7 @@ _CHAR: Final = (
     rb"|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}"
     rb"|\xf4[\x80-\x8f][\x80-\xbf]{2}|[\x80-\xff])"
 )
-"""A pattern for one UTF-8 character except the slash, or one byte that is not UTF-8; never for a part of one.
-"""
+"""A pattern for one UTF-8 character but the slash, or one byte that is not UTF-8; never for a part of one."""
 
 
 def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:

@@ -27,8 +27,7 @@ HELD: Final = 10_000
 
 class Again(NamedTuple):
     """The repeats of a refused request. times: of all requests, or of the later ones if an earlier row has
-    shown the first (more). operations: with their numbers, the largest first. last_ns: of the last request.
-    """
+    shown the first (more). operations: with their numbers, the largest first. last_ns: of the last one."""
 
     times: int
     operations: tuple[tuple[str, int], ...]

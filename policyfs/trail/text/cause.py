@@ -21,8 +21,7 @@ _RESOURCES: Final = frozenset(
 
 
 class RuleFact(NamedTuple):
-    """Facts about one rule. effect: ``allow``, ``deny``, ``redact`` or ``content``. place: its file and line.
-    """
+    """Facts about one rule: its effect (``allow``, ``deny``, ``redact``, ``content``), its file and line."""
 
     effect: str
     place: str

@@ -14,8 +14,7 @@ _MINUTES: Final = 10_000
 
 
 class Access(NamedTuple):
-    """A group of accesses that are counted together. cause: of denied ones. grounds: the rules that decided.
-    """
+    """A group of accesses that are counted together. cause: of denials. grounds: the rules that decided."""
 
     app: str
     operation: str

@@ -22,8 +22,7 @@ _OPENED: Final = frozenset({"open", "create", "read", "release"})
 
 
 class Sight(Protocol):
-    """The rights that an app had at the time of an event. All facts that are no arguments count as unknown.
-    """
+    """The rights that an app had at the time of an event. What is no argument counts as unknown."""
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
         """Return True if the app may see this path, for every kind and owner of a file there."""
