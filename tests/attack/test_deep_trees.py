@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from policyfs.fs.path_bounds import MAX_LEVELS, MAX_PATH_BYTES
+from tests.support.machine.counts import first
 from tests.support.machine.deep import LONG, clear, cpu_s, descend, dug, opened_down
 from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
@@ -112,7 +113,7 @@ NAMES: Final = {"short": b"d", "250 bytes": LONG}
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first(1, zip(KINDS)))
 def test_no_path_is_longer_than_one_may_be(deep, kind: str, name: str) -> None:
     """Beyond PATH_MAX relative calls go on, up to the bound and not one further."""
     mount = deep(*KINDS[kind])
@@ -162,7 +163,7 @@ def _move(channel: Any, root: str) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first(1, zip(KINDS)))
 def test_what_a_move_puts_out_of_reach_is_back_when_it_is_moved_up(deep, kind: str) -> None:
     mount = deep(*KINDS[kind])
     found = start_as(DEEP, _move, str(mount / "deep")).result(120)
@@ -315,7 +316,7 @@ DEARER_WITH_OWNERS: Final = 10
 """The same where the owner of each directory above is decided on, when all was moved just before."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first(1, zip(KINDS)))
 def test_a_deep_tree_costs_little_more_than_a_shallow_one(deep, kind: str) -> None:
     assert times_dearer(deep(*KINDS[kind], descriptors=FEW)) < DEARER
 
@@ -333,5 +334,6 @@ def test_directories_that_hide_by_their_owners_cost_little_more(deep) -> None:
     assert times_dearer(deep(policy=HIDES), 400) < DEARER_WITH_OWNERS
 
 
+@pytest.mark.soak
 def test_they_cost_by_the_depth_where_each_owner_is_read_anew(deep) -> None:
     assert times_dearer(deep(guard="owners-anew", policy=HIDES), 400, rounds=3) > DEARER_WITH_OWNERS

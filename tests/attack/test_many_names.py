@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from policyfs.fs.path_bounds import KEPT_NAMES
-from tests.support.machine.counts import count
+from tests.support.machine.counts import count, first
 from tests.support.machine.deep import cpu_s
 from tests.support.machine.processes import Child, call_as, code_of, start_as
 from tests.support.models.twins import content
@@ -113,6 +113,7 @@ def test_many_names_cost_little_more_than_one(
     assert times_dearer(mount, many) < DEARER
 
 
+@pytest.mark.soak
 def test_they_cost_by_their_number_where_each_is_looked_at(
     without: Callable[..., Mount], store_on: Callable[[str], Path]
 ) -> None:
@@ -172,7 +173,7 @@ def linked(empty_store: Path) -> Path:
     return empty_store
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first(1, zip(KINDS)))
 def test_a_name_that_is_not_kept_is_still_decided_by(mounts: Mounts, linked: Path, kind: str) -> None:
     mount = mounts.start(POLICY, linked, *KINDS[kind])
     before, held, by_name = held_by_a_closed_name(mount, linked)

@@ -22,7 +22,6 @@ from random import Random
 
 import pytest
 
-from tests.support.machine.counts import SOAK, count
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import Child, call_as, start_as, wait_for
 from tests.support.machine.trend import Trend, trend
@@ -42,12 +41,12 @@ from tests.support.programs.clients import (
 )
 
 # POLICYFS_ENDURANCE_S: some other number of seconds, for whoever looks for something.
-SECONDS = float(os.environ.get("POLICYFS_ENDURANCE_S") or count(2, 3600))
-RELOAD_S = 10.0 if SOAK else 2.0
-KILL_S = 5.0 if SOAK else 1.0
+SECONDS = float(os.environ.get("POLICYFS_ENDURANCE_S") or 3600)
+RELOAD_S = 10.0
+KILL_S = 5.0
 ZYGOTE_S = (8.0, 120.0)
 """When the parent of the workers is killed first, and how often later: soon again means a delay."""
-SAMPLE_S = 10.0 if SOAK else 1.0
+SAMPLE_S = 10.0
 
 APPS = {name: 10301 + number for number, name in enumerate(
     ("coder", "books", "clerk", "syncer", "camera", "gallery", "studio", "backup")
@@ -359,6 +358,7 @@ def denials(mount: Mount) -> Iterator[dict]:
 # ---------------------------------------------------------------- the test
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(SECONDS + clients.TOOL_S + 200)
 def test_ordinary_work_for_hours(busy_store: Path, mounts: Mounts, arena: Path) -> None:
     options = ("--copy-max", "1M", "--copies-max", "4M", "--trail-segment", "16M")

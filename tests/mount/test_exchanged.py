@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 import pytest
 
 from policyfs.linux import libc
+from tests.support.machine.counts import first
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.stores import Mounts, open_handles
 from tests.support.samples import jpegs
@@ -48,10 +50,15 @@ def _write(channel: Connection, path: Path, parts: list[bytes], flags: int) -> s
     return code_of(os.close, fd)
 
 
-@pytest.mark.parametrize("by", ["app", "other mount", "store"])
-@pytest.mark.parametrize("flags", [os.O_CREAT, os.O_TRUNC], ids=["new", "old"])
-@pytest.mark.parametrize("allowed", [True, False], ids=["allowed", "refused"])
-@pytest.mark.parametrize("place", REFUSED)
+WHO: Final = ("app", "other mount", "store")
+CASES: Final = sorted(
+    itertools.product(WHO, (os.O_CREAT, os.O_TRUNC), (True, False), REFUSED),
+    key=lambda case: (case[3] == "Typed") + (case[0] == "other mount"),
+)
+"""The first ones have each way and each outcome."""
+
+
+@pytest.mark.parametrize(("by", "flags", "allowed", "place"), first(14, CASES))
 def test_held_bytes_go_to_the_file_that_they_were_written_to(
     mounts: Mounts, empty_store: Path, by: str, flags: int, allowed: bool, place: str
 ) -> None:

@@ -59,7 +59,7 @@ def store(empty_store: Path) -> Path:
     return empty_store
 
 
-@pytest.fixture(params=["shared", "app"])
+@pytest.fixture(params=first(1, [("shared",), ("app",)]))
 def start(request: pytest.FixtureRequest, mounts: Mounts, store: Path) -> Callable[..., Mount]:
     """Starts a mount in which the app of that name can work: the shared one, or one of its own."""
 

@@ -106,6 +106,7 @@ def test_a_site_goes_up_and_down_together(site: Site) -> None:
     assert len(trail) == 2  # one root, and a chain for each mount
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_a_mount_is_found_where_a_symlink_leads(site: Site, store: Path) -> None:
     (site.arena / "real").mkdir()
