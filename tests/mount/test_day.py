@@ -21,14 +21,13 @@ from tests.support.programs import day, day_servers
 from tests.support.programs.day import Desk
 
 WORKER: Final = pwd.getpwnam("www-data").pw_uid
-"""An account that every Debian has: smbd wants one."""
+"""An account that every Debian has."""
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
 metadata: {{name: day}}
 apps: {{worker: {{uid: {WORKER}}}, smbd: {{uid: 0}}}}
 rules:
-  - {{id: share, allow: [see], who: {{app: smbd}}, paths: "/Free"}}
   - {{id: work, allow: [all], who: {{app: worker}}, paths: ["/Free/***", "/Checked/***"]}}
   - id: kinds
     require: {{content: ["text/*", "application/*", "image/*", "audio/*", "video/*", "message/*", "font/*"]}}
@@ -41,17 +40,12 @@ PLACES: Final = {
     "checked": ("Checked", "--app", "worker"),
 }
 Program = Callable[[Desk], Any]
-SHORT: Final[Mapping[str, Program]] = {
-    "rsync": day.rsync, "unzip": day.unzip, "git": day.git, "sqlite": day.sqlite, "nginx": day_servers.nginx,
+ALL: Final[Mapping[str, Program]] = {
+    "unzip": day.unzip, "nginx": day_servers.nginx, "restic": day.restic, "borg": day.borg,
+    "minidlna": day_servers.minidlna, "syncthing": day_servers.syncthing,
 }  # fmt: skip
-LONG: Final[Mapping[str, Program]] = {
-    "restic": day.restic, "borg": day.borg, "minidlna": day_servers.minidlna,
-    "syncthing": day_servers.syncthing,
-}  # fmt: skip
-ALL: Final = dict(SHORT) | dict(LONG)
 QUICK: Final = ("unzip", "nginx")
-"""Those in `make test`, of which test_workloads.py has the others."""
-BY_SAMBA: Final = ("app", "shared")
+"""Those in `make test`."""
 
 
 def cases() -> list[Any]:
@@ -109,15 +103,3 @@ def _assert_alike(stored: Path, plain: Path) -> None:
 def _is_fixed(path: bytes) -> bool:
     """False for what differs from run to run: keys, packs and journals of the programs' own."""
     return not any(own in path for own in (b"repository", b".git", b".stfolder", b".db-journal"))
-
-
-@pytest.mark.parametrize(
-    "place", [pytest.param("app", marks=()), pytest.param("shared", marks=pytest.mark.soak)]
-)
-def test_smbd_serves_and_stores_the_same(mounts: Mounts, home: Home, place: str) -> None:
-    options = ("--app", "worker", "--any-uid") if place == "app" else ()
-    mount = mounts.start(POLICY, home.store, *options, "--modes", "policy")
-    found = day_servers.smbd(home.desk(mount / "Free"))
-    assert found == day_servers.smbd(home.desk(home.plain))
-    left, right = (inventory(where, times=False) for where in (home.store / "Free", home.plain))
-    assert differences(left, right) == []

@@ -149,7 +149,7 @@ def at(*names: str, long: tuple[str, ...] = ()):
     return pytest.mark.parametrize("place", places, indirect=True)
 
 
-@at("own", long=("shared", "app", "mediated"))  # in an app mount: test_day.py
+@at("own", long=("shared", "app", "mediated"))
 def test_git(place: Place) -> None:
     source = place.directory / "source"
     place.tool("git", "init", "-q", "-b", "main", source)

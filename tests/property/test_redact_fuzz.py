@@ -8,12 +8,9 @@ from random import Random
 from typing import Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.documents.tracks import refine_kind
-from policyfs.redact.isobmff.item_data import Gathered, Span
 from policyfs.redact.plan import Outcome, locate
 from tests.fuzz.check import Check
 from tests.fuzz.mutators import MUTATORS
@@ -114,18 +111,3 @@ def test_multi_picture_directories_that_point_everywhere() -> None:
     """Many images, each of which would be searched to the end of the file."""
     picture = b"\xff\xd8\xff\xc0\0\x08\x08\0\1\0\1\0\xff\xda\0\x04\0\0\0\0" + bytes(50)
     Check("image/jpeg")(multi_picture("MM") + picture * 200)
-
-
-spans = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12)), max_size=8).map(
-    lambda rows: [Span(at, at + size) for at, size in rows]
-)
-
-
-@given(spans, st.integers(0, 60), st.integers(0, 60))
-def test_pieces_read_as_one_block(pieces, start, size):
-    data = bytes(range(48))
-    block = Gathered(MemorySource(data), pieces)
-    whole = b"".join(data[s.start : s.end] for s in pieces)
-    assert block.read(0, 1000) == whole
-    assert block.read(start, size) == whole[start : start + size]
-    assert block.size == len(whole)

@@ -18,12 +18,6 @@ from tests.support.machine.processes import call_as, tool_as
 from tests.support.models.trees import inventory, make_tree
 
 TOOL_S: Final = 200.0
-_GIT: Final = {
-    "GIT_AUTHOR_NAME": "Worker", "GIT_AUTHOR_EMAIL": "worker@example.org",
-    "GIT_COMMITTER_NAME": "Worker", "GIT_COMMITTER_EMAIL": "worker@example.org",
-    "GIT_AUTHOR_DATE": "2024-05-01T12:00:00Z", "GIT_COMMITTER_DATE": "2024-05-01T12:00:00Z",
-    "GIT_CONFIG_NOSYSTEM": "1",
-}  # fmt: skip
 _OLD_S: Final = 1_234_567_890
 
 
@@ -83,15 +77,6 @@ def _tree(desk: Desk) -> Path:
     return tree
 
 
-def rsync(desk: Desk) -> Any:
-    """rsync -aHAX into the place, once more without a change, and out again."""
-    tree, copy = _tree(desk), ("rsync", "-aHAX", "--modify-window=-1")  # -1: compare nanoseconds
-    desk.tool(*copy, f"{tree}/", "in/")
-    assert desk.tool(*copy, "--dry-run", "--itemize-changes", f"{tree}/", "in/") == b""
-    desk.tool(*copy, "in/", f"{desk.aside}/out/")
-    return [desk.call(inventory, where) for where in (desk.place / "in", desk.aside / "out")]
-
-
 def unzip(desk: Desk) -> Any:
     """unzip of a library, and unzip -t of the archive from within the place."""
     library = desk.aside / "library"
@@ -110,50 +95,6 @@ def _zip(library: Path, archive: Path) -> None:
             info = zipfile.ZipInfo(name, (2024, 5, 1, 12, 0, 0))
             info.external_attr = path.stat().st_mode << 16
             file.writestr(info, b"" if path.is_dir() else path.read_bytes())
-
-
-def git(desk: Desk) -> Any:
-    """git: commits, a clone by hard links, collected garbage, everything checked out again."""
-    source, clone = desk.place / "source", desk.place / "clone"
-    desk.tool("git", "init", "-q", "-b", "main", source)
-    for version in range(2):
-        desk.make_library(source / "files", version)
-        desk.tool("git", "add", "-A", cwd=source, environment=_GIT)
-        desk.tool("git", "commit", "-q", "-m", f"version {version}", cwd=source, environment=_GIT)
-    desk.tool("git", "clone", "-q", "source", "clone", environment=_GIT)
-    desk.tool("git", "gc", "-q", "--prune=now", cwd=clone, environment=_GIT)
-    desk.tool("git", "fsck", "--full", "--strict", "--no-progress", cwd=clone, environment=_GIT)
-    desk.tool("git", "reset", "-q", "--hard", "HEAD~1", cwd=clone, environment=_GIT)
-    found = [desk.tool("git", *words, cwd=clone, environment=_GIT) for words in (
-        ("log", "--all", "--format=%H %T"), ("ls-files", "-s"), ("status", "--porcelain"))]  # fmt: skip
-    return found, desk.call(digests, clone / "files"), desk.call(digests, source / "files")
-
-
-_SQL: Final = """\
-CREATE TABLE photo (id INTEGER PRIMARY KEY, name TEXT UNIQUE, size INTEGER, thumb BLOB);
-{inserts}
-UPDATE photo SET size = size + 1 WHERE id % 3 = 0;
-DELETE FROM photo WHERE id % 7 = 0;
-BEGIN; DELETE FROM photo; ROLLBACK;
-CREATE INDEX by_size ON photo (size);
-VACUUM;
-PRAGMA integrity_check;
-"""
-
-
-def sqlite(desk: Desk) -> Any:
-    """sqlite3: the same script with each sort of journal, and what is in the databases then."""
-    inserts = "\n".join(
-        f"INSERT INTO photo VALUES ({n}, 'IMG_{n:04}.jpg', {n * 977 % 5000}, zeroblob({n * 13 % 700}));"
-        for n in range(60)
-    )
-    found = []
-    for journal in ("wal", "delete", "truncate", "persist"):
-        name, script = f"{journal}.db", f"PRAGMA journal_mode={journal};\n" + _SQL.format(inserts=inserts)
-        said = desk.tool("sqlite3", name, input_bytes=script.encode())
-        assert said.split()[-1] == b"ok"
-        found.append((said, desk.tool("sqlite3", name, ".dump")))
-    return found
 
 
 def restic(desk: Desk) -> Any:

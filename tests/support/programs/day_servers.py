@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import pwd
 import re
 import signal
 import sqlite3
@@ -25,7 +24,7 @@ from tests.support.machine.namespace import die_with_parent
 from tests.support.machine.processes import TOOL_ENVIRONMENT, drop_to, tool_as, wait_for
 from tests.support.models.trees import inventory
 from tests.support.programs.day import Desk, digests
-from tests.support.programs.samba import Samba, free_port
+from tests.support.programs.samba import free_port
 
 _UP_S: Final = 30.0 * PATIENCE
 _SYNC_S: Final = 150.0 * PATIENCE
@@ -129,37 +128,6 @@ def _ask(
     finally:
         client.close()
 
-
-def smbd(desk: Desk) -> Any:
-    """smbd: a library put, listed and got back by smbclient; files moved and removed."""
-    user = pwd.getpwuid(desk.uid).pw_name
-    library, back = desk.aside / "library", desk.aside / "back"
-    desk.make_library(library)
-    back.mkdir()
-    private = desk.aside / "samba"
-    private.mkdir(mode=0o700)
-    share = f"[day]\n   path = {desk.place}\n   force user = {user}\n   read only = no\n"
-    share += "   store dos attributes = no\n   map archive = no\n"
-    samba = Samba(private, share, [user])
-    try:
-        said = [
-            samba.ask(user, "day", "prompt off", "recurse on", f"lcd {library}", "mput *"),
-            samba.ask(user, "day", "prompt off", "recurse on", f"lcd {back}", "mget *"),
-        ]
-        assert not re.findall(r"NT_STATUS_\w+", "".join(said)), said
-        first = min(os.listdir(library))
-        name = min(os.listdir(library / first))
-        changes = (f'cd "{first}"', f"rename {name} moved", "mkdir inner", "rename moved inner/moved", "ls")
-        listed = samba.ask(user, "day", *changes, "del inner/moved", "rmdir inner", "ls")
-    finally:
-        samba.stop()
-    assert digests(back) == desk.call(digests, library)
-    assert "NT_STATUS" not in listed, listed
-    return sorted(_LISTED.findall(listed)), digests(back)
-
-
-_LISTED: Final = re.compile(r"^  (.+?) +([A-Z]+) +(\d+)  ", re.MULTILINE)
-"""A name in a listing of smbclient's, its marks and its size."""
 
 _MINIDLNA: Final = """\
 port={port}
