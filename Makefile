@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell check units test lint checks style layers types newer budget soak sanitize fuzz bench setup man docs lock clean test-debian13
+.PHONY: help demo demo-shell check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -22,6 +22,7 @@ help:
 	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
 	@echo "make fuzz        the locators under a coverage-guided fuzzer, ten minutes for each kind of file"
 	@echo "make bench       the figures of docs/performance.md"
+	@echo "make budget      the figures: code, C, words, commands, options, decisions, circles, seconds of the tests"
 	@echo "make lint        ruff, mypy, the import contract, the C sources with Debian 13's headers, and the budgets"
 	@echo "make man         manual pages and completions, after a change of the command line or the policy language"
 	@echo "make docs        docs/modules.md, the schema and the tables of redaction, after one of them changed"
@@ -64,10 +65,13 @@ lint:
 	@$(MAKE) $(call beside,packages-test) checks
 
 budget: $(STAMP)
+	@$(PY) -m tests.budget --show
+
+budgets: $(STAMP)
 	@$(PY) -m tests.budget
 
 # Style and layers need no C: they are checked while apt installs. mypy reads the types of pyfuse3.
-checks: style layers types newer budget
+checks: style layers types newer budgets
 
 style: $(WHEELS)
 	@$(PY) -m ruff check
@@ -87,6 +91,10 @@ COMPILED := .venv/.stamp-compiled
 $(COMPILED): $(STAMP) $(shell find tests -name '*.py')
 	@$(PY) -m pytest -p no:cacheprovider --collect-only -q >/dev/null 2>&1 || true
 	@touch $@
+
+# $(call took,GOAL): how long a goal took that has come to its end; `make budget` shows it.
+BEGAN := $(shell date +%s)
+took = @echo $$(($$(date +%s) - $(BEGAN))) >.venv/.seconds-$(1)
 
 # How many tests run at the same time.
 JOBS ?= 3
@@ -127,7 +135,8 @@ ROOMS := $(addprefix tests/mount/, \
 	test_commands.py::test_status_says_what_the_mount_is_and_holds)
 
 check:
-	@$(MAKE) $(call beside,packages-test) style layers types budget units
+	@$(MAKE) $(call beside,packages-test) style layers types budgets units
+	$(call took,check)
 
 units: $(STAMP)
 	@$(PY) -m pytest -q -n 2 --dist worksteal -m "not soak and not alone" $(addprefix --ignore=,$(DEAR)) \
@@ -140,6 +149,7 @@ test:
 	$(call pass,mounts,$(SIDE_BY_SIDE) -m "not soak and not alone" $(FORKING)); \
 	$(call pass,others,$(SIDE_BY_SIDE) -m "not soak and not alone" $(addprefix --ignore=,$(FORKING))); \
 	[ -z "$$failed" ] || { $(PY) -m tests.support.machine.failures $(NOTES) $$failed; exit 1; }
+	$(call took,test)
 
 # TESTS: some of them instead of all. ROOT: a directory to build it in and to keep. SUITE: another release.
 SUITE ?= trixie

@@ -1,4 +1,4 @@
-"""Holds the project to its budgets: `python -m tests.budget`, part of `make lint`.
+"""Holds the project to its budgets: `python -m tests.budget`, part of `make lint`. --show prints all figures.
 
 The file budgets.toml beside this one says how much of each thing there may be. What has shrunk lowers its
 number in the file. What has grown beyond its number fails: raise the number by hand, with the reason in a
@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.budget.measure import measured
+from tests.support.machine.documents import CHECKOUT
 
 BUDGETS: Final = Path(__file__).with_name("budgets.toml")
+_TIERS: Final = ("check", "test")
+"""Goals of the Makefile that note in .venv/.seconds-GOAL how long they took."""
 _LINE: Final = re.compile(r'^(?P<name>"[^"]+"|[\w-]+) = (?P<most>\d+)(?P<why>.*)$')
 
 
@@ -41,10 +44,22 @@ def held(text: str, found: dict[str, int]) -> tuple[str, list[str]]:
     return "\n".join(lines) + "\n", wrong
 
 
+def shown(found: dict[str, int], checkout: Path = CHECKOUT) -> str:
+    """Return one line for each figure, and for the seconds of each tier of tests when it last passed."""
+    lines = [f"{number:>9,}  {name}" for name, number in found.items()]
+    for tier in _TIERS:
+        noted = checkout / f".venv/.seconds-{tier}"
+        took = noted.read_text("ascii").strip() if noted.exists() else "-"
+        lines.append(f"{took:>9}  seconds of make {tier}")
+    return "\n".join(lines)
+
+
 def main() -> int:
-    """Measure, lower the budgets, print what is over them. Return the exit status."""
-    before = BUDGETS.read_text("utf-8")
-    after, wrong = held(before, measured())
+    """Measure, lower the budgets, print what is over them (--show: all figures). Return the exit status."""
+    before, found = BUDGETS.read_text("utf-8"), measured()
+    if "--show" in sys.argv[1:]:
+        print(shown(found))
+    after, wrong = held(before, found)
     if after != before:
         BUDGETS.write_text(after, "utf-8")
         print("budgets.toml: lowered to what there is now; commit it")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.main import build_parser
-from tests.budget.__main__ import held
+from tests.budget.__main__ import held, shown
 from tests.budget.measure import circles, code_lines, commands, options
 
 TEXT = """\
@@ -33,6 +33,15 @@ def test_what_has_shrunk_lowers_its_budget_and_keeps_its_reason() -> None:
 )
 def test_what_is_over_or_without_a_budget_is_named(found: dict[str, int], wrong: str) -> None:
     assert held(TEXT, found) == (TEXT, [wrong])
+
+
+def test_all_figures_are_shown_and_what_the_tests_took(tmp_path: Path) -> None:
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/.seconds-check").write_text("87\n")
+    said = shown({"words": 1011}, tmp_path).splitlines()
+    assert [line.split(None, 1) for line in said] == [
+        ["1,011", "words"], ["87", "seconds of make check"], ["-", "seconds of make test"],
+    ]  # fmt: skip
 
 
 def test_lines_of_code_are_those_with_a_token() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from policyfs.cli.policy.init import command as policy_init
 from policyfs.errors import PolicyfsError
+from tests.support.machine.counts import first
 from tests.support.machine.documents import CHECKOUT
 from tests.support.machine.golden import assert_golden
 from tests.support.mount.daemons import Said, policyfs
@@ -82,7 +83,9 @@ def test_every_wish_makes_a_policy_without_findings(place: Path, options: str) -
     assert_fine()
 
 
-@pytest.mark.parametrize("directory", ["DCIM", "Documents", "Music", "Thumbs", "Фото {x}"])
+@pytest.mark.parametrize(
+    "directory", first(2, [("DCIM",), ("Фото {x}",), ("Documents",), ("Music",), ("Thumbs",)])
+)
 @pytest.mark.parametrize("name", ["camera", "sync", "backup"])
 @pytest.mark.parametrize("level", ["--add", "--read", "--edit"])
 def test_every_kind_of_app_gets_a_policy_without_findings(

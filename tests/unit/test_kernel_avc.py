@@ -16,7 +16,7 @@ from tests.support.machine.objects import build
 KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
 PARTS = ("_avc.c", "_avc_directories.c", "_avc_table.c", "_events.c", "_opens.c")
 RACE = Path(__file__).with_name("avc_race.c")
-MILLISECONDS = count(700, 60_000)
+MILLISECONDS = count(250, 60_000)
 RACED = "-fsanitize=thread"
 UNGRANTED = "without a grant|taken over|an event of another open"
 """The race's messages about an open that nobody was granted."""

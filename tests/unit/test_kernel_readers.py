@@ -13,7 +13,7 @@ from tests.support.machine.objects import build
 
 KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
 HERE = Path(__file__).parent
-MILLISECONDS = count(600, 60_000)
+MILLISECONDS = count(250, 60_000)
 SOURCES = (
     "_avc.c", "_avc_directories.c", "_avc_table.c", "_events.c", "_faults.c", "_lanes.c", "_opens.c",
     "_readers.c", "_turns.c",
