@@ -110,7 +110,7 @@ def test_the_oldest_that_nobody_uses_are_asked_back(
     assert mount.status()["bugs"] == 0
 
 
-@pytest.mark.parametrize("attempt", ATTEMPTS)
+@pytest.mark.parametrize("attempt", first(1, zip(ATTEMPTS)))
 def test_all_stay_known_where_the_kernel_is_asked_for_none(mounts: Mounts, store: Path, attempt: str) -> None:
     mount = _start(mounts, store, (), "never-asked-back")
     child = start_as(MANY, ATTEMPTS[attempt], str(mount.mountpoint))

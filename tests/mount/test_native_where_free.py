@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine.counts import first
 from tests.support.machine.processes import call_as, tool_as
 from tests.support.models.twins import error
 from tests.support.mount.daemons import Mount
@@ -44,7 +45,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-@pytest.fixture(params=["shared", "app"])
+@pytest.fixture(params=first(1, [("shared",), ("app",)]))
 def mount(request: pytest.FixtureRequest, mounts: Mounts, place: Path) -> Mount:
     own = ("--app", "app", "--any-uid") if request.param == "app" else ()
     return mounts.start(POLICY, place, "--posix", *own)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.machine.counts import count
+from tests.support.machine.counts import count, first
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.open_pairs import TEXTS, OpenPair, compare
@@ -55,7 +55,7 @@ def store(empty_store: Path) -> Path:
     return empty_store
 
 
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
+@pytest.fixture(params=first(1, zip(KINDS.values())))
 def mount(request: pytest.FixtureRequest, mounts: Mounts, store: Path) -> Mount:
     return begin(mounts, POLICY, store, *request.param)
 
@@ -141,7 +141,7 @@ def end(child: Any) -> None:
 
 
 @pytest.mark.timeout(SECONDS)
-@pytest.mark.parametrize("app_mount", [False, True], ids=["shared mounts", "app mounts"])
+@pytest.mark.parametrize("app_mount", first(1, [(False,), (True,)]))
 def test_calls_on_open_files_come_to_the_same_with_and_without(arena: Path, app_mount: bool) -> None:
     with file_system("tmpfs", arena) as disk:
         mounts = Mounts(arena)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine.counts import first
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.samples import jpegs
@@ -31,7 +32,7 @@ HALF = 2
 PLACES = ["Share", "Typed"]
 
 
-@pytest.fixture(params=[False, True], ids=["shared", "app mount"])
+@pytest.fixture(params=first(1, [(False,), (True,)]))
 def mount(request, mounts, store: Path) -> Mount:
     for name in PLACES:
         (store / name).mkdir()
