@@ -8,7 +8,7 @@ import pytest
 
 from tests.attack.racing import ALL
 from tests.attack.test_races import IN_VIEW, POLICY, READER, populate, run
-from tests.support.machine.counts import SOAK, count
+from tests.support.machine.counts import SOAK, count, first
 from tests.support.machine.processes import call_as
 from tests.support.samples.carriers import CARRIERS, HEADER_BYTES
 
@@ -36,7 +36,7 @@ def test_no_pass_over_other_media_sees_a_place(suffix, kind, mode, store_on, mou
     assert seen.raw_reader_saw, seen
 
 
-@pytest.mark.parametrize("suffix", CARRIERS)
+@pytest.mark.parametrize("suffix", first(1, zip(CARRIERS)))
 def test_other_media_too_large_to_copy_leak_nothing_either(suffix, store_on, mounts_on, race) -> None:
     race.use(CARRIERS[suffix].layouts())
     store = store_on("ext4")
@@ -52,7 +52,7 @@ def test_other_media_too_large_to_copy_leak_nothing_either(suffix, store_on, mou
     assert status["copies"]["misses"] == 0
 
 
-@pytest.mark.parametrize("suffix", CARRIERS)
+@pytest.mark.parametrize("suffix", first(1, zip(CARRIERS)))
 def test_the_race_over_other_media_is_lost_in_the_live_file(suffix, store_on, without, race) -> None:
     race.use(CARRIERS[suffix].layouts())
     store = store_on("ext4")

@@ -24,7 +24,6 @@ UP_S: Final = 30
 UNDISTURBED_S: Final = 1.0
 """How long a wrong listing has time to appear while nothing is to happen."""
 LATE_S: Final = 60 if SOAK else 2
-ENGINE_S: Final = 90
 APPS: Final = ["camera", "gallery", "backup", "films", "music", "letters"][: 6 if SOAK else 2]
 LISTER: Final = CHECKOUT / "tests/support/programs/lister.py"
 WHERE: Final = "/run/policyfs/mounts/home"

@@ -49,14 +49,6 @@ def write_secret(path) -> None:
         file.write(SECRET)
 
 
-def _write_and_stay(channel, path) -> None:
-    """One that came and went while the holder did not run would leave it nothing to see."""
-    with open(path, "r+b") as file:
-        file.write(SECRET)
-        file.flush()
-        channel.recv()
-
-
 def test_a_mapping_of_a_passed_through_file_outlives_the_handle(tiny) -> None:
     fs = tiny(CLEAN)
     with open(fs.path("f"), "rb") as file:

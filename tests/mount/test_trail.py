@@ -102,11 +102,6 @@ def _exchange(one: Path, two: Path) -> None:
         libc.rename2(at, os.fsencode(one.name), at, os.fsencode(two.name), libc.RENAME_EXCHANGE)
 
 
-def _ftruncate(path: Path) -> None:
-    with fd_of(path, os.O_WRONLY) as fd:
-        os.ftruncate(fd, 3)
-
-
 CALLS: dict[str, tuple[Callable[[Path], object], str, str, dict[str, Any]]] = {
     # name: (the call on a furnished directory, operation, system call, more fields)
     "open": (lambda d: _open_close(d / "file", os.O_RDONLY), "open", "open(O_RDONLY)", {"path": "file"}),

@@ -18,8 +18,6 @@ from tests.support.mount.tampering import (
 )
 from tests.support.mount.trail import segments
 
-_SCRIPTS = len(MANIPULATIONS) + 2
-
 
 def finished(root: Path, seed: int) -> Trail:
     """A trail of two daemons or three, with its checkpoint."""

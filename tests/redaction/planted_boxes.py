@@ -87,7 +87,6 @@ def sub_directories(count: int) -> bytes:
 
 
 _XMP: Final = jpegs.xmp_packet("<photoshop:City>47.80453</photoshop:City>")
-_XMP_TAG: Final = (0x02BC, 1, len(_XMP), _XMP)
 _MANY: Final = b"word " * 120_000
 TIFFS: Final[Plants] = {
     "in strip 257": Plant(TIFF, "raw/tiff.py MANY_STRIPS", lambda: striped(*[STRIP] * 256, PHOTO)),

@@ -28,10 +28,6 @@ def events(count: int, first: int = 0) -> list[object]:
     return [an_event(b"/DCIM/%05d.jpg" % number) for number in range(first, first + count)]
 
 
-def a_source(root: Path) -> Source:
-    return Source(DirectAccess(root))
-
-
 class Reader:
     """Reads a chain to its end, again and again."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from policyfs.domain import DENY_UNKNOWN
@@ -14,7 +12,6 @@ from tests.support.samples import jpegs, media
 from tests.support.samples.jpegs import exif, photo_with, plain
 
 LOCATION = frozenset({"location"})
-DOCUMENT = Path(__file__).parents[2] / "docs" / "redaction.md"
 
 
 def outcome(kind: str | None, data: bytes = b"", what: frozenset[str] = LOCATION) -> Outcome:

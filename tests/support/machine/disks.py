@@ -22,8 +22,6 @@ from tests.support.machine.namespace import detach
 from tests.support.machine.processes import wait_for
 from tests.support.mount.tinyfs import Options, Tiny, TinyFs
 
-_DISK: Final = 3
-"""The node of the file that is the disk: /m."""
 _DEADLINE_S: Final = 30.0
 _MAKE: Final = {
     "ext4": ("-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-N", "512"),

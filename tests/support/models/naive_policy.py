@@ -21,7 +21,6 @@ from tests.oracle.moves import Move, Mover, apart
 NO, UNKNOWN, YES = language.Truth
 
 OPS = tuple(Op)
-SAYS_LEAST = [errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV]
 TYPES = {FileType.DIRECTORY: "inode/directory", FileType.SYMLINK: "inode/symlink"}
 
 
