@@ -9,6 +9,5 @@ The daemon checks the form of a worker's answer (protocol.py, plans.py), but can
 true. An attacker may take over a worker through a parser bug. Until the worker is replaced, it can report a
 wrong kind or wrong ranges for the files of its requests. The worker can do nothing else: it reaches no file,
 no socket and no process, and a plan can only change bytes inside the copy for which the plan was made. So a
-worker serves only one app (pool.py). A worker's answers count for other apps only after a fresh worker has
-found the same answers (fs/redacted/second_looks.py).
+worker, and all that it answered, serves one lane only: an app, or one uid (pool.py, cache.py, disk_cache.py).
 """

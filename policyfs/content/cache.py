@@ -1,6 +1,6 @@
 """A cache that maps versions of files to content kinds.
 
-A lane is a group of callers that may share results of workers: an app, or one uid (docs/architecture.md).
+A kind counts only for the lane (an app, or one uid: docs/architecture.md) whose worker found it.
 """
 
 from __future__ import annotations
@@ -35,21 +35,20 @@ class KindKey(NamedTuple):
         return now_ns - max(self.mtime_ns, self.ctime_ns) < RACY_NS
 
 
-_Entry = tuple[KindKey, tuple[Hashable] | None]
-"""The key of a cache entry: a file's version, and a tuple with the lane that may use the entry.
-
-None instead of the tuple: all lanes may use the entry. A second worker has confirmed the kind.
-"""
+_Entry = tuple[KindKey, Hashable]
+"""The key of a cache entry: a file's version, and the lane whose worker found the kind."""
 
 
 class KindsBeneath(Protocol):
     """A second, slower cache of kinds that survives a restart of the daemon (disk_cache.Remembered)."""
 
-    async def kind(self, key: KindKey) -> str | None:
-        """Return the kind found in this version of a file, or None. May wait for a disk, but not long."""
+    async def kind(self, key: KindKey, lane: Hashable) -> str | None:
+        """Return the kind found for a lane in this version of a file, or None. May wait for a disk, but not
+        long.
+        """
 
-    def put_kind(self, key: KindKey, kind: str) -> None:
-        """Store the kind that was found in this version of a file."""
+    def put_kind(self, key: KindKey, lane: Hashable, kind: str) -> None:
+        """Store the kind that a worker of this lane found in this version of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,51 +92,35 @@ class KindCache:
         self._hits = self._misses = self._evicted = 0
 
     def get(self, key: KindKey, lane: Hashable = None) -> str | None:
-        """Return the kind of this version of a file, or None if the cache has none.
+        """Return the kind that a worker of this lane found in this version of a file, or None."""
+        kind = self._kinds.get((key, lane))
+        if kind is None:
+            self._misses += 1
+        else:
+            self._hits += 1
+            self._kinds.move_to_end((key, lane))
+        return kind
 
-        lane: the lane that asks. get() also returns a kind that put_own() has stored for this lane.
-        """
-        for entry in ((key, None), (key, (lane,))):
-            kind = self._kinds.get(entry)
-            if kind is not None:
-                self._hits += 1
-                self._kinds.move_to_end(entry)
-                return kind
-        self._misses += 1
-        return None
-
-    async def recall(self, key: KindKey) -> str | None:
-        """Return the kind of this version of a file from the slower cache, or None. Keep the kind here.
+    async def recall(self, key: KindKey, lane: Hashable = None) -> str | None:
+        """Return the lane's kind of this version of a file from the slower cache, or None. Keep it here.
 
         INVARIANT: the lease of the caller may have ended meanwhile, so the caller checks the lease again.
         """
-        kind = None if self._beneath is None else await self._beneath.kind(key)
+        kind = None if self._beneath is None else await self._beneath.kind(key, lane)
         if kind is not None:
-            self._keep((key, None), kind)
+            self._keep((key, lane), kind)
         return kind
 
-    def put(self, key: KindKey, kind: str | None) -> None:
-        """Store the kind of this version of a file for all lanes.
-
-        Do nothing if the kind is None, or if the file changed less than RACY_NS ago.
-        """
-        if kind is None or key.is_racy(self._clock_ns()):
-            return
-        if self._beneath is not None and self._kinds.get((key, None)) != kind:
-            self._beneath.put_kind(key, kind)
-        self._keep((key, None), kind)
-
-    def put_own(self, key: KindKey, kind: str, lane: Hashable) -> None:
-        """Store a kind that a worker of this lane has found. Only this lane may use it.
+    def put(self, key: KindKey, kind: str, lane: Hashable = None, *, lasting: bool = True) -> None:
+        """Store a kind that a worker of this lane has found. lasting: False to keep it from the slower cache.
 
         Do nothing if the file changed less than RACY_NS ago.
         """
-        if not key.is_racy(self._clock_ns()):
-            self._keep((key, (lane,)), kind)
-
-    def drop_own(self, key: KindKey, lane: Hashable) -> None:
-        """Remove the kind that put_own() has stored for this lane."""
-        self._kinds.pop((key, (lane,)), None)
+        if key.is_racy(self._clock_ns()):
+            return
+        if lasting and self._beneath is not None and self._kinds.get((key, lane)) != kind:
+            self._beneath.put_kind(key, lane, kind)
+        self._keep((key, lane), kind)
 
     def _keep(self, entry: _Entry, kind: str) -> None:
         self._kinds[entry] = sys.intern(kind)

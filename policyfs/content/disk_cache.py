@@ -4,11 +4,12 @@ All mounts of a machine that keep their trails in one directory share the databa
 only slower. So a new database replaces a damaged one, and answers that cannot be written are lost. The event
 loop never waits for the disk of the database: a thread reads, and a late answer counts as missing.
 
-INVARIANT: an answer is valid for the file's version in the answer's key. The caller must know that the file
-has the bytes of this version: while a program can write the file, stat proves nothing. So callers store and
-read plans and kinds only with a read lease on the file (fs/redacted/copies.py and leased.py,
-fs/access/facts.py). Callers do this only on a store where stat shows every finished write
-(StoreFacts.times_tell).
+INVARIANT: an answer is valid only for the lane and the file's version in the answer's key. Another lane never
+gets it: an attacker that has taken over the lane's worker can make it false. An app's lane is known by the
+app's name, also after a restart. The caller must know that the file has the bytes of this version: while a
+program can write the file, stat proves nothing. So callers store and read plans and kinds only with a read
+lease on the file (fs/redacted/copies.py and leased.py, fs/access/facts.py). Callers do this only on a store
+where stat shows every finished write (StoreFacts.times_tell).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,20 +50,11 @@ Further answers are lost.
 """
 _FINDING_MEMORY: Final = 1024
 """The memory of a finding of a plan (rounded up, in bytes)."""
-_CONFIRMED: Final = "found twice"
-"""Text in the column ``detector`` of every valid row: two workers have found the row's answer.
-
-Rows without this text are deleted. Older versions of policyfs wrote such rows from the answer of one worker.
-"""
 _DIGEST_BYTES: Final = 16
 _BUSY_S: Final = 1.0
 _PATIENCE_S: Final = 0.25
 """The time that a request waits for an answer from the disk. After this time a worker finds the answer."""
 _KIND: Final = "kind"
-_UNPROVEN_KIND: Final = ""
-"""The value of the column ``what`` in rows of older versions of policyfs: kinds that were stored without a
-lease. These rows are deleted.
-"""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS found (
     fs INTEGER NOT NULL, ino INTEGER NOT NULL, what TEXT NOT NULL, detector TEXT NOT NULL,
@@ -132,25 +124,25 @@ class Remembered:
         self._damaged = False
         self._open()
 
-    async def kind(self, key: KindKey) -> str | None:
-        """Return the content kind found in this version of a file, or None."""
-        answer = await self._get(self._key(key, _KIND))
+    async def kind(self, key: KindKey, lane: Hashable) -> str | None:
+        """Return the content kind found for a lane in this version of a file, or None."""
+        answer = await self._get(self._key(key, lane, _KIND))
         if not isinstance(answer, bytes):
             return None
         kind = answer.decode("ascii", "replace")
         return kind if is_kind(kind) else None
 
-    def put_kind(self, key: KindKey, kind: str) -> None:
-        """Store the kind of this version of a file, unless the version is racy (KindKey.is_racy) or has no
-        birth time.
+    def put_kind(self, key: KindKey, lane: Hashable, kind: str) -> None:
+        """Store the kind that a worker of this lane found in this version of a file, unless the version is
+        racy (KindKey.is_racy) or has no birth time.
         """
-        self._put(key, _KIND, kind.encode("ascii"))
+        self._put(key, lane, _KIND, kind.encode("ascii"))
 
-    async def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
-        """Return the kind of this version of a file, and the plan that hides the words *what*; None if no
-        plan is stored. A thread unpacks a large plan.
+    async def plan(self, key: KindKey, lane: Hashable, what: frozenset[str]) -> tuple[str, Plan] | None:
+        """Return the kind of this version of a file, and the plan that hides the words *what*, as found for a
+        lane; None if no plan is stored. A thread unpacks a large plan.
         """
-        answer = await self._get(self._key(key, _words(what)))
+        answer = await self._get(self._key(key, lane, _words(what)))
         if not isinstance(answer, bytes):
             return answer
         try:
@@ -161,11 +153,9 @@ class Remembered:
             self._lost += 1
             return None
 
-    def put_plan(self, key: KindKey, what: frozenset[str], kind: str, plan: Plan) -> None:
-        """Store a plan that hides the words *what*, and the file's kind, unless the version is racy
-        (KindKey.is_racy) or has no birth time.
-        """
-        self._put(key, _words(what), (kind, plan))
+    def put_plan(self, key: KindKey, lane: Hashable, what: frozenset[str], kind: str, plan: Plan) -> None:
+        """Store a plan that hides the words *what*, and the file's kind, as put_kind() does."""
+        self._put(key, lane, _words(what), (kind, plan))
 
     @property
     def is_waiting(self) -> bool:
@@ -213,14 +203,14 @@ class Remembered:
         self._shut()
         self._damaged = False  # if the last write found damage, the next start replaces the database
 
-    def _key(self, key: KindKey, what: str) -> _Key | None:
+    def _key(self, key: KindKey, lane: Hashable, what: str) -> _Key | None:
         """Return the key of a row. Return None for a file with a time before 1677 or after 2262: SQLite
         cannot store the number. Apps can set such times if the store keeps them.
         """
         version = (key.btime_ns, key.size, key.mtime_ns, key.ctime_ns)
         if not all(-(1 << 63) <= number < 1 << 63 for number in version):
             return None
-        return (self._fs, _signed(key.ino), what, self._detector, *version)
+        return (self._fs, _signed(key.ino), f"{lane!r}\n{what}", self._detector, *version)
 
     async def _get(self, key: _Key | None) -> _Answer | None:
         answer: _Answer | None = None
@@ -269,8 +259,8 @@ class Remembered:
             self._damaged = row[0] != _sealed(key, answer)
             return None if self._damaged else answer
 
-    def _put(self, key: KindKey, what: str, answer: _Answer) -> None:
-        row = self._key(key, what)
+    def _put(self, key: KindKey, lane: Hashable, what: str, answer: _Answer) -> None:
+        row = self._key(key, lane, what)
         if row is None or not key.btime_ns or key.is_racy(self._clock_ns()):
             return
         with self._swap:
@@ -321,8 +311,7 @@ class Remembered:
         self._writer = _connection(self._path)
         self._writer.execute("PRAGMA journal_mode = WAL")
         self._writer.execute(_SCHEMA)
-        stale = "DELETE FROM found WHERE detector != ? OR what = ?"
-        self._writer.execute(stale, (self._detector, _UNPROVEN_KIND))
+        self._writer.execute("DELETE FROM found WHERE detector != ?", (self._detector,))
         [rows] = self._writer.execute("SELECT count(*) FROM found").fetchone()
         if rows > MAX_ROWS:
             self._writer.execute("DELETE FROM found")
@@ -338,7 +327,7 @@ class Remembered:
 
 def remembered_for(path: str, root_fd: int, warn: Callable[[str], None]) -> Remembered:
     """Open the database at *path* for the store with this root directory."""
-    detector = f"{DETECTOR_VERSION}/{libmagic.version()}/{DATABASE_VERSION}/{_CONFIRMED}"
+    detector = f"{DETECTOR_VERSION}/{libmagic.version()}/{DATABASE_VERSION}"
     return Remembered(path, file_system=os.fstatvfs(root_fd).f_fsid, detector=detector, warn=warn)
 
 

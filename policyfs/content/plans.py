@@ -6,7 +6,6 @@ gap (pieces.py). The file's kind limits the number of literal bytes in a plan.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from typing import Final
 
@@ -184,8 +183,7 @@ def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tup
         raise WireError("the plan's outcome or counts are out of range")
     reason = reader.text(MAX_REASON)
     findings = tuple(_unpack_finding(reader, file_size) for _ in range(finding_count))
-    digest = hashlib.sha256(memoryview(payload)[reader.position :])
-    patches, plan_size = _unpack_patches(reader, patch_count, file_size, kind, read, digest)
+    patches, plan_size = _unpack_patches(reader, patch_count, file_size, kind, read)
     frames = reader.frames(file_size)
     if (_OUTCOMES[outcome] is Outcome.PATCH) != (bool(patches) or frames is not None):
         raise WireError("the plan's outcome does not fit its patches")
@@ -194,7 +192,7 @@ def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tup
         plan_size = plan_size._replace(memory_bytes=plan_size.memory_bytes + FRAME_MEMORY * rows)
     return kind, Plan(
         outcome=_OUTCOMES[outcome], patches=patches, findings=findings, reason=reason,
-        digest=digest.digest(), plan_size=plan_size, frames=frames,
+        plan_size=plan_size, frames=frames,
     )  # fmt: skip
 
 
@@ -207,12 +205,9 @@ def _unpack_finding(reader: _Reader, file_size: int) -> Finding:
 
 
 def _unpack_patches(
-    reader: _Reader, count: int, file_size: int, kind: str, read: Read | None, digest: hashlib._Hash
+    reader: _Reader, count: int, file_size: int, kind: str, read: Read | None
 ) -> tuple[tuple[Patch, ...], PlanSize]:
-    """Return the patches and their size.
-
-    digest: gets the bytes that are copied from the file, because the payload does not contain them.
-    """
+    """Return the patches and their size."""
     patches: list[Patch] = []
     whole: list[bytes] = []  # bytes of the last patch; the next piece may continue the patch
     end = total = new = replaced = 0
@@ -239,8 +234,6 @@ def _unpack_patches(
         if not goes_on:
             patches.append(Patch(offset, b"?"))  # the patch gets its bytes once its end is known
         whole.append(_bytes_of(piece, file_size, read))
-        if piece.origin >= 0:
-            digest.update(whole[-1])
     _finish(patches, whole)
     return tuple(patches), PlanSize(replaced, total + PATCH_MEMORY * len(patches))
 

@@ -63,8 +63,7 @@ class Sniffer:
         self._pool = Pool(limits, workers)
         self._missed = Missed()
         self._failures = Failures()
-        self._requests = self._repeated = self._asking = 0
-        self._quiet = trio.Event()
+        self._requests = self._repeated = 0
 
     @classmethod
     def start(
@@ -202,61 +201,6 @@ class Sniffer:
             self._lied(lane, f"plan was malformed: {error}")
             return None, refusal("no plan could be made: a worker's answer was malformed")
 
-    async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
-        """Make a second look at a file, to confirm the answer of another worker. Return the kind, and a plan
-        that hides the words *what*.
-
-        fd: an O_RDONLY descriptor of the file. *what*: None for the kind alone. A new worker answers; it sees
-        no other file, and ends afterwards. The worker runs only while no other process wants the processor.
-        The workers for apps stay free, so no app waits for this worker. Return None if there is no answer.
-        """
-        size = _checked_size(fd)
-        with trio.move_on_after(LONGEST * self._deadline_s):  # long, because all other processes run first
-            try:
-                worker = await self._pool.unbiased()
-            except NoWorkerError:
-                return None
-            try:
-                return await self._answered(worker, fd, size, what)
-            except (WorkerGoneError, WireError):
-                return None
-            finally:
-                self._pool.kill(worker)
-        return None
-
-    async def _answered(
-        self, worker: WorkerLink, fd: int, size: int, what: frozenset[str] | None
-    ) -> tuple[str, Plan | None] | None:
-        """Return one worker's answer about a whole file; None if it has none. Raises WorkerGoneError,
-        WireError.
-        """
-
-        async def plan(command: Command, payload: bytes) -> tuple[str, Plan]:
-            reply = await worker.ask(command, fd, size, payload)
-            if reply.status is not Status.OK:
-                raise WireError(reply.reason)
-            return await self._unpacked(reply.payload, fd, size)
-
-        if what is None:
-            reply = await worker.ask(Command.KIND_FD, fd, size, b"")
-            kind = reply.payload.decode("ascii", "replace")
-            return (kind, None) if reply.status is Status.OK and is_kind(kind) else None
-        kind, index = await plan(_command(what), _in_lines(what))
-
-        async def look(frames: FrameTable) -> Plan:
-            return (await plan(Command.LOOK, FrameRequest(kind, what, frames).pack()))[1]
-
-        return kind, await whole_plan(index, look)
-
-    async def when_idle(self) -> None:
-        """Wait until no request waits for a worker or for an answer."""
-        while self._asking:
-            await self._quiet.wait()
-
-    def discard(self, lane: Hashable) -> None:
-        """Kill the workers of a lane, after one of them has given a false answer."""
-        self._pool.kill_lane(lane)
-
     @staticmethod
     async def _unpacked(payload: bytes, fd: int, size: int) -> tuple[str, Plan]:
         """Return the kind and the plan in a reply's payload, for the file behind a descriptor. Raises
@@ -323,9 +267,6 @@ class Sniffer:
         key: Hashable = None, *, first: bool = False,
     ) -> Reply | FailedError:  # fmt: skip
         self._requests += 1
-        if not self._asking:
-            self._quiet = trio.Event()
-        self._asking += 1
         try:
             reply = await self._in_turn(command, fd, size, payload, lane, key, first=first)
         except FailedError as failure:
@@ -336,10 +277,6 @@ class Sniffer:
         else:
             self._missed.forget(key)
             return reply
-        finally:
-            self._asking -= 1
-            if not self._asking:
-                self._quiet.set()
 
     def _check_missed(self, key: Hashable) -> None:
         refusal = None if key is None else self._missed.refusal(key)

@@ -9,7 +9,6 @@ This module is apart from frame_requests.py, because workers need no event loop.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import pairwise
@@ -89,9 +88,8 @@ async def whole_plan(index: Plan, look: Callable[[FrameTable], Awaitable[Plan]])
 
 
 def _joined(plans: list[Plan], table: FrameTable) -> Plan:
-    """Join plans that do not refuse, and make the checksums over changed bytes void.
-
-    table: the checksums. The digest depends on all plans, in their order.
+    """Join plans that do not refuse, and make the checksums over changed bytes void. table: the
+    checksums.
     """
     patches = sorted((patch for plan in plans for patch in plan.patches), key=lambda patch: patch.offset)
     starts = [patch.offset for patch in patches]
@@ -112,6 +110,5 @@ def _joined(plans: list[Plan], table: FrameTable) -> Plan:
         patches=tuple(patches),
         findings=tuple(one for plan in plans for one in plan.findings)[:MAX_FINDINGS],
         reason=f"{len(patches)} ranges changed" if patches else plans[-1].reason,
-        digest=hashlib.sha256(b"".join(plan.digest for plan in plans)).digest(),
         plan_size=PlanSize(*map(sum, zip(*(plan.plan_size for plan in plans), strict=True))),
     )

@@ -239,8 +239,8 @@ class Daemon:
                 self._mountpoint.circle.beat()  # before an app can make the loop wait
                 works = (*self._duties().works(), self._breaks, self._watching, self.fs.kernel_locks.run,
                          self.fs.locks.ask_again, self.fs.bridge_handles.events.run, self.sniffer.tend,
-                         self.fs.second_looks.run, self.fs.quarantine.run, self.fs.late_writes.run,
-                         *self._reload.works(), self._signals, self._places)  # fmt: skip
+                         self.fs.quarantine.run, self.fs.late_writes.run, *self._reload.works(),
+                         self._signals, self._places)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # a process that finds the socket may send signals, too

@@ -78,7 +78,6 @@ from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.fs.redacted.plans import PlanFinder
-from policyfs.fs.redacted.second_looks import KindsConfirmed, SecondLooks
 from policyfs.fs.sharing.kernel_locks import KernelLocks
 from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.kernel.backing import Backing
@@ -331,14 +330,15 @@ class FileSystem:
 
     def _finders(self, keeper: LeaseKeeper | None) -> tuple[FactFinder, PlanFinder]:
         base, times_tell = self._base, self._base.facts.times_tell
-        kinds, looking = KindCache(beneath=base.remembered), keeper if times_tell else None
-        second = self._undo.enter_context(SecondLooks(base.tree, base.sniffer, looking, base.warn))
-        self.second_looks = second
         finder = FactFinder(
-            base.tree, base.owners, base.sniffer, kinds, keeper, times_tell=times_tell,
-            look_again=KindsConfirmed(kinds, second).ask, locks=self.kernel_locks,
+            base.tree, base.owners, base.sniffer, KindCache(beneath=base.remembered), keeper,
+            times_tell=times_tell, locks=self.kernel_locks,
         )  # fmt: skip
-        return finder, PlanFinder(base.sniffer, base.remembered, second)
+
+        def tell(dev: int) -> bool:
+            return times_tell and keeper is not None and not keeper.is_silent(dev)
+
+        return finder, PlanFinder(base.sniffer, base.remembered, tell)
 
     def _quarantine_queue(self) -> QuarantineQueue:
         """Build the queue of refused files. At the mount's end it copies waiting files, but not for long."""

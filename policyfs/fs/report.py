@@ -49,7 +49,6 @@ def report(fs: FileSystem) -> dict[str, object]:
             "hanging": sent.hanging,
         },
         "vectors": repeats,
-        "second_looks": fields(fs.second_looks.stats()),
         "quarantine": fields(fs.quarantine.stats()),
     }
 

@@ -16,21 +16,19 @@ _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 """struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period (sched_setattr(2))."""
 
 
-def set_turns(*, nicer: int, slice_ns: int, idle: bool = False) -> None:
+def set_turns(*, nicer: int, slice_ns: int) -> None:
     """Add *nicer* to the calling thread's nice value, and set its time slice to *slice_ns* ns (0.1 to 100
     ms), if permitted.
 
     Since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT), a thread with a shorter slice that wakes up does
-    not wait for the end of a longer one. Later threads and processes inherit both. idle: True to run only
-    while no other process wants the processor (sched(7), SCHED_IDLE).
+    not wait for the end of a longer one. Later threads and processes inherit both.
     """
     with contextlib.suppress(OSError):
         os.nice(nicer)
     number = _SYS_SCHED_SETATTR.get(platform.machine())
     if number is not None:
         nice = os.getpriority(os.PRIO_PROCESS, 0)
-        policy = os.SCHED_IDLE if idle else os.SCHED_OTHER
-        attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, policy, 0, nice, 0, slice_ns, 0, 0)
+        attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, os.SCHED_OTHER, 0, nice, 0, slice_ns, 0, 0)
         LIBC.syscall(number, 0, attributes, 0)
 
 

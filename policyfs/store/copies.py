@@ -52,14 +52,13 @@ class CopyStats:
 
 class Copy:
     """One finished copy in a cache. The copy's bytes cannot change (sealed). frozen.fd is open while the copy
-    is in use or cached. serial: a number that no other copy of this process has. denied: True once the copy
-    turned out to be wrong; then no new handle may show it.
+    is in use or cached. serial: a number that no other copy of this process has.
 
     backing_id: the kernel's id of the copy, or 0. When the cache closes the copy, it gives the id back."""
 
     __slots__ = (
-        "_beside", "_cache", "_holders", "_pins", "_since", "backing_id", "denied", "frozen", "key",
-        "mapped_by", "serial", "used",
+        "_beside", "_cache", "_holders", "_pins", "_since", "backing_id", "frozen", "key", "mapped_by",
+        "serial", "used",
     )  # fmt: skip
 
     def __init__(self, cache: CopyCache, key: Hashable, frozen: Frozen, beside: int = 0) -> None:
@@ -70,7 +69,6 @@ class Copy:
         self._since: set[Hashable] = set()  # principals that pinned the copy since it came into use
         self.used = 0.0
         self.backing_id = 0
-        self.denied = False
         self.mapped_by: Hashable = None
         self.key = key
         self.serial: Final = next(_SERIALS)
@@ -245,17 +243,6 @@ class CopyCache:
         if copy is not None and copy.held_by(who):
             return True
         return all(self._room(cost, who, copy)) or all(self._room_made(cost, who, copy))
-
-    def rename(self, key: Hashable, new: Hashable) -> None:
-        """Move the copy under *key*, if any, to the key *new*. Drop a copy that is already under *new*."""
-        if key not in self._copies:
-            return
-        self.drop(new)
-        copy = self._copies.pop(key)
-        self._victims.remove(key)
-        copy.key = new
-        self._copies[new] = copy
-        self._victims.add(new, copy.cost)
 
     def drop(self, key: Hashable) -> None:
         """Drop the copy under *key*. A copy in use is closed once no handle has it open and no app has it

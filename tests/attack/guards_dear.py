@@ -6,13 +6,13 @@ import functools
 from collections.abc import Callable
 from typing import Final
 
-import trio
-
 from policyfs.content.missed import Missed
 from policyfs.content.sniffer import Sniffer
-from policyfs.fs.redacted.second_looks import Fingerprint
+from policyfs.domain import Ranges
+from policyfs.fs.redacted import copies
 from policyfs.policy.globs import names
 from policyfs.policy.globs.names import Bind, Captured
+from policyfs.redact.core.values import Plan
 from tests.attack.guards import put
 from tests.attack.guards_reading import parsers
 
@@ -38,17 +38,14 @@ def tried_again() -> None:
 
 
 def plans_kept() -> None:
-    """A waiting second look, and a copy that waits for it, keep the whole plan."""
-    put(Fingerprint, "of", lambda plan: plan)
+    """A finished copy keeps the whole plan."""
+    ranges_of, kept = copies.ranges_of, []
 
+    def keeping(plan: Plan) -> Ranges:
+        kept.append(plan)
+        return ranges_of(plan)
 
-def looks_held() -> None:
-    """No second look ends, as on a machine whose processors are all busy. (No guard is taken out.)"""
-
-    async def held(self: Sniffer, fd: int, what: frozenset[str] | None) -> None:
-        await trio.sleep_forever()
-
-    put(Sniffer, "look_afresh", held)
+    put(copies, "ranges_of", keeping)
 
 
 def unlimited_looks() -> None:
@@ -59,7 +56,6 @@ def unlimited_looks() -> None:
 
 DEAR: Final[dict[str, Callable[[], None]]] = {
     "every-number": every_number,
-    "looks-held": looks_held,
     "plans-kept": plans_kept,
     "tried-again": tried_again,
     "unlimited-looks": unlimited_looks,

@@ -9,6 +9,7 @@ from typing import Any, Final
 import trio
 
 import policyfs.daemon.daemon as mount_module
+from policyfs.content.disk_cache import Remembered
 from policyfs.content.sniffer import Sniffer
 from policyfs.fs.access.facts import FactFinder, version_key
 from policyfs.fs.access.kind_proof import KindEvidence
@@ -16,8 +17,8 @@ from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.copies import Redactor
-from policyfs.fs.redacted.plans import Found, PlanFinder, Proof
-from policyfs.fs.redacted.second_looks import SecondLooks
+from policyfs.fs.redacted.copy_keys import CopyKey
+from policyfs.fs.redacted.plans import Proof
 from policyfs.linux.statx import Stat
 from policyfs.store import frozen
 from policyfs.store.locking.leases import Lease
@@ -33,10 +34,9 @@ def stat_is_proof() -> None:
         self: Redactor, fd: int, stat: Stat, *, clones: bool
     ) -> tuple[frozen.Frozen, Proof | None]:
         copy, _ = await freeze(self, fd, stat, clones=clones)
-        return copy, Proof(version_key(stat), lambda: True, fd)
+        return copy, Proof(version_key(stat), lambda: True)
 
     put(Redactor, "_freeze", trusting)
-    first_word_counts()
 
 
 def kind_by_stat() -> None:
@@ -44,14 +44,12 @@ def kind_by_stat() -> None:
     put(FactFinder, "_proven", lambda self, stat, lease, lane: self._kinds.get(version_key(stat), lane))
     put(FactFinder, "_may_keep", lambda self, stat, fd, lease, *, seeing: True)
     unproven_kind()
-    first_word_counts()
 
 
 def times_always_tell() -> None:
     """Every store is said to show in its times that a writer came and went."""
     probe = mount_module.probe
     put(mount_module, "probe", lambda root_fd: dataclasses.replace(probe(root_fd), times_tell=True))
-    first_word_counts()
 
 
 def unproven_kind() -> None:
@@ -96,15 +94,16 @@ def stops_when_opened() -> None:
     put(Lifecycle, "finish", stopping)
 
 
-def first_word_counts() -> None:
-    """What one app's worker says of a file goes for everybody, and for the next mount."""
+def copies_for_all() -> None:
+    """A redacted copy that was made for one app goes for everybody."""
+    of = CopyKey.of
+    put(CopyKey, "of", staticmethod(lambda ino_key, stat, what, lane: of(ino_key, stat, what, None)))
 
-    def at_once(self: PlanFinder, found: Found, proof: Proof | None) -> None:
-        if found.said is not None:
-            self.confirmed(found.said, found.plan)
 
-    put(PlanFinder, "ask", at_once)
-    put(SecondLooks, "ask", lambda self, fd, said, verdict: verdict.confirmed(said, None))
+def findings_for_all() -> None:
+    """What is remembered of a file for one app goes for everybody, and for the next mount."""
+    key = Remembered._key
+    put(Remembered, "_key", lambda self, version, lane, what: key(self, version, None, what))
 
 
 REMEMBERED: Final[dict[str, Callable[[], None]]] = {
@@ -115,5 +114,6 @@ REMEMBERED: Final[dict[str, Callable[[], None]]] = {
     "kind-lease-let-go": kind_lease_let_go,
     "stops-when-sniffed": stops_when_sniffed,
     "stops-when-opened": stops_when_opened,
-    "first-word-counts": first_word_counts,
+    "copies-for-all": copies_for_all,
+    "findings-for-all": findings_for_all,
 }

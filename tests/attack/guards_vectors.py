@@ -15,8 +15,6 @@ from policyfs.fs.namespace import open_directories
 from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.opening.lifecycle import Lifecycle
-from policyfs.fs.redacted.copies import Redactor
-from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.kernel import vectors
 from tests.attack.guards import put
 
@@ -108,13 +106,6 @@ def copies_of_any_version() -> None:
     put(Repeats, "opened", of_any)
 
 
-def copies_in_doubt() -> None:
-    """The bridge opens copies whose plan no second worker has confirmed, and also once it is denied."""
-    put(Redactor, "is_final", lambda self, copy: True)
-    put(LeasedFiles, "_take_back", lambda self, said: None)
-    readers_on()
-
-
 def few_handles() -> None:
     """There is room for 400 open files; no guard is missing."""
     put(handles, "_HANDLES", 400)
@@ -153,7 +144,6 @@ VECTORS: Final[dict[str, Callable[[], None]]] = {
     "open-vectors-beyond-shares": open_vectors_beyond_shares,
     "changes-not-told": changes_not_told,
     "copies-of-any-version": copies_of_any_version,
-    "copies-in-doubt": copies_in_doubt,
     "few-handles": few_handles,
     "few-listings": few_listings,
     "directories-beyond-shares": directories_beyond_shares,

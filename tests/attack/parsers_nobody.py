@@ -13,9 +13,9 @@ NOBODY = 65534
 _run = worker_module.run
 
 
-def run_as_nobody(sock: Any, detector: Any, limits: Any, parent: int, *, idle: bool) -> NoReturn:
+def run_as_nobody(sock: Any, detector: Any, limits: Any, parent: int) -> NoReturn:
     """The same worker with the wrong uid."""
-    _run(sock, detector, dataclasses.replace(limits, uid=NOBODY, gid=NOBODY), parent, idle=idle)
+    _run(sock, detector, dataclasses.replace(limits, uid=NOBODY, gid=NOBODY), parent)
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def test_a_writer_that_comes_is_let_in_and_nothing_it_writes_is_read(large, wher
     head = ask(reader, (65536, 0))
     assert isinstance(head, bytes)
     assert not leaks(head)
-    wait_for(lambda: mount.status()["leases"]["held"] == 1, "one lease for all, and no second look")
+    wait_for(lambda: mount.status()["leases"]["held"] == 1, "one lease for all")
     start = time.monotonic()
     writer = start_as(uid, _writer, through, mapped)
     writer.receive()
@@ -205,7 +205,7 @@ def test_leases_are_given_back(large) -> None:
     readers = [start_as(GALLERY, _reader, mount / "DCIM/big.jpg") for _ in range(3)]
     for reader in readers:
         reader.receive()
-    wait_for(lambda: mount.status()["leases"]["held"] == 1, "one lease for all, and no second look")
+    wait_for(lambda: mount.status()["leases"]["held"] == 1, "one lease for all")
     end(*readers[:2])
     readers[2].kill()
     wait_for(lambda: mount.status()["leases"]["held"] == 0, "no lease is left")

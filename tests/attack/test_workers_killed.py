@@ -123,5 +123,5 @@ def test_opens_end_in_time_and_show_nothing_whatever_becomes_of_workers(without,
     assert "kill" in done
     assert "stop" in done
     assert mount.status()["bugs"] == 0
-    wait_for(lambda: mount.status()["sniffer"]["in_flight"] == 0, "the last second look has ended")
+    wait_for(lambda: mount.status()["sniffer"]["in_flight"] == 0, "no worker is asked anything")
     wait_for(lambda: _on_record(mount) == _counted(mount), "each lost worker is on record")

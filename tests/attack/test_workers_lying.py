@@ -1,4 +1,4 @@
-"""F1: a worker that was taken over shows no app another one's bytes, and its lies do not outlive it."""
+"""F1: a worker that was taken over shows no app another one's bytes, neither at once nor later."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def on_disk(mount: Mount) -> bytes:
     [
         pytest.param("lying-parser", False, id="guarded"),
         pytest.param("lying-parser,one-worker-for-all", True, id="one worker for all"),
-        pytest.param("lying-parser,first-word-counts", True, id="first word counts"),
+        pytest.param("lying-parser,copies-for-all", True, id="copies for all"),
+        pytest.param("lying-parser,findings-for-all", True, id="findings for all"),
     ],
 )
 def test_what_a_worker_saw_of_one_app_is_not_shown_to_another(
@@ -83,22 +84,18 @@ def test_what_a_worker_saw_of_one_app_is_not_shown_to_another(
     call_as(ONE, (mount / "one/secret.jpg").read_bytes)
     # The worker puts what it has seen into the next file: its own app is shown that, and it alone.
     assert SECRET in call_as(ONE, shared.read_bytes)
-    if not leaks:
-        looked = lambda: mount.status()["second_looks"]["differed"]  # noqa: E731
-        wait_for(looked, "a fresh worker has found something else", 30)
     seen = call_as(OTHER, shared.read_bytes)
     assert (SECRET in seen) is leaks
     if leaks:
         return
     assert jpegs.leaks(seen) == []
-    assert call_as(ONE, shared.read_bytes) == seen, "the app of the liar is shown the truth by then, too"
     assert mount.status()["bugs"] == 0
     mount.expected_log.append("lied")
     mount.stop()
-    assert SECRET not in on_disk(mount)
+    assert SECRET in on_disk(mount), "the lie is remembered, for the app of the liar"
     honest = mounts_on.start(POLICY, store)
-    for uid in (ONE, OTHER):
-        assert call_as(uid, (honest / "shared.jpg").read_bytes) == seen
+    assert call_as(OTHER, (honest / "shared.jpg").read_bytes) == seen
+    assert honest.status()["sniffer"]["requests"] == 0
 
 
 @pytest.mark.parametrize(
@@ -134,7 +131,7 @@ def test_whatever_a_worker_says_harms_its_own_file_alone(without, store_on) -> N
         assert shown != (store / f"{word}.jpg").read_bytes(), word
         assert call_as(ONE, (mount / f"{word}.jpg").read_bytes) == shown
     assert mount.status()["bugs"] == 0
-    # A worker that is just forked, for a second look say, counts for a moment.
+    # A worker that is just forked counts for a moment.
     wait_for(lambda: mount.status()["sniffer"]["in_flight"] == 0, "no worker is asked anything")
     mount.expected_log.append("lied")
 

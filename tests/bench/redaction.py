@@ -13,8 +13,7 @@ from tests.bench import measures
 from tests.bench.report import RATIO
 from tests.bench.session import Session
 from tests.bench.targets import GALLERY, UID, Bench, Target
-from tests.support.machine.processes import tool_as, wait_for
-from tests.support.mount.daemons import Mount
+from tests.support.machine.processes import tool_as
 from tests.support.samples import jpegs, media
 
 BUFFER: Final = str(1 << 20)
@@ -202,18 +201,6 @@ def _long_film(session: Session, where: str, bench: Bench, photos: Path) -> None
     shutil.rmtree(directory)
 
 
-def _second_looks_s(mount: Mount, count: int) -> float:
-    """Wait until *count* second looks were taken; return the seconds of waiting."""
-
-    def are_taken() -> bool:
-        looks = mount.status()["second_looks"]
-        return looks["confirmed"] + looks["differed"] + looks["dropped"] >= count
-
-    start = time.monotonic()
-    wait_for(are_taken, "all second looks were taken", 300.0)
-    return time.monotonic() - start
-
-
 def _library(session: Session, where: str, bench: Bench, photos: Path) -> None:
     """Every photo of a library opened once, then again by a daemon that has just started."""
     directory = photos / "library"
@@ -228,10 +215,6 @@ def _library(session: Session, where: str, bench: Bench, photos: Path) -> None:
             count, took = measures.client(session.client, GALLERY, "first", str(app.path / "photos/library"))
             assert app.mount is not None
             asked = app.mount.status()["sniffer"]["requests"]
-            if when == "first":  # only what a second worker has found, too, is kept
-                looks = _second_looks_s(app.mount, count)
-                values = {"policyfs": looks}
-                session.add("until a second worker had confirmed each answer", where, "s", values)
         values = {"policyfs": count * 1e9 / took}
         session.add(f"{count:,} photos opened in a row, {when}", where, "1/s", values)
         goal = "0" if when != "first" else ""

@@ -68,7 +68,7 @@ def read(path: str, times: int = 1) -> bytes:
 
 
 def answered(mount: Mount, uid: int = GALLERY, name: str = "a.jpg", least: int = 8) -> bytes:
-    """What an app reads of a photo, once the bridge answers its opens: a second worker has found the same."""
+    """What an app reads of a photo, once the bridge answers its opens."""
     shown: list[bytes] = []
 
     def are_answered() -> bool:
@@ -202,7 +202,7 @@ def test_each_app_has_its_own(mounts: Mounts, store: Path) -> None:
     assert call_as(EDITOR, read, str(mount / "a.jpg")) == OLD
     assert said(mount)["opens"] == before
     assert answered(mount, OTHER) == shown
-    assert mount.status()["copies"]["count"] == 1
+    assert mount.status()["copies"]["count"] == 2
 
 
 def test_copies_that_only_the_bridge_has_open_leave_room_for_others(mounts: Mounts, store: Path) -> None:

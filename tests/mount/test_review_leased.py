@@ -69,7 +69,7 @@ def test_a_leased_file_is_shown_without_places_and_gives_everything_back(mount: 
     first, second = (start_as(GALLERY, reader, mount / "a.jpg") for _ in range(2))
     for child in (first, second):
         assert child.receive() == "open"
-    # One for both; a second look may have another for a moment.
+    # One for both.
     wait_for(lambda: mount.status()["leases"]["held"] == 1, "one lease is held for both", 5.0)
     first.send("end")
     assert first.result() == "done"

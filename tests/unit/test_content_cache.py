@@ -29,10 +29,11 @@ def test_another_version_or_file_is_unknown(cache, field):
     assert cache.get(KEY._replace(**{field: getattr(KEY, field) + 1})) is None
 
 
-def test_a_failure_is_not_remembered(cache):
-    cache.put(KEY, None)
-    assert cache.get(KEY) is None
-    assert cache.stats().entries == 0
+def test_a_kind_serves_the_lane_whose_worker_found_it(cache):
+    cache.put(KEY, "image/jpeg", "gallery")
+    assert cache.get(KEY, "gallery") == "image/jpeg"
+    for lane in ("maps", 10011, ("gallery", 10011), None):
+        assert cache.get(KEY, lane) is None
 
 
 @pytest.mark.parametrize("field", ["mtime_ns", "ctime_ns"])

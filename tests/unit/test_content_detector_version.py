@@ -109,8 +109,8 @@ def test_what_another_database_found_is_not_used(monkeypatch: pytest.MonkeyPatch
     for version in "112":
         monkeypatch.setattr(disk_cache, "DATABASE_VERSION", version)
         memory = remembered_for(str(tmp_path / "found.sqlite"), root, print)
-        found.append(trio.run(memory.kind, KEY))
-        memory.put_kind(KEY, "text/plain")
+        found.append(trio.run(memory.kind, KEY, "gallery"))
+        memory.put_kind(KEY, "gallery", "text/plain")
         memory.close()
     os.close(root)
     assert found == [None, "text/plain", None]

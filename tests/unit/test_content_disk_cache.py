@@ -7,6 +7,7 @@ import dataclasses
 import os
 import sqlite3
 import threading
+from collections.abc import Hashable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from policyfs.redact.core.values import PlanSize
 from policyfs.redact.plan import Finding, Outcome, Plan
 
 NOW = 10**18
+LANE = "gallery"
 KEY = KindKey(dev=1, ino=2**63 + 5, btime_ns=7, size=100, mtime_ns=NOW - 10**9, ctime_ns=NOW - 10**9)
 DEADLINE_S = 10.0
 WHAT = frozenset({"location", "time"})
@@ -29,12 +31,14 @@ PLAN = Plan(
 )
 
 
-def plan_in(memory: Remembered, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
-    return trio.run(memory.plan, key, what)
+def plan_in(
+    memory: Remembered, key: KindKey, what: frozenset[str], lane: Hashable = LANE
+) -> tuple[str, Plan] | None:
+    return trio.run(memory.plan, key, lane, what)
 
 
-def kind_in(memory: Remembered, key: KindKey = KEY) -> str | None:
-    return trio.run(memory.kind, key)
+def kind_in(memory: Remembered, key: KindKey = KEY, lane: Hashable = LANE) -> str | None:
+    return trio.run(memory.kind, key, lane)
 
 
 class Warned(list[str]):
@@ -67,8 +71,8 @@ def opened(tmp_path: Path, told: Warned):
 
 def test_what_was_put_is_there_at_once_and_after_a_restart(opened, told: Warned) -> None:
     first = opened()
-    first.put_kind(KEY, "image/jpeg")
-    first.put_plan(KEY, WHAT, "image/jpeg", PLAN)
+    first.put_kind(KEY, LANE, "image/jpeg")
+    first.put_plan(KEY, LANE, WHAT, "image/jpeg", PLAN)
     assert kind_in(first) == "image/jpeg"
     assert plan_in(first, KEY, WHAT) == ("image/jpeg", PLAN)
     first.close()
@@ -78,17 +82,31 @@ def test_what_was_put_is_there_at_once_and_after_a_restart(opened, told: Warned)
     assert (again.stats().hits, again.stats().misses, told) == (2, 0, [])
 
 
+@pytest.mark.parametrize("written", [False, True], ids=["waiting", "on disk"])
+def test_what_was_found_for_one_lane_serves_no_other(opened, written: bool) -> None:
+    memory = opened()
+    memory.put_kind(KEY, LANE, "image/jpeg")
+    memory.put_plan(KEY, LANE, WHAT, "image/jpeg", PLAN)
+    memory.put_plan(KEY, (LANE, 10011), WHAT, "image/png", PLAN)
+    if written:
+        memory.flush()
+    for lane in ("maps", 10011, (LANE, 10012), None, f"{LANE}\nlocation", f"'{LANE}'"):
+        assert kind_in(memory, KEY, lane) is None
+        assert plan_in(memory, KEY, WHAT, lane) is None
+    assert plan_in(memory, KEY, WHAT, (LANE, 10011)) == ("image/png", PLAN)
+
+
 @pytest.mark.parametrize("field", ["ino", "btime_ns", "size", "mtime_ns", "ctime_ns"])
 def test_another_version_is_another_file(opened, field: str) -> None:
     memory = opened()
-    memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
+    memory.put_plan(KEY, LANE, WHAT, "image/jpeg", PLAN)
     memory.flush()
     assert plan_in(memory, KEY._replace(**{field: getattr(KEY, field) + 1}), WHAT) is None
 
 
 def test_other_words_another_store_another_detector(opened) -> None:
     memory = opened()
-    memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
+    memory.put_plan(KEY, LANE, WHAT, "image/jpeg", PLAN)
     memory.flush()
     assert plan_in(memory, KEY, frozenset({"location"})) is None
     assert kind_in(memory) is None
@@ -98,7 +116,7 @@ def test_other_words_another_store_another_detector(opened) -> None:
 
 def test_the_answers_of_an_older_detector_are_dropped(opened, tmp_path: Path) -> None:
     memory = opened()
-    memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
+    memory.put_plan(KEY, LANE, WHAT, "image/jpeg", PLAN)
     memory.close()
     opened(detector="3/544").close()
     with contextlib.closing(sqlite3.connect(tmp_path / "found.sqlite")) as database, database:
@@ -110,13 +128,13 @@ def test_the_answers_of_an_older_detector_are_dropped(opened, tmp_path: Path) ->
 def test_what_may_change_within_one_tick_is_not_kept(opened, field: str, age_ns: int) -> None:
     memory = opened()
     key = KEY._replace(**{field: NOW - age_ns})
-    memory.put_plan(key, WHAT, "image/jpeg", PLAN)
+    memory.put_plan(key, LANE, WHAT, "image/jpeg", PLAN)
     assert plan_in(memory, key, WHAT) is None
 
 
 def test_an_inode_that_may_come_again_is_not_kept(opened) -> None:
     memory = opened()
-    memory.put_kind(KEY._replace(btime_ns=0), "image/jpeg")
+    memory.put_kind(KEY._replace(btime_ns=0), LANE, "image/jpeg")
     assert kind_in(memory, KEY._replace(btime_ns=0)) is None
 
 
@@ -124,7 +142,7 @@ def test_an_inode_that_may_come_again_is_not_kept(opened) -> None:
 def test_a_database_that_is_none_is_begun_anew(opened, tmp_path: Path, told: Warned, damage: bytes) -> None:
     (tmp_path / "found.sqlite").write_bytes(damage)
     memory = opened()
-    memory.put_kind(KEY, "image/jpeg")
+    memory.put_kind(KEY, LANE, "image/jpeg")
     memory.close()
     assert kind_in(opened()) == "image/jpeg"
     assert memory.stats().begun_anew == 1
@@ -137,7 +155,7 @@ def test_a_flipped_bit_in_a_plan_is_damage(opened, tmp_path: Path, told: Warned,
     plan = dataclasses.replace(PLAN, patches=(Patch(0x1234, zeros=120),))
     key = KEY._replace(size=500_000)
     first = opened()
-    first.put_plan(key, WHAT, "image/jpeg", plan)
+    first.put_plan(key, LANE, WHAT, "image/jpeg", plan)
     first.close()
     path = tmp_path / "found.sqlite"
     data = bytearray(path.read_bytes())
@@ -148,7 +166,7 @@ def test_a_flipped_bit_in_a_plan_is_damage(opened, tmp_path: Path, told: Warned,
     assert plan_in(memory, key, WHAT) is None
     assert memory.is_waiting, "the next flush begins anew"
     memory.flush()
-    memory.put_plan(key, WHAT, "image/jpeg", plan)
+    memory.put_plan(key, LANE, WHAT, "image/jpeg", plan)
     memory.close()
     assert plan_in(opened(), key, WHAT) == ("image/jpeg", plan)
     assert memory.stats().begun_anew == 1
@@ -157,7 +175,7 @@ def test_a_flipped_bit_in_a_plan_is_damage(opened, tmp_path: Path, told: Warned,
 
 def test_an_answer_in_the_row_of_another_file_is_damage(opened, tmp_path: Path) -> None:
     memory = opened()
-    memory.put_kind(KEY, "image/jpeg")
+    memory.put_kind(KEY, LANE, "image/jpeg")
     memory.flush()
     with contextlib.closing(sqlite3.connect(tmp_path / "found.sqlite")) as database, database:
         database.execute("UPDATE found SET size = size + 1")
@@ -169,7 +187,7 @@ def test_an_answer_in_the_row_of_another_file_is_damage(opened, tmp_path: Path) 
 def test_damage_that_comes_later_costs_nothing_but_the_answers(opened, tmp_path: Path) -> None:
     first = opened()
     for number in range(300):
-        first.put_plan(KEY._replace(ino=number), WHAT, "image/jpeg", PLAN)
+        first.put_plan(KEY._replace(ino=number), LANE, WHAT, "image/jpeg", PLAN)
     first.close()
     path = tmp_path / "found.sqlite"
     data = bytearray(path.read_bytes())
@@ -179,7 +197,7 @@ def test_damage_that_comes_later_costs_nothing_but_the_answers(opened, tmp_path:
     for number in range(300):
         assert plan_in(memory, KEY._replace(ino=number), WHAT) in (None, ("image/jpeg", PLAN))
     memory.flush()
-    memory.put_kind(KEY, "image/jpeg")
+    memory.put_kind(KEY, LANE, "image/jpeg")
     memory.flush()
     assert kind_in(memory) == "image/jpeg"
 
@@ -198,7 +216,7 @@ def test_nobody_waits_while_a_damaged_database_is_made_anew(opened, tmp_path: Pa
     flush = threading.Thread(target=memory.flush)
     flush.start()
     assert begun.wait(DEADLINE_S)
-    asked = threading.Thread(target=lambda: (memory.put_kind(KEY, "image/jpeg"), kind_in(memory)))
+    asked = threading.Thread(target=lambda: (memory.put_kind(KEY, LANE, "image/jpeg"), kind_in(memory)))
     asked.start()
     asked.join(1.0)
     waits = asked.is_alive()
@@ -214,7 +232,7 @@ def test_nobody_waits_while_a_damaged_database_is_made_anew(opened, tmp_path: Pa
 def test_a_disk_that_does_not_answer_holds_up_nobody(opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """The event loop serves all apps, and the first read from a disk that hangs stopped all of them."""
     memory = opened()
-    memory.put_kind(KEY, "image/jpeg")
+    memory.put_kind(KEY, LANE, "image/jpeg")
     memory.flush()
     go_on, reads, row = threading.Event(), [], Remembered._row
 
@@ -230,18 +248,18 @@ def test_a_disk_that_does_not_answer_holds_up_nobody(opened, monkeypatch: pytest
         with trio.fail_after(DEADLINE_S):
             begun = trio.current_time()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(memory.kind, KEY)
-                nursery.start_soon(memory.kind, other)
+                nursery.start_soon(memory.kind, KEY, LANE)
+                nursery.start_soon(memory.kind, other, LANE)
                 await trio.testing.wait_all_tasks_blocked()
-                memory.put_kind(other, "image/png")
-                assert await memory.kind(other) == "image/png"
-            assert await memory.kind(KEY) is None, "a worker finds it again"
+                memory.put_kind(other, LANE, "image/png")
+                assert await memory.kind(other, LANE) == "image/png"
+            assert await memory.kind(KEY, LANE) is None, "a worker finds it again"
             assert trio.current_time() - begun < 4 * disk_cache._PATIENCE_S
             assert len(reads) == 1, "one thread waits, whoever comes later does not"
             go_on.set()
             async with memory._one_read:  # the late read has ended
                 pass
-            assert await memory.kind(KEY) == "image/jpeg"
+            assert await memory.kind(KEY, LANE) == "image/jpeg"
 
     trio.run(others_go_on)
 
@@ -254,7 +272,7 @@ FITTING = disk_cache.MAX_PENDING_BYTES // LARGE.plan_size.memory_bytes
 def waiting_plans(memory: Remembered, numbers: range, plan: Plan = LARGE) -> int:
     keys = [KEY._replace(ino=number) for number in numbers]
     for key in keys:
-        memory.put_plan(key, WHAT, "image/jpeg", plan)
+        memory.put_plan(key, LANE, WHAT, "image/jpeg", plan)
     return sum(plan_in(memory, key, WHAT) is not None for key in keys)
 
 
@@ -274,7 +292,7 @@ def test_findings_take_memory_too(opened) -> None:
 def test_a_plan_put_twice_takes_its_memory_once(opened) -> None:
     memory = opened()
     for _ in range(100):
-        memory.put_plan(KEY, WHAT, "image/jpeg", LARGE)
+        memory.put_plan(KEY, LANE, WHAT, "image/jpeg", LARGE)
     assert memory.stats().lost == 0
     assert waiting_plans(memory, range(1, 101)) == FITTING - 1
 
@@ -304,14 +322,14 @@ def test_a_second_close_leaves_a_database_alone_that_the_first_found_damaged(
         database.execute("PRAGMA writable_schema = ON")
         database.execute("UPDATE sqlite_master SET sql = 'no table'")
         database.execute("PRAGMA schema_version = 1000")
-    memory.put_kind(KEY, "image/jpeg")
+    memory.put_kind(KEY, LANE, "image/jpeg")
     memory.close()
     assert memory.stats().lost == 1, "the damage shows only now"
     inode = path.stat().st_ino
     memory.close()
     assert (path.stat().st_ino, memory.is_waiting, told) == (inode, False, [])
     again = opened()
-    again.put_kind(KEY, "image/jpeg")
+    again.put_kind(KEY, LANE, "image/jpeg")
     again.close()
     assert kind_in(opened()) == "image/jpeg"
     assert len(told) == 1
@@ -319,8 +337,8 @@ def test_a_second_close_leaves_a_database_alone_that_the_first_found_damaged(
 
 def test_an_answer_that_was_tampered_with_is_none(opened, tmp_path: Path) -> None:
     memory = opened()
-    memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
-    memory.put_kind(KEY, "image/jpeg")
+    memory.put_plan(KEY, LANE, WHAT, "image/jpeg", PLAN)
+    memory.put_kind(KEY, LANE, "image/jpeg")
     memory.flush()
     with contextlib.closing(sqlite3.connect(tmp_path / "found.sqlite")) as database, database:
         database.execute("UPDATE found SET answer = ?", (b"\xff" * 30,))
@@ -332,7 +350,7 @@ def test_a_place_that_cannot_be_written_is_done_without(tmp_path: Path, told: Wa
     memory = Remembered(
         str(tmp_path / "none" / "found.sqlite"), file_system=1, detector="d", warn=told, clock_ns=lambda: NOW
     )
-    memory.put_kind(KEY, "image/jpeg")
+    memory.put_kind(KEY, LANE, "image/jpeg")
     assert kind_in(memory) == "image/jpeg"
     memory.flush()
     assert kind_in(memory) is None
@@ -353,11 +371,11 @@ def test_a_symlink_in_its_place_is_not_followed(opened, tmp_path: Path, told: Wa
 def test_kinds_in_memory_come_from_beneath_and_go_there(opened) -> None:
     beneath = opened()
     cache = KindCache(3, clock_ns=lambda: NOW, beneath=beneath)
-    cache.put(KEY, "image/png")
+    cache.put(KEY, "image/png", LANE)
     assert kind_in(beneath) == "image/png"
     fresh = KindCache(3, clock_ns=lambda: NOW, beneath=beneath)
     assert fresh.get(KEY) is None
-    assert trio.run(fresh.recall, KEY) == fresh.get(KEY) == "image/png"
+    assert trio.run(fresh.recall, KEY, LANE) == fresh.get(KEY, LANE) == "image/png"
     assert fresh.stats().entries == 1
 
 
@@ -379,7 +397,7 @@ def test_a_large_plan_costs_the_event_loop_nothing(opened, monkeypatch: pytest.M
     small = Plan(Outcome.PATCH, tuple(Patch(8 * at, zeros=4) for at in range(100)))
     large = Plan(Outcome.PATCH, tuple(Patch(8 * at, zeros=4) for at in range(1000)))
     for what, plan in ((WHAT, small), (frozenset({"time"}), large)):
-        memory.put_plan(key, what, "video/mp4", plan)
+        memory.put_plan(key, LANE, what, "video/mp4", plan)
         assert plan_in(memory, key, what) == ("video/mp4", plan)
     assert threads == []
     memory.flush()

@@ -15,7 +15,6 @@ import trio
 from policyfs.content.workers.connection import WorkerLink
 from policyfs.content.workers.pool import (
     _DYING_S,
-    _ENDING_S,
     _KEPT_MIN,
     _UNDEAD_MAX,
     _UNDEAD_OF_APP,
@@ -159,14 +158,13 @@ def test_a_lanes_workers_are_killed_and_no_others(workers: Workers) -> None:
     @on_trio
     async def run() -> None:
         first, other, spare = workers.idle("a"), workers.idle("b"), workers.spare()
-        busy, apart, new = workers.link("a", 3), workers.link("a", 1), workers.link("a")
+        busy, new = workers.link("a", 3), workers.link("a")
         pool.busy |= {busy, new}
-        pool.apart.add(apart)
         pool.kill_lane("a")
-        assert set(pool.killed) == {first, busy, apart}
+        assert set(pool.killed) == {first, busy}
         assert set(pool.workers) == {other, spare, new}, "one that has served nobody yet stays"
         pool.kill(first)
-        assert len(pool.killed) == 3
+        assert len(pool.killed) == 2
 
     run()
 
@@ -196,7 +194,6 @@ def test_where_killed_ones_do_not_end_none_is_forked(workers: Workers) -> None:
     @on_trio
     async def run() -> None:
         await refused(lambda: pool.take("a"))
-        await refused(pool.unbiased)
         await refused(lambda: pool.fill(1))
         own = workers.idle("a")
         assert await pool.another("a") is own, "one that waits is asked once more"
@@ -241,46 +238,6 @@ def test_an_app_whose_killed_workers_do_not_end_gets_no_more_and_others_do(
     trio.run(ask)
 
 
-def test_killed_workers_of_second_looks_that_do_not_end_stop_no_app(
-    workers: Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An app chooses the files of second looks: with nine that hang, all apps would get no worker."""
-    pool = workers.pool
-
-    async def spawned(lane: Hashable = None, *, idle: bool = False) -> WorkerLink:
-        assert len(pool.killed) <= _UNDEAD_MAX
-        made = workers.link(lane)
-        pool.busy.add(made)
-        return made
-
-    monkeypatch.setattr(pool, "_spawn", spawned)
-    monkeypatch.setattr(WorkerLink, "gone", lambda self: self not in hanging)
-    hanging: list[WorkerLink] = []
-
-    @on_trio
-    async def run() -> None:
-        for _ in range(_UNDEAD_OF_APP):
-            worker = await pool.unbiased()
-            worker.served = 1
-            hanging.append(worker)
-            pool.kill(worker)
-        with pytest.raises(NoWorkerError, match="second looks do not end") as caught:
-            await pool.unbiased()
-        assert caught.value.why == "busy"
-        assert isinstance(await pool.take("app"), WorkerLink)
-        for worker in hanging:  # a moment ago
-            worker.killed_s = time.monotonic()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pool.unbiased)
-            await trio.sleep(3 * _ENDING_S)
-            assert not pool.apart, "the next one waits"
-            hanging.pop()
-        assert len(pool.apart) == 1
-        monkeypatch.undo()
-
-    run()
-
-
 def test_without_a_launcher_no_connection_is_guarded(workers: Workers) -> None:
     with pytest.raises(ZygoteError, match="no launcher"):
         workers.pool.guard(0)
@@ -298,7 +255,7 @@ def test_a_worker_that_cannot_be_had_because_another_process_ended_the_zygote(
         def fit(self) -> bool:
             return True
 
-        async def worker(self, *, idle: bool) -> WorkerLink:
+        async def worker(self) -> WorkerLink:
             raise ZygoteError("the zygote is gone", outside=outside)
 
     monkeypatch.setattr(workers.pool, "_zygote", Dead())

@@ -84,6 +84,22 @@ class Keeper:
         return self.given[-1]
 
 
+class Beneath:
+    """The kinds that an earlier daemon has found, and those that are to last."""
+
+    def __init__(self) -> None:
+        self.meanwhile = lambda: None
+        self.known: str | None = None
+        self.stored: list[tuple[Hashable, str]] = []
+
+    async def kind(self, key: KindKey, lane: Hashable) -> str | None:
+        self.meanwhile()
+        return self.known if lane == "gallery" else None
+
+    def put_kind(self, key: KindKey, lane: Hashable, kind: str) -> None:
+        self.stored.append((lane, kind))
+
+
 class Place:
     """A store with one photo, and what finds facts in it."""
 
@@ -97,15 +113,14 @@ class Place:
         self.tree = Tree.open(str(path))
         self.sniffer, self.keeper = Sniffer(), Keeper()
         now = os.stat(path / "a").st_ctime_ns + long_ago * 1_000_000_000
-        self.kinds = KindCache(clock_ns=lambda: now)
-        self.looked_again: list[tuple[str, Hashable]] = []
+        self.beneath = Beneath()
+        self.kinds = KindCache(clock_ns=lambda: now, beneath=self.beneath)
 
     def finder(self, *, leases: bool = True, times_tell: bool = True) -> FactFinder:
         keeper = self.keeper if leases else None
         return FactFinder(
             self.tree, Owners(), self.sniffer, self.kinds, keeper,  # type: ignore[arg-type]
             times_tell=times_tell,
-            look_again=lambda fd, key, kind, lane: self.looked_again.append((kind, lane)),
         )  # fmt: skip
 
     def find(self, finder: FactFinder, need: Need, name: bytes = b"a", **options) -> Facts:
@@ -150,7 +165,7 @@ def test_where_a_file_system_within_the_store_has_no_leases_a_kind_is_remembered
     place.sniffer.kind = "text/plain"
     assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"
     assert place.find(finder, Need.KIND).kind == "text/plain"
-    assert not place.looked_again
+    assert not place.beneath.stored
 
 
 def test_on_a_tmpfs_within_the_store_a_kind_is_remembered_for_see_only(place: Place) -> None:
@@ -160,13 +175,13 @@ def test_on_a_tmpfs_within_the_store_a_kind_is_remembered_for_see_only(place: Pl
     place.sniffer.kind = "text/plain"
     assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"
     assert place.find(finder, Need.KIND).kind == "text/plain"
-    assert not place.looked_again
+    assert not place.beneath.stored
 
 
 def test_a_kind_is_remembered_under_a_lease_and_used_under_a_lease_only(place: Place) -> None:
     finder = place.finder()
     assert place.find(finder, Need.KIND).kind == "image/jpeg"
-    assert place.looked_again == [("image/jpeg", "gallery")]
+    assert place.beneath.stored == [("gallery", "image/jpeg")]
     place.sniffer.kind = "text/plain"
     assert place.find(finder, Need.KIND).kind == "image/jpeg"
     place.keeper.refuses = True
@@ -185,26 +200,12 @@ def test_a_kind_whose_lease_was_broken_meanwhile_is_not_remembered(place: Place)
     assert place.find(finder, Need.KIND).kind == "image/jpeg"
     place.sniffer.kind = "text/plain"
     assert place.find(finder, Need.KIND).kind == "text/plain"
-    assert not place.looked_again
-
-
-class Beneath:
-    """The kinds that an earlier daemon has found."""
-
-    def __init__(self) -> None:
-        self.meanwhile = lambda: None
-
-    async def kind(self, key: KindKey) -> str | None:
-        self.meanwhile()
-        return "image/png"
-
-    def put_kind(self, key: KindKey, kind: str) -> None:
-        raise AssertionError("nothing is confirmed here")
+    assert not place.beneath.stored
 
 
 def test_a_kind_of_an_earlier_daemon_counts_under_a_lease_that_still_holds(place: Place) -> None:
-    beneath = Beneath()
-    place.kinds = KindCache(beneath=beneath)
+    beneath = place.beneath
+    beneath.known = "image/png"
     beneath.meanwhile = lambda: setattr(place.keeper.given[-1], "good", False)
     assert place.find(place.finder(), Need.KIND).kind == "image/jpeg", "a writer came while the disk was read"
     place.kinds = KindCache(beneath=beneath)

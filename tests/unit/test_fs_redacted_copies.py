@@ -23,6 +23,8 @@ from policyfs.fs.namespace.setattr import Change
 from policyfs.fs.redacted import copies as copies_module
 from policyfs.fs.redacted import patching
 from policyfs.fs.redacted.copies import Refused
+from policyfs.fs.redacted.plans import PLANS_MAX
+from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store import frozen as frozen_module
 from policyfs.store.copies import Copy
 from policyfs.store.frozen import Frozen
@@ -31,7 +33,7 @@ from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import errno_of
 from tests.support.samples import jpegs
 
-GALLERY = 10011
+GALLERY, MAPS = 10011, 10012
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
 LONGER, LONGEST = PHOTO + b"more", PHOTO + b"more and more"
 HALF = b"\xff\xd8\xff half"
@@ -309,3 +311,54 @@ async def test_a_large_file_that_cannot_be_cloned_takes_no_room(tmp_path: Path, 
         monkeypatch.setattr(type(made.copies), "book", noted)
         await errno_of(made.open("/a.jpg", os.O_RDONLY, GALLERY))
         assert set(booked) <= {0}
+
+
+BY_TWO_KINDS = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+- {id: places, require: {redact: location}, when: {type: image/png}, paths: "/**"}
+- {id: times, require: {redact: time}, when: {type: image/jpeg}, paths: "/**"}
+"""
+
+
+@pytest.mark.parametrize("steady", [True, False], ids=["says a kind twice", "never stays with a kind"])
+@on_trio
+async def test_what_is_hidden_is_what_the_plan_was_made_for(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, steady: bool
+) -> None:
+    """A worker that tells two kinds in turn gets no plan for the one taken for the other's."""
+    asked: list[frozenset[str]] = []
+
+    async def says(fd: int, what: frozenset[str], **_: object) -> tuple[str, Plan]:
+        asked.append(what)
+        is_png = "location" not in what and not steady
+        return "image/png" if is_png else "image/jpeg", Plan(Outcome.CLEAN)
+
+    with parts(photo.parent, engine_of(BY_TWO_KINDS)) as made:
+        monkeypatch.setattr(made.sniffed, "index", says)
+        open_it = made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        if steady:
+            await made.release(await open_it)
+            assert asked[-1] == {"time"}
+        else:
+            assert await errno_of(open_it) == errno.EACCES
+            assert len(asked) == PLANS_MAX
+
+
+@on_trio
+async def test_a_copy_serves_the_lane_whose_worker_made_its_plan(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was taken over by a file of one app cannot choose what another app reads."""
+    with parts(photo.parent, engine_of(HIDE.replace("{app: gallery}", "{app: any}"))) as made:
+
+        async def lies(*_: object, **__: object) -> tuple[str, Plan]:
+            return "image/jpeg", Plan(Outcome.CLEAN)
+
+        with monkeypatch.context() as lying:
+            lying.setattr(made.sniffed, "index", lies)
+            first = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        other = await made.open("/a.jpg", os.O_RDONLY, MAPS)
+        shown = [os.pread(handle.copy.frozen.fd, 1 << 16, 0) for handle in (first, other)]
+        assert [bool(jpegs.leaks(each)) for each in shown] == [True, False]
+        for handle in (first, other):
+            await made.release(handle)

@@ -14,13 +14,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from policyfs.fs.access.facts import version_key
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.node import CachedPages
 from policyfs.fs.redacted import copies as copies_module
 from policyfs.fs.redacted import leased as leased_module
 from policyfs.fs.redacted.plans import PLANS_MAX
-from policyfs.fs.redacted.second_looks import Fingerprint, Said
 from policyfs.redact.core.values import Outcome, Plan, PlanSize
 from policyfs.store.locking.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
@@ -41,7 +38,6 @@ PLACES = '- {id: places, require: {redact: location}, who: {app: gallery}, paths
 KINDS, OWNERS = TIME + PLACES % "type: image/jpeg", TIME + PLACES % "owner: self"
 """Their views are the same as that of BOTH."""
 PATHS = KINDS + '- {id: more, require: {redact: location}, who: {app: gallery}, paths: "/b/**"}\n'
-CLEAN = Fingerprint.of(Plan(Outcome.CLEAN))
 CAMERA, GALLERY, MAPS = 10010, 10011, 10012
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
 PLACELESS = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif(place=False)))
@@ -63,9 +59,10 @@ async def test_on_an_overlay_within_the_store_a_large_file_is_refused(
     """There a lease is granted, and a change of the file below breaks nothing."""
     (tmp_path / "lower").mkdir()
     (tmp_path / "lower/a.jpg").write_bytes(PHOTO)
-    with overlay(tmp_path / "lower", tmp_path) as merged, parts(
-        tmp_path, engine_of(POLICY), keeper=keeper, copy_bytes=64
-    ) as made:
+    with (
+        overlay(tmp_path / "lower", tmp_path) as merged,
+        parts(tmp_path, engine_of(POLICY), keeper=keeper, copy_bytes=64) as made,
+    ):
         assert await errno_of(made.open(f"/{merged.name}/a.jpg", os.O_RDONLY, GALLERY)) == errno.EACCES
         assert "leases do not work" in made.sink.events[-1].note
         assert made.leased.report() == {"held": 0, "refused": 0, "broken": 0}
@@ -81,9 +78,10 @@ async def test_on_an_overlay_within_the_store_a_copy_is_shown_and_shown_again(
     monkeypatch.setattr(copies_module, "_UNSETTLED_S", 0.0)
     (tmp_path / "lower").mkdir()
     (tmp_path / "lower/a.jpg").write_bytes(PHOTO)
-    with overlay(tmp_path / "lower", tmp_path) as merged, parts(
-        tmp_path, engine_of(POLICY), keeper=keeper
-    ) as made:
+    with (
+        overlay(tmp_path / "lower", tmp_path) as merged,
+        parts(tmp_path, engine_of(POLICY), keeper=keeper) as made,
+    ):
         first = await made.open(f"/{merged.name}/a.jpg", os.O_RDONLY, GALLERY)
         assert not jpegs.leaks(await shown(made, first))
         copy = first.node.open.copy
@@ -254,33 +252,6 @@ async def test_the_owner_of_before_a_break_counts_for_no_bytes_of_after_it(
     assert not jpegs.leaks(await shown(made, handle))
 
 
-@pytest.mark.parametrize("copy_bytes", [64, 1 << 20], ids=["leased", "copied"])
-@on_trio
-async def test_what_a_second_worker_denies_is_shown_to_nobody_later(
-    tmp_path: Path, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch, copy_bytes: int
-) -> None:
-    """The app's worker has found nothing to hide, and has lied; a handle that it let in stays open."""
-    (tmp_path / "a.jpg").write_bytes(PHOTO)
-    lie = Plan(Outcome.CLEAN)
-    with parts(tmp_path, engine_of(POLICY), keeper=keeper, copy_bytes=copy_bytes) as made:
-
-        async def lies(*_: object, **__: object) -> tuple[str, Plan]:
-            return "image/jpeg", lie
-
-        with monkeypatch.context() as lying:
-            lying.setattr(made.sniffed, "index", lies)
-            first = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
-        with (tmp_path / "a.jpg").open("rb") as file:
-            version = version_key(made.tree.fstat(file.fileno()))
-        lane = made.caller(GALLERY).principal.lane
-        first.node.cached = CachedPages(first.node.open.version, 0)
-        made.leased._plans.denied(Said(version, first.node.view.redact, lane, "image/jpeg", CLEAN, False))
-        assert first.node.cached is None
-        assert first.node.nodeid in made.notes.pages
-        second = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
-        assert not jpegs.leaks(await shown(made, second))
-
-
 @on_trio
 async def test_the_plans_of_one_apps_open_files_leave_memory_for_others(
     tmp_path: Path, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
@@ -334,34 +305,6 @@ async def test_workers_that_never_agree_on_the_kind_are_asked_a_few_times(
     monkeypatch.setattr(made.sniffed, "index", says)
     assert await errno_of(made.open("/a.jpg", os.O_RDONLY, GALLERY)) == errno.EACCES
     assert len(asked) == PLANS_MAX
-
-
-@on_trio
-async def test_a_plan_that_is_denied_while_a_read_waits_is_not_used(
-    made: Parts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The lease still proves the bytes: the read locates the hidden data again, and is not refused."""
-    with monkeypatch.context() as lying:
-
-        async def lies(*_: object, **__: object) -> tuple[str, Plan]:
-            return "image/jpeg", Plan(Outcome.CLEAN)
-
-        lying.setattr(made.sniffed, "index", lies)
-        handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
-    read_store = leased_module.read_store
-
-    async def denied(fd: int, offset: int, size: int) -> memoryview:
-        monkeypatch.setattr(leased_module, "read_store", read_store)
-        data = await read_store(fd, offset, size)
-        version, lane = version_key(made.tree.fstat(fd)), made.caller(GALLERY).principal.lane
-        made.leased._plans.denied(
-            Said(version, handle.node.view.redact, lane, "image/jpeg", CLEAN, False)
-        )
-        return data
-
-    monkeypatch.setattr(leased_module, "read_store", denied)
-    assert not jpegs.leaks(await shown(made, handle))
-    assert made.leased.refusals == 0
 
 
 @on_trio

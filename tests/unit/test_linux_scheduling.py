@@ -12,8 +12,8 @@ from tests.support.machine.inchild import in_child
 from tests.support.machine.turns import SLICES, turns_of
 
 
-def _turns(nicer: int, slice_ns: int, *, idle: bool = False) -> tuple[int, int, int]:
-    set_turns(nicer=nicer, slice_ns=slice_ns, idle=idle)
+def _turns(nicer: int, slice_ns: int) -> tuple[int, int, int]:
+    set_turns(nicer=nicer, slice_ns=slice_ns)
     return os.sched_getscheduler(0), *turns_of(0)
 
 
@@ -22,10 +22,6 @@ def test_a_slice_and_a_nice_value(slice_ns):
     before = os.getpriority(os.PRIO_PROCESS, 0)
     found = in_child(lambda: _turns(5, slice_ns))
     assert found == [os.SCHED_OTHER, min(19, before + 5), slice_ns if SLICES else 0]
-
-
-def test_only_while_nothing_else_runs():
-    assert in_child(lambda: _turns(0, 100_000, idle=True))[0] == os.SCHED_IDLE
 
 
 def test_what_is_refused_changes_nothing():

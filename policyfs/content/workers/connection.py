@@ -75,7 +75,7 @@ class WorkerLink:
         self.lane: Hashable = None
         """The only lane (an app or one uid) that the worker serves, from its first request on."""
         self.limit: TimeLimit | None = None
-        """The time limit of the worker's request; None: the request has none (Sniffer.look_afresh)."""
+        """The time limit of the worker's request; None while the worker starts."""
         self._sock = sock
         self._pidfd = pidfd
         self._ending = ending

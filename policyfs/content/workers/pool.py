@@ -16,8 +16,10 @@ from policyfs.content.workers.sandbox import Limits
 from policyfs.content.workers.spawner import Launcher, ZygoteError, ZygoteProcess
 from policyfs.domain import in_turn
 
-SERVED_MAX: Final = 10_000
-"""Requests after which a worker is replaced, so that an attacker in a worker cannot stay there for ever."""
+SERVED_MAX: Final = 500
+"""Requests after which a worker is replaced, so that an attacker in a worker cannot stay there for long. (A
+new worker costs 7 ms of processor time: 3 % of 500 plans of photos.)
+"""
 SPARES: Final = 1
 """The number of spare workers. A spare has given up its rights, has served nobody, and is ready for any app.
 
@@ -41,8 +43,6 @@ An app uses at most 7 workers at once. So one app alone does not exceed _UNDEAD_
 """
 _DYING_S: Final = 1.0
 """The time after which a killed worker should have ended, in seconds."""
-_ENDING_S: Final = 0.02
-"""Seconds between two checks whether killed workers of second looks have ended."""
 _PAUSE_FIRST_S: Final = 0.25
 _PAUSE_MAX_S: Final = 30.0
 _PROVEN_S: Final = 60.0
@@ -86,10 +86,6 @@ class Pool:
         self.idle: list[WorkerLink] = []
         """Workers that wait for the next request of their lane. The worker that served last is at the end."""
         self.busy: set[WorkerLink] = set()
-        self.apart: set[WorkerLink] = set()
-        """Workers that make a second look: each repeats one request, to confirm the answer of another worker.
-        Then the worker ends.
-        """
         self.killed: list[WorkerLink] = []
         self.started = self.zygotes_started = 0
         self.confinement = ""
@@ -103,7 +99,7 @@ class Pool:
     @property
     def workers(self) -> list[WorkerLink]:
         """All workers that were not killed."""
-        return [*self.fresh, *self.idle, *self.busy, *self.apart]
+        return [*self.fresh, *self.idle, *self.busy]
 
     def guard(self, abort_fd: int) -> None:
         """Let the launcher end a FUSE connection if the daemon is killed (Launcher.guard).
@@ -164,22 +160,6 @@ class Pool:
         self._check_undead(lane)
         return await (self.take(lane) if len(self.killed) > _UNDEAD_MAX else self._spawn(lane))
 
-    async def unbiased(self) -> WorkerLink:
-        """Return a new worker that has seen no file. It runs only while no other process wants the processor.
-
-        If too many killed workers of second looks have not ended, wait for them, but not for long. Otherwise
-        they would count toward _UNDEAD_MAX, and stop the workers of all apps. Raises NoWorkerError.
-        """
-        self.forget_gone()
-        while len(self._killed_of(None)) >= _UNDEAD_OF_APP:
-            self._check_undead(None)
-            await trio.sleep(_ENDING_S)
-            self.forget_gone()
-        worker = await self._spawn(idle=True)
-        self.busy.remove(worker)
-        self.apart.add(worker)
-        return worker
-
     def give_back(self, worker: WorkerLink) -> None:
         """Take back a worker that has answered, so that it can get another request.
 
@@ -194,7 +174,6 @@ class Pool:
         """Kill a worker. From then on it gets no request."""
         worker.kill()
         self.busy.discard(worker)
-        self.apart.discard(worker)
         for waiting in (self.idle, self.fresh):
             if worker in waiting:
                 waiting.remove(worker)
@@ -232,16 +211,11 @@ class Pool:
             self._launcher = None
 
     def _check_undead(self, lane: Hashable) -> None:
-        """Raise NoWorkerError if too many killed workers of this app (None: of second looks) do not end."""
-        since_s = time.monotonic() - _DYING_S
-        if sum(worker.killed_s < since_s for worker in self._killed_of(lane)) >= _UNDEAD_OF_APP:
-            of = "second looks" if lane is None else "this app"
-            raise NoWorkerError("busy", f"killed workers of {of} do not end (their disk may hang)")
-
-    def _killed_of(self, lane: Hashable) -> list[WorkerLink]:
-        """Return the workers of an app (None: of second looks) that were killed, and have not ended yet."""
-        app = in_turn(lane)
-        return [worker for worker in self.killed if worker.served and in_turn(worker.lane) == app]
+        """Raise NoWorkerError if too many killed workers of this app do not end."""
+        since_s, app = time.monotonic() - _DYING_S, in_turn(lane)
+        of_app = [worker for worker in self.killed if worker.served and in_turn(worker.lane) == app]
+        if sum(worker.killed_s < since_s for worker in of_app) >= _UNDEAD_OF_APP:
+            raise NoWorkerError("busy", "killed workers of this app do not end (their disk may hang)")
 
     def _spare(self, lane: Hashable) -> WorkerLink | None:
         while self.fresh:
@@ -254,13 +228,13 @@ class Pool:
             self.kill(worker)
         return None
 
-    async def _spawn(self, lane: Hashable = None, *, idle: bool = False) -> WorkerLink:
+    async def _spawn(self, lane: Hashable = None) -> WorkerLink:
         self.forget_gone()
         if len(self.killed) > _UNDEAD_MAX:
             raise NoWorkerError("busy", f"{len(self.killed)} killed workers do not end (their disk may hang)")
         try:
             async with self._spawning:
-                worker = await (await self._living_zygote()).worker(idle=idle)
+                worker = await (await self._living_zygote()).worker()
             self.started += 1
             self.busy.add(worker)
             worker.lane = lane

@@ -57,12 +57,11 @@ class ConfinementError(Exception):
     """The error if a process cannot give up a right that no worker may keep."""
 
 
-def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
+def confine(limits: Limits, parent: int) -> list[str]:
     """Give up the rights of this process permanently. Return the measures in force, as texts for people.
 
     parent: pid of the zygote, which forked this process. The kernel kills this process when the zygote dies.
-    idle: True to run only while no other process wants the processor. Descriptors stay open. Raises
-    ConfinementError or OSError, after which the process must exit at once.
+    Descriptors stay open. Raises ConfinementError or OSError, after which the process must exit at once.
     """
     held = []
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
@@ -73,7 +72,7 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
         os.chroot("/proc/self/fdinfo")
         held.append("chroot")
     os.chdir("/")
-    let_others_in(idle=idle)
+    let_others_in()
     if not limits.uid or not limits.gid:
         raise ConfinementError("a worker must not run as root")
     become(limits.uid, limits.gid)
@@ -92,16 +91,14 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
     return held
 
 
-def let_others_in(*, idle: bool = False) -> None:
+def let_others_in() -> None:
     """Let other processes that wake up run before this process (since Linux 6.12), and give it less time.
 
     This process gets long time slices. A process with shorter slices that wakes up does not wait until such a
     slice ends. So an app that has received its answer goes on at once. The nice value is raised by 5: if all
     processes compute, this process gets a third of the time of another process.
-
-    idle: True to run only while no other process wants the processor.
     """
-    set_turns(nicer=_NICER, slice_ns=_SLICE_NS, idle=idle)
+    set_turns(nicer=_NICER, slice_ns=_SLICE_NS)
 
 
 def _limit(limits: Limits) -> None:
@@ -133,9 +130,7 @@ def _landlock() -> int:
     network = 0b11 if abi >= 4 else 0
     scoped = 0b11 if abi >= 6 else 0
     attributes = struct.pack("<QQQ", files, network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
-    ruleset = int(
-        LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
-    )
+    ruleset = int(LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0))
     if ruleset < 0:
         raise ConfinementError(f"Landlock: {os.strerror(ctypes.get_errno())}")
     failed = LIBC.syscall(_SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)

@@ -25,7 +25,7 @@ from policyfs.content.workers import protocol
 from policyfs.content.workers.connection import WorkerLink
 from policyfs.content.workers.launcher import GUARD, START
 from policyfs.content.workers.sandbox import Limits
-from policyfs.content.workers.zygote import FORK, FORK_IDLE, LAUNCH, MAX_MESSAGE, READY
+from policyfs.content.workers.zygote import FORK, LAUNCH, MAX_MESSAGE, READY
 from policyfs.linux.interpreter import interpreter
 from policyfs.linux.threads import ParkedThread
 
@@ -161,8 +161,7 @@ class ZygoteProcess:
     """The daemon's connection to one zygote (the parent process of workers). At most one task at a time calls
     worker().
 
-    If a call of worker() is cancelled, the next call first receives the answer to the order of the cancelled
-    call.
+    If a call of worker() is cancelled, the next call receives the answer to the order of the cancelled call.
     """
 
     def __init__(self, pid: int, pidfd: int, control: socket.socket, stderr: int) -> None:
@@ -177,7 +176,7 @@ class ZygoteProcess:
         self._alive = select.poll()
         self._alive.register(pidfd, select.POLLIN)
         self._ready = False
-        self._ordered = b""
+        self._ordered = False
         self.started_s = self._waiting_since_s = time.monotonic()
 
     @property
@@ -189,32 +188,24 @@ class ZygoteProcess:
         """Return True if the zygote (the parent process of workers) lives, and has answered all orders in
         time.
         """
-        owes = bool(self._ordered) or not self._ready
+        owes = self._ordered or not self._ready
         overdue = owes and time.monotonic() - self._waiting_since_s > _OVERDUE_S
         return self._pidfd >= 0 and not self._alive.poll(0) and not overdue
 
-    async def worker(self, *, idle: bool = False) -> WorkerLink:
+    async def worker(self) -> WorkerLink:
         """Order a new worker, and return the connection to it. Before use, the caller must wait for hello().
 
-        idle: True for a worker that runs only while no other process wants the processor. Raises ZygoteError.
-        If fit() is still true after this error, the caller may try again.
+        Raises ZygoteError. If fit() is still true after this error, the caller may try again.
         """
-        wanted = FORK_IDLE if idle else FORK
         try:
             if not self._ready:
                 await self._expect_ready()
-            while True:
-                order = self._ordered or wanted  # first take the answer to the order of a cancelled call
-                if not self._ordered:
-                    self._control.send(order)
-                    self._ordered = order
-                    self._waiting_since_s = time.monotonic()
-                message, fds = await self._receive()
-                self._ordered = b""
-                if order == wanted:
-                    break
-                for fd in fds:
-                    os.close(fd)  # the worker ends by itself once its socket is closed
+            if not self._ordered:
+                self._control.send(FORK)
+                self._ordered = True
+                self._waiting_since_s = time.monotonic()
+            message, fds = await self._receive()
+            self._ordered = False
         except (OSError, trio.ClosedResourceError) as error:
             raise ZygoteError(f"the zygote is gone: {error}", outside=self._ready) from error
         if len(fds) != 3:

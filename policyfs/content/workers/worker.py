@@ -168,16 +168,16 @@ class Detector:
         return pack_plan(kind, plan, source.read, source.size)
 
 
-def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int, *, idle: bool) -> NoReturn:
+def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int) -> NoReturn:
     """Serve requests as a forked worker; never return, never raise.
 
     sock: this worker's end of the socket pair to the daemon. parent: the pid of the zygote, which forked this
-    worker. idle: True to run only while no other process wants the processor.
+    worker.
     """
     try:
         sock = _keep_only(sock)
         try:
-            held = confine(limits, parent, idle=idle)
+            held = confine(limits, parent)
         except Exception as error:  # noqa: BLE001 # the daemon must hear of any error
             sock.sendall(protocol.pack_reply(protocol.HELLO, Status.FAILED, _reason(error)))
             os._exit(1)

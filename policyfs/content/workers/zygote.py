@@ -3,11 +3,11 @@
 This program is a fresh interpreter, not a fork of the daemon. With ``launch`` it becomes the launcher, which
 forks zygotes (launcher.py); otherwise it becomes a zygote. So no worker inherits the daemon's memory,
 descriptors, address layout or locks. The zygote stays root, because only root can give its children another
-uid. It reads only orders of one or two words from the daemon, so nothing hostile ever reaches it. It has only
+uid. It reads only orders of one word from the daemon, so nothing hostile ever reaches it. It has only
 one thread: a fork would copy the locks that other threads hold, but not these threads.
 
 Messages on the control socket (SOCK_SEQPACKET): the zygote first sends READY, or the reason why it
-cannot run. The answer to FORK or FORK_IDLE is the worker's pid as a decimal with three descriptors:
+cannot run. The answer to FORK is the worker's pid as a decimal with three descriptors:
 the daemon's end of the worker's socket, a pidfd, and a pipe on which the zygote reports how the
 worker ended (see ENDED). If the zygote forked no worker, the answer is the reason. When the daemon's end
 closes, the zygote kills and reaps its children and exits.
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 LAUNCH: Final = "launch"
 READY: Final = b"ready"
 FORK: Final = b"fork"
-FORK_IDLE: Final = b"fork idle"
-"""Order for a worker that runs only while no other process wants the processor."""
 ENDED: Final = struct.Struct("=i")
 """The report of a worker's end: its exit code, or the negative number of the signal that ended it."""
 MAX_MESSAGE: Final = 2000
@@ -88,8 +86,8 @@ class Zygote:
             for fd, _ in self._poll.poll(pause_ms):
                 if fd in self._children:
                     self._reap(fd)
-                elif (order := self._control.recv(MAX_MESSAGE)) in (FORK, FORK_IDLE):
-                    self._fork(idle=order == FORK_IDLE)
+                elif self._control.recv(MAX_MESSAGE) == FORK:
+                    self._fork()
                 else:
                     return
             self._weighs_less = self._weighs_less or weigh_session(SESSION_NICE)
@@ -107,7 +105,7 @@ class Zygote:
             for fd, _ in ended:
                 self._reap(fd)
 
-    def _fork(self, *, idle: bool) -> None:
+    def _fork(self) -> None:
         number = self._free_number()
         if number is None:
             self._control.send(f"all {self._limits.uids} uids of workers are in use".encode())
@@ -126,7 +124,7 @@ class Zygote:
                 return
             if pid == 0:
                 limits = dataclasses.replace(self._limits, uid=uid, gid=gid)
-                self._run(theirs, self._detector, limits, parent, idle=idle)
+                self._run(theirs, self._detector, limits, parent)
             pidfd = os.pidfd_open(pid)
             self._children[pidfd] = _Child(pid, number, said)
             self._poll.register(pidfd, select.POLLIN)

@@ -50,14 +50,6 @@ class OwnerSource(Protocol):
         """Record the owner of a file."""
 
 
-LookAgain = Callable[[int, KindKey, str, Hashable], None]
-"""Function that queues a file for a second look: (descriptor, version, kind, lane that found the kind)."""
-
-
-def _never_again(*_: object) -> None:
-    pass
-
-
 class SteadyOwner:
     """The owner of a file while its bytes are copied: OWNER_NONE if it changes, since copied bytes can be
     another app's.
@@ -90,11 +82,9 @@ class FactFinder:
         keeper: LeaseKeeper | None = None,
         *,
         times_tell: bool = True,
-        look_again: LookAgain = _never_again,
         locks: KernelLocks | None = None,
     ) -> None:
         self._locks = locks or KernelLocks()
-        self._look_again = look_again
         self._tree = tree
         self._sniffer = sniffer
         self._kinds = kinds
@@ -220,15 +210,13 @@ class FactFinder:
         self, fd: int, stat: Stat, lease: Lease | None, lane: Hashable, *, seeing: bool
     ) -> str | None:
         if self._may_keep(stat, fd, lease, seeing=seeing):
-            known = await self._kinds.recall(version_key(stat))
+            known = await self._kinds.recall(version_key(stat), lane)
             if known is not None and self._may_keep(stat, fd, lease, seeing=seeing):
                 return known
         kind = await self._sniffed(fd, lane, must=seeing or is_urgent())
         self.failed += kind is None
         if kind is not None and self._may_keep(stat, fd, lease, seeing=seeing):
-            self._kinds.put_own(version_key(stat), kind, lane)
-            if not self._tells_only_stat(stat):
-                self._look_again(fd, version_key(stat), kind, lane)
+            self._kinds.put(version_key(stat), kind, lane, lasting=not self._tells_only_stat(stat))
         return kind
 
     async def _sniffed(self, fd: int, lane: Hashable, *, must: bool) -> str | None:

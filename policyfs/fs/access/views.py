@@ -2,9 +2,8 @@
 
 docs/architecture/views.md has the rules: which byte path serves which open, and why ESTALE leads an open to
 another node. A LIVE, COPY or LEASED node of a redacted view belongs to one lane: pages that a LIVE node's
-writer wrote are not for others, and COPY and LEASED nodes show one lane's result until a second worker
-confirms it. A LIVE node of a view that only refuses bytes belongs to all who may write; readers have another,
-without held bytes."""
+writer wrote are not for others, and COPY and LEASED nodes show the result of one lane's worker. A LIVE node
+of a view that only refuses bytes belongs to all who may write; readers have another, without held bytes."""
 
 from __future__ import annotations
 
@@ -184,9 +183,10 @@ class Views:
     ) -> Lane:  # fmt: skip
         """Return the lane that owns a caller's node of this view and byte path; None if lanes share the node.
 
-        If a rule cleans written files, the writer's lane has its own node: only it may read what cleaning
-        removes. If rules only refuse, all who may write share one, since only one draft can be stored, and
-        others have a node without held bytes. owner: returns the file's owner, called if it matters."""
+        A COPY or LEASED node shows the result of one lane's worker. If a rule cleans written files, the
+        writer's lane has its own node: only it may read what cleaning removes. If rules only refuse, all who
+        may write share one, since only one draft can be stored, and others have a node without held bytes.
+        owner: returns the file's owner, called if it matters."""
         if byte_path is BytePath.RAW:
             return None
         who = caller.principal
@@ -200,9 +200,10 @@ class Views:
         """Return True if a caller may write a file with its present owner, for at least one kind."""
         need = engine.needs(who, Op.SEE | Op.WRITE, state, FileType.REGULAR)
         facts = Facts(None, owner() if need & Need.OWNER else None)
-        return bool(need & Need.KIND) or engine.decide(
-            who, Op.SEE | Op.WRITE, state, FileType.REGULAR, facts
-        ).allowed
+        return (
+            bool(need & Need.KIND)
+            or engine.decide(who, Op.SEE | Op.WRITE, state, FileType.REGULAR, facts).allowed
+        )
 
     def node(
         self, stat: Stat, view: View, byte_path: BytePath, state: PathState, parent: Node, name: bytes,

@@ -157,7 +157,7 @@ class MovedFiles:
         if not words:
             found.kind = await self._kinds.kind_of_fd(fd, lane=lane, first=is_urgent())
             return
-        proof = Proof(version_key(stat), lease.holds, fd)
+        proof = Proof(version_key(stat), lease.holds)
         kind: str | None = None
         free, cleans = frozenset[str](), to_clean(words)
         if cleans:

@@ -218,7 +218,7 @@ class Lifecycle:
         node = handle.node
         # Not yet at the open: the kernel drops its pages of older bytes only after the reply to OPEN.
         if handle.pages is not None:
-            node.cached = None if handle.copy is not None and handle.copy.denied else handle.pages
+            node.cached = handle.pages
         if handle.fd >= 0:
             with contextlib.suppress(OSError):  # no process gets this error: FLUSH has already reported it
                 freeing.close(handle.fd)

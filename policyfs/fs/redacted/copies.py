@@ -1,4 +1,6 @@
-"""Frozen copies of files, with hidden data located and patched. Apps share copies of the current version."""
+"""Frozen copies of files, with hidden data located and patched. A lane's opens share copies of the current
+version.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
@@ -19,9 +21,8 @@ from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.redacted.copy_keys import CopyKey, version_of_key
 from policyfs.fs.redacted.patching import apply_all, ranges_of
-from policyfs.fs.redacted.plans import PLANS_MAX, Found, PlanFinder, Proof
+from policyfs.fs.redacted.plans import PLANS_MAX, PlanFinder, Proof
 from policyfs.fs.redacted.results import NoRoom, Redacted, Refused
-from policyfs.fs.redacted.second_looks import Fingerprint, Said
 from policyfs.fs.redacted.windows import FilmFrames
 from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome
@@ -47,24 +48,12 @@ _UNSETTLED_S = 1.0
 """The longest use, in seconds, of a copy that was made while the file had a writer."""
 
 
-class _Unshared(NamedTuple):
-    """A copy for one lane only, its kind, and the fingerprint of its plan. racy: True if bytes may have
-    changed without new times."""
-
-    key: CopyKey
-    copy: Copy
-    kind: str | None
-    plan: Fingerprint
-    racy: bool
-
-
 class _Patched(NamedTuple):
-    """A patched and sealed copy. found: the plan by which it was patched. located: the words of that plan."""
+    """The kind of a patched and sealed copy, the hidden words, and the hidden byte ranges."""
 
-    found: Found
+    kind: str | None
     hidden: frozenset[str]
     ranges: Ranges
-    located: frozenset[str]
     film: FilmFrames | None
 
 
@@ -107,10 +96,6 @@ class Redactor:
         self._latest: dict[CopyKey, set[CopyKey]] = {}  # copies of a file's latest version, by CopyKey.file
         self._no_room = Expiring[str | int, bool](_FULL_S)  # by _holder(), or by file (ino_key)
         self._apart = apart
-        self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], list[_Unshared]] = {}
-        self._in_doubt: set[Copy] = set()  # copies whose plan no second worker has found yet
-        plans.on_confirmed = self._share
-        plans.on_denied.append(self._take_back)
 
     def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
         """Return True if *who* gets a frozen copy of the file now, False if the file needs a lease instead.
@@ -141,9 +126,8 @@ class Redactor:
         return NoRoom()
 
     def is_final(self, copy: Copy) -> bool:
-        """Return True if the file had no writer during the copy, the copy's plan needs no check by a second
-        worker any more, and the cache still has the copy."""
-        return self._made[copy].settled and copy not in self._in_doubt and self._copies.peek(copy.key) is copy
+        """Return True if the cache has the copy, and it can serve while the file's size and times stay."""
+        return self._made[copy].final and self._copies.peek(copy.key) is copy
 
     async def redacted(
         self, fd: int, ino_key: int, what: frozenset[str], judge: Judge, who: Principal
@@ -154,8 +138,7 @@ class Redactor:
         cannot be removed. Raise FrozenTooLarge or NoRoom if the file needs a lease instead, and OSError.
         """
         stat = self._tree.fstat(fd)
-        shared = CopyKey.of(ino_key, stat, what, None)
-        copy = self._copies.get(shared if self._copies.peek(shared) else shared._replace(lane=who.lane))
+        copy = self._copies.get(CopyKey.of(ino_key, stat, what, who.lane))
         if copy is not None and self._is_current(copy, ino_key, what):
             made = self.again(copy, judge, who)
             if isinstance(made, Redacted):
@@ -169,8 +152,7 @@ class Redactor:
         return self._copies.get(copy.key) if copy is not None and is_current else None
 
     def _peek(self, ino_key: int, stat: Stat, what: frozenset[str], who: Principal) -> Copy | None:
-        key = CopyKey.of(ino_key, stat, what, None)
-        return self._copies.peek(key) or self._copies.peek(key._replace(lane=who.lane))
+        return self._copies.peek(CopyKey.of(ino_key, stat, what, who.lane))
 
     def _is_current(self, copy: Copy, ino_key: int, what: frozenset[str]) -> bool:
         """Return True if a copy can still serve the version that it was made of.
@@ -185,14 +167,12 @@ class Redactor:
     def again(self, copy: Copy, judge: Judge, who: Principal) -> Redacted | Refused:
         """Pin a finished copy once more for this caller, and return it. A pinned copy stays open.
 
-        Return Refused if the decision for the caller denies, or hides other words than the copy, or if a
-        second worker has found another plan. Raise NoRoom if the caller's share is used up."""
+        Return Refused if the decision for the caller denies, or hides other words than the copy. Raise NoRoom
+        if the caller's share is used up."""
         made = self._made[copy]
         decision = judge(made.kind)
         if not decision.allowed or decision.redact != made.hidden:
             return Refused(decision, made.kind, "the copy hides other data than this decision")
-        if copy.denied:
-            return Refused(decision, made.kind, "a second worker has found other data to hide")
         if not self._copies.admits(copy, self.payer(who)):
             raise self._full(who)
         copy.pin(self.payer(who))
@@ -232,22 +212,17 @@ class Redactor:
         if isinstance(patched_copy, Refused):
             copy.close()
             return patched_copy
-        (kind, plan, shared, _), hidden, ranges, located, film = patched_copy
-        key = CopyKey(ino_key, stat.btime_ns, copy.version, what, None if shared else who.lane)
+        kind, hidden, ranges, film = patched_copy
+        key = CopyKey.of(ino_key, stat, what, who.lane)._replace(version=copy.version)
         kept = self._copies.put(key, copy, self.payer(who), beside=_RANGE_MEMORY * len(ranges.first))
         if kept is None:
             copy.close()
             raise self._full(who)
-        made = Redacted(kept, kind, hidden, ranges, proof is not None, time.monotonic(), film)
+        final = film is None and proof is not None and self._plans.settles(proof)
+        final = final and proof is not None and version_of_key(proof.version) == copy.version
+        made = Redacted(kept, kind, hidden, ranges, proof is not None, time.monotonic(), film, final)
         self._drop_others(key)
         self._made[kept] = made
-        if not shared:  # of a film of which frames are left, no second worker finds the plan
-            self._in_doubt.add(kept)
-        proven = proof is not None and version_of_key(proof.version) == copy.version
-        if proof is not None and proven and not shared and film is None:
-            racy = proof.version.is_racy(time.time_ns())
-            unshared = self._unshared.setdefault((proof.version, located, who.lane), [])
-            unshared.append(_Unshared(key, kept, kind, Fingerprint.of(plan), racy))
         kept.pin(self.payer(who))
         return made
 
@@ -258,92 +233,46 @@ class Redactor:
         """Locate the hidden data in a copy, patch the copy and seal it.
 
         After Refused, the caller must close the copy. After an exception, the copy is closed already.
-
-        INVARIANT: the second look at the plan is queued last, and no await comes before the copy is in
-        `_unshared`. Otherwise the look could end before that, and a copy with a denied plan would stay.
         """
-        found: Found | None = None
         try:
             read_only = freezing.open_readonly(copy)
             try:
                 located, tries = what, PLANS_MAX
                 while True:
                     tries -= 1
-                    if found is not None:
-                        self._plans.ask(found, proof)
-                    found = await self._plans.find(
+                    kind, plan = await self._plans.locate(
                         read_only, located, lane=who.lane, proof=proof, version=version,
                         frames_later=copy.how == "reflink",
                     )  # fmt: skip
-                    decision = judge(found.kind)
+                    decision = judge(kind)
                     # INVARIANT: the plan that patches a copy was made for exactly the words to hide.
                     if not decision.allowed or not decision.redact or decision.redact == located:
                         break
                     if not tries:
-                        return Refused(decision, found.kind, "the workers do not agree on the data to hide")
+                        return Refused(decision, kind, "the workers do not agree on the data to hide")
                     located = decision.redact
             finally:
                 os.close(read_only)
             if not decision.allowed:
-                return Refused(decision, found.kind, "")
+                return Refused(decision, kind, "")
             patches: tuple[Patch, ...] = ()
             if decision.redact:
-                if found.plan.outcome is Outcome.REFUSE:
-                    return Refused(decision, found.kind, found.plan.reason)
-                patches = found.plan.patches
+                if plan.outcome is Outcome.REFUSE:
+                    return Refused(decision, kind, plan.reason)
+                patches = plan.patches
             others_went_on = await apply_all(copy, patches)
             freezing.seal(copy)
             if others_went_on:  # and the policy may have changed
-                now = judge(found.kind)
+                now = judge(kind)
                 if now.allowed and now.redact != decision.redact:
                     raise PolicyChangedError
                 if not now.allowed:
-                    return Refused(now, found.kind, "")
+                    return Refused(now, kind, "")
         except BaseException:
             copy.close()
             raise
-        finally:
-            if found is not None:
-                self._plans.ask(found, proof)
-        ranges = ranges_of(found.plan) if decision.redact else NO_RANGES
-        film = self._plans.film(found.kind, found.plan, decision.redact)
-        return _Patched(found, decision.redact, ranges, located, film)
-
-    def _share(self, said: Said) -> None:
-        """Share a copy with all apps, because a second worker has found the same plan.
-
-        Perhaps the file has changed since the first worker read it, and stat does not show the change (racy).
-        Then the copy is not shared, because it may show other bytes.
-
-        INVARIANT: a copy is shared only if it was patched by the plan that both workers found. By now the
-        copy's key can lead to another copy, made by a later plan of the same lane's worker."""
-        name = said.version, said.what, said.lane
-        unshared = self._unshared.pop(name, [])
-        # The copies in *left* were made by another plan, which gets a second look of its own.
-        left = [each for each in unshared if each.kind is None or not said.agrees(each.kind, each.plan)]
-        if left:
-            self._unshared[name] = left
-        for held in unshared:
-            if held not in left:
-                self._share_one(held, racy=said.racy or held.racy)
-
-    def _share_one(self, held: _Unshared, *, racy: bool) -> None:
-        self._in_doubt.discard(held.copy)
-        if not racy and self._copies.peek(held.key) is held.copy:
-            shared = held.key._replace(lane=None)
-            self._copies.rename(held.key, shared)
-            latest = self._latest.setdefault(shared.file, set())
-            latest.discard(held.key)
-            latest.add(shared)
-
-    def _take_back(self, said: Said) -> None:
-        """Drop all copies by a plan, because a second worker has found another plan. Later opens get another
-        copy. (One lane can have several copies: of two nodes of the file, opened at the same time.)
-        """
-        for held in self._unshared.pop((said.version, said.what, said.lane), ()):
-            held.copy.denied = True
-            if self._copies.peek(held.key) is held.copy:
-                self._copies.drop(held.key)
+        ranges = ranges_of(plan) if decision.redact else NO_RANGES
+        return _Patched(kind, decision.redact, ranges, self._plans.film(kind, plan, decision.redact))
 
     def _drop_others(self, key: CopyKey) -> None:
         """Drop the finished copies of other versions of a file. Handles keep theirs until their release."""
@@ -353,11 +282,6 @@ class Redactor:
             for copy in self._made:
                 if isinstance(copy.key, CopyKey):
                     self._latest.setdefault(copy.key.file, set()).add(copy.key)
-            for name, unshared in list(self._unshared.items()):
-                unshared[:] = [each for each in unshared if each.copy in self._made]
-                if not unshared:
-                    del self._unshared[name]
-            self._in_doubt &= self._made.keys()
         latest = self._latest.setdefault(key.file, set())
         for other in [of for of in latest if of.version != key.version]:
             latest.remove(other)
@@ -374,7 +298,7 @@ class Redactor:
         finally:
             if lease is not None:
                 lease.release()
-        return copy, Proof(before, lambda: True, fd) if proven else None
+        return copy, Proof(before, lambda: True) if proven else None
 
     async def _copied(self, fd: int, stat: Stat, *, clones: bool, unwritten: bool) -> freezing.Frozen:
         """Copy a file. unwritten: True if no process has the file open for writing. clones: True to clone

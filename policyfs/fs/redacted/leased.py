@@ -36,7 +36,6 @@ from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.redacted.patching import patched_read, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, PlanFinder, Proof
-from policyfs.fs.redacted.second_looks import Said
 from policyfs.fs.redacted.windows import refuse_window
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.redact.core.values import Outcome, Plan
@@ -99,7 +98,6 @@ class LeasedFiles:
         self._plan_payers: dict[OpenState, tuple[Holder, int]] = {}  # payer and bytes of a node's plans
         self.refusals = 0
         self.breaks = 0
-        plans.on_denied.append(self._take_back)
 
     @property
     def live(self) -> int:
@@ -213,10 +211,8 @@ class LeasedFiles:
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
     ) -> tuple[str | None, Plan]:
         """Return kind and plan. INVARIANT: *fd* has no lease: a worker may live longer than the daemon."""
-        proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
-        return await self._plans.locate(
-            fd, what, lane=caller.principal.lane, proof=proof, frames_later=True
-        )
+        proof = Proof(version_key(self._tree.fstat(fd)), lease.holds)
+        return await self._plans.locate(fd, what, lane=caller.principal.lane, proof=proof, frames_later=True)
 
     def _no_lease(self, node: Node, state: OpenState, blank: Decision) -> Armed:
         if self._keeper is None or not self._keeper.is_void(self._nodes.dev_in(node.ino)):
@@ -294,17 +290,6 @@ class LeasedFiles:
         if node.open is not None:
             self._drop(node.open)
         self._drop_pages(node.nodeid)
-
-    def _take_back(self, said: Said) -> None:
-        """Drop patches and pages of a file because a second worker found another plan: the next read looks
-        again."""
-        key = self._nodes.key_of_inode(said.version.dev, said.version.ino)
-        for node in self._nodes.same_inode(key):
-            node.cached = None
-            self._nodes.vectors.drop(node)
-            if node.open is not None:
-                node.open.shown = node.open.located = None
-            self._drop_pages(node.nodeid)
 
     def disconnect(self, state: OpenState) -> None:
         """Release the lease after the node's last handle was closed."""

@@ -1,7 +1,6 @@
 """Redaction plans from workers, and remembered plans. A remembered plan needs proof of the file's version.
 
-A worker's plan serves only the lane for which the worker made the plan. Once a second worker has found the
-same plan, the daemon remembers the plan and uses it for every app (second_looks.py).
+A plan serves only the lane for which a worker made it, also if it is remembered.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from typing import Final, NamedTuple, Protocol
 
 from policyfs.content.cache import KindKey
 from policyfs.content.whole_plans import is_short, whole_plan
-from policyfs.fs.redacted.second_looks import Said, SecondLooks, said_now
 from policyfs.fs.redacted.windows import FilmFrames, WindowRoom
 from policyfs.fs.sharing.kernel_locks import is_urgent
 from policyfs.redact.core.frame_table import FrameTable
@@ -47,61 +45,44 @@ class PlanSource(Protocol):
 class PlanMemory(Protocol):
     """A memory that has the plans of many file versions (content/disk_cache.py)."""
 
-    async def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
-        """Return the kind and the plan to hide *what* in this version of a file, or None."""
+    async def plan(self, key: KindKey, lane: Hashable, what: frozenset[str]) -> tuple[str, Plan] | None:
+        """Return the lane's kind and plan to hide *what* in this version of a file, or None."""
 
-    def put_plan(self, key: KindKey, what: frozenset[str], kind: str, plan: Plan) -> None:
-        """Store the kind of a file version, and the plan to hide *what* in it."""
+    def put_plan(self, key: KindKey, lane: Hashable, what: frozenset[str], kind: str, plan: Plan) -> None:
+        """Store the kind of a file version, and the plan to hide *what* in it, for a lane."""
 
 
 class Proof(NamedTuple):
     """A proof that bytes are of one version of a file.
 
-    holds: called after the bytes were read; returns True if the read lease has held since stat was read. fd:
-    a descriptor of the file itself.
+    holds: called after the bytes were read; returns True if the read lease has held since stat was read.
     """
 
     version: KindKey
     holds: Callable[[], bool]
-    fd: int
-
-
-class Found(NamedTuple):
-    """A file's kind (None: sniffing failed) and plan. shared: True if two workers found the same plan. said:
-    one worker's result, which a second worker must check (PlanFinder.ask); None if no second look is needed.
-    """
-
-    kind: str | None
-    plan: Plan
-    shared: bool
-    said: Said | None = None
-
-
-PlanNews = Callable[[Said], None]
-"""A function that gets the result of one app's worker, after a second worker has checked this result."""
-
-
-def _ignore(_: Said) -> None:
-    pass
 
 
 class PlanFinder:
     """A finder of plans that returns a remembered plan, or lets a worker make a plan.
 
-    memory: None if the daemon remembers no plans. second: queues checks of results by a second worker (second
-    looks); None if there are no second looks. on_confirmed, on_denied: functions that are called with a
-    worker's result once a second look has confirmed or denied the result.
+    memory: None if the daemon remembers no plans. times_tell: returns True for a device (st_dev) where a
+    file's times show each finished write. Elsewhere no plan is remembered.
     """
 
     def __init__(
-        self, source: PlanSource, memory: PlanMemory | None, second: SecondLooks | None = None
+        self,
+        source: PlanSource,
+        memory: PlanMemory | None,
+        times_tell: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self._source = source
         self._memory = memory
-        self._second = second
+        self._times_tell = times_tell
         self._room = WindowRoom()
-        self.on_confirmed: PlanNews = _ignore
-        self.on_denied: list[PlanNews] = []
+
+    def settles(self, proof: Proof) -> bool:
+        """Return True if the version in a proof can show whether the file has changed since."""
+        return self._times_tell(proof.version.dev)
 
     async def locate(
         self,
@@ -113,7 +94,8 @@ class PlanFinder:
         version: Hashable = None,
         frames_later: bool = False,
     ) -> tuple[str | None, Plan]:
-        """Return the kind of the file behind *fd* (O_RDONLY), and the plan to hide *what* in it.
+        """Return the kind of the file behind *fd* (O_RDONLY; None: sniffing failed), and the plan to hide
+        *what* in it.
 
         frames_later: True for a caller that looks at the frames of a film as they are read (Plan.frames).
         version: the file and its version by stat, or None to take both from the proof. If workers fail on the
@@ -122,45 +104,21 @@ class PlanFinder:
         INVARIANT: without a proof no plan is remembered, and no remembered plan is used. While the file has a
         writer, stat proves nothing, and an old plan for new bytes would be a leak.
         """
-        found = await self.find(
-            fd, what, lane=lane, proof=proof, version=version, frames_later=frames_later
-        )
-        self.ask(found, proof)
-        return found.kind, found.plan
-
-    async def find(
-        self,
-        fd: int,
-        what: frozenset[str],
-        *,
-        lane: Hashable,
-        proof: Proof | None,
-        version: Hashable = None,
-        frames_later: bool = False,
-    ) -> Found:
-        """Return the kind of the file behind *fd*, and the plan to hide *what* in it, as locate() does.
-        Found.shared is True if other lanes may use the result.
-
-        INVARIANT: the caller stores the copy that it patches by the plan, so that a function of on_denied can
-        drop this copy. Then the caller calls ask() for the result, with no await between the two steps.
-        Otherwise the second look could end before the copy is stored.
-        """
         if not what:  # nothing to hide: only the kind decides
-            return Found(await self._source.kind_of_fd(fd, lane=lane), Plan(Outcome.CLEAN), shared=False)
+            return await self._source.kind_of_fd(fd, lane=lane), Plan(Outcome.CLEAN)
         if version is None and proof is not None:
             version = proof.version
-        if proof is None:
-            kind, plan = await self._ask(fd, what, lane, version, frames_later=frames_later)
-            return Found(kind, plan, shared=False)
-        known = None if self._memory is None else await self._memory.plan(proof.version, what)
-        if known is not None:
-            return Found(*known, shared=True)
+        memory = self._memory if proof is not None and self.settles(proof) else None
+        if memory is not None and proof is not None:
+            known = await memory.plan(proof.version, lane, what)
+            if known is not None:
+                return known
         kind, plan = await self._ask(fd, what, lane, version, frames_later=frames_later)
         # Without a kind, sniffing failed, and the next request tries again. INVARIANT: a plan that leaves
         # frames for later is no plan of the whole file, and is never remembered.
-        if kind is None or plan.frames is not None or self._second is None or not proof.holds():
-            return Found(kind, plan, shared=False)
-        return Found(kind, plan, shared=False, said=said_now(proof.version, what, lane, kind, plan))
+        if memory is not None and proof is not None and kind and plan.frames is None and proof.holds():
+            memory.put_plan(proof.version, lane, what, kind, plan)
+        return kind, plan
 
     async def _ask(
         self, fd: int, what: frozenset[str], lane: Hashable, version: Hashable, *, frames_later: bool
@@ -185,23 +143,3 @@ class PlanFinder:
         if not what or kind is None or plan.frames is None:
             return None
         return FilmFrames(self, self._room, plan.frames, kind, what)
-
-    def ask(self, found: Found, proof: Proof | None) -> None:
-        """Queue a result of find() for a check by a second worker (a second look), if the result needs one.
-        proof: the argument of find(). Its fd must still be open.
-        """
-        if found.said is not None and self._second is not None and proof is not None:
-            self._second.ask(proof.fd, found.said, self)
-
-    def confirmed(self, said: Said, plan: Plan | None) -> None:
-        """Remember a plan for every app, because a second worker has found the same plan."""
-        if self._memory is not None and plan is not None and said.what is not None:
-            self._memory.put_plan(said.version, said.what, said.kind, plan)
-        self.on_confirmed(said)
-
-    def denied(self, said: Said) -> None:
-        """Report that the second worker has found another result. The copies that were patched by the plan in
-        *said* are then dropped.
-        """
-        for told in self.on_denied:
-            told(said)

@@ -19,7 +19,7 @@ class Redacted:
     """A finished copy: its kind (None: sniffing failed), the hidden words, and the hidden byte ranges.
     settled: True if a lease proves that the file was not written while the copy was made. made_s: the time of
     the copy (time.monotonic()). film: the reader of a film whose frames are not patched in the copy; None for
-    any other file.
+    any other file. final: True if the copy can serve as long as the file's size and times stay.
     """
 
     copy: Copy
@@ -29,6 +29,7 @@ class Redacted:
     settled: bool
     made_s: float
     film: FilmFrames | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,8 @@ class Plan:
     sorted, do not overlap and lie within the file. REFUSE: apps cannot read the file; *reason* says why. A
     reason may contain names of parts of the file (tags, XML elements), but no values.
 
-    digest, plan_size: a digest (SHA-256) of the patches, and their size. content/plans.py computes both when
-    it unpacks a plan; other plans do not have them. So the event loop need not read all patches, which can be
-    very many.
+    plan_size: the size of the patches. content/plans.py computes it when it unpacks a plan; other plans do
+    not have it. So the event loop need not read all patches, which can be very many.
 
     frames: the frames of a film that were not searched; None if there are none. The patches cover everything
     else. Such a plan has the outcome PATCH, even if it has no patches: apps may read a byte of such a frame
@@ -69,6 +68,5 @@ class Plan:
     patches: tuple[Patch, ...] = ()
     findings: tuple[Finding, ...] = ()
     reason: str = ""
-    digest: bytes = field(default=b"", compare=False)
     plan_size: PlanSize = field(default=PlanSize(), compare=False)
     frames: FrameTable | None = None
