@@ -33,6 +33,7 @@ PAIRS = count(10, 5_000)
 SECONDS = count(200, 3500)
 LENGTH = 14
 BLOCK = 20
+PAIRS_BLOCK = count(5, 20)
 READING = ("tests.support.mount.readers_on",)
 
 
@@ -59,7 +60,7 @@ def test_answers_attributes_and_trails_are_the_same_with_and_without(arena: Path
                 mount.program = mount.program if options else READING
                 mount.start()
             with contextlib.closing(Pair(mounts.all)) as pair:
-                compare(pair, 3, PAIRS, 2 * LENGTH, BLOCK)
+                compare(pair, 1, PAIRS, 2 * LENGTH, PAIRS_BLOCK)
                 said = mounts.all[0].status()["vectors"]
                 if app_mount:
                     assert min(said["getxattrs"], said["opendirs"], said["releasedirs"]) > 2 * PAIRS, said
