@@ -97,7 +97,7 @@ BEGAN := $(shell date +%s)
 took = @echo $$(($$(date +%s) - $(BEGAN))) >.venv/.seconds-$(1)
 
 # How many tests run at the same time.
-JOBS ?= 3
+JOBS ?= 4
 SIDE_BY_SIDE := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 
 # $(call pass,NAME,COMMAND): one of the passes. What failed beside others and passes alone failed by the load;

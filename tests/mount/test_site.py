@@ -137,6 +137,7 @@ def test_a_site_goes_down_also_if_a_daemon_hangs(site: Site) -> None:
         assert "gallery: down" in down.stdout
     finally:
         os.kill(hung, signal.SIGCONT)
+    wait_for(lambda: not Path(f"/proc/{hung}").exists(), "it ends then, and writes no more", 30)
 
 
 def _holds(channel, path: Path) -> None:

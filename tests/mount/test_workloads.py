@@ -244,7 +244,7 @@ def test_rsync_with_checksums(place: Place, arena: Path) -> None:
     assert differences(place.call(inventory, place.directory / "tree"), changed) == []
 
 
-@at("own", "checked", long=("app", "shared", "mediated"))
+@at("checked", long=("own", "app", "shared", "mediated"))
 def test_sqlite_in_wal_mode(place: Place) -> None:
     database = place.directory / "accounts.db"
     assert place.call(databases.create, database) == "wal"
@@ -270,7 +270,7 @@ def _watching(_channel, path: Path, writers: int, count: int) -> int:
     return databases.watch_sum(path, writers, count, deadline=100_000)
 
 
-@at("checked", "posix", long=("mediated", "shared", "app", "own"))
+@at("checked", long=("posix", "mediated", "shared", "app", "own"))
 def test_a_parallel_build(place: Place) -> None:
     place.call(make_c_project, place.directory)
     place.tool("make", "-j2", "program")
