@@ -115,7 +115,7 @@ FORKING := tests/attack tests/faults tests/mount tests/posix
 # Unit tests that take a third of the time of all: faults planted in C, sanitizers, bounds of time, builds, other runs
 # of pytest. `make check` leaves them to `make test`.
 DEAR := $(patsubst %,tests/unit/test_%.py, \
-	kernel_avc kernel_readers kernel_build daemon_garbage redact_bombs cli_common_time_bound packaging second_try \
+	kernel_avc kernel_readers kernel_build redact_bombs cli_common_time_bound packaging second_try \
 	cli_audit_forward cli_policy_init_command)
 
 # One test of each room: the gate, checked writes, data, names, passthrough, redaction, kernel caches, inodes, locks,

@@ -1,4 +1,8 @@
-"""Garbage is collected a little at a time, and none of it for ever is missed."""
+"""Garbage is collected a little at a time, and none of it for ever is missed.
+
+Everything is collected again and again, what the process has frozen too: in one that has collected all tests,
+this takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ import pytest
 
 from policyfs.daemon.garbage import IDLE_S, Garbage
 from policyfs.policy.collector import paused
+
+pytestmark = pytest.mark.alone
 
 
 class Thing:
