@@ -94,7 +94,7 @@ $(COMPILED): $(STAMP) $(shell find tests -name '*.py')
 
 # $(call took,GOAL): how long a goal took that has come to its end; `make budget` shows it.
 BEGAN := $(shell date +%s)
-took = @echo $$(($$(date +%s) - $(BEGAN))) >.venv/.seconds-$(1)
+took = @[ ! -d .venv ] || echo $$(($$(date +%s) - $(BEGAN))) >.venv/.seconds-$(1)
 
 # How many tests run at the same time.
 JOBS ?= 4
