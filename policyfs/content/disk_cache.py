@@ -38,7 +38,8 @@ from policyfs.redact.core.values import Plan
 MAX_ROWS: Final = 1_000_000
 """The limit of rows. When a database with more rows is opened, all its rows are deleted.
 
-This number of rows takes about 200 MB. Most users have about a tenth of this number of files.
+This number of rows takes about 200 MB. Each app has a row for each file that it read. Most users have about a
+tenth of this number of files.
 """
 MAX_ANSWER_BYTES: Final = 1 << 20
 """The size of the largest packed plan that is stored. Larger plans are made again each time."""

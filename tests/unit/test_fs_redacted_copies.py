@@ -28,6 +28,7 @@ from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store import frozen as frozen_module
 from policyfs.store.copies import Copy
 from policyfs.store.frozen import Frozen
+from policyfs.store.locking.leases import LeaseKeeper
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import errno_of
@@ -362,3 +363,19 @@ async def test_a_copy_serves_the_lane_whose_worker_made_its_plan(
         assert [bool(jpegs.leaks(each)) for each in shown] == [True, False]
         for handle in (first, other):
             await made.release(handle)
+
+
+@pytest.mark.parametrize(
+    ("leases", "times_tell"), [(True, True), (True, False), (False, True)],
+    ids=["leases", "tmpfs", "no leases"],
+)  # fmt: skip
+@on_trio
+async def test_a_copy_is_final_only_where_a_lease_and_times_tell(
+    photo: Path, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch, leases: bool, times_tell: bool
+) -> None:
+    """The bridge compares only size and times. On a tmpfs a write through a mapping may change neither."""
+    with parts(photo.parent, engine_of(HIDE), keeper=keeper if leases else None) as made:
+        monkeypatch.setattr(made.redactor._plans, "_times_tell", lambda dev: times_tell)
+        handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert made.redactor.is_final(handle.copy) is (leases and times_tell)
+        await made.release(handle)
