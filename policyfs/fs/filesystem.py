@@ -90,6 +90,8 @@ from policyfs.store.locking.latches import HeldFiles, Latches
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.locking.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
+from policyfs.store.names.new_names import NewNames
+from policyfs.store.names.new_records import NewRecords
 
 _FOLDING_SAID: Final = 1000
 """The log names at most this many directories that ignore the case of names."""
@@ -283,10 +285,17 @@ class FileSystem:
             kernel_cache=self.kernel_cache, bridge_handles=self.bridge_handles,
         )  # fmt: skip
         set_id_bits = SetIdBits(fs.tree, opening.keeper) if self._settings.posix else None
+        records = None
+        if not self._settings.read_only:
+            path = self._settings.latches + ".new"
+            records = self._undo.enter_context(contextlib.closing(NewRecords(path, fs.tree)))
         return NameOperations(
             lookup=lookup,
             listings=self.listings,
-            creator=Creator(fs, lookup=lookup, opener=opener, withheld_names=withheld_names),
+            creator=Creator(
+                fs, lookup=lookup, opener=opener, withheld_names=withheld_names,
+                new_names=NewNames(fs.tree, records),
+            ),
             linker=Linker(
                 fs, entries=entries, lookup=lookup, open_files=open_files, change_lock=change_lock,
                 withheld_names=withheld_names,

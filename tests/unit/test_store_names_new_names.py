@@ -26,7 +26,7 @@ class Scene:
         self.place, self.way = place / "store", way
         self.place.mkdir()
         self.tree = Tree.open(str(self.place))
-        self.new_names = NewNames(self.tree)
+        self.new_names = NewNames(self.tree, None)
         self.owned: list[int] = []
         self.fails = 0
 

@@ -22,9 +22,9 @@ _SHOWN: Final = 200
 cannot be searched.)"""
 _UNSEARCHED_TODO: Final = "search these directories for names that begin with policyfs-aside-"
 _ASIDE_TODO: Final = (
-    "if it is an empty directory, a symlink or a special file, remove it: a daemon was killed while it made"
-    " the object. If it is a file with content, an earlier version of policyfs was killed while it removed or"
-    " renamed the file: give the file its name back, or remove it"
+    "mount the store again: policyfs then removes what a killed daemon was making. If this line stays, remove"
+    " an empty directory, a symlink or a special file. If it is a file with content, an earlier version of"
+    " policyfs was killed while it removed or renamed the file: give the file its name back, or remove it"
 )
 
 

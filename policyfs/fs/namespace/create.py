@@ -56,6 +56,7 @@ class Creator:
         lookup: Lookup,
         opener: Opener,
         withheld_names: WithheldNames,
+        new_names: NewNames,
     ) -> None:
         self._tree = fs.tree
         self._nodes = fs.nodes
@@ -64,7 +65,7 @@ class Creator:
         self._locks = fs.locks
         self._held = fs.held
         self._name_lock = fs.name_lock
-        self._new_names = NewNames(fs.tree)
+        self._new_names = new_names
         self._lookup = lookup
         self._opener = opener
         self._withheld_names = withheld_names

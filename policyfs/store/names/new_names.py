@@ -4,8 +4,8 @@ A regular file can be made without a name (Tree.create_unnamed), but these objec
 a temporary name, which no app gets (aside_names.py). Otherwise an app of another mount could use the object
 before it has an owner. Or another object could take the name, and would then get the owner of the new object.
 
-If a daemon is killed between these steps, the object stays under its temporary name, and `policyfs doctor`
-finds it. (The app got no answer to its request.)
+If a daemon is killed between these steps, the next daemon of the store removes the object (new_records.py).
+(The app got no answer to its request.)
 A network store may make the object and then report an error, because the answer of its server was lost. So
 after an error the daemon looks for the object and removes it.
 """
@@ -21,18 +21,23 @@ from typing import Final
 from policyfs.domain import FileType
 from policyfs.linux.libc import RENAME_NOREPLACE
 from policyfs.store.names.aside_names import aside, knows_no_flags
+from policyfs.store.names.new_records import NewRecords
 from policyfs.store.tree import Tree
 
 NOT_MADE: Final = -1
 
 
 class NewNames:
-    """A helper that makes objects under temporary names in one store."""
+    """A helper that makes objects under temporary names in one store.
 
-    __slots__ = ("_knows_flags", "_tree")
+    records: keeps the record of the present temporary name; None: nothing is recorded.
+    """
 
-    def __init__(self, tree: Tree) -> None:
+    __slots__ = ("_knows_flags", "_records", "_tree")
+
+    def __init__(self, tree: Tree, records: NewRecords | None) -> None:
         self._tree = tree
+        self._records = records
         self._knows_flags = True
 
     def make(self, dirfd: int, name: bytes, make: Callable[[bytes], None], own: Callable[[int], None]) -> int:
@@ -46,13 +51,19 @@ class NewNames:
         """
         if not self._knows_flags:
             return NOT_MADE
+        taken = aside()
+        if self._records is not None:
+            self._records.write(dirfd, taken)
         try:
-            return self._made(dirfd, name, aside(), make, own)
+            return self._made(dirfd, name, taken, make, own)
         except FileExistsError:
             raise
         except OSError:
             self._tree.check_free(dirfd, name)
             raise
+        finally:
+            if self._records is not None:
+                self._records.clear()
 
     def _made(
         self, dirfd: int, name: bytes, taken: bytes, make: Callable[[bytes], None], own: Callable[[int], None]
