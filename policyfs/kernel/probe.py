@@ -32,9 +32,12 @@ def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
     """Return the state of the topmost mount on a path, after *timeout_s* at most.
 
     A forked child becomes the mount's user and sends one STATFS: only a child may wait, since a request that
-    a daemon has read cannot be interrupted. Raises OSError if a directory of the path does not exist.
+    a daemon has read cannot be interrupted.
     """
-    path = resolve(path)
+    try:
+        path = resolve(path)
+    except FileNotFoundError:  # a directory above, as below /run before the first `up`
+        return MountState.NONE
     there = mounts_at(path)
     if not there or there[-1].fstype != FSTYPE:
         return MountState.NONE

@@ -304,6 +304,9 @@ def test_a_sites_file_reloads_its_mounts(place: Path, capsys) -> None:
     assert [line.split(": ")[0] for line in out.splitlines() if "in force" in line] == [
         f"{place}/one", f"{place}/two"
     ]  # fmt: skip
+    (place / "home.yaml").write_text((place / "home.yaml").read_text().replace(f"{place}/", "/run/absent/"))
+    code, _, err = run(capsys, "reload", place / "home.yaml")  # its directories come with `up`
+    assert (code, err.count("there is no policyfs mount")) == (EXIT_REFUSED, 2), err
 
 
 def test_all_that_answer_are_reloaded(place: Path, capsys) -> None:
