@@ -28,7 +28,7 @@ from policyfs.daemon.mountpoint import Mountpoint, read_own_proc
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Loader, Policies
 from policyfs.daemon.policies.reload import Reload
-from policyfs.daemon.status import describe, questions_about
+from policyfs.daemon.status import describe, questions_about, root_of
 from policyfs.daemon.supervise import kept, once
 from policyfs.daemon.worker_losses import WorkerLosses
 from policyfs.fs.filesystem import FileSystem
@@ -135,6 +135,7 @@ class Daemon:
         self._undo.callback(tree.close)
         self.facts = facts = probe(tree.root_fd)
         facts.check(options.store)
+        self.root = root_of(tree, writable=not (facts.read_only or options.read_only))
         if facts.checks_callers:
             tree.makes_by_root()
             libc.keep_user()

@@ -24,10 +24,12 @@ from policyfs.fs.kernel_cache.kept import find, kept, names_in
 from policyfs.fs.report import fields, report
 from policyfs.journal.writing.journal import Journal
 from policyfs.kernel.bridge import waiting
+from policyfs.linux.statx import cached_stat
 from policyfs.policy.exceptions import PREFIX, ended
 from policyfs.policy.model import Policy
 from policyfs.policy.text.values import instant_text
 from policyfs.store.facts import StoreFacts
+from policyfs.store.tree import Tree
 from policyfs.trail.lines.line import iso_time
 
 
@@ -36,6 +38,7 @@ class Reported(Protocol):
 
     fs: FileSystem
     facts: StoreFacts
+    root: control.Json
     journal: Journal
     sniffer: Sniffer
     remembered: Remembered | None
@@ -63,6 +66,7 @@ def describe(daemon: Reported) -> control.Json:
         "mount_id": control.mount_id(options.mountpoint),
         "store": options.store,
         "store_fs": daemon.facts.name,
+        "root": daemon.root,
         "app": options.app,
         "admits": {
             "any": options.user_id is None,
@@ -100,6 +104,12 @@ def describe(daemon: Reported) -> control.Json:
         "lost_replies": daemon.lost_replies,
         "fuse": daemon.fuse_counters(),
     }
+
+
+def root_of(tree: Tree, *, writable: bool) -> control.Json:
+    """Return how `status` finds the directory that a daemon serves, and knows it again. Raises OSError."""
+    found = cached_stat(tree.root_fd, b"")
+    return {"fd": tree.root_fd, "device": found.dev, "inode": found.ino, "writable": writable}
 
 
 def _trail(daemon: Reported) -> control.Json:

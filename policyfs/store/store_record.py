@@ -90,11 +90,24 @@ def accept_store(store: str) -> list[str]:
     return ["no readable record of an earlier mount"] if before is None else list(_differences(before, now))
 
 
+def absent_parts(store: str) -> list[str]:
+    """Return a text for each part of a store's record that is absent now, or is another file system.
+
+    Raises StoreAbsentError if the store cannot be read, PolicyfsError if the record cannot.
+    """
+    before = _read(store)
+    return [] if before is None else list(_different_parts(before, _examined(store, marks=False)))
+
+
 def _differences(before: StoreRecord, now: StoreRecord) -> Iterator[str]:
     if before.own != now.own:
         yield "another file system is there"
     if before.has_files and not now.has_files:
         yield "it is empty, and it had files"
+    yield from _different_parts(before, now)
+
+
+def _different_parts(before: StoreRecord, now: StoreRecord) -> Iterator[str]:
     for path, number in before.parts.items():
         if path not in now.parts:
             yield f"nothing is mounted on {path}"

@@ -20,7 +20,7 @@ from policyfs.daemon.control import control
 from policyfs.daemon.log import configure
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Loader, Policies
-from policyfs.daemon.status import describe, questions_about
+from policyfs.daemon.status import describe, questions_about, root_of
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
 from policyfs.journal.files.retention import Retention
@@ -64,6 +64,7 @@ class Daemon:
 
     fs: FileSystem
     facts: StoreFacts
+    root: dict[str, object]
     journal: Journal
     policies: Policies
     options: MountOptions
@@ -99,8 +100,9 @@ def running(
         with a_journal(tmp_path) as journal, parts(store, policies.engine, app=options.get("app")) as made:
             policies.begin(journal, tmp_path / MOUNT_ID, {})
             daemon = Daemon(
-                made.whole, probe(made.tree.root_fd), journal, policies, replace(OPTIONS, **options), sniffer
-            )
+                made.whole, probe(made.tree.root_fd), root_of(made.tree, writable=True), journal, policies,
+                replace(OPTIONS, **options), sniffer,
+            )  # fmt: skip
             made.whole.kernel_cache.notifier = None
             yield daemon, made
     finally:
@@ -123,6 +125,9 @@ async def test_a_status_names_the_mount_and_what_it_was_mounted_with(tmp_path: P
     assert (said["posix"], said["read_only"], said["copy_bytes"]) == (True, True, 5)
     assert said["options"] == told["options"]
     assert said["store_fs"] == daemon.facts.name
+    store = (tmp_path / "store").stat()
+    assert (said["root"]["device"], said["root"]["inode"]) == (store.st_dev, store.st_ino)
+    assert said["root"]["writable"]
     assert (said["pid"], said["started"]) == (os.getpid(), "2026-03-01T08:00:00.000000000Z")
     assert (said["bugs"], said["connection"], said["lost_replies"]) == (3, 77, 4)
     assert said["fuse"] == {"LOOKUP": 5}

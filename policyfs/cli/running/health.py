@@ -12,6 +12,7 @@ from policyfs.cli.common.live_mounts import part
 from policyfs.cli.common.processes import look
 from policyfs.cli.machine.findings import State
 from policyfs.cli.machine.store_checks import check_closed
+from policyfs.cli.running.store_state import store_problems
 from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 
@@ -53,21 +54,26 @@ def problems(status: control.Json) -> Iterator[str]:
             f"workers that read files died, and {lost} requests failed; the last error:"
             f" {sniffer.get('last_error')}"
         )
-    yield from _store_open(str(status.get("store")))
+    yield from _store(status)
     if status.get("bugs"):
         yield f"unexpected errors (bugs of policyfs): {status['bugs']}; see the daemon's log, and report them"
 
 
-def _store_open(store: str) -> Iterator[str]:
+def _store(status: control.Json) -> Iterator[str]:
     try:
-        closed = look(partial(check_closed, store), _STORE_S)
-    except OSError:  # the store may be missing in this process's mount namespace
-        return
+        yield from look(partial(_look_at_store, status), _STORE_S)
     except PolicyfsError:
-        yield f"the store {store} does not answer within {_STORE_S:g} s"
-        return
-    if closed.state is not State.OK:
-        yield f"{closed.what}: {closed.todo}"
+        yield f"the store {status.get('store')} does not answer within {_STORE_S:g} s"
+
+
+def _look_at_store(status: control.Json) -> list[str]:
+    """Return the problems of a mount's store. This function may wait without end."""
+    found = store_problems(status)
+    try:
+        closed = check_closed(str(status.get("store")))
+    except OSError:  # the store may be missing in this process's mount namespace
+        return found
+    return found if closed.state is State.OK else [*found, f"{closed.what}: {closed.todo}"]
 
 
 def _number(value: object) -> int:
