@@ -13,22 +13,22 @@ from tests.budget.measure import circles, code_lines, commands, options
 
 TEXT = """\
 # words
-words = 10
+words = 1010
 "options of mount" = 3  # --idmap, for containers
 """
 
 
 def test_what_has_shrunk_lowers_its_budget_and_keeps_its_reason() -> None:
-    text, wrong = held(TEXT, {"words": 7, "options of mount": 2})
-    assert (text, wrong) == (TEXT.replace("10", "7").replace("= 3", "= 2"), [])
+    text, wrong = held(TEXT, {"words": 801, "options of mount": 2})
+    assert (text, wrong) == (TEXT.replace("1010", "900").replace("= 3", "= 2"), [])
 
 
 @pytest.mark.parametrize(
     ("found", "wrong"),
     [
-        ({"words": 1011, "options of mount": 3}, "words: 1,011 where 10 are budgeted"),
-        ({"words": 10, "options of mount": 3, "commands": 4}, "commands: 4, and no budget"),
-        ({"words": 10}, "options of mount is no longer there: remove its line"),
+        ({"words": 1011, "options of mount": 3}, "words: 1,011 where 1,010 are budgeted"),
+        ({"words": 1010, "options of mount": 3, "commands": 4}, "commands: 4, and no budget"),
+        ({"words": 1010}, "options of mount is no longer there: remove its line"),
     ],
 )
 def test_what_is_over_or_without_a_budget_is_named(found: dict[str, int], wrong: str) -> None:
