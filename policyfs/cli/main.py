@@ -14,6 +14,7 @@ from typing import Final, TextIO, cast
 from policyfs import __version__
 from policyfs.cli.common.commands import add_commands
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
+from policyfs.linux.code_digest import code_digest
 from policyfs.linux.confinement.prctl import name_process
 from policyfs.linux.interpreter import load_libraries_by_name
 from policyfs.policy.collector import left_to_the_kernel
@@ -100,6 +101,12 @@ class _Output:
             raise _OutputEndedError from error
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"policyfs {__version__} (code {code_digest()})")
+        parser.exit()
+
+
 def build_parser(*words: str) -> argparse.ArgumentParser:
     """Build the parser of the command line. words: the user's words; without them, all commands are imported.
     """
@@ -107,7 +114,10 @@ def build_parser(*words: str) -> argparse.ArgumentParser:
         prog="policyfs",
         description="Mount a directory of media so that each app sees what a policy lets it see.",
     )
-    parser.add_argument("--version", action="version", version=f"policyfs {__version__}")
+    version_help = "print the version and a digest of the code, and exit"
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help=version_help
+    )
     add_commands(parser, _COMMANDS, words, dest="command")
     return parser
 

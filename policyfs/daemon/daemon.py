@@ -44,6 +44,7 @@ from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
 from policyfs.linux import libc
+from policyfs.linux.code_digest import code_digest
 from policyfs.linux.memory import group_limit
 from policyfs.linux.scheduling import set_turns, weigh_own_session
 from policyfs.policy.decide import Engine
@@ -70,6 +71,7 @@ class Daemon:
 
     def __init__(self, options: MountOptions, loader: Loader, log: Log) -> None:
         self._options = options
+        self.code = code_digest()  # what runs, also if other code is installed later
         self._log = log
         self._bugs = Bugs(log)
         self._undo = contextlib.ExitStack()

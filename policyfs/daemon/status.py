@@ -39,6 +39,7 @@ class Reported(Protocol):
     fs: FileSystem
     facts: StoreFacts
     root: control.Json
+    code: str
     journal: Journal
     sniffer: Sniffer
     remembered: Remembered | None
@@ -80,6 +81,7 @@ def describe(daemon: Reported) -> control.Json:
         "reflink": daemon.facts.reflink,
         "pid": os.getpid(),
         "version": __version__,
+        "code": daemon.code,
         "started": iso_time(daemon.started_ns),
         "leaving": daemon.leaving,
         "connection": daemon.connection,

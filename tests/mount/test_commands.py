@@ -546,7 +546,7 @@ def test_the_version_and_help(live: Mount) -> None:
         timeout=30,
         check=True,
     )
-    assert done.stdout == f"policyfs {__version__}\n"
+    assert done.stdout == f"policyfs {__version__} (code {live.status()['code']})\n"
     said = policyfs("--help")
     assert said.returncode == 0
     for name in ("mount", "umount", "status", "reload", "doctor", "policy", "audit"):

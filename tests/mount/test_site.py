@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from policyfs import __version__
+from policyfs.cli.site.site_document import read_site
+from policyfs.linux.code_digest import code_digest
 from policyfs.linux.mountinfo import FSTYPE
 from tests.support.machine.namespace import abort_connection, detach, mounts_below
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
@@ -186,12 +192,40 @@ def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path
 
     again = site("up", "--restart")
     assert again.returncode == 0, again
-    assert f"gallery: up again: its options have changed at {gallery}" in again.stdout
+    assert f"gallery: up again: its options changed at {gallery}" in again.stdout
     after = {one["mountpoint"]: one["pid"] for one in json.loads(site("status", "--json").stdout)}
     assert after[str(gallery)] != before[str(gallery)]
     assert after[f"{site.arena}/all"] == before[f"{site.arena}/all"]
     assert site("up").returncode == 0
     assert call_as(GALLERY, os.statvfs, gallery).f_flag & os.ST_RDONLY
+    assert site("down").returncode == 0
+
+
+@pytest.mark.timeout(240)
+def test_mounts_of_other_code_are_told_and_renewed(site: Site, tmp_path: Path) -> None:
+    """A daemon that runs what was installed before, which is a copy with one module more."""
+    before = tmp_path / "before"
+    shutil.copytree(CHECKOUT / "policyfs", before / "policyfs")
+    (before / "policyfs/more.py").touch()
+    made = read_site(str(site.file))
+    gallery = site.arena / "apps/gallery"
+    gallery.mkdir(parents=True)
+    words = [sys.executable, "-m", "policyfs.cli.main", *made.command(made.mounts[0])]
+    old = os.environ | site.environment | {"PYTHONPATH": str(before)}
+    subprocess.run(words, env=old, cwd="/", check=True, timeout=60)
+
+    said = site("up")
+    assert f"gallery: up with other code at {gallery}" in said.stdout
+    assert "it runs other code than is installed. `policyfs up --restart" in said.stderr
+    status = site("status", "--check")
+    assert status.returncode == 1
+    [bad, well] = status.stdout.splitlines()
+    installed = f"{__version__} (code {code_digest()}) is installed"
+    assert f"{gallery}: the daemon runs version {__version__} (code " in bad
+    assert f"), but {installed}: unmount, and mount again" in bad
+    assert well == f"{site.arena}/all: well"
+    assert f"gallery: up again: its code changed at {gallery}" in site("up", "--restart").stdout
+    assert site("status", "--check").returncode == 0
     assert site("down").returncode == 0
 
 

@@ -131,7 +131,7 @@ def umount(place, lazy):
     return "it hangs" if place == "/b" else ""
 mounts = [SimpleNamespace(at=place) for place in ("/a", "/b", "/c")]
 site.read_site = lambda path: SimpleNamespace(mounts=mounts)
-site.look = lambda site_, mount: SimpleNamespace(state=site.State.UP)
+site.look = lambda site_, mount: SimpleNamespace(state=site.State.UP, status={{}})
 site.label = lambda mount: "x" * 10_000
 site._alone, site._umount = contextlib.nullcontext, umount
 time.sleep(0.2)

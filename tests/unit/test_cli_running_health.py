@@ -12,6 +12,7 @@ from policyfs import __version__
 from policyfs.cli.machine.findings import Finding, State
 from policyfs.cli.running import health
 from policyfs.cli.running.health import problems
+from policyfs.linux.code_digest import code_digest
 
 
 def sound(store: Path) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def sound(store: Path) -> dict[str, Any]:
     return {
         "leaving": False,
         "store": str(store),
-        "version": __version__,
+        "version": __version__, "code": code_digest(),
         "trail": {"directory": "/var/log/policyfs/x", "failing": False, "dropped": 0},
         "quarantine": {"dropped": 0},
         "passthrough": {"enabled": True, "why_not": ""},
@@ -45,7 +46,9 @@ def test_a_sound_mount_has_none(tmp_path: Path) -> None:
         ({"passthrough": {"enabled": False, "why_not": "old kernel"}}, "no passthrough: old kernel"),
         ({"watch": {"running": False}}, "the store is not watched"),
         ({"contained": {"missing": ["landlock"]}}, "not contained: landlock"),
-        ({"version": "0.0.1"}, "mount again"),
+        ({"code": "0123", "version": "0.0.1"}, "version 0.0.1 (code 0123), but"),
+        ({"code": None}, "is installed: unmount, and mount again"),
+        ({"code": None, "options": {"foreground": True}}, "is installed: restart its unit"),
         ({"bugs": 1}, "(bugs of policyfs): 1; see"),
         ({"watch": None}, "the store is not watched"),
     ],

@@ -18,6 +18,7 @@ from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, EXIT_USAGE
 from policyfs.kernel import probe
 from policyfs.kernel.probe import MountState
 from policyfs.linux import mountinfo
+from policyfs.linux.code_digest import code_digest
 from tests.support.mount.control_sockets import ControlSocket
 
 DIGEST = "0123456789abcdef" * 4
@@ -40,8 +41,8 @@ def sound(place: Path, name: str = "one", **changed: Any) -> dict[str, Any]:
     """The status of a mount that is well."""
     return {
         "mountpoint": str(place / name), "app": None, "store": str(place / "store"), "store_fs": "ext4",
-        "pid": 7, "version": __version__, "started": "2026-01-01T00:00:00Z", "leaving": False,
-        "connection": 42,
+        "pid": 7, "version": __version__, "code": code_digest(),
+        "started": "2026-01-01T00:00:00Z", "leaving": False, "connection": 42,
         "policy": {"name": "home", "generation": 3, "digest": DIGEST, "monitor": False, "exceptions": []},
         "passthrough": {"enabled": True, "why_not": "", "refused": {}},
         "handles": {"files": 2, "mediated": 1, "directories": 3}, "nodes": 9,
@@ -78,7 +79,8 @@ def test_one_screen_has_what_people_look_for(place: Path, capsys) -> None:
     assert code == EXIT_OK
     assert out.splitlines() == [
         f"{place}/one: shared mount of {place}/store (ext4)",
-        f"  daemon       pid 7, version {__version__}, since 2026-01-01T00:00:00Z",
+        f"  daemon       pid 7, version {__version__} (code {code_digest()})",
+        "               since 2026-01-01T00:00:00Z",
         "  policy       home generation 3, 0123456789abcdef",
         "  passthrough  on",
         "  handles      2 files (1 mediated)",

@@ -26,6 +26,7 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.kernel import placeholder, probe
 from policyfs.kernel.probe import MountState
 from policyfs.linux import mountinfo
+from policyfs.linux.code_digest import code_digest
 from policyfs.linux.mountinfo import FSTYPE
 from tests.support.mount.control_sockets import ControlSocket
 
@@ -96,7 +97,7 @@ class World:
         given = options_of(parser.parse_args(self.site.command(doc))) | options
         status = {
             "app": doc.app if app == "" else app, "options": given, "policy": {"file": self.site.policy},
-            "trail": {"directory": f"{self.site.trail}/0123"}, "pid": 7,
+            "trail": {"directory": f"{self.site.trail}/0123"}, "pid": 7, "code": code_digest(),
         }  # fmt: skip
         if socket:
             path = control.socket_path(self.at(name))
@@ -216,7 +217,7 @@ def test_a_restart_is_checked_before_anything_is_unmounted(world: World, command
     world.mount("one", read_only=True)
     code, out, _ = command("up", "--restart")
     assert (code, world.done()) == (EXIT_OK, ["umount one", "mount one"])
-    assert "one: up again: its options have changed" in out
+    assert "one: up again: its options changed" in out
     world.commands.clear()
     (world.place / "policy.yaml").write_text(POLICY.replace("one:", "other:"))
     code, _, err = command("up", "--restart")
@@ -230,7 +231,27 @@ def test_a_mount_that_another_program_watches_is_not_restarted(world: World, com
     world.mount("one", read_only=True, foreground=True)
     code, _, err = command("up", "--restart")
     assert (code, world.commands) == (EXIT_OK, [])
-    assert f"run `policyfs unit {world.file}` and `systemctl daemon-reload`" in err
+    assert "`systemctl daemon-reload` and `systemctl restart policyfs-home-one.service`" in err
+
+
+def test_mounts_with_other_code_are_made_again_one_by_one_until_one_fails(world: World, command) -> None:
+    for name in ("one", "two", "all"):
+        world.mount(name)
+        world.sockets[name].answers["status"]["code"] = "0123"
+    code, out, err = command("up")
+    assert (code, world.commands, out.count(": up with other code at ")) == (EXIT_OK, [], 3)
+    assert err.count("is not as in the site: it runs other code than is installed. `policyfs up --rest") == 3
+    world.fails = {"mount two": "no room"}
+    code, _, err = command("up", "--restart")
+    assert (code, world.done()) == (EXIT_REFUSED, ["umount one", "mount one", "umount two", "mount two"])
+    assert f"shared ({world.at('all')}): was not restarted, as another failed" in err
+    world.fails = {}
+    world.commands.clear()
+    code, out, _ = command("up", "--restart")
+    assert (code, out.count(": up again: its code changed at ")) == (EXIT_OK, 3)
+    assert world.done() == [
+        f"{word} {name}" for name in ("one", "two", "all") for word in ("umount", "mount")
+    ]
 
 
 def test_a_restart_that_fails_says_what_is_down_now(world: World, command) -> None:
@@ -240,11 +261,11 @@ def test_a_restart_that_fails_says_what_is_down_now(world: World, command) -> No
     world.fails = {"umount one": "policyfs: busy\n"}
     code, _, err = command("up", "--restart")
     assert (code, world.done()) == (EXIT_REFUSED, ["umount one"])
-    assert "the mount has other options than in the site, and was not restarted: busy" in err
+    assert "the mount is not as in the site, and was not restarted: busy" in err
     world.fails = {"mount one": "no room"}
     code, _, err = command("up", "--restart")
     assert code == EXIT_REFUSED
-    assert "the mount was unmounted to get its new options, but could not be mounted again: no room" in err
+    assert "the mount was unmounted to be made anew, but could not be mounted again: no room" in err
 
 
 def test_if_a_mount_fails_the_new_ones_go_and_the_old_ones_stay(world: World, command) -> None:
@@ -252,7 +273,7 @@ def test_if_a_mount_fails_the_new_ones_go_and_the_old_ones_stay(world: World, co
     world.fails = {"mount two": "policyfs: no room\n", "umount all": "it stays"}
     code, out, err = command("up", "--restart")
     assert (code, out) == (EXIT_REFUSED, "")
-    assert sorted(world.done()) == ["mount all", "mount one", "mount two", "umount all --lazy", "umount one"]
+    assert sorted(world.done()) == ["mount all", "mount two", "umount all --lazy"]
     assert "the site home is not up, and nothing new is mounted:" in err
     assert f"  two ({world.at('two')}): no room\n" in err
     assert err.endswith("  it stays\n")
@@ -346,6 +367,14 @@ def test_all_go_down_the_last_one_first(world: World, command, lazy: bool) -> No
     assert (code, err) == (EXIT_OK, "")
     assert world.done() == [f"umount all{more}", f"umount one{more}"]
     assert out == "shared: down\ntwo: down\none: down\n"
+
+
+def test_mounts_that_units_run_are_left_to_them(world: World, command) -> None:
+    world.mount("one", foreground=True)
+    world.mount("all")
+    code, _, err = command("down")
+    assert (code, world.commands) == (EXIT_REFUSED, [])
+    assert "units run mounts of this site (policyfs-home-one.service): `systemctl stop policyfs-home." in err
 
 
 def test_what_stays_up_is_told_and_the_others_go(world: World, command) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from policyfs.cli.main import build_parser
 from policyfs.cli.mounts.start import options_of
-from policyfs.cli.site.site_changes import changes, is_of_unit
+from policyfs.cli.site.site_changes import OTHER_CODE, changes
 from policyfs.cli.site.site_document import Site, read_site
 from policyfs.daemon.control.control import Json
+from policyfs.linux.code_digest import code_digest
 
 TEXT = """\
 apiVersion: policyfs/v1
@@ -35,7 +36,7 @@ def status_of(site: Site, *more: str) -> Json:
     args = parser.parse_args([*site.command(site.mounts[0]), *more])
     policy: Json = {"file": site.policy}
     trail: Json = {"directory": f"{site.trail}/0123456789abcdef"}
-    return {"options": options_of(args), "policy": policy, "trail": trail}
+    return {"options": options_of(args), "policy": policy, "trail": trail, "code": code_digest()}
 
 
 def test_a_mount_of_the_site_has_no_changes(tmp_path: Path):
@@ -43,7 +44,7 @@ def test_a_mount_of_the_site_has_no_changes(tmp_path: Path):
     for more in ((), ("--foreground",), ("--log", "log")):
         status = status_of(site, *more)
         assert changes(site, site.mounts[0], status) == ()
-        assert is_of_unit(status) is ("--foreground" in more)
+        assert changes(site, site.mounts[0], status | {"code": "0123"}) == (OTHER_CODE,)
 
 
 @pytest.mark.parametrize(
@@ -73,4 +74,3 @@ def test_each_change_is_told(tmp_path: Path, old: str, new: str, told: str | Non
 def test_a_daemon_that_does_not_tell_its_options_has_no_changes(tmp_path: Path):
     site = site_of(tmp_path / "site.yaml", TEXT)
     assert changes(site, site.mounts[0], {}) == ()
-    assert not is_of_unit({})

@@ -65,6 +65,7 @@ class Daemon:
     fs: FileSystem
     facts: StoreFacts
     root: dict[str, object]
+    code: str
     journal: Journal
     policies: Policies
     options: MountOptions
@@ -100,8 +101,8 @@ def running(
         with a_journal(tmp_path) as journal, parts(store, policies.engine, app=options.get("app")) as made:
             policies.begin(journal, tmp_path / MOUNT_ID, {})
             daemon = Daemon(
-                made.whole, probe(made.tree.root_fd), root_of(made.tree, writable=True), journal, policies,
-                replace(OPTIONS, **options), sniffer,
+                made.whole, probe(made.tree.root_fd), root_of(made.tree, writable=True), "0123", journal,
+                policies, replace(OPTIONS, **options), sniffer,
             )  # fmt: skip
             made.whole.kernel_cache.notifier = None
             yield daemon, made
@@ -130,6 +131,7 @@ async def test_a_status_names_the_mount_and_what_it_was_mounted_with(tmp_path: P
     assert said["root"]["writable"]
     assert (said["pid"], said["started"]) == (os.getpid(), "2026-03-01T08:00:00.000000000Z")
     assert (said["bugs"], said["connection"], said["lost_replies"]) == (3, 77, 4)
+    assert said["code"] == "0123"
     assert said["fuse"] == {"LOOKUP": 5}
     assert said["remembered"] is None
     assert said["sniffer"]["requests"] == 0

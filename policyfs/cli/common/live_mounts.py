@@ -98,3 +98,8 @@ def part(status: control.Json, name: str) -> control.Json:
     """
     found = status.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def is_of_unit(status: control.Json) -> bool:
+    """Return True if the daemon runs in the foreground: then another program (such as systemd) watches it."""
+    return bool(part(status, "options").get("foreground"))

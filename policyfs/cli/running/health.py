@@ -8,13 +8,14 @@ from functools import partial
 from typing import Final
 
 from policyfs import __version__
-from policyfs.cli.common.live_mounts import part
+from policyfs.cli.common.live_mounts import is_of_unit, part
 from policyfs.cli.common.processes import look
 from policyfs.cli.machine.findings import State
 from policyfs.cli.machine.store_checks import check_closed
 from policyfs.cli.running.store_state import store_problems
 from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
+from policyfs.linux.code_digest import code_digest
 
 _RECENT_NS: Final = 600 * 1_000_000_000
 _STORE_S: Final = 5.0
@@ -42,10 +43,11 @@ def problems(status: control.Json) -> Iterator[str]:
     missing = part(status, "contained").get("missing")
     for what in missing if isinstance(missing, list) else ():
         yield f"the daemon is not contained: {what}"
-    if status.get("version") != __version__:
+    if status.get("code") != code_digest():
+        remedy = "restart its unit" if is_of_unit(status) else "unmount, and mount again"
         yield (
-            f"the daemon has version {status.get('version')}, but {__version__} is installed: unmount, and"
-            " mount again"
+            f"the daemon runs version {status.get('version')} (code {status.get('code')}), but {__version__}"
+            f" (code {code_digest()}) is installed: {remedy}"
         )
     sniffer = part(status, "sniffer")
     if time.time_ns() - _number(sniffer.get("last_loss_ns")) < _RECENT_NS:

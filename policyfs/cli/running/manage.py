@@ -148,7 +148,8 @@ def _as_text(status: control.Json) -> str:
     digest = str(policy["digest"])[:16]
     lines = [
         f"{status['mountpoint']}: {kind} of {status['store']} ({status['store_fs']})",
-        f"  daemon       pid {status['pid']}, version {status['version']}, since {status['started']}",
+        f"  daemon       pid {status['pid']}, version {status['version']} (code {status.get('code')})",
+        f"               since {status['started']}",
         *(["  LEAVING      unmounted, but processes still use the mount"] if status["leaving"] else []),
         f"  policy       {policy['name']} generation {policy['generation']}, {digest}{monitor}",
         *_exceptions(policy),

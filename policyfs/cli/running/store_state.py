@@ -16,7 +16,7 @@ from policyfs.linux.statx import cached_stat
 from policyfs.store.store_record import absent_parts
 
 _SHUT_DOWN: Final = frozenset({"shutdown", "emergency_ro"})
-"""What ext4 adds to its mount options after an error (fs/ext4/super.c)."""
+"""Mount options that ext4 shows after an error (fs/ext4/super.c)."""
 
 _DISKS: Final = "/sys/dev/block"
 

@@ -17,11 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Final, NamedTuple
 
+from policyfs.cli.common.live_mounts import is_of_unit
 from policyfs.cli.common.mountpoint_way import check_way
 from policyfs.cli.common.on_record import trail_root
 from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.mounts.mount import check_policy
-from policyfs.cli.site.site_changes import arguments_of, changes, is_of_unit
+from policyfs.cli.site.site_changes import OTHER_CODE, arguments_of, changes
 from policyfs.cli.site.site_document import MountDoc, Site, label, private_places, read_site
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
@@ -34,12 +35,12 @@ _STATUS_S: Final = 5.0
 
 
 class State(Enum):
-    """The state of a mount of a site. CHANGED: the mount is up, but with other options than in the site file.
-    HUNG: the mount is there, but its daemon gives no status.
+    """The state of a mount of a site. CHANGED: the mount is up, but with other options than in the site file,
+    or other code than is installed. HUNG: the mount is there, but its daemon gives no status.
     """
 
     UP = "up"
-    CHANGED = "up, with other options"
+    CHANGED = "up, but not as in the site"
     DOWN = "down"
     DEAD = "dead: its daemon has ended"
     HUNG = "its daemon gives no status"
@@ -49,7 +50,8 @@ class State(Enum):
 class Seen(NamedTuple):
     """The state of a mountpoint of a site.
 
-    status: the status from the mount's daemon. changes: options that differ from the site file. error: the
+    status: the status from the mount's daemon. changes: options that differ from the site file, or the code.
+    error: the
     error in place of the status (HUNG): the daemon does not answer, or the way to the mountpoint is unsafe.
     """
 
@@ -61,8 +63,8 @@ class Seen(NamedTuple):
     def is_to_be_made(self, *, restart: bool) -> bool:
         """Return True if `up` must make the mount.
 
-        restart: True if `up` also makes mounts again that are up with other options. But if another program
-        (such as systemd) watches the daemon of such a mount, the mount stays.
+        restart: True if `up` also makes mounts again that are up, but not as in the site. But if another
+        program (such as systemd) watches the daemon of such a mount, the mount stays.
         """
         if self.state is State.CHANGED:
             return restart and not is_of_unit(self.status)
@@ -72,11 +74,12 @@ class Seen(NamedTuple):
 def add_up(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `policyfs up`."""
     parser.description = (
-        "Make all mounts of SITE that are not there yet. Without --restart, a mount with other options"
-        " than in SITE stays as it is, and is reported. The exit code is 1 if a mount fails."
+        "Make all mounts of SITE that are not there yet. Without --restart, a mount with other options than"
+        " in SITE, or other code than is installed, stays as it is, and is reported. The exit code is 1 if a"
+        " mount fails."
     )
     add = parser.add_argument
-    restart_help = "unmount mounts whose options in SITE have changed, and make them again"
+    restart_help = "unmount mounts with other options or code, one after the other, and make them again"
     add("--restart", action="store_true", help=restart_help)
     places_help = "only make the mountpoints, which answer with an error until their mounts are up"
     add("--places", action="store_true", help=places_help)
@@ -93,8 +96,8 @@ def add_down(parser: argparse.ArgumentParser) -> None:
 def run_up(args: argparse.Namespace) -> int:
     """Read the site file (a list of mounts). Make each of its mounts that is not up.
 
-    With --restart, also make mounts with changed options again. If a mount fails, remove the mounts that this
-    command has made, except mounts that were up before.
+    With --restart, also make mounts with other options or code again. If a mount fails, remove the mounts
+    that this command has made, except mounts that were up before.
     """
     site = read_site(args.site)
     if os.geteuid() != 0:
@@ -120,16 +123,14 @@ def run_up(args: argparse.Namespace) -> int:
         _make_places(found)
         if wanted:
             check_store(os.path.realpath(site.store))
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            results = list(pool.map(lambda one: _make(site, *one), wanted))
-        _check_made(site, wanted, results)
+        _check_made(site, wanted, _make_all(site, wanted))
     made = [mount for mount, _ in wanted]
     for mount, seen in found:
         print(f"{label(mount)}: {_told(seen, made=mount in made)} at {mount.at}")
     left = [(mount, seen) for mount, seen in found if seen.state is State.CHANGED and mount not in made]
     for mount, seen in left:
         print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
-    # 0 even if options differ: if `up` failed in a systemd unit, systemd would end the new daemons.
+    # 0 even if they differ: if `up` failed in a systemd unit, systemd would end the new daemons.
     return EXIT_OK
 
 
@@ -147,10 +148,21 @@ def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
         )
 
 
-def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Make one mount; first unmount one with other options. Return the error, or an empty text."""
-    if seen.state is not State.CHANGED:
-        return _mount(site, mount)
+def _make_all(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> list[str]:
+    """Make mounts side by side; then, one after the other until one fails, those that are up. Return for each
+    the error, or an empty text."""
+    new = [mount for mount, seen in wanted if seen.state is not State.CHANGED]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        said = dict(zip(map(label, new), pool.map(lambda mount: _mount(site, mount), new), strict=True))
+    for mount, seen in wanted:
+        if seen.state is State.CHANGED:
+            failed = any(said.values())
+            said[label(mount)] = "was not restarted, as another failed" if failed else _remake(site, mount)
+    return [said[label(mount)] for mount, _ in wanted]
+
+
+def _remake(site: Site, mount: MountDoc) -> str:
+    """Unmount a mount that is not as in the site, and make it. Return the error, or an empty text."""
     try:  # check before the unmount: otherwise a wrong policy would leave apps without a mount
         check_policy(arguments_of(site, mount))
     except PolicyfsError as error:
@@ -158,9 +170,9 @@ def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
     else:
         said = _umount(mount.at, lazy=False)
     if said:
-        return f"the mount has other options than in the site, and was not restarted: {said}"
+        return f"the mount is not as in the site, and was not restarted: {said}"
     said = _mount(site, mount)
-    return said and f"the mount was unmounted to get its new options, but could not be mounted again: {said}"
+    return said and f"the mount was unmounted to be made anew, but could not be mounted again: {said}"
 
 
 def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Sequence[str]) -> None:
@@ -183,7 +195,8 @@ def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Se
 def _told(seen: Seen, *, made: bool) -> str:
     """Return a text about the result of `up` for one mount. made: True if `up` has made the mount."""
     if seen.state is State.CHANGED:
-        return "up again: its options have changed" if made else "up with other options"
+        what = "code" if seen.changes == (OTHER_CODE,) else "options"
+        return f"up again: its {what} changed" if made else f"up with other {what}"
     return {State.UP: "up already", State.DEAD: "up again: its daemon had ended"}.get(seen.state, "up")
 
 
@@ -191,10 +204,8 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
     """Return a text with the differences between a running mount and the site file, and the remedy."""
     differs = f"{label(mount)} ({mount.at}) is not as in the site: {'; '.join(seen.changes)}"
     if is_of_unit(seen.status):
-        return (
-            f"{differs}. Another program watches the daemon of this mount: run `policyfs unit {site.file}`"
-            " and `systemctl daemon-reload`, and restart the unit of the mount"
-        )
+        written = f"`policyfs unit {site.file}`, `systemctl daemon-reload` and "
+        return f"{differs}. A unit runs this mount: {written}`systemctl restart {site.unit(mount)}`"
     users = ", ".join(mount.users)
     return (
         f"{differs}. `policyfs up --restart {site.file}` unmounts and mounts it again; then restart the"
@@ -205,14 +216,20 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
 def run_down(args: argparse.Namespace) -> int:
     """Unmount every mount of the site file (a list of mounts), the last one first.
 
-    Also unmount dead mounts (mounts without a daemon), and mounts whose daemon hangs.
+    Also unmount dead mounts (mounts without a daemon), and mounts whose daemon hangs. Unmount nothing if a
+    unit runs one of the mounts: its services would go on, and it could mount again.
     """
     site = read_site(args.site)
     code = EXIT_OK
     with _alone(site):
-        for mount in reversed(site.mounts):
-            state = look(site, mount).state
-            said = ""
+        found = [(mount, look(site, mount)) for mount in reversed(site.mounts)]
+        if of_units := [site.unit(mount) for mount, seen in found if is_of_unit(seen.status)]:
+            raise PolicyfsError(
+                f"units run mounts of this site ({', '.join(of_units)}): `systemctl stop {site.target}` ends"
+                " them, and the services that use them. Nothing was unmounted"
+            )
+        for mount, seen in found:
+            state, said = seen.state, ""
             if state is State.OTHER:
                 said = "another mount is at this path, and stays"
             elif state is not State.DOWN:
@@ -272,13 +289,14 @@ def place_of(mount: MountDoc) -> str:
 def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
     """Return the status of each mount of a site that is up, and a line of text for each other mount.
 
-    The field ``site_changes`` of a status lists the options that differ from the site file.
+    The field ``site_changes`` of a status lists the options that differ from the site file. (Each status has
+    its code.)
     """
     up, lines = [], []
     for mount in site.mounts:
         seen = look(site, mount)
         if seen.state in {State.UP, State.CHANGED}:
-            up.append({**seen.status, "site_changes": list(seen.changes)})
+            up.append({**seen.status, "site_changes": [one for one in seen.changes if one != OTHER_CODE]})
         elif seen.error is not None:
             lines.append(f"{label(mount)} ({mount.at}): {seen.error}")
         else:

@@ -13,14 +13,19 @@ from policyfs.cli.mounts import mount as mount_command
 from policyfs.cli.mounts.start import options_of
 from policyfs.cli.site.site_document import MountDoc, Site
 from policyfs.daemon.control import control
+from policyfs.linux.code_digest import code_digest
 
 _APART: Final = frozenset({"store", "mountpoint", "policy", "trail", "app", "foreground", "log"})
 """Options that _changes() skips when it compares the options by name. They are compared in another way, or
 they change nothing in a running mount."""
 
 
+OTHER_CODE: Final = "it runs other code than is installed"
+
+
 def changes(site: Site, mount: MountDoc, status: control.Json) -> tuple[str, ...]:
-    """Return a text for each difference between a running mount and its entry in the site file."""
+    """Return a text for each difference between a running mount and its entry in the site file, or the
+    installed code."""
     return tuple(_changes(site, mount, status))
 
 
@@ -29,12 +34,6 @@ def arguments_of(site: Site, mount: MountDoc) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     mount_command.add_mount(parser)
     return parser.parse_args(site.command(mount)[1:])
-
-
-def is_of_unit(status: control.Json) -> bool:
-    """Return True if the daemon runs in the foreground: then another program (such as systemd) watches it."""
-    given = status.get("options")
-    return isinstance(given, dict) and bool(given.get("foreground"))
 
 
 def _changes(site: Site, mount: MountDoc, status: control.Json) -> Iterator[str]:
@@ -47,6 +46,8 @@ def _changes(site: Site, mount: MountDoc, status: control.Json) -> Iterator[str]
     wanted = options_of(arguments_of(site, mount))
     for name in sorted(wanted.keys() - _APART):
         yield from _change(name, given.get(name), wanted[name])
+    if status.get("code") != code_digest():
+        yield OTHER_CODE
 
 
 def _text(status: control.Json, part: str, name: str) -> str:

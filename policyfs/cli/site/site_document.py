@@ -145,6 +145,15 @@ class Site(NamedTuple):
     trail: str | None
     mounts: tuple[MountDoc, ...]
 
+    @property
+    def target(self) -> str:
+        """The unit of systemd that has all mounts."""
+        return f"policyfs-{self.name}.target"
+
+    def unit(self, mount: MountDoc) -> str:
+        """Return the name of a mount's unit of systemd."""
+        return f"policyfs-{self.name}-{label(mount)}.service"
+
     def command(self, mount: MountDoc) -> list[str]:
         """Return the words after `policyfs` in the command that makes a mount of the site file.
 

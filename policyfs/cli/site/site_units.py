@@ -135,7 +135,7 @@ def run_unit(args: argparse.Namespace) -> int:
         _write(path, text)
         print(path)
     if args.to == _DIRECTORY:
-        print(f"now: systemctl daemon-reload && systemctl enable --now policyfs-{site.name}.target")
+        print(f"now: systemctl daemon-reload && systemctl enable --now {site.target}")
     return EXIT_OK
 
 
@@ -178,13 +178,13 @@ def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:
     service.
     """
     made_by = _MADE_BY.format(file=site.file)
-    names = [_unit_name(site, mount) for mount in site.mounts]
+    names = [site.unit(mount) for mount in site.mounts]
     wants = "".join(f"Wants={name}\nAfter={name}\n" for name in (_places_name(site), *names))
     about = (
         f"[Unit]\nDescription=policyfs mounts of {site.name}\n{wants}{_ENGINES}"
         f"# Container engines do not wait longer for an absent store.\nJobTimeoutSec={_ENGINES_WAIT_S}\n"
     )
-    yield f"policyfs-{site.name}.target", f"{made_by}{about}\n[Install]\nWantedBy=multi-user.target\n"
+    yield site.target, f"{made_by}{about}\n[Install]\nWantedBy=multi-user.target\n"
     yield _places_name(site), made_by + _places_unit(site, program)
     used: dict[str, list[tuple[MountDoc, str]]] = {}
     for mount, name in zip(site.mounts, names, strict=True):
@@ -193,10 +193,6 @@ def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:
             used.setdefault(service, []).append((mount, name))
     for service, mounts in used.items():
         yield f"{service}.d/policyfs-{site.name}.conf", made_by + _drop_in(mounts)
-
-
-def _unit_name(site: Site, mount: MountDoc) -> str:
-    return f"policyfs-{site.name}-{label(mount)}.service"
 
 
 def _places_name(site: Site) -> str:
@@ -240,12 +236,12 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
         f"[Unit]\nDescription=policyfs mount of {label(mount)} ({site.name})\n"
         "Documentation=man:policyfs(1) man:policyfs-policy(5)\n"
         f"{_store_units(site.store)}Requires={_places_name(site)}\nAfter={_places_name(site)}\n"
-        f"PartOf=policyfs-{site.name}.target\nStartLimitIntervalSec=0\n\n"
+        f"PartOf={site.target}\nStartLimitIntervalSec=0\n\n"
         "# Started means that the mount answers. The start waits for the store.\n"
         f"[Service]\nType=notify\nTimeoutStartSec=infinity\nExecStart={command}\n"
         f"ExecReload={run} reload {at}\n"
         f"ExecStopPost=-{run} umount --dead {at}\n"
-        f"{CONFINED}\n[Install]\nWantedBy=policyfs-{site.name}.target\n"
+        f"{CONFINED}\n[Install]\nWantedBy={site.target}\n"
     )
 
 

@@ -26,6 +26,7 @@ from functools import partial
 from typing import Any, Final, NoReturn
 
 from policyfs.content.workers import uids
+from policyfs.linux.code_digest import code_digest
 from tests.support.machine.launchers import attach
 from tests.support.machine.namespace import die_with_parent
 
@@ -45,6 +46,7 @@ def prepare(program: Sequence[str]) -> None:
     for module in (*_MODULES, program[0]):
         importlib.import_module(module)
     _numbers_of_accounts()
+    code_digest()
 
 
 @functools.cache
