@@ -14,10 +14,10 @@ from policyfs.policy.errors import PolicyError, PolicyErrors, listed, quote
 from policyfs.policy.text.companions import Head
 from policyfs.policy.text.compose import UnreadableError, compose, decode
 from policyfs.policy.text.document import API_VERSION, Strict
-from policyfs.policy.text.nodes import Absent, Items, Node, Scalar, Source, data_of
+from policyfs.policy.text.nodes import Items, Node, Scalar, data_of
 from policyfs.policy.text.nodes import Mapping as Node_
 from policyfs.policy.text.parse import SourceText
-from policyfs.policy.text.shape import Part, Shaper
+from policyfs.policy.text.shape import Part, Shaper, check_head
 from policyfs.policy.text.values import Name, Texts, _one_of, refuse, text, what
 from policyfs.trail.query.parser import QueryError
 from policyfs.trail.query.selection import Selection, parse_query
@@ -180,7 +180,8 @@ def _read(source_text: SourceText, errors: list[PolicyError]) -> Config | None:
         message = f"the top level must be a mapping, not {what(data_of(root))}"
         errors.append(source.error(root.span, message, f"start with: apiVersion: {API_VERSION}"))
         return None
-    _check_head(source, root, errors)
+    if not check_head(source, root, KIND, errors):
+        return None
     shaper = Shaper(source, errors)
     top = shaper.part(root, "", TopDoc.model_validate, TopDoc)
     ids: set[str] = set()
@@ -199,14 +200,6 @@ def _read(source_text: SourceText, errors: list[PolicyError]) -> Config | None:
             source.error(root.span, "there is nothing to forward", "add sinks or alerts")
         )
     return None if top.doc is None else Config(top.doc.user, top.doc.state, sinks, alerts)
-
-
-def _check_head(source: Source, root: Node_, errors: list[PolicyError]) -> None:
-    for name, value in (("apiVersion", API_VERSION), ("kind", KIND)):
-        given = root.get(name)
-        if isinstance(given, Scalar) and given.value not in (value, Absent.BROKEN):
-            message = f"{name} {quote(given.raw)} is not known here"
-            errors.append(source.error(given.span, message, f"write {name}: {value}"))
 
 
 def _subject(noun: str, node: Node, number: int) -> str:

@@ -168,5 +168,8 @@ def test_the_site_of_the_page_is_a_good_one(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(PolicyfsError, match=r"cannot read the site .*: No such file"):
         read_site(str(tmp_path / "none.yaml"))
-    with pytest.raises(PolicyErrors, match='kind "Policy" is not known here'):
-        _read(tmp_path, GOOD.replace("kind: Site", "kind: Policy"))
+    with pytest.raises(PolicyErrors) as caught:
+        _read(tmp_path, "apiVersion: policyfs/v1\nkind: Policy\nrules: []\n")
+    assert [error.message for error in caught.value.errors] == ["this file is a policy, but a site is needed"]
+    with pytest.raises(PolicyErrors, match='kind "Sites" is not known'):
+        _read(tmp_path, GOOD.replace("kind: Site", "kind: Sites"))

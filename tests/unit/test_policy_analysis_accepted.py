@@ -25,7 +25,7 @@ def test_changes_and_reasons():
     [
         (HEAD + "accepted:\n  - {change: c1}\n", "accepted change number 1: because is missing"),
         (HEAD + "accepted:\n  - {change: c1, because: x, why: y}\n", 'unknown key "why"'),
-        (HEAD.replace("Accepted", "Excepted") + "accepted: []\n", 'kind "ExceptedChanges" is not known here'),
+        (HEAD.replace("Accepted", "Excepted") + "accepted: []\n", 'kind "ExceptedChanges" is not known'),
         (HEAD, "accepted is missing"),
         ("", "the file is empty"),
     ],

@@ -52,6 +52,13 @@ def test_a_top_level_that_is_no_mapping_has_no_parts(text: str) -> None:
     assert (file.top.doc, file.top.sound, file.apps, file.rules) == (None, False, {}, ())
 
 
+def test_another_document_of_policyfs_is_the_only_fault_told() -> None:
+    _, errors = shaped("apiVersion: policyfs/v1\nkind: Site\nstore: /srv\nrules: 7\n")
+    assert [(error.message, error.help) for error in errors] == [
+        ("this file is a site, but a policy is needed", "name a file with kind: Policy")
+    ]
+
+
 def test_another_version_is_the_only_fault_told() -> None:
     """Its other keys may mean something else."""
     file, errors = shaped("apiVersion: policyfs/v2\nkind: Other\nrules: [{no: id}]\n")

@@ -7,12 +7,12 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from policyfs.policy.errors import PolicyError, PolicyErrors, quote
+from policyfs.policy.errors import PolicyError, PolicyErrors
 from policyfs.policy.text.compose import UnreadableError, compose, decode
 from policyfs.policy.text.document import API_VERSION, Strict
-from policyfs.policy.text.nodes import Absent, Items, Mapping, Node, Scalar, Source, data_of
+from policyfs.policy.text.nodes import Items, Mapping, Node, Source, data_of
 from policyfs.policy.text.parse import SourceText
-from policyfs.policy.text.shape import Part, Shaper
+from policyfs.policy.text.shape import Part, Shaper, check_head
 from policyfs.policy.text.values import Text, what
 
 T = TypeVar("T", bound=Strict)
@@ -60,11 +60,8 @@ class Reader(Generic[T, D]):
             message = f"the top level must be a mapping, not {what(data_of(root))}"
             errors.append(source.error(root.span, message, f"start with: apiVersion: {API_VERSION}"))
             return None
-        for name, value in (("apiVersion", API_VERSION), ("kind", self._kind)):
-            given = root.get(name)
-            if isinstance(given, Scalar) and given.value not in (value, Absent.BROKEN):
-                message = f"{name} {quote(given.raw)} is not known here"
-                errors.append(source.error(given.span, message, f"write {name}: {value}"))
+        if not check_head(source, root, self._kind, errors):
+            return None
         shaper = Shaper(source, errors)
         top = shaper.part(root, "", self._top.model_validate, self._top)
         found = root.get(self._key)

@@ -74,6 +74,12 @@ _STAND_INS: Final[dict[str, object]] = {"until": EXAMPLE_INSTANT, "allow": "see"
 _PRUNINGS: Final = 4
 """Maximum number of attempts to check a part after its faults were removed."""
 
+_DOCUMENTS: Final = {
+    "Policy": "a policy", "Site": "a site", "PolicyTests": "a file of tests",
+    "AcceptedChanges": "a file of accepted changes", "Forward": "a configuration of `policyfs audit forward`",
+}  # fmt: skip
+
+
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[T_co]):
@@ -138,15 +144,8 @@ def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
         errors.append(source.error(root.span, message, f"start with: apiVersion: {API_VERSION}"))
     if not isinstance(root, Mapping):
         return File(source, Part(source, root, "", None, sound=False), {}, {}, {}, ())
-    version = root.get("apiVersion")
-    if isinstance(version, Scalar) and version.value not in (API_VERSION, Absent.BROKEN):
-        message = f"apiVersion {quote(version.raw)} is not known"
-        errors.append(source.error(version.span, message, f"write apiVersion: {API_VERSION}"))
+    if not check_head(source, root, KIND, errors):
         return File(source, Part(source, root, "", None, sound=False), {}, {}, {}, ())
-    kind = root.get("kind")
-    if isinstance(kind, Scalar) and kind.value not in (KIND, Absent.BROKEN):
-        message = f"kind {quote(kind.raw)} is not known"
-        errors.append(source.error(kind.span, message, f"write kind: {KIND}"))
     shaper = Shaper(source, errors)
     return File(
         source,
@@ -158,6 +157,24 @@ def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
         shaper.listed(root.get("invariants"), "invariant", InvariantDoc.model_validate, InvariantDoc),
         shaper.listed(root.get("exceptions"), "exception", ExceptionDoc.model_validate, ExceptionDoc),
     )
+
+
+def check_head(source: Source, root: Mapping, kind: str, errors: list[PolicyError]) -> bool:
+    """Add an error for a wrong apiVersion or kind. Return False if the other keys mean something else: then
+    the file is of another version, or another document of policyfs."""
+    for key, value in (("apiVersion", API_VERSION), ("kind", kind)):
+        given = root.get(key)
+        if not isinstance(given, Scalar) or given.value in (value, Absent.BROKEN):
+            continue
+        if other := _DOCUMENTS.get(given.value) if key == "kind" and isinstance(given.value, str) else None:
+            message = f"this file is {other}, but {_DOCUMENTS[kind]} is needed"
+            errors.append(source.error(given.span, message, f"name a file with kind: {kind}"))
+            return False
+        message = f"{key} {quote(given.raw)} is not known"
+        errors.append(source.error(given.span, message, f"write {key}: {value}"))
+        if key == "apiVersion":
+            return False
+    return True
 
 
 class Shaper:
