@@ -1,9 +1,9 @@
 """Holds the project to its budgets: `python -m tests.budget`, part of `make lint`. --show prints all figures.
 
 The file budgets.toml beside this one says how much of each thing there may be. What has shrunk lowers its
-number in the file; numbers of lines and words to the next hundred, so that a mended fault needs no new number.
-What has grown beyond its number fails: raise the number by hand, with the reason in a comment behind it, in
-the commit that makes it grow.
+number in the file; numbers of lines and words to the next hundred, so that a mended fault needs no new
+number. What has grown beyond its number fails: raise the number by hand, with the reason in a comment behind
+it, in the commit that makes it grow.
 """
 
 from __future__ import annotations
