@@ -124,6 +124,10 @@ def test_a_unit_that_cannot_be_written_or_read_is_named(
 
 
 def test_a_compose_file_gives_each_container_its_mount(site: Site) -> None:
+    assert compose_file(site).endswith(
+        f"\n# player: --mount type=bind,src={WHERE}/player,dst=/data,bind-propagation=rslave"
+        " --security-opt no-new-privileges\n"
+    )
     assert YAML(typ="safe").load(compose_file(site)) == {
         "services": {
             "player": {

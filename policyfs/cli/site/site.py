@@ -206,10 +206,10 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
     if is_of_unit(seen.status):
         written = f"`policyfs unit {site.file}`, `systemctl daemon-reload` and "
         return f"{differs}. A unit runs this mount: {written}`systemctl restart {site.unit(mount)}`"
-    users = ", ".join(mount.users)
+    services = ", ".join(mount.service)
     return (
-        f"{differs}. `policyfs up --restart {site.file}` unmounts and mounts it again; then restart the"
-        f" programs that use the mount{users and ': '}{users}"
+        f"{differs}. `policyfs up --restart {site.file}` unmounts and mounts it again"
+        f"{services and '; then restart the services that use the mount: '}{services}"
     )
 
 

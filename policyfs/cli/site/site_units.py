@@ -282,7 +282,7 @@ def compose_file(site: Site) -> str:
     A container gets the directory above its mount, with later mounts in it: so a mount that was made again
     appears in a running container.
     """
-    volumes: dict[str, list[object]] = {}
+    volumes: dict[str, list[dict[str, object]]] = {}
     for mount in site.mounts:
         for container in mount.container:
             above = map(os.path.dirname, (mount.at, mount.path or ""))
@@ -298,8 +298,15 @@ def compose_file(site: Site) -> str:
     out = io.StringIO()
     out.write(f"# Made by `policyfs compose` of {site.file}, to be merged over your compose file:\n")
     out.write("#   docker compose -f compose.yaml -f this-file.yaml up\n")
-    yaml = YAML()
-    yaml.dump({"services": services}, out)
+    out.write("# (docker-compose 1, of Debian 12: remove the lines with create_host_path.)\n")
+    YAML().dump({"services": services}, out)
+    out.write("# Or as options of `docker run` and `podman run`:\n")
+    for container, its in volumes.items():
+        mounts = [
+            f"--mount type=bind,src={volume['source']},dst={volume['target']},bind-propagation=rslave"
+            for volume in its
+        ]
+        out.write(f"# {container}: {' '.join(mounts)} --security-opt no-new-privileges\n")
     return out.getvalue()
 
 

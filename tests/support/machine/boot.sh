@@ -1,6 +1,6 @@
 #!/bin/sh
-# boot.sh ROOT CHECKOUT SETUP: makes a root in memory, runs the script SETUP in it, and becomes systemd. To be
-# started in mount, process and cgroup namespaces of its own. /usr is this machine's. $BASE: where Python is.
+# boot.sh ROOT CHECKOUT SETUP: makes a root in memory, runs the script SETUP in it, and becomes systemd, or the
+# script /init if SETUP has made one. To be started in mount, process and cgroup namespaces of its own. /usr is this machine's. $BASE: where Python is.
 set -e
 root=$1 checkout=$2 setup=$3
 mount -t tmpfs -o mode=755 root "$root"
@@ -56,4 +56,5 @@ mount --make-rshared / # as systemd does, except in a container
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 sh /setup
 export container=policyfs-test
+[ ! -e /init ] || exec sh /init
 exec /usr/lib/systemd/systemd --system --log-target=console --show-status=0

@@ -56,10 +56,11 @@ class Booted:
 
 
 @contextlib.contextmanager
-def booted(place: Path, setup: Path) -> Iterator[Booted]:
+def booted(place: Path, setup: Path, socket: str = "run/systemd/private") -> Iterator[Booted]:
     """Boot a machine, and end it.
 
-    place: an empty directory. setup: a shell script that runs in the new root, before systemd.
+    place: an empty directory. setup: a shell script that runs in the new root, before systemd. socket: it is
+    there once the machine has booted.
     """
     log = place / "boot.log"
     root = place / "root"
@@ -75,8 +76,8 @@ def booted(place: Path, setup: Path) -> Iterator[Booted]:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         wait_for(lambda: bool(children.read_text().split()), "the first process", _BOOT_S)
         machine = Booted(int(children.read_text().split()[0]))
-        socket = machine.root / "run/systemd/private"
-        wait_for(lambda: process.poll() is not None or _is_there(socket), "systemd answers", _BOOT_S)
+        path = machine.root / socket
+        wait_for(lambda: process.poll() is not None or _is_there(path), "the machine answers", _BOOT_S)
         yield machine
     except BaseException:
         print(log.read_text(errors="replace")[-4000:])

@@ -1,0 +1,277 @@
+"""Containers of docker compose and podman that live on: no lister ever finds a library that is empty or
+shorter, whatever happens to store and daemons, and each is answered again without a restart.
+
+The image is this machine's /usr. Each app, and root in a container, lists its library every 10 ms.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.machine.booted import CHECKOUT, POLICYFS, Booted, booted
+from tests.support.machine.processes import wait_for
+
+SITE: Final = "/etc/policyfs/home.site.yaml"
+STORE: Final = "/srv/media"
+HEAL_S: Final = 30
+UNDISTURBED_S: Final = 0.5
+"""How long a wrong listing has time to appear while nothing is to happen."""
+ANNA: Final = 1500
+LISTERS: Final = ("tv", "photos", "photos-root", "podman", "rootless", "keep-id")
+
+SETUP: Final = f"""\
+awk '$2 && !/^#/ {{print $1}}' /proc/cgroups | while read -r one; do
+    mkdir /sys/fs/cgroup/$one
+    mount -t cgroup -o $one cgroup /sys/fs/cgroup/$one
+done
+ln -s /run /var/run
+mkdir -p -m 1777 /var/tmp
+chmod 1777 /tmp
+mkdir -p /srv/media /srv/disk /srv/other /srv/app/logs /home/anna /run/user/{ANNA}
+mkdir -p /etc/policyfs /etc/containers
+mount -t tmpfs -o mode=700 disk /srv/disk
+mkdir -m 755 /srv/disk/DCIM /srv/disk/Documents /srv/disk/Films
+for name in DCIM Documents Films; do echo $name >/srv/disk/$name/file; done
+mount -t tmpfs -o mode=700 other /srv/other
+mkdir /srv/other/DCIM
+mount --bind /srv/disk {STORE} # the store has been mounted before
+{POLICYFS} accept {STORE}
+umount {STORE}
+cat >/etc/policyfs/home.yaml <<END
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: home}}
+apps: {{tv: {{uid: 1000}}, photos: {{uid: 10012}}, anna: {{uid: {ANNA}}}}}
+rules:
+  - {{id: tv, allow: [see, read], who: {{app: tv}}, paths: ["/DCIM/***", "/Films/***"]}}
+  - {{id: photos, allow: [see, read, write], who: {{app: photos}}, paths: ["/DCIM/***", "/Documents/***"]}}
+  - {{id: anna, allow: [see, read], who: {{app: anna}}, paths: ["/DCIM/***"]}}
+END
+cat >{SITE} <<END
+apiVersion: policyfs/v1
+kind: Site
+name: home
+store: {STORE}
+policy: /etc/policyfs/home.yaml
+mounts:
+  - {{app: tv, container: [tv, podman], path: /data/media}}
+  - {{app: photos, container: photos, path: /data/media}}
+  - {{app: anna, at: /run/anna/media}}
+END
+cd /srv/app
+cp {CHECKOUT}/tests/support/programs/lister.py .
+for name in {" ".join(LISTERS)}; do touch logs/$name; done
+chmod 666 logs/*
+cat >compose.yaml <<'END'
+services:
+  tv:
+    container_name: tv
+    image: own
+    user: "1000:1000"
+    network_mode: none
+    restart: always
+    volumes: ["/usr:/usr:ro", "./lister.py:/lister.py:ro", "./logs:/logs"]
+    command: sh -c 'exec python3 -I /lister.py DCIM,Films /data/media >>/logs/tv'
+    healthcheck: {{test: [CMD, ls, /data/media], interval: 1s, retries: 1}}
+  photos:
+    container_name: photos
+    image: own
+    environment: {{PUID: 1001, PGID: 1001}}
+    network_mode: none
+    restart: always
+    volumes: ["/usr:/usr:ro", "./lister.py:/lister.py:ro", "./logs:/logs"]
+    command: "sh -c 'python3 -I /lister.py DCIM,Documents /data/media >>/logs/photos-root & \\
+      exec setpriv --reuid $$PUID --regid $$PGID --clear-groups \\
+      python3 -I /lister.py DCIM,Documents /data/media >>/logs/photos'"
+  podman: {{image: own, profiles: [podman]}}
+END
+echo 'anna:x:{ANNA}:{ANNA}::/home/anna:/bin/sh' >>/etc/passwd
+echo 'anna:x:{ANNA}:' >>/etc/group
+echo anna:300000:65536 | tee /etc/subuid >/etc/subgid
+chown {ANNA}:{ANNA} /home/anna /run/user/{ANNA}
+cat >/etc/containers/containers.conf <<END
+[containers]
+netns = "none"
+default_ulimits = ["nofile=10000:10000", "nproc=1000:1000"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+END
+cat >/etc/containers/storage.conf <<END
+[storage]
+driver = "vfs"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
+END
+echo '{{"default": [{{"type": "insecureAcceptAnything"}}]}}' >/etc/containers/policy.json
+cat >/anna <<END
+cd /home/anna
+exec setpriv --reuid {ANNA} --regid {ANNA} --clear-groups \\
+    env HOME=/home/anna XDG_RUNTIME_DIR=/run/user/{ANNA} podman "\\$@"
+END
+mkdir -p /image/usr
+for name in bin lib lib64 sbin; do ln -s usr/$name /image/$name; done
+tar -C /image -cf /image.tar .
+cat >/init <<END
+dockerd --storage-driver=vfs --iptables=false --ip6tables=false --bridge=none >/var/log/dockerd 2>&1 &
+while sleep 1; do :; done
+END
+"""
+COMPOSE: Final = "cd /srv/app; docker-compose -f compose.yaml -f policyfs.compose.yaml"
+PID: Final = "docker inspect --format '{{.State.Pid}}'"
+STOP: Final = """\
+docker rm --force $(docker ps --all --quiet)
+podman rm --force --all --time 0
+sh /anna rm --force --all --time 0
+rmdir /sys/fs/cgroup/*/docker /sys/fs/cgroup/*/libpod_parent
+"""
+
+
+class Home:
+    """The machine with its engines, and what its listers have seen."""
+
+    def __init__(self, machine: Booted) -> None:
+        self.machine = machine
+
+    def sh(self, script: str, *, check: bool = True) -> str:
+        """Run a script in the machine. Return all that it prints."""
+        return self.machine("sh", "-c", script, check=check)
+
+    def policyfs(self, *words: str, check: bool = True) -> str:
+        return self.machine(str(POLICYFS), *words, SITE, check=check)
+
+    def lines(self, lister: str) -> list[str]:
+        """All answers that a lister has printed."""
+        text = (self.machine.root / "srv/app/logs" / lister).read_text()
+        return [line.removeprefix("/data/media ") for line in text.splitlines()]
+
+    def latest(self) -> dict[str, str]:
+        """The last answer that each lister got; none before its first."""
+        return {name: (self.lines(name) or [""])[-1] for name in LISTERS}
+
+    def wait(self, answer: str) -> None:
+        """Wait until this is the last answer of every lister."""
+        try:
+            wait_for(lambda: set(self.latest().values()) == {answer}, f"all have {answer}", HEAL_S)
+        except BaseException:
+            print(self.latest(), self.sh("docker ps -a; podman ps -a; sh /anna ps -a", check=False))
+            print(self.sh("tail -n 20 /var/log/dockerd", check=False))
+            raise
+        self.check()
+
+    def nobody_is_answered(self) -> None:
+        """Wait until all have the error of the placeholder, and look for a while: there is no listing."""
+        self.wait("error 107")
+        before = {name: len(self.lines(name)) for name in LISTERS}
+        time.sleep(UNDISTURBED_S)  # nothing is to happen
+        new = [line for name, count in before.items() for line in self.lines(name)[count:]]
+        assert "ok" not in new, new
+        self.check()
+
+    def check(self) -> None:
+        """No listing was empty, or shorter than the app's."""
+        seen = [f"{name}: {line}" for name in LISTERS for line in self.lines(name)]
+        assert not [line for line in seen if "SHORT" in line], seen
+
+    def plug(self, disk: str) -> None:
+        """Mount a disk at the store's path, in place of the one that is there."""
+        self.sh(f"umount --lazy {STORE} 2>/dev/null; mount --bind {disk} {STORE}")
+
+    def start(self) -> None:
+        """Start all containers as users do, with what `policyfs compose` prints."""
+        self.sh(f"{COMPOSE} up --detach")
+        options = self.sh("grep '^# podman: ' /srv/app/policyfs.compose.yaml").strip().partition(": ")[2]
+        rootless = options.replace("/run/policyfs/mounts/home/tv", "/run/anna")
+        here = "-v /usr:/usr:ro -v /srv/app/lister.py:/lister.py:ro -v /srv/app/logs:/logs"
+        run = "run --detach --restart always"
+        for engine, name, more in (
+            ("podman", "podman", f"{options} --user 1000:1000"),
+            ("sh /anna", "rootless", rootless),
+            ("sh /anna", "keep-id", f"{rootless} --userns=keep-id"),
+        ):
+            lister = f"exec python3 -I /lister.py DCIM /data/media >>/logs/{name}"
+            self.sh(f'{engine} {run} --name {name} {here} {more} localhost/own sh -c "{lister}"')
+
+    def health(self) -> str:
+        """What docker says of the container tv."""
+        return self.sh("docker inspect --format '{{.State.Health.Status}}' tv")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    setup = tmp_path / "setup"
+    setup.write_text(SETUP)
+    with booted(tmp_path, setup, "run/docker.sock") as machine:
+        home = Home(machine)
+        has_image = lambda: "sha256:" in home.sh("docker import /image.tar own", check=False)  # noqa: E731
+        wait_for(has_image, "dockerd answers", HEAL_S)
+        for podman in ("podman", "sh /anna"):
+            home.sh(f"{podman} import /image.tar localhost/own")
+        home.sh(f"cd /srv/app; {POLICYFS} compose {SITE} compose.yaml >policyfs.compose.yaml")
+        if "1." in home.sh("docker-compose version --short"):  # as the file itself says
+            home.sh("sed -i /create_host_path/d /srv/app/policyfs.compose.yaml")
+        try:
+            yield home
+        finally:
+            home.sh(STOP, check=False)
+
+
+@pytest.mark.timeout(240)
+def test_no_container_finds_an_empty_library(home: Home) -> None:
+    # After a boot without the store: before the mountpoints are there, no container starts.
+    assert "does not exist" in home.sh(f"{COMPOSE} up --detach", check=False)
+    assert "is not as it was" in home.policyfs("up", check=False)
+    home.start()
+    home.nobody_is_answered()
+    home.plug("/srv/disk")
+    home.policyfs("up")
+    home.wait("ok")
+    wait_for(lambda: home.health() == "healthy\n", "the container tv is healthy", HEAL_S)
+    _reaches_its_own_mount_alone(home)
+
+    home.sh(f"sed -i '/app: tv/s/path:/options: {{read_only: true}}, path:/' {SITE}")
+    # It refuses while the mount is in use, as it is for a moment at each listing.
+    wait_for(lambda: "tv: up again" in home.policyfs("up", "--restart", check=False), "other options", HEAL_S)
+    home.wait("ok")
+    home.sh("kill -KILL $(pgrep --full 'policyfs[.]cli[.]main mount ')")
+    home.nobody_is_answered()
+    home.policyfs("up")
+    home.wait("ok")
+
+    home.policyfs("down")
+    home.nobody_is_answered()
+    wait_for(lambda: home.health() == "unhealthy\n", "the container tv is unhealthy", HEAL_S)
+    before = {name: len(home.lines(name)) for name in LISTERS}
+    # Their engines start all containers again, on the placeholder.
+    home.sh("pkill --signal KILL --full 'lister[.]py DCIM'")
+    wait_for(lambda: all(len(home.lines(name)) > before[name] for name in LISTERS), "all run again", HEAL_S)
+    home.plug("/srv/other")
+    assert "another file system is there" in home.policyfs("up", check=False)
+    home.nobody_is_answered()
+    home.plug("/srv/disk")
+    home.policyfs("up")
+    home.wait("ok")
+
+
+def _reaches_its_own_mount_alone(home: Home) -> None:
+    """Each container has one mount, and what is mounted in it stays there."""
+    for engine, name in (
+        ("docker", "tv"), ("docker", "photos"), ("podman", "podman"), ("sh /anna", "rootless"),
+        ("sh /anna", "keep-id"),
+    ):  # fmt: skip
+        inside = home.sh(f"{engine} exec {name} cat /proc/self/mountinfo").splitlines()
+        assert {line.split()[4] for line in inside if " - fuse" in line} == {"/data/media"}, inside
+        assert home.sh(f"{engine} exec {name} ls -A /data").split() == ["media"]
+    inside = f"nsenter --mount --target $({PID} photos)"  # as if it had the right to mount
+    home.sh(f"{inside} mount -t tmpfs from-inside /data/media/DCIM")
+    assert "from-inside" in home.sh(f"cat /proc/$({PID} photos)/mountinfo")
+    assert "from-inside" not in home.sh(f"cat /proc/1/mountinfo /proc/$({PID} tv)/mountinfo")
+    home.sh(f"{inside} umount /data/media/DCIM")
+    # Nobody but the user of the rootless engine reaches its mount: no other uid of its containers.
+    other = "setpriv --reuid 1001 --regid 1001 --clear-groups ls /data/media"
+    assert "Permission denied" in home.sh(f"sh /anna exec rootless {other}", check=False)
