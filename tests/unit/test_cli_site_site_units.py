@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from policyfs.cli.site import site_units
 from policyfs.cli.site.site_document import Site, read_site
 from policyfs.cli.site.site_units import compose_file, dangers, unchecked, units
 from tests.support.mount.daemons import policyfs
@@ -90,6 +91,39 @@ def test_a_unit_of_another_site_stays(site: Site, tmp_path: Path) -> None:
     assert policyfs("unit", "--to", str(to), files[0]).returncode == 0, "its own are made anew"
     (tmp_path / "link").symlink_to(tmp_path)
     assert policyfs("unit", "--to", str(to), str(tmp_path / "link/home.site.yaml")).returncode == 0
+
+
+def test_units_that_the_site_does_not_name_any_more_are_removed(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to, text = tmp_path / "units", Path(site.file).read_text()
+    monkeypatch.setattr(site_units, "_DIRECTORY", str(to))
+    assert policyfs("unit", "--to", str(to), site.file).returncode == 0
+    (to / "policyfs-home.target.wants").mkdir()
+    (to / "policyfs-home.target.wants/policyfs-home-player.service").symlink_to(to)
+    for name, made_by in (("policyfs-other.service", "/other.site.yaml"), ("gallery.service.d/own.conf", "")):
+        (to / name).write_text(f"# Made by `policyfs unit` of {made_by}\n")
+    (to / "policyfs-own.service").write_text("[Unit]\n")
+    less = text[: text.index("  - {app: player")] + text[text.index("  - {shared") :]
+    Path(site.file).write_text(less.replace("service: gallery.service", "service: show.service"))
+    said = policyfs("unit", "--to", str(to), site.file)
+    assert said.returncode == 0, said
+    removed = ["policyfs-home-player.service", "gallery.service.d/policyfs-home.conf"]
+    told = [line.removeprefix("removed ") for line in said.stdout.splitlines() if line.startswith("removed ")]
+    assert told == [str(to / name) for name in removed]
+    assert "now: systemctl stop policyfs-home-player.service && systemctl daemon-reload &&" in said.stdout
+    left = {str(path.relative_to(to)) for path in to.rglob("*") if not path.is_dir()}
+    assert left == {
+        "gallery.service.d/own.conf", "show.service.d/policyfs-home.conf", "policyfs-home.target",
+        "policyfs-home-places.service", "policyfs-home-gallery.service", "policyfs-home-shared.service",
+        "policyfs-other.service", "policyfs-own.service",
+    }  # fmt: skip
+    assert policyfs("unit", "--to", str(to), site.file).returncode == 0
+    (to / "gallery.service.d/own.conf").unlink()
+    (to / "gallery.service.d").rmdir()
+    Path(site.file).write_text(text)
+    assert policyfs("unit", "--to", str(to), site.file).returncode == 0
+    assert not (to / "show.service.d").exists()
 
 
 def test_a_unit_of_somebody_else_stays(site: Site, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -103,7 +103,10 @@ itself, and gives up more rights once it serves (CAP_SYS_CHROOT and CAP_SETPCAP 
 
 def add_unit(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `policyfs unit`."""
-    parser.description = "Write a unit for each mount of SITE, and drop-ins for the services that use them."
+    parser.description = (
+        "Write a unit for each mount of SITE, and drop-ins for the services that use them. Remove those of"
+        " mounts and services that SITE does not name any more."
+    )
     add = parser.add_argument
     add("--to", default=_DIRECTORY, metavar="DIR", help=f"write into DIR ({_DIRECTORY})")
     add("--policyfs", metavar="PROGRAM", help="the program in the units")
@@ -118,9 +121,10 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
 
 
 def run_unit(args: argparse.Namespace) -> int:
-    """Write the systemd unit files for a site file (a list of mounts), and print their paths.
+    """Write the systemd unit files for a site file (a list of mounts), and print their paths. Remove those of
+    mounts and services that the site file does not name any more.
 
-    Do not overwrite files made by other programs.
+    Do not overwrite or remove files made by other programs.
     """
     site, directory = read_site(args.site), Path(args.to)
     program = args.policyfs or own_program()
@@ -134,8 +138,9 @@ def run_unit(args: argparse.Namespace) -> int:
     for path, text in files.items():
         _write(path, text)
         print(path)
+    stop = "".join(f"systemctl stop {name} && " for name in _remove_stale(directory, files, site))
     if args.to == _DIRECTORY:
-        print(f"now: systemctl daemon-reload && systemctl enable --now {site.target}")
+        print(f"now: {stop}systemctl daemon-reload && systemctl enable --now {site.target}")
     return EXIT_OK
 
 
@@ -153,15 +158,10 @@ def _write(path: Path, text: str) -> None:
 
 def _check_own(path: Path, site: Site) -> None:
     """Raise PolicyfsError if a file exists and is not made by `policyfs unit` of this site file."""
-    try:
-        first = path.read_text("utf-8", "replace").partition("\n")[0] + "\n"
-    except FileNotFoundError:
+    if not path.exists():
         return
-    except OSError as error:
-        raise PolicyfsError(f"cannot read {path}: {error.strerror}") from error
-    head, _, tail = _MADE_BY.partition("{file}")
-    made_for = first.removeprefix(head).removesuffix(tail)
-    if first == head + made_for + tail and os.path.realpath(made_for) == os.path.realpath(site.file):
+    first, made_for = _origin(path)
+    if _is_of(made_for, site):
         return
     if first.startswith(_MADE_BY.partition(" of ")[0]):
         raise PolicyfsError(
@@ -169,6 +169,46 @@ def _check_own(path: Path, site: Site) -> None:
             " name. If that site file does not exist any more, remove its units first"
         )
     raise PolicyfsError(f"{path} was not made by `policyfs unit`: move it, or use --to DIR")
+
+
+def _origin(path: Path) -> tuple[str, str]:
+    """Return the first line of a unit file, and the site file that `policyfs unit` made it of (or the line).
+
+    Raises PolicyfsError if the file cannot be read.
+    """
+    try:
+        first = path.read_text("utf-8", "replace").partition("\n")[0] + "\n"
+    except OSError as error:
+        raise PolicyfsError(f"cannot read {path}: {error.strerror}") from error
+    head, _, tail = _MADE_BY.partition("{file}")
+    is_whole = first.startswith(head) and first.endswith(tail)
+    return first, first.removeprefix(head).removesuffix(tail) if is_whole else first
+
+
+def _is_of(made_for: str, site: Site) -> bool:
+    return os.path.realpath(made_for) == os.path.realpath(site.file)
+
+
+def _remove_stale(directory: Path, files: Collection[Path], site: Site) -> list[str]:
+    """Remove the files of this site that are none of *files*, and links to them that enable them.
+
+    Return the names of the services among them. Raises PolicyfsError.
+    """
+    services = []
+    for path in (*directory.glob("policyfs-*"), *directory.glob("*.d/policyfs-*.conf")):
+        if path in files or not path.is_file() or not _is_of(_origin(path)[1], site):
+            continue
+        try:
+            for one in (path, *directory.glob(f"*.wants/{path.name}")):
+                one.unlink()
+            print(f"removed {path}")
+            if path.suffix == ".service":
+                services.append(path.name)
+            elif not os.listdir(path.parent):
+                path.parent.rmdir()
+        except OSError as error:
+            raise PolicyfsError(f"cannot remove {path}: {error.strerror}") from error
+    return services
 
 
 def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:
