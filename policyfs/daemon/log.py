@@ -1,7 +1,11 @@
-"""The daemon's own log (structlog): JSON lines or text on standard error. The trail is another file."""
+"""The daemon's own log (structlog): JSON lines, or text for a terminal and the journal, on standard error.
+
+The trail is another file.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import traceback
@@ -22,16 +26,15 @@ Log = structlog.typing.FilteringBoundLogger
 
 
 def configure(output: TextIO | LogWriter, *, as_json: bool) -> Log:
-    """Return a logger that writes to *output*."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
-    )
+    """Return a logger that writes lines to *output*, with their time only if *as_json*."""
+    renderers: list[structlog.typing.Processor] = [_as_text]
+    if as_json:
+        renderers = [
+            structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer(),
+        ]  # fmt: skip
     structlog.configure(
         processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
+            structlog.processors.add_log_level, structlog.processors.format_exc_info, *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=(
@@ -47,6 +50,13 @@ def configure(output: TextIO | LogWriter, *, as_json: bool) -> Log:
             "lines of this log were lost", lines=lines, reason=reason
         )
     return logger
+
+
+def _as_text(_logger: object, _name: str, fields: structlog.typing.EventDict) -> str:
+    """Return a line of text. All that could be no word of it is quoted as in JSON."""
+    level, event = fields.pop("level"), json.dumps(fields.pop("event"))[1:-1]
+    more = ((name, json.dumps(value, default=repr)) for name, value in fields.items())
+    return " ".join([f"{level}:", event, *(f"{name}={value}" for name, value in more)])
 
 
 class Bugs:

@@ -7,6 +7,12 @@ import os
 import socket
 
 
+def is_journal(fd: int) -> bool:
+    """Return True if a descriptor leads to systemd's journal, which gives each line its time itself."""
+    found = os.fstat(fd)
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"  # systemd.exec(5)
+
+
 class ServiceManager:
     """The service manager's socket ($NOTIFY_SOCKET, if any), opened at once: the daemon's restrictions permit
     no new sockets later."""

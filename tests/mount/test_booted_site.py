@@ -19,6 +19,7 @@ from tests.support.machine.processes import wait_for
 
 FIRST_UID: Final = 10011
 STORE: Final = "/srv/media"
+SITE: Final = "/etc/policyfs/home.site.yaml"
 NAMES: Final = "DCIM,Documents"
 UP_S: Final = 30
 UNDISTURBED_S: Final = 1.0
@@ -167,6 +168,13 @@ class Home:
         seen = [f"{name}: {line}" for name in (*APPS, "docker", "root") for line in self.lines(name)]
         assert not [line for line in seen if "SHORT" in line], seen
 
+    def journal(self, app: str) -> list[str]:
+        """The first words of each line in the journal of a mount; the last says that the mount answers."""
+        lines = self.machine("journalctl", "--output=cat", f"--unit=policyfs-home-{app}").splitlines()
+        answers = f'info: the mount answers mountpoint="{WHERE}/{app}/media" store="{STORE}" app="{app}" '
+        assert lines[-1].startswith(answers), lines
+        return [line.partition(": the ")[0] for line in lines]
+
     def plug(self, disk: str) -> None:
         """Mount a disk at the store's path."""
         self.machine("mount", "--bind", disk, STORE)
@@ -195,6 +203,12 @@ def test_nobody_finds_an_empty_library(home: Home) -> None:
     home.plug("/srv/disk")
     home.wait()
 
+    assert machine("systemd-analyze", "verify", "policyfs-home.target", f"{APPS[0]}.service") == ""
+    assert home.journal(APPS[0]) == ["policyfs: waiting", "info"], "one line for each start"
+    down = machine(str(POLICYFS), "down", SITE, check=False)
+    assert "`systemctl stop policyfs-home.target` ends them, and the services that use them. Not" in down
+    assert home.is_up()
+
     daemons = [machine.main_pid(f"policyfs-home-{app}.service") for app in (*APPS, "tv", "shared")]
     machine("kill", "-KILL", *map(str, daemons))
     wait_for(lambda: home.errors() == len(APPS) + 2, "each lister gets errors", UP_S)
@@ -211,7 +225,7 @@ def test_nobody_finds_an_empty_library(home: Home) -> None:
     home.wait()
 
     machine("systemctl", "stop", "policyfs-home.target")
-    up = machine(str(POLICYFS), "up", "/etc/policyfs/home.site.yaml")
+    up = machine(str(POLICYFS), "up", SITE)
     assert up.count(": up at ") == len(APPS) + 2, up
-    machine(str(POLICYFS), "down", "/etc/policyfs/home.site.yaml")
+    machine(str(POLICYFS), "down", SITE)
     home.nobody_is_answered()

@@ -583,7 +583,7 @@ def test_a_check_of_the_status_is_a_line(live: Mount) -> None:
     ill["passthrough"] = {"enabled": False, "why_not": "too old"}
     ill["contained"] = {"missing": ["the daemon can reach a network"]}
     ill["quarantine"] = {"dropped": 2}
-    ill["version"] = "0.0.1"
+    ill["code"] = "0123"
     ill["sniffer"] = {"last_loss_ns": time.time_ns(), "failed": {"died": 3}, "last_error": "killed"}
     assert len(list(problems(ill))) == 10
     ill["sniffer"]["last_loss_ns"] -= 3600 * 10**9

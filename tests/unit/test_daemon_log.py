@@ -23,11 +23,9 @@ def test_json_lines_hold_every_field_and_stay_one_line() -> None:
 
 def test_text_escapes_what_is_no_word_of_a_line() -> None:
     out = io.StringIO()
-    configure(out, as_json=False).warning("seen", path="/a\nb \x1b[0m", plain="word")
-    [line] = out.getvalue().splitlines()
-    assert "[warning  ] seen" in line
-    assert "plain=word" in line
-    assert "\x1b" not in line
+    log = configure(out, as_json=False)
+    log.warning("seen", path="/a\nb \x1b[0m\udcff", count=1, odd=b"x")
+    assert out.getvalue() == 'warning: seen path="/a\\nb \\u001b[0m\\udcff" count=1 odd="b\'x\'"\n'
 
 
 def test_a_bug_is_counted_and_has_its_traceback() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from policyfs.linux.service_manager import ServiceManager
+from policyfs.linux.service_manager import ServiceManager, is_journal
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -23,6 +24,17 @@ def test_it_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstra
         assert listening.recv(100, socket.MSG_DONTWAIT) == b"READY=1"
         with pytest.raises(BlockingIOError):
             listening.recv(100, socket.MSG_DONTWAIT)
+
+
+def test_the_journal_is_known_by_the_file_that_systemd_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "log").open("w") as log:
+        found = os.fstat(log.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + 1}")
+        assert not is_journal(log.fileno()), "it is inherited by programs whose output is elsewhere"
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        assert is_journal(log.fileno())
 
 
 def test_without_one_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from policyfs.cli.mounts.start import Start
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.fs.path_bounds import MAX_NODES
-from policyfs.linux.service_manager import ServiceManager
+from policyfs.linux.service_manager import ServiceManager, is_journal
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.decide import Engine
 from policyfs.policy.lint.modes import apps_with_modes
@@ -125,7 +125,7 @@ def _mount(args: argparse.Namespace, start: Start) -> int:
     start.claim()
     options, loader = prepared(args, start)
     if args.foreground:
-        return serve_here(options, loader, start, manager, as_json=not sys.stderr.isatty())
+        return serve_here(options, loader, start, manager, as_json=not (sys.stderr.isatty() or is_journal(2)))
     fork_daemon(options, loader, Path(args.log) if args.log else None, start)
     return EXIT_OK
 
