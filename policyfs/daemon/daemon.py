@@ -52,6 +52,7 @@ from policyfs.store import quarantine as refused
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.owner import Owners
+from policyfs.store.pool import Pool
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
 
@@ -102,7 +103,7 @@ class Daemon:
         base = Foundation(
             tree=self._tree, facts=self.facts, owners=owners, sniffer=self.sniffer, keeper=self._keeper,
             watch=watch, journal=self.journal, remembered=self.remembered, warn=self._warn,
-            quarantine=refused.Quarantine(self._options.trail / refused.NAME),
+            quarantine=refused.Quarantine(self._options.trail / refused.NAME), pool=self._pool,
         )  # fmt: skip
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
         self._undo.callback(self.fs.close)
@@ -138,6 +139,10 @@ class Daemon:
         self.facts = facts = probe(tree.root_fd)
         facts.check(options.store)
         self.root = root_of(tree, writable=not (facts.read_only or options.read_only))
+        self._pool = Pool.of(tree.root_fd)
+        if self._pool is not None:
+            self._undo.callback(self._pool.close)
+            self._keeper.release_early()
         if facts.checks_callers:
             tree.makes_by_root()
             libc.keep_user()

@@ -192,7 +192,8 @@ class FileSystem:
             places=self._undo.enter_context(MemoryPlaces()), apart=settings.app is None,
         )  # fmt: skip
         views = Views(fs.nodes, finder, redactor.copyable, lambda: keeper is not None and passthrough.enabled)
-        self.leased = leased = LeasedFiles(fs, plans, keeper, cache.drop_pages)
+        below = keeper if base.pool is None else base.keeper  # a pool's files are leased in its branches
+        self.leased = leased = LeasedFiles(fs, plans, below, cache.drop_pages, base.pool)
         latches = self._undo.enter_context(contextlib.closing(Latches(settings.latches)))
         change_lock = ChangeLock(latches, cache.is_over, base.warn)
         rejections = Rejections(fs, cache.forget_names)

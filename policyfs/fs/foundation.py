@@ -13,6 +13,7 @@ from policyfs.fs.path_bounds import MAX_NODES
 from policyfs.store.facts import StoreFacts
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.owner import Owners
+from policyfs.store.pool import Pool
 from policyfs.store.quarantine import Limits as QuarantineLimits
 from policyfs.store.quarantine import Quarantine
 from policyfs.store.tree import Tree
@@ -67,7 +68,7 @@ class Settings:
 class Foundation:
     """The parts below the file system. The daemon makes and closes these parts.
 
-    warn: logs a problem with a path of the store.
+    warn: logs a problem with a path of the store. pool: the mergerfs pool that the store is in, or None.
     """
 
     tree: Tree
@@ -80,3 +81,4 @@ class Foundation:
     quarantine: Quarantine
     remembered: Remembered | None
     warn: Callable[[str, bytes], None]
+    pool: Pool | None = None

@@ -27,12 +27,14 @@ _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 @dataclass(frozen=True, slots=True)
 class Mount:
     """One line of mountinfo. parent_id: the mount on which this one is. device: dev_t (major << 20 | minor);
-    for FUSE, the connection's number. path: as the process sees it. options: of the mount. super_options: of
+    for FUSE, the connection's number. root: the directory of the file system that is mounted, ``/`` for the
+    whole. path: as the process sees it. options: of the mount. super_options: of
     the file system."""
 
     mount_id: int
     parent_id: int
     device: int
+    root: str
     path: str
     options: frozenset[str]
     fstype: str
@@ -64,6 +66,7 @@ def parse_mount(line: str) -> Mount:
         mount_id=int(fields[0]),
         parent_id=int(fields[1]),
         device=int(major) << 20 | int(minor),
+        root=_unescape(fields[3]),
         path=_unescape(fields[4]),
         options=frozenset(fields[5].split(",")),
         fstype=fstype,

@@ -20,6 +20,7 @@ from policyfs.linux.libc import (
 )
 
 AT_STATX_DONT_SYNC: Final = 0x4000
+_FORCE_SYNC: Final = 0x2000  # AT_STATX_FORCE_SYNC
 _WANTED: Final = 0x0FFF  # STATX_BASIC_STATS | STATX_BTIME
 _STATX_BTIME: Final = 0x0800
 _BUFFER: Final = ctypes.c_char * 256
@@ -75,6 +76,13 @@ def statx(dirfd: int, name: bytes) -> Stat:
 def fstatx(fd: int) -> Stat:
     """Return the attributes of the object behind *fd*, O_PATH or not. Raises OSError of statx(2)."""
     return _statx(fd, b"", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
+
+
+def fstatx_of_server(fd: int) -> Stat:
+    """Return the attributes that the server of a FUSE or network store has now, not those that the kernel
+    remembers. Raises OSError of statx(2).
+    """
+    return _statx(fd, b"", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | _FORCE_SYNC)
 
 
 def fstatx_of_new(fd: int) -> Stat:

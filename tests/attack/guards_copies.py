@@ -15,6 +15,7 @@ from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.fs.redacted.windows import FilmFrames
 from policyfs.store.frozen import Frozen, freeze
+from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.page_cache import read_store
 from tests.attack.guards import put
 
@@ -62,14 +63,19 @@ def shown_before_located() -> None:
     """A lease that is taken anew counts before it is known what to hide under it."""
     locate = LeasedFiles._locate
 
-    async def early(self: LeasedFiles, caller: Any, what: Any, fd: int, lease: Any) -> Any:
+    async def early(self: LeasedFiles, caller: Any, what: Any, lease: Any) -> Any:
         for node in self._nodes:
             if node.open is not None and node.open.lease is lease:
                 node.open.shown = LeasedBytes(lease, self._gate.generation, (), None, frozenset(), NO_RANGES)
-        return await locate(self, caller, what, fd, lease)
+        return await locate(self, caller, what, lease)
 
     put(LeasedFiles, "_locate", early)
     put(LeasedFiles, "_hides_enough", lambda self, shown, handle: True)
+
+
+def released_by_the_loop() -> None:
+    """Leases in a pool are released by the event loop, as elsewhere."""
+    put(LeaseKeeper, "release_early", lambda self: None)
 
 
 def cloned_on_the_loop() -> None:
@@ -96,6 +102,7 @@ COPIES: Final[dict[str, Callable[[], None]]] = {
     "cloned-on-the-loop": cloned_on_the_loop,
     "films-not-looked-at": films_not_looked_at,
     "late": late,
+    "released-by-the-loop": released_by_the_loop,
     "lease-not-asked": lease_not_asked,
     "plans-late": plans_late,
     "shown-before-located": shown_before_located,

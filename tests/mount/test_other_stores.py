@@ -71,7 +71,7 @@ KINDS = [
     Kind("overlay", passes=False, large=False),
     Kind("read-only", passes=True, large=True, writable=False),
     Kind("sshfs", passes=False, large=False, owned=False, tags=False, gives=False),
-    Kind("mergerfs", passes=False, large=False),
+    Kind("mergerfs", passes=False, large=True),
     Kind("gocryptfs", passes=False, large=False),
     Kind("bindfs", passes=False, large=False),
 ]

@@ -195,6 +195,43 @@ class TestGrant:
             (base / f"many{number}").unlink()
 
 
+class TestEarlyRelease:
+    @in_child
+    def test_a_writer_gets_in_before_the_loop_comes(self, file):
+        with Reader(file) as reader:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            reader.keeper.release_early()
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+            told: list[bool] = []
+            lease = reader.keeper.grant(reader.fd, lambda lease: told.append(lease.holds()))
+            assert lease.holds()
+            assert call_as(0, file.write_bytes, b"after!") == 6
+            assert not lease.holds()
+            assert told == []
+            assert reader.readable(FAR_S)
+            assert (reader.keeper.on_signal(), told) == (1, [False])
+            assert not reader.readable(0)
+            lease.release()
+            again = reader.keeper.grant(reader.fd)
+            assert again.holds()
+            reader.keeper.on_signal()
+            assert again.holds()
+
+    @in_child
+    def test_the_thread_takes_no_signal_of_the_process(self, file):
+        """It is started before the daemon blocks the signals that end it."""
+        with Reader(file) as reader:
+            reader.keeper.release_early()
+            blocked = [
+                line.split()[1]
+                for task in os.listdir("/proc/self/task") if int(task) != os.getpid()
+                for line in Path(f"/proc/self/task/{task}/status").read_text().splitlines()
+                if line.startswith("SigBlk")
+            ]  # fmt: skip
+            (mask,) = blocked
+            assert int(mask, 16) & 1 << (signal.SIGTERM - 1)
+
+
 class TestBreak:
     @pytest.mark.parametrize("flags", [0, os.O_TRUNC])
     @in_child

@@ -138,9 +138,10 @@ class FactFinder:
         """Return the attributes of the file behind a descriptor."""
         return self._tree.fstat(fd)
 
-    def owner_of(self, fd: int) -> str:
-        """Return the recorded owner of the file behind a descriptor, or OWNER_NONE."""
-        return self.owners.get(fd, self.stat(fd))
+    def owner_of(self, fd: int, below: int = -1) -> str:
+        """Return the recorded owner of the file behind a descriptor, or OWNER_NONE. below: the branch's file,
+        if this is read in place of a pool's: its record counts; -1 for none."""
+        return self.owners.get(fd if below < 0 else below, self.stat(fd))
 
     def owner_at(self, dirfd: int, name: bytes, stat: Stat, *, exactly: bool = False) -> str:
         """Return the recorded owner of the object with these attributes that had *name* in *dirfd*. If

@@ -9,6 +9,8 @@ read, the daemon checks the lease, and sends the bytes only if the lease still h
 kernel refuses or breaks the lease, apps get EBUSY until the writer is done, as for a file whose check is
 pending.
 
+On a mergerfs pool, the lease is on the branch's file, which is also read (store/pool.py).
+
 Files under a lease are never in passthrough, even if nothing in the file is hidden: the lease keeps writers
 out, but ends before the apps' mappings end (docs/decisions/0022-large-clean-files-stay-mediated.md).
 """
@@ -41,6 +43,7 @@ from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.locking.leases import Lease, LeaseKeeper
 from policyfs.store.page_cache import read_store
+from policyfs.store.pool import NotBelowError, Pool
 
 _BUSY: Final = (
     "a program has the file open for writing, or mapped; the app can read the file after that program has"
@@ -50,6 +53,14 @@ _NO_LEASES: Final = (
     "the file is larger than --copy-max, or the cache has no room for its copy (--copies-max); and leases do"
     " not work on its file system"
 )
+_NOT_BELOW: Final = (
+    "the file is larger than --copy-max, or the cache has no room for its copy (--copies-max); and it is not"
+    " found in the branch that the mergerfs pool names"
+)
+_POOL_TRIES: Final = 10
+_POOL_PAUSE_S: Final = 0.02
+"""The pause between two tries to lease a pool's file: the pool closes the branch's file some time after a
+writer's close(2)."""
 _READ: Final = Op.SEE | Op.READ
 _REST_S: Final = 0.1
 """The time after a break without a new lease: a writer in another mount tries every few milliseconds."""
@@ -76,7 +87,7 @@ class Armed(NamedTuple):
 class LeasedFiles:
     """The part of a mount that takes leases and reads files under them.
 
-    keeper: None if leases prove nothing on this store.
+    keeper: None if leases prove nothing on this store. pool: the mergerfs pool that the store is in, or None.
     """
 
     def __init__(
@@ -85,6 +96,7 @@ class LeasedFiles:
         plans: PlanFinder,
         keeper: LeaseKeeper | None,
         drop_pages: PagesDropped,
+        pool: Pool | None = None,
     ) -> None:
         self._tree = fs.tree
         self._handles = fs.handles
@@ -93,6 +105,7 @@ class LeasedFiles:
         self._plans = plans
         self._keeper = keeper
         self._drop_pages = drop_pages
+        self._pool = pool
         self._resting = Expiring[int, bool](_REST_S)
         self._plan_memory = Shares(_PLAN_MEMORY, "redaction plans of open files")
         self._plan_payers: dict[OpenState, tuple[Holder, int]] = {}  # payer and bytes of a node's plans
@@ -163,29 +176,22 @@ class LeasedFiles:
         """Take the lease and locate hidden data under it, with the node's lock. *fd*: O_RDONLY. INVARIANT:
         the last decision comes after the last await, and the plan hides exactly its words."""
         node, caller = handle.node, handle.caller
-        unknown = self._judge(handle, fd, None)
+        unknown = self._judge(handle, state, fd, None)
         blank = Decision(allowed=True, errno=0, rules=unknown.rules, audit=Audit.REQUIRED)
-        if self._keeper is None:
-            return Armed(blank, None, _NO_LEASES)
-        if state.lease is None or not state.lease.holds():
-            self._drop(state)
-            await self._rest(node.ino)
-            reopen = partial(self._tree.reopen, fd, os.O_RDONLY)
-            state.lease_fd, state.lease_fd_closed = self._handles.open_for(node, caller.holder, reopen)
-            state.lease = self._keeper.grant(state.lease_fd, lambda _: self._broken(node))
-            if state.lease is None:
-                return self._no_lease(node, state, blank)
-        lease, words, found = state.lease, node.view.redact, state.located
+        lease = await self._take(handle, state, fd)
+        if isinstance(lease, str):
+            return self._not_armed(state, blank, lease)
+        words, found = node.view.redact, state.located
         tries = PLANS_MAX
         while True:
             tries -= 1
             # A plan that was found under this lease also serves further opens.
-            kind, plan = found or await self._locate(caller, words, fd, lease)
+            kind, plan = found or await self._locate(caller, words, lease)
             if not lease.holds():  # a writer came meanwhile: kind and plan may be of other bytes
-                return self._busy(state, blank)
+                return self._not_armed(state, blank, _BUSY)
             if words == node.view.redact:
                 state.located = None if kind is None else (kind, plan)  # a worker that failed is asked again
-            decision = self._judge(handle, fd, kind)
+            decision = self._judge(handle, state, fd, kind)
             if not decision.allowed:
                 return Armed(decision, kind, "denied")
             if not decision.redact or decision.redact == words:
@@ -201,29 +207,61 @@ class LeasedFiles:
         state.version = version_of(self._tree.fstat(state.lease_fd))
         return Armed(decision, kind, "")
 
-    def _judge(self, handle: Handle, fd: int, kind: str | None) -> Decision:
+    def _not_armed(self, state: OpenState, blank: Decision, reason: str) -> Armed:
+        self.refusals += reason == _BUSY
+        self._drop(state)
+        return Armed(blank, None, reason)
+
+    async def _take(self, handle: Handle, state: OpenState, fd: int) -> Lease | str:
+        """Return the node's lease if it holds, a new one, or the reason why there is none.
+
+        INVARIANT: in a pool the file is compared after the lease was granted. A later open compares it again:
+        the pool may have another file for this name and number by then."""
+        node, pool = handle.node, self._pool
+        if self._keeper is None:
+            return _NO_LEASES
+        if state.lease is not None:
+            if state.lease.holds() and (pool is None or pool.same(fd, state.lease_fd)):
+                return state.lease
+            self._broken(node)
+        reason = _BUSY
+        for tries in range(1 if pool is None else _POOL_TRIES):
+            self._drop(state)
+            if tries:
+                await trio.sleep(_POOL_PAUSE_S)
+            await self._rest(node.ino)
+            reopen = partial(self._tree.reopen, fd, os.O_RDONLY)
+            if pool is not None:
+                reopen = partial(pool.open_below, fd, node.path())
+            holder = handle.caller.holder
+            try:
+                state.lease_fd, state.lease_fd_closed = self._handles.open_for(node, holder, reopen)
+            except NotBelowError:
+                return _NOT_BELOW
+            state.lease = self._keeper.grant(state.lease_fd, lambda _: self._broken(node))
+            if state.lease is not None and (pool is None or pool.same(fd, state.lease_fd)):
+                return state.lease
+            if state.lease is None and self._keeper.is_void(os.fstat(state.lease_fd).st_dev):
+                return _NO_LEASES
+            reason = _BUSY if state.lease is None else _NOT_BELOW
+        return reason
+
+    def _judge(self, handle: Handle, state: OpenState, fd: int, kind: str | None) -> Decision:
         who, node = handle.caller.principal, handle.node
         asked = self._gate.need(who, _READ, node) & Need.OWNER
-        owner = self._gate.facts.owner_of(fd) if asked else None
+        owner = self._gate.facts.owner_of(fd, state.lease_fd) if asked else None
         return self._gate.judge(who, _READ, node, Facts(kind, owner))
 
-    async def _locate(
-        self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
-    ) -> tuple[str | None, Plan]:
-        """Return kind and plan. INVARIANT: *fd* has no lease: a worker may live longer than the daemon."""
-        proof = Proof(version_key(self._tree.fstat(fd)), lease.holds)
-        return await self._plans.locate(fd, what, lane=caller.principal.lane, proof=proof, frames_later=True)
-
-    def _no_lease(self, node: Node, state: OpenState, blank: Decision) -> Armed:
-        if self._keeper is None or not self._keeper.is_void(self._nodes.dev_in(node.ino)):
-            return self._busy(state, blank)
-        self._drop(state)
-        return Armed(blank, None, _NO_LEASES)
-
-    def _busy(self, state: OpenState, blank: Decision) -> Armed:
-        self._drop(state)
-        self.refusals += 1
-        return Armed(blank, None, _BUSY)
+    async def _locate(self, caller: Caller, what: frozenset[str], lease: Lease) -> tuple[str | None, Plan]:
+        """Return kind and plan. INVARIANT: a worker, which may live longer than the daemon, gets a descriptor
+        without the lease."""
+        fd = self._tree.reopen(lease.fd, os.O_RDONLY)
+        try:
+            proof = Proof(version_key(self._tree.fstat(fd)), lease.holds)
+            lane = caller.principal.lane
+            return await self._plans.locate(fd, what, lane=lane, proof=proof, frames_later=True)
+        finally:
+            os.close(fd)
 
     async def read(self, handle: Handle, offset: int, size: int) -> memoryview:
         """Read bytes of a LEASED node. Refuse (EBUSY, on record) if the lease is lost and not renewed.
@@ -257,10 +295,14 @@ class LeasedFiles:
         self, shown: LeasedBytes, handle: Handle, offset: int, size: int
     ) -> tuple[memoryview, str]:
         """Return bytes with hidden data replaced, and why they cannot be shown ("" if they can)."""
-        if shown.film is None:
-            data, why = await read_store(handle.fd, offset, size), ""
-        else:
-            data, why = await shown.film.read(handle.fd, offset, size, handle.caller.principal.lane)
+        fd = os.dup(shown.lease.fd)  # the lease's may be closed meanwhile
+        try:
+            if shown.film is None:
+                data, why = await read_store(fd, offset, size), ""
+            else:
+                data, why = await shown.film.read(fd, offset, size, handle.caller.principal.lane)
+        finally:
+            os.close(fd)
         return await patched_read(data, offset, shown.patches), why
 
     def _current(self, shown: LeasedBytes) -> bool:
@@ -269,7 +311,10 @@ class LeasedFiles:
 
     def _hides_enough(self, shown: LeasedBytes, handle: Handle) -> bool:
         """Return True if the read is still allowed, and its decision hides no more than *shown*."""
-        now = self._judge(handle, handle.fd, shown.kind)
+        state = handle.node.open
+        if state is None:
+            return False
+        now = self._judge(handle, state, handle.fd, shown.kind)
         return now.allowed and hides_at_least(shown.hidden, now.redact)
 
     async def _rest(self, ino_key: int) -> None:

@@ -14,8 +14,10 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import signal
 import struct
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -84,7 +86,7 @@ class LeaseKeeper:
     (StoreFacts.leases).
     """
 
-    __slots__ = ("_fd", "_leases", "_silent", "_void", "root_dev", "signal")
+    __slots__ = ("_early", "_fd", "_leases", "_silent", "_void", "root_dev", "signal")
 
     def __init__(self, signal_number: int = DEFAULT_SIGNAL) -> None:
         self.signal: Final = signal_number
@@ -97,10 +99,25 @@ class LeaseKeeper:
         self._void: dict[int, float] = {}  # by device: the time (monotonic) until which it counts as void
         self._silent: set[int] = set()  # devices, except the root's
         self.root_dev = -1
+        self._early: _EarlyRelease | None = None
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a lease is being broken."""
-        return self._fd
+        return self._fd if self._early is None else self._early.told_fd
+
+    def release_early(self) -> None:
+        """Let a thread release each lease when it is being broken. on_signal() calls on_break later.
+
+        INVARIANT: in a pool, no lease waits for the event loop. The pool's server waits for the lease, and
+        the loop may wait for that server.
+        """
+        self._early = _EarlyRelease(self._fd, self._release_signalled)
+
+    def _release_signalled(self) -> None:
+        for lease in self._signalled():
+            with contextlib.suppress(OSError):  # released meanwhile
+                if fcntl.fcntl(lease.fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
+                    release(lease.fd)
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -159,7 +176,8 @@ class LeaseKeeper:
         must not wait for a bug of policyfs. The other callbacks are still called. Then all errors are raised
         as one ExceptionGroup.
         """
-        broken = [lease for lease in self._signalled() if not lease.released and not lease.holds()]
+        signalled = self._signalled() if self._early is None else self._early.told(self._leases)
+        broken = [lease for lease in signalled if not lease.released and not lease.holds()]
         errors: list[Exception] = []
         for lease in broken:
             try:
@@ -173,6 +191,9 @@ class LeaseKeeper:
 
     def close(self) -> None:
         """Release every lease and close fileno(). The signal stays blocked. A second call does nothing."""
+        early, self._early = self._early, None
+        if early is not None:
+            early.close()
         for lease in list(self._leases.values()):
             lease.release()
         fd, self._fd = self._fd, -1
@@ -198,6 +219,43 @@ class LeaseKeeper:
     def _forget(self, lease: Lease) -> None:
         if self._leases.get(lease.fd) is lease:
             del self._leases[lease.fd]
+
+
+class _EarlyRelease:
+    """The thread that releases broken leases. told_fd becomes readable after it has released some."""
+
+    def __init__(self, signal_fd: int, release_signalled: Callable[[], None]) -> None:
+        self._release_signalled = release_signalled
+        self.told_fd, self._tell_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._stopped_fd, self._stop_fd = os.pipe2(os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(signal_fd, select.POLLIN)
+        self._poll.register(self._stopped_fd, select.POLLHUP)
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._thread.start()  # and blocks all signals, which are for the main thread
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _run(self) -> None:
+        while all(fd != self._stopped_fd for fd, _ in self._poll.poll()):
+            self._release_signalled()
+            with contextlib.suppress(BlockingIOError):  # full: the loop has not come yet
+                os.write(self._tell_fd, b"!")
+
+    def told(self, leases: dict[int, Lease]) -> list[Lease]:
+        """Return all leases, of which some may be released now."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.told_fd, 65536)
+        return list(leases.values())
+
+    def close(self) -> None:
+        """End the thread."""
+        os.close(self._stop_fd)
+        self._thread.join()
+        for fd in (self._stopped_fd, self.told_fd, self._tell_fd):
+            os.close(fd)
 
 
 def break_foreign(fd: int) -> int | None:

@@ -55,14 +55,14 @@ def read_only(source: Path, directory: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def mergerfs(source: Path, directory: Path) -> Iterator[Path]:
+def mergerfs(source: Path, directory: Path, more: str = "") -> Iterator[Path]:
     """A pool of *source* and of an empty branch below *directory*, which new files go to; yields where it is
-    mounted. It serves each request with the rights of the process that calls.
+    mounted. It serves each request with the rights of the process that calls. more: further options.
     """
     second, target = directory / "second-branch", directory / "pool"
     second.mkdir()
     second.chmod(source.stat().st_mode & 0o7777)
-    options = "allow_other,category.create=epmfs,func.mkdir=epall"
+    options = "allow_other,category.create=epmfs,func.mkdir=epall" + more
     with _served(["mergerfs", "-f", "-o", options, f"{source}:{second}", target], target) as at:
         yield at
 

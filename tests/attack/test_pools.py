@@ -1,0 +1,137 @@
+"""Files too large to copy in a mergerfs pool: read in their branch, under a lease."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from tests.attack.racing import Race
+from tests.attack.test_leases import short_leases
+from tests.attack.test_races import IN_VIEW, POLICY, READER, SECONDS, WRITER, populate, run
+from tests.support.machine.counts import count, first
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount import layers
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples.jpegs import leaks
+
+TRIES: Final = count(20, 100_000)
+GIVES_WAY_S: Final = 5.0
+"""A writer waits no longer than this; the kernel would take the lease after 45 s."""
+__all__ = ["short_leases"]
+pytestmark = pytest.mark.timeout(SECONDS + 120)
+
+
+class Pooled(NamedTuple):
+    """A pool, and the branch with all its files."""
+
+    store: Path
+    branch: Path
+
+
+@pytest.fixture
+def pooled(store_on: Callable[[str], Path], arena: Path, race: Race) -> Iterator[Pooled]:
+    """A pool with a photo, whose server has one thread."""
+    branch = store_on("ext4")
+    branch.parent.chmod(0o711)
+    branch.chmod(0o711)
+    populate(branch, race)
+    (arena / "layer").mkdir()
+    with layers.mergerfs(branch, arena / "layer", ",threads=1") as store:
+        yield Pooled(store, branch)
+
+
+@pytest.mark.parametrize("way", first(2, [("pool",), ("branch",), ("mount",)]))
+def test_no_pass_over_a_pool_sees_a_place(way: str, pooled: Pooled, mounts_on: Mounts, race: Race) -> None:
+    """Whether the writer comes by the mount, by the pool, or by the branch."""
+    mount = mounts_on.start(POLICY, pooled.store, "--copy-max", "4K")
+    mount.expected_mediated = True
+    path = None if way == "mount" else getattr(pooled, "store" if way == "pool" else way) / "DCIM/a.jpg"
+    seen = run(race, mount, "visit", TRIES, techniques=IN_VIEW, pause_us=8000, writer_path=path)
+    assert not seen.leaked, seen
+    assert seen.entered >= TRIES, seen
+    assert all(seen.passes(technique) for technique in ("read", "pread", "mmap-shared")), seen
+    assert mount.status()["leases"]["broken"] > 0, "the writer never came under a lease"
+
+
+def reads_on(channel, path: Path) -> int:
+    """Open and read a file until told to stop: each open and read makes requests to the pool."""
+    done = 0
+    channel.send("reading")
+    while not channel.poll():
+        try:
+            done += len(path.read_bytes()) > 0
+        except OSError:
+            time.sleep(0.01)
+    channel.recv()
+    return done
+
+
+def writes_on(path: Path, seconds: float, enough: float) -> float:
+    """Open a file for writing again and again; the longest wait in seconds. enough: a wait that ends it."""
+    longest, until = 0.0, time.monotonic() + seconds
+    while time.monotonic() < until and longest < enough:
+        start = time.monotonic()
+        os.close(os.open(path, os.O_WRONLY))
+        longest = max(longest, time.monotonic() - start)
+        time.sleep(0.05)
+    return longest
+
+
+def longest_wait(mount: Mount, path: Path, seconds: float, enough: float = GIVES_WAY_S) -> float:
+    """The longest wait of a writer of the pool, whose only thread the daemon needs, too."""
+    mount.expected_mediated = True
+    readers = [start_as(READER, reads_on, mount / "DCIM/a.jpg") for _ in range(2)]
+    for reader in readers:
+        assert reader.receive() == "reading"
+    waited = call_as(WRITER, writes_on, path, seconds, enough)
+    for reader in readers:
+        reader.send("stop")
+        assert reader.result() > 0
+    return waited
+
+
+def test_a_pool_with_one_thread_never_waits_for_the_daemon(pooled: Pooled, mounts_on: Mounts) -> None:
+    mount = mounts_on.start(POLICY, pooled.store, "--copy-max", "4K")
+    assert longest_wait(mount, pooled.store / "DCIM/a.jpg", count(2, 600)) < GIVES_WAY_S
+    assert mount.status()["leases"]["broken"] > 0
+
+
+def test_it_waits_where_the_loop_releases_the_lease(
+    pooled: Pooled, without: Callable[..., Mount], short_leases: None
+) -> None:
+    """The kernel takes the lease after a second, in place of 45."""
+    mount = without("released-by-the-loop", POLICY, pooled.store, "--copy-max", "4K")
+    assert longest_wait(mount, pooled.store / "DCIM/a.jpg", 60, 0.7) > 0.7
+
+
+def test_a_file_that_was_moved_to_another_branch_is_shown_as_it_is_there(
+    pooled: Pooled, mounts_on: Mounts, race: Race
+) -> None:
+    """As when disks are balanced: the lease on the old file keeps nobody from the new one."""
+    mount = mounts_on.start(POLICY, pooled.store, "--copy-max", "4K")
+    mount.expected_mediated = True
+    path, second = mount / "DCIM/a.jpg", pooled.store.parent / "second-branch/DCIM"
+    reader = start_as(READER, reads_on, path)
+    assert reader.receive() == "reading"
+    second.mkdir()
+    (second / "a.jpg").write_bytes(race.images[1] + b"more")
+    (second / "a.jpg").chmod(0o666)
+    (pooled.branch / "DCIM/a.jpg").unlink()
+    wait_for(lambda: len(call_as(READER, path.read_bytes)) == len(race.images[1]) + 4, "the new file", 10)
+    assert not leaks(call_as(READER, path.read_bytes))
+    reader.send("stop")
+    reader.result()
+
+
+def test_a_pool_leaks_without_leases(pooled: Pooled, without: Callable[..., Mount], race: Race) -> None:
+    mount = without("no-leases", POLICY, pooled.store, "--copy-max", "4K")
+    mount.expected_mediated = True
+    path = pooled.branch / "DCIM/a.jpg"
+    seen = run(race, mount, "visit", 3000, techniques=IN_VIEW, pause_us=8000, leaks=1, writer_path=path)
+    assert seen.leaked
