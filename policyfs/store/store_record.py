@@ -27,6 +27,8 @@ from policyfs.errors import PolicyfsError
 from policyfs.linux.libc import file_system_type
 from policyfs.linux.mountinfo import FSTYPE, mounts
 from policyfs.linux.private_files import make_private
+from policyfs.store.pool import Pool
+from policyfs.store.tree import Tree
 
 MARKER: Final = "policyfs-aside-store-"
 """The beginning of the name of the file that marks a store; a number follows. No app gets a name of this form
@@ -37,7 +39,6 @@ _DIRECTORY: Final = "/var/lib/policyfs/stores"
 _KEEPS_FSID: Final = frozenset({0xEF53, 0x9123683E, 0x2FC12FC1, 0x01021994})  # linux/magic.h
 _NO_DIRECTORY: Final = frozenset({errno.ENOTDIR, errno.EACCES})
 """Errors of a mount below the store that is of a single file, or of another user."""
-_BRANCHES: Final = "user.mergerfs.branches"
 
 
 class StoreAbsentError(PolicyfsError):
@@ -138,12 +139,12 @@ def _parts(store: str) -> Iterator[tuple[str, bool]]:
     for path, fstype in {one.path: one.fstype for one in below}.items():
         if path not in passing:
             yield path, not fstype.startswith("fuse")
-    try:
-        branches = os.getxattr(f"{store}/.mergerfs", _BRANCHES)
-    except OSError:
-        return
-    for branch in os.fsdecode(branches).split(":"):
-        yield branch.partition("=")[0], True  # =RW and the like follow the path
+    with Tree.open(store) as tree:
+        pool = Pool.of(tree.root_fd)
+    if pool is not None:
+        with contextlib.closing(pool):
+            for branch in pool.branches():
+                yield os.fsdecode(branch), True
 
 
 def _number_of_part(path: str, *, marks: bool) -> str:

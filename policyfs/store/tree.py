@@ -35,6 +35,9 @@ _MAKES_OR_CUTS: Final = os.O_CREAT | os.O_TRUNC | _O_TMPFILE_BIT
 _SUID_SGID: Final = stat.S_ISUID | stat.S_ISGID
 _CAPABILITY: Final = b"security.capability"
 _USER: Final = b"user."
+_POOL: Final = b"user.mergerfs."
+"""The xattrs by which mergerfs is controlled. With the daemon's rights, an app could add any directory of the
+machine to the pool."""
 
 
 class Tree:
@@ -455,9 +458,9 @@ class Tree:
         os.removexattr(proc_fd(fd), _user_xattr(name))
 
     def listxattr(self, fd: int) -> list[bytes]:
-        """Return the names of the ``user.`` xattrs. Xattrs of other namespaces are left out."""
+        """Return the names of the ``user.`` xattrs, except those of mergerfs."""
         names = (os.fsencode(name) for name in os.listxattr(proc_fd(fd)))
-        return [name for name in names if name.startswith(_USER)]
+        return [name for name in names if name.startswith(_USER) and not name.startswith(_POOL)]
 
 
 def _acl_name(name: bytes) -> bytes:
@@ -467,6 +470,6 @@ def _acl_name(name: bytes) -> bytes:
 
 
 def _user_xattr(name: bytes) -> bytes:
-    if not name.startswith(_USER) or b"\0" in name:
+    if not name.startswith(_USER) or name.startswith(_POOL) or b"\0" in name:
         raise OSError(errno.EOPNOTSUPP, "only user xattrs", name)
     return name

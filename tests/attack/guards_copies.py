@@ -9,6 +9,7 @@ from typing import Any, Final
 import trio
 
 import policyfs.fs.redacted.leased as leased_module
+import policyfs.store.tree as tree_module
 from policyfs.domain import NO_RANGES
 from policyfs.fs.inodes.leased_bytes import LeasedBytes
 from policyfs.fs.redacted.copies import Redactor
@@ -78,6 +79,11 @@ def released_by_the_loop() -> None:
     put(LeaseKeeper, "release_early", lambda self: None)
 
 
+def pool_controlled() -> None:
+    """The xattrs of mergerfs are like all others in user.*."""
+    put(tree_module, "_POOL", b"-")
+
+
 def cloned_on_the_loop() -> None:
     """Files are copied where all requests wait for it."""
 
@@ -103,6 +109,7 @@ COPIES: Final[dict[str, Callable[[], None]]] = {
     "films-not-looked-at": films_not_looked_at,
     "late": late,
     "released-by-the-loop": released_by_the_loop,
+    "pool-controlled": pool_controlled,
     "lease-not-asked": lease_not_asked,
     "plans-late": plans_late,
     "shown-before-located": shown_before_located,

@@ -15,6 +15,7 @@ from tests.attack.test_leases import short_leases
 from tests.attack.test_races import IN_VIEW, POLICY, READER, SECONDS, WRITER, populate, run
 from tests.support.machine.counts import count, first
 from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.models.twins import error
 from tests.support.mount import layers
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
@@ -108,6 +109,34 @@ def test_it_waits_where_the_loop_releases_the_lease(
     """The kernel takes the lease after a second, in place of 45."""
     mount = without("released-by-the-loop", POLICY, pooled.store, "--copy-max", "4K")
     assert longest_wait(mount, pooled.store / "DCIM/a.jpg", 60, 0.7) > 0.7
+
+
+CONTROLS: Final = {"user.mergerfs.branches": b"+>/", "user.mergerfs.cache.files": b"full"}
+EVERYTHING: Final = POLICY.replace('paths: "/DCIM/**"}', 'paths: "/**"}')
+
+
+def controls(path: Path) -> dict[str, str]:
+    """Try to control the pool through a file of a mount; the errors."""
+    found = {name: error(os.setxattr, path / ".mergerfs", name, value) for name, value in CONTROLS.items()}
+    return found | {"get": error(os.getxattr, path / "DCIM/a.jpg", "user.mergerfs.fullpath")}
+
+
+def test_no_app_controls_the_pool_or_learns_where_its_branches_are(pooled: Pooled, mounts_on: Mounts) -> None:
+    mount = mounts_on.start(EVERYTHING, pooled.store)
+    mount.expected_mediated = True
+    before = os.getxattr(pooled.store / ".mergerfs", "user.mergerfs.branches")
+    answers = call_as(WRITER, controls, mount.mountpoint)
+    assert set(answers.values()) <= {"ENOTSUP"}, answers
+    assert os.getxattr(pooled.store / ".mergerfs", "user.mergerfs.branches") == before
+
+
+def test_an_app_adds_a_branch_where_the_pools_attributes_are_like_others(
+    pooled: Pooled, without: Callable[..., Mount]
+) -> None:
+    mount = without("pool-controlled", EVERYTHING, pooled.store)
+    mount.expected_mediated = True
+    call_as(WRITER, controls, mount.mountpoint)
+    assert os.getxattr(pooled.store / ".mergerfs", "user.mergerfs.branches").endswith(b":/=RW")
 
 
 def test_a_file_that_was_moved_to_another_branch_is_shown_as_it_is_there(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -160,6 +161,19 @@ def test_a_pool_without_one_of_its_disks_is_refused(tmp_path: Path) -> None:
         (tmp_path / "layer" / left).rmdir()
     with layers.mergerfs(first, tmp_path / "layer") as pool:
         assert f"another file system is on {first}" in refused(pool)
+
+
+def test_an_apps_file_in_a_store_that_is_no_pool_names_no_branches(tmp_path: Path) -> None:
+    """root marks each branch: an app could have let it make files in other directories."""
+    store, other = tmp_path / "store", tmp_path / "other"
+    for made in (store, other):
+        made.mkdir()
+    (store / ".mergerfs").touch()
+    os.setxattr(store / ".mergerfs", "user.mergerfs.branches", bytes(other))
+    assert refused(store) == ""
+    assert [*other.iterdir()] == []
+    other.rmdir()
+    assert refused(store) == ""
 
 
 @pytest.mark.mount

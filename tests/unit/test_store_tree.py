@@ -480,9 +480,19 @@ class TestXattrs:
         raises(errno.ENODATA, tree.getxattr, fd, b"user.\xff")
         os.close(fd)
 
+    def test_what_mergerfs_says_of_itself_is_not_listed(self, tree, here):
+        make(tree, b"a")
+        os.setxattr(here / "a", "user.mergerfs.branches", b"/")
+        fd = tree.open_path(tree.root_fd, b"a")
+        assert tree.listxattr(fd) == []
+        os.close(fd)
+
     @pytest.mark.parametrize(
         "name",
-        [b"trusted.policyfs.owner", b"security.capability", b"system.posix_acl_access", b"", b"user.a\0b"],
+        [
+            *(b"trusted.policyfs.owner", b"security.capability", b"system.posix_acl_access"),
+            *(b"", b"user.a\0b", b"user.mergerfs.branches"),
+        ],
     )
     def test_no_other_namespace_is_reached(self, tree, name):
         make(tree, b"a")
