@@ -30,6 +30,7 @@ complete -c policyfs -n '__policyfs_at' -l version -d 'print the version and a d
 complete -c policyfs -n '__policyfs_at mount' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at mount' -l app -r -d 'make an app mount: every caller is this app'
 complete -c policyfs -n '__policyfs_at mount' -l any-uid -d 'with --app: admit every uid (for a container of the app)'
+complete -c policyfs -n '__policyfs_at mount' -l idmap -d 'allow idmapped binds of the mount, as for unprivileged LXC; the trail then has no uids'
 complete -c policyfs -n '__policyfs_at mount' -l policy -r -d 'a policy file, or a directory of *.yaml'
 complete -c policyfs -n '__policyfs_at mount' -l uid -r -d 'with --app: only this uid may use the mount (default: the app’s)'
 complete -c policyfs -n '__policyfs_at mount' -l gid -r -d 'with --app: only processes with this primary group may use the mount (may be repeated)'

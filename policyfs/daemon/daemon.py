@@ -176,6 +176,7 @@ class Daemon:
             copies=descriptors.of_copies(), nodes=options.nodes,
             latches=str(control.runtime_dir() / "changes.lock"),
             policy_modes=options.policy_modes, any_uid=options.any_uid, admitted=options.admitted,
+            idmap=options.idmap,
             read_only=self.facts.read_only or options.read_only, xattrs=options.xattrs,
             vectors=self._in_vectors,
             quarantine=refused.Limits(options.quarantine_bytes, options.quarantine_files),
@@ -217,6 +218,8 @@ class Daemon:
         flags = self._door.init_flags
         if self._options.posix:
             flags |= InitFlag.POSIX_ACL  # mode bits alone would allow what an ACL denies
+        if self._options.idmap:
+            flags |= InitFlag.ALLOW_IDMAP
         readiness = self._mountpoint.readiness = session.attach(
             self.fs.handlers,
             self._mountpoint.device,

@@ -53,6 +53,8 @@ class MountOptions:
     """
     watch: bool = False
     """True if the mount reloads its policy when the policy's files change."""
+    idmap: bool = False
+    """True if the mount can be idmapped (mount_setattr(2)). The kernel then names no caller's uid."""
     policy: str = ""
     """The file or directory that the policy is read from."""
 

@@ -164,7 +164,7 @@ class FileSystem:
         )
         self.gate = gate = Gate(
             engine, app=settings.app, resolver=resolver, facts=finder,
-            recorder=Recorder(self._base.journal, settings.mountpoint),
+            recorder=Recorder(self._base.journal, settings.mountpoint, uids=not settings.idmap),
             posix=settings.posix, owners_above=owners_above, open_fd=handles.descriptor_of,
             admitted=settings.admitted,
         )  # fmt: skip

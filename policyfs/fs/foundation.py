@@ -36,6 +36,7 @@ class Settings:
     latches: the path of the lock file that all daemons of one store use.
     policy_modes: True if all apps see modes that follow from the policy (see ShownModes).
     any_uid: True for an app mount that admits every uid.
+    idmap: True for a mount that can be idmapped: only requests that create have a uid, and it is mapped.
     admitted: the callers that an app mount with several groups admits.
     read_only: True if no app may write.
     xattrs: False if extended attributes are switched off.
@@ -58,6 +59,7 @@ class Settings:
     latches: str = ""
     policy_modes: bool = False
     any_uid: bool = False
+    idmap: bool = False
     admitted: Admitted | None = None
     read_only: bool = False
     xattrs: bool = True

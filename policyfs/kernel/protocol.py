@@ -102,6 +102,7 @@ class InitFlag(enum.IntFlag):
     PASSTHROUGH = 1 << 37
     NO_EXPORT_SUPPORT = 1 << 38
     HAS_RESEND = 1 << 39
+    ALLOW_IDMAP = 1 << 40
 
 
 WANTED: Final = (

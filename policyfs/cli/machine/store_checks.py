@@ -45,8 +45,11 @@ def check_trail_place(root: str, store: str) -> Finding:
     return Finding("trail place", State.OK, "the trail has a file system of its own")
 
 
-def check_passthrough(store: str | None) -> Finding:
-    """Make a mount, and test passthrough with a file of the store. Without a store, use a file in memory."""
+def check_passthrough(store: str | None) -> Iterator[Finding]:
+    """Make a mount. Test passthrough with a file of the store (without a store: in memory), and find whether
+    the kernel allows idmapped mounts.
+    """
+    from policyfs.kernel.protocol import InitFlag
     from policyfs.kernel.session import MountError
     from policyfs.kernel.trial import try_passthrough
 
@@ -55,14 +58,23 @@ def check_passthrough(store: str | None) -> Finding:
     try:
         trial = try_passthrough(store)
     except MountError as error:
-        return Finding("passthrough", State.BAD, f"the trial mount failed: {error}", "see above")
+        yield Finding("passthrough", State.BAD, f"the trial mount failed: {error}", "see above")
+        return
     except OSError as error:
         what = f"could not be tried in {store}: {error.strerror}"
-        return Finding("passthrough", State.SLOW, what, "see `policyfs status` when the store is mounted")
+        yield Finding("passthrough", State.SLOW, what, "see `policyfs status` when the store is mounted")
+        return
     if trial.backing is not None:
         todo = "use a store that is not an overlay, and Linux 6.9 or newer as root"
-        return Finding("passthrough", State.SLOW, f"not for {subject}: {trial.backing.reason}; {slow}", todo)
-    return Finding("passthrough", State.OK, f"for {subject}; FUSE protocol 7.{trial.minor}")
+        yield Finding("passthrough", State.SLOW, f"not for {subject}: {trial.backing.reason}; {slow}", todo)
+    else:
+        yield Finding("passthrough", State.OK, f"for {subject}; FUSE protocol 7.{trial.minor}")
+    if InitFlag.ALLOW_IDMAP in trial.offered:
+        what = "for mounts with --idmap; an idmapped bind of any other mount fails (EINVAL)"
+        yield Finding("idmapped mounts", State.OK, what)
+    else:
+        what = "not with this kernel: an idmapped bind of a mount (unprivileged LXC) fails (EINVAL)"
+        yield Finding("idmapped mounts", State.OFF, what, "use Linux 6.12 or newer")
 
 
 def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:

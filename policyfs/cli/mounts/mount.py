@@ -45,6 +45,8 @@ def add_mount(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--app", metavar="NAME", help="make an app mount: every caller is this app")
     add("--any-uid", action="store_true", help="with --app: admit every uid (for a container of the app)")
+    idmap_help = "allow idmapped binds of the mount, as for unprivileged LXC; the trail then has no uids"
+    add("--idmap", action="store_true", help=idmap_help)
     add_options(parser)
     add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
     add("--log", metavar="FILE", help="the log of a daemon in the background")
@@ -117,6 +119,8 @@ def run_mount(args: argparse.Namespace) -> int:
 def _check_options(args: argparse.Namespace) -> None:
     if args.posix and args.no_xattrs:
         raise UsageError("--posix and --no-xattrs cannot be used together: the kernel reads ACLs by xattrs")
+    if args.idmap and not (args.posix and args.any_uid):
+        raise UsageError("--idmap needs --posix and --any-uid: only the kernel knows who calls")
 
 
 def _mount(args: argparse.Namespace, start: Start) -> int:
@@ -171,6 +175,8 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
     sources = loader.read()
     checked.append((sources, loader.compile(sources)))  # the daemon need not compile the same text again
     options = _options(args, checked[0][1].policy, store, mountpoint, start)
+    if options.idmap:
+        _check_idmap()
     _check_policy_place(store, options.policy, sources)
     _check_outside(store, mountpoint, options.trail, args.log)
     del sources
@@ -178,6 +184,16 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
     if closed.state is not State.OK:
         print(f"policyfs: warning: {closed.what}; {closed.todo}", file=sys.stderr)
     return options, loader
+
+
+def _check_idmap() -> None:
+    from policyfs.kernel.protocol import InitFlag
+    from policyfs.kernel.trial import try_passthrough
+
+    if InitFlag.ALLOW_IDMAP not in try_passthrough().offered:
+        raise PolicyfsError(
+            f"--idmap needs Linux 6.12 or newer; this is Linux {os.uname().release}: mount without --idmap"
+        )
 
 
 def check_policy(args: argparse.Namespace) -> None:
@@ -230,7 +246,18 @@ def _check_policy_place(store: str, policy: str, sources: Sequence[SourceText]) 
 def _compiled(args: argparse.Namespace, sources: Sequence[SourceText]) -> Engine:
     engine = load_policy(sources, monitor=args.monitor, at_ns=time.time_ns())
     _check_modes(args, engine)
+    if args.idmap:
+        _check_uids(args.app, engine)
     return engine
+
+
+def _check_uids(app: str, engine: Engine) -> None:
+    """Raise UsageError if a policy distinguishes the uids of an app: the kernel does not tell them."""
+    if any(one.name == app for one in engine.policy.apps) and engine.uids_matter(app):
+        raise UsageError(
+            f"--idmap: the policy has rules about single uids of the app {app}, and the kernel does not tell"
+            " the uids of callers on an idmapped mount; write these rules for the whole app"
+        )
 
 
 def _options(
@@ -252,6 +279,7 @@ def _options(
         vectors=args.avc,
         policy=os.path.abspath(args.policy),
         watch=args.watch,
+        idmap=args.idmap,
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from policyfs.policy.text.parse import SourceText
 
 _MEMORY_BYTES: Final = 64 << 20
 _SAME: Final = (
-    "app", "any_uid", "uid", "gid", "monitor", "posix", "modes", "no_xattrs", "read_only", "avc",
+    "app", "any_uid", "uid", "gid", "monitor", "posix", "idmap", "modes", "no_xattrs", "read_only", "avc",
     "no_passthrough", "copy_max", "copies_max", "nodes_max",
 )  # fmt: skip
 """The options that the second mount has in common with the first one."""

@@ -72,6 +72,7 @@ class OptionsDoc(Strict):
 
     monitor: Truth = False
     posix: Truth = False
+    idmap: Truth = False
     modes: ModesWord | None = None
     no_xattrs: Truth = False
     read_only: Truth = False

@@ -58,9 +58,11 @@ class Details(TypedDict, total=False):
 
 
 class Recorder:
-    """The recorder of one mount: it puts the gate's decisions on record."""
+    """The recorder of one mount: it puts the gate's decisions on record. uids: False if the callers' uids and
+    gids are not known."""
 
-    def __init__(self, sink: Sink, mount: str) -> None:
+    def __init__(self, sink: Sink, mount: str, *, uids: bool = True) -> None:
+        self._uids = uids
         self._sink = sink
         self._commits = Commits(sink)
         self._mount = os.fsencode(mount).decode("utf-8", "backslashreplace")
@@ -185,8 +187,8 @@ class Recorder:
             policy_generation=self._generation,
             policy_digest=self._digest,
             app=caller.principal.label,
-            uid=caller.uid,
-            gid=caller.gid,
+            uid=caller.uid if self._uids else -1,
+            gid=caller.gid if self._uids else -1,
             pid=caller.pid,
             exe=self.program_of(caller),
             operation=call.operation,
@@ -224,8 +226,8 @@ class Recorder:
             policy_generation=self._generation,
             policy_digest=self._digest,
             app=caller.principal.label,
-            uid=caller.uid,
-            gid=caller.gid,
+            uid=caller.uid if self._uids else -1,
+            gid=caller.gid if self._uids else -1,
             pid=caller.pid,
             exe="",
             operation=_RELEASE.operation,

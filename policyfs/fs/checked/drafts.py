@@ -157,7 +157,7 @@ class Drafts:
         """Return a new, empty draft. It is not the node's draft yet. Raise OSError as begin() does."""
         # The draft belongs to the caller, as a natively written file would: the caller's quota counts it.
         caller = handle.caller
-        create = partial(self._tree.create_unnamed, self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
+        create = partial(self._tree.create_unnamed, self._tree.root_fd, 0o600, 0, *caller.owner_like(stat))
         fd, release = self._handles.open_for(handle.node, caller.holder, create)
         return Draft(fd, stat, created=False, released=release)
 
@@ -317,7 +317,8 @@ class Drafts:
         try:
             kind: str | None = None
             if cleans:
-                cleaned = await self._cleaner.clean(fd, cleans, (caller.uid, caller.gid), lane)
+                owner = caller.owner_like(self._tree.fstat(fd))
+                cleaned = await self._cleaner.clean(fd, cleans, owner, lane)
                 kind, done = cleaned.kind, frozenset() if cleaned.refusal else cleans
             forbidden, why = only_forbidden(words, done), ""
             if not cleans and not forbidden:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from policyfs.domain import Principal
 from policyfs.fs.sharing.shares import Holder
+from policyfs.linux.statx import Stat
+
+NO_ID: Final = 0xFFFFFFFF
+"""The uid and gid of a caller on an idmapped mount, except in requests that create (fs/fuse/dev.c,
+fuse_get_req)."""
 
 
 class Caller:
@@ -41,3 +47,7 @@ class Caller:
     def holder(self) -> Holder:
         """The key under which the use of limited resources counts: the app, or a stranger's uid."""
         return self.principal.app or self.uid
+
+    def owner_like(self, stat: Stat) -> tuple[int, int]:
+        """Return the caller's uid and gid, or if these are not known those in *stat*."""
+        return (self.uid, self.gid) if self.uid != NO_ID else (stat.uid, stat.gid)

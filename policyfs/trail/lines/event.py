@@ -49,9 +49,10 @@ class Event(NamedTuple):
     """One decision, or the last close of an open file, as it is recorded in the trail.
 
     mount: the mountpoint, with ``\\xff`` for a byte that is not UTF-8. policy_generation: the number of
-    policy loads of the mount, from 1. policy_digest: sha256 hex. app: its name or ``stranger``. exe: the
-    caller's executable, empty if unknown. syscall: the most likely system call (``open(O_WRONLY|O_TRUNC)``).
-    path, new_path: bytes from the mount's root, e.g. ``b"/DCIM/a.jpg"``; new_path for rename and link.
+    policy loads of the mount, from 1. policy_digest: sha256 hex. app: its name or ``stranger``. uid, gid: -1
+    if not known, or if the events differ. exe: the caller's executable, empty if unknown. syscall: the most
+    likely system call (``open(O_WRONLY|O_TRUNC)``). path, new_path: bytes from the mount's root, e.g.
+    ``b"/DCIM/a.jpg"``; new_path for rename and link.
     decision: one of DECISIONS. errno: the caller's result, 0 for success; an allowed request with an errno
     failed in the store. rules: ids of the rules that decided. would_deny, would_allow: of monitored rules
     that would have decided otherwise. io: ``passthrough``, ``mediated``, ... view: a label. redacted:

@@ -168,10 +168,14 @@ def _remember(
     memo[key] = text
 
 
+def _id(number: int) -> int | str:
+    return "null" if number < 0 else number
+
+
 def _caller_text(event: Event) -> str:
     return (
-        f',"mount":{_short(event.mount, 4096)},"app":{_short(event.app, 512)},"uid":{event.uid}'
-        f',"gid":{event.gid},"pid":{event.pid},"exe":{_short(event.exe, 1024)}'
+        f',"mount":{_short(event.mount, 4096)},"app":{_short(event.app, 512)},"uid":{_id(event.uid)}'
+        f',"gid":{_id(event.gid)},"pid":{event.pid},"exe":{_short(event.exe, 1024)}'
     )
 
 

@@ -115,8 +115,8 @@ def event_of(fields: Fields, time_ns: int) -> Event:
         policy_generation=_whole(fields, "generation"),
         policy_digest=_text(fields, "policy"),
         app=_text(fields, "app"),
-        uid=_whole(fields, "uid"),
-        gid=_whole(fields, "gid"),
+        uid=_id(fields, "uid"),
+        gid=_id(fields, "gid"),
         pid=_whole(fields, "pid"),
         exe=_text(fields, "exe"),
         operation=_text(fields, "operation"),
@@ -149,6 +149,10 @@ def event_of(fields: Fields, time_ns: int) -> Event:
         redacted_bytes=_maybe_whole(fields, "redacted_bytes") or 0,
         rules_left_out=_maybe_whole(fields, "rules_left_out") or 0,
     )
+
+
+def _id(fields: Fields, name: str) -> int:
+    return -1 if fields.get(name, 0) is None else _whole(fields, name)
 
 
 def _text(fields: Fields, name: str, default: str | None = None) -> str:

@@ -19,7 +19,7 @@ from policyfs.trail.lines.event import (
     Event,
 )
 
-VERSION: Final = "1.4"
+VERSION: Final = "2.0"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _LOWEST: Final = -(1 << 63)
 
@@ -28,6 +28,7 @@ Schema = dict[str, object]
 _TEXT: Final[Schema] = {"type": "string"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _NUMBER: Final[Schema] = {"type": "integer", "minimum": _LOWEST}
+_ID: Final[Schema] = {"anyOf": [_NUMBER, {"const": None}]}
 _TRUTH: Final[Schema] = {"type": "boolean"}
 _TIME: Final[Schema] = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$"}
 _DIGEST: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
@@ -42,7 +43,7 @@ _RENAMED: Final = {
 }  # fmt: skip
 """Dictionary from the name of a field in Event to its name in a line, if these two names differ."""
 _BY_NAME: Final[Mapping[str, Schema]] = {
-    "time": _TIME, "since": _TIME, "policy": _TEXT, "uid": _NUMBER, "gid": _NUMBER, "pid": _NUMBER,
+    "time": _TIME, "since": _TIME, "policy": _TEXT, "uid": _ID, "gid": _ID, "pid": _NUMBER,
     "errno": {"type": "string", "pattern": "^([A-Z0-9]+|errno [0-9]+)$"},
     "operation": {"enum": [*OPERATIONS, ""]}, "decision": {"enum": list(DECISIONS)},
     "folded": {"enum": [BY_DIRECTORY, BY_OPERATION, BY_RULE, BY_APP]},

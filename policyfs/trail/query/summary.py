@@ -175,7 +175,7 @@ def _groups(event: Event, hour: int, name: str) -> tuple[str, ...]:
         return _places(event, name)
     absent = SEVERAL if event.folded else "(none)"
     values = {"app": event.app, "op": event.operation or SEVERAL, "kind": event.kind or absent,
-              "decision": event.decision, "uid": str(event.uid) if event.uid >= 0 else SEVERAL,
+              "decision": event.decision, "uid": str(event.uid) if event.uid >= 0 else absent,
               "exe": event.exe or absent, "mount": event.mount, "view": event.view or absent}  # fmt: skip
     return (values[name],)
 

@@ -43,8 +43,9 @@ def csv_row(event: Event, record_id: str) -> list[str]:
     apostrophe."""
     new = event.new_path
     values: tuple[object, ...] = (
-        record_id, iso_time(event.time_ns), shown(event.mount), shown(event.app), event.uid, event.gid,
-        event.pid, shown(event.exe), shown(event.operation), shown(event.syscall), shown_path(event.path),
+        record_id, iso_time(event.time_ns), shown(event.mount), shown(event.app), _id(event.uid),
+        _id(event.gid), event.pid, shown(event.exe), shown(event.operation), shown(event.syscall),
+        shown_path(event.path),
         None if new is None else shown_path(new), shown(event.decision),
         errno_name(event.errno) if event.errno else None, shown(" ".join(event.rules)),
         None if event.kind is None else shown(event.kind), shown(event.io), shown(event.view),
@@ -54,6 +55,10 @@ def csv_row(event: Event, record_id: str) -> list[str]:
         shown(event.note), event.policy_generation, event.policy_digest,
     )  # fmt: skip
     return [_cell(value) for value in values]
+
+
+def _id(number: int) -> int | None:
+    return None if number < 0 else number
 
 
 def _cell(value: object) -> str:
@@ -117,7 +122,7 @@ def _process(event: Event) -> Fields:
 
 
 def _user(event: Event) -> Fields:
-    return {"uid": str(event.uid), "name": event.app}
+    return {"uid": str(event.uid), "name": event.app} if event.uid >= 0 else {"name": event.app}
 
 
 def _file(event: Event, path: bytes) -> Fields:

@@ -78,7 +78,7 @@ class RowPrinter:
                 time,
                 shown(item.id),
                 shown(event.app),
-                str(event.uid),
+                str(event.uid) if event.uid >= 0 else "?",
                 shown(event.operation),
                 shown(event.decision),
                 paths(event),
