@@ -48,6 +48,7 @@ from policyfs.linux.code_digest import code_digest
 from policyfs.linux.memory import group_limit
 from policyfs.linux.scheduling import set_turns, weigh_own_session
 from policyfs.policy.decide import Engine
+from policyfs.policy.rules.callers import named_uids
 from policyfs.store import quarantine as refused
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.locking.leases import LeaseKeeper
@@ -116,7 +117,7 @@ class Daemon:
         self._undo.callback(self._keeper.close)
         read_own_proc(self._undo, self._log)
         leave_network()  # before the sniffer's processes start, so that they leave it, too
-        self.sniffer = Sniffer.start(apps=[uids for app in engine.policy.apps for uids in app.uids])
+        self.sniffer = Sniffer.start(apps=named_uids(engine.policy))
         self._undo.callback(self.sniffer.close)
         set_turns(nicer=_NICER, slice_ns=_SLICE_NS)  # after the sniffer's processes have started
         weigh_own_session(_NICER)

@@ -54,7 +54,22 @@ def test_another_block_is_chosen_where_a_user_namespace_lacks_the_range(monkeypa
     assert first > 65_536
 
 
-def test_without_any_there_is_a_clear_error(monkeypatch):
+@pytest.mark.parametrize("whose", ["app", "subuid", "account"])
+def test_in_a_container_of_65536_uids_they_come_from_those_that_nobody_gives(monkeypatch, tmp_path, whose):
+    """As in an unprivileged LXC. What somebody has is left out, and all of it ends in an error."""
     monkeypatch.setattr(uids, "_mapped", lambda name: [range(65_536)])
+    first = free_block()
+    assert 60_706 <= first
+    assert first + BLOCK <= 61_184
+    apps, file = [], tmp_path / "subuid"
+    monkeypatch.setattr(uids, "_SUBORDINATE", (str(file),))
+    if whose == "app":
+        apps = [(1000, first)]
+    elif whose == "subuid":
+        file.write_text(f"# none\nuser:{first + BLOCK - 1}:1\n")
+    else:
+        monkeypatch.setattr(uids, "_has_account", lambda uid: uid == first)
+    assert free_block(apps) == first + BLOCK
+    file.write_text("user:60706:1000\n")
     with pytest.raises(NoUidsError, match="need 32 free uids in a row"):
         free_block()

@@ -26,6 +26,10 @@ _BEGINNING: Final = 4096
 """Bytes of /proc/PID/status that are read: `Uid:` is its ninth line, after a name of 64 bytes at most."""
 _COMMON: Final = 65_536
 """The uids of users and services are below this number, and so are 65534 (nobody) and 65535."""
+_UNUSED: Final = range(60_706, 61_184)
+"""Uids for a namespace that ends at _COMMON, as of LXC: neither systemd nor Debian gives these to anybody
+(systemd's UIDS-GIDS.md)."""
+_SUBORDINATE: Final = ("/etc/subuid", "/etc/subgid")
 
 
 class NoUidsError(Exception):
@@ -35,19 +39,21 @@ class NoUidsError(Exception):
 def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:
     """Return the first of BLOCK uids (and gids of the same numbers) without accounts or processes.
 
-    apps: ranges of uids (first, last) that belong to apps. If this user namespace lacks WORKER_UIDS, the
-    block comes from the highest uids of the namespace. Raises NoUidsError, OSError.
+    apps: ranges of uids (first, last) that the policy names. If this user namespace lacks WORKER_UIDS, the
+    block comes from the highest uids of the namespace, or from _UNUSED. Raises NoUidsError, OSError.
     """
     used = _uids_of_processes()
+    taken = [*apps, *(one for path in _SUBORDINATE for one in _subordinate(Path(path)))]
     for first in _candidates():
         block = range(first, first + BLOCK)
-        of_app = any(low < block.stop and high >= block.start for low, high in apps)
+        of_app = any(low < block.stop and high >= block.start for low, high in taken)
         if not of_app and used.isdisjoint(block) and not any(map(_has_account, block)):
             return first
     raise NoUidsError(
-        f"the workers of policyfs need {BLOCK} free uids in a row: without accounts, processes or apps "
-        f"of the policy; none were found, neither in {WORKER_UIDS.start}-{WORKER_UIDS.stop - 1} "
-        "nor at the top of the uids of this user namespace"
+        f"the workers of policyfs need {BLOCK} free uids in a row: without accounts, processes, subordinate "
+        f"ids (/etc/subuid) or names in the policy; none were found in {WORKER_UIDS.start}-"
+        f"{WORKER_UIDS.stop - 1}, at the top of the uids of this user namespace, or (in a namespace that ends "
+        f"at {_COMMON}) in {_UNUSED.start}-{_UNUSED.stop - 1}"
     )
 
 
@@ -63,6 +69,19 @@ def _candidates() -> Iterator[int]:
         for first in range(top, max(ids.start, top - _TRIES * BLOCK, _COMMON), -BLOCK):
             if any(first in other and first + BLOCK <= other.stop for other in mapped[1]):
                 yield first
+    if max(ids.stop for each in mapped for ids in each) <= _COMMON:
+        for first in range(_UNUSED.start, _UNUSED.stop - BLOCK + 1, BLOCK):
+            if all(any(first in ids and first + BLOCK <= ids.stop for ids in each) for each in mapped):
+                yield first
+
+
+def _subordinate(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield the ranges (first, last) that users may give to their containers (subuid(5))."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                _, first, count = line.split(":")
+                yield int(first), int(first) + int(count) - 1
 
 
 def _mapped(name: str) -> list[range]:

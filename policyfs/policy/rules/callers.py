@@ -91,6 +91,12 @@ def tells_uids_apart(who: Who | None, app: str) -> bool:
     return False
 
 
+def named_uids(policy: Policy) -> list[UidRange]:
+    """Return the uids that a policy names, for apps and in rules."""
+    whos = [uids for rule in policy.rules for uids in _uid_sets(rule.who)]
+    return [one for uids in (*(app.uids for app in policy.apps), *whos) for one in uids]
+
+
 def _uid_sets(who: Who | None) -> Iterator[tuple[UidRange, ...]]:
     while who is not None:
         if who.uids is not None:
