@@ -75,9 +75,9 @@ class Sniffer:
 
         workers: the number of workers, which all start at once. By default, workers start on demand: one for
         each processor, at least 2 and at most 8. No app gets all workers. uid, gid: the ids of the worker (if
-        a uid is given, only one worker can live at a time); by default each worker has unused ids of its own
-        (uids.py). apps: ranges of uids (first, last) that the policy names. queue: the number of requests that
-        may wait. address_space: bytes per worker. Raises SnifferError with advice if libmagic is missing or
+        a uid is given, only one worker can live at a time); by default each has unused ids of its own
+        (uids.py). apps: the ranges of uids (first, last) that the policy names. queue: how many requests may
+        wait. address_space: bytes per worker. Raises SnifferError with advice if libmagic is missing or
         rights cannot be dropped.
         """
         at_first = SPARES if workers is None else workers
