@@ -1,7 +1,8 @@
 """A site on a machine that systemd boots: nobody ever finds an empty library, whatever happens to store,
 daemons and units, and all services are up again afterwards.
 
-Each service, and root, list their library every 10 ms from before the first unit starts until the end.
+Each service, a container of Docker that is always restarted, and root list their library every 10 ms from
+before the first unit starts until the end.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ NAMES: Final = "DCIM,Documents"
 UP_S: Final = 30
 UNDISTURBED_S: Final = 1.0
 """How long a wrong listing has time to appear while nothing is to happen."""
-LATE_S: Final = 60 if SOAK else 2
+ENGINES_WAIT_S: Final = 2
+"""How long container engines wait for the store; 90 s if nobody changes it."""
+LATE_S: Final = 60
 APPS: Final = ["camera", "gallery", "backup", "films", "music", "letters"][: 6 if SOAK else 2]
 LISTER: Final = CHECKOUT / "tests/support/programs/lister.py"
 WHERE: Final = "/run/policyfs/mounts/home"
 
 SETUP: Final = """\
 mkdir -p /srv/media /srv/disk /srv/other /etc/policyfs /var/log/listers /mnt/media
+touch /var/log/listers/docker
+chmod 666 /var/log/listers/docker
 mount -t tmpfs -o mode=700 disk /srv/disk
 mkdir /srv/disk/DCIM /srv/disk/Documents
 echo beach >/srv/disk/DCIM/beach.jpg; echo letter >/srv/disk/Documents/letter.txt
@@ -63,16 +68,15 @@ DefaultDependencies=no
 ExecStart=/usr/bin/python3 -I /srv/lister.py {names} {paths}
 StandardOutput=append:/var/log/listers/root
 END
-# As a container engine starts one: with the directory above the mount, and with mounts that come later.
 cat >docker.service <<END
 [Service]
-ExecStart=unshare --mount --propagation slave sh -c \\
-    'mkdir -p /tmp/data; mount --rbind {where}/tv /tmp/data; \\
-    exec setpriv --reuid 2000 --regid 2000 --clear-groups \\
-    /usr/bin/python3 -I /srv/lister.py {names} /tmp/data/media'
-StandardOutput=append:/var/log/listers/docker
+Type=notify
+ExecStart={docker}
+Delegate=yes
+KillMode=process
 END
 {policyfs} unit --policyfs {policyfs} /etc/policyfs/home.site.yaml
+sed -i s/^JobTimeoutSec=90/JobTimeoutSec={engines_s}/ policyfs-home.target
 mkdir -p multi-user.target.wants policyfs-home.target.wants sysinit.target.wants
 ln -s ../policyfs-home.target multi-user.target.wants/
 for unit in policyfs-home-*.service; do
@@ -82,6 +86,20 @@ for unit in {services}; do
     ln -s ../$unit.service multi-user.target.wants/
 done
 ln -s ../root.service sysinit.target.wants/
+# A container that ran when the machine went down.
+mkdir -p {where}/tv/media /image/usr
+for name in bin lib lib64; do ln -s usr/$name /image/$name; done
+tar -C /image -cf /image.tar .
+{docker} 2>/var/log/dockerd &
+while ! docker import /image.tar own 2>/dev/null; do sleep 0.1; done
+docker run --detach --name tv --restart always --network none --user 2000:2000 \\
+    -v /usr:/usr:ro -v /srv/lister.py:/lister.py:ro -v /var/log/listers:/logs \\
+    $({policyfs} compose /etc/policyfs/home.site.yaml | sed -n 's/^# tv: //p') \\
+    own sh -c 'exec python3 -I /lister.py {names} /data/media >>/logs/docker'
+pkill -KILL '^(dockerd|containerd|python3|conmon)'
+wait
+rm -r {where} /run/docker* /run/containerd
+: >/var/log/listers/docker
 """
 
 
@@ -110,8 +128,9 @@ def _setup(path: Path) -> None:
         SETUP.format(
             policy="".join(f"{line}\n" for line in policy), site="".join(f"{line}\n" for line in site),
             lister=LISTER, policyfs=POLICYFS, apps=" ".join(APPS), names=NAMES, where=WHERE,
-            users="\n".join(users), services=" ".join([*APPS, "docker"]),
+            docker=f"sh {CHECKOUT}/tests/support/machine/dockerd.sh",
             paths=" ".join(f"{WHERE}/{app}/media" for app in everybody),
+            engines_s=ENGINES_WAIT_S, users="\n".join(users), services=" ".join([*APPS, "docker"]),
         )
     )
 
@@ -188,7 +207,10 @@ def home(tmp_path: Path) -> Iterator[Home]:
     setup = tmp_path / "setup"
     _setup(setup)
     with booted(tmp_path, setup) as machine:
-        yield Home(machine)
+        try:
+            yield Home(machine)
+        finally:
+            machine("sh", "-c", "docker rm --force tv; rmdir /sys/fs/cgroup/*/docker", check=False)
 
 
 @pytest.mark.timeout(600 if SOAK else 240)
@@ -198,6 +220,8 @@ def test_nobody_finds_an_empty_library(home: Home) -> None:
     # The store is absent at boot: its path is an empty directory.
     home.nobody_is_answered()
     assert [machine.state(f"{app}.service") for app in APPS] == ["inactive"] * len(APPS)
+    wait_for(lambda: home.lines("docker"), "containers do not wait longer", UP_S + ENGINES_WAIT_S)
+    home.nobody_is_answered()
     if SOAK:
         time.sleep(LATE_S)
     home.plug("/srv/disk")

@@ -25,11 +25,6 @@ ANNA: Final = 1500
 LISTERS: Final = ("tv", "photos", "photos-root", "podman", "rootless", "keep-id")
 
 SETUP: Final = f"""\
-awk '$2 && !/^#/ {{print $1}}' /proc/cgroups | while read -r one; do
-    mkdir /sys/fs/cgroup/$one
-    mount -t cgroup -o $one cgroup /sys/fs/cgroup/$one
-done
-ln -s /run /var/run
 mkdir -p -m 1777 /var/tmp
 chmod 1777 /tmp
 mkdir -p /srv/media /srv/disk /srv/other /srv/app/logs /home/anna /run/user/{ANNA}
@@ -118,7 +113,7 @@ mkdir -p /image/usr
 for name in bin lib lib64 sbin; do ln -s usr/$name /image/$name; done
 tar -C /image -cf /image.tar .
 cat >/init <<END
-dockerd --storage-driver=vfs --iptables=false --ip6tables=false --bridge=none >/var/log/dockerd 2>&1 &
+sh {CHECKOUT}/tests/support/machine/dockerd.sh >/var/log/dockerd 2>&1 &
 while sleep 1; do :; done
 END
 """
@@ -243,7 +238,7 @@ def test_no_container_finds_an_empty_library(home: Home) -> None:
     home.policyfs("up")
     home.wait("ok")
 
-    home.policyfs("down")
+    wait_for(lambda: "busy" not in home.policyfs("down", check=False), "unmounted between listings", HEAL_S)
     home.nobody_is_answered()
     wait_for(lambda: home.health() == "unhealthy\n", "the container tv is unhealthy", HEAL_S)
     before = {name: len(home.lines(name)) for name in LISTERS}
