@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,26 @@ def test_one_screen_has_what_people_look_for(place: Path, capsys) -> None:
     ]
 
 
+def test_several_mounts_are_a_table_in_the_order_of_their_mountpoints(place: Path, capsys) -> None:
+    with ExitStack() as stack:
+        changes = {"c": {"bugs": 1}, "b": {"app": "camera"}, "a": {}, "d": {"leaving": True}}
+        for name, changed in changes.items():
+            stack.enter_context(answering(place, name, **changed))
+        code, out, _ = run(capsys, "status")
+    room = len(str(place / "a"))
+    bugs = "unexpected errors (bugs of policyfs): 1; see the daemon's log, and report them"
+    assert code == EXIT_REFUSED
+    assert out.splitlines() == [
+        f"{'MOUNTPOINT':<{room}}  APP     {'STORE':<{room}}      POLICY  PID  STATE",
+        f"{place}/a  shared  {place}/store  home 3  7    well",
+        f"{place}/b  camera  {place}/store  home 3  7    well",
+        f"{place}/c  shared  {place}/store  home 3  7    NOT WELL",
+        f"{place}/d  shared  {place}/store  home 3  7    LEAVING",
+        f"{place}/c: NOT WELL: {bugs}",
+        f"{place}/d: NOT WELL: unmounted, but processes still use the mount",
+    ]
+
+
 ENDED = {"id": "party", "until": "2001-01-01", "approved_by": "Ann", "reason": "slides", "in_force": False}
 
 
@@ -143,9 +164,9 @@ def test_all_mounts_are_asked_and_silent_ones_named(place: Path, capsys, monkeyp
     with answering(place), answering(place, "two") as two:
         code, out, _ = run(capsys, "status", "--check")
         assert code == EXIT_OK
-        assert sorted(out.splitlines()) == [f"{place}/one: well", f"{place}/two: well"]
+        assert out.splitlines() == [f"{place}/one: well", f"{place}/two: well"]
         _, out, _ = run(capsys, "status", "--json")
-        assert sorted(one["mountpoint"] for one in json.loads(out)) == [f"{place}/one", f"{place}/two"]
+        assert [one["mountpoint"] for one in json.loads(out)] == [f"{place}/one", f"{place}/two"]
         two.answers = {"status": {"error": "busy"}}
         code, out, err = run(capsys, "status", "--check")
         assert (code, out, err) == (EXIT_REFUSED, f"{place}/one: well\n", "policyfs: busy\n")

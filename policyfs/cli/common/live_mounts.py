@@ -65,7 +65,8 @@ def _instead(path: str) -> str:
 
 
 def all_status(silent: list[str]) -> list[control.Json]:
-    """Return the status of every mount that answers. silent: a list that gets the paths of the others."""
+    """Return the status of every mount that answers, sorted by mountpoint; of two with the same, the one that
+    was unmounted and is in use comes last. silent: a list that gets the paths of the others."""
     from policyfs.linux.mountinfo import FSTYPE, mounts
 
     directory = control.runtime_dir()
@@ -88,7 +89,7 @@ def all_status(silent: list[str]) -> list[control.Json]:
     for mountpoint in sorted(mounted.values()):  # these have no daemon, or somebody removed the socket
         silent.append(mountpoint)
         print(f"policyfs: {shown(mountpoint)}: no daemon answers: {_instead(mountpoint)}", file=sys.stderr)
-    return found
+    return sorted(found, key=lambda one: (str(one["mountpoint"]), bool(one.get("leaving")), str(one["pid"])))
 
 
 def part(status: control.Json, name: str) -> control.Json:

@@ -13,7 +13,7 @@ from policyfs.cli.running import stale_handles
 from policyfs.cli.running.health import problems
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
-from policyfs.trail.lines.table import shown
+from policyfs.trail.lines.table import shown, table
 
 _DAY_S = 86_400
 
@@ -27,7 +27,8 @@ def add_status(parser: argparse.ArgumentParser) -> None:
     add("--wait", type=float, default=0.0, metavar="S", help="wait up to S seconds for an answer")
     path_help = "show how long the kernel may remember answers about PATH in the mount, and why"
     add("--path", metavar="PATH", help=path_help)
-    add("mountpoint", nargs="?", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml")
+    place_help = "a mountpoint, with details; or SITE.yaml"
+    add("mountpoint", nargs="?", metavar="MOUNTPOINT", help=place_help)
 
 
 def add_reload(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +64,11 @@ def run_status(args: argparse.Namespace) -> int:
         print(json.dumps(found if one is None else one, indent=2))
     elif not found and args.mountpoint is None:
         print("no policyfs mount answers")
-    for status in found if args.check or not args.json else ():
-        print(_checked(status) if args.check else _as_text(status))
+    elif one is not None and not args.check:
+        print(_as_text(one))
+    else:
+        for line in map(_checked, found) if args.check else _table(found):
+            print(line)
     well = not silent and not any(status["problems"] for status in found) and bool(found or not args.check)
     return EXIT_OK if well else EXIT_REFUSED
 
@@ -134,6 +138,21 @@ def _of_site(status: control.Json) -> list[str]:
     """Return a line for each difference between a mount and its entry in the site file (a list of mounts)."""
     changes = status.get("site_changes")
     return [f"not as in the site: {change}" for change in changes] if isinstance(changes, list) else []
+
+
+def _table(found: list[control.Json]) -> list[str]:
+    """Return a line for each mount, and below them a line for each problem."""
+    rows = [
+        (
+            shown(str(status["mountpoint"])), str(status["app"] or "shared"), shown(str(status["store"])),
+            f"{part(status, 'policy')['name']} {part(status, 'policy')['generation']}", str(status["pid"]),
+            "LEAVING" if status["leaving"] else "NOT WELL" if _problems(status) else "well",
+        )
+        for status in found
+    ]  # fmt: skip
+    lines = table(("MOUNTPOINT", "APP", "STORE", "POLICY", "PID", "STATE"), rows) if rows else []
+    bad = [(shown(str(status["mountpoint"])), wrong) for status in found for wrong in _problems(status)]
+    return [*lines, *(f"{mountpoint}: NOT WELL: {wrong}" for mountpoint, wrong in bad)]
 
 
 def _as_text(status: control.Json) -> str:
