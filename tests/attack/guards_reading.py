@@ -19,6 +19,7 @@ from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.linux.libc import proc_fd
+from policyfs.policy.rules.table import Table
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store.frozen import Frozen, Version
 from tests.attack.guards import put
@@ -74,6 +75,11 @@ def one_worker_for_all() -> None:
 def uids_share_lanes() -> None:
     """All uids of an app share its nodes and its workers, even if rules tell them apart."""
     put(Principal, "lane", property(lambda self: self.app or self.uid))
+
+
+def kinds_for_all_names() -> None:
+    """The kernel keeps names, attributes and listings for all callers, though each one's worker decides."""
+    put(Table, "asks_for_kind", lambda _self, _number: False)
 
 
 def uncounted_bytes() -> None:
@@ -166,6 +172,7 @@ READING: Final[dict[str, Callable[[], None]]] = {
     "lying-parser": lying_parser,
     "one-worker-for-all": one_worker_for_all,
     "uids-share-lanes": uids_share_lanes,
+    "kinds-for-all-names": kinds_for_all_names,
     "workers-are-nobody": workers_are_nobody,
     "shown-live": shown_live,
     "own-for-ever": own_for_ever,

@@ -70,8 +70,10 @@ class Liar(worker_module.Detector):
     """Detector of a worker that was taken over."""
 
     def answer(self, request: Any) -> bytes:
-        if request.fd is None or request.command not in _PLANS:
+        if request.fd is None:
             return super().answer(request)
+        if request.command not in _PLANS:
+            return self._kind(request)
         source = worker_module.Passed(request.fd, request.size)
         data = source.read(0, min(request.size, 1 << 16))
         if SECRET in data:
@@ -86,6 +88,12 @@ class Liar(worker_module.Detector):
                         pass
                 return bytes(lie(request.size))
         return super().answer(request)
+
+    def _kind(self, request: Any) -> bytes:
+        data = worker_module.Passed(request.fd, request.size).read(0, min(request.size, 1 << 16))
+        if SECRET in data:
+            _kept.append(SECRET)
+        return b"image/jpeg" if VICTIM in data and _kept else super().answer(request)
 
 
 _pack_reply = protocol.pack_reply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -114,6 +115,45 @@ def test_what_a_worker_saw_of_one_uid_is_not_shown_to_another_that_rules_tell_ap
     call_as(ONE, (mount / "one/secret.jpg").read_bytes)
     assert (SECRET in call_as(OTHER, (mount / "shared.jpg").read_bytes)) is leaks
     mount.expected_log.append("lied")
+
+
+BY_KIND: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: lying}}
+apps:
+  one: {{uid: {ONE}, gid: {ONE}}}
+  other: {{uid: {OTHER}, gid: {OTHER}}}
+rules:
+  - {{id: read, allow: [see, read], paths: "/***"}}
+  - {{id: own, deny: see, who: {{app: other}}, paths: "/one"}}
+  - {{id: no-text, deny: see, paths: ["/one/*", "/names/*", "/listed/*"], when: {{type: text/*}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("guards", "leaks"), [("lying-parser", False), ("lying-parser,kinds-for-all-names", True)],
+    ids=["guarded", "kept for all"],
+)  # fmt: skip
+@pytest.mark.parametrize("options", [(), ("--posix",)], ids=["shared", "posix"])
+def test_the_kind_that_an_app_s_worker_finds_shows_another_no_name(
+    guards: str, leaks: bool, options: tuple[str, ...], without, store_on
+) -> None:
+    """Neither a name nor a listing that the kernel keeps."""
+    store = store_on("ext4")
+    furnish(store)
+    for name in ("names", "listed"):
+        (store / name).mkdir()
+        (store / name / "text").write_bytes(b"only a text\n" * 20 + VICTIM)
+        aged(store / name / "text")
+    for path in (store, *store.rglob("*")):
+        path.chmod(0o755)  # with --posix modes count
+    mount = without(guards, BY_KIND, store, *options)
+    call_as(ONE, (mount / "one/secret.jpg").read_bytes)
+    assert call_as(ONE, error, os.stat, mount / "names/text") != "ENOENT"
+    assert (call_as(OTHER, error, os.stat, mount / "names/text") != "ENOENT") is leaks
+    assert call_as(ONE, os.listdir, mount / "listed") == ["text"]
+    assert (call_as(OTHER, os.listdir, mount / "listed") == ["text"]) is leaks
 
 
 def test_whatever_a_worker_says_harms_its_own_file_alone(without, store_on) -> None:

@@ -29,7 +29,7 @@ def hiding_rules(draw: st.DrawFn, number: int) -> Rule:
     """A rule that decides who sees a part of the tree: by caller, by owner, by a captured name."""
     effect = draw(st.sampled_from([Effect.DENY, Effect.DENY, Effect.DENY, Effect.ALLOW]))
     more: dict[str, object] = {"ops": draw(st.sampled_from([Op.SEE, Op.ALL]))}
-    condition = draw(st.integers(0, 5))
+    condition = draw(st.integers(0, 6))
     if condition in (0, 1):
         more["who"] = draw(cases.whos())
     elif condition == 2:
@@ -38,6 +38,8 @@ def hiding_rules(draw: st.DrawFn, number: int) -> Rule:
         more["unless"] = (Block(None, draw(cases.owners), None),)
     elif condition == 4:
         more["unless"] = (Block(None, None, draw(cases.narrow)),)
+    elif condition == 5:
+        more["when"] = Block(frozenset({draw(st.sampled_from(["image/*", "text/plain"]))}), None, None)
     return cases.plain(number, effect, draw(cases.narrow), **more)
 
 
@@ -85,6 +87,23 @@ def view(naive: Naive, caller: Caller, path: bytes) -> list[object]:
     return found
 
 
+def by_kind(naive: Naive, callers: list[Caller], path: bytes) -> bool:
+    """True if perhaps a kind decides whether callers of two lanes see a file."""
+    if callers is ONE_APP:
+        return False
+    owners = {facts.owner for facts in naive.all_facts(FileType.REGULAR, unknown=True)}
+    above = (None,) * (path.count(b"/") - 1)
+    return any(
+        not all_alike([
+            naive.decide(caller, Op.SEE, Node(path, FileType.REGULAR, facts, above))[:2]
+            for facts in naive.all_facts(FileType.REGULAR, unknown=True)
+            if facts.owner == owner
+        ])
+        for caller in callers
+        for owner in owners
+    )
+
+
 def all_alike(answers: list[object]) -> bool:
     return all(answer == answers[0] for answer in answers)
 
@@ -104,6 +123,8 @@ def test_a_name_that_the_kernel_keeps_is_the_same_for_all(case, path):
     for ftype in (FileType.REGULAR, FileType.DIRECTORY):
         if made.entry(state, None if ftype is FileType.REGULAR else ftype) > 0:
             assert all_alike([seen(text, caller, path, ftype) for caller in callers])
+    if made.entry(state) > 0:
+        assert not by_kind(text, callers, path)
     if made.entry(state, FileType.REGULAR) > 0:
         assert all_alike([seen(text, caller, path, FileType.REGULAR) for caller in callers])
         assert all_alike([view(text, caller, path) for caller in callers])
@@ -119,6 +140,7 @@ def test_a_listing_that_the_kernel_keeps_is_the_same_for_all(case, path):
     text = naive(policy)
     for name in cases.NAMES:
         child = path.rstrip(b"/") + b"/" + name.encode()
+        assert not by_kind(text, callers, child)
         for ftype in (FileType.REGULAR, FileType.DIRECTORY):
             assert all_alike([seen(text, caller, child, ftype) for caller in callers])
 

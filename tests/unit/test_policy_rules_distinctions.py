@@ -56,6 +56,36 @@ def test_a_rule_that_hides_from_some_makes_one(rule: str) -> None:
     assert differ([OPEN, rule], "/b") == (False, False, False)
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        '{id: r, deny: [see], when: {type: text/*}, paths: "/a/**"}',
+        '{id: r, deny: [all], unless: {type: [image/*, inode/directory]}, paths: "/a/**"}',
+    ],
+)
+def test_a_rule_by_kind_makes_one_since_each_caller_s_workers_find_it(rule: str) -> None:
+    assert differ([OPEN, rule], "/a") == (False, False, True)
+    assert differ([OPEN, rule], "/a/b")[:2] == (True, True)
+    assert differ([OPEN, rule], "/b") == (False, False, False)
+    one = f"maps: {{uid: {EVERY_UID}}}"
+    assert differ([OPEN, rule], "/a/b", one) == (False, False, False)
+    by_uid = '{id: u, deny: [write], who: {uid: 7}, paths: "/b"}'  # so each uid has its own workers
+    assert differ([OPEN, rule, by_uid], "/a/b", one)[:2] == (True, True)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        '{id: r, deny: [see], when: {type: inode/symlink}, paths: "/a/**"}',
+        '{id: r, deny: [read], when: {type: text/*}, paths: "/a/**"}',
+        '{id: r, allow: [see], when: {type: text/*}, paths: "/a/**"}',
+    ],
+)
+def test_a_rule_by_a_kind_that_no_worker_finds_or_that_shows_nothing_more_makes_none(rule: str) -> None:
+    for path in ("/a", "/a/b"):
+        assert differ([OPEN, rule], path) == (False, False, False)
+
+
 def test_strangers_are_callers_too() -> None:
     rule = '{id: r, allow: [see], who: {app: any}, paths: "/***"}'
     assert differ([rule], "/a") == (True, True, True)

@@ -2,6 +2,9 @@
 
 "They differ" is always safe. Only callers that can make requests count, and only what the kernel caches:
 which names are seen, and the node (view) of each. Each open is a request to the daemon.
+
+INVARIANT: answers by a kind differ. Each caller's own workers find the kind, and a file that has taken over
+one of them must not decide what other callers see (docs/decisions/0027).
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from policyfs.domain import FileType, Op
 from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect, Rule, Who
-from policyfs.policy.rules.callers import Caller, CallerClass
+from policyfs.policy.rules.callers import Caller, CallerClass, tells_uids_apart
 from policyfs.policy.rules.profile import may_hide
 from policyfs.policy.rules.states import PathState
 from policyfs.policy.rules.table import Situated, Table, asks_for_self, decides_sight
@@ -44,6 +47,13 @@ class Distinctions:
         self._fits: Final[dict[Who, bool]] = {}
         self._tells: Final = [self._tells_apart(rule) for rule in table.rules]
         self._sighted: Final = [decides_sight(rule) for rule in table.rules]
+        one_lane = self._same_captures and not any(
+            tells_uids_apart(rule.who, name) for rule in table.rules for name in names if name is not None
+        )
+        self._by_kind: Final = [
+            not one_lane and sighted and table.asks_for_kind(number)
+            for number, sighted in enumerate(self._sighted)
+        ]
         self._seen_at: Final[Memo[PathState, bool]] = Memo(remembered)
         self._node_at: Final[Memo[PathState, bool]] = Memo(remembered)
         self._below_at: Final[Memo[PathState, bool]] = Memo(remembered)
@@ -58,7 +68,7 @@ class Distinctions:
         for accept, number in self._table.first_accepts().items():
             if self._sighted[number]:
                 into = denies if self._table.rules[number].effect is Effect.DENY else allows
-                if self._tells[number] or accept in captured:
+                if self._tells[number] or self._by_kind[number] or accept in captured:
                     into.add(accept)
                 elif self._grants_all(number):
                     self._granting.add(accept)
@@ -67,7 +77,7 @@ class Distinctions:
         others = captured - self._table.first_accepts().keys()
         for number in filter(self._sighted.__getitem__, self._table.everywhere()):
             deny = self._table.rules[number].effect is Effect.DENY
-            if self._tells[number]:
+            if self._tells[number] or self._by_kind[number]:
                 self._denies_everywhere |= deny
                 self._allows_everywhere |= not deny
             elif self._grants_all(number):
@@ -111,7 +121,7 @@ class Distinctions:
     def rules_at(self, state: PathState, *, views: bool = False) -> tuple[str, ...]:
         """Return the ids of the rules that can give callers other answers here (views: also other views)."""
         placed = (*state.situated(self._table), *state.hides)
-        telling = (one.rule for one in placed if self._tells_at(one))
+        telling = (one.rule for one in placed if self._tells_at(one) or self._by_kind[one.rule])
         return self._ids(number for number in telling if views or self._sighted[number])
 
     def rules_below(self, state: PathState) -> tuple[str, ...]:
@@ -120,7 +130,7 @@ class Distinctions:
         found = set(self._table.everywhere())
         found |= {number for accept, number in self._table.first_accepts().items() if accept in reached}
         hiding = {one.rule for one in state.hides_below(self._table) if self._tells_at(one)}
-        own = {number for number in found if self._sighted[number] and self._tells[number]}
+        own = {n for n in found if self._sighted[n] and (self._tells[n] or self._by_kind[n])}
         return self._ids(own | hiding)
 
     def _ids(self, numbers: Iterable[int]) -> tuple[str, ...]:
@@ -134,6 +144,8 @@ class Distinctions:
         if state.position.lost:
             return False  # nobody sees a lost path
         about = self._about(state)
+        if self._hangs_on_kind(about, state):
+            return True
         if not any(map(self._tells_at, (*about, *state.hides))):
             one = Caller(self._callers[0], None)
             if self.sees_always(state, one) or not self.below(state):
@@ -158,6 +170,14 @@ class Distinctions:
             return any(one != first for one in answers)
         except TooHardError:
             return True
+
+    def _hangs_on_kind(self, about: tuple[Situated, ...], state: PathState) -> bool:
+        """Return True if perhaps some caller sees a file here only because of its kind."""
+        if not any(self._by_kind[one.rule] for one in about):
+            return False
+        if len(self._callers) > MAX_COMPARED:
+            return True
+        return not all(self.sees_always(state, Caller(of, None)) for of in self._callers)
 
     def _view_differs(self, state: PathState) -> bool:
         """Return True if perhaps callers have different views of a file here, or rights to read it."""

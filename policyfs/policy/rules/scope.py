@@ -22,7 +22,11 @@ class Scope:
         self._dry_run: Final = dry_run
         self._table: Final = table
         self._uids_matter: Final[dict[str, bool]] = {}
-        self._told_apart: Final = [tells_callers_apart(rule) for rule in table.rules]
+        # Also rules for `see` with a kind: each caller's own worker finds it (docs/decisions/0027).
+        self._told_apart: Final = [
+            tells_callers_apart(rule) or (bool(rule.ops & Op.SEE) and table.asks_for_kind(number))
+            for number, rule in enumerate(table.rules)
+        ]
         captured = table.captured_accepts()
         self._everywhere, telling = _found_by(table, self._told_apart)
         self._nodes: Final = table.automaton.leading_to(telling | captured)

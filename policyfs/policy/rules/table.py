@@ -266,6 +266,12 @@ class Table:
         """Return True if a condition of a rule has the owner ``self`` (the calling app)."""
         return self._compiled[number].self_asked
 
+    def asks_for_kind(self, number: int) -> bool:
+        """Return True if a condition of a rule has a kind that workers find, in regular files."""
+        compiled = self._compiled[number]
+        kinds = (compiled.kinds, *compiled.unless_kinds)
+        return any(one is not None and one.for_files and not one.everything for one in kinds)
+
     def unless_accepts(self, number: int) -> Sequence[int | None]:
         """Return the glob set of each ``unless`` block of a rule; None without globs."""
         return self._compiled[number].unless
