@@ -106,6 +106,17 @@ def stops_before_removal() -> None:
         put(Tree, name, stopping(name))
 
 
+def stops_when_decided() -> None:
+    """No guard is gone, but the daemon stops when it has decided on a name, and is about to lock it."""
+    stop, take = stopper(), NameLock._take
+
+    def stopping(self: NameLock, wanted: list[int]) -> bool:
+        stop()
+        return take(self, wanted)
+
+    put(NameLock, "_take", stopping)
+
+
 def says_that_it_waits() -> None:
     """No guard is gone, but the daemon says in a fifo that another daemon is in its way."""
     says, waited = os.open(os.environ[WAITS], os.O_RDWR), ChangeLock._waited
@@ -301,6 +312,7 @@ WRITING: Final[dict[str, Callable[[], None]]] = {
     "stops-when-judged": stops_when_judged,
     "stops-when-looked": stops_when_looked,
     "stops-before-removal": stops_before_removal,
+    "stops-when-decided": stops_when_decided,
     "says-that-it-waits": says_that_it_waits,
     "not-looked-again": not_looked_again,
     "latches-open": latches_open,

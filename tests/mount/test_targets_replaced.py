@@ -32,7 +32,7 @@ TIMES: Final = 4
 
 
 class Renaming:
-    """The camera renames a file over another. Its daemon stops right before each change of names."""
+    """The camera renames a file over another. Its daemon stops after each decision, before it looks again."""
 
     def __init__(self, mounts: Mounts, store: Path, options: tuple[str, ...], rename: str) -> None:
         self.store = store
@@ -41,7 +41,7 @@ class Renaming:
         for path in (store, *store.iterdir()):
             path.chmod(0o777)
         self.mount = mounts.prepare(POLICY, store, *options)
-        self.mount.program = (WEAKENED, "stops-before-removal")
+        self.mount.program = (WEAKENED, "stops-when-decided")
         self.stops = Stops(self.mount.environment, store.parent)
         self.mount.start()
         self.app = start_as(CAMERA, _rename, self.mount.mountpoint, rename)
