@@ -262,11 +262,11 @@ def _reaches_its_own_mount_alone(home: Home) -> None:
         inside = home.sh(f"{engine} exec {name} cat /proc/self/mountinfo").splitlines()
         assert {line.split()[4] for line in inside if " - fuse" in line} == {"/data/media"}, inside
         assert home.sh(f"{engine} exec {name} ls -A /data").split() == ["media"]
-    inside = f"nsenter --mount --target $({PID} photos)"  # as if it had the right to mount
-    home.sh(f"{inside} mount -t tmpfs from-inside /data/media/DCIM")
+    nsenter = f"nsenter --mount --target $({PID} photos)"  # as if it had the right to mount
+    home.sh(f"{nsenter} mount -t tmpfs from-inside /data/media/DCIM")
     assert "from-inside" in home.sh(f"cat /proc/$({PID} photos)/mountinfo")
     assert "from-inside" not in home.sh(f"cat /proc/1/mountinfo /proc/$({PID} tv)/mountinfo")
-    home.sh(f"{inside} umount /data/media/DCIM")
+    home.sh(f"{nsenter} umount /data/media/DCIM")
     # Nobody but the user of the rootless engine reaches its mount: no other uid of its containers.
     other = "setpriv --reuid 1001 --regid 1001 --clear-groups ls /data/media"
     assert "Permission denied" in home.sh(f"sh /anna exec rootless {other}", check=False)

@@ -370,7 +370,8 @@ def _check(site: Site, path: str) -> None:
     base = os.path.dirname(os.path.abspath(path))
     variables = _variables(base)
     for name, service in services.items():
-        sources = list(_sources(service, found.get("volumes"), base, variables))
+        volumes = list(_volumes(service, variables))
+        sources = list(_sources(volumes, found.get("volumes"), base, variables))
         for told in dangers(str(name), sources):
             print(f"policyfs: warning: {path}: {told}", file=sys.stderr)
         for source in sources:
@@ -379,7 +380,7 @@ def _check(site: Site, path: str) -> None:
                     f"{path}: the volume {source} gives the service {name} direct access to the store"
                     f" {site.store}, without a policy: remove this volume"
                 )
-        for target in _targets(service, variables):
+        for target in (os.path.normpath(target) for _, target, _ in volumes):
             for at in (str(mount.path) for mount in site.mounts if name in mount.container):
                 if target == os.path.dirname(at) or f"{target}/".startswith(f"{at}/"):
                     raise PolicyfsError(
@@ -388,28 +389,22 @@ def _check(site: Site, path: str) -> None:
                     )
 
 
-def _targets(service: object, variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield the paths at which a service of a compose file gets its volumes."""
+def _volumes(service: object, variables: Mapping[str, str]) -> Iterator[tuple[str, str, bool]]:
+    """Yield the source, the target and "is a bind" of each volume of a service of a compose file."""
     volumes = service.get("volumes") if isinstance(service, dict) else None
     for volume in volumes if isinstance(volumes, list) else ():
         if isinstance(volume, dict):
-            target = _replaced(str(volume.get("target", "")), variables)
+            source, target = (_replaced(str(volume.get(key, "")), variables) for key in ("source", "target"))
+            yield source, target, volume.get("type") == "bind"
         else:
-            target = ":".join(_replaced(str(volume), variables).split(":")[:2]).rpartition(":")[2]
-        yield os.path.normpath(target)
+            source, *others = _replaced(str(volume), variables).split(":")
+            yield source, others[0] if others else source, False
 
 
-def _sources(service: object, named: object, base: str, variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield the directories and files of the host that a service of a compose file gets as volumes.
-
-    Raises PolicyfsError for a variable without a value."""
-    volumes = service.get("volumes") if isinstance(service, dict) else None
-    for volume in volumes if isinstance(volumes, list) else ():
-        if isinstance(volume, dict):
-            source = _replaced(str(volume.get("source", "")), variables)
-            is_path = volume.get("type") == "bind"
-        else:
-            source, is_path = _replaced(str(volume), variables).partition(":")[0], False
+def _sources(
+    volumes: Iterable[tuple[str, str, bool]], named: object, base: str, variables: Mapping[str, str]
+) -> Iterator[str]:
+    for source, _, is_path in volumes:
         if not is_path and not source.startswith(("/", ".", "~")):
             options = named.get(source) if isinstance(named, dict) else None
             options = options.get("driver_opts") if isinstance(options, dict) else None
@@ -428,10 +423,7 @@ def _sources(service: object, named: object, base: str, variables: Mapping[str, 
 
 
 def _variables(base: str) -> dict[str, str]:
-    """Return the variables for a compose file: from the file .env beside it, and from the environment.
-
-    Variables in values of .env are not replaced yet. base: the directory of the compose file.
-    """
+    """Return the variables of a compose file in *base*; those in values of .env are not replaced yet."""
     found: dict[str, str] = {}
     try:
         lines = Path(base, ".env").read_text("utf-8", "surrogateescape").splitlines()
@@ -446,11 +438,7 @@ def _variables(base: str) -> dict[str, str]:
 
 
 def _replaced(text: str, variables: Mapping[str, str]) -> str:
-    """Return a text of a compose file with values for its variables.
-
-    Raise PolicyfsError if a variable has no value. (Docker would use an empty text, and later perhaps another
-    value.)
-    """
+    """Replace variables. Raises PolicyfsError for one without a value, where Docker uses an empty text."""
     left = text.replace("$$", _DOLLAR)
     for _ in range(_MOST_VARIABLES):
         found = _VARIABLE.search(left)
