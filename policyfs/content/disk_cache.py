@@ -5,11 +5,11 @@ only slower. So a new database replaces a damaged one, and answers that cannot b
 loop never waits for the disk of the database: a thread reads, and a late answer counts as missing.
 
 INVARIANT: an answer is valid only for the lane and the file's version in the answer's key. Another lane never
-gets it: an attacker that has taken over the lane's worker can make it false. An app's lane is known by the
-app's name, also after a restart. The caller must know that the file has the bytes of this version: while a
-program can write the file, stat proves nothing. So callers store and read plans and kinds only with a read
-lease on the file (fs/redacted/copies.py and leased.py, fs/access/facts.py). Callers do this only on a store
-where stat shows every finished write (StoreFacts.times_tell).
+gets it: an attacker that has taken over the lane's worker can make it false. Another policy can use an app's
+name for other uids, so the key has the name and the uids. The caller must know that the file has the bytes of
+this version: while a program can write the file, stat proves nothing. So callers store and read plans and
+kinds only with a read lease on the file (fs/redacted/copies.py and leased.py, fs/access/facts.py). Callers do
+this only on a store where stat shows every finished write (StoreFacts.times_tell).
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class Remembered:
     """A database of workers' answers (kinds and plans), by versions of files. path: the path of its file.
 
     file_system: the id (statvfs f_fsid) of the file system that has the files. detector: a text that changes
-    whenever old answers become invalid. warn: a function that takes messages for the administrator. Only one
+    whenever old answers become invalid. warn: a function that takes messages for the administrator. identify:
+    returns a text that no lane of another policy has (by default, policies name no app alike). Only one
     thread at a time calls flush(); only the event loop's thread calls the methods that read and store.
 
     Locks: `_swap` protects `_pending` and `_pending_bytes`, and is never held during input or output.
@@ -108,12 +109,14 @@ class Remembered:
         detector: str,
         warn: Callable[[str], None],
         clock_ns: Callable[[], int] = time.time_ns,
+        identify: Callable[[Hashable], str] = repr,
     ) -> None:
         self._path = path
         self._fs = _signed(file_system)
         self._detector = detector
         self._warn = warn
         self._clock_ns = clock_ns
+        self._identify = identify
         self._swap, self._reading = threading.Lock(), threading.Lock()
         self._one_read = trio.CapacityLimiter(1)
         self._is_late = False  # True if a request gave up, and its read may still be under way
@@ -211,7 +214,7 @@ class Remembered:
         version = (key.btime_ns, key.size, key.mtime_ns, key.ctime_ns)
         if not all(-(1 << 63) <= number < 1 << 63 for number in version):
             return None
-        return (self._fs, _signed(key.ino), f"{lane!r}\n{what}", self._detector, *version)
+        return (self._fs, _signed(key.ino), f"{self._identify(lane)}\n{what}", self._detector, *version)
 
     async def _get(self, key: _Key | None) -> _Answer | None:
         answer: _Answer | None = None
@@ -326,10 +329,13 @@ class Remembered:
         self._writer = None
 
 
-def remembered_for(path: str, root_fd: int, warn: Callable[[str], None]) -> Remembered:
-    """Open the database at *path* for the store with this root directory."""
+def remembered_for(
+    path: str, root_fd: int, warn: Callable[[str], None], identify: Callable[[Hashable], str] = repr
+) -> Remembered:
+    """Open the database at *path* for the store with this root directory. identify: as for Remembered."""
     detector = f"{DETECTOR_VERSION}/{libmagic.version()}/{DATABASE_VERSION}"
-    return Remembered(path, file_system=os.fstatvfs(root_fd).f_fsid, detector=detector, warn=warn)
+    file_system = os.fstatvfs(root_fd).f_fsid
+    return Remembered(path, file_system=file_system, detector=detector, warn=warn, identify=identify)
 
 
 def _connection(path: str) -> sqlite3.Connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from typing import Final
 
@@ -31,6 +31,7 @@ from policyfs.daemon.policies.reload import Reload
 from policyfs.daemon.status import describe, questions_about, root_of
 from policyfs.daemon.supervise import kept, once
 from policyfs.daemon.worker_losses import WorkerLosses
+from policyfs.domain import in_turn
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
@@ -162,9 +163,17 @@ class Daemon:
         self.remembered = None
         if facts.stable_inodes and facts.leases and facts.times_tell:
             path = str(options.trail.parent / "found.sqlite")
-            self.remembered = remembered_for(path, tree.root_fd, self._log.warning)
+            self.remembered = remembered_for(path, tree.root_fd, self._log.warning, self._identify)
             self._undo.callback(self.remembered.close)
         return owners, self._open_watch(facts)
+
+    def _identify(self, lane: Hashable) -> str:
+        """Return a text for a lane, with the uids that are its app in this mount (Remembered)."""
+        name, user = in_turn(lane), self._options.user_id
+        uids = [pair for app in self.policies.engine.policy.apps if app.name == name for pair in app.uids]
+        if user is not None and not any(first <= user <= last for first, last in uids):
+            uids.append((user, user))
+        return f"{lane!r} {sorted(uids)}"
 
     def _settings(self) -> Settings:
         options = self._options

@@ -11,6 +11,7 @@ import trio
 import policyfs.daemon.daemon as mount_module
 from policyfs.content.disk_cache import Remembered
 from policyfs.content.sniffer import Sniffer
+from policyfs.daemon.daemon import Daemon
 from policyfs.fs.access.facts import FactFinder, version_key
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.node import BytePath
@@ -106,6 +107,11 @@ def findings_for_all() -> None:
     put(Remembered, "_key", lambda self, version, lane, what: key(self, version, None, what))
 
 
+def apps_by_name() -> None:
+    """What is remembered for an app goes for any app of this name, also in another policy."""
+    put(Daemon, "_identify", lambda _self, lane: repr(lane))
+
+
 REMEMBERED: Final[dict[str, Callable[[], None]]] = {
     "stat-is-proof": stat_is_proof,
     "kind-by-stat": kind_by_stat,
@@ -116,4 +122,5 @@ REMEMBERED: Final[dict[str, Callable[[], None]]] = {
     "stops-when-opened": stops_when_opened,
     "copies-for-all": copies_for_all,
     "findings-for-all": findings_for_all,
+    "apps-by-name": apps_by_name,
 }

@@ -99,6 +99,23 @@ def test_what_a_worker_saw_of_one_app_is_not_shown_to_another(
     assert honest.status()["sniffer"]["requests"] == 0
 
 
+@pytest.mark.parametrize("leaks", [False, True], ids=["guarded", "by names"])
+def test_what_a_worker_saw_of_an_app_is_not_shown_to_its_namesake_in_another_policy(
+    leaks: bool, without, store_on
+) -> None:
+    """Two policies of one machine can call different users' programs alike."""
+    store = store_on("ext4")
+    furnish(store)
+    guards = "lying-parser,apps-by-name" if leaks else "lying-parser"
+    mount = without(guards, POLICY, store)
+    call_as(ONE, (mount / "one/secret.jpg").read_bytes)
+    assert SECRET in call_as(ONE, (mount / "shared.jpg").read_bytes)
+    wait_for(lambda: SECRET in on_disk(mount), "the lie to be remembered")
+    namesake = POLICY.replace(f"  one: {{uid: {ONE}, gid: {ONE}}}\n", "").replace("  other:", "  one:")
+    there = without(guards, namesake, store)
+    assert (SECRET in call_as(OTHER, (there / "shared.jpg").read_bytes)) is leaks
+
+
 @pytest.mark.parametrize(
     ("guards", "leaks"),
     [("lying-parser", False), ("lying-parser,uids-share-lanes", True)],

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import sqlite3
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import pytest
@@ -57,16 +57,24 @@ def told() -> Warned:
 def opened(tmp_path: Path, told: Warned):
     made: list[Remembered] = []
 
-    def open_it(file_system: int = 2**64 - 9, detector: str = "2/544") -> Remembered:
-        path = str(tmp_path / "found.sqlite")
-        made.append(
-            Remembered(path, file_system=file_system, detector=detector, warn=told, clock_ns=lambda: NOW)
-        )
+    def open_it(
+        file_system: int = 2**64 - 9, detector: str = "2/544", identify: Callable[[Hashable], str] = repr
+    ) -> Remembered:
+        path, named = str(tmp_path / "found.sqlite"), {"detector": detector, "identify": identify}
+        made.append(Remembered(path, file_system=file_system, warn=told, clock_ns=lambda: NOW, **named))
         return made[-1]
 
     yield open_it
     for each in made:
         each.close()
+
+
+def test_an_answer_is_not_for_an_app_of_this_name_in_another_policy(opened) -> None:
+    ours, theirs = opened(), opened(identify=lambda lane: f"{lane} of others")
+    ours.put_kind(KEY, LANE, "image/jpeg")
+    ours.put_plan(KEY, LANE, WHAT, "image/jpeg", PLAN)
+    ours.flush()
+    assert kind_in(theirs) is plan_in(theirs, KEY, WHAT) is None
 
 
 def test_what_was_put_is_there_at_once_and_after_a_restart(opened, told: Warned) -> None:
