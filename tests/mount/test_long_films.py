@@ -21,6 +21,7 @@ from tests.support.machine.counts import first
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import call_as
 from tests.support.mount.daemons import Mount
+from tests.support.mount.layers import mergerfs
 from tests.support.mount.stores import Mounts
 from tests.support.samples.matroskas import block, checked_cluster, el, film, track
 from tests.support.samples.movies import AVCC, CITY, Track, movie, sei, u32
@@ -89,11 +90,15 @@ def mapped_backwards(path: Path) -> bytes:
 
 @pytest.fixture(params=first(1, [("leased",), ("cloned",)]))
 def store(request: pytest.FixtureRequest, empty_store: Path, tmp_path: Path) -> Iterator[Path]:
-    """Where a long film is read under a lease, and where from a clone."""
+    """Where a long film is read under a lease, also in a pool, and where from a clone."""
     if request.param == "leased":
         yield empty_store
         return
     tmp_path.chmod(0o700)
+    if request.param == "pooled":
+        with mergerfs(empty_store, tmp_path) as pool:
+            yield pool
+        return
     with file_system("xfs", tmp_path) as root:
         yield root
 
@@ -106,7 +111,7 @@ def started(mounts: Mounts, store: Path) -> Mount:
 
 @pytest.mark.parametrize(
     ("store", "form"),
-    first(3, [("leased", "mp4"), ("leased", "mkv"), ("cloned", "avi"), ("cloned", "mp4")]),
+    first(3, [("pooled", "mp4"), ("leased", "mkv"), ("cloned", "avi"), ("leased", "mp4"), ("cloned", "mp4")]),
     indirect=["store"],
 )
 def test_each_read_of_a_long_film_shows_what_the_whole_look_would(

@@ -31,6 +31,7 @@ class Looker:
         self.seen: list[tuple[bytes, list[tuple[int, int]]]] = []
         self.lanes: list[Hashable] = []
         self.refuses = False
+        self.odd = b"(odd)"
         self.gate: trio.Event | None = None
         self.writes = ""
 
@@ -47,7 +48,7 @@ class Looker:
             self.writes = errno.errorcode[error.errno or 0]
         if self.gate is not None:
             await self.gate.wait()
-        if self.refuses:
+        if self.refuses or self.odd in data:
             return Plan(Outcome.REFUSE, reason="too odd")
         inside = [data.find(SECRET, start, end) for start, end in self.seen[-1][1]]
         patches = tuple(Patch(at, zeros=len(SECRET)) for at in inside if at >= 0)
@@ -66,7 +67,8 @@ class Film:
         self.table = FrameTable(
             array("Q", starts), array("Q", ends), array("H", [0] * len(FRAMES)), (FrameForm("H.264", 4),)
         )
-        self.frames = FilmFrames(self.looker, WindowRoom(), self.table, "video/mp4", WORDS)
+        self.room = WindowRoom()
+        self.frames = FilmFrames(self.looker, self.room, self.table, "video/mp4", WORDS)
 
     async def read(self, offset: int, size: int, lane: Hashable = "app") -> bytes:
         data, why = await self.frames.read(self.fd, offset, size, lane)
@@ -120,6 +122,71 @@ async def test_bytes_that_change_after_the_look_are_not_shown(film: Film) -> Non
         film.looker.gate.set()
     assert read == [b"." * 10]
     assert SECRET not in await film.read(60, 10)
+
+
+@on_trio
+async def test_reads_in_order_share_a_look_of_their_lane(film: Film) -> None:
+    shown = film.path.read_bytes().replace(SECRET, bytes(len(SECRET)))
+    parts = [await film.read(at, 4) for at in range(8, 100, 4)]
+    assert b"".join(parts) == shown[8:]
+    assert [frames for _, frames in film.looker.seen] == [[(2, 12)], [(0, 10), (10, 30), (50, 60), (60, 70)]]
+    film.looker.seen.clear()
+    assert await film.read(62, 20) == shown[62:82]
+    assert film.looker.seen == [], "it was looked at before"
+    assert await film.read(62, 20, "other") == shown[62:82]
+    assert film.looker.lanes[-1] == "other"
+    newer = FilmFrames(film.looker, film.room, film.table, "video/mp4", WORDS)
+    with film.path.open("r+b") as file:
+        file.seek(62)
+        file.write(b"new")
+    assert (await newer.read(film.fd, 62, 3, "app"))[0] == b"new", "of another lease"
+
+
+@on_trio
+async def test_reads_at_the_same_time_wait_for_one_look(film: Film) -> None:
+    await film.read(8, 4)
+    film.looker.gate = trio.Event()
+    film.looker.seen.clear()
+    async with trio.open_nursery() as nursery:
+        for at in (12, 16, 20):
+            nursery.start_soon(film.read, at, 4)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        film.looker.gate.set()
+    assert len(film.looker.seen) == 1
+
+
+@on_trio
+async def test_what_cannot_be_shown_ahead_refuses_only_its_own_reads(film: Film) -> None:
+    with film.path.open("r+b") as file:
+        file.seek(63)
+        file.write(film.looker.odd)
+    assert await film.read(8, 4) == b"." * 4
+    assert await film.read(12, 8) == bytes(6) + b".."
+    data, why = await film.frames.read(film.fd, 60, 10, "app")
+    assert (bytes(data), why) == (b"", "cannot be redacted: too odd")
+
+
+@on_trio
+async def test_a_read_that_is_cancelled_leaves_the_others_their_own_look(film: Film) -> None:
+    await film.read(8, 4)
+    film.looker.gate = trio.Event()
+    with trio.move_on_after(0.01):
+        await film.read(12, 8)
+    film.looker.gate = None
+    assert await film.read(12, 8) == bytes(6) + b".."
+
+
+@on_trio
+async def test_windows_are_kept_up_to_a_limit(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3 * windows.KEPT_WINDOWS):
+        for at in (8, 12):
+            await film.read(at, 4, number)
+    assert len(film.room.kept) == windows.KEPT_WINDOWS
+    monkeypatch.setattr(windows, "AHEAD_BYTES", 3)
+    film.room.kept.clear()
+    await film.read(8, 4)
+    assert await film.read(12, 8) == bytes(6) + b".."
+    assert not film.room.kept, "its frames are too long to be kept"
 
 
 @on_trio

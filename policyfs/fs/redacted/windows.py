@@ -5,6 +5,9 @@ a byte in the range into memory (a window). A worker looks at the window, and th
 window, with the worker's patches. So the first byte of a film needs no look at the whole film, and a program
 that writes the film meanwhile can add no byte that was not looked at.
 
+A program that plays a film reads it in order. Then one window is for several reads (Ahead), since each look
+makes the daemon and a worker wait for each other.
+
 A checksum stays only if no byte that it covers changes. So before a checksum is read, the frames under it are
 looked at, too.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, NoReturn, Protocol
@@ -36,6 +40,12 @@ MAX_WINDOW_BYTES: Final = 32 << 20
 """The largest window: one read, and the frames at its two ends (redact/core/frame_table.py bounds them)."""
 WINDOWS_AT_ONCE: Final = 2
 """The number of windows in memory at the same time for one app, or for one stranger."""
+AHEAD_BYTES: Final = 4 << 20
+"""The size of a window for several reads, without the rest of the frames at its two ends."""
+KEPT_WINDOWS: Final = 8
+"""The number of windows that are kept for further reads, in all films together: about 32 MiB, 64 at most."""
+_PLACES: Final = 4
+"""The number of programs that can read one film in order at the same time."""
 _READING: Final = Call("read", "read")
 
 
@@ -61,21 +71,54 @@ class Window(NamedTuple):
     why: str = ""
 
 
+class Ahead:
+    """A window for several reads of one lane. film: identifies the FilmFrames, and so the bytes behind it.
+
+    shown: the bytes from *start* to *end* with hidden data replaced; None before the look, and if there is
+    something in the window that cannot be shown. done: set after the look.
+    """
+
+    __slots__ = ("done", "end", "film", "lane", "shown", "start")
+
+    def __init__(self, film: object, lane: Hashable, start: int, end: int) -> None:
+        self.film, self.lane, self.start, self.end = film, lane, start, end
+        self.shown: memoryview | None = None
+        self.done = trio.Event()
+
+    async def part(self, start: int, end: int) -> memoryview | None:
+        """Return a copy of some bytes, or None if they must be looked at alone."""
+        await self.done.wait()
+        if self.shown is None:
+            return None
+        return memoryview(bytearray(self.shown[start - self.start : end - self.start]))
+
+
 class WindowRoom:
-    """The room for windows in memory: WINDOWS_AT_ONCE of each app, and of each stranger."""
+    """The room for windows in memory: WINDOWS_AT_ONCE of each app, and of each stranger; and KEPT_WINDOWS.
+
+    kept: the windows for several reads.
+    """
 
     def __init__(self) -> None:
         self._limits: dict[Hashable, trio.CapacityLimiter] = {}
+        self.kept: deque[Ahead] = deque(maxlen=KEPT_WINDOWS)
 
     def of(self, lane: Hashable) -> trio.CapacityLimiter:
         """Return the limiter of the app, or of the stranger, that has this lane."""
         return self._limits.setdefault(in_turn(lane), trio.CapacityLimiter(WINDOWS_AT_ONCE))
 
+    def ahead(self, film: object, lane: Hashable, start: int, end: int) -> Ahead | None:
+        """Return the kept window of this film and lane that has these bytes, or None."""
+        for one in self.kept:
+            if one.film is film and one.lane == lane and one.start <= start and end <= one.end:
+                return one
+        return None
+
 
 class FilmFrames:
     """The frames of one film, looked at as they are read. kind: the file's kind. what: the words to hide."""
 
-    __slots__ = ("_frames", "_kind", "_looker", "_room", "_sums", "_what")
+    __slots__ = ("_frames", "_id", "_kind", "_looker", "_next", "_room", "_sums", "_what")
 
     def __init__(
         self, looker: FrameLooker, room: WindowRoom, frames: FrameTable, kind: str, what: frozenset[str]
@@ -85,6 +128,8 @@ class FilmFrames:
         self._frames = frames
         self._kind = kind
         self._what = what
+        self._id = object()
+        self._next: deque[int] = deque(maxlen=_PLACES)  # the ends of the last reads
         self._sums: dict[int, bool] = {}  # for each checksum that was read: True if it is void
 
     async def read(self, fd: int, offset: int, size: int, lane: Hashable) -> tuple[memoryview, str]:
@@ -102,11 +147,37 @@ class FilmFrames:
         frames = self._frames.overlapping(offset, offset + size)
         if not len(frames):
             return patched(await read_store(fd, offset, size), offset, tuple(void)), ""
-        window = await self._seen(fd, (offset, offset + size), frames, lane)
-        if window.why:
-            return memoryview(b""), window.why
-        shown = patched(memoryview(window.shown), offset - window.start, window.patches)
+        ahead = await self._ahead(fd, offset, offset + size, lane)
+        shown = None if ahead is None else await ahead.part(offset, offset + size)
+        if shown is None:
+            window = await self._seen(fd, (offset, offset + size), frames, lane)
+            if window.why:
+                return memoryview(b""), window.why
+            shown = _patched_window(window, offset)
         return patched(shown, offset, tuple(void)), ""
+
+    async def _ahead(self, fd: int, start: int, end: int, lane: Hashable) -> Ahead | None:
+        """Return the window that has these bytes and those of the next reads. Return None for a read that
+        does not begin where another has ended. INVARIANT: a lane gets what its own worker looked at."""
+        in_order = start in self._next
+        if in_order:
+            self._next.remove(start)
+        self._next.append(end)
+        kept = self._room.ahead(self._id, lane, start, end)
+        if kept is not None or not in_order:
+            return kept
+        far = min(max(end, start + AHEAD_BYTES), os.fstat(fd).st_size)
+        frames = self._frames.overlapping(start, far)
+        if max(far, *frames.ends) - min(start, *frames.starts) > 2 * AHEAD_BYTES:
+            return None
+        ahead = Ahead(self._id, lane, start, far)
+        self._room.kept.append(ahead)
+        try:
+            window = await self._seen(fd, (start, far), frames, lane)
+            ahead.shown = None if window.why else _patched_window(window, start)
+        finally:
+            ahead.done.set()
+        return ahead
 
     async def _check_sum(self, fd: int, at: int, end: int, lane: Hashable) -> str:
         """Return why it cannot be known whether a checksum over [at, end) is void, or "". INVARIANT: the
@@ -146,6 +217,11 @@ class FilmFrames:
             return await self._looker.look(fd, self._kind, self._what, frames, lane=lane)
         finally:
             os.close(fd)
+
+
+def _patched_window(window: Window, offset: int) -> memoryview:
+    """Return the wanted bytes of a window, which begin at *offset* of the film, with hidden data replaced."""
+    return patched(memoryview(window.shown), offset - window.start, window.patches)
 
 
 def refuse_window(gate: Gate, handle: Handle, why: str) -> NoReturn:
