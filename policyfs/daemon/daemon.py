@@ -44,8 +44,9 @@ from policyfs.kernel.bridge import Appender, counters, lost_replies, pyfuse3
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
-from policyfs.linux import libc
+from policyfs.linux import libc, procfs
 from policyfs.linux.code_digest import code_digest
+from policyfs.linux.confinement.namespaces import is_first_user_namespace
 from policyfs.linux.memory import group_limit
 from policyfs.linux.scheduling import set_turns, weigh_own_session
 from policyfs.policy.decide import Engine
@@ -291,8 +292,10 @@ class Daemon:
             while (answer := session.negotiated()) is None:  # noqa: ASYNC110 - C code sets it
                 await trio.sleep(0.002)
         passing = self.fs.passthrough
-        if passing.enabled and not answer.passthrough:
-            passing.switch_off("the kernel has no FUSE passthrough (Linux 6.9 brought it)")
+        inside = not is_first_user_namespace(procfs.text(os.getpid(), "uid_map"))
+        if passing.enabled and (inside or not answer.passthrough):
+            kernel = "the kernel has no FUSE passthrough (Linux 6.9 brought it)"
+            passing.switch_off("the daemon runs in the user namespace of a container" if inside else kernel)
             self._log.warning("no passthrough: every read and write goes through the daemon", why=passing.why)
         self.fs.kernel_cache.notifier = Notifier(self._mountpoint.device.fd, minor=answer.minor)
         self._undo.callback(self.fs.kernel_cache.notifier.close)

@@ -73,7 +73,7 @@ class Mountpoint:
         with self._undo:
             self._table = MountTable()  # opened before the mount, so that the mount's end is a change
             self._undo.callback(self._table.close)
-            self._control_files = self._open_control_files()
+            self._control_files = self._open_control_files(of_app=options.kernel_admits)
             self.device = self._mounted(options, read_only=read_only)
             self._undo.callback(self._unmount_at_end)
             self._undo.callback(os.close, self.device.fd)
@@ -257,18 +257,17 @@ class Mountpoint:
         finally:
             os.close(abort_fd)
 
-    def _open_control_files(self) -> ControlFiles | None:
-        """Open the control files. Return None in a user namespace without fusectl: then an app can end its
-        own mount.
+    def _open_control_files(self, *, of_app: bool) -> ControlFiles | None:
+        """Open the control files. Return None in a user namespace, where fusectl cannot be mounted. of_app:
+        True if the kernel gives them to an app.
         """
         try:
             control_files = ControlFiles()
         except OSError as error:
-            reason = error.strerror
-            self._log.warning(
-                "the user of this app mount owns the connection's control files, and can end the mount",
-                reason=reason,
-            )
+            what = "fusectl cannot be mounted here: only a forced unmount ends requests that hang"
+            if of_app:
+                what = "the user of this app mount owns the connection's control files, and can end the mount"
+            self._log.warning(what, reason=error.strerror)
             return None
         self._undo.callback(control_files.close)
         return control_files

@@ -21,6 +21,7 @@ from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
 from policyfs.linux.confinement import seccomp
+from policyfs.linux.confinement.namespaces import is_first_user_namespace
 from policyfs.linux.libmagic import Magic, MagicError
 from policyfs.linux.mountinfo import FSTYPE, mounts, mounts_at
 from policyfs.trail.lines.table import shown
@@ -87,7 +88,7 @@ def check_fusermount(path: str | None) -> Finding:
 
 
 def check_capability(status: str, uid_map: str) -> Finding:
-    """Check for CAP_SYS_ADMIN in the initial user namespace.
+    """Check for CAP_SYS_ADMIN, and for the user namespace of the machine.
 
     status, uid_map: the contents of these two files in /proc/self.
     """
@@ -96,12 +97,13 @@ def check_capability(status: str, uid_map: str) -> Finding:
         return Finding(
             "capability", State.BAD, "CAP_SYS_ADMIN is missing: nothing can be mounted", "run as root"
         )
-    if uid_map.split() != ["0", "0", "4294967295"]:
+    if not is_first_user_namespace(uid_map):
         return Finding(
             "capability",
-            State.BAD,
-            "CAP_SYS_ADMIN is limited to this user namespace: no passthrough, no trusted xattrs",
-            "run the daemon outside of the container, in the initial user namespace",
+            State.SLOW,
+            "CAP_SYS_ADMIN is limited to this user namespace (a container): no passthrough, no watch on the"
+            " store, no trusted xattrs",
+            "run the daemon outside of the container to have these",
         )
     return Finding("capability", State.OK, "CAP_SYS_ADMIN")
 

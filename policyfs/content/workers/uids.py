@@ -50,10 +50,10 @@ def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:
         if not of_app and used.isdisjoint(block) and not any(map(_has_account, block)):
             return first
     raise NoUidsError(
-        f"the workers of policyfs need {BLOCK} free uids in a row: without accounts, processes, subordinate"
-        f" ids (/etc/subuid) or names in the policy; none were found in {WORKER_UIDS.start}-"
-        f"{WORKER_UIDS.stop - 1}, at the top of the uids of this user namespace, or (in a namespace that ends "
-        f"at {_COMMON}) in {_UNUSED.start}-{_UNUSED.stop - 1}"
+        f"the workers of policyfs need {BLOCK} free uids in a row: without accounts, processes, subordinate "
+        f"ids (/etc/subuid) or names in the policy; none were found in {WORKER_UIDS.start}-"
+        f"{WORKER_UIDS.stop - 1}, at the top of the uids of this user namespace, or "
+        f"(if it ends at {_COMMON}) in {_UNUSED.start}-{_UNUSED.stop - 1}"
     )
 
 

@@ -18,6 +18,12 @@ _MS_REC: Final = 0x4000
 _MS_SLAVE: Final = 1 << 19
 
 
+def is_first_user_namespace(uid_map: str) -> bool:
+    """Return True for the user namespace of the machine, not of a container. uid_map: of /proc/self/uid_map
+    (user_namespaces(7))."""
+    return uid_map.split() == ["0", "0", "4294967295"]
+
+
 def enter_own_mounts() -> None:
     """Enter a new mount namespace, before any thread starts. Its mounts stay private; new mounts of the
     machine appear in it. Raises OSError (EPERM without CAP_SYS_ADMIN)."""

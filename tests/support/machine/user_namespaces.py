@@ -39,19 +39,23 @@ def _inside(channel: Any, flags: int, uid: int, function: Callable[..., T], argu
     return function(*arguments)
 
 
-def start_inside(function: Callable[..., Any], *arguments: Any, uid: int = 0, flags: int = 0) -> Child:
-    """Run a function in a new user namespace, as this uid of it. flags: further namespaces (unshare(2))."""
+def call_inside(
+    function: Callable[..., T], *arguments: Any, uid: int = 0, first: int = FIRST, flags: int = 0
+) -> T:
+    """Run a function in a new user namespace, as this uid of it; return its result, or raise its exception.
+
+    flags: further namespaces (unshare(2)).
+    """
     child = start_as(0, _inside, flags, uid, function, arguments)
     child.receive()
-    for name in ("uid_map", "gid_map"):
-        Path(f"/proc/{child.pid}/{name}").write_text(f"0 {FIRST} 65536")
+    _map(child, first)
     child.send("mapped")
-    return child
+    return child.result()
 
 
-def call_inside(function: Callable[..., T], *arguments: Any, uid: int = 0, flags: int = 0) -> T:
-    """Run a function as start_inside() does; return its result, or raise its exception."""
-    return start_inside(function, *arguments, uid=uid, flags=flags).result()
+def _map(child: Child, first: int) -> None:
+    for name in ("uid_map", "gid_map"):
+        Path(f"/proc/{child.pid}/{name}").write_text(f"0 {first} 65536")
 
 
 def _waits(channel: Any) -> None:
@@ -66,8 +70,7 @@ def idmapped(source: Path, target: Path) -> Iterator[Path]:
     holder = start_as(0, _waits)
     holder.receive()
     try:
-        for name in ("uid_map", "gid_map"):
-            Path(f"/proc/{holder.pid}/{name}").write_text(f"0 {FIRST} 65536")
+        _map(holder, FIRST)
         users = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY)
         tree = _called(_libc.syscall(_OPEN_TREE, -100, os.fsencode(source), 1 | os.O_CLOEXEC))
         try:
