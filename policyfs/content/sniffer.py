@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Final
 
@@ -105,6 +106,15 @@ class Sniffer:
             self._pool.guard(abort_fd)
         except ZygoteError as error:
             raise SnifferError(f"if the daemon were killed, its mount would stay: {error}") from error
+
+    async def announcer(self) -> tuple[int, int, socket.socket]:
+        """Start an announcer (announcer.py). Return its pid, a pidfd and its control socket. Raises
+        SnifferError.
+        """
+        try:
+            return await self._pool.announcer()
+        except ZygoteError as error:
+            raise SnifferError(str(error)) from error
 
     async def kind_of_fd(
         self, fd: int, *, lane: Hashable = None, first: bool = False, must: bool = False

@@ -22,6 +22,7 @@ from policyfs.daemon.descriptors import small_part
 from policyfs.daemon.duties import Duties
 from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, SignalReader
 from policyfs.daemon.garbage import Garbage
+from policyfs.daemon.inotify import Inotify
 from policyfs.daemon.kills import Kills
 from policyfs.daemon.log import Bugs, Log
 from policyfs.daemon.mountpoint import Mountpoint, read_own_proc
@@ -110,8 +111,24 @@ class Daemon:
         )  # fmt: skip
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
         self._undo.callback(self.fs.close)
+        self.inotify = self._inotify()
         self._reload = Reload(self._options, self.policies, self.fs, self._log)
         self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
+
+    def _inotify(self) -> Inotify | None:
+        options, announcements = self._options, self.fs.announcements
+        if announcements is None or options.user_id is None:
+            return None
+        inotify = Inotify(
+            options.mountpoint, announcements, self.sniffer.announcer, self._log.warning,
+            uid=options.user_id, gid=options.group_ids[0],
+        )  # fmt: skip
+        self._undo.callback(inotify.close)
+        return inotify
+
+    async def _announcing(self) -> None:
+        if self.inotify is not None:
+            await self.inotify.run(self.connection)
 
     def _build_processes(self, engine: Engine) -> None:
         # INVARIANT: the keeper of leases blocks its signal before any thread starts.
@@ -190,6 +207,7 @@ class Daemon:
             idmap=options.idmap,
             read_only=self.facts.read_only or options.read_only, xattrs=options.xattrs,
             vectors=self._in_vectors,
+            announced_to=options.user_id if options.inotify else None,
             quarantine=refused.Limits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
 
@@ -262,7 +280,7 @@ class Daemon:
                 works = (*self._duties().works(), self._breaks, self._watching, self.fs.kernel_locks.run,
                          self.fs.locks.ask_again, self.fs.bridge_handles.events.run, self.sniffer.tend,
                          self.fs.quarantine.run, self.fs.late_writes.run, *self._reload.works(),
-                         self._signals, self._places)  # fmt: skip
+                         self._signals, self._places, self._announcing)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # a process that finds the socket may send signals, too
@@ -314,6 +332,8 @@ class Daemon:
                     nursery.start_soon(once, self._bugs, "reload", obey)
                     continue
                 self._end.by(received)
+                if self.inotify is not None:
+                    await self.inotify.stop()
                 await self._mountpoint.finish()
 
     async def _places(self) -> None:

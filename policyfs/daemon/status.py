@@ -16,6 +16,7 @@ from policyfs.content.sniffer import Sniffer
 from policyfs.daemon.contain import containment
 from policyfs.daemon.control import control
 from policyfs.daemon.control import server as control_server
+from policyfs.daemon.inotify import Inotify
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Policies
 from policyfs.domain import FileType
@@ -42,6 +43,7 @@ class Reported(Protocol):
     code: str
     journal: Journal
     sniffer: Sniffer
+    inotify: Inotify | None
     remembered: Remembered | None
     policies: Policies
     trail: Path
@@ -96,6 +98,7 @@ def describe(daemon: Reported) -> control.Json:
             "modes_of": sorted(name or "stranger" for name in daemon.fs.modes.apps),
         },
         **report(daemon.fs),
+        "inotify": _inotify(daemon),
         "descriptors": len(os.listdir("/proc/self/fd")) - 1,
         "sniffer": fields(daemon.sniffer.stats()),
         "remembered": None if daemon.remembered is None else fields(daemon.remembered.stats()),
@@ -112,6 +115,13 @@ def root_of(tree: Tree, *, writable: bool) -> control.Json:
     """Return how `status` finds the directory that a daemon serves, and knows it again. Raises OSError."""
     found = cached_stat(tree.root_fd, b"")
     return {"fd": tree.root_fd, "device": found.dev, "inode": found.ino, "writable": writable}
+
+
+def _inotify(daemon: Reported) -> control.Json | str | None:
+    """Return None without --inotify, "none" if the store cannot be watched."""
+    if daemon.inotify is None:
+        return "none" if daemon.options.inotify else None
+    return daemon.inotify.report()
 
 
 def _trail(daemon: Reported) -> control.Json:

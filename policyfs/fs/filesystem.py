@@ -44,6 +44,7 @@ from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.inodes.vectors import AccessVectors
+from policyfs.fs.kernel_cache.announcements import Announcements
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.kernel_cache.invalidation import Invalidation
@@ -328,7 +329,16 @@ class FileSystem:
             forget=cache.forget_seen, forget_now=cache.forget_attributes_now, bugs=bugs,
         )  # fmt: skip
         self._undo.callback(locks.close)
-        self.handlers = Handlers(fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs)
+        self.announcements: Announcements | None = None
+        uid = self._settings.announced_to
+        if uid is not None and self._base.watch is not None:
+            self.announcements = Announcements(fs.gate, fs.nodes, cache, uid)
+            self.announcements.withheld = opening.withheld_names.may_have
+            self.changes.announcements = self.announcements
+        self.handlers = Handlers(
+            fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs,
+            announcements=self.announcements,
+        )  # fmt: skip
 
     def _shown_modes(self) -> ShownModes:
         """Build ShownModes. If owners or modes can differ by caller, the kernel keeps no attributes."""

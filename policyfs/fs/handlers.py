@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import trio
 
+from policyfs.content.workers import announcer
 from policyfs.domain import FileType
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.locks import Locks
@@ -21,6 +23,7 @@ from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import BugLog, guarded
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
+from policyfs.fs.kernel_cache.announcements import PHANTOM_HANDLE, Announcements
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.namespace.setattr import Change
 from policyfs.fs.opening.opener import Opener
@@ -63,6 +66,7 @@ class Handlers(pyfuse3.Operations):
         opener: Opener,
         locks: Locks,
         bugs: BugLog,
+        announcements: Announcements | None = None,
     ) -> None:
         super().__init__()
         self._tree = fs.tree
@@ -76,6 +80,7 @@ class Handlers(pyfuse3.Operations):
         self._data = data
         self._opener = opener
         self._locks = locks
+        self._announcements = announcements
         self.bugs = bugs
         self.kernel_locks = fs.locks
         self._forgets: deque[tuple[int, int]] = deque()
@@ -103,6 +108,26 @@ class Handlers(pyfuse3.Operations):
             self._nodes.forget(*self._forgets.popleft())
         return bool(self._forgets)
 
+    # -- changes that inotify reports --------------------------------------------------------------
+
+    def _announcing(self, ctx: pyfuse3.RequestContext) -> Announcements | None:
+        """Return the announcements if the request is of the announcer. INVARIANT: each handler of a change
+        asks this first: the announcer changes nothing."""
+        own = self._announcements
+        return own if own is not None and own.is_from(ctx.pid) else None
+
+    async def _announced(
+        self, parent: int, name: bytes, format_: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Return the true answer to a LOOKUP as that of MKNOD or MKDIR. format_: S_IFREG or S_IFDIR."""
+        entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
+        if entry.st_ino and stat.S_IFMT(entry.st_mode) != format_:
+            self._nodes.forget(entry.st_ino, 1)
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        if not entry.st_ino:
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        return entry
+
     # -- look-ups and listings --------------------------------------------------------------------
 
     @locked(errno.EIO)
@@ -111,6 +136,8 @@ class Handlers(pyfuse3.Operations):
         """Answer LOOKUP."""
         if not self._gate.admits(ctx):
             return self._lookup.lookup_from_outside(self._node(parent), name)
+        if (own := self._announcing(ctx)) is not None and (phantom := own.look_up(parent, name)) is not None:
+            return phantom
         found = 0
         try:
             entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
@@ -164,6 +191,8 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """Answer OPEN."""
+        if (own := self._announcing(ctx)) is not None:
+            return own.open(inode, flags)
         rests = raw_request().rests  # before the first await
         handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx), rests)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
@@ -198,6 +227,8 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def flush(self, fh: int) -> None:
         """Answer FLUSH: an app has closed a descriptor of the handle."""
+        if fh == PHANTOM_HANDLE:
+            return
         (owner,) = _FLUSH_OWNER.unpack_from(raw_request().body)  # before the first await
         handle = self._handles.get(fh)
         self._locks.flushed(handle, owner)
@@ -207,7 +238,11 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def release(self, fh: int) -> None:
         """Answer RELEASE: no app has a descriptor or a mapping of the handle any more."""
+        if fh == PHANTOM_HANDLE:
+            return
         handle = self._handles.get(fh)
+        if self._announcements is not None and handle.writable:
+            self._announcements.released(handle.node)
         try:
             try:
                 self._locks.released(handle)
@@ -224,6 +259,9 @@ class Handlers(pyfuse3.Operations):
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """Answer MKDIR."""
+        if (own := self._announcing(ctx)) is not None:
+            own.check_made(announcer.DIRECTORY, parent, name)
+            return await self._announced(parent, name, stat.S_IFDIR, ctx)
         return await self._names.creator.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
 
     @locked(errno.EBUSY)
@@ -237,6 +275,9 @@ class Handlers(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """Answer MKNOD."""
+        if (own := self._announcing(ctx)) is not None:
+            own.check_made(announcer.FILE, parent, name)
+            return await self._announced(parent, name, stat.S_IFREG, ctx)
         return await self._names.creator.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
 
     @locked(errno.EBUSY)
@@ -260,12 +301,18 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Answer UNLINK."""
+        if (own := self._announcing(ctx)) is not None:
+            own.check_gone(announcer.REMOVED_FILE, parent, name)
+            return
         await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=False)
 
     @locked(errno.EBUSY)
     @guarded
     async def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Answer RMDIR."""
+        if (own := self._announcing(ctx)) is not None:
+            own.check_gone(announcer.REMOVED_DIRECTORY, parent, name)
+            return
         await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=True)
 
     @locked(errno.EXDEV)
@@ -275,6 +322,11 @@ class Handlers(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> None:  # fmt: skip
         """Answer RENAME and RENAME2."""
+        if (own := self._announcing(ctx)) is not None:
+            own.check_gone(announcer.MOVED, parent_old, name_old, (parent_new, name_new))
+            entry = await self._announced(parent_new, name_new, stat.S_IFREG, ctx)
+            self._nodes.forget(entry.st_ino, 1)  # the kernel gets no reference by RENAME
+            return
         await self._names.renamer.rename(
             self._node(parent_old), name_old, self._node(parent_new), name_new, flags, self._gate.caller(ctx)
         )
@@ -299,6 +351,8 @@ class Handlers(pyfuse3.Operations):
         )
         handle: Handle | None = None if fh is None else self._handles.get(fh)
         node = self._node(inode)
+        if self._announcing(ctx) is not None:
+            return await self._lookup.getattr(node, self._gate.caller(ctx))
         with self._lock_of(node):
             return await self._names.attribute_setter.setattr(node, change, handle, self._gate.caller(ctx))
 

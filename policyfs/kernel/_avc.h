@@ -166,6 +166,9 @@ struct avc_counts {
 /* For the event loop only. */
 void avc_count(struct avc_counts *counts);
 
+/* Answer no request of the process *pid* from now on. 0: all processes get answers. */
+void avc_exempt(uint32_t pid);
+
 /* Number of open handles that belong to the cache. */
 unsigned avc_count_handles(void);
 

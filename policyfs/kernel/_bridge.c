@@ -46,6 +46,7 @@ static PyMethodDef methods[] = {
 	{"drop_all_vectors", vectors_drop_all, METH_NOARGS, NULL},
 	{"clear_vectors", vectors_clear, METH_NOARGS, NULL},
 	{"read_proc", vectors_read_proc, METH_O, NULL},
+	{"exempt", vectors_exempt, METH_O, NULL},
 	{"vector_counts", vectors_counts, METH_NOARGS, NULL},
 	{"DirectoryEntries", listing_new, METH_NOARGS, NULL},
 	{"raw_request", device_raw_request, METH_NOARGS, NULL},

@@ -169,6 +169,7 @@ PyObject *vectors_take_events(PyObject *module, PyObject *unused);
 PyObject *vectors_events_bell(PyObject *module, PyObject *unused);
 PyObject *vectors_ring_early(PyObject *module, PyObject *early);
 PyObject *vectors_read_proc(PyObject *module, PyObject *directory);
+PyObject *vectors_exempt(PyObject *module, PyObject *pid);
 PyObject *vectors_counts(PyObject *module, PyObject *unused);
 
 #endif

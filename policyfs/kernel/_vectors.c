@@ -339,6 +339,18 @@ PyObject *vectors_read_proc(PyObject *module, PyObject *directory)
 	Py_RETURN_NONE;
 }
 
+/* exempt(pid) */
+PyObject *vectors_exempt(PyObject *module, PyObject *pid)
+{
+	unsigned long number = PyLong_AsUnsignedLong(pid);
+
+	(void)module;
+	if (PyErr_Occurred())
+		return NULL;
+	avc_exempt((uint32_t)number);
+	Py_RETURN_NONE;
+}
+
 PyObject *vectors_counts(PyObject *module, PyObject *unused)
 {
 	struct avc_counts counts;

@@ -44,6 +44,8 @@ leave = library.leave_directory
 drop = library.drop_vectors
 drop_all = library.drop_all_vectors
 clear = library.clear_vectors
+exempt = library.exempt
+"""A function that sends all requests of a process to Python. Argument: its pid; 0: of no process."""
 set_shares = library.reader_shares
 """A function that sets when the reader threads read the device. Arguments: the shares of requests that the
 cache can answer, in percent, at which they begin and below which they rest. 0 and 0: they always read."""

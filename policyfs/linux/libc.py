@@ -22,6 +22,7 @@ AT_SYMLINK_FOLLOW: Final = 0x400
 AT_NO_AUTOMOUNT: Final = 0x800
 AT_EMPTY_PATH: Final = 0x1000
 
+_RESOLVE_NO_XDEV: Final = 0x01
 _RESOLVE: Final = 0x02 | 0x04 | 0x08  # RESOLVE_NO_MAGICLINKS, NO_SYMLINKS, BENEATH
 RENAME_NOREPLACE: Final = 1
 RENAME_EXCHANGE: Final = 2
@@ -146,10 +147,10 @@ def rename2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> N
         raise fail(old)
 
 
-def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
-    """Open a relative path (less than 4,096 bytes) with openat2(2), which never leaves *dirfd*. Needs Linux
-    5.6. Raises OSError (ELOOP for a symlink)."""
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
+def open_beneath(dirfd: int, path: bytes, flags: int, *, one_mount: bool = False) -> int:
+    """Open a relative path (less than 4,096 bytes) with openat2(2), which never leaves *dirfd*, and with
+    *one_mount* not its mount. Needs Linux 5.6. Raises OSError (ELOOP for a symlink)."""
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE | (_RESOLVE_NO_XDEV if one_mount else 0))
     fd = int(_syscall(_OPENAT2, dirfd, path, ctypes.byref(how), ctypes.sizeof(how)))
     if fd < 0:
         raise fail(path)

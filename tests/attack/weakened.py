@@ -37,6 +37,7 @@ from policyfs.policy.decide import Engine
 from policyfs.store.frozen import Frozen
 from policyfs.store.locking.leases import Lease, LeaseKeeper
 from tests.attack.guards import put
+from tests.attack.guards_announced import ANNOUNCED
 from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_copies import COPIES
 from tests.attack.guards_dear import DEAR
@@ -190,8 +191,8 @@ def one_line() -> None:
 
 
 SORTS: Final = (
-    BESIDE, COPIES, DEAR, DRAFTS, KERNEL_LOCKS, LOCKING, MOUNTED, PROOF, REACHING, READING, RECORDING,
-    RELOADING, REMEMBERED, VECTORS, WAYS_IN, WEARING, WRITING,
+    ANNOUNCED, BESIDE, COPIES, DEAR, DRAFTS, KERNEL_LOCKS, LOCKING, MOUNTED, PROOF, REACHING, READING,
+    RECORDING, RELOADING, REMEMBERED, VECTORS, WAYS_IN, WEARING, WRITING,
 )  # fmt: skip
 OTHERS: Final = {name: guard for sort in SORTS for name, guard in sort.items()}
 assert len(OTHERS) == sum(map(len, SORTS)), "two guards have one name"

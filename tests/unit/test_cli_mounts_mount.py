@@ -117,6 +117,7 @@ def test_each_switch_comes_to_its_option(place: Path) -> None:
     ):  # fmt: skip
         assert getattr(options(place, word), name), word
     assert options(place, "--posix", "--app=camera").posix
+    assert options(place, "--inotify", "--app=camera").inotify
 
 
 def test_the_trail_goes_by_the_mountpoint_and_paths_are_whole(place: Path, monkeypatch) -> None:
@@ -239,6 +240,7 @@ def failures(place: Path) -> list[dict]:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
+        (("--inotify",), EXIT_USAGE, "--inotify needs --app"),
         (("--posix", "--no-xattrs"), EXIT_USAGE, "--posix and --no-xattrs cannot be used together"),
         (("--app", "none"), EXIT_USAGE, "the policy has no app 'none'"),
     ],

@@ -71,6 +71,7 @@ class Daemon:
     options: MountOptions
     sniffer: Sniffer
     remembered: None = None
+    inotify: None = None
     trail: Path = Path("/trail")
     started_ns: int = 1_772_352_000_000_000_000
     leaving: bool = False

@@ -67,6 +67,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--monitor", action="store_true", help=help_)
     add("--watch", action="store_true", help="reload the policy when its files change")
     add("--posix", action="store_true", help="the kernel checks mode bits in addition to the policy")
+    inotify_help = "with --app: inotify reports changes that other programs make in the store"
+    add("--inotify", action="store_true", help=inotify_help)
     modes_help = "policy: show owners and modes that match the caller's rights (for Samba and similar)"
     add("--modes", choices=["store", "policy"], default="store", help=modes_help)
     add("--no-xattrs", action="store_true", help="no extended attributes: faster `ls -l` and new files")
@@ -121,6 +123,13 @@ def _check_options(args: argparse.Namespace) -> None:
         raise UsageError("--posix and --no-xattrs cannot be used together: the kernel reads ACLs by xattrs")
     if args.idmap and not (args.posix and args.any_uid):
         raise UsageError("--idmap needs --posix and --any-uid: only the kernel knows who calls")
+    if args.inotify and (args.app is None or getattr(args, "any_uid", False)):
+        raise UsageError("--inotify needs --app, and a mount for one uid (no --any-uid)")
+    if args.inotify and (args.posix or args.read_only):
+        raise UsageError(
+            "--inotify cannot be used with --posix or --read-only: the kernel reports only calls that it lets"
+            " through"
+        )
 
 
 def _mount(args: argparse.Namespace, start: Start) -> int:
@@ -280,6 +289,7 @@ def _options(
         policy=os.path.abspath(args.policy),
         watch=args.watch,
         idmap=args.idmap,
+        inotify=args.inotify,
     )  # fmt: skip
 
 

@@ -79,6 +79,7 @@ class OptionsDoc(Strict):
     no_passthrough: Truth = False
     no_avc: Truth = False
     watch: Truth = False
+    inotify: Truth = False
     copy_max: Size | None = None
     copies_max: Size | None = None
     nodes_max: Annotated[Text, _as_option(count)] | None = None

@@ -8,7 +8,8 @@ launcher.
 
 Messages on the control socket (SOCK_SEQPACKET): the daemon sends START with the descriptor that becomes the
 new zygote's control socket. The launcher answers with the zygote's pid as a decimal and a pidfd, or with the
-reason why it cannot start one. When the daemon's end closes, the launcher exits.
+reason why it cannot start one. ANNOUNCE starts an announcer (announcer.py) in the same way. When the daemon's
+end closes, the launcher exits.
 
 The daemon sends GUARD with the control file that ends its mount's connection (kernel: fs/fuse/control.c).
 There is no answer. If the daemon is killed, the launcher ends the connection. Otherwise the kernel may keep
@@ -30,9 +31,11 @@ import traceback
 from collections.abc import Callable
 from typing import Final, NoReturn
 
+from policyfs.content.workers.announcer import live as announce
 from policyfs.linux.confinement.prctl import request_parent_death_signal
 
 START: Final = b"start"
+ANNOUNCE: Final = b"announce"
 GUARD: Final = b"guard"
 DAEMON_KILLED: Final = signal.SIGUSR1
 """The signal that the kernel sends to the launcher when the daemon's main thread ends. Other threads of the
@@ -61,9 +64,10 @@ def serve(control: socket.socket, live: Live | str) -> None:
             guarded.begin(*fds)
             continue
         try:
-            if message != START or len(fds) != 1:
+            if message not in (START, ANNOUNCE) or len(fds) != 1:
                 return
-            answer, passed = (live.encode(), []) if isinstance(live, str) else _start(control, fds[0], live)
+            main = announce if message == ANNOUNCE else live
+            answer, passed = (main.encode(), []) if isinstance(main, str) else _start(control, fds[0], main)
         finally:
             for fd in fds:
                 os.close(fd)

@@ -4,6 +4,7 @@ workers.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import deque
 from collections.abc import Hashable
@@ -109,6 +110,12 @@ class Pool:
         if self._launcher is None:
             raise ZygoteError("there is no launcher")
         self._launcher.guard(abort_fd)
+
+    async def announcer(self) -> tuple[int, int, socket.socket]:
+        """Start an announcer (Launcher.announcer). Raises ZygoteError."""
+        if self._launcher is None:
+            raise ZygoteError("there is no launcher")
+        return await self._launcher.announcer()
 
     async def fill(self, count: int) -> None:
         """Fork workers until there are ``count`` spare workers, which have served nobody. Raises

@@ -23,7 +23,7 @@ import trio
 import policyfs
 from policyfs.content.workers import protocol
 from policyfs.content.workers.connection import WorkerLink
-from policyfs.content.workers.launcher import GUARD, START
+from policyfs.content.workers.launcher import ANNOUNCE, GUARD, START
 from policyfs.content.workers.sandbox import Limits
 from policyfs.content.workers.zygote import FORK, LAUNCH, MAX_MESSAGE, READY
 from policyfs.linux.interpreter import interpreter
@@ -78,7 +78,8 @@ class Launcher:
                 start_new_session=True,
             )
         self._parked: ParkedThread | None = None
-        self._owed = 0  # number of answers that cancelled calls of zygote() left unread
+        self._turn = trio.Lock()
+        self._owed = 0  # number of answers that cancelled calls left unread
 
     @property
     def pid(self) -> int:
@@ -86,20 +87,28 @@ class Launcher:
         return self._process.pid
 
     async def zygote(self) -> ZygoteProcess:
-        """Start a new zygote, the parent process of workers. At most one task at a time calls this. Raises
+        """Start a new zygote, the parent process of workers. Raises ZygoteError."""
+        return ZygoteProcess(*await self._start(START), self._stderr)
+
+    async def announcer(self) -> tuple[int, int, socket.socket]:
+        """Start an announcer (announcer.py). Return its pid, a pidfd and its control socket. Raises
         ZygoteError.
         """
+        return await self._start(ANNOUNCE)
+
+    async def _start(self, what: bytes) -> tuple[int, int, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs, trio.fail_after(_OVERDUE_S):
-                await self._settle()
-                socket.send_fds(self._control, [START], [theirs.fileno()])
-                self._owed += 1
-                message, fds = await _received(self._control)
-                self._owed -= 1
+                async with self._turn:
+                    await self._settle()
+                    socket.send_fds(self._control, [what], [theirs.fileno()])
+                    self._owed += 1
+                    message, fds = await _received(self._control)
+                    self._owed -= 1
             if len(fds) != 1:
                 reason = message.decode(errors="replace") or last_words(self._stderr)
-                raise ZygoteError(f"no zygote could be started: {reason}")
+                raise ZygoteError(f"no process could be started: {reason}")
         except (OSError, trio.ClosedResourceError) as error:
             ours.close()
             raise ZygoteError(f"the launcher is gone: {error}; {last_words(self._stderr)}") from error
@@ -109,7 +118,7 @@ class Launcher:
         except BaseException:
             ours.close()
             raise
-        return ZygoteProcess(int(message), fds[0], ours, self._stderr)
+        return int(message), fds[0], ours
 
     def guard(self, abort_fd: int) -> None:
         """Let the launcher end a FUSE connection if the daemon is killed.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from policyfs.domain import FileType
 from policyfs.fs.access.hiding_owners import HidingOwners
@@ -16,6 +17,7 @@ from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.kernel_cache.announcements import Announcements
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.kernel.notify import Notifier
 from policyfs.store.frozen import Version
@@ -45,6 +47,7 @@ class Invalidation:
         self._covered = watch is not None
         self.events = 0
         self.overflows = 0
+        self.announcements: Announcements | None = None
         self.owners_above: HidingOwners | None = None
         """It gets each directory whose owner may have changed."""
         self.listed: Iterable[tuple[int, bytes]] = ()
@@ -88,6 +91,9 @@ class Invalidation:
         lost = False
         for event in self._watch.read_events(self._directories, but_pid=os.getpid()):
             self.events += 1
+            if self.announcements is not None and event.dir_handle is not None:
+                target = self._directories.get(event.target_handle or b"")
+                self.announcements.note(event, self._directories.get(event.dir_handle), target)
             if event.overflow:
                 self.overflows += 1
                 lost = True
@@ -100,6 +106,9 @@ class Invalidation:
                     lost = True
         if lost:
             self.reset(notifier, resolver)
+        if self.announcements is not None:
+            self.announcements.lost += lost
+            self.announcements.flush(partial(notifier.inval_then, ROOT_ID, pages=False))
         return self._watch.has_more
 
     def reset(self, notifier: Notifier, resolver: Resolver) -> None:

@@ -1,0 +1,155 @@
+"""The announcer of one mount, by which inotify reports changes of the store: its start, orders and end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from policyfs.content.sniffer import SnifferError
+from policyfs.content.workers.announcer import READY
+from policyfs.fs.kernel_cache.announcements import Announcements
+from policyfs.kernel import vectors
+
+_LONGEST_S: Final = 5.0
+"""The time after which an announcer without an answer is replaced: an app stops it, or holds a directory."""
+_ENDING_S: Final = 1.0
+"""The time in which a killed announcer ends, unless it waits for a directory."""
+_PAUSE_S: Final = 0.1
+"""The pause before a new announcer is started."""
+
+Start = Callable[[], Awaitable[tuple[int, int, socket.socket]]]
+"""A function that starts an announcer: its pid, a pidfd and its control socket. Raises SnifferError."""
+
+
+class _Process:
+    """A running announcer."""
+
+    def __init__(self, pid: int, pidfd: int, control: socket.socket) -> None:
+        self.pid = pid
+        self._pidfd, self._control = pidfd, control
+        control.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(pidfd, select.POLLIN)
+
+    def is_alive(self) -> bool:
+        return not self._poll.poll(0)
+
+    async def ask(self, message: bytes, root: int = -1) -> bytes:
+        """Send a message, with the descriptor *root*, and return the answer. Raises OSError; TooSlowError."""
+        with trio.fail_after(_LONGEST_S):
+            socket.send_fds(self._control, [message], [root] if root >= 0 else [])
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    answer = self._control.recv(64)
+                    if not answer:
+                        raise ConnectionResetError(errno.ECONNRESET, "the announcer has ended")
+                    return answer
+                await trio.lowlevel.wait_readable(self._control)
+
+    async def ended(self, then: trio.CancelScope) -> None:
+        """Cancel a scope at the end of the process."""
+        await trio.lowlevel.wait_readable(self._pidfd)
+        then.cancel()
+
+    async def end(self) -> None:
+        """Kill the process, and wait for its end. It may wait in the kernel until an app lets go a directory.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with trio.move_on_after(_ENDING_S, shield=True):
+            await trio.lowlevel.wait_readable(self._pidfd)
+            return
+        await trio.lowlevel.wait_readable(self._pidfd)
+
+    def close(self) -> None:
+        self._control.close()
+        os.close(self._pidfd)
+
+
+class Inotify:
+    """The part of a daemon that lets inotify report changes of the store in its mount."""
+
+    def __init__(
+        self, mountpoint: str, announcements: Announcements, start: Start, warn: Callable[[str], None],
+        *, uid: int, gid: int,
+    ) -> None:  # fmt: skip
+        """start: starts an announcer. warn: logs a text. uid, gid: the app's."""
+        above, self._name = os.path.split(mountpoint)
+        self._above = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._announcements, self._start, self._warn = announcements, start, warn
+        self._ids = {"uid": uid, "gid": gid}
+        self._ended = False
+        self._stopped = trio.Event()
+        self._running: trio.CancelScope | None = None
+        self.starts = 0
+
+    def close(self) -> None:
+        """Close the descriptor of the directory with the mountpoint."""
+        os.close(self._above)
+
+    def report(self) -> dict[str, object]:
+        """Return the counts for ``status``. lost: changes that inotify did not report, or overflows."""
+        own = self._announcements
+        pid = own.process.pid if own.process is not None and own.process.is_alive() else None
+        return {"pid": pid, "told": own.told, "lost": own.lost, "starts": self.starts}
+
+    async def stop(self) -> None:
+        """End the announcer: the mount is about to end, and must not be in use."""
+        self._ended = True
+        if self._running is not None:
+            self._running.cancel()
+        with trio.move_on_after(_ENDING_S):
+            await self._stopped.wait()
+
+    async def run(self, connection: int) -> None:
+        """Run announcers, one after the other, until stop(). connection: the number of the mount's device."""
+        while not self._ended:
+            with trio.CancelScope() as self._running:
+                try:
+                    process = _Process(*await self._start())
+                except SnifferError as error:
+                    self._warn(f"inotify reports no change of the store: {error}")
+                    await trio.sleep(_PAUSE_S)
+                    continue
+                self.starts += 1
+                await self._serve(process, connection)
+                await trio.sleep(_PAUSE_S)
+        self._stopped.set()
+
+    async def _serve(self, process: _Process, connection: int) -> None:
+        own = self._announcements
+        own.process = process
+        vectors.exempt(process.pid)
+        try:
+            setup = json.dumps({**self._ids, "device": os.makedev(0, connection)})
+            if await process.ask(setup.encode()) == READY:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(process.ended, nursery.cancel_scope)
+                    await own.run(lambda message: self._call(process, message))
+        except* (OSError, trio.TooSlowError):
+            pass
+        finally:
+            if not self._ended:
+                self._warn("the announcer is replaced: inotify may have missed changes")
+            await process.end()  # raises Cancelled if the process lives on; then it stays known
+            vectors.exempt(0)
+            own.process = None
+            process.close()
+
+    async def _call(self, process: _Process, message: bytes) -> int:
+        # INVARIANT: no attribute is asked here. The event loop itself would have to answer.
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        root = os.open(self._name, flags, dir_fd=self._above)
+        try:
+            return int(await process.ask(message, root))
+        finally:
+            os.close(root)

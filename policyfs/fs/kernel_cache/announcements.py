@@ -1,0 +1,373 @@
+"""Changes of the store that inotify reports in an app mount (docs/decisions/0069-inotify.md).
+
+For each change, the announcer (content/workers/announcer.py) makes one call in the mount, and the daemon
+answers its requests without a change. A name that is gone, or whose file was written, gets a *phantom* in
+these answers: a node of one order, which no other caller ever gets, and which no answer may be kept of.
+
+INVARIANT: the kernel is told of a removal, a move or an open for writing only of a phantom. No request of the
+announcer changes the store: a request that the present order does not lead to fails with EBUSY."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple, Protocol
+
+import trio
+
+from policyfs.content.workers.announcer import (
+    ATTRIBUTES,
+    BYTES,
+    DIRECTORY,
+    FILE,
+    MAX_ORDER,
+    MOVED,
+    REMOVED_DIRECTORY,
+    REMOVED_FILE,
+    WRITTEN,
+)
+from policyfs.domain import NO_FACTS, FileType, Op
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.kernel.bridge import FH_DIRECT_IO, FH_NOFLUSH, MAX_INDEX, pack_fh, pyfuse3
+from policyfs.store.names.aside_names import is_aside
+from policyfs.store.watch import Change, WatchEvent, inode_hint
+
+_MOST: Final = 16_384
+"""The limit of waiting orders. Further changes are lost for inotify."""
+_OWN_S: Final = 1.0
+"""The time for which a file counts as written by the app itself after the release of its handle."""
+_OWN_FILES: Final = 1024
+_PHANTOMS: Final = 1 << 62
+"""The first number of a phantom. Other nodes have numbers from 1 on."""
+PHANTOM_HANDLE: Final = pack_fh(MAX_INDEX, FH_DIRECT_IO | FH_NOFLUSH)
+"""The file handle of all phantoms."""
+_TRIES: Final = 3
+"""The limit of calls for one order. A call fails if the kernel still has an answer about the name."""
+_AGAIN: Final = frozenset({errno.EBUSY, errno.EEXIST, errno.ESTALE})
+_KEPT_S: Final = 60.0
+"""The time for which the kernel keeps a phantom's attributes: longer than a call takes."""
+_MADE: Final = frozenset({FILE, DIRECTORY})
+_ON_PHANTOMS: Final = frozenset({REMOVED_FILE, REMOVED_DIRECTORY, MOVED, WRITTEN})
+
+
+class Place(NamedTuple):
+    """A name in a directory. parent: the directory's node number. path: its path in the mount."""
+
+    parent: int
+    path: bytes
+    name: bytes
+
+
+class _Left(NamedTuple):
+    """The first half of a move. place: the old place, if the app saw the name. was_there: False if the kernel
+    already had the directory at its new place."""
+
+    place: Place | None
+    is_dir: bool
+    was_there: bool
+
+
+class Order(NamedTuple):
+    """One call that the announcer makes. to: the new place after a MOVED. moved_s: the time (monotonic) at
+    which the move of a DIRECTORY was noted, in which there may be mounts."""
+
+    kind: bytes
+    at: Place
+    to: Place | None = None
+    moved_s: float = 0.0
+
+    def message(self) -> bytes:
+        """Return the message for the announcer."""
+        places = [self.at, *([] if self.to is None else [self.to])]
+        return b"\0".join([self.kind, *(part for place in places for part in place[1:])])
+
+
+class Process(Protocol):
+    """The running announcer."""
+
+    pid: int
+
+    def is_alive(self) -> bool:
+        """Return True until the process has ended."""
+
+
+class Names(Protocol):
+    """The part of KernelCache that makes the kernel look names up again."""
+
+    def expire_entries(self, names: list[tuple[int, bytes]]) -> None: ...
+    async def forget_seen(self, nodeid: int, *, pages: bool) -> None: ...
+
+
+class Announcements:
+    """The orders of one mount, and the answers to the announcer's requests. Event loop only.
+
+    uid: the app's; it decides which names are announced. told, lost: counts of orders that were carried out,
+    and of changes that inotify did not report."""
+
+    def __init__(self, gate: Gate, nodes: NodeTable, kernel: Names, uid: int) -> None:
+        self._gate, self._nodes, self._kernel, self._uid = gate, nodes, kernel, uid
+        self._new: list[Order] = []
+        self._orders: deque[Order] = deque()
+        self._some = trio.Event()
+        self._from: _Left | None = None
+        self._now: Order | None = None
+        self._phantom = 0
+        self._numbers = itertools.count(_PHANTOMS)
+        self._own: OrderedDict[int, float] = OrderedDict()
+        self.withheld: Callable[[int], bool] = lambda _ino: False
+        """A function that returns True if the names of a file with this inode number may be withheld."""
+        self.process: Process | None = None
+        """The announcer. INVARIANT: it stays here until it has ended, so that its requests are known."""
+        self.told = self.lost = 0
+
+    # -- changes of the store ---------------------------------------------------------------------
+
+    def note(self, event: WatchEvent, parent: Node | None, target: Node | None) -> None:
+        """Take an event of the watch. parent: the node of its directory, None if the kernel has none. target:
+        the node of the changed directory.
+
+        Call this before the event's invalidations, which change what the daemon knows of names."""
+        left, self._from = self._from, None
+        place = None if event.name is None or parent is None else self._place(parent, event.name)
+        if event.kind & Change.MOVED_FROM:
+            was_there = target is None or (target.parent is parent and target.name == event.name)
+            self._from = _Left(place if self._was_seen(place, event) else None, event.is_dir, was_there)
+        elif event.kind & Change.MOVED_TO:
+            self._moved(left or _Left(None, event.is_dir, target is None), place)
+        elif place is not None:
+            self._changed(place, event)
+
+    def flush(self, when_forgotten: Callable[[Callable[[], None]], bool]) -> None:
+        """Queue the orders of the events since the last call, once the kernel has got their invalidations.
+
+        when_forgotten: calls its argument then, on any thread; returns False if it cannot."""
+        if not self._new:
+            return
+        batch, self._new = self._new, []
+        token = trio.lowlevel.current_trio_token()
+
+        def forgotten() -> None:
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(self._queue, batch)
+
+        if not when_forgotten(forgotten):
+            self.lost += len(batch)
+
+    def _queue(self, batch: list[Order]) -> None:
+        room = max(0, _MOST - len(self._orders))
+        self.lost += max(0, len(batch) - room)
+        self._orders.extend(batch[:room])
+        self._some.set()
+
+    def _place(self, parent: Node, name: bytes) -> Place | None:
+        """Return a place, or None if the path alone hides it from the app."""
+        if is_aside(name) or not parent.lookups:
+            return None
+        unseen = self._gate.asked_for(self._gate.principal(self._uid), parent.state, name)[1]
+        if unseen.whatever is not None:
+            return None
+        return Place(parent.nodeid, parent.path().strip(b"/"), name)
+
+    def _was_seen(self, place: Place | None, event: WatchEvent) -> bool:
+        """Return True if the app saw a name that is gone now: by its node, or its path."""
+        if place is None:
+            return False
+        parent = self._nodes.get(place.parent)
+        if event.is_dir:
+            if self._nodes.directory(parent, place.name) is not None:
+                return True
+            ftype = FileType.DIRECTORY
+        else:
+            ino = None if event.target_handle is None else inode_hint(event.target_handle)
+            if ino is None or self.withheld(ino):
+                return False
+            if self._nodes.named(ino, parent, place.name):
+                return True
+            ftype = FileType.REGULAR
+        gate, who = self._gate, self._gate.principal(self._uid)
+        state, _ = gate.asked_for(who, parent.state, place.name)
+        decided = not gate.engine.needs(who, Op.SEE, state, ftype)
+        return decided and gate.decide(who, Op.SEE, state, ftype, NO_FACTS, parent).allowed
+
+    def _changed(self, place: Place, event: WatchEvent) -> None:
+        made, gone = event.kind & Change.CREATE, event.kind & Change.DELETE
+        # The kernel merges events: a name that was made and removed at once was never seen.
+        if gone and not made and self._was_seen(place, event):
+            self._removed(place, is_dir=event.is_dir)
+        if made:
+            self._new.append(Order(DIRECTORY if event.is_dir else FILE, place))
+        if event.kind & Change.CLOSE_WRITE and not self._is_own(event):
+            self._wrote(place)
+        elif event.kind & Change.ATTRIB and not made and not gone:
+            self._add(Order(ATTRIBUTES, place))
+
+    def _wrote(self, place: Place) -> None:
+        if self._new[-1:] != [Order(WRITTEN, place)]:
+            self._new += [Order(BYTES, place), Order(WRITTEN, place)]
+
+    def _add(self, order: Order) -> None:
+        if self._new[-1:] != [order]:
+            self._new.append(order)
+
+    def _removed(self, place: Place | None, *, is_dir: bool) -> None:
+        if place is not None:
+            self._new.append(Order(REMOVED_DIRECTORY if is_dir else REMOVED_FILE, place))
+
+    def _moved(self, left: _Left, new: Place | None) -> None:
+        """Announce a move. A directory's is announced as a new name, which takes along what the kernel has
+        below, then as the end of the old name."""
+        if left.is_dir:
+            if new is not None and left.was_there:
+                self._new.append(Order(DIRECTORY, new, moved_s=time.monotonic()))
+        elif new is not None and left.place is not None:
+            self._new.append(Order(MOVED, left.place, new))
+            return
+        elif new is not None:
+            self._new.append(Order(FILE, new))
+            self._wrote(new)
+        self._removed(left.place, is_dir=left.is_dir)
+
+    def released(self, node: Node) -> None:
+        """Note that the app has released a handle that could write: inotify has reported this already."""
+        self._own[node.ino] = time.monotonic()
+        self._own.move_to_end(node.ino)
+        if len(self._own) > _OWN_FILES:
+            self._own.popitem(last=False)
+
+    def _is_own(self, event: WatchEvent) -> bool:
+        """Return True if the app itself may have written the file, in passthrough."""
+        ino = None if event.target_handle is None else inode_hint(event.target_handle)
+        if ino is None:
+            return False
+        if time.monotonic() - self._own.get(ino, -_OWN_S) < _OWN_S:
+            return True
+        return any(node.open is not None and node.open.writers for node in self._nodes.same_inode(ino))
+
+    # -- the orders -------------------------------------------------------------------------------
+
+    async def run(self, call: Callable[[bytes], Awaitable[int]]) -> None:
+        """Let *call* carry out one order after the other: it sends a message, and returns the errno. Return
+        only by an exception of *call*. (Then the order is lost.)"""
+        failed: Order | None = None
+        while True:
+            while not self._orders:
+                self._some = trio.Event()
+                await self._some.wait()
+            order = self._orders.popleft()
+            if order.kind == WRITTEN and failed == Order(BYTES, order.at):
+                continue
+            try:
+                code = await self._carried_out(order, call)
+            except BaseException:
+                self.lost += 1
+                raise
+            failed = order if code else None
+            if code and order.kind == MOVED:  # the app does not see the new name
+                self._orders.appendleft(Order(REMOVED_FILE, order.at))
+            if not code:
+                self.told += 1
+            elif code in _AGAIN:  # other errors: the app does not see the name, or the name has changed again
+                self.lost += 1
+
+    async def _carried_out(self, order: Order, call: Callable[[bytes], Awaitable[int]]) -> int:
+        message = order.message()
+        if len(message) > MAX_ORDER:
+            return errno.ENAMETOOLONG
+        code = 0
+        for number in range(_TRIES):
+            if number or order.kind == WRITTEN:
+                await self._expire(order)
+            self._now, self._phantom = order, 0
+            try:
+                code = await call(message)
+            finally:
+                self._now, self._phantom = None, 0
+            if code not in _AGAIN or (order.moved_s and code == errno.EEXIST):
+                break
+        return code
+
+    async def _expire(self, order: Order) -> None:
+        for place in (order.at, order.to):
+            if place is not None:
+                self._kernel.expire_entries([(place.parent, place.name)])
+                await self._kernel.forget_seen(place.parent, pages=False)
+
+    # -- answers to the announcer -----------------------------------------------------------------
+
+    def is_from(self, pid: int) -> bool:
+        """Return True if a request is of the announcer.
+
+        A process that waits for an answer has not ended. So while the announcer lives, no other process has
+        its pid, and a request with this pid is its own."""
+        process = self.process
+        return process is not None and pid == process.pid and process.is_alive()
+
+    def look_up(self, parent: int, name: bytes) -> pyfuse3.EntryAttributes | None:
+        """Return the phantom for the announcer's LOOKUP, or raise ENOENT if the order makes the name. None:
+        the true answer."""
+        now = self._now
+        if now is None:
+            return None
+        if now.to is not None and (now.to.parent, now.to.name) == (parent, name):
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        if (now.at.parent, now.at.name) != (parent, name):
+            return None
+        if now.kind in _MADE and not self._is_named(now):
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        if now.kind not in _ON_PHANTOMS:
+            return None
+        self._phantom = next(self._numbers)
+        return self._attributes(is_dir=now.kind == REMOVED_DIRECTORY)
+
+    def _is_named(self, order: Order) -> bool:
+        """Return True if the kernel already has a moved directory at its new place. It keeps the name then:
+        without the name, it would remove all mounts below."""
+        if not order.moved_s:
+            return False
+        node = self._nodes.directory(self._nodes.get(order.at.parent), order.at.name)
+        return node is not None and node.named_s > order.moved_s
+
+    def _attributes(self, *, is_dir: bool) -> pyfuse3.EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = pyfuse3.InodeT(self._phantom)
+        entry.st_rdev = self._phantom
+        entry.entry_timeout, entry.attr_timeout = 0.0, _KEPT_S
+        entry.st_mode = pyfuse3.ModeT(stat.S_IFDIR | 0o700 if is_dir else stat.S_IFREG | 0o600)
+        entry.st_nlink = 1
+        entry.st_uid = self._uid
+        return entry
+
+    def check_made(self, kind: bytes, parent: int, name: bytes) -> None:
+        """Raise FUSEError (EBUSY) unless the order makes this name. Its answer is that of a LOOKUP."""
+        now = self._now
+        if now is None or (now.kind, now.at.parent, now.at.name) != (kind, parent, name):
+            raise pyfuse3.FUSEError(errno.EBUSY)
+
+    def check_gone(
+        self, kind: bytes, parent: int, name: bytes, to: tuple[int, bytes] | None = None
+    ) -> None:
+        """Raise FUSEError (EBUSY) unless the order removes this name, or moves it to *to*, and the kernel has
+        the phantom for it."""
+        now = self._now
+        there = None if now is None or now.to is None else (now.to.parent, now.to.name)
+        if (
+            now is None
+            or not self._phantom
+            or (now.kind, now.at.parent, now.at.name) != (kind, parent, name)
+            or there != to
+        ):
+            raise pyfuse3.FUSEError(errno.EBUSY)
+
+    def open(self, inode: int, flags: int) -> pyfuse3.FileInfo:
+        """Return the answer to the announcer's OPEN. Raise FUSEError (EBUSY) unless it is of the phantom."""
+        if not self._phantom or inode != self._phantom or flags & os.O_TRUNC:
+            raise pyfuse3.FUSEError(errno.EBUSY)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(PHANTOM_HANDLE), keep_cache=False)

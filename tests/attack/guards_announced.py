@@ -1,0 +1,17 @@
+"""Guards of the announcer (threat F5), taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.fs.kernel_cache.announcements import Announcements
+from tests.attack.guards import put
+
+
+def anyone_announces() -> None:
+    """Each process gets the answers that are meant for the announcer."""
+    put(Announcements, "is_from", lambda self, pid: self.process is not None and pid > 0)
+
+
+ANNOUNCED: Final[dict[str, Callable[[], None]]] = {"anyone-announces": anyone_announces}

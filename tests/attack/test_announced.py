@@ -1,0 +1,145 @@
+"""An app with --inotify tries to get the answers that are meant for the announcer, or to use its requests."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine.processes import call_as, code_of, start_as, wait_for
+from tests.support.mount.daemons import Mount
+
+APP = 10133
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: announced}}
+apps: {{viewer: {{uid: {APP}}}}}
+rules:
+  - {{id: viewer, allow: [see, read], who: {{app: viewer}}, paths: "/***"}}
+"""
+_PTRACE_ATTACH = 16
+_TRY_S = 1.0
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@pytest.fixture
+def store(empty_store: Path) -> Path:
+    (empty_store / "d").mkdir()
+    (empty_store / "d").chmod(0o777)
+    for number in range(40):
+        (empty_store / f"d/{number}").write_text("words")
+    return empty_store
+
+
+def _ready(mount: Mount) -> int:
+    """The pid of the running announcer."""
+    return wait_for(lambda: mount.status()["inotify"]["pid"], "the announcer runs")
+
+
+def _guesses(channel: Connection, directory: Path, announcer: int) -> set[str]:
+    """Stop the announcer, and make the calls that it would make. Return those that succeed."""
+    os.listdir(directory)
+    os.kill(announcer, signal.SIGSTOP)
+    channel.send("stopped")
+    channel.recv()
+    calls = {
+        "made": lambda: os.mknod(directory / "new"),
+        "removed": lambda: os.unlink(directory / "1"),
+        "written": lambda: os.close(os.open(directory / "2", os.O_WRONLY)),
+        "moved": lambda: os.rename(directory / "3", directory / "4"),
+    }
+    done, end_s = set(), time.monotonic() + _TRY_S
+    while time.monotonic() < end_s:
+        done |= {name for name, call in calls.items() if not code_of(call)}
+    os.kill(announcer, signal.SIGCONT)
+    return done
+
+
+def _attacked(mount: Mount, store: Path, change) -> set[str]:
+    child = start_as(APP, _guesses, mount / "d", _ready(mount))
+    assert child.receive() == "stopped"
+    change(store / "d")
+    child.send("changed")
+    return child.result()
+
+
+def _make(directory: Path) -> None:
+    (directory / "new").touch()
+
+
+
+CHANGES = {
+    "made": _make,
+    "removed": lambda directory: (directory / "1").unlink(),
+    "moved": lambda directory: (directory / "3").rename(directory / "4"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_app_gets_no_answer_of_the_announcer(mounts, store: Path, change: str) -> None:
+    mount = mounts.start(POLICY, store, "--app", "viewer", "--inotify")
+    assert _attacked(mount, store, CHANGES[change]) == set()
+
+
+@pytest.mark.parametrize("change", ["made", "removed"])
+def test_it_would_get_them(without, store: Path, change: str) -> None:
+    mount = without("anyone-announces", POLICY, store, "--app", "viewer", "--inotify")
+    assert _attacked(mount, store, CHANGES[change]) == {change}
+
+
+def _traces(announcer: int) -> tuple[str, str]:
+    traced = _libc.ptrace(_PTRACE_ATTACH, announcer, None, None)
+    memory = code_of(os.open, f"/proc/{announcer}/mem", os.O_RDWR)
+    return errno.errorcode[ctypes.get_errno()] if traced else "", memory
+
+
+def test_an_app_cannot_trace_its_announcer(mounts, store: Path) -> None:
+    mount = mounts.start(POLICY, store, "--app", "viewer", "--inotify")
+    assert call_as(APP, _traces, _ready(mount)) == ("EPERM", "EACCES")
+
+
+def test_a_killed_announcer_changes_nothing_in_the_store(mounts, store: Path) -> None:
+    """Killed at any moment, also while its request is under way."""
+    mount = mounts.start(POLICY, store, "--app", "viewer", "--inotify")
+    call_as(APP, os.listdir, mount / "d")
+    directory, names = store / "d", {str(number) for number in range(40)}
+    for number in range(40):
+        (directory / f"{number}").rename(directory / f"{number} moved")
+        (directory / f"{number}").touch()
+        (directory / f"{number} moved").unlink()
+        if number % 4 == 0 and (pid := mount.status()["inotify"]["pid"]):
+            call_as(APP, os.kill, pid, signal.SIGKILL)
+    told = mount.status()["inotify"]["told"]
+    _ready(mount)
+    (directory / "last").touch()
+    wait_for(lambda: mount.status()["inotify"]["told"] > told, "it announces again")
+    assert set(os.listdir(directory)) == names | {"last"}
+    assert set(call_as(APP, os.listdir, mount / "d")) == names | {"last"}
+    assert mount.status()["bugs"] == 0
+
+
+def _goes_on(announcer: int, directory: Path) -> float:
+    os.kill(announcer, signal.SIGSTOP)
+    begin_s = time.monotonic()
+    for _ in range(20):
+        assert len(os.listdir(directory)) == 40
+        assert code_of(os.unlink, directory / "1") == "EACCES"
+        assert (directory / "2").read_text() == "words"
+    took_s = time.monotonic() - begin_s
+    os.kill(announcer, signal.SIGCONT)
+    return took_s
+
+
+def test_a_stopped_announcer_holds_up_nobody(mounts, store: Path) -> None:
+    mount = mounts.start(POLICY, store, "--app", "viewer", "--inotify")
+    announcer = _ready(mount)
+    call_as(APP, os.listdir, mount / "d")
+    os.utime(store / "d/1")
+    assert call_as(APP, _goes_on, announcer, mount / "d") < 2.0

@@ -1,0 +1,115 @@
+"""The announcer of a mount: started, given orders with a descriptor of the root, and replaced."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+import trio
+
+from policyfs.content.sniffer import SnifferError
+from policyfs.content.workers.announcer import FILE, READY
+from policyfs.daemon import inotify as inotify_module
+from policyfs.daemon.inotify import Inotify
+from policyfs.fs.kernel_cache.announcements import Announcements, Order, Place
+
+
+class Helper:
+    """A process that answers each order with *code*, and counts the starts and orders."""
+
+    def __init__(self, code: int, orders: int) -> None:
+        self.code, self.orders, self.starts = code, orders, 0
+
+    async def start(self) -> tuple[int, int, socket.socket]:
+        self.starts += 1
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            theirs.recv(1000)
+            theirs.send(READY)
+            for _ in range(self.orders):
+                _, fds, _, _ = socket.recv_fds(theirs, 10_000, 1)
+                self.answer(theirs, fds)
+            os._exit(0)
+        theirs.close()
+        return pid, os.pidfd_open(pid), ours
+
+    def answer(self, theirs: socket.socket, fds: list[int]) -> None:
+        theirs.send(b"%d" % (self.code if len(fds) == 1 else errno.EBADF))
+
+
+class Stuck(Helper):
+    """A process that never answers an order."""
+
+    def answer(self, theirs: socket.socket, fds: list[int]) -> None:
+        signal.pause()
+
+
+def _run(inotify: Inotify, until) -> None:
+    async def wait() -> None:
+        with trio.fail_after(20):
+            while not until():  # noqa: ASYNC110 - there is no event for it
+                await trio.sleep(0.01)
+        await inotify.stop()
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await inotify.run(7)
+
+    trio.run(run)
+
+
+@pytest.fixture
+def own() -> Announcements:
+    return Announcements(None, None, None, 1000)  # type: ignore[arg-type]
+
+
+def _ordered(own: Announcements, count: int) -> None:
+    own._queue([Order(FILE, Place(1, b"", b"%d" % number)) for number in range(count)])
+
+
+def test_an_announcer_that_ended_is_replaced(tmp_path: Path, own: Announcements, monkeypatch) -> None:
+    monkeypatch.setattr(inotify_module, "_PAUSE_S", 0.01)
+    helper, said = Helper(0, orders=2), []
+    inotify = Inotify(str(tmp_path), own, helper.start, said.append, uid=1, gid=1)
+    try:
+        _ordered(own, 5)
+        _run(inotify, lambda: own.told >= 3)
+    finally:
+        inotify.close()
+    assert helper.starts >= 2
+    assert said[0].startswith("the announcer is replaced")
+    assert own.process is None
+
+
+def test_what_cannot_start_is_said(tmp_path: Path, own: Announcements) -> None:
+    async def fails() -> tuple[int, int, socket.socket]:
+        raise SnifferError("no room")
+
+    said: list[str] = []
+    inotify = Inotify(str(tmp_path), own, fails, said.append, uid=1, gid=1)
+    try:
+        _run(inotify, lambda: said)
+    finally:
+        inotify.close()
+    assert said == ["inotify reports no change of the store: no room"]
+    assert inotify.report() == {"pid": None, "told": 0, "lost": 0, "starts": 0}
+
+
+def test_an_announcer_that_does_not_answer_is_killed(tmp_path: Path, own: Announcements, monkeypatch) -> None:
+    """As one that the app has stopped."""
+    monkeypatch.setattr(inotify_module, "_LONGEST_S", 0.2)
+    monkeypatch.setattr(inotify_module, "_PAUSE_S", 0.01)
+    helper, said = Stuck(0, orders=1), []
+    inotify = Inotify(str(tmp_path), own, helper.start, said.append, uid=1, gid=1)
+    try:
+        _ordered(own, 2)
+        _run(inotify, lambda: helper.starts >= 3)
+    finally:
+        inotify.close()
+    assert (own.told, own.lost) == (0, 2)

@@ -1,0 +1,151 @@
+"""Orders for the announcer, and what it is answered: only its own requests, and only those of its order."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import trio
+
+from policyfs.content.workers import announcer
+from policyfs.fs.kernel_cache import announcements
+from policyfs.fs.kernel_cache.announcements import Announcements, Order, Place
+from policyfs.kernel.bridge import pyfuse3
+
+PID, ELSE = 40, 41
+PARENT = 7
+AT = Place(PARENT, b"d", b"name")
+TO = Place(8, b"e", b"other")
+
+
+class Kernel:
+    """Names that the kernel was made to look up again."""
+
+    def __init__(self) -> None:
+        self.expired: list[tuple[int, bytes]] = []
+
+    def expire_entries(self, names: list[tuple[int, bytes]]) -> None:
+        self.expired += names
+
+    async def forget_seen(self, nodeid: int, *, pages: bool) -> None:
+        del nodeid, pages
+
+
+def made() -> tuple[Announcements, Kernel]:
+    kernel = Kernel()
+    own = Announcements(SimpleNamespace(), SimpleNamespace(), kernel, 1000)  # type: ignore[arg-type]
+    own.process = SimpleNamespace(pid=PID, is_alive=lambda: True)
+    return own, kernel
+
+
+def refused(function: Callable[..., object], *arguments: object) -> str:
+    try:
+        function(*arguments)
+    except pyfuse3.FUSEError as error:
+        return errno.errorcode[error.errno]
+    return ""
+
+
+def during(order: Order, look: Callable[[Announcements], None], code: int = 0) -> Announcements:
+    """Call *look* while an order is carried out."""
+    own, _ = made()
+    own._queue([order])
+
+    async def call(message: bytes) -> int:
+        assert message == order.message()
+        look(own)
+        if not own._orders:
+            scope.cancel()
+        return code
+
+    async def run() -> None:
+        with scope:
+            await own.run(call)
+
+    scope = trio.CancelScope()
+    trio.run(run)
+    return own
+
+
+def test_only_the_living_announcer_is_known() -> None:
+    own, _ = made()
+    assert (own.is_from(PID), own.is_from(ELSE), own.is_from(0)) == (True, False, False)
+    own.process = SimpleNamespace(pid=PID, is_alive=lambda: False)
+    assert not own.is_from(PID)
+    own.process = None
+    assert not own.is_from(PID)
+
+
+def test_without_an_order_it_can_change_nothing() -> None:
+    own, _ = made()
+    assert own.look_up(PARENT, b"name") is None
+    for kind in (announcer.FILE, announcer.DIRECTORY):
+        assert refused(own.check_made, kind, PARENT, b"name") == "EBUSY"
+    for kind in (announcer.REMOVED_FILE, announcer.REMOVED_DIRECTORY, announcer.MOVED):
+        assert refused(own.check_gone, kind, PARENT, b"name") == "EBUSY"
+    assert refused(own.open, 5, os.O_WRONLY) == "EBUSY"
+    assert refused(own.open, 0, os.O_WRONLY) == "EBUSY"
+
+
+@pytest.mark.parametrize("kind", [announcer.REMOVED_FILE, announcer.REMOVED_DIRECTORY])
+def test_a_name_is_removed_only_after_the_kernel_got_a_phantom(kind: bytes) -> None:
+    def look(own: Announcements) -> None:
+        assert refused(own.check_gone, kind, PARENT, b"name") == "EBUSY"
+        phantom = own.look_up(PARENT, b"name")
+        assert phantom is not None
+        assert (phantom.entry_timeout, phantom.st_ino > 1 << 61) == (0.0, True)
+        assert own.look_up(PARENT, b"another") is None
+        assert refused(own.check_gone, kind, PARENT, b"another") == "EBUSY"
+        assert refused(own.check_gone, kind, PARENT + 1, b"name") == "EBUSY"
+        assert refused(own.check_gone, announcer.MOVED, PARENT, b"name") == "EBUSY"
+        assert refused(own.open, phantom.st_ino, os.O_WRONLY) == ""
+        own.check_gone(kind, PARENT, b"name")
+
+    assert during(Order(kind, AT), look).told == 1
+
+
+def test_a_move_leads_to_its_own_place_only() -> None:
+    def look(own: Announcements) -> None:
+        assert own.look_up(PARENT, b"name") is not None
+        assert refused(own.look_up, TO.parent, TO.name) == "ENOENT"
+        assert refused(own.check_gone, announcer.MOVED, PARENT, b"name", (TO.parent, b"x")) == "EBUSY"
+        own.check_gone(announcer.MOVED, PARENT, b"name", (TO.parent, TO.name))
+
+    during(Order(announcer.MOVED, AT, TO), look)
+
+
+def test_a_new_name_is_made_once_the_kernel_has_none() -> None:
+    def look(own: Announcements) -> None:
+        assert refused(own.look_up, PARENT, b"name") == "ENOENT"
+        assert refused(own.check_made, announcer.DIRECTORY, PARENT, b"name") == "EBUSY"
+        own.check_made(announcer.FILE, PARENT, b"name")
+
+    during(Order(announcer.FILE, AT), look)
+
+
+def test_only_a_phantom_is_opened_for_writing() -> None:
+    def look(own: Announcements) -> None:
+        assert refused(own.open, 5, os.O_WRONLY) == "EBUSY"
+        phantom = own.look_up(PARENT, b"name")
+        assert phantom is not None
+        assert own.open(phantom.st_ino, os.O_WRONLY).fh == announcements.PHANTOM_HANDLE
+        assert refused(own.open, phantom.st_ino, os.O_WRONLY | os.O_TRUNC) == "EBUSY"
+
+    during(Order(announcer.WRITTEN, AT), look)
+
+
+def test_a_call_that_finds_an_old_answer_is_made_again_and_then_lost() -> None:
+    calls = []
+    own = during(Order(announcer.FILE, AT), calls.append, errno.EEXIST)
+    assert len(calls) == announcements._TRIES
+    assert (own.told, own.lost) == (0, 1)
+
+
+def test_orders_without_room_are_lost(monkeypatch) -> None:
+    monkeypatch.setattr(announcements, "_MOST", 2)
+    own, _ = made()
+    own._queue([Order(announcer.FILE, AT)] * 5)
+    assert (len(own._orders), own.lost) == (2, 3)
