@@ -2,9 +2,11 @@
 
     python -m tests.fuzz [--seconds N | --inputs N] [--corpus DIR] [KIND ...]
 
-Each kind is fuzzed for N seconds (default 600) in a process of its own: real little files are mutated
-towards code that was not reached yet, and what must hold for any bytes at all is checked each time.
-With `--inputs` it is so many, the same ones every time as long as the locators stay as they are.
+Each kind is fuzzed for N seconds (default 600) in a process of its own: real little files and kept inputs are
+mutated towards code that was not reached yet, and what must hold for any bytes at all is checked each time.
+What then reached new code is kept (minimise.py; with `--seconds 0` nothing else is done).
+With `--inputs` it is so many, the same ones every time as long as the locators and the kept inputs stay as
+they are, and none is kept.
 Exit code 1 if it did not hold; the input is left in the corpus directory, and named.
 """
 
@@ -17,7 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fuzz.seeds import KINDS, write_seeds
+from tests.fuzz.kept import read_corpus, write_files
+from tests.fuzz.seeds import KINDS, seeds_of
 
 _MEMORY_MIB = 1024
 """Of the whole process, instrumented interpreter and libFuzzer's corpus included."""
@@ -31,13 +34,23 @@ def fuzz(kind: str, seconds: int, inputs: int, corpus: Path) -> int:
     """One kind in a process of its own; its exit code. inputs: 0 for as many as the time allows."""
     directory = corpus / kind.replace("/", "_")
     directory.mkdir(parents=True, exist_ok=True)
-    write_seeds(kind, directory)
+    write_files([*seeds_of(kind), *read_corpus(kind)], directory)
+    code = _run(kind, seconds, inputs, directory) if seconds else 0
+    if not inputs:
+        command = [sys.executable, "-m", "tests.fuzz.minimise", kind, str(directory)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 600, check=False)
+        print(f"{kind}: {done.stdout[-4000:].strip()}", done.stderr[-2000:] if done.returncode else "")
+        code = code or done.returncode
+    return code
+
+
+def _run(kind: str, seconds: int, inputs: int, directory: Path) -> int:
     command = [
         *(_same_addresses() if inputs else ()),
         *(sys.executable, "-m", "tests.fuzz.one", kind, str(directory)),
         *(f"-max_total_time={seconds}", f"-timeout={_SLOW_S}", f"-rss_limit_mb={_MEMORY_MIB}"),
         *("-max_len=65536", "-print_final_stats=1", f"-artifact_prefix={directory}/found-"),
-        *((f"-runs={inputs}", "-seed=1") if inputs else ()),
+        *((f"-runs={inputs + len(list(directory.iterdir()))}", "-seed=1") if inputs else ()),
     ]
     same = {"PYTHONHASHSEED": "1"} if inputs else {}
     try:
@@ -68,7 +81,7 @@ def _same_addresses() -> tuple[str, ...]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kinds", nargs="*", metavar="KIND", help="content kinds (default: all)")
-    parser.add_argument("--seconds", type=int, default=600, help="for each kind, at most (default: 600)")
+    parser.add_argument("--seconds", type=int, default=600, help="for each kind (default: 600)")
     parser.add_argument("--inputs", type=int, default=0, help="for each kind, the same every time")
     parser.add_argument("--corpus", type=Path, help="directory to keep inputs in (default: a temporary one)")
     options = parser.parse_args()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 from policyfs.formats import REDACTABLE_KINDS
 from tests.fuzz import little, richer, richer_boxes
 from tests.support.samples import gpmf, jpegs, movies, sounds
@@ -53,9 +50,3 @@ KINDS = tuple(kind for kind, seeds in _SEEDS.items() if seeds)
 def seeds_of(kind: str) -> list[bytes]:
     """The files to begin with."""
     return _SEEDS[kind]
-
-
-def write_seeds(kind: str, directory: Path) -> None:
-    """Put a kind's seeds into a corpus, under names that libFuzzer would give them."""
-    for data in seeds_of(kind):
-        (directory / hashlib.sha1(data, usedforsecurity=False).hexdigest()).write_bytes(data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,30 @@ from typing import Final
 import pytest
 
 from policyfs.redact.registry import LOCATORS
+from tests.fuzz.check import WORDS, Check
+from tests.fuzz.kept import CORPORA, MOST_BYTES, read_corpus, write_files
 from tests.fuzz.seeds import KINDS
 from tests.support.machine.counts import count
 from tests.support.machine.documents import CHECKOUT
 
 INPUTS: Final = {"image/heic": count(100, 1_000), "video/mp4": count(300, 4_000)}
 """So many inputs each, the same ones every time: a run must not fail by what chance found in it."""
+MOST_KEPT: Final = 1_000_000
+"""Bytes of all kept corpora."""
+MINIMISED: Final = """
+import sys
+from pathlib import Path
+from tests.fuzz import kept, minimise
+check = minimise.Check.__call__
+def wrong(self, data, word):
+    assert data != b"planted" or word != "people", "planted"
+    check(self, data, word)
+minimise.Check.__call__ = wrong
+for corpora, found in zip(sys.argv[1::2], sys.argv[2::2]):
+    kept.CORPORA = Path(corpora)
+    print(minimise.minimise("image/gif", Path(found)), "there")
+"""
+"""Minimise for each two directories, corpora and found inputs, with a check that fails."""
 
 
 def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -25,6 +45,44 @@ def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_locator_has_something_to_begin_with() -> None:
     assert {LOCATORS[kind] for kind in KINDS} == set(LOCATORS.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_kept_holds(kind: str) -> None:
+    check = Check(kind)
+    for number, data in enumerate(read_corpus(kind)):
+        assert len(data) <= MOST_BYTES
+        for word in WORDS:
+            try:
+                check(data, word)
+            except AssertionError as error:
+                raise AssertionError(f"{kind} {number}, {word}: {error}") from error
+
+
+def test_what_is_kept_stays_small() -> None:
+    assert {path.stem for path in CORPORA.iterdir()} <= {kind.replace("/", "_") for kind in KINDS}
+    assert sum(path.stat().st_size for path in CORPORA.iterdir()) <= MOST_KEPT
+
+
+def test_the_least_is_kept_of_what_a_run_reached(tmp_path: Path) -> None:
+    """Inputs without bytes that they do not need, none of them twice, and none if the check fails."""
+    old, new, nothing, found, failing = (tmp_path / str(number) for number in range(5))
+    shutil.copytree(CORPORA, old)
+    for directory in (new, nothing, found, failing):
+        directory.mkdir()
+    write_files((data + end for data in read_corpus("image/gif") for end in (b"1234", bytes(500))), found)
+    write_files([b"planted"], failing)
+    steps = [(old, nothing), (new, found), (new, nothing), (new, failing)]
+    command = [sys.executable, "-c", MINIMISED, *(str(directory) for step in steps for directory in step)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.count("True there") == 3, done.stdout + done.stderr
+    assert "planted" in done.stdout
+    assert done.stdout.endswith("False there\n")
+    edges = [int(number) for number in re.findall(r"(\d+) edges", done.stdout)]
+    assert edges[0] <= edges[1] == edges[2]
+    kept = [(directory / "image_gif.txt").read_text() for directory in (old, new)]
+    assert kept[0] == (CORPORA / "image_gif.txt").read_text(), "minimised twice"
+    assert len(kept[1]) <= len(kept[0])
 
 
 @pytest.mark.timeout(240)

@@ -11,9 +11,10 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
+from tests.fuzz.kept import write_files
 from tests.fuzz.mutators import MOST_BYTES, MUTATORS
 from tests.fuzz.mutators.inside import inside
-from tests.fuzz.seeds import KINDS, seeds_of, write_seeds
+from tests.fuzz.seeds import KINDS, seeds_of
 from tests.support.machine.counts import first
 from tests.support.machine.documents import CHECKOUT
 from tests.support.samples.jpegs import iptc_place, xmp_packet
@@ -88,7 +89,7 @@ def test_blocks_that_end_right_behind_their_mark(start: bytes) -> None:
 @pytest.mark.parametrize(("own_share", "finds"), first(1, [(0.25, True), (1.0, False)]))
 def test_a_defect_behind_a_checksum_is_found(tmp_path, own_share: float, finds: bool) -> None:
     """libFuzzer by itself does not come to it."""
-    write_seeds("image/png", tmp_path)
+    write_files(seeds_of("image/png"), tmp_path)
     command = [
         *(sys.executable, "-c", PLANTED, str(own_share), "image/png", str(tmp_path), "-runs=2000", "-seed=1"),
         f"-artifact_prefix={tmp_path}/found-",
