@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from tests.support.machine.booted import CHECKOUT, POLICYFS, Booted, booted
+from tests.support.machine.counts import SOAK, count
 from tests.support.machine.processes import wait_for
 
 SITE: Final = "/etc/policyfs/home.site.yaml"
@@ -216,7 +217,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
             home.sh(STOP, check=False)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600 if SOAK else 240)
 def test_no_container_finds_an_empty_library(home: Home) -> None:
     # After a boot without the store: before the mountpoints are there, no container starts.
     assert "does not exist" in home.sh(f"{COMPOSE} up --detach", check=False)
@@ -233,6 +234,12 @@ def test_no_container_finds_an_empty_library(home: Home) -> None:
     # It refuses while the mount is in use, as it is for a moment at each listing.
     wait_for(lambda: "tv: up again" in home.policyfs("up", "--restart", check=False), "other options", HEAL_S)
     home.wait("ok")
+    for _ in range(count(1, 10)):
+        _goes_and_comes(home)
+
+
+def _goes_and_comes(home: Home) -> None:
+    """Kill the daemons, unmount, and have another store at the path; mount again after each."""
     home.sh("kill -KILL $(pgrep --full 'policyfs[.]cli[.]main mount ')")
     home.nobody_is_answered()
     home.policyfs("up")
