@@ -27,15 +27,9 @@ Log = structlog.typing.FilteringBoundLogger
 
 def configure(output: TextIO | LogWriter, *, as_json: bool) -> Log:
     """Return a logger that writes lines to *output*, with their time only if *as_json*."""
-    renderers: list[structlog.typing.Processor] = [_as_text]
-    if as_json:
-        renderers = [
-            structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer(),
-        ]  # fmt: skip
+    json_lines = [structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer()]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level, structlog.processors.format_exc_info, *renderers,
-        ],
+        processors=[structlog.processors.add_log_level, *(json_lines if as_json else [_as_text])],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=(
             (lambda *_names: output)

@@ -103,7 +103,7 @@ def describe(daemon: Reported) -> control.Json:
         "sniffer": fields(daemon.sniffer.stats()),
         "remembered": None if daemon.remembered is None else fields(daemon.remembered.stats()),
         "contained": fields(containment()),
-        "trail": _trail(daemon),
+        "trail": {"directory": str(daemon.trail), **daemon.journal.stats()._asdict()},
         "bugs": daemon.bugs,
         "requests": dict(zip(("waiting", "under_way"), waiting(), strict=True)),
         "lost_replies": daemon.lost_replies,
@@ -122,26 +122,6 @@ def _inotify(daemon: Reported) -> control.Json | str | None:
     if daemon.inotify is None:
         return "none" if daemon.options.inotify else None
     return daemon.inotify.report()
-
-
-def _trail(daemon: Reported) -> control.Json:
-    journal = daemon.journal.stats()
-    return {
-        "directory": str(daemon.trail),
-        "written": journal.written,
-        "dropped": journal.dropped,
-        "queued": journal.queued,
-        "failing": journal.failing,
-        "last_error": journal.last_error,
-        "refused": journal.refused,
-        "bugs": journal.bugs,
-        "seq": journal.seq,
-        "head": journal.head,
-        "sealed": journal.sealed,
-        "seal_error": journal.seal_error,
-        "kept_back": journal.kept_back,
-        "last_end": journal.last_end,
-    }
 
 
 def questions_about(fs: FileSystem) -> dict[str, control_server.Question]:

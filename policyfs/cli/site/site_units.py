@@ -158,35 +158,26 @@ def _write(path: Path, text: str) -> None:
 
 def _check_own(path: Path, site: Site) -> None:
     """Raise PolicyfsError if a file exists and is not made by `policyfs unit` of this site file."""
-    if not path.exists():
-        return
-    first, made_for = _origin(path)
-    if _is_of(made_for, site):
-        return
-    if first.startswith(_MADE_BY.partition(" of ")[0]):
+    maker = _maker(path) if path.exists() else os.path.realpath(site.file)
+    if not maker:
+        raise PolicyfsError(f"{path} was not made by `policyfs unit`: move it, or use --to DIR")
+    if maker != os.path.realpath(site.file):
         raise PolicyfsError(
-            f"{path} belongs to another site file, {made_for.strip()}: give one of the two sites another"
-            " name. If that site file does not exist any more, remove its units first"
+            f"{path} belongs to another site file, {maker}: give one of the two sites another name. If that"
+            " site file does not exist any more, remove its units first"
         )
-    raise PolicyfsError(f"{path} was not made by `policyfs unit`: move it, or use --to DIR")
 
 
-def _origin(path: Path) -> tuple[str, str]:
-    """Return the first line of a unit file, and the site file that `policyfs unit` made it of (or the line).
-
-    Raises PolicyfsError if the file cannot be read.
-    """
+def _maker(path: Path) -> str:
+    """Return the site file that a unit file is made of, without symlinks; empty if `policyfs unit` has not
+    made it. Raises PolicyfsError if it cannot be read."""
     try:
-        first = path.read_text("utf-8", "replace").partition("\n")[0] + "\n"
+        first = path.read_text("utf-8", "replace").partition("\n")[0]
     except OSError as error:
         raise PolicyfsError(f"cannot read {path}: {error.strerror}") from error
-    head, _, tail = _MADE_BY.partition("{file}")
-    is_whole = first.startswith(head) and first.endswith(tail)
-    return first, first.removeprefix(head).removesuffix(tail) if is_whole else first
-
-
-def _is_of(made_for: str, site: Site) -> bool:
-    return os.path.realpath(made_for) == os.path.realpath(site.file)
+    head, _, tail = _MADE_BY.strip().partition("{file}")
+    made = first.startswith(head) and first.endswith(tail)
+    return os.path.realpath(first.removeprefix(head).removesuffix(tail)) if made else ""
 
 
 def _remove_stale(directory: Path, files: Collection[Path], site: Site) -> list[str]:
@@ -196,7 +187,7 @@ def _remove_stale(directory: Path, files: Collection[Path], site: Site) -> list[
     """
     services = []
     for path in (*directory.glob("policyfs-*"), *directory.glob("*.d/policyfs-*.conf")):
-        if path in files or not path.is_file() or not _is_of(_origin(path)[1], site):
+        if path in files or not path.is_file() or _maker(path) != os.path.realpath(site.file):
             continue
         try:
             for one in (path, *directory.glob(f"*.wants/{path.name}")):
