@@ -86,7 +86,21 @@ def test_a_store_that_does_not_answer_is_told_in_time(
     """Its server is dead, and stat(2) waits for ever."""
     monkeypatch.setattr(health, "check_closed", lambda store: time.sleep(60))
     monkeypatch.setattr(health, "_STORE_S", 0.1)
-    assert list(problems(sound(tmp_path))) == [f"the store {tmp_path} does not answer within 0.1 s"]
+    hung: set[str] = set()
+    told = [f"the store {tmp_path} does not answer within 0.1 s"]
+    assert list(problems(sound(tmp_path), hung)) == told
+    monkeypatch.setattr(health, "look", lambda *_: pytest.fail("a second mount of it waits again"))
+    assert list(problems(sound(tmp_path), hung)) == told
+
+
+def test_a_daemon_that_has_ended_meanwhile_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: object) -> list[str]:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(health, "store_problems", gone)
+    assert list(problems(sound(tmp_path))) == []
 
 
 def test_a_store_that_is_not_here_is_no_problem(tmp_path: Path) -> None:

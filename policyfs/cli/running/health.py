@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -22,8 +23,10 @@ _STORE_S: Final = 5.0
 _ASKED_FOR: Final = "switched off (--no-passthrough)"
 
 
-def problems(status: control.Json) -> Iterator[str]:
-    """Yield one sentence for each problem that the status of a mount shows."""
+def problems(status: control.Json, hung: set[str] | None = None) -> Iterator[str]:
+    """Yield one sentence for each problem of a mount. hung: stores that are not waited for again; gets those
+    that do not answer.
+    """
     trail, passthrough = part(status, "trail"), part(status, "passthrough")
     if status.get("leaving"):
         yield "unmounted, but processes still use the mount"
@@ -56,26 +59,31 @@ def problems(status: control.Json) -> Iterator[str]:
             f"workers that read files died, and {lost} requests failed; the last error:"
             f" {sniffer.get('last_error')}"
         )
-    yield from _store(status)
+    yield from _store(status, set() if hung is None else hung)
     if status.get("bugs"):
         yield f"unexpected errors (bugs of policyfs): {status['bugs']}; see the daemon's log, and report them"
 
 
-def _store(status: control.Json) -> Iterator[str]:
-    try:
-        yield from look(partial(_look_at_store, status), _STORE_S)
-    except PolicyfsError:
-        yield f"the store {status.get('store')} does not answer within {_STORE_S:g} s"
+def _store(status: control.Json, hung: set[str]) -> Iterator[str]:
+    store = str(status.get("store"))
+    if store not in hung:
+        try:
+            yield from look(partial(_look_at_store, status), _STORE_S)
+        except PolicyfsError:
+            hung.add(store)
+    if store in hung:
+        yield f"the store {store} does not answer within {_STORE_S:g} s"
 
 
 def _look_at_store(status: control.Json) -> list[str]:
     """Return the problems of a mount's store. This function may wait without end."""
-    found = store_problems(status)
-    try:
+    found: list[str] = []
+    with suppress(OSError):  # the daemon has ended meanwhile
+        found += store_problems(status)
+    with suppress(OSError):  # the store may be missing in this process's mount namespace
         closed = check_closed(str(status.get("store")))
-    except OSError:  # the store may be missing in this process's mount namespace
-        return found
-    return found if closed.state is State.OK else [*found, f"{closed.what}: {closed.todo}"]
+        found += [] if closed.state is State.OK else [f"{closed.what}: {closed.todo}"]
+    return found
 
 
 def _number(value: object) -> int:

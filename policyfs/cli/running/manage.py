@@ -58,8 +58,9 @@ def run_status(args: argparse.Namespace) -> int:
     else:
         one = None if args.mountpoint is None else _status_of(known(args.mountpoint), args.wait)
         found = all_status(silent) if one is None else [one]
+    hung: set[str] = set()
     for status in found:
-        status["problems"] = [*problems(status), *_of_site(status)]
+        status["problems"] = [*problems(status, hung), *_of_site(status)]
     if args.json and not args.check:
         print(json.dumps(found if one is None else one, indent=2))
     elif not found and args.mountpoint is None:
