@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Self
 from policyfs.linux.libc import proc_fd
 from policyfs.linux.mountinfo import mount_of_fd
 from policyfs.linux.statx import fstatx, fstatx_of_server
+from policyfs.store.facts import leases_mean
 from policyfs.store.tree import Tree
 
 _FSTYPE: Final = "fuse.mergerfs"
@@ -69,6 +70,14 @@ class Pool(NamedTuple):
         except OSError:
             return []
         return [branch.partition(b"=")[0] for branch in value.split(b":")]  # =RW and the like follow the path
+
+    def leases_mean(self) -> bool:
+        """Return True if a lease proves on every branch that nobody writes (leases_mean of facts.py)."""
+        found = []
+        for branch in self.branches():
+            with contextlib.suppress(OSError), Tree.open(branch) as tree:
+                found.append(leases_mean(tree.root_fd))
+        return bool(found) and all(found)
 
     def open_below(self, fd: int, path: bytes) -> int:
         """Open the branch's file of the pool's file *fd* for reading. path: the file's path in the store.

@@ -12,7 +12,7 @@ import pytest
 
 from tests.attack.racing import Race
 from tests.attack.test_leases import short_leases
-from tests.attack.test_races import IN_VIEW, POLICY, READER, SECONDS, WRITER, populate, run
+from tests.attack.test_races import IN_VIEW, LEASED_TRIES, POLICY, READER, SECONDS, WRITER, populate, run
 from tests.support.machine.counts import count, first
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.twins import error
@@ -21,7 +21,6 @@ from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 from tests.support.samples.jpegs import leaks
 
-TRIES: Final = count(20, 100_000)
 GIVES_WAY_S: Final = 5.0
 """A writer waits no longer than this; the kernel would take the lease after 45 s."""
 __all__ = ["short_leases"]
@@ -53,9 +52,9 @@ def test_no_pass_over_a_pool_sees_a_place(way: str, pooled: Pooled, mounts_on: M
     mount = mounts_on.start(POLICY, pooled.store, "--copy-max", "4K")
     mount.expected_mediated = True
     path = None if way == "mount" else getattr(pooled, "store" if way == "pool" else way) / "DCIM/a.jpg"
-    seen = run(race, mount, "visit", TRIES, techniques=IN_VIEW, pause_us=8000, writer_path=path)
+    seen = run(race, mount, "visit", LEASED_TRIES, techniques=IN_VIEW, pause_us=8000, writer_path=path)
     assert not seen.leaked, seen
-    assert seen.entered >= TRIES, seen
+    assert seen.entered >= LEASED_TRIES, seen
     assert all(seen.passes(technique) for technique in ("read", "pread", "mmap-shared")), seen
     assert mount.status()["leases"]["broken"] > 0, "the writer never came under a lease"
 

@@ -139,7 +139,7 @@ async def test_reads_in_order_share_a_look_of_their_lane(film: Film) -> None:
     with film.path.open("r+b") as file:
         file.seek(62)
         file.write(b"new")
-    assert (await newer.read(film.fd, 62, 3, "app"))[0] == b"new", "of another lease"
+    assert bytes((await newer.read(film.fd, 62, 3, "app"))[0]) == b"new", "of another lease"
 
 
 @on_trio

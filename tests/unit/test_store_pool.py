@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.cli.machine.findings import State
+from policyfs.cli.machine.store_checks import probe_store
 from policyfs.store.pool import NotBelowError, Pool
 from policyfs.store.tree import Tree
 from tests.support.mount import layers
@@ -100,6 +102,23 @@ def test_what_a_file_says_itself_counts_for_nothing(store: Path, base: Path) -> 
     os.setxattr(base / "DCIM/film", b"user.mergerfs.basepath", os.fsencode(base.parent / "layer"))
     with pool_of(store) as pool:
         assert below(pool, store / "DCIM/film", b"/DCIM/film") == b"first"
+
+
+def test_leases_mean_something_if_they_do_on_each_branch(store: Path, base: Path) -> None:
+    with pool_of(store) as pool:
+        assert pool.leases_mean()
+        absent = b"+>" + os.fsencode(base.parent / "absent")
+        os.setxattr(store / ".mergerfs", "user.mergerfs.branches", absent)
+        assert pool.leases_mean(), "mergerfs serves no file of that branch"
+        with layers.overlay(base, base.parent / "layer") as merged:
+            os.setxattr(store / ".mergerfs", "user.mergerfs.branches", b"+>" + os.fsencode(merged))
+            assert not pool.leases_mean()
+            os.setxattr(store / ".mergerfs", "user.mergerfs.branches", b"-" + os.fsencode(merged))
+
+
+def test_doctor_finds_the_leases_of_a_pool(store: Path) -> None:
+    [finding] = [row for row in probe_store(os.fspath(store)) if row.name == "leases"]
+    assert finding.state is State.OK
 
 
 @pytest.mark.parametrize("swapped", ["file", "directory"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +15,7 @@ from policyfs.cli.machine.findings import Finding, State
 from policyfs.linux.mountinfo import fuse_mounts_below
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.names.aside_names import is_aside
+from policyfs.store.pool import Pool
 from policyfs.store.store_record import MARKER
 
 _NAMED: Final = 20
@@ -194,6 +197,10 @@ def probe_store(store: str) -> Iterator[Finding]:
         return
     try:
         yield check_closed(store)
-        yield from check_store(probe(fd), store)
+        facts, pool = probe(fd), Pool.of(fd)
+        if pool is not None:
+            with contextlib.closing(pool):
+                facts = replace(facts, leases=pool.leases_mean())
+        yield from check_store(facts, store)
     finally:
         os.close(fd)
