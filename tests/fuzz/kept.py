@@ -19,17 +19,17 @@ def in_order(inputs: Iterable[bytes]) -> list[bytes]:
     return sorted(inputs, key=lambda data: (len(data), data))
 
 
-def read_corpus(kind: str) -> list[bytes]:
+def read_corpus(kind: str, corpora: Path = CORPORA) -> list[bytes]:
     """Read a kind's inputs: none if none were kept."""
-    file = _file(kind)
+    file = _file(kind, corpora)
     lines = file.read_text().splitlines() if file.exists() else []
     return [zlib.decompress(b64decode(line)) for line in lines]
 
 
-def write_corpus(kind: str, inputs: Iterable[bytes]) -> None:
+def write_corpus(kind: str, inputs: Iterable[bytes], corpora: Path = CORPORA) -> None:
     """Replace a kind's inputs."""
     lines = [b64encode(zlib.compress(data, 9)).decode() + "\n" for data in in_order(inputs)]
-    _file(kind).write_text("".join(lines))
+    _file(kind, corpora).write_text("".join(lines))
 
 
 def write_files(inputs: Iterable[bytes], directory: Path) -> None:
@@ -38,5 +38,5 @@ def write_files(inputs: Iterable[bytes], directory: Path) -> None:
         (directory / hashlib.sha1(data, usedforsecurity=False).hexdigest()).write_bytes(data)
 
 
-def _file(kind: str) -> Path:
-    return CORPORA / f"{kind.replace('/', '_')}.txt"
+def _file(kind: str, corpora: Path) -> Path:
+    return corpora / f"{kind.replace('/', '_')}.txt"

@@ -9,6 +9,7 @@ base64, and the exit code is 1.
 from __future__ import annotations
 
 import sys
+import time
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable
@@ -19,11 +20,11 @@ import atheris
 
 with atheris.instrument_imports(include=["policyfs.redact"]):
     from tests.fuzz.check import WORDS, Check
-    from tests.fuzz.kept import MOST_BYTES, in_order, read_corpus, write_corpus
+    from tests.fuzz.kept import CORPORA, MOST_BYTES, in_order, read_corpus, write_corpus
     from tests.fuzz.seeds import seeds_of
 
-_TRIES: Final = 200
-"""For each new input, to do without some of its bytes."""
+_TRIMMED_S: Final = 2.0
+"""Processor time for each new input, to do without some of its bytes."""
 
 
 class Coverage:
@@ -54,23 +55,21 @@ class Coverage:
             if found := self.edges(data, (word,)) & left:
                 words.append(word)
                 left -= found
-        needed, size, at = wanted - left, len(data) // 2, 0
-        for _ in range(_TRIES):
-            if at >= len(data):
-                size, at = size // 2, 0
-            if not size:
-                break
+        needed, size, at, end = wanted - left, len(data) // 2, 0, time.process_time() + _TRIMMED_S
+        while size and time.process_time() < end:
             shorter = data[:at] + data[at + size :]
             if needed <= self.edges(shorter, words):
                 data = shorter
             else:
                 at += size
+            if at >= len(data):
+                size, at = size // 2, 0
         return data
 
 
-def minimise(kind: str, directory: Path) -> bool:
+def minimise(kind: str, directory: Path, corpora: Path = CORPORA) -> bool:
     """Keep what a run left in a directory. False if the check does not hold for all of it."""
-    coverage, kept = Coverage(kind), read_corpus(kind)
+    coverage, kept = Coverage(kind), read_corpus(kind, corpora)
     of_seeds = frozenset().union(*map(coverage.edges, seeds_of(kind)))
     found = {path.read_bytes() for path in directory.iterdir() if not path.name.startswith("found-")}
     covered, chosen = set(of_seeds), {}
@@ -86,7 +85,7 @@ def minimise(kind: str, directory: Path) -> bool:
             times.subtract(edges)
             del chosen[data]
     if not coverage.failed:
-        write_corpus(kind, chosen)
+        write_corpus(kind, chosen, corpora)
         print(f"{len(chosen)} inputs kept (before: {len(kept)}), {len(times)} edges that no seed reaches")
     return not coverage.failed
 
