@@ -147,6 +147,18 @@ def test_the_trail_names_app_and_process_and_no_uid(box: Mount, inside: Path) ->
     assert {line.split()[4] for line in lines} == {"?"}, lines
 
 
+def test_opens_that_the_bridge_answers_are_recorded_alike(mounts: Mounts, filled: Path, arena: Path) -> None:
+    box = mounts.prepare(POLICY, filled, *OPTIONS)
+    box.program = ("tests.support.mount.readers_on",)
+    box.start()
+    with idmapped(box.mountpoint, arena / "inside") as inside:
+        call_inside(lambda: [(inside / "Work/open").read_text() for _ in range(50)] and None)
+        assert box.fuse("OPEN") == 50
+        assert box.status()["bugs"] == 0
+        opens = wait_for(lambda: len(found := box.events(operation="open")) == 50 and found, "50 opens")
+    assert {(event["app"], event["uid"], event["gid"]) for event in opens} == {("box", None, None)}
+
+
 def test_without_the_option_it_is_refused_and_doctor_knows(mounts: Mounts, filled: Path, arena: Path) -> None:
     plain = mounts.start(POLICY, filled, *OPTIONS[:-1])
     assert code_of(contextlib.ExitStack().enter_context, idmapped(plain.mountpoint, arena / "x")) == "EINVAL"

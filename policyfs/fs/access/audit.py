@@ -140,11 +140,14 @@ class Recorder:
         locked = decision.audit is Audit.REQUIRED and event.decision != DENY and is_locked()
         if locked and self._sink.debt_s(caller.holder) > MOST_S:
             raise OSError(errno.EBUSY, "the app has used up its budget for records")
-        ticket = self._sink.admit(event, decision.audit, paid=paid)
+        ticket = self._sink.admit(self._told(event), decision.audit, paid=paid)
         if locked and ticket is not None and ticket.wait_s > 0:
             self._debtors.add(caller.holder)
             ticket.wait_s = 0.0
         return ticket
+
+    def _told(self, event: Event) -> Event:
+        return event if self._uids else event._replace(uid=-1, gid=-1)
 
     def owes(self, holder: Holder) -> bool:
         """Return True if an app is in debt, so that its next close must wait (pay())."""
@@ -165,7 +168,7 @@ class Recorder:
     def repeated(self, event: Event) -> None:
         """Record, best effort, that the bridge has repeated an allowed decision. event: from event_of(), with
         the process, time and handle of the repeat."""
-        self._sink.admit(event, Audit.BEST_EFFORT)
+        self._sink.admit(self._told(event), Audit.BEST_EFFORT)
 
     def _decision(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, details: Details
@@ -187,8 +190,8 @@ class Recorder:
             policy_generation=self._generation,
             policy_digest=self._digest,
             app=caller.principal.label,
-            uid=caller.uid if self._uids else -1,
-            gid=caller.gid if self._uids else -1,
+            uid=caller.uid,
+            gid=caller.gid,
             pid=caller.pid,
             exe=self.program_of(caller),
             operation=call.operation,
@@ -226,8 +229,8 @@ class Recorder:
             policy_generation=self._generation,
             policy_digest=self._digest,
             app=caller.principal.label,
-            uid=caller.uid if self._uids else -1,
-            gid=caller.gid if self._uids else -1,
+            uid=caller.uid,
+            gid=caller.gid,
             pid=caller.pid,
             exe="",
             operation=_RELEASE.operation,
@@ -244,7 +247,7 @@ class Recorder:
             mtime_before_ns=_recorded_mtime(before),
             mtime_after_ns=_recorded_mtime(after),
         )
-        self._sink.admit(event, Audit.BEST_EFFORT)
+        self._sink.admit(self._told(event), Audit.BEST_EFFORT)
 
     def program_of(self, caller: Caller) -> str:
         """Return the path of the caller's executable. /proc is read at most once a caller, and once a thread
