@@ -11,6 +11,7 @@ import trio
 from policyfs.domain import NO_FACTS, Decision, Op
 from policyfs.errors import errno_name
 from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.caller import NO_ID
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.open_state import Mode
 
@@ -23,10 +24,10 @@ LISTED: Final = 200
 
 
 class StaleHandle(NamedTuple):
-    """An open file that the policy would not open now. access: read, write or both."""
+    """An open file that the policy would not open now. uid: None if unknown. access: read, write or both."""
 
     app: str
-    uid: int
+    uid: int | None
     pid: int
     path: bytes
     ino: int
@@ -106,6 +107,7 @@ class StaleHandles:
     def _told(self, handle: Handle, reason: str) -> StaleHandle:
         caller, node = handle.caller, handle.node
         words = [*(["read"] if handle.readable else []), *(["write"] if handle.writable else [])]
+        uid = None if caller.uid == NO_ID else caller.uid
         return StaleHandle(
-            caller.principal.label, caller.uid, caller.pid, node.path(), node.ino, " and ".join(words), reason
+            caller.principal.label, uid, caller.pid, node.path(), node.ino, " and ".join(words), reason
         )
