@@ -54,8 +54,8 @@ _NO_LEASES: Final = (
     " not work on its file system"
 )
 _NOT_BELOW: Final = (
-    "the file is larger than --copy-max, or the cache has no room for its copy (--copies-max); and it is not"
-    " found in the branch that the mergerfs pool names"
+    "the file is larger than --copy-max, or the cache has no room for its copy (--copies-max); and the branch"
+    " that the mergerfs pool names has no such file with the size and times that the pool tells"
 )
 _POOL_TRIES: Final = 10
 _POOL_PAUSE_S: Final = 0.02
