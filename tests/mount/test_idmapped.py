@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -81,6 +82,10 @@ def _steps(root: Path) -> list[Any]:
     told: list[Any] = []
     for name in ("Work", "Roots"):
         at = root / name
+        for acl in ("u:1001:rw", "d:u:9:rwx,d:g:5:r"):
+            done = subprocess.run(["setfacl", "-m", acl, at], capture_output=True, check=False)
+            told.append(done.returncode)
+        told.append(_said(os.chmod, at, 0o2775))
         told += [name, sorted(os.listdir(at)), _about(at)]
         for old in ("open", "shut"):
             told += [_about(at / old), _said((at / old).read_text), _said((at / old).write_text, "more\n")]
@@ -91,6 +96,8 @@ def _steps(root: Path) -> list[Any]:
             os.mkfifo, lambda path: os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o4755)),
         ):  # fmt: skip
             told += [_said(make, at / "new"), _said(_about, at / "new")]
+            listed = subprocess.run(["getfacl", "-n", "new"], cwd=at, capture_output=True, check=False)
+            told.append(listed.stdout)
             told += [_said(os.rename, at / "new", at / "renamed"), _said(os.link, at / "renamed", at / "too")]
             for path in (at / "renamed", at / "too"):
                 told.append(_said(lambda path=path: path.rmdir() if path.is_dir() else path.unlink()))

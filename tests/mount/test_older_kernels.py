@@ -24,14 +24,17 @@ NEWEST: Final = "6.18"
 PAGE: Final = CHECKOUT / "docs/operations.md"
 SOAK_S: Final = 1200
 SOAKED: Final = (
-    "ops_files", "ops_names", "ops_listing", "ops_attrs", "app_mount", "moved_elsewhere",
+    "ops_files", "ops_names", "ops_attrs", "app_mount", "moved_elsewhere",
 )  # fmt: skip
-ABOUT_PASSTHROUGH: Final = ("views", "reload")
+_LISTING: Final = ("ops_listing",)
+FROM: Final = {"6.1": (), "6.6": _LISTING, "6.8": _LISTING, "6.12": (*_LISTING, "views", "reload")}
+"""views, reload: about passthrough. ops_listing: on 6.1 a working directory that changed has no path."""
 APP: Final = 10010
 PASSES: Final = "passthrough (from 6.9)"
 IDMAPS: Final = "idmapped binds (`--idmap`)"
 STAYS: Final = (
-    "working directories, and mounts below a directory of the mount, that outlive a reload (from 6.2)"
+    "working directories, and mounts below a directory of the mount, that outlive a reload, and a change of"
+    " the name by another program (from 6.2)"
 )
 ABSENT: Final = "names that the kernel knows to be absent for more than a second (from 6.16)"
 
@@ -93,8 +96,7 @@ def test_the_table_says_what_one_gets(mounts: Mounts, empty_store: Path, kernel:
 @pytest.mark.timeout(SOAK_S + 60)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_mount_tests_hold(kernel: str) -> None:
-    names = (*SOAKED, *(ABOUT_PASSTHROUGH if kernel == "6.12" else ()))
-    chosen = [f"tests/mount/test_{name}.py" for name in names]
+    chosen = [f"tests/mount/test_{name}.py" for name in (*SOAKED, *FROM[kernel])]
     changed = {"POLICYFS_TEST_DAEMON": OLDER, "POLICYFS_TEST_KERNEL": kernel, "POLICYFS_SOAK": "0"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not soak", *chosen],
