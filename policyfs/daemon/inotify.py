@@ -90,6 +90,7 @@ class Inotify:
         self._ended = False
         self._stopped = trio.Event()
         self._running: trio.CancelScope | None = None
+        self._ready: int | None = None
         self.starts = 0
 
     def close(self) -> None:
@@ -97,10 +98,13 @@ class Inotify:
         os.close(self._above)
 
     def report(self) -> dict[str, object]:
-        """Return the counts for ``status``. lost: changes that inotify did not report, or overflows."""
+        """Return the counts for ``status``. pid: the announcer's, once it takes orders. lost: changes that
+        inotify did not report, or overflows."""
         own = self._announcements
-        pid = own.process.pid if own.process is not None and own.process.is_alive() else None
-        return {"pid": pid, "told": own.told, "lost": own.lost, "starts": self.starts}
+        return {
+            "pid": self._ready, "told": own.told, "waiting": own.waiting, "lost": own.lost,
+            "starts": self.starts,
+        }  # fmt: skip
 
     async def stop(self) -> None:
         """End the announcer: the mount is about to end, and must not be in use."""
@@ -132,12 +136,14 @@ class Inotify:
         try:
             setup = json.dumps({**self._ids, "device": os.makedev(0, connection)})
             if await process.ask(setup.encode()) == READY:
+                self._ready = process.pid
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(process.ended, nursery.cancel_scope)
                     await own.run(lambda message: self._call(process, message))
         except* (OSError, trio.TooSlowError):
             pass
         finally:
+            self._ready = None
             if not self._ended:
                 self._warn("the announcer is replaced: inotify may have missed changes")
             await process.end()  # raises Cancelled if the process lives on; then it stays known

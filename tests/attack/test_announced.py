@@ -66,6 +66,7 @@ def _attacked(mount: Mount, store: Path, change) -> set[str]:
     child = start_as(APP, _guesses, mount / "d", _ready(mount))
     assert child.receive() == "stopped"
     change(store / "d")
+    wait_for(lambda: mount.status()["inotify"]["waiting"], "the announcer has an order")
     child.send("changed")
     return child.result()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,6 +18,9 @@ from tests.support.mount.stores import Mounts
 from tests.support.programs.inotify import END, Told, watch
 
 APP, OTHER = 10130, 10131
+STORM = 300
+RATE = 200
+"""Changes in a second."""
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
@@ -186,3 +191,35 @@ def test_a_killed_announcer_is_replaced_and_status_says_so(own: Mount, filled: P
     child = _watching(own)
     (filled / "Music/a.txt").touch()
     assert _words(_told(child, filled))[0] == "CREATE a.txt"
+
+
+def _scans(channel: Connection, directory: Path) -> int:
+    """List and stat a directory until told to stop. Return how often."""
+    scans = 0
+    while not channel.poll():
+        for entry in os.scandir(directory):
+            with contextlib.suppress(FileNotFoundError):
+                entry.stat()
+        scans += 1
+    return scans
+
+
+def test_a_storm_of_changes_is_told_in_order_once_beside_a_scanner(own: Mount, filled: Path) -> None:
+    limit_s = 20.0 + STORM / 50
+    child = start_as(APP, watch, [own / "Films", own / "Music"], limit_s)
+    assert child.receive() == "watching"
+    scanner = start_as(APP, _scans, own / "Films")
+    made_s, begin_s = [], time.monotonic()
+    for number in range(STORM):
+        time.sleep(max(0.0, begin_s + number / RATE - time.monotonic()))  # the pace of a copy over a network
+        os.mknod(filled / f"Music/{number}")
+        made_s.append(time.monotonic())
+        (filled / f"Films/secret {number}").touch()
+    (filled / "Music" / END).touch()
+    told = child.result(limit_s + 10)[:-1]
+    scanner.send("enough")
+    assert scanner.result() > 0
+    assert _words(told) == [f"CREATE {number}" for number in range(STORM)]
+    late_s = sorted(one.at_s - made_s[int(one.name)] for one in told)
+    assert late_s[len(late_s) // 2] < 5.0
+    assert own.status()["inotify"]["lost"] == 0

@@ -98,7 +98,7 @@ def test_what_cannot_start_is_said(tmp_path: Path, own: Announcements) -> None:
     finally:
         inotify.close()
     assert said == ["inotify reports no change of the store: no room"]
-    assert inotify.report() == {"pid": None, "told": 0, "lost": 0, "starts": 0}
+    assert inotify.report() == {"pid": None, "told": 0, "waiting": 0, "lost": 0, "starts": 0}
 
 
 def test_an_announcer_that_does_not_answer_is_killed(tmp_path: Path, own: Announcements, monkeypatch) -> None:

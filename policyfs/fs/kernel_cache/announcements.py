@@ -161,6 +161,11 @@ class Announcements:
         if not when_forgotten(forgotten):
             self.lost += len(batch)
 
+    @property
+    def waiting(self) -> int:
+        """The number of orders that are not carried out yet."""
+        return len(self._orders) + (self._now is not None)
+
     def _queue(self, batch: list[Order]) -> None:
         room = max(0, _MOST - len(self._orders))
         self.lost += max(0, len(batch) - room)
