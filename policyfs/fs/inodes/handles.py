@@ -162,13 +162,13 @@ class HandleTable:
             self._source.end_all()
 
     def new_index(self, caller: Caller) -> int:
-        """Return a free index below bridge.MAX_INDEX (a phantom). Raise OSError: EMFILE if the app's share is
-        used up, ENFILE if no index is left."""
+        """Return a free index (bridge.MAX_INDEX at most). Raise OSError: EMFILE if the app's share is used
+        up, ENFILE if no index is left."""
         self._keep_plenty()
         self.shares.check(caller.holder)
         self.descriptors.check(caller.holder)
         for _ in range(MAX_INDEX):
-            self._next = self._next + 1 if self._next < MAX_INDEX - 1 else 1
+            self._next = self._next + 1 if self._next < MAX_INDEX else 1
             if self._next not in self._used:
                 return self._next
         raise OSError(errno.ENFILE, "too many open files")

@@ -36,7 +36,7 @@ from policyfs.domain import NO_FACTS, FileType, Op
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable
-from policyfs.kernel.bridge import FH_DIRECT_IO, FH_NOFLUSH, MAX_INDEX, pack_fh, pyfuse3
+from policyfs.kernel.bridge import FH_DIRECT_IO, FH_NOFLUSH, pack_fh, pyfuse3
 from policyfs.store.names.aside_names import is_aside
 from policyfs.store.watch import Change, WatchEvent, inode_hint
 
@@ -47,8 +47,8 @@ _OWN_S: Final = 1.0
 _OWN_FILES: Final = 1024
 _PHANTOMS: Final = 1 << 62
 """The first number of a phantom. Other nodes have numbers from 1 on."""
-PHANTOM_HANDLE: Final = pack_fh(MAX_INDEX, FH_DIRECT_IO | FH_NOFLUSH)
-"""The file handle of all phantoms."""
+PHANTOM_HANDLE: Final = pack_fh(0, FH_DIRECT_IO | FH_NOFLUSH)
+"""The file handle of all phantoms. Other handles have an index from 1 on (HandleTable.new_index)."""
 _TRIES: Final = 3
 """The limit of calls for one order. A call fails if the kernel still has an answer about the name."""
 _AGAIN: Final = frozenset({errno.EBUSY, errno.EEXIST, errno.ESTALE})
