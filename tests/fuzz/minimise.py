@@ -73,6 +73,8 @@ def minimise(kind: str, directory: Path, corpora: Path = CORPORA) -> bool:
     """Keep what a run left in a directory. False if the check does not hold for all of it."""
     coverage, kept = Coverage(kind), read_corpus(kind, corpora)
     of_seeds = frozenset().union(*map(coverage.edges, seeds_of(kind)))
+    if not of_seeds:  # else an empty corpus would be kept
+        raise RuntimeError("the seeds reach no edge: this atheris counts them in another way")
     found = {path.read_bytes() for path in directory.iterdir() if not path.name.startswith("found-")}
     covered, chosen = set(of_seeds), {}
     for data in in_order({*kept, *found}):
