@@ -507,8 +507,8 @@ def test_what_is_moved_in_cannot_be_changed_afterwards(mount, stored) -> None:
     assert (stored / "DCIM/quiet.jpg").read_bytes() == RIGHT
 
 
-def test_what_is_looked_at_is_what_is_moved(mounts, mount) -> None:
-    other = mounts.start(POLICY, mount.mount.store)
+def test_what_is_looked_at_is_what_is_moved(module_mounts, mount) -> None:
+    other = module_mounts.start(POLICY, mount.mount.store)  # with the same directory of locks
     assert swap_while_moving(mount, other, count(30, 2000)) == []
 
 

@@ -402,7 +402,7 @@ def test_a_bug_in_a_reload_takes_no_order_to_end_away() -> None:
     daemon = SimpleNamespace(
         _listening=trio.Event(), _end=EndOfMount(), _signal_reader=SimpleNamespace(receive=receive),
         _reload=SimpleNamespace(on_signal=on_signal), _mountpoint=SimpleNamespace(finish=finish),
-        _bugs=SimpleNamespace(bug=lambda where, _: bugs.append(where)),
+        _bugs=SimpleNamespace(bug=lambda where, _: bugs.append(where)), inotify=None,
     )  # fmt: skip
 
     async def main() -> None:

@@ -19,7 +19,7 @@ APP = 10011
 
 def planted(monkeypatch: pytest.MonkeyPatch, *options: str, fstype: str = FSTYPE) -> None:
     """Have every path be a mount with these options."""
-    mount = Mount(2, 1, 42, "/mnt", frozenset(), fstype, "store", frozenset(options))
+    mount = Mount(2, 1, 42, "/", "/mnt", frozenset(), fstype, "store", frozenset(options))
     monkeypatch.setattr(probe, "mounts_at", lambda path: [mount])
 
 
