@@ -16,7 +16,7 @@ help:
 	@echo "make demo        who sees what of a small store, in one screen"
 	@echo "make demo-shell  the same store, left mounted for you to look around"
 	@echo "make check       style, types, unit tests, one mount test of each room (two minutes): before each commit"
-	@echo "make test        set-up, lint, types, import contract, every test (10 to 20 minutes on two CPUs)"
+	@echo "make test        set-up, lint, types, import contract, every test (some 11 minutes on two CPUs)"
 	@echo "make test-debian13  set-up, doctor, demo and every test in a root of Debian 13 (docs/debian13.md)"
 	@echo "make soak        the long counts (some hours)"
 	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
