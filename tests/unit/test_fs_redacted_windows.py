@@ -190,6 +190,17 @@ async def test_windows_are_kept_up_to_a_limit(film: Film, monkeypatch: pytest.Mo
 
 
 @on_trio
+async def test_windows_end_with_their_film(film: Film) -> None:
+    other = FilmFrames(film.looker, film.room, film.table, "video/mp4", WORDS)
+    for at in (8, 12):
+        await film.read(at, 4)
+        await other.read(film.fd, at, 4, "app")
+    assert len(film.room.kept) == 2
+    del film.frames
+    assert [one.film() for one in film.room.kept] == [other]
+
+
+@on_trio
 async def test_a_checksum_is_the_same_in_each_read_whatever_is_read_first(
     film: Film, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import weakref
 from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -72,7 +73,7 @@ class Window(NamedTuple):
 
 
 class Ahead:
-    """A window for several reads of one lane. film: identifies the FilmFrames, and so the bytes behind it.
+    """A window for several reads of one lane. film: refers to the FilmFrames that has looked at it.
 
     shown: the bytes from *start* to *end* with hidden data replaced; None before the look, and if there is
     something in the window that cannot be shown. done: set after the look.
@@ -80,7 +81,7 @@ class Ahead:
 
     __slots__ = ("done", "end", "film", "lane", "shown", "start")
 
-    def __init__(self, film: object, lane: Hashable, start: int, end: int) -> None:
+    def __init__(self, film: weakref.ref[FilmFrames], lane: Hashable, start: int, end: int) -> None:
         self.film, self.lane, self.start, self.end = film, lane, start, end
         self.shown: memoryview | None = None
         self.done = trio.Event()
@@ -96,7 +97,7 @@ class Ahead:
 class WindowRoom:
     """The room for windows in memory: WINDOWS_AT_ONCE of each app, and of each stranger; and KEPT_WINDOWS.
 
-    kept: the windows for several reads.
+    kept: the windows for several reads. They end with their film.
     """
 
     def __init__(self) -> None:
@@ -107,10 +108,18 @@ class WindowRoom:
         """Return the limiter of the app, or of the stranger, that has this lane."""
         return self._limits.setdefault(in_turn(lane), trio.CapacityLimiter(WINDOWS_AT_ONCE))
 
-    def ahead(self, film: object, lane: Hashable, start: int, end: int) -> Ahead | None:
+    def keep(self, film: FilmFrames, lane: Hashable, start: int, end: int) -> Ahead:
+        """Return a new window of this film and lane, in place of the oldest if there are KEPT_WINDOWS."""
+        self.kept.append(made := Ahead(weakref.ref(film, self._forget), lane, start, end))
+        return made
+
+    def _forget(self, film: weakref.ref[FilmFrames]) -> None:
+        self.kept = deque((one for one in self.kept if one.film is not film), maxlen=KEPT_WINDOWS)
+
+    def ahead(self, film: FilmFrames, lane: Hashable, start: int, end: int) -> Ahead | None:
         """Return the kept window of this film and lane that has these bytes, or None."""
         for one in self.kept:
-            if one.film is film and one.lane == lane and one.start <= start and end <= one.end:
+            if one.film() is film and one.lane == lane and one.start <= start and end <= one.end:
                 return one
         return None
 
@@ -118,7 +127,7 @@ class WindowRoom:
 class FilmFrames:
     """The frames of one film, looked at as they are read. kind: the file's kind. what: the words to hide."""
 
-    __slots__ = ("_frames", "_id", "_kind", "_looker", "_next", "_room", "_sums", "_what")
+    __slots__ = ("__weakref__", "_frames", "_kind", "_looker", "_next", "_room", "_sums", "_what")
 
     def __init__(
         self, looker: FrameLooker, room: WindowRoom, frames: FrameTable, kind: str, what: frozenset[str]
@@ -128,7 +137,6 @@ class FilmFrames:
         self._frames = frames
         self._kind = kind
         self._what = what
-        self._id = object()
         self._next: deque[int] = deque(maxlen=_PLACES)  # the ends of the last reads
         self._sums: dict[int, bool] = {}  # for each checksum that was read: True if it is void
 
@@ -163,15 +171,14 @@ class FilmFrames:
         if in_order:
             self._next.remove(start)
         self._next.append(end)
-        kept = self._room.ahead(self._id, lane, start, end)
+        kept = self._room.ahead(self, lane, start, end)
         if kept is not None or not in_order:
             return kept
         far = min(max(end, start + AHEAD_BYTES), os.fstat(fd).st_size)
         frames = self._frames.overlapping(start, far)
         if max(far, *frames.ends) - min(start, *frames.starts) > 2 * AHEAD_BYTES:
             return None
-        ahead = Ahead(self._id, lane, start, far)
-        self._room.kept.append(ahead)
+        ahead = self._room.keep(self, lane, start, far)
         try:
             window = await self._seen(fd, (start, far), frames, lane)
             ahead.shown = None if window.why else _patched_window(window, start)
