@@ -23,7 +23,6 @@ R = TypeVar("R")
 _HEADER: Final = struct.Struct("=IIQQIIIHH")
 _INTERRUPT: Final = struct.Struct("=Q")
 _RESENT: Final = 1 << 63
-_UMASK: Final = struct.Struct("=8xI")  # struct fuse_create_in: flags, mode, umask
 
 
 def _nothing() -> None:
@@ -32,20 +31,19 @@ def _nothing() -> None:
 
 class Request:
     """One request: its caller's filesystem ids, node, opcode and body. pid: the calling thread (gettid(2)), 0
-    outside the daemon's pid namespace. umask: the caller's in a TMPFILE request, else 0. body: all bytes
-    after the header."""
+    outside the daemon's pid namespace. umask: none of these requests has one. body: all bytes after the
+    header."""
 
     __slots__ = (
-        "_interrupted", "_rests", "_scope", "body", "gid", "nodeid", "opcode", "pid", "uid", "umask",
-        "unique",
+        "_interrupted", "_rests", "_scope", "body", "gid", "nodeid", "opcode", "pid", "uid", "unique",
     )  # fmt: skip
+    umask: Final = 0
 
     def __init__(self, data: bytes, rests: Callable[[], None] = _nothing) -> None:
         _, opcode, unique, self.nodeid, self.uid, self.gid, self.pid, _, _ = _HEADER.unpack_from(data)
         self.opcode = Opcode(opcode)
         self.unique: int = unique & ~_RESENT
         self.body = data[HEADER_SIZE:]
-        self.umask: int = _UMASK.unpack_from(self.body)[0] if opcode == Opcode.TMPFILE else 0
         self._scope: trio.CancelScope | None = None
         self._interrupted = False
         self._rests = rests

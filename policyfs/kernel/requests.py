@@ -12,7 +12,7 @@ import stat
 import struct
 from typing import Final, NamedTuple
 
-from policyfs.kernel.bridge import open_reply, pyfuse3
+from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.operations import Request
 from policyfs.kernel.protocol import Opcode
 
@@ -20,7 +20,6 @@ _FALLOCATE: Final = struct.Struct("=QQQI")
 _LSEEK: Final = struct.Struct("=QQI")
 _COPY: Final = struct.Struct("=QQQQQQQ")
 _IOCTL: Final = struct.Struct("=QIIQII")
-_CREATE: Final = struct.Struct("=IIII")
 _LOCK: Final = struct.Struct("=QQQQIIII")
 _FSYNC: Final = struct.Struct("=QI4x")
 _READ: Final = struct.Struct("=QQI")
@@ -33,8 +32,6 @@ _IOCTL_REPLY: Final = struct.Struct("=iIII")
 _DIRENT: Final = struct.Struct("=QQII")
 _GETXATTR_REPLY: Final = struct.Struct("=I4x")
 _LOCK_REPLY: Final = struct.Struct("=QQII")
-_ENTRY_REPLY: Final = struct.Struct("=QQQQII")
-_ATTR: Final = struct.Struct("=QQQQQQIIIIIIIIII")
 _STATX_REPLY: Final = struct.Struct("=QII16x")
 _STATX: Final = struct.Struct("=IIQIIIHxxQQQQ" + "qIxxxx" * 4 + "IIII112x")
 
@@ -84,16 +81,6 @@ class Ioctl(NamedTuple):
     argument: int
     in_size: int
     out_size: int
-
-
-class Unnamed(NamedTuple):
-    """A request for open(2) with O_TMPFILE in the request's directory: flags, mode, the caller's umask, and
-    FUSE_OPEN_* bits."""
-
-    flags: int
-    mode: int
-    umask: int
-    open_flags: int
 
 
 class Lock(NamedTuple):
@@ -178,11 +165,6 @@ def ioctl(request: Request) -> Ioctl:
     return Ioctl._make(_IOCTL.unpack_from(request.body))
 
 
-def unnamed(request: Request) -> Unnamed:
-    """Parse TMPFILE."""
-    return Unnamed._make(_CREATE.unpack_from(request.body))
-
-
 def lock(request: Request) -> Lock:
     """Parse GETLK, SETLK and SETLKW."""
     fh, owner, start, end, kind, pid, flags, _ = _LOCK.unpack_from(request.body)
@@ -245,21 +227,6 @@ def ioctl_reply(data: bytes) -> bytes:
 def lock_reply(start: int, end: int, kind: int, pid: int) -> bytes:
     """Return the reply to GETLK: the conflicting lock, or F_UNLCK. (SETLK and SETLKW get an empty reply.)"""
     return _LOCK_REPLY.pack(start, end, kind, pid)
-
-
-def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
-    """Return the reply to TMPFILE, in the form of CREATE's. entry.st_rdev: the store's inode number."""
-    entry_s, entry_ns = _split(entry.entry_timeout)
-    attr_s, attr_ns = _split(entry.attr_timeout)
-    head = _ENTRY_REPLY.pack(entry.st_ino, entry.generation, entry_s, attr_s, entry_ns, attr_ns)
-    atime, mtime, ctime = entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns
-    attr = _ATTR.pack(
-        entry.st_rdev or entry.st_ino, entry.st_size, entry.st_blocks,
-        atime // _S % (1 << 64), mtime // _S % (1 << 64), ctime // _S % (1 << 64),
-        atime % _S, mtime % _S, ctime % _S,
-        entry.st_mode, entry.st_nlink, entry.st_uid, entry.st_gid, 0, entry.st_blksize, 0,
-    )  # fmt: skip
-    return head + attr + open_reply(fh)
 
 
 def statx_reply(entry: pyfuse3.EntryAttributes, btime_ns: int) -> bytes:

@@ -23,7 +23,7 @@ class Context(Protocol):
 
     @property
     def umask(self) -> int:
-        """The caller's umask if the request has one (CREATE, MKDIR, MKNOD, TMPFILE), else 0."""
+        """The caller's umask if the request has one (CREATE, MKDIR, MKNOD), else 0."""
 
 
 class Admitted(NamedTuple):
