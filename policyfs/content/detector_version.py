@@ -8,12 +8,13 @@ safer than a number that a person must raise by hand.
 
 from __future__ import annotations
 
-import hashlib
+import os
 from pathlib import Path
 from typing import Final
 
 import policyfs
 from policyfs.linux import libmagic
+from policyfs.linux.code_digest import digest_of
 
 _CODE: Final = ("domain.py*", "formats.py*", "content/*.py*", "redact/**/*.py*", "redact/**/*.so")
 """Patterns of files below the package: Python modules (compiled ones if the source is not installed), and
@@ -22,15 +23,13 @@ modules in C."""
 
 def digest_of_code(package: Path) -> str:
     """Return the digest of the code (_CODE) of a package. Raises OSError if a part of the code is missing."""
-    digest = hashlib.sha256()
+    code: list[Path] = []
     for pattern in _CODE:
         paths = sorted(path for path in package.glob(pattern) if path.parent.name != "__pycache__")
         if not paths:
             raise FileNotFoundError(f"no {pattern} in {package}: policyfs is not installed as a whole")
-        for path in paths:
-            data = path.read_bytes()
-            digest.update(f"{path.relative_to(package)} {len(data)}\n".encode() + data)
-    return digest.hexdigest()[:16]
+        code += paths
+    return digest_of(code, package)[:16]
 
 
 def digest_of_database(paths: str | None = None) -> str:
@@ -38,14 +37,10 @@ def digest_of_database(paths: str | None = None) -> str:
 
     paths: the paths that libmagic tries, separated by colons (magic_getpath, libmagic(3)); None: the default.
     """
-    digest = hashlib.sha256()
-    for path in (libmagic.database() if paths is None else paths).split(":"):
-        for file in (Path(path), Path(f"{path}.mgc")):
-            for part in sorted(file.iterdir()) if file.is_dir() else [file]:
-                if part.is_file():
-                    data = part.read_bytes()
-                    digest.update(f"{part} {len(data)}\n".encode() + data)
-    return digest.hexdigest()[:16]
+    tried = (libmagic.database() if paths is None else paths).split(":")
+    files = [file for path in tried for file in (Path(path), Path(f"{path}.mgc"))]
+    parts = [part for file in files for part in (sorted(file.iterdir()) if file.is_dir() else [file])]
+    return digest_of((part for part in parts if part.is_file()), os.sep)[:16]
 
 
 DETECTOR_VERSION: Final = digest_of_code(Path(policyfs.__file__).parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _PACKAGE: Final = os.path.dirname(os.path.dirname(__file__))
@@ -19,13 +19,19 @@ def code_digest(package: str = _PACKAGE) -> str:
 
     The same build has the same digest on every machine. Raises OSError.
     """
+    return digest_of(sorted(_code(package)), package)[:_LENGTH]
+
+
+def digest_of(paths: Iterable[str | os.PathLike[str]], directory: str | os.PathLike[str]) -> str:
+    """Return the SHA-256, in hex digits, of files: of their paths below a directory, sizes and bytes, in this
+    order. Raises OSError."""
     found = hashlib.sha256()
-    for path in sorted(_code(package)):
+    for path in paths:
         with open(path, "rb", buffering=0) as file:
             data = file.read()
-        found.update(f"{os.path.relpath(path, package)}\0{len(data)}\0".encode())
+        found.update(f"{os.path.relpath(path, directory)}\0{len(data)}\0".encode())
         found.update(data)
-    return found.hexdigest()[:_LENGTH]
+    return found.hexdigest()
 
 
 def _code(directory: str) -> Iterator[str]:
