@@ -121,12 +121,11 @@ class Handlers(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """Return the true answer to a LOOKUP as that of MKNOD or MKDIR. format_: S_IFREG or S_IFDIR."""
         entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
-        if entry.st_ino and stat.S_IFMT(entry.st_mode) != format_:
+        if entry.st_ino and stat.S_IFMT(entry.st_mode) == format_:
+            return entry
+        if entry.st_ino:
             self._nodes.forget(entry.st_ino, 1)
-            raise pyfuse3.FUSEError(errno.ENOENT)
-        if not entry.st_ino:
-            raise pyfuse3.FUSEError(errno.ENOENT)
-        return entry
+        raise pyfuse3.FUSEError(errno.ENOENT)
 
     # -- look-ups and listings --------------------------------------------------------------------
 

@@ -28,8 +28,7 @@ _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 class Mount:
     """One line of mountinfo. parent_id: the mount on which this one is. device: dev_t (major << 20 | minor);
     for FUSE, the connection's number. root: the directory of the file system that is mounted, ``/`` for the
-    whole. path: as the process sees it. options: of the mount. super_options: of
-    the file system."""
+    whole. path: as the process sees it. options: of the mount. super_options: of the file system."""
 
     mount_id: int
     parent_id: int

@@ -76,8 +76,7 @@ class Ahead:
     """A window for several reads of one lane. film: refers to the FilmFrames that has looked at it.
 
     shown: the bytes from *start* to *end* with hidden data replaced; None before the look, and if there is
-    something in the window that cannot be shown. done: set after the look.
-    """
+    something in the window that cannot be shown. done: set after the look."""
 
     __slots__ = ("done", "end", "film", "lane", "shown", "start")
 
@@ -97,8 +96,7 @@ class Ahead:
 class WindowRoom:
     """The room for windows in memory: WINDOWS_AT_ONCE of each app, and of each stranger; and KEPT_WINDOWS.
 
-    kept: the windows for several reads. They end with their film.
-    """
+    kept: the windows for several reads. They end with their film."""
 
     def __init__(self) -> None:
         self._limits: dict[Hashable, trio.CapacityLimiter] = {}
