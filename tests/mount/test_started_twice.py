@@ -1,12 +1,17 @@
-"""Two commands that make a mount at one mountpoint at the same time: one is refused."""
+"""Starts of a mount at one mountpoint at the same time: one waits for the other, and is refused."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import signal
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+from policyfs.linux.private_files import make_private
 from tests.support.machine.namespace import mounts_below
-from tests.support.machine.processes import wait_for
+from tests.support.machine.processes import start_as, wait_for
 from tests.support.mount.daemons import READY_S, Mount
 from tests.support.mount.stores import Mounts
 
@@ -20,23 +25,44 @@ rules:
 """
 
 
-def test_one_of_two_mounts_at_one_place_is_refused(mounts: Mounts, store: Path) -> None:
-    """The first one is stopped between its look at the mountpoint and the end of its start."""
+def _begin(channel: Connection, lock: Path) -> None:
+    """Lock the mountpoint, as a start does first, and go no further."""
+    make_private(lock.parent)
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    channel.send("begun")
+    signal.pause()
+
+
+def _has_open(mount: Mount, path: Path) -> bool:
+    assert mount.process is not None
+    assert mount.process.poll() is None, mount.log.read_text()
+    for fd in Path(f"/proc/{mount.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(fd) == str(path):
+                return True
+    return False
+
+
+def test_one_of_two_starts_mounts_once_a_killed_one_has_ended(mounts: Mounts, store: Path) -> None:
+    """The kernel may take a moment to end the killed one: a script's restart does not fail for it."""
     first = mounts.prepare(POLICY, store)
     second = Mount(store, first.mountpoint, first.policy, work=mounts.work)
     second.log = first.log.with_suffix(".second")
     mounts.all.append(second)
-    process = first.launch()
-    wait_for(first.control_socket.with_suffix(".lock").exists, "the first one has begun", READY_S)
-    process.send_signal(signal.SIGSTOP)
-    try:
-        assert second.launch().wait(READY_S) == 1
-    finally:
-        process.send_signal(signal.SIGCONT)
-    second.process = None
-    said = second.log.read_text()
-    assert "another process is making a mount at" in said, said
-    wait_for(first._answers, "the first one answers", READY_S)
-    assert first.status()["pid"] == first.pid
+    lock = first.control_socket.with_suffix(".lock")
+    killed = start_as(0, _begin, lock)
+    assert killed.receive() == "begun"
+    for one in (first, second):
+        one.launch()
+        wait_for(lambda one=one: _has_open(one, lock), "a start has found the lock", READY_S)
+    killed.kill()
+    [refused] = wait_for(lambda: [one for one in (first, second) if one.process.poll() is not None], "an end")
+    assert refused.process.returncode == 1
+    refused.process = None
+    assert "something is mounted on" in refused.log.read_text()
+    mounted = second if refused is first else first
+    wait_for(mounted._answers, "the other one answers", READY_S)
+    assert mounted.status()["pid"] == mounted.pid
     there = [one for one in mounts_below(first.mountpoint) if one.mountpoint == str(first.mountpoint)]
     assert len(there) == 1

@@ -109,6 +109,7 @@ def test_one_start_at_a_time_at_a_mountpoint(
     place: Path, monkeypatch: pytest.MonkeyPatch, answered: bool
 ) -> None:
     monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(place / "run"))
+    monkeypatch.setattr(starts, "_WAIT_S", 0.05)
     first, second, other = start_of(place), start_of(place), start_of(place, mountpoint=str(place / "other"))
     first.claim()
     other.claim()

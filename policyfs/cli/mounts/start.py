@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,10 @@ from policyfs.linux.mountinfo import resolve
 from policyfs.linux.private_files import make_private
 
 _NOT_OPTIONS: Final = frozenset({"run", "command", "kept"})
+_WAIT_S: Final = 5.0
+"""The longest wait for another start at the mountpoint. A process that was killed during its start has the
+lock until the kernel has freed its memory (some 50 ms)."""
+_PAUSE_S: Final = 0.01
 
 
 def options_of(args: argparse.Namespace) -> dict[str, object]:
@@ -53,8 +58,8 @@ class Start:
         return cls(root, told, mountpoint, places)
 
     def claim(self) -> None:
-        """Lock the mountpoint until the mount answers or the start fails. Raises PolicyfsError if another
-        process is making a mount there.
+        """Lock the mountpoint until the mount answers or the start fails. If another process is making a
+        mount there, wait until it has ended, at most _WAIT_S; then raise PolicyfsError.
 
         INVARIANT: the mountpoint is checked under this lock. Otherwise two processes could find it free, and
         mount one over the other. Then the lower mount would have no control socket, and would come back, with
@@ -109,17 +114,23 @@ class Start:
 
 def _locked(path: Path) -> int:
     """Create a file, if it is missing, and lock it. Return its descriptor. Raises OSError; BlockingIOError if
-    another process has the lock.
+    another process has the lock for _WAIT_S.
 
     The process that has the lock removes the file before it releases the lock. So a file without a name is
     no lock any more, and the next file is tried.
     """
+    until_s = time.monotonic() + _WAIT_S
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:
                 return fd
+        except BlockingIOError:
+            if time.monotonic() > until_s:
+                os.close(fd)
+                raise
+            time.sleep(_PAUSE_S)
         except BaseException:
             os.close(fd)
             raise
