@@ -227,8 +227,12 @@ class Mount:
                 return False
         for entry in mounts_below(self.mountpoint):  # read last: many mounts are many lines
             if entry.mountpoint == str(self.mountpoint):
-                self._device, self._control = entry.device, control_of(entry.device)
-        return self._device is not None
+                try:
+                    self._device, self._control = entry.device, control_of(entry.device)
+                except FileNotFoundError:  # it is a killed daemon's, whose connection has ended
+                    return False
+                return True
+        return False
 
     def abort(self) -> bool:
         """End the mount's FUSE connection by force. False if it is gone already."""
