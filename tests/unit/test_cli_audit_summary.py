@@ -10,7 +10,7 @@ from policyfs.domain import Audit
 from policyfs.errors import UsageError
 from policyfs.trail.chain.restarts import KILLED, UNENDED
 from tests.support.mount.audited import DAY_NS, Cli, kill_copy, recorded
-from tests.support.mount.trail import MOUNT_ID, START_NS, Clock, a_denial, a_journal, read_all
+from tests.support.mount.trail import MOUNT_ID, START_NS, Clock, a_denial, a_journal, an_event, read_all
 
 
 @pytest.fixture
@@ -46,6 +46,14 @@ def test_requests_are_counted_by_path_and_directory(cli: Cli) -> None:
     (summary,) = cli.json("summary", "--by", "directory,uid,exe", "path:/DCIM/**")
     maps = {"directory": "/DCIM", "uid": "10012", "exe": "/usr/bin/maps", "decision": "allow", "count": 1}
     assert maps in summary["by"]
+
+
+def test_a_path_is_escaped_once(cli: Cli) -> None:
+    with a_journal(cli.root) as journal:
+        journal.record(an_event(b"/\x1b[2J\\.jpg"), Audit.REQUIRED)
+    assert "/\\x1b[2J\\\\.jpg " in cli("summary", "--by", "path,app")
+    (summary,) = cli.json("summary", "--by", "path", "app:gallery")
+    assert "/\\x1b[2J\\\\.jpg" in {one["path"] for one in summary["by"]}
 
 
 def test_groups_that_are_new_since_a_time_are_marked(cli: Cli) -> None:

@@ -13,7 +13,7 @@ from policyfs.trail.lines.event import BY_APP, BY_DIRECTORY, BY_OPERATION, BY_RU
 from policyfs.trail.lines.record import BadLine, Fields, Place, Record
 from policyfs.trail.lines.table import fit, human, pad, sheet, shown, shown_path, table, width, wrap
 from policyfs.trail.query.rows import Again
-from policyfs.trail.query.summary import Summary
+from policyfs.trail.query.summary import BY_PATH, Summary
 from policyfs.trail.text.cause import Lookup, cause_of, grounds, nothing_known, remedy_of
 from policyfs.trail.text.sentences import describe
 
@@ -255,7 +255,10 @@ def grouped_lines(summary: Summary, by: Sequence[str], columns: int | None) -> l
     decisions = sorted({decision for _, decision in summary.grouped})
     keys = sorted({key for key, _ in summary.grouped})
     rows = [
-        (*map(shown, key), *(str(summary.grouped[key, decision] or "") for decision in decisions))
+        (
+            *(value if name in BY_PATH else shown(value) for name, value in zip(by, key, strict=True)),
+            *(str(summary.grouped[key, decision] or "") for decision in decisions),
+        )
         for key in keys
     ]
     heads = (*(name.upper() for name in by), *(decision.upper() for decision in decisions))
