@@ -46,6 +46,12 @@ PHOTOS: Final = [
     jpegs.with_segments(jpegs.plain(number, 32), jpegs.exif_segment(jpegs.exif())) for number in range(4)
 ]
 
+SIZED: Final = {
+    size: jpegs.with_segments(jpegs.plain(1, side), jpegs.exif_segment(jpegs.exif()))
+    for size, side in (("small", 32), ("large", 256))
+}
+"""Photos of two sizes."""
+
 
 def _opens(channel: Connection, path: Path, flags: int) -> list[bytes | str]:
     """Open a file, over and over; what was in it each time, or the error."""
@@ -59,6 +65,30 @@ def _opens(channel: Connection, path: Path, flags: int) -> list[bytes | str]:
             seen.append(errno.errorcode[error.errno or 0])
         channel.send("opened")
     return seen
+
+
+def _opened(
+    mount: Mount, uid: int, flags: int, says: int, hears: int, change: Callable[[int], object]
+) -> list[bytes | str]:
+    """What an app sees in a file that is changed at each try of each of its opens, between LOOKUP and OPEN.
+    change: is told the number of the try."""
+    opener, most = start_as(uid, _opens, mount / "photo", flags), 0
+    for _ in range(5):
+        opener.send("open")
+        tries = 0
+        while True:
+            assert select.select([says, opener.channel], [], [], FAR_S)[0], "neither opening nor open"
+            if opener.channel.poll():
+                break
+            os.read(says, 1)
+            tries += 1
+            change(tries)
+            os.write(hears, b".")
+        assert opener.receive() == "opened"
+        most = max(most, tries)
+    assert most == 2, "the kernel tries once more"
+    opener.send(None)
+    return opener.result()
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -111,33 +141,38 @@ def test_a_name_taken_over_at_each_try_is_opened_all_the_same(
     mount, says, hears = stopping(*options)
     mount.expected_mediated = True
     other = mounts.start(POLICY, mount.store) if elsewhere == "another mount" else None
-    opener = start_as(uid, _opens, mount / "photo", flags)
-    most = 0
-    for _ in range(5):
-        opener.send("open")
-        tries = 0
-        while True:
-            assert select.select([says, opener.channel], [], [], FAR_S)[0], "neither opening nor open"
-            if opener.channel.poll():
-                break
-            os.read(says, 1)
-            tries += 1
-            data = PHOTOS[tries % len(PHOTOS)]
-            if other is None:
-                replace(mount.store / "photo", data)
-            else:
-                call_as(PLAIN, replace, other / "photo", data)
-            os.write(hears, b".")
-        assert opener.receive() == "opened"
-        most = max(most, tries)
-    assert most == 2, "the kernel tries once more"
-    opener.send(None)
-    seen = opener.result()
+
+    def take_over(tries: int) -> None:
+        data = PHOTOS[tries % len(PHOTOS)]
+        if other is None:
+            replace(mount.store / "photo", data)
+        else:
+            call_as(PLAIN, replace, other / "photo", data)
+
+    seen = _opened(mount, uid, flags, says, hears, take_over)
     assert not [one for one in seen if isinstance(one, str)], seen
     if uid == VIEWER:
         assert not any(jpegs.leaks(one) for one in seen)
     else:
         assert all(one in PHOTOS for one in seen)
+
+
+@pytest.mark.parametrize("begins", SIZED)
+def test_a_file_that_is_too_large_for_a_copy_at_every_other_try_is_opened_all_the_same(
+    stopping, begins: str
+) -> None:
+    """It grows and shrinks in its place, as where a camera empties a photo and writes it anew."""
+    mount, says, hears = stopping("--copy-max", str(len(SIZED["small"])))
+    mount.expected_mediated = True
+    sizes = ["small", "large"] if begins == "large" else ["large", "small"]
+
+    def write(tries: int) -> None:
+        (mount.store / "photo").write_bytes(SIZED[sizes[(tries - 1) % 2]])
+
+    (mount.store / "photo").write_bytes(SIZED[begins])
+    seen = _opened(mount, VIEWER, os.O_RDONLY, says, hears, write)
+    assert not [one for one in seen if isinstance(one, str)], seen
+    assert not any(jpegs.leaks(one) for one in seen)
 
 
 def _opens_for(channel: Connection, path: Path) -> list[str]:

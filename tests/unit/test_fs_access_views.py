@@ -154,8 +154,13 @@ async def test_a_writer_that_is_sent_back_finds_its_node(store: Path) -> None:
         chosen.views.expect_writing(chosen.key, made.caller(GALLERY))
         assert chosen.path(GALLERY) is BytePath.LIVE
         chosen.views.expect_writing(chosen.key + 1, made.caller(GALLERY))
-        chosen.views.expect_nothing(chosen.key, made.caller(GALLERY))
+        node, caller = chosen.node(GALLERY, BytePath.COPY), made.caller(GALLERY)
+        chosen.views.expect_nothing(node, caller)
         assert chosen.path(GALLERY) is BytePath.COPY, "another file's writer does not count"
+        chosen.views.resized(view, caller)
+        assert (chosen.path(GALLERY), chosen.path(MAPS)) == (BytePath.LEASED, BytePath.RAW)
+        chosen.views.expect_nothing(node, caller)
+        assert chosen.path(GALLERY) is BytePath.COPY
 
 
 @on_trio

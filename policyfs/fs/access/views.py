@@ -51,6 +51,7 @@ class Views:
         self._coming = Expiring[tuple[int, int], bool](_PENDING_S)
         self._pending = Expiring[tuple[int, int], bool](_PENDING_S)  # by inode and view
         self._outdated = Expiring[tuple[int, int], int](_PENDING_S)  # look-ups left, by view and thread
+        self._resized = Expiring[tuple[int, int], bool](_PENDING_S)  # by view and thread
         self._kept = Expiring[int, int](_PENDING_S)  # by node: the thread that the node is kept for
 
     # -- which byte path -----------------------------------------------------------------------------
@@ -79,7 +80,8 @@ class Views:
 
     def _snapshot(self, stat: Stat, key: int, view: View, caller: Caller) -> BytePath:
         """Return the byte path of a file that must not change while an app reads it."""
-        copyable = self._copyable(stat, key, view.redact, caller.principal)
+        resized = self._resized and self._resized.get((view.key, caller.pid))
+        copyable = not resized and self._copyable(stat, key, view.redact, caller.principal)
         return BytePath.COPY if copyable else BytePath.LEASED
 
     def _reads_apart(
@@ -142,6 +144,11 @@ class Views:
         meet another caller's version."""
         self._outdated.put((view.key, caller.pid), _LOOKED_UP)
 
+    def resized(self, view: View, caller: Caller) -> None:
+        """Note that a thread's open got ESTALE because the file has become too large for a copy, or small
+        enough: its next open is under a lease, whatever the size is by then."""
+        self._resized.put((view.key, caller.pid), True)
+
     def writer_came(self, ino_key: int, view: View) -> None:
         """Note that no writer is expected any more: the writer has its node, or will not come."""
         self._pending.pop((ino_key, view.key))
@@ -151,12 +158,12 @@ class Views:
         any view."""
         self._coming.put((ino_key, caller.pid), True)
 
-    def expect_nothing(self, ino_key: int, caller: Caller) -> None:
-        """Note that a thread's open for writing was answered. Its next look-ups need no writer's node any
-        more.
-        """
+    def expect_nothing(self, node: Node, caller: Caller) -> None:
+        """Note that a thread's open was answered: its next look-ups need no node for a second try."""
         if self._coming:
-            self._coming.pop((ino_key, caller.pid))
+            self._coming.pop((node.ino, caller.pid))
+        if self._resized:
+            self._resized.pop((node.view.key, caller.pid))
 
     def _is_pending(self, ino_key: int, view: View, caller: Caller) -> bool:
         return bool(

@@ -157,6 +157,7 @@ class CopyPath:
         view EBUSY or EACCES, since a second ESTALE would reach the app."""
         if request.node.view.raw:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=True)
+        self._preconditions.resized(request)
         raise StaleNodeError from None
 
     def _give_up(self, node: Node, state: OpenState) -> None:

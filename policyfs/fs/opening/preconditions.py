@@ -19,7 +19,7 @@ from policyfs.fs.inodes.handles import FMODE_EXEC, looks_empty
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
-from policyfs.fs.opening.request import OpenContext
+from policyfs.fs.opening.request import OpenContext, OpenRequest
 from policyfs.store.locking.leases import LeaseKeeper
 
 _UNPROVEN: Final = (
@@ -126,7 +126,15 @@ class Preconditions:
         if byte_path is not node.byte_path:
             if writing:
                 self._views.expect_writer(node.ino, node.view)
+            elif {byte_path, node.byte_path} == {BytePath.COPY, BytePath.LEASED}:
+                self.resized(request)
             raise StaleNodeError
+
+    def resized(self, request: OpenRequest) -> None:
+        """Note, before ESTALE, that the file is too large for a copy now, or small enough. Where leases prove
+        nothing, the second try needs a copy."""
+        if self._leases_mean(request.node):
+            self._views.resized(request.node.view, request.caller)
 
     def demand_proof(self, opening: OpenContext) -> None:
         """Refuse an open for reading that depends on the kind if no lease proves it. Sets *by_kind*.
@@ -213,4 +221,4 @@ class Preconditions:
 
     def let_in(self, opening: OpenContext) -> None:
         """Note that no second try of an open comes: the thread's next look-ups need no node for a writer."""
-        self._views.expect_nothing(opening.request.node.ino, opening.request.caller)
+        self._views.expect_nothing(opening.request.node, opening.request.caller)
