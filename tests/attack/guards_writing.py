@@ -19,10 +19,12 @@ import policyfs.fs.opening.lifecycle as lifetimes_module
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.data.write_paths import DirectWrites
+from policyfs.fs.namespace import rename
 from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.request import OpenContext
+from policyfs.fs.sharing import kernel_locks
 from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.store.locking.latches import HeldFiles, Latches
 from policyfs.store.owner import Owners
@@ -31,6 +33,7 @@ from tests.attack.guards import put
 
 STOPS: Final = "POLICYFS_TEST_STOPS"
 WAITS: Final = "POLICYFS_TEST_WAITS"
+_LONG_S: Final = 60.0
 
 
 def stopper() -> Callable[[], None]:
@@ -107,8 +110,11 @@ def stops_before_removal() -> None:
 
 
 def stops_when_decided() -> None:
-    """No guard is gone, but the daemon stops when it has decided on a name, and is about to lock it."""
+    """No guard is gone, but the daemon stops when it has decided on a name, and is about to lock it, and a
+    request may keep the kernel's locks for longer than the stops take."""
     stop, take = stopper(), NameLock._take
+    put(kernel_locks, "MOST_S", _LONG_S)
+    put(rename, "MOST_S", _LONG_S)
 
     def stopping(self: NameLock, wanted: list[int]) -> bool:
         stop()

@@ -92,7 +92,7 @@ def test_a_daemon_that_is_killed_meanwhile_keeps_nobody_waiting(
     children = _begun(mount)
     process = mount.process
     assert process is not None
-    wait_for(lambda: _is_stuck(process.pid), "the loop waits for the file's lock")
+    wait_for(lambda: _is_closed(children[0].pid, process.pid), "loop and writer wait for each other", ENDS_S)
     process.kill()
     try:
         if guarded:
@@ -113,11 +113,23 @@ def test_a_daemon_that_is_killed_meanwhile_keeps_nobody_waiting(
     mount.control_socket.unlink(missing_ok=True)
 
 
-def _is_stuck(pid: int) -> bool:
-    """True if a process's main thread waits in the kernel for the lock of a file whose times it changes."""
-    task = Path(f"/proc/{pid}/task/{pid}")
-    waits = "vfs_utimes" in (task / "stack").read_text()
-    return waits and task.joinpath("stat").read_text().rpartition(")")[2].split()[0] == "D"
+def _is_closed(writer: int, daemon: int) -> bool:
+    """True if the loop waits for the lock of a file whose times it changes, and the writer, with that lock,
+    for a page that the loop has to read. (The loop may also wait for any write of the file, and go on.)"""
+    before = _switches(daemon)
+    stuck = "vfs_utimes" in _stack(daemon) and "filemap_fault" in _stack(writer)
+    return stuck and _switches(daemon) == before
+
+
+def _stack(pid: int) -> str:
+    """The kernel's functions in which a process's main thread waits."""
+    return Path(f"/proc/{pid}/task/{pid}/stack").read_text()
+
+
+def _switches(pid: int) -> list[str]:
+    """How often the main thread has left its processor."""
+    lines = Path(f"/proc/{pid}/task/{pid}/status").read_text().splitlines()
+    return [line for line in lines if "ctxt_switches" in line]
 
 
 def test_it_hangs_for_ever_where_nobody_looks(store_on, without: Callable[..., Mount]) -> None:

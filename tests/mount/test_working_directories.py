@@ -12,7 +12,7 @@ import pytest
 
 from tests.mount.test_reload import HEAD, change
 from tests.support.machine.counts import count, first
-from tests.support.machine.processes import call_as, code_of, start_as
+from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 
@@ -39,11 +39,14 @@ CHANGES = {
 
 
 def asks(channel, directory: Path) -> Counter[str]:
-    """Ask for the path of the working directory until told to stop; how often each error came."""
+    """Ask for the path of the working directory until told to stop; how often each error came. Says when it
+    has asked 100 times."""
     os.chdir(directory)
     said: Counter[str] = Counter()
     channel.send("there")
     while not channel.poll():
+        if said.total() == 100:
+            channel.send("often")
         try:
             said["" if os.getcwd() == str(directory) else "elsewhere"] += 1
         except OSError as failed:
@@ -51,33 +54,40 @@ def asks(channel, directory: Path) -> Counter[str]:
     return said
 
 
-def walks(channel, directory: Path) -> int:
-    """Look the directory up by its path, and an absent name in it, until told to stop."""
+def walks(channel, directory: Path) -> None:
+    """Look the directory up by its path, and an absent name in it, until told to stop. Says when it has five
+    times."""
     number = 0
     channel.send("there")
     while not channel.poll():
+        if number == 5:
+            channel.send("often")
         os.lstat(directory)
         assert not (directory / "none").exists()
         number += 1
-    return number
 
 
 def asked_during(mount: Mount, meanwhile: Callable[[], object], *, alone: bool) -> Counter[str]:
-    """What a process hears of its working directory while others walk to it. alone: all have one uid."""
+    """What a process hears of its working directory while others walk to it. meanwhile: repeated until each
+    of them has asked often. alone: all have one uid."""
     directory = mount / "a/inner"
     children = [start_as(ONE, asks, directory)]
     children += [start_as(uid, walks, directory) for uid in (ONE, ONE if alone else TWO) * 2]
     try:
         for child in children:
             assert child.receive() == "there"
-        meanwhile()
+
+        def all_have_asked() -> bool:
+            meanwhile()
+            return all(child.channel.poll() for child in children)
+
+        wait_for(all_have_asked, "each of them has asked often", 60)
         for child in children:
             child.send("stop")
-        said, *walked = [child.result() for child in children]
+        said, *_ = [child.result() for child in children]
     finally:
         for child in children:
             child.kill()
-    assert all(number > 5 for number in walked)
     return said
 
 
@@ -106,14 +116,13 @@ def test_a_reload_leaves_it_its_path(mounts: Mounts, tree: Path, who: str, optio
     mount = mounts.start(policies[0], tree, *(("--app", "one") if alone else ()))
     said = reloaded(mount, policies, alone=alone)
     assert set(said) == {""}, said
-    assert said[""] > 100
 
 
 def test_it_has_none_for_a_moment_where_all_names_are_dropped_at_once(mounts: Mounts, tree: Path) -> None:
     mount = mounts.prepare(CHANGES["for all"][0], tree)
     mount.program = ("tests.attack.weakened", "reload-by-epoch")
     mount.start()
-    assert any(reloaded(mount, CHANGES["for all"], alone=False)["ENOENT"] for _ in range(10)), "it takes luck"
+    assert any(reloaded(mount, CHANGES["for all"], alone=False)["ENOENT"] for _ in range(40)), "it takes luck"
 
 
 RULES = {
