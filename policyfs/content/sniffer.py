@@ -65,6 +65,8 @@ class Sniffer:
         self._missed = Missed()
         self._failures = Failures()
         self._requests = self._repeated = 0
+        self.announcer_uid = limits.uid + limits.uids
+        """The uid, and gid, of an announcer in a mount that admits any uid."""
 
     @classmethod
     def start(
@@ -85,7 +87,7 @@ class Sniffer:
         if workers is None:
             workers = min(8, max(2, len(os.sched_getaffinity(0))))
         try:
-            first, uids = (free_block(apps), BLOCK) if uid is None else (uid, 1)
+            first, uids = (free_block(apps), BLOCK - 1) if uid is None else (uid, 1)
         except (NoUidsError, OSError) as error:
             raise SnifferError(f"cannot start the sniffing workers: {error}") from error
         limits = Limits(

@@ -117,14 +117,23 @@ class Daemon:
 
     def _inotify(self) -> Inotify | None:
         options, announcements = self._options, self.fs.announcements
-        if announcements is None or options.user_id is None:
+        if announcements is None:
             return None
         inotify = Inotify(
             options.mountpoint, announcements, self.sniffer.announcer, self._log.warning,
-            uid=options.user_id, gid=options.group_ids[0],
+            uid=announcements.uid, gid=options.group_ids[0] if options.group_ids else announcements.uid,
         )  # fmt: skip
         self._undo.callback(inotify.close)
         return inotify
+
+    def _announced_to(self) -> int | None:
+        options = self._options
+        if not options.inotify:
+            return None
+        if self.facts.read_only:
+            self._log.warning("the store is read-only: inotify reports no change of the store")
+            return None
+        return self.sniffer.announcer_uid if options.user_id is None else options.user_id
 
     async def _announcing(self) -> None:
         if self.inotify is not None:
@@ -207,7 +216,7 @@ class Daemon:
             idmap=options.idmap,
             read_only=self.facts.read_only or options.read_only, xattrs=options.xattrs,
             vectors=self._in_vectors,
-            announced_to=options.user_id if options.inotify else None,
+            announced_to=self._announced_to(),
             quarantine=refused.Limits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
 

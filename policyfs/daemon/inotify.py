@@ -24,7 +24,10 @@ _LONGEST_S: Final = 5.0
 _ENDING_S: Final = 1.0
 """The time in which a killed announcer ends, unless it waits for a directory."""
 _PAUSE_S: Final = 0.1
-"""The pause before a new announcer is started."""
+_LONGEST_PAUSE_S: Final = 30.0
+"""The pauses before a new announcer: each is twice as long as the last, unless that announcer has lived for
+_PROVEN_S. An app that kills each of them must not fill the log."""
+_PROVEN_S: Final = 60.0
 
 Start = Callable[[], Awaitable[tuple[int, int, socket.socket]]]
 """A function that starts an announcer: its pid, a pidfd and its control socket. Raises SnifferError."""
@@ -116,17 +119,20 @@ class Inotify:
 
     async def run(self, connection: int) -> None:
         """Run announcers, one after the other, until stop(). connection: the number of the mount's device."""
+        pause_s = _PAUSE_S
         while not self._ended:
+            began_s = trio.current_time()
             with trio.CancelScope() as self._running:
                 try:
                     process = _Process(*await self._start())
+                    self.starts += 1
+                    await self._serve(process, connection)
                 except SnifferError as error:
                     self._warn(f"inotify reports no change of the store: {error}")
-                    await trio.sleep(_PAUSE_S)
-                    continue
-                self.starts += 1
-                await self._serve(process, connection)
-                await trio.sleep(_PAUSE_S)
+                proven = trio.current_time() - began_s > _PROVEN_S
+                pause_s = _PAUSE_S if proven else pause_s
+                await trio.sleep(pause_s)
+                pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
         self._stopped.set()
 
     async def _serve(self, process: _Process, connection: int) -> None:

@@ -56,7 +56,7 @@ class MountOptions:
     idmap: bool = False
     """True if the mount can be idmapped (mount_setattr(2)). The kernel then names no caller's uid."""
     inotify: bool = False
-    """True if inotify reports changes of the store in the mount. Only with user_id."""
+    """True if inotify reports changes of the store in the mount. Only with app."""
     policy: str = ""
     """The file or directory that the policy is read from."""
 

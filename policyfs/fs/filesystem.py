@@ -394,6 +394,8 @@ class FileSystem:
         self.modes.use(engine)
         self.timeouts.told_apart = self.modes.in_use
         self.nodes.use(engine.root, engine.child)
+        if self.announcements is not None:
+            self.announcements.policy_changed()
         self.kernel_cache.forget_attributes_of_all()
 
     def expire(self) -> bool:

@@ -41,7 +41,7 @@ class Settings:
     read_only: True if no app may write.
     xattrs: False if extended attributes are switched off.
     vectors: True if the bridge may answer repeats of requests (kernel_cache/repeats.py).
-    announced_to: the uid of the app to which inotify reports changes of the store; None: it reports none.
+    announced_to: the uid of the process by which inotify reports changes of the store; None: it reports none.
     """
 
     mountpoint: str

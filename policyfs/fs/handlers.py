@@ -141,6 +141,8 @@ class Handlers(pyfuse3.Operations):
         try:
             entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
             found = entry.st_ino
+            if own is not None and own.is_asked_again(parent, name):
+                entry.entry_timeout = 0.0
             return entry
         finally:
             if not found:
@@ -202,6 +204,13 @@ class Handlers(pyfuse3.Operations):
         self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """Answer CREATE."""
+        if (own := self._announcing(ctx)) is not None:
+            own.check_made(announcer.WRITTEN_FILE, parent, name)
+            entry = await self._announced(parent, name, stat.S_IFREG, ctx)
+            self._nodes.forget(entry.st_ino, 1)  # the kernel gets the phantom
+            return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(PHANTOM_HANDLE), keep_cache=False), own.phantom(
+                is_dir=False
+            )
         handle, entry = await self._names.creator.create(
             self._node(parent), name, mode, flags, self._gate.caller(ctx)
         )
@@ -349,8 +358,11 @@ class Handlers(pyfuse3.Operations):
             kill_priv=bool(valid & _FATTR_KILL_SUIDGID),
         )
         handle: Handle | None = None if fh is None else self._handles.get(fh)
+        own = self._announcing(ctx)
+        if own is not None and (phantom := own.attributes(inode)) is not None:
+            return phantom
         node = self._node(inode)
-        if self._announcing(ctx) is not None:
+        if own is not None:
             return await self._lookup.getattr(node, self._gate.caller(ctx))
         with self._lock_of(node):
             return await self._names.attribute_setter.setattr(node, change, handle, self._gate.caller(ctx))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import random
 import signal
 import time
 from multiprocessing.connection import Connection
@@ -51,6 +52,7 @@ def _guesses(channel: Connection, directory: Path, announcer: int) -> set[str]:
     channel.recv()
     calls = {
         "made": lambda: os.mknod(directory / "new"),
+        "made and written": lambda: os.open(directory / "new", os.O_CREAT | os.O_EXCL | os.O_WRONLY),
         "removed": lambda: os.unlink(directory / "1"),
         "written": lambda: os.close(os.open(directory / "2", os.O_WRONLY)),
         "moved": lambda: os.rename(directory / "3", directory / "4"),
@@ -71,13 +73,15 @@ def _attacked(mount: Mount, store: Path, change) -> set[str]:
     return child.result()
 
 
-def _make(directory: Path) -> None:
-    (directory / "new").touch()
 
+def _moved_in(outside: Path, new: Path) -> None:
+    outside.touch()
+    outside.rename(new)
 
 
 CHANGES = {
-    "made": _make,
+    "made": lambda directory: os.mknod(directory / "new"),
+    "made and written": lambda directory: _moved_in(directory.parent.parent / "elsewhere", directory / "new"),
     "removed": lambda directory: (directory / "1").unlink(),
     "moved": lambda directory: (directory / "3").rename(directory / "4"),
 }
@@ -89,7 +93,7 @@ def test_an_app_gets_no_answer_of_the_announcer(mounts, store: Path, change: str
     assert _attacked(mount, store, CHANGES[change]) == set()
 
 
-@pytest.mark.parametrize("change", ["made", "removed"])
+@pytest.mark.parametrize("change", ["made", "made and written", "removed"])
 def test_it_would_get_them(without, store: Path, change: str) -> None:
     mount = without("anyone-announces", POLICY, store, "--app", "viewer", "--inotify")
     assert _attacked(mount, store, CHANGES[change]) == {change}
@@ -144,3 +148,41 @@ def test_a_stopped_announcer_holds_up_nobody(mounts, store: Path) -> None:
     call_as(APP, os.listdir, mount / "d")
     os.utime(store / "d/1")
     assert call_as(APP, _goes_on, announcer, mount / "d") < 2.0
+
+
+def _stops(channel: Connection, announcer: int) -> None:
+    """Stop the announcer at any moment, for a moment, until told to end."""
+    chance = random.Random(1)
+    while not channel.poll():
+        os.kill(announcer, signal.SIGSTOP)
+        time.sleep(chance.random() / 200)
+        os.kill(announcer, signal.SIGCONT)
+        time.sleep(chance.random() / 500)
+
+
+def _works(channel: Connection, directory: Path) -> float:
+    """Make calls in the directory. Return the time that the longest took."""
+    longest_s = 0.0
+    while not channel.poll():
+        for call in (os.listdir, lambda at: code_of(os.unlink, at / "1"), lambda at: (at / "2").read_text()):
+            begin_s = time.monotonic()
+            call(directory)
+            longest_s = max(longest_s, time.monotonic() - begin_s)
+    return longest_s
+
+
+def test_an_announcer_that_is_stopped_at_any_moment_holds_up_nobody(mounts, store: Path) -> None:
+    mount = mounts.start(POLICY, store, "--app", "viewer", "--inotify")
+    app = [start_as(APP, _stops, _ready(mount)), start_as(APP, _works, mount / "d")]
+    end_s = time.monotonic() + 2 * _TRY_S
+    while time.monotonic() < end_s:
+        for number in range(10, 20):
+            (store / f"d/{number}").rename(store / f"d/{number} moved")
+            (store / f"d/{number} moved").write_text("words")
+            (store / f"d/{number} moved").rename(store / f"d/{number}")
+        wait_for(lambda: mount.status()["inotify"]["waiting"] < 100, "some are told")
+    for child in app:
+        child.send("enough")
+    assert app[0].result() is None
+    assert app[1].result() < 2.0
+    assert mount.status()["bugs"] == 0

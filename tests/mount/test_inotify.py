@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -16,6 +18,7 @@ from tests.support.machine.processes import Child, call_as, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 from tests.support.programs.inotify import END, Told, watch
+from tests.support.samples import pngs
 
 APP, OTHER = 10130, 10131
 STORM = 300
@@ -42,6 +45,7 @@ def filled(empty_store: Path) -> Path:
         (empty_store / name).mkdir()
         (empty_store / name).chmod(0o777)
     (empty_store / "Music/old.txt").write_text("a song")
+    (empty_store / "Music/old 3.txt").write_text("another")
     (empty_store / "Music/own.txt").write_text("words")
     (empty_store / "Music/own.txt").chmod(0o666)
     return empty_store
@@ -54,8 +58,21 @@ def own(mounts: Mounts, filled: Path) -> Mount:
     return mount
 
 
-def _watching(mount: Mount, *names: str) -> Child:
-    child = start_as(APP, watch, [mount / name for name in names or ("Music",)])
+@pytest.fixture
+def any_uid(mounts: Mounts, filled: Path) -> Mount:
+    """The mount of a service: only root can enter the directory above."""
+    mount = mounts.prepare(POLICY, filled, "--app", "viewer", "--any-uid", "--inotify")
+    above = mount.mountpoint
+    above.chmod(0o700)
+    mount.mountpoint = above / "mount"
+    mount.mountpoint.mkdir()
+    mount.start()
+    wait_for(lambda: mount.status()["inotify"]["pid"], "the announcer runs")
+    return mount
+
+
+def _watching(mount: Mount, *names: str, uid: int = APP) -> Child:
+    child = start_as(uid, watch, [mount / name for name in names or ("Music",)])
     assert child.receive() == "watching"
     return child
 
@@ -84,7 +101,7 @@ def test_inotify_reports_each_change_of_a_file_in_order(own: Mount, filled: Path
     child, music = _watching(own), filled / "Music"
     _each(
         own,
-        (lambda: (music / "a.txt").write_text("words"), 3),
+        (lambda: (music / "a.txt").write_text("words"), 1),
         (lambda: (music / "a.txt").chmod(0o640), 1),
         (lambda: (music / "a.txt").rename(music / "b.txt"), 1),
         ((music / "old.txt").unlink, 1),
@@ -98,7 +115,7 @@ def test_inotify_reports_each_change_of_a_file_in_order(own: Mount, filled: Path
     ]  # fmt: skip
     moves = [one.cookie for one in told if "MOVED" in one.kind]
     assert moves[0] == moves[1] != 0
-    assert sorted(call_as(APP, os.listdir, own / "Music")) == ["own.txt", END]
+    assert sorted(call_as(APP, os.listdir, own / "Music")) == ["old 3.txt", "own.txt", END]
 
 
 def test_inotify_reports_changes_of_directories(own: Mount, filled: Path) -> None:
@@ -136,13 +153,33 @@ def test_a_file_that_moves_in_or_out_of_sight_is_made_or_removed(own: Mount, fil
     _each(
         own,
         (lambda: (music / "old.txt").rename(filled / "old.txt"), 1),
-        (lambda: (filled / "old.txt").rename(music / "new.txt"), 3),
+        (lambda: (filled / "old.txt").rename(music / "new.txt"), 1),
         (lambda: (music / "new.txt").rename(music / "secret.txt"), 1),
         (lambda: (music / "own.txt").rename(filled / "Films/own.txt"), 1),
+        (lambda: (filled / "Films/own.txt").rename(music / "own 2.txt"), 1),
     )
     assert _words(_told(child, filled)) == [
         "DELETE old.txt", "CREATE new.txt", "MODIFY new.txt", "CLOSE_WRITE new.txt", "DELETE new.txt",
-        "DELETE own.txt",
+        "DELETE own.txt", "CREATE own 2.txt", "MODIFY own 2.txt", "CLOSE_WRITE own 2.txt",
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_seen_by_its_kind_is_made_once_it_has_its_bytes(mounts: Mounts, filled: Path) -> None:
+    allow = 'allow: [see, read], who: {app: viewer}, paths: "/Films/**", when: {type: "image/*"}'
+    policy = f"{POLICY.partition('rules:')[0]}rules:\n  - {{id: images, {allow}}}\n"
+    mount = mounts.start(policy, filled, "--app", "viewer", "--inotify")
+    wait_for(lambda: mount.status()["inotify"]["pid"], "the announcer runs")
+    child = _watching(mount, "Films")
+    with (filled / "Films/a.png").open("wb") as file:
+        wait_for(lambda: mount.fuse("MKNOD"), "the announcer has found it hidden")
+        file.write(pngs.plain(b""))
+    wait_for(lambda: mount.status()["inotify"]["told"], "it is told")
+    call_as(APP, os.stat, mount / "Films/a.png")
+    (filled / "Films/a.png").unlink()
+    (filled / "Films" / "b.txt").write_text("hidden by its kind")
+    (filled / "Films" / END).write_bytes(pngs.plain(b""))
+    assert _words(child.result()[:-1]) == [
+        "CREATE a.png", "MODIFY a.png", "CLOSE_WRITE a.png", "DELETE a.png",
     ]  # fmt: skip
 
 
@@ -162,6 +199,75 @@ def test_inotify_reports_no_name_that_the_app_does_not_see(own: Mount, filled: P
     assert {one.name for one in _told(child, filled)} <= {"seen.bin"}
 
 
+@pytest.mark.parametrize("hiding", ['paths: "/Music/old*"', 'paths: "/Music/**", when: {type: text/plain}'])
+def test_a_name_that_a_reload_hides_is_told_no_more(own: Mount, filled: Path, hiding: str) -> None:
+    child, announcer = _watching(own), own.status()["inotify"]["pid"]
+    for name in ("old.txt", "old 3.txt"):
+        call_as(APP, os.stat, own / "Music" / name)
+    call_as(APP, os.kill, announcer, signal.SIGSTOP)
+    os.mknod(filled / "Music/c.bin")
+    (filled / "Music/old 3.txt").unlink()
+    wait_for(lambda: own.status()["inotify"]["waiting"] == 2, "the announcer has an order, and another waits")
+    rule = f"  - {{id: since, deny: [see], who: {{app: viewer}}, {hiding}, errno: ENOENT}}\n"
+    own.policy.write_text(POLICY + rule)
+    assert own.reload().returncode == 0
+    os.kill(announcer, signal.SIGCONT)
+    (filled / "Music/old.txt").chmod(0o600)
+    (filled / "Music/old.txt").rename(filled / "Music/old 2.txt")
+    (filled / "Music/old 2.txt").unlink()
+    (filled / "Music/own.txt").unlink()
+    (filled / "Music/b.bin").write_bytes(bytes(100))
+    told = _told(child, filled)
+    assert {one.name for one in told} - {"own.txt"} == {"c.bin", "b.bin"}
+
+
+def test_any_caller_of_a_services_mount_is_told(any_uid: Mount, filled: Path) -> None:
+    child, music = _watching(any_uid, "Music", "Films", uid=0), filled / "Music"
+    _each(
+        any_uid,
+        (lambda: (music / "a.txt").write_text("words"), 1),
+        (lambda: (music / "a.txt").rename(music / "b.txt"), 1),
+        (lambda: (music / "b.txt").rename(music / "secret.txt"), 1),
+        ((music / "secret.txt").unlink, 0),
+        ((music / "album").mkdir, 1),
+        ((music / "album").rmdir, 1),
+        ((music / "old.txt").unlink, 1),
+        (lambda: (filled / "Films/words.txt").write_text("hidden by their kind\n"), 0),
+    )
+    assert _words(_told(child, filled)) == [
+        "CREATE a.txt", "MODIFY a.txt", "CLOSE_WRITE a.txt", "MOVED_FROM a.txt", "MOVED_TO b.txt",
+        "DELETE b.txt", "CREATE DIR album", "DELETE DIR album", "DELETE old.txt",
+    ]  # fmt: skip
+    status = Path(f"/proc/{any_uid.status()['inotify']['pid']}/status").read_text()
+    assert re.search(r"Uid:(.*)", status)[1].split()[0] not in {"0", str(APP)}
+
+
+def test_no_policy_for_single_uids_goes_with_it(any_uid: Mount) -> None:
+    rule = "  - {id: one, deny: [see], who: {uid: 5}, paths: /Music/old.txt}\n"
+    any_uid.policy.write_text(POLICY + rule)
+    refused = any_uid.reload()
+    assert refused.returncode != 0
+    assert "inotify tells all of them the same" in refused.stderr
+
+
+def test_what_a_read_only_mount_keeps_from_the_announcer_is_lost(own: Mount, filled: Path) -> None:
+    call_as(APP, os.listdir, own / "Music")
+    subprocess.run(["mount", "-o", "remount,bind,ro", own.mountpoint], check=True, timeout=10)
+    (filled / "Music/a.txt").touch()
+    wait_for(lambda: own.status()["inotify"]["lost"], "the change counts as lost")
+
+
+def test_a_read_only_store_has_no_announcer(mounts: Mounts, filled: Path) -> None:
+    subprocess.run(["mount", "--bind", filled, filled], check=True, timeout=10)
+    subprocess.run(["mount", "-o", "remount,bind,ro", filled], check=True, timeout=10)
+    try:
+        mount = mounts.start(POLICY, filled, "--app", "viewer", "--inotify")
+        assert mount.status()["inotify"] == "none"
+        assert not mount.stop()
+    finally:
+        subprocess.run(["umount", filled], check=True, timeout=10)
+
+
 def test_an_apps_own_writes_are_reported_once(own: Mount, filled: Path) -> None:
     child = _watching(own)
     call_as(APP, (own / "Music/own.txt").write_text, "other words")
@@ -174,7 +280,7 @@ def test_what_an_app_does_in_its_mount_is_reported_in_anothers(own: Mount, mount
     child = _watching(own)
     _each(
         own,
-        (lambda: call_as(OTHER, (theirs / "Music/a.txt").write_text, "words"), 3),
+        (lambda: call_as(OTHER, (theirs / "Music/a.txt").write_text, "words"), 1),
         (lambda: call_as(OTHER, os.rename, theirs / "Music/a.txt", theirs / "Music/b.txt"), 1),
     )
     told = _words(_told(child, filled))

@@ -31,6 +31,9 @@ def root(tmp_path: Path) -> Path:
 
 def test_each_order_is_one_call(root: Path) -> None:
     assert carry_out(root, announcer.FILE, b"d", b"new") == 0
+    assert carry_out(root, announcer.WRITTEN_FILE, b"d", b"new") == errno.EEXIST
+    assert carry_out(root, announcer.WRITTEN_FILE, b"d", b"written") == 0
+    assert carry_out(root, announcer.REMOVED_FILE, b"d", b"written") == 0
     assert carry_out(root, announcer.DIRECTORY, b"", b"e") == 0
     assert carry_out(root, announcer.MOVED, b"d", b"new", b"e", b"moved") == 0
     assert sorted(os.listdir(root / "d") + os.listdir(root / "e")) == ["moved", "old"]

@@ -6,6 +6,8 @@ import errno
 import os
 import signal
 import socket
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,18 @@ def test_what_cannot_start_is_said(tmp_path: Path, own: Announcements) -> None:
         inotify.close()
     assert said == ["inotify reports no change of the store: no room"]
     assert inotify.report() == {"pid": None, "told": 0, "waiting": 0, "lost": 0, "starts": 0}
+
+
+def test_announcers_that_end_at_once_are_replaced_ever_later(tmp_path: Path, own: Announcements) -> None:
+    """An app that kills each announcer does not fill the log."""
+    helper, at_s = Helper(0, orders=0), []
+    inotify = Inotify(str(tmp_path), own, helper.start, lambda _: at_s.append(time.monotonic()), uid=1, gid=1)
+    try:
+        _run(inotify, lambda: len(at_s) == 5)
+    finally:
+        inotify.close()
+    pauses_s = [later - sooner for sooner, later in pairwise(at_s)]
+    assert all(pause_s > 0.1 * 2**number for number, pause_s in enumerate(pauses_s))
 
 
 def test_an_announcer_that_does_not_answer_is_killed(tmp_path: Path, own: Announcements, monkeypatch) -> None:

@@ -128,10 +128,13 @@ def test_a_new_name_is_made_once_the_kernel_has_none() -> None:
 
 def test_only_a_phantom_is_opened_for_writing() -> None:
     def look(own: Announcements) -> None:
+        assert own.attributes(0) is None
         assert refused(own.open, 5, os.O_WRONLY) == "EBUSY"
         phantom = own.look_up(PARENT, b"name")
         assert phantom is not None
         assert own.open(phantom.st_ino, os.O_WRONLY).fh == announcements.PHANTOM_HANDLE
+        assert own.attributes(phantom.st_ino) is not None
+        assert own.attributes(5) is None
         assert refused(own.open, phantom.st_ino, os.O_WRONLY | os.O_TRUNC) == "EBUSY"
 
     during(Order(announcer.WRITTEN, AT), look)
@@ -142,6 +145,34 @@ def test_a_call_that_finds_an_old_answer_is_made_again_and_then_lost() -> None:
     own = during(Order(announcer.FILE, AT), calls.append, errno.EEXIST)
     assert len(calls) == announcements._TRIES
     assert (own.told, own.lost) == (0, 1)
+
+
+@pytest.mark.parametrize(("code", "lost"), [(errno.ENOENT, 0), (errno.EROFS, 1), (errno.EXDEV, 1)])
+def test_only_what_the_app_does_not_see_is_not_lost(code: int, lost: int) -> None:
+    assert during(Order(announcer.FILE, AT), lambda _: None, code).lost == lost
+
+
+def test_another_policy_drops_the_orders_that_do_not_ask_again() -> None:
+    own, _ = made()
+    kept = [Order(announcer.FILE, AT), Order(announcer.BYTES, AT)]
+    own._queue([*kept, Order(announcer.REMOVED_FILE, AT), Order(announcer.MOVED, AT, TO)])
+    own._new = [Order(announcer.REMOVED_DIRECTORY, AT)]
+    own.policy_changed()
+    assert (list(own._orders), own._new, own.lost) == (kept, [], 3)
+
+
+def test_a_new_file_with_its_bytes_is_one_order() -> None:
+    own, kernel = made()
+    own._new = [Order(announcer.FILE, AT)]
+    own._wrote(AT, seen=True)
+    own._wrote(AT, seen=True)
+    assert own._new == [Order(announcer.WRITTEN_FILE, AT)]
+    own._wrote(TO, seen=True)
+    own._wrote(TO, seen=True)
+    assert own._new[1:] == [Order(announcer.BYTES, TO), Order(announcer.WRITTEN, TO)]
+    assert kernel.expired == [(TO.parent, TO.name)]
+    own._wrote(AT, seen=False)
+    assert own._new[3:] == [Order(announcer.WRITTEN_FILE, AT)]
 
 
 def test_orders_without_room_are_lost(monkeypatch) -> None:

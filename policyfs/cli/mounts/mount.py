@@ -123,8 +123,8 @@ def _check_options(args: argparse.Namespace) -> None:
         raise UsageError("--posix and --no-xattrs cannot be used together: the kernel reads ACLs by xattrs")
     if args.idmap and not (args.posix and args.any_uid):
         raise UsageError("--idmap needs --posix and --any-uid: only the kernel knows who calls")
-    if args.inotify and (args.app is None or getattr(args, "any_uid", False)):
-        raise UsageError("--inotify needs --app, and a mount for one uid (no --any-uid)")
+    if args.inotify and args.app is None:
+        raise UsageError("--inotify needs --app: in a shared mount it would tell the names that others see")
     if args.inotify and (args.posix or args.read_only):
         raise UsageError(
             "--inotify cannot be used with --posix or --read-only: the kernel reports only calls that it lets"
@@ -255,17 +255,22 @@ def _check_policy_place(store: str, policy: str, sources: Sequence[SourceText]) 
 def _compiled(args: argparse.Namespace, sources: Sequence[SourceText]) -> Engine:
     engine = load_policy(sources, monitor=args.monitor, at_ns=time.time_ns())
     _check_modes(args, engine)
-    if args.idmap:
-        _check_uids(args.app, engine)
+    if args.any_uid and (args.idmap or args.inotify):
+        why = (
+            "the kernel does not tell the uids of callers on an idmapped mount"
+            if args.idmap
+            else "inotify tells all of them the same"
+        )
+        _check_uids(args.app, engine, f"--{'idmap' if args.idmap else 'inotify'}", why)
     return engine
 
 
-def _check_uids(app: str, engine: Engine) -> None:
-    """Raise UsageError if a policy distinguishes the uids of an app: the kernel does not tell them."""
+def _check_uids(app: str, engine: Engine, option: str, why: str) -> None:
+    """Raise UsageError if a policy distinguishes the uids of an app."""
     if any(one.name == app for one in engine.policy.apps) and engine.uids_matter(app):
         raise UsageError(
-            f"--idmap: the policy has rules about single uids of the app {app}, and the kernel does not tell"
-            " the uids of callers on an idmapped mount; write these rules for the whole app"
+            f"{option}: the policy has rules about single uids of the app {app}, and {why}; write these rules"
+            " for the whole app"
         )
 
 

@@ -29,6 +29,7 @@ from policyfs.linux.statx import cached_stat
 
 READY: Final = b"ready"
 FILE: Final = b"file"
+WRITTEN_FILE: Final = b"written file"
 DIRECTORY: Final = b"directory"
 REMOVED_FILE: Final = b"removed file"
 REMOVED_DIRECTORY: Final = b"removed directory"
@@ -84,6 +85,12 @@ def _call(kind: bytes, places: list[tuple[int, bytes]]) -> None:
     directory, name = places[0]
     if kind == FILE:
         os.mknod(name, stat.S_IFREG | 0o600, dir_fd=directory)
+    elif kind == WRITTEN_FILE:
+        fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=directory)
+        try:
+            libc.utimens_fd(fd, None, libc.TIME_NOW)
+        finally:
+            os.close(fd)
     elif kind == DIRECTORY:
         os.mkdir(name, 0o700, dir_fd=directory)
     elif kind == REMOVED_FILE:

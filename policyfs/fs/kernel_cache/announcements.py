@@ -31,6 +31,7 @@ from policyfs.content.workers.announcer import (
     REMOVED_DIRECTORY,
     REMOVED_FILE,
     WRITTEN,
+    WRITTEN_FILE,
 )
 from policyfs.domain import NO_FACTS, FileType, Op
 from policyfs.fs.access.gate import Gate
@@ -52,10 +53,13 @@ PHANTOM_HANDLE: Final = pack_fh(0, FH_DIRECT_IO | FH_NOFLUSH)
 _TRIES: Final = 3
 """The limit of calls for one order. A call fails if the kernel still has an answer about the name."""
 _AGAIN: Final = frozenset({errno.EBUSY, errno.EEXIST, errno.ESTALE})
+_UNSEEN: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""The errors if the app does not see the name, or if the name has changed again."""
 _KEPT_S: Final = 60.0
 """The time for which the kernel keeps a phantom's attributes: longer than a call takes."""
-_MADE: Final = frozenset({FILE, DIRECTORY})
-_ON_PHANTOMS: Final = frozenset({REMOVED_FILE, REMOVED_DIRECTORY, MOVED, WRITTEN})
+_MADE: Final = frozenset({FILE, WRITTEN_FILE, DIRECTORY})
+_SEEN_BEFORE: Final = frozenset({REMOVED_FILE, REMOVED_DIRECTORY, MOVED})
+_ON_PHANTOMS: Final = _SEEN_BEFORE | {WRITTEN}
 
 
 class Place(NamedTuple):
@@ -109,12 +113,13 @@ class Names(Protocol):
 class Announcements:
     """The orders of one mount, and the answers to the announcer's requests. Event loop only.
 
-    uid: the app's; it decides which names are announced. told, lost: counts of orders that were carried out,
+    uid: the announcer's, which sees what the app sees. told, lost: counts of orders that were carried out,
     and of changes that inotify did not report."""
 
     def __init__(self, gate: Gate, nodes: NodeTable, kernel: Names, uid: int) -> None:
-        self._gate, self._nodes, self._kernel, self._uid = gate, nodes, kernel, uid
+        self._gate, self._nodes, self._kernel, self.uid = gate, nodes, kernel, uid
         self._new: list[Order] = []
+        self._flushed: list[list[Order]] = []
         self._orders: deque[Order] = deque()
         self._some = trio.Event()
         self._from: _Left | None = None
@@ -158,8 +163,19 @@ class Announcements:
             with contextlib.suppress(trio.RunFinishedError):
                 token.run_sync_soon(self._queue, batch)
 
-        if not when_forgotten(forgotten):
+        if when_forgotten(forgotten):
+            self._flushed.append(batch)
+        else:
             self.lost += len(batch)
+
+    def policy_changed(self) -> None:
+        """Drop the orders that tell of names which the app saw under the old policy. Others ask again."""
+        self._from = None
+        for orders in (self._orders, *self._flushed, self._new):
+            told = [order for order in orders if order.kind not in _SEEN_BEFORE]
+            self.lost += len(orders) - len(told)
+            orders.clear()
+            orders.extend(told)
 
     @property
     def waiting(self) -> int:
@@ -167,6 +183,7 @@ class Announcements:
         return len(self._orders) + (self._now is not None)
 
     def _queue(self, batch: list[Order]) -> None:
+        self._flushed = [other for other in self._flushed if other is not batch]
         room = max(0, _MOST - len(self._orders))
         self.lost += max(0, len(batch) - room)
         self._orders.extend(batch[:room])
@@ -176,7 +193,7 @@ class Announcements:
         """Return a place, or None if the path alone hides it from the app."""
         if is_aside(name) or not parent.lookups:
             return None
-        unseen = self._gate.asked_for(self._gate.principal(self._uid), parent.state, name)[1]
+        unseen = self._gate.asked_for(self._gate.principal(self.uid), parent.state, name)[1]
         if unseen.whatever is not None:
             return None
         return Place(parent.nodeid, parent.path().strip(b"/"), name)
@@ -197,7 +214,7 @@ class Announcements:
             if self._nodes.named(ino, parent, place.name):
                 return True
             ftype = FileType.REGULAR
-        gate, who = self._gate, self._gate.principal(self._uid)
+        gate, who = self._gate, self._gate.principal(self.uid)
         state, _ = gate.asked_for(who, parent.state, place.name)
         decided = not gate.engine.needs(who, Op.SEE, state, ftype)
         return decided and gate.decide(who, Op.SEE, state, ftype, NO_FACTS, parent).allowed
@@ -210,12 +227,21 @@ class Announcements:
         if made:
             self._new.append(Order(DIRECTORY if event.is_dir else FILE, place))
         if event.kind & Change.CLOSE_WRITE and not self._is_own(event):
-            self._wrote(place)
+            self._wrote(place, seen=self._was_seen(place, event))
         elif event.kind & Change.ATTRIB and not made and not gone:
             self._add(Order(ATTRIBUTES, place))
 
-    def _wrote(self, place: Place) -> None:
-        if self._new[-1:] != [Order(WRITTEN, place)]:
+    def _wrote(self, place: Place, *, seen: bool) -> None:
+        """Announce a write. seen: False if the app sees the name by its new bytes at the earliest."""
+        last = self._new[-1] if self._new else None
+        if last == Order(FILE, place):
+            self._new[-1] = Order(WRITTEN_FILE, place)
+        elif last in (Order(WRITTEN, place), Order(WRITTEN_FILE, place)):
+            return
+        elif not seen:
+            self._new.append(Order(WRITTEN_FILE, place))
+        else:  # the kernel must ask for the name, and get the phantom
+            self._kernel.expire_entries([(place.parent, place.name)])
             self._new += [Order(BYTES, place), Order(WRITTEN, place)]
 
     def _add(self, order: Order) -> None:
@@ -236,8 +262,7 @@ class Announcements:
             self._new.append(Order(MOVED, left.place, new))
             return
         elif new is not None:
-            self._new.append(Order(FILE, new))
-            self._wrote(new)
+            self._new.append(Order(WRITTEN_FILE, new))
         self._removed(left.place, is_dir=left.is_dir)
 
     def released(self, node: Node) -> None:
@@ -279,7 +304,7 @@ class Announcements:
                 self._orders.appendleft(Order(REMOVED_FILE, order.at))
             if not code:
                 self.told += 1
-            elif code in _AGAIN:  # other errors: the app does not see the name, or the name has changed again
+            elif code not in _UNSEEN:
                 self.lost += 1
 
     async def _carried_out(self, order: Order, call: Callable[[bytes], Awaitable[int]]) -> int:
@@ -288,7 +313,7 @@ class Announcements:
             return errno.ENAMETOOLONG
         code = 0
         for number in range(_TRIES):
-            if number or order.kind == WRITTEN:
+            if number:
                 await self._expire(order)
             self._now, self._phantom = order, 0
             try:
@@ -329,8 +354,21 @@ class Announcements:
             raise pyfuse3.FUSEError(errno.ENOENT)
         if now.kind not in _ON_PHANTOMS:
             return None
+        return self.phantom(is_dir=now.kind == REMOVED_DIRECTORY)
+
+    def is_asked_again(self, parent: int, name: bytes) -> bool:
+        """Return True if the kernel must ask for this name again: the next order wants the phantom."""
+        now = self._now
+        return now is not None and (now.kind, now.at.parent, now.at.name) == (BYTES, parent, name)
+
+    def phantom(self, *, is_dir: bool) -> pyfuse3.EntryAttributes:
+        """Return a new phantom."""
         self._phantom = next(self._numbers)
-        return self._attributes(is_dir=now.kind == REMOVED_DIRECTORY)
+        return self._attributes(is_dir=is_dir)
+
+    def attributes(self, inode: int) -> pyfuse3.EntryAttributes | None:
+        """Return the phantom's attributes, None for another node."""
+        return self._attributes(is_dir=False) if self._phantom and inode == self._phantom else None
 
     def _is_named(self, order: Order) -> bool:
         """Return True if the kernel already has a moved directory at its new place. It keeps the name then:
@@ -347,7 +385,7 @@ class Announcements:
         entry.entry_timeout, entry.attr_timeout = 0.0, _KEPT_S
         entry.st_mode = pyfuse3.ModeT(stat.S_IFDIR | 0o700 if is_dir else stat.S_IFREG | 0o600)
         entry.st_nlink = 1
-        entry.st_uid = self._uid
+        entry.st_uid = self.uid
         return entry
 
     def check_made(self, kind: bytes, parent: int, name: bytes) -> None:
