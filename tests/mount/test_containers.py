@@ -56,7 +56,7 @@ store: {STORE}
 policy: /etc/policyfs/home.yaml
 mounts:
   - {{app: tv, container: [tv, podman], path: /data/media}}
-  - {{app: photos, container: photos, path: /data/media}}
+  - {{app: photos, container: photos, path: /data/mount, directories: {{media: /DCIM, papers: /Documents}}}}
   - {{app: anna, at: /run/anna/media}}
 END
 cd /srv/app
@@ -81,9 +81,9 @@ services:
     network_mode: none
     restart: always
     volumes: ["/usr:/usr:ro", "./lister.py:/lister.py:ro", "./logs:/logs"]
-    command: "sh -c 'python3 -I /lister.py DCIM,Documents /data/media >>/logs/photos-root & \\
+    command: "sh -c 'python3 -I /lister.py DCIM,Documents /data/mount >>/logs/photos-root & \\
       exec setpriv --reuid $$PUID --regid $$PGID --clear-groups \\
-      python3 -I /lister.py DCIM,Documents /data/media >>/logs/photos'"
+      python3 -I /lister.py file /data/media >>/logs/photos'"
   podman: {{image: own, profiles: [podman]}}
 END
 echo 'anna:x:{ANNA}:{ANNA}::/home/anna:/bin/sh' >>/etc/passwd
@@ -144,7 +144,7 @@ class Home:
     def lines(self, lister: str) -> list[str]:
         """All answers that a lister has printed."""
         text = (self.machine.root / "srv/app/logs" / lister).read_text()
-        return [line.removeprefix("/data/media ") for line in text.splitlines()]
+        return [line.partition(" ")[2] for line in text.splitlines()]
 
     def latest(self) -> dict[str, str]:
         """The last answer that each lister got; none before its first."""
@@ -267,13 +267,15 @@ def _reaches_its_own_mount_alone(home: Home) -> None:
         ("sh /anna", "keep-id"),
     ):  # fmt: skip
         inside = home.sh(f"{engine} exec {name} cat /proc/self/mountinfo").splitlines()
-        assert {line.split()[4] for line in inside if " - fuse" in line} == {"/data/media"}, inside
-        assert home.sh(f"{engine} exec {name} ls -A /data").split() == ["media"]
+        at = "mount" if name == "photos" else "media"
+        assert {line.split()[4] for line in inside if " - fuse" in line} == {f"/data/{at}"}, inside
+        names = ["media", "mount", "papers"] if name == "photos" else ["media"]
+        assert home.sh(f"{engine} exec {name} ls -A /data").split() == names
     nsenter = f"nsenter --mount --target $({PID} photos)"  # as if it had the right to mount
-    home.sh(f"{nsenter} mount -t tmpfs from-inside /data/media/DCIM")
+    home.sh(f"{nsenter} mount -t tmpfs from-inside /data/media")
     assert "from-inside" in home.sh(f"cat /proc/$({PID} photos)/mountinfo")
     assert "from-inside" not in home.sh(f"cat /proc/1/mountinfo /proc/$({PID} tv)/mountinfo")
-    home.sh(f"{nsenter} umount /data/media/DCIM")
+    home.sh(f"{nsenter} umount /data/media")
     # Nobody but the user of the rootless engine reaches its mount: no other uid of its containers.
     other = "setpriv --reuid 1001 --regid 1001 --clear-groups ls /data/media"
     assert "Permission denied" in home.sh(f"sh /anna exec rootless {other}", check=False)

@@ -119,6 +119,23 @@ def test_two_mounts_at_one_path_of_a_service_are_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("directories: {media: /DCIM}", "directories: these are names beside path"),
+        ("directories: {photos: DCIM}", 'directories.photos: "DCIM" is not an absolute path'),
+        ("directories: {a/b: /DCIM}", '"a/b" is not a name'),
+        ("directories: {photos: /../DCIM}", "is not an absolute path"),
+    ],
+)
+def test_directories_are_names_beside_path(tmp_path: Path, written: str, told: str) -> None:
+    with pytest.raises(PolicyErrors) as found:
+        _read(tmp_path, GOOD.replace("path: /media", f"path: /media\n    {written}"))
+    (error,) = found.value.errors
+    assert told in error.message
+    assert error.where.line == 10
+
+
+@pytest.mark.parametrize(
     ("option", "told"),
     [
         ('trail_keep: "-1"', "is not a whole number of at least 0"),

@@ -75,6 +75,22 @@ def test_a_service_or_container_of_two_mounts_gets_both(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_directories_of_a_mount_have_places_beside_its_path(tmp_path: Path) -> None:
+    path, compose = tmp_path / "home.site.yaml", tmp_path / "compose.yaml"
+    text = GOOD.replace("path: /media", "path: /media\n    directories: {photos: /DCIM, in: /a b}")
+    text = text.replace("path: /data/films,", "path: /data/films, directories: {tv: /Series},")
+    path.write_text(text, encoding="utf-8")
+    site = read_site(str(path))
+    drop_in = dict(units(site))["gallery.service.d/policyfs-home.conf"]
+    for place in ("media:/media", "media/DCIM:/photos"):
+        assert f"BindPaths={WHERE}/gallery/{place}\n" in drop_in
+    assert f'BindPaths="{WHERE}/gallery/media/a b":/in\n' in drop_in
+    assert compose_file(site).count("target: /data\n") == 1
+    compose.write_text("services: {player: {volumes: ['./x:/data/tv/new']}}")
+    said = policyfs("compose", site.file, str(compose))
+    assert "/data/tv/new of the service player is in the way of its mount at /data/tv" in said.stderr
+
+
 def test_a_unit_of_another_site_stays(site: Site, tmp_path: Path) -> None:
     """`home` with the app b-c and `home-b` with the app c have a unit of the same name."""
     to, files = tmp_path / "units", []

@@ -360,10 +360,30 @@ def _make_places(found: Sequence[tuple[MountDoc, Seen]]) -> None:
             new = f"{above}.new-{os.getpid()}"
             make(f"{new}/{name}")
             os.rename(new, above)  # not even for a moment there is an empty directory at this path
+        for mount, _ in found:
+            at = mount.at
+            if at.startswith(f"{private_places()}/"):
+                _link_directories(mount)
     except OSError as error:
         raise PolicyfsError(f"cannot make the mountpoint {at}: {error.strerror}") from error
     finally:
         os.umask(before)
+
+
+def _link_directories(mount: MountDoc) -> None:
+    """Make links beside a mount to its directories, for its containers. Remove those of an earlier site file.
+
+    A container has the directory above the mount. So a link leads to the mount that is there now; a bind of a
+    directory would stay with the mount of its time.
+    """
+    above, name = os.path.split(mount.at)
+    wanted = {f"{above}/{link}": f"{name}{directory}" for link, directory in mount.directories.items()}
+    for entry in os.scandir(above):
+        if entry.is_symlink() and os.readlink(entry.path) != wanted.get(entry.path):
+            os.unlink(entry.path)
+    for path, target in wanted.items():
+        if not os.path.lexists(path):
+            os.symlink(target, path)
 
 
 @contextlib.contextmanager

@@ -279,7 +279,11 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
 def _drop_in(mounts: list[tuple[MountDoc, str]]) -> str:
     """Return the drop-in (additional settings) of a systemd service that uses mounts."""
     needs = "".join(f"Requires={unit}\nAfter={unit}\nPartOf={unit}\n" for _, unit in mounts)
-    paths = "".join(f"BindPaths={_path(mount.at)}:{_path(mount.path or '')}\n" for mount, _ in mounts)
+    paths = "".join(
+        f"BindPaths={_path(mount.at + directory)}:{_path(place)}\n"
+        for mount, _ in mounts
+        for place, directory in mount.places.items()
+    )
     return (
         f"[Unit]\n{needs}\n[Service]\n{paths}"
         "# The app must not unmount the mount with fusermount3.\nNoNewPrivileges=yes\n"
@@ -372,7 +376,7 @@ def _check(site: Site, path: str) -> None:
                     f" {site.store}, without a policy: remove this volume"
                 )
         for target in (os.path.normpath(target) for _, target, _ in volumes):
-            for at in (str(mount.path) for mount in site.mounts if name in mount.container):
+            for at in (at for mount in site.mounts if name in mount.container for at in mount.places):
                 if target == os.path.dirname(at) or f"{target}/".startswith(f"{at}/"):
                     raise PolicyfsError(
                         f"{path}: the volume at {shown(target)} of the service {name} is in the way of its"
