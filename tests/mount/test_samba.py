@@ -163,3 +163,19 @@ def test_without_modes_by_the_policy_smbd_refuses_what_the_policy_allows(
     said = samba.ask(ANNA.pw_name, "media", "cd Documents", "put new.txt", cwd=desk)
     assert "NT_STATUS_ACCESS_DENIED" in said
     assert mount.events(decision="deny") == []
+
+
+def test_streams_work_where_nothing_is_redacted(mounts: Mounts, store: Path) -> None:
+    """Windows' and macOS's streams are extended attributes of the file, and so are NT ACLs."""
+    rule = '  - {id: no-place, require: {redact: location}, paths: "/DCIM/**"}\n'
+    policy = sections("yaml")[1].text.replace("  - id: ben.photos", f"{rule}  - id: ben.photos")
+    mount = start_tree(mounts, store, policy)
+    stream = "user.DosStream.mark:$DATA"
+    photo, notes = mount / "DCIM/Camera/a.jpg", mount / "Documents/notes.txt"
+    call_as(ANNA.pw_uid, os.setxattr, notes, stream, PUT)
+    assert call_as(ANNA.pw_uid, os.getxattr, notes, stream) == PUT
+    assert os.getxattr(store / "Documents/notes.txt", stream) == PUT
+    assert call_as(ANNA.pw_uid, code_of, os.setxattr, photo, stream, PUT) == "ENOTSUP"
+    assert call_as(ANNA.pw_uid, os.listxattr, photo) == []
+    assert call_as(ANNA.pw_uid, code_of, os.setxattr, notes, "security.NTACL", PUT) == "EPERM"
+    assert call_as(ANNA.pw_uid, code_of, os.setxattr, notes, "system.posix_acl_access", PUT) == "ENOTSUP"
