@@ -55,6 +55,7 @@ for app in {apps}; do
     cat >$app.service <<END
 [Service]
 User=$app
+ExecStartPre=/usr/bin/test -e /pictures/beach.jpg
 ExecStart=/usr/bin/python3 -I /srv/lister.py {names} /media
 StandardOutput=append:/var/log/listers/$app
 END
@@ -116,7 +117,10 @@ def _setup(path: Path) -> None:
         "apiVersion: policyfs/v1", "kind: Policy", "metadata: {name: home}",
         f"apps: {{root: {{uid: 0}}, {apps}}}", "rules:", root, *rules,
     ]  # fmt: skip
-    mounts = [f"  - {{app: {app}, service: {app}.service, path: /media}}" for app in APPS]
+    mounts = [
+        f"  - {{app: {app}, service: {app}.service, path: /media, directories: {{pictures: /DCIM}}}}"
+        for app in APPS
+    ]
     site = [
         "apiVersion: policyfs/v1", "kind: Site", "name: home", f"store: {STORE}",
         "policy: /etc/policyfs/home.yaml", "mounts:", *mounts,

@@ -112,6 +112,21 @@ def test_a_site_goes_up_and_down_together(site: Site) -> None:
     assert len(trail) == 2  # one root, and a chain for each mount
 
 
+def test_links_to_directories_are_those_of_the_site(site: Site) -> None:
+    text = site.file.read_text()
+    shared = text[text.index("  - {shared") :]
+    above = site.arena / "run/mounts/home/shared"
+    for directories in ({"photos": "/DCIM", "music": "/Music/a"}, {"photos": "/Photos"}, {}):
+        more = ", ".join(f"{name}: {there}" for name, there in directories.items())
+        tv = f"  - {{shared: true, container: tv, path: /data/media, directories: {{{more}}}}}\n"
+        site.file.write_text(text.replace(shared, tv))
+        said = site("up", "--places")
+        assert said.returncode == 0, said
+        links = {entry.name: os.readlink(entry.path) for entry in os.scandir(above) if entry.is_symlink()}
+        assert links == {name: f"media{there}" for name, there in directories.items()}
+        assert {code_of(os.listdir, above / name) for name in links} <= {"ENOTCONN"}
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_a_mount_is_found_where_a_symlink_leads(site: Site, store: Path) -> None:

@@ -18,10 +18,7 @@ class PolicySight:
     """
 
     def __init__(self, kept: KeptPolicies, app: str) -> None:
-        """Raises UsageError if *app* is `stranger`: strangers are not one app.
-
-        kept: the policies that the trail keeps.
-        """
+        """Raises UsageError if *app* is `stranger`: strangers are not one app."""
         if app == STRANGER:
             raise UsageError("--for-app: strangers are not one app; name an app of the policy")
         self._kept = kept

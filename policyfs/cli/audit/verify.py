@@ -49,12 +49,7 @@ _BARE: Final = (
 
 
 class _Checked(NamedTuple):
-    """The results of the check of one chain (the trail of one mount).
-
-    spans: the first and the last record number of each segment (file). recorded: True if a daemon was writing
-    to the chain when the check began or ended. unsealed: the names of the segments that lack a seal (a signed
-    statement about a closed segment).
-    """
+    """The check of one chain. recorded: a daemon was writing meanwhile. unsealed: segments without a seal."""
 
     chain: Chain
     verifier: Verifier

@@ -63,10 +63,7 @@ class Batch:
     """
 
     def __init__(self, errors: TextIO) -> None:
-        """errors: the stream to which errors in policies are printed.
-
-        If a file cannot be read, standard error gets the message.
-        """
+        """errors: the stream for errors in policies (not for those of reading a file)."""
         self.code = EXIT_OK
         """The exit code of the command, for the policies that were read so far."""
         self._errors: Final = errors

@@ -30,10 +30,7 @@ class Terminal:
     """
 
     def __init__(self, streams: list[int], uid: int) -> None:
-        """Make a pty that belongs to a user.
-
-        streams: those of the descriptors 0, 1 and 2 that are terminals. Raises OSError.
-        """
+        """Make a pty. streams: those of the descriptors 0, 1 and 2 that are terminals. Raises OSError."""
         self._streams: Final = streams
         self._real: Final = streams[0]
         self._out: Final = next((fd for fd in (1, 2) if fd in streams), self._real)

@@ -35,12 +35,7 @@ _SHORT: Final = 16
 
 @dataclass(slots=True)
 class _Applied:
-    """The result of `policy apply`.
-
-    live: the mount's policy before the command, as `policyfs status` reports it; after an error, the policy
-    in force then. refused: the reason of a refusal, empty if there is none. changed: True if the command
-    fails, but the new policy is in force, or may be in force later.
-    """
+    """The result of `policy apply`. changed: it failed, but the new policy is in force, or may be later."""
 
     mountpoint: str
     file: str
@@ -156,9 +151,7 @@ def _is_same(one: str, other: str) -> bool:
 def _put_in_force(found: _Applied, own: str) -> None:
     """Write the new policy into the mount's policy file *own*, and make the daemon load exactly this text.
 
-    If the daemon refuses the text, restore the old text of the file. If the file did not exist, remove it.
-    If the new text is in force in spite of an error, or may be loaded later, the new text stays in the file.
-    Raises PolicyfsError.
+    If the daemon refuses the text, restore the file, unless the text may still come into force.
     """
     if not _is_same(found.file, own):
         text = Path(found.file).read_bytes()

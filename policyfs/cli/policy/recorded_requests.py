@@ -70,10 +70,7 @@ class End(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """Lines of an index, from *begin* on and before *end*.
-
-    term: the number of times from RecordedRequests._instants() that had passed at each of these lines.
-    """
+    """Lines of an index, from *begin* on and before *end*; term: how many instants had passed."""
 
     begin: int
     end: int
@@ -81,12 +78,7 @@ class _Span(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """One run of a daemon, from start to end, as the daemon has recorded it on the trail.
-
-    app: the app of an app mount; None for a shared mount. exceptions: a dictionary from policy digest and
-    generation to the ids of the exceptions (allow rules with an end date) in force. monitor: True if the
-    mount had --monitor; None if that is not known.
-    """
+    """One run of a daemon on the trail. exceptions: their ids, by policy digest and generation."""
 
     app: str | None
     exceptions: dict[tuple[str, int], tuple[str, ...]]
@@ -101,10 +93,7 @@ class RecordedRequests:
     """
 
     def __init__(self, trail: IndexedTrail, wanted: Selection, ends: Sequence[int] = ()) -> None:
-        """ends: times (ns since 1970) at which the other policy (which decides the requests again) changes.
-
-        A request before such a time and a request after it never count as equal.
-        """
+        """ends: times (ns since 1970) of changes of the other policy: requests across one are never equal."""
         self._trail: Final = trail
         self._wanted: Final = wanted
         self._policies: Final = KeptPolicies(trail.chains)

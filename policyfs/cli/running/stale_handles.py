@@ -105,9 +105,7 @@ def _holding(
 ) -> dict[int, list[Holder]]:
     """Return the processes that seem to have one of *files* open or mapped, by pid, each with these files.
 
-    A file counts if its path or inode number, and the uid of its process, are those of one of *files*. If
-    *files* has the pid of a process, each file of the mount that this process has open or mapped counts. The
-    daemon, this process, its parent and the process with pid 1 do not count.
+    Of a process whose pid is in *files*, each file of the mount counts.
     """
     opened = {(_as_told(os.fsencode(mountpoint)) + str(one["path"]), one["uid"]) for one in files}
     inodes = {(one["ino"], one["uid"]) for one in files}  # a container has the file at another path
@@ -140,9 +138,7 @@ def _agreed(count: int) -> bool:
 def _ended(pids: list[int], holding: Callable[[], Collection[int]]) -> list[int]:
     """End processes, first with SIGTERM, then with SIGKILL. Return the pids of the processes that still run.
 
-    holding: a function that returns the pids of the processes that have the files open now. When a process
-    ends, another process may get its pid. So _ended() first opens pidfds, and then calls holding(). Only a
-    process that still has a file open gets a signal.
+    holding: returns the pids that have the files open, asked after pidfds are open: a pid may be used again.
     """
     fds: dict[int, int] = {}
     try:
