@@ -84,7 +84,7 @@ services:
     command: "sh -c 'python3 -I /lister.py DCIM,Documents /data/mount >>/logs/photos-root & \\
       exec setpriv --reuid $$PUID --regid $$PGID --clear-groups \\
       python3 -I /lister.py file /data/media >>/logs/photos'"
-  podman: {{image: own, profiles: [podman]}}
+  podman: {{image: own, network_mode: none, profiles: [podman]}}
 END
 echo 'anna:x:{ANNA}:{ANNA}::/home/anna:/bin/sh' >>/etc/passwd
 echo 'anna:x:{ANNA}:' >>/etc/group
@@ -250,7 +250,7 @@ def _goes_and_comes(home: Home) -> None:
     wait_for(lambda: home.health() == "unhealthy\n", "the container tv is unhealthy", HEAL_S)
     before = {name: len(home.lines(name)) for name in LISTERS}
     # Their engines start all containers again, on the placeholder.
-    home.sh("pkill --signal KILL --full 'lister[.]py DCIM'")
+    home.sh("pkill --signal KILL --full 'lister[.]py (DCIM|file)'")
     wait_for(lambda: all(len(home.lines(name)) > before[name] for name in LISTERS), "all run again", HEAL_S)
     home.plug("/srv/other")
     assert "another file system is there" in home.policyfs("up", check=False)
@@ -272,10 +272,10 @@ def _reaches_its_own_mount_alone(home: Home) -> None:
         names = ["media", "mount", "papers"] if name == "photos" else ["media"]
         assert home.sh(f"{engine} exec {name} ls -A /data").split() == names
     nsenter = f"nsenter --mount --target $({PID} photos)"  # as if it had the right to mount
-    home.sh(f"{nsenter} mount -t tmpfs from-inside /data/media")
+    home.sh(f"{nsenter} mount -t tmpfs from-inside /data/papers")
     assert "from-inside" in home.sh(f"cat /proc/$({PID} photos)/mountinfo")
     assert "from-inside" not in home.sh(f"cat /proc/1/mountinfo /proc/$({PID} tv)/mountinfo")
-    home.sh(f"{nsenter} umount /data/media")
+    home.sh(f"{nsenter} umount /data/papers")
     # Nobody but the user of the rootless engine reaches its mount: no other uid of its containers.
     other = "setpriv --reuid 1001 --regid 1001 --clear-groups ls /data/media"
     assert "Permission denied" in home.sh(f"sh /anna exec rootless {other}", check=False)
