@@ -1,8 +1,8 @@
 """A site on a machine that systemd boots: nobody ever finds an empty library, whatever happens to store,
 daemons and units, and all services are up again afterwards.
 
-Each service, a container of Docker that is always restarted, and root list their library every 10 ms from
-before the first unit starts until the end.
+Each service, containers of Docker (restarted always) and of podman (a unit), and root list their library
+every 10 ms from before the first unit starts until the end. Programs that mirror it delete nothing.
 """
 
 from __future__ import annotations
@@ -29,27 +29,37 @@ ENGINES_WAIT_S: Final = 2
 """How long container engines wait for the store; 90 s if nobody changes it."""
 LATE_S: Final = 60
 APPS: Final = ["camera", "gallery", "backup", "films", "music", "letters"][: 6 if SOAK else 2]
-LISTER: Final = CHECKOUT / "tests/support/programs/lister.py"
+PURGERS: Final = (*(f"{app}-purge" for app in APPS), "docker-purge")
+LISTERS: Final = (*APPS, "docker", "player")
+LOGS: Final = (*LISTERS, *PURGERS, "root")
+REMOVED: Final = "removed.jpg"
+PROGRAMS: Final = CHECKOUT / "tests/support/programs"
 WHERE: Final = "/run/policyfs/mounts/home"
 
 SETUP: Final = """\
 mkdir -p /srv/media /srv/disk /srv/other /etc/policyfs /var/log/listers /mnt/media
-touch /var/log/listers/docker
-chmod 666 /var/log/listers/docker
+cd /var/log/listers
+touch docker docker-purge player
+chmod 666 *
+mkdir -m 777 state
 mount -t tmpfs -o mode=700 disk /srv/disk
 mkdir /srv/disk/DCIM /srv/disk/Documents
-echo beach >/srv/disk/DCIM/beach.jpg; echo letter >/srv/disk/Documents/letter.txt
+echo beach | tee /srv/disk/DCIM/beach.jpg >/srv/disk/DCIM/{removed}
+echo letter >/srv/disk/Documents/letter.txt
+mkdir /srv/disk/.stfolder
 mount -t tmpfs -o mode=700 other /srv/other
 mkdir /srv/other/DCIM
 cat >/etc/policyfs/home.yaml <<END
 {policy}END
 cat >/etc/policyfs/home.site.yaml <<END
 {site}END
-cp {lister} /srv/lister.py
+cp {programs}/lister.py {programs}/purger.py /srv
 # The store has been mounted before.
 mount --bind /srv/disk /srv/media
 {policyfs} accept /srv/media
 umount /srv/media
+cp -a {checkout}/policyfs /next
+touch /next/more.py
 cd /etc/systemd/system
 for app in {apps}; do
     cat >$app.service <<END
@@ -58,6 +68,13 @@ User=$app
 ExecStartPre=/usr/bin/test -e /pictures/beach.jpg
 ExecStart=/usr/bin/python3 -I /srv/lister.py {names} /media
 StandardOutput=append:/var/log/listers/$app
+END
+    cat >$app-purge.service <<END
+[Service]
+User=$app
+StateDirectory=%p
+ExecStart=/usr/bin/python3 -I /srv/purger.py /media /var/lib/%p
+StandardOutput=append:/var/log/listers/%p
 END
 done
 {users}
@@ -76,6 +93,21 @@ ExecStart={docker}
 Delegate=yes
 KillMode=process
 END
+sh {checkout}/tests/support/machine/podman.sh
+podman import /image.tar localhost/own
+options="--user 2000:2000 -v /usr:/usr:ro -v /srv:/srv:ro -v /var/log/listers:/logs"
+options="$options $({policyfs} compose /etc/policyfs/home.site.yaml | sed -n 's/^# tv: //p')"
+# As Quadlet makes it of a file with these lines in [Unit].
+cat >player.service <<END
+[Unit]
+Wants=policyfs-home-tv.service
+After=policyfs-home-tv.service
+[Service]
+ExecStart=podman run --name player --replace --rm --network none $options localhost/own \\
+    sh -c 'exec python3 -I /srv/lister.py {names} /data/media >>/logs/player'
+Restart=always
+KillMode=mixed
+END
 {policyfs} unit --policyfs {policyfs} /etc/policyfs/home.site.yaml
 sed -i s/^JobTimeoutSec=90/JobTimeoutSec={engines_s}/ policyfs-home.target
 mkdir -p multi-user.target.wants policyfs-home.target.wants sysinit.target.wants
@@ -87,20 +119,23 @@ for unit in {services}; do
     ln -s ../$unit.service multi-user.target.wants/
 done
 ln -s ../root.service sysinit.target.wants/
-# A container that ran when the machine went down.
-mkdir -p {where}/tv/media /image/usr
-for name in bin lib lib64; do ln -s usr/$name /image/$name; done
-tar -C /image -cf /image.tar .
+# Containers that ran when the machine went down.
+mkdir -p {where}/tv/media
 {docker} 2>/var/log/dockerd &
 while ! docker import /image.tar own 2>/dev/null; do sleep 0.1; done
-docker run --detach --name tv --restart always --network none --user 2000:2000 \\
-    -v /usr:/usr:ro -v /srv/lister.py:/lister.py:ro -v /var/log/listers:/logs \\
-    $({policyfs} compose /etc/policyfs/home.site.yaml | sed -n 's/^# tv: //p') \\
-    own sh -c 'exec python3 -I /lister.py {names} /data/media >>/logs/docker'
+docker run --detach --name tv --restart always --network none $options own sh -c \\
+    'python3 -I /srv/purger.py /data/media /logs/state >>/logs/docker-purge &
+    exec python3 -I /srv/lister.py {names} /data/media >>/logs/docker'
 pkill -KILL '^(dockerd|containerd|python3|conmon)'
 wait
-rm -r {where} /run/docker* /run/containerd
-: >/var/log/listers/docker
+rm -r {where} /run/docker* /run/containerd /run/containers
+for log in docker docker-purge; do : >/var/log/listers/$log; done
+"""
+
+STOP: Final = """\
+docker rm --force tv
+podman rm --force --all --time 0
+rmdir /sys/fs/cgroup/*/docker /sys/fs/cgroup/*/libpod_parent
 """
 
 
@@ -118,25 +153,41 @@ def _setup(path: Path) -> None:
         f"apps: {{root: {{uid: 0}}, {apps}}}", "rules:", root, *rules,
     ]  # fmt: skip
     mounts = [
-        f"  - {{app: {app}, service: {app}.service, path: /media, directories: {{pictures: /DCIM}}}}"
+        f"  - {{app: {app}, service: [{app}.service, {app}-purge.service], path: /media, "
+        "directories: {pictures: /DCIM}}"
         for app in APPS
     ]
     site = [
         "apiVersion: policyfs/v1", "kind: Site", "name: home", f"store: {STORE}",
         "policy: /etc/policyfs/home.yaml", "mounts:", *mounts,
-        "  - {app: tv, container: tv, path: /data/media}", "  - {shared: true, at: /mnt/media}",
+        "  - {app: tv, container: [tv, player], path: /data/media}", "  - {shared: true, at: /mnt/media}",
     ]  # fmt: skip
     users = [f"echo {app}:x:{uid}:{uid}::/:/bin/sh >>/etc/passwd; echo {app}:x:{uid}: >>/etc/group"
              for app, uid in uids.items()]  # fmt: skip
     path.write_text(
         SETUP.format(
-            policy="".join(f"{line}\n" for line in policy), site="".join(f"{line}\n" for line in site),
-            lister=LISTER, policyfs=POLICYFS, apps=" ".join(APPS), names=NAMES, where=WHERE,
+            policy="".join(f"{line}\n" for line in policy),
+            site="".join(f"{line}\n" for line in site),
+            programs=PROGRAMS,
+            checkout=CHECKOUT,
+            removed=REMOVED,
+            policyfs=POLICYFS,
+            apps=" ".join(APPS),
+            names=NAMES,
+            where=WHERE,
             docker=f"sh {CHECKOUT}/tests/support/machine/dockerd.sh",
             paths=" ".join(f"{WHERE}/{app}/media" for app in everybody),
-            engines_s=ENGINES_WAIT_S, users="\n".join(users), services=" ".join([*APPS, "docker"]),
+            engines_s=ENGINES_WAIT_S,
+            users="\n".join(users),
+            services=" ".join([*APPS, *PURGERS[:-1], "docker", "player"]),
         )
     )
+
+
+_REMOVALS: Final = {
+    f"{name}: {path} DELETED ['DCIM/{REMOVED}']"
+    for name, path in ((name, "/data/media" if name == "docker-purge" else "/media") for name in PURGERS)
+}  # fmt: skip
 
 
 class Home:
@@ -154,7 +205,7 @@ class Home:
 
     def is_up(self) -> bool:
         """True if all services are up, and each was answered last."""
-        latest = [self.lines(name)[-1:] for name in (*APPS, "docker")]
+        latest = [self.lines(name)[-1:] for name in (*LISTERS, *PURGERS)]
         by_path = dict(line.split(" ", 1) for line in self.lines("root"))
         answers = [line[0].split(" ", 1)[1] for line in latest if line] + list(by_path.values())
         return (
@@ -167,15 +218,15 @@ class Home:
         try:
             wait_for(self.is_up, "all services are up and answered", UP_S)
         except BaseException:
-            print({name: self.lines(name)[-5:] for name in (*APPS, "docker", "root")})
-            services = [f"{app}.service" for app in APPS]
+            print({name: self.lines(name)[-5:] for name in LOGS})
+            services = [f"{app}.service" for app in (*APPS, "player")]
             print(self.machine("systemctl", "status", "--no-pager", *services, check=False))
             print(self.machine("journalctl", "--no-pager", "-n", "60", check=False))
             raise
 
     def counts(self) -> dict[str, int]:
         """The number of lines of each lister."""
-        return {name: len(self.lines(name)) for name in (*APPS, "docker", "root")}
+        return {name: len(self.lines(name)) for name in (*LISTERS, "root")}
 
     def all_had_errors(self, since: dict[str, int]) -> bool:
         """True if each lister has had an error since these counts()."""
@@ -183,16 +234,18 @@ class Home:
 
     def nobody_is_answered(self) -> None:
         """Look for a while: there is no listing at all."""
-        before = self.counts()
+        before = {name: len(self.lines(name)) for name in LOGS}
         time.sleep(UNDISTURBED_S)  # nothing is to happen
         new = [line for name, count in before.items() for line in self.lines(name)[count:]]
         assert not [line for line in new if line.endswith(" ok")], new
         self.check()
 
     def check(self) -> None:
-        """No listing was empty, or shorter than the store's."""
-        seen = [f"{name}: {line}" for name in (*APPS, "docker", "root") for line in self.lines(name)]
-        assert not [line for line in seen if "SHORT" in line], seen
+        """No listing was empty, or shorter than the store's, and nothing there was taken for deleted."""
+        seen = [f"{name}: {line}" for name in LOGS for line in self.lines(name)]
+        assert not [
+            line for line in seen if "SHORT" in line or ("DELETED" in line and line not in _REMOVALS)
+        ], seen
 
     def journal(self, app: str) -> list[str]:
         """The first words of each line in the journal of a mount; the last says that the mount answers."""
@@ -200,6 +253,10 @@ class Home:
         answers = f'info: the mount answers mountpoint="{WHERE}/{app}/media" store="{STORE}" app="{app}" '
         assert len(lines) < 2 or lines[-1].startswith(answers), lines
         return [line.partition(": the ")[0] for line in lines]
+
+    def old_code(self) -> int:
+        """How many daemons run other code than is installed."""
+        return self.machine(str(POLICYFS), "status", "--check", SITE, check=False).count(": restart its unit")
 
     def plug(self, disk: str) -> None:
         """Mount a disk at the store's path."""
@@ -217,7 +274,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
         try:
             yield Home(machine)
         finally:
-            machine("sh", "-c", "docker rm --force tv; rmdir /sys/fs/cgroup/*/docker", check=False)
+            machine("sh", "-c", STOP, check=False)
 
 
 @pytest.mark.timeout(600)
@@ -234,7 +291,14 @@ def test_nobody_finds_an_empty_library(home: Home) -> None:
     home.plug("/srv/disk")
     home.wait()
 
-    assert machine("systemd-analyze", "verify", "policyfs-home.target", f"{APPS[0]}.service") == ""
+    (machine.root / "srv/disk/DCIM" / REMOVED).unlink()
+    wait_for(lambda: all("DELETED" in str(home.lines(name)) for name in PURGERS), "purgers delete it", UP_S)
+    made = machine(
+        "sh", "-c", "cd /etc/systemd/system; ls -d policyfs-home*.service policyfs-home.target *.d"
+    ).split()
+    units = [name.removesuffix(".d") for name in made]
+    assert len(units) == 2 * len(APPS) + len(APPS) + 4
+    assert machine("systemd-analyze", "verify", *units) == ""
     wait_for(lambda: len(home.journal(APPS[0])) == 2, "journald has read all lines", UP_S)
     assert home.journal(APPS[0]) == ["policyfs: waiting", "info"], "one line for each start"
     down = machine(str(POLICYFS), "down", SITE, check=False)
@@ -247,6 +311,14 @@ def test_nobody_finds_an_empty_library(home: Home) -> None:
     machine("kill", "-KILL", *(str(machine.main_pid(unit)) for unit in units))
     wait_for(lambda: home.all_had_errors(before), "each lister gets errors", UP_S)
     home.wait()
+
+    # Other code is installed.
+    machine("mount", "--bind", "/next", f"{CHECKOUT}/policyfs")
+    renew = f"{POLICYFS} unit --policyfs {POLICYFS} {SITE} && systemctl daemon-reload && systemctl restart"
+    assert home.old_code() == len(units)
+    machine("sh", "-c", " ".join([renew, *units]))
+    home.wait()
+    assert home.old_code() == 0
 
     machine("systemctl", "stop", "policyfs-home.target")
     home.nobody_is_answered()

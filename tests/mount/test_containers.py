@@ -23,15 +23,13 @@ HEAL_S: Final = 30
 UNDISTURBED_S: Final = 0.5
 """How long a wrong listing has time to appear while nothing is to happen."""
 ANNA: Final = 1500
-LISTERS: Final = ("tv", "photos", "photos-root", "podman", "rootless", "keep-id")
+LISTERS: Final = ("tv", "tv-purge", "photos", "photos-root", "podman", "rootless", "keep-id")
 
 SETUP: Final = f"""\
-mkdir -p -m 1777 /var/tmp
-chmod 1777 /tmp
 mkdir -p /srv/media /srv/disk /srv/other /srv/app/logs /home/anna /run/user/{ANNA}
-mkdir -p /etc/policyfs /etc/containers
+mkdir -p /etc/policyfs
 mount -t tmpfs -o mode=700 disk /srv/disk
-mkdir -m 755 /srv/disk/DCIM /srv/disk/Documents /srv/disk/Films
+mkdir -m 755 /srv/disk/DCIM /srv/disk/Documents /srv/disk/Films /srv/disk/.stfolder
 for name in DCIM Documents Films; do echo $name >/srv/disk/$name/file; done
 mount -t tmpfs -o mode=700 other /srv/other
 mkdir /srv/other/DCIM
@@ -44,7 +42,7 @@ kind: Policy
 metadata: {{name: home}}
 apps: {{tv: {{uid: 1000}}, photos: {{uid: 10012}}, anna: {{uid: {ANNA}}}}}
 rules:
-  - {{id: tv, allow: [see, read], who: {{app: tv}}, paths: ["/DCIM/***", "/Films/***"]}}
+  - {{id: tv, allow: [see, read], who: {{app: tv}}, paths: ["/.stfolder", "/DCIM/***", "/Films/***"]}}
   - {{id: photos, allow: [see, read, write], who: {{app: photos}}, paths: ["/DCIM/***", "/Documents/***"]}}
   - {{id: anna, allow: [see, read], who: {{app: anna}}, paths: ["/DCIM/***"]}}
 END
@@ -60,9 +58,12 @@ mounts:
   - {{app: anna, at: /run/anna/media}}
 END
 cd /srv/app
-cp {CHECKOUT}/tests/support/programs/lister.py .
+cp {CHECKOUT}/tests/support/programs/lister.py {CHECKOUT}/tests/support/programs/purger.py .
+mkdir -m 777 logs/state
 for name in {" ".join(LISTERS)}; do touch logs/$name; done
-chmod 666 logs/*
+chmod a+rw logs/*
+cp -a {CHECKOUT}/policyfs /next
+touch /next/more.py
 cat >compose.yaml <<'END'
 services:
   tv:
@@ -71,8 +72,9 @@ services:
     user: "1000:1000"
     network_mode: none
     restart: always
-    volumes: ["/usr:/usr:ro", "./lister.py:/lister.py:ro", "./logs:/logs"]
-    command: sh -c 'exec python3 -I /lister.py DCIM,Films /data/media >>/logs/tv'
+    volumes: ["/usr:/usr:ro", "./lister.py:/lister.py:ro", "./purger.py:/purger.py:ro", "./logs:/logs"]
+    command: "sh -c 'python3 -I /purger.py /data/media /logs/state >>/logs/tv-purge & \\
+      exec python3 -I /lister.py DCIM,Films /data/media >>/logs/tv'"
     healthcheck: {{test: [CMD, ls, /data/media], interval: 1s, retries: 1}}
   photos:
     container_name: photos
@@ -90,29 +92,12 @@ echo 'anna:x:{ANNA}:{ANNA}::/home/anna:/bin/sh' >>/etc/passwd
 echo 'anna:x:{ANNA}:' >>/etc/group
 echo anna:300000:65536 | tee /etc/subuid >/etc/subgid
 chown {ANNA}:{ANNA} /home/anna /run/user/{ANNA}
-cat >/etc/containers/containers.conf <<END
-[containers]
-netns = "none"
-default_ulimits = ["nofile=10000:10000", "nproc=1000:1000"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-END
-cat >/etc/containers/storage.conf <<END
-[storage]
-driver = "vfs"
-runroot = "/run/containers/storage"
-graphroot = "/var/lib/containers/storage"
-END
-echo '{{"default": [{{"type": "insecureAcceptAnything"}}]}}' >/etc/containers/policy.json
+sh {CHECKOUT}/tests/support/machine/podman.sh
 cat >/anna <<END
 cd /home/anna
 exec setpriv --reuid {ANNA} --regid {ANNA} --clear-groups \\
     env HOME=/home/anna XDG_RUNTIME_DIR=/run/user/{ANNA} podman "\\$@"
 END
-mkdir -p /image/usr
-for name in bin lib lib64 sbin; do ln -s usr/$name /image/$name; done
-tar -C /image -cf /image.tar .
 cat >/init <<END
 sh {CHECKOUT}/tests/support/machine/dockerd.sh >/var/log/dockerd 2>&1 &
 while sleep 1; do :; done
@@ -170,9 +155,9 @@ class Home:
         self.check()
 
     def check(self) -> None:
-        """No listing was empty, or shorter than the app's."""
+        """No listing was empty, or shorter than the app's, and nothing was taken for deleted."""
         seen = [f"{name}: {line}" for name in LISTERS for line in self.lines(name)]
-        assert not [line for line in seen if "SHORT" in line], seen
+        assert not [line for line in seen if "SHORT" in line or "DELETED" in line], seen
 
     def plug(self, disk: str) -> None:
         """Mount a disk at the store's path, in place of the one that is there."""
@@ -230,9 +215,16 @@ def test_no_container_finds_an_empty_library(home: Home) -> None:
     wait_for(lambda: home.health() == "healthy\n", "the container tv is healthy", HEAL_S)
     _reaches_its_own_mount_alone(home)
 
+    # Options change, and other code is installed.
     home.sh(f"sed -i '/app: tv/s/path:/options: {{read_only: true}}, path:/' {SITE}")
-    # It refuses while the mount is in use, as it is for a moment at each listing.
-    wait_for(lambda: "tv: up again" in home.policyfs("up", "--restart", check=False), "other options", HEAL_S)
+    home.sh(f"mount --bind /next {CHECKOUT}/policyfs")
+    assert (
+        home.policyfs("status", "--check", check=False).count(" is installed: unmount, and mount again") == 3
+    )
+    # It refuses while a mount is in use, as it is for a moment at each listing.
+    said = lambda: home.policyfs("up", "--restart", check=False)  # noqa: E731
+    wait_for(lambda: "was not restarted" not in said(), "other options and code", HEAL_S)
+    assert " is installed" not in home.policyfs("status", "--check", check=False)
     home.wait("ok")
     for _ in range(count(1, 10)):
         _goes_and_comes(home)

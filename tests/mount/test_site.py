@@ -212,6 +212,15 @@ def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path
     assert after[f"{site.arena}/all"] == before[f"{site.arena}/all"]
     assert site("up").returncode == 0
     assert call_as(GALLERY, os.statvfs, gallery).f_flag & os.ST_RDONLY
+
+    site.write(store)
+    surplus = f"{gallery}: the site does not name this mount; `policyfs up --restart {site.file}` unmounts it"
+    assert surplus in site("status").stderr
+    said = site("up", "--restart")
+    assert said.returncode == 0, said
+    assert f"{gallery}: down, as the site does not name it any more" in said.stdout
+    assert site.mounted() == ["all"]
+    assert call_as(GALLERY, code_of, os.listdir, gallery) == "ENOTCONN"
     assert site("down").returncode == 0
 
 

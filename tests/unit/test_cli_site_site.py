@@ -103,6 +103,13 @@ class World:
             path = control.socket_path(self.at(name))
             self.sockets[name] = self.stack.enter_context(ControlSocket(path, status=status))
 
+    def forget(self, *names: str) -> None:
+        """Take mounts out of the site file."""
+        lines = Path(self.file).read_text().splitlines(keepends=True)
+        Path(self.file).write_text("".join(
+            line for line in lines if not any(f"{{app: {name}," in line for name in names)
+        ))  # fmt: skip
+
     def run(self, words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         """Of a command: notes it, and fails where told."""
         assert words[:4] == [sys.executable, "-I", "-m", "policyfs.cli.main"]
@@ -254,6 +261,43 @@ def test_mounts_with_other_code_are_made_again_one_by_one_until_one_fails(world:
     ]
 
 
+def test_mounts_that_the_site_does_not_name_any_more_are_told_and_end_by_a_restart(
+    world: World, command
+) -> None:
+    for name in ("one", "two", "all"):
+        world.mount(name)
+    assert command("up")[0] == EXIT_OK
+    world.forget("one", "two")
+    remedy = f"`policyfs up --restart {world.file}` unmounts it"
+    surplus = f"{world.at('one')}: the site does not name this mount; {remedy}"
+    assert surplus in site.status_of_site(world.site)[1]
+    code, _, err = command("up")
+    assert (code, f"policyfs: {surplus}\n" in err, world.commands) == (EXIT_OK, True, [])
+    world.fails = {"umount two": "policyfs: busy"}
+    code, out, err = command("up", "--restart")
+    assert (code, world.done()) == (EXIT_REFUSED, ["umount two", "umount one"])
+    assert err == f"policyfs: {world.at('two')} was not unmounted: busy\n"
+    assert f"{world.at('one')}: down, as the site does not name it any more\n" in out
+    del world.mounts[world.at("one")]
+    world.commands.clear()
+    assert command("down")[0] == EXIT_REFUSED
+    world.fails = {}
+    code, out, _ = command("down")
+    assert (code, out) == (EXIT_OK, f"shared: down\n{world.at('two')}: down\n")
+    assert world.done() == ["umount all", "umount two"] * 2
+
+
+def test_mounts_of_units_and_of_others_are_no_surplus(world: World, command) -> None:
+    for name in ("one", "two", "all"):
+        world.mount(name)
+    assert command("up")[0] == EXIT_OK
+    world.sockets["one"].answers["status"]["options"]["foreground"] = True
+    world.mounts[world.at("two")] = replace(world.mounts[world.at("two")], fstype="ext4")
+    world.forget("one", "two")
+    assert command("up", "--restart") == (EXIT_OK, f"shared: up already at {world.at('all')}\n", "")
+    assert world.commands == []
+
+
 def test_a_restart_that_fails_says_what_is_down_now(world: World, command) -> None:
     for name in ("two", "all"):
         world.mount(name)
@@ -339,7 +383,7 @@ def test_one_command_at_a_time_changes_a_site(world: World, command, monkeypatch
     seen = site.look
 
     def looking(*arguments: Any) -> Any:
-        with open(world.place / "run/home.site.lock") as lock:
+        with open(world.place / "run/home.site") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 held.append(False)
@@ -351,7 +395,7 @@ def test_one_command_at_a_time_changes_a_site(world: World, command, monkeypatch
     for word in ("up", "down"):
         command(word)
     assert held == [True] * 6
-    with open(world.place / "run/home.site.lock") as lock:
+    with open(world.place / "run/home.site") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from policyfs.cli.common.live_mounts import is_of_unit
@@ -75,11 +77,14 @@ def add_up(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `policyfs up`."""
     parser.description = (
         "Make all mounts of SITE that are not there yet. Without --restart, a mount with other options than"
-        " in SITE, or other code than is installed, stays as it is, and is reported. The exit code is 1 if a"
-        " mount fails."
+        " in SITE, with other code than is installed, or that SITE does not name any more, stays as it is,"
+        " and is reported. The exit code is 1 if a mount fails."
     )
     add = parser.add_argument
-    restart_help = "unmount mounts with other options or code, one after the other, and make them again"
+    restart_help = (
+        "unmount mounts with other options or code, one after the other, and make them again; unmount those"
+        " that SITE does not name any more"
+    )
     add("--restart", action="store_true", help=restart_help)
     places_help = "only make the mountpoints, which answer with an error until their mounts are up"
     add("--places", action="store_true", help=places_help)
@@ -96,15 +101,16 @@ def add_down(parser: argparse.ArgumentParser) -> None:
 def run_up(args: argparse.Namespace) -> int:
     """Read the site file (a list of mounts). Make each of its mounts that is not up.
 
-    With --restart, also make mounts with other options or code again. If a mount fails, remove the mounts
-    that this command has made, except mounts that were up before.
+    With --restart, also make mounts with other options or code again, and unmount those that an earlier `up`
+    has made, and the site file does not name any more. If a mount fails, remove the mounts that this command
+    has made, except mounts that were up before.
     """
     site = read_site(args.site)
     if os.geteuid() != 0:
         raise PolicyfsError(
             "mounting needs root; run this command with sudo, or as a systemd unit (policyfs unit)"
         )
-    with _alone(site):
+    with _alone(site) as record:
         found = [(mount, look(site, mount)) for mount in site.mounts]
         for _, seen in found:
             if seen.error is not None:
@@ -123,15 +129,26 @@ def run_up(args: argparse.Namespace) -> int:
         _make_places(found)
         if wanted:
             check_store(os.path.realpath(site.store))
+        unnamed = _unnamed(site)
+        os.ftruncate(record, 0)
+        os.pwrite(record, json.dumps([*unnamed, *(mount.at for mount in site.mounts)]).encode(), 0)
         _check_made(site, wanted, _make_all(site, wanted))
+        ended = {at: _umount(at, lazy=False) for at in unnamed} if args.restart else {}
     made = [mount for mount, _ in wanted]
     for mount, seen in found:
         print(f"{label(mount)}: {_told(seen, made=mount in made)} at {mount.at}")
+    for at in unnamed:
+        if at not in ended:
+            print(f"policyfs: {_surplus(site, at)}", file=sys.stderr)
+        elif ended[at]:
+            print(f"policyfs: {at} was not unmounted: {ended[at]}", file=sys.stderr)
+        else:
+            print(f"{at}: down, as the site does not name it any more")
     left = [(mount, seen) for mount, seen in found if seen.state is State.CHANGED and mount not in made]
     for mount, seen in left:
         print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
     # 0 even if they differ: if `up` failed in a systemd unit, systemd would end the new daemons.
-    return EXIT_OK
+    return EXIT_REFUSED if any(ended.values()) else EXIT_OK
 
 
 def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
@@ -239,6 +256,10 @@ def run_down(args: argparse.Namespace) -> int:
                 code = EXIT_REFUSED
             else:
                 print(f"{label(mount)}: down")
+        for at in _unnamed(site):
+            said = _umount(at, lazy=args.lazy)
+            print(f"policyfs: {at}: {said}" if said else f"{at}: down", file=sys.stderr if said else None)
+            code = EXIT_REFUSED if said else code
     return code
 
 
@@ -305,7 +326,37 @@ def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
             )
         if seen.changes:
             print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
-    return up, lines
+    return up, [*lines, *(_surplus(site, at) for at in _unnamed(site))]
+
+
+def _unnamed(site: Site) -> list[str]:
+    """Return the mountpoints that `up` has made, and the site file does not name any more, if a mount is
+    there that no unit runs. (`policyfs unit` removes the units.)"""
+    from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
+
+    try:
+        record = json.loads(_record(site).read_bytes() or b"[]")
+    except FileNotFoundError:
+        return []
+    found = []
+    for at in sorted(set(record) - {mount.at for mount in site.mounts}):
+        with contextlib.suppress(OSError):  # a directory above is missing: nothing is mounted there
+            place = resolve(at)
+            there = mounts_at(place)
+            if there and there[-1].fstype == FSTYPE and not _is_of_unit(place):
+                found.append(at)
+    return found
+
+
+def _is_of_unit(place: str) -> bool:
+    try:
+        return is_of_unit(control.ask(control.socket_path(place), "status", _STATUS_S))
+    except control.ControlError:
+        return False
+
+
+def _surplus(site: Site, at: str) -> str:
+    return f"{at}: the site does not name this mount; `policyfs up --restart {site.file}` unmounts it"
 
 
 def trail_of(site: Site) -> str:
@@ -386,19 +437,25 @@ def _link_directories(mount: MountDoc) -> None:
             os.symlink(target, path)
 
 
+def _record(site: Site) -> Path:
+    """Return the path of the list of mountpoints that `up` has made. It is in /run, as mounts end at boot."""
+    return control.runtime_dir() / f"{site.name}.site"
+
+
 @contextlib.contextmanager
-def _alone(site: Site) -> Iterator[None]:
-    """Hold a lock, so that no other command changes the mounts of this site file (a list of mounts)."""
+def _alone(site: Site) -> Iterator[int]:
+    """Hold a lock, so that no other command changes the mounts of this site file (a list of mounts). Yield
+    the open file with the record of its mountpoints."""
     directory = control.runtime_dir()
     try:
         make_private(directory)
-        fd = os.open(directory / f"{site.name}.site.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(_record(site), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise PolicyfsError(
             f"cannot write in {directory}: {error.strerror}; run this command as root"
         ) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
+        yield fd
     finally:
         os.close(fd)

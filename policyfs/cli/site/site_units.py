@@ -233,8 +233,8 @@ def _places_name(site: Site) -> str:
 def _places_unit(site: Site, program: str) -> str:
     command = " ".join(map(_word, [program, "up", "--places", site.file]))
     return (
-        f"[Unit]\nDescription=policyfs mountpoints of {site.name}\nDocumentation=man:policyfs(1)\n"
-        f"{_ENGINES}\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={command}\n{CONFINED}"
+        f"[Unit]\nDescription=policyfs mountpoints of {site.name}\n{_ENGINES}\n"
+        f"[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={command}\n{CONFINED}"
     )
 
 
@@ -265,7 +265,6 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
     at, run = _word(mount.at), _word(program)
     return (
         f"[Unit]\nDescription=policyfs mount of {label(mount)} ({site.name})\n"
-        "Documentation=man:policyfs(1) man:policyfs-policy(5)\n"
         f"{_store_units(site.store)}Requires={_places_name(site)}\nAfter={_places_name(site)}\n"
         f"PartOf={site.target}\nStartLimitIntervalSec=0\n\n"
         "# Started means that the mount answers. The start waits for the store.\n"
