@@ -82,7 +82,7 @@ services:
     environment: {{PUID: 1001, PGID: 1001}}
     network_mode: none
     restart: always
-    volumes: ["/usr:/usr:ro", "./lister.py:/lister.py:ro", "./logs:/logs"]
+    volumes: ["${{HERE}}/usr:/usr:ro", "./lister.py:/lister.py:ro", "./logs:/logs"]
     command: "sh -c 'python3 -I /lister.py DCIM,Documents /data/mount >>/logs/photos-root & \\
       exec setpriv --reuid $$PUID --regid $$PGID --clear-groups \\
       python3 -I /lister.py file /data/media >>/logs/photos'"
@@ -193,7 +193,9 @@ def home(tmp_path: Path) -> Iterator[Home]:
         wait_for(has_image, "dockerd answers", HEAL_S)
         for podman in ("podman", "sh /anna"):
             home.sh(f"{podman} import /image.tar localhost/own")
-        home.sh(f"cd /srv/app; {POLICYFS} compose {SITE} compose.yaml >policyfs.compose.yaml")
+        assert "has a variable" in home.sh(f"{POLICYFS} compose {SITE} /srv/app/compose.yaml", check=False)
+        config = "cd /srv/app; echo HERE= >.env; docker-compose --profile podman config"
+        home.sh(f"{config} | {POLICYFS} compose {SITE} /dev/stdin >policyfs.compose.yaml")
         if "1." in home.sh("docker-compose version --short"):  # as the file itself says
             home.sh("sed -i /create_host_path/d /srv/app/policyfs.compose.yaml")
         try:

@@ -228,63 +228,41 @@ def test_a_compose_file_that_reaches_the_store_is_refused(
 @pytest.mark.parametrize(
     "volume",
     [
-        "${STORE}:/m", "$STORE/DCIM:/m", "${STORE:-/srv/other}:/m", "${NONE:-/srv/media}:/m",
-        "${NONE-/srv}:/m", "${EMPTY:-/srv/media}:/m", "${STORE:?no store}:/m", "${STORE:+/srv/media}:/m",
-        "/srv${NONE+x}/media:/m",
-        "${NONE:-${STORE}}:/m", "${FROM_FILE}:/m", "${QUOTED}:/m", "${THROUGH}:/m", "named:/m", "varied:/m",
-        "{type: bind, source: '${STORE}', target: /m}", "{type: volume, source: named, target: /m}",
+        "/srv:/m", "named:/m", "{type: volume, source: named, target: /m}",
         "{type: bind, source: media, target: /m}",
     ],
 )  # fmt: skip
-def test_a_compose_file_that_reaches_the_store_by_a_variable_or_a_name_is_refused(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
+def test_a_compose_file_that_reaches_the_store_by_a_link_or_a_name_is_refused(
+    site: Site, tmp_path: Path, volume: str
 ) -> None:
-    said = _compose(site, tmp_path, monkeypatch, volume)
+    said = _compose(site, tmp_path, volume)
     assert said.returncode == 1, said
     assert "direct access to the store /srv/media, without a policy" in said.stderr
 
 
-@pytest.mark.parametrize("volume", ["${NONE}:/m", "$NONE/x:/m", "${NONE:?no}:/m", "${LOOP}:/m", "unset:/m"])
-def test_a_volume_with_an_unknown_variable_is_refused(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
-) -> None:
-    said = _compose(site, tmp_path, monkeypatch, volume)
+@pytest.mark.parametrize("volume", ["${STORE}:/m", "/srv/$NAME:/m", "/srv:/${A:-b}", "$$$A:/m", "varied:/m"])
+def test_a_volume_with_a_variable_is_refused(site: Site, tmp_path: Path, volume: str) -> None:
+    said = _compose(site, tmp_path, volume)
     assert said.returncode == 1, said
-    assert "has a variable without a value" in said.stderr
+    assert "has a variable; pass a file without: `docker compose config` prints it" in said.stderr
 
 
-@pytest.mark.parametrize(
-    "volume",
-    [
-        "${OTHER}:/m", "/srv/$$STORE:/m", "${STORE:+/srv/other}:/m", "elsewhere:/m", "${COST}:/m",
-        "unknown:/m", "${LITERAL}:/m",
-    ],
-)  # fmt: skip
-def test_a_compose_file_with_other_volumes_is_accepted(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str
-) -> None:
-    said = _compose(site, tmp_path, monkeypatch, volume)
+@pytest.mark.parametrize("volume", ["/srv/other:/m", "/srv/$$STORE:/m", "elsewhere:/m", "unknown:/m"])
+def test_a_compose_file_with_other_volumes_is_accepted(site: Site, tmp_path: Path, volume: str) -> None:
+    said = _compose(site, tmp_path, volume)
     assert said.returncode == 0, said
 
 
-def _compose(site: Site, place: Path, monkeypatch: pytest.MonkeyPatch, volume: str) -> Any:
-    """Run `policyfs compose` with a compose file that has one volume, and named volumes and variables."""
-    environment = {"STORE": "/srv/media", "OTHER": "/srv/other", "EMPTY": "", "COST": "/srv/$STORE"}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def _compose(site: Site, place: Path, volume: str) -> Any:
+    """Run `policyfs compose` with a compose file that has one volume, and named volumes."""
     place.mkdir(exist_ok=True)
-    (place / ".env").write_text(
-        '# STORE=/srv/no\nSTORE=/srv/no\nFROM_FILE=/srv/media # the store\nexport QUOTED="/srv/media"\n'
-        "THROUGH=${FROM_FILE}/DCIM\nLOOP=$LOOP\nLITERAL='/srv/$STORE'\n"
-    )
     (place / "media").symlink_to("/srv/media")
     quoted = volume if volume.startswith("{") else f"'{volume}'"
     (place / "compose.yaml").write_text(
         f"services:\n  player:\n    image: x\n    volumes: [{quoted}]\n"
         "volumes:\n  unknown:\n"
         "  named: {driver: local, driver_opts: {type: none, o: bind, device: /srv/media}}\n"
-        "  varied: {driver_opts: {device: '${NONE:-/srv/media}'}}\n"
-        "  unset: {driver_opts: {device: '${NONE}'}}\n"
+        "  varied: {driver_opts: {device: '${STORE}'}}\n"
         "  elsewhere: {driver_opts: {device: '/srv/other'}}\n"
     )
     return policyfs("compose", site.file, str(place / "compose.yaml"))
@@ -296,10 +274,8 @@ def test_an_unreadable_compose_file_is_told(site: Site, tmp_path: Path) -> None:
         assert policyfs("compose", site.file, str(tmp_path / "c.yaml")).returncode == 1
 
 
-def test_what_gives_rights_over_the_machine_is_named(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = _compose(site, tmp_path, monkeypatch, "/dev:/dev")
+def test_what_gives_rights_over_the_machine_is_named(site: Site, tmp_path: Path) -> None:
+    said = _compose(site, tmp_path, "/dev:/dev")
     assert said.returncode == 0
     assert "warning: " in said.stderr
     assert "gives the service player devices or kernel files" in said.stderr
@@ -319,7 +295,7 @@ def test_a_volume_that_cannot_be_followed_is_told(
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "readlink", refused)
-    said = _compose(site, tmp_path, monkeypatch, "/proc/1/root:/m")
+    said = _compose(site, tmp_path, "/proc/1/root:/m")
     assert said.returncode == 1
     assert "the volume /proc/1/root cannot be checked: Permission denied" in said.stderr
 

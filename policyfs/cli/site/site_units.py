@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,17 +30,6 @@ _MADE_BY: Final = (
     " again.\n"
 )
 _DIRECTORY: Final = "/etc/systemd/system"
-
-_VARIABLE: Final = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:?[-?+])([^${}]*))?\})")
-"""A variable of a compose file: ``$NAME``, ``${NAME}``, ``${NAME:-default}``, ``${NAME:+other}`` or
-``${NAME:?}``, or without the colon. If the text after the operator has variables itself, the pattern matches
-only these inner variables."""
-_ASSIGNMENT: Final = re.compile(
-    r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(?:'([^']*)'|\"([^\"]*)\"|(.*?)(?:\s#.*)?$)"
-)
-_MOST_VARIABLES: Final = 100
-_DOLLAR: Final = "\0"
-"""Stands for a dollar sign that begins no variable, until all variables are replaced."""
 
 _ELSEWHERE: Final = {
     "extends": "volumes of another file or service", "volumes_from": "volumes of another container",
@@ -362,10 +350,9 @@ def _check(site: Site, path: str) -> None:
     for told in unchecked(found):
         print(f"policyfs: warning: {path}: {told}", file=sys.stderr)
     base = os.path.dirname(os.path.abspath(path))
-    variables = _variables(base)
     for name, service in services.items():
-        volumes = list(_volumes(service, variables))
-        sources = list(_sources(volumes, found.get("volumes"), base, variables))
+        volumes = list(_volumes(service))
+        sources = list(_sources(volumes, found.get("volumes"), base))
         for told in dangers(str(name), sources):
             print(f"policyfs: warning: {path}: {told}", file=sys.stderr)
         for source in sources:
@@ -383,26 +370,26 @@ def _check(site: Site, path: str) -> None:
                     )
 
 
-def _volumes(service: object, variables: Mapping[str, str]) -> Iterator[tuple[str, str, bool]]:
+def _volumes(service: object) -> Iterator[tuple[str, str, bool]]:
     """Yield the source, the target and "is a bind" of each volume of a service of a compose file."""
     volumes = service.get("volumes") if isinstance(service, dict) else None
     for volume in volumes if isinstance(volumes, list) else ():
         if isinstance(volume, dict):
-            source, target = (_replaced(str(volume.get(key, "")), variables) for key in ("source", "target"))
+            source, target = (_plain(str(volume.get(key, ""))) for key in ("source", "target"))
             yield source, target, volume.get("type") == "bind"
         else:
-            source, *others = _replaced(str(volume), variables).split(":")
+            source, *others = _plain(str(volume)).split(":")
             yield source, others[0] if others else source, False
 
 
 def _sources(
-    volumes: Iterable[tuple[str, str, bool]], named: object, base: str, variables: Mapping[str, str]
+    volumes: Iterable[tuple[str, str, bool]], named: object, base: str
 ) -> Iterator[str]:
     for source, _, is_path in volumes:
         if not is_path and not source.startswith(("/", ".", "~")):
             options = named.get(source) if isinstance(named, dict) else None
             options = options.get("driver_opts") if isinstance(options, dict) else None
-            source = _replaced(str(options.get("device", "")), variables) if isinstance(options, dict) else ""
+            source = _plain(str(options.get("device", ""))) if isinstance(options, dict) else ""
         if is_path or source.startswith(("/", ".", "~")):
             path = os.path.join(base, os.path.expanduser(source))
             try:
@@ -416,48 +403,13 @@ def _sources(
                 ) from error
 
 
-def _variables(base: str) -> dict[str, str]:
-    """Return the variables of a compose file in *base*; those in values of .env are not replaced yet."""
-    found: dict[str, str] = {}
-    try:
-        lines = Path(base, ".env").read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        assigned = _ASSIGNMENT.match(line)
-        if assigned is not None:
-            name, literal, quoted, bare = assigned.groups()
-            found[name] = literal.replace("$", _DOLLAR) if literal is not None else quoted or bare or ""
-    return found | {name: value.replace("$", _DOLLAR) for name, value in os.environ.items()}
-
-
-def _replaced(text: str, variables: Mapping[str, str]) -> str:
-    """Replace variables. Raises PolicyfsError for one without a value, where Docker uses an empty text."""
-    left = text.replace("$$", _DOLLAR)
-    for _ in range(_MOST_VARIABLES):
-        found = _VARIABLE.search(left)
-        value = None if found is None else _value(found, variables)
-        if found is None or value is None:
-            break
-        left = left[: found.start()] + value + left[found.end() :]
-    if "$" in left:
+def _plain(text: str) -> str:
+    """Replace doubled dollar signs. Raises PolicyfsError for a variable: only docker knows all its values."""
+    if "$" in text.replace("$$", ""):
         raise PolicyfsError(
-            f"the volume {text} has a variable without a value: set the variable as for docker, in the"
-            " environment or in the file .env beside the compose file"
+            f"the volume {shown(text)} has a variable; pass a file without: `docker compose config` prints it"
         )
-    return left.replace(_DOLLAR, "$")
-
-
-def _value(found: re.Match[str], variables: Mapping[str, str]) -> str | None:
-    """Return the value of a variable in a compose file, or None if it has none."""
-    value = variables.get(found[1] or found[2])
-    operator = found[3] or ""
-    is_set = bool(value) if operator.startswith(":") else value is not None
-    if operator.endswith("+"):
-        return found[4] if is_set else ""
-    if operator.endswith("-") and not is_set:
-        return found[4]
-    return value if is_set else None
+    return text.replace("$$", "$")
 
 
 def _reaches(source: str, store: str) -> bool:
