@@ -173,7 +173,7 @@ class Home:
         for engine, name, more in (
             ("podman", "podman", f"{options} --user 1000:1000"),
             ("sh /anna", "rootless", rootless),
-            ("sh /anna", "keep-id", f"{rootless} --userns=keep-id"),
+            ("sh /anna", "keep-id", f"{rootless} --userns=keep-id:uid=1000,gid=1000"),
         ):
             lister = f"exec python3 -I /lister.py DCIM /data/media >>/logs/{name}"
             self.sh(f'{engine} {run} --name {name} {here} {more} localhost/own sh -c "{lister}"')
