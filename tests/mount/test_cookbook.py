@@ -72,8 +72,10 @@ def test_immich_starts_takes_in_uploads_and_scans_its_external_library(home: Hom
     # It can neither delete from the external library, nor write sidecars into it.
     assert home.code("immich", os.unlink, "Photos/anna/a.jpg") == "EACCES"
     assert home.code("immich", Path.write_bytes, "Photos/anna/a.jpg.xmp", b"x") == "EACCES"
-    # It starts again in a mount that was made anew.
+    # Without the mount it does not start, since no marker is there; with a new one it does.
     home.mount("immich").stop()
+    with pytest.raises(FileNotFoundError):
+        home.has("immich", home_server.immich_start, "Immich", first=False)
     home.mount("immich").start()
     home.has("immich", home_server.immich_start, "Immich", first=False)
 
