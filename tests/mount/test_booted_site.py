@@ -95,18 +95,24 @@ KillMode=process
 END
 sh {checkout}/tests/support/machine/podman.sh
 podman import /image.tar localhost/own
-options="--user 2000:2000 -v /usr:/usr:ro -v /srv:/srv:ro -v /var/log/listers:/logs"
+options="--network none --user 2000:2000 -v /usr:/usr:ro -v /srv:/srv:ro -v /var/log/listers:/logs"
 options="$options $({policyfs} compose /etc/policyfs/home.site.yaml | sed -n 's/^# tv: //p')"
-# As Quadlet makes it of a file with these lines in [Unit].
+# As Quadlet (podman 5.4) makes it, but for --cgroups=split, which needs other control groups than here.
 cat >player.service <<END
 [Unit]
 Wants=policyfs-home-tv.service
 After=policyfs-home-tv.service
+RequiresMountsFor=%t/containers {where}/tv
 [Service]
-ExecStart=podman run --name player --replace --rm --network none $options localhost/own \\
-    sh -c 'exec python3 -I /srv/lister.py {names} /data/media >>/logs/player'
-Restart=always
+Environment=PODMAN_SYSTEMD_UNIT=%n
 KillMode=mixed
+ExecStopPost=-podman rm -v -f -i --cidfile=%t/%N.cid
+Delegate=yes
+Type=notify
+NotifyAccess=all
+Restart=always
+ExecStart=podman run --name systemd-%N --cidfile=%t/%N.cid --replace --rm --sdnotify=conmon -d \\
+    $options localhost/own sh -c 'exec python3 -I /srv/lister.py {names} /data/media >>/logs/player'
 END
 {policyfs} unit --policyfs {policyfs} /etc/policyfs/home.site.yaml
 sed -i s/^JobTimeoutSec=90/JobTimeoutSec={engines_s}/ policyfs-home.target
@@ -123,7 +129,7 @@ ln -s ../root.service sysinit.target.wants/
 mkdir -p {where}/tv/media
 {docker} 2>/var/log/dockerd &
 while ! docker import /image.tar own 2>/dev/null; do sleep 0.1; done
-docker run --detach --name tv --restart always --network none $options own sh -c \\
+docker run --detach --name tv --restart always $options own sh -c \\
     'python3 -I /srv/purger.py /data/media /logs/state >>/logs/docker-purge &
     exec python3 -I /srv/lister.py {names} /data/media >>/logs/docker'
 pkill -KILL '^(dockerd|containerd|python3|conmon)'
@@ -299,7 +305,7 @@ def test_nobody_finds_an_empty_library(home: Home) -> None:
     units = [name.removesuffix(".d") for name in made]
     assert len(units) == 2 * len(APPS) + len(APPS) + 4
     assert machine("systemd-analyze", "verify", *units) == ""
-    wait_for(lambda: len(home.journal(APPS[0])) == 2, "journald has read all lines", UP_S)
+    wait_for(lambda: len(home.journal(APPS[0])) >= 2, "journald has read all lines", UP_S)
     assert home.journal(APPS[0]) == ["policyfs: waiting", "info"], "one line for each start"
     down = machine(str(POLICYFS), "down", SITE, check=False)
     assert "`systemctl stop policyfs-home.target` ends them, and the services that use them. Not" in down

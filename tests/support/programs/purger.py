@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 ROUNDS = 5
 """rsync runs once in so many rounds."""
 MARKER = ".stfolder"
