@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from policyfs import __version__
-from policyfs.cli.site.site_document import read_site
-from policyfs.linux.code_digest import code_digest
 from policyfs.linux.mountinfo import FSTYPE
 from tests.support.machine.namespace import abort_connection, detach, mounts_below
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
@@ -41,10 +35,7 @@ class Site:
 
     def write(self, store: Path, *apps: str, more: str = "") -> None:
         """Write the file: an app mount for each app, and a shared one. more: options of the app mounts."""
-        mounts = [
-            f"  - {{app: {app}, at: {self.arena}/apps/{app}, options: {{{more}}}}}"
-            for app in apps
-        ]
+        mounts = [f"  - {{app: {app}, at: {self.arena}/apps/{app}, options: {{{more}}}}}" for app in apps]
         self.file.write_text("\n".join([
             "apiVersion: policyfs/v1", "kind: Site", "name: home", f"store: {store}",
             f"policy: {CHECKOUT}/policies/family-photos.yaml", f"trail: {self.arena}/trail", "mounts:",
@@ -224,34 +215,6 @@ def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path
     assert site("down").returncode == 0
 
 
-@pytest.mark.timeout(240)
-def test_mounts_of_other_code_are_told_and_renewed(site: Site, tmp_path: Path) -> None:
-    """A daemon that runs what was installed before, which is a copy with one module more."""
-    before = tmp_path / "before"
-    shutil.copytree(CHECKOUT / "policyfs", before / "policyfs")
-    (before / "policyfs/more.py").touch()
-    made = read_site(str(site.file))
-    gallery = site.arena / "apps/gallery"
-    gallery.mkdir(parents=True)
-    words = [sys.executable, "-m", "policyfs.cli.main", *made.command(made.mounts[0])]
-    old = os.environ | site.environment | {"PYTHONPATH": str(before)}
-    subprocess.run(words, env=old, cwd="/", check=True, timeout=60)
-
-    said = site("up")
-    assert f"gallery: up with other code at {gallery}" in said.stdout
-    assert "it runs other code than is installed. `policyfs up --restart" in said.stderr
-    status = site("status", "--check")
-    assert status.returncode == 1
-    [bad, well] = status.stdout.splitlines()
-    installed = f"{__version__} (code {code_digest()}) is installed"
-    assert f"{gallery}: the daemon runs version {__version__} (code " in bad
-    assert f"), but {installed}: unmount, and mount again" in bad
-    assert well == f"{site.arena}/all: well"
-    assert f"gallery: up again: its code changed at {gallery}" in site("up", "--restart").stdout
-    assert site("status", "--check").returncode == 0
-    assert site("down").returncode == 0
-
-
 def _daemon(site: Site, app: str) -> object:
     statuses = json.loads(site("status", "--json").stdout)
     return next(one["pid"] for one in statuses if one["mountpoint"].endswith(f"/{app}"))
@@ -285,13 +248,4 @@ def test_a_mount_that_fails_takes_down_what_was_started(site: Site, store: Path)
     assert said.returncode == 1
     assert "the site home is not up, and nothing new is mounted" in said.stderr
     assert f"gallery ({site.arena}/apps/gallery): --posix and --no-xattrs cannot be used" in said.stderr
-    assert site.mounted() == []
-
-
-def test_an_app_that_the_policy_lacks_is_told_before_anything_is_mounted(site: Site, store: Path) -> None:
-    site.write(store, "gallery", "nobody")
-    said = site("up")
-    assert said.returncode == 1
-    assert "has no app nobody; its apps are backup, camera" in said.stderr
-    assert not (site.arena / "apps").exists()
     assert site.mounted() == []
