@@ -6,6 +6,7 @@ The image is this machine's /usr. Each app, and root in a container, lists its l
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from tests.support.machine.booted import CHECKOUT, POLICYFS, Booted, booted
 from tests.support.machine.counts import SOAK, count
+from tests.support.machine.documents import blocks
 from tests.support.machine.processes import wait_for
 
 SITE: Final = "/etc/policyfs/home.site.yaml"
@@ -23,6 +25,8 @@ HEAL_S: Final = 30
 UNDISTURBED_S: Final = 0.5
 """How long a wrong listing has time to appear while nothing is to happen."""
 ANNA: Final = 1500
+BASE: Final = [] if sys.base_prefix.startswith("/usr") else [sys.base_prefix]
+"""Where Python is, if not below /usr."""
 LISTERS: Final = ("tv", "tv-purge", "photos", "photos-root", "podman", "rootless", "keep-id")
 
 SETUP: Final = f"""\
@@ -202,6 +206,30 @@ def home(tmp_path: Path) -> Iterator[Home]:
             yield home
         finally:
             home.sh(STOP, check=False)
+
+
+@pytest.mark.soak
+def test_policyfs_in_a_container_beside_its_users(home: Home) -> None:
+    """docs/appliances.md: its users find the mounts, errors while it is stopped, and the mounts again."""
+    home.plug("/srv/disk")
+    [text] = [block.text for block in blocks(CHECKOUT / "docs/appliances.md")]
+    text = text.replace("/mnt/tank/policyfs/etc", "/etc/policyfs").replace("/mnt/tank/media", STORE)
+    text = text.replace("image: policyfs", "image: own").replace("policyfs up", f"{POLICYFS} up")
+    text += "".join(f"      - {path}:{path}:ro\n" for path in ("/usr", CHECKOUT, *BASE))
+    (home.machine.root / "srv/app/policyfs.yaml").write_text(f'version: "2.4"\n{text}')
+    home.sh("sed -i /anna/d /etc/policyfs/home.site.yaml; mkdir -p /run/policyfs")
+    compose = "cd /srv/app; docker-compose -f policyfs.yaml"
+    home.sh(f"{compose} up --detach")
+    wait_for(lambda: "photos: up" in home.sh("docker logs app_policyfs_1"), "the mounts are up", HEAL_S)
+    assert home.sh(f"{POLICYFS} status --check").count(": well") == 2
+    home.sh(f"{COMPOSE} up --detach")
+    for stop in ("kill", "stop --timeout 1"):
+        wait_for(lambda: all(home.lines(name)[-1:] == ["ok"] for name in ("tv", "photos")), "listed", HEAL_S)
+        home.sh(f"{compose} {stop}")
+        wait_for(lambda: home.lines("tv")[-1] == "error 107", "errors", HEAL_S)
+        home.sh(f"{compose} up --detach")
+    wait_for(lambda: all(home.lines(name)[-1:] == ["ok"] for name in ("tv", "photos")), "listed", HEAL_S)
+    home.check()
 
 
 @pytest.mark.timeout(600 if SOAK else 240)
