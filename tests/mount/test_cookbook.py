@@ -19,7 +19,8 @@ from tests.support.machine.documents import CHECKOUT, blocks
 from tests.support.machine.processes import call_as, code_of, tool_as
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
-from tests.support.programs import home_server
+from tests.support.programs import day_servers, home_server
+from tests.support.programs.day import Desk
 from tests.support.samples import jpegs
 
 POLICIES: Final = CHECKOUT / "policies"
@@ -94,6 +95,19 @@ def test_syncthing_takes_in_files_and_all_others_see_them_without_its_own(home: 
     assert (len(shown), jpegs.leaks(shown)) == (len(PHOTO), [])
     home.has("syncthing", home_server.syncthing_delete, "Photos", "ben/b.jpg")
     assert home.has("frame", home_server.scan, "Photos") == ["anna/a.jpg"]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_syncthing_itself_syncs_in_its_mount(home: Home, arena: Path, media: dict[str, Path]) -> None:
+    """The program, with its markers, temporary files and watcher."""
+    aside = arena / "aside"
+    call_as(0, os.mkdir, aside)
+    os.chown(aside, PROGRAM, PROGRAM)
+    desk = Desk(home.mount("syncthing") / "Photos", aside, PROGRAM, media)
+    inside, outside = day_servers.syncthing(desk)
+    assert inside == outside
+    assert "renamed.png" in home.has("frame", os.listdir, "Photos/synced")
 
 
 def test_jellyfin_scans_films_and_home_videos(home: Home, media: dict[str, Path]) -> None:
