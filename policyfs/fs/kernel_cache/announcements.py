@@ -141,7 +141,7 @@ class Announcements:
 
         Call this before the event's invalidations, which change what the daemon knows of names."""
         left, self._from = self._from, None
-        place = None if event.name is None or parent is None else self._place(parent, event.name)
+        place = None if parent is None else self._place(parent, event)
         if event.kind & Change.MOVED_FROM:
             was_there = target is None or (target.parent is parent and target.name == event.name)
             self._from = _Left(place if self._was_seen(place, event) else None, event.is_dir, was_there)
@@ -189,14 +189,23 @@ class Announcements:
         self._orders.extend(batch[:room])
         self._some.set()
 
-    def _place(self, parent: Node, name: bytes) -> Place | None:
-        """Return a place, or None if the path alone hides it from the app."""
-        if is_aside(name) or not parent.lookups:
+    def _place(self, parent: Node, event: WatchEvent) -> Place | None:
+        """Return the place of an event, or None if the path alone hides it from the app."""
+        name = event.name
+        if name is None or is_aside(name) or not parent.lookups:
             return None
-        unseen = self._gate.asked_for(self._gate.principal(self.uid), parent.state, name)[1]
-        if unseen.whatever is not None:
+        ftype = FileType.DIRECTORY if event.is_dir else FileType.REGULAR
+        if self._is_shown(parent, name, ftype) is False:
             return None
         return Place(parent.nodeid, parent.path().strip(b"/"), name)
+
+    def _is_shown(self, parent: Node, name: bytes, ftype: FileType) -> bool | None:
+        """Return True if the app sees such a name by its path alone, False if not, None if facts decide."""
+        gate, who = self._gate, self._gate.principal(self.uid)
+        state, _ = gate.asked_for(who, parent.state, name)
+        if gate.engine.needs(who, Op.SEE, state, ftype):
+            return None
+        return gate.decide(who, Op.SEE, state, ftype, NO_FACTS, parent).allowed
 
     def _was_seen(self, place: Place | None, event: WatchEvent) -> bool:
         """Return True if the app saw a name that is gone now: by its node, or its path."""
@@ -214,10 +223,7 @@ class Announcements:
             if self._nodes.named(ino, parent, place.name):
                 return True
             ftype = FileType.REGULAR
-        gate, who = self._gate, self._gate.principal(self.uid)
-        state, _ = gate.asked_for(who, parent.state, place.name)
-        decided = not gate.engine.needs(who, Op.SEE, state, ftype)
-        return decided and gate.decide(who, Op.SEE, state, ftype, NO_FACTS, parent).allowed
+        return self._is_shown(parent, place.name, ftype) is True
 
     def _changed(self, place: Place, event: WatchEvent) -> None:
         made, gone = event.kind & Change.CREATE, event.kind & Change.DELETE
