@@ -6,8 +6,8 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Final
 
 import trio
 
@@ -18,6 +18,7 @@ from policyfs.content.plan_threads import unpacked_on_thread
 from policyfs.content.plans import LARGE_PLAN, refusal, unpack_plan
 from policyfs.content.whole_plans import whole_plan
 from policyfs.content.workers.connection import WorkerGoneError, WorkerLink
+from policyfs.content.workers.execution import LauncherProcess, SnifferError, worker_limits
 from policyfs.content.workers.frame_requests import FrameRequest
 from policyfs.content.workers.pool import SERVED_MAX, SPARES, NoWorkerError, Pool
 from policyfs.content.workers.protocol import Command, Reply, Status, WireError
@@ -25,9 +26,7 @@ from policyfs.content.workers.queue import Line
 from policyfs.content.workers.sandbox import Limits
 from policyfs.content.workers.spawner import ZygoteError
 from policyfs.content.workers.time_limit import LONGEST, TimeLimit
-from policyfs.content.workers.uids import BLOCK, NoUidsError, free_block
 from policyfs.domain import DENY_UNKNOWN, TO_TELL, in_turn
-from policyfs.errors import PolicyfsError
 from policyfs.formats import kind_by_start
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Plan
@@ -35,10 +34,6 @@ from policyfs.redact.core.values import Plan
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
 _PAUSES_S: Final = (0.02, 0.04, 0.08, 0.16, 0.32)  # after the first, second, ... loss to another process
-
-
-class SnifferError(PolicyfsError):
-    """The error if the sniffing workers cannot be started."""
 
 
 class Sniffer:
@@ -55,13 +50,16 @@ class Sniffer:
     waits for at most one file of each other app. Only for use from one trio run at a time.
     """
 
-    def __init__(self, limits: Limits, *, workers: int, at_first: int, deadline_s: float, queue: int) -> None:
+    def __init__(
+        self, limits: Limits, *, workers: int, at_first: int, deadline_s: float, queue: int,
+        launcher: LauncherProcess | None = None,
+    ) -> None:  # fmt: skip
         """Set the limits, but start no process; start() makes a running sniffer."""
         self._limits = limits
         self._at_first = at_first
         self._deadline_s = deadline_s
         self._line = Line(workers, queue)
-        self._pool = Pool(limits, workers)
+        self._pool = Pool(limits, workers, launcher)
         self._missed = Missed()
         self._failures = Failures()
         self._requests = self._repeated = 0
@@ -70,31 +68,23 @@ class Sniffer:
 
     @classmethod
     def start(
-        cls, *, workers: int | None = None, uid: int | None = None, gid: int | None = None,
-        apps: Sequence[tuple[int, int]] = (), deadline_s: float = 5.0, queue: int = 1024,
-        address_space: int = 512 * 1024 * 1024,
+        cls, launcher: LauncherProcess | None = None, *, workers: int | None = None,
+        deadline_s: float = 5.0, queue: int = 1024, **limits: Any,
     ) -> Sniffer:  # fmt: skip
         """Start the zygote and first workers, before trio runs; takes about 0.3 s. Needs root.
 
-        workers: the number of workers, which all start at once. By default, workers start on demand: one for
-        each processor, at least 2 and at most 8. No app gets all workers. uid, gid: the ids of the worker (if
-        a uid is given, only one worker can live at a time); by default each has unused ids of its own
-        (uids.py). apps: the ranges of uids (first, last) that the policy names. queue: how many requests may
-        wait. address_space: bytes per worker. Raises SnifferError with advice if libmagic is missing or
-        rights cannot be dropped.
+        launcher: the executed launcher; None: execute one with *limits* (worker_limits). workers: the number
+        of workers, which all start at once. By default, workers start on demand: one for each processor, at
+        least 2 and at most 8. No app gets all workers. queue: how many requests may wait. Raises SnifferError
+        with advice if libmagic is missing or rights cannot be dropped.
         """
         at_first = SPARES if workers is None else workers
         if workers is None:
             workers = min(8, max(2, len(os.sched_getaffinity(0))))
-        try:
-            first, uids = (free_block(apps), BLOCK - 1) if uid is None else (uid, 1)
-        except (NoUidsError, OSError) as error:
-            raise SnifferError(f"cannot start the sniffing workers: {error}") from error
-        limits = Limits(
-            uid=first, gid=first if gid is None else gid, address_space=address_space, cpu_s=600,
-            descriptors=8, uids=uids,
+        sniffer = cls(
+            worker_limits(**limits) if launcher is None else launcher.limits,
+            workers=workers, at_first=at_first, deadline_s=deadline_s, queue=queue, launcher=launcher,
         )  # fmt: skip
-        sniffer = cls(limits, workers=workers, at_first=at_first, deadline_s=deadline_s, queue=queue)
         trio.run(sniffer._start)
         return sniffer
 

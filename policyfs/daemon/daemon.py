@@ -13,9 +13,10 @@ import trio
 
 from policyfs.content.disk_cache import remembered_for
 from policyfs.content.sniffer import Sniffer
+from policyfs.content.workers.execution import LauncherProcess
 from policyfs.daemon import descriptors
 from policyfs.daemon.commands import commands
-from policyfs.daemon.contain import close_door, give_up_rights, leave_network
+from policyfs.daemon.contain import close_door, give_up_rights
 from policyfs.daemon.control import control
 from policyfs.daemon.control import server as control_server
 from policyfs.daemon.descriptors import small_part
@@ -51,7 +52,6 @@ from policyfs.linux.confinement.namespaces import is_first_user_namespace
 from policyfs.linux.memory import group_limit
 from policyfs.linux.scheduling import set_turns, weigh_own_session
 from policyfs.policy.decide import Engine
-from policyfs.policy.rules.callers import named_uids
 from policyfs.store import quarantine as refused
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.locking.leases import LeaseKeeper
@@ -74,7 +74,8 @@ _THREADS: Final = _MAX_TASKS + 32
 class Daemon:
     """All parts that serve one mount. They are built in order; close() ends them in reverse order."""
 
-    def __init__(self, options: MountOptions, loader: Loader, log: Log) -> None:
+    def __init__(self, options: MountOptions, loader: Loader, log: Log, launcher: LauncherProcess) -> None:
+        """Build all parts. launcher: the executed launcher of workers, in the network of this process."""
         self._options = options
         self.code = code_digest()  # what runs, also if other code is installed later
         self._log = log
@@ -89,10 +90,10 @@ class Daemon:
         with _undone_on_error(self._undo):
             self.policies = Policies(loader, options.trail.parent, log)
             self._undo.callback(self.policies.close)
-            self._build(self.policies.engine)
+            self._build(self.policies.engine, launcher)
 
-    def _build(self, engine: Engine) -> None:
-        self._build_processes(engine)
+    def _build(self, engine: Engine, launcher: LauncherProcess) -> None:
+        self._build_processes(launcher)
         self._build_trail()
         owners, watch = self._build_store()
         # From here on, signals wait until the daemon reads them, so that it removes the mount in order.
@@ -139,13 +140,12 @@ class Daemon:
         if self.inotify is not None:
             await self.inotify.run(self.connection)
 
-    def _build_processes(self, engine: Engine) -> None:
+    def _build_processes(self, launcher: LauncherProcess) -> None:
         # INVARIANT: the keeper of leases blocks its signal before any thread starts.
         self._keeper = LeaseKeeper()
         self._undo.callback(self._keeper.close)
         read_own_proc(self._undo, self._log)
-        leave_network()  # before the sniffer's processes start, so that they leave it, too
-        self.sniffer = Sniffer.start(apps=named_uids(engine.policy))
+        self.sniffer = Sniffer.start(launcher)
         self._undo.callback(self.sniffer.close)
         set_turns(nicer=_NICER, slice_ns=_SLICE_NS)  # after the sniffer's processes have started
         weigh_own_session(_NICER)

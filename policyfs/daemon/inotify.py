@@ -14,8 +14,8 @@ from typing import Final
 
 import trio
 
-from policyfs.content.sniffer import SnifferError
 from policyfs.content.workers.announcer import READY
+from policyfs.content.workers.execution import SnifferError
 from policyfs.fs.kernel_cache.announcements import Announcements
 from policyfs.kernel import vectors
 

@@ -59,6 +59,8 @@ class MountOptions:
     """True if inotify reports changes of the store in the mount. Only with app."""
     policy: str = ""
     """The file or directory that the policy is read from."""
+    named_uids: tuple[tuple[int, int], ...] = ()
+    """Ranges of the uids (first, last) that the policy names: no worker may have one."""
 
     @property
     def kernel_admits(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import policyfs.content.plans as plans_module
-import policyfs.content.workers.spawner as spawner_module
+import policyfs.content.workers.execution as execution_module
 import policyfs.fs.opening.write_access as write_access_module
 import policyfs.fs.redacted.copies as redactor_module
 from policyfs.content.sniffer import Sniffer
@@ -36,7 +36,7 @@ def parsers(module: str) -> None:
         assert any(_ZYGOTE in word for word in words), "the zygote is started otherwise now"
         return popen([word.replace(_ZYGOTE, module) for word in words], **named)
 
-    put(spawner_module.subprocess, "Popen", start)
+    put(execution_module.subprocess, "Popen", start)
 
 
 def lazy_parser() -> None:

@@ -38,7 +38,7 @@ def forked_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
 
     An interpreter of its own imports for 0.2 s of processor time. Tests of these processes execute it.
     """
-    from policyfs.content.workers import spawner
+    from policyfs.content.workers import execution
 
-    monkeypatch.setattr(spawner, "subprocess", spawner.subprocess)  # is set back at the end
+    monkeypatch.setattr(execution, "subprocess", execution.subprocess)  # is set back at the end
     attach(prepared())

@@ -15,8 +15,9 @@ import pytest
 import trio
 
 from policyfs.content.kinds import SNIFF_BYTES
-from policyfs.content.sniffer import _PAUSES_S, Sniffer, SnifferError
+from policyfs.content.sniffer import _PAUSES_S, Sniffer
 from policyfs.content.workers.connection import WorkerLink
+from policyfs.content.workers.execution import SnifferError
 from policyfs.content.workers.pool import NoWorkerError, Pool
 from policyfs.content.workers.protocol import Reply, Status
 from policyfs.content.workers.time_limit import Look

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 
-import policyfs
-from policyfs.content.workers import spawner
+from policyfs.content.workers import execution, spawner
+from policyfs.content.workers.execution import LauncherProcess
 from policyfs.content.workers.sandbox import Limits
 from policyfs.content.workers.spawner import Launcher, ZygoteError, ZygoteProcess
 from policyfs.linux.confinement.capabilities import ZYGOTE, rights_of
@@ -34,7 +34,7 @@ def run(function):
     """Run an async function of one zygote, and end the zygote."""
 
     async def main() -> None:
-        launcher = Launcher(LIMITS)
+        launcher = Launcher(LauncherProcess(LIMITS))
         try:
             with trio.fail_after(30):
                 zygote = await launcher.zygote()
@@ -108,7 +108,7 @@ def test_a_killed_one_is_not_fit_and_says_so():
 
 
 def test_an_interpreter_that_cannot_run_it_has_last_words(monkeypatch):
-    monkeypatch.setattr(spawner, "_module_path", lambda: ["/nowhere"])
+    monkeypatch.setattr(execution, "_module_path", lambda: ["/nowhere"])
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     with pytest.raises(ZygoteError, match="No module named 'policyfs'") as raised:
         run(nothing)
@@ -121,7 +121,7 @@ async def nothing(zygote: ZygoteProcess) -> None:
 
 def test_the_launcher_runs_nothing_but_zygotes_and_has_only_their_rights():
     async def main() -> None:
-        launcher = Launcher(LIMITS)
+        launcher = Launcher(LauncherProcess(LIMITS))
         try:
             zygote = await launcher.zygote()
             worker = await zygote.worker()
@@ -143,7 +143,7 @@ def test_the_launcher_runs_nothing_but_zygotes_and_has_only_their_rights():
 
 
 def test_a_launcher_that_is_gone_guards_nothing():
-    launcher = Launcher(LIMITS)
+    launcher = Launcher(LauncherProcess(LIMITS))
     os.kill(launcher.pid, signal.SIGKILL)
     os.waitid(os.P_PID, launcher.pid, os.WEXITED | os.WNOWAIT)
     with pytest.raises(ZygoteError, match="the launcher is gone"):
@@ -153,7 +153,7 @@ def test_a_launcher_that_is_gone_guards_nothing():
 
 def test_a_zygote_that_nobody_waited_for_ends():
     async def main() -> None:
-        launcher = Launcher(LIMITS)
+        launcher = Launcher(LauncherProcess(LIMITS))
         try:
             zygote = await launcher.zygote()
             in_time = []  # one that is there at once, after all
@@ -175,9 +175,3 @@ def test_a_zygote_that_nobody_waited_for_ends():
     before = len(os.listdir("/proc/self/fd"))
     trio.run(main)
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_modules_are_found_where_the_daemon_found_them_and_nowhere_relative(monkeypatch):
-    monkeypatch.setattr(sys, "path", ["", ".", "relative", "/absolute"])
-    own = str(Path(policyfs.__file__).parent.parent)
-    assert spawner._module_path() == [own, "/absolute"]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from policyfs.content.sniffer import SnifferError
 from policyfs.content.workers.announcer import FILE, READY
+from policyfs.content.workers.execution import SnifferError
 from policyfs.daemon import inotify as inotify_module
 from policyfs.daemon.inotify import Inotify
 from policyfs.fs.kernel_cache.announcements import Announcements, Order, Place

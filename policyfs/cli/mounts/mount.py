@@ -28,6 +28,7 @@ from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.decide import Engine
 from policyfs.policy.lint.modes import apps_with_modes
 from policyfs.policy.model import App, Modes, Policy
+from policyfs.policy.rules.callers import named_uids
 from policyfs.policy.text.parse import SourceText
 from policyfs.store.store_record import StoreAbsentError, check_store
 
@@ -295,6 +296,7 @@ def _options(
         watch=args.watch,
         idmap=args.idmap,
         inotify=args.inotify,
+        named_uids=tuple(named_uids(policy)),
     )  # fmt: skip
 
 

@@ -44,8 +44,9 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
 
     ready: a function to call once the mount answers.
     """
+    from policyfs.content.workers.execution import execute_launcher
     from policyfs.daemon import log
-    from policyfs.daemon.daemon import Daemon
+    from policyfs.daemon.contain import leave_network
     from policyfs.daemon.large_work import take_short_turns
     from policyfs.daemon.log_writer import LogWriter
 
@@ -68,7 +69,11 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
         signal.signal(number, leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no reload is needed: the policy is being read now
     try:
-        daemon = Daemon(options, loader, logger)
+        leave_network()  # before the launcher and its workers start, so that they leave it, too
+        launcher = execute_launcher(options.named_uids)
+        from policyfs.daemon.daemon import Daemon  # while the launcher imports its modules
+
+        daemon = Daemon(options, loader, logger, launcher)
         try:
             daemon.run(serves)
         finally:

@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from policyfs.content.workers.connection import WorkerGoneError, WorkerLink
+from policyfs.content.workers.execution import LauncherProcess
 from policyfs.content.workers.sandbox import Limits
 from policyfs.content.workers.spawner import Launcher, ZygoteError, ZygoteProcess
 from policyfs.domain import in_turn
@@ -74,11 +75,13 @@ class Pool:
     memory.
     """
 
-    def __init__(self, limits: Limits, size: int) -> None:
-        """Start nothing yet. size: the number of workers that may have a request at the same time."""
+    def __init__(self, limits: Limits, size: int, launcher: LauncherProcess | None = None) -> None:
+        """Start nothing yet. size: the number of workers that may have a request at the same time. launcher:
+        the executed launcher; None: it is executed when it is needed.
+        """
         self._limits = limits
         self._kept = max(size, _KEPT_MIN)
-        self._launcher: Launcher | None = None
+        self._launcher = None if launcher is None else Launcher(launcher)
         self._zygote: ZygoteProcess | None = None
         self._spawning = trio.Lock()
         self._pause_s = self._not_before_s = 0.0
@@ -272,7 +275,7 @@ class Pool:
             if self._launcher is None:
                 # INVARIANT: the launcher starts before the daemon serves. Later the daemon can execute no
                 # program.
-                self._launcher = Launcher(self._limits)
+                self._launcher = Launcher(LauncherProcess(self._limits))
             self._zygote = await self._launcher.zygote()
             self.zygotes_started += 1
         return self._zygote

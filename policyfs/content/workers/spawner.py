@@ -7,26 +7,20 @@ The daemon starts and ends launcher and zygote here, and orders workers.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 from typing import Final
 
 import trio
 
-import policyfs
 from policyfs.content.workers import protocol
 from policyfs.content.workers.connection import WorkerLink
+from policyfs.content.workers.execution import LauncherProcess
 from policyfs.content.workers.launcher import ANNOUNCE, GUARD, START
-from policyfs.content.workers.sandbox import Limits
-from policyfs.content.workers.zygote import FORK, LAUNCH, MAX_MESSAGE, READY
-from policyfs.linux.interpreter import interpreter
+from policyfs.content.workers.zygote import FORK, MAX_MESSAGE, READY
 from policyfs.linux.threads import ParkedThread
 
 _OVERDUE_S: Final = 30.0
@@ -51,32 +45,11 @@ class ZygoteError(Exception):
 class Launcher:
     """The process that starts zygotes, even after the daemon has given up the right to execute programs."""
 
-    def __init__(self, limits: Limits) -> None:
-        """Execute a fresh interpreter with the daemon's module path. This takes a few ms.
-
-        The interpreter inherits only its control socket, and a memfd as its standard error. It then imports
-        modules for 0.3 s. Raises OSError if the interpreter cannot be executed.
-        """
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
-        # Not the daemon's stderr: a program that reads the daemon's stderr to its end would wait for the
-        # zygotes, too.
-        self._stderr = os.memfd_create("policyfs-zygote-stderr")
-        options = json.dumps(dataclasses.asdict(limits))
-        program = interpreter(
-            "policyfs.content.workers.zygote", str(theirs.fileno()), options, LAUNCH, path=_module_path()
-        )
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 # our own interpreter and arguments
-                program.words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
-                cwd="/",
-                env=program.environment,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+    def __init__(self, process: LauncherProcess) -> None:
+        """Take over the process and its descriptors."""
+        self._control = process.control
+        self._stderr = process.stderr
+        self._process = process.process
         self._parked: ParkedThread | None = None
         self._turn = trio.Lock()
         self._owed = 0  # number of answers that cancelled calls left unread
@@ -277,9 +250,3 @@ def last_words(stderr: int) -> str:
     """Return the last line that launcher and zygotes wrote to their standard error."""
     text = os.pread(stderr, 1 << 16, max(0, os.fstat(stderr).st_size - (1 << 16)))
     return text.decode(errors="replace").strip().rpartition("\n")[2] or "the process ended without a message"
-
-
-def _module_path() -> list[str]:
-    """Return the absolute directories of this interpreter's module path, so that zygotes find its modules."""
-    own = os.path.dirname(os.path.dirname(os.path.abspath(policyfs.__file__)))
-    return [own, *(entry for entry in sys.path if os.path.isabs(entry) and entry != own)]

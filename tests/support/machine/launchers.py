@@ -60,7 +60,7 @@ def prepared() -> str:
 
 
 def _execute() -> tuple[str, subprocess.Popen[bytes]]:
-    from policyfs.content.workers.spawner import _module_path
+    from policyfs.content.workers.execution import _module_path
     from policyfs.linux.interpreter import interpreter
 
     top = str(Path(__file__).parents[3])
@@ -84,10 +84,10 @@ def _execute() -> tuple[str, subprocess.Popen[bytes]]:
 
 def attach(path: str) -> None:
     """Make this process, a daemon forked off the tests, order its launcher at a prepared interpreter."""
-    from policyfs.content.workers import spawner
+    from policyfs.content.workers import execution
 
     popen = functools.partial(_popen, path)
-    spawner.subprocess = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)
+    execution.subprocess = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)
 
 
 def _popen(path: str, words: Sequence[str], **named: Any) -> Any:

@@ -1,0 +1,43 @@
+"""What the launcher is executed with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import policyfs
+from policyfs.content.workers import execution
+from policyfs.content.workers.execution import SnifferError, execute_launcher, worker_limits
+from policyfs.domain import WORKER_UIDS
+
+
+def test_modules_are_found_where_the_daemon_found_them_and_nowhere_relative(monkeypatch):
+    monkeypatch.setattr(sys, "path", ["", ".", "relative", "/absolute"])
+    own = str(Path(policyfs.__file__).parent.parent)
+    assert execution._module_path() == [own, "/absolute"]
+
+
+def test_workers_have_no_uid_that_the_policy_names():
+    limits = worker_limits([(WORKER_UIDS.start, WORKER_UIDS.stop)])
+    assert limits.uid == limits.gid
+    assert limits.uid not in WORKER_UIDS
+    assert worker_limits().uid in WORKER_UIDS
+
+
+def test_what_cannot_be_executed_is_told(monkeypatch):
+    def failing(*_: object, **__: object) -> None:
+        raise OSError("no memory")
+
+    monkeypatch.setattr(execution.subprocess, "Popen", failing)
+    with pytest.raises(SnifferError, match="cannot start the sniffing workers: no memory"):
+        execute_launcher(())
+
+
+def test_the_module_imports_no_event_loop():
+    """Otherwise the daemon's imports would not go on beside those of the launcher, but come before them."""
+    program = "import sys, policyfs.content.workers.execution; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60)
+    assert not {"trio", "policyfs.fs"} & set(done.stdout.decode().split())
