@@ -17,6 +17,7 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
 from policyfs.linux.code_digest import code_digest
 from policyfs.linux.confinement.prctl import name_process
 from policyfs.linux.interpreter import load_libraries_by_name
+from policyfs.linux.late_modules import load_late
 from policyfs.policy.collector import left_to_the_kernel
 
 _COMMANDS: Final = {
@@ -38,6 +39,9 @@ _COMMANDS: Final = {
     "owner": ("owners.owner", "show, set, export and import the owners of files"),
     "doctor": ("machine.doctor", "list what is slow or impossible on this machine, with remedies"),
 }
+
+UNUSED: Final = ("ssl", "idna")
+"""Modules that trio imports for connections that no command makes."""
 
 
 class _OutputEndedError(Exception):
@@ -129,6 +133,7 @@ def process() -> int:
     """
     _open_standard_streams()
     load_libraries_by_name()
+    load_late(*UNUSED)
     name_process("policyfs")
     kept: list[object] = []
     code = main(kept=kept)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from typing import Final
 
+from policyfs.linux.late_modules import stand_in
+
 # INVARIANT: no other module imports _bridge, because the first import decides the scope of the bridge's
 # symbols.
 for _name in ("pyfuse3", "policyfs.kernel._bridge"):
@@ -26,7 +28,9 @@ try:
 finally:
     sys.setdlopenflags(_flags)
 
-import pyfuse3  # noqa: E402 - the bridge must be loaded first
+# pyfuse3 asks for its own version, and never uses it. The answer takes 30 modules, among them `email`.
+with stand_in("importlib.metadata", version=str, PackageNotFoundError=ImportError):
+    import pyfuse3
 
 from policyfs.kernel.protocol import Opcode  # noqa: E402 - after the loading above
 
