@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from policyfs.domain import Audit, Decision, Op, Ranges, RuleMatch
 from policyfs.fs.access import audit
-from policyfs.fs.access.audit import Call, Recorder, _rules, executable
+from policyfs.fs.access.audit import Call, Recorder, _rules
 from policyfs.fs.inodes.caller import Caller
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.frozen import Version
@@ -121,19 +119,6 @@ def test_what_must_be_on_record_and_cannot_be_is_an_io_error(allowed: bool) -> N
     decided(decision.__class__(allowed=True, errno=0), sink)
     assert len(sink.events) == 1, "best effort goes on"
 
-
-def test_executables_of_processes(tmp_path: Path) -> None:
-    assert executable(os.getpid()) == os.readlink("/proc/self/exe")
-    for pid in (0, -1, 2**22 + 1):
-        assert executable(pid) == ""
-    odd = tmp_path / os.fsdecode(b"\xff\n" + b"n" * 200)
-    shutil.copy(shutil.which("sleep") or "", odd)
-    process = subprocess.Popen([odd, "60"])
-    try:
-        assert "\\xff" in executable(process.pid)
-    finally:
-        process.kill()
-        process.wait(10)
 
 
 @on_trio

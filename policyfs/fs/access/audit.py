@@ -20,10 +20,9 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.sharing.kernel_locks import MOST_S, is_locked
 from policyfs.fs.sharing.shares import Holder
+from policyfs.journal.programs import executable
 from policyfs.journal.writing.ticket import Ticket
-from policyfs.linux import procfs
 from policyfs.store.frozen import Version
-from policyfs.trail.lines.bounds import cut_text
 from policyfs.trail.lines.event import ALLOW, DENY, WOULD_DENY, Event, Operation
 
 _EXE_S: Final = 0.1
@@ -278,24 +277,6 @@ def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:
         if not match.monitor and not (denied and match.effect == "allow")
     ]
     return tuple(dict.fromkeys(matches) if len(matches) > 1 else matches)
-
-
-def path_text(path: bytes) -> str:
-    """Return the path of an executable as it is on the trail, cut if it is long."""
-    return cut_text(path.decode("utf-8", "backslashreplace"))
-
-
-def executable(pid: int) -> str:
-    """Return the path of a process's executable, cut if it is long.
-
-    Return the empty string if the process has ended, or is in a namespace that the daemon cannot see.
-    """
-    if pid <= 0:
-        return ""
-    try:
-        return path_text(procfs.link(pid, "exe"))
-    except OSError:
-        return ""
 
 
 def _recorded_mtime(version: Version | None) -> int | None:

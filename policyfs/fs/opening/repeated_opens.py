@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import trio
 
 from policyfs.domain import Decision
-from policyfs.fs.access.audit import Call, Recorder, path_text
+from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.opening.request import call_of
+from policyfs.journal.programs import path_text
 from policyfs.kernel import vectors
 from policyfs.trail.lines.bounds import bounded
 from policyfs.trail.lines.event import Event
