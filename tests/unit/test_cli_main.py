@@ -133,7 +133,7 @@ mounts = [SimpleNamespace(at=place) for place in ("/a", "/b", "/c")]
 site.read_site = lambda path: SimpleNamespace(mounts=mounts)
 site.look = lambda site_, mount: SimpleNamespace(state=site.State.UP, status={{}})
 site.label = lambda mount: "x" * 10_000
-site._alone, site._umount = contextlib.nullcontext, umount
+site._alone, site._umount, site._unnamed = contextlib.nullcontext, umount, lambda site_: []
 time.sleep(0.2)
 {PROCESS.removeprefix("import sys; ").replace("; ", chr(10))}
 """
