@@ -33,7 +33,7 @@ class Home:
     """A store of root's with these directories, and a mount for each app that is asked for."""
 
     def __init__(self, mounts: Mounts, store: Path, policy: str, *directories: str) -> None:
-        self.store, self._mounts, self._policy = store, mounts, POLICIES / policy
+        self.store, self._mounts, self._policy = store, mounts, (POLICIES / policy).read_text("utf-8")
         self._made: dict[str, Mount] = {}
         for name in directories:
             (store / name).mkdir(parents=True)
