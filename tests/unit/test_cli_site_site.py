@@ -275,8 +275,8 @@ def test_mounts_that_the_site_does_not_name_any_more_are_told_and_end_by_a_resta
     assert (code, f"policyfs: {surplus}\n" in err, world.commands) == (EXIT_OK, True, [])
     world.fails = {"umount two": "policyfs: busy"}
     code, out, err = command("up", "--restart")
-    assert (code, world.done()) == (EXIT_REFUSED, ["umount two", "umount one"])
-    assert err == f"policyfs: {world.at('two')} was not unmounted: busy\n"
+    assert (code, world.done()) == (EXIT_REFUSED, ["umount one", "umount two"])
+    assert err == f"policyfs: {world.at('two')}: busy\n"
     assert f"{world.at('one')}: down, as the site does not name it any more\n" in out
     del world.mounts[world.at("one")]
     world.commands.clear()
@@ -289,12 +289,17 @@ def test_mounts_that_the_site_does_not_name_any_more_are_told_and_end_by_a_resta
 
 def test_mounts_of_units_and_of_others_are_no_surplus(world: World, command) -> None:
     for name in ("one", "two", "all"):
-        world.mount(name)
+        world.mount(name, foreground=name == "one")
     assert command("up")[0] == EXIT_OK
-    world.sockets["one"].answers["status"]["options"]["foreground"] = True
     world.mounts[world.at("two")] = replace(world.mounts[world.at("two")], fstype="ext4")
+    (world.place / "link").symlink_to("at")
+    text = Path(world.file).read_text().replace("at/all", "link/all")
+    Path(world.file).write_text(text)
     world.forget("one", "two")
-    assert command("up", "--restart") == (EXIT_OK, f"shared: up already at {world.at('all')}\n", "")
+    other = world.place / "other.site.yaml"  # of the same name
+    other.write_text(text.replace("link/all", "new"))
+    assert site.status_of_site(read_site(str(other)))[1][-1].startswith(f"shared ({world.place}/new): down; ")
+    assert command("up", "--restart") == (EXIT_OK, f"shared: up already at {world.place}/link/all\n", "")
     assert world.commands == []
 
 

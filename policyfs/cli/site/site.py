@@ -130,25 +130,24 @@ def run_up(args: argparse.Namespace) -> int:
         if wanted:
             check_store(os.path.realpath(site.store))
         unnamed = _unnamed(site)
+        kept = {at: file for at, file in _made(site).items() if file != site.file}
+        kept |= dict.fromkeys(unnamed, site.file)
+        kept |= {mount.at: site.file for mount, seen in found if not is_of_unit(seen.status)}
         os.ftruncate(record, 0)
-        os.pwrite(record, json.dumps([*unnamed, *(mount.at for mount in site.mounts)]).encode(), 0)
+        os.pwrite(record, json.dumps(kept).encode(), 0)
         _check_made(site, wanted, _make_all(site, wanted))
-        ended = {at: _umount(at, lazy=False) for at in unnamed} if args.restart else {}
+        told = {at: _umount(at, lazy=False) if args.restart else _surplus(site) for at in unnamed}
     made = [mount for mount, _ in wanted]
     for mount, seen in found:
         print(f"{label(mount)}: {_told(seen, made=mount in made)} at {mount.at}")
-    for at in unnamed:
-        if at not in ended:
-            print(f"policyfs: {_surplus(site, at)}", file=sys.stderr)
-        elif ended[at]:
-            print(f"policyfs: {at} was not unmounted: {ended[at]}", file=sys.stderr)
-        else:
-            print(f"{at}: down, as the site does not name it any more")
+    for at, said in told.items():
+        done = f"{at}: down, as the site does not name it any more"
+        print(f"policyfs: {at}: {said}" if said else done, file=sys.stderr if said else None)
     left = [(mount, seen) for mount, seen in found if seen.state is State.CHANGED and mount not in made]
     for mount, seen in left:
         print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
     # 0 even if they differ: if `up` failed in a systemd unit, systemd would end the new daemons.
-    return EXIT_REFUSED if any(ended.values()) else EXIT_OK
+    return EXIT_REFUSED if args.restart and any(told.values()) else EXIT_OK
 
 
 def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
@@ -326,37 +325,40 @@ def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
             )
         if seen.changes:
             print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
-    return up, [*lines, *(_surplus(site, at) for at in _unnamed(site))]
+    return up, [*lines, *(f"{at}: {_surplus(site)}" for at in _unnamed(site))]
 
 
 def _unnamed(site: Site) -> list[str]:
     """Return the mountpoints that `up` has made, and the site file does not name any more, if a mount is
-    there that no unit runs. (`policyfs unit` removes the units.)"""
+    there. (`policyfs unit` removes the units of others.)"""
     from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
 
+    def resolved(at: str) -> str:
+        try:
+            return resolve(at)
+        except OSError:  # a directory above is missing: nothing is mounted there
+            return at
+
+    named = {resolved(mount.at) for mount in site.mounts}
+    places = {at: resolved(at) for at, file in _made(site).items() if file == site.file}
+    return [
+        at
+        for at, place in places.items()
+        if place not in named and (there := mounts_at(place)) and there[-1].fstype == FSTYPE
+    ]
+
+
+def _made(site: Site) -> dict[str, str]:
+    """Return the mountpoints that `up` has made, each with its site file: two may have the same name."""
     try:
-        record = json.loads(_record(site).read_bytes() or b"[]")
+        found: dict[str, str] = json.loads(_record(site).read_bytes() or b"{}")
     except FileNotFoundError:
-        return []
-    found = []
-    for at in sorted(set(record) - {mount.at for mount in site.mounts}):
-        with contextlib.suppress(OSError):  # a directory above is missing: nothing is mounted there
-            place = resolve(at)
-            there = mounts_at(place)
-            if there and there[-1].fstype == FSTYPE and not _is_of_unit(place):
-                found.append(at)
+        return {}
     return found
 
 
-def _is_of_unit(place: str) -> bool:
-    try:
-        return is_of_unit(control.ask(control.socket_path(place), "status", _STATUS_S))
-    except control.ControlError:
-        return False
-
-
-def _surplus(site: Site, at: str) -> str:
-    return f"{at}: the site does not name this mount; `policyfs up --restart {site.file}` unmounts it"
+def _surplus(site: Site) -> str:
+    return f"the site does not name this mount; `policyfs up --restart {site.file}` unmounts it"
 
 
 def trail_of(site: Site) -> str:
