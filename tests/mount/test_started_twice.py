@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import signal
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from policyfs.linux.private_files import make_private
 from tests.support.machine.namespace import mounts_below
-from tests.support.machine.processes import start_as, wait_for
+from tests.support.machine.processes import wait_for
 from tests.support.mount.daemons import READY_S, Mount
 from tests.support.mount.stores import Mounts
 
@@ -23,15 +21,6 @@ apps: {app: {uid: 10050}}
 rules:
   - {id: read, allow: [see, read], who: {app: app}, paths: ["/**"]}
 """
-
-
-def _begin(channel: Connection, lock: Path) -> None:
-    """Lock the mountpoint, as a start does first, and go no further."""
-    make_private(lock.parent)
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    channel.send("begun")
-    signal.pause()
 
 
 def _has_open(mount: Mount, path: Path) -> bool:
@@ -51,12 +40,13 @@ def test_one_of_two_starts_mounts_once_a_killed_one_has_ended(mounts: Mounts, st
     second.log = first.log.with_suffix(".second")
     mounts.all.append(second)
     lock = first.control_socket.with_suffix(".lock")
-    killed = start_as(0, _begin, lock)
-    assert killed.receive() == "begun"
+    make_private(lock.parent)
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)  # as a killed start that has not ended yet
     for one in (first, second):
         one.launch()
         wait_for(lambda one=one: _has_open(one, lock), "a start has found the lock", READY_S)
-    killed.kill()
+    os.close(fd)
     [refused] = wait_for(lambda: [one for one in (first, second) if one.process.poll() is not None], "an end")
     assert refused.process.returncode == 1
     refused.process = None

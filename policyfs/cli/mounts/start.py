@@ -95,11 +95,8 @@ class Start:
         self._release()
 
     def failed(self, reason: str) -> None:
-        """Write on the trail that the mount did not start. Never raises. Only the first call writes.
-
-        Nothing is written after answered(), without a trail root, or if the trail root is inside the store or
-        the mountpoint.
-        """
+        """Write on the trail, once, that the mount did not start. Never raises. Nothing is written after
+        answered(), without a trail root, or if the trail root is inside the store or the mountpoint."""
         self._release()
         root = os.path.realpath(self.root)
         inside = any(root == place or root.startswith(place.rstrip("/") + "/") for place in self._places)
@@ -114,24 +111,20 @@ class Start:
 
 def _locked(path: Path) -> int:
     """Create a file, if it is missing, and lock it. Return its descriptor. Raises OSError; BlockingIOError if
-    another process has the lock for _WAIT_S.
-
-    The process that has the lock removes the file before it releases the lock. So a file without a name is
-    no lock any more, and the next file is tried.
+    another process has the lock for _WAIT_S. It removes the file before it releases the lock: so a file
+    without a name is no lock any more, and the next file is tried.
     """
     until_s = time.monotonic() + _WAIT_S
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_nlink:
-                return fd
         except BlockingIOError:
             if time.monotonic() > until_s:
                 os.close(fd)
                 raise
             time.sleep(_PAUSE_S)
-        except BaseException:
-            os.close(fd)
-            raise
+        else:
+            if os.fstat(fd).st_nlink:
+                return fd
         os.close(fd)

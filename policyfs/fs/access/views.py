@@ -60,10 +60,8 @@ class Views:
         self, engine: Engine, caller: Caller, view: View, state: PathState,
         stat: Stat, owner: Callable[[], str], *, writing: bool,
     ) -> BytePath:  # fmt: skip
-        """Return the byte path for a caller's open of a file now.
-
-        owner: a function that returns the file's owner. It is called only if the owner matters.
-        """
+        """Return the byte path for a caller's open of a file now. owner: finds the file's owner, if that
+        matters."""
         plain = BytePath.RAW if view.raw else BytePath.LIVE
         if writing or (view.raw and not self._unproven and self._proves_raw()):
             return plain
@@ -108,16 +106,12 @@ class Views:
 
     @property
     def is_settled(self) -> bool:
-        """True if no reader is expected to try its open again after unproven().
-
-        Then the look-up of a raw file depends only on name and caller.
-        """
+        """True if no second try is expected after unproven(): then the look-up of a raw file depends only on
+        name and caller."""
         return len(self._unproven) == 0
 
     def proven(self, ino_key: int, caller: Caller) -> None:
-        """Note that a reader has opened a file, after an open that got ESTALE because nothing proved the
-        file's kind.
-        """
+        """Note that a reader has opened the file after unproven()."""
         self._unproven.pop((ino_key, caller.pid))
 
     @staticmethod
@@ -133,9 +127,7 @@ class Views:
         return decision.redact
 
     def expect_writer(self, ino_key: int, view: View) -> None:
-        """Note that an open for writing in this view got ESTALE. The next look-ups of the file then find the
-        LIVE node (mediated).
-        """
+        """Note that an open for writing got ESTALE: the next look-ups in this view find the LIVE node."""
         self._pending.put((ino_key, view.key), True)
 
     def outdated(self, view: View, caller: Caller) -> None:

@@ -1,7 +1,5 @@
-"""The nine steps of an open. docs/architecture/opening.md gives the reason for each.
-
-O_TRUNC comes last, so that a refused open destroys nothing.
-"""
+"""The nine steps of an open. docs/architecture/opening.md gives the reason for each. O_TRUNC comes last, so
+that a refused open destroys nothing."""
 
 from __future__ import annotations
 

@@ -63,8 +63,7 @@ class FirstTry:
 
     async def waits(self) -> None:
         """Wait until no call of settled() waits: then first tries of opens may begin. If there is a place,
-        the request rests, and the open keeps the place until the open ends.
-        """
+        the request rests, until the open ends."""
         resting = self._resting
         if not self._rest and resting.held(self._holder) < MOST_RESTING - resting.used:
             self._rests()
@@ -99,9 +98,8 @@ class SecondTries:
         self._resting = Shares(MOST_RESTING, "opens that rest")
 
     def begins(self, thread: int) -> bool:
-        """Note that a thread's open begins. Return True if this open is the kernel's second try after ESTALE.
-        Then the caller must call ends() when the open ends.
-        """
+        """Note that a thread's open begins. Return True if this open is the kernel's second try after ESTALE:
+        the caller must call ends() when it ends."""
         self._forget_late()
         found = self._expected.pop(thread, None)
         if found is None:
@@ -128,9 +126,8 @@ class SecondTries:
                 self._busy.add(holder)
 
     def failed(self, thread: int) -> None:
-        """Note that a LOOKUP of a thread has failed. Then the thread's open has ended, except if the kernel
-        looks the name up once more, and finds a file.
-        """
+        """Note that a LOOKUP of a thread has failed: its open has ended, unless the kernel looks the name up
+        once more, and finds a file."""
         if thread and thread in self._expected:  # 0: any thread outside the daemon's pid namespace
             self._failed.pop(thread, None)  # so that the oldest stay first
             self._failed[thread] = self._clock() + _ENDS_S
@@ -147,11 +144,9 @@ class SecondTries:
         return thread != 0 and thread not in self._expected
 
     def first_try(self, holder: Holder, rests: Callable[[], None]) -> FirstTry:
-        """Return an object for one open. As long as holds() is True, the open can wait by its waits(). When
-        the open ends, the caller must call its ends().
+        """Return an object for one open: waits() while holds() is True, and ends() when the open ends.
 
-        rests: RawRequest.rests(). While the open waits, its request then counts as one that rests, and leaves
-        room for other requests.
+        rests: RawRequest.rests(). While the open waits, its request leaves room for others.
         """
         return FirstTry(self, self._resting, holder, rests)
 
