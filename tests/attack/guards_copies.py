@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any, Final
 
 import trio
@@ -18,7 +17,7 @@ from policyfs.fs.redacted.windows import FilmFrames
 from policyfs.store.frozen import Frozen, freeze
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.page_cache import read_store
-from tests.attack.guards import put
+from tests.attack.guards import named, put
 
 
 def copies_not_shared() -> None:
@@ -103,14 +102,7 @@ def films_not_looked_at() -> None:
     put(FilmFrames, "read", read)
 
 
-COPIES: Final[dict[str, Callable[[], None]]] = {
-    "copies-not-shared": copies_not_shared,
-    "cloned-on-the-loop": cloned_on_the_loop,
-    "films-not-looked-at": films_not_looked_at,
-    "late": late,
-    "released-by-the-loop": released_by_the_loop,
-    "pool-controlled": pool_controlled,
-    "lease-not-asked": lease_not_asked,
-    "plans-late": plans_late,
-    "shown-before-located": shown_before_located,
-}
+COPIES: Final = named(
+    copies_not_shared, cloned_on_the_loop, films_not_looked_at, late, released_by_the_loop,
+    pool_controlled, lease_not_asked, plans_late, shown_before_located,
+)  # fmt: skip

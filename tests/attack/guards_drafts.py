@@ -18,7 +18,7 @@ from policyfs.fs.inodes.pending_writes import Draft
 from policyfs.fs.opening.byte_paths import LivePath
 from policyfs.store import quarantine
 from policyfs.store.quarantine import Quarantine
-from tests.attack.guards import put
+from tests.attack.guards import named, put
 from tests.attack.guards_reading import parsers
 
 _LATE_S: Final = 1.0
@@ -139,19 +139,8 @@ def written_under_locks() -> None:
     put(draft_storage, "_write_out", lambda *_: None)
 
 
-DRAFTS: Final[dict[str, Callable[[], None]]] = {
-    "drafts-of-any-kind": drafts_of_any_kind,
-    "draft-unread": draft_unread,
-    "one-draft-for-all": one_draft_for_all,
-    "odd-unsearched": odd_unsearched,
-    "stored-as-written": stored_as_written,
-    "shown-while-refused": shown_while_refused,
-    "kept-in-the-open": kept_in_the_open,
-    "kept-without-end": kept_without_end,
-    "cleaned-for-good": cleaned_for_good,
-    "pieces-take-long": pieces_take_long,
-    "threads-begin-late": threads_begin_late,
-    "tries-without-end": tries_without_end,
-    "written-under-locks": written_under_locks,
-    "times-stop-a-draft": times_stop_a_draft,
-}
+DRAFTS: Final = named(
+    drafts_of_any_kind, draft_unread, one_draft_for_all, odd_unsearched, stored_as_written,
+    shown_while_refused, kept_in_the_open, kept_without_end, cleaned_for_good, pieces_take_long,
+    threads_begin_late, tries_without_end, written_under_locks, times_stop_a_draft,
+)  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any, Final
 
 import trio
@@ -24,7 +23,7 @@ from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.notify import Notifier
 from policyfs.linux import bounded_reads
 from policyfs.linux.libc import NoReserve
-from tests.attack.guards import put
+from tests.attack.guards import named, put
 
 FEW: Final = 8
 """Threads that may hang in the daemons of "few-notifiers" and "few-for-all"."""
@@ -182,28 +181,9 @@ def proc_unbounded() -> None:
     put(lock_circle, "LOOK_S", 0.15)
 
 
-MOUNTED: Final[dict[str, Callable[[], None]]] = {
-    "circle-unseen": circle_unseen,
-    "readers-unseen": readers_unseen,
-    "control-files-left": control_files_left,
-    "detached-unseen": detached_unseen,
-    "end-unasked": end_unasked,
-    "one-recorder": one_recorder,
-    "roots-reserve": roots_reserve,
-    "changed-on-the-loop": changed_on_the_loop,
-    "one-notifier": one_notifier,
-    "few-notifiers": few_notifiers,
-    "few-for-all": few_for_all,
-    "directory-kept": directory_kept,
-    "descriptors-kept": descriptors_kept,
-    "descriptors-kept-above": descriptors_kept_above,
-    "terminal-kept": terminal_kept,
-    "processes-kept": processes_kept,
-    "environment-kept": environment_kept,
-    "keyring-kept": keyring_kept,
-    "connection-unguarded": connection_unguarded,
-    "faults-dumped": faults_dumped,
-    "removal-unanswered": removal_unanswered,
-    "proc-shared": proc_shared,
-    "proc-unbounded": proc_unbounded,
-}
+MOUNTED: Final = named(
+    circle_unseen, readers_unseen, control_files_left, detached_unseen, end_unasked, one_recorder,
+    roots_reserve, changed_on_the_loop, one_notifier, few_notifiers, few_for_all, directory_kept,
+    descriptors_kept, descriptors_kept_above, terminal_kept, processes_kept, environment_kept,
+    keyring_kept, connection_unguarded, faults_dumped, removal_unanswered, proc_shared, proc_unbounded,
+)  # fmt: skip

@@ -32,7 +32,7 @@ from policyfs.kernel.protocol import InitFlag
 from policyfs.policy.decide import Engine
 from policyfs.policy.rules.distinctions import Distinctions
 from policyfs.store.tree import Tree
-from tests.attack.guards import put
+from tests.attack.guards import named, put
 from tests.support.models.directory_entries import PlainEntries
 
 FOLDED: Final = "Folded"
@@ -260,31 +260,10 @@ def moved_keep_rules() -> None:
     put(Resolver, "_find", lambda self, node: False)
 
 
-REACHING: Final[dict[str, Callable[[], None]]] = {
-    "handles-given": handles_given,
-    "moved-keep-rules": moved_keep_rules,
-    "everybody-admitted": everybody_admitted,
-    "names-kept": names_kept,
-    "no-shares": no_shares,
-    "charges-stay": charges_stay,
-    "told-to-all": told_to_all,
-    "everyones-own": everyones_own,
-    "folding": folding,
-    "open-though-folding": open_though_folding,
-    "moves-not-compared": moves_not_compared,
-    "follows-links": follows_links,
-    "kept-for-all": kept_for_all,
-    "nobody-differs": nobody_differs,
-    "uids-alike": uids_alike,
-    "shown-as-is": shown_as_is,
-    "real-uid": real_uid,
-    "first-name-decides": first_name_decides,
-    "any-file-of-the-name": any_file_of_the_name,
-    "any-xattr": any_xattr,
-    "hidden-is-refused": hidden_is_refused,
-    "nobody-refused": nobody_refused,
-    "hidden-keep-places": hidden_keep_places,
-    "hidden-are-counted": hidden_are_counted,
-    "rights-stay": rights_stay,
-    "specials-shown": specials_shown,
-}
+REACHING: Final = named(
+    handles_given, moved_keep_rules, everybody_admitted, names_kept, no_shares, charges_stay, told_to_all,
+    everyones_own, folding, open_though_folding, moves_not_compared, follows_links, kept_for_all,
+    nobody_differs, uids_alike, shown_as_is, real_uid, first_name_decides, any_file_of_the_name,
+    any_xattr, hidden_is_refused, nobody_refused, hidden_keep_places, hidden_are_counted, rights_stay,
+    specials_shown,
+)  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-from collections.abc import Callable
 from typing import Any, Final
 
 import policyfs.content.plans as plans_module
@@ -22,7 +21,7 @@ from policyfs.linux.libc import proc_fd
 from policyfs.policy.rules.table import Table
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store.frozen import Frozen, Version
-from tests.attack.guards import put
+from tests.attack.guards import named, put
 from tests.attack.guards_writing import WAITS, stopper
 
 _ZYGOTE: Final = "policyfs.content.workers.zygote"
@@ -164,20 +163,8 @@ def says_that_it_rests() -> None:
     put(LeasedFiles, "_rest", saying)
 
 
-READING: Final[dict[str, Callable[[], None]]] = {
-    "lazy-parser": lazy_parser,
-    "broken-parser": broken_parser,
-    "failure-is-clean": failure_is_clean,
-    "uncounted-bytes": uncounted_bytes,
-    "lying-parser": lying_parser,
-    "one-worker-for-all": one_worker_for_all,
-    "uids-share-lanes": uids_share_lanes,
-    "kinds-for-all-names": kinds_for_all_names,
-    "workers-are-nobody": workers_are_nobody,
-    "shown-live": shown_live,
-    "own-for-ever": own_for_ever,
-    "opened-for-ever": opened_for_ever,
-    "never-rests": never_rests,
-    "stops-between-probes": stops_between_probes,
-    "says-that-it-rests": says_that_it_rests,
-}
+READING: Final = named(
+    lazy_parser, broken_parser, failure_is_clean, uncounted_bytes, lying_parser, one_worker_for_all,
+    uids_share_lanes, kinds_for_all_names, workers_are_nobody, shown_live, own_for_ever, opened_for_ever,
+    never_rests, stops_between_probes, says_that_it_rests,
+)  # fmt: skip

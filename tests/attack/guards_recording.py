@@ -27,7 +27,7 @@ from policyfs.trail.chain import chain
 from policyfs.trail.chain.verify import Verifier
 from policyfs.trail.lines.event import Event
 from policyfs.trail.query.fold import AppFold
-from tests.attack.guards import put
+from tests.attack.guards import named, put
 
 HANG: Final = "POLICYFS_TEST_HANG"
 """The variable that names the file of `slow_trail`."""
@@ -189,16 +189,7 @@ def signatures_unread(put_back: Callable[[object, str, Any], None]) -> None:
     put_back(verification_module, "read_seal", believed)
 
 
-RECORDING: Final[dict[str, Callable[[], None]]] = {
-    "refused-unrecorded": refused_unrecorded,
-    "required-is-best-effort": required_is_best_effort,
-    "unfolded": unfolded,
-    "unbudgeted": unbudgeted,
-    "low-budgets": low_budgets,
-    "denials-unbudgeted": denials_unbudgeted,
-    "whole-paths": whole_paths,
-    "slow-trail": slow_trail,
-    "proven-before-the-record": proven_before_the_record,
-    "written-on-the-loop": written_on_the_loop,
-    "policy-changes-untold": policy_changes_untold,
-}
+RECORDING: Final = named(
+    refused_unrecorded, required_is_best_effort, unfolded, unbudgeted, low_budgets, denials_unbudgeted,
+    whole_paths, slow_trail, proven_before_the_record, written_on_the_loop, policy_changes_untold,
+)  # fmt: skip

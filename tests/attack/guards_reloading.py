@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any, Final
 
 import trio
@@ -20,7 +19,7 @@ from policyfs.fs.kernel_cache.staying_names import StayingNames
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE
-from tests.attack.guards import put
+from tests.attack.guards import named, put
 from tests.attack.guards_writing import stopper
 
 LATE: Final = b"late"
@@ -115,17 +114,8 @@ def unrecorded_counts() -> None:
     put(PolicyRecord, "expect", lambda self, written: None)
 
 
-RELOADING: Final[dict[str, Callable[[], None]]] = {
-    "reload-drops-nothing": reload_drops_nothing,
-    "reload-by-epoch": reload_by_epoch,
-    "all-names-stay": all_names_stay,
-    "stops-with-old-answers": stops_with_old_answers,
-    "stops-with-old-listings": stops_with_old_listings,
-    "listed-names-stay": listed_names_stay,
-    "reload-drops-late": reload_drops_late,
-    "old-listings-stay": old_listings_stay,
-    "old-directories-are-read": old_directories_are_read,
-    "ends-are-forgotten": ends_are_forgotten,
-    "overtaken-unnoticed": overtaken_unnoticed,
-    "unrecorded-counts": unrecorded_counts,
-}
+RELOADING: Final = named(
+    reload_drops_nothing, reload_by_epoch, all_names_stay, stops_with_old_answers,
+    stops_with_old_listings, listed_names_stay, reload_drops_late, old_listings_stay,
+    old_directories_are_read, ends_are_forgotten, overtaken_unnoticed, unrecorded_counts,
+)  # fmt: skip

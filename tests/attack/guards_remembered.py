@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Final
 
 import trio
@@ -23,7 +22,7 @@ from policyfs.fs.redacted.plans import Proof
 from policyfs.linux.statx import Stat
 from policyfs.store import frozen
 from policyfs.store.locking.leases import Lease
-from tests.attack.guards import put
+from tests.attack.guards import named, put
 from tests.attack.guards_writing import stopper
 
 
@@ -112,15 +111,7 @@ def apps_by_name() -> None:
     put(Daemon, "_identify", lambda _self, lane: repr(lane))
 
 
-REMEMBERED: Final[dict[str, Callable[[], None]]] = {
-    "stat-is-proof": stat_is_proof,
-    "kind-by-stat": kind_by_stat,
-    "times-always-tell": times_always_tell,
-    "unproven-kind": unproven_kind,
-    "kind-lease-let-go": kind_lease_let_go,
-    "stops-when-sniffed": stops_when_sniffed,
-    "stops-when-opened": stops_when_opened,
-    "copies-for-all": copies_for_all,
-    "findings-for-all": findings_for_all,
-    "apps-by-name": apps_by_name,
-}
+REMEMBERED: Final = named(
+    stat_is_proof, kind_by_stat, times_always_tell, unproven_kind, kind_lease_let_go, stops_when_sniffed,
+    stops_when_opened, copies_for_all, findings_for_all, apps_by_name,
+)  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from policyfs.fs.inodes import handles
@@ -16,7 +15,7 @@ from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.kernel import vectors
-from tests.attack.guards import put
+from tests.attack.guards import named, put
 
 _EVERYONE: Final = range(10010, 10014)
 
@@ -135,17 +134,8 @@ def readers_on() -> None:
     vectors.set_shares(0, 0)
 
 
-VECTORS: Final[dict[str, Callable[[], None]]] = {
-    "vectors-of-anyone": vectors_of_anyone,
-    "vectors-kept-at-reload": vectors_kept_at_reload,
-    "vectors-kept-at-rename": vectors_kept_at_rename,
-    "open-vectors-kept-at-writers": open_vectors_kept_at_writers,
-    "open-vectors-kept-at-unlink": open_vectors_kept_at_unlink,
-    "open-vectors-beyond-shares": open_vectors_beyond_shares,
-    "changes-not-told": changes_not_told,
-    "copies-of-any-version": copies_of_any_version,
-    "few-handles": few_handles,
-    "few-listings": few_listings,
-    "directories-beyond-shares": directories_beyond_shares,
-    "readers-on": readers_on,
-}
+VECTORS: Final = named(
+    vectors_of_anyone, vectors_kept_at_reload, vectors_kept_at_rename, open_vectors_kept_at_writers,
+    open_vectors_kept_at_unlink, open_vectors_beyond_shares, changes_not_told, copies_of_any_version,
+    few_handles, few_listings, directories_beyond_shares, readers_on,
+)  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import policyfs.fs.inodes.node as hard_links_module
@@ -15,7 +14,7 @@ from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.pruning import Pruning
 from policyfs.fs.namespace.readdir import DirectoryListings
-from tests.attack.guards import put
+from tests.attack.guards import named, put
 
 _NO_BOUND: Final = 1 << 30
 
@@ -90,13 +89,7 @@ def replies_cut() -> None:
     put(DirectoryListings, "names", cut)
 
 
-WEARING: Final[dict[str, Callable[[], None]]] = {
-    "unbounded-paths": unbounded_paths,
-    "level-by-level": level_by_level,
-    "never-asked-back": never_asked_back,
-    "owners-anew": owners_anew,
-    "all-names": all_names,
-    "names-forgotten": names_forgotten,
-    "states-stay": states_stay,
-    "replies-cut": replies_cut,
-}
+WEARING: Final = named(
+    unbounded_paths, level_by_level, never_asked_back, owners_anew, all_names, names_forgotten,
+    states_stay, replies_cut,
+)  # fmt: skip

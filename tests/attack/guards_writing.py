@@ -29,7 +29,7 @@ from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.store.locking.latches import HeldFiles, Latches
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
-from tests.attack.guards import put
+from tests.attack.guards import named, put
 
 STOPS: Final = "POLICYFS_TEST_STOPS"
 WAITS: Final = "POLICYFS_TEST_WAITS"
@@ -312,28 +312,12 @@ def name_before_owner() -> None:
     put(Tree, "create_unnamed", fails)
 
 
-WRITING: Final[dict[str, Callable[[], None]]] = {
-    "owner-takes-long": owner_takes_long,
-    "name-before-owner": name_before_owner,
-    "stops-when-judged": stops_when_judged,
-    "stops-when-looked": stops_when_looked,
-    "stops-before-removal": stops_before_removal,
-    "stops-when-decided": stops_when_decided,
-    "says-that-it-waits": says_that_it_waits,
-    "not-looked-again": not_looked_again,
-    "latches-open": latches_open,
-    "names-unlocked": names_unlocked,
-    "marks-unseen": marks_unseen,
-    "stops-while-judging": stops_while_judging,
-    "stops-before-open": stops_before_open,
-    "says-before-emptying": says_before_emptying,
-    "lock-of-its-own": lock_of_its_own,
-    "content-unjudged": content_unjudged,
-    "late-unjudged": late_unjudged,
-    "settled-by-word": settled_by_word,
-    "emptied-first": emptied_first,
-    "pages-take-long": pages_take_long,
-    "stops-in-a-page": stops_in_a_page,
+WRITING: Final = named(
+    owner_takes_long, name_before_owner, stops_when_judged, stops_when_looked, stops_before_removal,
+    stops_when_decided, says_that_it_waits, not_looked_again, latches_open, names_unlocked, marks_unseen,
+    stops_while_judging, stops_before_open, says_before_emptying, lock_of_its_own, content_unjudged,
+    late_unjudged, settled_by_word, emptied_first, pages_take_long, stops_in_a_page,
+) | {
     "store-is-local": store_is(remote=False),
     "store-is-remote": store_is(remote=True),
-}
+}  # fmt: skip
