@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.attack.test_own_pages import HANGS_S, _look, _write_from, furnished
+from tests.attack.test_pages_elsewhere import _switches
 from tests.support.machine.processes import Child, start_as, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
@@ -124,12 +125,6 @@ def _is_closed(writer: int, daemon: int) -> bool:
 def _stack(pid: int) -> str:
     """The kernel's functions in which a process's main thread waits."""
     return Path(f"/proc/{pid}/task/{pid}/stack").read_text()
-
-
-def _switches(pid: int) -> list[str]:
-    """How often the main thread has left its processor."""
-    lines = Path(f"/proc/{pid}/task/{pid}/status").read_text().splitlines()
-    return [line for line in lines if "ctxt_switches" in line]
 
 
 def test_it_hangs_for_ever_where_nobody_looks(store_on, without: Callable[..., Mount]) -> None:

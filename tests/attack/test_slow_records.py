@@ -146,9 +146,8 @@ def test_who_saves_a_photo_to_be_cleaned_waits_alone_for_the_record(
     hang.touch()
     try:
         saver.send("close")
-        requests = Path(f"/sys/fs/fuse/connections/{mount._device}/waiting")
         wait_for(lambda: Path(f"{hang}{WAITS}").exists(), "the record is to be written")
-        wait_for(lambda: int(requests.read_text()) > 0, "the close waits")
+        wait_for(lambda: mount.waiting() > 0, "the close waits")
         neighbour = start_as(NEIGHBOUR, _look, mount / "other")
         goes_on = _has_ended(neighbour)
         before = saved.read_bytes()

@@ -268,9 +268,8 @@ def hung(mount: Mount, hang: Path, waiting: int) -> tuple[bool, list[str], list[
     try:
         hostile = start_as(APP, _refuse_and_make, mount.mountpoint)
         assert hostile.receive() == "asked"
-        requests = Path(f"/sys/fs/fuse/connections/{mount._device}/waiting")
         wait_for(lambda: Path(f"{hang}{WAITS}").exists(), "something is to be written")
-        wait_for(lambda: int(requests.read_text()) >= waiting, "all of them wait")
+        wait_for(lambda: mount.waiting() >= waiting, "all of them wait")
         neighbour = start_as(NEIGHBOUR, _go_on, mount / "best")
         goes_on = _has_ended(neighbour)
         there = _there(mount.store)

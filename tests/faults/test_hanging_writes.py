@@ -93,17 +93,12 @@ def hanging(request, arena: Path, mounts: Mounts, monkeypatch) -> Iterator[tuple
     assert wrong == []
 
 
-def _pending(mount: Mount) -> int:
-    """Requests that the kernel has and that are not answered."""
-    return int(Path(f"/sys/fs/fuse/connections/{mount._device}/waiting").read_text())
-
-
 def _stands_still(mount: Mount) -> bool:
     """Whether nothing comes or goes for a while."""
-    before = _pending(mount)
+    before = mount.waiting()
     for _ in range(10):
         time.sleep(0.1)
-        if _pending(mount) != before:
+        if mount.waiting() != before:
             return False
     return True
 
@@ -165,10 +160,10 @@ def test_an_apps_writes_that_hang_leave_others_tasks_and_memory(hanging) -> None
     assert greedy.receive(60) == "open"
     for writes in (FIRST, 4):
         greedy.send(writes)
-        wait_for(lambda: _pending(mount) >= FIRST and _stands_still(mount), "they wait for the store", 60)
+        wait_for(lambda: mount.waiting() >= FIRST and _stands_still(mount), "they wait for the store", 60)
     time.sleep(HANGS_S)
     greedy.send(FILES - FIRST - 4)
-    wait_for(lambda: _pending(mount) > UNDER_WAY and _stands_still(mount), "they wait for the store", 60)
+    wait_for(lambda: mount.waiting() > UNDER_WAY and _stands_still(mount), "they wait for the store", 60)
     later = start_as(HONEST, content_beginning_of, mount / "m")
     assert later.result(20) == TEXT
     assert mount.status()["requests"]["under_way"] <= UNDER_WAY
@@ -187,7 +182,7 @@ def test_pages_of_one_app_that_hang_leave_others_their_write_back(hanging) -> No
     names = [str(number) for number in range(2 * UNDER_WAY)]
     greedy = start_as(GREEDY, _store_through_mappings, mount.mountpoint, names)
     assert greedy.receive(60) == "they wait"
-    wait_for(lambda: _pending(mount) >= len(names) and _stands_still(mount), "they wait for the store", 60)
+    wait_for(lambda: mount.waiting() >= len(names) and _stands_still(mount), "they wait for the store", 60)
     for uid in (HONEST, 0):
         later = start_as(uid, _store_through_mappings, mount.mountpoint, ["m"])
         assert later.receive(20) == "they wait"
@@ -245,7 +240,7 @@ def test_many_users_with_a_read_and_a_page_that_hang_leave_tasks_for_others(hang
         wait_for(lambda n=begun: mount.status()["requests"]["under_way"] >= n, "they wait for the store")
     many.send("read")
     sent = len(crowd) * (UNDER_WAY + 1) + 2 * len(MANY)
-    wait_for(lambda: _pending(mount) >= sent and _stands_still(mount), "they wait, too", 30)
+    wait_for(lambda: mount.waiting() >= sent and _stands_still(mount), "they wait, too", 30)
     later = start_as(20199, content_beginning_of, mount / "m")
     assert later.result(20) == TEXT
     tiny.call("let_go")

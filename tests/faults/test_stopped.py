@@ -35,11 +35,6 @@ def mount(mounts: Mounts, empty_store: Path) -> Iterator[Mount]:
         os.kill(mount.pid, signal.SIGCONT)
 
 
-def waiting(mount: Mount) -> int:
-    """Requests that the kernel has and that are not answered."""
-    return int(Path(f"/sys/fs/fuse/connections/{mount._device}/waiting").read_text())
-
-
 @contextlib.contextmanager
 def stopped(mount: Mount) -> Iterator[None]:
     os.kill(mount.pid, signal.SIGSTOP)
@@ -69,13 +64,13 @@ def test_apps_wait_and_can_be_killed_and_then_all_goes_on(mount: Mount) -> None:
     victim = start_as(GALLERY, _list, mount / "DCIM")
     for child in (*writers, victim):
         assert child.receive() == "ready"
-    before = waiting(mount)
+    before = mount.waiting()
     with stopped(mount):
         for child in (*writers, victim):
             child.send("go")
-        wait_for(lambda: waiting(mount) >= before + 3, "all of them wait", 20)
+        wait_for(lambda: mount.waiting() >= before + 3, "all of them wait", 20)
         victim.kill()  # returns when it is dead
-        wait_for(lambda: waiting(mount) < before + 3, "its request is gone", 20)
+        wait_for(lambda: mount.waiting() < before + 3, "its request is gone", 20)
     assert [child.result(30) for child in writers] == [(len(LARGE), "")] * 2
     for place in ("DCIM", "Checked"):
         assert (mount.store / place / "new.jpg").read_bytes() == LARGE
@@ -116,15 +111,15 @@ def test_ten_thousand_requests_are_all_answered_in_bounded_memory(mount: Mount) 
     ]
     for child in crowd:
         assert child.receive() == "ready"
-    wait_for(lambda: waiting(mount) == 0, "the releases of the start are answered", 10)
+    wait_for(lambda: mount.waiting() == 0, "the releases of the start are answered", 10)
     memory = anonymous_memory(mount.pid)
     with stopped(mount):
         for child in crowd:
             child.send("go")
-        wait_for(lambda: waiting(mount) >= PROCESSES * THREADS, "all of them wait", 100)
+        wait_for(lambda: mount.waiting() >= PROCESSES * THREADS, "all of them wait", 100)
     assert [child.result(100) for child in crowd] == [[]] * PROCESSES
     # A process has its answer before its RELEASE, which nobody waits for, has one.
-    wait_for(lambda: waiting(mount) == 0, "nothing waits any more", 10)
+    wait_for(lambda: mount.waiting() == 0, "nothing waits any more", 10)
     assert anonymous_memory(mount.pid) < memory + MOST_MEMORY
 
 
@@ -151,7 +146,7 @@ def test_a_start_asks_a_mount_that_does_not_answer_for_nothing(mount: Mount) -> 
         with stopped(mount):
             asking = start_as(0, _stat, mount)
             assert start_as(0, _begin, mount).result(10) == str(mount.mountpoint)
-            hangs = waiting(mount) > 0
+            hangs = mount.waiting() > 0
         asking.result()
         os.chmod(mount.store, 0o700)
         if hangs:

@@ -60,11 +60,6 @@ def fair(arena: Path, mounts: Mounts):
     return start
 
 
-def _pending(mount: Mount) -> int:
-    """Requests that the kernel has and that are not answered."""
-    return int(Path(f"/sys/fs/fuse/connections/{mount._device}/waiting").read_text())
-
-
 def _ask_at_once(channel, path: str, count: int) -> list[int]:
     """*count* threads stat a name each, at once; returns when each was answered."""
     answered: list[int] = []
@@ -88,14 +83,14 @@ def _turn_of_the_last(mount: Mount, notes: Path) -> int:
     """How many of MANY requests of one app, all there before, are answered before another's one."""
     flood = start_as(FLOOD, _ask_at_once, str(mount / "none"), MANY)
     quiet = start_as(QUIET, _ask_at_once, str(mount / "other"), 1)
-    before = _pending(mount)
+    before = mount.waiting()
     os.kill(mount.pid, signal.SIGSTOP)
     noted = notes.stat().st_size
     try:
         flood.send("go")
-        wait_for(lambda: _pending(mount) == before + MANY, "the flood", 30)
+        wait_for(lambda: mount.waiting() == before + MANY, "the flood", 30)
         quiet.send("go")
-        wait_for(lambda: _pending(mount) == before + MANY + 1, "the quiet app's request", 30)
+        wait_for(lambda: mount.waiting() == before + MANY + 1, "the quiet app's request", 30)
     finally:
         os.kill(mount.pid, signal.SIGCONT)
     quiet.result()
@@ -170,7 +165,7 @@ def _opened_beside(mount: Mount, within_s: float = 5) -> bool:
     with _leased(path):
         flood: Child = start_as(FLOOD, _open_leased, str(mount / "flood/notes/leased"), opens)
         assert flood.receive() == "started"
-        wait_for(lambda: _pending(mount) >= opens, "opens that hang", 30)
+        wait_for(lambda: mount.waiting() >= opens, "opens that hang", 30)
         wait_for(lambda: _stands_still(mount), "all of them to hang, and none on its way there", 30)
         quiet = start_as(QUIET, _open_one, str(mount / "quiet/file0"))
         deadline = time.monotonic() + within_s
@@ -194,12 +189,12 @@ def test_more_users_than_lanes(fair) -> None:
     """Beyond 512 users at once some share a lane; nobody is forgotten."""
     mount = fair()
     children = [start_as(20_000 + one, _ask_at_once, str(mount / f"none{one}"), 1) for one in range(600)]
-    before = _pending(mount)
+    before = mount.waiting()
     os.kill(mount.pid, signal.SIGSTOP)
     try:
         for child in children:
             child.send("go")
-        wait_for(lambda: _pending(mount) == before + 600, "requests of 600 users", 60)
+        wait_for(lambda: mount.waiting() == before + 600, "requests of 600 users", 60)
     finally:
         os.kill(mount.pid, signal.SIGCONT)
     assert sum(len(child.result(60)) for child in children) == 600
@@ -208,16 +203,16 @@ def test_more_users_than_lanes(fair) -> None:
 def test_a_killed_caller_leaves_nothing_waiting(fair) -> None:
     """Its request is read ahead, and taken back by the kernel (INTERRUPT) before its turn comes."""
     mount = fair()
-    before = _pending(mount)
+    before = mount.waiting()
     os.kill(mount.pid, signal.SIGSTOP)
     try:
         flood = start_as(FLOOD, _ask_at_once, str(mount / "none"), MANY)
         flood.send("go")
-        wait_for(lambda: _pending(mount) == before + MANY, "the flood", 30)
+        wait_for(lambda: mount.waiting() == before + MANY, "the flood", 30)
         os.kill(flood.pid, signal.SIGKILL)
     finally:
         os.kill(mount.pid, signal.SIGCONT)
-    wait_for(lambda: _pending(mount) == before, "an end to all of it", 30)
+    wait_for(lambda: mount.waiting() == before, "an end to all of it", 30)
     assert start_as(QUIET, _open_one, str(mount / "quiet/file0")).result() < 30
 
 

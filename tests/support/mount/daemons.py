@@ -234,6 +234,10 @@ class Mount:
                 return True
         return False
 
+    def waiting(self) -> int:
+        """How many requests the kernel has that are not answered."""
+        return int(Path(f"/sys/fs/fuse/connections/{self._device}/waiting").read_text())
+
     def abort(self) -> bool:
         """End the mount's FUSE connection by force. False if it is gone already."""
         return self._device is not None and abort_connection(self._device, self._control)
