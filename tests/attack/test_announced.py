@@ -171,6 +171,16 @@ def _works(channel: Connection, directory: Path) -> float:
     return longest_s
 
 
+def test_a_mount_ends_although_its_announcer_is_stopped(mounts, store: Path) -> None:
+    mount = mounts.start(POLICY, store, "--app", "viewer", "--inotify")
+    call_as(APP, os.kill, _ready(mount), signal.SIGSTOP)
+    call_as(APP, os.listdir, mount / "d")
+    os.mknod(store / "d/new")
+    wait_for(lambda: mount.status()["inotify"]["waiting"], "the announcer has an order")
+    assert mount.stop() == []
+    assert "detached while busy" not in mount.log.read_text()
+
+
 def test_an_announcer_that_is_stopped_at_any_moment_holds_up_nobody(mounts, store: Path) -> None:
     mount = mounts.start(POLICY, store, "--app", "viewer", "--inotify")
     app = [start_as(APP, _stops, _ready(mount)), start_as(APP, _works, mount / "d")]

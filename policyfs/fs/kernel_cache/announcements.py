@@ -233,7 +233,8 @@ class Announcements:
         if made:
             self._new.append(Order(DIRECTORY if event.is_dir else FILE, place))
         if event.kind & Change.CLOSE_WRITE and not self._is_own(event):
-            self._wrote(place, seen=self._was_seen(place, event))
+            shown = self._is_shown(self._nodes.get(place.parent), place.name, FileType.REGULAR)
+            self._wrote(place, seen=shown is True or self._was_seen(place, event))
         elif event.kind & Change.ATTRIB and not made and not gone:
             self._add(Order(ATTRIBUTES, place))
 
