@@ -205,12 +205,11 @@ class Handlers(pyfuse3.Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """Answer CREATE."""
         if (own := self._announcing(ctx)) is not None:
-            own.check_made(announcer.WRITTEN_FILE, parent, name)
+            own.check(announcer.WRITTEN_FILE, parent, name)
             entry = await self._announced(parent, name, stat.S_IFREG, ctx)
             self._nodes.forget(entry.st_ino, 1)  # the kernel gets the phantom
-            return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(PHANTOM_HANDLE), keep_cache=False), own.phantom(
-                is_dir=False
-            )
+            phantom = own.phantom(is_dir=False)
+            return own.open(phantom.st_ino, flags), phantom
         handle, entry = await self._names.creator.create(
             self._node(parent), name, mode, flags, self._gate.caller(ctx)
         )
@@ -268,7 +267,7 @@ class Handlers(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """Answer MKDIR."""
         if (own := self._announcing(ctx)) is not None:
-            own.check_made(announcer.DIRECTORY, parent, name)
+            own.check(announcer.DIRECTORY, parent, name)
             return await self._announced(parent, name, stat.S_IFDIR, ctx)
         return await self._names.creator.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
 
@@ -284,7 +283,7 @@ class Handlers(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """Answer MKNOD."""
         if (own := self._announcing(ctx)) is not None:
-            own.check_made(announcer.FILE, parent, name)
+            own.check(announcer.FILE, parent, name)
             return await self._announced(parent, name, stat.S_IFREG, ctx)
         return await self._names.creator.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
 
@@ -310,7 +309,7 @@ class Handlers(pyfuse3.Operations):
     async def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Answer UNLINK."""
         if (own := self._announcing(ctx)) is not None:
-            own.check_gone(announcer.REMOVED_FILE, parent, name)
+            own.check(announcer.REMOVED_FILE, parent, name)
             return
         await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=False)
 
@@ -319,7 +318,7 @@ class Handlers(pyfuse3.Operations):
     async def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Answer RMDIR."""
         if (own := self._announcing(ctx)) is not None:
-            own.check_gone(announcer.REMOVED_DIRECTORY, parent, name)
+            own.check(announcer.REMOVED_DIRECTORY, parent, name)
             return
         await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=True)
 
@@ -331,7 +330,7 @@ class Handlers(pyfuse3.Operations):
     ) -> None:  # fmt: skip
         """Answer RENAME and RENAME2."""
         if (own := self._announcing(ctx)) is not None:
-            own.check_gone(announcer.MOVED, parent_old, name_old, (parent_new, name_new))
+            own.check(announcer.MOVED, parent_old, name_old, (parent_new, name_new))
             entry = await self._announced(parent_new, name_new, stat.S_IFREG, ctx)
             self._nodes.forget(entry.st_ino, 1)  # the kernel gets no reference by RENAME
             return
@@ -359,8 +358,8 @@ class Handlers(pyfuse3.Operations):
         )
         handle: Handle | None = None if fh is None else self._handles.get(fh)
         own = self._announcing(ctx)
-        if own is not None and (phantom := own.attributes(inode)) is not None:
-            return phantom
+        if own is not None and own.is_phantom(inode):
+            return own.attributes()
         node = self._node(inode)
         if own is not None:
             return await self._lookup.getattr(node, self._gate.caller(ctx))

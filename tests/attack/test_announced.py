@@ -73,7 +73,6 @@ def _attacked(mount: Mount, store: Path, change) -> set[str]:
     return child.result()
 
 
-
 def _moved_in(outside: Path, new: Path) -> None:
     outside.touch()
     outside.rename(new)
@@ -128,26 +127,6 @@ def test_a_killed_announcer_changes_nothing_in_the_store(mounts, store: Path) ->
     assert set(os.listdir(directory)) == names | {"last"}
     assert set(call_as(APP, os.listdir, mount / "d")) == names | {"last"}
     assert mount.status()["bugs"] == 0
-
-
-def _goes_on(announcer: int, directory: Path) -> float:
-    os.kill(announcer, signal.SIGSTOP)
-    begin_s = time.monotonic()
-    for _ in range(20):
-        assert len(os.listdir(directory)) == 40
-        assert code_of(os.unlink, directory / "1") == "EACCES"
-        assert (directory / "2").read_text() == "words"
-    took_s = time.monotonic() - begin_s
-    os.kill(announcer, signal.SIGCONT)
-    return took_s
-
-
-def test_a_stopped_announcer_holds_up_nobody(mounts, store: Path) -> None:
-    mount = mounts.start(POLICY, store, "--app", "viewer", "--inotify")
-    announcer = _ready(mount)
-    call_as(APP, os.listdir, mount / "d")
-    os.utime(store / "d/1")
-    assert call_as(APP, _goes_on, announcer, mount / "d") < 2.0
 
 
 def _stops(channel: Connection, announcer: int) -> None:

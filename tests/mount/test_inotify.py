@@ -213,6 +213,7 @@ def test_a_name_that_its_path_hides_costs_no_call(own: Mount, filled: Path) -> N
     assert _told(child, filled, "Films") == []
     assert own.fuse("MKNOD") + own.fuse("CREATE") == 1  # for the last file
 
+
 @pytest.mark.parametrize("hiding", ['paths: "/Music/old*"', 'paths: "/Music/**", when: {type: text/plain}'])
 def test_a_name_that_a_reload_hides_is_told_no_more(own: Mount, filled: Path, hiding: str) -> None:
     child, announcer = _watching(own), own.status()["inotify"]["pid"]

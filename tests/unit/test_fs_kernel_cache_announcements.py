@@ -83,9 +83,9 @@ def test_without_an_order_it_can_change_nothing() -> None:
     own, _ = made()
     assert own.look_up(PARENT, b"name") is None
     for kind in (announcer.FILE, announcer.DIRECTORY):
-        assert refused(own.check_made, kind, PARENT, b"name") == "EBUSY"
+        assert refused(own.check, kind, PARENT, b"name") == "EBUSY"
     for kind in (announcer.REMOVED_FILE, announcer.REMOVED_DIRECTORY, announcer.MOVED):
-        assert refused(own.check_gone, kind, PARENT, b"name") == "EBUSY"
+        assert refused(own.check, kind, PARENT, b"name") == "EBUSY"
     assert refused(own.open, 5, os.O_WRONLY) == "EBUSY"
     assert refused(own.open, 0, os.O_WRONLY) == "EBUSY"
 
@@ -93,16 +93,16 @@ def test_without_an_order_it_can_change_nothing() -> None:
 @pytest.mark.parametrize("kind", [announcer.REMOVED_FILE, announcer.REMOVED_DIRECTORY])
 def test_a_name_is_removed_only_after_the_kernel_got_a_phantom(kind: bytes) -> None:
     def look(own: Announcements) -> None:
-        assert refused(own.check_gone, kind, PARENT, b"name") == "EBUSY"
+        assert refused(own.check, kind, PARENT, b"name") == "EBUSY"
         phantom = own.look_up(PARENT, b"name")
         assert phantom is not None
         assert (phantom.entry_timeout, phantom.st_ino > 1 << 61) == (0.0, True)
         assert own.look_up(PARENT, b"another") is None
-        assert refused(own.check_gone, kind, PARENT, b"another") == "EBUSY"
-        assert refused(own.check_gone, kind, PARENT + 1, b"name") == "EBUSY"
-        assert refused(own.check_gone, announcer.MOVED, PARENT, b"name") == "EBUSY"
+        assert refused(own.check, kind, PARENT, b"another") == "EBUSY"
+        assert refused(own.check, kind, PARENT + 1, b"name") == "EBUSY"
+        assert refused(own.check, announcer.MOVED, PARENT, b"name") == "EBUSY"
         assert refused(own.open, phantom.st_ino, os.O_WRONLY) == ""
-        own.check_gone(kind, PARENT, b"name")
+        own.check(kind, PARENT, b"name")
 
     assert during(Order(kind, AT), look).told == 1
 
@@ -111,8 +111,8 @@ def test_a_move_leads_to_its_own_place_only() -> None:
     def look(own: Announcements) -> None:
         assert own.look_up(PARENT, b"name") is not None
         assert refused(own.look_up, TO.parent, TO.name) == "ENOENT"
-        assert refused(own.check_gone, announcer.MOVED, PARENT, b"name", (TO.parent, b"x")) == "EBUSY"
-        own.check_gone(announcer.MOVED, PARENT, b"name", (TO.parent, TO.name))
+        assert refused(own.check, announcer.MOVED, PARENT, b"name", (TO.parent, b"x")) == "EBUSY"
+        own.check(announcer.MOVED, PARENT, b"name", (TO.parent, TO.name))
 
     during(Order(announcer.MOVED, AT, TO), look)
 
@@ -120,21 +120,21 @@ def test_a_move_leads_to_its_own_place_only() -> None:
 def test_a_new_name_is_made_once_the_kernel_has_none() -> None:
     def look(own: Announcements) -> None:
         assert refused(own.look_up, PARENT, b"name") == "ENOENT"
-        assert refused(own.check_made, announcer.DIRECTORY, PARENT, b"name") == "EBUSY"
-        own.check_made(announcer.FILE, PARENT, b"name")
+        assert refused(own.check, announcer.DIRECTORY, PARENT, b"name") == "EBUSY"
+        own.check(announcer.FILE, PARENT, b"name")
 
     during(Order(announcer.FILE, AT), look)
 
 
 def test_only_a_phantom_is_opened_for_writing() -> None:
     def look(own: Announcements) -> None:
-        assert own.attributes(0) is None
+        assert not own.is_phantom(0)
         assert refused(own.open, 5, os.O_WRONLY) == "EBUSY"
         phantom = own.look_up(PARENT, b"name")
         assert phantom is not None
         assert own.open(phantom.st_ino, os.O_WRONLY).fh == announcements.PHANTOM_HANDLE
-        assert own.attributes(phantom.st_ino) is not None
-        assert own.attributes(5) is None
+        assert own.is_phantom(phantom.st_ino)
+        assert own.attributes().st_ino == phantom.st_ino
         assert refused(own.open, phantom.st_ino, os.O_WRONLY | os.O_TRUNC) == "EBUSY"
 
     during(Order(announcer.WRITTEN, AT), look)

@@ -256,18 +256,14 @@ def _check_policy_place(store: str, policy: str, sources: Sequence[SourceText]) 
 def _compiled(args: argparse.Namespace, sources: Sequence[SourceText]) -> Engine:
     engine = load_policy(sources, monitor=args.monitor, at_ns=time.time_ns())
     _check_modes(args, engine)
-    if args.any_uid and (args.idmap or args.inotify):
-        why = (
-            "the kernel does not tell the uids of callers on an idmapped mount"
-            if args.idmap
-            else "inotify tells all of them the same"
-        )
-        _check_uids(args.app, engine, f"--{'idmap' if args.idmap else 'inotify'}", why)
+    if args.idmap:
+        _check_uids("--idmap", args.app, engine, "the kernel does not tell the uids on an idmapped mount")
+    elif args.inotify and args.any_uid:
+        _check_uids("--inotify", args.app, engine, "inotify tells all of them the same")
     return engine
 
 
-def _check_uids(app: str, engine: Engine, option: str, why: str) -> None:
-    """Raise UsageError if a policy distinguishes the uids of an app."""
+def _check_uids(option: str, app: str, engine: Engine, why: str) -> None:
     if any(one.name == app for one in engine.policy.apps) and engine.uids_matter(app):
         raise UsageError(
             f"{option}: the policy has rules about single uids of the app {app}, and {why}; write these rules"

@@ -94,6 +94,10 @@ class Order(NamedTuple):
         return b"\0".join([self.kind, *(part for place in places for part in place[1:])])
 
 
+def _ino(event: WatchEvent) -> int | None:
+    return None if event.target_handle is None else inode_hint(event.target_handle)
+
+
 class Process(Protocol):
     """The running announcer."""
 
@@ -213,17 +217,13 @@ class Announcements:
             return False
         parent = self._nodes.get(place.parent)
         if event.is_dir:
-            if self._nodes.directory(parent, place.name) is not None:
-                return True
-            ftype = FileType.DIRECTORY
+            known, ftype = self._nodes.directory(parent, place.name) is not None, FileType.DIRECTORY
         else:
-            ino = None if event.target_handle is None else inode_hint(event.target_handle)
+            ino = _ino(event)
             if ino is None or self.withheld(ino):
                 return False
-            if self._nodes.named(ino, parent, place.name):
-                return True
-            ftype = FileType.REGULAR
-        return self._is_shown(parent, place.name, ftype) is True
+            known, ftype = bool(self._nodes.named(ino, parent, place.name)), FileType.REGULAR
+        return known or self._is_shown(parent, place.name, ftype) is True
 
     def _changed(self, place: Place, event: WatchEvent) -> None:
         made, gone = event.kind & Change.CREATE, event.kind & Change.DELETE
@@ -236,7 +236,7 @@ class Announcements:
             shown = self._is_shown(self._nodes.get(place.parent), place.name, FileType.REGULAR)
             self._wrote(place, seen=shown is True or self._was_seen(place, event))
         elif event.kind & Change.ATTRIB and not made and not gone:
-            self._add(Order(ATTRIBUTES, place))
+            self._new += [] if self._new[-1:] == [Order(ATTRIBUTES, place)] else [Order(ATTRIBUTES, place)]
 
     def _wrote(self, place: Place, *, seen: bool) -> None:
         """Announce a write. seen: False if the app sees the name by its new bytes at the earliest."""
@@ -250,10 +250,6 @@ class Announcements:
         else:  # the kernel must ask for the name, and get the phantom
             self._kernel.expire_entries([(place.parent, place.name)])
             self._new += [Order(BYTES, place), Order(WRITTEN, place)]
-
-    def _add(self, order: Order) -> None:
-        if self._new[-1:] != [order]:
-            self._new.append(order)
 
     def _removed(self, place: Place | None, *, is_dir: bool) -> None:
         if place is not None:
@@ -281,7 +277,7 @@ class Announcements:
 
     def _is_own(self, event: WatchEvent) -> bool:
         """Return True if the app itself may have written the file, in passthrough."""
-        ino = None if event.target_handle is None else inode_hint(event.target_handle)
+        ino = _ino(event)
         if ino is None:
             return False
         if time.monotonic() - self._own.get(ino, -_OWN_S) < _OWN_S:
@@ -371,11 +367,11 @@ class Announcements:
     def phantom(self, *, is_dir: bool) -> pyfuse3.EntryAttributes:
         """Return a new phantom."""
         self._phantom = next(self._numbers)
-        return self._attributes(is_dir=is_dir)
+        return self.attributes(is_dir=is_dir)
 
-    def attributes(self, inode: int) -> pyfuse3.EntryAttributes | None:
-        """Return the phantom's attributes, None for another node."""
-        return self._attributes(is_dir=False) if self._phantom and inode == self._phantom else None
+    def is_phantom(self, inode: int) -> bool:
+        """Return True for the phantom's number."""
+        return bool(self._phantom) and inode == self._phantom
 
     def _is_named(self, order: Order) -> bool:
         """Return True if the kernel already has a moved directory at its new place. It keeps the name then:
@@ -385,7 +381,8 @@ class Announcements:
         node = self._nodes.directory(self._nodes.get(order.at.parent), order.at.name)
         return node is not None and node.named_s > order.moved_s
 
-    def _attributes(self, *, is_dir: bool) -> pyfuse3.EntryAttributes:
+    def attributes(self, *, is_dir: bool = False) -> pyfuse3.EntryAttributes:
+        """Return the phantom's attributes."""
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = pyfuse3.InodeT(self._phantom)
         entry.st_rdev = self._phantom
@@ -395,29 +392,20 @@ class Announcements:
         entry.st_uid = self.uid
         return entry
 
-    def check_made(self, kind: bytes, parent: int, name: bytes) -> None:
-        """Raise FUSEError (EBUSY) unless the order makes this name. Its answer is that of a LOOKUP."""
-        now = self._now
-        if now is None or (now.kind, now.at.parent, now.at.name) != (kind, parent, name):
-            raise pyfuse3.FUSEError(errno.EBUSY)
-
-    def check_gone(
-        self, kind: bytes, parent: int, name: bytes, to: tuple[int, bytes] | None = None
-    ) -> None:
-        """Raise FUSEError (EBUSY) unless the order removes this name, or moves it to *to*, and the kernel has
-        the phantom for it."""
+    def check(self, kind: bytes, parent: int, name: bytes, to: tuple[int, bytes] | None = None) -> None:
+        """Raise FUSEError (EBUSY) unless the order makes this name, or removes it or moves it to *to*, and
+        the kernel has the phantom for it."""
         now = self._now
         there = None if now is None or now.to is None else (now.to.parent, now.to.name)
         if (
             now is None
-            or not self._phantom
-            or (now.kind, now.at.parent, now.at.name) != (kind, parent, name)
-            or there != to
+            or (now.kind, now.at.parent, now.at.name, there) != (kind, parent, name, to)
+            or not (self._phantom or kind in _MADE)
         ):
             raise pyfuse3.FUSEError(errno.EBUSY)
 
     def open(self, inode: int, flags: int) -> pyfuse3.FileInfo:
         """Return the answer to the announcer's OPEN. Raise FUSEError (EBUSY) unless it is of the phantom."""
-        if not self._phantom or inode != self._phantom or flags & os.O_TRUNC:
+        if not self.is_phantom(inode) or flags & os.O_TRUNC:
             raise pyfuse3.FUSEError(errno.EBUSY)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(PHANTOM_HANDLE), keep_cache=False)
