@@ -14,4 +14,12 @@ def anyone_announces() -> None:
     put(Announcements, "is_from", lambda self, pid: self.process is not None and pid > 0)
 
 
-ANNOUNCED: Final[dict[str, Callable[[], None]]] = {"anyone-announces": anyone_announces}
+def old_orders_stay() -> None:
+    """A reload leaves the orders about names that the app saw before."""
+    put(Announcements, "policy_changed", lambda self: None)
+
+
+ANNOUNCED: Final[dict[str, Callable[[], None]]] = {
+    "anyone-announces": anyone_announces,
+    "old-orders-stay": old_orders_stay,
+}

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
+from tests.support.programs.inotify import END, watch
 
 APP = 10133
 POLICY = f"""\
@@ -96,6 +97,31 @@ def test_an_app_gets_no_answer_of_the_announcer(mounts, store: Path, change: str
 def test_it_would_get_them(without, store: Path, change: str) -> None:
     mount = without("anyone-announces", POLICY, store, "--app", "viewer", "--inotify")
     assert _attacked(mount, store, CHANGES[change]) == {change}
+
+
+def _told_after_reload(mount: Mount, store: Path) -> list[str]:
+    """The events if a reload hides a name whose removal the announcer has not told yet."""
+    child, announcer = start_as(APP, watch, [mount / "d"]), _ready(mount)
+    assert child.receive() == "watching"
+    call_as(APP, os.kill, announcer, signal.SIGSTOP)
+    os.mknod(store / "d/new")
+    (store / "d/1").unlink()
+    wait_for(lambda: mount.status()["inotify"]["waiting"] == 2, "the announcer has an order, and one waits")
+    mount.policy.write_text(f"{POLICY}  - {{id: since, deny: [see], paths: /d/1, errno: ENOENT}}\n")
+    assert mount.reload().returncode == 0
+    os.kill(announcer, signal.SIGCONT)
+    (store / "d" / END).touch()
+    return list(map(str, child.result()[:-1]))
+
+
+def test_a_removal_is_not_told_once_a_reload_hides_the_name(mounts, store: Path) -> None:
+    mount = mounts.start(POLICY, store, "--app", "viewer", "--inotify")
+    assert _told_after_reload(mount, store) == ["CREATE new"]
+
+
+def test_it_would_be_told(without, store: Path) -> None:
+    mount = without("old-orders-stay", POLICY, store, "--app", "viewer", "--inotify")
+    assert _told_after_reload(mount, store) == ["CREATE new", "DELETE 1"]
 
 
 def _traces(announcer: int) -> tuple[str, str]:
