@@ -338,6 +338,7 @@ def test_an_exception_ends_while_a_reload_tells_the_kernel(hanging: str) -> None
                 nursery.start_soon(mount.reload.on_signal, BY)
                 await told.wait()
                 mount.policies.next_end, mount.policies.engine = END_NS, mount.in_force
+                mount.reload._in_force.set()
                 while mount.generation == 2:  # noqa: ASYNC110 - there is no event for it
                     await trio.sleep(0.01)
                 nursery.cancel_scope.cancel()

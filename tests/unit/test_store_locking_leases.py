@@ -407,7 +407,7 @@ def test_a_thread_that_would_be_killed_by_the_signal_is_refused():
     with pytest.raises(RuntimeError, match="before the lease keeper"):
         LeaseKeeper()
     stop.set()
-    thread.join()
+    wait_for(lambda: len(os.listdir("/proc/self/task")) == 1, "its end")  # join() returns a little earlier
     keeper = LeaseKeeper()
     later = threading.Thread(target=lambda: os.kill(os.getpid(), keeper.signal))
     later.start()
