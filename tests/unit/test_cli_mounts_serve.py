@@ -19,7 +19,6 @@ import pytest
 from policyfs.cli.mounts import serve as serving
 from policyfs.cli.mounts.serve import fork_daemon, serve, serve_here
 from policyfs.cli.mounts.start import Start
-from policyfs.daemon import daemon
 from policyfs.daemon.control import control
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Loader
@@ -60,7 +59,7 @@ class Played:
 def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Played]]:
     monkeypatch.setenv("POLICYFS_KEY_DIR", str(tmp_path / "keys"))
     made = type("Daemon", (Played,), {"notes": tmp_path / "closed"})
-    monkeypatch.setattr(daemon, "Daemon", made)
+    monkeypatch.setattr(serving, "_built", made)
     before = {number: signal.getsignal(number) for number in (*serving._ENDING, signal.SIGHUP)}
     yield made
     for number, handler in before.items():

@@ -21,6 +21,8 @@ from policyfs.linux.private_files import make_private
 from policyfs.linux.service_manager import ServiceManager
 
 if TYPE_CHECKING:
+    from policyfs.daemon.daemon import Daemon
+    from policyfs.daemon.log import Log
     from policyfs.daemon.options import MountOptions
     from policyfs.daemon.policies.policies import Loader
 
@@ -44,9 +46,7 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
 
     ready: a function to call once the mount answers.
     """
-    from policyfs.content.workers.execution import execute_launcher
     from policyfs.daemon import log
-    from policyfs.daemon.contain import leave_network
     from policyfs.daemon.large_work import take_short_turns
     from policyfs.daemon.log_writer import LogWriter
 
@@ -69,11 +69,7 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
         signal.signal(number, leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no reload is needed: the policy is being read now
     try:
-        leave_network()  # before the launcher and its workers start, so that they leave it, too
-        launcher = execute_launcher(options.named_uids)
-        from policyfs.daemon.daemon import Daemon  # while the launcher imports its modules
-
-        daemon = Daemon(options, loader, logger, launcher)
+        daemon = _built(options, loader, logger)
         try:
             daemon.run(serves)
         finally:
@@ -84,6 +80,18 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
         logger.info("stopped before the mount was made")
         return EXIT_OK
     return EXIT_OK if daemon.end.ordered else EXIT_REFUSED
+
+
+def _built(options: MountOptions, loader: Loader, log: Log) -> Daemon:
+    """Build the daemon. Its launcher imports modules while this process imports those of the daemon."""
+    from policyfs.content.workers.execution import execute_launcher
+    from policyfs.daemon.contain import leave_network
+
+    leave_network()  # before the launcher and its workers start, so that they leave it, too
+    launcher = execute_launcher(options.named_uids)
+    from policyfs.daemon.daemon import Daemon
+
+    return Daemon(options, loader, log, launcher)
 
 
 class _Left(BaseException):
