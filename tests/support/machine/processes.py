@@ -38,17 +38,20 @@ class DeadlineExceeded(AssertionError):
 def wait_for(condition: Callable[[], T], what: str, deadline_s: float = 10.0 * PATIENCE) -> T:
     """Call a condition until it gives something true; returns that.
 
-    Raises DeadlineExceeded, naming `what`. Polls every 5 ms at first, every 50 ms later.
+    Raises DeadlineExceeded, naming `what`. Polls every 5 ms at first, every 50 ms later, and waits as long as
+    the condition took: some are commands that compute for a second.
     """
     start = time.monotonic()
     pause_s = 0.005
     while True:
+        asked = time.monotonic()
         value = condition()
         if value:
             return value
-        if time.monotonic() - start > deadline_s:
+        answered = time.monotonic()
+        if answered - start > deadline_s:
             raise DeadlineExceeded(f"after {deadline_s:g} s still not: {what}")
-        time.sleep(pause_s)
+        time.sleep(max(pause_s, answered - asked))
         pause_s = min(0.05, pause_s * 1.5)
 
 
