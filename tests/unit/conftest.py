@@ -10,7 +10,7 @@ import pytest
 
 from policyfs.store.locking import leases
 from policyfs.store.locking.leases import LeaseKeeper
-from tests.support.machine.launchers import attach, prepared
+from tests.support.machine import launchers
 from tests.support.mount.steps import PHOTO
 
 
@@ -33,12 +33,10 @@ def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseKeeper]:
 
 
 @pytest.fixture
-def forked_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
+def forked_launchers() -> Iterator[None]:
     """Sniffers of this test fork their launchers off a prepared interpreter (see launchers.py).
 
     An interpreter of its own imports for 0.2 s of processor time. Tests of these processes execute it.
     """
-    from policyfs.content.workers import execution
-
-    monkeypatch.setattr(execution, "subprocess", execution.subprocess)  # is set back at the end
-    attach(prepared())
+    with launchers.forked_launchers():
+        yield

@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, NoReturn
@@ -88,6 +88,24 @@ def attach(path: str) -> None:
 
     popen = functools.partial(_popen, path)
     execution.subprocess = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def forked_launchers() -> Iterator[None]:
+    """Let sniffers of this process fork their launchers off the prepared interpreter.
+
+    Commands that a test runs in its own process have one for each look at a file.
+    """
+    from policyfs.content.workers import execution
+
+    before = execution.subprocess
+    execution.subprocess = SimpleNamespace(
+        Popen=lambda words, **named: _popen(prepared(), words, **named), DEVNULL=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        execution.subprocess = before
 
 
 def _popen(path: str, words: Sequence[str], **named: Any) -> Any:

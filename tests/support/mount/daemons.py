@@ -30,7 +30,7 @@ from policyfs.journal.files.reader import Chain, raw_lines
 from tests.support.machine import template
 from tests.support.machine.counts import PATIENCE
 from tests.support.machine.forked import daemon_of, prepare
-from tests.support.machine.launchers import prepared
+from tests.support.machine.launchers import forked_launchers, prepared
 from tests.support.machine.namespace import (
     abort_connection,
     control_of,
@@ -72,7 +72,7 @@ def policyfs(*arguments: str | os.PathLike[str]) -> Said:
     from policyfs.cli.main import main as policyfs_main
 
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with forked_launchers(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = policyfs_main([os.fspath(argument) for argument in arguments])
         except SystemExit as leave:  # argparse leaves so
