@@ -8,11 +8,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from policyfs.linux import libc
-from tests.support.machine.counts import first
+from tests.support.machine.counts import SOAK
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
+from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts, open_handles
 from tests.support.samples import jpegs
 
@@ -58,12 +57,19 @@ CASES: Final = sorted(
 """The first ones have each way and each outcome."""
 
 
-@pytest.mark.parametrize(("by", "flags", "allowed", "place"), first(14, CASES))
-def test_held_bytes_go_to_the_file_that_they_were_written_to(
-    mounts: Mounts, empty_store: Path, by: str, flags: int, allowed: bool, place: str
-) -> None:
+def test_held_bytes_go_to_the_file_that_they_were_written_to(mounts: Mounts, empty_store: Path) -> None:
     """Each directory has a file of the same name, and no other one may get, or lose, the bytes."""
-    above = empty_store / place
+    here, there = mounts.start(POLICY, empty_store), mounts.start(POLICY, empty_store)
+    for number, case in enumerate(CASES if SOAK else CASES[:14]):
+        print(case)  # shown if it fails
+        _held_bytes_arrive(here, there, number, *case)
+
+
+def _held_bytes_arrive(
+    here: Mount, there: Mount, number: int, by: str, flags: int, allowed: bool, rule: str
+) -> None:
+    place = f"{rule}/{number}"
+    above = here.store / place
     for directory in (above / "one", above / "two"):
         directory.mkdir(parents=True)
         directory.chmod(0o777)
@@ -71,9 +77,8 @@ def test_held_bytes_go_to_the_file_that_they_were_written_to(
     for directory in ("one", "two") if flags == os.O_TRUNC else ("two",):
         (above / directory / "a.jpg").write_bytes(b"" if directory == "one" else OTHER)
         (above / directory / "a.jpg").chmod(0o666)
-    here, there = mounts.start(POLICY, empty_store), mounts.start(POLICY, empty_store)
-    tops = {"app": here.mountpoint, "other mount": there.mountpoint, "store": empty_store}
-    data = NEW if allowed else REFUSED[place]
+    tops = {"app": here.mountpoint, "other mount": there.mountpoint, "store": here.store}
+    data = NEW if allowed else REFUSED[rule]
     app = start_as(CAMERA, _write, here / place / "one/a.jpg", [data[:1], data[1:]], flags)
     assert app.receive() == "held"
     call_as(0 if by == "store" else CAMERA, exchange, tops[by] / place)

@@ -21,6 +21,7 @@ import pytest
 
 from policyfs.fs.opening.stale_retries import MOST_RESTING
 from policyfs.kernel import session
+from policyfs.linux.libc import LIBC
 from tests.support.machine.deep import clear
 from tests.support.machine.processes import Child, start_as, wait_for
 from tests.support.machine.turns import SLICES, turns_of
@@ -185,19 +186,38 @@ def test_without_a_bound_it_hangs_with_them(fair) -> None:
     assert not _opened_beside(fair(guard="one-line"), within_s=1)
 
 
-def test_more_users_than_lanes(fair) -> None:
+def _ask_as_each(channel, path: str, uids: range) -> list[int]:
+    """A thread for each uid stats a name, all at once. Returns the uids that were answered."""
+    answered: list[int] = []
+
+    def one(uid: int) -> None:
+        LIBC.setfsuid(uid)  # of this thread alone; it is what the kernel tells a daemon
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(f"{path}-{uid}")
+        answered.append(uid)
+
+    threads = [threading.Thread(target=one, args=(uid,)) for uid in uids]
+    channel.recv()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answered
+
+
+def test_more_users_than_lanes(fair, tmp_path: Path) -> None:
     """Beyond 512 users at once some share a lane; nobody is forgotten."""
-    mount = fair()
-    children = [start_as(20_000 + one, _ask_at_once, str(mount / f"none{one}"), 1) for one in range(600)]
+    mount, uids = fair(notes=tmp_path / "notes"), range(20_000, 20_600)
+    child = start_as(0, _ask_as_each, str(mount / "none"), uids)
     before = mount.waiting()
     os.kill(mount.pid, signal.SIGSTOP)
     try:
-        for child in children:
-            child.send("go")
-        wait_for(lambda: mount.waiting() == before + 600, "requests of 600 users", 60)
+        child.send("go")
+        wait_for(lambda: mount.waiting() == before + len(uids), "requests of 600 users", 60)
     finally:
         os.kill(mount.pid, signal.SIGCONT)
-    assert sum(len(child.result(60)) for child in children) == 600
+    assert sorted(child.result(60)) == [*uids]
+    assert {*map(int, (tmp_path / "notes").read_text().split())} >= {*uids}
 
 
 def test_a_killed_caller_leaves_nothing_waiting(fair) -> None:

@@ -239,15 +239,19 @@ def open_in_bridge(mount: Mount) -> int:
     return int(said(mount)["handles"])
 
 
-@pytest.mark.parametrize("act", ANSWERS)
-def test_other_calls_find_the_handle(mounts: Mounts, store: Path, act: str) -> None:
-    os.chown(store / "file", ONE, ONE)
+def test_other_calls_find_the_handle(mounts: Mounts, store: Path) -> None:
     mount = begin(mounts, POLICY, store)
-    child = hold(mount)
-    assert ask(child, act) == ANSWERS[act]
-    assert said(mount)["opens"] > 0
-    end(child)
-    wait_for(lambda: mount.status()["handles"]["files"] == 0, "its release is seen")
+    for act, answer in ANSWERS.items():
+        file = store / act
+        file.write_bytes(b"text")
+        file.chmod(0o666)
+        os.chown(file, ONE, ONE)
+        before = said(mount)["opens"]
+        child = hold(mount, name=act)
+        assert ask(child, act) == answer, act
+        assert said(mount)["opens"] > before, act
+        end(child)
+        wait_for(lambda: mount.status()["handles"]["files"] == 0, "its release is seen")
 
 
 def test_locks_end_with_their_handles(mount: Mount) -> None:
