@@ -26,7 +26,7 @@ pytestmark = pytest.mark.load
 DEAR: Final = ("PNG: zTXt of zeros", "HEIC: XMP overlaps", "FLAC: many comment blocks")
 HOLE: Final = "hole.jpg"
 OPENS: Final = 3
-PARTS, FILES, MEMORY_MB = 5500, 20, 35
+PARTS, FILES, MEMORY_MB = 5500, 8, 21
 """PNGs of 70 KB with 16,500 patches, which take 2 MB."""
 PAUSE_S: Final = 0.01
 """Of the honest app between two photos: it is to be served, and not to compete with the parsers."""
