@@ -318,7 +318,7 @@ def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool)
     except BaseException:
         if named:
             with contextlib.suppress(FileNotFoundError):  # if another file has taken the name, it stays
-                Tree(dirfd).unlink_same(dirfd, name, fstatx(target))
+                Tree(dirfd).remove_same(dirfd, name, fstatx(target))
         raise
     finally:
         os.close(target)

@@ -21,6 +21,7 @@ from policyfs.domain import FileType
 from policyfs.linux import libc
 from policyfs.linux.libc import TIME_NOW, Identity, Umask, check_name, join_names, proc_fd
 from policyfs.linux.statx import Stat, fstatx, statx
+from policyfs.store.names.aside_names import knows_no_flags
 from policyfs.store.names.directory_records import DirectoryRecords
 
 __all__ = ["ACLS", "TIME_NOW", "Tree"]
@@ -34,6 +35,9 @@ _MAKES_OR_CUTS: Final = os.O_CREAT | os.O_TRUNC | _O_TMPFILE_BIT
 
 _SUID_SGID: Final = stat.S_ISUID | stat.S_ISGID
 _CAPABILITY: Final = b"security.capability"
+_FUSE: Final = 0x65735546  # linux/magic.h
+_UNSURE: Final = frozenset({errno.EIO, errno.ETIMEDOUT, errno.ESTALE})
+"""Errors after which the server may have renamed the file nevertheless."""
 _USER: Final = b"user."
 _POOL: Final = b"user.mergerfs."
 """The xattrs by which mergerfs is controlled. With the daemon's rights, an app could add any directory of the
@@ -102,11 +106,7 @@ class Tree:
         return os.open(check_name(name), os.O_PATH | _DIRECTORY, dir_fd=dirfd)
 
     def is_dir(self, dirfd: int, name: bytes) -> bool:
-        """Return True if *name* is a directory.
-
-        The call takes as long for an object of another type as for a missing name: the kernel refuses to open
-        the object, and reads no attributes.
-        """
+        """Return True if *name* is a directory. Takes as long for another object as for a missing name."""
         try:
             os.close(self.open_dir(dirfd, name))
         except (FileNotFoundError, NotADirectoryError):
@@ -132,10 +132,7 @@ class Tree:
         return at
 
     def open_path(self, dirfd: int, name: bytes) -> int:
-        """Return an O_PATH descriptor of *name*. A symlink is not followed.
-
-        The call does not open the object itself.
-        """
+        """Return an O_PATH descriptor of *name*. A symlink is not followed."""
         return os.open(check_name(name), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
 
     def open_file(self, dirfd: int, name: bytes, flags: int) -> int:
@@ -183,10 +180,7 @@ class Tree:
         return dirfd, name
 
     def list_dir(self, dirfd: int) -> list[tuple[bytes, int, int]]:
-        """Return all names in the directory except ``.`` and ``..``, as (name, inode number, DT_* type).
-
-        The type is never DT_UNKNOWN: if the file system reports no type, statx finds it.
-        """
+        """Return all names but ``.`` and ``..``, as (name, inode number, DT_* type, never DT_UNKNOWN)."""
         with self.records(dirfd) as records:
             found: list[tuple[bytes, int, int]] = []
             while records.read():
@@ -198,7 +192,7 @@ class Tree:
         return DirectoryRecords(dirfd)
 
     def readlink(self, dirfd: int, name: bytes) -> bytes:
-        """Return the target of the symlink *name* as data. EINVAL if *name* is no symlink."""
+        """Return the target of the symlink *name* as data; else EINVAL."""
         return os.readlink(check_name(name), dir_fd=dirfd)
 
     def readlink_fd(self, fd: int) -> bytes:
@@ -233,8 +227,8 @@ class Tree:
         try:
             self._give_file(dirfd, fd, uid, gid)
         except BaseException:
+            self.remove_same(dirfd, name, fstatx(fd))
             os.close(fd)
-            os.unlink(name, dir_fd=dirfd)
             raise
         return fd
 
@@ -282,9 +276,7 @@ class Tree:
     def _make(
         self, make: Callable[[], None], dirfd: int, name: bytes, uid: int, gid: int, umask: int
     ) -> None:
-        """Let *make* make the object *name*, which is no regular file, as the caller. Or let root make it,
-        and give the object to the caller (makes_by_root).
-        """
+        """Let the caller make an object, no regular file; or root, who then gives it (makes_by_root)."""
         if not self._by_root:
             with Identity(uid, gid, umask):
                 return make()
@@ -294,14 +286,13 @@ class Tree:
         try:
             self._give(dirfd, fd, uid, gid)
         except BaseException:
-            (self.rmdir if self.fstat(fd).ftype is FileType.DIRECTORY else self.unlink)(dirfd, name)
+            self.remove_same(dirfd, name, fstatx(fd))
             raise
         finally:
             os.close(fd)
         return None
 
     def _give_file(self, dirfd: int, fd: int, uid: int, gid: int) -> None:
-        """Give a new regular file to the caller, and keep the file's suid and sgid."""
         made = stat.S_IMODE(fstatx(fd).mode)
         self._give(dirfd, fd, uid, gid)
         if made & _SUID_SGID:  # chown(2) has removed them
@@ -322,10 +313,10 @@ class Tree:
         """Remove a name of an object that is no directory. EISDIR for a directory."""
         os.unlink(check_name(name), dir_fd=dirfd)
 
-    def unlink_same(
+    def remove_same(
         self, dirfd: int, name: bytes, target: Stat, still: Callable[[Stat], bool] = lambda _: True
     ) -> bool:
-        """Remove *name* if it refers to the file *target*, and *still* returns True for the file's present
+        """Remove *name* if it refers to the object *target*, and *still* returns True for its present
         attributes. Return False otherwise. Raises FileNotFoundError if there is no such name.
 
         INVARIANT: the caller has locked the name (fs/sharing/name_lock.py): unlink(2) removes any file.
@@ -333,7 +324,7 @@ class Tree:
         now = self.stat(dirfd, name)
         if not (now.same_inode(target) and still(now)):
             return False
-        self.unlink(dirfd, name)
+        (self.rmdir if now.ftype is FileType.DIRECTORY else self.unlink)(dirfd, name)
         return True
 
     def rmdir(self, dirfd: int, name: bytes) -> None:
@@ -349,13 +340,35 @@ class Tree:
             raise OSError(errno.EINVAL, f"renames with the flags {flags:#x} are not supported", old)
         libc.rename2(old_dir, check_name(old), new_dir, check_name(new), flags)
 
+    def rename_to_free(self, old_dir: int, old: bytes, new_dir: int, new: bytes) -> None:
+        """Rename to a name that no object has, else EEXIST.
+
+        NFS does not know RENAME_NOREPLACE, and this kernel may not know for a minute that another machine has
+        made the name. So an empty file takes the name first. (A directory replaces an empty one at most.)
+        """
+        try:
+            return self.rename2(old_dir, old, new_dir, new, libc.RENAME_NOREPLACE)
+        except OSError as error:
+            if not knows_no_flags(error):
+                raise
+        if libc.file_system_type(new_dir) == _FUSE or self.is_dir(old_dir, old):
+            return self.rename2(old_dir, old, new_dir, new)
+        taken = os.open(check_name(new), os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0, dir_fd=new_dir)
+        try:
+            held = fstatx(taken)
+        finally:
+            os.close(taken)  # an NFS client gives a replaced file that is open another name
+        try:
+            return self.rename2(old_dir, old, new_dir, new)
+        except OSError as error:
+            if error.errno not in _UNSURE:
+                self.remove_same(new_dir, new, held)
+            raise
+
     # -- changes of an open object -----------------------------------------------------------
 
     def chmod_fd(self, fd: int, mode: int, *, suid: bool = False) -> None:
-        """Set permission bits (O_PATH is enough).
-
-        If *suid* is False, suid and sgid are removed from *mode*. Only a directory may still get sgid.
-        """
+        """Set permission bits (O_PATH is enough); suid and sgid (of a directory, suid) only if *suid*."""
         mode &= 0o7777
         if mode & _SUID_SGID and not suid:
             is_dir = stat.S_ISDIR(fstatx(fd).mode)
@@ -375,11 +388,8 @@ class Tree:
         os.ftruncate(fd, size)
 
     def truncate_path(self, fd: int, size: int) -> None:
-        """Set the size in bytes with truncate(2). ftruncate(2), unlike truncate(2), always changes the times.
-
-        On some stores (xfs, btrfs, tmpfs) truncate(2) to the present size keeps the times. *fd* is open for
-        writing, so that the call waits for no lease.
-        """
+        """Set the size in bytes as truncate(2) does: on xfs, btrfs and tmpfs the same size keeps the times.
+        *fd* is open for writing, so that the call waits for no lease."""
         os.truncate(libc.proc_fd(fd), size)
 
     def clear_killpriv(self, fd: int) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from policyfs.fs.inodes.handles import Handle
+from policyfs.store.names.new_names import NOT_MADE, NewNames
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
@@ -297,6 +298,31 @@ def test_a_new_file_whose_open_is_refused_stays_while_another_daemon_holds_bytes
             await there.write(seconds[0], 2, PHOTO[2:])
             await there.release(seconds[0])
             assert (store / "new").read_bytes() == PHOTO
+
+    run()
+
+
+def test_an_empty_directory_that_takes_the_name_of_a_new_one_is_not_removed_with_it(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a store without temporary names; another machine has moved the new directory, and made its own."""
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    def another() -> None:
+        (store / "new").rename(store / "moved")
+        (store / "new").mkdir()
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN)) as made:
+            monkeypatch.setattr(NewNames, "make", lambda *_: NOT_MADE)
+            monkeypatch.setattr(type(made.owners), "set", no_room)
+            before_names_are_locked(monkeypatch, another)
+            request = made.creator.mkdir(made.root, b"new", 0o755, made.caller(CAMERA))
+            assert await errno_of(request) == errno.ENOSPC
+            assert sorted(os.listdir(store)) == ["a.jpg", "empty", "moved", "new"]
 
     run()
 

@@ -210,8 +210,12 @@ ANOTHER = b"another app's"
 def test_a_decision_by_facts_moves_and_replaces_as_rename_does(
     store: Path, monkeypatch: pytest.MonkeyPatch, flags: bool
 ) -> None:
-    """Also on a store that knows no flags of renameat2(2)."""
-    rename2 = Tree.rename2
+    """Also on a store that knows no flags of renameat2(2), where another machine makes the name meanwhile."""
+    rename2, rename_to_free = Tree.rename2, Tree.rename_to_free
+
+    def late(*arguments: Any) -> None:
+        (store / "new").write_bytes(ANOTHER)
+        rename_to_free(*arguments)
 
     def plain(self: Tree, *arguments: Any) -> None:
         if len(arguments) > 4 and arguments[4]:
@@ -230,6 +234,12 @@ def test_a_decision_by_facts_moves_and_replaces_as_rename_does(
             assert (store / "empty").read_bytes() == PHOTO
             await made.renamer.rename(made.root, b"empty", made.root, b"b.jpg", 0, made.caller(CAMERA))
             assert os.listdir(store) == ["b.jpg"]
+
+            monkeypatch.setattr(Tree, "rename_to_free", late)
+            request = made.renamer.rename(made.root, b"b.jpg", made.root, b"new", 0, made.caller(CAMERA))
+            assert await errno_of(request) == errno.EACCES
+            assert (store / "new").read_bytes() == ANOTHER
+            assert (store / "b.jpg").read_bytes() == PHOTO
 
     run()
 

@@ -339,6 +339,15 @@ class TestCreateByRoot(TestCreate):
         raises(errno.EPERM, tree.symlink, tree.root_fd, b"s", b"t", UID, GID)
         assert os.listdir(here) == []
 
+        def replaced(*_: int) -> None:
+            (here / "d").rename(here / "made")
+            (here / "d").mkdir()
+            refused()
+
+        monkeypatch.setattr("policyfs.store.tree.libc.chown_fd", replaced)
+        raises(errno.EPERM, tree.mkdir, tree.root_fd, b"d", 0o700, 0, UID, GID)
+        assert sorted(os.listdir(here)) == ["d", "made"], "another machine's directory stays"
+
 
 class TestMoving:
     def test_rename_flags(self, tree):
@@ -532,13 +541,13 @@ def test_a_name_is_removed_only_if_it_is_of_the_expected_file(tmp_path: Path) ->
         for name in ("a", "b"):
             (tmp_path / name).write_bytes(b"")
         root, target = tree.root_fd, tree.stat(tree.root_fd, b"a")
-        assert not tree.unlink_same(root, b"b", target)
-        assert not tree.unlink_same(root, b"a", target, lambda now: now.size > 0)
+        assert not tree.remove_same(root, b"b", target)
+        assert not tree.remove_same(root, b"a", target, lambda now: now.size > 0)
         assert sorted(os.listdir(tmp_path)) == ["a", "b"]
-        assert tree.unlink_same(root, b"a", target)
+        assert tree.remove_same(root, b"a", target)
         assert os.listdir(tmp_path) == ["b"]
         with pytest.raises(FileNotFoundError):
-            tree.unlink_same(root, b"a", target)
+            tree.remove_same(root, b"a", target)
 
 
 def test_each_directory_has_an_identity_of_its_own(tree, here):

@@ -52,7 +52,7 @@ class Rejections:
             return
 
         def remove(dirfd: int, name: bytes) -> bool:
-            return self._tree.unlink_same(dirfd, name, stat, lambda now: not now.size and is_last())
+            return self._tree.remove_same(dirfd, name, stat, lambda now: not now.size and is_last())
 
         for parent, name in self._names_of(handle.node):
             with _on_the_way():

@@ -125,7 +125,7 @@ class Creator:
             if others or self._tree.fstat(fd).size or self._held.is_held_elsewhere(stat):
                 return
             with contextlib.suppress(FileNotFoundError):
-                self._tree.unlink_same(self._resolver.dirfd(parent), name, stat)
+                self._tree.remove_same(self._resolver.dirfd(parent), name, stat)
 
     async def _new_file(
         self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller, state: PathState
@@ -236,11 +236,8 @@ class Creator:
         except OSError:
             made = self._tree.fstat(fd)
             async with self._name_lock.on(caller.holder, (self._resolver.dirfd(parent), name)):
-                dirfd = self._resolver.dirfd(parent)
-                if made.ftype is FileType.DIRECTORY:
-                    self._tree.rmdir(dirfd, name)  # another directory of this name is removed only if empty
-                else:
-                    self._tree.unlink_same(dirfd, name, made)
+                with contextlib.suppress(FileNotFoundError):
+                    self._tree.remove_same(self._resolver.dirfd(parent), name, made)
             raise
         return stat
 

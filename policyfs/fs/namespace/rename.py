@@ -31,7 +31,6 @@ from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End, PathState
 from policyfs.policy.moves.losses import rules_that_hide
-from policyfs.store.names.aside_names import knows_no_flags
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
@@ -226,20 +225,19 @@ class Renamer:
         self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int
     ) -> None:
         """Rename the files of the decision, whose names are locked. No rename replaces a file that was made
-        since the decision, except in a store that does not know the flags of renameat2(2).
+        since the decision, except in a FUSE store that does not know the flags of renameat2(2).
         """
         names = self._resolver.dirfd(old[0]), old[1], self._resolver.dirfd(new[0]), new[1]
         self._check_files(old, new, flags)
         try:
-            self._tree.rename2(*names, flags if flags or new[2] is not None else _NOREPLACE)
+            if flags or new[2] is not None:
+                self._tree.rename2(*names, flags)
+            else:
+                self._tree.rename_to_free(*names)
         except FileExistsError:
             if new[2] is not None and not flags:
                 raise
             raise (StaleNodeError if flags else _TargetChangedError) from None
-        except OSError as error:
-            if flags or new[2] is not None or not knows_no_flags(error):
-                raise
-            self._tree.rename2(*names)
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
         """Raise _HeldError if this daemon holds bytes of one of these files. Refuse the rename (EBUSY) if

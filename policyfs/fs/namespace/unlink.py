@@ -87,9 +87,11 @@ class Remover:
             if directory:
                 self._resolver.still(parent, name, stat)
                 self._tree.rmdir(dirfd, name)
+            elif stat.ftype is FileType.DIRECTORY:
+                raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), name)
             else:
                 with self._open_files.bytes_stay(key):
-                    if not self._tree.unlink_same(dirfd, name, stat):
+                    if not self._tree.remove_same(dirfd, name, stat):
                         raise StaleNodeError
             self._entries.drop(key, parent, name)
         except BaseException:
