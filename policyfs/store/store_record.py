@@ -31,14 +31,11 @@ from policyfs.store.pool import Pool
 from policyfs.store.tree import Tree
 
 MARKER: Final = "policyfs-aside-store-"
-"""The beginning of the name of the file that marks a store; a number follows. No app gets a name of this form
-(aside_names.py).
-"""
+"""The beginning of the name of the file that marks a store; a number follows. No app gets such a name."""
 
 _DIRECTORY: Final = "/var/lib/policyfs/stores"
 _KEEPS_FSID: Final = frozenset({0xEF53, 0x9123683E, 0x2FC12FC1, 0x01021994})  # linux/magic.h
-_NO_DIRECTORY: Final = frozenset({errno.ENOTDIR, errno.EACCES})
-"""Errors of a mount below the store that is of a single file, or of another user."""
+_NO_DIRECTORY: Final = frozenset({errno.ENOTDIR, errno.EACCES})  # the mount of a file, or another user's
 
 
 class StoreAbsentError(PolicyfsError):
@@ -59,10 +56,7 @@ class StoreRecord(NamedTuple):
 
 def check_store(store: str) -> None:
     """Compare a store with its record; a store without a record gets one. store: absolute, without symlinks.
-
-    Raises StoreAbsentError with the difference and the remedy; PolicyfsError if the record cannot be read or
-    written.
-    """
+    Raises StoreAbsentError with the difference and the remedy; PolicyfsError for errors of the record."""
     if not os.path.isdir(store):
         wrong = "is not a directory" if os.path.exists(store) else "does not exist"
         raise StoreAbsentError(f"the store {store} {wrong}; mount its file system, or correct the path")
@@ -79,10 +73,8 @@ def check_store(store: str) -> None:
 
 
 def accept_store(store: str) -> list[str]:
-    """Make what is at a path the store, whatever its record says. Return the differences, as texts.
-
-    Raises PolicyfsError if the store cannot be examined, or the record cannot be written.
-    """
+    """Make what is at a path the store, whatever its record says. Return the differences, as texts. Raises
+    PolicyfsError if the store cannot be examined, or the record cannot be written."""
     now = _examined(store, marks=True)
     before = None
     with contextlib.suppress(PolicyfsError):
@@ -91,11 +83,16 @@ def accept_store(store: str) -> list[str]:
     return ["no readable record of an earlier mount"] if before is None else list(_differences(before, now))
 
 
-def absent_parts(store: str) -> list[str]:
-    """Return a text for each part of a store's record that is absent now, or is another file system.
+def parts_of(store: str) -> list[str]:
+    """Return the paths of the parts of a store's record, but those on FUSE, which may not answer.
+    Raises PolicyfsError."""
+    before = _read(store)
+    return [] if before is None else [path for path, number in before.parts.items() if number]
 
-    Raises StoreAbsentError if the store cannot be read, PolicyfsError if the record cannot.
-    """
+
+def absent_parts(store: str) -> list[str]:
+    """Return a text for each part of a store's record that is absent now, or is another file system. Raises
+    StoreAbsentError if the store cannot be read, PolicyfsError if the record cannot."""
     before = _read(store)
     return [] if before is None else list(_different_parts(before, _examined(store, marks=False)))
 
@@ -122,7 +119,8 @@ def _examined(store: str, *, marks: bool) -> StoreRecord:
         with os.scandir(store) as entries:
             names = (entry.name for entry in entries)
             has_files = any(name != "lost+found" and not name.startswith(MARKER) for name in names)
-        parts = {path: _number_of_part(path, marks=marks) if asks else "" for path, asks in _parts(store)}
+        found = {path: _number_of_part(path, marks=marks) if asks else "" for path, asks in _parts(store)}
+        parts = {path: number for path, number in found.items() if number is not None}
         return StoreRecord(_number(store, marks=marks), has_files, parts)
     except OSError as error:
         raise StoreAbsentError(f"the store {store} cannot be read: {error.strerror}") from error
@@ -147,12 +145,15 @@ def _parts(store: str) -> Iterator[tuple[str, bool]]:
                 yield os.fsdecode(branch), True
 
 
-def _number_of_part(path: str, *, marks: bool) -> str:
+def _number_of_part(path: str, *, marks: bool) -> str | None:
+    """Return the number of a part; None for a branch that is not there."""
     try:
         return _number(path, marks=marks)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         if error.errno not in _NO_DIRECTORY:
-            raise
+            raise StoreAbsentError(f"a part of the store cannot be read: {path}: {error.strerror}") from error
         return ""
 
 

@@ -56,6 +56,13 @@ def started(mounts: Mounts, store: Path) -> Mount:
     return mount
 
 
+def shut_down(root: Path) -> None:
+    """Let a file system end as after an error."""
+    fd = os.open(root, os.O_RDONLY)
+    fcntl.ioctl(fd, SHUTDOWN, struct.pack("=I", NO_LOG))
+    os.close(fd)
+
+
 @contextmanager
 def covered(store: Path) -> Iterator[None]:
     layers.mount("-t", "tmpfs", "other", store)
@@ -100,9 +107,7 @@ def test_a_file_system_that_failed(mounts: Mounts, place: Path, kind: str, told:
         assert "is read-only now, and the mount is not: writes end in EROFS" in check(mount)
         subprocess.run(["mount", "-o", "remount,rw", root], check=True)
         assert check(mount) == "well"
-        fd = os.open(root, os.O_RDONLY)
-        fcntl.ioctl(fd, SHUTDOWN, struct.pack("=I", NO_LOG))
-        os.close(fd)
+        shut_down(root)
         assert f"the file system of the store {root} {told}" in check(mount)
         assert mounts.stop_all() == []
 
@@ -136,3 +141,29 @@ def test_a_part_of_the_store_that_was_unmounted(
     with covered(usb):
         mount = started(mounts, store)
     assert check(mount) == f"the store {store} is not whole: nothing is mounted on {usb}"
+
+
+def test_a_branch_of_a_pool_that_is_lost(
+    mounts: Mounts, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directory still answers from the kernel's memory."""
+    monkeypatch.setenv("POLICYFS_STATE_DIR", str(place / "state"))
+    (place / "layer").mkdir()
+    with (
+        file_system("ext4", place) as branch,
+        layers.mergerfs(branch, place / "layer") as pool,
+    ):
+        second = place / "layer/second-branch"
+        mount = mounts.start(POLICY, pool)
+        mount.expected_mediated = True
+        mount.expected_log.append("")
+        assert "not whole" not in check(mount)
+        with covered(second):
+            assert f"the store {pool} is not whole: another file system is on {second}" in check(mount)
+        (second / "left").touch()
+        second.rename(place / "away")
+        assert f"the store {pool} is not whole: nothing is mounted on {second}" in check(mount)
+        (place / "away").rename(second)
+        shut_down(branch)
+        assert f"file system of {branch}, a part of the store was shut down after an error" in check(mount)
+        assert mounts.stop_all() == []

@@ -161,6 +161,8 @@ def test_a_pool_without_one_of_its_disks_is_refused(tmp_path: Path) -> None:
         (tmp_path / "layer" / left).rmdir()
     with layers.mergerfs(first, tmp_path / "layer") as pool:
         assert f"another file system is on {first}" in refused(pool)
+        first.rmdir()
+        assert f"nothing is mounted on {first}" in refused(pool)
 
 
 def test_an_apps_file_in_a_store_that_is_no_pool_names_no_branches(tmp_path: Path) -> None:

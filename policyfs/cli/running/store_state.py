@@ -13,7 +13,8 @@ from policyfs.errors import PolicyfsError
 from policyfs.linux import procfs
 from policyfs.linux.mountinfo import mount_id_of_fd, mounts
 from policyfs.linux.statx import cached_stat
-from policyfs.store.store_record import absent_parts
+from policyfs.store.store_record import absent_parts, parts_of
+from policyfs.store.tree import Tree
 
 _SHUT_DOWN: Final = frozenset({"shutdown", "emergency_ro"})
 """Mount options that ext4 shows after an error (fs/ext4/super.c)."""
@@ -30,7 +31,9 @@ def store_problems(status: control.Json) -> list[str]:
     with _held_root(status) as held:
         if held is None:
             return []
-        return list(_file_system(status, held)) or list(_at_path(status, held))
+        root, name = part(status, "root"), f"the store {status['store']}"
+        found = _failures(held, name, int(str(root["device"])), writable=bool(root.get("writable")))
+        return list(found) or list(_at_path(status, held))
 
 
 @contextmanager
@@ -76,27 +79,29 @@ def _at_path(status: control.Json, held: int) -> Iterator[str]:
         return
     try:
         yield from (f"the store {store} is not whole: {absent}" for absent in absent_parts(store))
+        for path in parts_of(store):
+            with suppress(OSError), Tree.open(path) as tree:
+                device = cached_stat(tree.root_fd, b"").dev
+                yield from _failures(tree.root_fd, f"{path}, a part of the store", device, writable=False)
     except PolicyfsError as error:
         yield str(error)
 
 
-def _file_system(status: control.Json, held: int) -> Iterator[str]:
-    """Find out if the file system of the served directory answers, and takes writes if the mount does."""
-    store, number, root = status["store"], mount_id_of_fd(held), part(status, "root")
+def _failures(fd: int, name: str, device: int, *, writable: bool) -> Iterator[str]:
+    """Find out if the file system of a directory answers. writable: True if it must take writes."""
     remedy = "repair it, mount it again, and make this mount anew"
     try:
-        found = os.fstatvfs(held)
-        with os.scandir(procfs.path("self", f"fd/{held}")) as entries:
+        found = os.fstatvfs(fd)
+        with os.scandir(procfs.path("self", f"fd/{fd}")) as entries:
             next(entries, None)
     except OSError as error:
-        yield f"the file system of the store {store} does not work: {error.strerror}; {remedy}"
+        yield f"the file system of {name} does not work: {error.strerror}; {remedy}"
         return
-    device = int(str(root["device"]))
-    disk = f"{_DISKS}/{os.major(device)}:{os.minor(device)}"
+    disk, number = f"{_DISKS}/{os.major(device)}:{os.minor(device)}", mount_id_of_fd(fd)
     options = next((one.super_options for one in mounts() if one.mount_id == number), frozenset())
     if _SHUT_DOWN & options:
-        yield f"the file system of the store {store} was shut down after an error; {remedy}"
+        yield f"the file system of {name} was shut down after an error; {remedy}"
     elif os.major(device) and os.path.isdir(_DISKS) and not os.path.exists(disk):
-        yield f"the disk of the store {store} was removed; {remedy}"
-    elif found.f_flag & os.ST_RDONLY and root.get("writable"):
-        yield f"the store {store} is read-only now, and the mount is not: writes end in EROFS; {remedy}"
+        yield f"the disk of {name} was removed; {remedy}"
+    elif found.f_flag & os.ST_RDONLY and writable:
+        yield f"{name} is read-only now, and the mount is not: writes end in EROFS; {remedy}"
