@@ -19,6 +19,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -84,8 +85,7 @@ def accept_store(store: str) -> list[str]:
 
 
 def parts_of(store: str) -> list[str]:
-    """Return the paths of the parts of a store's record, but those on FUSE, which may not answer.
-    Raises PolicyfsError."""
+    """Return the paths of the parts of a record, but of FUSE, which may not answer. Raises PolicyfsError."""
     before = _read(store)
     return [] if before is None else [path for path, number in before.parts.items() if number]
 
@@ -169,16 +169,17 @@ def _number(path: str, *, marks: bool) -> str:
 
 
 def _marker(fd: int, *, marks: bool) -> str:
-    """Return the number in the name of a directory's marker: an empty file, so that nothing needs a write."""
+    """Return the number in the name of a directory's marker. On NFS two machines may each make one: the
+    older counts."""
     found = sorted(name for name in os.listdir(fd) if name.startswith(MARKER))
     if found or not marks:
         return found[0].removeprefix(MARKER) if found else ""
-    text = os.urandom(16).hex()
+    text = f"{time.time_ns():016x}{os.urandom(8).hex()}"
     try:
         os.close(os.open(MARKER + text, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd))
     except OSError:  # read-only or full: no number until a store without a record is mounted again
         return ""
-    return text
+    return _marker(fd, marks=False)
 
 
 def _file(store: str) -> Path:

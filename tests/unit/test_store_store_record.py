@@ -165,6 +165,28 @@ def test_a_pool_without_one_of_its_disks_is_refused(tmp_path: Path) -> None:
         assert f"nothing is mounted on {first}" in refused(pool)
 
 
+@pytest.mark.mount
+def test_two_machines_that_mark_a_store_at_once_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On NFS the second machine may list the store as it was a minute ago."""
+    listdir, listings = os.listdir, list[int]()
+
+    def late(fd: int) -> list[str]:
+        listings.append(fd)
+        return listdir(fd) if listings[1:] else []
+
+    (tmp_path / "base").mkdir()
+    with layers.bindfs(tmp_path / "base", tmp_path) as store:
+        for machine in ("one", "two", "two", "one"):
+            monkeypatch.setenv("POLICYFS_STATE_DIR", str(tmp_path / machine))
+            with monkeypatch.context() as patch:
+                if machine == "two" and not listings:
+                    patch.setattr("policyfs.store.store_record.os.listdir", late)
+                assert refused(store) == "", machine
+        assert len([*store.glob(f"{MARKER}*")]) == 2
+
+
 def test_an_apps_file_in_a_store_that_is_no_pool_names_no_branches(tmp_path: Path) -> None:
     """root marks each branch: an app could have let it make files in other directories."""
     store, other = tmp_path / "store", tmp_path / "other"
