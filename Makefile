@@ -116,7 +116,7 @@ FORKING := tests/attack tests/faults tests/mount tests/posix
 # of pytest. `make check` leaves them to `make test`.
 DEAR := $(patsubst %,tests/unit/test_%.py, \
 	kernel_avc kernel_readers kernel_build redact_bombs cli_common_time_bound packaging second_try \
-	cli_audit_forward cli_policy_init_command)
+	cli_audit_forward cli_policy_init_command cli_main store_frozen redact_verdict)
 
 # One test of each room: the gate, checked writes, data, names, passthrough, redaction, kernel caches, inodes, locks,
 # the daemon, the trail, commands.
