@@ -16,8 +16,7 @@ from policyfs.cli.common.commands import add_commands
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
 from policyfs.linux.code_digest import code_digest
 from policyfs.linux.confinement.prctl import name_process
-from policyfs.linux.interpreter import load_libraries_by_name
-from policyfs.linux.late_modules import load_late
+from policyfs.linux.interpreter import load_late, load_libraries_by_name
 from policyfs.policy.collector import left_to_the_kernel
 
 _COMMANDS: Final = {

@@ -12,7 +12,7 @@ from policyfs.daemon.control.server import Command
 from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.daemon.policies.reload import Reload
-from policyfs.journal.programs import executable
+from policyfs.journal.writing.programs import executable
 from policyfs.linux.peer import Peer, caller_of, login_of
 
 _PROOF: Final = ("result", "reason", "canaries", "callers", "callers_left_out", "took_ms")

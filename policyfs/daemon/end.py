@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from policyfs.journal.programs import executable
+from policyfs.journal.writing.programs import executable
 from policyfs.linux import libc
 from policyfs.linux.mountinfo import MOUNTINFO, Mount, parse_mounts_at
 

@@ -18,7 +18,7 @@ from policyfs.daemon.lock_circle import UNKNOWN, LockCircle, disk_of
 from policyfs.daemon.log import Log
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.pace import at_next
-from policyfs.journal.programs import executable
+from policyfs.journal.writing.programs import executable
 from policyfs.kernel import own_proc, session
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.fusectl import ControlFiles

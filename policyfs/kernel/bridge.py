@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from typing import Final
 
-from policyfs.linux.late_modules import stand_in
+from policyfs.linux.interpreter import stand_in
 
 # INVARIANT: no other module imports _bridge, because the first import decides the scope of the bridge's
 # symbols.

@@ -1,4 +1,5 @@
-"""Python interpreters that policyfs starts, isolated from the directory and the variables of the caller.
+"""Python interpreters that policyfs starts, isolated from the directory and the variables of the caller; and
+modules that libraries import and policyfs does not use.
 
 Others import modules from the current directory (``-m``) or PYTHONPATH: an app's code, and root would run it.
 INVARIANT: no other module of policyfs uses ``sys.executable``, or looks for a program or library by PATH
@@ -7,11 +8,14 @@ INVARIANT: no other module of policyfs uses ``sys.executable``, or looks for a p
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Final, NamedTuple
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -64,3 +68,33 @@ def load_libraries_by_name() -> None:
     import ctypes.util  # noqa: PLC0415 - it is slow to import, and needed only in a process of its own
 
     ctypes.util.find_library = _LIBRARIES.get  # type: ignore[assignment]  # it has the same argument and result
+
+
+class LateModule(ModuleType):
+    """A module that is loaded when one of its names is looked up that was not given to it."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):  # the import system asks for such names of every module
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def load_late(*names: str) -> None:
+    """Let later imports of these modules load nothing before the first use."""
+    for name in names:
+        sys.modules.setdefault(name, LateModule(name))
+
+
+@contextmanager
+def stand_in(name: str, **known: object) -> Iterator[None]:
+    """Give a module these names, instead of loading it, for imports in the block. A loaded one stays."""
+    module = LateModule(name)
+    vars(module).update(known)
+    try:
+        sys.modules.setdefault(name, module)
+        yield
+    finally:
+        if sys.modules[name] is module:
+            del sys.modules[name]

@@ -36,7 +36,7 @@ LARGE: Final = frozenset({
 MODULES: Final = """\
 import sys
 from policyfs.cli.main import UNUSED
-from policyfs.linux.late_modules import LateModule, load_late
+from policyfs.linux.interpreter import LateModule, load_late
 load_late(*UNUSED)
 import policyfs.cli.mounts.mount, policyfs.daemon.daemon
 print(*(name for name, module in sys.modules.items() if type(module) is not LateModule))

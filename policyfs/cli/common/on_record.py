@@ -37,7 +37,7 @@ def starter(command: str) -> dict[str, object]:
 
     The fields name the process that has run the command, and its login user if the kernel knows this user.
     """
-    from policyfs.journal.programs import executable
+    from policyfs.journal.writing.programs import executable
     from policyfs.linux.peer import caller_of, login_of
 
     caller, login = caller_of(os.getpid()), login_of(os.getpid())

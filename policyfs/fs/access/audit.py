@@ -20,7 +20,7 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.sharing.kernel_locks import MOST_S, is_locked
 from policyfs.fs.sharing.shares import Holder
-from policyfs.journal.programs import executable
+from policyfs.journal.writing.programs import executable
 from policyfs.journal.writing.ticket import Ticket
 from policyfs.store.frozen import Version
 from policyfs.trail.lines.event import ALLOW, DENY, WOULD_DENY, Event, Operation

@@ -17,7 +17,7 @@ from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.opening.request import call_of
-from policyfs.journal.programs import path_text
+from policyfs.journal.writing.programs import path_text
 from policyfs.kernel import vectors
 from policyfs.trail.lines.bounds import bounded
 from policyfs.trail.lines.event import Event

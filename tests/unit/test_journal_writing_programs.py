@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from policyfs.journal.programs import executable
+from policyfs.journal.writing.programs import executable
 
 
 def test_executables_of_processes(tmp_path: Path) -> None:
