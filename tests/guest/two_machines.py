@@ -19,7 +19,7 @@ from tests.guest.nfs import refused_lock, run, serve
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.twins import error
 from tests.support.mount import layers
-from tests.support.mount.daemons import Mount
+from tests.support.mount.daemons import Mount, MountFailed
 from tests.support.mount.stores import Mounts
 from tests.support.samples import jpegs
 
@@ -62,7 +62,7 @@ def machine(name: str, number: int, target: Path, options: str) -> None:
         run("ip", "link", "set", f"to-{name}", "up")
         for words in (f"addr add 10.9.{number}.2/24 dev eth0", "link set eth0 up", "link set lo up"):
             run("ip", "-n", name, *words.split())
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     words = f"hostname {name} && mount -t nfs -o vers=4.2{options} 10.9.{number}.1:/ {target}"
     run("nsenter", f"--net={net}", "unshare", "--uts", "sh", "-c", words)
 
@@ -210,7 +210,15 @@ def test_what_the_other_machine_changes_is_seen(machines: list[Machine], options
     wait_for(lambda: call_as(APP, reads, second / "b") == "2", "it is there", lag)
 
 
-def test_a_store_is_known_after_another_mount_of_it(machines: list[Machine], tmp_path: Path) -> None:
+def test_a_store_is_known_after_another_mount_of_it(machines: list[Machine], options: str) -> None:
     markers = [[n for n in os.listdir(m.store) if n.startswith("policyfs-aside-store-")] for m in machines]
     assert markers[0] == markers[1]
     assert len(markers[0]) == 1
+    store, mount = machines[0]
+    assert mount.stop() == []
+    layers.unmount(store)
+    with pytest.raises(MountFailed, match="is not as it was: another file system is there"):
+        mount.start()
+    machine("one", 1, store, options)
+    mount.start()
+    assert "Kept" in call_as(APP, os.listdir, mount.mountpoint)
