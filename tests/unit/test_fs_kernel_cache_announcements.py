@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -53,6 +54,7 @@ def during(order: Order, look: Callable[[Announcements], None], code: int = 0) -
     """Call *look* while an order is carried out."""
     own, _ = made()
     own._queue([order])
+    own._last = Order(announcer.BYTES, order.at)
 
     async def call(message: bytes) -> int:
         assert message == order.message()
@@ -159,6 +161,31 @@ def test_another_policy_drops_the_orders_that_do_not_ask_again() -> None:
     own._new = [Order(announcer.REMOVED_DIRECTORY, AT)]
     own.policy_changed()
     assert (list(own._orders), own._new, own.lost) == (kept, [], 3)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(announcer.BYTES, 0), (announcer.MOVED, errno.ENOENT)])
+@pytest.mark.parametrize("ends", [False, True])
+def test_no_order_follows_one_under_another_policy_or_of_a_killed_announcer(
+    kind: bytes, code: int, ends: bool
+) -> None:
+    own, _ = made()
+    own._queue([Order(kind, AT, TO if kind == announcer.MOVED else None), Order(announcer.WRITTEN, AT)])
+    calls: list[bytes] = []
+
+    async def call(message: bytes) -> int:
+        calls.append(message.split(b"\0")[0])
+        if ends:
+            raise ConnectionResetError
+        own.policy_changed()
+        return code
+
+    async def run() -> None:
+        for _ in range(2):
+            with trio.move_on_after(0.01), contextlib.suppress(ConnectionResetError):
+                await own.run(call)
+
+    trio.run(run)
+    assert calls == [kind]
 
 
 def test_a_new_file_with_its_bytes_is_one_order() -> None:

@@ -128,6 +128,8 @@ class Announcements:
         self._some = trio.Event()
         self._from: _Left | None = None
         self._now: Order | None = None
+        self._last: Order | None = None
+        self._policies = 0
         self._phantom = 0
         self._numbers = itertools.count(_PHANTOMS)
         self._own: OrderedDict[int, float] = OrderedDict()
@@ -175,6 +177,7 @@ class Announcements:
     def policy_changed(self) -> None:
         """Drop the orders that tell of names which the app saw under the old policy. Others ask again."""
         self._from = None
+        self._policies += 1
         for orders in (self._orders, *self._flushed, self._new):
             told = [order for order in orders if order.kind not in _SEEN_BEFORE]
             self.lost += len(orders) - len(told)
@@ -289,22 +292,24 @@ class Announcements:
     async def run(self, call: Callable[[bytes], Awaitable[int]]) -> None:
         """Let *call* carry out one order after the other: it sends a message, and returns the errno. Return
         only by an exception of *call*. (Then the order is lost.)"""
-        failed: Order | None = None
         while True:
             while not self._orders:
                 self._some = trio.Event()
                 await self._some.wait()
             order = self._orders.popleft()
-            if order.kind == WRITTEN and failed == Order(BYTES, order.at):
+            # INVARIANT: WRITTEN gets a phantom, so it follows BYTES, which asks if the app sees the name.
+            if order.kind == WRITTEN and self._last != Order(BYTES, order.at):
                 continue
+            self._last, policies = None, self._policies
             try:
                 code = await self._carried_out(order, call)
             except BaseException:
                 self.lost += 1
                 raise
-            failed = order if code else None
-            if code and order.kind == MOVED:  # the app does not see the new name
-                self._orders.appendleft(Order(REMOVED_FILE, order.at))
+            if policies == self._policies:
+                self._last = None if code else order
+                if code and order.kind == MOVED:  # the app does not see the new name
+                    self._orders.appendleft(Order(REMOVED_FILE, order.at))
             if not code:
                 self.told += 1
             elif code not in _UNSEEN:
