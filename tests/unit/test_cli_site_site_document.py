@@ -119,20 +119,21 @@ def test_two_mounts_at_one_path_of_a_service_are_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("user", "written", "told"),
     [
-        ("directories: {media: /DCIM}", "directories: these are names beside path"),
-        ("directories: {photos: DCIM}", 'directories.photos: "DCIM" is not an absolute path'),
-        ("directories: {a/b: /DCIM}", '"a/b" is not a name'),
-        ("directories: {photos: /../DCIM}", "is not an absolute path"),
+        ("container: tv", "{media: /DCIM}", "directories: these are names beside path"),
+        ("container: tv", "{photos: DCIM}", 'directories.photos: "DCIM" is not an absolute path'),
+        ("container: tv", "{a/b: /DCIM}", '"a/b" is not a name'),
+        ("container: tv", "{photos: /../DCIM}", "is not an absolute path"),
+        ("service: tv.service", "{photos: /DCIM}", "directories: only containers get them"),
     ],
 )
-def test_directories_are_names_beside_path(tmp_path: Path, written: str, told: str) -> None:
+def test_directories_are_names_beside_path(tmp_path: Path, user: str, written: str, told: str) -> None:
+    mount = f"{{shared: true, {user}, path: /data/media, directories: {written}}}"
     with pytest.raises(PolicyErrors) as found:
-        _read(tmp_path, GOOD.replace("path: /media", f"path: /media\n    {written}"))
+        _read(tmp_path, GOOD.replace("{shared: true, at: /mnt/media}", mount))
     (error,) = found.value.errors
     assert told in error.message
-    assert error.where.line == 10
 
 
 @pytest.mark.parametrize(

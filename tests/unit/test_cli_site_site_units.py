@@ -77,18 +77,25 @@ def test_a_service_or_container_of_two_mounts_gets_both(tmp_path: Path) -> None:
 
 def test_directories_of_a_mount_have_places_beside_its_path(tmp_path: Path) -> None:
     path, compose = tmp_path / "home.site.yaml", tmp_path / "compose.yaml"
-    text = GOOD.replace("path: /media", "path: /media\n    directories: {photos: /DCIM, in: /a b}")
-    text = text.replace("path: /data/films,", "path: /data/films, directories: {tv: /Series},")
+    text = GOOD.replace("path: /data/films,", "path: /data/films, directories: {tv: /Series},")
     path.write_text(text, encoding="utf-8")
     site = read_site(str(path))
-    drop_in = dict(units(site))["gallery.service.d/policyfs-home.conf"]
-    for place in ("media:/media", "media/DCIM:/photos"):
-        assert f"BindPaths={WHERE}/gallery/{place}\n" in drop_in
-    assert f'BindPaths="{WHERE}/gallery/media/a b":/in\n' in drop_in
     assert compose_file(site).count("target: /data\n") == 1
     compose.write_text("services: {player: {volumes: ['./x:/data/tv/new']}}")
     said = policyfs("compose", site.file, str(compose))
     assert "/data/tv/new of the service player is in the way of its mount at /data/tv" in said.stderr
+
+
+def test_systemd_binds_no_name_in_a_mount(tmp_path: Path) -> None:
+    """It would follow a symlink that an app makes there to any directory of the machine."""
+    path = tmp_path / "home.site.yaml"
+    both = "path: /a/all, directories: {tv: /Series}"
+    text = GOOD.replace("at: /mnt/media", f"service: tv.service, container: tv, {both}")
+    path.write_text(text, encoding="utf-8")
+    drop_in = dict(units(read_site(str(path))))["tv.service.d/policyfs-home.conf"]
+    assert [line for line in drop_in.splitlines() if line.startswith("BindPaths=")] == [
+        f"BindPaths={WHERE}/shared/all:/a/all"
+    ]
 
 
 def test_a_unit_of_another_site_stays(site: Site, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class MountDoc(Strict):
     """One item of the list ``mounts`` in a site file: an app mount, or the shared mount.
 
     at: the mountpoint, which read_site() chooses for a mount of services or containers. path: the path at
-    which these find their files. directories: paths in the mount that they find beside it, by name.
+    which these find their files. directories: paths in the mount that containers find beside it, by name.
     """
 
     app: Name | None = None
@@ -128,11 +128,10 @@ class MountDoc(Strict):
         return (*self.service, *self.container)
 
     @property
-    def places(self) -> dict[str, str]:
-        """The directories that services and containers find, by path: paths in the mount, "" for its top."""
+    def places(self) -> list[str]:
+        """The paths at which containers find the mount and its directories."""
         path = self.path or ""
-        above = os.path.dirname(path)
-        return {path: ""} | {os.path.join(above, name): there for name, there in self.directories.items()}
+        return [path, *(os.path.join(os.path.dirname(path), name) for name in self.directories)]
 
 
 class _Top(Head):
@@ -260,15 +259,11 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
         if label(doc) in names:
             errors.append(part.error((), "two mounts have this name", "write only one mount for each app"))
         for user in doc.users if doc.path else ():
-            for path in doc.places:
-                place = os.path.dirname(path) if user in doc.container else path
-                other = paths.setdefault((user, place), part.subject)
-                if other != part.subject:
-                    help_ = (
-                        "give each mount of a service a path of its own, and each of a container a directory"
-                    )
-                    errors.append(part.error(("path",), f"{user} has the {other} at {place}", help_))
-                    break
+            place = os.path.dirname(doc.path or "") if user in doc.container else doc.path
+            other = paths.setdefault((user, place), part.subject)
+            if other != part.subject:
+                help_ = "give each mount of a service a path of its own, and each of a container a directory"
+                errors.append(part.error(("path",), f"{user} has the {other} at {place}", help_))
         if doc.at:
             places.setdefault(doc.at, part.subject)
         names.add(label(doc))
@@ -292,7 +287,10 @@ def _check_users(part: Part[MountDoc], doc: MountDoc, errors: list[PolicyError])
     elif doc.path is not None and os.path.dirname(doc.path) == "/" and doc.container:
         help_ = "write a path of two names, such as /data/media: the container gets the directory /data"
         errors.append(part.error(("path",), "a container cannot have its own root from outside", help_))
-    elif doc.directories and (not doc.path or os.path.basename(doc.path) in doc.directories):
+    elif doc.directories and not doc.container:
+        help_ = "for a service make a symlink on the machine: ln -s media/DCIM /data/photos"
+        errors.append(part.error(("directories",), "only containers get them", help_))
+    elif os.path.basename(doc.path or "") in doc.directories:
         help_ = "write path, and other names: with path: /data/media the name photos stands for /data/photos"
         errors.append(part.error(("directories",), "these are names beside path", help_))
     elif doc.path == "/":

@@ -266,11 +266,8 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
 def _drop_in(mounts: list[tuple[MountDoc, str]]) -> str:
     """Return the drop-in (additional settings) of a systemd service that uses mounts."""
     needs = "".join(f"Requires={unit}\nAfter={unit}\nPartOf={unit}\n" for _, unit in mounts)
-    paths = "".join(
-        f"BindPaths={_path(mount.at + directory)}:{_path(place)}\n"
-        for mount, _ in mounts
-        for place, directory in mount.places.items()
-    )
+    # INVARIANT: no source is in a mount: systemd follows symlinks, also those that an app has made.
+    paths = "".join(f"BindPaths={_path(mount.at)}:{_path(mount.path or '')}\n" for mount, _ in mounts)
     return (
         f"[Unit]\n{needs}\n[Service]\n{paths}"
         "# The app must not unmount the mount with fusermount3.\nNoNewPrivileges=yes\n"
@@ -382,9 +379,7 @@ def _volumes(service: object) -> Iterator[tuple[str, str, bool]]:
             yield source, others[0] if others else source, False
 
 
-def _sources(
-    volumes: Iterable[tuple[str, str, bool]], named: object, base: str
-) -> Iterator[str]:
+def _sources(volumes: Iterable[tuple[str, str, bool]], named: object, base: str) -> Iterator[str]:
     for source, _, is_path in volumes:
         if not is_path and not source.startswith(("/", ".", "~")):
             options = named.get(source) if isinstance(named, dict) else None
