@@ -116,6 +116,10 @@ def test_links_to_directories_are_those_of_the_site(site: Site) -> None:
         links = {entry.name: os.readlink(entry.path) for entry in os.scandir(above) if entry.is_symlink()}
         assert links == {name: f"media{there}" for name, there in directories.items()}
         assert {code_of(os.listdir, above / name) for name in links} <= {"ENOTCONN"}
+    (above / "photos").mkdir()  # a container keeps its own files there: they would end with /run
+    site.file.write_text(text.replace(shared, tv.replace("{}", "{photos: /DCIM}")))
+    said = site("up", "--places")
+    assert (said.returncode, f"{above}/photos is in the way of a link to" in said.stderr) == (1, True), said
 
 
 @pytest.mark.soak

@@ -303,6 +303,25 @@ def test_mounts_of_units_and_of_others_are_no_surplus(world: World, command) -> 
     assert world.commands == []
 
 
+def test_a_mount_that_came_to_a_place_of_the_site_later_stays(world: World, command) -> None:
+    for name in ("one", "two", "all"):
+        world.mount(name)
+    assert command("up")[0] == EXIT_OK
+    world.sockets["one"].answers["status"]["options"]["foreground"] = True  # a unit runs it now
+    world.mounts[world.at("two")] = replace(world.mounts[world.at("two")], source="/srv/other")
+    world.forget("one", "two")
+    assert site.status_of_site(world.site)[1] == []
+    assert command("up", "--restart")[::2] == (EXIT_OK, "")
+    assert command("down")[::2] == (EXIT_OK, "")
+    assert world.done() == ["umount all"]
+
+
+def test_a_record_that_cannot_be_read_is_told(world: World, command) -> None:
+    (world.place / "run/home.site").mkdir(parents=True)  # as for another user than root
+    code, _, err = command("status")
+    assert (code, "home.site: Is a directory; run this command as root" in err) == (EXIT_REFUSED, True)
+
+
 def test_a_restart_that_fails_says_what_is_down_now(world: World, command) -> None:
     for name in ("two", "all"):
         world.mount(name)

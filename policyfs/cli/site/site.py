@@ -329,8 +329,8 @@ def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
 
 
 def _unnamed(site: Site) -> list[str]:
-    """Return the mountpoints that `up` has made, and the site file does not name any more, if a mount is
-    there. (`policyfs unit` removes the units of others.)"""
+    """Return the mountpoints that `up` has made, and the site file does not name any more, if a mount of its
+    store is there that no unit runs. (`policyfs unit` removes the units of others.)"""
     from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
 
     def resolved(at: str) -> str:
@@ -339,21 +339,28 @@ def _unnamed(site: Site) -> list[str]:
         except OSError:  # a directory above is missing: nothing is mounted there
             return at
 
+    def is_ours(place: str) -> bool:
+        there = mounts_at(place)
+        if not there or there[-1].fstype != FSTYPE or there[-1].source != os.path.realpath(site.store):
+            return False
+        with contextlib.suppress(control.ControlError):  # without a daemon, or it hangs
+            return not is_of_unit(control.ask(control.socket_path(place), "status", _STATUS_S))
+        return True
+
     named = {resolved(mount.at) for mount in site.mounts}
     places = {at: resolved(at) for at, file in _made(site).items() if file == site.file}
-    return [
-        at
-        for at, place in places.items()
-        if place not in named and (there := mounts_at(place)) and there[-1].fstype == FSTYPE
-    ]
+    return [at for at, place in places.items() if place not in named and is_ours(place)]
 
 
 def _made(site: Site) -> dict[str, str]:
     """Return the mountpoints that `up` has made, each with its site file: two may have the same name."""
+    path = _record(site)
     try:
-        found: dict[str, str] = json.loads(_record(site).read_bytes() or b"{}")
+        found: dict[str, str] = json.loads(path.read_bytes() or b"{}")
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise PolicyfsError(f"cannot read {path}: {error.strerror}; run this command as root") from error
     return found
 
 
@@ -435,8 +442,13 @@ def _link_directories(mount: MountDoc) -> None:
         if entry.is_symlink() and os.readlink(entry.path) != wanted.get(entry.path):
             os.unlink(entry.path)
     for path, target in wanted.items():
-        if not os.path.lexists(path):
-            os.symlink(target, path)
+        if os.path.islink(path):
+            continue
+        if os.path.lexists(path):
+            raise PolicyfsError(
+                f"{path} is in the way of a link to {target}: unmount it if it is a mount, and move it away"
+            )
+        os.symlink(target, path)
 
 
 def _record(site: Site) -> Path:
