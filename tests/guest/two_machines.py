@@ -201,10 +201,13 @@ def test_what_the_other_machine_changes_is_seen(machines: list[Machine], options
         except FileNotFoundError:
             return "absent"
 
+    def is_read(path: Path, text: str) -> bool:
+        return call_as(APP, reads, path) == text
+
     for path, text in (("a", "1"), ("a", "2"), ("b", "absent")):
         if text == "2":
             call_as(APP, Path.write_text, first / path, text)
-        wait_for(lambda path=path, text=text: call_as(APP, reads, second / path) == text, text, lag)
+        wait_for(partial(is_read, second / path, text), text, lag)
     call_as(APP, os.rename, first / "a", first / "b")
     wait_for(lambda: call_as(APP, reads, second / "a") == "absent", "it is gone", lag)
     wait_for(lambda: call_as(APP, reads, second / "b") == "2", "it is there", lag)
