@@ -14,8 +14,6 @@ from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from typing import Final
 
-from policyfs.linux.interpreter import stand_in
-
 # INVARIANT: no other module imports _bridge, because the first import decides the scope of the bridge's
 # symbols.
 for _name in ("pyfuse3", "policyfs.kernel._bridge"):
@@ -28,9 +26,7 @@ try:
 finally:
     sys.setdlopenflags(_flags)
 
-# pyfuse3 asks for its own version, and never uses it. The answer takes 30 modules, among them `email`.
-with stand_in("importlib.metadata", version=str, PackageNotFoundError=ImportError):
-    import pyfuse3
+import pyfuse3  # noqa: E402 - the bridge must be loaded first
 
 from policyfs.kernel.protocol import Opcode  # noqa: E402 - after the loading above
 

@@ -13,8 +13,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Final, NamedTuple
 
@@ -71,7 +70,7 @@ def load_libraries_by_name() -> None:
 
 
 class LateModule(ModuleType):
-    """A module that is loaded when one of its names is looked up that was not given to it."""
+    """A module that is loaded when one of its names is looked up."""
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):  # the import system asks for such names of every module
@@ -85,16 +84,3 @@ def load_late(*names: str) -> None:
     """Let later imports of these modules load nothing before the first use."""
     for name in names:
         sys.modules.setdefault(name, LateModule(name))
-
-
-@contextmanager
-def stand_in(name: str, **known: object) -> Iterator[None]:
-    """Give a module these names, instead of loading it, for imports in the block. A loaded one stays."""
-    module = LateModule(name)
-    vars(module).update(known)
-    try:
-        sys.modules.setdefault(name, module)
-        yield
-    finally:
-        if sys.modules[name] is module:
-            del sys.modules[name]
