@@ -444,10 +444,9 @@ def _link_directories(mount: MountDoc) -> None:
     for path, target in wanted.items():
         if os.path.islink(path):
             continue
-        if os.path.lexists(path):
-            raise PolicyfsError(
-                f"{path} is in the way of a link to {target}: unmount it if it is a mount, and move it away"
-            )
+        if os.path.lexists(path):  # a container may have made it, and must not keep others from their mounts
+            print(f"policyfs: {path} is in the way of a link to {target}: move it away", file=sys.stderr)
+            continue
         os.symlink(target, path)
 
 
