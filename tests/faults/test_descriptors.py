@@ -52,7 +52,7 @@ def _work(directory: Path) -> None:
 def test_a_daemon_with_few_descriptors(mounts: Mounts, empty_store: Path, limit: int) -> None:
     faulty.furnish(empty_store)
     mount: Mount = mounts.prepare(faulty.POLICY, empty_store)
-    mount.program = ("tests.support.machine.fewer", str(limit))
+    mount.most_descriptors = limit
     mount.start()
     before = mount.descriptors()
     greedy = start_as(CAMERA, _hold, mount / "Checked", WANTED)

@@ -82,8 +82,11 @@ def _execute() -> tuple[str, subprocess.Popen[bytes]]:
 # -- in a daemon ----------------------------------------------------------------------------------
 
 
-def attach(path: str) -> None:
-    """Make this process, a daemon forked off the tests, order its launcher at a prepared interpreter."""
+def attach(path: str = "") -> None:
+    """Make this process, a daemon forked off the tests, order its launcher at a prepared interpreter.
+
+    path: its socket, unless it is this process's own.
+    """
     from policyfs.content.workers import execution
 
     popen = functools.partial(_popen, path)
@@ -99,9 +102,7 @@ def forked_launchers() -> Iterator[None]:
     from policyfs.content.workers import execution
 
     before = execution.subprocess
-    execution.subprocess = SimpleNamespace(
-        Popen=lambda words, **named: _popen(prepared(), words, **named), DEVNULL=subprocess.DEVNULL
-    )
+    attach()
     try:
         yield
     finally:
@@ -121,7 +122,7 @@ def _popen(path: str, words: Sequence[str], **named: Any) -> Any:
         socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asked,
         open("/proc/self/ns/net", "rb") as net,
     ):
-        asked.connect(path)
+        asked.connect(path or prepared())
         socket.send_fds(asked, [json.dumps(order).encode()], [named["stderr"], net.fileno(), control])
         return Launcher(int(asked.recv(_MOST)))
 
