@@ -8,9 +8,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from policyfs.linux import libc
 from tests.support.machine.counts import SOAK
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
+from tests.support.models.model import RENAME_EXCHANGE, rename2
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts, open_handles
 from tests.support.samples import jpegs
@@ -30,14 +30,6 @@ rules:
 OTHER: Final = jpegs.plain(3, 64)
 NEW: Final = jpegs.plain(4, 90)
 REFUSED: Final = {"Share": jpegs.photo_with(jpegs.exif()), "Typed": NEW[:2]}
-
-
-def exchange(above: Path) -> None:
-    fd = os.open(above, os.O_RDONLY)
-    try:
-        libc.rename2(fd, b"one", fd, b"two", libc.RENAME_EXCHANGE)
-    finally:
-        os.close(fd)
 
 
 def _write(channel: Connection, path: Path, parts: list[bytes], flags: int) -> str:
@@ -81,7 +73,8 @@ def _held_bytes_arrive(
     data = NEW if allowed else REFUSED[rule]
     app = start_as(CAMERA, _write, here / place / "one/a.jpg", [data[:1], data[1:]], flags)
     assert app.receive() == "held"
-    call_as(0 if by == "store" else CAMERA, exchange, tops[by] / place)
+    one, two = (os.fsencode(tops[by] / place / name) for name in ("one", "two"))
+    call_as(0 if by == "store" else CAMERA, rename2, one, two, RENAME_EXCHANGE)
     app.send("go on")
     assert app.receive() == "held"
     assert (above / "one/a.jpg").read_bytes() == OTHER
