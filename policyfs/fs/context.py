@@ -58,3 +58,16 @@ class FsContext:
         state.drop_held()
         if held is not None:
             state.head = Head(self.tree.fstat(fd).size, created=held.created, refused=held.refused)
+
+
+class FsPart:
+    """A part of a mount that works with its context."""
+
+    def __init__(self, fs: FsContext) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._handles = fs.handles
+        self._resolver = fs.resolver
+        self._gate = fs.gate
+        self._name_lock = fs.name_lock
+        self._locks = fs.locks

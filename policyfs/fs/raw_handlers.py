@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import BugLog, guarded, guarded_now
 from policyfs.fs.inodes.node import Node
@@ -30,7 +30,7 @@ _AT_ONCE: Final = 2
 _FLAGS: Final = struct.Struct("=II")
 
 
-class RawHandlers:
+class RawHandlers(FsPart):
     """The object with one mount's handlers of requests that do not go to pyfuse3."""
 
     def __init__(
@@ -43,9 +43,7 @@ class RawHandlers:
         bugs: BugLog,
     ) -> None:
         """sync_directory: writes the directory behind a descriptor to the disk, and waits for the disk."""
-        self._nodes = fs.nodes
-        self._handles = fs.handles
-        self._gate = fs.gate
+        super().__init__(fs)
         self.policy_record = fs.gate.policy_record
         self._lookup = names.lookup
         self._attribute_setter = names.attribute_setter

@@ -29,7 +29,7 @@ from policyfs.fs.checked.head_storage import put_writes
 from policyfs.fs.checked.head_writes import HeadSniffer
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections, must_be
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.open_state import OpenState
@@ -48,7 +48,7 @@ class DraftKinds(KindSource, HeadSniffer, Protocol):
     """The parts of the sniffer that find the kind of a whole draft, and of its beginning."""
 
 
-class Drafts:
+class Drafts(FsPart):
     """The part of a mount that makes, checks and stores drafts. Callers hold the lock of the draft's node."""
 
     def __init__(
@@ -63,9 +63,7 @@ class Drafts:
         shares_blocks: bool = False,
     ) -> None:
         """shares_blocks: True if two files of the store can share blocks (reflink)."""
-        self._tree = fs.tree
-        self._handles = fs.handles
-        self._gate = fs.gate
+        super().__init__(fs)
         self._kinds = kinds
         self._plans = plans
         self._rejections = rejections

@@ -15,7 +15,7 @@ from typing import Self
 
 from policyfs.domain import KIND_EMPTY, TO_TELL, in_turn, only_forbidden, to_clean
 from policyfs.fs.access.facts import KindSource, version_key
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.plans import PlanFinder, Proof
 from policyfs.fs.sharing.kernel_locks import is_urgent
@@ -98,7 +98,7 @@ class Settled(Named):
         super().close()
 
 
-class MovedFiles:
+class MovedFiles(FsPart):
     """A checker that checks moved files under leases. keeper: None if leases prove nothing on this store."""
 
     def __init__(
@@ -108,13 +108,10 @@ class MovedFiles:
         plans: PlanFinder,
         keeper: LeaseKeeper | None,
     ) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._resolver = fs.resolver
+        super().__init__(fs)
         self._kinds = kinds
         self._plans = plans
         self._keeper = keeper
-        self._locks = fs.locks
 
     async def settled(
         self, parent: Node, name: bytes, stat: Stat, lane: Hashable, words: frozenset[str] | None

@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 from policyfs.domain import Audit, Decision, RuleMatch
 from policyfs.fs.access.audit import Call
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import NamesForgotten, Node
 
@@ -19,15 +19,11 @@ _ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.
 stopped has the name's lock. The empty file then stays."""
 
 
-class Rejections:
+class Rejections(FsPart):
     """The part of a mount that refuses written content: held heads and drafts."""
 
     def __init__(self, fs: FsContext, forget_names: NamesForgotten) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._name_lock = fs.name_lock
-        self._resolver = fs.resolver
-        self._gate = fs.gate
+        super().__init__(fs)
         self._forget_names = forget_names
 
     def refuse(self, handle: Handle, decision: Decision, kind: str | None, note: str) -> NoReturn:

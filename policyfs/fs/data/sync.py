@@ -15,7 +15,7 @@ from policyfs.fs.access.gate import WRITE, PolicyChangedError
 from policyfs.fs.checked.change_lock import Change, patiently
 from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.checked.withheld_names import WithheldNames
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import DraftWrites, HeadCheckedWrites
 from policyfs.fs.inodes.handles import Handle, open_state
@@ -26,7 +26,7 @@ from policyfs.kernel.operations import Work
 from policyfs.linux.statx import Stat
 
 
-class FileSync:
+class FileSync(FsPart):
     """The handler of FLUSH, fsync and the last release. forget_entries: makes the kernel forget a file's
     names and listings soon. remote: True if another process or machine serves the store."""
 
@@ -43,10 +43,7 @@ class FileSync:
         forget_entries: NamesForgotten,
         remote: bool = False,
     ) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._handles = fs.handles
-        self._gate = fs.gate
+        super().__init__(fs)
         self._held = fs.held
         self._note_held = fs.note_held
         self._guard = guard

@@ -12,7 +12,7 @@ from typing import Final
 from policyfs.domain import Audit, Decision
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.views import version_of
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.hidden_words import HiddenWords
@@ -26,17 +26,14 @@ _NOT_ALL_ITS_OWN: Final = (
 )
 
 
-class WriteGuard:
+class WriteGuard(FsPart):
     """The part of a mount that checks before each change of a file's bytes, and notes the change afterwards.
 
     drop_pages: makes the kernel drop the pages and attributes of a node.
     """
 
     def __init__(self, fs: FsContext, hidden: HiddenWords, drop_pages: PagesDropped) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._handles = fs.handles
-        self._gate = fs.gate
+        super().__init__(fs)
         self._hidden = hidden
         self._drop_pages = drop_pages
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op
 from policyfs.fs.access.views import Views
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import FMODE_EXEC
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
@@ -57,15 +57,12 @@ class Copied(NamedTuple):
     version: Version
 
 
-class Repeats:
+class Repeats(FsPart):
     """The part of a mount that chooses access vectors. Handlers call a method after a decision. absent: the
     sorts of xattrs that no caller ever sees (kernel/vectors.py)."""
 
     def __init__(self, fs: FsContext, views: Views, timeouts: Timeouts, *, absent: int = 0) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._resolver = fs.resolver
-        self._gate = fs.gate
+        super().__init__(fs)
         self._views = views
         self._timeouts = timeouts
         self._absent = absent

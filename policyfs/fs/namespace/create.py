@@ -21,7 +21,7 @@ from policyfs.domain import (
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.withheld_names import WithheldNames
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError, check_room, child_path
@@ -46,7 +46,7 @@ _TRIES: Final = 100
 """The limit of tries to make a file while other processes make and remove its name again and again."""
 
 
-class Creator:
+class Creator(FsPart):
     """The handler of CREATE, MKDIR, MKNOD and SYMLINK. The caller becomes the owner of the new object."""
 
     def __init__(
@@ -58,13 +58,8 @@ class Creator:
         withheld_names: WithheldNames,
         new_names: NewNames,
     ) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._resolver = fs.resolver
-        self._gate = fs.gate
-        self._locks = fs.locks
+        super().__init__(fs)
         self._held = fs.held
-        self._name_lock = fs.name_lock
         self._new_names = new_names
         self._lookup = lookup
         self._opener = opener

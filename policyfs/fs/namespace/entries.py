@@ -16,7 +16,7 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.moved_file import Named
 from policyfs.fs.checked.withheld_names import WithheldNames
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
@@ -51,7 +51,7 @@ class HiddenError(OSError):
         self.decision = decision
 
 
-class Entries:
+class Entries(FsPart):
     """The part of a mount that finds and drops directory entries, for requests that change names."""
 
     def __init__(
@@ -63,11 +63,7 @@ class Entries:
         passthrough: Passthrough,
         withheld_names: WithheldNames,
     ) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._resolver = fs.resolver
-        self._gate = fs.gate
-        self._locks = fs.locks
+        super().__init__(fs)
         self._open_files = open_files
         self._replaced_files = replaced_files
         self._passthrough = passthrough

@@ -14,7 +14,7 @@ from policyfs.fs.access.strictest import stricter
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_link
 from policyfs.fs.checked.withheld_names import WithheldNames
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
 from policyfs.fs.namespace.entries import Entries
@@ -26,18 +26,14 @@ from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End
 
 
-class Linker:
+class Linker(FsPart):
     """The handler of LINK. The policy must allow the new link for every known name of the file."""
 
     def __init__(
         self, fs: FsContext, *, entries: Entries, lookup: Lookup, open_files: OpenFiles,
         change_lock: ChangeLock, withheld_names: WithheldNames,
     ) -> None:  # fmt: skip
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._resolver = fs.resolver
-        self._gate = fs.gate
-        self._locks = fs.locks
+        super().__init__(fs)
         self._held = fs.held
         self._entries = entries
         self._lookup = lookup

@@ -15,7 +15,7 @@ from policyfs.fs.access.path_answers import Unseen
 from policyfs.fs.access.shown_modes import ShownModes
 from policyfs.fs.access.views import Views
 from policyfs.fs.checked.withheld_names import WithheldNames
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node, check_room, child_path
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
@@ -32,7 +32,7 @@ _WITH_FACTS: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
 _RELOADS: Final = 10
 
 
-class Lookup:
+class Lookup(FsPart):
     """The handler of LOOKUP, GETATTR, READLINK and ACCESS for one mount."""
 
     def __init__(
@@ -52,11 +52,7 @@ class Lookup:
         self._absent_names = absent_names
         self._replaced_files = replaced_files
         self._withheld_names = withheld_names
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._handles = fs.handles
-        self._resolver = fs.resolver
-        self._gate = fs.gate
+        super().__init__(fs)
         self.views = views
         self._timeouts = timeouts
 

@@ -16,7 +16,7 @@ from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.withheld_names import WithheldNames
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.attributes import Timeouts, fill, name_only, shown_size, shown_version
@@ -51,7 +51,7 @@ Dots = Callable[[bytes, int, int], None]
 """A function that adds ``.`` or ``..``: (name, inode number, position). There is room for both."""
 
 
-class DirectoryListings:
+class DirectoryListings(FsPart):
     """The handler of OPENDIR, READDIR, READDIRPLUS and RELEASEDIR for one mount."""
 
     def __init__(
@@ -65,10 +65,7 @@ class DirectoryListings:
         bridge_handles: BridgeHandles,
     ) -> None:
         self._listed_names, self._drop_pages = kernel_cache.listed_names, kernel_cache.drop_pages
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._resolver = fs.resolver
-        self._gate = fs.gate
+        super().__init__(fs)
         self._timeouts = timeouts
         self._lookup = lookup
         self._withheld_names = withheld_names

@@ -18,7 +18,7 @@ from policyfs.fs.access.strictest import stricter
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_rename, elsewhere
 from policyfs.fs.checked.moved_file import MovedFiles, Named, Unsettled
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
@@ -70,7 +70,7 @@ class _Side(NamedTuple):
     """The key of the object's inode, or 0 if there is no object."""
 
 
-class Renamer:
+class Renamer(FsPart):
     """The handler of RENAME for one mount. It keeps the names of nodes up to date."""
 
     def __init__(
@@ -86,13 +86,8 @@ class Renamer:
         forget_all_names: Callable[[], None],
     ) -> None:
         """forget_all_names: makes the kernel look up every name again, from the return of this call on."""
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._resolver = fs.resolver
-        self._gate = fs.gate
-        self._locks = fs.locks
+        super().__init__(fs)
         self._held = fs.held
-        self._name_lock = fs.name_lock
         self._entries = entries
         self._open_files = open_files
         self._sync = sync

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from policyfs.domain import Facts, FileType, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.ledger import recorded_first
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.data.write import FileWriter
 from policyfs.fs.inodes.caller import Caller
@@ -53,7 +53,7 @@ class Change:
         return any(field is not None for field in fields)
 
 
-class AttributeSetter:
+class AttributeSetter(FsPart):
     """The handler of SETATTR and FS_IOC_GETFLAGS for one mount."""
 
     def __init__(
@@ -67,10 +67,7 @@ class AttributeSetter:
         sync: FileSync,
         set_id_bits: SetIdBits | None,
     ) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._resolver = fs.resolver
-        self._gate = fs.gate
+        super().__init__(fs)
         self._lookup = lookup
         self._opener = opener
         self._open_files = open_files

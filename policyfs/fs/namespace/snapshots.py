@@ -12,7 +12,7 @@ import trio
 
 from policyfs.domain import NO_FACTS, FileType, Op, Principal
 from policyfs.fs.checked.withheld_names import WithheldNames
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.open_directories import Listing, OpenDirectories
@@ -39,7 +39,7 @@ NEVER: Final = -1
 """Instead of Listing.changes: the kernel must forget the listing."""
 
 
-class Snapshots:
+class Snapshots(FsPart):
     """The part of a mount that reads a directory, and decides which names a caller sees."""
 
     def __init__(
@@ -47,11 +47,7 @@ class Snapshots:
         pauses: Callable[[], Pauses],
     ) -> None:  # fmt: skip
         """pauses: returns a counter that tells one snapshot when to pause, so that other requests run."""
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._resolver = fs.resolver
-        self._gate = fs.gate
-        self._locks = fs.locks
+        super().__init__(fs)
         self._withheld_names = withheld_names
         self._open = open_directories
         self._pauses = pauses

@@ -12,7 +12,7 @@ from policyfs.domain import FileType, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.namespace.entries import Entries, gone_version
@@ -26,19 +26,14 @@ _TRIES: Final = 100
 """The limit of decisions on one removal: one more each time that another daemon was changing the name."""
 
 
-class Remover:
+class Remover(FsPart):
     """The handler of UNLINK and RMDIR. An open object that loses its last name stays usable."""
 
     def __init__(
         self, fs: FsContext, *, entries: Entries, open_files: OpenFiles, remote: bool = False
     ) -> None:
         """remote: True if another process or machine serves the store, and frees its files."""
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._resolver = fs.resolver
-        self._gate = fs.gate
-        self._locks = fs.locks
-        self._name_lock = fs.name_lock
+        super().__init__(fs)
         self._entries = entries
         self._open_files = open_files
         self._remote = remote

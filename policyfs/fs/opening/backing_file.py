@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from policyfs.domain import FileType
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.node import Node, StaleNodeError
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.linux.statx import Stat, fstatx_of_new
@@ -19,17 +19,14 @@ _MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO}
 """Errors of an open by a name that leads to another file now, or to no file."""
 
 
-class BackingFiles:
+class BackingFiles(FsPart):
     """The part of a mount that opens backing files for reading.
 
     remote: True if another process or machine serves the store. An open may then take long.
     """
 
     def __init__(self, fs: FsContext, *, replaced_files: ReplacedFiles, remote: bool = False) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._handles = fs.handles
-        self._resolver = fs.resolver
+        super().__init__(fs)
         self._replaced_files = replaced_files
         self._remote = remote
 

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.domain import Audit, FileType
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
@@ -72,7 +72,7 @@ class _Entered(NamedTuple):
     shown: _Shown | None = None
 
 
-class BridgeHandles:
+class BridgeHandles(FsPart):
     """The part of a mount that lets the bridge answer opens, and takes its handles over when they are needed.
 
     INVARIANT: all parts of the daemon find handles through the HandleTable, which first takes over the
@@ -82,9 +82,7 @@ class BridgeHandles:
         self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, repeats: Repeats,
         replaced_files: ReplacedFiles, redactor: Redactor,
     ) -> None:  # fmt: skip
-        self._nodes = fs.nodes
-        self._handles = fs.handles
-        self._gate = fs.gate
+        super().__init__(fs)
         self._lifecycle = lifecycle
         self._passthrough = passthrough
         self._repeats = repeats

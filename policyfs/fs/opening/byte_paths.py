@@ -19,7 +19,7 @@ from policyfs.domain import NO_RANGES, Decision, Facts, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import SteadyOwner
 from policyfs.fs.access.gate import PolicyChangedError
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.pending_writes import Head
@@ -51,15 +51,13 @@ class PathServer(Protocol):
         """Return bytes of a mediated handle. The caller has checked that the handle's app may read now."""
 
 
-class RawPath:
+class RawPath(FsPart):
     """The server of the raw byte path. All apps with a raw view of a file get the store's own bytes."""
 
     def __init__(
         self, fs: FsContext, *, preconditions: Preconditions, passthrough: Passthrough, lifecycle: Lifecycle
     ) -> None:
-        self._resolver = fs.resolver
-        self._handles = fs.handles
-        self._gate = fs.gate
+        super().__init__(fs)
         self._preconditions = preconditions
         self._passthrough = passthrough
         self._lifecycle = lifecycle
@@ -131,13 +129,11 @@ async def _read_waiting(
     return part + bytes(await read_store(handle.fd, offset + len(part), size - len(part)))
 
 
-class LivePath:
+class LivePath(FsPart):
     """The server of the live byte path: an app's own file under redaction, or a file with checked writes."""
 
     def __init__(self, fs: FsContext, *, hidden: HiddenWords, redactor: Redactor) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._gate = fs.gate
+        super().__init__(fs)
         self._hidden = hidden
         self._redactor = redactor
 

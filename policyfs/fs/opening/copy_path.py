@@ -16,7 +16,7 @@ from policyfs.domain import OWNER_NONE, Decision, Facts, Need
 from policyfs.fs.access.facts import SteadyOwner
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.views import version_of
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node, StaleNodeError
 from policyfs.fs.inodes.open_state import OpenState
@@ -31,7 +31,7 @@ from policyfs.store.copies import Copy
 from policyfs.store.page_cache import read_store
 
 
-class CopyPath:
+class CopyPath(FsPart):
     """The server of one mount's COPY nodes."""
 
     def __init__(
@@ -43,10 +43,7 @@ class CopyPath:
         preconditions: Preconditions,
         lifecycle: Lifecycle,
     ) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._resolver = fs.resolver
-        self._gate = fs.gate
+        super().__init__(fs)
         self._passthrough = passthrough
         self._redactor = redactor
         self._preconditions = preconditions

@@ -15,7 +15,7 @@ import trio
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.withheld_names import WithheldNames
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, CachedPages, Node
@@ -33,7 +33,7 @@ _RELEASE_S: Final = 1.0
 """The longest wait of an open for the release of a writer."""
 
 
-class Lifecycle:
+class Lifecycle(FsPart):
     """The part of a mount that begins and ends handles and open states."""
 
     def __init__(
@@ -52,10 +52,8 @@ class Lifecycle:
         """forget_now, forget_soon: make the kernel forget attributes of a node, before the return (a node in
         use) or queued. keeper: None if leases prove nothing. remote: True if the store may report a write
         error only at close."""
-        self._nodes = fs.nodes
+        super().__init__(fs)
         self._held = fs.held
-        self._handles = fs.handles
-        self._gate = fs.gate
         self._passthrough = passthrough
         self._leased = leased
         self._drafts = drafts

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 
 from policyfs.domain import FileType
 from policyfs.fs.access.views import version_of
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
 from policyfs.fs.opening.backing_file import BackingFiles
 
 
-class OpenFiles:
+class OpenFiles(FsPart):
     """The part of a mount that finds descriptors of open files, for operations on their names or attributes.
 
     forget_attributes: a function of a node's number. It makes the kernel ask for the node's attributes again.
@@ -23,10 +23,7 @@ class OpenFiles:
     def __init__(
         self, fs: FsContext, *, backing_files: BackingFiles, forget_attributes: Callable[[int], None]
     ) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._handles = fs.handles
-        self._resolver = fs.resolver
+        super().__init__(fs)
         self._backing_files = backing_files
         self._forget_attributes = forget_attributes
 

@@ -11,7 +11,7 @@ from policyfs.domain import Decision
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.ledger import PacedError, paced
 from policyfs.fs.access.views import version_of
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, Node
@@ -29,7 +29,7 @@ from policyfs.fs.opening.write_access import WriteAccess
 from policyfs.linux.statx import Stat
 
 
-class Opener:
+class Opener(FsPart):
     """The opener of one mount: it opens regular files, also newly created ones, and releases handles."""
 
     def __init__(
@@ -44,9 +44,7 @@ class Opener:
         replaced_files: ReplacedFiles,
         bridge_handles: BridgeHandles,
     ) -> None:
-        self._tree = fs.tree
-        self._handles = fs.handles
-        self._gate = fs.gate
+        super().__init__(fs)
         self._paths = paths
         self._backing_files = backing_files
         self._preconditions = preconditions

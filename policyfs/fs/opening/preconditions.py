@@ -13,7 +13,7 @@ from policyfs.domain import OWNER_NONE, Audit, Decision, Facts, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import UnprovenKindError
 from policyfs.fs.access.views import Views
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import FMODE_EXEC, looks_empty
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
@@ -36,7 +36,7 @@ _NOT_EMPTIED: Final = (
 )
 
 
-class Preconditions:
+class Preconditions(FsPart):
     """The checks that an open must pass before the app gets a handle.
 
     keeper: None if leases prove nothing on the store.
@@ -45,10 +45,7 @@ class Preconditions:
     def __init__(
         self, fs: FsContext, *, views: Views, replaced_files: ReplacedFiles, keeper: LeaseKeeper | None
     ) -> None:
-        self._tree = fs.tree
-        self._nodes = fs.nodes
-        self._handles = fs.handles
-        self._gate = fs.gate
+        super().__init__(fs)
         self._views = views
         self._replaced_files = replaced_files
         self._keeper = keeper

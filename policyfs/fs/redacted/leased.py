@@ -29,7 +29,7 @@ from policyfs.domain import NO_RANGES, Audit, Decision, Facts, Need, Op, hides_a
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.views import version_of
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
@@ -84,7 +84,7 @@ class Armed(NamedTuple):
     reason: str
 
 
-class LeasedFiles:
+class LeasedFiles(FsPart):
     """The part of a mount that takes leases and reads files under them.
 
     keeper: None if leases prove nothing on this store. pool: the mergerfs pool that the store is in, or None.
@@ -98,10 +98,7 @@ class LeasedFiles:
         drop_pages: PagesDropped,
         pool: Pool | None = None,
     ) -> None:
-        self._tree = fs.tree
-        self._handles = fs.handles
-        self._nodes = fs.nodes
-        self._gate = fs.gate
+        super().__init__(fs)
         self._plans = plans
         self._keeper = keeper
         self._drop_pages = drop_pages
