@@ -70,7 +70,6 @@ def _words(text: str) -> frozenset[str]:
 def _report(
     name: str, size: int, kind: str | None, words: frozenset[str], plan: Plan, fd: int
 ) -> Iterator[str]:
-    """Yield lines of text about the metadata that the plan found in a file."""
     yield f"{name}: {kind or 'of unknown kind'}, {size:,} bytes; hidden: {', '.join(sorted(words))}"
     if plan.outcome is Outcome.REFUSE:
         yield f"an app cannot open this file (EACCES): {plan.reason}"
@@ -96,7 +95,6 @@ def _report(
 
 
 def _preview(fd: int, finding: Finding) -> str:
-    """Return the first bytes of a finding (a part of the file with metadata), as text or in hexadecimal."""
     data = os.pread(fd, min(finding.length, _PREVIEW_BYTES), finding.offset)
     text = data.replace(b"\0", b"").decode("utf-8", "replace").strip()
     more = "..." if finding.length > _PREVIEW_BYTES else ""
@@ -181,7 +179,6 @@ def _write(out: int, data: bytes, at: int) -> None:
 
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs inspect`."""
     parser.description = (
         "Shows the data in a file that a redact rule hides from apps: position, name and meaning"
         " of each part. The exit code is 1 if there is such data, or if no app may open the file."

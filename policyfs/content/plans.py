@@ -207,7 +207,6 @@ def _unpack_finding(reader: _Reader, file_size: int) -> Finding:
 def _unpack_patches(
     reader: _Reader, count: int, file_size: int, kind: str, read: Read | None
 ) -> tuple[tuple[Patch, ...], PlanSize]:
-    """Return the patches and their size."""
     patches: list[Patch] = []
     whole: list[bytes] = []  # bytes of the last patch; the next piece may continue the patch
     end = total = new = replaced = 0

@@ -191,7 +191,6 @@ class Sniffer:
         self, command: Command, fd: int, what: frozenset[str], lane: Hashable, version: Hashable,
         *, first: bool,
     ) -> tuple[str | None, Plan]:  # fmt: skip
-        """Return the answer of one worker to one request for a plan."""
         size = _checked_size(fd)
         key = None if version is None else (lane, version, what)
         reply = await self._ask(command, fd, size, _in_lines(what), lane, key, first=first)

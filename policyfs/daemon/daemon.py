@@ -307,7 +307,6 @@ class Daemon:
                 await self.sniffer.aclose()
 
     async def _fuse(self, everything: trio.CancelScope) -> None:
-        """Run the FUSE session. When the session ends, the daemon ends."""
         await pyfuse3.main(min_tasks=4, max_tasks=_MAX_TASKS)
         end = self._end.by(MountEnd("outside", ABORTED if self._mountpoint.is_mounted else UNMOUNTED))
         if end.cause == "outside":

@@ -77,6 +77,5 @@ class Garbage:
 
 
 def _collect() -> None:
-    """Collect the objects that are not frozen, and freeze the survivors."""
     gc.collect()
     gc.freeze()

@@ -34,8 +34,6 @@ Start = Callable[[], Awaitable[tuple[int, int, socket.socket]]]
 
 
 class _Process:
-    """A running announcer."""
-
     def __init__(self, pid: int, pidfd: int, control: socket.socket) -> None:
         self.pid = pid
         self._pidfd, self._control = pidfd, control

@@ -241,7 +241,6 @@ class Consumer:
             self._is_untold = True  # the cursor stays, so that the counted lines are read again
 
     def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
-        """Deliver messages. Return False if the messages were not delivered."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:

@@ -202,7 +202,6 @@ class ChainFollower:
         return self.position.head.encode() in tail and tail.endswith(b"\n")
 
     def _enter(self, name: str) -> None:
-        """Open the file *name* of the chain, and move to its beginning."""
         self.close()
         self._fd = self._source.open(self._mount_id, name)
         self.position = self.position._replace(segment=plain_name(name), offset=0)

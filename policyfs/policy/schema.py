@@ -55,14 +55,10 @@ _LISTS: Final = (values._several, values._maybe_none, values._blocks)  # noqa: S
 
 
 class _Generator(GenerateJsonSchema):
-    """Generator of JSON Schemas, also for values that functions check. (pydantic cannot make these.)"""
-
     def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:
-        """Return the schema of a value that one function checks alone."""
         return self._of(schema["function"]["function"])
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
-        """Return the schema of one of some words, or of a list or its only item."""
         function = schema["function"]["function"]
         if function in values.CHOICES:
             return self._of(function)

@@ -381,7 +381,6 @@ def _is_left(mine: int, name: str, *, remove: bool = False) -> bool:
 
 
 def _usage(mine: int) -> tuple[int, int]:
-    """Return the number of an app's entries, also unfinished ones, and the sum of their bytes."""
     files = used = 0
     for name in os.listdir(mine):
         files += 1

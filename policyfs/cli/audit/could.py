@@ -25,7 +25,6 @@ _REQUESTS = ("see", "read", "write", "create", "delete", "attr")
 
 
 def add_who_could(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit who-could`."""
     add = parser.add_argument
     add("place", metavar="PATH", help="a path from the mount's root")
     add("--policy", metavar="P", help="use this policy, not the policies that the trail names")

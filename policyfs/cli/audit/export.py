@@ -27,7 +27,6 @@ _FORMATS = ("jsonl", "csv", "ocsf")
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit export`."""
     parser.set_defaults(lists=True)
     add = parser.add_argument
     add("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
@@ -63,7 +62,6 @@ def _text_file(args: argparse.Namespace) -> int:
 
 
 def _written(args: argparse.Namespace, file: TextIO) -> int:
-    """Write the selected events to a file. Return their number."""
     if args.format == "csv":
         file.write(_csv_line(CSV_HEAD))
     count = 0

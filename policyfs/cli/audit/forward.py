@@ -26,7 +26,6 @@ from policyfs.trail.lines.table import shown
 
 
 def add_forward(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit forward`."""
     config_help = "a file with the sinks and alerts"
     parser.add_argument("--config", required=True, metavar="FILE", help=config_help)
     parser.add_argument("--once", action="store_true", help="deliver the present lines, then end")
@@ -60,7 +59,6 @@ def _log(text: str) -> None:
 
 
 def _log_of_sink(text: str) -> None:
-    """Log a text about a sink (a receiver of the trail's lines)."""
     _log(shown(text))
 
 

@@ -25,7 +25,6 @@ from policyfs.trail.query.query import parse_when
 
 
 def add_hold(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit hold`."""
     add = parser.add_argument
     add("what", choices=("add", "remove", "list"), metavar="add|remove|list", help="what to do")
     add("name", nargs="?", metavar="NAME", help="the name of the hold")

@@ -16,7 +16,6 @@ from policyfs.trail.lines.table import shown
 
 
 def add_key(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit key`."""
     parser.add_argument(
         "what",
         choices=("show", "rotate", "checkpoint"),

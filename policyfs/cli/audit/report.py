@@ -35,7 +35,6 @@ _HIDDEN = f"class, {_WEIGHT}, total(hidden)"
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit report`."""
     help_ = "the page; an existing file is replaced"
     parser.add_argument("--html", metavar="FILE", required=True, help=help_)
     help_ = "check the whole trail, also if it is larger than 256 MiB; exit code 1 if it is not whole"
@@ -71,7 +70,6 @@ def run_report(args: argparse.Namespace) -> int:
 
 
 def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview: Overview) -> list[Record]:
-    """Count the events of the query into *summary* and *overview*."""
     changes = []
     for chain in trail.chains:
         restarts = Restarts()

@@ -43,7 +43,6 @@ _LAST_RECORDS: Final = 1000
 
 
 def add_search(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit search`."""
     parser.set_defaults(lists=True)
     add_query(parser)
     parser.add_argument("-n", "--last", type=count, metavar="N", help="only the newest N of them")
@@ -103,7 +102,6 @@ class _Newest:
         self._count = 0
 
     def extend(self, rows: Iterable[Row]) -> None:
-        """Add rows, in the order of the listing."""
         for row in rows:
             self._count += 1
             heapq.heappush(self._heap, (row.newest, self._count, row))

@@ -28,7 +28,6 @@ _OF_FILE = "line IN (SELECT line FROM place WHERE path = (SELECT path FROM event
 
 
 def add_show(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit show`."""
     parser.set_defaults(lists=True)
     parser.add_argument("id", nargs="?", metavar="ID", help="the ID that search prints, e.g. 0123abcd:42")
     what = parser.add_mutually_exclusive_group()

@@ -56,7 +56,6 @@ _COPY: Final = (
 
 
 def add_sql(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit sql`."""
     parser.set_defaults(lists=True)
     help_ = "a query of the table `events`, e.g. SELECT count(*) FROM events"
     parser.add_argument("statement", metavar="SQL", help=help_)
@@ -85,7 +84,6 @@ def run_sql(args: argparse.Namespace) -> int:
 
 
 def _fill(database: sqlite3.Connection, trail: IndexedTrail) -> None:
-    """Copy the tables of all indexes of the trail into the database."""
     database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_TABLES}")
     numbers = {"class": 0, "path": 0}
     for chain in trail.chains:

@@ -30,7 +30,6 @@ _NEW: Final = "new"
 
 
 def add_summary(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit summary`."""
     by_help = (
         f"count for each combination of these fields: {', '.join(GROUPS)}; with --since also {_NEW}: whether"
         " the combination is new since then"

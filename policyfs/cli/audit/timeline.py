@@ -41,7 +41,6 @@ _MOVED = (
 
 
 def add_timeline(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit timeline`."""
     parser.add_argument("path", metavar="FILE", help="a path from the mount's root, now or at any time")
 
 

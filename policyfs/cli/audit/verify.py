@@ -60,7 +60,6 @@ class _Checked(NamedTuple):
 
 
 def add_verify(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs audit verify`."""
     add = parser.add_argument
     help_ = "the digest that this record must have, as an earlier verify printed it"
     add("--expect", action="append", default=[], metavar="ID=DIGEST", help=help_)
@@ -222,7 +221,6 @@ def _unsealed(parts: Sequence[Part]) -> list[str]:
 def _check_keys(
     verifier: Verifier, keys: KeyChain, machine: bytes | None, kept: list[KeptCheckpoint]
 ) -> None:
-    """Compare the keys beside a trail with those of the machine, and of the kept checkpoints."""
     from policyfs.journal.sealing.verification import are_of_machine
 
     if keys.wrong:

@@ -99,7 +99,6 @@ def _child(function: Callable[[], T], writer: int) -> None:
 
 
 def _outcome(function: Callable[[], T], writer: int) -> tuple[T | None, Exception | None]:
-    """Return the function's result and None, or None and the exception that it raised."""
     try:
         os.closerange(0, writer)
         os.closerange(writer + 1, _MAX_DESCRIPTOR)

@@ -80,7 +80,6 @@ def run_doctor(args: argparse.Namespace) -> int:
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs doctor`."""
     parser.description = "Checks the kernel, libfuse, rights and limits, and the store if you name one."
     parser.add_argument("store", nargs="?", metavar="STORE", help="also check the file system of this store")
     parser.add_argument("--trail", metavar="DIR", help="the trail root to check (default: the machine's)")

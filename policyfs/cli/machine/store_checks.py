@@ -110,7 +110,6 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
 
 
 def _new_files(facts: StoreFacts) -> Finding:
-    """Return who makes new files on the store, and whose they are."""
     if facts.squashes_root:
         what = f"the server gives root the rights of uid {facts.root_as} (root_squash)"
         todo = "export the store with no_root_squash; or with all_squash, if all files may belong to one user"

@@ -10,7 +10,6 @@ from policyfs.store.store_record import accept_store
 
 
 def add_accept(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs accept`."""
     parser.description = "Accept what is at STORE now, although it is not what was mounted from there last."
     parser.add_argument("store", metavar="STORE")
 

@@ -41,7 +41,6 @@ _STORE_PAUSE_S: Final = 1.0
 
 
 def add_mount(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs mount`."""
     parser.description = "Mount STORE on MOUNTPOINT."
     add = parser.add_argument
     add("--app", metavar="NAME", help="make an app mount: every caller is this app")
@@ -297,7 +296,6 @@ def _options(
 
 
 def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
-    """Raise UsageError if options contradict each other, or the policy, about the modes that apps see."""
     by_mount = args.modes == "policy"
     told = apps_with_modes(engine, by_mount=by_mount)
     told = told if args.app is None else told & {args.app}

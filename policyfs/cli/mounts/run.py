@@ -34,7 +34,6 @@ _PLACES: Final = 1000
 """The maximum number of mounts of one app that `policyfs run` can make at the same time."""
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs run`."""
     parser.description = "Run COMMAND as the app. COMMAND finds a mount of its own at the path of STORE."
     add = parser.add_argument
     add("--app", required=True, metavar="NAME", help="the app that runs the command")

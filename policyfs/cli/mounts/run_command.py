@@ -212,7 +212,6 @@ def _ended(child: int, told: int) -> int:
 
 
 def _become(command: Sequence[str], identity: Identity, here: str, *, at_terminal: bool) -> NoReturn:
-    """Become the app's user, and execute the command (in the forked child)."""
     code = _NOT_EXECUTABLE
     try:
         os.setpgid(0, 0)

@@ -32,7 +32,6 @@ _POLL_LONG_S: Final = 0.2
 
 
 def add_umount(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs umount`."""
     parser.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
     after = parser.add_mutually_exclusive_group()
     after.add_argument("--wait", action="store_true", help="wait until no process uses the mount")
@@ -210,7 +209,6 @@ def _users(status: control.Json) -> list[str]:
 
 
 def _socket_paths(path: str) -> list[Path]:
-    """Return the control sockets of all daemons of a mountpoint."""
     return [control.socket_path(path), *control.leaving_paths(path)]
 
 

@@ -56,7 +56,6 @@ class _Applied:
         return f"{str(self.live['digest'])[:_SHORT]}, generation {self.live['generation']},"
 
     def refuse(self, code: int, reason: str) -> _Applied:
-        """Note that the new policy is refused, with the exit code and the reason. Return this object."""
         self.code, self.refused = code, reason
         return self
 
@@ -89,7 +88,6 @@ def run_apply(args: argparse.Namespace) -> int:
 
 
 def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object], own: str) -> None:
-    """Check and test the new policy, and compare it with that in force. Note the results in *found*."""
     trail = Path(str(part(status, "trail")["directory"]))
     mark = HighWaterMark(trail.parent)
     try:
@@ -183,7 +181,6 @@ def _put_in_force(found: _Applied, own: str) -> None:
 
 
 def _load(found: _Applied) -> None:
-    """Make the daemon load the checked text from its policy file. Raises PolicyfsError."""
     live = str(found.live["digest"])
     for line in reload_lines(found.mountpoint, "reload", live=live, expected=found.digest):
         found.lines.append(line)
@@ -257,7 +254,6 @@ def _as_json(found: _Applied, args: argparse.Namespace) -> dict[str, object]:
 
 
 def add_apply(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy apply`."""
     parser.description = (
         "Checks the new policy, proves its invariants, runs the tests beside the policy, compares the"
         " policy with the policy in force, and tells the mount to load the policy. If anything is wrong,"

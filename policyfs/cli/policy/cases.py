@@ -80,7 +80,6 @@ def _write(path: str, text: str) -> None:
 
 
 def add_test(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy test`."""
     parser.description = (
         f"The tests of home.yaml are in home{TEST_SUFFIX}, beside home.yaml or in the directory tests"
         f" beside it. The tests of a directory of policies are in all its *{TEST_SUFFIX}. The exit code"

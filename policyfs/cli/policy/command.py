@@ -51,7 +51,6 @@ def add_policy(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> No
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy check`."""
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
     add_at(parser)
 

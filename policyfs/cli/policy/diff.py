@@ -68,7 +68,6 @@ def _read(path: str) -> SourceText:
 
 
 def add_diff(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy diff`."""
     parser.description = (
         "Compares the answers of two policies to all requests. (The rules divide paths, callers and"
         " files into classes, and the command tries one member of each class.) The exit code is 1 if the"

@@ -87,7 +87,6 @@ def _run_move(args: argparse.Namespace, engine: Engine, who: Principal, path: by
 
 
 def _print(text: str, *, allowed: bool) -> None:
-    """Print an explanation. On a terminal its first line has a colour, which depends on *allowed*."""
     first, end, rest = "\n".join(map(harmless, text.split("\n"))).partition("\n")
     print(f"{paint(first, GREEN if allowed else RED) if wanted(sys.stdout) else first}{end}{rest}")
 
@@ -292,7 +291,6 @@ def _move_as_json(found: MoveExplanation) -> dict[str, object]:
 
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy explain`."""
     parser.description = (
         "Prints the cause of the answer, the rules that decided, the allow rule that nearly matched, how"
         " the bytes are read and written, and which answers the kernel keeps. If POLICY is a mountpoint,"

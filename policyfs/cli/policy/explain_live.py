@@ -180,7 +180,6 @@ def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> L
 
 
 def _walk(tree: Tree, owners: Owners, names: list[bytes]) -> LiveFile:
-    """Return the object at these names in the store, with the owners of the directories above it."""
     found = LiveFile(b"/", None, Facts())
     fd = os.dup(tree.root_fd)
     try:

@@ -68,7 +68,6 @@ def _finish(before: SourceText, after: str, *, check: bool) -> None:
 
 
 def add_fmt(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy fmt`."""
     parser.description = (
         "Puts keys into their order, and makes quotes, indentation and blank lines the same everywhere."
         " Each comment stays at its rule or key. The command checks that the meaning stays the same."

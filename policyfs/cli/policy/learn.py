@@ -69,7 +69,6 @@ def run_learn(args: argparse.Namespace) -> int:
 
 
 def _collect(requests: RecordedRequests, evidence: Evidence) -> tuple[set[str], list[Bound]]:
-    """Add all requests to the evidence. Return the redacted words, and the policies at the end."""
     words: set[str] = set()
     lasting = _LastingRules(requests)
     bounds: dict[tuple[str, bool], Bound] = {}
@@ -219,7 +218,6 @@ def _as_json(
 
 
 def add_learn(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy learn`."""
     parser.description = (
         "Prints a policy that allows the requests of a trail, in short globs, with ids of requests as"
         " comments. Requests that a person should decide on (such as deletion and private directories)"

@@ -112,7 +112,6 @@ def _missing(text: str, store: str) -> str | None:
 
 
 def add_lint(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy lint`."""
     parser.description = (
         "Prints findings on policies that compile. To silence a finding, write a comment into the rule or"
         " app, or on the line above: # lint: ignore ID because REASON. The exit code is 1 if findings"

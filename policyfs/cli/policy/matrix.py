@@ -37,7 +37,6 @@ def run_matrix(args: argparse.Namespace) -> int:
 
 
 def add_matrix(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy matrix`."""
     parser.description = (
         "Shows which operations on regular files the policy allows to each caller. Paths that are decided"
         " alike for all callers are one row. The answers are exact."

@@ -227,7 +227,6 @@ def as_json(found: Matrix) -> dict[str, object]:
 
 
 def _files_json(answers: Answers) -> list[dict[str, object]]:
-    """Return the rights on each class of files, as JSON objects."""
     return [
         {
             "kind": "other" if kind == "\0kind/" else kind.replace("\0kind", "*"),

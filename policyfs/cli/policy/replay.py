@@ -46,7 +46,6 @@ def _example(one: Sighting) -> Example:
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy replay`."""
     parser.description = (
         "Decides the recorded requests again, and counts and groups the answers that would change. If an"
         " answer depends on facts that the trail does not have, the request counts as undecidable. The"

@@ -16,7 +16,6 @@ def run_schema(args: argparse.Namespace) -> int:
 
 
 def add_schema(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy schema`."""
     parser.description = (
         "Prints a JSON Schema. With the schema, YAML editors complete keys and mark faults."
         " `policy check` checks more."

@@ -157,7 +157,6 @@ def _as_json(people: list[Person], mounted: list[str], dynamic: list[str]) -> di
 
 
 def add_who(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy who`."""
     parser.description = (
         "Lists the uids of this machine's accounts, services (by their unit files) and processes, each"
         " with its app on a shared mount. A uid that no app has is a stranger."

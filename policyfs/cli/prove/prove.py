@@ -21,7 +21,6 @@ from policyfs.kernel import mount_api
 
 
 def add_prove(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs prove`."""
     parser.description = (
         "Makes sample requests under the uids of the apps, in the mount and in a second mount whose"
         " store is in memory, and compares the answers with the policy in force. In the mount the"

@@ -19,7 +19,6 @@ _DAY_S = 86_400
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs status`."""
     parser.set_defaults(usage_error=parser.error)
     add = parser.add_argument
     add("--json", action="store_true", help="one JSON object (a list without MOUNTPOINT)")
@@ -32,7 +31,6 @@ def add_status(parser: argparse.ArgumentParser) -> None:
 
 
 def add_reload(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs reload`."""
     parser.set_defaults(usage_error=parser.error)
     add = parser.add_argument
     add("--all", action="store_true", help="reload every mount that answers")
@@ -95,7 +93,6 @@ def _run_path(args: argparse.Namespace) -> int:
 
 
 def _kept_for(seconds: object) -> str:
-    """Return a timeout in seconds as text."""
     if not isinstance(seconds, (int, float)) or seconds <= 0:
         return "asked for each time"
     return "kept for a day" if seconds >= _DAY_S else f"kept for {seconds:.3g} s"
@@ -121,7 +118,6 @@ def _status_of(path: str, wait_s: float) -> control.Json:
 
 
 def _site_status(path: str, silent: list[str]) -> list[control.Json]:
-    """Return the status of each mount of a site that answers."""
     from policyfs.cli.site.site import status_of_site, trail_of
     from policyfs.cli.site.site_document import read_site
 
@@ -136,13 +132,11 @@ def _site_status(path: str, silent: list[str]) -> list[control.Json]:
 
 
 def _of_site(status: control.Json) -> list[str]:
-    """Return a line for each difference between a mount and its entry in the site file (a list of mounts)."""
     changes = status.get("site_changes")
     return [f"not as in the site: {change}" for change in changes] if isinstance(changes, list) else []
 
 
 def _table(found: list[control.Json]) -> list[str]:
-    """Return a line for each mount, and below them a line for each problem."""
     rows = [
         (
             shown(str(status["mountpoint"])), str(status["app"] or "shared"), shown(str(status["store"])),
@@ -157,7 +151,6 @@ def _table(found: list[control.Json]) -> list[str]:
 
 
 def _as_text(status: control.Json) -> str:
-    """Return the main parts of a mount's status as text."""
     policy, passthrough = part(status, "policy"), part(status, "passthrough")
     handles, trail, fuse = part(status, "handles"), part(status, "trail"), part(status, "fuse")
     kind = f"app mount of {status['app']}" if status["app"] else "shared mount"
@@ -245,7 +238,6 @@ def _reload(path: str, args: argparse.Namespace, before: str) -> None:
 
 
 def _named(name: str) -> list[str]:
-    """Return the mountpoint that an argument of the command names."""
     if not name.endswith((".yaml", ".yml")):
         return [known(name)]
     from policyfs.cli.site.site import place_of

@@ -74,7 +74,6 @@ class Seen(NamedTuple):
 
 
 def add_up(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs up`."""
     parser.description = (
         "Make all mounts of SITE that are not there yet. Without --restart, a mount with other options than"
         " in SITE, with other code than is installed, or that SITE does not name any more, stays as it is,"
@@ -92,7 +91,6 @@ def add_up(parser: argparse.ArgumentParser) -> None:
 
 
 def add_down(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs down`."""
     parser.description = "Unmount all mounts of SITE."
     parser.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
     parser.add_argument("site", metavar="SITE.yaml")
@@ -209,7 +207,6 @@ def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Se
 
 
 def _told(seen: Seen, *, made: bool) -> str:
-    """Return a text about the result of `up` for one mount. made: True if `up` has made the mount."""
     if seen.state is State.CHANGED:
         what = "code" if seen.changes == (OTHER_CODE,) else "options"
         return f"up again: its {what} changed" if made else f"up with other {what}"
@@ -217,7 +214,6 @@ def _told(seen: Seen, *, made: bool) -> str:
 
 
 def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Return a text with the differences between a running mount and the site file, and the remedy."""
     differs = f"{label(mount)} ({mount.at}) is not as in the site: {'; '.join(seen.changes)}"
     if is_of_unit(seen.status):
         written = f"`policyfs unit {site.file}`, `systemctl daemon-reload` and "
@@ -374,7 +370,6 @@ def trail_of(site: Site) -> str:
 
 
 def _mount(site: Site, mount: MountDoc) -> str:
-    """Make one mount of a site file (a list of mounts), with `policyfs mount` in a process of its own."""
     return _run(site.command(mount))
 
 

@@ -90,7 +90,6 @@ itself, and gives up more rights once it serves (CAP_SYS_CHROOT and CAP_SETPCAP 
 
 
 def add_unit(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs unit`."""
     parser.description = (
         "Write a unit for each mount of SITE, and drop-ins for the services that use them. Remove those of"
         " mounts and services that SITE does not name any more."
@@ -102,7 +101,6 @@ def add_unit(parser: argparse.ArgumentParser) -> None:
 
 
 def add_compose(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs compose`."""
     parser.description = "Print a compose file with the volumes of SITE, to be merged over COMPOSE.yaml."
     parser.add_argument("site", metavar="SITE.yaml")
     parser.add_argument("compose", nargs="?", metavar="COMPOSE.yaml", help="check the volumes against it")
@@ -264,7 +262,6 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
 
 
 def _drop_in(mounts: list[tuple[MountDoc, str]]) -> str:
-    """Return the drop-in (additional settings) of a systemd service that uses mounts."""
     needs = "".join(f"Requires={unit}\nAfter={unit}\nPartOf={unit}\n" for _, unit in mounts)
     # INVARIANT: no source is in a mount: systemd follows symlinks, also those that an app has made.
     paths = "".join(f"BindPaths={_path(mount.at)}:{_path(mount.path or '')}\n" for mount, _ in mounts)

@@ -142,7 +142,6 @@ class ChangeLock:
             self._give(at)
 
     def _give(self, at: int) -> None:
-        """Release a latch that this daemon no longer needs."""
         for used in (self._on_loop, self._apart):
             if not used[at]:
                 del used[at]

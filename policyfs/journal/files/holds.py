@@ -87,7 +87,6 @@ def read_holds(directory: str | os.PathLike[str]) -> list[Hold]:
 
 
 def _read(path: Path) -> Hold | None:
-    """Return the hold in a file, or None if the hold was removed meanwhile."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -302,7 +302,6 @@ class Sealer:
         write_file(self._directory.fd, PUBLIC, signer.lines)
 
     def _old_seal(self, name: str) -> Proof | None:
-        """Return the seal that already exists for the segment *name*, or None."""
         if name not in self._old:
             found = None
             with suppress(FileNotFoundError):

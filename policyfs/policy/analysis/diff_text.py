@@ -125,7 +125,6 @@ class Report:
         yield f"    {self._commands(example, block)[-1]}"
 
     def _commands(self, example: Example, block: Block) -> list[str]:
-        """Return a command for each policy that has this caller."""
         then = "" if block.since_ns is None else f" --at {instant_text(block.since_ns)}"
         return [
             example.request.command(side.name, apps) + then

@@ -168,7 +168,6 @@ class _Proof:
                 self._take(spot, lives, broken, callers, bare=bare)
 
     def _take(self, spot: Spot, lives: Lives, broken: _Broken, callers: Callers, *, bare: bool) -> None:
-        """Remember a request that breaks an invariant, if it is plainer than the one found so far."""
         names = spot.names
         special = bool(names) and not is_made_up(names[-1])
         rank = (*broken.rank, special, len(names), int(broken.op))

@@ -94,7 +94,6 @@ class Request:
 
 
 def _quoted(word: str) -> str:
-    """Return a word for a shell, in quotes if it needs them. Bytes that are not printable become escapes."""
     if word.isprintable():
         return shlex.quote(word)
     escaped = "".join(

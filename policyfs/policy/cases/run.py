@@ -104,7 +104,6 @@ class _Request:
         self._facts: Final = Facts(kind, owner)
 
     def result(self, policy: str) -> Result:
-        """Decide the request, and compare the answer with the expected answer."""
         decision = self._decide()
         refused = self._ftype is FileType.REGULAR and open_refusal(decision, self._facts.kind) is not None
         differences = tuple(self._differences(decision, refused=refused))

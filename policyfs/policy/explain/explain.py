@@ -281,7 +281,6 @@ def _explained(
 
 
 def _dated(lines: tuple[RuleLine, ...], policy: Policy) -> Iterator[RuleLine]:
-    """Yield the lines, with the end of each exception, and a line for each exception that has ended."""
     dated = {one.rule.id: one for one in policy.exceptions}
     for line in lines:
         one = dated.get(line.rule)

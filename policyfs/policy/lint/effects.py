@@ -208,7 +208,6 @@ def _is_guard(who: Who | None) -> bool:
 
 
 def _allowed(here: Here, number: int, ops: Op) -> bool:
-    """Return True if some of these operations is allowed on some file here that the rule matches."""
     at = next((at for at, live in enumerate(here.lives) if live.number == number), None)
     if at is None:
         return False

@@ -102,7 +102,6 @@ def _starts(policy: Policy) -> dict[str, list[int]]:
 
 
 def _subject_line(starts: dict[str, list[int]], comment: _Comment, sources: Sequence[SourceText]) -> int:
-    """Return the number of the line at which the rule or app of a comment begins."""
     own = starts.get(comment.where.file, [])
     lines = _lines(next(source for source in sources if source.name == comment.where.file))
     line = comment.where.line

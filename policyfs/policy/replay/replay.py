@@ -229,7 +229,6 @@ class _Case:
         return new.reasons(place) == old.reasons(before)
 
     def _named(self, after: Decision) -> tuple[str, ...]:
-        """Return the ids of the rules that make the new answer; none if only an allow rule is missing."""
         if after.allowed:
             return tuple(sorted(_rules(after)))
         causes = {"deny", REFUSED} | ({"content"} if after.errno in _OF_CONTENT else set())
@@ -285,7 +284,6 @@ class _Case:
 
 
 def _rules(decision: Decision) -> frozenset[str]:
-    """Return the ids of the rules that an event with this decision names."""
     return frozenset(
         match.rule
         for match in decision.rules

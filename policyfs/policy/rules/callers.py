@@ -194,7 +194,6 @@ class Callers:
         return None
 
     def _ranges_of(self, uid_class: int) -> Iterator[tuple[int, int]]:
-        """Yield the ranges of uids of a class: the first uid, and the number after the last."""
         for number in self._class_starts[uid_class]:
             end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
             yield self._starts[number], end

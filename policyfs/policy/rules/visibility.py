@@ -87,7 +87,6 @@ class Sight:
         return not goal.nodes.isdisjoint(position.reached)
 
     def _could(self, position: Position, caller: Caller) -> bool:
-        """Return True if the caller could see a path at exactly this position."""
         if position.lost:
             return False
         lives = tuple(self._about_see(position, caller))

@@ -234,7 +234,6 @@ class _Composer:
         return node
 
     def alias(self, event: AliasEvent, span: Span) -> Node:
-        """Return the node to which an alias refers, or report an error and return a broken node."""
         if self.by_libyaml:
             raise UnreadableError  # libyaml ends the name of an alias at a different character
         name = str(event.anchor)

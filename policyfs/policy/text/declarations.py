@@ -46,7 +46,6 @@ class Declarations:
         return found
 
     def _check_uids(self) -> None:
-        """Report each uid that two apps have, at the app that comes later in the text."""
         claims = sorted(
             (uids, (part.source.name, part.node.span, index), name)
             for name, part in self.apps.items()

@@ -129,7 +129,6 @@ class _Rules:
         self.errors = errors
 
     def rule(self, part: Part[RuleDoc], doc: RuleDoc) -> Rule | None:
-        """Return the rule of a document, or None if it does not have exactly one effect."""
         effect = self._effect(part)
         self._check_companions(part, doc, effect)
         conditions = self.conditions.of(part, doc)
@@ -155,7 +154,6 @@ class _Rules:
         )
 
     def invariant(self, part: Part[InvariantDoc], doc: InvariantDoc) -> Invariant | None:
-        """Return the invariant of a document, or None without exactly one of never, only and never_raw."""
         given = [promise for promise in Promise if part.has(promise.value)]
         help_ = "write exactly one of never, only, never_raw; make one invariant for each"
         if len(given) != 1:
@@ -187,7 +185,6 @@ class _Rules:
         return Invariant(doc.id, promise, rule, frozenset(doc.never_raw or ()), line, span.width)
 
     def exception(self, part: Part[ExceptionDoc], doc: ExceptionDoc) -> ExceptionRule:
-        """Return the exception (an allow rule with an end date) that a document describes."""
         conditions = self.conditions.of(part, doc)
         rule = Rule(
             id=PREFIX + doc.id,

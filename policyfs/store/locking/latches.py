@@ -81,7 +81,6 @@ class _SharedFile:
             set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def close(self) -> None:
-        """Close the shared file, which releases all its locks; a second call does nothing."""
         self._held.clear()
         fd, self._fd = self._fd, -1
         if fd >= 0:

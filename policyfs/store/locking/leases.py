@@ -251,7 +251,6 @@ class _EarlyRelease:
         return list(leases.values())
 
     def close(self) -> None:
-        """End the thread."""
         os.close(self._stop_fd)
         self._thread.join()
         for fd in (self._stopped_fd, self.told_fd, self._tell_fd):

@@ -161,7 +161,6 @@ class Verifier:
             self._holes.append((check.name, self._number + 1, check.number - 1, self._seq, check.first_seq))
 
     def _join(self, check: SegmentCheck) -> None:
-        """Check that a segment with right digests continues the previous segment."""
         header = check.records[0]
         if header.fields.get("segment") != check.number:
             found = header.fields.get("segment")

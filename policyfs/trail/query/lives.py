@@ -30,7 +30,6 @@ def happened(event: Event) -> bool:
 
 
 def _is_refusal(event: Event) -> bool:
-    """Return True if an event says that the written content of a file was refused."""
     return event.operation == "write" and event.decision == DENY and event.errno == errno.EPERM
 
 
@@ -166,7 +165,6 @@ class Lives(Generic[Item]):
                 life.events.append(event)
 
     def _at_and_below(self, path: bytes) -> list[bytes]:
-        """Return the known names that are *path* or below it. path: a known name."""
         if self._above[path] <= 1:
             return [path]
         return [name for name in self._by_name if name == path or name.startswith(path + b"/")]

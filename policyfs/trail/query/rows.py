@@ -75,8 +75,6 @@ _SAME: Final[Callable[[Event], _Key]] = operator.attrgetter(
 
 
 def _key(event: Event) -> _Key | None:
-    """Return the fields that repeats of a refused request share; None for other events, and those counted
-    together."""
     if event.decision != DENY or event.folded:
         return None
     return _SAME(event)

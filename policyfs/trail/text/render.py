@@ -235,7 +235,6 @@ def summary_lines(
 
 
 def _denied(summary: Summary, columns: int | None, lookup: Lookup) -> list[str]:
-    """Return lines about the paths with the most denials, and the causes, with what would have to change."""
     if not summary.denied_paths:
         return []
     top = summary.denied_paths.most_common(_TOP)

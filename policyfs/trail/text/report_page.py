@@ -175,7 +175,6 @@ _CAUSES: Final = {
 
 
 def _heat(facts: Facts) -> str:
-    """Return a table of apps and directories. Higher numbers have stronger colours."""
     heat, denied = facts.overview.heat, facts.overview.heat_denied
     apps: Counter[str] = Counter()
     places: Counter[bytes] = Counter()

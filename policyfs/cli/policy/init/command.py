@@ -77,7 +77,6 @@ def _write(path: Path, text: str) -> None:
 
 
 def add_init(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy init`."""
     parser.description = (
         "Looks at the store, asks what is to be shared and with whom (or takes options), and writes"
         " POLICY and its tests. Overwrites nothing."

@@ -93,7 +93,6 @@ def _test(
 
 
 def _kind(draft: Draft, directory: str) -> str:
-    """Return a content kind (such as ``image/jpeg``) that the policy allows in a directory."""
     sorts = draft.media(directory)
     return _SAMPLES[sorts[0]] if sorts else "image/jpeg"
 

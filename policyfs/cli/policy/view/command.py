@@ -47,7 +47,6 @@ def run_view(args: argparse.Namespace) -> int:
 
 
 def _fill(picture: Picture, args: argparse.Namespace, engine: Engine, who: Principal) -> None:
-    """Walk through the store, and add the names that the caller would see to the picture."""
     import trio
 
     from policyfs.cli.common.looking import start_sniffer
@@ -76,7 +75,6 @@ def _fill(picture: Picture, args: argparse.Namespace, engine: Engine, who: Princ
 
 
 def add_view(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `policyfs policy view`."""
     parser.description = (
         "Decides on the names in STORE as a mount would. Opens some files of each extension, to find the"
         " data that a redaction removes from these files. Nothing is mounted."
