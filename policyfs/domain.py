@@ -101,11 +101,8 @@ Callers of one lane with the same view of a file may see the same bytes of the f
 
 
 def in_turn(lane: Hashable) -> Hashable:
-    """Return the key by which lanes take turns: the app's name, or a stranger's uid.
-
-    All uids of an app have the same key. So an app with many uids gets no more turns than an app with one
-    uid.
-    """
+    """Return the key by which lanes take turns: the app's name, or a stranger's uid. All uids of an app have
+    the same key. So an app with many uids gets no more turns than an app with one uid."""
     return lane[0] if isinstance(lane, tuple) else lane
 
 
@@ -193,17 +190,13 @@ _CLEAN: Final = "clean "
 
 def ban(words: frozenset[str]) -> str:
     """Return a content pattern that matches files without data of these words, such as ``no location, time``.
-
-    If DENY_UNKNOWN is among the words, policyfs must also understand every part of the file.
-    """
+    If DENY_UNKNOWN is among the words, policyfs must also understand every part of the file."""
     return _BAN + ", ".join(sorted(words))
 
 
 def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
-    """Return the words that content requirements forbid in a file (the words in their ban() patterns).
-
-    The result also has the words of cleaning() patterns, each with ``clean`` before it.
-    """
+    """Return the words that content requirements forbid in a file (the words in their ban() patterns). The
+    result also has the words of cleaning() patterns, each with ``clean`` before it."""
     patterns = [pattern for kinds in content for pattern in kinds]
     forbidden = [text.removeprefix(_BAN) for text in patterns if text.startswith(_BAN)]
     to_go = [text.removeprefix(_CLEAN) for text in patterns if text.startswith(_CLEAN)]
@@ -212,27 +205,20 @@ def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
 
 
 def cleaning(words: frozenset[str]) -> str:
-    """Return a content pattern that matches files cleaned of these words, such as ``clean location, time``.
-
-    A file is cleaned of a word if every part that may hold data of the word was removed.
-    """
+    """Return a content pattern that matches files cleaned of these words, such as ``clean location, time``. A
+    file is cleaned of a word if every part that may hold data of the word was removed."""
     return _CLEAN + ", ".join(sorted(words))
 
 
 def to_clean(words: Iterable[str]) -> frozenset[str]:
-    """Return the words whose data must be removed from a file before it is stored.
-
-    words: a result of banned().
-    """
+    """Return the words whose data must be removed from a file before it is stored. words: a result of
+    banned()."""
     return frozenset(word.removeprefix(_CLEAN) for word in words if word.startswith(_CLEAN))
 
 
 def only_forbidden(words: Iterable[str], cleaned_of: frozenset[str]) -> frozenset[str]:
-    """Return the words that still forbid a file after it was cleaned.
-
-    words: a result of banned(). A word in *cleaned_of* no longer forbids the file. DENY_UNKNOWN forbids a
-    file only together with another word.
-    """
+    """Return the words that still forbid a file after it was cleaned. words: a result of banned(). A word in
+    *cleaned_of* no longer forbids the file. DENY_UNKNOWN forbids a file only together with another word."""
     left = frozenset(word for word in words if not word.startswith(_CLEAN)) - cleaned_of
     return left if left - {DENY_UNKNOWN} else frozenset()
 

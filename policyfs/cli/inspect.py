@@ -38,9 +38,7 @@ class _Version(NamedTuple):
 
 def run_inspect(args: argparse.Namespace) -> int:
     """Print the metadata in a file. With --write, also save the file as an app would read it under redaction.
-
-    Return 0 if redaction leaves the file unchanged, or if the bytes were saved; else 1.
-    """
+    Return 0 if redaction leaves the file unchanged, or if the bytes were saved; else 1."""
     words = _words(args.redact) | ({DENY_UNKNOWN} if args.on_unknown == "deny" else frozenset())
     with opened(args.file) as fd:
         version = _settled(fd)

@@ -88,8 +88,7 @@ class _Output:
 
     def end(self) -> None:
         """Write the stream's buffer for the last time. After an error, /dev/null replaces the stream.
-        Otherwise Python would try to write again at its end, fail, and end with exit code 120.
-        """
+        Otherwise Python would try to write again at its end, fail, and end with exit code 120."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -126,10 +125,8 @@ def build_parser(*words: str) -> argparse.ArgumentParser:
 
 
 def process() -> int:
-    """Run the command of this process. Return the exit code (see main).
-
-    The process must end after this call, because large objects of the command stay in memory.
-    """
+    """Run the command of this process. Return the exit code (see main). The process must end after this call,
+    because large objects of the command stay in memory."""
     _open_standard_streams()
     load_libraries_by_name()
     load_late(*UNUSED)

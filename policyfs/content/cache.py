@@ -44,8 +44,7 @@ class KindsBeneath(Protocol):
 
     async def kind(self, key: KindKey, lane: Hashable) -> str | None:
         """Return the kind found for a lane in this version of a file, or None. May wait for a disk, but not
-        long.
-        """
+        long."""
 
     def put_kind(self, key: KindKey, lane: Hashable, kind: str) -> None:
         """Store the kind that a worker of this lane found in this version of a file."""
@@ -80,11 +79,8 @@ class KindCache:
         clock_ns: Callable[[], int] = time.time_ns,
         beneath: KindsBeneath | None = None,
     ) -> None:
-        """Make an empty cache for up to *capacity* entries.
-
-        beneath: a slower cache. recall() reads it. put() writes to both caches. clock_ns: returns the time in
-        ns since 1970.
-        """
+        """Make an empty cache for up to *capacity* entries. beneath: a slower cache. recall() reads it. put()
+        writes to both caches. clock_ns: returns the time in ns since 1970."""
         self._beneath = beneath
         self._kinds: OrderedDict[_Entry, str] = OrderedDict()
         self._capacity = capacity
@@ -113,9 +109,7 @@ class KindCache:
 
     def put(self, key: KindKey, kind: str, lane: Hashable = None, *, lasting: bool = True) -> None:
         """Store a kind that a worker of this lane has found. lasting: False to keep it from the slower cache.
-
-        Do nothing if the file changed less than RACY_NS ago.
-        """
+        Do nothing if the file changed less than RACY_NS ago."""
         if key.is_racy(self._clock_ns()):
             return
         if lasting and self._beneath is not None and self._kinds.get((key, lane)) != kind:

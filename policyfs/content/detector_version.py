@@ -33,10 +33,8 @@ def digest_of_code(package: Path) -> str:
 
 
 def digest_of_database(paths: str | None = None) -> str:
-    """Return the digest of libmagic's database files.
-
-    paths: the paths that libmagic tries, separated by colons (magic_getpath, libmagic(3)); None: the default.
-    """
+    """Return the digest of libmagic's database files. paths: the paths that libmagic tries, separated by
+    colons (magic_getpath, libmagic(3)); None: the default."""
     tried = (libmagic.database() if paths is None else paths).split(":")
     files = [file for path in tried for file in (Path(path), Path(f"{path}.mgc"))]
     parts = [part for file in files for part in (sorted(file.iterdir()) if file.is_dir() else [file])]

@@ -138,14 +138,12 @@ class Remembered:
 
     def put_kind(self, key: KindKey, lane: Hashable, kind: str) -> None:
         """Store the kind that a worker of this lane found in this version of a file, unless the version is
-        racy (KindKey.is_racy) or has no birth time.
-        """
+        racy (KindKey.is_racy) or has no birth time."""
         self._put(key, lane, _KIND, kind.encode("ascii"))
 
     async def plan(self, key: KindKey, lane: Hashable, what: frozenset[str]) -> tuple[str, Plan] | None:
         """Return the kind of this version of a file, and the plan that hides the words *what*, as found for a
-        lane; None if no plan is stored. A thread unpacks a large plan.
-        """
+        lane; None if no plan is stored. A thread unpacks a large plan."""
         answer = await self._get(self._key(key, lane, _words(what)))
         if not isinstance(answer, bytes):
             return answer
@@ -168,8 +166,7 @@ class Remembered:
 
     def flush(self) -> None:
         """Write the answers that wait in memory to the database. Never raises: answers that cannot be written
-        are lost.
-        """
+        are lost."""
         with self._swap:
             pending, self._pending = self._pending, {}
             size = self._pending_bytes
@@ -209,8 +206,7 @@ class Remembered:
 
     def _key(self, key: KindKey, lane: Hashable, what: str) -> _Key | None:
         """Return the key of a row. Return None for a file with a time before 1677 or after 2262: SQLite
-        cannot store the number. Apps can set such times if the store keeps them.
-        """
+        cannot store the number. Apps can set such times if the store keeps them."""
         version = (key.btime_ns, key.size, key.mtime_ns, key.ctime_ns)
         if not all(-(1 << 63) <= number < 1 << 63 for number in version):
             return None
@@ -229,8 +225,7 @@ class Remembered:
 
     async def _read(self, key: _Key) -> bytes | None:
         """Return an answer of the database, or None after _PATIENCE_S. While a late read goes on, return None
-        at once.
-        """
+        at once."""
         self._is_late = self._is_late and self._one_read.borrowed_tokens > 0
         if self._reader is None or self._damaged or self._is_late:
             return None
@@ -278,10 +273,8 @@ class Remembered:
     # ------------------------------------------------------------- the database
 
     def _open(self) -> None:
-        """Open the database, or replace a damaged database by a new one.
-
-        If the new database cannot be made, warn the administrator and work without a database.
-        """
+        """Open the database, or replace a damaged database by a new one. If the new database cannot be made,
+        warn the administrator and work without a database."""
         try:
             self._connect()
         except (OSError, sqlite3.OperationalError) as error:
@@ -307,10 +300,8 @@ class Remembered:
             self._do_without(error)
 
     def _connect(self) -> None:
-        """Open the database twice: one connection writes, the other reads.
-
-        Raises OSError, sqlite3.Error (DatabaseError itself if the file is damaged).
-        """
+        """Open the database twice: one connection writes, the other reads. Raises OSError, sqlite3.Error
+        (DatabaseError itself if the file is damaged)."""
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         self._writer = _connection(self._path)
         self._writer.execute("PRAGMA journal_mode = WAL")

@@ -97,8 +97,7 @@ class Splitter:
 
     def pieces(self, patch: Patch) -> list[Piece]:
         """Split the new bytes of a patch into pieces. Return the pieces in order; there are no gaps between
-        them.
-        """
+        them."""
         data = patch.data
         if data.count(data[:1]) == len(data):
             return [Piece(patch.offset, len(data), data[:1])]

@@ -101,8 +101,7 @@ class Sniffer:
 
     async def announcer(self) -> tuple[int, int, socket.socket]:
         """Start an announcer (announcer.py). Return its pid, a pidfd and its control socket. Raises
-        SnifferError.
-        """
+        SnifferError."""
         try:
             return await self._pool.announcer()
         except ZygoteError as error:
@@ -126,11 +125,8 @@ class Sniffer:
         return self._kind(reply.payload, lane)
 
     async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
-        """Return the content kind of a file that begins with these bytes; None if unknown.
-
-        No worker is asked if the first bytes alone decide the kind. Raises ValueError for more than
-        SNIFF_BYTES.
-        """
+        """Return the content kind of a file that begins with these bytes; None if unknown. No worker is asked
+        if the first bytes alone decide the kind. Raises ValueError for more than SNIFF_BYTES."""
         if len(head) > SNIFF_BYTES:
             raise ValueError(f"a head of {len(head)} bytes; at most {SNIFF_BYTES} are allowed")
         if (known := kind_by_start(head)) is not None:
@@ -205,8 +201,7 @@ class Sniffer:
     @staticmethod
     async def _unpacked(payload: bytes, fd: int, size: int) -> tuple[str, Plan]:
         """Return the kind and the plan in a reply's payload, for the file behind a descriptor. Raises
-        WireError.
-        """
+        WireError."""
         if len(payload) <= LARGE_PLAN:
             with contextlib.suppress(OSError):  # the bytes are not in memory: a thread reads them
                 return unpack_plan(payload, size, lambda offset, count: _at_once(fd, size, offset, count))
@@ -245,16 +240,14 @@ class Sniffer:
 
     async def aclose(self) -> None:
         """End every process. Requests that wait for an answer, and later requests, fail. Further calls do
-        nothing.
-        """
+        nothing."""
         self._line.close()
         with trio.CancelScope(shield=True):
             await self._pool.close(_CLOSE_S)
 
     async def tend(self) -> None:
         """Make sure that one unused worker without rights is always ready for the next app, until this task
-        is cancelled.
-        """
+        is cancelled."""
         await self._pool.tend()
 
     def close(self) -> None:
@@ -395,8 +388,7 @@ def _in_lines(what: frozenset[str]) -> bytes:
 
 def _at_once(fd: int, size: int, offset: int, count: int) -> bytes:
     """Read bytes of a file of *size* bytes from the kernel's page cache. Raises OSError if the page cache
-    lacks some of these bytes.
-    """
+    lacks some of these bytes."""
     data = bytearray(max(0, min(count, size - offset)))
     if os.preadv(fd, [data], offset, os.RWF_NOWAIT) != len(data):
         raise BlockingIOError

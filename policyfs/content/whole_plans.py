@@ -40,10 +40,8 @@ _JOINING: Final = trio.CapacityLimiter(2)
 
 
 def batches(frames: FrameTable) -> Iterator[FrameTable]:
-    """Yield all frames of a table, in order, in parts of at most BATCH_BYTES and BATCH_FRAMES.
-
-    A longer frame is a part of its own.
-    """
+    """Yield all frames of a table, in order, in parts of at most BATCH_BYTES and BATCH_FRAMES. A longer frame
+    is a part of its own."""
     first, count = 0, len(frames)
     while first < count:
         last = first + 1
@@ -58,8 +56,7 @@ def batches(frames: FrameTable) -> Iterator[FrameTable]:
 
 def is_short(index: Plan) -> bool:
     """Return True if all frames that an index leaves out lie within SHORT_BYTES of the file, or if a frame is
-    too long to be read at once.
-    """
+    too long to be read at once."""
     frames = index.frames
     if frames is None or not len(frames) or frames.longest > LONG_FRAME_BYTES:
         return True
@@ -67,10 +64,8 @@ def is_short(index: Plan) -> bool:
 
 
 async def whole_plan(index: Plan, look: Callable[[FrameTable], Awaitable[Plan]]) -> Plan:
-    """Return the plan of a whole film: of its index, and of the frames that the index leaves out.
-
-    look: asks a worker for the plan of some frames. Any plan without Plan.frames is whole already.
-    """
+    """Return the plan of a whole film: of its index, and of the frames that the index leaves out. look: asks
+    a worker for the plan of some frames. Any plan without Plan.frames is whole already."""
     if index.frames is None:
         return index
     plans, number, new_bytes = [index], len(index.patches), index.plan_size.memory_bytes
@@ -88,9 +83,7 @@ async def whole_plan(index: Plan, look: Callable[[FrameTable], Awaitable[Plan]])
 
 
 def _joined(plans: list[Plan], table: FrameTable) -> Plan:
-    """Join plans that do not refuse, and make the checksums over changed bytes void. table: the
-    checksums.
-    """
+    """Join plans that do not refuse, and make the checksums over changed bytes void. table: the checksums."""
     patches = sorted((patch for plan in plans for patch in plan.patches), key=lambda patch: patch.offset)
     starts = [patch.offset for patch in patches]
     sums: list[Patch] = []

@@ -22,10 +22,8 @@ def commands(
     end: EndOfMount, mountpoint: Mountpoint, reload: Reload, status: Callable[[], Json],
     record_proof: Callable[[Json], None],
 ) -> dict[str, Command]:  # fmt: skip
-    """Return the commands of a daemon with these parts, by name.
-
-    record_proof: puts the result of a proof on the trail.
-    """
+    """Return the commands of a daemon with these parts, by name. record_proof: puts the result of a proof on
+    the trail."""
 
     async def ending(peer: Peer, _: Json) -> Json:
         """Note that `policyfs umount` is about to unmount."""
@@ -45,8 +43,7 @@ def commands(
 
     async def load(peer: Peer, request: Json) -> Json:
         """Load the policy again (`policyfs reload`), or load exactly the text that `policy apply` has
-        checked. The check compared this text with the policy of the digest ``live``.
-        """
+        checked. The check compared this text with the policy of the digest ``live``."""
         expected = request.get("expected")
         how = "policyfs reload" if expected is None else "policyfs policy apply"
         return await reload.reload(_by(how, peer), expected=expected, live=request.get("live"))

@@ -222,9 +222,7 @@ class Daemon:
 
     def _copies_at_most(self, wanted: int) -> int:
         """Return the memory for copies: *wanted*, but at most half of the control group's memory limit.
-
-        Otherwise the kernel might end the daemon, or a worker, in the middle of a copy.
-        """
+        Otherwise the kernel might end the daemon, or a worker, in the middle of a copy."""
         if (limit := group_limit()) is None or wanted <= limit // 2:
             return wanted
         half = limit // 2

@@ -27,8 +27,7 @@ def of_directories(vectors: int) -> tuple[int, int]:
 
 def of_open_files() -> int:
     """Return the limit of descriptors for open files: half of the process's limit. All other uses share the
-    rest.
-    """
+    rest."""
     return max(_LEAST, _limit() // 2)
 
 

@@ -34,13 +34,11 @@ class Losses(Protocol):
 
     def is_due(self, counts: Mapping[str, int]) -> bool:
         """Return True if losses of workers are not on record yet. counts: the losses since the start, by
-        cause.
-        """
+        cause."""
 
     def flush(self, counts: Mapping[str, int], last_error: str) -> None:
         """Record losses of workers, and flush the journal. May wait for the disk. counts: the losses, by
-        cause.
-        """
+        cause."""
 
 
 class Kills(Protocol):
@@ -104,8 +102,7 @@ class Duties:
 
     async def flush_trail(self) -> None:
         """Write to the trail whenever something is due: waiting events, killed processes of apps, and lost
-        workers. Run until cancelled.
-        """
+        workers. Run until cancelled."""
         again = True
         while True:
             await self._pace.next_turn(again=again)

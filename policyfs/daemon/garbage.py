@@ -43,8 +43,7 @@ class Garbage:
 
     def __init__(self, requests: Callable[[], int], *, most_freezes: int = MOST_FREEZES) -> None:
         """requests: returns the number of all requests read so far. most_freezes: the number of freezes after
-        which a complete collection is due.
-        """
+        which a complete collection is due."""
         self._requests = requests
         self._most_freezes = most_freezes
         self._seen = self._collected = -1

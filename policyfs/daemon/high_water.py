@@ -40,8 +40,7 @@ class HighWaterMark:
 
     def __init__(self, root: Path, clock_ns: Callable[[], int] | None = None) -> None:
         """Open the file with the mark in the directory *root*. If the file is missing, make it. Raises
-        PolicyfsError.
-        """
+        PolicyfsError."""
         self._clock_ns = time.time_ns if clock_ns is None else clock_ns
         self._path = root / NAME
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -67,20 +66,17 @@ class HighWaterMark:
     @property
     def damaged(self) -> bool:
         """True if the file has no readable number. Then all exceptions (rules for a limited time) count as
-        ended.
-        """
+        ended."""
         return self._mark_ns == _NEVER
 
     def now_ns(self) -> int:
         """Return the present time for exceptions (rules for a limited time): the clock's time, or the mark if
-        the mark is later. In ns since 1970.
-        """
+        the mark is later. In ns since 1970."""
         return max(self._clock_ns(), self._mark_ns)
 
     def pass_ends(self, policy: Policy) -> None:
         """Raise the mark to the latest end of the policy's exceptions (rules for a limited time) that have
-        ended. Never waits; save() writes the file.
-        """
+        ended. Never waits; save() writes the file."""
         self._raise(max((one.until_ns for one in ended(policy)), default=0))
 
     def save(self) -> None:
@@ -95,10 +91,8 @@ class HighWaterMark:
             self._mark_ns = max(self._mark_ns, at_ns)
 
     def _raised(self, at_ns: int) -> int:
-        """Raise the number in the file to *at_ns*, if the number is smaller. Return the number.
-
-        Other daemons may raise the number, too. Raises OSError.
-        """
+        """Raise the number in the file to *at_ns*, if the number is smaller. Return the number. Other daemons
+        may raise the number, too. Raises OSError."""
         self._lock()
         try:
             text = os.pread(self._fd, 64, 0)

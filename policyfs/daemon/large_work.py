@@ -27,8 +27,7 @@ _LOOK_S: Final = 0.05
 
 def take_short_turns() -> None:
     """Make each thread that computes give up the interpreter lock after _TURN_S if another thread waits for
-    the lock. This setting holds for the whole process, until its end.
-    """
+    the lock. This setting holds for the whole process, until its end."""
     sys.setswitchinterval(_TURN_S)
 
 

@@ -126,8 +126,7 @@ class LockCircle:
 
     def beat(self) -> None:
         """Start the thread that looks for the circle, if it does not run yet. Called on the event loop's
-        thread, several times a second.
-        """
+        thread, several times a second."""
         if self._loop is not None:
             return
         self._loop = self._proc / f"self/task/{threading.get_native_id()}"
@@ -173,8 +172,7 @@ class LockCircle:
 
     def _resolve(self, pid: int | None) -> None:
         """End the circle that was found. pid: the process id of the writer to kill; None if there is no
-        circle.
-        """
+        circle."""
         if pid is None:
             self._killed.clear()
         elif pid not in self._killed and self._kill(pid, self._waited_s(pid)):
@@ -209,8 +207,7 @@ class LockCircle:
 
     def _writers(self) -> Iterator[tuple[int, str]]:
         """Yield the threads that wait for a page: process id, thread id. Yield UNKNOWN as the process id if
-        some processes are not looked at, since too many of them make the look wait.
-        """
+        some processes are not looked at, since too many of them make the look wait."""
         until_s = time.monotonic() + MOST_S
         for pid in map(int, filter(str.isdecimal, _names(self._proc))):
             if bounded_reads.is_full() or time.monotonic() > until_s:

@@ -34,8 +34,7 @@ _TABLE_LOOK_S: Final = 1.0
 
 def read_own_proc(undo: contextlib.ExitStack, log: Log) -> None:
     """Make the daemon read /proc by its own instance of procfs (own_proc.py), until *undo* is closed. If this
-    is not possible, log a warning.
-    """
+    is not possible, log a warning."""
     try:
         undo.callback(own_proc.end, own_proc.own_proc())
     except OSError as error:
@@ -119,18 +118,15 @@ class Mountpoint:
         await trio.sleep(_LAST_MOUNT_S)  # an unmount of an unused mount ends the session at once
 
     def detached(self) -> MountEnd | None:
-        """Record that the mount is detached but still in use. Return the MountEnd. Call this after gone().
-
-        If the session has ended, record nothing and return None.
-        """
+        """Record that the mount is detached but still in use. Return the MountEnd. Call this after gone(). If
+        the session has ended, record nothing and return None."""
         if not session.is_connected(self.device):
             return None
         return self._end.by(MountEnd("outside", DETACHED))
 
     async def finish(self) -> None:
         """Unmount and let the session end. A busy mount is detached, and the processes that use it are
-        logged.
-        """
+        logged."""
         if not self._is_uncovered:
             if self.is_mounted:
                 self._log.warning(
@@ -212,8 +208,7 @@ class Mountpoint:
 
     def _end_circle(self, pid: int) -> None:
         """End the connection. Not called on the loop's thread. pid: the process with the waiting write, or
-        UNKNOWN.
-        """
+        UNKNOWN."""
         uid = None
         with contextlib.suppress(OSError):
             uid = procfs.owner(pid)
@@ -259,8 +254,7 @@ class Mountpoint:
 
     def _open_control_files(self, *, of_app: bool) -> ControlFiles | None:
         """Open the control files. Return None in a user namespace, where fusectl cannot be mounted. of_app:
-        True if the kernel gives them to an app.
-        """
+        True if the kernel gives them to an app."""
         try:
             control_files = ControlFiles()
         except OSError as error:

@@ -64,10 +64,8 @@ class MountOptions:
 
     @property
     def kernel_admits(self) -> bool:
-        """True if the kernel itself refuses all callers that the mount does not admit.
-
-        For each mount, the kernel can check only one uid and one group.
-        """
+        """True if the kernel itself refuses all callers that the mount does not admit. For each mount, the
+        kernel can check only one uid and one group."""
         return self.user_id is not None and len(self.group_ids) == 1
 
     @property

@@ -69,8 +69,6 @@ def _after_a_period() -> float:
 
 
 def at_next(period_s: float) -> float:
-    """Return the next time of trio's clock that is a multiple of *period_s* seconds.
-
-    Tasks that wait for the same multiples wake the event loop only once.
-    """
+    """Return the next time of trio's clock that is a multiple of *period_s* seconds. Tasks that wait for the
+    same multiples wake the event loop only once."""
     return (trio.current_time() // period_s + 1) * period_s

@@ -126,8 +126,7 @@ def _inotify(daemon: Reported) -> control.Json | str | None:
 
 def questions_about(fs: FileSystem) -> dict[str, control_server.Question]:
     """Return the functions that answer questions about a path: a dictionary from each command of the control
-    socket to its function.
-    """
+    socket to its function."""
     return {"kept": partial(kept_of, fs), "file": partial(file_of, fs)}
 
 

@@ -38,8 +38,7 @@ async def kept(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> 
 
 async def once(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Run *work* once. An exception is logged, and cancels no other task of the nursery (a group of trio
-    tasks).
-    """
+    tasks)."""
     try:
         await work()
     except Exception as error:  # noqa: BLE001 - as in kept()

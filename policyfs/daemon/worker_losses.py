@@ -46,10 +46,8 @@ class WorkerLosses:
         return any(count != self._told.get(why, 0) for why, count in counts.items())
 
     def flush(self, counts: Mapping[str, int], last_error: str) -> None:
-        """Record the workers lost since the last record, and flush the journal. May wait for the disk.
-
-        Log defects of the trail, each once. counts: the losses since the start, by cause.
-        """
+        """Record the workers lost since the last record, and flush the journal. May wait for the disk. Log
+        defects of the trail, each once. counts: the losses since the start, by cause."""
         more = {why: count - self._told.get(why, 0) for why, count in counts.items()}
         lost = {why: count for why, count in more.items() if count}
         if lost and self._now_s() >= self._told_s + _EVERY_S and not self._journal.stats().failing:

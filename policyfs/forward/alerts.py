@@ -76,10 +76,8 @@ class Alert:
         return bool(self._folded.count)
 
     def take(self, item: Item) -> Message | None:
-        """Test a line of the trail. Return a message that must be sent now, or None.
-
-        If the line matches, but a message was sent less than an interval ago, count the line.
-        """
+        """Test a line of the trail. Return a message that must be sent now, or None. If the line matches, but
+        a message was sent less than an interval ago, count the line."""
         weight = self._match(item)
         if not weight:
             return None
@@ -92,10 +90,8 @@ class Alert:
         return self._message(fold, message_of(item).text, at_once=True)
 
     def due(self, *, at_end: bool = False) -> Message | None:
-        """Return a message with the number of counted matches if the interval is over, else None.
-
-        at_end: True if the forwarder ends, so that the message is due now.
-        """
+        """Return a message with the number of counted matches if the interval is over, else None. at_end:
+        True if the forwarder ends, so that the message is due now."""
         if self._until_s is None or (self._now_s() < self._until_s and not at_end):
             return None
         fold, self._folded = self._folded, _Fold()

@@ -40,9 +40,7 @@ class CursorStore:
 
     def load(self, sink: str) -> dict[str, Position] | None:
         """Return the position of a sink or alert in each hash chain, by the chain's name; None if it is new.
-
-        sink: the id of the sink or alert in the configuration. Raises PolicyfsError.
-        """
+        sink: the id of the sink or alert in the configuration. Raises PolicyfsError."""
         try:
             with open(os.open(sink + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._fd), "rb") as file:
                 chains = json.loads(file.read())["chains"]
@@ -57,10 +55,8 @@ class CursorStore:
             ) from exc
 
     def save(self, sink: str, positions: dict[str, Position]) -> None:
-        """Write the positions of a sink or alert to the disk. Raises OSError.
-
-        After a crash, the file has either all old or all new positions.
-        """
+        """Write the positions of a sink or alert to the disk. Raises OSError. After a crash, the file has
+        either all old or all new positions."""
         chains = {mount_id: one._asdict() for mount_id, one in positions.items()}
         write_file(self._fd, sink + _SUFFIX, json.dumps({"chains": chains}).encode() + b"\n")
 

@@ -150,10 +150,8 @@ class ChainFollower:
         self._enter(names[0])
 
     def skip_all(self, names: Sequence[str]) -> None:
-        """Move to the end of the chain, after its last line. Raises OSError.
-
-        names: the names of the chain's files (segments), oldest first.
-        """
+        """Move to the end of the chain, after its last line. Raises OSError. names: the names of the chain's
+        files (segments), oldest first."""
         self._enter(names[-1])
         assert self._fd is not None  # noqa: S101 - for the type checker
         size = os.fstat(self._fd).st_size

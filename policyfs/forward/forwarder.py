@@ -48,10 +48,8 @@ class Forwarder:
         self._stops.put(None)
 
     def run(self, *, once: bool = False) -> int:
-        """Run all threads until stop() is called. Return the exit code of the command.
-
-        once: True to deliver only the present lines.
-        """
+        """Run all threads until stop() is called. Return the exit code of the command. once: True to deliver
+        only the present lines."""
         threads = [
             threading.Thread(target=self._guarded, args=(one,), kwargs={"once": once}, daemon=True)
             for one in self._consumers

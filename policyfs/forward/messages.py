@@ -43,10 +43,8 @@ def message_of(item: Item) -> Message:
 
 
 def with_id(name: str, fields: Mapping[str, object]) -> Fields:
-    """Return the fields of a record, with the record's id as ``id``.
-
-    If the record has a field ``id`` already (the id of a file in the quarantine), it becomes ``file_id``.
-    """
+    """Return the fields of a record, with the record's id as ``id``. If the record has a field ``id`` already
+    (the id of a file in the quarantine), it becomes ``file_id``."""
     return {"id": name, **{"file_id" if key == "id" else key: value for key, value in fields.items()}}
 
 

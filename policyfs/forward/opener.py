@@ -30,9 +30,7 @@ _QUESTION: Final = 4096
 
 def contain(directories: list[str]) -> None:
     """Give up all rights that the opener does not need. Raises OSError if capabilities cannot be dropped.
-
-    directories: the only directories below which this process may read files from now on.
-    """
+    directories: the only directories below which this process may read files from now on."""
     LIBC.unshare(_CLONE_NEWNET)  # may fail: Landlock remains, and no code of the opener uses a network
     capabilities.no_new_privs()
     capabilities.keep(frozenset({Capability.KILL}))  # to end the forwarder, which has another uid
@@ -48,10 +46,8 @@ class Opener:
         self._access: Final = DirectAccess(root)
 
     def serve(self) -> None:
-        """Answer the forwarder's requests until the forwarder has ended.
-
-        Raises PolicyfsError if this process may not read the trail root.
-        """
+        """Answer the forwarder's requests until the forwarder has ended. Raises PolicyfsError if this process
+        may not read the trail root."""
         with self._connection, self._connection.makefile("rb") as questions:
             while question := questions.readline(_QUESTION):
                 try:

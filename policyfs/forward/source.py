@@ -76,10 +76,8 @@ class Source:
         self._unpacked: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def chains(self, *, fresh: bool = False) -> Listing:
-        """Return the names of the files (segments) of each hash chain. Raises OSError.
-
-        fresh: True to list the files now; else the result may be 0.1 s old.
-        """
+        """Return the names of the files (segments) of each hash chain. Raises OSError. fresh: True to list
+        the files now; else the result may be 0.1 s old."""
         with self._lock:
             if fresh or time.monotonic() - self._listed_s >= _FRESH_S:
                 self._listing = self._access.chains()
@@ -87,10 +85,8 @@ class Source:
             return self._listing
 
     def open(self, mount_id: str, name: str) -> int:
-        """Return a descriptor for reading the file *name* of the hash chain *mount_id*. Raises OSError.
-
-        The caller closes it. The bytes of a compressed file are unpacked.
-        """
+        """Return a descriptor for reading the file *name* of the hash chain *mount_id*. Raises OSError. The
+        caller closes it. The bytes of a compressed file are unpacked."""
         with self._lock:
             if not is_compressed(name):
                 return self._access.open(mount_id, name)

@@ -48,10 +48,8 @@ def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: 
 
 
 def procfs_instance() -> int:
-    """Create an instance of procfs that no other process reaches (linux/procfs.py). Return its root.
-
-    Raises OSError, for example if this process may mount nothing.
-    """
+    """Create an instance of procfs that no other process reaches (linux/procfs.py). Return its root. Raises
+    OSError, for example if this process may mount nothing."""
     return detached("proc", (), MOUNT_NOSUID | MOUNT_NODEV)
 
 

@@ -15,10 +15,7 @@ _LENGTH: Final = 12
 @functools.cache
 def code_digest(package: str = _PACKAGE) -> str:
     """Return 12 hex digits of the SHA-256 of a package's modules and extensions, as they are on the disk when
-    this process first asks.
-
-    The same build has the same digest on every machine. Raises OSError.
-    """
+    this process first asks. The same build has the same digest on every machine. Raises OSError."""
     return digest_of(sorted(_code(package)), package)[:_LENGTH]
 
 

@@ -80,16 +80,13 @@ def fstatx(fd: int) -> Stat:
 
 def fstatx_of_server(fd: int) -> Stat:
     """Return the attributes that the server of a FUSE or network store has now, not those that the kernel
-    remembers. Raises OSError of statx(2).
-    """
+    remembers. Raises OSError of statx(2)."""
     return _statx(fd, b"", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | _FORCE_SYNC)
 
 
 def fstatx_of_new(fd: int) -> Stat:
-    """Return the attributes of an object that was opened just now. If this fails, close *fd*.
-
-    Raises OSError of statx(2): ESTALE, for example, if it was removed on a network store after the open.
-    """
+    """Return the attributes of an object that was opened just now. If this fails, close *fd*. Raises OSError
+    of statx(2): ESTALE, for example, if it was removed on a network store after the open."""
     try:
         return fstatx(fd)
     except OSError:

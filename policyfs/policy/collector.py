@@ -8,11 +8,8 @@ from collections.abc import Iterator
 
 
 def left_to_the_kernel(*things: object) -> None:
-    """Keep Python from freeing these objects, because the process will end soon.
-
-    Freeing 10,000 rules takes a tenth of a command's time. In a reference cycle, and frozen, they are never
-    visited.
-    """
+    """Keep Python from freeing these objects, because the process will end soon. Freeing 10,000 rules takes a
+    tenth of a command's time. In a reference cycle, and frozen, they are never visited."""
     kept: list[object] = [*things]
     kept.append(kept)
     gc.freeze()
@@ -20,10 +17,8 @@ def left_to_the_kernel(*things: object) -> None:
 
 @contextlib.contextmanager
 def paused() -> Iterator[None]:
-    """Pause Python's garbage collector, which took half of the time for 10,000 rules.
-
-    Of pauses within each other, or of several threads, the first that ends ends all.
-    """
+    """Pause Python's garbage collector, which took half of the time for 10,000 rules. Of pauses within each
+    other, or of several threads, the first that ends ends all."""
     if not gc.isenabled():
         yield
         return

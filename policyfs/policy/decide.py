@@ -174,9 +174,7 @@ class Engine:
 
     def bans(self, who: Principal, state: PathState, ftype: FileType, facts: Facts) -> frozenset[str]:
         """Return the words whose data the rules forbid in files here, also for callers who may not write.
-
-        They may set attributes, which can contain the same data. Unknown facts count against the caller.
-        """
+        They may set attributes, which can contain the same data. Unknown facts count against the caller."""
         known = fixed_facts(ftype, facts)
         lives = self._profiles.of(state, self.caller(who)).lives
         return banned(live.rule.content for live in lives if bans(live, known))
@@ -197,10 +195,8 @@ class Engine:
         return self._scope.owner_matters_above(state)
 
     def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
-        """Return the denial if rules hide a directory above, else None, as for apps with --monitor.
-
-        chain: the path state and the known facts of each directory above, from the root down.
-        """
+        """Return the denial if rules hide a directory above, else None, as for apps with --monitor. chain:
+        the path state and the known facts of each directory above, from the root down."""
         caller = self.caller(who)
         if self._lenient(caller):
             return None
@@ -289,10 +285,8 @@ class Engine:
         yield self.table.contents()
 
     def shows_plainly_below(self, who: Principal, state: PathState) -> bool:
-        """Return True if the caller certainly sees everything below, without any obligation.
-
-        False if a glob has ``{uid}``: it can distinguish uids of one app.
-        """
+        """Return True if the caller certainly sees everything below, without any obligation. False if a glob
+        has ``{uid}``: it can distinguish uids of one app."""
         if self.table.uses_uid or self._scope.may_capture_below(state):
             return False
         if not self._scope.only_allows_below(state):

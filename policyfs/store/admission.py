@@ -64,8 +64,7 @@ class Victims:
 
     def add(self, key: Hashable, cost: int) -> None:
         """Add a new entry to the window. If the window is then too large, move its oldest entries to the main
-        part.
-        """
+        part."""
         self._window[key] = cost
         self._window_cost += cost
         max_cost, max_entries = self._window_limits
@@ -81,10 +80,8 @@ class Victims:
             self._main.pop(key, None)
 
     def next_ones(self, may_go: Callable[[Hashable], bool]) -> Iterator[Hashable]:
-        """Yield the keys in the order of eviction. Leave out the keys for which *may_go* returns False.
-
-        Do not call ask(), add() or remove() before the iteration has ended.
-        """
+        """Yield the keys in the order of eviction. Leave out the keys for which *may_go* returns False. Do
+        not call ask(), add() or remove() before the iteration has ended."""
         fresh = (key for key in self._window if may_go(key))
         old = (key for key in self._main if may_go(key))
         candidate, victim = next(fresh, None), next(old, None)

@@ -202,10 +202,8 @@ class CopyCache:
         return self._copies.get(key)
 
     def book(self, size: int, who: Hashable = None) -> Booking | None:
-        """Reserve room for a new copy of *size* bytes for *who*. Return None if there is no room.
-
-        Evicts copies that are not in use, if needed.
-        """
+        """Reserve room for a new copy of *size* bytes for *who*. Return None if there is no room. Evicts
+        copies that are not in use, if needed."""
         cost = max(_LEAST_COST, size)
         if not self._fits(cost, who):
             return None
@@ -246,8 +244,7 @@ class CopyCache:
 
     def drop(self, key: Hashable) -> None:
         """Drop the copy under *key*. A copy in use is closed once no handle has it open and no app has it
-        mapped.
-        """
+        mapped."""
         copy = self._copies.pop(key, None)
         if copy is None:
             return

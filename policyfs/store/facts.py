@@ -120,8 +120,7 @@ class StoreFacts:
     @property
     def squashes_root(self) -> bool:
         """True if the store's server gives root the rights of another user, but makes files as their apps.
-        The daemon, which is root, then opens only what this user may open (NFS with root_squash).
-        """
+        The daemon, which is root, then opens only what this user may open (NFS with root_squash)."""
         return self.root_as != 0 and not self.one_owner
 
     def check(self, store: str) -> None:
@@ -140,17 +139,13 @@ class StoreFacts:
     @property
     def tells_each(self) -> bool:
         """True if a write-back error is reported only to the open file that wrote, at its fsync or close.
-
-        FUSE file systems can do this. Other file systems report the error to every open file of the inode.
-        """
+        FUSE file systems can do this. Other file systems report the error to every open file of the inode."""
         return self.name.startswith("fuse")
 
 
 def probe(root_fd: int) -> StoreFacts:
-    """Try the features of the file system of *root_fd* (a directory; O_PATH is enough).
-
-    Raises OSError only if the root itself cannot be examined.
-    """
+    """Try the features of the file system of *root_fd* (a directory; O_PATH is enough). Raises OSError only
+    if the root itself cannot be examined."""
     f_type = libc.file_system_type(root_fd)
     kind = _NAMES.get(f_type, f"{f_type:#x}")
     is_remote = kind in _REMOTE or f_type not in _NAMES
@@ -185,9 +180,7 @@ def probe(root_fd: int) -> StoreFacts:
 
 def leases_mean(fd: int) -> bool:
     """Return True if *fd* is on a file system on which a lease proves that nobody writes. Raises OSError.
-
-    Unlike StoreFacts.leases, the answer is also right for a file system that is mounted within the store.
-    """
+    Unlike StoreFacts.leases, the answer is also right for a file system that is mounted within the store."""
     return _NAMES.get(libc.file_system_type(fd)) in _LEASES_MEAN
 
 

@@ -32,10 +32,7 @@ def is_much(stat: Stat, size: int = 0) -> bool:
 
 def close(fd: int) -> None:
     """Close a descriptor. If its file is large and has no name, a thread closes the descriptor a moment
-    later.
-
-    Raises the OSError of close(2), but not if a thread closes the descriptor.
-    """
+    later. Raises the OSError of close(2), but not if a thread closes the descriptor."""
     if not _keeps_much(fd) or not _threads.acquire(blocking=False):
         os.close(fd)
         return

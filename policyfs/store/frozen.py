@@ -130,9 +130,7 @@ def freeze(
 
 def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
     """Write *patches* into the copy. Raises ValueError for a patch outside the copy, or for a sealed copy.
-
-    After an error the caller must discard the copy.
-    """
+    After an error the caller must discard the copy."""
     if frozen.sealed:
         raise ValueError("a sealed copy takes no patch")
     for patch in patches:
@@ -146,10 +144,8 @@ def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
 
 
 def _punched(fd: int, patch: Patch) -> bool:
-    """Write a patch of zeros as a hole. Return False if holes are impossible.
-
-    A hole takes no time and, in a clone, no space.
-    """
+    """Write a patch of zeros as a hole. Return False if holes are impossible. A hole takes no time and, in a
+    clone, no space."""
     try:
         ranges.allocate(fd, ranges.PUNCH_HOLE | ranges.KEEP_SIZE, patch.offset, patch.size)
     except OSError as error:
@@ -161,10 +157,7 @@ def _punched(fd: int, patch: Patch) -> bool:
 
 def seal(frozen: Frozen) -> None:
     """Make the copy unchangeable: close the writable descriptor, and add seals to a memfd (fcntl(2),
-    F_ADD_SEALS).
-
-    The copy must have no writable mapping. Otherwise seal() raises OSError (EBUSY).
-    """
+    F_ADD_SEALS). The copy must have no writable mapping. Otherwise seal() raises OSError (EBUSY)."""
     if frozen.sealed:
         return
     if frozen.how == "memfd":
@@ -218,10 +211,8 @@ def _clone(src_fd: int, dirfd: int) -> int | None:
 
 
 def _in_memory(size: int, places: MemoryPlaces | None) -> tuple[int, How, int]:
-    """Create an empty file in memory that can never get a name.
-
-    Return its descriptor, the sort of file, and the memory that the file may take, in bytes.
-    """
+    """Create an empty file in memory that can never get a name. Return its descriptor, the sort of file, and
+    the memory that the file may take, in bytes."""
     place = None if places is None else places.place(size)
     if place is not None:
         dirfd, memory = place

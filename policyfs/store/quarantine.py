@@ -368,7 +368,6 @@ def _new_part(mine: int) -> tuple[str, int]:
 
 def _is_left(mine: int, name: str, *, remove: bool = False) -> bool:
     """Return True if a crash has left the unfinished entry *name*: it is there, and no process is writing it.
-
     remove: True to remove such an entry. INVARIANT: it is locked meanwhile, so that no process writes it."""
     try:
         with _opened(os.open(name, _DIRECTORY, dir_fd=mine)) as part:

@@ -65,10 +65,8 @@ def seek(fd: int, offset: int, whence: int) -> int:
 
 
 def data_ranges(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges [start, end) of a file that are not holes. Reads of all other bytes give zeros.
-
-    On a store without SEEK_DATA the kernel says that there are no holes. May take long.
-    """
+    """Yield the ranges [start, end) of a file that are not holes. Reads of all other bytes give zeros. On a
+    store without SEEK_DATA the kernel says that there are no holes. May take long."""
     while start < end:
         try:
             start = seek(fd, start, os.SEEK_DATA)
@@ -83,10 +81,8 @@ def data_ranges(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def zero(fd: int, start: int, end: int) -> None:
-    """Make a range of a file read as zeros, as a hole if the store can have holes. May take long.
-
-    The file keeps its length. Raises OSError of the store.
-    """
+    """Make a range of a file read as zeros, as a hole if the store can have holes. May take long. The file
+    keeps its length. Raises OSError of the store."""
     try:
         allocate(fd, PUNCH_HOLE | KEEP_SIZE, start, end - start)
     except OSError as error:
@@ -98,9 +94,7 @@ def zero(fd: int, start: int, end: int) -> None:
 
 def copy_all(source: int, target: int, size: int) -> None:
     """Copy the first *size* bytes of a file, or all if there are fewer, into an empty file. Holes stay holes.
-
-    May take long.
-    """
+    May take long."""
     for start, end in data_ranges(source, 0, size):
         at = start
         while at < end and (data := os.pread(source, min(len(_ZEROS), end - at), at)):
@@ -111,9 +105,7 @@ def copy_all(source: int, target: int, size: int) -> None:
 
 def copy(source: int, source_at: int, target: int, target_at: int, length: int) -> int:
     """Copy with copy_file_range(2), which shares blocks if the store can. Return the number of bytes copied.
-
-    EXDEV if the two files are on different file systems. May take long.
-    """
+    EXDEV if the two files are on different file systems. May take long."""
     with libc.NoReserve():
         return os.copy_file_range(source, target, length, source_at, target_at)
 

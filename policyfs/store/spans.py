@@ -70,10 +70,8 @@ class Spans:
         del self._spans[first:behind]
 
     def _cut(self, start: int, end: int) -> tuple[int, int]:
-        """Split the spans that reach beyond start or end.
-
-        Return the slice (first index, index behind the last) of the spans within start..end.
-        """
+        """Split the spans that reach beyond start or end. Return the slice (first index, index behind the
+        last) of the spans within start..end."""
         first, behind = self._touched(start, end)
         parts: list[Span] = []
         for span in self._spans[first:behind]:

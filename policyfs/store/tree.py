@@ -55,8 +55,7 @@ class Tree:
 
     def makes_by_root(self) -> None:
         """Let root make new objects and give them to the caller, because the store would refuse the caller
-        (StoreFacts.checks_callers).
-        """
+        (StoreFacts.checks_callers)."""
         self._by_root = True
 
     @classmethod
@@ -77,10 +76,8 @@ class Tree:
         self.close()
 
     def identity(self) -> str:
-        """Return a text that tells this root from other directories, also after a restart of the machine.
-
-        A store that is not mounted, or another store in its place, has another identity.
-        """
+        """Return a text that tells this root from other directories, also after a restart of the machine. A
+        store that is not mounted, or another store in its place, has another identity."""
         root = fstatx(self.root_fd)
         # The id of a file system can change when a disk gets another device number, the birth time never.
         return f"{root.ino}:{root.btime_ns or os.fstatvfs(self.root_fd).f_fsid}"
@@ -158,9 +155,7 @@ class Tree:
 
     def find(self, fd: int) -> tuple[int, bytes]:
         """Find the present name of the file behind *fd*. Return (O_PATH descriptor of the directory, name).
-
-        The caller closes the descriptor. Raises FileNotFoundError if the file has no name in the store.
-        """
+        The caller closes the descriptor. Raises FileNotFoundError if the file has no name in the store."""
         root, path = (os.readlink(proc_fd(one)) for one in (self.root_fd, fd))
         above, _, below = path.partition(root.rstrip(b"/") + b"/")
         if above or not below:
@@ -242,10 +237,8 @@ class Tree:
     def create_unnamed(
         self, dirfd: int, mode: int, umask: int, uid: int, gid: int, *, suid: bool = False
     ) -> int:
-        """Create a regular file without a name, like create_file(), and open it O_RDWR.
-
-        link() gives the file a name. EOPNOTSUPP if the file system has no unnamed files.
-        """
+        """Create a regular file without a name, like create_file(), and open it O_RDWR. link() gives the file
+        a name. EOPNOTSUPP if the file system has no unnamed files."""
         flags = (os.O_TMPFILE | os.O_RDWR | _SAFE) & ~os.O_NOFOLLOW
         mode &= 0o7777 if suid else 0o1777
         if not self._by_root:
@@ -268,8 +261,7 @@ class Tree:
 
     def symlink(self, dirfd: int, name: bytes, target: bytes, uid: int, gid: int) -> None:
         """Create a symlink that the caller owns. *target*: bytes that are stored as they are. The symlink is
-        never followed.
-        """
+        never followed."""
         make = partial(os.symlink, target, check_name(name), dir_fd=dirfd)
         self._make(make, dirfd, name, uid, gid, 0)
 
@@ -333,9 +325,7 @@ class Tree:
 
     def rename2(self, old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int = 0) -> None:
         """Call renameat2(2). flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; EINVAL for other flags.
-
-        (RENAME_WHITEOUT would create a device node.)
-        """
+        (RENAME_WHITEOUT would create a device node.)"""
         if flags not in (0, libc.RENAME_NOREPLACE, libc.RENAME_EXCHANGE):
             raise OSError(errno.EINVAL, f"renames with the flags {flags:#x} are not supported", old)
         libc.rename2(old_dir, check_name(old), new_dir, check_name(new), flags)
@@ -426,9 +416,7 @@ class Tree:
 
     def acl(self, fd: int, name: bytes) -> bytes:
         """Return an ACL of the object behind *fd* (O_PATH is enough). name: the ACL's xattr, one of ACLS.
-
-        ENODATA if the object has no such ACL, or can have none.
-        """
+        ENODATA if the object has no such ACL, or can have none."""
         try:
             found = libc.get_xattr(fd, _acl_name(name))
         except OSError as error:

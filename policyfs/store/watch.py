@@ -149,10 +149,8 @@ class Watch:
         return parse_events(raw, known, but_pid=but_pid)
 
     def stat_of_handle(self, handle: bytes) -> Stat | None:
-        """Return the attributes of the inode with that handle, or None if the inode is gone.
-
-        Return None also if handles do not work on this file system.
-        """
+        """Return the attributes of the inode with that handle, or None if the inode is gone. Return None also
+        if handles do not work on this file system."""
         try:
             fd = libc.open_handle(self._root, handle, os.O_PATH)
         except OSError as error:
@@ -178,11 +176,8 @@ def inode_hint(handle: bytes) -> int | None:
 
 
 def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
-    """Return True if an event is about a name in a directory that is not *known*.
-
-    at: the offset of the event's first information record. Return False for a rename, which names two
-    directories.
-    """
+    """Return True if an event is about a name in a directory that is not *known*. at: the offset of the
+    event's first information record. Return False for a rename, which names two directories."""
     kind, _, _, _, size, handle_type = _INFO.unpack_from(raw, at)
     if kind != _DFID_NAME:
         return False
@@ -191,10 +186,8 @@ def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
 
 
 def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
-    """Parse the bytes of one read(2) of a fanotify descriptor. Raises ValueError for malformed bytes.
-
-    known: handles of the directories that matter; None: all. but_pid: the process whose events are left out.
-    """
+    """Parse the bytes of one read(2) of a fanotify descriptor. Raises ValueError for malformed bytes. known:
+    handles of the directories that matter; None: all. but_pid: the process whose events are left out."""
     events: list[WatchEvent] = []
     at = 0
     while at < len(raw):

@@ -37,8 +37,7 @@ _ACTIONS: Final = {
 
 def add_trail_option(parser: argparse.ArgumentParser) -> None:
     """Add the option ``--trail`` (the trail root: the directory of all trails) to a command that reads
-    trails.
-    """
+    trails."""
     help_ = "the trail root, or one mount's directory in it (default: %(default)s)"
     parser.add_argument("--trail", metavar="DIR", default=trail_root(), help=help_)
 

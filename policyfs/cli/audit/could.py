@@ -34,9 +34,7 @@ def add_who_could(parser: argparse.ArgumentParser) -> None:
 
 def run_who_could(args: argparse.Namespace) -> int:
     """Print what each app may do at a path: by the policy in force of each mount, or by the policy --policy.
-
-    Return 1 if neither an app nor a stranger may see the path.
-    """
+    Return 1 if neither an app nor a stranger may see the path."""
     from policyfs.policy.decide import compile_policy  # only this action needs the engine
     from policyfs.policy.exceptions import in_force
 

@@ -102,10 +102,8 @@ def _contents(name: str) -> bytes:
 
 
 def about_ends(reports: Sequence[Report], gone: Sequence[str], trail: str, compared: Anchors) -> list[str]:
-    """Return sentences about last seals: which are not known, and which files contradict the trail.
-
-    gone: the names of chains that checkpoints name, and that are missing.
-    """
+    """Return sentences about last seals: which are not known, and which files contradict the trail. gone: the
+    names of chains that checkpoints name, and that are missing."""
     signed = filter(None, map(split, compared.checkpoints))
     known = {made.mount_id for line in signed if (made := checkpoint_of(line.body))}
     unknown = [shown(report.mount_id) for report in reports if report.signed and report.mount_id not in known]

@@ -33,10 +33,8 @@ def add_forward(parser: argparse.ArgumentParser) -> None:
 
 
 def run_forward(args: argparse.Namespace) -> int:
-    """Deliver the trail until a signal (such as SIGTERM) arrives.
-
-    With --once, deliver the present lines and end. Raises PolicyfsError.
-    """
+    """Deliver the trail until a signal (such as SIGTERM) arrives. With --once, deliver the present lines and
+    end. Raises PolicyfsError."""
     try:
         text = Path(args.config).read_bytes()
     except OSError as exc:

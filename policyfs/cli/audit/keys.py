@@ -36,10 +36,8 @@ def run_key(args: argparse.Namespace) -> int:
 
 
 def key(what: str, *, as_json: bool) -> int:
-    """Show the keys that sign the trails, or make a new key and sign it with the old one.
-
-    Raises PolicyfsError.
-    """
+    """Show the keys that sign the trails, or make a new key and sign it with the old one. Raises
+    PolicyfsError."""
     from policyfs.journal.sealing.keys import KeyStore, is_signed
     from policyfs.trail.chain.seal import read_keys
 
@@ -71,11 +69,8 @@ def _refused(directory: Path, exc: OSError) -> PolicyfsError:
 
 
 def checkpoint(chains: list[Chain], append: str | None) -> int:
-    """Print the signed end of each chain (the trail of one mount).
-
-    append: the path of a file; append the signed ends to it, and do not print them. None: print. Raises
-    PolicyfsError.
-    """
+    """Print the signed end of each chain (the trail of one mount). append: the path of a file; append the
+    signed ends to it, and do not print them. None: print. Raises PolicyfsError."""
     from policyfs.journal.sealing.checkpoint import checkpoint_of_chain
     from policyfs.journal.sealing.keys import KeyStore
 

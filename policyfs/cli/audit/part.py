@@ -32,10 +32,8 @@ class PolicySight:
         """Digests of policies that do not name the app, or whose text is not kept or was changed."""
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
-        """Return True if the app could see this path when the event happened.
-
-        The answer holds for every kind and owner that the file could have had.
-        """
+        """Return True if the app could see this path when the event happened. The answer holds for every kind
+        and owner that the file could have had."""
         ftype = FileType.DIRECTORY if directory else FileType.REGULAR
         return self._may(event, "see", path, ftype, NO_FACTS)
 

@@ -32,8 +32,7 @@ _OPENS: Final = ("open", "create")
 
 def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
     """Add the query and the options that select events. named: the query is the option `--query`, because the
-    command has other positional arguments.
-    """
+    command has other positional arguments."""
     help_ = "conditions such as app:gallery 'path:/DCIM/**' 'size:>1M', joined by and, or, not"
     if named:
         parser.add_argument("--query", action="append", default=[], metavar="QUERY", help=help_)
@@ -53,10 +52,8 @@ def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
 
 
 def selection_of(args: argparse.Namespace) -> Selection:
-    """Return the selection of events that the query and options of a command line describe.
-
-    Raises UsageError.
-    """
+    """Return the selection of events that the query and options of a command line describe. Raises
+    UsageError."""
     text = " ".join(args.query)
     given = {
         "since": [args.since] if args.since else [],
@@ -78,10 +75,8 @@ def zone_of(args: argparse.Namespace) -> tzinfo | None:
 
 
 def chains_of(args: argparse.Namespace) -> list[Chain]:
-    """Return the chains (the trail of each mount) in the directory --trail.
-
-    Raises PolicyfsError if the directory does not exist.
-    """
+    """Return the chains (the trail of each mount) in the directory --trail. Raises PolicyfsError if the
+    directory does not exist."""
     root = Path(args.trail)
     try:
         return find_chains(root)
@@ -96,10 +91,8 @@ def unreadable(args: argparse.Namespace, error: OSError) -> PolicyfsError:
 
 
 def open_trail(args: argparse.Namespace) -> IndexedTrail:
-    """Return the trails in the directory --trail, with their indexes.
-
-    Warn on stderr if new indexes cannot be saved.
-    """
+    """Return the trails in the directory --trail, with their indexes. Warn on stderr if new indexes cannot be
+    saved."""
     cache = IndexCache(cache_directory())
     if cache.problem:
         print(f"policyfs: no index is kept, so this query takes longer: {cache.problem}", file=sys.stderr)

@@ -38,10 +38,8 @@ def add_show(parser: argparse.ArgumentParser) -> None:
 
 
 def run_show(args: argparse.Namespace) -> int:
-    """Print one record, the rules that decided, and the records before and after it.
-
-    With --proof, print its proof instead. With --policy, print policies.
-    """
+    """Print one record, the rules that decided, and the records before and after it. With --proof, print its
+    proof instead. With --policy, print policies."""
     if (args.id is None) == (args.policy is None):
         raise UsageError("name a record, such as 0123abcd:42, or give --policy")
     if args.policy is not None:

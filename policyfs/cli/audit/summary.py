@@ -80,10 +80,8 @@ def _mark_new(summary: Summary, at: int, before: set[tuple[str, ...]]) -> None:
 
 
 def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
-    """Count the events that a selection contains.
-
-    by: the names of the fields by which the counts are grouped.
-    """
+    """Count the events that a selection contains. by: the names of the fields by which the counts are
+    grouped."""
     summary = Summary(by)
     for chain in trail.chains:
         restarts = Restarts()

@@ -117,9 +117,7 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
 
 def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Report]:
     """Check each chain (the trail of one mount), also against the records of other chains about this chain.
-
-    Raises PolicyfsError.
-    """
+    Raises PolicyfsError."""
     from policyfs.journal.sealing.verification import workers
 
     expected = _expected(compared.expect)

@@ -13,11 +13,8 @@ from policyfs.trail.lines.table import shown
 
 
 def known(mountpoint: str) -> str:
-    """Return the absolute path of a mountpoint without symlinks.
-
-    Raises PolicyfsError, also for a symlink that another user can change: it could lead a command of root to
-    another mount.
-    """
+    """Return the absolute path of a mountpoint without symlinks. Raises PolicyfsError, also for a symlink
+    that another user can change: it could lead a command of root to another mount."""
     from policyfs.linux.mountinfo import resolve
 
     try:
@@ -31,9 +28,7 @@ def ask(
     path: str, command: str, timeout_s: float = 10.0, *, about: str | None = None, **more: str
 ) -> control.Json:
     """Send a command to the daemon of the mount at a path, and return the answer. Raises PolicyfsError.
-
-    about, more: arguments of the command. If no daemon answers, the error explains the state of the mount.
-    """
+    about, more: arguments of the command. If no daemon answers, the error explains the state of the mount."""
     try:
         return control.ask(control.socket_path(path), command, timeout_s, about=about, **more)
     except control.NoDaemonError as error:
@@ -93,10 +88,8 @@ def all_status(silent: list[str]) -> list[control.Json]:
 
 
 def part(status: control.Json, name: str) -> control.Json:
-    """Return the part of a status with this name.
-
-    Return an empty dictionary if a daemon of another version lacks it.
-    """
+    """Return the part of a status with this name. Return an empty dictionary if a daemon of another version
+    lacks it."""
     found = status.get(name)
     return found if isinstance(found, dict) else {}
 

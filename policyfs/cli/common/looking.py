@@ -35,9 +35,7 @@ def opened(path: str) -> Iterator[int]:
 
 def kind_in_worker(fd: int) -> str | None:
     """Return the content kind of a file, found by a worker process without rights; None if it is unknown.
-
-    Only root can start such a worker. Raises SnifferError.
-    """
+    Only root can start such a worker. Raises SnifferError."""
     return _by_worker(lambda sniffer: sniffer.kind_of_fd(fd))
 
 
@@ -61,11 +59,8 @@ def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
 
 
 def start_sniffer() -> Sniffer:
-    """Start one confined worker, under a uid that no process has.
-
-    The search for this uid reads the uids of all processes. If the kernel permits it, the search uses an
-    instance of procfs that no app can lock.
-    """
+    """Start one confined worker, under a uid that no process has. The search for this uid reads the uids of
+    all processes. If the kernel permits it, the search uses an instance of procfs that no app can lock."""
     from policyfs.content.sniffer import Sniffer
 
     with own_instance():

@@ -29,10 +29,8 @@ class Place(NamedTuple):
 
 
 def check_way(mountpoint: str, *, warn: bool = True) -> None:
-    """Raise PolicyfsError if a symlink on the way to the mountpoint is another user's.
-
-    warn: print a warning if another user can move a directory on the way.
-    """
+    """Raise PolicyfsError if a symlink on the way to the mountpoint is another user's. warn: print a warning
+    if another user can move a directory on the way."""
     for place in replaceable(mountpoint):
         who = "any user" if place.uid is None else f"the user with the uid {place.uid}"
         if place.is_link:

@@ -32,10 +32,8 @@ class NearName(NamedTuple):
 
 
 def near_names(policy: Policy, store: str) -> Iterator[NearName]:
-    """Yield near misses in the directories before the first wildcard of each glob.
-
-    If the store also has the exact name of an allow, another name does not count.
-    """
+    """Yield near misses in the directories before the first wildcard of each glob. If the store also has the
+    exact name of an allow, another name does not count."""
     listed = functools.lru_cache(maxsize=4096)(_listed)
     for rule in policy.rules:
         globs = [parse_glob(glob) for glob in rule.paths or ()]

@@ -33,10 +33,8 @@ def existing(root: str) -> Path:
 
 
 def starter(command: str) -> dict[str, object]:
-    """Return the fields of a record that describe who called a command.
-
-    The fields name the process that has run the command, and its login user if the kernel knows this user.
-    """
+    """Return the fields of a record that describe who called a command. The fields name the process that has
+    run the command, and its login user if the kernel knows this user."""
     from policyfs.journal.writing.programs import executable
     from policyfs.linux.peer import caller_of, login_of
 

@@ -107,8 +107,7 @@ def _unnamed_file(above: int) -> int | None:
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[int]:
     """Provide the descriptor of a new file of mode 0600, which the caller closes. When the context ends, the
-    file replaces *path*. After an error nothing is left of it.
-    """
+    file replaces *path*. After an error nothing is left of it."""
     # a short prefix: the file's own name may already have the greatest length
     fd, new = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
     try:

@@ -21,10 +21,8 @@ class _LateError(Exception):
 
 @contextlib.contextmanager
 def bounded(seconds: float = MOST_S) -> Iterator[None]:
-    """Raise TooHardError in the context after so many seconds of this process's processor time.
-
-    Outside of the main thread, which alone gets signals, there is no bound.
-    """
+    """Raise TooHardError in the context after so many seconds of this process's processor time. Outside of
+    the main thread, which alone gets signals, there is no bound."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -24,10 +24,8 @@ mount, so it is then left out."""
 
 
 def examine(store: str | None, trail: str) -> list[Finding]:
-    """Check the machine and, if *store* is given, this store. Return the results.
-
-    trail: the trail root (the directory of all trails).
-    """
+    """Check the machine and, if *store* is given, this store. Return the results. trail: the trail root (the
+    directory of all trails)."""
     checks: dict[str, Callable[[], Finding]] = {
         "kernel": lambda: machine.check_kernel(os.uname().release),
         "fuse": machine.check_device,

@@ -32,9 +32,7 @@ class Finding:
 
 def tried(name: str, check: Callable[[], Finding | Iterable[Finding]]) -> list[Finding]:
     """Run a check and return its findings. If the check raises an exception, return a finding of state ERROR.
-
-    So the other checks can go on.
-    """
+    So the other checks can go on."""
     findings: list[Finding] = []
     try:
         found = check()

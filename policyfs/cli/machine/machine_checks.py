@@ -72,10 +72,8 @@ def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
 
 
 def check_fusermount(path: str | None) -> Finding:
-    """Check that no set-uid program (fusermount3) lets an app unmount its own app mount.
-
-    path: the path of fusermount3.
-    """
+    """Check that no set-uid program (fusermount3) lets an app unmount its own app mount. path: the path of
+    fusermount3."""
     found = None if path is None else os.stat(path)
     if found is None or not found.st_mode & stat.S_ISUID or found.st_uid:
         return Finding("fusermount", State.OK, "no app can unmount its own mount")
@@ -88,10 +86,8 @@ def check_fusermount(path: str | None) -> Finding:
 
 
 def check_capability(status: str, uid_map: str) -> Finding:
-    """Check for CAP_SYS_ADMIN, and for the user namespace of the machine.
-
-    status, uid_map: the contents of these two files in /proc/self.
-    """
+    """Check for CAP_SYS_ADMIN, and for the user namespace of the machine. status, uid_map: the contents of
+    these two files in /proc/self."""
     match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     if match is None or not int(match[1], 16) >> CAP_SYS_ADMIN & 1:
         return Finding(
@@ -144,10 +140,8 @@ def linked_libfuse(extension: Path | None = None) -> str:
 
 
 def check_libfuse(extension: Path | None = None) -> Finding:
-    """Check the libfuse that pyfuse3 will use.
-
-    extension: the path of pyfuse3's library; None: the installed one.
-    """
+    """Check the libfuse that pyfuse3 will use. extension: the path of pyfuse3's library; None: the installed
+    one."""
     try:
         library = linked_libfuse(extension)
     except (LookupError, OSError) as error:
@@ -202,10 +196,8 @@ def check_libmagic() -> Finding:
 
 
 def check_trail(root: str) -> Finding:
-    """Check that files can be written in the trail root (the directory of all trails).
-
-    If the directory does not exist yet, check the nearest directory above it that exists.
-    """
+    """Check that files can be written in the trail root (the directory of all trails). If the directory does
+    not exist yet, check the nearest directory above it that exists."""
     try:
         with tempfile.TemporaryFile(dir=existing(root)) as file:
             file.write(b"x")
@@ -216,10 +208,8 @@ def check_trail(root: str) -> Finding:
 
 
 def check_filter(machine: str, kernel_has: bool) -> Finding:
-    """Check that seccomp can restrict a daemon to few system calls after its start.
-
-    machine: the processor's name, as uname -m prints it. kernel_has: True if the kernel supports seccomp.
-    """
+    """Check that seccomp can restrict a daemon to few system calls after its start. machine: the processor's
+    name, as uname -m prints it. kernel_has: True if the kernel supports seccomp."""
     calls = seccomp.NUMBERS.get(machine)
     if calls is None:
         what = f"no list of system calls for {machine}: an attacker in the daemon could use all system calls"

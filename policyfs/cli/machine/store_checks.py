@@ -32,11 +32,8 @@ _ASIDE_TODO: Final = (
 
 
 def check_trail_place(root: str, store: str) -> Finding:
-    """Check that the trail is on another file system than the store.
-
-    Otherwise apps could fill this file system, and then no more events could be recorded. root: the trail
-    root (the directory of all trails).
-    """
+    """Check that the trail is on another file system than the store. Otherwise apps could fill this file
+    system, and then no more events could be recorded. root: the trail root (the directory of all trails)."""
     try:
         same = existing(root).stat().st_dev == Path(store).stat().st_dev
     except OSError as error:
@@ -50,8 +47,7 @@ def check_trail_place(root: str, store: str) -> Finding:
 
 def check_passthrough(store: str | None) -> Iterator[Finding]:
     """Make a mount. Test passthrough with a file of the store (without a store: in memory), and find whether
-    the kernel allows idmapped mounts.
-    """
+    the kernel allows idmapped mounts."""
     from policyfs.kernel.protocol import InitFlag
     from policyfs.kernel.session import MountError
     from policyfs.kernel.trial import try_passthrough
@@ -124,10 +120,8 @@ def _new_files(facts: StoreFacts) -> Finding:
 
 
 def check_closed(store: str) -> Finding:
-    """Check that apps cannot reach the store by its path.
-
-    The mode of the store, or of a directory above it, must keep apps out.
-    """
+    """Check that apps cannot reach the store by its path. The mode of the store, or of a directory above it,
+    must keep apps out."""
     top = Path(store).resolve()
     for where in (top, *top.parents):
         found = where.stat()
@@ -182,10 +176,8 @@ def check_left_aside(store: str) -> Iterator[Finding]:
 
 
 def probe_store(store: str) -> Iterator[Finding]:
-    """Yield the findings on the store's mode and file system.
-
-    If the store cannot be opened, yield one finding.
-    """
+    """Yield the findings on the store's mode and file system. If the store cannot be opened, yield one
+    finding."""
     try:
         fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

@@ -101,10 +101,8 @@ def _retention(args: argparse.Namespace) -> Retention:
 
 
 def run_mount(args: argparse.Namespace) -> int:
-    """Check the options, the paths and the policy of a mount.
-
-    Then serve the mount in this process (--foreground), or fork a daemon that serves it.
-    """
+    """Check the options, the paths and the policy of a mount. Then serve the mount in this process
+    (--foreground), or fork a daemon that serves it."""
     if os.geteuid() != 0:
         raise PolicyfsError(
             "mounting needs root; run this command with sudo, or as a systemd unit (policyfs unit)"
@@ -163,10 +161,8 @@ def _check_store(store: str, *, waits: bool) -> None:
 
 
 def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Loader]:
-    """Check the options, the paths and the policy of a mount. Raises PolicyfsError.
-
-    Return the options for the daemon, and a loader with the policy.
-    """
+    """Check the options, the paths and the policy of a mount. Raises PolicyfsError. Return the options for
+    the daemon, and a loader with the policy."""
     from policyfs.daemon.policies.policies import Loader
 
     store, mountpoint = _check_places(args.store, args.mountpoint)
@@ -206,10 +202,8 @@ def _check_idmap() -> None:
 
 
 def check_policy(args: argparse.Namespace) -> None:
-    """Check a mount's options, and its policy against them, while the mount is still up.
-
-    So a mount with changed options is not unmounted if it could not be mounted again. Raises PolicyfsError.
-    """
+    """Check a mount's options, and its policy against them, while the mount is still up. So a mount with
+    changed options is not unmounted if it could not be mounted again. Raises PolicyfsError."""
     from policyfs.linux.mountinfo import resolve
 
     _check_options(args)

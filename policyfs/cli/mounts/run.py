@@ -45,10 +45,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def run_run(args: argparse.Namespace) -> int:
-    """Mount the store for the app, run the command, and unmount. Return the command's exit code.
-
-    If a signal has ended the command, return 128 plus the signal's number.
-    """
+    """Mount the store for the app, run the command, and unmount. Return the command's exit code. If a signal
+    has ended the command, return 128 plus the signal's number."""
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not command:
         raise UsageError("write the command behind `--`, such as: policyfs run ... STORE -- ls -l STORE")

@@ -48,18 +48,15 @@ class Identity:
     gid: int
 
     def take(self) -> None:
-        """Make this process run under the user, with the groups of the user's account.
-
-        Without an account, the process has only the group *gid*. Raises OSError.
-        """
+        """Make this process run under the user, with the groups of the user's account. Without an account,
+        the process has only the group *gid*. Raises OSError."""
         account = _account(self.uid)
         groups = os.getgrouplist(account.pw_name, self.gid) if account is not None else [self.gid]
         become(self.uid, self.gid, groups)
 
     def environment(self) -> dict[str, str]:
         """Return the variables of the command: those of the account, and of the caller only the settings of
-        terminal, language and time zone.
-        """
+        terminal, language and time zone."""
         account = _account(self.uid)
         name = str(self.uid) if account is None else account.pw_name
         return {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)} | {

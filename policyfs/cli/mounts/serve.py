@@ -42,10 +42,8 @@ def serve_here(
 
 
 def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:
-    """Serve a mount until the mount ends. Return the exit code.
-
-    ready: a function to call once the mount answers.
-    """
+    """Serve a mount until the mount ends. Return the exit code. ready: a function to call once the mount
+    answers."""
     from policyfs.daemon import log
     from policyfs.daemon.large_work import take_short_turns
     from policyfs.daemon.log_writer import LogWriter

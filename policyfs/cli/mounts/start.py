@@ -25,8 +25,7 @@ _PAUSE_S: Final = 0.01
 
 def options_of(args: argparse.Namespace) -> dict[str, object]:
     """Return the options of a command, also defaults, as a dictionary from names to values: all its arguments
-    except those in _NOT_OPTIONS.
-    """
+    except those in _NOT_OPTIONS."""
     return {name: value for name, value in vars(args).items() if name not in _NOT_OPTIONS}
 
 

@@ -43,10 +43,8 @@ def add_umount(parser: argparse.ArgumentParser) -> None:
 
 
 def run_umount(args: argparse.Namespace) -> int:
-    """Unmount a mount or a dead mount (without a daemon). Wait until its daemon has ended.
-
-    Return 1 if processes still use the mount, except with --lazy.
-    """
+    """Unmount a mount or a dead mount (without a daemon). Wait until its daemon has ended. Return 1 if
+    processes still use the mount, except with --lazy."""
     from policyfs.kernel.probe import MountState, mount_state
 
     path = known(args.mountpoint)

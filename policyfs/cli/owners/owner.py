@@ -89,9 +89,7 @@ class _Store:
     @contextlib.contextmanager
     def opened(self, names: Sequence[bytes]) -> Iterator[tuple[int, FileType]]:
         """Open the object at a path of the store, never through a symlink. Yield its descriptor and type.
-
-        names: the names of the path, from the top of the store down.
-        """
+        names: the names of the path, from the top of the store down."""
         with contextlib.ExitStack() as stack:
             at = self.tree.root_fd
             if len(names) > 1:
@@ -128,8 +126,7 @@ class _Store:
 
     def _give_unwritten(self, fd: int, stat: Stat, owner: str) -> bool:
         """Make *owner* the owner of a file. Return False if a program has the file open for writing. Raise
-        OSError (EBUSY) if a program has opened the file meanwhile: then nobody owns the file any more.
-        """
+        OSError (EBUSY) if a program has opened the file meanwhile: then nobody owns the file any more."""
         try:
             file = self.tree.reopen(fd, os.O_RDONLY | os.O_NONBLOCK)
         except BlockingIOError:  # another program has a write lease, and must give it up first

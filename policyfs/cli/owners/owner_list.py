@@ -51,10 +51,8 @@ def written(owned: Iterable[Owned]) -> Iterator[str]:
 
 
 def read(lines: Iterable[bytes], source: str) -> list[Owned]:
-    """Return the entries of a list of owners. source: the list's name in errors.
-
-    Raises PolicyfsError for wrong lines.
-    """
+    """Return the entries of a list of owners. source: the list's name in errors. Raises PolicyfsError for
+    wrong lines."""
     found: list[Owned] = []
     wrong: list[str] = []
     number = 0

@@ -61,10 +61,8 @@ class _Applied:
 
 
 def run_apply(args: argparse.Namespace) -> int:
-    """Apply a new policy to a mount.
-
-    Return 1 if new rights were not accepted, 3 for a policy with errors, 4 if a test failed.
-    """
+    """Apply a new policy to a mount. Return 1 if new rights were not accepted, 3 for a policy with errors, 4
+    if a test failed."""
     mountpoint = known(args.mountpoint)
     status = ask(mountpoint, "status")
     live = part(status, "policy")
@@ -147,10 +145,8 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _put_in_force(found: _Applied, own: str) -> None:
-    """Write the new policy into the mount's policy file *own*, and make the daemon load exactly this text.
-
-    If the daemon refuses the text, restore the file, unless the text may still come into force.
-    """
+    """Write the new policy into the mount's policy file *own*, and make the daemon load exactly this text. If
+    the daemon refuses the text, restore the file, unless the text may still come into force."""
     if not _is_same(found.file, own):
         text = Path(found.file).read_bytes()
         if digest_of([text]) != found.digest:

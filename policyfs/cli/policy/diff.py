@@ -19,10 +19,8 @@ from policyfs.policy.text.parse import SourceText, parse_policy
 
 
 def run_diff(args: argparse.Namespace) -> int:
-    """Print every difference of two policies.
-
-    Return 1 if the new policy allows more, and --ack does not accept that.
-    """
+    """Print every difference of two policies. Return 1 if the new policy allows more, and --ack does not
+    accept that."""
     old, new = (Side(path, parse_policy(read_sources(path))) for path in (args.old, args.new))
     accepted = {} if args.ack is None else accepted_in(args.ack)
     found = compared(old, new, at_ns(args))
@@ -38,10 +36,8 @@ def run_diff(args: argparse.Namespace) -> int:
 
 
 def compared(old: Side, new: Side, since_ns: int) -> Diff:
-    """Return the differences of two policies, from a time (ns since 1970) on.
-
-    Raises PolicyfsError if the policies are too large to be compared.
-    """
+    """Return the differences of two policies, from a time (ns since 1970) on. Raises PolicyfsError if the
+    policies are too large to be compared."""
     try:
         with bounded():
             return diff(old.policy, new.policy, since_ns)
@@ -54,9 +50,7 @@ def compared(old: Side, new: Side, since_ns: int) -> Diff:
 
 def accepted_in(path: str) -> dict[str, str]:
     """Read a file of accepted changes (--ack). Return a dictionary from the id of each change to the reason.
-
-    Raises PolicyfsError.
-    """
+    Raises PolicyfsError."""
     return parse_accepted(_read(path))
 
 

@@ -76,11 +76,8 @@ def refusing_layer_of_move(
     status: Json, move: MoveExplanation, ends: tuple[LiveFile, LiveFile], caller: Caller,
     hidden: Decision | None,
 ) -> Layer | None:  # fmt: skip
-    """Return the first layer that refuses a rename or link, or None.
-
-    ends: the file at the old path, and the file at the new path. hidden: the result of hidden_above() for one
-    of them.
-    """
+    """Return the first layer that refuses a rename or link, or None. ends: the file at the old path, and the
+    file at the new path. hidden: the result of hidden_above() for one of them."""
     old, new = ends
     layer = _not_admitted(status, caller) or _hidden(hidden)
     if layer is not None:

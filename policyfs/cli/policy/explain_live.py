@@ -79,10 +79,8 @@ def status_of(mountpoint: str) -> Json:
 
 
 def engine_of(status: Json) -> Engine:
-    """Return an engine with the policy that is in force on a mount, and the exceptions in force.
-
-    Raises PolicyfsError. status: the mount's status.
-    """
+    """Return an engine with the policy that is in force on a mount, and the exceptions in force. Raises
+    PolicyfsError. status: the mount's status."""
     policy = part(status, "policy")
     told = policy.get("exceptions")
     live = [one["id"] for one in (told if isinstance(told, list) else []) if one["in_force"]]
@@ -103,11 +101,8 @@ def sources_of(status: Json) -> list[SourceText]:
 
 
 def user_of(uid: int | None, pid: int | None, status: Json) -> Caller:
-    """Return the user that --uid or --pid names.
-
-    Without these options, return the user that an app mount admits. Raises UsageError if there is no such
-    user.
-    """
+    """Return the user that --uid or --pid names. Without these options, return the user that an app mount
+    admits. Raises UsageError if there is no such user."""
     if pid is not None:
         return process(pid)
     admitted = part(status, "admits")
@@ -121,10 +116,8 @@ def user_of(uid: int | None, pid: int | None, status: Json) -> Caller:
 
 
 def process(pid: int) -> Caller:
-    """Return the user of a running process, by the ids that the kernel uses for files (fsuid, fsgid).
-
-    Raises PolicyfsError.
-    """
+    """Return the user of a running process, by the ids that the kernel uses for files (fsuid, fsgid). Raises
+    PolicyfsError."""
     try:
         text = status_file(pid)
     except OSError as error:
@@ -138,10 +131,8 @@ def process(pid: int) -> Caller:
 
 
 def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> LiveFile:
-    """Return the object at a path in a mount, with the facts that the mount itself would find.
-
-    Raises PolicyfsError.
-    """
+    """Return the object at a path in a mount, with the facts that the mount itself would find. Raises
+    PolicyfsError."""
     import trio
 
     from policyfs.cli.common.looking import start_sniffer

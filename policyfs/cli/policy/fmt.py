@@ -18,9 +18,7 @@ from policyfs.policy.text.parse import SourceText
 
 def run_fmt(args: argparse.Namespace) -> int:
     """Write files in canonical form (the standard layout). With --stdout, print the canonical form instead.
-
-    With --check, print the changes instead, and return 1 if there are any.
-    """
+    With --check, print the changes instead, and return 1 if there are any."""
     batch = Batch(sys.stderr if args.stdout else sys.stdout)
     for path, found in batch.loaded(args.policy, _formatted):
         if args.stdout and len(found) > 1:

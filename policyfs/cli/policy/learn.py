@@ -128,9 +128,7 @@ class _LastingRules:
 
     def allow(self, one: Sighting) -> bool:
         """Return False if only an exception (an allow rule with an end date) allowed the request; else True.
-
-        If it is unknown whether only an exception allowed the request, return False, too.
-        """
+        If it is unknown whether only an exception allowed the request, return False, too."""
         recorded = one.recorded
         if not recorded.allowed or not any(rule.startswith(PREFIX) for rule in recorded.rules):
             return True

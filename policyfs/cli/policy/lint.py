@@ -24,10 +24,8 @@ from policyfs.policy.text.parse import SourceText
 
 @paused()  # garbage need not be collected: the process ends soon
 def run_lint(args: argparse.Namespace) -> int:
-    """Print the probable mistakes in each policy.
-
-    Return 1 if there is a mistake that no comment in the policy silences.
-    """
+    """Print the probable mistakes in each policy. Return 1 if there is a mistake that no comment in the
+    policy silences."""
     batch = Batch(sys.stderr if args.json else sys.stdout)
     shown = []
 

@@ -52,9 +52,7 @@ class MatrixText:
 
     def terms(self, row: Row, name: str) -> tuple[str, ...]:
         """Return the text of a cell: terms such as ``sR`` and ``own:all``. The last one that fits counts.
-
-        name: the name of the column. A caller without a cell in the row has no terms.
-        """
+        name: the name of the column. A caller without a cell in the row has no terms."""
         return self._texts[name, row.cells[name]] if name in row.cells else ()
 
     def legend(self) -> list[str]:
@@ -152,11 +150,8 @@ def labels(row: Row) -> list[str]:
 
 
 def text_of(found: Matrix, columns: int | None, *, colours: bool) -> str:
-    """Return a policy's matrix as tables, with the legend below.
-
-    columns: the width of the terminal. A matrix that is wider becomes several tables. None: one table of any
-    width.
-    """
+    """Return a policy's matrix as tables, with the legend below. columns: the width of the terminal. A matrix
+    that is wider becomes several tables. None: one table of any width."""
     text = MatrixText(found)
     longest = max([_LEAST, *(width(label) for row in found.rows for label in labels(row))])
     most = longest if columns is None else min(longest, _MOST)

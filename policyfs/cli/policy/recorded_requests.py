@@ -105,9 +105,7 @@ class RecordedRequests:
 
     def engine(self, recorded: Recorded, monitor: bool = False) -> Engine | None:
         """Return the engine of the policy that decided a request, or None if the policy's text is not kept.
-
-        monitor: True to compile the policy as with --monitor.
-        """
+        monitor: True to compile the policy as with --monitor."""
         return self._compiled(recorded.digest, recorded.exceptions, monitor)
 
     def _compile(self, digest: str, exceptions: tuple[str, ...], monitor: bool) -> Engine | None:
@@ -117,10 +115,8 @@ class RecordedRequests:
         )
 
     def effect(self, digest: str, rule: str) -> str | None:
-        """Return the effect (such as ``deny``) of a rule.
-
-        Return None if the trail has not kept the policy's text.
-        """
+        """Return the effect (such as ``deny``) of a rule. Return None if the trail has not kept the policy's
+        text."""
         fact = self._policies.fact(digest, rule)
         return None if fact is None else fact.effect
 

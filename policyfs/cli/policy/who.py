@@ -65,11 +65,8 @@ class Machine:
         return [one.name for one in self._services if one.dynamic and one.name not in live]
 
     def people(self, engine: Engine) -> list[Person]:
-        """Return the uids of this machine and of the policy's apps.
-
-        First come the uids of apps, in the order of the policy. Then come the uids of strangers, in the order
-        of the numbers.
-        """
+        """Return the uids of this machine and of the policy's apps. First come the uids of apps, in the order
+        of the policy. Then come the uids of strangers, in the order of the numbers."""
         known: dict[int, Person] = {}
 
         def person(uid: int) -> Person:

@@ -50,9 +50,7 @@ def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> s
 
 def not_passed(before: Json, after: Json) -> str:
     """Return the fault if files without any restriction were read without passthrough, or an empty text.
-
-    before, after: the status of the mount before and after the reads.
-    """
+    before, after: the status of the mount before and after the reads."""
     passthrough = part(after, "passthrough")
     if not passthrough.get("enabled") or passthrough.get("refused"):
         return ""  # passthrough is off; `status` says why

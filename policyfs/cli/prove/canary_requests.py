@@ -86,10 +86,8 @@ def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bo
 
 
 def in_process(identity: Identity, work: Callable[[], object]) -> Any:
-    """Call *work* in a forked process with this identity. Return its result, which travels as JSON.
-
-    If the process is killed, call *work* again in a new process. Raises NoAnswerError.
-    """
+    """Call *work* in a forked process with this identity. Return its result, which travels as JSON. If the
+    process is killed, call *work* again in a new process. Raises NoAnswerError."""
     number: int | None = None
     for _ in range(_TRIES):
         data, number = _run(identity, work)

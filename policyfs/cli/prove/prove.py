@@ -34,9 +34,7 @@ def add_prove(parser: argparse.ArgumentParser) -> None:
 
 def run_prove(args: argparse.Namespace) -> int:
     """Test a mount, print the result, and put it on the mount's trail. Return 1 if an answer was wrong.
-
-    Return 2 if the mount could not be tested.
-    """
+    Return 2 if the mount could not be tested."""
     began = time.monotonic()
     result: Json = {"result": "held"}
     code = EXIT_OK

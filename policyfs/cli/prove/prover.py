@@ -42,10 +42,8 @@ class Caller:
     identity: Identity
 
     def principal(self, engine: Engine, app: str | None) -> Principal:
-        """Return the principal for the requests of this caller.
-
-        app: the app of an app mount; None for a shared mount.
-        """
+        """Return the principal for the requests of this caller. app: the app of an app mount; None for a
+        shared mount."""
         uid = self.identity.uid
         return engine.principal(uid) if app is None else engine.app_principal(app, uid)
 

@@ -25,8 +25,7 @@ _ASKED_FOR: Final = "switched off (--no-passthrough)"
 
 def problems(status: control.Json, hung: set[str] | None = None) -> Iterator[str]:
     """Yield one sentence for each problem of a mount. hung: stores that are not waited for again; gets those
-    that do not answer.
-    """
+    that do not answer."""
     trail, passthrough = part(status, "trail"), part(status, "passthrough")
     if status.get("leaving"):
         yield "unmounted, but processes still use the mount"

@@ -103,10 +103,8 @@ def _check_closed(mountpoint: str, status: Callable[[], control.Json]) -> None:
 def _holding(
     mountpoint: str, status: control.Json, files: Sequence[Mapping[str, object]]
 ) -> dict[int, list[Holder]]:
-    """Return the processes that seem to have one of *files* open or mapped, by pid, each with these files.
-
-    Of a process whose pid is in *files*, each file of the mount counts.
-    """
+    """Return the processes that seem to have one of *files* open or mapped, by pid, each with these files. Of
+    a process whose pid is in *files*, each file of the mount counts."""
     opened = {(_as_told(os.fsencode(mountpoint)) + str(one["path"]), one["uid"]) for one in files}
     inodes = {(one["ino"], one["uid"]) for one in files}  # a container has the file at another path
     pids = {one["pid"] for one in files}  # thread ids: only a main thread's id is a process id

@@ -167,10 +167,8 @@ def _maker(path: Path) -> str:
 
 
 def _remove_stale(directory: Path, files: Collection[Path], site: Site) -> list[str]:
-    """Remove the files of this site that are none of *files*, and links to them that enable them.
-
-    Return the names of the services among them. Raises PolicyfsError.
-    """
+    """Remove the files of this site that are none of *files*, and links to them that enable them. Return the
+    names of the services among them. Raises PolicyfsError."""
     services = []
     for path in (*directory.glob("policyfs-*"), *directory.glob("*.d/policyfs-*.conf")):
         if path in files or not path.is_file() or _maker(path) != os.path.realpath(site.file):
@@ -189,11 +187,8 @@ def _remove_stale(directory: Path, files: Collection[Path], site: Site) -> list[
 
 
 def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:
-    """Yield names and texts of systemd unit files.
-
-    There is one unit for each mount, one unit for all mounts, and a drop-in (additional settings) for each
-    service.
-    """
+    """Yield names and texts of systemd unit files. There is one unit for each mount, one unit for all mounts,
+    and a drop-in (additional settings) for each service."""
     made_by = _MADE_BY.format(file=site.file)
     names = [site.unit(mount) for mount in site.mounts]
     wants = "".join(f"Wants={name}\nAfter={name}\n" for name in (_places_name(site), *names))
@@ -421,10 +416,8 @@ def unchecked(compose: Mapping[object, object]) -> Iterator[str]:
 
 
 def dangers(name: str, sources: Iterable[str]) -> Iterator[str]:
-    """Yield a text for each volume of a service that gives rights over the machine.
-
-    sources: paths of the host, absolute and without symlinks.
-    """
+    """Yield a text for each volume of a service that gives rights over the machine. sources: paths of the
+    host, absolute and without symlinks."""
     for source in sources:
         above = source.rstrip("/") + "/"
         has_engine = any(f"/run/{engine}".startswith(above) for engine in _SOCKETS)

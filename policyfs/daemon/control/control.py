@@ -66,10 +66,8 @@ def leaving_path(mountpoint: str, pid: int) -> Path:
 
 
 def leaving_paths(mountpoint: str) -> list[Path]:
-    """Return the control sockets of the daemons that lived on after their mount had left this mountpoint.
-
-    A daemon may have ended since then without removing its socket.
-    """
+    """Return the control sockets of the daemons that lived on after their mount had left this mountpoint. A
+    daemon may have ended since then without removing its socket."""
     return sorted(runtime_dir().glob(f"{mount_id(mountpoint)}.*.sock"))
 
 

@@ -79,9 +79,7 @@ def _put_aside(path: Path) -> None:
 
 def step_aside(inode: int, mountpoint: str) -> None:
     """Rename this daemon's control socket, so that the next daemon of the mountpoint can have the name.
-
-    inode: the inode number of this daemon's socket.
-    """
+    inode: the inode number of this daemon's socket."""
     path = socket_path(mountpoint)
     if _is_inode(path, inode):
         path.rename(leaving_path(mountpoint, os.getpid()))
@@ -89,8 +87,7 @@ def step_aside(inode: int, mountpoint: str) -> None:
 
 def release(inode: int, mountpoint: str) -> None:
     """Remove this daemon's control socket. inode: the socket's inode number, so that other daemons' sockets
-    stay.
-    """
+    stay."""
     for path in (socket_path(mountpoint), *leaving_paths(mountpoint)):
         if _is_inode(path, inode):
             path.unlink(missing_ok=True)
@@ -105,8 +102,7 @@ def _is_inode(path: Path, inode: int) -> bool:
 
 def answer_on(server: socket.socket) -> trio.SocketListener:
     """Let clients connect to a socket that claim() has bound. Call this once the daemon is ready for
-    clients.
-    """
+    clients."""
     server.listen(1024)  # a daemon that hangs accepts nothing, and its queue must not be full at once
     server.setblocking(False)
     return trio.SocketListener(trio.socket.from_stdlib_socket(server))

@@ -77,8 +77,7 @@ class Policies:
 
     def read(self, *, previous: bool) -> Sources:
         """Read the texts to load: the texts in the policy's files or, with *previous*, the texts of the
-        previous policy.
-        """
+        previous policy."""
         if not previous:
             return self._loader.read()
         if not self.previous:
@@ -98,14 +97,12 @@ class Policies:
 
     def compile(self, sources: Sources) -> Engine:
         """Compile a policy's texts, without exceptions (rules for a limited time) that have already ended.
-        Raises PolicyfsError.
-        """
+        Raises PolicyfsError."""
         return self.without_ended(self._loader.compile(sources))
 
     def without_ended(self, engine: Engine) -> Engine:
         """Return a compiled policy without exceptions that have ended by now: *engine* itself if there are
-        none.
-        """
+        none."""
         return as_of(engine, self.mark.now_ns())
 
     def has_ended(self, engine: Engine) -> bool:
@@ -119,8 +116,7 @@ class Policies:
 
     def successor(self) -> Engine:
         """Compile the policy in force again, without exceptions (rules for a limited time) that have ended or
-        will end next. Return the engine.
-        """
+        will end next. Return the engine."""
         return as_of(self.engine, max(self.mark.now_ns(), self.next_end or 0))
 
     def save_text(self, engine: Engine, sources: Sources) -> None:
@@ -155,10 +151,8 @@ class Policies:
         self.next_end = following
 
     def tell_stale(self, stale: control.Json, generation: int) -> None:
-        """Queue a record of the open files that the policy in force would not open. Never waits.
-
-        stale: a summary of these files, as JSON. generation: the number of the policy in force.
-        """
+        """Queue a record of the open files that the policy in force would not open. Never waits. stale: a
+        summary of these files, as JSON. generation: the number of the policy in force."""
         fields = {"policy": self.engine.digest, "generation": generation, **stale}
         self._journal.announce("stale_handles", fields)
 
@@ -183,10 +177,8 @@ class Policies:
         self.mark.close()
 
     def refuse(self, sources: Sources | None, by: MountEnd, reason: str) -> None:
-        """Queue a record that a policy was refused. Never waits.
-
-        sources: its texts; None if they could not be read.
-        """
+        """Queue a record that a policy was refused. Never waits. sources: its texts; None if they could not
+        be read."""
         fields: dict[str, object] = {"result": "refused", "policy": self.engine.digest}
         text = None
         if sources is not None:
@@ -200,8 +192,7 @@ class Policies:
 
 def _exceptions(engine: Engine) -> dict[str, object]:
     """Return the field of a record that lists the exceptions in force (rules for a limited time), each with
-    its end.
-    """
+    its end."""
     gone = ended(engine.policy)
     live = {
         one.rule.id.removeprefix(PREFIX): instant_text(one.until_ns)

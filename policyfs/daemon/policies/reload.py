@@ -134,10 +134,7 @@ class Reload:
 
     async def end_exceptions(self) -> None:
         """End each exception (a rule for a limited time) at its time, by a reload without new texts, until
-        cancelled.
-
-        The engine without this rule is compiled before that time, so that the reload is quick.
-        """
+        cancelled. The engine without this rule is compiled before that time, so that the reload is quick."""
         policies = self._policies
         prepared: Engine | None = None
         prepared_for: Engine | None = None
@@ -242,8 +239,7 @@ class Reload:
 
     def _check_app(self, policy: Policy) -> None:
         """Raise UsageError for a policy without the app of an app mount, or without a uid or group that the
-        mount admits.
-        """
+        mount admits."""
         name, uid = self._options.app, self._options.user_id
         if name is None:
             return
@@ -270,8 +266,7 @@ class Reload:
 
 async def _at_most(most_s: float, work: Callable[[], T], late: T | None = None) -> T | None:
     """Do work on a thread that may wait for a disk. After *most_s* seconds, leave the thread alone, and
-    return *late*.
-    """
+    return *late*."""
     with trio.move_on_after(most_s):
         return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
     return late

@@ -215,10 +215,8 @@ class Recorder:
         )
 
     def released(self, handle: Handle, path: bytes, after: Version | None) -> None:
-        """Record the release of a handle. after: the file's version at the release, or None.
-
-        If the handle was mediated, the event has the counts of bytes read and written.
-        """
+        """Record the release of a handle. after: the file's version at the release, or None. If the handle
+        was mediated, the event has the counts of bytes read and written."""
         self._settle()
         mediated = handle.fd >= 0 and handle.mode.value == "mediated"
         caller, before = handle.caller, handle.before

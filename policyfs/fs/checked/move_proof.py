@@ -41,8 +41,7 @@ class Source(NamedTuple):
 
     def doubted(self) -> End:
         """Return the file's End (state, type and facts, for the engine). If nothing proves the kind, the End
-        has an unknown kind.
-        """
+        has an unknown kind."""
         if self.settled or not self.evidence.asked or self.evidence.holds():
             return self.end
         return End(self.end.state, self.end.ftype, self.end.facts._replace(kind=None))
@@ -94,10 +93,8 @@ def elsewhere(
 def decide_link(
     engine: Engine, who: Principal, linked: Source, to: PathState, *, same_directory: bool
 ) -> Decision:
-    """Return the decision on a link(2), by one of the file's names.
-
-    If the decision depends on a kind that nothing proves, return ELSEWHERE.
-    """
+    """Return the decision on a link(2), by one of the file's names. If the decision depends on a kind that
+    nothing proves, return ELSEWHERE."""
 
     def decide(source: End) -> Decision:
         return engine.link(who, source, End(to, source.ftype, source.facts), same_directory=same_directory)

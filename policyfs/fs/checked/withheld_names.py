@@ -49,8 +49,7 @@ class WithheldNames:
 
     async def hide(self, node: Node) -> None:
         """Withhold a file's names: no app sees these names from now on. Return once the kernel has forgotten
-        the names, or after a time limit (KernelCache.forget_seen).
-        """
+        the names, or after a time limit (KernelCache.forget_seen)."""
         if node.ino in self._files:
             return
         self._files[node.ino] = node.btime_ns, trio.Event()
@@ -60,11 +59,8 @@ class WithheldNames:
         await self._forget_now(node)
 
     def show(self, node: Node) -> None:
-        """Show a file's names again, if the file still has names.
-
-        A moment later the kernel forgets the listings without these names. A program that lists such a
-        directory before that gets a new listing.
-        """
+        """Show a file's names again, if the file still has names. A moment later the kernel forgets the
+        listings without these names. A program that lists such a directory before that gets a new listing."""
         found = self._files.pop(node.ino, None)
         if found is None:
             return
@@ -81,8 +77,7 @@ class WithheldNames:
 
     def has(self, stat: Stat) -> bool:
         """Return True if the names of this file are withheld (hidden until the file's content is
-        accepted).
-        """
+        accepted)."""
         if not self._files:
             return False
         found = self._files.get(self._nodes.key_of(stat))
@@ -95,14 +90,12 @@ class WithheldNames:
 
     def may_have(self, number: int) -> bool:
         """Return True if a file with this inode number, on any file system, may have withheld (hidden)
-        names.
-        """
+        names."""
         return number in self._numbers
 
     async def free(self, stat: Stat) -> None:
         """Wait a moment until a file's names are no longer withheld (hidden). Raise OSError(EBUSY) if they
-        are still withheld after _WAIT_S.
-        """
+        are still withheld after _WAIT_S."""
         if not self.has(stat):
             return
         _, ended = self._files[self._nodes.key_of(stat)]

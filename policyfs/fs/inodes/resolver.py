@@ -402,10 +402,8 @@ class Resolver:
         return node.parent is not None and changed
 
     def open_checked(self, node: Node) -> int:
-        """Open a node's object by one of its names (O_PATH). The caller closes the descriptor.
-
-        Raise StaleNodeError if another object takes the name during this call.
-        """
+        """Open a node's object by one of its names (O_PATH). The caller closes the descriptor. Raise
+        StaleNodeError if another object takes the name during this call."""
         dirfd, name, _ = self.locate(node)
         fd = self._tree.open_path(dirfd, name)
         if not self._nodes.is_same(node, fstatx_of_new(fd)):
@@ -416,10 +414,8 @@ class Resolver:
     def open_if_same(
         self, node: Node, parent: Node, name: bytes, open_at: Callable[[int, bytes], int]
     ) -> int | None:
-        """Open the object that has a name now. Return None if it is not the node's object.
-
-        The caller closes the descriptor.
-        """
+        """Open the object that has a name now. Return None if it is not the node's object. The caller closes
+        the descriptor."""
         fd = open_at(self.dirfd(parent), name)
         if self._nodes.is_same(node, fstatx_of_new(fd)):
             return fd

@@ -33,10 +33,8 @@ class SharedDescriptors:
         self._of_nodes: dict[Node, set[_Charge]] = {}
 
     def take(self, node: Node, holder: Holder) -> Callable[[], None]:
-        """Count a shared descriptor of a node for *holder* (an app or a stranger's uid).
-
-        Return the function that ends this count, to be called once when the descriptor is closed.
-        """
+        """Count a shared descriptor of a node for *holder* (an app or a stranger's uid). Return the function
+        that ends this count, to be called once when the descriptor is closed."""
         charge = _Charge(holder)
         self._of_nodes.setdefault(node, set()).add(charge)
         self._shares.take(holder)

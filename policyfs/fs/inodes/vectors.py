@@ -27,8 +27,7 @@ class OpenVectors(Protocol):
 
     def end(self, node: Node) -> None:
         """Let the bridge answer no more opens of a node. Put the bridge's handles of the node into the handle
-        table.
-        """
+        table."""
 
     def end_all(self) -> None:
         """Let the bridge answer no more opens of any node. Put all its handles into the handle table."""
@@ -76,10 +75,8 @@ class AccessVectors:
         )  # fmt: skip
 
     def see_all(self, directory: Node, directory_fd: int, uid: int) -> bool:
-        """Let the bridge answer a uid's LOOKUPs of absent names in a directory.
-
-        Return False if the bridge has no room.
-        """
+        """Let the bridge answer a uid's LOOKUPs of absent names in a directory. Return False if the bridge
+        has no room."""
         return vectors.see_all(directory.nodeid, directory_fd, uid)
 
     def is_full(self) -> bool:
@@ -88,10 +85,7 @@ class AccessVectors:
 
     def clear(self) -> list[tuple[int, int]]:
         """Drop all vectors. Return pairs: a node's number, and the number of look-ups to add to its
-        Node.lookups.
-
-        The bridge has answered these look-ups, and Node.lookups does not count them yet.
-        """
+        Node.lookups. The bridge has answered these look-ups, and Node.lookups does not count them yet."""
         if self._opens is not None:
             self._opens.end_all()
         return vectors.clear()
@@ -114,10 +108,8 @@ class AccessVectors:
         return lookups
 
     def check_copy(self, node: Node, stat: Stat) -> None:
-        """Drop a node's vectors if its copy shows another version of the file than *stat* does.
-
-        The vectors keep the copy and the node's attributes, even if no app has the node open.
-        """
+        """Drop a node's vectors if its copy shows another version of the file than *stat* does. The vectors
+        keep the copy and the node's attributes, even if no app has the node open."""
         state = node.open if self.in_use else None
         if state is None or state.copy is None:
             return
@@ -132,8 +124,7 @@ class AccessVectors:
 
     def drop_beside(self, node: Node) -> None:
         """Drop the vectors of the directories in which the node has, or may have, names. From then on, Python
-        answers look-ups and opens of files in these directories.
-        """
+        answers look-ups and opens of files in these directories."""
         directories = {directory for directory, _ in node.all_names()}
         if not directories or node.is_beyond:
             self.drop_all()

@@ -158,7 +158,6 @@ class Announcements:
 
     def flush(self, when_forgotten: Callable[[Callable[[], None]], bool]) -> None:
         """Queue the orders of the events since the last call, once the kernel has got their invalidations.
-
         when_forgotten: calls its argument then, on any thread; returns False if it cannot."""
         if not self._new:
             return
@@ -341,10 +340,8 @@ class Announcements:
     # -- answers to the announcer -----------------------------------------------------------------
 
     def is_from(self, pid: int) -> bool:
-        """Return True if a request is of the announcer.
-
-        A process that waits for an answer has not ended. So while the announcer lives, no other process has
-        its pid, and a request with this pid is its own."""
+        """Return True if a request is of the announcer. A process that waits for an answer has not ended. So
+        while the announcer lives, no other process has its pid, and a request with this pid is its own."""
         process = self.process
         return process is not None and pid == process.pid and process.is_alive()
 

@@ -130,10 +130,8 @@ class Entries(FsPart):
     def on_record(
         self, caller: Caller, call: Call, old: tuple[Node, bytes], new: tuple[Node, bytes] | None = None
     ) -> Iterator[None]:
-        """Refuse the request, on record, if the code inside the context raises HiddenError.
-
-        old, new: the directory and the name of each side of a rename; *new* is None for other requests.
-        """
+        """Refuse the request, on record, if the code inside the context raises HiddenError. old, new: the
+        directory and the name of each side of a rename; *new* is None for other requests."""
         try:
             yield
         except HiddenError as hidden:
@@ -196,8 +194,7 @@ class Entries(FsPart):
         looked_at: tuple[Named | None, ...] = (),
     ) -> NoReturn:
         """Refuse a rename or link, on record. decision: the denial, or None for EACCES. looked_at: the files
-        that were checked. If the errno is EPERM, the reasons (Named.why) go into the record.
-        """
+        that were checked. If the errno is EPERM, the reasons (Named.why) go into the record."""
         if decision is None:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
         note = _WHY_ELSEWHERE if decision.errno == errno.EXDEV else ""

@@ -191,8 +191,7 @@ class Renamer(FsPart):
 
     def _check_places(self, generation: int, *sides: _Side) -> None:
         """Raise PolicyChangedError if a reload has come since the facts were found, or StaleNodeError if a
-        directory was moved in the store to a path with other rules.
-        """
+        directory was moved in the store to a path with other rules."""
         self._gate.unchanged(generation)
         for side in sides:
             if self._gate.engine.child(side.parent.state, side.name) != side.state:
@@ -220,8 +219,7 @@ class Renamer(FsPart):
         self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int
     ) -> None:
         """Rename the files of the decision, whose names are locked. No rename replaces a file that was made
-        since the decision, except in a FUSE store that does not know the flags of renameat2(2).
-        """
+        since the decision, except in a FUSE store that does not know the flags of renameat2(2)."""
         names = self._resolver.dirfd(old[0]), old[1], self._resolver.dirfd(new[0]), new[1]
         self._check_files(old, new, flags)
         try:

@@ -51,8 +51,7 @@ class Remover(FsPart):
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence, *, directory: bool
     ) -> int:
         """Remove a name. Return a descriptor that keeps a large file's space in use until it is closed, or
-        -1.
-        """
+        -1."""
         call = Call("rmdir", "rmdir") if directory else Call("unlink", "unlink")
         for _ in range(_TRIES):
             with self._entries.on_record(caller, call, (parent, name)):

@@ -32,9 +32,7 @@ class BackingFiles(FsPart):
 
     def find(self, node: Node, *, opening: bool = False) -> tuple[int, Stat]:
         """Open a node's file O_RDONLY. Return the descriptor, which the caller closes, and the attributes.
-
-        opening: True for an open of an app, False for a request through an open handle.
-        """
+        opening: True for an open of an app, False for a request through an open handle."""
         if node.parent is None:
             return self.reopen_unlinked(node, opening=opening)
         try:

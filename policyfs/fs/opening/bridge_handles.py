@@ -258,10 +258,8 @@ class BridgeHandles(FsPart):
         return bool(nodes)
 
     def expire(self) -> bool:
-        """Put the bridge's opens on record, and end vectors that were not used for a minute.
-
-        Return True if backing ids of ended vectors stay. The caller then calls again within 50 ms.
-        """
+        """Put the bridge's opens on record, and end vectors that were not used for a minute. Return True if
+        backing ids of ended vectors stay. The caller then calls again within 50 ms."""
         self.events.settle()
         self._leave_some()
         self._age()

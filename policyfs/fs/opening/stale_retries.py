@@ -144,10 +144,8 @@ class SecondTries:
         return thread != 0 and thread not in self._expected
 
     def first_try(self, holder: Holder, rests: Callable[[], None]) -> FirstTry:
-        """Return an object for one open: waits() while holds() is True, and ends() when the open ends.
-
-        rests: RawRequest.rests(). While the open waits, its request leaves room for others.
-        """
+        """Return an object for one open: waits() while holds() is True, and ends() when the open ends. rests:
+        RawRequest.rests(). While the open waits, its request leaves room for others."""
         return FirstTry(self, self._resting, holder, rests)
 
     async def freed(self) -> None:

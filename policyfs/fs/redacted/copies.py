@@ -116,8 +116,7 @@ class Redactor:
 
     def payer(self, who: Principal) -> str | None:
         """Return the app, or the stranger (with its uid), for which a copy counts in the cache. None if only
-        one app uses the cache.
-        """
+        one app uses the cache."""
         return _holder(who) if self._apart else None
 
     def _full(self, who: Principal) -> NoRoom:
@@ -230,10 +229,8 @@ class Redactor:
         self, copy: freezing.Frozen, proof: Proof | None, version: KindKey, what: frozenset[str],
         judge: Judge, who: Principal,
     ) -> _Patched | Refused:  # fmt: skip
-        """Locate the hidden data in a copy, patch the copy and seal it.
-
-        After Refused, the caller must close the copy. After an exception, the copy is closed already.
-        """
+        """Locate the hidden data in a copy, patch the copy and seal it. After Refused, the caller must close
+        the copy. After an exception, the copy is closed already."""
         try:
             read_only = freezing.open_readonly(copy)
             try:
@@ -319,8 +316,7 @@ class Redactor:
 
 def _holder(who: Principal) -> str:
     """Return the name under which a caller's use of the cache counts: the app's name, or a text with a
-    stranger's uid. (This text has a space, and no app's name has one.)
-    """
+    stranger's uid. (This text has a space, and no app's name has one.)"""
     return f"stranger {who.uid}" if who.app is None else who.app
 
 

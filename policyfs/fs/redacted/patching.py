@@ -35,11 +35,8 @@ def ranges_of(plan: Plan) -> Ranges:
 
 
 async def apply_all(copy: Frozen, patches: tuple[Patch, ...]) -> bool:
-    """Write *patches* into a copy. Return True if other requests may have run meanwhile.
-
-    A thread writes into a clone, because the kernel must first read the rest of each changed block from the
-    disk.
-    """
+    """Write *patches* into a copy. Return True if other requests may have run meanwhile. A thread writes into
+    a clone, because the kernel must first read the rest of each changed block from the disk."""
     if copy.how == "reflink" and patches:
         await trio.to_thread.run_sync(apply, copy, patches)
         return True

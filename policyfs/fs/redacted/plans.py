@@ -138,8 +138,7 @@ class PlanFinder:
 
     def film(self, kind: str | None, plan: Plan, what: frozenset[str]) -> FilmFrames | None:
         """Return a reader that looks at the frames which a plan leaves for later. Return None if it leaves
-        none, or if nothing is to be hidden.
-        """
+        none, or if nothing is to be hidden."""
         if not what or kind is None or plan.frames is None:
             return None
         return FilmFrames(self, self._room, plan.frames, kind, what)

@@ -140,9 +140,7 @@ class FilmFrames:
 
     async def read(self, fd: int, offset: int, size: int, lane: Hashable) -> tuple[memoryview, str]:
         """Read up to *size* bytes at an offset of the film behind *fd*, with hidden data in frames replaced.
-
-        Return the bytes, and the reason why they cannot be shown ("" if they can). Raises OSError.
-        """
+        Return the bytes, and the reason why they cannot be shown ("" if they can). Raises OSError."""
         size = max(0, min(size, os.fstat(fd).st_size - offset))
         void: list[Patch] = []
         for at, covered in self._frames.sums_in(offset, offset + size):

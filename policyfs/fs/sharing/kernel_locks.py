@@ -85,10 +85,8 @@ def is_locked() -> bool:
 
 @contextmanager
 def short() -> Iterator[None]:
-    """End the wait inside the context after MOST_S with LateError, if the kernel holds a lock meanwhile.
-
-    For waits that no app can cause, such as waits for the trail's disk: they count in no app's share.
-    """
+    """End the wait inside the context after MOST_S with LateError, if the kernel holds a lock meanwhile. For
+    waits that no app can cause, such as waits for the trail's disk: they count in no app's share."""
     with trio.move_on_after(MOST_S if is_locked() else float("inf")) as scope:
         yield
     if scope.cancelled_caught:
@@ -154,8 +152,7 @@ class KernelLocks:
         bug: Callable[[str, BaseException], None] = lambda _where, _error: None,
     ) -> None:  # fmt: skip
         """shared: False for the mount of one app. No other app waits there, so no wait has a limit. bug: logs
-        an exception that is a bug, of work for which no request waits any more.
-        """
+        an exception that is a bug, of work for which no request waits any more."""
         self.shared: Final = shared
         self._bug = bug
         self._accounts: dict[Hashable, _Account] = {}
@@ -174,11 +171,8 @@ class KernelLocks:
 
     @contextmanager
     def under_lock(self, error: int, *, waits: bool = True) -> Iterator[None]:
-        """Treat all waits inside the context as waits under a lock of the kernel.
-
-        error: the errno of a request that would have to wait too long. waits: False if the request never
-        waits for a worker.
-        """
+        """Treat all waits inside the context as waits under a lock of the kernel. error: the errno of a
+        request that would have to wait too long. waits: False if the request never waits for a worker."""
         token = _LOCK.set(_Lock(error, waits) if self.shared else None)
         try:
             yield
@@ -294,8 +288,7 @@ def locked(
     Callable[Concatenate[S, P], Coroutine[object, object, R]],
 ]:
     """Return a decorator for a handler of a request during which the kernel holds a lock. For the arguments,
-    see KernelLocks.under_lock().
-    """
+    see KernelLocks.under_lock()."""
 
     def decorate(
         handler: Callable[Concatenate[S, P], Coroutine[object, object, R]],

@@ -21,10 +21,8 @@ requests may run before the next slice (kernel/readiness.py)."""
 
 
 async def in_slices(go_on: Callable[[], bool]) -> None:
-    """Call *go_on* until it returns False. After each SLICE_S, let other tasks run.
-
-    One call of *go_on* must take only a small part of SLICE_S.
-    """
+    """Call *go_on* until it returns False. After each SLICE_S, let other tasks run. One call of *go_on* must
+    take only a small part of SLICE_S."""
     until = time.perf_counter() + SLICE_S
     while go_on():
         if time.perf_counter() >= until:

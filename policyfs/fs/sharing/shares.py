@@ -50,10 +50,7 @@ class Shares:
 
     def take(self, holder: Holder, amount: int = 1) -> None:
         """Count *amount* more of the resource for a holder. Callers call check() before, and give() for the
-        same amount later.
-
-        The total can exceed the limit, because check() does not count *amount*.
-        """
+        same amount later. The total can exceed the limit, because check() does not count *amount*."""
         if amount:
             with self._lock:
                 self._held[holder] = self.held(holder) + amount

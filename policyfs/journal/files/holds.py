@@ -44,9 +44,7 @@ def is_hold_name(name: str) -> bool:
 
 def lock_holds(directory: str | os.PathLike[str], *, wait: bool) -> int:
     """Lock the legal holds of a trail directory: no hold is added until the returned descriptor is closed.
-
-    wait: True to wait while another process has the lock; False to raise BlockingIOError. Raises OSError.
-    """
+    wait: True to wait while another process has the lock; False to raise BlockingIOError. Raises OSError."""
     with suppress(FileExistsError):
         os.mkdir(Path(directory) / HOLDS, 0o700)
     place = os.open(Path(directory) / HOLDS, DIRECTORY)

@@ -12,10 +12,8 @@ def path_text(path: bytes) -> str:
 
 
 def executable(pid: int) -> str:
-    """Return the path of a process's executable, cut if it is long.
-
-    Return the empty string if the process has ended, or is in a namespace that the daemon cannot see.
-    """
+    """Return the path of a process's executable, cut if it is long. Return the empty string if the process
+    has ended, or is in a namespace that the daemon cannot see."""
     if pid <= 0:
         return ""
     try:

@@ -114,9 +114,7 @@ def bound(wanted: frozenset[Capability]) -> None:
 
 def has_none() -> bool:
     """Return True if this thread can neither use nor hand on a capability (the bounding set does not count).
-
-    Reads no file, so it also works after a chroot. Raises OSError.
-    """
+    Reads no file, so it also works after a chroot. Raises OSError."""
     ambient = any(PRCTL(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_IS_SET, number, 0, 0) == 1
                   for number in range(_CAPABILITIES_MAX))  # fmt: skip
     return not ambient and not any(_own_sets()[1])
@@ -132,10 +130,8 @@ def _own_sets() -> tuple[ctypes.Array[ctypes.c_uint32], ctypes.Array[ctypes.c_ui
 
 
 def rights_of(pid: int | str = "self") -> Rights:
-    """Return the rights of all threads of a process. Raises OSError if it has ended.
-
-    pid: a number, ``self``, or ``thread-self`` for the calling thread alone.
-    """
+    """Return the rights of all threads of a process. Raises OSError if it has ended. pid: a number, ``self``,
+    or ``thread-self`` for the calling thread alone."""
     found = [_rights_of_thread(text) for text in _threads(pid)]
     if not found:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))

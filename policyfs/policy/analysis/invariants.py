@@ -44,20 +44,16 @@ class Breach(NamedTuple):
 
 
 def load_policy(sources: Sequence[SourceText], *, monitor: bool = False, at_ns: int | None = None) -> Engine:
-    """Parse a policy for a mount, prove its invariants, and compile it. Raise PolicyErrors.
-
-    at_ns: the time, in ns since 1970, at which exceptions must be in force to count; None: none counts.
-    """
+    """Parse a policy for a mount, prove its invariants, and compile it. Raise PolicyErrors. at_ns: the time,
+    in ns since 1970, at which exceptions must be in force to count; None: none counts."""
     policy = parse_policy(sources)
     prove(policy)
     return compile_policy(policy if at_ns is None else in_force(policy, at_ns), monitor=monitor)
 
 
 def prove(policy: Policy) -> None:
-    """Raise PolicyErrors with a request for each invariant that does not hold, or cannot be proved.
-
-    All exceptions count, even those that have ended: the result does not depend on the date.
-    """
+    """Raise PolicyErrors with a request for each invariant that does not hold, or cannot be proved. All
+    exceptions count, even those that have ended: the result does not depend on the date."""
     if not policy.invariants:
         return
     try:

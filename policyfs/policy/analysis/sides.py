@@ -65,10 +65,8 @@ class Compiled:
         return {rule.id: (content, rule.who) for rule, content in pairs}
 
     def reached(self, rule_of: Mapping[int, int]) -> list[int]:
-        """Return, for each node of the automaton, the rules with a glob that matches there or below.
-
-        rule_of: a dictionary from glob sets to rules.
-        """
+        """Return, for each node of the automaton, the rules with a glob that matches there or below. rule_of:
+        a dictionary from glob sets to rules."""
         nodes, targets = self.table.automaton.nodes, self.targets
         if not rule_of:
             return [0] * len(nodes)

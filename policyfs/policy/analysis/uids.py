@@ -22,9 +22,7 @@ Lives = tuple[int, ...]
 
 def digit_classes(automata: Sequence[Automaton], spans: Sequence[tuple[int, int]]) -> list[tuple[int, Lives]]:
     """Return one uid, and the state of the matcher, for each way in which digits match patterns of names.
-
-    spans: ranges of uids: the first uid, and the number after the last. Raise TooHardError.
-    """
+    spans: ranges of uids: the first uid, and the number after the last. Raise TooHardError."""
     patterns = {pattern for automaton in automata for pattern in _patterns(automaton)}
     matcher = NameMatcher(sorted(patterns, key=repr))
     starts = _starts(matcher, patterns, alone=all(map(_only_alone, automata)))

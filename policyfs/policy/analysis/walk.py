@@ -71,11 +71,8 @@ class Walk:
     """A walk over the classes of paths that matter for some callers, or that lead to such classes."""
 
     def __init__(self, tracks: Sequence[Track], matters: Matters, most: int = MAX_JOINT_PLACES) -> None:
-        """Prepare a walk. most: see MAX_JOINT_PLACES.
-
-        matters: decides which classes matter. It may be set anew between two classes: what was set after a
-        class was yielded counts for the classes below it.
-        """
+        """Prepare a walk. most: see MAX_JOINT_PLACES. matters: decides which classes matter. It may be set
+        anew between two classes: what was set after a class was yielded counts for the classes below it."""
         self._tracks: Final = tracks
         self._partition: Final = Partition(tracks)
         self.matters = matters

@@ -320,10 +320,8 @@ class Automaton:
                     yield target, found
 
     def resolved(self, position: Position, app: str | None, uid: int | None) -> Position:
-        """Return the position for one caller: bound nodes become free, or are removed.
-
-        So only the policy, not names in paths, determines how many positions one caller has.
-        """
+        """Return the position for one caller: bound nodes become free, or are removed. So only the policy,
+        not names in paths, determines how many positions one caller has."""
         if not position.bound:
             return position
         own = (number for number, bind in position.bound if app is not None and bind.fits(app, uid))

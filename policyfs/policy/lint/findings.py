@@ -56,11 +56,8 @@ class _Comment(NamedTuple):
 def split(
     findings: Iterable[Finding], policy: Policy, sources: Sequence[SourceText]
 ) -> tuple[list[Finding], list[Silenced]]:
-    """Divide findings: those to report, and those that a comment in the policy silences.
-
-    A comment is about the rule or app in which it stands, or that begins below it; one that silences nothing
-    is reported.
-    """
+    """Divide findings: those to report, and those that a comment in the policy silences. A comment is about
+    the rule or app in which it stands, or that begins below it; one that silences nothing is reported."""
     starts = _starts(policy)
     comments, faults = _comments(sources)
     at = {

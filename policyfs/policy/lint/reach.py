@@ -131,11 +131,8 @@ class _Seen(NamedTuple):
 
 
 def _look(here: Here, asked: tuple[int, Op, bool, bool], below: Callable[[], bool]) -> _Seen:
-    """Find out if a rule matches a file at a path, and which of its operations are allowed.
-
-    asked: the rule's index; the operations left; True if it has matched elsewhere; True if the path is
-    hidden.
-    """
+    """Find out if a rule matches a file at a path, and which of its operations are allowed. asked: the rule's
+    index; the operations left; True if it has matched elsewhere; True if the path is hidden."""
     at, left, matched, hidden = asked
     live, profile = here.lives[at], here.profile
     numbers = {one.rule.id: number for number, one in enumerate(here.lives)}

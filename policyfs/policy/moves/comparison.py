@@ -127,9 +127,7 @@ class Comparison:
 
     def unchecked(self, old: PathState, new: PathState) -> bool:
         """Return True if a caller that may write at *old* only can lack a requirement of another at *new*.
-
-        Such a file must be checked before the other caller moves it there. Raise TooHardError.
-        """
+        Such a file must be checked before the other caller moves it there. Raise TooHardError."""
         if old is new:
             return False
         callers = self._callers(self._place(old), self._place(new))

@@ -133,10 +133,8 @@ class Party:
     def _opened(
         self, who: Principal, demand: Demand, world: World, decision: Decision, place: Place
     ) -> Decision:
-        """Return the answer to an open that the rules allow.
-
-        A redacted file opens for writing if the open empties it, it is empty, or the caller owns it.
-        """
+        """Return the answer to an open that the rules allow. A redacted file opens for writing if the open
+        empties it, it is empty, or the caller owns it."""
         if not world.ops & Op.WRITE or demand.creates or demand.empties or world.empty:
             return decision
         owner = world.facts.owner

@@ -151,9 +151,7 @@ class Callers:
         self, app: str | None, uid: int, *, uid_matters: bool, uids_differ: bool = False
     ) -> Principal:
         """Return the principal of an app (None: a stranger) with a uid. Raise KeyError for an unknown app.
-
-        uid_matters: True if globs have ``{uid}``. uids_differ: see Principal.
-        """
+        uid_matters: True if globs have ``{uid}``. uids_differ: see Principal."""
         of = self._class(app, self.uid_class_of(uid), uid)
         key = of.number
         if uid_matters and app is not None:
@@ -218,10 +216,8 @@ class Callers:
                 yield self._class(None, uid_class, free)
 
     def of_shared_mount(self) -> list[CallerClass]:
-        """Return every caller class of a shared mount: each uid's app, or strangers.
-
-        Workers do not count: they can open no file (docs/decisions/0027).
-        """
+        """Return every caller class of a shared mount: each uid's app, or strangers. Workers do not count:
+        they can open no file (docs/decisions/0027)."""
         cuts = {*self._starts, WORKER_UIDS.start, WORKER_UIDS.stop}
         for first, last, _ in self._app_ranges:
             cuts |= {first, last + 1}

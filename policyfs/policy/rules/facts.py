@@ -69,10 +69,8 @@ class Kinds:
         return Truth.NO
 
     def union(self, exact: Mapping[str, int], majors: Mapping[str, int]) -> int:
-        """Return the union of the fact sets of all kinds in this set, which must not be ``*``.
-
-        exact, majors: the fact sets by kind, and by major type such as ``image/``.
-        """
+        """Return the union of the fact sets of all kinds in this set, which must not be ``*``. exact, majors:
+        the fact sets by kind, and by major type such as ``image/``."""
         found = 0
         for kind in self._exact:
             found |= exact.get(kind, 0)
@@ -124,10 +122,8 @@ def _regular_kinds(kinds: Iterable[Kinds]) -> list[str]:
 
 
 def content_met(content: Iterable[frozenset[str]], facts: Facts) -> bool:
-    """Return True if a file with these facts meets every content requirement, as an empty file does.
-
-    An unknown kind meets no requirement on kinds, and data that were not searched for count as present.
-    """
+    """Return True if a file with these facts meets every content requirement, as an empty file does. An
+    unknown kind meets no requirement on kinds, and data that were not searched for count as present."""
     if facts.kind == KIND_EMPTY:
         return True
     return all(_meets(patterns, facts) for patterns in content)

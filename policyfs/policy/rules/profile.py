@@ -81,11 +81,8 @@ class Profile:
         below: Callable[[], bool],
         lenient: bool = False,
     ) -> Decision:
-        """Return the decision on these operations, and SEE.
-
-        below: a function that returns True if the caller could see some path below. lenient: as in the
-        constructor.
-        """
+        """Return the decision on these operations, and SEE. below: a function that returns True if the caller
+        could see some path below. lenient: as in the constructor."""
         # which rules redact or check a lost path is not known, so --monitor must not open it
         lenient = lenient and not self.lost
         tally = Tally(self.policy, ops | _SEE, can_fill=self.can_fill, lenient=lenient)

@@ -144,11 +144,8 @@ class Tally:
         return (self.unseen and not self.named) or bool(ops & ~(self.granted | self.denied) & ~_SEE)
 
     def _audit(self, *, denied: bool, redacted: bool) -> Audit:
-        """Return the highest audit level of the rules that made the answer.
-
-        A rule that refuses or redacts has the default of denials; others count if they set a level. Monitors
-        prevent ``off``.
-        """
+        """Return the highest audit level of the rules that made the answer. A rule that refuses or redacts
+        has the default of denials; others count if they set a level. Monitors prevent ``off``."""
         if denied:
             levels = self._refusing_levels(self.ops)
         else:

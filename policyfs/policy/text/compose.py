@@ -130,11 +130,8 @@ def compose(source: Source, errors: list[PolicyError]) -> Node:
 
 
 def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | None:
-    """Return the tree as libyaml reads it, ten times as fast; None if Python must read the file.
-
-    That is: no libyaml, an error (messages come from the parser in Python), or text that both read
-    differently.
-    """
+    """Return the tree as libyaml reads it, ten times as fast; None if Python must read the file. That is: no
+    libyaml, an error (messages come from the parser in Python), or text that both read differently."""
     text = source.text
     # libyaml accepts some tabs and comments that are errors. If the last line has no line feed, libyaml
     # reports a different end of this line.

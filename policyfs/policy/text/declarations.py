@@ -69,10 +69,8 @@ class Declarations:
     def check_app(
         self, part: Part[object], loc: Loc, name: str, also: tuple[str, ...], hint: Callable[[str], str]
     ) -> None:
-        """Report a name in a rule that is no app's and not in *also*.
-
-        hint: a function that returns a help text for the name, or "": then the error names a similar app.
-        """
+        """Report a name in a rule that is no app's and not in *also*. hint: a function that returns a help
+        text for the name, or "": then the error names a similar app."""
         if name in self.apps or name in also or not self.complete:
             return
         meant = hint(name)

@@ -63,10 +63,7 @@ def _drop(files: list[File]) -> None:
 
 def digest_of(texts: Iterable[bytes]) -> str:
     """Return the SHA-256 of a policy's texts, in hex, whatever their names and order: `sha256sum` for one
-    file.
-
-    For several: ``sha256sum FILE... | cut -c1-64 | sort | sha256sum``.
-    """
+    file. For several: ``sha256sum FILE... | cut -c1-64 | sort | sha256sum``."""
     digests = sorted(hashlib.sha256(text).hexdigest() for text in texts)
     if len(digests) == 1:
         return digests[0]

@@ -193,11 +193,8 @@ class Shaper:
         validate: Callable[[object], T],
         model: type[Strict] | None,
     ) -> Part[T]:
-        """Check one part of the file, and report its faults at their nodes.
-
-        validate: makes the document; it raises pydantic's errors. model: has the known keys; None if there
-        are none.
-        """
+        """Check one part of the file, and report its faults at their nodes. validate: makes the document; it
+        raises pydantic's errors. model: has the known keys; None if there are none."""
         data = data_of(node)
         try:
             return Part(self.source, node, subject, validate(data), sound=True)

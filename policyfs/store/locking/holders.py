@@ -108,8 +108,7 @@ def has_open(pid: int, device: str) -> bool:
 
 def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes, int]]:
     """Yield the uses of a file system by a process (descriptors, cwd, root), each as (what, path, inode
-    number). The mount of the file system does not matter.
-    """
+    number). The mount of the file system does not matter."""
     process = procfs.root() / str(pid)
     for name in ("cwd", "root", *(f"fd/{fd}" for fd in os.listdir(process / "fd"))):
         with contextlib.suppress(OSError):
@@ -152,10 +151,8 @@ def _descriptors(pid: int, mount_ids: set[int]) -> Iterator[tuple[str, bytes]]:
 
 
 def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes, int]]:
-    """Yield ("mapping", path, inode number) for each file on a file system that a process has mapped.
-
-    The mappings are listed in /proc/PID/maps (proc_pid_maps(5)).
-    """
+    """Yield ("mapping", path, inode number) for each file on a file system that a process has mapped. The
+    mappings are listed in /proc/PID/maps (proc_pid_maps(5))."""
     wanted = "{:02x}:{:02x}".format(*map(int, device.split(":"))).encode()
     seen: set[bytes] = set()
     with contextlib.suppress(OSError), open(procfs.path(pid, "maps"), "rb") as lines:

@@ -47,18 +47,14 @@ class _SharedFile:
 
     def _is_usable(self) -> bool:
         """Return False if the file must be opened, because root has removed it. If its directory is gone,
-        too, no other daemon can open a new file, and the removed one is used.
-        """
+        too, no other daemon can open a new file, and the removed one is used."""
         if self._fd < 0:
             return False
         return os.fstat(self._fd).st_nlink > 0 or not os.path.isdir(os.path.dirname(self._path))
 
     def _open(self) -> bool:
-        """Open the shared file, or a new one if root has removed it. Take the held locks in it, too.
-
-        Return False if another daemon has one of them in the new file. Then the old file stays. Raises
-        OSError.
-        """
+        """Open the shared file, or a new one if root has removed it. Take the held locks in it, too. Return
+        False if another daemon has one of them in the new file. Then the old file stays. Raises OSError."""
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         is_ours, old = False, fd
         try:
@@ -116,8 +112,7 @@ class Latches(_SharedFile):
 
     def take_number(self, at: int) -> bool:
         """Take the latch (the lock between daemons) with a number of at most 62 bits. Return False if another
-        daemon has the latch. Raises OSError as take() does.
-        """
+        daemon has the latch. Raises OSError as take() does."""
         is_taken = self._lock(at)
         if is_taken:
             self._held[at] = 1
@@ -125,8 +120,7 @@ class Latches(_SharedFile):
 
     def give(self, at: int) -> None:
         """Release a latch (a lock between daemons). at: the number that take() returned. Does nothing after
-        close().
-        """
+        close()."""
         self._unlock(at)
 
 

@@ -52,10 +52,8 @@ class Lease:
         self.released = False
 
     def holds(self) -> bool:
-        """Return True if no writer could change the file since grant().
-
-        Call holds() *after* each read, before the bytes are used. The answer is False once a writer waits.
-        """
+        """Return True if no writer could change the file since grant(). Call holds() *after* each read,
+        before the bytes are used. The answer is False once a writer waits."""
         return not self.released and fcntl.fcntl(self.fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
 
     def release(self) -> None:
@@ -145,8 +143,7 @@ class LeaseKeeper:
 
     def is_silent(self, dev: int) -> bool:
         """Return True if the last grant() on this device has found that times do not show every write there
-        (as on tmpfs). Return False for the device of the store's root.
-        """
+        (as on tmpfs). Return False for the device of the store's root."""
         return dev in self._silent
 
     def _means(self, fd: int) -> bool:

@@ -161,20 +161,16 @@ class LockTable:
     # -- locking ----------------------------------------------------------------------------------
 
     def attempt(self, holder: Holder, asked: Asked, handle: int) -> bool:
-        """Lock or unlock without waiting. Return False if a lock of another owner conflicts.
-
-        Raises OSError: ENOLCK (a limit), EBADF (WRLCK without a writable descriptor).
-        """
+        """Lock or unlock without waiting. Return False if a lock of another owner conflicts. Raises OSError:
+        ENOLCK (a limit), EBADF (WRLCK without a writable descriptor)."""
         done, freed = self._try(holder, asked, handle)
         if freed:
             self._wake(holder.inode)
         return done
 
     def _try(self, holder: Holder, asked: Asked, handle: int) -> tuple[bool, bool]:
-        """Lock or unlock without waiting. Return two booleans.
-
-        The first is True if the request is done, the second if other owners may now lock more bytes.
-        """
+        """Lock or unlock without waiting. Return two booleans. The first is True if the request is done, the
+        second if other owners may now lock more bytes."""
         self._bound_spans(holder, asked)
         holder.handles.add(handle)
         self._through.setdefault(handle, set()).add(holder)
@@ -217,11 +213,8 @@ class LockTable:
                 self._ranges_held(change > 0)
 
     def blocker(self, inode: Inode, owner: Owner, asked: Asked, fd: int) -> Blocker | None:
-        """Return a lock that conflicts with an owner's request (F_GETLK), or None.
-
-        For UNLCK, return the owner's own lock in that range, as F_OFD_GETLK does. fd: any descriptor of the
-        file.
-        """
+        """Return a lock that conflicts with an owner's request (F_GETLK), or None. For UNLCK, return the
+        owner's own lock in that range, as F_OFD_GETLK does. fd: any descriptor of the file."""
         mine = self.find(inode, owner)
         if asked.kind == UNLCK:
             span = mine.spans.first_overlap(asked.start, asked.end) if mine is not None else None

@@ -65,10 +65,8 @@ def set_lock(fd: int, owner: Owner, asked: Asked) -> bool:
 
 
 def find_blocker(fd: int, asked: Asked) -> Blocker | None:
-    """Return a lock that conflicts with a request of the open file description *fd*, or None.
-
-    The system call is F_OFD_GETLK of fcntl(2).
-    """
+    """Return a lock that conflicts with a request of the open file description *fd*, or None. The system call
+    is F_OFD_GETLK of fcntl(2)."""
     answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _pack(asked))
     kind, _, start, length, pid = _FLOCK.unpack(answer)
     if kind == UNLCK:

@@ -39,17 +39,14 @@ class DirectoryRecords:
         os.close(self._fd)
 
     def read(self) -> int:
-        """Read the next part of the directory's names. Return its size in bytes; 0 at the end.
-
-        Raises FileNotFoundError if the directory was removed.
-        """
+        """Read the next part of the directory's names. Return its size in bytes; 0 at the end. Raises
+        FileNotFoundError if the directory was removed."""
         self.size = libc.getdents64(self._fd, self.buffer)
         return self.size
 
     def names(self) -> list[tuple[bytes, int, int]]:
         """Return the names in the part that was read last, without ``.`` and ``..``, as (name, inode number,
-        DT_* type).
-        """
+        DT_* type)."""
         raw, found = self.buffer.raw[: self.size], list[tuple[bytes, int, int]]()
         at, unpack = 0, _DIRENT.unpack_from
         while at < self.size:

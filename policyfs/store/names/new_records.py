@@ -59,8 +59,7 @@ class NewRecords:
 
     def _finish(self, record: list[bytes]) -> bool:
         """Remove the object of a record. Return False if the record must stay: it is of another store, or of
-        a FUSE file system within the store, which may not answer.
-        """
+        a FUSE file system within the store, which may not answer."""
         if len(record) < 4 or not record[0]:
             return True
         root, below, name = record[0], record[1], record[2]

@@ -123,9 +123,7 @@ class LineFormatter:
 
     def unnumbered(self, event: Event) -> bytes:
         """Return an event's line (a result of bounds.bounded()) as UTF-8, without digest, type and number.
-
-        numbered() adds type and number.
-        """
+        numbered() adds type and number."""
         seconds, rest = divmod(event.time_ns, _NS)
         if seconds != self._second:
             self._second_text = _whole_second(seconds)

@@ -37,11 +37,8 @@ class Draft(NamedTuple):
     directories: Sequence[Directory]
 
     def media(self, directory: str) -> tuple[str, ...]:
-        """Return the sorts of media (such as ``image``) to which the policy limits a directory.
-
-        These are the sorts that the directory has now, if it has no other files. An empty tuple means no
-        limit.
-        """
+        """Return the sorts of media (such as ``image``) to which the policy limits a directory. These are the
+        sorts that the directory has now, if it has no other files. An empty tuple means no limit."""
         found = next((one.media for one in self.directories if one.name == directory), frozenset())
         return tuple(sorted(found))
 

@@ -24,10 +24,8 @@ class Questions:
         self._answers: Final = sys.stdin if answers is None else answers
 
     def wishes(self, there: Sequence[Directory]) -> list[Wish]:
-        """Ask for apps and their access until an answer is empty.
-
-        Raises UsageError if the input ends before that. there: the directories at the top of the store.
-        """
+        """Ask for apps and their access until an answer is empty. Raises UsageError if the input ends before
+        that. there: the directories at the top of the store."""
         self._say("The store has these directories:")
         for directory in there:
             self._say(f"  {directory.name:<16} {directory.told()}")

@@ -35,10 +35,8 @@ class Directory:
 
     @property
     def media(self) -> frozenset[str]:
-        """The sorts of media (image, video, audio) of the sniffed files.
-
-        Empty if a sniffed file is no media file.
-        """
+        """The sorts of media (image, video, audio) of the sniffed files. Empty if a sniffed file is no media
+        file."""
         found = frozenset(kind.partition("/")[0] for kind in self.kinds if kind != "inode/x-empty")
         return found if found and found <= _MEDIA else frozenset()
 
@@ -51,9 +49,7 @@ class Directory:
 
 def survey(store: str) -> list[Directory]:
     """Return the directories at the top of a store, with the results of the survey. Raises PolicyfsError.
-
-    Leave out ``lost+found``, and names with a comma or with characters that are not printable.
-    """
+    Leave out ``lost+found``, and names with a comma or with characters that are not printable."""
     try:
         with os.scandir(store) as listed:
             names = sorted(entry.name for entry in listed if entry.is_dir(follow_symlinks=False))

@@ -51,11 +51,8 @@ class Wish:
 
     @property
     def trusted(self) -> bool:
-        """True if the app reads files without redaction.
-
-        An app that edits files must read them without redaction, because it writes back the bytes that it has
-        read.
-        """
+        """True if the app reads files without redaction. An app that edits files must read them without
+        redaction, because it writes back the bytes that it has read."""
         return self.whole or self.places or Level.EDIT in self.shares.values()
 
     @property
@@ -69,10 +66,8 @@ class Wish:
 
 
 def wish_of(text: str) -> Wish:
-    """Return a new wish for an app, without access to any directory. Raises UsageError.
-
-    text: ``NAME``, ``NAME=USER`` or ``NAME=UID``.
-    """
+    """Return a new wish for an app, without access to any directory. Raises UsageError. text: ``NAME``,
+    ``NAME=USER`` or ``NAME=UID``."""
     name, _, user = text.partition("=")
     if not _NAME.fullmatch(name) or name in RESERVED:
         raise UsageError(
@@ -114,10 +109,8 @@ def uid_of(user: str) -> tuple[int | None, str]:
 
 
 def share(wishes: Sequence[Wish], text: str, level: Level, known: Iterable[str]) -> None:
-    """Give an app a level of access to directories. Raises UsageError.
-
-    text: the app and the directories, as ``NAME:DIR,DIR``. known: the directories at the top of the store.
-    """
+    """Give an app a level of access to directories. Raises UsageError. text: the app and the directories, as
+    ``NAME:DIR,DIR``. known: the directories at the top of the store."""
     name, colon, listed = text.partition(":")
     wish = named(wishes, name)
     if not colon or not listed.strip("/ ,"):

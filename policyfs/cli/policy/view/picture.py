@@ -99,10 +99,8 @@ class Picture:
     walk skipped do not count."""
 
     def counts(self) -> dict[FileType, int]:
-        """Return the number of names that the caller sees, for each file type.
-
-        Files that the walk skipped do not count: their kinds or owners may hide them.
-        """
+        """Return the number of names that the caller sees, for each file type. Files that the walk skipped do
+        not count: their kinds or owners may hide them."""
         return Counter(entry.ftype for entry in self.entries)
 
     @property

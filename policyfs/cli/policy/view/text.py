@@ -60,10 +60,8 @@ def told_of(rest: Rest) -> str:
 
 
 def bytes_of(entry: Entry) -> str:
-    """Return the name of the view of a file, or an empty text for the raw view and for other file types.
-
-    For a directory that is seen only as the way to visible paths, return ``on the way``.
-    """
+    """Return the name of the view of a file, or an empty text for the raw view and for other file types. For
+    a directory that is seen only as the way to visible paths, return ``on the way``."""
     if entry.bare:
         return "on the way"
     return "" if entry.view is None or entry.view.raw else entry.view.label
@@ -118,10 +116,8 @@ def _after(picture: Picture, columns: int | None) -> Iterator[str]:
 
 
 def sampled(picture: Picture) -> list[tuple[str, int, str, bytes]]:
-    """Return a table about the files that were opened as samples.
-
-    Each row has a kind, the number of files, the result, and one path.
-    """
+    """Return a table about the files that were opened as samples. Each row has a kind, the number of files,
+    the result, and one path."""
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], bytes] = {}
     for sample in picture.samples:
