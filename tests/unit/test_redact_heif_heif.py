@@ -205,6 +205,11 @@ def test_what_is_behind_the_numbers_of_a_grid():
     assert SECRET not in out
 
 
+def test_a_description_that_may_tell_a_place_is_refused():
+    """Its zeros are sound. If they were shared with metadata, the cleaned file would be refused."""
+    assert "may tell a place" in refused(heif([PICTURE, Thing(2, b"iovl", b"48.137154, 11.576124")]))
+
+
 def test_zeros_behind_the_units_of_a_picture():
     data = heif([Thing(1, b"hvc1", picture() + bytes(9), properties=(1, 2))])
     assert plan(data)[0].outcome is Outcome.CLEAN

@@ -170,7 +170,8 @@ class _HeifFile(BoxFile):
         if kind in _RAW_PICTURES:
             asked = self.inner.hide & Tells.LOCATION
             if told_in_range(data, 0, _RAW_PICTURES[kind], asked, self.inner.budget, numbers=True):
-                return None
+                # Zeros would be another description, which a second plan keeps.
+                raise NotThisKindError("the description of a picture in it may tell a place")
             return _cut(data, _RAW_PICTURES[kind])
         return Found() if _PLAIN_PICTURES.get(kind) in properties else None
 
