@@ -119,9 +119,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[object]:
-    """Modules and tests stay until the end: no collector is to go through them again and again, and forks
-    are to share them cheaply.
-    """
+    """Modules and tests stay until the end: no collector is to go through them again and again, and forks are
+    to share them cheaply."""
     gc.disable()
     try:
         return (yield)

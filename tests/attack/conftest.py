@@ -53,8 +53,7 @@ def mounts_on(store_on: Callable[[str], Path], mounts: Mounts) -> Mounts:
 @pytest.fixture
 def without(mounts_on: Mounts) -> Callable[..., Mount]:
     """`without(guards, policy, store, *options)`: a running mount whose daemon lacks one guard, or several
-    that have nothing to do with each other (separated by commas). descriptors: see Mount.
-    """
+    that have nothing to do with each other (separated by commas). descriptors: see Mount."""
 
     def start(guard: str, policy: str, store: Path, *options: str, descriptors: int = 0) -> Mount:
         mount = mounts_on.prepare(policy, store, *options)

@@ -29,9 +29,8 @@ FIFOS: Final = "POLICYFS_TEST_FIFOS"
 
 
 def late() -> None:
-    """No guard is gone, but the daemon's loop stands still between the question for the lease and the
-    read: it says so in the first of two fifos, and goes on when something is written to the other.
-    """
+    """No guard is gone, but the daemon's loop stands still between the question for the lease and the read:
+    it says so in the first of two fifos, and goes on when something is written to the other."""
     read = leased_module.read_store
     says, hears = (os.open(path, os.O_RDWR) for path in os.environ[FIFOS].split(":"))
 

@@ -152,8 +152,7 @@ def faults_dumped() -> None:
 
 def removal_unanswered() -> None:
     """No guard is gone, but a removal drops its name from the kernel's cache, and gets no answer. The kernel
-    has the directory's lock during the removal, and waits for this lock to drop the name.
-    """
+    has the directory's lock during the removal, and waits for this lock to drop the name."""
     notifiers: list[Notifier] = []
     make = Notifier.__init__
 

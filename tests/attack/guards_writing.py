@@ -165,9 +165,8 @@ def marks_unseen() -> None:
 
 
 def stops_while_judging() -> None:
-    """No guard is gone, but what is written is judged no sooner than the daemon is told to; others are
-    served meanwhile.
-    """
+    """No guard is gone, but what is written is judged no sooner than the daemon is told to; others are served
+    meanwhile."""
     says, hears = (os.open(path, os.O_RDWR | os.O_NONBLOCK) for path in os.environ[STOPS].split(":"))
     kind = Checker._kind
 
@@ -184,8 +183,7 @@ def stops_while_judging() -> None:
 
 def stops_before_open() -> None:
     """No guard is gone, but each open waits until the daemon is told to go on; others are served meanwhile.
-    What is kept for a moment is kept for longer, since a test may take longer.
-    """
+    What is kept for a moment is kept for longer, since a test may take longer."""
     says, hears = (os.open(path, os.O_RDWR | os.O_NONBLOCK) for path in os.environ[STOPS].split(":"))
     opened = Opener.open
 

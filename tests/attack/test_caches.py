@@ -207,10 +207,8 @@ def test_it_is_found_where_the_analysis_says_that_nobody_differs(without, furnis
 
 
 def reloaded(mount: Mount, closed: str = CLOSED, warm: Callable[[], object] = lambda: None) -> dict[str, str]:
-    """What an app that has everything in the kernel's caches is told right after a policy closes it.
-
-    warm: called once the app has asked five times.
-    """
+    """What an app that has everything in the kernel's caches is told right after a policy closes it. warm:
+    called once the app has asked five times."""
 
     def ask(channel) -> dict[str, str]:
         for _ in range(5):

@@ -273,9 +273,8 @@ def _use(channel: Any, root: str, levels: int) -> None:
 
 
 def _cost_s(mount: Mount, child: Child, rounds: int) -> float:
-    """Processor time of the daemon for one round, in seconds. Before each a directory is moved elsewhere,
-    as through another mount, so that no descriptor is believed any more.
-    """
+    """Processor time of the daemon for one round, in seconds. Before each a directory is moved elsewhere, as
+    through another mount, so that no descriptor is believed any more."""
     before = cpu_s(mount.pid)
     for _ in range(rounds):
         (mount.store / "deep/aside").rename(mount.store / "deep/moved")
@@ -286,10 +285,8 @@ def _cost_s(mount: Mount, child: Child, rounds: int) -> float:
 
 
 def times_dearer(mount: Mount, deep: int = 990, rounds: int = 10) -> float:
-    """How many times as much a round costs the daemon in a deep tree as in one of 3 levels.
-
-    Both are measured in turn, and of each the least counts: a busy machine adds to processor time, too.
-    """
+    """How many times as much a round costs the daemon in a deep tree as in one of 3 levels. Both are measured
+    in turn, and of each the least counts: a busy machine adds to processor time, too."""
     (mount.store / "deep/aside").mkdir()
     call_as(DEEP, os.listdir, str(mount / "deep/aside"))  # the daemon knows it
     children = []

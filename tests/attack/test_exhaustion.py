@@ -138,8 +138,7 @@ def greedy(furnished: Path) -> Iterator[list]:
 
 def beside(greedy: list, mount: Mount, way: str) -> tuple[int, set[str], int, list[str]]:
     """What the greedy app got and heard, how many descriptors the daemon has then, and what went wrong for
-    the honest one meanwhile.
-    """
+    the honest one meanwhile."""
     child = start_as(GREEDY, _hold, mount / "greedy", WAYS[way])
     greedy.append(child)
     got, said = child.receive(60)

@@ -88,8 +88,7 @@ def test_who_makes_files_and_closes_them_is_slowed_but_not_refused(without: Star
 
 def _make_beside_removed_files(_channel: Connection, path: str) -> tuple[int, float]:
     """Make files while the kernel still uses the nodes of removed ones. Return how often a new file got the
-    inode number of a removed one, and the longest time of a create (s).
-    """
+    inode number of a removed one, and the longest time of a create (s)."""
     numbers: set[int] = set()
     reused, longest = 0, 0.0
     for turn in range(150):
@@ -109,8 +108,7 @@ def test_a_new_file_waits_for_no_notification_about_its_directory(
     store_on: Callable[[str], Path], mounts_on: Mounts
 ) -> None:
     """The notification waits for the directory's lock, and the create has it. The create must not wait for
-    the notifier because of another node of its inode number: that of a removed file.
-    """
+    the notifier because of another node of its inode number: that of a removed file."""
     store = store_on("ext4")
     furnish(store, b"", names=0, gone=0, photos=0)
     mount = mounts_on.start(POLICY, store)

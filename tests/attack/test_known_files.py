@@ -144,8 +144,7 @@ def test_the_memory_that_an_app_may_have_bounds_what_is_known_of_it(mounts: Moun
 
 def _most_known(mount: Mount, attempt: int) -> int:
     """The most nodes that were known. 0 if the kernel has ended the app: beside others it does so at times,
-    rather than wait until the daemon was told what is forgotten. That is a bound, too.
-    """
+    rather than wait until the daemon was told what is forgotten. That is a bound, too."""
     most = 0
     with limited(8 << 20) as limit:
         child = start_as(MANY, _chains_with_names_that_are_missing, str(mount.mountpoint), attempt)

@@ -241,8 +241,7 @@ def test_a_late_loop_sends_what_a_writer_wrote_where_the_lease_is_not_asked_afte
 
 def read_by_threads(channel, path: Path, threads: int) -> tuple[int, int]:
     """Read the head of the file by several threads until told to stop; how many reads went well, and how many
-    of them showed a place.
-    """
+    of them showed a place."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECT)  # each read is a request
     channel.send("reading")
     stopped, shown = threading.Event(), [[0, 0] for _ in range(threads)]
@@ -271,8 +270,7 @@ def read_by_threads(channel, path: Path, threads: int) -> tuple[int, int]:
 
 def shown_around_visits(mount: Mount, photo: Path, visits: int = 12) -> int:
     """How many reads of a restricted app showed a place while a program opened the file in the store, wrote a
-    byte of the picture and closed it, so many times.
-    """
+    byte of the picture and closed it, so many times."""
     reader = start_as(GALLERY, read_by_threads, mount / "DCIM/big.jpg", 8)
     reader.receive()
     for _ in range(visits):

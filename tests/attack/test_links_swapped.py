@@ -131,10 +131,8 @@ def _swap(channel, store: str, one: bytes, two: bytes, counter: mmap.mmap) -> in
 
 
 def _open_all(_channel, path: str, counter: mmap.mmap, wanted: int) -> tuple[int, dict[str, int]]:
-    """Opens and reads until *wanted* tries had an exchange in them: how many did, and what was read.
-
-    A try that saw the link from the first does not count: nobody asked the daemon to open it.
-    """
+    """Opens and reads until *wanted* tries had an exchange in them: how many did, and what was read. A try
+    that saw the link from the first does not count: nobody asked the daemon to open it."""
     entered, seen = 0, {}
     until = time.monotonic() + SECONDS
     while entered < wanted and time.monotonic() < until:

@@ -85,8 +85,7 @@ def test_a_daemon_that_is_killed_meanwhile_keeps_nobody_waiting(
     store_on, without: Callable[..., Mount], guarded: bool
 ) -> None:
     """Its main thread waits for the file's lock, and no signal ends that: the kernel reports no end of the
-    daemon. But a thread that only waits ends at once, and the launcher ends the connection.
-    """
+    daemon. But a thread that only waits ends at once, and the launcher ends the connection."""
     guards = "circle-unseen" if guarded else "circle-unseen,connection-unguarded"
     mount = without(guards, POLICY, _store(store_on))
     mount.expected_exit = -signal.SIGKILL

@@ -107,10 +107,8 @@ def start(store: Path, mounts_on) -> Callable[..., Mount]:
 
 @contextlib.contextmanager
 def _held(mount: Mount, hanging: Tiny, *, reading: bool, killed: bool = True) -> Iterator[int]:
-    """One process writes the hanging page to a file, and another one removes the file in the store.
-
-    Yields the number of readers. killed: the daemon kills the process that writes meanwhile.
-    """
+    """One process writes the hanging page to a file, and another one removes the file in the store. Yields
+    the number of readers. killed: the daemon kills the process that writes meanwhile."""
     call_as(CAMERA, _look, mount / "DCIM", 0, WARM)
     said = mount.status()["vectors"]
     assert said["absences"] > 0

@@ -186,10 +186,8 @@ def test_a_lock_does_not_end_where_closes_are_unheard(started, locker) -> None:
 
 
 def _take_many(channel, path: Path, number: int) -> int:
-    """So many lock owners of one open file, each of which locks it; how many did, until told to end.
-
-    A POSIX lock belongs to a table of descriptors; each thread here gets one to itself.
-    """
+    """So many lock owners of one open file, each of which locks it; how many did, until told to end. A POSIX
+    lock belongs to a table of descriptors; each thread here gets one to itself."""
     fd = os.open(path, os.O_RDWR)
     libc, end = ctypes.CDLL(None, use_errno=True), threading.Event()
     said: list[str] = []

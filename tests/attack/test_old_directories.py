@@ -26,9 +26,7 @@ APART = ALIKE + """\
 
 def listed_after_reload(mount: Mount, store: Path) -> tuple[object, object]:
     """What two apps read in a directory that both have open, after one of them has read it: names or errnos.
-
-    The name is made after the reload, so no policy has ever shown it to the second app.
-    """
+    The name is made after the reload, so no policy has ever shown it to the second app."""
 
     def life(channel: Any) -> None:
         os.listdir(mount / "d")

@@ -82,10 +82,8 @@ def test_a_removed_file_keeps_its_space_where_its_vector_stays(
 
 
 def others_open_beside_many(mount: Mount) -> str:
-    """What another app is told that opens a file while one app holds as many handles as it can get.
-
-    LSEEK makes Python take each handle over at once, so the bridge never lacks room for the next one.
-    """
+    """What another app is told that opens a file while one app holds as many handles as it can get. LSEEK
+    makes Python take each handle over at once, so the bridge never lacks room for the next one."""
 
     def life(channel: Any) -> int:
         read(str(mount / "file"), 5)

@@ -82,10 +82,8 @@ def test_a_directory_that_was_moved_out_of_sight_is_closed(mounts: Mounts, store
 
 
 def others_open_beside_many(mount: Mount) -> str:
-    """What another app is told that opens a directory while one app has as many open as it can get.
-
-    FSYNCDIR makes Python take each one over at once, so the bridge never lacks room for the next one.
-    """
+    """What another app is told that opens a directory while one app has as many open as it can get. FSYNCDIR
+    makes Python take each one over at once, so the bridge never lacks room for the next one."""
 
     def life(channel: Any) -> int:
         for _ in range(5):

@@ -70,10 +70,8 @@ def _change_mode(channel: Connection, path: Path) -> str:
 
 
 def storing(mount: Mount, made: Disk) -> tuple[Child, Child]:
-    """An app whose draft waits for the disk on its way, and one that then changes the mode of the file.
-
-    What others read is in memory.
-    """
+    """An app whose draft waits for the disk on its way, and one that then changes the mode of the file. What
+    others read is in memory."""
     assert call_as(OTHER, (mount / "Share/b.jpg").read_bytes) == OLD
     path = mount / "Share/a.jpg"
     writer, other = start_as(CAMERA, _save, path), start_as(OTHER, _change_mode, path)

@@ -147,10 +147,8 @@ def test_it_does_where_a_record_can_wait(without, mounts_on: Mounts, arena: Path
 
 
 def killed_after(mount: Mount) -> tuple[set[str], set[str]]:
-    """An app makes directories until its daemon is killed: those that apps can see, those on record.
-
-    A directory that was not finished has a temporary name (decision 61), which no app gets.
-    """
+    """An app makes directories until its daemon is killed: those that apps can see, those on record. A
+    directory that was not finished has a temporary name (decision 61), which no app gets."""
 
     def make(_channel: Connection) -> None:
         for number in range(100_000):
@@ -343,8 +341,7 @@ def _signed_by_a_stranger(trail: Path, into: Path) -> tuple[int, str]:
 
 def opened_for_a_moment(mount: Mount) -> tuple[list[tuple[str, str]], str]:
     """Put a policy in force that lets the app read, and the old one again. Returns by whom and how it was
-    changed, and what is kept of the text that was in force meanwhile.
-    """
+    changed, and what is kept of the text that was in force meanwhile."""
     text, opened = mount.policy.read_text(), POLICY.replace("id: private, deny", "id: private, allow")
     assert call_as(APP, _error, os.stat, mount / "private/file") == "ENOENT"
     mount.policy.write_text(opened)

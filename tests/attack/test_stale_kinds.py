@@ -61,8 +61,7 @@ if SOAK:
 
 def _painter(channel, path: Path, keep: bool) -> None:
     """Makes the file what it is told through a mapping that it keeps, or (keep=False) has for each store
-    alone; says the file's times then. A page is read before it is written.
-    """
+    alone; says the file's times then. A page is read before it is written."""
     memory: mmap.mmap | None = None
     while (image := channel.recv()) is not None:
         if memory is None:

@@ -103,9 +103,8 @@ def _work(channel: Connection, directory: Path) -> int:
 
 
 def worn_out(mount: Mount) -> tuple[int, float, int]:
-    """Refuse an app in a deep place without a pause beside an honest one: how often, how long it took,
-    and how many bytes of trail came of it.
-    """
+    """Refuse an app in a deep place without a pause beside an honest one: how often, how long it took, and
+    how many bytes of trail came of it."""
     call_as(APP, _dig, mount / "deep")
     before, start = trail_bytes(mount, APP), time.monotonic()
     honest = start_as(NEIGHBOUR, _work, mount / "strict")
@@ -255,8 +254,7 @@ def _there(store: Path) -> list[str]:
 
 def hung(mount: Mount, hang: Path, waiting: int) -> tuple[bool, list[str], list[str]]:
     """While nothing can be written to the trail, and so many requests wait for it: does a neighbour go on,
-    what is in /strict meanwhile; and what the app is told when it can.
-    """
+    what is in /strict meanwhile; and what the app is told when it can."""
     for name in ("a", "b/gone", "c/file"):
         path = mount.store / "strict" / name
         path.parent.mkdir(exist_ok=True)

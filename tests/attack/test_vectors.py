@@ -96,8 +96,7 @@ def label(fd: int) -> bytes:
 
 def moved(mount: Mount, look: Callable[[int], Any] = size, warm: str = "4") -> str:
     """What an app is told of a file that it holds by path, after the file was moved out of its sight. Its old
-    name leads to the file again, by a link that was made in the store. warm: what it is told before.
-    """
+    name leads to the file again, by a link that was made in the store. warm: what it is told before."""
 
     def ask(channel) -> str:
         fd = os.open(mount / "common/file", os.O_PATH)

@@ -35,10 +35,8 @@ def build_client(directory: Path, source: Path = HERE / "client.c") -> Path:
 
 
 def medians(targets: Sequence[Target], measure: Callable[[Target], float]) -> dict[str, float]:
-    """The median of REPEATS measurements per target, and under RATIO that of the last to the first.
-
-    Targets take turns and each turn has its own ratio, so that a busy moment hits all alike.
-    """
+    """The median of REPEATS measurements per target, and under RATIO that of the last to the first. Targets
+    take turns and each turn has its own ratio, so that a busy moment hits all alike."""
     seen: dict[str, list[float]] = {target.name: [] for target in targets}
     for _ in range(REPEATS):
         for target in targets:

@@ -68,8 +68,7 @@ def _photos(session: Session, where: str, bench: Bench, photos: Path) -> None:
 
 def _opens(session: Session, bench: Bench, file: Path) -> dict[str, float]:
     """Microseconds of an open and close of a file that was seen before, in turns: "native" is an app that
-    gets it raw, "policyfs" one that gets it redacted, each in a mount of its own.
-    """
+    gets it raw, "policyfs" one that gets it redacted, each in a mount of its own."""
     with bench.policyfs("bench") as raw, bench.policyfs("gallery") as redacted:
         uids = {"native": UID, "policyfs": GALLERY}
 

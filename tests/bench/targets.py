@@ -88,10 +88,8 @@ class Bench:
 
     @contextlib.contextmanager
     def policyfs(self, app: str | None = None, *, leads: bool = False) -> Iterator[Target]:
-        """The store through policyfs: shared, or one app's own mount.
-
-        leads: the daemon has a session of its own, as a service has.
-        """
+        """The store through policyfs: shared, or one app's own mount. leads: the daemon has a session of its
+        own, as a service has."""
         where = self.directory / f"policyfs-{app or 'shared'}"
         where.mkdir(exist_ok=True)
         policy = self.work / "bench.yaml"

@@ -26,9 +26,7 @@ _LINE: Final = re.compile(r'^(?P<name>"[^"]+"|[\w-]+) = (?P<most>\d+)(?P<why>.*)
 
 def held(text: str, found: dict[str, int]) -> tuple[str, list[str]]:
     """Return the text of budgets.toml with the numbers lowered to what was found, and what is wrong with it.
-
-    found: a dictionary from the name of a thing to how much of it there is.
-    """
+    found: a dictionary from the name of a thing to how much of it there is."""
     lines, wrong, seen = [], [], set[str]()
     for line in text.splitlines():
         match = _LINE.match(line)

@@ -45,10 +45,8 @@ def options(parser: argparse.ArgumentParser) -> int:
 
 
 def circles(root: Path) -> int:
-    """Return the number of modules below a package that import each other in a circle.
-
-    Imports within functions and for annotations alone count, too.
-    """
+    """Return the number of modules below a package that import each other in a circle. Imports within
+    functions and for annotations alone count, too."""
     imports = {_module(path, root): _imported(path) for path in root.rglob("*.py")}
     reached: dict[str, set[str]] = {}
     for name in imports:

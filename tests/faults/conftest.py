@@ -47,8 +47,7 @@ def _disks(arena: Path, mounts: Mounts) -> Iterator[Disk]:
 @pytest.fixture
 def on_disk(arena: Path, mounts: Mounts) -> Iterator[Disk]:
     """`on_disk(kind, *mkfs_words, policy=..., without=...)`: a mount of a furnished store on a file system of
-    its own, and the root of that; both are taken away in order. without: see tests/attack/weakened.py.
-    """
+    its own, and the root of that; both are taken away in order. without: see tests/attack/weakened.py."""
     with _disks(arena, mounts) as start:
         yield start
 

@@ -202,9 +202,8 @@ def test_copies_for_redacted_readers_need_no_room_in_the_store(on_disk, kind: st
 
 
 def test_what_the_policy_allowed_and_the_disk_did_not_is_on_the_trail(full) -> None:
-    """The trail tells decisions: a mkdir that was allowed and then found no room stands as allowed;
-    a file that was not made stands nowhere, for it was never opened.
-    """
+    """The trail tells decisions: a mkdir that was allowed and then found no room stands as allowed; a file
+    that was not made stands nowhere, for it was never opened."""
     mount, _, _ = full
     assert call_as(CAMERA, lambda: attempt(lambda: os.mkdir(mount / "DCIM/on-record")).error) == "ENOSPC"
     assert call_as(CAMERA, written, mount / "Checked/on-record", LARGE[:9000]) == (0, "ENOSPC")

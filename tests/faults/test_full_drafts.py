@@ -56,8 +56,7 @@ def test_a_draft_that_finds_no_room_has_destroyed_nothing(
     on_disk, end: str, holes: int, features: str, more: int
 ) -> None:
     """holes: at the end of the file that is written over, in bytes; they are no room. features: of the file
-    system; without extents it reserves no room. more: bytes of the draft, so that its pieces are several.
-    """
+    system; without extents it reserves no room. more: bytes of the draft, so that its pieces are several."""
     options = ("-O", features) if features else ()
     mount, root = on_disk("ext4", "-b", "1024", "-m", "0", *options, policy=POLICY)
     store, new_bytes = root / "store", NEW + bytes(more)
@@ -100,8 +99,7 @@ AFTER = jpegs.plain(4, 64) + bytes(24 << 20) + b"after"
 @pytest.mark.parametrize(("kind", "shorter"), [("btrfs", 0), ("btrfs", 5001), ("xfs", 5001)])
 def test_a_draft_needs_no_more_room_where_files_share_blocks(on_disk, kind: str, shorter: int) -> None:
     """There the file system puts new bytes elsewhere, and frees the old ones later: room for them cannot be
-    reserved, and the file would be half old and half new. shorter: bytes by which the new file is shorter.
-    """
+    reserved, and the file would be half old and half new. shorter: bytes by which the new file is shorter."""
     mount, root = on_disk(kind, policy=POLICY)
     share = root / "store/Share"
     share.mkdir()
@@ -134,8 +132,7 @@ def _map(channel, path: Path, data: bytes) -> None:
 
 def test_stores_to_a_mapping_of_a_draft_that_find_no_room_are_told(on_disk) -> None:
     """The kernel writes many pages back at once, and room is there for some of them only. The app must hear
-    of that, though there is room for the draft by the time it comes into the store.
-    """
+    of that, though there is room for the draft by the time it comes into the store."""
     mount, root = on_disk("ext4", "-b", "1024", "-m", "0", policy=POLICY)
     share = root / "store/Share"
     share.mkdir()

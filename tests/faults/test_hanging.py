@@ -59,9 +59,8 @@ class SlowToWrite(TinyFs):
 
 @pytest.fixture
 def slow(request, arena: Path, mounts: Mounts, monkeypatch) -> Iterator[tuple[Mount, Tiny]]:
-    """A mount whose store is a FUSE file system with one file that hangs; it may have a policy of
-    its own, and so many zeros behind its text.
-    """
+    """A mount whose store is a FUSE file system with one file that hangs; it may have a policy of its own,
+    and so many zeros behind its text."""
     # The server of the store has nobody else wait, however many wait for it.
     monkeypatch.setattr(pyfuse3, "main", functools.partial(pyfuse3.main, max_tasks=1000))
     monkeypatch.setattr(session, "take_turns", lambda *_: bridge.take_turns(0))
@@ -244,9 +243,8 @@ rules:
 
 @pytest.mark.parametrize("slow", [(ANYBODY, 32 << 20)], indirect=True)
 def test_whoever_comes_later_goes_on_however_many_wait(slow) -> None:
-    """Seven users with all the requests under way that one may have, and more; of four of them there were
-    as many as there were tasks.
-    """
+    """Seven users with all the requests under way that one may have, and more; of four of them there were as
+    many as there were tasks."""
     mount, tiny = slow
     crowd = [start_as(20000 + n, read_all_at_once, mount / "slow", n * 40) for n in range(7)]
     for child in crowd:
@@ -322,9 +320,7 @@ def _list(channel, path: Path) -> list[str]:
 
 def _waits_for_the_network(mount: Mount) -> bool:
     """Whether the daemon's loop waits in a call on the store, and longer than for a server that answers.
-
-    Before it does, it reads requests, and who waits for one that was read cannot be killed.
-    """
+    Before it does, it reads requests, and who waits for one that was read cannot be killed."""
     for _ in range(10):
         if Path(f"/proc/{mount.pid}/wchan").read_text() not in {"request_wait_answer", "fuse_wait_aborted"}:
             return False
@@ -364,9 +360,8 @@ def test_nothing_reads_ahead_of_the_loop_on_a_store_that_may_hang(networked) -> 
 
 
 def test_a_mount_that_hangs_with_its_store_can_be_ended(networked) -> None:
-    """SIGTERM waits as all else does. After kill -9 `policyfs umount` frees whoever waits, at once; what
-    is left of the daemon goes when the server answers.
-    """
+    """SIGTERM waits as all else does. After kill -9 `policyfs umount` frees whoever waits, at once; what is
+    left of the daemon goes when the server answers."""
     mount, _, server = networked
     os.kill(server, signal.SIGSTOP)
     app = _start_and_wait(mount, mount / "Checked/never-asked-for")

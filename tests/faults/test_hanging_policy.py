@@ -84,8 +84,7 @@ def test_an_exception_ends_while_the_disk_of_the_trail_hangs(trail) -> None:
 
 def _last_s(trail: Begin, *guards: str) -> tuple[float, float]:
     """Let the gallery have what the camera had, while the disk hangs. Return their last successes, in s after
-    the order.
-    """
+    the order."""
     mount, made = trail(QUIET, *guards)
     mount.expected_log.append("is in force, but not on record")
     _hang(mount, made)

@@ -68,8 +68,7 @@ class HangingFiles(TinyFs):
 @pytest.fixture
 def hanging(request, arena: Path, mounts: Mounts, monkeypatch) -> Iterator[tuple[Mount, Tiny]]:
     """A mount of a FUSE store with FILES files whose writes hang, and /slow, whose reads hang. It may have so
-    many zeros behind its text.
-    """
+    many zeros behind its text."""
     monkeypatch.setattr(pyfuse3, "main", functools.partial(pyfuse3.main, max_tasks=1000))
     monkeypatch.setattr(session, "take_turns", lambda *_: bridge.take_turns(0))
     store, backing = arena / "fuse-store", arena / "tiny-backing" / "file"
@@ -110,8 +109,7 @@ def _memory_kb(mount: Mount) -> int:
 
 def _write_all_at_once(channel: Connection, directory: Path) -> tuple[Counter[str], int]:
     """A write of WHOLE bytes to each file, as many at once as are asked for. How many had which result; and
-    in how many of those that failed a mapping then shows bytes that the file never had.
-    """
+    in how many of those that failed a mapping then shows bytes that the file never had."""
     results: dict[int, str] = {}
     mapped: dict[int, mmap.mmap] = {}
 
@@ -196,8 +194,7 @@ def test_pages_of_one_app_that_hang_leave_others_their_write_back(hanging) -> No
 
 def _read_and_store_one_each(channel: Connection, directory: Path, first: int) -> None:
     """For each of MANY a read of a page of /slow, and a changed page of a file, which the kernel writes back.
-    It sends a thread's own uid (setfsuid(2)), and a page counts for the uid that opened the file.
-    """
+    It sends a thread's own uid (setfsuid(2)), and a page counts for the uid that opened the file."""
 
     def one(uid: int) -> None:
         number = uid - MANY.start

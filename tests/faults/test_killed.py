@@ -157,9 +157,8 @@ def test_the_parent_of_all_workers_killed_while_photos_are_written(busy) -> None
 def test_without_the_one_that_starts_parents_nothing_unlooked_at_is_shown(
     mounts: Mounts, empty_store: Path
 ) -> None:
-    """The daemon can execute nothing, so nothing brings the launcher back: what was not looked at is
-    denied until somebody mounts anew. All else goes on.
-    """
+    """The daemon can execute nothing, so nothing brings the launcher back: what was not looked at is denied
+    until somebody mounts anew. All else goes on."""
     faulty.furnish(empty_store)
     mount = mounts.start(faulty.POLICY, empty_store)
     shown = call_as(GALLERY, (mount / "DCIM/a.jpg").read_bytes)

@@ -46,10 +46,8 @@ def notifies(pid: int) -> bool:
 def killed(
     mounts: Mounts, store: Path, *guards: str, number: signal.Signals = signal.SIGKILL
 ) -> tuple[Mount, Child]:
-    """A mount whose daemon was killed in a notification, and the app whose removal it did not answer.
-
-    number: what the daemon gets.
-    """
+    """A mount whose daemon was killed in a notification, and the app whose removal it did not answer. number:
+    what the daemon gets."""
     (store / "a").write_text("bytes")
     mount = mounts.prepare(POLICY, store)
     mount.program = (WEAKENED, ",".join(("removal-unanswered", *guards)))

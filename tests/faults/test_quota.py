@@ -62,9 +62,8 @@ def test_a_write_beyond_the_quota_is_edquot(limited, place: str) -> None:
 
 
 def test_who_makes_a_file_pays_for_it(limited) -> None:
-    """A quota by user or group goes by the inode's owner, and the daemon cannot exceed a hard limit:
-    that takes CAP_SYS_RESOURCE, which it gives up.
-    """
+    """A quota by user or group goes by the inode's owner, and the daemon cannot exceed a hard limit: that
+    takes CAP_SYS_RESOURCE, which it gives up."""
     mount, store = limited
     call_as(CAMERA, written, mount / "DCIM/new.jpg", LARGE)
     status = (store / "DCIM/new.jpg").stat()

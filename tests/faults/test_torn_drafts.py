@@ -214,8 +214,7 @@ APPENDED: Final = b"another program's"
 
 def _unreserved(on_disk: Disk, without: str = "") -> tuple[Mount, Path, Child]:
     """A mount of a store that cannot reserve space, a file of it with OLD bytes, and the app that stores LONG
-    ones.
-    """
+    ones."""
     mount, root = on_disk("ext4", "-b", "1024", "-O", "^extents,^64bit", policy=POLICY, without=without)
     share = root / "store/Share"
     share.mkdir()
@@ -267,8 +266,7 @@ def test_a_daemon_killed_while_it_takes_room_leaves_all_old_bytes(on_disk: Disk)
 
 def test_a_draft_is_kept_whose_blocks_a_full_disk_takes_in_part(on_disk: Disk) -> None:
     """The draft has many extents, and a backup shares the old blocks. So xfs needs room for metadata when it
-    gives the file the draft's blocks, and stops half-way. The draft needs no room of its own then.
-    """
+    gives the file the draft's blocks, and stops half-way. The draft needs no room of its own then."""
     mount, root = on_disk("xfs", policy=POLICY)
     share = root / "store/Share"
     share.mkdir()

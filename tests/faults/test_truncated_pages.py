@@ -48,8 +48,7 @@ def _cut(channel: Connection, path: Path) -> str:
 @pytest.fixture
 def cut_meanwhile(mounts: Mounts, arena: Path, empty_store: Path) -> Iterator[Callable[..., bytes]]:
     """`cut_meanwhile(*guards)`: one app's page is half on its way into the store when another app, in another
-    mount without these guards, cuts the file to 5 bytes. What the file has in the end.
-    """
+    mount without these guards, cuts the file to 5 bytes. What the file has in the end."""
     fifos = [arena / name for name in ("says", "hears", "waits")]
     for fifo in fifos:
         os.mkfifo(fifo)

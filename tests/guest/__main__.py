@@ -27,10 +27,8 @@ MEMORY: Final = "4G"
 
 
 def boot(command: str, timeout_s: float) -> int:
-    """Run a shell command in a guest, in the checkout, and print its output.
-
-    Returns its exit code, or 124 with what the kernel said if there is none after *timeout_s*.
-    """
+    """Run a shell command in a guest, in the checkout, and print its output. Returns its exit code, or 124
+    with what the kernel said if there is none after *timeout_s*."""
     with tempfile.TemporaryDirectory(prefix="policyfs-guest-", dir="/var/tmp") as made:
         place = Path(made)
         (place / "command").write_text(f"cd {shlex.quote(str(CHECKOUT))}\n{command}\n", encoding="utf-8")

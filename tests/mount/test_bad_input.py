@@ -76,8 +76,7 @@ class Ground:
 
     def umount(self) -> Said:
         """`policyfs umount`, and the daemon's end. The command waits for daemons by their command lines, and
-        one that is forked off the tests has that of the tests.
-        """
+        one that is forked off the tests has that of the tests."""
         pidfd = os.pidfd_open(json.loads(self.run("status", "--json", self.mountpoint).stdout)["pid"])
         try:
             ended = self.run("umount", self.mountpoint)

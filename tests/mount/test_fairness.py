@@ -39,9 +39,7 @@ LISTED = 8_000
 @pytest.fixture
 def fair(arena: Path, mounts: Mounts):
     """`fair(*options, listed=N, guard="", notes=None, policy=POLICY)`: a running shared mount of two apps.
-
-    notes: where the daemon notes for whom it answers each LOOKUP.
-    """
+    notes: where the daemon notes for whom it answers each LOOKUP."""
 
     def start(
         *options: str, listed: int = 0, guard: str = "", notes: Path | None = None,

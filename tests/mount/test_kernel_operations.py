@@ -218,9 +218,8 @@ def _taken(fs: Tiny, uid: int) -> int:
 
 
 def _taken_at_once(fs: Tiny, command: int, most: int) -> None:
-    """One uid asks for twice as much as it may have under way, and *most* are taken; another's request
-    goes on beside it.
-    """
+    """One uid asks for twice as much as it may have under way, and *most* are taken; another's request goes
+    on beside it."""
     greedy = start_as(10010, _lock_at_once, fs.path("m"), command, 2 * UNDER_WAY)
     assert greedy.receive() == "asked"
     wait_for(lambda: _pending(fs) == 2 * UNDER_WAY, "all of them")

@@ -115,8 +115,7 @@ def test_a_file_that_has_no_name_any_more(place: Place, locker) -> None:
 
 def test_locks_are_no_writers(module_arena: Path, module_mounts: Mounts, media: dict[str, Path]) -> None:
     """A large photo is shown under a lease, which no writer may disturb: no reader's lock does, and of a
-    writer's lock nothing is left when it has closed the file.
-    """
+    writer's lock nothing is left when it has closed the file."""
     with file_system("tmpfs", module_arena) as top:
         (top / "store").mkdir(mode=0o700)
         (top / "store" / "a.jpg").write_bytes(media["photo_with_place.jpg"].read_bytes())
@@ -258,9 +257,8 @@ class Walk:
         return start, self.chance.choice([0, 1, 2, 5, self.chance.randrange(1, 30)])
 
     def comparable(self, answers: list[object], sort: str) -> list[object]:
-        """policyfs says of OFD locks too whose they are (natively -1); F_OFD_GETLK is never told (by
-        the kernel). Of several mounts each names its own locks first.
-        """
+        """policyfs says of OFD locks too whose they are (natively -1); F_OFD_GETLK is never told (by the
+        kernel). Of several mounts each names its own locks first."""
         if not all(isinstance(answer, tuple) for answer in answers):
             return answers
         if not self.alike:

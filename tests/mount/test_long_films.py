@@ -52,8 +52,7 @@ FORMS: Final = {
 
 def film_of(broken: int = -1, form: str = "mp4") -> bytes:
     """A film just too long to be short, with a position in every seventh frame. broken: the number of a frame
-    with more units than a picture has; -1 for none.
-    """
+    with more units than a picture has; -1 for none."""
     picture = u32(SLICE_BYTES) + b"\x65" + b"\xa5" * (SLICE_BYTES - 1)
     frames = [MESSAGE * (number % 7 == 3) + picture for number in range(FRAMES)]
     if broken >= 0:

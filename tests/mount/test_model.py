@@ -90,8 +90,7 @@ def test_calls_come_to_what_policy_and_twin_say(arena: Path, app_mount: bool) ->
 )
 def test_a_daemon_that_lacks_a_guard_is_found_out(arena: Path, guard: str, first: int) -> None:
     """Within as many sequences as are run against the whole one. first: those before it find nothing, which
-    takes time; `make soak` runs them, too.
-    """
+    takes time; `make soak` runs them, too."""
     with (
         pytest.raises(Difference),
         world_on(arena, app_mount=False, program=("tests.mount.weaker", guard)) as world,

@@ -108,10 +108,8 @@ def hold(
     mount: Mount, flags: int = os.O_RDONLY, name: str = "file", *,
     warm: Callable[[str], object] = READ, acts: dict[str, Callable[[int], object]] = ACTS,
 ) -> Any:  # fmt: skip
-    """A process that has a file open by the bridge, and does with it what it is told.
-
-    warm: opens the path so often that the bridge opens it from then on. acts: what the process can be told.
-    """
+    """A process that has a file open by the bridge, and does with it what it is told. warm: opens the path so
+    often that the bridge opens it from then on. acts: what the process can be told."""
 
     def life(channel: Any) -> None:
         warm(str(mount / name))
@@ -284,10 +282,8 @@ def test_the_space_of_a_removed_file_is_free_at_once(mount: Mount) -> None:
 
 
 def freed_at_once(mount: Mount) -> bool:
-    """True if the kernel holds nothing of a file after its last name was removed.
-
-    A process keeps it as a path, so that the kernel does not forget the node by itself.
-    """
+    """True if the kernel holds nothing of a file after its last name was removed. A process keeps it as a
+    path, so that the kernel does not forget the node by itself."""
 
     def life(channel: Any) -> None:
         read(str(mount / "file"), 20)

@@ -233,8 +233,7 @@ def test_ranges_are_copied(twins: Twins) -> None:
 @raw
 def test_raw_copies_stay_in_the_store(twins: Twins) -> None:
     """Each is asked of the daemon, unless the kernel alone would be as good: in passthrough, if no blocks can
-    be shared.
-    """
+    be shared."""
 
     def copy() -> object:
         with fd_of("file", RDWR_NEW) as source, fd_of("new", RDWR_NEW) as target:

@@ -304,8 +304,7 @@ def test_names_that_come_from_elsewhere_are_listed(twins: Twins) -> None:
 
 def test_a_kept_listing_goes_on_where_it_was(twins: Twins) -> None:
     """The kernel keeps a listing, and forgets it while an app has read half of it: names that stay are read
-    once each, whatever came and went before them. Positions of an earlier listing lead to the same names.
-    """
+    once each, whatever came and went before them. Positions of an earlier listing lead to the same names."""
     inside, outside = twins.mount / "half-read", twins.mount.store / "half-read"
     outside.mkdir()
     _fill(outside, 2000)

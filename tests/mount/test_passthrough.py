@@ -66,9 +66,8 @@ def start(request: pytest.FixtureRequest, mounts: Mounts, big_store: Path) -> St
 
 @pytest.fixture(scope="module")
 def long_video(module_arena: Path, media: dict[str, Path]) -> Path:
-    """A video of 64 MiB, of this process alone: the files of `media` are shared with others that run
-    tests, and one of them would write it anew while the other reads it.
-    """
+    """A video of 64 MiB, of this process alone: the files of `media` are shared with others that run tests,
+    and one of them would write it anew while the other reads it."""
     return padded_video(module_arena / "long.mp4", media["video.mp4"], VIDEO_BYTES)
 
 

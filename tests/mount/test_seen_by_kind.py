@@ -91,8 +91,7 @@ def test_a_failed_sniff_hides_a_file_for_no_longer_than_it_fails(
 
 def _read_on(channel, path: str) -> list[list[str]]:
     """Begin to read a directory. When told, look up some names, so that the kernel asks for nodes with the
-    next part, and read on. Before and after this: which of the changed names have attributes.
-    """
+    next part, and read on. Before and after this: which of the changed names have attributes."""
     with directory(path) as stream:
         channel.send([os.fsdecode(stream.one()[0]) for _ in range(12)])
         photos, changed = channel.recv()

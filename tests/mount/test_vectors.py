@@ -536,10 +536,8 @@ def _repeats(mount: Mount) -> int:
 
 
 def _is_near(woken: tuple[float, float]) -> bool:
-    """True if each request wakes the reader on its processor, and the other one only now and then.
-
-    The other one is woken where the scheduler lets the caller go on before the near one waits again.
-    """
+    """True if each request wakes the reader on its processor, and the other one only now and then. The other
+    one is woken where the scheduler lets the caller go on before the near one waits again."""
     near, far = woken
     return near >= 0.9 and far <= 0.75
 

@@ -476,10 +476,8 @@ def test_a_raw_descriptor_is_reopened_where_open_does_not_ask(mounts, photos) ->
 
 
 def test_nothing_is_gained_by_moving_or_linking(mount) -> None:
-    """The camera may do anything in both places, but sees the place only in one of them.
-
-    A copy by mv would lose the place for all. So mv is refused, and changes nothing.
-    """
+    """The camera may do anything in both places, but sees the place only in one of them. A copy by mv would
+    lose the place for all. So mv is refused, and changes nothing."""
     photo, there = mount / "DCIM/a.jpg", mount / "Android/camera/a.jpg"
     call_as(CAMERA, write, mount / "Android/camera/b.jpg", OTHER)
     assert call_as(CAMERA, code_of, os.rename, photo, there) == "EACCES"

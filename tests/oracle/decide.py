@@ -192,10 +192,8 @@ class Oracle:
         *,
         monitor: bool = False,
     ) -> Answer:
-        """Answer a request that needs some operations, such as "read" or "read write".
-
-        above: the owners of the directories above the path, from the top. monitor: the mount has --monitor.
-        """
+        """Answer a request that needs some operations, such as "read" or "read write". above: the owners of
+        the directories above the path, from the top. monitor: the mount has --monitor."""
         above = above or ("none",) * len(names_of(path))
         needed = tuple(dict.fromkeys(("see", *operations.split())))
         rules = self.matching(caller, path, facts, *needed)

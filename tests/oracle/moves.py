@@ -330,9 +330,7 @@ class Mover:
 
 def callers(policy: Policy, uids: Iterable[int], names: Iterable[str]) -> list[Caller]:
     """Return a caller for each set of callers that a policy treats alike: apps under any uid, and strangers.
-
-    names: the names that paths may have; a uid may be one of them.
-    """
+    names: the names that paths may have; a uid may be one of them."""
     everyone = [policy.caller(None, uid) for uid in uids]
     return apart(policy, everyone + [policy.caller(app, uid) for app in policy.apps for uid in uids], names)
 

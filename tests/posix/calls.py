@@ -41,11 +41,8 @@ def create(path: str, mode: int = 0o644, text: bytes = b"") -> None:
 
 
 def make(kind: str, path: str, uid: int = 0, gid: int = 0, mode: int | None = None) -> None:
-    """Make one of: file, dir, full (a directory with a file in it), link, fifo, socket,
-    char, block, none.
-
-    chmod: what is there gets another mode instead.
-    """
+    """Make one of: file, dir, full (a directory with a file in it), link, fifo, socket, char, block, none.
+    chmod: what is there gets another mode instead."""
     if kind == "none":
         return
     if kind == "chmod":

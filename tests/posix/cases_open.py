@@ -200,8 +200,7 @@ def _seeks() -> list[Any]:
 
 def _runs(pid: int, path: str) -> bool:
     """Is a child past its execve(2). Before that it has our saved uid, root's, and a plain uid may not ask
-    what it runs: EACCES.
-    """
+    what it runs: EACCES."""
     try:
         return os.readlink(f"/proc/{pid}/exe") == os.path.realpath(path)
     except OSError:

@@ -208,10 +208,8 @@ def contents(listed: int, fd: int) -> dict[str, str]:
 
 
 def run_cases(through: str, store: str, cases: Sequence[Case]) -> list[list[Record]]:
-    """Run cases in directories of their own below *through*; *store* is the same place behind it.
-
-    Root's, in a child: ids, umask and working directory change.
-    """
+    """Run cases in directories of their own below *through*; *store* is the same place behind it. Root's, in
+    a child: ids, umask and working directory change."""
     results = []
     for number, one in enumerate(cases):
         name = f"c{number}"
@@ -247,10 +245,8 @@ def differences(
     cases: Sequence[Case], mounted: Sequence[Sequence[Record]], native: Sequence[Sequence[Record]],
     *, times: bool = True,
 ) -> list[tuple[str, str]]:  # fmt: skip
-    """(case: step, what differs) for every step that differs; a case's first one only.
-
-    times: compare, too, which times a step has changed.
-    """
+    """(case: step, what differs) for every step that differs; a case's first one only. times: compare, too,
+    which times a step has changed."""
     found = []
     for one, ours, theirs in zip(cases, mounted, native, strict=True):
         steps = [*(step.what for step in one.steps), "contents"]

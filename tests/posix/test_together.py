@@ -86,9 +86,8 @@ def make_lasting(directory: Path) -> None:
 
 
 def list_while_changing(directory: Path) -> tuple[int, int]:
-    """List a long directory while others' names come and go; how often a lasting name was missed or
-    came twice.
-    """
+    """List a long directory while others' names come and go; how often a lasting name was missed or came
+    twice."""
     os.chdir(directory)
     for number in range(NAMES // 10):
         os.close(os.open(f"going-{number}", os.O_CREAT | os.O_WRONLY, 0o600))

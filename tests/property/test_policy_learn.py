@@ -76,10 +76,8 @@ def answers(engine: Engine, recorded: Recorded, path: bytes, ops: Op, owner: str
 
 
 def is_denied(recorded: Recorded, path: bytes, seen: list[tuple[Recorded, bytes, Guard | None]]) -> bool:
-    """Whether the app was denied something there: on the path, or to see a directory above it.
-
-    A name that is no text is written with ``?``, so it stands for names like it.
-    """
+    """Whether the app was denied something there: on the path, or to see a directory above it. A name that is
+    no text is written with ``?``, so it stands for names like it."""
     for one, denied, guard in seen:
         if guard is not Guard.DENIED or one.app != recorded.app:
             continue

@@ -61,10 +61,8 @@ def caller_in(policy: Policy, uid: int) -> Caller:
 def answer(
     text: Naive, demand: Demand, uid: int, ops: Op, node: Node, *, empty: bool, known: Facts | None = None
 ) -> Answer:
-    """The naive answer; with the rule of the file system that redacted files are written only emptied.
-
-    known: the facts that the policy's answer needed; that rule always looks at the file's owner.
-    """
+    """The naive answer; with the rule of the file system that redacted files are written only emptied. known:
+    the facts that the policy's answer needed; that rule always looks at the file's owner."""
     caller = caller_in(text.policy, uid)
     if demand.creates:
         kind = {FileType.DIRECTORY: "inode/directory", FileType.SYMLINK: "inode/symlink"}.get(node.ftype)

@@ -115,9 +115,8 @@ def _heif(make: _Maker) -> Iterator[Sample]:
 
 
 def _taken_apart(make: _Maker) -> Sample:
-    """A real coded picture in a file as no tool at hand writes it: data in pieces, Exif and XMP in idat,
-    an item of nobody's, a title and a date among the properties.
-    """
+    """A real coded picture in a file as no tool at hand writes it: data in pieces, Exif and XMP in idat, an
+    item of nobody's, a title and a date among the properties."""
     plain = make.made("parts/plain.heic", "heif-enc", str(make.plain), "-q", "40", "-o", "OUT").read_bytes()
     at = plain.index(b"iloc") + 12
     base, offset, length = (int.from_bytes(plain[at + n : at + n + 4]) for n in (4, 10, 14))

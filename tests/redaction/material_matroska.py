@@ -57,9 +57,8 @@ _UUID: Final = "101112131415161718191a1b1c1d1e1f"
 
 
 def streams(path: Path) -> str:
-    """Every packet of picture and sound, but neither attached pictures nor codec settings, in which
-    some codecs keep comments.
-    """
+    """Every packet of picture and sound, but neither attached pictures nor codec settings, in which some
+    codecs keep comments."""
     maps = ("-map", "0:V?", "-map", "0:a?", "-c", "copy", "-f", "framemd5", "-")
     command = ("ffmpeg", "-v", "error", "-i", str(path), *maps)
     done = subprocess.run(command, capture_output=True, timeout=TOOL_DEADLINE_S, check=True)
@@ -151,8 +150,7 @@ def sound(path: Path) -> Path:
 
 def messages(path: Path) -> Path:
     """A recording of a drone that writes its position into messages beside the pictures (SEI), in the
-    container that the file's name asks for; put there as it is, without a new coding of the pictures.
-    """
+    container that the file's name asks for; put there as it is, without a new coding of the pictures."""
     stream = path.with_suffix(f".{path.suffix[1:]}.h264")
     marked = ("-bsf:v", f"h264_metadata=sei_user_data={_UUID}+{USER_DATA}")
     run("ffmpeg", "-v", "error", "-y", *_PICTURE, "-c:v", "libx264", "-g", "5", *marked, str(stream))

@@ -127,10 +127,8 @@ class Sanitized:
         return self._run(mounts)
 
     def _let_workers_start(self) -> None:
-        """Put the plain C code of redaction into the copy.
-
-        A worker starts without our environment, so the sanitizers' library would not be the first in it.
-        """
+        """Put the plain C code of redaction into the copy. A worker starts without our environment, so the
+        sanitizers' library would not be the first in it."""
         for path in (CHECKOUT / "policyfs/redact").rglob("*.so"):
             shutil.copy(path, self.copy / path.relative_to(CHECKOUT))
 

@@ -29,9 +29,8 @@ def start_again_and_look() -> None:
 
 
 def wait_for_threads() -> None:
-    """Trio's worker threads go when they have had nothing to do; one that is still there when the
-    interpreter ends keeps for ever what it holds. (The log's thread never ends: there is none here.)
-    """
+    """Trio's worker threads go when they have had nothing to do; one that is still there when the interpreter
+    ends keeps for ever what it holds. (The log's thread never ends: there is none here.)"""
     until = time.monotonic() + _THREADS_S
     while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < until:
         time.sleep(0.05)

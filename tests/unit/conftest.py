@@ -34,9 +34,7 @@ def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseKeeper]:
 
 @pytest.fixture
 def forked_launchers() -> Iterator[None]:
-    """Sniffers of this test fork their launchers off a prepared interpreter (see launchers.py).
-
-    An interpreter of its own imports for 0.2 s of processor time. Tests of these processes execute it.
-    """
+    """Sniffers of this test fork their launchers off a prepared interpreter (see launchers.py). An
+    interpreter of its own imports for 0.2 s of processor time. Tests of these processes execute it."""
     with launchers.forked_launchers():
         yield

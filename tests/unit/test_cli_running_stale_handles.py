@@ -69,8 +69,7 @@ class Machine:
 
     def status(self, *files: dict[str, object], by: tuple[int, ...] = ()) -> Callable[[], dict[str, object]]:
         """What a daemon says: file N is open while process N of *by* (default: the first child) lives. It
-        lists only so many files.
-        """
+        lists only so many files."""
 
         def status() -> dict[str, object]:
             pids = by or (self.children[0].pid,) * len(files)

@@ -658,8 +658,7 @@ def test_more_than_may_wait_are_sent_away(start, jpeg_fd):
 @pytest.mark.parametrize("uids", [1, 10])
 def test_an_app_whose_files_hang_does_not_hold_up_another(start, jpeg_fd, uids):
     """Ten requests of one app each meet a stopped worker; the other app waits for one of them. Each uid of an
-    app has a lane if rules tell them apart.
-    """
+    app has a lane if rules tell them apart."""
     sniffer = start(workers=1, deadline_s=1)
     order: list[Lane] = []
 

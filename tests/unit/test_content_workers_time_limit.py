@@ -98,8 +98,7 @@ def test_only_a_worker_that_is_ready_to_run_waits_for_a_processor(
 
 def _keep_busy(channel: Connection, processor: int) -> None:
     """Leave nothing of a processor to ordinary processes but what the kernel keeps for them (5 %). A control
-    group without realtime processes (cpu.rt_runtime_us) forbids it.
-    """
+    group without realtime processes (cpu.rt_runtime_us) forbids it."""
     os.sched_setaffinity(0, {processor})
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))

@@ -100,8 +100,7 @@ async def test_times_that_are_set_just_when_a_piece_ends_leave_no_file_half_writ
     store: Path, monkeypatch: pytest.MonkeyPatch, longer: int, appended: bool
 ) -> None:
     """The event loop looked at the file while a thread wrote the piece, and told the draft of the new times
-    when the thread was done. longer: of the old file, than the draft's new bytes.
-    """
+    when the thread was done. longer: of the old file, than the draft's new bytes."""
     old = PHOTO + bytes(longer)
     (store / "a.jpg").write_bytes(old)
     done = list[int]()

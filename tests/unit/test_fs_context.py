@@ -81,8 +81,7 @@ def test_a_file_is_marked_while_its_draft_is_not_stored(store: Path, other: Held
 )  # fmt: skip
 def test_what_cannot_be_marked_is_not_written(store: Path, tmp_path: Path, rules: str, flushed: bool) -> None:
     """No other daemon would know of the bytes: the app must not take them for written. And if it writes them
-    once more, at the file's end, they are there once.
-    """
+    once more, at the file's end, they are there once."""
     run = tmp_path / "run"
 
     @on_trio

@@ -88,9 +88,7 @@ def test_a_readers_fsync_has_no_bytes_of_another_app_judged(
     store: Path, apps: str, answer: int, rules: str
 ) -> None:
     """Each judgement takes time, in which the writer waits, and a refusal would be on record as the writer's.
-
-    A reader that may not write has a node of its own, which shows the store's file: fsync confirms that.
-    """
+    A reader that may not write has a node of its own, which shows the store's file: fsync confirms that."""
 
     @on_trio
     async def run() -> None:
@@ -171,8 +169,7 @@ def test_a_last_writer_whose_release_fails_leaves_nothing_held(
     fails: str,
 ) -> None:  # fmt: skip
     """Else readers would read bytes that nobody stores, the next writer would store them as its own, and no
-    other daemon could rename the file while it is read.
-    """
+    other daemon could rename the file while it is read."""
     other = HeldFiles(str(tmp_path_factory.mktemp("run") / "lock.held"))
 
     @on_trio

@@ -125,8 +125,7 @@ async def test_a_large_truncation_under_redaction_runs_on_a_thread(store: Path, 
 
 def _written_before_the_thread(monkeypatch, path: Path, data: bytes) -> list[bool]:
     """Another program writes *data* between each check and the thread's change. Each try appends True to the
-    result if the thread changed the file.
-    """
+    result if the thread changed the file."""
     in_thread, changed = ChangeLock.in_thread, []
 
     async def late(self, fd: int, fence: Callable[[], None], change: Callable[[], Any]) -> Any:

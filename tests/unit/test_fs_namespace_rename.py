@@ -276,8 +276,7 @@ def test_a_rename_does_not_store_held_bytes_again_and_again(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A writer may write again each time, and to check its bytes may take seconds. Meanwhile the kernel lets
-    all requests for names in the two directories wait.
-    """
+    all requests for names in the two directories wait."""
     stored: list[object] = []
 
     async def held(*_: object) -> None:
@@ -359,11 +358,8 @@ APART = """\
 
 
 def _swapped(store: Path, kind: str) -> Callable[[], None]:
-    """Return a function that gives the names /free/x and /out/y to other objects.
-
-    kind: of the object that gets /free/x. A directory cannot replace a file, so /out/y is an empty directory
-    then.
-    """
+    """Return a function that gives the names /free/x and /out/y to other objects. kind: of the object that
+    gets /free/x. A directory cannot replace a file, so /out/y is an empty directory then."""
 
     def act() -> None:
         os.rename(store / "free/x", store / "free/before")

@@ -270,8 +270,7 @@ def test_none_comes_after_a_look_up_that_failed() -> None:
 @on_trio
 async def test_one_may_come_after_one_look_up_that_failed() -> None:
     """The kernel looks up twice if the first answer is none or another file: a name that is being replaced
-    can be gone at the first time.
-    """
+    can be gone at the first time."""
     tries = SecondTries()
     tries.sent_back(1, APP)
     async with trio.open_nursery() as nursery:

@@ -166,8 +166,7 @@ def test_following_survives_that_segments_go(tmp_path: Path) -> None:
 @pytest.mark.parametrize("events", [1, 9])
 def test_following_goes_on_after_the_trail_was_made_anew(tmp_path: Path, events: int) -> None:
     """events: of the old trail. Its newest file has the number 1, like the file of the new trail, or a larger
-    one.
-    """
+    one."""
     directory = write_trail(tmp_path, [an_event(b"/%d" % n) for n in range(events)], segment_bytes=1500)
     follower = Follower(tmp_path)
     shutil.rmtree(directory)

@@ -77,8 +77,7 @@ def test_the_text_of_a_policy_can_be_saved_before_its_record(tmp_path: Path) -> 
 @pytest.mark.parametrize("passed_s", [0, 10, -7200], ids=["at once", "after a hang", "the clock went back"])
 def test_their_times_are_no_damage(tmp_path: Path, passed_s: int) -> None:
     """Their time is that of the announcement or, if they waited, that of the write: `policy replay` needs an
-    end no earlier than it was.
-    """
+    end no earlier than it was."""
     clock = Clock()
     with a_journal(tmp_path, clock, segment_bytes=2000) as journal:
         for _ in range(4):

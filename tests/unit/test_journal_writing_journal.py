@@ -173,10 +173,8 @@ EVIL = bytes([0xFF]) * 250
 def test_a_flood_of_different_names_grows_by_no_more_than_its_rate_and_is_counted(
     tmp_path: Path, denied: bool, audit: Audit
 ) -> None:
-    """Ten seconds of 2,000 events each, half of one name, half always new, in directories of odd names.
-
-    In `make soak`, 100,000 denials each second.
-    """
+    """Ten seconds of 2,000 events each, half of one name, half always new, in directories of odd names. In
+    `make soak`, 100,000 denials each second."""
     rate = count(2000, 100_000) if denied else 2000
     directory, clock, make = tmp_path / MOUNT_ID, Clock(), a_denial if denied else an_event
     with a_journal(tmp_path, clock, Limits()) as journal:

@@ -153,8 +153,7 @@ def test_one_directory_holds_one_thread(pipe, start, monkeypatch):
 
 def test_the_pages_of_one_file_hold_one_thread(pipe, start, monkeypatch):
     """Further messages for all of them wait for the first one; callers are told after it. Those for some
-    pages (of a refused write) do not wait, nor do those for attributes.
-    """
+    pages (of a refused write) do not wait, nor do those for attributes."""
     let_go = _hanging(
         monkeypatch,
         lambda message: struct.unpack_from("=IiQQq", message)[1::2] == (2, 8) and message[24:40] == bytes(16),

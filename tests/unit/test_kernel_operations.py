@@ -48,8 +48,7 @@ def _begun(
     monkeypatch: pytest.MonkeyPatch, sent: list[Sent], in_a_turn: int = 100
 ) -> list[tuple[int, int, int]]:
     """Take so many requests in each turn of the loop. Of each in the order of their begins: unique, uid, and
-    turn.
-    """
+    turn."""
     turns, begun = Turns(), []
     monkeypatch.setattr(operations, "take_requests", lambda *_: None)
 

@@ -426,8 +426,7 @@ OWNED = on_reading(200, "'/**/nG/**'", when=", owner: appA")
 ])  # fmt: skip
 def test_an_app_cannot_choose_paths_that_take_seconds_to_compare(rules, moves):
     """A rename is decided on the event loop, while all other requests of the mount wait. Trying one sort of
-    facts after the other took 2 to 14 s for each of these.
-    """
+    facts after the other took 2 to 14 s for each of these."""
     asked = Asked(ALL + rules, apps=APPS)
     for old, new in moves:
         began = time.process_time()

@@ -81,9 +81,8 @@ def test_a_stream_of_any_length(size):
 
 
 def test_digits_fit_into_the_room_that_they_had():
-    """Profiles of ImageMagick are hexadecimal digits, deflated as well as zlib can by default: what is
-    left has not a byte to spare.
-    """
+    """Profiles of ImageMagick are hexadecimal digits, deflated as well as zlib can by default: what is left
+    has not a byte to spare."""
     digits = b"".join(hashlib.sha256(bytes((i,))).digest() for i in range(60)).hex().encode()
     fewer = digits.replace(digits[100:124], b"0" * 24)
     packed = deflated_to(fewer, len(zlib.compress(fewer, 9)) + 1)

@@ -111,8 +111,7 @@ def test_an_object_that_was_made_though_the_store_tells_an_error_is_removed(
     scene: Scene, code: int, told: int
 ) -> None:
     """The answer of a network store may be lost. The store then finds the temporary name when it asks again,
-    and tells EEXIST, but no object has the name that the app gave.
-    """
+    and tells EEXIST, but no object has the name that the app gave."""
     make = scene._made
 
     def lost(name: bytes) -> None:

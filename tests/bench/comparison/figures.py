@@ -123,10 +123,8 @@ class Difference:
 
 
 def differences(old: list[Figures], new: list[Figures]) -> list[Difference]:
-    """Compare two runs by the ratios to the first contender, so that a slower machine does not count.
-
-    The noise of a ratio is the half width of its middle half over the rounds, of both runs together.
-    """
+    """Compare two runs by the ratios to the first contender, so that a slower machine does not count. The
+    noise of a ratio is the half width of its middle half over the rounds, of both runs together."""
     before = {(row.row, row.store): row for row in old}
     found = []
     for row in new:

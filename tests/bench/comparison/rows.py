@@ -60,8 +60,7 @@ def fill_store(store: Path, names: set[str], directory: Path) -> tuple[Path, Pat
 
 def _tree(directory: Path) -> Path:
     """Copy Python's own library, which every machine has, until there are SOME small files. (Some packages of
-    Python have a third of the files of others.)
-    """
+    Python have a third of the files of others.)"""
     tree = directory / "tree"
     library = Path(sysconfig.get_path("stdlib"))
     found = sorted(path for path in library.rglob("*.py") if "site-packages" not in path.parts)

@@ -57,11 +57,8 @@ class Booted:
 
 @contextlib.contextmanager
 def booted(place: Path, setup: Path, socket: str = "run/systemd/private") -> Iterator[Booted]:
-    """Boot a machine, and end it.
-
-    place: an empty directory. setup: a shell script that runs in the new root, before systemd. socket: it is
-    there once the machine has booted.
-    """
+    """Boot a machine, and end it. place: an empty directory. setup: a shell script that runs in the new root,
+    before systemd. socket: it is there once the machine has booted."""
     log = place / "boot.log"
     root = place / "root"
     root.mkdir()

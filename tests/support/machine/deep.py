@@ -12,10 +12,8 @@ LONG = b"\xff\xfe" * 125
 
 
 def descend(levels: int, name: bytes = b"d") -> tuple[int, str]:
-    """Make directories one in the other and go down into them, from the working directory.
-
-    Returns how many were made, and the name of the errno that ended it ("" if none did).
-    """
+    """Make directories one in the other and go down into them, from the working directory. Returns how many
+    were made, and the name of the errno that ended it ("" if none did)."""
     for made in range(levels):
         try:
             os.mkdir(name)

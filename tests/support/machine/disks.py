@@ -90,9 +90,8 @@ class Disk:
 
 @contextlib.contextmanager
 def disk(directory: Path, furnish: Any, kind: str = "ext4", size: int = 24 << 20) -> Iterator[Disk]:
-    """A file system of that kind on a disk of its own, with what furnish(root) puts there and nothing of
-    it in memory.
-    """
+    """A file system of that kind on a disk of its own, with what furnish(root) puts there and nothing of it
+    in memory."""
     memory, mountpoint, root = (directory / name for name in ("memory", "blocks", "root"))
     for made in (memory, mountpoint, root):
         made.mkdir()

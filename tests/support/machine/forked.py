@@ -53,11 +53,8 @@ def prepare(program: Sequence[str]) -> None:
 
 @functools.cache
 def _numbers_of_accounts() -> frozenset[int]:
-    """The uids and gids that have accounts.
-
-    A daemon looks up each of the 64 that its workers may get, which opens 1,300 files where libnss-systemd is
-    installed: a tenth of the processor time of a mount.
-    """
+    """The uids and gids that have accounts. A daemon looks up each of the 64 that its workers may get, which
+    opens 1,300 files where libnss-systemd is installed: a tenth of the processor time of a mount."""
     return frozenset([user.pw_uid for user in pwd.getpwall()] + [group.gr_gid for group in grp.getgrall()])
 
 

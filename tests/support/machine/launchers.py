@@ -95,10 +95,8 @@ def attach(path: str = "") -> None:
 
 @contextlib.contextmanager
 def forked_launchers() -> Iterator[None]:
-    """Let sniffers of this process fork their launchers off the prepared interpreter.
-
-    Commands that a test runs in its own process have one for each look at a file.
-    """
+    """Let sniffers of this process fork their launchers off the prepared interpreter. Commands that a test
+    runs in its own process have one for each look at a file."""
     from policyfs.content.workers import execution
 
     before = execution.subprocess

@@ -102,16 +102,13 @@ def mounts_below(directory: Path) -> list[MountEntry]:
 
 def control_of(device: int) -> int:
     """The inode of a FUSE connection's control file `abort`. No later connection has it, other than the
-    number of the device, which the kernel gives to the next mount at once.
-    """
+    number of the device, which the kernel gives to the next mount at once."""
     return (FUSE_CONNECTIONS / str(device) / "abort").stat().st_ino
 
 
 def abort_connection(device: int, control: int | None = None) -> bool:
-    """End a FUSE connection by force: every request in it fails. False if it is gone already.
-
-    control: its control_of(), for a connection that may be gone.
-    """
+    """End a FUSE connection by force: every request in it fails. False if it is gone already. control: its
+    control_of(), for a connection that may be gone."""
     try:
         with (FUSE_CONNECTIONS / str(device) / "abort").open("wb", buffering=0) as file:
             if control is not None and os.fstat(file.fileno()).st_ino != control:

@@ -144,11 +144,8 @@ def start_as(
     groups: Sequence[int] = (),
     cwd: str = "/",
 ) -> Child:
-    """Run `function(channel, *arguments)` in a forked child as a plain uid.
-
-    The channel is a multiprocessing Connection whose send() and recv() meet Child.receive and
-    Child.send. uid 0 keeps root's rights.
-    """
+    """Run `function(channel, *arguments)` in a forked child as a plain uid. The channel is a multiprocessing
+    Connection whose send() and recv() meet Child.receive and Child.send. uid 0 keeps root's rights."""
     parent_end, child_end = Pipe()
     pid = os.fork()
     if pid == 0:

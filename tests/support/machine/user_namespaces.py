@@ -43,9 +43,7 @@ def call_inside(
     function: Callable[..., T], *arguments: Any, uid: int = 0, first: int = FIRST, flags: int = 0
 ) -> T:
     """Run a function in a new user namespace, as this uid of it; return its result, or raise its exception.
-
-    flags: further namespaces (unshare(2)).
-    """
+    flags: further namespaces (unshare(2))."""
     child = start_as(0, _inside, flags, uid, function, arguments)
     child.receive()
     _map(child, first)

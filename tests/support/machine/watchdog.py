@@ -44,10 +44,8 @@ class Watchdog:
         os.write(self._write_end, b"0 -\n")
 
     def close(self) -> None:
-        """The test run is over: the process clears away what is left and ends.
-
-        Said in words: a child that a failed test left behind has the pipe open, too.
-        """
+        """The test run is over: the process clears away what is left and ends. Said in words: a child that a
+        failed test left behind has the pipe open, too."""
         os.write(self._write_end, b"end -\n")
         os.close(self._write_end)
         os.waitpid(self.pid, 0)

@@ -79,10 +79,8 @@ def facts_of(file: str, app: str) -> tuple[FileType, Facts]:
 
 
 def ask(engine: Engine, row: Row) -> Decision:
-    """The engine's decision on a row. A row without a file must not hang on any fact.
-
-    A request ends in ``at TIME`` where exceptions are to count.
-    """
+    """The engine's decision on a row. A row without a file must not hang on any fact. A request ends in ``at
+    TIME`` where exceptions are to count."""
     request, _, at = row.request.partition(" at ")
     if at:
         engine = compile_policy(in_force(engine.policy, instant(at)))
@@ -103,10 +101,8 @@ def ask(engine: Engine, row: Row) -> Decision:
 
 
 def told(decision: Decision, *, audit: bool = False, rules: bool = False) -> str:
-    """A decision in the words of the column *answer*; audit and rules only if they are asked for.
-
-    What is required of a request that is denied anyway says nothing, and is not told.
-    """
+    """A decision in the words of the column *answer*; audit and rules only if they are asked for. What is
+    required of a request that is denied anyway says nothing, and is not told."""
     parts = ["allowed" if decision.allowed else errno_name(decision.errno)]
     if decision.allowed and decision.bare:
         parts.append("bare")

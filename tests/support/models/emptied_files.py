@@ -45,8 +45,7 @@ class EmptiedFiles(NameCalls):
 
     def leave_alone(self, step: Step) -> None:
         """Raise Skip for calls on files that were only emptied, or that may move them, unless the caller is
-        sure to see the old bytes.
-        """
+        sure to see the old bytes."""
         if self.emptied and step.call in {"rename", "move"}:
             raise Skip
         for path in step.arguments if self.emptied else ():

@@ -135,8 +135,7 @@ def rule_matches(rule: Rule, policy: Policy, caller: Caller, node: Node) -> lang
 
 def words_of_ban(content: frozenset[str]) -> frozenset[str]:
     """The words of a requirement that reads ``no location, time``, and ``clean x`` for each of one that reads
-    ``clean location, time``; none for one of kinds.
-    """
+    ``clean location, time``; none for one of kinds."""
     return banned((content,))
 
 

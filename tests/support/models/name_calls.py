@@ -297,8 +297,7 @@ class NameCalls(TwinTree):
 
     def _leaves_a_name(self, step: Step, source: Found, target: Found) -> bool:
         """Has the file another name, and is other content asked for at the two paths? Then it could be
-        written by one name without what is asked for at the other.
-        """
+        written by one name without what is asked for at the other."""
         assert source.status is not None
         if not stat.S_ISREG(source.status.st_mode) or source.status.st_nlink < 2:
             return False

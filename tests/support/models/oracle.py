@@ -100,9 +100,8 @@ class Oracle:
         return Caller(self._app or self._apps.get(uid), uid)
 
     def node(self, path: bytes, ftype: FileType, data: bytes, owner: str, above: Sequence[str]) -> Node:
-        """What is at a path (below TOP). data: a file's bytes; above: owners of the directories over
-        it, from TOP's own on.
-        """
+        """What is at a path (below TOP). data: a file's bytes; above: owners of the directories over it, from
+        TOP's own on."""
         kind = {FileType.DIRECTORY: "inode/directory", FileType.SYMLINK: "inode/symlink"}.get(ftype)
         if kind is None and self.wants_kinds:
             kind = self.kinds.of(data)

@@ -217,9 +217,8 @@ class Reference(EmptiedFiles):
         return [oracle.node(handle.node.path, FileType.REGULAR, data, owner, handle.node.owners)]
 
     def _codes(self, handle: Handle, ops: Op) -> frozenset[int]:
-        """What the policy says now of what a handle is used for, by any of the names (and the one that
-        it was opened by); 0: allowed.
-        """
+        """What the policy says now of what a handle is used for, by any of the names (and the one that it was
+        opened by); 0: allowed."""
         oracle, uid = self.oracles[handle.mount], self.uids[handle.who]
         codes = {oracle.decide(uid, ops, node).errno for node in self._now(handle)}
         return frozenset(codes | {0 if handle.generation == self.generations[handle.mount] else errno.EACCES})

@@ -100,10 +100,8 @@ class Sequenced:
     # ------------------------------------------------------------ one sequence
 
     def run(self, steps: Sequence[Step], between: dict[int, tuple[int, str]] | None = None) -> None:
-        """Run one sequence in a new directory; then the store must be what the twin is.
-
-        between: before which step which mount (an index) gets which policy. Raises Difference.
-        """
+        """Run one sequence in a new directory; then the store must be what the twin is. between: before which
+        step which mount (an index) gets which policy. Raises Difference."""
         name = f"s{next(self._made)}"
         store, twin = self.mounts[0].store / name, self.native / name
         for top in (store, twin):
@@ -203,9 +201,8 @@ class Sequenced:
                 self._let_all_see(name, reference, step, done)
 
     def _let_all_see(self, name: str, reference: Reference, step: Step, done: list[str]) -> None:
-        """Names are gone: until the other mounts have heard of it, calls by them, or below them, go to
-        where what had them is now.
-        """
+        """Names are gone: until the other mounts have heard of it, calls by them, or below them, go to where
+        what had them is now."""
         paths = [path for path in step.arguments[:2] if isinstance(path, bytes)]
         swapped = step.arguments[2:] == (RENAME_EXCHANGE,)
         for (number, mount), path in itertools.product(enumerate(self.mounts), paths if swapped else ()):

@@ -223,9 +223,8 @@ class TwinTree:
         return found
 
     def other_answers(self, step: Step, ops: Op, found: Found) -> frozenset[int]:
-        """What the policy says by the file's other names: what the daemon knows by number is decided
-        by the strictest of the names that it knows.
-        """
+        """What the policy says by the file's other names: what the daemon knows by number is decided by the
+        strictest of the names that it knows."""
         assert found.status is not None
         if found.status.st_nlink < 2 or stat.S_ISDIR(found.status.st_mode):
             return frozenset()

@@ -243,9 +243,8 @@ class Twins:
         groups: Sequence[int] = (),
         deadline_s: float = 60.0,
     ) -> Outcome:
-        """Root prepares a directory on each side, the app makes the call in it; fails where results
-        or what is left differ. Returns the result.
-        """
+        """Root prepares a directory on each side, the app makes the call in it; fails where results or what
+        is left differ. Returns the result."""
         self._made += 1
         name = f"own-{self._made}"
         outcomes, left = [], []

@@ -202,8 +202,7 @@ class Mount:
 
     def _launched(self, words: list[str], log: BinaryIO) -> subprocess.Popen[bytes] | Forked:
         """The daemon's process: forked off a template where nothing speaks against it, since a new
-        interpreter takes a second to import what is imported there already.
-        """
+        interpreter takes a second to import what is imported there already."""
         if not self.wrapper and not self.executed:
             return template.start(
                 self.program, words, self.environment, prepared(), log.fileno(), self.most_descriptors

@@ -48,10 +48,8 @@ def furnish(store: Path) -> None:
 
 
 def fill(directory: Path) -> Path:
-    """Take all the space that root can get on a file system; returns the file that holds it.
-
-    ext4 gives away what was freed once its journal is written: that is taken, too.
-    """
+    """Take all the space that root can get on a file system; returns the file that holds it. ext4 gives away
+    what was freed once its journal is written: that is taken, too."""
     ballast = directory / "ballast"
     with ballast.open("ab", buffering=0) as file:
         before = -1
@@ -78,9 +76,8 @@ def errors(calls: dict[str, Callable[[], Any]]) -> dict[str, str]:
 def written(
     path: Path | str, data: bytes, flags: int = 0, *, step: int = 65536, sync: bool = False
 ) -> tuple[int, str]:
-    """Write a file as programs do, on after short writes: how many bytes write(2) took, and the errno
-    that ended it, be it of fsync or close.
-    """
+    """Write a file as programs do, on after short writes: how many bytes write(2) took, and the errno that
+    ended it, be it of fsync or close."""
     done = 0
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o644)

@@ -71,8 +71,7 @@ class Sniffed:
 
     async def wanted(self) -> None:
         """Wait until a task waits for the gate, if there is one (a copy is made on a thread before), and all
-        others wait, too.
-        """
+        others wait, too."""
         with trio.fail_after(10):
             while self.gate is not None and not self.gate.statistics().tasks_waiting:  # noqa: ASYNC110
                 await trio.sleep(0.001)  # a gate has no event for that
@@ -197,9 +196,7 @@ class Parts:
         copy_bytes: int = 1 << 24,
     ) -> None:  # fmt: skip
         """latches: the file of locks that it shares with other file systems; by default one of its own.
-
-        keeper: keeps the leases of files of more than *copy_bytes*.
-        """
+        keeper: keeps the leases of files of more than *copy_bytes*."""
         self.store = store
         self.sink, self.sniffed, self.notes = Sink(), Sniffed(), Notes()
         self.bugs: list[BaseException] = []

@@ -39,8 +39,7 @@ def family_of(pid: int) -> list[int]:
 
 def own_memory(pid: int) -> int:
     """Bytes of a process's own memory, of what it shares with forks of it its share. No pages of files: how
-    many of these count as its own hangs on the other processes of the machine.
-    """
+    many of these count as its own hangs on the other processes of the machine."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss_Anon:"):
             return int(line.split()[1]) * 1024
@@ -67,10 +66,8 @@ def descriptors(mount: Mount) -> Counter[str]:
 
 
 def settled(mount: Mount, before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What the daemon holds once the kernel has given up its caches. Root's node always stays.
-
-    Fails if that is not what it held before.
-    """
+    """What the daemon holds once the kernel has given up its caches. Root's node always stays. Fails if that
+    is not what it held before."""
 
     def holdings() -> dict[str, Any]:
         status = mount.status()

@@ -57,8 +57,7 @@ def read_only(source: Path, directory: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def mergerfs(source: Path, directory: Path, more: str = "") -> Iterator[Path]:
     """A pool of *source* and of an empty branch below *directory*, which new files go to; yields where it is
-    mounted. It serves each request with the rights of the process that calls. more: further options.
-    """
+    mounted. It serves each request with the rights of the process that calls. more: further options."""
     second, target = directory / "second-branch", directory / "pool"
     second.mkdir()
     second.chmod(source.stat().st_mode & 0o7777)

@@ -121,8 +121,7 @@ def sizes_after_steps(path: Path) -> Iterator[list[int]]:
 
 def beside(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object], *, fenced: bool = True) -> None:
     """Let somebody else do something after the judgement of each change: right before the change itself, or
-    before its fence.
-    """
+    before its fence."""
     in_thread = ChangeLock.in_thread
 
     async def late(self, fd, fence, change, **named):

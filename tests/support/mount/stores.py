@@ -130,10 +130,8 @@ KERNEL: Final = tuple(int(part) for part in _RELEASE.split(".")[:2])
 
 
 def assert_passed_through(status: dict[str, Any]) -> None:
-    """Passthrough is expected of every mount unless its test says otherwise: no file may go without.
-
-    A kernel before 6.9 has none, and then the status says so.
-    """
+    """Passthrough is expected of every mount unless its test says otherwise: no file may go without. A kernel
+    before 6.9 has none, and then the status says so."""
     passthrough = status["passthrough"]
     if KERNEL < (6, 9):
         assert "the kernel has no FUSE passthrough" in passthrough["why_not"]

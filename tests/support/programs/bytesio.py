@@ -73,10 +73,8 @@ def padded_video(path: Path, video: Path, size: int) -> Path:
 
 
 def every_way(path: str | os.PathLike[str], spare: str | os.PathLike[str]) -> dict[str, str]:
-    """SHA-256 of a file's bytes by each way that there is to read or copy them: way -> digest.
-
-    spare: a name in a directory where this process may make a file; it is gone afterwards.
-    """
+    """SHA-256 of a file's bytes by each way that there is to read or copy them: way -> digest. spare: a name
+    in a directory where this process may make a file; it is gone afterwards."""
     digests = {"read": digest_by_read(path, 10_007), "map": digest_by_map(path)}
     size = os.stat(path).st_size
     for way, move in (("sendfile", _sendfile), ("copy_file_range", _copy_range), ("splice", _splice)):

@@ -183,10 +183,8 @@ def flooding(mount: Mount, name: str) -> contextlib.AbstractContextManager[list[
 
 @contextlib.contextmanager
 def flooded_by(mount: Mount, flood: Flood, processes: int, *, apart: bool = False) -> Iterator[list[int]]:
-    """While inside, that many flooders run; each ends by itself, and yields how often it went round.
-
-    apart: each in a session of its own.
-    """
+    """While inside, that many flooders run; each ends by itself, and yields how often it went round. apart:
+    each in a session of its own."""
     children: list[Child] = [
         start_as(FLOOD, _flood, str(mount.mountpoint), number, flood, apart) for number in range(processes)
     ]

@@ -209,10 +209,8 @@ def generate(
     keep: int = 0,
     keys: Path | None = None,
 ) -> Generated:
-    """Make a trail root with so many events over so many days, shared by so many mounts (chains).
-
-    keys: a directory for the keys with which segments are sealed; none are sealed or compressed without.
-    """
+    """Make a trail root with so many events over so many days, shared by so many mounts (chains). keys: a
+    directory for the keys with which segments are sealed; none are sealed or compressed without."""
     root.mkdir(mode=0o700, exist_ok=True)
     counts: Counter[tuple[str, str]] = Counter()
     directories, records, story = [], 0, []

@@ -45,10 +45,8 @@ class _Kept:
         )  # fmt: skip
 
     def run(self, words: list[str], deadline_s: float) -> subprocess.CompletedProcess[bytes]:
-        """Run one command.
-
-        Raises subprocess.TimeoutExpired after deadline_s, and ChildProcessError if the process has ended.
-        """
+        """Run one command. Raises subprocess.TimeoutExpired after deadline_s, and ChildProcessError if the
+        process has ended."""
         self._commands += 1
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -91,10 +89,8 @@ _kept: list[_Kept] = []
 def run(
     *words: str, check: bool = False, deadline_s: float = DEADLINE_S
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run one exiftool command, without its own first word. Paths among the words are absolute.
-
-    Raises subprocess.CalledProcessError if it fails and check is True, and TimeoutExpired after deadline_s.
-    """
+    """Run one exiftool command, without its own first word. Paths among the words are absolute. Raises
+    subprocess.CalledProcessError if it fails and check is True, and TimeoutExpired after deadline_s."""
     if any(_READ_OTHERWISE.match(word) for word in words):
         return subprocess.run(["exiftool", *words], check=check, capture_output=True, timeout=deadline_s)
     if not _kept or _kept[0].owner != os.getpid():

@@ -39,9 +39,8 @@ def user_sei(text: bytes) -> bytes:
 
 
 def two_chains(slice_head: bytes, hidden: bytes) -> bytes:
-    """A chain of a slice and the units *hidden*, behind lengths of four bytes. Behind lengths of two, it
-    is a chain of slices alone. slice_head: two bytes at the start of a slice.
-    """
+    """A chain of a slice and the units *hidden*, behind lengths of four bytes. Behind lengths of two, it is a
+    chain of slices alone. slice_head: two bytes at the start of a slice."""
     first = 2 << 16 | int.from_bytes(slice_head)
     data = bytearray(first.to_bytes(4) + bytes(first) + hidden + (40).to_bytes(4) + slice_head + bytes(38))
     data[4:8] = slice_head * 2  # a slice behind four bytes, and a length before a slice

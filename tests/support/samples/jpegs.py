@@ -230,10 +230,8 @@ def leaks(data: bytes) -> list[str]:
 
 
 def pixels(data: bytes) -> bytes:
-    """The picture as djpeg (libjpeg) decodes it, as far as it gets. AssertionError if nowhere.
-
-    Warnings and errors behind the picture do not count: viewers show it all the same.
-    """
+    """The picture as djpeg (libjpeg) decodes it, as far as it gets. AssertionError if nowhere. Warnings and
+    errors behind the picture do not count: viewers show it all the same."""
     done = subprocess.run(["djpeg", "-pnm"], input=data, capture_output=True, check=False, timeout=30)
     assert done.stdout, done.stderr
     return done.stdout

@@ -91,10 +91,8 @@ KEPT_TAGS: Final = {
 
 
 def run(*command: str) -> None:
-    """Run one tool to its end.
-
-    Raises subprocess.CalledProcessError if it fails and TimeoutExpired after TOOL_DEADLINE_S.
-    """
+    """Run one tool to its end. Raises subprocess.CalledProcessError if it fails and TimeoutExpired after
+    TOOL_DEADLINE_S."""
     if command[0] == "exiftool":
         exiftool.run(*command[1:], check=True, deadline_s=TOOL_DEADLINE_S)
     else:

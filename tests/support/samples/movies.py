@@ -151,9 +151,8 @@ def movie(
     head: bytes | None = None,
     make=box,
 ) -> bytes:
-    """A movie with its samples first: ftyp, `before`, mdat (with `between` in front of each sample),
-    moov (with `moov` in it), `after`.
-    """
+    """A movie with its samples first: ftyp, `before`, mdat (with `between` in front of each sample), moov
+    (with `moov` in it), `after`."""
     tracks = tracks or (Track(),)
     start = ftyp() if head is None else head
     start += before
@@ -200,9 +199,8 @@ def fragmented(
     entry: tuple[bytes, bytes] = (b"test", b""),
     samples: tuple[bytes, bytes] = (SAMPLE, SAMPLE[::-1]),
 ) -> bytes:
-    """A file of one fragment with a track of pictures and one of metadata. base: flags of its tfhd,
-    1 for offsets from the file's start, 0x20000 for such from the fragment's.
-    """
+    """A file of one fragment with a track of pictures and one of metadata. base: flags of its tfhd, 1 for
+    offsets from the file's start, 0x20000 for such from the fragment's."""
     start = ftyp()
     trex = [full(b"trex", u32(number, 1, 0, 0, 0)) for number in (1, 2)]
     tracks = [

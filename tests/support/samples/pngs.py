@@ -16,9 +16,8 @@ def chunk(kind: bytes, data: bytes = b"", check: int | None = None) -> bytes:
 
 
 def plain(*before: bytes, after: bytes = b"", behind: bytes = b"") -> bytes:
-    """A PNG of 4 by 4 grey pixels. before: chunks before the picture; after: chunks between it and the
-    end; behind: bytes that follow.
-    """
+    """A PNG of 4 by 4 grey pixels. before: chunks before the picture; after: chunks between it and the end;
+    behind: bytes that follow."""
     head = chunk(b"IHDR", (4).to_bytes(4) * 2 + bytes([8, 0, 0, 0, 0]))
     picture = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes(range(n, n + 4)) for n in range(4))))
     return SIGNATURE + head + b"".join(before) + picture + after + chunk(b"IEND") + behind

@@ -18,8 +18,7 @@ FILMS: Final = frozenset(
 
 def redacted(kind: str, data: bytes, *words: str) -> bytes:
     """Return the bytes of a reader. Redacting them again finds nothing, and looking at the frames of a film
-    later changes nothing. words: ``location`` if none.
-    """
+    later changes nothing. words: ``location`` if none."""
     hide = frozenset(words or ("location",))
     plan = locate(kind, hide, MemorySource(data))
     assert plan.outcome is not Outcome.REFUSE, plan.reason
@@ -31,8 +30,7 @@ def redacted(kind: str, data: bytes, *words: str) -> bytes:
 
 def looked_at_later(kind: str, hide: frozenset[str], data: bytes) -> bytes | None:
     """Return the bytes of a film whose index is planned first, and whose frames are looked at then. Return
-    None if it is refused.
-    """
+    None if it is refused."""
     source = MemorySource(data)
     index = locate(kind, hide, source, frames_later=True)
     if index.frames is not None:
