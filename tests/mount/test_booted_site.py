@@ -318,13 +318,16 @@ def test_nobody_finds_an_empty_library(home: Home) -> None:
     home.wait()
     wait_for(lambda: all(machine.state(unit) == "active" for unit in units), "all mounts are back", UP_S)
 
-    # Other code is installed.
+    # Other code is installed, and the site has changed.
     machine("mount", "--bind", "/next", f"{CHECKOUT}/policyfs")
-    renew = f"{POLICYFS} unit --policyfs {POLICYFS} {SITE} && systemctl daemon-reload && systemctl restart"
+    machine("sed", "-i", "s|/data/media}|/data/media, directories: {pictures: /DCIM}}|", SITE)
+    said = machine(str(POLICYFS), "unit", "--policyfs", str(POLICYFS), SITE)
+    renew = f"{said.partition('now: ')[2].strip()} && systemctl restart"
     assert home.old_code() == len(units)
     machine("sh", "-c", " ".join([renew, *units]))
     home.wait()
     assert home.old_code() == 0
+    assert "beach.jpg" in machine("ls", f"{WHERE}/tv/pictures/")
 
     machine("systemctl", "stop", "policyfs-home.target")
     home.nobody_is_answered()

@@ -134,7 +134,8 @@ def test_units_that_the_site_does_not_name_any_more_are_removed(
     removed = ["policyfs-home-player.service", "gallery.service.d/policyfs-home.conf"]
     told = [line.removeprefix("removed ") for line in said.stdout.splitlines() if line.startswith("removed ")]
     assert told == [str(to / name) for name in removed]
-    assert "now: systemctl stop policyfs-home-player.service && systemctl daemon-reload &&" in said.stdout
+    assert "now: systemctl stop policyfs-home-player.service && " in said.stdout
+    assert f" up --places {site.file} && systemctl daemon-reload && systemctl enable --now " in said.stdout
     left = {str(path.relative_to(to)) for path in to.rglob("*") if not path.is_dir()}
     assert left == {
         "gallery.service.d/own.conf", "show.service.d/policyfs-home.conf", "policyfs-home.target",

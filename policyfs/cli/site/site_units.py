@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shlex
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -126,7 +127,9 @@ def run_unit(args: argparse.Namespace) -> int:
         print(path)
     stop = "".join(f"systemctl stop {name} && " for name in _remove_stale(directory, files, site))
     if args.to == _DIRECTORY:
-        print(f"now: {stop}systemctl daemon-reload && systemctl enable --now {site.target}")
+        # The unit of the mountpoints ran at boot. A restart of it would end the mounts, which require it.
+        places = shlex.join([program, "up", "--places", site.file])
+        print(f"now: {stop}{places} && systemctl daemon-reload && systemctl enable --now {site.target}")
     return EXIT_OK
 
 
