@@ -86,13 +86,13 @@ class StoreFacts:
 
     reflink: FICLONE works. leases: a granted read lease proves that nobody writes. trusted_xattr, user_xattr:
     xattrs of this namespace can be set. casefold: a name is found in upper and in lower case, at least in the
-    root (directory_folds checks other directories). fanotify: the file system can be watched. tmpfile: the
-    file system has unnamed files. stable_inodes: an inode keeps its number when it leaves memory, so that
-    records may refer to the number. checks_callers: the program or server that serves the store checks the
-    rights of the user that calls (mergerfs, gocryptfs, NFS). So the daemon cannot make an object as the app:
-    root makes it, and gives it to the app. root_as: the uid whose rights root has in the store, and which
-    owns what root makes; 0 except for an NFS server with root_squash or all_squash, and for sshfs as another
-    user. one_owner: the store gives each new file to root_as, whoever makes it.
+    root (directory_folds checks other directories). fanotify: the file system can be watched. stable_inodes:
+    an inode keeps its number when it leaves memory, so that records may refer to the number. checks_callers:
+    the program or server that serves the store checks the rights of the user that calls (mergerfs, gocryptfs,
+    NFS). So the daemon cannot make an object as the app: root makes it, and gives it to the app. root_as: the
+    uid whose rights root has in the store, and which owns what root makes; 0 except for an NFS server with
+    root_squash or all_squash, and for sshfs as another user. one_owner: the store gives each new file to
+    root_as, whoever makes it.
 
     times_tell: after a writer has closed a file, mtime or ctime shows its
     writes. times_tell is False on file systems with coarse times, and on tmpfs. (On tmpfs a write through a
@@ -109,7 +109,6 @@ class StoreFacts:
     casefold: bool
     read_only: bool
     fanotify: bool
-    tmpfile: bool
     stable_inodes: bool
     checks_callers: bool = False
     root_as: int = 0
@@ -164,7 +163,6 @@ def probe(root_fd: int) -> StoreFacts:
             casefold=kind in _FOLDING or directory_folds(directory) or _folds_new_name(directory),
             read_only=bool(os.fstatvfs(directory).f_flag & os.ST_RDONLY),
             fanotify=_can_watch(directory),
-            tmpfile=trial is not None,
             stable_inodes=kind not in _UNSTABLE_INODES,
             checks_callers=checks_callers,
             root_as=root_as,

@@ -32,7 +32,6 @@ LOCAL = StoreFacts(
     casefold=False,
     read_only=False,
     fanotify=True,
-    tmpfile=True,
     stable_inodes=True,
 )
 EXPECTED = {
@@ -47,7 +46,6 @@ EXPECTED = {
         trusted_xattr=False,
         user_xattr=False,
         casefold=True,
-        tmpfile=False,
         stable_inodes=False,
         times_tell=False,
     ),

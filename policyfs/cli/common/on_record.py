@@ -21,9 +21,9 @@ def trail_root(given: str | None = None) -> str:
     return given or os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT
 
 
-def key_directory(given: str | None = None) -> Path:
-    """Return the directory of keys that sign trails: *given*, else $POLICYFS_KEY_DIR, else the default."""
-    return Path(given or os.environ.get("POLICYFS_KEY_DIR") or KEYS)
+def key_directory() -> Path:
+    """Return the directory of keys that sign trails: $POLICYFS_KEY_DIR, else the default."""
+    return Path(os.environ.get("POLICYFS_KEY_DIR") or KEYS)
 
 
 def existing(root: str) -> Path:

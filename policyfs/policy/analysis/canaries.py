@@ -97,16 +97,14 @@ class Answers:
 
 
 class Nest:
-    """Maker of canaries of a policy. each: enough canaries of one sort. places: see MOST_PLACES."""
+    """Maker of canaries of a policy."""
 
-    def __init__(self, engine: Engine, *, each: int = _EACH, places: int = MOST_PLACES) -> None:
+    def __init__(self, engine: Engine) -> None:
         policy, most = engine.policy, MOST_RULES * len(Sort)
         if len(policy.rules) > most:
             policy = replace(policy, rules=_some(policy.rules), invariants=())
         self._engine: Final = engine
         self._walked: Final = Compiled(engine if policy is engine.policy else compile_policy(policy))
-        self._each: Final = each
-        self._places: Final = places
 
     def canaries(self, who: Callable[[Engine], Principal], facts: Facts) -> list[Canary]:
         """Return canaries of one caller, as a principal of an engine (who), for files with these facts."""
@@ -115,12 +113,12 @@ class Nest:
         found: dict[tuple[Sort, bytes, Op], Canary] = {}
         for sort in Sort:
             some = 0
-            for names in _paths(track, sort, self._places):
+            for names in _paths(track, sort):
                 for canary in answers.canary(names, facts):
                     if canary.sort is sort and (sort, canary.path, canary.op) not in found:
                         found[sort, canary.path, canary.op] = canary
                         some += 1
-                if some >= self._each:
+                if some >= _EACH:
                     break
         return list(found.values())
 
@@ -154,7 +152,7 @@ _WANTED: Final[dict[Sort, Callable[[Rule], bool]]] = {
 """For each sort of canaries, a function that returns True for rules that can cause its answer."""
 
 
-def _paths(track: Track, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:
+def _paths(track: Track, sort: Sort) -> Iterator[tuple[bytes, ...]]:
     """Yield sample paths at which the rules can give the answer that canaries of this *sort* expect."""
     (side,), compiled = track.sides, track.compiled
     rules = bits(n for n in side.rules if _WANTED[sort](compiled.table.rules[n]))
@@ -169,7 +167,7 @@ def _paths(track: Track, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]
     found: list[tuple[str, ...]] = []
     with contextlib.suppress(TooHardError):
         for search in searches:
-            found += (spot.names for spot in itertools.islice(Walk([track], search).spots(), places))
+            found += (spot.names for spot in itertools.islice(Walk([track], search).spots(), MOST_PLACES))
     # Made-up names first: a name that a glob contains is often the name of a directory.
     found.sort(key=lambda names: not is_made_up(names[-1]) if names else True)
     return (spelled((side,), names) for names in found if names)

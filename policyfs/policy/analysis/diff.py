@@ -95,7 +95,7 @@ def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
     return Diff(tuple(made), tuple(_notes(old, new)))
 
 
-def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list[Block]:
+def _differences(old: Policy, new: Policy) -> list[Block]:
     # a change of the defaults is reported once, in a note
     alike = replace(new, audit_allowed=old.audit_allowed, audit_denied=old.audit_denied)
     policies = (Compiled(compile_policy(old)), Compiled(compile_policy(alike)))
@@ -107,7 +107,7 @@ def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list
         for group in callers:
             together.setdefault(tuple(id(side.compiled) for side in group.sides), []).append(group)
         for some in together.values():
-            comparison = Comparison(some, most)
+            comparison = Comparison(some, MAX_JOINT_PLACES)
             best = best_of(comparison.findings())
             blocks += (block for sort, by_op in best.items() for block in _blocks(comparison, sort, by_op))
     return _merged(blocks, {label: at for at, label in enumerate(labels)})

@@ -86,10 +86,10 @@ class LeaseKeeper:
 
     __slots__ = ("_early", "_fd", "_leases", "_silent", "_void", "root_dev", "signal")
 
-    def __init__(self, signal_number: int = DEFAULT_SIGNAL) -> None:
-        self.signal: Final = signal_number
+    def __init__(self) -> None:
+        self.signal: Final = DEFAULT_SIGNAL
         # If the kernel's queue of signals is full, SIGIO comes instead, without a descriptor.
-        signals = {signal_number, int(signal.SIGIO)}
+        signals = {DEFAULT_SIGNAL, int(signal.SIGIO)}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         _demand_blocked(signals)
         self._fd = libc.signalfd(signals)

@@ -29,7 +29,7 @@ class SegmentCheck(NamedTuple):
 
     sound: the first line is a header, and the digest in each line follows from the line before. lines, size:
     number and bytes of the complete lines. opening, head: the digests before the first and in the last. root:
-    of the Merkle tree over all; sealed_root, sealed_head: the same for the lines that the seal covers.
+    of the Merkle tree over all; sealed_root: the same for the lines that the seal covers.
     records: about the journal itself. cut: a part of a line at the end. digests: of the wanted lines.
     garbled: the lines end where compressed bytes were changed.
     """
@@ -45,7 +45,6 @@ class SegmentCheck(NamedTuple):
     head: str
     root: str
     sealed_root: str
-    sealed_head: str
     records: tuple[Record, ...]
     cut: Cut | None
     digests: dict[int, str]
@@ -100,7 +99,7 @@ def check_segment(
     return SegmentCheck(
         name, number, sound, len(digests), size, first, seq if digests else first - 1, opening.decode(),
         head.decode(), root, root_of(covered).hex() if len(covered) < len(entries) else root,
-        covered[-32:].hex(), tuple(records), cut,
+        tuple(records), cut,
         {one: digests[one - first].hex() for one in wanted if 0 <= one - first < len(digests)},
     )  # fmt: skip
 

@@ -13,7 +13,6 @@ BY_CONTENT: Final = "content"
 UNALLOWED: Final = "no rule"
 BY_MOUNT: Final = "mount"
 BY_RESOURCE: Final = "resource"
-CAUSES: Final = (BY_RULE, UNALLOWED, BY_CONTENT, BY_MOUNT, BY_RESOURCE)
 
 _RESOURCES: Final = frozenset(
     {errno.EBUSY, errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -37,7 +36,7 @@ def nothing_known(_digest: str, _rule: str) -> RuleFact | None:
 
 
 def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
-    """Return the cause of a denied request, one of CAUSES, or "" for other events."""
+    """Return the cause of a denied request, such as BY_RULE, or "" for other events."""
     if event.decision != DENY:
         return ""
     if event.errno in _RESOURCES:
