@@ -108,7 +108,10 @@ class Scene:
         nodes: Any = SimpleNamespace(
             vectors=self.vectors, root_dev=5, find=lambda nodeid: self.node if nodeid == 7 else None
         )
-        self.fs: Any = SimpleNamespace(nodes=nodes, handles=self.table, gate=self.gate)
+        self.fs: Any = SimpleNamespace(
+            nodes=nodes, handles=self.table, gate=self.gate, tree=None, resolver=None, name_lock=None,
+            locks=None,
+        )  # fmt: skip
         self.given_back: list[object] = []
         self.note = ""
         self.installs = self.final_copy = True
