@@ -31,10 +31,8 @@ UIDS-GIDS.md). It is also above the ids that SSSD gives to accounts (up to 20002
 
 
 class FileType(enum.Enum):
-    """The type of a file-system object, as far as rules distinguish types.
-
-    SPECIAL: a fifo, a socket or a device.
-    """
+    """The type of a file-system object, as far as rules distinguish types. SPECIAL: a fifo, a socket or a
+    device."""
 
     REGULAR = "regular"
     DIRECTORY = "directory"
@@ -84,10 +82,8 @@ class Need(enum.IntFlag):
 
 
 class Audit(enum.IntEnum):
-    """The level at which an event is recorded on the trail.
-
-    If several levels apply to one event, the highest counts.
-    """
+    """The level at which an event is recorded on the trail. If several levels apply to one event, the highest
+    counts."""
 
     OFF = 0
     BEST_EFFORT = 1
@@ -322,8 +318,7 @@ class Patch:
 
 class Ranges(NamedTuple):
     """The ranges of a file in which an app reads neutral bytes. first: the offset and the size, in bytes, of
-    the first ranges (trail/lines/line.py limits their number). number, total_bytes: of all ranges.
-    """
+    the first ranges (trail/lines/line.py limits their number). number, total_bytes: of all ranges."""
 
     first: tuple[tuple[int, int], ...] = ()
     number: int = 0

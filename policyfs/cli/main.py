@@ -45,8 +45,7 @@ UNUSED: Final = ("ssl", "idna", "asyncio")
 
 class _OutputEndedError(Exception):
     """A list command cannot write its output. INVARIANT: this is no OSError. Otherwise a command would blame
-    the trail or a file of the store for an error of its output.
-    """
+    the trail or a file of the store for an error of its output."""
 
 
 class _Output:

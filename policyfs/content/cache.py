@@ -53,8 +53,7 @@ class KindsBeneath(Protocol):
 @dataclass(frozen=True, slots=True)
 class KindCacheStats:
     """Counters of the kind cache since the daemon's start. entries, capacity: the present and the greatest
-    number of entries.
-    """
+    number of entries."""
 
     entries: int
     capacity: int

@@ -76,11 +76,8 @@ _Answer = bytes | tuple[str, Plan]
 
 @dataclass(frozen=True, slots=True)
 class RememberedStats:
-    """Counters of the database since the daemon's start.
-
-    lost: number of answers that could not be written, or that were stored in a damaged form. begun_anew: how
-    often a new database replaced a damaged one.
-    """
+    """Counters of the database since the daemon's start. lost: number of answers that could not be written,
+    or that were stored in a damaged form. begun_anew: how often a new database replaced a damaged one."""
 
     hits: int
     misses: int

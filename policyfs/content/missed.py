@@ -26,8 +26,7 @@ MAX_FILES: Final = 4096
 
 class _Failure(NamedTuple):
     """A failure. why: the cause in words. at_s: the monotonic time of the failure. until_s: the monotonic
-    time at which the refusal of the file ends.
-    """
+    time at which the refusal of the file ends."""
 
     why: str
     at_s: float

@@ -57,11 +57,8 @@ Read = Callable[[int, int], bytes]
 
 
 class Piece(NamedTuple):
-    """Part of a patch.
-
-    origin: offset in the file of the bytes to copy; -1 if ``data`` holds the bytes. If ``data`` has only one
-    byte, this byte is repeated ``size`` times.
-    """
+    """Part of a patch. origin: offset in the file of the bytes to copy; -1 if ``data`` holds the bytes. If
+    ``data`` has only one byte, this byte is repeated ``size`` times."""
 
     offset: int
     size: int

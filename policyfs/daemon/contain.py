@@ -42,10 +42,7 @@ _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 @dataclass(frozen=True, slots=True)
 class Containment:
     """The protections of a daemon against its own bugs. missing: one text for each protection that the daemon
-    lacks.
-
-    no_network: True if the daemon's network namespace has only the loopback interface.
-    """
+    lacks. no_network: True if the daemon's network namespace has only the loopback interface."""
 
     capabilities: tuple[str, ...]
     no_new_privs: bool

@@ -36,10 +36,8 @@ _NEVER_IDLE: Final = 50
 
 
 class Garbage:
-    """A scheduler that collects the garbage of one process. Call tick() several times a second.
-
-    freezes: the number of freezes since the last complete collection.
-    """
+    """A scheduler that collects the garbage of one process. Call tick() several times a second. freezes: the
+    number of freezes since the last complete collection."""
 
     def __init__(self, requests: Callable[[], int], *, most_freezes: int = MOST_FREEZES) -> None:
         """requests: returns the number of all requests read so far. most_freezes: the number of freezes after

@@ -8,8 +8,7 @@ from typing import Final, NamedTuple, Protocol
 
 class Killed(NamedTuple):
     """A killed process. reason: the cause, in words. blocked_s: the time for which the daemon saw the
-    process's read or write wait, in seconds.
-    """
+    process's read or write wait, in seconds."""
 
     pid: int
     uid: int

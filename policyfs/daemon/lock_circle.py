@@ -91,8 +91,7 @@ def disk_of(path: Path) -> Disk:
 
 class _Wait(NamedTuple):
     """The wait of a thread for a page. looks: the number of looks in a row that saw the thread wait. since_s:
-    the time of the first of these looks.
-    """
+    the time of the first of these looks."""
 
     looks: int
     since_s: float

@@ -46,9 +46,7 @@ def read_own_proc(undo: contextlib.ExitStack, log: Log) -> None:
 
 class Mountpoint:
     """A mounted FUSE device. close() removes the mount, so that no dead mount stays at the mountpoint.
-
-    readiness: waits for requests of the session; None before the session runs.
-    """
+    readiness: waits for requests of the session; None before the session runs."""
 
     def __init__(
         self, options: MountOptions, end: EndOfMount, log: Log, kills: Kills,

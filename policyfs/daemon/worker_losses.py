@@ -28,8 +28,7 @@ class Journal(Protocol):
 
 class WorkerLosses:
     """A recorder that puts lost workers on record: the difference between their counts now and the counts
-    already on record.
-    """
+    already on record."""
 
     def __init__(
         self, journal: Journal, warn: Callable[[str], None], now_s: Callable[[], float] = time.monotonic

@@ -105,10 +105,8 @@ ClassName = Annotated[str, PlainValidator(_one_of(dict.fromkeys(CLASSES)))]
 
 
 class TargetDoc(Strict):
-    """The keys that items of ``sinks`` and ``alerts`` share.
-
-    file, command: the destination, one of the two. timeout: the limit for one run of the command.
-    """
+    """The keys that items of ``sinks`` and ``alerts`` share. file, command: the destination, one of the two.
+    timeout: the limit for one run of the command."""
 
     id: Name
     file: File | None = None
@@ -145,10 +143,8 @@ class TopDoc(Head):
 
 
 class Config(NamedTuple):
-    """A valid configuration of `policyfs audit forward`.
-
-    user: the user that delivers. state: the directory of cursors (how far each sink has got) and status.
-    """
+    """A valid configuration of `policyfs audit forward`. user: the user that delivers. state: the directory
+    of cursors (how far each sink has got) and status."""
 
     user: str
     state: str

@@ -57,9 +57,7 @@ class Everything:
 
 class Plan(NamedTuple):
     """The settings of a consumer. name: the id in the configuration. transform: makes messages from lines.
-
-    from_now: True if a new consumer begins at the trail's present end, not at its oldest line.
-    """
+    from_now: True if a new consumer begins at the trail's present end, not at its oldest line."""
 
     name: str
     transform: Everything | Alert
@@ -68,11 +66,8 @@ class Plan(NamedTuple):
 
 
 class State(NamedTuple):
-    """The state of a consumer, for the status file.
-
-    failing: the reason why deliveries fail, or the position cannot be saved; else empty. positions: by hash
-    chain, after the last delivered line.
-    """
+    """The state of a consumer, for the status file. failing: the reason why deliveries fail, or the position
+    cannot be saved; else empty. positions: by hash chain, after the last delivered line."""
 
     delivered: int
     failing: str
@@ -81,8 +76,7 @@ class State(NamedTuple):
 
 class Consumer:
     """A reader of the trail that delivers its lines to one sink or alert. run() delivers in the calling
-    thread.
-    """
+    thread."""
 
     def __init__(self, plan: Plan, source: Source, cursors: CursorStore, log: Log) -> None:
         """Raises PolicyfsError if the file with the sink's position in the trail cannot be read."""

@@ -45,8 +45,7 @@ def _lines(messages: Sequence[Message], *, as_text: bool) -> bytes:
 
 class FileDelivery:
     """A delivery that appends lines to a file, and calls fsync. After a rename (logrotate), it creates a new
-    file.
-    """
+    file."""
 
     def __init__(self, path: str, *, as_text: bool = False) -> None:
         self._path: Final = path

@@ -51,10 +51,8 @@ class Position(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A line of the trail, or a record of the follower about missing, wrong or invalid lines.
-
-    mount_id: the name of the hash chain. raw: the line without newline; always JSON. record: the parsed line.
-    """
+    """A line of the trail, or a record of the follower about missing, wrong or invalid lines. mount_id: the
+    name of the hash chain. raw: the line without newline; always JSON. record: the parsed line."""
 
     mount_id: str
     raw: bytes

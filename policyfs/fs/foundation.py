@@ -70,10 +70,8 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """The parts below the file system. The daemon makes and closes these parts.
-
-    warn: logs a problem with a path of the store. pool: the mergerfs pool that the store is in, or None.
-    """
+    """The parts below the file system. The daemon makes and closes these parts. warn: logs a problem with a
+    path of the store. pool: the mergerfs pool that the store is in, or None."""
 
     tree: Tree
     facts: StoreFacts

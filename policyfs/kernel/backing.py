@@ -35,10 +35,8 @@ class BackingRefused:
 
 
 class Backing:
-    """The registry of one connection's backing ids. Each id is released exactly once.
-
-    The caller closes device_fd after the last use of this object.
-    """
+    """The registry of one connection's backing ids. Each id is released exactly once. The caller closes
+    device_fd after the last use of this object."""
 
     def __init__(self, device_fd: int) -> None:
         self._device_fd = device_fd

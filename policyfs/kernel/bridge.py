@@ -139,10 +139,8 @@ HEADER_SIZE: Final = _HEADER.size
 
 
 class RawRequest:
-    """The bytes of one request (struct fuse_in_header, then the body), parsed on demand.
-
-    Only the first 8 KiB are kept; of a WRITE, only the header and struct fuse_write_in.
-    """
+    """The bytes of one request (struct fuse_in_header, then the body), parsed on demand. Only the first 8 KiB
+    are kept; of a WRITE, only the header and struct fuse_write_in."""
 
     __slots__ = ("_fields", "data")
 

@@ -37,10 +37,8 @@ _FTYPES: Final = {
 
 
 class Stat(NamedTuple):
-    """Attributes of one inode. Sizes in bytes, blocks of 512 bytes, times in ns since 1970.
-
-    btime_ns: birth time; 0 if the file system keeps none. rdev: the number of a device, else 0.
-    """
+    """Attributes of one inode. Sizes in bytes, blocks of 512 bytes, times in ns since 1970. btime_ns: birth
+    time; 0 if the file system keeps none. rdev: the number of a device, else 0."""
 
     ino: int
     dev: int

@@ -68,10 +68,8 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """The callers that a rule is about: those that match all fields (None: everyone) and not ``not_``.
-
-    apps: names, ``any`` and ``stranger``. A field matches if one of its members does.
-    """
+    """The callers that a rule is about: those that match all fields (None: everyone) and not ``not_``. apps:
+    names, ``any`` and ``stranger``. A field matches if one of its members does."""
 
     apps: frozenset[str] | None
     grants: frozenset[str] | None
@@ -81,11 +79,8 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One ``when`` or ``unless`` block: true if all fields that are not None are.
-
-    kinds: MIME types or patterns such as ``image/*``. owners: ``self``, ``none``, names of apps. paths:
-    globs.
-    """
+    """One ``when`` or ``unless`` block: true if all fields that are not None are. kinds: MIME types or
+    patterns such as ``image/*``. owners: ``self``, ``none``, names of apps. paths: globs."""
 
     kinds: frozenset[str] | None
     owners: frozenset[str] | None

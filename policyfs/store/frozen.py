@@ -31,10 +31,7 @@ How = Literal["reflink", "tmpfs", "memfd"]
 
 class Version(NamedTuple):
     """The size and times of a copy's source before the copying. If one of them changes, the copy is out of
-    date.
-
-    Safety never depends on a Version: a write need not change the times.
-    """
+    date. Safety never depends on a Version: a write need not change the times."""
 
     size: int
     mtime_ns: int

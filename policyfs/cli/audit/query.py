@@ -145,10 +145,8 @@ def json_fields(item: Record | BadLine) -> Fields:
 
 
 class Progress:
-    """A display that shows the progress of long work, on stderr.
-
-    It shows nothing if stderr is no terminal, or if the work takes less than a second (_PATIENCE_S).
-    """
+    """A display that shows the progress of long work, on stderr. It shows nothing if stderr is no terminal,
+    or if the work takes less than a second (_PATIENCE_S)."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()

@@ -14,11 +14,8 @@ from policyfs.policy.model import Effect, Policy, Rule
 
 
 class NearName(NamedTuple):
-    """A name in the store that a rule's glob probably means, but does not match.
-
-    path: the path of the name in the store, below the store's root. missing: True if the store lacks the name
-    that the glob has.
-    """
+    """A name in the store that a rule's glob probably means, but does not match. path: the path of the name
+    in the store, below the store's root. missing: True if the store lacks the name that the glob has."""
 
     rule: Rule
     glob: str

@@ -57,10 +57,8 @@ def _read_regular(file: Path) -> bytes:
 
 
 class Batch:
-    """A reader of several policies for one command.
-
-    If a policy has errors, the reader prints the errors and reads the next policy.
-    """
+    """A reader of several policies for one command. If a policy has errors, the reader prints the errors and
+    reads the next policy."""
 
     def __init__(self, errors: TextIO) -> None:
         """errors: the stream for errors in policies (not for those of reading a file)."""

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 
 class State(enum.Enum):
-    """The state of a finding. OK: policyfs has what it needs. SLOW: policyfs works, but slower.
-
-    OFF: a feature is missing. BAD: a mount will fail. ERROR: the check could not run.
-    """
+    """The state of a finding. OK: policyfs has what it needs. SLOW: policyfs works, but slower. OFF: a
+    feature is missing. BAD: a mount will fail. ERROR: the check could not run."""
 
     OK = "ok"
     SLOW = "slow"

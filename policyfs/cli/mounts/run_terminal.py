@@ -24,10 +24,8 @@ _OFLAG: Final = 1
 
 
 class Terminal:
-    """A pty, and the relay between it and the terminal of the caller.
-
-    Input is relayed only if standard input is the terminal.
-    """
+    """A pty, and the relay between it and the terminal of the caller. Input is relayed only if standard input
+    is the terminal."""
 
     def __init__(self, streams: list[int], uid: int) -> None:
         """Make a pty. streams: those of the descriptors 0, 1 and 2 that are terminals. Raises OSError."""

@@ -22,10 +22,8 @@ _TYPES: Final = {ftype.value: ftype for ftype in FileType if ftype is not FileTy
 
 
 class Owned(NamedTuple):
-    """One line of a list of owners.
-
-    names: the names of the file's path, from the top of the store down; () for the top.
-    """
+    """One line of a list of owners. names: the names of the file's path, from the top of the store down; ()
+    for the top."""
 
     names: tuple[bytes, ...]
     ftype: FileType

@@ -29,10 +29,8 @@ times to now (utimens). All other changes of attributes are only for the file's 
 
 
 class Layer(NamedTuple):
-    """The first part of the system that refuses a request, with the reason.
-
-    name: policy, mount, store, read-only, mode bits, sniffing, redaction, or held writes. error: the errno.
-    """
+    """The first part of the system that refuses a request, with the reason. name: policy, mount, store,
+    read-only, mode bits, sniffing, redaction, or held writes. error: the errno."""
 
     name: str
     error: int

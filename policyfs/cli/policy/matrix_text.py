@@ -31,10 +31,8 @@ _LONGEST_KINDS: Final = 12
 
 
 class MatrixText:
-    """The text of the cells of one matrix, and the legend that explains it.
-
-    Two cells of a row have the same text only if the callers have the same rights on all files of the row.
-    """
+    """The text of the cells of one matrix, and the legend that explains it. Two cells of a row have the same
+    text only if the callers have the same rights on all files of the row."""
 
     def __init__(self, found: Matrix) -> None:
         self._kinds: Final = found.kinds

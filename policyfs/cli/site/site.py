@@ -38,8 +38,7 @@ _STATUS_S: Final = 5.0
 
 class State(Enum):
     """The state of a mount of a site. CHANGED: the mount is up, but with other options than in the site file,
-    or other code than is installed. HUNG: the mount is there, but its daemon gives no status.
-    """
+    or other code than is installed. HUNG: the mount is there, but its daemon gives no status."""
 
     UP = "up"
     CHANGED = "up, but not as in the site"

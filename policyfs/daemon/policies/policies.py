@@ -29,8 +29,7 @@ UNSAVED: Final = (
 
 class Loader(NamedTuple):
     """A pair of functions that load a policy. read: returns the texts of a mount's policy. compile: compiles
-    these texts with the mount's options.
-    """
+    these texts with the mount's options."""
 
     read: Callable[[], Sources]
     compile: Callable[[Sources], Engine]
@@ -38,8 +37,7 @@ class Loader(NamedTuple):
 
 class Policies:
     """The policy in force in a mount, and the previous policy. Methods may block unless their text says that
-    they never wait.
-    """
+    they never wait."""
 
     def __init__(self, loader: Loader, root: Path, log: Log) -> None:
         """Load the first policy. root: the directory of the trails, made if missing. Raises PolicyfsError."""

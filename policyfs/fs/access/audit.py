@@ -40,10 +40,8 @@ _RELEASE: Final = Call("release", "close")
 
 
 class Details(TypedDict, total=False):
-    """Optional fields of an event.
-
-    error: the request's errno if a check other than the policy's decision refused the request.
-    """
+    """Optional fields of an event. error: the request's errno if a check other than the policy's decision
+    refused the request."""
 
     new_path: bytes | None
     kind: str | None

@@ -37,10 +37,8 @@ _NOT_WRITTEN_EMPTY: Final = "the app may write a file of this kind, but not an e
 
 
 class PolicyChangedError(OSError):
-    """The error for a request during which a reload replaced the policy.
-
-    Its errno, ESTALE, makes the kernel send the request again.
-    """
+    """The error for a request during which a reload replaced the policy. Its errno, ESTALE, makes the kernel
+    send the request again."""
 
     def __init__(self) -> None:
         super().__init__(errno.ESTALE, "the policy changed")

@@ -44,10 +44,8 @@ class _Answer(NamedTuple):
 
 
 class HidingOwners:
-    """A cache of the owners of directories, and of the denials that follow from these owners.
-
-    watched: returns True if a watch reports changes of owners.
-    """
+    """A cache of the owners of directories, and of the denials that follow from these owners. watched:
+    returns True if a watch reports changes of owners."""
 
     def __init__(
         self,

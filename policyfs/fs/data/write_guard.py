@@ -28,9 +28,7 @@ _NOT_ALL_ITS_OWN: Final = (
 
 class WriteGuard(FsPart):
     """The part of a mount that checks before each change of a file's bytes, and notes the change afterwards.
-
-    drop_pages: makes the kernel drop the pages and attributes of a node.
-    """
+    drop_pages: makes the kernel drop the pages and attributes of a node."""
 
     def __init__(self, fs: FsContext, hidden: HiddenWords, drop_pages: PagesDropped) -> None:
         super().__init__(fs)

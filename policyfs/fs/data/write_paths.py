@@ -34,9 +34,7 @@ _TRIES: Final = 3
 
 class WritePath(Protocol):
     """One write path. Its methods raise OSError of the store, and FUSEError for a refusal, on record.
-
-    write_back is called under the node's lock. A path that holds bytes has settle() and finish(), too.
-    """
+    write_back is called under the node's lock. A path that holds bytes has settle() and finish(), too."""
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
         """Write *data* as write(2) does. append: at the file's end. Return the number of bytes written."""

@@ -37,10 +37,8 @@ class StaleNodeError(OSError):
 
 
 class BytePath(enum.Enum):
-    """The byte path of a node: how an app gets the node's bytes (opening/byte_paths.py).
-
-    The byte path of a node never changes.
-    """
+    """The byte path of a node: how an app gets the node's bytes (opening/byte_paths.py). The byte path of a
+    node never changes."""
 
     RAW = "raw"
     """The store's bytes: in passthrough, or mediated if passthrough is not possible."""

@@ -31,8 +31,7 @@ class Placement:
 
 class PlacedNode:
     """A node that knows its place in the tree. The node computes its path state again after a move of a
-    directory above.
-    """
+    directory above."""
 
     __slots__ = ("_placement", "last_state", "levels", "name", "parent", "seen", "size_bytes", "was_in")
 

@@ -41,10 +41,7 @@ _WHY_LOST: Final = (
 
 
 class HiddenError(OSError):
-    """The error for a request if one of its names is hidden from the caller.
-
-    decision: the denial.
-    """
+    """The error for a request if one of its names is hidden from the caller. decision: the denial."""
 
     def __init__(self, decision: Decision) -> None:
         super().__init__(decision.errno, "hidden from the caller")

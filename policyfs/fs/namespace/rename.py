@@ -45,8 +45,7 @@ _HELD_ELSEWHERE: Final = "another mount of the store has bytes of the file that 
 
 class _HeldError(Exception):
     """The error for a rename of a file with held bytes, which are not in the store yet. handle: the writer's
-    handle.
-    """
+    handle."""
 
     def __init__(self, handle: Handle) -> None:
         super().__init__("held")
@@ -59,8 +58,7 @@ class _TargetChangedError(StaleNodeError):
 
 class _Side(NamedTuple):
     """One side of a rename: a name, the state of its path, and the object with the name. end: None if no
-    object has the name.
-    """
+    object has the name."""
 
     parent: Node
     name: bytes

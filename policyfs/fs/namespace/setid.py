@@ -23,10 +23,8 @@ _TRY_S: Final = 0.005
 
 
 class SetIdBits:
-    """The part of a mount that sets and clears suid and sgid bits.
-
-    keeper: None if leases prove nothing on the store.
-    """
+    """The part of a mount that sets and clears suid and sgid bits. keeper: None if leases prove nothing on
+    the store."""
 
     def __init__(self, tree: Tree, keeper: LeaseKeeper | None) -> None:
         self._tree = tree

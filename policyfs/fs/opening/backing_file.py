@@ -20,10 +20,8 @@ _MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO}
 
 
 class BackingFiles(FsPart):
-    """The part of a mount that opens backing files for reading.
-
-    remote: True if another process or machine serves the store. An open may then take long.
-    """
+    """The part of a mount that opens backing files for reading. remote: True if another process or machine
+    serves the store. An open may then take long."""
 
     def __init__(self, fs: FsContext, *, replaced_files: ReplacedFiles, remote: bool = False) -> None:
         super().__init__(fs)

@@ -37,10 +37,8 @@ _NOT_EMPTIED: Final = (
 
 
 class Preconditions(FsPart):
-    """The checks that an open must pass before the app gets a handle.
-
-    keeper: None if leases prove nothing on the store.
-    """
+    """The checks that an open must pass before the app gets a handle. keeper: None if leases prove nothing on
+    the store."""
 
     def __init__(
         self, fs: FsContext, *, views: Views, replaced_files: ReplacedFiles, keeper: LeaseKeeper | None

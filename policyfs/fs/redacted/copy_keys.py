@@ -15,8 +15,7 @@ _NO_VERSION = Version(0, 0, 0)
 
 class CopyKey(NamedTuple):
     """The key of a copy: the file, its version, and the hidden words (what). lane: the only lane that may see
-    the copy, because the plan comes from that lane's worker; None in the property file.
-    """
+    the copy, because the plan comes from that lane's worker; None in the property file."""
 
     ino_key: int
     btime_ns: int

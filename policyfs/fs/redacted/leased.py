@@ -76,8 +76,7 @@ PagesDropped = Callable[[int], None]
 
 class Armed(NamedTuple):
     """The result of taking a lease (LeasedFiles._arm()). reason: why the file cannot be shown; "" if the file
-    can be shown.
-    """
+    can be shown."""
 
     decision: Decision
     kind: str | None
@@ -85,10 +84,8 @@ class Armed(NamedTuple):
 
 
 class LeasedFiles(FsPart):
-    """The part of a mount that takes leases and reads files under them.
-
-    keeper: None if leases prove nothing on this store. pool: the mergerfs pool that the store is in, or None.
-    """
+    """The part of a mount that takes leases and reads files under them. keeper: None if leases prove nothing
+    on this store. pool: the mergerfs pool that the store is in, or None."""
 
     def __init__(
         self,

@@ -53,10 +53,8 @@ class PlanMemory(Protocol):
 
 
 class Proof(NamedTuple):
-    """A proof that bytes are of one version of a file.
-
-    holds: called after the bytes were read; returns True if the read lease has held since stat was read.
-    """
+    """A proof that bytes are of one version of a file. holds: called after the bytes were read; returns True
+    if the read lease has held since stat was read."""
 
     version: KindKey
     holds: Callable[[], bool]

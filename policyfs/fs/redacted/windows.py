@@ -60,11 +60,8 @@ class FrameLooker(Protocol):
 
 
 class Window(NamedTuple):
-    """A range of a film that was looked at.
-
-    start: the offset in the film. shown: the wanted bytes. patches: the changes to the window, from its start
-    on. why: the reason why the window cannot be shown, or "".
-    """
+    """A range of a film that was looked at. start: the offset in the film. shown: the wanted bytes. patches:
+    the changes to the window, from its start on. why: the reason why the window cannot be shown, or ""."""
 
     start: int = 0
     shown: bytearray = bytearray()
@@ -95,7 +92,6 @@ class Ahead:
 
 class WindowRoom:
     """The room for windows in memory: WINDOWS_AT_ONCE of each app, and of each stranger; and KEPT_WINDOWS.
-
     kept: the windows for several reads. They end with their film."""
 
     def __init__(self) -> None:

@@ -46,10 +46,8 @@ _REMEMBERED: Final = 256
 
 
 class LateError(OSError):
-    """The error for a request that would have to wait too long under a lock of the kernel.
-
-    Its errno is the one that `locked` gives for this kind of request; EIO without a lock.
-    """
+    """The error for a request that would have to wait too long under a lock of the kernel. Its errno is the
+    one that `locked` gives for this kind of request; EIO without a lock."""
 
     def __init__(self, error: int = 0) -> None:
         lock = _LOCK.get()

@@ -32,8 +32,7 @@ async def in_slices(go_on: Callable[[], bool]) -> None:
 
 class Pauses:
     """A counter that tells one request when to pause, so that other requests run. others_wait: returns True
-    if another request waits or is under way.
-    """
+    if another request waits or is under way."""
 
     __slots__ = ("_look", "_others_wait", "_work")
 

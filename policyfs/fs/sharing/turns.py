@@ -18,8 +18,7 @@ from policyfs.fs.sharing.shares import Holder
 
 class Turns:
     """A limiter that gives turns to the slow requests of all apps. most: the limit of turns that one app has
-    at once.
-    """
+    at once."""
 
     def __init__(self, most: int) -> None:
         self._most: Final = most

@@ -15,11 +15,8 @@ Lives = tuple[tuple[Live, bool], ...]
 
 
 class Part(NamedTuple):
-    """Callers for whom the same rules match, with these rules in each policy.
-
-    If no condition names an app, OWN stands for the app's name: apps that differ only in names are in one
-    part.
-    """
+    """Callers for whom the same rules match, with these rules in each policy. If no condition names an app,
+    OWN stands for the app's name: apps that differ only in names are in one part."""
 
     callers: Callers
     lives: tuple[Lives, ...]

@@ -49,11 +49,8 @@ class Marks:
 
 
 class Track:
-    """The automaton of one policy, for many callers at once.
-
-    step() reaches the same nodes as Side.step for each caller, without those that lead to no rule that can
-    match.
-    """
+    """The automaton of one policy, for many callers at once. step() reaches the same nodes as Side.step for
+    each caller, without those that lead to no rule that can match."""
 
     def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]] = ()) -> None:
         """Take one caller of each group. watched: the rules to look for, for each group."""

@@ -192,10 +192,8 @@ def _literal_parts_in(tokens: Variant, text: str) -> bool:
 
 
 class Bind(NamedTuple):
-    """Requirements on a caller, so that captures match the names of a path.
-
-    app, uid: the only value that matches; None: any. names: tokens and names that several values can match.
-    """
+    """Requirements on a caller, so that captures match the names of a path. app, uid: the only value that
+    matches; None: any. names: tokens and names that several values can match."""
 
     app: str | None
     uid: int | None

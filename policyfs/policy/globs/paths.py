@@ -60,10 +60,8 @@ class End(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A pattern of one name in a path.
-
-    deep: True for ``**`` between segments, which has no variants. plain: the text if all tokens are literal.
-    """
+    """A pattern of one name in a path. deep: True for ``**`` between segments, which has no variants. plain:
+    the text if all tokens are literal."""
 
     variants: tuple[Variant, ...]
     deep: bool = False

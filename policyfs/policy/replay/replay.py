@@ -53,11 +53,8 @@ _RESOURCE: Final = Verdict(
 
 
 class Asked(NamedTuple):
-    """A class of recorded requests that differ only in their paths.
-
-    old: the policy that answered; empty if it is lost; without and with `--monitor` if the trail does not
-    tell.
-    """
+    """A class of recorded requests that differ only in their paths. old: the policy that answered; empty if
+    it is lost; without and with `--monitor` if the trail does not tell."""
 
     number: int
     recorded: Recorded

@@ -18,10 +18,8 @@ _CLASS_MASK: Final = (1 << _UID_SHIFT) - 1
 
 
 class CallerClass:
-    """All callers of one app (or all strangers) with uids of one class.
-
-    number: the low 32 bits of their keys (Principal.key). sample_uid: one of the uids.
-    """
+    """All callers of one app (or all strangers) with uids of one class. number: the low 32 bits of their keys
+    (Principal.key). sample_uid: one of the uids."""
 
     __slots__ = ("_fits", "app", "grants", "number", "sample_uid", "uid_class")
 

@@ -182,10 +182,8 @@ def profile_at(table: Table, state: PathState, caller: Caller, *, lenient: bool)
 
 
 class Profiles:
-    """The profiles of one engine, remembered up to a limit. dry_run: True with --monitor.
-
-    They do not refer to the engine, so that an old engine is freed with the last reference to it.
-    """
+    """The profiles of one engine, remembered up to a limit. dry_run: True with --monitor. They do not refer
+    to the engine, so that an old engine is freed with the last reference to it."""
 
     def __init__(self, table: Table, remembered: int, *, dry_run: bool) -> None:
         self._table: Final = table

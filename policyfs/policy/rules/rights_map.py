@@ -62,10 +62,8 @@ def differs(before: RightsMap, after: RightsMap) -> bool:
 
 
 class RightsTally:
-    """The combined effects of the rules at one path for one caller, under all facts.
-
-    unsettled: the facts under which no rule decides on SEE: only directories on a visible way are seen.
-    """
+    """The combined effects of the rules at one path for one caller, under all facts. unsettled: the facts
+    under which no rule decides on SEE: only directories on a visible way are seen."""
 
     __slots__ = ("_content", "_denied", "_denies", "_granted", "_lacking", "_others", "_profile", "_redact",
                  "_refusing", "_space", "_unseen", "unsettled")  # fmt: skip

@@ -29,10 +29,8 @@ _ANY_CHAR: Final = "\uf8ff"
 
 
 class _Goal:
-    """The paths that some allow rules match.
-
-    accepts: their glob sets. nodes: those that lead there. everywhere: True if one of the rules has no globs.
-    """
+    """The paths that some allow rules match. accepts: their glob sets. nodes: those that lead there.
+    everywhere: True if one of the rules has no globs."""
 
     __slots__ = ("accepts", "everywhere", "nodes")
 

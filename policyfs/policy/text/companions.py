@@ -35,10 +35,8 @@ class Companion(NamedTuple, Generic[T, D]):
 
 
 class Reader(Generic[T, D]):
-    """A reader of documents with some keys of their own (top), and one list of items (key).
-
-    subject: a function of an item's node and number in the list that returns its name for messages.
-    """
+    """A reader of documents with some keys of their own (top), and one list of items (key). subject: a
+    function of an item's node and number in the list that returns its name for messages."""
 
     def __init__(
         self, kind: str, top: type[T], item: type[D], key: str, subject: Callable[[Node, int], str]

@@ -31,10 +31,8 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 
 
 class _SharedFile:
-    """One daemon's locks of bytes in a file that all daemons share, *path* (created if missing).
-
-    A lock's number is its byte. The kernel releases all locks when the daemon ends.
-    """
+    """One daemon's locks of bytes in a file that all daemons share, *path* (created if missing). A lock's
+    number is its byte. The kernel releases all locks when the daemon ends."""
 
     __slots__ = ("_fd", "_held", "_kind", "_path")
 

@@ -26,10 +26,8 @@ class Owner(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A lock request of the process *pid* for the bytes from start to end, both included.
-
-    end: LAST_BYTE for all bytes from start on. kind: RDLCK, WRLCK or UNLCK.
-    """
+    """A lock request of the process *pid* for the bytes from start to end, both included. end: LAST_BYTE for
+    all bytes from start on. kind: RDLCK, WRLCK or UNLCK."""
 
     start: int
     end: int

@@ -28,10 +28,8 @@ NOT_MADE: Final = -1
 
 
 class NewNames:
-    """A helper that makes objects under temporary names in one store.
-
-    records: keeps the record of the present temporary name; None: nothing is recorded.
-    """
+    """A helper that makes objects under temporary names in one store. records: keeps the record of the
+    present temporary name; None: nothing is recorded."""
 
     __slots__ = ("_knows_flags", "_records", "_tree")
 

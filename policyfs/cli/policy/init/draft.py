@@ -25,10 +25,8 @@ _OPS: Final = {
 
 
 class Draft(NamedTuple):
-    """The user's answers, from which the text of a policy is made.
-
-    name, file, store: the names of the policy, its file and the store, escaped, for one line of text each.
-    """
+    """The user's answers, from which the text of a policy is made. name, file, store: the names of the
+    policy, its file and the store, escaped, for one line of text each."""
 
     name: str
     file: str

@@ -36,11 +36,8 @@ MEANINGS: Final = {
 
 @dataclass(slots=True)
 class Wish:
-    """An app and its access to the store. shares: a level for each directory.
-
-    whole: True if the app reads all files unchanged, like a backup. places: True if the app may know where
-    pictures were taken.
-    """
+    """An app and its access to the store. shares: a level for each directory. whole: True if the app reads
+    all files unchanged, like a backup. places: True if the app may know where pictures were taken."""
 
     name: str
     uid: int | None

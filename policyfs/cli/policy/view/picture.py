@@ -44,8 +44,7 @@ class Entry(NamedTuple):
 
 class Rest(NamedTuple):
     """Files of one directory that the walk skipped, because the policy treats their paths like other paths
-    there. The caller sees these files, or their kinds or owners hide them.
-    """
+    there. The caller sees these files, or their kinds or owners hide them."""
 
     directory: bytes
     suffix: str
@@ -54,8 +53,7 @@ class Rest(NamedTuple):
 
 class Hidden(NamedTuple):
     """A name that the caller does not see, in a directory that the caller sees. why: the reason, with the
-    rules.
-    """
+    rules."""
 
     path: bytes
     ftype: FileType

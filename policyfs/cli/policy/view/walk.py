@@ -35,10 +35,8 @@ _SPECIAL: Final = "a fifo, socket or device: policyfs hides them"
 
 
 class Looker(Protocol):
-    """The methods of a sniffer that a walk needs.
-
-    The methods find the kinds of files, and the data to hide in files.
-    """
+    """The methods of a sniffer that a walk needs. The methods find the kinds of files, and the data to hide
+    in files."""
 
     async def kind_of_fd(self, fd: int, *, lane: Lane = None) -> str | None:
         """Return a file's content kind, or None if it is unknown."""
