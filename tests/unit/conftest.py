@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from policyfs.store.locking import leases
 from policyfs.store.locking.leases import LeaseKeeper
 from tests.support.machine import launchers
+from tests.support.models.clock import Clock
 from tests.support.mount.steps import PHOTO
 
 
@@ -38,3 +40,15 @@ def forked_launchers() -> Iterator[None]:
     interpreter of its own imports for 0.2 s of processor time. Tests of these processes execute it."""
     with launchers.forked_launchers():
         yield
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def no_descriptor_leaks() -> Iterator[None]:
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before

@@ -12,15 +12,9 @@ from policyfs.forward.follower import BAD, BROKEN, GAP, Item
 from policyfs.trail.lines.event import Event
 from policyfs.trail.lines.line import iso_time
 from policyfs.trail.lines.record import Place, Record, parse_line
+from tests.support.models.clock import Clock
 from tests.support.mount.trail import MOUNT_ID, SECOND_NS, START_NS, a_denial, an_event
 from tests.unit.test_forward_messages import item_of, told
-
-
-class Clock:
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def an_alert(clock: Clock | None = None, **fields: object) -> Alert:

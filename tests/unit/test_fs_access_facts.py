@@ -156,21 +156,12 @@ def test_some_kinds_need_no_worker(place: Place, name: bytes, kind: str) -> None
     assert not place.sniffer.asked
 
 
-def test_where_a_file_system_within_the_store_has_no_leases_a_kind_is_remembered_for_see_only(
-    place: Place,
+@pytest.mark.parametrize("without", ["void", "silent"], ids=["no leases", "tmpfs"])
+def test_where_leases_prove_nothing_within_the_store_a_kind_is_remembered_for_see_only(
+    place: Place, without: str
 ) -> None:
     finder = place.finder()
-    place.keeper.void = True
-    assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"
-    place.sniffer.kind = "text/plain"
-    assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"
-    assert place.find(finder, Need.KIND).kind == "text/plain"
-    assert not place.beneath.stored
-
-
-def test_on_a_tmpfs_within_the_store_a_kind_is_remembered_for_see_only(place: Place) -> None:
-    finder = place.finder()
-    place.keeper.silent = True
+    setattr(place.keeper, without, True)
     assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"
     place.sniffer.kind = "text/plain"
     assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"

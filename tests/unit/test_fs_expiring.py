@@ -5,19 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.fs.expiring import Expiring
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.support.models.clock import Clock
 
 
 def test_an_entry_ends(clock: Clock) -> None:

@@ -16,16 +16,10 @@ from policyfs.fs.opening.stale_retries import (
     MOST_RESTING,
     SecondTries,
 )
+from tests.support.models.clock import Clock
 from tests.support.mount.file_system import on_trio
 
 APP = "gallery"
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def settled(tries: SecondTries) -> bool:
@@ -75,9 +69,9 @@ def test_one_that_does_not_come_is_not_awaited_for_ever() -> None:
     clock = Clock()
     tries = SecondTries(clock)
     tries.sent_back(1, APP)
-    clock.now += _COMES_S - 0.01
+    clock.now_s += _COMES_S - 0.01
     assert not settled(tries)
-    clock.now += 0.02
+    clock.now_s += 0.02
     assert settled(tries)
     assert not tries.begins(1), "what comes as late is a first try"
 
@@ -94,7 +88,7 @@ def test_those_awaited_are_bounded_and_late_ones_make_room() -> None:
     tries.ends(half)
     assert tries.begins(0)
     tries.ends(0)
-    clock.now += _COMES_S + 0.01
+    clock.now_s += _COMES_S + 0.01
     tries.sent_back(_MOST, APP)
     tries.sent_back(_MOST + 1, APP)
     assert tries.begins(_MOST)
@@ -128,7 +122,7 @@ def test_it_is_known_whether_any_is_awaited_or_under_way() -> None:
     tries.ends(1)
     assert not tries.is_any
     tries.sent_back(2, APP)
-    clock.now += _COMES_S + 0.01
+    clock.now_s += _COMES_S + 0.01
     assert not tries.is_any
 
 
@@ -258,7 +252,7 @@ def test_none_comes_after_a_look_up_that_failed() -> None:
         tries.sent_back(thread, APP)
     for thread in (0, 1, 3):
         tries.failed(thread)
-    clock.now += _ENDS_S + 0.01
+    clock.now_s += _ENDS_S + 0.01
     assert not tries.begins(1)
     for thread in (0, 2):  # 0 stands for several threads: another one may have failed
         assert tries.begins(thread)
@@ -293,7 +287,7 @@ def test_one_that_comes_too_late_is_none() -> None:
     clock = Clock()
     tries = SecondTries(clock)
     tries.sent_back(1, APP)
-    clock.now += _COMES_S + 0.01
+    clock.now_s += _COMES_S + 0.01
     assert not tries.begins(1)
     assert settled(tries)
 

@@ -14,19 +14,14 @@ from hypothesis import strategies as st
 from policyfs.store.copies import Copy, CopyCache
 from policyfs.store.frozen import Frozen, Version, open_readonly, seal
 
+pytestmark = pytest.mark.usefixtures("no_descriptor_leaks")
+
 PAGE = 4096
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_leaks():
-    before = set(os.listdir("/proc/self/fd"))
-    yield
-    assert set(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.fixture

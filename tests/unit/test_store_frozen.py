@@ -17,7 +17,7 @@ from policyfs.store.frozen import FrozenTooLarge, Version, apply, freeze, open_r
 from tests.support.machine.images import STORE_KINDS, file_system
 from tests.support.machine.processes import call_as
 
-pytestmark = pytest.mark.mount
+pytestmark = [pytest.mark.mount, pytest.mark.usefixtures("no_descriptor_leaks")]
 MIB = 1 << 20
 REFLINK = {"ext4": False, "xfs": True, "btrfs": True, "tmpfs": False}
 
@@ -31,13 +31,6 @@ def kind(request):
 def base(kind, tmp_path_factory):
     with file_system(kind, tmp_path_factory.mktemp("frozen")) as root:
         yield root
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_leaks():
-    before = set(os.listdir("/proc/self/fd"))
-    yield
-    assert set(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.fixture

@@ -17,20 +17,13 @@ from policyfs.linux.statx import fstatx
 from policyfs.store.owner import OWNER_XATTR, Owners
 from tests.support.machine.images import STORE_KINDS, file_system
 
-pytestmark = pytest.mark.mount
+pytestmark = [pytest.mark.mount, pytest.mark.usefixtures("no_descriptor_leaks")]
 
 
 @pytest.fixture(scope="module", params=STORE_KINDS)
 def base(request, tmp_path_factory):
     with file_system(request.param, tmp_path_factory.mktemp("owner")) as root:
         yield root
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_leaks():
-    before = set(os.listdir("/proc/self/fd"))
-    yield
-    assert set(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.fixture
