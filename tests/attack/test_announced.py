@@ -21,7 +21,6 @@ APP = 10133
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: announced}}
 apps: {{viewer: {{uid: {APP}}}}}
 rules:
   - {{id: viewer, allow: [see, read], who: {{app: viewer}}, paths: "/***"}}

@@ -23,7 +23,6 @@ ROUNDS: Final = 40
 HEAD = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: caches}}
 apps:
   warm: {{uid: {WARM}}}
   cold: {{uid: {COLD}}}
@@ -34,7 +33,6 @@ APART = HEAD + '  - {id: warm, deny: [all], who: {app: cold}, paths: "/warm/***"
 PARTLY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: partly}}
 apps:
   warm: {{uid: {WARM}}}
   cold: {{uid: {COLD}}}
@@ -46,7 +44,6 @@ rules:
 BY_UID: Final = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: by-uid}
 apps: {one: {}}
 rules:
   - {id: rest, allow: [all], who: {app: one}, paths: "/common/***"}

@@ -29,7 +29,6 @@ CAMERA, OTHER = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: content}}
 apps:
   camera: {{uid: {CAMERA}}}
   other: {{uid: {OTHER}}}

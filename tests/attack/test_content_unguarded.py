@@ -141,7 +141,6 @@ def test_a_promise_is_broken_where_fsync_says_yes_to_what_is_held(without, empty
 READER: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: emptied}}
 apps:
   reader: {{uid: {CAMERA}, gid: {CAMERA}}}
   owner: {{uid: {OTHER}, gid: {OTHER}}}

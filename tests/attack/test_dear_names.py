@@ -25,7 +25,6 @@ NAME_S: Final = 0.04
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: dear-names}}
 apps:
   hostile: {{uid: {HOSTILE}}}
   honest: {{uid: {HONEST}}}

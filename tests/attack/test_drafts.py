@@ -19,7 +19,6 @@ CAMERA = 10010
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: drafts}}
 apps:
   camera: {{uid: {CAMERA}}}
 rules:

@@ -19,7 +19,6 @@ EDITOR, GALLERY = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: ending}}
 apps:
   editor: {{uid: {EDITOR}, grants: [media.location]}}
   gallery: {{uid: {GALLERY}}}

@@ -27,7 +27,6 @@ DESCRIPTORS: Final = 600
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: exhaustion}}
 apps:
   greedy: {{uid: {GREEDY}}}
   honest: {{uid: {HONEST}}}

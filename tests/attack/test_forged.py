@@ -24,7 +24,6 @@ THIEF, OWNER = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: beside}}
 apps:
   thief: {{uid: [{THIEF}, 0]}}
   owner: {{uid: {OWNER}}}

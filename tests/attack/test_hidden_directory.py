@@ -25,7 +25,6 @@ PROBES: Final = count(1200, 100_000)
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: hidden}}
 apps:
   camera: {{uid: {CAMERA}}}
   gallery: {{uid: {GALLERY}}}

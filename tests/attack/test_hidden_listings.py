@@ -18,7 +18,6 @@ GALLERY: Final = 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: listings}}
 apps:
   gallery: {{uid: {GALLERY}}}
 rules:

@@ -31,7 +31,6 @@ FAIR: Final = 0.08
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: told-by-time}}
 apps:
   camera: {{uid: {CAMERA}}}
   gallery: {{uid: {GALLERY}}}

@@ -25,7 +25,6 @@ EDITOR: Final = 10012
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: kept-out}}
 apps:
   gallery: {{uid: {GALLERY}}}
   editor: {{uid: {EDITOR}, grants: [media.location]}}

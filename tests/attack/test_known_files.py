@@ -19,7 +19,6 @@ MANY, HONEST = 10010, 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: known}}
 apps:
   many: {{uid: {MANY}}}
   honest: {{uid: {HONEST}}}

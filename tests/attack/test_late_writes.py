@@ -22,7 +22,6 @@ CAMERA, OTHER = 10010, 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: late}}
 apps:
   camera: {{uid: {CAMERA}}}
   other: {{uid: {OTHER}}}

@@ -27,7 +27,6 @@ GALLERY, MAPS = 10011, 10012
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: later}}
 apps:
   gallery: {{uid: {GALLERY}, gid: {GALLERY}}}
   maps: {{uid: {MAPS}, gid: {MAPS}, grants: [media.location]}}

@@ -35,7 +35,6 @@ PAUSE_S: Final = 0.0001
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: links}}
 apps:
   app: {{uid: {APP}}}
   other: {{uid: {OTHER}}}

@@ -25,7 +25,6 @@ RAW, CHECKED, OWN = 10037, 10038, 10039
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: attacked}}
 apps:
   raw: {{uid: {RAW}}}
   checked: {{uid: {CHECKED}}}

@@ -27,7 +27,6 @@ LINKER, HONEST = 10010, 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: names}}
 apps:
   linker: {{uid: {LINKER}}}
   honest: {{uid: {HONEST}}}

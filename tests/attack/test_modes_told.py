@@ -18,7 +18,6 @@ WRITER, READER, PLAIN = 10010, 10011, 10012
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: told}}
 apps:
   writer: {{uid: {WRITER}, modes: policy}}
   reader: {{uid: {READER}, modes: policy}}

@@ -25,7 +25,6 @@ SECRET: Final = b"not for the mover"
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: moving}}
 apps:
   mover: {{uid: {MOVER}}}
   reader: {{uid: {READER}}}

@@ -25,7 +25,6 @@ LONG: Final = "x" * 255
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: names}}
 apps:
   app: {{uid: {APP}}}
   other: {{uid: {OTHER}}}

@@ -20,7 +20,6 @@ APP, OTHER, GROUP = 10120, 10121, 100
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: admitted}}
 apps: {{app: {{uid: {APP}, gid: [{APP}, {GROUP}]}}, other: {{uid: {OTHER}}}}}
 rules:
   - {{id: all, allow: [all], paths: "/***"}}

@@ -21,7 +21,6 @@ APP, OTHER = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: odd}}
 apps:
   app: {{uid: {APP}}}
   other: {{uid: {OTHER}}}

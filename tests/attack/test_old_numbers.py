@@ -19,7 +19,6 @@ APP, OTHER = 10010, 10011
 HEAD: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: numbers}}
 apps:
   app: {{uid: {APP}}}
   other: {{uid: {OTHER}}}

@@ -24,7 +24,6 @@ PHOTO: Final = jpegs.photo_with(jpegs.exif())
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: callers}}
 apps:
   app: {{uid: {APP}}}
   other: {{uid: {OTHER}}}

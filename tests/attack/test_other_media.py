@@ -144,7 +144,6 @@ def test_other_media_that_a_parser_stumbles_over_are_refused(without, empty_stor
 KINDS: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: kinds}}
 apps:
   camera: {{uid: {CAMERA}}}
   reader: {{uid: {OTHER}}}

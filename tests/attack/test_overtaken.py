@@ -18,7 +18,6 @@ CAMERA: Final = 10010
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: overtaken}}
 apps:
   camera: {{uid: {CAMERA}}}
 rules:

@@ -21,7 +21,6 @@ CAMERA, GALLERY = 10010, 10011
 HEAD: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: own}}
 apps:
   camera: {{uid: {CAMERA}}}
   gallery: {{uid: {GALLERY}}}

@@ -22,7 +22,6 @@ APP, OTHER = 1, 10041  # fusermount3 wants a name: that of `daemon`, which every
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: own-mount}}
 apps: {{app: {{uid: {APP}}}, other: {{uid: {OTHER}}}}}
 rules:
   - {{id: read, allow: [see, read], who: {{app: any}}, paths: ["/**"], audit: required}}

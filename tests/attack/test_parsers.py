@@ -24,7 +24,6 @@ GALLERY, OTHER = 10011, 10012
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: parsers}}
 apps:
   gallery: {{uid: {GALLERY}, gid: {GALLERY}}}
   other: {{uid: {OTHER}, gid: {OTHER}}}

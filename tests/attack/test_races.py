@@ -17,7 +17,6 @@ WRITER, READER = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: races}}
 apps:
   editor: {{uid: {WRITER}, grants: [media.location]}}
   gallery: {{uid: {READER}}}

@@ -22,7 +22,6 @@ APP, OTHER = 10070, 10071
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: beside}}
 apps: {{app: {{uid: {APP}}}, other: {{uid: {OTHER}}}}}
 rules:
   - id: directories
@@ -142,7 +141,6 @@ def test_stat_tells_the_times_of_a_file_whose_content_tells_none(mounts: Mounts,
 DRAFTS = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: drafts}}
 apps: {{app: {{uid: {APP}}}, other: {{uid: {OTHER}}}}}
 rules:
   - {{id: all, allow: [see, write, create, delete], who: {{app: any}}, paths: "/In/***"}}
@@ -198,7 +196,6 @@ def test_bytes_before_their_check_are_seen_by_apps_that_may_read_them_whatever_t
 HIDES = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: beside}}
 apps: {{app: {{uid: {APP}}}, other: {{uid: {OTHER}}}}}
 rules:
   - {{id: all, allow: [all], paths: "/***"}}

@@ -29,7 +29,6 @@ APP, NEIGHBOUR = 10010, 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: silenced}}
 apps:
   app: {{uid: {APP}, gid: {APP}}}
   neighbour: {{uid: {NEIGHBOUR}, gid: {NEIGHBOUR}}}

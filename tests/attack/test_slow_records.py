@@ -103,7 +103,6 @@ SAVER, NEIGHBOUR = 10010, 10011
 CLEANS: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: cleans}}
 apps:
   saver: {{uid: {SAVER}}}
   neighbour: {{uid: {NEIGHBOUR}}}

@@ -28,7 +28,6 @@ EDITOR, READER = 10010, 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: stale-kinds}}
 apps:
   editor: {{uid: {EDITOR}}}
   reader: {{uid: {READER}}}

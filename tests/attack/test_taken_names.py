@@ -23,7 +23,6 @@ CAMERA, GALLERY = 10010, 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: taken-names}}
 apps:
   camera: {{uid: {CAMERA}, gid: {CAMERA}}}
   gallery: {{uid: {GALLERY}, gid: {GALLERY}}}

@@ -29,7 +29,6 @@ pytestmark = pytest.mark.load
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: worn-out}}
 apps:
   app: {{uid: {APP}, gid: {APP}}}
   neighbour: {{uid: {NEIGHBOUR}, gid: {NEIGHBOUR}}}

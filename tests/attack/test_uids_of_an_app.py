@@ -21,7 +21,6 @@ WRITER, READER = 10010, 10011
 HEAD: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: uids}}
 apps:
   family: {{uid: [{WRITER}, {READER}]}}
 rules:

@@ -18,7 +18,6 @@ CAMERA, GALLERY = 10010, 10011
 HEAD: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: unchecked}}
 apps:
   camera: {{uid: {CAMERA}}}
   gallery: {{uid: {GALLERY}}}

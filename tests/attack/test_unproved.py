@@ -17,7 +17,6 @@ from tests.support.mount.stores import WEAKENED, Mounts
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: proved}
 apps:
   gallery: {uid: 10011}
   maps: {uid: 10012, grants: [media.location]}

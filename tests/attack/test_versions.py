@@ -16,7 +16,6 @@ EDITOR, GALLERY = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: versions}}
 apps:
   editor: {{uid: {EDITOR}, grants: [media.location]}}
   gallery: {{uid: {GALLERY}}}

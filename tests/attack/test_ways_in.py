@@ -35,7 +35,6 @@ APPS: Final = {"writer": WRITER, "creator": CREATOR, "watched": WATCHED}
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: ways-in}}
 apps:
   writer: {{uid: {WRITER}}}
   creator: {{uid: {CREATOR}}}
@@ -240,7 +239,6 @@ def test_each_way_is_open_where_its_guard_is_gone(guard: str, without, empty_sto
 TWO: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: two-apps}}
 apps:
   writer: {{uid: {WRITER}}}
   creator: {{uid: {CREATOR}}}

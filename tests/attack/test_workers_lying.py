@@ -21,7 +21,6 @@ ONE, OTHER = 10011, 10012
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: lying}}
 apps:
   one: {{uid: {ONE}, gid: {ONE}}}
   other: {{uid: {OTHER}, gid: {OTHER}}}
@@ -35,7 +34,6 @@ rules:
 OF_UIDS: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: lying}}
 apps:
   both: {{uid: [{ONE}, {OTHER}]}}
 rules:
@@ -137,7 +135,6 @@ def test_what_a_worker_saw_of_one_uid_is_not_shown_to_another_that_rules_tell_ap
 BY_KIND: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: lying}}
 apps:
   one: {{uid: {ONE}, gid: {ONE}}}
   other: {{uid: {OTHER}, gid: {OTHER}}}

@@ -28,7 +28,6 @@ UID: Final = 10050
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: bench}}
 apps: {{writer: {{uid: {UID}}}}}
 rules:
   - {{id: all, allow: [all], who: {{app: writer}}, paths: "/***"}}

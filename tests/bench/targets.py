@@ -20,7 +20,6 @@ GALLERY: Final = 10051
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: bench}}
 apps:
   bench: {{uid: {UID}}}
   gallery: {{uid: {GALLERY}}}

@@ -20,7 +20,6 @@ from tests.support.samples import jpegs
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: drafts}}
 apps:
   camera: {{uid: {CAMERA}}}
 rules:

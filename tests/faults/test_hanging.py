@@ -233,7 +233,6 @@ def test_who_opens_what_hangs_hangs_alone(slow, way) -> None:
 ANYBODY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: anybody}
 apps:
   all: {uid: "20000-20199"}
 rules:

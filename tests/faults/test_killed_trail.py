@@ -32,7 +32,6 @@ UIDS: Final = (10010, 10011, 10012)
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: killed}}
 apps:
   one: {{uid: {UIDS[0]}}}
   two: {{uid: {UIDS[1]}}}

@@ -19,7 +19,6 @@ EDITOR: Final = 10010
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: killed-waiting}}
 apps:
   editor: {{uid: {EDITOR}}}
 rules:

@@ -22,7 +22,6 @@ FILES: Final = 3
 NAMED: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: named}}
 apps:
   camera: {{uid: {CAMERA}}}
   gallery: {{uid: {GALLERY}}}

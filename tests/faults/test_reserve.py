@@ -18,7 +18,6 @@ APP = 10060
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: reserve}}
 apps: {{app: {{uid: {APP}}}}}
 rules:
   - {{id: all, allow: [all], who: {{app: app}}, paths: ["/***"], audit: best_effort}}

@@ -26,7 +26,6 @@ WRITER, MAPPER = 10010, 10011
 RULES: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: stopped-latch}}
 apps:
   writer: {{uid: {WRITER}}}
   mapper: {{uid: {MAPPER}}}

@@ -20,7 +20,6 @@ WRITER, CUTTER = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: truncated-pages}}
 apps:
   writer: {{uid: {WRITER}, gid: {WRITER}}}
   cutter: {{uid: {CUTTER}, gid: {CUTTER}}}

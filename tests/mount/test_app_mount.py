@@ -23,7 +23,6 @@ STATS = count(30_000, 1_000_000)
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: own}}
 apps:
   viewer: {{uid: {APP}}}
   manager: {{uid: {MANAGER}, grants: [media.location]}}

@@ -19,7 +19,6 @@ PICTURE: Final = pngs.plain()
 POLICY: Final = f"""
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: many}}
 apps: {{gallery: {{uid: {GALLERY}}}}}
 rules:
   - {{id: read, allow: [see, read], who: {{app: gallery}}}}

@@ -25,7 +25,6 @@ WORKER: Final = pwd.getpwnam("www-data").pw_uid
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: day}}
 apps: {{worker: {{uid: {WORKER}}}, smbd: {{uid: 0}}}}
 rules:
   - {{id: work, allow: [all], who: {{app: worker}}, paths: ["/Free/***", "/Checked/***"]}}

@@ -13,7 +13,6 @@ CAMERA, GALLERY = 10010, 10011
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: denials}
 apps: {camera: {uid: 10010}, gallery: {uid: 10011}}
 rules:
   - {id: look, allow: [see], who: {app: any}, paths: "/***"}

@@ -21,7 +21,6 @@ CAMERA, MAPS = 10010, 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: emptied}}
 apps:
   camera: {{uid: {CAMERA}}}
   maps: {{uid: {MAPS}}}
@@ -88,7 +87,6 @@ def test_what_could_not_be_written_any_more_is_not_emptied(
 REPLACED: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: replaced}}
 apps: {{camera: {{uid: {CAMERA}}}}}
 rules:
   - {{id: all, allow: [all], who: {{app: camera}}, paths: "/**"}}

@@ -19,7 +19,6 @@ CAMERA: Final = 10010
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: exchanged}}
 apps:
   camera: {{uid: {CAMERA}, gid: {CAMERA}}}
 rules:

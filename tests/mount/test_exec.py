@@ -16,7 +16,6 @@ CAMERA = 10010
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: exec}}
 apps:
   camera: {{uid: {CAMERA}}}
 rules:

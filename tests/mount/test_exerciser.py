@@ -24,7 +24,6 @@ UID = 10010
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: all}}
 apps:
   all: {{uid: {UID}}}
   other: {{uid: {UID + 1}}}

@@ -18,7 +18,6 @@ WRITER, READER = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: all}}
 apps:
   writer: {{uid: {WRITER}}}
   reader: {{uid: {READER}}}

@@ -21,7 +21,6 @@ APP = 10321
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: gone}}
 apps:
   one: {{uid: {APP}}}
   two: {{uid: {APP + 1}}}

@@ -19,7 +19,6 @@ APP = 10051
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: idle}}
 apps:
   one: {{uid: {APP}, gid: {APP}}}
 defaults: {{audit: best_effort}}

@@ -19,7 +19,6 @@ ONE, TWO = 10035, 10036
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: databases}}
 apps:
   one: {{uid: {ONE}, grants: [media.location]}}
   two: {{uid: {TWO}}}

@@ -15,7 +15,6 @@ GALLERY: Final = 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: home}}
 apps:
   gallery: {{uid: {GALLERY}}}
 rules:

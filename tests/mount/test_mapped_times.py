@@ -15,7 +15,6 @@ from tests.support.mount.stores import Mounts
 ALIKE = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: alike}
 apps: {}
 rules: [{id: all, allow: [all], paths: "/***"}]
 """

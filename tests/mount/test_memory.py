@@ -20,7 +20,6 @@ MOST_MIB: Final = 63
 POLICY: Final = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: idle}
 apps:
   gallery: {uid: 10011}
 rules:
@@ -73,7 +72,6 @@ def test_workers_import_nothing_that_only_the_daemon_needs() -> None:
 WRITTEN: Final = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: written}
 apps:
   gallery: {uid: 10011}
 rules:

@@ -15,7 +15,6 @@ MAPS, GALLERY = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: messages}}
 apps:
   maps: {{uid: {MAPS}, grants: [media.location]}}
   gallery: {{uid: {GALLERY}}}

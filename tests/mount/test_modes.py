@@ -26,7 +26,6 @@ OWNER, READER, PLAIN, STRANGER = 10010, 10011, 10012, 10013
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: modes}}
 apps:
   owner: {{uid: {OWNER}, modes: policy}}
   reader: {{uid: {READER}, modes: policy}}

@@ -18,7 +18,6 @@ UID = 10060
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: helper}}
 apps: {{reader: {{uid: {UID}}}}}
 rules:
   - {{id: read, allow: [see, read], who: {{app: reader}}, paths: ["/**"]}}

@@ -26,7 +26,6 @@ APP = 10331
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: moved}}
 apps: {{one: {{uid: {APP}}}}}
 rules:
   - {{id: all, allow: [all], who: {{app: one}}, paths: "/***"}}

@@ -16,7 +16,6 @@ MOVER, WRITER = 10010, 10011
 HEAD: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: home}}
 apps:
   mover: {{uid: {MOVER}}}
   writer: {{uid: {WRITER}}}

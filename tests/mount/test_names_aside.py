@@ -21,7 +21,6 @@ POLICIES: Final = {
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: aside}}
 apps:
   camera: {{uid: {CAMERA}, gid: {CAMERA}}}
 rules:

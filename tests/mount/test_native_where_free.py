@@ -19,7 +19,6 @@ APP, OTHER = 10041, 10042
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: native}}
 apps:
   app: {{uid: {APP}}}
   other: {{uid: {OTHER}}}

@@ -14,7 +14,6 @@ APP = 10010
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: no-xattrs}
 apps: {camera: {uid: 10010}}
 rules:
   - {id: all, allow: [all], who: {app: camera}, paths: "/**"}

@@ -24,7 +24,6 @@ STRANGER = 10054
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: one-file}}
 apps:
   raw: {{uid: {RAW}}}
   checked: {{uid: {CHECKED}}}

@@ -19,7 +19,6 @@ ONE, TWO = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: edges}}
 apps:
   one: {{uid: {ONE}}}
   two: {{uid: {TWO}}}

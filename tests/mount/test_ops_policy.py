@@ -35,7 +35,6 @@ def _policy() -> str:
     return f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: needs}}
 apps:
   app: {{uid: {APP}}}
   other: {{uid: {OTHER}}}

@@ -27,7 +27,6 @@ CAMERA, GALLERY, MAPS = 10010, 10011, 10012
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: stores}}
 apps:
   camera: {{uid: {CAMERA}}}
   gallery: {{uid: {GALLERY}}}

@@ -19,7 +19,6 @@ PHOTO = "DCIM/Camera/a.jpg"
 ALL = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: all}
 apps: {camera: {uid: 10010}}
 rules:
   - {id: all, allow: [all], who: {app: camera}, paths: "/**"}

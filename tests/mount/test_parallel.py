@@ -33,7 +33,6 @@ MEMBERS = 8
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: crowd}}
 apps:
   one: {{uid: {UIDS[0]}}}
   two: {{uid: {UIDS[1]}}}

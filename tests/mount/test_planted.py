@@ -17,7 +17,6 @@ VIEWER: Final = 10010
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: planted}}
 apps:
   viewer: {{uid: {VIEWER}}}
 rules:

@@ -20,7 +20,6 @@ CAMERA, GALLERY, SORTER, NOBODY = 10010, 10011, 10012, 65533
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: live}
 apps:
   camera: {uid: 10010}
   gallery: {uid: 10011}
@@ -185,7 +184,6 @@ def _opened(mount: Mount, uid: int) -> Iterator[str]:
 NO_PLACE = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: no-place}
 apps:
   camera: {uid: 10010}
   gallery: {uid: 10011}

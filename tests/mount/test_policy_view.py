@@ -18,7 +18,6 @@ _NEW = os.O_CREAT | os.O_WRONLY
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: viewed}
 apps:
   camera: {uid: 10010}
   gallery: {uid: 10011}

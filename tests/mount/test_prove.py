@@ -109,7 +109,6 @@ def test_a_start_has_no_proof(mounts: Mounts, store: Path) -> None:
 EQUAL: Final = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: equal}
 apps: {one: {uid: 10011}, two: {uid: 10012}, three: {uid: 10013}}
 rules:
   - {id: all, allow: [see, read], who: {app: any}, paths: "/***"}

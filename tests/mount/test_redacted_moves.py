@@ -22,7 +22,6 @@ UIDS: Final = {"curator": CURATOR, "tidy": TIDY, "own": OWN}
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: redacted-moves}}
 apps:
   curator: {{uid: {CURATOR}, gid: {CURATOR}, grants: [media.location]}}
   tidy: {{uid: {TIDY}, gid: {TIDY}}}

@@ -15,7 +15,6 @@ GALLERY, MAPS = 10011, 10012
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: xattrs}
 apps: {gallery: {uid: 10011}, maps: {uid: 10012, grants: [media.location]}}
 rules:
   - {id: read, allow: [see, read], paths: "/***"}
@@ -47,7 +46,6 @@ def test_only_who_may_know_the_place_sees_them(
 CHANGERS = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: changers}
 apps: {gallery: {uid: 10011}, maps: {uid: 10012, grants: [media.location]}, lister: {uid: 10013}}
 rules:
   - {id: change, allow: [see, read, write, attr], who: {app: [gallery, maps]}, paths: "/***"}
@@ -91,7 +89,6 @@ def test_what_is_hidden_is_neither_changed_nor_told_by_an_error(
 OWNERS: Final = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: owners}
 apps: {gallery: {uid: 10011}, maps: {uid: 10012}}
 rules:
   - {id: change, allow: [all], who: {app: any}, paths: "/***"}

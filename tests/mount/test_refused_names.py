@@ -17,7 +17,6 @@ CAMERA, GALLERY = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: refused}}
 apps:
   camera: {{uid: {CAMERA}}}
   gallery: {{uid: {GALLERY}}}

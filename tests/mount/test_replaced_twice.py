@@ -28,7 +28,6 @@ PLAIN, VIEWER, WRITER = 10010, 10011, 10012
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: replaced}}
 apps:
   plain: {{uid: {PLAIN}, gid: {PLAIN}}}
   viewer: {{uid: {VIEWER}, gid: {VIEWER}}}

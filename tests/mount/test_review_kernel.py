@@ -16,7 +16,6 @@ PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif())
 HEAD = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: review}}
 apps:
   camera: {{uid: {CAMERA}}}
   gallery: {{uid: {GALLERY}}}

@@ -17,7 +17,6 @@ GALLERY, MAPS = 10011, 10012
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: leased}}
 apps:
   gallery: {{uid: {GALLERY}}}
   maps: {{uid: {MAPS}, grants: [media.location]}}

@@ -18,7 +18,6 @@ GALLERY = 10011
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: seen-by-kind}
 apps: {gallery: {uid: 10011}}
 rules:
   - {id: photos, allow: [see, read], when: {type: image/*}, paths: "/**"}

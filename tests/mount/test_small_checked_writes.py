@@ -23,7 +23,6 @@ WRITER, READER = 10035, 10036
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: small}}
 apps:
   writer: {{uid: {WRITER}}}
   reader: {{uid: {READER}}}

@@ -17,7 +17,6 @@ WRITER: Final = 10035
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: sparse}}
 apps:
   writer: {{uid: {WRITER}}}
 rules:

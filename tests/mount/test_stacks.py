@@ -22,7 +22,6 @@ APP, OTHER = 10031, 10032
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: stacks}}
 apps:
   app: {{uid: {APP}}}
   other: {{uid: {OTHER}}}

@@ -16,7 +16,6 @@ from tests.support.mount.stores import Mounts
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: twice}
 apps: {app: {uid: 10050}}
 rules:
   - {id: read, allow: [see, read], who: {app: app}, paths: ["/**"]}

@@ -24,7 +24,6 @@ from tests.support.mount.stores import Mounts
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: lost}
 apps: {gallery: {uid: 10011}}
 rules:
   - {id: read, allow: [see, read], who: {app: gallery}, paths: ["/**"]}

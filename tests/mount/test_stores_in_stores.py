@@ -18,7 +18,6 @@ APP = 10011
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: all}
 apps: {player: {uid: 10011}}
 rules:
   - {id: all, allow: [see, read], paths: "/***"}

@@ -19,7 +19,6 @@ CAMERA, GALLERY = 10010, 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: targets}}
 apps:
   camera: {{uid: {CAMERA}, gid: {CAMERA}}}
   gallery: {{uid: {GALLERY}, gid: {GALLERY}}}

@@ -94,7 +94,6 @@ def test_the_daemon_works_with_the_units_capabilities(
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: units}
 apps: {gallery: {uid: 10011}}
 rules:
   - {id: read, allow: [see, read], who: {app: gallery}, paths: ["/**"]}

@@ -18,7 +18,6 @@ APP: Final = 1000
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: inside}}
 apps: {{viewer: {{uid: {APP}}}}}
 rules:
   - {{id: all, allow: [all], who: {{app: viewer}}, paths: "/**"}}

@@ -97,7 +97,6 @@ LISTED = 1500
 TWO_APPS = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: two}
 apps:
   gallery: {uid: 10011}
   notes: {uid: 10012}

@@ -21,7 +21,6 @@ CAMERA, GALLERY, MAPS, EDITOR = 10010, 10011, 10012, 10013
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: views}}
 apps:
   camera: {{uid: {CAMERA}}}
   gallery: {{uid: {GALLERY}}}

@@ -33,7 +33,6 @@ UID = 10081
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {{name: workloads}}
 apps:
   worker: {{uid: {UID}}}
   helper: {{uid: {UID + 1}, grants: [work]}}

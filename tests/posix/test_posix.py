@@ -24,7 +24,6 @@ from tests.support.mount.stores import Mounts
 POLICY = """\
 apiVersion: policyfs/v1
 kind: Policy
-metadata: {name: everything}
 apps:
   all: {}
 rules:
