@@ -37,6 +37,8 @@ rules:
   - {{id: hidden, deny: [all], who: {{app: viewer}}, paths: "/**/secret*", errno: ENOENT}}
   - {{id: by-kind, deny: [see], who: {{app: viewer}}, paths: "/Films/**", when: {{type: text/plain}},
       errno: ENOENT}}
+  - {{id: by-type, deny: [see], who: {{app: viewer}}, paths: "/Music/link*", when: {{type: inode/symlink}},
+      errno: ENOENT}}
 """
 
 
@@ -48,6 +50,8 @@ def filled(empty_store: Path) -> Path:
     (empty_store / "Music/old.txt").write_text("a song")
     (empty_store / "Music/own.txt").write_text("words")
     (empty_store / "Music/own.txt").chmod(0o666)
+    for name in ("link", "link 2"):
+        (empty_store / "Music" / name).symlink_to("old.txt")
     return empty_store
 
 
@@ -202,6 +206,8 @@ def test_inotify_reports_no_name_that_the_app_does_not_see(own: Mount, filled: P
     (films / "more words.txt").unlink()
     (films / "secret.d").mkdir()
     (films / "secret.d").rmdir()
+    (filled / "Music/link").unlink()
+    (filled / "Music/link 2").rename(filled / "Music/link 3")
     assert {one.name for one in _told(child, filled)} <= {"seen.bin"}
 
 

@@ -219,13 +219,14 @@ class Announcements:
             return False
         parent = self._nodes.get(place.parent)
         if event.is_dir:
-            known, ftype = self._nodes.directory(parent, place.name) is not None, FileType.DIRECTORY
+            known, types = self._nodes.directory(parent, place.name) is not None, [FileType.DIRECTORY]
         else:
             ino = _ino(event)
             if ino is None or self.withheld(ino):
                 return False
-            known, ftype = bool(self._nodes.named(ino, parent, place.name)), FileType.REGULAR
-        return known or self._is_shown(parent, place.name, ftype) is True
+            known = bool(self._nodes.named(ino, parent, place.name))
+            types = [FileType.REGULAR, FileType.SYMLINK]  # the event does not tell which: a rule may hide one
+        return known or all(self._is_shown(parent, place.name, ftype) is True for ftype in types)
 
     def _changed(self, place: Place, event: WatchEvent) -> None:
         made, gone = event.kind & Change.CREATE, event.kind & Change.DELETE
