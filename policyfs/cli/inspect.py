@@ -8,7 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from policyfs.cli.common.looking import opened, plan_for
 from policyfs.cli.common.output import new_file
@@ -17,6 +17,7 @@ from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.redact.core.patches import PatchedSource
 from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
+from policyfs.store.frozen import Version
 from policyfs.trail.lines.table import shown, table
 
 _COPY_BYTES: Final = 1 << 20
@@ -26,14 +27,6 @@ _LOOKED_AT_BYTES: Final = 1 << 16
 _TEXT_CHARACTERS: Final = 3
 """The minimum number of characters of a finding that is shown as text. A shorter finding is more likely a
 number."""
-
-
-class _Version(NamedTuple):
-    """A version of a file: size in bytes, times in ns since 1970."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
 
 
 def run_inspect(args: argparse.Namespace) -> int:
@@ -138,7 +131,7 @@ def _as_json(name: str, size: int, kind: str | None, words: frozenset[str], plan
     }
 
 
-def _save(fd: int, before: _Version, patches: tuple[Patch, ...], path: str) -> None:
+def _save(fd: int, before: Version, patches: tuple[Patch, ...], path: str) -> None:
     """Save the bytes that an app would read under redaction in a new file."""
     from policyfs.content.workers.worker import Passed, SniffError  # loads libmagic
 
@@ -156,12 +149,12 @@ def _save(fd: int, before: _Version, patches: tuple[Patch, ...], path: str) -> N
         raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _version(fd: int) -> _Version:
+def _version(fd: int) -> Version:
     status = os.fstat(fd)
-    return _Version(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return Version(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _settled(fd: int) -> _Version:
+def _settled(fd: int) -> Version:
     """Return the version of a file, once every later change also changes it: after RACY_NS (ns)."""
     version = _version(fd)
     if time.time_ns() - max(version.mtime_ns, version.ctime_ns) < RACY_NS:

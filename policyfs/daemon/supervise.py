@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 import trio
+
+from policyfs.kernel.operations import BugLog
 
 PAUSE_S: Final = 1.0
 """The pause before a failed task is started again. With this pause, a task that always fails takes little
 time.
 """
-
-
-class BugLog(Protocol):
-    """A log that receives unexpected exceptions."""
-
-    def bug(self, where: str, error: BaseException) -> None:
-        """Log a bug with its traceback and count it."""
 
 
 async def kept(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> None:

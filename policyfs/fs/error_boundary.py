@@ -12,6 +12,7 @@ from policyfs.fs.access.ledger import ledger
 from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.inodes.resolver import DirectoryMovedError
 from policyfs.kernel.bridge import KEPT_REQUEST, pyfuse3, raw_request
+from policyfs.kernel.operations import BugLog
 from policyfs.kernel.protocol import errno_of_reply
 
 P = ParamSpec("P")
@@ -27,13 +28,6 @@ _CHANGES_NOTHING: Final = frozenset(
 """The handlers that can begin again. (If another request gets ESTALE, the kernel sends it once more.)"""
 _MOVES: Final = 3
 """The number of times that a directory may be moved while one request is answered."""
-
-
-class BugLog(Protocol):
-    """The log of unexpected exceptions."""
-
-    def bug(self, where: str, error: BaseException) -> None:
-        """Log a bug with its traceback and count it."""
 
 
 class HasBugLog(Protocol):

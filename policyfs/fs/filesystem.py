@@ -34,7 +34,6 @@ from policyfs.fs.data.sync import FileSync
 from policyfs.fs.data.write import FileWriter
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import DirectWrites, DraftWrites, HeadCheckedWrites
-from policyfs.fs.error_boundary import BugLog
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.handlers import Handlers
 from policyfs.fs.inodes.directory_handles import DirectoryHandles
@@ -83,7 +82,7 @@ from policyfs.fs.sharing.kernel_locks import KernelLocks
 from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.kernel.backing import Backing
 from policyfs.kernel.bridge import hear_flushes
-from policyfs.kernel.operations import Handler, Quick
+from policyfs.kernel.operations import BugLog, Handler, Quick
 from policyfs.kernel.protocol import Opcode
 from policyfs.policy.decide import Engine
 from policyfs.store.copies import CopyCache

@@ -20,7 +20,7 @@ from policyfs.domain import FileType
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.data.operations import DataOperations
-from policyfs.fs.error_boundary import BugLog, guarded
+from policyfs.fs.error_boundary import guarded
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.announcements import PHANTOM_HANDLE, Announcements
@@ -30,6 +30,7 @@ from policyfs.fs.opening.opener import Opener
 from policyfs.fs.sharing.kernel_locks import locked
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.kernel.bridge import pyfuse3, raw_request
+from policyfs.kernel.operations import BugLog
 from policyfs.store.ranges import Buffer
 from policyfs.store.tree import TIME_NOW
 

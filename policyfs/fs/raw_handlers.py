@@ -14,14 +14,14 @@ from typing import Final
 
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.data.operations import DataOperations
-from policyfs.fs.error_boundary import BugLog, guarded, guarded_now
+from policyfs.fs.error_boundary import guarded, guarded_now
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.sharing.kernel_locks import locked
 from policyfs.fs.sharing.turns import Turns
 from policyfs.kernel import requests
 from policyfs.kernel.bridge import open_reply
-from policyfs.kernel.operations import Handler, Quick, Request, Work
+from policyfs.kernel.operations import BugLog, Handler, Quick, Request, Work
 from policyfs.kernel.protocol import Opcode
 
 _FS_IOC_GETFLAGS: Final = 0x80086601

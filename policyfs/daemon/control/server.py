@@ -15,8 +15,8 @@ from typing import Final
 import trio
 
 from policyfs.daemon.control.control import DEADLINE_S, Json, leaving_path, leaving_paths, socket_path
-from policyfs.daemon.supervise import BugLog
 from policyfs.errors import PolicyfsError
+from policyfs.kernel.operations import BugLog
 from policyfs.linux.peer import Peer, peer_of
 from policyfs.linux.private_files import make_private
 

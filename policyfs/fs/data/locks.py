@@ -17,12 +17,12 @@ import trio
 
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
-from policyfs.fs.error_boundary import BugLog, guarded, guarded_now
+from policyfs.fs.error_boundary import guarded, guarded_now
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.kernel import requests
-from policyfs.kernel.operations import Handler, Quick, Request
+from policyfs.kernel.operations import BugLog, Handler, Quick, Request
 from policyfs.kernel.protocol import Opcode
 from policyfs.store.locking.locks import Holder, Inode, LockStats, LockTable
 from policyfs.store.locking.ofd import UNLCK, WRLCK, Asked, Owner
