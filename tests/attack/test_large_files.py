@@ -11,25 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.attack.test_remembered import EDITOR, GALLERY, POLICY
 from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.samples.jpegs import leaks, pixels
 
-EDITOR, GALLERY = 10010, 10011
-POLICY = f"""\
-apiVersion: policyfs/v1
-kind: Policy
-apps:
-  editor: {{uid: {EDITOR}, grants: [media.location]}}
-  gallery: {{uid: {GALLERY}}}
-rules:
-  - {{id: read, allow: [see, read], paths: "/DCIM/**"}}
-  - {{id: editor, allow: [all], who: {{app: editor}}, paths: "/DCIM/**"}}
-  - id: no-location
-    require: {{redact: location}}
-    who: {{not: {{grant: media.location}}}}
-    paths: "/DCIM/**"
-"""
 GIVES_WAY_S = 2.0
 """A writer waits for the daemon's lease no longer than this; the kernel would take 45 s."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -20,7 +19,7 @@ from policyfs.trail.chain import chain
 from tests.attack.guards_recording import digests_unread, signatures_unread
 from tests.mount.test_trail import STRICT_CALLS, _all_of, _fill_up, _until_refused
 from tests.support.machine.images import file_system
-from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount, policyfs
 from tests.support.mount.stores import Mounts
 from tests.support.mount.tampering import sealed_by
@@ -48,14 +47,6 @@ def furnish(store: Path) -> Path:
     return store
 
 
-def _error(function: Callable[..., object], *arguments: object) -> str:
-    try:
-        function(*arguments)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    return ""
-
-
 # ---------------------------------------------------------------- asked for, and denied
 
 
@@ -72,9 +63,9 @@ def asked(mount: Mount, neighbour: bool) -> set[tuple[str, str]]:
 
     def ask() -> list[str]:
         return [
-            _error(os.stat, mount / "private"), _error(os.stat, mount / "private/file"),
-            _error(os.open, mount / "seen", os.O_RDONLY), str(os.access(mount / "seen", os.W_OK)),
-            _error(os.chmod, mount / "seen", 0o777),
+            code_of(os.stat, mount / "private"), code_of(os.stat, mount / "private/file"),
+            code_of(os.open, mount / "seen", os.O_RDONLY), str(os.access(mount / "seen", os.W_OK)),
+            code_of(os.chmod, mount / "seen", 0o777),
         ]  # fmt: skip
 
     assert call_as(APP, ask) == ["ENOENT", "ENOENT", "EACCES", "False", "EACCES"]
@@ -124,7 +115,7 @@ def test_without_room_for_the_record_nothing_happens(
         assert os.listdir(empty_store / "strict") == ["file"]
         assert (empty_store / "strict/file").read_text() == "text\n"
         (disk / "ballast").unlink()
-        wait_for(lambda: call_as(APP, _error, os.listdir, mount / "strict") == "", "there is room again")
+        wait_for(lambda: call_as(APP, code_of, os.listdir, mount / "strict") == "", "there is room again")
         assert mount.stop() == []
 
 
@@ -342,10 +333,10 @@ def opened_for_a_moment(mount: Mount) -> tuple[list[tuple[str, str]], str]:
     """Put a policy in force that lets the app read, and the old one again. Returns by whom and how it was
     changed, and what is kept of the text that was in force meanwhile."""
     text, opened = mount.policy.read_text(), POLICY.replace("id: private, deny", "id: private, allow")
-    assert call_as(APP, _error, os.stat, mount / "private/file") == "ENOENT"
+    assert call_as(APP, code_of, os.stat, mount / "private/file") == "ENOENT"
     mount.policy.write_text(opened)
     assert mount.reload().returncode == 0
-    assert call_as(APP, _error, os.stat, mount / "private/file") == ""
+    assert call_as(APP, code_of, os.stat, mount / "private/file") == ""
     mount.policy.write_text(text)
     assert mount.reload().returncode == 0
     with mount.as_environment():

@@ -8,25 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.attack.test_remembered import EDITOR, GALLERY, POLICY
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.programs.changes import grow, replace, rewrite
 from tests.support.samples import jpegs
 
-EDITOR, GALLERY = 10010, 10011
-POLICY = f"""\
-apiVersion: policyfs/v1
-kind: Policy
-apps:
-  editor: {{uid: {EDITOR}, grants: [media.location]}}
-  gallery: {{uid: {GALLERY}}}
-rules:
-  - {{id: read, allow: [see, read], paths: "/**"}}
-  - {{id: editor, allow: [all], who: {{app: editor}}, paths: "/**"}}
-  - id: no-location
-    require: {{redact: location}}
-    who: {{not: {{grant: media.location}}}}
-    paths: "/**"
-"""
 VERSIONS = [
     jpegs.with_segments(jpegs.plain(seed, 64), jpegs.exif_segment(jpegs.exif(order)))
     for seed, order in ((1, "II"), (2, "MM"), (3, "II"), (4, "MM"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.counts import count
-from tests.support.machine.processes import call_as, start_as, tool_as, wait_for
+from tests.support.machine.processes import call_as, code_of, start_as, tool_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.samples import jpegs
 from tests.support.samples.jpegs import leaks
@@ -52,14 +52,6 @@ def own(mounts, filled: Path) -> Mount:
     return mounts.start(POLICY, filled, "--app", "viewer")
 
 
-def denied(function: Callable, *arguments) -> str:
-    try:
-        function(*arguments)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    return ""
-
-
 # ------------------------------------------------------------------------------ who gets in
 
 
@@ -71,11 +63,11 @@ def test_the_kernel_lets_nobody_else_in(own) -> None:
     before = own.fuse_counters()
     for uid, gid in OTHERS:
         for attempt in (os.listdir, os.stat, os.chdir):
-            assert call_as(uid, denied, attempt, own.mountpoint, gid=gid) == "EACCES"
+            assert call_as(uid, code_of, attempt, own.mountpoint, gid=gid) == "EACCES"
         for path in ("DCIM/a.jpg", "nothing"):
-            assert call_as(uid, denied, os.stat, own / path, gid=gid) == "EACCES"
-            assert call_as(uid, denied, os.open, own / path, os.O_PATH, gid=gid) == "EACCES"
-        assert call_as(uid, denied, os.mkdir, own / "new", gid=gid) == "EACCES"
+            assert call_as(uid, code_of, os.stat, own / path, gid=gid) == "EACCES"
+            assert call_as(uid, code_of, os.open, own / path, os.O_PATH, gid=gid) == "EACCES"
+        assert call_as(uid, code_of, os.mkdir, own / "new", gid=gid) == "EACCES"
         space = call_as(uid, os.statvfs, own.mountpoint, gid=gid)
         assert space.f_blocks == 0  # answered, with nothing in it
     assert own.fuse_counters() == before, "the kernel says so by itself"
@@ -85,7 +77,7 @@ def test_a_setuid_caller_is_not_let_in(own) -> None:
     def as_both() -> str:
         os.setresgid(APP, APP, APP)
         os.setresuid(OTHER, APP, APP)
-        return denied(os.listdir, own.mountpoint)
+        return code_of(os.listdir, own.mountpoint)
 
     assert call_as(0, as_both) == "EACCES"
 
@@ -98,7 +90,7 @@ def test_the_app_gets_in_and_sees_its_part(own) -> None:
     assert leaks(PHOTO)
     assert not leaks(photo)
     for path in ("Private", "Private/diary.txt"):
-        assert call_as(APP, denied, os.stat, own / path) == "ENOENT"
+        assert call_as(APP, code_of, os.stat, own / path) == "ENOENT"
 
 
 GROUPS = POLICY.replace(f"{{uid: {APP}}}", f"{{uid: {APP}, gid: [100, {APP}]}}")
@@ -110,7 +102,7 @@ def test_the_kernel_lets_in_the_group_that_was_asked_for(mounts, filled, policy,
     mount = mounts.start(policy, filled, "--app", "viewer", "--gid", str(gid))
     assert sorted(call_as(APP, os.listdir, mount.mountpoint, gid=gid)) == ["DCIM", "Music"]
     for uid, other in ((APP, {100: APP, APP: 100}[gid]), (OTHER, gid), (0, gid), (0, None)):
-        assert call_as(uid, denied, os.listdir, mount.mountpoint, gid=other) == "EACCES"
+        assert call_as(uid, code_of, os.listdir, mount.mountpoint, gid=other) == "EACCES"
 
 
 def _made(channel, directory: Path) -> str:
@@ -126,17 +118,17 @@ def test_several_groups_are_let_in_and_nobody_else(mounts, filled) -> None:
     for gid in (APP, 100):
         assert sorted(call_as(APP, os.listdir, mount.mountpoint, gid=gid)) == ["DCIM", "Music"]
         assert not leaks(call_as(APP, (mount / "DCIM/a.jpg").read_bytes, gid=gid))
-        assert call_as(APP, denied, os.stat, mount / "Private", gid=gid) == "ENOENT"
+        assert call_as(APP, code_of, os.stat, mount / "Private", gid=gid) == "ENOENT"
     inside = start_as(APP, _made, mount / "Music", gid=100)
     assert inside.receive() == "in it"
     for uid, gid in ((0, None), (0, 100), (OTHER, None), (OTHER, 100), (APP, OTHER), (MANAGER, APP)):
         for attempt in (os.listdir, os.stat, os.chdir):
-            assert call_as(uid, denied, attempt, mount.mountpoint, gid=gid) == "EACCES"
+            assert call_as(uid, code_of, attempt, mount.mountpoint, gid=gid) == "EACCES"
         for path in ("DCIM/a.jpg", "DCIM", "Music/3.txt", "Private", "nothing"):
-            assert call_as(uid, denied, os.stat, mount / path, gid=gid) == "EACCES", (uid, gid, path)
-            assert call_as(uid, denied, os.open, mount / path, os.O_RDONLY, gid=gid) == "EACCES"
-        assert call_as(uid, denied, os.mkdir, mount / "new", gid=gid) == "EACCES"
-        assert call_as(uid, denied, os.listdir, mount / "Music", gid=gid) == "EACCES"
+            assert call_as(uid, code_of, os.stat, mount / path, gid=gid) == "EACCES", (uid, gid, path)
+            assert call_as(uid, code_of, os.open, mount / path, os.O_RDONLY, gid=gid) == "EACCES"
+        assert call_as(uid, code_of, os.mkdir, mount / "new", gid=gid) == "EACCES"
+        assert call_as(uid, code_of, os.listdir, mount / "Music", gid=gid) == "EACCES"
     inside.send("where")
     assert inside.result() == str(mount / "Music")
     assert (call_as(APP, (mount / "Music/3.txt").read_bytes, gid=100)) == b"song 3\n"
@@ -183,7 +175,7 @@ def test_stats_of_known_files_stay_in_the_kernel(own, filled) -> None:
 def test_absent_names_and_listings_stay_in_the_kernel_too(own) -> None:
     def look() -> None:
         for number in range(2000):
-            assert denied(os.stat, own / "Music/absent.txt") == "ENOENT"
+            assert code_of(os.stat, own / "Music/absent.txt") == "ENOENT"
             if number % 10 == 0:
                 os.listdir(own / "Music")
 
