@@ -11,8 +11,7 @@ _OF_THE_FILE: Final = frozenset({"deadline", "died"})
 """The causes of failures that may be the file's fault."""
 _LOSSES: Final = frozenset({"died", "lied"})
 """The causes of failures that set last_loss_ns. (A worker that is killed at the deadline does not set this
-time.)
-"""
+time.)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,7 @@ FIRST_BYTES: Final = 40
 """Bytes at the start of a file by which other programs recognise pictures, films, sounds and PDF files."""
 _WEAK: Final = re.compile("audio/x-ape|image/x-os2-.*")
 """Kinds that libmagic finds by two to four letters, and so gives to other files, too: to a table that begins
-with "MAC Address", or to an archive that begins with a file in CI/.
-"""
+with "MAC Address", or to an archive that begins with a file in CI/."""
 _OPENED_BY_FIRST_BYTES: Final = re.compile(r"(?:image|video|audio)/.*|application/(?:ogg|pdf)")
 
 _ONLY: Final = tuple((one, re.compile(one.only)) for one in STARTS if one.only)

@@ -18,8 +18,7 @@ COPY_MIN: Final = 16
 """Least length of a copy from the file. A worker could put together any text from shorter copies."""
 NEUTRAL: Final = frozenset(b"\0 0\xff")
 """Byte values that hold no information when they are repeated. A run of any other byte counts as one literal
-byte.
-"""
+byte."""
 LITERAL_BYTES: Final = 4096
 """The limit of literal bytes (new bytes, which are not in the file) in one plan, for most kinds of files."""
 _COVER_BYTES: Final = 1 << 18

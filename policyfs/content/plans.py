@@ -26,8 +26,7 @@ For a patch of zeros the plan has only the number of zeros, so these zeros do no
 MAX_WORD: Final = 200
 LARGE_PLAN: Final = 8 * 1024
 """The size (bytes) of the largest payload that the event loop unpacks; a thread unpacks larger ones. A
-payload of this size takes 1 ms, the slowest possible payload 0.4 s.
-"""
+payload of this size takes 1 ms, the slowest possible payload 0.4 s."""
 PATCH_MEMORY: Final = 160
 """The memory of a patch in the daemon, without its new bytes (rounded up, in bytes)."""
 FRAME_MEMORY: Final = 32
@@ -40,8 +39,7 @@ _PATCH: Final = struct.Struct("<QQBB")
 _LITERAL, _REPEATED, _ZEROS, _COPY = 0, 1, 2, 3
 _GOES_ON: Final = 0x80
 """A bit in the byte with a piece's form (zeros, repeated, literal or copy). The bit is set if the piece and
-the piece before it belong to the same patch.
-"""
+the piece before it belong to the same patch."""
 _ORIGIN: Final = struct.Struct("<Q")
 
 _OUTCOMES: Final = (Outcome.CLEAN, Outcome.PATCH, Outcome.REFUSE)

@@ -155,8 +155,7 @@ class Sniffer:
     ) -> tuple[str | None, Plan]:  # fmt: skip
         """Do the same as locate(), but look at no frame of a film: Plan.frames has the frames that are left.
         Of any other file the plan is whole, and Plan.frames is None. first: True to go before the other
-        requests of the lane.
-        """
+        requests of the lane."""
         return await self._plan(_command(what), fd, what, lane, version, first=first)
 
     async def look(

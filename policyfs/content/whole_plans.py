@@ -28,8 +28,7 @@ SHORT_BYTES: Final = 64 << 20
 turns."""
 LONG_FRAME_BYTES: Final = 14 << 20
 """The largest frame of a film that is looked at as it is read. A window has room for two of them, and a read
-between (fs/redacted/windows.py).
-"""
+between (fs/redacted/windows.py)."""
 BATCH_FRAMES: Final = 50_000
 """The largest number of frames in one request, so that its payload is within MAX_REQUEST_PAYLOAD."""
 _TOO_MANY: Final = "the film has more hidden parts than policyfs can handle"

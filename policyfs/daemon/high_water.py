@@ -26,8 +26,7 @@ _DIGITS: Final = 20
 _NEVER: Final = 10**_DIGITS - 1
 _PATIENCE_S: Final = 2.0
 """The longest wait for another daemon that has locked the file. A daemon that is frozen (SIGSTOP, docker
-pause) may have the lock for hours.
-"""
+pause) may have the lock for hours."""
 _LOOK_S: Final = 0.01
 
 

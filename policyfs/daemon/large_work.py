@@ -18,8 +18,7 @@ from policyfs.policy.decide import Engine
 _TURN_S: Final = 0.0005
 """The longest time for which a thread that computes keeps the interpreter lock while another thread waits for
 the lock. A request gives the lock up at each system call. With Python's default of 5 ms, an open took 30 ms
-beside a thread that compiles a policy, or unpacks a large redaction plan.
-"""
+beside a thread that compiles a policy, or unpacks a large redaction plan."""
 _PER_STEP: Final = 50
 _LAST_LOOK_S: Final = 10.0
 _LOOK_S: Final = 0.05

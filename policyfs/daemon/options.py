@@ -44,13 +44,11 @@ class MountOptions:
     """The directory of the keys that sign the trail's seals; None for a trail without seals."""
     vectors: bool = True
     """True if the C bridge may answer repeated requests (access vectors). Ignored for a remote store
-    (StoreFacts.remote): while the store hangs, the bridge's readers would read requests ahead.
-    """
+    (StoreFacts.remote): while the store hangs, the bridge's readers would read requests ahead."""
     place_fd: int | None = None
     """A descriptor of the mountpoint, which the daemon closes once it has mounted there; None: the daemon
     opens the mountpoint itself. A daemon in the background has left the process group of the command. If an
-    automounter makes the mount, the daemon could not open the mountpoint any more.
-    """
+    automounter makes the mount, the daemon could not open the mountpoint any more."""
     watch: bool = False
     """True if the mount reloads its policy when the policy's files change."""
     idmap: bool = False

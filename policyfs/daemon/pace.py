@@ -32,8 +32,7 @@ class Pace(trio.abc.Instrument):
     async def next_turn(self, *, again: bool) -> None:
         """Wait until the next turn. again: True if work is left that does not wake the event loop: then the
         turn comes after half a period to one and a half periods. Else the task rests first, unless a turn is
-        due for other tasks.
-        """
+        due for other tasks."""
         if self._due_s <= trio.current_time():
             if again:
                 self._due_s = _after_a_period()

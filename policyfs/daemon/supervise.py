@@ -11,8 +11,7 @@ from policyfs.kernel.operations import BugLog
 
 PAUSE_S: Final = 1.0
 """The pause before a failed task is started again. With this pause, a task that always fails takes little
-time.
-"""
+time."""
 
 
 async def kept(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -1,6 +1,5 @@
 """Records of lost workers (they died, took too long, or gave a wrong answer): at most one record a second,
-with exact counts.
-"""
+with exact counts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """A zygote whose workers were taken over: they keep what they see of one file for another, and lie in
-every field of an answer (F1). What a worker does is chosen by a word in the file.
-"""
+every field of an answer (F1). What a worker does is chosen by a word in the file."""
 
 from __future__ import annotations
 

@@ -88,8 +88,7 @@ def secrets() -> list[bytes]:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What the restricted reader saw. techniques: by name; opens: how often it got in, and
-    not, and to how many of its opens the file was changed since the one before.
-    """
+    not, and to how many of its opens the file was changed since the one before."""
 
     opens: dict[str, Any]
     techniques: dict[str, dict[str, Any]]

@@ -1,6 +1,5 @@
 """An app keeps the kernel's lock of a directory: it removes a file that it writes by splice(2) from a pipe in
-which nothing comes. (In passthrough the kernel has the file's lock while it waits for the pipe.)
-"""
+which nothing comes. (In passthrough the kernel has the file's lock while it waits for the pipe.)"""
 
 from __future__ import annotations
 

@@ -49,8 +49,7 @@ def furnished(empty_store: Path) -> Path:
 
 class Way(NamedTuple):
     """How the greedy app makes the daemon hold descriptors. twice: it opens each file twice, takes away the
-    name, and closes the first of the two; each: descriptors of one open file; options: of the mount.
-    """
+    name, and closes the first of the two; each: descriptors of one open file; options: of the mount."""
 
     policy: str = POLICY
     flags: int = os.O_RDWR
@@ -123,8 +122,7 @@ WAYS: Final = {
     ),
 }
 """As a writer; by taking away the last name of an open file; the same while another open file goes on; by
-bytes that wait for their check; by reads of redacted files that are too large to copy.
-"""
+bytes that wait for their check; by reads of redacted files that are too large to copy."""
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """One app writes a file from a mapping of a mediated file; another app, with another view of the first
 file, changes its attributes or removes it. The kernel has the file's lock while the page is read, the event
 loop waits for that lock, and only the event loop can read the page. The writer is killed, but ends only with
-the connection: the kernel waits for the answer to a read that it has sent.
-"""
+the connection: the kernel waits for the answer to a read that it has sent."""
 
 from __future__ import annotations
 

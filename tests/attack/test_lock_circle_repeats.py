@@ -1,7 +1,6 @@
 """The circle of locks where the bridge answers repeats: it asks the store by itself. If another program
 removes a file that an app writes, the kernel keeps the lock of the file's directory, too, until the write is
-over. Then all who look for a name in this directory wait: the event loop, or a reader.
-"""
+over. Then all who look for a name in this directory wait: the event loop, or a reader."""
 
 from __future__ import annotations
 

@@ -38,8 +38,7 @@ rules:
 """
 DESCRIPTORS: Final = 160
 """What the daemon is given where somebody tries to use them up: an eighth of it is for locks, of which
-one app alone gets half.
-"""
+one app alone gets half."""
 ASKED: Final = 200
 _CLONE_FILES: Final = 0x400
 

@@ -1,6 +1,5 @@
 """An app writes one file of a mount from a mapping of another. The kernel has the lock of the first file
-while it waits for a page of the second, which the daemon reads. So the daemon must not wait for that lock.
-"""
+while it waits for a page of the second, which the daemon reads. So the daemon must not wait for that lock."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """An app reads or writes a file in passthrough, by pages of another file system that answers when the app
-wants. The kernel has the lock of the store's file meanwhile. So only who uses that file may wait for it.
-"""
+wants. The kernel has the lock of the store's file meanwhile. So only who uses that file may wait for it."""
 
 from __future__ import annotations
 

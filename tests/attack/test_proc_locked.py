@@ -1,7 +1,6 @@
 """An app locks its own directory in /proc: one thread lists it into memory whose page does not come, and a
 second thread makes a name in it. Then each look-up in the directory waits. For the trail the daemon reads the
-name of the program there. Commands read there which processes use a mount, and whether the daemon runs.
-"""
+name of the program there. Commands read there which processes use a mount, and whether the daemon runs."""
 
 from __future__ import annotations
 

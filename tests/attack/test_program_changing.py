@@ -1,7 +1,6 @@
 """A process that executes a program closes a file of a file system that does not answer. The kernel holds a
 lock of the process meanwhile, and reads of some of its files in /proc wait. The watchdog of the event loop
-reads these files.
-"""
+reads these files."""
 
 from __future__ import annotations
 

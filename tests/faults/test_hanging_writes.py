@@ -43,8 +43,7 @@ FIRST_MADE = 10
 
 class HangingFiles(TinyFs):
     """Each WRITE of more than a byte to a file that was made here waits, and then drops the bytes. Nothing
-    passes through.
-    """
+    passes through."""
 
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)

@@ -1,6 +1,5 @@
 """kill -9 of a daemon at any moment, while apps of several uids work: the trail is whole, has all that any of
-them was allowed under `audit: required`, and tells of each crash.
-"""
+them was allowed under `audit: required`, and tells of each crash."""
 
 from __future__ import annotations
 

@@ -28,8 +28,7 @@ _VARIES = (
     (re.compile(r"(?<=image/jpeg of none, )[\d,]+"), "51,666"),
 )
 """Digests: the policy's text has the name of the store, which is another one here. The size of the photo:
-another release of the encoder makes it some bytes smaller.
-"""
+another release of the encoder makes it some bytes smaller."""
 
 
 class Person:

@@ -50,8 +50,7 @@ SEEN_S = 1.5
 class Kind:
     """What is to be expected of a store. large: can a photo above --copy-max be read redacted.
     owned: is it kept which app made a file. tags: can an app keep user.* attributes.
-    gives: can root give a file to another user.
-    """
+    gives: can root give a file to another user."""
 
     name: str
     passes: bool

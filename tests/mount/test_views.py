@@ -299,8 +299,7 @@ def refused(code: int, call, *arguments) -> None:
 def test_who_has_emptied_a_file_writes_on_when_its_names_or_attributes_change(mount) -> None:
     """Tools set modes, times and attributes of what they are writing, and move it: no bytes of others come
     into it by that. A refusal would come when the old ones are gone. Extended attributes are hidden from
-    it: to ask for them changes nothing either.
-    """
+    it: to ask for them changes nothing either."""
     path, other = mount / "DCIM/a.jpg", mount / "DCIM/other"
     changes = (
         lambda fd: os.fchmod(fd, 0o640),

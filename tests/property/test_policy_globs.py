@@ -1,6 +1,5 @@
 """Globs against the naive evaluator: nested braces, quoted characters, captures in braces, names that are no
-UTF-8, several globs in one automaton.
-"""
+UTF-8, several globs in one automaton."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """The matrix against the naive evaluator: a cell says of every file of its row what the text of the language
-says, and callers with different rights never have cells that look alike.
-"""
+says, and callers with different rights never have cells that look alike."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Matroska and WebM as ffmpeg and mkvtoolnix write them: phones' tags carried over, drones' subtitles,
-chapters, attached files and pictures, scripts, Xiph's comments in codec settings.
-"""
+chapters, attached files and pictures, scripts, Xiph's comments in codec settings."""
 
 from __future__ import annotations
 

@@ -26,8 +26,7 @@ class PolicySight:
         self._engines: dict[str, Engine | None] = {}
         self._latest_ns: dict[str, int] = {}
         """Mount -> the latest time of its events so far, in ns since 1970. After the clock was set back, an
-        exception that has ended stays ended (daemon/high_water.py).
-        """
+        exception that has ended stays ended (daemon/high_water.py)."""
         self.unknown: set[str] = set()
         """Digests of policies that do not name the app, or whose text is not kept or was changed."""
 

@@ -1,6 +1,5 @@
 """The option --at: a time. Exceptions (allow rules of a policy with an end date) that end after this time are
-in force.
-"""
+in force."""
 
 from __future__ import annotations
 

@@ -111,8 +111,7 @@ class Start:
 def _locked(path: Path) -> int:
     """Create a file, if it is missing, and lock it. Return its descriptor. Raises OSError; BlockingIOError if
     another process has the lock for _WAIT_S. It removes the file before it releases the lock: so a file
-    without a name is no lock any more, and the next file is tried.
-    """
+    without a name is no lock any more, and the next file is tried."""
     until_s = time.monotonic() + _WAIT_S
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -1,6 +1,5 @@
 """A second mount for canaries (sample requests): a daemon with a mount's policy and options, over a store in
-memory that no other process sees.
-"""
+memory that no other process sees."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """The policy in force in one mount, its exceptions (rules for a limited time), and the previous policy. The
-trail records all these.
-"""
+trail records all these."""
 
 from __future__ import annotations
 
@@ -59,8 +58,7 @@ class Policies:
             log.warning(UNSAVED, why=unsaved)
         self.next_end = next_end(self.engine.policy)
         """The time at which the next exception (a rule for a limited time) ends, in ns since 1970; None if
-        there is none.
-        """
+        there is none."""
         self.previous = ""
         """The digest of the previous policy; empty if it is unknown."""
 

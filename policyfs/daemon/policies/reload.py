@@ -32,8 +32,7 @@ _LOOK_S: Final = 0.05
 _AHEAD_NS: Final = 30 * 1_000_000_000
 _SETTLE_S: Final = 1.0
 """The longest time for which a reload waits for opens that the kernel tries again after ESTALE
-(stale_retries.py).
-"""
+(stale_retries.py)."""
 _BRIEF_S: Final = 0.05
 """The same for the end of an exception."""
 _RECORD_S: Final = 1.0

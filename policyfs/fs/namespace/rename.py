@@ -279,8 +279,7 @@ class Renamer(FsPart):
     ) -> Decision:
         """Return the decision, or a denial (EXDEV) in two cases: a special file (fifo, socket, device) moves
         to a path where Gate.shows() hides such files from the caller, or one of a file's several names moves
-        to a path where some caller has more rights (_lets_in).
-        """
+        to a path where some caller has more rights (_lets_in)."""
         moves = ((here, to), (to, here)) if exchange else ((here, to),)
         for old, new in moves:
             if old.end is not None and not self._gate.shows(who, new.state, old.end.ftype, new.parent):

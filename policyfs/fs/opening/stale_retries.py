@@ -22,8 +22,7 @@ from policyfs.linux.threads import has_ended
 
 _COMES_S: Final = 1.0
 """The longest time from ESTALE to the kernel's second try, with the LOOKUP before this try, on a machine
-under load. If no second try has come after this time, none will come: the name or the thread is gone.
-"""
+under load. If no second try has come after this time, none will come: the name or the thread is gone."""
 _ENDS_S: Final = 0.1
 """The longest time from a failed LOOKUP to the second try of the open. If the kernel knew another file by the
 name, the kernel looks the name up twice. So after a failed LOOKUP, the second LOOKUP may still find a file.
@@ -36,8 +35,7 @@ _SOUGHT: Final = 64
 MOST_RESTING: Final = 256
 """The limit of opens whose requests rest. A request rests from its wait for a reload until the end of its
 open. The requests of further opens count as under way while they wait. One holder can have as many as are
-left for all others.
-"""
+left for all others."""
 _MOST: Final = 4096
 """The limit of expected second tries. One holder can have as many as are left for all others."""
 

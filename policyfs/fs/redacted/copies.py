@@ -1,6 +1,5 @@
 """Frozen copies of files, with hidden data located and patched. A lane's opens share copies of the current
-version.
-"""
+version."""
 
 from __future__ import annotations
 

@@ -118,8 +118,7 @@ class LeasedFiles(FsPart):
     async def connect(self, handle: Handle, state: OpenState, fd: int, call: Call) -> Armed:
         """Serve an open of a LEASED node, or refuse it. EBUSY: the file has a writer. EMFILE: the plans of
         the app's open files take more memory than is still free. EACCES: the file cannot be shown for another
-        reason. If the decision denies: its errno.
-        """
+        reason. If the decision denies: its errno."""
         handle.node.mediated = True
         async with state.lock:
             if state not in self._plan_payers:

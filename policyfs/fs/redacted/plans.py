@@ -32,8 +32,7 @@ class PlanSource(Protocol):
     ) -> tuple[str | None, Plan]:  # fmt: skip
         """Sniff the bytes behind *fd*, and locate *what* in all of them but the frames of a film
         (Plan.frames). version: the file's version by stat, or None. first: True to go before the other
-        requests of the lane.
-        """
+        requests of the lane."""
 
     async def look(
         self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None,

@@ -19,8 +19,7 @@ class Redacted:
     """A finished copy: its kind (None: sniffing failed), the hidden words, and the hidden byte ranges.
     settled: True if a lease proves that the file was not written while the copy was made. made_s: the time of
     the copy (time.monotonic()). film: the reader of a film whose frames are not patched in the copy; None for
-    any other file. final: True if the copy can serve as long as the file's size and times stay.
-    """
+    any other file. final: True if the copy can serve as long as the file's size and times stay."""
 
     copy: Copy
     kind: str | None

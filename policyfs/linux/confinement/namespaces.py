@@ -1,6 +1,5 @@
 """Mount namespaces and PID namespaces: mounts and processes that only this process and its descendants see
-(mount_namespaces(7), pid_namespaces(7)).
-"""
+(mount_namespaces(7), pid_namespaces(7))."""
 
 from __future__ import annotations
 

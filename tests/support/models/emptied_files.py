@@ -21,8 +21,7 @@ _LOOKS: Final = frozenset({"content", "stat", "lstat", "access", "getxattr", "li
 
 class EmptiedFiles(NameCalls):
     """The part of the reference that knows which files were only emptied: in *emptied* by inode number, with
-    the mount, and whether bytes were refused since.
-    """
+    the mount, and whether bytes were refused since."""
 
     def keeps_old(self, step: Step, found: Found, flags: int) -> bool:
         """Does an open leave the old bytes in the store, although it empties the file."""

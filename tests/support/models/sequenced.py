@@ -36,8 +36,7 @@ _KEPT: Final = frozenset({"stat", "lstat", "readlink", "list", "fstat"})
 
 _LATE: Final = frozenset({errno.EIO, errno.EBUSY, errno.EXDEV})
 """What a call may say in a shared mount if it would have to wait too long for a file's kind under a lock of
-the kernel, on a busy machine: nothing was done, and the answer is known a moment later.
-"""
+the kernel, on a busy machine: nothing was done, and the answer is known a moment later."""
 _NAMES_GONE: Final = frozenset({"rename", "move", "unlink", "rmdir"})
 
 
@@ -47,8 +46,7 @@ class Difference(AssertionError):
 
 class Sequenced:
     """Runs sequences. mounts: one or more of one store; alone: of each, the one uid (index) that it
-    admits, or None. native: a directory for the twins, on the same file system as the store.
-    """
+    admits, or None. native: a directory for the twins, on the same file system as the store."""
 
     def __init__(self, mounts: Sequence[Mount], alone: Sequence[int | None], native: Path) -> None:
         self.mounts = mounts
@@ -327,8 +325,7 @@ def campaign(
 ) -> None:
     """Many sequences under many policies. Raises Difference, with
     the shortest sequence that still differs as far as some replays show (if *cut*).
-    Without those before *first*, a multiple of *block*; the others are the same.
-    """
+    Without those before *first*, a multiple of *block*; the others are the same."""
     chance = random.Random(seed)
     for start in range(0, sequences, block):
         texts = [chance.choice(POLICIES) for _ in world.mounts]

@@ -53,8 +53,7 @@ class Step(NamedTuple):
 
 class Chance(random.Random):
     """Choices for one sequence, mostly of what may be there. paths: what is there at first, or may have
-    been made since; opened: uid, mount and slot of earlier opens.
-    """
+    been made since; opened: uid, mount and slot of earlier opens."""
 
     def __init__(self, seed: str) -> None:
         super().__init__(seed)

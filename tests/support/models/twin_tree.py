@@ -43,8 +43,7 @@ NATIVE_TROUBLE: Final = frozenset(
 
 IN_USE: Final = frozenset({errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR})
 """What making or removing a name may say in a shared mount where it, or a directory above it, is hidden
-from the caller and in use by another (docs/threat-model.md); and how an existing name is refused.
-"""
+from the caller and in use by another (docs/threat-model.md); and how an existing name is refused."""
 
 
 class Skip(Exception):
@@ -118,8 +117,7 @@ class Version:
 
 class TwinTree:
     """One sequence's directory of the twin. top: that directory; generations: of each mount, how many
-    policies it has had.
-    """
+    policies it has had."""
 
     def __init__(
         self, top: bytes, oracles: list[Oracle], uids: Sequence[int], generations: list[int]

@@ -121,8 +121,7 @@ def sshfs(source: Path, directory: Path) -> Iterator[Path]:
 def network(source: Path, directory: Path) -> Iterator[tuple[Path, int]]:
     """*source* over the SFTP protocol, as sshfs mounts a directory of another machine: client and
     server are the real ones, with a socket pair between them in place of ssh. Yields where it is
-    mounted, and the server's pid: stopped, it is a machine that does not answer.
-    """
+    mounted, and the server's pid: stopped, it is a machine that does not answer."""
     target = directory / "network"
     target.mkdir()
     ours, theirs = socket.socketpair()

@@ -31,8 +31,7 @@ _KEEP_SIZE, _PUNCH, _ZERO = 1, 2, 16
 
 class Door(NamedTuple):
     """Two directories of a mount and a name. inside: where something is required of content. outside: where
-    nothing is. also: another directory where something else is required.
-    """
+    nothing is. also: another directory where something else is required."""
 
     outside: Path
     inside: Path

@@ -61,8 +61,7 @@ def obu(kind: int, payload: bytes) -> bytes:
 @dataclass(frozen=True, slots=True)
 class Thing:
     """An item. where: mdat or idat. pieces: into how many extents its data are cut, with bytes of
-    nobody between them. of: it has no data of its own but these bytes of another item (method 2).
-    """
+    nobody between them. of: it has no data of its own but these bytes of another item (method 2)."""
 
     number: int
     kind: bytes
