@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.mount.lockplace import Place
 from tests.support.mount.tinyfs import Options, Tiny
+from tests.support.programs.lockers import Locker
 
 
 @pytest.fixture
@@ -38,3 +40,10 @@ def tiny(tiny_at, arena: Path):
         return tiny_at(mountpoint, content, **options)
 
     return start
+
+
+@pytest.fixture
+def locker(place: Place) -> Iterator[Callable[..., Locker]]:
+    """`locker(side, name)`: a process of that side with the file open. `place` is the test file's own."""
+    with place.lockers() as make:
+        yield make

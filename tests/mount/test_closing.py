@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from tests.support.machine.processes import call_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.lockplace import UIDS, Place
 from tests.support.mount.stores import Mounts
-from tests.support.programs.lockers import Locker
 
 TIMES = 20
 
@@ -21,12 +19,6 @@ TIMES = 20
 def place(arena: Path, mounts: Mounts, media: dict[str, Path]) -> Place:
     """Mounts in which nobody has locked anything yet."""
     return Place(arena, mounts, media["photo_with_place.jpg"])
-
-
-@pytest.fixture
-def locker(place: Place) -> Iterator[Callable[..., Locker]]:
-    with place.lockers() as make:
-        yield make
 
 
 def _open_and_close(path: Path, flags: int) -> None:

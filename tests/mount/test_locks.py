@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -28,13 +28,6 @@ ROADS: Final = ("raw", "checked", "own")
 @pytest.fixture(scope="module")
 def place(module_arena: Path, module_mounts: Mounts, media: dict[str, Path]) -> Place:
     return Place(module_arena, module_mounts, media["photo_with_place.jpg"])
-
-
-@pytest.fixture
-def locker(place: Place) -> Iterator[Callable[..., Locker]]:
-    """`locker(side, name)`: a process of that side with the file open."""
-    with place.lockers() as make:
-        yield make
 
 
 # -- sides against each other ------------------------------------------------------------------------

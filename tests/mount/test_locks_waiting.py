@@ -6,7 +6,6 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,12 +23,6 @@ PAIRS = (("raw", "checked"), ("checked", "own"), ("own", "store"), ("store", "ra
 @pytest.fixture(scope="module")
 def place(module_arena: Path, module_mounts: Mounts, media: dict[str, Path]) -> Place:
     return Place(module_arena, module_mounts, media["photo_with_place.jpg"])
-
-
-@pytest.fixture
-def locker(place: Place) -> Iterator[Callable[..., Locker]]:
-    with place.lockers() as make:
-        yield make
 
 
 def waits(place: Place, one: Locker, *lock: object, number: int = 1, file: str = "f") -> None:
