@@ -693,10 +693,16 @@ MOVIES: Final[Plants] = {
 
 NUMBERS: Final[Plants] = {
     "in an overlay": Plant(
-        HEIC, "heif/heif.py _RAW_PICTURES[]", lambda: heic(Thing(2, b"iovl", bytes(20) + PLACE))
+        HEIC,
+        "heif/heif.py _RAW_PICTURES[]",
+        lambda: heic(Thing(2, b"iovl", bytes(20) + PLACE)),
+        refused=True,
     ),
     "in a tone map": Plant(
-        HEIC, "heif/heif.py _RAW_PICTURES[]", lambda: heic(Thing(2, b"tmap", bytes(20) + PLACE))
+        HEIC,
+        "heif/heif.py _RAW_PICTURES[]",
+        lambda: heic(Thing(2, b"tmap", bytes(20) + PLACE)),
+        refused=True,
     ),
     "in a property of numbers": Plant(
         HEIC,
