@@ -78,9 +78,9 @@ class Views:
 
     def _snapshot(self, stat: Stat, key: int, view: View, caller: Caller) -> BytePath:
         """Return the byte path of a file that must not change while an app reads it."""
-        resized = self._resized and self._resized.get((view.key, caller.pid))
-        copyable = not resized and self._copyable(stat, key, view.redact, caller.principal)
-        return BytePath.COPY if copyable else BytePath.LEASED
+        if not self.is_resized(view, caller) and self._copyable(stat, key, view.redact, caller.principal):
+            return BytePath.COPY
+        return BytePath.LEASED
 
     def _reads_apart(
         self, engine: Engine, caller: Caller, view: View, state: PathState, key: int, owner: Callable[[], str]
@@ -140,6 +140,10 @@ class Views:
         """Note that a thread's open got ESTALE because the file has become too large for a copy, or small
         enough: its next open is under a lease, whatever the size is by then."""
         self._resized.put((view.key, caller.pid), True)
+
+    def is_resized(self, view: View, caller: Caller) -> bool:
+        """Return True between resized() and the thread's next open. Its look-ups say nothing to others."""
+        return bool(self._resized and self._resized.get((view.key, caller.pid)))
 
     def writer_came(self, ino_key: int, view: View) -> None:
         """Note that no writer is expected any more: the writer has its node, or will not come."""

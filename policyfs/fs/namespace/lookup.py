@@ -147,7 +147,9 @@ class Lookup(FsPart):
             raise pyfuse3.FUSEError(errno.ENOENT)
         node = self._found(parent, name, state, stat, caller, fd)
         reply = self.entry_of(node, state, self.told(stat, node, state, caller))
-        if not self._replaced_files.is_wanted(node):
+        if self.views.is_resized(node.view, caller):
+            reply.entry_timeout = 0.0  # else the first try of each other thread would find this LEASED node
+        elif not self._replaced_files.is_wanted(node):
             self._repeats.looked_up(node, reply, caller)
         return reply
 
