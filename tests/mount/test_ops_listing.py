@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.counts import count
+from tests.support.machine.counts import PATIENCE, count
 from tests.support.machine.processes import call_as, start_as, tool_as
 from tests.support.models.twins import ROADS, UID, Case, Twins, content, error, twins_on
 
@@ -281,9 +281,9 @@ def test_names_that_come_from_elsewhere_are_listed(twins: Twins) -> None:
 
     def watch(channel) -> None:
         while (wanted := channel.recv()) is not None:
-            for _ in range(1000):
-                if sorted(os.listdir(inside)) == wanted:
-                    break
+            until = time.monotonic() + 10 * PATIENCE  # not a number of tries, which ask the kernel alone
+            while sorted(os.listdir(inside)) != wanted and time.monotonic() < until:
+                pass
             channel.send(sorted(os.listdir(inside)))
 
     child = start_as(UID, watch)

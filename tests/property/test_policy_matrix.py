@@ -16,8 +16,8 @@ from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.matrix import OPS, OTHER, SELF, Answers, Matrix, Rights, Row, matrix
 from policyfs.policy.model import Effect, Policy
-from tests.property.test_policy_diff import app_of, naive
-from tests.property.test_policy_engine import CASES, EVERYONE, share
+from tests.property.test_policy_diff import app_of
+from tests.property.test_policy_engine import CASES, EVERYONE, naive, share
 from tests.support.machine.documents import CHECKOUT
 from tests.support.models import policy_cases as cases
 from tests.support.models.naive_policy import Caller, Naive, Node, glob_matches
