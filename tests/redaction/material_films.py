@@ -38,42 +38,35 @@ def _of_mpeg4(stream: bytes) -> bytes:
     return re.sub(rb"\x00\x00\x01\xb6", b"\0\0\1\xb2" + _PLACE + b"\0\0\1\xb6", stream)
 
 
-def _film(
-    directory: Path, codec: str, form: str, mark: Callable[[bytes], bytes], name: str, *more: str
-) -> Path:
-    stream, path = directory / f"{name}.{form}", directory / name
+def _films(stream: Path, codec: str, form: str, mark: Callable[[bytes], bytes], paths: list[Path]) -> None:
+    """Code pictures once, put messages beside them, and the stream into each container."""
     coder = ("-c:v", codec, "-g", "6", *(("-cpu-used", "8") if codec == "libaom-av1" else ()))
     run("ffmpeg", "-v", "error", "-y", *_PICTURE, *coder, "-f", form, str(stream))
     stream.write_bytes(mark(stream.read_bytes()))
-    given = (
-        "-fflags",
-        "+genpts",
-        "-f",
-        {"mpeg2video": "mpegvideo"}.get(form, form),
-        "-r",
-        "10",
-        "-i",
-        str(stream),
-    )
-    run("ffmpeg", "-v", "error", "-y", *given, "-c", "copy", *more, str(path))
+    demuxer = {"mpeg2video": "mpegvideo"}.get(form, form)
+    outputs: list[str] = []
+    for path in paths:
+        outputs += ["-c", "copy", *(_FRAGMENTS if "fragments" in path.name else ()), str(path)]
+    given = ("-fflags", "+genpts", "-f", demuxer, "-r", "10", "-i", str(stream))
+    run("ffmpeg", "-v", "error", "-y", *given, *outputs)
     stream.unlink()
-    return path
 
 
 def samples(directory: Path) -> Iterator[Sample]:
     """Each codec in each container that it is met in."""
-    fragments = ("-movflags", "frag_keyframe+empty_moov")
     for codec, form, mark, films in (
         ("libaom-av1", "obu", _of_av1, ("a.mp4", "fragments of a.mp4", "a.mkv", "a.webm")),
         ("mpeg2video", "mpeg2video", _of_mpeg2, ("2.mp4", "fragments of 2.mov", "2.mkv", "2.avi")),
         ("mpeg4", "m4v", _of_mpeg4, ("4.mp4", "4.mov", "4.mkv", "4.avi", "4.3gp")),
     ):
-        for name in films:
-            more = fragments if "fragments" in name else ()
-            path = _film(directory, codec, form, mark, name, *more)
-            yield Sample(name, _KINDS[path.suffix], path, _FACTS, decoded, extra={"Matroska": "checksums"})
+        paths = [directory / name for name in films]
+        _films(directory / f"stream.{form}", codec, form, mark, paths)
+        for path in paths:
+            extra = {"Matroska": "checksums"}
+            yield Sample(path.name, _KINDS[path.suffix], path, _FACTS, decoded, extra=extra)
 
 
+_FRAGMENTS: Final = ("-movflags", "frag_keyframe+empty_moov")
 _KINDS: Final = {
     ".mp4": "video/mp4",
     ".mov": "video/quicktime",

@@ -4,14 +4,13 @@ chapters, attached files and pictures, scripts, Xiph's comments in codec setting
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.redaction.samples import Sample, decoded
+from tests.redaction.samples import Sample, decoded, frames
 from tests.support.samples import media
-from tests.support.samples.media import TOOL_DEADLINE_S, run
+from tests.support.samples.media import run
 
 SRT = """1
 00:00:00,000 --> 00:00:01,000
@@ -58,14 +57,13 @@ _UUID: Final = "101112131415161718191a1b1c1d1e1f"
 def streams(path: Path) -> str:
     """Every packet of picture and sound, but neither attached pictures nor codec settings, in which some
     codecs keep comments."""
-    maps = ("-map", "0:V?", "-map", "0:a?", "-c", "copy", "-f", "framemd5", "-")
-    command = ("ffmpeg", "-v", "error", "-i", str(path), *maps)
-    done = subprocess.run(command, capture_output=True, timeout=TOOL_DEADLINE_S, check=True)
-    lines = [line for line in done.stdout.splitlines() if not line.startswith(b"#extradata")]
+    (told,) = frames([path], "Va", "-c", "copy")
+    lines = [line for line in told.splitlines() if not line.startswith(b"#extradata")]
     assert lines
     return hashlib.sha256(b"\n".join(lines)).hexdigest()
 
 
+@media.kept
 def phone_video(path: Path) -> Path:
     """What ffmpeg makes of a phone's recording: QuickTime's keys as tags."""
     tags = {
@@ -147,12 +145,17 @@ def sound(path: Path) -> Path:
     return path
 
 
+@media.kept
+def _stream(path: Path) -> Path:
+    marked = ("-bsf:v", f"h264_metadata=sei_user_data={_UUID}+{USER_DATA}")
+    run("ffmpeg", "-v", "error", "-y", *_PICTURE, "-c:v", "libx264", "-g", "5", *marked, str(path))
+    return path
+
+
 def messages(path: Path) -> Path:
     """A recording of a drone that writes its position into messages beside the pictures (SEI), in the
     container that the file's name asks for; put there as it is, without a new coding of the pictures."""
-    stream = path.with_suffix(f".{path.suffix[1:]}.h264")
-    marked = ("-bsf:v", f"h264_metadata=sei_user_data={_UUID}+{USER_DATA}")
-    run("ffmpeg", "-v", "error", "-y", *_PICTURE, "-c:v", "libx264", "-g", "5", *marked, str(stream))
+    stream = _stream(path.with_suffix(f".{path.suffix[1:]}.h264"))
     timed = ("-fflags", "+genpts", "-r", "10", "-i", str(stream), "-c", "copy")
     run("ffmpeg", "-v", "error", "-y", *timed, str(path.with_suffix(".avi")))
     if path.suffix == ".mkv":

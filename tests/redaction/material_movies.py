@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.redaction.samples import Sample, Shown, decoded
 from tests.support.samples import gpmf, movies
-from tests.support.samples.media import run, write_tags
+from tests.support.samples.media import kept, run, write_tags
 from tests.support.samples.movies import box, full, keyed, loci, text_atom, u32
 
 LATITUDE, LONGITUDE = "47.8045", "13.0423"
@@ -21,24 +21,12 @@ DATE: Final = "2024:05:17 11:22:33"
 STAMP: Final = "2024-05-17T11:22:33"
 
 
-def clip(path: Path, *options: str, seconds: str = "1") -> Path:
+@kept
+def clip(path: Path, *, options: tuple[str, ...] = ()) -> Path:
     """A second of picture and sound."""
-    run(
-        *("ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", "testsrc=size=96x64:rate=10"),
-        *(
-            "-f",
-            "lavfi",
-            "-i",
-            "sine=frequency=440",
-            "-t",
-            seconds,
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-        ),
-        *("-pix_fmt", "yuv420p", "-c:a", "aac", *options, str(path)),
-    )
+    inputs = ("-f", "lavfi", "-i", "testsrc=size=96x64:rate=10", "-f", "lavfi", "-i", "sine=frequency=440")
+    codecs = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac")
+    run("ffmpeg", "-v", "error", "-y", *inputs, "-t", "1", *codecs, *options, str(path))
     return path
 
 
@@ -52,7 +40,8 @@ def tagged(path: Path) -> Path:
         "title": TITLE,
         "creation_time": f"{STAMP}Z",
     }
-    return clip(path, *(part for name, value in tags.items() for part in ("-metadata", f"{name}={value}")))
+    pairs = [("-metadata", f"{name}={value}") for name, value in tags.items()]
+    return clip(path, options=sum(pairs, ()))
 
 
 def appended(path: Path, *boxes: bytes) -> Path:
@@ -289,15 +278,15 @@ def _three_gpp(path: Path) -> Path:
         "-metadata",
         f"artist={ARTIST}",
     )
-    return clip(path, "-ar", "16000", *tags)
+    return clip(path, options=("-ar", "16000", *tags))
 
 
 def _sound(path: Path) -> Path:
-    return clip(path, "-vn", "-metadata", f"title={TITLE}", "-metadata", f"artist={ARTIST}")
+    return clip(path, options=("-vn", "-metadata", f"title={TITLE}", "-metadata", f"artist={ARTIST}"))
 
 
 def _said(path: Path) -> Path:
-    return clip(path, "-metadata", "comment=shot 2019:03:04 05:06:07")
+    return clip(path, options=("-metadata", "comment=shot 2019:03:04 05:06:07"))
 
 
 def _fragments(path: Path) -> Path:
@@ -309,4 +298,4 @@ def _fragments(path: Path) -> Path:
         "-metadata",
         f"artist={ARTIST}",
     )
-    return clip(path, "-movflags", "frag_keyframe+empty_moov", "-g", "5", *tags)
+    return clip(path, options=("-movflags", "frag_keyframe+empty_moov", "-g", "5", *tags))

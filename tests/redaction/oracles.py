@@ -7,8 +7,9 @@ what our tables call location, time and people; facts planted in the samples are
 from __future__ import annotations
 
 import json
+import re
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -77,16 +78,24 @@ def differences(before: Tags, after: Tags, word: str) -> Iterator[str]:
             yield f"{name}: {value[:60]!r} became {str(after.get(name))[:60]!r}"
 
 
-def printed(path: Path) -> str:
-    """Everything that ffprobe and mediainfo say of a file, as one text."""
-    said = []
-    for command in (
-        ["ffprobe", "-v", "quiet", "-show_format", "-show_streams", "-show_chapters", str(path)],
-        ["mediainfo", "--Full", str(path)],
-    ):
-        done = subprocess.run(command, capture_output=True, timeout=TOOL_DEADLINE_S, check=False)
-        said.append(done.stdout.decode("utf-8", "replace"))
-    return "\n".join(line for text in said for line in text.splitlines() if str(path.name) not in line)
+def printed(paths: Sequence[Path]) -> dict[Path, str]:
+    """Everything that ffprobe and mediainfo say of films and sounds, each as one text."""
+    texts = dict(zip(paths, _by_mediainfo(paths), strict=True)) if paths else {}
+    for path in paths:
+        command = ["ffprobe", "-v", "quiet", "-show_format", "-show_streams", "-show_chapters", str(path)]
+        texts[path] = _run(command) + "\n" + texts[path]
+        texts[path] = "\n".join(line for line in texts[path].splitlines() if path.name not in line)
+    return texts
+
+
+def _by_mediainfo(paths: Sequence[Path]) -> list[str]:
+    """One text for each file, which begins with the section General."""
+    return re.split(r"(?m)^(?=General$)", _run(["mediainfo", "--Full", *map(str, paths)]))[1:]
+
+
+def _run(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, timeout=TOOL_DEADLINE_S, check=False)
+    return done.stdout.decode("utf-8", "replace")
 
 
 def in_bytes(data: bytes, fact: str) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Final
 
@@ -20,29 +21,41 @@ Shown = Callable[[Path], str]
 
 def pixels(path: Path) -> str:
     """Every frame's pixels as ImageMagick decodes them (orientation and colours as stored)."""
-    return _tool("identify", "-quiet", "-format", "%#\n", str(path))
-
-
-def streams(path: Path) -> str:
-    """Every packet of picture and sound as ffmpeg demultiplexes them, with their times."""
-    return _tool(
-        *("ffmpeg", "-v", "error", "-i", str(path), "-map", "0:v?", "-map", "0:a?"),
-        *("-c", "copy", "-f", "framemd5", "-"),
-    )
+    return _digest(_tool("identify", "-quiet", "-format", "%#\n", str(path)))
 
 
 def decoded(path: Path) -> str:
     """Every frame and all sound as ffmpeg decodes them."""
-    return _tool(
-        "ffmpeg", "-v", "error", "-i", str(path), "-map", "0:v?", "-map", "0:a?", "-f", "framemd5", "-"
-    )
+    return all_decoded([path])[0]
 
 
-def _tool(*command: str) -> str:
+def all_decoded(paths: Sequence[Path]) -> list[str]:
+    """The same of many files, by one ffmpeg."""
+    return [_digest(said) for said in frames(paths)]
+
+
+def frames(paths: Sequence[Path], streams: str = "va", *options: str) -> list[bytes]:
+    """What one ffmpeg says of each frame of many files, in files of its own. streams: kinds of streams."""
+    words: list[str] = [word for path in paths for word in ("-i", str(path))]
+    with TemporaryDirectory() as directory:
+        told = [Path(directory, str(number)) for number in range(len(paths))]
+        for number, file in enumerate(told):
+            maps = [word for kind in streams for word in ("-map", f"{number}:{kind}?")]
+            words += [*maps, *options, "-f", "framemd5", str(file)]
+        _tool("ffmpeg", "-v", "error", *words)
+        return [file.read_bytes() for file in told]
+
+
+def _tool(*command: str) -> bytes:
     done = subprocess.run(command, capture_output=True, timeout=TOOL_DEADLINE_S, check=False)
-    if done.returncode or not done.stdout:
+    if done.returncode:
         raise AssertionError(f"{command[0]} cannot read {command[-1]}: {done.stderr[-500:]!r}")
-    return hashlib.sha256(done.stdout).hexdigest()
+    return done.stdout
+
+
+def _digest(said: bytes) -> str:
+    assert said, "nothing is shown"
+    return hashlib.sha256(said).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

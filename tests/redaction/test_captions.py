@@ -10,6 +10,7 @@ import pytest
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
 from tests.redaction.oracles import exiftool
+from tests.support.samples.exiftool import run
 from tests.support.samples.jpegs import plain
 
 CAPTIONS = (
@@ -37,8 +38,8 @@ def test_coordinates_in_captions_of_any_letters_go(kind: str, mime: str, tmp_pat
     for number, (tag, order) in enumerate((tag, order) for tag in TAGS for order in ("II", "MM")):
         caption = CAPTIONS[number % len(CAPTIONS)]
         path = tmp_path / f"{number}.{kind}"
-        command = ["exiftool", "-q", "-api", "Charset=UTF8", f"-ExifByteOrder={order}", "-o", str(path)]
-        subprocess.run([*command, f"-{tag}={caption}", "-Artist=Rosa", str(made)], check=True, timeout=60)
+        options = ("-q", "-api", "Charset=UTF8", f"-ExifByteOrder={order}", "-o", str(path))
+        run(*options, f"-{tag}={caption}", "-Artist=Rosa", str(made), check=True)
         data = path.read_bytes()
         plan = locate(mime, frozenset({"location"}), MemorySource(data))
         outputs.append(tmp_path / f"{number}-{tag}-{order}-redacted.{kind}")

@@ -37,7 +37,7 @@ _SIDECAR: Final = (
 
 
 def _arguments() -> str:
-    command = ["exiftool", "-listx"]
+    command = ["exiftool", "-listx", "-s"]  # without descriptions in all languages
     listed = subprocess.run(command, capture_output=True, timeout=60, check=True)
     found = []
     for table in ET.fromstring(listed.stdout):  # exiftool of this machine wrote it
@@ -78,8 +78,8 @@ _MADE: Final[dict[str, Callable[[Path], object]]] = {
     "a.mp4": clip,
     "a.mov": clip,
     "a.m4v": clip,
-    "a.3gp": lambda path: clip(path, "-ar", "16000"),
-    "a.m4a": lambda path: clip(path, "-vn"),
+    "a.3gp": lambda path: clip(path, options=("-ar", "16000")),
+    "a.m4a": lambda path: clip(path, options=("-vn",)),
 }
 
 

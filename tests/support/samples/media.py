@@ -30,14 +30,14 @@ so that processes of one run of tests make each file once. Without it each call 
 
 
 def kept(make: Callable[..., Path]) -> Callable[..., Path]:
-    """Keep the files that a function of this module makes."""
+    """Keep the files that a function makes."""
 
     @functools.wraps(make)
     def made(path: Path, **arguments: Any) -> Path:
         directory = os.environ.get(KEPT_IN)
         if not directory:
             return make(path, **arguments)
-        key = repr((make.__name__, path.suffix, sorted(arguments.items())))
+        key = repr((make.__module__, make.__name__, path.suffix, sorted(arguments.items())))
         file = Path(directory) / (hashlib.sha256(key.encode()).hexdigest()[:32] + path.suffix)
         if not file.exists():
             with tempfile.TemporaryDirectory(dir=directory) as new:  # another process may make it, too
