@@ -788,9 +788,9 @@ static void find_files(void)
 }
 
 /* True if what was done so far shows nothing: on a busy machine it takes longer than was asked for. */
-static bool is_too_little(unsigned changes)
+static bool is_too_little(unsigned changes, unsigned least)
 {
-	return changes < 8000 || atomic_load(&recorded_opens) < 200;
+	return changes < least || atomic_load(&recorded_opens) < 200;
 }
 
 int main(int count, char **words)
@@ -801,7 +801,7 @@ int main(int count, char **words)
 	int64_t until;
 	int ends[2];
 
-	if (count != 3 || (directory = open(words[1], O_RDONLY | O_DIRECTORY)) < 0 || pipe2(ends, O_DIRECT) != 0)
+	if (count != 4 || (directory = open(words[1], O_RDONLY | O_DIRECTORY)) < 0 || pipe2(ends, O_DIRECT) != 0)
 		return 2;
 	fcntl(ends[0], F_SETPIPE_SZ, 1 << 20);
 	replies = ends[0];
@@ -818,7 +818,7 @@ int main(int count, char **words)
 	for (unsigned i = 0; i < READERS; i++)
 		pthread_create(&readers[i], NULL, reader, (void *)(uintptr_t)(i + 1));
 	until = now_ms() + atoi(words[2]);
-	while (now_ms() < until || (is_too_little(changes) && now_ms() < until + PATIENCE_MS)) {
+	while (now_ms() < until || (is_too_little(changes, atoi(words[3])) && now_ms() < until + PATIENCE_MS)) {
 		change(&seed);
 		if (++changes % 16 == 0)
 			sched_yield(); /* the readers' turn, on one processor, too */
