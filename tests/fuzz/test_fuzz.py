@@ -15,10 +15,10 @@ from policyfs.redact.registry import LOCATORS
 from tests.fuzz.check import WORDS, Check
 from tests.fuzz.kept import CORPORA, MOST_BYTES, read_corpus, write_files
 from tests.fuzz.seeds import KINDS
-from tests.support.machine.counts import count
+from tests.support.machine.counts import SOAK, count, first
 from tests.support.machine.documents import CHECKOUT
 
-INPUTS: Final = {"image/heic": count(100, 1_000), "video/mp4": count(300, 4_000)}
+INPUTS: Final = {"video/mp4": count(100, 4_000), "image/heic": 1_000}
 """So many inputs each, the same ones every time: a run must not fail by what chance found in it."""
 MOST_KEPT: Final = 1_000_000
 """Bytes of all kept corpora."""
@@ -51,7 +51,7 @@ def test_what_is_kept_holds(kind: str) -> None:
     check = Check(kind)
     for number, data in enumerate(read_corpus(kind)):
         assert len(data) <= MOST_BYTES
-        for word in WORDS:
+        for word in WORDS if SOAK else (WORDS[number % len(WORDS)],):
             try:
                 check(data, word)
             except AssertionError as error:
@@ -85,7 +85,7 @@ def test_the_least_is_kept_of_what_a_run_reached(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("kind", "inputs"), INPUTS.items())
+@pytest.mark.parametrize(("kind", "inputs"), first(1, INPUTS.items()))
 def test_a_little_of_it(kind: str, inputs: int) -> None:
     done = fuzz("--seconds", "120", "--inputs", str(inputs), kind)
     assert done.returncode == 0, done.stdout + done.stderr

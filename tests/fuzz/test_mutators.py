@@ -15,11 +15,11 @@ from tests.fuzz.kept import write_files
 from tests.fuzz.mutators import MOST_BYTES, MUTATORS
 from tests.fuzz.mutators.inside import inside
 from tests.fuzz.seeds import KINDS, seeds_of
-from tests.support.machine.counts import first
+from tests.support.machine.counts import count, first
 from tests.support.machine.documents import CHECKOUT
 from tests.support.samples.jpegs import iptc_place, xmp_packet
 
-GENERATIONS: Final = 150
+GENERATIONS: Final = count(50, 150)
 """Each is made of the one before, ten at a time: accidents add up."""
 PLANTED: Final = """
 import sys, zlib
