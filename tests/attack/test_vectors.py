@@ -237,7 +237,7 @@ def test_an_exception_that_ends_ends_for_repeats_too(reading, furnished: Path) -
         return EXCEPTION.format(warm=WARM, until=instant_text(until_ns))
 
     mount = reading(policy(time.time_ns() + 3_600_000_000_000), furnished)
-    for lasts_s in (3, 60):  # longer, if a slow daemon has answered too little meanwhile
+    for lasts_s in (1, 3, 60):  # longer, if a slow daemon has answered too little meanwhile
         child = start_as(WARM, _asks_until_it_ends, str(mount / "common/file"))
         assert child.receive() == "there"
         until_ns = time.time_ns() + lasts_s * 1_000_000_000
