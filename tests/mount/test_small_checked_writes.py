@@ -69,6 +69,27 @@ def test_appended_lines(mount: Mount) -> None:
     assert text == "".join(LINE % number for number in range(600))
 
 
+def change_in_place(channel: Any, path: Path) -> bytes:
+    """Write, change a few bytes behind the beginning, and read them by another open after a reload: so ffmpeg
+    moves the index of a film to its front."""
+    with path.open("wb", buffering=0) as file:
+        file.write(LINE.encode() % 1 * 1200)
+        channel.send("written")
+        channel.recv()
+        os.pwrite(file.fileno(), b"CHANGED", 40)
+        return path.read_bytes()[40:47]
+
+
+def test_a_program_reads_its_own_small_write_after_a_reload(mount: Mount) -> None:
+    """Then it opens another node of the file."""
+    child = start_as(WRITER, change_in_place, mount / "checked/text")
+    assert child.receive() == "written"
+    mount.policy.write_text(POLICY.replace("id: all", "id: everything"))
+    assert mount.reload().returncode == 0
+    child.send("go")
+    assert child.result(20) == b"CHANGED"
+
+
 def page_by_page(path: Path, commits: int) -> None:
     """Write as LMDB does: pages, fdatasync, one of two meta pages, fsync; read through a mapping."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

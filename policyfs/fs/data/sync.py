@@ -18,10 +18,12 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import DraftWrites, HeadCheckedWrites
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.node import NamesForgotten, Node
 from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.operations import Work
 from policyfs.linux.statx import Stat
 
@@ -149,6 +151,20 @@ class FileSync(FsPart):
             writers = (one for one in self._handles.of_node(node) if one.writable and one.fd >= 0)
             if state.is_late and (writer := next(writers, None)) is not None:
                 await self._decided(writer, state, make)
+
+    async def settle_late_of(self, node: Node, caller: Caller | None = None) -> None:
+        """Store late writes through all nodes of a file; with a *caller*, those through other nodes that its
+        app writes: after a reload the same app gets another node. Errors wait for the next FLUSH."""
+        for each in list(self._nodes.same_inode(node.ino)):
+            if each.open is None or not each.open.is_late:
+                continue
+            if caller is None or (each is not node and self._is_written_by(each, caller)):
+                with contextlib.suppress(OSError, pyfuse3.FUSEError):
+                    await self.settle_late(each)
+
+    def _is_written_by(self, node: Node, caller: Caller) -> bool:
+        lane, handles = caller.principal.lane, self._handles.of_node(node)
+        return any(one.writable and one.caller.principal.lane == lane for one in handles)
 
     def holding(self, ino_key: int, spared: Stat | None = None) -> Handle | None:
         """Return a writable handle of a file with held bytes, or None. spared: the file's attributes, if a

@@ -87,7 +87,7 @@ class AttributeSetter(FsPart):
         elif not change.attributes:
             await self._gate.require(caller, Op.SEE, node, Call("attr", "chown"))
         if change.mtime_ns is not None:
-            await self._store_late(node)
+            await self._sync.settle_late_of(node)  # they would change the mtime that is set
         fd = self._open_files.descriptor(node, handle)
         try:
             if change.attributes:
@@ -101,14 +101,6 @@ class AttributeSetter(FsPart):
             return self._lookup.attributes(node, stat)
         finally:
             os.close(fd)
-
-    async def _store_late(self, node: Node) -> None:
-        """Store late writes of all views before mtime is set, which they would change. Errors wait for the
-        next FLUSH."""
-        for each in list(self._nodes.same_inode(node.ino)):
-            if each.open is not None and each.open.is_late:
-                with contextlib.suppress(OSError, pyfuse3.FUSEError):
-                    await self._sync.settle_late(each)
 
     async def _truncate(self, node: Node, size: int, handle: Handle | None, caller: Caller) -> None:
         if node.ftype is not FileType.REGULAR:
