@@ -38,7 +38,11 @@ def fuzz(kind: str, seconds: int, inputs: int, corpus: Path) -> int:
     code = _run(kind, seconds, inputs, directory) if seconds else 0
     if not inputs:
         command = [sys.executable, "-m", "tests.fuzz.minimise", kind, str(directory)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 600, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 600, check=False)
+        except subprocess.TimeoutExpired:  # as above
+            print(f"{kind}: its kept inputs stay: minimising them took more than {seconds + 600} s")
+            return code or 1
         print(f"{kind}: {done.stdout[-4000:].strip()}", done.stderr[-2000:] if done.returncode else "")
         code = code or done.returncode
     return code
