@@ -36,7 +36,6 @@ from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import DirectWrites, DraftWrites, HeadCheckedWrites
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.handlers import Handlers
-from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.directory_handles import DirectoryHandles
 from policyfs.fs.inodes.handles import HandleTable
 from policyfs.fs.inodes.node import BytePath, Node
@@ -224,7 +223,6 @@ class FileSystem:
         self.opener = Opener(
             fs, paths=paths, preconditions=preconditions, lifecycle=lifecycle, backing_files=backing_files,
             write_access=write_access, replaced_files=self._replaced_files, bridge_handles=bridged,
-            settle_late=self._settle_late,
         )  # fmt: skip
         self.stale_handles = StaleHandles(fs)
         open_files = OpenFiles(fs, backing_files=backing_files, forget_attributes=cache.forget_attributes)
@@ -232,9 +230,6 @@ class FileSystem:
             views, repeats, hidden, redactor, lifecycle, paths, backing_files, write_access, open_files,
             change_lock, Checker(fs, base.sniffer, change_lock, rejections), withheld_names, keeper,
         )  # fmt: skip
-
-    async def _settle_late(self, node: Node, caller: Caller) -> None:
-        await self._sync.settle_late_of(node, caller)
 
     def _byte_paths(
         self, fs: FsContext, hidden: HiddenWords, redactor: Redactor, preconditions: Preconditions,
@@ -259,7 +254,7 @@ class FileSystem:
         direct = DirectWrites(fs.tree, guard, opening.change_lock, remote=facts.remote)
         reader = FileReader(fs, opening.paths)
         files = opening.open_files
-        sync = self._sync = FileSync(
+        sync = FileSync(
             fs, guard=guard, head_checked=head_checked, draft=draft, checker=opening.checker,
             withheld_names=opening.withheld_names, open_files=files, forget_entries=cache.forget_entries,
             remote=facts.remote,

@@ -196,7 +196,9 @@ class Handlers(pyfuse3.Operations):
         if (own := self._announcing(ctx)) is not None:
             return own.open(inode, flags)
         rests = raw_request().rests  # before the first await
-        handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx), rests)
+        node, caller = self._node(inode), self._gate.caller(ctx)
+        await self._data.sync.settle_late_of(node, caller)
+        handle = await self._opener.open(node, flags, caller, rests)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
 
     @locked(errno.EBUSY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from policyfs.domain import Decision
 from policyfs.fs.access.audit import Call
@@ -43,9 +43,7 @@ class Opener(FsPart):
         lifecycle: Lifecycle,
         replaced_files: ReplacedFiles,
         bridge_handles: BridgeHandles,
-        settle_late: Callable[[Node, Caller], Awaitable[None]],
     ) -> None:
-        """settle_late: FileSync.settle_late_of()."""
         super().__init__(fs)
         self._paths = paths
         self._backing_files = backing_files
@@ -54,7 +52,6 @@ class Opener(FsPart):
         self._lifecycle = lifecycle
         self._replaced_files = replaced_files
         self._bridge_handles = bridge_handles
-        self._settle_late = settle_late
         self.second_tries = SecondTries()
 
     # -- open -----------------------------------------------------------------------------------
@@ -102,7 +99,6 @@ class Opener(FsPart):
         node = opening.request.node
         path = self._paths[node.byte_path]
         await self._lifecycle.emptied(node)
-        await self._settle_late(node, opening.request.caller)
         try:
             if not await self._open_again(opening, path):
                 opening.fd, opening.stat = await self._backing_files.find_apart(node)  # 1
