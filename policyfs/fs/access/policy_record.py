@@ -9,8 +9,10 @@ from typing import Final
 
 import trio
 
-_PATIENCE_S: Final = 0.3
-"""The time in which requests wait for the record. Later they fail: they may hold the kernel's locks."""
+_PATIENCE_S: Final = 3.0
+"""The time in which requests wait for the record, since a disk may be busy. Later all fail. Requests that
+hold the kernel's locks wait as long: those that wait for such a lock would otherwise wait for the record.
+"""
 
 
 class PolicyRecord:
