@@ -18,6 +18,8 @@ SAYS_NOTHING = [
     b"\xff" * 5,
     b"abc",
     b"\0\0\0\x08wide",
+    b"\0\0\0\x08wide\0\0\0\0mdat",
+    b"NHW_0001",
     b"\0\0\x07\0\0\0",
     b"\0a\0\0",
 ]
@@ -27,6 +29,8 @@ SAYS_SOMETHING = [
     b"\0\x2f\0\0\0\x0d\0\0",
     b"wide",
     b"\0\0\0\x09wide",
+    b"\0\0\0\x08wide\0\0\x2f\x50mdat",
+    b"NHW_4780",
     b"    47",
     bytes(9) + b"Linz",
 ]

@@ -100,6 +100,21 @@ def test_a_uuid_box_that_goes_stays_one_and_makes_no_movie_of_the_file():
     assert clean(out, "jp2")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "place"),
+    [
+        ("3a0d02180ae94115b3764bca41ce0e71", b"\0", b"47.8"),
+        ("47c92cccd1a14581b90438bb5467713b", b"\1", b"\x2f\x0d\x50\x2a"),
+        ("bc45a774dd504ec6a9f6f3a137f47e90", b"\0\0\0\x32", bytes(4) + SECRET),
+        ("d7c8c5ef951f43b28757042500f538e8", b"\0\0\0\x32", b"\0\xd9\x6d\x37"),
+    ],
+)
+def test_small_numbers_of_adobe_s_plug_in_stay(name, value, place):
+    uuid = bytes.fromhex(name)
+    assert clean(jp2(make_box(b"uuid", uuid + value)), "jp2")
+    assert read(jp2(make_box(b"uuid", uuid + place))) == jp2(make_box(b"uuid", bytes(16 + len(place))))
+
+
 @pytest.mark.parametrize("kind", [b"jp2i", b"mp7b", b"uinf", b"xyzt"])
 def test_any_other_box_that_goes_makes_no_movie_of_the_file(kind):
     out = read(jp2(make_box(kind, SECRET)))

@@ -24,6 +24,8 @@ _HEADERS: Final = frozenset(
         b"\0\0\0\x08free",
         b"\0\0\0\x08skip",
         b"\0\0\0\x01mdat\0\0\0\0\0\0\0\x10",
+        b"\0\0\0\x08wide\0\0\0\0mdat",
+        b"NHW_0001",  # Nokia's HEIF writer, between its pictures
         b"\x1c\xea\0\0\0\x08",  # the start of EXIF padding from Microsoft's programs
     }
 )

@@ -35,6 +35,17 @@ _IPTC: Final = frozenset(
     bytes.fromhex(name) for name in ("33c7a4d2b81d4723a0baf1a3e097ad38", "09a14e97c0b442e0bebf36df6f0ce36f")
 )
 _PHOTOSHOP: Final = bytes.fromhex("2c4c0100850440b9a03e562148d6dfeb")
+_ADOBE: Final = frozenset(
+    bytes.fromhex(name)
+    for name in (
+        "3a0d02180ae94115b3764bca41ce0e71",
+        "47c92cccd1a14581b90438bb5467713b",
+        "bc45a774dd504ec6a9f6f3a137f47e90",
+        "d7c8c5ef951f43b28757042500f538e8",
+    )
+)
+"""Types of boxes with a flag or a small number, which Adobe's JPEG 2000 plug-in writes."""
+_ADOBE_BYTES: Final = 4
 _EXIF: Final = frozenset({b"JpgTiffExif->JP2", bytes.fromhex("0537cdab9d0c4431a72afa561f2a113e")})
 
 _SUPER: Final = frozenset({b"jp2h", b"jpch", b"jplh", b"res ", b"cgrp", b"ftbl", b"comp", b"asoc"})
@@ -121,6 +132,8 @@ class _Jp2File(BoxFile):
             return None
         if box.extended == _XMP:
             return clean_xmp_block(data, inner)
+        if box.extended in _ADOBE:
+            return Cleaned(data) if size <= _ADOBE_BYTES and len(data.lstrip(b"\0")) < 2 else None
         if box.extended in _IPTC:
             return inner.iim(data)
         if box.extended == _PHOTOSHOP:
