@@ -57,6 +57,15 @@ def test_bitmaps_of_os2():
     assert redact(BMP, whole[:60] + CITY + whole[60 + len(CITY) :]) == whole
 
 
+def test_colours_of_a_picture_with_many_colours_stay():
+    """A picture of 24 bits may state colours for screens that show fewer."""
+    head = header()[:32] + words(4, 0)
+    colours = bytes(range(64, 76)) + b"\xff\xff\xff\0"
+    assert redact(BMP, bmp(head, colours)) == bmp(head, colours)
+    assert redact(BMP, bmp(head, colours + CITY)) == bmp(head, colours + bytes(len(CITY)))
+    assert redact(BMP, bmp(header(), colours)) == bmp(header(), bytes(16))
+
+
 def test_profiles_of_a_bmp():
     profile = (128).to_bytes(4) + bytes(32) + b"acsp" + bytes(88)
     for kind, data in ((b"DEBM", profile), (b"DEBM", CITY), (b"KNIL", CITY)):

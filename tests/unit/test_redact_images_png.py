@@ -270,8 +270,13 @@ COPIES = (
     ("tiff:alpha", "unspecified"), ("tiff:endian", "lsb"), ("tiff:photometric", "RGB"),
     ("tiff:document", "x"),
     ("tiff:rows-per-strip", "16"), ("tiff:software", "S"),
+    ("dc:format", "image/jpeg"), ("dc:identifier", "i1"), ("stRef:documentID", "adobe:docid:photoshop:5"),
+    ("stRef:instanceID", "uuid:511dc7d2"), ("xap:CreatorTool", "Q"), ("xmp:CreatorTool", "Q"),
+    ("xap:MetadataDate", "2013-07-01"), ("xmp:MetadataDate", "2020-01-01"), ("xapMM:DocumentID", "a"),
+    ("xmpMM:DerivedFrom", "xx"), ("xmpMM:DocumentID", "abc"), ("xmpMM:InstanceID", "x"), ("aux:LensID", "3"),
+    ("pdf:HiResBoundingBox", "595x842+0+0"), ("pdf:Version", "PDF-1.3 "), ("xmpRights:Marked", "True"),
 )  # fmt: skip
-"""Names and values of tEXt chunks in PNGs that ImageMagick 6.9.11 makes of a JPEG and of a TIFF."""
+"""Names and values of tEXt chunks in PNGs that ImageMagick 6.9.11 makes of a JPEG, a TIFF and a PDF."""
 
 
 @pytest.mark.parametrize(("name", "value"), COPIES)

@@ -243,3 +243,37 @@ def test_names_of_slices_channels_and_a_path_are_peoples_words(number):
     block = resource(number, bytes(24) + "Rosa Kamera".encode("utf-16-be"))
     assert clean_irb(block, Plain(Tells.TIME)).data == block
     assert "Rosa".encode("utf-16-be") not in clean_irb(block, Plain(Tells.PEOPLE)).data
+
+
+def _frame(number: bytes, again: bytes, tail: bytes = b"") -> bytes:
+    """The resource of an animation that Photoshop CS2 writes into a still picture."""
+
+    def long(key: bytes, value: bytes) -> bytes:
+        return bytes(4) + key + b"long" + value
+
+    def one(key: bytes, members: int) -> bytes:
+        return bytes(4) + key + b"VlLs\0\0\0\1Objc\0\0\0\1" + bytes(6) + b"null\0\0\0" + bytes([members])
+
+    frames = one(b"FrIn", 1) + long(b"FrID", number)
+    sets = one(b"FSts", 4) + long(b"FsID", bytes(4)) + long(b"AFrm", bytes(4))
+    sets += bytes(4) + b"FsFrVlLs\0\0\0\1long" + again + long(b"LCnt", bytes(4))
+    data = b"\0\0\0\x10\0\0\0\1" + bytes(6) + b"null\0\0\0\3" + long(b"AFSt", bytes(4)) + frames + sets
+    inside = b"8BIMAnDs" + len(data).to_bytes(4) + data + b"\0\0" + b"8BIMRoll\0\0\0\x08" + bytes(8)
+    return b"maniIRFR" + len(inside).to_bytes(4) + inside + tail
+
+
+STILL = bytes.fromhex("6d667269000000020000001000000001000000000000000100000000")
+
+
+def test_the_only_frame_of_a_still_picture_stays():
+    for number, data in ((0x0FA0, _frame(b"s\x8b\xab\xe7", b"s\x8b\xab\xe7")), (0x0FA1, STILL)):
+        block = resource(number, data)
+        assert clean_irb(block, PLACES).data == block
+        assert data[:4] not in clean_irb(block, Plain(Tells.OTHER)).data
+    for number, data in (
+        (0x0FA0, _frame(b"47.8", b"13.0")),
+        (0x0FA0, _frame(b"s\x8b\xab\xe7", b"s\x8b\xab\xe7", HOME.city.encode())),
+        (0x0FA1, STILL + HOME.city.encode()),
+        (0x0FA1, STILL[:-4] + b"47.8"),
+    ):
+        assert data[:4] not in clean_irb(resource(number, data), PLACES).data

@@ -573,3 +573,30 @@ def test_the_instruction_about_line_ends_stays_without_device(ends, word):
     assert b"Linz" not in clean_packet(spoiled, PLACES).data
     inside = data.replace(b"<dc:", b'<?adobe-xap-filters esc="CR"?><dc:')
     assert clean_packet(inside, PLACES).data != inside
+
+
+@pytest.mark.parametrize(
+    "name", ["pdf:Subject", "photoshop:Caption", "xap:Description", "xapRights:Copyright"]
+)
+def test_comments_of_adobe_s_first_toolkits_stay_without_device(name):
+    def packet(comment: str) -> bytes:
+        return xmp_packet(f"<dc:format>x</dc:format><!-- {comment} -->")
+
+    data = packet(f"{name} is aliased")
+    assert clean_packet(data, PLACES).data == data
+    assert b"aliased" not in clean_packet(data, Plain(EACH["device"])).data
+    for spoiled in (
+        f"{name} is aliased {HOME.city}",
+        f"pdf:{HOME.city} is aliased",
+        f"{HOME.city}:Title is aliased",
+    ):
+        assert HOME.city.encode() not in clean_packet(packet(spoiled), PLACES).data
+
+
+@pytest.mark.parametrize("more", ["bytes='770'", 'encoding="UTF-16"', "bytes='2034' encoding='UTF-8'"])
+def test_old_attributes_of_the_packet_stay(more):
+    data = b"<?xpacket begin='' id='W5M0MpCehiHzreSzNTczkc9d' %s?>" % more.encode() + xmp_packet("")
+    assert clean_packet(data, PLACES).data == data
+    for place in (f"bytes='{HOME.latitude}'", f"encoding='{HOME.city}'"):
+        spoiled = data.replace(more.encode(), place.encode())
+        assert place.encode() not in clean_packet(spoiled, PLACES).data

@@ -105,6 +105,7 @@ NAMES: Final = MappingProxyType(
 )
 """Categories -> names of texts in any container, also of taggers (Picard, iTunes, Mp3tag, EAC)."""
 
+_IDENTIFIED: Final = ("stref", "xmpmm", "xapmm")
 _EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names.split()} | {
     "parameters": _P | _D,  # the prompt and the programs that generated the picture
     "prompt": _P | _D,
@@ -119,6 +120,15 @@ _EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names
     "cameraownername": _P | _D,
     "originalfilename": _P | _T,
     "document": _P,
+    # ImageMagick's copies of XMP properties
+    **dict.fromkeys(("dc:format", "dc:type", "pdf:version", "pdf:hiresboundingbox", "xmprights:marked"), _O),
+    **dict.fromkeys(("xmp:metadatadate", "xap:metadatadate", "stref:lastmodifydate"), _T),
+    **dict.fromkeys(
+        ("dc:identifier", "xmp:creatortool", "xap:creatortool", "aux:lensid", "aux:lensinfo"), _D
+    ),
+    **dict.fromkeys((f"{at}:{name}id" for at in _IDENTIFIED for name in ("document", "instance")), _D),
+    **dict.fromkeys((f"{at}:originaldocumentid" for at in _IDENTIFIED), _D),
+    **dict.fromkeys(("xmpmm:derivedfrom", "xapmm:derivedfrom"), _D),
 }
 _PREFIXES: Final = (
     ("replaygain", _O),
@@ -196,7 +206,7 @@ def _tells_of_name(name: str) -> Tells:
         lower = lower.removeprefix("thumbnail:")
     if space == "thumb":
         lower = "thumb" + lower.replace(":", "")
-    found = _EXACT.get(lower)
+    found = _EXACT.get(f"{space}:{lower}", _EXACT.get(lower))
     if found is not None:
         return found
     return next((tells for prefix, tells in _PREFIXES if lower.startswith(prefix)), UNKNOWN)

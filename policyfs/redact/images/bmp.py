@@ -63,7 +63,7 @@ def read_bitmap(head: bytes) -> Bitmap:
     if packing not in (_PLAIN, *_RLE, *(() if size == _OS2 else _FIELDS)):
         raise NotThisKindError("its compression is not known")
     masks = {3: 12, 6: 16}.get(packing, 0) if size == 40 else 0
-    count = 0 if bits > 8 else used if 0 < used <= 1 << 8 else 1 << bits
+    count = used if 0 < used <= 1 << 8 else 0 if bits > 8 else 1 << bits
     pixels = (stated or None) if packing in _RLE else _stride(width, bits) * abs(height)
     profile = None
     if size == 124:

@@ -83,6 +83,17 @@ _RESOURCES: Final = _by_number(
     (_DEVICE, (0x0421,)),
     (NOTHING, (0x03ED, 0x040F, 0x0411, 0x0428)),
 )
+_FRAMES: Final = {
+    0x0FA0: re.compile(
+        rb"maniIRFR\0\0[\0\x01].8BIMAnDs\0{3}.\0{3}\x10\0{3}\x01\0{6}null\0{3}\x03\0{4}AFStlong\0{8}FrInVlLs\0{3}\x01"
+        rb"Objc\0{3}\x01\0{6}null\0{3}[\x01\x02]\0{4}FrIDlong(?P<id>.{4})(?:\0{4}FrGAdoub@>\0{6})?"
+        rb"\0{4}FStsVlLs\0{3}\x01Objc\0{3}\x01\0{6}null\0{3}\x04\0{4}FsIDlong\0{8}AFrmlong\0{8}FsFrVlLs\0{3}\x01"
+        rb"long(?P=id)\0{4}LCntlong\0{3}.(?:\0{2})?8BIMRoll\0{3}\x08\0{8}",
+        re.DOTALL,
+    ),
+    0x0FA1: re.compile(rb"mfri\0{3}\x02\0{3}\x10\0{3}\x01\0{7}\x01\0{4}"),
+}
+"""Resource of Photoshop's animation -> its form in a still picture: one frame, and the frame's id."""
 _TEXTS: Final = frozenset({IRB_CAPTION, 0x03E9, 0x03EA, 0x040B, 0x0421})
 """Resources that are texts. All other known resources are numbers, with names and titles between them."""
 _RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e\xb0\xba]){4,}|[\x20-\x7e\xb0\xba\xc2]{4,}")
@@ -224,7 +235,10 @@ def _clean_resource(resource: Resource, data: bytes, inner: Inner) -> Cleaned | 
         return inner.xmp(data)
     if number in IRB_THUMBNAILS:
         return _clean_thumbnail(data, inner)
-    tells = _OTHER if number in _PATHS and _is_path(data) else _RESOURCES.get(number, UNKNOWN)
+    still = number in _FRAMES and _FRAMES[number].fullmatch(data)
+    tells = _RESOURCES.get(number, UNKNOWN)
+    if still or (number in _PATHS and _is_path(data)):
+        tells = _OTHER
     if number == _PROFILE and not profile_stays(data, inner):
         tells = UNKNOWN
     text = data if tells == UNKNOWN or number in _TEXTS else b"\n".join(_RUNS.findall(data))

@@ -51,10 +51,18 @@ _ALONE: Final = re.compile(r"<[^<>=]+(?:/>|>([^<]*)</[^<>]+>)")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _ATTRIBUTE: Final = re.compile(r"[ \t\r\n]+([^\s<>/='\"&;!?]+)[ \t\r\n]*=[ \t\r\n]*(\"[^\"<]*\"|'[^'<]*')")
 _XPACKET: Final = re.compile(
-    r"xpacket (?:begin=[\"']\ufeff?[\"'](?: id=[\"']W5M0MpCehiHzreSzNTczkc9d[\"'])?|end=[\"'][rw][\"'])\s*"
+    r"xpacket (?:begin=[\"']\ufeff?[\"'](?: id=[\"']W5M0MpCehiHzreSzNTczkc9d[\"'])?"
+    r"(?: bytes=[\"']\d{1,7}[\"'])?(?: encoding=[\"']UTF-(?:8|16|32)[\"'])?|end=[\"'][rw][\"'])\s*"
 )
 _LINE_ENDS: Final = re.compile(r"adobe-xap-filters esc=[\"'](?:CR|LF|CRLF)[\"']\s*")
 """Pattern of the instruction by which Acrobat and older Photoshop say how line ends are escaped."""
+_ALIASED: Final = re.compile(
+    r"<!-- (?:pdf|photoshop|tiff|exif|xap|xapRights):(?:Artist|Authors?|BaseURL|Caption|Copyright"
+    r"|Creat(?:or|ionDate)|DateTime(?:Digitized|Original)?|Description|Format|ImageDescription|Keywords|Locale|Marked|ModDate"
+    r"|Software|Subject|Title|WebStatement) is aliased -->"
+)
+"""Pattern of the comments of Adobe's first toolkits, beside the property that a program set."""
+_OF_A_PROGRAM: Final = Tells.DEVICE | Tells.OTHER
 _DECLARATION: Final = re.compile(
     r"xml\s+version=[\"']1\.0[\"'](?:\s+encoding=[\"']([A-Za-z0-9._-]+)[\"'])?"
     r"(?:\s+standalone=[\"'](?:yes|no)[\"'])?\s*"
@@ -205,7 +213,9 @@ class _Scanner:
                 end = text.find("<", self.at)
                 yield from self._characters(end if end >= 0 else len(text))
             elif text.startswith("<!--", self.at):
-                yield from self._hide(self._end_of("-->", 4), "comment")
+                end = self._end_of("-->", 4)
+                aliased = _ALIASED.fullmatch(text, self.at, end)
+                yield from self._hide(end, "comment", _OF_A_PROGRAM if aliased else UNKNOWN)
             elif text.startswith("<![CDATA[", self.at):
                 yield from self._cdata(self._end_of("]]>", 9))
             elif text.startswith("<?", self.at):
@@ -224,8 +234,8 @@ class _Scanner:
         return end + len(mark)
 
     def _hide(self, end: int, what: str, tells: Tells = UNKNOWN) -> Iterator[_Span]:
-        """Remove the token up to *end*, if no element around it is removed already."""
-        if self.hidden_from < 0:
+        """Remove the token up to *end* for its categories, if no element around it is removed already."""
+        if self.hidden_from < 0 and tells & self.hide:
             yield _Span(self.at, end, what, tells)
         self.at = end
 
@@ -270,9 +280,7 @@ class _Scanner:
         elif _XPACKET.fullmatch(inside) and not self.stack:
             self.at = end
         elif _LINE_ENDS.fullmatch(inside) and not self.stack:
-            if self.hide & (Tells.DEVICE | Tells.OTHER):
-                yield from self._hide(end, "line ends", Tells.DEVICE | Tells.OTHER)
-            self.at = end
+            yield from self._hide(end, "line ends", _OF_A_PROGRAM)
         else:
             yield from self._hide(end, "processing instruction")
 
