@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import platform
 import struct
@@ -32,23 +31,12 @@ def set_turns(*, nicer: int, slice_ns: int) -> None:
         LIBC.syscall(number, 0, attributes, 0)
 
 
-def weigh_session(nice: int) -> bool:
-    """Set the nice value of this process's session. Return False if the kernel asks for a later try (EAGAIN).
-
-    Where the kernel shares the processors between sessions (sched(7), autogroup), a process's own nice value
-    counts only within its session. Without CAP_SYS_ADMIN, the kernel accepts only one such change of any
-    session every 100 ms (kernel/sched/autogroup.c, proc_sched_autogroup_set_nice).
-    """
-    try:
-        with open("/proc/self/autogroup", "wb", buffering=0) as weight:
-            weight.write(b"%d" % nice)
-    except OSError as error:
-        return error.errno != errno.EAGAIN
-    return True
-
-
 def weigh_own_session(nice: int) -> None:
-    """Set the session's nice value if this process leads it (else a shell would get more of the processors,
-    too)."""
+    """Set the nice value of this process's session if this process leads it.
+
+    Otherwise a shell would get more of the processors, too. Where the kernel shares the processors between
+    sessions (sched(7), autogroup), a process's own nice value counts only within its session.
+    """
     if os.getsid(0) == os.getpid():
-        weigh_session(nice)
+        with contextlib.suppress(OSError), open("/proc/self/autogroup", "wb", buffering=0) as weight:
+            weight.write(b"%d" % nice)

@@ -21,10 +21,10 @@ from policyfs.content.workers.execution import SnifferError
 from policyfs.content.workers.pool import NoWorkerError, Pool
 from policyfs.content.workers.protocol import Reply, Status
 from policyfs.content.workers.time_limit import Look
-from policyfs.content.workers.zygote import SESSION_NICE
 from policyfs.domain import WORKER_UIDS, Lane
 from policyfs.redact.plan import Outcome
 from tests.support.machine.processes import call_as, wait_for
+from tests.support.machine.turns import SLICES, turns_of
 
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + b"\xff\xd9"
 WHAT = frozenset({"location"})
@@ -704,11 +704,12 @@ def test_nothing_leaks_in_1000_requests(executed, jpeg_fd):
         assert len(os.listdir(f"/proc/{pid}/fd")) == 4
 
 
-def test_their_session_goes_behind_those_of_apps(executed):
-    weight = Path(f"/proc/{executed.stats().zygote_pid}/autogroup")
-    if weight.exists():  # kernels without CONFIG_SCHED_AUTOGROUP know no sessions' weights
-        told = ["nice", str(SESSION_NICE)]  # the kernel refuses it while another session changes its weight
-        wait_for(lambda: weight.read_text(encoding="ascii").split()[1:] == told, "they give way")
+def test_a_worker_weighs_as_much_as_an_app_that_waits_for_it(executed):
+    for pid in executed.stats().worker_pids:
+        assert turns_of(pid) == (os.getpriority(os.PRIO_PROCESS, 0), 50_000_000 if SLICES else 0)
+        weight = Path(f"/proc/{pid}/autogroup")
+        if weight.exists():  # kernels without CONFIG_SCHED_AUTOGROUP know no sessions' weights
+            assert weight.read_text(encoding="ascii").split()[1:] == ["nice", "0"]
 
 
 # ---------------------------------------------------------------- start and end

@@ -16,11 +16,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.content.workers import sandbox as under_test
-from policyfs.content.workers.sandbox import ConfinementError, Limits, confine, let_others_in, seccomp_filter
+from policyfs.content.workers.sandbox import ConfinementError, Limits, confine, seccomp_filter
 from policyfs.linux.confinement import seccomp
 from tests.support.machine.ambient import hand_on_everything
 from tests.support.machine.inchild import in_child
-from tests.support.machine.turns import SLICES, turns_of
 
 LIMITS = Limits(uid=65534, gid=65534, address_space=512 << 20, cpu_s=60, descriptors=64)
 
@@ -113,15 +112,6 @@ def test_memory_ends_at_the_limit():
         return len(bytearray(600 << 20))
 
     assert in_child(child) == "MemoryError: "
-
-
-def test_who_wakes_goes_before_a_worker():
-    def child() -> tuple[int, int]:
-        let_others_in()
-        return turns_of(0)
-
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    assert in_child(child) == [min(19, before + 5), 50_000_000 if SLICES else 0]
 
 
 @pytest.mark.parametrize("limits", [Limits(0, 65534, 1 << 29, 60, 64), Limits(65534, 0, 1 << 29, 60, 64)])

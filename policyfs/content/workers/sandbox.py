@@ -27,7 +27,11 @@ from policyfs.linux.scheduling import set_turns
 
 _PR_SET_DUMPABLE: Final = 4
 _SLICE_NS: Final = 50_000_000
-_NICER: Final = 5
+"""A long time slice: since Linux 6.12 a process with a shorter one that wakes up does not wait for its end.
+
+So an app that has received its answer goes on at once. The nice value stays that of an app, which waits
+for each request.
+"""
 
 _SYS_LANDLOCK_CREATE_RULESET: Final = 444  # the same on every architecture
 _SYS_LANDLOCK_RESTRICT_SELF: Final = 446
@@ -72,7 +76,7 @@ def confine(limits: Limits, parent: int) -> list[str]:
         os.chroot("/proc/self/fdinfo")
         held.append("chroot")
     os.chdir("/")
-    let_others_in()
+    set_turns(nicer=0, slice_ns=_SLICE_NS)
     if not limits.uid or not limits.gid:
         raise ConfinementError("a worker must not run as root")
     become(limits.uid, limits.gid)
@@ -89,16 +93,6 @@ def confine(limits: Limits, parent: int) -> list[str]:
     if _seccomp():
         held.append("seccomp")
     return held
-
-
-def let_others_in() -> None:
-    """Let other processes that wake up run before this process (since Linux 6.12), and give it less time.
-
-    This process gets long time slices. A process with shorter slices that wakes up does not wait until such a
-    slice ends. So an app that has received its answer goes on at once. The nice value is raised by 5: if all
-    processes compute, this process gets a third of the time of another process.
-    """
-    set_turns(nicer=_NICER, slice_ns=_SLICE_NS)
 
 
 def _limit(limits: Limits) -> None:

@@ -33,7 +33,6 @@ from policyfs.content.workers.launcher import serve
 from policyfs.content.workers.sandbox import Limits
 from policyfs.linux.confinement.capabilities import ZYGOTE, keep, no_new_privs
 from policyfs.linux.confinement.prctl import name_process
-from policyfs.linux.scheduling import weigh_session
 
 if TYPE_CHECKING:
     from policyfs.content.workers.worker import Detector
@@ -46,9 +45,6 @@ ENDED: Final = struct.Struct("=i")
 MAX_MESSAGE: Final = 2000
 _REAP_MS: Final = 2000
 """Time (ms) that an ending zygote waits for killed workers. A worker in a hung disk read is left to init."""
-SESSION_NICE: Final = 10
-"""The nice value of the zygote's session. The session then has a tenth of the weight of other sessions."""
-_WEIGHED_AGAIN_MS: Final = 120
 
 
 class _Child(NamedTuple):
@@ -72,7 +68,6 @@ class Zygote:
         self._detector, self._run = worker
         self._children: dict[int, _Child] = {}  # by pidfd
         self._last = -1
-        self._weighs_less = weigh_session(SESSION_NICE)
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
 
@@ -82,15 +77,13 @@ class Zygote:
         gc.freeze()  # living objects stay shared with the workers: no collector writes to them
         self._control.send(READY)
         while True:
-            pause_ms = None if self._weighs_less else _WEIGHED_AGAIN_MS
-            for fd, _ in self._poll.poll(pause_ms):
+            for fd, _ in self._poll.poll():
                 if fd in self._children:
                     self._reap(fd)
                 elif self._control.recv(MAX_MESSAGE) == FORK:
                     self._fork()
                 else:
                     return
-            self._weighs_less = self._weighs_less or weigh_session(SESSION_NICE)
 
     def close(self) -> None:
         """Kill and reap all workers, except those that cannot die because they hang in a disk read."""
