@@ -211,7 +211,7 @@ def test_bookmarks_keep_their_shape_and_fields_their_names():
 
 
 def test_a_removed_object_does_not_join_the_next_word():
-    text = b"6 1 7 5 [12]5"
+    text = b"6 1 7 5 (12)5"
     data = pdf({5: stream(text, b"/Type/ObjStm/N 2/First 7")}, page=b"/Rotate 7 0 R")
     assert b"6 1 7 5 ()  5" in run(data)
 

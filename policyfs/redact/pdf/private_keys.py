@@ -61,6 +61,10 @@ _NAMES: Final = _keys(
 _PROCEDURES: Final = _keys("PDF Text ImageB ImageC ImageI")
 _DATE: Final = re.compile(rb"D:\d{4,14}(?:Z|[-+]\d\d'?(?:\d\d'?)?)?")
 _TRAILER: Final = _STREAM | _keys("Size Prev Root Encrypt Info ID XRefStm Type Index W DocChecksum AuthCode")
+STANDARD_KEYS: Final = frozenset().union(
+    *_OF_TYPES.values(), *_OF_STREAMS.values(), _OF_TYPES, _OF_STREAMS, _NAMES, _PROCEDURES, _TRAILER
+)
+"""Keys and names of the standard, without those of a program's own entries."""
 
 
 def is_usual(key: bytes, value: Node) -> bool:

@@ -30,6 +30,7 @@ from policyfs.redact.pdf.jbig2 import without_comments
 from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import Item
 from policyfs.redact.pdf.objects import MAX_TOKENS, MalformedError, Node, Reader, is_regular
+from policyfs.redact.pdf.remnants import is_constant, tells_nothing
 
 MAX_XMP_BYTES: Final = 4 << 20
 MAX_OBJECTS: Final = 50_000
@@ -39,6 +40,8 @@ _ASCII85: Final = (b"ASCII85Decode", b"A85")
 _ASCII85_COST: Final = 4
 """Work to decode and encode a byte of ASCII85, in bytes to inflate."""
 _JPEG: Final = (b"DCTDecode", b"DCT")
+_COMMENT: Final = re.compile(rb"%[^\r\n]*")
+_BLANK: Final = b"\0\t\n\x0c\r "
 _HEAD: Final = re.compile(rb"[0-9\x00\t\n\x0c\r ]*")
 _JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 _NULL: Final = b"null"
@@ -104,12 +107,13 @@ def _has_predictor(node: Node) -> bool:
 
 @dataclass(slots=True)
 class Inside:
-    """An object in an object stream, with the range [start, end) of its text."""
+    """An object in an object stream, with the range [start, end) of its text. bare: it tells nothing."""
 
     number: int
     start: int
     end: int
     edits: Edits
+    bare: bool
 
 
 @dataclass(slots=True)
@@ -162,15 +166,15 @@ class ObjectStream:
         """Record the edits of each object. In ``tidy``, other bytes become spaces."""
         if count is None or first is None or first > len(self.text) or count > MAX_OBJECTS:
             raise NotThisKindError("an object stream in it is malformed")
-        head = self.text[:first]
+        head = _COMMENT.sub(lambda found: b" " * len(found[0]), self.text[:first])
         numbers = [
             int(word)
-            for word in re.split(rb"[\x00\t\n\x0c\r ]+", head.strip(b"\0\t\n\x0c\r "))[: 2 * count]
+            for word in re.split(rb"[\x00\t\n\x0c\r ]+", head.strip(_BLANK))[: 2 * count]
             if word.isdigit() and len(word) <= 12
         ]
         if _HEAD.fullmatch(head) is None or len(numbers) != 2 * count:
             raise NotThisKindError("an object stream in it is malformed")
-        tidy = bytearray(self.text)
+        tidy = bytearray(head + self.text[first:])
         done = first
         for number, offset in sorted(zip(numbers[::2], numbers[1::2], strict=True), key=lambda pair: pair[1]):
             reader = Reader(self.text, first + offset)
@@ -185,14 +189,15 @@ class ObjectStream:
             if node.start < done:
                 raise NotThisKindError("objects in it overlap")
             for start, end in [(done, node.start), *reader.comments]:
-                if self.text[start:end].strip(b"\0\t\n\x0c\r "):
+                if not is_constant(self.text[start:end].strip(_BLANK), inner.hide):
                     tidy[start:end] = b" " * (end - start)
             edits = edit(node, inner.hide, inner.budget, info=number in infos)
-            self.objects.append(Inside(number, node.start, node.end, edits))
+            bare = not edits.taken and tells_nothing(node)
+            self.objects.append(Inside(number, node.start, node.end, edits, bare))
             if node.kind == "word" and node.text.isdigit() and len(node.text) <= 12:
                 self.integers.setdefault(number, set()).add(int(node.text))
             done = node.end
-        if self.text[done:].strip(b"\0\t\n\x0c\r "):
+        if not is_constant(self.text[done:].strip(_BLANK), inner.hide):
             tidy[done:] = b" " * (len(tidy) - done)
         self.tidy = bytes(tidy)
 
@@ -206,7 +211,7 @@ class ObjectStream:
         for inside in self.objects:
             if inside.number not in reached:
                 size = inside.end - inside.start
-                if size < 4 or self.text[inside.start : inside.end].isdigit():
+                if size < 4 or inside.bare or self.text[inside.start : inside.end].isdigit():
                     continue
                 before = self.text[inside.start - 1 : inside.start]
                 behind = self.text[inside.start + len(_NULL) :][:1]  # the next word would continue "null"
