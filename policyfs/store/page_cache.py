@@ -62,7 +62,7 @@ async def read_store(fd: int, offset: int, size: int) -> memoryview:
     RWF_NOWAIT reads bytes that are in memory without blocking the loop. A thread reads the rest, and
     everything on file systems without RWF_NOWAIT.
     """
-    buffer = memoryview(bytearray(size)) if size < _LARGE else _BUFFERS.take(size)
+    buffer = buffer_of(size)
     try:
         done = _read_cached(fd, buffer, offset)
         if done < size and offset + done < os.fstat(fd).st_size:  # the rest is not in memory
@@ -71,6 +71,11 @@ async def read_store(fd: int, offset: int, size: int) -> memoryview:
         buffer.release()  # the frames of an exception from a thread stay until the garbage is collected
         raise
     return buffer[:done]
+
+
+def buffer_of(size: int) -> memoryview:
+    """Return a buffer of any content. Nobody but the caller has a view of it."""
+    return memoryview(bytearray(size)) if size < _LARGE else _BUFFERS.take(size)
 
 
 def in_memory(fd: int, size: int) -> bool:

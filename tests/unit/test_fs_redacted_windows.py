@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from array import array
 from collections.abc import Hashable, Iterator
@@ -17,6 +18,7 @@ from policyfs.fs.redacted import windows
 from policyfs.fs.redacted.windows import FilmFrames, WindowRoom
 from policyfs.redact.core.frame_table import FrameForm, FrameTable
 from policyfs.redact.core.values import Outcome, Plan
+from policyfs.store.frozen import new_memfd
 from tests.support.mount.file_system import on_trio
 
 WORDS = frozenset({"location"})
@@ -187,6 +189,80 @@ async def test_windows_are_kept_up_to_a_limit(film: Film, monkeypatch: pytest.Mo
     await film.read(8, 4)
     assert await film.read(12, 8) == bytes(6) + b".."
     assert not film.room.kept, "its frames are too long to be kept"
+
+
+@pytest.fixture
+def short(film: Film, monkeypatch: pytest.MonkeyPatch) -> Film:
+    """The film, with windows of 30 bytes for several reads."""
+    monkeypatch.setattr(windows, "AHEAD_BYTES", 30)
+    return film
+
+
+async def in_order(film: Film, *, step: int = 4, start: int = 8, end: int = 100) -> bytes:
+    parts = []
+    for at in range(start, end, step):
+        parts.append(await film.read(at, min(step, end - at)))
+        await trio.testing.wait_all_tasks_blocked(0.005)
+    return b"".join(parts)
+
+
+@on_trio
+async def test_the_next_window_is_looked_at_while_one_is_read(short: Film) -> None:
+    shown = short.path.read_bytes().replace(SECRET, bytes(len(SECRET)))
+    assert await in_order(short, end=20) == shown[8:20]
+    assert [len(data) for data, _ in short.looker.seen[1:]] == [32, 38], "[10, 42) and [42, 80)"
+    for step in (4, 5, 7):
+        short.looker.seen.clear()
+        short.room.kept.clear()
+        assert await in_order(short, step=step) == shown[8:]
+        assert len(short.looker.seen) == 4, "a read over the end of a window needs no look of its own"
+
+
+@on_trio
+async def test_a_look_ahead_that_fails_is_made_again_by_the_read(
+    short: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = short.path.read_bytes().replace(SECRET, bytes(len(SECRET)))
+    for name, broken, error in ((windows, "read_all", errno.EIO), (os, "dup", errno.EMFILE)):
+        short.room.kept.clear()
+        assert await in_order(short, end=16) == shown[8:16]
+
+        def fails(*_: object, error: int = error) -> int:
+            raise OSError(error, "")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(name, broken, fails)
+            assert await in_order(short, start=16, end=20) == shown[16:20]
+        assert await in_order(short, start=20) == shown[20:]
+
+
+@on_trio
+async def test_memory_is_used_again_for_the_same_lane_and_ends_with_the_film(
+    film: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def memories() -> int:
+        places = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+        return sum("memfd:" in os.readlink(place) for place in places if place.is_symlink())
+
+    gc.collect()  # films of other tests
+    before = memories()
+    made: list[int] = []
+
+    def counted() -> int:
+        made.append(new_memfd())
+        return made[-1]
+
+    monkeypatch.setattr(windows, "new_memfd", counted)
+    for lane in ("app", "other"):
+        for size in (90, 1, 40):
+            await film.read(12, size, lane)
+            assert film.looker.seen[-1][0] in film.path.read_bytes(), "and nothing of the window before"
+    assert len(made) == 2
+    for lane in range(10):
+        await film.read(12, 1, lane)
+    assert memories() < before + 10
+    film.frames = FilmFrames(film.looker, film.room, film.table, "video/mp4", WORDS)
+    assert memories() == before
 
 
 @on_trio

@@ -20,7 +20,8 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from operator import attrgetter
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 import trio
@@ -35,7 +36,7 @@ from policyfs.linux.libc import proc_fd
 from policyfs.redact.core.frame_table import FrameTable, void_sum
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.frozen import new_memfd
-from policyfs.store.page_cache import read_all, read_store
+from policyfs.store.page_cache import buffer_of, read_all, read_store
 
 MAX_WINDOW_BYTES: Final = 32 << 20
 """The largest window: one read, and the frames at its two ends (redact/core/frame_table.py bounds them)."""
@@ -45,6 +46,8 @@ AHEAD_BYTES: Final = 4 << 20
 """The size of a window for several reads, without the rest of the frames at its two ends."""
 KEPT_WINDOWS: Final = 8
 """The number of windows that are kept for further reads, in all films together: about 32 MiB, 64 at most."""
+_SPARE: Final = 4
+"""The limit of memories, of 8 MiB at most, that are kept for the looks at further windows."""
 _PLACES: Final = 4
 """The number of programs that can read one film in order at the same time."""
 _READING: Final = Call("read", "read")
@@ -82,21 +85,31 @@ class Ahead:
         self.shown: memoryview | None = None
         self.done = trio.Event()
 
-    async def part(self, start: int, end: int) -> memoryview | None:
-        """Return a copy of some bytes, or None if they must be looked at alone."""
-        await self.done.wait()
-        if self.shown is None:
-            return None
-        return memoryview(bytearray(self.shown[start - self.start : end - self.start]))
+
+class _Memory:
+    """Memory of a film and a lane, that workers can read. New memory takes most of the time of a look."""
+
+    __slots__ = ("fd", "film", "lane", "mapped")
+
+    def __init__(self, film: weakref.ref[FilmFrames], lane: Hashable, size: int) -> None:
+        self.film, self.lane, self.fd = film, lane, new_memfd()
+        os.fchmod(self.fd, 0o400)
+        os.ftruncate(self.fd, size)
+        self.mapped = mmap.mmap(self.fd, size)
+
+    def close(self) -> None:
+        self.mapped.close()
+        os.close(self.fd)
 
 
 class WindowRoom:
     """The room for windows in memory: WINDOWS_AT_ONCE of each app, and of each stranger; and KEPT_WINDOWS.
-    kept: the windows for several reads. They end with their film."""
+    kept: the windows for several reads. They end with their film, and so does the memory for further ones."""
 
     def __init__(self) -> None:
         self._limits: dict[Hashable, trio.CapacityLimiter] = {}
         self.kept: deque[Ahead] = deque(maxlen=KEPT_WINDOWS)
+        self._spare: list[_Memory] = []
 
     def of(self, lane: Hashable) -> trio.CapacityLimiter:
         """Return the limiter of the app, or of the stranger, that has this lane."""
@@ -109,13 +122,40 @@ class WindowRoom:
 
     def _forget(self, film: weakref.ref[FilmFrames]) -> None:
         self.kept = deque((one for one in self.kept if one.film is not film), maxlen=KEPT_WINDOWS)
+        for memory in [memory for memory in self._spare if memory.film is film]:
+            self._spare.remove(memory)
+            memory.close()
 
-    def ahead(self, film: FilmFrames, lane: Hashable, start: int, end: int) -> Ahead | None:
-        """Return the kept window of this film and lane that has these bytes, or None."""
-        for one in self.kept:
-            if one.film() is film and one.lane == lane and one.start <= start and end <= one.end:
-                return one
-        return None
+    @contextmanager
+    def memory(self, film: FilmFrames, lane: Hashable, size: int) -> Iterator[tuple[int, memoryview]]:
+        """Yield a descriptor of *size* bytes of memory, and a view of them. INVARIANT: memory is used again
+        for the same film and lane only, since a worker may keep its descriptor."""
+        most = max(size, 2 * AHEAD_BYTES)
+        for memory in self._spare:
+            if memory.film() is film and memory.lane == lane and most == len(memory.mapped):
+                self._spare.remove(memory)
+                break
+        else:
+            memory = _Memory(weakref.ref(film, self._forget), lane, most)
+        try:
+            os.ftruncate(memory.fd, size)
+            with memoryview(memory.mapped) as whole, whole[:size] as buffer:
+                yield memory.fd, buffer
+        except BaseException:
+            memory.close()
+            raise
+        self._spare.append(memory)
+        if most == size or len(self._spare) > _SPARE:
+            self._spare.pop(-1 if most == size else 0).close()
+
+    def ahead(self, film: FilmFrames, lane: Hashable, start: int, end: int) -> list[Ahead]:
+        """Return the kept windows of this film and lane that have these bytes, or the first ones of them."""
+        found: list[Ahead] = []
+        for one in sorted(self.kept, key=attrgetter("start")):
+            if one.film() is film and one.lane == lane and one.start <= start < min(one.end, end):
+                found.append(one)
+                start = one.end
+        return found
 
 
 class FilmFrames:
@@ -147,8 +187,7 @@ class FilmFrames:
         frames = self._frames.overlapping(offset, offset + size)
         if not len(frames):
             return patched(await read_store(fd, offset, size), offset, tuple(void)), ""
-        ahead = await self._ahead(fd, offset, offset + size, lane)
-        shown = None if ahead is None else await ahead.part(offset, offset + size)
+        shown = await self._ahead(fd, offset, offset + size, lane)
         if shown is None:
             window = await self._seen(fd, (offset, offset + size), frames, lane)
             if window.why:
@@ -156,27 +195,61 @@ class FilmFrames:
             shown = _patched_window(window, offset)
         return patched(shown, offset, tuple(void)), ""
 
-    async def _ahead(self, fd: int, start: int, end: int, lane: Hashable) -> Ahead | None:
-        """Return the window that has these bytes and those of the next reads. Return None for a read that
-        does not begin where another has ended. INVARIANT: a lane gets what its own worker looked at."""
+    async def _ahead(self, fd: int, start: int, end: int, lane: Hashable) -> memoryview | None:
+        """Return bytes of kept windows, or None if these bytes must be looked at alone. If the read begins
+        where another has ended, make the windows that it needs, and begin the next one. INVARIANT: a lane
+        gets what its own worker looked at."""
         in_order = start in self._next
         if in_order:
             self._next.remove(start)
         self._next.append(end)
         kept = self._room.ahead(self, lane, start, end)
-        if kept is not None or not in_order:
-            return kept
+        reached = kept[-1].end if kept else start
+        if in_order and reached >= end:
+            if kept[-1].done.is_set() and not self._room.ahead(self, lane, reached, reached + 1):
+                self._look_further(fd, reached, lane)
+        elif in_order and (more := self._keep(fd, reached, end, lane)) is not None:
+            kept.append(more)
+            reached = more.end
+            await self._fill(more, fd)
+        return await _bytes_of(kept, start, end) if reached >= end else None
+
+    def _look_further(self, fd: int, start: int, lane: Hashable) -> None:
+        """Begin to fill the window from *start* on, while apps get the bytes of the window before."""
+        try:
+            own = os.dup(fd)
+        except OSError:
+            return  # the read that needs the window makes it
+        if (following := self._keep(fd, start, start, lane)) is None:
+            os.close(own)
+        else:
+            trio.lowlevel.spawn_system_task(self._fill_beside, following, own)
+
+    def _keep(self, fd: int, start: int, end: int, lane: Hashable) -> Ahead | None:
+        """Return a new window from *start* on, to *end* at least; None at the film's end, and for frames that
+        are too long."""
         far = min(max(end, start + AHEAD_BYTES), os.fstat(fd).st_size)
         frames = self._frames.overlapping(start, far)
-        if max(far, *frames.ends) - min(start, *frames.starts) > 2 * AHEAD_BYTES:
+        if not len(frames) or max(far, *frames.ends) - min(start, *frames.starts) > 2 * AHEAD_BYTES:
             return None
-        ahead = self._room.keep(self, lane, start, far)
+        return self._room.keep(self, lane, start, far)
+
+    async def _fill_beside(self, ahead: Ahead, fd: int) -> None:
+        """Fill the window after the one that is being read. If that fails, the read of its bytes tries
+        again, and reports the error."""
         try:
-            window = await self._seen(fd, (start, far), frames, lane)
-            ahead.shown = None if window.why else _patched_window(window, start)
+            with suppress(Exception):  # see above
+                await self._fill(ahead, fd)
+        finally:
+            os.close(fd)
+
+    async def _fill(self, ahead: Ahead, fd: int) -> None:
+        try:
+            frames = self._frames.overlapping(ahead.start, ahead.end)
+            window = await self._seen(fd, (ahead.start, ahead.end), frames, ahead.lane)
+            ahead.shown = None if window.why else _patched_window(window, ahead.start)
         finally:
             ahead.done.set()
-        return ahead
 
     async def _check_sum(self, fd: int, at: int, end: int, lane: Hashable) -> str:
         """Return why it cannot be known whether a checksum over [at, end) is void, or "". INVARIANT: the
@@ -199,9 +272,8 @@ class FilmFrames:
         if end - start > MAX_WINDOW_BYTES:
             return Window(why=f"a frame of the film has more than {MAX_WINDOW_BYTES >> 20} MiB")
         async with self._room.of(lane):
-            with _window(end - start) as (memory, buffer):
-                done = await trio.to_thread.run_sync(read_all, fd, buffer, start)
-                if done < end - start:
+            with self._room.memory(self, lane, end - start) as (memory, buffer):
+                if await trio.to_thread.run_sync(read_all, fd, buffer, start) < end - start:
                     return Window(why="the film has shrunk")
                 plan = await self._look(memory, frames.shifted(-start), lane)
                 if plan.outcome is Outcome.REFUSE:
@@ -218,6 +290,19 @@ class FilmFrames:
             os.close(fd)
 
 
+async def _bytes_of(kept: list[Ahead], start: int, end: int) -> memoryview | None:
+    """Return a copy of some bytes of windows, or None if they must be looked at alone."""
+    for one in kept:
+        await one.done.wait()
+    shown = buffer_of(end - start)
+    for one in kept:
+        if one.shown is None:
+            return None
+        first, last = max(start, one.start), min(end, one.end)
+        shown[first - start : last - start] = one.shown[first - one.start : last - one.start]
+    return shown
+
+
 def _patched_window(window: Window, offset: int) -> memoryview:
     """Return the wanted bytes of a window, which begin at *offset* of the film, with hidden data replaced."""
     return patched(memoryview(window.shown), offset - window.start, window.patches)
@@ -229,16 +314,3 @@ def refuse_window(gate: Gate, handle: Handle, why: str) -> NoReturn:
         handle.caller, _READING, handle.node.path(), Decision(allowed=True, errno=0, audit=Audit.REQUIRED),
         note=why, error=errno.EIO,
     )  # fmt: skip
-
-
-@contextmanager
-def _window(size: int) -> Iterator[tuple[int, memoryview]]:
-    """Yield a descriptor of *size* bytes of memory, and a view of them."""
-    fd = new_memfd()
-    try:
-        os.fchmod(fd, 0o400)
-        os.ftruncate(fd, size)
-        with mmap.mmap(fd, size) as mapped, memoryview(mapped) as buffer:
-            yield fd, buffer
-    finally:
-        os.close(fd)
