@@ -475,3 +475,35 @@ def test_edits_of_nikons_programs_go(tag, word):
     out = read(with_unnamed((tag, UNDEFINED, len(edits), edits)), word)
     assert CITY.encode() not in out
     assert SETTING.encode() in out
+
+
+def kodak(name: str, tail: bytes = b"") -> bytes:
+    """Notes of a DX4900 and a DC210, with numbers like theirs."""
+    if name == "DC210":
+        head = bytes.fromhex("010403000201ffff0001378e0e5d6df6010000fb0004ff2000002800000c3500")
+        return (
+            head
+            + b"DCP01011.JPG"
+            + (tail or bytes.fromhex("00040000 0001e4e0 00010000 00019180")).ljust(28, b"\0")
+        )
+    numbers = bytes.fromhex(
+        "0301000109900660 07d20501 0a161c3e 00000000 000002a1 000001d0 0000ffff 00003345 00002f5d"
+    )
+    return b"KDK INFODX4900  " + numbers + b"\xff\xfe\x5e\x1e\x5e\xff" * 30 + tail
+
+
+@pytest.mark.parametrize(
+    ("name", "make"), [("DX4900", "EASTMAN KODAK COMPANY"), ("DC210", "Eastman Kodak Company")]
+)
+def test_notes_of_kodak_with_a_fixed_layout_stay_under_location_alone(name, make):
+    def photo(note: bytes, maker: str = make) -> bytes:
+        return jpegs.photo_with(exif_with(note, "MM", maker))
+
+    data = photo(kodak(name))
+    assert read(data, "location") == data
+    assert b"DCP01011" not in read(data, "device") if name == "DC210" else b"DX4900" not in read(data, "time")
+    for place in (b"47.80453, 13.04229", b"N47 48.271 E13 2.5", b"Exif\0\0II*\0\x08\0\0\0"):
+        assert place not in read(photo(kodak(name, b"\0" + place)), "location")
+    assert kodak(name)[:16] not in read(photo(kodak(name), "Nobody"), "location")
+    assert kodak(name)[8:16] not in read(photo(b"KDL" + kodak(name)[3:]), "location")
+    assert kodak(name)[:16] not in read(photo(kodak(name, bytes(2000) + b"\1")), "location")

@@ -17,6 +17,7 @@ from typing import Final
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner, Note, NotThisKindError
 from policyfs.redact.core.intervals import Extents
+from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.core.unreferenced import leftovers
 from policyfs.redact.exif import raw_tags
@@ -33,6 +34,20 @@ _FOOTER_BYTES: Final = 8
 OVERRUN_BYTES: Final = 256
 """Maximum number of bytes that a maker note may have beyond its stated size, as with Canon's EOS 300D."""
 _ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"Koda", b"Leaf")
+
+
+_FIXED: Final = (
+    (re.compile(rb"EASTMAN KODAK"), re.compile(rb"KDK.{5}[A-Z0-9 \0]{8}.[\x01\x02][\0\x01]", re.DOTALL)),
+    (
+        re.compile(rb"Eastman Kodak"),
+        re.compile(rb"\x01\x04.{30}DCP[0-9]{5}\.JPG\0.{27}\Z", re.DOTALL),
+    ),
+)
+"""Makers and starts of notes of a fixed layout: Kodak's CX, DX, LS, V, Z and DC200, which know no place.
+
+Each holds a model or a file's name, and numbers such as exposure, sizes and dates. Nobody knows all of them.
+"""
+_MAX_FIXED_BYTES: Final = 1 << 11
 
 
 class From(enum.Enum):
@@ -328,6 +343,8 @@ def clean_note(
     """
     if inner.hide & (Tells.DEVICE | Tells.OTHER):
         return None
+    if _is_fixed(block, entry, make, inner) and not Extents(taken).hits(entry.start, entry.end):
+        return CleanNote(((entry.start, block[entry.start : entry.end]),), (), ((entry.start, entry.end),))
     walk = TiffWalk(
         MemorySource(block), inner, "MakerNote", make=make, model=model, tables=TABLES, openers=OPENERS
     )
@@ -350,6 +367,15 @@ def clean_note(
     new, wiped = apply(block, in_order(walk.patches, len(block))), (*walk.wiped, *walk.wiped_in_notes)
     kept = _with_leftovers(walk, block, note, Extents(wiped), others)
     return CleanNote(tuple((a, new[a:b]) for a, b in kept), tuple(walk.notes), (*wiped, note))
+
+
+def _is_fixed(block: bytes, entry: Entry, make: bytes, inner: Inner) -> bool:
+    """Return True if a note has a fixed layout, and may stay: only places are hidden, and it holds none."""
+    note = block[entry.start : entry.end]
+    if inner.hide & ~Tells.LOCATION or len(note) > _MAX_FIXED_BYTES:
+        return False
+    known = any(of.match(make) and start.match(note) for of, start in _FIXED)
+    return known and not told_in_kept(note, inner.hide, inner.budget)
 
 
 def previews(walk: TiffWalk, directory: Directory, start: int) -> Iterator[list[tuple[int, int]]]:
