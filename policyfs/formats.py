@@ -178,6 +178,17 @@ FORMATS: Final = (
         starts=(Start(("image/gif",), b"GIF8", only="image/gif"),),
     ),
     Format(
+        "images.psd:locate_psd",
+        kinds={"image/vnd.adobe.photoshop": "resources, and all blocks of layers, are examined (PSD, PSB)"},
+        starts=(
+            Start(("image/vnd.adobe.photoshop",), b"8BPS\0\1", only="image/.*"),
+            Start(("image/vnd.adobe.photoshop",), b"8BPS\0\2", only="image/.*"),
+        ),
+        other_names=dict.fromkeys(
+            ("application/vnd.adobe.photoshop", "image/x-photoshop", "image/psd"), "image/vnd.adobe.photoshop"
+        ),
+    ),
+    Format(
         "images.bmp:locate_bmp",
         kinds={"image/bmp": "bytes outside the picture become zeros"},
         starts=(Start(("image/bmp", "image/x-ms-bmp"), b"BM", uses=Use.HEAD),),
@@ -318,7 +329,6 @@ _OTHER_NAMES_WITHOUT_LOCATOR: Final = {
     "application/x-gzip": "application/gzip",
     "application/x-zip-compressed": "application/zip",
     "application/xml": "text/xml",
-    "application/vnd.adobe.photoshop": "image/vnd.adobe.photoshop",
     "audio/x-midi": "audio/midi",
     "text/json": "application/json",
 }

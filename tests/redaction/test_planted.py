@@ -18,12 +18,26 @@ import pytest
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.registry import LOCATORS
-from tests.redaction import planted_boxes, planted_films, planted_frames, planted_photos, planted_sound
+from tests.redaction import (
+    planted_boxes,
+    planted_films,
+    planted_frames,
+    planted_layers,
+    planted_photos,
+    planted_sound,
+)
 from tests.redaction.planted import Plant, Plants, places_in
 from tests.support.machine.bounds import bounds
 from tests.support.samples import exiftool
 
-MODULES: Final = (planted_photos, planted_boxes, planted_sound, planted_films, planted_frames)
+MODULES: Final = (
+    planted_photos,
+    planted_boxes,
+    planted_sound,
+    planted_films,
+    planted_frames,
+    planted_layers,
+)
 LOCATION: Final = frozenset({"location"})
 PLANTED: Final[Plants] = {name: one for module in MODULES for name, one in module.PLANTS.items()}
 LONG: Final[Plants] = {name: one for module in MODULES for name, one in module.SOAK.items()}
