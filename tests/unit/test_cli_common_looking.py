@@ -1,19 +1,26 @@
-"""Inspection of single files: only regular files, and never by our own parser as root."""
+"""Inspection of single files: only regular files, and only by the parsers of confined workers."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
-from policyfs.cli.common.looking import kind_in_worker, opened, plan_for
+from policyfs.cli.common.looking import kind_in_worker, opened, plan_for, start_sniffer
 from policyfs.content import sniffer as sniffers
-from policyfs.content.workers import worker
+from policyfs.content.workers import execution, worker, zygote
+from policyfs.content.workers.sandbox import Limits
 from policyfs.errors import PolicyfsError
 from policyfs.linux import procfs
-from policyfs.redact.plan import Outcome
+from tests.support.machine.processes import call_as
 from tests.support.mount.steps import PHOTO
 
 WORDS = frozenset({"location"})
@@ -77,11 +84,10 @@ def confined(monkeypatch: pytest.MonkeyPatch) -> Worker:
     return made
 
 
-def test_for_root_a_worker_parses_the_file(confined: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_parses_the_file(confined: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     def parsed(*_: object) -> None:
-        raise AssertionError("root has parsed the file itself")
+        raise AssertionError("the command has parsed the file itself")
 
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(worker, "Detector", parsed)
     assert plan_for(5, WORDS) == ("image/jpeg", "a plan")
     assert confined.asked == [(5, WORDS)]
@@ -95,27 +101,41 @@ def test_the_worker_ends_also_after_an_error(confined: Worker) -> None:
     assert confined.ended == 1
 
 
-def test_any_other_user_parses_with_their_own_rights(
-    confined: Worker, monkeypatch: pytest.MonkeyPatch, photo: str
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with opened(photo) as fd:
+def _looked_as_a_user(path: str) -> tuple[str | None, str, str]:
+    """Look at a file as a user without rights, whose launcher is a fork of this process."""
+
+    class Forked:
+        def __init__(self, words: Sequence[str], *, pass_fds: Sequence[int], **_: object) -> None:
+            self.pid = os.fork()
+            if self.pid == 0:
+                control = socket.socket(fileno=pass_fds[0])
+                os._exit(zygote.launch(control, Limits(**json.loads(words[-2]))))
+
+        def wait(self) -> None:
+            os.waitpid(self.pid, 0)
+
+    execution.subprocess = SimpleNamespace(Popen=Forked, DEVNULL=subprocess.DEVNULL)
+    sniffer = start_sniffer(2)
+    status = Path(f"/proc/{sniffer.stats().worker_pids[1]}/status").read_text(encoding="ascii")
+    held = sniffer.stats().confinement
+    sniffer.close()
+    with opened(path) as fd:
         kind, plan = plan_for(fd, WORDS)
-    assert kind == "image/jpeg"
-    assert plan.outcome is not Outcome.REFUSE
-    assert not confined.asked
+    return kind, plan.outcome.value, held + status
 
 
-def test_a_file_whose_kind_cannot_be_found_is_refused(
-    confined: Worker, monkeypatch: pytest.MonkeyPatch, photo: str
-) -> None:
-    class Failing:
-        def kind(self, head: bytes) -> str:
-            raise worker.SniffError("libmagic gave up")
-
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(worker, "Detector", Failing)
-    with opened(photo) as fd:
-        kind, plan = plan_for(fd, WORDS)
-    found: Any = plan
-    assert (kind, found.outcome, found.reason) == (None, Outcome.REFUSE, "libmagic gave up")
+def test_for_a_user_a_worker_without_rights_parses_the_file(tmp_path: Path) -> None:
+    zygote.prepared()  # the user cannot read the modules
+    path = Path(tempfile.mkdtemp(dir="/var/tmp")) / "a.jpg"
+    try:
+        path.parent.chmod(0o755)
+        path.write_bytes(PHOTO)
+        kind, outcome, told = call_as(10010, _looked_as_a_user, str(path))
+    finally:
+        shutil.rmtree(path.parent)
+    assert (kind, outcome) == ("image/jpeg", "patch")
+    fields = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+    assert fields["NoNewPrivs"].strip() == "1"
+    assert fields["Seccomp"].strip() == "2"
+    assert int(fields["CapPrm"], 16) == int(fields["CapEff"], 16) == 0
+    assert told.startswith("uid 10010, no_new_privs, limits")

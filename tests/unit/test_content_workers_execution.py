@@ -27,6 +27,14 @@ def test_workers_have_no_uid_that_the_policy_names():
     assert worker_limits().uid in WORKER_UIDS
 
 
+def test_workers_of_a_user_keep_the_uid(monkeypatch):
+    monkeypatch.setattr(execution.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(execution.os, "getegid", lambda: 1001)
+    limits = worker_limits()
+    assert (limits.uid, limits.gid, limits.users) == (1000, 1001, True)
+    assert limits.uids > 16
+
+
 def test_what_cannot_be_executed_is_told(monkeypatch):
     def failing(*_: object, **__: object) -> None:
         raise OSError("no memory")

@@ -67,6 +67,38 @@ def test_a_confined_process_can_do_nothing():
     assert in_child(child) == dict.fromkeys(TRIES, errno.EPERM)
 
 
+def test_a_confined_process_of_a_user_can_do_nothing():
+    """It keeps the uid, so that the filter of system calls alone keeps it from the user's processes."""
+    limits, parent = Limits(10010, 10010, 1 << 40, 60, 64, users=True), os.getpid()
+
+    def child() -> dict[str, int]:
+        os.setgroups([])
+        os.setresgid(10010, 10010, 10010)
+        os.setresuid(10010, 10010, 10010)
+        confine(limits, parent)
+        return {name: errno_of(function) for name, function in TRIES.items()}
+
+    assert in_child(child) == dict.fromkeys(TRIES, errno.EPERM)
+
+
+def test_a_user_without_the_filter_has_no_worker(monkeypatch):
+    monkeypatch.setattr(under_test, "_seccomp", lambda: False)
+    parent = os.getpid()
+
+    def child() -> None:
+        os.setresgid(10010, 10010, 10010)
+        os.setresuid(10010, 10010, 10010)
+        confine(Limits(10010, 10010, 1 << 40, 60, 64, users=True), parent)
+
+    assert str(in_child(child)).startswith(ConfinementError.__name__)
+
+
+def test_root_is_no_user_in_this_sense():
+    parent = os.getpid()
+    told = in_child(lambda: confine(Limits(10010, 10010, 1 << 40, 60, 64, users=True), parent))
+    assert str(told).startswith(ConfinementError.__name__)
+
+
 def test_a_confined_process_sends_and_receives_no_urgent_data():
     """The kernel's code for it in Unix sockets had bugs that gave such a process the kernel's memory."""
     parent = os.getpid()

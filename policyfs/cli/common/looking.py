@@ -1,4 +1,4 @@
-"""Inspection of files for commands. For root, confined workers read the files, as in a mount."""
+"""Inspection of files for commands. Confined workers read the files, as in a mount."""
 
 from __future__ import annotations
 
@@ -34,37 +34,26 @@ def opened(path: str) -> Iterator[int]:
 
 
 def kind_in_worker(fd: int) -> str | None:
-    """Return the content kind of a file, found by a worker process without rights; None if it is unknown.
-    Only root can start such a worker. Raises SnifferError."""
+    """Return the content kind of a file, found by a confined worker process; None if it is unknown. Raises
+    SnifferError."""
     return _by_worker(lambda sniffer: sniffer.kind_of_fd(fd))
 
 
 def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
-    """Return a file's content kind, and the redaction plan for some words (such as ``location``).
-
-    For root, a confined worker parses the file. For any other user, this process parses the file, with only
-    that user's rights. Raises SnifferError.
+    """Return a file's content kind, and the redaction plan for some words (such as ``location``), found by a
+    confined worker process. Raises SnifferError.
     """
-    from policyfs.content.workers.worker import Detector, Passed, SniffError  # loads libmagic
-    from policyfs.redact.plan import Outcome, Plan, locate
-
-    if os.geteuid() == 0:
-        return _by_worker(lambda sniffer: sniffer.locate(fd, words))
-    source = Passed(fd, os.fstat(fd).st_size)
-    try:
-        kind = Detector().kind(source.read(0, 1 << 16))
-    except SniffError as error:
-        return None, Plan(Outcome.REFUSE, reason=str(error))
-    return kind, locate(kind, words, source)
+    return _by_worker(lambda sniffer: sniffer.locate(fd, words))
 
 
-def start_sniffer() -> Sniffer:
-    """Start one confined worker, under a uid that no process has. The search for this uid reads the uids of
-    all processes. If the kernel permits it, the search uses an instance of procfs that no app can lock."""
+def start_sniffer(workers: int = 1) -> Sniffer:
+    """Start confined workers; for root, under uids that no process has. The search for these uids reads the
+    uids of all processes. If the kernel permits it, the search uses an instance of procfs that no app can
+    lock. Raises SnifferError."""
     from policyfs.content.sniffer import Sniffer
 
     with own_instance():
-        return Sniffer.start(workers=1)
+        return Sniffer.start(workers=workers)
 
 
 def _by_worker(question: Callable[[Sniffer], Awaitable[T]]) -> T:

@@ -32,18 +32,22 @@ def worker_limits(
     apps: Sequence[tuple[int, int]] = (), *, uid: int | None = None, gid: int | None = None,
     address_space: int = 512 << 20,
 ) -> Limits:  # fmt: skip
-    """Return the limits of workers, with uids that are unused now.
+    """Return the limits of workers, with uids that are unused now; without root, with the uid of the user.
 
     apps: the ranges of uids (first, last) that the policy names. uid, gid: the ids of the workers; then only
     one can live at a time. address_space: in bytes. Raises SnifferError.
     """
+    users = os.geteuid() != 0
     try:
-        first, uids = (free_block(apps), BLOCK - 1) if uid is None else (uid, 1)
+        if users:
+            first, gid, uids = os.geteuid(), os.getegid(), BLOCK - 1
+        else:
+            first, uids = (free_block(apps), BLOCK - 1) if uid is None else (uid, 1)
     except (NoUidsError, OSError) as error:
         raise SnifferError(f"cannot start the sniffing workers: {error}") from error
     return Limits(
         uid=first, gid=first if gid is None else gid, address_space=address_space, cpu_s=600,
-        descriptors=8, uids=uids,
+        descriptors=8, uids=uids, users=users,
     )  # fmt: skip
 
 

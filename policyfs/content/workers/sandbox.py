@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.linux.confinement import seccomp
+from policyfs.linux.confinement.capabilities import keep, no_new_privs
 from policyfs.linux.confinement.identity import become
 from policyfs.linux.confinement.prctl import prctl, request_parent_death_signal
 from policyfs.linux.libc import LIBC
@@ -46,7 +47,8 @@ class Limits:
     """Limits of a worker. Sizes in bytes. cpu_s: the processor time of the worker's whole life, in seconds.
 
     uid, gid: the first uid and gid for workers. uids: the number of uids, and of gids, from these ids on.
-    Each living worker has a uid and a gid of its own.
+    Each living worker has a uid and a gid of its own. users: True if workers keep instead the ids of the user
+    who runs the command (not root); *uids* is then the number of workers.
     """
 
     uid: int
@@ -55,6 +57,7 @@ class Limits:
     cpu_s: int
     descriptors: int
     uids: int = 1
+    users: bool = False
 
 
 class ConfinementError(Exception):
@@ -77,9 +80,13 @@ def confine(limits: Limits, parent: int) -> list[str]:
         held.append("chroot")
     os.chdir("/")
     set_turns(nicer=0, slice_ns=_SLICE_NS)
-    if not limits.uid or not limits.gid:
+    if not limits.uid or not limits.gid or (limits.users and 0 in {*os.getresuid(), *os.getresgid()}):
         raise ConfinementError("a worker must not run as root")
-    become(limits.uid, limits.gid)
+    if limits.users:
+        no_new_privs()
+        keep(frozenset())
+    else:
+        become(limits.uid, limits.gid)
     held.append(f"uid {limits.uid}")
     prctl(_PR_SET_DUMPABLE, 0)
     request_parent_death_signal(signal.SIGKILL)  # after setresuid, which clears the signal
@@ -92,6 +99,8 @@ def confine(limits: Limits, parent: int) -> list[str]:
         held.append(f"landlock {abi}")
     if _seccomp():
         held.append("seccomp")
+    elif limits.users:
+        raise ConfinementError("without root, only a seccomp filter can confine a worker, and there is none")
     return held
 
 

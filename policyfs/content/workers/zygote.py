@@ -50,8 +50,8 @@ _REAP_MS: Final = 2000
 class _Child(NamedTuple):
     """A worker whose end was not collected by waitpid() yet.
 
-    number: its uid minus the first uid of all workers. said: the write end of the pipe on which the zygote
-    reports the worker's end (ENDED).
+    number: its uid minus the first uid of all workers (Limits.uids). said: the write end of the pipe on which
+    the zygote reports the worker's end (ENDED).
     """
 
     pid: int
@@ -103,7 +103,8 @@ class Zygote:
         if number is None:
             self._control.send(f"all {self._limits.uids} uids of workers are in use".encode())
             return
-        uid, gid = self._limits.uid + number, self._limits.gid + number
+        own = 0 if self._limits.users else number
+        uid, gid = self._limits.uid + own, self._limits.gid + own
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         heard, said = os.pipe()
         with ours, theirs:

@@ -93,18 +93,16 @@ def _files(directory: Directory, top: str) -> list[str]:
 
 
 def _sniff(store: str, samples: list[tuple[Directory, str]]) -> None:
-    """Sniff some files for their directories: for root in a worker without rights, else here."""
+    """Sniff some files for their directories, in a confined worker."""
     if not samples:
         return
-    paths = [path for _, path in samples]
-    kinds = _by_worker(paths) if os.geteuid() == 0 else _here(paths)
-    for (directory, path), kind in zip(samples, kinds, strict=True):
+    for (directory, path), kind in zip(samples, _kinds([path for _, path in samples]), strict=True):
         if kind is not None:
             directory.kinds[kind] += 1
             directory.examples.setdefault(kind, "/" + os.path.relpath(path, store))
 
 
-def _by_worker(paths: list[str]) -> list[str | None]:
+def _kinds(paths: list[str]) -> list[str | None]:
     import trio
 
     sniffer = start_sniffer()
@@ -121,17 +119,3 @@ def _by_worker(paths: list[str]) -> list[str | None]:
         return found
 
     return trio.run(ask)
-
-
-def _here(paths: list[str]) -> list[str | None]:
-    from policyfs.content.workers.worker import Detector, SniffError
-
-    detector = Detector()
-    found: list[str | None] = []
-    for path in paths:
-        try:
-            with opened(path) as fd:
-                found.append(detector.kind(os.pread(fd, 1 << 16, 0)))
-        except (PolicyfsError, SniffError, OSError):
-            found.append(None)
-    return found
