@@ -5,22 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from policyfs.cli.clean_copies import copy_clean, save, settled
 from policyfs.cli.common.looking import opened, plan_for
-from policyfs.cli.common.output import new_file
-from policyfs.content.cache import RACY_NS
 from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.redact.core.patches import PatchedSource
 from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
-from policyfs.store.frozen import Version
 from policyfs.trail.lines.table import shown, table
 
-_COPY_BYTES: Final = 1 << 20
 _PREVIEW_BYTES: Final = 32
 _HEX_BYTES: Final = 8
 _LOOKED_AT_BYTES: Final = 1 << 16
@@ -30,23 +25,32 @@ number."""
 
 
 def run_inspect(args: argparse.Namespace) -> int:
-    """Print the metadata in a file. With --write, also save the file as an app would read it under redaction.
-    Return 0 if redaction leaves the file unchanged, or if the bytes were saved; else 1."""
+    """Print the metadata in a file. With --write, also save the file as an app would read it under redaction;
+    with --to, do so for whole trees. Return 0 if redaction leaves the file unchanged, or if all bytes were
+    saved; else 1."""
     words = _words(args.redact) | ({DENY_UNKNOWN} if args.on_unknown == "deny" else frozenset())
-    with opened(args.file) as fd:
-        version = _settled(fd)
-        size = version.size
+    paths = [*filter(None, [args.write]), *args.paths] if args.to is not None else args.paths
+    if args.to is not None and paths:  # argparse takes the PATH behind "--write" for OUT
+        return copy_clean(paths, args.to, words, as_json=args.json)
+    if len(paths) != 1 or args.write == "":
+        raise UsageError("name one file (and OUT for --write), or files and directories with --to DIR")
+    (path,) = paths
+    with opened(path) as fd:
+        version = settled(fd)
         kind, plan = plan_for(fd, words)
         if args.json:
-            print(json.dumps(_as_json(args.file, size, kind, words, plan), indent=2))
+            print(json.dumps(_as_json(path, version.size, kind, words, plan), indent=2))
         else:
             # The file's author chooses the names of tags. No escape sequence in them may reach the terminal.
-            print("\n".join(map(shown, _report(args.file, size, kind, words, plan, fd))))
+            print("\n".join(map(shown, _report(path, version.size, kind, words, plan, fd))))
         if args.write is None:
             return EXIT_OK if plan.outcome is Outcome.CLEAN else EXIT_REFUSED
         if plan.outcome is Outcome.REFUSE:
             raise PolicyfsError(f"wrote nothing, because an app cannot open this file ({shown(plan.reason)})")
-        _save(fd, version, plan.patches, args.write)
+        try:
+            save(fd, version, plan.patches, args.write)
+        except PolicyfsError as error:
+            raise PolicyfsError(f"cannot write {args.write}: {error}") from error
     return EXIT_OK
 
 
@@ -131,51 +135,16 @@ def _as_json(name: str, size: int, kind: str | None, words: frozenset[str], plan
     }
 
 
-def _save(fd: int, before: Version, patches: tuple[Patch, ...], path: str) -> None:
-    """Save the bytes that an app would read under redaction in a new file."""
-    from policyfs.content.workers.worker import Passed, SniffError  # loads libmagic
-
-    changed = PolicyfsError(f"wrote nothing to {path}, because another program changed the file: try again")
-    view = PatchedSource(Passed(fd, before.size), patches)
-    try:
-        with new_file(path) as out:
-            for at in range(0, before.size, _COPY_BYTES):
-                _write(out, view.read(at, _COPY_BYTES), at)
-            if _version(fd) != before:
-                raise changed
-    except SniffError as error:
-        raise changed from error
-    except OSError as error:
-        raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _version(fd: int) -> Version:
-    status = os.fstat(fd)
-    return Version(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _settled(fd: int) -> Version:
-    """Return the version of a file, once every later change also changes it: after RACY_NS (ns)."""
-    version = _version(fd)
-    if time.time_ns() - max(version.mtime_ns, version.ctime_ns) < RACY_NS:
-        time.sleep(RACY_NS / 1e9)
-    return version
-
-
-def _write(out: int, data: bytes, at: int) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(out, view, at)
-        view, at = view[done:], at + done
-
-
 def add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Shows the data in a file that a redact rule hides from apps: position, name and meaning"
         " of each part. The exit code is 1 if there is such data, or if no app may open the file."
+        " With --write --to DIR, writes cleaned copies of files and whole trees into DIR, with their modes"
+        " and times, and lists what was removed and refused. The exit code is 1 if a file was refused."
+        " Nothing is overwritten, and no symbolic link is followed."
     )
     add = parser.add_argument
-    add("file", metavar="FILE", help="any file, in a store or not")
+    add("paths", metavar="PATH", nargs="*", help="a file, in a store or not; with --to also directories")
     add(
         *("--redact", "-r"),
         default="all-metadata" if "all-metadata" in REDACTIONS else "location",
@@ -184,5 +153,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     )
     help_ = "what to do with parts that policyfs does not understand, as in a rule (default: zero)"
     add("--on-unknown", choices=("zero", "deny"), default="zero", help=help_)
-    add("--write", metavar="OUT", help="save the file to OUT, as an app would read it")
+    help_ = "save the file to OUT, as an app would read it; without OUT, the files to the directory of --to"
+    add("--write", metavar="OUT", nargs="?", const="", help=help_)
+    add("--to", metavar="DIR", help="the directory of the copies; made if it is missing")
     add("--json", action="store_true", help="one JSON object")

@@ -193,6 +193,12 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
         raise fail()
 
 
+def sync_file_system(fd: int) -> None:
+    """Call syncfs(2) for the file system of *fd* (no O_PATH). May take long."""
+    if LIBC.syncfs(fd):
+        raise fail()
+
+
 def sync_file_range(fd: int, flags: int) -> None:
     """Call sync_file_range(2) for a whole file. flags: SYNC_FILE_RANGE_* bits. May take long."""
     if _sync_file_range(fd, 0, 0, flags):

@@ -76,7 +76,7 @@ def test_nothing_is_overwritten(photo: Path) -> None:
 
 def _write_in_this_process(photo: Path, out: Path) -> int:
     words = {"redact": "location", "on_unknown": "zero", "json": False}
-    return command.run_inspect(argparse.Namespace(file=str(photo), write=str(out), **words))
+    return command.run_inspect(argparse.Namespace(paths=[str(photo)], write=str(out), to=None, **words))
 
 
 def test_after_an_interrupt_no_byte_is_left(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +163,8 @@ def test_no_text_of_the_file_reaches_the_terminal(
     [
         (["--redact", "faces"], "--redact takes some of"),
         (["--redact", ""], "--redact takes some of"),
+        (["--write"], "name one file"),
+        (["another.jpg"], "name one file"),
     ],
 )
 def test_words_that_hide_nothing_known(photo: Path, arguments: list[str], words: str) -> None:

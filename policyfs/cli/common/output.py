@@ -69,9 +69,9 @@ def replace_file(path: Path, data: bytes, *, known: bytes | None = None) -> None
 
 
 @contextlib.contextmanager
-def new_file(path: str) -> Iterator[int]:
-    """Provide the descriptor of a new file. When the context ends, the file gets the name *path* and the mode
-    that the umask leaves of 0666.
+def new_file(path: str, mode: int | None = None) -> Iterator[int]:
+    """Provide the descriptor of a new file. When the context ends, the file gets the name *path* and a mode
+    (None: the one that the umask leaves of 0666).
 
     Until then no other user can read the file. After an error, or an interrupt, nothing is left of it. Raises
     OSError (EEXIST if the name is taken: no file is overwritten).
@@ -85,13 +85,16 @@ def new_file(path: str) -> Iterator[int]:
         fd = stack.enter_context(replacing(path)) if unnamed is None else unnamed
         stack.callback(os.close, fd)
         yield fd
+        if mode is not None:
+            os.fchmod(fd, mode)
         if unnamed is not None:
             libc.link_fd(fd, above, os.fsencode(os.path.basename(path)))
             return
         # The rename may replace only this empty file. Its mode is the one that the umask leaves.
         placeholder = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         stack.callback(os.close, placeholder)
-        os.fchmod(fd, os.fstat(placeholder).st_mode & 0o777)
+        if mode is None:
+            os.fchmod(fd, os.fstat(placeholder).st_mode & 0o777)
 
 
 def _unnamed_file(above: int) -> int | None:
