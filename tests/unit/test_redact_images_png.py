@@ -274,6 +274,7 @@ COPIES = (
     ("stRef:instanceID", "uuid:511dc7d2"), ("xap:CreatorTool", "Q"), ("xmp:CreatorTool", "Q"),
     ("xap:MetadataDate", "2013-07-01"), ("xmp:MetadataDate", "2020-01-01"), ("xapMM:DocumentID", "a"),
     ("xmpMM:DerivedFrom", "xx"), ("xmpMM:DocumentID", "abc"), ("xmpMM:InstanceID", "x"), ("aux:LensID", "3"),
+    ("Licensing", "public domain"), ("Permission", "granted"), ("Creator", "Q"), ("Generator", "Q 2"),
     ("pdf:HiResBoundingBox", "595x842+0+0"), ("pdf:Version", "PDF-1.3 "), ("xmpRights:Marked", "True"),
 )  # fmt: skip
 """Names and values of tEXt chunks in PNGs that ImageMagick 6.9.11 makes of a JPEG, a TIFF and a PDF."""

@@ -262,3 +262,22 @@ def test_a_place_in_a_frame_of_numbers_goes(name):
 )
 def test_the_size_of_a_tag(head, size):
     assert tag_size(head) == size
+
+
+def test_xmp_in_a_private_frame_is_cleaned():
+    """Adobe's programs write it so (XMP specification part 3)."""
+    place = f"<photoshop:City>{notes.CITY}</photoshop:City>"
+
+    def file(packet: bytes, flags: bytes = b"\0\0") -> bytes:
+        frame = sounds.frame("PRIV", b"XMP\0" + packet)
+        return sounds.id3(frame[:8] + flags + frame[10:], sounds.words("TIT2", b"Quince")) + sounds.sound()
+
+    plain = jpegs.xmp_packet("<dc:format>audio/mpeg</dc:format>")
+    assert redact(MP3, file(plain)) == file(plain)
+    out = redact(MP3, file(jpegs.xmp_packet(f"<dc:format>audio/mpeg</dc:format>{place}")))
+    assert notes.CITY.encode() not in out
+    assert b"<dc:format>audio/mpeg" in out
+    for hidden in (place.encode(), b"47.80453, 13.04229", jpegs.xmp_packet(place)[40:]):
+        assert hidden not in redact(MP3, file(hidden))
+    for flags in (b"\0\x20", b"\0\x80", b"\0\x40"):  # of a group, compressed, encrypted
+        assert b"audio/mpeg" not in redact(MP3, file(plain, flags))

@@ -56,7 +56,8 @@ NAMES: Final = MappingProxyType(
             "encodingsettings encodeddby tool application producer writingapplication originalmedium "
             "ripper ripping cdtool tenc tsse vendor toolname toolversion encoderoptions androidversion "
             "comandroidversion comandroidmanufacturer comandroidmodel voicememouuid itunescddb1 "
-            "itunescddbids itunescddbtracknumber"
+            "itunescddbids itunescddbtracknumber rippingtool sourceid vendorid handlername provider "
+            "generator statisticswritingapp"
         ),
         Tells.TIME: (
             "date time datetime year creationtime creationdate createdate created datecreated "
@@ -66,7 +67,8 @@ NAMES: Final = MappingProxyType(
             "datetimedigitized subsectime subsectimeoriginal subsectimedigitized offsettime "
             "offsettimeoriginal offsettimedigitized datecreate datemodify datetimestamp dateencoded "
             "datetagged datepurchased purchasedate retaildate thumbmtime acquisitiontime dateadded "
-            "retrievaldate"
+            "retrievaldate ripdate origyear releasetime releaseyear tdrl timecode firstplayed lastplayed "
+            "statisticswritingdateutc"
         ),
         Tells.PEOPLE: (
             "title subtitle author artist artists artistsort albumartist albumartistsort albumartists "
@@ -81,7 +83,12 @@ NAMES: Final = MappingProxyType(
             "notes note mood podcast podcasturl podcastid podcastdesc podcastkeywords podcastcategory "
             "purchaser purchaseowner account director directors lyricistsort writersort performersort "
             "conductorsort remixersort arrangersort producersort artistssort albumartistssort showsort "
-            "itunextc itunmovi"
+            "itunextc itunmovi licence licensing permission attribution homepage authorurl userurl "
+            "wwwaudiofile wwwartist officialurl buycdurl copyrighturl paymenturl publisherurl "
+            "radiostationurl remixedby mixedby mixartist origartist origalbum band instrumentalist "
+            "involvedpeople musiciancredits narrator narratedby setsubtitle contentgroup seriespart "
+            "itunesalbumsort sortalbum sortname albumshortname alternatetitle coverartdescription theme "
+            "occasion songrights plot network version supplier accountid"
         ),
         Tells.OTHER: (
             "genre track tracknumber tracktotal totaltracks disc discnumber disctotal totaldiscs "
@@ -99,7 +106,13 @@ NAMES: Final = MappingProxyType(
             "thumbdocumentpages imagewidth imageheight sortorder replaygainreferenceloudness "
             "movementcount movementtotal movementnumber showmovement discid cddbdiscid key fingerprint "
             "musicmagicfingerprint musicmagicdata itunnorm itunpgap encodingparams contentrating "
-            "itunesadvisory itunesmediatype style"
+            "itunesadvisory itunesmediatype style acoustid labelid eanupn upn iswc mcn isbn period energy "
+            "energylevel fbpm ratingmm fmpsplaycount fmpsratingamarokscore playcount dynamicrange "
+            "albumdynamicrange cdtoc cdindex songtype explicit spotifyid tidaltrackid itunesartistid "
+            "itunescatalogid itunespodcast lawrating icra tmdb tvdb tvdb2 imdb audibleasin trackid mvnm "
+            "mvin trackc discc equ quickloudness isvbr audiomd5 episodeid episodesort seasonnumber "
+            "hdvideo gaplessplayback coverartmime musicmatchmood musicmatchtempo bps duration "
+            "numberofframes numberofbytes statisticstags cicp chromaticities pixelaspectratio bitdepth"
         ),
     }
 )
@@ -120,6 +133,8 @@ _EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names
     "cameraownername": _P | _D,
     "originalfilename": _P | _T,
     "document": _P,
+    "creator": _P | _D,
+    "transcoded": _D | _O,
     # ImageMagick's copies of XMP properties
     **dict.fromkeys(("dc:format", "dc:type", "pdf:version", "pdf:hiresboundingbox", "xmprights:marked"), _O),
     **dict.fromkeys(("xmp:metadatadate", "xap:metadatadate", "stref:lastmodifydate"), _T),
@@ -136,6 +151,10 @@ _PREFIXES: Final = (
     ("chapter", _P),
     ("musicbrainz", _O),
     ("discogs", _O),
+    ("mp3gain", _O),
+    ("accuraterip", _O),
+    ("ctdb", _O),
+    ("performer", _P),
     ("lyrics", _P),
     ("comment", _P),
     ("description", _P),

@@ -22,6 +22,8 @@ HEAD_BYTES: Final = 10
 _USER_TEXT: Final = frozenset({"TXXX", "TXX", "WXXX", "WXX"})
 _PICTURE: Final = frozenset({"APIC", "PIC"})
 _RATING_BYTES: Final = 9
+_XMP: Final = b"XMP\0"
+"""Owner of Adobe's private frame: a packet of XMP follows."""
 """Size of the numbers in a frame of popularity: a rating, and a count of at most eight bytes."""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}\0?")
 _MAX_FRAMES: Final = 10_000
@@ -227,6 +229,8 @@ class _Cleaner:
         plain = self._plain(frame, data)
         if plain is None:
             return UNKNOWN, None
+        if frame.name == "PRIV" and plain == data and data.startswith(_XMP):
+            return UNKNOWN, _XMP + self.inner.xmp(data[len(_XMP) :]).data
         if frame.name == "PRIV":
             tells, text = of_private(plain)
             found = told(self.inner.hide, tells, text, self.inner.budget)
