@@ -103,3 +103,14 @@ def test_what_is_no_picture_is_refused(data):
     plan = locate("image/webp", frozenset({"location"}), MemorySource(data))
     assert plan.outcome is Outcome.REFUSE
     assert not plan.reason.startswith("internal")
+
+
+def test_photoshop_s_resources_are_cleaned():
+    size = jpegs.resource(0x03ED, bytes.fromhex("0048000000010001 0048000000010001"))
+    assert redact(webp(VP8, chunk(b"PSAI", size))) == webp(VP8, chunk(b"PSAI", size))
+    place = size + jpegs.resource(0x0404, jpegs.iptc_place()) + jpegs.resource(0x0999, CITY)
+    out = redact(webp(VP8, chunk(b"PSAI", place)))
+    assert CITY not in out
+    assert size in out
+    for other in (CITY, size + CITY, XMP):
+        assert CITY not in redact(webp(VP8, chunk(b"PSAI", other)))

@@ -20,6 +20,7 @@ from policyfs.redact.isobmff.udta import (
     clean_uuid,
 )
 from policyfs.redact.plan import locate
+from tests.support.samples import sounds
 from tests.support.samples.inners import Plain
 from tests.support.samples.movies import (
     box,
@@ -354,3 +355,21 @@ def test_texts_of_other_words_are_searched(text: bytes, word: str) -> None:
             hide = frozenset({each})
             plan = locate("video/mp4", hide, MemorySource(file))
             assert (text in apply(file, plan.patches)) is (each != word)
+
+
+def test_a_tag_of_id3_is_cleaned():
+    """Its box has a version and a language before the tag (MP4 registration authority)."""
+
+    def made(tag: bytes, head: bytes = b"\0\0\0\0\x15\xc7") -> bytes:
+        return full(b"meta", handler(b"ID32"), box(b"ID32", head + tag))
+
+    title, place = sounds.words("TIT2", b"Quince"), sounds.user(b"place", sounds.CITY)
+    plain = made(sounds.id3(title))
+    assert clean(plain)[0] == plain
+    for tag in (sounds.id3(title, place), sounds.id3(title) + sounds.CITY):
+        out, notes = clean(made(tag))
+        assert sounds.CITY not in out
+        assert title in out
+        assert notes
+    for other in (made(sounds.CITY), made(sounds.id3(title, place), b"\1" * 6), made(sounds.id3(place)[:-4])):
+        assert sounds.CITY not in clean(other)[0]

@@ -66,6 +66,10 @@ def test_trailers_and_tables_have_keys_of_their_own():
         (b"/ProcSet/Zirbelstadt", False),
         (b"/LastModified(D:20200101120000+01'00')", True),
         (b"/LastModified(D:2020 in Zirbelstadt)", False),
+        (b"/pdftk_PageNum 12", True),
+        (b"/pdftk_PageNum 47804531304229", False),
+        (b"/pdftk_PageNum(12)", False),
+        (b"/pdftk_PageNum 47.8", False),
         (b"/LastModified[47.80453 13.04229]", False),
     ],
 )

@@ -20,7 +20,9 @@ _HEADER_BYTES: Final = 12
 _PICTURES: Final = (b"VP8 ", b"VP8L", b"ALPH")
 _FRAME: Final = b"ANMF"
 _FRAME_HEAD_BYTES: Final = 16
-_FLAGS: Final = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
+_RESOURCES: Final = b"PSAI"
+"""Chunk of Photoshop's resources, of which no flag tells."""
+_FLAGS: Final = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04, _RESOURCES: 0}
 _KNOWN_FLAGS: Final = 0x3E
 _EXIF_PREAMBLE: Final = b"Exif\0\0"
 _LATER: Final = re.compile(
@@ -124,6 +126,8 @@ class _Locator:
     def _cleaned(self, name: bytes, data: bytes) -> Cleaned | None:
         if name == b"XMP ":
             return self.inner.xmp(data)
+        if name == _RESOURCES:
+            return self.inner.irb(data)
         if name == b"ICCP":
             return Cleaned(data) if profile_stays(data, self.inner) else None
         skip = len(_EXIF_PREAMBLE) if data.startswith(_EXIF_PREAMBLE) else 0

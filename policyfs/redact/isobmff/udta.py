@@ -18,6 +18,7 @@ from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.boxes import HEADER_BYTES, Box
 from policyfs.redact.isobmff.gpmf import clean_gpmf
 from policyfs.redact.isobmff.udta_names import ITEMS, TEXT_ATOMS, USER_DATA, free_form_tells, key_tells
+from policyfs.redact.tags.id3 import clean_id3, tag_size
 
 XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 EXIF_UUID: Final = b"JpgTiffExif->JP2"
@@ -40,6 +41,8 @@ _SPHERICAL: Final = re.compile(
 _SPHERICAL_FRAME: Final = re.compile(
     rb"<\?xml[^<>]{0,80}\?>|</?rdf:SphericalVideo(?:\s+xmlns:(?:rdf|GSpherical)=['\"][\w:/.#-]{0,80}['\"]){0,2}\s*>"
 )
+_ID3: Final = b"ID32"
+_ID3_AT: Final = 6
 _USUAL_HANDLERS: Final = frozenset(
     (
         b"VideoHandler,SoundHandler,SubtitleHandler,DataHandler,TimeCodeHandler,VideoHandle,SoundHandle,"
@@ -166,7 +169,7 @@ def clean_meta(block: Block, box: Box) -> None:
         block.free(box, "meta", broken=True)
         return
     kind = block.data[handler.body + 8 : handler.body + 12]
-    if kind not in (b"mdta", b"mdir"):
+    if kind not in (b"mdta", b"mdir", _ID3):
         block.free(box, f"meta {name_of(kind)}")
         return
     names = boxes.first(b"keys")
@@ -182,9 +185,21 @@ def clean_meta(block: Block, box: Box) -> None:
             _items(block, child, keys)
         elif child.kind in FREE_KINDS:
             block.wipe(child.body, child.end, "meta", name_of(child.kind), UNKNOWN)
-        else:
+        elif kind != _ID3 or child.kind != _ID3 or not _id3(block, child):
             block.free(child, "meta")
     block.rest(boxes, box.end, "meta")
+
+
+def _id3(block: Block, box: Box) -> bool:
+    """Clean an ``ID32`` box (ID3 in MP4: a version, a language, a tag). Return False if it is none."""
+    body = block.body(box) if box.size <= _MAX_PACKET_BYTES else b""
+    size = tag_size(body[_ID3_AT : _ID3_AT + 10])
+    at = box.body + _ID3_AT
+    if any(body[:4]) or not 0 < size <= len(body) - _ID3_AT:
+        return False
+    done = block.replace(at, size, clean_id3(body[_ID3_AT : _ID3_AT + size], block.inner), "ID3", "tag")
+    block.wipe(at + size, box.end, "ID3", "behind the tag", UNKNOWN)
+    return done
 
 
 def _is_usual(maker: bytes, name: bytes) -> bool:

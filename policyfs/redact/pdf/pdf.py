@@ -139,7 +139,7 @@ class _Locator:
 
     def _trailer(self, node: Node) -> None:
         if node.get(b"Encrypt") is not None:
-            raise NotThisKindError("it is encrypted")
+            raise NotThisKindError("it is encrypted (also if it opens without a password)")
         for key, _, value in node.members:  # some readers use the first of two values, others the last
             if value.kind == "ref" and key in (b"Info", b"Root"):
                 (self.infos if key == b"Info" else self.roots).add(value.number)

@@ -59,6 +59,7 @@ _NAMES: Final = _keys(
 )
 """Keys of the dictionary of name trees, which may have Pages like the catalog."""
 _PROCEDURES: Final = _keys("PDF Text ImageB ImageC ImageI")
+_MAX_PAGE_DIGITS: Final = 6
 _DATE: Final = re.compile(rb"D:\d{4,14}(?:Z|[-+]\d\d'?(?:\d\d'?)?)?")
 _TRAILER: Final = _STREAM | _keys("Size Prev Root Encrypt Info ID XRefStm Type Index W DocChecksum AuthCode")
 STANDARD_KEYS: Final = frozenset().union(
@@ -69,10 +70,12 @@ STANDARD_KEYS: Final = frozenset().union(
 
 def is_usual(key: bytes, value: Node) -> bool:
     """Return True if an entry is one that old programs put into any of these dictionaries: the constants of
-    ProcSet (ISO 32000-2, 14.2), or the date LastModified, which keys.py judges.
+    ProcSet (ISO 32000-2, 14.2), pdftk's page number, or the date LastModified, which keys.py judges.
     """
     if key == b"ProcSet" and value.kind == "array" and len(value.items) <= len(_PROCEDURES):
         return all(item.kind == "name" and item.text in _PROCEDURES for item in value.items)
+    if key == b"pdftk_PageNum":
+        return value.kind == "word" and value.text.isdigit() and len(value.text) <= _MAX_PAGE_DIGITS
     dated = key == b"LastModified" and value.kind == "string"
     return dated and _DATE.fullmatch(string_bytes(value.text)) is not None
 
