@@ -46,7 +46,9 @@ def test_bytes_in_between_are_junk():
 
 
 def test_the_binary_comment_behind_the_head_is_no_junk():
-    for mark, junk in ((b"%\xe2\xe3\xcf\xd3\n", 0), (b"%\xe2\n", 1), (b"%" + b"\xe2" * 17 + b"\n", 1)):
+    high = b"%\xe2\xe3\xcf\xd3"
+    many = b"%" + b"\xe2" * 17 + b"\n"
+    for mark, junk in ((high + b"\n", 0), (high + b" \r\n", 0), (b"%\xe2\n", 1), (many, 1)):
         scan = scan_of(HEAD + mark + b"1 0 obj 5 endobj\n")
         list(scan.items())
         assert len(scan.junk) == junk

@@ -68,7 +68,10 @@ def test_comments_are_read_up_to_a_bound():
 
 NOTHING = (
     b"<<\n>>", b"[ /PDF /Text ]", b"<</Size 3>>", b"<</Kids[5 0 R]>>", b"[5 0 R 6 0 R null]", b"<</Names[]>>",
-    b"<</Type/Page/Parent 2 0 R/Resources<<>>/Rotate 90>>", b"true",
+    b"<</Type/Page/Parent 2 0 R/Resources<<>>/Rotate 90>>", b"true", b"<</Names[] >>", b"/DeviceRGB",
+    b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding/Name/Helv>>",
+    b"<</P 16 0 R/S/P/Type/StructElem/K[ 0] /Pg 3 0 R>>", b"[/ICCBased 9 0 R]", b"<</Border[0 0 1]>>",
+    b"<</Type/Outlines/Count 0>>",
 )  # fmt: skip
 SOMETHING = (
     b"<</Size 47/Count 13>>", b"[47 48 16]", b"47.80453", b"<</Size 47804531304229>>", b"(Hallstatt)",
@@ -76,6 +79,9 @@ SOMETHING = (
     b"<</A<</B[(x)]>>>>",
     b"<</P#61ge/Hallstatt>>", b"<</Size Hallstatt>>", b"<</Size -47>>", b"<</PieceInfo(x)>>",
     b"<</EF 5 0 R>>",
+    b"<</BaseFont/ABCDEF+Hallstatt>>",
+    b"<</Border[47 0 13]>>",
+    b"<</S/GoTo/D(x)>>",
 )  # fmt: skip
 
 

@@ -62,8 +62,17 @@ _PROCEDURES: Final = _keys("PDF Text ImageB ImageC ImageI")
 _MAX_PAGE_DIGITS: Final = 6
 _DATE: Final = re.compile(rb"D:\d{4,14}(?:Z|[-+]\d\d'?(?:\d\d'?)?)?")
 _TRAILER: Final = _STREAM | _keys("Size Prev Root Encrypt Info ID XRefStm Type Index W DocChecksum AuthCode")
+_OTHERS: Final = _keys(
+    "Font Type0 Type1 TrueType BaseFont Encoding WinAnsiEncoding MacRomanEncoding PDFDocEncoding"
+    " Differences Helvetica Helvetica-Bold Courier Times-Roman Symbol ZapfDingbats Helv ZaDb ToUnicode"
+    " FontDescriptor DescendantFonts XObject ExtGState Pattern Shading ProcSet Properties Transparency CS"
+    " DeviceGray DeviceRGB DeviceCMYK ICCBased Outlines First Last Next Limits Nums Fields DR S K P Pg"
+    " Obj MCID StructTreeRoot StructElem ParentTree ParentTreeNextKey RoleMap ClassMap IDTree Document"
+    " Part Sect Span Figure Table Link Annot Widget Border Kid FT Tx Btn Ch Sig Ff OCG OCGs"
+)
+"""Names of fonts, colours, outlines, forms, structures and layers in the standard."""
 STANDARD_KEYS: Final = frozenset().union(
-    *_OF_TYPES.values(), *_OF_STREAMS.values(), _OF_TYPES, _OF_STREAMS, _NAMES, _PROCEDURES, _TRAILER
+    *_OF_TYPES.values(), *_OF_STREAMS.values(), _OF_TYPES, _OF_STREAMS, _NAMES, _PROCEDURES, _TRAILER, _OTHERS
 )
 """Keys and names of the standard, without those of a program's own entries."""
 

@@ -30,7 +30,7 @@ _COMMENT: Final = (
 _COMMENTS: Final = re.compile(rb"(?:" + _COMMENT + rb"(?:[\0\t\n\x0c\r ]*[\r\n]|\Z))*")
 _MAX_NUMBERS: Final = 1
 _NUMBER: Final = re.compile(rb"\d{1,7}")
-_WORDS: Final = (b"null", b"true", b"false")
+_WORDS: Final = (b"null", b"true", b"false", b"0")
 
 
 def is_constant(text: bytes, hide: Tells) -> bool:
@@ -43,7 +43,7 @@ def is_constant(text: bytes, hide: Tells) -> bool:
 
 def tells_nothing(node: Node) -> bool:
     """Return True if an object has no data of its own: only references, keys and names of the standard, and
-    at most one whole number.
+    at most one whole number besides zeros.
     """
     waiting, numbers = [node], 0
     while waiting:
