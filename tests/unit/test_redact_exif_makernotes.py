@@ -478,32 +478,37 @@ def test_edits_of_nikons_programs_go(tag, word):
 
 
 def kodak(name: str, tail: bytes = b"") -> bytes:
-    """Notes of a DX4900 and a DC210, with numbers like theirs."""
+    """Notes of Kodak's cameras, with numbers like theirs."""
     if name == "DC210":
         head = bytes.fromhex("010403000201ffff0001378e0e5d6df6010000fb0004ff2000002800000c3500")
-        return (
-            head
-            + b"DCP01011.JPG"
-            + (tail or bytes.fromhex("00040000 0001e4e0 00010000 00019180")).ljust(28, b"\0")
-        )
-    numbers = bytes.fromhex(
-        "0301000109900660 07d20501 0a161c3e 00000000 000002a1 000001d0 0000ffff 00003345 00002f5d"
-    )
-    return b"KDK INFODX4900  " + numbers + b"\xff\xfe\x5e\x1e\x5e\xff" * 30 + tail
+        return head + b"DCP01011.JPG" + (tail or bytes.fromhex("000400000001e4e0")).ljust(28, b"\0")
+    if name == "DC220":
+        names = b"Eastman Kodak Company".ljust(32, b"\0") + b"KODAK DIGITAL SCIENCE DC220".ljust(32, b"\0")
+        return b"\1\0\0\0\0\0\4\0" + names + b"\0\3\0\0\2\x40" * 40 + tail
+    numbers = bytes.fromhex("030100010990066007d205010a161c3e00000000000002a1000001d00000ffff")
+    return name.encode() + numbers + b"\xff\xfe\x5e\x1e\x5e\xff" * 30 + tail
 
 
 @pytest.mark.parametrize(
-    ("name", "make"), [("DX4900", "EASTMAN KODAK COMPANY"), ("DC210", "Eastman Kodak Company")]
+    ("name", "make"),
+    [
+        ("KDK INFODX4900  ", "EASTMAN KODAK COMPANY"),
+        ("KDK0102IC663    ", "EASTMAN KODAK COMPANY"),
+        ("DC210", "Eastman Kodak Company"),
+        ("DC220", "Eastman Kodak Company"),
+    ],
 )
 def test_notes_of_kodak_with_a_fixed_layout_stay_under_location_alone(name, make):
     def photo(note: bytes, maker: str = make) -> bytes:
         return jpegs.photo_with(exif_with(note, "MM", maker))
 
+    start = kodak(name)[:44]
     data = photo(kodak(name))
     assert read(data, "location") == data
-    assert b"DCP01011" not in read(data, "device") if name == "DC210" else b"DX4900" not in read(data, "time")
+    for word in ("device", "time", "people"):
+        assert start not in read(data, word)
     for place in (b"47.80453, 13.04229", b"N47 48.271 E13 2.5", b"Exif\0\0II*\0\x08\0\0\0"):
         assert place not in read(photo(kodak(name, b"\0" + place)), "location")
-    assert kodak(name)[:16] not in read(photo(kodak(name), "Nobody"), "location")
-    assert kodak(name)[8:16] not in read(photo(b"KDL" + kodak(name)[3:]), "location")
-    assert kodak(name)[:16] not in read(photo(kodak(name, bytes(2000) + b"\1")), "location")
+    assert start not in read(photo(kodak(name), "Nobody"), "location")
+    assert start[12:] not in read(photo(b"KDL" + kodak(name)[3:12] + b"\xff" + kodak(name)[13:]), "location")
+    assert start not in read(photo(kodak(name, bytes(1 << 14) + b"\1")), "location")

@@ -34,20 +34,18 @@ _FOOTER_BYTES: Final = 8
 OVERRUN_BYTES: Final = 256
 """Maximum number of bytes that a maker note may have beyond its stated size, as with Canon's EOS 300D."""
 _ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"Koda", b"Leaf")
-
-
 _FIXED: Final = (
     (re.compile(rb"EASTMAN KODAK"), re.compile(rb"KDK.{5}[A-Z0-9 \0]{8}.[\x01\x02][\0\x01]", re.DOTALL)),
     (
         re.compile(rb"Eastman Kodak"),
-        re.compile(rb"\x01\x04.{30}DCP[0-9]{5}\.JPG\0.{27}\Z", re.DOTALL),
+        re.compile(rb"\x01\x04.{30}DCP[0-9]{5}\.JPG\0.{27}\Z|.{8}Eastman Kodak Company\0{11}", re.DOTALL),
     ),
 )
-"""Makers and starts of notes of a fixed layout: Kodak's CX, DX, LS, V, Z and DC200, which know no place.
+"""Makers and starts of notes of a fixed layout: Kodak's CX, DX, LS, V, Z and DC, which know no place.
 
 Each holds a model or a file's name, and numbers such as exposure, sizes and dates. Nobody knows all of them.
 """
-_MAX_FIXED_BYTES: Final = 1 << 11
+_MAX_FIXED_BYTES: Final = 1 << 14
 
 
 class From(enum.Enum):
@@ -118,8 +116,8 @@ LAYOUTS: Final = (
     _layout("Casio type 2", rb"(?:QVC|DCI)\0\0\0", From.TIFF),
     _layout("Ricoh", rb"(?:Ricoh|RICOH).\0\0", From.TIFF, rb"(?:PENTAX )?RICOH"),
     _layout("Sigma", rb"(?:SIGMA\0\0\0|FOVEON\0\0)..", From.TIFF, rb"SIGMA|FOVEON"),
-    _layout("Samsung", rb"(?=\0.\0\x01\0\x07\0\0\0\x040100)", From.GUESS, rb"SAMSUNG"),
-    _layout("Samsung", rb"(?=.\0\x01\0\x07\0\x04\0\0\x000100)", From.GUESS, rb"SAMSUNG"),
+    _layout("Samsung", rb"(?=\0.\0\x01\0\x07\0\0\0\x04010[01])", From.GUESS, rb"SAMSUNG"),
+    _layout("Samsung", rb"(?=.\0\x01\0\x07\0\x04\0\0\x00010[01])", From.GUESS, rb"SAMSUNG"),
     _layout("Canon", rb"(?=.[\0-\2])", From.TIFF, rb"Canon"),
     _layout("Canon", rb"(?=[\0-\2].)", From.TIFF, rb"Canon"),
     _layout("Casio", rb"(?=\0.|.\0)", From.TIFF, rb"CASIO"),

@@ -76,6 +76,12 @@ MAKERS: Final[dict[str, Maker]] = {
             text(0x21, SETTING),
         ),
     ),
+    "Samsung's since 2024": Maker(
+        "samsung",
+        _fixed(b""),
+        _note,
+        ((1, UNDEFINED, 4, b"0101"), text(0x31, CITY), text(0xA002, SERIAL), text(0x21, SETTING)),
+    ),
     "Apple": Maker(
         "Apple",
         _marked(b"Apple iOS\0\0\1"),
