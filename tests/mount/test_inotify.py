@@ -303,6 +303,55 @@ def test_what_an_app_does_in_its_mount_is_reported_in_anothers(own: Mount, mount
     ]  # fmt: skip
 
 
+CHOKIDAR = """
+const root = process.argv[1];
+const settled = {stabilityThreshold: 100, pollInterval: 20};
+require("chokidar").watch(root, {ignoreInitial: true, awaitWriteFinish: settled})
+    .on("ready", () => console.log("ready"))
+    .on("all", (event, path) => console.log(event, path.slice(root.length + 1)));
+"""
+"""A watcher as Immich's: new files count once their size stays the same."""
+
+
+@pytest.mark.soak
+def test_chokidar_sees_what_changes_in_the_store(own: Mount, filled: Path, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    with said.open("wb") as output:
+        watcher = subprocess.Popen(
+            ["node", "-e", CHOKIDAR, own.mountpoint], stdout=output, user=APP, group=APP, extra_groups=[],
+            cwd="/", env=os.environ | {"NODE_PATH": "/usr/share/nodejs"},
+        )  # fmt: skip
+    expected = ["ready"]
+
+    def hears(*events: str) -> None:
+        expected.extend(events)
+        wait_for(lambda: len(said.read_text().splitlines()) >= len(expected), f"{events} are heard", 20)
+        assert said.read_text().splitlines() == expected
+
+    try:
+        hears()
+        films, album = filled / "Films", filled / "Films/album"
+        (films / "secret.mkv").write_bytes(bytes(100))
+        (films / "a.mkv").write_bytes(bytes(100))
+        hears("add Films/a.mkv")
+        album.mkdir()
+        hears("addDir Films/album")
+        (films / "a.mkv").rename(album / "b.mkv")
+        wait_for(lambda: "add Films/album/b.mkv" in said.read_text(), "the move is heard")
+        expected += said.read_text().splitlines()[len(expected) :]
+        assert sorted(expected[-2:]) == ["add Films/album/b.mkv", "unlink Films/a.mkv"]
+        with (album / "b.mkv").open("ab") as file:
+            file.write(b"more")
+        hears("change Films/album/b.mkv")
+        (album / "b.mkv").unlink()
+        hears("unlink Films/album/b.mkv")
+        album.rmdir()
+        hears("unlinkDir Films/album")
+    finally:
+        watcher.kill()
+        watcher.wait(10)
+
+
 def test_a_killed_announcer_is_replaced_and_status_says_so(own: Mount, filled: Path) -> None:
     call_as(APP, os.kill, own.status()["inotify"]["pid"], signal.SIGKILL)
     wait_for(lambda: own.status()["inotify"]["starts"] == 2, "another announcer runs")
