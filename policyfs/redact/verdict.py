@@ -142,10 +142,11 @@ def _texts(run: bytes) -> Iterator[str]:
     if "\ufffd" not in text:
         yield text
         return
-    yield "\n\n\n".join(piece for piece in text.split("\ufffd") if len(piece.encode()) >= _LEAST_BYTES)
+    if pieces := [piece for piece in text.split("\ufffd") if len(piece.encode()) >= _LEAST_BYTES]:
+        yield "\n\n\n".join(pieces)
     for signed in signed_runs(plain):
         yield decode(signed)
-    for mixed in _MIXED.findall(plain):
+    for mixed in _MIXED.findall(plain) if len(plain) >= _MIXED_BYTES else ():
         if len(mixed) >= _MIXED_BYTES and 8 * sum(byte < 0x80 for byte in mixed) >= 7 * len(mixed):
             yield mixed.decode("latin-1")
 

@@ -109,6 +109,12 @@ def test_other_letters_in_utf_16_are_no_place(text: str):
     assert not bytes_tell_place(text.encode("utf-16-le"))
 
 
+def test_two_texts_with_a_zero_between_them_tell_a_place() -> None:
+    assert bytes_tell_place(b"47.80453\0 13.04229\0")
+    assert bytes_tell_place(b"47.80453\x0013.04229")
+    assert not bytes_tell_place(b"47.80453\x001\0002\0003")
+
+
 def test_a_text_too_long_to_look_through_counts_as_a_place():
     assert tells_place("a" * (MAX_TEXT_BYTES + 1))
 

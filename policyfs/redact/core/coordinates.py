@@ -11,14 +11,18 @@ from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import suppress
 from html import unescape
+from itertools import product
 from typing import Final
 from urllib.parse import unquote
 
+_BEGIN: Final = r"(?<![^\W_])"
+_END: Final = r"(?![^\W_])"
+"""Patterns of the borders of a word, also beside an underscore: IMG_N47.8_E13.0.jpg."""
 _UNIT: Final = r"(?:0{1,3}|0{0,2}1)[.,]\d{3,}(?!\d)"
 """A number below 2: a corner of a mask, a chromaticity. A place on land has at most one."""
 _GAP: Final = r"[^\w\n]{0,64}"
 """Pattern of the characters between a name and its value: programs align values with dots and blanks."""
-_VALUE: Final = rf"{_GAP}[nsew]?[^\w\n]{{0,3}}\d"
+_VALUE: Final = rf"{_GAP}(?:is\s)?[nsew]?[^\w\n]{{0,3}}\d"
 _VALUE_BELOW: Final = rf"{_GAP}\n{_GAP}[nsew]?[^\w\n]{{0,3}}\d{{1,3}}[.,]\d\d"
 """Pattern of a decimal number on the line below its name."""
 _BETWEEN: Final = r"(?:[^\d\n]{1,16}|[^\w\n]{17,80})"
@@ -29,6 +33,7 @@ _DECIMAL: Final = rf"{_FIRST}\d{{1,3}}[.,]\d{{3,}}"
 _WHOLE: Final = r"\d{1,3}[.,](?:\d{4,}|\d{3}(?!\d|\.\d{1,3}\.\d))"
 """Pattern of a decimal number that is not the start of an IP address (192.168.123.101)."""
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
+_OLC_LOWER: Final = _OLC.lower()
 _SIGN: Final = r"(?:[°º˚∘]|deg\b|\u00c2\u00b0|&deg;|&#(?:176|xb0);|\\u00b0|%c2%b0)"
 """Signs for degrees, also in HTML, JSON and links, and in UTF-8 that was read as Latin-1."""
 _DEGREES: Final = r"(?<!\d)(?<!\d\.)0{0,3}(?!(?:180|[2-9]\d\d)\D)\d{1,3}(?:[.,]\d+)?"
@@ -48,7 +53,12 @@ _PATTERNS: Final = (
     (("long",), rf"\blong\b(?={_GAP}(?:[:=]|[nsew]?[^\w\n]{{0,3}}\d{{1,3}}(?:[.,]\d|\s?{_SIGN}))){_VALUE}"),
     (
         ("latitude", "longitude"),
-        rf"(?:latitude|longitude)\w{{0,4}}(?:[^\w\n]{{1,64}}(?:is\s)?\d|{_VALUE_BELOW})",
+        rf"(?:latitude|longitude)\w{{0,4}}(?:[^\w\n]{{1,64}}(?:is\s)?[nsew]?[^\w\n]{{0,3}}\d|{_VALUE_BELOW})",
+    ),
+    # startLat=47.8, lat_deg: 47.8
+    (
+        ("lat", "lon", "lng"),
+        rf"(?:(?-i:[a-z]L(?:at|on|ng|ong))|\b(?:lat|lon|lng|long)_?deg\w{{0,4}})\b{_VALUE}\d{{0,2}}[.,]\d",
     ),
     # 47°48'16" / 47 deg 48', but not "360° 4K" or "VR 180° 3D"
     (_SIGN_HINTS, rf"{_DEGREES}\s?{_SIGN}\s?(?:\d{{1,2}}|[nsew]\b)"),
@@ -59,10 +69,10 @@ _PATTERNS: Final = (
         rf"\d{{1,3}}\s\d{{1,2}}(?:[.,]\d+)?{_PRIME}\s?(?:\d{{1,2}}(?:[.,]\d+)?[\"\u201d\u2033]?)?\s?[nsew]\b",
     ),
     # N47.804
-    ((), r"\b[nsew]\s?\d{1,3}[.,]\d{2,}"),
+    ((), rf"{_BEGIN}[nsew]\s?\d{{1,3}}[.,]\d{{2,}}+(?![^\W_nsew])"),
     # 47.804N, but not the end of a version (1.0.177471000n). A comma may be before the number
     # (IMG_1,48.85830N)
-    ((), r"(?<!\d)(?:(?<!\d\.)\d{1,3}\.|\d{1,3},)\d{3,}\s?[nsew]\b"),
+    ((), rf"(?<!\d)(?:(?<!\d\.)\d{{1,3}}\.|\d{{1,3}},)\d{{3,}}\s?[nsew]{_END}"),
     # NMEA 0183 sentences
     (("$",), r"\$(?:gp|gn|gl|ga|gb|gi|gq|bd|qz)(?:gga|rmc|gll|gns|gsa|vtg)\b"),
     # links to a spot on a map
@@ -75,7 +85,13 @@ _PATTERNS: Final = (
         r"openstreetmap\.org|osm\.org|bing\.com/maps|what3words|w3w\.co",
     ),
     # Open Location Code
-    (("+",), rf"\b{_OLC}{{4,8}}\+{_OLC}{{2,4}}\b|\b{_OLC}{{2,6}}(?:00){{1,3}}\+(?!\w)"),
+    (
+        ("+",),
+        (
+            rf"(?-i:{_BEGIN}(?:{_OLC}{{4,8}}\+{_OLC}{{2,4}}|{_OLC_LOWER}{{4,8}}\+{_OLC_LOWER}{{2,4}}){_END}"
+            rf"|\b(?:{_OLC}{{2,6}}|{_OLC_LOWER}{{2,6}})(?:00){{1,3}}\+(?!\w))"
+        ),
+    ),
 )
 _PAIR: Final = re.compile(rf"{_FIRST}({_WHOLE})(?={_BETWEEN}({_WHOLE}))")
 """Pattern of a decimal number before another one: 47.80453, 13.04229 or +47.8045+013.0423/ (ISO 6709)."""
@@ -83,25 +99,34 @@ _COORDINATES: Final = tuple((hints, re.compile(pattern, re.IGNORECASE)) for hint
 _BEFORE_NUMBERS: Final = tuple(" \t:;=,/|([{<>\"'")
 """Characters before a number in text."""
 _DECIMALS: Final = re.compile(r"[.,]\d\d")
+_PART: Final = r"[.,]\d{1,6}"
+_APART: Final = r"[\s,;/|_-]"
 _MINUTES: Final = r"[0-5]?\d(?:[.,]\d{1,6})?"
 _PARTED: Final = rf"\d{{1,3}}[ :-]\s?{_MINUTES}(?:[ :-]\s?{_MINUTES})?"
 _WITHOUT_SIGNS: Final = re.compile(
     # N47 48.272 E013 02.537
-    rf"\b[ns]\s?{_PARTED}[\s,;/]{{1,40}}[ew]\s?\d{{1,3}}[ :-]\s?{_MINUTES}"
+    rf"{_BEGIN}[ns]\s?{_PARTED}{_APART}{{1,40}}[ew]\s?\d{{1,3}}[ :-]\s?{_MINUTES}"
     # 47-48-16N 013-02-32E
-    rf"|(?<![\d.,:-]){_PARTED}\s?[ns]\b[\s,;/]{{0,40}}{_PARTED}\s?[ew]\b"
+    rf"|(?<![\d.,:-]){_PARTED}\s{{0,2}}[ns]{_END}{_APART}{{0,40}}{_PARTED}\s{{0,2}}[ew]{_END}"
     # 4748.272,N,01302.537,E / 474816N 0130232E
-    r"|(?<!\d)\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ns][\s,;/]{0,40}[01]\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ew]\b"
+    rf"|(?<!\d)\d{{4}}(?:\d\d)?(?:[.,]\d{{1,6}})?,?\s?[ns]{_APART}{{0,40}}"
+    rf"[01]\d{{4}}(?:\d\d)?(?:[.,]\d{{1,6}})?,?\s?[ew]{_END}"
     # N474816 E0130232 / N:4748.27 E:01302.53
-    r"|\b[ns][\s:]{0,2}\d{4}(?:\d\d)?(?:[.,]\d{1,6})?[\s,;/]{0,40}[ew][\s:]{0,2}[01]\d{4}"
+    rf"|{_BEGIN}[ns][\s:]{{0,2}}\d{{4}}(?:\d\d)?(?:[.,]\d{{1,6}})?{_APART}{{0,40}}[ew][\s:]{{0,2}}[01]\d{{4}}"
     # 47.8N 13.0E / 13.0E 47.8N / N47.8 E13.0 / N:47.8 E:13.0
-    r"|(?<![\d.])\d{1,2}\.\d{1,6}\s?[ns]\b[\s,;/]{1,40}\d{1,3}\.\d{1,6}\s?[ew]\b"
-    r"|(?<![\d.])\d{1,3}\.\d{1,6}\s?[ew]\b[\s,;/]{1,40}\d{1,2}\.\d{1,6}\s?[ns]\b"
-    r"|\b[ns][\s:]{0,2}\d{1,2}\.\d{1,6}[°º]?[\s,;/]{1,40}[ew][\s:]{0,2}\d{1,3}\.\d",
+    rf"|(?<![\d.])\d{{1,2}}{_PART}\s{{0,2}}[ns]{_END}{_APART}{{1,40}}\d{{1,3}}{_PART}\s{{0,2}}[ew]{_END}"
+    rf"|(?<![\d.])\d{{1,3}}{_PART}\s{{0,2}}[ew]{_END}{_APART}{{1,40}}\d{{1,2}}{_PART}\s{{0,2}}[ns]{_END}"
+    rf"|{_BEGIN}[ns][\s:]{{0,2}}\d{{1,2}}[.,]\d{{1,6}}\s?[°º]?{_APART}{{1,40}}[ew][\s:]{{0,2}}\d{{1,3}}[.,]\d"
+    # 47.8N13.0E
+    rf"|(?<![\d.])\d{{1,2}}\.\d{{1,6}}\s?[ns]\d{{1,3}}\.\d{{1,6}}\s?[ew]{_END}"
+    # 47,48,16N (XMP)
+    rf"|(?<![\d.,])\d{{1,3}},[0-5]?\d,[0-5]?\d[nsew]{_END}",
     re.IGNORECASE,
 )
 """Both coordinates in degrees with minutes or decimals, without their signs."""
-_NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W{0,2}\d|\d\W{0,2}[ns][01]\d{4}", re.IGNORECASE)
+_NORTH_OR_SOUTH: Final = re.compile(
+    rf"\d\W{{0,2}}[ns]{_END}|{_BEGIN}[ns]\W{{0,2}}\d|\d\W{{0,2}}[ns]\d|,\d\d?[ew]{_END}", re.IGNORECASE
+)
 """A quick search: every text that _WITHOUT_SIGNS matches matches this."""
 _QUERY: Final = re.compile(
     r"[?&#](?:ll|sll|cbll|q|map|center|cp|at|pt|daddr|pin|loc|pos|view|coords?|latlng)="
@@ -150,13 +175,14 @@ _MORE: Final = (
     # 47 degrees 48 minutes north, 47.8 degrees north (but not 180 degrees 20 minutes)
     (
         ("degr", "grad", "град", "graus"),
-        (r"\d\s?(?:degr(?:ee|é)s?|grad(?:os?|i|en)?|graus|градус\w{0,3})[\s,]{1,40}"
+        (rf"\b[nsew]\s?\d{{1,3}} degrees \d{{1,2}}(?:\.\d+)? min"
+        r"|\d\s?(?:degr(?:ee|é)s?|grad(?:os?|i|en)?|graus|градус\w{0,3})[\s,]{1,40}"
         rf"(?:{_NORTH}|\d{{1,2}}(?:[.,]\d+)?\s?(?:{_PRIME}|min\w{{0,5}}[\s,]{{1,40}}(?:{_NORTH}|\d{{1,2}}|and\s\d)))"),
     ),
     # 北緯35度41分22秒, 위도: 37.56
     (
         ("緯", "経", "經", "纬", "经", "위", "경", "度"),
-        (r"(?=[北南東西东緯纬経經经위경북남동서\d])(?:(?:[北南][緯纬]|[東西东][経經经]|[緯纬経經经]度|위도|경도|북위|남위|동경|서경)[^\w\n]{0,64}\d"
+        (r"(?=[北南東西东緯纬経經经위경북남동서\d])(?:(?:[北南][緯纬]|[東西东][経經经]|[緯纬経經经]度|위도|경도|북위|남위|동경|서경)[^\w\n]{0,64}[nsew]?[^\w\n]{0,3}\d"
         r"|\d{1,3}度\d{1,2}(?:\.\d+)?分\d{1,2}(?:\.\d+)?秒)"),
     ),
     # labels in other languages
@@ -165,19 +191,34 @@ _MORE: Final = (
         (r"(?=[lbgшдsd])(?:latitud(?:ine|en)?|longitudine|(?:breedte|lengte)graad|(?:breiten|längen)grad|широт[аы]|долгот[аы]"
         r"|geo\w{0,8}\.?\s(?:breite|länge)|(?:szerokość|długość)\sgeo\w{0,12}\.?)[^\w\n]{1,64}[nsew]?\s?[-+]?\d"),
     ),
+    (
+        ("grad", "aste", "piiri", "enlem", "boylam", "zeměpisn", "földrajzi", "довгот", "γεωγραφικ", "độ",
+        "ละติจูด", "ลองจิจูด", "अक्षांश", "देशांतर", "خط", "lintang", "bujur"),
+        (r"(?:(?:bredde|l[æe]ngde)grad|(?:leveys|pituus)(?:aste|piiri)|enlem|boylam|(?:zeměpisn|földrajzi|γεωγραφικ)\w{0,3}\s\w{5,12}"
+        r"|довгот\w|(?:vĩ|kinh)\s?độ|ละติจูด|ลองจิจูด|अक्षांश|देशांतर|خط\s(?:ال)?(?:عرض|طول)|lintang|bujur|(?:breite|länge)\s\(grad\))"
+        r"[^\w\n]{1,64}(?:[nsew]\s?)?[-+]?\d{1,3}[.,]\d"),
+    ),
     # 47d48'16", 47* 48' 16"
     (
         ("d", "*"),
-        rf"\b\d{{1,3}}\s?[d*]\s?\d{{1,2}}(?:\.\d+)?{_PRIME}|\b\d{{1,3}}d\d{{1,2}}m\d{{1,2}}(?:\.\d+)?s[nsew]?\b",
+        (rf"{_BEGIN}(?:[nsew]\d{{1,3}}\s?[d*]\s?\d{{1,2}}\s?{_PRIME}"
+        rf"|[nsew]?\d{{1,3}}\s?[d*]\s?\d{{1,2}}(?:\.\d+\s?{_PRIME}|\s?{_PRIME}\s?(?:\d|[nsew]\b)))"
+        rf"|{_BEGIN}[nsew]?\d{{1,3}}d\d{{1,2}}m\d{{1,2}}(?:\.\d+)?s[nsew]?{_END}"),
     ),
     # ISO 6709 in its other forms: +47.8+013.0/, +4748.27+01302.54/, +474816+0130232+440CRSWGS_84/
     (
         ("/",),
-        (r"(?<![\w.])[-+]\d\d(?:\d\d){0,2}(?:\.\d{1,8})?[-+]\d{3}(?:\d\d){0,2}(?:\.\d{1,8})?"
+        (r"(?<![^\W_])(?<!\.)[-+]\d\d(?:\d\d){0,2}(?:\.\d{1,8})?[-+]\d{3}(?:\d\d){0,2}(?:\.\d{1,8})?"
         r"(?:[-+]\d{1,5}(?:\.\d{1,4})?)?(?:CRS\w{1,12})?/(?!\d)"),  # no telephone number: +49-170/1234567
     ),
     # the fractions of EXIF: 47/1 48/1 1632/100
     (("/1",), r"(?<![\d/])\d{1,3}/1[,\s]{1,2}\d{1,2}/1[,\s]{1,2}\d{1,9}/10{0,8}(?![\d/])"),
+    # the same as lists of Python: ((47, 1), (48, 1), (1632, 100)), [47, 48, 1632/100], (47.0, 48.0, 16.32)
+    (
+        (", ",),
+        (r"\(\d{1,3}, 1\), ?\([0-5]?\d, 1\), ?\(\d{1,9}, 10{0,8}\)|\[\d{1,3}, [0-5]?\d, \d{1,9}/\d{1,9}\]"
+        r"|\(\d{1,3}\.0, [0-5]?\d\.0, [0-5]?\d\.\d{2,15}\)"),
+    ),
     # an escaped comma, blank or semicolon between two numbers (47.804%2C13.042); an escaped plus in an Open
     # Location Code (8FWH4HX8%2BQC)
     (
@@ -188,7 +229,7 @@ _MORE: Final = (
     # start_lat: 47.80, lat_e7=478045300
     (
         ("lat", "lon", "lng"),
-        r"_(?:lat|lon|lng)\b[^\w\n]{1,64}[-+]?\d{1,3}\.\d|\b(?:lat|lon|lng)_?e[5-7]\b[^\w\n]{1,64}[-+]?\d{5}",
+        r"_(?:lat|lon|lng)\b[^\w\n]{1,64}(?:is\s)?(?:[nsew]\s?)?[-+]?\d{1,3}\.\d|\b(?:lat|lon|lng)_?e[5-7]\b[^\w\n]{1,64}[-+]?\d{5}",
     ),
     # lat_47.80453_lon_13.04
     (("lat_", "lon_", "lng_"), r"(?:\b|_)(?:lat|lon|lng)_[-+]?\d{1,3}\.\d"),
@@ -200,6 +241,8 @@ _MORE: Final = (
         (rf"\bpoint\s?z?\s?\(\s?{_SOME_NUMBER}\s{_SOME_NUMBER}"
         rf"|(?:\bwgs[\s-]?84|\bepsg:4326|\b[ck]oord\w{{1,8}}(?:\sare)?)[^\w\n]{{1,64}}{_SOME_NUMBER}\D{{1,6}}\d"),
     ),
+    # https://example.org/#15/47.8045/13.04, ?x=13.04&y=47.80
+    (("://",), r"://\S{1,300}?[=/#@,]-?\d{1,3}\.\d{2,10}(?:[,/:+~;]|%2[c0]|&\w{1,9}=)-?\d{1,3}\.\d{2,10}(?![\d.])"),
     # geohash: u23hb1c; ///filled.count.soap; QTH JN67ms
     (
         ("geohash", "///", "qth", "maidenhead"),
@@ -207,8 +250,10 @@ _MORE: Final = (
         r"|(?<![:/\w])///[^\W\d_]{2,24}\.[^\W\d_]{2,24}\.[^\W\d_]{2,24}(?!\w)"
         r"|\b(?:maidenhead|qth)\b[^\w\n]{1,64}(?:loc\w{0,6}[^\w\n]{1,3})?[a-r]{2}\d\d(?:[a-x]{2})?\b"),
     ),
-    # MGRS 33TWN1234567890, UTM 33U 353000 5297000
-    (("mgrs", "utm", "usng"), (r"\b(?:mgrs|utm|usng)\b[^\w\n]{1,64}(?:zone\s)?\d{1,2}\s?[c-x]\b"
+    # MGRS 33TWN1234567890, UTM 33U 353000 5297000, CH1903 651972 / 240780, OS grid reference SU 460 971
+    (("mgrs", "utm", "usng", "ch1903", "grid ref"),
+                             (r"\bch1903\+?\W{1,8}\d{5}|\bgrid\sref\w{0,6}\W{1,8}[a-z]{2}\s?\d{2}"
+                              r"|\b(?:mgrs|utm|usng)\b[^\w\n]{1,64}(?:zone\s)?\d{1,2}\s?[c-x]\b"
                               r"|\b(?:mgrs|usng)\b[^\w\n]{1,64}\d{1,2}\s?[c-x]\s?[a-z]{2}\s?\d{2}")),
 )  # fmt: skip
 _FRACTIONS: Final = re.compile(r"(?<![\d/])\d{1,9}/\d{1,9}(?:[,\s]{1,2}\d{1,9}/\d{1,9})*(?![\d/])")
@@ -216,11 +261,19 @@ _OF_A_LENS: Final = 4
 """Number of fractions in a row that describe a lens (Exif LensSpecification): "24/1 70/1 28/10 28/10"."""
 _WITH_HINTS: Final = tuple((hints, re.compile(pattern, re.IGNORECASE)) for hints, pattern in _MORE)
 _GRID: Final = re.compile(
-    r"\b(?:[1-9]|[1-5]\d|60)(?:[C-HJ-NP-X] [A-HJ-NP-Z]{2} \d{4,5} \d{4,5}"
-    r"| ?[C-HJ-NP-X] [1-9]\d{5}(?:\.\d{1,3})?\s?m?\s?E?[,;\s]{1,2}\d{7}(?:\.\d{1,3})?(?:\s?m)?(?:\s?[NS])?)\b"
+    rf"{_BEGIN}(?:[1-9]|[1-5]\d|60)(?:[C-HJ-NP-X] [A-HJ-NP-Z]{{2}} \d{{4,5}} \d{{4,5}}"
+    r"|[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]\d{10}"
+    r"| ?[C-HJ-NP-X] [1-9]\d{5}(?:\.\d{1,3})?\s?m?\s?E?[,;\s]{1,2}\d{7}(?:\.\d{1,3})?(?:\s?m)?(?:\s?[NS])?)"
+    rf"{_END}"
 )
-"""33T WN 12345 67890 (MGRS), 33U 353000 5297000 and 33 U 353000.00 m E 5297000.00 m N (UTM)."""
-_TWO_LINES: Final = re.compile(r"\s*[-+]?\d{1,3}[.,]\d{4,12}[^\S\n]*\n\s*[-+]?\d{1,3}[.,]\d{4,12}\s*")
+"""33T WN 12345 67890, 33TWN1234567890 (MGRS), 33U 353000 5297000, 33 U 353000.00 m E 5297000.00 m N (UTM)."""
+_NUMBER_LINE: Final = r"[^\S\n]*[-+]?\d{1,3}[.,]\d{4,12}[^\S\n]*"
+_TWO_LINES: Final = re.compile(
+    rf"(?:(?<=[\n(\[{{<>\"'「:])|\A){_NUMBER_LINE}\n{_NUMBER_LINE}(?=[\n)\]}}<>\"'」]|\Z)"
+)
+"""Two numbers on lines of their own. Between two other numbers, they belong to a longer list."""
+_NUMBER_ABOVE: Final = re.compile(r"(?:\A|\n)\s*[-+]?\d[\d.,]*\s*\Z")
+_NUMBER_BELOW: Final = re.compile(r"\s*[-+]?\d[\d.,]*\s*(?:\n|\Z)")
 _LINE: Final = r"[-+]?\d{1,3}\.\d{4,12}(?!\d)"
 _LINES: Final = re.compile(
     rf"(?<![\d.,])(?![-+]?{_UNIT}[,;]\s+[-+]?{_UNIT}){_LINE}(?:[,;][^\S\n]*\n\s*{_LINE})+(?!\s*[,;]\s*[-+]?\d)"
@@ -252,7 +305,7 @@ _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}")
 _BYTES: Final = re.compile(r"(?:\d{1,3}, ?){10,}\d{1,3}")
 """Pattern of bytes as numbers: ImageMagick writes a comment of EXIF so, in a text of a PNG."""
 _STANDARD: Final = str.maketrans("-_", "+/")
-_JSON_ESCAPE: Final = re.compile(r"\\u([0-9A-Fa-f]{4})")
+_JSON_ESCAPE: Final = re.compile(r"\\+(?:u([0-9A-Fa-f]{4})|([nrt]))?")
 _LONG_REFERENCE: Final = re.compile(r"&#[0-9]{1000,};?")
 """Reference of HTML to a character, with more digits than int() may accept (sys.set_int_max_str_digits)."""
 
@@ -280,8 +333,8 @@ def is_below_places(text: str) -> bool:
 def _decoded(text: str) -> Iterator[str]:
     """Yield the text without its escapes, then all texts encoded in it (base64, hexadecimal, numbers)."""
     plain = unquote(text) if "%" in text else text
-    plain = unescape(_LONG_REFERENCE.sub("\ufffd", plain)) if "&#" in plain else plain
-    plain = _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)), plain) if "\\u" in plain else plain
+    plain = unescape(_LONG_REFERENCE.sub("\ufffd", plain)) if "&" in plain and ";" in plain else plain
+    plain = _JSON_ESCAPE.sub(_unescaped, plain) if "\\" in plain else plain
     if plain != text:
         yield plain
     parts = [bytes.fromhex(run) for run in _HEX.findall(text)]
@@ -294,6 +347,11 @@ def _decoded(text: str) -> Iterator[str]:
             parts.append(b64decode(digits[: len(digits) - (len(digits) % 4 == 1)] + "=="))
     if found := [part for data in parts for part in _readable(data)]:
         yield "\n\n\n".join(found)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """Return the character of an escape of JSON; a blank for a backslash alone."""
+    return chr(int(found[1], 16)) if found[1] else "\n" if found[2] == "n" else " "
 
 
 def _readable(data: bytes) -> Iterator[str]:
@@ -324,7 +382,7 @@ def _holds_place(text: str) -> bool:
     if _GRID.search(text) is not None:
         return True
     return "\n" in text and (
-        _TWO_LINES.fullmatch(text) is not None
+        any(map(_is_two_lines, _TWO_LINES.finditer(text)))
         or (_LINE_ENDS.search(text) is not None and any(map(_is_pair, _LINES.finditer(text))))
     )
 
@@ -340,14 +398,19 @@ def _has_coordinates(text: str, lower: str) -> bool:
 
 def _is_on_earth(pair: re.Match[str]) -> bool:
     """Return True for a latitude and a longitude; a first digit may be a byte of data before the text."""
-    first, second = (float(number.replace(",", ".")) for number in pair.groups())
-    low, high = sorted((first, second))
-    if low <= 90 and high <= 180:
-        return True
     before, between = pair.string[max(0, pair.start() - 1) : pair.start()], pair.string[pair.start(2) - 1]
-    if second > 90 and not between.isprintable() and between not in _BEFORE_NUMBERS:
-        return True
-    return first > 90 and before not in _BEFORE_NUMBERS
+    first, second = ([number.replace(",", ".")] for number in pair.groups())
+    if before not in _BEFORE_NUMBERS:
+        first.append(first[0][1:])
+    if not between.isprintable() and between not in _BEFORE_NUMBERS:
+        second.append(second[0][1:])
+    sorts = (sorted(map(float, numbers)) for numbers in product(first, second))
+    return any(low <= 90 and high <= 180 for low, high in sorts)
+
+
+def _is_two_lines(lines: re.Match[str]) -> bool:
+    before = lines.string[max(0, lines.start() - _BESIDE) : lines.start()]
+    return _NUMBER_ABOVE.search(before) is None and _NUMBER_BELOW.match(lines.string, lines.end()) is None
 
 
 def _is_pair(lines: re.Match[str]) -> bool:

@@ -125,6 +125,8 @@ def readings(data: bytes) -> Iterator[str]:
     plain = data.rstrip(b"\0")
     even, odd = plain[::2].count(0), plain[1::2].count(0)
     most, least = max(even, odd), min(even, odd)
+    if 0 < _FEWEST_ZEROS * (even + odd) <= len(plain):
+        yield decode(plain.replace(b"\0", b" "))  # several texts: "47.80453\0" "13.04229"
     only_ascii = 2 * most >= len(plain) - 1 and not least
     if most < _FEWEST_ZEROS and not text.isprintable():
         yield from _other_digits(plain)
