@@ -299,6 +299,12 @@ FORMATS: Final = (
         starts=(),
     ),
     Format(
+        "documents.svg:locate_svg",
+        kinds={"image/svg+xml": "titles, comments, metadata, editors' data, embedded pictures are examined"},
+        starts=(),
+        other_names={"image/svg": "image/svg+xml"},
+    ),
+    Format(
         "documents.sidecars:locate_takeout",
         kinds={"application/x-location+json": "each member of Takeout's JSON is examined"},
         starts=(),
@@ -307,7 +313,6 @@ FORMATS: Final = (
 """All formats that policyfs can redact, photos first."""
 
 WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
-    "image/svg+xml": "may contain any metadata, which policyfs cannot find",
     "video/mp2t": "AVCHD cameras and dash-cams write places and dates into each second",
     "video/mpeg": "may contain any data in private streams and user data",
     "video/x-flv": "script tags may contain any data, which policyfs cannot find",

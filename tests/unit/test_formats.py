@@ -42,6 +42,7 @@ BEGIN_IN_SEVERAL_WAYS = {
     "audio/aac",
     "audio/mpeg",
     "image/jxl",
+    "image/svg+xml",
     "image/x-olympus-orf",
 }
 SELDOM_WRITTEN_THROUGH_A_CHECK = {

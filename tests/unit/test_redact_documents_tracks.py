@@ -59,32 +59,20 @@ DRAWINGS = (
     '<sodipodi:guide position="47.804531,13.042290" inkscape:cx="47.8045" inkscape:cy="13.0423"/>',
     '<linearGradient x1="47.804" y1="13.042" gradientTransform="rotate(47.8045 13.0423)"/>',
 )
-TEXTS = (
-    "<text>47.80453, 13.04229</text>",
-    "<!-- 47.80453, 13.04229 -->",
-    '<path d="M1.234 2.345" id="at 47.80453, 13.04229"/>',
-    '<path style="gps: 47.80453, 13.04229"/>',
-    "<desc>N47 48.272 E013 02.537</desc>",
-    '<a href="https://www.openstreetmap.org/"/>',
-    '<path data-lat="47.80453" data-lon="13.04229"/>',
-    "<style>/* ///filled.count.soap */</style>",
-)
-
-
 PROLOGUE = '<?xml version="1.0"?>\n<!-- by a - <program> -->\n<!DOCTYPE svg PUBLIC "-//W3C">\n'
+TEXT = "<text>47.80453, 13.04229</text>"
 
 
-@pytest.mark.parametrize("head", ["", PROLOGUE])
-def test_a_drawing_is_no_place_but_its_texts_are_searched(head):
-    def kind(*inside: str, root: str = "svg") -> str:
-        return refine_kind(
-            SVG, f'{head}<{root} viewBox="0 0 24.123 47.804">{"".join(inside)}</{root}>'.encode()
-        )
+@pytest.mark.parametrize("head", ["", PROLOGUE, "\ufeff\n"])
+@pytest.mark.parametrize("mime", [SVG, "text/xml", "text/plain"])
+def test_a_drawing_is_known_by_its_first_element(head, mime):
+    def kind(root: str, *inside: str) -> str:
+        text = f'{head}<{root} viewBox="0 0 24.123 47.804">{"".join(inside)}</{root}>'
+        return refine_kind(mime, text.encode())
 
-    assert kind(*DRAWINGS) == kind(*DRAWINGS, root="svg:svg") == SVG
-    for told in TEXTS:
-        assert kind(*DRAWINGS, told) == "application/x-location-text", told
-    assert kind(DRAWINGS[0], root="track") == "application/x-location-text"
+    assert kind("svg", *DRAWINGS, TEXT) == kind("svg:svg", *DRAWINGS, TEXT) == SVG
+    assert kind("track", f"<svg>{TEXT}</svg>") == "application/x-location-text"
+    assert refine_kind(mime, f"quince <svg>{TEXT}</svg>".encode()) == "application/x-location-text"
 
 
 @pytest.mark.parametrize(

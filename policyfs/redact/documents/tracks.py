@@ -18,6 +18,7 @@ TCX: Final = "application/vnd.garmin.tcx+xml"
 GEO_JSON: Final = "application/geo+json"
 LOCATION_JSON: Final = "application/x-location+json"
 NMEA: Final = "application/x-nmea"
+SVG: Final = "image/svg+xml"
 LOCATION_TEXT: Final = "application/x-location-text"
 
 HEAD_BYTES: Final = 1 << 18
@@ -27,6 +28,7 @@ _TEXT_KINDS: Final = re.compile(
     r"text/.*|.*[+/](?:xml|json|x-ndjson|yaml|x-yaml|csv)|"
     r"application/(?:octet-stream|x-subrip|javascript|sgml)"
 )
+_BLANKS: Final = "\ufeff \t\r\n"
 _MARKS: Final = (
     (b"\xff\xfe", "utf-16-le"),
     (b"\xfe\xff", "utf-16-be"),
@@ -54,15 +56,6 @@ _LATITUDE: Final = re.compile(r"\blat(?:itude)?\b", re.IGNORECASE)
 _LONGITUDE: Final = re.compile(r"\b(?:lon(?:g|gitude)?|lng)\b", re.IGNORECASE)
 _COMMENT: Final = re.compile(r"<!--(?:[^-]|-(?!->))*(?:-->|\Z)")
 _ELEMENT: Final = re.compile(r"<(?:\w+:)?([A-Za-z_]\w*)")
-_TAG: Final = re.compile(r"<[A-Za-z_](?:[^<>\"']|\"[^\"<]*\"|'[^'<]*')*>(?:(?<=<style>)[^<]*)?")
-_DRAWING: Final = re.compile(
-    r"(?<=\s)(?:[\w-]+:)?(?:d|points|path|(?:gradient|pattern)?[tT]ransform|viewBox|style|r|[cfdr]?[xy]|[xy][12]"
-    r"|width|height|offset|opacity|position|orientation|origin|values|key(?:Times|Splines)|stdDeviation|ref[XY]"
-    r"|(?:marker|text)(?:Width|Height|Length)|fill|stroke|(?:stroke|fill|stop|font)-[a-z]{4,10})\s*=\s*(?:\"[^\"]*\"|'[^']*')"
-)
-"""Pattern of an attribute of SVG 2 with a shape, a length, a style, or a guide of Inkscape."""
-_IN_DRAWING: Final = re.compile(r"#[0-9A-Fa-f]{3,8}\b|[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
-"""Pattern of a colour or a number in such an attribute. Its other text is searched for places."""
 _IGC: Final = re.compile(r"^B\d{6}\d{7}[NS]\d{8}[EW][AV]", re.MULTILINE)
 
 
@@ -76,14 +69,15 @@ def refine_kind(mime: str, head: bytes) -> str:
     text = _decode(head[:HEAD_BYTES], is_text=mime != "application/octet-stream")
     if text is None:
         return mime
-    root = _ELEMENT.search(_COMMENT.sub("", text)) if mime == "image/svg+xml" else None
-    if root is not None and root[1] == "svg":
-        text = _TAG.sub(_without_numbers, text)
+    if text.lstrip(_BLANKS).startswith("<"):
+        root = _ELEMENT.search(_COMMENT.sub("", text))
+        if root is not None and root[1] == "svg":
+            return SVG
     return _sidecar(text) or mime
 
 
 def _sidecar(text: str) -> str | None:
-    start = text.lstrip("\ufeff \t\r\n")[:1]
+    start = text.lstrip(_BLANKS)[:1]
     if start == "<":
         for pattern, kind in _XML_KINDS:
             if pattern.search(text):
@@ -100,16 +94,9 @@ def _sidecar(text: str) -> str | None:
     return None
 
 
-def _without_numbers(tag: re.Match[str]) -> str:
-    """Return a tag of an SVG without the numbers of the drawing; <style> with the text behind it."""
-    if tag[0].startswith("<style>"):
-        return _IN_DRAWING.sub(" 0 ", tag[0])
-    return _DRAWING.sub(lambda found: _IN_DRAWING.sub(" 0 ", found[0]), tag[0])
-
-
 def _has_columns(text: str) -> bool:
     """Return True if the text is a table with a column for each coordinate, as in an export of a logger."""
-    first = text.lstrip("\ufeff \t\r\n").split("\n", 1)[0]
+    first = text.lstrip(_BLANKS).split("\n", 1)[0]
     return bool(_LATITUDE.search(first) and _LONGITUDE.search(first))
 
 

@@ -8,7 +8,7 @@ readers may misunderstand it, because it is not well-formed, has a DOCTYPE, or s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import unescape
 from typing import Final
@@ -79,7 +79,7 @@ class MalformedError(Exception):
 @dataclass(slots=True)
 class _Element:
     name: str
-    namespaces: dict[str, str]
+    namespaces: Mapping[str, str]
     structural: bool = False
     picture: bool = False
     numeric: re.Pattern[str] | None = None
@@ -109,11 +109,7 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
         return Cleaned(mark + body + bytes(len(tail)))
     try:
         text = body.decode(encoding)
-        scanner = _Scanner(text, encoding, inner, inner.hide)
-        try:
-            spans = scanner.spans()
-        finally:
-            inner.budget.part(scanner.tokens + scanner.looked_at // BYTES_PER_PART)
+        spans = _spans(_Scanner(text, encoding, inner, inner.hide))
         cleaned, notes = _blank(text, spans, encoding, len(mark))
         _check(cleaned)
         new = mark + cleaned.encode(encoding) + bytes(len(tail))
@@ -122,6 +118,25 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
     except (MalformedError, ValueError):  # unescape() raises ValueError for a number of thousands of digits
         return _emptied(data)
     return Cleaned(new, notes) if len(new) == len(data) else _emptied(data)
+
+
+def element_spans(
+    text: str, namespaces: Mapping[str, str], inner: Inner
+) -> list[tuple[int, int, str, Tells, str]]:
+    """Return the parts to hide of one element with RDF in other XML: start, end, name, categories, new text.
+
+    namespaces: those that the elements around it declare, by prefix. new text: "" for spaces. Raises
+    MalformedError, ValueError, TooMuchError.
+    """
+    spans = _spans(_Scanner(text, "utf-8", inner, inner.hide, outer=namespaces))
+    return [(span.start, span.end, span.what, span.tells, span.new) for span in spans]
+
+
+def _spans(scanner: _Scanner) -> list[_Span]:
+    try:
+        return scanner.spans()
+    finally:
+        scanner.inner.budget.part(scanner.tokens + scanner.looked_at // BYTES_PER_PART)
 
 
 def _emptied(data: bytes) -> Cleaned:
@@ -195,6 +210,7 @@ class _Scanner:
     hidden_depth: int = 0
     hidden_tells: Tells = NOTHING
     looked_at: int = 0
+    outer: Mapping[str, str] = field(default_factory=lambda: {"xml": properties.XML})
 
     def spans(self) -> list[_Span]:
         """Return the spans to remove, in order and without overlaps. Raises MalformedError."""
@@ -392,8 +408,8 @@ class _Scanner:
             return NOTHING
         return told_in_text(unescape(text), self.hide)
 
-    def _namespaces(self, attributes: list[re.Match[str]]) -> dict[str, str]:
-        inherited = self.stack[-1].namespaces if self.stack else {"xml": properties.XML}
+    def _namespaces(self, attributes: list[re.Match[str]]) -> Mapping[str, str]:
+        inherited = self.stack[-1].namespaces if self.stack else self.outer
         declared: dict[str, str] = {}
         for found in attributes:
             prefix, _, local = found[1].partition(":")
@@ -403,7 +419,7 @@ class _Scanner:
             if len(inherited) + len(declared) >= MAX_NAMESPACES or tells_place(uri) or local == "xml":
                 raise MalformedError
             declared[local] = uri
-        return inherited | declared if declared else inherited
+        return {**inherited, **declared} if declared else inherited
 
     def _resolve(self, name: str, *, default: bool) -> tuple[str | None, str]:
         """Return a name's namespace URI (None: no namespace; "": an undeclared prefix) and local part."""
