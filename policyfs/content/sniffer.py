@@ -71,7 +71,7 @@ class Sniffer:
         cls, launcher: LauncherProcess | None = None, *, workers: int | None = None,
         deadline_s: float = 5.0, queue: int = 1024, **limits: Any,
     ) -> Sniffer:  # fmt: skip
-        """Start the zygote and first workers, before trio runs; takes about 0.3 s. Needs root.
+        """Start the zygote and first workers, before trio runs; takes about 0.3 s.
 
         launcher: the executed launcher; None: execute one with *limits* (worker_limits). workers: the number
         of workers, which all start at once. By default, workers start on demand: one for each processor, at
@@ -372,7 +372,7 @@ class Sniffer:
             await self.aclose()
             raise SnifferError(
                 f"cannot start the sniffing workers: {text or f'not done after {_START_S:g} s'}. The workers "
-                "need root at the start, libmagic (libmagic1 on Debian, file-libs on Fedora) and its database"
+                "need libmagic (libmagic1 on Debian, file-libs on Fedora) and its database"
             )
 
 

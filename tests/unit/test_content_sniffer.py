@@ -23,7 +23,7 @@ from policyfs.content.workers.protocol import Reply, Status
 from policyfs.content.workers.time_limit import Look
 from policyfs.domain import WORKER_UIDS, Lane
 from policyfs.redact.plan import Outcome
-from tests.support.machine.processes import call_as, wait_for
+from tests.support.machine.processes import wait_for
 from tests.support.machine.turns import SLICES, turns_of
 
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + b"\xff\xd9"
@@ -778,18 +778,6 @@ def test_workers_that_would_be_root_do_not_start(options):
     with pytest.raises(SnifferError, match="cannot start the sniffing workers: a worker could not give up"):
         Sniffer.start(**options)
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def start_and_say() -> str:
-    try:
-        Sniffer.start()
-    except SnifferError as error:
-        return str(error)
-    return "started"
-
-
-def test_without_root_there_is_a_clear_error():
-    assert "cannot start the sniffing workers" in call_as(10_999, start_and_say)
 
 
 def test_a_zygote_that_cannot_import_says_so(monkeypatch, tmp_path):
