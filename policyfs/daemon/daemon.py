@@ -171,6 +171,7 @@ class Daemon:
         self._pool = Pool.of(tree.root_fd)
         if self._pool is not None:
             self._undo.callback(self._pool.close)
+        if self._pool is not None or facts.delegates:
             self._keeper.release_early()
         if facts.checks_callers:
             tree.makes_by_root()

@@ -124,8 +124,8 @@ class FileSystem:
 
     def __init__(self, settings: Settings, engine: Engine, base: Foundation, bugs: BugLog) -> None:
         keeper = base.keeper if base.facts.leases else None
-        if keeper is not None:
-            keeper.root_dev = base.tree.fstat(base.tree.root_fd).dev
+        if keeper is not None or base.facts.delegates:
+            base.keeper.root_dev = base.tree.fstat(base.tree.root_fd).dev
         self._settings, self._base, self._bugs = settings, base, bugs
         self.kernel_locks = KernelLocks(shared=settings.app is None, bug=bugs.bug)
         self._undo = contextlib.ExitStack()
@@ -192,8 +192,11 @@ class FileSystem:
             places=self._undo.enter_context(MemoryPlaces()), apart=settings.app is None,
         )  # fmt: skip
         views = Views(fs.nodes, finder, redactor.copyable, lambda: keeper is not None and passthrough.enabled)
-        below = keeper if base.pool is None else base.keeper  # a pool's files are leased in its branches
-        self.leased = leased = LeasedFiles(fs, plans, below, cache.drop_pages, base.pool)
+        # A pool's files are leased in its branches, an NFS server's under a delegation.
+        below = keeper if base.pool is None and not facts.delegates else base.keeper
+        self.leased = leased = LeasedFiles(
+            fs, plans, below, cache.drop_pages, base.pool, delegated=facts.delegates
+        )
         latches = self._undo.enter_context(contextlib.closing(Latches(settings.latches)))
         change_lock = ChangeLock(latches, cache.is_over, base.warn)
         rejections = Rejections(fs, cache.forget_names)

@@ -131,6 +131,13 @@ class StoreFacts:
             )
 
     @property
+    def delegates(self) -> bool:
+        """True if the kernel grants leases under delegations of the store's server alone (NFS 4, since Linux
+        5.14: fs/nfs/nfs4file.c). The server grants one while no machine has the file open for writing, and
+        takes it back before one may. It need not grant any, so *leases* is False."""
+        return self.name == "nfs4"
+
+    @property
     def reserves(self) -> bool:
         """True if the file system reserves blocks for root (ext4's `mkfs -m`)."""
         return self.name in _RESERVING

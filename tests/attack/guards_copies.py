@@ -77,6 +77,15 @@ def released_by_the_loop() -> None:
     put(LeaseKeeper, "release_early", lambda self: None)
 
 
+def server_not_asked() -> None:
+    """A server that has revoked its delegation is not asked whether the file is as before."""
+
+    async def told(fd: int) -> tuple[int, int, int]:
+        return 0, 0, 0
+
+    put(leased_module, "_told", told)
+
+
 def pool_controlled() -> None:
     """The xattrs of mergerfs are like all others in user.*."""
     put(tree_module, "_POOL", b"-")
@@ -103,5 +112,5 @@ def films_not_looked_at() -> None:
 
 COPIES: Final = named(
     copies_not_shared, cloned_on_the_loop, films_not_looked_at, late, released_by_the_loop,
-    pool_controlled, lease_not_asked, plans_late, shown_before_located,
+    pool_controlled, lease_not_asked, plans_late, server_not_asked, shown_before_located,
 )  # fmt: skip

@@ -22,6 +22,7 @@ from tests.mount.test_other_stores import (  # noqa: F401 - the tests of every s
     PHOTO,
     POLICY,
     Kind,
+    Library,
     furnish,
     test_changes_in_the_store_are_seen,
     test_everyone_sees_what_the_policy_says,
@@ -30,7 +31,6 @@ from tests.mount.test_other_stores import (  # noqa: F401 - the tests of every s
 from tests.support.machine.processes import call_as
 from tests.support.models.twins import error
 from tests.support.mount import layers
-from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 from tests.support.samples import jpegs
 
@@ -84,7 +84,14 @@ SERVED: Final = {
     "v3-all-as-one": Export("3", "all_squash,anonuid=1000,anongid=1000", 1000),
 }
 KINDS: Final = [
-    Kind(name, passes=False, large=False, owned=False, tags=served.version != "3", gives=not served.root_as)
+    Kind(
+        name,
+        passes=False,
+        large=served.version != "3",
+        owned=False,
+        tags=served.version != "3",
+        gives=not served.root_as,
+    )
     for name, served in SERVED.items()
 ]
 
@@ -95,7 +102,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @pytest.fixture
-def library(kind: Kind, mounts: Mounts, empty_store: Path, tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
+def library(kind: Kind, mounts: Mounts, empty_store: Path, tmp_path: Path) -> Iterator[Library]:
     served = SERVED[kind.name]
     tmp_path.chmod(0o700)
     furnish(empty_store)
@@ -105,7 +112,7 @@ def library(kind: Kind, mounts: Mounts, empty_store: Path, tmp_path: Path) -> It
         mount = mounts.start(POLICY, store, "--copy-max", "1M")
         mount.expected_mediated = True
         try:
-            yield store, mount
+            yield Library(store, mount, empty_store)
         finally:
             wrong = mounts.stop_all()
     assert wrong == []
@@ -152,8 +159,8 @@ def test_a_lock_in_the_store_holds_in_every_mount(
         assert mounts.stop_all() == []
 
 
-def test_doctor_tells_whose_new_files_are(kind: Kind, library: tuple[Path, Mount]) -> None:
-    store, _ = library
+def test_doctor_tells_whose_new_files_are(kind: Kind, library: Library) -> None:
+    store, _, _ = library
     said = doctor(store)["new files"]
     expected = "made by root, then given to the app" if kind.gives else "they belong to uid 1000"
     assert expected in said, said

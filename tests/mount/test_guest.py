@@ -22,10 +22,11 @@ GUEST_S = 3000
     [
         ["tests/guest/nfs.py"],
         ["tests/guest/two_machines.py"],
+        ["tests/guest/delegations.py"],
         ["tests/mount/test_other_stores.py", "-k", "ext4 or btrfs or tmpfs or mergerfs"],
         ["tests/mount/test_ops_files.py", "tests/mount/test_ops_names.py", "-k", "ext4"],
     ],
-    ids=["nfs", "machines", "stores", "operations"],
+    ids=["nfs", "machines", "delegations", "stores", "operations"],
 )
 def test_in_a_guest(chosen: list[str]) -> None:
     command = [sys.executable, "-m", "tests.guest", "--timeout", str(GUEST_S)]

@@ -40,6 +40,16 @@ def test_what_a_store_lacks(tmp_path: Path, field: str, value: int, name: str, s
     assert finding.todo
 
 
+def test_leases_on_nfs_4_depend_on_the_server(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        facts = dataclasses.replace(probe(fd), leases=False, name="nfs4")
+    finally:
+        os.close(fd)
+    [finding] = [row for row in store_checks.check_store(facts, "/srv") if row.name == "leases"]
+    assert (finding.state, "if the server grants" in finding.what) == (State.OK, True)
+
+
 @pytest.mark.parametrize(
     ("above", "mode", "state"),
     [

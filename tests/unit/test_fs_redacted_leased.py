@@ -170,6 +170,29 @@ async def test_a_read_that_a_reload_overtakes_shows_what_the_new_policy_shows(
     assert not jpegs.leaks(bytes(await made.reader.read(handle, 0, len(PHOTO))))
 
 
+@on_trio
+async def test_bytes_count_only_if_the_server_tells_no_other_times_after_the_read(
+    made: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """chmod(2) breaks no lease, like a change on a server that has revoked its delegation."""
+    read_store = leased_module.read_store
+
+    async def changed(fd: int, offset: int, size: int) -> memoryview:
+        monkeypatch.setattr(leased_module, "read_store", read_store)
+        data = await read_store(fd, offset, size)
+        (made.store / "a.jpg").chmod(0o600 + made.leased.breaks)
+        return data
+
+    for delegated in (False, True):
+        made.leased._delegated = delegated
+        handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        monkeypatch.setattr(leased_module, "read_store", changed)
+        assert not jpegs.leaks(await shown(made, handle))
+        assert made.leased.breaks == delegated
+        assert made.leased.live == 1
+        await made.release(handle)
+
+
 async def shown(made: Parts, handle: Handle) -> bytes:
     """What a read of the whole file shows."""
     return bytes(await made.reader.read(handle, 0, len(PHOTO)))

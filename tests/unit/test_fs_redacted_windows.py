@@ -328,6 +328,23 @@ async def test_a_film_that_has_shrunk_shows_nothing_of_its_last_frames(film: Fil
 
 
 @on_trio
+async def test_bytes_without_proof_are_not_shown(film: Film) -> None:
+    proved: list[bool] = []
+
+    async def proof(fd: int) -> bool:
+        assert fd == film.fd
+        return proved.pop()
+
+    film.frames = FilmFrames(film.looker, film.room, film.table, "video/mp4", WORDS, proof)
+    for offset, shown in ((0, b"." * 10), (10, b".." + bytes(6) + b"..")):
+        proved.append(True)
+        assert await film.read(offset, 10) == shown
+        proved.append(False)
+        data, why = await film.frames.read(film.fd, offset, 10, "app")
+        assert (bytes(data), why) == (b"", "the film has changed")
+
+
+@on_trio
 async def test_a_window_is_bounded(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "MAX_WINDOW_BYTES", 1 << 20)
     assert await film.read(10, 10)

@@ -106,6 +106,13 @@ def test_of_a_store_that_folds_case(tmp_path, names, folds):
     assert (facts.casefold, facts.name) == (folds, "fuse.folding")
 
 
+def test_only_nfs_4_has_delegations():
+    assert [dataclasses.replace(EXPECTED["ext4"], name=name).delegates for name in ("nfs", "nfs4")] == [
+        False,
+        True,
+    ]
+
+
 def test_leases_of_an_overlay_mean_nothing(tmp_path):
     with file_system("tmpfs", tmp_path) as root:
         for name in ("lower", "upper", "work", "merged"):

@@ -88,7 +88,8 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
         ("reflink", facts.reflink, "redacted copies cost nothing at any size", State.SLOW,
          "redacted copies are made in memory, up to a size; larger files need a lease",
          "use xfs or btrfs"),
-        ("leases", facts.leases, "large files are redacted under a lease", State.OFF,
+        ("leases", facts.leases or facts.delegates, "large files are redacted under a lease"
+         + (", if the server grants a delegation" if facts.delegates else ""), State.OFF,
          "apps cannot open large files under redaction", "use a local ext4, xfs or btrfs store"),
         ("trusted xattrs", facts.trusted_xattr, "owners are kept on the files", State.SLOW,
          "owners are kept in a database in the trail root", "use ext4, xfs or btrfs"),

@@ -9,7 +9,9 @@ read, the daemon checks the lease, and sends the bytes only if the lease still h
 kernel refuses or breaks the lease, apps get EBUSY until the writer is done, as for a file whose check is
 pending.
 
-On a mergerfs pool, the lease is on the branch's file, which is also read (store/pool.py).
+On a mergerfs pool, the lease is on the branch's file, which is also read (store/pool.py). On NFS 4 the kernel
+grants a lease only under a delegation of the server, which the server may revoke if this machine cannot be
+reached. So after every read the daemon also asks the server for the size and times of the file.
 
 Files under a lease are never in passthrough, even if nothing in the file is hidden: the lease keeps writers
 out, but ends before the apps' mappings end (docs/decisions/0022-large-clean-files-stay-mediated.md).
@@ -40,6 +42,7 @@ from policyfs.fs.redacted.patching import patched_read, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, PlanFinder, Proof
 from policyfs.fs.redacted.windows import refuse_window
 from policyfs.fs.sharing.shares import Holder, Shares
+from policyfs.linux.statx import fstatx_of_server
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.locking.leases import Lease, LeaseKeeper
 from policyfs.store.page_cache import read_store
@@ -48,6 +51,10 @@ from policyfs.store.pool import NotBelowError, Pool
 _BUSY: Final = (
     "a program has the file open for writing, or mapped; the app can read the file after that program has"
     " closed the file"
+)
+_NOT_DELEGATED: Final = (
+    "the NFS server grants no delegation: a program has the file open for writing, or had it in the last"
+    " minute; or server and kernel grant none (Linux 5.14)"
 )
 _NO_LEASES: Final = (
     "the file is larger than --copy-max, or the cache has no room for its copy (--copies-max); and leases do"
@@ -85,7 +92,7 @@ class Armed(NamedTuple):
 
 class LeasedFiles(FsPart):
     """The part of a mount that takes leases and reads files under them. keeper: None if leases prove nothing
-    on this store. pool: the mergerfs pool that the store is in, or None."""
+    on this store. pool: the mergerfs pool that the store is in, or None. delegated: StoreFacts.delegates."""
 
     def __init__(
         self,
@@ -94,12 +101,16 @@ class LeasedFiles(FsPart):
         keeper: LeaseKeeper | None,
         drop_pages: PagesDropped,
         pool: Pool | None = None,
+        *,
+        delegated: bool = False,
     ) -> None:
         super().__init__(fs)
         self._plans = plans
         self._keeper = keeper
         self._drop_pages = drop_pages
         self._pool = pool
+        self._delegated = delegated
+        self._busy = _NOT_DELEGATED if delegated else _BUSY
         self._resting = Expiring[int, bool](_REST_S)
         self._plan_memory = Shares(_PLAN_MEMORY, "redaction plans of open files")
         self._plan_payers: dict[OpenState, tuple[Holder, int]] = {}  # payer and bytes of a node's plans
@@ -134,7 +145,7 @@ class LeasedFiles(FsPart):
             return
         error = 0
         if armed.decision.allowed:
-            error = errno.EBUSY if armed.reason == _BUSY else errno.EACCES
+            error = errno.EBUSY if armed.reason == self._busy else errno.EACCES
         self._gate.refuse(
             handle.caller, call, handle.node.path(), armed.decision, kind=armed.kind, note=armed.reason,
             error=error,
@@ -181,7 +192,7 @@ class LeasedFiles(FsPart):
             # A plan that was found under this lease also serves further opens.
             kind, plan = found or await self._locate(caller, words, lease)
             if not lease.holds():  # a writer came meanwhile: kind and plan may be of other bytes
-                return self._not_armed(state, blank, _BUSY)
+                return self._not_armed(state, blank, self._busy)
             if words == node.view.redact:
                 state.located = None if kind is None else (kind, plan)  # a worker that failed is asked again
             decision = self._judge(handle, state, fd, kind)
@@ -195,13 +206,14 @@ class LeasedFiles(FsPart):
         if decision.redact and plan.outcome is Outcome.REFUSE:
             return Armed(decision, kind, f"cannot be redacted: {plan.reason}")
         patches, ranges = (plan.patches, ranges_of(plan)) if decision.redact else ((), NO_RANGES)
-        film = self._plans.film(kind, plan, decision.redact)
+        proof = None if lease.told is None else partial(self._is_as_told, node, lease)
+        film = self._plans.film(kind, plan, decision.redact, proof)
         state.shown = LeasedBytes(lease, self._gate.generation, patches, kind, decision.redact, ranges, film)
         state.version = version_of(self._tree.fstat(state.lease_fd))
         return Armed(decision, kind, "")
 
     def _not_armed(self, state: OpenState, blank: Decision, reason: str) -> Armed:
-        self.refusals += reason == _BUSY
+        self.refusals += reason == self._busy
         self._drop(state)
         return Armed(blank, None, reason)
 
@@ -217,7 +229,7 @@ class LeasedFiles(FsPart):
             if state.lease.holds() and (pool is None or pool.same(fd, state.lease_fd)):
                 return state.lease
             self._broken(node)
-        reason = _BUSY
+        reason = self._busy
         for tries in range(1 if pool is None else _POOL_TRIES):
             self._drop(state)
             if tries:
@@ -231,12 +243,14 @@ class LeasedFiles(FsPart):
                 state.lease_fd, state.lease_fd_closed = self._handles.open_for(node, holder, reopen)
             except NotBelowError:
                 return _NOT_BELOW
-            state.lease = self._keeper.grant(state.lease_fd, lambda _: self._broken(node))
-            if state.lease is not None and (pool is None or pool.same(fd, state.lease_fd)):
-                return state.lease
+            state.lease = lease = self._keeper.grant(state.lease_fd, lambda _: self._broken(node))
+            if lease is not None and (pool is None or pool.same(fd, state.lease_fd)):
+                if self._delegated:
+                    lease.told = await _told(fd)  # the lease's may be closed meanwhile
+                return lease
             if state.lease is None and self._keeper.is_void(os.fstat(state.lease_fd).st_dev):
                 return _NO_LEASES
-            reason = _BUSY if state.lease is None else _NOT_BELOW
+            reason = self._busy if state.lease is None else _NOT_BELOW
         return reason
 
     def _judge(self, handle: Handle, state: OpenState, fd: int, kind: str | None) -> Decision:
@@ -281,7 +295,7 @@ class LeasedFiles(FsPart):
                     self._admit(handle, await self._arm_counted(handle, state, handle.fd), _READING)
         return self._gate.refuse(
             handle.caller, _READING, node.path(), Decision(allowed=True, errno=0, audit=Audit.REQUIRED),
-            note=_BUSY, error=errno.EBUSY,
+            note=self._busy, error=errno.EBUSY,
         )  # fmt: skip
 
     async def _bytes(
@@ -294,9 +308,19 @@ class LeasedFiles(FsPart):
                 data, why = await read_store(fd, offset, size), ""
             else:
                 data, why = await shown.film.read(fd, offset, size, handle.caller.principal.lane)
+            if shown.film is None and shown.lease.told is not None:
+                await self._is_as_told(handle.node, shown.lease, fd)
         finally:
             os.close(fd)
         return await patched_read(data, offset, shown.patches), why
+
+    async def _is_as_told(self, node: Node, lease: Lease, fd: int) -> bool:
+        """Return True if the server tells of the file what it told when it granted the lease. Otherwise drop
+        the lease. *fd*: a descriptor of the file."""
+        is_same = lease.told == await _told(fd)
+        if not is_same and node.open is not None and node.open.lease is lease:
+            self._broken(node)
+        return is_same
 
     def _current(self, shown: LeasedBytes) -> bool:
         """Return True if these patches still fit the file's bytes: the lease holds, and no reload came."""
@@ -343,3 +367,9 @@ class LeasedFiles(FsPart):
             state.lease_fd_closed()
         state.shown = state.located = state.version = None
         self._count_no_plans(state)
+
+
+async def _told(fd: int) -> tuple[int, int, int]:
+    """Ask the store's server for the size and times of a file. Raises OSError."""
+    stat = await trio.to_thread.run_sync(fstatx_of_server, fd)
+    return stat.size, stat.mtime_ns, stat.ctime_ns

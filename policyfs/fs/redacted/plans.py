@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 from policyfs.content.cache import KindKey
 from policyfs.content.whole_plans import is_short, whole_plan
-from policyfs.fs.redacted.windows import FilmFrames, WindowRoom
+from policyfs.fs.redacted.windows import FilmFrames, FilmProof, WindowRoom
 from policyfs.fs.sharing.kernel_locks import is_urgent
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Outcome, Plan
@@ -133,9 +133,11 @@ class PlanFinder:
         """Return the plan that hides *what* in these frames of the bytes behind *fd*."""
         return await self._source.look(fd, kind, what, frames, lane=lane, first=is_urgent())
 
-    def film(self, kind: str | None, plan: Plan, what: frozenset[str]) -> FilmFrames | None:
+    def film(
+        self, kind: str | None, plan: Plan, what: frozenset[str], proof: FilmProof | None = None
+    ) -> FilmFrames | None:
         """Return a reader that looks at the frames which a plan leaves for later. Return None if it leaves
-        none, or if nothing is to be hidden."""
+        none, or if nothing is to be hidden. proof: as FilmFrames has it."""
         if not what or kind is None or plan.frames is None:
             return None
-        return FilmFrames(self, self._room, plan.frames, kind, what)
+        return FilmFrames(self, self._room, plan.frames, kind, what, proof)

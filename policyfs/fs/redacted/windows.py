@@ -19,7 +19,7 @@ import mmap
 import os
 import weakref
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 from typing import Final, NamedTuple, NoReturn, Protocol
@@ -50,7 +50,12 @@ _SPARE: Final = 4
 """The limit of memories, of 8 MiB at most, that are kept for the looks at further windows."""
 _PLACES: Final = 4
 """The number of programs that can read one film in order at the same time."""
+_CHANGED: Final = "the film has changed"
 _READING: Final = Call("read", "read")
+
+
+FilmProof = Callable[[int], Awaitable[bool]]
+"""A function of the film's descriptor. It returns True if the bytes that were read are of the film's plan."""
 
 
 class FrameLooker(Protocol):
@@ -159,18 +164,21 @@ class WindowRoom:
 
 
 class FilmFrames:
-    """The frames of one film, looked at as they are read. kind: the file's kind. what: the words to hide."""
+    """The frames of one film, looked at as they are read. kind: the file's kind. what: the words to hide.
+    proof: called after each read of the film; None if the bytes need no proof."""
 
-    __slots__ = ("__weakref__", "_frames", "_kind", "_looker", "_next", "_room", "_sums", "_what")
+    __slots__ = ("__weakref__", "_frames", "_kind", "_looker", "_next", "_proof", "_room", "_sums", "_what")
 
     def __init__(
-        self, looker: FrameLooker, room: WindowRoom, frames: FrameTable, kind: str, what: frozenset[str]
-    ) -> None:
+        self, looker: FrameLooker, room: WindowRoom, frames: FrameTable, kind: str, what: frozenset[str],
+        proof: FilmProof | None = None,
+    ) -> None:  # fmt: skip
         self._looker = looker
         self._room = room
         self._frames = frames
         self._kind = kind
         self._what = what
+        self._proof = proof
         self._next: deque[int] = deque(maxlen=_PLACES)  # the ends of the last reads
         self._sums: dict[int, bool] = {}  # for each checksum that was read: True if it is void
 
@@ -186,7 +194,10 @@ class FilmFrames:
             void += void_sum(at) if self._sums[at] else ()
         frames = self._frames.overlapping(offset, offset + size)
         if not len(frames):
-            return patched(await read_store(fd, offset, size), offset, tuple(void)), ""
+            data = await read_store(fd, offset, size)
+            if not await self._is_proved(fd):
+                return memoryview(b""), _CHANGED
+            return patched(data, offset, tuple(void)), ""
         shown = await self._ahead(fd, offset, offset + size, lane)
         if shown is None:
             window = await self._seen(fd, (offset, offset + size), frames, lane)
@@ -275,11 +286,16 @@ class FilmFrames:
             with self._room.memory(self, lane, end - start) as (memory, buffer):
                 if await trio.to_thread.run_sync(read_all, fd, buffer, start) < end - start:
                     return Window(why="the film has shrunk")
+                if not await self._is_proved(fd):
+                    return Window(why=_CHANGED)
                 plan = await self._look(memory, frames.shifted(-start), lane)
                 if plan.outcome is Outcome.REFUSE:
                     return Window(why=f"cannot be redacted: {plan.reason}")
                 shown = bytearray(buffer[wanted[0] - start : wanted[1] - start])
         return Window(start, shown, plan.patches)
+
+    async def _is_proved(self, fd: int) -> bool:
+        return self._proof is None or await self._proof(fd)
 
     async def _look(self, memory: int, frames: FrameTable, lane: Hashable) -> Plan:
         """Let a worker look at frames in memory. The worker gets no descriptor that it could write to."""

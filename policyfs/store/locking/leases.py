@@ -19,7 +19,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 from policyfs.linux import libc
@@ -43,13 +43,15 @@ class Lease:
     another file that has got the same descriptor number.
     """
 
-    __slots__ = ("_keeper", "_on_break", "fd", "released")
+    __slots__ = ("_keeper", "_on_break", "fd", "released", "told")
 
     def __init__(self, keeper: LeaseKeeper, fd: int, on_break: Callable[[Lease], None] | None) -> None:
         self._keeper = keeper
         self._on_break = on_break
         self.fd: Final = fd
         self.released = False
+        self.told: Hashable = None
+        """The answer of the store's server about the file after grant(); None if no server was asked."""
 
     def holds(self) -> bool:
         """Return True if no writer could change the file since grant(). Call holds() *after* each read,
@@ -81,7 +83,7 @@ class LeaseKeeper:
     Used on the event-loop thread only: wait until fileno() is readable, then call on_signal().
 
     root_dev: the device of the store's root, or -1. grant() is called only if leases work there
-    (StoreFacts.leases).
+    (StoreFacts.leases, StoreFacts.delegates).
     """
 
     __slots__ = ("_early", "_fd", "_leases", "_silent", "_void", "root_dev", "signal")

@@ -1,0 +1,162 @@
+"""Files too large to copy on an NFS store, under delegations of its server, beside writers on each machine.
+
+tests/mount/test_guest.py runs it. The fixtures of two_machines.py are used: "two" is the other machine.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from tests.attack.racing import layouts, secrets
+from tests.guest.nfs import run, serve
+from tests.guest.two_machines import machine
+from tests.support.machine.counts import count
+from tests.support.machine.processes import call_as, start_as
+from tests.support.mount import layers
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import WEAKENED, Mounts
+
+READER, WRITER = 10011, 10010
+POLICY: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: delegations}}
+apps:
+  gallery: {{uid: {READER}}}
+  editor: {{uid: {WRITER}}}
+rules:
+  - {{id: read, allow: [see, read], who: {{app: any}}, paths: "/***"}}
+  - {{id: edit, allow: [write], who: {{app: editor}}, paths: "/***"}}
+  - {{id: hide, require: {{redact: location}}, who: {{app: gallery}}, paths: "/***"}}
+"""
+FILES: Final = 40
+"""A server that has taken a delegation back gives none of the file for half a minute at least."""
+READS: Final = count(3_000, 100_000)
+UNDER_WAY_S: Final = 0.3
+PART: Final = 16 << 10
+IMAGES: Final = layouts()
+
+
+class Stores(NamedTuple):
+    """The directories by which a writer reaches the files. store: of the machine that has the mount."""
+
+    server: Path
+    store: Path
+    other: Path
+
+
+@pytest.fixture
+def stores(empty_store: Path, tmp_path: Path) -> Iterator[Stores]:
+    tmp_path.chmod(0o700)
+    for number in range(FILES):
+        (empty_store / f"{number}.jpg").write_bytes(IMAGES[0])
+        (empty_store / f"{number}.jpg").chmod(0o666)
+    serve()
+    export = f"10.9.0.0/16:{empty_store}"
+    run("exportfs", "-o", "rw,no_root_squash,no_subtree_check,insecure,sec=sys,fsid=0", export)
+    try:
+        for number, name in enumerate(("one", "two"), 1):
+            machine(name, number, tmp_path / name, ",actimeo=1")
+        yield Stores(empty_store, tmp_path / "one", tmp_path / "two")
+    finally:
+        for name in ("one", "two"):
+            if os.path.ismount(tmp_path / name):
+                layers.unmount(tmp_path / name)
+        run("exportfs", "-u", export)
+
+
+class Seen(NamedTuple):
+    read: int
+    refused: int
+    leaked: int
+
+
+def reads(channel, place: Path, turn: mmap.mmap) -> Seen:
+    """Open and read the file whose turn it is, in parts, until told to stop."""
+    read = refused = leaked = 0
+    hidden = secrets()
+    channel.send("reading")
+    while not channel.poll():
+        try:
+            with (place / f"{turn[0]}.jpg").open("rb", buffering=0) as file:
+                data = b""
+                while part := file.read(PART):
+                    data += part
+                    read += 1
+                leaked += any(secret in data for secret in hidden)
+        except OSError:
+            refused += 1
+    channel.recv()
+    return Seen(read, refused, leaked)
+
+
+def writes(place: Path, turn: mmap.mmap, seconds: float, rest_s: float) -> int:
+    """Change one file after the other; the number of changes. rest_s: before each one is read."""
+    until, changes = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        time.sleep(UNDER_WAY_S)
+        with (place / f"{turn[0]}.jpg").open("r+b", buffering=0) as file:
+            for image in IMAGES[1:3]:
+                file.seek(0)
+                file.write(image)
+        changes += 1
+        time.sleep(UNDER_WAY_S + rest_s)
+        turn[0] = (turn[0] + 1) % FILES
+    return changes
+
+
+def race(mount: Mount, place: Path, *, remote: bool, wanted: int = READS) -> Seen:
+    """Read files while they are changed in a directory; what the reader saw."""
+    seen = Seen(0, 0, 0)
+    with mmap.mmap(-1, 4096) as turn:
+        while seen.read < wanted and not seen.leaked:
+            reader = start_as(READER, reads, mount.mountpoint, turn)
+            assert reader.receive() == "reading"
+            assert call_as(WRITER, writes, place, turn, 20, 1.0 if remote else 0.0, deadline_s=120)
+            reader.send("stop")
+            found = reader.result()
+            seen = Seen(*map(sum, zip(seen, found, strict=True)))
+    return seen
+
+
+def started(mounts: Mounts, stores: Stores, guard: str = "") -> Mount:
+    mount = mounts.prepare(POLICY, stores.store, "--copy-max", "4K")
+    mount.expected_mediated = True
+    if guard:
+        mount.program = (WEAKENED, guard)
+    return mount.start()
+
+
+def open_to_the_writer(stores: Stores) -> None:
+    for directory in (stores.server, stores.store, stores.other):
+        for above in (directory, *directory.parents):
+            above.chmod(above.stat().st_mode | 0o011)
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("way", ["mount", "store", "other", "server"])
+def test_no_reader_sees_a_place_beside_a_writer(way: str, mounts: Mounts, stores: Stores) -> None:
+    mount = started(mounts, stores)
+    place = mount.mountpoint if way == "mount" else getattr(stores, way)
+    open_to_the_writer(stores)
+    seen = race(mount, place, remote=way in {"other", "server"})
+    print(way, seen, mount.status()["leases"])
+    assert seen.leaked == 0, seen
+    assert seen.read >= READS
+    assert mount.status()["leases"]["broken"] > 3, "no writer came under a lease"
+    assert mounts.stop_all() == []
+
+
+@pytest.mark.timeout(600)
+def test_a_reader_sees_places_without_leases_and_times(mounts: Mounts, stores: Stores) -> None:
+    open_to_the_writer(stores)
+    mount = started(mounts, stores, "no-leases,server-not-asked")
+    assert race(mount, stores.store, remote=False, wanted=1_000_000).leaked
+    assert mounts.stop_all() == []
