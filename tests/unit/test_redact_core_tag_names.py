@@ -258,3 +258,20 @@ def test_tags_that_ffmpeg_writes_stay_without_a_place(suffix, tmp_path):
     out = apply(data, locate(kind, frozenset({"location"}), MemorySource(data)).patches)
     for name in names:
         assert f"a quince {name}".encode() in out, name
+
+
+@pytest.mark.parametrize(
+    "text", ["[Quince] Film - 01", "[1080p] a quince", "[live]", "[ untitled ]", "[2019] Album"]
+)
+def test_brackets_at_the_start_of_a_title_are_no_markup(text):
+    """Programs and people begin titles so; only an array of JSON is markup."""
+    assert not told_by_named(L, "title", text.encode())
+    assert tag_tells(b"TITLE", text.encode()) == P
+
+
+@pytest.mark.parametrize(
+    "text", ['["Linz"]', "['Linz']", '[{"city": "Linz"}]', "[[1, 2]]", "[47, 13]", " [ 5 ] ", "{}"]
+)
+def test_arrays_of_json_are_markup_under_any_name(text):
+    assert told_by_named(L, "title", text.encode())
+    assert tag_tells(b"TITLE", text.encode()) == UNKNOWN

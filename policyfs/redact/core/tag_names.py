@@ -56,7 +56,7 @@ NAMES: Final = MappingProxyType(
             "encodingsettings encodeddby tool application producer writingapplication originalmedium "
             "ripper ripping cdtool tenc tsse vendor toolname toolversion encoderoptions androidversion "
             "comandroidversion comandroidmanufacturer comandroidmodel voicememouuid itunescddb1 "
-            "itunescddbids itunescddbtracknumber rippingtool sourceid vendorid handlername provider "
+            "itunescddbids itunescddbtracknumber rippingtool sourceid vendorid provider "
             "generator statisticswritingapp"
         ),
         Tells.TIME: (
@@ -134,6 +134,7 @@ _EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names
     "originalfilename": _P | _T,
     "document": _P,
     "creator": _P | _D,
+    "handlername": _P | _D,
     "transcoded": _D | _O,
     # ImageMagick's copies of XMP properties
     **dict.fromkeys(("dc:format", "dc:type", "pdf:version", "pdf:hiresboundingbox", "xmprights:marked"), _O),
@@ -190,7 +191,10 @@ _EXIF_NUMBER: Final = re.compile(
 )
 _NUMBERS: Final = re.compile(rb"-?\d{1,10}(?:[/.]\d{1,10})?(?:, -?\d{1,10}(?:/\d{1,10})?){0,5}\0*")
 """Numbers as text: ImageMagick also writes EXIF tags as named texts ("exif:ExposureTime", "1/250")."""
-_MARKUP: Final = re.compile(r"^\s*[<{\[]|<\?xpacket|<x:xmpmeta|<rdf:|<\?xml", re.IGNORECASE)
+_MARKUP: Final = re.compile(
+    r"^\s*(?:[<{]|\[\s*(?:[\[{\"']|-?\d[\d.]*\s*(?:,|\]\s*$)))|<\?xpacket|<x:xmpmeta|<rdf:|<\?xml",
+    re.IGNORECASE,
+)
 _STRUCTURED: Final = frozenset(
     {"parameters", "prompt", "workflow", "sdmetadata", "invokeaimetadata", "invokeaigraph", "itunmovi"}
 )
