@@ -86,19 +86,13 @@ types: $(STAMP)
 newer: $(STAMP)
 	@python3 -m tests.debian13.headers
 
-# Every process that runs tests would compile them anew, with their assertions: this one does it for all.
-COMPILED := .venv/.stamp-compiled
-$(COMPILED): $(STAMP) $(shell find tests -name '*.py')
-	@$(PY) -m pytest -p no:cacheprovider --collect-only -q >/dev/null 2>&1 || true
-	@touch $@
-
 # $(call took,GOAL): how long a goal took that has come to its end; `make budget` shows it.
 BEGAN := $(shell date +%s)
 took = @[ ! -d .venv ] || echo $$(($$(date +%s) - $(BEGAN))) >.venv/.seconds-$(1)
 
 # How many tests run at the same time.
 JOBS ?= 4
-SIDE_BY_SIDE := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
+SIDE_BY_SIDE := $(PY) -m pytest -q --jobs $(JOBS)
 
 # $(call pass,NAME,COMMAND): one of the passes. What failed beside others and passes alone failed by the load;
 # tests/support/machine/second_try.py says what may. A pass that fails does not keep the next from running.
@@ -139,11 +133,11 @@ check:
 	$(call took,check)
 
 units: $(STAMP)
-	@$(PY) -m pytest -q -n 2 --dist worksteal -m "not soak and not alone" $(addprefix --ignore=,$(DEAR)) \
+	@$(PY) -m pytest -q --jobs 2 -m "not soak and not alone" $(addprefix --ignore=,$(DEAR)) \
 	    tests/unit $(ROOMS)
 
 test:
-	@$(MAKE) $(call beside,packages-test) checks $(COMPILED)
+	@$(MAKE) $(call beside,packages-test) checks
 	@rm -rf $(NOTES)*; failed=; \
 	$(call pass,alone,$(PY) -m pytest -q -m "alone and not soak" $(ALONE)); \
 	$(call pass,mounts,$(SIDE_BY_SIDE) -m "not soak and not alone" $(FORKING)); \

@@ -24,6 +24,7 @@ from tests.support.machine.counts import SOAK
 from tests.support.machine.huge_pages import Collapsed
 from tests.support.machine.namespace import clear_away, detach, enter_private_namespace, mount_memory
 from tests.support.machine.second_try import SecondTry
+from tests.support.machine.side_by_side import SideBySide
 from tests.support.machine.watchdog import Watchdog
 from tests.support.mount.stores import IN_MEMORY, Mounts, populate, work_directory
 from tests.support.samples import media as media_tools
@@ -55,6 +56,9 @@ class Run:
         self.common = self.directory if above is None else above
         """What all processes of the run share."""
         self.watchdog: Watchdog | None = None
+        os.environ["POLICYFS_CACHE_DIR"] = str(self.directory / "cache")
+        os.environ["POLICYFS_KEY_DIR"] = str(self.directory / "keys")
+        os.environ["POLICYFS_STATE_DIR"] = str(self.directory / "stores")
 
     def may_mount(self) -> None:
         """Enter the private namespace, have a directory in memory, and start the watchdog, once."""
@@ -83,32 +87,38 @@ class Run:
 
 RUN = pytest.StashKey[Run]()
 PAGES = pytest.StashKey[Collapsed]()
+MOUNTING = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--second-try", action="store_true", help="let what failed beside others pass alone, if it may"
     )
+    parser.addoption("--jobs", type=int, default=1, metavar="N", help="run the tests in N processes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # A shell has it ignored in what it starts in the background, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    above = getattr(config, "workerinput", {}).get("policyfs_directory")
-    run = config.stash[RUN] = Run(None if above is None else Path(above))
+    run = config.stash[RUN] = Run()
     samples = run.common / "samples"
     samples.mkdir(exist_ok=True)
     os.environ[media_tools.KEPT_IN] = str(samples)
-    os.environ["POLICYFS_CACHE_DIR"] = str(run.directory / "cache")
-    os.environ["POLICYFS_KEY_DIR"] = str(run.directory / "keys")
-    os.environ["POLICYFS_STATE_DIR"] = str(run.directory / "stores")
     config.pluginmanager.register(SecondTry(config))
+    if config.getoption("jobs") > 1:
+        config.pluginmanager.register(SideBySide(config.getoption("jobs"), lambda: _own_run(config)))
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node) -> None:
-    """xdist is about to start a process that runs tests."""
-    node.workerinput["policyfs_directory"] = str(node.config.stash[RUN].directory)
+@contextlib.contextmanager
+def _own_run(config: pytest.Config) -> Iterator[None]:
+    """Have a Run in this process, which was forked to run tests beside others."""
+    run = config.stash[RUN] = Run(config.stash[RUN].common)
+    try:
+        if config.stash[MOUNTING]:
+            run.may_mount()
+        yield
+    finally:
+        run.close()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -148,9 +158,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if below or {"mounts", "module_mounts"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mount)
     hold_to_the_name(items)
-    if any(item.get_closest_marker("mount") for item in items):
-        if os.geteuid() != 0:
-            raise pytest.UsageError("tests that mount need root; choose others with: -m 'not mount'")
+    mounting = config.stash[MOUNTING] = any(item.get_closest_marker("mount") for item in items)
+    if mounting and os.geteuid() != 0:
+        raise pytest.UsageError("tests that mount need root; choose others with: -m 'not mount'")
+    if mounting and config.getoption("jobs") == 1:
         config.stash[RUN].may_mount()
     items.sort(key=lambda item: (-deadline_s(item), item.get_closest_marker("mount") is None))
 

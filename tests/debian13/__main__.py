@@ -120,7 +120,7 @@ def script(tests: Sequence[str], jobs: int) -> str:
     )
     if tests:
         chosen = f".venv/bin/python -m pytest -q {shlex.join(tests)} -m"
-        side_by_side = f"{chosen} 'not soak and not alone' -n {jobs} --dist worksteal"
+        side_by_side = f"{chosen} 'not soak and not alone' --jobs {jobs}"
         none_is_fine = "|| [ $? = 5 ]"
         return (
             f"{setup} && {looked_at} && {{ {side_by_side} {none_is_fine}; }}"
