@@ -160,7 +160,7 @@ def _stands_still(mount: Mount) -> bool:
     return mount.fuse_counters() == before
 
 
-def _opened_beside(mount: Mount, within_s: float = 5) -> bool:
+def _opened_beside(mount: Mount, within_s: float = 30) -> bool:
     """Can an app open a file while more opens of another hang than there are tasks."""
     opens = session.IN_ALL + 256 + MOST_RESTING
     path = mount.store / "flood/notes/leased"
@@ -219,29 +219,35 @@ def test_a_killed_caller_leaves_nothing_waiting(fair) -> None:
     assert start_as(QUIET, _open_one, str(mount / "quiet/file0")).result() < 30
 
 
-def _list_once(channel, path: str) -> tuple[int, int, int]:
+def _worked_ns(daemon: int) -> int:
+    """The processor time of the daemon's event loop so far."""
+    return int(Path(f"/proc/{daemon}/schedstat").read_text().split()[0])
+
+
+def _list_once(channel, path: str, daemon: int) -> tuple[int, int, int]:
     channel.recv()
-    begin = time.monotonic_ns()
+    begin = _worked_ns(daemon)
     names = len(os.listdir(path))
-    return begin, time.monotonic_ns(), names
+    return begin, _worked_ns(daemon), names
 
 
-def _stat_on(channel, path: str) -> list[int]:
+def _stat_on(channel, path: str, daemon: int) -> list[int]:
     """Looks for absent names until told to end; when each was answered."""
     answered = []
     channel.send("running")
     while not channel.poll():
         with contextlib.suppress(FileNotFoundError):
             os.stat(f"{path}-{len(answered)}")
-        answered.append(time.monotonic_ns())
+        answered.append(_worked_ns(daemon))
     return answered
 
 
 def _longest_wait_beside_a_listing(mount: Mount) -> float:
-    """The longest time between two answers to one app, as a share of another app's listing."""
-    quiet = start_as(QUIET, _stat_on, str(mount / "none"))
+    """The most work of the event loop between two answers to one app, as a share of all during another app's
+    listing."""
+    quiet = start_as(QUIET, _stat_on, str(mount / "none"), mount.pid)
     assert quiet.receive() == "running"
-    lister = start_as(FLOOD, _list_once, str(mount / "flood/many"))
+    lister = start_as(FLOOD, _list_once, str(mount / "flood/many"), mount.pid)
     lister.send("go")
     begin, end, names = lister.result(60)
     quiet.send("end")
@@ -257,8 +263,8 @@ NAMES_APART = (
 
 
 def test_a_long_listing_is_made_in_small_parts(fair) -> None:
-    """While a long directory is listed another app is answered all the time. (On a busy machine it waits for
-    a processor, too, but not in each listing.)"""
+    """While a long directory is listed another app is answered all the time. (On a busy machine it does not
+    ask all the time, but it does in some listing.)"""
     mount = fair(listed=LISTED, policy=NAMES_APART)
     wait_for(lambda: _longest_wait_beside_a_listing(mount) < 0.15, "a listing without a long wait", 60)
 

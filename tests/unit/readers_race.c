@@ -30,6 +30,8 @@
 
 #define CLIENTS 2
 #define SIZE 8192
+#define LEAST_PAIRS 100
+#define LONGEST_MS 60000 /* until a machine that is busy has come to all that is to be seen */
 #define VAIN_MAX 2000 /* most wake-ups of the event loop in a row without a request for it */
 
 enum { LOOKUP = 1, OPEN = 14, RELEASE = 18, INTERRUPT = 36 };
@@ -210,11 +212,20 @@ static void wait_for_wake_up(int epoll)
 	fault("a wake-up was lost");
 }
 
+static bool has_seen_all(uint64_t here, unsigned switches)
+{
+	struct avc_counts counts;
+
+	avc_count(&counts);
+	return here > 0 && counts.lookups > 0 && switches > 2 && opened >= LEAST_PAIRS;
+}
+
 /* The event loop, until all that was sent is answered; then until the device ends. */
 static uint64_t serve(int epoll, int directory, int64_t until, unsigned *switches)
 {
 	static unsigned char buffer[SIZE];
 	unsigned turn = 0, vain = 0;
+	int64_t last = until + LONGEST_MS;
 	uint64_t here = 0;
 	bool active = false;
 
@@ -246,8 +257,12 @@ static uint64_t serve(int epoll, int directory, int64_t until, unsigned *switche
 			avc_drop(7);
 		else
 			install(directory);
-		if (now_ms() > until && !atomic_load(&over))
-			atomic_store(&over, true);
+		if (now_ms() > until && !atomic_load(&over)) {
+			if (now_ms() < last && !has_seen_all(here, *switches))
+				until = now_ms();
+			else
+				atomic_store(&over, true);
+		}
 		if (now_ms() > until + 500 && atomic_load(&sent) == atomic_load(&replied))
 			shutdown(clients, SHUT_WR);
 		if (now_ms() > until + 20000)
@@ -294,7 +309,9 @@ int main(int count, char **words)
 	avc_count(&counts);
 	printf("%llu in the event loop, %llu repeats, %u switches, %u looks\n", (unsigned long long)here,
 	       (unsigned long long)counts.lookups, switches, looks);
+	if (!has_seen_all(here, switches))
+		return 1;
 	avc_close();
 	turns_reset();
-	return here > 0 && counts.lookups > 0 && switches > 2 && opened > 0 ? 0 : 1;
+	return 0;
 }

@@ -27,6 +27,25 @@ class Wakes(trio.abc.Instrument):
         self.count += timeout > 0
 
 
+class Jumping(trio.abc.Clock):
+    """A clock that stands still while tasks run, and is at the next deadline when all sleep: no busy machine
+    makes a task late. (MockClock wakes the event loop before it jumps, which ends a rest.)"""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def start_clock(self) -> None:
+        pass
+
+    def current_time(self) -> float:
+        return self._now_s
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """Jump, in place of sleeping."""
+        self._now_s = max(self._now_s, deadline)
+        return 1e-6
+
+
 class Tasks:
     """Tasks that use one pace. turns: the times of the turns of each. again: the last one has work."""
 
@@ -64,7 +83,7 @@ def test_an_idle_event_loop_wakes_once_in_each_rest(early: list[bool]) -> None:
     async def idle() -> None:
         await trio.sleep(5.5 * REST_S)
 
-    trio.run(tasks.all, idle, instruments=(wakes,))
+    trio.run(tasks.all, idle, clock=Jumping(), instruments=(wakes,))
     assert {len(turns) for turns in tasks.turns} in ({5}, {6})
     for times in zip(*tasks.turns, strict=True):
         assert max(times) - min(times) < PERIOD_S / 2, "all have their turns at the same times"
@@ -97,12 +116,11 @@ def test_whatever_wakes_the_loop_is_followed_by_a_turn_and_then_by_a_rest(early:
             happened.append(trio.current_time())
         await trio.sleep(3.5 * REST_S)
 
-    trio.run(tasks.all, now_and_then)
+    trio.run(tasks.all, now_and_then, clock=Jumping())
     late_s = [
         min(turn - time_s for turn in turns if turn > time_s) for turns in tasks.turns for time_s in happened
     ]
-    assert sorted(late_s)[len(late_s) * 3 // 4] <= SOON_S, "all but a few, while the machine was busy"
-    assert max(late_s) <= 6 * PERIOD_S
+    assert max(late_s) <= SOON_S
     for turns in tasks.turns:
         assert len([turn for turn in turns if turn > happened[-1]]) <= 7
     assert set(early) == {True, False}
