@@ -297,7 +297,7 @@ def times_dearer(mount: Mount, deep: int = 990, rounds: int = 10) -> float:
         children.append(start_as(DEEP, _use, str(mount / f"deep/{levels}"), levels))
         assert children[-1].receive(120) == "there"
         _cost_s(mount, children[-1], 5)
-    costs = [[_cost_s(mount, child, rounds) for child in children] for _ in range(9)]
+    costs = [[_cost_s(mount, child, rounds) for child in children] for _ in range(5)]
     for child in children:
         child.send(0)
         child.result(60)

@@ -21,7 +21,7 @@ from tests.support.machine.processes import start_as
 from tests.support.mount.daemons import Mount
 
 CAMERA, GALLERY = 10010, 10011
-PROBES: Final = count(1200, 100_000)
+PROBES: Final = count(600, 100_000)
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy

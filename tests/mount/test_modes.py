@@ -265,7 +265,7 @@ def world(module_mounts: Mounts, module_arena: Path, media: dict[str, Path]) -> 
 
 @pytest.mark.timeout(1800)
 @settings(
-    max_examples=count(12, 1500),
+    max_examples=count(4, 1500),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(policy=cases.policies(), listed=st.booleans())

@@ -146,7 +146,7 @@ class Sort:
     refusals: frozenset[int] = frozenset({errno.ENOENT, errno.EACCES})
 
 
-SHARED = Sort(count(3, 600))
+SHARED = Sort(count(2, 600))
 CLONING = Sort(count(2, 300))
 APP = Sort(count(2, 300), ("--app", "one", "--any-uid"), alone=True)
 MEDIATED = Sort(count(2, 300), ("--no-passthrough",))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.counts import first
+from tests.support.machine.counts import count, first
 from tests.support.machine.processes import call_as, start_as, tool_as
 from tests.support.models.trees import (
     PROGRAM_PRINTS,
@@ -57,6 +57,8 @@ GIT = {
     "GIT_CONFIG_NOSYSTEM": "1",
 }
 TOOL_S = 100.0
+TEXTS = count(24, 60)
+TRANSFERS = count(20, 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ def test_git(place: Place) -> None:
 
 
 def _make_versions(source: Path) -> None:
-    for number in range(60):
+    for number in range(TEXTS):
         directory = source / f"part{number % 6}"
         directory.mkdir(exist_ok=True)
         (directory / f"{number}.txt").write_text(f"line {number}\n" * 40)
@@ -248,13 +250,12 @@ def test_sqlite_in_wal_mode(place: Place) -> None:
     database = place.directory / "accounts.db"
     assert place.call(databases.create, database) == "wal"
     uids = place.uids * (4 // len(place.uids))
-    count = 40
-    children = [start_as(uid, _transfers, database, writer, count) for writer, uid in enumerate(uids)]
-    children += [start_as(uids[-1], _watching, database, len(uids), count)]
+    children = [start_as(uid, _transfers, database, writer, TRANSFERS) for writer, uid in enumerate(uids)]
+    children += [start_as(uids[-1], _watching, database, len(uids), TRANSFERS)]
     results = [child.result(TOOL_S) for child in children]
-    assert results[:-1] == [count] * len(uids)
+    assert results[:-1] == [TRANSFERS] * len(uids)
     assert results[-1] > 0
-    expected = ("ok", databases.ACCOUNTS * databases.BALANCE, len(uids) * count)
+    expected = ("ok", databases.ACCOUNTS * databases.BALANCE, len(uids) * TRANSFERS)
     assert place.call(databases.verdict, database) == expected
     assert databases.verdict(place.stored / "accounts.db") == expected, "in the store as well"
     said = place.tool("sqlite3", database, "SELECT sum(balance) FROM account")

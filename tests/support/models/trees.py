@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_SMALL_FILES: Final = 120
+_SMALL_FILES: Final = 63
 _OLD_NS: Final = 1_234_567_890_123_456_789
 
 
