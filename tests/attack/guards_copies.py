@@ -78,7 +78,7 @@ def released_by_the_loop() -> None:
 
 
 def server_not_asked() -> None:
-    """A server that has revoked its delegation is not asked whether the file is as before."""
+    """A server that may have restarted is not asked whether the file is as before."""
 
     async def told(fd: int) -> tuple[int, int, int]:
         return 0, 0, 0

@@ -5,6 +5,7 @@ tests/mount/test_guest.py runs it. The fixtures of two_machines.py are used: "tw
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import time
@@ -58,6 +59,7 @@ def stores(empty_store: Path, tmp_path: Path) -> Iterator[Stores]:
     for number in range(FILES):
         (empty_store / f"{number}.jpg").write_bytes(IMAGES[0])
         (empty_store / f"{number}.jpg").chmod(0o666)
+    Path("/var/lib/nfs/v4recovery").mkdir(parents=True, exist_ok=True)  # where a server keeps its clients
     serve()
     export = f"10.9.0.0/16:{empty_store}"
     run("exportfs", "-o", "rw,no_root_squash,no_subtree_check,insecure,sec=sys,fsid=0", export)
@@ -159,4 +161,47 @@ def test_a_reader_sees_places_without_leases_and_times(mounts: Mounts, stores: S
     open_to_the_writer(stores)
     mount = started(mounts, stores, "no-leases,server-not-asked")
     assert race(mount, stores.store, remote=False, wanted=1_000_000).leaked
+    assert mounts.stop_all() == []
+
+
+def reads_on(channel, path: Path) -> list[bool]:
+    """Read a file, and again once told so: whether a place was in it."""
+    leaked = []
+    with path.open("rb", buffering=0) as file:
+        for word in ("read", "read again"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            data = b""
+            with contextlib.suppress(OSError):
+                data = os.pread(file.fileno(), len(IMAGES[0]), 0)
+            leaked.append(any(secret in data for secret in secrets()))
+            channel.send((word, len(data)))
+            channel.recv()
+    return leaked
+
+
+def read_after_a_restart(mount: Mount, stores: Stores) -> list[bool]:
+    """Change a file while its server is down. To the kernel the lease holds all the time."""
+    reader = start_as(READER, reads_on, mount / "0.jpg")
+    assert reader.receive() == ("read", len(IMAGES[0]))
+    run("rpc.nfsd", "0")
+    (stores.server / "0.jpg").write_bytes(IMAGES[1])
+    run("rpc.nfsd", "--grace-time", "10", "4")
+    with (stores.store / "0.jpg").open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    reader.send("again")
+    word, size = reader.receive(60)
+    print(word, size, mount.status()["leases"])
+    reader.send("end")
+    return reader.result()
+
+
+def test_what_was_written_while_the_server_was_down_is_looked_at(mounts: Mounts, stores: Stores) -> None:
+    mount = started(mounts, stores)
+    assert read_after_a_restart(mount, stores) == [False, False]
+    assert mounts.stop_all() == []
+
+
+def test_it_is_shown_where_the_server_is_not_asked(mounts: Mounts, stores: Stores) -> None:
+    mount = started(mounts, stores, "server-not-asked")
+    assert read_after_a_restart(mount, stores) == [False, True]
     assert mounts.stop_all() == []

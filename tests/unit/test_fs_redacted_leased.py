@@ -174,7 +174,7 @@ async def test_a_read_that_a_reload_overtakes_shows_what_the_new_policy_shows(
 async def test_bytes_count_only_if_the_server_tells_no_other_times_after_the_read(
     made: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """chmod(2) breaks no lease, like a change on a server that has revoked its delegation."""
+    """chmod(2) breaks no lease, like a change while the server is down."""
     read_store = leased_module.read_store
 
     async def changed(fd: int, offset: int, size: int) -> memoryview:
