@@ -20,6 +20,7 @@ from typing import Final
 
 from tests.bench import measures
 from tests.bench.fairness import busy, locks
+from tests.bench.first_looks import looks
 from tests.bench.redaction import redaction
 from tests.bench.rules import rules
 from tests.bench.session import Session
@@ -164,6 +165,7 @@ ON_STORES: Final[dict[str, Callable[[Session, str, Bench], None]]] = {
     "trail": trail,
     "locks": locks,
     "busy": busy,
+    "looks": looks,
 }
 
 
@@ -182,7 +184,7 @@ def on_each_store(session: Session, parts: list[str]) -> None:
         place.chmod(0o711)
         where = tool_as(0, "stat", "-f", "-c", "%T", place, check=True).stdout.decode().strip()
         for part in parts:
-            on_disk = part in {"memory", "rules", "trail", "locks", "busy"}
+            on_disk = part in {"memory", "rules", "trail", "locks", "busy", "looks"}
             if (on_disk and name == "tmpfs") or (name == "xfs" and part != "redaction"):
                 continue  # nothing of it hangs on the store; on xfs only copies go another way
             directory = place / part

@@ -71,7 +71,7 @@ def _compute(channel) -> None:
 
 
 @contextlib.contextmanager
-def _busy(processes: int) -> Iterator[None]:
+def computing(processes: int) -> Iterator[None]:
     """While inside, processes compute, each in a session of its own."""
     children = [start_as(UID, _compute) for _ in range(processes)]
     try:
@@ -103,7 +103,7 @@ def busy(session: Session, where: str, bench: Bench) -> None:
     with _mergerfs(bench) as mergerfs, bench.policyfs(leads=True) as policyfs:
         ratios = {}
         for processes in (0, BUSY):
-            with _busy(processes):
+            with computing(processes):
                 values = measures.medians(
                     [mergerfs, policyfs], lambda target: call_as(UID, partial(_creates, str(target.path)))
                 )
