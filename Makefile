@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13
+.PHONY: help demo demo-shell check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb try-deb
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -18,6 +18,8 @@ help:
 	@echo "make check       style, types, unit tests, one mount test of each room (two minutes): before each commit"
 	@echo "make test        set-up, lint, types, import contract, every test (some 11 minutes on two CPUs)"
 	@echo "make test-debian13  set-up, doctor, demo and every test in a root of Debian 13 (docs/debian13.md)"
+	@echo "make deb         dist/policyfs_*.deb for this Debian release, from the commit HEAD"
+	@echo "make try-deb     the package built twice, installed, upgraded under a mount and removed in roots of Debian 12 and 13"
 	@echo "make soak        the long counts (some hours)"
 	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
 	@echo "make fuzz        the locators under a coverage-guided fuzzer, ten minutes for each kind of file"
@@ -151,6 +153,14 @@ SUITE ?= trixie
 test-debian13:
 	@packaging/setup/packages.sh debian13
 	@python3 -m tests.debian13 --suite $(SUITE) --jobs $(JOBS) $(if $(ROOT),--root $(ROOT)) $(TESTS)
+
+deb:
+	@packaging/setup/packages.sh deb
+	@packaging/debian/build.sh
+
+try-deb:
+	@packaging/setup/packages.sh debian13
+	@for suite in bookworm trixie; do python3 -m tests.debian13.package --suite $$suite || exit 1; done
 
 LONG := POLICYFS_SOAK=1 POLICYFS_CASES=200000
 soak: packages-soak setup

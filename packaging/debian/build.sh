@@ -1,0 +1,30 @@
+#!/bin/sh
+# Builds the Debian package of this release from the commit HEAD: `build.sh [DIRECTORY]` (dist). The same commit on
+# the same release gives the same bytes.
+set -eu
+cd "$(dirname "$0")/../.."
+mkdir -p "${1:-dist}"
+out=$(cd "${1:-dist}" && pwd)
+version=$(packaging/version.sh)+deb$(. /etc/os-release && echo "$VERSION_ID")
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+export SOURCE_DATE_EPOCH
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+mkdir "$scratch/policyfs"
+git archive HEAD | tar -x -C "$scratch/policyfs"
+cd "$scratch/policyfs"
+cp -r packaging/debian debian
+cat >debian/changelog <<END
+policyfs ($version) unstable; urgency=medium
+
+  * See CHANGELOG.md.
+
+ -- The policyfs developers <maintainers@policyfs.invalid>  $(date -R -u -d "@$SOURCE_DATE_EPOCH")
+END
+dpkg-buildpackage --build=binary --no-sign >"$scratch/log" 2>&1 || {
+    cat "$scratch/log" >&2
+    exit 1
+}
+cp "$scratch"/policyfs_*.deb "$out"
+(cd "$out" && ls "policyfs_$version"_*.deb)

@@ -1,0 +1,65 @@
+"""`make try-deb`: build the Debian package twice in a root of a release, and try it in another, fresh root.
+
+    python3 -m tests.debian13.package [--suite trixie] [--root DIR]
+
+The two builds must have the same bytes, and lintian must report no error. package.sh has what is tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from tests.debian13.__main__ import PLACE, Debian13Error, build, inside, put_checkout, root_directory
+
+TRIED: Final = Path(__file__).with_name("package.sh")
+BUILD: Final = """\
+packaging/setup/packages.sh deb && rm -rf /one /two \
+&& packaging/debian/build.sh /one && packaging/debian/build.sh /two \
+&& cmp /one/*.deb /two/*.deb && lintian --fail-on error /one/*.deb"""
+NEWER: Final = """\
+dpkg-deb --raw-extract /one/*.deb /newer && sed -i 's/^Version: .*/&.1/' /newer/DEBIAN/control \
+&& mkdir -p /two && rm -f /two/* && dpkg-deb -Zgzip --build /newer /two/newer.deb >/dev/null && rm -r /newer"""
+
+
+def tried(builder: Path, fresh: Path, suite: str) -> int:
+    """Build the package in one root and try it in the other; returns an exit code."""
+    build(builder, suite)
+    put_checkout(builder)
+    if status := inside(builder, f"{BUILD} && {NEWER}"):
+        return status
+    build(fresh, suite)
+    place = fresh / PLACE
+    place.mkdir()
+    [old], [new] = (builder / "one").glob("*.deb"), (builder / "two").glob("*.deb")
+    for file in (old, new, TRIED):
+        shutil.copy(file, place)
+    for name in ("resolv.conf", "hosts"):
+        shutil.copy(Path("/etc", name), fresh / "etc" / name)
+    return inside(fresh, f"sh ./{TRIED.name} ./{old.name} ./{new.name}")
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.debian13.package", description="tries the package")
+    parser.add_argument("--suite", default="trixie", help="the release, as the mirror names it (trixie)")
+    parser.add_argument("--root", metavar="DIR", help="build there, keep the root, use it again")
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        print("tests.debian13.package: needs root", file=sys.stderr)
+        return 1
+    try:
+        with root_directory(arguments.root) as builder, root_directory(None) as fresh:
+            return tried(builder, fresh, arguments.suite)
+    except (Debian13Error, subprocess.CalledProcessError) as error:
+        print(f"tests.debian13.package: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+#!/bin/sh
+# Tries the Debian package in a root that has nothing of policyfs: `package.sh OLD.deb NEW.deb`. Installs it, mounts,
+# upgrades it under the mount while an app reads, removes and purges it. Ends with 1 at the first thing that is wrong.
+set -eu
+old=$1
+new=$2
+export DEBIAN_FRONTEND=noninteractive
+
+fail() {
+    echo "package.sh: $1" >&2
+    exit 1
+}
+
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "$old" >/dev/null
+cd /
+policyfs --version
+for page in man1/policyfs.1 man5/policyfs-policy.5; do
+    # minbase leaves manual pages out of the root, but not out of the package
+    dpkg-deb --contents "$old" | grep -q "/usr/share/man/$page.gz" || fail "no page $page"
+done
+getent passwd policyfs-forward >/dev/null || fail "no user for policyfs-forward.service"
+[ -z "$(find /usr/lib/policyfs/code -name '*.pyc')" ] || fail "compiled modules among dpkg's files"
+
+mkdir -p /srv/media /mnt/media
+chmod 700 /srv/media
+echo words >/srv/media/note.txt
+chmod 644 /srv/media/note.txt
+cat >/etc/policyfs/home.yaml <<END
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: home}
+apps:
+  gallery: {uid: 10011}
+rules:
+  - {id: all, allow: [see, read], who: {app: any}, paths: "/**"}
+END
+mount -t fuse.policyfs -o policy=/etc/policyfs/home.yaml /srv/media /mnt/media
+as_app() {
+    setpriv --reuid 10011 --regid 10011 --clear-groups "$@"
+}
+[ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the app cannot read"
+first=$(readlink -f /usr/lib/policyfs/current)
+
+as_app sh -c 'while [ ! -e /tmp/enough ]; do
+    cat /mnt/media/note.txt >/dev/null && ls /mnt/media >/dev/null || echo failed; echo done; done' >/tmp/app.log 2>&1 &
+app=$!
+dpkg -i "$new" >/dev/null
+touch /tmp/enough
+wait $app
+grep -q done /tmp/app.log || fail "the app did nothing during the upgrade"
+! grep -qv done /tmp/app.log || fail "calls failed during the upgrade: $(grep -v done /tmp/app.log | head -n 3)"
+second=$(readlink -f /usr/lib/policyfs/current)
+[ "$first" != "$second" ] || fail "the new version is not in use"
+[ -d "$first" ] || fail "the version of a running mount was removed"
+policyfs status /mnt/media >/dev/null || fail "the new command does not understand the running mount"
+[ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the app cannot read after the upgrade"
+
+policyfs umount /mnt/media
+mount -t fuse.policyfs -o policy=/etc/policyfs/home.yaml /srv/media /mnt/media
+dpkg-reconfigure policyfs
+[ ! -e "$first" ] || fail "a version that nobody runs has stayed"
+
+apt-get remove -y -qq policyfs >/dev/null
+[ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the removal took the mount away"
+umount /mnt/media
+apt-get purge -y -qq policyfs >/dev/null
+[ -d /var/log/policyfs ] || fail "the purge took the trail away"
+[ -z "$(command -v policyfs)" ] || fail "the command has stayed"
+echo "package.sh: installed, upgraded, removed and purged"
