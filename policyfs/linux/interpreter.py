@@ -52,8 +52,14 @@ def clean_environment() -> dict[str, str]:
 
 
 def own_program() -> str:
-    """Return the path of this installation's `policyfs`. systemd finds bare names in few directories only."""
+    """Return the path of this installation's `policyfs`. systemd finds bare names in few directories only.
+
+    If a link in PATH leads there, return the link: an upgrade may move the installation, but keeps the link.
+    """
     beside = os.path.join(os.path.dirname(sys.executable), "policyfs")
+    known = program("policyfs")
+    if known is not None and (not os.path.exists(beside) or os.path.samefile(known, beside)):
+        return known
     return beside if os.path.exists(beside) else "policyfs"
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from policyfs.linux.interpreter import PATH, interpreter, program
+from policyfs.linux.interpreter import PATH, interpreter, own_program, program
 
 CHECKOUT: Final = Path(__file__).parents[2]
 _OF_OS: Final = (
@@ -116,6 +116,25 @@ def test_programs_come_from_fixed_directories(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PATH", str(tmp_path))
     assert program("sh") in {"/usr/bin/sh", "/bin/sh"}
     assert program("no-such-program") is None
+
+
+def test_units_name_the_link_that_an_upgrade_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the Debian package has it: a link in /usr/bin, to the directory of the version in use."""
+    version, link = tmp_path / "1.0/bin", tmp_path / "bin/policyfs"
+    for directory in (version, link.parent):
+        directory.mkdir(parents=True)
+    monkeypatch.setattr("policyfs.linux.interpreter.PATH", str(link.parent))
+    monkeypatch.setattr(sys, "executable", str(version / "python3"))
+    assert own_program() == "policyfs"
+    (version / "policyfs").write_text("#!/bin/true\n")
+    (version / "policyfs").chmod(0o755)
+    assert own_program() == str(version / "policyfs")
+    link.symlink_to(version / "policyfs")
+    assert own_program() == str(link)
+    link.unlink()
+    link.write_text("#!/bin/true\n")  # another installation
+    link.chmod(0o755)
+    assert own_program() == str(version / "policyfs")
 
 
 LATE = """
