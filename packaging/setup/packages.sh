@@ -11,7 +11,7 @@ test="$demo libjpeg-turbo-progs sqlite3 rsync git tar unzip make file acl xfspro
 soak="$test restic borgbackup syncthing minidlna user-mode-linux kmod iproute2 nfs-kernel-server lxc nodejs node-chokidar"
 bench="$test fio dbench g++"
 debian13="debootstrap git util-linux"
-deb="libfuse3-dev gcc libc6-dev pkg-config|pkgconf dpkg-dev debhelper lintian git"
+deb="libfuse3-dev build-essential pkg-config|pkgconf dpkg-dev debhelper lintian git"
 
 python=
 if ! "$(dirname "$0")/python.sh" complete; then
