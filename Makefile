@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb try-deb
+.PHONY: help demo demo-shell demo-picture check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb try-deb
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -58,6 +58,10 @@ setup:
 demo:
 	@$(MAKE) $(call beside,packages-demo) $(STAMP)
 	@PYTHONPATH=. $(PY) packaging/demo/demo.py
+
+demo-picture:
+	@$(MAKE) $(call beside,packages-demo) $(STAMP)
+	@PYTHONPATH=. $(PY) packaging/demo/picture.py
 
 demo-shell:
 	@$(MAKE) $(call beside,packages-demo) $(STAMP)

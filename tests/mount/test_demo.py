@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,8 @@ def test_the_demo_shows_its_acts_in_one_screen_and_ends(arena: Path) -> None:
     assert re.search(r"camera +write +deny +/DCIM/fake.jpg", said.stdout)
     assert len(said.stdout.splitlines()) <= 40
     assert max(map(len, said.stdout.splitlines())) <= 80
+    picture = runpy.run_path(str(CHECKOUT / "packaging/demo/picture.py"))
+    assert picture["drawn"](said.stdout) == picture["PICTURE"].read_text("utf-8"), "run `make demo-picture`"
     assert mounts_below(arena) == []
     assert list(arena.iterdir()) == []
 
