@@ -22,6 +22,7 @@ from tests.support.machine.documents import CHECKOUT, PAGES, blocks, commands
 from tests.support.models.asking import Row, check, engine_of
 
 SET_UP = {
+    "apt install ./dist/policyfs_*.deb",  # make try-deb
     "apt install gcc pkg-config libfuse3-dev python3-dev python3-venv libmagic1",
     "python3 -m venv /opt/policyfs",
     "/opt/policyfs/bin/pip install .",
