@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell demo-picture check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb try-deb
+.PHONY: help demo demo-shell demo-picture check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb wheel try-deb
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -19,6 +19,7 @@ help:
 	@echo "make test        set-up, lint, types, import contract, every test (some 11 minutes on two CPUs)"
 	@echo "make test-debian13  set-up, doctor, demo and every test in a root of Debian 13 (docs/debian13.md)"
 	@echo "make deb         dist/policyfs_*.deb for this Debian release, from the commit HEAD"
+	@echo "make wheel       dist/policyfs-*.whl with its list of libraries, and the sdist"
 	@echo "make try-deb     the package built twice, installed, upgraded under a mount and removed in roots of Debian 12 and 13"
 	@echo "make soak        the long counts (some hours)"
 	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
@@ -161,6 +162,9 @@ test-debian13:
 deb:
 	@packaging/setup/packages.sh deb
 	@packaging/debian/build.sh
+
+wheel: setup
+	@$(PY) packaging/wheel.py
 
 try-deb:
 	@packaging/setup/packages.sh debian13

@@ -196,7 +196,9 @@ class Demo:
                 with contextlib.suppress(OSError):  # EIO: the program has ended
                     while part := screen.read(4096):
                         said += part
-        text = said.decode(errors="replace").replace("\r", "").rstrip()
+        # A command that takes long tells how far it is, and then writes over it.
+        lines = said.decode(errors="replace").replace("\r\n", "\n").split("\n")
+        text = "\n".join(line.rpartition("\r")[2] for line in lines).rstrip()
         if process.returncode or not text:
             raise DemoError(f"{shlex.join(command)} ended with {process.returncode}:\n{text}")
         return text

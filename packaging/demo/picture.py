@@ -1,4 +1,4 @@
-"""Draws a text of the demo as a picture: `make demo-picture` writes docs/demo.svg, the picture of README.md."""
+"""Draws a text of the demo: `make demo-picture` writes docs/demo.svg, the picture of README.md."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ def drawn(text: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}">\n'
         f'<rect width="{_WIDTH}" height="{height}" rx="6" fill="#1d1f21"/>\n'
-        '<g font-family="monospace" font-size="13" style="white-space:pre">\n' + "\n".join(rows) + "\n</g>\n</svg>\n"
+        '<g font-family="monospace" font-size="13" style="white-space:pre">\n'
+        + "\n".join(rows)
+        + "\n</g>\n</svg>\n"
     )
 
 
 if __name__ == "__main__":
     command = [sys.executable, Path(__file__).with_name("demo.py")]
-    PICTURE.write_text(drawn(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout), "utf-8")
+    shown = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    PICTURE.write_text(drawn(shown), "utf-8")

@@ -27,10 +27,12 @@ def resolved(wanted: list[str], locked: dict[str, str]) -> set[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as versions:
         versions.writelines(entry.split("\\")[0].rstrip() + "\n" for entry in locked.values())
         versions.flush()
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run"]
-        command += ["--ignore-installed", "--report", "-", "--constraint", versions.name, *wanted]
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        command += ["--dry-run", "--ignore-installed", "--report", "-"]
+        command += ["--constraint", versions.name, *wanted]
         report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return {item["metadata"]["name"].lower().replace("_", "-").replace(".", "-") for item in report["install"]}
+    names = (item["metadata"]["name"] for item in report["install"])
+    return {name.lower().replace("_", "-").replace(".", "-") for name in names}
 
 
 def main() -> None:
