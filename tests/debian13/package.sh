@@ -2,8 +2,8 @@
 # Tries the Debian package in a root that has nothing of policyfs: `package.sh OLD.deb NEW.deb`. Installs it, mounts,
 # upgrades it under the mount while an app reads, removes and purges it. Ends with 1 at the first thing that is wrong.
 set -eu
-old=$1
-new=$2
+old=$(readlink -f "$1")
+new=$(readlink -f "$2")
 export DEBIAN_FRONTEND=noninteractive
 
 fail() {
