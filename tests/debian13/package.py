@@ -22,31 +22,39 @@ BUILD: Final = """\
 packaging/setup/packages.sh deb && rm -rf /one /two \
 && packaging/debian/build.sh /one && packaging/debian/build.sh /two \
 && cmp /one/*.deb /two/*.deb && lintian --fail-on error /one/*.deb"""
+WHEELS: Final = """\
+rm -rf /w /wheels /wheels2 && python3 -m venv /w \
+&& /w/bin/pip install --quiet setuptools wheel \
+&& /w/bin/python packaging/wheel.py /wheels && /w/bin/python packaging/wheel.py /wheels2 \
+&& for file in $(ls /wheels); do cmp /wheels/$file /wheels2/$file || exit 1; done"""
 NEWER: Final = """\
-dpkg-deb --raw-extract /one/*.deb /newer && sed -i 's/^Version: .*/&.1/' /newer/DEBIAN/control \
-&& mkdir -p /two && rm -f /two/* && dpkg-deb -Zgzip --build /newer /two/newer.deb >/dev/null && rm -r /newer"""
+dpkg-deb --raw-extract /one/*.deb /newer \
+&& sed -i 's/^Version: .*/&.1/' /newer/DEBIAN/control \
+&& mkdir -p /two && rm -f /two/* && dpkg-deb -Zgzip --build /newer /two/newer.deb >/dev/null \
+&& rm -r /newer"""
 
 
 def tried(builder: Path, fresh: Path, suite: str) -> int:
     """Build the package in one root and try it in the other; returns an exit code."""
     build(builder, suite)
     put_checkout(builder)
-    if status := inside(builder, f"{BUILD} && {NEWER}"):
+    if status := inside(builder, f"{BUILD} && {NEWER} && {WHEELS}"):
         return status
     build(fresh, suite)
     place = fresh / PLACE
     place.mkdir()
     [old], [new] = (builder / "one").glob("*.deb"), (builder / "two").glob("*.deb")
-    for file in (old, new, TRIED):
+    [wheel], [sdist] = (builder / "wheels").glob("*.whl"), (builder / "wheels").glob("*.tar.gz")
+    for file in (old, new, wheel, sdist, TRIED):
         shutil.copy(file, place)
     for name in ("resolv.conf", "hosts"):
         shutil.copy(Path("/etc", name), fresh / "etc" / name)
-    return inside(fresh, f"sh ./{TRIED.name} ./{old.name} ./{new.name}")
+    return inside(fresh, f"sh ./{TRIED.name} policyfs_*.deb newer.deb *.whl *.tar.gz")
 
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python3 -m tests.debian13.package", description="tries the package")
+    parser = argparse.ArgumentParser(prog="python3 -m tests.debian13.package", description="tries packages")
     parser.add_argument("--suite", default="trixie", help="the release, as the mirror names it (trixie)")
     parser.add_argument("--root", metavar="DIR", help="build there, keep the root, use it again")
     arguments = parser.parse_args()

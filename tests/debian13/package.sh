@@ -1,9 +1,12 @@
 #!/bin/sh
-# Tries the Debian package in a root that has nothing of policyfs: `package.sh OLD.deb NEW.deb`. Installs it, mounts,
-# upgrades it under the mount while an app reads, removes and purges it. Ends with 1 at the first thing that is wrong.
+# Tries the Debian package in a root that has nothing of policyfs: `package.sh OLD.deb NEW.deb WHEEL SDIST`. Installs
+# it, mounts, upgrades it under the mount while an app reads, removes and purges it. Then installs the wheel and the
+# sdist as README.md says. Ends with 1 at the first thing that is wrong.
 set -eu
 old=$(readlink -f "$1")
 new=$(readlink -f "$2")
+wheel=$(readlink -f "$3")
+sdist=$(readlink -f "$4")
 export DEBIAN_FRONTEND=noninteractive
 
 fail() {
@@ -67,4 +70,14 @@ umount /mnt/media
 apt-get purge -y -qq policyfs >/dev/null
 [ -d /var/log/policyfs ] || fail "the purge took the trail away"
 [ -z "$(command -v policyfs)" ] || fail "the command has stayed"
+
+apt-get install -y -qq --no-install-recommends gcc pkg-config libfuse3-dev python3-dev python3-venv libmagic1 >/dev/null
+for built in "$wheel" "$sdist"; do
+    rm -rf /opt/policyfs
+    python3 -m venv /opt/policyfs
+    /opt/policyfs/bin/pip install --quiet --disable-pip-version-check "$built"
+    /opt/policyfs/bin/policyfs mount --policy /etc/policyfs/home.yaml /srv/media /mnt/media
+    [ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the app cannot read with $built"
+    /opt/policyfs/bin/policyfs umount /mnt/media
+done
 echo "package.sh: installed, upgraded, removed and purged"
