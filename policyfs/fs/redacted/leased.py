@@ -12,8 +12,7 @@ pending.
 On a mergerfs pool, the lease is on the branch's file, which is also read (store/pool.py).
 
 On NFS 4 the kernel grants a lease only under a delegation of the server. But a server can restart, and the
-kernel notices no write before that. So after every read the daemon also asks the server for the size and times
-of the file.
+kernel notices no write before that. So after every read the daemon also asks the server for size and times.
 
 Files under a lease are never in passthrough, even if nothing in the file is hidden: the lease keeps writers
 out, but ends before the apps' mappings end (docs/decisions/0022-large-clean-files-stay-mediated.md).
