@@ -9,8 +9,9 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
@@ -18,7 +19,6 @@ import trio
 from policyfs.cli.common.looking import start_sniffer
 from policyfs.cli.common.output import new_file
 from policyfs.content.cache import RACY_NS
-from policyfs.domain import Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.linux import libc
 from policyfs.redact.core.patches import PatchedSource
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _COPY_BYTES: Final = 1 << 20
 _PROCESSORS_MAX: Final = 16
 _CHANGED: Final = "another program changed the file: try again"
+
+Look = Callable[[int], Plan]
+"""A function that returns the plan for the file behind an O_RDONLY descriptor."""
 
 
 class _ChangedError(Exception):
@@ -64,28 +67,41 @@ def settled(fd: int) -> Version:
 
 
 def save(
-    fd: int, before: Version, patches: tuple[Patch, ...], path: str, like: os.stat_result | None = None
+    fd: int, before: Version, plan: Plan, path: str, look: Look, like: os.stat_result | None = None
 ) -> None:
     """Save the bytes that an app would read under redaction in a new file.
 
-    fd: the file, whose version was *before* when the plan of *patches* was made. like: gives the new file its
-    mode (without set-id bits) and times; None: the mode that the umask leaves of 0666, and times of now.
-    Raises PolicyfsError; then nothing is left of the new file.
+    fd: the file, whose version was *before* when its plan was made. like: gives the new file its mode
+    (without set-id bits) and times; None: the mode that the umask leaves of 0666, and times of now. Raises
+    PolicyfsError; then nothing is left of the new file.
+
+    INVARIANT: the new file gets its name only after *look* has found nothing in it. A program that writes
+    *fd* through a mapping need not change its version.
     """
-    view = PatchedSource(_Bytes(fd, before.size), patches)
+    view = PatchedSource(_Bytes(fd, before.size), plan.patches)
     mode = None if like is None else like.st_mode & 0o777
     try:
         with new_file(path, mode) as out:
             for at in range(0, before.size, _COPY_BYTES):
                 _write(out, view.read(at, _COPY_BYTES), at)
-            if _version(fd) != before:
-                raise _ChangedError
+            with _reopened(out) as copy:
+                if _version(fd) != before or look(copy).outcome is not Outcome.CLEAN:
+                    raise _ChangedError
             if like is not None:
                 os.utime(out, ns=(like.st_atime_ns, like.st_mtime_ns))
     except _ChangedError as error:
         raise PolicyfsError(_CHANGED) from error
     except OSError as error:
         raise PolicyfsError(error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def _reopened(fd: int) -> Iterator[int]:
+    copy = os.open(libc.proc_fd(fd), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield copy
+    finally:
+        os.close(copy)
 
 
 def _version(fd: int) -> Version:
@@ -248,8 +264,11 @@ class CleanCopies:
             file.copy.kind, plan = await sniffer.locate(fd, self._words)
             if plan.outcome is Outcome.REFUSE:
                 raise PolicyfsError(plan.reason)
-            await trio.to_thread.run_sync(save, fd, before, plan.patches, new, like)
+            await trio.to_thread.run_sync(save, fd, before, plan, new, partial(self._look, sniffer), like)
             file.copy.found(plan)
+
+    def _look(self, sniffer: Sniffer, fd: int) -> Plan:
+        return trio.from_thread.run(sniffer.locate, fd, self._words)[1]
 
 
 def _new_path(above: int, name: bytes) -> str:

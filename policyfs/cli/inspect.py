@@ -48,7 +48,7 @@ def run_inspect(args: argparse.Namespace) -> int:
         if plan.outcome is Outcome.REFUSE:
             raise PolicyfsError(f"wrote nothing, because an app cannot open this file ({shown(plan.reason)})")
         try:
-            save(fd, version, plan.patches, args.write)
+            save(fd, version, plan, args.write, lambda copy: plan_for(copy, words)[1])
         except PolicyfsError as error:
             raise PolicyfsError(f"cannot write {args.write}: {error}") from error
     return EXIT_OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 from pathlib import Path
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.usefixtures("forked_launchers")
 PHOTO = jpegs.photo_with(jpegs.exif())
 LOCATION = frozenset({"location"})
 CLEANED = apply(PHOTO, locate("image/jpeg", LOCATION, MemorySource(PHOTO)).patches)
+CHANGED = "another program changed the file: try again"
+NO_PLACE, PLACE = b"a quince on a table.", b"47.804531, 13.042287"
 REFUSED_TEXT = "text/plain: may contain any text, also a track or a log of places"
 OLD_NS = 1_500_000_000_123_456_789
 
@@ -159,16 +162,35 @@ def test_a_file_that_changes_meanwhile_is_refused(tree: Path, monkeypatch: pytes
     save = command.save
     photo = tree / "2024/trip/a.jpg"
 
-    def late(fd, before, patches, path, like):
+    def late(*arguments):
         with photo.open("r+b") as file:
             file.write(b"another")
-        save(fd, before, patches, path, like)
+        save(*arguments)
 
     monkeypatch.setattr(command, "save", late)
     to = tree.parent / "out"
     (file,) = json.loads(copied(to, photo, "--json").stdout)["files"]
-    assert (file["outcome"], file["reason"]) == ("refuse", "another program changed the file: try again")
+    assert (file["outcome"], file["reason"]) == ("refuse", CHANGED)
     assert list(to.iterdir()) == []
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_writer_that_leaves_no_trace(tree: Path, monkeypatch: pytest.MonkeyPatch, guarded: bool) -> None:
+    """The second write to a page of a shared mapping changes neither times nor size."""
+    save, photo, to = command.save, tree / "2024/b.jpg", tree.parent / "out"
+    photo.write_bytes(jpegs.with_segments(jpegs.plain(), jpegs.segment(jpegs.COM, NO_PLACE)))
+    at = photo.read_bytes().index(NO_PLACE)
+    with photo.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        memory[at] = NO_PLACE[0]  # from now on the page is dirty
+
+        def late(fd, before, plan, path, look, like):
+            memory[at : at + len(PLACE)] = PLACE
+            save(fd, before, plan, path, look if guarded else lambda _: plan, like)
+
+        monkeypatch.setattr(command, "save", late)
+        (found,) = json.loads(copied(to, photo, "--json").stdout)["files"]
+    assert found["reason"] == (CHANGED if guarded else "")
+    assert [PLACE in data for data in files_below(to).values()] == ([] if guarded else [True])
 
 
 @pytest.mark.parametrize("way", ["killed", "interrupted"])
