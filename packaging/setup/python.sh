@@ -2,7 +2,7 @@
 # Prints the Python interpreter from which venv.sh makes .venv. The system's own comes first: Debian builds it with
 # profiles, so that the tests take a tenth less time than with a Python that pyenv has built, and programs of every
 # user can start it. The first python3 of PATH comes next, where the system's is too old, or where it lacks venv and
-# headers and no apt-get can install them.
+# headers and no apt-get can install them. POLICYFS_PYTHON names another one.
 set -eu
 
 new_enough() {
@@ -17,7 +17,9 @@ raise SystemExit(not os.path.exists(os.path.join(sysconfig.get_path("include"), 
 
 system=/usr/bin/python3
 first=$(command -v python3 || echo "$system")
-if new_enough "$system" && { complete "$system" || [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }; then
+if [ -n "${POLICYFS_PYTHON:-}" ]; then
+    chosen=$(command -v "$POLICYFS_PYTHON")
+elif new_enough "$system" && { complete "$system" || [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }; then
     chosen=$system
 else
     chosen=$first

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from policyfs.cli.main import build_parser
 from tests.support.machine.alone import NAME
@@ -98,6 +99,18 @@ def test_ci_runs_make_test() -> None:
     script = CHECKOUT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert "exec make test" in script.read_text(encoding="utf-8")
+
+
+def test_the_workflow_runs_goals_of_the_makefile() -> None:
+    text = (CHECKOUT / ".github/workflows/ci.yml").read_text("utf-8")
+    jobs = YAML(typ="safe").load(text)["jobs"]
+    goals = set(re.findall(r"^([\w-]+):", (CHECKOUT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    asked = [run.split()[1] for run in runs if run.startswith("make ") and "{" not in run]
+    asked += [goal.split()[0] for goal in jobs["night"]["strategy"]["matrix"]["goal"]]
+    assert ".ci/run" in runs
+    assert {"check", "try-deb", "soak", "fuzz", "sanitize"} == set(asked)
+    assert set(asked) <= goals
 
 
 def test_make_test_lints_checks_types_and_layers_and_runs_the_suite() -> None:
