@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from policyfs.redact.core.categories import Tells
@@ -37,6 +39,16 @@ COMMENTS = (
     b"%EndExifToolUpdate 4711\n",
     b"%PCLm 1.0\n",
     b"%----\n%\n%%%\n",
+    b"% 12\n",
+    b"%%Invocation: gs -q -dBATCH -dNOPAUSE -dPDFA=2 -sDEVICE=pdfwrite -sOutputFile=? ?\n",
+    (
+        b"%%Invocation: path/gs -P- -dSAFER -dCompatibilityLevel=1.4 -q -P- -dNOPAUSE -dBATCH"
+        b" -sDEVICE=pdfwrite -sstdout=? -sOutputFile=? -P- -dSAFER -dCompatibilityLevel=1.4 ?\n"
+    ),
+    (
+        b"%%Invocation: gs -dPDFSETTINGS=/ebook -dDownsampleColorImages=true -dColorImageResolution=150"
+        b" -r300x300 -dAutoRotatePages=/None -sColorConversionStrategy=RGB -dEmbedAllFonts=true ?\n"
+    ),
 )
 
 
@@ -109,3 +121,10 @@ def test_a_stream_that_nothing_refers_to_goes():
     text = b"<</Length 7>>\nstream\n" + CITY[:7].ljust(7) + b"\nendstream"
     assert CITY[:7] not in read(pdf({9: text}))
     assert PLACE not in read(pdf({9: b"<</Length 0/Size(%s)>>" % PLACE}))
+
+
+def test_long_rows_of_blanks_take_no_longer_than_other_bytes():
+    begin = time.perf_counter()
+    for text in (b"% 1" + b" " * 4000 + b"x", b"%\n \n" * 900 + b"x", b"%" * 4000 + b"x"):
+        assert not is_constant(text, Tells.LOCATION)
+    assert time.perf_counter() - begin < 0.2

@@ -15,6 +15,18 @@ from policyfs.redact.pdf.private_keys import STANDARD_KEYS
 MAX_BYTES: Final = 1 << 12
 """Maximum size of comments that may stay."""
 _OF_A_PROGRAM: Final = Tells.DEVICE | Tells.OTHER
+_OPTION: Final = (
+    rb"(?:-[qf]|-P-?|-[rg]\d{1,5}(?:x\d{1,5})?|\?|-[dsS](?:All|Alpha|Anti|Auto|BATCH|Bits|Color|Colors|Compatibility"
+    rb"|Compress|Conversion|Crop|DEVICE|DefaultRGB|Depth|Detect|Device|Downsample|Duplicate|EPS|Embed|Encode|FIXED"
+    rb"|FastWebView|Filter|First|Fit|Fonts|Graphics|Gray|ICC|Image|Images|JPEG|Last|Level|MEDIA|Max|Model|Mono|NOCACHE"
+    rb"|NOINTERPOLATE|NOPAUSE|NOPROMPT|NOSAFER|NOOUTERSAVE|Optimize|Output|PAPERSIZE|PARANOID|PDF|PDFA|PDFSETTINGS"
+    rb"|PDFX|PSFit|Page|Pages|Policy|Preserve|Process|Profile|QUIET|Q|Rendering|Resolution|Rotate|SAFER|Strategy"
+    rb"|Subset|Text|Threads|Threshold|Type|Use|stdout|File|Annots|Num|A){1,7}"
+    rb"(?:=(?:\?|\d{1,6}(?:\.\d{1,2})?|true|false|/?(?:pdfwrite|ps2write|eps2write|screen|ebook|printer|prepress|default"
+    rb"|s?RGB|CMYK|Gray|Device(?:RGB|CMYK|Gray)|LeaveColorUnchanged|UseDeviceIndependentColor|None|All|PageByPage"
+    rb"|Bicubic|Subsample|Average|(?:DCT|Flate)Encode|a[0-5]|letter|legal)))?)"
+)
+"""An option of Ghostscript, which hides the names of files by itself (?)."""
 _COMMENT: Final = (
     rb"%(?:(?P<mark>[-=*#.~+_%])(?P=mark)*"
     rb"|QDF-\d\.\d|QDF: ignore_newline"  # qpdf
@@ -25,9 +37,11 @@ _COMMENT: Final = (
     rb"|iText-(?:Core-)?\d{1,2}(?:\.\d{1,2}){1,3}"
     rb"|(?:Begin|End)ExifToolUpdate(?: \d{1,9})?"
     rb"|PCLm \d\.\d"
-    rb")?[ \t]*"
+    rb"| \d{1,5}"  # cairo: the number of a page
+    rb"|%Invocation: (?:path/)?(?:gs|gsc|gswin(?:32|64)c?)(?: " + _OPTION + rb"){0,60}"
+    rb")?"
 )
-_COMMENTS: Final = re.compile(rb"(?:" + _COMMENT + rb"(?:[\0\t\n\x0c\r ]*[\r\n]|\Z))*")
+_COMMENTS: Final = re.compile(rb"(?:" + _COMMENT + rb"(?:[\0\t\n\x0c\r ]*[\r\n]|[ \t]*\Z))*")
 _MAX_NUMBERS: Final = 1
 _NUMBER: Final = re.compile(rb"\d{1,7}")
 _WORDS: Final = (b"null", b"true", b"false", b"0")

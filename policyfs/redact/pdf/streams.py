@@ -174,7 +174,10 @@ class ObjectStream:
         ]
         if _HEAD.fullmatch(head) is None or len(numbers) != 2 * count:
             raise NotThisKindError("an object stream in it is malformed")
-        tidy = bytearray(head + self.text[first:])
+        tidy = bytearray(self.text)
+        for found in _COMMENT.finditer(self.text, 0, first):
+            if not is_constant(found[0], inner.hide):
+                tidy[found.start() : found.end()] = b" " * len(found[0])
         done = first
         for number, offset in sorted(zip(numbers[::2], numbers[1::2], strict=True), key=lambda pair: pair[1]):
             reader = Reader(self.text, first + offset)
