@@ -305,6 +305,16 @@ FORMATS: Final = (
         other_names={"image/svg": "image/svg+xml"},
     ),
     Format(
+        "documents.subtitles:locate_subtitles",
+        kinds={
+            "application/x-subrip": "each cue is examined, also a drone's positions",
+            "application/x-sbv": "likewise",
+            "application/x-location+vtt": "WebVTT with a place: likewise",
+            "application/x-ssa": "each line is examined (SSA, ASS)",
+        },
+        starts=(),
+    ),
+    Format(
         "documents.sidecars:locate_takeout",
         kinds={"application/x-location+json": "each member of Takeout's JSON is examined"},
         starts=(),

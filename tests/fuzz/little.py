@@ -6,7 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from tests.support.samples import cr3s, heifs, jp2s, jpegs, motion, pdfs, pngs, psds, sounds, svgs, tiffs
+from tests.support.samples import (
+    cr3s,
+    heifs,
+    jp2s,
+    jpegs,
+    motion,
+    pdfs,
+    pngs,
+    psds,
+    sounds,
+    subtitles,
+    svgs,
+    tiffs,
+)
 from tests.support.samples import matroskas as mk
 from tests.support.samples.heifs import XMP_TYPE, Layout, Thing, heif, picture
 from tests.support.samples.hidden import EXIF_CASES, JPEG_CASES
@@ -86,6 +99,7 @@ CHUNKS: Final = [
     *((kind, make(CITY)) for kind, make in _BITMAPS.items()),
     *((psds.KIND, data) for data in psds.SEEDS),
     *((svgs.KIND, data) for data in svgs.SEEDS),
+    *subtitles.SEEDS,
     ("audio/aac", b"\xff\xf1\x50\x80\x02\x1f\xfc" * 20),
     ("audio/amr", b"#!AMR\n" + (b"\x3c" + b"x" * 31) * 3),
 ]

@@ -22,7 +22,7 @@ from tests.support.samples.media import HOME
 
 CAMERA, GALLERY, MAPS, BACKUP, STRANGER = 10010, 10011, 10012, 10020, 10099
 POLICY = HEAD + FAMILY
-SUBTITLES = "1\n00:00:01,000 --> 00:00:02,500\nGuten Tag\n\n2\n00:00:03,000 --> 00:00:04,000\nZirbelstadt\n"
+TABLE = "fruit,number,village\n" + "quince,2,Zirbelstadt\n" * 20
 
 
 def carries_place(data: bytes) -> bool:
@@ -35,7 +35,7 @@ def library(module_mounts: Mounts, module_arena: Path, media: dict[str, Path]) -
     store = module_arena / "store"
     store.mkdir(mode=0o700)
     populate(store, media)
-    (store / "Pictures" / "film.srt").write_text(SUBTITLES)
+    (store / "Pictures" / "list.csv").write_text(TABLE)
     (store / "Pictures" / "unknown.bin").write_bytes(random.Random(4).randbytes(5000))
     (store / "Android" / "data" / "camera" / "db").write_bytes(b"camera's\n")
     shutil.copy(store / "Pictures" / "drawing.png", store / "DCIM" / "x.png")
@@ -84,7 +84,7 @@ def test_the_worked_cases(library: Mount, media: dict[str, Path]) -> None:
     assert call_as(GALLERY, lambda: error(os.stat, library / "Android/data/gallery")) == "ENOENT"
     assert call_as(BACKUP, content, str(library / "Android/data/camera/db")) == b"camera's\n"
     assert call_as(GALLERY, lambda: error(content, library / "Pictures/unknown.bin")) == "EACCES"
-    assert call_as(GALLERY, content, str(library / "Pictures/film.srt")) == SUBTITLES.encode()
+    assert call_as(GALLERY, content, str(library / "Pictures/list.csv")) == TABLE.encode()
     denied = library.events(path="/Pictures/unknown.bin", decision="deny")
     assert {event["kind"] for event in denied} == {"application/octet-stream"}
 

@@ -15,7 +15,7 @@ from tests.oracle.language import OPERATIONS, UNKNOWN, Facts, Policy
 from tests.oracle.moves import CLEANABLE, WORDS, Move
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
-OTHERS = ("text/plain", "application/zip", "application/x-subrip", "inode/x-empty")
+OTHERS = ("text/plain", "application/zip", "text/csv", "inode/x-empty")
 KINDS = (*CLEANABLE, *OTHERS)
 NAMES = (
     "a",

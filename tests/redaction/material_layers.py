@@ -1,4 +1,4 @@
-"""PSDs and PSBs, written by ImageMagick, tagged by exiftool, with Photoshop's blocks; drawings (SVG)."""
+"""PSDs and PSBs, written by ImageMagick, tagged by exiftool, with Photoshop's blocks; drawings; subtitles."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 from tests.redaction.material_chunks import TOLD, photo, tagged
 from tests.redaction.samples import Sample, decoded
-from tests.support.samples import psds, svgs
+from tests.support.samples import psds, subtitles, svgs
 from tests.support.samples.media import run
 
 
 def samples(directory: Path) -> Iterator[Sample]:
     """All of the theme's samples."""
     yield from _drawings(directory)
+    yield from _subtitles(directory)
     source = photo(directory)
     layers = ("-size", "48x32", "gradient:red-blue", "(", "-size", "20x20", "xc:green", ")")
     for name, options in {
@@ -71,3 +72,19 @@ def _drawings(directory: Path) -> Iterator[Sample]:
         copy = directory / f"{word}.svg"
         copy.write_bytes(path.read_bytes())
         yield Sample(f"SVG ({word})", svgs.KIND, copy, told, decoded, extra=extra)
+
+
+def _subtitles(directory: Path) -> Iterator[Sample]:
+    """A drone's telemetry, and what ffmpeg makes of subtitles."""
+    flight = directory / "flight.srt"
+    flight.write_bytes(subtitles.FLIGHT)
+    told = {"location": ("47.804531", "13.042287"), "time": ("2021-07-23",), "people": ("Rosa flies",)}
+    yield Sample("a drone's SubRip", subtitles.SUBRIP, flight, told, None)
+    plain = directory / "words.srt"
+    plain.write_bytes(subtitles.subrip("Rosa peels a quince", f"at {subtitles.PLACE}", "Hello."))
+    for suffix, kind in ((".srt", subtitles.SUBRIP), (".vtt", subtitles.VTT), (".ass", subtitles.SCRIPT)):
+        path = directory / f"made{suffix}"
+        run("ffmpeg", "-v", "error", "-i", str(plain), str(path))
+        told = {"location": ("47.804531",), "people": ("Rosa peels", "47.804531")}
+        extra = {"File": "numbers of lines and words"}
+        yield Sample(f"subtitles by ffmpeg ({suffix})", kind, path, told, None, extra=extra)

@@ -7,6 +7,7 @@ from typing import Final
 from tests.redaction.planted import PLACE, Plant, Plants
 from tests.support.samples import jpegs, psds, svgs
 from tests.support.samples.psds import block, layer, psd
+from tests.support.samples.subtitles import SUBRIP, subrip
 from tests.support.samples.svgs import svg
 
 _PSDS: Final[Plants] = {
@@ -80,5 +81,21 @@ _SVGS: Final[Plants] = {
         refused=True,
     ),
 }
-PLANTS: Final[Plants] = {**_PSDS, **_SVGS}
+_SUBTITLES: Final[Plants] = {
+    "in cue 3,000 of SubRip": Plant(SUBRIP, "", lambda: subrip(*["quince"] * 3000, PLACE.decode())),
+    "behind 400 KiB of cues": Plant(SUBRIP, "", lambda: subrip(*["quince " * 30] * 2000, PLACE.decode())),
+    "behind 300,000 lines": Plant(
+        SUBRIP,
+        "documents/subtitles.py MAX_LINES",
+        lambda: subrip("a\n" * 300_001 + PLACE.decode()),
+        refused=True,
+    ),
+    "in subtitles of 17 MiB": Plant(
+        SUBRIP,
+        "documents/subtitles.py MAX_BYTES",
+        lambda: subrip("a" * (17 << 20), PLACE.decode()),
+        refused=True,
+    ),
+}
+PLANTS: Final[Plants] = {**_PSDS, **_SVGS, **_SUBTITLES}
 SOAK: Final[Plants] = {}

@@ -39,6 +39,10 @@ JUDGED_BY_FIRST_BYTES = {kind for kind, _, _ in starts_for(Use.HEAD)}
 BEGIN_IN_SEVERAL_WAYS = {
     "application/rdf+xml",
     "application/x-location+json",
+    "application/x-location+vtt",
+    "application/x-sbv",
+    "application/x-ssa",
+    "application/x-subrip",
     "audio/aac",
     "audio/mpeg",
     "image/jxl",

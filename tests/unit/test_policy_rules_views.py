@@ -25,7 +25,7 @@ def test_the_same_words_under_other_facts_are_another_view():
         "- {id: all, allow: [all]}\n"
         "- {id: a, require: {redact: [location]}, who: {app: camera}, when: {type: image/*}}\n"
         "- {id: b, require: {redact: [location]}, who: {app: maps}}\n"
-        "- {id: c, require: {redact: [location]}, who: {app: gallery}, raw_types: [application/x-subrip]}\n"
+        "- {id: c, require: {redact: [location]}, who: {app: gallery}, raw_types: [text/csv]}\n"
     )
     keys = {view(asked, name).key for name in ("camera", "maps", "gallery")}
     assert len(keys) == 3

@@ -19,6 +19,7 @@ GEO_JSON: Final = "application/geo+json"
 LOCATION_JSON: Final = "application/x-location+json"
 NMEA: Final = "application/x-nmea"
 SVG: Final = "image/svg+xml"
+LOCATION_VTT: Final = "application/x-location+vtt"
 LOCATION_TEXT: Final = "application/x-location-text"
 
 HEAD_BYTES: Final = 1 << 18
@@ -42,6 +43,19 @@ _XML_KINDS: Final = (
     (re.compile(r"<(?:\w+:)?TrainingCenterDatabase\b", re.IGNORECASE), TCX),
     (re.compile(r"www\.topografix\.com/GPX|georss\.org|opengis\.net/gml", re.IGNORECASE), LOCATION_TEXT),
 )
+_SUBTITLES: Final = (
+    (
+        re.compile(r"\ufeff?\s*\d{1,9}[ \t]*\r?\n[ \t]*\d{1,3}:\d\d:\d\d[,.]\d{1,3}[ \t]*-->"),
+        "application/x-subrip",
+    ),
+    (
+        re.compile(r"\ufeff?\d{1,3}:\d\d:\d\d\.\d{3},\d{1,3}:\d\d:\d\d\.\d{3}\r?\n"),
+        "application/x-sbv",
+    ),
+    (re.compile(r"\ufeff?(?:[ \t]*[\r\n])*\[Script Info\][ \t]*[\r\n]"), "application/x-ssa"),
+)
+"""Starts of subtitles, and their kinds."""
+_VTT: Final = re.compile(r"\ufeff?WEBVTT(?![^ \t\r\n])")
 _GEO_JSON: Final = re.compile(
     r"\"type\"\s*:\s*\"(?:FeatureCollection|Feature|GeometryCollection|"
     r"(?:Multi)?(?:Point|LineString|Polygon))\"|\"coordinates\"\s*:\s*\["
@@ -73,7 +87,10 @@ def refine_kind(mime: str, head: bytes) -> str:
         root = _ELEMENT.search(_COMMENT.sub("", text))
         if root is not None and root[1] == "svg":
             return SVG
-    return _sidecar(text) or mime
+    if subtitles := next((kind for start, kind in _SUBTITLES if start.match(text)), None):
+        return subtitles
+    kind = _sidecar(text) or mime
+    return LOCATION_VTT if kind == LOCATION_TEXT and _VTT.match(text) else kind
 
 
 def _sidecar(text: str) -> str | None:

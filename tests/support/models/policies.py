@@ -46,7 +46,7 @@ rules:
     require: {redact: [location]}
     who: {not: {grant: media.location}}
     unless: {owner: self}
-    raw_types: [application/x-subrip]
+    raw_types: [text/csv]
     audit: required
   - id: app.private
     deny: [all]

@@ -1,0 +1,156 @@
+"""Subtitles beside films: SubRip (also drones' telemetry), WebVTT, YouTube's SBV, and SSA or ASS scripts.
+
+Each cue is searched; times and numbers of cues stay, and spaces replace the words of a cue that goes. Where
+one cue tells a place, all cues with several digits go: a drone writes a cue for each picture. Sources: WebVTT
+(W3C), ASS as libass reads it. SubRip and SBV have no standard: each line but times and numbers is words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.core.patches import ByteSource, uniform_difference
+from policyfs.redact.core.tag_names import told
+from policyfs.redact.matroska.codec_private import clean_private
+
+MAX_BYTES: Final = 16 << 20
+MAX_LINES: Final = 300_000
+_DIGITS: Final = 4
+"""Number of digits with which a cue may be a part of a place, if other cues tell one."""
+_LINE: Final = re.compile(r"([^\r\n]*)(\r\n|\r|\n|\Z)")
+_CLOCK: Final = r"(?:\d{1,3}:)?\d{1,2}:\d{1,2}[,.]\d{1,3}"
+_TIME: Final = re.compile(
+    rf"[ \t]*{_CLOCK}(?:[ \t]*-->[ \t]*|,){_CLOCK}"
+    r"(?:[ \t]+(?:[XY][12]:\d{1,4}|(?:vertical|line|position|size|align):[a-z0-9.,%-]{1,24}"
+    r"|region:\w{1,24}))*"
+    r"[ \t]*"
+)
+_NUMBER: Final = re.compile(r"[ \t]*\d{1,9}[ \t]*")
+_HEAD: Final = re.compile(r"(?:\u00ef\u00bb\u00bf|\ufeff)?(?:WEBVTT(?![^ \t\r\n]))?")
+_SCRIPT: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:[ \t]*[\r\n])*\[Script Info\][ \t]*[\r\n]")
+_DIALOGUE: Final = re.compile(
+    rb"(Dialogue:[ \t]*(?:Marked=)?\d{0,9},[ \t]*\d{1,3}:\d\d:\d\d\.\d\d,[ \t]*\d{1,3}:\d\d:\d\d\.\d\d,)"
+    rb"([^,\r\n]*)(,)([^,\r\n]*)(,[ \t]*\d{0,9},[ \t]*\d{0,9},[ \t]*\d{0,9},)([^,\r\n]*)(,)([^\r\n]*)"
+)
+"""Pattern of a line of an ASS script. Its even groups are style, speaker, effect and words."""
+_DIGIT: Final = re.compile(r"\d")
+_MARKS: Final = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+
+
+@dataclass(slots=True)
+class _Cue:
+    """The words between two times: ranges of rows of lines, in characters; then what they tell."""
+
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    told: Tells = NOTHING
+
+
+def locate_subtitles(source: ByteSource, inner: Inner) -> Found:
+    """Locate everything to hide in subtitles. Raises NotThisKindError, TooMuchError."""
+    if source.size > MAX_BYTES:
+        raise TooMuchError("the subtitles are larger than the limit")
+    data = source.read(0, source.size)
+    found = Found()
+    if _SCRIPT.match(data):
+        new = b"".join(_script(data, inner, found))
+    else:
+        encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "latin-1")
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            raise NotThisKindError("its text is broken") from None
+        new = _cleaned(text, encoding, inner, found)
+    found.patches += uniform_difference(0, data, new)
+    return found
+
+
+def _cleaned(text: str, encoding: str, inner: Inner, found: Found) -> bytes:
+    """Return the text of subtitles, encoded, with spaces for the words of cues that go."""
+    if text.count("\n") + text.count("\r") > MAX_LINES:
+        raise TooMuchError("the subtitles have too many lines")
+    cues = list(_cues(text))
+    if text and not text.strip("\ufeff\u00ef\u00bb\u00bf \t\r\n"):
+        return text.encode(encoding)  # only blanks: redaction writes them
+    if len(cues) < 2 or "\0" in text:
+        raise NotThisKindError("there is no cue in it")
+    words = ["\n".join(text[start:end] for start, end in cue.spans) for cue in cues]
+    for cue, said in zip(cues, words, strict=True):
+        cue.told = _told(said.encode(encoding), inner)
+    if any(cue.told & Tells.LOCATION for cue in cues):
+        for cue, said in zip(cues, words, strict=True):
+            if len(_DIGIT.findall(said)) >= _DIGITS:
+                cue.told |= Tells.LOCATION
+    pieces: list[str] = []
+    done = offset = 0
+    unit = 1 if encoding == "latin-1" else 2
+    for cue in cues:
+        for start, end in cue.spans if cue.told else ():
+            size = len(text[start:end].encode(encoding))
+            offset += len(text[done:start].encode(encoding))
+            pieces += [text[done:start], " " * (size // unit)]
+            found.notes.append(Note(offset, size, "subtitles", "cue", cue.told))
+            offset, done = offset + size, end
+    return "".join([*pieces, text[done:]]).encode(encoding)
+
+
+def _cues(text: str) -> Iterator[_Cue]:
+    """Yield what comes before the first time, then the words behind each time. Rows of lines are one span."""
+    cue, goes_on = _Cue(), False
+    at = _HEAD.match(text).end()  # type: ignore[union-attr]  # always matches
+    lines = [(found.start(1), found.end(1), found[1]) for found in _LINE.finditer(text, at)]
+    times = [_TIME.fullmatch(line) is not None for _, _, line in lines] + [False]
+    for number, (start, end, line) in enumerate(lines):
+        if times[number]:
+            yield cue
+            cue, goes_on = _Cue(), False
+        elif not line.strip() or (times[number + 1] and _NUMBER.fullmatch(line)):
+            goes_on = False
+        elif goes_on:
+            cue.spans[-1] = (cue.spans[-1][0], end)
+        else:
+            cue.spans.append((start, end))
+            goes_on = True
+    yield cue
+
+
+def _script(data: bytes, inner: Inner, found: Found) -> Iterator[bytes]:
+    """Yield the pieces of a script, cleaned: its lines of words, and the lines between them."""
+    lines = list(_DIALOGUE.finditer(data))
+    if not lines:
+        raise NotThisKindError("there is no cue in it")
+    words = [b"\n".join(line.group(4, 6, 8)) for line in lines]
+    tells = [_told(said, inner) for said in words]
+    place = any(each & Tells.LOCATION for each in tells)
+    done = 0
+    for line, said, each in zip(lines, words, tells, strict=True):
+        yield _between(data[done : line.start()], inner)
+        done = line.end()
+        if place and len(_DIGIT.findall(said.decode("latin-1"))) >= _DIGITS:
+            each |= Tells.LOCATION
+        if not each:
+            yield line[0]
+            continue
+        found.notes.append(Note(line.start(2), done - line.start(2), "subtitles", "line", each))
+        parts = enumerate(line.groups(), 1)
+        yield b"".join(part if number % 2 else b" " * len(part) for number, part in parts)
+    yield _between(data[done:], inner)
+
+
+def _told(words: bytes, inner: Inner) -> Tells:
+    inner.budget.part(1 + (len(words) <= inner.budget.texts))  # the search costs more than the rest
+    return told(inner.hide, Tells.PEOPLE, words, inner.budget) if words.strip(b"\0 \n") else NOTHING
+
+
+def _between(data: bytes, inner: Inner) -> bytes:
+    """Return the header of a script, or other lines between its lines of words, cleaned."""
+    if not data.strip():
+        return data
+    cleaned = clean_private("S_TEXT/ASS", data, inner)
+    if cleaned is None:
+        raise TooMuchError("the header of the script is too long")
+    return cleaned
