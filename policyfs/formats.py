@@ -284,6 +284,31 @@ FORMATS: Final = (
         starts=(),
         other_names={"audio/aiff": "audio/x-aiff"},
     ),
+    Format(
+        "mpeg.transport_stream:locate_transport_stream",
+        kinds={"video/mp2t": "messages in pictures and tables are examined; other streams go"},
+        starts=(),
+        other_names=dict.fromkeys(("video/m2ts", "video/vnd.dlna.mpeg-tts"), "video/mp2t"),
+    ),
+    Format(
+        "mpeg.program_stream:locate_program_stream",
+        kinds={"video/mpeg": "messages in pictures are examined; other streams go (MPG, VOB)"},
+        starts=(),
+        other_names=dict.fromkeys(("video/mp1s", "video/mp2p", "video/mpv"), "video/mpeg"),
+    ),
+    Format(
+        "asf.asf:locate_asf",
+        kinds={"video/x-ms-asf": "all objects of the header are examined (WMV, WMA)"},
+        starts=(
+            Start(
+                ("video/x-ms-asf",), b"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xcel",
+                uses=Use.HEAD | Use.UNNAMED, only=rf"(?:video|audio)/x-ms-.*|{_UNNAMED}",
+            ),
+        ),
+        other_names=dict.fromkeys(
+            ("audio/x-ms-wma", "video/x-ms-wmv", "application/vnd.ms-asf"), "video/x-ms-asf"
+        ),
+    ),
     Format("audio.amr:locate_amr", kinds={"audio/amr": "has only speech frames"}, starts=()),
     Format(
         "pdf.pdf:locate_pdf",
@@ -323,10 +348,7 @@ FORMATS: Final = (
 """All formats that policyfs can redact, photos first."""
 
 WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
-    "video/mp2t": "AVCHD cameras and dash-cams write places and dates into each second",
-    "video/mpeg": "may contain any data in private streams and user data",
     "video/x-flv": "script tags may contain any data, which policyfs cannot find",
-    "video/x-ms-asf": "headers may contain any data, which policyfs cannot find (WMV, WMA)",
     "application/zip": "may contain any other file",
     "text/plain": "may contain any text, also a track or a log of places",
     "application/gpx+xml": "a track: the whole file consists of places",

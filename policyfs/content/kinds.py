@@ -111,6 +111,11 @@ _FILM_BRANDS: Final = {b"ftypMSNV": "video/mp4"}
 _MOVIE_STARTS: Final = frozenset(
     b"ftyp wide free skip pnot udta uuid junk thum PICT pict moov mdat".split(b" ")
 )
+_PACKETS: Final = ((0, 188), (4, 192))
+"""Offset of the first mark, and distance of the marks, in transport streams without and with clocks."""
+_MARK: Final = b"G"
+_MARKS, _LEAST_MARKS = 5, 3
+"""Numbers of marks that are compared, and that a file must have."""
 _SOUND_BRANDS: Final = (b"aax ", b"aaxc")
 
 
@@ -147,6 +152,17 @@ def movie_kind(head: bytes) -> str | None:
         if size < header:
             return None
         at += size
+    return None
+
+
+def stream_kind(head: bytes) -> str | None:
+    """Return the kind of an MPEG transport stream, else None. libmagic knows only those that begin with a
+    certain packet, and none with a clock before each packet (M2TS).
+    """
+    for start, step in _PACKETS:
+        marks = head[start : _MARKS * step : step]
+        if len(marks) >= _LEAST_MARKS and not marks.strip(_MARK):
+            return "video/mp2t"
     return None
 
 

@@ -29,7 +29,11 @@ _MORE: Final = (
     (
         re.compile("(?:audio|video|application)/.*|image/vnd.microsoft.icon"),
         _COVER_BYTES,
-        re.compile(rb"....ftyp|....moov|ID3|fLaC|OggS|RIFF|RF64|FORM|\x1aE\xdf\xa3|\0\0[\1\2]\0", re.DOTALL),
+        re.compile(
+            rb"....ftyp|....moov|ID3|fLaC|OggS|RIFF|RF64|FORM|\x1aE\xdf\xa3|0&\xb2u|\x00\x00\x01\xba"
+            rb"|\0\0[\1\2]\0",
+            re.DOTALL,
+        ),
     ),
 )
 """Kinds that need more literal bytes, because a redaction compresses their streams again: PDF, PNG, and all

@@ -25,6 +25,7 @@ from tests.redaction import (
     planted_layers,
     planted_photos,
     planted_sound,
+    planted_streams,
 )
 from tests.redaction.planted import Plant, Plants, places_in
 from tests.support.machine.bounds import bounds
@@ -37,6 +38,7 @@ MODULES: Final = (
     planted_films,
     planted_frames,
     planted_layers,
+    planted_streams,
 )
 LOCATION: Final = frozenset({"location"})
 PLANTED: Final[Plants] = {name: one for module in MODULES for name, one in module.PLANTS.items()}

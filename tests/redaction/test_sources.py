@@ -124,6 +124,10 @@ _RANGES: Final = {
         **dict.fromkeys(("range(4)", "range(7, 11)", "range(12, 23)"), "types of units, H.266, table 5"),
         "range(176)": "pictures, slices, objects (H.262, table 6-1; ISO/IEC 14496-2, table 6-3)",
     },
+    "bitstreams/camera_data.py": {
+        "range(160, 171)": "exposure (H264.pm of ExifTool)",
+        "range(176, 208)": "GPS, which goes: no number in it stays under `location`",
+    },
     "bitstreams/photos.py": {"range(192, 208)": "SOFn (T.81, table B.1), which only say that a JPEG begins"},
     "core/appended.py": {"range(256)": _BYTES},
     "core/block_starts.py": {"range(256)": _BYTES},
@@ -141,6 +145,12 @@ _RANGES: Final = {
     "matroska/tag_names.py": {
         "range(21969, 21979)": "ten numbers of MasteringMetadata (RFC 9559, 5.1.4.1.28)"
     },
+    "mpeg/program_stream.py": {
+        "range(192, 224)": "sound (ISO/IEC 13818-1, table 2-22)",
+        "range(224, 240)": "pictures (ISO/IEC 13818-1, table 2-22)",
+        **dict.fromkeys(("range(128, 144)", "range(160, 176)", "range(192, 208)"), "sound of a DVD"),
+    },
+    "mpeg/sections.py": {"range(256)": _BYTES},
     "pdf/ascii85.py": dict.fromkeys(
         ("range(_FIRST, _FIRST + _BASE)", "range(_BASE)", "range(_BASE ** 2)", "range(256)"), _BYTES
     ),

@@ -48,6 +48,8 @@ BEGIN_IN_SEVERAL_WAYS = {
     "image/jxl",
     "image/svg+xml",
     "image/x-olympus-orf",
+    "video/mp2t",
+    "video/mpeg",
 }
 SELDOM_WRITTEN_THROUGH_A_CHECK = {
     "audio/amr",

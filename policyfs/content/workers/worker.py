@@ -24,6 +24,7 @@ from policyfs.content.kinds import (
     normalise,
     picture_kind,
     settle,
+    stream_kind,
 )
 from policyfs.content.plans import pack_plan
 from policyfs.content.workers import protocol
@@ -142,7 +143,7 @@ class Detector:
         """Return libmagic's kind with policyfs's corrections. Raises SniffError if the head contradicts."""
         settled = self._checked(kind, settle(kind, head))
         if settled == "application/octet-stream":
-            return picture_kind(head) or movie_kind(head) or settled
+            return picture_kind(head) or movie_kind(head) or stream_kind(head) or settled
         return settled
 
     @staticmethod

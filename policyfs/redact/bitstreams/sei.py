@@ -10,11 +10,12 @@ types), ISO/IEC 14496-15; MISB ST 0604; the output of encoders.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from policyfs.redact.bitstreams.camera_data import MARK, entries
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.free_text import told_in
@@ -101,11 +102,20 @@ def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
         except IndexError:
             yield Message(NOTHING if alone else UNKNOWN, (), whole=False)
             return
-        tells, kept = _judged(kind, plain[at : at + size], inner)
-        if tells & inner.hide and not places:
-            places = _places(unit, header)
-        yield Message(tells, places[at + kept : at + size], at + size <= end)
+        whole = at + size <= end
+        for tells, start, behind in _parts(kind, plain[at : at + size], inner):
+            if tells & inner.hide and not places:
+                places = _places(unit, header)
+            yield Message(tells, places[at + start : at + behind], whole)
         at += size
+
+
+def _parts(kind: int, payload: bytes, inner: Inner) -> Iterable[tuple[Tells, int, int]]:
+    """Return the parts of a message that go or stay apart: their categories, and their ranges."""
+    if kind == UNREGISTERED and payload.startswith(MARK) and not _among_numbers(payload[len(MARK) :], inner):
+        return entries(payload)
+    tells, kept = _judged(kind, payload, inner)
+    return ((tells, kept, len(payload)),)
 
 
 def _number(plain: bytes, at: int) -> tuple[int, int]:

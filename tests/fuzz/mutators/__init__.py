@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from tests.fuzz.mutators import boxes, chunks, documents, ebml, jpeg, sound, tiff, xml
+from tests.fuzz.mutators import boxes, chunks, documents, ebml, jpeg, sound, streams, tiff, xml
 from tests.fuzz.mutators.inside import inside
 from tests.fuzz.mutators.parts import MOST_BYTES, Mutator
 
@@ -38,6 +38,9 @@ MUTATORS: dict[str, Mutator] = {
     "audio/flac": _with(sound.flac),
     "audio/ogg": _with(sound.ogg),
     "video/x-matroska": _with(ebml.mutate),
+    "video/mp2t": _with(streams.transport),
+    "video/mpeg": _with(streams.program),
+    "video/x-ms-asf": _with(streams.asf),
     "application/pdf": _with(documents.pdf),
     "image/gif": _with(documents.gif),
     "application/x-location+json": _with(documents.json),

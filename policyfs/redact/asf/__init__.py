@@ -1,0 +1,1 @@
+"""ASF: Windows Media Video and Audio."""
