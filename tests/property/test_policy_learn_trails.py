@@ -166,15 +166,29 @@ def wrong(proposal: str, refused: list[Asked]) -> list[Asked]:
     return [one for one in refused if allowed(engine, one)[0]]
 
 
-@pytest.mark.parametrize("name", TRAILS)
-def test_a_proposal_allows_nothing_that_was_refused(name: str, tmp_path: Path):
-    refused = record(tmp_path / "trail", TRAILS[name], invented(name, 1500))
-    assert len(refused) > 200
-    code, proposal, told = learn(tmp_path / "trail")
-    assert code == 0
-    assert "allow:" in proposal, told
-    assert wrong(proposal, refused) == []
-    assert ("WARNING" in proposal) == ("WARNING" in told)
+class Learned(NamedTuple):
+    """What came of a trail. end: the policy that was in force last; refused: the requests that it refused."""
+
+    end: str
+    refused: list[Asked]
+    code: int
+    proposal: str
+    told: str
+
+
+@pytest.fixture(scope="module", params=TRAILS)
+def learned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Learned:
+    root, name = tmp_path_factory.mktemp("learned") / "trail", request.param
+    refused = record(root, TRAILS[name], invented(name, 1500))
+    return Learned(TRAILS[name][-1], refused, *learn(root))
+
+
+def test_a_proposal_allows_nothing_that_was_refused(learned: Learned):
+    assert len(learned.refused) > 200
+    assert learned.code == 0
+    assert "allow:" in learned.proposal, learned.told
+    assert wrong(learned.proposal, learned.refused) == []
+    assert ("WARNING" in learned.proposal) == ("WARNING" in learned.told)
 
 
 def test_users_of_an_app_get_their_own_directories(tmp_path: Path):
@@ -189,12 +203,10 @@ def test_users_of_an_app_get_their_own_directories(tmp_path: Path):
     ]
 
 
-@pytest.mark.parametrize("name", TRAILS)
-def test_the_policy_at_the_end_bounds_a_proposal(name: str, tmp_path: Path):
-    record(tmp_path / "trail", TRAILS[name], invented(name, 1500))
-    _, proposal, told = learn(tmp_path / "trail")
+def test_the_policy_at_the_end_bounds_a_proposal(learned: Learned):
+    told = learned.told
     end, new = (
-        load_policy([SourceText("x.yaml", text.encode())]).policy for text in (TRAILS[name][-1], proposal)
+        load_policy([SourceText("x.yaml", text.encode())]).policy for text in (learned.end, learned.proposal)
     )
     assert new.audit_allowed >= end.audit_allowed and new.audit_denied >= end.audit_denied
     wider = [block for block in diff(end, new).blocks if block.direction is Direction.WIDER]
