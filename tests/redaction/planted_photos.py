@@ -282,7 +282,7 @@ WORDS: Final[dict[str, tuple[str, bytes]]] = {
     "minutes without signs with a gap": ("_WITHOUT_SIGNS{}", b"N47 48.272             E013 02.537 47.80453"),
     "in Korean with a gap": ("_MORE{}", "위도              : 47.80453".encode()),
     "in Russian with a gap": ("_MORE{}", "широта             : 47.80453".encode()),
-    "on two lines": ("_TWO_LINES{}", b"47.80453\n13.04229"),
+    "on two lines": ("_NUMBER_LINE{}", b"47.80453\n13.04229"),
     "geohash with a gap": ("_MORE{}", b"geohash            : u23hb1c 47.80453x"),
     "in degrees and minutes": ("_DEGREES{}", b"47.80453 \xc2\xb0 48' 16\""),
     "ISO 6709": ("_PATTERNS{}", b"+47.80453+013.04229/"),

@@ -98,6 +98,23 @@ def test_only_the_pictures_of_an_icon_stay():
     assert DIB in out
 
 
+def test_pixels_whose_start_lies_within_the_colours_stay():
+    """Pillow reads such pixels behind the colours (its pal8_offset.bmp), others where the file says."""
+    head = words(40, 2, 2) + b"\1\0\x08\0" + words(0, 0, 2835, 2835, 4, 0)
+    data = b"BM" + words(0) + bytes(4) + words(54) + head + bytes(range(16)) + b"pixels!!"
+    assert redact(BMP, data) == data
+    placed = data[:-8] + b"47.80453, 13.04229"
+    assert b"13.0422" not in redact(BMP, placed)
+
+
+def test_an_icon_with_the_doubled_height_of_pixels_stays_whole():
+    """Pillow reads the mask from the end of the picture (its hopper_mask.ico)."""
+    doubled = header(height=4) + bytes(range(32)) + b"\x80\0\0\0" * 2
+    assert redact(ICO, icon(doubled)) == icon(doubled)
+    placed = doubled[:-18] + b"47.80453, 13.04229"
+    assert b"13.0422" not in redact(ICO, icon(placed))
+
+
 @pytest.mark.parametrize(
     ("kind", "data"),
     [

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.redact.core.block_starts import holds_metadata
+from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.images.png import SIGNATURE
 
@@ -26,6 +28,8 @@ _OS2: Final = 64
 _USED: Final = 40
 _HEADERS: Final = (_SHORT, 40, 52, 56, _OS2, 108, 124)
 _PLAIN, _RLE, _FIELDS = 0, (1, 2), (3, 6)
+_BEFORE_BYTES: Final = 64
+"""Size of the usual pixels before other ones that are searched with them: a text may begin there."""
 _ENTRY_BYTES: Final = 16
 _MAX_ICONS: Final = 256
 
@@ -86,11 +90,16 @@ def locate_bmp(source: ByteSource, inner: Inner) -> Found:
     bitmap = read_bitmap(head[_HEAD_BYTES:])
     start = int.from_bytes(head[10:14], "little")
     ends = _HEAD_BYTES + bitmap.header
-    colours = min(ends + bitmap.colours, max(start, ends))
+    colours = ends + bitmap.colours
+    more = max(0, colours - start)  # the stated start lies within the colours: Pillow reads behind these
+    colours = min(colours, max(start, ends))
     if not ends <= start < source.size:
         raise NotThisKindError("there is no picture in it")
     _check_colours(edits, 0, colours)
-    stay = [(0, colours), (start, source.size if bitmap.pixels is None else start + bitmap.pixels)]
+    picture_end = source.size if bitmap.pixels is None else start + bitmap.pixels
+    if more and bitmap.pixels is not None and not _holds_more(edits, picture_end, more):
+        picture_end += more
+    stay = [(0, colours), (start, picture_end)]
     edits.zero(6, 10, "reserved")
     if bitmap.header == _OS2:
         edits.zero(_HEAD_BYTES + _USED, ends, "resolution and identifier")
@@ -107,6 +116,13 @@ def _check_colours(edits: Edits, start: int, end: int) -> None:
     """Raise NotThisKindError if the header and the table of colours [start, end) hold metadata."""
     if holds_metadata(edits.source.read(start, end - start), numbers=True):
         raise NotThisKindError("its header or its table of colours holds metadata")
+
+
+def _holds_more(edits: Edits, start: int, size: int) -> bool:
+    """Return True if pixels beside the usual ones hold metadata, or a place that is hidden."""
+    asked = edits.inner.hide & Tells.LOCATION
+    first = max(0, start - _BEFORE_BYTES)
+    return bool(told_in_range(edits.source, first, start + size, asked, edits.inner.budget))
 
 
 def _neutral(edits: Edits, stay: list[tuple[int, int]]) -> None:
@@ -158,4 +174,7 @@ def _icon(edits: Edits, start: int, size: int) -> int:
         return size
     _check_colours(edits, start, start + min(size, bitmap.header + bitmap.colours))
     # The height in the header is the sum of the heights of the picture and of its mask.
-    return min(size, bitmap.header + bitmap.colours + bitmap.pixels // 2 + bitmap.mask)
+    used = bitmap.header + bitmap.colours + bitmap.pixels // 2 + bitmap.mask
+    if size == used + bitmap.pixels // 2 and not _holds_more(edits, start + used, size - used):
+        return size  # some writers double the picture, too; Pillow reads the mask from the end
+    return min(size, used)

@@ -124,7 +124,7 @@ class Ground:
     """The areas of a file that hold data, and the claims on pieces of them. Other pieces become zeros, except
     filler.
 
-    noted: areas whose removal is already recorded. heads: ranges in which a reader expects a box header.
+    noted: areas whose removal is already recorded. rests: bytes behind the last box of a container.
     """
 
     source: ByteSource
@@ -132,7 +132,7 @@ class Ground:
     areas: list[Span] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     noted: list[Span] = field(default_factory=list)
-    heads: list[Span] = field(default_factory=list)
+    rests: list[Span] = field(default_factory=list)
     found: Found = field(default_factory=Found)
     spare: bytes = FREE
     """Type of a removed box. FFmpeg takes JPEG XL and JPEG 2000 with ``free`` for a movie."""
@@ -153,10 +153,11 @@ class Ground:
         """Add the bytes behind the last box as an area of data.
 
         No claim may cover the bytes in which a reader expects the next box header. Changes around the claimed
-        bytes could make these bytes a header.
+        bytes could make these bytes a header. If bytes become zeros, they get the header of a removed box:
+        some readers refuse a box of size 0.
         """
         self.area(start, end)
-        self.heads.append(Span(start, min(start + HEADER_BYTES, end)))
+        self.rests.append(Span(start, end))
 
     def free(self, box: Box, container: str, tag: str = "", *, broken: bool = False) -> None:
         """Turn a box into free space. Its body becomes an area of data, so items may claim pieces of the
@@ -210,7 +211,8 @@ class Ground:
         other.
         """
         self._one_reading()
-        changed = Extents([*self.heads, *((p.offset, p.end) for p in (*self.found.patches, *structure))])
+        heads = [Span(start, min(start + HEADER_BYTES, end)) for start, end in self.rests]
+        changed = Extents([*heads, *((p.offset, p.end) for p in (*self.found.patches, *structure))])
         if any(changed.hits(*span) for claim in self.claims for span in claim.spans):
             raise NotThisKindError("its pictures overlap its structure")
         areas, doubtful = Extents(self.areas), Extents(self._claimed_twice())
@@ -237,8 +239,20 @@ class Ground:
         gaps = (gap for gap in areas.without(Extents(kept)) if not self._is_filler(*gap, hidden))
         blank = [p for gap in gaps for p in clear(self.source, *gap, self.budget)]
         found.notes += _notes(blank, gone, self.noted, container)
-        found.patches += [*blank, *self._consistent(told, areas)]
+        found.patches += [*self._framed(blank), *self._consistent(told, areas)]
         return found
+
+    def _framed(self, blank: list[Patch]) -> Iterator[Patch]:
+        """Yield the patches *blank*, with the header of a removed box for rests that they change."""
+        holes = Extents((patch.offset, patch.end) for patch in blank)
+        framed = [rest for rest in self.rests if holes.hits(*rest) and rest.end - rest.start >= HEADER_BYTES]
+        heads = Extents((start, start + HEADER_BYTES) for start, _ in framed)
+        for start, end in holes.without(heads):
+            yield Patch(start, zeros=end - start)
+        for start, end in framed:
+            size = end - start if end - start < 1 << 32 else 0
+            old = self.source.read(start, HEADER_BYTES)
+            yield from difference(start, old, size.to_bytes(4) + self.spare)
 
     def _is_filler(self, start: int, end: int, hidden: Extents) -> bool:
         """Return True if an unclaimed gap may stay: filler, neither beside nor among removed bytes."""
