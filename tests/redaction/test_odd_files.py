@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -13,6 +14,7 @@ from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from tests.redaction import odd_files
 from tests.redaction.odd_files import Odd
+from tests.redaction.precision_report import judge, redacted
 from tests.redaction.samples import frames
 from tests.support.samples.media import TOOL_DEADLINE_S
 
@@ -67,3 +69,46 @@ def test_decoders_read_what_is_left(make: Callable[[Path], Iterator[Odd]], tmp_p
         if old != new:
             found.append(f"{name}: damaged")
     assert not found, "\n".join(found)
+
+
+ROOTS: Final = (Path("/usr/share"), Path("/usr/lib"))
+SUFFIXES: Final = frozenset(
+    (
+        *(
+            ".png",
+            ".jpg",
+            ".jpeg",
+            ".gif",
+            ".webp",
+            ".heic",
+            ".avif",
+            ".jxl",
+            ".jp2",
+            ".tif",
+            ".tiff",
+            ".bmp",
+        ),
+        *(".ico", ".pdf", ".wav", ".ogg", ".oga", ".opus", ".mp3", ".flac", ".m4a", ".mp4", ".mov", ".mkv"),
+        *(".webm", ".avi", ".aiff"),
+    )
+)
+MOST: Final = 400
+"""Number of files of one suffix: icons are many and alike."""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+def test_files_of_the_packages_of_this_machine_are_not_damaged(tmp_path: Path) -> None:
+    """Every sample, icon and sound that a package has installed here; some twenty suffixes."""
+    every = (path for root in ROOTS for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES)
+    by_suffix: dict[str, list[Path]] = {}
+    for path in every:
+        if path.is_file() and not path.is_symlink():
+            by_suffix.setdefault(path.suffix.lower(), []).append(path)
+    paths = [path for alike in by_suffix.values() for path in alike[:: len(alike) // MOST + 1]]
+    results = list(redacted(paths, "location", tmp_path))
+    for result in results:
+        if result.out is not None:
+            judge(result, {}, {})
+    assert len(results) > 100
+    assert [result.path for result in results if result.damaged] == []
