@@ -20,6 +20,9 @@ SAYS_NOTHING = [
     b"\0\0\0\x08wide",
     b"\0\0\0\x08wide\0\0\0\0mdat",
     b"NHW_0001",
+    b"II*\0\x08\0\0\0",
+    b"\0\0\0\0II*\0\x08\0\0\0",
+    b"MM\0*\0\0\0\x08",
     b"\0\0\x07\0\0\0",
     b"\0a\0\0",
 ]
@@ -31,6 +34,8 @@ SAYS_SOMETHING = [
     b"\0\0\0\x09wide",
     b"\0\0\0\x08wide\0\0\x2f\x50mdat",
     b"NHW_4780",
+    b"II*\0\x2f\x0d\0\0",
+    b"MM\0*47.8",
     b"    47",
     bytes(9) + b"Linz",
 ]

@@ -371,6 +371,20 @@ def test_an_information_in_the_trailer_itself_goes():
         assert b"Quincebury" not in run(pdf(trailer=b"/Info" + info))
 
 
+def test_an_information_in_the_trailer_itself_is_judged_by_its_entries():
+    """MuPDF writes it so, even into the catalog."""
+    info = b"/Info<</Producer(MuPDF 1.28.5)/Title(a quince)>>"
+    for data in (pdf(trailer=info), pdf(catalog=info)):
+        assert run(data) == data
+        assert b"MuPDF" not in run(data, "device")
+        assert b"a quince" in run(data, "device")
+    for entry in (b"/Title(%s)" % PLACE, b"/Title/Rosa", b"/Own(Quincebury)", b"/Title[(Quincebury)]"):
+        info = b"/Info<</Producer(MuPDF)%s>>" % entry
+        assert entry not in run(pdf(trailer=info), "people", "location")
+        assert entry not in run(pdf(catalog=info), "people", "location")
+        assert entry not in run(pdf(page=info), "people", "location")
+
+
 def test_a_stream_with_two_values_of_one_key_is_refused():
     twice = stream(b"6 0 (x)", b"/Type/ObjStm/Type/Foo/N 1/First 4")
     plan = locate(KIND, frozenset({"location"}), MemorySource(pdf({5: twice})))

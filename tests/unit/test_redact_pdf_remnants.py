@@ -33,6 +33,8 @@ COMMENTS = (
     b"%\x93\x8c\x8b\x9e ReportLab Generated PDF document http://www.reportlab.com\r\n",
     b"%\x93\x8c\x8b\x9e ReportLab Generated PDF document (opensource)\n",
     b"% ReportLab generated PDF document -- digest (http://www.reportlab.com)\n",
+    b"% created by Pillow PDF driver\n",
+    b"% Written by MuPDF 1.28.5\n\n",
     b"%iText-5.5.13\n",
     b"%iText-Core-8.0.2\n",
     b"%BeginExifToolUpdate\n",

@@ -25,10 +25,13 @@ _HEADERS: Final = frozenset(
         b"\0\0\0\x08skip",
         b"\0\0\0\x01mdat\0\0\0\0\0\0\0\x10",
         b"\0\0\0\x08wide\0\0\0\0mdat",
+        b"II*\0\x08",  # a TIFF, which Pillow writes before each further page
+        b"MM\0*\0\0\0\x08",
         b"NHW_0001",  # Nokia's HEIF writer, between its pictures
         b"\x1c\xea\0\0\0\x08",  # the start of EXIF padding from Microsoft's programs
     }
 )
+_CORES: Final = frozenset(header.strip(b"\0") for header in _HEADERS)
 _WORDS: Final = frozenset(
     b"0 1 {} [] () - -- --- auto manual on off yes no none null nil normal standard default unknown n/a"
     b" undef true false std low high hard soft fine".split()
@@ -47,8 +50,8 @@ def is_uniform(data: bytes) -> bool:
 
 
 def is_empty_header(data: bytes) -> bool:
-    """Return True if bytes are the header of an empty box, or of padding, followed by zeros."""
-    return data.rstrip(b"\0") in _HEADERS
+    """Return True if bytes are the header of an empty box, or of padding, among zeros."""
+    return data.strip(b"\0") in _CORES
 
 
 def is_word(data: bytes) -> bool:
@@ -60,7 +63,7 @@ def is_word(data: bytes) -> bool:
 def says_nothing(data: bytes) -> bool:
     """Return True for filler: one repeated byte, three bytes between zeros, an empty box's header."""
     core = data.strip(b"\0")
-    return len(core) <= MOST_BYTES or is_uniform(core) or is_empty_header(data) or data in _HEADERS
+    return len(core) <= MOST_BYTES or is_uniform(core) or is_empty_header(data)
 
 
 def names_a_muxer(data: bytes) -> bool:

@@ -160,12 +160,16 @@ def edit(node: Node, hide: Tells, budget: Budget, *, info: bool = False, trailer
         raise NotThisKindError("its document information is not a dictionary")
     edits = Edits()
     waiting = [node]
+    informations = [node] if info else []
     while waiting:
         here = waiting.pop()
         if here.kind == "dict":
+            informs = any(here is each for each in informations)
             for key, at, value in here.members:
-                tells = _told(here, key, value, info and here is node, trailer and here is node)
-                if info and here is node and not tells & hide:
+                tells = _told(here, key, value, informs, trailer and here is node)
+                if _is_information(here, key, value, trailer and here is node):
+                    informations.append(value)
+                if informs and not tells & hide:
                     tells |= _told_in_parts(value, hide, budget)
                 if not tells & hide:
                     if key == b"Metadata" and value.kind == "ref":
@@ -176,7 +180,7 @@ def edit(node: Node, hide: Tells, budget: Budget, *, info: bool = False, trailer
                         edits.texts[value.number] = edits.texts.get(value.number, NOTHING) | aside
                     waiting.append(value)
                 else:
-                    _take(edits, here, key, at, value, tells, info=info and here is node)
+                    _take(edits, here, key, at, value, tells, info=informs)
         elif here.kind == "array":
             waiting += here.items
         elif here.kind == "ref":
@@ -231,7 +235,7 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
         return UNKNOWN
     if trailer and key == _TRAILER_ID:
         return DEVICE
-    if trailer and key == b"Info" and value.kind not in ("ref", "word"):
+    if trailer and key == b"Info" and value.kind not in ("ref", "word", "dict"):
         return UNKNOWN
     if info and value.kind != "string":
         return NOTHING if value.text == b"null" else STRINGS[key]
@@ -249,6 +253,12 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
     if key == b"M" and not (_is_annotation(node) or _DATE.match(string_bytes(value.text))):
         return NOTHING
     return STRINGS.get(key, NOTHING)
+
+
+def _is_information(node: Node, key: bytes, value: Node, trailer: bool) -> bool:
+    """Return True for document information that is no object of its own: MuPDF writes it into the catalog."""
+    here = key == b"Info" and value.kind == "dict"
+    return here and (trailer or is_private(node, key, trailer=False))
 
 
 def _is_sound(node: Node, key: bytes) -> bool:

@@ -79,10 +79,13 @@ STANDARD_KEYS: Final = frozenset().union(
 
 def is_usual(key: bytes, value: Node) -> bool:
     """Return True if an entry is one that old programs put into any of these dictionaries: the constants of
-    ProcSet (ISO 32000-2, 14.2), pdftk's page number, or the date LastModified, which keys.py judges.
+    ProcSet (ISO 32000-2, 14.2), pdftk's page number, or the date LastModified or document information,
+    which keys.py judges.
     """
     if key == b"ProcSet" and value.kind == "array" and len(value.items) <= len(_PROCEDURES):
         return all(item.kind == "name" and item.text in _PROCEDURES for item in value.items)
+    if key == b"Info":
+        return value.kind == "dict"
     if key == b"pdftk_PageNum":
         return value.kind == "word" and value.text.isdigit() and len(value.text) <= _MAX_PAGE_DIGITS
     dated = key == b"LastModified" and value.kind == "string"

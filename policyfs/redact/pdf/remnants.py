@@ -34,6 +34,7 @@ _COMMENT: Final = (
     rb"|% Object stream: object \d{1,10}, index \d{1,6}(?:; original object ID: \d{1,10}(?: \d{1,5})?)?"
     rb"|(?:\x93\x8c\x8b\x9e ReportLab Generated| ReportLab generated) PDF document"
     rb"(?: -- digest)? \(?(?:http://www\.reportlab\.com|opensource)\)?"
+    rb"| created by (?:Pillow|PIL) PDF driver| Written by MuPDF \d{1,2}(?:\.\d{1,3}){1,2}"
     rb"|iText-(?:Core-)?\d{1,2}(?:\.\d{1,2}){1,3}"
     rb"|(?:Begin|End)ExifToolUpdate(?: \d{1,9})?"
     rb"|PCLm \d\.\d"
