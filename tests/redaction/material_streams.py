@@ -55,7 +55,7 @@ def camcorder(path: Path) -> Path:
         path.with_suffix(".plain.m2ts"), "-mpegts_m2ts_mode", "1", "-x264-params", "aud=1", sound="ac3"
     )
     mark = rest.ljust(64, b"\0")
-    said = f"h264_metadata=sei_user_data={_MDPM}+{'x' * len(mark)}"
+    said = f"filter_units=remove_types=6,h264_metadata=sei_user_data={_MDPM}+{'x' * len(mark)}"
     copied = ("-i", str(plain), "-c", "copy", "-bsf:v", said, "-mpegts_m2ts_mode", "1")
     run("ffmpeg", "-v", "error", "-y", *copied, str(path))
     data = path.read_bytes()

@@ -101,6 +101,13 @@ def test_too_many_streams_are_refused():
             locate_in(TS, MemorySource(data), Tells.LOCATION)
 
 
+def test_too_many_changes_are_refused(monkeypatch):
+    monkeypatch.setattr(transport_stream, "MAX_CHANGES", 2)
+    data = ts(*(packet(DATA_PID, PLACE),) * 3)
+    with pytest.raises(TooMuchError):
+        locate_in(TS, MemorySource(data), Tells.LOCATION)
+
+
 def test_the_clock_of_a_stream_of_data_stays():
     """Players may take the time from a stream that goes."""
     clock = b"\x10\0\1\2\3\x7e\0"

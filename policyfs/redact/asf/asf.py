@@ -114,6 +114,10 @@ class _Locator:
     def _extension(self, part: Part) -> None:
         """Clean the objects in the header's extension."""
         at = part.start + _EXTENSION_BYTES
+        head = self.source.read(part.start, min(_EXTENSION_BYTES, part.end - part.start))
+        if told_in_kept(head, self.inner.hide, self.inner.budget):
+            self._drop(part)
+            return
         for inside in parts(self.source, at, part.end, self.inner):
             self._header(inside)
             at = inside.end

@@ -136,6 +136,8 @@ def _values(body: bytes, form: Form) -> list[_Value] | None:
 def _judged(value: _Value, data: bytes, inner: Inner) -> tuple[Tells, Cleaned | None]:
     """Return the categories of a value, and its new form; None if it goes."""
     name = value.name.removeprefix("WM/")
+    if told(inner.hide, NOTHING, name.encode(), inner.budget):
+        return UNKNOWN, None
     if plain_name(name) == _PICTURE and value.kind == _BYTES:
         return UNKNOWN, _cover(data, inner)
     if value.kind == _TEXT:

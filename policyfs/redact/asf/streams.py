@@ -131,6 +131,8 @@ class StreamTable:
     def codec_names(self, body: bytes) -> Cleaned | None:
         """Clean the list of codecs: names and descriptions that must go become zeros."""
         out, notes, at = bytearray(body), list[Note](), 20
+        if told_in_kept(body[:at], self.inner.hide, self.inner.budget):
+            return None
         for _ in range(int.from_bytes(body[16:20], "little")):
             self.inner.budget.part()
             at += 2

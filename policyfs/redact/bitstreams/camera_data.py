@@ -18,7 +18,7 @@ _BLANK: Final = b" "
 _TELLS: Final = MappingProxyType(
     {
         **dict.fromkeys((0x13, 0x14, 0x18, 0x19), Tells.TIME),
-        **dict.fromkeys((0x70, 0x71, 0x7F, *range(0xA0, 0xAB)), Tells.OTHER),
+        **dict.fromkeys((0x70, 0x71, 0x7F, *range(0xA0, 0xAB), 0xE1, 0xEE), Tells.OTHER),
         **dict.fromkeys(range(0xB0, 0xD0), Tells.LOCATION | Tells.TIME),
         **dict.fromkeys((0xE0, 0xE4, 0xE5, 0xE6), Tells.DEVICE),
     }

@@ -30,6 +30,8 @@ _WINDOW_PACKETS: Final = 20_000
 _TABLES_BYTES: Final = 8 << 20
 """Number of bytes of the file in which the tables of all streams must begin. Players do not look further."""
 _MAX_STREAMS: Final = 64
+MAX_CHANGES: Final = 1 << 18
+"""Maximum number of changes (as of a plan, content/plans.py): each packet of other data needs one."""
 _MAX_KNOWN: Final = 1 << 10
 _MAX_TAIL_BYTES: Final = 1 << 16
 """Maximum size of data behind the packets."""
@@ -85,6 +87,8 @@ class _Locator:
             self._window(self.source.read(base, min(size, end - base)), base)
             for stream in self.streams.values():
                 stream.search()
+            if len(self.edits.found.patches) > MAX_CHANGES:
+                raise TooMuchError("it has too much data beside pictures and sound")
         for stream in self.streams.values():
             stream.search(last=True)
         for pid in self.tables:

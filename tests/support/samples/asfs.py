@@ -144,6 +144,8 @@ HIDING: Final[dict[str, Callable[[], bytes]]] = {
     "behind the attributes": lambda: asf(made("extended content description", bytes(2), PLACE)),
     "attributes that are cut off": lambda: asf(made("extended content description", b"\7\0", PLACE)),
     "a name of an attribute": lambda: asf(extended((PLACE, 3, bytes(4)))),
+    "a place in a known name": lambda: asf(extended((b"Comment " + PLACE, 3, bytes(4)))),
+    "the head of the extension": lambda: asf(made("header extension", PLACE.ljust(22))),
     "metadata": lambda: asf(extension(library("metadata", (b"City", 0, WIDE)))),
     "the library": lambda: asf(extension(library("metadata library", (b"WM/Lyrics", 0, WIDE)))),
     "a cover": lambda: asf(extended((b"WM/Picture", 1, cover(_PHOTO, PLACE)))),
