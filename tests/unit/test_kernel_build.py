@@ -32,7 +32,7 @@ HEADERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "policyfs").rgl
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("optimisation", ["-O0", "-O2"])
+@pytest.mark.parametrize("optimisation", ["-O2", pytest.param("-O0", marks=pytest.mark.soak)])
 def test_c_compiles_without_a_warning(optimisation, source):
     flags = run("pkg-config", "--cflags", "fuse3").stdout.split()
     strict = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
