@@ -23,7 +23,7 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.linux import libc
 from policyfs.redact.core.patches import PatchedSource
 from policyfs.redact.core.values import Outcome, Plan
-from policyfs.store.frozen import Version
+from policyfs.store.frozen import FrozenTooLarge, Version, freeze, seal
 from policyfs.trail.lines.table import shown, table
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _COPY_BYTES: Final = 1 << 20
 _PROCESSORS_MAX: Final = 16
+_FROZEN_BYTES: Final = 32 << 20
 _CHANGED: Final = "another program changed the file: try again"
 
 Look = Callable[[int], Plan]
@@ -66,26 +67,45 @@ def settled(fd: int) -> Version:
     return version
 
 
+@contextlib.contextmanager
+def frozen(fd: int) -> Iterator[int]:
+    """Provide a descriptor of a file's bytes as they are now: of a copy in memory that nothing can change, or
+    of the file itself (*fd*) if it has more than 32 MiB. Raises PolicyfsError."""
+    try:
+        copy = freeze(fd, _FROZEN_BYTES, None, reflink=False)
+    except OSError as error:
+        raise PolicyfsError(f"it cannot be read: {error.strerror}") from error
+    except FrozenTooLarge:
+        yield fd
+        return
+    with copy:
+        seal(copy)
+        yield copy.fd
+
+
 def save(
-    fd: int, before: Version, plan: Plan, path: str, look: Look, like: os.stat_result | None = None
-) -> None:
+    fd: int, before: Version, source: int, plan: Plan, path: str, look: Look,
+    like: os.stat_result | None = None,
+) -> None:  # fmt: skip
     """Save the bytes that an app would read under redaction in a new file.
 
-    fd: the file, whose version was *before* when its plan was made. like: gives the new file its mode
-    (without set-id bits) and times; None: the mode that the umask leaves of 0666, and times of now. Raises
-    PolicyfsError; then nothing is left of the new file.
+    fd: the file, with the version that it had before frozen(). source: the descriptor that frozen() has
+    provided, of whose bytes *plan* was made. like: gives the new file its mode (without set-id bits) and
+    times; None: the mode that the umask leaves of 0666, and times of now. Raises PolicyfsError; then nothing
+    is left of the new file.
 
-    INVARIANT: the new file gets its name only after *look* has found nothing in it. A program that writes
-    *fd* through a mapping need not change its version.
+    INVARIANT: the new file gets no name if it has bytes that no plan was made of. A program that writes the
+    file through a mapping need not change its version. So, without a copy in memory, *look* must find nothing
+    in the new file.
     """
-    view = PatchedSource(_Bytes(fd, before.size), plan.patches)
+    view = PatchedSource(_Bytes(source, before.size), plan.patches)
     mode = None if like is None else like.st_mode & 0o777
     try:
         with new_file(path, mode) as out:
             for at in range(0, before.size, _COPY_BYTES):
                 _write(out, view.read(at, _COPY_BYTES), at)
             with _reopened(out) as copy:
-                if _version(fd) != before or look(copy).outcome is not Outcome.CLEAN:
+                if _version(fd) != before or (source == fd and look(copy).outcome is not Outcome.CLEAN):
                     raise _ChangedError
             if like is not None:
                 os.utime(out, ns=(like.st_atime_ns, like.st_mtime_ns))
@@ -261,10 +281,13 @@ class CleanCopies:
         with self._place(file.path) as (above, name):
             new = _new_path(above, name)
             before = await trio.to_thread.run_sync(settled, fd)
-            file.copy.kind, plan = await sniffer.locate(fd, self._words)
-            if plan.outcome is Outcome.REFUSE:
-                raise PolicyfsError(plan.reason)
-            await trio.to_thread.run_sync(save, fd, before, plan, new, partial(self._look, sniffer), like)
+            with contextlib.ExitStack() as stack:
+                source = await trio.to_thread.run_sync(stack.enter_context, frozen(fd))
+                file.copy.kind, plan = await sniffer.locate(source, self._words)
+                if plan.outcome is Outcome.REFUSE:
+                    raise PolicyfsError(plan.reason)
+                look = partial(self._look, sniffer)
+                await trio.to_thread.run_sync(save, fd, before, source, plan, new, look, like)
             file.copy.found(plan)
 
     def _look(self, sniffer: Sniffer, fd: int) -> Plan:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from policyfs.cli.clean_copies import copy_clean, save, settled
+from policyfs.cli.clean_copies import copy_clean, frozen, save, settled
 from policyfs.cli.common.looking import opened, plan_for
 from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
@@ -35,9 +36,10 @@ def run_inspect(args: argparse.Namespace) -> int:
     if len(paths) != 1 or args.write == "":
         raise UsageError("name one file (and OUT for --write), or files and directories with --to DIR")
     (path,) = paths
-    with opened(path) as fd:
+    with opened(path) as fd, contextlib.ExitStack() as stack:
         version = settled(fd)
-        kind, plan = plan_for(fd, words)
+        source = fd if args.write is None else stack.enter_context(frozen(fd))
+        kind, plan = plan_for(source, words)
         if args.json:
             print(json.dumps(_as_json(path, version.size, kind, words, plan), indent=2))
         else:
@@ -48,7 +50,7 @@ def run_inspect(args: argparse.Namespace) -> int:
         if plan.outcome is Outcome.REFUSE:
             raise PolicyfsError(f"wrote nothing, because an app cannot open this file ({shown(plan.reason)})")
         try:
-            save(fd, version, plan, args.write, lambda copy: plan_for(copy, words)[1])
+            save(fd, version, source, plan, args.write, lambda copy: plan_for(copy, words)[1])
         except PolicyfsError as error:
             raise PolicyfsError(f"cannot write {args.write}: {error}") from error
     return EXIT_OK

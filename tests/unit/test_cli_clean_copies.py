@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import signal
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from policyfs.cli import clean_copies as command
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
+from policyfs.store.frozen import Version
 from tests.support.mount.daemons import Said, policyfs
 from tests.support.samples import jpegs
 
@@ -174,23 +174,25 @@ def test_a_file_that_changes_meanwhile_is_refused(tree: Path, monkeypatch: pytes
     assert list(to.iterdir()) == []
 
 
-@pytest.mark.parametrize("guarded", [True, False])
-def test_a_writer_that_leaves_no_trace(tree: Path, monkeypatch: pytest.MonkeyPatch, guarded: bool) -> None:
+@pytest.mark.parametrize("guard", ["frozen", "examined again", "none"])
+def test_a_writer_that_leaves_no_trace(tree: Path, monkeypatch: pytest.MonkeyPatch, guard: str) -> None:
     """The second write to a page of a shared mapping changes neither times nor size."""
+    if guard != "frozen":
+        monkeypatch.setattr(command, "_FROZEN_BYTES", 0)
     save, photo, to = command.save, tree / "2024/b.jpg", tree.parent / "out"
     photo.write_bytes(jpegs.with_segments(jpegs.plain(), jpegs.segment(jpegs.COM, NO_PLACE)))
-    at = photo.read_bytes().index(NO_PLACE)
-    with photo.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
-        memory[at] = NO_PLACE[0]  # from now on the page is dirty
+    version = Version(photo.stat().st_size, 0, 0)
+    monkeypatch.setattr(command, "_version", lambda _: version)
 
-        def late(fd, before, plan, path, look, like):
-            memory[at : at + len(PLACE)] = PLACE
-            save(fd, before, plan, path, look if guarded else lambda _: plan, like)
+    def late(fd, before, source, plan, path, look, like):
+        photo.write_bytes(photo.read_bytes().replace(NO_PLACE, PLACE))
+        save(fd, before, source, plan, path, look if guard != "none" else lambda _: plan, like)
 
-        monkeypatch.setattr(command, "save", late)
-        (found,) = json.loads(copied(to, photo, "--json").stdout)["files"]
-    assert found["reason"] == (CHANGED if guarded else "")
-    assert [PLACE in data for data in files_below(to).values()] == ([] if guarded else [True])
+    monkeypatch.setattr(command, "save", late)
+    (found,) = json.loads(copied(to, photo, "--json").stdout)["files"]
+    assert found["reason"] == (CHANGED if guard == "examined again" else "")
+    leaks = {"frozen": [False], "examined again": [], "none": [True]}
+    assert [PLACE in data for data in files_below(to).values()] == leaks[guard]
 
 
 @pytest.mark.parametrize("way", ["killed", "interrupted"])

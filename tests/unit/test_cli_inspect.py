@@ -143,8 +143,7 @@ def test_no_text_of_the_file_reaches_the_terminal(
     finding = Finding(2, 5, f"box {evil}", f"tag {evil}", f"location {evil}")
     outcome = Outcome.REFUSE if refused else Outcome.PATCH
     plan = Plan(outcome, (Patch(2, zeros=5),), (finding,), f"reason {evil}")
-    plans = iter((plan, Plan(Outcome.CLEAN)))
-    monkeypatch.setattr(command, "plan_for", lambda *_: (f"kind {evil}", next(plans)))
+    monkeypatch.setattr(command, "plan_for", lambda *_: (f"kind {evil}", plan))
     named = photo.rename(photo.with_name(evil))
     said = ""
     if refused:
