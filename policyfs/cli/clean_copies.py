@@ -246,8 +246,8 @@ class CleanCopies:
         if stat.S_ISREG(like.st_mode):
             return None
         if not stat.S_ISDIR(like.st_mode):
-            link = stat.S_ISLNK(like.st_mode)
-            raise PolicyfsError("it is a symbolic link, which is not followed" if link else "it is no file")
+            link = "it is a symbolic link, which is not followed"
+            raise PolicyfsError(link if stat.S_ISLNK(like.st_mode) else "it is not a regular file")
         with _opened_below(source.above, path, os.O_RDONLY | os.O_DIRECTORY) as fd:
             names = list(map(os.fsencode, os.listdir(fd)))
         with self._place(path) as (above, name):

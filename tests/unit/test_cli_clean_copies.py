@@ -75,7 +75,7 @@ def test_a_tree(tree: Path, any_store: None) -> None:
         "file kind copy",
         f"{tree}/2024/b.jpg image/jpeg unchanged",
         f"{tree}/2024/trip/a.jpg image/jpeg removed: location 1",
-        f"{tree}/fifo unknown refused: it is no file",
+        f"{tree}/fifo unknown refused: it is not a regular file",
         f"{tree}/link.jpg unknown refused: it is a symbolic link, which is not followed",
         f"{tree}/notes.txt text/plain refused: {REFUSED_TEXT}",
         f"copies in {to}: 1 cleaned, 1 unchanged; 3 refused",
