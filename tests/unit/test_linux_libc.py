@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
-from policyfs.linux.libc import LIBC
+import pytest
+
+from policyfs.linux.libc import LIBC, sync_file_system
 from tests.support.machine.documents import CHECKOUT
 
 
@@ -17,3 +21,11 @@ def test_it_is_the_only_one() -> None:
 def test_a_bound_function_binds_nobody_else() -> None:
     """Functions by name are one object for all, so a signature on one would hold for other modules' calls."""
     assert LIBC.syscall.argtypes is LIBC.statx.argtypes is None
+
+
+def test_a_file_system_is_synced(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    sync_file_system(fd)
+    os.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sync_file_system(fd)
