@@ -156,8 +156,8 @@ class CopyCache:
     """
 
     __slots__ = (
-        "_booked", "_bytes", "_clock", "_copies", "_evicted", "_give_back", "_hits", "_mapped", "_misses",
-        "_orphans", "_own", "_refused", "_shares", "_used", "_victims", "limits", "on_shortage",
+        "_booked", "_bytes", "_clock", "_copies", "_evicted", "_give_back", "_has_clones", "_hits", "_mapped",
+        "_misses", "_orphans", "_own", "_refused", "_shares", "_used", "_victims", "limits", "on_shortage",
     )  # fmt: skip
 
     def __init__(
@@ -179,6 +179,7 @@ class CopyCache:
         # Pairs [bytes, copies]. _used: copies in use and bookings. _booked: bookings. _own: by principal.
         self._used, self._booked = [0, 0], [0, 0]
         self._own: dict[Hashable, list[int]] = {}
+        self._has_clones = False
         self._bytes = self._hits = self._misses = self._evicted = self._refused = self._shares = 0
 
     @property
@@ -226,6 +227,7 @@ class CopyCache:
         self._make_room(copy.cost)
         copy.used = self._clock()
         self._copies[key] = copy
+        self._has_clones |= frozen.how == "reflink"
         self._victims.add(key, copy.cost)
         self._bytes += copy.cost
         return copy
@@ -257,7 +259,7 @@ class CopyCache:
     def expire_clones(self, idle_s: float) -> None:
         """Close clones (copies that share their source's blocks) that were not used for *idle_s* seconds."""
         oldest = self._clock() - idle_s
-        for key, copy in list(self._copies.items()):
+        for key, copy in list(self._copies.items()) if self._has_clones else ():
             if copy.frozen.how == "reflink" and not copy.in_use and copy.used < oldest:
                 self.drop(key)
 
