@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, Tells
@@ -30,15 +31,15 @@ _TIME: Final = re.compile(
     r"|region:\w{1,24}))*"
     r"[ \t]*"
 )
-_NUMBER: Final = re.compile(r"[ \t]*\d{1,9}[ \t]*")
+_NUMBER: Final = re.compile(r"[ \t]*\d{1,6}[ \t]*")
 _HEAD: Final = re.compile(r"(?:\u00ef\u00bb\u00bf|\ufeff)?(?:WEBVTT(?![^ \t\r\n]))?")
 _SCRIPT: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:[ \t]*[\r\n])*\[Script Info\][ \t]*[\r\n]")
 _DIALOGUE: Final = re.compile(
-    rb"(Dialogue:[ \t]*(?:Marked=)?\d{0,9},[ \t]*\d{1,3}:\d\d:\d\d\.\d\d,[ \t]*\d{1,3}:\d\d:\d\d\.\d\d,)"
-    rb"([^,\r\n]*)(,)([^,\r\n]*)(,[ \t]*\d{0,9},[ \t]*\d{0,9},[ \t]*\d{0,9},)([^,\r\n]*)(,)([^\r\n]*)"
+    rb"(Dialogue:[ \t]*(?:Marked=)?\d{0,4},[ \t]*\d{1,3}:\d\d:\d\d\.\d\d,[ \t]*\d{1,3}:\d\d:\d\d\.\d\d,)"
+    rb"([^,\r\n]*)(,)([^,\r\n]*)(,[ \t]*\d{0,4},[ \t]*\d{0,4},[ \t]*\d{0,4},)([^,\r\n]*)(,)([^\r\n]*)"
 )
 """Pattern of a line of an ASS script. Its even groups are style, speaker, effect and words."""
-_DIGIT: Final = re.compile(r"\d")
+_DIGIT: Final = re.compile(rb"\d")
 _MARKS: Final = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
@@ -78,13 +79,9 @@ def _cleaned(text: str, encoding: str, inner: Inner, found: Found) -> bytes:
         return text.encode(encoding)  # only blanks: redaction writes them
     if len(cues) < 2 or "\0" in text:
         raise NotThisKindError("there is no cue in it")
-    words = ["\n".join(text[start:end] for start, end in cue.spans) for cue in cues]
-    for cue, said in zip(cues, words, strict=True):
-        cue.told = _told(said.encode(encoding), inner)
-    if any(cue.told & Tells.LOCATION for cue in cues):
-        for cue, said in zip(cues, words, strict=True):
-            if len(_DIGIT.findall(said)) >= _DIGITS:
-                cue.told |= Tells.LOCATION
+    words = ["\n".join(text[start:end] for start, end in cue.spans).encode(encoding) for cue in cues]
+    for cue, told_in_cue in zip(cues, _told_in(words, "\n".encode(encoding), inner), strict=True):
+        cue.told = told_in_cue
     pieces: list[str] = []
     done = offset = 0
     unit = 1 if encoding == "latin-1" else 2
@@ -123,15 +120,11 @@ def _script(data: bytes, inner: Inner, found: Found) -> Iterator[bytes]:
     lines = list(_DIALOGUE.finditer(data))
     if not lines:
         raise NotThisKindError("there is no cue in it")
-    words = [b"\n".join(line.group(4, 6, 8)) for line in lines]
-    tells = [_told(said, inner) for said in words]
-    place = any(each & Tells.LOCATION for each in tells)
+    words = [b"\n".join(line.group(2, 4, 6, 8)) for line in lines]
     done = 0
-    for line, said, each in zip(lines, words, tells, strict=True):
+    for line, each in zip(lines, _told_in(words, b"\n", inner), strict=True):
         yield _between(data[done : line.start()], inner)
         done = line.end()
-        if place and len(_DIGIT.findall(said.decode("latin-1"))) >= _DIGITS:
-            each |= Tells.LOCATION
         if not each:
             yield line[0]
             continue
@@ -139,6 +132,20 @@ def _script(data: bytes, inner: Inner, found: Found) -> Iterator[bytes]:
         parts = enumerate(line.groups(), 1)
         yield b"".join(part if number % 2 else b" " * len(part) for number, part in parts)
     yield _between(data[done:], inner)
+
+
+def _told_in(words: list[bytes], between: bytes, inner: Inner) -> list[Tells]:
+    """Return the categories of the data in the words of each cue; a place may be in two neighbours."""
+    tells = [_told(said, inner) for said in words]
+    several = [len(_DIGIT.findall(said)) >= _DIGITS for said in words]
+    place = any(each & Tells.LOCATION for each in tells)
+    for one, other in pairwise(range(len(words)) if inner.hide & Tells.LOCATION and not place else ()):
+        if several[one] and several[other]:
+            last = between.join(words[cue].split(between)[-1] for cue in (one, other))
+            place = place or bool(_told(last, inner) & Tells.LOCATION)
+    if not place:
+        return tells
+    return [each | Tells.LOCATION if many else each for each, many in zip(tells, several, strict=True)]
 
 
 def _told(words: bytes, inner: Inner) -> Tells:

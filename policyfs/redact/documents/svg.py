@@ -80,6 +80,8 @@ _NUMBER: Final = re.compile(
 )
 """Patterns of the data of a shape, and of a number or colour in a style."""
 _DATA: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.=+-]*)*),([^\"')<>]*)", re.IGNORECASE)
+_PATH: Final = re.compile(r"[\"'][Mm][-+0-9.,\sMmLlHhVvCcSsQqTtAaZzEe]*+[\"']")
+_STRING: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
 _FONT: Final = re.compile(r"(?:application/(?:x-|vnd\.ms-)?|font/?)[\w-]*", re.IGNORECASE)
 _STYLE_COMMENT: Final = re.compile(r"/\*(.*?)(?:\*/|\Z)", re.DOTALL)
 
@@ -103,6 +105,8 @@ class _Element:
     local: str = ""
     gone: Tells = NOTHING
     text: list[str] = field(default_factory=list)
+    pieces: list[tuple[int, int]] = field(default_factory=list)
+    """Ranges of a text that is not drawn: a place may be in several of them."""
 
 
 def locate_svg(source: ByteSource, inner: Inner) -> Found:
@@ -203,7 +207,7 @@ class _Scanner:
 
     def _doctype(self) -> None:
         found = _DOCTYPE.match(self._text, self._at)
-        if found is None or self._roots:
+        if found is None or self._roots or self._told(found[0], NOTHING, self._asked):
             raise NotThisKindError("its document type has entities, or is none of SVG")
         self._at = found.end()
 
@@ -232,8 +236,8 @@ class _Scanner:
         elif around.local in CODE:
             yield from self._code(around.local, start, text)
         elif around.namespace == SVG and around.local in WORDS:
-            if tells := self._told(_plain(text), Tells.PEOPLE):
-                yield _Span(start, end, around.local, tells)
+            around.text.append(text if raw else _plain(text))
+            around.pieces.append((start, end))
         elif around.namespace not in EDITORS or self._told(_plain(text), NOTHING):
             yield _Span(start, end, "text that is not drawn", UNKNOWN)
 
@@ -243,8 +247,10 @@ class _Scanner:
             if tells := self._told(text, NOTHING):
                 yield _Span(start, start + len(text), local, tells)
             return
-        for found in _STYLE_COMMENT.finditer(text):
-            if tells := self._told(found[1], Tells.PEOPLE):
+        self._inner.budget.part(text.count("/*"))
+        comments = list(_STYLE_COMMENT.finditer(text))
+        if tells := self._told("".join(found[1] for found in comments), Tells.PEOPLE):
+            for found in comments:
                 yield _Span(start + found.start(1), start + found.end(1), "comment of a style", tells)
         text = _STYLE_COMMENT.sub(lambda found: " " * len(found[0]), text)
         yield from self._needed(start, text, "style")
@@ -254,11 +260,22 @@ class _Scanner:
 
         numbers: True if its numbers are lengths and colours, which are not searched.
         """
-        for found in _DATA.finditer(text) if "data:" in text.lower() else ():
+        spans: list[_Span] = []
+
+        def without_data(found: re.Match[str]) -> str:
             if (new := self._embedded(found)) != found[3]:
-                yield _Span(start + found.start(3), start + found.end(3), "picture", UNKNOWN, new)
-            text = text[: found.start(3)] + " " * len(found[3]) + text[found.end(3) :]
-        text = _NUMBER.sub(" 0 ", _plain(text)) if numbers else _plain(text)
+                spans.append(_Span(start + found.start(3), start + found.end(3), "picture", UNKNOWN, new))
+            return f"data:{found[1]}{found[2]} "
+
+        text = _DATA.sub(without_data, text)
+        yield from spans
+        text = " ".join(text.split()) if len(text) > _LONG else text
+        if len(text) > _LONG:
+            raise NotThisKindError(f"a part of it that is drawn is too long to be searched ({what})")
+        text = _plain(text)
+        if numbers:
+            words = "\n\n\n".join(word for word in _STRING.findall(text) if not _PATH.fullmatch(word))
+            text = _NUMBER.sub(" 0 ", _STRING.sub(" ", text)) + words
         if text in self._searched:
             return
         if len(self._searched) < _MOST_SEARCHED and len(text) < _SHORT:
@@ -348,6 +365,9 @@ class _Scanner:
         if element.gone:
             if not self._gone():
                 yield self._hidden(element.start, self._at, element.local, element.gone)
+        elif element.pieces:
+            if tells := self._told("".join(element.text), Tells.PEOPLE):
+                yield from (_Span(*piece, element.local, tells) for piece in element.pieces)
         elif parent is not None and parent.local in DRAWN:
             parent.text += element.text  # words of a line may be in several elements
         elif element.text and self._told("".join(element.text), NOTHING, self._asked):

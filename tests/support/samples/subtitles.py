@@ -58,6 +58,13 @@ HIDING: dict[str, tuple[str, bytes]] = {
     "drone": (SUBRIP, FLIGHT),
     "older drone": (SUBRIP, subrip(_OLD, _OLD)),
     "cue without a place's word": (SUBRIP, subrip(drone(1, _BRACKETS), f"{HOME.latitude} only")),
+    "coordinates in two cues": (SUBRIP, subrip(f"{HOME.latitude}", f"{HOME.longitude}")),
+    "number of a cue": (
+        SUBRIP,
+        subrip("a", PLACE).replace(b"2\n00:00:02", f"{HOME.latitude}\n00:00:02".encode()),
+    ),
+    "style of ASS": (SCRIPT, script("a", style=f"N{HOME.latitude} E{HOME.longitude}")),
+    "lines of ASS": (SCRIPT, script(f"{HOME.latitude}", f"{HOME.longitude}")),
     "behind a time": (
         SUBRIP,
         subrip("Hello.") + f"\n2\n00:00:03,000 --> 00:00:04,000 {PLACE}\nHi.\n".encode(),

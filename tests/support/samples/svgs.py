@@ -49,6 +49,8 @@ HIDING = {
     "description of a shape": svg(f"<g><desc>at\n{PLACE}</desc>{SHAPE}</g>"),
     "references": svg(f"<title>{_HIDDEN}</title>"),
     "CDATA": svg(f"<desc><![CDATA[{PLACE}]]></desc>"),
+    "title in pieces": svg(f"<title>{HOME.latitude}<!-- a -->,<other:x/> {HOME.longitude}</title>"),
+    "comments of a style": svg(f"<style>/*{HOME.latitude}*/ .a {{}} /*, {HOME.longitude}*/</style>"),
     "comment": svg(f"<!-- {PLACE} -->"),
     "comment before": svg(head=f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {PLACE} -->\n'),
     "comment behind": svg(behind=f"<!-- {PLACE} -->"),
@@ -87,6 +89,10 @@ REFUSED = {
     "words in pieces": svg(f"<text>{HOME.latitude},<tspan> {HOME.longitude}</tspan></text>"),
     "words of a page": svg(
         f'<foreignObject><div xmlns="http://www.w3.org/1999/xhtml">{PLACE}</div></foreignObject>'
+    ),
+    "words of a style": svg(f"<style>.a::after {{content: '{PLACE}'}}</style>"),
+    "document type": svg(
+        head=f'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/{PLACE.replace(", ", "-")}">'
     ),
     "name of a shape": svg(f'<g id="{PLACE}"/>'),
     "shape": svg('<path d="N47.80453 E13.04229"/>'),
