@@ -151,6 +151,9 @@ _RANGES: Final = {
         **dict.fromkeys(("range(128, 144)", "range(160, 176)", "range(192, 208)"), "sound of a DVD"),
     },
     "mpeg/sections.py": {"range(256)": _BYTES},
+    "mpeg/transport_stream.py": dict.fromkeys(
+        ("range(224, 240)", "range(192, 224)"), "pictures, sound (ISO/IEC 13818-1, table 2-22)"
+    ),
     "pdf/ascii85.py": dict.fromkeys(
         ("range(_FIRST, _FIRST + _BASE)", "range(_BASE)", "range(_BASE ** 2)", "range(256)"), _BYTES
     ),

@@ -82,6 +82,9 @@ def test_pictures_in_windows(monkeypatch):
         ts(b"x" * 188),
         ts() + b"x" * 188 + ts(),
         ts(packets(VIDEO_PID, b"no header")),
+        ts(packets(VIDEO_PID, b"\0\0\1\xbe\1\x40" + PLACE * 20)),
+        ts(packets(VIDEO_PID, pes(0xBD, PLACE))),
+        ts(packets(SOUND_PID, pes(0xE0, PLACE))),
         ts(packets(VIDEO_PID, b"\0\0\1\xf0\0\0\x80\0\0" + PICTURE)),
     ],
 )

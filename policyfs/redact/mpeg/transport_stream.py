@@ -38,6 +38,9 @@ _MAX_TAIL_BYTES: Final = 1 << 16
 _PROGRAMS, _SERVICES, _SELECTION, _NULL = 0x00, 0x11, 0x1F, 0x1FFF
 """Numbers of packets (PIDs) with tables, and of packets without data."""
 _STUFFING: Final = b"\xff"
+_PICTURES: Final = frozenset({*range(0xE0, 0xF0), 0xFD})
+_SOUNDS: Final = frozenset({0xBD, *range(0xC0, 0xE0), 0xFD})
+"""Numbers of packets of pictures and of sound within a stream (table 2-22)."""
 _CLOCKS: Final = ((0x10, 6), (0x08, 6), (0x04, 1))
 _EXTENSION: Final = ((0x80, 2), (0x40, 3), (0x20, 5))
 """Flag and size in bytes of the numbers in an adaptation field, and in its extension."""
@@ -184,15 +187,11 @@ class _Locator:
     def _pes(self, pid: int, data: bytes, start: int, end: int, base: int) -> None:
         """Clean the header of a PES packet, and add its data to the stream."""
         old = data[start:end]
-        if old.startswith(pes.START + b"\xbe"):
-            self._stuff(pid, data, start + 4, end, base)
-            return
-        if len(old) > 3 and not 0xBD <= old[3] <= 0xEF and old[3] != 0xFD:
+        codec, new = self.codecs[pid], pes.cleaned_header(old)
+        if old[3] not in (_PICTURES if codec else _SOUNDS):  # a padding packet has no header
             raise NotThisKindError("a packet in it has an unknown header")
-        new = pes.cleaned_header(old)
         self._replace(base + start, old[: len(new)], new, "packet header")
         if pid not in self.streams:
-            codec = self.codecs[pid]
             self.streams[pid] = Video(self.edits, self.work, codec) if codec else Sound(self.edits)
         self.streams[pid].pieces.add(old[len(new) :], base + start + len(new))
 

@@ -180,7 +180,6 @@ TRANSPORT_HIDING: Final[dict[str, Callable[[], bytes]]] = {
     "extension of a packet header": lambda: ts(
         packets(VIDEO_PID, pes(0xE0, PICTURE, flags=1, fields=b"\x01" + bytes([0x80 + len(PLACE)]) + PLACE))
     ),
-    "a padding packet": lambda: ts(packets(VIDEO_PID, b"\0\0\1\xbe\0\x40" + PLACE)),
     "behind the packets": lambda: ts() + PLACE,
     "a last packet that is none": lambda: ts() + PLACE.ljust(188),
 }
