@@ -157,13 +157,14 @@ def _run_tests(session: pytest.Session, told: Connection[Any, Any], taken: list[
 
 
 class _Reports:
-    """Collects the reports of a test."""
+    """Collects the reports of a test that are counted: not those of a fixture that was made or ended."""
 
     def __init__(self) -> None:
         self.made: list[pytest.TestReport] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.made.append(report)
+        if report.when == "call" or not report.passed:
+            self.made.append(report)
 
 
 @contextlib.contextmanager
