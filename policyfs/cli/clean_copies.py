@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
@@ -269,29 +268,31 @@ class CleanCopies:
     async def _work(self, files: trio.MemoryReceiveChannel[_File], sniffer: Sniffer) -> None:
         async for file in files:
             try:
-                with _opened_below(file.source.above, file.path, os.O_RDONLY | os.O_NONBLOCK) as fd:
-                    await self._copy(file, fd, sniffer)
+                await trio.to_thread.run_sync(self._copy, file, sniffer)
             except (OSError, PolicyfsError) as error:
                 file.copy.why = _why(error)
 
-    async def _copy(self, file: _File, fd: int, sniffer: Sniffer) -> None:
-        like = os.fstat(fd)
-        if not stat.S_ISREG(like.st_mode):
-            raise PolicyfsError(_CHANGED)
-        with self._place(file.path) as (above, name):
-            new = _new_path(above, name)
-            before = await trio.to_thread.run_sync(settled, fd)
-            with contextlib.ExitStack() as stack:
-                source = await trio.to_thread.run_sync(stack.enter_context, frozen(fd))
-                file.copy.kind, plan = await sniffer.locate(source, self._words)
-                if plan.outcome is Outcome.REFUSE:
-                    raise PolicyfsError(plan.reason)
-                look = partial(self._look, sniffer)
-                await trio.to_thread.run_sync(save, fd, before, source, plan, new, look, like)
-            file.copy.found(plan)
+    def _copy(self, file: _File, sniffer: Sniffer) -> None:
+        """Copy a file. Runs on a thread."""
 
-    def _look(self, sniffer: Sniffer, fd: int) -> Plan:
-        return trio.from_thread.run(sniffer.locate, fd, self._words)[1]
+        def look(fd: int) -> Plan:
+            file.copy.kind, plan = trio.from_thread.run(sniffer.locate, fd, self._words)
+            return plan
+
+        with contextlib.ExitStack() as stack:
+            fd = stack.enter_context(_opened_below(file.source.above, file.path, os.O_RDONLY | os.O_NONBLOCK))
+            like = os.fstat(fd)
+            if not stat.S_ISREG(like.st_mode):
+                raise PolicyfsError(_CHANGED)
+            above, name = stack.enter_context(self._place(file.path))
+            new = _new_path(above, name)
+            before = settled(fd)
+            source = stack.enter_context(frozen(fd))
+            plan = look(source)
+            if plan.outcome is Outcome.REFUSE:
+                raise PolicyfsError(plan.reason)
+            save(fd, before, source, plan, new, look, like)
+        file.copy.found(plan)
 
 
 def _new_path(above: int, name: bytes) -> str:
