@@ -69,7 +69,7 @@ class Sniffer:
     @classmethod
     def start(
         cls, launcher: LauncherProcess | None = None, *, workers: int | None = None,
-        deadline_s: float = 5.0, queue: int = 1024, **limits: Any,
+        deadline_s: float = 5.0, queue: int = 1024, waits: bool = True, **limits: Any,
     ) -> Sniffer:  # fmt: skip
         """Start the zygote and first workers, before trio runs; takes about 0.3 s.
 
@@ -85,17 +85,19 @@ class Sniffer:
             worker_limits(**limits) if launcher is None else launcher.limits,
             workers=workers, at_first=at_first, deadline_s=deadline_s, queue=queue, launcher=launcher,
         )  # fmt: skip
-        trio.run(sniffer._start)
+        if waits:
+            trio.run(sniffer._start)
         return sniffer
 
-    def guard(self, abort_fd: int) -> None:
+    def guard(self, abort_fd: int, *, kept: bool = False) -> None:
         """Let the launcher (launcher.py) end a FUSE connection if the daemon is killed.
 
         abort_fd: the connection's control file `abort`, open for writing; the caller closes it. Call this
-        once, from the thread that called start(). Raises SnifferError if the launcher is gone.
+        once, from the thread that called start(). kept: True if another daemon may take over. Raises
+        SnifferError if the launcher is gone.
         """
         try:
-            self._pool.guard(abort_fd)
+            self._pool.guard(abort_fd, kept=kept)
         except ZygoteError as error:
             raise SnifferError(f"if the daemon were killed, its mount would stay: {error}") from error
 

@@ -34,15 +34,18 @@ from policyfs.daemon.status import describe, questions_about, root_of
 from policyfs.daemon.supervise import kept, once
 from policyfs.daemon.worker_losses import WorkerLosses
 from policyfs.domain import in_turn
+from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
+from policyfs.fs.inodes.saved_state import SavedState, Setup
 from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
+from policyfs.fs.namespace.restoration import Restored
 from policyfs.fs.opening.stale_retries import MOST_RESTING
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.sealing.heads import heads_if_any
 from policyfs.journal.writing.recorders import open_journal
 from policyfs.kernel import session
-from policyfs.kernel.bridge import Appender, counters, lost_replies, pyfuse3
+from policyfs.kernel.bridge import Appender, counters, init_request, lost_replies, pyfuse3
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
@@ -74,9 +77,16 @@ _THREADS: Final = _MAX_TASKS + 32
 class Daemon:
     """All parts that serve one mount. They are built in order; close() ends them in reverse order."""
 
-    def __init__(self, options: MountOptions, loader: Loader, log: Log, launcher: LauncherProcess) -> None:
-        """Build all parts. launcher: the executed launcher of workers, in the network of this process."""
+    def __init__(
+        self, options: MountOptions, loader: Loader, log: Log, launcher: LauncherProcess,
+        state: SavedState | None = None,
+    ) -> None:  # fmt: skip
+        """Build all parts. launcher: the executed launcher of workers, in the network of this process. state:
+        the state that a daemon after this one continues, as this one continues that of the one before."""
         self._options = options
+        self.state = state
+        self._before = None if state is None else state.setup()
+        self._restored: Restored | None = None
         self.code = code_digest()  # what runs, also if other code is installed later
         self._log = log
         self._bugs = Bugs(log)
@@ -88,7 +98,10 @@ class Daemon:
         self.leaving = False
         """True if the mount has left its mountpoint, but open files or another namespace still use it."""
         with _undone_on_error(self._undo):
-            self.policies = Policies(loader, options.trail.parent, log)
+            self.policies = Policies(
+                loader, options.trail.parent, log, succeeds=self._before.policy if self._before else "",
+                saved_in=options.trail, in_force=_nobody_follows if state is None else state.use_policy,
+            )  # fmt: skip
             self._undo.callback(self.policies.close)
             self._build(self.policies.engine, launcher)
 
@@ -102,7 +115,8 @@ class Daemon:
         self._garbage = Garbage(lambda: sum(counters().values()))
         self._mountpoint = Mountpoint(
             self._options, self._end, self._log, self._kills,
-            read_only=self.facts.read_only or self._options.read_only, guard=self.sniffer.guard,
+            read_only=self.facts.read_only or self._options.read_only,
+            guard=partial(self.sniffer.guard, kept=self.state is not None), adopted=self._adopted(),
         )  # fmt: skip
         self._undo.callback(self._mountpoint.close)
         base = Foundation(
@@ -112,9 +126,18 @@ class Daemon:
         )  # fmt: skip
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
         self._undo.callback(self.fs.close)
+        if self.state is not None:
+            if self._before is not None:
+                self._restored = self.fs.restoration.restore(self.state)
+            self.fs.restoration.save_to(self.state)
         self.inotify = self._inotify()
         self._reload = Reload(self._options, self.policies, self.fs, self._log)
         self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
+
+    def _adopted(self) -> session.Device | None:
+        if self._before is None:
+            return None
+        return session.Device(self._before.device, self._options.mountpoint, self._before.connection)
 
     def _inotify(self) -> Inotify | None:
         options, announcements = self._options, self.fs.announcements
@@ -145,7 +168,7 @@ class Daemon:
         self._keeper = LeaseKeeper()
         self._undo.callback(self._keeper.close)
         read_own_proc(self._undo, self._log)
-        self.sniffer = Sniffer.start(launcher)
+        self.sniffer = Sniffer.start(launcher, waits=self._before is None)
         self._undo.callback(self.sniffer.close)
         set_turns(nicer=_NICER, slice_ns=_SLICE_NS)  # after the sniffer's processes have started
         weigh_own_session(_NICER)
@@ -159,12 +182,17 @@ class Daemon:
         )  # fmt: skip
         self._undo.callback(self._close_journal)
         self._losses, self._kills = WorkerLosses(self.journal, self._log.warning), Kills(self.journal)
-        self.policies.begin(self.journal, self.trail, options.told)
+        told = options.told
+        if self._before is not None and self.state is not None:
+            told = told | {"takeovers": self.state.takeovers + 1}
+        self.policies.begin(self.journal, self.trail, told)
 
     def _build_store(self) -> tuple[Owners, Watch | None]:
         options = self._options
         tree = self._tree = Tree.open(options.store)
         self._undo.callback(tree.close)
+        if self._before is not None and self._before.root != _inode_of(tree):
+            raise PolicyfsError(f"{options.store} is not the directory that the killed daemon has served")
         self.facts = facts = probe(tree.root_fd)
         facts.check(options.store)
         self.root = root_of(tree, writable=not (facts.read_only or options.read_only))
@@ -182,7 +210,8 @@ class Daemon:
                 " files that this user may not open; `policyfs doctor` with the store tells what to do",
                 uid=facts.root_as,
             )
-        self._in_vectors = options.vectors and not facts.remote  # see MountOptions.vectors
+        # See MountOptions.vectors. The bridge's opens are not in the state that a next daemon continues.
+        self._in_vectors = options.vectors and not facts.remote and self.state is None
         self._directories = descriptors.of_directories(MAX_DIRECTORIES if self._in_vectors else 0)
         # If the store does not keep inode numbers, no owner can be recorded by number: no file has an owner.
         database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
@@ -263,6 +292,7 @@ class Daemon:
             passthrough=self._options.passthrough,
             flags=flags,
             vectors=(MAX_NODES, self._directories[1]) if self._in_vectors else None,
+            answered=self._before.init if self._before is not None else b"",
         )
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)
@@ -298,6 +328,10 @@ class Daemon:
                 )  # fmt: skip
                 listener, questions = control_server.answer_on(server), questions_about(self.fs)
                 nursery.start_soon(control_server.serve, listener, known, self._bugs, questions)
+                if self._restored is not None:
+                    forget = partial(self._forget, self._restored.lost)
+                    nursery.start_soon(kept, self._bugs, "take-over", forget)
+                self._serves()
                 ready()
         finally:
             server.close()
@@ -327,6 +361,28 @@ class Daemon:
         self._undo.callback(self._mountpoint.cut_off)
         self.fs.timeouts.forgets_absent = answer.minor >= MINOR_INC_EPOCH
         self.fs.changes.start()
+        if self.state is not None and InitFlag.HAS_RESEND in answer.offered:
+            device = self._mountpoint.device
+            digest, root = self.policies.engine.digest, _inode_of(self._tree)
+            self.state.set_up(Setup(device.fd, device.conn_id, init_request(), digest, root))
+
+    def _serves(self) -> None:
+        if self.state is None:
+            return
+        self.state.serves(time.monotonic_ns())
+        if self._restored is not None:
+            told = "the daemon was killed, and this one has taken over"
+            pause_ms, lost = self.state.pause_ns // 1_000_000, len(self._restored.lost)
+            self._log.warning(told, pause_ms=pause_ms, handles=self._restored.handles, lost=lost)
+
+    async def _forget(self, lost: list[int]) -> None:
+        """Make the kernel ask again for all that the daemon before had told: meanwhile no change of the store
+        was reported."""
+        cache = self.fs.kernel_cache
+        if cache.notifier is not None:
+            cache.notifier.inval_inodes(iter(lost))
+        cache.forget_attributes_of_all()
+        await cache.expire_all_names()
 
     async def _signals(self) -> None:
         """Obey signals. An order to end does not wait for a reload: a reload may wait for a hung disk."""
@@ -423,6 +479,15 @@ class Daemon:
     def close(self) -> None:
         """Close all parts, in reverse order."""
         self._undo.close()
+
+
+def _inode_of(tree: Tree) -> tuple[int, int]:
+    found = tree.fstat(tree.root_fd)
+    return found.dev << 64 | found.ino, found.btime_ns
+
+
+def _nobody_follows(_digest: str) -> None:
+    """Save nothing: no other daemon follows this one."""
 
 
 @contextlib.contextmanager

@@ -50,9 +50,9 @@ class Mountpoint:
 
     def __init__(
         self, options: MountOptions, end: EndOfMount, log: Log, kills: Kills,
-        *, read_only: bool, guard: Callable[[int], None],
+        *, read_only: bool, guard: Callable[[int], None], adopted: session.Device | None = None,
     ) -> None:  # fmt: skip
-        """Mount. Raise MountError if that fails.
+        """Mount. Raise MountError if that fails. adopted: the mounted device of a daemon that has died.
 
         guard: gives another process the control file (a descriptor) that ends the connection. That process
         ends the connection when the daemon is killed, even if threads of the daemon wait for locks.
@@ -61,6 +61,7 @@ class Mountpoint:
         self._end = end
         self._log = log
         self._kills = kills
+        self._is_adopted = adopted is not None
         self._undo = contextlib.ExitStack()
         self.readiness: Readiness | None = None
         self.circle = LockCircle(
@@ -71,7 +72,7 @@ class Mountpoint:
             self._table = MountTable()  # opened before the mount, so that the mount's end is a change
             self._undo.callback(self._table.close)
             self._control_files = self._open_control_files(of_app=options.kernel_admits)
-            self.device = self._mounted(options, read_only=read_only)
+            self.device = adopted or self._mounted(options, read_only=read_only)
             self._undo.callback(self._unmount_at_end)
             self._undo.callback(os.close, self.device.fd)
             self._guard(guard)
@@ -236,6 +237,8 @@ class Mountpoint:
         self.leave()
 
     def _unmount_at_end(self) -> None:
+        if self._is_adopted and self.readiness is None:
+            return  # the take-over has failed: apps must get errors, not the empty directory below
         with contextlib.suppress(session.MountError):
             if self._is_uncovered:
                 session.unmount(self._path, lazy=True)

@@ -21,6 +21,7 @@ from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Policies
 from policyfs.domain import FileType
 from policyfs.fs.filesystem import FileSystem
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.kernel_cache.kept import find, kept, names_in
 from policyfs.fs.report import fields, report
 from policyfs.journal.writing.journal import Journal
@@ -49,6 +50,7 @@ class Reported(Protocol):
     trail: Path
     started_ns: int
     leaving: bool
+    state: SavedState | None
 
     @property
     def options(self) -> MountOptions: ...
@@ -86,6 +88,7 @@ def describe(daemon: Reported) -> control.Json:
         "code": daemon.code,
         "started": iso_time(daemon.started_ns),
         "leaving": daemon.leaving,
+        "takeover": None if daemon.state is None else _takeover(daemon.state),
         "connection": daemon.connection,
         "policy": {
             "name": engine.policy.name,
@@ -115,6 +118,14 @@ def root_of(tree: Tree, *, writable: bool) -> control.Json:
     """Return how `status` finds the directory that a daemon serves, and knows it again. Raises OSError."""
     found = cached_stat(tree.root_fd, b"")
     return {"fd": tree.root_fd, "device": found.dev, "inode": found.ino, "writable": writable}
+
+
+def _takeover(state: SavedState) -> control.Json:
+    """Return if another daemon would follow a killed one now, how many have, and the last pause in ms."""
+    return {
+        "possible": state.can_continue, "count": state.takeovers,
+        "pause_ms": state.pause_ns // 1_000_000 if state.takeovers else None,
+    }  # fmt: skip
 
 
 def _inotify(daemon: Reported) -> control.Json | str | None:

@@ -57,6 +57,7 @@ from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.fs.namespace.rename import Renamer
+from policyfs.fs.namespace.restoration import Restoration
 from policyfs.fs.namespace.setattr import AttributeSetter
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.unlink import Remover
@@ -324,13 +325,19 @@ class FileSystem:
         self, fs: FsContext, opening: _Opening, data: DataOperations, names: NameOperations
     ) -> None:
         bugs, cache = self._bugs, self.kernel_cache
-        self._operations = RawHandlers(fs, names=names, data=data, sync_directory=fs.tree.fsyncdir, bugs=bugs)
         lock_limits = Limits(self._settings.lock_owners, _WAITING_LOCKS, _LOCKED_RANGES)
         self.locks = locks = Locks(
             fs, table=LockTable(lock_limits, hear_flushes), find_file=opening.open_files.backing_fd,
             forget=cache.forget_seen, forget_now=cache.forget_attributes_now, bugs=bugs,
         )  # fmt: skip
         self._undo.callback(locks.close)
+        self.restoration = Restoration(
+            fs, opening.lifecycle, self.passthrough, self.listings.open, cache.absent_names, locks.tell_held
+        )
+        self._operations = RawHandlers(
+            fs, names=names, data=data, sync_directory=fs.tree.fsyncdir, bugs=bugs,
+            comes_again=self.restoration.comes_again,
+        )  # fmt: skip
         self.announcements: Announcements | None = None
         uid = self._settings.announced_to
         if uid is not None and self._base.watch is not None:
@@ -339,7 +346,7 @@ class FileSystem:
             self.changes.announcements = self.announcements
         self.handlers = Handlers(
             fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs,
-            announcements=self.announcements,
+            announcements=self.announcements, comes_again=self.restoration.comes_again,
         )  # fmt: skip
 
     def _shown_modes(self) -> ShownModes:

@@ -30,12 +30,12 @@ from policyfs.fs.opening.opener import Opener
 from policyfs.fs.sharing.kernel_locks import locked
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.kernel.bridge import pyfuse3, raw_request
-from policyfs.kernel.operations import BugLog
+from policyfs.kernel.operations import RESENT, BugLog
 from policyfs.store.ranges import Buffer
 from policyfs.store.tree import TIME_NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _WRITE_FLAGS: Final = struct.Struct("=20xI8xI")  # struct fuse_write_in: write_flags, flags (see _wire.h)
 _FUSE_WRITE_CACHE: Final = 1 << 0  # page-cache write-back, not a write(2)
@@ -68,7 +68,9 @@ class Handlers(pyfuse3.Operations):
         locks: Locks,
         bugs: BugLog,
         announcements: Announcements | None = None,
+        comes_again: Callable[[int], None] = lambda _unique: None,
     ) -> None:
+        """comes_again: called with the number of each OPEN (Restoration.comes_again)."""
         super().__init__()
         self._tree = fs.tree
         self._nodes = fs.nodes
@@ -82,6 +84,7 @@ class Handlers(pyfuse3.Operations):
         self._opener = opener
         self._locks = locks
         self._announcements = announcements
+        self._comes_again = comes_again
         self.bugs = bugs
         self.kernel_locks = fs.locks
         self._forgets: deque[tuple[int, int]] = deque()
@@ -195,8 +198,11 @@ class Handlers(pyfuse3.Operations):
         """Answer OPEN."""
         if (own := self._announcing(ctx)) is not None:
             return own.open(inode, flags)
-        rests = raw_request().rests  # before the first await
+        request = raw_request()  # before the first await
+        rests = request.rests
         node, caller = self._node(inode), self._gate.caller(ctx)
+        caller.unique = request.unique & ~RESENT
+        self._comes_again(caller.unique)
         await self._data.sync.settle_late_of(node, caller)
         handle = await self._opener.open(node, flags, caller, rests)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
@@ -237,7 +243,7 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def flush(self, fh: int) -> None:
         """Answer FLUSH: an app has closed a descriptor of the handle."""
-        if fh == PHANTOM_HANDLE:
+        if fh == PHANTOM_HANDLE or self._handles.is_lost(fh):
             return
         (owner,) = _FLUSH_OWNER.unpack_from(raw_request().body)  # before the first await
         handle = self._handles.get(fh)
@@ -248,7 +254,7 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def release(self, fh: int) -> None:
         """Answer RELEASE: no app has a descriptor or a mapping of the handle any more."""
-        if fh == PHANTOM_HANDLE:
+        if fh == PHANTOM_HANDLE or self._handles.is_lost(fh):
             return
         handle = self._handles.get(fh)
         if self._announcements is not None and handle.writable:

@@ -41,9 +41,12 @@ class RawHandlers(FsPart):
         data: DataOperations,
         sync_directory: Callable[[int], None],
         bugs: BugLog,
+        comes_again: Callable[[int], None] = lambda _unique: None,
     ) -> None:
-        """sync_directory: writes the directory behind a descriptor to the disk, and waits for the disk."""
+        """sync_directory: writes the directory behind a descriptor to the disk, and waits for the disk.
+        comes_again: called with the number of each OPENDIR (Restoration.comes_again)."""
         super().__init__(fs)
+        self._comes_again = comes_again
         self.policy_record = fs.gate.policy_record
         self._lookup = names.lookup
         self._attribute_setter = names.attribute_setter
@@ -115,7 +118,10 @@ class RawHandlers(FsPart):
         """Answer OPENDIR. It may look for facts about each name in the directory, until a signal comes."""
         fh = -1
         with request.interruptible() as scope:
-            fh = await self._listings.opendir(self._node(request), self._gate.caller(request))
+            caller = self._gate.caller(request)
+            caller.unique = request.unique
+            self._comes_again(request.unique)
+            fh = await self._listings.opendir(self._node(request), caller)
         if scope.cancelled_caught:
             raise OSError(errno.EINTR, "interrupted")
         return open_reply(fh)

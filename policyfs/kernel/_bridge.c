@@ -52,6 +52,8 @@ static PyMethodDef methods[] = {
 	{"raw_request", device_raw_request, METH_NOARGS, NULL},
 	{"notify", device_notify, METH_VARARGS, NULL},
 	{"negotiated", device_negotiated, METH_NOARGS, NULL},
+	{"init_request", device_init_request, METH_NOARGS, NULL},
+	{"adopt", device_adopt, METH_O, NULL},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -52,6 +52,9 @@ PyObject *listing_new(PyObject *module, PyObject *unused);
 /* Find libfuse's own functions. Return false if libfuse lacks one of them. */
 bool interposition_find_real(void);
 
+/* Let libfuse process a request as if it had just been read. */
+void interposition_process(void *message, size_t size);
+
 /* _device.c */
 
 struct iovec;
@@ -71,6 +74,8 @@ PyObject *device_attached(PyObject *module, PyObject *unused);
 PyObject *device_lost_replies(PyObject *module, PyObject *unused);
 PyObject *device_raw_request(PyObject *module, PyObject *unused);
 PyObject *device_notify(PyObject *module, PyObject *args);
+PyObject *device_init_request(PyObject *module, PyObject *unused);
+PyObject *device_adopt(PyObject *module, PyObject *request);
 PyObject *device_negotiated(PyObject *module, PyObject *unused);
 
 /* _operations.c */

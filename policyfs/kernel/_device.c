@@ -37,6 +37,8 @@ _Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
 
 
 #define LAST_CAPACITY 8192
+#define INIT_CAPACITY 512 /* fuse_init_in has 104 bytes with the header */
+#define NOTIFY_RESEND 7	  /* FUSE_NOTIFY_RESEND, Linux 6.9 */
 /* Of a WRITE only the header and fuse_write_in are kept, not the data. */
 #define LAST_WRITE_BYTES (sizeof(struct wire_in_header) + sizeof(struct wire_write_in))
 
@@ -46,6 +48,10 @@ static struct {
 	bool attached;	      /* a session came through bridge_session_mount() */
 	uint64_t init_unique; /* the number of the INIT request while it is not answered, else 0 */
 	bool negotiated;
+	bool adopting; /* the kernel has the answer to INIT: it gave that to the daemon before this one */
+	int fd;
+	size_t init_size;
+	unsigned char init[INIT_CAPACITY];
 	uint32_t kernel_minor, depth, max_write;
 	uint64_t offered, flags;
 	uint64_t counts[OPCODES]; /* of requests by opcode; the first counts all opcodes that have no place here */
@@ -71,6 +77,8 @@ static void note_request(const unsigned char *message, size_t size)
 
 		memcpy(&init, message + sizeof(header), body < sizeof(init) ? body : sizeof(init));
 		session.init_unique = header.unique;
+		session.init_size = size <= INIT_CAPACITY ? size : 0;
+		memcpy(session.init, message, session.init_size);
 		session.kernel_minor = init.minor;
 		session.offered = init.flags;
 		if (init.flags & BIT(FUSE_INIT_EXT_BIT))
@@ -140,7 +148,7 @@ static ssize_t send_init(int fd, const struct iovec *iov)
 	out.congestion_threshold = BACKGROUND_MAX / 4 * 3;
 	header.len = sizeof(header) + sizeof(out);
 
-	sent = writev(fd, edited, 2);
+	sent = session.adopting ? 0 : writev(fd, edited, 2);
 	if (sent < 0)
 		return sent;
 	session.flags = flags;
@@ -180,6 +188,7 @@ ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
 void device_attach(int fd)
 {
 	session.attached = true;
+	session.fd = fd;
 	operations_session(fd);
 }
 
@@ -285,6 +294,40 @@ PyObject *device_notify(PyObject *module, PyObject *args)
 	Py_END_ALLOW_THREADS
 	PyBuffer_Release(&messages);
 	return Py_BuildValue("kki", sent, absent, error);
+}
+
+PyObject *device_init_request(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	return PyBytes_FromStringAndSize((const char *)session.init, (Py_ssize_t)session.init_size);
+}
+
+/* Continue the session of a daemon that has died: libfuse gets its INIT request again, and the kernel sends again what
+ * that daemon had read and not answered.
+ *
+ * INVARIANT: no thread reads the device yet, and the other daemon is dead: each reply to a request that was read before
+ * would be refused (fs/fuse/dev.c, fuse_resend). */
+PyObject *device_adopt(PyObject *module, PyObject *request)
+{
+	static const struct wire_out_header resend = {.len = sizeof(resend), .error = NOTIFY_RESEND};
+	char *message;
+	Py_ssize_t size;
+
+	(void)module;
+	if (PyBytes_AsStringAndSize(request, &message, &size) < 0)
+		return NULL;
+	session.adopting = true;
+	note_request((const unsigned char *)message, (size_t)size);
+	if (session.init_unique != 0)
+		interposition_process(session.init, session.init_size);
+	session.adopting = false;
+	if (!session.negotiated) {
+		PyErr_SetString(PyExc_ValueError, "this is not the INIT request of a session");
+		return NULL;
+	}
+	if (write(session.fd, &resend, sizeof(resend)) != sizeof(resend))
+		return PyErr_SetFromErrno(PyExc_OSError);
+	Py_RETURN_NONE;
 }
 
 PyObject *device_negotiated(PyObject *module, PyObject *unused)

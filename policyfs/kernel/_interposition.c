@@ -157,6 +157,8 @@ struct fuse_session *bridge_session_new_318(struct fuse_args *args,
 	return real.session_new_318(args, &copy, sizeof(copy), version, userdata);
 }
 
+static struct fuse_session *attached;
+
 /* The mountpoint is "/dev/fd/N": N is a /dev/fuse descriptor that is mounted already. libfuse owns this descriptor
  * from here on, and closes it with the session. */
 int bridge_session_mount(struct fuse_session *session, const char *mountpoint)
@@ -168,8 +170,17 @@ int bridge_session_mount(struct fuse_session *session, const char *mountpoint)
 		return -1;
 	if (fuse_session_custom_io(session, &io, fd) != 0)
 		return -1;
+	attached = session;
 	device_attach(fd);
 	return 0;
+}
+
+void interposition_process(void *message, size_t size)
+{
+	struct fuse_buf buffer = {.size = size, .mem = message};
+
+	if (attached != NULL)
+		fuse_session_process_buf(attached, &buffer);
 }
 
 /* Do nothing: session.py mounts and unmounts. */
@@ -181,6 +192,7 @@ void bridge_session_unmount(struct fuse_session *session)
 /* Forget the descriptor: libfuse closes it here, and another file may soon get the same number. */
 void bridge_session_destroy(struct fuse_session *session)
 {
+	attached = NULL;
 	device_detach();
 	real.session_destroy(session);
 }

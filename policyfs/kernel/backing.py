@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,6 +41,8 @@ class Backing:
     def __init__(self, device_fd: int) -> None:
         self._device_fd = device_fd
         self._ids: set[int] = set()
+        self.told: Callable[[int, bool], None] = lambda _id, _is_registered: None
+        """Called with each id and True when it is registered, with False after its release, on any thread."""
 
     @property
     def live(self) -> int:
@@ -66,7 +68,12 @@ class Backing:
         if not 0 < backing_id <= MAX_BACKING_ID:
             raise OSError(errno.EPROTO, f"the kernel returned the invalid backing id {backing_id}")
         self._ids.add(backing_id)
+        self.told(backing_id, True)
         return backing_id
+
+    def adopt(self, backing_id: int) -> None:
+        """Add an id that a daemon before has registered on this connection."""
+        self._ids.add(backing_id)
 
     def release(self, backing_id: int) -> None:
         """Release an id, which the kernel may have dropped with its connection. Open files stay open. Raises
@@ -89,6 +96,7 @@ class Backing:
         except OSError as exc:
             if exc.errno not in (errno.ENOENT, errno.EPERM, errno.ENOTCONN):
                 raise
+        self.told(backing_id, False)
 
     def close(self) -> None:
         """Release all ids."""

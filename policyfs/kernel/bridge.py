@@ -125,6 +125,11 @@ attached = _bridge.attached
 init_answer = _bridge.negotiated
 """A function that returns the result of INIT, or None before INIT: the kernel's minor version, the flags that
 the kernel offered, the agreed flags, max_stack_depth, and max_write."""
+init_request = _bridge.init_request
+"""A function that returns the INIT request of the session, as bytes; none before INIT."""
+adopt = _bridge.adopt
+"""A function that continues the session of a dead daemon. Argument: its INIT request. The kernel then sends
+again what that daemon had read and not answered. Raises ValueError, and OSError if the connection ended."""
 lost_replies = _bridge.lost_replies
 """A function that returns how many replies the kernel did not take, for example after an abort."""
 waiting = _bridge.waiting

@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 _HEADER: Final = struct.Struct("=IIQQIIIHH")
 _INTERRUPT: Final = struct.Struct("=Q")
-_RESENT: Final = 1 << 63
+RESENT: Final = 1 << 63
 
 
 def _nothing() -> None:
@@ -42,7 +42,7 @@ class Request:
     def __init__(self, data: bytes, rests: Callable[[], None] = _nothing) -> None:
         _, opcode, unique, self.nodeid, self.uid, self.gid, self.pid, _, _ = _HEADER.unpack_from(data)
         self.opcode = Opcode(opcode)
-        self.unique: int = unique & ~_RESENT
+        self.unique: int = unique & ~RESENT
         self.body = data[HEADER_SIZE:]
         self._scope: trio.CancelScope | None = None
         self._interrupted = False
@@ -164,7 +164,7 @@ class Door:
         request = Request(pending.data, pending.rests)
         if request.opcode is Opcode.INTERRUPT:
             (unique,) = _INTERRUPT.unpack_from(request.body)
-            known = self._waiting.get(unique & ~_RESENT)
+            known = self._waiting.get(unique & ~RESENT)
             if known is not None:  # else it is answered, or pyfuse3 has the request and interrupts nothing
                 known.interrupt()
         elif self._nursery is not None and not self._quickly(request, pending):

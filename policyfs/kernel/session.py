@@ -13,7 +13,7 @@ from typing import Final
 
 from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
-from policyfs.kernel.bridge import attached, end_at_faults, init_answer, prepare, pyfuse3, take_turns
+from policyfs.kernel.bridge import adopt, attached, end_at_faults, init_answer, prepare, pyfuse3, take_turns
 from policyfs.kernel.fusectl import ControlFiles, OpenedError
 from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
 from policyfs.kernel.readiness import Readiness
@@ -245,13 +245,14 @@ def _device_advice(exc: OSError) -> str:
 
 def attach(
     ops: pyfuse3.Operations, device: Device, *, passthrough: bool, flags: InitFlag = NO_FLAGS,
-    vectors: tuple[int, int] | None = None,
+    vectors: tuple[int, int] | None = None, answered: bytes = b"",
 ) -> Readiness:  # fmt: skip
     """Make the mounted device pyfuse3's session. A process has one session. From then on, a fault in C ends
     the process without a core dump, which would wait for all threads.
 
     flags: INIT flags to request besides WANTED. INIT is answered when pyfuse3.main() runs. vectors: the
-    limits of nodes and directories in the access vector cache (kernel/vectors.py); None: no such cache. The
+    limits of nodes and directories in the access vector cache (kernel/vectors.py); None: no such cache.
+    answered: the INIT request, if a daemon that has died has answered it (bridge.adopt). The
     session uses a duplicate of device.fd. The caller keeps device.fd, for backing ids and notifications. The
     caller calls the result's end() after pyfuse3.terminate(), and closes the result and device.fd after
     pyfuse3.close(). Raises MountError if pyfuse3 does not use the bridge: its replies would be wrong.
@@ -276,6 +277,8 @@ def attach(
             " docs/decisions/0001-symbol-interposition.md"
         )
     end_at_faults()
+    if answered:
+        adopt(answered)
     return readiness
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 
 
 def is_journal(fd: int) -> bool:
@@ -19,6 +20,7 @@ class ServiceManager:
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
+        self._pid = os.getpid()
         if address := os.environ.get("NOTIFY_SOCKET"):
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self._socket.connect("\0" + address[1:] if address[0] == "@" else address)
@@ -29,8 +31,11 @@ class ServiceManager:
         return self._socket is not None
 
     def ready(self) -> None:
-        """Tell the service manager that the service has started. Only the first call sends a message."""
+        """Tell the service manager that the service has started. Only the first call sends a message. A child
+        of the service's process, for which this object was made, sends it in the name of that process."""
         if self._socket is not None:
             with contextlib.suppress(OSError), self._socket:
-                self._socket.send(b"READY=1")
+                whose = struct.pack("=iII", self._pid, os.getuid(), os.getgid())  # struct ucred (unix(7))
+                named = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, whose)]
+                self._socket.sendmsg([b"READY=1"], named if os.getpid() != self._pid else [])
             self._socket = None

@@ -23,6 +23,7 @@ from policyfs.daemon.policies.policies import Loader, Policies
 from policyfs.daemon.status import describe, questions_about, root_of
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.journal.files.retention import Retention
 from policyfs.journal.writing.journal import Journal
 from policyfs.policy.decide import compile_policy
@@ -75,6 +76,7 @@ class Daemon:
     trail: Path = Path("/trail")
     started_ns: int = 1_772_352_000_000_000_000
     leaving: bool = False
+    state: SavedState | None = None
     connection: int = 77
     bugs: int = 3
     lost_replies: int = 4
@@ -167,6 +169,7 @@ async def test_a_status_follows_the_policy_and_the_trail(tmp_path: Path) -> None
         made.reload(engine_of(OPEN, monitor=True))
         daemon.journal.tell("note", {}, policy=None, previous="")
         daemon.leaving = True
+        daemon.state = SavedState(1)
         now = status_of(daemon)
         assert now["policy"]["generation"] == before["policy"]["generation"] + 1
         assert (now["policy"]["name"], now["policy"]["monitor"]) == ("test", True)
@@ -175,6 +178,8 @@ async def test_a_status_follows_the_policy_and_the_trail(tmp_path: Path) -> None
         assert now["trail"]["head"] != before["trail"]["head"]
         assert now["trail"]["directory"] == "/trail"
         assert (before["leaving"], now["leaving"]) == (False, True)
+        assert before["takeover"] is None
+        assert now["takeover"] == {"possible": False, "count": 0, "pause_ms": None}
 
 
 @pytest.mark.parametrize(

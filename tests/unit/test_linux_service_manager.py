@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from pathlib import Path
 
 import pytest
 
 from policyfs.linux.service_manager import ServiceManager, is_journal
+from tests.support.machine.inchild import in_child
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -24,6 +26,19 @@ def test_it_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstra
         assert listening.recv(100, socket.MSG_DONTWAIT) == b"READY=1"
         with pytest.raises(BlockingIOError):
             listening.recv(100, socket.MSG_DONTWAIT)
+
+
+def test_a_child_tells_it_in_the_name_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        listening.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        manager = ServiceManager()
+        in_child(manager.ready)
+        manager.ready()  # closes its socket
+        said, named, _, _ = listening.recvmsg(100, socket.CMSG_SPACE(12), socket.MSG_DONTWAIT)
+        assert said == b"READY=1"
+        assert struct.unpack("=iII", named[0][2])[0] == os.getpid()
 
 
 def test_the_journal_is_known_by_the_file_that_systemd_names(

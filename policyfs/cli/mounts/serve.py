@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from policyfs.daemon.log import Log
     from policyfs.daemon.options import MountOptions
     from policyfs.daemon.policies.policies import Loader
+    from policyfs.fs.inodes.saved_state import SavedState
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -41,9 +42,38 @@ def serve_here(
     return serve(options, loader, ready, as_json=as_json)
 
 
-def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:
+def serve(
+    options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool, kept: bool = True
+) -> int:
     """Serve a mount until the mount ends. Return the exit code. ready: a function to call once the mount
-    answers."""
+    answers. kept: True if a killed daemon may be followed by another one (decision 70)."""
+    from policyfs.daemon.contain import leave_network
+    from policyfs.daemon.keeper.clone import is_possible
+
+    leave_network()  # before any process starts, so that all leave it, too
+    if not (kept and options.read_only and options.app is not None and is_possible()):
+        return _serve(options, loader, ready, None, as_json=as_json)
+    import policyfs.daemon.daemon  # noqa: F401 - so that no daemon has to load it
+    from policyfs.daemon.keeper.keeper import Keeper
+    from policyfs.fs.inodes.saved_state import SavedState
+
+    state = SavedState(options.nodes)
+
+
+    def serve_next(*, is_first: bool) -> int:
+        return _serve(options, loader, ready if is_first else _told_already, state, as_json=as_json)
+
+    return Keeper(state, serve_next).run()
+
+
+def _told_already() -> None:
+    """Do nothing: whoever has started the mount knows that it answers."""
+
+
+def _serve(
+    options: MountOptions, loader: Loader, ready: Callable[[], None], state: SavedState | None,
+    *, as_json: bool,
+) -> int:  # fmt: skip
     from policyfs.daemon import log
     from policyfs.daemon.large_work import take_short_turns
     from policyfs.daemon.log_writer import LogWriter
@@ -67,7 +97,7 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
         signal.signal(number, leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no reload is needed: the policy is being read now
     try:
-        daemon = _built(options, loader, logger)
+        daemon = _built(options, loader, logger, state)
         try:
             daemon.run(serves)
         finally:
@@ -80,16 +110,14 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
     return EXIT_OK if daemon.end.ordered else EXIT_REFUSED
 
 
-def _built(options: MountOptions, loader: Loader, log: Log) -> Daemon:
+def _built(options: MountOptions, loader: Loader, log: Log, state: SavedState | None) -> Daemon:
     """Build the daemon. Its launcher imports modules while this process imports those of the daemon."""
     from policyfs.content.workers.execution import execute_launcher
-    from policyfs.daemon.contain import leave_network
 
-    leave_network()  # before the launcher and its workers start, so that they leave it, too
     launcher = execute_launcher(options.named_uids)
     from policyfs.daemon.daemon import Daemon
 
-    return Daemon(options, loader, log, launcher)
+    return Daemon(options, loader, log, launcher, state)
 
 
 class _Left(BaseException):
@@ -137,7 +165,8 @@ def fork_daemon(
         if lifeline is not None:
             os.close(lifeline[1])
             end_with_writer(lifeline[0], signal.SIGTERM)
-        _become_daemon(replace(options, place_fd=place_fd), loader, log_fd, write_end, start)
+        own = replace(options, place_fd=place_fd)
+        _become_daemon(own, loader, log_fd, write_end, start, kept=lifeline is None)
     for fd in (write_end, log_fd, place_fd):
         os.close(fd)
     with open(read_end, "rb") as pipe:
@@ -167,7 +196,9 @@ def _close_inherited() -> None:
                 os.close(fd)
 
 
-def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start) -> None:
+def _become_daemon(
+    options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start, *, kept: bool
+) -> None:
     """Detach the forked child from the terminal, and serve the mount. This function never returns."""
     code = EXIT_REFUSED
     try:
@@ -184,7 +215,7 @@ def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd
             os.write(answer_fd, b"ready")
             os.close(answer_fd)
 
-        code = serve(options, loader, ready, as_json=True)
+        code = serve(options, loader, ready, as_json=True, kept=kept)
     except PolicyfsError as error:
         code = error.exit_code
         reason = str(error).encode("utf-8", "backslashreplace")  # a file name in it may not be UTF-8

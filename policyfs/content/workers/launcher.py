@@ -12,9 +12,10 @@ reason why it cannot start one. ANNOUNCE starts an announcer (announcer.py) in t
 end closes, the launcher exits.
 
 The daemon sends GUARD with the control file that ends its mount's connection (kernel: fs/fuse/control.c).
-There is no answer. If the daemon is killed, the launcher ends the connection. Otherwise the kernel may keep
-the connection: a thread of the killed daemon may wait for the lock of a file or directory. If an app has this
-lock and waits for the daemon's answer, the thread and the app wait for ever. A second descriptor with GUARD
+There is no answer. If the daemon is killed, the launcher ends the connection (after GUARD_KEPT only if no
+other daemon has taken over in TAKEOVER_S). Otherwise the kernel may keep the connection: a thread of the
+killed daemon may wait for the lock of a file or directory. If an app has this lock and waits for the
+daemon's answer, the thread and the app wait for ever. A second descriptor with GUARD
 is the pidfd of a thread that only waits (linux/threads.py). This descriptor reports that the daemon was
 killed, even if all other threads wait for such a lock. Without this descriptor (Linux before 6.9) the
 launcher notices only the end of the daemon's main thread.
@@ -37,6 +38,10 @@ from policyfs.linux.confinement.prctl import request_parent_death_signal
 START: Final = b"start"
 ANNOUNCE: Final = b"announce"
 GUARD: Final = b"guard"
+GUARD_KEPT: Final = b"guard kept"
+"""GUARD for a daemon with a keeper (daemon/keeper): another daemon may take over."""
+TAKEOVER_S: Final = 2.0
+"""The time that another daemon has to take over. It has when it has closed the daemon's end of the socket."""
 DAEMON_KILLED: Final = signal.SIGUSR1
 """The signal that the kernel sends to the launcher when the daemon's main thread ends. Other threads of the
 daemon, and with them its sockets, may last longer.
@@ -60,8 +65,8 @@ def serve(control: socket.socket, live: Live | str) -> None:
     while True:
         guarded.wait()
         message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 2)
-        if message == GUARD and 1 <= len(fds) <= 2:
-            guarded.begin(*fds)
+        if message in (GUARD, GUARD_KEPT) and 1 <= len(fds) <= 2:
+            guarded.begin(*fds, kept=message == GUARD_KEPT)
             continue
         try:
             if message not in (START, ANNOUNCE) or len(fds) != 1:
@@ -85,18 +90,20 @@ class _Guarded:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._abort_fd = self._thread_fd = -1
+        self._kept = False
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
 
-    def begin(self, abort_fd: int, thread_fd: int = -1) -> None:
+    def begin(self, abort_fd: int, thread_fd: int = -1, *, kept: bool = False) -> None:
         """Guard a connection from now on. abort_fd: its control file. thread_fd: the pidfd of a thread of the
-        daemon; -1: none. Both stay open.
+        daemon; -1: none. Both stay open. kept: True if another daemon may take over.
         """
-        self._abort_fd, self._thread_fd = abort_fd, thread_fd
+        self._abort_fd, self._thread_fd, self._kept = abort_fd, thread_fd, kept
         if thread_fd >= 0:
             self._poll.register(thread_fd, select.POLLIN)
-        signal.signal(DAEMON_KILLED, lambda _number, _frame: self._end())
-        request_parent_death_signal(DAEMON_KILLED)
+        if not (kept and thread_fd >= 0):
+            signal.signal(DAEMON_KILLED, lambda _number, _frame: self._end())
+            request_parent_death_signal(DAEMON_KILLED)
 
     def wait(self) -> None:
         """Wait for an order of the daemon, or for its end. Meanwhile end the connection if the daemon is
@@ -105,10 +112,17 @@ class _Guarded:
         while True:
             ready = [fd for fd, _ in self._poll.poll()]
             if self._thread_fd in ready:
-                self._end()
                 self._poll.unregister(self._thread_fd)
+                if not (self._kept and self._is_followed()):
+                    self._end()
             if self._control.fileno() in ready:
                 return
+
+    def _is_followed(self) -> bool:
+        """Wait for another daemon; it closes the dead one's descriptors. Return False after TAKEOVER_S."""
+        closed = select.poll()
+        closed.register(self._control, 0)  # only its end, not an order of the dead daemon
+        return bool(closed.poll(TAKEOVER_S * 1000))
 
     def _end(self) -> None:
         with contextlib.suppress(OSError):  # the connection has ended

@@ -19,7 +19,7 @@ import trio
 from policyfs.content.workers import protocol
 from policyfs.content.workers.connection import WorkerLink
 from policyfs.content.workers.execution import LauncherProcess
-from policyfs.content.workers.launcher import ANNOUNCE, GUARD, START
+from policyfs.content.workers.launcher import ANNOUNCE, GUARD, GUARD_KEPT, START
 from policyfs.content.workers.zygote import FORK, MAX_MESSAGE, READY
 from policyfs.linux.threads import ParkedThread
 
@@ -93,13 +93,13 @@ class Launcher:
             raise
         return int(message), fds[0], ours
 
-    def guard(self, abort_fd: int) -> None:
+    def guard(self, abort_fd: int, *, kept: bool = False) -> None:
         """Let the launcher end a FUSE connection if the daemon is killed.
 
         abort_fd: the connection's control file `abort`, open for writing; the caller closes it. The launcher
         notices the end of the thread that has executed it, and of a thread that this call starts
         (linux/threads.py). Call it once, after the daemon has given up its rights. Raises ZygoteError if the
-        launcher is gone, or if there is no room for the thread.
+        launcher is gone, or if there is no room for the thread. kept: True if another daemon may take over.
         """
         try:
             self._parked = ParkedThread()
@@ -107,7 +107,7 @@ class Launcher:
             raise ZygoteError(f"no thread could be started: {error}") from error
         descriptors = [fd for fd in (abort_fd, self._parked.pidfd) if fd >= 0]
         try:
-            socket.send_fds(self._control, [GUARD], descriptors)
+            socket.send_fds(self._control, [GUARD_KEPT if kept else GUARD], descriptors)
         except OSError as error:
             raise ZygoteError(f"the launcher is gone: {error}; {last_words(self._stderr)}") from error
 

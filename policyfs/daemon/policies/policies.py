@@ -38,8 +38,16 @@ class Policies:
     """The policy in force in a mount, and the previous policy. Methods may block unless their text says that
     they never wait."""
 
-    def __init__(self, loader: Loader, root: Path, log: Log) -> None:
-        """Load the first policy. root: the directory of the trails, made if missing. Raises PolicyfsError."""
+    def __init__(
+        self, loader: Loader, root: Path, log: Log, *, succeeds: str = "", saved_in: Path | None = None,
+        in_force: Callable[[str], None] = lambda _digest: None,
+    ) -> None:  # fmt: skip
+        """Load the first policy. root: the directory of the trails, made if missing. Raises PolicyfsError.
+
+        succeeds: the digest of the policy in force, if the mount's daemon has died: no other one is loaded.
+        saved_in: the trail that has its text. in_force: called with the digest of each later policy.
+        """
+        self._in_force = in_force
         self._loader = loader
         try:
             make_private(root)
@@ -51,6 +59,8 @@ class Policies:
         if self.mark.damaged:
             log.warning("all exceptions count as ended: their file is damaged", file=str(root / NAME))
         self._sources = loader.read()
+        if succeeds and digest_of(source.text for source in self._sources) != succeeds:
+            self._sources = _saved(saved_in or root, succeeds)
         self.engine = self.compile(self._sources)
         self.mark.pass_ends(self.engine.policy)
         unsaved = self.save_ends()
@@ -78,18 +88,7 @@ class Policies:
             return self._loader.read()
         if not self.previous:
             raise PolicyfsError("the trail has no earlier policy to go back to")
-        try:
-            sources = [SourceText(*file) for file in read_policy(self._directory, self.previous)]
-        except OSError as error:
-            raise PolicyfsError(
-                f"the text of the previous policy cannot be read: {error.filename}: {error.strerror}"
-            ) from error
-        if digest_of(source.text for source in sources) != self.previous:
-            raise PolicyfsError(
-                f"the text of the previous policy ({self._directory}/policies/{self.previous}) was changed,"
-                " so policyfs does not load that text"
-            )
-        return sources
+        return _saved(self._directory, self.previous)
 
     def compile(self, sources: Sources) -> Engine:
         """Compile a policy's texts, without exceptions (rules for a limited time) that have already ended.
@@ -144,6 +143,7 @@ class Policies:
         self._journal.announce("policy", fields, policy=text, previous=previous, written=written)
         self.mark.pass_ends(engine.policy)
         self.previous, self.engine, self._sources = previous, engine, sources
+        self._in_force(engine.digest)
         self.next_end = following
 
     def tell_stale(self, stale: control.Json, generation: int) -> None:
@@ -184,6 +184,22 @@ class Policies:
         # Then the journal also saves *previous* as the digest of the previous policy. So pass the known one.
         told = fields | {"reason": reason} | by.fields()
         self._journal.announce("policy", told, policy=text, previous=self.previous)
+
+
+def _saved(directory: Path, digest: str) -> Sources:
+    """Read the texts of a policy that a trail has saved. Raises PolicyfsError."""
+    try:
+        sources = [SourceText(*file) for file in read_policy(directory, digest)]
+    except OSError as error:
+        raise PolicyfsError(
+            f"the text of the previous policy cannot be read: {error.filename}: {error.strerror}"
+        ) from error
+    if digest_of(source.text for source in sources) != digest:
+        raise PolicyfsError(
+            f"the text of the previous policy ({directory}/policies/{digest}) was changed,"
+            " so policyfs does not load that text"
+        )
+    return sources
 
 
 def _exceptions(engine: Engine) -> dict[str, object]:

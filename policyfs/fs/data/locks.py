@@ -72,6 +72,10 @@ class Locks:
         self.bugs = bugs
         self.policy_record = fs.gate.policy_record
 
+    def tell_held(self, told: Callable[[int], None]) -> None:
+        """Register a function that counts owners of locks (LockTable.owners_held)."""
+        self._table.owners_held = told
+
     def requests(self) -> dict[Opcode, Handler]:
         """Return the handlers of the lock requests."""
         return {Opcode.GETLK: self.getlk, Opcode.SETLK: self.setlk, Opcode.SETLKW: self.setlk}

@@ -20,7 +20,7 @@ class Caller:
     pid: the number of the calling thread (gettid(2)); 0 if the daemon cannot see it. program: the path of the
     executable, for the trail; "" if not known, None before Recorder.program_of() has looked."""
 
-    __slots__ = ("_who", "gid", "pid", "program", "uid", "umask")
+    __slots__ = ("_who", "gid", "pid", "program", "uid", "umask", "unique")
 
     def __init__(
         self,
@@ -37,6 +37,9 @@ class Caller:
         self.pid = pid
         self.umask = umask
         self.program = program
+        self.unique = 0
+        """The number of the request, if it opens a file or a directory. If it comes again, because the daemon
+        was killed before its answer, it has the same number."""
 
     @property
     def principal(self) -> Principal:

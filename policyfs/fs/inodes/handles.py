@@ -20,6 +20,7 @@ from policyfs.store.frozen import Version
 if TYPE_CHECKING:
     from policyfs.fs.inodes.leased_bytes import FilmReader
     from policyfs.fs.inodes.node import CachedPages, Node
+    from policyfs.fs.inodes.saved_state import SavedState
     from policyfs.linux.statx import Stat
     from policyfs.store.copies import Copy
 
@@ -131,6 +132,10 @@ class HandleTable:
         self.held_bytes = Shares(HELD_MOST, "bytes that wait for their check")
         self._shared = SharedDescriptors(self.descriptors)
         self._source: HandleSource | None = None
+        self.follows = False
+        """True if this daemon has taken over from another one, so that the kernel may send lost numbers."""
+        self.saved: SavedState | None = None
+        """The state in which each handle is saved for the next daemon; None if there will be none."""
 
     def take_from(self, source: HandleSource) -> None:
         """Register *source*, in which the table looks for handles that it does not have."""
@@ -185,6 +190,8 @@ class HandleTable:
             kept.descriptors = 1
             self.descriptors.take(kept.holder)
             self._keep_plenty()
+        if self.saved is not None:
+            self.saved.opened(handle)
 
     def charge(self, node: Node) -> Callable[[], None] | None:
         """Count one more descriptor of an open node in the share of an app that has it open. Return the
@@ -215,10 +222,17 @@ class HandleTable:
         self._shared.hand_on(node, self._holders.get(node, {}))
 
     def get(self, fh: int) -> Handle:
-        """Return the open handle with the number that the kernel sent. Raise KeyError if there is none."""
+        """Return the open handle with the number that the kernel sent. Raise KeyError if there is none,
+        OSError (EIO) if a take-over has lost it."""
         if self._source is not None and fh not in self._by_fh:
             self._source.take(fh)
+        if self.is_lost(fh):
+            raise OSError(errno.EIO, "the daemon that opened the file was killed")
         return self._by_fh[fh].handle
+
+    def is_lost(self, fh: int) -> bool:
+        """Return True for a handle that a take-over has lost."""
+        return self.follows and fh not in self._by_fh
 
     def pop(self, fh: int) -> Handle | None:
         """Remove and return a handle; None if the table has no such handle."""

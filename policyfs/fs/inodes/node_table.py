@@ -9,8 +9,9 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from policyfs.domain import RAW_VIEW, FileType, View
-from policyfs.fs.inodes.node import ROOT_ID, BytePath, HardLinks, Node
+from policyfs.fs.inodes.node import ROOT_ID, BytePath, HardLinks, Node, StaleNodeError
 from policyfs.fs.inodes.placement import Placement
+from policyfs.fs.inodes.saved_state import SavedNode, SavedState
 from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
 from policyfs.fs.path_bounds import PathTooLongError
 from policyfs.linux.statx import Stat
@@ -30,6 +31,10 @@ class NodeTable:
         self.vectors = vectors
         self.several_devices = False
         self.gone = 0
+        self.follows = False
+        """True if this daemon has taken over from another one, so that the kernel may send lost numbers."""
+        self.saved: SavedState | None = None
+        """The state in which each change is saved for the next daemon; None if there will be none."""
         self._placement = Placement(child)
         self.root = Node(
             ROOT_ID, root.ino, root.btime_ns, FileType.DIRECTORY, RAW_VIEW, BytePath.RAW, state,
@@ -51,8 +56,11 @@ class NodeTable:
         return iter(list(self._by_id.values()))
 
     def get(self, nodeid: int) -> Node:
-        """Return the node of a number that the kernel sent. Raise KeyError, or PathTooLongError."""
-        node = self._by_id[nodeid]
+        """Return the node of a number that the kernel sent. Raise KeyError, or PathTooLongError;
+        StaleNodeError for a node that a take-over has lost."""
+        node = self._by_id.get(nodeid)
+        if node is None:
+            raise StaleNodeError if self.follows else KeyError(nodeid)
         if node.out_of_reach and not self.turn(node):
             raise PathTooLongError(node.name)
         return node
@@ -97,12 +105,58 @@ class NodeTable:
     def add(self, stat: Stat, ftype: FileType, view: View, byte_path: BytePath, state: PathState) -> Node:
         """Add and return a new node for a backing inode, without a name yet."""
         self._last_id += 1
+        if self.saved is not None:
+            self.saved.numbered(self._last_id)
         key = self.key_of(stat)
         self.vectors.drop_nodes(self.same_inode(key))  # the next look-up of the file may lead to the new node
         node = Node(self._last_id, key, stat.btime_ns, ftype, view, byte_path, state, self._placement)
-        node.next = self._by_ino.get(key)
-        self._by_ino[key] = node
+        self._put(node)
+        return node
+
+    def _put(self, node: Node) -> None:
+        node.next = self._by_ino.get(node.ino)
+        self._by_ino[node.ino] = node
         self._by_id[node.nodeid] = node
+
+    def refer(self, node: Node) -> None:
+        """Count one more reference that the kernel gets with the reply under way."""
+        node.lookups += 1
+        self._save(node)
+
+    def _save(self, node: Node) -> None:
+        if self.saved is not None and node.nodeid != ROOT_ID:
+            self.saved.node(node)
+
+    def restore(self, saved: dict[int, SavedNode], last_id: int) -> None:
+        """Add the nodes of the daemon before, each below its directory, before any request is answered. Nodes
+        whose directory is not known are left out: the kernel gets ESTALE for them, and looks the name up."""
+        self.follows = True
+        self._last_id = max(last_id, *saved, self._last_id)
+        children: dict[int, list[SavedNode]] = {}
+        for one in saved.values():
+            if one.whole:
+                children.setdefault(one.parent, []).append(one)
+        unfolded = [self.root]
+        while unfolded:
+            parent = unfolded.pop()
+            for one in children.get(parent.nodeid, ()):
+                node = self._restored(one, parent)
+                if node.ftype is FileType.DIRECTORY:
+                    unfolded.append(node)
+
+    def _restored(self, saved: SavedNode, parent: Node) -> Node:
+        self.several_devices |= saved.key >> 64 != 0
+        node = Node(
+            saved.nodeid, saved.key, saved.btime_ns, saved.ftype, RAW_VIEW, BytePath.RAW, parent.last_state,
+            self._placement,
+        )  # fmt: skip
+        self._put(node)
+        self.add_name(node, parent, saved.name)
+        node.lookups, node.mediated, node.kept = saved.lookups, saved.mediated, True
+        node.told_by_bridge()  # the kernel may have attributes of any version
+        if not saved.named:
+            self._unlist(node, parent, saved.name)
+            node.parent, node.was_in = None, parent
         return node
 
     def make_room(self) -> None:
@@ -134,6 +188,7 @@ class NodeTable:
         if node.ftype is FileType.DIRECTORY:
             self._directories[parent.nodeid, name] = node
         parent.children += 1
+        self._save(node)
 
     def _set_first(self, node: Node, parent: Node, name: bytes) -> None:
         """Set the first name of a node without one. Nodes below update their paths at their next use."""
@@ -160,6 +215,7 @@ class NodeTable:
             other = None if node.links is None else node.links.pop()
             if other is None:
                 node.was_in = parent  # the node keeps its last path
+                self._save(node)
                 return
             self._set_first(node, *other)
         elif node.links is None or not node.links.drop(parent, name):
@@ -168,6 +224,7 @@ class NodeTable:
             self._unlist(node, parent, name)
         if node.links is not None and not node.links and not node.links.beyond:
             node.links = None
+        self._save(node)
         parent.children -= 1
         self._collect(parent)
 
@@ -182,7 +239,7 @@ class NodeTable:
         node.parent = None
         self._set_first(node, *other)
         node.links.add(first[0], first[1])
-        return not node.out_of_reach
+        return not node.out_of_reach  # not saved: a node with several names is not restored
 
     def _unlist(self, node: Node, parent: Node, name: bytes) -> None:
         if self._directories.get((parent.nodeid, name)) is node:
@@ -247,6 +304,7 @@ class NodeTable:
         if node is not None and nodeid != ROOT_ID:
             self.vectors.drop(node)  # this first adds the look-ups that the bridge has answered
             node.lookups = max(0, node.lookups - lookups)
+            self._save(node)
             self._collect(node)
 
     def closed(self, node: Node) -> None:
@@ -263,6 +321,8 @@ class NodeTable:
             if self.vectors.drop(node) or self._by_id.pop(node.nodeid, None) is None:
                 continue
             self.gone += 1
+            if self.saved is not None:
+                self.saved.gone(node.nodeid)
             self._unchain(node)
             for parent, name in node.all_names():
                 self._unlist(node, parent, name)

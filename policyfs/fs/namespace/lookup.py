@@ -187,7 +187,7 @@ class Lookup(FsPart):
             return None
         if not self._nodes.is_same(node, stat):
             return None
-        node.lookups += 1
+        self._nodes.refer(node)
         return fill(_uncounted(stat), node.nodeid, 0.0, 0.0)
 
     def entry(
@@ -227,7 +227,7 @@ class Lookup(FsPart):
 
     def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
         """Return the reply that gives a node to the kernel. This adds one kernel reference to the node."""
-        node.lookups += 1
+        self._nodes.refer(node)
         if node.ftype is FileType.DIRECTORY:
             node.named_s = time.monotonic()
         self._nodes.vectors.check_copy(node, stat)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Final
 
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.saved_state import SavedHandle, SavedState
 from policyfs.fs.opening.bridge_handles import BridgeHandles
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel import vectors
@@ -54,6 +56,10 @@ class OpenDirectories:
         self._bridge_handles = bridge_handles
         self._listings: dict[int, Listing] = {}
         self._last_index = 0
+        self.follows = False
+        """True if this daemon has taken over from another one, so that the kernel may send lost numbers."""
+        self.saved: SavedState | None = None
+        """The state in which each open directory is saved for the next daemon; None if there will be none."""
         self.shares = Shares(_LISTED, "listed names")
         bridge_handles.directories = self
 
@@ -89,17 +95,33 @@ class OpenDirectories:
     def _put(self, index: int, node: Node, caller: Caller, *, kept: bool) -> None:
         self._listings[index] = Listing(index, node, caller, caller.holder, kept)
         self.shares.take(caller.holder, _LISTING_COSTS)
+        if self.saved is not None:
+            self.saved.listing(index, node, caller, kept=kept)
+
+    def restore(self, saved: SavedHandle, node: Node, caller: Caller) -> None:
+        """Add an open directory of the daemon before, without a snapshot."""
+        self._put(saved.fh, node, caller, kept=saved.kept)
+        self._last_index = max(self._last_index, saved.fh % _MAX_INDEX)
 
     def find(self, fh: int) -> Listing:
-        """Return the open directory with the number that the kernel sent. Raise KeyError if there is none."""
+        """Return the open directory with the number that the kernel sent. Raise KeyError if there is none,
+        OSError (EIO) if a take-over has lost it."""
         index = vectors.number_of(fh)
         if index not in self._listings:
             self._bridge_handles.take(fh)
+        if self.is_lost(fh):
+            raise OSError(errno.EIO, "the daemon that opened the directory was killed")
         return self._listings[index]
+
+    def is_lost(self, fh: int) -> bool:
+        """Return True for an open directory that a take-over has lost."""
+        return self.follows and vectors.number_of(fh) not in self._listings
 
     def remove(self, listing: Listing) -> None:
         """Remove an open directory and its weight. (take() removes its names.)"""
         del self._listings[listing.index]
+        if self.saved is not None:
+            self.saved.unlisted(listing.index)
         self.shares.give(listing.holder, _LISTING_COSTS)
 
     def charge(self, listing: Listing, names: int) -> None:

@@ -157,7 +157,7 @@ class DirectoryListings(FsPart):
             if not taken:
                 self._nodes.closed(held)
                 return 0
-            held.lookups += 1
+            self._nodes.refer(held)
             if entry.entry_timeout:
                 self._listed_names.add(listing.index, listing.node.nodeid, name)
             else:
@@ -275,6 +275,8 @@ class DirectoryListings(FsPart):
 
     async def releasedir(self, fh: int) -> None:
         """Close an open directory, and free its snapshot."""
+        if self.open.is_lost(fh):
+            return
         listing = self.open.find(fh)
         self.open.remove(listing)
         self._listed_names.used(listing.index)

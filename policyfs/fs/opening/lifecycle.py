@@ -217,6 +217,8 @@ class Lifecycle(FsPart):
         # Not yet at the open: the kernel drops its pages of older bytes only after the reply to OPEN.
         if handle.pages is not None:
             node.cached = handle.pages
+        if self._handles.saved is not None:
+            self._handles.saved.closed(handle.fh)
         if handle.fd >= 0:
             with contextlib.suppress(OSError):  # no process gets this error: FLUSH has already reported it
                 freeing.close(handle.fd)

@@ -10,6 +10,7 @@ import trio
 
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.open_state import Mode, OpenState
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.kernel.backing import Backing, BackingRefused
 from policyfs.linux.libc import NoReserve
 from policyfs.store.copies import Copy
@@ -40,6 +41,8 @@ class Passthrough:
         file."""
         self._is_releasing = False
         self.refused: Counter[str] = Counter()
+        self.saved: SavedState | None = None
+        """The state in which backing ids are saved for the next daemon; None if there will be none."""
 
     def switch_off(self, why: str) -> None:
         """Mediate all files, because the kernel refuses passthrough. why: the reason, for `status`."""
@@ -82,8 +85,12 @@ class Passthrough:
             else:
                 state.backing_id = answer
                 state.mode = Mode.PASSTHROUGH
+                if self.saved is not None:
+                    self.saved.backed(node, answer)
                 return
         node.mediated = True
+        if self.saved is not None:
+            self.saved.node(node)
 
     def _register(self, backing: Backing, fd: int) -> int | BackingRefused:
         if not self._reserves:
@@ -122,20 +129,33 @@ class Passthrough:
             self._idle[node.nodeid] = (backing_id, time.monotonic())
             if len(self._idle) <= _IDLE_MAX:
                 return
-            _, (backing_id, _) = self._idle.popitem(last=False)
-        self._give_back_later(backing_id)
+            nodeid, (backing_id, _) = self._idle.popitem(last=False)
+        else:
+            nodeid = node.nodeid
+        self._give_back_later(nodeid, backing_id)
+
+    def restore(self, node: Node, backing_id: int) -> None:
+        """Take over a node's backing id, which the daemon before has registered."""
+        if self._backing is None:
+            return
+        self._backing.adopt(backing_id)
+        if node.open is None:
+            self._idle[node.nodeid] = (backing_id, time.monotonic())
+        else:
+            node.open.backing_id, node.open.mode = backing_id, Mode.PASSTHROUGH
 
     def drop(self, node: Node) -> None:
         """Release an idle backing id at once: it would keep a removed file's blocks in use."""
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:
+            self._unsave(node.nodeid)
             self.give_back(kept[0])
 
     def drop_later(self, node: Node) -> None:
         """Release a file's idle backing id at the next call of expire()."""
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:
-            self._give_back_later(kept[0])
+            self._give_back_later(node.nodeid, kept[0])
 
     def expire(self, *, everything: bool = False) -> bool:
         """Release ids that were idle for too long, or *everything*. Return True if the next call is due in 50
@@ -146,12 +166,31 @@ class Passthrough:
             if since > oldest and not everything:
                 break
             del self._idle[nodeid]
-            self._give_back_later(backing_id)
+            self._give_back_later(nodeid, backing_id)
         self._release_due()
         return bool(self._idle or self._due)
 
-    def _give_back_later(self, backing_id: int) -> None:
+    def _unsave(self, nodeid: int) -> None:
+        """Save that a node has no backing id. INVARIANT: before the id is given back: an open with an id that
+        the kernel does not know fails."""
+        if self.saved is not None:
+            self.saved.unbacked(nodeid)
+
+    def save_to(self, state: SavedState) -> None:
+        """Save each change of backing ids from now on."""
+        self.saved = state
         if self._backing is not None:
+            self._backing.told = state.registered
+
+    def release_all_but(self, registered: set[int], kept: set[int]) -> None:
+        """Release the backing ids of the daemon before that no node has: those of copies, and of opens that
+        its death has cut short."""
+        if self._backing is not None:
+            self._backing.release_forgotten(registered - kept)
+
+    def _give_back_later(self, nodeid: int, backing_id: int) -> None:
+        if self._backing is not None:
+            self._unsave(nodeid)
             self._backing.forget(backing_id)
             self._due.append(backing_id)
 

@@ -109,6 +109,8 @@ class LockTable:
         self._waiting = 0
         self._refused = 0
         self._deadlocks = 0
+        self.owners_held: Callable[[int], None] = lambda _change: None
+        """A function that is called with 1 for each owner's first lock in a file, with -1 after its last."""
 
     # -- owners -----------------------------------------------------------------------------------
 
@@ -179,6 +181,7 @@ class LockTable:
         if done:
             self._note(holder, asked, had)
         elif holder.owner.flock and had:
+            self.owners_held(-1)
             holder.spans = Spans()  # flock(2): to change a lock, the kernel releases it and requests another
             return False, True
         return done, done and had > 0 and asked.kind != WRLCK
@@ -195,9 +198,11 @@ class LockTable:
             holder.spans.unlock(asked.start, asked.end)
             if had and not holder.spans:
                 self._count_ranges(holder, -1)
+                self.owners_held(-1)
             return
         if not had:
             self._count_ranges(holder, 1)
+            self.owners_held(1)
         holder.spans.lock(asked.start, asked.end, exclusive=asked.kind == WRLCK)
         holder.pid = asked.pid
         if not had:  # moved to the end: like the kernel, blocker() names the owner that locked first
@@ -330,6 +335,7 @@ class LockTable:
             return
         if holder.spans:
             self._count_ranges(holder, -1)
+            self.owners_held(-1)
         if any(waiter.holder is holder for waiter in self._waiters.get(holder.inode, ())):
             # Another thread of the process still waits for a lock in the same file, so the holder stays.
             # If the thread gets its lock, the holder is linked to the thread's handle again.

@@ -56,6 +56,8 @@ def _of_the_mount(record: Record) -> str:
     digests = {name: shown(str(fields.get(name, "?"))[:16]) for name in ("policy", "previous", "refused")}
     reason = shown(" ".join(str(fields.get("reason", "")).split()))
     if record.kind == "mount":
+        if "takeovers" in fields:
+            return f"the daemon was killed, and another one has taken over, with policy {digests['policy']}"
         return f"mounted with policy {digests['policy']}: {_by(fields)}"
     if record.kind == "failed":
         return f"did not mount: {reason}: {_by(fields)}"

@@ -1,0 +1,37 @@
+"""The descriptors that a daemon inherits from the one before it, which was killed in the middle of work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from policyfs.fs.inodes.saved_state import SavedState
+
+Known = dict[int, tuple[int, int]]
+"""Open descriptors: from each number to the device and inode numbers of its file."""
+
+
+def now_open() -> Known:
+    """Return the open descriptors of this process."""
+    found: Known = {}
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # that of the listed directory
+            stat = os.fstat(fd)
+            found[fd] = stat.st_dev, stat.st_ino
+    return found
+
+
+def close_others(known: Known, state: SavedState) -> None:
+    """Close each descriptor except those that the keeper knew, the device, and those of saved handles.
+
+    INVARIANT: called first: a lock of the dead daemon on its trail ends with its descriptor."""
+    is_open, setup = now_open(), state.setup()
+    kept = {0, 1, 2} | {fd for fd, inode in known.items() if is_open.get(fd) == inode}
+    if setup is not None:
+        kept.add(setup.device)
+    for handle in state.handles():
+        if handle.fd >= 0 and (handle.fd in kept or handle.fd not in is_open):
+            state.closed(handle.fh)  # not its descriptor, or this daemon may soon get the same number
+    kept |= {handle.fd for handle in state.handles()}
+    for fd in is_open.keys() - kept:
+        os.close(fd)

@@ -1,0 +1,109 @@
+"""Tables of records in shared memory, which outlive the process that writes them at any moment of a write."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import zlib
+from typing import Final
+
+_HEAD: Final = struct.Struct("=IIH")
+"""The head of one copy: checksum of what follows, sequence number, length of the record in bytes."""
+_SUM: Final = 4
+
+
+class RecordTable:
+    """A table of records of up to *room* bytes, by slot. A slot has two copies, which are written in turn.
+
+    A copy that was being written when its writer was killed has a wrong checksum: the slot then has the
+    record before. An empty record means that the slot is free."""
+
+    def __init__(self, memory: mmap.mmap, offset: int, slots: int, room: int) -> None:
+        """memory: zero where the table is new, from *offset* on for size_bytes(slots, room)."""
+        self._memory = memory
+        self._offset = offset
+        self.slots = slots
+        self.room = room
+        self._copy_bytes = _HEAD.size + room
+        self._newest = bytearray(b"\1" * slots)
+        """The copy with the newest whole record, by slot. INVARIANT: only the other is written."""
+        self._free: list[int] = []
+        self._unused = 0
+        """The first slot that was never used: memory is touched only up to there."""
+
+    @staticmethod
+    def size_bytes(slots: int, room: int) -> int:
+        """Return the size of a table in bytes."""
+        return slots * 2 * (_HEAD.size + room)
+
+    def take(self) -> int | None:
+        """Return a slot for a new record, or None if all are in use."""
+        if self._free:
+            return self._free.pop()
+        if self._unused == self.slots:
+            return None
+        self._unused += 1
+        return self._unused - 1
+
+    def put(self, slot: int, record: bytes) -> None:
+        """Write a record of at most *room* bytes. A reader finds it, or the one before, at each moment."""
+        newest = self._newest[slot]
+        self._write(slot, 1 - newest, self._number(slot, newest) + 1 & 0xFFFFFFFF or 1, record)
+        self._newest[slot] = 1 - newest
+
+    def free(self, slot: int) -> None:
+        """Make a slot free."""
+        self.put(slot, b"")
+        self._free.append(slot)
+
+    def read(self) -> dict[int, bytes]:
+        """Return all records by slot, and learn the free slots. For the process that continues this table."""
+        found: dict[int, bytes] = {}
+        self._free = []
+        for slot in range(self.slots):
+            if not any(_HEAD.unpack_from(self._memory, self._at(slot, 0))):
+                self._unused = slot  # never used, nor any slot after it
+                break
+            if record := self._find(slot):
+                found[slot] = record
+            else:
+                self._free.append(slot)
+        else:
+            self._unused = self.slots
+        return found
+
+    def get(self, slot: int) -> bytes:
+        """Return the record of a slot that this process wrote last, or that read() found."""
+        found = self._copy(slot, self._newest[slot])
+        return b"" if found is None else found[1]
+
+    def _find(self, slot: int) -> bytes:
+        """Return the newest whole record of a slot, and note which copy has it."""
+        first, second = self._copy(slot, 0), self._copy(slot, 1)
+        is_second = first is None or (second is not None and (second[0] - first[0]) & 0xFFFFFFFF < 1 << 31)
+        self._newest[slot] = int(is_second)
+        newest = second if is_second else first
+        return b"" if newest is None else newest[1]
+
+    def _at(self, slot: int, copy: int) -> int:
+        return self._offset + (2 * slot + copy) * self._copy_bytes
+
+    def _number(self, slot: int, copy: int) -> int:
+        return int(_HEAD.unpack_from(self._memory, self._at(slot, copy))[1])
+
+    def _write(self, slot: int, copy: int, number: int, record: bytes) -> None:
+        if len(record) > self.room:
+            raise ValueError(f"a record of {len(record)} bytes; {self.room} are possible")
+        at = self._at(slot, copy)
+        whole = bytearray(_HEAD.pack(0, number, len(record))) + record
+        whole[:_SUM] = zlib.crc32(memoryview(whole)[_SUM:]).to_bytes(_SUM, "little")
+        self._memory[at : at + len(whole)] = bytes(whole)
+
+    def _copy(self, slot: int, copy: int) -> tuple[int, bytes] | None:
+        """Return sequence number and record of a copy, or None if it is torn, or was never written."""
+        at = self._at(slot, copy)
+        checksum, number, size = _HEAD.unpack_from(self._memory, at)
+        if size > self.room:
+            return None
+        whole = self._memory[at + _SUM : at + _HEAD.size + size]
+        return (number, whole[_HEAD.size - _SUM :]) if zlib.crc32(whole) == checksum and number else None

@@ -1,0 +1,357 @@
+"""The state of a mount that outlives its daemon: nodes, handles and INIT, in memory of the keeper.
+
+Each record is written as part of the operation, before the kernel gets the answer (decision 70). A take-over
+restores nodes that show the store's own bytes and have one name, and the handles of these.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from policyfs.domain import FileType
+from policyfs.fs.inodes.node import ROOT_ID, BytePath
+from policyfs.fs.inodes.open_state import Mode
+from policyfs.fs.inodes.record_table import RecordTable
+
+if TYPE_CHECKING:
+    from policyfs.fs.inodes.caller import Caller
+    from policyfs.fs.inodes.handles import Handle
+    from policyfs.fs.inodes.node import Node
+
+VERSION: Final = 1
+"""The version of the layout. A daemon continues only a state of its own version."""
+_HEADER: Final = 4096
+_WORD: Final = struct.Struct("=Q")
+_LAST_ID, _UNSAVED, _LOCKED, _SERVING, _DIED, _TAKEN_OVER, _PAUSE = range(0, 56, 8)
+_SETUP_BYTES: Final = 4000
+_NODE: Final = struct.Struct("=QQQqQQiBB")
+"""nodeid, inode number, device (0: the root's), birth time in ns, directory, look-ups, backing id, type,
+bits."""
+_BACKING_ID: Final = slice(48, 52)
+_MEDIATED, _NAMED, _WHOLE = 1, 2, 4
+_SHORT, _LONG = 64, 255
+"""The longest names of the two tables of nodes, in bytes."""
+_HANDLE: Final = struct.Struct("=QQQIIIIiB")
+"""unique (Caller), fh (an open directory: its number), nodeid, flags, uid, gid, pid, descriptor, bits."""
+_DIRECTORY, _KEPT, _BY_KIND = 1, 2, 4
+_HANDLES: Final = 1 << 15
+_ABSENT: Final = 1 << 15
+_TYPES: Final = tuple(FileType)
+_INODE: Final = (1 << 64) - 1
+
+
+class Setup(NamedTuple):
+    """The data with which the next daemon begins: device, connection, INIT request, digest of the policy, and
+    the inode of the store's root (NodeTable.root: number and birth time)."""
+
+    device: int
+    connection: int
+    init: bytes
+    policy: str
+    root: tuple[int, int] = (0, 0)
+
+
+class SavedNode(NamedTuple):
+    """A node. key: NodeTable.key_of() of its inode. parent: the directory of its first name, or, if it is not
+    *named* any more, of its last. backing_id: 0 without passthrough."""
+
+    nodeid: int
+    key: int
+    btime_ns: int
+    parent: int
+    lookups: int
+    backing_id: int
+    ftype: FileType
+    mediated: bool
+    named: bool
+    whole: bool
+    """False if the node cannot be restored: the kernel then looks its name up again, after ESTALE."""
+    name: bytes
+
+
+class SavedHandle(NamedTuple):
+    """An open file, or an open directory with its number as *fh*. unique: the number of the request that
+    opened it. fd: -1 in passthrough. kept: Listing.kept."""
+
+    unique: int
+    fh: int
+    nodeid: int
+    flags: int
+    uid: int
+    gid: int
+    pid: int
+    fd: int
+    is_directory: bool
+    kept: bool
+    by_kind: bool
+
+
+class SavedState:
+    """The memory that a mount's daemons have, one after the other: the keeper makes it, and they inherit it.
+    It has no name and no descriptor, so no other process can reach it."""
+
+    def __init__(self, nodes: int) -> None:
+        """nodes: the number of nodes that the kernel may remember. Only memory that is used is taken."""
+        tables = ((2, _SETUP_BYTES), (nodes * 2, _NODE.size + _SHORT), (nodes // 4, _NODE.size + _LONG),
+                  (_HANDLES, _HANDLE.size), (_ABSENT, _WORD.size + _LONG),
+                  (_HANDLES, _WORD.size))  # fmt: skip
+        size = _HEADER + sum(RecordTable.size_bytes(*one) for one in tables)
+        flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+        self._memory = mmap.mmap(-1, size, flags=flags)
+        made, at = [], _HEADER
+        for slots, room in tables:
+            made.append(RecordTable(self._memory, at, slots, room))
+            at += RecordTable.size_bytes(slots, room)
+        self._setup, self._short, self._long, *others = made
+        self._handle_table, self._absent_table, self._id_table = others
+        self._setup_slot = self._setup.take() or 0
+        self._nodes: dict[int, tuple[RecordTable, int]] = {}
+        self._handles: dict[tuple[bool, int], int] = {}
+        self._backing: dict[int, int] = {}
+        self._absent: dict[tuple[int, bytes], int] = {}
+        self._ids: dict[int, int] = {}
+
+    def _get(self, word: int) -> int:
+        return int(_WORD.unpack_from(self._memory, word)[0])
+
+    def _set(self, word: int, value: int) -> None:
+        _WORD.pack_into(self._memory, word, value)
+
+    # -- for the keeper ------------------------------------------------------------------------------
+
+    @property
+    def can_continue(self) -> bool:
+        """True if another daemon can take over: this one had answered INIT, everything could be saved, and no
+        app has a lock through the mount."""
+        return bool(self.setup()) and not self._get(_UNSAVED) and not self._get(_LOCKED)
+
+    @property
+    def serving_ns(self) -> int:
+        """The time (CLOCK_MONOTONIC, ns) at which the present daemon began to serve; 0 before."""
+        return self._get(_SERVING)
+
+    def died(self, now_ns: int) -> None:
+        """Note the time of the daemon's death (CLOCK_MONOTONIC, ns). None serves until serves()."""
+        self._set(_DIED, now_ns)
+        self._set(_SERVING, 0)
+
+    # -- for the daemon ------------------------------------------------------------------------------
+
+    def serves(self, now_ns: int) -> None:
+        """Note that the daemon serves from now on (CLOCK_MONOTONIC, ns)."""
+        if died_ns := self._get(_DIED):
+            self._set(_DIED, 0)
+            self._set(_PAUSE, now_ns - died_ns)
+            self._set(_TAKEN_OVER, self.takeovers + 1)
+        self._set(_SERVING, now_ns)
+
+    @property
+    def takeovers(self) -> int:
+        """The number of take-overs so far."""
+        return self._get(_TAKEN_OVER)
+
+    @property
+    def pause_ns(self) -> int:
+        """The time from the last daemon's death until the next one served, in ns; 0: none has died."""
+        return self._get(_PAUSE)
+
+    def setup(self) -> Setup | None:
+        """Return the last set_up(); None if there was none, or one of another version."""
+        found = self._setup.read().get(self._setup_slot)
+        if found is None:
+            return None
+        version, device, connection, init, policy, root = json.loads(found)
+        if version != VERSION:
+            return None
+        return Setup(device, connection, bytes.fromhex(init), policy, tuple(root))
+
+    def set_up(self, setup: Setup) -> None:
+        """Save what the next daemon needs first. Raises ValueError if it is too long."""
+        init = setup.init.hex()
+        fields = [VERSION, setup.device, setup.connection, init, setup.policy, setup.root]
+        self._setup.put(self._setup_slot, json.dumps(fields).encode())
+
+    def use_policy(self, digest: str) -> None:
+        """Save the digest of the policy that is in force from now on."""
+        if (setup := self.setup()) is not None:
+            self.set_up(setup._replace(policy=digest))
+
+    def locked(self, change: int) -> None:
+        """Count an owner of locks that comes (1) or goes (-1): a take-over would lose its locks."""
+        self._set(_LOCKED, max(0, self._get(_LOCKED) + change))
+
+    # -- nodes ---------------------------------------------------------------------------------------
+
+    @property
+    def last_id(self) -> int:
+        """The last number that a node got."""
+        return self._get(_LAST_ID)
+
+    def numbered(self, nodeid: int) -> None:
+        """Note that a node got a number. No later daemon gives it to another node."""
+        self._set(_LAST_ID, nodeid)
+
+    def node(self, node: Node) -> None:
+        """Save a node after a change of its names, look-ups or mode."""
+        named = node.parent is not None
+        parent = node.parent if named else node.was_in
+        # A node with other names is decided by all of them, and other byte paths hang on results of workers.
+        whole = node.links is None and node.byte_path is BytePath.RAW and node.view.key == 0
+        if parent is None:  # it has not been told to the kernel yet
+            return
+        table = self._short if len(node.name) <= _SHORT else self._long
+        had, slot = self._nodes.get(node.nodeid, (None, None))
+        if had is not table:
+            slot = table.take()
+        if slot is None:
+            self._set(_UNSAVED, 1)
+            return
+        bits = _MEDIATED * node.mediated | _NAMED * named | _WHOLE * whole
+        table.put(slot, _NODE.pack(
+            node.nodeid, node.ino & _INODE, node.ino >> 64, node.btime_ns, parent.nodeid, node.lookups,
+            self._backing.get(node.nodeid, 0), _TYPES.index(node.ftype), bits,
+        ) + node.name)  # fmt: skip
+        if had is not table:
+            self._drop(node.nodeid)  # only now, so that one of the two is always there
+            self._nodes[node.nodeid] = (table, slot)
+
+    def gone(self, nodeid: int) -> None:
+        """Drop a node that the kernel does not know any more."""
+        self._backing.pop(nodeid, None)
+        self._drop(nodeid)
+
+    def _drop(self, nodeid: int) -> None:
+        if (had := self._nodes.pop(nodeid, None)) is not None:
+            had[0].free(had[1])
+
+    def backed(self, node: Node, backing_id: int) -> None:
+        """Save the backing id of a node, from its registration on."""
+        self._backing[node.nodeid] = backing_id
+        self.node(node)
+
+    def unbacked(self, nodeid: int) -> None:
+        """Save that a node has no backing id any more."""
+        if self._backing.pop(nodeid, None) and (had := self._nodes.get(nodeid)) is not None:
+            table, slot = had
+            record = bytearray(table.get(slot))
+            record[_BACKING_ID] = bytes(4)
+            table.put(slot, bytes(record))
+
+    def registered(self, backing_id: int, is_registered: bool) -> None:
+        """Save that a backing id was registered or released. Thread-safe: both ends are single calls."""
+        if not is_registered:
+            if (slot := self._ids.pop(backing_id, None)) is not None:
+                self._id_table.free(slot)
+        elif (slot := self._id_table.take()) is not None:
+            self._ids[backing_id] = slot
+            self._id_table.put(slot, _WORD.pack(backing_id))
+
+    def backing_ids(self) -> set[int]:
+        """Read all backing ids that the daemon before had registered, and take their slots over."""
+        for slot, record in self._id_table.read().items():
+            if len(record) == _WORD.size:
+                self._ids[_WORD.unpack(record)[0]] = slot
+        return set(self._ids)
+
+    def nodes(self) -> dict[int, SavedNode]:
+        """Read all nodes of the daemon before, and take their slots over."""
+        found: dict[int, SavedNode] = {}
+        for table in (self._short, self._long):
+            for slot, record in table.read().items():
+                node = _node_of(record)
+                if node is None or node.nodeid in found:
+                    table.free(slot)
+                    continue
+                found[node.nodeid] = node
+                self._nodes[node.nodeid] = (table, slot)
+                if node.backing_id:
+                    self._backing[node.nodeid] = node.backing_id
+        return found
+
+    # -- absent names --------------------------------------------------------------------------------
+
+    def absent(self, parent: int, name: bytes) -> None:
+        """Save a name that the kernel may keep as absent. parent: the node number of its directory."""
+        if (parent, name) not in self._absent and (slot := self._absent_table.take()) is not None:
+            self._absent[parent, name] = slot
+            self._absent_table.put(slot, _WORD.pack(parent) + name)
+
+    def present(self, parent: int, name: bytes) -> None:
+        """Drop a name that the kernel keeps as absent no more."""
+        if (slot := self._absent.pop((parent, name), None)) is not None:
+            self._absent_table.free(slot)
+
+    def absent_names(self) -> list[tuple[int, bytes]]:
+        """Read all absent names of the daemon before, and take their slots over."""
+        for slot, record in self._absent_table.read().items():
+            if len(record) > _WORD.size:
+                self._absent[_WORD.unpack_from(record)[0], record[_WORD.size :]] = slot
+        return list(self._absent)
+
+    # -- handles -------------------------------------------------------------------------------------
+
+    def opened(self, handle: Handle) -> None:
+        """Save an open file that is read, and shows the file itself."""
+        if handle.node.byte_path is BytePath.RAW and not handle.writable:
+            caller, fd = handle.caller, -1 if handle.mode is Mode.PASSTHROUGH else handle.fd
+            bits = _BY_KIND * handle.by_kind
+            self._opened(handle.fh, handle.node, handle.flags, caller, fd, bits)
+
+    def closed(self, fh: int) -> None:
+        """Drop an open file. INVARIANT: before its descriptor is closed."""
+        self._closed(fh, is_directory=False)
+
+    def listing(self, number: int, node: Node, caller: Caller, *, kept: bool) -> None:
+        """Save an open directory."""
+        self._opened(number, node, 0, caller, -1, _DIRECTORY | _KEPT * kept)
+
+    def unlisted(self, number: int) -> None:
+        """Drop an open directory."""
+        self._closed(number, is_directory=True)
+
+    def _opened(self, fh: int, node: Node, flags: int, caller: Caller, fd: int, bits: int) -> None:
+        slot = self._handle_table.take()
+        if slot is None:
+            self._set(_UNSAVED, 1)
+            return
+        self._handles[bool(bits & _DIRECTORY), fh] = slot
+        self._handle_table.put(slot, _HANDLE.pack(
+            caller.unique, fh, node.nodeid, flags, caller.uid, caller.gid, caller.pid, fd, bits
+        ))  # fmt: skip
+
+    def _closed(self, fh: int, *, is_directory: bool) -> None:
+        slot = self._handles.pop((is_directory, fh), None)
+        if slot is not None:
+            self._handle_table.free(slot)
+
+    def handles(self) -> list[SavedHandle]:
+        """Read all handles of the daemon before, and take their slots over."""
+        found = []
+        for slot, record in self._handle_table.read().items():
+            if len(record) != _HANDLE.size:
+                self._handle_table.free(slot)
+                continue
+            unique, fh, nodeid, flags, uid, gid, pid, fd, bits = _HANDLE.unpack(record)
+            is_directory, is_kept = bool(bits & _DIRECTORY), bool(bits & _KEPT)
+            by_kind = bool(bits & _BY_KIND)
+            one = SavedHandle(unique, fh, nodeid, flags, uid, gid, pid, fd, is_directory, is_kept, by_kind)
+            self._handles[is_directory, fh] = slot
+            found.append(one)
+        return found
+
+
+def _node_of(record: bytes) -> SavedNode | None:
+    """Return the node of a record, or None if its fields cannot be those of a node."""
+    if len(record) < _NODE.size:
+        return None
+    nodeid, ino, dev, btime_ns, parent, lookups, backing_id, kind, bits = _NODE.unpack_from(record)
+    name = record[_NODE.size :]
+    if nodeid <= ROOT_ID or kind >= len(_TYPES) or name in {b"", b".", b".."} or {*b"/\0"} & {*name}:
+        return None
+    return SavedNode(
+        nodeid, dev << 64 | ino, btime_ns, parent, lookups, backing_id, _TYPES[kind],
+        bool(bits & _MEDIATED), bool(bits & _NAMED), bool(bits & _WHOLE), name,
+    )  # fmt: skip

@@ -1,0 +1,131 @@
+"""The restoration of a dead daemon's nodes, handles and absent names by the daemon that takes over."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from policyfs.domain import FileType
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle, open_state
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.open_state import Mode
+from policyfs.fs.inodes.saved_state import SavedHandle, SavedState
+from policyfs.fs.kernel_cache.absent_names import AbsentNames
+from policyfs.fs.namespace.open_directories import OpenDirectories
+from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.opening.passthrough import Passthrough
+from policyfs.kernel.bridge import fh_index
+
+
+class Restored(NamedTuple):
+    """The result of a restoration. lost: the numbers of nodes that were not restored, of which the kernel may
+    keep attributes. handles: the number of open files and directories."""
+
+    lost: list[int]
+    handles: int
+
+
+class Restoration:
+    """The part of a mount that saves its state for the next daemon, and restores that of the daemon before.
+
+    INVARIANT: a restored node gives no right: each request on it is decided anew, and the resolver compares
+    the inode behind its name. A handle without a restored node is dropped: its requests get EIO."""
+
+    def __init__(
+        self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, directories: OpenDirectories,
+        absent_names: AbsentNames, tell_locks: Callable[[Callable[[int], None]], None],
+    ) -> None:  # fmt: skip
+        """tell_locks: registers the function that counts owners of locks (Locks.tell_held)."""
+        self._fs = fs
+        self._lifecycle = lifecycle
+        self._passthrough = passthrough
+        self._directories = directories
+        self._absent_names = absent_names
+        self._tell_locks = tell_locks
+        self._begun: dict[int, SavedHandle] = {}
+
+    def save_to(self, state: SavedState) -> None:
+        """Save each change from now on. Nodes and handles that are there already are not saved."""
+        self._fs.nodes.saved = self._fs.handles.saved = state
+        self._directories.saved = self._absent_names.saved = state
+        self._passthrough.save_to(state)
+        self._tell_locks(state.locked)
+
+    def restore(self, state: SavedState) -> Restored:
+        """Restore a state, before any request is answered."""
+        self._fs.handles.follows = self._directories.follows = True
+        saved, nodes = state.nodes(), self._fs.nodes
+        nodes.restore(saved, state.last_id)
+        lost = [nodeid for nodeid in saved if nodes.find(nodeid) is None]
+        for nodeid in lost:
+            state.gone(nodeid)
+            del saved[nodeid]
+        backed = {nodeid: one.backing_id for nodeid, one in saved.items() if one.backing_id}
+        handles = self._restore_handles(state, backed)
+        for nodeid, backing_id in backed.items():
+            if (node := nodes.find(nodeid)) is not None:
+                self._passthrough.restore(node, backing_id)
+        self._passthrough.release_all_but(state.backing_ids(), set(backed.values()))
+        for parent, name in state.absent_names():
+            self._absent_names.add(parent, name)
+        return Restored(lost, handles)
+
+    def _restore_handles(self, state: SavedState, backed: Collection[int]) -> int:
+        """Restore open files and directories. Return their number. backed: the nodes with a backing id."""
+        count, seen = 0, set[int]()
+        for handle in state.handles():
+            node = self._fs.nodes.find(handle.nodeid)
+            if node is not None and handle.fd not in seen and self._is_right(handle, node, backed):
+                seen |= {handle.fd} - {-1}
+                self._reopen(handle, node)
+                count += 1
+            elif handle.is_directory:
+                state.unlisted(handle.fh)
+            else:
+                state.closed(handle.fh)
+                if handle.fd >= 0 and handle.fd not in seen:
+                    os.close(handle.fd)  # the keeper's sweep has left it open for this handle
+        return count
+
+    def _is_right(self, saved: SavedHandle, node: Node, backed: Collection[int]) -> bool:
+        """Return True if a saved handle can be one of the node: a descriptor is a reader's, of this inode."""
+        if saved.is_directory or node.ftype is not FileType.REGULAR:
+            return saved.is_directory and node.ftype is FileType.DIRECTORY
+        if saved.flags & os.O_ACCMODE != os.O_RDONLY:
+            return False
+        if saved.fd < 0:
+            return node.nodeid in backed and not node.mediated
+        try:
+            is_reader = fcntl.fcntl(saved.fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH) == os.O_RDONLY
+            return is_reader and node.mediated and self._fs.nodes.is_same(node, self._fs.tree.fstat(saved.fd))
+        except OSError:
+            return False
+
+    def _reopen(self, saved: SavedHandle, node: Node) -> None:
+        caller = Caller(self._fs.gate.principal, saved.uid, saved.gid, saved.pid, 0, program="")
+        caller.unique = saved.unique
+        self._begun[saved.unique] = saved
+        if saved.is_directory:
+            self._directories.restore(saved, node, caller)
+            return
+        self._lifecycle.enter(node, writing=False)
+        mode = Mode.PASSTHROUGH if saved.fd < 0 else Mode.MEDIATED
+        self._fs.handles.add(Handle(
+            fh_index(saved.fh), node, caller, saved.flags, saved.fd, saved.fh, mode, by_kind=saved.by_kind,
+            generation=self._fs.gate.generation,
+        ))  # fmt: skip
+
+    def comes_again(self, unique: int) -> None:
+        """Drop the handle that the daemon before has made for a request, if this request comes again: the
+        kernel did not get that handle. unique: the number of an OPEN or OPENDIR."""
+        if not self._begun or (saved := self._begun.pop(unique, None)) is None:
+            return
+        if saved.is_directory:
+            self._directories.remove(self._directories.find(saved.fh))
+        elif not self._fs.handles.is_lost(saved.fh):
+            handle = self._fs.handles.get(saved.fh)
+            self._lifecycle.leave(handle, open_state(handle))

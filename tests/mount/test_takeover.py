@@ -1,0 +1,306 @@
+"""A read-only app mount whose daemon is killed: another daemon takes over, and no call of an app fails."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine.counts import count
+from tests.support.machine.processes import call_as, code_of, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
+from tests.support.samples.jpegs import leaks
+
+APP = 10110
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+apps:
+  viewer: {{uid: {APP}}}
+rules:
+  - {{id: viewer, allow: [see, read], who: {{app: viewer}}, paths: ["/Music/**", "/DCIM/**", "/late/**"]}}
+  - {{id: no-location, require: {{redact: location}}, who: {{app: viewer}}, paths: "/DCIM/**"}}
+"""
+SONGS = 60
+BIG = 4 << 20
+LIVED_S = 1.1
+"""A daemon that lived longer has a successor, also if the one before did not (daemon/keeper/keeper.py)."""
+PAUSE_S = 20.0
+
+
+@pytest.fixture
+def filled(empty_store: Path) -> Path:
+    for name in ("Music", "Music/deep", "DCIM", "Private"):
+        (empty_store / name).mkdir()
+    for number in range(SONGS):
+        (empty_store / f"Music/{number}.txt").write_text(f"song {number}\n")
+    (empty_store / "Music/big").write_bytes(os.urandom(BIG))
+    (empty_store / "DCIM/a.jpg").write_bytes(jpegs.photo_with(jpegs.exif()))
+    (empty_store / "Private/diary.txt").write_text("dear\n")
+    return empty_store
+
+
+def kept(mounts, store: Path, *options: str, policy: str = POLICY) -> Mount:
+    return mounts.start(policy, store, "--app", "viewer", "--read-only", *options)
+
+
+def kill_daemon(mount: Mount) -> int:
+    """Kill the daemon once it has lived long enough. Wait for the next one. Return the killed one's pid."""
+    before, lived = mount.status(), time.monotonic() + LIVED_S
+    wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+    os.kill(before["pid"], signal.SIGKILL)
+
+    def follows() -> bool:
+        try:
+            return mount.status()["takeover"]["count"] == before["takeover"]["count"] + 1
+        except AssertionError:
+            return False
+
+    wait_for(follows, "another daemon", PAUSE_S)
+    return int(before["pid"])
+
+
+def records(mount: Mount, kind: str) -> list[dict[str, object]]:
+    found = [json.loads(line) for line in mount.trail_lines()]
+    return [one for one in found if one.get("type") == kind]
+
+
+CLIENT = """
+import json, mmap, os, sys, time
+top, songs, big = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+os.chdir(f"{top}/Music/deep")
+files = [open(f"{top}/Music/{n}.txt", "rb", buffering=0) for n in range(10)]
+for file in files: assert file.read(5) == b"song "
+whole = os.open(f"{top}/Music/big", os.O_RDONLY)
+first = os.pread(whole, big, 0)
+mapped = mmap.mmap(whole, big, prot=mmap.PROT_READ)
+listing = os.scandir(f"{top}/Music"); some = [next(listing).name for _ in range(7)]
+print("ready", flush=True)
+failed, calls, worst = [], 0, 0.0
+while not select_input():
+    began = time.monotonic(); n = calls % songs
+    for call in (
+        lambda: os.stat(f"{top}/Music/{n}.txt").st_size == len(f"song {n}\\n") or 1/0,
+        lambda: open(f"{top}/Music/{n}.txt").read() == f"song {n}\\n" or 1/0,
+        lambda: os.fstat(whole).st_size == big or 1/0,
+        lambda: os.pread(whole, 4096, calls * 4096 % big) == first[calls * 4096 % big:][:4096] or 1/0,
+        lambda: mapped[calls % big] == first[calls % big] or 1/0,
+        lambda: os.stat("../0.txt"), os.getcwd,
+        lambda: len(os.listdir(f"{top}/Music")) == songs + 2 or 1/0,
+    ):
+        try: call()
+        except Exception as error: failed.append(repr(error))
+    calls += 1; worst = max(worst, time.monotonic() - began)
+for n, file in enumerate(files): assert file.read() == f"{n}\\n".encode(), n
+names = some + [one.name for one in listing]
+print(json.dumps([failed[:5], calls, worst, len(names), len(set(names))]), flush=True)
+"""
+INPUT = "import select, sys\ndef select_input(): return select.select([sys.stdin], [], [], 0)[0]\n"
+
+
+@contextmanager
+def client(mount: Mount) -> Iterator[list[object]]:
+    """An app that makes calls of all kinds meanwhile; afterwards the list has its last words."""
+    line = ["setpriv", f"--reuid={APP}", f"--regid={APP}", "--clear-groups", "/usr/bin/python3", "-c"]
+    words = [*line, INPUT + CLIENT, str(mount.mountpoint), str(SONGS), str(BIG)]
+    found: list[object] = []
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield found
+            out, _ = process.communicate("end\n", timeout=30)
+            assert process.returncode == 0
+            found += json.loads(out)
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("options", [(), ("--no-passthrough",)], ids=["passthrough", "mediated"])
+def test_no_call_fails_while_daemons_are_killed(mounts, filled: Path, options: tuple[str, ...]) -> None:
+    mount = kept(mounts, filled, *options)
+    kills = count(2, 60)
+    with client(mount) as found:
+        for _ in range(kills):
+            kill_daemon(mount)
+        status = mount.status()
+    failed, calls, worst, names, distinct = found
+    print("worst call of the client", worst, "pause", status["takeover"]["pause_ms"])
+    assert failed == []
+    assert isinstance(calls, int) and calls > kills
+    assert (names, distinct) == (SONGS + 2, SONGS + 2)  # each once, in one listing over all take-overs
+    assert status["takeover"]["count"] == kills
+    assert status["takeover"]["possible"] is True
+    assert status["bugs"] == 0
+    wait_for(lambda: mount.status()["handles"]["open"] == 0, "all handles are released")
+
+
+def test_the_trail_tells_of_the_take_over(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled)
+    kill_daemon(mount)
+    wait_for(lambda: len(records(mount, "mount")) == 2, "the record", 10)
+    first, second = records(mount, "mount")
+    assert "takeovers" not in first
+    assert second["takeovers"] == 1
+    assert second["policy"] == first["policy"]
+    assert mount.process is not None
+    assert mount.process.poll() is None
+
+
+def test_what_is_hidden_stays_hidden_after_it(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled)
+    diary, photo = mount.mountpoint / "Private/diary.txt", mount.mountpoint / "DCIM/a.jpg"
+    for kills in (1, 0):
+        with pytest.raises(FileNotFoundError):
+            call_as(APP, diary.read_text)
+        assert not leaks(call_as(APP, photo.read_bytes))
+        for _ in range(kills):
+            kill_daemon(mount)
+
+
+def test_an_open_redacted_file_is_lost_and_opens_again(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled, "--no-passthrough")
+
+    def app(channel) -> None:
+        with open(mount.mountpoint / "DCIM/a.jpg", "rb", buffering=0) as file:
+            file.read(10)
+            channel.send("open")
+            channel.recv()
+            read = code_of(os.pread, file.fileno(), 4096, 8192)
+            stated = code_of(os.fstat, file.fileno())
+        channel.send((read, stated, (mount.mountpoint / "DCIM/a.jpg").read_bytes()))
+
+    child = start_as(APP, app)
+    assert child.receive() == "open"
+    kill_daemon(mount)
+    child.send("go on")
+    read, stated, again = child.receive()
+    child.result()
+    assert read in {"EIO", "ESTALE"}  # before a READ, the kernel may ask for attributes
+    assert stated == "ESTALE"
+    assert not leaks(again)
+    assert mount.status()["bugs"] == 0
+
+
+def test_a_change_of_the_store_between_two_daemons_is_seen(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled)
+    at = mount.mountpoint / "Music"
+    assert call_as(APP, lambda: (len(os.listdir(at)), (at / "0.txt").read_text())) == (SONGS + 2, "song 0\n")
+    assert call_as(APP, lambda: code_of(os.stat, at / "new.txt")) == "ENOENT"
+    lived = time.monotonic() + LIVED_S
+    wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+    assert mount.process is not None
+    os.kill(mount.process.pid, signal.SIGSTOP)  # the keeper
+    try:
+        os.kill(mount.status()["pid"], signal.SIGKILL)
+        (filled / "Music/0.txt").write_text("another song\n")
+        (filled / "Music/new.txt").write_text("new\n")
+        (filled / "Music/1.txt").unlink()
+    finally:
+        os.kill(mount.process.pid, signal.SIGCONT)
+
+    def seen() -> tuple[int, str, str, str]:
+        found = (at / "new.txt").read_text() if (at / "new.txt").exists() else ""
+        return len(os.listdir(at)), (at / "0.txt").read_text(), found, code_of(os.stat, at / "1.txt")
+
+    wanted = (SONGS + 2, "another song\n", "new\n", "ENOENT")
+    wait_for(lambda: call_as(APP, seen) == wanted, "the changes are seen", 10)
+
+
+def test_the_policy_in_force_stays_in_force(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled)
+    song = mount.mountpoint / "Music/0.txt"
+    assert call_as(APP, song.read_text) == "song 0\n"
+    mount.policy.write_text(POLICY.replace('"/Music/**", ', ""))
+    assert mount.reload().returncode == 0
+    mount.policy.write_text(POLICY)  # not loaded
+    digest = mount.status()["policy"]["digest"]
+    kill_daemon(mount)
+    assert mount.status()["policy"]["digest"] == digest
+    assert call_as(APP, lambda: code_of(song.read_text)) == "ENOENT"
+    assert mount.reload().returncode == 0
+    kill_daemon(mount)
+    assert call_as(APP, song.read_text) == "song 0\n"
+
+
+def ended(mount: Mount) -> None:
+    """The keeper dies as the daemon did, and with it the connection. Take the dead mount away."""
+    assert mount.process is not None
+    assert mount.process.wait(20) == -signal.SIGKILL
+    assert call_as(APP, lambda: code_of(os.stat, mount.mountpoint / "Music/0.txt")) == "ENOTCONN"
+    mount.force_away()
+    mount.process = None
+
+
+def test_a_mount_with_a_lock_of_an_app_ends(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled)
+    pid = mount.status()["pid"]
+
+    def app(channel) -> None:
+        with open(mount.mountpoint / "Music/0.txt", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            channel.send("locked")
+            channel.recv()
+            fcntl.flock(file, fcntl.LOCK_UN)
+            channel.send("unlocked")
+            channel.recv()
+            fcntl.flock(file, fcntl.LOCK_SH)
+            channel.send("locked")
+            channel.recv()
+
+    child = start_as(APP, app)
+    assert child.receive() == "locked"
+    assert mount.status()["takeover"]["possible"] is False
+    child.send("go on")
+    assert child.receive() == "unlocked"
+    assert mount.status()["takeover"]["possible"] is True
+    child.send("go on")
+    assert child.receive() == "locked"
+    os.kill(pid, signal.SIGKILL)
+    ended(mount)
+    child.send("end")
+    child.result()
+
+
+def test_another_store_at_the_path_ends_the_mount(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled)
+    mount.expected_log.append("is not the directory")
+    lived = time.monotonic() + LIVED_S
+    wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+    filled.rename(filled.with_name("elsewhere"))
+    filled.mkdir(mode=0o700)
+    os.kill(mount.status()["pid"], signal.SIGKILL)
+    assert mount.process is not None
+    assert mount.process.wait(20) == 1
+    assert call_as(APP, lambda: code_of(os.listdir, mount.mountpoint / "Music")) == "ENOTCONN"
+    mount.force_away()
+    mount.process = None
+
+
+def test_two_short_lives_in_a_row_end_the_mount(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled)
+    killed = 0
+    assert mount.process is not None
+    while killed < 3 and mount.process.poll() is None:
+        children = Path(f"/proc/{mount.process.pid}/task/{mount.process.pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+            killed += 1
+            wait_for(lambda gone=child: not Path(f"/proc/{gone}").exists(), "the daemon is gone")
+    assert killed == 2
+    ended(mount)
+
+
+def test_a_mount_that_writes_has_no_keeper(mounts, filled: Path) -> None:
+    mount = mounts.start(POLICY, filled, "--app", "viewer")
+    assert mount.status()["takeover"] is None
+    assert mount.status()["pid"] == mount.pid

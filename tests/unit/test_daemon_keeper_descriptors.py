@@ -1,0 +1,48 @@
+"""Which descriptors a successor keeps: the device, those of saved handles, and what the keeper had."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+from policyfs.daemon.keeper.descriptors import close_others, now_open
+from policyfs.domain import RAW_VIEW
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.inodes.open_state import Mode
+from policyfs.fs.inodes.saved_state import SavedState, Setup
+from tests.support.machine.inchild import in_child
+
+
+def handle(fh: int, fd: int) -> object:
+    caller = Caller(lambda _uid: None, 1, 1, 1, 0)  # type: ignore[arg-type, return-value]
+    node = SimpleNamespace(nodeid=5, byte_path=BytePath.RAW, view=RAW_VIEW)
+    return SimpleNamespace(
+        fh=fh, node=node, caller=caller, fd=fd, flags=0, mode=Mode.MEDIATED, copy=None, writable=False,
+        by_kind=False,
+    )  # fmt: skip
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def test_all_others_are_closed() -> None:
+    def process() -> list[object]:
+        known, replaced = os.open("/dev/null", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY)
+        before, state = now_open(), SavedState(4)
+        device, saved, other = (os.memfd_create(name) for name in ("device", "saved", "other"))
+        os.dup2(other, replaced)  # the keeper's descriptor was closed, and another file has its number
+        state.set_up(Setup(device, 1, b"", ""))
+        gone = 900
+        for number, fd in enumerate((saved, device, 2, gone)):
+            state.opened(handle(number, fd))  # type: ignore[arg-type]
+        close_others(before, state)
+        numbers = (known, device, saved, 0, 1, 2, replaced, other)
+        return [[is_open(fd) for fd in numbers], [one.fh for one in state.handles()]]
+
+    assert in_child(process) == [[True] * 6 + [False] * 2, [0]]

@@ -1,0 +1,95 @@
+"""The keeper: which daemons have a successor, what it inherits, and how the keeper itself ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from policyfs.daemon.keeper.keeper import Keeper
+from policyfs.fs.inodes.saved_state import SavedState, Setup
+from tests.support.machine.inchild import in_child
+
+LONG_NS = 2_000_000_000
+Life = Callable[[SavedState], int]
+
+
+def kept(path: Path, lives: list[Life]) -> object:
+    """Run a keeper whose daemons live these lives. Return its exit code, and the lives that began."""
+
+    def process() -> int:
+        state = SavedState(4)
+        state.set_up(Setup(os.open("/dev/null", os.O_RDONLY), 1, b"init", "digest"))
+
+        def serve(*, is_first: bool) -> int:
+            done = len(path.read_text()) if path.exists() else 0
+            assert is_first is (done == 0)
+            with path.open("a") as told:
+                told.write("+")
+            state.serves(time.monotonic_ns())
+            code = lives[done](state)
+            os._exit(code) if is_first else None
+            return code
+
+        return Keeper(state, serve).run()
+
+    code = in_child(process)
+    return code, len(path.read_text())
+
+
+def killed(state: SavedState) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def killed_late(state: SavedState) -> int:
+    state.serves(time.monotonic_ns() - LONG_NS)  # as if it had lived for long
+    return killed(state)
+
+
+def locked(state: SavedState) -> int:
+    state.locked(1)
+    return killed_late(state)
+
+
+def ends(_state: SavedState) -> int:
+    return 7
+
+
+@pytest.mark.parametrize(
+    ("lives", "code", "began"),
+    [
+        ([ends], 7, 1),
+        ([killed_late, ends], 7, 2),
+        ([killed_late, killed_late, killed_late, ends], 7, 4),
+        ([killed, ends], 7, 2),
+        ([killed, killed_late, killed, ends], 7, 4),
+        ([killed, killed], "killed by 9", 2),
+        ([killed_late, killed, killed], "killed by 9", 3),
+        ([locked], "killed by 9", 1),
+        ([killed_late, locked], "killed by 9", 2),
+    ],
+)
+def test_who_has_a_successor(tmp_path: Path, lives: list[Life], code: object, began: int) -> None:
+    assert kept(tmp_path / "lives", lives) == (code, began)
+
+
+def test_a_successor_that_fails_ends_the_keeper(tmp_path: Path) -> None:
+    def fails(_state: SavedState) -> int:
+        raise OSError("the device is gone")
+
+    assert kept(tmp_path / "lives", [killed_late, fails]) == (1, 2)
+
+
+def test_a_signal_to_the_keeper_comes_to_the_daemon(tmp_path: Path) -> None:
+    def waits(_state: SavedState) -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        os.kill(os.getppid(), signal.SIGTERM)
+        info = signal.sigwaitinfo({signal.SIGTERM})
+        return 5 if info.si_pid == os.getpid() else 6
+
+    assert kept(tmp_path / "lives", [killed_late, waits]) == (5, 2)

@@ -1,0 +1,193 @@
+"""What a record of a dead daemon is believed: nothing that a descriptor, or the node, does not show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from policyfs.domain import RAW_VIEW, FileType, Principal
+from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.handles import Handle, HandleTable
+from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
+from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.inodes.open_state import Mode, OpenState
+from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.fs.kernel_cache.absent_names import AbsentNames
+from policyfs.fs.namespace.open_directories import OpenDirectories
+from policyfs.fs.namespace.restoration import Restoration
+from policyfs.kernel.bridge import FH_PASSTHROUGH, pack_fh
+from policyfs.store.tree import Tree
+from tests.support.models.policies import engine_of
+
+ENGINE = engine_of('- {id: a, allow: [see], who: {app: any}, paths: ["/**"]}\n')
+WRONG = ("another file", "a writer", "a directory", "a path", "twice", "passthrough")
+CALLER = Caller(lambda uid: Principal(1, "app", uid), 1000, 1000, 42, 0)
+
+
+class Side:
+    """One daemon's tables, with what Restoration needs of the rest."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.nodes = NodeTable(tree.fstat(tree.root_fd), ENGINE.root, ENGINE.child)
+        self.handles = HandleTable()
+        self.given: list[tuple[int, int]] = []
+        self.released: set[int] = set()
+        gate = SimpleNamespace(principal=CALLER._who, generation=0)
+        fs: Any = SimpleNamespace(nodes=self.nodes, handles=self.handles, tree=tree, gate=gate)
+        bridge: Any = SimpleNamespace(directories=None, take=lambda _fh: None, take_all=lambda: None)
+        self.directories = OpenDirectories(bridge)
+        self.absent_names = AbsentNames(lambda _parent, _name: True)
+        self.restoration = Restoration(
+            fs, self, self, self.directories, self.absent_names, lambda _told: None  # type: ignore[arg-type]
+        )
+
+    def enter(self, node: Node, *, writing: bool) -> OpenState:
+        assert not writing
+        node.open = node.open or OpenState()
+        node.open.handles += 1
+        return node.open
+
+    def leave(self, handle: Handle, _state: OpenState) -> None:
+        self.handles.pop(handle.fh)
+
+    def restore(self, node: Node, backing_id: int) -> None:
+        self.given.append((node.nodeid, backing_id))
+
+    def release_all_but(self, registered: set[int], kept: set[int]) -> None:
+        self.released = registered - kept
+
+    def save_to(self, _state: SavedState) -> None:
+        pass
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    for name in ("song", "other"):
+        (tmp_path / name).write_text(name)
+    tree = Tree.open(str(tmp_path))
+    yield tree
+    tree.close()
+
+
+@pytest.fixture
+def state() -> SavedState:
+    return SavedState(10)
+
+
+@pytest.fixture
+def old(tree: Tree, state: SavedState) -> Side:
+    old = Side(tree)
+    old.restoration.save_to(state)
+    return old
+
+
+def song(side: Side, tree: Tree, name: bytes = b"song") -> Node:
+    found = tree.stat(tree.root_fd, name)
+    node = side.nodes.add(found, FileType.REGULAR, RAW_VIEW, BytePath.RAW, ENGINE.root)
+    side.nodes.add_name(node, side.nodes.root, name)
+    side.nodes.refer(node)
+    return node
+
+
+def opened(side: Side, node: Node, fd: int, index: int = 1, unique: int = 0) -> Handle:
+    caller = Caller(CALLER._who, 1000, 1000, 42, 0)
+    caller.unique = unique
+    mode = Mode.PASSTHROUGH if fd < 0 else Mode.MEDIATED
+    fh = pack_fh(index, FH_PASSTHROUGH, 5) if fd < 0 else pack_fh(index)
+    handle = Handle(index, node, caller, os.O_RDONLY, fd, fh, mode)
+    side.handles.add(handle)
+    return handle
+
+
+def next_one(tree: Tree, state: SavedState) -> tuple[Side, int]:
+    new = Side(tree)
+    return new, new.restoration.restore(state).handles
+
+
+def test_a_mediated_handle_goes_on_with_its_descriptor(tree: Tree, state: SavedState, old: Side) -> None:
+    node = song(old, tree)
+    node.mediated = True
+    old.nodes.refer(node)
+    fd = os.open("song", os.O_RDONLY, dir_fd=tree.root_fd)
+    handle = opened(old, node, fd)
+    new, handles = next_one(tree, state)
+    found = new.handles.get(handle.fh)
+    assert (handles, found.fd, found.mode, found.node.nodeid) == (1, fd, Mode.MEDIATED, node.nodeid)
+    assert (found.node.lookups, found.caller.pid, found.caller.uid) == (2, 42, 1000)
+    os.close(fd)
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_descriptor_is_refused_and_closed(
+    tree: Tree, state: SavedState, old: Side, what: str
+) -> None:
+    node = song(old, tree)
+    node.mediated = what != "passthrough"
+    old.nodes.refer(node)
+    name, flags = {
+        "another file": ("other", os.O_RDONLY), "a writer": ("song", os.O_RDWR),
+        "a directory": (".", os.O_RDONLY), "a path": ("song", os.O_PATH),
+    }.get(what, ("song", os.O_RDONLY))  # fmt: skip
+    fd = os.open(name, flags, dir_fd=tree.root_fd)
+    handle = opened(old, node, fd)
+    if what == "twice":
+        opened(old, node, fd, 2)
+    new, handles = next_one(tree, state)
+    assert handles == (what == "twice")
+    if what != "twice":
+        with pytest.raises(OSError, match="killed"):
+            new.handles.get(handle.fh)
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)
+        assert state.handles() == []
+    else:
+        os.close(fd)
+
+
+def test_passthrough_needs_the_backing_id_of_its_node(tree: Tree, state: SavedState, old: Side) -> None:
+    node, other = song(old, tree), song(old, tree, b"other")
+    state.backed(node, 5)
+    for backing_id in (5, 6):  # 6: of a copy
+        state.registered(backing_id, True)
+    right, wrong = opened(old, node, -1), opened(old, other, -1, 2)
+    new, handles = next_one(tree, state)
+    assert (handles, new.given, new.released) == (1, [(node.nodeid, 5)], {6})
+    assert new.handles.get(right.fh).mode is Mode.PASSTHROUGH
+    assert new.handles.is_lost(wrong.fh)
+
+
+def test_unknown_numbers_are_stale_and_not_bugs(tree: Tree, state: SavedState, old: Side) -> None:
+    new, _ = next_one(tree, state)
+    with pytest.raises(StaleNodeError):
+        new.nodes.get(77)
+    with pytest.raises(OSError, match="killed"):
+        new.directories.find(77)
+    with pytest.raises(KeyError):
+        old.nodes.get(77)
+
+
+def test_a_directory_is_open_again(tree: Tree, state: SavedState, old: Side) -> None:
+    listing = old.directories.add(old.nodes.root, CALLER, kept=True)
+    state.absent(1, b"no")
+    new, handles = next_one(tree, state)
+    found = new.directories.find(pack_fh(listing.index))
+    assert (handles, found.kept, found.node) == (1, True, new.nodes.root)
+    assert new.directories.add(new.nodes.root, CALLER, kept=False).index != listing.index
+    assert new.absent_names.take() == [(1, b"no")]
+
+
+def test_an_open_that_comes_again_has_one_handle(tree: Tree, state: SavedState, old: Side) -> None:
+    node = song(old, tree)
+    state.backed(node, 5)
+    first, second = opened(old, node, -1, 1, unique=10), opened(old, node, -1, 2, unique=12)
+    new, handles = next_one(tree, state)
+    for _ in range(2):
+        new.restoration.comes_again(12)
+    assert handles == 2
+    assert new.handles.is_lost(second.fh)
+    assert not new.handles.is_lost(first.fh)
