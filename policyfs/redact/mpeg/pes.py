@@ -32,8 +32,10 @@ def cleaned_header(data: bytes) -> bytes:
         raise NotThisKindError("a packet in it has an unknown header")
     if data[6] & _SCRAMBLED:
         raise NotThisKindError("it is encrypted")
-    end = LEAST_BYTES + data[8]
-    head, flags = bytearray(data[:end]), data[7]
+    end, flags = LEAST_BYTES + data[8], data[7]
+    if _CLOCKS.get(flags) == data[8] and len(data) >= end:  # nearly all
+        return data[:end]
+    head = bytearray(data[:end])
     at = LEAST_BYTES + _CLOCKS.get(flags & 0xC0, 0) + sum(size for flag, size in _FIELDS if flags & flag)
     if len(head) < end or at > end:
         raise NotThisKindError("the header of a packet in it is cut off")

@@ -77,7 +77,7 @@ class _Locator:
         """Locate everything to hide."""
         at, size = 0, self.source.size
         while at + _CODE_BYTES <= size:
-            code = self.window.read(at, _CODE_BYTES)
+            code = self.window.read(at, _PACK_BYTES)
             if not code.startswith(pes.START):
                 start = skip_zeros(self.source, at) - 2
                 if start <= at or self.window.read(start, 3) != pes.START:
@@ -86,9 +86,9 @@ class _Locator:
             elif code[3] == _END:
                 at += _CODE_BYTES
             elif code[3] == _PACK:
-                at = self._pack(at)
+                at = self._pack(at, code)
             elif code[3] > _PACK:
-                at = self._packet(at, code[3])
+                at = self._packet(at, code[3], int.from_bytes(code[_CODE_BYTES:_HEAD_BYTES]))
             else:
                 break
         self._tail(at)
@@ -104,20 +104,19 @@ class _Locator:
             raise NotThisKindError("there is other data between its packets")
         self.edits.trailer(at, self.source.size)
 
-    def _pack(self, at: int) -> int:
+    def _pack(self, at: int, head: bytes) -> int:
         """Clean the stuffing of a pack header. Return the end of the header."""
-        head = self.window.read(at, _PACK_BYTES)
         if len(head) < _PACK_BYTES or head[4] >> 4 == 2:
             return at + _OLD_PACK_BYTES
         if head[4] >> 6 != 1:
             raise NotThisKindError("a pack in it has an unknown header")
         end = at + _PACK_BYTES + (head[13] & 7)
-        self._stuff(at + _PACK_BYTES, end, "stuffing")
+        if head[13] & 7:
+            self._stuff(at + _PACK_BYTES, end, "stuffing")
         return end
 
-    def _packet(self, at: int, code: int) -> int:
-        """Clean a packet. Return its end."""
-        length = int.from_bytes(self.window.read(at + _CODE_BYTES, 2))
+    def _packet(self, at: int, code: int, length: int) -> int:
+        """Clean a packet of a stated length. Return its end."""
         end = min(self.source.size, at + _HEAD_BYTES + length)
         if code in _VIDEOS or code in _SOUNDS or code == _PRIVATE:
             if not length:
@@ -160,7 +159,8 @@ class _Locator:
         if code == _PRIVATE and part not in _DISC_SOUNDS:
             self._drop(at, end, code)
             return
-        if self.edits.put(at, data[: len(head)], head):
+        if not data.startswith(head):
+            self.edits.put(at, data[: len(head)], head)
             self._note(at, len(head), "packet header")
         stream = self.streams.get((code, part)) or self._begin(code, part)
         stream.pieces.add(data[start:], at + start)
