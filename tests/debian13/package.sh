@@ -69,7 +69,9 @@ apt-get remove -y -qq policyfs >/dev/null
 umount /mnt/media
 apt-get purge -y -qq policyfs >/dev/null
 [ -d /var/log/policyfs ] || fail "the purge took the trail away"
-[ -z "$(command -v policyfs)" ] || fail "the command has stayed"
+for gone in /usr/bin/policyfs /usr/sbin/mount.fuse.policyfs /usr/lib/policyfs; do
+    [ ! -L "$gone" ] && [ ! -e "$gone" ] || fail "$gone has stayed"
+done
 
 apt-get install -y -qq --no-install-recommends gcc pkg-config libfuse3-dev python3-dev python3-venv libmagic1 >/dev/null
 for built in "$wheel" "$sdist"; do
