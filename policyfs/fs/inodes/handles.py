@@ -20,7 +20,6 @@ from policyfs.store.frozen import Version
 if TYPE_CHECKING:
     from policyfs.fs.inodes.leased_bytes import FilmReader
     from policyfs.fs.inodes.node import CachedPages, Node
-    from policyfs.fs.inodes.saved_state import SavedState
     from policyfs.linux.statx import Stat
     from policyfs.store.copies import Copy
 
@@ -115,6 +114,16 @@ class HandleSource(Protocol):
         """Put all handles of the bridge into the table. From then on the bridge opens no handles."""
 
 
+class OpenedHandles(Protocol):
+    """A part that is told of each handle (saved_state.py)."""
+
+    def opened(self, handle: Handle) -> None:
+        """Save an open file for the next daemon."""
+
+    def closed(self, fh: int) -> None:
+        """Drop an open file. INVARIANT: before its descriptor is closed."""
+
+
 class HandleTable:
     """The table that finds the open handles of a mount by the 64-bit number that the kernel sends back.
 
@@ -134,7 +143,7 @@ class HandleTable:
         self._source: HandleSource | None = None
         self.follows = False
         """True if this daemon has taken over from another one, so that the kernel may send lost numbers."""
-        self.saved: SavedState | None = None
+        self.saved: OpenedHandles | None = None
         """The state in which each handle is saved for the next daemon; None if there will be none."""
 
     def take_from(self, source: HandleSource) -> None:
