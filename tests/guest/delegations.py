@@ -9,7 +9,7 @@ import contextlib
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -34,13 +34,14 @@ apps:
   editor: {{uid: {WRITER}}}
 rules:
   - {{id: read, allow: [see, read], who: {{app: any}}, paths: "/***"}}
-  - {{id: edit, allow: [write], who: {{app: editor}}, paths: "/***"}}
+  - {{id: edit, allow: [all], who: {{app: editor}}, paths: "/***"}}
   - {{id: hide, require: {{redact: location}}, who: {{app: gallery}}, paths: "/***"}}
 """
 FILES: Final = 40
 """A server that has taken a delegation back gives none of the file for half a minute at least."""
 READS: Final = count(3_000, 100_000)
 UNDER_WAY_S: Final = 0.3
+GIVES_WAY_S: Final = 5.0
 PART: Final = 16 << 10
 IMAGES: Final = layouts()
 
@@ -59,6 +60,7 @@ def stores(empty_store: Path, tmp_path: Path) -> Iterator[Stores]:
     for number in range(FILES):
         (empty_store / f"{number}.jpg").write_bytes(IMAGES[0])
         (empty_store / f"{number}.jpg").chmod(0o666)
+        os.chown(empty_store / f"{number}.jpg", WRITER, WRITER)
     Path("/var/lib/nfs/v4recovery").mkdir(parents=True, exist_ok=True)  # where a server keeps its clients
     serve()
     export = f"10.9.0.0/16:{empty_store}"
@@ -161,6 +163,61 @@ def test_a_reader_sees_places_without_leases_and_times(mounts: Mounts, stores: S
     open_to_the_writer(stores)
     mount = started(mounts, stores, "no-leases,server-not-asked")
     assert race(mount, stores.store, remote=False, wanted=1_000_000).leaked
+    assert mounts.stop_all() == []
+
+
+def changed(place: Path) -> list[float]:
+    """Change files that are being read, and their names; the seconds that each change took."""
+    changes: list[Callable[[Path], object]] = [
+        lambda path: os.utime(path, (1, 1)),
+        lambda path: path.chmod(0o640),
+        lambda path: path.rename(f"{path}.old"),
+        lambda path: os.truncate(path, 5000),
+        Path.unlink,
+    ]
+    took = []
+    for number, change in enumerate(changes):
+        begin_s = time.monotonic()
+        change(place / f"{number}.jpg")
+        took.append(time.monotonic() - begin_s)
+    return took
+
+
+def holds(channel, paths: list[Path]) -> None:
+    """Have files open of which each was read."""
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(path.open("rb", buffering=0)).read(PART)
+        channel.send("read")
+        channel.recv()
+
+
+def longest_change(mount: Mount, stores: Stores, way: str) -> float:
+    """Change files that an app has open and that are under leases; the longest wait in seconds."""
+    open_to_the_writer(stores)
+    reader = start_as(READER, holds, [mount / f"{number}.jpg" for number in range(5)])
+    assert reader.receive() == "read"
+    assert mount.status()["leases"]["held"] == 5
+    uid, place = (WRITER, mount.mountpoint) if way == "mount" else (0, getattr(stores, way))
+    took = call_as(uid, changed, place, deadline_s=250)
+    assert mount.status()["leases"]["held"] == 0
+    reader.send("end")
+    reader.result()
+    print(way, took)
+    return max(took)
+
+
+@pytest.mark.parametrize("way", ["mount", "store", "other"])
+def test_no_change_of_a_file_under_a_lease_waits_for_long(way: str, mounts: Mounts, stores: Stores) -> None:
+    """Not even where the event loop itself makes the request that waits for the lease."""
+    assert longest_change(started(mounts, stores), stores, way) < GIVES_WAY_S
+    assert mounts.stop_all() == []
+
+
+def test_changes_wait_where_the_loop_releases_the_lease(mounts: Mounts, stores: Stores) -> None:
+    """The kernel takes the lease after two seconds, in place of 45."""
+    Path("/proc/sys/fs/lease-break-time").write_text("2")
+    assert longest_change(started(mounts, stores, "released-by-the-loop"), stores, "mount") > 1.5
     assert mounts.stop_all() == []
 
 
