@@ -40,6 +40,8 @@ _JP2: Final = ("opj_dump", "-i")
 def in_box(data: bytes, path: tuple[bytes, ...], junk: bytes) -> bytes:
     """The file with bytes at the end of a box, and the sizes of the boxes around it."""
     start, end, sizes = 0, len(data), []
+    if not path:
+        end = int.from_bytes(data[:4])  # behind the first box, ftyp
     for kind in path:
         at = start
         while data[at + 4 : at + 8] != kind:
@@ -56,9 +58,9 @@ def in_box(data: bytes, path: tuple[bytes, ...], junk: bytes) -> bytes:
 
 def in_meta(data: bytes, path: tuple[bytes, ...], junk: bytes) -> bytes:
     """The same for a HEIF, whose table of places follows: its pictures are behind its ``meta``."""
-    out = bytearray(in_box(data, path, junk))
+    out, more = bytearray(in_box(data, path, junk)), 0 if path else len(junk)
     for at in _places(data):
-        out[at : at + 4] = (int.from_bytes(data[at : at + 4]) + len(junk)).to_bytes(4)
+        out[at + more : at + more + 4] = (int.from_bytes(data[at : at + 4]) + len(junk)).to_bytes(4)
     return bytes(out)
 
 
@@ -132,6 +134,7 @@ def stills(directory: Path) -> Iterator[Odd]:
         data = path.read_bytes()
         for boxes in ((b"meta",), (b"meta", b"iprp"), (b"meta", b"iprp", b"ipco")):
             yield Odd(f"an unlikely box in {boxes[-1]!r}", kind, in_meta(data, boxes, BOX))
+        yield Odd("an unlikely box before the others", kind, in_meta(data, (), BOX))
         yield Odd("bytes behind the last box", kind, data + JUNK)
     data = heic.read_bytes()
     yield Odd("Exif in a segment of JPEG, as Xiaomi's phones write", "image/heic", _in_segment(data))
@@ -171,8 +174,31 @@ def films(directory: Path) -> Iterator[Odd]:
         yield Odd("bytes behind the last box", kind, made[end] + JUNK, _FILM)
     stsd = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
     yield Odd("bytes of no box in stbl", "video/mp4", in_box(made["mp4"], stsd, JUNK), _FILM)
+    mp4, path = made["mp4"], directory / "fragments.mp4"
+    index = mp4.index(b"moov") - 4
+    yield Odd("an unlikely box before the index", "video/mp4", mp4[:index] + BOX + mp4[index:], _FILM)
+    run(
+        *ff,
+        "-i",
+        str(directory / "film.mp4"),
+        *tag,
+        "-movflags",
+        "frag_every_frame+empty_moov+default_base_moof",
+        str(path),
+    )
+    data = path.read_bytes()
+    for at in (data.index(b"moof") - 4, data.rindex(b"moof") - 4):
+        odd = data[:at] + BOX + data[at:]
+        yield Odd("an unlikely box before a fragment", "video/mp4", odd, _FILM)
     yield Odd("bytes behind the segment", "video/x-matroska", made["mkv"] + JUNK, _FILM)
     avi = made["avi"]
+    movie = avi.index(b"movi") - 8
+    for at in (movie, movie + 12):
+        odd = in_riff(avi, at, chunk(b"XMP\0", JUNK))
+        if at == movie + 12:
+            size = int.from_bytes(avi[movie + 4 : movie + 8], "little") + 8 + len(JUNK) + len(JUNK) % 2
+            odd = odd[: movie + 4] + size.to_bytes(4, "little") + odd[movie + 8 :]
+        yield Odd("an unlikely chunk", "video/x-msvideo", odd, _FILM)
     yield Odd("bytes behind the index", "video/x-msvideo", in_riff(avi, len(avi), JUNK), _FILM)
     yield Odd("bytes behind the RIFF", "video/x-msvideo", avi + JUNK, _FILM)
     png = directory / "frame.png"
@@ -192,6 +218,12 @@ def sounds(directory: Path) -> Iterator[Odd]:
         made[end] = path.read_bytes()
     wav, mp3 = made["wav"], made["mp3"]
     yield Odd("bytes behind the sound", "audio/x-wav", in_riff(wav, len(wav), JUNK), _FILM)
+    start, sound_start = wav.index(b"data"), made["aiff"].index(b"SSND")
+    unlikely = in_riff(wav, start, chunk(b"XMP\0", JUNK))
+    yield Odd("an unlikely chunk before the sound", "audio/x-wav", unlikely, _FILM)
+    aiff = made["aiff"][:sound_start] + b"XMP\0" + struct.pack(">I", len(JUNK)) + JUNK + bytes(len(JUNK) % 2)
+    aiff = b"FORM" + struct.pack(">I", len(aiff + made["aiff"][sound_start:]) - 8) + aiff[8:]
+    yield Odd("an unlikely chunk", "audio/x-aiff", aiff + made["aiff"][sound_start:], _FILM)
     yield Odd("an odd chunk", "audio/x-wav", in_riff(wav, len(wav), chunk(b"odd\1", JUNK)), _FILM)
     yield Odd("bytes behind the sound", "audio/x-aiff", made["aiff"] + JUNK, _FILM)
     other = directory / "other.mp3"

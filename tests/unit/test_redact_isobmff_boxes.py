@@ -29,6 +29,13 @@ def test_small_large_and_extended_boxes():
     assert [box.size for box in found] == [9, 18, 27]
 
 
+@pytest.mark.parametrize("behind", [b"", make_box(b"moov", b"")])
+def test_a_box_of_an_unlikely_type_leads_to_another_one_or_to_the_end(behind):
+    odd = make_box(b"\1\xff\3\4", b"47.80453, 13.04229")
+    assert boxes(odd + behind).boxes[0].end == len(odd)
+    assert not boxes(odd + b"\0\0\0\x09\xff\xff\xff\xff").boxes
+
+
 @pytest.mark.parametrize(
     "junk",
     [
@@ -37,7 +44,7 @@ def test_small_large_and_extended_boxes():
         b"\0\0\0\x17uuid" + bytes(15),
         b"\0\0\0\1mdat\0\0\0",  # no room for the large size
         b"\0\0\0",
-        b"\0\0\0\x0c\x01\x02\x03\x04abcd",  # a type that is none
+        b"\0\0\0\x0b\x01\x02\x03\x04abcd",  # a type that is none, and a size that leads nowhere
         b"\0\0\0\0mdat",  # to the end: not in a container
     ],
 )

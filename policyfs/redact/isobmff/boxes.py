@@ -29,6 +29,8 @@ _MAJOR_BYTES: Final = 8
 _MORE_BRANDS_BYTES: Final = 16
 _PRINTABLE: Final = re.compile(rb"[\x20-\x7e\xa9\x00]{4}|ms\0.", re.DOTALL)
 
+_TYPE: Final = re.compile(rb"[A-Za-z0-9 \xa9-]{4}")
+
 
 class Box(NamedTuple):
     """One box. Offsets in bytes of its source.
@@ -104,20 +106,28 @@ def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_e
     """Return the boxes in [start, end), without the boxes inside them. Raises TooMuchError.
 
     to_end: as in read_box. A box that is cut off by `end` is the last one. The list ends at a type with bytes
-    other than printable ASCII, zeros and QuickTime's (c). Such bytes are junk, and their "size" would lead to
-    a random offset. (Types of Microsoft's codecs are allowed, too.)
+    other than printable ASCII, zeros and QuickTime's (c), if its size does not lead to `end` or to another
+    box. Such bytes are junk. (Types of Microsoft's codecs are allowed, too.)
     """
     found: list[Box] = []
     at = start
     while at < end:
         budget.part()
         box = read_box(source, at, end, to_end=to_end)
-        if box is None or _PRINTABLE.fullmatch(box.kind) is None:
+        if box is None or not (_PRINTABLE.fullmatch(box.kind) or _leads_on(source, box, end)):
             ended = box is None and end - at >= 4 and not any(source.read(at, 4))
             return Boxes(tuple(found), at, ended)
         found.append(box)
         at = box.end
     return Boxes(tuple(found), at)
+
+
+def _leads_on(source: ByteSource, box: Box, end: int) -> bool:
+    """Return True if a box of an unlikely type ends at `end`, or at a box of a likely type."""
+    if box.cut or box.to_end or box.end == end:
+        return not (box.cut or box.to_end)
+    following = read_box(source, box.end, end)
+    return following is not None and not following.cut and _TYPE.fullmatch(following.kind) is not None
 
 
 def kept_brands(source: ByteSource, box: Box, most: int) -> int:

@@ -33,6 +33,7 @@ from policyfs.redact.riff.chunks import (
     chunks,
     drop,
     holds_more,
+    leads_on,
     pad,
     padding_at,
     printable,
@@ -283,7 +284,8 @@ class _Locator:
                 if name == LIST and head[8:12] == b"rec ":
                     at += _HEADER_BYTES
                     continue
-                if LIKELY_NAME.fullmatch(name) is None or stop > end:
+                likely = LIKELY_NAME.fullmatch(name) or (any(name) and leads_on(window, following, end))
+                if not likely or stop > end:
                     break
                 self._hide(at, name, following)
             elif name in coded:

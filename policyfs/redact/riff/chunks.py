@@ -111,6 +111,7 @@ def chunks(
     *, padded: bool = True, doubts: Doubts | None = None,
 ) -> Iterator[Chunk]:  # fmt: skip
     """Yield the chunks of [start, end), up to bytes that cannot be a chunk. The last chunk may be cut off.
+    (ImageMagick 6 writes the name "XMP\\0".)
 
     A padding byte should follow a chunk of odd size. If a name directly follows the chunk's data, and no name
     begins one byte later, the writer forgot the padding byte. inner: its budget counts the chunks; None if
@@ -121,11 +122,13 @@ def chunks(
     end = min(end, source.size)
     while at + HEAD_BYTES <= end:
         head = window.read(at, HEAD_BYTES)
+        told = int.from_bytes(head[4:], order)
         if LIKELY_NAME.fullmatch(head[:4]) is None:
-            break
+            following = at + HEAD_BYTES + told + (told & 1 if padded else 0)
+            if not any(head[:4]) or not leads_on(window, following, end):
+                break
         if inner is not None:
             inner.budget.part()
-        told = int.from_bytes(head[4:], order)
         size = min(told, end - at - HEAD_BYTES)
         after = at + HEAD_BYTES + size
         if doubts is not None:
@@ -141,6 +144,13 @@ def chunks(
         at = after
     if doubts is not None and at < end < source.size:
         doubts.places.append((at, LIKELY_NAME))
+
+
+def leads_on(window: Window, following: int, end: int) -> bool:
+    """Return True if a chunk of an unlikely name ends at the end of its list, or at a likely name."""
+    return following == end or (
+        following < end and LIKELY_NAME.fullmatch(window.read(following, 4)) is not None
+    )
 
 
 def padding_at(window: Window, after: int, end: int) -> int:
