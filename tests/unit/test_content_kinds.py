@@ -7,7 +7,16 @@ import struct
 
 import pytest
 
-from policyfs.content.kinds import SNIFF_BYTES, agreed, is_kind, movie_kind, normalise, picture_kind, settle
+from policyfs.content.kinds import (
+    SNIFF_BYTES,
+    agreed,
+    is_kind,
+    movie_kind,
+    normalise,
+    picture_kind,
+    settle,
+    stream_kind,
+)
 from policyfs.content.workers.worker import Detector, SniffError
 from policyfs.linux.libmagic import Magic
 from policyfs.redact.audio.mp3 import kind_behind_junk
@@ -374,3 +383,18 @@ def test_a_kind_with_a_locator_is_found_in_its_files(kind: str, detector) -> Non
 def test_a_few_letters_that_begin_a_text_or_an_archive_make_no_other_kind(first: str) -> None:
     for kind in ("text/csv", "application/x-tar"):
         assert agreed(kind, first) == kind
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        ((b"G" + bytes(187)) * 3, "video/mp2t"),
+        ((bytes(4) + b"G" + bytes(187)) * 9, "video/mp2t"),
+        ((b"G" + bytes(187)) * 2, None),
+        ((b"G" + bytes(187)) * 3 + bytes(188), None),
+        (b"GIF8" + bytes(999), None),
+        (b"", None),
+    ],
+)
+def test_transport_streams_are_known_by_their_marks(head: bytes, kind: str | None) -> None:
+    assert stream_kind(head) == kind
