@@ -133,7 +133,7 @@ def _free(box: Box, out: Properties, ground: Ground, tag: str, tells: Tells) -> 
 
 def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties, ground: Ground) -> None:
     boxes = read_boxes(source, ipco.body, ipco.end, inner.budget)
-    ground.rest(boxes.rest, ipco.end)
+    ground.rest(boxes.rest, ipco.end, framed=False)
     for number, box in enumerate(boxes, 1):
         tells, new, length_size = _property(source, box, inner)
         if new is not None and _holds_more(box.kind, new, inner):

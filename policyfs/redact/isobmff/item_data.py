@@ -125,6 +125,7 @@ class Ground:
     filler.
 
     noted: areas whose removal is already recorded. rests: bytes behind the last box of a container.
+    heads: ranges in which a reader expects a box header.
     """
 
     source: ByteSource
@@ -133,6 +134,7 @@ class Ground:
     claims: list[Claim] = field(default_factory=list)
     noted: list[Span] = field(default_factory=list)
     rests: list[Span] = field(default_factory=list)
+    heads: list[Span] = field(default_factory=list)
     found: Found = field(default_factory=Found)
     spare: bytes = FREE
     """Type of a removed box. FFmpeg takes JPEG XL and JPEG 2000 with ``free`` for a movie."""
@@ -149,15 +151,17 @@ class Ground:
             if noted:
                 self.noted.append(Span(start, end))
 
-    def rest(self, start: int, end: int) -> None:
+    def rest(self, start: int, end: int, *, framed: bool = True) -> None:
         """Add the bytes behind the last box as an area of data.
 
         No claim may cover the bytes in which a reader expects the next box header. Changes around the claimed
         bytes could make these bytes a header. If bytes become zeros, they get the header of a removed box:
-        some readers refuse a box of size 0.
+        some readers refuse a box of size 0. framed: False where the number of boxes counts.
         """
         self.area(start, end)
-        self.rests.append(Span(start, end))
+        self.heads.append(Span(start, min(start + HEADER_BYTES, end)))
+        if framed and end - start >= HEADER_BYTES:
+            self.rests.append(Span(start, end))
 
     def free(self, box: Box, container: str, tag: str = "", *, broken: bool = False) -> None:
         """Turn a box into free space. Its body becomes an area of data, so items may claim pieces of the
@@ -211,8 +215,7 @@ class Ground:
         other.
         """
         self._one_reading()
-        heads = [Span(start, min(start + HEADER_BYTES, end)) for start, end in self.rests]
-        changed = Extents([*heads, *((p.offset, p.end) for p in (*self.found.patches, *structure))])
+        changed = Extents([*self.heads, *((p.offset, p.end) for p in (*self.found.patches, *structure))])
         if any(changed.hits(*span) for claim in self.claims for span in claim.spans):
             raise NotThisKindError("its pictures overlap its structure")
         areas, doubtful = Extents(self.areas), Extents(self._claimed_twice())
@@ -245,7 +248,7 @@ class Ground:
     def _framed(self, blank: list[Patch]) -> Iterator[Patch]:
         """Yield the patches *blank*, with the header of a removed box for rests that they change."""
         holes = Extents((patch.offset, patch.end) for patch in blank)
-        framed = [rest for rest in self.rests if holes.hits(*rest) and rest.end - rest.start >= HEADER_BYTES]
+        framed = [rest for rest in self.rests if holes.hits(*rest)]
         heads = Extents((start, start + HEADER_BYTES) for start, _ in framed)
         for start, end in holes.without(heads):
             yield Patch(start, zeros=end - start)
