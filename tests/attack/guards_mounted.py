@@ -142,7 +142,7 @@ def readers_unseen() -> None:
 
 def connection_unguarded() -> None:
     """A killed daemon's connection ends when the kernel has freed the daemon's threads."""
-    put(Sniffer, "guard", lambda self, abort_fd: None)
+    put(Sniffer, "guard", lambda self, abort_fd, *, kept=False: None)
 
 
 def faults_dumped() -> None:
