@@ -52,7 +52,7 @@ def locate_transport_stream(source: ByteSource, inner: Inner) -> Found:
     """Locate everything to hide in a transport stream. Raises NotThisKindError, TooMuchError."""
     for clock in (0, _CLOCK_BYTES):
         step = PACKET_BYTES + clock
-        starts = range(clock, min(source.size, 4 * step), step)
+        starts = range(clock, min(source.size - PACKET_BYTES + 1, 4 * step), step)
         if starts and all(source.read(at, 1) == bytes((_SYNC,)) for at in starts):
             return _Locator(Edits(source, inner, "MPEG-TS"), clock).locate()
     raise NotThisKindError("it does not start like a transport stream")

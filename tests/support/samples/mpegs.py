@@ -181,6 +181,7 @@ TRANSPORT_HIDING: Final[dict[str, Callable[[], bytes]]] = {
         packets(VIDEO_PID, pes(0xE0, PICTURE, flags=1, fields=b"\x01" + bytes([0x80 + len(PLACE)]) + PLACE))
     ),
     "behind the packets": lambda: ts() + PLACE,
+    "behind three packets": lambda: ts(table=pmt((AVC_TYPE, VIDEO_PID, b"")))[188 : 188 * 4] + b"G" + PLACE,
     "a last packet that is none": lambda: ts() + PLACE.ljust(188),
 }
 
