@@ -17,6 +17,11 @@ _PSDS: Final[Plants] = {
     "behind 2 MiB of a pattern": Plant(
         psds.KIND, "", lambda: psd(blocks=block(b"Patt", b"\x81" * (2 << 20) + b" latitude: " + PLACE))
     ),
+    "behind 17 MiB of a pattern": Plant(
+        psds.KIND,
+        "images/psd_layers.py _MOST_BLOCKS_BYTES",
+        lambda: psd(blocks=block(b"Patt", bytes(17 << 20)) + block(b"SoCo", b" at " + PLACE)),
+    ),
     "in a name behind 9 MiB": Plant(
         psds.KIND, "", lambda: psd(layer(block(b"luni", bytes(9 << 20) + psds.text(PLACE.decode()))))
     ),

@@ -36,6 +36,13 @@ def test_a_removed_block_is_empty_metadata_also_if_its_length_has_eight_bytes() 
         assert redacted(wide) == psd(layer(block(b"shmd", bytes(12)), wide=8), wide=8)
 
 
+def test_layers_within_a_layer_are_unknown() -> None:
+    inside = psds.info(layer())
+    for _ in range(400):
+        inside = psds.info(layer(block(b"Lr16", inside)))
+    assert redacted(psd(blocks=block(b"Lr16", inside)))
+
+
 def test_the_program_goes_with_the_device() -> None:
     data = psd(layer(), blocks=block(b"cinf", b"\0\0\0\x10program!"))
     assert redacted(data) == data

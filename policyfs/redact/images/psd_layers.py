@@ -59,6 +59,8 @@ _USER_MASK, _REAL_MASK = -2, -3
 _RANGE_BYTES: Final = 8
 _LEAST_RANGES: Final = 4
 """Size of the blending ranges of a channel; the number of ranges that also layers of fewer channels have."""
+_MOST_BLOCKS_BYTES: Final = 16 << 20
+"""Total size of blocks that may stay. Later ones go."""
 _TABLE_BYTES: Final = 1 << 20
 
 
@@ -122,6 +124,7 @@ class Layers:
         self._source = edits.source
         self._canvas = canvas
         self._asked = edits.inner.hide & Tells.LOCATION
+        self._left = _MOST_BLOCKS_BYTES
 
     def locate(self, start: int, end: int) -> None:
         """Locate everything to hide in the section [start, end). Raises NotThisKindError, TooMuchError."""
@@ -132,7 +135,7 @@ class Layers:
         self._info(*cursor.section(self._canvas.wide))
         if end - cursor.at >= 4:
             self.numbers(*cursor.section(4), "mask of all layers")
-        self._blocks(cursor.at, end)
+        self._blocks(cursor.at, end, whole=True)
 
     def numbers(self, start: int, end: int, what: str) -> None:
         """Check numbers that must stay. Raises NotThisKindError if they hold metadata or a place."""
@@ -220,12 +223,12 @@ class Layers:
         self._edits.zero(extra.at, extra.at + filled, "behind a name", broken=True)
         extra.at += filled
 
-    def _blocks(self, start: int, end: int) -> None:
-        """Locate the blocks of a layer, or of all layers, that hold data to hide."""
+    def _blocks(self, start: int, end: int, *, whole: bool = False) -> None:
+        """Locate the blocks of a layer that hold data to hide. whole: True for those of all layers."""
         at = start
         for at, key, first, last in self._each_block(start, end):
             self._edits.inner.budget.part()
-            if key in _INFO:
+            if whole and key in _INFO:
                 self._info(first, last)
             elif (tells := self._told(key, first, last)) is not None:
                 self._drop(at, key, first, last, tells)
@@ -263,9 +266,13 @@ class Layers:
         ):
             return None
         if key in _TEXTS:
+            inner.budget.part()
             data = self._source.read(start, min(end - start, MAX_BLOCK_BYTES))
             found = told(inner.hide, tells, data, inner.budget) | told_in_kept(data, NOTHING, inner.budget)
             return found or None
+        self._left -= end - start
+        if self._left < 0:
+            tells = UNKNOWN
         if not tells & inner.hide:
             numbers = key in _PIXELS
             found = told_in_range(self._source, start, end, self._asked, inner.budget, numbers=numbers)
