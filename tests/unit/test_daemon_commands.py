@@ -13,7 +13,7 @@ from policyfs.daemon.commands import commands
 from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.linux.peer import Peer
 
-PEER = Peer(os.getpid(), 1000)
+UID = 1000
 
 
 class Daemon:
@@ -43,7 +43,7 @@ class Daemon:
         return {"digest": "ab"}
 
     def send(self, name: str, **request: object) -> dict[str, object]:
-        return trio.run(self.commands[name], PEER, {"command": name, **request})
+        return trio.run(self.commands[name], Peer(os.getpid(), UID), {"command": name, **request})
 
 
 def test_status_is_what_the_daemon_says() -> None:
@@ -67,7 +67,7 @@ def test_a_reload_has_its_author_and_the_expected_text(
     daemon = Daemon()
     assert daemon.send(name, **request_) == {"digest": "ab"}
     [(by, was_previous, expected, live)] = daemon.reloads
-    assert (by.cause, by.how, by.pid, by.uid) == ("command", how, os.getppid(), PEER.uid)
+    assert (by.cause, by.how, by.pid, by.uid) == ("command", how, os.getppid(), UID)
     assert (was_previous, expected) == (previous, request_.get("expected"))
     assert live == request_.get("live")
 
@@ -88,7 +88,7 @@ def test_abort_ends_the_session_with_its_author() -> None:
     daemon = Daemon()
     assert daemon.send("abort") == {}
     assert daemon.left == 1
-    assert (daemon.end.end.how, daemon.end.end.uid) == ("policyfs umount --abort", PEER.uid)
+    assert (daemon.end.end.how, daemon.end.end.uid) == ("policyfs umount --abort", UID)
 
 
 def test_a_proof_is_on_record_with_who_made_it() -> None:
