@@ -43,6 +43,8 @@ class Story:
             "new.yaml": later,
             "/srv/media/DCIM/beach.jpg": store / "DCIM/beach.jpg",
             "as-seen.jpg": arena / "as-seen.jpg",
+            "/srv/media/DCIM": store / "DCIM",
+            "/tmp/to-share": arena / "to-share",
             "/tmp/refused.jpg": arena / "refused.jpg",
             "owners.jsonl": arena / "owners.jsonl",
         }
