@@ -18,13 +18,17 @@ from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.verdict import _searched, judged
-from tests.support.samples import cameras, jpegs, notes, pngs, sounds
+from tests.support.samples import cameras, jpegs, mpegs, notes, pngs, sounds
 from tests.support.samples.jpegs import LONG, UNDEFINED, pack, text
 from tests.unit.test_redact_core_coordinates import PLACES
 
 NO_PLACE = frozenset({"location", TO_TELL})
 SEARCHED = "a search found data about location in parts that are not understood: "
 DENIED = "the rule denies such files (on_unknown: deny)"
+
+
+DRONE = bytes.fromhex("060e2b34020b01010e0103010100000008 0d045595b66d0e0409f65a1b".replace(" ", ""))
+"""A set of MISB ST 0601 with a latitude and a longitude."""
 
 
 def verdict(data: bytes, *more: str, kind: str = "image/jpeg", words: frozenset[str] = NO_PLACE) -> str:
@@ -88,6 +92,19 @@ def test_what_is_not_understood_passes_if_nothing_is_found(name: str) -> None:
     data = odd(HARMLESS[name])
     assert verdict(data) == ""
     assert verdict(data, DENY_UNKNOWN) == f"parts are not understood: JPEG APP11 at 6; {DENIED}"
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        mpegs.ts(picture=mpegs.AUD + mpegs.mdpm(b"\xf1\1\2\3\4", *mpegs.GPS) + mpegs.PICTURE),
+        mpegs.ts(mpegs.packets(mpegs.DATA_PID, mpegs.pes(0xFC, DRONE))),
+    ],
+    ids=["a camcorder with entries of its maker", "a drone"],
+)
+def test_a_film_with_a_position_in_numbers_is_refused(film: bytes) -> None:
+    assert "data about location" in verdict(film, kind="video/mp2t")
+    assert verdict(mpegs.ts(), kind="video/mp2t") == ""
 
 
 def test_a_gps_directory_without_a_place_tells_none() -> None:

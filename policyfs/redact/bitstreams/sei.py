@@ -200,7 +200,8 @@ def _places(unit: bytes, header: int) -> Sequence[int]:
 
 @dataclass(frozen=True, slots=True)
 class Blanked:
-    """An SEI unit with blanks in place of hidden payloads, and the categories of these payloads."""
+    """An SEI unit with blanks in place of hidden payloads, and the categories of these payloads: if those of
+    some are known, only these. (A verdict searches what is not known, and finds no binary position.)"""
 
     data: bytes
     tells: Tells
@@ -208,10 +209,11 @@ class Blanked:
 
 def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
     """Return an SEI unit with blanks for hidden payloads; None if there are none. Raises TooMuchError."""
-    out, told = bytearray(unit), NOTHING
+    out, told, known = bytearray(unit), NOTHING, NOTHING
     for message in messages(unit, header, inner):
         if message.tells & inner.hide:
             told |= message.tells
+            known |= message.tells if message.tells != UNKNOWN else NOTHING
             places = message.places
             if isinstance(places, range):
                 out[places.start : places.stop] = b" " * len(places)
@@ -222,7 +224,7 @@ def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
         return None
     _escape_again(out, unit, header)
     data = bytes(out)
-    return Blanked(data, told) if data != unit else None
+    return Blanked(data, known or told) if data != unit else None
 
 
 def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
