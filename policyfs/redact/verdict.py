@@ -43,6 +43,8 @@ _PLACE_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 """Pattern of a word for a kind of place (``city``) with the name of a place after it."""
+_OF_AIRCRAFT: Final = bytes.fromhex("060e2b34020b01010e010301")
+"""First bytes of sets of numbers of drones and aircraft (MISB ST 0601, 0102, 0903)."""
 _DEGREES: Final = re.compile(rb"(?=(?s:(?P<le>[\0-\xb4]\0{3}\x01\0{3})|(?P<be>\0{3}[\0-\xb4]\0{3}\x01)))")
 _MAX_DENOMINATOR: Final = 10_000_000
 _PARTS: Final = 10
@@ -125,7 +127,8 @@ def _searched(data: bytes, asked: Tells) -> Tells:
     if not asked or not data.strip(b"\0"):
         return Tells(0)
     told = Tells(0)
-    if asked & Tells.LOCATION and (any(mark in data for mark in PLACE_MARKS) or _has_degrees(data)):
+    marked = any(mark in data for mark in (*PLACE_MARKS, _OF_AIRCRAFT))
+    if asked & Tells.LOCATION and (marked or _has_degrees(data)):
         told |= Tells.LOCATION
     for run in _RUN.finditer(data):
         for text in _texts(run[0]):

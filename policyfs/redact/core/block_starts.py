@@ -19,7 +19,6 @@ PLACE_MARKS: Final = (
     *(b"\x1c\x02\x64\0", b"\x1c\x02\x65\0"),  # state, country
     *(b"\xa9xyz", b"loci\0", b"GPS5", b"GPS9", b"GPSP", b"GPSU"),  # QuickTime, 3GPP, GoPro
     b"com.apple.quicktime.location",
-    b"\x06\x0e\x2b\x34\x02\x0b\x01\x01\x0e\x01\x03\x01",  # sets of drones and aircraft (MISB ST 0601)
 )
 """Starts of data about a place in the formats of metadata."""
 _SHORT_BYTES: Final = 4
