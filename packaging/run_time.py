@@ -17,9 +17,13 @@ from pathlib import Path
 
 
 def entries(lock: str) -> dict[str, str]:
-    """The lines of each package in a lock file, by its name in small letters."""
+    """The lines of each package in a lock file, by its normal name (PEP 503)."""
     found = re.findall(r"^([A-Za-z0-9._-]+)(==(?:.*\\\n)*.*\n?)", lock, re.MULTILINE)
-    return {name.lower().replace("_", "-").replace(".", "-"): name + rest for name, rest in found}
+    return {_normal(name): name + rest for name, rest in found}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()  # PEP 503
 
 
 def resolved(wanted: list[str], locked: dict[str, str]) -> set[str]:
@@ -31,8 +35,7 @@ def resolved(wanted: list[str], locked: dict[str, str]) -> set[str]:
         command += ["--dry-run", "--ignore-installed", "--report", "-"]
         command += ["--constraint", versions.name, *wanted]
         report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    names = (item["metadata"]["name"] for item in report["install"])
-    return {name.lower().replace("_", "-").replace(".", "-") for name in names}
+    return {_normal(item["metadata"]["name"]) for item in report["install"]}
 
 
 def main() -> None:

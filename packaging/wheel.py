@@ -19,8 +19,7 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
-sys.path.insert(0, str(Path(__file__).parent))
-from run_time import entries, resolved
+from run_time import entries, resolved  # beside this file
 
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 

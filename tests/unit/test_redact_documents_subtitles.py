@@ -7,28 +7,14 @@ import re
 import pytest
 
 from policyfs.content.workers.worker import Detector
-from policyfs.redact.core.patches import MemorySource, apply
-from policyfs.redact.plan import Outcome, locate
 from tests.support.samples import subtitles
 from tests.support.samples.media import HOME
 from tests.support.samples.plants import PLANTS, tells
+from tests.support.samples.redacted import redacted_if_served as redacted
 from tests.support.samples.subtitles import PLACE, SBV, SCRIPT, SUBRIP, VTT, sbv, script, subrip, vtt
 
 _TOLD = re.compile(rf"{HOME.city}|{HOME.latitude}|{HOME.longitude}".encode())
 _TIMES = re.compile(rb"(?:\d{1,2}:)*\d\d[,.]\d{2,3}(?: --> |,)(?:\d{1,2}:)+\d\d[,.]\d{2,3}")
-
-
-def redacted(kind: str, data: bytes, word: str = "location") -> bytes:
-    """What an app reads; nothing if the file is refused."""
-    plan = locate(kind, frozenset({word}), MemorySource(data))
-    assert not plan.reason.startswith("internal error"), plan.reason
-    if plan.outcome is Outcome.REFUSE:
-        return b""
-    out = apply(data, plan.patches)
-    assert len(out) == len(data)
-    again = locate(kind, frozenset({word}), MemorySource(out))
-    assert again.outcome is Outcome.CLEAN, (again.reason, again.findings)
-    return out
 
 
 @pytest.mark.parametrize("name", subtitles.HIDING)

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import base64
 import re
+from functools import partial
 
 import pytest
 
 from policyfs.content.workers.worker import Detector
-from policyfs.redact.core.patches import MemorySource, apply
-from policyfs.redact.plan import Outcome, locate
 from tests.support.samples import svgs
 from tests.support.samples.jpegs import LATITUDE, pack
 from tests.support.samples.media import HOME
 from tests.support.samples.plants import PLANTS, tells
+from tests.support.samples.redacted import redacted_if_served
 from tests.support.samples.svgs import KIND, svg
 
 _TOLD = re.compile(rf"{HOME.city}|{HOME.latitude}|&#52;&#55;".encode())
 
-
-def redacted(data: bytes, word: str = "location") -> bytes:
-    """What an app reads; nothing if the file is refused."""
-    plan = locate(KIND, frozenset({word}), MemorySource(data))
-    assert not plan.reason.startswith("internal error"), plan.reason
-    if plan.outcome is Outcome.REFUSE:
-        return b""
-    out = apply(data, plan.patches)
-    assert len(out) == len(data)
-    again = locate(KIND, frozenset({word}), MemorySource(out))
-    assert again.outcome is Outcome.CLEAN, (again.reason, again.findings)
-    return out
+redacted = partial(redacted_if_served, KIND)
 
 
 @pytest.mark.parametrize("name", svgs.HIDING)

@@ -59,7 +59,6 @@ def serve(
 
     state = SavedState(options.nodes)
 
-
     def serve_next(*, is_first: bool) -> int:
         return _serve(options, loader, ready if is_first else _told_already, state, as_json=as_json)
 
