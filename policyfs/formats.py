@@ -371,8 +371,7 @@ _OTHER_NAMES_WITHOUT_LOCATOR: Final = {
 }
 
 REDACTABLE_KINDS: Final = frozenset(kind for one in FORMATS for kind in one.kinds)
-"""Content kinds with a locator (a function that finds metadata). A policy's ``raw_types`` must not name
-them."""
+"""Content kinds with a locator (a function that finds metadata). In ``raw_types`` they have no effect."""
 OTHER_NAMES: Final[Mapping[str, str]] = {
     **_OTHER_NAMES_WITHOUT_LOCATOR,
     **{name: kind for one in FORMATS for name, kind in one.other_names.items()},

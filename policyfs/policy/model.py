@@ -94,6 +94,7 @@ class Rule:
     ops: ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT, where CREATE stands only for the new path of
     rename and link: a new file is empty. paths: globs; None: every path. unless: blocks that end a match.
     errno: of a deny; None: the default. raw_types: for REDACT, and for CONTENT with ``no`` or ``clean``.
+    overridden: the kinds in the text of ``raw_types`` that policyfs can redact, so that they have no effect.
     audit: None if it sets no level. monitor: True if it is only recorded. quarantine: True if refused files
     are kept.
     """
@@ -111,6 +112,7 @@ class Rule:
     redact: frozenset[str] = frozenset()
     content: frozenset[str] = frozenset()
     raw_types: frozenset[str] = frozenset()
+    overridden: frozenset[str] = frozenset()
     audit: Audit | None = None
     monitor: bool = False
     description: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,8 @@ class Changing:
         self.sources = text(name)
         self.directory = root / MOUNT_ID
         loader = Loader(lambda: self.sources, lambda sources: compile_policy(parse_policy(sources)))
-        self.policies = Policies(loader, root, configure(io.StringIO(), as_json=True))
+        self.log = io.StringIO()
+        self.policies = Policies(loader, root, configure(self.log, as_json=True))
         self.policies.begin(journal, self.directory, {"store": "/store"})
 
     def change(self, name: str, *, previous: bool = False) -> None:
@@ -206,3 +208,12 @@ def test_files_that_cannot_be_read_are_no_new_text(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError):
         made.has_new_text()
     made.close()
+
+
+def test_an_older_policy_is_in_force_and_the_log_names_what_is_redacted_now(changing: Changing) -> None:
+    rules = "[{id: old, require: {redact: location}, raw_types: [application/x-subrip, text/csv]}]"
+    older = text("old")[0].text.replace(b"[]", rules.encode())
+    assert changing.policies.compile([SourceText("p.yaml", older)]).policy.rules[0].raw_types == {"text/csv"}
+    told = json.loads(changing.log.getvalue().splitlines()[-1])
+    assert (told["event"], told["rule"]) == (policies.OVERRIDDEN, "old")
+    assert told["kinds"] == ["application/x-subrip"]

@@ -91,3 +91,14 @@ def test_apps_that_read_back_what_was_cleaned(rules, apps):
     assert len(said) == len(apps)
     for app, one in zip(apps, said, strict=True):
         assert f"warning: rule clean: the app {app} reads its own files cleaned (at /DCIM/x)" in one
+
+
+def test_a_kind_in_raw_types_that_is_redacted_all_the_same() -> None:
+    (said,) = lines("- {id: places, require: {redact: location}, raw_types: [text/csv, image/svg+xml]}")
+    assert said == (
+        "test.yaml:9: warning: rule places: raw_types has no effect on image/svg+xml: policyfs can redact"
+        " such files, they are redacted; remove the entry; if an app may read them unchanged, exclude the app"
+        " from the rule with who [raw-type-redacted]"
+    )
+    (said,) = lines("- {id: share, require: {no: location}, raw_types: application/x-subrip}")
+    assert "they are examined; remove the entry; if an app may write them unchanged" in said

@@ -173,8 +173,16 @@ def test_a_kind_that_can_be_redacted_is_not_let_through() -> None:
     text = "rules:\n  - {id: r, require: {redact: [time]}, raw_types: ['image/*', text/plain, image/png]}\n"
     assert faults(text) == [
         ('rule "r", raw_types: image/* covers image/jpeg, image/png, which policyfs can redact', 5, 52),
-        ('rule "r", raw_types: names image/png, which policyfs can redact', 5, 75),
     ]
+
+
+@pytest.mark.parametrize("word", ["redact", "no", "clean"])
+def test_a_policy_from_before_a_kind_could_be_redacted_redacts_it(word: str) -> None:
+    sets = "sets: {odd: [image/png, text/x-odd]}\n"
+    made = rule(f"require: {{{word}: [time]}}, raw_types: [text/plain, image/jpeg, '@odd']", sets)
+    assert made.raw_types == {"text/plain", "text/x-odd"}
+    assert made.overridden == {"image/jpeg", "image/png"}
+    assert not made.content & made.overridden
 
 
 @pytest.mark.parametrize(

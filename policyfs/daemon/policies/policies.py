@@ -24,6 +24,7 @@ Sources = Sequence[SourceText]
 UNSAVED: Final = (
     "the ends of exceptions could not be saved: after a restart, an ended exception may begin again"
 )
+OVERRIDDEN: Final = "raw_types has no effect on kinds that policyfs can redact: see `policyfs policy check`"
 
 
 class Loader(NamedTuple):
@@ -48,6 +49,7 @@ class Policies:
         saved_in: the trail that has its text. in_force: called with the digest of each later policy.
         """
         self._in_force = in_force
+        self._warn = log.warning
         self._loader = loader
         try:
             make_private(root)
@@ -93,7 +95,11 @@ class Policies:
     def compile(self, sources: Sources) -> Engine:
         """Compile a policy's texts, without exceptions (rules for a limited time) that have already ended.
         Raises PolicyfsError."""
-        return self.without_ended(self._loader.compile(sources))
+        engine = self._loader.compile(sources)
+        for rule in engine.policy.rules:
+            if rule.overridden:
+                self._warn(OVERRIDDEN, rule=rule.id, kinds=sorted(rule.overridden))
+        return self.without_ended(engine)
 
     def without_ended(self, engine: Engine) -> Engine:
         """Return a compiled policy without exceptions that have ended by now: *engine* itself if there are

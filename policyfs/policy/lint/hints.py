@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final
 
 from policyfs.domain import NO_FACTS, OWNER_NONE, Facts, Op, banned, to_clean
 from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
+from policyfs.policy.errors import listed
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
 from policyfs.policy.lint.modes import looks_like_backup, principal_of
 from policyfs.policy.lint.places import Names, Places, plain_names, shown
@@ -44,9 +46,19 @@ def _hints(engine: Engine) -> Iterator[Finding]:
                 " app is a backup, the backup has wrong modes and owners",
                 "remove modes: policy",
             )
+    yield from map(_overridden, filter(attrgetter("overridden"), engine.policy.rules))
     for rule in engine.policy.rules:
         if rule.effect is Effect.CONTENT and to_clean(banned((rule.content,))):
             yield from _cleaned(places, rule, sides.values())
+
+
+def _overridden(rule: Rule) -> Finding:
+    redacts = rule.effect is Effect.REDACT
+    done, right = ("redacted", "read") if redacts else ("examined", "write")
+    kinds = listed(rule.overridden)
+    told = f"raw_types has no effect on {kinds}: policyfs can redact such files, they are {done}"
+    todo = f"remove the entry; if an app may {right} them unchanged, exclude the app from the rule with who"
+    return on_rule("raw-type-redacted", rule, told, todo)
 
 
 def _mixed(places: Places, rule: Rule, sides: Sequence[Side]) -> Iterator[Finding]:

@@ -133,7 +133,8 @@ class _Rules:
         self._check_companions(part, doc, effect)
         conditions = self.conditions.of(part, doc)
         words = _words(doc)
-        raw_types = self._raw_types(part, doc) if _is_about_words(part, effect) else frozenset()
+        named = self._raw_types(part, doc) if _is_about_words(part, effect) else frozenset()
+        raw_types = named - self.redactable
         required = doc.require.content if doc.require is not None else None
         content = self.conditions.kinds(part, ("require", "content"), required)
         if effect is None:
@@ -146,6 +147,7 @@ class _Rules:
             redact=words if effect is Effect.REDACT else frozenset(),
             content=content or _about(doc, words, raw_types),
             raw_types=raw_types,
+            overridden=named & self.redactable,
             audit=AUDITS[doc.audit] if doc.audit is not None else None,
             monitor=doc.mode is not None,
             where=part.where,
@@ -265,27 +267,23 @@ class _Rules:
             self.errors.append(part.error(("on_unknown",), message, f"known here: {', '.join(words)}"))
 
     def _raw_types(self, part: Part[RuleDoc], doc: RuleDoc) -> frozenset[str]:
-        """Return the kinds of ``raw_types``. Add an error for each that policyfs can redact."""
+        """Return the kinds of ``raw_types``. Add an error for each pattern of kinds that policyfs can redact.
+
+        A kind of its own is no error: a later release can redact it, and must mount an older policy.
+        """
         loc = ("raw_types",)
         members = self.names.expand(part, loc, doc.raw_types or (), globs=False)
         for index, kind in members:
             stem = kind.removesuffix("*")
-            known = [r for r in self.redactable if r == kind or (kind != stem and r.startswith(stem))]
+            known = [r for r in self.redactable if kind != stem and r.startswith(stem)]
             if known:
-                covers = "names" if kind == stem else f"{kind} covers"
-                message = f"{covers} {listed(known)}, which policyfs can redact"
-                needless = next(text for key, text in _EXCLUSIONS.items() if part.has("require", key))
-                help_ = f"remove it; {needless}, exclude the app from the rule with who"
+                message = f"{kind} covers {listed(known)}, which policyfs can redact"
+                help_ = "write the kinds that policyfs cannot redact, or exclude an app with who"
                 self.errors.append(part.error((*loc, index), message, help_))
         return frozenset(kind for _, kind in members)
 
 
 _REQUIRED: Final = ("redact", "content", "no", "clean")
-_EXCLUSIONS: Final = {
-    "redact": "if an app may read the file unchanged",
-    "no": "if an app may write such data",
-    "clean": "if an app's files need no cleaning",
-}
 _ON_UNKNOWN: Final = {"redact": ("zero", "deny"), "no": ("allow", "deny")}
 """The permitted values of ``on_unknown`` for each requirement. The first value is the default."""
 
