@@ -115,16 +115,22 @@ def test_a_daemon_that_is_killed_meanwhile_keeps_nobody_waiting(
 def _is_closed(writer: int, daemon: int) -> bool:
     """True if the loop waits for the lock of a file whose times it changes, and the writer, with that lock,
     for a page that the loop has to read. (The loop may also wait for any write of the file, and go on; and a
-    thread that has begun to read the page may yet answer.)"""
-    before = _switches(daemon)
+    thread that has begun to read the page may yet answer. On a busy machine either may be awake already, and
+    not have run.)"""
+    before = _switches(daemon), _switches(writer)
     stuck = "vfs_utimes" in _stack(daemon) and "filemap_fault" in _stack(writer)
-    return stuck and _others_rest(daemon) and _switches(daemon) == before
+    rest = _others_rest(daemon) and "R" not in {_state(daemon, daemon), _state(writer, writer)}
+    return stuck and rest and (_switches(daemon), _switches(writer)) == before
 
 
 def _others_rest(pid: int) -> bool:
     """True if each thread of a process but the main one waits for nothing but to be asked."""
-    tasks = [task for task in Path(f"/proc/{pid}/task").iterdir() if task.name != str(pid)]
-    return {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks} == {"S"}
+    threads = {int(name) for name in os.listdir(f"/proc/{pid}/task")} - {pid}
+    return {_state(pid, thread) for thread in threads} == {"S"}
+
+
+def _state(pid: int, thread: int) -> str:
+    return Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _stack(pid: int) -> str:

@@ -82,18 +82,24 @@ def _ask_at_once(channel, path: str, count: int, first_uid: int = 0) -> list[int
     return answered
 
 
+def _asking(pid: int) -> int:
+    """How many threads of a process sleep until a request is answered. (The kernel counts a request as
+    waiting a moment before a daemon can read it.)"""
+    stacks = [(task / "stack").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return sum("request_wait_answer" in stack for stack in stacks)
+
+
 def _turn_of_the_last(mount: Mount, notes: Path) -> int:
     """How many of MANY requests of one app, all there before, are answered before another's one."""
     flood = start_as(FLOOD, _ask_at_once, str(mount / "none"), MANY)
     quiet = start_as(QUIET, _ask_at_once, str(mount / "other"), 1)
-    before = mount.waiting()
     os.kill(mount.pid, signal.SIGSTOP)
     noted = notes.stat().st_size
     try:
         flood.send("go")
-        wait_for(lambda: mount.waiting() == before + MANY, "the flood", 30)
+        wait_for(lambda: _asking(flood.pid) == MANY, "the flood", 30)
         quiet.send("go")
-        wait_for(lambda: mount.waiting() == before + MANY + 1, "the quiet app's request", 30)
+        wait_for(lambda: _asking(quiet.pid) == 1, "the quiet app's request", 30)
     finally:
         os.kill(mount.pid, signal.SIGCONT)
     quiet.result()
