@@ -24,10 +24,9 @@ pytestmark = pytest.mark.mount
 CAMERA, GALLERY = 10010, 10011
 POLICY = Path(__file__).resolve().parents[2] / "policies" / "family-photos.yaml"
 
-
 OF_THE_LIBRARY = 3 << 31
-"""Signals 32 and 33, as a mask. The C library handles them from a process's first thread on; what such a process
-executes does not inherit that they are ignored. So it depends on what the process of the tests did before."""
+"""Signals 32 and 33, as a mask. The C library handles them from a process's first thread on; what such a
+process executes does not inherit that they are ignored. So it depends on what the tests did before."""
 
 
 def status_fields(pid: int, thread: str = "") -> dict[str, str]:

@@ -176,7 +176,7 @@ def test_a_pass_that_fails_keeps_no_other_from_running(
     again = [call for call in calls if "--second-try" in call]
     assert [call.endswith(f"pass-{fails}") for call in again] == [True] * (first == 1)
     told = [call for call in calls if "support.machine.failures" in call]
-    assert [call.split()[2:] for call in told] == [[".pytest_cache/pass-", fails]] * (not fine)
+    assert [call.split()[2:] for call in told] == [[".pytest_cache/pass-", *[fails] * (not fine)]]
 
 
 def test_what_failed_is_told_once_more(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine.failures import luck
 from tests.support.machine.nested import run_pytest
 
 CONFTEST = """
@@ -60,6 +61,10 @@ def test_a_test_that_fails_once_may_pass_alone(tmp_path: Path) -> None:
     code, said = run_pytest(tmp_path, *SECOND)
     assert code == 0, said
     assert said.count("FAILED BESIDE OTHERS, PASSED ALONE") == 3
+    told = luck(f"{tmp_path}/cache")
+    assert [line.rpartition(": ")[2].partition("::")[0] for line in told] == [
+        "tests/attack/test_b.py", "tests/attack/test_c.py", "tests/mount/test_a.py",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("place", ["attack/test_b.py", "redaction/test_b.py"])

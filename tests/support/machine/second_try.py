@@ -21,6 +21,8 @@ MOST: Final = 5
 ONE_TRY: Final = frozenset({"attack", "redaction"})
 """Directories of tests that have one try."""
 _FOR_GOOD: Final = "policyfs/failed-for-good"
+ALONE: Final = "policyfs/passed-alone"
+"""Where pytest's cache has the tests that passed in the second run."""
 _PROPERTY: Final = "has-second-try"
 
 
@@ -75,6 +77,9 @@ class SecondTry:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self._is_second:
             return
-        for report in terminalreporter.stats.get("passed", []):
-            if report.when == "call":
-                terminalreporter.write_line(f"FAILED BESIDE OTHERS, PASSED ALONE: {report.nodeid}")
+        reports = terminalreporter.stats.get("passed", [])
+        passed = [report.nodeid for report in reports if report.when == "call"]
+        if self._cache is not None:
+            self._cache.set(ALONE, passed)
+        for nodeid in passed:
+            terminalreporter.write_line(f"FAILED BESIDE OTHERS, PASSED ALONE: {nodeid}")
