@@ -39,8 +39,8 @@ _COMMANDS: Final = {
     "doctor": ("machine.doctor", "list what is slow or impossible on this machine, with remedies"),
 }
 
-UNUSED: Final = ("ssl", "idna", "asyncio")
-"""Modules that trio imports for connections that no command makes, and structlog for another event loop."""
+UNUSED: Final = ("ssl", "idna")
+"""Modules that trio imports for connections that no command makes."""
 
 
 class _OutputEndedError(Exception):
