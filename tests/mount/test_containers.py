@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -145,13 +145,18 @@ class Home:
 
     def wait(self, answer: str) -> None:
         """Wait until this is the last answer of every lister."""
-        try:
-            wait_for(lambda: set(self.latest().values()) == {answer}, f"all have {answer}", HEAL_S)
-        except BaseException:
-            print(self.latest(), self.sh("docker ps -a; podman ps -a; sh /anna ps -a", check=False))
-            print(self.sh("tail -n 20 /var/log/dockerd", check=False))
-            raise
+        self.wait_for(lambda: set(self.latest().values()) == {answer}, f"all have {answer}")
         self.check()
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for a condition. Print what the engines say if it does not come."""
+        try:
+            wait_for(condition, what, HEAL_S)
+        except BaseException:
+            print(self.latest(), {name: len(self.lines(name)) for name in LISTERS})
+            print(self.sh("docker ps -a; podman ps -a; sh /anna ps -a; ps axfww", check=False))
+            print(self.sh("tail -n 40 /var/log/dockerd", check=False))
+            raise
 
     def nobody_is_answered(self) -> None:
         """Wait until all have the error of the placeholder, and look for a while: there is no listing."""
@@ -236,7 +241,7 @@ def test_policyfs_in_a_container_beside_its_users(home: Home) -> None:
     home.check()
 
 
-@pytest.mark.timeout(600 if SOAK else 240)
+@pytest.mark.timeout(1800 if SOAK else 240)
 def test_no_container_finds_an_empty_library(home: Home) -> None:
     # After a boot without the store: before the mountpoints are there, no container starts.
     assert "does not exist" in home.sh(f"{COMPOSE} up --detach", check=False)
@@ -280,7 +285,7 @@ def _goes_and_comes(home: Home) -> None:
     before = {name: len(home.lines(name)) for name in LISTERS}
     # Their engines start all containers again, on the placeholder.
     home.sh("pkill --signal KILL --full 'lister[.]py (DCIM|file)'")
-    wait_for(lambda: all(len(home.lines(name)) > before[name] for name in LISTERS), "all run again", HEAL_S)
+    home.wait_for(lambda: all(len(home.lines(name)) > before[name] for name in LISTERS), "all run again")
     home.plug("/srv/other")
     assert "another file system is there" in home.policyfs("up", check=False)
     home.nobody_is_answered()

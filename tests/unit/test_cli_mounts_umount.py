@@ -185,6 +185,19 @@ def test_waiting_and_aborting_are_two_things(world: World) -> None:
 # -- mounts in use ---------------------------------------------------------------------------------------
 
 
+def test_a_mount_that_is_listed_all_the_time_is_unmounted_between_two_listings(world: World) -> None:
+    world.serve()
+    world.refuses = [errno.EBUSY] * 20
+    assert run(world) == EXIT_OK
+    assert world.unmounts == [(False, False)] * 21
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(umount, "_UNUSED_S", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_busy_mount_stays_and_its_users_are_named(world: World, capsys) -> None:
     daemon = world.serve()
     world.refuses = [errno.EBUSY]
@@ -194,6 +207,7 @@ def test_a_busy_mount_stays_and_its_users_are_named(world: World, capsys) -> Non
     assert capsys.readouterr().err == f"policyfs: cannot unmount\n  {VI}\n"
 
 
+@pytest.mark.usefixtures("impatient")
 def test_no_name_of_its_users_reaches_the_terminal(world: World, monkeypatch, capsys) -> None:
     world.serve()
     evil = Holder(1, 2, "\udcff\x1b[2J\n", "cwd", b"/mnt/\xff\x1b]0;x\x07\n\xe2\x80\xae", elsewhere=False)

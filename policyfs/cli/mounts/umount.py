@@ -29,6 +29,9 @@ _STATUS_S: Final = 5.0
 _END_S: Final = 30.0
 _POLL_S: Final = 0.02
 _POLL_LONG_S: Final = 0.2
+_UNUSED_S: Final = 1.0
+"""How long to try for a moment without users: a program that only lists uses a mount again and again."""
+_RETRY_S: Final = 0.001
 
 
 def add_umount(parser: argparse.ArgumentParser) -> None:
@@ -126,13 +129,20 @@ def _unmount(path: str, *, lazy: bool, force: bool) -> None:
     from policyfs.kernel import session
 
     _tell(path, "ending")
-    try:
-        session.unmount(path, lazy=lazy, force=force or daemon_died(path))
-    except session.MountError as error:
-        if error.errno != errno.EBUSY or not daemon_died(path):
-            _tell(path, "staying")
-            raise PolicyfsError("\n  ".join([str(error), *_holders(path)])) from error
-        session.unmount(path, lazy=True, force=True)
+    force = force or daemon_died(path)
+    until = time.monotonic() + _UNUSED_S
+    while True:
+        try:
+            return session.unmount(path, lazy=lazy, force=force)
+        except session.MountError as error:
+            busy = error.errno == errno.EBUSY
+            if busy and time.monotonic() < until and not force:
+                time.sleep(_RETRY_S)
+                continue
+            if not busy or not daemon_died(path):
+                _tell(path, "staying")
+                raise PolicyfsError("\n  ".join([str(error), *_holders(path)])) from error
+        return session.unmount(path, lazy=True, force=True)
 
 
 def _afterwards(path: str, daemons: Mapping[object, _Daemon], args: argparse.Namespace) -> int:
