@@ -53,7 +53,7 @@ from policyfs.linux import libc, procfs
 from policyfs.linux.code_digest import code_digest
 from policyfs.linux.confinement.namespaces import is_first_user_namespace
 from policyfs.linux.memory import group_limit
-from policyfs.linux.scheduling import set_turns, weigh_own_session
+from policyfs.linux.scheduling import SERVING_NICE, set_turns, weigh_own_session
 from policyfs.policy.decide import Engine
 from policyfs.store import quarantine as refused
 from policyfs.store.facts import StoreFacts, probe
@@ -65,7 +65,6 @@ from policyfs.store.watch import Watch
 
 _READY_S: Final = 20.0
 _WATCH_PAUSE_S: Final = 0.005
-_NICER: Final = -10
 _SLICE_NS: Final = 100_000
 """The daemon's time slice in ns. Apps wait for the daemon, so it runs before processes that only compute."""
 _MAX_TASKS: Final = session.IN_ALL + 256 + MOST_RESTING
@@ -170,8 +169,8 @@ class Daemon:
         read_own_proc(self._undo, self._log)
         self.sniffer = Sniffer.start(launcher, waits=self._before is None)
         self._undo.callback(self.sniffer.close)
-        set_turns(nicer=_NICER, slice_ns=_SLICE_NS)  # after the sniffer's processes have started
-        weigh_own_session(_NICER)
+        set_turns(nicer=SERVING_NICE, slice_ns=_SLICE_NS)  # after the sniffer's processes have started
+        weigh_own_session(SERVING_NICE)
         give_up_rights(special_files=self._options.posix)
 
     def _build_trail(self) -> None:
@@ -210,8 +209,7 @@ class Daemon:
                 " files that this user may not open; `policyfs doctor` with the store tells what to do",
                 uid=facts.root_as,
             )
-        # See MountOptions.vectors. The bridge's opens are not in the state that a next daemon continues.
-        self._in_vectors = options.vectors and not facts.remote and self.state is None
+        self._in_vectors = options.vectors and not facts.remote  # see MountOptions.vectors
         self._directories = descriptors.of_directories(MAX_DIRECTORIES if self._in_vectors else 0)
         # If the store does not keep inode numbers, no owner can be recorded by number: no file has an owner.
         database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
@@ -293,6 +291,7 @@ class Daemon:
             flags=flags,
             vectors=(MAX_NODES, self._directories[1]) if self._in_vectors else None,
             answered=self._before.init if self._before is not None else b"",
+            opens=self.state.opens if self.state is not None else None,
         )
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)

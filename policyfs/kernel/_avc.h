@@ -55,7 +55,7 @@ struct avc_vector {
 
 /* A handle that the cache has given out. */
 struct avc_opened {
-	uint64_t fh, node;
+	uint64_t fh, node, unique; /* unique: the number of the request */
 	uint32_t uid, gid, pid, flags; /* of the open */
 	struct wire_attr attr;	       /* of the file or directory, at the open */
 };
@@ -82,6 +82,11 @@ typedef void (*avc_take)(void *context, const struct avc_opened *opened);
 /* Make an empty table for at most these numbers of nodes and directories, before any reader runs. seats: the number of
  * seats, of the event loop and of the readers. Return false if there is no memory. */
 bool avc_open(size_t nodes, unsigned directories, unsigned seats);
+
+/* Let the next avc_open() keep its handles in this memory of avc_opens_size() bytes, which is aligned as a page, and which
+ * outlives the process. The handles in it are dropped then: avc_read_opens() reads them before. */
+void avc_save_opens(void *memory);
+size_t avc_opens_size(void);
 
 /* Drop the table. Call this only when no reader runs any more. */
 void avc_close(void);
@@ -122,6 +127,13 @@ void avc_clear(void (*taken)(void *context, uint64_t id, uint64_t lookups), void
 void avc_take_handle(uint64_t fh, avc_take taken, void *context);
 void avc_take_handles(uint64_t id, bool ending, avc_take taken, void *context);
 void avc_take_all_handles(bool ending, avc_take taken, void *context);
+
+/* Free the place of a handle that was taken over. With avc_save_opens() it stays until then, so that the handle is in
+ * memory that outlives the process at each moment. */
+void avc_free_taken(uint64_t fh);
+
+/* Call found with each handle that a process has left in memory. For any thread. */
+void avc_read_opens(const void *memory, avc_take found, void *context);
 
 /* Take over the handles that were open at the previous call. Report the nodes for which the cache has answered no open
  * during the last *ages* calls (2: not since the previous call). Called from time to time. */

@@ -36,6 +36,8 @@ static PyMethodDef methods[] = {
 	{"install_vector", vectors_install, METH_VARARGS, NULL},
 	{"see_all_vector", vectors_see_all, METH_VARARGS, NULL},
 	{"take_opens", vectors_take, METH_VARARGS, NULL},
+	{"read_opens", vectors_read_opens, METH_O, NULL},
+	{"free_taken", vectors_free_taken, METH_O, NULL},
 	{"end_opens", vectors_end_opens, METH_O, NULL},
 	{"age_opens", vectors_age_opens, METH_O, NULL},
 	{"take_events", vectors_take_events, METH_NOARGS, NULL},
@@ -70,7 +72,8 @@ PyMODINIT_FUNC PyInit__bridge(void)
 		return NULL;
 	}
 	module = PyModule_Create(&definition);
-	if (module != NULL && (operations_add_types(module) < 0 || appender_add_type(module) < 0))
+	if (module != NULL && (operations_add_types(module) < 0 || appender_add_type(module) < 0 ||
+			       PyModule_AddIntConstant(module, "OPENS_BYTES", vectors_opens_size()) < 0))
 		Py_CLEAR(module);
 	return module;
 }

@@ -24,6 +24,9 @@
 #define FH_OURS ((uint64_t)1 << 55)
 #define FH_FLAGS_SHIFT 56
 
+/* In the number of a slot: Python has taken the handle over, and has not saved it yet. No handle's number has it. */
+#define FH_TAKEN ((uint64_t)1 << 63)
+
 #define FOPEN_KEPT_LISTING ((1u << 1) | (1u << 3)) /* FOPEN_KEEP_CACHE and FOPEN_CACHE_DIR */
 #define FOPEN_NOFLUSH_FLAG (1u << 5)
 #define FOPEN_PASSTHROUGH_FLAG (1u << 7)
@@ -56,9 +59,12 @@ _Static_assert(sizeof(struct wire_release_in) == 24, "fuse_release_in");
 
 static struct {
 	struct slot *slots; /* AVC_SEATS times SLOTS */
+	bool outlive;	    /* the slots are in memory that outlives this process (avc_save_opens) */
 	unsigned next[AVC_SEATS];
 	atomic_uint age; /* number of avc_age_opens() calls so far */
 } opens;
+
+static void *outliving; /* the memory for the slots of the next avc_open() */
 
 /* ---- Answering ----------------------------------------------------------------------------------- */
 
@@ -145,6 +151,7 @@ static bool give(struct seat *seat, unsigned number, int device, const struct wi
 	slot->opened.uid = header->uid;
 	slot->opened.gid = header->gid;
 	slot->opened.pid = header->pid;
+	slot->opened.unique = header->unique;
 	if (event != NULL) {
 		fill(event, &slot->opened);
 		events_put(number); /* INVARIANT: before the reply. The event stays if the kernel refuses the reply */
@@ -264,13 +271,20 @@ static void take(struct slot *slot, avc_take taken, void *context)
 	if (node != NULL)
 		atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
 	taken(context, &slot->opened);
-	atomic_store(&slot->fh, 0);
+	atomic_store(&slot->fh, opens.outlive ? slot->opened.fh | FH_TAKEN : 0);
+}
+
+static bool is_held(const struct slot *slot)
+{
+	uint64_t fh = atomic_load_explicit(&slot->fh, memory_order_relaxed);
+
+	return fh != 0 && !(fh & FH_TAKEN);
 }
 
 static void take_those(bool (*mine)(const struct slot *, uint64_t), uint64_t value, avc_take taken, void *context)
 {
 	for (size_t i = 0; opens.slots != NULL && i < AVC_SEATS * SLOTS; i++)
-		if (atomic_load(&opens.slots[i].fh) != 0 && mine(&opens.slots[i], value))
+		if (is_held(&opens.slots[i]) && mine(&opens.slots[i], value))
 			take(&opens.slots[i], taken, context);
 }
 
@@ -361,15 +375,55 @@ void avc_age_opens(unsigned ages, avc_take taken, avc_unused unused, void *conte
 	avc_unlock_all();
 }
 
+void avc_free_taken(uint64_t fh)
+{
+	struct slot *slot = slot_of(fh);
+	uint64_t taken = fh | FH_TAKEN;
+
+	if (slot != NULL)
+		atomic_compare_exchange_strong(&slot->fh, &taken, 0);
+}
+
+/* ---- The memory of the slots --------------------------------------------------------------------- */
+
+size_t avc_opens_size(void)
+{
+	return AVC_SEATS * SLOTS * sizeof(struct slot);
+}
+
+void avc_save_opens(void *memory)
+{
+	outliving = memory;
+}
+
+void avc_read_opens(const void *memory, avc_take found, void *context)
+{
+	const struct slot *slots = memory;
+
+	for (size_t i = 0; i < AVC_SEATS * SLOTS; i++) {
+		uint64_t fh = atomic_load(&slots[i].fh) & ~FH_TAKEN;
+
+		if (fh & FH_OURS && (fh & ((1u << SLOT_BITS) - 1)) == i && slots[i].opened.fh == fh)
+			found(context, &slots[i].opened);
+	}
+}
+
+/* INVARIANT: the serial numbers go on, so that no number of a handle is used twice. */
 bool opens_begin(void)
 {
-	opens.slots = calloc(AVC_SEATS * SLOTS, sizeof(*opens.slots));
+	opens.outlive = outliving != NULL;
+	opens.slots = opens.outlive ? outliving : calloc(AVC_SEATS * SLOTS, sizeof(*opens.slots));
+	outliving = NULL;
+	for (size_t i = 0; opens.outlive && i < AVC_SEATS * SLOTS; i++)
+		if (atomic_load(&opens.slots[i].fh) != 0)
+			atomic_store(&opens.slots[i].fh, 0);
 	return opens.slots != NULL;
 }
 
 void opens_close(void)
 {
-	free(opens.slots);
+	if (!opens.outlive)
+		free(opens.slots);
 	memset(&opens, 0, sizeof(opens));
 }
 
@@ -378,6 +432,6 @@ unsigned avc_count_handles(void)
 	unsigned count = 0;
 
 	for (size_t i = 0; opens.slots != NULL && i < AVC_SEATS * SLOTS; i++)
-		count += atomic_load_explicit(&opens.slots[i].fh, memory_order_relaxed) != 0;
+		count += is_held(&opens.slots[i]);
 	return count;
 }

@@ -21,13 +21,43 @@ static bool is_loop(void)
 	return false;
 }
 
+long vectors_opens_size(void)
+{
+	return (long)avc_opens_size();
+}
+
+static bool has_slots(const Py_buffer *memory)
+{
+	if ((size_t)memory->len == avc_opens_size() && (uintptr_t)memory->buf % 64 == 0)
+		return true;
+	PyErr_SetString(PyExc_ValueError, "not the memory of opens");
+	return false;
+}
+
+/* Keep the next table's handles in memory that outlives this process. None: in memory of this process. */
+static bool save_opens(PyObject *memory)
+{
+	static Py_buffer kept;
+
+	avc_close();
+	avc_save_opens(NULL);
+	PyBuffer_Release(&kept);
+	if (memory == Py_None)
+		return true;
+	if (PyObject_GetBuffer(memory, &kept, PyBUF_WRITABLE) < 0 || !has_slots(&kept))
+		return false;
+	avc_save_opens(kept.buf);
+	return true;
+}
+
 PyObject *vectors_open(PyObject *module, PyObject *args)
 {
 	Py_ssize_t nodes;
 	unsigned int directories;
+	PyObject *memory = Py_None;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "nI:open_vectors", &nodes, &directories))
+	if (!PyArg_ParseTuple(args, "nI|O:open_vectors", &nodes, &directories, &memory) || !save_opens(memory))
 		return NULL;
 	if (nodes <= 0 || nodes > (1 << 24) || directories == 0 || directories > 4096) {
 		PyErr_SetString(PyExc_ValueError, "no room for access vectors");
@@ -168,11 +198,11 @@ static PyObject *handle_of(const void *items, size_t index)
 	const struct wire_attr *attr = &one->attr;
 
 	return Py_BuildValue(
-		"KKIIII(KIIIIKKILLL)", (unsigned long long)one->fh, (unsigned long long)one->node, one->uid, one->gid,
+		"KKIIII(KIIIIKKILLL)K", (unsigned long long)one->fh, (unsigned long long)one->node, one->uid, one->gid,
 		one->pid, one->flags, (unsigned long long)attr->ino, attr->mode, attr->nlink, attr->uid, attr->gid,
 		(unsigned long long)attr->size, (unsigned long long)attr->blocks, attr->blksize,
 		(long long)wire_time_ns(attr->atime, attr->atimensec), (long long)wire_time_ns(attr->mtime, attr->mtimensec),
-		(long long)wire_time_ns(attr->ctime, attr->ctimensec));
+		(long long)wire_time_ns(attr->ctime, attr->ctimensec), (unsigned long long)one->unique);
 }
 
 static PyObject *node_of(const void *items, size_t index)
@@ -242,6 +272,32 @@ PyObject *vectors_take(PyObject *module, PyObject *args)
 	else if (which == 2)
 		avc_take_all_handles(false, add_handle, &found);
 	return list_of(handle_of, &found.handles);
+}
+
+/* read_opens(memory) */
+PyObject *vectors_read_opens(PyObject *module, PyObject *memory)
+{
+	struct found found = {0};
+	Py_buffer view;
+
+	(void)module;
+	if (PyObject_GetBuffer(memory, &view, PyBUF_SIMPLE) < 0)
+		return NULL;
+	if (has_slots(&view))
+		avc_read_opens(view.buf, add_handle, &found);
+	PyBuffer_Release(&view);
+	return PyErr_Occurred() ? NULL : list_of(handle_of, &found.handles);
+}
+
+PyObject *vectors_free_taken(PyObject *module, PyObject *fh)
+{
+	unsigned long long number = PyLong_AsUnsignedLongLong(fh);
+
+	(void)module;
+	if (PyErr_Occurred() || !is_loop())
+		return NULL;
+	avc_free_taken(number);
+	Py_RETURN_NONE;
 }
 
 PyObject *vectors_end_opens(PyObject *module, PyObject *id)

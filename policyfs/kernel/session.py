@@ -245,17 +245,18 @@ def _device_advice(exc: OSError) -> str:
 
 def attach(
     ops: pyfuse3.Operations, device: Device, *, passthrough: bool, flags: InitFlag = NO_FLAGS,
-    vectors: tuple[int, int] | None = None, answered: bytes = b"",
+    vectors: tuple[int, int] | None = None, answered: bytes = b"", opens: memoryview | None = None,
 ) -> Readiness:  # fmt: skip
     """Make the mounted device pyfuse3's session. A process has one session. From then on, a fault in C ends
     the process without a core dump, which would wait for all threads.
 
     flags: INIT flags to request besides WANTED. INIT is answered when pyfuse3.main() runs. vectors: the
     limits of nodes and directories in the access vector cache (kernel/vectors.py); None: no such cache.
-    answered: the INIT request, if a daemon that has died has answered it (bridge.adopt). The
-    session uses a duplicate of device.fd. The caller keeps device.fd, for backing ids and notifications. The
-    caller calls the result's end() after pyfuse3.terminate(), and closes the result and device.fd after
-    pyfuse3.close(). Raises MountError if pyfuse3 does not use the bridge: its replies would be wrong.
+    answered: the INIT request, if a daemon that has died has answered it (bridge.adopt). opens: the memory in
+    which handles of that cache outlive this process. The session uses a duplicate of device.fd. The caller
+    keeps device.fd, for backing ids and notifications. The caller calls the result's end() after
+    pyfuse3.terminate(), and closes the result and device.fd after pyfuse3.close(). Raises MountError if
+    pyfuse3 does not use the bridge: its replies would be wrong.
     """
     wanted = WANTED | flags | (InitFlag.PASSTHROUGH if passthrough else NO_FLAGS)
     prepare(int(wanted), STACK_DEPTH if passthrough else 0)
@@ -269,7 +270,7 @@ def attach(
     readiness = Readiness(duplicate, take_turns(UNDER_WAY, IN_ALL, waiting))
     readiness.install()
     if vectors is not None:
-        start_readers(duplicate, readiness.fileno(), nodes=vectors[0], directories=vectors[1])
+        start_readers(duplicate, readiness.fileno(), nodes=vectors[0], directories=vectors[1], memory=opens)
     if not attached():
         raise MountError(
             "pyfuse3 is not bound to policyfs's bridge: another library loaded libfuse3 into the"

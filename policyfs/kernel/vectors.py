@@ -44,6 +44,10 @@ leave = library.leave_directory
 drop = library.drop_vectors
 drop_all = library.drop_all_vectors
 clear = library.clear_vectors
+free_taken = library.free_taken
+"""A function that frees the slot of a handle that Python has taken over and saved. Argument: its number."""
+OPENS_BYTES: Final = library.OPENS_BYTES
+"""The size of the memory in which the bridge's handles outlive the process, in bytes."""
 exempt = library.exempt
 """A function that sends all requests of a process to Python. Argument: its pid; 0: of no process."""
 set_shares = library.reader_shares
@@ -90,7 +94,8 @@ class VectorStats:
 
 class Opened(NamedTuple):
     """A handle that the bridge gave out. attributes: at that time; inode number, mode, links, uid, gid, size,
-    blocks, block size, and the times of access, data change and inode change in nanoseconds."""
+    blocks, block size, and the times of access, data change and inode change in nanoseconds. unique: the
+    number of the request."""
 
     fh: int
     nodeid: int
@@ -99,6 +104,7 @@ class Opened(NamedTuple):
     pid: int
     flags: int
     attributes: tuple[int, ...]
+    unique: int = 0
 
 
 class Seen(NamedTuple):
@@ -155,6 +161,11 @@ def take_all_handles() -> list[Opened]:
     return [Opened(*one) for one in library.take_opens(2, 0)]
 
 
+def read_opens(memory: memoryview) -> list[Opened]:
+    """Return the handles that the bridge of a dead process had, from the memory that start() got."""
+    return [Opened(*one) for one in library.read_opens(memory)]
+
+
 def end_opens(nodeid: int) -> list[Opened]:
     """Take over the bridge's handles of a node. After this call, the bridge answers no open of the node."""
     return [Opened(*one) for one in library.end_opens(nodeid)]
@@ -177,13 +188,16 @@ def stats() -> VectorStats:
     return VectorStats(*library.vector_counts(), *library.reader_state())
 
 
-def start(device: int, epoll: int, *, nodes: int, directories: int) -> int:
+def start(
+    device: int, epoll: int, *, nodes: int, directories: int, memory: memoryview | None = None
+) -> int:
     """Open the cache, and start the reader threads, which at first read nothing. Return their number.
 
-    epoll: the descriptor by which the event loop waits for requests. INVARIANT: called before seccomp filters
-    system calls. The filter would not let a reader be pinned to its processor.
+    epoll: the descriptor by which the event loop waits for requests. memory: OPENS_BYTES, if the bridge's
+    handles must outlive this process; those that are in it are dropped. INVARIANT: called before seccomp
+    filters system calls. The filter would not let a reader be pinned to its processor.
     """
-    library.open_vectors(nodes, directories)
+    library.open_vectors(nodes, directories, memory)
     return library.start_readers(reader_groups(sorted(os.sched_getaffinity(0))), device, epoll)
 
 

@@ -14,6 +14,9 @@ _SYS_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
 _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 """struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period (sched_setattr(2))."""
 
+SERVING_NICE: Final = -10
+"""The nice value of a process that serves a mount, and of its session: apps wait for it."""
+
 
 def set_turns(*, nicer: int, slice_ns: int) -> None:
     """Add *nicer* to the calling thread's nice value, and set its time slice to *slice_ns* ns (0.1 to 100

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,8 @@ BIG = 4 << 20
 LIVED_S = 1.1
 """A daemon that lived longer has a successor, also if the one before did not (daemon/keeper/keeper.py)."""
 PAUSE_S = 20.0
+READING = ("tests.support.mount.readers_on",)
+"""A daemon whose bridge reads all requests, and answers repeats."""
 
 
 @pytest.fixture
@@ -49,14 +51,19 @@ def filled(empty_store: Path) -> Path:
     return empty_store
 
 
-def kept(mounts, store: Path, *options: str, policy: str = POLICY) -> Mount:
-    return mounts.start(policy, store, "--app", "viewer", "--read-only", *options)
+def kept(
+    mounts, store: Path, *options: str, policy: str = POLICY, program: tuple[str, ...] = READING
+) -> Mount:
+    mount = mounts.prepare(policy, store, "--app", "viewer", "--read-only", *options)
+    mount.program = program
+    return mount.start()
 
 
-def kill_daemon(mount: Mount) -> int:
+def kill_daemon(mount: Mount, just_before: Callable[[], object] = lambda: None) -> int:
     """Kill the daemon once it has lived long enough. Wait for the next one. Return the killed one's pid."""
     before, lived = mount.status(), time.monotonic() + LIVED_S
     wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+    just_before()
     os.kill(before["pid"], signal.SIGKILL)
 
     def follows() -> bool:
@@ -91,6 +98,7 @@ while not select_input():
     for call in (
         lambda: os.stat(f"{top}/Music/{n}.txt").st_size == len(f"song {n}\\n") or 1/0,
         lambda: open(f"{top}/Music/{n}.txt").read() == f"song {n}\\n" or 1/0,
+        lambda: [open(f"{top}/Music/{k % 20}.txt").close() for k in range(100)],
         lambda: os.fstat(whole).st_size == big or 1/0,
         lambda: os.pread(whole, 4096, calls * 4096 % big) == first[calls * 4096 % big:][:4096] or 1/0,
         lambda: mapped[calls % big] == first[calls % big] or 1/0,
@@ -132,6 +140,8 @@ def test_no_call_fails_while_daemons_are_killed(mounts, filled: Path, options: t
     with client(mount) as found:
         for _ in range(kills):
             kill_daemon(mount)
+        if not options:
+            wait_for(lambda: mount.status()["vectors"]["opens"], "repeats are answered without Python", 10)
         status = mount.status()
     failed, calls, worst, names, distinct = found
     print("worst call of the client", worst, "pause", status["takeover"]["pause_ms"])
@@ -142,6 +152,41 @@ def test_no_call_fails_while_daemons_are_killed(mounts, filled: Path, options: t
     assert status["takeover"]["possible"] is True
     assert status["bugs"] == 0
     wait_for(lambda: mount.status()["handles"]["open"] == 0, "all handles are released")
+
+
+def test_what_the_bridge_has_opened_by_itself_goes_on(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled)
+    song, music = mount.mountpoint / "Music/0.txt", mount.mountpoint / "Music"
+
+    def app(channel) -> None:
+        for _ in range(3):
+            assert (song.read_text(), len(os.listdir(music))) == ("song 0\n", SONGS + 2)
+        channel.send("warm")
+        channel.recv()
+        with open(song, "rb", buffering=0) as file:
+            listed = os.open(music, os.O_RDONLY | os.O_DIRECTORY)
+            channel.send("open")
+            channel.recv()
+            found = code_of(os.fstat, file.fileno()), file.read(), len(os.listdir(listed))
+            os.close(listed)
+        channel.send(found)
+
+    def open_again() -> None:
+        child.send("open")
+        assert child.receive() == "open"
+
+    child = start_as(APP, app)
+    assert child.receive() == "warm"
+    vectors = mount.status()["vectors"]
+    assert vectors["opens"] > 0
+    assert vectors["opendirs"] > 0
+    kill_daemon(mount, open_again)  # no `status` in between: Python would take the handles over
+    assert mount.status()["handles"]["open"] == 2
+    child.send("go on")
+    assert child.receive() == ("", b"song 0\n", SONGS + 2)
+    child.result()
+    wait_for(lambda: mount.status()["handles"]["open"] == 0, "all handles are released")
+    assert mount.status()["bugs"] == 0
 
 
 def test_the_trail_tells_of_the_take_over(mounts, filled: Path) -> None:

@@ -15,6 +15,7 @@ from policyfs.fs.inodes.saved_state import SavedState, Setup
 from tests.support.machine.inchild import in_child
 
 LONG_NS = 2_000_000_000
+WEIGHT = Path("/proc/self/autogroup")
 Life = Callable[[SavedState], int]
 
 
@@ -22,6 +23,7 @@ def kept(path: Path, lives: list[Life]) -> object:
     """Run a keeper whose daemons live these lives. Return its exit code, and the lives that began."""
 
     def process() -> int:
+        os.setsid()
         state = SavedState(4)
         state.set_up(Setup(os.open("/dev/null", os.O_RDONLY), 1, b"init", "digest"))
 
@@ -93,3 +95,11 @@ def test_a_signal_to_the_keeper_comes_to_the_daemon(tmp_path: Path) -> None:
         return 5 if info.si_pid == os.getpid() else 6
 
     assert kept(tmp_path / "lives", [killed_late, waits]) == (5, 2)
+
+
+def test_the_daemons_weigh_as_much_as_one_that_leads_its_session(tmp_path: Path) -> None:
+    def weighed(_state: SavedState) -> int:
+        return int(WEIGHT.read_text().split()[-1]) + 20
+
+    if WEIGHT.exists():
+        assert kept(tmp_path / "lives", [weighed]) == (10, 1)

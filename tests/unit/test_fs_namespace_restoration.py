@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.namespace.restoration import Restoration
+from policyfs.kernel import bridge, vectors
 from policyfs.kernel.bridge import FH_PASSTHROUGH, pack_fh
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
@@ -191,3 +193,46 @@ def test_an_open_that_comes_again_has_one_handle(tree: Tree, state: SavedState, 
     assert handles == 2
     assert new.handles.is_lost(second.fh)
     assert not new.handles.is_lost(first.fh)
+
+
+SLOT = struct.Struct("=QQI4xQQQIIII88x")
+"""A handle of the bridge (_opens.c): number, serial number, age; number, node, request; ids, flags."""
+OURS, TAKEN = 1 << 55, 1 << 63
+
+
+def plant(state: SavedState, place: int, node: Node, *, number: int = 0, same: bool = True) -> int:
+    """Plant a handle as the bridge leaves it. number: another one, beside the place."""
+    fh = number or OURS | 3 << 16 | place
+    where, whose = SLOT.size * place, (1000, 1000, 42, os.O_RDONLY)
+    SLOT.pack_into(
+        state.opens, where, fh, 3, 0, fh & ~TAKEN if same else fh + 1, node.nodeid, 20 + place, *whose
+    )
+    return fh & ~TAKEN
+
+
+def test_handles_of_the_bridge_go_on_as_those_of_python(tree: Tree, state: SavedState, old: Side) -> None:
+    assert len(state.opens) % SLOT.size == 0
+    node, other = song(old, tree), song(old, tree, b"other")
+    state.backed(node, 5)
+    files = [plant(state, 0, node), plant(state, 300, node, number=TAKEN | OURS | 300)]
+    top = plant(state, 5, old.nodes.root)
+    for place, wrong in enumerate(({"number": 7}, {"number": OURS | 9}, {"same": False}), 20):
+        plant(state, place, node, **wrong)  # type: ignore[arg-type]
+    plant(state, 30, other)  # it has no backing id
+    adopted = Handle(9, node, CALLER, os.O_RDONLY, -1, plant(state, 6, node), Mode.PASSTHROUGH)
+    old.handles.add(adopted)  # the daemon died before the bridge dropped it
+    for _ in range(2):  # a daemon that dies in the middle of it has a successor, too
+        new, handles = next_one(tree, state)
+        assert handles == 4
+        assert {one.fh for one in new.handles} == {*files, adopted.fh}
+        assert new.handles.get(files[0]).caller.pid == 42
+        assert new.directories.find(top).kept
+    vectors.library.open_vectors(16, 2, state.opens)
+    assert vectors.read_opens(state.opens) == []
+    new, handles = next_one(tree, state)
+    assert handles == 4
+    new.restoration.comes_again(20)  # the kernel did not get the first one
+    assert {one.fh for one in new.handles} == {files[1], adopted.fh}
+    with pytest.raises(ValueError, match="memory"):
+        vectors.read_opens(state.opens[1:])
+    bridge.prepare(0, 0)

@@ -53,9 +53,11 @@ class CopyOfFile:
 
 
 class Bridge:
-    """The bridge's open vectors; handles: what is open there. seen: its events."""
+    """The bridge's open vectors; handles: what is open there. seen: its events. saved: what is in memory that
+    outlives the daemon, in the order of the calls."""
 
     def __init__(self) -> None:
+        self.saved: list[tuple[str, int]] = []
         self.handles: list[Opened] = []
         self.unused: list[int] = []
         self.seen: list[Seen] = []
@@ -74,6 +76,9 @@ class Bridge:
     def take_events(self) -> list[Seen]:
         taken, self.seen = self.seen, []
         return taken
+
+    def free_taken(self, fh: int) -> None:
+        self.saved.append(("not by the bridge", fh))
 
     take_all_handles = end_all_opens = take
     end_opens = take_handles
@@ -303,6 +308,16 @@ def test_a_handle_of_the_bridge_is_in_the_table_once_it_is_looked_at(scene: Scen
     assert scene.shared.handles == 5
     with pytest.raises(KeyError):
         scene.table.get(99)
+
+
+def test_a_handle_that_python_takes_over_is_saved_before_the_bridge_drops_it(scene: Scene) -> None:
+    """Otherwise a kill in between would lose it."""
+    saved = scene.bridge.saved
+    scene.table.saved = SimpleNamespace(opened=lambda handle: saved.append(("by Python", handle.fh)))
+    scene.noted()
+    scene.bridge.handles = [opened(71), opened(72)]
+    assert len(scene.table) == 2
+    assert saved == [(how, fh) for fh in (71, 72) for how in ("by Python", "not by the bridge")]
 
 
 def test_all_are_there_when_handles_are_counted(scene: Scene) -> None:

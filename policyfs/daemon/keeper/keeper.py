@@ -19,6 +19,7 @@ from typing import Final, NoReturn, Protocol
 from policyfs.daemon.keeper.clone import fork_sharing_descriptors, pass_on
 from policyfs.daemon.keeper.descriptors import Known, close_others, now_open
 from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.linux.scheduling import SERVING_NICE, weigh_own_session
 
 _PASSED_ON: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _SHORT_NS: Final = 1_000_000_000
@@ -46,6 +47,7 @@ class Keeper:
         """Serve the mount in child processes, one after the other. Return the exit code of the last, also in
         the child. If a killed daemon has no successor, this process ends as the daemon did."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *_PASSED_ON})
+        weigh_own_session(SERVING_NICE)  # its daemons are in it
         self._known = now_open()
         gc.collect()
         gc.freeze()  # so that a daemon's collector copies no pages that it shares with the keeper

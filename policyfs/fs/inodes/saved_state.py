@@ -15,6 +15,7 @@ from policyfs.domain import FileType
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.record_table import RecordTable
+from policyfs.kernel import vectors
 
 if TYPE_CHECKING:
     from policyfs.fs.inodes.caller import Caller
@@ -98,10 +99,12 @@ class SavedState:
         tables = ((2, _SETUP_BYTES), (nodes * 2, _NODE.size + _SHORT), (nodes // 4, _NODE.size + _LONG),
                   (_HANDLES, _HANDLE.size), (_ABSENT, _WORD.size + _LONG),
                   (_HANDLES, _WORD.size))  # fmt: skip
-        size = _HEADER + sum(RecordTable.size_bytes(*one) for one in tables)
+        size = _HEADER + vectors.OPENS_BYTES + sum(RecordTable.size_bytes(*one) for one in tables)
         flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
         self._memory = mmap.mmap(-1, size, flags=flags)
-        made, at = [], _HEADER
+        made, at = [], _HEADER + vectors.OPENS_BYTES
+        self.opens = memoryview(self._memory)[_HEADER:at]
+        """The handles that the bridge gives out by itself (kernel/_opens.c)."""
         for slots, room in tables:
             made.append(RecordTable(self._memory, at, slots, room))
             at += RecordTable.size_bytes(slots, room)
@@ -297,8 +300,9 @@ class SavedState:
         """Save an open file that is read, and shows the file itself."""
         if handle.node.byte_path is BytePath.RAW and not handle.writable:
             caller, fd = handle.caller, -1 if handle.mode is Mode.PASSTHROUGH else handle.fd
+            who = caller.unique, caller.uid, caller.gid, caller.pid
             bits = _BY_KIND * handle.by_kind
-            self._opened(handle.fh, handle.node, handle.flags, caller, fd, bits)
+            self._put_handle(handle.fh, handle.node.nodeid, handle.flags, who, fd, bits)
 
     def closed(self, fh: int) -> None:
         """Drop an open file. INVARIANT: before its descriptor is closed."""
@@ -306,26 +310,34 @@ class SavedState:
 
     def listing(self, number: int, node: Node, caller: Caller, *, kept: bool) -> None:
         """Save an open directory."""
-        self._opened(number, node, 0, caller, -1, _DIRECTORY | _KEPT * kept)
+        who = caller.unique, caller.uid, caller.gid, caller.pid
+        self._put_handle(number, node.nodeid, 0, who, -1, _DIRECTORY | _KEPT * kept)
 
     def unlisted(self, number: int) -> None:
         """Drop an open directory."""
         self._closed(number, is_directory=True)
 
-    def _opened(self, fh: int, node: Node, flags: int, caller: Caller, fd: int, bits: int) -> None:
+    def _put_handle(
+        self, fh: int, nodeid: int, flags: int, who: tuple[int, int, int, int], fd: int, bits: int
+    ) -> None:
         slot = self._handle_table.take()
         if slot is None:
             self._set(_UNSAVED, 1)
             return
         self._handles[bool(bits & _DIRECTORY), fh] = slot
-        self._handle_table.put(slot, _HANDLE.pack(
-            caller.unique, fh, node.nodeid, flags, caller.uid, caller.gid, caller.pid, fd, bits
-        ))  # fmt: skip
+        unique, *caller = who
+        self._handle_table.put(slot, _HANDLE.pack(unique, fh, nodeid, flags, *caller, fd, bits))
 
     def _closed(self, fh: int, *, is_directory: bool) -> None:
         slot = self._handles.pop((is_directory, fh), None)
         if slot is not None:
             self._handle_table.free(slot)
+
+    def keep(self, handle: SavedHandle) -> None:
+        """Save a handle that the bridge of the daemon before gave out."""
+        caller = handle.unique, handle.uid, handle.gid, handle.pid
+        bits = _DIRECTORY * handle.is_directory | _KEPT * handle.kept
+        self._put_handle(handle.fh, handle.nodeid, handle.flags, caller, -1, bits)
 
     def handles(self) -> list[SavedHandle]:
         """Read all handles of the daemon before, and take their slots over."""

@@ -18,7 +18,7 @@ from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
-from policyfs.kernel.bridge import fh_index
+from policyfs.kernel import vectors
 
 
 class Restored(NamedTuple):
@@ -89,6 +89,24 @@ class Restoration:
                 state.closed(handle.fh)
                 if handle.fd >= 0 and handle.fd not in seen:
                     os.close(handle.fd)  # the keeper's sweep has left it open for this handle
+        return count + self._restore_opens(state, backed)
+
+    def _restore_opens(self, state: SavedState, backed: Collection[int]) -> int:
+        """Restore the handles that the bridge had given out by itself, as handles of Python. Return their
+        number. INVARIANT: each is saved as such before the bridge drops it (vectors.start)."""
+        count, known = 0, {(handle.is_directory, handle.fh) for handle in state.handles()}
+        for one in vectors.read_opens(state.opens):
+            if (node := self._fs.nodes.find(one.nodeid)) is None:
+                continue
+            is_directory = node.ftype is FileType.DIRECTORY
+            handle = SavedHandle(
+                one.unique, vectors.number_of(one.fh) if is_directory else one.fh, one.nodeid, one.flags,
+                one.uid, one.gid, one.pid, -1, is_directory, kept=is_directory, by_kind=False,
+            )  # fmt: skip
+            if (is_directory, handle.fh) not in known and self._is_right(handle, node, backed):
+                state.keep(handle)
+                self._reopen(handle, node)
+                count += 1
         return count
 
     def _is_right(self, saved: SavedHandle, node: Node, backed: Collection[int]) -> bool:
@@ -115,8 +133,8 @@ class Restoration:
         self._lifecycle.enter(node, writing=False)
         mode = Mode.PASSTHROUGH if saved.fd < 0 else Mode.MEDIATED
         self._fs.handles.add(Handle(
-            fh_index(saved.fh), node, caller, saved.flags, saved.fd, saved.fh, mode, by_kind=saved.by_kind,
-            generation=self._fs.gate.generation,
+            vectors.number_of(saved.fh), node, caller, saved.flags, saved.fd, saved.fh, mode,
+            by_kind=saved.by_kind, generation=self._fs.gate.generation,
         ))  # fmt: skip
 
     def comes_again(self, unique: int) -> None:

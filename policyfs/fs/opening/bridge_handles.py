@@ -314,6 +314,7 @@ class BridgeHandles(FsPart):
             caller = Caller(self._gate.principal, one.uid, one.gid, one.pid, 0, program="")
             if self.directories is not None and node.ftype is FileType.DIRECTORY:
                 self.directories.adopt(one.fh, node, caller)
+                vectors.free_taken(one.fh)
                 continue
             entered = self._entered.get(node) or self._ended.get(node)
             state = self._lifecycle.enter(node, writing=False)
@@ -330,6 +331,7 @@ class BridgeHandles(FsPart):
                 handle.facts, handle.hidden = shown.copied.facts, shown.copied.hidden
                 shown.copy.pin(shown.payer)
             self._handles.add(handle)
+            vectors.free_taken(one.fh)  # the next daemon, too, finds it in the table from now on
         if not self._handles.has_plenty:
             self.end_all()
         elif self.directories is not None and not self.directories.has_plenty:
