@@ -360,7 +360,7 @@ class Daemon:
         self._undo.callback(self._mountpoint.cut_off)
         self.fs.timeouts.forgets_absent = answer.minor >= MINOR_INC_EPOCH
         self.fs.changes.start()
-        if self.state is not None and InitFlag.HAS_RESEND in answer.offered:
+        if self.state is not None:
             device = self._mountpoint.device
             digest, root = self.policies.engine.digest, _inode_of(self._tree)
             self.state.set_up(Setup(device.fd, device.conn_id, init_request(), digest, root))

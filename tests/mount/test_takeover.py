@@ -345,7 +345,15 @@ def test_two_short_lives_in_a_row_end_the_mount(mounts, filled: Path) -> None:
     ended(mount)
 
 
-def test_a_mount_that_writes_has_no_keeper(mounts, filled: Path) -> None:
-    mount = mounts.start(POLICY, filled, "--app", "viewer")
-    assert mount.status()["takeover"] is None
-    assert mount.status()["pid"] == mount.pid
+@pytest.mark.parametrize("kernel", [None, "6.8", "6.12"])
+def test_only_a_mount_that_can_be_taken_over_has_a_keeper(
+    mounts, filled: Path, kernel: str | None
+) -> None:
+    """None: a mount that writes. Before Linux 6.9, unanswered requests would be lost."""
+    mount = mounts.prepare(POLICY, filled, "--app", "viewer", *["--read-only"] * bool(kernel))
+    mount.expected_mediated = kernel == "6.8"
+    if kernel is not None:
+        mount.program = ("tests.support.mount.older_kernel",)
+        mount.environment["POLICYFS_TEST_KERNEL"] = kernel
+    status = mount.start().status()
+    assert (status["takeover"] is not None, status["pid"] != mount.pid) == (kernel == "6.12",) * 2

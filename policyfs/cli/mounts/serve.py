@@ -51,7 +51,8 @@ def serve(
     from policyfs.daemon.keeper.clone import is_possible
 
     leave_network()  # before any process starts, so that all leave it, too
-    if not (kept and options.read_only and options.app is not None and is_possible()):
+    wanted = kept and options.read_only and options.app is not None
+    if not (wanted and is_possible() and _sends_again()):
         return _serve(options, loader, ready, None, as_json=as_json)
     import policyfs.daemon.daemon  # noqa: F401 - so that no daemon has to load it
     from policyfs.daemon.keeper.keeper import Keeper
@@ -63,6 +64,18 @@ def serve(
         return _serve(options, loader, ready if is_first else _told_already, state, as_json=as_json)
 
     return Keeper(state, serve_next).run()
+
+
+def _sends_again() -> bool:
+    """Return True if the kernel sends requests again that a dead daemon has not answered (Linux 6.9)."""
+    from policyfs.kernel.protocol import InitFlag
+    from policyfs.kernel.session import MountError
+    from policyfs.kernel.trial import try_passthrough
+
+    try:
+        return InitFlag.HAS_RESEND in try_passthrough().offered
+    except (MountError, OSError):
+        return False  # the mount will tell why
 
 
 def _told_already() -> None:
