@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell demo-picture check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb wheel try-deb
+.PHONY: help demo demo-shell demo-picture check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb wheel try-deb site
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-debian13  set-up, doctor, demo and every test in a root of Debian 13 (docs/debian13.md)"
 	@echo "make deb         dist/policyfs_*.deb for this Debian release, from the commit HEAD"
 	@echo "make wheel       dist/policyfs-*.whl with its list of libraries, and the sdist"
+	@echo "make site        dist/site/index.html, the documentation with a search, from the commit HEAD"
 	@echo "make try-deb     the package built twice, installed, upgraded under a mount and removed in roots of Debian 12 and 13"
 	@echo "make soak        the long counts (some hours)"
 	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
@@ -170,6 +171,16 @@ try-deb:
 	@packaging/setup/packages.sh debian13
 	@for suite in bookworm trixie; do python3 -m tests.debian13.package --suite $$suite || exit 1; done
 
+# Sphinx has an environment of its own: nothing else needs it.
+SPHINX := build/sphinx
+$(SPHINX)/.stamp: packaging/docs/requirements.lock | packages-python
+	@"$$(packaging/setup/python.sh)" -m venv $(SPHINX)
+	@$(SPHINX)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+site: $(SPHINX)/.stamp
+	@$(SPHINX)/bin/python packaging/docs/site.py
+
 LONG := POLICYFS_SOAK=1 POLICYFS_CASES=200000
 soak: packages-soak setup
 	@$(LONG) $(SIDE_BY_SIDE) -m "not alone" --timeout=3600
@@ -202,6 +213,8 @@ man:
 lock:
 	@uv pip compile pyproject.toml --extra all --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.lock
+	@printf 'furo\nmyst-parser\nsphinx\n' | uv pip compile - --universal --python-version 3.11 --generate-hashes \
+	    --no-annotate --custom-compile-command 'make lock' --quiet --output-file packaging/docs/requirements.lock
 
 clean:
 	rm -rf .venv build dist *.egg-info

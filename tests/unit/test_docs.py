@@ -72,10 +72,24 @@ def test_every_command_in_the_documents_is_one(page: Path, line: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+    for target, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
-            assert (page.parent / target).exists(), target
+            linked = page.parent / target if target else page
+            assert linked.exists(), target
+            assert not heading or heading in _anchors(linked), f"{target}#{heading}"
+
+
+@functools.cache
+def _anchors(page: Path) -> set[str]:
+    """The names of a page's headings in links, as forges and `make site` make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_index_of_the_documents_names_each_page() -> None:
+    index = (CHECKOUT / "docs/README.md").read_text(encoding="utf-8")
+    names = {page.name for page in (CHECKOUT / "docs").glob("*.md")}
+    assert names - set(re.findall(r"\]\(([^)]*)\)", index)) == {"README.md"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
