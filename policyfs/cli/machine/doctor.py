@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.common.on_record import trail_root
+from policyfs.cli.machine import container_checks, store_checks
 from policyfs.cli.machine import machine_checks as machine
-from policyfs.cli.machine import store_checks
 from policyfs.cli.machine.findings import Finding, State, render, tried
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.linux.interpreter import program
@@ -37,6 +37,8 @@ def examine(store: str | None, trail: str) -> list[Finding]:
             Path("/proc/self/status").read_text(encoding="utf-8"),
             Path("/proc/self/uid_map").read_text(encoding="utf-8"),
         ),
+        "callers": container_checks.check_callers,
+        "propagation": container_checks.check_propagation,
         "procfs": machine.check_own_proc,
         "libfuse": machine.check_libfuse,
         "bridge": machine.check_bridge,
