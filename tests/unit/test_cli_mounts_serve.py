@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,13 +21,16 @@ from policyfs.cli.mounts import serve as serving
 from policyfs.cli.mounts.serve import fork_daemon, serve, serve_here
 from policyfs.cli.mounts.start import Start
 from policyfs.daemon.control import control
+from policyfs.daemon.keeper.keeper import Keeper
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Loader
 from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, PolicyfsError
 from policyfs.journal.files.retention import Retention
+from policyfs.linux.code_digest import code_digest
 from policyfs.linux.service_manager import ServiceManager
 from tests.support.mount.trail import read_all
 
+SEALER = "policyfs.journal.sealing.sealer"
 LOADER = Loader(list, lambda sources: pytest.fail("nothing is compiled"))
 
 
@@ -101,6 +105,25 @@ def test_the_exit_code_is_that_of_the_mounts_end(
     assert serve(options, LOADER, lambda: heard.append("ready"), as_json=True) == code
     assert heard == ["ready"]
     assert played.notes.read_text() == f"{os.getpid()} True", "signals do not disturb the end"
+
+
+def test_each_daemon_of_a_keeper_runs_the_code_of_the_first(
+    options: MountOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other code may lie there when a daemon takes over."""
+    found = []
+
+    def run(_keeper: object) -> int:
+        found.append((code_digest.cache_info().currsize, SEALER in sys.modules))
+        return 7
+
+    monkeypatch.setattr(serving, "_sends_again", lambda: True)
+    monkeypatch.setattr(Keeper, "run", run)
+    monkeypatch.delitem(sys.modules, SEALER, raising=False)
+    code_digest.cache_clear()
+    own = replace(options, app="viewer", read_only=True)
+    assert serve(own, LOADER, lambda: None, as_json=True) == 7
+    assert found == [(1, True)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -129,6 +129,10 @@ def test_the_pointer_names_the_policy_in_force_and_the_one_before(
     texts.save()
     assert read_pointer(place(directory)) == (TWO, ONE)
     pointer = place(directory) / POLICIES / "in-force"
+    written = pointer.stat().st_ino
+    texts.in_force(TWO, ONE)
+    texts.save()
+    assert pointer.stat().st_ino == written  # no wait for the disk
     for damaged, read in ((b"../../etc " + ONE.encode(), ("", ONE)), (b"", ("", "")), (b"\xff\n", ("", ""))):
         pointer.write_bytes(damaged)
         assert read_pointer(place(directory)) == read

@@ -14,10 +14,12 @@ import pytest
 from policyfs.domain import Audit
 from policyfs.journal.files import retention
 from policyfs.journal.files.holds import HOLDS, Hold, add_hold, read_holds
-from policyfs.journal.files.retention import Removals, Retention, retention_of
+from policyfs.journal.files.retention import Removals, Retention, removed_so_far, retention_of
+from policyfs.journal.files.segments import SegmentDirectory
 from policyfs.journal.sealing.keys import KeyStore
 from policyfs.journal.writing.journal import Journal
 from policyfs.trail.chain.damage import DELETED
+from policyfs.trail.chain.removed import ranges_of
 from policyfs.trail.lines.line import iso_time
 from tests.support.models.twins import fd_of
 from tests.support.mount.trail import (
@@ -320,6 +322,22 @@ def test_it_is_not_named_where_any_hole_is_accepted(tmp_path: Path, monkeypatch:
     recorder = cut_before_retention(tmp_path)
     monkeypatch.setattr("policyfs.trail.chain.verify.not_in", lambda *_: None)
     assert whole(recorder)
+
+
+@pytest.mark.parametrize("block", [1, 40, 1 << 20])
+def test_the_newest_statement_of_a_segment_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    recorder = Recorder(tmp_path, Retention(3))
+    recorder.days(9)
+    recorder.journal.close()
+    fields = [record.fields for record in read_all(recorder.directory)]
+    stated = [ranges_of(one["removed"]) for one in fields if "removed" in one]
+    newest = segments(recorder.directory)[-1]
+    newest.write_bytes(newest.read_bytes() + b'{"type":"pruned","removed":[[1,99]]')  # not whole
+    monkeypatch.setattr(retention, "_BLOCK", block)
+    with SegmentDirectory.at(recorder.directory) as place:
+        assert removed_so_far(place) == stated[-1]
 
 
 def test_limits_together_and_none(tmp_path: Path) -> None:

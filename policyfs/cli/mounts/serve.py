@@ -54,10 +54,12 @@ def serve(
     wanted = kept and options.read_only and options.app is not None
     if not (wanted and is_possible() and _sends_again()):
         return _serve(options, loader, ready, None, as_json=as_json)
-    import policyfs.daemon.daemon  # noqa: F401 - so that no daemon has to load it
+    import policyfs.daemon.daemon  # so that no daemon loads them, perhaps in another version
+    import policyfs.journal.sealing.sealer  # noqa: F401
     from policyfs.daemon.keeper.keeper import Keeper
     from policyfs.fs.inodes.saved_state import SavedState
 
+    code_digest()
     state = SavedState(options.nodes)
 
     def serve_next(*, is_first: bool) -> int:

@@ -124,8 +124,9 @@ class PolicyTexts:
         try:
             for digest in sorted(self._unsaved - {_POINTER}):
                 _save_policy(place, self._texts[digest])
-            if _POINTER in self._unsaved:
-                write_file(place, _POINTER, " ".join(self._pointer).encode() + b"\n")
+            pointer = " ".join(self._pointer).encode() + b"\n"
+            if _POINTER in self._unsaved and not _has(place, _POINTER, pointer):
+                write_file(place, _POINTER, pointer)
             os.fsync(place)
         finally:
             os.close(place)
@@ -184,6 +185,13 @@ def _saved_files(place: int, digest: str) -> tuple[tuple[str, bytes], ...] | Non
         return None
     finally:
         os.close(there)
+
+
+def _has(place: int, name: str, data: bytes) -> bool:
+    try:
+        return _read_at(place, name) == data
+    except OSError:
+        return False
 
 
 def _read_at(place: int, name: str) -> bytes:

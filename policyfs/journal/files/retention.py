@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from itertools import chain
 from typing import Final, NamedTuple
 
 from policyfs.journal.files.holds import held, latest_ends, lock_holds, read_holds
@@ -25,6 +26,8 @@ BY_NUMBER: Final = "number"
 BY_AGE: Final = "age"
 BY_SIZE: Final = "size"
 _BLOCK: Final = 1 << 20
+_STATING: Final = b'\n{"type":"header"', b'\n{"type":"pruned"'
+"""The begins of lines with records that state removed segments, each after the end of the line before."""
 _NO_HOLDS: Final = frozenset((
     errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EROFS,
 ))  # fmt: skip
@@ -116,17 +119,26 @@ def removed_so_far(place: SegmentDirectory) -> Ranges:
 def _stated(fd: int) -> Ranges | None:
     """Return the ranges that the newest such record (header or ``pruned``) of a segment states, or None."""
     found = None
-    offset, rest = 0, b""
+    offset, rest = 0, b"\n"
     while block := os.pread(fd, _BLOCK, offset):
         offset += len(block)
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            if line.startswith((b'{"type":"header"', b'{"type":"pruned"')):
-                record = parse_line(line, Place("", "", 0))
-                if isinstance(record, Record):
-                    stated = ranges_of(record.fields.get("removed"))
-                    found = found if stated is None else stated
+        text = rest + block
+        last = text.rfind(b"\n")
+        for start in sorted(chain.from_iterable(_found(text, mark, last) for mark in _STATING)):
+            record = parse_line(text[start + 1 : text.index(b"\n", start + 1)], Place("", "", 0))
+            if isinstance(record, Record):
+                stated = ranges_of(record.fields.get("removed"))
+                found = found if stated is None else stated
+        rest = text[last:]
     return found
+
+
+def _found(text: bytes, mark: bytes, last: int) -> Iterator[int]:
+    """Yield the places of *mark* before the place *last*."""
+    start = text.find(mark, 0, last)
+    while start >= 0:
+        yield start
+        start = text.find(mark, start + 1, last)
 
 
 def retention_of(keep: Keep) -> Retention:
