@@ -49,7 +49,7 @@ def described(nodes: NodeTable) -> set[tuple[object, ...]]:
     return {
         (node.nodeid, node.ino, node.btime_ns, node.ftype, node.lookups, node.name, node.mediated,
          node.children, None if node.parent is None else node.parent.nodeid,
-         None if node.was_in is None else node.was_in.nodeid, node.last_state)
+         None if node.was_in is None else node.was_in.nodeid, node.out_of_reach, node.last_state)
         for node in whole
     }  # fmt: skip
 

@@ -151,7 +151,11 @@ class NodeTable:
             self._placement,
         )  # fmt: skip
         self._put(node)
-        self.add_name(node, parent, saved.name)
+        # Its place is found at its first use: with 100,000 nodes, apps would wait for that.
+        node.parent, node.name, node.seen = parent, saved.name, -1
+        parent.children += 1
+        if node.ftype is FileType.DIRECTORY:
+            self._directories[parent.nodeid, saved.name] = node
         node.lookups, node.mediated, node.kept = saved.lookups, saved.mediated, True
         node.told_by_bridge()  # the kernel may have attributes of any version
         if not saved.named:

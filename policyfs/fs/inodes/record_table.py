@@ -74,16 +74,18 @@ class RecordTable:
 
     def get(self, slot: int) -> bytes:
         """Return the record of a slot that this process wrote last, or that read() found."""
-        found = self._copy(slot, self._newest[slot])
-        return b"" if found is None else found[1]
+        return self._copy(slot, self._newest[slot]) or b""
 
     def _find(self, slot: int) -> bytes:
         """Return the newest whole record of a slot, and note which copy has it."""
-        first, second = self._copy(slot, 0), self._copy(slot, 1)
-        is_second = first is None or (second is not None and (second[0] - first[0]) & 0xFFFFFFFF < 1 << 31)
-        self._newest[slot] = int(is_second)
-        newest = second if is_second else first
-        return b"" if newest is None else newest[1]
+        first, second = self._number(slot, 0), self._number(slot, 1)
+        newest = int(first == 0 or (second != 0 and (second - first) & 0xFFFFFFFF < 1 << 31))
+        for copy in (newest, 1 - newest):  # a torn copy may have the newer number
+            if (found := self._copy(slot, copy)) is not None:
+                self._newest[slot] = copy
+                return found
+        self._newest[slot] = 1
+        return b""
 
     def _at(self, slot: int, copy: int) -> int:
         return self._offset + (2 * slot + copy) * self._copy_bytes
@@ -99,11 +101,11 @@ class RecordTable:
         whole[:_SUM] = zlib.crc32(memoryview(whole)[_SUM:]).to_bytes(_SUM, "little")
         self._memory[at : at + len(whole)] = bytes(whole)
 
-    def _copy(self, slot: int, copy: int) -> tuple[int, bytes] | None:
-        """Return sequence number and record of a copy, or None if it is torn, or was never written."""
+    def _copy(self, slot: int, copy: int) -> bytes | None:
+        """Return the record of a copy, or None if it is torn, or was never written."""
         at = self._at(slot, copy)
         checksum, number, size = _HEAD.unpack_from(self._memory, at)
         if size > self.room:
             return None
         whole = self._memory[at + _SUM : at + _HEAD.size + size]
-        return (number, whole[_HEAD.size - _SUM :]) if zlib.crc32(whole) == checksum and number else None
+        return whole[_HEAD.size - _SUM :] if zlib.crc32(whole) == checksum and number else None

@@ -361,7 +361,8 @@ def _node_of(record: bytes) -> SavedNode | None:
         return None
     nodeid, ino, dev, btime_ns, parent, lookups, backing_id, kind, bits = _NODE.unpack_from(record)
     name = record[_NODE.size :]
-    if nodeid <= ROOT_ID or kind >= len(_TYPES) or name in {b"", b".", b".."} or {*b"/\0"} & {*name}:
+    is_name = name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
+    if nodeid <= ROOT_ID or kind >= len(_TYPES) or not is_name:
         return None
     return SavedNode(
         nodeid, dev << 64 | ino, btime_ns, parent, lookups, backing_id, _TYPES[kind],

@@ -19,6 +19,7 @@ from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.kernel import vectors
+from policyfs.policy.collector import paused
 
 
 class Restored(NamedTuple):
@@ -58,8 +59,9 @@ class Restoration:
     def restore(self, state: SavedState) -> Restored:
         """Restore a state, before any request is answered."""
         self._fs.handles.follows = self._directories.follows = True
-        saved, nodes = state.nodes(), self._fs.nodes
-        nodes.restore(saved, state.last_id)
+        with paused():
+            saved, nodes = state.nodes(), self._fs.nodes
+            nodes.restore(saved, state.last_id)
         lost = [nodeid for nodeid in saved if nodes.find(nodeid) is None]
         for nodeid in lost:
             state.gone(nodeid)
