@@ -34,6 +34,19 @@ _SEARCHABLE: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
 _RUN: Final = re.compile(rb"[\x20-\x7e\x80-\xff\t\r\n]{6,}|(?:[\x20-\x7e]\0){6,}|(?:\0[\x20-\x7e]){6,}")
 """Pattern of bytes that may be text in a common encoding. A match is searched without the bytes around it."""
 _LEAST_BYTES: Final = 8
+_SURE_BYTES: Final = 16
+_WEAK: Final = re.compile(
+    r"\b(?:gps|lat|lon|lng|geo)\b[^\w\n]{1,16}[nsew]?[^\w\n]{0,3}\d(?![\d.,])"  # lat 4
+    # 47°48, 47°N, 4°48'
+    r"|(?<![\d.,])\d{1,2}\s?[°º˚∘]\s?(?:\d{1,2}(?![\d.,]|\s?['\u2019\u2032\u00b4])|[nsew]\b)"
+    r"|(?<![\d.,])\d\s?[°º˚∘]\s?\d{1,2}\s?['\u2019\u2032\u00b4](?!\s?[\dnsew])"
+    r"|(?<![\d.,])\d\s\d{1,2}\s?['\u2019\u2032\u00b4]\s?[nsew]\b"  # 4 48'N
+    r"|(?<![^\W_])[nsew]\s?\d[.,]\d\d(?![^\W_])"  # N4.78
+    r"|(?<![^\W_])(?:[nsew]\d\s?[d*]\s?\d\s?'|\d\s?[d*]\s?\d\s?'\s?(?:\d|[nsew]\b))",  # N4d8', 4d8'N
+    re.IGNORECASE,
+)
+"""Places of few digits. 100 MB of random bytes have two (tests.redaction.chances). So one
+alone in a text of fewer than _SURE_BYTES does not count."""
 _MIXED: Final = re.compile(rb"[\x20-\x7e\t\r\n]+(?:[\x80-\xff]{1,2}[\x20-\x7e\t\r\n]+)+")
 _MIXED_BYTES: Final = 16
 """Text with letters of another encoding than UTF-8, and its minimum size. Seven of eight bytes are ASCII."""
@@ -143,15 +156,23 @@ def _texts(run: bytes) -> Iterator[str]:
     plain = run.replace(b"\0", b"")
     text = plain.decode("utf-8", "replace")
     if "\ufffd" not in text:
-        yield text
+        yield _without_chance(text)
         return
     if pieces := [piece for piece in text.split("\ufffd") if len(piece.encode()) >= _LEAST_BYTES]:
-        yield "\n\n\n".join(pieces)
+        yield "\n\n\n".join(map(_without_chance, pieces))
     for signed in signed_runs(plain):
-        yield decode(signed)
+        yield _without_chance(decode(signed))
     for mixed in _MIXED.findall(plain) if len(plain) >= _MIXED_BYTES else ():
         if len(mixed) >= _MIXED_BYTES and 8 * sum(byte < 0x80 for byte in mixed) >= 7 * len(mixed):
             yield mixed.decode("latin-1")
+
+
+def _without_chance(text: str) -> str:
+    """Return a text without its only place, if random bytes may have it."""
+    if len(text.encode()) >= _SURE_BYTES:
+        return text
+    masked, places = _WEAK.subn(" ", text)
+    return masked if places == 1 else text
 
 
 def _has_degrees(data: bytes) -> bool:

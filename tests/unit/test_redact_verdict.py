@@ -262,10 +262,21 @@ def test_one_of_the_shortest_patterns_among_binary_bytes_is_no_place() -> None:
         b"\xff\x945\xba0\xe3\x80",
         b"\x9a\x88n9.55\xfe\xc3(",
         b"lat<\xf2\xf36\xff",
+        b"\0\xc9\xbc4\xc2\xba6\0",
+        b"\xab{l$}9\xcb\x9a2\xff",
+        b"\xe6@loN\t6??\xf1",
+        b"\xff4d0'W'm8@a\xdf",
+        b"\xff@@@n9.55\xdf",
+        b"\xd7,{23\xcb\x9a76\x90",
+        b"\xcds&'A1\r6'n\xd4",
     )
     for data in junk:
         assert not _searched(data, Tells.LOCATION)
-    assert _searched(b"\x83\xf147d48'16.3\"N\xff\x91", Tells.LOCATION)
+    for place in (
+        *("47d48'16.3\"N", "8°5'12\"", "8°5'N 7°3'E", "4°12'N, 8°", "lat 4.78", "lat: 47", "N9.55,E1.25"),
+        *("lat 4, lon 8", "the lake at 4°8 N"),
+    ):
+        assert _searched(b"\x83\xf1 " + place.encode() + b"\xff\x91", Tells.LOCATION), place
 
 
 _LINKS = ("ge0://x", "om://x")  # of fewer than eight bytes
