@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -253,6 +254,38 @@ def sounds(directory: Path) -> Iterator[Odd]:
     yield Odd("padding with a text", "audio/flac", padded, _FLAC)
     unknown = made["flac"][:42] + b"\x42\0\0\x2a" + JUNK[:42] + made["flac"][42:]
     yield Odd("a block of an unknown sort", "audio/flac", unknown, _FLAC)
+
+
+def large(directory: Path) -> Iterator[Odd]:
+    """Sounds with covers that are larger than a head, also with compressed texts; many subtitles."""
+    photo, packed, lines = directory / "large.jpg", directory / "packed.png", directory / "lines.ass"
+    noise = ("convert", "-size", "220x160", "xc:", "+noise", "Random", "-seed", "3", "-quality", "98")
+    run(*noise, str(photo))
+    tags = ("-GPSLatitude=47.80453", "-GPSLatitudeRef=N", "-XMP-dc:Description=at 47.80453, 13.04229")
+    run("exiftool", "-q", "-overwrite_original", *tags, str(photo))
+    run("convert", str(photo), "-set", "comment", "at 47.80453, 13.04229" + " and more" * 99, str(packed))
+    times = [f"0:{n // 60:02}:{n % 60:02}" for n in range(1201)]
+    cues = [f"Dialogue: 0,{a}.00,{b}.00,Default,,0,0,0,,line {a}\n" for a, b in pairwise(times)]
+    head = "[Script Info]\nScriptType: v4.00+\n\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL,"
+    lines.write_text(f"{head} MarginR, MarginV, Effect, Text\n{''.join(cues)[:-1]} 47.80453, 13.04229\n")
+    sound = ("-f", "lavfi", "-i", "sine=frequency=330:duration=1")
+    command = ["ffmpeg", "-v", "error", "-y", *sound, "-i", str(photo), "-i", str(packed), "-i", str(lines)]
+    made = {}
+    for end, kind in (("mp3", "audio/mpeg"), ("flac", "audio/flac"), ("m4a", "audio/x-m4a")):
+        for cover in ("1", "2"):
+            made[directory / f"cover{cover}.{end}"] = kind
+            maps = ("-map", "0", "-map", cover, "-c:v", "copy", "-disposition:v", "attached_pic")
+            command += [*maps, str(directory / f"cover{cover}.{end}")]
+    for path in (photo, packed):
+        mime = "image/png" if path == packed else "image/jpeg"
+        attached = ("-attach", str(path), "-metadata:s:t", f"mimetype={mime}")
+        made[directory / f"{path.stem}.mka"] = "video/x-matroska"
+        command += ["-map", "0", *attached, str(directory / f"{path.stem}.mka")]
+    made[directory / "lines.mkv"] = "video/x-matroska"
+    command += ["-map", "0", "-map", "3", "-c:s", "copy", str(directory / "lines.mkv")]
+    run(*command)
+    for path, kind in made.items():
+        yield Odd(path.name, kind, path.read_bytes(), _FILM)
 
 
 def _tag_bytes(data: bytes) -> int:

@@ -47,7 +47,7 @@ def wrong(odd: Odd, path: Path, kind: str | None) -> Iterator[str]:
         yield "the place is still in it"
 
 
-@pytest.mark.parametrize("make", [odd_files.stills, odd_files.films, odd_files.sounds])
+@pytest.mark.parametrize("make", [odd_files.stills, odd_files.films, odd_files.sounds, odd_files.large])
 @pytest.mark.timeout(120)
 def test_decoders_read_what_is_left(make: Callable[[Path], Iterator[Odd]], tmp_path: Path) -> None:
     detector, found, films = Detector(), [], {}

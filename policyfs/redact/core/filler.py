@@ -27,6 +27,7 @@ _HEADERS: Final = frozenset(
         b"\0\0\0\x08wide\0\0\0\0mdat",
         b"II*\0\x08",  # a TIFF, which Pillow writes before each further page
         b"MM\0*\0\0\0\x08",
+        b"ExifMeta",  # ExifTool, behind the header of EXIF in a WebP
         b"NHW_0001",  # Nokia's HEIF writer, between its pictures
         b"\x1c\xea\0\0\0\x08",  # the start of EXIF padding from Microsoft's programs
     }
