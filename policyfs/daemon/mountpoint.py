@@ -29,7 +29,7 @@ from policyfs.store.locking.holders import Holder, has_open, holders
 _LAST_MOUNT_S: Final = 0.5
 _HOLDERS_S: Final = 5.0
 _TABLE_PAUSE_S: Final = 0.05
-_TABLE_LOOK_S: Final = 1.0
+_TABLE_LOOK_S: Final = 5.0
 
 
 def read_own_proc(undo: contextlib.ExitStack, log: Log) -> None:

@@ -10,7 +10,7 @@ from policyfs.kernel import vectors
 
 PERIOD_S: Final = 0.05
 """The time from one turn to the next while the event loop works."""
-REST_S: Final = 1.0
+REST_S: Final = 5.0
 """The longest time from one turn to the next while nothing happens."""
 
 

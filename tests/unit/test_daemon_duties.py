@@ -10,8 +10,9 @@ import pytest
 import trio
 import trio.testing
 
+from policyfs.daemon import pace
 from policyfs.daemon.duties import Duties
-from policyfs.daemon.pace import PERIOD_S, REST_S
+from policyfs.daemon.pace import PERIOD_S
 
 
 class Parts:
@@ -157,7 +158,8 @@ def test_duties_rest_only_if_no_work_is_left(work: str, monkeypatch: pytest.Monk
         monkeypatch.setattr(_Losses, "flush", lambda *_: None)
     elif work:
         setattr(parts, work, True)
-    trio.run(_run, parts, 2.5 * REST_S)
+    monkeypatch.setattr(pace, "REST_S", rest_s := 20 * PERIOD_S)
+    trio.run(_run, parts, 2.5 * rest_s)
     assert len(parts.at) >= 20 if work else len(parts.at) <= 5
 
 

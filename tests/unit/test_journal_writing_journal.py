@@ -18,6 +18,7 @@ from policyfs.journal.files.policy_texts import kept_digests, policy_text, read_
 from policyfs.journal.writing.accounts import BURST, RATE, Limits
 from policyfs.journal.writing.journal import Journal, JournalError
 from policyfs.journal.writing.ticket import AHEAD
+from policyfs.kernel.bridge import Appender
 from policyfs.trail.chain import chain
 from policyfs.trail.chain.restarts import KILLED
 from policyfs.trail.lines.line import LINE_BYTES
@@ -646,6 +647,26 @@ def test_a_directory_moved_away_is_left_within_a_second(tmp_path: Path) -> None:
         clock.forward(1.1)
         journal.flush()
         journal.record(an_event(b"/two"), Audit.REQUIRED)
+    assert paths(directory) == [b"/two"]
+    assert paths(tmp_path / "moved") == [b"/one"]
+
+
+@pytest.mark.parametrize("audit", [Audit.REQUIRED, Audit.BEST_EFFORT])
+def test_the_first_write_after_a_rest_leaves_a_directory_moved_away(tmp_path: Path, audit: Audit) -> None:
+    directory = tmp_path / MOUNT_ID
+    clock = Clock()
+    with a_journal(tmp_path, clock, appender=Appender()) as journal:
+        for name in (b"/one", b"/two"):
+            ticket = journal.admit(an_event(name), audit)
+            if ticket is not None:
+                assert journal.at_once([ticket]).wait(10)
+            else:
+                list(journal.flush_steps())
+                journal.flush()
+            if name == b"/one":
+                directory.rename(tmp_path / "moved")
+                directory.mkdir(mode=0o700)
+                clock.forward(5)
     assert paths(directory) == [b"/two"]
     assert paths(tmp_path / "moved") == [b"/one"]
 

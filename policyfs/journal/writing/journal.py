@@ -61,7 +61,9 @@ _BREATH_S: Final = 0.00005
 """The pause between two writes of a flush, in seconds. Other threads get the interpreter lock meanwhile."""
 
 _SECOND_NS: Final = 1_000_000_000
-_LOOK_NS: Final = 900_000_000  # between two looks at the directory: less than the time between idle flushes
+_LOOK_NS: Final = 900_000_000  # between two looks at the directory
+_STALE_NS: Final = 2_000_000_000
+"""The age of the last look, in ns, from which on a look comes before the next write: flushes rest, too."""
 
 
 class Journal:
@@ -151,6 +153,7 @@ class Journal:
             self._waiting += 1
         try:
             with self._lock:
+                self._look_first()
                 for group in in_groups([ticket for ticket in tickets if ticket.error is not None]):
                     self._commit_group(group)
         finally:
@@ -186,6 +189,7 @@ class Journal:
         self._write_announced()
         self._collect_folded(everything=False)
         with self._lock:  # waits for a write under way; if that fails, its items are in the queue again
+            self._look_first()
             left = self._intake.waiting()  # events that come later do not count: the loop might never end
         while left > 0 and (written := self._write_slice()):
             left -= written
@@ -308,7 +312,8 @@ class Journal:
 
     def _take_now(self, most: int) -> list[Item] | None:
         """Take items for a write that the event loop begins; None if it may write nothing now."""
-        refused = self._closed or self._outage is not None or self._announced
+        stale = self._is_untidy(self._clock_ns(), _STALE_NS)
+        refused = stale or self._closed or self._outage is not None or self._announced
         return None if refused else self._take(most)
 
     def _take(self, most: int = SLICE) -> list[Item]:
@@ -364,8 +369,17 @@ class Journal:
             self._append([gap])
             self._intake.clear()
 
-    def _is_untidy(self, now_ns: int) -> bool:
-        return abs(now_ns - self._checked_ns) >= _LOOK_NS
+    def _is_untidy(self, now_ns: int, age_ns: int = _LOOK_NS) -> bool:
+        return abs(now_ns - self._checked_ns) >= age_ns
+
+    def _look_first(self) -> None:
+        """Look at the directory before a write that follows a rest. The caller holds the lock."""
+        if self._closed or not self._is_untidy(self._clock_ns(), _STALE_NS):
+            return
+        try:
+            self._writer.check_place()
+        except OSError as exc:
+            self._failed(exc)
 
     def _tidy(self) -> None:
         with self._lock:
