@@ -296,39 +296,47 @@ class Identity:
     A file created inside belongs to that uid and gid from its first moment, by the kernel's own rules (setgid
     parents, grpid, default ACLs, id-mapped mounts), without a chown that could fail or come too late. A crash
     leaves no file of root. The kernel does not check the caller's permission: the capabilities that
-    setfsuid(2) removes (capabilities(7)) are restored at once.
+    setfsuid(2) removes (capabilities(7)) are restored at once; after keep_capabilities() it removes none.
 
     INVARIANT: used only on the event-loop thread, and without an ``await`` inside. The umask belongs to the
     whole process: other threads that create files must not rely on it. Raises OSError(EPERM) if the identity
     cannot be taken (no CAP_SETUID, unmapped id).
     """
 
-    __slots__ = ("_gid", "_old_gid", "_old_uid", "_old_umask", "_uid", "_umask")
+    __slots__ = ("_gid", "_is_own", "_old_gid", "_old_uid", "_old_umask", "_uid", "_umask")
 
     def __init__(self, uid: int, gid: int, umask: int) -> None:
         self._uid, self._gid, self._umask = uid, gid, umask
         self._old_uid = self._old_gid = self._old_umask = 0
+        self._is_own = False
 
     def __enter__(self) -> None:
-        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-        capabilities = (ctypes.c_uint32 * 6)()
-        if _capget(header, capabilities):
-            raise fail()
         self._old_umask = os.umask(self._umask & 0o777)
+        self._is_own = self._uid == os.geteuid() and self._gid == os.getegid()
+        if not self._is_own:
+            self._take()
+
+    def _take(self) -> None:
+        capabilities = (ctypes.c_uint32 * 6)() if _fixup.on else None
+        if capabilities is not None and _capget(_HEADER, capabilities):
+            error = fail()
+            os.umask(self._old_umask)
+            raise error
         self._old_gid = int(_setfsgid(self._gid))
         self._old_uid = int(_setfsuid(self._uid))
         # setfsuid and setfsgid report no failure. For an invalid id they only return the present id.
         if int(_setfsuid(_NO_ID)) & _NO_ID != self._uid or int(_setfsgid(_NO_ID)) & _NO_ID != self._gid:
             self.__exit__()
             raise OSError(errno.EPERM, f"cannot create as uid {self._uid}, gid {self._gid}")
-        if _capset(header, capabilities):
+        if capabilities is not None and _capset(_HEADER, capabilities):
             error = fail()
             self.__exit__()
             raise error
 
     def __exit__(self, *_: object) -> None:
-        _setfsuid(self._old_uid & _NO_ID)
-        _setfsgid(self._old_gid & _NO_ID)
+        if not self._is_own:
+            _setfsuid(self._old_uid & _NO_ID)
+            _setfsgid(self._old_gid & _NO_ID)
         os.umask(self._old_umask)
 
 

@@ -40,6 +40,8 @@ class _New(NamedTuple):
 
     fd: int
     owned: bool
+    stat: Stat | None = None
+    """The attributes since the object has its name and its owner, or None if they were not read."""
 
 
 _TRIES: Final = 100
@@ -160,44 +162,54 @@ class Creator(FsPart):
         who, app = (caller.umask, caller.uid, caller.gid), caller.principal.app
         if app is not None:
             try:
-                fd = self._unnamed(dirfd, mode, caller, app, suid=suid)
+                unnamed = self._unnamed(dirfd, mode, caller, app, suid=suid)
             except OSError:
                 self._tree.check_free(dirfd, name)  # natively: EEXIST, even if the store is full
                 raise
-            if fd >= 0:
+            if unnamed is not None:
+                fd, stat = unnamed
                 try:
                     self._tree.link(fd, dirfd, name)
                 except BaseException:
                     os.close(fd)
                     raise
-                return _New(self._by_name(fd, dirfd, name), owned=True)
+                return self._by_name(fd, dirfd, name, stat)
         return _New(self._tree.create_file(dirfd, name, mode, *who, suid=suid), owned=False)
 
-    def _unnamed(self, dirfd: int, mode: int, caller: Caller, app: str, *, suid: bool) -> int:
-        """Make a file without a name for *app*. Return its descriptor; -1 if the store has no such files."""
+    def _unnamed(
+        self, dirfd: int, mode: int, caller: Caller, app: str, *, suid: bool
+    ) -> tuple[int, Stat] | None:
+        """Make a file without a name for *app*. Return its descriptor, and its attributes before it has an
+        owner; None if the store has no such files."""
         try:
             fd = self._tree.create_unnamed(dirfd, mode, caller.umask, caller.uid, caller.gid, suid=suid)
         except OSError as error:
             if error.errno in {errno.EOPNOTSUPP, errno.EPERM}:  # EPERM: ext4, in a removed directory
-                return -1
+                return None
             raise
         try:
-            self._gate.facts.owners.set(fd, self._tree.fstat(fd), app)
+            stat = self._tree.fstat(fd)
+            self._gate.facts.owners.set(fd, stat, app)
         except BaseException:
             os.close(fd)
             raise
-        return fd
+        return fd, stat
 
-    def _by_name(self, fd: int, dirfd: int, name: bytes) -> int:
-        """Open a new file again by its name, and close *fd*: Tree.find needs a descriptor that was opened by
-        a name."""
+    def _by_name(self, fd: int, dirfd: int, name: bytes, made: Stat) -> _New:
+        """Open a new file (*made*) again by its name, and close *fd*: Tree.find needs a descriptor that was
+        opened by a name."""
+        named = -1
         try:
             named = self._tree.open_file(dirfd, name, os.O_RDWR)
+            stat = self._tree.fstat(named)
         except OSError:
-            return fd
-        is_same = os.path.samestat(os.fstat(fd), os.fstat(named))
-        os.close(fd if is_same else named)
-        return named if is_same else fd
+            stat = None
+        if stat is not None and stat.same_inode(made):
+            os.close(fd)
+            return _New(named, owned=True, stat=stat)
+        if named >= 0:
+            os.close(named)
+        return _New(fd, owned=True)
 
     async def _freed(self, parent: Node, name: bytes, caller: Caller, *, exclusive: bool) -> None:
         """Wait until a withheld name is free, then raise StaleNodeError: earlier decisions may be wrong now.
@@ -224,7 +236,7 @@ class Creator(FsPart):
         """Record the owner of a new object, and return its attributes. If this fails, remove the object."""
         fd = new.fd
         try:
-            stat = self._tree.fstat(fd)
+            stat = new.stat or self._tree.fstat(fd)
             if caller.principal.app is not None and not new.owned:
                 self._gate.facts.owners.set(fd, stat, caller.principal.app)
                 stat = self._tree.fstat(fd)
