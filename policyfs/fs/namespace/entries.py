@@ -114,9 +114,10 @@ class Entries(FsPart):
         object moves; None for any other rename. Raise FileNotFoundError if an exchange finds no object.
         """
         try:
-            stat = self._tree.stat(self._resolver.dirfd(parent), name)
-            async with self._locks.limit(caller.holder, errno.EBUSY):
-                await self._withheld_names.free(stat)
+            if self._withheld_names:
+                stat = self._tree.stat(self._resolver.dirfd(parent), name)
+                async with self._locks.limit(caller.holder, errno.EBUSY):
+                    await self._withheld_names.free(stat)
             return await self.end(parent, name, caller, evidence, moves_to)
         except FileNotFoundError:
             if moves_to is not None:

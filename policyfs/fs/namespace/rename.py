@@ -178,6 +178,8 @@ class Renamer(FsPart):
             decided = (old_parent, old, old_stat), (new_parent, new, new_stat), flags
             self._check_files(*decided)  # the search for facts took time: other files may have the names now
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
+            if decision.audit is Audit.REQUIRED:
+                self._check_files(*decided)  # the record took a moment, too
             if replaced is not None and not exchange:
                 self._entries.keep_open(new_key, new_parent, new, replaced=True)
             try:
@@ -219,7 +221,6 @@ class Renamer(FsPart):
         """Rename the files of the decision, whose names are locked. No rename replaces a file that was made
         since the decision, except in a FUSE store that does not know the flags of renameat2(2)."""
         names = self._resolver.dirfd(old[0]), old[1], self._resolver.dirfd(new[0]), new[1]
-        self._check_files(old, new, flags)
         try:
             if flags or new[2] is not None:
                 self._tree.rename2(*names, flags)

@@ -51,6 +51,10 @@ class End(NamedTuple):
     facts: Facts
 
 
+_Rename = tuple[object, End, End, End | None, bool, bool]
+"""The arguments of a rename, with the caller's key."""
+
+
 class Decider(Protocol):
     """The methods of the engine that this module uses."""
 
@@ -85,6 +89,8 @@ class Mover:
         self._gains: Final[Memo[tuple[PathState, PathState, FileType, bool], bool]] = Memo(remembered)
         self._same_below: Final[Memo[tuple[PathState, PathState, int, bool], bool]] = Memo(remembered)
         self._asking: Final[Memo[tuple[PathState, PathState], bool]] = Memo(remembered)
+        self._needs: Final[Memo[tuple[object, PathState, PathState, FileType], Need]] = Memo(remembered)
+        self._renames: Final[Memo[_Rename, Decision]] = Memo(remembered)
 
     # ---- requests
 
@@ -100,6 +106,27 @@ class Mover:
         same_directory: bool,
     ) -> Decision:
         """See Engine.rename."""
+        key = (who.key, old, new, replaced, exchange, same_directory)
+        found = self._renames.get(key)
+        if found is None:
+            found = self._rename(
+                engine, who, old, new, replaced, exchange=exchange, same_directory=same_directory
+            )
+            units = sum(end.state.units for end in (old, new, replaced) if end is not None)
+            self._renames.keep(key, found, units)
+        return found
+
+    def _rename(
+        self,
+        engine: Decider,
+        who: Principal,
+        old: End,
+        new: End,
+        replaced: End | None,
+        *,
+        exchange: bool,
+        same_directory: bool,
+    ) -> Decision:
         if exchange and replaced is None:
             raise ValueError("an exchange needs *replaced*, the file at the new path")
         parts = self._half(engine, who, old, new)
@@ -133,6 +160,13 @@ class Mover:
 
     def needs(self, engine: Decider, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
         """Return the facts on which the answer to a rename or link can depend (Engine.needs_move)."""
+        key = (who.key, old, new, ftype)
+        found = self._needs.get(key)
+        if found is None:
+            found = self._needs.keep(key, self._need(engine, who, old, new, ftype), old.units + new.units)
+        return found
+
+    def _need(self, engine: Decider, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
         ops = Op.CREATE | Op.DELETE
         if ftype is FileType.DIRECTORY or self.gain(old, new, ftype, same_directory=False):
             ops |= Op.READ | Op.WRITE  # the answer depends on the right to copy
