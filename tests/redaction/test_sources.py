@@ -7,6 +7,7 @@ manifests there.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from typing import Final
 
@@ -94,6 +95,29 @@ def test_each_tag_of_a_table_has_a_source(named: dict[str, set[int]], role: str)
     assert not {f"{tag:04x}" for tag in listed - TABLES[role].keys()}
 
 
+_FIXED: Final = r"""
+use Image::ExifTool; my $et = new Image::ExifTool;
+for my $name (qw(Main Type2 Type4)) {
+    my $table = Image::ExifTool::GetTagTable("Image::ExifTool::Kodak::$name");
+    for my $key (grep { /^\d/ } keys %$table) {
+        for my $tag (ref $$table{$key} eq "ARRAY" ? @{$$table{$key}} : $$table{$key}) {
+            my $group = ref $tag eq "HASH" && $$tag{Groups} ? $$tag{Groups}{2} : "";
+            print ref $tag eq "HASH" ? $$tag{Name} : $tag, " ", $group // "", "\n";
+        }
+    }
+}
+"""
+
+
+def test_notes_of_a_fixed_layout_have_no_place() -> None:
+    """Kodak's notes stay under `location` (makernotes.py): ExifTool knows the fields, and none is a place."""
+    command = ["perl", "-e", _FIXED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_DEADLINE_S, check=True)
+    fields = done.stdout.splitlines()
+    assert len(fields) > 30
+    assert [field for field in fields if re.search("gps|location|city|country|place", field.lower())] == []
+
+
 def test_the_tables_of_other_files_have_no_further_tags() -> None:
     for role, rules in EXIF_TABLE.rules.items():
         assert rules.keys() <= TABLES[role].keys()
@@ -101,8 +125,9 @@ def test_the_tables_of_other_files_have_no_further_tags() -> None:
     assert max(MPF_TABLE.rules["IFD"]) == 0xB20E
 
 
-def test_a_manifest_is_in_no_table() -> None:
-    assert all(0xCD41 not in rules for rules in TABLES.values())
+def test_manifests_and_layers_are_in_no_table() -> None:
+    """JUMBF, and Photoshop's layers, which hold whole files: as unknown tags they go under every word."""
+    assert all({0xCD41, 0x935C}.isdisjoint(rules) for rules in TABLES.values())
 
 
 _BYTES: Final = "a table of bytes"
