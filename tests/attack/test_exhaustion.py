@@ -21,9 +21,12 @@ from tests.support.samples import jpegs
 pytestmark = pytest.mark.load
 
 GREEDY, HONEST = 10010, 10011
-FILES: Final = 700
+FILES: Final = 300
+"""More than an app gets where descriptors are shared out."""
 DESCRIPTORS: Final = 600
-"""What the daemon is given: more than an app holds elsewhere, less than there are files."""
+"""What the daemon is given: more than an app holds elsewhere."""
+ALL_FILES: Final = DESCRIPTORS + 100
+"""More than the daemon has descriptors."""
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
@@ -64,7 +67,7 @@ class Way(NamedTuple):
 def _hold(channel, directory: Path, way: Way) -> tuple[int, set[str]]:
     """Opens as many as it gets, writes, and keeps them until it is told."""
     held, said = [], set()
-    for number in range(FILES):
+    for number in sorted(map(int, os.listdir(directory))):
         try:
             before = [os.open(directory / str(number), way.flags)] if way.twice else []
             held.append(os.open(directory / str(number), way.flags))
@@ -173,6 +176,8 @@ def test_who_takes_all_leaves_as_much_for_others(mounts: Mounts, furnished: Path
 
 @pytest.mark.parametrize("way", ["writers", "unlinked"])
 def test_the_neighbour_gets_nothing_where_nobody_shares(without, furnished: Path, greedy, way: str) -> None:
+    for number in range(FILES, ALL_FILES):
+        (furnished / "greedy" / str(number)).write_bytes(b"0123456789")
     mount = without("no-shares", POLICY, furnished, descriptors=DESCRIPTORS)
     *_, wrong = beside(greedy, mount, way)
     assert any("Too many open files" in line for line in wrong)

@@ -5,6 +5,7 @@ All places in them are media.HOME, so that one search for leaks serves every tes
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import subprocess
@@ -229,6 +230,7 @@ def leaks(data: bytes) -> list[str]:
     return [name for name, needle in needles().items() if needle in data]
 
 
+@functools.lru_cache(maxsize=2)  # a photo and what is shown of it, again and again
 def pixels(data: bytes) -> bytes:
     """The picture as djpeg (libjpeg) decodes it, as far as it gets. AssertionError if nowhere. Warnings and
     errors behind the picture do not count: viewers show it all the same."""
