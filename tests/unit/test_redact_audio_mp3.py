@@ -125,3 +125,10 @@ def test_a_frame_alone_counts_only_at_the_end_of_the_file():
     out = redact("audio/aac", frame * 2 + CITY + frame + tag)
     assert out == frame * 2 + bytes(len(CITY) + len(frame) + len(tag))
     assert redact("audio/aac", out) == out
+
+
+@pytest.mark.parametrize("rest", [b"\xff", b"\xff\xfb\x90"])
+def test_a_byte_before_the_last_tag_is_taken_for_a_frame_only_as_before_zeros(rest):
+    # A damaged tag at the end becomes zeros. Whoever cleans the cleaned file sees no tag there.
+    out = redact(MP3, sounds.sound(9) + rest + b"APETAGEX" + b"\xff" * 24)
+    assert redact(MP3, out) == out

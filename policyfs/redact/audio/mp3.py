@@ -222,9 +222,11 @@ class _Sound:
         return at
 
     def _starts(self, at: int) -> bool:
-        """Return True if the rest of the sound is zeros, or may start a frame's header."""
+        """Return True if the rest of the sound is zeros, or may start a frame's header: at the end of the
+        file, or before the zeros that a tag becomes."""
         rest = self.edits.source.read(at, self.end - at)
-        return rest[:1] == b"\xff" or not rest.strip(b"\0")
+        cut = self.end == self.edits.source.size and rest[:1] == b"\xff"
+        return cut or bool(self.sized(rest + bytes(8), 0)) or not rest.strip(b"\0")
 
     def _resume(self, at: int) -> int:
         """Return the offset of the next frame behind *at*, or the end of the sound if there is none."""
