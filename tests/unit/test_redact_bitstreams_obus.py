@@ -45,8 +45,12 @@ def test_numbers_that_are_too_long_may_be_anything():
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x92\0", obu(6, b"abc")[:-1], b"\x32" + b"\x80" * 11, obu(5, b"\1"), b"\x32"]
-)
+    "data",
+    [
+        b"\x92\0", obu(6, b"abc")[:-1], b"\x32" + b"\x80" * 11, obu(5, b"\1"), b"\x32",
+        obu(3, b"47.80453, 13.04229\x80"),  # its only frame becomes padding
+    ],
+)  # fmt: skip
 def test_what_is_no_picture(data):
     assert cleaned(data) is None
 

@@ -107,6 +107,13 @@ def test_pixels_whose_start_lies_within_the_colours_stay():
     assert b"13.0422" not in redact(BMP, placed)
 
 
+def test_what_becomes_zeros_before_the_pixels_decides_nothing_behind_them():
+    """The identifier of OS/2 made a latitude of the pixels part of a longer number."""
+    head = words(64, 1, 1) + b"\1\0\x18\0" + words(0, 0, 2835, 2835, 8, 0) + bytes(22) + b"1."
+    data = b"BM" + words(0) + bytes(4) + words(78) + head + b"47.80453, 13.04229" + bytes(40)
+    assert b"13.0422" not in redact(BMP, data)
+
+
 def test_an_icon_with_the_doubled_height_of_pixels_stays_whole():
     """Pillow reads the mask from the end of the picture (its hopper_mask.ico)."""
     doubled = header(height=4) + bytes(range(32)) + b"\x80\0\0\0" * 2

@@ -41,8 +41,8 @@ METADATA_TELLS: Final = MappingProxyType({1: NOTHING, 2: NOTHING, 3: NOTHING, 5:
 def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: bool = True) -> Found | None:
     """Walk a chain of OBUs. Turn each OBU that may hold data to hide into empty padding.
 
-    Return None if the source is not such a chain. picture: True to return None also if the chain has no
-    frame. cut: True if the last unit may be cut off, because the file ends there. Raises TooMuchError.
+    Return None if the source is not such a chain. picture: True to return None also if the chain keeps
+    no frame. cut: True if the last unit may be cut off, because the file ends there. Raises TooMuchError.
     """
     found, at, frames = Found(), 0, 0
     while at < source.size:
@@ -54,8 +54,8 @@ def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: b
             return None
         if end > source.size and not cut:
             return None
-        frames += head[0] >> 3 & 15 in _OBU_FRAMES
-        _clean(source, at, head[0], body, min(end, source.size), inner, found)
+        stays = _clean(source, at, head[0], body, min(end, source.size), inner, found)
+        frames += stays and head[0] >> 3 & 15 in _OBU_FRAMES
         at = end
     return found if frames or not picture else None
 
@@ -86,11 +86,12 @@ def clean_obus(source: ByteSource, at: int, end: int, inner: Inner, most: int) -
     return found, count
 
 
-def _clean(source: ByteSource, at: int, first: int, body: int, end: int, inner: Inner, found: Found) -> None:
-    """Turn an OBU with the payload [body, end) into empty padding if it may hold data to hide."""
+def _clean(source: ByteSource, at: int, first: int, body: int, end: int, inner: Inner, found: Found) -> bool:
+    """Turn an OBU with the payload [body, end) into empty padding if it may hold data to hide. Return True if
+    it stays."""
     kind = first >> 3 & 15
     if kind in CODED or body >= end:
-        return
+        return True
     if kind in _OBU_HEADERS:
         tells = _among_numbers(source, body, end, inner)
     else:
@@ -100,6 +101,7 @@ def _clean(source: ByteSource, at: int, first: int, body: int, end: int, inner: 
     if patches:
         found.patches += patches
         found.notes.append(Note(at, end - at, "OBU", f"type {kind}", tells))
+    return not patches
 
 
 def _metadata_tells(source: ByteSource, body: int, end: int, inner: Inner) -> Tells:

@@ -97,7 +97,7 @@ def locate_bmp(source: ByteSource, inner: Inner) -> Found:
         raise NotThisKindError("there is no picture in it")
     _check_colours(edits, 0, colours)
     picture_end = source.size if bitmap.pixels is None else start + bitmap.pixels
-    if more and bitmap.pixels is not None and not _holds_more(edits, picture_end, more):
+    if more and bitmap.pixels is not None and not _holds_more(edits, start, picture_end, more):
         picture_end += more
     stay = [(0, colours), (start, picture_end)]
     edits.zero(6, 10, "reserved")
@@ -118,10 +118,11 @@ def _check_colours(edits: Edits, start: int, end: int) -> None:
         raise NotThisKindError("its header or its table of colours holds metadata")
 
 
-def _holds_more(edits: Edits, start: int, size: int) -> bool:
-    """Return True if pixels beside the usual ones hold metadata, or a place that is hidden."""
+def _holds_more(edits: Edits, pixels: int, start: int, size: int) -> bool:
+    """Return True if pixels beside the usual ones hold metadata, or a place that is hidden. What lies before
+    the pixels is not looked at: it may become zeros, and then the answer would be another."""
     asked = edits.inner.hide & Tells.LOCATION
-    first = max(0, start - _BEFORE_BYTES)
+    first = max(pixels, start - _BEFORE_BYTES)
     return bool(told_in_range(edits.source, first, start + size, asked, edits.inner.budget))
 
 
@@ -175,6 +176,6 @@ def _icon(edits: Edits, start: int, size: int) -> int:
     _check_colours(edits, start, start + min(size, bitmap.header + bitmap.colours))
     # The height in the header is the sum of the heights of the picture and of its mask.
     used = bitmap.header + bitmap.colours + bitmap.pixels // 2 + bitmap.mask
-    if size == used + bitmap.pixels // 2 and not _holds_more(edits, start + used, size - used):
+    if size == used + bitmap.pixels // 2 and not _holds_more(edits, start, start + used, size - used):
         return size  # some writers double the picture, too; Pillow reads the mask from the end
     return min(size, used)
