@@ -11,6 +11,7 @@ from policyfs.cli.mounts import run_command
 from policyfs.content.sniffer import Sniffer
 from policyfs.daemon import lock_circle
 from policyfs.daemon.end import EndOfMount, MountEnd
+from policyfs.daemon.keeper import keeper
 from policyfs.daemon.lock_circle import LockCircle
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.fs.checked import head_writes
@@ -145,6 +146,11 @@ def connection_unguarded() -> None:
     put(Sniffer, "guard", lambda self, abort_fd, *, kept=False: None)
 
 
+def keeper_unfiltered() -> None:
+    """The keeper may make all system calls."""
+    put(keeper, "only_wait", lambda: True)
+
+
 def faults_dumped() -> None:
     """At a fault in C, the daemon ends as the kernel ends every program."""
     put(session, "end_at_faults", lambda: None)
@@ -184,5 +190,6 @@ MOUNTED: Final = named(
     circle_unseen, readers_unseen, control_files_left, detached_unseen, end_unasked, one_recorder,
     roots_reserve, changed_on_the_loop, one_notifier, few_notifiers, few_for_all, directory_kept,
     descriptors_kept, descriptors_kept_above, terminal_kept, processes_kept, environment_kept,
-    keyring_kept, connection_unguarded, faults_dumped, removal_unanswered, proc_shared, proc_unbounded,
+    keyring_kept, connection_unguarded, keeper_unfiltered, faults_dumped, removal_unanswered, proc_shared,
+    proc_unbounded,
 )  # fmt: skip

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,7 @@ LIVED_S = 1.1
 PAUSE_S = 20.0
 READING = ("tests.support.mount.readers_on",)
 """A daemon whose bridge reads all requests, and answers repeats."""
+SPARE = "policyfs-spare"
 
 
 @pytest.fixture
@@ -77,6 +78,16 @@ def kill_daemon(mount: Mount, just_before: Callable[[], object] = lambda: None) 
     return int(before["pid"])
 
 
+def children_of(mount: Mount) -> list[tuple[int, str]]:
+    """The keeper's children, with the names that ps shows."""
+    assert mount.process is not None
+    found, keeper = [], mount.process.pid
+    for pid in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
+        with suppress(FileNotFoundError):
+            found.append((int(pid), Path(f"/proc/{pid}/comm").read_text().strip()))
+    return found
+
+
 def records(mount: Mount, kind: str) -> list[dict[str, object]]:
     found = [json.loads(line) for line in mount.trail_lines()]
     return [one for one in found if one.get("type") == kind]
@@ -99,7 +110,7 @@ while not select_input():
     for call in (
         lambda: os.stat(f"{top}/Music/{n}.txt").st_size == len(f"song {n}\\n") or 1/0,
         lambda: open(f"{top}/Music/{n}.txt").read() == f"song {n}\\n" or 1/0,
-        lambda: [open(f"{top}/Music/{k % 20}.txt").close() for k in range(100)],
+        lambda: [open(f"{top}/Music/{k}.txt").close() for k in range(20)],
         lambda: os.fstat(whole).st_size == big or 1/0,
         lambda: os.pread(whole, 4096, calls * 4096 % big) == first[calls * 4096 % big:][:4096] or 1/0,
         lambda: mapped[calls % big] == first[calls % big] or 1/0,
@@ -343,12 +354,22 @@ def test_two_short_lives_in_a_row_end_the_mount(mounts, filled: Path) -> None:
     killed = 0
     assert mount.process is not None
     while killed < 3 and mount.process.poll() is None:
-        children = Path(f"/proc/{mount.process.pid}/task/{mount.process.pid}/children").read_text().split()
-        for child in children:
-            os.kill(int(child), signal.SIGKILL)
-            killed += 1
-            wait_for(lambda gone=child: not Path(f"/proc/{gone}").exists(), "the daemon is gone")
+        for child, name in children_of(mount):
+            if name != SPARE:
+                os.kill(child, signal.SIGKILL)
+                killed += 1
+                wait_for(lambda gone=child: not Path(f"/proc/{gone}").exists(), "the daemon is gone")
     assert killed == 2
+    ended(mount)
+
+
+def test_without_a_spare_a_killed_daemon_ends_the_mount(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled)
+    assert mount.status()["takeover"]["possible"] is True
+    (spare,) = [pid for pid, name in children_of(mount) if name == SPARE]
+    os.kill(spare, signal.SIGKILL)
+    wait_for(lambda: not mount.status()["takeover"]["possible"], "the daemon tells it")
+    os.kill(mount.status()["pid"], signal.SIGKILL)
     ended(mount)
 
 

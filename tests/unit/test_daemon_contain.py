@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import json
 import mmap
 import os
 import platform
 import resource
+import signal
 import socket
 import struct
 import threading
@@ -19,7 +21,7 @@ from policyfs.daemon import contain
 from policyfs.errors import PolicyfsError
 from policyfs.linux.confinement import seccomp
 from policyfs.linux.confinement.capabilities import Capability, keep, rights_of
-from tests.support.machine.inchild import in_child
+from tests.support.machine.inchild import child, exit_code, in_child
 
 pytestmark = pytest.mark.mount
 
@@ -269,3 +271,30 @@ def test_calls_that_libc_can_do_without_are_not_there(machine: str) -> None:
     assert run_filter(program, architecture, 467) == UNKNOWN
     assert run_filter(program, architecture, 0) == ALLOW
     assert run_filter(program, architecture, 434) == ALLOW
+
+
+def test_a_keeper_can_wait_and_signal_and_nothing_else() -> None:
+    """All is tried with descriptors and a child that were there before."""
+    told = mmap.mmap(-1, 4096)
+
+    def work() -> int:
+        sleeper = child(lambda: signal.pause() or 0)
+        end, _other = os.pipe()
+        null = os.open(os.devnull, os.O_RDWR)
+        assert seccomp.only_wait()
+        found = {
+            "open": errno_of(os.open, os.devnull, os.O_RDONLY), "read": errno_of(os.read, end, 1),
+            "write": errno_of(os.write, null, b"x"), "fork": errno_of(os.fork), "dup": errno_of(os.dup, null),
+            "execute": errno_of(os.execv, "/bin/true", ["true"]), "socket": errno_of(socket.socket),
+            "trace": errno_of(libc("ptrace", 16, sleeper, 0, 0)),
+            "unshare": errno_of(libc("unshare", 0x20000)),
+            "map code": errno_of(mmap.mmap, -1, 4096, mmap.MAP_PRIVATE, mmap.PROT_EXEC),
+            "kill": errno_of(os.kill, sleeper, signal.SIGKILL), "wait": str(exit_code(sleeper)),
+        }  # fmt: skip
+        told[:] = json.dumps(found).encode().ljust(len(told))
+        return 0
+
+    assert exit_code(child(work)) == 0
+    found = json.loads(told[:])
+    assert (found.pop("kill"), found.pop("wait")) == ("", "-9")
+    assert set(found.values()) == {"EPERM"}, found

@@ -12,7 +12,7 @@ import pytest
 
 from policyfs.daemon.keeper.keeper import Keeper
 from policyfs.fs.inodes.saved_state import SavedState, Setup
-from tests.support.machine.inchild import in_child
+from tests.support.machine.inchild import child, exit_code
 
 LONG_NS = 2_000_000_000
 WEIGHT = Path("/proc/self/autogroup")
@@ -39,8 +39,8 @@ def kept(path: Path, lives: list[Life]) -> object:
 
         return Keeper(state, serve).run()
 
-    code = in_child(process)
-    return code, len(path.read_text())
+    code = exit_code(child(process))  # it can write nothing
+    return code if code >= 0 else f"killed by {-code}", len(path.read_text())
 
 
 def killed(state: SavedState) -> int:

@@ -13,7 +13,7 @@ from policyfs.linux.libc import fail
 
 _CALLS: Final = {"x86_64": (56, 129), "aarch64": (220, 138)}
 """The numbers of clone(2) and rt_sigqueueinfo(2) (asm/unistd.h)."""
-_CLONE_FILES: Final = 0x400
+_CLONE_FILES, _CLONE_PARENT = 0x400, 0x8000
 _CHILD_SETTID, _CHILD_CLEARTID = 0x01000000, 0x00200000
 _PR_GET_TID_ADDRESS: Final = 40
 _SIGINFO: Final = struct.Struct("=iii4xiI")  # si_signo, si_errno, si_code, si_pid, si_uid
@@ -35,15 +35,15 @@ def _tid_address() -> int:
     return address.value if done == 0 else 0
 
 
-def fork_sharing_descriptors() -> int:
+def fork_sharing_descriptors(*, sibling: bool = False) -> int:
     """Fork, as os.fork(), but both processes have one table of descriptors: what one opens or closes, is open
     or closed in both, and stays so when one of them dies. Return 0 in the child, else its pid. Raises
-    OSError.
+    OSError. sibling: True for a child of this process's parent.
 
     INVARIANT: this process has one thread, and opens and closes nothing while the child lives."""
     machine = platform.machine()
     address = ctypes.c_void_p(_tid_address())
-    flags = _CLONE_FILES | _CHILD_SETTID | _CHILD_CLEARTID | signal.SIGCHLD
+    flags = _CLONE_PARENT * sibling | _CLONE_FILES | _CHILD_SETTID | _CHILD_CLEARTID | signal.SIGCHLD
     nothing = ctypes.c_void_p(0)
     ending = (address, nothing) if machine == "x86_64" else (nothing, address)
     ctypes.pythonapi.PyOS_BeforeFork()

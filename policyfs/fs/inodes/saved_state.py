@@ -141,6 +141,10 @@ class SavedState:
         self._set(_DIED, now_ns)
         self._set(_SERVING, 0)
 
+    def no_successor(self) -> None:
+        """Note that no other daemon can take over."""
+        self._set(_UNSAVED, 1)
+
     # -- for the daemon ------------------------------------------------------------------------------
 
     def serves(self, now_ns: int) -> None:

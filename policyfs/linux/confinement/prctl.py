@@ -27,3 +27,8 @@ def name_process(name: str) -> None:
 def request_parent_death_signal(number: signal.Signals) -> None:
     """Let the kernel send a signal to this process when the thread that started it ends. Raises OSError."""
     prctl(_PR_SET_PDEATHSIG, number)
+
+
+def forgo_parent_death_signal() -> None:
+    """End the effect of request_parent_death_signal(). Raises OSError."""
+    prctl(_PR_SET_PDEATHSIG, 0)

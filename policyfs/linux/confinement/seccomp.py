@@ -85,6 +85,18 @@ NUMBERS: Final = {
     },
 }  # fmt: skip
 
+_WAITING: Final = {
+    "x86_64": {"kill": 62, "rt_sigtimedwait": 128, "rt_sigqueueinfo": 129},
+    "aarch64": {"kill": 129, "rt_sigtimedwait": 137, "rt_sigqueueinfo": 138},
+}
+"""Further numbers for only_wait(). No daemon may make these calls."""
+_KEEPER: Final = (
+    "wait4", "waitid", "rt_sigtimedwait", "kill", "rt_sigqueueinfo", "rt_sigprocmask", "rt_sigaction",
+    "rt_sigreturn", "restart_syscall", "exit", "exit_group", "getpid", "gettid", "futex", "clock_gettime",
+    "clock_nanosleep", "mmap", "mprotect", "mremap", "munmap", "brk", "madvise", "close",
+)  # fmt: skip
+"""The calls of only_wait(). Those for memory are the interpreter's."""
+
 _NEWEST: Final = 466
 """The newest system call of Linux 6.14. Newer ones get ENOSYS, so that libc uses older ones instead."""
 
@@ -208,6 +220,14 @@ def install(machine: str, program: bytes) -> bool:
     return _install(NUMBERS[machine]["seccomp"], program, 0)
 
 
+def only_wait() -> bool:
+    """Permit this process, which has one thread, only to wait for its children, to signal, and to end. Its
+    present children may make all calls. Return False if the kernel has no such filters. Raises OSError."""
+    machine = platform.machine()
+    program = short_program(machine, _KEEPER)
+    return program is not None and install(machine, program)
+
+
 def _program(
     machine: str, names: Collection[str], looked_at: Mapping[str, list[Instruction]], end: list[Instruction]
 ) -> bytes:
@@ -215,7 +235,7 @@ def _program(
 
     looked_at: the code for calls that are decided by arguments. end: the code for calls that are not listed.
     """
-    calls, program = NUMBERS[machine], _native(machine)
+    calls, program = NUMBERS[machine] | _WAITING[machine], _native(machine)
     for name, block in looked_at.items():
         program += [(_JUMP_EQUAL, 0, len(block), calls[name]), *block]
     for name in names:
