@@ -130,6 +130,7 @@ def test_a_fault_of_absent_names_is_found_out(
         ("return grant->gid == header->gid ? grant : NULL", "return grant", UNGRANTED),
         (" &&\n\t\tgrant->flags == (in->flags & ~HARMLESS)", "", UNGRANTED),
         (" && in->open_flags == 0", "", UNGRANTED),
+        ("opens.outlive ? slot->opened.fh | FH_TAKEN : 0", "0", "would be lost"),
         ("\tnode->backing_id = 0;\n", "", "no room"),
         ("\t\tnode->grants[i].bits &= ~(AVC_OPEN | AVC_LIST | AVC_RECORDED);\n\tnode->backing_id = 0;",
          "\t\t;\n\t(void)node;", "no room|an open after its end|an event is missing after the end"),
@@ -139,15 +140,16 @@ def test_a_fault_of_absent_names_is_found_out(
         (" ||\n\t    !avc_ask_store(node, false, &slot->opened.attr))\n", ")\n",
          "another handle|another open"),
         ("grant == NULL || size != sizeof(struct wire_open_in)", "grant == NULL", UNGRANTED),
-        ("\ttaken(context, &slot->opened);\n\tatomic_store(&slot->fh, 0);",
+        (("\ttaken(context, &slot->opened);\n"
+          "\tatomic_store(&slot->fh, opens.outlive ? slot->opened.fh | FH_TAKEN : 0);"),
          "\ttaken(context, &slot->opened);", "left over"),
         ("++slot->serial", "slot->serial", "taken over"),
         ("\tif (atomic_load(&node->handles) > 0)\n\t\ttake_those(",
          "\tif (!ending && atomic_load(&node->handles) > 0)\n\t\ttake_those(", "left over"),
     ]),
-    ids=["any gid", "any flags", "set-id bits", "id kept", "grant kept", "grant of a directory kept",
-         "any uid", "a directory unchecked in the store", "a request cut short", "slot kept",
-         "number used again", "handles not taken over"],
+    ids=["any gid", "any flags", "set-id bits", "not saved", "id kept", "grant kept",
+         "grant of a directory kept", "any uid", "a directory unchecked in the store", "a request cut short",
+         "slot kept", "number used again", "handles not taken over"],
 )  # fmt: skip
 def test_a_fault_of_the_opens_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -> None:
     plant(tmp_path, "_opens.c", good, bad, fault)
