@@ -126,9 +126,10 @@ class Daemon:
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
         self._undo.callback(self.fs.close)
         if self.state is not None:
-            if self._before is not None:
+            if self._before is None:
+                self.fs.restoration.save_to(self.state)
+            else:
                 self._restored = self.fs.restoration.restore(self.state)
-            self.fs.restoration.save_to(self.state)
         self.inotify = self._inotify()
         self._reload = Reload(self._options, self.policies, self.fs, self._log)
         self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
@@ -194,6 +195,10 @@ class Daemon:
             raise PolicyfsError(f"{options.store} is not the directory that the killed daemon has served")
         self.facts = facts = probe(tree.root_fd)
         facts.check(options.store)
+        if options.keeper and (facts.remote or not facts.stable_inodes):
+            raise PolicyfsError(
+                f"--keeper needs a local store with lasting inode numbers; {options.store} is {facts.name}"
+            )
         self.root = root_of(tree, writable=not (facts.read_only or options.read_only))
         self._pool = Pool.of(tree.root_fd)
         if self._pool is not None:

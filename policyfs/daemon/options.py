@@ -55,10 +55,17 @@ class MountOptions:
     """True if the mount can be idmapped (mount_setattr(2)). The kernel then names no caller's uid."""
     inotify: bool = False
     """True if inotify reports changes of the store in the mount. Only with app."""
+    keeper: bool = False
+    """True if another daemon takes over from a killed one also in a mount that writes. Only with app."""
     policy: str = ""
     """The file or directory that the policy is read from."""
     named_uids: tuple[tuple[int, int], ...] = ()
     """Ranges of the uids (first, last) that the policy names: no worker may have one."""
+
+    @property
+    def is_kept(self) -> bool:
+        """True if another daemon takes over from a killed one (decision 70)."""
+        return self.app is not None and (self.read_only or self.keeper)
 
     @property
     def kernel_admits(self) -> bool:

@@ -121,10 +121,13 @@ def root_of(tree: Tree, *, writable: bool) -> control.Json:
 
 
 def _takeover(state: SavedState) -> control.Json:
-    """Return if another daemon would follow a killed one now, how many have, and the last pause in ms."""
+    """Return if another daemon would follow a killed one now, how many have, the last pause in ms, the number
+    of changes that were begun and came again, and how many of these got EIO."""
+    again, unknown = state.again
     return {
         "possible": state.can_continue, "count": state.takeovers,
         "pause_ms": state.pause_ns // 1_000_000 if state.takeovers else None,
+        "again": again, "unknown": unknown,
     }  # fmt: skip
 
 

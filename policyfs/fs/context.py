@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
+from typing import Final, NoReturn
 
+from policyfs.domain import Audit, Decision
+from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import Gate
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import HandleTable
+from policyfs.fs.inodes.intents import Intent, Intents, Outcome
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.inodes.pending_writes import Head
@@ -15,13 +21,16 @@ from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.store.locking.latches import HeldFiles
 from policyfs.store.tree import Tree
 
+_NOT_KNOWN: Final = "the daemon was killed during this request, and nothing tells if it has made the change"
+
 
 @dataclass(frozen=True, slots=True)
 class FsContext:
     """The parts of one mount: store, nodes that the kernel knows, open files, and the policy's decisions.
 
     held: marks of files with held bytes, for other daemons of the store. locks: limits waits under the
-    kernel's locks. name_lock: keeps other daemons from changes of a name."""
+    kernel's locks. name_lock: keeps other daemons from changes of a name. intents: for a daemon after this
+    one."""
 
     tree: Tree
     nodes: NodeTable
@@ -31,6 +40,7 @@ class FsContext:
     held: HeldFiles
     name_lock: NameLock
     locks: KernelLocks
+    intents: Intents
 
     def note_held(self, state: OpenState, fd: int) -> None:
         """Mark a file if it has held bytes, else remove its mark. *fd*: of the store's file. If it cannot be
@@ -39,6 +49,9 @@ class FsContext:
         INVARIANT: follows each change of a head or a draft, before the reply, with no await in between: then
         every other daemon knows of held bytes, and renames this file over no other. (Late writes need no
         mark: refused, the file still has its accepted bytes.)"""
+        if self.nodes.saved is not None and state.unsaved != state.counted:
+            state.counted = state.unsaved
+            self.nodes.saved.locked(1 if state.counted else -1)
         if (state.unsaved and not state.is_late) == (state.mark is not None):
             return
         if state.mark is None:
@@ -60,6 +73,12 @@ class FsContext:
             state.head = Head(self.tree.fstat(fd).size, created=held.created, refused=held.refused)
 
 
+def refuse_unknown(gate: Gate, caller: Caller, call: Call, path: bytes, new_path: bytes = b"") -> NoReturn:
+    """Refuse, on record (EIO), a request that has come again, if nothing tells whether it was done."""
+    decision = Decision(allowed=True, errno=0, audit=Audit.REQUIRED)
+    gate.refuse(caller, call, path, decision, new_path=new_path or None, note=_NOT_KNOWN, error=errno.EIO)
+
+
 class FsPart:
     """A part of a mount that works with its context."""
 
@@ -71,3 +90,13 @@ class FsPart:
         self._gate = fs.gate
         self._name_lock = fs.name_lock
         self._locks = fs.locks
+        self._intents = fs.intents
+
+    def _was_made(self, caller: Caller, call: Call, path: bytes, new_path: bytes = b"") -> Intent | None:
+        """Return a killed daemon's intent if this request comes again and its change was made; None if the
+        change is to be made. Refuse it on record (EIO) if nothing tells."""
+        if (found := self._intents.before(caller.unique)) is None or found[1] is Outcome.NOT_MADE:
+            return None
+        if found[1] is Outcome.UNKNOWN:
+            refuse_unknown(self._gate, caller, call, path, new_path)
+        return found[0]

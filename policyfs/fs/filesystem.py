@@ -38,6 +38,7 @@ from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.handlers import Handlers
 from policyfs.fs.inodes.directory_handles import DirectoryHandles
 from policyfs.fs.inodes.handles import HandleTable
+from policyfs.fs.inodes.intents import Intents
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
@@ -56,6 +57,7 @@ from policyfs.fs.namespace.link import Linker
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.namespace.readdir import DirectoryListings
+from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.namespace.rename import Renamer
 from policyfs.fs.namespace.restoration import Restoration
 from policyfs.fs.namespace.setattr import AttributeSetter
@@ -176,7 +178,8 @@ class FileSystem:
         held = self._undo.enter_context(contextlib.closing(HeldFiles(settings.latches + ".held")))
         names = self._undo.enter_context(contextlib.closing(Latches(settings.latches + ".names")))
         name_lock = NameLock(names, self.kernel_locks)
-        return FsContext(tree, nodes, handles, resolver, gate, held, name_lock, self.kernel_locks)
+        intents = Intents(current_ledger)
+        return FsContext(tree, nodes, handles, resolver, gate, held, name_lock, self.kernel_locks, intents)
 
     def _opening(
         self, fs: FsContext, finder: FactFinder, plans: PlanFinder, keeper: LeaseKeeper | None
@@ -295,6 +298,7 @@ class FileSystem:
             path = self._settings.latches + ".new"
             records = self._undo.enter_context(contextlib.closing(NewRecords(path, fs.tree)))
         return NameOperations(
+            entries=entries,
             lookup=lookup,
             listings=self.listings,
             creator=Creator(
@@ -332,8 +336,9 @@ class FileSystem:
         )  # fmt: skip
         self._undo.callback(locks.close)
         self.restoration = Restoration(
-            fs, opening.lifecycle, self.passthrough, self.listings.open, cache.absent_names, locks.tell_held
-        )
+            fs, opening.lifecycle, self.passthrough, self.listings.open, cache.absent_names, locks.tell_held,
+            Recovery(fs, names.entries),
+        )  # fmt: skip
         self._operations = RawHandlers(
             fs, names=names, data=data, sync_directory=fs.tree.fsyncdir, bugs=bugs,
             comes_again=self.restoration.comes_again,

@@ -21,6 +21,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import guarded
+from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.announcements import PHANTOM_HANDLE, Announcements
@@ -92,6 +93,12 @@ class Handlers(pyfuse3.Operations):
 
     def _node(self, inode: int) -> Node:
         return self._nodes.get(inode)
+
+    def _changer(self, ctx: pyfuse3.RequestContext) -> Caller:
+        """Return the caller of a request that has its number. INVARIANT: before the first await."""
+        caller = self._gate.caller(ctx)
+        caller.unique = raw_request().unique & ~RESENT
+        return caller
 
     @guarded
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -200,8 +207,7 @@ class Handlers(pyfuse3.Operations):
             return own.open(inode, flags)
         request = raw_request()  # before the first await
         rests = request.rests
-        node, caller = self._node(inode), self._gate.caller(ctx)
-        caller.unique = request.unique & ~RESENT
+        node, caller = self._node(inode), self._changer(ctx)
         self._comes_again(caller.unique)
         await self._data.sync.settle_late_of(node, caller)
         handle = await self._opener.open(node, flags, caller, rests)
@@ -219,9 +225,9 @@ class Handlers(pyfuse3.Operations):
             self._nodes.forget(entry.st_ino, 1)  # the kernel gets the phantom
             phantom = own.phantom(is_dir=False)
             return own.open(phantom.st_ino, flags), phantom
-        handle, entry = await self._names.creator.create(
-            self._node(parent), name, mode, flags, self._gate.caller(ctx)
-        )
+        caller = self._changer(ctx)
+        self._comes_again(caller.unique)
+        handle, entry = await self._names.creator.create(self._node(parent), name, mode, flags, caller)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False), entry
 
     @guarded
@@ -234,11 +240,15 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """Answer WRITE. The kernel sends WRITE only for mediated files."""
-        flags, file_flags = _WRITE_FLAGS.unpack_from(raw_request().body)  # before the first await
+        request = raw_request()  # before the first await
+        flags, file_flags = _WRITE_FLAGS.unpack_from(request.body)
         handle = self._handles.get(fh)
         back, kill = bool(flags & _FUSE_WRITE_CACHE), bool(flags & _FUSE_WRITE_KILL_SUIDGID)
         append = bool(file_flags & os.O_APPEND)  # fcntl(F_SETFL) may have changed this flag since the open
-        return await self._data.writer.write(handle, off, buf, append=append, kill_priv=kill, back=back)
+        unique = request.unique & ~RESENT if append else 0
+        return await self._data.writer.write(
+            handle, off, buf, append=append, kill_priv=kill, back=back, unique=unique
+        )
 
     @guarded
     async def flush(self, fh: int) -> None:
@@ -278,7 +288,7 @@ class Handlers(pyfuse3.Operations):
         if (own := self._announcing(ctx)) is not None:
             own.check(announcer.DIRECTORY, parent, name)
             return await self._announced(parent, name, stat.S_IFDIR, ctx)
-        return await self._names.creator.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
+        return await self._names.creator.mkdir(self._node(parent), name, mode, self._changer(ctx))
 
     @locked(errno.EBUSY)
     @guarded
@@ -294,7 +304,7 @@ class Handlers(pyfuse3.Operations):
         if (own := self._announcing(ctx)) is not None:
             own.check(announcer.FILE, parent, name)
             return await self._announced(parent, name, stat.S_IFREG, ctx)
-        return await self._names.creator.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
+        return await self._names.creator.mknod(self._node(parent), name, mode, rdev, self._changer(ctx))
 
     @locked(errno.EBUSY)
     @guarded
@@ -302,7 +312,7 @@ class Handlers(pyfuse3.Operations):
         self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """Answer SYMLINK."""
-        return await self._names.creator.symlink(self._node(parent), name, target, self._gate.caller(ctx))
+        return await self._names.creator.symlink(self._node(parent), name, target, self._changer(ctx))
 
     @locked(errno.EXDEV)
     @guarded
@@ -311,7 +321,7 @@ class Handlers(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """Answer LINK."""
         node, parent = self._node(inode), self._node(new_parent)
-        return await self._names.linker.link(node, parent, new_name, self._gate.caller(ctx))
+        return await self._names.linker.link(node, parent, new_name, self._changer(ctx))
 
     @locked(errno.EBUSY)
     @guarded
@@ -320,7 +330,7 @@ class Handlers(pyfuse3.Operations):
         if (own := self._announcing(ctx)) is not None:
             own.check(announcer.REMOVED_FILE, parent, name)
             return
-        await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=False)
+        await self._names.remover.remove(self._node(parent), name, self._changer(ctx), directory=False)
 
     @locked(errno.EBUSY)
     @guarded
@@ -329,7 +339,7 @@ class Handlers(pyfuse3.Operations):
         if (own := self._announcing(ctx)) is not None:
             own.check(announcer.REMOVED_DIRECTORY, parent, name)
             return
-        await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=True)
+        await self._names.remover.remove(self._node(parent), name, self._changer(ctx), directory=True)
 
     @locked(errno.EXDEV)
     @guarded
@@ -344,7 +354,7 @@ class Handlers(pyfuse3.Operations):
             self._nodes.forget(entry.st_ino, 1)  # the kernel gets no reference by RENAME
             return
         await self._names.renamer.rename(
-            self._node(parent_old), name_old, self._node(parent_new), name_new, flags, self._gate.caller(ctx)
+            self._node(parent_old), name_old, self._node(parent_new), name_new, flags, self._changer(ctx)
         )
 
     # -- attributes -------------------------------------------------------------------------------
@@ -398,7 +408,7 @@ class Handlers(pyfuse3.Operations):
         """Answer REMOVEXATTR."""
         node = self._node(inode)
         with self._lock_of(node):
-            await self._names.xattrs.removexattr(node, name, self._gate.caller(ctx))
+            await self._names.xattrs.removexattr(node, name, self._changer(ctx))
 
     def _lock_of(self, node: Node) -> contextlib.AbstractContextManager[None]:
         """Return a context for a change of a node's attributes: the kernel then holds the node's lock."""

@@ -118,6 +118,8 @@ def test_each_switch_comes_to_its_option(place: Path) -> None:
         assert getattr(options(place, word), name), word
     assert options(place, "--posix", "--app=camera").posix
     assert options(place, "--inotify", "--app=camera").inotify
+    for given, is_kept in (((), False), (("--keeper",), True), (("--read-only",), True)):
+        assert options(place, "--app=camera", *given).is_kept is is_kept
 
 
 def test_the_trail_goes_by_the_mountpoint_and_paths_are_whole(place: Path, monkeypatch) -> None:
@@ -241,6 +243,8 @@ def failures(place: Path) -> list[dict]:
     ("words", "code", "told"),
     [
         (("--inotify",), EXIT_USAGE, "--inotify needs --app"),
+        (("--keeper",), EXIT_USAGE, "--keeper needs --app"),
+        (("--app=camera", "--keeper", "--posix"), EXIT_USAGE, "cannot be used with --posix"),
         (("--posix", "--no-xattrs"), EXIT_USAGE, "--posix and --no-xattrs cannot be used together"),
         (("--app", "none"), EXIT_USAGE, "the policy has no app 'none'"),
     ],

@@ -179,7 +179,9 @@ async def test_a_status_follows_the_policy_and_the_trail(tmp_path: Path) -> None
         assert now["trail"]["directory"] == "/trail"
         assert (before["leaving"], now["leaving"]) == (False, True)
         assert before["takeover"] is None
-        assert now["takeover"] == {"possible": False, "count": 0, "pause_ms": None}
+        assert now["takeover"] == {
+            "possible": False, "count": 0, "pause_ms": None, "again": 0, "unknown": 0
+        }
 
 
 @pytest.mark.parametrize(

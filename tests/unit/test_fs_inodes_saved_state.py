@@ -14,6 +14,7 @@ from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.saved_state import SavedState, Setup
+from policyfs.fs.path_bounds import KEPT_NAMES
 from policyfs.linux.statx import Stat
 from tests.support.models.policies import engine_of
 
@@ -40,7 +41,7 @@ def made(nodes: NodeTable, parent: Node, name: bytes, ino: int, *, ftype: FileTy
 def following(state: SavedState) -> NodeTable:
     """The table of the next daemon."""
     nodes = table()
-    nodes.restore(state.nodes(), state.last_id)
+    nodes.restore(state.nodes(), state.last_id, state.links())
     return nodes
 
 
@@ -88,18 +89,45 @@ def test_the_next_table_is_the_last_one(seed: int) -> None:
 def test_nodes_that_are_not_whole_are_named_and_not_restored() -> None:
     state, nodes = SavedState(10), table()
     nodes.saved = state
-    linked = made(nodes, nodes.root, b"one", 10)
-    nodes.add_name(linked, nodes.root, b"two")
     copy = made(nodes, nodes.root, b"photo", 11, view=View(3, frozenset({"location"}), False),
                 byte_path=BytePath.COPY)  # fmt: skip
     plain = made(nodes, nodes.root, b"plain", 12)
     saved = state.nodes()
-    assert {nodeid: one.whole for nodeid, one in saved.items()} == {
-        linked.nodeid: False, copy.nodeid: False, plain.nodeid: True,
-    }  # fmt: skip
+    assert {nodeid: one.whole for nodeid, one in saved.items()} == {copy.nodeid: False, plain.nodeid: True}
     assert {node.nodeid for node in following(state)} == {1, plain.nodeid}
-    nodes.drop_name(linked, nodes.root, b"two")
-    assert state.nodes()[linked.nodeid].whole
+
+
+def test_a_file_keeps_all_of_its_names() -> None:
+    state, nodes = SavedState(100), table()
+    nodes.saved = state
+    above = made(nodes, nodes.root, b"a", 9, ftype=FileType.DIRECTORY)
+    file, other = made(nodes, above, b"one", 10), made(nodes, above, b"other", 11)
+    for name in (b"two", b"three", b"n" * 255):
+        nodes.add_name(file, nodes.root, name)
+    nodes.add_name(other, nodes.root, b"beside")
+    for gone in (b"two", b"one"):  # the second is the first name
+        nodes.drop_name(file, above if gone == b"one" else nodes.root, gone)
+        for _ in range(2):
+            found = following(state)
+            for one in (file, other):
+                again = found.find(one.nodeid)
+                assert again is not None
+                assert {(above.nodeid, name) for above, name in again.all_names()} == {
+                    (above.nodeid, name) for above, name in one.all_names()
+                }
+                assert set(again.states()) == set(one.states())
+    nodes.forget(other.nodeid, 1)
+    assert {nodeid for nodeid, _, _ in state.links()} == {file.nodeid}
+
+
+def test_a_file_with_names_that_are_not_known_is_not_whole() -> None:
+    state, nodes = SavedState(4 * KEPT_NAMES), table()
+    nodes.saved = state
+    file = made(nodes, nodes.root, b"one", 10)
+    for number in range(KEPT_NAMES):
+        nodes.add_name(file, nodes.root, b"%d" % number)
+    assert file.is_beyond
+    assert not state.nodes()[file.nodeid].whole
 
 
 def test_a_name_changes_between_the_tables_of_short_and_long_names() -> None:
@@ -170,6 +198,14 @@ def test_handles_and_absent_names() -> None:
     assert (one.by_kind, two.is_directory, two.kept, two.fh, two.nodeid) == (True, True, True, 1, 1)
     state.closed(handle.fh)
     state.unlisted(1)
+    assert state.handles() == []
+    writer = Handle(2, song, caller, 1, 8, (1 << 63) + 2, Mode.PASSTHROUGH)
+    state.opened(writer)
+    state.unnamed(song, 9, caller)
+    seen = sorted((one.fd, one.flags, one.is_unnamed) for one in state.handles())
+    assert seen == [(8, 1, False), (9, 0, True)]
+    for each in state.handles():
+        state.drop(each)
     assert state.handles() == []
     state.absent(1, b"x")
     state.absent(1, b"y")

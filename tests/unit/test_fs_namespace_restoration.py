@@ -14,12 +14,14 @@ import pytest
 from policyfs.domain import RAW_VIEW, FileType, Principal
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle, HandleTable
+from policyfs.fs.inodes.intents import Intents
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import Mode, OpenState
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
+from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.namespace.restoration import Restoration
 from policyfs.kernel import bridge, vectors
 from policyfs.kernel.bridge import FH_PASSTHROUGH, pack_fh
@@ -40,18 +42,22 @@ class Side:
         self.given: list[tuple[int, int]] = []
         self.released: set[int] = set()
         gate = SimpleNamespace(principal=CALLER._who, generation=0)
-        fs: Any = SimpleNamespace(nodes=self.nodes, handles=self.handles, tree=tree, gate=gate)
+        self.intents = Intents(lambda: None)
+        fs: Any = SimpleNamespace(
+            nodes=self.nodes, handles=self.handles, tree=tree, gate=gate, intents=self.intents
+        )
         bridge: Any = SimpleNamespace(directories=None, take=lambda _fh: None, take_all=lambda: None)
         self.directories = OpenDirectories(bridge)
         self.absent_names = AbsentNames(lambda _parent, _name: True)
         self.restoration = Restoration(
-            fs, self, self, self.directories, self.absent_names, lambda _told: None  # type: ignore[arg-type]
-        )
+            fs, self, self, self.directories, self.absent_names,  # type: ignore[arg-type]
+            lambda _told: None, Recovery(fs, None),  # type: ignore[arg-type]
+        )  # fmt: skip
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:
-        assert not writing
         node.open = node.open or OpenState()
         node.open.handles += 1
+        node.open.writers += writing
         return node.open
 
     def leave(self, handle: Handle, _state: OpenState) -> None:
@@ -96,12 +102,16 @@ def song(side: Side, tree: Tree, name: bytes = b"song") -> Node:
     return node
 
 
-def opened(side: Side, node: Node, fd: int, index: int = 1, unique: int = 0) -> Handle:
+def opened(
+    side: Side, node: Node, fd: int, index: int = 1, unique: int = 0, flags: int = os.O_RDONLY, *,
+    passed: bool = False,
+) -> Handle:  # fmt: skip
     caller = Caller(CALLER._who, 1000, 1000, 42, 0)
     caller.unique = unique
-    mode = Mode.PASSTHROUGH if fd < 0 else Mode.MEDIATED
-    fh = pack_fh(index, FH_PASSTHROUGH, 5) if fd < 0 else pack_fh(index)
-    handle = Handle(index, node, caller, os.O_RDONLY, fd, fh, mode)
+    passed |= fd < 0
+    mode = Mode.PASSTHROUGH if passed else Mode.MEDIATED
+    fh = pack_fh(index, FH_PASSTHROUGH, 5) if passed else pack_fh(index)
+    handle = Handle(index, node, caller, flags, fd, fh, mode)
     side.handles.add(handle)
     return handle
 
@@ -236,3 +246,51 @@ def test_handles_of_the_bridge_go_on_as_those_of_python(tree: Tree, state: Saved
     with pytest.raises(ValueError, match="memory"):
         vectors.read_opens(state.opens[1:])
     bridge.prepare(0, 0)
+
+
+@pytest.mark.parametrize("passed", [True, False])
+@pytest.mark.parametrize("how", [os.O_RDWR, os.O_RDONLY, os.O_WRONLY])
+def test_a_writer_goes_on_only_with_a_descriptor_that_writes(
+    tree: Tree, state: SavedState, old: Side, how: int, passed: bool
+) -> None:
+    node = song(old, tree)
+    node.mediated = not passed
+    old.nodes.refer(node)
+    if passed:
+        state.backed(node, 5)
+    fd = os.open("song", how, dir_fd=tree.root_fd)
+    handle = opened(old, node, fd, flags=os.O_WRONLY, passed=passed)
+    new, handles = next_one(tree, state)
+    assert handles == (how == os.O_RDWR)
+    if handles:
+        found = new.handles.get(handle.fh)
+        assert (found.fd, found.mode is Mode.PASSTHROUGH, found.writable) == (fd, passed, True)
+        assert found.node.open is not None
+        assert (found.node.open.writers, found.node.open.writer_uids) == (1, {1000})
+        os.close(fd)
+
+
+def test_an_open_file_without_a_name_keeps_its_descriptor(tree: Tree, state: SavedState, old: Side) -> None:
+    node, other = song(old, tree), song(old, tree, b"other")
+    state.backed(node, 5)
+    opened(old, node, -1)
+    kept, wrong = (os.open(name, os.O_RDONLY, dir_fd=tree.root_fd) for name in ("song", "other"))
+    state.unnamed(node, kept, CALLER)
+    state.unnamed(other, wrong, CALLER)  # it is not open, and has a name
+    old.nodes.drop_name(node, old.nodes.root, b"song")
+    new, handles = next_one(tree, state)
+    found = new.nodes.find(node.nodeid)
+    assert found is not None
+    assert found.open is not None
+    assert (handles, found.open.fd, found.parent) == (1, kept, None)
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(wrong)
+    os.close(kept)
+
+
+def test_no_handle_gets_the_number_of_one_that_a_release_may_still_name(
+    tree: Tree, state: SavedState, old: Side
+) -> None:
+    used = [old.handles.new_index(CALLER) for _ in range(3)]
+    new, _ = next_one(tree, state)
+    assert new.handles.new_index(CALLER) not in used

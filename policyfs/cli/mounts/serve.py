@@ -51,8 +51,7 @@ def serve(
     from policyfs.daemon.keeper.clone import is_possible
 
     leave_network()  # before any process starts, so that all leave it, too
-    wanted = kept and options.read_only and options.app is not None
-    if not (wanted and is_possible() and _sends_again()):
+    if not (kept and options.is_kept and is_possible() and _sends_again()):
         return _serve(options, loader, ready, None, as_json=as_json)
     import policyfs.daemon.daemon  # so that no daemon loads them, perhaps in another version
     import policyfs.journal.sealing.sealer  # noqa: F401

@@ -31,7 +31,7 @@ def close_others(known: Known, state: SavedState) -> None:
         kept.add(setup.device)
     for handle in state.handles():
         if handle.fd >= 0 and (handle.fd in kept or handle.fd not in is_open):
-            state.closed(handle.fh)  # not its descriptor, or this daemon may soon get the same number
+            state.drop(handle)  # not its descriptor, or this daemon may soon get the same number
     kept |= {handle.fd for handle in state.handles()}
     for fd in is_open.keys() - kept:
         os.close(fd)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import WRITE, PolicyChangedError
 from policyfs.fs.checked.change_lock import Change, patiently
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, refuse_unknown
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
 from policyfs.fs.inodes.handles import Handle, open_state
+from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.pending_writes import Head
@@ -45,6 +47,7 @@ class FileWriter:
         self._tree = fs.tree
         self._gate = fs.gate
         self._note_held = fs.note_held
+        self._intents = fs.intents
         self._guard = guard
         self._direct = direct
         self._head_checked = head_checked
@@ -53,11 +56,13 @@ class FileWriter:
         self._put_off = put_off
 
     async def write(
-        self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool, back: bool = False
-    ) -> int:
+        self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool, back: bool = False,
+        unique: int = 0,
+    ) -> int:  # fmt: skip
         """Write if the app may now, and return the number of bytes; with *back*, that of *data*. append: at
         the file's present end. kill_priv: clear suid and sgid.
 
+        unique: an append's number of the request.
         back: the kernel writes back a mapped page, which never makes a file longer: bytes behind the end were
         cut off meanwhile. After a refusal the kernel must drop just these pages: others would see, and write
         back, bytes that the file never held. (Other pages may be in a long write-back, for which the
@@ -68,6 +73,8 @@ class FileWriter:
                 return await self._write_back(change, offset, data)
             if kill_priv:
                 self._tree.clear_killpriv(handle.fd)
+            if append and self._intents.are_kept and self._path(change) is self._direct:
+                return await self._append(change, data, unique)
             return await self._on_path(change, lambda path: path.write(change, offset, data, append=append))
 
         if back:
@@ -81,6 +88,22 @@ class FileWriter:
             raise
         handle.bytes_written += written
         return len(data) if back else written
+
+    async def _append(self, change: Change, data: bytes, unique: int) -> int:
+        """Append once, also if a killed daemon has begun to. Refuse (EIO) if nothing tells whether it has:
+        another program has changed the file's end."""
+        fd = change.handle.fd
+        if (found := self._intents.before(unique)) is None:
+            size = self._tree.fstat(fd).size
+            self._intents.begin(Intent(unique, ChangeKind.APPEND, Side(change.handle.node.nodeid), size=size))
+            return await self._direct.write(change, size, data, append=True)
+        at, size = found[0].size, self._tree.fstat(fd).size
+        there = os.pread(fd, min(len(data), max(0, size - at)), at)
+        if size < at or there != data[: len(there)]:
+            refuse_unknown(self._gate, change.handle.caller, _WRITING, change.handle.node.path())
+        if len(there) == len(data):
+            return len(data)
+        return await self._direct.write(change, at, data, append=False)  # a part was written, or none
 
     def give_up(self, nodeid: int, offset: int, length: int) -> None:
         """Refuse a write whose data the bridge has dropped, since too many writes of the uid wait; drop its

@@ -123,6 +123,15 @@ class OpenedHandles(Protocol):
     def closed(self, fh: int) -> None:
         """Drop an open file. INVARIANT: before its descriptor is closed."""
 
+    def indexed(self, index: int) -> None:
+        """Note that a handle got an index."""
+
+    def unnamed(self, node: Node, fd: int, caller: Caller) -> None:
+        """Save the descriptor of an open file that loses its last name."""
+
+    def let_go(self, nodeid: int) -> None:
+        """Drop the descriptor of unnamed(). INVARIANT: before it is closed."""
+
 
 class HandleTable:
     """The table that finds the open handles of a mount by the 64-bit number that the kernel sends back.
@@ -184,8 +193,14 @@ class HandleTable:
         for _ in range(MAX_INDEX):
             self._next = self._next + 1 if self._next < MAX_INDEX else 1
             if self._next not in self._used:
+                if self.saved is not None:
+                    self.saved.indexed(self._next)
                 return self._next
         raise OSError(errno.ENFILE, "too many open files")
+
+    def number_from(self, index: int) -> None:
+        """Give handles greater indices than this one, of a daemon before: its last handle."""
+        self._next = index
 
     def add(self, handle: Handle) -> None:
         """Store a handle under its ``fh``. A descriptor is set before this call."""

@@ -6,7 +6,7 @@ path state or open version (docs/architecture/views.md)."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from policyfs.domain import RAW_VIEW, FileType, View
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, HardLinks, Node, StaleNodeError
@@ -127,9 +127,12 @@ class NodeTable:
         if self.saved is not None and node.nodeid != ROOT_ID:
             self.saved.node(node)
 
-    def restore(self, saved: dict[int, SavedNode], last_id: int) -> None:
+    def restore(
+        self, saved: dict[int, SavedNode], last_id: int, links: Iterable[tuple[int, int, bytes]] = ()
+    ) -> None:
         """Add the nodes of the daemon before, each below its directory, before any request is answered. Nodes
-        whose directory is not known are left out: the kernel gets ESTALE for them, and looks the name up."""
+        whose directory is not known are left out: the kernel gets ESTALE for them, and looks the name up.
+        links: further names (node, directory, name)."""
         self.follows = True
         self._last_id = max(last_id, *saved, self._last_id)
         children: dict[int, list[SavedNode]] = {}
@@ -143,6 +146,10 @@ class NodeTable:
                 node = self._restored(one, parent)
                 if node.ftype is FileType.DIRECTORY:
                     unfolded.append(node)
+        for nodeid, above, name in links:
+            linked, directory = self._by_id.get(nodeid), self._by_id.get(above)
+            if linked is not None and directory is not None and linked.ftype is FileType.REGULAR:
+                self.add_name(linked, directory, name)
 
     def _restored(self, saved: SavedNode, parent: Node) -> Node:
         self.several_devices |= saved.key >> 64 != 0
@@ -187,7 +194,10 @@ class NodeTable:
         else:
             if node.links is None:
                 node.links = HardLinks(self._placement)
-            if node.links.has(parent, name) or not node.links.add(parent, name):
+            if node.links.has(parent, name):
+                return
+            if not node.links.add(parent, name):
+                self._save(node)  # only its state is known now
                 return
         if node.ftype is FileType.DIRECTORY:
             self._directories[parent.nodeid, name] = node
@@ -243,7 +253,7 @@ class NodeTable:
         node.parent = None
         self._set_first(node, *other)
         node.links.add(first[0], first[1])
-        return not node.out_of_reach  # not saved: a node with several names is not restored
+        return not node.out_of_reach  # not saved: the node has the same names
 
     def _unlist(self, node: Node, parent: Node, name: bytes) -> None:
         if self._directories.get((parent.nodeid, name)) is node:

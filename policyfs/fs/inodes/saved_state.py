@@ -1,7 +1,7 @@
 """The state of a mount that outlives its daemon: nodes, handles and INIT, in memory of the keeper.
 
 Each record is written as part of the operation, before the kernel gets the answer (decision 70). A take-over
-restores nodes that show the store's own bytes and have one name, and the handles of these.
+restores nodes that show the store's own bytes, and the handles of these.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.domain import FileType
+from policyfs.fs.inodes import intents
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.record_table import RecordTable
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from policyfs.fs.inodes.handles import Handle
     from policyfs.fs.inodes.node import Node
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The version of the layout. A daemon continues only a state of its own version."""
 _HEADER: Final = 4096
 _WORD: Final = struct.Struct("=Q")
-_LAST_ID, _UNSAVED, _LOCKED, _SERVING, _DIED, _TAKEN_OVER, _PAUSE = range(0, 56, 8)
+_LAST_ID, _UNSAVED, _LOCKED, _SERVING, _DIED, _TAKEN_OVER, _PAUSE, _LAST_INDEX, _AGAIN, _UNKNOWN = (
+    range(0, 80, 8)
+)
 _SETUP_BYTES: Final = 4000
 _NODE: Final = struct.Struct("=QQQqQQiBB")
 """nodeid, inode number, device (0: the root's), birth time in ns, directory, look-ups, backing id, type,
@@ -37,7 +40,10 @@ _SHORT, _LONG = 64, 255
 """The longest names of the two tables of nodes, in bytes."""
 _HANDLE: Final = struct.Struct("=QQQIIIIiB")
 """unique (Caller), fh (an open directory: its number), nodeid, flags, uid, gid, pid, descriptor, bits."""
-_DIRECTORY, _KEPT, _BY_KIND = 1, 2, 4
+_DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED = 1, 2, 4, 8, 16
+_LINK: Final = struct.Struct("=QQ")
+"""nodeid, directory; then a further name of the node."""
+_INTENTS: Final = 1 << 10
 _HANDLES: Final = 1 << 15
 _ABSENT: Final = 1 << 15
 _TYPES: Final = tuple(FileType)
@@ -74,8 +80,9 @@ class SavedNode(NamedTuple):
 
 
 class SavedHandle(NamedTuple):
-    """An open file, or an open directory with its number as *fh*. unique: the number of the request that
-    opened it. fd: -1 in passthrough. kept: Listing.kept."""
+    """An open file, an open directory with its number as *fh*, or a descriptor of an open file without a name
+    (OpenState.fd) with its node's number as *fh*. unique: the number of the request that opened it. fd: -1
+    for a reader in passthrough. kept: Listing.kept. passed: True in passthrough."""
 
     unique: int
     fh: int
@@ -88,6 +95,8 @@ class SavedHandle(NamedTuple):
     is_directory: bool
     kept: bool
     by_kind: bool
+    is_unnamed: bool
+    passed: bool
 
 
 class SavedState:
@@ -98,7 +107,8 @@ class SavedState:
         """nodes: the number of nodes that the kernel may remember. Only memory that is used is taken."""
         tables = ((2, _SETUP_BYTES), (nodes * 2, _NODE.size + _SHORT), (nodes // 4, _NODE.size + _LONG),
                   (_HANDLES, _HANDLE.size), (_ABSENT, _WORD.size + _LONG),
-                  (_HANDLES, _WORD.size))  # fmt: skip
+                  (_HANDLES, _WORD.size), (nodes // 4, _LINK.size + _LONG),
+                  (_INTENTS, intents.ROOM))  # fmt: skip
         size = _HEADER + vectors.OPENS_BYTES + sum(RecordTable.size_bytes(*one) for one in tables)
         flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
         self._memory = mmap.mmap(-1, size, flags=flags)
@@ -109,10 +119,11 @@ class SavedState:
             made.append(RecordTable(self._memory, at, slots, room))
             at += RecordTable.size_bytes(slots, room)
         self._setup, self._short, self._long, *others = made
-        self._handle_table, self._absent_table, self._id_table = others
+        self._handle_table, self._absent_table, self._id_table, self._link_table, self.intents = others
         self._setup_slot = self._setup.take() or 0
         self._nodes: dict[int, tuple[RecordTable, int]] = {}
-        self._handles: dict[tuple[bool, int], int] = {}
+        self._handles: dict[tuple[int, int], int] = {}
+        self._links: dict[int, dict[tuple[int, bytes], int]] = {}
         self._backing: dict[int, int] = {}
         self._absent: dict[tuple[int, bytes], int] = {}
         self._ids: dict[int, int] = {}
@@ -165,6 +176,17 @@ class SavedState:
         """The time from the last daemon's death until the next one served, in ns; 0: none has died."""
         return self._get(_PAUSE)
 
+    @property
+    def again(self) -> tuple[int, int]:
+        """The numbers of changes that a killed daemon had begun and whose requests came again: all, and those
+        that got EIO, since nothing told whether they had been made."""
+        return self._get(_AGAIN), self._get(_UNKNOWN)
+
+    def came_again(self, *, is_known: bool) -> None:
+        """Count a change that a killed daemon had begun (again)."""
+        self._set(_AGAIN, self._get(_AGAIN) + 1)
+        self._set(_UNKNOWN, self._get(_UNKNOWN) + (not is_known))
+
     def setup(self) -> Setup | None:
         """Return the last set_up(); None if there was none, or one of another version."""
         found = self._setup.read().get(self._setup_slot)
@@ -186,8 +208,12 @@ class SavedState:
         if (setup := self.setup()) is not None:
             self.set_up(setup._replace(policy=digest))
 
+    def is_full(self) -> None:
+        """Note that something could not be saved: no daemon takes over from now on."""
+        self._set(_UNSAVED, 1)
+
     def locked(self, change: int) -> None:
-        """Count an owner of locks that comes (1) or goes (-1): a take-over would lose its locks."""
+        """Count what comes (1) or goes (-1) and a take-over would lose: an owner of locks, or held bytes."""
         self._set(_LOCKED, max(0, self._get(_LOCKED) + change))
 
     # -- nodes ---------------------------------------------------------------------------------------
@@ -205,8 +231,8 @@ class SavedState:
         """Save a node after a change of its names, look-ups or mode."""
         named = node.parent is not None
         parent = node.parent if named else node.was_in
-        # A node with other names is decided by all of them, and other byte paths hang on results of workers.
-        whole = node.links is None and node.byte_path is BytePath.RAW and node.view.key == 0
+        # A node is decided by all of its names, and other byte paths hang on results of workers.
+        whole = not node.is_beyond and node.byte_path is BytePath.RAW and node.view.key == 0
         if parent is None:  # it has not been told to the kernel yet
             return
         table = self._short if len(node.name) <= _SHORT else self._long
@@ -214,8 +240,10 @@ class SavedState:
         if had is not table:
             slot = table.take()
         if slot is None:
-            self._set(_UNSAVED, 1)
+            self.is_full()
             return
+        links = set() if node.links is None else {(above.nodeid, name) for above, name in node.links}
+        self._link(node.nodeid, links)
         bits = _MEDIATED * node.mediated | _NAMED * named | _WHOLE * whole
         table.put(slot, _NODE.pack(
             node.nodeid, node.ino & _INODE, node.ino >> 64, node.btime_ns, parent.nodeid, node.lookups,
@@ -224,11 +252,44 @@ class SavedState:
         if had is not table:
             self._drop(node.nodeid)  # only now, so that one of the two is always there
             self._nodes[node.nodeid] = (table, slot)
+        self._unlink(node.nodeid, links)
+
+    def _link(self, nodeid: int, links: set[tuple[int, bytes]]) -> None:
+        """Save a node's further names. INVARIANT: before its record, and what is gone is dropped after it: a
+        name too many is found dead, but a name too few could give a right."""
+        known = self._links.get(nodeid, {})
+        for link in links - known.keys():
+            if (slot := self._link_table.take()) is None:
+                self.is_full()
+                return
+            self._links.setdefault(nodeid, {})[link] = slot
+            self._link_table.put(slot, _LINK.pack(nodeid, link[0]) + link[1])
+
+    def _unlink(self, nodeid: int, links: set[tuple[int, bytes]]) -> None:
+        """Drop all further names of a node but these."""
+        if not (known := self._links.get(nodeid)):
+            return
+        for link in known.keys() - links:
+            self._link_table.free(known.pop(link))
+        if not known:
+            del self._links[nodeid]
+
+    def links(self) -> list[tuple[int, int, bytes]]:
+        """Read all further names of the daemon before (node, directory, name), and take their slots over."""
+        for slot, record in self._link_table.read().items():
+            nodeid, parent = _LINK.unpack_from(record) if len(record) > _LINK.size else (0, 0)
+            link, known = (parent, record[_LINK.size :]), self._links.setdefault(nodeid, {})
+            if nodeid not in self._nodes or known.get(link, slot) != slot or not _is_name(link[1]):
+                self._link_table.free(slot)
+            else:
+                known[link] = slot
+        return [(nodeid, *link) for nodeid, known in self._links.items() for link in known]
 
     def gone(self, nodeid: int) -> None:
         """Drop a node that the kernel does not know any more."""
         self._backing.pop(nodeid, None)
         self._drop(nodeid)
+        self._unlink(nodeid, set())
 
     def _drop(self, nodeid: int) -> None:
         if (had := self._nodes.pop(nodeid, None)) is not None:
@@ -300,17 +361,40 @@ class SavedState:
 
     # -- handles -------------------------------------------------------------------------------------
 
+    @property
+    def last_index(self) -> int:
+        """The last index that a handle got. No other handle gets it: a RELEASE may come again."""
+        return self._get(_LAST_INDEX)
+
+    def indexed(self, index: int) -> None:
+        """Note that a handle got an index."""
+        self._set(_LAST_INDEX, index)
+
     def opened(self, handle: Handle) -> None:
-        """Save an open file that is read, and shows the file itself."""
-        if handle.node.byte_path is BytePath.RAW and not handle.writable:
-            caller, fd = handle.caller, -1 if handle.mode is Mode.PASSTHROUGH else handle.fd
+        """Save an open file that shows the file itself."""
+        if handle.node.byte_path is BytePath.RAW:
+            caller, passed = handle.caller, handle.mode is Mode.PASSTHROUGH
             who = caller.unique, caller.uid, caller.gid, caller.pid
-            bits = _BY_KIND * handle.by_kind
+            fd = -1 if passed and not handle.writable else handle.fd
+            bits = _BY_KIND * handle.by_kind | _PASSED * passed
             self._put_handle(handle.fh, handle.node.nodeid, handle.flags, who, fd, bits)
 
     def closed(self, fh: int) -> None:
         """Drop an open file. INVARIANT: before its descriptor is closed."""
-        self._closed(fh, is_directory=False)
+        self._closed(fh, 0)
+
+    def unnamed(self, node: Node, fd: int, caller: Caller) -> None:
+        """Save the descriptor of an open file that loses its last name. caller: an app that has it open."""
+        who = caller.unique, caller.uid, caller.gid, caller.pid
+        self._put_handle(node.nodeid, node.nodeid, 0, who, fd, _UNNAMED)
+
+    def let_go(self, nodeid: int) -> None:
+        """Drop the descriptor of unnamed(). INVARIANT: before it is closed."""
+        self._closed(nodeid, _UNNAMED)
+
+    def drop(self, handle: SavedHandle) -> None:
+        """Drop a handle of the daemon before."""
+        self._closed(handle.fh, _DIRECTORY * handle.is_directory | _UNNAMED * handle.is_unnamed)
 
     def listing(self, number: int, node: Node, caller: Caller, *, kept: bool) -> None:
         """Save an open directory."""
@@ -319,28 +403,28 @@ class SavedState:
 
     def unlisted(self, number: int) -> None:
         """Drop an open directory."""
-        self._closed(number, is_directory=True)
+        self._closed(number, _DIRECTORY)
 
     def _put_handle(
         self, fh: int, nodeid: int, flags: int, who: tuple[int, int, int, int], fd: int, bits: int
     ) -> None:
         slot = self._handle_table.take()
         if slot is None:
-            self._set(_UNSAVED, 1)
+            self.is_full()
             return
-        self._handles[bool(bits & _DIRECTORY), fh] = slot
+        self._handles[bits & (_DIRECTORY | _UNNAMED), fh] = slot
         unique, *caller = who
         self._handle_table.put(slot, _HANDLE.pack(unique, fh, nodeid, flags, *caller, fd, bits))
 
-    def _closed(self, fh: int, *, is_directory: bool) -> None:
-        slot = self._handles.pop((is_directory, fh), None)
+    def _closed(self, fh: int, sort: int) -> None:
+        slot = self._handles.pop((sort, fh), None)
         if slot is not None:
             self._handle_table.free(slot)
 
     def keep(self, handle: SavedHandle) -> None:
         """Save a handle that the bridge of the daemon before gave out."""
         caller = handle.unique, handle.uid, handle.gid, handle.pid
-        bits = _DIRECTORY * handle.is_directory | _KEPT * handle.kept
+        bits = _DIRECTORY * handle.is_directory | _KEPT * handle.kept | _PASSED * handle.passed
         self._put_handle(handle.fh, handle.nodeid, handle.flags, caller, -1, bits)
 
     def handles(self) -> list[SavedHandle]:
@@ -352,9 +436,12 @@ class SavedState:
                 continue
             unique, fh, nodeid, flags, uid, gid, pid, fd, bits = _HANDLE.unpack(record)
             is_directory, is_kept = bool(bits & _DIRECTORY), bool(bits & _KEPT)
-            by_kind = bool(bits & _BY_KIND)
-            one = SavedHandle(unique, fh, nodeid, flags, uid, gid, pid, fd, is_directory, is_kept, by_kind)
-            self._handles[is_directory, fh] = slot
+            by_kind, is_unnamed = bool(bits & _BY_KIND), bool(bits & _UNNAMED)
+            one = SavedHandle(
+                unique, fh, nodeid, flags, uid, gid, pid, fd, is_directory, is_kept, by_kind, is_unnamed,
+                bool(bits & _PASSED),
+            )  # fmt: skip
+            self._handles[bits & (_DIRECTORY | _UNNAMED), fh] = slot
             found.append(one)
         return found
 
@@ -365,10 +452,13 @@ def _node_of(record: bytes) -> SavedNode | None:
         return None
     nodeid, ino, dev, btime_ns, parent, lookups, backing_id, kind, bits = _NODE.unpack_from(record)
     name = record[_NODE.size :]
-    is_name = name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
-    if nodeid <= ROOT_ID or kind >= len(_TYPES) or not is_name:
+    if nodeid <= ROOT_ID or kind >= len(_TYPES) or not _is_name(name):
         return None
     return SavedNode(
         nodeid, dev << 64 | ino, btime_ns, parent, lookups, backing_id, _TYPES[kind],
         bool(bits & _MEDIATED), bool(bits & _NAMED), bool(bits & _WHOLE), name,
     )  # fmt: skip
+
+
+def _is_name(name: bytes) -> bool:
+    return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name

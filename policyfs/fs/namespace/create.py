@@ -24,6 +24,7 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError, check_room, child_path
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.opening.opener import Opener
@@ -86,7 +87,10 @@ class Creator(FsPart):
         call = Call("create", describe(flags | os.O_CREAT))
         ops = Op.CREATE | Op.WRITE | ops_of(flags & ~os.O_TRUNC)
         state, decision = self._may_create(parent, name, caller, ops, FileType.REGULAR, call)
-        new = await self._new_file(parent, name, mode, flags, caller, state)
+        if self._was_made(caller, call, child_path(parent, name)):
+            new = self._found_again(parent, lambda at: self._tree.open_file(at, name, os.O_RDWR), caller)
+        else:
+            new = await self._new_file(parent, name, mode, flags, caller, state)
         fd = new.fd
         try:
             stat = await self._own_new(new, parent, name, caller)
@@ -112,6 +116,27 @@ class Creator(FsPart):
             self._opener.close(handle)  # the kernel gets no handle, and will never release it
             raise
 
+    def _found_again(self, parent: Node, find: Callable[[int], int], caller: Caller) -> _New:
+        """Return the object that a killed daemon has made for this request (_was_made). find: opens it."""
+        fd, before = find(self._resolver.dirfd(parent)), self._intents.before(caller.unique)
+        stat = self._tree.fstat(fd)
+        if before is None or (self._nodes.key_of(stat), stat.btime_ns) != before[0].old[2:]:
+            os.close(fd)
+            raise StaleNodeError  # another program has taken the name just now
+        return _New(fd, owned=True)
+
+    def _begin(self, parent: Node, name: bytes, caller: Caller, fd: int = -1) -> None:
+        """Keep the intent to give a new object its name. fd: -1 if it will be made with that name."""
+        if not self._intents.are_kept:
+            return
+        inode = (0, 0)
+        if fd < 0:
+            self._tree.check_free(self._resolver.dirfd(parent), name)  # later nothing would tell
+        else:
+            stat = self._tree.fstat(fd)
+            inode = self._nodes.key_of(stat), stat.btime_ns
+        self._intents.begin(Intent(caller.unique, ChangeKind.NAME, Side(parent.nodeid, name, *inode)))
+
     async def _take_back(
         self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat, caller: Caller
     ) -> None:
@@ -133,7 +158,7 @@ class Creator(FsPart):
         for _ in range(_TRIES):
             dirfd = self._resolver.dirfd(parent)
             try:
-                return self._made(dirfd, name, mode, caller, suid=suid)
+                return self._made(parent, name, mode, caller, suid=suid)
             except FileExistsError:
                 if flags & os.O_EXCL:
                     raise
@@ -155,11 +180,12 @@ class Creator(FsPart):
             raise StaleNodeError
         raise OSError(errno.EEXIST, "the name exists, but is hidden from the caller")
 
-    def _made(self, dirfd: int, name: bytes, mode: int, caller: Caller, *, suid: bool) -> _New:
+    def _made(self, parent: Node, name: bytes, mode: int, caller: Caller, *, suid: bool) -> _New:
         """Make a regular file, open O_RDWR. INVARIANT: its owner comes before its name, else another mount's
         app could write into a file that then belongs to the caller (impossible without unnamed files,
         docs/threat-model.md)."""
         who, app = (caller.umask, caller.uid, caller.gid), caller.principal.app
+        dirfd = self._resolver.dirfd(parent)
         if app is not None:
             try:
                 unnamed = self._unnamed(dirfd, mode, caller, app, suid=suid)
@@ -169,11 +195,13 @@ class Creator(FsPart):
             if unnamed is not None:
                 fd, stat = unnamed
                 try:
+                    self._begin(parent, name, caller, fd)
                     self._tree.link(fd, dirfd, name)
                 except BaseException:
                     os.close(fd)
                     raise
                 return self._by_name(fd, dirfd, name, stat)
+        self._begin(parent, name, caller)
         return _New(self._tree.create_file(dirfd, name, mode, *who, suid=suid), owned=False)
 
     def _unnamed(
@@ -259,10 +287,13 @@ class Creator(FsPart):
         make: Callable[[int], _New],
     ) -> pyfuse3.EntryAttributes:
         """Make an object for mkdir, symlink or mknod, by *make* in the directory whose descriptor it gets."""
+        was_made = self._was_made(caller, call, child_path(parent, name))
         state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
-        self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
-        dirfd = self._resolver.dirfd(parent)
-        new = make(dirfd)
+        if was_made:
+            new = self._found_again(parent, lambda at: self._tree.open_path(at, name), caller)
+        else:
+            self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
+            new = make(self._resolver.dirfd(parent))
         try:
             if self._tree.fstat(new.fd).ftype is not ftype:
                 raise StaleNodeError  # another object has taken the name, and keeps its owner
@@ -271,17 +302,21 @@ class Creator(FsPart):
             os.close(new.fd)
         return self._lookup.entry(parent, name, state, stat, caller)
 
-    def _named(self, dirfd: int, name: bytes, caller: Caller, make: Callable[[bytes], None]) -> _New:
+    def _named(self, parent: Node, name: bytes, caller: Caller, make: Callable[[bytes], None]) -> _New:
         """Make an object that is no regular file, by *make* under a name that may be temporary. INVARIANT: as
         _made()."""
-        app = caller.principal.app
+        app, dirfd = caller.principal.app, self._resolver.dirfd(parent)
         if app is not None:
             owners = self._gate.facts.owners
-            fd = self._new_names.make(
-                dirfd, name, make, lambda fd: owners.set(fd, self._tree.fstat(fd), app)
-            )
+
+            def own(fd: int) -> None:
+                owners.set(fd, self._tree.fstat(fd), app)
+                self._begin(parent, name, caller, fd)
+
+            fd = self._new_names.make(dirfd, name, make, own)
             if fd != NOT_MADE:
                 return _New(fd, owned=True)
+        self._begin(parent, name, caller)
         make(name)
         return _New(self._tree.open_path(dirfd, name), owned=False)
 
@@ -290,7 +325,7 @@ class Creator(FsPart):
 
         def make(dirfd: int) -> _New:
             return self._named(
-                dirfd, name, caller,
+                parent, name, caller,
                 lambda at: self._tree.mkdir(dirfd, at, mode, caller.umask, caller.uid, caller.gid),
             )  # fmt: skip
 
@@ -303,7 +338,7 @@ class Creator(FsPart):
 
         def make(dirfd: int) -> _New:
             return self._named(
-                dirfd, name, caller,
+                parent, name, caller,
                 lambda at: self._tree.symlink(dirfd, at, target, caller.uid, caller.gid),
             )  # fmt: skip
 
@@ -328,12 +363,12 @@ class Creator(FsPart):
             # Check again: a reload or a move may have come while the request was put on record.
             still = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
             if ftype is FileType.REGULAR:
-                return self._made(dirfd, name, mode, caller, suid=still)
+                return self._made(parent, name, mode, caller, suid=still)
             if not still:
                 raise OSError(errno.EPERM, "the policy now has a requirement here")
             who = caller.umask, caller.uid, caller.gid
             return self._named(
-                dirfd, name, caller, lambda at: self._tree.make_special(dirfd, at, mode, rdev, *who)
+                parent, name, caller, lambda at: self._tree.make_special(dirfd, at, mode, rdev, *who)
             )
 
         return await self.make(parent, name, caller, ftype, call, make)

@@ -181,6 +181,14 @@ class Entries(FsPart):
             self._nodes.drop_name(node, parent, name)
             self._resolver.drop(node.nodeid)
 
+    def give_name(self, nodes: Iterable[Node], old: tuple[Node, bytes], new: tuple[Node, bytes]) -> None:
+        """Give nodes another name. The nodes below a directory update their paths at their next request."""
+        for node in nodes:
+            self._nodes.add_name(node, *new)
+            self._nodes.drop_name(node, *old)
+            if node.ftype is FileType.DIRECTORY:
+                self._resolver.drop(node.nodeid)
+
     def refuse_move(
         self,
         caller: Caller,

@@ -16,6 +16,7 @@ from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_link
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
 from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.lookup import Lookup
@@ -102,7 +103,13 @@ class Linker(FsPart):
                 self._entries.refuse_move(caller, call, path, new_path, decision)
             self._check_pending(node, self._tree.fstat(fd))
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
-            with self._open_files.bytes_stay(node.ino, answered=False):
-                self._tree.link(fd, self._resolver.dirfd(parent), name)
+            dirfd = self._resolver.dirfd(parent)
+            if not self._was_made(caller, call, path, new_path):
+                if self._intents.are_kept:
+                    self._tree.check_free(dirfd, name)  # later the name would tell that the link was made
+                side = Side(parent.nodeid, name, node.ino, node.btime_ns)
+                self._intents.begin(Intent(caller.unique, ChangeKind.NAME, side))
+                with self._open_files.bytes_stay(node.ino, answered=False):
+                    self._tree.link(fd, dirfd, name)
             stat = self._tree.fstat(fd)
         return self._lookup.entry(parent, name, new_state, stat, caller)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from policyfs.fs.namespace.create import Creator
+from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.link import Linker
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.readdir import DirectoryListings
@@ -18,6 +19,7 @@ from policyfs.fs.namespace.xattr import ExtendedAttributes
 class NameOperations:
     """One mount's operations on names and attributes: one object for each family of system calls."""
 
+    entries: Entries
     lookup: Lookup
     listings: DirectoryListings
     creator: Creator

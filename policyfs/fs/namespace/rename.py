@@ -22,6 +22,7 @@ from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.entries import Entries, gone_version
@@ -139,6 +140,8 @@ class Renamer(FsPart):
     ) -> None:
         exchange, call = bool(flags & _EXCHANGE), _call_of(flags)
         path, new_path = child_path(old_parent, old), child_path(new_parent, new)
+        if self._was_made(caller, call, path, new_path):
+            return
         generation = self._gate.generation
         new_state = self._gate.engine.child(new_parent.state, new)
         async with contextlib.AsyncExitStack() as stack:
@@ -184,7 +187,7 @@ class Renamer(FsPart):
                 self._entries.keep_open(new_key, new_parent, new, replaced=True)
             try:
                 with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
-                    self._move(*decided)
+                    self._move(*decided, unique=caller.unique)
             except OSError as error:
                 _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
         self._follow(caller.principal, here, to, exchange=exchange)
@@ -216,11 +219,13 @@ class Renamer(FsPart):
             raise _TargetChangedError from None
 
     def _move(
-        self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int
+        self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int, *, unique: int
     ) -> None:
         """Rename the files of the decision, whose names are locked. No rename replaces a file that was made
         since the decision, except in a FUSE store that does not know the flags of renameat2(2)."""
         names = self._resolver.dirfd(old[0]), old[1], self._resolver.dirfd(new[0]), new[1]
+        kind = ChangeKind.EXCHANGE if flags == _EXCHANGE else ChangeKind.MOVE
+        self._intents.begin(Intent(unique, kind, self._end_of(*old), self._end_of(*new)))
         try:
             if flags or new[2] is not None:
                 self._tree.rename2(*names, flags)
@@ -230,6 +235,10 @@ class Renamer(FsPart):
             if new[2] is not None and not flags:
                 raise
             raise (StaleNodeError if flags else _TargetChangedError) from None
+
+    def _end_of(self, parent: Node, name: bytes, stat: Stat | None) -> Side:
+        inode = (0, 0) if stat is None else (self._nodes.key_of(stat), stat.btime_ns)
+        return Side(parent.nodeid, name, *inode)
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
         """Raise _HeldError if this daemon holds bytes of one of these files. Refuse the rename (EBUSY) if
@@ -266,14 +275,15 @@ class Renamer(FsPart):
         moved = self._nodes.named(old.key, old.parent, old.name)
         if exchange and new.end is not None:
             self._forget_times(who, new.state, old.state, new.end.ftype)
-            self._give_name(self._nodes.named(new.key, new.parent, new.name), new, old)
+            there = self._nodes.named(new.key, new.parent, new.name)
+            self._entries.give_name(there, (new.parent, new.name), (old.parent, old.name))
         elif new.key == old.key:  # two names of one file: rename does nothing, and both stay
             if moved != self._nodes.named(new.key, new.parent, new.name):
                 self._forget_all_names()  # but the kernel moves its entry, with the node of the old name
             return
         elif new.end is not None:
             self._entries.drop(new.key, new.parent, new.name)
-        self._give_name(moved, old, new)
+        self._entries.give_name(moved, (old.parent, old.name), (new.parent, new.name))
 
     def _shown(
         self, who: Principal, decision: Decision, here: _Side, to: _Side, *, exchange: bool
@@ -367,14 +377,6 @@ class Renamer(FsPart):
         below = ftype is FileType.DIRECTORY and not self._timeouts.alike_below(who, old, new)
         if not seen or below or self._timeouts.outlast(old, new, ftype):
             self._forget_all_names()
-
-    def _give_name(self, nodes: list[Node], old: _Side, new: _Side) -> None:
-        """Give nodes another name. The nodes below a directory update their paths at their next request."""
-        for node in nodes:
-            self._nodes.add_name(node, new.parent, new.name)
-            self._nodes.drop_name(node, old.parent, old.name)
-            if node.ftype is FileType.DIRECTORY:
-                self._resolver.drop(node.nodeid)
 
 
 def _call_of(flags: int) -> Call:

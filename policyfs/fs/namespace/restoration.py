@@ -16,6 +16,7 @@ from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.saved_state import SavedHandle, SavedState
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
+from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.kernel import vectors
@@ -38,7 +39,7 @@ class Restoration:
 
     def __init__(
         self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, directories: OpenDirectories,
-        absent_names: AbsentNames, tell_locks: Callable[[Callable[[int], None]], None],
+        absent_names: AbsentNames, tell_locks: Callable[[Callable[[int], None]], None], recovery: Recovery,
     ) -> None:  # fmt: skip
         """tell_locks: registers the function that counts owners of locks (Locks.tell_held)."""
         self._fs = fs
@@ -47,6 +48,7 @@ class Restoration:
         self._directories = directories
         self._absent_names = absent_names
         self._tell_locks = tell_locks
+        self._recovery = recovery
         self._begun: dict[int, SavedHandle] = {}
 
     def save_to(self, state: SavedState) -> None:
@@ -55,17 +57,19 @@ class Restoration:
         self._directories.saved = self._absent_names.saved = state
         self._passthrough.save_to(state)
         self._tell_locks(state.locked)
+        self._fs.intents.save_to(state)
 
     def restore(self, state: SavedState) -> Restored:
-        """Restore a state, before any request is answered."""
+        """Restore a state, before any request is answered, and save each change from then on."""
         self._fs.handles.follows = self._directories.follows = True
         with paused():
             saved, nodes = state.nodes(), self._fs.nodes
-            nodes.restore(saved, state.last_id)
+            nodes.restore(saved, state.last_id, state.links())
         lost = [nodeid for nodeid in saved if nodes.find(nodeid) is None]
         for nodeid in lost:
             state.gone(nodeid)
             del saved[nodeid]
+        self._fs.handles.number_from(state.last_index)
         backed = {nodeid: one.backing_id for nodeid, one in saved.items() if one.backing_id}
         handles = self._restore_handles(state, backed)
         for nodeid, backing_id in backed.items():
@@ -74,23 +78,23 @@ class Restoration:
         self._passthrough.release_all_but(state.backing_ids(), set(backed.values()))
         for parent, name in state.absent_names():
             self._absent_names.add(parent, name)
+        self.save_to(state)  # now, as names are given below
+        self._recovery.settle(self._fs.intents, self._fs.intents.read(state))
         return Restored(lost, handles)
 
     def _restore_handles(self, state: SavedState, backed: Collection[int]) -> int:
         """Restore open files and directories. Return their number. backed: the nodes with a backing id."""
         count, seen = 0, set[int]()
-        for handle in state.handles():
+        for handle in sorted(state.handles(), key=lambda one: one.is_unnamed):
             node = self._fs.nodes.find(handle.nodeid)
-            if node is not None and handle.fd not in seen and self._is_right(handle, node, backed):
-                seen |= {handle.fd} - {-1}
-                self._reopen(handle, node)
-                count += 1
-            elif handle.is_directory:
-                state.unlisted(handle.fh)
+            is_right = node is not None and handle.fd not in seen and self._is_right(handle, node, backed)
+            if node is not None and is_right and self._reopen(handle, node):
+                count += not handle.is_unnamed
             else:
-                state.closed(handle.fh)
+                state.drop(handle)
                 if handle.fd >= 0 and handle.fd not in seen:
                     os.close(handle.fd)  # the keeper's sweep has left it open for this handle
+            seen |= {handle.fd} - {-1}
         return count + self._restore_opens(state, backed)
 
     def _restore_opens(self, state: SavedState, backed: Collection[int]) -> int:
@@ -104,6 +108,7 @@ class Restoration:
             handle = SavedHandle(
                 one.unique, vectors.number_of(one.fh) if is_directory else one.fh, one.nodeid, one.flags,
                 one.uid, one.gid, one.pid, -1, is_directory, kept=is_directory, by_kind=False,
+                is_unnamed=False, passed=not is_directory,
             )  # fmt: skip
             if (is_directory, handle.fh) not in known and self._is_right(handle, node, backed):
                 state.keep(handle)
@@ -112,32 +117,50 @@ class Restoration:
         return count
 
     def _is_right(self, saved: SavedHandle, node: Node, backed: Collection[int]) -> bool:
-        """Return True if a saved handle can be one of the node: a descriptor is a reader's, of this inode."""
+        """Return True if a saved handle can be one of the node: a descriptor is of this inode, and gives what
+        the app may do with the handle, no more and no less."""
         if saved.is_directory or node.ftype is not FileType.REGULAR:
             return saved.is_directory and node.ftype is FileType.DIRECTORY
-        if saved.flags & os.O_ACCMODE != os.O_RDONLY:
+        reads = saved.flags & os.O_ACCMODE == os.O_RDONLY
+        if saved.is_unnamed:
+            if node.open is None or node.parent is not None or node.open.fd >= 0:
+                return False
+        elif saved.passed == node.mediated or (saved.passed and node.nodeid not in backed):
             return False
-        if saved.fd < 0:
-            return node.nodeid in backed and not node.mediated
+        elif saved.fd < 0:
+            return saved.passed and reads
         try:
-            is_reader = fcntl.fcntl(saved.fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH) == os.O_RDONLY
-            return is_reader and node.mediated and self._fs.nodes.is_same(node, self._fs.tree.fstat(saved.fd))
+            mode = fcntl.fcntl(saved.fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH)
+            wanted = os.O_RDONLY if reads else os.O_RDWR
+            return mode == wanted and self._fs.nodes.is_same(node, self._fs.tree.fstat(saved.fd))
         except OSError:
             return False
 
-    def _reopen(self, saved: SavedHandle, node: Node) -> None:
+    def _reopen(self, saved: SavedHandle, node: Node) -> bool:
+        """Take a handle over. Return False if all apps with the file open have used up their descriptors."""
         caller = Caller(self._fs.gate.principal, saved.uid, saved.gid, saved.pid, 0, program="")
+        if saved.is_unnamed:
+            if node.open is None or (give_back := self._fs.handles.charge(node)) is None:
+                return False
+            node.open.fd, node.open.fd_closed = saved.fd, give_back
+            return True
         caller.unique = saved.unique
         self._begun[saved.unique] = saved
         if saved.is_directory:
             self._directories.restore(saved, node, caller)
-            return
-        self._lifecycle.enter(node, writing=False)
-        mode = Mode.PASSTHROUGH if saved.fd < 0 else Mode.MEDIATED
+            return True
+        writes = saved.flags & os.O_ACCMODE != os.O_RDONLY
+        state = self._lifecycle.enter(node, writing=writes)
+        if writes:
+            state.writer_uids |= {saved.uid}
+        if saved.fd >= 0:
+            state.stat = self._fs.tree.fstat(saved.fd)
+        mode = Mode.PASSTHROUGH if saved.passed else Mode.MEDIATED
         self._fs.handles.add(Handle(
             vectors.number_of(saved.fh), node, caller, saved.flags, saved.fd, saved.fh, mode,
             by_kind=saved.by_kind, generation=self._fs.gate.generation,
         ))  # fmt: skip
+        return True
 
     def comes_again(self, unique: int) -> None:
         """Drop the handle that the daemon before has made for a request, if this request comes again: the

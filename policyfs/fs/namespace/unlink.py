@@ -14,6 +14,7 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.opening.open_files import OpenFiles
@@ -53,6 +54,8 @@ class Remover(FsPart):
         """Remove a name. Return a descriptor that keeps a large file's space in use until it is closed, or
         -1."""
         call = Call("rmdir", "rmdir") if directory else Call("unlink", "unlink")
+        if self._was_made(caller, call, child_path(parent, name)):
+            return -1
         for _ in range(_TRIES):
             with self._entries.on_record(caller, call, (parent, name)):
                 end, stat, _ = await self._entries.end(parent, name, caller, evidence)
@@ -77,6 +80,8 @@ class Remover(FsPart):
         dirfd = self._resolver.dirfd(parent)
         self._entries.keep_open(key, parent, name, replaced=False)
         held = self._held(dirfd, name, stat)
+        side = Side(parent.nodeid, name, key, stat.btime_ns)
+        self._intents.begin(Intent(caller.unique, ChangeKind.REMOVAL, side))
         try:
             if directory:
                 self._resolver.still(parent, name, stat)

@@ -14,6 +14,7 @@ from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.fs.namespace.setid import SetIdBits
@@ -47,6 +48,7 @@ class ExtendedAttributes:
         self._enabled = enabled
         self._tree = fs.tree
         self._gate = fs.gate
+        self._intents = fs.intents
         self._open_files = open_files
         self._bans = bans
         self._change_lock = change_lock
@@ -146,8 +148,17 @@ class ExtendedAttributes:
         decision = self._decided(node, name, caller, call, facts)
         self._gate.recorder.decided(caller, call, node.path(), decision)
         remove = self._tree.remove_acl if name in ACLS else self._tree.removexattr
+        comes_again = self._intents.before(caller.unique) is not None
+        if self._intents.are_kept and not comes_again:
+            read = self._tree.acl if name in ACLS else self._tree.getxattr
+            self._with_fd(node, lambda fd: read(fd, name))  # later its absence tells that it was removed
+            self._intents.begin(Intent(caller.unique, ChangeKind.ATTRIBUTE, Side(node.nodeid)))
         with self._open_files.bytes_stay(node.ino):
-            self._with_fd(node, lambda fd: remove(fd, name))
+            try:
+                self._with_fd(node, lambda fd: remove(fd, name))
+            except OSError as error:
+                if error.errno != errno.ENODATA or not comes_again:
+                    raise
 
     async def _facts(self, node: Node, name: bytes, caller: Caller, call: Call) -> Facts:
         """Return the facts on which a change of an xattr depends. Refuse a change that is denied already."""

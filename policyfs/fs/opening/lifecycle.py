@@ -241,10 +241,14 @@ class Lifecycle(FsPart):
         if state.copy is not None:
             state.copy.unpin()
         if state.fd >= 0:
+            if self._handles.saved is not None:
+                self._handles.saved.let_go(node.nodeid)
             freeing.close(state.fd)
             state.fd_closed()
         if state.mark is not None:
             self._held.unmark(state.mark)
+        if state.counted and self._nodes.saved is not None:
+            self._nodes.saved.locked(-1)
         if state.head is not None:  # without bytes: leave() has dropped those of the last writer
             state.drop_held()
             self._withheld_names.show(node)

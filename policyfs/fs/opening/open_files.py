@@ -47,6 +47,8 @@ class OpenFiles(FsPart):
         give_back = None if node.open is None else self._handles.charge(node)
         if node.open is not None and give_back is not None:
             node.open.fd, node.open.fd_closed = fd, give_back
+            if self._handles.saved is not None:
+                self._handles.saved.unnamed(node, fd, self._handles.of_node(node)[0].caller)
         else:
             os.close(fd)
 

@@ -1,0 +1,150 @@
+"""An app mount that writes, whose daemon is killed: no call fails, and each change is there exactly once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+import tests.support.programs.changes
+from tests.mount.test_takeover import ended, kill_daemon, records
+from tests.support.machine.counts import SOAK, count, first
+from tests.support.machine.processes import code_of, start_as, wait_for
+from tests.support.mount.daemons import Mount
+
+APP = 10110
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+apps:
+  editor: {{uid: {APP}}}
+rules:
+  - {{id: editor, allow: [see, read, write, create, delete, attr], who: {{app: editor}}, paths: "/Work/**"}}
+"""
+PROGRAM = Path(tests.support.programs.changes.__file__).read_text()
+
+
+def as_app(*words: str) -> list[str]:
+    return ["setpriv", f"--reuid={APP}", f"--regid={APP}", "--clear-groups", *words]
+
+
+@contextmanager
+def changing(mount: Mount, number: int) -> Iterator[list[list[object]]]:
+    """Programs that change a directory each; afterwards the list has their last words."""
+    told: list[list[object]] = []
+    with ExitStack() as stack:
+        processes = []
+        for seed in range(number):
+            words = as_app("/usr/bin/python3", "-c", PROGRAM, f"{mount.mountpoint}/Work/{seed}", str(seed))
+            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            processes.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        yield told
+        for process in processes:
+            out, _ = process.communicate("end\n", timeout=60)
+            assert process.returncode == 0
+            told.append(json.loads(out))
+
+
+@pytest.fixture
+def work(empty_store: Path) -> Path:
+    for name in ("Work", "Work/0", "Work/1", "Work/2"):
+        (empty_store / name).mkdir()
+        os.chown(empty_store / name, APP, APP)
+    return empty_store
+
+
+def kept(mounts, store: Path, *options: str, policy: str = POLICY) -> Mount:
+    return mounts.start(policy, store, "--app", "editor", "--keeper", *options)
+
+
+@pytest.mark.timeout(900 if SOAK else 120)
+@pytest.mark.parametrize("options", first(1, [((),), (("--no-passthrough",),)]))
+def test_each_change_is_made_once_by_daemons_that_die_in_changes(
+    mounts, work: Path, options: tuple[str, ...]
+) -> None:
+    mount = mounts.prepare(POLICY, work, "--app", "editor", "--keeper", *options)
+    mount.program = ("tests.support.mount.dying",)
+    mount.start()
+    deaths = count(3, 60)
+    with changing(mount, 3) as told:
+        wait_for(lambda: len(records(mount, "mount")) > deaths, "the daemons die", 5.0 * deaths)
+    status = mount.status()
+    again, deaths = status["takeover"]["again"], status["takeover"]["count"]
+    print("deaths", deaths, "changes that came again", again, "longest call", max(one[2] for one in told))
+    assert again * 3 >= deaths or not SOAK
+    assert status["takeover"]["unknown"] == 0
+    for failed, calls, _, differences in told:
+        assert failed == []
+        assert differences == []
+        assert calls > 20
+    assert status["bugs"] == 0
+
+
+def test_an_open_file_that_was_removed_and_one_with_two_names_go_on(mounts, work: Path) -> None:
+    mount = kept(mounts, work, "--no-passthrough")
+    at = mount.mountpoint / "Work/0"
+
+    def app(channel) -> None:
+        flags = os.O_RDWR | os.O_CREAT
+        removed, linked, log = (os.open(at / name, flags) for name in ("gone", "one", "log"))
+        for fd, data in ((removed, b"removed"), (linked, b"linked"), (log, b"first ")):
+            os.write(fd, data)
+        (at / "gone").unlink()
+        (at / "two").hardlink_to(at / "one")
+        channel.send("ready")
+        channel.recv()
+        os.write(removed, b", and written")
+        os.write(linked, b" twice")
+        with open(at / "log", "ab", buffering=0) as file:
+            file.write(b"second")
+        os.fsync(removed)
+        channel.send((
+            os.pread(removed, 99, 0), os.fstat(removed).st_nlink, (at / "two").read_bytes(),
+            os.fstat(linked).st_nlink, os.pread(log, 99, 0), sorted(os.listdir(at)),
+        ))  # fmt: skip
+
+    child = start_as(APP, app)
+    assert child.receive() == "ready"
+    kill_daemon(mount)
+    child.send("go on")
+    assert child.receive() == (
+        b"removed, and written", 0, b"linked twice", 2, b"first second", ["log", "one", "two"]
+    )  # fmt: skip
+    child.result()
+    assert mount.status()["bugs"] == 0
+
+
+def test_a_mount_with_unchecked_bytes_ends(mounts, work: Path) -> None:
+    checked = POLICY + '  - {id: photos, require: {content: image/jpeg}, paths: "/Work/**"}\n'
+    mount = kept(mounts, work, policy=checked)
+    pid, at = mount.status()["pid"], mount.mountpoint / "Work/0/a.jpg"
+
+    def app(channel) -> None:
+        with open(at, "wb", buffering=0) as file:
+            channel.send("open")
+            channel.recv()
+            file.write(b"\xff")
+            channel.send("written")
+            channel.recv()
+            channel.send(code_of(os.fsync, file.fileno()))
+
+    child = start_as(APP, app)
+    assert child.receive() == "open"
+    assert mount.status()["takeover"]["possible"] is True
+    child.send("go on")
+    assert child.receive() == "written"
+    assert mount.status()["takeover"]["possible"] is False
+    os.kill(pid, signal.SIGKILL)
+    ended(mount)
+    child.send("sync")
+    assert child.receive() in {"ENOTCONN", "ECONNABORTED", "EIO"}
