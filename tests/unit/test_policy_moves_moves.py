@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import time
 from errno import EACCES, ENOENT, EPERM, EROFS, EXDEV
 from textwrap import dedent
@@ -37,6 +39,34 @@ def test_camera_renames_its_own_within_dcim(family):
     assert family.rename("camera", "/DCIM/Camera/a.jpg", "/DCIM/b.jpg", facts=CAMERAS) == 0
     assert family.rename("gallery", "/DCIM/Camera/a.jpg", "/DCIM/b.jpg", facts=CAMERAS) == EACCES
     assert family.rename("stranger", "/DCIM/Camera/a.jpg", "/DCIM/b.jpg", facts=CAMERAS) == ENOENT
+
+
+# ---------------------------------------------------------------- what is remembered
+
+
+def test_an_answer_is_that_of_an_engine_that_remembers_none(family):
+    forgetful, asked = Asked(FAMILY, remembered=1), []
+    names = ("maps", "camera", "gallery", "stranger")
+    paths = ("/DCIM/Camera/a.jpg", "/DCIM/b.jpg", "/Pictures/a.jpg")
+    replaced = (None, NOBODYS, CAMERAS)
+    for name, old, new, facts, there, near, exchange in itertools.product(
+        names, paths, paths, (NOBODYS, CAMERAS), replaced, (False, True), (False, True)
+    ):
+        if there is not None or not exchange:
+            asked.append(
+                (name, old, new, FILE, facts, there, {"same_directory": near, "exchange": exchange})
+            )
+    random.Random(1).shuffle(asked)
+    answers = [family.rename(*those, **more) for *those, more in asked]
+    assert answers == [family.rename(*those, **more) for *those, more in asked]
+    for number in range(25):
+        *those, more = asked[number]
+        assert answers[number] == forgetful.rename(*those, **more), (those, more)
+        needs = []
+        for engine in (family, forgetful):
+            ends = [engine.engine.state_of(path.encode()) for path in those[1:3]]
+            needs.append(engine.engine.needs_move(engine.who(those[0]), *ends, FILE))
+        assert needs[0] == needs[1], those
 
 
 # ---------------------------------------------------------------- needs

@@ -63,7 +63,7 @@ _BREATH_S: Final = 0.00005
 _SECOND_NS: Final = 1_000_000_000
 _LOOK_NS: Final = 900_000_000  # between two looks at the directory
 _STALE_NS: Final = 2_000_000_000
-"""The age of the last look, in ns, from which on a look comes before the next write: flushes rest, too."""
+"""The age of the last look, in ns, from which on the next write comes after another (idle flushes are rare)."""
 
 
 class Journal:
@@ -109,7 +109,7 @@ class Journal:
         self._announced = Announcements(clock_ns)
         self.announce: Final = self._announced.add
         self._closed = False
-        self._checked_ns = clock_ns()
+        self._looked_ns = self._checked_ns = clock_ns()
         self._directory = open_directory(directory)
         try:
             self._writer = ChainWriter(
@@ -312,9 +312,8 @@ class Journal:
 
     def _take_now(self, most: int) -> list[Item] | None:
         """Take items for a write that the event loop begins; None if it may write nothing now."""
-        stale = self._is_untidy(self._clock_ns(), _STALE_NS)
-        refused = stale or self._closed or self._outage is not None or self._announced
-        return None if refused else self._take(most)
+        refused = self._closed or self._outage is not None or self._announced
+        return None if refused or self._is_stale(self._clock_ns()) else self._take(most)
 
     def _take(self, most: int = SLICE) -> list[Item]:
         # While writes fail, each attempt takes only one item, so that it costs little.
@@ -369,13 +368,18 @@ class Journal:
             self._append([gap])
             self._intake.clear()
 
-    def _is_untidy(self, now_ns: int, age_ns: int = _LOOK_NS) -> bool:
-        return abs(now_ns - self._checked_ns) >= age_ns
+    def _is_untidy(self, now_ns: int) -> bool:
+        return abs(now_ns - self._checked_ns) >= _LOOK_NS
+
+    def _is_stale(self, now_ns: int) -> bool:
+        return abs(now_ns - self._looked_ns) >= _STALE_NS
 
     def _look_first(self) -> None:
         """Look at the directory before a write that follows a rest. The caller holds the lock."""
-        if self._closed or not self._is_untidy(self._clock_ns(), _STALE_NS):
+        now_ns = self._clock_ns()
+        if self._closed or not self._is_stale(now_ns):
             return
+        self._looked_ns = now_ns
         try:
             self._writer.check_place()
         except OSError as exc:
@@ -386,7 +390,7 @@ class Journal:
             now_ns = self._clock_ns()
             if self._closed or not self._is_untidy(now_ns):
                 return
-            self._checked_ns = now_ns
+            self._looked_ns = self._checked_ns = now_ns
             try:
                 self._writer.check_place()
                 if self._outage is not None:
