@@ -63,7 +63,7 @@ _BREATH_S: Final = 0.00005
 _SECOND_NS: Final = 1_000_000_000
 _LOOK_NS: Final = 900_000_000  # between two looks at the directory
 _STALE_NS: Final = 2_000_000_000
-"""The age of the last look, in ns, from which on the next write comes after another (idle flushes are rare)."""
+"""The age of the last look, in ns, from which on another precedes the next write (idle flushes are rare)."""
 
 
 class Journal:
