@@ -16,7 +16,7 @@ from policyfs.cli.common.commands import add_commands
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
 from policyfs.linux.code_digest import code_digest
 from policyfs.linux.confinement.prctl import name_process
-from policyfs.linux.interpreter import load_late, load_libraries_by_name
+from policyfs.linux.interpreter import UNUSED, load_late, load_libraries_by_name
 from policyfs.policy.collector import left_to_the_kernel
 
 _COMMANDS: Final = {
@@ -38,10 +38,6 @@ _COMMANDS: Final = {
     "owner": ("owners.owner", "show, set, export and import the owners of files"),
     "doctor": ("machine.doctor", "list what is slow or impossible on this machine, with remedies"),
 }
-
-UNUSED: Final = ("ssl", "idna")
-"""Modules that trio imports for connections that no command makes."""
-
 
 class _OutputEndedError(Exception):
     """A list command cannot write its output. INVARIANT: this is no OSError. Otherwise a command would blame

@@ -6,7 +6,8 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -20,6 +21,7 @@ from policyfs.content.whole_plans import whole_plan
 from policyfs.content.workers.connection import WorkerGoneError, WorkerLink
 from policyfs.content.workers.execution import LauncherProcess, SnifferError, worker_limits
 from policyfs.content.workers.frame_requests import FrameRequest
+from policyfs.content.workers.policy_parser import ask
 from policyfs.content.workers.pool import SERVED_MAX, SPARES, NoWorkerError, Pool
 from policyfs.content.workers.protocol import Command, Reply, Status, WireError
 from policyfs.content.workers.queue import Line
@@ -28,6 +30,9 @@ from policyfs.content.workers.spawner import ZygoteError
 from policyfs.content.workers.time_limit import LONGEST, TimeLimit
 from policyfs.domain import DENY_UNKNOWN, TO_TELL, in_turn
 from policyfs.formats import kind_by_start
+from policyfs.linux.code_digest import code_digest
+from policyfs.policy.model import Policy
+from policyfs.policy.text.sources import SourceText
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.values import Plan
 
@@ -100,6 +105,19 @@ class Sniffer:
             self._pool.guard(abort_fd, kept=kept)
         except ZygoteError as error:
             raise SnifferError(f"if the daemon were killed, its mount would stay: {error}") from error
+
+    async def parse(self, sources: Sequence[SourceText]) -> Policy:
+        """Parse a policy, and prove its invariants, in a process that the launcher starts. Raises
+        PolicyfsError."""
+        try:
+            _, pidfd, asked = await self._pool.parser()
+        except ZygoteError as error:
+            raise SnifferError(str(error)) from error
+        os.close(pidfd)
+        with asked:
+            exchange = partial(ask, asked, sources, code_digest())
+            # If the mount ends, the thread is left alone: it only reads.
+            return await trio.to_thread.run_sync(exchange, abandon_on_cancel=True)
 
     async def announcer(self) -> tuple[int, int, socket.socket]:
         """Start an announcer (announcer.py). Return its pid, a pidfd and its control socket. Raises

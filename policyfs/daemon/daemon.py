@@ -131,7 +131,7 @@ class Daemon:
             else:
                 self._restored = self.fs.restoration.restore(self.state)
         self.inotify = self._inotify()
-        self._reload = Reload(self._options, self.policies, self.fs, self._log)
+        self._reload = Reload(self._options, self.policies, self.fs, self._log, self.sniffer.parse)
         self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
 
     def _adopted(self) -> session.Device | None:

@@ -27,9 +27,8 @@ from policyfs.fs.report import fields, report
 from policyfs.journal.writing.journal import Journal
 from policyfs.kernel.bridge import waiting
 from policyfs.linux.statx import cached_stat
-from policyfs.policy.exceptions import PREFIX, ended
+from policyfs.policy.exceptions import PREFIX, ended, instant_text
 from policyfs.policy.model import Policy
-from policyfs.policy.text.values import instant_text
 from policyfs.store.facts import StoreFacts
 from policyfs.store.tree import Tree
 from policyfs.trail.lines.line import iso_time

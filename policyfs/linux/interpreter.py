@@ -21,6 +21,8 @@ PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The directories in which policyfs, and the programs that it starts, look for programs."""
 _KEPT: Final = re.compile(r"POLICYFS_\w+|LC_\w+|LANG|LANGUAGE|TZ|TERM|NO_COLOR|HOME")
 _LIBRARIES: Final = {"pthread": "libc.so.6"}
+UNUSED: Final = ("ssl", "idna")
+"""Modules that trio imports for connections that policyfs does not make."""
 
 
 class Interpreter(NamedTuple):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from policyfs.policy.model import ExceptionRule, Policy
 
 PREFIX: Final = "exception:"
 """The beginning of the ids that exceptions have as rules. Ids of other rules have no colon."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 ALWAYS: Final = -(1 << 70)
 """An instant before the end of every exception, also of an end in year 1."""
@@ -54,3 +57,8 @@ def ends(policies: Iterable[Policy], after_ns: int) -> list[int]:
     """Return all instants after *after_ns* at which an exception of one of the policies ends."""
     found = {one.until_ns for policy in policies for one in policy.exceptions}
     return sorted(until_ns for until_ns in found if until_ns > after_ns)
+
+
+def instant_text(at_ns: int) -> str:
+    """Format an instant (ns since 1970) as policies write it: in UTC, without fractions of a second."""
+    return f"{_EPOCH + timedelta(seconds=at_ns // 1_000_000_000):%Y-%m-%dT%H:%M:%SZ}"

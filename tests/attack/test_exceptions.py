@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from policyfs.policy.text.values import instant_text
+from policyfs.policy.exceptions import instant_text
 from tests.support.machine import clocked
 from tests.support.machine.processes import call_as, wait_for
 from tests.support.mount.stores import Mounts

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from policyfs.policy.text.values import instant_text
+from policyfs.policy.exceptions import instant_text
 from tests.attack.test_caches import APART, COLD, HEAD, WARM, beside, furnished, reloaded
 from tests.mount.test_reload import change
 from tests.support.machine.processes import DEADLINE_S, call_as, start_as, wait_for

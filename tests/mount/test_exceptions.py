@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from policyfs.daemon.high_water import NAME
-from policyfs.policy.text.values import instant_text
+from policyfs.policy.exceptions import instant_text
 from tests.support.machine import clocked
 from tests.support.machine.counts import first
 from tests.support.machine.processes import call_as, start_as, wait_for

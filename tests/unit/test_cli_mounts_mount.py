@@ -132,7 +132,7 @@ def test_the_trail_goes_by_the_mountpoint_and_paths_are_whole(place: Path, monke
     assert made.policy == str(place / "policy.yaml")
     assert made.trail == place / "trail" / control.mount_id(str(place / "mnt"))
     monkeypatch.chdir("/")
-    assert loader.compile(loader.read()).policy.name == "home"
+    assert loader.compile(loader.parse(loader.read())).policy.name == "home"
 
 
 # -- callers -------------------------------------------------------------------------------------------
@@ -197,22 +197,26 @@ def test_modes_of_another_app_are_no_obstacle(place: Path) -> None:
 
 def test_what_was_checked_is_not_compiled_again_unless_its_text_changes(place: Path, monkeypatch) -> None:
     compiled: list[str] = []
-    real = mount.load_policy
+    real_parse, real_compile = mount.parse_apart, mount.compile_policy
 
-    def noting(sources, **more):
-        made = real(sources, **more)
-        compiled.append(made.policy.name)
-        return made
+    def parsing(sources):
+        compiled.append("parsed")
+        return real_parse(sources)
 
-    monkeypatch.setattr(mount, "load_policy", noting)
+    def compiling(policy, **more):
+        compiled.append(policy.name)
+        return real_compile(policy, **more)
+
+    monkeypatch.setattr(mount, "parse_apart", parsing)
+    monkeypatch.setattr(mount, "compile_policy", compiling)
     args = parsed(place)
     _, loader = prepared(args, Start.of(args))
-    assert loader.compile(loader.read()).policy.name == "home"
-    assert compiled == ["home"]
-    loader.compile(loader.read())
-    assert compiled == ["home"] * 2, "only the daemon's first"
+    assert loader.compile(loader.parse(loader.read())).policy.name == "home"
+    assert compiled == ["parsed", "home"]
+    loader.compile(loader.parse(loader.read()))
+    assert compiled == ["parsed", "home"] * 2, "only the daemon's first"
     (place / "policy.yaml").write_text(POLICY.replace("home", "new"))
-    assert loader.compile(loader.read()).policy.name == "new"
+    assert loader.compile(loader.parse(loader.read())).policy.name == "new"
 
 
 def test_a_text_that_changes_before_the_daemon_reads_it_is_compiled(place: Path) -> None:
@@ -220,8 +224,8 @@ def test_a_text_that_changes_before_the_daemon_reads_it_is_compiled(place: Path)
     _, loader = prepared(args, Start.of(args))
     checked = loader.read()
     (place / "policy.yaml").write_text(POLICY.replace("home", "new"))
-    assert loader.compile(loader.read()).policy.name == "new"
-    assert loader.compile(checked).policy.name == "home"
+    assert loader.compile(loader.parse(loader.read())).policy.name == "new"
+    assert loader.compile(loader.parse(checked)).policy.name == "home"
 
 
 def test_a_policy_that_does_not_compile_has_its_exit_code_and_is_on_record(

@@ -31,7 +31,11 @@ from policyfs.linux.service_manager import ServiceManager
 from tests.support.mount.trail import read_all
 
 SEALER = "policyfs.journal.sealing.sealer"
-LOADER = Loader(list, lambda sources: pytest.fail("nothing is compiled"))
+LOADER = Loader(
+    list,
+    lambda sources: pytest.fail("nothing is parsed"),
+    lambda policy: pytest.fail("nothing is compiled"),
+)
 
 
 class PolicyError(PolicyfsError):

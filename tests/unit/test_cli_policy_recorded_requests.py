@@ -15,9 +15,8 @@ from policyfs.journal.files.policy_texts import policy_text
 from policyfs.journal.files.reader import find_chains
 from policyfs.journal.index.cache import IndexCache
 from policyfs.journal.index.indexed import IndexedTrail
-from policyfs.policy.exceptions import ALWAYS
+from policyfs.policy.exceptions import ALWAYS, instant_text
 from policyfs.policy.replay.recorded import Cause, Recorded
-from policyfs.policy.text.values import instant_text
 from policyfs.trail.lines.event import Cut, Event
 from policyfs.trail.query.selection import Selection, parse_query
 from policyfs.trail.query.terms import Clock

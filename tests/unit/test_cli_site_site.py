@@ -110,10 +110,17 @@ class World:
             line for line in lines if not any(f"{{app: {name}," in line for name in names)
         ))  # fmt: skip
 
-    def run(self, words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        """Of a command: notes it, and fails where told."""
-        assert words[:4] == [sys.executable, "-I", "-m", "policyfs.cli.main"]
-        words = words[4:]
+    def run(self, words: list[str], *, input: str = "", **_: Any) -> subprocess.CompletedProcess[str]:  # noqa: A002
+        """Of a command, or of several that are made side by side: notes it, and fails where told."""
+        assert words[:3] == [sys.executable, "-I", "-m"]
+        if words[3] == "policyfs.cli.mounts.forked_mounts":
+            found = [self.command(["mount", *one]) for one in json.loads(input)]
+            outcomes = json.dumps([(one.returncode, one.stderr) for one in found])
+            return subprocess.CompletedProcess(words, 0, outcomes, "")
+        assert words[3] == "policyfs.cli.main"
+        return self.command(words[4:])
+
+    def command(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         self.commands.append(words)
         key = f"{words[0]} {os.path.basename([word for word in words if not word.startswith('--')][-1])}"
         failed = key in self.fails

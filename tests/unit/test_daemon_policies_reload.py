@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
@@ -22,6 +22,7 @@ from policyfs.errors import PolicyfsError, UsageError
 from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.policy.decide import Engine, as_of, compile_policy
 from policyfs.policy.exceptions import ended
+from policyfs.policy.model import Policy
 from policyfs.policy.text.parse import SourceText, digest_of, parse_policy
 
 BY = MountEnd("command", "policyfs reload", 7, 1000, "/bin/sh")
@@ -73,7 +74,9 @@ class Mount:
             kernel_cache=SimpleNamespace(notifier=None, expire_all_names=self.expire),
             stale_handles=SimpleNamespace(find=self.find),
         )  # fmt: skip
-        self.reload = Reload(SimpleNamespace(**told), self.policies, self.fs, self.log)  # type: ignore[arg-type]
+        self.reload = Reload(
+            SimpleNamespace(**told), self.policies, self.fs, self.log, self.parse,  # type: ignore[arg-type]
+        )  # fmt: skip
 
     def note(self, what: str) -> Callable[..., None]:
         return lambda *_: self.happened.append(what)
@@ -86,10 +89,13 @@ class Mount:
         self.happened.append("read the one before" if previous else "read")
         return [SourceText("p.yaml", self.text.encode())]
 
-    def compile(self, sources: list[SourceText]) -> Any:
+    async def parse(self, sources: Sequence[SourceText]) -> Policy:
         if self.broken:
             raise PolicyfsError(self.broken)
-        return compile_policy(parse_policy(sources))
+        return parse_policy(sources)
+
+    def compile(self, policy: Policy) -> Any:
+        return compile_policy(policy)
 
     def replace(self, engine: object, sources: object, by: MountEnd, generation: int, written: Any) -> None:
         assert (by, generation) == (BY, self.generation + 1)

@@ -95,7 +95,8 @@ def running(
     (store / "a.jpg").write_bytes(PHOTO)
     loader = Loader(
         lambda: [SourceText("home.yaml", (POLICY % until).encode())],
-        lambda sources: compile_policy(parse_policy(sources)),
+        parse_policy,
+        compile_policy,
     )
     limits = Limits(65534, 65534, address_space=1 << 29, cpu_s=60, descriptors=8)
     sniffer = Sniffer(limits, workers=2, at_first=1, deadline_s=5, queue=8)  # is not started

@@ -13,12 +13,12 @@ from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.outcomes import Direction
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.exceptions import ALWAYS, ended, ends, in_force, next_end
+from policyfs.policy.exceptions import ALWAYS, ended, ends, in_force, instant_text, next_end
 from policyfs.policy.explain.explain import explain
 from policyfs.policy.lint.lint import lint
 from policyfs.policy.model import Policy
 from policyfs.policy.text.parse import SourceText, parse_policy
-from policyfs.policy.text.values import instant, instant_text
+from policyfs.policy.text.values import instant
 
 HEAD = """\
 apiVersion: policyfs/v1

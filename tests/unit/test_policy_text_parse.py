@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Audit, Op, banned, to_clean
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.model import App, Block, Effect, Where, Who
-from policyfs.policy.text.parse import SourceText, digest_of, parse_policy
+from policyfs.policy.text.parse import SourceText, parse_policy
 from policyfs.redact.core.categories import WORDS
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\n"
@@ -82,14 +82,6 @@ class TestPolicy:
     def test_digest_of_one_file_is_its_sha256(self):
         text = f"{HEAD}rules: []\n".encode()
         assert parse_policy([SourceText("p", text)]).digest == hashlib.sha256(text).hexdigest()
-
-    def test_digest_of_several_ignores_names_and_order_but_no_byte(self):
-        digest = digest_of([b"a", b"b"])
-        assert digest == digest_of([b"b", b"a"])
-        assert (
-            len({digest, digest_of([b"ab"]), digest_of([b"a", b"b", b""]), digest_of([b"a", b"b", b"b"])})
-            == 4
-        )
 
     def test_no_files(self):
         with pytest.raises(PolicyErrors, match="there is no policy file"):

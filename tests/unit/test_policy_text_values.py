@@ -6,8 +6,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from policyfs.policy.exceptions import instant_text
 from policyfs.policy.text import values
-from policyfs.policy.text.values import MAX_UID, instant, instant_text
+from policyfs.policy.text.values import MAX_UID, instant
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Final, TextIO, TypeVar
 
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UnreadableError
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.text.parse import SourceText
+from policyfs.policy.text.sources import SourceText
 
 _Loaded = TypeVar("_Loaded")
 

@@ -20,16 +20,17 @@ from policyfs.cli.machine.findings import State
 from policyfs.cli.machine.store_checks import check_closed
 from policyfs.cli.mounts.serve import fork_daemon, serve_here
 from policyfs.cli.mounts.start import Start
+from policyfs.content.workers.policy_parser import parse_apart
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.fs.path_bounds import MAX_NODES
 from policyfs.linux.service_manager import ServiceManager, is_journal
-from policyfs.policy.analysis.invariants import load_policy
-from policyfs.policy.decide import Engine
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.exceptions import in_force
 from policyfs.policy.lint.modes import apps_with_modes
 from policyfs.policy.model import App, Modes, Policy
 from policyfs.policy.rules.callers import named_uids
-from policyfs.policy.text.parse import SourceText
+from policyfs.policy.text.sources import SourceText
 from policyfs.store.store_record import StoreAbsentError, check_store
 
 if TYPE_CHECKING:
@@ -172,23 +173,30 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
     store, mountpoint = _check_places(args.store, args.mountpoint)
     policy_path = os.path.abspath(args.policy)  # the daemon changes its working directory
 
-    checked: list[tuple[Sequence[SourceText], Engine]] = []
+    checked: list[tuple[Sequence[SourceText], Policy, Engine]] = []  # the daemon need not do this again
 
-    def compile_sources(sources: Sequence[SourceText]) -> Engine:
+    def parse(sources: Sequence[SourceText]) -> Policy:
         if checked and checked[0][0] == sources:
-            return checked.pop()[1]
+            return checked[0][1]
         checked.clear()
-        return _compiled(args, sources)
+        return parse_apart(sources)
 
-    loader = Loader(lambda: read_sources(policy_path, regular=True), compile_sources)
+    def compiled(policy: Policy) -> Engine:
+        if checked and checked[0][1] is policy:
+            return checked.pop()[2]
+        return _compiled(args, policy)
+
+    loader = Loader(lambda: read_sources(policy_path, regular=True), parse, compiled)
     sources = loader.read()
-    checked.append((sources, loader.compile(sources)))  # the daemon need not compile the same text again
-    options = _options(args, checked[0][1].policy, store, mountpoint, start)
+    policy = loader.parse(sources)
+    engine = loader.compile(policy)
+    checked.append((sources, policy, engine))
+    options = _options(args, engine.policy, store, mountpoint, start)
     if options.idmap:
         _check_idmap()
     _check_policy_place(store, options.policy, sources)
     _check_outside(store, mountpoint, options.trail, args.log)
-    del sources
+    del sources, policy, engine
     closed = check_closed(store)
     if closed.state is not State.OK:
         print(f"policyfs: warning: {closed.what}; {closed.todo}", file=sys.stderr)
@@ -212,7 +220,7 @@ def check_policy(args: argparse.Namespace) -> None:
 
     _check_options(args)
     sources = read_sources(args.policy)
-    _admitted(args, _compiled(args, sources).policy)
+    _admitted(args, _compiled(args, parse_apart(sources)).policy)
     store = os.path.realpath(args.store)
     if not os.path.isdir(store):
         raise PolicyfsError(f"the store {args.store} is not a directory")
@@ -250,8 +258,8 @@ def _check_policy_place(store: str, policy: str, sources: Sequence[SourceText]) 
             )
 
 
-def _compiled(args: argparse.Namespace, sources: Sequence[SourceText]) -> Engine:
-    engine = load_policy(sources, monitor=args.monitor, at_ns=time.time_ns())
+def _compiled(args: argparse.Namespace, policy: Policy) -> Engine:
+    engine = compile_policy(in_force(policy, time.time_ns()), monitor=args.monitor)
     _check_modes(args, engine)
     if args.idmap:
         _check_uids("--idmap", args.app, engine, "the kernel does not tell the uids on an idmapped mount")

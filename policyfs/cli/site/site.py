@@ -12,9 +12,7 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -26,11 +24,11 @@ from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.mounts.mount import check_policy
 from policyfs.cli.site.site_changes import OTHER_CODE, arguments_of, changes
 from policyfs.cli.site.site_document import MountDoc, Site, label, private_places, read_site
+from policyfs.content.workers.policy_parser import parse_apart
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.interpreter import interpreter
 from policyfs.linux.private_files import make_private
-from policyfs.policy.analysis.invariants import load_policy
 from policyfs.store.store_record import check_store
 
 _STATUS_S: Final = 5.0
@@ -152,7 +150,7 @@ def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
     new = [mount for mount, seen in wanted if seen.state is not State.CHANGED and mount.app is not None]
     if not new:
         return
-    policy = load_policy(read_sources(site.policy), at_ns=time.time_ns()).policy
+    policy = parse_apart(read_sources(site.policy))
     apps = [app.name for app in policy.apps]
     if missing := [str(mount.app) for mount in new if mount.app not in apps]:
         raise PolicyfsError(
@@ -165,8 +163,7 @@ def _make_all(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> list[str]:
     """Make mounts side by side; then, one after the other until one fails, those that are up. Return for each
     the error, or an empty text."""
     new = [mount for mount, seen in wanted if seen.state is not State.CHANGED]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        said = dict(zip(map(label, new), pool.map(lambda mount: _mount(site, mount), new), strict=True))
+    said = dict(zip(map(label, new), _mount_all(site, new), strict=True))
     for mount, seen in wanted:
         if seen.state is State.CHANGED:
             failed = any(said.values())
@@ -184,7 +181,7 @@ def _remake(site: Site, mount: MountDoc) -> str:
         said = _umount(mount.at, lazy=False)
     if said:
         return f"the mount is not as in the site, and was not restarted: {said}"
-    said = _mount(site, mount)
+    (said,) = _mount_all(site, [mount])
     return said and f"the mount was unmounted to be made anew, but could not be mounted again: {said}"
 
 
@@ -368,8 +365,18 @@ def trail_of(site: Site) -> str:
     return trail_root(site.trail)
 
 
-def _mount(site: Site, mount: MountDoc) -> str:
-    return _run(site.command(mount))
+def _mount_all(site: Site, mounts: Sequence[MountDoc]) -> list[str]:
+    """Make mounts side by side (forked_mounts.py). Return for each the error, or an empty text."""
+    if not mounts:
+        return []
+    program = interpreter("policyfs.cli.mounts.forked_mounts")
+    done = subprocess.run(
+        program.words, env=program.environment, input=json.dumps([site.command(one)[1:] for one in mounts]),
+        stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        return [f"exit code {done.returncode}"] * len(mounts)
+    return [_outcome(code, said) for code, said in json.loads(done.stdout)]
 
 
 def _umount(place: str, *, lazy: bool) -> str:
@@ -382,12 +389,17 @@ def _run(words: Sequence[str]) -> str:
         program.words, env=program.environment, stdin=subprocess.DEVNULL, capture_output=True,
         text=True, errors="replace", check=False,
     )  # fmt: skip
-    said = done.stderr.strip().removeprefix("policyfs: ")
-    if not done.returncode:
-        if said:
-            print(f"policyfs: {said}", file=sys.stderr)
-        return ""
-    return said or f"exit code {done.returncode}"
+    return _outcome(done.returncode, done.stderr)
+
+
+def _outcome(code: int, stderr: str) -> str:
+    """Print the warnings of a command that has succeeded, and return an empty text; else return the error."""
+    said = stderr.strip().removeprefix("policyfs: ")
+    if code:
+        return said or f"exit code {code}"
+    if said:
+        print(f"policyfs: {said}", file=sys.stderr)
+    return ""
 
 
 def _make_places(found: Sequence[tuple[MountDoc, Seen]]) -> None:

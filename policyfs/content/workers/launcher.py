@@ -8,8 +8,8 @@ launcher.
 
 Messages on the control socket (SOCK_SEQPACKET): the daemon sends START with the descriptor that becomes the
 new zygote's control socket. The launcher answers with the zygote's pid as a decimal and a pidfd, or with the
-reason why it cannot start one. ANNOUNCE starts an announcer (announcer.py) in the same way. When the daemon's
-end closes, the launcher exits.
+reason why it cannot start one. ANNOUNCE starts an announcer (announcer.py) in the same way, and PARSE a
+process that parses a policy (policy_parser.py). When the daemon's end closes, the launcher exits.
 
 The daemon sends GUARD with the control file that ends its mount's connection (kernel: fs/fuse/control.c).
 There is no answer. If the daemon is killed, the launcher ends the connection (after GUARD_KEPT only if no
@@ -33,10 +33,12 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from policyfs.content.workers.announcer import live as announce
+from policyfs.content.workers.policy_parser import live as parse
 from policyfs.linux.confinement.prctl import request_parent_death_signal
 
 START: Final = b"start"
 ANNOUNCE: Final = b"announce"
+PARSE: Final = b"parse"
 GUARD: Final = b"guard"
 GUARD_KEPT: Final = b"guard kept"
 """GUARD for a daemon with a keeper (daemon/keeper): another daemon may take over."""
@@ -62,6 +64,7 @@ def serve(control: socket.socket, live: Live | str) -> None:
     live: the main function of a zygote, or the reason (text) why no zygote can be started.
     """
     guarded = _Guarded(control)
+    mains: dict[bytes, Live | str] = {START: live, ANNOUNCE: announce, PARSE: parse}
     while True:
         guarded.wait()
         message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 2)
@@ -69,9 +72,9 @@ def serve(control: socket.socket, live: Live | str) -> None:
             guarded.begin(*fds, kept=message == GUARD_KEPT)
             continue
         try:
-            if message not in (START, ANNOUNCE) or len(fds) != 1:
+            main = mains.get(message)
+            if main is None or len(fds) != 1:
                 return
-            main = announce if message == ANNOUNCE else live
             answer, passed = (main.encode(), []) if isinstance(main, str) else _start(control, fds[0], main)
         finally:
             for fd in fds:

@@ -120,6 +120,12 @@ class Pool:
             raise ZygoteError("there is no launcher")
         return await self._launcher.announcer()
 
+    async def parser(self) -> tuple[int, int, socket.socket]:
+        """Start a process that parses a policy (Launcher.parser). Raises ZygoteError."""
+        if self._launcher is None:
+            raise ZygoteError("there is no launcher")
+        return await self._launcher.parser()
+
     async def fill(self, count: int) -> None:
         """Fork workers until there are ``count`` spare workers, which have served nobody. Raises
         NoWorkerError.

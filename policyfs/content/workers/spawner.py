@@ -19,7 +19,7 @@ import trio
 from policyfs.content.workers import protocol
 from policyfs.content.workers.connection import WorkerLink
 from policyfs.content.workers.execution import LauncherProcess
-from policyfs.content.workers.launcher import ANNOUNCE, GUARD, GUARD_KEPT, START
+from policyfs.content.workers.launcher import ANNOUNCE, GUARD, GUARD_KEPT, PARSE, START
 from policyfs.content.workers.zygote import FORK, MAX_MESSAGE, READY
 from policyfs.linux.threads import ParkedThread
 
@@ -69,8 +69,15 @@ class Launcher:
         """
         return await self._start(ANNOUNCE)
 
-    async def _start(self, what: bytes) -> tuple[int, int, socket.socket]:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    async def parser(self) -> tuple[int, int, socket.socket]:
+        """Start a process that parses a policy (policy_parser.py). Return its pid, a pidfd and a stream
+        socket to it. Raises ZygoteError."""
+        return await self._start(PARSE, socket.SOCK_STREAM)
+
+    async def _start(
+        self, what: bytes, kind: int = socket.SOCK_SEQPACKET
+    ) -> tuple[int, int, socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
         try:
             with theirs, trio.fail_after(_OVERDUE_S):
                 async with self._turn:

@@ -16,9 +16,9 @@ from policyfs.journal.files.policy_texts import policy_text, read_pointer, read_
 from policyfs.journal.writing.journal import Journal
 from policyfs.linux.private_files import make_private
 from policyfs.policy.decide import Engine, as_of
-from policyfs.policy.exceptions import PREFIX, ended, next_end
-from policyfs.policy.text.parse import SourceText, digest_of
-from policyfs.policy.text.values import instant_text
+from policyfs.policy.exceptions import PREFIX, ended, instant_text, next_end
+from policyfs.policy.model import Policy
+from policyfs.policy.text.sources import SourceText, digest_of
 
 Sources = Sequence[SourceText]
 UNSAVED: Final = (
@@ -28,11 +28,13 @@ OVERRIDDEN: Final = "raw_types has no effect on kinds that policyfs can redact: 
 
 
 class Loader(NamedTuple):
-    """A pair of functions that load a policy. read: returns the texts of a mount's policy. compile: compiles
-    these texts with the mount's options."""
+    """Functions that load a policy. read: returns the texts of a mount's policy. parse: parses texts and
+    proves the policy's invariants, before the daemon serves. compile: compiles a policy with the mount's
+    options."""
 
     read: Callable[[], Sources]
-    compile: Callable[[Sources], Engine]
+    parse: Callable[[Sources], Policy]
+    compile: Callable[[Policy], Engine]
 
 
 class Policies:
@@ -63,7 +65,7 @@ class Policies:
         self._sources = loader.read()
         if succeeds and digest_of(source.text for source in self._sources) != succeeds:
             self._sources = _saved(saved_in or root, succeeds)
-        self.engine = self.compile(self._sources)
+        self.engine = self.compile(loader.parse(self._sources))
         self.mark.pass_ends(self.engine.policy)
         unsaved = self.save_ends()
         if unsaved:
@@ -92,10 +94,10 @@ class Policies:
             raise PolicyfsError("the trail has no earlier policy to go back to")
         return _saved(self._directory, self.previous)
 
-    def compile(self, sources: Sources) -> Engine:
-        """Compile a policy's texts, without exceptions (rules for a limited time) that have already ended.
+    def compile(self, policy: Policy) -> Engine:
+        """Compile a policy, without exceptions (rules for a limited time) that have already ended.
         Raises PolicyfsError."""
-        engine = self._loader.compile(sources)
+        engine = self._loader.compile(policy)
         for rule in engine.policy.rules:
             if rule.overridden:
                 self._warn(OVERRIDDEN, rule=rule.id, kinds=sorted(rule.overridden))

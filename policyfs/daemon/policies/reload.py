@@ -22,9 +22,9 @@ from policyfs.errors import PolicyfsError, UsageError
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.opening.stale_handles import summary
 from policyfs.policy.decide import Engine
+from policyfs.policy.exceptions import instant_text
 from policyfs.policy.model import Policy
-from policyfs.policy.text.parse import digest_of
-from policyfs.policy.text.values import instant_text
+from policyfs.policy.text.sources import digest_of
 
 _DRAIN_S: Final = 5.0
 _LOOK_S: Final = 0.05
@@ -50,11 +50,16 @@ class Reload:
     `_turn` is held by a reload until its policy is in force: one reload at a time reads files.
     """
 
-    def __init__(self, options: MountOptions, policies: Policies, fs: FileSystem, log: Log) -> None:
+    def __init__(
+        self, options: MountOptions, policies: Policies, fs: FileSystem, log: Log,
+        parse: Callable[[Sources], Awaitable[Policy]],
+    ) -> None:  # fmt: skip
+        """parse: parses texts in another process, and proves the policy's invariants."""
         self._options = options
         self._policies = policies
         self._fs = fs
         self._log = log
+        self._parse = parse
         self._turn = trio.Lock()
         self._signalled = False
         self._in_force = trio.Event()  # set, and replaced by a new one, when another policy is in force
@@ -109,7 +114,8 @@ class Reload:
             sources = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
             if expected is not None and digest_of(source.text for source in sources) != expected:
                 raise PolicyfsError("the policy's files were changed after the check; try again")
-            engine = await trio.to_thread.run_sync(self._compiled, sources)
+            policy = await self._parse(sources)
+            engine = await trio.to_thread.run_sync(self._compiled, policy)
             self._check_app(engine.policy)
             await _at_most(_RECORD_S, partial(policies.save_text, engine, sources))
             engine = await self._settled(engine)
@@ -228,9 +234,9 @@ class Reload:
         async for leftovers in self._leftovers:
             await leftovers.free()
 
-    def _compiled(self, sources: Sources) -> Engine:
+    def _compiled(self, policy: Policy) -> Engine:
         with lasting_objects():
-            return self._policies.compile(sources)
+            return self._policies.compile(policy)
 
     def _successor(self) -> Engine:
         with lasting_objects():

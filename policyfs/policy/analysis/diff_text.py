@@ -11,9 +11,8 @@ from policyfs.policy.analysis.diff import Block, Diff, Example, Note
 from policyfs.policy.analysis.findings import RuleRef
 from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.errors import harmless
-from policyfs.policy.exceptions import ALWAYS, in_force
+from policyfs.policy.exceptions import ALWAYS, in_force, instant_text
 from policyfs.policy.model import Policy, Where
-from policyfs.policy.text.values import instant_text
 
 _SAID: Final = {
     (Aspect.ACCESS, Direction.WIDER): "may now {ops}",

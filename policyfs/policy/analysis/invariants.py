@@ -46,9 +46,15 @@ class Breach(NamedTuple):
 def load_policy(sources: Sequence[SourceText], *, monitor: bool = False, at_ns: int | None = None) -> Engine:
     """Parse a policy for a mount, prove its invariants, and compile it. Raise PolicyErrors. at_ns: the time,
     in ns since 1970, at which exceptions must be in force to count; None: none counts."""
+    policy = proved_policy(sources)
+    return compile_policy(policy if at_ns is None else in_force(policy, at_ns), monitor=monitor)
+
+
+def proved_policy(sources: Sequence[SourceText]) -> Policy:
+    """Parse a policy, and prove its invariants. Raise PolicyErrors."""
     policy = parse_policy(sources)
     prove(policy)
-    return compile_policy(policy if at_ns is None else in_force(policy, at_ns), monitor=monitor)
+    return policy
 
 
 def prove(policy: Policy) -> None:

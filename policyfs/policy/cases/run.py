@@ -12,11 +12,10 @@ from policyfs.errors import errno_name
 from policyfs.policy.cases.document import TYPES, Case
 from policyfs.policy.decide import End, Engine, compile_policy
 from policyfs.policy.errors import PolicyError, PolicyErrors, quote
-from policyfs.policy.exceptions import in_force
+from policyfs.policy.exceptions import in_force, instant_text
 from policyfs.policy.explain.explain import MADE, REQUESTS, open_refusal
 from policyfs.policy.model import SELF, Policy, Rule
 from policyfs.policy.stranger import stranger_of
-from policyfs.policy.text.values import instant_text
 
 
 class Difference(NamedTuple):

@@ -12,7 +12,7 @@ from policyfs.errors import UsageError, errno_name
 from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
 from policyfs.policy.decide import End, Engine
 from policyfs.policy.errors import harmless
-from policyfs.policy.exceptions import ended
+from policyfs.policy.exceptions import ended, instant_text
 from policyfs.policy.explain.cause import cause_of, sentence
 from policyfs.policy.explain.kept import kept_by_kernel
 from policyfs.policy.explain.rule_lines import NO, RuleLine, Weigher
@@ -20,7 +20,6 @@ from policyfs.policy.model import Policy
 from policyfs.policy.moves.losses import rules_that_hide
 from policyfs.policy.rules.facts import fixed_facts
 from policyfs.policy.rules.states import PathState
-from policyfs.policy.text.values import instant_text
 
 REQUESTS: Final = {
     "see": Op.SEE,

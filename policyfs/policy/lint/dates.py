@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from policyfs.policy.exceptions import instant_text
 from policyfs.policy.lint.findings import Finding, on_rule
 from policyfs.policy.model import Policy
-from policyfs.policy.text.values import instant_text
 
 _HOUR_NS: Final = 3600 * 1_000_000_000
 SOON_NS: Final = 14 * 24 * _HOUR_NS

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from policyfs.formats import REDACTABLE_KINDS
 from policyfs.policy.collector import paused
@@ -13,15 +11,9 @@ from policyfs.policy.model import Policy, Where
 from policyfs.policy.text.compose import UnreadableError, compose, decode
 from policyfs.policy.text.resolve import resolve
 from policyfs.policy.text.shape import File, file_of
+from policyfs.policy.text.sources import SourceText, digest_of
 
 __all__ = ["SourceText", "digest_of", "parse_policy"]
-
-
-class SourceText(NamedTuple):
-    """One file of a policy: the name that errors show, and its bytes."""
-
-    name: str
-    text: bytes
 
 
 def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = REDACTABLE_KINDS) -> Policy:
@@ -59,12 +51,3 @@ def _drop(files: list[File]) -> None:
     files.clear()
     while parts:
         del parts[-1], items[-1]
-
-
-def digest_of(texts: Iterable[bytes]) -> str:
-    """Return the SHA-256 of a policy's texts, in hex, whatever their names and order: `sha256sum` for one
-    file. For several: ``sha256sum FILE... | cut -c1-64 | sort | sha256sum``."""
-    digests = sorted(hashlib.sha256(text).hexdigest() for text in texts)
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()

@@ -80,7 +80,6 @@ _DOCUMENTS: Final = {
 }  # fmt: skip
 
 
-
 @dataclass(frozen=True, slots=True)
 class Part(Generic[T_co]):
     """One declaration in a file, such as an app, a set or a rule.

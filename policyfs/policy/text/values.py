@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Final, NoReturn
 
 from pydantic import (
@@ -304,11 +304,6 @@ def instant(value: object) -> int:
         return int((moment - _EPOCH).total_seconds()) * 1_000_000_000
     except (ValueError, OverflowError):
         refuse(f"{quote(found[0])} is not a valid date and time", help_)
-
-
-def instant_text(at_ns: int) -> str:
-    """Format an instant (ns since 1970) as policies write it: in UTC, without fractions of a second."""
-    return f"{_EPOCH + timedelta(seconds=at_ns // 1_000_000_000):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _several(value: object) -> object:

@@ -36,7 +36,7 @@ _DESCRIPTORS: Final = 1 << 16
 _MODULES: Final = (
     *("policyfs.daemon.daemon", "policyfs.cli.mounts.mount", "policyfs.cli.mounts.umount"),
     *("policyfs.kernel.probe", "policyfs.journal.sealing.keys", "policyfs.journal.sealing.sealer"),
-    *("encodings.ascii", "encodings.latin_1"),
+    *("policyfs.policy.analysis.invariants", "encodings.ascii", "encodings.latin_1"),
 )
 """What a daemon imports on its way to a mount, as far as nothing of it is imported by another here."""
 _kept: list[Any] = []
@@ -128,7 +128,7 @@ def _fork_commands(launchers: str) -> None:
 
         return subprocess.run(["/nonexistent"], check=check, preexec_fn=command, **named)  # never reached
 
-    site.subprocess = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL)
+    site.subprocess = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL, PIPE=subprocess.PIPE)
 
 
 def _close_once_it_answers(answered: int) -> None:

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from policyfs.policy.text.values import instant_text
+from policyfs.policy.exceptions import instant_text
 from tests.support.machine.counts import PATIENCE
 from tests.support.machine.processes import start_as
 

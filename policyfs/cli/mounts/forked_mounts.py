@@ -1,0 +1,125 @@
+"""A program that runs several commands `policyfs mount`: ``python -m policyfs.cli.mounts.forked_mounts``.
+
+It imports once what the commands `policyfs mount` and their daemons need, and forks them. So the daemons
+share this memory. It reads no policy and no site file: the memory that they share has none.
+
+Standard input: JSON, a list of commands, each a list of the words after `policyfs mount`. Standard output:
+JSON, for each command its exit code and its standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import os
+import select
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from policyfs.cli.mounts.mount import add_mount, run_mount
+from policyfs.errors import EXIT_REFUSED, PolicyfsError
+from policyfs.linux.confinement.prctl import name_process
+from policyfs.linux.interpreter import UNUSED, load_late, load_libraries_by_name
+from policyfs.policy.errors import harmless
+
+_MAX_DESCRIPTOR: Final = 1 << 20
+_PIECE: Final = 1 << 16
+
+Outcome = tuple[int, str]
+
+
+def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[Outcome]:
+    """Run commands `policyfs mount` in forks of this process, as many at a time as there are processors.
+    Return the exit code and standard error of each.
+
+    INVARIANT: this process has one thread.
+    """
+    gc.collect()
+    gc.freeze()  # so that a daemon's collector copies no pages that it shares with others
+    waiting = list(enumerate(commands))
+    running: dict[int, _Command] = {}
+    found: dict[int, Outcome] = {}
+    poll = select.poll()
+    while waiting or running:
+        while waiting and len(running) < (os.cpu_count() or 1):
+            command = _Command(*waiting.pop(0))
+            running[command.stderr] = command
+            poll.register(command.stderr, select.POLLIN)
+        for fd, _ in poll.poll():
+            if not running[fd].read():
+                poll.unregister(fd)
+                command = running.pop(fd)
+                found[command.at] = command.ended()
+    return [found[at] for at in range(len(commands))]
+
+
+class _Command:
+    """A running command. at: its index. stderr: the pipe with its standard error."""
+
+    def __init__(self, at: int, words: Sequence[str]) -> None:
+        self.at = at
+        self._text = b""
+        self.stderr, theirs = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            _run(words, theirs)
+        os.close(theirs)
+
+    def read(self) -> bool:
+        """Read more of its standard error. Return False at its end."""
+        piece = os.read(self.stderr, _PIECE)
+        self._text += piece
+        return bool(piece)
+
+    def ended(self) -> Outcome:
+        """Wait for its end."""
+        os.close(self.stderr)
+        _, status = os.waitpid(self._pid, 0)
+        return os.waitstatus_to_exitcode(status), self._text.decode(errors="replace")
+
+
+def _run(words: Sequence[str], stderr: int) -> NoReturn:
+    """Run a command in the forked process, without descriptors of the others, and end."""
+    code: object = EXIT_REFUSED
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for number, fd in enumerate((null, null, stderr)):
+            os.dup2(fd, number)
+        os.closerange(3, _MAX_DESCRIPTOR)
+        code = run_mount(_options(words))
+    except SystemExit as ended:
+        code = ended.code
+    except PolicyfsError as error:
+        print("\n".join(map(harmless, f"policyfs: {error}".split("\n"))), file=sys.stderr)
+        code = error.exit_code
+    except BaseException:  # noqa: BLE001 - no exception may reach the code of the other process
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else EXIT_REFUSED)
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a command line. Ends with SystemExit(2) if they are wrong."""
+    parser = argparse.ArgumentParser("policyfs mount")
+    add_mount(parser)
+    return parser.parse_args(words, argparse.Namespace(command="mount"))
+
+
+def main() -> None:
+    """Import, read the commands, run them, and write what they said."""
+    load_libraries_by_name()
+    load_late(*UNUSED)
+    name_process("policyfs")
+    import policyfs.daemon.daemon  # noqa: F401 - so that no daemon has to load it
+
+    json.dump(run_side_by_side(json.load(sys.stdin)), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
