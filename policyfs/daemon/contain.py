@@ -18,7 +18,6 @@ from policyfs.errors import PolicyfsError
 from policyfs.linux import libc, procfs
 from policyfs.linux.confinement import seccomp
 from policyfs.linux.confinement.capabilities import Capability, Rights, keep, name_of, no_new_privs, rights_of
-from policyfs.linux.libc import LIBC
 
 DAEMON: Final = frozenset({
     Capability.CHOWN,  # chown of an app's own files
@@ -36,9 +35,6 @@ DAEMON: Final = frozenset({
 WITH_DEVICES: Final = DAEMON | {Capability.MKNOD}
 """The capabilities with --posix: also MKNOD, for callers whose own CAP_MKNOD the kernel has checked."""
 
-_CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
-
-
 @dataclass(frozen=True, slots=True)
 class Containment:
     """The protections of a daemon against its own bugs. missing: one text for each protection that the daemon
@@ -49,17 +45,6 @@ class Containment:
     seccomp: str
     no_network: bool
     missing: tuple[str, ...]
-
-
-def leave_network() -> bool:
-    """Move this process into an empty network namespace. Its later child processes are in that namespace,
-    too.
-
-    Call this before any thread starts. Return False if the kernel refuses. The mount works without the new
-    namespace, too. For a network store, the kernel itself still uses the namespace in which the store was
-    mounted.
-    """
-    return not LIBC.unshare(_CLONE_NEWNET)
 
 
 def give_up_rights(*, special_files: bool = False) -> None:

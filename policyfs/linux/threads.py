@@ -31,6 +31,15 @@ def has_ended(thread: int) -> bool:
         os.close(pidfd)
 
 
+def tells_of_threads() -> bool:
+    """Return True if the kernel tells other processes of the end of a thread (ParkedThread.pidfd)."""
+    try:
+        os.close(os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD))
+    except OSError:
+        return False
+    return True
+
+
 class ParkedThread:
     """A thread that waits for end(), or for the process to be killed. Its descriptor reports its end to
     another process.

@@ -7,6 +7,7 @@ shares of all memory (PSS, /proc/PID/smaps_rollup) of all their processes are ad
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import subprocess
@@ -19,8 +20,8 @@ from typing import Final
 
 from tests.support.machine.namespace import detach, enter_private_namespace, mounts_below
 from tests.support.machine.processes import call_as
-from tests.support.mount.holdings import family_of
 
+OWN: Final = "/proc/self/ns/mnt"
 FIRST_UID: Final = 10100
 FILES: Final = 300
 FIELDS: Final = ("Pss", "Pss_Anon", "Private_Dirty")
@@ -80,35 +81,33 @@ def measure(root: Path, apps: int) -> None:
     subprocess.run([*program, "up", str(root / "site.yaml")], env=environment, check=True, timeout=300)
     wall, after = time.monotonic() - since, resource.getrusage(resource.RUSAGE_CHILDREN)
     waited = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    left = sum(processor_time(pid) for daemon in daemons(root) for pid in family_of(daemon))
+    left = sum(map(processor_time, processes()))
     try:
         for number in range(apps):
             call_as(FIRST_UID + number, touch, root / f"at{number}")
         time.sleep(SETTLED_S)
         print(f"{apps} app mounts: up after {wall:.2f} s, {waited + left:.2f} s of processor time")
-        report(root)
+        report()
     finally:
         subprocess.run([*program, "down", str(root / "site.yaml")], env=environment, check=True, timeout=300)
         for entry in mounts_below(root):
             detach(entry.mountpoint)  # a placeholder
 
 
-def daemons(root: Path) -> list[int]:
-    """Return the processes whose parent is not one of them, of all that serve mounts below a directory."""
+def processes() -> list[int]:
+    """Return the processes of policyfs that live in the mount namespace of this process."""
     found = []
-    for status in Path(f"{root}/trail").glob("*/daemon.log"):
-        for process in Path("/proc").glob("[0-9]*/fd/2"):
-            try:
-                if os.readlink(process) == str(status):
-                    found.append(int(process.parent.parent.name))
-            except OSError:
-                continue
-    return found
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name = (process / "comm").read_text()
+            if name.startswith("policyfs") and os.readlink(process / "ns/mnt") == os.readlink(OWN):
+                found.append(int(process.name))
+    return sorted(found)
 
 
-def report(root: Path) -> None:
+def report() -> None:
     """Print a table: a row for each sort of process, and the sum."""
-    pids = sorted({pid for daemon in daemons(root) for pid in family_of(daemon)})
+    pids = processes()
     names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids}
     print(f"  {'process':16} {'number':>6} {'PSS':>7} {'anon.':>7} {'own':>7}   MiB")
     for name in [*sorted(set(names.values())), "sum"]:

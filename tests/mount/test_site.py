@@ -65,6 +65,27 @@ def site(arena: Path, store: Path) -> Iterator[Site]:
 ALL = ["all", "apps/gallery"]
 
 
+def families(site: Site) -> list[list[int]]:
+    """Of each mount: its daemon, the launcher, the zygote and the workers."""
+    found = []
+    for status in json.loads(site("status", "--json").stdout):
+        zygote = status["sniffer"]["zygote_pid"]
+        workers = status["sniffer"]["worker_pids"]
+        assert workers
+        found.append([status["pid"], parent_of(zygote), zygote, *workers])
+    return found
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def objects(pid: int) -> set[tuple[str, int]]:
+    """What a process has open that another process can reach only by its descriptors."""
+    found = {(os.readlink(fd), fd.stat().st_ino) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    return {one for one in found if one[0].startswith(("socket:", "pipe:", "/memfd:"))}
+
+
 @pytest.mark.timeout(240)
 def test_a_site_goes_up_and_down_together(site: Site) -> None:
     said = site("up")
@@ -78,6 +99,8 @@ def test_a_site_goes_up_and_down_together(site: Site) -> None:
 
     daemons = {status["mountpoint"]: status["pid"] for status in json.loads(site("status", "--json").stdout)}
     assert len(daemons) == 2
+    one, other = ({one for pid in family for one in objects(pid)} for family in families(site))
+    assert not one & other
     again = site("up")
     assert again.returncode == 0, again
     assert again.stdout.count("up already") == 2

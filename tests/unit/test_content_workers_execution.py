@@ -49,3 +49,47 @@ def test_the_module_imports_no_event_loop():
     program = "import sys, policyfs.content.workers.execution; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60)
     assert not {"trio", "policyfs.fs"} & set(done.stdout.decode().split())
+
+
+FORKED = """
+import os, signal
+from policyfs.content.sniffer import Sniffer
+from policyfs.content.workers.execution import ForkedLauncher, worker_limits
+from policyfs.content.workers.zygote import prepared
+
+os.set_inheritable(os.pipe()[1], True)
+first, other = [ForkedLauncher(prepared()) for _ in range(2)]
+aborts, abort = os.pipe()
+tells, told = os.pipe()
+daemon = os.fork()
+if daemon == 0:
+    other.leave()
+    first.limit(worker_limits())
+    sniffer = Sniffer.start(first)
+    sniffer.guard(abort)
+    os.write(told, sniffer.stats().confinement.encode())
+    signal.pause()
+first.leave()
+os.close(told)
+print("confinement", os.read(tells, 1000).decode())
+print("descriptors", max(map(int, os.listdir(f"/proc/{first.pid}/fd"))) <= 5)
+print("network", os.readlink(f"/proc/{first.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
+print("other", os.waitpid(other.pid, os.WNOHANG)[0])
+os.kill(daemon, signal.SIGKILL)
+print("abort", os.read(aborts, 10).decode())
+print("ends", *(os.waitpid(pid, 0)[1] for pid in (daemon, first.pid)))
+other.leave()
+print("unused", os.waitpid(other.pid, 0)[1])
+"""
+
+
+def test_a_forked_launcher_is_as_confined_as_an_executed_one_and_learns_of_a_killed_daemon():
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=100
+    )
+    said = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+    assert said.pop("confinement").startswith("chroot, uid "), done.stderr
+    assert said == {
+        "descriptors": "True", "network": "True", "other": "0", "abort": "1", "ends": "9 0",
+        "unused": "0",
+    }, done.stderr  # fmt: skip

@@ -21,6 +21,7 @@ from policyfs.daemon import contain
 from policyfs.errors import PolicyfsError
 from policyfs.linux.confinement import seccomp
 from policyfs.linux.confinement.capabilities import Capability, keep, rights_of
+from policyfs.linux.confinement.namespaces import leave_network
 from tests.support.machine.inchild import child, exit_code, in_child
 
 pytestmark = pytest.mark.mount
@@ -172,7 +173,7 @@ def test_what_is_missing_is_said() -> None:
     def child() -> list[list[str]]:
         resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20))
         before = contain.containment()
-        contain.leave_network()
+        leave_network()
         contain.give_up_rights()
         contain.close_door()
         core = resource.getrlimit(resource.RLIMIT_CORE)

@@ -1,7 +1,8 @@
 """A program that runs several commands `policyfs mount`: ``python -m policyfs.cli.mounts.forked_mounts``.
 
-It imports once what the commands `policyfs mount` and their daemons need, and forks them. So the daemons
-share this memory. It reads no policy and no site file: the memory that they share has none.
+It imports once what the workers of all mounts need, and forks their launchers; then it imports what commands
+and daemons need, and forks the commands. So they share this memory. It reads no policy and no site file: the
+memory that they share has none.
 
 Standard input: JSON, a list of commands, each a list of the words after `policyfs mount`. Standard output:
 JSON, for each command its exit code and its standard error.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import itertools
 import json
 import os
 import select
@@ -21,9 +23,12 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from policyfs.cli.mounts.mount import add_mount, run_mount
+from policyfs.content.workers.execution import ForkedLauncher
+from policyfs.content.workers.zygote import prepared
 from policyfs.errors import EXIT_REFUSED, PolicyfsError
 from policyfs.linux.confinement.prctl import name_process
 from policyfs.linux.interpreter import UNUSED, load_late, load_libraries_by_name
+from policyfs.linux.threads import tells_of_threads
 from policyfs.policy.errors import harmless
 
 _MAX_DESCRIPTOR: Final = 1 << 20
@@ -38,6 +43,9 @@ def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[Outcome]:
 
     INVARIANT: this process has one thread.
     """
+    launchers = _launchers(len(commands))
+    import policyfs.daemon.daemon  # noqa: F401 - so that no daemon has to load it
+
     gc.collect()
     gc.freeze()  # so that a daemon's collector copies no pages that it shares with others
     waiting = list(enumerate(commands))
@@ -46,7 +54,7 @@ def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[Outcome]:
     poll = select.poll()
     while waiting or running:
         while waiting and len(running) < (os.cpu_count() or 1):
-            command = _Command(*waiting.pop(0))
+            command = _Command(*waiting.pop(0), launchers)
             running[command.stderr] = command
             poll.register(command.stderr, select.POLLIN)
         for fd, _ in poll.poll():
@@ -57,17 +65,31 @@ def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[Outcome]:
     return [found[at] for at in range(len(commands))]
 
 
+def _launchers(count: int) -> list[ForkedLauncher]:
+    """Fork launchers, if the kernel can tell them of the end of a daemon that is not their parent."""
+    if not tells_of_threads():
+        return []
+    worker = prepared()
+    gc.collect()
+    gc.freeze()
+    return [ForkedLauncher(worker) for _ in range(count)]
+
+
 class _Command:
     """A running command. at: its index. stderr: the pipe with its standard error."""
 
-    def __init__(self, at: int, words: Sequence[str]) -> None:
+    def __init__(self, at: int, words: Sequence[str], launchers: list[ForkedLauncher]) -> None:
+        """launchers: its own is taken from it, if there is one; the others are those of other commands."""
         self.at = at
         self._text = b""
         self.stderr, theirs = os.pipe()
+        launcher = launchers.pop(0) if launchers else None
         self._pid = os.fork()
         if self._pid == 0:
-            _run(words, theirs)
+            _run(words, theirs, launcher, launchers)
         os.close(theirs)
+        if launcher is not None:
+            launcher.leave()
 
     def read(self) -> bool:
         """Read more of its standard error. Return False at its end."""
@@ -82,15 +104,25 @@ class _Command:
         return os.waitstatus_to_exitcode(status), self._text.decode(errors="replace")
 
 
-def _run(words: Sequence[str], stderr: int) -> NoReturn:
+def _run(
+    words: Sequence[str], stderr: int, launcher: ForkedLauncher | None, others: Sequence[ForkedLauncher]
+) -> NoReturn:
     """Run a command in the forked process, without descriptors of the others, and end."""
     code: object = EXIT_REFUSED
     try:
+        for other in others:
+            other.leave()
         null = os.open(os.devnull, os.O_RDWR)
         for number, fd in enumerate((null, null, stderr)):
             os.dup2(fd, number)
-        os.closerange(3, _MAX_DESCRIPTOR)
-        code = run_mount(_options(words))
+        own = [] if launcher is None else sorted(launcher.descriptors())
+        for below, above in itertools.pairwise([2, *own, _MAX_DESCRIPTOR]):
+            os.closerange(below + 1, above)
+        options = _options(words)
+        if launcher is not None and options.app is not None and options.read_only:
+            launcher.leave()  # its daemon may be followed by another (decision 70), and starts one itself
+            launcher = None
+        code = run_mount(options, launcher)
     except SystemExit as ended:
         code = ended.code
     except PolicyfsError as error:
@@ -116,8 +148,6 @@ def main() -> None:
     load_libraries_by_name()
     load_late(*UNUSED)
     name_process("policyfs")
-    import policyfs.daemon.daemon  # noqa: F401 - so that no daemon has to load it
-
     json.dump(run_side_by_side(json.load(sys.stdin)), sys.stdout)
 
 

@@ -34,6 +34,7 @@ from policyfs.policy.text.sources import SourceText
 from policyfs.store.store_record import StoreAbsentError, check_store
 
 if TYPE_CHECKING:
+    from policyfs.content.workers.execution import ForkedLauncher
     from policyfs.daemon.options import MountOptions
     from policyfs.daemon.policies.policies import Loader
     from policyfs.journal.files.retention import Retention
@@ -103,9 +104,9 @@ def _retention(args: argparse.Namespace) -> Retention:
     return Retention(args.trail_keep, args.trail_keep_age, args.trail_keep_size)
 
 
-def run_mount(args: argparse.Namespace) -> int:
+def run_mount(args: argparse.Namespace, launcher: ForkedLauncher | None = None) -> int:
     """Check the options, the paths and the policy of a mount. Then serve the mount in this process
-    (--foreground), or fork a daemon that serves it."""
+    (--foreground), or fork a daemon that serves it. launcher: the daemon's; None: it executes one."""
     if os.geteuid() != 0:
         raise PolicyfsError(
             "mounting needs root; run this command with sudo, or as a systemd unit (policyfs unit)"
@@ -113,7 +114,7 @@ def run_mount(args: argparse.Namespace) -> int:
     start = Start.of(args)
     try:
         _check_options(args)
-        return _mount(args, start)
+        return _mount(args, start, launcher)
     except PolicyfsError as error:
         start.failed(str(error))
         raise
@@ -135,14 +136,14 @@ def _check_options(args: argparse.Namespace) -> None:
         )
 
 
-def _mount(args: argparse.Namespace, start: Start) -> int:
+def _mount(args: argparse.Namespace, start: Start, launcher: ForkedLauncher | None) -> int:
     manager = ServiceManager()
     _check_store(args.store, waits=args.foreground and manager.waits)
     start.claim()
     options, loader = prepared(args, start)
     if args.foreground:
         return serve_here(options, loader, start, manager, as_json=not (sys.stderr.isatty() or is_journal(2)))
-    fork_daemon(options, loader, Path(args.log) if args.log else None, start)
+    fork_daemon(options, loader, Path(args.log) if args.log else None, start, launcher=launcher)
     return EXIT_OK
 
 

@@ -16,11 +16,13 @@ from policyfs import __version__
 from policyfs.cli.mounts.start import Start
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.code_digest import code_digest
+from policyfs.linux.confinement.namespaces import leave_network
 from policyfs.linux.lifetime import end_with_writer
 from policyfs.linux.private_files import make_private
 from policyfs.linux.service_manager import ServiceManager
 
 if TYPE_CHECKING:
+    from policyfs.content.workers.execution import ForkedLauncher, LauncherProcess
     from policyfs.daemon.daemon import Daemon
     from policyfs.daemon.log import Log
     from policyfs.daemon.options import MountOptions
@@ -43,16 +45,18 @@ def serve_here(
 
 
 def serve(
-    options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool, kept: bool = True
-) -> int:
+    options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool, kept: bool = True,
+    launcher: ForkedLauncher | None = None,
+) -> int:  # fmt: skip
     """Serve a mount until the mount ends. Return the exit code. ready: a function to call once the mount
-    answers. kept: True if a killed daemon may be followed by another one (decision 70)."""
-    from policyfs.daemon.contain import leave_network
+    answers. kept: True if a killed daemon may be followed by another one (decision 70). launcher: None: one
+    is executed. A daemon that may be followed has its own, since its descriptors outlive it.
+    """
     from policyfs.daemon.keeper.clone import is_possible
 
     leave_network()  # before any process starts, so that all leave it, too
     if not (kept and options.is_kept and is_possible() and _sends_again()):
-        return _serve(options, loader, ready, None, as_json=as_json)
+        return _serve(options, loader, ready, None, as_json=as_json, launcher=launcher)
     import policyfs.daemon.daemon  # so that no daemon loads them, perhaps in another version
     import policyfs.journal.sealing.sealer  # noqa: F401
     from policyfs.daemon.keeper.keeper import Keeper
@@ -85,7 +89,7 @@ def _told_already() -> None:
 
 def _serve(
     options: MountOptions, loader: Loader, ready: Callable[[], None], state: SavedState | None,
-    *, as_json: bool,
+    *, as_json: bool, launcher: ForkedLauncher | None = None,
 ) -> int:  # fmt: skip
     from policyfs.daemon import log
     from policyfs.daemon.large_work import take_short_turns
@@ -110,7 +114,7 @@ def _serve(
         signal.signal(number, leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no reload is needed: the policy is being read now
     try:
-        daemon = _built(options, loader, logger, state)
+        daemon = _built(options, loader, logger, state, launcher)
         try:
             daemon.run(serves)
         finally:
@@ -123,11 +127,19 @@ def _serve(
     return EXIT_OK if daemon.end.ordered else EXIT_REFUSED
 
 
-def _built(options: MountOptions, loader: Loader, log: Log, state: SavedState | None) -> Daemon:
-    """Build the daemon. Its launcher imports modules while this process imports those of the daemon."""
-    from policyfs.content.workers.execution import execute_launcher
+def _built(
+    options: MountOptions, loader: Loader, log: Log, state: SavedState | None, forked: ForkedLauncher | None
+) -> Daemon:
+    """Build the daemon. An executed launcher imports modules while this process imports those of the daemon.
+    """
+    from policyfs.content.workers.execution import execute_launcher, worker_limits
 
-    launcher = execute_launcher(options.named_uids)
+    launcher: LauncherProcess
+    if forked is None:
+        launcher = execute_launcher(options.named_uids)
+    else:
+        forked.limit(worker_limits(options.named_uids))
+        launcher = forked
     from policyfs.daemon.daemon import Daemon
 
     return Daemon(options, loader, log, launcher, state)
@@ -152,6 +164,7 @@ def fork_daemon(
     start: Start,
     *,
     lifeline: tuple[int, int] | None = None,
+    launcher: ForkedLauncher | None = None,
 ) -> int:
     """Fork the daemon. Return its pid once the mount answers. Raises PolicyfsError, also if the daemon fails.
 
@@ -179,7 +192,7 @@ def fork_daemon(
             os.close(lifeline[1])
             end_with_writer(lifeline[0], signal.SIGTERM)
         own = replace(options, place_fd=place_fd)
-        _become_daemon(own, loader, log_fd, write_end, start, kept=lifeline is None)
+        _become_daemon(own, loader, log_fd, write_end, start, kept=lifeline is None, launcher=launcher)
     for fd in (write_end, log_fd, place_fd):
         os.close(fd)
     with open(read_end, "rb") as pipe:
@@ -210,8 +223,9 @@ def _close_inherited() -> None:
 
 
 def _become_daemon(
-    options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start, *, kept: bool
-) -> None:
+    options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start, *, kept: bool,
+    launcher: ForkedLauncher | None,
+) -> None:  # fmt: skip
     """Detach the forked child from the terminal, and serve the mount. This function never returns."""
     code = EXIT_REFUSED
     try:
@@ -228,7 +242,7 @@ def _become_daemon(
             os.write(answer_fd, b"ready")
             os.close(answer_fd)
 
-        code = serve(options, loader, ready, as_json=True, kept=kept)
+        code = serve(options, loader, ready, as_json=True, kept=kept, launcher=launcher)
     except PolicyfsError as error:
         code = error.exit_code
         reason = str(error).encode("utf-8", "backslashreplace")  # a file name in it may not be UTF-8

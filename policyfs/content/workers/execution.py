@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import policyfs
 from policyfs.content import detector_version  # noqa: F401
 from policyfs.content.workers.sandbox import Limits
 from policyfs.content.workers.uids import BLOCK, NoUidsError, free_block
-from policyfs.content.workers.zygote import LAUNCH
+from policyfs.content.workers.zygote import LAUNCH, Worker, become_launcher
 from policyfs.errors import PolicyfsError
 from policyfs.linux.interpreter import interpreter
 
@@ -52,7 +53,10 @@ def worker_limits(
 
 
 class LauncherProcess:
-    """The process of a launcher, and the daemon's end of its control socket."""
+    """The process of a launcher, and the daemon's end of its control socket. is_child: True if it is a child
+    of the daemon."""
+
+    is_child = True
 
     def __init__(self, limits: Limits) -> None:
         """Execute a fresh interpreter with the daemon's module path. This takes a few ms.
@@ -61,18 +65,14 @@ class LauncherProcess:
         modules for 0.3 s. Raises OSError if the interpreter cannot be executed.
         """
         self.limits = limits
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.control.setblocking(False)
-        # Not the daemon's stderr: a program that reads the daemon's stderr to its end would wait for the
-        # zygotes, too.
-        self.stderr = os.memfd_create("policyfs-zygote-stderr")
+        theirs = self._connect()
         options = json.dumps(dataclasses.asdict(limits))
         program = interpreter(
             "policyfs.content.workers.zygote", str(theirs.fileno()), options, LAUNCH, path=_module_path()
         )
         try:
             with theirs:
-                self.process = subprocess.Popen(  # noqa: S603 # our own interpreter and arguments
+                self._process = subprocess.Popen(  # noqa: S603 # our own interpreter and arguments
                     program.words,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -86,6 +86,64 @@ class LauncherProcess:
             self.control.close()
             os.close(self.stderr)
             raise
+        self.pid = self._process.pid
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self._process.wait()
+
+    def _connect(self) -> socket.socket:
+        """Make the control socket and the file of standard error. Return the launcher's end of the socket."""
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control.setblocking(False)
+        # Not the daemon's stderr: a program that reads the daemon's stderr to its end would wait for the
+        # zygotes, too.
+        self.stderr = os.memfd_create("policyfs-zygote-stderr")
+        return theirs
+
+
+class ForkedLauncher(LauncherProcess):
+    """A launcher that is a fork of this process, and shares the memory of what it has imported. It is made
+    before this process reads a policy, and becomes the launcher of a daemon that is another fork.
+
+    INVARIANT: this process has one thread, and the kernel tells of the ends of threads (tells_of_threads).
+    """
+
+    is_child = False
+
+    def __init__(self, worker: Worker) -> None:
+        """worker: the code of the workers, which this process has imported."""
+        theirs = self._connect()
+        with theirs:
+            self.pid = os.fork()
+            if self.pid == 0:
+                become_launcher(theirs, self.stderr, worker)
+        self._pidfd = os.pidfd_open(self.pid)
+
+    def limit(self, limits: Limits) -> None:
+        """Tell the launcher the limits of its workers. Raises SnifferError."""
+        self.limits = limits
+        try:
+            self.control.send(json.dumps(dataclasses.asdict(limits)).encode())
+        except OSError as error:
+            raise SnifferError(f"cannot start the sniffing workers: no launcher: {error}") from error
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors of this object."""
+        return [self.control.fileno(), self.stderr, self._pidfd]
+
+    def leave(self) -> None:
+        """Leave the launcher to other processes: close the descriptors here. Once all have, it ends."""
+        self.control.close()
+        os.close(self.stderr)
+        os.close(self._pidfd)
+
+    def wait(self) -> None:
+        """Wait for its end. It is not reaped here, but by its parent."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        poll.poll()
+        os.close(self._pidfd)
 
 
 def execute_launcher(apps: Sequence[tuple[int, int]]) -> LauncherProcess:

@@ -58,12 +58,13 @@ Live = Callable[[socket.socket], int]
 """Main function of a zygote: takes its control socket, returns its exit code."""
 
 
-def serve(control: socket.socket, live: Live | str) -> None:
+def serve(control: socket.socket, live: Live | str, *, is_child: bool = True) -> None:
     """Start zygotes until the daemon is gone.
 
-    live: the main function of a zygote, or the reason (text) why no zygote can be started.
+    live: the main function of a zygote, or the reason (text) why no zygote can be started. is_child: True if
+    this process is a child of the daemon.
     """
-    guarded = _Guarded(control)
+    guarded = _Guarded(control, is_child=is_child)
     mains: dict[bytes, Live | str] = {START: live, ANNOUNCE: announce, PARSE: parse}
     while True:
         guarded.wait()
@@ -90,8 +91,9 @@ def serve(control: socket.socket, live: Live | str) -> None:
 class _Guarded:
     """The connection that the launcher ends when the daemon has been killed; none before begin()."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, *, is_child: bool) -> None:
         self._control = control
+        self._is_child = is_child
         self._abort_fd = self._thread_fd = -1
         self._kept = False
         self._poll = select.poll()
@@ -104,7 +106,7 @@ class _Guarded:
         self._abort_fd, self._thread_fd, self._kept = abort_fd, thread_fd, kept
         if thread_fd >= 0:
             self._poll.register(thread_fd, select.POLLIN)
-        if not (kept and thread_fd >= 0):
+        if self._is_child and not (kept and thread_fd >= 0):
             signal.signal(DAEMON_KILLED, lambda _number, _frame: self._end())
             request_parent_death_signal(DAEMON_KILLED)
 

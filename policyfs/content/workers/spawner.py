@@ -49,7 +49,7 @@ class Launcher:
         """Take over the process and its descriptors."""
         self._control = process.control
         self._stderr = process.stderr
-        self._process = process.process
+        self._process = process
         self._parked: ParkedThread | None = None
         self._turn = trio.Lock()
         self._owed = 0  # number of answers that cancelled calls left unread
@@ -112,6 +112,8 @@ class Launcher:
             self._parked = ParkedThread()
         except (OSError, RuntimeError) as error:
             raise ZygoteError(f"no thread could be started: {error}") from error
+        if self._parked.pidfd < 0 and not self._process.is_child:
+            raise ZygoteError("the kernel does not tell the launcher that the daemon was killed")
         descriptors = [fd for fd in (abort_fd, self._parked.pidfd) if fd >= 0]
         try:
             socket.send_fds(self._control, [GUARD_KEPT if kept else GUARD], descriptors)
@@ -130,9 +132,9 @@ class Launcher:
         """Let the launcher exit. Kill it after *grace_s* seconds. Further calls do nothing."""
         if self._control.fileno() < 0:
             return
+        pidfd = os.pidfd_open(self._process.pid)
         trio.lowlevel.notify_closing(self._control)
         self._control.close()
-        pidfd = os.pidfd_open(self._process.pid)
         try:
             with trio.move_on_after(grace_s):
                 await trio.lowlevel.wait_readable(pidfd)

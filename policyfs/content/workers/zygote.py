@@ -2,9 +2,10 @@
 
 This program is a fresh interpreter, not a fork of the daemon. With ``launch`` it becomes the launcher, which
 forks zygotes (launcher.py); otherwise it becomes a zygote. So no worker inherits the daemon's memory,
-descriptors, address layout or locks. The zygote stays root, because only root can give its children another
-uid. It reads only orders of one word from the daemon, so nothing hostile ever reaches it. It has only
-one thread: a fork would copy the locks that other threads hold, but not these threads.
+descriptors or locks. (The launchers of `policyfs up` are forks of a process that has read no policy:
+become_launcher.) The zygote stays root, because only root can give its children another uid. It reads only
+orders of one word from the daemon, so nothing hostile ever reaches it. It has only one thread: a fork would
+copy the locks that other threads hold, but not these threads.
 
 Messages on the control socket (SOCK_SEQPACKET): the zygote first sends READY, or the reason why it
 cannot run. The answer to FORK is the worker's pid as a decimal with three descriptors:
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import json
 import os
@@ -25,6 +27,7 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
@@ -32,6 +35,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 from policyfs.content.workers.launcher import serve
 from policyfs.content.workers.sandbox import Limits
 from policyfs.linux.confinement.capabilities import ZYGOTE, keep, no_new_privs
+from policyfs.linux.confinement.namespaces import leave_network
 from policyfs.linux.confinement.prctl import name_process
 
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ FORK: Final = b"fork"
 ENDED: Final = struct.Struct("=i")
 """The report of a worker's end: its exit code, or the negative number of the signal that ended it."""
 MAX_MESSAGE: Final = 2000
+_CONTROL_FD: Final = 3
 _REAP_MS: Final = 2000
 """Time (ms) that an ending zygote waits for killed workers. A worker in a hung disk read is left to init."""
 
@@ -156,6 +161,7 @@ class Worker(NamedTuple):
     run: Callable[..., NoReturn]
 
 
+@functools.cache
 def prepared() -> Worker:
     """Load libmagic, and import the locators (the parsers that find the parts to hide). Call this function
     before any worker is forked.
@@ -177,8 +183,35 @@ def live(control: socket.socket, limits: Limits, worker: Worker) -> int:
     return 0
 
 
-def launch(control: socket.socket, limits: Limits) -> int:
-    """Run the launcher; return its exit code.
+def become_launcher(control: socket.socket, stderr: int, worker: Worker) -> NoReturn:
+    """Run the launcher in a forked process, and never return: with nothing of the other process but what it
+    has imported. control: the first message on it has the limits. stderr: the standard error to be.
+    """
+    status = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for number, fd in enumerate((null, null, stderr, control.detach())):
+            os.dup2(fd, number, inheritable=number < _CONTROL_FD)
+        os.closerange(_CONTROL_FD + 1, 1 << 20)
+        os.environ.clear()
+        leave_network()
+        _take_no_signals()
+        with socket.socket(fileno=_CONTROL_FD) as orders:
+            if said := orders.recv(MAX_MESSAGE):
+                status = launch(orders, Limits(**json.loads(said)), worker)
+            else:
+                status = 0  # there is no daemon
+    except BaseException:  # noqa: BLE001 # no exception may reach the code of the other process
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def launch(control: socket.socket, limits: Limits, worker: Worker | None = None) -> int:
+    """Run the launcher; return its exit code. worker: the code of the workers, if it is imported already, in
+    a process that is no child of the daemon.
 
     INVARIANT: the launcher has only one thread, and no more rights than a zygote.
     """
@@ -188,14 +221,20 @@ def launch(control: socket.socket, limits: Limits) -> int:
     keep(ZYGOTE)
     start: Callable[[socket.socket], int] | str
     try:
-        start = partial(live, limits=limits, worker=prepared())
+        start = partial(live, limits=limits, worker=worker or prepared())
     except Exception as error:  # noqa: BLE001 # the daemon must hear of any error
         start = f"{type(error).__name__}: {error}"
     gc.collect()
     gc.freeze()  # the collector does not write to living objects, so their memory stays shared
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        serve(control, start)
+        serve(control, start, is_child=worker is None)
     return 0
+
+
+def _take_no_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the daemon ends this process, not a terminal
 
 
 def main() -> int:
@@ -205,9 +244,7 @@ def main() -> int:
     """
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the daemon ends this process, not a terminal
+    _take_no_signals()
     try:
         limits = Limits(**json.loads(sys.argv[2]))
         if sys.argv[3:] == [LAUNCH]:

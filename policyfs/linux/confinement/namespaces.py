@@ -1,5 +1,5 @@
-"""Mount namespaces and PID namespaces: mounts and processes that only this process and its descendants see
-(mount_namespaces(7), pid_namespaces(7))."""
+"""Namespaces of mounts, processes and networks, which only a process and its descendants see:
+namespaces(7)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from policyfs.linux.libc import LIBC, fail
 
 CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWPID: Final = 0x20000000
+_CLONE_NEWNET: Final = 0x40000000
 _PROC_FLAGS: Final = 0x2 | 0x4 | 0x8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
 _MS_BIND: Final = 0x1000
 _MS_REC: Final = 0x4000
@@ -29,6 +30,17 @@ def enter_own_mounts() -> None:
     if LIBC.unshare(CLONE_NEWNS):
         raise fail()
     _mount(None, b"/", _MS_REC | _MS_SLAVE)
+
+
+def leave_network() -> bool:
+    """Move this process into an empty network namespace. Its later child processes are in that namespace,
+    too.
+
+    Call this before any thread starts. Return False if the kernel refuses. The mount works without the new
+    namespace, too. For a network store, the kernel itself still uses the namespace in which the store was
+    mounted.
+    """
+    return not LIBC.unshare(_CLONE_NEWNET)
 
 
 def bind(source: str, target: str) -> None:
