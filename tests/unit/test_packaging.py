@@ -464,3 +464,10 @@ def test_without_headers_the_build_says_what_to_install(tmp_path: Path) -> None:
 def test_no_file_names_a_package_index() -> None:
     host = re.compile("pypi[.]org|python[h]osted|--(extra-)?index[-]url|deb[.]debian[.]org|/simpl[e]/")
     assert not [name for name, text in _texts().items() if host.search(text)]
+
+
+def test_no_layout_assumes_pages_of_four_kilobytes() -> None:
+    """Kernels of arm64 may have pages of 16 or 64 KiB: code asks for the size (mmap.PAGESIZE, sysconf)."""
+    rounding = re.compile(r"[%/&]\s*\(?~?\(?(4096|4095|0x1000)\b|\bPAGE_(SIZE|MASK|SHIFT)\b")
+    code = {name: text for name, text in _texts().items() if name.startswith("policyfs/")}
+    assert not [name for name, text in code.items() if rounding.search(text)]
