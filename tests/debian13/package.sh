@@ -1,7 +1,7 @@
 #!/bin/sh
 # Tries the Debian package in a root that has nothing of policyfs: `package.sh OLD.deb NEW.deb WHEEL SDIST`. Installs
-# it, mounts, upgrades it under the mount while an app reads, removes and purges it. Then installs the wheel and the
-# sdist as README.md says. Ends with 1 at the first thing that is wrong.
+# it, mounts, upgrades it under the mount while an app reads, goes back, removes and purges it. Then installs the wheel
+# and the sdist as README.md says. Ends with 1 at the first thing that is wrong.
 set -eu
 old=$(readlink -f "$1")
 new=$(readlink -f "$2")
@@ -64,6 +64,12 @@ mount -t fuse.policyfs -o policy=/etc/policyfs/home.yaml /srv/media /mnt/media
 dpkg-reconfigure policyfs
 [ ! -e "$first" ] || fail "a version that nobody runs has stayed"
 
+dpkg -i "$old" >/dev/null 2>&1
+[ "$(readlink -f /usr/lib/policyfs/current)" = "$first" ] || fail "the older version is not in use again"
+[ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the app cannot read after the downgrade"
+policyfs status /mnt/media >/dev/null || fail "the older command does not understand the newer mount"
+policyfs audit verify >/dev/null || fail "the older version does not read the newer one's trail"
+
 apt-get remove -y -qq policyfs >/dev/null
 [ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the removal took the mount away"
 umount /mnt/media
@@ -82,4 +88,4 @@ for built in "$wheel" "$sdist"; do
     [ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the app cannot read with $built"
     /opt/policyfs/bin/policyfs umount /mnt/media
 done
-echo "package.sh: installed, upgraded, removed and purged"
+echo "package.sh: installed, upgraded, downgraded, removed and purged"
