@@ -22,6 +22,7 @@ from policyfs.policy.model import Policy
 NAME: Final = "exceptions-ended"
 """The file's name in the trail root: one number, in ns since 1970."""
 
+_INSTALLED_NS: Final = os.stat(__file__).st_mtime_ns
 _DIGITS: Final = 20
 _NEVER: Final = 10**_DIGITS - 1
 _PATIENCE_S: Final = 2.0
@@ -61,6 +62,12 @@ class HighWaterMark:
         except OSError as error:
             self.close()
             raise PolicyfsError(f"cannot write {self._path}: {error.strerror}") from error
+
+    @property
+    def clock_is_unset(self) -> bool:
+        """True if the clock shows a time before policyfs was installed, as after a boot without a battery.
+        Then nobody knows which exceptions have ended."""
+        return self._clock_ns() < _INSTALLED_NS
 
     @property
     def damaged(self) -> bool:

@@ -17,7 +17,7 @@ from tests.support.machine import clocked
 from tests.support.machine.counts import first
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.twins import content, error, fd_of
-from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.daemons import Mount, MountFailed, policyfs
 from tests.support.mount.stores import Mounts
 
 CAMERA, GUEST = 10010, 10011
@@ -119,6 +119,29 @@ def test_an_exception_ends_by_itself_and_for_good(clock) -> None:
         assert policyfs("audit", "search", "--rule", "exception:party").stdout.count("song.mp3") >= 1
         assert "ENDED at" in policyfs("status", mount.mountpoint).stdout
         assert policyfs("audit", "verify").returncode == 0
+
+
+def test_a_clock_that_is_not_set_begins_no_exception_again(
+    mounts: Mounts, store: Path, arena: Path
+) -> None:
+    """The party was over while the machine was off; then its clock began in 1970, and jumped."""
+    over, lasts = policy(-HOUR_S), policy(HOUR_S)
+    clocked.step(arena / "clock", -time.time())
+    mount = mounts.prepare(over, store)
+    mount.program = ("tests.support.machine.clocked", str(arena / "clock"))
+    with pytest.raises(MountFailed, match="the clock of this machine is not set"):
+        mount.start()
+    mount.log.write_text("")
+    mount.policy.write_text(over.partition("exceptions:")[0])
+    mount.start()
+    mount.policy.write_text(over)
+    assert "the clock of this machine is not set" in mount.reload().stderr
+    clocked.step(arena / "clock", 0)
+    assert mount.reload().returncode == 0
+    assert call_as(GUEST, os.listdir, mount.mountpoint) == ["Documents"]
+    mount.policy.write_text(lasts)
+    assert mount.reload().returncode == 0
+    assert "Music" in call_as(GUEST, os.listdir, mount.mountpoint)
 
 
 def _replayed(mount: Mount, text: str, file: Path) -> dict[str, Any]:

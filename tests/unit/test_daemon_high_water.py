@@ -53,6 +53,15 @@ def test_time_that_no_exception_saw_pass_is_not_remembered(tmp_path: Path) -> No
     mark.close()
 
 
+def test_a_clock_that_nobody_has_set_is_known(tmp_path: Path) -> None:
+    clock = _Clock(0)
+    mark = HighWaterMark(tmp_path, clock)
+    assert mark.clock_is_unset
+    clock.at_ns = os.stat(high_water.__file__).st_mtime_ns
+    assert not mark.clock_is_unset
+    mark.close()
+
+
 def test_two_daemons_never_lower_it(tmp_path: Path) -> None:
     one, two = (HighWaterMark(tmp_path, _Clock(0)) for _ in range(2))
     two.pass_ends(in_force(policy(party("2031-01-01T00:00Z")), END_NS * 2))

@@ -96,7 +96,12 @@ class Policies:
 
     def compile(self, policy: Policy) -> Engine:
         """Compile a policy, without exceptions (rules for a limited time) that have already ended.
-        Raises PolicyfsError."""
+        Raises PolicyfsError, also if the policy has exceptions and the clock is not set."""
+        if policy.exceptions and self.mark.clock_is_unset:
+            raise PolicyfsError(
+                "the clock of this machine is not set, and the policy has exceptions that end at a time: set"
+                " the clock, and try again"
+            )
         engine = self._loader.compile(policy)
         for rule in engine.policy.rules:
             if rule.overridden:
