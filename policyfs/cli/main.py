@@ -20,6 +20,7 @@ from policyfs.linux.interpreter import UNUSED, load_late, load_libraries_by_name
 from policyfs.policy.collector import left_to_the_kernel
 
 _COMMANDS: Final = {
+    "init": ("setup.command", "from a library and the programs that use it to a policy and mounts"),
     "mount": ("mounts.mount", "mount a store"),
     "run": ("mounts.run", "run a command with an app's mount in place of the store"),
     "up": ("site.site", "make all mounts of a site"),

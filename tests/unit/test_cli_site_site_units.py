@@ -120,7 +120,7 @@ def test_units_that_the_site_does_not_name_any_more_are_removed(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to, text = tmp_path / "units", Path(site.file).read_text()
-    monkeypatch.setattr(site_units, "_DIRECTORY", str(to))
+    monkeypatch.setattr(site_units, "UNITS", str(to))
     assert policyfs("unit", "--to", str(to), site.file).returncode == 0
     (to / "policyfs-home.target.wants").mkdir()
     (to / "policyfs-home.target.wants/policyfs-home-player.service").symlink_to(to)

@@ -27,6 +27,7 @@ from policyfs.cli.site.site_document import MountDoc, Site, label, private_place
 from policyfs.content.workers.policy_parser import parse_apart
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.linux.immutable import set_immutable
 from policyfs.linux.interpreter import interpreter
 from policyfs.linux.private_files import make_private
 from policyfs.store.store_record import check_store
@@ -413,8 +414,11 @@ def _make_places(found: Sequence[tuple[MountDoc, Seen]]) -> None:
 
     down = [mount.at for mount, seen in found if seen.state is State.DOWN and not is_mountpoint(mount.at)]
     at = ""
+    private = [mount for mount, _ in found if mount.at.startswith(f"{private_places()}/")]
     before = os.umask(0o022)  # a unit's umask would close the directories for the apps
     try:
+        for mount in private:
+            set_immutable(os.path.dirname(mount.at), immutable=False)
         for at in down:
             above, name = os.path.split(at)
             if not at.startswith(f"{private_places()}/") or os.path.lexists(above):
@@ -426,13 +430,14 @@ def _make_places(found: Sequence[tuple[MountDoc, Seen]]) -> None:
             new = f"{above}.new-{os.getpid()}"
             make(f"{new}/{name}")
             os.rename(new, above)  # not even for a moment there is an empty directory at this path
-        for mount, _ in found:
+        for mount in private:
             at = mount.at
-            if at.startswith(f"{private_places()}/"):
-                _link_directories(mount)
+            _link_directories(mount)
     except OSError as error:
         raise PolicyfsError(f"cannot make the mountpoint {at}: {error.strerror}") from error
     finally:
+        for mount in private:  # what a container writes there, beside its mount, would end with /run
+            set_immutable(os.path.dirname(mount.at), immutable=True)
         os.umask(before)
 
 

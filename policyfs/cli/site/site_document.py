@@ -187,9 +187,14 @@ def label(mount: MountDoc) -> str:
 def read_site(path: str) -> Site:
     """Read a site file. Raises PolicyErrors with all faults, or PolicyfsError if the file cannot be read."""
     try:
-        text = SourceText(path, Path(path).read_bytes())
+        return site_of(path, Path(path).read_bytes())
     except OSError as error:
         raise PolicyfsError(f"cannot read the site file {path}: {error.strerror}") from error
+
+
+def site_of(path: str, data: bytes) -> Site:
+    """Return the site of the bytes of a site file. Raises as read_site() does."""
+    text = SourceText(path, data)
     absolute = str(Path(path).absolute())
     if not absolute.isprintable():
         raise PolicyfsError(

@@ -1,0 +1,94 @@
+"""One computation over hostile bytes, in a child with the rights of a worker (content/workers/sandbox.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from policyfs.cli.common.processes import own_instance
+from policyfs.content.workers.execution import worker_limits
+from policyfs.content.workers.sandbox import Limits, confine
+from policyfs.errors import PolicyfsError
+
+_MEMORY: Final = 128 << 20
+_CPU_S: Final = 2
+_WAIT_S: Final = 60.0
+_MAX_ANSWER: Final = 16 << 20
+_MAX_DESCRIPTOR: Final = 1 << 16
+
+
+def in_confined_child(function: Callable[[bytes], object], path: str, most: int) -> object:
+    """Read a file of at most *most* bytes, and return what *function* makes of its bytes in a confined child.
+
+    The result passes through JSON. An exception of the function is its text in a PolicyfsError. Raises
+    PolicyfsError, also if the file cannot be read or the child exceeds its memory or time.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise PolicyfsError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > most:
+        raise PolicyfsError(f"cannot read {path}: it is larger than {most:,} bytes")
+    with own_instance():
+        limits = worker_limits()
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    size = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY
+    limits = replace(limits, address_space=size, cpu_s=_CPU_S)
+    reader, writer = os.pipe()
+    parent, child = os.getpid(), os.fork()
+    if not child:
+        _child(function, data, writer, limits, parent)
+    os.close(writer)
+    try:
+        answer = _answer(reader)
+    finally:
+        os.close(reader)
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    try:
+        result, told = json.loads(answer)
+    except (ValueError, TypeError, RecursionError):
+        raise PolicyfsError(f"cannot read {path}: it needs too much time or memory") from None
+    if told is not None:
+        raise PolicyfsError(f"cannot read {path}: {told}")
+    return result
+
+
+def _child(
+    function: Callable[[bytes], object], data: bytes, writer: int, limits: Limits, parent: int
+) -> None:
+    """Run the function, and write the answer. INVARIANT: no exception leaves this function: the child would
+    run the rest of the command."""
+    try:
+        os.closerange(0, writer)
+        os.closerange(writer + 1, _MAX_DESCRIPTOR)
+        confine(limits, parent)
+        try:
+            text = json.dumps((function(data), None))
+        except Exception as error:  # noqa: BLE001 - the command prints it
+            text = json.dumps((None, str(error) or type(error).__name__))
+        left = memoryview(text.encode())
+        while left:
+            left = left[os.write(writer, left) :]
+    finally:
+        os._exit(0)
+
+
+def _answer(reader: int) -> bytes:
+    """Return what the child writes until its end; nothing if this takes too long, or is too much."""
+    poller = select.poll()
+    poller.register(reader, select.POLLIN)
+    until, found = time.monotonic() + _WAIT_S, bytearray()
+    while poller.poll(max(0.0, until - time.monotonic()) * 1000):
+        chunk = os.read(reader, 1 << 16)
+        if not chunk or len(found) > _MAX_ANSWER:
+            return b"" if chunk else bytes(found)
+        found += chunk
+    return b""

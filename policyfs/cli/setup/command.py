@@ -1,0 +1,176 @@
+"""`policyfs init`: from a library and the programs that use it to a policy in force, with a way back."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from policyfs.cli.common.colour import columns, wanted
+from policyfs.cli.common.policy_files import TEST_SUFFIX, read_sources
+from policyfs.cli.policy.cases import outcome_of
+from policyfs.cli.policy.init.draft import Draft, policy_text
+from policyfs.cli.policy.init.draft_tests import cases_text
+from policyfs.cli.policy.init.questions import Questions
+from policyfs.cli.policy.init.survey import Directory, survey
+from policyfs.cli.policy.init.wishes import check
+from policyfs.cli.policy.matrix_text import text_of
+from policyfs.cli.setup.library_users import (
+    User,
+    likely_library,
+    likely_units,
+    of_compose,
+    of_unit,
+    running_containers,
+    site_text,
+)
+from policyfs.cli.setup.made_files import LIST, has_systemd, systemctl, undo, write_all
+from policyfs.cli.site.compose_document import ComposeFile, read_compose
+from policyfs.cli.site.site import run_up
+from policyfs.cli.site.site_document import Site, site_of
+from policyfs.cli.site.site_units import UNITS, compose_file, dangers, run_unit, unchecked
+from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.analysis.matrix import matrix
+from policyfs.trail.lines.table import shown
+
+_COMPOSE: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+_YES: Final = frozenset({"y", "yes"})
+
+
+def add_init(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Finds the services and containers that use a library, asks what each may do, writes a policy, its"
+        " tests, a site file and volumes for the containers, and mounts after a yes. Overwrites nothing."
+    )
+    add = parser.add_argument
+    add("--compose", metavar="FILE", help="the compose file (default: the one in this directory)")
+    add("--to", default="/etc/policyfs", metavar="DIR", help="write into DIR (/etc/policyfs)")
+    add("--yes", action="store_true", help="take all proposed answers; mount")
+    add("--undo", metavar=f"NAME{LIST}", help="unmount and remove all that this command has made")
+    add("store", nargs="?", metavar="STORE", help="the directory with your files")
+
+
+def run_init(args: argparse.Namespace) -> int:
+    """Ask, write the files, show the matrix, and mount after a yes; or undo all of it."""
+    if args.undo is not None:
+        return undo(args.undo)
+    questions = Questions(None, _Defaults() if args.yes else None)
+    compose = _compose(args.compose)
+    store = args.store or questions.ask(
+        "Which directory is the library", likely_library(compose) if compose else ""
+    )
+    store = os.path.realpath(store)
+    there = survey(store)
+    users = list(_users(questions, compose, store, [one.name for one in there]))
+    wishes = [user.wish() for user in users]
+    for user, wish in zip(users, wishes, strict=True):
+        questions.confirm(wish, user.tops)
+    check(wishes)
+    name = re.sub(r"[^a-z0-9._-]", "-", os.path.basename(store).lower()).strip("._-")[:40] or "library"
+    to = os.path.realpath(args.to)
+    policy, tests, file, listed, merged = (
+        os.path.join(to, f"{name}{suffix}")
+        for suffix in (".yaml", TEST_SUFFIX, ".site.yaml", LIST, ".compose.yaml")
+    )
+    # Without kinds: no rule on content would fit what a sync job writes in parts.
+    directories = [Directory(one.name, examples=one.examples) for one in there]
+    draft = Draft(name, shown(policy), shown(store), wishes, directories)
+    text = site_text(name, store, policy, users)
+    site = site_of(file, text.encode())
+    files = {policy: policy_text(draft), tests: cases_text(draft), file: text}
+    containers = [user for user in users if user.container]
+    if containers:
+        kept = {user.container: user.kept for user in containers}
+        also = {user.container: list(user.moved)[1:] for user in containers}
+        files[merged] = compose_file(site, kept, also)
+    write_all(files, listed)
+    _show(policy, tests)
+    print("wrote " + ", ".join(map(shown, files)))
+    print(f"undo: policyfs init --undo {shlex.quote(listed)}")
+    for told in _notes(users, compose, merged, site):
+        print(told)
+    if questions.ask("Mount now", "yes").lower() in _YES:
+        _mount(site)
+    else:
+        print(f"next: policyfs up {shlex.quote(file)}")
+    return EXIT_OK
+
+
+class _Defaults(io.StringIO):
+    """An answer to every question: the proposed one."""
+
+    def readline(self, _size: int | None = -1, /) -> str:  # type: ignore[override]
+        return "\n"
+
+
+def _compose(path: str | None) -> ComposeFile | None:
+    """Read the user's compose file, if there is one. Raises PolicyfsError."""
+    found = path or next((name for name in _COMPOSE if os.path.exists(name)), None)
+    return read_compose(found, variables=True) if found else None
+
+
+def _users(
+    questions: Questions, compose: ComposeFile | None, store: str, tops: Sequence[str]
+) -> Iterator[User]:
+    """Yield the programs that use the library. Raises PolicyfsError if there are none."""
+    users = []
+    for user in of_compose(compose, store, tops) if compose else ():
+        if isinstance(user, User):
+            users.append(user)
+        else:
+            print(f"note: {shown(user)}", file=sys.stderr)
+    units = likely_units()
+    if units or not users:
+        text = questions.ask("Which services of systemd use it (names; - for none)", ", ".join(units) or "-")
+        names = [name for name in re.split(r"[,\s]+", text) if name not in {"", "-"}]
+        users += [of_unit(f"{name.removesuffix('.service')}.service", store, tops) for name in names]
+    if not compose and (running := running_containers()):
+        told = ", ".join(map(shown, running[:4]))
+        print(f"note: containers run ({told}); --compose names their file", file=sys.stderr)
+    if not users:
+        raise UsageError(
+            f"no service or container uses {store}; `policyfs policy init` writes a policy for users"
+        )
+    yield from users
+
+
+def _show(policy: str, tests: str) -> None:
+    """Print what the policy allows. Raises PolicyfsError if a test of it fails."""
+    outcome = outcome_of(policy, [Path(tests)])
+    if outcome.failed:
+        raise PolicyfsError(outcome.text())
+    print(text_of(matrix(load_policy(read_sources(policy)).policy), columns(), colours=wanted(sys.stdout)))
+
+
+def _notes(users: Sequence[User], compose: ComposeFile | None, merged: str, site: Site) -> Iterator[str]:
+    """Yield a line for each thing that the user must know, or do, for the mounts to be used and trusted."""
+    for user in users:
+        for before, now in user.moved.items():
+            yield f"in {user.container}: {before} is {now} now; change the program's settings"
+    if compose and any(user.container for user in users):
+        for told in unchecked(compose.tree):
+            yield f"note: {told}"
+        for user in users:
+            sources = [one.source for one in compose.volumes(user.container) if one.source is not None]
+            yield from (f"note: {told}" for told in dangers(user.container, sources))
+        both = f"docker compose -f {shlex.quote(compose.path)} -f {shlex.quote(merged)}"
+        yield f"start the containers, after the mounts (Compose 2.24): {both} up -d"
+        yield f"check them: {both} config | policyfs compose {shlex.quote(site.file)} /dev/stdin"
+
+
+def _mount(site: Site) -> None:
+    """Mount all: by systemd if it runs this machine, and otherwise now, until the next boot."""
+    if has_systemd():
+        run_unit(argparse.Namespace(site=site.file, to=UNITS, policyfs=None))
+        run_up(argparse.Namespace(site=site.file, restart=False, places=True))
+        systemctl("daemon-reload")
+        systemctl("enable", "--now", site.target)
+    else:
+        run_up(argparse.Namespace(site=site.file, restart=False, places=False))

@@ -1,0 +1,125 @@
+"""`policyfs init`: what it writes is fine in the eyes of lint, test and compose, and undone by its list."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.policy.init.questions import Questions
+from policyfs.cli.setup import command
+from tests.support.mount.daemons import Said, policyfs
+
+pytestmark = pytest.mark.usefixtures("forked_launchers")
+COMPOSE = """\
+x-common: &common
+  restart: unless-stopped
+services:
+  immich-server:
+    <<: *common
+    image: ghcr.io/immich-app/immich-server:${IMMICH_VERSION:-release}
+    volumes:
+      - ${UPLOAD_LOCATION}:/data
+      - /etc/localtime:/etc/localtime:ro
+    env_file: [.env]
+  database:
+    image: postgres
+    volumes: ["${DB_DATA_LOCATION}:/var/lib/postgresql/data"]
+  jellyfin:
+    <<: *common
+    image: jellyfin/jellyfin
+    user: 1000:1000
+    volumes:
+      - ./jellyfin:/config
+      - type: bind
+        source: LIBRARY/Films
+        target: /media/films
+        read_only: true
+      - LIBRARY/Music:/media/music:ro
+  syncthing:
+    image: lscr.io/linuxserver/syncthing
+    environment: [PUID=1000, PGID=1000, UMASK=022]
+    volumes: ["syncthing:/config", "LIBRARY:/data1"]
+    ports: ["8384:8384", "22000:22000/udp"]
+volumes: {syncthing: }
+"""
+ENV = "# Immich's files\nUPLOAD_LOCATION=LIBRARY/Photos\nDB_DATA_LOCATION=./postgres\n"
+"""A compose file and its .env, as their users write them."""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a library, a compose file and its variables."""
+    library = furnish(tmp_path)
+    (library / "Films/film.mkv").write_bytes(b"")
+    monkeypatch.chdir(tmp_path / "app")
+    monkeypatch.setattr(command, "likely_units", list)
+    return tmp_path
+
+
+def furnish(place: Path) -> Path:
+    """Make a library, and beside it a compose file of its users. Return the library."""
+    library = place / "srv/media"
+    for name in ("Films", "Music", "Photos/library", "Photos/upload"):
+        (library / name).mkdir(parents=True)
+    (place / "app").mkdir()
+    (place / "app/compose.yaml").write_text(COMPOSE.replace("LIBRARY", str(library)))
+    (place / "app/.env").write_text(ENV.replace("LIBRARY", str(library)))
+    return library
+
+
+def init(place: Path, monkeypatch: pytest.MonkeyPatch, *answers: str) -> Said:
+    read, write = os.pipe()
+    os.write(write, "".join(f"{answer}\n" for answer in answers).encode())
+    os.close(write)
+    with os.fdopen(read) as stream:
+        monkeypatch.setattr(command, "Questions", lambda *_: Questions(None, stream))
+        return policyfs("init", "--to", str(place / "etc"))
+
+
+def test_from_a_compose_file_to_a_policy_without_findings(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what differs from the proposals is answered: Jellyfin sees no music; nothing is mounted."""
+    said = init(place, monkeypatch, "", "", "no", "read", "Films", "", "", "no")
+    assert said.returncode == 0, said
+    assert f"Which directory is the library ({place}/srv/media): " in said.stderr
+    etc = place / "etc"
+    assert f"next: policyfs up {etc}/media.site.yaml" in said.stdout
+    assert "/Films/***" in said.stdout, "the matrix"
+    names = ["media.compose.yaml", "media.init", "media.site.yaml", "media.test.yaml", "media.yaml"]
+    assert sorted(os.listdir(etc)) == names
+    assert 'paths: ["/Films/***"]' in (etc / "media.yaml").read_text()
+    subprocess.run(["sha256sum", "--check", "--quiet", str(etc / "media.init")], check=True)
+    for words in (("lint", "--store", f"{place}/srv/media"), ("test",)):
+        done = policyfs("policy", words[0], etc / "media.yaml", *words[1:])
+        assert (done.returncode, done.stderr) == (0, ""), done
+    merged = (etc / "media.compose.yaml").read_text()
+    assert merged.count("volumes: !override") == 3
+    assert all(kept in merged for kept in ("- ./jellyfin:/config\n", "- syncthing:/config\n"))
+    # What docker makes of both files: each list of volumes is the second one's.
+    (place / "app/both.yaml").write_text(merged.replace("!override", ""))
+    done = policyfs("compose", etc / "media.site.yaml", place / "app/both.yaml")
+    assert done.returncode == 0, done
+
+    again = init(place, monkeypatch, "", "", "", "", "no")
+    assert again.returncode == 1
+    assert f"{etc}/media.yaml is there already, and is not overwritten" in again.stderr
+    with (etc / "media.yaml").open("a") as file:
+        file.write("# mine\n")
+    undone = policyfs("init", "--undo", etc / "media.init")
+    assert (undone.returncode, f"kept {etc}/media.yaml: it was changed" in undone.stdout) == (1, True), undone
+    assert os.listdir(etc) == ["media.yaml"]
+
+
+def test_a_library_that_nothing_uses_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "app/compose.yaml").write_text("services: {app: {image: x}}")
+    said = init(place, monkeypatch, str(place / "srv/media"), "-")
+    assert said.returncode == 2, said
+    assert "no service or container uses" in said.stderr
+    (place / "app/compose.yaml").unlink()
+    said = init(place, monkeypatch, str(place / "srv/media"), "mpd, radio.service", "", "", "no")
+    assert said.returncode == 0, said
+    assert 'service: "radio.service"' in (place / "etc/media.site.yaml").read_text()

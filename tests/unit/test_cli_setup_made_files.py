@@ -1,0 +1,31 @@
+"""The files of `policyfs init`: all or none are written, over none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.setup.made_files import undo, write_all
+from policyfs.errors import EXIT_OK, PolicyfsError
+
+
+def test_all_or_none(tmp_path: Path) -> None:
+    files = {str(tmp_path / f"to/{name}"): f"the text of {name}" for name in "ab"}
+    listed = str(tmp_path / "to/x.init")
+    too_long = {**files, str(tmp_path / f"to/{'x' * 300}"): ""}
+    with pytest.raises(PolicyfsError, match="File name too long"):
+        write_all(too_long, listed)
+    assert os.listdir(tmp_path / "to") == []
+    (tmp_path / "to/b").write_text("mine")
+    with pytest.raises(PolicyfsError, match="b is there already"):
+        write_all(files, listed)
+    assert os.listdir(tmp_path / "to") == ["b"]
+    (tmp_path / "to/b").unlink()
+    write_all(files, listed)
+    (tmp_path / "to/a").unlink()
+    assert undo(listed) == EXIT_OK
+    assert os.listdir(tmp_path / "to") == []
+    with pytest.raises(PolicyfsError, match="it is a file NAME"):
+        undo(listed)

@@ -1,0 +1,75 @@
+"""Compose files are read as their users write them, and as hostile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.common import confined
+from policyfs.cli.site.compose_document import ComposeFile, Volume, read_compose
+from policyfs.errors import PolicyfsError
+
+LAUGHS = "\n".join([
+    "a0: &a0 [lol]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)),
+    "services: *a11",
+])  # fmt: skip
+MERGES = "\n".join([
+    "m0: &m0 {a: 1, b: 2}",
+    *(f"m{n}: &m{n}\n  <<: [{', '.join([f'*m{n - 1}'] * 10)}]" for n in range(1, 12)), "services: *m11",
+])  # fmt: skip
+DEEP = f"services: {'[' * 5_000}"
+RECURSIVE = "services: &a {b: *a}"
+TEXTS = f"x: &x {'y' * 900_000}\nservices: {{a: [{', '.join(['*x'] * 100)}]}}"
+
+
+def read(place: Path, text: str, *, variables: bool = True) -> ComposeFile:
+    (place / "compose.yaml").write_text(text)
+    return read_compose(str(place / "compose.yaml"), variables=variables)
+
+
+@pytest.mark.parametrize(
+    "text", [LAUGHS, MERGES, DEEP, RECURSIVE, TEXTS, "services: !!python/name:os.system"]
+)
+def test_a_hostile_file_is_an_error(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confined, "_CPU_S", 1)
+    with pytest.raises(PolicyfsError, match="cannot read"):
+        read(tmp_path, text)
+
+
+def test_volumes_in_all_forms(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# places\nLIBRARY='/srv/my media'\nexport TOP=/srv # all\nnonsense\n")
+    text = """\
+x-common: &common {restart: always}
+services:
+  app:
+    <<: *common
+    volumes:
+      - ${LIBRARY}/Films:/films:ro,z
+      - $TOP:/top
+      - ${UNSET:-/srv/other}:/other
+      - ./own$$:/config
+      - named:/named
+      - /anonymous
+      - {type: bind, source: /srv/Music, target: /music/, read_only: true}
+volumes:
+  named: {driver_opts: {type: none, o: bind, device: /srv/disk}}
+"""
+    found = list(read(tmp_path, text).volumes("app"))
+    assert [(one.source, one.target, one.read_only) for one in found] == [
+        ("/srv/my media/Films", "/films", True), ("/srv", "/top", False), ("/srv/other", "/other", False),
+        (f"{tmp_path}/own$", "/config", False), ("/srv/disk", "/named", False), (None, "/anonymous", False),
+        ("/srv/Music", "/music", True),
+    ]  # fmt: skip
+    assert found[0].text == "${LIBRARY}/Films:/films:ro,z"
+    assert isinstance(found[6], Volume)
+    for variables, volume in ((False, "${LIBRARY}:/m"), (True, "${NONE}:/m"), (True, "${A?b}:/m")):
+        compose = read(tmp_path, f"services: {{app: {{volumes: ['{volume}']}}}}", variables=variables)
+        with pytest.raises(PolicyfsError, match="has a variable"):
+            list(compose.volumes("app"))
+
+
+def test_files_that_it_names_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("services: {other: {image: x}}")
+    text = "include: [more.yaml]\nservices: {app: {extends: {file: more.yaml, service: other}}}"
+    assert list(read(tmp_path, text).services) == ["app"]
