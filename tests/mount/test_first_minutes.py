@@ -3,6 +3,7 @@ asks, to a gallery that reads photos without their places; and back."""
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import time
@@ -12,14 +13,15 @@ from pathlib import Path
 import pytest
 
 from policyfs.linux.immutable import set_immutable
+from tests.support.machine.booted import CHECKOUT, POLICYFS, booted
 from tests.support.machine.namespace import abort_connection, detach, mounts_below
 from tests.support.machine.processes import call_as, code_of
 from tests.support.mount.daemons import policyfs_process
 from tests.support.samples import jpegs
 from tests.unit.test_cli_setup_command import furnish
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 GALLERY, PLAYER, SYNC = 10021, 10022, 10023
+PHOTO = jpegs.with_segments(jpegs.plain(7, 120), jpegs.exif_segment(jpegs.exif()))
 MINUTES_S = 300
 """Most that a newcomer's machine may take, however busy."""
 
@@ -28,9 +30,7 @@ MINUTES_S = 300
 def home(arena: Path) -> Iterator[Path]:
     library = furnish(arena)
     (library / "Films/film.mkv").write_bytes(b"film")
-    (library / "Photos/library/a.jpg").write_bytes(
-        jpegs.with_segments(jpegs.plain(7, 120), jpegs.exif_segment(jpegs.exif()))
-    )
+    (library / "Photos/library/a.jpg").write_bytes(PHOTO)
     library.chmod(0o700)
     yield arena
     for entry in mounts_below(arena):
@@ -76,3 +76,38 @@ def test_a_gallery_reads_photos_without_places(home: Path, monkeypatch: pytest.M
     assert list(mounts_below(home)) == []
     assert photo.exists()
     shutil.rmtree(home / "srv")
+
+
+SETUP = f"""\
+mkdir -p /srv/media/Photos /srv/media/Films /etc/policyfs
+chmod 700 /srv/media
+echo {base64.b64encode(PHOTO).decode()} | base64 -d >/srv/media/Photos/a.jpg
+echo film >/srv/media/Films/film.mkv
+echo 'jellyfin:x:970:970::/:/bin/sh' >>/etc/passwd
+echo 'jellyfin:x:970:' >>/etc/group
+cd /etc/systemd/system
+printf '[Service]\\nUser=jellyfin\\nExecStart=/usr/bin/sleep infinity\\n' >jellyfin.service
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(MINUTES_S)
+def test_a_service_of_systemd_finds_its_mount_at_the_path_of_the_library(tmp_path: Path) -> None:
+    setup = tmp_path / "setup"
+    setup.write_text(SETUP)
+    with booted(tmp_path, setup) as machine:
+        print(machine(str(POLICYFS), "init", "--yes", "/srv/media"))
+        machine("systemctl", "start", "jellyfin.service")
+        seen = f"/proc/{machine.main_pid('jellyfin.service')}/root/srv/media"
+        assert machine("ls", f"{seen}/Films", seen).split() == [
+            f"{seen}:", "Films", "Photos", f"{seen}/Films:", "film.mkv",
+        ]  # fmt: skip
+        shown = base64.b64decode(machine("base64", f"{seen}/Photos/a.jpg"))
+        assert (jpegs.leaks(shown), jpegs.pixels(shown)) == ([], jpegs.pixels(PHOTO))
+        beside = "/run/policyfs/mounts/media/jellyfin/new"
+        assert "Operation not permitted" in machine("mkdir", beside, check=False)
+        print(machine(str(POLICYFS), "init", "--undo", "/etc/policyfs/media.init"))
+        places = ("/etc/policyfs", "/etc/systemd/system", "/run/policyfs/mounts")
+        left = machine("find", *places, "-name", "*media*")
+        assert left.split() == ["/run/policyfs/mounts/media"]
+        assert machine.state("jellyfin.service") == "inactive"

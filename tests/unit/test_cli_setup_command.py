@@ -75,7 +75,7 @@ def init(place: Path, monkeypatch: pytest.MonkeyPatch, *answers: str) -> Said:
     os.write(write, "".join(f"{answer}\n" for answer in answers).encode())
     os.close(write)
     with os.fdopen(read) as stream:
-        monkeypatch.setattr(command, "Questions", lambda *_: Questions(None, stream))
+        monkeypatch.setattr(command, "Questions", lambda: Questions(None, stream))
         return policyfs("init", "--to", str(place / "etc"))
 
 
@@ -119,6 +119,17 @@ def test_a_library_that_nothing_uses_is_told(place: Path, monkeypatch: pytest.Mo
     said = init(place, monkeypatch, str(place / "srv/media"), "-")
     assert said.returncode == 2, said
     assert "no service or container uses" in said.stderr
+    (place / "empty").mkdir()
+    assert "has no directories to share" in init(place, monkeypatch, str(place / "empty")).stderr
+    assert not (place / "etc").exists()
+    (place / "app/compose.yaml").write_text(f"services: {{mpd: {{volumes: ['{place}/srv/media:/media']}}}}")
+    said = init(place, monkeypatch, "")
+    assert "the input ended before the last answer" in said.stderr
+    monkeypatch.setattr(command, "likely_units", lambda: ["mpd.service"])
+    said = init(place, monkeypatch, "", "", "", "")
+    assert (said.returncode, "mpd-2" in said.stdout) == (0, True), said
+    assert policyfs("init", "--undo", place / "etc/media.init").returncode == 0
+    monkeypatch.setattr(command, "likely_units", list)
     (place / "app/compose.yaml").unlink()
     said = init(place, monkeypatch, str(place / "srv/media"), "mpd, radio.service", "", "", "no")
     assert said.returncode == 0, said

