@@ -10,6 +10,7 @@ import pytest
 
 from policyfs.cli.common.confined import in_confined_child
 from policyfs.errors import PolicyfsError
+from tests.support.machine.processes import call_as
 
 
 def _rights(data: bytes) -> object:
@@ -62,3 +63,10 @@ def test_a_file_that_is_too_large_or_absent_is_not_parsed(tmp_path: Path) -> Non
         in_confined_child(_rights, str(tmp_path / "file"), 4)
     with pytest.raises(PolicyfsError, match="No such file"):
         in_confined_child(_rights, str(tmp_path / "none"), 4)
+
+
+def test_a_user_without_rights_can_ask(tmp_path: Path) -> None:
+    for place in (tmp_path, *tmp_path.parents[:2]):
+        place.chmod(0o755)
+    (tmp_path / "file").write_text("words")
+    assert call_as(10_011, in_confined_child, _rights, str(tmp_path / "file"), 5) == [[], "words"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.common.output import new_file, private_file, replace_file, write_private
+from policyfs.cli.common.output import new_file, private_file, replace_file, write_new, write_private
 from policyfs.errors import PolicyfsError
 
 
@@ -215,3 +216,22 @@ def test_of_a_new_file_nothing_is_left_after_an_error(tmp_path: Path, error: typ
     with pytest.raises(error), new_file(str(tmp_path / "out")):
         raise error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_new_files_all_are_written_or_none(tmp_path: Path) -> None:
+    first, second = str(tmp_path / "home.yaml"), str(tmp_path / "home.test.yaml")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(PolicyfsError, match=r"cannot write .*test.yaml: File too large"):
+            write_new({first: "x", second: "x" * 200})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(UnicodeEncodeError):
+        write_new({first: "x", second: "\udcff"})
+    assert not list(tmp_path.iterdir())
+    Path(second).write_text("mine")
+    with pytest.raises(PolicyfsError, match="File exists"):
+        write_new({first: "x", second: "x"})
+    assert os.listdir(tmp_path) == ["home.test.yaml"]
+    assert Path(second).read_text() == "mine"

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import shutil
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.policy.init import command as policy_init
-from policyfs.errors import PolicyfsError
 from tests.support.machine.counts import first
 from tests.support.machine.documents import CHECKOUT
 from tests.support.machine.golden import assert_golden
@@ -154,21 +151,6 @@ def test_nothing_is_overwritten(place: Path, there: str) -> None:
     assert Path(there).read_text() == "mine"
 
 
-def test_a_file_that_cannot_be_written_whole_is_removed(tmp_path: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(PolicyfsError, match=r"cannot write .*: File too large"):
-            policy_init._write(tmp_path / "home.yaml", "x" * 200)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "home.yaml").write_text("mine")
-    with pytest.raises(PolicyfsError, match="File exists"):
-        policy_init._write(tmp_path / "home.yaml", "x")
-    assert (tmp_path / "home.yaml").read_text() == "mine"
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -233,9 +215,3 @@ def test_long_names_are_fine(place: Path) -> None:
     said = init("--app", f"{app}=1", "--add", added, "--edit", f"{app}:Documents")
     assert said.returncode == 0, said
     assert_fine()
-
-
-def test_text_that_is_not_utf_8_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UnicodeEncodeError):
-        policy_init._write(tmp_path / "home.yaml", "\udcff")
-    assert not list(tmp_path.iterdir())

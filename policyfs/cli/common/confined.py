@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from policyfs.cli.common.processes import own_instance
+from policyfs.cli.common.processes import own_instance, read_answer
 from policyfs.content.workers.execution import worker_limits
 from policyfs.content.workers.sandbox import Limits, confine
 from policyfs.errors import PolicyfsError
@@ -47,7 +46,7 @@ def in_confined_child(function: Callable[[bytes], object], path: str, most: int)
         _child(function, data, writer, limits, parent)
     os.close(writer)
     try:
-        answer = _answer(reader)
+        answer = read_answer(reader, time.monotonic() + _WAIT_S, _MAX_ANSWER) or b""
     finally:
         os.close(reader)
         os.kill(child, 9)
@@ -79,16 +78,3 @@ def _child(
             left = left[os.write(writer, left) :]
     finally:
         os._exit(0)
-
-
-def _answer(reader: int) -> bytes:
-    """Return what the child writes until its end; nothing if this takes too long, or is too much."""
-    poller = select.poll()
-    poller.register(reader, select.POLLIN)
-    until, found = time.monotonic() + _WAIT_S, bytearray()
-    while poller.poll(max(0.0, until - time.monotonic()) * 1000):
-        chunk = os.read(reader, 1 << 16)
-        if not chunk or len(found) > _MAX_ANSWER:
-            return b"" if chunk else bytes(found)
-        found += chunk
-    return b""

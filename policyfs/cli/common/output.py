@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -120,3 +120,18 @@ def replacing(path: str) -> Iterator[int]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new)
         raise
+
+
+def write_new(files: Mapping[str, str]) -> None:
+    """Write new text files, by their paths: all, or none. No file is overwritten. Raises PolicyfsError."""
+    done: list[str] = []
+    try:
+        for path, data in [(path, text.encode()) for path, text in files.items()]:
+            with new_file(path) as fd, open(fd, "wb", closefd=False) as file:
+                file.write(data)
+            done.append(path)
+    except OSError as error:
+        failed = next(path for path in files if path not in done)
+        for path in done:
+            os.unlink(path)
+        raise PolicyfsError(f"cannot write {failed}: {error.strerror}") from error

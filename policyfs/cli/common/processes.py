@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _MOST_S: Final = 30.0
 _CHUNK: Final = 1 << 16
+_MAX_ANSWER: Final = 1 << 30
 _MAX_DESCRIPTOR: Final = 1 << 16
 
 
@@ -40,7 +41,7 @@ def look(function: Callable[[], T], timeout_s: float = _MOST_S) -> T:
         _child(function, writer)
     os.close(writer)
     try:
-        answer = _answer(reader, time.monotonic() + timeout_s)
+        answer = read_answer(reader, time.monotonic() + timeout_s)
     except BaseException:  # Ctrl-C
         _kill(pid)
         raise
@@ -117,14 +118,15 @@ def _kill(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def _answer(reader: int, until: float) -> bytes | None:
-    """Return all bytes that the child writes until its end; None if it has not ended in time."""
+def read_answer(reader: int, until: float, most: int = _MAX_ANSWER) -> bytes | None:
+    """Return all bytes that a child writes until its end; None if it has not ended in time, or writes more
+    than *most* bytes. until: an instant of time.monotonic()."""
     poller = select.poll()
     poller.register(reader, select.POLLIN)
-    found = b""
-    while poller.poll(max(0.0, until - time.monotonic()) * 1000):
+    found = bytearray()
+    while len(found) <= most and poller.poll(max(0.0, until - time.monotonic()) * 1000):
         chunk = os.read(reader, _CHUNK)
         if not chunk:
-            return found
+            return bytes(found)
         found += chunk
     return None

@@ -34,7 +34,7 @@ from policyfs.cli.setup.made_files import LIST, has_systemd, systemctl, undo, wr
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.site import run_up
 from policyfs.cli.site.site_document import Site, site_of
-from policyfs.cli.site.site_units import UNITS, compose_file, dangers, unchecked, write_units
+from policyfs.cli.site.site_units import UNITS, compose_file, write_units
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.linux.interpreter import own_program
 from policyfs.policy.analysis.invariants import load_policy
@@ -43,6 +43,8 @@ from policyfs.policy.text.parse import SourceText
 from policyfs.trail.lines.table import shown
 
 _COMPOSE: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+_QUESTIONS: Final = 1000
+"""More than there are: an empty answer takes the proposal."""
 _YES: Final = frozenset({"y", "yes"})
 
 
@@ -63,7 +65,7 @@ def run_init(args: argparse.Namespace) -> int:
     """Ask, write the files, show the matrix, and mount after a yes; or undo all of it."""
     if args.undo is not None:
         return undo(args.undo)
-    questions = Questions(io.StringIO(), _Defaults()) if args.yes else Questions()
+    questions = Questions(io.StringIO(), io.StringIO("\n" * _QUESTIONS)) if args.yes else Questions()
     compose = _compose(args.compose)
     store = args.store or questions.ask(
         "Which directory is the library", likely_library(compose) if compose else ""
@@ -115,13 +117,6 @@ def run_init(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-class _Defaults(io.StringIO):
-    """An answer to every question: the proposed one."""
-
-    def readline(self, _size: int | None = -1, /) -> str:  # type: ignore[override]
-        return "\n"
-
-
 def _compose(path: str | None) -> ComposeFile | None:
     """Read the user's compose file, if there is one. Raises PolicyfsError."""
     found = path or next((name for name in _COMPOSE if os.path.exists(name)), None)
@@ -162,11 +157,6 @@ def _notes(users: Sequence[User], compose: ComposeFile | None, merged: str, site
         for before, now in user.moved.items():
             yield f"in {user.container}: {before} is {now} now; change the program's settings"
     if compose and any(user.container for user in users):
-        for told in unchecked(compose.tree):
-            yield f"note: {told}"
-        for user in users:
-            sources = [one.source for one in compose.volumes(user.container) if one.source is not None]
-            yield from (f"note: {told}" for told in dangers(user.container, sources))
         both = f"docker compose -f {shlex.quote(compose.path)} -f {shlex.quote(merged)}"
         yield f"start the containers, after the mounts (Compose 2.24): {both} up -d"
         yield f"check them: {both} config | policyfs compose {shlex.quote(site.file)} /dev/stdin"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from policyfs.cli.common.output import new_file
+from policyfs.cli.common.output import write_new
 from policyfs.cli.site.site import run_down
 from policyfs.cli.site.site_document import Site, private_places, read_site
 from policyfs.cli.site.site_units import UNITS, remove_stale
@@ -33,17 +33,11 @@ def write_all(files: Mapping[str, str], listed: str) -> None:
     for path in every:
         if os.path.lexists(path):
             raise PolicyfsError(f"{path} is there already, and is not overwritten: choose another --to")
-    done: list[str] = []
     try:
         make_private(os.path.dirname(listed), 0o755)
-        for path, text in every.items():
-            with new_file(path, 0o644) as fd:
-                os.write(fd, text.encode())
-            done.append(path)
     except OSError as error:
-        for path in done:
-            os.unlink(path)
-        raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
+        raise PolicyfsError(f"cannot make {os.path.dirname(listed)}: {error.strerror}") from error
+    write_new(every)
 
 
 def systemctl(*words: str) -> None:

@@ -85,23 +85,17 @@ class ComposeFile(NamedTuple):
     def _plain(self, text: str) -> str:
         """Replace variables and doubled dollar signs. Raises PolicyfsError for a variable without a value."""
 
-        def value(found: re.Match[str]) -> str:
-            name = found[2] or found[4]
-            if found[1]:
-                return "$"
-            if self.settings is None or (name not in self.settings and found[3] is None):
-                raise PolicyfsError(
-                    f"the volume {shown(text)} has a variable; pass a file without: `docker compose config`"
-                    " prints it"
-                )
-            return self.settings.get(name) or str(found[3] or "")
-
-        if "$" in _VARIABLE.sub("", text):
+        values = [
+            "$" if one[1] else (self.settings or {}).get(one[2] or one[4]) or one[3]
+            for one in _VARIABLE.finditer(text)
+            if one[1] or self.settings is not None
+        ]
+        if None in values or len(values) != len(_VARIABLE.findall(text)) or "$" in _VARIABLE.sub("", text):
             raise PolicyfsError(
                 f"the volume {shown(text)} has a variable; pass a file without: `docker compose config`"
                 " prints it"
             )
-        return _VARIABLE.sub(value, text)
+        return _VARIABLE.sub(lambda _: str(values.pop(0)), text)
 
 
 def read_compose(path: str, *, variables: bool = False) -> ComposeFile:

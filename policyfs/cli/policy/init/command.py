@@ -9,6 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
+from policyfs.cli.common.output import write_new
 from policyfs.cli.common.policy_files import TEST_SUFFIX
 from policyfs.cli.policy.init.draft import Draft, policy_text
 from policyfs.cli.policy.init.draft_tests import cases_text
@@ -39,12 +40,7 @@ def run_init(args: argparse.Namespace) -> int:
         wishes = Questions().wishes(there)
     check(wishes)
     draft = Draft(shown(policy.stem), shown(str(policy)), shown(args.store), wishes, there)
-    _write(policy, policy_text(draft))
-    try:
-        _write(tests, cases_text(draft))
-    except PolicyfsError:
-        policy.unlink()
-        raise
+    write_new({str(policy): policy_text(draft), str(tests): cases_text(draft)})
     print(f"wrote {draft.file} and its tests, {shown(str(tests))}")
     for note in notes(wishes):
         print(f"note: {note}")
@@ -62,18 +58,6 @@ def _by_options(args: argparse.Namespace, there: list[str]) -> list[Wish]:
     for name in args.places:
         named(wishes, name).places = True
     return wishes
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a new file. If the disk is full, leave no part of the file."""
-    data = text.encode()
-    try:
-        with path.open("xb") as file:
-            file.write(data)
-    except OSError as error:
-        if not isinstance(error, FileExistsError):
-            path.unlink(missing_ok=True)
-        raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
 
 
 def add_init(parser: argparse.ArgumentParser) -> None:
