@@ -46,11 +46,12 @@ def users(store: Path, **volumes: list[str]) -> list[User | str]:
             ["S/Photos:/usr/src/app/upload"], "/usr/src/app/upload/library",
             {"thumbs": "/Photos/thumbs", "upload": "/Photos/upload"}, {},
         ),
+        (["S/Films:/data/library"], "/data/whole-library", {"library": "/Films"}, {}),
         (
-            ["S/Films:/movies", "S/Music:/tv"], "/movies/all", {"Films": "/Films", "Music": "/Music"},
+            ["S/Films:/movies", "S/Music:/tv"], "/movies/library", {"Films": "/Films", "Music": "/Music"},
             {"/movies": "/movies/Films", "/tv": "/tv/Music"},
         ),
-        (["S/Films:/movies"], "/movies/all", {"Films": "/Films"}, {"/movies": "/movies/Films"}),
+        (["S/Films:/movies"], "/movies/library", {"Films": "/Films"}, {"/movies": "/movies/Films"}),
     ],
 )  # fmt: skip
 def test_a_container_finds_its_files_where_they_were_or_is_told(

@@ -27,7 +27,6 @@ from policyfs.cli.setup.library_users import (
     likely_units,
     of_compose,
     of_unit,
-    running_containers,
     site_text,
 )
 from policyfs.cli.setup.made_files import LIST, has_systemd, systemctl, undo, write_all
@@ -141,12 +140,10 @@ def _users(
     for at, user in enumerate(users):  # a container and a service can have one name
         while any(user.name == other.name for other in users[:at]):
             user.name += "-2"
-    if not compose and (running := running_containers()):
-        told = ", ".join(map(shown, running[:4]))
-        print(f"note: containers run ({told}); --compose names their file", file=sys.stderr)
     if not users:
         raise UsageError(
-            f"no service or container uses {store}; `policyfs policy init` writes a policy for users"
+            f"no service or container uses {store}: name the file of the containers with --compose;"
+            " `policyfs policy init` writes a policy for users"
         )
     yield from users
 

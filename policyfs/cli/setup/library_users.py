@@ -26,6 +26,8 @@ _KNOWN: Final = re.compile(
 _DATA: Final = frozenset({"data", "library", "libraries", "media", "mnt", "share", "srv", "storage"})
 """Directories at the top of a container that images leave free for volumes."""
 _LINK: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ALL, _OTHER = "library", "whole-library"
+"""The name of a container's mount, beside the links; the other one if a link has this name."""
 _MAX_LINKS: Final = 50
 _NO_LIBRARY: Final = ("/dev", "/etc", "/proc", "/run", "/sys", "/var/run")
 
@@ -120,21 +122,21 @@ def _place(user: User, store: str, within: Sequence[tuple[str, str]]) -> None:
     one = above.pop() if len(above) == 1 else ""
     if one.strip("/").partition("/")[0] in _DATA and all(map(_LINK.fullmatch, names)):
         whole = next((name for name, sub in names.items() if not sub), None)
-        user.path = f"{one}/{whole or _free(names)}"
+        user.path = f"{one}/{whole or (_OTHER if _ALL in names else _ALL)}"
         user.directories = {name: sub for name, sub in names.items() if sub}
         if list(names.values()).count("") <= 1:
             return
     (target, sub), links = within[0], _links(os.path.join(store, within[0][1]))
     if len(within) == 1 and 0 < len(links) <= _MAX_LINKS and all(map(_LINK.fullmatch, links)):
-        user.path = f"{target}/{_free(links)}"
+        user.path = f"{target}/{_OTHER if _ALL in links else _ALL}"
         user.directories = {name: os.path.join("/", sub, name) for name in links}
         return
-    user.path, user.directories = f"{target}/all", {}
+    user.path, user.directories = f"{target}/{_ALL}", {}
     for place, sub in within:
         name = os.path.basename(sub)
-        if sub and _LINK.fullmatch(name) and name not in {"all", *user.directories}:
+        if sub and _LINK.fullmatch(name) and name not in {_ALL, *user.directories}:
             user.directories[name] = f"/{sub}"
-        user.moved[place] = f"{place}/{name if name in user.directories else f'all/{sub}'}"
+        user.moved[place] = f"{place}/{name if name in user.directories else f'{_ALL}/{sub}'}"
 
 
 def _links(directory: str) -> list[str]:
@@ -144,13 +146,6 @@ def _links(directory: str) -> list[str]:
     except OSError:  # one file, or a directory that is not there yet
         return []
     return sorted(name for name in names if name != "lost+found" and not name.startswith("."))
-
-
-def _free(names: Iterable[str]) -> str:
-    name = "library"
-    while name in names:
-        name += "-all"
-    return name
 
 
 def likely_units() -> list[str]:
@@ -166,11 +161,6 @@ def of_unit(unit: str, store: str, tops: Sequence[str]) -> User:
     knows whether it needs to write."""
     name = re.sub(r"[^a-z0-9._-]", "-", unit.removesuffix(".service").lower())[:40].lstrip("._-")
     return User(name or "app", unit=unit, path=store, tops=list(tops), read_only=True)
-
-
-def running_containers() -> list[str]:
-    """Return the names of the containers that run on this machine."""
-    return sorted({one.container for one in look(lambda: list(processes())) if one.container})
 
 
 def site_text(name: str, store: str, policy: str, users: Sequence[User]) -> str:
