@@ -29,7 +29,7 @@ BOUND: Final = 100
 SLACK: Final = 250
 """Nodes that may come while the kernel is asked for others, and those that are in use."""
 LEVELS: Final = 40
-CHAINS: Final = 20
+CHAINS: Final = 12
 CHAINS_PINNED: Final = 200
 KINDS: Final = {"shared": (), "app": ("--app", "many")}
 

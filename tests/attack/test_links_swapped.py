@@ -27,7 +27,7 @@ from tests.support.mount.stores import Mounts
 
 APP, OTHER = 10010, 10011
 SECRET, OWN, HIDDEN = b"root's own", b"the app's own", b"another app's own"
-ENTERED: Final = count(100, 5000)
+ENTERED: Final = count(50, 5000)
 """Opens during which the exchange happened, of each sort."""
 SECONDS: Final = count(80, 900)
 PAUSE_S: Final = 0.0001

@@ -58,7 +58,7 @@ GIT = {
 }
 TOOL_S = 100.0
 TEXTS = count(24, 60)
-TRANSFERS = count(20, 40)
+TRANSFERS = count(10, 40)
 
 
 @dataclass(frozen=True, slots=True)

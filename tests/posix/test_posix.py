@@ -52,13 +52,13 @@ ROADS = (
 OTHER_DISKS = tuple(Road(f"shared on {disk}", ("--posix",), disk) for disk in ("tmpfs", "xfs", "btrfs"))
 
 
-PARTS = count(14, 1)
+PARTS = count(20, 1)
 """Each road goes through another part of so many."""
 
 
 def table(offset: int) -> list[Case]:
     """All cases; of the two largest families every few, beginning with another one for each road."""
-    few = count(12, 1)
+    few = count(16, 1)
     many = [*cases_names.sticky(), *cases_names.rights_in_directories()]
     return [
         *cases_attrs.all_cases(), *cases_names.all_cases(), *many[offset % few :: few],
