@@ -20,6 +20,7 @@ import hypothesis
 import pytest
 
 from tests.support.machine.alone import hold_to_the_name
+from tests.support.machine.block_groups import spread
 from tests.support.machine.counts import SOAK
 from tests.support.machine.huge_pages import Collapsed
 from tests.support.machine.namespace import clear_away, detach, enter_private_namespace, mount_memory
@@ -53,6 +54,7 @@ class Run:
         prefix = "policyfs-test-" if above is None else "w-"  # a socket below has 107 bytes for its path
         self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=above))
         self.directory.chmod(0o711)
+        spread(self.directory)
         self.common = self.directory if above is None else above
         """What all processes of the run share."""
         self.watchdog: Watchdog | None = None

@@ -21,6 +21,7 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
+from tests.support.machine.block_groups import spread
 from tests.support.machine.namespace import die_with_parent
 
 END: Final = None
@@ -176,6 +177,7 @@ def _own_output(config: pytest.Config, number: int) -> Iterator[None]:
     factory = config._tmp_path_factory
     factory._basetemp = Path(factory.getbasetemp(), f"process-{number}")
     factory._basetemp.mkdir(mode=0o700, exist_ok=True)
+    spread(factory._basetemp)
     try:
         yield
     finally:
