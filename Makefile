@@ -141,7 +141,7 @@ check:
 	$(call took,check)
 
 units: $(STAMP)
-	@$(PY) -m pytest -q --jobs 2 -m "not soak and not alone" $(addprefix --ignore=,$(DEAR)) \
+	@$(SIDE_BY_SIDE) -m "not soak and not alone" $(addprefix --ignore=,$(DEAR)) \
 	    tests/unit $(ROOMS)
 
 test:
