@@ -214,8 +214,8 @@ class Daemon:
                 " files that this user may not open; `policyfs doctor` with the store tells what to do",
                 uid=facts.root_as,
             )
-        # See MountOptions.vectors. INVARIANT: a mount with a keeper is an app's, so the bridge answers no LOOKUP
-        # in it (AccessVectors.of_names): the next daemon would not know its counts.
+        # See MountOptions.vectors. INVARIANT: a mount with a keeper is an app's, so the bridge answers no
+        # LOOKUP in it (AccessVectors.of_names): the next daemon would not know its counts.
         self._in_vectors = options.vectors and not facts.remote
         self._directories = descriptors.of_directories(MAX_DIRECTORIES if self._in_vectors else 0)
         # If the store does not keep inode numbers, no owner can be recorded by number: no file has an owner.
