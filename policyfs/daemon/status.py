@@ -124,7 +124,7 @@ def _takeover(state: SavedState) -> control.Json:
     of changes that were begun and came again, and how many of these got EIO."""
     again, unknown = state.again
     return {
-        "possible": state.can_continue, "count": state.takeovers,
+        "possible": state.can_continue and os.getppid() == state.keeper, "count": state.takeovers,
         "pause_ms": state.pause_ns // 1_000_000 if state.takeovers else None,
         "again": again, "unknown": unknown,
     }  # fmt: skip

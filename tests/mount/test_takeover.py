@@ -373,6 +373,22 @@ def test_without_a_spare_a_killed_daemon_ends_the_mount(mounts, filled: Path) ->
     ended(mount)
 
 
+def test_without_its_keeper_a_daemon_serves_on_until_it_is_killed(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled)
+    daemon, at = mount.status()["pid"], mount.mountpoint / "Music"
+    assert mount.process is not None
+    os.kill(mount.process.pid, signal.SIGKILL)
+    assert mount.process.wait(20) == -signal.SIGKILL
+    try:
+        wait_for(lambda: not mount.status()["takeover"]["possible"], "the daemon tells it")
+        assert call_as(APP, lambda: code_of(os.stat, at / "0.txt")) == ""
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+    wait_for(lambda: call_as(APP, lambda: code_of(os.stat, at / "1.txt")) == "ENOTCONN", "its end", 10)
+    mount.force_away()
+    mount.process = None
+
+
 @pytest.mark.parametrize("kernel", [None, "6.8", "6.12"])
 def test_only_a_mount_that_can_be_taken_over_has_a_keeper(
     mounts, filled: Path, kernel: str | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -110,6 +111,8 @@ class SavedState:
                   (_HANDLES, _WORD.size), (nodes // 4, _LINK.size + _LONG),
                   (_INTENTS, intents.ROOM))  # fmt: skip
         size = _HEADER + vectors.OPENS_BYTES + sum(RecordTable.size_bytes(*one) for one in tables)
+        self.keeper = os.getpid()
+        """The pid of the keeper, which makes this object."""
         flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
         self._memory = mmap.mmap(-1, size, flags=flags)
         made, at = [], _HEADER + vectors.OPENS_BYTES
