@@ -13,7 +13,7 @@ import trio
 
 from policyfs.content.sniffer import Sniffer
 from policyfs.content.workers import policy_parser
-from policyfs.content.workers.policy_parser import ask, parse_apart
+from policyfs.content.workers.policy_parser import ask, parse_apart, parse_in_fork
 from policyfs.errors import EXIT_POLICY, PolicyfsError
 from policyfs.policy.text.parse import parse_policy
 from policyfs.policy.text.sources import SourceText
@@ -38,7 +38,7 @@ LARGE = [SourceText("p.yaml", (POLICY + "#" + "x" * (1 << 20)).encode())]
 @pytest.mark.parametrize("sources", [SOURCES, ODD, LARGE])
 def test_a_policy_comes_over_as_it_is_parsed_here(sources: list[SourceText]) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    assert parse_apart(sources) == parse_policy(sources)
+    assert parse_in_fork(sources) == parse_apart(sources) == parse_policy(sources)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -47,7 +47,7 @@ def test_a_policy_comes_over_as_it_is_parsed_here(sources: list[SourceText]) -> 
 )
 def test_a_refusal_has_its_reason_and_exit_code(text: str, says: str) -> None:
     with pytest.raises(PolicyfsError, match=says) as refused:
-        parse_apart([SourceText("p.yaml", text.encode())])
+        parse_in_fork([SourceText("p.yaml", text.encode())])
     assert refused.value.exit_code == EXIT_POLICY
 
 
@@ -67,7 +67,8 @@ def test_a_process_that_ends_without_an_answer_is_told(*, reads: bool) -> None:
     ending.join()
 
 
-def test_a_daemon_with_other_code_than_is_installed_gets_no_policy() -> None:
+def test_a_daemon_with_other_code_than_is_installed_gets_no_policy(monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, policy_parser._PARSER, raising=False)  # it is imported now
     ours, theirs = socket.socketpair()
     with ours, theirs:
         answering = threading.Thread(target=policy_parser.answer, args=(theirs,))

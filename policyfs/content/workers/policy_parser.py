@@ -13,8 +13,10 @@ import os
 import pickle
 import signal
 import socket
+import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Final
 
 from policyfs.errors import PolicyfsError
@@ -25,6 +27,7 @@ from policyfs.policy.text.sources import SourceText
 
 _PIECE: Final = 1 << 16
 _MAX_DESCRIPTOR: Final = 1 << 20
+_PARSER: Final = "policyfs.policy.analysis.invariants"
 
 
 class _RefusedError(PolicyfsError):
@@ -36,8 +39,13 @@ class _RefusedError(PolicyfsError):
 
 
 def parse_apart(sources: Sequence[SourceText]) -> Policy:
-    """Parse a policy, and prove its invariants, in a fork of this process, which has one thread. Raises
-    PolicyfsError."""
+    """Parse a policy, and prove its invariants: in a fork of this process, which has one thread, unless this
+    process has the parser already. Raises PolicyfsError."""
+    return _proved(sources) if _PARSER in sys.modules else parse_in_fork(sources)
+
+
+def parse_in_fork(sources: Sequence[SourceText]) -> Policy:
+    """Parse a policy, and prove its invariants, in a fork of this process. Raises PolicyfsError."""
     ours, theirs = socket.socketpair()
     with ours:
         pid = os.fork()
@@ -87,21 +95,25 @@ def live(asked: socket.socket) -> int:
 def answer(asked: socket.socket) -> None:
     """Parse the policy of one question, and answer."""
     code, sources = _read(_all(asked))
-    # Imported here, because this process alone needs it.
-    from policyfs.policy.analysis.invariants import proved_policy  # noqa: PLC0415
-
+    is_own_code = _PARSER in sys.modules
+    import_module(_PARSER)
     try:
         code_digest.cache_clear()
-        if code and code != code_digest():
+        if code and not is_own_code and code != code_digest():
             raise PolicyfsError(
                 "other code of policyfs is installed than this mount runs: mount again to use a new policy"
                 " (`policyfs up --restart`, or restart the unit)"
             )
-        found: tuple[Policy | None, str, int] = proved_policy(sources), "", 0
+        found: tuple[Policy | None, str, int] = _proved(sources), "", 0
     except PolicyfsError as error:
         found = None, str(error), error.exit_code
     asked.sendall(pickle.dumps(found))
     asked.shutdown(socket.SHUT_WR)
+
+
+def _proved(sources: Sequence[SourceText]) -> Policy:
+    proved: Policy = import_module(_PARSER).proved_policy(sources)
+    return proved
 
 
 def _question(code: str, sources: Sequence[SourceText]) -> bytes:

@@ -209,6 +209,7 @@ def main() -> NoReturn:
     """Import, then serve until the tests have ended. argv: number of the listening socket, its directory."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
+        import policyfs.policy.analysis.invariants  # noqa: F401 - a reload parses its policy in a fork
         from policyfs.content.workers import worker
         from policyfs.content.workers.zygote import prepared as import_all
 
