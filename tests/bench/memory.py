@@ -25,6 +25,8 @@ OWN: Final = "/proc/self/ns/mnt"
 FIRST_UID: Final = 10100
 FILES: Final = 300
 FIELDS: Final = ("Pss", "Pss_Anon", "Private_Dirty")
+IDLE_AFTER_S: Final = 10.0
+IDLE_S: Final = 20.0
 SETTLED_S: Final = 3.0
 """The time until workers have started, and the collector has run."""
 
@@ -88,6 +90,7 @@ def measure(root: Path, apps: int) -> None:
         time.sleep(SETTLED_S)
         print(f"{apps} app mounts: up after {wall:.2f} s, {waited + left:.2f} s of processor time")
         report()
+        print(f"  idle: {idle_switches():.1f} context switches a second")
     finally:
         subprocess.run([*program, "down", str(root / "site.yaml")], env=environment, check=True, timeout=300)
         for entry in mounts_below(root):
@@ -103,6 +106,23 @@ def processes() -> list[int]:
             if name.startswith("policyfs") and os.readlink(process / "ns/mnt") == os.readlink(OWN):
                 found.append(int(process.name))
     return sorted(found)
+
+
+def idle_switches() -> float:
+    """Return the context switches a second of all processes, while nobody uses the mounts."""
+    time.sleep(IDLE_AFTER_S)
+    before = switches()
+    time.sleep(IDLE_S)
+    return (switches() - before) / IDLE_S
+
+
+def switches() -> int:
+    """Return the number of times that threads of all processes have waited so far."""
+    found = 0
+    for pid in processes():
+        for status in Path(f"/proc/{pid}/task").glob("*/status"):
+            found += int(status.read_text().rpartition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    return found
 
 
 def report() -> None:
