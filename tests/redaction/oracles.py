@@ -21,7 +21,7 @@ Tags = Mapping[str, str]
 _NOT_OF_THE_FILE: Final = frozenset({"System", "ExifTool", "Composite", "SourceFile"})
 _ABOUT: Final = {"location": {"Location"}, "time": {"Time"}, "people": {"Author"}}
 """Words whose tags exiftool knows by group; device it mixes with settings (Camera)."""
-_NO_PLACE: Final = frozenset({("IPTC", "Destination")})
+_NO_PLACE: Final = frozenset({("IPTC", "Destination"), ("GPS", "GPSVersionID")})
 """What exiftool holds to be about places, but is not: the system that a message is sent to (IIM 1:05)."""
 _MAY_GO: Final = {
     "location": frozenset({"Location", "Unknown"}),
