@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell demo-picture check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb wheel try-deb site
+.PHONY: help demo demo-shell demo-picture check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb wheel try-deb image try-image site
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -21,6 +21,8 @@ help:
 	@echo "make deb         dist/policyfs_*.deb for this Debian release, from the commit HEAD"
 	@echo "make wheel       dist/policyfs-*.whl with its list of libraries, and the sdist"
 	@echo "make site        dist/site/index.html, the documentation with a search, from the commit HEAD"
+	@echo "make image       dist/policyfs-image.tar, a container image with the package (docs/appliances.md)"
+	@echo "make try-image   the image in Docker, beside containers that use its mounts"
 	@echo "make try-deb     the package built twice, installed, upgraded under a mount and removed in roots of Debian 12 and 13"
 	@echo "make soak        the long counts (some hours)"
 	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
@@ -170,6 +172,14 @@ wheel: setup
 try-deb:
 	@packaging/setup/packages.sh debian13
 	@for suite in bookworm trixie; do python3 -m tests.debian13.package --suite $$suite || exit 1; done
+
+image: deb
+	@packaging/setup/packages.sh image
+	@packaging/image.sh
+
+try-image: setup image
+	@POLICYFS_SOAK=1 POLICYFS_IMAGE=$(CURDIR)/dist/policyfs-image.tar $(PY) -m pytest -q -m soak --timeout=600 \
+	    tests/mount/test_containers.py -k in_a_container
 
 # Sphinx has an environment of its own: nothing else needs it.
 SPHINX := build/sphinx

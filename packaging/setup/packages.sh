@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that a goal of the Makefile needs: `packages.sh python|run|demo|test|soak|bench|debian13|deb`.
+# Installs the Debian packages that a goal of the Makefile needs: `packages.sh python|run|demo|test|soak|bench|debian13|deb|image`.
 # Asks dpkg first and calls apt-get only for what is missing, so that a second run costs nothing.
 # An alternative (a|b) is the name of one package in different releases; a name with a ? behind it is one
 # that only newer releases have, for what was part of another before.
@@ -11,6 +11,7 @@ test="$demo libjpeg-turbo-progs sqlite3 rsync git tar unzip make file acl xfspro
 soak="$test restic borgbackup syncthing minidlna user-mode-linux kmod iproute2 nfs-kernel-server lxc nodejs node-chokidar"
 bench="$test fio dbench g++"
 debian13="debootstrap git util-linux"
+image="debootstrap podman util-linux"
 deb="libfuse3-dev build-essential pkg-config|pkgconf dpkg-dev debhelper lintian git"
 
 python=
@@ -27,8 +28,9 @@ soak) wanted=$soak ;;
 bench) wanted=$bench ;;
 debian13) wanted=$debian13 ;;
 deb) wanted=$deb ;;
+image) wanted=$image ;;
 *)
-    echo "usage: packages.sh python|run|demo|test|soak|bench|debian13|deb" >&2
+    echo "usage: packages.sh python|run|demo|test|soak|bench|debian13|deb|image" >&2
     exit 2
     ;;
 esac

@@ -6,6 +6,7 @@ The image is this machine's /usr. Each app, and root in a container, lists its l
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ PAUSE_S: Final = count(30, 10) / 1000
 ANNA: Final = 1500
 BASE: Final = [] if sys.base_prefix.startswith("/usr") else [sys.base_prefix]
 """Where Python is, if not below /usr."""
+IMAGE: Final = os.environ.get("POLICYFS_IMAGE")
+"""The archive of `make image`; without it policyfs runs from this machine's /usr and the checkout."""
 LISTERS: Final = ("tv", "tv-purge", "photos", "photos-root", "podman", "rootless", "keep-id")
 
 SETUP: Final = f"""\
@@ -223,14 +226,22 @@ def test_policyfs_in_a_container_beside_its_users(home: Home) -> None:
     home.plug("/srv/disk")
     [text] = [block.text for block in blocks(CHECKOUT / "docs/appliances.md")]
     text = text.replace("/mnt/tank/policyfs/etc", "/etc/policyfs").replace("/mnt/tank/media", STORE)
-    text = text.replace("image: policyfs", "image: own").replace("policyfs up", f"{POLICYFS} up")
-    text += "".join(f"      - {path}:{path}:ro\n" for path in ("/usr", CHECKOUT, *BASE))
+    if IMAGE:
+        home.sh(f"docker load --input {IMAGE}")
+        alone = home.sh("docker run --rm --network none policyfs", check=False)
+        for missing in ("bad   fuse ", "bad   capability ", "off   callers ", "off   propagation "):
+            assert missing in alone
+    else:
+        text = text.replace("image: policyfs", "image: own").replace("policyfs up", f"{POLICYFS} up")
+        text += "".join(f"      - {path}:{path}:ro\n" for path in ("/usr", CHECKOUT, *BASE))
     (home.machine.root / "srv/app/policyfs.yaml").write_text(f'version: "2.4"\n{text}')
     home.sh("sed -i /anna/d /etc/policyfs/home.site.yaml; mkdir -p /run/policyfs")
     compose = "cd /srv/app; docker-compose -f policyfs.yaml"
     home.sh(f"{compose} up --detach")
     wait_for(lambda: "photos: up" in home.sh("docker logs app_policyfs_1"), "the mounts are up", HEAL_S)
-    assert home.sh(f"{POLICYFS} status --check").count(": well") == 2
+    own = f"docker exec app_policyfs_1 {'policyfs' if IMAGE else POLICYFS}"
+    assert home.sh(f"{own} status --check").count(": well") == 2
+    assert "ok    propagation " in home.sh(f"{own} doctor")
     home.sh(f"{COMPOSE} up --detach")
     for stop in ("kill", "stop --timeout 1"):
         wait_for(lambda: all(home.lines(name)[-1:] == ["ok"] for name in ("tv", "photos")), "listed", HEAL_S)
