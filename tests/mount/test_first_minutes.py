@@ -64,7 +64,7 @@ def test_a_gallery_reads_photos_without_places(home: Path, monkeypatch: pytest.M
     assert (jpegs.leaks(seen), jpegs.pixels(seen)) == ([], jpegs.pixels(photo.read_bytes()))
     assert call_as(SYNC, (data1 / "Photos/library/a.jpg").read_bytes) == photo.read_bytes()
     assert call_as(PLAYER, os.listdir, media / "films") == ["film.mkv"]
-    assert call_as(PLAYER, os.listdir, media / "library") == ["Films", "Music"]
+    assert sorted(call_as(PLAYER, os.listdir, media / "library")) == ["Films", "Music"]
     assert call_as(GALLERY, code_of, os.unlink, data / "library/a.jpg") == "EACCES"
     assert call_as(GALLERY, code_of, os.mkdir, data / "upload/mine") == ""
     assert code_of(os.mkdir, data / "encoded-video") == "EPERM", "beside the mount it would end with /run"
