@@ -29,3 +29,11 @@ def test_all_or_none(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "to") == []
     with pytest.raises(PolicyfsError, match="it is a file NAME"):
         undo(listed)
+
+
+@pytest.mark.parametrize("name", ["media.yaml", "other.init"])
+def test_another_file_than_a_list_is_not_removed(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("kind: Policy\n")
+    with pytest.raises(PolicyfsError, match="is no list of `policyfs init`"):
+        undo(str(tmp_path / name))
+    assert (tmp_path / name).exists()

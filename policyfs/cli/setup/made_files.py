@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from policyfs.linux.private_files import make_private
 
 LIST: Final = ".init"
 """The suffix of the list: lines as sha256sum(1) writes them."""
+_LINE: Final = re.compile("([0-9a-f]{64})  (/.+)")
 
 
 def write_all(files: Mapping[str, str], listed: str) -> None:
@@ -60,10 +62,13 @@ def undo(listed: str) -> int:
     """Unmount and remove all that `policyfs init` has made. Files that were changed since stay. Return 1 if
     some did."""
     try:
-        lines = Path(listed).read_text("utf-8").splitlines()
+        lines = Path(listed).read_text("utf-8", "replace").splitlines()
     except OSError as error:
         raise PolicyfsError(f"cannot read {listed}: {error.strerror}; it is a file NAME{LIST}") from error
-    files = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
+    found = [_LINE.fullmatch(line) for line in lines]
+    if not listed.endswith(LIST) or None in found:
+        raise PolicyfsError(f"{listed} is no list of `policyfs init`; it is a file NAME{LIST}")
+    files = {line[2]: line[1] for line in found if line is not None}
     sites = [path for path in files if path.endswith(".site.yaml") and os.path.exists(path)]
     for path in sites:
         _unmount(read_site(path))
