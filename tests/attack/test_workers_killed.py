@@ -16,22 +16,12 @@ from typing import Final
 import pytest
 
 from tests.attack.parsers_broken import marked
+from tests.attack.test_parsers import GALLERY, OTHER, POLICY
 from tests.support.machine.counts import count
 from tests.support.machine.processes import start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.samples import jpegs
 
-GALLERY, OTHER = 10011, 10012
-POLICY: Final = f"""\
-apiVersion: policyfs/v1
-kind: Policy
-apps:
-  gallery: {{uid: {GALLERY}, gid: {GALLERY}}}
-  other: {{uid: {OTHER}, gid: {OTHER}}}
-rules:
-  - {{id: read, allow: [see, read], who: {{app: any}}, paths: "/***"}}
-  - {{id: no-location, require: {{redact: location}}, paths: "/**"}}
-"""
 OPENS: Final = count(60, 1000)
 SECONDS: Final = count(240, 1800)
 HUNGRY_EVERY: Final = 40
