@@ -12,6 +12,7 @@ import pytest
 
 from policyfs.fs.checked.moved_file import Named
 from policyfs.fs.namespace import rename as rename_module
+from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.rename import Renamer
 from policyfs.linux import libc
 from policyfs.store.locking import latches as latches_module
@@ -320,6 +321,28 @@ def test_slow_decisions_on_other_targets_end(store: Path, monkeypatch: pytest.Mo
 
     run()
     assert tries == 3
+
+
+def test_what_takes_the_new_name_while_the_old_file_is_opened_is_not_replaced(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open may take a moment, and so may a look at the caller's program."""
+    keep_open = Entries.keep_open
+
+    def opened_slowly(self: Entries, *arguments: Any, replaced: bool) -> None:
+        keep_open(self, *arguments, replaced=replaced)
+        replace(store / "empty", b"another app's")
+
+    @on_trio
+    async def run() -> None:
+        monkeypatch.setattr(Entries, "keep_open", opened_slowly)
+        with parts(store, engine_of(OWN)) as made:
+            _owned(made, "a.jpg", "empty")
+            request = made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, made.caller(CAMERA))
+            assert await errno_of(request) == errno.EACCES
+            assert (store / "empty").read_bytes() == b"another app's"
+
+    run()
 
 
 def test_a_decision_on_a_file_that_has_gone_meanwhile_is_not_recorded(

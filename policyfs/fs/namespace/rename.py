@@ -179,12 +179,13 @@ class Renamer(FsPart):
                 ends = (old_stat, new_stat) if exchange else (old_stat,)
                 self._check_held(caller, call, (path, new_path), *ends)
             decided = (old_parent, old, old_stat), (new_parent, new, new_stat), flags
+            self._gate.recorder.program_of(caller)  # an app can make this take a moment
             self._check_files(*decided)  # the search for facts took time: other files may have the names now
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
-            if decision.audit is Audit.REQUIRED:
-                self._check_files(*decided)  # the record took a moment, too
             if replaced is not None and not exchange:
                 self._entries.keep_open(new_key, new_parent, new, replaced=True)
+            if replaced is not None or decision.audit is Audit.REQUIRED:
+                self._check_files(*decided)  # an open, or the record, took a moment, too
             try:
                 with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
                     self._move(*decided, unique=caller.unique)
