@@ -336,7 +336,7 @@ class FileSystem:
         )  # fmt: skip
         self._undo.callback(locks.close)
         self.restoration = Restoration(
-            fs, opening.lifecycle, self.passthrough, self.listings.open, cache.absent_names, locks.tell_held,
+            fs, opening.lifecycle, self.passthrough, self.listings.open, cache.absent_names, locks,
             Recovery(fs, names.entries),
         )  # fmt: skip
         self._operations = RawHandlers(

@@ -304,34 +304,49 @@ def ended(mount: Mount) -> None:
     mount.process = None
 
 
-def test_a_mount_with_a_lock_of_an_app_ends(mounts, filled: Path) -> None:
+def test_locks_of_apps_go_on(mounts, filled: Path) -> None:
     mount = kept(mounts, filled)
-    pid = mount.status()["pid"]
 
     def app(channel) -> None:
-        with open(mount.mountpoint / "Music/0.txt", "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            channel.send("locked")
-            channel.recv()
-            fcntl.flock(file, fcntl.LOCK_UN)
-            channel.send("unlocked")
-            channel.recv()
-            fcntl.flock(file, fcntl.LOCK_SH)
-            channel.send("locked")
-            channel.recv()
+        """Take locks, and answer what another process may have of them."""
+        with open(mount.mountpoint / "Music/0.txt", "rb") as whole, open(
+            mount.mountpoint / "Music/1.txt", "rb"
+        ) as ranges:
+            for order in iter(channel.recv, "end"):
+                if order == "lock":
+                    fcntl.flock(whole, fcntl.LOCK_EX)
+                    fcntl.lockf(ranges, fcntl.LOCK_SH, 10, 5)
+                elif order == "unlock":
+                    fcntl.flock(whole, fcntl.LOCK_UN)
+                channel.send((
+                    code_of(fcntl.flock, whole, fcntl.LOCK_EX | fcntl.LOCK_NB) if order == "try" else "",
+                    code_of(fcntl.lockf, ranges, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, 7),
+                ))  # fmt: skip
 
-    child = start_as(APP, app)
-    assert child.receive() == "locked"
-    assert mount.status()["takeover"]["possible"] is False
-    child.send("go on")
-    assert child.receive() == "unlocked"
-    assert mount.status()["takeover"]["possible"] is True
-    child.send("go on")
-    assert child.receive() == "locked"
-    os.kill(pid, signal.SIGKILL)
-    ended(mount)
-    child.send("end")
-    child.result()
+    def asked(child, order: str) -> object:
+        child.send(order)
+        return child.receive()
+
+    first, second = start_as(APP, app), start_as(APP, app)
+    assert asked(first, "lock") == ("", "")
+    assert asked(second, "try") == ("EAGAIN", "")
+    backing = open(filled / "Music/1.txt", "r+b")  # noqa: SIM115
+    with backing:
+        for last in (False, True):
+            assert mount.status()["takeover"]["possible"] is True
+            kill_daemon(mount)
+            assert asked(second, "try") == ("EAGAIN", "")
+            with pytest.raises(BlockingIOError):
+                fcntl.lockf(backing, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 12)
+            if last:
+                assert asked(first, "unlock") == ("", "")
+                assert asked(second, "try") == ("", "")
+        for child in (first, second):
+            child.send("end")
+            child.result()
+        wait_for(lambda: mount.status()["locks"]["held"] == 0, "no locks")
+        fcntl.lockf(backing, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert mount.status()["bugs"] == 0
 
 
 def test_another_store_at_the_path_ends_the_mount(mounts, filled: Path) -> None:

@@ -15,11 +15,13 @@ import pytest
 import trio
 import trio.testing
 
+from policyfs.errors import PolicyfsError
 from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import BytePath, StaleNodeError
 from policyfs.fs.inodes.open_state import Mode
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.operations import Request
 from policyfs.kernel.protocol import Opcode
@@ -349,3 +351,26 @@ def test_the_uids_of_an_app_have_one_share_together(place: Place, told_apart: An
 def test_handlers_are_named_by_their_requests(place: Place) -> None:
     assert set(place.locks.requests()) == {Opcode.GETLK, Opcode.SETLK, Opcode.SETLKW}
     assert set(place.locks.quick_requests()) == {Opcode.SETLK, Opcode.SETLKW}
+
+
+def test_the_next_daemon_has_the_locks_of_handles_that_go_on(place: Place) -> None:
+    state = SavedState(2)
+    place.locks.save_to(state.locks)
+    assert place.now(WRLCK, 0, 9) == b""
+    assert place.now(RDLCK, 20, 29, fh=2, owner=OTHER) == b""
+    inode, before = (place.node.ino, place.node.btime_ns), place.table
+    lost = {2}
+
+    def restore(*, is_same: bool = True) -> None:
+        place.locks._table = place.table = LockTable(Limits(64, 64, 64), lambda held: None)
+        place.locks.restore(state.locks, is_same=lambda _fd, of: is_same and of == inode)
+
+    place.locks._handles.is_lost = lost.__contains__  # type: ignore[method-assign]
+    with pytest.raises(PolicyfsError, match="lost"):
+        restore(is_same=False)
+    restore()
+    assert (place.locks.stats().held, [len(one.spans) for one in state.locks.read()]) == (1, [1])
+    assert place.now(WRLCK, 5, 5, fh=2, owner=OTHER) == errno.EAGAIN
+    assert place.now(WRLCK, 25, 25, fh=2, owner=OTHER) == b""  # that of the lost handle is released
+    place.table.close()
+    del before

@@ -166,7 +166,7 @@ def test_a_state_that_could_not_take_all_is_not_continued() -> None:
     assert not state.can_continue
 
 
-def test_locks_prevent_a_take_over_while_they_are_held() -> None:
+def test_held_bytes_prevent_a_take_over() -> None:
     state = SavedState(2)
     assert not state.can_continue  # no INIT yet
     state.set_up(SETUP)

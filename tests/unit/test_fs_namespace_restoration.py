@@ -43,6 +43,7 @@ class Side:
         self.released: set[int] = set()
         gate = SimpleNamespace(principal=CALLER._who, generation=0)
         self.intents = Intents(lambda: None)
+        self.locks: Any = SimpleNamespace(save_to=lambda _saved: None, restore=lambda _saved, is_same: None)
         fs: Any = SimpleNamespace(
             nodes=self.nodes, handles=self.handles, tree=tree, gate=gate, intents=self.intents
         )
@@ -51,7 +52,7 @@ class Side:
         self.absent_names = AbsentNames(lambda _parent, _name: True)
         self.restoration = Restoration(
             fs, self, self, self.directories, self.absent_names,  # type: ignore[arg-type]
-            lambda _told: None, Recovery(fs, None),  # type: ignore[arg-type]
+            self.locks, Recovery(fs, None),  # type: ignore[arg-type]
         )  # fmt: skip
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:

@@ -315,3 +315,33 @@ def test_limits(locking) -> None:
         one.take(ranges(5), UNLCK, 25, 25)
     assert one.take(ranges(5), UNLCK)
     assert one.table.stats().refused == 5
+
+
+@pytest.mark.parametrize("owner", [ranges, flock])
+def test_a_table_continues_another_by_its_descriptors(locking, owner) -> None:
+    one, told = locking(), []
+    one.table.changed = lambda holder, is_locked: told.append((holder.fd, len(holder.spans), is_locked))
+    assert one.take(owner(1), RDLCK, writable=False)
+    assert one.take(owner(1), WRLCK, writable=False) if owner is flock else True
+    old = one.holder(owner(1))
+    if owner is ranges:
+        one.table.strengthen(old, os.open(one.path, os.O_RDWR))
+        assert one.take(owner(1), WRLCK, 10, 20, handle=2)
+    assert told[-1] == (old.fd, len(old.spans), True)
+    next_one = Locking(one.path, Limits(50, 50, 50))
+    kept = Holder(old.inode, old.owner, "app", os.dup(old.fd), old.writable, old.spans, 7, set(old.handles))
+    assert next_one.table.restore(kept)
+    found = next_one.table.find(FILE, owner(1))
+    assert found is not None
+    assert ([*found.spans], found.handles, found.pid) == ([*old.spans], old.handles, 7)
+    assert next_one.ranges_held == ([True] if owner is ranges else [])
+    one.table.close()
+    assert told[-1][1:] == (len(old.spans), False)
+    outside = one.outsider()
+    assert not set_lock(outside, owner(0), Asked(*ALL, WRLCK, 0))
+    next_one.table.released(1)
+    assert set_lock(outside, owner(0), Asked(*ALL, WRLCK, 0))
+    other = Holder(old.inode, old.owner, "app", os.open(one.path, os.O_RDWR), True, old.spans, 7, {1})
+    assert not next_one.table.restore(other)  # somebody else has them by now
+    next_one.table.close()
+    os.close(outside)

@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import trio
 
+from policyfs.errors import PolicyfsError
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
 from policyfs.fs.error_boundary import guarded, guarded_now
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.open_state import Mode
+from policyfs.fs.inodes.saved_locks import SavedLocks
 from policyfs.kernel import requests
 from policyfs.kernel.operations import BugLog, Handler, Quick, Request
 from policyfs.kernel.protocol import Opcode
 from policyfs.store.locking.locks import Holder, Inode, LockStats, LockTable
 from policyfs.store.locking.ofd import UNLCK, WRLCK, Asked, Owner
-from policyfs.store.spans import LAST_BYTE
+from policyfs.store.spans import LAST_BYTE, Spans
 
 _FIRST_S: Final = 0.001
 _LAST_S: Final = 0.05
@@ -72,9 +75,29 @@ class Locks:
         self.bugs = bugs
         self.policy_record = fs.gate.policy_record
 
-    def tell_held(self, told: Callable[[int], None]) -> None:
-        """Register a function that counts owners of locks (LockTable.owners_held)."""
-        self._table.owners_held = told
+    def save_to(self, saved: SavedLocks) -> None:
+        """Save each change of locks from now on."""
+        self._table.changed = saved.changed
+
+    def restore(self, saved: SavedLocks, *, is_same: Callable[[int, Inode], bool]) -> None:
+        """Continue the locks of the daemon before. Locks of lost handles are released: apps can change
+        nothing through these. is_same: tells if a descriptor is of an inode. Raise PolicyfsError if a lock is
+        lost: its app would go on as if it had it."""
+        for one in saved.read():
+            handles = {fh for fh in one.handles if not self._handles.is_lost(fh)}
+            if not is_same(one.fd, one.inode) or _writes(one.fd) != one.writable:
+                raise PolicyfsError("a lock of an app was lost")
+            if not handles:
+                saved.drop(one)
+                os.close(one.fd)
+                continue
+            spans = Spans()
+            for span in one.spans:
+                spans.lock(span.start, span.end, exclusive=span.exclusive)
+            app = self._handles.get(min(handles)).caller.holder
+            holder = Holder(one.inode, one.owner, app, one.fd, one.writable, spans, one.pid, handles)
+            if not self._table.restore(holder):
+                raise PolicyfsError("a lock of an app was lost: another program has it")
 
     def requests(self) -> dict[Opcode, Handler]:
         """Return the handlers of the lock requests."""
@@ -237,6 +260,10 @@ class Locks:
         """Release every lock that an app has through this mount."""
         with contextlib.suppress(trio.RunFinishedError):
             self._table.close()
+
+
+def _writes(fd: int) -> bool:
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH) == os.O_RDWR
 
 
 def _inode(node: Node) -> Inode:

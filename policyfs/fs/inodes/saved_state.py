@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.domain import FileType
-from policyfs.fs.inodes import intents
+from policyfs.fs.inodes import intents, saved_locks
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.record_table import RecordTable
@@ -44,7 +44,7 @@ _HANDLE: Final = struct.Struct("=QQQIIIIiB")
 _DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED = 1, 2, 4, 8, 16
 _LINK: Final = struct.Struct("=QQ")
 """nodeid, directory; then a further name of the node."""
-_INTENTS: Final = 1 << 10
+_INTENTS, _LOCKS = 1 << 10, 1 << 12
 _HANDLES: Final = 1 << 15
 _ABSENT: Final = 1 << 15
 _TYPES: Final = tuple(FileType)
@@ -109,7 +109,7 @@ class SavedState:
         tables = ((2, _SETUP_BYTES), (nodes * 2, _NODE.size + _SHORT), (nodes // 4, _NODE.size + _LONG),
                   (_HANDLES, _HANDLE.size), (_ABSENT, _WORD.size + _LONG),
                   (_HANDLES, _WORD.size), (nodes // 4, _LINK.size + _LONG),
-                  (_INTENTS, intents.ROOM))  # fmt: skip
+                  (_INTENTS, intents.ROOM), (_LOCKS, saved_locks.ROOM))  # fmt: skip
         size = _HEADER + vectors.OPENS_BYTES + sum(RecordTable.size_bytes(*one) for one in tables)
         self.keeper = os.getpid()
         """The pid of the keeper, which makes this object."""
@@ -122,7 +122,8 @@ class SavedState:
             made.append(RecordTable(self._memory, at, slots, room))
             at += RecordTable.size_bytes(slots, room)
         self._setup, self._short, self._long, *others = made
-        self._handle_table, self._absent_table, self._id_table, self._link_table, self.intents = others
+        self._handle_table, self._absent_table, self._id_table, self._link_table, self.intents, locks = others
+        self.locks = saved_locks.SavedLocks(locks, self.locked)
         self._setup_slot = self._setup.take() or 0
         self._nodes: dict[int, tuple[RecordTable, int]] = {}
         self._handles: dict[tuple[int, int], int] = {}
@@ -141,8 +142,7 @@ class SavedState:
 
     @property
     def can_continue(self) -> bool:
-        """True if another daemon can take over: this one had answered INIT, everything could be saved, and no
-        app has a lock through the mount."""
+        """True if another daemon can take over: this one had answered INIT, and everything could be saved."""
         return bool(self.setup()) and not self._get(_UNSAVED) and not self._get(_LOCKED)
 
     @property
@@ -216,7 +216,8 @@ class SavedState:
         self._set(_UNSAVED, 1)
 
     def locked(self, change: int) -> None:
-        """Count what comes (1) or goes (-1) and a take-over would lose: an owner of locks, or held bytes."""
+        """Count what comes (1) or goes (-1) and a take-over would lose: an owner of very many locks, or held
+        bytes."""
         self._set(_LOCKED, max(0, self._get(_LOCKED) + change))
 
     # -- nodes ---------------------------------------------------------------------------------------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NamedTuple
 
 from policyfs.domain import FileType
 from policyfs.fs.context import FsContext
+from policyfs.fs.data.locks import Locks
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.node import Node
@@ -39,15 +40,14 @@ class Restoration:
 
     def __init__(
         self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, directories: OpenDirectories,
-        absent_names: AbsentNames, tell_locks: Callable[[Callable[[int], None]], None], recovery: Recovery,
+        absent_names: AbsentNames, locks: Locks, recovery: Recovery,
     ) -> None:  # fmt: skip
-        """tell_locks: registers the function that counts owners of locks (Locks.tell_held)."""
         self._fs = fs
         self._lifecycle = lifecycle
         self._passthrough = passthrough
         self._directories = directories
         self._absent_names = absent_names
-        self._tell_locks = tell_locks
+        self._locks = locks
         self._recovery = recovery
         self._begun: dict[int, SavedHandle] = {}
 
@@ -56,7 +56,7 @@ class Restoration:
         self._fs.nodes.saved = self._fs.handles.saved = state
         self._directories.saved = self._absent_names.saved = state
         self._passthrough.save_to(state)
-        self._tell_locks(state.locked)
+        self._locks.save_to(state.locks)
         self._fs.intents.save_to(state)
 
     def restore(self, state: SavedState) -> Restored:
@@ -78,6 +78,7 @@ class Restoration:
         self._passthrough.release_all_but(state.backing_ids(), set(backed.values()))
         for parent, name in state.absent_names():
             self._absent_names.add(parent, name)
+        self._locks.restore(state.locks, is_same=self._is_of)
         self.save_to(state)  # now, as names are given below
         self._recovery.settle(self._fs.intents, self._fs.intents.read(state))
         return Restored(lost, handles)
@@ -135,6 +136,13 @@ class Restoration:
             return mode == wanted and self._fs.nodes.is_same(node, self._fs.tree.fstat(saved.fd))
         except OSError:
             return False
+
+    def _is_of(self, fd: int, inode: tuple[int, int]) -> bool:
+        try:
+            stat = self._fs.tree.fstat(fd)
+        except OSError:
+            return False
+        return (self._fs.nodes.key_of(stat), stat.btime_ns) == inode
 
     def _reopen(self, saved: SavedHandle, node: Node) -> bool:
         """Take a handle over. Return False if all apps with the file open have used up their descriptors."""

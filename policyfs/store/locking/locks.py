@@ -109,8 +109,9 @@ class LockTable:
         self._waiting = 0
         self._refused = 0
         self._deadlocks = 0
-        self.owners_held: Callable[[int], None] = lambda _change: None
-        """A function that is called with 1 for each owner's first lock in a file, with -1 after its last."""
+        self.changed: Callable[[Holder, bool], None] = lambda _holder, _is_locked: None
+        """A function that is called after each change of an owner's locks in a file, before the reply: with
+        True while there are any, with False before the descriptor is closed."""
 
     # -- owners -----------------------------------------------------------------------------------
 
@@ -158,7 +159,19 @@ class LockTable:
             os.close(fd)
             raise
         old, holder.fd, holder.writable = holder.fd, fd, True
+        if holder.spans:
+            self.changed(holder, True)
         os.close(old)
+
+    def restore(self, holder: Holder) -> bool:
+        """Add a holder of the daemon before, whose descriptor has kept its locks. Return False if it has not:
+        then another owner may have them."""
+        made = self.add(holder.inode, holder.owner, holder.app, holder.fd, writable=holder.writable)
+        for span in holder.spans:
+            asked = Asked(span.start, span.end, WRLCK if span.exclusive else RDLCK, holder.pid)
+            if not all(self._try(made, asked, handle)[0] for handle in holder.handles):
+                return False
+        return True
 
     # -- locking ----------------------------------------------------------------------------------
 
@@ -181,8 +194,8 @@ class LockTable:
         if done:
             self._note(holder, asked, had)
         elif holder.owner.flock and had:
-            self.owners_held(-1)
             holder.spans = Spans()  # flock(2): to change a lock, the kernel releases it and requests another
+            self.changed(holder, False)
             return False, True
         return done, done and had > 0 and asked.kind != WRLCK
 
@@ -198,16 +211,16 @@ class LockTable:
             holder.spans.unlock(asked.start, asked.end)
             if had and not holder.spans:
                 self._count_ranges(holder, -1)
-                self.owners_held(-1)
+            self.changed(holder, bool(holder.spans))
             return
         if not had:
             self._count_ranges(holder, 1)
-            self.owners_held(1)
         holder.spans.lock(asked.start, asked.end, exclusive=asked.kind == WRLCK)
         holder.pid = asked.pid
         if not had:  # moved to the end: like the kernel, blocker() names the owner that locked first
             owners = self._files[holder.inode]
             owners[holder.owner] = owners.pop(holder.owner)
+        self.changed(holder, True)
 
     def _count_ranges(self, holder: Holder, change: int) -> None:
         """Count lock owners with locked byte ranges. change: 1 after an owner's first lock, -1 after its
@@ -335,7 +348,7 @@ class LockTable:
             return
         if holder.spans:
             self._count_ranges(holder, -1)
-            self.owners_held(-1)
+            self.changed(holder, False)
         if any(waiter.holder is holder for waiter in self._waiters.get(holder.inode, ())):
             # Another thread of the process still waits for a lock in the same file, so the holder stays.
             # If the thread gets its lock, the holder is linked to the thread's handle again.
