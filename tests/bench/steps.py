@@ -76,7 +76,7 @@ class Timers:
         return wait if inspect.iscoroutinefunction(inspect.unwrap(method)) else call
 
 
-async def _requests(made: Parts) -> None:
+async def _requests(made: Any) -> None:
     """Answer the requests of a create, a rename, an open and an unlink, as the handlers do."""
     root, caller = made.root, functools.partial(made.caller, UIDS[0])
     for _ in range(ROUNDS):

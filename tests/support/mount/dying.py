@@ -44,12 +44,14 @@ class _Life:
         self.pid, self.left, self.until = 0, 0.0, 0.0
         self.killer = killer
 
+    def serves(self) -> None:
+        """Begin the life of a daemon."""
+        self.pid, self.until = os.getpid(), time.monotonic() + LIVED_S
+        self.left = random.Random(self.pid).randrange(STEPS)
+
     def step(self, weight: float) -> None:
         """Die, if it is time."""
-        if self.pid != os.getpid():  # a new daemon
-            self.pid, self.until = os.getpid(), time.monotonic() + LIVED_S
-            self.left = random.Random(self.pid).randrange(STEPS)
-        if time.monotonic() > self.until:
+        if self.pid == os.getpid() and time.monotonic() > self.until:
             self.left -= weight
             if self.left < 0:
                 os.write(self.killer, self.pid.to_bytes(8, "little"))
@@ -68,6 +70,14 @@ def _dying(life: _Life, real: Callable[..., Any], weight: float) -> Callable[...
     return call
 
 
+def _living(life: _Life, real: Callable[[SavedState, int], None]) -> Callable[[SavedState, int], None]:
+    def serves(state: SavedState, now_ns: int) -> None:
+        real(state, now_ns)
+        life.serves()
+
+    return serves
+
+
 def _killer() -> int:
     """Fork a process that kills each process whose number is written into the returned pipe."""
     read_end, write_end = os.pipe()
@@ -82,6 +92,7 @@ def _killer() -> int:
 
 if __name__ == "__main__":
     its = _Life(_killer())
+    setattr(SavedState, "serves", _living(its, SavedState.serves))  # noqa: B010 - for this process only
     for owner, names in (*CHANGES, RECORDS):
         for name in names:
             weight = 0.2 if owner is SavedState else 1.0
