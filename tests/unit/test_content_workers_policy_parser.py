@@ -67,8 +67,10 @@ def test_a_process_that_ends_without_an_answer_is_told(*, reads: bool) -> None:
     ending.join()
 
 
-def test_a_daemon_with_other_code_than_is_installed_gets_no_policy(monkeypatch) -> None:
-    monkeypatch.delitem(sys.modules, policy_parser._PARSER, raising=False)  # it is imported now
+@pytest.mark.parametrize("module", [policy_parser._PARSER, "policyfs.of.another.version"])
+def test_a_daemon_with_other_code_than_is_installed_gets_no_policy(module: str, monkeypatch) -> None:
+    monkeypatch.setattr(policy_parser, "_PARSER", module)
+    monkeypatch.delitem(sys.modules, module, raising=False)  # it is imported now
     ours, theirs = socket.socketpair()
     with ours, theirs:
         answering = threading.Thread(target=policy_parser.answer, args=(theirs,))

@@ -29,6 +29,11 @@ _PIECE: Final = 1 << 16
 _MAX_DESCRIPTOR: Final = 1 << 20
 _PARSER: Final = "policyfs.policy.analysis.invariants"
 
+_OTHER_CODE: Final = (
+    "other code of policyfs is installed than this mount runs: mount again to use a new policy (`policyfs up"
+    " --restart`, or restart the unit)"
+)
+
 
 class _RefusedError(PolicyfsError):
     """The refusal of a policy. exit_code: that of the error in the other process."""
@@ -95,20 +100,26 @@ def live(asked: socket.socket) -> int:
 def answer(asked: socket.socket) -> None:
     """Parse the policy of one question, and answer."""
     code, sources = _read(_all(asked))
-    is_own_code = _PARSER in sys.modules
-    import_module(_PARSER)
     try:
-        code_digest.cache_clear()
-        if code and not is_own_code and code != code_digest():
-            raise PolicyfsError(
-                "other code of policyfs is installed than this mount runs: mount again to use a new policy"
-                " (`policyfs up --restart`, or restart the unit)"
-            )
+        _check_code(code)
         found: tuple[Policy | None, str, int] = _proved(sources), "", 0
     except PolicyfsError as error:
         found = None, str(error), error.exit_code
     asked.sendall(pickle.dumps(found))
     asked.shutdown(socket.SHUT_WR)
+
+
+def _check_code(code: str) -> None:
+    """Import the parser. Raise PolicyfsError if it is not of the asking process's code."""
+    if _PARSER in sys.modules:
+        return
+    try:
+        import_module(_PARSER)
+    except Exception as error:
+        raise PolicyfsError(f"{_OTHER_CODE}: {error}") from error
+    code_digest.cache_clear()
+    if code and code != code_digest():
+        raise PolicyfsError(_OTHER_CODE)
 
 
 def _proved(sources: Sequence[SourceText]) -> Policy:
