@@ -2,12 +2,13 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy view' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit forward' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy view' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit forward' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
     test "$path" = "$argv"
 end
+complete -c policyfs -n '__policyfs_at' -f -a init -d 'from a library and the programs that use it to a policy and mounts'
 complete -c policyfs -n '__policyfs_at' -f -a mount -d 'mount a store'
 complete -c policyfs -n '__policyfs_at' -f -a run -d 'run a command with an app’s mount in place of the store'
 complete -c policyfs -n '__policyfs_at' -f -a up -d 'make all mounts of a site'
@@ -27,6 +28,11 @@ complete -c policyfs -n '__policyfs_at' -f -a owner -d 'show, set, export and im
 complete -c policyfs -n '__policyfs_at' -f -a doctor -d 'list what is slow or impossible on this machine, with remedies'
 complete -c policyfs -n '__policyfs_at' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at' -l version -d 'print the version and a digest of the code, and exit'
+complete -c policyfs -n '__policyfs_at init' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at init' -l compose -r -d 'the compose file (default: the one in this directory)'
+complete -c policyfs -n '__policyfs_at init' -l to -r -d 'write into DIR (/etc/policyfs)'
+complete -c policyfs -n '__policyfs_at init' -l yes -d 'take all proposed answers; mount'
+complete -c policyfs -n '__policyfs_at init' -l undo -r -d 'unmount and remove all that this command has made'
 complete -c policyfs -n '__policyfs_at mount' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at mount' -l app -r -d 'make an app mount: every caller is this app'
 complete -c policyfs -n '__policyfs_at mount' -l any-uid -d 'with --app: admit every uid (for a container of the app)'
@@ -39,6 +45,7 @@ complete -c policyfs -n '__policyfs_at mount' -l monitor -d 'permit what the pol
 complete -c policyfs -n '__policyfs_at mount' -l watch -d 'reload the policy when its files change'
 complete -c policyfs -n '__policyfs_at mount' -l posix -d 'the kernel checks mode bits in addition to the policy'
 complete -c policyfs -n '__policyfs_at mount' -l inotify -d 'with --app: inotify reports changes that other programs make in the store'
+complete -c policyfs -n '__policyfs_at mount' -l keeper -d 'with --app: another daemon takes over if this one is killed (default with --read-only)'
 complete -c policyfs -n '__policyfs_at mount' -l modes -x -a 'store policy' -d 'policy: show owners and modes that match the caller’s rights (for Samba and similar)'
 complete -c policyfs -n '__policyfs_at mount' -l no-xattrs -d 'no extended attributes: faster ls -l and new files'
 complete -c policyfs -n '__policyfs_at mount' -l read-only -d 'refuse every change with EROFS'
@@ -65,6 +72,7 @@ complete -c policyfs -n '__policyfs_at run' -l monitor -d 'permit what the polic
 complete -c policyfs -n '__policyfs_at run' -l watch -d 'reload the policy when its files change'
 complete -c policyfs -n '__policyfs_at run' -l posix -d 'the kernel checks mode bits in addition to the policy'
 complete -c policyfs -n '__policyfs_at run' -l inotify -d 'with --app: inotify reports changes that other programs make in the store'
+complete -c policyfs -n '__policyfs_at run' -l keeper -d 'with --app: another daemon takes over if this one is killed (default with --read-only)'
 complete -c policyfs -n '__policyfs_at run' -l modes -x -a 'store policy' -d 'policy: show owners and modes that match the caller’s rights (for Samba and similar)'
 complete -c policyfs -n '__policyfs_at run' -l no-xattrs -d 'no extended attributes: faster ls -l and new files'
 complete -c policyfs -n '__policyfs_at run' -l read-only -d 'refuse every change with EROFS'

@@ -18,8 +18,8 @@ from policyfs.forward.forwarder import Forwarder
 from policyfs.forward.opener import Opener, OpenerAccess, contain
 from policyfs.forward.source import Access, DirectAccess, Source
 from policyfs.linux.confinement.identity import become
+from policyfs.linux.confinement.keyring import leave_session_keyring
 from policyfs.linux.confinement.prctl import request_parent_death_signal
-from policyfs.linux.keyring import leave_session_keyring
 from policyfs.linux.private_files import make_private
 from policyfs.policy.text.parse import SourceText
 from policyfs.trail.lines.table import shown

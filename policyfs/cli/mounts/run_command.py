@@ -20,10 +20,10 @@ from typing import Final, NoReturn
 
 from policyfs.cli.mounts.run_terminal import Terminal, terminal_for
 from policyfs.linux.confinement.identity import become
+from policyfs.linux.confinement.keyring import leave_session_keyring
 from policyfs.linux.confinement.namespaces import bind, enter_own_mounts, fork_first_process, mount_own_proc
 from policyfs.linux.confinement.prctl import request_parent_death_signal
 from policyfs.linux.interpreter import PATH
-from policyfs.linux.keyring import leave_session_keyring
 
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
