@@ -8,7 +8,7 @@ import platform
 
 import pytest
 
-from policyfs.linux import keyring
+from policyfs.linux.confinement import keyring
 from tests.support.machine.processes import call_as
 
 ADD_KEY, KEYCTL = {"x86_64": (248, 250), "aarch64": (217, 219)}[platform.machine()]
