@@ -155,10 +155,11 @@ def test_an_apps_writes_that_hang_leave_others_tasks_and_memory(hanging) -> None
     before = _memory_kb(mount)
     greedy = start_as(GREEDY, _write_all_at_once, mount.mountpoint)
     assert greedy.receive(60) == "open"
-    for writes in (FIRST, 4):
+    for writes, sent in ((FIRST, FIRST), (4, FIRST + 4)):
         greedy.send(writes)
-        wait_for(lambda: mount.waiting() >= FIRST and _stands_still(mount), "they wait for the store", 60)
-    time.sleep(HANGS_S)
+        all_wait = lambda sent=sent: mount.waiting() >= sent and _stands_still(mount)  # noqa: E731
+        wait_for(all_wait, "they wait for the store", 60)
+    time.sleep(HANGS_S)  # from the first write beyond what the bridge has room for
     greedy.send(FILES - FIRST - 4)
     wait_for(lambda: mount.waiting() > UNDER_WAY and _stands_still(mount), "they wait for the store", 60)
     later = start_as(HONEST, content_beginning_of, mount / "m")
