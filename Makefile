@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell demo-picture check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb wheel try-deb image try-image site
+.PHONY: help demo demo-shell demo-picture check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb wheel try-deb try-arm64 image try-image site
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -24,6 +24,7 @@ help:
 	@echo "make image       dist/policyfs-image.tar, a container image with the package (docs/appliances.md)"
 	@echo "make try-image   the image in Docker, beside containers that use its mounts"
 	@echo "make try-deb     the package built twice, installed, upgraded under a mount and removed in roots of Debian 12 and 13"
+	@echo "make try-arm64   the package for arm64, cross-built twice, and unit tests with it under qemu-user"
 	@echo "make soak        the long counts (some hours)"
 	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
 	@echo "make fuzz        the locators under a coverage-guided fuzzer, ten minutes for each kind of file"
@@ -172,6 +173,10 @@ wheel: setup
 try-deb:
 	@packaging/setup/packages.sh debian13
 	@for suite in bookworm trixie; do python3 -m tests.debian13.package --suite $$suite || exit 1; done
+
+try-arm64:
+	@packaging/setup/packages.sh debian13
+	@python3 -m tests.debian13.package --arm64
 
 image: deb
 	@packaging/setup/packages.sh image

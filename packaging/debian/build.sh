@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the Debian package of this release from the commit HEAD: `build.sh [DIRECTORY]` (dist). The same commit on
-# the same release gives the same bytes.
+# Builds the Debian package of this release from the commit HEAD: `build.sh [DIRECTORY [ARCHITECTURE]]` (dist, this
+# machine's). The same commit on the same release gives the same bytes.
 set -eu
 cd "$(dirname "$0")/../.."
 mkdir -p "${1:-dist}"
@@ -22,7 +22,7 @@ policyfs ($version) unstable; urgency=medium
 
  -- The policyfs developers <maintainers@policyfs.invalid>  $(date -R -u -d "@$SOURCE_DATE_EPOCH")
 END
-dpkg-buildpackage --build=binary --no-sign >"$scratch/log" 2>&1 || {
+dpkg-buildpackage --build=binary --no-sign ${2:+"--host-arch=$2"} >"$scratch/log" 2>&1 || {
     cat "$scratch/log" >&2
     exit 1
 }

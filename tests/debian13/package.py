@@ -1,8 +1,9 @@
 """`make try-deb`: build the Debian package twice in a root of a release, and try it in another, fresh root.
 
-    python3 -m tests.debian13.package [--suite trixie] [--root DIR]
+    python3 -m tests.debian13.package [--suite trixie] [--root DIR] [--arm64]
 
-The two builds must have the same bytes, and lintian must report no error. package.sh has what is tried.
+The two builds must have the same bytes, and lintian must report no error. package.sh has what is tried; with
+--arm64 (`make try-arm64`) arm64.sh cross-builds the package for that architecture, and mounts nothing.
 """
 
 from __future__ import annotations
@@ -57,11 +58,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.debian13.package", description="tries packages")
     parser.add_argument("--suite", default="trixie", help="the release, as the mirror names it (trixie)")
     parser.add_argument("--root", metavar="DIR", help="build there, keep the root, use it again")
+    parser.add_argument("--arm64", action="store_true", help="the package for arm64, under qemu-user")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("tests.debian13.package: needs root", file=sys.stderr)
         return 1
     try:
+        if arguments.arm64:
+            with root_directory(arguments.root) as builder:
+                build(builder, arguments.suite)
+                put_checkout(builder)
+                return inside(builder, "tests/debian13/arm64.sh")
         with root_directory(arguments.root) as builder, root_directory(None) as fresh:
             return tried(builder, fresh, arguments.suite)
     except (Debian13Error, subprocess.CalledProcessError) as error:

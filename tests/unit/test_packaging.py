@@ -109,7 +109,7 @@ def test_the_workflow_runs_goals_of_the_makefile() -> None:
     asked = [run.split()[1] for run in runs if run.startswith("make ") and "{" not in run]
     asked += [goal.split()[0] for goal in jobs["night"]["strategy"]["matrix"]["goal"]]
     assert ".ci/run" in runs
-    assert {"check", "try-deb", "try-image", "site", "soak", "fuzz", "sanitize"} == set(asked)
+    assert {"check", "try-deb", "try-arm64", "try-image", "site", "soak", "fuzz", "sanitize"} == set(asked)
     assert set(asked) <= goals
 
 
