@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import tests.support.programs.bookkeeping
-import tests.support.programs.changes
+import tests.support.programs.tree_changes
 from tests.mount.test_takeover import ended, kill_daemon, records
 from tests.support.machine.counts import SOAK, count, first
 from tests.support.machine.processes import code_of, start_as, wait_for
@@ -28,7 +28,7 @@ apps:
 rules:
   - {{id: editor, allow: [see, read, write, create, delete, attr], who: {{app: editor}}, paths: "/Work/**"}}
 """
-CHANGES = Path(tests.support.programs.changes.__file__).read_text()
+CHANGES = Path(tests.support.programs.tree_changes.__file__).read_text()
 BOOKS = Path(tests.support.programs.bookkeeping.__file__).read_text()
 PROGRAMS = [
     *((CHANGES, str(seed), str(seed)) for seed in range(2)),

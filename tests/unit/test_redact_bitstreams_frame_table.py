@@ -25,7 +25,7 @@ from policyfs.redact.bitstreams.frame_table import (
 from policyfs.redact.bitstreams.nal_units import AVC, MPEG
 from policyfs.redact.core import cleaners
 from policyfs.redact.core.categories import hidden_by
-from policyfs.redact.core.cleaners import TooMuchError
+from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import CHUNK_BYTES, MemorySource, apply
 from policyfs.redact.plan import Outcome, locate, look_at
 from tests.redaction.planted_films import avi_of
@@ -174,6 +174,15 @@ def windows(words: frozenset[str], source: MemorySource, table: FrameTable, size
         assert plan.outcome is not Outcome.REFUSE, plan.reason
         patches |= dict.fromkeys(patch.shifted(first) for patch in plan.patches)
     return sorted(patches, key=lambda patch: patch.offset)
+
+
+def test_a_frame_of_two_sorts_whose_changes_overlap_is_refused() -> None:
+    """A recorder's user data before a photo in the same frame: each of two readers would change it."""
+    data, table = film(MPEG_FRAME % PLACE + PHOTOS[1], form=form_of(Framing(MPEG, 0)))
+    with pytest.raises(NotThisKindError, match="another sort"):
+        look(table, MemorySource(data), PLACES)
+    data, table = film(MPEG_FRAME % b"MPEG encoder 5" + PHOTOS[0], form=form_of(Framing(MPEG, 0)))
+    assert cleaned(data, table) == data
 
 
 TEXTS = [X264 + b"x264 %d " % number + b"threads=4 " * 20 for number in range(90)]

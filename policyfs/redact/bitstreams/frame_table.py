@@ -13,17 +13,25 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, pairwise
 from types import MappingProxyType
 from typing import Final
 
+from policyfs.domain import Patch
 from policyfs.redact.bitstreams import _heads, frames, obus, sei
 from policyfs.redact.bitstreams.decoder_config import Framing
 from policyfs.redact.bitstreams.frames import Frame, Restored, UnitLimits, clean_frame, is_picture
 from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, MPEG, VVC
 from policyfs.redact.bitstreams.photos import clean_photo
 from policyfs.redact.core.categories import Tells
-from policyfs.redact.core.cleaners import MAX_PARTS, Found, Inner, TooMuchError, budget_for
+from policyfs.redact.core.cleaners import (
+    MAX_PARTS,
+    Found,
+    Inner,
+    NotThisKindError,
+    TooMuchError,
+    budget_for,
+)
 from policyfs.redact.core.frame_table import MAX_FRAMES, PICTURES, FrameForm, FrameTable
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 
@@ -153,6 +161,8 @@ class _Search:
             self._add(clean_frame(source, frame, coded, inner, UnitLimits(), encrypted=form.encrypted))
         if coded is None or coded.codec is MPEG or is_picture(source, frame):  # recorders mix them up
             self._add(clean_photo(source, frame, inner))
+            if coded is not None and _overlap(self.found.patches[before:]):
+                raise NotThisKindError("a frame in it is a row of units, and a picture of another sort")
         patches = len(self.found.patches) - before
         self.work.left -= max(1, MAX_PARTS - inner.budget.parts, patches)
         if self.work.left < 0:
@@ -165,6 +175,12 @@ class _Search:
             self._noted[key] += 1
             if self._noted[key] <= _MAX_NOTES:
                 self.found.notes.append(note)
+
+
+def _overlap(patches: list[Patch]) -> bool:
+    """Return True if two patches change the same byte."""
+    ordered = sorted(patches, key=lambda patch: patch.offset)
+    return any(one.end > two.offset for one, two in pairwise(ordered))
 
 
 @dataclass(slots=True)
