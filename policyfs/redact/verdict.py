@@ -164,12 +164,12 @@ def _texts(run: bytes) -> Iterator[str]:
         yield _without_chance(decode(signed))
     for mixed in _MIXED.findall(plain) if len(plain) >= _MIXED_BYTES else ():
         if len(mixed) >= _MIXED_BYTES and 8 * sum(byte < 0x80 for byte in mixed) >= 7 * len(mixed):
-            yield mixed.decode("latin-1")
+            yield _without_chance(mixed.decode("latin-1"), 2 * _MIXED_BYTES)
 
 
-def _without_chance(text: str) -> str:
-    """Return a text without its only place, if random bytes may have it."""
-    if len(text.encode()) >= _SURE_BYTES:
+def _without_chance(text: str, sure_bytes: int = _SURE_BYTES) -> str:
+    """Return a text without its only place, if random bytes may have it: shorter than *sure_bytes*."""
+    if len(text.encode()) >= sure_bytes:
         return text
     masked, places = _WEAK.subn(" ", text)
     return masked if places == 1 else text

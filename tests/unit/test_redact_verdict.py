@@ -268,6 +268,7 @@ def test_one_of_the_shortest_patterns_among_binary_bytes_is_no_place() -> None:
         b"\xff4d0'W'm8@a\xdf",
         b"\xff@@@n9.55\xdf",
         b"\xd7,{23\xcb\x9a76\x90",
+        b"\x01\xed|A~g6\r&p|@6\xb09P|\xff\xff",
         b"\xcds&'A1\r6'n\xd4",
     )
     for data in junk:
