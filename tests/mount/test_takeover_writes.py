@@ -90,12 +90,12 @@ def test_each_change_is_made_once_by_daemons_that_die_in_changes(
     status = mount.status()
     again, deaths = status["takeover"]["again"], status["takeover"]["count"]
     print("deaths", deaths, "changes that came again", again, "longest calls", [one[2] for one in told])
-    assert again * 3 >= deaths or not SOAK
-    assert status["takeover"]["unknown"] == 0
     for failed, calls, _, differences in told:
         assert failed == []
         assert differences == []
         assert calls > 20
+    assert status["takeover"]["unknown"] == 0
+    assert again * 3 >= deaths or options or not SOAK  # a mediated WRITE has no intent
     assert status["bugs"] == 0
 
 
