@@ -21,7 +21,8 @@ def main() -> None:
     path, mode = sys.argv[1:3]
     failed, worst, booked, me = [], 0.0, 0, os.getpid()
     database = sqlite3.connect(path, timeout=30, isolation_level=None)
-    while True:  # SQLite does not wait for a lock when it sets the mode
+    until = time.monotonic() + 30
+    while time.monotonic() < until:  # SQLite does not wait for a lock when it sets the mode
         with contextlib.suppress(sqlite3.OperationalError):
             database.execute(f"pragma journal_mode={mode}")
             database.execute("create table if not exists entries (who, number, text, unique (who, number))")
