@@ -22,7 +22,8 @@ from policyfs.policy.model import Policy
 NAME: Final = "exceptions-ended"
 """The file's name in the trail root: one number, in ns since 1970."""
 
-_INSTALLED_NS: Final = os.stat(__file__).st_mtime_ns
+_FIRST_RELEASE_NS: Final = 1_793_491_200_000_000_000
+"""2026-11-01: no clock that is set shows a time before it."""
 _DIGITS: Final = 20
 _NEVER: Final = 10**_DIGITS - 1
 _PATIENCE_S: Final = 2.0
@@ -65,9 +66,9 @@ class HighWaterMark:
 
     @property
     def clock_is_unset(self) -> bool:
-        """True if the clock shows a time before policyfs was installed, as after a boot without a battery.
+        """True if the clock shows a time before there was policyfs, as after a boot without a battery.
         Then nobody knows which exceptions have ended."""
-        return self._clock_ns() < _INSTALLED_NS
+        return self._clock_ns() < _FIRST_RELEASE_NS
 
     @property
     def damaged(self) -> bool:

@@ -116,6 +116,11 @@ END
 COMPOSE: Final = "cd /srv/app; docker-compose -f compose.yaml -f policyfs.compose.yaml"
 OLD: Final = " is installed: unmount, and mount again"
 PID: Final = "docker inspect --format '{{.State.Pid}}'"
+KILL_DAEMONS: Final = """\
+for pid in $(pgrep --full 'policyfs[.]cli[.]m'); do
+    grep --quiet launch /proc/$pid/comm || kill -KILL $pid
+done || true # some end with those before them
+"""
 STOP: Final = """\
 docker rm --force $(docker ps --all --quiet)
 podman rm --force --all --time 0
@@ -286,7 +291,7 @@ def _is_renewed(home: Home) -> None:
 
 def _goes_and_comes(home: Home, *, end_listers: bool) -> None:
     """Kill the daemons, unmount, and have another store at the path; mount again after each."""
-    home.sh("kill -KILL $(pgrep --full 'policyfs[.]cli[.]main mount ')")
+    home.sh(KILL_DAEMONS)
     home.nobody_is_answered()
     home.policyfs("up")
     home.wait("ok")

@@ -68,7 +68,7 @@ def test_a_container_has_its_users_as_in_the_store(tmp_path: Path) -> None:
             )
             assert machine(*inside, "stat -c %u /data/DCIM/*").split() == ["1000", "1000", "0"]
             assert machine("sh", "-c", "stat -c %u /srv/media/DCIM/*").split() == ["1000", "1000", "0"]
-            machine("pkill", "--signal", "KILL", "--full", "policyfs[.]cli[.]main mount ")
+            machine("pkill", "--signal", "KILL", "--full", "policyfs[.]cli[.]m")
             assert "not connected" in machine(*inside, "ls /data", check=False)
         finally:
             machine("sh", "-c", "lxc-stop --kill box; rmdir /sys/fs/cgroup/*/lxc*", check=False)

@@ -57,7 +57,7 @@ def test_a_clock_that_nobody_has_set_is_known(tmp_path: Path) -> None:
     clock = _Clock(0)
     mark = HighWaterMark(tmp_path, clock)
     assert mark.clock_is_unset
-    clock.at_ns = os.stat(high_water.__file__).st_mtime_ns
+    clock.at_ns = 1_793_491_200_000_000_000
     assert not mark.clock_is_unset
     mark.close()
 

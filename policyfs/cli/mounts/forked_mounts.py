@@ -119,7 +119,8 @@ def _run(
         for below, above in itertools.pairwise([2, *own, _MAX_DESCRIPTOR]):
             os.closerange(below + 1, above)
         options = _options(words)
-        if launcher is not None and options.app is not None and options.read_only:
+        is_kept = options.app is not None and (options.read_only or options.keeper)
+        if launcher is not None and is_kept:
             launcher.leave()  # its daemon may be followed by another (decision 70), and starts one itself
             launcher = None
         code = run_mount(options, launcher)
