@@ -210,7 +210,8 @@ def test_files_that_cannot_be_read_are_no_new_text(tmp_path: Path) -> None:
 def test_an_older_policy_is_in_force_and_the_log_names_what_is_redacted_now(changing: Changing) -> None:
     rules = "[{id: old, require: {redact: location}, raw_types: [application/x-subrip, text/csv]}]"
     older = text("old")[0].text.replace(b"[]", rules.encode())
-    assert changing.policies.compile([SourceText("p.yaml", older)]).policy.rules[0].raw_types == {"text/csv"}
+    engine = changing.policies.compile(parse_policy([SourceText("p.yaml", older)]))
+    assert engine.policy.rules[0].raw_types == {"text/csv"}
     told = json.loads(changing.log.getvalue().splitlines()[-1])
     assert (told["event"], told["rule"]) == (policies.OVERRIDDEN, "old")
     assert told["kinds"] == ["application/x-subrip"]

@@ -179,11 +179,9 @@ class TestRule:
         [
             ("require: {clean: location}\n    on_unknown: deny", "on_unknown cannot be used with clean"),
             ("require: {clean: location}\n    mode: monitor", "cannot be monitored"),
-            ("require: {clean: location}\n    raw_types: image/jpeg", "names image/jpeg"),
             ("require: {clean: location, no: location}", "exactly one of redact, content, no, clean"),
             ("require: {no: location}\n    on_unknown: zero", "zero cannot be used with no"),
             ("require: {redact: location}\n    on_unknown: allow", "allow cannot be used with redact"),
-            ("require: {no: location}\n    raw_types: image/jpeg", "names image/jpeg"),
             ("require: {content: image/jpeg}\n    on_unknown: deny", "cannot be used with content"),
         ],
     )

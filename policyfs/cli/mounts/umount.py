@@ -30,7 +30,7 @@ _END_S: Final = 30.0
 _POLL_S: Final = 0.02
 _POLL_LONG_S: Final = 0.2
 _UNUSED_S: Final = 1.0
-"""How long to try for a moment without users: a program that only lists uses a mount again and again."""
+"""Time in s to try for a moment without users: a program that only lists uses a mount again and again."""
 _RETRY_S: Final = 0.001
 
 

@@ -80,6 +80,7 @@ class OptionsDoc(Strict):
     no_avc: Truth = False
     watch: Truth = False
     inotify: Truth = False
+    keeper: Truth = False
     copy_max: Size | None = None
     copies_max: Size | None = None
     nodes_max: Annotated[Text, _as_option(count)] | None = None
