@@ -83,7 +83,7 @@ def children_of(mount: Mount) -> list[tuple[int, str]]:
     assert mount.process is not None
     found, keeper = [], mount.process.pid
     for pid in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             found.append((int(pid), Path(f"/proc/{pid}/comm").read_text().strip()))
     return found
 
