@@ -132,3 +132,12 @@ def test_a_byte_before_the_last_tag_is_taken_for_a_frame_only_as_before_zeros(re
     # A damaged tag at the end becomes zeros. Whoever cleans the cleaned file sees no tag there.
     out = redact(MP3, sounds.sound(9) + rest + b"APETAGEX" + b"\xff" * 24)
     assert redact(MP3, out) == out
+
+
+def test_a_tag_that_another_tag_cuts_off_goes_with_its_header():
+    # Whoever cleans the cleaned file sees no second tag, and a whole first one.
+    cut = b"ID3\4\0\x10" + bytes([0, 0, 0, 40]) + PLACE
+    out = redact(MP3, sounds.sound(9) + cut + b"APETAGEX" + b"\xff" * 24)
+    assert redact(MP3, out) == out
+    end = sounds.sound(9) + b"ID3\4\0\x10" + bytes([0, 0, 0, 40])
+    assert redact(MP3, end + PLACE) == end + bytes(len(PLACE))

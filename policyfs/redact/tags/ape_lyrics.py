@@ -170,7 +170,9 @@ def _unmark(edits: Edits, start: int, end: int) -> int:
 
 def _id3(edits: Edits, at: int, size: int, *, whole: bool) -> None:
     if not whole or size > MAX_BLOCK_BYTES:
-        edits.zero(at + HEAD_BYTES, at + size, "ID3", broken=not whole)
+        # Another tag that cuts it off may become zeros: then its header would be that of a whole tag.
+        stays = whole or at + size == edits.source.size
+        edits.zero(at + HEAD_BYTES * stays, at + size, "ID3", broken=not whole)
         return
     tag = edits.source.read(at, size)
     edits.block(at, tag, clean_id3(tag, edits.inner))
