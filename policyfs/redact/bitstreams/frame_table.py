@@ -13,16 +13,15 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain, pairwise
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.domain import Patch
 from policyfs.redact.bitstreams import _heads, frames, obus, sei
 from policyfs.redact.bitstreams.decoder_config import Framing
 from policyfs.redact.bitstreams.frames import Frame, Restored, UnitLimits, clean_frame, is_picture
 from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, MPEG, VVC
-from policyfs.redact.bitstreams.photos import clean_photo
+from policyfs.redact.bitstreams.photos import MAX_PHOTO_BYTES, clean_photo
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import (
     MAX_PARTS,
@@ -33,7 +32,7 @@ from policyfs.redact.core.cleaners import (
     budget_for,
 )
 from policyfs.redact.core.frame_table import MAX_FRAMES, PICTURES, FrameForm, FrameTable
-from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, apply
 
 __all__ = ["FrameForm", "FrameLooks", "FrameTable", "form_of", "look", "merged", "table_of"]
 
@@ -157,12 +156,15 @@ class _Search:
         form, coded = table.forms[track], self._codings[track]
         frame = Frame(start, table.ends[number] - start, form.lead)
         inner.budget.become(budget_for(Restored(source, frame)))
+        units = Found()
         if coded is not None:
-            self._add(clean_frame(source, frame, coded, inner, UnitLimits(), encrypted=form.encrypted))
+            units = clean_frame(source, frame, coded, inner, UnitLimits(), encrypted=form.encrypted)
+            self._add(units)
         if coded is None or coded.codec is MPEG or is_picture(source, frame):  # recorders mix them up
-            self._add(clean_photo(source, frame, inner))
-            if coded is not None and _overlap(self.found.patches[before:]):
+            photo = clean_photo(_changed(source, frame, units), frame, inner)
+            if units.patches and photo.patches:
                 raise NotThisKindError("a frame in it is a row of units, and a picture of another sort")
+            self._add(photo)
         patches = len(self.found.patches) - before
         self.work.left -= max(1, MAX_PARTS - inner.budget.parts, patches)
         if self.work.left < 0:
@@ -175,12 +177,6 @@ class _Search:
             self._noted[key] += 1
             if self._noted[key] <= _MAX_NOTES:
                 self.found.notes.append(note)
-
-
-def _overlap(patches: list[Patch]) -> bool:
-    """Return True if two patches change the same byte."""
-    ordered = sorted(patches, key=lambda patch: patch.offset)
-    return any(one.end > two.offset for one, two in pairwise(ordered))
 
 
 @dataclass(slots=True)
@@ -200,6 +196,16 @@ class _Buffer:
         if at >= 0 and at + size <= len(self.data):
             return self.data[at : at + size]
         return self.source.read(offset, size)
+
+
+def _changed(source: ByteSource, frame: Frame, found: Found) -> ByteSource:
+    """Return a source that has a frame as its changes leave it. Raises TooMuchError for a huge frame."""
+    if not found.patches:
+        return source
+    if frame.size > MAX_PHOTO_BYTES:
+        raise TooMuchError("a frame in it has too many bytes")
+    patches = sorted((patch.shifted(-frame.at) for patch in found.patches), key=lambda patch: patch.offset)
+    return _Buffer(apply(source.read(frame.at, frame.size), patches), frame.at, source)
 
 
 def _suspects(table: FrameTable, source: ByteSource, inner: Inner) -> Iterator[tuple[int, ByteSource]]:
