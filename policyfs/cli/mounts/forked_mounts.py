@@ -118,12 +118,7 @@ def _run(
         own = [] if launcher is None else sorted(launcher.descriptors())
         for below, above in itertools.pairwise([2, *own, _MAX_DESCRIPTOR]):
             os.closerange(below + 1, above)
-        options = _options(words)
-        is_kept = options.app is not None and (options.read_only or options.keeper)
-        if launcher is not None and is_kept:
-            launcher.leave()  # its daemon may be followed by another (decision 70), and starts one itself
-            launcher = None
-        code = run_mount(options, launcher)
+        code = run_mount(_options(words), launcher)
     except SystemExit as ended:
         code = ended.code
     except PolicyfsError as error:

@@ -57,6 +57,8 @@ def serve(
     leave_network()  # before any process starts, so that all leave it, too
     if not (kept and options.is_kept and is_possible() and _sends_again()):
         return _serve(options, loader, ready, None, as_json=as_json, launcher=launcher)
+    if launcher is not None:
+        launcher.leave()
     import policyfs.daemon.daemon  # so that no daemon loads them, perhaps in another version
     import policyfs.journal.sealing.sealer  # noqa: F401
     from policyfs.daemon.keeper.keeper import Keeper

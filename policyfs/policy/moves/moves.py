@@ -109,24 +109,13 @@ class Mover:
         key = (who.key, old, new, replaced, exchange, same_directory)
         found = self._renames.get(key)
         if found is None:
-            found = self._rename(
-                engine, who, old, new, replaced, exchange=exchange, same_directory=same_directory
-            )
+            found = self._rename(engine, who, key)
             units = sum(end.state.units for end in (old, new, replaced) if end is not None)
             self._renames.keep(key, found, units)
         return found
 
-    def _rename(
-        self,
-        engine: Decider,
-        who: Principal,
-        old: End,
-        new: End,
-        replaced: End | None,
-        *,
-        exchange: bool,
-        same_directory: bool,
-    ) -> Decision:
+    def _rename(self, engine: Decider, who: Principal, asked: _Rename) -> Decision:
+        _, old, new, replaced, exchange, same_directory = asked
         if exchange and replaced is None:
             raise ValueError("an exchange needs *replaced*, the file at the new path")
         parts = self._half(engine, who, old, new)
