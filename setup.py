@@ -1,4 +1,4 @@
-"""The one thing pyproject.toml cannot say: how to build the C bridge to libfuse.
+"""What pyproject.toml cannot say: the version, and how to build the C bridge to libfuse.
 
 Everything else about the package is in pyproject.toml.
 """
@@ -6,6 +6,7 @@ Everything else about the package is in pyproject.toml.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,15 @@ from setuptools import Extension, setup
 
 MINIMUM_LIBFUSE = "3.14"
 PACKAGES = "gcc pkg-config libfuse3-dev python3-dev"
+
+
+def version() -> str:
+    """The version of an sdist from its metadata, and otherwise from git, in the form of PEP 440."""
+    if os.path.exists("PKG-INFO"):
+        with open("PKG-INFO", encoding="utf-8") as metadata:
+            return re.search("^Version: (.+)$", metadata.read(), re.MULTILINE)[1]
+    found = subprocess.run(["packaging/version.sh"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return re.sub(r"~(\d+)\.", r".dev\1+", found.strip())
 
 
 def fuse_flags(question: str) -> list[str]:
@@ -51,6 +61,7 @@ FLAGS = [
 ]  # fmt: skip
 
 setup(
+    version=version(),
     ext_modules=[
         Extension(
             "policyfs.kernel._bridge",

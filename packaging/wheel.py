@@ -94,7 +94,7 @@ def main() -> None:
         [info] = tree.glob("*.dist-info")
         project = tomllib.loads((source / "pyproject.toml").read_text("utf-8"))["project"]
         lock = (source / "requirements.lock").read_text("utf-8")
-        listed = bill(lock, project["dependencies"], project["version"])
+        listed = bill(lock, project["dependencies"], info.name.split("-")[1].removesuffix(".dist"))
         (info / "sboms").mkdir()
         (info / "sboms/policyfs.cdx.json").write_text(json.dumps(listed, indent=1) + "\n", "utf-8")
         run(sys.executable, "-m", "wheel", "pack", "-d", out, tree, cwd=source)

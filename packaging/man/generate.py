@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from policyfs import __version__
 from policyfs.cli.main import build_parser
 
 HERE: Final = Path(__file__).resolve().parent
@@ -76,7 +75,7 @@ def inline(text: str) -> str:
 
 def head(name: str, section: int, about: str) -> list[str]:
     """The lines that begin a page."""
-    title = f'.TH {name.upper()} {section} "" "policyfs {__version__}"'
+    title = f'.TH {name.upper()} {section} "" policyfs'
     return [
         '.\\" Written by packaging/man/generate.py; change its sources instead.',
         title, ".nh", ".ad l", ".SH NAME", f"{escaped(name)} \\- {about}",

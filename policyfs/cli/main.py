@@ -11,10 +11,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Final, TextIO, cast
 
-from policyfs import __version__
 from policyfs.cli.common.commands import add_commands
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
-from policyfs.linux.code_digest import code_digest
+from policyfs.linux.code_digest import VERSION, code_digest
 from policyfs.linux.confinement.prctl import name_process
 from policyfs.linux.interpreter import UNUSED, load_late, load_libraries_by_name
 from policyfs.policy.collector import left_to_the_kernel
@@ -101,7 +100,7 @@ class _Output:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"policyfs {__version__} (code {code_digest()})")
+        print(f"policyfs {VERSION} (code {code_digest()})")
         parser.exit()
 
 

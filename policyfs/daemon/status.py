@@ -10,7 +10,6 @@ from typing import Protocol
 
 import trio
 
-from policyfs import __version__
 from policyfs.content.disk_cache import Remembered
 from policyfs.content.sniffer import Sniffer
 from policyfs.daemon.contain import containment
@@ -26,6 +25,7 @@ from policyfs.fs.kernel_cache.kept import find, kept, names_in
 from policyfs.fs.report import fields, report
 from policyfs.journal.writing.journal import Journal
 from policyfs.kernel.bridge import waiting
+from policyfs.linux.code_digest import VERSION
 from policyfs.linux.statx import cached_stat
 from policyfs.policy.exceptions import PREFIX, ended, instant_text
 from policyfs.policy.model import Policy
@@ -83,7 +83,7 @@ def describe(daemon: Reported) -> control.Json:
         "copy_bytes": options.copy_bytes,
         "reflink": daemon.facts.reflink,
         "pid": os.getpid(),
-        "version": __version__,
+        "version": VERSION,
         "code": daemon.code,
         "started": iso_time(daemon.started_ns),
         "leaving": daemon.leaving,

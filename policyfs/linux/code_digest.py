@@ -1,10 +1,11 @@
-"""The digest of the installed code: it tells two builds of one version apart."""
+"""The version of the installed code, and its digest, which tells two builds of one version apart."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -29,6 +30,20 @@ def digest_of(paths: Iterable[str | os.PathLike[str]], directory: str | os.PathL
         found.update(f"{os.path.relpath(path, directory)}\0{len(data)}\0".encode())
         found.update(data)
     return found.hexdigest()
+
+
+def _installed() -> str:
+    """Return the version from the name of the package's metadata: beside the package, or for a checkout where
+    pip has noted it."""
+    for directory in (os.path.dirname(_PACKAGE), *sys.path):
+        if os.path.isdir(directory):
+            for name in os.listdir(directory):
+                if name.startswith("policyfs-") and name.endswith(".dist-info"):
+                    return name.removeprefix("policyfs-").removesuffix(".dist-info")
+    return "unknown"
+
+
+VERSION: Final = _installed()
 
 
 def _code(directory: str) -> Iterator[str]:

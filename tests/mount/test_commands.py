@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from policyfs.cli.running.health import problems
+from policyfs.linux.code_digest import VERSION
 from tests.support.machine.namespace import mounts_below
 from tests.support.machine.processes import Child, call_as, start_as, wait_for
 from tests.support.models.twins import content, error, fd_of
@@ -537,7 +538,6 @@ def test_the_doctor(live: Mount) -> None:
 
 
 def test_the_version_and_help(live: Mount) -> None:
-    from policyfs import __version__
 
     done = subprocess.run(
         [Path(sys.executable).with_name("policyfs"), "--version"],
@@ -546,7 +546,7 @@ def test_the_version_and_help(live: Mount) -> None:
         timeout=30,
         check=True,
     )
-    assert done.stdout == f"policyfs {__version__} (code {live.status()['code']})\n"
+    assert done.stdout == f"policyfs {VERSION} (code {live.status()['code']})\n"
     said = policyfs("--help")
     assert said.returncode == 0
     for name in ("mount", "umount", "status", "reload", "doctor", "policy", "audit"):

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from policyfs import __version__
 from policyfs.cli.machine.findings import Finding, State
 from policyfs.cli.running import health
 from policyfs.cli.running.health import problems
-from policyfs.linux.code_digest import code_digest
+from policyfs.linux.code_digest import VERSION, code_digest
 
 
 def sound(store: Path) -> dict[str, Any]:
@@ -20,7 +19,7 @@ def sound(store: Path) -> dict[str, Any]:
     return {
         "leaving": False,
         "store": str(store),
-        "version": __version__, "code": code_digest(),
+        "version": VERSION, "code": code_digest(),
         "trail": {"directory": "/var/log/policyfs/x", "failing": False, "dropped": 0},
         "quarantine": {"dropped": 0},
         "passthrough": {"enabled": True, "why_not": ""},

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from policyfs import __version__
 from policyfs.cli import main
 from policyfs.cli.running import manage, stale_handles
 from policyfs.daemon.control import control
@@ -19,7 +18,7 @@ from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, EXIT_USAGE
 from policyfs.kernel import probe
 from policyfs.kernel.probe import MountState
 from policyfs.linux import mountinfo
-from policyfs.linux.code_digest import code_digest
+from policyfs.linux.code_digest import VERSION, code_digest
 from tests.support.mount.control_sockets import ControlSocket
 
 DIGEST = "0123456789abcdef" * 4
@@ -42,7 +41,7 @@ def sound(place: Path, name: str = "one", **changed: Any) -> dict[str, Any]:
     """The status of a mount that is well."""
     return {
         "mountpoint": str(place / name), "app": None, "store": str(place / "store"), "store_fs": "ext4",
-        "pid": 7, "version": __version__, "code": code_digest(),
+        "pid": 7, "version": VERSION, "code": code_digest(),
         "started": "2026-01-01T00:00:00Z", "leaving": False, "connection": 42,
         "policy": {"name": "home", "generation": 3, "digest": DIGEST, "monitor": False, "exceptions": []},
         "passthrough": {"enabled": True, "why_not": "", "refused": {}},
@@ -80,7 +79,7 @@ def test_one_screen_has_what_people_look_for(place: Path, capsys) -> None:
     assert code == EXIT_OK
     assert out.splitlines() == [
         f"{place}/one: shared mount of {place}/store (ext4)",
-        f"  daemon       pid 7, version {__version__} (code {code_digest()})",
+        f"  daemon       pid 7, version {VERSION} (code {code_digest()})",
         "               since 2026-01-01T00:00:00Z",
         "  policy       home generation 3, 0123456789abcdef",
         "  passthrough  on",

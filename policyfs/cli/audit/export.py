@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from policyfs import __version__
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.query import add_query, chains_of, events_of, json_fields, unreadable
 from policyfs.cli.common.output import private_file
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.linux.code_digest import VERSION
 from policyfs.trail.lines.event import Event
 from policyfs.trail.lines.line import LineFormatter
 from policyfs.trail.lines.record import Fields
@@ -80,7 +80,7 @@ def _lines(args: argparse.Namespace) -> Iterator[str]:
             if args.format == "csv":
                 yield _csv_line(csv_row(event, name))
             elif args.format == "ocsf":
-                yield json.dumps(ocsf(event, name, __version__, lookup)) + "\n"
+                yield json.dumps(ocsf(event, name, VERSION, lookup)) + "\n"
             else:
                 yield json.dumps(fields) + "\n"
     except OSError as exc:

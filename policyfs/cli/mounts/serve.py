@@ -12,10 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from policyfs import __version__
 from policyfs.cli.mounts.start import Start
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
-from policyfs.linux.code_digest import code_digest
+from policyfs.linux.code_digest import VERSION, code_digest
 from policyfs.linux.confinement.namespaces import leave_network
 from policyfs.linux.lifetime import end_with_writer
 from policyfs.linux.private_files import make_private
@@ -104,7 +103,7 @@ def _serve(
     def serves() -> None:
         writer.write_on_thread()  # the daemon has given up its rights by now
         about = {"mountpoint": options.mountpoint, "store": options.store, "app": options.app}
-        logger.info("the mount answers", **about, version=__version__, code=code_digest())
+        logger.info("the mount answers", **about, version=VERSION, code=code_digest())
         ready()
 
     def leave(_number: int, _frame: FrameType | None) -> None:

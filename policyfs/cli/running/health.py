@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from policyfs import __version__
 from policyfs.cli.common.live_mounts import is_of_unit, part
 from policyfs.cli.common.processes import look
 from policyfs.cli.machine.findings import State
@@ -16,7 +15,7 @@ from policyfs.cli.machine.store_checks import check_closed
 from policyfs.cli.running.store_state import store_problems
 from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
-from policyfs.linux.code_digest import code_digest
+from policyfs.linux.code_digest import VERSION, code_digest
 
 _RECENT_NS: Final = 600 * 1_000_000_000
 _STORE_S: Final = 5.0
@@ -48,7 +47,7 @@ def problems(status: control.Json, hung: set[str] | None = None) -> Iterator[str
     if status.get("code") != code_digest():
         remedy = "restart its unit" if is_of_unit(status) else "unmount, and mount again"
         yield (
-            f"the daemon runs version {status.get('version')} (code {status.get('code')}), but {__version__}"
+            f"the daemon runs version {status.get('version')} (code {status.get('code')}), but {VERSION}"
             f" (code {code_digest()}) is installed: {remedy}"
         )
     sniffer = part(status, "sniffer")

@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs import __version__
 from policyfs.journal.files.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
 from policyfs.journal.files.holds import begin_ns
 from policyfs.journal.files.policy_texts import PolicyTexts
@@ -33,6 +32,7 @@ from policyfs.journal.writing.backlog import Item
 from policyfs.journal.writing.entry import Entry
 from policyfs.journal.writing.gap import Gap
 from policyfs.journal.writing.segment import Appender, Segment
+from policyfs.linux.code_digest import VERSION
 from policyfs.trail.chain import chain
 from policyfs.trail.chain.removed import KEPT_BACK, that_fit
 from policyfs.trail.chain.restarts import NOT_CLOSED
@@ -337,7 +337,7 @@ class ChainWriter:
         return {
             "mount_id": self.mount_id,
             "boot_id": self._boot_id,
-            "version": __version__,
+            "version": VERSION,
             "pid": os.getpid(),
         }
 
