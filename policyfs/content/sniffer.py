@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -409,7 +410,14 @@ def _at_once(fd: int, size: int, offset: int, count: int) -> bytes:
     """Read bytes of a file of *size* bytes from the kernel's page cache. Raises OSError if the page cache
     lacks some of these bytes."""
     data = bytearray(max(0, min(count, size - offset)))
-    if os.preadv(fd, [data], offset, os.RWF_NOWAIT) != len(data):
+    try:
+        done = os.preadv(fd, [data], offset, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)  # only a file in memory has seals, and it has no RWF_NOWAIT
+        done = os.preadv(fd, [data], offset)
+    if done != len(data):
         raise BlockingIOError
     return bytes(data)
 

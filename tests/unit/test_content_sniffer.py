@@ -25,6 +25,7 @@ from policyfs.domain import WORKER_UIDS, Lane
 from policyfs.redact.plan import Outcome
 from tests.support.machine.processes import wait_for
 from tests.support.machine.turns import SLICES, turns_of
+from tests.support.samples import jpegs
 
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + b"\xff\xd9"
 WHAT = frozenset({"location"})
@@ -182,6 +183,19 @@ def test_a_sealed_memfd_can_be_looked_into(sniffer):
     finally:
         os.close(fd)
         os.close(read_only)
+
+
+def test_the_plan_of_a_copy_in_memory_is_unpacked_without_a_thread(sniffer, monkeypatch):
+    """Before, each photo took one, since files in memory have no RWF_NOWAIT."""
+    monkeypatch.setattr("policyfs.content.sniffer.unpacked_on_thread", None)
+    with os.fdopen(os.memfd_create("copy"), "wb", buffering=0) as copy:
+        copy.write(jpegs.photo_with(jpegs.exif()))
+        fd = os.open(f"/proc/self/fd/{copy.fileno()}", os.O_RDONLY)
+    try:
+        _, plan = trio.run(sniffer.locate, fd, frozenset({"location"}))
+    finally:
+        os.close(fd)
+    assert plan.patches
 
 
 def test_a_kind_without_a_locator_is_refused(sniffer, tmp_path):
