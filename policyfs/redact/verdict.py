@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from policyfs.redact.core.block_starts import PLACE_MARKS
@@ -45,8 +46,9 @@ _WEAK: Final = re.compile(
     r"|(?<![^\W_])(?:[nsew]\d\s?[d*]\s?\d\s?'|\d\s?[d*]\s?\d\s?'\s?(?:\d|[nsew]\b))",  # N4d8', 4d8'N
     re.IGNORECASE,
 )
-"""Places of few digits. 100 MB of random bytes have two (tests.redaction.chances). So one
-alone in a text of fewer than _SURE_BYTES does not count."""
+"""Places of few digits. 100 MB of random bytes have two (tests.redaction.chances). So in a text of fewer than
+_SURE_BYTES one alone counts only with another one at most _NEAR_BYTES before it, also in another part."""
+_NEAR_BYTES: Final = 4096
 _MIXED: Final = re.compile(rb"[\x20-\x7e\t\r\n]+(?:[\x80-\xff]{1,2}[\x20-\x7e\t\r\n]+)+")
 _MIXED_BYTES: Final = 16
 """Text with letters of another encoding than UTF-8, and its minimum size. Seven of eight bytes are ASCII."""
@@ -95,13 +97,13 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"parts are not understood, and a search cannot find data about {words}: {named}"
     if sum(patch.size for patch in patches) > _SEARCHED_BYTES:
         return f"parts are not understood, and too large to be searched: {named}"
-    told, bare = Tells(0), [note for note in notes if note.bare]
+    told, bare, lone = Tells(0), [note for note in notes if note.bare], _LonePlaces()
     for patch in patches:
         # Coordinates may begin or end with zeros, but a patch has no zeros at its ends. So the search also
         # covers a margin around the patch.
         start, end = max(0, patch.offset - _MARGIN_BYTES), min(source.size, patch.end + _MARGIN_BYTES)
-        for piece in _pieces(source, start, end, bare):
-            told |= _searched(piece, hide & ~told)
+        for at, piece in _pieces(source, start, end, bare):
+            told |= _searched(piece, hide & ~told, lone, at)
     if not told:
         return ""
     return f"a search found data about {in_words(told)} in parts that are not understood: {named}"
@@ -124,42 +126,65 @@ def _listed(notes: list[Note]) -> str:
     return named + (f" and {more} more" if more > 0 else "")
 
 
-def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Iterator[bytes]:
-    """Yield [start, end) in pieces that overlap, with zeros for *bare* parts, which surely hold no data."""
+def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Iterator[tuple[int, bytes]]:
+    """Yield the offsets and bytes of pieces of [start, end) that overlap. *Bare* parts, which surely hold no
+    data, are zeros."""
     for at in range(start, end, _PIECE_BYTES):
         data = bytearray(source.read(at, min(_PIECE_BYTES + _OVERLAP_BYTES, end - at)))
         for note in bare:
             first, behind = max(0, note.offset - at), min(len(data), note.offset + note.length - at)
             if first < behind:
                 data[first:behind] = bytes(behind - first)
-        yield bytes(data)
+        yield at, bytes(data)
 
 
-def _searched(data: bytes, asked: Tells) -> Tells:
-    """Return those of *asked* that bytes of unknown structure tell."""
+@dataclass(slots=True)
+class _LonePlaces:
+    """Offset of the last place that did not count, because it was alone in a short text (_WEAK)."""
+
+    last: int = -_NEAR_BYTES
+
+    def count(self, number: int, at: int) -> bool:
+        """Note places at an offset; return True if they are two, with one before them. Pieces overlap, so the
+        same offset may come again."""
+        if not number or at == self.last:
+            return False
+        last, self.last = self.last, at
+        return number > 1 or at - last < _NEAR_BYTES
+
+
+def _searched(data: bytes, asked: Tells, lone: _LonePlaces | None = None, at: int = 0) -> Tells:
+    """Return those of *asked* that bytes of unknown structure tell. at: their offset in the file, whose parts
+    share *lone*."""
     if not asked or not data.strip(b"\0"):
         return Tells(0)
-    told = Tells(0)
+    told, lone = Tells(0), lone or _LonePlaces()
     marked = any(mark in data for mark in (*PLACE_MARKS, _OF_AIRCRAFT))
     if asked & Tells.LOCATION and (marked or _has_degrees(data)):
         told |= Tells.LOCATION
     for run in _RUN.finditer(data):
-        for text in _texts(run[0]):
+        most = 0
+        for text, number in _texts(run[0]):
+            most = max(most, number)
             told |= told_in_text(text, asked & ~told)
             if asked & Tells.LOCATION and _PLACE_NAME.search(text):
                 told |= Tells.LOCATION
+        if asked & Tells.LOCATION and lone.count(most, at + run.start()):
+            told |= Tells.LOCATION
     return told
 
 
-def _texts(run: bytes) -> Iterator[str]:
-    """Yield a match of _RUN if it is UTF-8, else what looks like text: random bytes match by chance."""
+def _texts(run: bytes) -> Iterator[tuple[str, int]]:
+    """Yield a match of _RUN if it is UTF-8, else what looks like text: random bytes match by chance. Also
+    yield the number of places that are not in this text (_without_chance)."""
     plain = run.replace(b"\0", b"")
     text = plain.decode("utf-8", "replace")
     if "\ufffd" not in text:
         yield _without_chance(text)
         return
     if pieces := [piece for piece in text.split("\ufffd") if len(piece.encode()) >= _LEAST_BYTES]:
-        yield "\n\n\n".join(map(_without_chance, pieces))
+        texts, numbers = zip(*map(_without_chance, pieces), strict=True)
+        yield "\n\n\n".join(texts), sum(numbers)
     for signed in signed_runs(plain):
         yield _without_chance(decode(signed))
     for mixed in _MIXED.findall(plain) if len(plain) >= _MIXED_BYTES else ():
@@ -167,12 +192,13 @@ def _texts(run: bytes) -> Iterator[str]:
             yield _without_chance(mixed.decode("latin-1"), 2 * _MIXED_BYTES)
 
 
-def _without_chance(text: str, sure_bytes: int = _SURE_BYTES) -> str:
-    """Return a text without its only place, if random bytes may have it: shorter than *sure_bytes*."""
+def _without_chance(text: str, sure_bytes: int = _SURE_BYTES) -> tuple[str, int]:
+    """Return a text without its only place, and 1, if random bytes may have it: shorter than *sure_bytes*.
+    Else return the text and 0."""
     if len(text.encode()) >= sure_bytes:
-        return text
+        return text, 0
     masked, places = _WEAK.subn(" ", text)
-    return masked if places == 1 else text
+    return (masked, 1) if places == 1 else (text, 0)
 
 
 def _has_degrees(data: bytes) -> bool:

@@ -154,7 +154,9 @@ def chances() -> Iterator[tuple[str, float]]:
     sign = re.compile(r"\d\d\s?[#$]\s?\d[\d.,]{1,11}\s?['#]")  # characters of one byte for those of Latin-1
     yield "degrees in Latin-1", chance(sign, 6)
     yield "_PLACE_NAME", chance(verdict._PLACE_NAME)
-    yield "_WEAK", chance(verdict._WEAK, verdict._SURE_BYTES) - chance(verdict._WEAK)
+    lone = chance(verdict._WEAK) - chance(verdict._WEAK, verdict._SURE_BYTES)
+    yield "_WEAK alone", -lone
+    yield "two of _WEAK", lone**2 * verdict._NEAR_BYTES / BYTES
 
 
 def main() -> None:

@@ -280,6 +280,21 @@ def test_one_of_the_shortest_patterns_among_binary_bytes_is_no_place() -> None:
         assert _searched(b"\x83\xf1 " + place.encode() + b"\xff\x91", Tells.LOCATION), place
 
 
+def test_two_places_of_few_digits_count_in_parts_that_are_near_each_other() -> None:
+    """Before, each alone was taken for chance, so both halves of a position passed."""
+    latitude, longitude = b"\xff\x83at 47\xc2\xb048\xff", b"\xff\x83on 13\xc2\xb002\xff"
+
+    def photo(between: int) -> bytes:
+        first, second = (jpegs.segment(0xEB, half) for half in (latitude, longitude))
+        table = jpegs.segment(0xE0, b"JFIF\0\1\2\0\0\1\0\1\0\0")
+        return jpegs.with_segments(jpegs.plain(), first + between * table + second)
+
+    assert verdict(odd(latitude)) == verdict(odd(longitude)) == ""
+    assert verdict(photo(1)).startswith(SEARCHED)
+    assert verdict(odd(latitude + bytes(3000) + longitude)).startswith(SEARCHED)
+    assert verdict(photo(400)) == ""
+
+
 _LINKS = ("ge0://x", "om://x")  # of fewer than eight bytes
 
 
