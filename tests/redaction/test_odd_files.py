@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -14,9 +12,8 @@ from policyfs.content.workers.worker import Detector
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from tests.redaction import odd_files
+from tests.redaction.kind_matrix import matrix, packaged
 from tests.redaction.odd_files import Odd
-from tests.redaction.oracles import about, exiftool
-from tests.redaction.precision_report import judge, redacted
 from tests.redaction.samples import frames
 from tests.support.samples.media import TOOL_DEADLINE_S
 
@@ -73,34 +70,9 @@ def test_decoders_read_what_is_left(make: Callable[[Path], Iterator[Odd]], tmp_p
     assert not found, "\n".join(found)
 
 
-ROOTS: Final = (
-    *(Path("/usr/share"), Path("/usr/lib")),
-    *map(Path, filter(None, os.environ.get("POLICYFS_SAMPLES", "").split(":"))),
-)
-_ENDS: Final = (
-    "png jpg jpeg gif webp heic avif jxl jp2 tif tiff bmp ico psd svg dng cr2 nef orf raf rw2 pdf"
-    " wav ogg oga opus mp3 flac m4a wma aiff mp4 mov mkv webm avi wmv mpg"
-)
-SUFFIXES: Final = frozenset(f".{end}" for end in _ENDS.split())
-MOST: Final = 400
-"""Number of files of one suffix: icons are many and alike."""
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-def test_files_of_the_packages_of_this_machine_are_not_damaged(tmp_path: Path) -> None:
-    """Every sample, icon and sound that a package has installed here, or that is in POLICYFS_SAMPLES."""
-    every = (path for root in ROOTS for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES)
-    by_suffix: dict[str, list[Path]] = {}
-    for path in every:
-        if path.is_file() and not path.is_symlink():
-            by_suffix.setdefault(path.suffix.lower(), []).append(path)
-    paths = [path for alike in by_suffix.values() for path in alike[:: len(alike) // MOST + 1]]
-    results = list(redacted(paths, "location", tmp_path))
-    served = [result for result in results if result.out is not None]
-    said = exiftool([result.out for result in served if result.out is not None])
-    for result in served:
-        judge(result, {}, said.get(result.out or result.path, {}))
-    assert len(results) > 100
-    assert [result.path for result in results if result.damaged] == []
-    assert [(result.path, told) for result in served if (told := about(result.after, "location"))] == []
+def test_no_sample_of_the_packages_of_this_machine_is_damaged(tmp_path: Path) -> None:
+    rows = matrix(packaged(), tmp_path)
+    assert sum(row.counts["files"] for row in rows.values()) > 100
+    assert [text for row in rows.values() for text in row.wrong] == []
