@@ -48,10 +48,18 @@ def test_bytes_in_between_are_junk():
 def test_the_binary_comment_behind_the_head_is_no_junk():
     high = b"%\xe2\xe3\xcf\xd3"
     many = b"%" + b"\xe2" * 17 + b"\n"
-    for mark, junk in ((high + b"\n", 0), (high + b" \r\n", 0), (b"%\xe2\n", 1), (many, 1)):
+    matplotlib = b"%\xac\xdc \xab\xba\n"
+    marks = ((high + b"\n", 0), (high + b" \r\n", 0), (matplotlib, 0), (b"%\xe2\n", 1), (many, 1))
+    for mark, junk in marks:
         scan = scan_of(HEAD + mark + b"1 0 obj 5 endobj\n")
         list(scan.items())
         assert len(scan.junk) == junk
+
+
+def test_an_object_may_follow_the_end_of_another_one_at_once():
+    scan = scan_of(HEAD + b"1 0 obj 5 endobj2 0 obj 6 endobj3 more\n" + TAIL)
+    assert len(list(scan.items())) == 3
+    assert len(scan.junk) == 1
 
 
 @pytest.mark.parametrize("version", [b"1.7", b"1.", b"14", b"1", b"2.0"])

@@ -34,9 +34,10 @@ _HEADER: Final = re.compile(
 )
 _BLANKS: Final = re.compile(_BLANK + rb"+")
 _KNOWN: Final = re.compile(
-    rb"end(?:obj|stream)(?![0-9A-Za-z])|startxref" + _BLANK + rb"+\d{1,12}(?!\d)"
+    rb"end(?:obj|stream)(?![0-9A-Za-z])|endobj(?=" + _HEADER.pattern + rb")"
+    rb"|startxref" + _BLANK + rb"+\d{1,12}(?!\d)"
     rb"|%%EOF(?=[\x00\t\n\x0c\r ]|\Z)"
-    rb"|%PDF-\d{1,2}\.?\d?|%[\x80-\xff]{2,16}[ \t]{0,2}(?=[\r\n])"
+    rb"|%PDF-\d{1,2}\.?\d?|%[\x80-\xff]{2,16}(?: \xab\xba)?[ \t]{0,2}(?=[\r\n])"  # Matplotlib's has a space
 )
 _GAP: Final = rb"(?:[\x00\t\n\x0c\r ]|%[^\r\n]*+)"
 _STREAM: Final = re.compile(rb"(" + _GAP + rb"*)stream(?:\r\n|\n|\r)")
