@@ -49,6 +49,7 @@ from policyfs.kernel.bridge import Appender, counters, init_request, lost_replie
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
+from policyfs.kernel.readiness import Readiness
 from policyfs.linux import libc, procfs
 from policyfs.linux.code_digest import code_digest
 from policyfs.linux.confinement.namespaces import is_first_user_namespace
@@ -305,9 +306,9 @@ class Daemon:
         self._undo.callback(pyfuse3.close, unmount=False)  # the bridge's opens are on record by then
         self._undo.callback(self.fs.bridge_handles.end_all)
         self._garbage.start()
-        trio.run(self._main, ready)
+        trio.run(self._main, ready, readiness)
 
-    async def _main(self, ready: Callable[[], None]) -> None:
+    async def _main(self, ready: Callable[[], None], readiness: Readiness) -> None:
         trio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         path = control.socket_path(self._options.mountpoint)
         server = control_server.claim(path)
@@ -318,7 +319,7 @@ class Daemon:
                 self._log.warning("system calls are not filtered: `policyfs doctor` shows why")
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._door.serve)
-                nursery.start_soon(self._fuse, nursery.cancel_scope)
+                nursery.start_soon(self._fuse, readiness, nursery.cancel_scope)
                 await self._negotiated()
                 self._mountpoint.circle.beat()  # before an app can make the loop wait
                 works = (*self._duties().works(), self._breaks, self._watching, self.fs.kernel_locks.run,
@@ -345,8 +346,8 @@ class Daemon:
             with trio.CancelScope(shield=True):
                 await self.sniffer.aclose()
 
-    async def _fuse(self, everything: trio.CancelScope) -> None:
-        await pyfuse3.main(min_tasks=4, max_tasks=_MAX_TASKS)
+    async def _fuse(self, readiness: Readiness, everything: trio.CancelScope) -> None:
+        await readiness.serve(_MAX_TASKS)
         end = self._end.by(MountEnd("outside", ABORTED if self._mountpoint.is_mounted else UNMOUNTED))
         if end.cause == "outside":
             self._log.warning("another process ended the mount", how=end.how)

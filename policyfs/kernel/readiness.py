@@ -27,6 +27,10 @@ _ROW_NS: Final = 5_000_000
 """The longest time of a row of requests. Without this limit, a row of 32 writes of 1 MiB took 27 ms."""
 _TRY_EVERY: Final = 16
 """While polling finds no requests, only one of this number of waits begins with polling."""
+_PARKED: Final = 4
+"""The limit of tasks that wait behind the one that sleeps. Each keeps the used part of a buffer of 1 MiB."""
+_STARTS_NONE: Final = -(1 << 30)
+"""The limit of tasks from which on pyfuse3's loop starts another task."""
 _WORTH: Final = 2
 _MOST: Final = 8
 
@@ -44,12 +48,23 @@ class Readiness:
         self._ended = False
         self._in_a_row = 0
         self._row_until_ns = 0
+        self._nursery: trio.Nursery | None = None  # of serve()
+        self._most = self._tasks = 0
+        self._idle = 0
+        """The number of tasks that wait here, or that will, since they have not begun."""
         self._credit = _MOST  # goes up with each spin that found a request, else down
         self._skipped = 0
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a request may be there."""
         return self._either.fileno()
+
+    async def serve(self, most: int) -> None:
+        """Answer requests until the session is over, with as many of pyfuse3's tasks as needed, up to *most*.
+        (pyfuse3.main() would start one with each request, because it does not see that others wait here.)"""
+        async with trio.open_nursery() as nursery:
+            self._nursery, self._most = nursery, most
+            self._start_task()
 
     def install(self) -> None:
         """Make pyfuse3's tasks wait here from now on."""
@@ -72,6 +87,29 @@ class Readiness:
     async def wait(self) -> bool:
         """Return True when a request may be there, False when the session is over. Another task may have read
         it: then a read gives EAGAIN, for the bridge a harmless EINTR."""
+        self._idle += 1
+        try:
+            there = await self._wait()
+        finally:
+            self._idle -= 1
+        if there and not self._idle:  # a task for the next request, if the answer to this one takes long
+            self._start_task()
+        return there
+
+    def _start_task(self) -> None:
+        if self._nursery is not None and self._tasks < self._most:
+            self._tasks += 1
+            self._idle += 1  # until it waits
+            self._nursery.start_soon(self._answer, self._nursery, name="requests")
+
+    async def _answer(self, nursery: trio.Nursery) -> None:
+        self._idle -= 1
+        try:
+            await pyfuse3._session_loop(nursery, 0, _STARTS_NONE)  # type: ignore[attr-defined] # noqa: SLF001
+        finally:
+            self._tasks -= 1
+
+    async def _wait(self) -> bool:
         if self._ended:
             return False
         if not self._is_row_over() and self._is_ready():
@@ -108,10 +146,13 @@ class Readiness:
         the event loop than it began, so at most one row of requests begins in each.
 
         Of the tasks that wait for their place, the last that came is the next. A task's buffer keeps the
-        memory of the longest request it ever read: if all took turns, the buffers would take 260 MB.
+        memory of the longest request it ever read: if all took turns, the buffers would take 260 MB. Tasks of
+        serve() beyond _PARKED end.
         """
         later_turn = self._asleep
         if later_turn:
+            if self._nursery is not None and len(self._parked) >= _PARKED:
+                return False
             await self._park()
         self._asleep = True
         try:

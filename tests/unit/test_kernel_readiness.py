@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import trio
 import trio.testing
 
 from policyfs.kernel import readiness
+from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.readiness import Readiness
 from tests.support.mount.file_system import on_trio
 
@@ -176,6 +178,64 @@ async def test_tasks_that_are_cancelled_leave_the_wait_to_others(tasks: Tasks) -
             assert len(tasks.answered) >= 3
             assert not set(tasks.answered) & {0, 9, 4, 5}
             tasks.waiting.end()
+
+
+class Served(Tasks):
+    """The tasks of serve(). Their answers wait while the door is closed."""
+
+    def __init__(self, waiting: Readiness, pipe: tuple[int, int]) -> None:
+        super().__init__(waiting, pipe)
+        self.door = trio.Event()
+        self.running = self.begun = 0
+
+    async def loop(self, nursery: trio.Nursery, min_tasks: int, max_tasks: int) -> None:
+        assert min_tasks >= 0 > max_tasks  # else pyfuse3 would start tasks, or end them
+        self.begun += 1
+        self.running += 1
+        while await self.waiting.wait():
+            with contextlib.suppress(BlockingIOError):
+                self.answered += os.read(self.pipe[0], 1)
+                await self.door.wait()
+        self.running -= 1
+
+
+@pytest.fixture
+def served(idle, pipe, monkeypatch) -> Served:
+    monkeypatch.setattr(readiness, "waiting", lambda: (0, 0))
+    made = Served(idle[0], pipe)
+    monkeypatch.setattr(pyfuse3, "_session_loop", made.loop)
+    return made
+
+
+@on_trio
+async def test_no_task_is_started_for_requests_that_come_one_by_one(served: Served) -> None:
+    """pyfuse3.main() starts one with each, up to its limit: some 700, each with a buffer."""
+    served.door.set()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(served.waiting.serve, 100)
+            await served.ask(60)
+            assert len(served.answered) == 60
+            assert served.begun <= 3
+            served.waiting.end()
+    assert served.running == 0
+
+
+@pytest.mark.parametrize(("most", "taken"), [(100, 30), (20, 20)])
+@on_trio
+async def test_each_request_that_waits_has_a_task_and_few_stay(served: Served, most: int, taken: int) -> None:
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(served.waiting.serve, most)
+            await served.ask(30)
+            assert len(served.answered) == taken
+            assert served.running == min(31, most)
+            served.door.set()
+            await served.ask(10)
+            assert len(served.answered) == 40
+            assert served.running <= 6
+            served.waiting.end()
+    assert served.running == 0
 
 
 @pytest.mark.parametrize(("request_ns", "most"), [(0, 32), (1_000_000, 6)])
