@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Final
 
 # INVARIANT: no other module imports _bridge, because the first import decides the scope of the bridge's
@@ -26,7 +27,19 @@ try:
 finally:
     sys.setdlopenflags(_flags)
 
+
+def _unknown(package: str) -> str:
+    raise LookupError(package)
+
+
+# pyfuse3 asks for its own version. The modules for e-mail and ZIP files that this loads take 1.5 MiB.
+_metadata = ModuleType("importlib.metadata")
+_metadata.__dict__.update(PackageNotFoundError=LookupError, version=_unknown)
+_is_needed = sys.modules.setdefault(_metadata.__name__, _metadata) is _metadata
 import pyfuse3  # noqa: E402 - the bridge must be loaded first
+
+if _is_needed:
+    del sys.modules[_metadata.__name__]
 
 from policyfs.kernel.protocol import Opcode  # noqa: E402 - after the loading above
 

@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -161,11 +162,11 @@ def check_libfuse(extension: Path | None = None) -> Finding:
 def check_bridge() -> Finding:
     """Check that the C bridge and pyfuse3 can be loaded."""
     try:
-        from policyfs.kernel.bridge import pyfuse3
+        import policyfs.kernel.bridge  # noqa: F401 - to try it
     except ImportError as error:
         todo = "apt install gcc pkg-config libfuse3-dev python3-dev, then pip install policyfs again"
         return Finding("bridge", State.BAD, f"the C bridge cannot be loaded: {error}", todo)
-    return Finding("bridge", State.OK, f"pyfuse3 {pyfuse3.__version__} with passthrough added")
+    return Finding("bridge", State.OK, f"pyfuse3 {metadata.version('pyfuse3')} with passthrough added")
 
 
 def check_descriptors(limit: int) -> Finding:
