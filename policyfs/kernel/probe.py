@@ -5,15 +5,12 @@ from __future__ import annotations
 import enum
 import errno
 import os
-import select
-import signal
-from contextlib import suppress
 from typing import Final
 
+from policyfs.linux.child import answer_of
 from policyfs.linux.confinement.identity import become
 from policyfs.linux.mountinfo import FSTYPE, Mount, mounts_at, resolve
 
-_MAX_DESCRIPTOR: Final = 1 << 16
 _CANNOT_ASK: Final = 255  # the child could not become the mount's user
 
 
@@ -60,42 +57,19 @@ def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
 
 def _ask(root: int, mount: Mount, timeout_s: float) -> int | None:
     """Return the errno of the child's statfs (0: none), or None if the child did not answer in time."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _child(root, writer, mount)
-    os.close(writer)
-    try:
-        poller = select.poll()
-        poller.register(reader, select.POLLIN)
-        answer = os.read(reader, 1) if poller.poll(timeout_s * 1000) else b""
-    finally:
-        os.close(reader)
-    if answer:
-        os.waitpid(pid, 0)
-        return answer[0]
-    os.kill(pid, signal.SIGKILL)  # the child may live on until the daemon answers: do not wait for it
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    return None
+    answer = answer_of(lambda: _errno(root, mount), timeout_s=timeout_s, kept=(root,))
+    return answer[0] if answer else None
 
 
-def _child(root: int, writer: int, mount: Mount) -> None:
-    """Close all other descriptors, as the call may hang; write the errno of statfs to *writer*; exit."""
-    answer = _CANNOT_ASK
+def _errno(root: int, mount: Mount) -> bytes:
+    """Return the errno of statfs."""
     try:
-        low, high = sorted((root, writer))
-        os.closerange(0, low)
-        os.closerange(low + 1, high)
-        os.closerange(high + 1, _MAX_DESCRIPTOR)
-        if _become_user(mount):
-            answer = 0
-            os.fstatvfs(root)
+        if not _become_user(mount):
+            return bytes([_CANNOT_ASK])
+        os.fstatvfs(root)
     except OSError as exc:
-        answer = exc.errno or errno.EIO
-    finally:
-        os.write(writer, bytes([min(answer, _CANNOT_ASK)]))
-        os._exit(0)
+        return bytes([min(exc.errno or errno.EIO, _CANNOT_ASK)])
+    return bytes(1)
 
 
 def _become_user(mount: Mount) -> bool:

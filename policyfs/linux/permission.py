@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import ctypes
-import os
+import json
 from collections.abc import Sequence
 from typing import Final
 
+from policyfs.linux.child import answer_of
 from policyfs.linux.confinement.identity import become
 from policyfs.linux.libc import AT_EMPTY_PATH, LIBC
 
 _FACCESSAT2: Final = 439  # the same number on all architectures (arch/*/syscalls: common table since 5.8)
 _AT_EACCESS: Final = 0x200
-_MOST: Final = 200
-_NO_CHILD: Final = 255
 
 
 def first_refusal(uid: int, gid: int, groups: Sequence[int], wanted: Sequence[tuple[int, int]]) -> int | None:
     """Return the index of the first object to which a user lacks access, or None if the user has all access.
 
-    wanted: at most 200 descriptors (O_PATH is enough), each with R_OK, W_OK, X_OK or a sum of these. Needs
-    root. Raises OSError if the child process cannot become the user, ValueError for more descriptors.
+    wanted: descriptors (O_PATH is enough), each with R_OK, W_OK, X_OK or a sum of these. Needs root. Raises
+    PermissionError if the child process cannot become the user.
     """
-    if len(wanted) > _MOST:
-        raise ValueError(f"{len(wanted)} objects; at most {_MOST} can be checked")
-    child = os.fork()
-    if child == 0:
-        code = _NO_CHILD
-        try:
-            become(uid, gid, groups)
-            code = next((at for at, (fd, mode) in enumerate(wanted) if not _may(fd, mode)), _MOST)
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    found = os.waitstatus_to_exitcode(status)
-    if found == _NO_CHILD or found < 0:
+
+    def refused() -> bytes:
+        become(uid, gid, groups)
+        return json.dumps([at for at, (fd, mode) in enumerate(wanted) if not _may(fd, mode)][:1]).encode()
+
+    answer = answer_of(refused, kept=[fd for fd, _ in wanted])
+    if not answer:
         raise PermissionError(f"cannot become the user {uid}")
-    return None if found == _MOST else found
+    return next(iter(json.loads(answer)), None)
 
 
 def _may(fd: int, mode: int) -> bool:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from policyfs.cli.common.processes import own_instance, read_answer
+from policyfs.cli.common.processes import own_instance
 from policyfs.content.workers.execution import worker_limits
 from policyfs.content.workers.sandbox import Limits, confine
 from policyfs.errors import PolicyfsError
+from policyfs.linux.child import answer_of
 
 _MEMORY: Final = 128 << 20
 _CPU_S: Final = 2
 _WAIT_S: Final = 60.0
 _MAX_ANSWER: Final = 16 << 20
-_MAX_DESCRIPTOR: Final = 1 << 16
 
 
 def in_confined_child(function: Callable[[bytes], object], path: str, most: int) -> object:
@@ -40,19 +39,10 @@ def in_confined_child(function: Callable[[bytes], object], path: str, most: int)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     size = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY
     limits = replace(limits, address_space=size, cpu_s=_CPU_S)
-    reader, writer = os.pipe()
-    parent, child = os.getpid(), os.fork()
-    if not child:
-        _child(function, data, writer, limits, parent)
-    os.close(writer)
+    parent = os.getpid()
+    answer = answer_of(lambda: _outcome(function, data, limits, parent), timeout_s=_WAIT_S, most=_MAX_ANSWER)
     try:
-        answer = read_answer(reader, time.monotonic() + _WAIT_S, _MAX_ANSWER) or b""
-    finally:
-        os.close(reader)
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-    try:
-        result, told = json.loads(answer)
+        result, told = json.loads(answer or b"")
     except (ValueError, TypeError, RecursionError):
         raise PolicyfsError(f"cannot read {path}: it needs too much time or memory") from None
     if told is not None:
@@ -60,21 +50,10 @@ def in_confined_child(function: Callable[[bytes], object], path: str, most: int)
     return result
 
 
-def _child(
-    function: Callable[[bytes], object], data: bytes, writer: int, limits: Limits, parent: int
-) -> None:
-    """Run the function, and write the answer. INVARIANT: no exception leaves this function: the child would
-    run the rest of the command."""
+def _outcome(function: Callable[[bytes], object], data: bytes, limits: Limits, parent: int) -> bytes:
+    confine(limits, parent)
     try:
-        os.closerange(0, writer)
-        os.closerange(writer + 1, _MAX_DESCRIPTOR)
-        confine(limits, parent)
-        try:
-            text = json.dumps((function(data), None))
-        except Exception as error:  # noqa: BLE001 - the command prints it
-            text = json.dumps((None, str(error) or type(error).__name__))
-        left = memoryview(text.encode())
-        while left:
-            left = left[os.write(writer, left) :]
-    finally:
-        os._exit(0)
+        text = json.dumps((function(data), None))
+    except Exception as error:  # noqa: BLE001 - the command prints it
+        text = json.dumps((None, str(error) or type(error).__name__))
+    return text.encode()

@@ -9,22 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import select
-import signal
-import time
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
 from policyfs.linux import procfs
+from policyfs.linux.child import answer_of
 
 T = TypeVar("T")
 
 _MOST_S: Final = 30.0
-_CHUNK: Final = 1 << 16
-_MAX_ANSWER: Final = 1 << 30
-_MAX_DESCRIPTOR: Final = 1 << 16
 
 
 def look(function: Callable[[], T], timeout_s: float = _MOST_S) -> T:
@@ -35,26 +30,13 @@ def look(function: Callable[[], T], timeout_s: float = _MOST_S) -> T:
     child waiting, and no signal ends the wait. So only a child may wait. Raises what the function raises, and
     PolicyfsError after *timeout_s* seconds.
     """
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _child(function, writer)
-    os.close(writer)
-    try:
-        answer = read_answer(reader, time.monotonic() + timeout_s)
-    except BaseException:  # Ctrl-C
-        _kill(pid)
-        raise
-    finally:
-        os.close(reader)
+    answer = answer_of(lambda: pickle.dumps(_outcome(function)), timeout_s=timeout_s)
     if answer is None:
-        _kill(pid)
         raise PolicyfsError(
             f"the files of other processes in /proc cannot be read within {timeout_s:g} s; perhaps an app"
             " keeps a directory in /proc locked. Run this command as root, outside of a container: then it"
             " reads /proc by an instance of its own, which no app can lock"
         )
-    os.waitpid(pid, 0)
     if not answer:
         raise PolicyfsError("the process that reads /proc for this command was killed")
     result, error = pickle.loads(answer)  # noqa: S301 - written by the child of this process
@@ -85,48 +67,11 @@ def status_file(pid: int) -> str:
     return look(lambda: procfs.text(pid, "status"))
 
 
-def _child(function: Callable[[], T], writer: int) -> None:
-    """Write the function's result to *writer*, and exit. First close all other descriptors, because the
-    function may hang, and another process may wait for the end of this command's output.
-
-    INVARIANT: no exception leaves this function. Otherwise the child would run the rest of the command.
-    """
+def _outcome(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the child at once
-        with open(writer, "wb") as file:
-            pickle.dump(_outcome(function, writer), file)
-    finally:
-        os._exit(0)
-
-
-def _outcome(function: Callable[[], T], writer: int) -> tuple[T | None, Exception | None]:
-    try:
-        os.closerange(0, writer)
-        os.closerange(writer + 1, _MAX_DESCRIPTOR)
         os.chdir("/")  # the child must not keep a mount in use
         with contextlib.suppress(OSError):
             procfs.use(mount_api.procfs_instance())
         return function(), None
     except Exception as error:  # noqa: BLE001 - the command raises it again
         return None, error
-
-
-def _kill(pid: int) -> None:
-    """Kill a child, but do not wait for its end: it may live on until an app releases a lock."""
-    os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-
-
-def read_answer(reader: int, until: float, most: int = _MAX_ANSWER) -> bytes | None:
-    """Return all bytes that a child writes until its end; None if it has not ended in time, or writes more
-    than *most* bytes. until: an instant of time.monotonic()."""
-    poller = select.poll()
-    poller.register(reader, select.POLLIN)
-    found = bytearray()
-    while len(found) <= most and poller.poll(max(0.0, until - time.monotonic()) * 1000):
-        chunk = os.read(reader, _CHUNK)
-        if not chunk:
-            return bytes(found)
-        found += chunk
-    return None

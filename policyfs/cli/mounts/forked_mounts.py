@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import itertools
 import json
 import os
 import select
@@ -26,12 +25,12 @@ from policyfs.cli.mounts.mount import add_mount, run_mount
 from policyfs.content.workers.execution import ForkedLauncher
 from policyfs.content.workers.zygote import prepared
 from policyfs.errors import EXIT_REFUSED, PolicyfsError
+from policyfs.linux.child import close_others
 from policyfs.linux.confinement.prctl import name_process
 from policyfs.linux.interpreter import UNUSED, load_late, load_libraries_by_name
 from policyfs.linux.threads import tells_of_threads
 from policyfs.policy.errors import harmless
 
-_MAX_DESCRIPTOR: Final = 1 << 20
 _PIECE: Final = 1 << 16
 
 Outcome = tuple[int, str]
@@ -115,9 +114,7 @@ def _run(
         null = os.open(os.devnull, os.O_RDWR)
         for number, fd in enumerate((null, null, stderr)):
             os.dup2(fd, number)
-        own = [] if launcher is None else sorted(launcher.descriptors())
-        for below, above in itertools.pairwise([2, *own, _MAX_DESCRIPTOR]):
-            os.closerange(below + 1, above)
+        close_others(0, 1, 2, *([] if launcher is None else launcher.descriptors()))
         code = run_mount(_options(words), launcher)
     except SystemExit as ended:
         code = ended.code

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from policyfs.cli.mounts.run_terminal import Terminal, terminal_for
+from policyfs.linux.child import close_others
 from policyfs.linux.confinement.identity import become
 from policyfs.linux.confinement.keyring import leave_session_keyring
 from policyfs.linux.confinement.namespaces import bind, enter_own_mounts, fork_first_process, mount_own_proc
@@ -29,9 +30,6 @@ _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
 """Exit codes of policyfs if the command cannot be started (POSIX, Shell Command Language, 2.8.2)."""
 _BY_SIGNAL: Final = 128
-_NO_DESCRIPTOR: Final = (1 << 31) - 1
-"""A number above every file descriptor, to close all descriptors up to it. RLIMIT_NOFILE is not such a
-number: it may have been lowered after a descriptor with a higher number was opened."""
 _OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 """A terminal sends these signals to a process group."""
 CAUGHT: Final = (signal.SIGTERM, signal.SIGHUP, *_OF_THE_TERMINAL)
@@ -181,8 +179,7 @@ def _keep_only(fd: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)
-    os.closerange(3, fd)
-    os.closerange(fd + 1, _NO_DESCRIPTOR)
+    close_others(0, 1, 2, fd)
 
 
 def _ended(child: int, told: int) -> int:
@@ -218,7 +215,7 @@ def _become(command: Sequence[str], identity: Identity, here: str, *, at_termina
         identity.take()
         leave_session_keyring()
         _stand_at(here)
-        _close_others()
+        close_others(0, 1, 2)  # one may be a directory of the store
         for number in (*CAUGHT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -251,11 +248,6 @@ def _stand_at(path: str) -> None:
         os.chdir(path)
     except OSError:
         os.chdir("/")
-
-
-def _close_others() -> None:
-    """Close all descriptors except the standard streams: one may be a directory of the store."""
-    os.closerange(3, _NO_DESCRIPTOR)
 
 
 def _say(message: str) -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from policyfs.cli.mounts.start import Start
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.linux.child import end_with_writer
 from policyfs.linux.code_digest import VERSION, code_digest
 from policyfs.linux.confinement.namespaces import leave_network
-from policyfs.linux.lifetime import end_with_writer
 from policyfs.linux.private_files import make_private
 from policyfs.linux.service_manager import ServiceManager
 

@@ -9,24 +9,23 @@ the stream, and answers with the policy, or with the reason of its refusal.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
 from policyfs.errors import PolicyfsError
+from policyfs.linux.child import answer_of
 from policyfs.linux.code_digest import code_digest
 from policyfs.linux.confinement.prctl import name_process, request_parent_death_signal
 from policyfs.policy.model import Policy
 from policyfs.policy.text.sources import SourceText
 
 _PIECE: Final = 1 << 16
-_MAX_DESCRIPTOR: Final = 1 << 20
+_STDERR: Final = 2
 _PARSER: Final = "policyfs.policy.analysis.invariants"
 
 _OTHER_CODE: Final = (
@@ -51,23 +50,12 @@ def parse_apart(sources: Sequence[SourceText]) -> Policy:
 
 def parse_in_fork(sources: Sequence[SourceText]) -> Policy:
     """Parse a policy, and prove its invariants, in a fork of this process. Raises PolicyfsError."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.dup2(theirs.detach(), 3)
-                os.closerange(4, _MAX_DESCRIPTOR)
-                live(socket.socket(fileno=3))
-            except BaseException:  # noqa: BLE001 - no exception may reach the command's code
-                traceback.print_exc()
-            finally:
-                os._exit(0)
-        theirs.close()
-        try:
-            return ask(ours, sources)
-        finally:
-            os.waitpid(pid, 0)
+    return _policy_of(answer_of(lambda: _in_child(sources), kept=(_STDERR,)))
+
+
+def _in_child(sources: Sequence[SourceText]) -> bytes:
+    _become_parser()
+    return _outcome("", sources)
 
 
 def ask(asked: socket.socket, sources: Sequence[SourceText], code: str = "") -> Policy:
@@ -79,6 +67,11 @@ def ask(asked: socket.socket, sources: Sequence[SourceText], code: str = "") -> 
         answered = _all(asked)
     except OSError as error:
         raise PolicyfsError(f"the process that parses the policy is gone: {error}") from error
+    return _policy_of(answered)
+
+
+def _policy_of(answered: bytes | None) -> Policy:
+    """Return the policy of an answer. Raises PolicyfsError."""
     if not answered:
         raise PolicyfsError("the process that parses the policy has ended without an answer")
     policy, refusal, exit_code = pickle.loads(answered)  # noqa: S301 - of a process of root with our code
@@ -90,8 +83,7 @@ def ask(asked: socket.socket, sources: Sequence[SourceText], code: str = "") -> 
 
 def live(asked: socket.socket) -> int:
     """Answer one question of ask(). Return the exit code."""
-    name_process("policyfs-parse")
-    request_parent_death_signal(signal.SIGKILL)
+    _become_parser()
     with asked:
         answer(asked)
     return 0
@@ -99,14 +91,22 @@ def live(asked: socket.socket) -> int:
 
 def answer(asked: socket.socket) -> None:
     """Parse the policy of one question, and answer."""
-    code, sources = _read(_all(asked))
+    asked.sendall(_outcome(*_read(_all(asked))))
+    asked.shutdown(socket.SHUT_WR)
+
+
+def _become_parser() -> None:
+    name_process("policyfs-parse")
+    request_parent_death_signal(signal.SIGKILL)
+
+
+def _outcome(code: str, sources: Sequence[SourceText]) -> bytes:
+    """Return the policy, or the refusal and its exit code, as _policy_of() reads them."""
     try:
         _check_code(code)
-        found: tuple[Policy | None, str, int] = _proved(sources), "", 0
+        return pickle.dumps((_proved(sources), "", 0))
     except PolicyfsError as error:
-        found = None, str(error), error.exit_code
-    asked.sendall(pickle.dumps(found))
-    asked.shutdown(socket.SHUT_WR)
+        return pickle.dumps((None, str(error), error.exit_code))
 
 
 def _check_code(code: str) -> None:
