@@ -336,7 +336,7 @@ class Daemon:
                 listener, questions = control_server.answer_on(server), questions_about(self.fs)
                 nursery.start_soon(control_server.serve, listener, known, self._bugs, questions)
                 if self._restored is not None:
-                    forget = partial(self._forget, self._restored.lost)
+                    forget = partial(self._forget, [*self._restored.lost, *self._restored.unleased])
                     nursery.start_soon(kept, self._bugs, "take-over", forget)
                 self._serves()
                 ready()
@@ -382,12 +382,12 @@ class Daemon:
             pause_ms, lost = self.state.pause_ns // 1_000_000, len(self._restored.lost)
             self._log.warning(told, pause_ms=pause_ms, handles=self._restored.handles, lost=lost)
 
-    async def _forget(self, lost: list[int]) -> None:
-        """Make the kernel ask again for all that the daemon before had told: meanwhile no change of the store
-        was reported."""
+    async def _forget(self, unknown: list[int]) -> None:
+        """Make the kernel ask again for all that the daemon before had told, since meanwhile no change of the
+        store was reported, and drop what it has of some nodes."""
         cache = self.fs.kernel_cache
         if cache.notifier is not None:
-            cache.notifier.inval_inodes(iter(lost))
+            cache.notifier.inval_inodes(iter(unknown))
         cache.forget_attributes_of_all()
         await cache.expire_all_names()
 

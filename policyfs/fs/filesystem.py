@@ -81,6 +81,7 @@ from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.fs.redacted.plans import PlanFinder
+from policyfs.fs.redacted.restored_copies import RestoredCopies
 from policyfs.fs.sharing.kernel_locks import KernelLocks
 from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.kernel.backing import Backing
@@ -111,6 +112,7 @@ class _Opening:
     repeats: Repeats
     hidden: HiddenWords
     redactor: Redactor
+    restored_copies: RestoredCopies
     lifecycle: Lifecycle
     paths: dict[BytePath, PathServer]
     backing_files: BackingFiles
@@ -234,8 +236,9 @@ class FileSystem:
         self.stale_handles = StaleHandles(fs)
         open_files = OpenFiles(fs, backing_files=backing_files, forget_attributes=cache.forget_attributes)
         return _Opening(
-            views, repeats, hidden, redactor, lifecycle, paths, backing_files, write_access, open_files,
-            change_lock, Checker(fs, base.sniffer, change_lock, rejections), withheld_names, keeper,
+            views, repeats, hidden, redactor, RestoredCopies(fs, redactor, self.copies, plans), lifecycle,
+            paths, backing_files, write_access, open_files, change_lock,
+            Checker(fs, base.sniffer, change_lock, rejections), withheld_names, keeper,
         )  # fmt: skip
 
     def _byte_paths(
@@ -337,7 +340,7 @@ class FileSystem:
         self._undo.callback(locks.close)
         self.restoration = Restoration(
             fs, opening.lifecycle, self.passthrough, self.listings.open, cache.absent_names, locks,
-            Recovery(fs, names.entries),
+            Recovery(fs, names.entries), opening.restored_copies,
         )  # fmt: skip
         self._operations = RawHandlers(
             fs, names=names, data=data, sync_directory=fs.tree.fsyncdir, bugs=bugs,

@@ -157,7 +157,8 @@ class CopyCache:
 
     __slots__ = (
         "_booked", "_bytes", "_clock", "_copies", "_evicted", "_give_back", "_has_clones", "_hits", "_mapped",
-        "_misses", "_orphans", "_own", "_refused", "_shares", "_used", "_victims", "limits", "on_shortage",
+        "_misses", "_orphans", "_own", "_refused", "_shares", "_used", "_victims", "limits", "on_close",
+        "on_shortage",
     )  # fmt: skip
 
     def __init__(
@@ -172,6 +173,8 @@ class CopyCache:
         self._clock = clock
         self.on_shortage: Callable[[], bool] = lambda: False
         """Called if a copy has no room. Unpins a copy that no app needs; returns False if there is none."""
+        self.on_close: Callable[[Copy], object] = lambda _: None
+        """Called with each copy right before the cache closes it."""
         self._copies: dict[Hashable, Copy] = {}
         self._victims: Final = Victims(max_bytes, max_copies)
         self._orphans: set[Copy] = set()  # copies that were dropped or replaced, but are in use
@@ -390,6 +393,7 @@ class CopyCache:
 
     def _close(self, copy: Copy) -> None:
         self._bytes -= copy.cost
+        self.on_close(copy)
         backing_id, copy.backing_id = copy.backing_id, 0
         if backing_id:
             self._give_back(backing_id)

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterable
+from stat import S_ISREG
 from typing import Final, Literal, NamedTuple, Self
 
 from policyfs.domain import Patch
@@ -167,6 +168,20 @@ def seal(frozen: Frozen) -> None:
 def open_readonly(frozen: Frozen) -> int:
     """Open the copy. Return an O_RDONLY descriptor, which has its own offset. The caller closes it."""
     return os.open(proc_fd(frozen.fd), os.O_RDONLY | os.O_CLOEXEC)
+
+
+def adopt(fd: int, how: How, version: Version, memory: int) -> Frozen:
+    """Return the sealed copy that another process has left behind *fd*. Raises OSError (EBADF, EINVAL) if no
+    sealed copy of this sort and size is there; then the caller still owns *fd*."""
+    stat, flags = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL)
+    is_copy = stat.st_nlink == 0 and S_ISREG(stat.st_mode) and stat.st_size == version.size
+    if how == "memfd":
+        is_copy = is_copy and fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+    if not is_copy or flags & (os.O_ACCMODE | os.O_PATH) != os.O_RDONLY:
+        raise OSError(errno.EINVAL, "not a finished copy")
+    frozen = Frozen(fd, how, version.size, version, memory=memory)
+    frozen.sealed = True
+    return frozen
 
 
 def is_alone(frozen: Frozen) -> bool:

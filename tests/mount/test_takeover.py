@@ -230,30 +230,6 @@ def test_what_is_hidden_stays_hidden_after_it(mounts, filled: Path) -> None:
             kill_daemon(mount)
 
 
-def test_an_open_redacted_file_is_lost_and_opens_again(mounts, filled: Path) -> None:
-    mount = kept(mounts, filled, "--no-passthrough")
-
-    def app(channel) -> None:
-        with open(mount.mountpoint / "DCIM/a.jpg", "rb", buffering=0) as file:
-            file.read(10)
-            channel.send("open")
-            channel.recv()
-            read = code_of(os.pread, file.fileno(), 4096, 8192)
-            stated = code_of(os.fstat, file.fileno())
-        channel.send((read, stated, (mount.mountpoint / "DCIM/a.jpg").read_bytes()))
-
-    child = start_as(APP, app)
-    assert child.receive() == "open"
-    kill_daemon(mount)
-    child.send("go on")
-    read, stated, again = child.receive()
-    child.result()
-    assert read in {"EIO", "ESTALE"}  # before a READ, the kernel may ask for attributes
-    assert stated == "ESTALE"
-    assert not leaks(again)
-    assert mount.status()["bugs"] == 0
-
-
 def test_a_change_of_the_store_between_two_daemons_is_seen(mounts, filled: Path) -> None:
     mount = kept(mounts, filled)
     at = mount.mountpoint / "Music"

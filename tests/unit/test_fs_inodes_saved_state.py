@@ -13,7 +13,7 @@ from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import Mode
-from policyfs.fs.inodes.saved_state import SavedState, Setup
+from policyfs.fs.inodes.saved_state import SavedState, Setup, sum_of_view
 from policyfs.fs.path_bounds import KEPT_NAMES
 from policyfs.linux.statx import Stat
 from tests.support.models.policies import engine_of
@@ -86,15 +86,31 @@ def test_the_next_table_is_the_last_one(seed: int) -> None:
     )
 
 
-def test_nodes_that_are_not_whole_are_named_and_not_restored() -> None:
-    state, nodes = SavedState(10), table()
+def test_a_view_is_restored_by_the_policy_alone() -> None:
+    state, nodes, view = SavedState(10), table(), View(3, frozenset({"location"}), False)
+    state.uid_of = lambda lane: {"app": 7}.get(str(lane))
     nodes.saved = state
-    copy = made(nodes, nodes.root, b"photo", 11, view=View(3, frozenset({"location"}), False),
-                byte_path=BytePath.COPY)  # fmt: skip
-    plain = made(nodes, nodes.root, b"plain", 12)
+    plain = made(nodes, nodes.root, b"plain", 10)
+    copy, foreign, own = (
+        made(nodes, nodes.root, name, ino, view=view, byte_path=BytePath.COPY)
+        for ino, name in enumerate((b"shared", b"foreign", b"own"), 11)
+    )
+    for node, lane in ((foreign, "other"), (own, "app")):
+        node.whose = lane
+        nodes.refer(node)
     saved = state.nodes()
-    assert {nodeid: one.whole for nodeid, one in saved.items()} == {copy.nodeid: False, plain.nodeid: True}
-    assert {node.nodeid for node in following(state)} == {1, plain.nodeid}
+    assert [saved[one.nodeid].whole for one in (plain, copy, foreign, own)] == [True, True, False, True]
+    assert (saved[own.nodeid].uid, saved[copy.nodeid].uid) == (7, None)
+    assert saved[own.nodeid].view == sum_of_view(view) != sum_of_view(View(3, frozenset({"time"}), False))
+    assert {node.nodeid for node in following(state)} == {1, plain.nodeid}  # no policy tells their views
+    again = table()
+    again.restore(state.nodes(), state.last_id, seen=lambda one, _: (view, "app") if one.uid else None)
+    found = again.find(own.nodeid)
+    assert found is not None
+    assert (found.view, found.whose, found.byte_path, len(again)) == (view, "app", BytePath.COPY, 3)
+    state.use_policy("another")
+    assert not state.nodes()[own.nodeid].whole
+    assert state.nodes()[plain.nodeid].whole
 
 
 def test_a_file_keeps_all_of_its_names() -> None:

@@ -41,7 +41,11 @@ class Side:
         self.handles = HandleTable()
         self.given: list[tuple[int, int]] = []
         self.released: set[int] = set()
-        gate = SimpleNamespace(principal=CALLER._who, generation=0)
+        gate = SimpleNamespace(principal=CALLER._who, generation=0, engine=ENGINE, app="app")
+        copies: Any = SimpleNamespace(
+            restore=lambda _saved, _seen: {7}, save_to=lambda _saved: None, release=lambda: None,
+            of=lambda _node, _fd, _backing_id: None,
+        )  # fmt: skip
         self.intents = Intents(lambda: None)
         self.locks: Any = SimpleNamespace(save_to=lambda _saved: None, restore=lambda _saved, is_same: None)
         fs: Any = SimpleNamespace(
@@ -52,7 +56,7 @@ class Side:
         self.absent_names = AbsentNames(lambda _parent, _name: True)
         self.restoration = Restoration(
             fs, self, self, self.directories, self.absent_names,  # type: ignore[arg-type]
-            self.locks, Recovery(fs, None),  # type: ignore[arg-type]
+            self.locks, Recovery(fs, None), copies,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:
@@ -66,6 +70,9 @@ class Side:
 
     def restore(self, node: Node, backing_id: int) -> None:
         self.given.append((node.nodeid, backing_id))
+
+    def adopt(self, backing_id: int) -> None:
+        self.given.append((0, backing_id))
 
     def release_all_but(self, registered: set[int], kept: set[int]) -> None:
         self.released = registered - kept
@@ -165,11 +172,11 @@ def test_a_wrong_descriptor_is_refused_and_closed(
 def test_passthrough_needs_the_backing_id_of_its_node(tree: Tree, state: SavedState, old: Side) -> None:
     node, other = song(old, tree), song(old, tree, b"other")
     state.backed(node, 5)
-    for backing_id in (5, 6):  # 6: of a copy
+    for backing_id in (5, 6, 7):  # 7: of a copy
         state.registered(backing_id, True)
     right, wrong = opened(old, node, -1), opened(old, other, -1, 2)
     new, handles = next_one(tree, state)
-    assert (handles, new.given, new.released) == (1, [(node.nodeid, 5)], {6})
+    assert (handles, new.given, new.released) == (1, [(0, 7), (node.nodeid, 5)], {6})
     assert new.handles.get(right.fh).mode is Mode.PASSTHROUGH
     assert new.handles.is_lost(wrong.fh)
 

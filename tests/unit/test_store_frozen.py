@@ -13,7 +13,7 @@ import pytest
 from policyfs.domain import Patch
 from policyfs.linux.libc import link_fd
 from policyfs.linux.statx import fstatx
-from policyfs.store.frozen import FrozenTooLarge, Version, apply, freeze, open_readonly, seal
+from policyfs.store.frozen import FrozenTooLarge, Version, adopt, apply, freeze, open_readonly, seal
 from tests.support.machine.images import STORE_KINDS, file_system
 from tests.support.machine.processes import call_as
 
@@ -245,3 +245,17 @@ class TestApplyAndSeal:
                 seal(copy)
             assert caught.value.errno == errno.EBUSY
             assert not copy.sealed
+
+
+def test_only_a_sealed_copy_is_adopted(source, directory, kind):
+    _, fd = source
+    copy = freeze(fd, 4 * MIB, directory, REFLINK[kind])
+    with pytest.raises(OSError, match="finished"):  # its descriptor may write
+        adopt(copy.fd, copy.how, copy.version, copy.memory)
+    seal(copy)
+    found = adopt(copy.fd, copy.how, copy.version, copy.memory)
+    assert (found.size, found.memory, found.sealed) == (copy.size, copy.memory, True)
+    for wrong, version in ((fd, copy.version), (copy.fd, copy.version._replace(size=1))):
+        with pytest.raises(OSError, match="finished"):
+            adopt(wrong, copy.how, version, copy.memory)
+    copy.close()

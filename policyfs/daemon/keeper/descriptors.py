@@ -22,7 +22,8 @@ def now_open() -> Known:
 
 
 def close_others(known: Known, state: SavedState) -> None:
-    """Close each descriptor except those that the keeper knew, the device, and those of handles and locks.
+    """Close each descriptor except those that the keeper knew, the device, and those of handles, locks and
+    copies.
 
     INVARIANT: called first: a lock of the dead daemon on its trail ends with its descriptor."""
     is_open, setup = now_open(), state.setup()
@@ -32,6 +33,10 @@ def close_others(known: Known, state: SavedState) -> None:
     for handle in state.handles():
         if handle.fd >= 0 and (handle.fd in kept or handle.fd not in is_open):
             state.drop(handle)  # not its descriptor, or this daemon may soon get the same number
+    for slot, copy in state.copies.read().items():
+        if copy.fd in kept or copy.fd not in is_open:
+            state.copies.drop(slot)
     kept |= {handle.fd for handle in state.handles()} | {lock.fd for lock in state.locks.read()}
+    kept |= {copy.fd for copy in state.copies.read().values()}
     for fd in is_open.keys() - kept:
         os.close(fd)

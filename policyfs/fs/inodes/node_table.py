@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
-from policyfs.domain import RAW_VIEW, FileType, View
+from policyfs.domain import RAW_VIEW, FileType, Lane, View
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, HardLinks, Node, StaleNodeError
 from policyfs.fs.inodes.placement import Placement
 from policyfs.fs.inodes.saved_state import SavedNode, SavedState
@@ -128,11 +128,13 @@ class NodeTable:
             self.saved.node(node)
 
     def restore(
-        self, saved: dict[int, SavedNode], last_id: int, links: Iterable[tuple[int, int, bytes]] = ()
-    ) -> None:
+        self, saved: dict[int, SavedNode], last_id: int, links: Iterable[tuple[int, int, bytes]] = (),
+        seen: Callable[[SavedNode, PathState], tuple[View, Lane] | None] = lambda _saved, _state: None,
+    ) -> None:  # fmt: skip
         """Add the nodes of the daemon before, each below its directory, before any request is answered. Nodes
         whose directory is not known are left out: the kernel gets ESTALE for them, and looks the name up.
-        links: further names (node, directory, name)."""
+        links: further names (node, directory, name). seen: returns the view and the lane of a node that is
+        not raw; None if these are not known any more."""
         self.follows = True
         self._last_id = max(last_id, *saved, self._last_id)
         children: dict[int, list[SavedNode]] = {}
@@ -143,27 +145,34 @@ class NodeTable:
         while unfolded:
             parent = unfolded.pop()
             for one in children.get(parent.nodeid, ()):
-                node = self._restored(one, parent)
-                if node.ftype is FileType.DIRECTORY:
+                node = self._restored(one, parent, seen)
+                if node is not None and node.ftype is FileType.DIRECTORY:
                     unfolded.append(node)
         for nodeid, above, name in links:
             linked, directory = self._by_id.get(nodeid), self._by_id.get(above)
             if linked is not None and directory is not None and linked.ftype is FileType.REGULAR:
                 self.add_name(linked, directory, name)
 
-    def _restored(self, saved: SavedNode, parent: Node) -> Node:
+    def _restored(
+        self, saved: SavedNode, parent: Node, seen: Callable[[SavedNode, PathState], tuple[View, Lane] | None]
+    ) -> Node | None:
         self.several_devices |= saved.key >> 64 != 0
         node = Node(
-            saved.nodeid, saved.key, saved.btime_ns, saved.ftype, RAW_VIEW, BytePath.RAW, parent.last_state,
-            self._placement,
+            saved.nodeid, saved.key, saved.btime_ns, saved.ftype, RAW_VIEW, saved.byte_path,
+            parent.last_state, self._placement,
         )  # fmt: skip
-        self._put(node)
         # Its place is found at its first use: with 100,000 nodes, apps would wait for that.
         node.parent, node.name, node.seen = parent, saved.name, -1
+        if saved.view or saved.byte_path is not BytePath.RAW:
+            if node.out_of_reach or (known := seen(saved, node.last_state)) is None:
+                return None
+            node.view, node.whose = known
+        self._put(node)
         parent.children += 1
         if node.ftype is FileType.DIRECTORY:
             self._directories[parent.nodeid, saved.name] = node
-        node.lookups, node.mediated, node.kept = saved.lookups, saved.mediated, True
+        node.lookups, node.kept = saved.lookups, True
+        node.mediated = saved.mediated or saved.byte_path in {BytePath.LIVE, BytePath.LEASED}
         node.told_by_bridge()  # the kernel may have attributes of any version
         if not saved.named:
             self._unlist(node, parent, saved.name)

@@ -1,7 +1,7 @@
 """The state of a mount that outlives its daemon: nodes, handles and INIT, in memory of the keeper.
 
 Each record is written as part of the operation, before the kernel gets the answer (decision 70). A take-over
-restores nodes that show the store's own bytes, and the handles of these.
+restores nodes and handles whose view the policy still gives, but no writer whose bytes are checked first.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import json
 import mmap
 import os
 import struct
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from policyfs.domain import FileType
-from policyfs.fs.inodes import intents, saved_locks
+from policyfs.domain import FileType, Lane, View
+from policyfs.fs.inodes import intents, saved_copies, saved_locks
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.record_table import RecordTable
@@ -24,29 +27,31 @@ if TYPE_CHECKING:
     from policyfs.fs.inodes.handles import Handle
     from policyfs.fs.inodes.node import Node
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The version of the layout. A daemon continues only a state of its own version."""
 _HEADER: Final = 4096
 _WORD: Final = struct.Struct("=Q")
-_LAST_ID, _UNSAVED, _LOCKED, _SERVING, _DIED, _TAKEN_OVER, _PAUSE, _LAST_INDEX, _AGAIN, _UNKNOWN = (
-    range(0, 80, 8)
-)
+(_LAST_ID, _UNSAVED, _LOCKED, _SERVING, _DIED, _TAKEN_OVER, _PAUSE, _LAST_INDEX, _AGAIN, _UNKNOWN,
+ _POLICIES) = range(0, 88, 8)  # fmt: skip
 _SETUP_BYTES: Final = 4000
-_NODE: Final = struct.Struct("=QQQqQQiBB")
+_NODE: Final = struct.Struct("=QQQqQQiBBHII")
 """nodeid, inode number, device (0: the root's), birth time in ns, directory, look-ups, backing id, type,
-bits."""
+bits, number of the policy, checksum of the view, uid of the lane."""
 _BACKING_ID: Final = slice(48, 52)
-_MEDIATED, _NAMED, _WHOLE = 1, 2, 4
+_MEDIATED, _NAMED, _WHOLE, _OWN, _PATH_SHIFT = 1, 2, 4, 8, 4
+_BYTE_PATHS: Final = tuple(BytePath)
 _SHORT, _LONG = 64, 255
 """The longest names of the two tables of nodes, in bytes."""
-_HANDLE: Final = struct.Struct("=QQQIIIIiB")
-"""unique (Caller), fh (an open directory: its number), nodeid, flags, uid, gid, pid, descriptor, bits."""
+_HANDLE: Final = struct.Struct("=QQQIIIIiBI")
+"""unique (Caller), fh (an open directory: its number), nodeid, flags, uid, gid, pid, descriptor, bits, and
+checksum of the owner in Handle.facts (0: unknown)."""
 _DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED = 1, 2, 4, 8, 16
 _LINK: Final = struct.Struct("=QQ")
 """nodeid, directory; then a further name of the node."""
 _INTENTS, _LOCKS = 1 << 10, 1 << 12
 _HANDLES: Final = 1 << 15
 _ABSENT: Final = 1 << 15
+_COPIES: Final = 1 << 14
 _TYPES: Final = tuple(FileType)
 _INODE: Final = (1 << 64) - 1
 
@@ -78,6 +83,11 @@ class SavedNode(NamedTuple):
     whole: bool
     """False if the node cannot be restored: the kernel then looks its name up again, after ESTALE."""
     name: bytes
+    byte_path: BytePath = BytePath.RAW
+    view: int = 0
+    """Checksum of the view (sum_of_view); 0: raw, for everybody."""
+    uid: int | None = None
+    """A uid of the only lane that may use the node; None if lanes share it."""
 
 
 class SavedHandle(NamedTuple):
@@ -98,6 +108,8 @@ class SavedHandle(NamedTuple):
     by_kind: bool
     is_unnamed: bool
     passed: bool
+    owner: int = 0
+    """Checksum of the owner in Handle.facts (sum_of_text); 0 if it is unknown."""
 
 
 class SavedState:
@@ -109,7 +121,8 @@ class SavedState:
         tables = ((2, _SETUP_BYTES), (nodes * 2, _NODE.size + _SHORT), (nodes // 4, _NODE.size + _LONG),
                   (_HANDLES, _HANDLE.size), (_ABSENT, _WORD.size + _LONG),
                   (_HANDLES, _WORD.size), (nodes // 4, _LINK.size + _LONG),
-                  (_INTENTS, intents.ROOM), (_LOCKS, saved_locks.ROOM))  # fmt: skip
+                  (_INTENTS, intents.ROOM), (_LOCKS, saved_locks.ROOM),
+                  (_COPIES, saved_copies.ROOM))  # fmt: skip
         size = _HEADER + vectors.OPENS_BYTES + sum(RecordTable.size_bytes(*one) for one in tables)
         self.keeper = os.getpid()
         """The pid of the keeper, which makes this object."""
@@ -122,8 +135,12 @@ class SavedState:
             made.append(RecordTable(self._memory, at, slots, room))
             at += RecordTable.size_bytes(slots, room)
         self._setup, self._short, self._long, *others = made
-        self._handle_table, self._absent_table, self._id_table, self._link_table, self.intents, locks = others
+        (self._handle_table, self._absent_table, self._id_table, self._link_table, self.intents, locks,
+         copies) = others  # fmt: skip
         self.locks = saved_locks.SavedLocks(locks, self.locked)
+        self.copies = saved_copies.SavedCopies(copies)
+        self.uid_of: Callable[[Lane], int | None] = lambda _lane: None
+        """Returns a uid of a lane, or None if none is known: its nodes cannot be restored."""
         self._setup_slot = self._setup.take() or 0
         self._nodes: dict[int, tuple[RecordTable, int]] = {}
         self._handles: dict[tuple[int, int], int] = {}
@@ -207,7 +224,9 @@ class SavedState:
         self._setup.put(self._setup_slot, json.dumps(fields).encode())
 
     def use_policy(self, digest: str) -> None:
-        """Save the digest of the policy that is in force from now on."""
+        """Save the digest of the policy that is in force from now on. Other views than RAW_VIEW, which nodes
+        have by the policy before, are not restored."""
+        self._set(_POLICIES, self._get(_POLICIES) + 1)
         if (setup := self.setup()) is not None:
             self.set_up(setup._replace(policy=digest))
 
@@ -235,8 +254,9 @@ class SavedState:
         """Save a node after a change of its names, look-ups or mode."""
         named = node.parent is not None
         parent = node.parent if named else node.was_in
-        # A node is decided by all of its names, and other byte paths hang on results of workers.
-        whole = not node.is_beyond and node.byte_path is BytePath.RAW and node.view.key == 0
+        uid = None if node.whose is None else self.uid_of(node.whose)
+        # A node is decided by all of its names.
+        whole = not node.is_beyond and (node.whose is None or uid is not None)
         if parent is None:  # it has not been told to the kernel yet
             return
         table = self._short if len(node.name) <= _SHORT else self._long
@@ -248,10 +268,12 @@ class SavedState:
             return
         links = set() if node.links is None else {(above.nodeid, name) for above, name in node.links}
         self._link(node.nodeid, links)
-        bits = _MEDIATED * node.mediated | _NAMED * named | _WHOLE * whole
+        bits = _MEDIATED * node.mediated | _NAMED * named | _WHOLE * whole | _OWN * (uid is not None)
+        bits |= _BYTE_PATHS.index(node.byte_path) << _PATH_SHIFT
         table.put(slot, _NODE.pack(
             node.nodeid, node.ino & _INODE, node.ino >> 64, node.btime_ns, parent.nodeid, node.lookups,
             self._backing.get(node.nodeid, 0), _TYPES.index(node.ftype), bits,
+            self._get(_POLICIES) & 0xFFFF, sum_of_view(node.view), uid or 0,
         ) + node.name)  # fmt: skip
         if had is not table:
             self._drop(node.nodeid)  # only now, so that one of the two is always there
@@ -333,7 +355,7 @@ class SavedState:
         found: dict[int, SavedNode] = {}
         for table in (self._short, self._long):
             for slot, record in table.read().items():
-                node = _node_of(record)
+                node = self._node_of(record)
                 if node is None or node.nodeid in found:
                     table.free(slot)
                     continue
@@ -342,6 +364,22 @@ class SavedState:
                 if node.backing_id:
                     self._backing[node.nodeid] = node.backing_id
         return found
+
+    def _node_of(self, record: bytes) -> SavedNode | None:
+        """Return the node of a record, or None if its fields cannot be those of a node."""
+        if len(record) < _NODE.size:
+            return None
+        (nodeid, ino, dev, btime_ns, parent, lookups, backing_id, kind, bits, policy, view,
+         uid) = _NODE.unpack_from(record)  # fmt: skip
+        name = record[_NODE.size :]
+        if nodeid <= ROOT_ID or kind >= len(_TYPES) or not _is_name(name):
+            return None
+        whole = bits & _WHOLE and (not view or policy == self._get(_POLICIES) & 0xFFFF)
+        return SavedNode(
+            nodeid, dev << 64 | ino, btime_ns, parent, lookups, backing_id, _TYPES[kind],
+            bool(bits & _MEDIATED), bool(bits & _NAMED), bool(whole), name,
+            _BYTE_PATHS[bits >> _PATH_SHIFT & 3], view, uid if bits & _OWN else None,
+        )  # fmt: skip
 
     # -- absent names --------------------------------------------------------------------------------
 
@@ -375,13 +413,17 @@ class SavedState:
         self._set(_LAST_INDEX, index)
 
     def opened(self, handle: Handle) -> None:
-        """Save an open file that shows the file itself."""
-        if handle.node.byte_path is BytePath.RAW:
-            caller, passed = handle.caller, handle.mode is Mode.PASSTHROUGH
-            who = caller.unique, caller.uid, caller.gid, caller.pid
-            fd = -1 if passed and not handle.writable else handle.fd
-            bits = _BY_KIND * handle.by_kind | _PASSED * passed
-            self._put_handle(handle.fh, handle.node.nodeid, handle.flags, who, fd, bits)
+        """Save an open file, but no writer whose bytes are checked before the store gets them, or that may
+        only write because it emptied the file."""
+        if handle.writable and handle.node.byte_path is not BytePath.RAW:
+            return
+        caller, passed = handle.caller, handle.mode is Mode.PASSTHROUGH
+        who = caller.unique, caller.uid, caller.gid, caller.pid
+        fd = -1 if passed and not handle.writable else handle.fd
+        bits = _BY_KIND * handle.by_kind | _PASSED * passed
+        owner = None if handle.facts is None else handle.facts.owner
+        owner_sum = 0 if owner is None else sum_of_text(owner)
+        self._put_handle(handle.fh, handle.node.nodeid, handle.flags, who, fd, bits, owner_sum)
 
     def closed(self, fh: int) -> None:
         """Drop an open file. INVARIANT: before its descriptor is closed."""
@@ -410,15 +452,16 @@ class SavedState:
         self._closed(number, _DIRECTORY)
 
     def _put_handle(
-        self, fh: int, nodeid: int, flags: int, who: tuple[int, int, int, int], fd: int, bits: int
-    ) -> None:
+        self, fh: int, nodeid: int, flags: int, who: tuple[int, int, int, int], fd: int, bits: int,
+        owner: int = 0,
+    ) -> None:  # fmt: skip
         slot = self._handle_table.take()
         if slot is None:
             self.is_full()
             return
         self._handles[bits & (_DIRECTORY | _UNNAMED), fh] = slot
         unique, *caller = who
-        self._handle_table.put(slot, _HANDLE.pack(unique, fh, nodeid, flags, *caller, fd, bits))
+        self._handle_table.put(slot, _HANDLE.pack(unique, fh, nodeid, flags, *caller, fd, bits, owner))
 
     def _closed(self, fh: int, sort: int) -> None:
         slot = self._handles.pop((sort, fh), None)
@@ -429,7 +472,7 @@ class SavedState:
         """Save a handle that the bridge of the daemon before gave out."""
         caller = handle.unique, handle.uid, handle.gid, handle.pid
         bits = _DIRECTORY * handle.is_directory | _KEPT * handle.kept | _PASSED * handle.passed
-        self._put_handle(handle.fh, handle.nodeid, handle.flags, caller, -1, bits)
+        self._put_handle(handle.fh, handle.nodeid, handle.flags, caller, -1, bits, handle.owner)
 
     def handles(self) -> list[SavedHandle]:
         """Read all handles of the daemon before, and take their slots over."""
@@ -438,31 +481,30 @@ class SavedState:
             if len(record) != _HANDLE.size:
                 self._handle_table.free(slot)
                 continue
-            unique, fh, nodeid, flags, uid, gid, pid, fd, bits = _HANDLE.unpack(record)
+            unique, fh, nodeid, flags, uid, gid, pid, fd, bits, owner = _HANDLE.unpack(record)
             is_directory, is_kept = bool(bits & _DIRECTORY), bool(bits & _KEPT)
             by_kind, is_unnamed = bool(bits & _BY_KIND), bool(bits & _UNNAMED)
             one = SavedHandle(
                 unique, fh, nodeid, flags, uid, gid, pid, fd, is_directory, is_kept, by_kind, is_unnamed,
-                bool(bits & _PASSED),
+                bool(bits & _PASSED), owner,
             )  # fmt: skip
             self._handles[bits & (_DIRECTORY | _UNNAMED), fh] = slot
             found.append(one)
         return found
 
 
-def _node_of(record: bytes) -> SavedNode | None:
-    """Return the node of a record, or None if its fields cannot be those of a node."""
-    if len(record) < _NODE.size:
-        return None
-    nodeid, ino, dev, btime_ns, parent, lookups, backing_id, kind, bits = _NODE.unpack_from(record)
-    name = record[_NODE.size :]
-    if nodeid <= ROOT_ID or kind >= len(_TYPES) or not _is_name(name):
-        return None
-    return SavedNode(
-        nodeid, dev << 64 | ino, btime_ns, parent, lookups, backing_id, _TYPES[kind],
-        bool(bits & _MEDIATED), bool(bits & _NAMED), bool(bits & _WHOLE), name,
-    )  # fmt: skip
-
-
 def _is_name(name: bytes) -> bool:
     return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
+
+
+@lru_cache(maxsize=256)
+def sum_of_view(view: View) -> int:
+    """Return a checksum of the obligations of a view; 0 if there are none."""
+    obligations = sorted(view.redact), view.checked, sorted(view.bans)
+    return zlib.crc32(repr(obligations).encode()) or 1 if view.key else 0
+
+
+@lru_cache(maxsize=256)
+def sum_of_text(text: str) -> int:
+    """Return a checksum of a text, never 0."""
+    return zlib.crc32(text.encode()) or 1

@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
-from policyfs.domain import FileType
+from policyfs.domain import FileType, Lane, View
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle, open_state
-from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.open_state import Mode
-from policyfs.fs.inodes.saved_state import SavedHandle, SavedState
+from policyfs.fs.inodes.saved_state import SavedHandle, SavedNode, SavedState, sum_of_view
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
+from policyfs.fs.redacted.restored_copies import RestoredCopies
 from policyfs.kernel import vectors
 from policyfs.policy.collector import paused
+from policyfs.policy.decide import PathState
+
+_DECIDED_LATE: Final = frozenset({BytePath.LIVE, BytePath.LEASED})
+"""The byte paths in which each read is decided and patched anew."""
 
 
 class Restored(NamedTuple):
     """The result of a restoration. lost: the numbers of nodes that were not restored, of which the kernel may
-    keep attributes. handles: the number of open files and directories."""
+    keep attributes. handles: the number of open files and directories. unleased: the numbers of nodes of
+    which the kernel may keep pages, while nobody watched who writes the file."""
 
     lost: list[int]
     handles: int
+    unleased: list[int]
 
 
 class Restoration:
@@ -40,7 +47,7 @@ class Restoration:
 
     def __init__(
         self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, directories: OpenDirectories,
-        absent_names: AbsentNames, locks: Locks, recovery: Recovery,
+        absent_names: AbsentNames, locks: Locks, recovery: Recovery, copies: RestoredCopies,
     ) -> None:  # fmt: skip
         self._fs = fs
         self._lifecycle = lifecycle
@@ -49,13 +56,16 @@ class Restoration:
         self._absent_names = absent_names
         self._locks = locks
         self._recovery = recovery
+        self._copies = copies
         self._begun: dict[int, SavedHandle] = {}
 
     def save_to(self, state: SavedState) -> None:
         """Save each change from now on. Nodes and handles that are there already are not saved."""
+        state.uid_of = self._uid_of
         self._fs.nodes.saved = self._fs.handles.saved = state
         self._directories.saved = self._absent_names.saved = state
         self._passthrough.save_to(state)
+        self._copies.save_to(state.copies)
         self._locks.save_to(state.locks)
         self._fs.intents.save_to(state)
 
@@ -64,32 +74,67 @@ class Restoration:
         self._fs.handles.follows = self._directories.follows = True
         with paused():
             saved, nodes = state.nodes(), self._fs.nodes
-            nodes.restore(saved, state.last_id, state.links())
+            nodes.restore(saved, state.last_id, state.links(), self._seen)
         lost = [nodeid for nodeid in saved if nodes.find(nodeid) is None]
         for nodeid in lost:
             state.gone(nodeid)
             del saved[nodeid]
         self._fs.handles.number_from(state.last_index)
         backed = {nodeid: one.backing_id for nodeid, one in saved.items() if one.backing_id}
-        handles = self._restore_handles(state, backed)
+        seen = set[int]()
+        kept = self._copies.restore(state.copies, seen)
+        for backing_id in kept:
+            self._passthrough.adopt(backing_id)
+        handles = self._restore_handles(state, backed, seen)
+        self._copies.release()
         for nodeid, backing_id in backed.items():
-            if (node := nodes.find(nodeid)) is not None:
-                self._passthrough.restore(node, backing_id)
-        self._passthrough.release_all_but(state.backing_ids(), set(backed.values()))
+            if (node := nodes.find(nodeid)) is None:
+                continue
+            if node.byte_path is BytePath.COPY and node.open is None:
+                state.unbacked(nodeid)  # the copy has the id, or none
+                continue
+            self._passthrough.restore(node, backing_id)
+            kept.add(backing_id)
+        self._passthrough.release_all_but(state.backing_ids(), kept)
         for parent, name in state.absent_names():
             self._absent_names.add(parent, name)
         self._locks.restore(state.locks, is_same=self._is_of)
         self.save_to(state)  # now, as names are given below
         self._recovery.settle(self._fs.intents, self._fs.intents.read(state))
-        return Restored(lost, handles)
+        late = [node for node in nodes if node.open is not None and node.byte_path in _DECIDED_LATE]
+        return Restored(lost, handles, [node.nodeid for node in late])
 
-    def _restore_handles(self, state: SavedState, backed: Collection[int]) -> int:
-        """Restore open files and directories. Return their number. backed: the nodes with a backing id."""
-        count, seen = 0, set[int]()
+    def _uid_of(self, lane: Lane) -> int | None:
+        """Return a uid whose lane this is, or None if none is known."""
+        gate, uid = self._fs.gate, lane[1] if isinstance(lane, tuple) else lane
+        if isinstance(uid, str):
+            apps = {app.name: app.uids for app in gate.engine.policy.apps}
+            uids = apps.get(uid)
+            uid = 0 if gate.app is not None else uids[0][0] if uids else None
+        return uid if uid is not None and gate.principal(uid).lane == lane else None
+
+    def _seen(self, saved: SavedNode, state: PathState) -> tuple[View, Lane] | None:
+        """Return the view and the lane of a node under the policy in force; None if the view is another."""
+        gate, uids = self._fs.gate, [saved.uid]
+        if saved.uid is None:  # lanes share the node: any of them has the view
+            apps = [] if gate.app is not None else [app.uids for app in gate.engine.policy.apps]
+            uids = [0, *(ranges[0][0] for ranges in apps if ranges)]
+        for uid in uids:
+            if uid is not None:
+                who = gate.principal(uid)
+                view = gate.engine.view(who, state)
+                if sum_of_view(view) == saved.view:
+                    return view, None if saved.uid is None else who.lane
+        return None
+
+    def _restore_handles(self, state: SavedState, backed: Mapping[int, int], seen: set[int]) -> int:
+        """Restore open files and directories. Return their number. backed: the backing ids of nodes. seen:
+        the descriptors that are taken over already."""
+        count = 0
         for handle in sorted(state.handles(), key=lambda one: one.is_unnamed):
             node = self._fs.nodes.find(handle.nodeid)
             is_right = node is not None and handle.fd not in seen and self._is_right(handle, node, backed)
-            if node is not None and is_right and self._reopen(handle, node):
+            if node is not None and is_right and self._reopen(handle, node, backed):
                 count += not handle.is_unnamed
             else:
                 state.drop(handle)
@@ -98,7 +143,7 @@ class Restoration:
             seen |= {handle.fd} - {-1}
         return count + self._restore_opens(state, backed)
 
-    def _restore_opens(self, state: SavedState, backed: Collection[int]) -> int:
+    def _restore_opens(self, state: SavedState, backed: Mapping[int, int]) -> int:
         """Restore the handles that the bridge had given out by itself, as handles of Python. Return their
         number. INVARIANT: each is saved as such before the bridge drops it (vectors.start)."""
         count, known = 0, {(handle.is_directory, handle.fh) for handle in state.handles()}
@@ -113,11 +158,11 @@ class Restoration:
             )  # fmt: skip
             if (is_directory, handle.fh) not in known and self._is_right(handle, node, backed):
                 state.keep(handle)
-                self._reopen(handle, node)
+                self._reopen(handle, node, backed)
                 count += 1
         return count
 
-    def _is_right(self, saved: SavedHandle, node: Node, backed: Collection[int]) -> bool:
+    def _is_right(self, saved: SavedHandle, node: Node, backed: Mapping[int, int]) -> bool:
         """Return True if a saved handle can be one of the node: a descriptor is of this inode, and gives what
         the app may do with the handle, no more and no less."""
         if saved.is_directory or node.ftype is not FileType.REGULAR:
@@ -128,6 +173,10 @@ class Restoration:
                 return False
         elif saved.passed == node.mediated or (saved.passed and node.nodeid not in backed):
             return False
+        elif node.byte_path is BytePath.COPY:
+            made = self._copies.of(node, saved.fd, backed.get(node.nodeid, 0))
+            shown = None if node.open is None else node.open.copy
+            return reads and made is not None and shown in {None, made.copy}
         elif saved.fd < 0:
             return saved.passed and reads
         try:
@@ -144,7 +193,7 @@ class Restoration:
             return False
         return (self._fs.nodes.key_of(stat), stat.btime_ns) == inode
 
-    def _reopen(self, saved: SavedHandle, node: Node) -> bool:
+    def _reopen(self, saved: SavedHandle, node: Node, backed: Mapping[int, int]) -> bool:
         """Take a handle over. Return False if all apps with the file open have used up their descriptors."""
         caller = Caller(self._fs.gate.principal, saved.uid, saved.gid, saved.pid, 0, program="")
         if saved.is_unnamed:
@@ -161,13 +210,17 @@ class Restoration:
         state = self._lifecycle.enter(node, writing=writes)
         if writes:
             state.writer_uids |= {saved.uid}
-        if saved.fd >= 0:
-            state.stat = self._fs.tree.fstat(saved.fd)
-        mode = Mode.PASSTHROUGH if saved.passed else Mode.MEDIATED
-        self._fs.handles.add(Handle(
-            vectors.number_of(saved.fh), node, caller, saved.flags, saved.fd, saved.fh, mode,
+        handle = Handle(
+            vectors.number_of(saved.fh), node, caller, saved.flags, saved.fd, saved.fh,
+            Mode.PASSTHROUGH if saved.passed else Mode.MEDIATED,
             by_kind=saved.by_kind, generation=self._fs.gate.generation,
-        ))  # fmt: skip
+        )  # fmt: skip
+        made = self._copies.of(node, saved.fd, backed.get(node.nodeid, 0))
+        if node.byte_path is BytePath.COPY and made is not None:
+            self._copies.show(handle, state, made, saved.owner)
+        elif saved.fd >= 0:
+            state.stat = self._fs.tree.fstat(saved.fd)
+        self._fs.handles.add(handle)
         return True
 
     def comes_again(self, unique: int) -> None:

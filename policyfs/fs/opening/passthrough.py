@@ -104,8 +104,12 @@ class Passthrough:
             if not copy.backing_id:
                 self.choose(node, state, copy.frozen.fd)
                 copy.backing_id = state.backing_id
+                if self.saved is not None:
+                    self.saved.copies.backed(copy.serial, copy.backing_id)
             elif not node.mediated:
                 state.backing_id, state.mode = copy.backing_id, Mode.PASSTHROUGH
+                if self.saved is not None:
+                    self.saved.backed(node, copy.backing_id)
 
     def take_idle(self, node: Node, state: OpenState) -> bool:
         """Reuse the backing id of a file that was closed a moment ago. Return False if the node has none."""
@@ -123,7 +127,10 @@ class Passthrough:
         """Release a closed node's backing id. A named raw file's id stays for _IDLE_S, a copy's as long as
         the copy."""
         backing_id, state.backing_id = state.backing_id, 0
-        if not backing_id or node.byte_path is BytePath.COPY:
+        if not backing_id:
+            return
+        if node.byte_path is BytePath.COPY:
+            self._unsave(node.nodeid)
             return
         if node.byte_path is BytePath.RAW and node.parent is not None:
             self._idle[node.nodeid] = (backing_id, time.monotonic())
@@ -133,6 +140,11 @@ class Passthrough:
         else:
             nodeid = node.nodeid
         self._give_back_later(nodeid, backing_id)
+
+    def adopt(self, backing_id: int) -> None:
+        """Take over the backing id of a copy, which the daemon before has registered."""
+        if self._backing is not None:
+            self._backing.adopt(backing_id)
 
     def restore(self, node: Node, backing_id: int) -> None:
         """Take over a node's backing id, which the daemon before has registered."""
@@ -183,8 +195,8 @@ class Passthrough:
             self._backing.told = state.registered
 
     def release_all_but(self, registered: set[int], kept: set[int]) -> None:
-        """Release the backing ids of the daemon before that no node has: those of copies, and of opens that
-        its death has cut short."""
+        """Release the backing ids of the daemon before that no node and no copy has: those of opens that its
+        death has cut short."""
         if self._backing is not None:
             self._backing.release_forgotten(registered - kept)
 

@@ -18,6 +18,7 @@ from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.inodes.saved_copies import SavedCopies
 from policyfs.fs.redacted.copy_keys import CopyKey, version_of_key
 from policyfs.fs.redacted.patching import apply_all, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, PlanFinder, Proof
@@ -95,6 +96,17 @@ class Redactor:
         self._latest: dict[CopyKey, set[CopyKey]] = {}  # copies of a file's latest version, by CopyKey.file
         self._no_room = Expiring[str | int, bool](_FULL_S)  # by _holder(), or by file (ino_key)
         self._apart = apart
+        self._saved: SavedCopies | None = None
+
+    def save_to(self, saved: SavedCopies) -> None:
+        """Save each copy for the next daemon from now on."""
+        self._saved = saved
+        self._copies.on_close = lambda copy: saved.closing(copy.serial)
+
+    def adopt(self, key: CopyKey, made: Redacted) -> None:
+        """Add a copy that is in the cache, of the daemon before."""
+        self._latest.setdefault(key.file, set()).add(key)
+        self._made[made.copy] = made
 
     def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
         """Return True if *who* gets a frozen copy of the file now, False if the file needs a lease instead.
@@ -221,6 +233,8 @@ class Redactor:
         made = Redacted(kept, kind, hidden, ranges, proof is not None, time.monotonic(), film, final)
         self._drop_others(key)
         self._made[kept] = made
+        if self._saved is not None:
+            self._saved.put(kept.serial, made.record(key, stat))
         kept.pin(self.payer(who))
         return made
 

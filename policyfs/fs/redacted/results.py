@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from policyfs.domain import Decision, Ranges
-from policyfs.fs.redacted.windows import FilmFrames
+from policyfs.fs.inodes.leased_bytes import FilmReader
+from policyfs.fs.inodes.saved_copies import SavedCopy, inode_of
+from policyfs.fs.redacted.copy_keys import CopyKey
+from policyfs.linux.statx import Stat
 from policyfs.store.copies import Copy
 
 
@@ -27,8 +30,17 @@ class Redacted:
     ranges: Ranges
     settled: bool
     made_s: float
-    film: FilmFrames | None = None
+    film: FilmReader | None = None
     final: bool = False
+
+    def record(self, key: CopyKey, stat: Stat) -> SavedCopy:
+        """Return what the next daemon needs of the copy. key: its key in the cache. stat: of its source."""
+        frozen = self.copy.frozen
+        return SavedCopy(
+            frozen.fd, self.copy.backing_id, inode_of(frozen.fd), key.ino_key, stat, key.version,
+            key.what, key.lane, self.kind, self.hidden, self.ranges, self.settled, self.made_s, self.final,
+            self.film is not None, frozen.how, frozen.memory,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
