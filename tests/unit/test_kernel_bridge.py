@@ -93,6 +93,6 @@ def test_counters_name_every_opcode_and_start_at_nothing():
 
 def test_the_daemon_loads_no_modules_for_the_version_of_pyfuse3():
     """importlib.metadata would load those for e-mail and ZIP files, too: 1.5 MiB in each daemon."""
-    program = "import policyfs.kernel.bridge as own, sys; print(sorted({'email', 'zipfile'} & set(sys.modules)))"
+    program = "import policyfs.kernel.bridge, sys; print(sorted({'email', 'zipfile'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert found.stdout == "[]\n"
