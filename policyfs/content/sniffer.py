@@ -95,15 +95,15 @@ class Sniffer:
             trio.run(sniffer._start)
         return sniffer
 
-    def guard(self, abort_fd: int, *, kept: bool = False) -> None:
+    def guard(self, abort_fd: int, *, keeper: int = 0) -> None:
         """Let the launcher (launcher.py) end a FUSE connection if the daemon is killed.
 
         abort_fd: the connection's control file `abort`, open for writing; the caller closes it. Call this
-        once, from the thread that called start(). kept: True if another daemon may take over. Raises
-        SnifferError if the launcher is gone.
+        once, from the thread that called start(). keeper: as for Launcher.guard. Raises SnifferError
+        if the launcher is gone.
         """
         try:
-            self._pool.guard(abort_fd, kept=kept)
+            self._pool.guard(abort_fd, keeper=keeper)
         except ZygoteError as error:
             raise SnifferError(f"if the daemon were killed, its mount would stay: {error}") from error
 

@@ -116,7 +116,7 @@ class Daemon:
         self._mountpoint = Mountpoint(
             self._options, self._end, self._log, self._kills,
             read_only=self.facts.read_only or self._options.read_only,
-            guard=partial(self.sniffer.guard, kept=self.state is not None), adopted=self._adopted(),
+            guard=partial(self.sniffer.guard, keeper=self._keeper_pid()), adopted=self._adopted(),
         )  # fmt: skip
         self._undo.callback(self._mountpoint.close)
         base = Foundation(
@@ -134,6 +134,10 @@ class Daemon:
         self.inotify = self._inotify()
         self._reload = Reload(self._options, self.policies, self.fs, self._log, self.sniffer.parse)
         self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
+
+    def _keeper_pid(self) -> int:
+        """Return the keeper's pid; 0 if there is none, or it has ended."""
+        return self.state.keeper if self.state is not None and os.getppid() == self.state.keeper else 0
 
     def _adopted(self) -> session.Device | None:
         if self._before is None:

@@ -271,10 +271,11 @@ def test_the_policy_in_force_stays_in_force(mounts, filled: Path) -> None:
     assert call_as(APP, song.read_text) == "song 0\n"
 
 
-def ended(mount: Mount) -> None:
-    """The keeper dies as the daemon did, and with it the connection. Take the dead mount away."""
+def ended(mount: Mount, reason: str) -> None:
+    """The keeper tells why, and dies as the daemon did, and with it the connection. Take the mount away."""
     assert mount.process is not None
     assert mount.process.wait(20) == -signal.SIGKILL
+    assert reason in mount.log.read_text().splitlines()[-1]
     assert call_as(APP, lambda: code_of(os.stat, mount.mountpoint / "Music/0.txt")) == "ENOTCONN"
     mount.force_away()
     mount.process = None
@@ -340,18 +341,18 @@ def test_another_store_at_the_path_ends_the_mount(mounts, filled: Path) -> None:
     mount.process = None
 
 
-def test_two_short_lives_in_a_row_end_the_mount(mounts, filled: Path) -> None:
+def test_five_short_lives_in_a_row_end_the_mount(mounts, filled: Path) -> None:
     mount = kept(mounts, filled)
     killed = 0
     assert mount.process is not None
-    while killed < 3 and mount.process.poll() is None:
+    while killed < 6 and mount.process.poll() is None:
         for child, name in children_of(mount):
             if name != SPARE:
                 os.kill(child, signal.SIGKILL)
                 killed += 1
                 wait_for(lambda gone=child: not Path(f"/proc/{gone}").exists(), "the daemon is gone")
-    assert killed == 2
-    ended(mount)
+    assert killed == 5
+    ended(mount, "5 daemons in a row")
 
 
 def test_without_a_spare_a_killed_daemon_ends_the_mount(mounts, filled: Path) -> None:
@@ -361,7 +362,7 @@ def test_without_a_spare_a_killed_daemon_ends_the_mount(mounts, filled: Path) ->
     os.kill(spare, signal.SIGKILL)
     wait_for(lambda: not mount.status()["takeover"]["possible"], "the daemon tells it")
     os.kill(mount.status()["pid"], signal.SIGKILL)
-    ended(mount)
+    ended(mount, "the spare was killed")
 
 
 def test_without_its_keeper_a_daemon_serves_on_until_it_is_killed(mounts, filled: Path) -> None:

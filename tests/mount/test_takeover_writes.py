@@ -154,6 +154,6 @@ def test_a_mount_with_unchecked_bytes_ends(mounts, work: Path) -> None:
     assert child.receive() == "written"
     assert mount.status()["takeover"]["possible"] is False
     os.kill(pid, signal.SIGKILL)
-    ended(mount)
+    ended(mount, "bytes not checked yet")
     child.send("sync")
     assert child.receive() in {"ENOTCONN", "ECONNABORTED", "EIO"}

@@ -6,13 +6,14 @@ import array
 import contextlib
 import os
 import select
+import signal
 import socket
 from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
 
-from policyfs.content.workers.launcher import GUARD, MAX_MESSAGE, START, ZYGOTE_FD, Live, serve
+from policyfs.content.workers.launcher import DYING, GUARD, MAX_MESSAGE, START, ZYGOTE_FD, Live, serve
 from policyfs.linux.threads import ParkedThread
 from tests.support.machine.inchild import in_child
 
@@ -169,3 +170,39 @@ def test_a_killed_daemons_connection_is_ended() -> None:
         assert select.select([ended], [], [], 10)[0]
         assert os.read(ended, 8) == b"1"
     os.close(ended)
+
+
+@pytest.mark.parametrize("is_followed", [True, False])
+def test_a_connection_with_a_keeper_is_ended_only_if_none_follows(*, is_followed: bool) -> None:
+    """The next daemon closes what the dead one had. The keeper is told of the death, and here ends then."""
+
+    def process() -> list[object]:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {DYING})
+        ours, theirs = pair()
+        (ended, abort_fd), daemon, keeper = os.pipe(), os.getpid(), os.fork()
+        if keeper == 0:
+            ours.close()
+            os.close(abort_fd)
+            told = signal.sigtimedwait({DYING}, 20)
+            os._exit(7 if told and told.si_pid == daemon else 1)
+        launcher = os.fork()
+        if launcher == 0:
+            with contextlib.suppress(BaseException):
+                ours.close()
+                os.close(ended)
+                serve(theirs, "unused")
+            os._exit(0)
+        theirs.close()
+        parked, keeper_fd = ParkedThread(), os.pidfd_open(keeper)
+        order = GUARD + b" %d %d" % (daemon, keeper)
+        socket.send_fds(ours, [order], [abort_fd, parked.pidfd, keeper_fd])
+        os.close(abort_fd)
+        if is_followed:
+            ours.close()
+        parked.end()
+        told = os.read(ended, 8)
+        os.kill(keeper, signal.SIGKILL) if is_followed else ours.close()
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in (keeper, launcher)]
+        return [told.decode(), codes]
+
+    assert in_child(process) == (["", [-signal.SIGKILL, 0]] if is_followed else ["1", [7, 0]])

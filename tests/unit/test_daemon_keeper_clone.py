@@ -1,4 +1,4 @@
-"""The fork that shares descriptors, and signals that keep their sender."""
+"""The fork that shares descriptors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from policyfs.daemon.keeper.clone import fork_sharing_descriptors, is_possible, pass_on
+from policyfs.daemon.keeper.clone import fork_sharing_descriptors, is_possible
 from tests.support.machine.inchild import in_child
 
 
@@ -40,17 +40,3 @@ def test_the_child_is_a_whole_process() -> None:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     assert in_child(process) == 7
-
-
-def test_a_signal_is_passed_on_with_its_sender() -> None:
-    def process() -> int:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        pid = fork_sharing_descriptors()
-        if pid == 0:
-            info = signal.sigwaitinfo({signal.SIGTERM})
-            os._exit(9 if (info.si_pid, info.si_uid) == (4711, 12) else 1)
-        first = signal.struct_siginfo((signal.SIGTERM, 0, 0, 4711, 12, 0, 0))
-        pass_on(pid, first)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-    assert in_child(process) == 9

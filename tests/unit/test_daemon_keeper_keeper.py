@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.content.workers.launcher import DYING
 from policyfs.daemon.keeper.keeper import Keeper
+from policyfs.daemon.log import configure
+from policyfs.daemon.log_writer import LogWriter
 from policyfs.fs.inodes.saved_state import SavedState, Setup
+from policyfs.linux.signals import send_as
 from tests.support.machine.inchild import child, exit_code
 
 LONG_NS = 2_000_000_000
@@ -37,7 +41,7 @@ def kept(path: Path, lives: list[Life]) -> object:
             os._exit(code) if is_first else None
             return code
 
-        return Keeper(state, serve).run()
+        return Keeper(state, serve, configure(LogWriter(2), as_json=True).warning).run()
 
     code = exit_code(child(process))  # it can write nothing
     return code if code >= 0 else f"killed by {-code}", len(path.read_text())
@@ -62,6 +66,20 @@ def ends(_state: SavedState) -> int:
     return 7
 
 
+def reported(state: SavedState, pid: int = 0) -> int:
+    """The launcher tells the keeper that this daemon is dead, and it lasts."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    state.serves(time.monotonic_ns() - LONG_NS)
+    send_as(os.getppid(), DYING, pid=pid or os.getpid(), uid=0)
+    signal.sigtimedwait({signal.SIGTERM}, 0.2 if pid else 20)
+    return 7
+
+
+def reported_late(state: SavedState) -> int:
+    """It tells of the daemon before, which has ended since."""
+    return reported(state, pid=os.getpid() - 1)
+
+
 @pytest.mark.parametrize(
     ("lives", "code", "began"),
     [
@@ -70,8 +88,11 @@ def ends(_state: SavedState) -> int:
         ([killed_late, killed_late, killed_late, ends], 7, 4),
         ([killed, ends], 7, 2),
         ([killed, killed_late, killed, ends], 7, 4),
-        ([killed, killed], "killed by 9", 2),
-        ([killed_late, killed, killed], "killed by 9", 3),
+        ([killed] * 4 + [ends], 7, 5),
+        ([killed] * 5, "killed by 9", 5),
+        ([killed_late, *[killed] * 5], "killed by 9", 6),
+        ([reported, ends], 7, 2),
+        ([killed_late, reported_late], 7, 2),
         ([locked], "killed by 9", 1),
         ([killed_late, locked], "killed by 9", 2),
     ],

@@ -19,6 +19,7 @@ from policyfs.linux.code_digest import VERSION, code_digest
 from policyfs.linux.confinement.namespaces import leave_network
 from policyfs.linux.private_files import make_private
 from policyfs.linux.service_manager import ServiceManager
+from policyfs.linux.threads import tells_of_threads
 
 if TYPE_CHECKING:
     from policyfs.content.workers.execution import ForkedLauncher, LauncherProcess
@@ -60,7 +61,9 @@ def serve(
         launcher.leave()
     import policyfs.daemon.daemon  # so that no daemon loads them, perhaps in another version
     import policyfs.journal.sealing.sealer  # noqa: F401
+    from policyfs.daemon import log
     from policyfs.daemon.keeper.keeper import Keeper
+    from policyfs.daemon.log_writer import LogWriter
     from policyfs.fs.inodes.saved_state import SavedState
 
     code_digest()
@@ -69,17 +72,19 @@ def serve(
     def serve_next(*, is_first: bool) -> int:
         return _serve(options, loader, ready if is_first else _told_already, state, as_json=as_json)
 
-    return Keeper(state, serve_next).run()
+    warn = log.configure(LogWriter(2), as_json=as_json).warning
+    return Keeper(state, serve_next, warn).run()
 
 
 def _sends_again() -> bool:
-    """Return True if the kernel sends requests again that a dead daemon has not answered (Linux 6.9)."""
+    """Return True if the kernel sends requests again that a dead daemon has not answered, and tells of its
+    death at once (Linux 6.9)."""
     from policyfs.kernel.protocol import InitFlag
     from policyfs.kernel.session import MountError
     from policyfs.kernel.trial import try_passthrough
 
     try:
-        return InitFlag.HAS_RESEND in try_passthrough().offered
+        return tells_of_threads() and InitFlag.HAS_RESEND in try_passthrough().offered
     except (MountError, OSError):
         return False  # the mount will tell why
 

@@ -12,13 +12,16 @@ reason why it cannot start one. ANNOUNCE starts an announcer (announcer.py) in t
 process that parses a policy (policy_parser.py). When the daemon's end closes, the launcher exits.
 
 The daemon sends GUARD with the control file that ends its mount's connection (kernel: fs/fuse/control.c).
-There is no answer. If the daemon is killed, the launcher ends the connection (after GUARD_KEPT only if no
-other daemon has taken over in TAKEOVER_S). Otherwise the kernel may keep the connection: a thread of the
-killed daemon may wait for the lock of a file or directory. If an app has this lock and waits for the
-daemon's answer, the thread and the app wait for ever. A second descriptor with GUARD
+There is no answer. If the daemon is killed, the launcher ends the connection. Otherwise the kernel may keep
+the connection: a thread of the killed daemon may wait for the lock of a file or directory. If an app has this
+lock and waits for the daemon's answer, the thread and the app wait for ever. A second descriptor with GUARD
 is the pidfd of a thread that only waits (linux/threads.py). This descriptor reports that the daemon was
 killed, even if all other threads wait for such a lock. Without this descriptor (Linux before 6.9) the
 launcher notices only the end of the daemon's main thread.
+
+A daemon with a keeper (daemon/keeper) sends a pidfd of the keeper, too, and its own pid and the keeper's as
+words after GUARD. Then the launcher sends DYING to the keeper, and ends the connection only if the keeper
+ends before another daemon has closed the dead one's descriptors.
 """
 
 from __future__ import annotations
@@ -35,15 +38,15 @@ from typing import Final, NoReturn
 from policyfs.content.workers.announcer import live as announce
 from policyfs.content.workers.policy_parser import live as parse
 from policyfs.linux.confinement.prctl import request_parent_death_signal
+from policyfs.linux.signals import send_as
 
 START: Final = b"start"
 ANNOUNCE: Final = b"announce"
 PARSE: Final = b"parse"
 GUARD: Final = b"guard"
-GUARD_KEPT: Final = b"guard kept"
-"""GUARD for a daemon with a keeper (daemon/keeper): another daemon may take over."""
-TAKEOVER_S: Final = 2.0
-"""The time that another daemon has to take over. It has when it has closed the daemon's end of the socket."""
+DYING: Final = signal.SIGUSR2
+"""The signal to the keeper that its daemon was killed. Its sender seems to be the daemon. Threads of the
+daemon may last longer, and with them the process."""
 DAEMON_KILLED: Final = signal.SIGUSR1
 """The signal that the kernel sends to the launcher when the daemon's main thread ends. Other threads of the
 daemon, and with them its sockets, may last longer.
@@ -68,9 +71,9 @@ def serve(control: socket.socket, live: Live | str, *, is_child: bool = True) ->
     mains: dict[bytes, Live | str] = {START: live, ANNOUNCE: announce, PARSE: parse}
     while True:
         guarded.wait()
-        message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 2)
-        if message in (GUARD, GUARD_KEPT) and 1 <= len(fds) <= 2:
-            guarded.begin(*fds, kept=message == GUARD_KEPT)
+        message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 3)
+        if message.startswith(GUARD) and fds:
+            guarded.begin(fds, [int(word) for word in message.split()[1:]])
             continue
         try:
             main = mains.get(message)
@@ -94,19 +97,19 @@ class _Guarded:
     def __init__(self, control: socket.socket, *, is_child: bool) -> None:
         self._control = control
         self._is_child = is_child
-        self._abort_fd = self._thread_fd = -1
-        self._kept = False
+        self._abort_fd = self._thread_fd = self._keeper_fd = -1
+        self._pids: list[int] = []
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
 
-    def begin(self, abort_fd: int, thread_fd: int = -1, *, kept: bool = False) -> None:
-        """Guard a connection from now on. abort_fd: its control file. thread_fd: the pidfd of a thread of the
-        daemon; -1: none. Both stay open. kept: True if another daemon may take over.
-        """
-        self._abort_fd, self._thread_fd, self._kept = abort_fd, thread_fd, kept
-        if thread_fd >= 0:
-            self._poll.register(thread_fd, select.POLLIN)
-        if self._is_child and not (kept and thread_fd >= 0):
+    def begin(self, fds: list[int], pids: list[int]) -> None:
+        """Guard a connection from now on. fds: its control file; the pidfd of a thread of the daemon; the
+        pidfd of the keeper. They stay open. pids: those of the daemon and its keeper, if it has one."""
+        self._abort_fd, self._thread_fd, self._keeper_fd = (*fds, -1, -1)[:3]
+        self._pids = pids
+        if self._thread_fd >= 0:
+            self._poll.register(self._thread_fd, select.POLLIN)
+        if self._is_child and self._keeper_fd < 0:
             signal.signal(DAEMON_KILLED, lambda _number, _frame: self._end())
             request_parent_death_signal(DAEMON_KILLED)
 
@@ -118,16 +121,22 @@ class _Guarded:
             ready = [fd for fd, _ in self._poll.poll()]
             if self._thread_fd in ready:
                 self._poll.unregister(self._thread_fd)
-                if not (self._kept and self._is_followed()):
+                if self._keeper_fd < 0 or not self._is_followed():
                     self._end()
             if self._control.fileno() in ready:
                 return
 
     def _is_followed(self) -> bool:
-        """Wait for another daemon; it closes the dead one's descriptors. Return False after TAKEOVER_S."""
-        closed = select.poll()
-        closed.register(self._control, 0)  # only its end, not an order of the dead daemon
-        return bool(closed.poll(TAKEOVER_S * 1000))
+        """Tell the keeper of the daemon's death, and wait for another daemon: it closes the dead one's
+        descriptors. Return False if the keeper ends before."""
+        poll = select.poll()
+        poll.register(self._control, 0)  # only its end, not an order of the dead daemon
+        poll.register(self._keeper_fd, select.POLLIN)
+        if not poll.poll(0):
+            daemon, keeper = self._pids
+            with contextlib.suppress(ProcessLookupError):
+                send_as(keeper, DYING, pid=daemon, uid=0)
+        return self._control.fileno() in [fd for fd, _ in poll.poll()]
 
     def _end(self) -> None:
         with contextlib.suppress(OSError):  # the connection has ended

@@ -105,14 +105,14 @@ class Pool:
         """All workers that were not killed."""
         return [*self.fresh, *self.idle, *self.busy]
 
-    def guard(self, abort_fd: int, *, kept: bool = False) -> None:
+    def guard(self, abort_fd: int, *, keeper: int = 0) -> None:
         """Let the launcher end a FUSE connection if the daemon is killed (Launcher.guard).
 
         Raises ZygoteError.
         """
         if self._launcher is None:
             raise ZygoteError("there is no launcher")
-        self._launcher.guard(abort_fd, kept=kept)
+        self._launcher.guard(abort_fd, keeper=keeper)
 
     async def announcer(self) -> tuple[int, int, socket.socket]:
         """Start an announcer (Launcher.announcer). Raises ZygoteError."""

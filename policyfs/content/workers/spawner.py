@@ -19,7 +19,7 @@ import trio
 from policyfs.content.workers import protocol
 from policyfs.content.workers.connection import WorkerLink
 from policyfs.content.workers.execution import LauncherProcess
-from policyfs.content.workers.launcher import ANNOUNCE, GUARD, GUARD_KEPT, PARSE, START
+from policyfs.content.workers.launcher import ANNOUNCE, GUARD, PARSE, START
 from policyfs.content.workers.zygote import FORK, MAX_MESSAGE, READY
 from policyfs.linux.threads import ParkedThread
 
@@ -100,13 +100,14 @@ class Launcher:
             raise
         return int(message), fds[0], ours
 
-    def guard(self, abort_fd: int, *, kept: bool = False) -> None:
+    def guard(self, abort_fd: int, *, keeper: int = 0) -> None:
         """Let the launcher end a FUSE connection if the daemon is killed.
 
         abort_fd: the connection's control file `abort`, open for writing; the caller closes it. The launcher
         notices the end of the thread that has executed it, and of a thread that this call starts
         (linux/threads.py). Call it once, after the daemon has given up its rights. Raises ZygoteError if the
-        launcher is gone, or if there is no room for the thread. kept: True if another daemon may take over.
+        launcher is gone, or if there is no room for the thread. keeper: the pid of the process that may let
+        another daemon take over, this one's parent; 0: none.
         """
         try:
             self._parked = ParkedThread()
@@ -115,10 +116,17 @@ class Launcher:
         if self._parked.pidfd < 0 and not self._process.is_child:
             raise ZygoteError("the kernel does not tell the launcher that the daemon was killed")
         descriptors = [fd for fd in (abort_fd, self._parked.pidfd) if fd >= 0]
+        order = GUARD
         try:
-            socket.send_fds(self._control, [GUARD_KEPT if kept else GUARD], descriptors)
+            if keeper and self._parked.pidfd >= 0:
+                order += b" %d %d" % (os.getpid(), keeper)
+                descriptors.append(os.pidfd_open(keeper))
+            socket.send_fds(self._control, [order], descriptors)
         except OSError as error:
             raise ZygoteError(f"the launcher is gone: {error}; {last_words(self._stderr)}") from error
+        finally:
+            for fd in descriptors[2:]:
+                os.close(fd)
 
     async def _settle(self) -> None:
         """End each zygote whose caller was cancelled before it received the zygote."""

@@ -1,31 +1,26 @@
-"""System calls of the keeper: a fork that shares descriptors, and a signal in the name of its sender."""
+"""The fork of the keeper, which shares its descriptors with the child."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import signal
-import struct
 from typing import Final
 
 from policyfs.linux.libc import fail
 
-_CALLS: Final = {"x86_64": (56, 129), "aarch64": (220, 138)}
-"""The numbers of clone(2) and rt_sigqueueinfo(2) (asm/unistd.h)."""
+_CLONE: Final = {"x86_64": 56, "aarch64": 220}
+"""The number of clone(2) (asm/unistd.h)."""
 _CLONE_FILES, _CLONE_PARENT = 0x400, 0x8000
 _CHILD_SETTID, _CHILD_CLEARTID = 0x01000000, 0x00200000
 _PR_GET_TID_ADDRESS: Final = 40
-_SIGINFO: Final = struct.Struct("=iii4xiI")  # si_signo, si_errno, si_code, si_pid, si_uid
-_SIGINFO_BYTES: Final = 128
-_SI_QUEUE: Final = -1
 
 _C: Final = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter lock: it is of the forking thread
 
 
 def is_possible() -> bool:
     """Return True if this machine's clone(2) is known, and the kernel tells what libc needs for it."""
-    return platform.machine() in _CALLS and _tid_address() != 0
+    return platform.machine() in _CLONE and _tid_address() != 0
 
 
 def _tid_address() -> int:
@@ -47,7 +42,7 @@ def fork_sharing_descriptors(*, sibling: bool = False) -> int:
     nothing = ctypes.c_void_p(0)
     ending = (address, nothing) if machine == "x86_64" else (nothing, address)
     ctypes.pythonapi.PyOS_BeforeFork()
-    pid = int(_C.syscall(_CALLS[machine][0], ctypes.c_ulong(flags), nothing, nothing, *ending))
+    pid = int(_C.syscall(_CLONE[machine], ctypes.c_ulong(flags), nothing, nothing, *ending))
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0
@@ -55,13 +50,3 @@ def fork_sharing_descriptors(*, sibling: bool = False) -> int:
     if pid < 0:
         raise fail()
     return pid
-
-
-def pass_on(pid: int, received: signal.struct_siginfo) -> None:
-    """Send a signal that this process has received to a child, which then sees the first sender."""
-    info = bytearray(_SIGINFO_BYTES)
-    fields = received.si_signo, 0, _SI_QUEUE, received.si_pid, received.si_uid
-    _SIGINFO.pack_into(info, 0, *fields)
-    queue = _CALLS[platform.machine()][1]
-    if _C.syscall(queue, pid, received.si_signo, (ctypes.c_char * len(info)).from_buffer(info)) != 0:
-        os.kill(pid, received.si_signo)

@@ -9,23 +9,35 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
-from policyfs.daemon.keeper.clone import fork_sharing_descriptors, pass_on
+from policyfs.content.workers.launcher import DYING
+from policyfs.daemon.keeper.clone import fork_sharing_descriptors
+from policyfs.daemon.keeper.dead_threads import LIMIT_S, wait_for_end
 from policyfs.daemon.keeper.descriptors import Known, close_others, now_open
 from policyfs.daemon.keeper.spare import WAKE, Spare
+from policyfs.errors import EXIT_REFUSED, PolicyfsError
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.linux.confinement.capabilities import no_new_privs
 from policyfs.linux.confinement.seccomp import only_wait
 from policyfs.linux.scheduling import SERVING_NICE, weigh_own_session
+from policyfs.linux.signals import send_as
 
 _PASSED_ON: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _SHORT_NS: Final = 1_000_000_000
-"""A daemon that did not serve longer than this has died early. Two of these in a row end the mount."""
+"""A daemon that did not serve longer than this has died early."""
+_MOST_EARLY: Final = 5
+"""The number of daemons in a row that die early and end the mount."""
+_DYING_S: Final = 0.2
+"""The time for the threads of a killed daemon to end, before its successor waits for them."""
+_STDERR: Final = 2
 
 
 class Serve(Protocol):
@@ -38,19 +50,22 @@ class Serve(Protocol):
 class Keeper:
     """The parent of a mount's daemons. state: what each daemon leaves to the next one."""
 
-    def __init__(self, state: SavedState, serve: Serve) -> None:
-        """serve: serves the mount in a new process."""
+    def __init__(self, state: SavedState, serve: Serve, warn: Callable[..., object]) -> None:
+        """serve: serves the mount in a new process. warn: logs an event with fields, at once and here."""
         self._state = state
+        self._warn = warn
         self._serve = serve
         self._early = 0
         self._spare = Spare()
         self._mask: set[signal.Signals | int] = set()
         self._known: Known = {}
+        self._lasting: set[int] = set()
+        """The killed daemons that have threads which have not ended yet."""
 
     def run(self) -> int:
         """Serve the mount in child processes, one after the other. Return the exit code of the last, also in
         the child. If a killed daemon has no successor, this process ends as the daemon did."""
-        blocked = {signal.SIGCHLD, WAKE, *_PASSED_ON}
+        blocked = {signal.SIGCHLD, WAKE, DYING, *_PASSED_ON}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         weigh_own_session(SERVING_NICE)  # its daemons are in it
         self._known = now_open()
@@ -65,7 +80,7 @@ class Keeper:
         only_wait()
         while True:
             code = os.waitstatus_to_exitcode(self._status_of(pid))
-            if code >= 0 or not self._is_followed() or not (pid := self._spare.wake()):
+            if code >= 0 or not (pid := self._successor_of(pid)):
                 break
         self._spare.end()
         if code >= 0:
@@ -82,9 +97,12 @@ class Keeper:
         descriptors are of the first daemon."""
         # It gets signals once it reads them (SignalReader), and then ends in order.
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask | _PASSED_ON)
-        code = 1
+        code = EXIT_REFUSED
         try:
             code = self._take_over()
+        except PolicyfsError as error:
+            code = error.exit_code
+            self._warn("no other daemon can take over: the mount ends", reason=str(error))
         except BaseException:  # noqa: BLE001 - the end of a process
             traceback.print_exc()
         finally:
@@ -93,27 +111,61 @@ class Keeper:
             os._exit(code)
 
     def _take_over(self) -> int:
+        if dead := self._spare.lasting:
+            told = "threads of the killed daemon wait for the store or the trail: the next one waits for them"
+            if not wait_for_end(dead, lambda threads: self._warn(told, pid=dead, threads=threads)):
+                raise PolicyfsError(f"the killed daemon {dead} waits in a system call for {LIMIT_S:g} s")
         close_others(self._known, self._state)
         return self._serve(is_first=False)
 
-    def _is_followed(self) -> bool:
-        """Return True if a daemon that was just killed gets a successor."""
+    def _successor_of(self, pid: int) -> int:
+        """Let the spare follow a daemon that was just killed. Return its pid; 0, and log the reason, if none
+        follows."""
         now = time.monotonic_ns()
         since = self._state.serving_ns
         self._early = 0 if since and now - since > _SHORT_NS else self._early + 1
         self._state.died(now)
-        return self._early < 2 and self._state.can_continue
+        reason = self._state.obstacle
+        if self._early >= _MOST_EARLY:
+            reason = f"{self._early} daemons in a row were killed within {_SHORT_NS / 1e9:g} s"
+        if not reason:
+            if following := self._spare.wake(pid if pid in self._lasting else 0):
+                return following
+            reason = "the spare was killed before"
+        poll = select.poll()
+        poll.register(_STDERR, select.POLLOUT)
+        if poll.poll(0):  # the end does not wait for a stopped terminal
+            self._warn("the daemon was killed, and none follows: the mount ends", pid=pid, reason=reason)
+        return 0
 
     def _status_of(self, pid: int) -> int:
-        """Wait until a daemon has ended, and return its wait status. Meanwhile pass signals of other
-        processes on. (Those of a terminal come to the daemon, too.)"""
+        """Wait until a daemon has ended, and return its wait status; that of a kill, if it was killed and has
+        threads that do not end yet. Meanwhile pass signals of other processes on. (Those of a terminal come
+        to the daemon, too.)"""
         while True:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 return status
-            received = signal.sigwaitinfo({signal.SIGCHLD, *_PASSED_ON})
+            received = signal.sigwaitinfo({signal.SIGCHLD, DYING, *_PASSED_ON})
             if received.si_signo == signal.SIGCHLD:
+                self._lasting = {one for one in self._lasting if not os.waitpid(one, os.WNOHANG)[0]}
                 if received.si_pid != pid and not self._spare.is_there():
                     self._state.no_successor()
+            elif received.si_signo == DYING:
+                if received.si_pid == pid and not self._ends(pid):
+                    self._lasting.add(pid)
+                    return int(signal.SIGKILL)
             elif received.si_pid:
-                pass_on(pid, received)
+                with suppress(ProcessLookupError):
+                    send_as(pid, received.si_signo, pid=received.si_pid, uid=received.si_uid)
+
+    @staticmethod
+    def _ends(pid: int) -> bool:
+        """Kill a daemon, whatever has told that it is dead. Return False if it does not end in _DYING_S."""
+        os.kill(pid, signal.SIGKILL)
+        until = time.monotonic() + _DYING_S
+        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if (left := until - time.monotonic()) <= 0:
+                return False
+            signal.sigtimedwait({signal.SIGCHLD}, left)
+        return True

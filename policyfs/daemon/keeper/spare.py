@@ -26,17 +26,17 @@ WAKE: Final = signal.SIGUSR1
 """The signal to the spare that the daemon is dead. All processes of the keeper block it."""
 _NAME: Final = "policyfs-spare"
 _WORD: Final = struct.Struct("=Q")
-_PID, _DEATHS = 0, 8
+_PID, _DEATHS, _LASTING = 0, 8, 16
 _TRIES, _TRY_S = 100, 0.01
 
 
 class Spare:
-    """The spare, as the keeper and each spare see it. All share the memory with its pid, and with the number
-    of dead daemons."""
+    """The spare, as the keeper and each spare see it. All share the memory with its pid, the number of dead
+    daemons, and the pid of the last one if it has not ended yet."""
 
     def __init__(self) -> None:
         """For the keeper, which blocks WAKE, before its first daemon."""
-        self._memory = mmap.mmap(-1, 2 * _WORD.size)
+        self._memory = mmap.mmap(-1, 3 * _WORD.size)
         self._keeper = os.getpid()
         self._seen = 0
         with open("/proc/self/comm", encoding="utf-8", errors="replace") as comm:
@@ -77,10 +77,17 @@ class Spare:
             forgo_parent_death_signal()
             serve()
 
+    @property
+    def lasting(self) -> int:
+        """The pid of a killed daemon for whose threads the woken spare waits first; 0: all have ended."""
+        return self._get(_LASTING)
+
     # -- for the keeper ------------------------------------------------------------------------------
 
-    def wake(self) -> int:
-        """Let the spare serve, after the daemon's death. Return its pid, or 0 if there is none."""
+    def wake(self, lasting: int = 0) -> int:
+        """Let the spare serve, after the daemon's death. Return its pid, or 0 if there is none. lasting: the
+        daemon's pid, if threads of it have not ended yet."""
+        self._set(_LASTING, lasting)
         self._set(_DEATHS, self._get(_DEATHS) + 1)
         for _ in range(_TRIES):  # a daemon that was killed in its first moments may have forked a spare
             if self.is_there():

@@ -54,6 +54,8 @@ _ABSENT: Final = 1 << 15
 _COPIES: Final = 1 << 14
 _TYPES: Final = tuple(FileType)
 _INODE: Final = (1 << 64) - 1
+_HELD: Final = "bytes not checked yet, or very many locks of an owner, would be lost"
+_NO_ROOM: Final = "there was no room to save a file or a change"
 
 
 class Setup(NamedTuple):
@@ -158,9 +160,18 @@ class SavedState:
     # -- for the keeper ------------------------------------------------------------------------------
 
     @property
+    def obstacle(self) -> str:
+        """The reason why no other daemon can take over now; the empty string if one can."""
+        if self.setup() is None:
+            return "the daemon had not yet answered the kernel"
+        if self._get(_UNSAVED):
+            return _NO_ROOM if self._get(_UNSAVED) == 1 else "the spare was killed before"
+        return _HELD * bool(self._get(_LOCKED))
+
+    @property
     def can_continue(self) -> bool:
-        """True if another daemon can take over: this one had answered INIT, and everything could be saved."""
-        return bool(self.setup()) and not self._get(_UNSAVED) and not self._get(_LOCKED)
+        """True if another daemon can take over now."""
+        return not self.obstacle
 
     @property
     def serving_ns(self) -> int:
@@ -173,8 +184,8 @@ class SavedState:
         self._set(_SERVING, 0)
 
     def no_successor(self) -> None:
-        """Note that no other daemon can take over."""
-        self._set(_UNSAVED, 1)
+        """Note that there is no spare any more."""
+        self._set(_UNSAVED, 2)
 
     # -- for the daemon ------------------------------------------------------------------------------
 

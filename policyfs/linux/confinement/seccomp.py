@@ -93,9 +93,9 @@ _WAITING: Final = {
 _KEEPER: Final = (
     "wait4", "waitid", "rt_sigtimedwait", "kill", "rt_sigqueueinfo", "rt_sigprocmask", "rt_sigaction",
     "rt_sigreturn", "restart_syscall", "exit", "exit_group", "getpid", "gettid", "futex", "clock_gettime",
-    "clock_nanosleep", "mmap", "mprotect", "mremap", "munmap", "brk", "madvise", "close",
+    "clock_nanosleep", "mmap", "mprotect", "mremap", "munmap", "brk", "madvise", "close", "poll", "ppoll",
 )  # fmt: skip
-"""The calls of only_wait(). Those for memory are the interpreter's."""
+"""The calls of only_wait(). Those for memory are the interpreter's. Only x86-64 has poll."""
 
 _NEWEST: Final = 466
 """The newest system call of Linux 6.14. Newer ones get ENOSYS, so that libc uses older ones instead."""
@@ -199,8 +199,11 @@ def filter_program(machine: str, pid: int, *, special_files: bool = False) -> by
     return _program(machine, NUMBERS[machine], looked_at, end)
 
 
-def short_program(machine: str, names: Collection[str]) -> bytes | None:
-    """Return a filter that allows the system calls *names*. Other calls fail with EPERM.
+def short_program(
+    machine: str, names: Collection[str], more: dict[str, list[Instruction]] | None = None
+) -> bytes | None:
+    """Return a filter that allows the system calls *names*. Other calls fail with EPERM. more: the code for
+    further calls that are decided by arguments.
 
     If *names* has mmap and mprotect, these calls are allowed without PROT_EXEC only. Calls that send and
     receive are allowed without MSG_OOB only: nobody needs urgent data, and in Unix sockets the kernel's code
@@ -212,7 +215,7 @@ def short_program(machine: str, names: Collection[str]) -> bytes | None:
     refused: Instruction = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
     forbidden = dict.fromkeys(("mmap", "mprotect"), (2, _PROT_EXEC)) | _MESSAGE_FLAGS
     looked_at = {name: _without(*forbidden[name], refused) for name in names if name in forbidden}
-    return _program(machine, names, looked_at, [refused])
+    return _program(machine, names, looked_at | (more or {}), [refused])
 
 
 def install(machine: str, program: bytes) -> bool:
@@ -221,10 +224,12 @@ def install(machine: str, program: bytes) -> bool:
 
 
 def only_wait() -> bool:
-    """Permit this process, which has one thread, only to wait for its children, to signal, and to end. Its
-    present children may make all calls. Return False if the kernel has no such filters. Raises OSError."""
+    """Permit this process, which has one thread, only to wait for its children, to signal, to write to its
+    standard error, and to end. Its present children may make all calls. Return False if the kernel has no
+    such filters. Raises OSError."""
     machine = platform.machine()
-    program = short_program(machine, _KEEPER)
+    names = [name for name in _KEEPER if name in NUMBERS.get(machine, {}) | _WAITING.get(machine, {})]
+    program = short_program(machine, names, {"write": _one_of(0, 2)})
     return program is not None and install(machine, program)
 
 

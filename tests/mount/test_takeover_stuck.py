@@ -1,0 +1,116 @@
+"""A killed daemon with threads that no signal ends: in a call of the store, or in a notification."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.mount.test_takeover import LIVED_S, kill_daemon
+from tests.mount.test_takeover_writes import APP, POLICY, kept
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import start_as, wait_for
+from tests.support.mount.daemons import Mount
+
+FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
+STUCK_S = 2.5
+"""Longer than the connection of a killed daemon once stayed without another one."""
+
+
+@contextmanager
+def frozen(place: Path) -> Iterator[None]:
+    """A file system whose changes wait, as those of a disk that does not answer."""
+    fd = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.ioctl(fd, FIFREEZE, 0)
+        try:
+            yield
+        finally:
+            fcntl.ioctl(fd, FITHAW, 0)
+    finally:
+        os.close(fd)
+
+
+def is_stuck(pid: int, call: str) -> bool:
+    """True if a thread of this process is in the kernel function *call*."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return any(call in (one / "stack").read_text() for one in threads)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def passed(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    wait_for(lambda: time.monotonic() > until, "time passes")
+
+
+def follows(mount: Mount, count: int) -> bool:
+    try:
+        return bool(mount.status()["takeover"]["count"] == count)
+    except AssertionError:
+        return False
+
+
+def test_a_call_of_the_store_that_lasts_is_waited_for(mounts, tmp_path: Path) -> None:
+    with file_system("ext4", tmp_path) as store:
+        work = store / "Work"
+        work.mkdir()
+        os.chown(work, APP, APP)
+        mount = kept(mounts, store)
+        mount.expected_log.append("threads of the killed daemon wait")
+        pid, at = mount.status()["pid"], mount.mountpoint / "Work"
+
+        def app(channel) -> None:
+            for name in iter(channel.recv, ""):
+                (at / name).mkdir()
+                channel.send(sorted(os.listdir(at)))
+
+        child = start_as(APP, app)
+        child.send("before")
+        assert child.receive() == ["before"]
+        passed(LIVED_S)
+        with frozen(store):
+            child.send("while")
+            wait_for(lambda: is_stuck(pid, "percpu_rwsem_wait"), "the daemon waits for the store")
+            os.kill(pid, signal.SIGKILL)
+            passed(STUCK_S)
+            assert is_stuck(pid, "percpu_rwsem_wait")
+        assert child.receive() == ["before", "while"]
+        wait_for(lambda: follows(mount, 1), "another daemon")
+        child.send("")
+        child.result()
+        assert mount.status()["bugs"] == 0
+        mount.stop()
+
+
+def test_a_notification_that_waits_for_an_app_waits_on(mounts, empty_store: Path) -> None:
+    (empty_store / "Work").mkdir()
+    for name in ("held", "told"):
+        (empty_store / "Work" / name).touch()
+    mount = mounts.prepare(POLICY, empty_store, "--app", "editor", "--keeper")
+    mount.program = ("tests.support.mount.holding",)
+    pid, at = mount.start().status()["pid"], mount.mountpoint / "Work"
+
+    def app(channel) -> None:
+        os.stat(at / "told")
+        channel.send("ready")
+        channel.recv()
+        os.stat(at / "held")
+        channel.send("answered")
+
+    child = start_as(APP, app)
+    assert child.receive() == "ready"
+    passed(LIVED_S)
+    child.send("go on")
+    wait_for(mount.waiting, "the look-up waits")
+    (empty_store / "Work/told").unlink()
+    wait_for(lambda: is_stuck(pid, "fuse_reverse_inval_entry"), "the notification waits for the app")
+    kill_daemon(mount)
+    assert child.receive() == "answered"
+    child.result()
+    assert mount.status()["bugs"] == 0

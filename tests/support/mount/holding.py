@@ -1,0 +1,36 @@
+"""`policyfs` whose first daemon never answers the look-up of the name `held`.
+
+    python -m tests.support.mount.holding mount --foreground ...
+
+Meanwhile the app that asks has the lock of the directory."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import trio
+
+from policyfs.cli.main import main
+from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.fs.namespace.lookup import Lookup
+
+_lookup, _restored = Lookup.lookup, SavedState.nodes
+_followers: list[SavedState] = []
+
+
+async def _held(self: Lookup, parent: Any, name: bytes, caller: Any) -> Any:
+    if name == b"held" and not _followers:
+        await trio.sleep_forever()
+    return await _lookup(self, parent, name, caller)
+
+
+def _nodes(self: SavedState) -> Any:
+    _followers.append(self)
+    return _restored(self)
+
+
+if __name__ == "__main__":
+    setattr(Lookup, "lookup", _held)  # noqa: B010 - for this process only
+    setattr(SavedState, "nodes", _nodes)  # noqa: B010
+    sys.exit(main(sys.argv[1:]))
