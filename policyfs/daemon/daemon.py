@@ -189,8 +189,16 @@ class Daemon:
         self._losses, self._kills = WorkerLosses(self.journal, self._log.warning), Kills(self.journal)
         told = options.told
         if self._before is not None and self.state is not None:
-            told = told | {"takeovers": self.state.takeovers + 1}
+            told = told | {"takeovers": self.state.takeovers + 1, **self._refused(self.state)}
         self.policies.begin(self.journal, self.trail, told)
+
+    def _refused(self, state: SavedState) -> dict[str, int]:
+        """Log the requests that get EIO, since they have probably killed daemons, and return their number."""
+        _, guilty = state.suspects()
+        event = "a request that was in work when daemons were killed gets EIO"
+        for one in guilty:
+            self._log.warning(event, opcode=one.opcode, uid=one.uid, pid=one.pid, deaths=one.deaths)
+        return {"eio": len(guilty)} if guilty else {}
 
     def _build_store(self) -> tuple[Owners, Watch | None]:
         options = self._options
@@ -303,7 +311,7 @@ class Daemon:
             flags=flags,
             vectors=(MAX_NODES, self._directories[1]) if self._in_vectors else None,
             answered=self._before.init if self._before is not None else b"",
-            opens=self.state.opens if self.state is not None else None,
+            outliving=None if self.state is None else self.state.outliving(),
         )
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)

@@ -29,6 +29,7 @@ static PyMethodDef methods[] = {
 	{"let_rest", turns_let_rest, METH_O, NULL},
 	{"take_turns", turns_take, METH_VARARGS, NULL},
 	{"waiting", turns_waiting, METH_NOARGS, NULL},
+	{"start_work", work_start, METH_VARARGS, NULL},
 	{"start_readers", readers_start, METH_VARARGS, NULL},
 	{"reader_shares", readers_shares, METH_VARARGS, NULL},
 	{"reader_state", readers_state, METH_NOARGS, NULL},
@@ -73,7 +74,8 @@ PyMODINIT_FUNC PyInit__bridge(void)
 	}
 	module = PyModule_Create(&definition);
 	if (module != NULL && (operations_add_types(module) < 0 || appender_add_type(module) < 0 ||
-			       PyModule_AddIntConstant(module, "OPENS_BYTES", vectors_opens_size()) < 0))
+			       PyModule_AddIntConstant(module, "OPENS_BYTES", vectors_opens_size()) < 0 ||
+			       PyModule_AddIntConstant(module, "WORK_BYTES", (long)work_size()) < 0))
 		Py_CLEAR(module);
 	return module;
 }

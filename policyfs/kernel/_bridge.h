@@ -106,6 +106,21 @@ ssize_t turns_read(int fd, void *buffer, size_t size);
  * rests(). Size 0 means no request. Called after each request. */
 void turns_begun(const unsigned char *message, size_t size);
 
+/* Keep a request as being in work until it is answered. If it has killed several processes, answer EIO and return
+ * false. */
+bool work_begin(int fd, const unsigned char *message, size_t size);
+
+/* Drop a request that is in work no more. Thread-safe. */
+void work_end(uint64_t unique);
+
+/* Return the size of the memory for start_work(). */
+size_t work_size(void);
+
+/* Keep no requests any more. */
+void work_reset(void);
+
+PyObject *work_start(PyObject *module, PyObject *args);
+
 /* Stop counting a request as under way. Does nothing if the request was not counted. */
 void turns_answered(uint64_t unique);
 

@@ -110,6 +110,11 @@ ssize_t device_read(int fd, void *buffer, size_t size, void *userdata)
 	readers_weigh(got >= 0);
 	if (got >= 0) {
 		note_request(buffer, (size_t)got);
+		if (!work_begin(fd, buffer, (size_t)got)) {
+			turns_begun(NULL, 0);
+			errno = EINTR; /* as if no request had come */
+			return -1;
+		}
 		if (!operations_take(buffer, (size_t)got)) {
 			turns_begun(buffer, (size_t)got);
 			return got;
@@ -221,6 +226,7 @@ PyObject *device_prepare(PyObject *module, PyObject *args)
 	memset(&session, 0, sizeof(session));
 	end_readers();
 	turns_reset();
+	work_reset();
 	session.want_flags = flags;
 	session.want_depth = depth;
 	Py_RETURN_NONE;

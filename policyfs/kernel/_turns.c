@@ -180,6 +180,7 @@ void turns_begun(const unsigned char *message, size_t size)
 
 void turns_answered(uint64_t unique)
 {
+	work_end(unique);
 	if (!turns.on)
 		return;
 	pthread_mutex_lock(&lock);

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.errors import PolicyfsError
-from policyfs.kernel import mount_api
+from policyfs.kernel import mount_api, work
 from policyfs.kernel.bridge import adopt, attached, end_at_faults, init_answer, prepare, pyfuse3, take_turns
 from policyfs.kernel.fusectl import ControlFiles, OpenedError
 from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
@@ -245,16 +245,16 @@ def _device_advice(exc: OSError) -> str:
 
 def attach(
     ops: pyfuse3.Operations, device: Device, *, passthrough: bool, flags: InitFlag = NO_FLAGS,
-    vectors: tuple[int, int] | None = None, answered: bytes = b"", opens: memoryview | None = None,
+    vectors: tuple[int, int] | None = None, answered: bytes = b"", outliving: work.Outliving | None = None,
 ) -> Readiness:  # fmt: skip
     """Make the mounted device pyfuse3's session. A process has one session. From then on, a fault in C ends
     the process without a core dump, which would wait for all threads.
 
     flags: INIT flags to request besides WANTED. INIT is answered when pyfuse3.main() runs. vectors: the
     limits of nodes and directories in the access vector cache (kernel/vectors.py); None: no such cache.
-    answered: the INIT request, if a daemon that has died has answered it (bridge.adopt). opens: the memory in
-    which handles of that cache outlive this process. The session uses a duplicate of device.fd. The caller
-    keeps device.fd, for backing ids and notifications. The caller calls the result's end() after
+    answered: the INIT request, if a daemon that has died has answered it (bridge.adopt). outliving: memory
+    that the next process reads, and what the one before left. The session uses a duplicate of device.fd. The
+    caller keeps device.fd, for backing ids and notifications. The caller calls the result's end() after
     pyfuse3.terminate(), and closes the result and device.fd after pyfuse3.close(). Raises MountError if
     pyfuse3 does not use the bridge: its replies would be wrong.
     """
@@ -270,6 +270,7 @@ def attach(
     readiness = Readiness(duplicate, take_turns(UNDER_WAY, IN_ALL, waiting))
     readiness.install()
     if vectors is not None:
+        opens = outliving[0] if outliving is not None else None
         start_readers(duplicate, readiness.fileno(), nodes=vectors[0], directories=vectors[1], memory=opens)
     if not attached():
         raise MountError(
@@ -278,6 +279,8 @@ def attach(
             " docs/decisions/0001-symbol-interposition.md"
         )
     end_at_faults()
+    if outliving is not None:
+        work.start(*outliving[1:])
     if answered:
         adopt(answered)
     return readiness

@@ -124,7 +124,7 @@ class Keeper:
         now = time.monotonic_ns()
         since = self._state.serving_ns
         self._early = 0 if since and now - since > _SHORT_NS else self._early + 1
-        self._state.died(now)
+        self._state.died(now, was_early=self._early > 0)
         reason = self._state.obstacle
         if self._early >= _MOST_EARLY:
             reason = f"{self._early} daemons in a row were killed within {_SHORT_NS / 1e9:g} s"

@@ -20,7 +20,8 @@ from policyfs.fs.inodes import intents, saved_copies, saved_locks
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.record_table import RecordTable
-from policyfs.kernel import vectors
+from policyfs.kernel import vectors, work
+from policyfs.kernel.work import Outliving
 
 if TYPE_CHECKING:
     from policyfs.fs.inodes.caller import Caller
@@ -32,7 +33,7 @@ VERSION: Final = 3
 _HEADER: Final = 4096
 _WORD: Final = struct.Struct("=Q")
 (_LAST_ID, _UNSAVED, _LOCKED, _SERVING, _DIED, _TAKEN_OVER, _PAUSE, _LAST_INDEX, _AGAIN, _UNKNOWN,
- _POLICIES) = range(0, 88, 8)  # fmt: skip
+ _POLICIES, _EARLY) = range(0, 96, 8)  # fmt: skip
 _SETUP_BYTES: Final = 4000
 _NODE: Final = struct.Struct("=QQQqQQiBBHII")
 """nodeid, inode number, device (0: the root's), birth time in ns, directory, look-ups, backing id, type,
@@ -125,13 +126,16 @@ class SavedState:
                   (_HANDLES, _WORD.size), (nodes // 4, _LINK.size + _LONG),
                   (_INTENTS, intents.ROOM), (_LOCKS, saved_locks.ROOM),
                   (_COPIES, saved_copies.ROOM))  # fmt: skip
-        size = _HEADER + vectors.OPENS_BYTES + sum(RecordTable.size_bytes(*one) for one in tables)
+        opens, at = _HEADER + work.WORK_BYTES, _HEADER + work.WORK_BYTES + vectors.OPENS_BYTES
+        size = at + sum(RecordTable.size_bytes(*one) for one in tables)
         self.keeper = os.getpid()
         """The pid of the keeper, which makes this object."""
         flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
         self._memory = mmap.mmap(-1, size, flags=flags)
-        made, at = [], _HEADER + vectors.OPENS_BYTES
-        self.opens = memoryview(self._memory)[_HEADER:at]
+        made = []
+        self.work = memoryview(self._memory)[_HEADER:opens]
+        """The requests that the bridge has begun and not answered (kernel/work.py)."""
+        self.opens = memoryview(self._memory)[opens:at]
         """The handles that the bridge gives out by itself (kernel/_opens.c)."""
         for slots, room in tables:
             made.append(RecordTable(self._memory, at, slots, room))
@@ -178,14 +182,25 @@ class SavedState:
         """The time (CLOCK_MONOTONIC, ns) at which the present daemon began to serve; 0 before."""
         return self._get(_SERVING)
 
-    def died(self, now_ns: int) -> None:
+    def died(self, now_ns: int, *, was_early: bool) -> None:
         """Note the time of the daemon's death (CLOCK_MONOTONIC, ns). None serves until serves()."""
         self._set(_DIED, now_ns)
+        self._set(_EARLY, was_early)
         self._set(_SERVING, 0)
 
     def no_successor(self) -> None:
         """Note that there is no spare any more."""
         self._set(_UNSAVED, 2)
+
+    def suspects(self) -> tuple[list[work.Suspect], list[work.Suspect]]:
+        """Return the requests that were in work when the daemon before was killed, and those of them that get
+        EIO when they come again, since they have probably killed it."""
+        found = work.read(self.work)
+        return found, work.guilty(found, was_early=bool(self._get(_EARLY)))
+
+    def outliving(self) -> Outliving:
+        """Return what the bridge needs to save its handles and the requests in work."""
+        return self.opens, self.work, *self.suspects()
 
     # -- for the daemon ------------------------------------------------------------------------------
 

@@ -57,7 +57,9 @@ def _of_the_mount(record: Record) -> str:
     reason = shown(" ".join(str(fields.get("reason", "")).split()))
     if record.kind == "mount":
         if "takeovers" in fields:
-            return f"the daemon was killed, and another one has taken over, with policy {digests['policy']}"
+            eio = f"; EIO for {fields['eio']} requests that may have killed it" if "eio" in fields else ""
+            policy = digests["policy"]
+            return f"the daemon was killed, and another one has taken over, with policy {policy}{eio}"
         return f"mounted with policy {digests['policy']}: {_by(fields)}"
     if record.kind == "failed":
         return f"did not mount: {reason}: {_by(fields)}"
