@@ -2,8 +2,9 @@
 
     python3 -m tests.debian13.package [--suite trixie] [--root DIR] [--arm64]
 
-The two builds must have the same bytes, and lintian must report no error. package.sh has what is tried; with
---arm64 (`make try-arm64`) arm64.sh cross-builds the package for that architecture, and mounts nothing.
+The two builds must have the same bytes, and lintian must report no error. package.sh has what is tried, and
+first_minutes.sh, with Docker, in Debian 13 (an older Compose does not replace volumes); with --arm64
+(`make try-arm64`) arm64.sh cross-builds the package for that architecture, and mounts nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +17,22 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tests.debian13.__main__ import PLACE, Debian13Error, build, inside, put_checkout, root_directory
+from tests.debian13.__main__ import (
+    BUILT,
+    CHECKOUT,
+    PLACE,
+    Debian13Error,
+    build,
+    inside,
+    put_checkout,
+    root_directory,
+    run,
+)
+from tests.support.samples import jpegs
 
 TRIED: Final = Path(__file__).with_name("package.sh")
+MINUTES: Final = Path(__file__).with_name("first_minutes.sh")
+DOCKERD: Final = CHECKOUT / "tests/support/machine/dockerd.sh"
 BUILD: Final = """\
 packaging/setup/packages.sh deb && rm -rf /one /two \
 && packaging/debian/build.sh /one && packaging/debian/build.sh /two \
@@ -37,20 +51,27 @@ dpkg-deb --raw-extract /one/*.deb /newer \
 
 def tried(builder: Path, fresh: Path, suite: str) -> int:
     """Build the package in one root and try it in the other; returns an exit code."""
-    build(builder, suite)
+    build(fresh, suite)
+    if not (builder / BUILT).exists():
+        run("cp", "--archive", f"{fresh}/.", str(builder))
     put_checkout(builder)
     if status := inside(builder, f"{BUILD} && {NEWER} && {WHEELS}"):
         return status
-    build(fresh, suite)
     place = fresh / PLACE
     place.mkdir()
     [old], [new] = (builder / "one").glob("*.deb"), (builder / "two").glob("*.deb")
     [wheel], [sdist] = (builder / "wheels").glob("*.whl"), (builder / "wheels").glob("*.tar.gz")
-    for file in (old, new, wheel, sdist, TRIED):
+    for file in (old, new, wheel, sdist, TRIED, MINUTES, DOCKERD):
         shutil.copy(file, place)
+    photo = jpegs.with_segments(jpegs.plain(7, 120), jpegs.exif_segment(jpegs.exif()))
+    (place / "photo.jpg").write_bytes(photo)
     for name in ("resolv.conf", "hosts"):
         shutil.copy(Path("/etc", name), fresh / "etc" / name)
-    return inside(fresh, f"sh ./{TRIED.name} policyfs_*.deb newer.deb *.whl *.tar.gz")
+    script = f"sh ./{TRIED.name} policyfs_*.deb newer.deb *.whl *.tar.gz"
+    if suite != "bookworm":
+        script += " && rm -rf /srv/media /etc/policyfs /var/l*/policyfs"
+        script += f" && sh ./{MINUTES.name} policyfs_*.deb photo.jpg"
+    return inside(fresh, script)
 
 
 def main() -> int:

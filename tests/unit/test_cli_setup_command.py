@@ -83,8 +83,12 @@ def test_from_a_compose_file_to_a_policy_without_findings(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only what differs from the proposals is answered: Jellyfin sees no music; nothing is mounted."""
+    mark = place / "srv/media/Photos/library/.immich"
+    mark.write_text("1")
     said = init(place, monkeypatch, "", "", "no", "read", "Films", "", "", "no")
     assert said.returncode == 0, said
+    owner = f"policyfs owner set {place}/srv/media immich-server /Photos/library/.immich"
+    assert f"next: {owner}\n" in said.stdout
     assert f"Which directory is the library ({place}/srv/media): " in said.stderr
     etc = place / "etc"
     assert f"next: policyfs up {etc}/media.site.yaml" in said.stdout

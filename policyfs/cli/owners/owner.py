@@ -58,7 +58,7 @@ def add_owner(parser: argparse.ArgumentParser, _words: Sequence[str] = ()) -> No
     set_.add_argument("-n", "--dry-run", action="store_true", help="print the changes, and make none")
     set_.add_argument("app", metavar="APP", help="the name of an app, or none")
     set_.add_argument("paths", nargs="+", metavar="PATH")
-    set_.set_defaults(run=_command(_set))
+    set_.set_defaults(run=set_owner)
 
     export = actions.add_parser("export", parents=[common], help="write a list of all owners")
     export.add_argument("file", nargs="?", metavar="FILE", help="the list (default: standard output)")
@@ -231,6 +231,10 @@ def _set(args: argparse.Namespace, store: _Store) -> int:
     except ValueError as error:
         raise UsageError(f"{args.app!r}: {error}") from error
     return _change(args, store, ((names, None, owner) for names in _paths(args, store)), "set")
+
+
+set_owner: Final = _command(_set)
+"""Run `policyfs owner set`. Return the exit code. Raises PolicyfsError."""
 
 
 def _export(args: argparse.Namespace, store: _Store) -> int:

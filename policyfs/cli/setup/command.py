@@ -14,6 +14,7 @@ from typing import Final
 
 from policyfs.cli.common.colour import columns, wanted
 from policyfs.cli.common.policy_files import TEST_SUFFIX
+from policyfs.cli.owners.owner import set_owner
 from policyfs.cli.policy.cases import outcome_of
 from policyfs.cli.policy.init.draft import Draft, policy_text
 from policyfs.cli.policy.init.draft_tests import cases_text
@@ -109,11 +110,24 @@ def run_init(args: argparse.Namespace) -> int:
         wanted_now = questions.ask("Mount now", "yes").lower() in _YES
     except UsageError:  # the input has ended
         wanted_now = False
+    _own_marks(store, users, now=wanted_now)
     if wanted_now:
         _mount(site)
     else:
         print(f"next: policyfs up {shlex.quote(file)}")
     return EXIT_OK
+
+
+def _own_marks(store: str, users: Sequence[User], *, now: bool) -> None:
+    """Make programs the owners of the files that they write at each start. Otherwise print the commands."""
+    for user in users:
+        if user.marks and now:
+            print(f"{user.name} owns these files, which it writes at each start:")
+            set_owner(argparse.Namespace(
+                store=store, app=user.name, paths=user.marks, recursive=False, dry_run=False, trail=None
+            ))  # fmt: skip
+        elif user.marks:
+            print(f"next: {shlex.join(['policyfs', 'owner', 'set', store, user.name, *user.marks])}")
 
 
 def _compose(path: str | None) -> ComposeFile | None:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from policyfs.cli.common.processes import look
@@ -25,6 +26,8 @@ _KNOWN: Final = re.compile(
 """Names of programs that usually use a library of media; the user is asked about their services."""
 _DATA: Final = frozenset({"data", "library", "libraries", "media", "mnt", "share", "srv", "storage"})
 """Directories at the top of a container that images leave free for volumes."""
+_MARKS: Final = "*/.immich"
+"""Files below a volume that a program writes anew at each start, and does not start if it cannot (Immich)."""
 _LINK: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ALL, _OTHER = "library", "whole-library"
 """The name of a container's mount, beside the links; the other one if a link has this name."""
@@ -39,8 +42,8 @@ class User:
 
     path, directories: the keys of the site file. moved: old and new paths in the container, if they differ:
     then it also has the directory above its mount at each old path, so that it writes nowhere else.
-    tops: directories at the top of the library that it has; read_only: True if it cannot write now. kept:
-    the other volumes of the container.
+    tops: directories at the top of the library that it has; read_only: True if it cannot write now. marks:
+    files of the library that it must be able to write anew. kept: the other volumes of the container.
     """
 
     name: str
@@ -51,6 +54,7 @@ class User:
     moved: dict[str, str] = field(default_factory=dict)
     tops: list[str] = field(default_factory=list)
     read_only: bool = False
+    marks: list[str] = field(default_factory=list)
     kept: list[object] = field(default_factory=list)
 
     def wish(self) -> Wish:
@@ -91,6 +95,8 @@ def of_compose(compose: ComposeFile, store: str, tops: Sequence[str]) -> Iterato
             continue
         user = User(re.sub(r"[^a-z0-9._-]", "-", name.lower())[:40].lstrip("._-") or "app", container=name)
         user.read_only = all(one.read_only for one in its)
+        for path in (str(one.source) for one in its if not one.read_only):
+            user.marks += [f"/{_below(str(found), store)}" for found in sorted(Path(path).glob(_MARKS))]
         user.kept = [one.text for one in volumes if one not in its]
         within = [(one.target, _below(str(one.source), store)) for one in its]
         user.tops = _tops((sub for _, sub in within), tops)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import re
@@ -109,3 +110,5 @@ def _unmount(site: Site) -> None:
                 os.unlink(os.path.join(above, name))
         os.rmdir(mount.at)
         os.rmdir(above)
+    with contextlib.suppress(OSError):  # a mount that was added later is there
+        os.rmdir(os.path.join(private_places(), site.name))
