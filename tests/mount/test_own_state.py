@@ -90,6 +90,47 @@ def test_trail_and_keys_go_on_on_another_machine(mounts: Mounts, empty_store: Pa
         assert policyfs("audit", "verify").returncode == 0
 
 
+def test_a_copied_store_gets_its_owners_from_the_list(mounts: Mounts, empty_store: Path, arena: Path) -> None:
+    mount = mounts.start(POLICY, empty_store)
+    with mount.as_environment(), file_system("tmpfs", arena) as disk:
+        call_as(CAMERA, (mount / "a.jpg").write_bytes, FIRST)
+        assert mount.stop() == []
+        assert policyfs("owner", "export", empty_store, arena / "owners.jsonl").returncode == 0
+        shutil.copytree(empty_store, disk, dirs_exist_ok=True)  # with its attributes
+        subprocess.run(["mount", "--bind", disk, empty_store], check=True)
+        try:
+            with pytest.raises(MountFailed, match="accept"):
+                mount.start()
+            mount.log.write_text("")
+            assert policyfs("accept", empty_store).returncode == 0
+            assert policyfs("owner", "show", empty_store, "/a.jpg").stdout == "none\t/a.jpg\n"
+            assert policyfs("owner", "import", empty_store, arena / "owners.jsonl").returncode == 0
+            mount.start()
+            assert call_as(CAMERA, code_of, os.unlink, mount / "a.jpg") == ""
+            assert mount.stop() == []
+        finally:
+            subprocess.run(["umount", empty_store], check=True)
+
+
+def test_what_is_lost_of_its_state_is_found_or_made_again(mounts: Mounts, empty_store: Path) -> None:
+    (empty_store / "a.jpg").write_bytes(FIRST)
+    mount = mounts.start(POLICY, empty_store)
+    assert _as_gallery(mount.mountpoint, "a.jpg")
+    assert mount.stop() == []
+    [found] = mount.trail.parent.rglob("found.sqlite")
+    found.unlink()
+    shutil.rmtree(mount.environment["POLICYFS_KEY_DIR"])
+    shutil.rmtree(os.environ["POLICYFS_STATE_DIR"])  # of this process of tests
+    (empty_store / "a.jpg").unlink()
+    mount.start()  # an empty store: nothing is known of what it had
+    (empty_store / "a.jpg").write_bytes(SECOND)
+    assert _as_gallery(mount.mountpoint, "a.jpg")
+    assert mount.stop() == []
+    with mount.as_environment():
+        said = policyfs("audit", "verify")
+    assert (said.returncode, said) == (0, said)
+
+
 def test_nothing_of_policyfs_stays_in_a_store_that_it_leaves(mounts: Mounts, empty_store: Path) -> None:
     mount = mounts.start(POLICY, empty_store)
     call_as(CAMERA, (mount / "a.jpg").write_bytes, FIRST)
