@@ -10,6 +10,7 @@ first_minutes.sh, with Docker, in Debian 13 (an older Compose does not replace v
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import shutil
 import subprocess
@@ -33,6 +34,12 @@ from tests.support.samples import jpegs
 TRIED: Final = Path(__file__).with_name("package.sh")
 MINUTES: Final = Path(__file__).with_name("first_minutes.sh")
 DOCKERD: Final = CHECKOUT / "tests/support/machine/dockerd.sh"
+PIXEL: Final = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcp"
+    "LDAxNDQ0Hyc5PTgyPC4zNDL/wAALCAABAAEBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAAAP/EABQQAQAAAAAAAAAAAAAAAAAA"
+    "AAD/2gAIAQEAAD8AP//Z"
+)
+"""A JPEG of one pixel; no tool is needed to make it."""
 BUILD: Final = """\
 packaging/setup/packages.sh deb && rm -rf /one /two \
 && packaging/debian/build.sh /one && packaging/debian/build.sh /two \
@@ -63,7 +70,7 @@ def tried(builder: Path, fresh: Path, suite: str) -> int:
     [wheel], [sdist] = (builder / "wheels").glob("*.whl"), (builder / "wheels").glob("*.tar.gz")
     for file in (old, new, wheel, sdist, TRIED, MINUTES, DOCKERD):
         shutil.copy(file, place)
-    photo = jpegs.with_segments(jpegs.plain(7, 120), jpegs.exif_segment(jpegs.exif()))
+    photo = jpegs.with_segments(PIXEL, jpegs.exif_segment(jpegs.exif()))
     (place / "photo.jpg").write_bytes(photo)
     for name in ("resolv.conf", "hosts"):
         shutil.copy(Path("/etc", name), fresh / "etc" / name)
