@@ -274,7 +274,7 @@ def test_calls_that_libc_can_do_without_are_not_there(machine: str) -> None:
     assert run_filter(program, architecture, 434) == ALLOW
 
 
-def test_a_keeper_can_wait_and_signal_and_nothing_else() -> None:
+def test_a_keeper_can_wait_signal_and_complain_and_nothing_else() -> None:
     """All is tried with descriptors and a child that were there before."""
     told = mmap.mmap(-1, 4096)
 
@@ -298,4 +298,5 @@ def test_a_keeper_can_wait_and_signal_and_nothing_else() -> None:
     assert exit_code(child(work)) == 0
     found = json.loads(told[:])
     assert (found.pop("kill"), found.pop("wait")) == ("", "-9")
+    assert found.pop("write") == "EBADRQC"  # refused by its descriptor: standard error is allowed
     assert set(found.values()) == {"EPERM"}, found
