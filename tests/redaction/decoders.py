@@ -12,14 +12,14 @@ from typing import Final
 from tests.support.samples.media import TOOL_DEADLINE_S
 
 _PLAYED: Final = ("video/", "audio/", "application/ogg")
-_CAPTIONS: Final = ("text/", "application/x-subrip", "application/x-ass")
+_CAPTIONS: Final = tuple(f"application/x-{one}" for one in ("subrip", "ssa", "location+vtt"))
 
 
 def same(path: Path, out: Path, kind: str) -> bool | None:
     """Compare pictures, sound and text of two files of a kind. None if no decoder reads the first.
 
-    A film whose packets differ is decoded: a message may have gone from them. Of captions the times and sizes
-    are compared, since a place may have gone from their words.
+    A film whose packets differ is decoded: a message may have gone from them. Of captions the times are
+    compared, since a place may have gone from their words.
     """
     if kind == "application/pdf":
         pages = _alike(path, out, _pages)
@@ -70,7 +70,7 @@ def _frames(path: Path) -> str:
 
 
 def _cues(path: Path) -> str:
-    return said(_ffmpeg(path, "s", "-c", "copy"), without=rb"[0-9a-f]{32}|#extradata.*")
+    return said(_ffmpeg(path, "s", "-c", "copy"), without=rb", +\d+, [0-9a-f]{32}.*|#extradata.*")
 
 
 def _ffmpeg(path: Path, streams: str, *how: str) -> list[str]:

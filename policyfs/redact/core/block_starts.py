@@ -45,8 +45,8 @@ def holds_metadata(data: bytes, *, numbers: bool = False) -> bool:
     be long, and mostly has no three letters in a row. Then most starts need no search.)
     """
     few = numbers and _WORD not in data.translate(_OF_WORDS)
-    if any(mark in data for mark in (_WITHOUT_WORDS if few else _LONG_MARKS if numbers else _MARKS)):
+    if any(map(data.__contains__, _WITHOUT_WORDS if few else _LONG_MARKS if numbers else _MARKS)):
         return True
     plain = data.translate(None, b"\0")
     few = len(plain) == len(data) or (numbers and _WORD not in plain.translate(_OF_WORDS))
-    return not few and any(mark in plain for mark in _BEFORE_ZEROS)
+    return not few and any(map(plain.__contains__, _BEFORE_ZEROS))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -53,6 +54,7 @@ def hidden_by(words: Iterable[str]) -> Tells:
     return hide
 
 
+@cache
 def in_words(tells: Tells) -> str:
     """Return the names of categories for messages: ``location, time``. The name of OTHER is ``other``."""
     return ", ".join(str(part.name).lower() for part in Tells if part in tells)

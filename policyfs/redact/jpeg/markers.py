@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.cleaners import Budget
-from policyfs.redact.core.patches import ByteSource, is_blank
+from policyfs.redact.core.patches import ByteSource, Window, is_blank
 from policyfs.redact.jpeg._scan import find_boxes, find_marker
 from policyfs.redact.jpeg.motion_photo import FTYP_BYTES
 
@@ -99,7 +99,7 @@ def walk_image(source: ByteSource, start: int, budget: Budget, *, to_scan: bool 
 
     to_scan: read only its header, up to the first scan. Raises TooMuchError.
     """
-    walker = _Walker(source, budget, Image(start), to_scan)
+    walker = _Walker(Window(source), budget, Image(start), to_scan)
     walker.walk()
     return walker.image
 

@@ -416,7 +416,8 @@ class _Scanner:
             if prefix != "xmlns":
                 continue
             uri = unescape(found[2][1:-1])
-            if len(inherited) + len(declared) >= MAX_NAMESPACES or tells_place(uri) or local == "xml":
+            odd = local == "xml" or (not properties.is_known(uri) and tells_place(uri))
+            if odd or len(inherited) + len(declared) >= MAX_NAMESPACES:
                 raise MalformedError
             declared[local] = uri
         return {**inherited, **declared} if declared else inherited
