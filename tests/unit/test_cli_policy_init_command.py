@@ -137,7 +137,7 @@ def test_answers_that_end_write_nothing(place: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sys.stdin", io.StringIO("gallery\n"))
     said = init()
     assert said.returncode == 2
-    assert "the input ended before the last answer; name each app with --app" in said.stderr
+    assert "the input ended before the last answer; options answer, too (--help)" in said.stderr
     assert not Path("home.yaml").exists()
 
 

@@ -102,8 +102,5 @@ class Questions:
         print(question, end="", file=self._asked, flush=True)
         line = self._answers.readline()
         if not line:
-            raise UsageError(
-                "the input ended before the last answer; name each app with --app, and its rights with"
-                " --read, --add, --edit or --everything"
-            )
+            raise UsageError("the input ended before the last answer; options answer, too (--help)")
         return line.strip()
