@@ -39,6 +39,7 @@ from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.inodes.saved_state import SavedState, Setup
 from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
+from policyfs.fs.kernel_cache.name_expiry import all_stay
 from policyfs.fs.namespace.restoration import Restored
 from policyfs.fs.opening.stale_retries import MOST_RESTING
 from policyfs.fs.sharing.pauses import in_slices
@@ -227,8 +228,7 @@ class Daemon:
                 " files that this user may not open; `policyfs doctor` with the store tells what to do",
                 uid=facts.root_as,
             )
-        # See MountOptions.vectors. INVARIANT: a mount with a keeper is an app's, so the bridge answers no
-        # LOOKUP in it (AccessVectors.of_names): the next daemon would not know its counts.
+        # See MountOptions.vectors.
         self._in_vectors = options.vectors and not facts.remote
         self._directories = descriptors.of_directories(MAX_DIRECTORIES if self._in_vectors else 0)
         # If the store does not keep inode numbers, no owner can be recorded by number: no file has an owner.
@@ -311,7 +311,7 @@ class Daemon:
             flags=flags,
             vectors=(MAX_NODES, self._directories[1]) if self._in_vectors else None,
             answered=self._before.init if self._before is not None else b"",
-            outliving=None if self.state is None else self.state.outliving(),
+            outliving=None if self.state is None else self.state.outliving(shared=self._options.app is None),
         )
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)
@@ -401,7 +401,7 @@ class Daemon:
         if cache.notifier is not None:
             cache.notifier.inval_inodes(iter(unknown))
         cache.forget_attributes_of_all()
-        await cache.expire_all_names()
+        await cache.expire_all_names(all_stay)
 
     async def _signals(self) -> None:
         """Obey signals. An order to end does not wait for a reload: a reload may wait for a hung disk."""

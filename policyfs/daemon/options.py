@@ -56,7 +56,7 @@ class MountOptions:
     inotify: bool = False
     """True if inotify reports changes of the store in the mount. Only with app."""
     keeper: bool = False
-    """True if another daemon takes over from a killed one also in a mount that writes. Only with app."""
+    """True if another daemon takes over from a killed one also in a mount that writes."""
     policy: str = ""
     """The file or directory that the policy is read from."""
     named_uids: tuple[tuple[int, int], ...] = ()
@@ -65,7 +65,7 @@ class MountOptions:
     @property
     def is_kept(self) -> bool:
         """True if another daemon takes over from a killed one (decision 70)."""
-        return self.app is not None and (self.read_only or self.keeper)
+        return self.read_only or self.keeper
 
     @property
     def kernel_admits(self) -> bool:

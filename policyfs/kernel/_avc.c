@@ -206,9 +206,9 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 			return false;
 		out.nodeid = node->id;
 		/* INVARIANT: counted under this seat's lock, before the kernel can forget the node. */
-		atomic_fetch_add_explicit(&node->lookups, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&node->count->lookups, 1, memory_order_relaxed);
 		if (!avc_reply(seat, device, header->unique, &out, sizeof(out)))
-			atomic_fetch_sub_explicit(&node->lookups, 1, memory_order_relaxed);
+			atomic_fetch_sub_explicit(&node->count->lookups, 1, memory_order_relaxed);
 		atomic_fetch_add_explicit(&seat->lookups, 1, memory_order_relaxed);
 		return true;
 	}

@@ -88,6 +88,11 @@ bool avc_open(size_t nodes, unsigned directories, unsigned seats);
 void avc_save_opens(void *memory);
 size_t avc_opens_size(void);
 
+/* The same for the counts of look-ups, in memory of avc_counts_size(nodes): pairs of numbers of 64 bits (node, look-ups).
+ * Those of node 0 count nothing. */
+void avc_save_counts(void *memory);
+size_t avc_counts_size(size_t nodes);
+
 /* Drop the table. Call this only when no reader runs any more. */
 void avc_close(void);
 

@@ -22,6 +22,17 @@ static struct {
 	uint64_t installed, dropped, refused;
 } table;
 
+/* The counts in memory that outlives this process. all NULL: each node has its own. */
+static struct {
+	struct count *all;
+	uint32_t *unused; /* numbers of counts that were in use before */
+	size_t count_unused, next;
+	struct count *late; /* of the node that was dropped last */
+	bool late_all;	    /* all: the table was cleared */
+} counts;
+
+static void *outliving; /* the memory for the counts of the next avc_open() */
+
 /* ---- Looking ------------------------------------------------------------------------------------- */
 
 static size_t slot_of(uint64_t value)
@@ -58,6 +69,59 @@ bool avc_is_named(const struct node *node, uint64_t parent, const char *name, si
 struct node *avc_first_like(uint64_t parent, const char *name, size_t size)
 {
 	return table.by_name[slot_of_name(parent, name, size)];
+}
+
+/* ---- Counts in memory that outlives this process ------------------------------------------------- */
+
+/* Free the counts of dropped nodes. INVARIANT: called at the next change of the table, since by then Python has saved
+ * their look-ups. Until then the process after this one may count them twice, which keeps a node, but loses none. */
+static void free_late(void)
+{
+	for (size_t i = 0; counts.late_all && i < counts.next; i++)
+		atomic_store(&counts.all[i].id, 0);
+	if (counts.late_all)
+		counts.next = counts.count_unused = 0;
+	else if (counts.late != NULL) {
+		atomic_store(&counts.late->id, 0);
+		counts.unused[counts.count_unused++] = (uint32_t)(counts.late - counts.all);
+	}
+	counts.late_all = false;
+	counts.late = NULL;
+}
+
+/* There is a count for each node that the table can have. */
+static struct count *new_count(struct node *node)
+{
+	struct count *count = &node->own;
+
+	if (counts.all != NULL) {
+		free_late();
+		count = &counts.all[counts.count_unused > 0 ? counts.unused[--counts.count_unused] : counts.next++];
+	}
+	atomic_store(&count->lookups, 0);
+	atomic_store(&count->id, node->id);
+	return count;
+}
+
+static bool counts_begin(size_t most)
+{
+	counts.all = outliving;
+	outliving = NULL;
+	if (counts.all == NULL)
+		return true;
+	memset(counts.all, 0, avc_counts_size(most));
+	counts.unused = calloc(most, sizeof(*counts.unused));
+	return counts.unused != NULL;
+}
+
+size_t avc_counts_size(size_t nodes)
+{
+	return nodes * sizeof(struct count);
+}
+
+void avc_save_counts(void *memory)
+{
+	outliving = memory;
 }
 
 /* ---- Changing: the event loop only, with all locks ---------------------------------------------- */
@@ -112,6 +176,7 @@ static struct node *add_node(const struct avc_vector *vector)
 	node->format = vector->format;
 	node->name_size = (uint16_t)vector->name_size;
 	memcpy(node->name, vector->name, vector->name_size);
+	node->count = new_count(node);
 	node->next_id = *by_id;
 	*by_id = node;
 	node->next_name = *by_name;
@@ -234,7 +299,11 @@ uint64_t avc_drop(uint64_t id)
 	if (node == NULL)
 		return 0;
 	avc_lock_all();
-	lookups = atomic_load_explicit(&node->lookups, memory_order_relaxed);
+	lookups = atomic_load_explicit(&node->count->lookups, memory_order_relaxed);
+	if (counts.all != NULL) {
+		free_late();
+		counts.late = node->count;
+	}
 	remove_node(node);
 	avc_unlock_all();
 	table.dropped++;
@@ -275,12 +344,13 @@ void avc_clear(void (*taken)(void *, uint64_t, uint64_t), void *context)
 	for (size_t slot = 0; slot <= table.mask; slot++)
 		while (table.by_id[slot] != NULL) {
 			struct node *node = table.by_id[slot];
-			uint64_t lookups = atomic_load_explicit(&node->lookups, memory_order_relaxed);
+			uint64_t lookups = atomic_load_explicit(&node->count->lookups, memory_order_relaxed);
 
 			if (lookups > 0 && taken != NULL)
 				taken(context, node->id, lookups);
 			remove_node(node);
 		}
+	counts.late_all = counts.all != NULL;
 	directories_leave_all();
 	avc_unlock_all();
 }
@@ -305,7 +375,7 @@ bool avc_open(size_t nodes, unsigned directories, unsigned seats_used)
 	table.by_id = calloc(slots, sizeof(*table.by_id));
 	table.by_name = calloc(slots, sizeof(*table.by_name));
 	if (nodes == 0 || seats_used > AVC_SEATS || table.by_id == NULL || table.by_name == NULL ||
-	    !directories_begin(directories) || !opens_begin() || !events_begin()) {
+	    !directories_begin(directories) || !opens_begin() || !events_begin() || !counts_begin(nodes)) {
 		avc_close();
 		return false;
 	}
@@ -324,6 +394,8 @@ void avc_close(void)
 	free(table.by_id);
 	free(table.by_name);
 	directories_close();
+	free(counts.unused);
+	memset(&counts, 0, sizeof(counts));
 	memset(&table, 0, sizeof(table));
 	avc_forget_counts();
 }

@@ -18,10 +18,15 @@ struct grant {
 	uint32_t gid, flags; /* AVC_OPEN and AVC_LIST only with this gid, AVC_OPEN only with these flags of open(2) */
 };
 
+/* Number of look-ups of a node that the cache has answered, and that Python does not count yet. id 0: not in use. */
+struct count {
+	atomic_uint_fast64_t id, lookups;
+};
+
 struct node {
 	struct node *next_id, *next_name;
 	uint64_t id, parent, serial; /* serial: of its directory's descriptor */
-	atomic_uint_fast64_t lookups; /* look-ups that the cache has answered, and that Python does not count yet */
+	struct count *count, own;    /* count: own, or one in memory that outlives the process */
 	uint64_t device, ino;
 	int64_t birth_ns;
 	uint32_t format;

@@ -34,33 +34,37 @@ static bool has_slots(const Py_buffer *memory)
 	return false;
 }
 
-/* Keep the next table's handles in memory that outlives this process. None: in memory of this process. */
-static bool save_opens(PyObject *memory)
+/* Return the buffer of a memory of this size that outlives this process; NULL for None, and after an error. */
+static void *outliving(PyObject *memory, Py_buffer *kept, size_t size)
 {
-	static Py_buffer kept;
-
-	avc_close();
-	avc_save_opens(NULL);
-	PyBuffer_Release(&kept);
-	if (memory == Py_None)
-		return true;
-	if (PyObject_GetBuffer(memory, &kept, PyBUF_WRITABLE) < 0 || !has_slots(&kept))
-		return false;
-	avc_save_opens(kept.buf);
-	return true;
+	PyBuffer_Release(kept);
+	if (memory == Py_None || PyObject_GetBuffer(memory, kept, PyBUF_WRITABLE) < 0)
+		return NULL;
+	if ((size_t)kept->len == size && (uintptr_t)kept->buf % 64 == 0)
+		return kept->buf;
+	PyErr_SetString(PyExc_ValueError, "not the memory of opens or counts");
+	return NULL;
 }
 
 PyObject *vectors_open(PyObject *module, PyObject *args)
 {
+	static Py_buffer slots, numbers;
 	Py_ssize_t nodes;
 	unsigned int directories;
-	PyObject *memory = Py_None;
+	PyObject *memory = Py_None, *counts = Py_None;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "nI|O:open_vectors", &nodes, &directories, &memory) || !save_opens(memory))
+	if (!PyArg_ParseTuple(args, "nI|OO:open_vectors", &nodes, &directories, &memory, &counts))
 		return NULL;
+	avc_close();
 	if (nodes <= 0 || nodes > (1 << 24) || directories == 0 || directories > 4096) {
 		PyErr_SetString(PyExc_ValueError, "no room for access vectors");
+		return NULL;
+	}
+	avc_save_opens(outliving(memory, &slots, avc_opens_size()));
+	avc_save_counts(PyErr_Occurred() ? NULL : outliving(counts, &numbers, avc_counts_size((size_t)nodes)));
+	if (PyErr_Occurred()) {
+		avc_save_opens(NULL);
 		return NULL;
 	}
 	if (!avc_open((size_t)nodes, directories, AVC_SEATS))

@@ -270,8 +270,11 @@ def attach(
     readiness = Readiness(duplicate, take_turns(UNDER_WAY, IN_ALL, waiting))
     readiness.install()
     if vectors is not None:
-        opens = outliving[0] if outliving is not None else None
-        start_readers(duplicate, readiness.fileno(), nodes=vectors[0], directories=vectors[1], memory=opens)
+        memory, counts = outliving[0] if outliving is not None else (None, None)
+        start_readers(
+            duplicate, readiness.fileno(), nodes=vectors[0], directories=vectors[1], memory=memory,
+            counts=counts,
+        )  # fmt: skip
     if not attached():
         raise MountError(
             "pyfuse3 is not bound to policyfs's bridge: another library loaded libfuse3 into the"

@@ -7,7 +7,8 @@ See docs/architecture/vectors.md. Call all functions here on the event loop's th
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -46,6 +47,9 @@ drop_all = library.drop_all_vectors
 clear = library.clear_vectors
 free_taken = library.free_taken
 """A function that frees the slot of a handle that Python has taken over and saved. Argument: its number."""
+_COUNT: Final = struct.Struct("=QQ")
+COUNT_BYTES: Final = _COUNT.size
+"""The size of the memory in which a node's count of look-ups outlives the process, in bytes."""
 OPENS_BYTES: Final = library.OPENS_BYTES
 """The size of the memory in which the bridge's handles outlive the process, in bytes."""
 exempt = library.exempt
@@ -166,6 +170,12 @@ def read_opens(memory: memoryview) -> list[Opened]:
     return [Opened(*one) for one in library.read_opens(memory)]
 
 
+def read_counts(memory: memoryview) -> Iterator[tuple[int, int]]:
+    """Yield the look-ups (node, number) that the bridge of a dead process had answered, and that Python had
+    not counted yet. memory: start() got it."""
+    return ((nodeid, lookups) for nodeid, lookups in _COUNT.iter_unpack(memory) if nodeid and lookups)
+
+
 def end_opens(nodeid: int) -> list[Opened]:
     """Take over the bridge's handles of a node. After this call, the bridge answers no open of the node."""
     return [Opened(*one) for one in library.end_opens(nodeid)]
@@ -189,15 +199,17 @@ def stats() -> VectorStats:
 
 
 def start(
-    device: int, epoll: int, *, nodes: int, directories: int, memory: memoryview | None = None
-) -> int:
+    device: int, epoll: int, *, nodes: int, directories: int, memory: memoryview | None = None,
+    counts: memoryview | None = None,
+) -> int:  # fmt: skip
     """Open the cache, and start the reader threads, which at first read nothing. Return their number.
 
     epoll: the descriptor by which the event loop waits for requests. memory: OPENS_BYTES, if the bridge's
-    handles must outlive this process; those that are in it are dropped. INVARIANT: called before seccomp
-    filters system calls. The filter would not let a reader be pinned to its processor.
+    handles must outlive this process; those that are in it are dropped. counts: COUNT_BYTES for each node, if
+    the counts of look-ups must. INVARIANT: called before seccomp filters system calls. The filter would not
+    let a reader be pinned to its processor.
     """
-    library.open_vectors(nodes, directories, memory)
+    library.open_vectors(nodes, directories, memory, counts)
     return library.start_readers(reader_groups(sorted(os.sched_getaffinity(0))), device, epoll)
 
 

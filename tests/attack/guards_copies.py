@@ -11,6 +11,7 @@ import policyfs.fs.redacted.leased as leased_module
 import policyfs.store.tree as tree_module
 from policyfs.domain import NO_RANGES
 from policyfs.fs.inodes.leased_bytes import LeasedBytes
+from policyfs.fs.inodes.saved_state import SavedHandle, SavedState
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.fs.redacted.windows import FilmFrames
@@ -110,7 +111,19 @@ def films_not_looked_at() -> None:
     put(FilmFrames, "read", read)
 
 
+def callers_forgotten() -> None:
+    """After a take-over, all open files are those of the first app (decision 70)."""
+    handles = SavedState.handles
+
+    def alike(self: SavedState) -> list[SavedHandle]:
+        found = handles(self)
+        return [one._replace(uid=min(other.uid for other in found)) for one in found]
+
+    put(SavedState, "handles", alike)
+
+
 COPIES: Final = named(
+    callers_forgotten,
     copies_not_shared, cloned_on_the_loop, films_not_looked_at, late, released_by_the_loop,
     pool_controlled, lease_not_asked, plans_late, server_not_asked, shown_before_located,
 )  # fmt: skip

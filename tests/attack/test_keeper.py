@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.processes import call_as
+from tests.mount.test_takeover import kill_daemon
+from tests.mount.test_takeover_shared import MAPS, VIEWER
+from tests.mount.test_takeover_shared import POLICY as SHARED
+from tests.mount.test_takeover_views import asked, photo, reader
+from tests.support.machine.processes import call_as, start_as
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 
@@ -42,3 +46,23 @@ def test_the_keeper_can_only_wait(
     mount = mounts.start(*parts) if guard is None else without(guard, *parts)
     assert filters(mount) == ("2" if guard is None else "0", "1")
     assert call_as(APP, (mount.mountpoint / "file").read_text) == "text"
+
+
+@pytest.mark.parametrize("guard", [None, "callers-forgotten"])
+def test_no_app_reads_on_as_another(
+    mounts: Mounts, without: Callable[..., Mount], empty_store: Path, guard: str | None
+) -> None:
+    """Two apps read one photo of a shared mount under a lease, each in its own view; the daemon dies."""
+    (empty_store / "DCIM").mkdir()
+    (empty_store / "DCIM/a.jpg").write_bytes(photo())
+    parts = SHARED, empty_store, "--read-only", "--copy-max", "4K"
+    mount = mounts.start(*parts) if guard is None else without(guard, *parts)
+    children = [start_as(uid, reader(mount.mountpoint / "DCIM/a.jpg")) for uid in (MAPS, VIEWER)]
+    before = [child.receive() for child in children]
+    kill_daemon(mount)
+    (whole, _, told), (other, _, leaked) = [asked(child) for child in children]
+    assert (whole == before[0], bool(told)) == (True, True)
+    assert (other == before[1], bool(leaked)) == (guard is None, guard is not None)
+    for child in children:
+        child.send("end")
+        child.result()

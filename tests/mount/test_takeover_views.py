@@ -37,8 +37,6 @@ rules:
   - {{id: checked, require: {{no: [location]}}, paths: "/Inbox/**"}}
 """
 WAYS = {"passthrough": (), "mediated": ("--no-passthrough",), "leased": ("--copy-max", "4K")}
-KILLS = 2
-"""The second kill ends a daemon that has taken over itself."""
 
 
 def photo(filling: bytes = b"") -> bytes:
@@ -92,7 +90,7 @@ def test_files_are_read_on(mounts, filled: Path, way: str) -> None:
     children = [start_as(APP, reader(path)) for path in paths]
     before = [child.receive() for child in children]
     assert before[0] != before[1]
-    for number in range(count(KILLS, 20)):
+    for number in range(count(2, 20)):
         kill_daemon(mount)
         for path, child, digest in zip(paths, children, before, strict=True):
             whole, mapped, told = asked(child)
@@ -249,7 +247,7 @@ def test_a_scan_of_a_redacted_library_sees_no_kill(mounts, filled: Path) -> None
 
     child = start_as(APP, app)
     assert child.receive() == "ready"
-    for _ in range(count(KILLS, 30)):
+    for _ in range(count(2, 30)):
         kill_daemon(mount)
     rounds, failed = asked(child)
     child.result()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import random
 import stat as stat_bits
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +50,40 @@ def test_a_node_is_in_the_table_until_it_is_dropped(tmp_path: Path, table: None)
     assert (vectors.stats().nodes, vectors.stats().directories) == (1, 1)
     assert AccessVectors(in_use=True).drop(node) == 0
     assert (vectors.stats().nodes, node.lookups) == (0, 1)
+
+
+def test_counts_outlive_the_process_until_python_has_them(tmp_path: Path) -> None:
+    """Each node has one, whatever comes and goes; a dropped one's goes with the next change."""
+    memory = memoryview(mmap.mmap(-1, 16 * vectors.COUNT_BYTES))
+    bridge.library.open_vectors(16, 2, None, memory)
+    dice, live, dropped = random.Random(1), dict[int, Any](), 0
+    seen, table = list[Any](), AccessVectors(in_use=True)
+    table.counted = seen.append
+
+    def saved() -> list[int]:
+        return sorted(nodeid for nodeid, _ in struct.iter_unpack("=QQ", memory) if nodeid)
+
+    for nodeid in range(2, 300):
+        if len(live) < 16 and dice.random() < 0.7:
+            live[nodeid] = node = a_node(nodeid)
+            assert install(tmp_path, node, b"%d" % nodeid)
+            assert saved() == sorted(live)
+        elif live:
+            dropped = dice.choice(list(live))
+            table.drop(live.pop(dropped))
+            assert saved() == sorted([*live, dropped])
+    (nodeid, node), *_ = live.items()
+    place = next(at for at, (one, _) in enumerate(struct.iter_unpack("=QQ", memory)) if one == nodeid)
+    struct.pack_into("=Q", memory, 16 * place + 8, 40)  # as the bridge counts
+    assert list(vectors.read_counts(memory)) == [(nodeid, 40)]
+    table.drop(node)
+    assert (seen, node.lookups) == ([node], 41)
+    table.clear()
+    assert install(tmp_path, a_node(900))
+    assert saved() == [900]
+    with pytest.raises(ValueError, match="memory"):
+        bridge.library.open_vectors(16, 2, None, memory[16:])
+    bridge.prepare(0, 0)
 
 
 def test_the_kernel_keeps_what_python_does_not_know(tmp_path: Path, table: None) -> None:

@@ -41,7 +41,7 @@ class Side:
         self.handles = HandleTable()
         self.given: list[tuple[int, int]] = []
         self.released: set[int] = set()
-        gate = SimpleNamespace(principal=CALLER._who, generation=0, engine=ENGINE, app="app")
+        gate = SimpleNamespace(principal=CALLER._who, generation=0, engine=ENGINE, app=None)
         copies: Any = SimpleNamespace(
             restore=lambda _saved, _seen: {7}, save_to=lambda _saved: None, release=lambda: None,
             of=lambda _node, _fd, _backing_id: None,
@@ -302,3 +302,14 @@ def test_no_handle_gets_the_number_of_one_that_a_release_may_still_name(
     used = [old.handles.new_index(CALLER) for _ in range(3)]
     new, _ = next_one(tree, state)
     assert new.handles.new_index(CALLER) not in used
+
+
+def test_look_ups_that_the_bridge_has_answered_are_counted(
+    tree: Tree, state: SavedState, old: Side
+) -> None:
+    node, other = song(old, tree), song(old, tree, b"other")
+    for place, (nodeid, lookups) in enumerate(((node.nodeid, 5), (0, 9), (other.nodeid, 0), (77, 3))):
+        struct.pack_into("=QQ", state.counts, 16 * place, nodeid, lookups)
+    new, _ = next_one(tree, state)
+    assert [new.nodes.get(one.nodeid).lookups for one in (node, other)] == [6, 1]
+    assert state.nodes()[node.nodeid].lookups == 6  # the bridge forgets its counts next

@@ -71,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--posix", action="store_true", help="the kernel checks mode bits in addition to the policy")
     inotify_help = "with --app: inotify reports changes that other programs make in the store"
     add("--inotify", action="store_true", help=inotify_help)
-    keeper_help = "with --app: another daemon takes over if this one is killed (default with --read-only)"
+    keeper_help = "another daemon takes over if this one is killed (default with --read-only)"
     add("--keeper", action="store_true", help=keeper_help)
     modes_help = "policy: show owners and modes that match the caller's rights (for Samba and similar)"
     add("--modes", choices=["store", "policy"], default="store", help=modes_help)
@@ -125,8 +125,8 @@ def _check_options(args: argparse.Namespace) -> None:
         raise UsageError("--posix and --no-xattrs cannot be used together: the kernel reads ACLs by xattrs")
     if args.idmap and not (args.posix and args.any_uid):
         raise UsageError("--idmap needs --posix and --any-uid: only the kernel knows who calls")
-    if args.keeper and (args.app is None or args.posix or args.inotify):
-        raise UsageError("--keeper needs --app, and cannot be used with --posix or --inotify")
+    if args.keeper and (args.posix or args.inotify):
+        raise UsageError("--keeper cannot be used with --posix or --inotify")
     if args.inotify and args.app is None:
         raise UsageError("--inotify needs --app: in a shared mount it would tell the names that others see")
     if args.inotify and (args.posix or args.read_only):

@@ -41,6 +41,8 @@ class NodeTable:
             self._placement,
         )  # fmt: skip
         self.root.lookups = 1
+        if vectors.in_use:
+            vectors.counted = self._save
         self._by_id: dict[int, Node] = {ROOT_ID: self.root}
         self._by_ino: dict[int, Node] = {root.ino: self.root}
         self._directories: dict[tuple[int, bytes], Node] = {}
@@ -184,7 +186,9 @@ class NodeTable:
         Node.lookups."""
         if self.vectors.is_full():
             for nodeid, lookups in self.vectors.clear():
-                self._by_id[nodeid].lookups += lookups
+                node = self._by_id[nodeid]
+                node.lookups += lookups
+                self._save(node)
 
     def tell_of_gone(self, told: Callable[[Node], None]) -> None:
         """Register a function that is called with each dropped directory's node, which no request uses any

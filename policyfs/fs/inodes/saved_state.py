@@ -20,6 +20,7 @@ from policyfs.fs.inodes import intents, saved_copies, saved_locks
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.record_table import RecordTable
+from policyfs.fs.inodes.vectors import MAX_NODES
 from policyfs.kernel import vectors, work
 from policyfs.kernel.work import Outliving
 
@@ -50,6 +51,8 @@ _DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED = 1, 2, 4, 8, 16
 _LINK: Final = struct.Struct("=QQ")
 """nodeid, directory; then a further name of the node."""
 _INTENTS, _LOCKS = 1 << 10, 1 << 12
+COUNTS_BYTES: Final = MAX_NODES * vectors.COUNT_BYTES
+"""The size of SavedState.counts in bytes."""
 _HANDLES: Final = 1 << 15
 _ABSENT: Final = 1 << 15
 _COPIES: Final = 1 << 14
@@ -126,7 +129,9 @@ class SavedState:
                   (_HANDLES, _WORD.size), (nodes // 4, _LINK.size + _LONG),
                   (_INTENTS, intents.ROOM), (_LOCKS, saved_locks.ROOM),
                   (_COPIES, saved_copies.ROOM))  # fmt: skip
-        opens, at = _HEADER + work.WORK_BYTES, _HEADER + work.WORK_BYTES + vectors.OPENS_BYTES
+        opens = _HEADER + work.WORK_BYTES
+        counts = opens + vectors.OPENS_BYTES
+        at = counts + COUNTS_BYTES
         size = at + sum(RecordTable.size_bytes(*one) for one in tables)
         self.keeper = os.getpid()
         """The pid of the keeper, which makes this object."""
@@ -135,8 +140,10 @@ class SavedState:
         made = []
         self.work = memoryview(self._memory)[_HEADER:opens]
         """The requests that the bridge has begun and not answered (kernel/work.py)."""
-        self.opens = memoryview(self._memory)[opens:at]
+        self.opens = memoryview(self._memory)[opens:counts]
         """The handles that the bridge gives out by itself (kernel/_opens.c)."""
+        self.counts = memoryview(self._memory)[counts:at]
+        """The look-ups that the bridge answers by itself (kernel/_avc_table.c)."""
         for slots, room in tables:
             made.append(RecordTable(self._memory, at, slots, room))
             at += RecordTable.size_bytes(slots, room)
@@ -198,9 +205,10 @@ class SavedState:
         found = work.read(self.work)
         return found, work.guilty(found, was_early=bool(self._get(_EARLY)))
 
-    def outliving(self) -> Outliving:
-        """Return what the bridge needs to save its handles and the requests in work."""
-        return self.opens, self.work, *self.suspects()
+    def outliving(self, *, shared: bool) -> Outliving:
+        """Return what the bridge needs to save its handles and the requests in work. shared: True if it also
+        answers LOOKUPs: not in an app's mount."""
+        return (self.opens, self.counts if shared else None), self.work, *self.suspects()
 
     # -- for the daemon ------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from policyfs.kernel import vectors
 from policyfs.store.frozen import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from policyfs.fs.inodes.node import Node
     from policyfs.linux.statx import Stat
@@ -42,11 +42,13 @@ class AccessVectors:
     that the bridge has answered, and that Node.lookups does not count yet, only add to a number above 0.
     """
 
-    __slots__ = ("_opens", "in_use", "of_names")
+    __slots__ = ("_opens", "counted", "in_use", "of_names")
 
     def __init__(self, *, in_use: bool, of_names: bool = True) -> None:
         self.in_use = in_use
         self.of_names = of_names
+        self.counted: Callable[[Node], object] = lambda _node: None
+        """Called with a node right after Node.lookups has got look-ups that the bridge had answered."""
         self._opens: OpenVectors | None = None
 
     def tell_of_drops(self, opens: OpenVectors) -> None:
@@ -105,6 +107,8 @@ class AccessVectors:
             self._opens.end(node)
         lookups = vectors.drop(node.nodeid)
         node.lookups += lookups
+        if lookups:
+            self.counted(node)
         return lookups
 
     def check_copy(self, node: Node, stat: Stat) -> None:

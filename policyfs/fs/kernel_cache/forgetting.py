@@ -14,7 +14,7 @@ from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.fs.kernel_cache.listed_names import ListedNames
-from policyfs.fs.kernel_cache.name_expiry import NameExpiry
+from policyfs.fs.kernel_cache.name_expiry import NameExpiry, Stays
 from policyfs.fs.kernel_cache.pruning import Pruning
 from policyfs.kernel.notify import Notifier
 
@@ -103,10 +103,10 @@ class KernelCache:
         if self.notifier is not None:
             self._changes.forget_attributes(self.notifier, self._resolver)
 
-    async def expire_all_names(self) -> bool:
-        """Make the kernel look up every name again after a reload. Return False if it drops all at once: then
-        working directories have no path for a moment."""
-        return self.notifier is None or await self.expiry.expire(self.notifier)
+    async def expire_all_names(self, stays: Stays | None = None) -> bool:
+        """Make the kernel look up every name again after a reload, or a take-over (stays: all_stay). Return
+        False if it drops all at once: then working directories have no path for a moment."""
+        return self.notifier is None or await self.expiry.expire(self.notifier, stays)
 
     def forget_absent(self, parent: int, name: bytes) -> bool:
         """Make the kernel forget that a name is absent. Return False if the notification cannot be sent."""

@@ -1,4 +1,5 @@
-"""After a reload, all names in the kernel expire one by one, so that working directories keep their path.
+"""After a reload or a take-over, all names in the kernel expire one by one: working directories keep their
+path.
 
 After INC_EPOCH, the kernel drops each name at its next use, and getcwd says ENOENT until the directory is
 found again: that is for what cannot be sent one by one (docs/decisions/0046-names-expire-one-by-one.md)."""
@@ -42,6 +43,11 @@ def _never(node: Node) -> bool:
     return False
 
 
+def all_stay(_node: Node) -> bool:
+    """Stays, after a take-over: all older answers are of this policy, so the kernel drops no name."""
+    return True
+
+
 class NameExpiry:
     """The part of a mount that expires all names one by one. staying: called at each reload; returns a
     function (Stays). Other names are dropped, so that an older answer to a LOOKUP cannot bring one back."""
@@ -53,8 +59,9 @@ class NameExpiry:
         self._thread = trio.CapacityLimiter(1)
         self.staying: Callable[[], Stays] = lambda: _never
 
-    async def expire(self, notifier: Notifier) -> bool:
-        """Make the kernel look up every name again. Return False if all were dropped at once instead.
+    async def expire(self, notifier: Notifier, stays: Stays | None = None) -> bool:
+        """Make the kernel look up every name again. Return False if all were dropped at once instead. stays:
+        None: that of staying().
         INVARIANT: afterwards the kernel uses no name from before, even if the task is cancelled."""
         known = list(self._nodes)
         countless = self._absent.lost or len(known) > _MOST
@@ -63,7 +70,7 @@ class NameExpiry:
         try:
             if not countless:
                 with trio.move_on_after(_EXPIRE_S):
-                    done = await self._one_by_one(_Round(known, self.staying(), entries), notifier)
+                    done = await self._one_by_one(_Round(known, stays or self.staying(), entries), notifier)
         finally:
             if not done and not self.expire_at_once(notifier):  # FUSE before 7.44, or the mount ends
                 for node in known:

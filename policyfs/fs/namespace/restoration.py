@@ -72,9 +72,15 @@ class Restoration:
     def restore(self, state: SavedState) -> Restored:
         """Restore a state, before any request is answered, and save each change from then on."""
         self._fs.handles.follows = self._directories.follows = True
+        state.uid_of = self._uid_of
         with paused():
             saved, nodes = state.nodes(), self._fs.nodes
             nodes.restore(saved, state.last_id, state.links(), self._seen)
+        shared = self._fs.gate.app is None  # else the bridge answers no LOOKUP
+        for nodeid, lookups in vectors.read_counts(state.counts) if shared else ():
+            if (node := nodes.find(nodeid)) is not None and nodeid in saved:
+                node.lookups += lookups
+                state.node(node)  # before the bridge forgets them (vectors.start)
         lost = [nodeid for nodeid in saved if nodes.find(nodeid) is None]
         for nodeid in lost:
             state.gone(nodeid)
