@@ -18,6 +18,7 @@ from tests.mount.test_takeover import ended, kill_daemon, records
 from tests.support.machine.counts import SOAK, count, first
 from tests.support.machine.processes import code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
 
 APP = 10110
 POLICY = f"""\
@@ -133,6 +134,50 @@ def test_an_open_file_that_was_removed_and_one_with_two_names_go_on(mounts, work
         b"removed, and written", 0, b"linked twice", 2, b"first second", ["log", "one", "two"]
     )  # fmt: skip
     child.result()
+    assert mount.status()["bugs"] == 0
+
+
+PHOTO = jpegs.photo_with(jpegs.exif(place=False))
+WITH_PLACE = jpegs.photo_with(jpegs.exif())
+
+
+@pytest.mark.parametrize("rule", ["content: image/jpeg", "no: [location]"])
+@pytest.mark.parametrize("options", [OF_APP, ()], ids=["app", "shared"])
+def test_writers_whose_bytes_were_checked_go_on(
+    mounts, work: Path, rule: str, options: tuple[str, ...]
+) -> None:
+    """And what they write from then on is checked."""
+    checked = POLICY + f'  - {{id: photos, require: {{{rule}}}, paths: "/Work/**"}}\n'
+    mount = mounts.start(checked, work, "--keeper", *options)
+    at = mount.mountpoint / "Work/0"
+    names = "written", "new", "refused"
+
+    def app(channel) -> None:
+        written, new, refused = (open(at / name, "w+b", buffering=0) for name in names)  # noqa: SIM115
+        with written, new:
+            written.write(PHOTO)
+            os.fsync(written.fileno())
+            channel.send("ready")
+            channel.recv()
+            written.write(b"and a trailer")
+            new.write(PHOTO)
+            code = code_of(refused.write, b"no photo" if "image" in rule else WITH_PLACE)
+            codes = [code_of(os.fsync, file.fileno()) for file in (written, new, refused)]
+            code_of(refused.close)
+            channel.send((codes[:2], code or codes[2], os.pread(written.fileno(), 1 << 20, 0)))
+
+    child = start_as(APP, app)
+    assert child.receive() == "ready"
+    assert mount.status()["takeover"]["possible"] is True
+    kill_daemon(mount)
+    child.send("go on")
+    whole = PHOTO + b"and a trailer"
+    assert child.receive() == (["", ""], "EPERM", whole)
+    child.result()
+    stored = [work / "Work/0" / name for name in names]
+    wait_for(lambda: mount.status()["handles"]["open"] == 0, "all handles are released")
+    assert [path.read_bytes() for path in stored[:2]] == [whole, PHOTO]
+    assert not stored[2].exists() or stored[2].read_bytes() == b""
     assert mount.status()["bugs"] == 0
 
 

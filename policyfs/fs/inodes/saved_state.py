@@ -1,7 +1,7 @@
 """The state of a mount that outlives its daemon: nodes, handles and INIT, in memory of the keeper.
 
 Each record is written as part of the operation, before the kernel gets the answer (decision 70). A take-over
-restores nodes and handles whose view the policy still gives, but no writer whose bytes are checked first.
+restores nodes and handles whose view the policy still gives, but no writer of a redacted view.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SHORT, _LONG = 64, 255
 _HANDLE: Final = struct.Struct("=QQQIIIIiBI")
 """unique (Caller), fh (an open directory: its number), nodeid, flags, uid, gid, pid, descriptor, bits, and
 checksum of the owner in Handle.facts (0: unknown)."""
-_DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED = 1, 2, 4, 8, 16
+_DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED, _CREATED = 1, 2, 4, 8, 16, 32
 _LINK: Final = struct.Struct("=QQ")
 """nodeid, directory; then a further name of the node."""
 _INTENTS, _LOCKS = 1 << 10, 1 << 12
@@ -116,6 +116,7 @@ class SavedHandle(NamedTuple):
     passed: bool
     owner: int = 0
     """Checksum of the owner in Handle.facts (sum_of_text); 0 if it is unknown."""
+    created: bool = False
 
 
 class SavedState:
@@ -447,14 +448,13 @@ class SavedState:
         self._set(_LAST_INDEX, index)
 
     def opened(self, handle: Handle) -> None:
-        """Save an open file, but no writer whose bytes are checked before the store gets them, or that may
-        only write because it emptied the file."""
-        if handle.writable and handle.node.byte_path is not BytePath.RAW:
+        """Save an open file, but no writer that may only write because it owns the file, or emptied it."""
+        if handle.writable and handle.node.view.redact:
             return
         caller, passed = handle.caller, handle.mode is Mode.PASSTHROUGH
         who = caller.unique, caller.uid, caller.gid, caller.pid
         fd = -1 if passed and not handle.writable else handle.fd
-        bits = _BY_KIND * handle.by_kind | _PASSED * passed
+        bits = _BY_KIND * handle.by_kind | _PASSED * passed | _CREATED * handle.created
         owner = None if handle.facts is None else handle.facts.owner
         owner_sum = 0 if owner is None else sum_of_text(owner)
         self._put_handle(handle.fh, handle.node.nodeid, handle.flags, who, fd, bits, owner_sum)
@@ -520,7 +520,7 @@ class SavedState:
             by_kind, is_unnamed = bool(bits & _BY_KIND), bool(bits & _UNNAMED)
             one = SavedHandle(
                 unique, fh, nodeid, flags, uid, gid, pid, fd, is_directory, is_kept, by_kind, is_unnamed,
-                bool(bits & _PASSED), owner,
+                bool(bits & _PASSED), owner, bool(bits & _CREATED),
             )  # fmt: skip
             self._handles[bits & (_DIRECTORY | _UNNAMED), fh] = slot
             found.append(one)

@@ -14,6 +14,7 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.open_state import Mode
+from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.saved_state import SavedHandle, SavedNode, SavedState, sum_of_view
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
@@ -225,7 +226,10 @@ class Restoration:
         if node.byte_path is BytePath.COPY and made is not None:
             self._copies.show(handle, state, made, saved.owner)
         elif saved.fd >= 0:
-            state.stat = self._fs.tree.fstat(saved.fd)
+            state.stat = stat = self._fs.tree.fstat(saved.fd)
+            if writes and node.view.checked and state.head is None:
+                # As at an open: held bytes, if there were any, have ended the mount.
+                state.head = Head(stat.size, created=saved.created and not stat.size)
         self._fs.handles.add(handle)
         return True
 
