@@ -24,6 +24,7 @@ from policyfs.daemon.duties import Duties
 from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, SignalReader
 from policyfs.daemon.garbage import Garbage
 from policyfs.daemon.inotify import Inotify
+from policyfs.daemon.keeper.hung_loop import HungLoop
 from policyfs.daemon.kills import Kills
 from policyfs.daemon.log import Bugs, Log
 from policyfs.daemon.mountpoint import Mountpoint, read_own_proc
@@ -433,8 +434,16 @@ class Daemon:
             self._mountpoint.leave()
 
     def _duties(self) -> Duties:
+        beats = [self._mountpoint.circle.beat]
+        if (state := self.state) is not None:
+            hung = HungLoop(
+                lambda: state.can_continue and self._keeper_pid() > 0, self._log.warning, procfs.root()
+            )
+            hung.beat()  # a loop may hang before its first turn
+            self._mountpoint.circle.also = hung.look
+            beats.append(hung.beat)
         return Duties(
-            (self._mountpoint.circle.beat, self._garbage.tick, self.fs.expire),
+            (*beats, self._garbage.tick, self.fs.expire),
             settle=self.fs.bridge_handles.events.settle, trail=self.journal, losses=self._losses,
             kills=self._kills, lost=self.sniffer.losses, findings=self.remembered,
         )  # fmt: skip

@@ -117,6 +117,8 @@ class LockCircle:
         self._is_user = is_user
         self._disk = disk
         self._proc = proc
+        self.also: Callable[[], None] = _nothing
+        """A further function that is called at each look, on the same thread. It may raise OSError."""
         self._killed: set[int] = set()
         self._loop: Path | None = None  # the directory of the loop's task, below *proc*
         self._over = threading.Event()
@@ -167,6 +169,7 @@ class LockCircle:
     def _run(self) -> None:
         while not self._over.wait(LOOK_S):
             with contextlib.suppress(OSError):  # the log failed; the next look does what is left
+                self.also()
                 self._resolve(self.writer())
 
     def _resolve(self, pid: int | None) -> None:
@@ -220,6 +223,10 @@ class LockCircle:
         tasks = self._proc / str(pid) / "task"
         for task in _names(tasks):
             yield task, _text(tasks / task / "stack")
+
+
+def _nothing() -> None:
+    pass
 
 
 def _waits_for_lock(task: Path) -> bool:

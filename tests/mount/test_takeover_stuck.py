@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.mount.test_takeover import LIVED_S, kill_daemon
-from tests.mount.test_takeover_writes import APP, POLICY, kept
+from tests.mount.test_takeover import kill_daemon
+from tests.mount.test_takeover_writes import APP, POLICY, kept, work  # noqa: F401 - a fixture
 from tests.support.machine.images import file_system
-from tests.support.machine.processes import start_as, wait_for
+from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
+from tests.support.mount.hanging import LOOK_S
 
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 STUCK_S = 2.5
 """Longer than the connection of a killed daemon once stayed without another one."""
+LONG_S = 10 * LOOK_S
 
 
 @contextmanager
@@ -58,9 +60,8 @@ def follows(mount: Mount, count: int) -> bool:
 
 def test_a_call_of_the_store_that_lasts_is_waited_for(mounts, tmp_path: Path) -> None:
     with file_system("ext4", tmp_path) as store:
-        work = store / "Work"
-        work.mkdir()
-        os.chown(work, APP, APP)
+        (store / "Work").mkdir()
+        os.chown(store / "Work", APP, APP)
         mount = kept(mounts, store)
         mount.expected_log.append("threads of the killed daemon wait")
         pid, at = mount.status()["pid"], mount.mountpoint / "Work"
@@ -73,7 +74,6 @@ def test_a_call_of_the_store_that_lasts_is_waited_for(mounts, tmp_path: Path) ->
         child = start_as(APP, app)
         child.send("before")
         assert child.receive() == ["before"]
-        passed(LIVED_S)
         with frozen(store):
             child.send("while")
             wait_for(lambda: is_stuck(pid, "percpu_rwsem_wait"), "the daemon waits for the store")
@@ -105,7 +105,6 @@ def test_a_notification_that_waits_for_an_app_waits_on(mounts, empty_store: Path
 
     child = start_as(APP, app)
     assert child.receive() == "ready"
-    passed(LIVED_S)
     child.send("go on")
     wait_for(mount.waiting, "the look-up waits")
     (empty_store / "Work/told").unlink()
@@ -114,3 +113,35 @@ def test_a_notification_that_waits_for_an_app_waits_on(mounts, empty_store: Path
     assert child.receive() == "answered"
     child.result()
     assert mount.status()["bugs"] == 0
+
+
+def hanging(mounts, store: Path) -> Mount:
+    mount = mounts.prepare(POLICY, store, "--app", "editor", "--keeper")
+    mount.program = ("tests.support.mount.hanging",)
+    mount.expected_log.append("the event loop hangs")
+    return mount.start()
+
+
+def test_a_daemon_whose_loop_hangs_is_followed(mounts, work: Path) -> None:  # noqa: F811
+    mount = hanging(mounts, work)
+    assert call_as(APP, lambda: code_of(os.stat, mount.mountpoint / "Work/hang")) == "ENOENT"
+    assert mount.status()["takeover"]["count"] == 1
+    assert mount.status()["bugs"] == 0
+
+
+def test_a_stopped_daemon_and_one_that_waits_for_the_store_are_not_followed(mounts, tmp_path: Path) -> None:
+    with file_system("ext4", tmp_path) as store:
+        (store / "Work").mkdir()
+        os.chown(store / "Work", APP, APP)
+        mount = hanging(mounts, store)
+        pid, at = mount.status()["pid"], mount.mountpoint / "Work"
+        os.kill(pid, signal.SIGSTOP)
+        passed(LONG_S)
+        os.kill(pid, signal.SIGCONT)
+        child = start_as(APP, lambda _channel: (at / "late").mkdir())
+        with frozen(store):
+            wait_for(lambda: is_stuck(pid, "percpu_rwsem_wait"), "the daemon waits for the store")
+            passed(LONG_S)
+        child.result()
+        assert (mount.status()["pid"], mount.status()["takeover"]["count"]) == (pid, 0)
+        mount.stop()

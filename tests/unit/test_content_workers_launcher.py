@@ -183,8 +183,8 @@ def test_a_connection_with_a_keeper_is_ended_only_if_none_follows(*, is_followed
         if keeper == 0:
             ours.close()
             os.close(abort_fd)
-            told = signal.sigtimedwait({DYING}, 20)
-            os._exit(7 if told and told.si_pid == daemon else 1)
+            info = signal.sigtimedwait({DYING}, 20)
+            os._exit(7 if info and info.si_pid == daemon else 1)
         launcher = os.fork()
         if launcher == 0:
             with contextlib.suppress(BaseException):
