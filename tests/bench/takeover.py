@@ -63,7 +63,7 @@ def pauses(root: Path, nodes: int, handles: int, kills: int) -> list[int]:
     policy.write_text(POLICY)
     root.chmod(0o755)
     mount = Mount(store, mountpoint, policy, options=("--app", "viewer", "--read-only"), work=root)
-    mount.executed = True
+    mount.wrapper = ("setsid",)  # as a service: its session has a weight
     mount.start()
     try:
         child = start_as(UID, lambda channel: look(mountpoint, nodes, handles, channel))

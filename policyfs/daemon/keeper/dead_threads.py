@@ -7,6 +7,7 @@ which only the next daemon gives.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import stat
@@ -14,6 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from policyfs.kernel import own_proc
+from policyfs.linux import procfs
 
 LIMIT_S: Final = 60.0
 """The longest wait. A thread may also wait for the lock of a file that an app holds while it waits for the
@@ -32,21 +36,24 @@ def wait_for_end(pid: int, tell: Callable[[int], object], limit_s: float = LIMIT
     Return False after *limit_s*. tell: called once with the number of threads if this takes long. INVARIANT:
     this process has the killed one's descriptors, under their numbers."""
     began, is_told = time.monotonic(), False
-    while threads := _at_work(pid):
-        waited_s = time.monotonic() - began
-        if waited_s > limit_s:
-            return False
-        if waited_s > _TOLD_S and not is_told:
-            is_told = True
-            tell(threads)
-        time.sleep(_PAUSE_S)
+    with contextlib.ExitStack() as undo:
+        with contextlib.suppress(OSError):  # the kernel permits no such mount: this reads /proc itself
+            undo.callback(own_proc.end, own_proc.own_proc())
+        while threads := _at_work(pid):
+            waited_s = time.monotonic() - began
+            if waited_s > limit_s:
+                return False
+            if waited_s > _TOLD_S and not is_told:
+                is_told = True
+                tell(threads)
+            time.sleep(_PAUSE_S)
     return True
 
 
 def _at_work(pid: int) -> int:
     """Return the number of threads of a killed process that the next daemon waits for."""
     try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        threads = list(Path(procfs.path(pid, "task")).iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return sum(map(_is_at_work, threads))
