@@ -44,14 +44,11 @@ def as_app(*words: str) -> list[str]:
 
 @contextmanager
 def changing(mount: Mount) -> Iterator[list[list[object]]]:
-    """Programs that change files; afterwards the list has their last words. Without passthrough none writes
-    through a mapping: a message of the dead daemon about its pages may wait for their write (decision 70)."""
+    """Programs that change files; afterwards the list has their last words."""
     told: list[list[object]] = []
     with ExitStack() as stack:
         processes = []
         for program, place, argument in PROGRAMS:
-            if argument == "wal" and "--no-passthrough" in mount.options:
-                continue
             words = as_app("/usr/bin/python3", "-c", program, f"{mount.mountpoint}/Work/{place}", argument)
             process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             processes.append(stack.enter_context(process))
