@@ -20,7 +20,7 @@ from tests.support.mount.hanging import LOOK_S
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 STUCK_S = 2.5
 """Longer than the connection of a killed daemon once stayed without another one."""
-LONG_S = 10 * LOOK_S
+LONG_S = 6 * LOOK_S
 
 
 @contextmanager
