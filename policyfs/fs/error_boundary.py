@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
-from policyfs.fs.access.ledger import ledger
+from policyfs.fs.access.ledger import Ledger
 from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.inodes.resolver import DirectoryMovedError
 from policyfs.kernel.bridge import KEPT_REQUEST, pyfuse3, raw_request
@@ -67,7 +67,7 @@ def guarded(
     tries = _MOVES if handler.__name__ in _CHANGES_NOTHING else 0
 
     async def once(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with ledger() as own:
+        with Ledger() as own:
             try:
                 return await handler(self, *args, **kwargs)
             finally:

@@ -15,7 +15,7 @@ import trio.testing
 
 from policyfs.domain import Audit, Decision, Principal
 from policyfs.fs.access.audit import Call, Recorder
-from policyfs.fs.access.ledger import Ledger, current, ledger, paced, recorded_first
+from policyfs.fs.access.ledger import Ledger, current, paced, recorded_first
 from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.error_boundary import guarded
 from policyfs.fs.inodes.caller import Caller
@@ -252,7 +252,7 @@ async def test_a_ledger_that_is_closed_is_nobodys() -> None:
         found.append(current())
 
     async with trio.open_nursery() as nursery:
-        with ledger() as own:
+        with Ledger() as own:
             nursery.start_soon(later)
             await trio.testing.wait_all_tasks_blocked()
         go_on.set()

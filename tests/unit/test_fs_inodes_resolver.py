@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.fs.access.ledger import ledger
+from policyfs.fs.access.ledger import Ledger
 from policyfs.fs.inodes import resolver as places_module
 from policyfs.fs.inodes.resolver import DirectoryMovedError
 from policyfs.fs.kernel_cache.attributes import Timeouts
@@ -101,18 +101,18 @@ async def test_a_request_does_not_go_on_by_what_was_decided_for_the_old_path(tmp
         made.resolver._watched = lambda: False
         directory = await made.walk("/open/b", GALLERY)
         os.rename(tmp_path / "open/b", tmp_path / "secret/b")
-        with ledger():
+        with Ledger():
             for _ in range(2):
                 with pytest.raises(DirectoryMovedError):
                     made.resolver.dirfd(directory)
             with pytest.raises(DirectoryMovedError):
                 made.resolver.dirfd(await made.walk("/open", MAPS))
-        with ledger():
+        with Ledger():
             assert made.resolver.dirfd(directory) >= 0
         assert directory.path() == b"/secret/b"
         os.rename(tmp_path / "secret/b", tmp_path / "secret/c")  # the same rules: nothing to decide again
         made.resolver.drop_all()
-        with ledger():
+        with Ledger():
             assert made.resolver.dirfd(directory) >= 0
 
 
@@ -126,10 +126,10 @@ async def test_an_outdated_request_stays_so_beside_another(tmp_path: Path) -> No
         one, other = await made.walk("/open/b", GALLERY), await made.walk("/open/c", GALLERY)
         for name in ("b", "c"):
             os.rename(tmp_path / "open" / name, tmp_path / "secret" / name)
-        with ledger():
+        with Ledger():
             with pytest.raises(DirectoryMovedError):
                 made.resolver.dirfd(one)
-            with ledger(), pytest.raises(DirectoryMovedError):  # another request, meanwhile
+            with Ledger(), pytest.raises(DirectoryMovedError):  # another request, meanwhile
                 made.resolver.dirfd(other)
             with pytest.raises(DirectoryMovedError):
                 made.resolver.dirfd(one)

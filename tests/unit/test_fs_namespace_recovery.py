@@ -16,7 +16,7 @@ import trio
 
 from policyfs.daemon.keeper.clone import fork_sharing_descriptors
 from policyfs.daemon.keeper.descriptors import close_others, now_open
-from policyfs.fs.access.ledger import ledger
+from policyfs.fs.access.ledger import Ledger
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.intents import ChangeKind, Intent, Intents, Outcome, Side
 from policyfs.fs.inodes.node import Node
@@ -128,7 +128,7 @@ def die_at(store: Path, state: SavedState, what: str, last: int) -> bool:
             if what in {"append", "unlink", "replace"}:
                 await made.open("d/song" if what != "replace" else "d/ode", os.O_RDWR, UID)
             steps.append(0)
-            with ledger():
+            with Ledger():
                 await ASKS[what](made, above, song, asker(made))
             os._exit(7)
 
@@ -156,7 +156,7 @@ async def goes_on(store: Path, state: SavedState, what: str) -> None:
             if node.parent is not None:
                 made.lookup.stat(node)
         made.whole.restoration.comes_again(UNIQUE)
-        with ledger():
+        with Ledger():
             await ASKS[what](made, above, song, asker(made))
         assert found(store) == wanted(what)
         for name in wanted(what):
@@ -166,7 +166,7 @@ async def goes_on(store: Path, state: SavedState, what: str) -> None:
                 made.lookup.stat(node)  # each node has its name
         if what == "append":
             assert [handle.writable for handle in made.handles] == [True]
-        with ledger():
+        with Ledger():
             later = made.caller(UID)
             later.unique = UNIQUE + 2
             await made.creator.mkdir(above, b"later", 0o750, later)  # the first is answered

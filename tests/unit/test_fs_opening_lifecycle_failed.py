@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.fs.access.ledger import ledger
+from policyfs.fs.access.ledger import Ledger
 from policyfs.fs.inodes.handles import Handle
 from policyfs.journal.writing.ticket import Ticket
 from tests.support.models.policies import engine_of
@@ -119,7 +119,7 @@ async def test_an_emptied_file_stays_empty_if_the_open_begins_again(store: Path,
 
         async def opens() -> None:
             node = await made.walk("/a.jpg", MAPS)
-            with ledger() as own:
+            with Ledger() as own:
                 found.append(await made.opener.open(node, os.O_RDWR, made.caller(MAPS)))
                 await own.settle()
 

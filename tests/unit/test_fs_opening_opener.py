@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from policyfs.fs.access.ledger import ledger
+from policyfs.fs.access.ledger import Ledger
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.opening.stale_retries import SecondTries
@@ -241,7 +241,7 @@ async def test_an_open_that_meets_a_reload_after_its_pace_rests_and_keeps_its_pl
         async with trio.open_nursery() as nursery:
 
             async def opens() -> None:
-                with ledger():
+                with Ledger():
                     opened = await made.opener.open(node, os.O_RDONLY, other, lambda: rested.append(1))
                     await made.release(opened)
 

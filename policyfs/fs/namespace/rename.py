@@ -324,9 +324,10 @@ class Renamer(FsPart):
         INVARIANT: no await between this call and the change (checked/change_lock.py). Of two files, the file
         with the lower inode number is locked first.
         """
-        async with self._locks.limit(who.holder, errno.EBUSY):
-            for named in sorted(filter(None, ends), key=lambda named: named.ino):
-                await stack.enter_async_context(self._change_lock.on(named.fd))
+        if files := sorted(filter(None, ends), key=lambda named: named.ino):
+            async with self._locks.limit(who.holder, errno.EBUSY):
+                for named in files:
+                    await stack.enter_async_context(self._change_lock.on(named.fd))
         names = ((self._resolver.dirfd(side.parent), side.name) for side in (here, to))
         if await stack.enter_async_context(self._name_lock.on(who.holder, *names)):
             raise _TargetChangedError  # decide anew: the facts may be outdated

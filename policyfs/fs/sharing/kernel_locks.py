@@ -17,7 +17,7 @@ import errno
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Concatenate, Final, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import trio
@@ -68,6 +68,22 @@ class _Lock(NamedTuple):
 
 
 _LOCK: Final[ContextVar[_Lock | None]] = ContextVar("lock", default=None)
+
+
+class _UnderLock:
+    """A context in which the current work has a lock of the kernel, or none."""
+
+    __slots__ = ("_lock", "_token")
+
+    def __init__(self, lock: _Lock | None) -> None:
+        self._lock = lock
+        self._token: Token[_Lock | None]
+
+    def __enter__(self) -> None:
+        self._token = _LOCK.set(self._lock)
+
+    def __exit__(self, *_error: object) -> None:
+        _LOCK.reset(self._token)
 
 
 def is_urgent() -> bool:
@@ -167,15 +183,10 @@ class KernelLocks:
             finally:
                 self._nursery = None
 
-    @contextmanager
-    def under_lock(self, error: int, *, waits: bool = True) -> Iterator[None]:
+    def under_lock(self, error: int, *, waits: bool = True) -> _UnderLock:
         """Treat all waits inside the context as waits under a lock of the kernel. error: the errno of a
         request that would have to wait too long. waits: False if the request never waits for a worker."""
-        token = _LOCK.set(_Lock(error, waits) if self.shared else None)
-        try:
-            yield
-        finally:
-            _LOCK.reset(token)
+        return _UnderLock(_Lock(error, waits) if self.shared else None)
 
     @asynccontextmanager
     async def limit(self, holder: Hashable, error: int = 0) -> AsyncIterator[None]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Hashable
 from typing import Final
 
 import trio
@@ -31,8 +30,7 @@ class NameLock:
         self._latches = latches
         self._locks = locks
 
-    @asynccontextmanager
-    async def on(self, holder: Hashable, *names: tuple[int, bytes]) -> AsyncIterator[bool]:
+    def on(self, holder: Hashable, *names: tuple[int, bytes]) -> _Locked:
         """Keep all other daemons from changes of these names. names: a directory's descriptor and a name.
         The value is True if this daemon had to wait: then facts of the decision may be outdated.
 
@@ -40,15 +38,21 @@ class NameLock:
         directory's descriptor, and checks which objects have the names, since entering the context may wait.
         Raise OSError(EBUSY) if another daemon does not finish its change in time.
         """
-        wanted = sorted({_number(*name) for name in names})
-        if waits := not self._take(wanted):
-            async with self._locks.limit(holder, errno.EBUSY):
-                await self._wait(wanted)
-        try:
-            yield waits
-        finally:
-            for at in wanted:
-                self._latches.give(at)
+        return _Locked(self, holder, names)
+
+    async def take(self, holder: Hashable, wanted: list[int]) -> bool:
+        """Take the locks with these numbers. Return True if this daemon had to wait. Raises OSError as on()
+        does."""
+        if self._take(wanted):
+            return False
+        async with self._locks.limit(holder, errno.EBUSY):
+            await self._wait(wanted)
+        return True
+
+    def give(self, wanted: list[int]) -> None:
+        """Release the locks with these numbers."""
+        for at in wanted:
+            self._latches.give(at)
 
     async def _wait(self, wanted: list[int]) -> None:
         until = trio.current_time() + _WAIT_S
@@ -62,10 +66,28 @@ class NameLock:
         """Take all latches or none, so that two daemons never wait for each other."""
         for count, at in enumerate(wanted):
             if not self._latches.take_number(at):
-                for taken in wanted[:count]:
-                    self._latches.give(taken)
+                self.give(wanted[:count])
                 return False
         return True
+
+
+class _Locked:
+    """The context in which locks of names are taken."""
+
+    __slots__ = ("_holder", "_lock", "_names", "_wanted")
+
+    def __init__(self, lock: NameLock, holder: Hashable, names: tuple[tuple[int, bytes], ...]) -> None:
+        self._lock = lock
+        self._holder = holder
+        self._names = names
+        self._wanted: list[int] = []
+
+    async def __aenter__(self) -> bool:
+        self._wanted = sorted({_number(*name) for name in self._names})
+        return await self._lock.take(self._holder, self._wanted)
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._lock.give(self._wanted)
 
 
 def _number(dirfd: int, name: bytes) -> int:
