@@ -45,6 +45,13 @@ def test_bytes_in_between_are_junk():
     assert [data[start:end] for start, end in scan.junk] == [b"hidden ", b"more\n", b"behind"]
 
 
+def test_junk_that_goes_on_is_one_range():
+    """Before, a first per cent sign stayed as a constant comment, and went in a second redaction."""
+    scan = scan_of(HEAD + TAIL + b"%%%EOF%EOF\n")
+    list(scan.items())
+    assert [end - start for start, end in scan.junk] == [11]
+
+
 def test_the_binary_comment_behind_the_head_is_no_junk():
     high = b"%\xe2\xe3\xcf\xd3"
     many = b"%" + b"\xe2" * 17 + b"\n"

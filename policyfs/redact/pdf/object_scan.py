@@ -335,6 +335,8 @@ class Scan:
                 break
             at += len(chunk) - 64
             size = min(4 * size, _CHUNK)
+        if self.junk and self.junk[-1][1] == start:  # a comment goes on: its start alone may be a constant
+            start = self.junk.pop()[0]
         self.junk.append((start, end))
         self._count(1)
         return end
