@@ -18,7 +18,7 @@ class Buffers:
     """The buffers of large reads. They are used again and again.
 
     The C library takes each new buffer of this size from the kernel, and returns it. This costs one page
-    fault for every 4 KiB: it took two thirds of the time of a film's read (docs/performance/redaction.md).
+    fault for every 4 KiB: it took two thirds of the time of a film's read.
 
     INVARIANT: no reader gets bytes of another reader. A buffer is used again only when no memoryview of it
     exists. While a memoryview exists, CPython refuses to change the bytearray's size (BufferError).
