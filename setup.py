@@ -60,15 +60,17 @@ FLAGS = [
     f"-ffile-prefix-map={os.getcwd()}=.",  # two builds have the same bytes, wherever they are made
 ]  # fmt: skip
 
+# Without it in memory a thread that ends aborts a confined daemon: glibc loads it for pthread_exit(3).
+UNWINDER = ["-Wl,--push-state,--no-as-needed", "-lgcc_s", "-Wl,--pop-state"]
+
 setup(
-    version=version(),
     ext_modules=[
         Extension(
             "policyfs.kernel._bridge",
             [f"policyfs/kernel/_{part}.c" for part in PARTS],
             depends=[f"policyfs/kernel/_{part}.h" for part in HEADERS],
             extra_compile_args=[*FLAGS, *fuse_flags("--cflags")],
-            extra_link_args=fuse_flags("--libs"),
+            extra_link_args=[*fuse_flags("--libs"), *UNWINDER],
         ),
         *(
             Extension(
@@ -83,5 +85,6 @@ setup(
                 ("jpeg._scan",),
             )
         ),
-    ]
+    ],
+    version=version(),  # after what asks for missing packages: it needs some, too
 )

@@ -73,3 +73,10 @@ def test_what_is_missing_is_named_with_the_packages_to_install(environment, miss
     assert done.returncode == 1
     assert missing in done.stderr
     assert "apt install gcc pkg-config libfuse3-dev python3-dev" in done.stderr
+
+
+def test_a_confined_daemon_has_what_ends_a_thread() -> None:
+    """For a thread's pthread_exit(3) glibc loads the unwinder, and aborts if it may not. Python ends so the
+    threads that wait for it at its own end."""
+    code = "import policyfs.kernel.bridge; print('/libgcc_s.so' in open('/proc/self/maps').read())"
+    assert run(sys.executable, "-c", code).stdout == "True\n"
