@@ -13,6 +13,7 @@ import argparse
 import base64
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("tests.debian13.package: needs root", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # the roots are removed
     try:
         if arguments.arm64:
             with root_directory(arguments.root) as builder:
