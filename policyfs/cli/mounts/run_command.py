@@ -215,7 +215,7 @@ def _become(command: Sequence[str], identity: Identity, here: str, *, at_termina
         identity.take()
         leave_session_keyring()
         _stand_at(here)
-        close_others(0, 1, 2)  # one may be a directory of the store
+        _close_others()
         for number in (*CAUGHT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -248,6 +248,11 @@ def _stand_at(path: str) -> None:
         os.chdir(path)
     except OSError:
         os.chdir("/")
+
+
+def _close_others() -> None:
+    """Close all descriptors except the standard streams: one may be a directory of the store."""
+    close_others(0, 1, 2)
 
 
 def _say(message: str) -> None:
