@@ -205,7 +205,7 @@ class Passthrough:
         if self._backing is not None:
             self._backing.told = state.registered
 
-    def adopt(self, state: OpenState, backing_id: int) -> None:
+    def adopt_open(self, state: OpenState, backing_id: int) -> None:
         """Take over the backing id of an open node, which the bridge has registered."""
         if self._backing is not None:
             self._backing.adopt(backing_id)
