@@ -106,6 +106,15 @@ def test_any_bytes_keep_their_size_and_are_done_in_one_go():
             assert blanked is None or len(blanked.data) == len(whole)
 
 
+def test_the_size_behind_an_emulation_prevention_byte_stays_though_it_is_that_of_a_blank():
+    # A message of two bytes that goes, then one of type 0 and of 32 bytes.
+    inner, whole = Plain(hidden_by(["time"])), b"\6\4\2A\0\0\3\x20" + b"\1" * 32 + b"\x80"
+    blanked = sei.blanked(whole, AVC.header, inner)
+    assert blanked is not None
+    assert blanked.data == whole.replace(b"A", b" ")
+    assert sei.blanked(blanked.data, AVC.header, inner) is None
+
+
 def test_filler_is_a_chain_of_messages_of_nothing():
     inner = Plain(hidden_by(["all-metadata"]))
     for size in range(1, 1100):

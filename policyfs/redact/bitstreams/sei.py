@@ -232,7 +232,7 @@ def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
     at = unit.find(_ESCAPED, header)
     while at >= 0:
         out[at : at + 2] = b"\0\0"
-        if at + 3 < len(unit) and out[at + 3] == _BLANK:
+        if at + 3 < len(unit) and out[at + 3] == _BLANK != unit[at + 3]:  # a size of 32 stays
             out[at + 3] = 0 if out[at + 4 : at + 5] == b" " and unit[at + 4 : at + 7] != _ESCAPED else 1
         at = unit.find(_ESCAPED, at + 2)
 
