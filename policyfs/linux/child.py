@@ -1,28 +1,38 @@
 """Children of a process: a fork that computes one answer (it may wait in the kernel without end, or fall to
-hostile bytes), and a signal to a child at the end of its parent.
+hostile bytes), and signals: to a child at the end of its parent, and in the name of another process.
 
-The signal comes when a pipe has no writer any more. PR_SET_PDEATHSIG (prctl(2)) would not do: the kernel
+The first comes when a pipe has no writer any more. PR_SET_PDEATHSIG (prctl(2)) would not do: the kernel
 clears it at each change of identity, and the daemon takes the caller's for each new file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import itertools
 import os
+import platform
 import select
 import signal
+import struct
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
+
+from policyfs.linux.libc import LIBC, fail
 
 _NO_DESCRIPTOR: Final = (1 << 31) - 1
 """A number above every descriptor. RLIMIT_NOFILE is none: it may have been lowered since."""
 _F_SETSIG: Final = 10  # asm-generic/fcntl.h
 _PIECE: Final = 1 << 16
 _STDERR: Final = 2
+_QUEUE: Final = {"x86_64": 129, "aarch64": 138}
+"""The number of rt_sigqueueinfo(2) (asm/unistd.h)."""
+_SIGINFO: Final = struct.Struct("=iii4xiI")  # si_signo, si_errno, si_code, si_pid, si_uid
+_SIGINFO_BYTES: Final = 128
+_SI_QUEUE: Final = -1
 
 
 def answer_of(
@@ -73,6 +83,16 @@ def end_with_writer(read_end: int, number: int) -> None:
     poll.register(read_end, 0)
     if poll.poll(0):
         os.kill(os.getpid(), number)
+
+
+def send_as(target: int, number: int, *, pid: int, uid: int) -> None:
+    """Send a signal to the process *target*, which sees these ids as those of the sender. Raises OSError:
+    ENOSYS on a machine whose call is not known."""
+    info = bytearray(_SIGINFO_BYTES)
+    _SIGINFO.pack_into(info, 0, number, 0, _SI_QUEUE, pid, uid)
+    call = _QUEUE.get(platform.machine(), -1)
+    if LIBC.syscall(call, target, number, (ctypes.c_char * len(info)).from_buffer(info)) != 0:
+        raise fail()
 
 
 def _run(function: Callable[[], bytes], writer: int, kept: Sequence[int]) -> NoReturn:

@@ -15,7 +15,7 @@ from policyfs.daemon.keeper.keeper import Keeper
 from policyfs.daemon.log import configure
 from policyfs.daemon.log_writer import LogWriter
 from policyfs.fs.inodes.saved_state import SavedState, Setup
-from policyfs.linux.signals import send_as
+from policyfs.linux.child import send_as
 from tests.support.machine.inchild import child, exit_code
 
 LONG_NS = 2_000_000_000

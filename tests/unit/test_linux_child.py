@@ -1,4 +1,4 @@
-"""Answers of children, and a process that ends with another one."""
+"""Answers of children, a process that ends with another one, and signals that name another sender."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.linux.child import answer_of, close_others, end_with_writer
+from policyfs.linux.child import answer_of, close_others, end_with_writer, send_as
 from tests.support.machine.inchild import in_child
 
 
@@ -103,3 +103,16 @@ def test_if_the_writer_has_ended_already_the_signal_comes_at_once() -> None:
 def test_a_descriptor_that_is_no_pipe_is_an_error() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         end_with_writer(10_000, signal.SIGUSR1)
+
+
+def test_the_receiver_sees_the_named_sender() -> None:
+    def process() -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        pid = os.fork()
+        if pid == 0:
+            info = signal.sigwaitinfo({signal.SIGTERM})
+            os._exit(9 if (info.si_pid, info.si_uid) == (4711, 12) else 1)
+        send_as(pid, signal.SIGTERM, pid=4711, uid=12)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert in_child(process) == 9

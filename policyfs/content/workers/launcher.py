@@ -37,8 +37,8 @@ from typing import Final, NoReturn
 
 from policyfs.content.workers.announcer import live as announce
 from policyfs.content.workers.policy_parser import live as parse
+from policyfs.linux.child import send_as
 from policyfs.linux.confinement.prctl import request_parent_death_signal
-from policyfs.linux.signals import send_as
 
 START: Final = b"start"
 ANNOUNCE: Final = b"announce"

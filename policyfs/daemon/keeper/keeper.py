@@ -25,10 +25,10 @@ from policyfs.daemon.keeper.descriptors import Known, close_others, now_open
 from policyfs.daemon.keeper.spare import WAKE, Spare
 from policyfs.errors import EXIT_REFUSED, PolicyfsError
 from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.linux.child import send_as
 from policyfs.linux.confinement.capabilities import no_new_privs
 from policyfs.linux.confinement.seccomp import only_wait
 from policyfs.linux.scheduling import SERVING_NICE, weigh_own_session
-from policyfs.linux.signals import send_as
 
 _PASSED_ON: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _SHORT_NS: Final = 1_000_000_000
