@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.asf.objects import GUIDS
+from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import NotThisKindError
+from policyfs.redact.core.patches import MemorySource
+from policyfs.redact.registry import locate_in
 from tests.support.samples import mpegs
 from tests.support.samples.asfs import (
     KIND,
@@ -24,6 +27,11 @@ from tests.support.samples.film_checks import assert_place_goes, assert_stays, r
 
 MPEG_4 = b"\0\0\1\xb6picture"
 USER_DATA = b"\0\0\1\xb2at " + PLACE
+
+
+def without_settings(properties: bytes) -> bytes:
+    """Properties of a stream that state settings of no bytes; they follow nevertheless."""
+    return properties[:64] + bytes(4) + properties[68:]
 
 
 def test_pictures_with_messages_are_searched():
@@ -64,3 +72,11 @@ def test_a_stream_in_extended_properties():
 def test_what_is_not_understood_is_refused(data):
     with pytest.raises(NotThisKindError):
         redact(KIND, data)
+
+
+@pytest.mark.parametrize("properties", [pictures(), sound(number=1)])
+def test_a_code_behind_the_settings_counts_for_nothing(properties):
+    # It goes. Whoever cleans the cleaned file sees no code there.
+    data = asf(streams=without_settings(properties), packets=packet((1, b"ID3\4\0\0\0\0\0\x20" + bytes(9))))
+    with pytest.raises(NotThisKindError, match=r"search its pictures|other data in its sound"):
+        locate_in(KIND, MemorySource(data), Tells.LOCATION)

@@ -59,7 +59,7 @@ class StreamTable:
             raise NotThisKindError("it is encrypted")
         number, kept, found = flags & 0x7F, end, Found()
         if sort == GUIDS["sound"]:
-            code = int.from_bytes(body[_FIXED_BYTES : _FIXED_BYTES + 2], "little")
+            code = int.from_bytes(body[_FIXED_BYTES : _FIXED_BYTES + min(size, 2)], "little")
             self._put(number, None if code in _WINDOWS_SOUND | PLAIN else Sound(self.edits))
         elif sort == GUIDS["pictures"]:
             found = self._pictures(number, start, body, _FIXED_BYTES + size)
@@ -85,7 +85,7 @@ class StreamTable:
 
     def _pictures(self, number: int, start: int, body: bytes, end: int) -> Found:
         """Add a stream of pictures; return the changes to the codec's own settings."""
-        code = body[_CODE_AT : _CODE_AT + 4]
+        code = body[:end][_CODE_AT : _CODE_AT + 4]  # what is behind the settings goes
         codec = codec_of(code)
         if codec is None or _PLAIN_CODES.fullmatch(code):
             if not _PLAIN_CODES.fullmatch(code):
