@@ -143,7 +143,7 @@ def readers_unseen() -> None:
 
 def connection_unguarded() -> None:
     """A killed daemon's connection ends when the kernel has freed the daemon's threads."""
-    put(Sniffer, "guard", lambda self, abort_fd, *, kept=False: None)
+    put(Sniffer, "guard", lambda self, *args, **options: None)
 
 
 def keeper_unfiltered() -> None:

@@ -9,5 +9,5 @@ from policyfs.content.workers.zygote import main
 from policyfs.redact.core.categories import Tells
 
 if __name__ == "__main__":
-    verdict_module._searched = lambda data, asked: Tells(0)
+    verdict_module._searched = lambda data, asked, *_near: Tells(0)
     sys.exit(main())
