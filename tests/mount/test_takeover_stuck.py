@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.mount.test_takeover import kill_daemon
 from tests.mount.test_takeover_writes import APP, POLICY, kept, work  # noqa: F401 - a fixture
 from tests.support.machine.images import file_system
@@ -131,7 +129,6 @@ def test_a_daemon_whose_loop_hangs_is_followed(mounts, work: Path) -> None:  # n
     assert mount.status()["bugs"] == 0
 
 
-@pytest.mark.soak  # its wait for a thread in the frozen store failed twice on a quiet machine
 def test_a_stopped_daemon_and_one_that_waits_for_the_store_are_not_followed(mounts, tmp_path: Path) -> None:
     with file_system("ext4", tmp_path) as store:
         (store / "Work").mkdir()
@@ -141,8 +138,8 @@ def test_a_stopped_daemon_and_one_that_waits_for_the_store_are_not_followed(moun
         os.kill(pid, signal.SIGSTOP)
         passed(LONG_S)
         os.kill(pid, signal.SIGCONT)
-        child = start_as(APP, lambda _channel: (at / "late").mkdir())
         with frozen(store):
+            child = start_as(APP, lambda _channel: (at / "late").mkdir())
             wait_for(lambda: is_stuck(pid, "percpu_rwsem_wait"), "the daemon waits for the store")
             passed(LONG_S)
         child.result()
