@@ -45,6 +45,27 @@ def test_handles_are_found_by_the_whole_number_and_let_go_once() -> None:
     assert table.get(two.fh) is two
 
 
+class Bridge:
+    """A source that has one handle."""
+
+    def __init__(self, table: HandleTable, handle: Handle) -> None:
+        self.table, self.handle = table, handle
+
+    def take(self, fh: int) -> None:
+        if fh == self.handle.fh:
+            self.table.add(self.handle)
+
+
+def test_after_a_take_over_a_handle_of_the_bridge_is_not_lost() -> None:
+    table = HandleTable()
+    handle = Handle(table.new_index(CALLER), a_node(), CALLER, os.O_RDONLY, -1)
+    table.follows = True
+    table.take_from(Bridge(table, handle))
+    assert table.is_lost(handle.fh + 1)
+    assert not table.is_lost(handle.fh)
+    assert table.get(handle.fh) is handle
+
+
 def test_an_index_starts_over_and_steps_over_what_is_open(monkeypatch) -> None:
     monkeypatch.setattr(handles_module, "MAX_INDEX", 3)
     table, node = HandleTable(), a_node()

@@ -72,6 +72,16 @@ def test_an_unknown_number_is_sought_in_the_bridge(tmp_path: Path) -> None:
         assert (len(table), bridge.asked) == (2, [index + 1, "all"])
 
 
+def test_after_a_take_over_a_directory_of_the_bridge_is_not_lost(tmp_path: Path) -> None:
+    with parts(tmp_path, engine_of(ANYTHING)) as made:
+        table, bridge = table_of()
+        table.follows = True
+        assert table.is_lost(1)
+        bridge.take = lambda fh: table.adopt(fh, made.root, made.caller(CAMERA))
+        assert not table.is_lost(1)
+        assert table.find(1).node is made.root
+
+
 def test_directories_and_names_count_until_they_are_removed(tmp_path: Path) -> None:
     with parts(tmp_path, engine_of(ANYTHING)) as made:
         table, bridge = table_of()

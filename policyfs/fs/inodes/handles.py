@@ -248,14 +248,14 @@ class HandleTable:
     def get(self, fh: int) -> Handle:
         """Return the open handle with the number that the kernel sent. Raise KeyError if there is none,
         OSError (EIO) if a take-over has lost it."""
-        if self._source is not None and fh not in self._by_fh:
-            self._source.take(fh)
         if self.is_lost(fh):
             raise OSError(errno.EIO, "the daemon that opened the file was killed")
         return self._by_fh[fh].handle
 
     def is_lost(self, fh: int) -> bool:
         """Return True for a handle that a take-over has lost."""
+        if self._source is not None and fh not in self._by_fh:
+            self._source.take(fh)
         return self.follows and fh not in self._by_fh
 
     def pop(self, fh: int) -> Handle | None:

@@ -106,16 +106,16 @@ class OpenDirectories:
     def find(self, fh: int) -> Listing:
         """Return the open directory with the number that the kernel sent. Raise KeyError if there is none,
         OSError (EIO) if a take-over has lost it."""
-        index = vectors.number_of(fh)
-        if index not in self._listings:
-            self._bridge_handles.take(fh)
         if self.is_lost(fh):
             raise OSError(errno.EIO, "the daemon that opened the directory was killed")
-        return self._listings[index]
+        return self._listings[vectors.number_of(fh)]
 
     def is_lost(self, fh: int) -> bool:
         """Return True for an open directory that a take-over has lost."""
-        return self.follows and vectors.number_of(fh) not in self._listings
+        index = vectors.number_of(fh)
+        if index not in self._listings:
+            self._bridge_handles.take(fh)
+        return self.follows and index not in self._listings
 
     def remove(self, listing: Listing) -> None:
         """Remove an open directory and its weight. (take() removes its names.)"""
