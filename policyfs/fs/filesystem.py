@@ -225,7 +225,10 @@ class FileSystem:
             fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts, remote=facts.remote,
             replaced_files=self._replaced_files, forget_names=cache.forget_names, is_over=cache.is_over,
         )  # fmt: skip
-        repeats, bridged = self._bridge_answers(fs, views, passthrough, lifecycle, redactor)
+        absent = absent_attributes(enabled=settings.xattrs, posix=settings.posix)
+        repeats = Repeats(fs, views, self.timeouts, absent=absent)
+        bridged = BridgeHandles(fs, lifecycle, passthrough, repeats, self._replaced_files, redactor)
+        self.bridge_handles, self.copies.on_shortage = bridged, bridged.spare_copies
         self.opener = Opener(
             fs, paths=paths, preconditions=preconditions, lifecycle=lifecycle, backing_files=backing_files,
             write_access=write_access, replaced_files=self._replaced_files, bridge_handles=bridged,
@@ -237,16 +240,6 @@ class FileSystem:
             paths, backing_files, write_access, open_files, change_lock,
             Checker(fs, base.sniffer, change_lock, rejections), withheld_names, keeper,
         )  # fmt: skip
-
-    def _bridge_answers(
-        self, fs: FsContext, views: Views, passthrough: Passthrough, lifecycle: Lifecycle, redactor: Redactor
-    ) -> tuple[Repeats, BridgeHandles]:
-        """Make the parts that let the bridge answer, and those that know the handles it gives."""
-        absent = absent_attributes(enabled=self._settings.xattrs, posix=self._settings.posix)
-        repeats = Repeats(fs, views, self.timeouts, absent=absent)
-        bridged = BridgeHandles(fs, lifecycle, passthrough, repeats, self._replaced_files, redactor)
-        self.bridge_handles, self.copies.on_shortage = bridged, bridged.spare_copies
-        return repeats, bridged
 
     def _byte_paths(
         self, fs: FsContext, hidden: HiddenWords, redactor: Redactor, preconditions: Preconditions,

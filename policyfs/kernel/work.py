@@ -48,6 +48,6 @@ def guilty(suspects: list[Suspect], *, was_early: bool) -> list[Suspect]:
 
 
 Outliving = tuple[tuple[memoryview, memoryview | None], memoryview, list[Suspect], list[Suspect]]
-"""Memory for handles of the access vector cache, and for its counts of look-ups (None: it answers none), and
-for requests in work; then the requests that were in
-work when the daemon before was killed, and those of them that get EIO."""
+"""Memory for handles of the access vector cache, for its counts of look-ups (None: it answers none), and for
+requests in work; the requests that were in work when the daemon before was killed; those of them that get
+EIO."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.mount.test_takeover import READING, kill_daemon
-from tests.mount.test_takeover_views import asked, drop_pages, photo
+from tests.mount.test_takeover_views import asked, drop_pages, photo, scan
 from tests.support.machine.counts import count
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
@@ -46,38 +45,25 @@ def shared(mounts, store: Path, *options: str) -> Mount:
     return mount.start()
 
 
-def scan(top: Path) -> tuple[list[str], list[str], bytes]:
-    """Walk, stat and read all, twice, so that the bridge answers repeats. What failed, which names are there,
-    and a digest of all bytes."""
-    failed, names, whole = [], [], hashlib.sha256()
-    for _ in range(2):
-        names = []
-        for where, _, files in os.walk(top, onerror=lambda error: failed.append(repr(error))):
-            for name in sorted(files):
-                path = Path(where, name)
-                try:
-                    size, data = path.stat().st_size, path.read_bytes()
-                except OSError as error:
-                    failed.append(repr(error))
-                    continue
-                names.append(name)
-                whole.update(data)
-                if len(data) != size:
-                    failed.append(f"{name}: {len(data)} of {size} bytes")
-    return failed, sorted(names), whole.digest()
+def scan_twice(top: Path) -> tuple[list[str], list[str], bytes]:
+    """Scan twice, so that the bridge answers repeats."""
+    failed, *found = scan(top)
+    failed_again, *again = scan(top)
+    names, digest = found
+    return failed + failed_again + ["another second scan"] * (again != found), names, digest
 
 
 def scanning(channel: Any, top: Path) -> None:
     """Scan until a word comes. Meanwhile an open file and a working directory go on."""
     os.chdir(top / "DCIM")
     with open(top / "DCIM/0.jpg", "rb", buffering=0) as file:
-        head, wanted = file.read(5000), scan(top)
+        head, wanted = file.read(5000), scan_twice(top)
         channel.send((wanted[0], wanted[1], leaks((top / "DCIM/0.jpg").read_bytes())))
         rounds, found = 0, []
         while not channel.poll():
             drop_pages(file.fileno())
             whole = head + os.pread(file.fileno(), 1 << 20, 5000)
-            now = scan(top)
+            now = scan_twice(top)
             found += now[0] + ["another tree"] * (now != wanted)
             found += [os.getcwd()] * (os.getcwd() != f"{top}/DCIM")
             found += ["other bytes"] * (whole != Path("0.jpg").read_bytes())

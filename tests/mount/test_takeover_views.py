@@ -212,6 +212,27 @@ def test_a_long_film_is_read_on(mounts, way: str, tmp_path: Path) -> None:
 SCAN = 24
 
 
+def scan(
+    top: Path, wrong_in: Callable[[bytes], list[str]] = lambda _data: []
+) -> tuple[list[str], list[str], bytes]:
+    """Walk, stat and read all below a directory. What failed, the names, and a digest of all bytes.
+    wrong_in: what is wrong in a file's bytes."""
+    failed, names, whole = [], [], hashlib.sha256()
+    for where, _, files in os.walk(top, onerror=lambda error: failed.append(repr(error))):
+        for name in sorted(files):
+            path = Path(where, name)
+            try:
+                size, data = path.stat().st_size, path.read_bytes()
+            except OSError as error:
+                failed.append(repr(error))
+                continue
+            names.append(name)
+            whole.update(data)
+            if len(data) != size or wrong_in(data):
+                failed.append(f"{name}: {len(data)} of {size} bytes, {wrong_in(data)}")
+    return failed, sorted(names), whole.digest()
+
+
 def test_a_scan_of_a_redacted_library_sees_no_kill(mounts, filled: Path) -> None:
     """Walk, stat and read all, again and again, as a photo library does. No call fails."""
     for number in range(SCAN):
@@ -220,27 +241,12 @@ def test_a_scan_of_a_redacted_library_sees_no_kill(mounts, filled: Path) -> None
     top = mount.mountpoint
 
     def app(channel: Any) -> None:
-        def scan() -> tuple[list[str], bytes]:
-            failed, whole = [], hashlib.sha256()
-            for where, _, names in os.walk(top / "DCIM", onerror=lambda error: failed.append(repr(error))):
-                for name in sorted(names):
-                    path = Path(where, name)
-                    try:
-                        size, data = path.stat().st_size, path.read_bytes()
-                    except OSError as error:
-                        failed.append(repr(error))
-                        continue
-                    whole.update(data)
-                    if len(data) != size or leaks(data):
-                        failed.append(f"{name}: {len(data)} of {size} bytes, {leaks(data)}")
-            return failed, whole.digest()
-
-        _, wanted = scan()
+        wanted = scan(top / "DCIM", leaks)[1:]
         channel.send("ready")
         rounds, found = 0, []
         while not channel.poll():
-            failed, digest = scan()
-            found += failed + ["other bytes"] * (digest != wanted)
+            failed, *now = scan(top / "DCIM", leaks)
+            found += failed + ["other bytes"] * (tuple(now) != wanted)
             rounds += 1
         channel.recv()
         channel.send((rounds, found[:5]))

@@ -16,21 +16,27 @@ from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.namespace.lookup import Lookup
 
 _lookup, _restored = Lookup.lookup, SavedState.nodes
-_followers: list[SavedState] = []
+followers: list[SavedState] = []
+"""The state that this process follows: empty in the first daemon."""
 
 
 async def _held(self: Lookup, parent: Any, name: bytes, caller: Any) -> Any:
-    if name == b"held" and not _followers:
+    if name == b"held" and not followers:
         await trio.sleep_forever()
     return await _lookup(self, parent, name, caller)
 
 
 def _nodes(self: SavedState) -> Any:
-    _followers.append(self)
+    followers.append(self)
     return _restored(self)
+
+
+def note_followers() -> None:
+    """Note in this process if it follows a killed daemon."""
+    setattr(SavedState, "nodes", _nodes)  # noqa: B010 - for this process only
 
 
 if __name__ == "__main__":
     setattr(Lookup, "lookup", _held)  # noqa: B010 - for this process only
-    setattr(SavedState, "nodes", _nodes)  # noqa: B010
+    note_followers()
     sys.exit(main(sys.argv[1:]))
