@@ -3,7 +3,6 @@
 # in which a clone is the current directory. Nothing is mounted: qemu-user passes on no requests of FUSE.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
-python=$(/usr/bin/python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 checkout=$PWD
 place=/arm64
 tests=
@@ -12,6 +11,7 @@ for name in redact_jpeg_scan redact_isobmff_stbl policy_globs_automaton; do
 done
 
 packaging/setup/packages.sh deb
+python=$(/usr/bin/python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 dpkg --add-architecture arm64
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends \
