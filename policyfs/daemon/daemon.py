@@ -68,6 +68,9 @@ from policyfs.store.watch import Watch
 
 _READY_S: Final = 20.0
 _WATCH_PAUSE_S: Final = 0.005
+"""The pause after events of the watch: those that come meanwhile are then read together."""
+_LINKS_PAUSE_S: Final = 2.0
+"""The pause after events about link counts. They come from the whole file system of the store."""
 _SLICE_NS: Final = 100_000
 """The daemon's time slice in ns. Apps wait for the daemon, so it runs before processes that only compute."""
 _MAX_TASKS: Final = session.IN_ALL + 256 + MOST_RESTING
@@ -110,7 +113,7 @@ class Daemon:
     def _build(self, engine: Engine, launcher: LauncherProcess) -> None:
         self._build_processes(launcher)
         self._build_trail()
-        owners, watch = self._build_store()
+        owners = self._build_store()
         # From here on, signals wait until the daemon reads them, so that it removes the mount in order.
         self._signal_reader = SignalReader()
         self._undo.callback(self._signal_reader.close)
@@ -123,7 +126,7 @@ class Daemon:
         self._undo.callback(self._mountpoint.close)
         base = Foundation(
             tree=self._tree, facts=self.facts, owners=owners, sniffer=self.sniffer, keeper=self._keeper,
-            watch=watch, journal=self.journal, remembered=self.remembered, warn=self._warn,
+            watch=self._watch, journal=self.journal, remembered=self.remembered, warn=self._warn,
             quarantine=refused.Quarantine(self._options.trail / refused.NAME), pool=self._pool,
         )  # fmt: skip
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
@@ -202,7 +205,7 @@ class Daemon:
             self._log.warning(event, opcode=one.opcode, uid=one.uid, pid=one.pid, deaths=one.deaths)
         return {"eio": len(guilty)} if guilty else {}
 
-    def _build_store(self) -> tuple[Owners, Watch | None]:
+    def _build_store(self) -> Owners:
         options = self._options
         tree = self._tree = Tree.open(options.store)
         self._undo.callback(tree.close)
@@ -241,7 +244,8 @@ class Daemon:
             path = str(options.trail.parent / "found.sqlite")
             self.remembered = remembered_for(path, tree.root_fd, self._log.warning, self._identify)
             self._undo.callback(self.remembered.close)
-        return owners, self._open_watch(facts)
+        self._watch = self._open_watch(facts)
+        return owners
 
     def _identify(self, lane: Hashable) -> str:
         """Return a text for a lane, with the uids that are its app in this mount (Remembered)."""
@@ -335,10 +339,11 @@ class Daemon:
                 nursery.start_soon(self._fuse, readiness, nursery.cancel_scope)
                 await self._negotiated()
                 self._mountpoint.circle.beat()  # before an app can make the loop wait
-                works = (*self._duties().works(), self._breaks, self._watching, self.fs.kernel_locks.run,
-                         self.fs.locks.ask_again, self.fs.bridge_handles.events.run, self.sniffer.tend,
-                         self.fs.quarantine.run, self.fs.late_writes.run, *self._reload.works(),
-                         self._signals, self._places, self._announcing)  # fmt: skip
+                works = (*self._duties().works(), self._breaks, self._watching, self._watching_links,
+                         self.fs.kernel_locks.run, self.fs.locks.ask_again,
+                         self.fs.bridge_handles.events.run, self.sniffer.tend, self.fs.quarantine.run,
+                         self.fs.late_writes.run, *self._reload.works(), self._signals, self._places,
+                         self._announcing)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # a process that finds the socket may send signals, too
@@ -454,16 +459,23 @@ class Daemon:
             self._keeper.on_signal()
 
     async def _watching(self) -> None:
+        if self._watch is not None:
+            await self._take(self._watch.fileno(), _WATCH_PAUSE_S, links=False)
+
+    async def _watching_links(self) -> None:
+        if self._watch is not None:
+            await self._take(self._watch.links_fileno(), _LINKS_PAUSE_S, links=True)
+
+    async def _take(self, fd: int, pause_s: float, *, links: bool) -> None:
         changes, notifier, places = self.fs.changes, self.fs.kernel_cache.notifier, self.fs.resolver
-        fd = changes.fileno()
-        while fd >= 0 and notifier is not None:
+        while notifier is not None:
             await trio.lowlevel.wait_readable(fd)
             try:
-                await in_slices(partial(changes.take, notifier, places))
+                await in_slices(partial(changes.take, notifier, places, links=links))
             except Exception:
                 changes.reset(notifier, places)  # the invalidations of this batch are lost
                 raise
-            await trio.sleep(_WATCH_PAUSE_S)  # the events that come meanwhile are then read together
+            await trio.sleep(pause_s)
 
     # -- status -------------------------------------------------------------------------------------
 

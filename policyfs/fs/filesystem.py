@@ -156,7 +156,7 @@ class FileSystem:
             any_uid=settings.app if settings.any_uid else None,
         )  # fmt: skip
         self.changes = changes = Invalidation(
-            self._base.watch, nodes, timeouts, known := DirectoryHandles(tree, nodes)
+            self._base.watch, nodes, timeouts, known := DirectoryHandles(tree, nodes, self._base.watch)
         )
         self.resolver = resolver = Resolver(
             tree, nodes, known, capacity=settings.directories, watched=lambda: timeouts.watched,

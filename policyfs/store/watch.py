@@ -1,33 +1,39 @@
 """The watch of the store (fanotify(7)): it reports changes made outside the mount, to correct kernel caches.
 
-One mark covers the whole file system of the store. The mark reports created, removed and renamed names,
-changed attributes, and files that are closed after writing. Each event has the handle of its directory.
+Each directory that the daemon knows has a mark. It reports created, removed and renamed names, changed
+attributes, and files that are closed after writing. Each event has the handle of its directory. So a change
+elsewhere on the file system wakes no daemon. One mark of another group covers the whole file system: it
+reports changes of link counts, which name no directory.
+
 Access never depends on the watch: an event only names cache entries to drop. The watch does not request
-FAN_MODIFY, which would halve the speed of every small write on that file system. So the watch does not see
-truncate(2) by path, but that call breaks a lease. The watch needs CAP_SYS_ADMIN.
+FAN_MODIFY, which would halve the speed of every small write. So the watch does not see truncate(2) by path,
+but that call breaks a lease. The watch needs CAP_SYS_ADMIN.
 
 A handle (bytes) names an inode within the watched file system. libc.file_handle returns handles.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import os
 import struct
-from collections.abc import Container
 from typing import Final, NamedTuple, Self
 
 from policyfs.linux import libc
 from policyfs.linux.statx import Stat, fstatx
 
 # linux/fanotify.h
-_INIT_FLAGS: Final = 0x1 | 0x2 | 0x200 | 0x400 | 0x800 | 0x1000
-"""CLOEXEC, NONBLOCK, REPORT_FID, REPORT_DIR_FID, REPORT_NAME, REPORT_TARGET_FID; class NOTIF is 0."""
+_INIT_FLAGS: Final = 0x1 | 0x2 | 0x20 | 0x200 | 0x400 | 0x800 | 0x1000
+"""CLOEXEC, NONBLOCK, UNLIMITED_MARKS, REPORT_FID, REPORT_DIR_FID, REPORT_NAME, REPORT_TARGET_FID; class NOTIF
+is 0."""
 _EVENT_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC
-_MARK_ADD_FILESYSTEM: Final = 0x1 | 0x100
+_MARK_ADD, _MARK_REMOVE, _FILESYSTEM = 0x1, 0x2, 0x100
 _ONDIR: Final = 0x40000000
+_ON_CHILD: Final = 0x08000000
 _MASK_RENAME: Final = 0x10000000
+_MASK_MOVE_SELF: Final = 0x800
 _MASK_OVERFLOW: Final = 0x4000
 
 _METADATA: Final = struct.Struct("=IBBHQii")  # event_len, vers, reserved, metadata_len, mask, fd, pid
@@ -66,11 +72,17 @@ class Change(enum.IntFlag):
     MOVED_TO = 0x80
     CREATE = 0x100
     DELETE = 0x200
+    MOVED = 0x800
+    """The directory *target_handle* was moved. The event has no name, and follows that of the names if any of
+    the two is in a directory with a mark."""
     OVERFLOW = 0x4000
     """Events were lost: everything may have changed."""
 
 
 _PLAIN: Final = Change.ATTRIB | Change.CLOSE_WRITE | Change.CREATE | Change.DELETE
+_OF_DIRECTORIES: Final = _PLAIN | _MASK_RENAME | _MASK_MOVE_SELF | _ONDIR | _ON_CHILD
+_UNMARKED: Final = (b"", b"")
+"""The handle and name of an end of a rename in a directory without a mark."""
 
 
 class WatchEvent(NamedTuple):
@@ -95,33 +107,35 @@ class WatchEvent(NamedTuple):
 
 
 class Watch:
-    """A watch that reports changes in the file system of *root_fd* (O_PATH is enough), until close().
+    """A watch of directories in the file system of *root_fd* (O_PATH is enough), until close().
 
     Raises OSError if a watch is impossible: EPERM (no CAP_SYS_ADMIN), EINVAL (a kernel before 5.17), ENODEV,
     EXDEV or EOPNOTSUPP (a file system without ids or handles).
     """
 
-    __slots__ = ("_fd", "_root", "has_more")
+    __slots__ = ("_fd", "_links", "_root", "has_more")
 
     def __init__(self, root_fd: int) -> None:
         self.has_more = False
         """True if events may be left after the last read."""
         # On some kernels, fanotify_mark and open_by_handle_at refuse an O_PATH descriptor.
         self._root = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
-        self._fd = -1
+        self._fd = self._links = -1
         try:
             self._fd = libc.fanotify_init(_INIT_FLAGS, _EVENT_FLAGS)
-            libc.fanotify_mark(self._fd, _MARK_ADD_FILESYSTEM, _PLAIN | _MASK_RENAME | _ONDIR, self._root)
+            self._links = libc.fanotify_init(_INIT_FLAGS, _EVENT_FLAGS)
+            libc.fanotify_mark(self._links, _MARK_ADD | _FILESYSTEM, Change.ATTRIB, self._root)
+            self.add(self._root)
         except OSError:
             self.close()
             raise
 
     def close(self) -> None:
         """End the watch. A second call does nothing."""
-        for fd in (self._fd, self._root):
+        for fd in (self._fd, self._links, self._root):
             if fd >= 0:
                 os.close(fd)
-        self._fd = self._root = -1
+        self._fd = self._links = self._root = -1
 
     def __enter__(self) -> Self:
         return self
@@ -129,24 +143,48 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def add(self, directory: int) -> None:
+        """Watch the directory behind a descriptor (O_PATH is enough), too. Raises OSError."""
+        libc.fanotify_mark(self._fd, _MARK_ADD, _OF_DIRECTORIES, directory)
+
+    def remove(self, handle: bytes) -> None:
+        """Watch the directory with that handle no more. Do nothing if the directory is gone."""
+        with contextlib.suppress(OSError):
+            fd = libc.open_handle(self._root, handle, os.O_PATH)
+            try:
+                libc.fanotify_mark(self._fd, _MARK_REMOVE, _OF_DIRECTORIES, fd)
+            finally:
+                os.close(fd)
+
     def fileno(self) -> int:
-        """Return the descriptor that is readable when there are events."""
+        """Return the descriptor that is readable when read_events() would find some."""
         return self._fd
 
-    def read_events(self, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
+    def links_fileno(self) -> int:
+        """Return the descriptor that is readable when read_links() may find some."""
+        return self._links
+
+    def read_events(self, *, but_pid: int = -1) -> list[WatchEvent]:
         """Return the events of one read (about a hundred), the oldest first. [] if none of them matters.
 
-        known: handles of the directories that matter. Events about a name in another directory, and events of
-        the process *but_pid*, are left out before they are parsed: this saves time, because the watch gets
-        the events of the whole file system. Never blocks. The kernel queues at most 16,384 unread events.
-        After that, one OVERFLOW event stands for all further events.
+        Events of the process *but_pid* are left out before they are parsed: this saves time. Never blocks.
+        The kernel queues at most 16,384 unread events. After that, one OVERFLOW event stands for all further
+        events.
         """
+        return parse_events(self._read(self._fd), but_pid=but_pid)
+
+    def read_links(self, *, but_pid: int = -1) -> list[WatchEvent]:
+        """Return the events that name no directory, like read_events(): a file has got or lost a hard link
+        anywhere, or a program that holds it by its handle alone has changed its attributes."""
+        return parse_events(self._read(self._links), but_pid=but_pid, nameless=True)
+
+    def _read(self, fd: int) -> bytes:
         try:
-            raw = os.read(self._fd, _BUFFER)
+            raw = os.read(fd, _BUFFER)
         except BlockingIOError:
             raw = b""
         self.has_more = len(raw) > _BUFFER - _LONGEST
-        return parse_events(raw, known, but_pid=but_pid)
+        return raw
 
     def stat_of_handle(self, handle: bytes) -> Stat | None:
         """Return the attributes of the inode with that handle, or None if the inode is gone. Return None also
@@ -175,19 +213,9 @@ def inode_hint(handle: bytes) -> int | None:
     return int(number)
 
 
-def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
-    """Return True if an event is about a name in a directory that is not *known*. at: the offset of the
-    event's first information record. Return False for a rename, which names two directories."""
-    kind, _, _, _, size, handle_type = _INFO.unpack_from(raw, at)
-    if kind != _DFID_NAME:
-        return False
-    data = at + _INFO.size
-    return _HANDLE_TYPE.pack(handle_type) + raw[data : data + size] not in known
-
-
-def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
-    """Parse the bytes of one read(2) of a fanotify descriptor. Raises ValueError for malformed bytes. known:
-    handles of the directories that matter; None: all. but_pid: the process whose events are left out."""
+def parse_events(raw: bytes, *, but_pid: int = -1, nameless: bool = False) -> list[WatchEvent]:
+    """Parse the bytes of one read(2) of a fanotify descriptor. Raises ValueError for malformed bytes.
+    but_pid: the process whose events are left out. nameless: leave out events that name a directory."""
     events: list[WatchEvent] = []
     at = 0
     while at < len(raw):
@@ -196,15 +224,9 @@ def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: 
             raise ValueError("malformed fanotify event")
         if fd >= 0:
             os.close(fd)  # a descriptor that the watch did not request
-        if pid == but_pid and not mask & _MASK_OVERFLOW:
-            at += length
-            continue
-        if known is not None and length > head + _INFO.size and _elsewhere(raw, at + head, known):
-            at += length
-            continue
         if mask & _MASK_OVERFLOW:
             events.append(WatchEvent(Change.OVERFLOW, None, None, None, pid))
-        else:
+        elif pid != but_pid and not (nameless and length > head and raw[at + head] != _FID):
             events += _interpret(mask, pid, _parse_infos(raw[at + head : at + length]))
         at += length
     return events
@@ -232,12 +254,16 @@ def _interpret(mask: int, pid: int, infos: dict[int, tuple[bytes, bytes | None]]
     target = infos[_FID][0] if _FID in infos else None
     is_dir = bool(mask & _ONDIR)
     events: list[WatchEvent] = []
+    directory, name = infos.get(_DFID_NAME) or infos.get(_DFID) or (None, None)
+    target = target or (directory if name is None else None)
     if plain := Change(mask & _PLAIN):
-        directory, name = infos.get(_DFID_NAME) or infos.get(_DFID) or (None, None)
-        itself = directory if name is None else None
-        events.append(WatchEvent(plain, directory, name, target or itself, pid, is_dir))
-    for kind, change in ((_OLD_DFID_NAME, Change.MOVED_FROM), (_NEW_DFID_NAME, Change.MOVED_TO)):
-        if kind in infos:
-            directory, name = infos[kind]
-            events.append(WatchEvent(change, directory, name, target, pid, is_dir))
+        if is_dir and plain == Change.ATTRIB:
+            directory, name = target, None  # its own change, whether its parent has a mark or not
+        events.append(WatchEvent(plain, directory, name, target, pid, is_dir))
+    if mask & _MASK_RENAME:
+        for kind, change in ((_OLD_DFID_NAME, Change.MOVED_FROM), (_NEW_DFID_NAME, Change.MOVED_TO)):
+            end, name = infos.get(kind, _UNMARKED)
+            events.append(WatchEvent(change, end, name, target, pid, is_dir))
+    if mask & _MASK_MOVE_SELF:
+        events.append(WatchEvent(Change.MOVED, None, None, target, pid, is_dir))
     return events

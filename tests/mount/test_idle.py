@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,14 +30,25 @@ rules:
 SECONDS = 5.0
 WAKES_MAX = 4.0
 """The wake-ups in a second of all threads of an idle daemon: 1.2, and three for each mount elsewhere."""
+_BUSY = """\
+import itertools, os, time
+for number in itertools.count():
+    with open(f"{number}", "w") as file:
+        file.write("text")
+    os.chmod(f"{number}", 0o600)
+    os.rename(f"{number}", "last")  # a change of a link count, too
+    time.sleep(0.003)
+"""
 SOON_S = 0.3 * PATIENCE
 """Less than the rest of an idle daemon, and more than the time from an open to its flush."""
 
 
 @pytest.fixture
 def mount(arena: Path, mounts: Mounts) -> Iterator[Mount]:
-    """A mount of a file system of its own: what happens elsewhere on the disk wakes no daemon."""
-    with file_system("ext4", arena) as store:
+    """A mount of a directory of a file system, which has another directory `elsewhere`."""
+    with file_system("ext4", arena) as root:
+        (store := root / "store").mkdir()
+        (root / "elsewhere").mkdir()
         store.chmod(0o777)
         (store / "file").write_bytes(b"text")
         (store / "file").chmod(0o666)
@@ -53,6 +66,22 @@ def wakes(pid: int) -> int:
 
 def test_an_idle_daemon_hardly_wakes(mount: Mount) -> None:
     call_as(APP, _read, str(mount / "file"), 20)
+    assert_rests(mount)
+
+
+def test_what_another_process_writes_elsewhere_on_the_file_system_wakes_no_daemon(mount: Mount) -> None:
+    call_as(APP, _read, str(mount / "file"), 20)
+    busy = subprocess.Popen([sys.executable, "-c", _BUSY], cwd=mount.store.parent / "elsewhere")
+    try:
+        assert_rests(mount)
+        assert busy.poll() is None
+    finally:
+        busy.kill()
+        busy.wait()
+
+
+def assert_rests(mount: Mount) -> None:
+    """Assert that the daemon's threads hardly wake."""
     rates = []
     while len(rates) < 6 and min(rates, default=WAKES_MAX + 1) > WAKES_MAX:  # other tests may mount meanwhile
         before = wakes(mount.pid)

@@ -31,7 +31,7 @@ class Events:
         self.events: list[WatchEvent] = []
         self.has_more = False
 
-    def read_events(self, known=None, *, but_pid=-1) -> list[WatchEvent]:
+    def read_events(self, *, but_pid=-1) -> list[WatchEvent]:
         return self.events
 
     def stat_of_handle(self, handle: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import types
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ class Queue:
         self.has_more = False
         self.stat: Callable[[bytes], Stat | None] = lambda handle: None
 
-    def read_events(self, known: Container[bytes] | None, *, but_pid: int) -> list[WatchEvent]:
+    def read_events(self, *, but_pid: int) -> list[WatchEvent]:
         assert but_pid == os.getpid(), "our own changes are not told twice"
         found, self.events = self.events, []
         return found
@@ -325,6 +325,6 @@ def test_without_a_watch_there_is_nothing_to_read(watched: Watched) -> None:
     changes = Invalidation(None, made.nodes, made.timeouts, made.resolver._handles)
     changes.learn(made.root, made.tree.root_fd)
     changes.start()
-    assert (changes.fileno(), changes.watching, made.timeouts.watched) == (-1, False, False)
+    assert (changes.watching, made.timeouts.watched) == (False, False)
     assert not changes.take(watched.asked, made.resolver)  # type: ignore[arg-type]
     assert watched.asked.asked == []

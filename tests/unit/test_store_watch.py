@@ -6,6 +6,7 @@ import errno
 import os
 import struct
 import subprocess
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -52,6 +53,12 @@ def handle_of(watch: Watch, path: Path) -> bytes:
         return file_handle(fd)
     finally:
         os.close(fd)
+
+
+def watch_also(watch: Watch, path: Path) -> None:
+    fd = os.open(path, os.O_PATH)
+    watch.add(fd)
+    os.close(fd)
 
 
 def events_of(watch: Watch, action, *arguments) -> list[WatchEvent]:
@@ -101,6 +108,7 @@ class TestEvents:
     def test_rename_names_both_ends(self, watch, here):
         (here / "d").mkdir()
         (here / "a").write_bytes(b"")
+        watch_also(watch, here / "d")
         watch.read_events()
         target = handle_of(watch, here / "a")
         events = events_of(watch, os.rename, here / "a", here / "d" / "b")
@@ -109,6 +117,40 @@ class TestEvents:
             (Change.MOVED_TO, handle_of(watch, here / "d"), b"b"),
         ]
         assert {event.target_handle for event in events} == {target}
+
+    def test_a_rename_has_an_end_without_a_handle_where_nothing_is_watched(self, watch, here):
+        (here / "d").mkdir()
+        (here / "a").write_bytes(b"")
+        watch.read_events()
+        out = events_of(watch, os.rename, here / "a", here / "d" / "b")
+        back = events_of(watch, os.rename, here / "d" / "b", here / "c")
+        directory = handle_of(watch, here)
+        assert where(out) == [(Change.MOVED_FROM, directory, b"a"), (Change.MOVED_TO, b"", b"")]
+        assert where(back) == [(Change.MOVED_FROM, b"", b""), (Change.MOVED_TO, directory, b"c")]
+        assert {event.target_handle for event in out + back} == {handle_of(watch, here / "c")}
+
+    def test_the_move_of_a_watched_directory_is_reported_wherever_it_is(self, watch, here):
+        (here / "d/moved").mkdir(parents=True)
+        watch_also(watch, here / "d/moved")
+        watch.read_events()
+        events = events_of(watch, os.rename, here / "d/moved", here / "d/other")
+        assert where(events) == [(Change.MOVED, None, None)]
+        assert (events[0].target_handle, events[0].is_dir) == (handle_of(watch, here / "d/other"), True)
+
+    def test_elsewhere_nothing_is_reported(self, watch, here, base):
+        (elsewhere := base / f"elsewhere of {here.name}").mkdir()
+        watch_also(watch, elsewhere)
+        watch.remove(handle_of(watch, elsewhere))
+        watch.remove(b"\1\0\0\0" + b"\xff" * 8)
+        (here / "d").mkdir()
+        watch.read_events()
+        for place in (elsewhere, here / "d"):
+            (place / "a").write_bytes(b"abc")
+            (place / "a").chmod(0o700)
+            (place / "a").rename(place / "b")
+            (place / "c").mkdir()
+            (place / "c").rmdir()
+        assert not wait([watch.fileno()], 0)
 
     def test_exchange_and_rename_over_a_file(self, watch, here):
         for name in ("a", "b", "c"):
@@ -145,6 +187,19 @@ class TestEvents:
         assert (Change.CREATE, handle_of(watch, here), b"b") in where(events)
         assert {event.target_handle for event in events} == {handle_of(watch, here / "a")}
 
+    def test_links_are_reported_wherever_they_are(self, watch, here):
+        (here / "d").mkdir()
+        (here / "a").write_bytes(b"")
+        watch.read_links()
+        for action in (partial(os.link, here / "a", here / "d/b"), (here / "d/b").unlink):
+            call_as(0, action)
+            assert wait([watch.links_fileno()], FAR_S)
+            events = watch.read_links()
+            assert where(events) == [(Change.ATTRIB, None, None)]
+            assert events[0].target_handle == handle_of(watch, here / "a")
+        call_as(0, os.chmod, here / "a", 0o700)
+        assert watch.read_links() == []  # read_events() has told
+
     def test_reading_and_listing_are_silent(self, watch, here):
         (here / "a").write_bytes(b"abc")
         watch.read_events()
@@ -173,7 +228,7 @@ class TestEvents:
     def test_overflow_is_flagged_and_the_watch_goes_on(self, watch, here):
         limit = int(Path("/proc/sys/fs/fanotify/max_queued_events").read_text())
         with Tree.open(here) as tree:
-            for number in range(limit // 2 + 100):
+            for number in range(limit + 100):
                 tree.symlink(tree.root_fd, b"%d" % number, b"t", 0, 0)
                 tree.unlink(tree.root_fd, b"%d" % number)
         events: list[WatchEvent] = []
@@ -231,6 +286,7 @@ def test_of_a_btrfs_subvolume_either_works_or_is_refused(tmp_path):
         if facts.fanotify:
             with Watch(fd) as watch:
                 for place in (root, root / "sub", root / "sub" / "nested"):
+                    watch_also(watch, place)
                     events = events_of(watch, os.mkdir, place / "new")
                     assert where(events) == [(Change.CREATE, handle_of(watch, place), b"new")]
                     assert watch.stat_of_handle(events[0].target_handle).ino == (place / "new").stat().st_ino

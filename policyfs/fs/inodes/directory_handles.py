@@ -12,6 +12,7 @@ from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.linux import libc
 from policyfs.linux.mountinfo import mount_id_of_fd
 from policyfs.store.tree import Tree
+from policyfs.store.watch import Watch
 
 _NONE: Final = b""
 """Stands for the handle of a directory without one, so that no look-up asks the store for it again."""
@@ -19,11 +20,13 @@ _NONE: Final = b""
 
 class DirectoryHandles:
     """The table of the file handles of a mount's directories. by_handle: the node of each. INVARIANT: only of
-    directories on the store's own mount: handles of another file system may equal theirs."""
+    directories on the store's own mount: handles of another file system may equal theirs. The watch reports
+    changes in each of them. watch: None: nothing does."""
 
-    def __init__(self, tree: Tree, nodes: NodeTable) -> None:
+    def __init__(self, tree: Tree, nodes: NodeTable, watch: Watch | None = None) -> None:
         self._tree = tree
         self._nodes = nodes
+        self._watch = watch
         self._mount_id = mount_id_of_fd(tree.root_fd)
         self.by_handle: dict[bytes, Node] = {}
         self._handles: dict[int, bytes] = {}
@@ -34,16 +37,20 @@ class DirectoryHandles:
         handle = self._handles.pop(node.nodeid, None)
         if handle is not None and self.by_handle.get(handle) is node:
             del self.by_handle[handle]
+            if self._watch is not None:
+                self._watch.remove(handle)
 
     def learn(self, node: Node, fd: int) -> bool:
-        """Note the handle of the directory behind *fd* (O_PATH is enough). Return False if it has none, or is
-        on another mount."""
+        """Note the handle of the directory behind *fd* (O_PATH is enough), and watch it. Return False if it
+        has none, is on another mount, or cannot be watched."""
         self._handles[node.nodeid] = _NONE
         try:
             handle, mount_id = libc.handle_and_mount(fd)
+            if mount_id != self._mount_id:
+                return False
+            if self._watch is not None:
+                self._watch.add(fd)
         except OSError:
-            return False
-        if mount_id != self._mount_id:
             return False
         self._handles[node.nodeid] = handle
         self.by_handle[handle] = node

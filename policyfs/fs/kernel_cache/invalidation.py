@@ -26,6 +26,7 @@ from policyfs.store.watch import Change, Watch, WatchEvent, inode_hint
 _LISTED = (
     Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVED_TO | Change.ATTRIB | Change.CLOSE_WRITE
 )
+_MOVES = Change.MOVED_FROM | Change.MOVED_TO | Change.MOVED
 _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVED_TO
 
 
@@ -64,10 +65,6 @@ class Invalidation:
         """True if a watch runs, and covers every directory that a request has reached so far."""
         return self._covered
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable when take() would find events, or -1 without a watch."""
-        return -1 if self._watch is None else self._watch.fileno()
-
     def learn(self, node: Node, fd: int) -> None:
         """Note the file handle by which events name a directory that a request has found."""
         if not self._handles.learn(node, fd) and self._covered:
@@ -84,12 +81,14 @@ class Invalidation:
         """Return True if the daemon knows the file handle by which the watch's events name this directory."""
         return self._watch is not None and self._handles.knows(node)
 
-    def take(self, notifier: Notifier, resolver: Resolver) -> bool:
-        """Read some events and send their invalidations. Return True if more events may wait."""
+    def take(self, notifier: Notifier, resolver: Resolver, *, links: bool = False) -> bool:
+        """Read some events and send their invalidations. Return True if more events may wait. links: read
+        those that name no directory."""
         if self._watch is None:
             return False
         lost = False
-        for event in self._watch.read_events(self._directories, but_pid=os.getpid()):
+        read = self._watch.read_links if links else self._watch.read_events
+        for event in read(but_pid=os.getpid()):
             self.events += 1
             if self.announcements is not None and event.dir_handle is not None:
                 target = self._directories.get(event.target_handle or b"")
@@ -165,7 +164,7 @@ class Invalidation:
         if directory is not None:
             directory.changes += 1
             self._nodes.vectors.drop(directory)
-            if event.kind & (Change.MOVED_FROM | Change.MOVED_TO):
+            if event.kind & _MOVES:
                 resolver.moved(directory)
             elif event.kind & Change.DELETE:
                 resolver.drop(directory.nodeid)
