@@ -390,3 +390,18 @@ def test_access_answers_what_an_open_would(
                 assert found is not errno.EACCES or made.sink.events[-1].operation == "access"
 
     run()
+
+
+@on_trio
+async def test_a_change_before_a_directory_is_watched_is_in_the_reply(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        learned = made.resolver._on_open
+
+        def late(node: Node, fd: int) -> None:
+            os.utime(store / "d", ns=(5, 5))
+            learned(node, fd)
+
+        monkeypatch.setattr(made.resolver, "_on_open", late)
+        assert (await look_up(made, "d", CAMERA)).st_mtime_ns == 5

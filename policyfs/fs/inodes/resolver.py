@@ -205,17 +205,20 @@ class Resolver:
                 raise
         return self._reach(node)
 
-    def learn(self, node: Node, parent: Node, name: bytes) -> None:
-        """Learn a directory's file handle, once: a process can enter it without any further request."""
+    def learn(self, node: Node, parent: Node, name: bytes) -> Stat | None:
+        """Learn a directory's file handle, once: a process can enter it without any further request. Return
+        its attributes then: the watch reports no change before. None if the handle was known."""
         if self._handles.has_asked(node):
-            return
+            return None
         with contextlib.suppress(OSError):
             fd = self.open_if_same(node, parent, name, self._tree.open_dir)
             if fd is not None:
                 try:
                     self._on_open(node, fd)
+                    return self._tree.fstat(fd)
                 finally:
                     os.close(fd)
+        return None
 
     def _find(self, node: Node) -> bool:
         """Give a directory that was moved elsewhere its new place; False if it is gone. Raise

@@ -145,7 +145,7 @@ class Lookup(FsPart):
             return held or self._not_there(parent, name, state, caller, decision)
         if self._withheld_names.has(stat):  # the file's content was refused during the decision
             raise pyfuse3.FUSEError(errno.ENOENT)
-        node = self._found(parent, name, state, stat, caller, fd)
+        node, stat = self._found(parent, name, state, stat, caller, fd)
         reply = self.entry_of(node, state, self.told(stat, node, state, caller))
         if self.views.is_resized(node.view, caller):
             reply.entry_timeout = 0.0  # else the first try of each other thread would find this LEASED node
@@ -194,7 +194,7 @@ class Lookup(FsPart):
         self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller
     ) -> pyfuse3.EntryAttributes:
         """Return the reply for a name that the caller sees. This adds one kernel reference to the node."""
-        node = self._found(parent, name, state, stat, caller)
+        node, stat = self._found(parent, name, state, stat, caller)
         return self.entry_of(node, state, self.told(stat, node, state, caller))
 
     def listed(self, node: Node, caller: Caller) -> None:
@@ -204,14 +204,14 @@ class Lookup(FsPart):
 
     def _found(
         self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller, fd: int = -1
-    ) -> Node:
+    ) -> tuple[Node, Stat]:
         self._absent_names.found(parent.nodeid, name)
         node = self.node_for(parent, name, state, stat, caller)
         if stat.ftype is FileType.DIRECTORY:
-            self._resolver.learn(node, parent, name)
+            stat = self._resolver.learn(node, parent, name) or stat
         if stat.ftype is FileType.REGULAR and self._replaced_files.is_wanted(node):
             self._keep_for_open(node, parent, name, caller.pid, fd)
-        return node
+        return node, stat
 
     def _keep_for_open(self, node: Node, parent: Node, name: bytes, thread: int, fd: int) -> None:
         """Keep a node's file for the thread's next open, even if the name leads to another file by then."""
