@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Final, TextIO, cast
 
+from policyfs.cli.common.command_line import CommandLine
 from policyfs.cli.common.commands import add_commands
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
 from policyfs.linux.code_digest import VERSION, code_digest
@@ -107,7 +108,7 @@ class _Version(argparse.Action):
 def build_parser(*words: str) -> argparse.ArgumentParser:
     """Build the parser of the command line. words: the user's words; without them, all commands are imported.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="policyfs",
         description="Mount a directory of media so that each app sees what a policy lets it see.",
     )

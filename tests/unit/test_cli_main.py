@@ -12,7 +12,7 @@ import pytest
 
 from policyfs.cli.main import _COMMANDS, build_parser, main, process
 
-ITSELF = {f"policyfs.cli.{name}" for name in ("main", "common", "common.commands")}
+ITSELF = {f"policyfs.cli.{name}" for name in ("main", "common", "common.command_line", "common.commands")}
 IMPORTED = """\
 import contextlib, io, sys
 from policyfs.cli.main import main
@@ -51,12 +51,33 @@ def test_a_command_imports_nothing_of_another():
     assert "policyfs.cli.mounts.mount" not in found
 
 
-def test_an_unknown_command_is_refused_with_the_list():
-    command = [sys.executable, "-m", "policyfs.cli.main", "mont"]
+@pytest.mark.parametrize(
+    ("words", "told", "usage"),
+    [
+        (["mont"], "policyfs: argument COMMAND: invalid choice: 'mont'", "policyfs COMMAND ..."),
+        (["policy", "tst"], "policyfs policy: argument ACTION: invalid choice: 'tst'", ""),
+        (["mount", "/a"], "policyfs mount: the following arguments are required: --policy, MOUNTPOINT",
+         "policyfs mount --policy P STORE MOUNTPOINT (policyfs mount --help: all options)"),
+        (["doctor", "--store", "/a"], "policyfs doctor: unrecognized arguments: --store", ""),
+        (["policy", "fmt", "a", "--kind", "b"], "policyfs policy fmt: unrecognized arguments: --kind b", ""),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_line_gets_two_lines(words, told, usage):
+    """Those of `mount` were fifteen: the error came after all options."""
+    command = [sys.executable, "-m", "policyfs.cli.main", *words]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "invalid choice: 'mont'" in done.stderr
-    assert "mount" in done.stderr
+    first, second = done.stderr.splitlines()
+    assert first.startswith(told)
+    assert second.startswith(f"usage: {usage}")
+
+
+@pytest.mark.parametrize(("word", "meant"), [("mont", "mount"), ("stauts", "status"), ("qqqq", None)])
+def test_a_misspelt_command_gets_the_one_that_is_meant(word, meant, capsys):
+    with pytest.raises(SystemExit):
+        main([word])
+    first, _ = capsys.readouterr().err.splitlines()
+    assert first.endswith(f"; did you mean '{meant}'?" if meant else "'doctor')")
 
 
 def test_only_a_process_that_ends_leaves_memory_to_the_kernel(tmp_path, monkeypatch, capsys):

@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
+from policyfs.cli.common.command_line import CommandLine
 from policyfs.cli.mounts.mount import add_mount, run_mount
 from policyfs.content.workers.execution import ForkedLauncher
 from policyfs.content.workers.zygote import prepared
@@ -131,7 +132,7 @@ def _run(
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
     """Return the options of a command line. Ends with SystemExit(2) if they are wrong."""
-    parser = argparse.ArgumentParser("policyfs mount")
+    parser = CommandLine("policyfs mount")
     add_mount(parser)
     return parser.parse_args(words, argparse.Namespace(command="mount"))
 
