@@ -199,7 +199,7 @@ class Daemon:
 
     def _refused(self, state: SavedState) -> dict[str, int]:
         """Log the requests that get EIO, since they have probably killed daemons, and return their number."""
-        _, guilty = state.suspects()
+        _, guilty = state.suspects
         event = "a request that was in work when daemons were killed gets EIO"
         for one in guilty:
             self._log.warning(event, opcode=one.opcode, uid=one.uid, pid=one.pid, deaths=one.deaths)

@@ -355,6 +355,7 @@ class FileSystem:
         self.handlers = Handlers(
             fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs,
             announcements=self.announcements, comes_again=self.restoration.comes_again,
+            refused=self.restoration.refused,
         )  # fmt: skip
 
     def _shown_modes(self) -> ShownModes:

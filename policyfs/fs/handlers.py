@@ -36,7 +36,7 @@ from policyfs.store.ranges import Buffer
 from policyfs.store.tree import TIME_NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
 _WRITE_FLAGS: Final = struct.Struct("=20xI8xI")  # struct fuse_write_in: write_flags, flags (see _wire.h)
 _FUSE_WRITE_CACHE: Final = 1 << 0  # page-cache write-back, not a write(2)
@@ -70,8 +70,10 @@ class Handlers(pyfuse3.Operations):
         bugs: BugLog,
         announcements: Announcements | None = None,
         comes_again: Callable[[int], None] = lambda _unique: None,
+        refused: Container[int] = (),
     ) -> None:
-        """comes_again: called with the number of each OPEN (Restoration.comes_again)."""
+        """comes_again: called with the number of each OPEN (Restoration.comes_again). refused: the numbers of
+        FLUSHes and RELEASEs that have probably killed daemons: they check no bytes (Restoration.refused)."""
         super().__init__()
         self._tree = fs.tree
         self._nodes = fs.nodes
@@ -86,6 +88,7 @@ class Handlers(pyfuse3.Operations):
         self._locks = locks
         self._announcements = announcements
         self._comes_again = comes_again
+        self._refused = refused
         self.bugs = bugs
         self.kernel_locks = fs.locks
         self._forgets: deque[tuple[int, int]] = deque()
@@ -255,9 +258,12 @@ class Handlers(pyfuse3.Operations):
         """Answer FLUSH: an app has closed a descriptor of the handle."""
         if fh == PHANTOM_HANDLE or self._handles.is_lost(fh):
             return
-        (owner,) = _FLUSH_OWNER.unpack_from(raw_request().body)  # before the first await
+        request = raw_request()  # before the first await
+        (owner,) = _FLUSH_OWNER.unpack_from(request.body)
         handle = self._handles.get(fh)
         self._locks.flushed(handle, owner)
+        if request.unique & ~RESENT in self._refused:
+            raise pyfuse3.FUSEError(errno.EIO)
         await self._gate.recorder.pay(handle.caller.holder)
         await self._data.sync.flush(handle)
 
@@ -267,13 +273,15 @@ class Handlers(pyfuse3.Operations):
         if fh == PHANTOM_HANDLE or self._handles.is_lost(fh):
             return
         handle = self._handles.get(fh)
+        is_refused = raw_request().unique & ~RESENT in self._refused  # before the first await
         if self._announcements is not None and handle.writable:
             self._announcements.released(handle.node)
         try:
             try:
                 self._locks.released(handle)
             finally:  # close the file even if the store cannot release a lock
-                await self._data.sync.finish(handle)
+                if not is_refused:  # else close() drops held bytes, on record
+                    await self._data.sync.finish(handle)
         finally:
             self._opener.close(handle)
 

@@ -42,6 +42,13 @@ static const struct suspect *suspect_of(uint64_t unique)
 	return NULL;
 }
 
+/* Return true for a request that ends something. Python gets it even if it has killed several processes: the kernel
+ * sends it only once, so without an effect it would leave a file or a lock for ever. */
+static bool ends_something(uint32_t opcode)
+{
+	return opcode == OPCODE_FLUSH || opcode == OPCODE_RELEASE || opcode == OPCODE_RELEASEDIR;
+}
+
 bool work_begin(int fd, const unsigned char *message, size_t size)
 {
 	struct wire_in_header header;
@@ -54,7 +61,7 @@ bool work_begin(int fd, const unsigned char *message, size_t size)
 	    header.opcode == OPCODE_INTERRUPT || header.opcode == OPCODE_INIT)
 		return true; /* they get no answer, or another one */
 	suspect = suspect_of(header.unique & ~RESENT);
-	if (suspect != NULL && suspect->refused) {
+	if (suspect != NULL && suspect->refused && !ends_something(header.opcode)) {
 		struct wire_out_header reply = {.len = sizeof(reply), .error = -EIO, .unique = header.unique};
 
 		(void)!write(fd, &reply, sizeof(reply));

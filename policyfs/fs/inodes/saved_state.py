@@ -12,7 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.domain import FileType, Lane, View
@@ -200,16 +200,18 @@ class SavedState:
         """Note that there is no spare any more."""
         self._set(_UNSAVED, 2)
 
+    @cached_property
     def suspects(self) -> tuple[list[work.Suspect], list[work.Suspect]]:
-        """Return the requests that were in work when the daemon before was killed, and those of them that get
-        EIO when they come again, since they have probably killed it."""
+        """The requests that were in work when the daemon before was killed, and those of them that get EIO
+        when they come again, since they have probably killed it. INVARIANT: for the daemon only, read first
+        before the bridge begins requests."""
         found = work.read(self.work)
         return found, work.guilty(found, was_early=bool(self._get(_EARLY)))
 
     def outliving(self, *, shared: bool) -> Outliving:
         """Return what the bridge needs to save its handles and the requests in work. shared: True if it also
         answers LOOKUPs: not in an app's mount."""
-        return (self.opens, self.counts if shared else None), self.work, *self.suspects()
+        return (self.opens, self.counts if shared else None), self.work, *self.suspects
 
     # -- for the daemon ------------------------------------------------------------------------------
 

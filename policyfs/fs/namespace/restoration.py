@@ -59,6 +59,8 @@ class Restoration:
         self._recovery = recovery
         self._copies = copies
         self._begun: dict[int, SavedHandle] = {}
+        self.refused: set[int] = set()
+        """The numbers of requests that have probably killed daemons (SavedState.suspects)."""
 
     def save_to(self, state: SavedState) -> None:
         """Save each change from now on. Nodes and handles that are there already are not saved."""
@@ -108,6 +110,9 @@ class Restoration:
         self._locks.restore(state.locks, is_same=self._is_of)
         self.save_to(state)  # now, as names are given below
         self._recovery.settle(self._fs.intents, self._fs.intents.read(state))
+        for one in state.suspects[1]:
+            self.comes_again(one.unique)  # it gets EIO, so its app has no handle
+            self.refused.add(one.unique)
         late = [node for node in nodes if node.open is not None and node.byte_path in _DECIDED_LATE]
         return Restored(lost, handles, [node.nodeid for node in late])
 
