@@ -11,11 +11,15 @@ from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.mpeg import elementary
 from policyfs.redact.mpeg.elementary import Sound, Video
-from tests.support.samples import mpegs
+from tests.support.samples import jpegs, mpegs
 from tests.support.samples.mpegs import MPEG_PICTURE, NOTE, PICTURE, PLACE, USER_DATA
 from tests.unit.test_redact_registry import cleaners
 
 HEVC_PICTURE = mpegs.start(b"\x40\1\x0c") + mpegs.start(b"\x42\1\1") + mpegs.start(b"\x26\1slice")
+HEAD = b"\0\0\1\xb3"
+ENTRY = b"\0\0\1\0\2\0\2\0\0\0N\0"
+"""A picture's start code, which is also the start of an entry of a GPS directory."""
+SMALL = jpegs.plain(1, 8)
 MPEG_4_PICTURE = b"\0\0\1\xb0\1\0\0\1\x20\0\xca" + USER_DATA + b"\0\0\1\xb6picture"
 
 
@@ -55,6 +59,21 @@ def test_messages_of_each_codec_go(data, codec):
 def test_another_codec_is_refused(data, codec):
     with pytest.raises(NotThisKindError):
         cleaned(data, codec)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEAD + ENTRY + SMALL,
+        MPEG_PICTURE + jpegs.with_segments(SMALL, jpegs.segment(jpegs.COM, b"at " + PLACE)),
+        MPEG_PICTURE + jpegs.with_segments(SMALL, jpegs.exif_segment(jpegs.exif("MM"))),
+    ],
+    ids=["the start codes before it would go", "a comment", "EXIF"],
+)
+def test_a_photo_with_a_place_among_the_units_is_refused(data):
+    with pytest.raises(NotThisKindError, match="a picture of another sort"):
+        cleaned(data)
+    assert cleaned(HEAD + SMALL) == HEAD + SMALL
 
 
 def test_nothing_is_searched_before_the_codec_is_sure():

@@ -111,12 +111,15 @@ class Work:
         return cls(MAX_PARTS + source.size // BYTES_PER_PART)
 
 
-def look(table: FrameTable, source: ByteSource, inner: Inner, work: Work | None = None) -> Found:
+def look(
+    table: FrameTable, source: ByteSource, inner: Inner, work: Work | None = None, *, units_only: bool = False
+) -> Found:
     """Clean the messages and the metadata in all frames of a table.
 
     The changes to a frame depend on its own bytes and its form only. Each frame must lie within the source,
     else ValueError is raised: the source of a window must reach from the first start to the last end. work:
-    the work that is left for the film, if only a part of its frames is in the table. Raises NotThisKindError,
+    the work that is left for the film, if only a part of its frames is in the table. units_only: True if the
+    frames are cut from a row of units, so that none is a picture of another sort. Raises NotThisKindError,
     TooMuchError.
     """
     if not table.starts:
@@ -125,7 +128,8 @@ def look(table: FrameTable, source: ByteSource, inner: Inner, work: Work | None 
         raise ValueError("a frame lies outside of the bytes")
     if sum(table.ends) - sum(table.starts) > MAX_OVERLAP * source.size + _OVERLAP_FLOOR_BYTES:
         raise TooMuchError("its frames overlap each other too often")
-    search, spare = _Search(table, inner, work or Work.on(source)), replace(inner.budget)
+    search = _Search(table, inner, work or Work.on(source), units_only)
+    spare = replace(inner.budget)
     try:
         for number, near in _suspects(table, source, inner):
             search.clean(number, near)
@@ -139,6 +143,7 @@ class _Search:
     table: FrameTable
     inner: Inner
     work: Work
+    units_only: bool
     found: Found = field(default_factory=Found)
     _codings: list[Framing | None] = field(init=False)
     _noted: Counter[tuple[str, str, Tells, bool]] = field(default_factory=Counter)
@@ -162,7 +167,7 @@ class _Search:
             self._add(units)
         if coded is None or coded.codec is MPEG or is_picture(source, frame):  # recorders mix them up
             photo = clean_photo(_changed(source, frame, units), frame, inner)
-            if units.patches and photo.patches:
+            if photo.patches and (units.patches or self.units_only):
                 raise NotThisKindError("a frame in it is a row of units, and a picture of another sort")
             self._add(photo)
         patches = len(self.found.patches) - before

@@ -82,7 +82,7 @@ class Video:
         for piece in self.pieces.ranges(0, begin):
             self.edits.zero(*piece, "before the first picture")
         table = FrameTable(starts, ends, array("H", bytes(2 * len(starts))), (FrameForm(self.codec),))
-        found = look(table, MemorySource(data), self.edits.inner, self.work)
+        found = look(table, MemorySource(data), self.edits.inner, self.work, units_only=True)
         self.pieces.put(found, self.edits.found)
 
 
