@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from policyfs.cli.machine import machine_checks
 from policyfs.cli.machine.findings import State
 from policyfs.daemon import contain
 from policyfs.linux.confinement.capabilities import ZYGOTE, rights_of
-from tests.support.machine.processes import call_as, tool_as, wait_for
+from tests.support.machine.processes import DeadlineExceeded, call_as, tool_as, wait_for
+from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 
 pytestmark = pytest.mark.mount
@@ -69,59 +71,54 @@ def test_the_processes_that_sniff_have_less(store: Path, mounts: Mounts) -> None
         assert rights_of(pid).seccomp == "filter"
 
 
-def test_a_launcher_forked_for_the_tests_is_as_an_executed_one(store: Path, mounts: Mounts) -> None:
-    """tests/support/machine/launchers.py: what other tests say of workers holds for a real daemon's, too."""
-    seen = []
+def of_a_launcher(mount: Mount) -> dict[str, object]:
+    launcher = status_fields(mount.status()["sniffer"]["zygote_pid"])["PPid"]
+    fields, process = status_fields(int(launcher)), Path(f"/proc/{launcher}")
+    networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in (launcher, mount.pid, "self")}
+    kept = ("Uid", "Gid", "NoNewPrivs", "Threads", "SigBlk", "SigIgn", "SigCgt", "Umask")
+    return {name: fields[name] for name in kept} | {
+        "rights": rights_of(int(launcher)), "networks": len(networks),
+        "limits": (process / "limits").read_text(), "descriptors": open_files(process),
+        "session": os.getsid(int(launcher)) == int(launcher), "directory": os.readlink(process / "cwd"),
+    }  # fmt: skip
+
+
+def of_a_daemon(mount: Mount) -> dict[str, object]:
+    fields, process = status_fields(mount.pid), Path(f"/proc/{mount.pid}")
+    kept = ("Uid", "Gid", "NoNewPrivs", "SigBlk", "SigIgn", "SigCgt", "Umask")
+    return {name: fields[name] for name in kept} | {
+        "rights": rights_of(mount.pid), "limits": (process / "limits").read_text(),
+        "directory": os.readlink(process / "cwd"), "weight": os.getpriority(os.PRIO_PROCESS, mount.pid),
+        "mounts": os.readlink(process / "ns/mnt"), "groups": (process / "cgroup").read_text(),
+        "memory": (process / "oom_score_adj").read_text(), "descriptors": open_files(process),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("look", [of_a_launcher, of_a_daemon])
+def test_one_forked_for_the_tests_is_as_an_executed_one(
+    look: Callable[[Mount], dict[str, object]], store: Path, mounts: Mounts
+) -> None:
+    """tests/support/machine/launchers.py, template.py: what other tests say of workers and of daemons holds
+    for those of a person's mount, too."""
     for executed in (False, True):
         mount = mounts.prepare(POLICY, store)
         mount.executed = executed
         mount.start()
-        launcher = status_fields(mount.status()["sniffer"]["zygote_pid"])["PPid"]
-        fields = status_fields(int(launcher))
-        links = [os.readlink(one) for one in Path(f"/proc/{launcher}/fd").iterdir()]
-        networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in (launcher, mount.pid, "self")}
-        kept = ("Uid", "Gid", "NoNewPrivs", "Threads", "SigBlk", "SigIgn", "SigCgt", "Umask")
-        seen.append(
-            {name: fields[name] for name in kept} | {
-                "rights": rights_of(int(launcher)), "networks": len(networks),
-                "limits": Path(f"/proc/{launcher}/limits").read_text(),
-                "descriptors": sorted(re.sub(r"\d+", "N", link) for link in links),
-                "session": os.getsid(int(launcher)) == int(launcher),
-                "directory": os.readlink(f"/proc/{launcher}/cwd"),
-            }
-        )  # fmt: skip
-    forked, executed_ = seen
-    assert forked == executed_
-    assert forked["networks"] == 2  # the daemon's and that of the tests
+    seen: list[dict[str, object]] = []
 
+    def alike() -> bool:
+        seen[:] = map(look, mounts.all)
+        return seen[0] == seen[1]
 
-def test_a_daemon_forked_for_the_tests_is_as_an_executed_one(store: Path, mounts: Mounts) -> None:
-    """tests/support/machine/template.py: what other tests say of daemons holds for a person's, too."""
-    seen, pids = [], []
-    for executed in (False, True):
-        mount = mounts.prepare(POLICY, store)
-        mount.executed = executed
-        mount.start()
-        fields, process = status_fields(mount.pid), Path(f"/proc/{mount.pid}")
-        kept = ("Uid", "Gid", "NoNewPrivs", "SigBlk", "SigIgn", "SigCgt", "Umask")
-        seen.append(
-            {name: fields[name] for name in kept} | {
-                "rights": rights_of(mount.pid), "limits": (process / "limits").read_text(),
-                "directory": os.readlink(process / "cwd"),
-                "weight": os.getpriority(os.PRIO_PROCESS, mount.pid),
-                "mounts": os.readlink(process / "ns/mnt"), "groups": (process / "cgroup").read_text(),
-                "memory": (process / "oom_score_adj").read_text(),
-            }
-        )  # fmt: skip
-        pids.append(mount.pid)
+    with contextlib.suppress(DeadlineExceeded):  # they open files, and block signals, for moments
+        wait_for(alike, "both are alike")
     assert seen[0] == seen[1]
-    # Threads open files for moments.
-    wait_for(lambda: open_files(pids[0]) == open_files(pids[1]), "both have the same descriptors")
+    assert seen[0].get("networks", 2) == 2  # the daemon's and that of the tests
 
 
-def open_files(pid: int) -> list[str]:
+def open_files(process: Path) -> list[str]:
     found = []
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
+    for fd in (process / "fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             found.append(re.sub(r"[\da-f]{16}|\d+", "N", os.readlink(fd)))
     return sorted(found)
