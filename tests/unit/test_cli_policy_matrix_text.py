@@ -90,3 +90,18 @@ def test_colours_take_no_room() -> None:
 
 def test_a_glob_of_a_policy_does_no_harm() -> None:
     assert "\x1b" not in text_of(one_row("/\x1b[31m"), None, colours=False)
+
+
+@pytest.mark.parametrize(
+    ("rules", "line"),
+    [
+        ('[{id: all, allow: [see, read], paths: "/**"}]', None),
+        ('[{id: own, allow: all, paths: "/**", when: {owner: self}}]', "own: files that the app owns; for such"),
+        ('[{id: films, allow: all, paths: "/**", when: {type: video/*}}]', "video: kinds video/*; for such"),
+    ],
+)
+def test_the_legend_explains_only_words_that_the_table_has(rules: str, line: str | None) -> None:
+    """README's first table had two lines about owners and films, and neither in it."""
+    legend = MatrixText(matrix(policy_of(rules, apps="apps: {x: {uid: 1}}\n"))).legend()
+    assert len(legend) == (2 if line is None else 3)
+    assert line is None or legend[1].startswith(line)

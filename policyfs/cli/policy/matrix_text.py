@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
 
@@ -19,7 +20,6 @@ ANY_OTHER: Final = "any other path"
 NOTHING: Final = "-"
 _LEGEND: Final = (
     "s see, r read, w write, c create, d delete, a change attributes; all: srwcda; -: nothing",
-    "own: files that the app owns; video: kinds video/*; for such files this counts, not what is before",
     "A row is about regular files at its paths, except paths that another row names more exactly",
 )
 _GAP: Final = "  "
@@ -56,6 +56,7 @@ class MatrixText:
     def legend(self) -> list[str]:
         """Return the lines that explain the letters, words and numbers of all cells."""
         lines = [*_LEGEND]
+        lines[1:1] = self._conditions()
         lines += [f"{sign}: reads without {', '.join(sorted(words))}" for words, sign in self._redact.items()]
         for content, sign in self._content.items():
             told = " and ".join(sorted(", ".join(sorted(kinds)) for kinds in content))
@@ -65,6 +66,16 @@ class MatrixText:
             either = " or ".join(" ".join(self._of_answers(answers)) for answers in cell)
             lines.append(f"{sign}: {name}: {either}, by the names or owners of directories above")
         return [shown(line) for line in lines]
+
+    def _conditions(self) -> list[str]:
+        """Return the line that explains the conditions in front of letters, if there are any."""
+        unsure = [self._of_answers(answers) for _, cell in self._unsure for answers in cell]
+        terms = {term for text in (*self._texts.values(), *unsure) for term in text}
+        words = {word for term in terms for word in re.split(r"[ ,()]", term.rpartition(":")[0])}
+        majors = sorted(words & {kind.split("/")[0] for kind in self._kinds if kind.endswith("\0kind")})
+        told = ["own: files that the app owns"] if "own" in words else []
+        told += [f"{major}: kinds {major}/*" for major in majors[:1]]
+        return ["; ".join([*told, "for such files this counts, not what is before"])] if told else []
 
     def _text_of(self, name: str, cell: Cell) -> tuple[str, ...]:
         if len(cell) == 1:
