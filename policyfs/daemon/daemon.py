@@ -69,8 +69,6 @@ from policyfs.store.watch import Watch
 _READY_S: Final = 20.0
 _WATCH_PAUSE_S: Final = 0.005
 """The pause after events of the watch: those that come meanwhile are then read together."""
-_LINKS_PAUSE_S: Final = 2.0
-"""The pause after events about link counts. They come from the whole file system of the store."""
 _SLICE_NS: Final = 100_000
 """The daemon's time slice in ns. Apps wait for the daemon, so it runs before processes that only compute."""
 _MAX_TASKS: Final = session.IN_ALL + 256 + MOST_RESTING
@@ -339,11 +337,10 @@ class Daemon:
                 nursery.start_soon(self._fuse, readiness, nursery.cancel_scope)
                 await self._negotiated()
                 self._mountpoint.circle.beat()  # before an app can make the loop wait
-                works = (*self._duties().works(), self._breaks, self._watching, self._watching_links,
-                         self.fs.kernel_locks.run, self.fs.locks.ask_again,
-                         self.fs.bridge_handles.events.run, self.sniffer.tend, self.fs.quarantine.run,
-                         self.fs.late_writes.run, *self._reload.works(), self._signals, self._places,
-                         self._announcing)  # fmt: skip
+                works = (*self._duties().works(), self._breaks, self._watching, self.fs.kernel_locks.run,
+                         self.fs.locks.ask_again, self.fs.bridge_handles.events.run, self.sniffer.tend,
+                         self.fs.quarantine.run, self.fs.late_writes.run, *self._reload.works(),
+                         self._signals, self._places, self._announcing)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # a process that finds the socket may send signals, too
@@ -451,6 +448,7 @@ class Daemon:
             (*beats, self._garbage.tick, self.fs.expire),
             settle=self.fs.bridge_handles.events.settle, trail=self.journal, losses=self._losses,
             kills=self._kills, lost=self.sniffer.losses, findings=self.remembered,
+            links=None if self._watch is None else partial(self._take_changes, links=True),
         )  # fmt: skip
 
     async def _breaks(self) -> None:
@@ -459,23 +457,25 @@ class Daemon:
             self._keeper.on_signal()
 
     async def _watching(self) -> None:
-        if self._watch is not None:
-            await self._take(self._watch.fileno(), _WATCH_PAUSE_S, links=False)
+        while self._watch is not None:
+            await trio.lowlevel.wait_readable(self._watch.fileno())
+            await self._take_changes()
+            await trio.sleep(_WATCH_PAUSE_S)
 
-    async def _watching_links(self) -> None:
-        if self._watch is not None:
-            await self._take(self._watch.links_fileno(), _LINKS_PAUSE_S, links=True)
-
-    async def _take(self, fd: int, pause_s: float, *, links: bool) -> None:
+    async def _take_changes(self, *, links: bool = False) -> bool:
+        """Read events of the watch (links: about link counts). Return True if there were many."""
         changes, notifier, places = self.fs.changes, self.fs.kernel_cache.notifier, self.fs.resolver
-        while notifier is not None:
-            await trio.lowlevel.wait_readable(fd)
-            try:
-                await in_slices(partial(changes.take, notifier, places, links=links))
-            except Exception:
-                changes.reset(notifier, places)  # the invalidations of this batch are lost
-                raise
-            await trio.sleep(pause_s)
+        if notifier is None:
+            return False
+        take = partial(changes.take, notifier, places, links=links)
+        try:
+            many = take()
+            if many:
+                await in_slices(take)
+        except Exception:
+            changes.reset(notifier, places)  # the invalidations of this batch are lost
+            raise
+        return many
 
     # -- status -------------------------------------------------------------------------------------
 

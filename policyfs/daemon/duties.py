@@ -70,13 +70,14 @@ class Duties:
     at_once: functions that never wait. tend() calls them in this order. If one of them returns True, all are
     called again after a period (pace.py), even if nothing happens until then. settle: called before each
     flush of the trail; it records the opens that the bridge has answered. lost: returns the number of lost
-    workers for each cause, and the text of the last error.
+    workers for each cause, and the text of the last error. links: takes the watch's events about link counts,
+    which come from the whole file system and must wake no idle daemon. It returns True if there were many.
     """
 
     def __init__(
         self, at_once: tuple[Callable[[], bool | None], ...], *, settle: Callable[[], None], trail: Trail,
         losses: Losses, kills: Kills, lost: Callable[[], tuple[Mapping[str, int], str]],
-        findings: Findings | None,
+        findings: Findings | None, links: Callable[[], Awaitable[bool]] | None,
     ) -> None:  # fmt: skip
         self._at_once = at_once
         self._settle = settle
@@ -85,12 +86,14 @@ class Duties:
         self._kills = kills
         self._lost = lost
         self._findings = findings
+        self._links = links
         self._pace = Pace()
 
     def works(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         """Return the background tasks."""
         keeping = () if self._findings is None else (self.keep_findings,)
-        return self.tend, self.flush_trail, *keeping
+        taking = () if self._links is None else (self.take_links,)
+        return self.tend, self.flush_trail, *keeping, *taking
 
     async def tend(self) -> None:
         """Call the functions that never wait (at_once), once in each turn, until cancelled."""
@@ -124,3 +127,10 @@ class Duties:
             if findings.is_waiting:
                 await trio.to_thread.run_sync(findings.flush)
             again = findings.is_waiting
+
+    async def take_links(self) -> None:
+        """Take events about link counts, until cancelled."""
+        links, again = self._links, True
+        while links is not None:
+            await self._pace.next_turn(again=again)
+            again = await links()

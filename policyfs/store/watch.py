@@ -160,10 +160,6 @@ class Watch:
         """Return the descriptor that is readable when read_events() would find some."""
         return self._fd
 
-    def links_fileno(self) -> int:
-        """Return the descriptor that is readable when read_links() may find some."""
-        return self._links
-
     def read_events(self, *, but_pid: int = -1) -> list[WatchEvent]:
         """Return the events of one read (about a hundred), the oldest first. [] if none of them matters.
 

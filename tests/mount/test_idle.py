@@ -29,7 +29,7 @@ rules:
 """
 SECONDS = 5.0
 WAKES_MAX = 4.0
-"""The wake-ups in a second of all threads of an idle daemon: 1.2, and three for each mount elsewhere."""
+"""The wake-ups in a second of all threads of an idle daemon: 0.9, and three for each mount elsewhere."""
 _BUSY = """\
 import itertools, os, time
 for number in itertools.count():

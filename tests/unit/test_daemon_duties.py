@@ -27,7 +27,7 @@ class Parts:
         self.is_busy = False
         self.told: Mapping[str, int] = {}
         self.lost: dict[str, int] = {}
-        self.kill = False
+        self.kill = self.many_links = False
 
     def done(self, what: str) -> None:
         self.happened.append(what)
@@ -44,11 +44,15 @@ class Parts:
         if self.is_due:
             yield
 
+    async def take_links(self) -> bool:
+        self.done("links taken")
+        return self.many_links
+
     def works(self, *, findings: bool = True) -> tuple[Callable, ...]:
         duties = Duties(
             (self.tend,), settle=lambda: self.done("settled"), trail=self, losses=_Losses(self),
             kills=_Kills(self), lost=lambda: (self.lost, "why"),
-            findings=_Findings(self) if findings else None,
+            findings=_Findings(self) if findings else None, links=self.take_links if findings else None,
         )  # fmt: skip
         return duties.works()
 
@@ -114,7 +118,7 @@ def test_nothing_is_flushed_if_nothing_is_due() -> None:
     parts.is_due = parts.is_waiting = False
     clock = trio.testing.MockClock(autojump_threshold=0)
     trio.run(_run, parts, 4 * PERIOD_S, clock=clock)
-    assert set(parts.happened) == {"tended", "settled", "steps"}
+    assert set(parts.happened) == {"tended", "settled", "steps", "links taken"}
     assert parts.happened.index("settled") < parts.happened.index("steps")
 
 
@@ -125,6 +129,15 @@ def test_losses_of_workers_are_a_reason_to_flush() -> None:
     trio.run(_run, parts, 4 * PERIOD_S)
     assert parts.happened.count("trail flushed") == 1
     assert parts.told == {"killed": 2}
+
+
+def test_links_are_taken_at_the_period_while_many_come() -> None:
+    parts = Parts()
+    parts.is_due = parts.is_waiting = parts.again = False
+    parts.many_links = True
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    trio.run(_run, parts, 8 * PERIOD_S, clock=clock)
+    assert parts.happened.count("links taken") >= 4
 
 
 def test_a_kill_is_recorded_once() -> None:

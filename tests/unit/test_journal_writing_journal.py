@@ -74,6 +74,11 @@ def test_a_flush_is_due_once_there_is_something_to_do(tmp_path: Path) -> None:
         clock.forward(1)
         assert journal.is_due, "to sync"
         journal.flush()
+        clock.forward(29)
+        assert not journal.is_due, "nothing was written since the last look"
+        clock.forward(1)
+        assert journal.is_due, "to look after its directory"
+        journal.flush()
         journal.record(a_denial(), Audit.REQUIRED)
         assert journal.is_due, "it stands for its repeats"
 

@@ -104,9 +104,9 @@ class Invalidation:
                     # being removed, open_by_handle_at has answered ENOMEM.)
                     lost = True
         if lost:
-            self.reset(notifier, resolver)
+            (self.forget_attributes if links else self.reset)(notifier, resolver)
         if self.announcements is not None:
-            self.announcements.lost += lost
+            self.announcements.lost += lost and not links
             self.announcements.flush(partial(notifier.inval_then, ROOT_ID, pages=False))
         return self._watch.has_more
 

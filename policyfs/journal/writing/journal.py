@@ -62,6 +62,7 @@ _BREATH_S: Final = 0.00005
 
 _SECOND_NS: Final = 1_000_000_000
 _LOOK_NS: Final = 900_000_000  # between two looks at the directory
+_IDLE_LOOK_NS: Final = 30_000_000_000  # while nothing is written
 _STALE_NS: Final = 2_000_000_000
 """The age of the last look, in ns, from which on another precedes the next write (idle flushes are rare)."""
 
@@ -110,6 +111,7 @@ class Journal:
         self.announce: Final = self._announced.add
         self._closed = False
         self._looked_ns = self._checked_ns = clock_ns()
+        self._checked_seq = 0
         self._directory = open_directory(directory)
         try:
             self._writer = ChainWriter(
@@ -369,7 +371,8 @@ class Journal:
             self._intake.clear()
 
     def _is_untidy(self, now_ns: int) -> bool:
-        return abs(now_ns - self._checked_ns) >= _LOOK_NS
+        is_idle = self._checked_seq == self._writer.seq and self._outage is None
+        return abs(now_ns - self._checked_ns) >= (_IDLE_LOOK_NS if is_idle else _LOOK_NS)
 
     def _is_stale(self, now_ns: int) -> bool:
         return abs(now_ns - self._looked_ns) >= _STALE_NS
@@ -391,6 +394,7 @@ class Journal:
             if self._closed or not self._is_untidy(now_ns):
                 return
             self._looked_ns = self._checked_ns = now_ns
+            self._checked_seq = self._writer.seq
             try:
                 self._writer.check_place()
                 if self._outage is not None:
