@@ -42,7 +42,7 @@ def fuse_flags(question: str) -> list[str]:
 
 PARTS = (
     "appender", "avc", "avc_directories", "avc_table", "bridge", "device", "direntries", "events", "faults",
-    "interposition", "lanes", "listing", "operations", "opens", "readers", "turns", "vectors", "work",
+    "interposition", "lanes", "listing", "operations", "opens", "readers", "tree", "turns", "vectors", "work",
 )  # fmt: skip
 
 HEADERS = (

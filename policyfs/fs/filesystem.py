@@ -74,6 +74,7 @@ from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.preconditions import Preconditions
+from policyfs.fs.opening.raw_directories import RawDirectories
 from policyfs.fs.opening.stale_handles import StaleHandles
 from policyfs.fs.opening.write_access import WriteAccess
 from policyfs.fs.raw_handlers import RawHandlers
@@ -225,14 +226,12 @@ class FileSystem:
             fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts, remote=facts.remote,
             replaced_files=self._replaced_files, forget_names=cache.forget_names, is_over=cache.is_over,
         )  # fmt: skip
-        absent = absent_attributes(enabled=settings.xattrs, posix=settings.posix)
-        repeats = Repeats(fs, views, self.timeouts, absent=absent)
-        bridged = BridgeHandles(fs, lifecycle, passthrough, repeats, self._replaced_files, redactor)
-        self.bridge_handles, self.copies.on_shortage = bridged, bridged.spare_copies
+        repeats, bridged = self._bridge_answers(fs, views, passthrough, lifecycle, redactor)
         self.opener = Opener(
             fs, paths=paths, preconditions=preconditions, lifecycle=lifecycle, backing_files=backing_files,
             write_access=write_access, replaced_files=self._replaced_files, bridge_handles=bridged,
         )  # fmt: skip
+        self.raw_directories.has_second_try = self.opener.second_tries.is_any_of
         self.stale_handles = StaleHandles(fs)
         open_files = OpenFiles(fs, backing_files=backing_files, forget_attributes=cache.forget_attributes)
         return _Opening(
@@ -240,6 +239,20 @@ class FileSystem:
             paths, backing_files, write_access, open_files, change_lock,
             Checker(fs, base.sniffer, change_lock, rejections), withheld_names, keeper,
         )  # fmt: skip
+
+    def _bridge_answers(
+        self, fs: FsContext, views: Views, passthrough: Passthrough, lifecycle: Lifecycle, redactor: Redactor
+    ) -> tuple[Repeats, BridgeHandles]:
+        """Make the parts that let the bridge answer, and those that know the handles it gives."""
+        absent = absent_attributes(enabled=self._settings.xattrs, posix=self._settings.posix)
+        repeats = Repeats(fs, views, self.timeouts, absent=absent)
+        bridged = BridgeHandles(fs, lifecycle, passthrough, repeats, self._replaced_files, redactor)
+        self.bridge_handles, self.copies.on_shortage = bridged, bridged.spare_copies
+        self.raw_directories = RawDirectories(
+            fs, views, self.timeouts, passthrough, self._replaced_files, bridged, absent=absent
+        )
+        repeats.allow_files = self.raw_directories.allow
+        return repeats, bridged
 
     def _byte_paths(
         self, fs: FsContext, hidden: HiddenWords, redactor: Redactor, preconditions: Preconditions,
@@ -294,6 +307,7 @@ class FileSystem:
         self.listings = DirectoryListings(
             fs, timeouts=self.timeouts, lookup=lookup, withheld_names=withheld_names,
             kernel_cache=self.kernel_cache, bridge_handles=self.bridge_handles,
+            raw_directories=self.raw_directories,
         )  # fmt: skip
         set_id_bits = SetIdBits(fs.tree, opening.keeper) if self._settings.posix else None
         records = None

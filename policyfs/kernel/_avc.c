@@ -91,6 +91,8 @@ void avc_unlock_all(void)
 
 static uint32_t granted(const struct node *node, uint32_t uid)
 {
+	if (node->own)
+		return tree_granted(node, uid);
 	for (int i = 0; i < GRANTS; i++)
 		if (node->grants[i].bits != 0 && node->grants[i].uid == uid)
 			return node->grants[i].bits;
@@ -103,38 +105,54 @@ static bool is_usual(const struct statx_timestamp *time)
 	return time->tv_sec >= 0 && time->tv_sec < INT64_MAX / 1000000000;
 }
 
+bool avc_statx(int fd, const char *name, struct statx *now)
+{
+	/* AT_STATX_DONT_SYNC: a file system that may wait (NFS) can be mounted on the name. Others ignore the flag. */
+	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC | (*name == 0 ? AT_EMPTY_PATH : 0);
+
+	return fd >= 0 && statx(fd, name, flags, STATX_BASIC_STATS | STATX_BTIME, now) == 0;
+}
+
+bool avc_is_usual(const struct statx *now, uint64_t device)
+{
+	return (now->stx_mask & (STATX_BASIC_STATS | STATX_BTIME)) == (STATX_BASIC_STATS | STATX_BTIME) &&
+	       makedev(now->stx_dev_major, now->stx_dev_minor) == device && is_usual(&now->stx_atime) &&
+	       is_usual(&now->stx_mtime) && is_usual(&now->stx_ctime) && is_usual(&now->stx_btime);
+}
+
+int64_t avc_birth_ns(const struct statx *now)
+{
+	return now->stx_btime.tv_sec * 1000000000 + now->stx_btime.tv_nsec;
+}
+
+void avc_fill(const struct statx *now, bool uncounted, struct wire_attr *attr)
+{
+	memset(attr, 0, sizeof(*attr));
+	attr->ino = now->stx_ino;
+	attr->size = uncounted ? HIDDEN_SIZE : now->stx_size;
+	attr->blocks = uncounted ? HIDDEN_SIZE / 512 : now->stx_blocks;
+	attr->atime = (uint64_t)now->stx_atime.tv_sec;
+	attr->mtime = (uint64_t)now->stx_mtime.tv_sec;
+	attr->ctime = (uint64_t)now->stx_ctime.tv_sec;
+	attr->atimensec = now->stx_atime.tv_nsec;
+	attr->mtimensec = now->stx_mtime.tv_nsec;
+	attr->ctimensec = now->stx_ctime.tv_nsec;
+	attr->mode = now->stx_mode;
+	attr->nlink = uncounted && now->stx_nlink > 1 ? 1 : now->stx_nlink;
+	attr->uid = now->stx_uid;
+	attr->gid = now->stx_gid;
+	attr->blksize = now->stx_blksize;
+}
+
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr)
 {
 	struct statx now;
-	int fd = avc_directory_of(node);
-	/* AT_STATX_DONT_SYNC: a file system that may wait (NFS) can be mounted on the name. Others ignore the flag. */
-	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC |
-		    (node->name_size == 0 ? AT_EMPTY_PATH : 0);
 
-	if (fd < 0 || statx(fd, node->name, flags, STATX_BASIC_STATS | STATX_BTIME, &now) != 0)
+	if (!avc_statx(avc_directory_of(node), node->name, &now) || !avc_is_usual(&now, node->device) ||
+	    now.stx_ino != node->ino || avc_birth_ns(&now) != node->birth_ns ||
+	    (now.stx_mode & S_IFMT) != node->format || (node->own && now.stx_nlink != 1))
 		return false;
-	if ((now.stx_mask & (STATX_BASIC_STATS | STATX_BTIME)) != (STATX_BASIC_STATS | STATX_BTIME) ||
-	    makedev(now.stx_dev_major, now.stx_dev_minor) != node->device || now.stx_ino != node->ino ||
-	    !is_usual(&now.stx_atime) || !is_usual(&now.stx_mtime) || !is_usual(&now.stx_ctime) ||
-	    !is_usual(&now.stx_btime) ||
-	    now.stx_btime.tv_sec * 1000000000 + now.stx_btime.tv_nsec != node->birth_ns ||
-	    (now.stx_mode & S_IFMT) != node->format)
-		return false;
-	memset(attr, 0, sizeof(*attr));
-	attr->ino = now.stx_ino;
-	attr->size = uncounted ? HIDDEN_SIZE : now.stx_size;
-	attr->blocks = uncounted ? HIDDEN_SIZE / 512 : now.stx_blocks;
-	attr->atime = (uint64_t)now.stx_atime.tv_sec;
-	attr->mtime = (uint64_t)now.stx_mtime.tv_sec;
-	attr->ctime = (uint64_t)now.stx_ctime.tv_sec;
-	attr->atimensec = now.stx_atime.tv_nsec;
-	attr->mtimensec = now.stx_mtime.tv_nsec;
-	attr->ctimensec = now.stx_ctime.tv_nsec;
-	attr->mode = now.stx_mode;
-	attr->nlink = uncounted && now.stx_nlink > 1 ? 1 : now.stx_nlink;
-	attr->uid = now.stx_uid;
-	attr->gid = now.stx_gid;
-	attr->blksize = now.stx_blksize;
+	avc_fill(&now, uncounted, attr);
 	return true;
 }
 
@@ -187,6 +205,29 @@ static bool answer_absent(struct seat *seat, int device, const struct wire_in_he
 	return true;
 }
 
+/* Answer the LOOKUP of a file for which the bridge has a node of its own, or may make one. */
+static bool answer_of_tree(struct seat *seat, int device, const struct wire_in_header *header, const char *name,
+			   size_t size)
+{
+	bool is_loop = seat == &seats[0];
+	uint64_t before = is_loop ? avc_own_nodes() : 0;
+	struct wire_entry_out out = {0};
+	struct node *node = tree_look_up(header->nodeid, header->uid, name, size, is_loop, &out);
+
+	if (node == NULL)
+		return false;
+	if (is_loop && avc_own_nodes() > before)
+		atomic_fetch_add_explicit(&seat->firsts, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&seat->lookups, 1, memory_order_relaxed);
+	if (avc_reply(seat, device, header->unique, &out, sizeof(out)))
+		return true;
+	if (is_loop)
+		tree_unrefer(node, 1);
+	else
+		atomic_fetch_sub_explicit(&node->count->lookups, 1, memory_order_relaxed);
+	return true;
+}
+
 static bool answer_lookup(struct seat *seat, int device, const struct wire_in_header *header,
 			  const char *name, size_t size)
 {
@@ -197,7 +238,7 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 	     node = node->next_name) {
 		uint32_t bits;
 
-		if (!avc_is_named(node, header->nodeid, name, size))
+		if (node->own || !avc_is_named(node, header->nodeid, name, size))
 			continue;
 		bits = granted(node, header->uid);
 		if (!(bits & AVC_LOOKUP))
@@ -212,21 +253,19 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 		atomic_fetch_add_explicit(&seat->lookups, 1, memory_order_relaxed);
 		return true;
 	}
-	return answer_absent(seat, device, header, name);
+	return answer_of_tree(seat, device, header, name, size) || answer_absent(seat, device, header, name);
 }
 
-/* Let the kernel keep a reply for the time since the file's last change, but for at least 1 s and at most most_ms.
- * Timeouts.attributes() has the same rule. The time is rounded down to whole seconds. */
-static void keep(struct wire_attr_out *out, uint32_t most_ms)
+void avc_keep(const struct wire_attr *attr, uint32_t most_ms, uint64_t *valid_s, uint32_t *valid_ns)
 {
-	uint64_t changed = out->attr.mtime > out->attr.ctime ? out->attr.mtime : out->attr.ctime;
+	uint64_t changed = attr->mtime > attr->ctime ? attr->mtime : attr->ctime;
 	uint64_t now = (uint64_t)time(NULL), most_s = most_ms / 1000;
 	uint64_t seconds = now > changed + 2 ? now - changed - 1 : 1;
 
 	if (most_ms == 0)
 		return;
-	out->attr_valid = seconds < most_s ? seconds : most_s;
-	out->attr_valid_nsec = seconds < most_s ? 0 : most_ms % 1000 * 1000000;
+	*valid_s = seconds < most_s ? seconds : most_s;
+	*valid_ns = seconds < most_s ? 0 : most_ms % 1000 * 1000000;
 }
 
 static bool answer_getattr(struct seat *seat, int device, const struct wire_in_header *header)
@@ -237,7 +276,7 @@ static bool answer_getattr(struct seat *seat, int device, const struct wire_in_h
 
 	if (!(bits & AVC_GETATTR) || !avc_ask_store(node, (bits & AVC_UNCOUNTED) != 0, &out.attr))
 		return false;
-	keep(&out, node->kept_ms);
+	avc_keep(&out.attr, node->kept_ms, &out.attr_valid, &out.attr_valid_nsec);
 	avc_reply(seat, device, header->unique, &out, sizeof(out));
 	atomic_fetch_add_explicit(&seat->getattrs, 1, memory_order_relaxed);
 	return true;
@@ -358,7 +397,7 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 		return opens_answer_opendir(seat, (unsigned)(seat - seats), device, &header, left);
 	case OPCODE_RELEASE:
 	case OPCODE_RELEASEDIR:
-		return opens_answer_release(seat, device, &header, body, left);
+		return opens_answer_release(seat, (unsigned)(seat - seats), device, &header, body, left);
 	case OPCODE_IOCTL:
 		return answer_ioctl(seat, device, &header, body, left);
 	default:
@@ -392,6 +431,7 @@ void avc_count(struct avc_counts *counts)
 	for (unsigned i = 0; i < AVC_SEATS; i++) {
 		AVC_ANSWERS(ADD)
 		ADD(lost)
+		ADD(firsts)
 	}
 #undef ADD
 	avc_count_table(counts);
@@ -403,6 +443,7 @@ void avc_forget_counts(void)
 	for (unsigned i = 0; i < AVC_SEATS; i++) {
 		AVC_ANSWERS(CLEAR)
 		CLEAR(lost)
+		CLEAR(firsts)
 	}
 #undef CLEAR
 }

@@ -22,6 +22,9 @@
 #define AVC_ACCESS(mode) (1u << (8 + (mode))) /* access(2) with this mode (0 to 7) is allowed */
 #define AVC_GRANT_BITS 0xffffu
 
+/* The bit in the number of each node that the cache has made, and in no other node's (kernel/vectors.py, OWN_NODES). */
+#define AVC_OWN_NODES ((uint64_t)1 << 61)
+
 #define AVC_PROGRAM_MAX 256
 
 /* Limit of seats. Each thread that answers requests has a seat. The event loop has seat 0. Only the event loop changes
@@ -53,6 +56,25 @@ struct avc_vector {
 	struct avc_version version;
 };
 
+/* A decision of Python about all regular files in a directory (_tree.c). excepted: names about which Python decides
+ * one by one, each with a null byte. */
+struct avc_raw {
+	uint64_t device;
+	uint32_t uid, bits, entry_s;
+	bool keeps_attributes;
+	const char *excepted;
+	size_t excepted_size;
+};
+
+/* A node of the cache's own, for Python. */
+struct avc_own {
+	uint64_t id, parent, ino, lookups;
+	int64_t birth_ns;
+	int32_t backing_id;
+	uint16_t name_size;
+	char name[255];
+};
+
 /* A handle that the cache has given out. */
 struct avc_opened {
 	uint64_t fh, node, unique; /* unique: the number of the request */
@@ -67,7 +89,9 @@ struct avc_event {
 	uint64_t fh, node, size;
 	int64_t mtime_ns; /* of the file, like size */
 	uint32_t uid, gid, pid, flags;
-	uint16_t program_size;
+	uint64_t parent; /* of an own node: its directory; else 0 */
+	uint16_t name_size, program_size;
+	char name[255]; /* of an own node: its name in the directory */
 	char program[AVC_PROGRAM_MAX]; /* path of the process's executable, without a final null byte */
 };
 
@@ -110,6 +134,33 @@ bool avc_install(const struct avc_vector *vector);
  * absent names, until avc_leave() or avc_drop_all(). fd: a descriptor of that directory. Return false if there is no
  * room. */
 bool avc_see_all(uint64_t id, int fd, uint32_t uid);
+
+/* Let the cache answer for all files in a directory, or (NULL) say if it does so for opens by this uid. fd: a descriptor
+ * of the directory. Return false if there is no room. The right ends with avc_leave() and avc_drop_all(). */
+bool avc_allow(uint64_t id, int fd, const struct avc_raw *raw);
+bool avc_is_raw(uint64_t id, uint32_t uid);
+
+/* Files are registered with the kernel under this fsuid. */
+void avc_register_as(uint32_t uid);
+
+/* Count an inode for which Python makes, or drops, a node. */
+void avc_know(uint64_t inode, bool known);
+
+/* Take over own nodes: the one with this number or of this inode, all in this directory, or at most so many. The cache
+ * keeps their handles (avc_take_handles()) and loses their look-ups. */
+enum avc_which { AVC_NODE, AVC_INODE, AVC_IN_PARENT, AVC_SOME };
+typedef void (*avc_taken_node)(void *context, const struct avc_own *own);
+void avc_take_nodes(enum avc_which which, uint64_t number, avc_taken_node taken, void *context);
+size_t avc_own_nodes(void);
+size_t avc_own_backed(void); /* own nodes with a backing id */
+
+/* Fill the entry of a file in a listing, and count one look-up, which avc_unlist() takes back. Return false if Python
+ * must make the entry. */
+bool avc_list(uint64_t parent, uint32_t uid, const char *name, size_t size, struct wire_entry_out *out);
+void avc_unlist(uint64_t id);
+
+/* Take a FORGET of own nodes out of a message. Return the size of what is left for Python; 0: nothing. Event loop only. */
+size_t tree_forget(unsigned char *message, size_t size);
 
 /* Drop a node with all its grants. After the return, no reader uses these grants. Returns the number of look-ups of the
  * node that the cache has answered. The kernel has this number of references to the node; the caller counts them from
@@ -176,6 +227,7 @@ struct avc_counts {
 	AVC_ANSWERS(OF_64_BITS)
 #undef OF_64_BITS
 	uint64_t lost;			 /* replies that the kernel did not take */
+	uint64_t firsts;		 /* answered requests that only the event loop can answer */
 	uint64_t nodes, directories;	 /* in the table */
 	uint64_t installed, dropped, refused;
 };

@@ -22,9 +22,11 @@ struct directory {
 	unsigned next; /* the next directory in its chain: a place in `all`, or NONE */
 	unsigned seer_count; /* number of seers added so far; after GRANTS, a new one replaces the oldest */
 	uint32_t seers[GRANTS]; /* uids that see every name in this directory, whatever the object is */
+	struct raw raws[GRANTS]; /* rights on every regular file in this directory; bits 0: free */
 };
 
 #define NONE (~0u)
+#define ASIDE "policyfs-aside-" /* see store/names/aside_names.py */
 
 static struct {
 	struct directory *all;
@@ -51,8 +53,10 @@ static struct directory *find(uint64_t id)
 
 int avc_directory_of(const struct node *node)
 {
-	const struct directory *directory = &directories.all[node->directory];
+	const struct directory *directory = node->own ? find(node->parent) : &directories.all[node->directory];
 
+	if (node->own)
+		return directory == NULL ? -1 : directory->fd;
 	return directory->fd >= 0 && directory->serial == node->serial ? directory->fd : -1;
 }
 
@@ -74,6 +78,29 @@ int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory)
 	return directory->fd;
 }
 
+const struct raw *directories_raw(uint64_t id, uint32_t uid, int *fd)
+{
+	const struct directory *directory = find(id);
+
+	for (unsigned i = 0; directory != NULL && i < GRANTS; i++)
+		if (directory->raws[i].bits != 0 && directory->raws[i].uid == uid) {
+			if (fd != NULL)
+				*fd = directory->fd;
+			return &directory->raws[i];
+		}
+	return NULL;
+}
+
+bool raw_excepts(const struct raw *raw, const char *name, size_t size)
+{
+	const char *end = raw->excepted + raw->excepted_size;
+
+	for (const char *one = raw->excepted; one < end; one += strlen(one) + 1)
+		if (strlen(one) == size && memcmp(one, name, size) == 0)
+			return true;
+	return size >= sizeof(ASIDE) - 1 && memcmp(name, ASIDE, sizeof(ASIDE) - 1) == 0;
+}
+
 /* ---- Changing: the event loop only, with all locks ---------------------------------------------- */
 
 static void close_one(struct directory *directory)
@@ -86,6 +113,9 @@ static void close_one(struct directory *directory)
 	for (at = chain_of(directory->id); *at != place; at = &directories.all[*at].next)
 		;
 	*at = directory->next;
+	for (unsigned i = 0; i < GRANTS; i++)
+		free(directory->raws[i].excepted);
+	memset(directory->raws, 0, sizeof(directory->raws));
 	begun = avc_begin_wait(); /* a removed directory is freed with its last descriptor */
 	close(directory->fd);
 	avc_end_wait(begun);
@@ -142,6 +172,33 @@ bool directories_see_all(uint64_t id, int fd, uint32_t uid)
 		return false;
 	directory->seers[directory->seer_count++ % GRANTS] = uid;
 	return true;
+}
+
+bool directories_allow(uint64_t id, int fd, const struct avc_raw *given)
+{
+	struct directory *directory = directory_with(id, fd);
+	struct raw *raw = directory == NULL ? NULL : &directory->raws[0], *end = raw + GRANTS;
+	char *excepted;
+
+	while (raw != NULL && raw < end && raw->bits != 0 && raw->uid != given->uid)
+		raw++;
+	if (raw == NULL || raw == end || (excepted = malloc(given->excepted_size + 1)) == NULL)
+		return false;
+	memcpy(excepted, given->excepted, given->excepted_size);
+	free(raw->excepted);
+	*raw = (struct raw){
+		.uid = given->uid, .bits = given->bits, .entry_s = given->entry_s,
+		.keeps_attributes = given->keeps_attributes, .device = given->device,
+		.excepted = excepted, .excepted_size = given->excepted_size,
+	};
+	return true;
+}
+
+void directories_end_opens(void)
+{
+	for (unsigned i = 0; i < directories.most; i++)
+		for (unsigned j = 0; j < GRANTS; j++)
+			directories.all[i].raws[j].bits &= ~AVC_OPEN;
 }
 
 void directories_leave(uint64_t id)

@@ -92,7 +92,7 @@ static void free_late(void)
 /* There is a count for each node that the table can have. */
 static struct count *new_count(struct node *node)
 {
-	struct count *count = &node->own;
+	struct count *count = &node->alone;
 
 	if (counts.all != NULL) {
 		free_late();
@@ -136,7 +136,13 @@ static void unlink_name(struct node *node)
 		*at = node->next_name;
 }
 
-static void remove_node(struct node *node)
+void avc_count_node(struct node *node)
+{
+	(void)node;
+	table.count++;
+}
+
+void avc_remove_node(struct node *node, bool limited)
 {
 	struct node **at = &table.by_id[slot_of(node->id)];
 
@@ -144,7 +150,7 @@ static void remove_node(struct node *node)
 	while (*at != node)
 		at = &(*at)->next_id;
 	*at = node->next_id;
-	table.count--;
+	table.count -= limited;
 	free(node);
 }
 
@@ -157,13 +163,13 @@ static bool is_chain_full(struct node *node)
 	return length >= CHAIN_MAX;
 }
 
-static struct node *add_node(const struct avc_vector *vector)
+struct node *avc_add_node(const struct avc_vector *vector, bool limited)
 {
 	struct node **by_name = &table.by_name[slot_of_name(vector->parent, vector->name, vector->name_size)];
 	struct node **by_id = &table.by_id[slot_of(vector->id)];
 	struct node *node;
 
-	if (table.count >= table.most || is_chain_full(*by_name))
+	if ((limited && table.count >= table.most) || is_chain_full(*by_name))
 		return NULL;
 	node = calloc(1, sizeof(*node) + vector->name_size + 1);
 	if (node == NULL)
@@ -181,7 +187,7 @@ static struct node *add_node(const struct avc_vector *vector)
 	*by_id = node;
 	node->next_name = *by_name;
 	*by_name = node;
-	table.count++;
+	table.count += limited;
 	return node;
 }
 
@@ -232,6 +238,8 @@ static bool install(const struct avc_vector *vector)
 	uint64_t serial;
 	uint16_t directory;
 
+	if (node != NULL && node->own)
+		return false;
 	if (node != NULL && !is_same(node, vector)) { /* renamed without a drop: this would be a bug */
 		take_grants(node);
 		return false;
@@ -239,7 +247,7 @@ static bool install(const struct avc_vector *vector)
 	if (!directories_add(vector->parent, vector->directory, &directory, &serial))
 		return false;
 	if (node == NULL)
-		node = add_node(vector);
+		node = avc_add_node(vector, true);
 	if (node == NULL)
 		return false;
 	if (node->directory != directory || node->serial != serial) {
@@ -291,12 +299,31 @@ bool avc_see_all(uint64_t id, int fd, uint32_t uid)
 	return done;
 }
 
+bool avc_allow(uint64_t id, int fd, const struct avc_raw *raw)
+{
+	bool done;
+
+	if (!table.open)
+		return false;
+	avc_lock_all();
+	done = directories_allow(id, fd, raw);
+	avc_unlock_all();
+	return done;
+}
+
+bool avc_is_raw(uint64_t id, uint32_t uid)
+{
+	const struct raw *raw = table.open ? directories_raw(id, uid, NULL) : NULL;
+
+	return raw != NULL && raw->bits & AVC_OPEN;
+}
+
 uint64_t avc_drop(uint64_t id)
 {
 	struct node *node = table.open ? avc_find(id) : NULL; /* no other thread changes the table */
 	uint64_t lookups;
 
-	if (node == NULL)
+	if (node == NULL || node->own)
 		return 0;
 	avc_lock_all();
 	lookups = atomic_load_explicit(&node->count->lookups, memory_order_relaxed);
@@ -304,7 +331,7 @@ uint64_t avc_drop(uint64_t id)
 		free_late();
 		counts.late = node->count;
 	}
-	remove_node(node);
+	avc_remove_node(node, true);
 	avc_unlock_all();
 	table.dropped++;
 	return lookups;
@@ -336,23 +363,31 @@ void avc_each_node(void (*visit)(struct node *, void *), void *context)
 			visit(node, context);
 }
 
-void avc_clear(void (*taken)(void *, uint64_t, uint64_t), void *context)
+/* own: true to remove the cache's own nodes, too. */
+static void clear(void (*taken)(void *, uint64_t, uint64_t), void *context, bool own)
 {
 	if (!table.open)
 		return;
 	avc_lock_all();
 	for (size_t slot = 0; slot <= table.mask; slot++)
-		while (table.by_id[slot] != NULL) {
-			struct node *node = table.by_id[slot];
+		for (struct node *node = table.by_id[slot], *next; node != NULL; node = next) {
 			uint64_t lookups = atomic_load_explicit(&node->count->lookups, memory_order_relaxed);
 
+			next = node->next_id;
+			if (node->own && !own)
+				continue;
 			if (lookups > 0 && taken != NULL)
 				taken(context, node->id, lookups);
-			remove_node(node);
+			avc_remove_node(node, !node->own);
 		}
 	counts.late_all = counts.all != NULL;
 	directories_leave_all();
 	avc_unlock_all();
+}
+
+void avc_clear(void (*taken)(void *, uint64_t, uint64_t), void *context)
+{
+	clear(taken, context, false);
 }
 
 bool avc_is_open(void)
@@ -370,7 +405,7 @@ bool avc_open(size_t nodes, unsigned directories, unsigned seats_used)
 	size_t slots = 1024;
 
 	avc_close();
-	while (slots < nodes)
+	while (slots < 2 * nodes) /* the cache's own nodes are as many */
 		slots *= 2;
 	table.by_id = calloc(slots, sizeof(*table.by_id));
 	table.by_name = calloc(slots, sizeof(*table.by_name));
@@ -388,7 +423,8 @@ bool avc_open(size_t nodes, unsigned directories, unsigned seats_used)
 
 void avc_close(void)
 {
-	avc_clear(NULL, NULL);
+	clear(NULL, NULL, true);
+	tree_close();
 	opens_close();
 	events_close();
 	free(table.by_id);
@@ -400,11 +436,11 @@ void avc_close(void)
 	avc_forget_counts();
 }
 
-void avc_count_table(struct avc_counts *found)
+void avc_count_table(struct avc_counts *counts)
 {
-	found->nodes = table.count;
-	found->directories = directories_count();
-	found->installed = table.installed;
-	found->dropped = table.dropped;
-	found->refused = table.refused;
+	counts->nodes = table.count;
+	counts->directories = directories_count();
+	counts->installed = table.installed;
+	counts->dropped = table.dropped;
+	counts->refused = table.refused;
 }

@@ -25,8 +25,11 @@ struct count {
 
 struct node {
 	struct node *next_id, *next_name;
+	struct node *next_inode; /* of the bridge's own nodes (_tree.c) */
+	uint8_t registered;	 /* times that an own node has got a backing id; 2: or more */
+	bool own;		 /* Python does not know this node: directories_raw() has the rights */
 	uint64_t id, parent, serial; /* serial: of its directory's descriptor */
-	struct count *count, own;    /* count: own, or one in memory that outlives the process */
+	struct count *count, alone;  /* count: alone, or one in memory that outlives the process */
 	uint64_t device, ino;
 	int64_t birth_ns;
 	uint32_t format;
@@ -42,11 +45,22 @@ struct node {
 	char name[];
 };
 
+/* The rights of a uid on each regular file in a directory, except files with some names (_tree.c). */
+struct raw {
+	uint32_t uid, bits;
+	uint32_t entry_s; /* the time for which the kernel may keep a name */
+	bool keeps_attributes;
+	uint64_t device;
+	char *excepted; /* names, each with a null byte; owned */
+	size_t excepted_size;
+};
+
 struct seat {
 	_Alignas(64) pthread_mutex_t lock;
 #define ATOMIC(kind) atomic_uint_fast64_t kind;
 	AVC_ANSWERS(ATOMIC)
 	ATOMIC(lost)
+	ATOMIC(firsts) /* of the answered requests those that readers leave to the event loop */
 #undef ATOMIC
 };
 
@@ -58,6 +72,12 @@ void avc_each_node(void (*visit)(struct node *, void *context), void *context);
 /* Return the first node in the chain of a name (next_name). The chain may have nodes with other names, too. */
 struct node *avc_first_like(uint64_t parent, const char *name, size_t size);
 bool avc_is_named(const struct node *node, uint64_t parent, const char *name, size_t size);
+
+/* For the event loop only, with all locks. limited: true if the node counts for the table's limit. add returns NULL if
+ * there is no room. */
+struct node *avc_add_node(const struct avc_vector *vector, bool limited);
+void avc_remove_node(struct node *node, bool limited);
+void avc_count_node(struct node *node);
 
 /* Number of seats in use, including the event loop's seat. */
 unsigned avc_seats(void);
@@ -73,6 +93,10 @@ int avc_directory_of(const struct node *node);
 /* Return the descriptor of a directory in which the uid sees each name, or -1 if it does not see each name. */
 int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory);
 
+/* Return a uid's rights on the files in a directory, and the directory's descriptor. Return NULL without such rights. */
+const struct raw *directories_raw(uint64_t id, uint32_t uid, int *fd);
+bool raw_excepts(const struct raw *raw, const char *name, size_t size);
+
 /* For the event loop only. */
 bool directories_have(uint64_t id);
 unsigned directories_count(void);
@@ -83,6 +107,8 @@ bool directories_add(uint64_t id, int fd, uint16_t *number, uint64_t *serial);
 bool directories_see_all(uint64_t id, int fd, uint32_t uid);
 void directories_leave(uint64_t id);
 void directories_leave_all(void);
+bool directories_allow(uint64_t id, int fd, const struct avc_raw *raw);
+void directories_end_opens(void); /* take AVC_OPEN from all rights on files in directories */
 
 bool directories_begin(unsigned most);
 void directories_close(void);
@@ -97,6 +123,17 @@ void *avc_begin_wait(void);
 void avc_end_wait(void *begun);
 void avc_forget_counts(void);
 
+/* Read the attributes of a name in a directory, or of the descriptor itself (""). Return false after an error. */
+struct statx;
+bool avc_statx(int fd, const char *name, struct statx *now);
+bool avc_is_usual(const struct statx *now, uint64_t device); /* device: the number that the file must have */
+int64_t avc_birth_ns(const struct statx *now);
+void avc_fill(const struct statx *now, bool uncounted, struct wire_attr *attr);
+
+/* Compute the time for which the kernel may keep attributes: since the file's last change, but at least 1 s and at most
+ * most_ms (0: none). Timeouts.attributes() has the same rule. The time is rounded down to whole seconds. */
+void avc_keep(const struct wire_attr *attr, uint32_t most_ms, uint64_t *valid_s, uint32_t *valid_ns);
+
 /* Read the node's attributes from the store. Return false if the node's name leads to another object, or if the
  * attributes are unusual. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr);
@@ -109,7 +146,7 @@ bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_
 bool opens_answer_open(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 		       const unsigned char *body, size_t size);
 /* Answer a RELEASE or a RELEASEDIR. */
-bool opens_answer_release(struct seat *seat, int device, const struct wire_in_header *header,
+bool opens_answer_release(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 			  const unsigned char *body, size_t size);
 
 bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
@@ -136,5 +173,22 @@ void events_put(unsigned number);
 
 bool events_begin(void);
 void events_close(void);
+
+/* _tree.c. Under the lock of the seat. make, tree_open() and tree_idle(): for the event loop's seat only. */
+
+/* Return an own node's rights for a uid, as bits of a grant. */
+uint32_t tree_granted(const struct node *node, uint32_t uid);
+
+/* Look a name up, count the look-up, and fill the reply. make: true if a new node may be made. Return NULL if Python must
+ * answer. */
+struct node *tree_look_up(uint64_t parent, uint32_t uid, const char *name, size_t size, bool make,
+			  struct wire_entry_out *out);
+
+/* Take back look-ups, and remove the node if it has no more. */
+void tree_unrefer(struct node *node, uint64_t lookups);
+bool tree_open(struct node *node, int device);
+void tree_idle(struct node *node); /* release what a node without handles needs no more */
+void tree_tend(unsigned age, unsigned ages); /* the same for all nodes that were not opened for *ages*; with all locks */
+void tree_close(void);
 
 #endif

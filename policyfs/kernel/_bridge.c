@@ -4,6 +4,7 @@
  * it.
  */
 
+#include "_avc.h"
 #include "_bridge.h"
 
 void *interpreter_leave(void)
@@ -48,6 +49,15 @@ static PyMethodDef methods[] = {
 	{"drop_vectors", vectors_drop, METH_O, NULL},
 	{"drop_all_vectors", vectors_drop_all, METH_NOARGS, NULL},
 	{"clear_vectors", vectors_clear, METH_NOARGS, NULL},
+	{"allow_directory", vectors_allow, METH_VARARGS, NULL},
+	{"is_allowed", vectors_is_allowed, METH_VARARGS, NULL},
+	{"register_as", vectors_register_as, METH_O, NULL},
+	{"know_inode", vectors_know, METH_VARARGS, NULL},
+	{"list_file", vectors_list, METH_VARARGS, NULL},
+	{"unlist_file", vectors_unlist, METH_O, NULL},
+	{"take_nodes", vectors_take_nodes, METH_VARARGS, NULL},
+	{"own_nodes", vectors_own_nodes, METH_NOARGS, NULL},
+	{"own_backed", vectors_own_backed, METH_NOARGS, NULL},
 	{"read_proc", vectors_read_proc, METH_O, NULL},
 	{"exempt", vectors_exempt, METH_O, NULL},
 	{"vector_counts", vectors_counts, METH_NOARGS, NULL},
@@ -75,6 +85,7 @@ PyMODINIT_FUNC PyInit__bridge(void)
 	module = PyModule_Create(&definition);
 	if (module != NULL && (operations_add_types(module) < 0 || appender_add_type(module) < 0 ||
 			       PyModule_AddIntConstant(module, "OPENS_BYTES", vectors_opens_size()) < 0 ||
+			       PyModule_AddIntConstant(module, "OWN_NODES", (long)AVC_OWN_NODES) < 0 ||
 			       PyModule_AddIntConstant(module, "WORK_BYTES", (long)work_size()) < 0))
 		Py_CLEAR(module);
 	return module;

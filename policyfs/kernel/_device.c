@@ -108,6 +108,11 @@ ssize_t device_read(int fd, void *buffer, size_t size, void *userdata)
 
 	(void)userdata;
 	readers_weigh(got >= 0);
+	if (got > 0 && (got = (ssize_t)tree_forget(buffer, (size_t)got)) == 0) {
+		turns_begun(NULL, 0);
+		errno = EINTR;
+		return -1;
+	}
 	if (got >= 0) {
 		note_request(buffer, (size_t)got);
 		if (!work_begin(fd, buffer, (size_t)got)) {

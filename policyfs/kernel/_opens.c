@@ -34,6 +34,8 @@
 /* Flags of open(2) that change nothing for the file or its reader's rights. */
 #define HARMLESS ((uint32_t)(O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))
 
+#define FLAG_LARGE_FILE 0100000u /* O_LARGEFILE, which glibc defines as 0 where all files may be large */
+
 #define LATE 2 /* number of avc_age_opens() calls after which a handle is old */
 
 struct slot {
@@ -106,14 +108,20 @@ static const struct grant *grant_for(const struct node *node, const struct wire_
 	return NULL;
 }
 
-/* Return the grant by which this open is allowed, or NULL if there is none. */
-static const struct grant *grant_of(const struct node *node, const struct wire_in_header *header,
-				    const struct wire_open_in *in)
+/* Return the rights by which this open is allowed, or 0. */
+static uint32_t bits_of(const struct node *node, const struct wire_in_header *header, const struct wire_open_in *in)
 {
-	const struct grant *grant = grant_for(node, header, AVC_OPEN);
+	const struct grant *grant;
 
-	return grant != NULL && node->backing_id != 0 && in->open_flags == 0 &&
-		grant->flags == (in->flags & ~HARMLESS) ? grant : NULL;
+	if (node == NULL || in->open_flags != 0)
+		return 0;
+	if (node->own) {
+		uint32_t bits = tree_granted(node, header->uid);
+
+		return bits & AVC_OPEN && (in->flags & ~(HARMLESS | FLAG_LARGE_FILE)) == O_RDONLY ? bits : 0;
+	}
+	grant = grant_for(node, header, AVC_OPEN);
+	return grant != NULL && node->backing_id != 0 && grant->flags == (in->flags & ~HARMLESS) ? grant->bits : 0;
 }
 
 /* Return false if the backing file is a copy, and the file in the store now has another version than the copy. */
@@ -126,7 +134,7 @@ static bool is_current(const struct node *node, const struct wire_attr *now)
 		shown->ctime_ns == wire_time_ns(now->ctime, now->ctimensec));
 }
 
-static void fill(struct avc_event *event, const struct avc_opened *opened)
+static void fill(struct avc_event *event, const struct node *node, const struct avc_opened *opened)
 {
 	event->fh = opened->fh;
 	event->node = opened->node;
@@ -135,15 +143,18 @@ static void fill(struct avc_event *event, const struct avc_opened *opened)
 	event->flags = opened->flags;
 	event->size = opened->attr.size;
 	event->mtime_ns = wire_time_ns(opened->attr.mtime, opened->attr.mtimensec);
+	event->parent = node->own ? node->parent : 0;
+	event->name_size = node->own ? node->name_size : 0;
+	memcpy(event->name, node->name, event->name_size);
 }
 
 /* Answer with a new handle. The slot already has flags and attributes. Return false if the event has no place. */
 static bool give(struct seat *seat, unsigned number, int device, const struct wire_in_header *header, struct node *node,
-		 const struct grant *grant, struct slot *slot, struct wire_open_out *out)
+		 uint32_t bits, struct slot *slot, struct wire_open_out *out)
 {
 	struct avc_event *event = NULL;
 
-	if (grant->bits & AVC_RECORDED && (event = events_place(number, header->pid)) == NULL)
+	if (bits & AVC_RECORDED && (event = events_place(number, header->pid)) == NULL)
 		return false;
 	slot->age = atomic_load_explicit(&opens.age, memory_order_relaxed);
 	slot->opened.fh = out->fh;
@@ -153,7 +164,7 @@ static bool give(struct seat *seat, unsigned number, int device, const struct wi
 	slot->opened.pid = header->pid;
 	slot->opened.unique = header->unique;
 	if (event != NULL) {
-		fill(event, &slot->opened);
+		fill(event, node, &slot->opened);
 		events_put(number); /* INVARIANT: before the reply. The event stays if the kernel refuses the reply */
 	}
 	atomic_store_explicit(&node->used, slot->age, memory_order_relaxed);
@@ -171,22 +182,31 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 {
 	struct node *node = avc_find(header->nodeid);
 	struct wire_open_out out = {.open_flags = FOPEN_PASSTHROUGH_FLAG};
-	const struct grant *grant;
 	struct wire_open_in in;
 	struct slot *slot;
+	uint32_t bits;
+	bool given, first;
 
 	if (size != sizeof(in))
 		return false;
 	memcpy(&in, body, sizeof(in));
-	if ((grant = grant_of(node, header, &in)) == NULL || (slot = free_slot(number)) == NULL ||
+	if ((bits = bits_of(node, header, &in)) == 0 || (slot = free_slot(number)) == NULL ||
 	    !avc_ask_store(node, false, &slot->opened.attr) || !is_current(node, &slot->opened.attr))
+		return false;
+	first = node->backing_id == 0;
+	if (first && (number != 0 || !tree_open(node, device)))
 		return false;
 	out.fh = next_fh(slot, FOPEN_NOFLUSH_FLAG);
 	out.backing_id = node->backing_id;
 	if (!avc_hears_close())
 		out.open_flags |= FOPEN_NOFLUSH_FLAG;
 	slot->opened.flags = in.flags;
-	if (!give(seat, number, device, header, node, grant, slot, &out))
+	given = give(seat, number, device, header, node, bits, slot, &out);
+	if (first)
+		atomic_fetch_add_explicit(&seat->firsts, given, memory_order_relaxed);
+	if (first && atomic_load_explicit(&node->handles, memory_order_relaxed) == 0)
+		tree_idle(node); /* the open was not given, or the kernel did not take it */
+	if (!given)
 		return false;
 	atomic_fetch_add_explicit(&seat->opens, 1, memory_order_relaxed);
 	return true;
@@ -206,7 +226,7 @@ bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const 
 		return false;
 	out.fh = next_fh(slot, out.open_flags);
 	slot->opened.flags = 0;
-	if (!give(seat, number, device, header, node, grant, slot, &out))
+	if (!give(seat, number, device, header, node, grant->bits, slot, &out))
 		return false;
 	atomic_fetch_add_explicit(&seat->opendirs, 1, memory_order_relaxed);
 	return true;
@@ -229,19 +249,24 @@ bool opens_has(const unsigned char *body, size_t size)
 	       atomic_load_explicit(&slot->fh, memory_order_relaxed) == in.fh;
 }
 
-bool opens_answer_release(struct seat *seat, int device, const struct wire_in_header *header,
+bool opens_answer_release(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 			  const unsigned char *body, size_t size)
 {
 	struct node *node = avc_find(header->nodeid);
 	struct wire_release_in in;
 	struct slot *slot;
+	bool is_last;
 
 	if (node == NULL || !read_release(body, size, &in) || (slot = slot_of(in.fh)) == NULL ||
 	    !atomic_compare_exchange_strong_explicit(&slot->fh, &in.fh, 0, memory_order_acq_rel,
 						     memory_order_relaxed))
 		return false;
-	atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
+	is_last = atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed) == 1;
 	avc_reply(seat, device, header->unique, NULL, 0);
+	if (is_last && node->own && number == 0) {
+		atomic_fetch_add_explicit(&seat->firsts, node->registered < 2, memory_order_relaxed);
+		tree_idle(node);
+	}
 	atomic_fetch_add_explicit(header->opcode == OPCODE_RELEASEDIR ? &seat->releasedirs : &seat->releases, 1,
 				  memory_order_relaxed);
 	return true;
@@ -306,6 +331,8 @@ static bool is_older(const struct slot *slot, uint64_t age)
 static void end_node(struct node *node, void *unused)
 {
 	(void)unused;
+	if (node->own) /* see directories_end_opens() */
+		return;
 	for (int i = 0; i < GRANTS; i++)
 		node->grants[i].bits &= ~(AVC_OPEN | AVC_LIST | AVC_RECORDED);
 	node->backing_id = 0;
@@ -343,8 +370,10 @@ void avc_take_all_handles(bool ending, avc_take taken, void *context)
 		return;
 	avc_lock_all();
 	take_those(is_any, 0, taken, context);
-	if (ending)
+	if (ending) {
 		avc_each_node(end_node, NULL);
+		directories_end_opens();
+	}
 	avc_unlock_all();
 }
 
@@ -358,7 +387,7 @@ static void tell_if_unused(struct node *node, void *context)
 {
 	const struct late *late = context;
 
-	if (node->backing_id != 0 && late->age - atomic_load_explicit(&node->used, memory_order_relaxed) >= late->ages)
+	if (node->backing_id != 0 && !node->own && late->age - atomic_load_explicit(&node->used, memory_order_relaxed) >= late->ages)
 		late->unused(late->context, node->id);
 }
 
@@ -370,6 +399,7 @@ void avc_age_opens(unsigned ages, avc_take taken, avc_unused unused, void *conte
 		return;
 	avc_lock_all();
 	late.age = atomic_fetch_add(&opens.age, 1) + 1;
+	tree_tend(late.age, ages); /* INVARIANT: before Python gets handles, whose nodes it then takes over with their backing ids */
 	take_those(is_older, late.age, taken, context);
 	avc_each_node(tell_if_unused, &late);
 	avc_unlock_all();

@@ -51,7 +51,7 @@ static struct {
 	unsigned begin_percent, end_percent;
 	unsigned calls;
 	unsigned passed;	/* requests for Python since the last look at the shares */
-	uint64_t answered;	/* requests answered from the cache up to that look */
+	uint64_t answered, firsts; /* requests answered from the cache up to that look; see avc_counts */
 	uint64_t began;		/* the number of times that the readers began to read */
 	size_t buffer_size;	/* 0 before the readers begin to read for the first time */
 	int fd, epoll, bell;	/* bell: readable while the readers must look at their mode */
@@ -243,19 +243,21 @@ static void end(void)
 		set_mode(RESTING);
 }
 
-static uint64_t answered_so_far(void)
+/* Return the number of answered requests. firsts: of these, requests that the readers would have to pass on. */
+static uint64_t answered_so_far(uint64_t *firsts)
 {
 	struct avc_counts counts;
 
 	avc_count(&counts);
 #define PLUS(kind) +counts.kind
+	*firsts = counts.firsts;
 	return AVC_ANSWERS(PLUS);
 #undef PLUS
 }
 
 void readers_weigh(unsigned passed)
 {
-	uint64_t answered, total;
+	uint64_t answered, firsts, total;
 	unsigned percent;
 	int error = errno; /* errno of the read before; the caller needs it to see if the session is over */
 
@@ -264,11 +266,12 @@ void readers_weigh(unsigned passed)
 	readers.passed += passed;
 	if (++readers.calls % LOOK_EVERY != 0 && readers.begin_percent > 0)
 		return;
-	answered = answered_so_far() - readers.answered;
+	answered = answered_so_far(&firsts) - readers.answered;
 	total = answered + readers.passed;
+	firsts -= readers.firsts;
 	if (total < WEIGHED && readers.begin_percent > 0)
 		return;
-	percent = total == 0 ? 0 : (unsigned)(100 * answered / total);
+	percent = total == 0 ? 0 : (unsigned)(100 * (answered - firsts) / total);
 	if (!readers_active() && percent >= readers.begin_percent)
 		begin();
 	else if (readers_active() && percent < readers.end_percent)
@@ -276,6 +279,7 @@ void readers_weigh(unsigned passed)
 	errno = error;
 	readers.passed = 0;
 	readers.answered += answered;
+	readers.firsts += firsts;
 }
 
 void readers_stop(void)
@@ -361,7 +365,7 @@ PyObject *readers_start(PyObject *module, PyObject *args)
 	readers.epoll = epoll;
 	readers.ready = 0;
 	readers.passed = 0;
-	readers.answered = 0;
+	readers.answered = readers.firsts = 0;
 	readers.began = 0;
 	many = PySequence_Fast_GET_SIZE(each);
 	for (Py_ssize_t i = 0; i < many && i < AVC_SEATS - 1; i++)

@@ -161,7 +161,9 @@ ssize_t turns_read(int fd, void *buffer, size_t size)
 	if (!turns.on)
 		return read(fd, buffer, size);
 	pthread_mutex_lock(&lock);
-	got = next(fd, buffer, size);
+	do /* a reader leaves first requests of the raw tree (_tree.c) to this seat */
+		got = next(fd, buffer, size);
+	while (got > 0 && readers_active() && avc_answer(0, fd, buffer, (size_t)got));
 	error = errno;
 	pthread_mutex_unlock(&lock);
 	errno = error;

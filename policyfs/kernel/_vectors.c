@@ -122,6 +122,99 @@ PyObject *vectors_see_all(PyObject *module, PyObject *args)
 	return PyBool_FromLong(avc_see_all(id, fd, uid));
 }
 
+/* allow_directory(id, fd, uid, device, bits, entry_s, keeps attributes, excepted names) */
+PyObject *vectors_allow(PyObject *module, PyObject *args)
+{
+	unsigned long long id, device;
+	unsigned int uid, bits, entry_s;
+	Py_ssize_t excepted_size;
+	struct avc_raw raw;
+	int fd, keeps;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "KiIKIIpy#:allow_directory", &id, &fd, &uid, &device, &bits, &entry_s, &keeps,
+			      &raw.excepted, &excepted_size) || !is_loop())
+		return NULL;
+	raw.uid = uid;
+	raw.device = device;
+	raw.bits = bits & AVC_GRANT_BITS;
+	raw.entry_s = entry_s;
+	raw.keeps_attributes = keeps;
+	raw.excepted_size = (size_t)excepted_size;
+	return PyBool_FromLong(avc_allow(id, fd, &raw));
+}
+
+/* is_allowed(directory, uid) */
+PyObject *vectors_is_allowed(PyObject *module, PyObject *args)
+{
+	unsigned long long id;
+	unsigned int uid;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "KI:is_allowed", &id, &uid) || !is_loop())
+		return NULL;
+	return PyBool_FromLong(avc_is_raw(id, uid));
+}
+
+/* register_as(uid) */
+PyObject *vectors_register_as(PyObject *module, PyObject *uid)
+{
+	unsigned long number = PyLong_AsUnsignedLong(uid);
+
+	(void)module;
+	if (PyErr_Occurred())
+		return NULL;
+	avc_register_as((uint32_t)number);
+	Py_RETURN_NONE;
+}
+
+/* know_inode(inode, known) */
+PyObject *vectors_know(PyObject *module, PyObject *args)
+{
+	unsigned long long inode;
+	int known;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "Kp:know_inode", &inode, &known))
+		return NULL;
+	avc_know(inode, known);
+	Py_RETURN_NONE;
+}
+
+/* list_file(directory, uid, name) -> attributes, or None */
+PyObject *vectors_list(PyObject *module, PyObject *args)
+{
+	unsigned long long id;
+	unsigned int uid;
+	const char *name;
+	Py_ssize_t size;
+	struct wire_entry_out out;
+	const struct wire_attr *attr = &out.attr;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "KIy#:list_file", &id, &uid, &name, &size) || !is_loop())
+		return NULL;
+	if (!avc_list(id, uid, name, (size_t)size, &out))
+		Py_RETURN_NONE;
+	return Py_BuildValue(
+		"Kkd(KIIIIKKILLL)", (unsigned long long)out.nodeid, (unsigned long)out.entry_valid,
+		(double)out.attr_valid + out.attr_valid_nsec / 1e9, (unsigned long long)attr->ino, attr->mode, attr->nlink,
+		attr->uid, attr->gid, (unsigned long long)attr->size, (unsigned long long)attr->blocks, attr->blksize,
+		(long long)wire_time_ns(attr->atime, attr->atimensec), (long long)wire_time_ns(attr->mtime, attr->mtimensec),
+		(long long)wire_time_ns(attr->ctime, attr->ctimensec));
+}
+
+PyObject *vectors_unlist(PyObject *module, PyObject *id)
+{
+	unsigned long long number = PyLong_AsUnsignedLongLong(id);
+
+	(void)module;
+	if (PyErr_Occurred() || !is_loop())
+		return NULL;
+	avc_unlist(number);
+	Py_RETURN_NONE;
+}
+
 PyObject *vectors_drop(PyObject *module, PyObject *id)
 {
 	unsigned long long number = PyLong_AsUnsignedLongLong(id);
@@ -158,7 +251,7 @@ struct found {
 	struct items {
 		char *data;
 		size_t count;
-	} handles, nodes, references, events;
+	} handles, nodes, references, events, own;
 };
 
 struct reference {
@@ -196,6 +289,20 @@ static void add_event(void *context, const struct avc_event *event)
 	add(&((struct found *)context)->events, event, sizeof(*event));
 }
 
+static void add_own(void *context, const struct avc_own *own)
+{
+	add(&((struct found *)context)->own, own, sizeof(*own));
+}
+
+static PyObject *own_of(const void *items, size_t index)
+{
+	const struct avc_own *one = &((const struct avc_own *)items)[index];
+
+	return Py_BuildValue("KKy#KLKi", (unsigned long long)one->id, (unsigned long long)one->parent, one->name,
+			     (Py_ssize_t)one->name_size, (unsigned long long)one->ino, (long long)one->birth_ns,
+			     (unsigned long long)one->lookups, one->backing_id);
+}
+
 static PyObject *handle_of(const void *items, size_t index)
 {
 	const struct avc_opened *one = &((const struct avc_opened *)items)[index];
@@ -225,10 +332,11 @@ static PyObject *event_of(const void *items, size_t index)
 {
 	const struct avc_event *one = &((const struct avc_event *)items)[index];
 
-	return Py_BuildValue("LKKIIIIKLy#", (long long)one->time_ns, (unsigned long long)one->fh,
+	return Py_BuildValue("LKKIIIIKLy#Ky#", (long long)one->time_ns, (unsigned long long)one->fh,
 			     (unsigned long long)one->node, one->uid, one->gid, one->pid, one->flags,
 			     (unsigned long long)one->size, (long long)one->mtime_ns, one->program,
-			     (Py_ssize_t)one->program_size);
+			     (Py_ssize_t)one->program_size, (unsigned long long)one->parent, one->name,
+			     (Py_ssize_t)one->name_size);
 }
 
 /* Make the list of the found items, and free these. The cache no longer has them. If there is no memory for the list,
@@ -257,6 +365,33 @@ PyObject *vectors_clear(PyObject *module, PyObject *unused)
 		return NULL;
 	avc_clear(add_reference, &found);
 	return list_of(reference_of, &found.references);
+}
+
+/* take_nodes(which, number): see enum avc_which. */
+PyObject *vectors_take_nodes(PyObject *module, PyObject *args)
+{
+	unsigned long long number;
+	struct found found = {0};
+	unsigned int which;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "IK:take_nodes", &which, &number) || !is_loop())
+		return NULL;
+	if (which <= AVC_SOME)
+		avc_take_nodes((enum avc_which)which, number, add_own, &found);
+	return list_of(own_of, &found.own);
+}
+
+PyObject *vectors_own_nodes(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	return PyLong_FromSize_t(avc_own_nodes());
+}
+
+PyObject *vectors_own_backed(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	return PyLong_FromSize_t(avc_own_backed());
 }
 
 /* take_opens(which, number). which: 0 for the handle with this number, 1 for the handles of this node, 2 for all. */

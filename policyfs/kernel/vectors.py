@@ -33,11 +33,17 @@ LIST: Final = 1 << 7
 """The right to open a directory for listing while the kernel keeps the listing. Such a vector needs a gid."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
+RAW: Final = LOOKUP | GETATTR | OPEN | 1 << _ACCESS_SHIFT | 1 << _ACCESS_SHIFT + os.R_OK
+"""The rights on each file in a directory: look up, see the attributes, read."""
 _SERIAL: Final = (1 << 52) - 1
 """The bits of a bridge's handle for the trail: its place in the table, 36 of its serial number (_opens.c)."""
 _OURS: Final = 1 << 55
 _NOT_OURS: Final = 1 << 63
 """Bits of a handle's number: the bridge's handles have _OURS, and not the top bit (_opens.c)."""
+
+OWN_NODES: Final = library.OWN_NODES
+"""The bit in the numbers of nodes that the bridge makes. Python counts its own from 1 on, and phantoms from
+twice this bit on (fs/kernel_cache/announcements.py)."""
 
 install = library.install_vector
 see_all = library.see_all_vector
@@ -45,6 +51,17 @@ leave = library.leave_directory
 drop = library.drop_vectors
 drop_all = library.drop_all_vectors
 clear = library.clear_vectors
+allow_directory = library.allow_directory
+is_allowed = library.is_allowed
+register_as = library.register_as
+"""A function that sets the fsuid under which the bridge registers backing files."""
+know_inode = library.know_inode
+list_file = library.list_file
+unlist_file = library.unlist_file
+own_nodes = library.own_nodes
+own_backed = library.own_backed
+"""Functions that return the number of the bridge's own nodes, which Python does not know yet, and of those
+with a backing id."""
 free_taken = library.free_taken
 """A function that frees the slot of a handle that Python has taken over and saved. Argument: its number."""
 _COUNT: Final = struct.Struct("=QQ")
@@ -111,8 +128,51 @@ class Opened(NamedTuple):
     unique: int = 0
 
 
+class OwnNode(NamedTuple):
+    """A node that the bridge has made, of a regular file. lookups: the kernel's references. backing_id: 0 if
+    it is not open."""
+
+    nodeid: int
+    parent: int
+    name: bytes
+    ino: int
+    btime_ns: int
+    lookups: int
+    backing_id: int
+
+
+class Listed(NamedTuple):
+    """The entry of a file in a listing, with timeouts in seconds. attributes: as in Opened."""
+
+    nodeid: int
+    entry_s: int
+    attr_s: float
+    attributes: tuple[int, ...]
+
+
+def take_node(nodeid: int) -> list[OwnNode]:
+    """Take over the bridge's own node with this number, if there is one. See fs/inodes/vectors.py."""
+    return [OwnNode(*one) for one in library.take_nodes(0, nodeid)]
+
+
+def take_inode(ino: int) -> list[OwnNode]:
+    """Take over the bridge's own node of this inode, if there is one."""
+    return [OwnNode(*one) for one in library.take_nodes(1, ino)]
+
+
+def take_in(directory: int) -> list[OwnNode]:
+    """Take over all of the bridge's own nodes with a name in this directory."""
+    return [OwnNode(*one) for one in library.take_nodes(2, directory)]
+
+
+def take_some(most: int) -> list[OwnNode]:
+    """Take over at most so many of the bridge's own nodes."""
+    return [OwnNode(*one) for one in library.take_nodes(3, most)]
+
+
 class Seen(NamedTuple):
-    """An open that the bridge answered, for the trail. size, mtime_ns: of the file at that time."""
+    """An open that the bridge answered, for the trail. size, mtime_ns: of the file at that time. parent,
+    name: of the bridge's own node; else 0 and empty."""
 
     time_ns: int
     fh: int
@@ -125,6 +185,8 @@ class Seen(NamedTuple):
     mtime_ns: int
     program: bytes
     """The path of the process's executable. Empty if the process had ended, or cannot be seen."""
+    parent: int = 0
+    name: bytes = b""
 
 
 def take_events() -> list[Seen]:

@@ -412,6 +412,13 @@ def keep_user() -> None:
     _fixup.user_stays = True
 
 
+def unreserved_user() -> int:
+    """Return the fsuid that NoReserve sets. -1 if setfsuid(2) alone would remove capabilities."""
+    if _fixup.user_stays:
+        return os.geteuid()
+    return -1 if _fixup.on else NOBODY
+
+
 def keep_capabilities() -> bool:
     """Make setfsuid(2) keep capabilities, also in later threads (capabilities(7), SECBIT_NO_SETUID_FIXUP).
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Final
 
 from policyfs.fs.kernel_cache.announcements import Announcements
+from policyfs.kernel import vectors
 from tests.attack.guards import put
 
 
 def anyone_announces() -> None:
     """Each process gets the answers that are meant for the announcer."""
     put(Announcements, "is_from", lambda self, pid: self.process is not None and pid > 0)
+    put(vectors, "allow_directory", lambda *_: False)  # the bridge answers no announcer
 
 
 def old_orders_stay() -> None:

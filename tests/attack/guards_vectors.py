@@ -129,6 +129,16 @@ def directories_beyond_shares() -> None:
     put(OpenDirectories, "has_plenty", property(lambda self: True))
 
 
+def names_without_exceptions() -> None:
+    """The decision on most names in a directory is that on all."""
+    allow = vectors.allow_directory
+
+    def of_all(*told: Any) -> bool:
+        return allow(*told[:-1], b"")
+
+    put(vectors, "allow_directory", of_all)
+
+
 def readers_on() -> None:
     """The readers read the device from the first request on."""
     vectors.set_shares(0, 0)
@@ -137,5 +147,5 @@ def readers_on() -> None:
 VECTORS: Final = named(
     vectors_of_anyone, vectors_kept_at_reload, vectors_kept_at_rename, open_vectors_kept_at_writers,
     open_vectors_kept_at_unlink, open_vectors_beyond_shares, changes_not_told, copies_of_any_version,
-    few_handles, few_listings, directories_beyond_shares, readers_on,
+    few_handles, few_listings, directories_beyond_shares, readers_on, names_without_exceptions,
 )  # fmt: skip

@@ -83,7 +83,10 @@ static size_t absent_answers, absences;
 static char names[NODES][8];
 
 /* Events in the order in which they were taken, by the changing thread; and recorded opens that were replied. */
-static struct avc_event events[HANDLES];
+static struct {
+	uint64_t fh, node;
+	int64_t time_ns;
+} events[HANDLES];
 static size_t event_count, events_of[NODES];
 static size_t opens_of[NODES];
 static _Atomic size_t recorded_opens;
@@ -458,7 +461,9 @@ static void told(void *context, const struct avc_event *event)
 		fault("an event with another program", node);
 	if (event_count == HANDLES)
 		fault("too many events for this test", node);
-	events[event_count++] = *event;
+	events[event_count].fh = event->fh;
+	events[event_count].node = event->node;
+	events[event_count++].time_ns = event->time_ns;
 	events_of[node]++;
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from policyfs.domain import RAW_VIEW, FileType, Lane, View
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, HardLinks, Node, StaleNodeError
@@ -14,8 +15,11 @@ from policyfs.fs.inodes.placement import Placement
 from policyfs.fs.inodes.saved_state import SavedNode, SavedState
 from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
 from policyfs.fs.path_bounds import PathTooLongError
+from policyfs.kernel import vectors
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
+
+_NUMBER: Final = (1 << 64) - 1
 
 
 class NodeTable:
@@ -52,15 +56,16 @@ class NodeTable:
         """A function that is called when a directory is found at a path with other rules than before."""
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self._by_id) + vectors.own_nodes()
 
     def __iter__(self) -> Iterator[Node]:
+        self._learn(vectors.take_some(len(self)))
         return iter(list(self._by_id.values()))
 
     def get(self, nodeid: int) -> Node:
         """Return the node of a number that the kernel sent. Raise KeyError, or PathTooLongError;
         StaleNodeError for a node that a take-over has lost."""
-        node = self._by_id.get(nodeid)
+        node = self.find(nodeid)
         if node is None:
             raise StaleNodeError if self.follows else KeyError(nodeid)
         if node.out_of_reach and not self.turn(node):
@@ -69,7 +74,26 @@ class NodeTable:
 
     def find(self, nodeid: int) -> Node | None:
         """Return the node of a number, or None."""
-        return self._by_id.get(nodeid)
+        node = self._by_id.get(nodeid)
+        if node is None:
+            self._learn(vectors.take_node(nodeid))
+            node = self._by_id.get(nodeid)
+        return node
+
+    def _learn(self, found: list[vectors.OwnNode]) -> bool:
+        """Add nodes that the bridge has made (opening/raw_directories.py) and that were its own until now.
+        Return False if there are none."""
+        for own in found:
+            parent = self._by_id[own.parent]
+            node = Node(
+                own.nodeid, own.ino, own.btime_ns, FileType.REGULAR, RAW_VIEW, BytePath.RAW,
+                parent.last_state, self._placement,
+            )  # fmt: skip
+            self._put_below(node, parent, own.name)
+            node.lookups, node.kept = own.lookups, True
+            node.told_by_bridge()
+            self.vectors.taken(node, own.backing_id)
+        return bool(found)
 
     def key_of(self, stat: Stat) -> int:
         """Return the key of an inode, unique in the mount: its number, and its device if not the root's."""
@@ -89,12 +113,16 @@ class NodeTable:
     def same_inode(self, ino_key: int) -> Iterator[Node]:
         """Yield every node of a backing inode."""
         node = self._by_ino.get(ino_key)
+        if node is None and not self.dev_in(ino_key):
+            self._learn(vectors.take_inode(ino_key))
+            node = self._by_ino.get(ino_key)
         while node is not None:
             yield node
             node = node.next
 
     def oldest(self, count: int) -> list[Node]:
         """Return at most *count* nodes: those that were added, or returned by this method, longest ago."""
+        self._learn(vectors.take_some(count))
         taken = list(itertools.islice(self._by_id.values(), count))
         for node in taken:
             self._by_id[node.nodeid] = self._by_id.pop(node.nodeid)
@@ -115,7 +143,15 @@ class NodeTable:
         self._put(node)
         return node
 
+    def _put_below(self, node: Node, parent: Node, name: bytes) -> None:
+        """Add a node with a name. Its place is found at its first use: for 100,000 nodes this takes time."""
+        self._put(node)
+        node.parent, node.name, node.seen = parent, name, -1
+        parent.children += 1
+
     def _put(self, node: Node) -> None:
+        if node.ftype is FileType.REGULAR:
+            vectors.know_inode(node.ino & _NUMBER, True)
         node.next = self._by_ino.get(node.ino)
         self._by_ino[node.ino] = node
         self._by_id[node.nodeid] = node
@@ -163,14 +199,13 @@ class NodeTable:
             saved.nodeid, saved.key, saved.btime_ns, saved.ftype, RAW_VIEW, saved.byte_path,
             parent.last_state, self._placement,
         )  # fmt: skip
-        # Its place is found at its first use: with 100,000 nodes, apps would wait for that.
-        node.parent, node.name, node.seen = parent, saved.name, -1
         if saved.view or saved.byte_path is not BytePath.RAW:
+            # Its place is found here, not at its first use.
+            node.parent, node.name, node.seen = parent, saved.name, -1
             if node.out_of_reach or (known := seen(saved, node.last_state)) is None:
                 return None
             node.view, node.whose = known
-        self._put(node)
-        parent.children += 1
+        self._put_below(node, parent, saved.name)
         if node.ftype is FileType.DIRECTORY:
             self._directories[parent.nodeid, saved.name] = node
         node.lookups, node.kept = saved.lookups, True
@@ -345,6 +380,8 @@ class NodeTable:
             node = unused.pop()
             if node.lookups or node.children or node.open is not None or node.nodeid == ROOT_ID:
                 continue
+            if node.ftype is FileType.DIRECTORY and self._learn(vectors.take_in(node.nodeid)):
+                continue
             if self.vectors.drop(node) or self._by_id.pop(node.nodeid, None) is None:
                 continue
             self.gone += 1
@@ -364,6 +401,8 @@ class NodeTable:
                     told(node)
 
     def _unchain(self, node: Node) -> None:
+        if node.ftype is FileType.REGULAR:
+            vectors.know_inode(node.ino & _NUMBER, False)
         head = self._by_ino.get(node.ino)
         if head is node:
             if node.next is None:

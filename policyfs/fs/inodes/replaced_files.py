@@ -77,6 +77,11 @@ class ReplacedFiles:
         threads.add(thread)
         self._missed.put(path, threads)
 
+    @property
+    def expects_tries(self) -> bool:
+        """True if some open or stat has just missed its file, and another try is expected."""
+        return bool(self._missed)
+
     def is_wanted(self, node: Node) -> bool:
         """Return True if an open or a stat by this path has just missed its file: the caller keeps the file
         with the name. For some seconds, or until each such thread has opened the path."""

@@ -32,6 +32,9 @@ class OpenVectors(Protocol):
     def end_all(self) -> None:
         """Let the bridge answer no more opens of any node. Put all its handles into the handle table."""
 
+    def learned(self, node: Node, backing_id: int) -> None:
+        """Take over a node that the bridge has open, with this backing id."""
+
 
 class AccessVectors:
     """The part of a mount that installs and drops access vectors. in_use: False if the mount has no vectors.
@@ -80,6 +83,13 @@ class AccessVectors:
         """Let the bridge answer a uid's LOOKUPs of absent names in a directory. Return False if the bridge
         has no room."""
         return vectors.see_all(directory.nodeid, directory_fd, uid)
+
+    def taken(self, node: Node, backing_id: int) -> None:
+        """Take over the handles of a node that was the bridge's own until now. backing_id: 0 if it has
+        none."""
+        if backing_id and self._opens is not None:
+            self._opens.learned(node, backing_id)
+        vectors.drop(node.nodeid)
 
     def is_full(self) -> bool:
         """Return True if the bridge has no room for another node."""

@@ -37,6 +37,7 @@ from policyfs.domain import NO_FACTS, FileType, Op
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.kernel import vectors
 from policyfs.kernel.bridge import FH_DIRECT_IO, FH_NOFLUSH, pack_fh, pyfuse3
 from policyfs.store.names.aside_names import is_aside
 from policyfs.store.watch import Change, WatchEvent, inode_hint
@@ -46,8 +47,9 @@ _MOST: Final = 16_384
 _OWN_S: Final = 1.0
 """The time for which a file counts as written by the app itself after the release of its handle."""
 _OWN_FILES: Final = 1024
-_PHANTOMS: Final = 1 << 62
-"""The first number of a phantom. Other nodes have numbers from 1 on."""
+_PHANTOMS: Final = 2 * vectors.OWN_NODES
+"""The first number of a phantom. INVARIANT: no other node has such a number: the kernel would take it for the
+same file, and give up both."""
 PHANTOM_HANDLE: Final = pack_fh(0, FH_DIRECT_IO | FH_NOFLUSH)
 """The file handle of all phantoms. Other handles have an index from 1 on (HandleTable.new_index)."""
 _TRIES: Final = 3

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat as stat_bits
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op
@@ -66,10 +67,14 @@ class Repeats(FsPart):
         self._views = views
         self._timeouts = timeouts
         self._absent = absent
+        self.allow_files: Callable[[Node, Caller], object] = lambda _directory, _caller: None
+        """A function that lets the bridge answer for all files in a directory (RawDirectories.allow)."""
 
     def looked_up(self, node: Node, reply: pyfuse3.EntryAttributes, caller: Caller) -> None:
         """Note an allowed LOOKUP of a name that the kernel does not keep. After a repeat the bridge may
-        answer, without attributes to keep."""
+        answer, without attributes to keep. It may then also answer for other files in the directory."""
+        if node.ftype is FileType.REGULAR and node.parent is not None:
+            self.allow_files(node.parent, caller)
         if not self._nodes.vectors.of_names or reply.entry_timeout:
             return
         if not _is_asked_again(node, vectors.LOOKUP, _IN_IT):

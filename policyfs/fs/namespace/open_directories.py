@@ -46,6 +46,8 @@ class Listing:
     """False if a name was not decided in time. Then the listing ends with EIO."""
     looked_up: bool = False
     """True if the last request was for nodes beyond the beginning: the kernel looks the names up."""
+    is_raw: bool = False
+    """True if the bridge answers for files in the directory (opening/raw_directories.py)."""
 
 
 class OpenDirectories:

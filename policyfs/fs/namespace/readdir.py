@@ -24,15 +24,20 @@ from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.open_directories import Listing, OpenDirectories
 from policyfs.fs.namespace.snapshots import TYPES, Snapshots
-from policyfs.fs.opening.bridge_handles import BridgeHandles
+from policyfs.fs.opening.bridge_handles import BridgeHandles, stat_of
+from policyfs.fs.opening.raw_directories import RawDirectories
 from policyfs.fs.opening.repeated_opens import LISTING
 from policyfs.fs.sharing.pauses import Pauses
+from policyfs.kernel import vectors
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, DirectoryEntries, pack_fh, pyfuse3
 from policyfs.kernel.requests import DirentBuffer
 from policyfs.policy.decide import PathState
 
 _WITH_NODE: Final = 8
 """The work for a name with node and attributes, in units: one unit is the work for a name alone."""
+_WITH_OWN_NODE: Final = 2
+"""The same for a name with a node of the bridge's own."""
+_FILE: Final = stat_bits.S_IFREG >> 12
 _SETTLED_S: Final = 2.0
 """Seconds after which a further change of a directory certainly sets another time."""
 
@@ -63,7 +68,9 @@ class DirectoryListings(FsPart):
         withheld_names: WithheldNames,
         kernel_cache: KernelCache,
         bridge_handles: BridgeHandles,
+        raw_directories: RawDirectories,
     ) -> None:
+        self._raw_directories = raw_directories
         self._listed_names, self._drop_pages = kernel_cache.listed_names, kernel_cache.drop_pages
         super().__init__(fs)
         self._timeouts = timeouts
@@ -150,6 +157,9 @@ class DirectoryListings(FsPart):
 
         def reply(listing: Listing, listed: Entry) -> int:
             position, name, ino, kind = listed
+            own = self._of_bridge(listing, name) if kind == _FILE and listing.is_raw else None
+            if own is not None:
+                return self._own_entry(listing, listed, own, token)
             entry, held = self._direntry(listing, name, ino, kind, wanted=start > 0)
             taken = pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position)
             if held is None:
@@ -170,8 +180,27 @@ class DirectoryListings(FsPart):
 
         async with self._begun(fh, start) as (listing, entries):
             listing.looked_up = start > 0
+            listing.is_raw = self._raw_directories.allow(listing.node, listing.caller)
             _answer_dots(listing.node, start, dots)
             await self._fill(listing, entries, start, reply)
+
+    def _own_entry(
+        self, listing: Listing, listed: Entry, own: vectors.Listed, token: pyfuse3.ReaddirToken
+    ) -> int:
+        """Add the entry of a file whose node is the bridge's own."""
+        position, name, _, _ = listed
+        entry = fill(stat_of(own.attributes, 0, 0), own.nodeid, own.entry_s, own.attr_s)
+        if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position):
+            vectors.unlist_file(own.nodeid)
+            return 0
+        if own.entry_s:
+            self._listed_names.add(listing.index, listing.node.nodeid, name)
+        return _WITH_OWN_NODE
+
+    @staticmethod
+    def _of_bridge(listing: Listing, name: bytes) -> vectors.Listed | None:
+        found = vectors.list_file(listing.node.nodeid, listing.caller.uid, name)
+        return None if found is None else vectors.Listed(*found)
 
     async def names(self, fh: int, start: int, size: int) -> bytes:
         """Return the reply to one READDIR: names without nodes, up to *size* bytes; empty only at the end."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
-from policyfs.domain import Audit, FileType
+from policyfs.domain import Audit, Decision, FileType
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
@@ -90,6 +90,8 @@ class BridgeHandles(FsPart):
         self._redactor = redactor
         self.events = RepeatedOpens(fs.gate.recorder)
         self.directories: OpenDirectories | None = None
+        self._allowed: set[Node] = set()  # directories in which the bridge may open all files
+        self._has_own = False  # it may have handles of nodes of its own
         self._listed: dict[Node, None] = {}  # directories that the bridge may open, the oldest first
         self._entered: dict[Node, _Entered] = {}
         self._ended: dict[Node, _Entered] = {}  # ended by end_all(), and not yet left by _leave_some()
@@ -212,6 +214,23 @@ class BridgeHandles(FsPart):
         if not self._repeats.opened_directory(node, caller, decision):
             self.end(node)
 
+    def allowed(self, directory: Node, caller: Caller, decision: Decision) -> None:
+        """Note that the bridge may open all files in a directory (RawDirectories). INVARIANT: not before this
+        returns."""
+        self._allowed.add(directory)
+        self._has_own = True
+        self.events.note_files(directory, caller, decision)
+
+    def learned(self, node: Node, backing_id: int) -> None:
+        """Take over a node that the bridge had open as its own. Its backing id stays as of a closed file if
+        the bridge has no handle of it."""
+        state = self._lifecycle.enter(node, writing=False)
+        try:
+            self._passthrough.adopt_open(state, backing_id)
+            self._adopt(vectors.end_opens(node.nodeid))
+        finally:
+            self._lifecycle.let_go(node, state)
+
     def end_directories(self) -> None:
         """Make the bridge open no more directories. Put the directories that it has open into the table."""
         listed, self._listed = self._listed, {}  # first: _adopt() may call this again
@@ -225,6 +244,10 @@ class BridgeHandles(FsPart):
 
     def end(self, node: Node) -> None:
         """End the bridge's opens of a node, and put its handles into the table."""
+        if node in self._allowed:
+            self._allowed.discard(node)
+            vectors.leave(node.nodeid)
+            self.events.forget(node.nodeid)
         if node in self._entered or node in self._listed:
             self._adopt(vectors.end_opens(node.nodeid))  # this may call end_all()
             self.events.forget(node.nodeid)
@@ -241,10 +264,12 @@ class BridgeHandles(FsPart):
     def end_all(self) -> None:
         """End all opens of the bridge, and put its handles into the table. expire() gives backing ids back, a
         few at each call: all at once would take too long."""
-        if self._entered or self._listed:
+        if self._entered or self._listed or self._has_own:
             self._ended |= self._entered
             self._entered = {}
             self._listed = {}
+            self._allowed = set()
+            self._has_own = False  # before _adopt(), which may call this
             self._shares = Shares(_MOST, self._shares.what)
             self._adopt(vectors.end_all_opens())
             self.events.forget_all()
@@ -273,7 +298,7 @@ class BridgeHandles(FsPart):
         if now >= self._forgot_s + _RECENT_S:
             self._forgot_s = now
             self._earlier, self._recent = self._recent, set()
-        if self._entered or self._listed:
+        if self._entered or self._listed or self._has_own:
             handles, self._unused = vectors.age_opens(_UNUSED_AGES)
             self._adopt(handles)
 
@@ -300,7 +325,7 @@ class BridgeHandles(FsPart):
 
     def take_all(self) -> None:
         """Put all of the bridge's handles into the handle table."""
-        if self._entered or self._listed:
+        if self._entered or self._listed or self._has_own:
             self._adopt(vectors.take_all_handles())
 
     def _adopt(self, opened: Iterable[vectors.Opened]) -> None:
@@ -318,7 +343,9 @@ class BridgeHandles(FsPart):
                 continue
             entered = self._entered.get(node) or self._ended.get(node)
             state = self._lifecycle.enter(node, writing=False)
-            stat = _stat(one, self._nodes.root_dev, node.btime_ns)
+            if not state.backing_id:  # a node that was the bridge's own until now
+                self._passthrough.take_idle(node, state)
+            stat = stat_of(one.attributes, self._nodes.root_dev, node.btime_ns)
             if state.stat is None or state.stat.ctime_ns <= stat.ctime_ns:
                 state.stat = stat
             handle = Handle(
@@ -338,8 +365,9 @@ class BridgeHandles(FsPart):
             self.end_directories()
 
 
-def _stat(one: vectors.Opened, dev: int, btime_ns: int) -> Stat:
-    ino, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns = one.attributes
+def stat_of(attributes: tuple[int, ...], dev: int, btime_ns: int) -> Stat:
+    """Return attributes from the bridge (vectors.Opened), with device number and birth time, as Stat."""
+    ino, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns = attributes
     return Stat(
         ino, dev, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns, btime_ns
     )

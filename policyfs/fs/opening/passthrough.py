@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter, OrderedDict
 from typing import Final
@@ -11,7 +12,9 @@ import trio
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.open_state import Mode, OpenState
 from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.kernel import vectors
 from policyfs.kernel.backing import Backing, BackingRefused
+from policyfs.linux import libc
 from policyfs.linux.libc import NoReserve
 from policyfs.store.copies import Copy
 
@@ -55,6 +58,14 @@ class Passthrough:
         """True if files may be passed through."""
         return self._backing is not None
 
+    def lets_bridge_register(self) -> bool:
+        """Let the bridge register the store's files as choose() does. Return False if it must not."""
+        user = libc.unreserved_user() if self._reserves else os.geteuid()
+        if not self.enabled or self._tells_each or user < 0:
+            return False
+        vectors.register_as(user)
+        return True
+
     def report(self) -> dict[str, object]:
         """Return the counts for ``status``."""
         return {
@@ -66,7 +77,7 @@ class Passthrough:
     @property
     def live(self) -> int:
         """The number of backing ids that are registered now."""
-        return 0 if self._backing is None else self._backing.live
+        return 0 if self._backing is None else self._backing.live + vectors.own_backed()
 
     def choose(self, node: Node, state: OpenState, fd: int) -> None:
         """Set the mode of a node that is being opened. *fd*: an O_RDONLY descriptor of its bytes.
@@ -193,6 +204,12 @@ class Passthrough:
         self.saved = state
         if self._backing is not None:
             self._backing.told = state.registered
+
+    def adopt_open(self, state: OpenState, backing_id: int) -> None:
+        """Take over the backing id of an open node, which the bridge has registered."""
+        if self._backing is not None:
+            self._backing.adopt(backing_id)
+        state.backing_id, state.mode = backing_id, Mode.PASSTHROUGH
 
     def release_all_but(self, registered: set[int], kept: set[int]) -> None:
         """Release the backing ids of the daemon before that no node and no copy has: those of opens that its

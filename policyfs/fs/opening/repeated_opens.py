@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
-from policyfs.domain import Decision
+from policyfs.domain import RAW_VIEW, Decision
 from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.opening.request import call_of
 from policyfs.journal.writing.programs import path_text
 from policyfs.kernel import vectors
@@ -60,6 +61,8 @@ class RepeatedOpens:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._templates: dict[int, tuple[_Template, ...]] = {}
+        self._of_files: dict[int, tuple[_Template, ...]] = {}
+        """By directory: the events of opens of its files by the bridge's own nodes (RawDirectories)."""
         self._decided: dict[Event, Event] = {}
         recorder.settle_first(self.settle)
 
@@ -89,37 +92,52 @@ class RepeatedOpens:
         """Note an OPENDIR whose repeats the bridge will answer. See note()."""
         self._keep(node, self._recorder.event_of(caller, LISTING, node.path(), decision))
 
-    def _keep(self, node: Node, event: Event | None) -> None:
+    def note_files(self, directory: Node, caller: Caller, decision: Decision) -> None:
+        """Note the decision by which the bridge opens all files in a directory. See note()."""
+        event = self._recorder.event_of(
+            caller, call_of(0), directory.path(), decision, io=Mode.PASSTHROUGH.value, view=RAW_VIEW.label
+        )
+        if event is not None:
+            self._keep(directory, event, self._of_files)
+
+    def _keep(
+        self, node: Node, event: Event | None, templates: dict[int, tuple[_Template, ...]] | None = None
+    ) -> None:
         if event is None:
             return
+        templates = self._templates if templates is None else templates
         same = bounded(_without_repeat(event))
         if len(self._decided) >= _DECIDED:
             self._decided.clear()
         if not same.redacted:  # else each file has ranges of its own
             same = self._decided.setdefault(same, same)
         template = _Template(same, event.path)
-        others = (one for one in self._templates.get(node.nodeid, ()) if one.event.uid != event.uid)
-        self._templates[node.nodeid] = (*others, template)
+        others = (one for one in templates.get(node.nodeid, ()) if one.event.uid != event.uid)
+        templates[node.nodeid] = (*others, template)
 
     def forget(self, nodeid: int) -> None:
         """Record all answered opens, and forget a node's. INVARIANT: the bridge answers no more of them."""
         self.settle()
         self._templates.pop(nodeid, None)
+        self._of_files.pop(nodeid, None)
 
     def forget_all(self) -> None:
         """Record and forget all answered opens. INVARIANT: the bridge answers none any more."""
         self.settle()
         self._templates.clear()
+        self._of_files.clear()
         self._decided.clear()
 
     def settle(self) -> None:
         """Record all opens that the bridge has answered, in order. Raise RuntimeError at the end for
         undecided ones."""
-        if not self._templates:
+        if not (self._templates or self._of_files):
             return
         unknown = 0
         for seen in sorted(vectors.take_events()):
-            known = self._templates.get(seen.nodeid, ())
+            known = (
+                self._of_files.get(seen.parent, ()) if seen.parent else self._templates.get(seen.nodeid, ())
+            )
             template = next((one for one in known if one.event.uid == seen.uid), None)
             if template is None:
                 unknown += 1
@@ -150,7 +168,7 @@ def _without_repeat(event: Event) -> Event:
 def _repeat(template: _Template, seen: vectors.Seen) -> Event:
     """Return the event of a repeat. (Event._replace() takes four times as long.)"""
     values = list(template.event)
-    values[_PATH] = template.path
+    values[_PATH] = template.path.rstrip(b"/") + b"/" + seen.name if seen.name else template.path
     values[_TIME] = seen.time_ns
     values[_GID] = seen.gid
     values[_PID] = seen.pid

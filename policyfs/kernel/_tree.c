@@ -1,0 +1,373 @@
+/*
+ * The raw tree: files in directories where one decision of Python holds for every name (fs/opening/raw_directories.py).
+ * There the bridge itself answers the first LOOKUP, GETATTR, OPEN and RELEASE of a regular file. It makes the node,
+ * which is its own until Python needs it: then Python takes it over, with its number, references and handles.
+ *
+ * INVARIANT: an inode with a node of the bridge has no other node. So each inode for which Python has a node is counted
+ * in `known`, and Python takes a node over before it makes another one for the inode.
+ *
+ * The event loop's seat alone makes, opens and removes such nodes, and holds all locks meanwhile. Readers answer for
+ * those that are there. A backing id lasts to the last release, the second one some time longer.
+ */
+
+#define _GNU_SOURCE
+#include "_avc_table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/fsuid.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define OURS AVC_OWN_NODES
+#define BUCKETS (1u << 16)
+#define NODES_MAX (1u << 16)
+#define IDLE_MAX (1u << 14) /* limit of backing ids that last longer */
+#define PARENTS (1u << 14)
+#define KNOWN (1u << 18)
+
+/* INVARIANT: as attributes.cold(). */
+#define COLD_MS 60000
+#define SPREAD_MS 15000
+
+struct backing_map {
+	int32_t fd;
+	uint32_t flags;
+	uint64_t padding;
+};
+
+#define BACKING_OPEN _IOW(229, 1, struct backing_map)
+#define BACKING_CLOSE _IOW(229, 2, uint32_t)
+
+struct wire_forget_one {
+	uint64_t nodeid, lookups;
+};
+
+static struct {
+	struct node *by_inode[BUCKETS];
+	uint32_t in_parent[PARENTS]; /* nodes by number of the directory; several directories share a place */
+	uint8_t known[KNOWN];	     /* inodes with a node in Python; several share a place; 255 stays */
+	size_t count, opened;
+	uint64_t last; /* number of the node made last; never begins anew */
+	int device;    /* the session's, for backing ids */
+	uint32_t backer; /* fsuid under which files are registered */
+	bool refused;  /* the kernel passes no file of this store through */
+} tree;
+
+static struct node **chain_of(uint64_t inode)
+{
+	return &tree.by_inode[(inode * 0x9e3779b97f4a7c15u) >> 48];
+}
+
+static struct node *find_inode(uint64_t inode)
+{
+	struct node *node = *chain_of(inode);
+
+	while (node != NULL && node->ino != inode)
+		node = node->next_inode;
+	return node;
+}
+
+uint32_t tree_granted(const struct node *node, uint32_t uid)
+{
+	const struct raw *raw = directories_raw(node->parent, uid, NULL);
+
+	return raw == NULL ? 0 : raw->bits;
+}
+
+uint32_t tree_kept_ms(uint64_t inode)
+{
+	return COLD_MS - (uint32_t)(SPREAD_MS * (((inode * 0x9e3779b97f4a7c15u) >> 32) & 0xffff) / 0x10000);
+}
+
+/* ---- Nodes: the event loop only ------------------------------------------------------------------ */
+
+static void leave(struct node *node)
+{
+	struct node **at = chain_of(node->ino);
+
+	while (*at != node)
+		at = &(*at)->next_inode;
+	*at = node->next_inode;
+	tree.in_parent[node->parent % PARENTS]--;
+	tree.count--;
+	node->own = false;
+}
+
+/* With all locks. late: true if the backing id was not used for some time. */
+static void close_unused(struct node *node, bool late)
+{
+	uint32_t id = (uint32_t)node->backing_id;
+	bool is_known = atomic_load(&node->count->lookups) > 0;
+
+	if (atomic_load(&node->handles) > 0)
+		return;
+	if (id != 0 && (late || !is_known || node->registered < 2 || tree.opened > IDLE_MAX)) {
+		(void)ioctl(tree.device, BACKING_CLOSE, &id);
+		node->backing_id = 0;
+		tree.opened--;
+	}
+	if (!is_known) {
+		leave(node);
+		avc_remove_node(node, false);
+	}
+}
+
+void tree_idle(struct node *node)
+{
+	tree_unrefer(node, 0);
+}
+
+void tree_tend(unsigned age, unsigned ages)
+{
+	for (size_t i = 0; tree.opened > 0 && i < BUCKETS; i++)
+		for (struct node *node = tree.by_inode[i], *next; node != NULL; node = next) {
+			next = node->next_inode;
+			if (node->backing_id != 0)
+				close_unused(node, age - atomic_load(&node->used) >= ages);
+		}
+}
+
+static bool is_raw_file(const struct statx *now, uint64_t device)
+{
+	return S_ISREG(now->stx_mode) && now->stx_nlink == 1 && avc_is_usual(now, device);
+}
+
+/* Return the node of a name in a directory, perhaps a new one, with the file's attributes. Return NULL if Python must
+ * answer. */
+static struct node *node_of(const struct raw *raw, int fd, uint64_t parent, const char *name, size_t size, bool make,
+			    struct wire_attr *attr)
+{
+	struct statx now;
+	struct node *node;
+
+	if (!avc_statx(fd, name, &now) || !is_raw_file(&now, raw->device))
+		return NULL;
+	avc_fill(&now, false, attr);
+	node = find_inode(now.stx_ino);
+	if (node != NULL)
+		return node->birth_ns == avc_birth_ns(&now) && avc_is_named(node, parent, name, size) ? node : NULL;
+	if (!make || tree.known[now.stx_ino % KNOWN] != 0 || tree.count >= NODES_MAX)
+		return NULL;
+	avc_lock_all();
+	node = avc_add_node(&(struct avc_vector){
+		.id = OURS | (tree.last + 1), .parent = parent, .name = name, .name_size = size, .device = raw->device,
+		.ino = now.stx_ino, .birth_ns = avc_birth_ns(&now), .format = S_IFREG,
+	}, false);
+	if (node != NULL) {
+		node->own = true;
+		node->kept_ms = raw->keeps_attributes ? tree_kept_ms(node->ino) : 0;
+		node->next_inode = *chain_of(node->ino);
+		*chain_of(node->ino) = node;
+		tree.in_parent[parent % PARENTS]++;
+		tree.count++;
+		tree.last++;
+	}
+	avc_unlock_all();
+	return node;
+}
+
+struct node *tree_look_up(uint64_t parent, uint32_t uid, const char *name, size_t size, bool make,
+			  struct wire_entry_out *out)
+{
+	int fd;
+	const struct raw *raw = directories_raw(parent, uid, &fd);
+	struct node *node;
+
+	if (raw == NULL || raw_excepts(raw, name, size) ||
+	    (node = node_of(raw, fd, parent, name, size, make, &out->attr)) == NULL)
+		return NULL;
+	out->nodeid = node->id;
+	out->entry_valid = raw->entry_s;
+	avc_keep(&out->attr, node->kept_ms, &out->attr_valid, &out->attr_valid_nsec);
+	atomic_fetch_add_explicit(&node->count->lookups, 1, memory_order_relaxed);
+	return node;
+}
+
+void tree_unrefer(struct node *node, uint64_t lookups)
+{
+	uint64_t had;
+
+	avc_lock_all();
+	had = atomic_load(&node->count->lookups);
+	atomic_store(&node->count->lookups, had > lookups ? had - lookups : 0);
+	close_unused(node, false);
+	avc_unlock_all();
+}
+
+/* Open the file of a node, and register it with the kernel. Return false if Python must open it. */
+bool tree_open(struct node *node, int device)
+{
+	struct backing_map map = {0};
+	struct statx now;
+	uint32_t user;
+	int fd, id = -1;
+
+	if (tree.refused)
+		return false;
+	/* As store/tree.py, open_file(). avc_ask_store() has found a regular file here. */
+	fd = openat(avc_directory_of(node), node->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	map.fd = fd;
+	if (avc_statx(fd, "", &now) && is_raw_file(&now, node->device) && now.stx_ino == node->ino &&
+	    avc_birth_ns(&now) == node->birth_ns) {
+		user = (uint32_t)setfsuid(tree.backer); /* see Passthrough._register() */
+		id = ioctl(device, BACKING_OPEN, &map);
+		tree.refused = id < 0 && (errno == ELOOP || errno == EPERM || errno == EOPNOTSUPP || errno == ENOTTY);
+		setfsuid(user);
+	}
+	close(fd);
+	if (id <= 0)
+		return false;
+	tree.device = device;
+	tree.opened++;
+	if (node->registered < 2)
+		node->registered++;
+	node->backing_id = id; /* INVARIANT: readers open a node only if its id is not 0, and no other thread sets it */
+	return true;
+}
+
+static bool forget_one(uint64_t nodeid, uint64_t lookups)
+{
+	struct node *node = nodeid & OURS ? avc_find(nodeid) : NULL;
+
+	if (node == NULL || !node->own)
+		return false;
+	tree_unrefer(node, lookups);
+	return true;
+}
+
+size_t tree_forget(unsigned char *message, size_t size)
+{
+	struct wire_in_header header;
+	struct wire_forget_one one;
+	const size_t first = sizeof(header) + 8;
+	uint32_t count, left = 0;
+
+	if (!avc_is_open() || tree.count == 0 || size < first)
+		return size;
+	memcpy(&header, message, sizeof(header));
+	if (header.opcode == OPCODE_FORGET) {
+		memcpy(&one.lookups, message + sizeof(header), sizeof(one.lookups));
+		return forget_one(header.nodeid, one.lookups) ? 0 : size;
+	}
+	if (header.opcode != OPCODE_BATCH_FORGET)
+		return size;
+	memcpy(&count, message + sizeof(header), sizeof(count));
+	for (uint32_t i = 0; i < count && first + (i + 1) * sizeof(one) <= size; i++) {
+		memcpy(&one, message + first + i * sizeof(one), sizeof(one));
+		if (!forget_one(one.nodeid, one.lookups))
+			memcpy(message + first + left++ * sizeof(one), &one, sizeof(one));
+	}
+	if (left == count)
+		return size;
+	header.len = (uint32_t)(first + left * sizeof(one));
+	memcpy(message, &header, sizeof(header));
+	memcpy(message + sizeof(header), &left, sizeof(left));
+	return left == 0 ? 0 : header.len;
+}
+
+/* ---- For Python ---------------------------------------------------------------------------------- */
+
+void avc_know(uint64_t inode, bool known)
+{
+	uint8_t *count = &tree.known[inode % KNOWN];
+
+	if (*count != UINT8_MAX)
+		*count = (uint8_t)(known ? *count + 1 : *count - (*count > 0));
+}
+
+void avc_register_as(uint32_t uid)
+{
+	tree.backer = uid;
+}
+
+static void take(struct node *node, avc_taken_node taken, void *context)
+{
+	struct avc_own own = {
+		.id = node->id, .parent = node->parent, .ino = node->ino, .birth_ns = node->birth_ns,
+		.lookups = atomic_load(&node->count->lookups), .backing_id = node->backing_id, .name_size = node->name_size,
+	};
+
+	memcpy(own.name, node->name, node->name_size);
+	leave(node);
+	tree.opened -= node->backing_id != 0;
+	atomic_store(&node->count->lookups, 0);
+	avc_count_node(node);
+	taken(context, &own);
+}
+
+static void take_some(uint64_t parent, size_t most, avc_taken_node taken, void *context)
+{
+	for (size_t i = 0; most > 0 && i < BUCKETS; i++)
+		for (struct node *node = tree.by_inode[i], *next; node != NULL && most > 0; node = next) {
+			next = node->next_inode;
+			if (parent == 0 || node->parent == parent) {
+				take(node, taken, context);
+				most--;
+			}
+		}
+}
+
+void avc_take_nodes(enum avc_which which, uint64_t number, avc_taken_node taken, void *context)
+{
+	struct node *node = NULL;
+
+	if (!avc_is_open() || tree.count == 0)
+		return;
+	if (which == AVC_NODE)
+		node = number & OURS ? avc_find(number) : NULL;
+	else if (which == AVC_INODE)
+		node = find_inode(number);
+	else if (which == AVC_IN_PARENT && tree.in_parent[number % PARENTS] == 0)
+		return;
+	if (which <= AVC_INODE && (node == NULL || !node->own))
+		return;
+	avc_lock_all();
+	if (node != NULL)
+		take(node, taken, context);
+	else
+		take_some(which == AVC_IN_PARENT ? number : 0, which == AVC_SOME ? number : SIZE_MAX, taken, context);
+	avc_unlock_all();
+}
+
+bool avc_list(uint64_t parent, uint32_t uid, const char *name, size_t size, struct wire_entry_out *out)
+{
+	memset(out, 0, sizeof(*out));
+	return avc_is_open() && size <= NAME_MAX_BYTES && tree_look_up(parent, uid, name, size, true, out) != NULL;
+}
+
+void avc_unlist(uint64_t id)
+{
+	struct node *node = avc_is_open() ? avc_find(id) : NULL;
+
+	if (node != NULL && node->own)
+		tree_unrefer(node, 1);
+}
+
+size_t avc_own_nodes(void)
+{
+	return tree.count;
+}
+
+size_t avc_own_backed(void)
+{
+	return tree.opened;
+}
+
+void tree_close(void)
+{
+	uint64_t last = tree.last;
+	uint32_t backer = tree.backer;
+
+	memset(tree.by_inode, 0, sizeof(tree.by_inode));
+	memset(tree.in_parent, 0, sizeof(tree.in_parent));
+	tree.count = tree.opened = 0;
+	tree.last = last;
+	tree.backer = backer;
+	tree.refused = false;
+}

@@ -1,0 +1,272 @@
+"""Files in directories where one decision holds for every name: the bridge looks them up, and opens them for
+the first time, by itself. Each change of the decision, and each change elsewhere, counts at once."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.machine.counts import count
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.models.open_pairs import TEXTS, OpenPair
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+
+ONE = 10041
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: tree}}
+apps: {{one: {{uid: {ONE}, gid: {ONE}}}}}
+defaults: {{audit: best_effort}}
+rules:
+  - {{id: all, allow: [all], who: {{app: one}}}}
+  - {{id: shut, deny: [all], paths: ["/shut/***", "/*/secret"], errno: ENOENT}}
+  - {{id: kept, deny: [write], paths: ["/kept/*.txt"]}}
+"""
+CLOSED = POLICY + '  - {id: closed, deny: [read], paths: ["/d/**"]}\n'
+FILES = 20
+RAW = (TEXTS[0], TEXTS[len(TEXTS) // 2])
+"""Policies with the same rules; by the second one, opens are on record."""
+SEQUENCES = count(4, 2_000)
+SECONDS = count(120, 3_500)
+Named = Callable[[str], Any]
+
+
+@pytest.fixture
+def store(empty_store: Path) -> Path:
+    empty_store.chmod(0o777)
+    for directory in ("d", "e", "kept", "shut"):
+        (empty_store / directory).mkdir(mode=0o777)
+        (empty_store / directory).chmod(0o777)
+        for number in range(FILES):
+            (empty_store / directory / f"f{number}").write_text(f"{directory}{number}")
+            (empty_store / directory / f"f{number}").chmod(0o666)
+    (empty_store / "d" / "secret").write_text("hidden")
+    return empty_store
+
+
+@pytest.fixture
+def mount(mounts: Mounts, store: Path) -> Mount:
+    return mounts.prepare(POLICY, store, "--app", "one").start()
+
+
+def said(mount: Mount) -> dict[str, Any]:
+    found: dict[str, Any] = mount.status()["vectors"]
+    return found
+
+
+def read(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def read_all(directory: str) -> list[bytes]:
+    return [read(f"{directory}/f{number}") for number in range(FILES)]
+
+
+def listed(directory: str) -> dict[str, int]:
+    return {entry.name: entry.stat().st_size for entry in os.scandir(directory)}
+
+
+def refusal(do: Callable[[], object]) -> int | None:
+    try:
+        do()
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def walk(root: str) -> int:
+    """Read all files below a directory for the first time, as find(1) and md5sum(1) do."""
+    files = [os.path.join(above, name) for above, _, names in os.walk(root) for name in names]
+    return len([read(path) for path in files])
+
+
+def test_first_look_ups_and_opens_need_no_python(mount: Mount) -> None:
+    assert call_as(ONE, read_all, str(mount / "d")) == [f"d{number}".encode() for number in range(FILES)]
+    first = said(mount)
+    assert first["lookups"] >= FILES - 2, first
+    assert first["opens"] >= FILES - 2, first
+    assert first["releases"] >= FILES - 3, first
+    assert call_as(ONE, walk, str(mount / "e")) == FILES  # listed first, so that there is no LOOKUP
+    then = said(mount)
+    assert then["opens"] - first["opens"] == FILES, then
+    assert then["lost"] == 0
+    assert call_as(ONE, walk, str(mount / "kept")) == FILES  # one decision on reading for all names
+
+
+def test_each_first_open_is_on_record(mount: Mount) -> None:
+    call_as(ONE, read_all, str(mount / "d"))
+    call_as(ONE, walk, str(mount / "e"))
+    mount.stop()
+    opened = mount.events(operation="open")
+    expected = [f"/{directory}/f{number}" for directory in "de" for number in range(FILES)]
+    assert sorted(event["path"] for event in opened) == sorted(expected)
+    assert {(event["app"], event["uid"], event["io"], event["size_before"] > 1) for event in opened} == {
+        ("one", ONE, "passthrough", True)
+    }
+    assert len({event["handle"] for event in opened}) == len(opened)
+
+
+def test_a_hidden_name_among_them_stays_hidden(mount: Mount) -> None:
+    assert sorted(call_as(ONE, listed, str(mount / "d"))) == sorted(f"f{number}" for number in range(FILES))
+    call_as(ONE, read_all, str(mount / "d"))
+    assert call_as(ONE, refusal, lambda: read(str(mount / "d/secret"))) == errno.ENOENT
+    assert call_as(ONE, refusal, lambda: os.stat(mount / "shut/f1")) == errno.ENOENT
+
+
+def test_a_reload_ends_it(mount: Mount) -> None:
+    call_as(ONE, listed, str(mount / "d"))
+    call_as(ONE, read, str(mount / "d/f1"))
+    mount.policy.write_text(CLOSED)
+    assert mount.reload().returncode == 0
+    for name in ("f1", "f2"):  # one opened before, one only known
+        assert call_as(ONE, refusal, lambda name=name: read(str(mount / "d" / name))) == errno.EACCES
+    assert call_as(ONE, read, str(mount / "e/f1")) == b"e1"
+
+
+def _gone(mount: Mount, store: Path) -> None:
+    os.unlink(mount / "d/f1")
+
+
+def _replaced(mount: Mount, store: Path) -> None:
+    os.rename(mount / "e/f1", mount / "d/f1")
+
+
+def _moved_out_of_sight(mount: Mount, store: Path) -> None:
+    (store / "d").rename(store / "shut" / "d")
+
+
+def _hidden_elsewhere(mount: Mount, store: Path) -> None:
+    (store / "d/f1").rename(store / "shut/moved")
+
+
+def _linked_elsewhere(mount: Mount, store: Path) -> None:
+    (store / "shut/linked").hardlink_to(store / "d/f1")
+
+
+def _a_pipe(mount: Mount, store: Path) -> None:
+    (store / "d/f1").unlink()
+    os.mkfifo(store / "d/f1")
+
+
+CHANGES: dict[Callable[[Mount, Path], None], tuple[bool, bytes | int]] = {
+    _gone: (True, errno.ENOENT),
+    _replaced: (True, b"e1"),
+    _moved_out_of_sight: (False, errno.ENOENT),
+    _hidden_elsewhere: (False, errno.ENOENT),
+    _linked_elsewhere: (False, b"d1"),
+    _a_pipe: (False, errno.ENOENT),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("warm", [listed, read_all])
+def test_a_change_counts_at_once(
+    mount: Mount, store: Path, change: Callable[[Mount, Path], None], warm: Named
+) -> None:
+    by_app, after = CHANGES[change]
+    call_as(ONE, warm, str(mount / "d"))
+    call_as(ONE if by_app else 0, change, mount, store)
+
+    def answer() -> bytes | int | None:
+        try:
+            return call_as(ONE, read, str(mount / "d/f1"))
+        except OSError as error:
+            return error.errno
+
+    wait_for(lambda: answer() == after, f"the app gets {after!r}", 10)
+
+
+def hold(channel: Any, path: str) -> None:
+    """Open a file, and answer with its bytes and link count until told to end."""
+    fd = os.open(path, os.O_RDONLY)
+    channel.send(None)
+    while channel.recv() is not None:
+        channel.send((os.pread(fd, 9, 0), os.fstat(fd).st_nlink))
+
+
+def test_an_open_file_goes_on_when_python_takes_it_over(mount: Mount, store: Path) -> None:
+    call_as(ONE, listed, str(mount / "d"))
+    child = start_as(ONE, hold, str(mount / "d/f1"))
+    assert child.receive() is None
+    assert mount.status()["handles"]["files"] == 1
+    call_as(ONE, os.unlink, str(mount / "d/f1"))
+    child.send("look")
+    assert child.receive() == (b"d1", 0)
+    (store / "d/f1").write_text("other")
+    assert call_as(ONE, read, str(mount / "d/f1")) == b"other"
+    child.send("look")
+    assert child.receive() == (b"d1", 0)
+    child.send(None)
+    child.result()
+    wait_for(lambda: mount.status()["handles"]["files"] == 0, "the file is closed", 10)
+
+
+def append(path: str) -> bytes:
+    with open(path, "ab") as file:
+        file.write(b"!")
+    return read(path)
+
+
+def test_files_are_written_and_read_again(mount: Mount) -> None:
+    call_as(ONE, read_all, str(mount / "d"))
+    assert call_as(ONE, append, str(mount / "d/f1")) == b"d1!"
+    assert call_as(ONE, read, str(mount / "d/f1")) == b"d1!"
+    assert call_as(ONE, listed, str(mount / "d"))["f1"] == 3
+    assert call_as(ONE, refusal, lambda: append(str(mount / "kept/f1"))) is None
+
+
+def test_the_kernel_forgets_the_nodes(mount: Mount) -> None:
+    call_as(ONE, read_all, str(mount / "d"))
+    call_as(ONE, listed, str(mount / "e"))
+    assert mount.status()["nodes"] >= 2 * FILES
+    Path("/proc/sys/vm/drop_caches").write_text("2")
+    wait_for(lambda: mount.status()["nodes"] < FILES, "only directories are known", 10)
+    assert call_as(ONE, read_all, str(mount / "d"))[1] == b"d1"
+
+
+def test_no_node_has_the_number_of_an_announcement(mounts: Mounts, store: Path) -> None:
+    """The kernel gives the announcer's nodes up at once, and must not give up the app's."""
+    mount = mounts.prepare(POLICY, store, "--app", "one", "--inotify").start()
+    wait_for(lambda: mount.status()["inotify"]["pid"], "the announcer runs")
+    for directory in "de":
+        call_as(ONE, listed, str(mount / directory))
+    for number in range(FILES):
+        (store / "e" / f"f{number}").write_text("other")
+    wait_for(lambda: mount.status()["inotify"]["told"] >= 2 * FILES, "all changes are told")
+    for number in range(FILES):
+        assert call_as(ONE, refusal, lambda name=f"d/f{number}": os.chmod(mount / name, 0o640)) is None
+    assert mount.status()["bugs"] == 0
+
+
+@pytest.mark.timeout(SECONDS)
+def test_random_calls_come_to_the_same_with_and_without(arena: Path) -> None:
+    with file_system("tmpfs", arena) as disk:
+        mounts = Mounts(arena)
+        try:
+            for number, options in enumerate(((), ("--no-avc",))):
+                store = disk / f"store-{number}"
+                store.mkdir(mode=0o700)
+                mount = mounts.prepare(TEXTS[0], store, *options, "--app", "one")
+                mount.expected_mediated = True
+                mount.start()
+            with contextlib.closing(OpenPair(mounts.all, (0,), 7)) as pair:
+                for number in range(SEQUENCES):
+                    pair.use(RAW[number % 2])
+                    pair.run(number, 60)
+                pair.settle()
+                assert said(mounts.all[0])["opens"] > 5 * SEQUENCES
+            mounts.assert_idle()
+        finally:
+            wrong = mounts.stop_all()
+        assert not wrong, wrong
+        ours, theirs = pair.trails()
+        assert ours == theirs

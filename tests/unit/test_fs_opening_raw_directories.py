@@ -1,0 +1,123 @@
+"""Directories in which the bridge may answer for all files."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from policyfs.domain import Audit, Decision
+from policyfs.fs.opening import raw_directories
+from policyfs.fs.opening.raw_directories import RawDirectories
+from policyfs.kernel import vectors
+from policyfs.policy.raw_names import RawNames
+
+CALLER: Any = SimpleNamespace(principal=SimpleNamespace(key=1), uid=1000, gid=100, holder="app")
+DECISION = Decision(allowed=True, errno=0, audit=Audit.BEST_EFFORT)
+
+
+class State:
+    units = 1
+
+
+class Scene:
+    """A directory with one decision for all names. told: what the bridge and the trail were told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.found: Any = RawNames(DECISION, ("one", "two"), (b"a", b"b"))  # type: ignore[arg-type]
+        self.entries = {"one": 86_400.0, "two": 86_400.0}
+        self.told: list[tuple[Any, ...]] = []
+        self.is_allowed = False
+        self.room = True
+        self.directory: Any = SimpleNamespace(
+            nodeid=2, ino=77, state=State(), has_room=lambda name: self.room, path=lambda: b"/d"
+        )
+        self.views: Any = SimpleNamespace(is_settled=True)
+        self.timeouts: Any = SimpleNamespace(
+            watched=True, reported=lambda node: True, told_apart=False, guarded=False, posix=False,
+            entry=lambda state: self.entries[state],
+        )  # fmt: skip
+        self.passthrough: Any = SimpleNamespace(lets_bridge_register=lambda: True)
+        self.replaced: Any = SimpleNamespace(expects_tries=False)
+        self.handles: Any = SimpleNamespace(has_plenty=True)
+        self.nodes: Any = SimpleNamespace(vectors=SimpleNamespace(in_use=True), saved=None, root_dev=3)
+        noted: Any = SimpleNamespace(allowed=lambda *given: self.told.append(("noted", *given[2:])))
+        fs: Any = SimpleNamespace(
+            tree=None, nodes=self.nodes, handles=self.handles, resolver=SimpleNamespace(dirfd=self.dirfd),
+            gate=SimpleNamespace(generation=1, engine=None), name_lock=None, locks=None, intents=None,
+        )  # fmt: skip
+        self.raw = RawDirectories(
+            fs, self.views, self.timeouts, self.passthrough, self.replaced, noted, absent=32
+        )
+        monkeypatch.setattr(raw_directories, "raw_names", lambda engine, who, state: self.found)
+        monkeypatch.setattr(vectors, "is_allowed", lambda node, uid: self.is_allowed)
+        monkeypatch.setattr(vectors, "allow_directory", lambda *given: self.told.append(given) or True)
+
+    def dirfd(self, node: Any) -> int:
+        return 5
+
+    def allow(self) -> bool:
+        return self.raw.allow(self.directory, CALLER)
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+def test_the_bridge_is_told_after_the_trail(scene: Scene) -> None:
+    assert scene.allow()
+    bits = vectors.RAW | vectors.RECORDED | 32
+    assert scene.told == [("noted", DECISION), (2, 5, 1000, 3, bits, 86_400, True, b"a\0b\0")]
+
+
+def test_it_is_told_once(scene: Scene) -> None:
+    scene.is_allowed = True
+    assert scene.allow()
+    assert not scene.told
+
+
+def change(path: str, value: Any) -> Any:
+    """A function that sets an attribute of a part of the scene."""
+    part, name = path.split(".")
+    return lambda scene: setattr(scene if part == "scene" else getattr(scene, part), name, value)
+
+
+@pytest.mark.parametrize("without", [
+    change("scene.found", None),
+    change("scene.found", RawNames(DECISION, ("one",), (b"n",) * 65)),  # type: ignore[arg-type]
+    change("scene.entries", {"one": 0.0, "two": 86_400.0}),
+    change("scene.room", False),
+    change("views.is_settled", False),
+    change("timeouts.watched", False),
+    change("timeouts.reported", lambda node: False),
+    change("timeouts.told_apart", True),
+    change("timeouts.guarded", True),
+    change("timeouts.posix", True),
+    change("passthrough.lets_bridge_register", lambda: False),
+    change("replaced.expects_tries", True),
+    change("handles.has_plenty", False),
+    change("nodes.saved", object()),
+    change("directory.ino", 1 << 64),
+    change("directory.path", lambda: b"/" + bytes(1024)),
+    change("raw.has_second_try", lambda holder: True),
+])  # fmt: skip
+def test_it_is_not_told(scene: Scene, without: Any) -> None:
+    without(scene)
+    assert not scene.allow()
+    assert not scene.told
+
+
+def test_a_reload_is_another_decision(scene: Scene) -> None:
+    assert scene.allow()
+    scene.raw._gate.generation, scene.found = 2, None
+    assert not scene.allow()
+
+
+def test_a_directory_that_is_gone_is_left_to_python(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(node: Any) -> int:
+        raise OSError
+
+    monkeypatch.setattr(scene.raw._resolver, "dirfd", gone)
+    assert not scene.allow()
