@@ -5,8 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import mmap
 import os
+import select
+import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +249,102 @@ def test_no_node_has_the_number_of_an_announcement(mounts: Mounts, store: Path) 
     wait_for(lambda: mount.status()["inotify"]["told"] >= 2 * FILES, "all changes are told")
     for number in range(FILES):
         assert call_as(ONE, refusal, lambda name=f"d/f{number}": os.chmod(mount / name, 0o640)) is None
+    assert mount.status()["bugs"] == 0
+
+
+def _reopened(path: str, flags: int) -> bytes:
+    with open(path, "rb") as file:
+        fd = os.open(f"/proc/self/fd/{file.fileno()}", flags)
+        try:
+            return os.read(fd, 9)
+        finally:
+            os.close(fd)
+
+
+def _copied(path: str) -> bytes:
+    with open(path, "rb") as source, open(path + "-copy", "w+b") as target:
+        assert os.copy_file_range(source.fileno(), target.fileno(), 9) > 0
+        return os.pread(target.fileno(), 9, 0)
+
+
+def _of_open(path: str, call: Callable[[int], object]) -> object:
+    with open(path, "rb") as file:
+        return call(file.fileno())
+
+
+CALLS: dict[str, Callable[[str], object]] = {
+    "chmod": lambda path: os.chmod(path, 0o600),
+    "fchmod": lambda path: _of_open(path, lambda fd: os.fchmod(fd, 0o600)),
+    "utime": lambda path: os.utime(path, (1, 2)),
+    "truncate": lambda path: os.truncate(path, 1),
+    "setxattr": lambda path: os.setxattr(path, "user.one", b"1"),
+    "getxattr": lambda path: os.getxattr(path, "user.one"),
+    "listxattr": lambda path: os.listxattr(path),
+    "removexattr": lambda path: os.removexattr(path, "user.one"),
+    "readlink": lambda path: os.readlink(path),
+    "link": lambda path: os.link(path, path + "-link"),
+    "unlink": lambda path: os.unlink(path),
+    "rename": lambda path: os.rename(path, path + "-new"),
+    "rename over": lambda path: os.rename(path[:-1] + "9", path),
+    "rename elsewhere": lambda path: os.rename(path, os.path.dirname(path) + "-beside/1"),
+    "access": lambda path: os.access(path, os.R_OK | os.W_OK),
+    "execute": lambda path: os.access(path, os.X_OK),
+    "write": lambda path: Path(path).write_bytes(b"other"),
+    "append": lambda path: append(path),
+    "read again": lambda path: _reopened(path, os.O_RDONLY),
+    "write again": lambda path: _reopened(path, os.O_RDWR),
+    "copy": _copied,
+    "flags": lambda path: _of_open(path, lambda fd: len(fcntl.ioctl(fd, 0x80086601, bytes(8)))),
+    "seek": lambda path: _of_open(path, lambda fd: os.lseek(fd, 0, os.SEEK_HOLE)),
+    "fallocate": lambda path: _of_open(path, lambda fd: os.posix_fallocate(fd, 0, 9)),
+    "fsync": lambda path: _of_open(path, os.fsync),
+    "flock": lambda path: _of_open(path, lambda fd: fcntl.flock(fd, fcntl.LOCK_EX)),
+    "lockf": lambda path: _of_open(path, lambda fd: fcntl.lockf(fd, fcntl.LOCK_SH)),
+    "poll": lambda path: _of_open(path, lambda fd: select.select([fd], [], [], 0)[0] == [fd]),
+    "map": lambda path: _of_open(path, lambda fd: mmap.mmap(fd, 0, prot=mmap.PROT_READ)[:]),
+    "statx": lambda path: subprocess.run(["stat", "-c", "%s %h", path], capture_output=True).stdout,
+}  # fmt: skip
+
+
+def place(root: Path) -> Path:
+    """Make, for each call, a directory of the app with files of the app, and one beside it."""
+    for number in range(len(CALLS)):
+        for directory, names in ((root / f"{number}", "19"), (root / f"{number}-beside", "")):
+            directory.mkdir(parents=True)
+            os.chown(directory, ONE, ONE)
+            for name in names:
+                (directory / name).write_text(f"bytes {number}")
+                os.chown(directory / name, ONE, ONE)
+    return root
+
+
+def answers(root: str, *, is_open: bool) -> dict[str, object]:
+    """What each call on a file comes to that was listed before, and is open (or not): a result or an error."""
+    found: dict[str, object] = {}
+    for number, (name, call) in enumerate(CALLS.items()):
+        path = f"{root}/{number}/1"
+        listed(os.path.dirname(path))
+        with open(path, "rb") if is_open else contextlib.nullcontext() as file:
+            try:
+                found[name] = call(path)
+            except OSError as error:
+                found[name] = errno.errorcode[error.errno or 0]
+            found[f"{name}: handle"] = (
+                None if file is None else (file.read(), os.fstat(file.fileno()).st_nlink)
+            )
+        found[f"{name}: names"] = sorted(os.listdir(os.path.dirname(path)))
+        found[f"{name}: bytes"] = read(path) if os.path.exists(path) else None
+    return found
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_each_request_finds_a_node_of_the_bridge(
+    mount: Mount, store: Path, arena: Path, is_open: bool
+) -> None:
+    native = place(arena / "native")
+    place(store / "calls")
+    expected = call_as(ONE, partial(answers, is_open=is_open), str(native))
+    assert call_as(ONE, partial(answers, is_open=is_open), str(mount / "calls")) == expected
     assert mount.status()["bugs"] == 0
 
 
