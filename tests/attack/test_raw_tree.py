@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import random
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.mount.test_raw_tree import CLOSED, ONE, POLICY, listed, read, read_all, refusal, store
-from tests.support.machine.processes import call_as
+from tests.mount.test_raw_tree import CLOSED, FILES, ONE, POLICY, listed, read, read_all, refusal, store
+from tests.support.machine.counts import count
+from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 
 __all__ = ["store"]
+TWO = ONE + 1
+SHARED = POLICY.replace("apps: {", f"apps: {{two: {{uid: {TWO}, gid: {TWO}}}, ").replace(
+    "rules:\n",
+    'rules:\n  - {id: two, allow: [all], who: {app: two}, paths: ["/d/***", "/e/***"]}\n',
+)
+SECONDS = count(3, 120)
 
 
 def excepted(mount: Mount) -> int | None:
@@ -40,3 +50,75 @@ def test_it_is_seen_without_the_guard(without, store: Path) -> None:
 
 def test_a_reload_ends_the_decision(mounts: Mounts, store: Path) -> None:
     assert after_a_reload(mounts.prepare(POLICY, store, "--app", "one").start()) == errno.EACCES
+
+
+def _reads(channel: Connection, directory: str) -> tuple[set[int], set[bytes]]:
+    """Read all files again and again until told to end. Return the errors, and the bytes."""
+    errors, found = set[int](), set[bytes]()
+    while not channel.poll():
+        try:
+            for name in os.listdir(directory):
+                try:
+                    os.stat(f"{directory}/{name}")
+                    found.add(read(f"{directory}/{name}"))
+                except OSError as error:
+                    errors.add(error.errno or 0)
+        except OSError as error:
+            errors.add(error.errno or 0)
+    return errors, found
+
+
+def _changes(channel: Connection, directory: str) -> set[int]:
+    """Replace, move, link and remove files at random until told to end. Return the errors."""
+    errors, chance = set[int](), random.Random(os.getpid())
+    while not channel.poll():
+        one, other = (f"{directory}/f{chance.randrange(FILES)}" for _ in range(2))
+        calls = (
+            lambda one=one: Path(one).write_bytes(b"open"),
+            lambda one=one, other=other: os.rename(one, other),
+            lambda one=one: os.unlink(one),
+            lambda one=one, other=other: os.link(one, other),
+            lambda one=one: os.chmod(one, 0o666),
+            lambda one=one: os.utime(one),
+            lambda one=one: os.listxattr(one),
+        )
+        try:
+            chance.choice(calls)()
+        except OSError as error:
+            errors.add(error.errno or 0)
+    return errors
+
+
+def _filled(directory: Path, words: bytes) -> None:
+    for number in range(FILES):
+        (directory / f"f{number}").unlink(missing_ok=True)
+        (directory / f"f{number}").write_bytes(words)
+        (directory / f"f{number}").chmod(0o666)
+
+
+def test_files_change_while_several_readers_look_for_them(without, store: Path) -> None:
+    """A directory goes out of sight, where its names lead to other files, and comes back."""
+    _filled(store / "d", b"open")
+    _filled(store / "e", b"open")
+    mount = without("readers-on", SHARED, store)
+    readers = [start_as(uid, _reads, str(mount / name)) for uid in (ONE, TWO) for name in "de"]
+    changers = [start_as(uid, _changes, str(mount / "e")) for uid in (ONE, TWO)]
+    end_s = time.monotonic() + SECONDS
+    while time.monotonic() < end_s:
+        (store / "d").rename(store / "shut" / "d")
+        for uid in (ONE, TWO):
+            wait_for(lambda uid=uid: call_as(uid, refusal, lambda: os.listdir(mount / "d")), "it is gone")
+        _filled(store / "shut/d", b"hidden")
+        time.sleep(0.02)
+        _filled(store / "shut/d", b"open")
+        (store / "shut/d").rename(store / "d")
+        time.sleep(0.05)
+    for child in (*readers, *changers):
+        child.send("enough")
+    for child in readers:
+        errors, found = child.result()
+        assert errors <= {errno.ENOENT}, [errno.errorcode[code] for code in errors]
+        assert found <= {b"open", b""}
+    for child in changers:
+        assert child.result() <= {errno.ENOENT, errno.EEXIST}
+    assert mount.status()["bugs"] == 0
