@@ -190,6 +190,15 @@ def _holds(channel, path: Path) -> None:
         channel.recv()
 
 
+def test_a_warning_about_the_store_is_given_once_for_all_mounts(site: Site, store: Path) -> None:
+    """`policyfs init` over a library with three programs gave three."""
+    store.chmod(0o755)
+    said = site("up")
+    assert (said.returncode, said.stderr.count("apps can bypass the mount")) == (0, 1), said
+    assert said.stderr.startswith("policyfs: warning: "), said
+    assert site("down").returncode == 0
+
+
 @pytest.mark.timeout(240)
 def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path) -> None:
     gallery = site.arena / "apps/gallery"

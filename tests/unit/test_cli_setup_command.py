@@ -108,9 +108,14 @@ def test_from_a_compose_file_to_a_policy_without_findings(
     done = policyfs("compose", etc / "media.site.yaml", place / "app/both.yaml")
     assert done.returncode == 0, done
 
-    again = init(place, monkeypatch, "", "", "", "", "no")
+    head = (etc / "media.yaml").read_text().split("apiVersion")[0]
+    assert head.endswith(f"#   policyfs up {etc}/media.site.yaml\n")
+    assert "is a user of this machine" not in (etc / "media.yaml").read_text(), "no app of these is one"
+
+    again = init(place, monkeypatch, "")  # the questions about each program would be answered for nothing
     assert again.returncode == 1
-    assert f"{etc}/media.yaml is there already, and is not overwritten" in again.stderr
+    there = f"{etc}/media.yaml is there already, and is not overwritten"
+    assert f"{there}: policyfs init --undo {etc}/media.init, or choose another --to" in again.stderr
     with (etc / "media.yaml").open("a") as file:
         file.write("# mine\n")
     undone = policyfs("init", "--undo", etc / "media.init")

@@ -30,7 +30,7 @@ from policyfs.cli.setup.library_users import (
     of_unit,
     site_text,
 )
-from policyfs.cli.setup.made_files import LIST, has_systemd, systemctl, undo, write_all
+from policyfs.cli.setup.made_files import LIST, check_absent, has_systemd, systemctl, undo, write_all
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.site import run_up
 from policyfs.cli.site.site_document import Site, site_of
@@ -74,20 +74,21 @@ def run_init(args: argparse.Namespace) -> int:
     there = survey(store)
     if not there:
         raise PolicyfsError(f"{store} has no directories to share; make directories, such as Photos")
-    users = list(_users(questions, compose, store, [one.name for one in there]))
-    wishes = [user.wish() for user in users]
-    for user, wish in zip(users, wishes, strict=True):
-        questions.confirm(wish, user.tops)
-    check(wishes)
     name = re.sub(r"[^a-z0-9._-]", "-", os.path.basename(store).lower()).strip("._-")[:40] or "library"
     to = os.path.realpath(args.to)
     policy, tests, file, listed, merged = (
         os.path.join(to, f"{name}{suffix}")
         for suffix in (".yaml", TEST_SUFFIX, ".site.yaml", LIST, ".compose.yaml")
     )
+    check_absent((policy, tests, file, merged), listed)
+    users = list(_users(questions, compose, store, [one.name for one in there]))
+    wishes = [user.wish() for user in users]
+    for user, wish in zip(users, wishes, strict=True):
+        questions.confirm(wish, user.tops)
+    check(wishes)
     # Without kinds: no rule on content would fit what a sync job writes in parts.
     directories = [Directory(one.name, examples=one.examples) for one in there]
-    draft = Draft(name, shown(policy), shown(store), wishes, directories)
+    draft = Draft(name, shown(policy), shown(store), wishes, directories, shown(file))
     text = site_text(name, store, policy, users)
     site = site_of(file, text.encode())
     engine = load_policy([SourceText(policy, policy_text(draft).encode())])
@@ -182,3 +183,4 @@ def _mount(site: Site) -> None:
         systemctl("enable", "--now", site.target)
     else:
         run_up(argparse.Namespace(site=site.file, restart=False, places=False))
+        print(f"no systemd here: at each start of the machine, policyfs up {shlex.quote(site.file)}")

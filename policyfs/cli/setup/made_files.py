@@ -7,8 +7,9 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -28,14 +29,22 @@ LIST: Final = ".init"
 _LINE: Final = re.compile("([0-9a-f]{64})  (/.+)")
 
 
+def check_absent(files: Iterable[str], listed: str) -> None:
+    """Raise PolicyfsError if one of the files or their list exists: no file is overwritten."""
+    way_back = f"policyfs init --undo {shlex.quote(listed)}, or " if os.path.exists(listed) else ""
+    for path in (*files, listed):
+        if os.path.lexists(path):
+            raise PolicyfsError(
+                f"{path} is there already, and is not overwritten: {way_back}choose another --to"
+            )
+
+
 def write_all(files: Mapping[str, str], listed: str) -> None:
     """Write new files, and last the list of them. If one cannot be written, remove the others. Raises
-    PolicyfsError, also if one exists: no file is overwritten."""
+    PolicyfsError, also if one exists."""
+    check_absent(files, listed)
     digests = (f"{hashlib.sha256(text.encode()).hexdigest()}  {path}\n" for path, text in files.items())
     every = {**files, listed: "".join(digests)}
-    for path in every:
-        if os.path.lexists(path):
-            raise PolicyfsError(f"{path} is there already, and is not overwritten: choose another --to")
     try:
         make_private(os.path.dirname(listed), 0o755)
     except OSError as error:

@@ -377,7 +377,7 @@ def _mount_all(site: Site, mounts: Sequence[MountDoc]) -> list[str]:
     )  # fmt: skip
     if done.returncode:
         return [f"exit code {done.returncode}"] * len(mounts)
-    return [_outcome(code, said) for code, said in json.loads(done.stdout)]
+    return _errors(json.loads(done.stdout))
 
 
 def _umount(place: str, *, lazy: bool) -> str:
@@ -390,17 +390,19 @@ def _run(words: Sequence[str]) -> str:
         program.words, env=program.environment, stdin=subprocess.DEVNULL, capture_output=True,
         text=True, errors="replace", check=False,
     )  # fmt: skip
-    return _outcome(done.returncode, done.stderr)
+    (error,) = _errors([(done.returncode, done.stderr)])
+    return error
 
 
-def _outcome(code: int, stderr: str) -> str:
-    """Print the warnings of a command that has succeeded, and return an empty text; else return the error."""
-    said = stderr.strip().removeprefix("policyfs: ")
-    if code:
-        return said or f"exit code {code}"
-    if said:
-        print(f"policyfs: {said}", file=sys.stderr)
-    return ""
+def _errors(outcomes: Sequence[tuple[int, str]]) -> list[str]:
+    """Return for each command, by its exit code and standard error, its error or an empty text. Print what
+    those say that succeeded: each warning once, as one store gives it to all mounts."""
+    for line in dict.fromkeys(line for code, said in outcomes if not code for line in said.splitlines()):
+        print(line, file=sys.stderr)
+    return [
+        (said.strip().removeprefix("policyfs: ") or f"exit code {code}") if code else ""
+        for code, said in outcomes
+    ]
 
 
 def _make_places(found: Sequence[tuple[MountDoc, Seen]]) -> None:

@@ -26,13 +26,15 @@ _OPS: Final = {
 
 class Draft(NamedTuple):
     """The user's answers, from which the text of a policy is made. name, file, store: the names of the
-    policy, its file and the store, escaped, for one line of text each."""
+    policy, its file and the store, escaped, for one line of text each. site: that of the file with its
+    mounts, or an empty text."""
 
     name: str
     file: str
     store: str
     wishes: Sequence[Wish]
     directories: Sequence[Directory]
+    site: str = ""
 
     def media(self, directory: str) -> tuple[str, ...]:
         """Return the sorts of media (such as ``image``) to which the policy limits a directory. These are the
@@ -86,16 +88,25 @@ def _head(draft: Draft) -> Iterator[str]:
     for wish in draft.wishes[:1]:
         yield f"#   policyfs policy view {store} --policy {file} --app {wish.name}"
     yield "#"
-    yield f"# The trail of a mount records who opened what, and so the habits of all. {RETENTION} limits it:"
-    yield "#"
-    yield f"#   policyfs mount --policy {file} {RETENTION} {store} MOUNTPOINT"
+    if draft.site:
+        yield "# This command makes its mounts, as the site file says:"
+        yield "#"
+        yield f"#   policyfs up {draft.site}"
+    else:
+        habits = "The trail of a mount records who opened what, and so the habits of all."
+        yield f"# {habits} {RETENTION} limits it:"
+        yield "#"
+        yield f"#   policyfs mount --policy {file} {RETENTION} {store} MOUNTPOINT"
     yield "apiVersion: policyfs/v1"
     yield "kind: Policy"
     yield f"metadata: {{name: {json.dumps(draft.name)}}}"
 
 
 def _apps(draft: Draft) -> Iterator[str]:
-    yield "# An app is a user of this machine. Callers with any other uid are strangers, and see nothing."
+    if any(wish.uid is not None for wish in draft.wishes):
+        yield "# An app is a user of this machine. Callers with any other uid are strangers, and see nothing."
+    else:
+        yield "# An app is a program with a mount of its own. All others are strangers, and see nothing."
     yield "apps:"
     for wish in draft.wishes:
         yield f"  {name_text(wish.name)}:"
