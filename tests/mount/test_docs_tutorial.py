@@ -25,7 +25,7 @@ _OF_SHELLS = re.compile(r"[^\w ./:=@,-]")
 _VARIES = (
     (re.compile(r"\b[0-9a-f]{16}\b"), "0123456789abcdef"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "0123456789abcdef" * 4),
-    (re.compile(r"(?<=image/jpeg of none, )[\d,]+"), "51,666"),
+    (re.compile(r"(?<=image/jpeg, owner none, )[\d,]+"), "51,666"),
 )
 """Digests: the policy's text has the name of the store, which is another one here. The size of the photo:
 another release of the encoder makes it some bytes smaller."""

@@ -109,6 +109,19 @@ def test_questions_that_cannot_be(options: tuple[str, ...], message: str) -> Non
     assert message in said.stderr
 
 
+def test_a_path_of_this_machine_is_told_from_one_in_the_mount(tmp_path: Path) -> None:
+    """Newcomers write the path of the file in their store, and were told that no rule matches."""
+    photo = tmp_path / "DCIM/a.jpg"
+    photo.parent.mkdir()
+    hint = f"a path begins at the root of the mount: with the store {tmp_path}, ask for /DCIM/a.jpg"
+    for exists in (False, True):
+        said = policyfs("policy", "explain", FAMILY, str(photo), "--app", "gallery")
+        assert (hint in said.stdout) is exists, said
+        photo.touch()
+    said = policyfs("policy", "explain", FAMILY, "/etc/hostname", "--app", "gallery")
+    assert "begins at" not in said.stdout
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

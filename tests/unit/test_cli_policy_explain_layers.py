@@ -19,7 +19,7 @@ from tests.support.mount.steps import CAMERA, OPEN
 
 def test_the_line_of_a_layer() -> None:
     assert told(None) == "  refused by: nothing"
-    assert told(Layer("mode bits", 13, "why")) == "  refused by: mode bits (EACCES): why"
+    assert told(Layer("mode bits", 13, "why")) == "  refused by: mode bits"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ def test_the_user_of_a_mount() -> None:
 
 def test_what_is_said_of_a_file(tmp_path: Path) -> None:
     absent = LiveFile(b"/a", None, Facts())
-    status = {"store": str(tmp_path), "passthrough": {"why_not": "switched off (--no-passthrough)"}}
+    passthrough = {"why_not": "switched off (--no-passthrough)"}
+    status = {"store": str(tmp_path), "mountpoint": "/mnt/media", "passthrough": passthrough}
     assert list(notes(status, absent)) == [f"  live: {tmp_path} has no /a"]
     assert absent.ftype is FileType.REGULAR
 

@@ -208,6 +208,23 @@ def _hints(
         path = explained.path
         if explain(engine, who, "see", path, FileType.DIRECTORY, facts).decision.allowed:
             yield "the app would see a directory of this name: ask again with --directory"
+        if meant := _below_its_store(engine, who, path, facts):
+            store = path.removesuffix(meant)
+            yield (
+                f"a path begins at the root of the mount: with the store {os.fsdecode(store)}, ask for"
+                f" {os.fsdecode(meant)}"
+            )
+
+
+def _below_its_store(engine: Engine, who: Principal, path: bytes, facts: Facts) -> bytes | None:
+    """Return the end of a path of this machine, if the app would see that path in a mount."""
+    parts = path.split(b"/")[1:] if os.path.lexists(path) else []
+    ends = (b"/" + b"/".join(parts[at:]) for at in range(1, len(parts)))
+    return next((end for end in ends if _is_seen(engine, who, end, facts)), None)
+
+
+def _is_seen(engine: Engine, who: Principal, path: bytes, facts: Facts) -> bool:
+    return explain(engine, who, "see", path, FileType.REGULAR, facts).decision.allowed
 
 
 def _file_type(args: argparse.Namespace) -> FileType:

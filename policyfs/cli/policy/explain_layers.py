@@ -15,7 +15,6 @@ from policyfs.cli.common.live_mounts import part
 from policyfs.cli.policy.explain_live import Caller, LiveFile
 from policyfs.daemon.control.control import Json
 from policyfs.domain import KIND_EMPTY, Decision, FileType, Op, Principal
-from policyfs.errors import errno_name
 from policyfs.linux.permission import first_refusal
 from policyfs.policy.decide import Engine
 from policyfs.policy.errors import harmless
@@ -225,7 +224,6 @@ def _held(status: Json, ops: Op, decision: Decision, found: LiveFile, _caller: C
 
 
 def told(layer: Layer | None) -> str:
-    """Return a line of text that names the part of the system that refuses the request."""
-    if layer is None:
-        return "  refused by: nothing"
-    return f"  refused by: {layer.name} ({errno_name(layer.error)}): {layer.cause}"
+    """Return a line of text that names the part of the system that refuses the request. The line before has
+    its cause."""
+    return f"  refused by: {'nothing' if layer is None else layer.name}"

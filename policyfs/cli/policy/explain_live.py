@@ -233,9 +233,12 @@ def notes(status: Json, found: LiveFile) -> Iterator[str]:
     where = os.fsdecode(found.path)
     if found.stat is None:
         yield f"  live: {status['store']} has no {where}"
+        for top in (str(status["store"]), str(status["mountpoint"])):
+            if where.startswith(f"{top}/"):
+                yield f"  a path begins at the root of the mount: ask for {where.removeprefix(top)}"
         return
     kind = found.facts.kind or ("unknown kind" if found.ftype is FileType.REGULAR else found.ftype.value)
-    yield f"  live: {kind} of {found.facts.owner}, {found.stat.size:,} bytes"
+    yield f"  live: {kind}, owner {found.facts.owner}, {found.stat.size:,} bytes"
     if found.plan is not None and found.plan.outcome is not Outcome.REFUSE:
         yield f"  removed: {found.plan.reason}"
     for one in found.open:
