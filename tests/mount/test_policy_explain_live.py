@@ -231,7 +231,7 @@ def test_a_read_only_app_mount(app_mount, fuller: Path, monkeypatch: pytest.Monk
         assert said[1] == f"  refused by: {layer}"
     for options, code, message in (
         (("--kind", "image/jpeg"), 2, "leave out --kind, --content, --directory"),
-        (("--app", "gallery"), 2, "use --uid or --pid"),
+        (("--app", "gallery"), 2, f"use --uid {GALLERY} or --pid"),
         (("--at", "2030-01-31T18:00:00Z"), 2, "leave out --at and --monitor"),
         (("--monitor",), 2, "leave out --at and --monitor"),
         (("--uid=-5",), 2, "'-5' is not a uid"),

@@ -196,7 +196,8 @@ def test_a_policy_that_changes_meanwhile_is_not_proved(
 def test_what_is_no_mount_is_not_proved(tmp_path: Path) -> None:
     said = policyfs_process("prove", tmp_path, environment={"POLICYFS_RUNTIME_DIR": str(tmp_path)})
     assert said.returncode == 2
-    assert "not proved: no policyfs daemon answers" in said.stdout
+    why = f"no policyfs daemon answers for {tmp_path}: there is no policyfs mount; `policyfs status` lists"
+    assert f"not proved: {why}" in said.stdout
 
 
 def test_a_file_system_in_the_store_that_does_not_answer_is_no_obstacle(mounts: Mounts, store: Path) -> None:

@@ -39,7 +39,7 @@ def test_killed_processes_are_on_it(cli: Cli, file: Path) -> None:
 
 
 def test_only_the_selected_events_are_on_it(cli: Cli, file: Path) -> None:
-    assert "1 events" in cli("report", "--html", str(file), "app:maps")
+    assert "1 event\n" in cli("report", "--html", str(file), "app:maps")
     assert "/Private" not in file.read_text(encoding="utf-8")
     assert "0 events" in cli("report", "--html", str(file), "since:2026-04-01", code=1)
 

@@ -48,7 +48,7 @@ def run_export(args: argparse.Namespace) -> int:
         count = _written(args, sys.stdout)
     else:
         count = _text_file(args)
-        print(f"{args.output}: {count} events")
+        print(f"{args.output}: {count} event{'s' * (count != 1)}")
     return EXIT_OK if count else EXIT_REFUSED
 
 

@@ -71,7 +71,9 @@ def run_timeline(args: argparse.Namespace) -> int:
         what = f"the file has had {NAMES:,} names or more: events under further names are left out"
         print(f"policyfs: {what}", file=sys.stderr)
     if not found:
-        print(f"policyfs: no event in the trail at {args.trail} is about {shown_path(path)}", file=sys.stderr)
+        hint = "; paths begin at the root of the mount, such as /DCIM/a.jpg" if os.path.lexists(path) else ""
+        what = f"no event in the trail at {args.trail} is about {shown_path(path)}{hint}"
+        print(f"policyfs: {what}", file=sys.stderr)
     return EXIT_OK if found else EXIT_REFUSED
 
 

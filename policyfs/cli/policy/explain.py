@@ -113,12 +113,13 @@ def _run_live(args: argparse.Namespace) -> int:
         )
     status = live.status_of(args.policy)
     engine = live.engine_of(status)
-    caller = live.user_of(args.uid, args.pid, status)
     app = status["app"]
     if args.app is not None and args.app != app:
+        uid = next((one.uids[0][0] for one in engine.policy.apps if one.name == args.app and one.uids), "N")
         raise UsageError(
-            "on a mount, the mount or the caller's uid decides the app: use --uid or --pid, not --app"
+            f"on a mount, the mount or the caller's uid decides the app: use --uid {uid} or --pid, not --app"
         )
+    caller = live.user_of(args.uid, args.pid, status)
     who = engine.app_principal(app, caller.uid) if isinstance(app, str) else engine.principal(caller.uid)
     if args.op in MOVES:
         found = live.look(status, path, engine, who, REQUESTS["see"])

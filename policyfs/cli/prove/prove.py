@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from policyfs.cli.common.live_mounts import known, part
+from policyfs.cli.common.live_mounts import ask, known, part
 from policyfs.cli.policy.explain_live import engine_of, sources_of
 from policyfs.cli.prove.canary_mount import prove_in_memory
 from policyfs.cli.prove.prover import NotProvedError, Prover, WrongAnswerError
@@ -61,7 +61,7 @@ def _proved(path: str) -> Json:
     if os.geteuid() != 0:
         raise PolicyfsError("a proof needs root; run this command with sudo")
     socket = control.socket_path(path)
-    status = control.ask(socket, "status")
+    status = ask(path, "status")
     engine = engine_of(status)
     prover = Prover(status, engine)
     try:
