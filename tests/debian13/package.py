@@ -43,12 +43,12 @@ PIXEL: Final = base64.b64decode(
 """A JPEG of one pixel; no tool is needed to make it."""
 BUILD: Final = """\
 packaging/setup/packages.sh deb && rm -rf /one /two \
-&& packaging/debian/build.sh /one && packaging/debian/build.sh /two \
+&& { packaging/debian/build.sh /one & packaging/debian/build.sh /two && wait $!; } \
 && cmp /one/*.deb /two/*.deb && lintian --fail-on error /one/*.deb"""
 WHEELS: Final = """\
 rm -rf /w /wheels /wheels2 && python3 -m venv /w \
 && /w/bin/pip install --quiet setuptools wheel \
-&& /w/bin/python packaging/wheel.py /wheels && /w/bin/python packaging/wheel.py /wheels2 \
+&& { /w/bin/python packaging/wheel.py /wheels & /w/bin/python packaging/wheel.py /wheels2 && wait $!; } \
 && for file in $(ls /wheels); do cmp /wheels/$file /wheels2/$file || exit 1; done"""
 NEWER: Final = """\
 dpkg-deb --raw-extract /one/*.deb /newer \
