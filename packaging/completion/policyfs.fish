@@ -60,6 +60,7 @@ complete -c policyfs -n '__policyfs_at mount' -l trail-keep-age -r -d 'age of th
 complete -c policyfs -n '__policyfs_at mount' -l trail-keep-size -r -d 'size of all trail segments to keep, such as 20G'
 complete -c policyfs -n '__policyfs_at mount' -l quarantine-max -r -d 'size of all refused files to keep for each app (1G)'
 complete -c policyfs -n '__policyfs_at mount' -l quarantine-files -r -d 'number of refused files to keep for each app (1000)'
+complete -c policyfs -n '__policyfs_at mount' -l follow -d 'take over from the daemon at MOUNTPOINT: an upgrade without an unmount'
 complete -c policyfs -n '__policyfs_at mount' -l foreground -d 'stay in the foreground, log to standard error'
 complete -c policyfs -n '__policyfs_at mount' -l log -r -d 'the log of a daemon in the background'
 complete -c policyfs -n '__policyfs_at run' -s h -l help -d 'show this help message and exit'

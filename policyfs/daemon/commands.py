@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -20,10 +20,10 @@ _PROOF: Final = ("result", "reason", "canaries", "callers", "callers_left_out", 
 
 def commands(
     end: EndOfMount, mountpoint: Mountpoint, reload: Reload, status: Callable[[], Json],
-    record_proof: Callable[[Json], None],
+    record_proof: Callable[[Json], None], follow: Callable[[int, int], Awaitable[None]],
 ) -> dict[str, Command]:  # fmt: skip
     """Return the commands of a daemon with these parts, by name. record_proof: puts the result of a proof on
-    the trail."""
+    the trail. follow: ends this daemon, so that another one takes over (keeper/upgrade.py)."""
 
     async def ending(peer: Peer, _: Json) -> Json:
         """Note that `policyfs umount` is about to unmount."""
@@ -64,9 +64,15 @@ def commands(
         await trio.to_thread.run_sync(record_proof, {"result": "failed"} | fields | by)
         return {}
 
+    async def followed(peer: Peer, request: Json) -> Json:
+        """Let the daemon that asks take over (`policyfs mount --follow`). keeper: the pid of its keeper."""
+        keeper = request.get("keeper")
+        await follow(peer.pid, keeper if isinstance(keeper, int) else 0)
+        return {}
+
     return {
         "status": describe, "reload": load, "previous": previous, "ending": ending, "staying": staying,
-        "abort": abort, "proof": proof,
+        "abort": abort, "proof": proof, "follow": followed,
     }  # fmt: skip
 
 

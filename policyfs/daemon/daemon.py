@@ -25,6 +25,7 @@ from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, Signal
 from policyfs.daemon.garbage import Garbage
 from policyfs.daemon.inotify import Inotify
 from policyfs.daemon.keeper.hung_loop import HungLoop
+from policyfs.daemon.keeper.upgrade import follow
 from policyfs.daemon.kills import Kills
 from policyfs.daemon.log import Bugs, Log
 from policyfs.daemon.mountpoint import Mountpoint, read_own_proc
@@ -193,6 +194,8 @@ class Daemon:
         told = options.told
         if self._before is not None and self.state is not None:
             told = told | {"takeovers": self.state.takeovers + 1, **self._refused(self.state)}
+            if self._options.before is not None and not self._options.before.handover.is_taken:
+                told = told | {"upgraded_from": self._options.before.code}
         self.policies.begin(self.journal, self.trail, told)
 
     def _refused(self, state: SavedState) -> dict[str, int]:
@@ -332,6 +335,7 @@ class Daemon:
             # INVARIANT: this comes before the first request of any app.
             if not close_door(special_files=self._options.posix):
                 self._log.warning("system calls are not filtered: `policyfs doctor` shows why")
+            self._take()
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._door.serve)
                 nursery.start_soon(self._fuse, readiness, nursery.cancel_scope)
@@ -346,7 +350,7 @@ class Daemon:
                 await self._listening.wait()  # a process that finds the socket may send signals, too
                 known = commands(
                     self._end, self._mountpoint, self._reload, lambda: describe(self),
-                    partial(self.journal.tell, "proof"),
+                    partial(self.journal.tell, "proof"), self._follow,
                 )  # fmt: skip
                 listener, questions = control_server.answer_on(server), questions_about(self.fs)
                 nursery.start_soon(control_server.serve, listener, known, self._bugs, questions)
@@ -360,6 +364,19 @@ class Daemon:
             control_server.release(self._socket_inode, self._options.mountpoint)
             with trio.CancelScope(shield=True):
                 await self.sniffer.aclose()
+
+    def _take(self) -> None:
+        """Take the mount from the daemon before, right before the first request. Raises PolicyfsError if what
+        that one has agreed on with the kernel cannot go on."""
+        known, answer = self._before.flags if self._before is not None else 0, session.negotiated()
+        if known and answer is not None and int(answer.flags) != known:
+            raise PolicyfsError("this code uses other features of FUSE than the mount has")
+        self._mountpoint.has_begun = True
+        if self.state is not None and self.state.before is not None:
+            self.state.before.take()
+
+    async def _follow(self, candidate: int, keeper: int) -> None:
+        await follow(self.state, candidate, keeper, self.journal, self.fs.bridge_handles.events.settle)
 
     async def _fuse(self, readiness: Readiness, everything: trio.CancelScope) -> None:
         await readiness.serve(_MAX_TASKS)
@@ -386,7 +403,8 @@ class Daemon:
         if self.state is not None:
             device = self._mountpoint.device
             digest, root = self.policies.engine.digest, _inode_of(self._tree)
-            self.state.set_up(Setup(device.fd, device.conn_id, init_request(), digest, root))
+            init, flags = init_request(), int(answer.flags)
+            self.state.set_up(Setup(device.fd, device.conn_id, init, digest, root, flags))
 
     def _serves(self) -> None:
         if self.state is None:
@@ -394,6 +412,9 @@ class Daemon:
         self.state.serves(time.monotonic_ns())
         if self._restored is not None:
             told = "the daemon was killed, and this one has taken over"
+            if self._options.before is not None and self.state.upgrades[1]:
+                told = "this daemon has taken over from one of other code"
+                self._options.before.forget()
             pause_ms, lost = self.state.pause_ns // 1_000_000, len(self._restored.lost)
             self._log.warning(told, pause_ms=pause_ms, handles=self._restored.handles, lost=lost)
 

@@ -46,7 +46,8 @@ def read_own_proc(undo: contextlib.ExitStack, log: Log) -> None:
 
 class Mountpoint:
     """A mounted FUSE device. close() removes the mount, so that no dead mount stays at the mountpoint.
-    readiness: waits for requests of the session; None before the session runs."""
+    readiness: waits for requests of the session; None before the session runs. has_begun: True once the
+    daemon reads requests."""
 
     def __init__(
         self, options: MountOptions, end: EndOfMount, log: Log, kills: Kills,
@@ -64,6 +65,7 @@ class Mountpoint:
         self._is_adopted = adopted is not None
         self._undo = contextlib.ExitStack()
         self.readiness: Readiness | None = None
+        self.has_begun = False
         self.circle = LockCircle(
             self._kill_writer, self._end_circle, self._is_user, disk_of(Path(options.store)), procfs.root()
         )
@@ -237,7 +239,7 @@ class Mountpoint:
         self.leave()
 
     def _unmount_at_end(self) -> None:
-        if self._is_adopted and self.readiness is None:
+        if self._is_adopted and not self.has_begun:
             return  # the take-over has failed: apps must get errors, not the empty directory below
         with contextlib.suppress(session.MountError):
             if self._is_uncovered:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from policyfs.fs.access.admission import Admitted
 from policyfs.fs.path_bounds import MAX_NODES
 from policyfs.journal.files.retention import Retention
+
+if TYPE_CHECKING:
+    from policyfs.daemon.keeper.upgrade import Before
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class MountOptions:
     """True if inotify reports changes of the store in the mount. Only with app."""
     keeper: bool = False
     """True if another daemon takes over from a killed one also in a mount that writes."""
+    before: Before | None = None
+    """The daemon of other code that this mount's first daemon takes over from."""
     policy: str = ""
     """The file or directory that the policy is read from."""
     named_uids: tuple[tuple[int, int], ...] = ()

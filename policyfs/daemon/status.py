@@ -120,13 +120,17 @@ def root_of(tree: Tree, *, writable: bool) -> control.Json:
 
 
 def _takeover(state: SavedState) -> control.Json:
-    """Return if another daemon would follow a killed one now, how many have, the last pause in ms, the number
-    of changes that were begun and came again, and how many of these got EIO."""
+    """Return if another daemon would follow a killed one now, how many have, and how many of these by an
+    upgrade; the last pause in ms, and its reason; the number of changes that were begun and came again, and
+    how many of these got EIO; the pid of the keeper, 0 if it has ended."""
     again, unknown = state.again
+    (upgrades, was_upgrade), has_keeper = state.upgrades, os.getppid() == state.keeper
+    reason = "upgrade" if was_upgrade else "kill"
     return {
-        "possible": state.can_continue and os.getppid() == state.keeper, "count": state.takeovers,
+        "possible": state.can_continue and has_keeper, "count": state.takeovers, "upgrades": upgrades,
         "pause_ms": state.pause_ns // 1_000_000 if state.takeovers else None,
-        "again": again, "unknown": unknown,
+        "reason": reason if state.takeovers else None,
+        "again": again, "unknown": unknown, "keeper": state.keeper if has_keeper else 0,
     }  # fmt: skip
 
 

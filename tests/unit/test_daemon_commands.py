@@ -23,6 +23,7 @@ class Daemon:
         self.end = EndOfMount()
         self.left = 0
         self.told: list[dict[str, object]] = []
+        self.followers: list[tuple[int, int]] = []
         self.reloads: list[tuple[MountEnd, bool, object, object]] = []
         self.commands = commands(
             self.end,
@@ -30,7 +31,11 @@ class Daemon:
             SimpleNamespace(reload=self.reload),  # type: ignore[arg-type]
             lambda: {"pid": 7},
             self.told.append,
+            self.follow,
         )
+
+    async def follow(self, candidate: int, keeper: int) -> None:
+        self.followers.append((candidate, keeper))
 
     def leave(self) -> None:
         assert self.end.end.ordered, "the cause is known before the session ends"
@@ -50,6 +55,13 @@ def test_status_is_what_the_daemon_says() -> None:
     daemon = Daemon()
     assert daemon.send("status") == {"pid": 7}
     assert (daemon.left, daemon.reloads) == (0, [])
+
+
+def test_the_daemon_that_follows_is_the_one_that_asks() -> None:
+    daemon = Daemon()
+    daemon.send("follow", keeper=3)
+    daemon.send("follow", keeper="3", candidate=4)
+    assert daemon.followers == [(os.getpid(), 3), (os.getpid(), 0)]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pwd
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +51,8 @@ def add_mount(parser: argparse.ArgumentParser) -> None:
     idmap_help = "allow idmapped binds of the mount, as for unprivileged LXC; the trail then has no uids"
     add("--idmap", action="store_true", help=idmap_help)
     add_options(parser)
+    follow_help = "take over from the daemon at MOUNTPOINT: an upgrade without an unmount"
+    add("--follow", action="store_true", help=follow_help)
     add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
     add("--log", metavar="FILE", help="the log of a daemon in the background")
     add("store", metavar="STORE")
@@ -169,9 +172,11 @@ def _check_store(store: str, *, waits: bool) -> None:
 def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Loader]:
     """Check the options, the paths and the policy of a mount. Raises PolicyfsError. Return the options for
     the daemon, and a loader with the policy."""
-    from policyfs.daemon.policies.policies import Loader
+    from policyfs.cli.mounts.follow import followed
+    from policyfs.daemon.policies.policies import Loader, saved_text
 
-    store, mountpoint = _check_places(args.store, args.mountpoint)
+    before = followed(args) if args.follow else None
+    store, mountpoint = _check_places(args.store, args.mountpoint, is_followed=args.follow)
     policy_path = os.path.abspath(args.policy)  # the daemon changes its working directory
 
     checked: list[tuple[Sequence[SourceText], Policy, Engine]] = []  # the daemon need not do this again
@@ -192,7 +197,12 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
     policy = loader.parse(sources)
     engine = loader.compile(policy)
     checked.append((sources, policy, engine))
-    options = _options(args, engine.policy, store, mountpoint, start)
+    options = replace(_options(args, engine.policy, store, mountpoint, start), before=before)
+    if before is not None and before.policy != engine.digest:
+        # The policy in force stays. It is compiled now, so that apps do not wait for it.
+        sources = saved_text(options.trail, before.policy)
+        policy = parse_apart(sources)
+        checked[:] = [(sources, policy, loader.compile(policy))]
     if options.idmap:
         _check_idmap()
     _check_policy_place(store, options.policy, sources)
@@ -370,8 +380,9 @@ def _primary_group(uid: int) -> int:
         return uid
 
 
-def _check_places(store: str, mountpoint: str) -> tuple[str, str]:
-    """Check that a mount at these paths is possible, and unmount a dead one. Return absolute paths."""
+def _check_places(store: str, mountpoint: str, *, is_followed: bool = False) -> tuple[str, str]:
+    """Check that a mount at these paths is possible, and unmount a dead one. Return absolute paths.
+    is_followed: True if the mount is there, and stays."""
     # Imported here, because commands that mount nothing need no FUSE.
     from policyfs.cli.mounts.umount import daemon_died
     from policyfs.kernel import session
@@ -389,6 +400,8 @@ def _check_places(store: str, mountpoint: str) -> tuple[str, str]:
     except OSError as error:
         todo = "; create the directory" if error.errno == errno.ENOENT else ""
         raise PolicyfsError(f"the mountpoint {mountpoint}: {error.strerror}{todo}") from error
+    if is_followed:
+        return real_store, path
     state = mount_state(path)
     # held: the daemon was killed, but the kernel still holds one of its threads. Only a forced unmount ends
     # the requests of this mount.

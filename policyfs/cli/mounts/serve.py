@@ -56,6 +56,8 @@ def serve(
 
     leave_network()  # before any process starts, so that all leave it, too
     if not (kept and options.is_kept and is_possible() and _sends_again()):
+        if options.before is not None:
+            raise PolicyfsError(f"{options.mountpoint}: this kernel lets no daemon follow another one")
         return _serve(options, loader, ready, None, as_json=as_json, launcher=launcher)
     if launcher is not None:
         launcher.leave()
@@ -68,6 +70,8 @@ def serve(
 
     code_digest()
     state = SavedState(options.nodes)
+    if options.before is not None:
+        state.before = options.before.handover
 
     def serve_next(*, is_first: bool) -> int:
         return _serve(options, loader, ready if is_first else _told_already, state, as_json=as_json)
@@ -148,6 +152,8 @@ def _built(
         launcher = forked
     from policyfs.daemon.daemon import Daemon
 
+    if options.before is not None and state is not None and not options.before.handover.is_taken:
+        options.before.hand_over(state)
     return Daemon(options, loader, log, launcher, state)
 
 
@@ -189,7 +195,7 @@ def fork_daemon(
         raise PolicyfsError(
             f"cannot write the log {log_file}: {error.strerror}; choose another with --log"
         ) from error
-    place_fd = _opened(options.mountpoint)
+    place_fd = _opened(options.mountpoint) if options.before is None else None
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -200,7 +206,8 @@ def fork_daemon(
         own = replace(options, place_fd=place_fd)
         _become_daemon(own, loader, log_fd, write_end, start, kept=lifeline is None, launcher=launcher)
     for fd in (write_end, log_fd, place_fd):
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
     with open(read_end, "rb") as pipe:
         answer = pipe.read()
     start.answered()  # if the start failed, the daemon has recorded the reason

@@ -23,7 +23,8 @@ from policyfs.daemon.keeper.clone import fork_sharing_descriptors
 from policyfs.daemon.keeper.dead_threads import LIMIT_S, wait_for_end
 from policyfs.daemon.keeper.descriptors import Known, close_others, now_open
 from policyfs.daemon.keeper.spare import WAKE, Spare
-from policyfs.errors import EXIT_REFUSED, PolicyfsError
+from policyfs.daemon.keeper.upgrade import wait_for_candidate
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.linux.child import send_as
 from policyfs.linux.confinement.capabilities import no_new_privs
@@ -116,6 +117,9 @@ class Keeper:
             if not wait_for_end(dead, lambda threads: self._warn(told, pid=dead, threads=threads)):
                 raise PolicyfsError(f"the killed daemon {dead} waits in a system call for {LIMIT_S:g} s")
         close_others(self._known, self._state)
+        handover = self._state.handover
+        if handover.candidate[0] and wait_for_candidate(handover, self._warn):
+            return EXIT_OK  # and so does the keeper: another one has the mount
         return self._serve(is_first=False)
 
     def _successor_of(self, pid: int) -> int:

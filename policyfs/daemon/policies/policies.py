@@ -64,7 +64,7 @@ class Policies:
             log.warning("all exceptions count as ended: their file is damaged", file=str(root / NAME))
         self._sources = loader.read()
         if succeeds and digest_of(source.text for source in self._sources) != succeeds:
-            self._sources = _saved(saved_in or root, succeeds)
+            self._sources = saved_text(saved_in or root, succeeds)
         self.engine = self.compile(loader.parse(self._sources))
         self.mark.pass_ends(self.engine.policy)
         unsaved = self.save_ends()
@@ -92,7 +92,7 @@ class Policies:
             return self._loader.read()
         if not self.previous:
             raise PolicyfsError("the trail has no earlier policy to go back to")
-        return _saved(self._directory, self.previous)
+        return saved_text(self._directory, self.previous)
 
     def compile(self, policy: Policy) -> Engine:
         """Compile a policy, without exceptions (rules for a limited time) that have already ended.
@@ -199,7 +199,7 @@ class Policies:
         self._journal.announce("policy", told, policy=text, previous=self.previous)
 
 
-def _saved(directory: Path, digest: str) -> Sources:
+def saved_text(directory: Path, digest: str) -> Sources:
     """Read the texts of a policy that a trail has saved. Raises PolicyfsError."""
     try:
         sources = [SourceText(*file) for file in read_policy(directory, digest)]

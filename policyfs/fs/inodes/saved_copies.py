@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _HEAD: Final = struct.Struct("=iiQQ")
 """Descriptor, backing id (0: none), and device and inode number of the copy; then the fields as JSON."""
+FD_AT: Final = 0
+"""The place of the descriptor in a record."""
 _BACKING_ID: Final = slice(4, 8)
 ROOM: Final = 1024
 """The largest record, in bytes. A copy with a larger one does not go on."""

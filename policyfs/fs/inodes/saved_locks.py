@@ -14,6 +14,8 @@ from policyfs.store.spans import Span
 _RECORD: Final = struct.Struct("=QQqQIiBBB")
 """Inode number, device, birth time in ns, number of the owner, pid, descriptor, bits, numbers of ranges and
 of handles; then the ranges, and the handles."""
+FD_AT: Final = struct.calcsize("=QQqQI")
+"""The place of the descriptor in a record."""
 _SPAN: Final = struct.Struct("=QQB")
 _HANDLE: Final = struct.Struct("=Q")
 _FLOCK, _WRITABLE = 1, 2

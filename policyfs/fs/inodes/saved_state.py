@@ -7,7 +7,6 @@ restores nodes and handles whose view the policy still gives, but no writer of a
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import struct
 import zlib
@@ -20,6 +19,7 @@ from policyfs.fs.inodes import intents, saved_copies, saved_locks
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.record_table import RecordTable
+from policyfs.fs.inodes.state_memory import HEADER_BYTES, Handover, StateMemory, nodes_in
 from policyfs.fs.inodes.vectors import MAX_NODES
 from policyfs.kernel import vectors, work
 from policyfs.kernel.work import Outliving
@@ -29,12 +29,9 @@ if TYPE_CHECKING:
     from policyfs.fs.inodes.handles import Handle
     from policyfs.fs.inodes.node import Node
 
-VERSION: Final = 3
-"""The version of the layout. A daemon continues only a state of its own version."""
-_HEADER: Final = 4096
 _WORD: Final = struct.Struct("=Q")
 (_LAST_ID, _UNSAVED, _LOCKED, _SERVING, _DIED, _TAKEN_OVER, _PAUSE, _LAST_INDEX, _AGAIN, _UNKNOWN,
- _POLICIES, _EARLY) = range(0, 96, 8)  # fmt: skip
+ _POLICIES, _EARLY, _UPGRADED, _UPGRADES) = range(0, 112, 8)  # fmt: skip
 _SETUP_BYTES: Final = 4000
 _NODE: Final = struct.Struct("=QQQqQQiBBHII")
 """nodeid, inode number, device (0: the root's), birth time in ns, directory, look-ups, backing id, type,
@@ -47,6 +44,7 @@ _SHORT, _LONG = 64, 255
 _HANDLE: Final = struct.Struct("=QQQIIIIiBI")
 """unique (Caller), fh (an open directory: its number), nodeid, flags, uid, gid, pid, descriptor, bits, and
 checksum of the owner in Handle.facts (0: unknown)."""
+_FD_AT: Final = struct.calcsize("=QQQIIII")
 _DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED, _CREATED = 1, 2, 4, 8, 16, 32
 _LINK: Final = struct.Struct("=QQ")
 """nodeid, directory; then a further name of the node."""
@@ -71,6 +69,8 @@ class Setup(NamedTuple):
     init: bytes
     policy: str
     root: tuple[int, int] = (0, 0)
+    flags: int = 0
+    """The flags of INIT that are in use (kernel/session.py, Negotiated); 0: unknown."""
 
 
 class SavedNode(NamedTuple):
@@ -121,25 +121,30 @@ class SavedHandle(NamedTuple):
 
 class SavedState:
     """The memory that a mount's daemons have, one after the other: the keeper makes it, and they inherit it.
-    It has no name and no descriptor, so no other process can reach it."""
+    It has no name: only the mount's processes, and root, can reach it."""
 
-    def __init__(self, nodes: int) -> None:
-        """nodes: the number of nodes that the kernel may remember. Only memory that is used is taken."""
+    def __init__(self, nodes: int, fd: int = -1) -> None:
+        """nodes: the number of nodes that the kernel may remember. Only memory that is used is taken. fd: the
+        memory of another keeper, to read it; else it is made."""
         tables = ((2, _SETUP_BYTES), (nodes * 2, _NODE.size + _SHORT), (nodes // 4, _NODE.size + _LONG),
                   (_HANDLES, _HANDLE.size), (_ABSENT, _WORD.size + _LONG),
                   (_HANDLES, _WORD.size), (nodes // 4, _LINK.size + _LONG),
                   (_INTENTS, intents.ROOM), (_LOCKS, saved_locks.ROOM),
                   (_COPIES, saved_copies.ROOM))  # fmt: skip
-        opens = _HEADER + work.WORK_BYTES
+        opens = HEADER_BYTES + work.WORK_BYTES
         counts = opens + vectors.OPENS_BYTES
         at = counts + COUNTS_BYTES
         size = at + sum(RecordTable.size_bytes(*one) for one in tables)
         self.keeper = os.getpid()
         """The pid of the keeper, which makes this object."""
-        flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
-        self._memory = mmap.mmap(-1, size, flags=flags)
+        self._file = StateMemory(nodes, size, fd)
+        self.forget = self._file.forget
+        self._memory = self._file.map
+        self.handover = self._file.handover
+        self.before: Handover | None = None
+        """The hand-over by which this state's first daemon got the mount from another keeper's."""
         made = []
-        self.work = memoryview(self._memory)[_HEADER:opens]
+        self.work = memoryview(self._memory)[HEADER_BYTES:opens]
         """The requests that the bridge has begun and not answered (kernel/work.py)."""
         self.opens = memoryview(self._memory)[opens:counts]
         """The handles that the bridge gives out by itself (kernel/_opens.c)."""
@@ -151,6 +156,9 @@ class SavedState:
         self._setup, self._short, self._long, *others = made
         (self._handle_table, self._absent_table, self._id_table, self._link_table, self.intents, locks,
          copies) = others  # fmt: skip
+        self._with_descriptors = (
+            (self._handle_table, _FD_AT), (locks, saved_locks.FD_AT), (copies, saved_copies.FD_AT),
+        )  # fmt: skip
         self.locks = saved_locks.SavedLocks(locks, self.locked)
         self.copies = saved_copies.SavedCopies(copies)
         self.uid_of: Callable[[Lane], int | None] = lambda _lane: None
@@ -174,6 +182,8 @@ class SavedState:
     @property
     def obstacle(self) -> str:
         """The reason why no other daemon can take over now; the empty string if one can."""
+        if self.before is not None and not self.before.is_taken:
+            return "the daemon had not yet taken over"
         if self.setup() is None:
             return "the daemon had not yet answered the kernel"
         if self._get(_UNSAVED):
@@ -194,6 +204,7 @@ class SavedState:
         """Note the time of the daemon's death (CLOCK_MONOTONIC, ns). None serves until serves()."""
         self._set(_DIED, now_ns)
         self._set(_EARLY, was_early)
+        self._set(_UPGRADED, 0)
         self._set(_SERVING, 0)
 
     def no_successor(self) -> None:
@@ -213,6 +224,29 @@ class SavedState:
         answers LOOKUPs: not in an app's mount."""
         return (self.opens, self.counts if shared else None), self.work, *self.suspects
 
+    # -- for a daemon of other code ------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, fd: int) -> SavedState:
+        """Open another keeper's state. Raises PolicyfsError if this code cannot continue it; OSError."""
+        return cls(nodes_in(fd), fd)
+
+    def succeed(self, fd: int, number: Callable[[int], int]) -> None:
+        """Continue another keeper's state, which has as many nodes and is *given*, in this new one. fd: its
+        memory. number: returns this process's descriptor for one of that keeper, or -1. Raises OSError."""
+        self._file.copy(fd)
+        for table, at in self._with_descriptors:
+            for slot, record in table.read().items():
+                theirs = int.from_bytes(record[at : at + 4], "little", signed=True)
+                if theirs >= 0 and len(record) >= at + 4:
+                    ours = number(theirs).to_bytes(4, "little", signed=True)
+                    table.put(slot, record[:at] + ours + record[at + 4 :])
+        self._setup.read()
+        if (setup := self.setup()) is not None:
+            self.set_up(setup._replace(device=number(setup.device)))
+        self._set(_UPGRADED, 1)
+        self._set(_UPGRADES, self._get(_UPGRADES) + 1)
+
     # -- for the daemon ------------------------------------------------------------------------------
 
     def serves(self, now_ns: int) -> None:
@@ -227,6 +261,11 @@ class SavedState:
     def takeovers(self) -> int:
         """The number of take-overs so far."""
         return self._get(_TAKEN_OVER)
+
+    @property
+    def upgrades(self) -> tuple[int, bool]:
+        """The number of take-overs by other code that a command has asked for, and True if the last was."""
+        return self._get(_UPGRADES), bool(self._get(_UPGRADED))
 
     @property
     def pause_ns(self) -> int:
@@ -245,19 +284,17 @@ class SavedState:
         self._set(_UNKNOWN, self._get(_UNKNOWN) + (not is_known))
 
     def setup(self) -> Setup | None:
-        """Return the last set_up(); None if there was none, or one of another version."""
+        """Return the last set_up(); None if there was none."""
         found = self._setup.read().get(self._setup_slot)
         if found is None:
             return None
-        version, device, connection, init, policy, root = json.loads(found)
-        if version != VERSION:
-            return None
-        return Setup(device, connection, bytes.fromhex(init), policy, tuple(root))
+        device, connection, init, policy, root, flags = json.loads(found)
+        return Setup(device, connection, bytes.fromhex(init), policy, tuple(root), flags)
 
     def set_up(self, setup: Setup) -> None:
         """Save what the next daemon needs first. Raises ValueError if it is too long."""
         init = setup.init.hex()
-        fields = [VERSION, setup.device, setup.connection, init, setup.policy, setup.root]
+        fields = [setup.device, setup.connection, init, setup.policy, setup.root, setup.flags]
         self._setup.put(self._setup_slot, json.dumps(fields).encode())
 
     def use_policy(self, digest: str) -> None:

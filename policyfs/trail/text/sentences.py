@@ -59,6 +59,9 @@ def _of_the_mount(record: Record) -> str:
         if "takeovers" in fields:
             eio = f"; EIO for {fields['eio']} requests that may have killed it" if "eio" in fields else ""
             policy = digests["policy"]
+            if "upgraded_from" in fields:
+                code = shown(str(fields["upgraded_from"]))
+                return f"upgraded in use from code {code}, with policy {policy}{eio}: {_by(fields)}"
             return f"the daemon was killed, and another one has taken over, with policy {policy}{eio}"
         return f"mounted with policy {digests['policy']}: {_by(fields)}"
     if record.kind == "failed":
