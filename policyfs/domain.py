@@ -282,6 +282,9 @@ hides nothing. If there is such data, policyfs refuses the file. If policyfs can
 file, the rules in redact/verdict.py apply: usually policyfs searches the bytes of the part. If DENY_UNKNOWN
 is a member, too, policyfs refuses a file with such a part."""
 
+UNNAMED: Final = "unnamed"
+"""A special member of a set of words. It means: the plan does not name the parts that it removes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patch:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
-from policyfs.domain import DENY_UNKNOWN, REDACTIONS, TO_TELL
+from policyfs.domain import DENY_UNKNOWN, REDACTIONS, TO_TELL, UNNAMED
 from policyfs.redact.core.categories import Tells, hidden_by, in_words
 from policyfs.redact.core.cleaners import Found, NotThisKindError, TooMuchError
 from policyfs.redact.core.frame_table import FrameTable
@@ -27,22 +28,24 @@ __all__ = [
     "look_at",
 ]
 
+_SPECIAL: Final = frozenset({DENY_UNKNOWN, TO_TELL, UNNAMED})
+
 
 def locate(kind: str | None, what: frozenset[str], source: ByteSource, *, frames_later: bool = False) -> Plan:
     """Return the plan that hides data in a file.
 
     kind: the file's kind; None if it is unknown. what: the words (categories.WORDS) whose data the plan
-    hides, and perhaps two special members. DENY_UNKNOWN: the outcome is REFUSE if a part of the file is not
+    hides, and perhaps special members. DENY_UNKNOWN: the outcome is REFUSE if a part of the file is not
     understood. TO_TELL: the plan has no patches; its outcome is CLEAN if no data of the words was found
-    (redact/verdict.py), else REFUSE. frames_later: True if the caller searches the frames of a film later,
-    with look_at(): then no byte of a frame is read, and the plan may have frames that were not searched
-    (Plan.frames). Only movies (MP4, MOV) leave frames, and only without TO_TELL. Never raises: after any
-    error the outcome is REFUSE.
+    (redact/verdict.py), else REFUSE. UNNAMED: the plan has no findings. frames_later: True if the caller
+    searches the frames of a film later, with look_at(): then no byte of a frame is read, and the plan may
+    have frames that were not searched (Plan.frames). Only movies (MP4, MOV) leave frames, and only without
+    TO_TELL. Never raises: after any error the outcome is REFUSE.
     """
-    words = what - {DENY_UNKNOWN, TO_TELL}
+    words = what - _SPECIAL
     if TO_TELL in what:
         return _judge(kind, words, source, strict=DENY_UNKNOWN in what)
-    return _locate(kind, words, source, strict=DENY_UNKNOWN in what, frames_later=frames_later)
+    return _locate(kind, words, source, asked=what, frames_later=frames_later)
 
 
 def look_at(table: FrameTable, what: frozenset[str], source: ByteSource) -> Plan:
@@ -52,20 +55,20 @@ def look_at(table: FrameTable, what: frozenset[str], source: ByteSource) -> Plan
     (FrameTable.shifted). It must have all bytes of these frames. Never raises: after any error the outcome is
     REFUSE.
     """
-    words = what - {DENY_UNKNOWN, TO_TELL}
+    words = what - _SPECIAL
     if not words or not words <= REDACTIONS:
         return _refuse("cannot hide " + listed(words - REDACTIONS))
 
     def look() -> Plan:
         hide = hidden_by(words)
-        return _plan(look_in(table, source, hide), source, hide, strict=DENY_UNKNOWN in what)
+        return _plan(look_in(table, source, hide), source, hide, what)
 
     return _guarded(look)
 
 
 def _judge(kind: str | None, words: frozenset[str], source: ByteSource, *, strict: bool) -> Plan:
     found: list[Found] = []
-    plan = _locate(kind, words, source, strict=False, found=found)
+    plan = _locate(kind, words, source, asked=frozenset((UNNAMED,)), found=found)
     if plan.outcome is Outcome.REFUSE:
         return _refuse(f"not understood: {plan.reason}")
     try:
@@ -81,10 +84,11 @@ def listed(words: frozenset[str]) -> str:
 
 
 def _locate(
-    kind: str | None, words: frozenset[str], source: ByteSource, *, strict: bool,
+    kind: str | None, words: frozenset[str], source: ByteSource, *, asked: frozenset[str],
     found: list[Found] | None = None, frames_later: bool = False,
 ) -> Plan:  # fmt: skip
-    """Return the plan of the locator for this kind. found: receives the locator's result, if one ran."""
+    """Return the plan of the locator for this kind. asked: the words and the special members. found: receives
+    the locator's result, if one ran."""
     if not words:
         return Plan(Outcome.CLEAN, reason="nothing is to be hidden")
     if not words <= REDACTIONS:
@@ -104,7 +108,7 @@ def _locate(
         located = locate_in(kind, source, hide, frames_later=frames_later)
         if found is not None:
             found.append(located)
-        return _plan(located, source, hide, strict=strict)
+        return _plan(located, source, hide, asked)
 
     return _guarded(look, f"its kind is {kind}, but ")
 
@@ -131,16 +135,16 @@ def _nothing(row: KindRow, source: ByteSource) -> Plan:
     return Plan(Outcome.CLEAN, reason=row.why)
 
 
-def _plan(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> Plan:
+def _plan(found: Found, source: ByteSource, hide: Tells, asked: frozenset[str]) -> Plan:
     patches = in_order(found.patches, source.size)
     if not patches and found.frames is None:
         return Plan(Outcome.CLEAN, reason=f"no part of it holds data about {in_words(hide)}")
     notes = sorted(found.notes, key=lambda note: note.offset)
-    if strict and (odd := next((note for note in notes if note.broken), None)) is not None:
+    if DENY_UNKNOWN in asked and (odd := next((note for note in notes if note.broken), None)) is not None:
         where = f"{odd.container} at byte {odd.offset}"
         return _refuse(f"{where} is not understood; the rule denies such files (on_unknown: deny)")
     findings = tuple(
         Finding(n.offset, n.length, n.container, n.tag, in_words(n.tells & hide), n.broken)
-        for n in notes[:MAX_FINDINGS]
+        for n in ([] if UNNAMED in asked else notes[:MAX_FINDINGS])
     )
     return Plan(Outcome.PATCH, patches, findings, f"{len(patches)} ranges changed", frames=found.frames)

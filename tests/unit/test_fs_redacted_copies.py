@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.domain import NO_FACTS, Decision, Op
+from policyfs.domain import NO_FACTS, UNNAMED, Decision, Op
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.caller import Caller
@@ -339,7 +339,7 @@ async def test_what_is_hidden_is_what_the_plan_was_made_for(
         open_it = made.open("/a.jpg", os.O_RDONLY, GALLERY)
         if steady:
             await made.release(await open_it)
-            assert asked[-1] == {"time"}
+            assert asked[-1] == {"time", UNNAMED}
         else:
             assert await errno_of(open_it) == errno.EACCES
             assert len(asked) == PLANS_MAX

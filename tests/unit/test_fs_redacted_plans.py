@@ -50,13 +50,19 @@ def finder(memory: Memory) -> PlanFinder:
 
 
 def found(
-    finder: PlanFinder, fd: int, what: frozenset[str] = PLACE, proof: Proof | None = None, lane: str = "a"
+    finder: PlanFinder,
+    fd: int,
+    what: frozenset[str] = PLACE,
+    proof: Proof | None = None,
+    lane: str = "a",
+    *,
+    named: bool = False,
 ) -> tuple[str | None, Plan]:
     answers: list[tuple[str | None, Plan]] = []
 
     @on_trio
     async def run() -> None:
-        answers.append(await finder.locate(fd, what, lane=lane, proof=proof))
+        answers.append(await finder.locate(fd, what, lane=lane, proof=proof, named=named))
 
     run()
     return answers[0]
@@ -64,6 +70,14 @@ def found(
 
 def test_where_nothing_is_hidden_only_the_kind_is_found(finder: PlanFinder, fd: int) -> None:
     assert found(finder, fd, frozenset()) == ("image/jpeg", Plan(Outcome.CLEAN))
+
+
+def test_only_who_asks_for_names_has_them_made(finder: PlanFinder, fd: int) -> None:
+    """An app's open needs none, and they take time in the worker and in the daemon."""
+    (_, bare), (_, named) = found(finder, fd), found(finder, fd, named=True)
+    assert not bare.findings
+    assert {one.container for one in named.findings} >= {"EXIF"}
+    assert bare.patches == named.patches
 
 
 def test_without_a_proof_nothing_remembered_is_used(finder: PlanFinder, memory: Memory, fd: int) -> None:

@@ -52,7 +52,7 @@ class Cleaner:
     async def clean(self, fd: int, words: frozenset[str], owner: tuple[int, int], lane: Hashable) -> Cleaned:
         """Clean the file behind *fd* (O_RDONLY), which nobody writes meanwhile, into an unnamed file, if it
         has forbidden data. owner: uid and gid, whose disk quota has the copy. Raise OSError of the store."""
-        kind, plan = await self._plans.locate(fd, words, lane=lane, proof=None)
+        kind, plan = await self._plans.locate(fd, words, lane=lane, proof=None, named=True)
         if plan.outcome is Outcome.REFUSE:
             return Cleaned(kind, refusal=f"cannot be cleaned of {_listed(words)}: {plan.reason}")
         if plan.outcome is Outcome.CLEAN:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 from policyfs.content.cache import KindKey
 from policyfs.content.whole_plans import is_short, whole_plan
+from policyfs.domain import UNNAMED
 from policyfs.fs.redacted.windows import FilmFrames, FilmProof, WindowRoom
 from policyfs.fs.sharing.kernel_locks import is_urgent
 from policyfs.redact.core.frame_table import FrameTable
@@ -90,13 +91,15 @@ class PlanFinder:
         proof: Proof | None,
         version: Hashable = None,
         frames_later: bool = False,
+        named: bool = False,
     ) -> tuple[str | None, Plan]:
         """Return the kind of the file behind *fd* (O_RDONLY; None: sniffing failed), and the plan to hide
         *what* in it.
 
         frames_later: True for a caller that looks at the frames of a film as they are read (Plan.frames).
-        version: the file and its version by stat, or None to take both from the proof. If workers fail on the
-        file, the daemon remembers the failure for this version.
+        named: True for a new plan with findings, which take time in the worker and in the daemon. version:
+        the file and its version by stat, or None to take both from the proof. If workers fail on the file,
+        the daemon remembers the failure for this version.
 
         INVARIANT: without a proof no plan is remembered, and no remembered plan is used. While the file has a
         writer, stat proves nothing, and an old plan for new bytes would be a leak.
@@ -110,7 +113,8 @@ class PlanFinder:
             known = await memory.plan(proof.version, lane, what)
             if known is not None:
                 return known
-        kind, plan = await self._ask(fd, what, lane, version, frames_later=frames_later)
+        asked = what if named else what | {UNNAMED}
+        kind, plan = await self._ask(fd, asked, lane, version, frames_later=frames_later)
         # Without a kind, sniffing failed, and the next request tries again. INVARIANT: a plan that leaves
         # frames for later is no plan of the whole file, and is never remembered.
         if memory is not None and proof is not None and kind and plan.frames is None and proof.holds():
@@ -125,12 +129,17 @@ class PlanFinder:
         kind, plan = await self._source.index(fd, what, lane=lane, version=version, first=first)
         if kind is None or (frames_later and not is_short(plan)):
             return kind, plan
-        return kind, await whole_plan(plan, lambda frames: self.look(fd, kind, what, frames, lane=lane))
+        return kind, await whole_plan(plan, lambda frames: self._look(fd, kind, what, frames, lane))
 
     async def look(
         self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None
     ) -> Plan:
         """Return the plan that hides *what* in these frames of the bytes behind *fd*."""
+        return await self._look(fd, kind, what | {UNNAMED}, frames, lane)
+
+    async def _look(
+        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, lane: Hashable
+    ) -> Plan:
         return await self._source.look(fd, kind, what, frames, lane=lane, first=is_urgent())
 
     def film(
