@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,22 @@ def test_an_exception_ends_by_itself_and_for_good(clock) -> None:
         assert policyfs("audit", "search", "--rule", "exception:party").stdout.count("song.mp3") >= 1
         assert "ENDED at" in policyfs("status", mount.mountpoint).stdout
         assert policyfs("audit", "verify").returncode == 0
+
+
+def test_ends_are_lost_with_the_trail(clock) -> None:
+    """docs/operations.md says so of a lost trail, if the clock then goes back."""
+    mount, step = clock
+    step(2 * HOUR_S)
+    wait_for(lambda: not _exception(mount)["in_force"], "the exception has ended")
+    assert mount.stop() == []
+    shutil.rmtree(mount.trail)
+    mount.start()
+    assert call_as(GUEST, os.listdir, mount.mountpoint) == ["Documents"], "the clock knows it, too"
+    assert mount.stop() == []
+    shutil.rmtree(mount.trail)
+    step(0)
+    mount.start()
+    assert "Music" in call_as(GUEST, os.listdir, mount.mountpoint)
 
 
 def test_a_clock_that_is_not_set_begins_no_exception_again(

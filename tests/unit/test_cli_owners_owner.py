@@ -8,6 +8,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -290,6 +291,12 @@ def test_a_store_that_keeps_no_attributes_has_a_database(
     assert run("set", store, "camera", "/a").out == "/a: none -> camera\n"
     assert ATTRIBUTE not in os.listxattr(store / "a")
     assert (tmp_path / "trail/owners.sqlite").exists()
+    assert run("show", store, "/a").out == "camera\t/a\n"
+    shutil.copytree(tmp_path / "trail", tmp_path / "backup")
+    for file in (tmp_path / "trail").glob("owners.sqlite*"):
+        file.unlink()
+    assert run("show", store, "/a").out == "none\t/a\n", "docs/operations.md: apps own no file"
+    shutil.copytree(tmp_path / "backup", tmp_path / "trail", dirs_exist_ok=True)
     assert run("show", store, "/a").out == "camera\t/a\n"
 
 
