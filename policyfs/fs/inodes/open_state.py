@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -31,8 +31,7 @@ class Mode(enum.Enum):
 class OpenState(HeadHolder):
     """The state that all handles of one node share, from the first open to the last release."""
 
-    lock: trio.Lock = field(default_factory=trio.Lock)
-    """Held while bytes are checked before they are written, or a byte path is prepared (Lifecycle.enter)."""
+    _lock: trio.Lock | None = None
     handles: int = 0
     """The number of open handles."""
     writers: int = 0
@@ -80,6 +79,23 @@ class OpenState(HeadHolder):
     """The number of the mark that tells other daemons of held bytes (FsContext.note_held)."""
     counted: bool = False
     """True while these held bytes prevent a take-over (FsContext.note_held)."""
+
+    @property
+    def lock(self) -> trio.Lock:
+        """Held while bytes are checked before they are written, or a byte path is prepared (Lifecycle.enter).
+        It is made at its first use: it takes more memory than all else, and few open files need it."""
+        if self._lock is None:
+            self._lock = trio.Lock()
+        return self._lock
+
+    @lock.setter
+    def lock(self, lock: trio.Lock) -> None:
+        self._lock = lock
+
+    @property
+    def is_locked(self) -> bool:
+        """True while a task holds the lock."""
+        return self._lock is not None and self._lock.locked()
 
     @property
     def holds_back(self) -> bool:

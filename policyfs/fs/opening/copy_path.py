@@ -58,7 +58,7 @@ class CopyPath(FsPart):
         copy = self._redactor.known(node.ino, opening.stat, node.view.redact, who)
         if copy is None or not copy.backing_id or node.mediated:
             return False
-        if node.open is not None and (node.open.copy is not copy or node.open.lock.locked()):
+        if node.open is not None and (node.open.copy is not copy or node.open.is_locked):
             return False
         asked = self._gate.need(who, request.ops, node) & Need.OWNER
         owner = self._gate.facts.owner_at(dirfd, name, opening.stat) if asked else None
