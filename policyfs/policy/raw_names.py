@@ -16,10 +16,12 @@ READ: Final = Op.SEE | Op.READ
 class RawNames(NamedTuple):
     """A decision that allows a caller to see and read the raw bytes of every file in a directory.
 
-    states: the path states of the names. excepted: names for which the engine may decide otherwise."""
+    states: the path states of the names. literals: of these the names with a state of their own. excepted:
+    names for which the engine may decide otherwise."""
 
     decision: Decision
     states: tuple[PathState, ...]
+    literals: tuple[tuple[bytes, PathState], ...]
     excepted: tuple[bytes, ...]
 
 
@@ -35,12 +37,11 @@ def raw_names(engine: Engine, who: Principal, directory: PathState) -> RawNames 
     decision = decisions.pop() if len(decisions) == 1 else None
     if decision is None:
         return None
-    excepted = (
-        literal
-        for literal in sorted(map(bytes_of, classes.literals))
-        if _decision(engine, who, engine.step(directory, literal)) != decision
-    )
-    return RawNames(decision, states, tuple(excepted))
+    names = sorted(map(bytes_of, classes.literals))
+    literals = tuple((name, engine.step(directory, name)) for name in names)
+    alike = tuple(one for one in literals if _decision(engine, who, one[1]) == decision)
+    excepted = tuple(name for name, state in literals if (name, state) not in alike)
+    return RawNames(decision, states, alike, excepted)
 
 
 def _decision(engine: Engine, who: Principal, state: PathState) -> Decision | None:

@@ -6,8 +6,11 @@ import errno
 import os
 import random
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import pytest
 
 from tests.mount.test_raw_tree import CLOSED, FILES, ONE, POLICY, listed, read, read_all, refusal, store
 from tests.support.machine.counts import count
@@ -21,6 +24,14 @@ SHARED = POLICY.replace("apps: {", f"apps: {{two: {{uid: {TWO}, gid: {TWO}}}, ")
     "rules:\n",
     'rules:\n  - {id: two, allow: [all], who: {app: two}, paths: ["/d/***", "/e/***"]}\n',
 )
+OPEN = SHARED + "  - {id: anyone, allow: [all]}\n"
+EXCEPTED = {
+    'deny: [read], paths: ["/d/f5"]': (None, errno.EACCES),
+    'deny: [all], errno: ENOENT, paths: ["/d/f5"]': (errno.ENOENT, errno.ENOENT),
+    'allow: [all], audit: required, paths: ["/d/f5"]': (None, None),
+    'deny: [read], mode: monitor, paths: ["/d/f5"]': (None, None),
+}
+"""Rules for one of two apps, with the errors that it gets for stat(2) and open(2)."""
 SECONDS = count(3, 120)
 
 
@@ -50,6 +61,35 @@ def test_it_is_seen_without_the_guard(without, store: Path) -> None:
 
 def test_a_reload_ends_the_decision(mounts: Mounts, store: Path) -> None:
     assert after_a_reload(mounts.prepare(POLICY, store, "--app", "one").start()) == errno.EACCES
+
+
+def _used(channel: Connection, directory: str) -> None:
+    """Let the bridge answer in a directory, by names that are alike for all. Then keep a file open."""
+    for number in (6, 7, 8) * 3:
+        read(f"{directory}/f{number}")
+    with open(f"{directory}/f{5 + channel.recv()}", "rb"):
+        channel.send(None)
+        channel.recv()
+
+
+@pytest.mark.parametrize("rule", EXCEPTED)
+def test_no_app_gets_a_file_by_the_decision_for_another(mounts: Mounts, store: Path, rule: str) -> None:
+    """The kernel knows the name and the node of a file that one app has open, and shows both to all apps."""
+    policy = OPEN.replace("rules:\n", f"rules:\n  - {{id: excepted, who: {{app: two}}, {rule}}}\n")
+    mount = mounts.prepare(policy, store).start()
+    children = [start_as(uid, _used, str(mount / "d")) for uid in (TWO, ONE)]
+    for number, child in zip((1, 0), children, strict=True):
+        child.send(number)
+        assert child.receive() is None
+    answers = [call_as(TWO, refusal, partial(call, str(mount / "d/f5"))) for call in (os.stat, read)]
+    for child in children:
+        child.send(None)
+        child.result()
+    assert tuple(answers) == EXCEPTED[rule]
+    mount.stop()
+    found = [event for event in mount.events(path="/d/f5", uid=TWO) if event.get("operation") == "open"]
+    assert all("excepted" in event["rules"] or event["decision"] == "would_deny" for event in found)
+    assert len(found) == (answers[0] is None)
 
 
 def _reads(channel: Connection, directory: str) -> tuple[set[int], set[bytes]]:

@@ -25,7 +25,7 @@ class Scene:
     """A directory with one decision for all names. told: what the bridge and the trail were told."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.found: Any = RawNames(DECISION, ("one", "two"), (b"a", b"b"))  # type: ignore[arg-type]
+        self.found: Any = RawNames(DECISION, ("one", "two"), (), (b"a", b"b"))  # type: ignore[arg-type]
         self.entries = {"one": 86_400.0, "two": 86_400.0}
         self.told: list[tuple[Any, ...]] = []
         self.is_allowed = False
@@ -36,7 +36,7 @@ class Scene:
         self.views: Any = SimpleNamespace(is_settled=True)
         self.timeouts: Any = SimpleNamespace(
             watched=True, reported=lambda node: True, told_apart=False, guarded=False, posix=False,
-            entry=lambda state: self.entries[state],
+            entry=lambda state, ftype: self.entries[state],
         )  # fmt: skip
         self.passthrough: Any = SimpleNamespace(lets_bridge_register=lambda: True)
         self.replaced: Any = SimpleNamespace(expects_tries=False)
@@ -72,6 +72,13 @@ def test_the_bridge_is_told_after_the_trail(scene: Scene) -> None:
     assert scene.told == [("noted", DECISION), (2, 5, 1000, 3, bits, 86_400, True, b"a\0b\0")]
 
 
+def test_a_name_that_the_kernel_keeps_less_long_is_an_exception(scene: Scene) -> None:
+    scene.found = RawNames(DECISION, ("one",), ((b"b", "two"), (b"c", "one")), (b"a",))  # type: ignore[arg-type]
+    scene.entries["two"] = 0.0
+    assert scene.allow()
+    assert scene.told[1][-1] == b"a\0b\0"
+
+
 def test_it_is_told_once(scene: Scene) -> None:
     scene.is_allowed = True
     assert scene.allow()
@@ -86,7 +93,7 @@ def change(path: str, value: Any) -> Any:
 
 @pytest.mark.parametrize("without", [
     change("scene.found", None),
-    change("scene.found", RawNames(DECISION, ("one",), (b"n",) * 65)),  # type: ignore[arg-type]
+    change("scene.found", RawNames(DECISION, ("one",), (), (b"n",) * 65)),  # type: ignore[arg-type]
     change("scene.entries", {"one": 0.0, "two": 86_400.0}),
     change("scene.room", False),
     change("views.is_settled", False),

@@ -6,9 +6,10 @@ INVARIANT: whatever changes the decision drops the vectors of the directory firs
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from policyfs.domain import Audit
+from policyfs.domain import Audit, FileType
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
@@ -64,8 +65,9 @@ class RawDirectories(FsPart):
         found = self._decided(directory, caller) if self._is_plain(directory, caller) else None
         if found is None:
             return False
-        entries = {self._timeouts.entry(state) for state in found.states}
-        if len(entries) > 1:
+        entries = {self._timeouts.entry(state, FileType.REGULAR) for state in found.states}
+        excepted = self._excepted(found, entries)
+        if len(entries) > 1 or len(excepted) > _EXCEPTED:
             return False
         try:
             fd = self._resolver.dirfd(directory)
@@ -77,8 +79,14 @@ class RawDirectories(FsPart):
         self._bridge_handles.allowed(directory, caller, found.decision)  # first: the events need it
         return vectors.allow_directory(
             directory.nodeid, fd, caller.uid, self._nodes.root_dev, bits, entry_s, entry_s > 0,
-            b"".join(name + b"\0" for name in found.excepted),
+            b"".join(name + b"\0" for name in excepted),
         )  # fmt: skip
+
+    def _excepted(self, found: RawNames, entries: set[float]) -> list[bytes]:
+        """Return the names about which Python decides: the decision is another one, or another caller's is,
+        so that the kernel may not keep the name for as long."""
+        entry = partial(self._timeouts.entry, ftype=FileType.REGULAR)
+        return [*found.excepted, *(name for name, state in found.literals if entry(state) not in entries)]
 
     def _decided(self, directory: Node, caller: Caller) -> RawNames | None:
         gate = self._gate
@@ -88,8 +96,6 @@ class RawDirectories(FsPart):
         known = self._known.get(key)
         if known is None:
             found = raw_names(gate.engine, caller.principal, directory.state)
-            if found is not None and len(found.excepted) > _EXCEPTED:
-                found = None
             known = self._known.keep(key, (found,), directory.state.units)
         return known[0]
 
