@@ -147,11 +147,16 @@ void avc_register_as(uint32_t uid);
 void avc_know(uint64_t inode, bool known);
 
 /* Take over own nodes: the one with this number or of this inode, all in this directory, or at most so many. The cache
- * keeps their handles (avc_take_handles()) and loses their look-ups. */
+ * keeps their handles (avc_take_handles()); their look-ups are no more counted here. */
 enum avc_which { AVC_NODE, AVC_INODE, AVC_IN_PARENT, AVC_SOME };
 typedef void (*avc_taken_node)(void *context, const struct avc_own *own);
 void avc_take_nodes(enum avc_which which, uint64_t number, avc_taken_node taken, void *context);
 size_t avc_own_nodes(void);
+
+/* As avc_save_opens() and avc_read_opens(), for own nodes. A node that was taken over stays in memory until avc_drop(). */
+void avc_save_own(void *memory);
+size_t avc_own_size(void);
+void avc_read_own(const void *memory, avc_taken_node found, void *context);
 size_t avc_own_backed(void); /* own nodes with a backing id */
 
 /* Fill the entry of a file in a listing, and count one look-up, which avc_unlist() takes back. Return false if Python

@@ -89,18 +89,23 @@ static void free_late(void)
 	counts.late = NULL;
 }
 
-/* There is a count for each node that the table can have. */
-static struct count *new_count(struct node *node)
+/* There is a count for each node that the table can have; own nodes have theirs in _tree.c. */
+static struct count *new_count(struct node *node, bool limited)
 {
 	struct count *count = &node->alone;
 
-	if (counts.all != NULL) {
+	if (counts.all != NULL && limited) {
 		free_late();
 		count = &counts.all[counts.count_unused > 0 ? counts.unused[--counts.count_unused] : counts.next++];
 	}
 	atomic_store(&count->lookups, 0);
 	atomic_store(&count->id, node->id);
 	return count;
+}
+
+static bool is_shared(const struct count *count)
+{
+	return count >= counts.all && count < counts.all + table.most;
 }
 
 static bool counts_begin(size_t most)
@@ -146,6 +151,7 @@ void avc_remove_node(struct node *node, bool limited)
 {
 	struct node **at = &table.by_id[slot_of(node->id)];
 
+	tree_unsave(node);
 	unlink_name(node);
 	while (*at != node)
 		at = &(*at)->next_id;
@@ -182,7 +188,7 @@ struct node *avc_add_node(const struct avc_vector *vector, bool limited)
 	node->format = vector->format;
 	node->name_size = (uint16_t)vector->name_size;
 	memcpy(node->name, vector->name, vector->name_size);
-	node->count = new_count(node);
+	node->count = new_count(node, limited);
 	node->next_id = *by_id;
 	*by_id = node;
 	node->next_name = *by_name;
@@ -329,7 +335,7 @@ uint64_t avc_drop(uint64_t id)
 	lookups = atomic_load_explicit(&node->count->lookups, memory_order_relaxed);
 	if (counts.all != NULL) {
 		free_late();
-		counts.late = node->count;
+		counts.late = is_shared(node->count) ? node->count : NULL;
 	}
 	avc_remove_node(node, true);
 	avc_unlock_all();
@@ -418,6 +424,7 @@ bool avc_open(size_t nodes, unsigned directories, unsigned seats_used)
 	table.most = nodes;
 	table.seats = seats_used;
 	table.open = true;
+	tree_begin();
 	return true;
 }
 

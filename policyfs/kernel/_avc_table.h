@@ -189,6 +189,8 @@ void tree_unrefer(struct node *node, uint64_t lookups);
 bool tree_open(struct node *node, int device);
 void tree_idle(struct node *node); /* release what a node without handles needs no more */
 void tree_tend(unsigned age, unsigned ages); /* the same for all nodes that were not opened for *ages*; with all locks */
+void tree_unsave(struct node *node); /* free its place in memory that outlives the process */
+void tree_begin(void);
 void tree_close(void);
 
 #endif

@@ -39,6 +39,7 @@ static PyMethodDef methods[] = {
 	{"see_all_vector", vectors_see_all, METH_VARARGS, NULL},
 	{"take_opens", vectors_take, METH_VARARGS, NULL},
 	{"read_opens", vectors_read_opens, METH_O, NULL},
+	{"read_own", vectors_read_own, METH_O, NULL},
 	{"free_taken", vectors_free_taken, METH_O, NULL},
 	{"end_opens", vectors_end_opens, METH_O, NULL},
 	{"age_opens", vectors_age_opens, METH_O, NULL},
@@ -85,6 +86,7 @@ PyMODINIT_FUNC PyInit__bridge(void)
 	module = PyModule_Create(&definition);
 	if (module != NULL && (operations_add_types(module) < 0 || appender_add_type(module) < 0 ||
 			       PyModule_AddIntConstant(module, "OPENS_BYTES", vectors_opens_size()) < 0 ||
+			       PyModule_AddIntConstant(module, "OWN_BYTES", vectors_own_size()) < 0 ||
 			       PyModule_AddIntConstant(module, "OWN_NODES", (long)AVC_OWN_NODES) < 0 ||
 			       PyModule_AddIntConstant(module, "WORK_BYTES", (long)work_size()) < 0))
 		Py_CLEAR(module);

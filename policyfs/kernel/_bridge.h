@@ -177,6 +177,7 @@ uint64_t vectors_answered(uint32_t opcode);
 
 /* Size of the memory for open_vectors(), in bytes. */
 long vectors_opens_size(void);
+long vectors_own_size(void);
 
 PyObject *vectors_open(PyObject *module, PyObject *args);
 PyObject *vectors_install(PyObject *module, PyObject *args);
@@ -187,6 +188,7 @@ PyObject *vectors_drop_all(PyObject *module, PyObject *unused);
 PyObject *vectors_clear(PyObject *module, PyObject *unused);
 PyObject *vectors_take(PyObject *module, PyObject *args);
 PyObject *vectors_read_opens(PyObject *module, PyObject *memory);
+PyObject *vectors_read_own(PyObject *module, PyObject *memory);
 PyObject *vectors_free_taken(PyObject *module, PyObject *fh);
 PyObject *vectors_end_opens(PyObject *module, PyObject *id);
 PyObject *vectors_age_opens(PyObject *module, PyObject *ages);

@@ -57,6 +57,30 @@ static struct {
 	bool refused;  /* the kernel passes no file of this store through */
 } tree;
 
+/* A node, in memory that outlives this process. The count is also the node's. */
+struct saved {
+	struct count count; /* id 0: free; written last */
+	uint64_t parent, ino;
+	int64_t birth_ns;
+	atomic_int backing_id;
+	uint16_t name_size;
+	char name[NAME_MAX_BYTES];
+};
+
+struct memory {
+	_Alignas(64) atomic_uint_fast64_t last; /* as tree.last */
+	atomic_uint_fast64_t used; /* the first place that was never in use */
+	struct saved nodes[NODES_MAX];
+};
+
+static struct {
+	struct memory *memory; /* NULL: no process follows this one */
+	uint32_t free[NODES_MAX];
+	size_t free_count;
+} kept;
+
+static void *outliving; /* the memory of the next tree_begin() */
+
 static struct node **chain_of(uint64_t inode)
 {
 	return &tree.by_inode[(inode * 0x9e3779b97f4a7c15u) >> 48];
@@ -84,6 +108,102 @@ uint32_t tree_kept_ms(uint64_t inode)
 	return COLD_MS - (uint32_t)(SPREAD_MS * (((inode * 0x9e3779b97f4a7c15u) >> 32) & 0xffff) / 0x10000);
 }
 
+/* ---- Memory that outlives this process ------------------------------------------------------------ */
+
+static struct saved *saved_of(const struct node *node)
+{
+	uintptr_t at = (uintptr_t)node->count, first = (uintptr_t)kept.memory;
+
+	return kept.memory != NULL && at - first < sizeof(*kept.memory) ? (struct saved *)node->count : NULL;
+}
+
+/* Save a new node. There is a place for each. */
+static void save(struct node *node)
+{
+	struct saved *saved;
+	uint64_t used;
+
+	if (kept.memory == NULL)
+		return;
+	used = atomic_load(&kept.memory->used);
+	if (kept.free_count == 0)
+		atomic_store(&kept.memory->used, used + 1);
+	saved = &kept.memory->nodes[kept.free_count > 0 ? kept.free[--kept.free_count] : used];
+	saved->parent = node->parent;
+	saved->ino = node->ino;
+	saved->birth_ns = node->birth_ns;
+	atomic_store(&saved->backing_id, 0);
+	saved->name_size = node->name_size;
+	memcpy(saved->name, node->name, node->name_size);
+	atomic_store(&saved->count.lookups, 0);
+	atomic_store(&kept.memory->last, tree.last);
+	atomic_store(&saved->count.id, node->id);
+	node->count = &saved->count;
+}
+
+static void set_backing(struct node *node, int id)
+{
+	struct saved *saved = saved_of(node);
+
+	if (saved != NULL)
+		atomic_store(&saved->backing_id, id);
+	node->backing_id = id;
+}
+
+void tree_unsave(struct node *node)
+{
+	struct saved *saved = saved_of(node);
+
+	if (saved == NULL)
+		return;
+	atomic_store(&saved->count.id, 0);
+	kept.free[kept.free_count++] = (uint32_t)(saved - kept.memory->nodes);
+	node->count = &node->alone;
+}
+
+size_t avc_own_size(void)
+{
+	return sizeof(struct memory);
+}
+
+void avc_save_own(void *memory)
+{
+	outliving = memory;
+}
+
+void avc_read_own(const void *from, avc_taken_node found, void *context)
+{
+	const struct memory *memory = from;
+
+	for (size_t i = 0; i < NODES_MAX && i < atomic_load(&memory->used); i++) {
+		const struct saved *saved = &memory->nodes[i];
+		struct avc_own own = {
+			.id = atomic_load(&saved->count.id), .parent = saved->parent, .ino = saved->ino,
+			.birth_ns = saved->birth_ns, .lookups = atomic_load(&saved->count.lookups),
+			.backing_id = atomic_load(&saved->backing_id), .name_size = saved->name_size,
+		};
+
+		memcpy(own.name, saved->name, sizeof(own.name));
+		if (own.id & OURS && own.name_size <= NAME_MAX_BYTES)
+			found(context, &own);
+	}
+}
+
+/* INVARIANT: numbers go on, so that no number of a node is used twice. */
+void tree_begin(void)
+{
+	kept.memory = outliving;
+	kept.free_count = 0;
+	outliving = NULL;
+	if (kept.memory == NULL)
+		return;
+	if (tree.last < atomic_load(&kept.memory->last))
+		tree.last = atomic_load(&kept.memory->last);
+	for (size_t i = 0; i < NODES_MAX && i < atomic_load(&kept.memory->used); i++)
+		atomic_store(&kept.memory->nodes[i].count.id, 0);
+	atomic_store(&kept.memory->used, 0);
+}
+
 /* ---- Nodes: the event loop only ------------------------------------------------------------------ */
 
 static void leave(struct node *node)
@@ -107,8 +227,8 @@ static void close_unused(struct node *node, bool late)
 	if (atomic_load(&node->handles) > 0)
 		return;
 	if (id != 0 && (late || !is_known || node->registered < 2 || tree.opened > IDLE_MAX)) {
+		set_backing(node, 0); /* INVARIANT: first: an open with an id that the kernel does not know fails */
 		(void)ioctl(tree.device, BACKING_CLOSE, &id);
-		node->backing_id = 0;
 		tree.opened--;
 	}
 	if (!is_known) {
@@ -166,6 +286,7 @@ static struct node *node_of(const struct raw *raw, int fd, uint64_t parent, cons
 		tree.in_parent[parent % PARENTS]++;
 		tree.count++;
 		tree.last++;
+		save(node);
 	}
 	avc_unlock_all();
 	return node;
@@ -228,7 +349,7 @@ bool tree_open(struct node *node, int device)
 	tree.opened++;
 	if (node->registered < 2)
 		node->registered++;
-	node->backing_id = id; /* INVARIANT: readers open a node only if its id is not 0, and no other thread sets it */
+	set_backing(node, id); /* INVARIANT: readers open a node only if its id is not 0, and no other thread sets it */
 	return true;
 }
 
@@ -297,7 +418,6 @@ static void take(struct node *node, avc_taken_node taken, void *context)
 	memcpy(own.name, node->name, node->name_size);
 	leave(node);
 	tree.opened -= node->backing_id != 0;
-	atomic_store(&node->count->lookups, 0);
 	avc_count_node(node);
 	taken(context, &own);
 }
@@ -371,4 +491,5 @@ void tree_close(void)
 	tree.last = last;
 	tree.backer = backer;
 	tree.refused = false;
+	memset(&kept, 0, sizeof(kept));
 }

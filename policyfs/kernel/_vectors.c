@@ -26,11 +26,16 @@ long vectors_opens_size(void)
 	return (long)avc_opens_size();
 }
 
-static bool has_slots(const Py_buffer *memory)
+long vectors_own_size(void)
 {
-	if ((size_t)memory->len == avc_opens_size() && (uintptr_t)memory->buf % 64 == 0)
+	return (long)avc_own_size();
+}
+
+static bool has_size(const Py_buffer *memory, size_t size)
+{
+	if ((size_t)memory->len == size && (uintptr_t)memory->buf % 64 == 0)
 		return true;
-	PyErr_SetString(PyExc_ValueError, "not the memory of opens");
+	PyErr_SetString(PyExc_ValueError, "not the memory of opens, counts or nodes");
 	return false;
 }
 
@@ -40,21 +45,18 @@ static void *outliving(PyObject *memory, Py_buffer *kept, size_t size)
 	PyBuffer_Release(kept);
 	if (memory == Py_None || PyObject_GetBuffer(memory, kept, PyBUF_WRITABLE) < 0)
 		return NULL;
-	if ((size_t)kept->len == size && (uintptr_t)kept->buf % 64 == 0)
-		return kept->buf;
-	PyErr_SetString(PyExc_ValueError, "not the memory of opens or counts");
-	return NULL;
+	return has_size(kept, size) ? kept->buf : NULL;
 }
 
 PyObject *vectors_open(PyObject *module, PyObject *args)
 {
-	static Py_buffer slots, numbers;
+	static Py_buffer slots, numbers, nodes_kept;
 	Py_ssize_t nodes;
 	unsigned int directories;
-	PyObject *memory = Py_None, *counts = Py_None;
+	PyObject *memory = Py_None, *counts = Py_None, *own = Py_None;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "nI|OO:open_vectors", &nodes, &directories, &memory, &counts))
+	if (!PyArg_ParseTuple(args, "nI|OOO:open_vectors", &nodes, &directories, &memory, &counts, &own))
 		return NULL;
 	avc_close();
 	if (nodes <= 0 || nodes > (1 << 24) || directories == 0 || directories > 4096) {
@@ -63,8 +65,10 @@ PyObject *vectors_open(PyObject *module, PyObject *args)
 	}
 	avc_save_opens(outliving(memory, &slots, avc_opens_size()));
 	avc_save_counts(PyErr_Occurred() ? NULL : outliving(counts, &numbers, avc_counts_size((size_t)nodes)));
+	avc_save_own(PyErr_Occurred() ? NULL : outliving(own, &nodes_kept, avc_own_size()));
 	if (PyErr_Occurred()) {
 		avc_save_opens(NULL);
+		avc_save_counts(NULL);
 		return NULL;
 	}
 	if (!avc_open((size_t)nodes, directories, AVC_SEATS))
@@ -422,10 +426,25 @@ PyObject *vectors_read_opens(PyObject *module, PyObject *memory)
 	(void)module;
 	if (PyObject_GetBuffer(memory, &view, PyBUF_SIMPLE) < 0)
 		return NULL;
-	if (has_slots(&view))
+	if (has_size(&view, avc_opens_size()))
 		avc_read_opens(view.buf, add_handle, &found);
 	PyBuffer_Release(&view);
 	return PyErr_Occurred() ? NULL : list_of(handle_of, &found.handles);
+}
+
+/* read_own(memory) */
+PyObject *vectors_read_own(PyObject *module, PyObject *memory)
+{
+	struct found found = {0};
+	Py_buffer view;
+
+	(void)module;
+	if (PyObject_GetBuffer(memory, &view, PyBUF_SIMPLE) < 0)
+		return NULL;
+	if (has_size(&view, avc_own_size()))
+		avc_read_own(view.buf, add_own, &found);
+	PyBuffer_Release(&view);
+	return PyErr_Occurred() ? NULL : list_of(own_of, &found.own);
 }
 
 PyObject *vectors_free_taken(PyObject *module, PyObject *fh)

@@ -270,10 +270,10 @@ def attach(
     readiness = Readiness(duplicate, take_turns(UNDER_WAY, IN_ALL, waiting))
     readiness.install()
     if vectors is not None:
-        memory, counts = outliving[0] if outliving is not None else (None, None)
+        memory, counts, own = outliving[0] if outliving is not None else (None, None, None)
         start_readers(
             duplicate, readiness.fileno(), nodes=vectors[0], directories=vectors[1], memory=memory,
-            counts=counts,
+            counts=counts, own=own,
         )  # fmt: skip
     if not attached():
         raise MountError(

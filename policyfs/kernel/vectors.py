@@ -69,6 +69,8 @@ COUNT_BYTES: Final = _COUNT.size
 """The size of the memory in which a node's count of look-ups outlives the process, in bytes."""
 OPENS_BYTES: Final = library.OPENS_BYTES
 """The size of the memory in which the bridge's handles outlive the process, in bytes."""
+OWN_BYTES: Final = library.OWN_BYTES
+"""The size of the memory in which the nodes that the bridge makes outlive the process, in bytes."""
 exempt = library.exempt
 """A function that sends all requests of a process to Python. Argument: its pid; 0: of no process."""
 set_shares = library.reader_shares
@@ -232,6 +234,11 @@ def read_opens(memory: memoryview) -> list[Opened]:
     return [Opened(*one) for one in library.read_opens(memory)]
 
 
+def read_own(memory: memoryview) -> list[OwnNode]:
+    """Return the nodes that the bridge of a dead process had made; of some, Python may have a record, too."""
+    return [OwnNode(*one) for one in library.read_own(memory)]
+
+
 def read_counts(memory: memoryview) -> Iterator[tuple[int, int]]:
     """Yield the look-ups (node, number) that the bridge of a dead process had answered, and that Python had
     not counted yet. memory: start() got it."""
@@ -262,16 +269,17 @@ def stats() -> VectorStats:
 
 def start(
     device: int, epoll: int, *, nodes: int, directories: int, memory: memoryview | None = None,
-    counts: memoryview | None = None,
+    counts: memoryview | None = None, own: memoryview | None = None,
 ) -> int:  # fmt: skip
     """Open the cache, and start the reader threads, which at first read nothing. Return their number.
 
     epoll: the descriptor by which the event loop waits for requests. memory: OPENS_BYTES, if the bridge's
     handles must outlive this process; those that are in it are dropped. counts: COUNT_BYTES for each node, if
-    the counts of look-ups must. INVARIANT: called before seccomp filters system calls. The filter would not
-    let a reader be pinned to its processor.
+    the counts of look-ups must. own: OWN_BYTES, if the nodes that it makes must.
+    INVARIANT: called before seccomp filters system calls. The filter would not let a reader be pinned to its
+    processor.
     """
-    library.open_vectors(nodes, directories, memory, counts)
+    library.open_vectors(nodes, directories, memory, counts, own)
     return library.start_readers(reader_groups(sorted(os.sched_getaffinity(0))), device, epoll)
 
 

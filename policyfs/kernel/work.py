@@ -47,7 +47,7 @@ def guilty(suspects: list[Suspect], *, was_early: bool) -> list[Suspect]:
     return [one for one in suspects if one.deaths >= (MOST_DEATHS if was_early else MOST_LATE_DEATHS)]
 
 
-Outliving = tuple[tuple[memoryview, memoryview | None], memoryview, list[Suspect], list[Suspect]]
-"""Memory for handles of the access vector cache, for its counts of look-ups (None: it answers none), and for
-requests in work; the requests that were in work when the daemon before was killed; those of them that get
-EIO."""
+Outliving = tuple[tuple[memoryview, memoryview | None, memoryview], memoryview, list[Suspect], list[Suspect]]
+"""Memory for handles of the access vector cache, for its counts of look-ups (None: it answers none), its own
+nodes, and for requests in work; the requests that were in work when the daemon before was killed; those of
+them that get EIO."""

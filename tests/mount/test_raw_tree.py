@@ -279,18 +279,18 @@ CALLS: dict[str, Callable[[str], object]] = {
     "truncate": lambda path: os.truncate(path, 1),
     "setxattr": lambda path: os.setxattr(path, "user.one", b"1"),
     "getxattr": lambda path: os.getxattr(path, "user.one"),
-    "listxattr": lambda path: os.listxattr(path),
+    "listxattr": os.listxattr,
     "removexattr": lambda path: os.removexattr(path, "user.one"),
-    "readlink": lambda path: os.readlink(path),
+    "readlink": os.readlink,
     "link": lambda path: os.link(path, path + "-link"),
-    "unlink": lambda path: os.unlink(path),
+    "unlink": os.unlink,
     "rename": lambda path: os.rename(path, path + "-new"),
     "rename over": lambda path: os.rename(path[:-1] + "9", path),
     "rename elsewhere": lambda path: os.rename(path, os.path.dirname(path) + "-beside/1"),
     "access": lambda path: os.access(path, os.R_OK | os.W_OK),
     "execute": lambda path: os.access(path, os.X_OK),
     "write": lambda path: Path(path).write_bytes(b"other"),
-    "append": lambda path: append(path),
+    "append": append,
     "read again": lambda path: _reopened(path, os.O_RDONLY),
     "write again": lambda path: _reopened(path, os.O_RDWR),
     "copy": _copied,
@@ -302,7 +302,7 @@ CALLS: dict[str, Callable[[str], object]] = {
     "lockf": lambda path: _of_open(path, lambda fd: fcntl.lockf(fd, fcntl.LOCK_SH)),
     "poll": lambda path: _of_open(path, lambda fd: select.select([fd], [], [], 0)[0] == [fd]),
     "map": lambda path: _of_open(path, lambda fd: mmap.mmap(fd, 0, prot=mmap.PROT_READ)[:]),
-    "statx": lambda path: subprocess.run(["stat", "-c", "%s %h", path], capture_output=True).stdout,
+    "statx": lambda path: subprocess.check_output(["stat", "-c", "%s %h", path]),
 }  # fmt: skip
 
 
@@ -319,7 +319,7 @@ def place(root: Path) -> Path:
 
 
 def answers(root: str, *, is_open: bool) -> dict[str, object]:
-    """What each call on a file comes to that was listed before, and is open (or not): a result or an error."""
+    """What each call comes to on a file that was listed before, and is open or not: a result or an error."""
     found: dict[str, object] = {}
     for number, (name, call) in enumerate(CALLS.items()):
         path = f"{root}/{number}/1"

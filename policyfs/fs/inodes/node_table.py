@@ -92,7 +92,9 @@ class NodeTable:
             self._put_below(node, parent, own.name)
             node.lookups, node.kept = own.lookups, True
             node.told_by_bridge()
-            self.vectors.taken(node, own.backing_id)
+            self._save(node)
+        for own in found:  # only now: this may take handles of all of them over
+            self.vectors.taken(self._by_id[own.nodeid], own.backing_id)
         return bool(found)
 
     def key_of(self, stat: Stat) -> int:
@@ -174,7 +176,7 @@ class NodeTable:
         links: further names (node, directory, name). seen: returns the view and the lane of a node that is
         not raw; None if these are not known any more."""
         self.follows = True
-        self._last_id = max(last_id, *saved, self._last_id)
+        self._last_id = max(last_id, self._last_id, *(one for one in saved if one < vectors.OWN_NODES))
         children: dict[int, list[SavedNode]] = {}
         for one in saved.values():
             if one.whole:

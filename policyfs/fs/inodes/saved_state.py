@@ -10,7 +10,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -133,7 +133,8 @@ class SavedState:
                   (_COPIES, saved_copies.ROOM))  # fmt: skip
         opens = HEADER_BYTES + work.WORK_BYTES
         counts = opens + vectors.OPENS_BYTES
-        at = counts + COUNTS_BYTES
+        own = counts + COUNTS_BYTES
+        at = own + vectors.OWN_BYTES
         size = at + sum(RecordTable.size_bytes(*one) for one in tables)
         self.keeper = os.getpid()
         """The pid of the keeper, which makes this object."""
@@ -148,8 +149,10 @@ class SavedState:
         """The requests that the bridge has begun and not answered (kernel/work.py)."""
         self.opens = memoryview(self._memory)[opens:counts]
         """The handles that the bridge gives out by itself (kernel/_opens.c)."""
-        self.counts = memoryview(self._memory)[counts:at]
+        self.counts = memoryview(self._memory)[counts:own]
         """The look-ups that the bridge answers by itself (kernel/_avc_table.c)."""
+        self.own = memoryview(self._memory)[own:at]
+        """The nodes that the bridge makes (kernel/_tree.c)."""
         for slots, room in tables:
             made.append(RecordTable(self._memory, at, slots, room))
             at += RecordTable.size_bytes(slots, room)
@@ -222,7 +225,7 @@ class SavedState:
     def outliving(self, *, shared: bool) -> Outliving:
         """Return what the bridge needs to save its handles and the requests in work. shared: True if it also
         answers LOOKUPs: not in an app's mount."""
-        return (self.opens, self.counts if shared else None), self.work, *self.suspects
+        return (self.opens, self.counts if shared else None, self.own), self.work, *self.suspects
 
     # -- for a daemon of other code ------------------------------------------------------------------
 
@@ -438,6 +441,20 @@ class SavedState:
                 if node.backing_id:
                     self._backing[node.nodeid] = node.backing_id
         return found
+
+    def own_nodes(self, known: Container[int]) -> Iterator[SavedNode]:
+        """Yield the nodes that the bridge of the daemon before had made, without *known* ones. Save that
+        their backing ids are registered."""
+        for one in vectors.read_own(self.own):
+            if one.nodeid in known or not one.lookups or not _is_name(one.name):
+                continue
+            if one.backing_id:
+                self.registered(one.backing_id, True)
+                self._backing[one.nodeid] = one.backing_id
+            yield SavedNode(
+                one.nodeid, one.ino, one.btime_ns, one.parent, one.lookups, one.backing_id, FileType.REGULAR,
+                mediated=False, named=True, whole=True, name=one.name,
+            )  # fmt: skip
 
     def _node_of(self, record: bytes) -> SavedNode | None:
         """Return the node of a record, or None if its fields cannot be those of a node."""

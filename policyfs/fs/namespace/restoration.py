@@ -78,7 +78,12 @@ class Restoration:
         state.uid_of = self._uid_of
         with paused():
             saved, nodes = state.nodes(), self._fs.nodes
+            own = {one.nodeid: one for one in state.own_nodes(saved)}
+            saved |= own
             nodes.restore(saved, state.last_id, state.links(), self._seen)
+        for nodeid in own:
+            if (node := nodes.find(nodeid)) is not None:
+                state.node(node)  # before the bridge forgets them (vectors.start)
         shared = self._fs.gate.app is None  # else the bridge answers no LOOKUP
         for nodeid, lookups in vectors.read_counts(state.counts) if shared else ():
             if (node := nodes.find(nodeid)) is not None and nodeid in saved:

@@ -106,7 +106,6 @@ class RawDirectories(FsPart):
             timeouts.watched
             and timeouts.reported(directory)
             and not (timeouts.told_apart or timeouts.guarded or timeouts.posix)
-            and self._nodes.saved is None
             and self._passthrough.lets_bridge_register()
             and directory.ino < _NUMBERS
             and directory.has_room(_NAME)
