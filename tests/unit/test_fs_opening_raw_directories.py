@@ -41,7 +41,7 @@ class Scene:
         self.passthrough: Any = SimpleNamespace(lets_bridge_register=lambda: True)
         self.replaced: Any = SimpleNamespace(expects_tries=False)
         self.handles: Any = SimpleNamespace(has_plenty=True)
-        self.nodes: Any = SimpleNamespace(vectors=SimpleNamespace(in_use=True), saved=None, root_dev=3)
+        self.nodes: Any = SimpleNamespace(vectors=SimpleNamespace(in_use=True), root_dev=3)
         noted: Any = SimpleNamespace(allowed=lambda *given: self.told.append(("noted", *given[2:])))
         fs: Any = SimpleNamespace(
             tree=None, nodes=self.nodes, handles=self.handles, resolver=SimpleNamespace(dirfd=self.dirfd),
@@ -105,7 +105,6 @@ def change(path: str, value: Any) -> Any:
     change("passthrough.lets_bridge_register", lambda: False),
     change("replaced.expects_tries", True),
     change("handles.has_plenty", False),
-    change("nodes.saved", object()),
     change("directory.ino", 1 << 64),
     change("directory.path", lambda: b"/" + bytes(1024)),
     change("raw.has_second_try", lambda holder: True),
