@@ -20,7 +20,7 @@ GOES_ON: Final = frozenset({
 })  # fmt: skip
 """The options that an upgrade may change. Others are agreed on with the kernel, or with apps that have files
 open, or change what is in force."""
-_APART: Final = frozenset({"store", "mountpoint", "policy", "trail", "foreground", "log", "follow"})
+_APART: Final = frozenset({"store", "mountpoint", "policy", "trail", "foreground", "log"})
 _STATUS_S: Final = 5.0
 
 

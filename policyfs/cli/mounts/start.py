@@ -16,7 +16,7 @@ from policyfs.errors import PolicyfsError
 from policyfs.linux.mountinfo import resolve
 from policyfs.linux.private_files import make_private
 
-_NOT_OPTIONS: Final = frozenset({"run", "command", "kept"})
+_NOT_OPTIONS: Final = frozenset({"run", "command", "kept", "follow"})
 _WAIT_S: Final = 5.0
 """The longest wait for another start at the mountpoint. A process that was killed during its start has the
 lock until the kernel has freed its memory (some 50 ms)."""

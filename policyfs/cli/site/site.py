@@ -21,6 +21,7 @@ from policyfs.cli.common.live_mounts import is_of_unit
 from policyfs.cli.common.mountpoint_way import check_way
 from policyfs.cli.common.on_record import trail_root
 from policyfs.cli.common.policy_files import read_sources
+from policyfs.cli.mounts.follow import why_not
 from policyfs.cli.mounts.mount import check_policy
 from policyfs.cli.site.site_changes import OTHER_CODE, arguments_of, changes
 from policyfs.cli.site.site_document import MountDoc, Site, label, private_places, read_site
@@ -79,8 +80,8 @@ def add_up(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     restart_help = (
-        "unmount mounts with other options or code, one after the other, and make them again; unmount those"
-        " that SITE does not name any more"
+        "renew mounts with other options or code, one after the other: another daemon takes over, or, where"
+        " that is not possible, unmount and mount again; unmount those that SITE does not name any more"
     )
     add("--restart", action="store_true", help=restart_help)
     places_help = "only make the mountpoints, which answer with an error until their mounts are up"
@@ -167,13 +168,18 @@ def _make_all(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> list[str]:
     said = dict(zip(map(label, new), _mount_all(site, new), strict=True))
     for mount, seen in wanted:
         if seen.state is State.CHANGED:
-            failed = any(said.values())
-            said[label(mount)] = "was not restarted, as another failed" if failed else _remake(site, mount)
+            failed = "was not restarted, as another failed" if any(said.values()) else ""
+            said[label(mount)] = failed or _renew(site, mount, seen)
     return [said[label(mount)] for mount, _ in wanted]
 
 
-def _remake(site: Site, mount: MountDoc) -> str:
-    """Unmount a mount that is not as in the site, and make it. Return the error, or an empty text."""
+def _renew(site: Site, mount: MountDoc, seen: Seen) -> str:
+    """Let another daemon take over a mount that is not as in the site; if that is not possible, say why,
+    unmount it, and make it. Return the error, or an empty text."""
+    if not (why := why_not(arguments_of(site, mount), seen.status)):
+        (said,) = _mount_all(site, [mount], "--follow")
+        return said and f"the mount is not as in the site, and its daemon goes on: {said}"
+    print(f"policyfs: {label(mount)} ({mount.at}) is unmounted and mounted again: {why}", file=sys.stderr)
     try:  # check before the unmount: otherwise a wrong policy would leave apps without a mount
         check_policy(arguments_of(site, mount))
     except PolicyfsError as error:
@@ -215,6 +221,8 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
     if is_of_unit(seen.status):
         written = f"`policyfs unit {site.file}`, `systemctl daemon-reload` and "
         return f"{differs}. A unit runs this mount: {written}`systemctl restart {site.unit(mount)}`"
+    if not why_not(arguments_of(site, mount), seen.status):
+        return f"{differs}. `policyfs up --restart {site.file}` renews it while it is in use"
     services = ", ".join(mount.service)
     return (
         f"{differs}. `policyfs up --restart {site.file}` unmounts and mounts it again"
@@ -366,13 +374,15 @@ def trail_of(site: Site) -> str:
     return trail_root(site.trail)
 
 
-def _mount_all(site: Site, mounts: Sequence[MountDoc]) -> list[str]:
-    """Make mounts side by side (forked_mounts.py). Return for each the error, or an empty text."""
+def _mount_all(site: Site, mounts: Sequence[MountDoc], *more: str) -> list[str]:
+    """Make mounts side by side (forked_mounts.py). Return for each the error, or an empty text. more: further
+    words of each command."""
     if not mounts:
         return []
     program = interpreter("policyfs.cli.mounts.forked_mounts")
+    commands = [[*more, *site.command(one)[1:]] for one in mounts]
     done = subprocess.run(
-        program.words, env=program.environment, input=json.dumps([site.command(one)[1:] for one in mounts]),
+        program.words, env=program.environment, input=json.dumps(commands),
         stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
