@@ -173,16 +173,6 @@ def test_what_a_move_puts_out_of_reach_is_back_when_it_is_moved_up(deep, kind: s
     }  # fmt: skip
 
 
-def _stay(channel: Any, root: str, levels: int) -> list[str]:
-    fds = opened_down(root, levels)
-    channel.send("there")
-    found = []
-    while channel.recv():
-        found.append(code_of(lambda: os.stat("f", dir_fd=fds[-1])))
-        channel.send("looked")
-    return found
-
-
 def test_what_the_store_holds_deeper_is_listed_and_no_more(deep, store: Path) -> None:
     """Made in the store; and moved there while somebody is in it."""
     with ExitStack() as opened:

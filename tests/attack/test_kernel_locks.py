@@ -15,6 +15,7 @@ import pytest
 
 from policyfs.fs.sharing.kernel_locks import MOST_S
 from tests.attack.guards_kernel_locks import SLOW_S
+from tests.support.machine.counts import count
 from tests.support.machine.processes import start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
@@ -91,7 +92,7 @@ def _make_beside_removed_files(_channel: Connection, path: str) -> tuple[int, fl
     inode number of a removed one, and the longest time of a create (s)."""
     numbers: set[int] = set()
     reused, longest = 0, 0.0
-    for turn in range(150):
+    for turn in range(count(60, 150)):
         begin = time.monotonic()
         fd = os.open(f"{path}/mine{turn}", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         longest = max(longest, time.monotonic() - begin)

@@ -30,7 +30,7 @@ SLACK: Final = 250
 """Nodes that may come while the kernel is asked for others, and those that are in use."""
 LEVELS: Final = 40
 CHAINS: Final = 12
-CHAINS_PINNED: Final = 200
+CHAINS_PINNED: Final = 80
 KINDS: Final = {"shared": (), "app": ("--app", "many")}
 
 
@@ -145,7 +145,7 @@ def _most_known(mount: Mount, attempt: int) -> int:
     """The most nodes that were known. 0 if the kernel has ended the app: beside others it does so at times,
     rather than wait until the daemon was told what is forgotten. That is a bound, too."""
     most = 0
-    with limited(8 << 20) as limit:
+    with limited(3 << 20) as limit:
         child = start_as(MANY, _chains_with_names_that_are_missing, str(mount.mountpoint), attempt)
         limit.admit(child.pid)
         for chain in range(CHAINS_PINNED):

@@ -164,7 +164,7 @@ def wrong(left: bytes) -> bool:
 def test_what_is_judged_in_one_mount_is_not_undone_in_another(racing, where: str, apps: bool) -> None:
     race = racing(where, apps=apps)
     ways = [(write, cut) for write in WRITES for cut in CUTS]
-    for number in range(count(100, 2500)):
+    for number in range(count(36, 2500)):
         write, cut = ways[number % len(ways)]
         wrote, cut_ended, left = race.turn(write, cut)
         assert not wrong(left), (write, cut, left[:60])
@@ -183,7 +183,7 @@ def test_words_are_left_where_daemons_do_not_look_again_or_do_not_wait(racing, w
 
 def test_what_is_judged_in_one_view_is_not_undone_in_another(racing) -> None:
     race = racing("stops-while-judging,says-before-emptying", one=True)
-    for number in range(count(200, 5000)):
+    for number in range(count(60, 5000)):
         write = ("in the head", "longer")[number % 2]
         wrote, cut_ended, left = race.turn(write, "O_RDONLY|O_TRUNC")
         assert (wrote, cut_ended, left) == ("done", "done", b"")

@@ -8,12 +8,13 @@ import time
 import pytest
 
 from tests.bench.big_policy import FIRST_UID, big_policy
+from tests.support.machine.counts import count
 from tests.support.machine.processes import call_as, start_as
 from tests.support.models.twins import error
 from tests.support.mount.stores import Mounts
 
 RULES = 1500
-RELOADS = 4
+RELOADS = count(2, 20)
 
 
 def work(channel, mountpoint: str) -> tuple[float, list[str]]:
