@@ -106,6 +106,7 @@ def test_a_pool_with_one_thread_never_waits_for_the_daemon(pooled: Pooled, mount
         assert longest_wait(mount, pooled.store / "DCIM/a.jpg", count(2, 600)) < GIVES_WAY_S
 
 
+@pytest.mark.alone
 def test_it_waits_where_the_loop_releases_the_lease(
     pooled: Pooled, without: Callable[..., Mount], short_leases: None
 ) -> None:
