@@ -188,19 +188,18 @@ class Demo:
             fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, COLUMNS, 0, 0))
             program = str(Path(sys.executable).with_name(command[0]))
             with subprocess.Popen(
-                [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
-                env=self.environment,
+                [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=theirs,
+                stderr=subprocess.PIPE, env=self.environment,  # it shows no progress: that is a terminal's
             ) as process:  # fmt: skip
                 os.close(theirs)
                 said = b""
                 with contextlib.suppress(OSError):  # EIO: the program has ended
                     while part := screen.read(4096):
                         said += part
-        # A command that takes long tells how far it is, and then writes over it.
-        lines = said.decode(errors="replace").replace("\r\n", "\n").split("\n")
-        text = "\n".join(line.rpartition("\r")[2] for line in lines).rstrip()
+                wrong = process.communicate()[1].decode(errors="replace")
+        text = said.decode(errors="replace").replace("\r\n", "\n").rstrip()
         if process.returncode or not text:
-            raise DemoError(f"{shlex.join(command)} ended with {process.returncode}:\n{text}")
+            raise DemoError(f"{shlex.join(command)} ended with {process.returncode}:\n{wrong}")
         return text
 
     # ------------------------------------------------------------ end
