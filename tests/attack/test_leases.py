@@ -166,8 +166,8 @@ def test_a_file_emptied_without_a_signal_shows_nothing_that_was_not_looked_at(ph
 
 @pytest.fixture
 def short_leases(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The kernel takes a lease after 1 s. It is the machine's setting: restored at once, and no other test may
-    have leases meanwhile."""
+    """The kernel takes a lease after 1 s. It is the machine's setting: restored at once, and no other test
+    may have leases meanwhile."""
     assert request.node.get_closest_marker("alone"), "this shortens the leases of tests beside it"
     before = BREAK_TIME.read_text()
     BREAK_TIME.write_text("1")

@@ -198,7 +198,7 @@ def test_a_directory_that_is_moved_in_the_store_is_decided_by_its_new_path(readi
         child.send("look")
         return set(child.receive()) <= {"ENOENT", "ESTALE"}
 
-    wait_for(is_hidden, "nothing of it is shown", 5.0)
+    wait_for(is_hidden, "nothing of it is shown")
     child.send("end")
     child.result()
 

@@ -376,7 +376,7 @@ def test_the_bridge_knows_no_acls_where_the_kernel_checks_them(mounts: Mounts, f
         assert call_as(10011, _xattrs, str(mount / "many"), ABSENT) == _none(ABSENT, acls="ENODATA")
     assert _asked(mount)[1] > FEW
     os.setxattr(few / "many/name-0001.jpg", "system.posix_acl_access", acl)
-    wait_for(lambda: call_as(10011, _has_acl, str(file)), "the ACL is shown", 5.0)
+    wait_for(lambda: call_as(10011, _has_acl, str(file)), "the ACL is shown")
 
 
 def _has_acl(path: str) -> bool:
@@ -500,10 +500,14 @@ def test_readers_share_the_processors_and_sleep_while_there_is_nothing_to_do(
         if reading:
             call_as(UIDS[0], _stats, str(mount / "top/one"), 1000, "a")
         assert mount.status()["vectors"]["reading"] == reading
-        time.sleep(0.2)
-        before = _switches(mount)
-        time.sleep(1.0)
-        assert _switches(mount) == before
+        wait_for(lambda: _sleep(mount), "the readers sleep", 20.0)
+
+
+def _sleep(mount: Mount) -> bool:
+    """Whether no reader runs for a second."""
+    before = _switches(mount)
+    time.sleep(1.0)
+    return _switches(mount) == before
 
 
 def _pinned(processor: int, directory: str, count: int, name: str) -> None:
