@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from policyfs.errors import EXIT_USAGE
-
-_NEAR: Final = 0.6
-"""Least similarity of a word that may have been meant, from 0 to 1."""
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -23,11 +19,8 @@ class CommandLine(argparse.ArgumentParser):
         more = "" if needed == self._actions else f" ({self.prog} --help: all options)"
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n{usage.format_help().strip()}{more}\n")
 
-    def parse_known_args(  # type: ignore[override] # typeshed: three overloads
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse arguments. What is left over is an error here, not of the command above, which would only say
-        that it does not know the words."""
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse arguments. What is left over is an error of this command, not of the one above."""
         options, left = super().parse_known_args(args, namespace)
         if left:
             self.error(f"unrecognized arguments: {' '.join(left)}")
@@ -39,7 +32,7 @@ class CommandLine(argparse.ArgumentParser):
         except argparse.ArgumentError as error:
             import difflib  # only here: a daemon is not to keep it
 
-            near = difflib.get_close_matches(str(value), map(str, action.choices or ()), 1, _NEAR)
+            near = difflib.get_close_matches(str(value), map(str, action.choices or ()), 1)
             if near:
                 error.message += f"; did you mean {near[0]!r}?"
             raise

@@ -220,12 +220,10 @@ def _hints(
 def _below_its_store(engine: Engine, who: Principal, path: bytes, facts: Facts) -> bytes | None:
     """Return the end of a path of this machine, if the app would see that path in a mount."""
     parts = path.split(b"/")[1:] if os.path.lexists(path) else []
-    ends = (b"/" + b"/".join(parts[at:]) for at in range(1, len(parts)))
-    return next((end for end in ends if _is_seen(engine, who, end, facts)), None)
-
-
-def _is_seen(engine: Engine, who: Principal, path: bytes, facts: Facts) -> bool:
-    return explain(engine, who, "see", path, FileType.REGULAR, facts).decision.allowed
+    for end in (b"/" + b"/".join(parts[at:]) for at in range(1, len(parts))):
+        if explain(engine, who, "see", end, FileType.REGULAR, facts).decision.allowed:
+            return end
+    return None
 
 
 def _file_type(args: argparse.Namespace) -> FileType:
