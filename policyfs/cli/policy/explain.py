@@ -210,11 +210,8 @@ def _hints(
         if explain(engine, who, "see", path, FileType.DIRECTORY, facts).decision.allowed:
             yield "the app would see a directory of this name: ask again with --directory"
         if meant := _below_its_store(engine, who, path, facts):
-            store = path.removesuffix(meant)
-            yield (
-                f"a path begins at the root of the mount: with the store {os.fsdecode(store)}, ask for"
-                f" {os.fsdecode(meant)}"
-            )
+            store, name = map(os.fsdecode, (path.removesuffix(meant), meant))
+            yield f"a path begins at the root of the mount: with the store {store}, ask for {name}"
 
 
 def _below_its_store(engine: Engine, who: Principal, path: bytes, facts: Facts) -> bytes | None:

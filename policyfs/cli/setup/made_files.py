@@ -31,12 +31,9 @@ _LINE: Final = re.compile("([0-9a-f]{64})  (/.+)")
 
 def check_absent(files: Iterable[str], listed: str) -> None:
     """Raise PolicyfsError if one of the files or their list exists: no file is overwritten."""
-    way_back = f"policyfs init --undo {shlex.quote(listed)}, or " if os.path.exists(listed) else ""
-    for path in (*files, listed):
-        if os.path.lexists(path):
-            raise PolicyfsError(
-                f"{path} is there already, and is not overwritten: {way_back}choose another --to"
-            )
+    undo_it = f"policyfs init --undo {shlex.quote(listed)}, or " if os.path.exists(listed) else ""
+    for path in filter(os.path.lexists, (*files, listed)):
+        raise PolicyfsError(f"{path} is there already, and is not overwritten: {undo_it}choose another --to")
 
 
 def write_all(files: Mapping[str, str], listed: str) -> None:

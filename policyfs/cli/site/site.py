@@ -409,10 +409,8 @@ def _errors(outcomes: Sequence[tuple[int, str]]) -> list[str]:
     those say that succeeded: each warning once, as one store gives it to all mounts."""
     for line in dict.fromkeys(line for code, said in outcomes if not code for line in said.splitlines()):
         print(line, file=sys.stderr)
-    return [
-        (said.strip().removeprefix("policyfs: ") or f"exit code {code}") if code else ""
-        for code, said in outcomes
-    ]
+    errors = ((code, said.strip().removeprefix("policyfs: ")) for code, said in outcomes)
+    return [(error or f"exit code {code}") if code else "" for code, error in errors]
 
 
 def _make_places(found: Sequence[tuple[MountDoc, Seen]]) -> None:
