@@ -234,6 +234,7 @@ class _Scanner:
         if around.local in DRAWN or around.namespace == PAGE:
             around.text.append(text if raw else _plain(text))
         elif around.local in CODE:
+            around.text.append(text)
             yield from self._code(around.local, start, text)
         elif around.namespace == SVG and around.local in WORDS:
             around.text.append(text if raw else _plain(text))
@@ -254,6 +255,14 @@ class _Scanner:
                 yield _Span(start + found.start(1), start + found.end(1), "comment of a style", tells)
         text = _STYLE_COMMENT.sub(lambda found: " " * len(found[0]), text)
         yield from self._needed(start, text, "style")
+
+    def _check_joined(self, local: str, parts: list[str]) -> None:
+        """Search a style or script whose text other markup divides as readers join it, and as it is if the
+        markup goes. Raises NotThisKindError if its cleaned parts together have more to hide."""
+        cleaned = [_replaced(part, list(self._code(local, 0, part)), "utf-8")[0] for part in parts]
+        for joined in ("".join(cleaned), " ".join(cleaned)):
+            if any(True for _ in self._code(local, 0, joined)):
+                raise NotThisKindError(f"a {local} in it has several parts, which tell more together")
 
     def _needed(self, start: int, text: str, what: str, *, numbers: bool = True) -> Iterator[_Span]:
         """Search text that is needed to draw, at an offset; clean the pictures and fonts in it.
@@ -365,6 +374,9 @@ class _Scanner:
         if element.gone:
             if not self._gone():
                 yield self._hidden(element.start, self._at, element.local, element.gone)
+        elif element.local in CODE:
+            if len(element.text) > 1:
+                self._check_joined(element.local, element.text)
         elif element.pieces:
             if tells := self._told("".join(element.text), Tells.PEOPLE):
                 yield from (_Span(*piece, element.local, tells) for piece in element.pieces)

@@ -73,6 +73,7 @@ HIDING = {
     "script": svg(f"<script>var place = [{PLACE}];</script>"),
     "event": svg(f'<g onclick="go({PLACE})"/>'),
     "comment of a style": svg(f"<style>/* {PLACE} */ .a {{stroke-width: 12.345}}</style>"),
+    "script in a CDATA section": svg(f"<script>//<![CDATA[\nplace('{PLACE}')\n//]]></script>"),
     "text outside": svg(f"<g>{HOME.city}</g>"),
     "photo": svg(f'<image xlink:href="data:image/jpeg;base64,{photo()}" width="9" height="9"/>'),
     "photo of a style": svg(f"<style>.a {{fill: url('data:image/jpeg;base64,{photo()}')}}</style>"),
@@ -91,6 +92,16 @@ REFUSED = {
         f'<foreignObject><div xmlns="http://www.w3.org/1999/xhtml">{PLACE}</div></foreignObject>'
     ),
     "words of a style": svg(f"<style>.a::after {{content: '{PLACE}'}}</style>"),
+    "words of a style in parts": svg(
+        f"<style>.a::after {{content: '{HOME.latitude},<!-- --> {HOME.longitude}'}}</style>"
+    ),
+    "comment of a style in parts": svg(
+        f"<style>/* {HOME.latitude},<!-- --> {HOME.longitude} */ .a {{}}</style>"
+    ),
+    "script in parts": svg(f"<script>/* {HOME.latitude},<!-- --> {HOME.longitude} */</script>"),
+    "photos of a style around an element": svg(
+        f"<style>.a {{fill: url('data:image/jpeg;base64,{photo()[:-100]}<g/>{photo()}')}}</style>"
+    ),
     "document type": svg(
         head=f'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/{PLACE.replace(", ", "-")}">'
     ),
@@ -121,7 +132,7 @@ PLAIN = svg(
     "<metadata>" + WORK.format("<dc:title>Quince</dc:title>") + "</metadata>",
     '<g transform="matrix(47.804 0 0 13.042 12.34 9.12)"><polygon points="47.804,13.042 12.345,9.125"/></g>',
     '<circle cx="47.80453" cy="13.04229" r="1.2345" fill=\'#8d6\'/><text>Q &amp; A</text>',
-    "<style><![CDATA[.a{stroke-width:12.345;opacity:47.804}]]></style><script>draw()</script>",
+    "<style>/*<![CDATA[*/.a{stroke-width:12.345;opacity:47.804}/*]]>*/</style><script>draw()</script>",
     f'<a href="https://example.org/a.html">{SHAPE}</a><use xlink:href="#a" xlink:title="Rosa"/>',
     head='<?xml version="1.0" standalone="no"?>\n<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN"'
     ' "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">\n<?xml-stylesheet href="a.css"?>\n',
