@@ -1,7 +1,8 @@
-"""The pause of take-overs by size of the mount: `python -m tests.bench.takeover [--kills K]`.
+"""The pause of take-overs by size of the mount: `python -m tests.bench.takeover [--kills K | --upgrades K]`.
 
-An app mount with so many nodes that the kernel knows, and open files, is killed K times; each pause is from
-the daemon's death until the next one serves (`takeover.pause_ms` in `status`). Run it as root.
+An app mount with so many nodes that the kernel knows, and open files, is killed or upgraded K times;
+each pause is from the daemon's death until the next one serves (`takeover.pause_ms` in `status`). Run it as
+root.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from tests.mount.test_upgrade import follow
 from tests.support.machine.namespace import enter_private_namespace
 from tests.support.machine.processes import start_as, wait_for
 from tests.support.mount.daemons import Mount
@@ -54,8 +57,8 @@ def look(top: Path, nodes: int, handles: int, channel: Any) -> None:
         channel.recv()
 
 
-def pauses(root: Path, nodes: int, handles: int, kills: int) -> list[int]:
-    """Return the pauses in ms."""
+def pauses(root: Path, nodes: int, handles: int, count: int, end: Callable[[Mount], int]) -> list[int]:
+    """Return the pauses in ms. end: ends the daemon, and returns the pause."""
     store, mountpoint, policy = root / "store", root / "at", root / "policy.yaml"
     for directory in (store, mountpoint):
         directory.mkdir()
@@ -68,7 +71,7 @@ def pauses(root: Path, nodes: int, handles: int, kills: int) -> list[int]:
     try:
         child = start_as(UID, lambda channel: look(mountpoint, nodes, handles, channel))
         child.receive(LONG_S)
-        found = [_pause(mount) for _ in range(kills)]
+        found = [end(mount) for _ in range(count)]
         child.send("end")
         child.result()
     finally:
@@ -90,18 +93,27 @@ def _pause(mount: Mount) -> int:
     return int(mount.status()["takeover"]["pause_ms"])
 
 
+def _upgrade(mount: Mount) -> int:
+    follow(mount)
+    return int(mount.status()["takeover"]["pause_ms"])
+
+
 def main() -> int:
     """Measure, and print one line for each size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
-    kills = parser.parse_args().kills
+    parser.add_argument("--upgrades", type=int, default=0)
+    given = parser.parse_args()
+    count, what, end = given.kills, "kills", _pause
+    if given.upgrades:
+        count, what, end = given.upgrades, "upgrades", _upgrade
     enter_private_namespace()
     for nodes, handles in SIZES:
         with tempfile.TemporaryDirectory() as root:
-            found = sorted(pauses(Path(root), nodes, handles, kills))
+            found = sorted(pauses(Path(root), nodes, handles, count, end))
         p99 = found[-1 - len(found) // 100]
         print(
-            f"{nodes:7,} nodes, {handles:5,} handles, {kills} kills, load {os.getloadavg()[0]:.0f}:"
+            f"{nodes:7,} nodes, {handles:5,} handles, {count} {what}, load {os.getloadavg()[0]:.0f}:"
             f" median {statistics.median(found):.0f}, p99 {p99}, worst {found[-1]} ms", flush=True,
         )  # fmt: skip
     return 0
