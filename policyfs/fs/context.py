@@ -10,7 +10,7 @@ from policyfs.domain import Audit, Decision
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import HandleTable
+from policyfs.fs.inodes.handles import Handle, HandleTable
 from policyfs.fs.inodes.intents import Intent, Intents, Outcome
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import OpenState
@@ -42,35 +42,36 @@ class FsContext:
     locks: KernelLocks
     intents: Intents
 
-    def note_held(self, state: OpenState, fd: int) -> None:
-        """Mark a file if it has held bytes, else remove its mark. *fd*: of the store's file. If it cannot be
-        marked, discard its held bytes and raise OSError.
+    def note_held(self, handle: Handle, state: OpenState) -> None:
+        """Mark a file if it has held bytes, else remove its mark, and save these bytes for the next daemon.
+        If it cannot be marked, discard its held bytes and raise OSError. handle: of the file.
 
         INVARIANT: follows each change of a head or a draft, before the reply, with no await in between: then
         every other daemon knows of held bytes, and renames this file over no other. (Late writes need no
         mark: refused, the file still has its accepted bytes.)"""
-        if self.nodes.saved is not None and state.unsaved != state.counted:
-            state.counted = state.unsaved
-            self.nodes.saved.locked(1 if state.counted else -1)
+        if self.nodes.saved is not None:
+            self.nodes.saved.held.put(handle.node, state)
         if (state.unsaved and not state.is_late) == (state.mark is not None):
             return
         if state.mark is None:
             try:
-                state.mark = self.held.mark(fd)
+                state.mark = self.held.mark(handle.fd)
             except OSError:
-                self._take_back(state, fd)
+                self._take_back(handle, state)
                 raise
         else:
             mark, state.mark = state.mark, None
             self.held.unmark(mark)
 
-    def _take_back(self, state: OpenState, fd: int) -> None:
+    def _take_back(self, handle: Handle, state: OpenState) -> None:
         """Discard all held bytes, which are of the last change: before it the file had no mark. The app gets
         the error."""
         held = state.draft or state.head
+        if self.nodes.saved is not None:
+            self.nodes.saved.held.drop(handle.node.nodeid)
         state.drop_held()
         if held is not None:
-            state.head = Head(self.tree.fstat(fd).size, created=held.created, refused=held.refused)
+            state.head = Head(self.tree.fstat(handle.fd).size, created=held.created, refused=held.refused)
 
 
 def refuse_unknown(gate: Gate, caller: Caller, call: Call, path: bytes, new_path: bytes = b"") -> NoReturn:

@@ -23,6 +23,7 @@ from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.checked.moved_file import MovedFiles
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections
+from policyfs.fs.checked.restored_held import RestoredHeld
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.late_writes import LateWrites
@@ -355,6 +356,7 @@ class FileSystem:
         self.restoration = Restoration(
             fs, opening.lifecycle, self.passthrough, self.listings.open, cache.absent_names, locks,
             Recovery(fs, names.entries), opening.restored_copies,
+            RestoredHeld(fs, opening.withheld_names, self.late_writes.restored),
         )  # fmt: skip
         self._operations = RawHandlers(
             fs, names=names, data=data, sync_directory=fs.tree.fsyncdir, bugs=bugs,

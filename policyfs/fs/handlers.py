@@ -69,7 +69,7 @@ class Handlers(pyfuse3.Operations):
         locks: Locks,
         bugs: BugLog,
         announcements: Announcements | None = None,
-        comes_again: Callable[[int], None] = lambda _unique: None,
+        comes_again: Callable[[int], Callable[[], None]] = lambda _unique: lambda: None,
         refused: Container[int] = (),
     ) -> None:
         """comes_again: called with the number of each OPEN (Restoration.comes_again). refused: the numbers of
@@ -211,9 +211,12 @@ class Handlers(pyfuse3.Operations):
         request = raw_request()  # before the first await
         rests = request.rests
         node, caller = self._node(inode), self._changer(ctx)
-        self._comes_again(caller.unique)
-        await self._data.sync.settle_late_of(node, caller)
-        handle = await self._opener.open(node, flags, caller, rests)
+        ended = self._comes_again(caller.unique)
+        try:
+            await self._data.sync.settle_late_of(node, caller)
+            handle = await self._opener.open(node, flags, caller, rests)
+        finally:
+            ended()
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
 
     @locked(errno.EBUSY)
@@ -229,8 +232,11 @@ class Handlers(pyfuse3.Operations):
             phantom = own.phantom(is_dir=False)
             return own.open(phantom.st_ino, flags), phantom
         caller = self._changer(ctx)
-        self._comes_again(caller.unique)
-        handle, entry = await self._names.creator.create(self._node(parent), name, mode, flags, caller)
+        ended = self._comes_again(caller.unique)
+        try:
+            handle, entry = await self._names.creator.create(self._node(parent), name, mode, flags, caller)
+        finally:
+            ended()
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False), entry
 
     @guarded

@@ -41,7 +41,7 @@ class RawHandlers(FsPart):
         data: DataOperations,
         sync_directory: Callable[[int], None],
         bugs: BugLog,
-        comes_again: Callable[[int], None] = lambda _unique: None,
+        comes_again: Callable[[int], object] = lambda _unique: None,
     ) -> None:
         """sync_directory: writes the directory behind a descriptor to the disk, and waits for the disk.
         comes_again: called with the number of each OPENDIR (Restoration.comes_again)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ import pytest
 
 import tests.support.programs.bookkeeping
 import tests.support.programs.tree_changes
-from tests.mount.test_takeover import ended, kill_daemon, records
+from tests.mount.test_takeover import kill_daemon, records
 from tests.support.machine.counts import SOAK, count, first
 from tests.support.machine.processes import code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
@@ -176,29 +175,3 @@ def test_writers_whose_bytes_were_checked_go_on(
     assert [path.read_bytes() for path in stored[:2]] == [whole, PHOTO]
     assert not stored[2].exists() or stored[2].read_bytes() == b""
     assert mount.status()["bugs"] == 0
-
-
-def test_a_mount_with_unchecked_bytes_ends(mounts, work: Path) -> None:
-    checked = POLICY + '  - {id: photos, require: {content: image/jpeg}, paths: "/Work/**"}\n'
-    mount = kept(mounts, work, policy=checked)
-    pid, at = mount.status()["pid"], mount.mountpoint / "Work/0/a.jpg"
-
-    def app(channel) -> None:
-        with open(at, "wb", buffering=0) as file:
-            channel.send("open")
-            channel.recv()
-            file.write(b"\xff")
-            channel.send("written")
-            channel.recv()
-            channel.send(code_of(os.fsync, file.fileno()))
-
-    child = start_as(APP, app)
-    assert child.receive() == "open"
-    assert mount.status()["takeover"]["possible"] is True
-    child.send("go on")
-    assert child.receive() == "written"
-    assert mount.status()["takeover"]["possible"] is False
-    os.kill(pid, signal.SIGKILL)
-    ended(mount, "bytes not checked yet")
-    child.send("sync")
-    assert child.receive() in {"ENOTCONN", "ECONNABORTED", "EIO"}

@@ -19,7 +19,7 @@ def handle(fh: int, fd: int) -> object:
     node = SimpleNamespace(nodeid=5, byte_path=BytePath.RAW, view=RAW_VIEW)
     return SimpleNamespace(
         fh=fh, node=node, caller=caller, fd=fd, flags=0, mode=Mode.MEDIATED, copy=None, writable=False,
-        by_kind=False, facts=None, created=False,
+        by_kind=False, facts=None, created=False, changed=False,
     )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ class Side:
         self.restoration = Restoration(
             fs, self, self, self.directories, self.absent_names,  # type: ignore[arg-type]
             self.locks, Recovery(fs, None), copies,  # type: ignore[arg-type]
+            SimpleNamespace(restore=lambda _saved, _policy: None),  # type: ignore[arg-type]
         )  # fmt: skip
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:

@@ -22,8 +22,8 @@ def now_open() -> Known:
 
 
 def close_others(known: Known, state: SavedState) -> None:
-    """Close each descriptor except those that the keeper knew, the device, and those of handles, locks and
-    copies.
+    """Close each descriptor except those that the keeper knew, the device, and those of handles, locks,
+    copies and drafts.
 
     INVARIANT: called first: a lock of the dead daemon on its trail ends with its descriptor."""
     is_open, setup = now_open(), state.setup()
@@ -38,5 +38,6 @@ def close_others(known: Known, state: SavedState) -> None:
             state.copies.drop(slot)
     kept |= {handle.fd for handle in state.handles()} | {lock.fd for lock in state.locks.read()}
     kept |= {copy.fd for copy in state.copies.read().values()}
+    kept |= {held.fd for held in state.held.read() if is_open.get(held.fd) == held.inode}
     for fd in is_open.keys() - kept:
         os.close(fd)

@@ -57,11 +57,17 @@ class _Copy:
     wrote: bool = False
 
     def tear(self) -> None:
-        """Note that the file has only a part of the draft from now on."""
+        """Note that the file has only a part of the draft from now on, also for the next daemon."""
         self.draft.torn = _TORN if self.is_whole else _TORN_UNCLEANED
         if not self.is_whole:
             self.draft.kept = KeptBytes()  # the file gets other bytes than the draft has
         self.wrote = True
+        self.keep(self.length)
+
+    def keep(self, least: int) -> None:
+        """Save what the file has while the next piece gets into it. least: its smallest length."""
+        self.draft.copied = self.begin, self.done, self.size, least, self.most, self.is_whole
+        self.draft.keep(self.draft)
 
     @property
     def is_whole(self) -> bool:
@@ -150,7 +156,7 @@ class DraftStorage:
         now, draft = self._tree.fstat(copy.handle.fd), copy.draft
         same = base_of(now) == draft.base
         if not copy.done:
-            if not same and (now.size or not draft.began_empty):
+            if not same and (now.size or not draft.began_empty) and not _was_begun(draft, copy.handle.fd):
                 raise _changed()
             copy.kept = draft.kept.ranges() if same and copy.is_whole else Extents()
             if version_of(now) != copy.old:
@@ -183,7 +189,7 @@ class DraftStorage:
                 draft.torn, copy.most = "", copy.size
                 draft.kept = KeptBytes(copy.size if copy.is_whole else 0)
         finally:
-            left = self._tree.fstat(fd)
+            left, draft.copied = self._tree.fstat(fd), None
             if min(copy.length, copy.most) <= left.size <= copy.most:
                 draft.base, copy.handle.seen = base_of(left), version_of(left)
             else:
@@ -252,6 +258,7 @@ class DraftStorage:
         if length != max(copy.old.size, copy.size):
             raise _changed()
         if length > copy.size or not copy.wrote:  # a truncation sets mtime even if the length stays
+            copy.keep(copy.size)
             self._tree.truncate_fd(fd, copy.size)
 
     def _may_share(self, fd: int, size: int) -> bool:
@@ -267,8 +274,8 @@ class DraftStorage:
             return False
 
         def begin() -> None:
-            copy.tear()
             copy.most = max(copy.old.size, copy.size)
+            copy.tear()
 
         if not ranges.share(copy.source, fd, copy.size, self._tree.root_fd, begin):
             draft.torn, copy.most, copy.wrote = copy.torn, copy.length, False
@@ -309,6 +316,20 @@ def _check_kept(draft: Draft, target: int) -> None:
 
 def _changed() -> OSError:
     return OSError(errno.EBUSY, "another program has changed the file meanwhile")
+
+
+def _was_begun(draft: Draft, target: int) -> bool:
+    """Return True if a daemon before has begun to copy the draft into the file, was killed, and no other
+    program has changed the file since, as far as its bytes tell. Read these bytes, on a worker thread."""
+    if draft.copied is None:
+        return False
+    begin, done, size, least, most, is_whole = draft.copied
+    if not least <= os.fstat(target).st_size <= most:
+        return False
+    return not is_whole or (
+        _are_alike(draft.fd, target, begin, min(begin + done, size))
+        and _are_alike(draft.fd, target, 0, begin + done - size)
+    )
 
 
 def _alike(copy: _Copy) -> bool:

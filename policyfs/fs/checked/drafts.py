@@ -32,6 +32,8 @@ from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.kept_bytes import KeptBytes
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Refusal
 from policyfs.fs.redacted.plans import PlanFinder
@@ -157,7 +159,7 @@ class Drafts(FsPart):
         caller = handle.caller
         create = partial(self._tree.create_unnamed, self._tree.root_fd, 0o600, 0, *caller.owner_like(stat))
         fd, release = self._handles.open_for(handle.node, caller.holder, create)
-        return Draft(fd, stat, created=False, released=release)
+        return saved_draft(self._nodes, handle.node, fd, stat, release)
 
     async def write(self, draft: Draft, offset: int, data: bytes, *, append: bool) -> int:
         """Write into a draft as write(2) does. append: write at the draft's end."""
@@ -212,6 +214,7 @@ class Drafts(FsPart):
         draft.cleaned_of = cleans if source != draft.fd else frozenset()
         draft.changed = draft.refused = draft.created = False
         draft.refusal = draft.recorded = None
+        draft.keep(draft)
         return True
 
     async def _record_cleaning(self, change: Change, draft: Draft, cleaned: Cleaned) -> None:
@@ -225,6 +228,7 @@ class Drafts(FsPart):
             change.handle.caller, _WRITING, path, told, kind=cleaned.kind, note=cleaned.note
         )
         draft.recorded = path, cleaned.note
+        draft.keep(draft)
 
     async def finish(self, change: Change, draft: Draft, is_last: Callable[[], bool]) -> None:
         """Store the draft at the last RELEASE, or record its refusal. No app gets the answer.
@@ -381,6 +385,23 @@ class Drafts(FsPart):
         quarantine, generation = decision.quarantine, self._gate.generation
         draft.refusal = Refusal(kind, note, rules, quarantine, generation, handle.caller)
         self._rejections.refuse(handle, decision, kind, note)
+
+
+def saved_draft(
+    nodes: NodeTable, node: Node, fd: int, stat: Stat, release: Callable[[], object]
+) -> Draft:
+    """Return an empty draft of a node that is saved for the next daemon. stat: of the store's file. release:
+    called when the draft no longer has *fd*."""
+
+    def released() -> None:
+        if nodes.saved is not None:
+            nodes.saved.held.closing(node.nodeid, fd)
+        release()
+
+    draft = Draft(fd, stat, created=False, released=released)
+    if nodes.saved is not None:
+        draft.keep = partial(nodes.saved.held.keep, node)
+    return draft
 
 
 def _lets_through(patterns: frozenset[str], kind: str | None) -> bool:

@@ -91,6 +91,7 @@ class Checker:
     ) -> None:
         self._tree = fs.tree
         self._gate = fs.gate
+        self._nodes = fs.nodes
         self._held_bytes = fs.handles.held_bytes
         self._sniffer = sniffer
         self._change_lock = change_lock
@@ -378,6 +379,9 @@ class Checker:
         """Store a whole head of an allowed kind. If the store has no room, the head stays held."""
         handle, head = change.handle, change.head
         if head.late:
+            head.end = self._tree.fstat(handle.fd).size
+            if self._nodes.saved is not None:
+                self._nodes.saved.held.put(handle.node, change.state)
             put_writes(self._tree, handle.fd, head.late)
         else:
             put_head(self._tree, handle.fd, data)

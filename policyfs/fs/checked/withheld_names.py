@@ -50,13 +50,18 @@ class WithheldNames:
     async def hide(self, node: Node) -> None:
         """Withhold a file's names: no app sees these names from now on. Return once the kernel has forgotten
         the names, or after a time limit (KernelCache.forget_seen)."""
-        if node.ino in self._files:
-            return
+        if node.ino not in self._files:
+            self.withhold(node)
+            await self._forget_now(node)
+
+    def withhold(self, node: Node) -> None:
+        """Withhold a file's names. The kernel may still know them."""
+        if node.open is not None:
+            node.open.withheld = True
         self._files[node.ino] = node.btime_ns, trio.Event()
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
         number = node.ino & _NUMBER
         self._numbers[number] = self._numbers.get(number, 0) + 1
-        await self._forget_now(node)
 
     def show(self, node: Node) -> None:
         """Show a file's names again, if the file still has names. A moment later the kernel forgets the

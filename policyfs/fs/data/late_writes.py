@@ -30,6 +30,11 @@ class LateWrites:
         self._due.setdefault(node, trio.current_time() + _WAIT_S)
         self._some.set()
 
+    def restored(self, node: Node) -> None:
+        """Check the writes of a node, as a daemon before has noted, once run() begins."""
+        self._due[node] = 0.0
+        self._some.set()
+
     async def run(self) -> None:
         """Check the noted writes when they are due. When cancelled, check all at once: no FLUSH comes any
         more."""

@@ -76,6 +76,7 @@ class FileSync(FsPart):
         finally:
             if self._is_doomed(handle):
                 await self._withheld_names.hide(handle.node)
+                self._note_held(handle, open_state(handle))
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
         """Make the file durable, with the writes of all handles and views, but not bytes held for other lanes
@@ -128,7 +129,7 @@ class FileSync(FsPart):
             try:
                 change = await self._decided(handle, state, make)
             finally:
-                self._note_held(state, handle.fd)
+                self._note_held(handle, state)
             await self._checker.note_monitored(change)
             if self._withheld_names and not self._is_doomed(handle):
                 self._withheld_names.show(handle.node)
@@ -241,7 +242,7 @@ class FileSync(FsPart):
                     if not state.has_other_writers:
                         self._drop(handle, state, failed)
                 finally:
-                    self._note_held(state, handle.fd)
+                    self._note_held(handle, state)
 
     def _drop(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
         """Drop the held bytes after an error at the last writer's release."""

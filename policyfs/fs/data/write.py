@@ -45,6 +45,7 @@ class FileWriter:
     ) -> None:
         """put_off: notes that writes of a node wait for their check (LateWrites.note)."""
         self._tree = fs.tree
+        self._handles = fs.handles
         self._gate = fs.gate
         self._note_held = fs.note_held
         self._intents = fs.intents
@@ -73,14 +74,14 @@ class FileWriter:
                 return await self._write_back(change, offset, data)
             if kill_priv:
                 self._tree.clear_killpriv(handle.fd)
-            if append and self._intents.are_kept and self._path(change) is self._direct:
-                return await self._append(change, data, unique)
+            if append and self._intents.are_kept:
+                return await self._on_path(change, lambda path: self._append(path, change, data, unique))
             return await self._on_path(change, lambda path: path.write(change, offset, data, append=append))
 
         if back:
             open_state(handle).mapped = True
         else:
-            handle.changed = True
+            self._handles.changed(handle)
         try:
             written = await self._decided(handle, put, back=back)
         except Exception:
@@ -89,21 +90,24 @@ class FileWriter:
         handle.bytes_written += written
         return len(data) if back else written
 
-    async def _append(self, change: Change, data: bytes, unique: int) -> int:
+    async def _append(self, path: WritePath, change: Change, data: bytes, unique: int) -> int:
         """Append once, also if a killed daemon has begun to. Refuse (EIO) if nothing tells whether it has:
-        another program has changed the file's end."""
-        fd = change.handle.fd
+        another program has changed the file's end. (Nobody else changes the end of held bytes.)"""
+        fd, state = change.handle.fd, change.state
+        size = stored = self._tree.fstat(fd).size
+        if path is not self._direct:
+            size = state.draft.size if state.draft is not None else change.head.size(stored)
         if (found := self._intents.before(unique)) is None:
-            size = self._tree.fstat(fd).size
             self._intents.begin(Intent(unique, ChangeKind.APPEND, Side(change.handle.node.nodeid), size=size))
-            return await self._direct.write(change, size, data, append=True)
-        at, size = found[0].size, self._tree.fstat(fd).size
-        there = os.pread(fd, min(len(data), max(0, size - at)), at)
-        if size < at or there != data[: len(there)]:
-            refuse_unknown(self._gate, change.handle.caller, _WRITING, change.handle.node.path())
-        if len(there) == len(data):
-            return len(data)
-        return await self._direct.write(change, at, data, append=False)  # a part was written, or none
+            return await path.write(change, size, data, append=True)
+        at = found[0].size
+        if not state.holds_back:
+            there = os.pread(fd, min(len(data), max(0, stored - at)), at)
+            if stored < at or there != data[: len(there)]:
+                refuse_unknown(self._gate, change.handle.caller, _WRITING, change.handle.node.path())
+            if len(there) == len(data):
+                return len(data)
+        return await path.write(change, at, data, append=False)  # a part was written, or none
 
     def give_up(self, nodeid: int, offset: int, length: int) -> None:
         """Refuse a write whose data the bridge has dropped, since too many writes of the uid wait; drop its
@@ -133,7 +137,7 @@ class FileWriter:
 
             await self._on_path(change, on)
 
-        handle.changed = True
+        self._handles.changed(handle)
         await self._decided(handle, cut, size)
 
     async def set_size(self, handle: Handle, size: int, call: Call) -> None:
@@ -142,7 +146,7 @@ class FileWriter:
         async def cut(change: Change) -> None:
             await self._direct.truncate(change, size, by_path=False)
 
-        handle.changed = True
+        self._handles.changed(handle)
         await self._decided(handle, cut, size, call)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
@@ -156,7 +160,7 @@ class FileWriter:
             else:
                 await self._on_path(change, lambda path: path.allocate(change, mode, offset, length))
 
-        handle.changed = True
+        self._handles.changed(handle)
         await self._decided(handle, allocate, call=Call("write", "fallocate"))
 
     async def copy_into(
@@ -175,7 +179,7 @@ class FileWriter:
             self._tree.clear_killpriv(handle.fd)
             return await change.in_thread(ranges.copy, fd, source_at, handle.fd, target_at, length)
 
-        handle.changed = True
+        self._handles.changed(handle)
         copied = await self._decided(handle, copy, call=Call("write", "copy_file_range"))
         self._guard.wrote(handle, counts=False)
         handle.bytes_written += copied
@@ -219,7 +223,7 @@ class FileWriter:
                 self._note(change)
 
     def _note(self, change: Change) -> None:
-        self._note_held(change.state, change.handle.fd)
+        self._note_held(change.handle, change.state)
         if change.state.is_late:
             self._put_off(change.handle.node)
 

@@ -126,6 +126,9 @@ class OpenedHandles(Protocol):
     def indexed(self, index: int) -> None:
         """Note that a handle got an index."""
 
+    def changed(self, fh: int) -> None:
+        """Save that an app has asked to change an open file."""
+
     def unnamed(self, node: Node, fd: int, caller: Caller) -> None:
         """Save the descriptor of an open file that loses its last name."""
 
@@ -216,6 +219,13 @@ class HandleTable:
             self._keep_plenty()
         if self.saved is not None:
             self.saved.opened(handle)
+
+    def changed(self, handle: Handle) -> None:
+        """Note that an app has asked to change a file's bytes or size through a handle."""
+        if not handle.changed:
+            handle.changed = True
+            if self.saved is not None:
+                self.saved.changed(handle.fh)
 
     def charge(self, node: Node) -> Callable[[], None] | None:
         """Count one more descriptor of an open node in the share of an app that has it open. Return the

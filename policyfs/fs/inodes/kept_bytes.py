@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 from policyfs.redact.core.intervals import Extents
 
 _MOST: Final = 4096
 """The limit of writes after which the set is made smaller, so that it takes little memory."""
+
+_TOLD: Final = 64
+"""The limit of written ranges that told() returns."""
 
 
 class KeptBytes:
@@ -34,6 +38,11 @@ class KeptBytes:
     def cut(self, size: int) -> None:
         """Remove all bytes from the offset *size* on."""
         self._size = min(self._size, size)
+
+    def told(self) -> tuple[int, list[tuple[int, int]]]:
+        """Return the size, and the written ranges, of this set; of an empty set if there are many ranges."""
+        written = list(islice(self._written, _TOLD + 1))
+        return (self._size, written) if len(written) <= _TOLD else (0, [])
 
     def ranges(self) -> Extents:
         """Return the set, as ranges that do not change any more."""

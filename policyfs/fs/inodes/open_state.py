@@ -77,8 +77,8 @@ class OpenState(HeadHolder):
     """True once the kernel has written a page of a mapping back. Any handle may have changed this page."""
     mark: int | None = None
     """The number of the mark that tells other daemons of held bytes (FsContext.note_held)."""
-    counted: bool = False
-    """True while these held bytes prevent a take-over (FsContext.note_held)."""
+    withheld: bool = False
+    """True if the file's names are withheld (WithheldNames.hide)."""
 
     @property
     def lock(self) -> trio.Lock:

@@ -47,11 +47,12 @@ class Head:
     held: these bytes as the writer sees them, if some wait for their check, else None. late: the waiting
     writes, if the store's file has accepted bytes; empty if all held bytes wait. created: True if its writer
     created the file, which a refusal can then remove. refused: True after a refused write: an empty file was
-    not meant. left: the version after the daemon's last change, until noted (WriteGuard.wrote).
+    not meant. left: the version after the daemon's last change, until noted (WriteGuard.wrote). end: the
+    store's file's size in bytes before the late writes get into it; None until then.
 
     INVARIANT: code that drops a head sets held to None: held bytes count in a share (HeadHolder)."""
 
-    __slots__ = ("_held", "_payer", "_shares", "created", "late", "left", "refused")
+    __slots__ = ("_held", "_payer", "_shares", "created", "end", "late", "left", "refused")
 
     def __init__(self, stored: int, *, created: bool = False, refused: bool = False) -> None:
         """stored: the file's size in the store. If it is 0, *held* begins as empty bytes, else as None."""
@@ -62,6 +63,7 @@ class Head:
         self.created = created
         self.refused = refused
         self.left: Version | None = None
+        self.end: int | None = None
 
     @property
     def held(self) -> bytes | None:
@@ -73,7 +75,7 @@ class Head:
         if self._shares is not None:
             self._shares.give(self._payer, len(self._held or b""))
             self._shares.take(self._payer, len(held or b""))
-        self._held, self.late = held, ()
+        self._held, self.late, self.end = held, (), None
 
     def put_off(self, after: bytes, write: Write) -> None:
         """Hold a write into a file with accepted bytes. after: the file's first bytes after the write."""
@@ -129,11 +131,12 @@ class Draft:
     times for the file, or None. cleaned_of: words of data that only the draft still has. torn: a note if the
     store's file has only a part of the draft. kept: bytes from the store that no app has written. recorded:
     path and note of a cleaning that is on record, but not stored. until_kind: True if it only keeps old bytes
-    until new ones show an allowed kind."""
+    until new ones show an allowed kind. copied: while a piece of it gets into the store, what the file has
+    then (DraftStorage). keep: saves the draft for the next daemon."""
 
     __slots__ = (
-        "_released", "base", "began_empty", "changed", "cleaned_of", "created", "fd", "kept", "recorded",
-        "refusal", "refused", "times_ns", "torn", "unchanged", "until_kind",
+        "_released", "base", "began_empty", "changed", "cleaned_of", "copied", "created", "fd", "keep",
+        "kept", "recorded", "refusal", "refused", "times_ns", "torn", "unchanged", "until_kind",
     )  # fmt: skip
 
     def __init__(
@@ -152,6 +155,8 @@ class Draft:
         self.refusal: Refusal | None = None
         self.times_ns: tuple[int, int] | None = None
         self.cleaned_of: frozenset[str] = frozenset()
+        self.copied: tuple[int, ...] | None = None
+        self.keep: Callable[[Draft], None] = lambda _draft: None
 
     def touch(self) -> None:
         """Note a write into the draft."""

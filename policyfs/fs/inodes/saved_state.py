@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.domain import FileType, Lane, View
-from policyfs.fs.inodes import intents, saved_copies, saved_locks
+from policyfs.fs.inodes import intents, saved_copies, saved_held, saved_locks
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.record_table import RecordTable
@@ -45,7 +45,8 @@ _HANDLE: Final = struct.Struct("=QQQIIIIiBI")
 """unique (Caller), fh (an open directory: its number), nodeid, flags, uid, gid, pid, descriptor, bits, and
 checksum of the owner in Handle.facts (0: unknown)."""
 _FD_AT: Final = struct.calcsize("=QQQIIII")
-_DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED, _CREATED = 1, 2, 4, 8, 16, 32
+_BITS_AT: Final = 44
+_DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED, _CREATED, _CHANGED = 1, 2, 4, 8, 16, 32, 64
 _LINK: Final = struct.Struct("=QQ")
 """nodeid, directory; then a further name of the node."""
 _INTENTS, _LOCKS = 1 << 10, 1 << 12
@@ -54,9 +55,10 @@ COUNTS_BYTES: Final = MAX_NODES * vectors.COUNT_BYTES
 _HANDLES: Final = 1 << 15
 _ABSENT: Final = 1 << 15
 _COPIES: Final = 1 << 14
+_HELD: Final = 1 << 11
 _TYPES: Final = tuple(FileType)
 _INODE: Final = (1 << 64) - 1
-_HELD: Final = "bytes not checked yet, or very many locks of an owner, would be lost"
+_LOST: Final = "very many files with bytes not checked yet, or locks of an owner, would be lost"
 _NO_ROOM: Final = "there was no room to save a file or a change"
 
 
@@ -117,6 +119,7 @@ class SavedHandle(NamedTuple):
     owner: int = 0
     """Checksum of the owner in Handle.facts (sum_of_text); 0 if it is unknown."""
     created: bool = False
+    changed: bool = False
 
 
 class SavedState:
@@ -130,7 +133,7 @@ class SavedState:
                   (_HANDLES, _HANDLE.size), (_ABSENT, _WORD.size + _LONG),
                   (_HANDLES, _WORD.size), (nodes // 4, _LINK.size + _LONG),
                   (_INTENTS, intents.ROOM), (_LOCKS, saved_locks.ROOM),
-                  (_COPIES, saved_copies.ROOM))  # fmt: skip
+                  (_COPIES, saved_copies.ROOM), (_HELD, saved_held.ROOM))  # fmt: skip
         opens = HEADER_BYTES + work.WORK_BYTES
         counts = opens + vectors.OPENS_BYTES
         own = counts + COUNTS_BYTES
@@ -158,12 +161,14 @@ class SavedState:
             at += RecordTable.size_bytes(slots, room)
         self._setup, self._short, self._long, *others = made
         (self._handle_table, self._absent_table, self._id_table, self._link_table, self.intents, locks,
-         copies) = others  # fmt: skip
+         copies, held) = others  # fmt: skip
         self._with_descriptors = (
             (self._handle_table, _FD_AT), (locks, saved_locks.FD_AT), (copies, saved_copies.FD_AT),
+            (held, saved_held.FD_AT),
         )  # fmt: skip
         self.locks = saved_locks.SavedLocks(locks, self.locked)
         self.copies = saved_copies.SavedCopies(copies)
+        self.held = saved_held.SavedHeldBytes(held, lambda: self.policies, self.locked)
         self.uid_of: Callable[[Lane], int | None] = lambda _lane: None
         """Returns a uid of a lane, or None if none is known: its nodes cannot be restored."""
         self._setup_slot = self._setup.take() or 0
@@ -191,7 +196,7 @@ class SavedState:
             return "the daemon had not yet answered the kernel"
         if self._get(_UNSAVED):
             return _NO_ROOM if self._get(_UNSAVED) == 1 else "the spare was killed before"
-        return _HELD * bool(self._get(_LOCKED))
+        return _LOST * bool(self._get(_LOCKED))
 
     @property
     def can_continue(self) -> bool:
@@ -307,13 +312,18 @@ class SavedState:
         if (setup := self.setup()) is not None:
             self.set_up(setup._replace(policy=digest))
 
+    @property
+    def policies(self) -> int:
+        """The number of the policy in force."""
+        return self._get(_POLICIES)
+
     def is_full(self) -> None:
         """Note that something could not be saved: no daemon takes over from now on."""
         self._set(_UNSAVED, 1)
 
     def locked(self, change: int) -> None:
         """Count what comes (1) or goes (-1) and a take-over would lose: an owner of very many locks, or held
-        bytes."""
+        bytes that are not saved."""
         self._set(_LOCKED, max(0, self._get(_LOCKED) + change))
 
     # -- nodes ---------------------------------------------------------------------------------------
@@ -511,6 +521,7 @@ class SavedState:
         who = caller.unique, caller.uid, caller.gid, caller.pid
         fd = -1 if passed and not handle.writable else handle.fd
         bits = _BY_KIND * handle.by_kind | _PASSED * passed | _CREATED * handle.created
+        bits |= _CHANGED * handle.changed
         owner = None if handle.facts is None else handle.facts.owner
         owner_sum = 0 if owner is None else sum_of_text(owner)
         self._put_handle(handle.fh, handle.node.nodeid, handle.flags, who, fd, bits, owner_sum)
@@ -518,6 +529,13 @@ class SavedState:
     def closed(self, fh: int) -> None:
         """Drop an open file. INVARIANT: before its descriptor is closed."""
         self._closed(fh, 0)
+
+    def changed(self, fh: int) -> None:
+        """Save that an app has asked to change an open file."""
+        if (slot := self._handles.get((0, fh))) is not None:
+            record = bytearray(self._handle_table.get(slot))
+            record[_BITS_AT] |= _CHANGED
+            self._handle_table.put(slot, bytes(record))
 
     def unnamed(self, node: Node, fd: int, caller: Caller) -> None:
         """Save the descriptor of an open file that loses its last name. caller: an app that has it open."""
@@ -576,7 +594,7 @@ class SavedState:
             by_kind, is_unnamed = bool(bits & _BY_KIND), bool(bits & _UNNAMED)
             one = SavedHandle(
                 unique, fh, nodeid, flags, uid, gid, pid, fd, is_directory, is_kept, by_kind, is_unnamed,
-                bool(bits & _PASSED), owner, bool(bits & _CREATED),
+                bool(bits & _PASSED), owner, bool(bits & _CREATED), bool(bits & _CHANGED),
             )  # fmt: skip
             self._handles[bits & (_DIRECTORY | _UNNAMED), fh] = slot
             found.append(one)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
 from policyfs.domain import FileType, Lane, View
+from policyfs.fs.checked.restored_held import RestoredHeld
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.inodes.caller import Caller
@@ -49,6 +51,7 @@ class Restoration:
     def __init__(
         self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, directories: OpenDirectories,
         absent_names: AbsentNames, locks: Locks, recovery: Recovery, copies: RestoredCopies,
+        held: RestoredHeld,
     ) -> None:  # fmt: skip
         self._fs = fs
         self._lifecycle = lifecycle
@@ -58,6 +61,7 @@ class Restoration:
         self._locks = locks
         self._recovery = recovery
         self._copies = copies
+        self._held = held
         self._begun: dict[int, SavedHandle] = {}
         self.refused: set[int] = set()
         """The numbers of requests that have probably killed daemons (SavedState.suspects)."""
@@ -71,6 +75,7 @@ class Restoration:
         self._copies.save_to(state.copies)
         self._locks.save_to(state.locks)
         self._fs.intents.save_to(state)
+        state.held.generation = lambda: self._fs.gate.generation
 
     def restore(self, state: SavedState) -> Restored:
         """Restore a state, before any request is answered, and save each change from then on."""
@@ -114,9 +119,10 @@ class Restoration:
             self._absent_names.add(parent, name)
         self._locks.restore(state.locks, is_same=self._is_of)
         self.save_to(state)  # now, as names are given below
+        self._held.restore(state.held, state.policies)
         self._recovery.settle(self._fs.intents, self._fs.intents.read(state))
         for one in state.suspects[1]:
-            self.comes_again(one.unique)  # it gets EIO, so its app has no handle
+            self.comes_again(one.unique)()  # it gets EIO, so its app has no handle
             self.refused.add(one.unique)
         late = [node for node in nodes if node.open is not None and node.byte_path in _DECIDED_LATE]
         return Restored(lost, handles, [node.nodeid for node in late])
@@ -230,7 +236,8 @@ class Restoration:
         handle = Handle(
             vectors.number_of(saved.fh), node, caller, saved.flags, saved.fd, saved.fh,
             Mode.PASSTHROUGH if saved.passed else Mode.MEDIATED,
-            by_kind=saved.by_kind, generation=self._fs.gate.generation,
+            by_kind=saved.by_kind, generation=self._fs.gate.generation, created=saved.created,
+            changed=saved.changed,
         )  # fmt: skip
         made = self._copies.of(node, saved.fd, backed.get(node.nodeid, 0))
         if node.byte_path is BytePath.COPY and made is not None:
@@ -238,18 +245,31 @@ class Restoration:
         elif saved.fd >= 0:
             state.stat = stat = self._fs.tree.fstat(saved.fd)
             if writes and node.view.checked and state.head is None:
-                # As at an open: held bytes, if there were any, have ended the mount.
+                # As at an open: held bytes, if there are any, come later (RestoredHeld).
                 state.head = Head(stat.size, created=saved.created and not stat.size)
         self._fs.handles.add(handle)
         return True
 
-    def comes_again(self, unique: int) -> None:
+    def comes_again(self, unique: int) -> Callable[[], None]:
         """Drop the handle that the daemon before has made for a request, if this request comes again: the
-        kernel did not get that handle. unique: the number of an OPEN or OPENDIR."""
+        kernel did not get that handle. unique: the number of an OPEN or OPENDIR. Return a function to call
+        after the request: a handle that has inherited held bytes stays until then."""
         if not self._begun or (saved := self._begun.pop(unique, None)) is None:
-            return
+            return _nothing
         if saved.is_directory:
             self._directories.remove(self._directories.find(saved.fh))
         elif not self._fs.handles.is_lost(saved.fh):
             handle = self._fs.handles.get(saved.fh)
-            self._lifecycle.leave(handle, open_state(handle))
+            state = open_state(handle)
+            leave = partial(self._lifecycle.leave, handle, state)
+            if handle.writable and state.writers == 1 and state.unsaved:
+                if not saved.flags & os.O_TRUNC:
+                    return leave
+                state.drop_held()  # its O_TRUNC comes again
+                self._fs.note_held(handle, state)
+            leave()
+        return _nothing
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -155,6 +155,7 @@ class AttributeSetter(FsPart):
                 for each in self._nodes.same_inode(node.ino):  # the draft may be of another view, or app
                     if each.open is not None and each.open.draft is not None:
                         each.open.draft.dated(before, now, modified=modified)
+                        each.open.draft.keep(each.open.draft)
 
     def _chown(self, change: Change, stat: Stat, fd: int, caller: Caller) -> None:
         self._tree.chown_fd(

@@ -209,7 +209,7 @@ class Lifecycle(FsPart):
                 handle, state, OSError(errno.EIO, "the release, or the open, ended with an error")
             )
         finally:
-            self._note_held(state, handle.fd)
+            self._note_held(handle, state)
             self._withheld_names.show(handle.node)
 
     def _leave(self, handle: Handle, state: OpenState) -> None:
@@ -247,8 +247,8 @@ class Lifecycle(FsPart):
             state.fd_closed()
         if state.mark is not None:
             self._held.unmark(state.mark)
-        if state.counted and self._nodes.saved is not None:
-            self._nodes.saved.locked(-1)
+        if self._nodes.saved is not None:
+            self._nodes.saved.held.drop(node.nodeid)
         if state.head is not None:  # without bytes: leave() has dropped those of the last writer
             state.drop_held()
             self._withheld_names.show(node)

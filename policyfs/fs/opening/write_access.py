@@ -41,6 +41,7 @@ class WriteAccess:
         remote: bool = False,
     ) -> None:  # fmt: skip
         self._tree = fs.tree
+        self._handles = fs.handles
         self._gate = fs.gate
         self._note_held = fs.note_held
         self._views = views
@@ -121,7 +122,7 @@ class WriteAccess:
         handle, state = opening.handle, opening.shared
         if not opening.request.empties:
             return
-        handle.changed = True
+        self._handles.changed(handle)
 
         def cut() -> None:
             self._gate.unchanged(handle.generation)  # again: this call may have waited for a free thread
@@ -134,18 +135,18 @@ class WriteAccess:
                 try:
                     await self._drafts.empty(handle, state)
                 finally:
-                    self._note_held(state, handle.fd)
+                    self._note_held(handle, state)
                 return
             check(opening)
             if opening.decision.content and handle.writable and await self._drafts.keep_old(handle, state):
-                self._note_held(state, handle.fd)
+                self._note_held(handle, state)
                 return
             await self._change_lock.in_thread(
                 handle.fd, partial(self._gate.unchanged, handle.generation), cut
             )
             if state.head is not None:
                 state.head = Head(0, created=state.head.created)
-                self._note_held(state, handle.fd)
+                self._note_held(handle, state)
             self._see(handle, self._tree.fstat(handle.fd))
             self._gate.unchanged(handle.generation)  # if it has changed, the kernel opens again
 

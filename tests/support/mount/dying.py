@@ -78,7 +78,7 @@ def _living(life: _Life, real: Callable[[SavedState, int], None]) -> Callable[[S
     return serves
 
 
-def _killer() -> int:
+def killer() -> int:
     """Fork a process that kills each process whose number is written into the returned pipe."""
     read_end, write_end = os.pipe()
     if os.fork():
@@ -91,7 +91,7 @@ def _killer() -> int:
 
 
 if __name__ == "__main__":
-    its = _Life(_killer())
+    its = _Life(killer())
     setattr(SavedState, "serves", _living(its, SavedState.serves))  # noqa: B010 - for this process only
     for owner, names in (*CHANGES, RECORDS):
         for name in names:
