@@ -260,7 +260,7 @@ void avc_keep(const struct wire_attr *attr, uint32_t most_ms, uint64_t *valid_s,
 {
 	uint64_t changed = attr->mtime > attr->ctime ? attr->mtime : attr->ctime;
 	uint64_t now = (uint64_t)time(NULL), most_s = most_ms / 1000;
-	uint64_t seconds = now > changed + 2 ? now - changed - 1 : 1;
+	uint64_t seconds = now > changed + 2 && attr->nlink == 1 ? now - changed - 1 : 1;
 
 	if (most_ms == 0)
 		return;

@@ -10,6 +10,7 @@ import mmap
 import os
 import select
 import subprocess
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ RAW = (TEXTS[0], TEXTS[len(TEXTS) // 2])
 """Policies with the same rules; by the second one, opens are on record."""
 SEQUENCES = count(4, 2_000)
 SECONDS = count(120, 3_500)
+AGE_S = 8
 Named = Callable[[str], Any]
 
 
@@ -250,6 +252,17 @@ def test_no_node_has_the_number_of_an_announcement(mounts: Mounts, store: Path) 
     for number in range(FILES):
         assert call_as(ONE, refusal, lambda name=f"d/f{number}": os.chmod(mount / name, 0o640)) is None
     assert mount.status()["bugs"] == 0
+
+
+def test_a_write_by_a_name_elsewhere_is_seen(mount: Mount, store: Path) -> None:
+    """The watch does not know the other name's directory, and the kernel keeps attributes of old files."""
+    (store / "shut/other").hardlink_to(store / "d/f1")
+    time.sleep(AGE_S)
+    for name in ("d/f1", "d/f1", "d/f2", "d/f1"):
+        call_as(ONE, os.stat, mount / name)
+    with (store / "shut/other").open("w") as file:
+        file.write("longer than before")
+    wait_for(lambda: call_as(ONE, os.stat, mount / "d/f1").st_size > 9, "the app sees the size", AGE_S / 2)
 
 
 def _reopened(path: str, flags: int) -> bytes:

@@ -66,6 +66,13 @@ def test_without_a_watch_a_second_is_the_longest(engine: Engine) -> None:
     assert attr(made, engine, 10_000) == UNWATCHED_S
 
 
+def test_a_file_with_another_name_may_be_written_where_nothing_watches(engine: Engine) -> None:
+    made, state = timeouts(engine), engine.state_of(b"/all/a.jpg")
+    linked = stat(10_000)._replace(nlink=2)
+    assert made.attributes(state, linked, reported=True) == UNWATCHED_S
+    assert made.attributes(engine.state_of(b"/some/a.jpg"), linked, reported=True) == 0
+
+
 def test_attributes_are_believed_for_as_long_as_they_have_stood(engine: Engine) -> None:
     made = timeouts(engine)
     assert attr(made, engine, 0) == UNWATCHED_S

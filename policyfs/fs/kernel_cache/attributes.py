@@ -143,6 +143,8 @@ class Timeouts:
             return min(allowed, UNWATCHED_S)
         if ftype is not FileType.REGULAR or allowed <= UNWATCHED_S:
             return allowed
+        if stat.nlink > 1:
+            return UNWATCHED_S  # another name may be in a directory that the watch does not know
         age = time.time() - max(stat.mtime_ns, stat.ctime_ns) / 1e9
         return min(cold(stat.ino), max(UNWATCHED_S, age))
 

@@ -76,6 +76,8 @@ def kept(names: list[bytes], stat: Stat | None, *, gate: Gate, timeouts: Timeout
         why.append(
             "the daemon has not opened this directory yet, so it would not notice changes in the directory"
         )
+    elif ftype is FileType.REGULAR and stat.nlink > 1:
+        why.append("a program may write the file by another name, where no watch would notice it")
     elif ftype is FileType.REGULAR and 0 < attributes_s < LONG_S:
         why.append("the older a file's last change is, the longer its attributes are kept, up to a minute")
     if timeouts.told_apart and not timeouts.alone:
