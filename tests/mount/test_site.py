@@ -256,6 +256,27 @@ def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path
     assert site("down").returncode == 0
 
 
+@pytest.mark.timeout(240)
+def test_a_mount_with_a_keeper_is_renewed_while_it_is_in_use(site: Site, store: Path) -> None:
+    gallery = site.arena / "apps/gallery"
+    site.write(store, "gallery", more="keeper: true")
+    assert site("up").returncode == 0
+    before = _daemon(site, "gallery")
+    user = start_as(GALLERY, _holds, gallery / "DCIM/Camera/a.jpg")
+    assert user.receive() == "open"
+    site.write(store, "gallery", more="keeper: true, copy_max: 1M")
+    said = site("up")
+    assert said.stderr.endswith(f"`policyfs up --restart {site.file}` renews it while it is in use\n")
+    said = site("up", "--restart")
+    assert said.returncode == 0, said
+    assert "unmounted" not in said.stderr
+    assert _daemon(site, "gallery") != before
+    assert site("up").stderr == ""
+    user.send("end")
+    user.result()
+    assert site("down").returncode == 0
+
+
 def _daemon(site: Site, app: str) -> object:
     statuses = json.loads(site("status", "--json").stdout)
     return next(one["pid"] for one in statuses if one["mountpoint"].endswith(f"/{app}"))
