@@ -117,11 +117,13 @@ ALONE = $(shell grep -rl 'pytest\.mark\.alone' tests --include='test_*.py')
 # These tests fork all the time. A process that knows the others, too, is thrice as large, and each fork as dear.
 FORKING := tests/attack tests/faults tests/mount tests/posix
 
-# Unit tests that take a third of the time of all: faults planted in C, sanitizers, bounds of time, builds, other runs
-# of pytest. `make check` leaves them to `make test`.
+# Unit tests that take half of the time of all: faults planted in C, sanitizers, bounds of time and size, deaths at
+# each step, builds, other runs of pytest. `make check` leaves them to `make test`.
 DEAR := $(patsubst %,tests/unit/test_%.py, \
 	kernel_avc kernel_readers kernel_build redact_bombs cli_common_time_bound packaging second_try \
-	cli_audit_forward cli_policy_init_command cli_main store_frozen redact_verdict)
+	cli_audit_forward cli_policy_init_command cli_main store_frozen redact_verdict redact_jpeg_jpeg \
+	redact_bitstreams_frame_table redact_bitstreams_heads fs_checked_change_lock fs_namespace_recovery \
+	fs_inodes_node_table journal_files_retention policy_tools_doc side_by_side)
 
 # One test of each room: the gate, checked writes, data, names, passthrough, redaction, kernel caches, inodes, locks,
 # the daemon, the trail, commands.
