@@ -297,7 +297,7 @@ class _Scanner:
         kind, options, payload = found.groups()
         self._inner.budget.inflate(len(payload))
         new: str | None = None
-        if not payload:
+        if not payload.strip():
             return payload
         if options.lower().endswith(";base64"):
             if _FONT.fullmatch(kind):
