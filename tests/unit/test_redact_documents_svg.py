@@ -85,10 +85,6 @@ def test_words_of_a_policy() -> None:
     assert b"Adobe Illustrator" not in redacted(svg("<!-- Generator: Adobe Illustrator 19 -->"), "device")
 
 
-def test_an_element_goes_from_a_style_whose_picture_is_empty() -> None:
-    assert b"base64,    )" in redacted(svg("<style>a {fill: url(data:image/png;base64,<g/>)}</style>"))
-
-
 def test_drawn_words_stay_together_when_an_element_between_them_goes() -> None:
     out = redacted(svgs.HIDING["among drawn words"])
     assert re.search(rb'<text x="1">a<!-- +-->b</text>', out)

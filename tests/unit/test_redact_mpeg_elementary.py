@@ -61,18 +61,12 @@ def test_another_codec_is_refused(data, codec):
         cleaned(data, codec)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        HEAD + ENTRY + SMALL,
-        MPEG_PICTURE + jpegs.with_segments(SMALL, jpegs.segment(jpegs.COM, b"at " + PLACE)),
-        MPEG_PICTURE + jpegs.with_segments(SMALL, jpegs.exif_segment(jpegs.exif("MM"))),
-    ],
-    ids=["the start codes before it would go", "a comment", "EXIF"],
-)
-def test_a_photo_with_a_place_among_the_units_is_refused(data):
-    with pytest.raises(NotThisKindError, match="a picture of another sort"):
-        cleaned(data)
+def test_a_photo_with_a_place_among_the_units_is_refused():
+    """Its cleaning could take start codes, by which a second look would find other units."""
+    comment = jpegs.with_segments(SMALL, jpegs.segment(jpegs.COM, b"at " + PLACE))
+    for data in (HEAD + ENTRY + SMALL, MPEG_PICTURE + comment):
+        with pytest.raises(NotThisKindError, match="a picture of another sort"):
+            cleaned(data)
     assert cleaned(HEAD + SMALL) == HEAD + SMALL
 
 

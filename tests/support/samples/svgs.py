@@ -74,6 +74,7 @@ HIDING = {
     "event": svg(f'<g onclick="go({PLACE})"/>'),
     "comment of a style": svg(f"<style>/* {PLACE} */ .a {{stroke-width: 12.345}}</style>"),
     "script in a CDATA section": svg(f"<script>//<![CDATA[\nplace('{PLACE}')\n//]]></script>"),
+    "by an empty picture": svg(f"<style>a {{fill: url(data:;base64,<g id='{PLACE}'/>)}}</style>"),
     "text outside": svg(f"<g>{HOME.city}</g>"),
     "photo": svg(f'<image xlink:href="data:image/jpeg;base64,{photo()}" width="9" height="9"/>'),
     "photo of a style": svg(f"<style>.a {{fill: url('data:image/jpeg;base64,{photo()}')}}</style>"),
@@ -85,6 +86,7 @@ HIDING = {
         encoding="latin-1",
     ),
 }  # fmt: skip
+IN_PARTS = f"{HOME.latitude},<!-- --> {HOME.longitude}"
 REFUSED = {
     "words": svg(f"<text>{PLACE}</text>"),
     "words in pieces": svg(f"<text>{HOME.latitude},<tspan> {HOME.longitude}</tspan></text>"),
@@ -92,13 +94,9 @@ REFUSED = {
         f'<foreignObject><div xmlns="http://www.w3.org/1999/xhtml">{PLACE}</div></foreignObject>'
     ),
     "words of a style": svg(f"<style>.a::after {{content: '{PLACE}'}}</style>"),
-    "words of a style in parts": svg(
-        f"<style>.a::after {{content: '{HOME.latitude},<!-- --> {HOME.longitude}'}}</style>"
-    ),
-    "comment of a style in parts": svg(
-        f"<style>/* {HOME.latitude},<!-- --> {HOME.longitude} */ .a {{}}</style>"
-    ),
-    "script in parts": svg(f"<script>/* {HOME.latitude},<!-- --> {HOME.longitude} */</script>"),
+    "words of a style in parts": svg(f"<style>.a::after {{content: '{IN_PARTS}'}}</style>"),
+    "comment of a style in parts": svg(f"<style>/* {IN_PARTS} */ .a {{}}</style>"),
+    "script in parts": svg(f"<script>/* {IN_PARTS} */</script>"),
     "photos of a style around an element": svg(
         f"<style>.a {{fill: url('data:image/jpeg;base64,{photo()[:-100]}<g/>{photo()}')}}</style>"
     ),
