@@ -316,7 +316,7 @@ def test_the_helper_translates_options(helper: Path) -> None:
 def test_the_helper_has_every_option_of_mount_that_concerns_a_mount(helper: Path) -> None:
     parser = build_parser("mount")
     bare = parser.parse_args(["mount", "--policy", "p", "/s", "/m"])
-    apart = {"policy", "store", "mountpoint", "run", "foreground", "log", "command"}
+    apart = {"policy", "store", "mountpoint", "run", "foreground", "follow", "log", "command"}
     for name, value in vars(bare).items():
         if name in apart:
             continue

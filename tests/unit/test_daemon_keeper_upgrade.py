@@ -1,0 +1,64 @@
+"""The spare's side of an upgrade: it serves if the candidate ends before it takes over."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import trio
+
+from policyfs.daemon.keeper import upgrade
+from policyfs.daemon.keeper.upgrade import Before, follow, wait_for_candidate
+from policyfs.errors import PolicyfsError
+from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.fs.inodes.state_memory import Handover
+
+
+def candidate(handover: Handover, live: Callable[[], object]) -> int:
+    """Fork a candidate that waits for the state, and then does this. It is its own keeper."""
+    pid = os.fork()
+    if pid == 0:
+        while not handover.is_given:
+            time.sleep(0.001)
+        live()
+        os._exit(0)
+    handover.offer(pid, pid)
+    return pid
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_the_spare_serves_if_the_candidate_has_not_taken_over(is_taken: bool) -> None:
+    handover, told = SavedState(2).handover, []
+    pid = candidate(handover, handover.take if is_taken else lambda: None)
+    assert wait_for_candidate(handover, lambda text, **_: told.append(text)) is is_taken
+    assert len(told) == (not is_taken)
+    os.waitpid(pid, 0)
+    assert is_taken or handover.candidate[0] == 0
+
+
+def test_a_candidate_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upgrade, "_TAKEN_S", 0.05)
+    handover = SavedState(2).handover
+    pid = candidate(handover, lambda: time.sleep(60))
+    assert not wait_for_candidate(handover, lambda *_, **__: None)
+    assert os.waitpid(pid, 0)[1] == 9
+
+
+def test_a_daemon_without_a_keeper_or_with_unchecked_bytes_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upgrade, "_OFFER_S", 0.05)
+    journal, state = SimpleNamespace(is_busy=False, flush=lambda: None), SavedState(2)
+    asked = (4, 5, journal, lambda: None)
+    for one, reason in ((None, "no keeper"), (state, "no keeper")):
+        with pytest.raises(PolicyfsError, match=reason):
+            trio.run(follow, one, *asked)
+    state.keeper = os.getppid()
+    with pytest.raises(
+        PolicyfsError, match="nobody can follow the daemon now: the daemon had not yet answered"
+    ):
+        trio.run(follow, state, *asked)
+    assert state.handover.candidate[0] == 0
+    with pytest.raises(PolicyfsError, match="--keeper"):
+        Before({"takeover": None}, lambda _: None)
