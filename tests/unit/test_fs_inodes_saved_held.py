@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from policyfs.domain import Op, RuleMatch
-from policyfs.fs.checked.restored_held import _is_draft, _placed
+from policyfs.fs.checked.restored_held import _is_draft
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.open_state import OpenState
@@ -83,15 +83,3 @@ def test_bytes_without_room_and_under_redaction_prevent_a_take_over() -> None:
             assert not state.can_continue
         state.held.drop(5)
         assert state.can_continue
-
-
-def test_no_late_write_is_appended_twice(tmp_path: Path) -> None:
-    late = Write(None, b"ab"), Write(2, b"c"), Write(None, b"de")
-    for there, end, expected in (
-        (b"0123", 4, late), (b"0123ab", None, late), (b"0123zz", 4, late),
-        (b"0123a", 4, (Write(4, b"ab"), late[1], Write(6, b"de"))),
-        (b"0123abde", 4, (Write(4, b"ab"), late[1], Write(6, b"de"))),
-    ):  # fmt: skip
-        (tmp_path / "file").write_bytes(there)
-        with open(tmp_path / "file", "rb") as file:
-            assert _placed(late, end, file.fileno()) == expected
