@@ -26,9 +26,7 @@ class RestoredHeld(FsPart):
     before can have made, with the inode of the record. put_off: notes a node with
     late writes (LateWrites.restored)."""
 
-    def __init__(
-        self, fs: FsContext, withheld_names: WithheldNames, put_off: Callable[[Node], None]
-    ) -> None:
+    def __init__(self, fs: FsContext, withheld_names: WithheldNames, put_off: Callable[[Node], None]) -> None:
         super().__init__(fs)
         self._note_held = fs.note_held
         self._withheld_names = withheld_names
