@@ -37,6 +37,7 @@ rules:
   - {{id: shut, deny: [all], paths: ["/shut/***", "/*/secret"], errno: ENOENT}}
   - {{id: kept, deny: [write], paths: ["/kept/*.txt"]}}
 """
+WIDE = POLICY[: POLICY.index("  - {id: shut")]
 CLOSED = POLICY + '  - {id: closed, deny: [read], paths: ["/d/**"]}\n'
 FILES = 20
 RAW = (TEXTS[0], TEXTS[len(TEXTS) // 2])
@@ -263,6 +264,36 @@ def test_a_write_by_a_name_elsewhere_is_seen(mount: Mount, store: Path) -> None:
     with (store / "shut/other").open("w") as file:
         file.write("longer than before")
     wait_for(lambda: call_as(ONE, os.stat, mount / "d/f1").st_size > 9, "the app sees the size", AGE_S / 2)
+
+
+def _hold_link(channel: Any, path: str) -> None:
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    channel.send(os.fstat(fd).st_size)
+    channel.recv()
+
+
+def test_a_file_has_the_inode_number_of_a_symlink_that_is_still_known(arena: Path) -> None:
+    with file_system("ext4", arena) as disk:
+        mounts = Mounts(arena)
+        (store := disk / "store").mkdir(mode=0o700)
+        (store / "link").symlink_to("any")
+        number = (store / "link").lstat().st_ino
+        try:
+            mount = mounts.prepare(WIDE, store, "--app", "one").start()
+            child = start_as(ONE, _hold_link, str(mount / "link"))
+            assert child.receive() == 3
+            (store / "link").unlink()
+            (store / "file").write_text("one")
+            assert (store / "file").stat().st_ino == number
+            time.sleep(AGE_S)
+            assert call_as(ONE, listed, str(mount / ".")) == {"file": 3}
+            with (store / "file").open("a") as file:
+                file.write(" and more")
+            wait_for(lambda: call_as(ONE, os.stat, mount / "file").st_size > 3, "it is seen", AGE_S / 2)
+            child.send(None)
+            child.result()
+        finally:
+            assert not mounts.stop_all()
 
 
 def _reopened(path: str, flags: int) -> bytes:

@@ -115,7 +115,8 @@ class NodeTable:
     def same_inode(self, ino_key: int) -> Iterator[Node]:
         """Yield every node of a backing inode."""
         node = self._by_ino.get(ino_key)
-        if node is None and not self.dev_in(ino_key):
+        is_regular = node is not None and node.ftype is FileType.REGULAR  # else the bridge may have made one
+        if not is_regular and not self.dev_in(ino_key):
             self._learn(vectors.take_inode(ino_key))
             node = self._by_ino.get(ino_key)
         while node is not None:
