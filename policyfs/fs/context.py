@@ -11,11 +11,11 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle, HandleTable
-from policyfs.fs.inodes.intents import Intent, Intents, Outcome
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.saved.intents import Intent, Intents, Outcome
 from policyfs.fs.sharing.kernel_locks import KernelLocks
 from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.store.locking.latches import HeldFiles

@@ -39,7 +39,6 @@ from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.handlers import Handlers
 from policyfs.fs.inodes.directory_handles import DirectoryHandles
 from policyfs.fs.inodes.handles import HandleTable
-from policyfs.fs.inodes.intents import Intents
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
@@ -84,6 +83,7 @@ from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.fs.redacted.restored_copies import RestoredCopies
+from policyfs.fs.saved.intents import Intents
 from policyfs.fs.sharing.kernel_locks import KernelLocks
 from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.kernel.backing import Backing

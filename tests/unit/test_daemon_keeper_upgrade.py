@@ -14,7 +14,7 @@ from policyfs.daemon.keeper import upgrade
 from policyfs.daemon.keeper.upgrade import Before, follow, wait_for_candidate
 from policyfs.errors import PolicyfsError
 from policyfs.fs.inodes.saved_state import SavedState
-from policyfs.fs.inodes.state_memory import Handover
+from policyfs.fs.saved.state_memory import Handover
 
 
 def candidate(handover: Handover, live: Callable[[], object]) -> int:

@@ -18,10 +18,10 @@ from policyfs.daemon.keeper.clone import fork_sharing_descriptors
 from policyfs.daemon.keeper.descriptors import close_others, now_open
 from policyfs.fs.access.ledger import Ledger
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.intents import ChangeKind, Intent, Intents, Outcome, Side
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.namespace.recovery import Recovery
+from policyfs.fs.saved.intents import ChangeKind, Intent, Intents, Outcome, Side
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.tree import Tree
 from tests.support.machine.counts import count

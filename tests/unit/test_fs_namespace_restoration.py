@@ -14,7 +14,6 @@ import pytest
 from policyfs.domain import RAW_VIEW, FileType, Principal
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle, HandleTable
-from policyfs.fs.inodes.intents import Intents
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import Mode, OpenState
@@ -23,6 +22,7 @@ from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.namespace.restoration import Restoration
+from policyfs.fs.saved.intents import Intents
 from policyfs.kernel import bridge, vectors
 from policyfs.kernel.bridge import FH_PASSTHROUGH, pack_fh
 from policyfs.store.tree import Tree

@@ -24,7 +24,7 @@ from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio
 from tests.support.samples import jpegs
 from tests.support.samples.jpegs import leaks
-from tests.unit.test_fs_inodes_saved_copies import COPY
+from tests.unit.test_fs_saved_saved_copies import COPY
 
 GALLERY = 10011
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))

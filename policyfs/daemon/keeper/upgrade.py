@@ -23,7 +23,7 @@ import trio
 
 from policyfs.errors import PolicyfsError
 from policyfs.fs.inodes.saved_state import SavedState
-from policyfs.fs.inodes.state_memory import Handover, name_of
+from policyfs.fs.saved.state_memory import Handover, name_of
 from policyfs.kernel import work
 from policyfs.linux.libc import LIBC, fail
 

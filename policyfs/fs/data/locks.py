@@ -23,7 +23,7 @@ from policyfs.fs.error_boundary import guarded, guarded_now
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.open_state import Mode
-from policyfs.fs.inodes.saved_locks import SavedLocks
+from policyfs.fs.saved.saved_locks import SavedLocks
 from policyfs.kernel import requests
 from policyfs.kernel.operations import BugLog, Handler, Quick, Request
 from policyfs.kernel.protocol import Opcode

@@ -15,10 +15,10 @@ from policyfs.fs.context import FsContext, refuse_unknown
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
 from policyfs.fs.inodes.handles import Handle, open_state
-from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.pending_writes import Head
+from policyfs.fs.saved.intents import ChangeKind, Intent, Side
 from policyfs.store import ranges
 
 T = TypeVar("T")

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from policyfs.domain import Op, RuleMatch
 from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.pending_writes import Draft, Head, Refusal, Write
-from policyfs.fs.inodes.saved_copies import inode_of
+from policyfs.fs.saved.saved_copies import inode_of
 
 if TYPE_CHECKING:
     from policyfs.fs.inodes.caller import Caller
     from policyfs.fs.inodes.node import Node
     from policyfs.fs.inodes.open_state import OpenState
-    from policyfs.fs.inodes.record_table import RecordTable
+    from policyfs.fs.saved.record_table import RecordTable
 
 FD_AT: Final = 8
 """The offset of the descriptor in a record."""

@@ -15,12 +15,13 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.domain import FileType, Lane, View
-from policyfs.fs.inodes import intents, saved_copies, saved_held, saved_locks
+from policyfs.fs.inodes import saved_held
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.inodes.open_state import Mode
-from policyfs.fs.inodes.record_table import RecordTable
-from policyfs.fs.inodes.state_memory import HEADER_BYTES, Handover, StateMemory, nodes_in
 from policyfs.fs.inodes.vectors import MAX_NODES
+from policyfs.fs.saved import intents, saved_copies, saved_locks
+from policyfs.fs.saved.record_table import RecordTable
+from policyfs.fs.saved.state_memory import HEADER_BYTES, Handover, StateMemory, nodes_in
 from policyfs.kernel import vectors, work
 from policyfs.kernel.work import Outliving
 

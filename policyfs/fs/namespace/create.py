@@ -24,11 +24,11 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError, check_room, child_path
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.request import describe, ops_of
+from policyfs.fs.saved.intents import ChangeKind, Intent, Side
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState

@@ -16,12 +16,12 @@ from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_link
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
 from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.path_bounds import KEPT_NAMES
+from policyfs.fs.saved.intents import ChangeKind, Intent, Side
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End

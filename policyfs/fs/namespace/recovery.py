@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from policyfs.domain import FileType
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.intents import ChangeKind, Intent, Intents, Outcome, Side
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.entries import Entries
+from policyfs.fs.saved.intents import ChangeKind, Intent, Intents, Outcome, Side
 
 
 class Recovery:

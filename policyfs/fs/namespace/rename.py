@@ -22,11 +22,11 @@ from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.fs.saved.intents import ChangeKind, Intent, Side
 from policyfs.fs.sharing.kernel_locks import MOST_S, LateError
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat

@@ -14,10 +14,10 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import Node, StaleNodeError, child_path
 from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.fs.saved.intents import ChangeKind, Intent, Side
 from policyfs.fs.sharing.kernel_locks import LateError
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End

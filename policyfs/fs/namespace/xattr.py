@@ -14,12 +14,12 @@ from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.intents import ChangeKind, Intent, Side
 from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.fs.saved.intents import ChangeKind, Intent, Side
 from policyfs.kernel.vectors import NO_ACLS, NO_ATTRIBUTES
 from policyfs.store.tree import ACLS
 

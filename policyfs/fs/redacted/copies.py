@@ -18,12 +18,12 @@ from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.node_table import NodeTable
-from policyfs.fs.inodes.saved_copies import SavedCopies
 from policyfs.fs.redacted.copy_keys import CopyKey, version_of_key
 from policyfs.fs.redacted.patching import apply_all, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, PlanFinder, Proof
 from policyfs.fs.redacted.results import NoRoom, Redacted, Refused
 from policyfs.fs.redacted.windows import FilmFrames
+from policyfs.fs.saved.saved_copies import SavedCopies
 from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome
 from policyfs.store import frozen as freezing

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from policyfs.domain import Decision, Ranges
 from policyfs.fs.inodes.leased_bytes import FilmReader
-from policyfs.fs.inodes.saved_copies import SavedCopy, inode_of
 from policyfs.fs.redacted.copy_keys import CopyKey
+from policyfs.fs.saved.saved_copies import SavedCopy, inode_of
 from policyfs.linux.statx import Stat
 from policyfs.store.copies import Copy
 

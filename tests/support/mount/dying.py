@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from policyfs.cli.main import main
-from policyfs.fs.inodes.intents import Intents
 from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.fs.saved.intents import Intents
 from policyfs.store import ranges
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-from policyfs.fs.inodes.record_table import RecordTable
+from policyfs.fs.saved.record_table import RecordTable
 
 _RECORD: Final = struct.Struct("=QBBQQqQQQqQQ")
 """unique, change, length of the first name, (inode number, device, birth time in ns, directory) of both

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from policyfs.fs.inodes.record_table import RecordTable
+from policyfs.fs.saved.record_table import RecordTable
 from policyfs.store.locking.locks import Holder, Inode
 from policyfs.store.locking.ofd import Owner
 from policyfs.store.spans import Span

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 
-from policyfs.fs.inodes.record_table import RecordTable
+from policyfs.fs.saved.record_table import RecordTable
 
 SLOTS, ROOM = 4, 16
 SIZE = RecordTable.size_bytes(SLOTS, ROOM)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from policyfs.domain import Ranges
-from policyfs.fs.inodes.saved_copies import SavedCopy, inode_of
 from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.fs.saved.saved_copies import SavedCopy, inode_of
 
 COPY = SavedCopy(
     7, 0, (3, 4), 2**70, tuple(range(14)), (10, 20, 30), frozenset({"location", "time"}), ("app", 1000),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from policyfs.domain import Lane, Ranges
 
 if TYPE_CHECKING:
-    from policyfs.fs.inodes.record_table import RecordTable
+    from policyfs.fs.saved.record_table import RecordTable
 
 _HEAD: Final = struct.Struct("=iiQQ")
 """Descriptor, backing id (0: none), and device and inode number of the copy; then the fields as JSON."""
