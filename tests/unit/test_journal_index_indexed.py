@@ -76,6 +76,15 @@ def test_each_closed_segment_is_indexed_once(read: Read, root: Path) -> None:
     assert {what for what, _, _ in read.told} == {"reading segments", "indexing segments"}
 
 
+def test_no_progress_is_shown_while_events_are(read: Read) -> None:
+    """A row began behind "reading segments: 1 of 11", in the same line of the terminal."""
+    trail = read.trail()
+    (chain,) = trail.chains
+    shown = [read.told[-1][1:] for _ in trail.selected(chain, Selection(parse_query(""), CLOCK))]
+    assert len(shown) == 40, shown
+    assert all(done == total for done, total in shown), shown
+
+
 def test_a_changed_segment_is_indexed_again(read: Read, root: Path) -> None:
     read("")
     path = segments(root / MOUNT_ID)[1]

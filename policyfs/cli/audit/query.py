@@ -160,4 +160,5 @@ class Progress:
             self._shown = True
             print(f"\r{what}: {done} of {total} ", end="", file=sys.stderr, flush=True)
         elif self._shown:
+            self._shown = False
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)

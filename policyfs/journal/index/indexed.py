@@ -25,7 +25,8 @@ from policyfs.trail.query.selection import Selection
 from policyfs.trail.query.summary import TROUBLE
 
 Progress = Callable[[str, int, int], None]
-"""A function that reports progress. Arguments: name of the work, number of finished steps, of all steps."""
+"""A function that reports progress. Arguments: name of the work, number of finished steps, of all steps.
+If the two numbers are equal, nothing is under way."""
 
 _LOADED: Final = 64 << 20
 _Range = tuple[int, int]
@@ -114,6 +115,7 @@ class IndexedTrail:
             line = 0
             for number, one in enumerate(task.ranges):
                 index = self._index(file, one, is_kept=number < task.kept)
+                self._progress("reading segments", self._total, self._total)  # rows may be printed now
                 yield Portion(file, index, line)
                 line += index.lines
 
