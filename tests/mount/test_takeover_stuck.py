@@ -92,7 +92,7 @@ def test_a_notification_that_waits_for_an_app_waits_on(mounts, empty_store: Path
     (empty_store / "Work").mkdir()
     for name in ("held", "told"):
         (empty_store / "Work" / name).touch()
-    mount = mounts.prepare(POLICY, empty_store, "--app", "editor", "--keeper")
+    mount = mounts.prepare(POLICY, empty_store, "--app", "editor", "--keeper", "--no-avc")
     mount.program = ("tests.support.mount.holding",)
     pid, at = mount.start().status()["pid"], mount.mountpoint / "Work"
 

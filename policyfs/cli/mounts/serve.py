@@ -142,14 +142,16 @@ def _built(
 ) -> Daemon:
     """Build the daemon. An executed launcher imports modules while this process imports those of the daemon.
     """
+    from policyfs.cli.common.processes import own_instance
     from policyfs.content.workers.execution import execute_launcher, worker_limits
 
     launcher: LauncherProcess
-    if forked is None:
-        launcher = execute_launcher(options.named_uids)
-    else:
-        forked.limit(worker_limits(options.named_uids))
-        launcher = forked
+    with own_instance():  # to look for free uids; the daemon makes an instance of its own later
+        if forked is None:
+            launcher = execute_launcher(options.named_uids)
+        else:
+            forked.limit(worker_limits(options.named_uids))
+            launcher = forked
     from policyfs.daemon.daemon import Daemon
 
     if options.before is not None and state is not None and not options.before.handover.is_taken:
