@@ -39,11 +39,12 @@ from policyfs.domain import in_turn
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
-from policyfs.fs.inodes.saved_state import SavedState, Setup
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
 from policyfs.fs.kernel_cache.name_expiry import all_stay
 from policyfs.fs.namespace.restoration import Restored
 from policyfs.fs.opening.stale_retries import MOST_RESTING
+from policyfs.fs.saved.saved_handle import Setup
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.sealing.heads import heads_if_any
 from policyfs.journal.writing.recorders import open_journal

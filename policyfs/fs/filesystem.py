@@ -36,7 +36,7 @@ from policyfs.fs.data.write import FileWriter
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import DirectWrites, DraftWrites, HeadCheckedWrites
 from policyfs.fs.foundation import Foundation, Settings
-from policyfs.fs.handlers import Handlers
+from policyfs.fs.handlers import Before, Handlers
 from policyfs.fs.inodes.directory_handles import DirectoryHandles
 from policyfs.fs.inodes.handles import HandleTable
 from policyfs.fs.inodes.node import BytePath, Node
@@ -59,7 +59,7 @@ from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.namespace.rename import Renamer
-from policyfs.fs.namespace.restoration import Restoration
+from policyfs.fs.namespace.restoration import Restoration, RestoredBytes
 from policyfs.fs.namespace.setattr import AttributeSetter
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.unlink import Remover
@@ -355,8 +355,10 @@ class FileSystem:
         self._undo.callback(locks.close)
         self.restoration = Restoration(
             fs, opening.lifecycle, self.passthrough, self.listings.open, cache.absent_names, locks,
-            Recovery(fs, names.entries), opening.restored_copies,
-            RestoredHeld(fs, opening.withheld_names, self.late_writes.restored),
+            Recovery(fs, names.entries),
+            RestoredBytes(
+                opening.restored_copies, RestoredHeld(fs, opening.withheld_names, self.late_writes.restored)
+            ),
         )  # fmt: skip
         self._operations = RawHandlers(
             fs, names=names, data=data, sync_directory=fs.tree.fsyncdir, bugs=bugs,
@@ -370,8 +372,8 @@ class FileSystem:
             self.changes.announcements = self.announcements
         self.handlers = Handlers(
             fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs,
-            announcements=self.announcements, comes_again=self.restoration.comes_again,
-            refused=self.restoration.refused,
+            announcements=self.announcements,
+            before=Before(self.restoration.comes_again, self.restoration.refused),
         )  # fmt: skip
 
     def _shown_modes(self) -> ShownModes:

@@ -11,7 +11,7 @@ import os
 import stat
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
@@ -52,6 +52,14 @@ _AT_ONCE: Final = 16
 """The number of references to forget between two possible pauses for other requests (in_slices)."""
 
 
+class Before(NamedTuple):
+    """What the daemon before has left. comes_again: called with the number of each OPEN (Restoration).
+    refused: the numbers of FLUSHes and RELEASEs that have probably killed daemons: they check no bytes."""
+
+    comes_again: Callable[[int], Callable[[], None]]
+    refused: Container[int]
+
+
 class Handlers(pyfuse3.Operations):
     """The object with the handlers of one mount. pyfuse3 calls one method for each request."""
 
@@ -69,11 +77,9 @@ class Handlers(pyfuse3.Operations):
         locks: Locks,
         bugs: BugLog,
         announcements: Announcements | None = None,
-        comes_again: Callable[[int], Callable[[], None]] = lambda _unique: lambda: None,
-        refused: Container[int] = (),
+        before: Before | None = None,
     ) -> None:
-        """comes_again: called with the number of each OPEN (Restoration.comes_again). refused: the numbers of
-        FLUSHes and RELEASEs that have probably killed daemons: they check no bytes (Restoration.refused)."""
+        """before: None without a daemon before this one."""
         super().__init__()
         self._tree = fs.tree
         self._nodes = fs.nodes
@@ -87,8 +93,7 @@ class Handlers(pyfuse3.Operations):
         self._opener = opener
         self._locks = locks
         self._announcements = announcements
-        self._comes_again = comes_again
-        self._refused = refused
+        self._comes_again, self._refused = before or Before(lambda _unique: lambda: None, ())
         self.bugs = bugs
         self.kernel_locks = fs.locks
         self._forgets: deque[tuple[int, int]] = deque()

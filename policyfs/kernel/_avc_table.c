@@ -443,11 +443,11 @@ void avc_close(void)
 	avc_forget_counts();
 }
 
-void avc_count_table(struct avc_counts *counts)
+void avc_count_table(struct avc_counts *told)
 {
-	counts->nodes = table.count;
-	counts->directories = directories_count();
-	counts->installed = table.installed;
-	counts->dropped = table.dropped;
-	counts->refused = table.refused;
+	told->nodes = table.count;
+	told->directories = directories_count();
+	told->installed = table.installed;
+	told->dropped = table.dropped;
+	told->refused = table.refused;
 }

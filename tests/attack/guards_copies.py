@@ -11,10 +11,11 @@ import policyfs.fs.redacted.leased as leased_module
 import policyfs.store.tree as tree_module
 from policyfs.domain import NO_RANGES
 from policyfs.fs.inodes.leased_bytes import LeasedBytes
-from policyfs.fs.inodes.saved_state import SavedHandle, SavedState
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.fs.redacted.windows import FilmFrames
+from policyfs.fs.saved.saved_handle import SavedHandle
 from policyfs.store.frozen import Frozen, freeze
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.page_cache import read_store

@@ -28,7 +28,7 @@ class Daemon:
         self.policies = ["ab"]
         self.fails = False
 
-    def ask(self, _: Path, command: str, **more: Any) -> dict[str, object]:
+    def ask(self, _: Path, command: str, _timeout_s: float = 0.0, **more: Any) -> dict[str, object]:
         if command == "proof":
             if self.fails:
                 raise control.NoDaemonError("gone")

@@ -161,7 +161,7 @@ def test_a_site_has_every_option_of_mount_that_concerns_a_mount(tmp_path: Path) 
     known = vars(parser.parse_args(["mount", "--policy", "p", "/s", "/m"])).keys()
     flags = {f"no_{name}" if name == "avc" else name for name in known}
     keys = MountDoc.model_fields.keys() | OptionsDoc.model_fields.keys()
-    of_the_process = {"foreground", "log", "run", "command"}
+    of_the_process = {"foreground", "log", "run", "command", "follow"}  # `up --restart` follows
     assert flags - keys == {"policy", "store", "trail", "mountpoint", *of_the_process}
     page = (CHECKOUT / "docs/mount-sets.md").read_text(encoding="utf-8")
     assert [key for key in OptionsDoc.model_fields if f"`{key}`" not in page] == []

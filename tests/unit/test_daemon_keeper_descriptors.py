@@ -10,7 +10,8 @@ from policyfs.domain import RAW_VIEW
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.inodes.open_state import Mode
-from policyfs.fs.inodes.saved_state import SavedState, Setup
+from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.fs.saved.saved_handle import Setup
 from tests.support.machine.inchild import in_child
 
 

@@ -14,7 +14,8 @@ from policyfs.content.workers.launcher import DYING
 from policyfs.daemon.keeper.keeper import Keeper
 from policyfs.daemon.log import configure
 from policyfs.daemon.log_writer import LogWriter
-from policyfs.fs.inodes.saved_state import SavedState, Setup
+from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.fs.saved.saved_handle import Setup
 from policyfs.linux.child import send_as
 from tests.support.machine.inchild import child, exit_code
 

@@ -14,7 +14,8 @@ from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Head, Refusal, Write
 from policyfs.fs.inodes.saved_held import ROOM
-from policyfs.fs.inodes.saved_state import SavedState, Setup
+from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.fs.saved.saved_handle import Setup
 from policyfs.linux.statx import fstatx
 
 WRITER = Caller(lambda _uid: None, 1, 2, 3, 0)  # type: ignore[arg-type, return-value]

@@ -13,8 +13,9 @@ from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import Mode
-from policyfs.fs.inodes.saved_state import SavedState, Setup, sum_of_view
+from policyfs.fs.inodes.saved_state import SavedState, sum_of_view
 from policyfs.fs.path_bounds import KEPT_NAMES
+from policyfs.fs.saved.saved_handle import Setup
 from policyfs.linux.statx import Stat
 from tests.support.models.policies import engine_of
 

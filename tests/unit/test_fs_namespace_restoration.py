@@ -46,6 +46,7 @@ class Side:
             restore=lambda _saved, _seen: {7}, save_to=lambda _saved: None, release=lambda: None,
             of=lambda _node, _fd, _backing_id: None,
         )  # fmt: skip
+        held: Any = SimpleNamespace(restore=lambda _saved, _policy: None)
         self.intents = Intents(lambda: None)
         self.locks: Any = SimpleNamespace(save_to=lambda _saved: None, restore=lambda _saved, is_same: None)
         fs: Any = SimpleNamespace(
@@ -56,8 +57,7 @@ class Side:
         self.absent_names = AbsentNames(lambda _parent, _name: True)
         self.restoration = Restoration(
             fs, self, self, self.directories, self.absent_names,  # type: ignore[arg-type]
-            self.locks, Recovery(fs, None), copies,  # type: ignore[arg-type]
-            SimpleNamespace(restore=lambda _saved, _policy: None),  # type: ignore[arg-type]
+            self.locks, Recovery(fs, None), (copies, held),  # type: ignore[arg-type]
         )  # fmt: skip
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from policyfs.fs.inodes.saved_state import SavedState, Setup
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.saved.intents import ChangeKind, Intent, Intents, Outcome, Side
+from policyfs.fs.saved.saved_handle import Setup
 
 MOVE = Intent(
     70, ChangeKind.MOVE, Side(3, b"n" * 255, 1 << 64 | 12, -5), Side(1, b"m" * 255, 13, 9), size=0

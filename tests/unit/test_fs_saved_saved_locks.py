@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from policyfs.fs.inodes.saved_state import SavedState, Setup
+from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.fs.saved.saved_handle import Setup
 from policyfs.fs.saved.saved_locks import SavedLock
 from policyfs.store.locking.locks import Holder
 from policyfs.store.locking.ofd import Owner

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.errors import PolicyfsError
-from policyfs.fs.inodes.saved_state import SavedHandle, SavedState, Setup
+from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.fs.saved.saved_handle import SavedHandle, Setup
 from policyfs.fs.saved.state_memory import READABLE, VERSION, name_of, nodes_in
 
 HANDLE = SavedHandle(7, 9, 2, os.O_RDONLY, 1, 1, 1, -1, False, False, False, False, True)

@@ -21,6 +21,7 @@ from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.vectors import MAX_NODES
 from policyfs.fs.saved import intents, saved_copies, saved_locks
 from policyfs.fs.saved.record_table import RecordTable
+from policyfs.fs.saved.saved_handle import SavedHandle, Setup
 from policyfs.fs.saved.state_memory import HEADER_BYTES, Handover, StateMemory, nodes_in
 from policyfs.kernel import vectors, work
 from policyfs.kernel.work import Outliving
@@ -63,19 +64,6 @@ _LOST: Final = "very many files with bytes not checked yet, or locks of an owner
 _NO_ROOM: Final = "there was no room to save a file or a change"
 
 
-class Setup(NamedTuple):
-    """The data with which the next daemon begins: device, connection, INIT request, digest of the policy, and
-    the inode of the store's root (NodeTable.root: number and birth time)."""
-
-    device: int
-    connection: int
-    init: bytes
-    policy: str
-    root: tuple[int, int] = (0, 0)
-    flags: int = 0
-    """The flags of INIT that are in use (kernel/session.py, Negotiated); 0: unknown."""
-
-
 class SavedNode(NamedTuple):
     """A node. key: NodeTable.key_of() of its inode. parent: the directory of its first name, or, if it is not
     *named* any more, of its last. backing_id: 0 without passthrough."""
@@ -97,30 +85,6 @@ class SavedNode(NamedTuple):
     """Checksum of the view (sum_of_view); 0: raw, for everybody."""
     uid: int | None = None
     """A uid of the only lane that may use the node; None if lanes share it."""
-
-
-class SavedHandle(NamedTuple):
-    """An open file, an open directory with its number as *fh*, or a descriptor of an open file without a name
-    (OpenState.fd) with its node's number as *fh*. unique: the number of the request that opened it. fd: -1
-    for a reader in passthrough. kept: Listing.kept. passed: True in passthrough."""
-
-    unique: int
-    fh: int
-    nodeid: int
-    flags: int
-    uid: int
-    gid: int
-    pid: int
-    fd: int
-    is_directory: bool
-    kept: bool
-    by_kind: bool
-    is_unnamed: bool
-    passed: bool
-    owner: int = 0
-    """Checksum of the owner in Handle.facts (sum_of_text); 0 if it is unknown."""
-    created: bool = False
-    changed: bool = False
 
 
 class SavedState:

@@ -8,8 +8,9 @@ from typing import Final
 
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
-from policyfs.fs.inodes.saved_state import SavedHandle, SavedState
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.opening.bridge_handles import BridgeHandles
+from policyfs.fs.saved.saved_handle import SavedHandle
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel import vectors
 from policyfs.kernel.bridge import DirectoryEntries

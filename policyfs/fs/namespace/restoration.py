@@ -17,13 +17,14 @@ from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.pending_writes import Head
-from policyfs.fs.inodes.saved_state import SavedHandle, SavedNode, SavedState, sum_of_view
+from policyfs.fs.inodes.saved_state import SavedNode, SavedState, sum_of_view
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.redacted.restored_copies import RestoredCopies
+from policyfs.fs.saved.saved_handle import SavedHandle
 from policyfs.kernel import vectors
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import PathState
@@ -42,6 +43,13 @@ class Restored(NamedTuple):
     unleased: list[int]
 
 
+class RestoredBytes(NamedTuple):
+    """The parts of a mount that give open files their frozen copies and held bytes back."""
+
+    copies: RestoredCopies
+    held: RestoredHeld
+
+
 class Restoration:
     """The part of a mount that saves its state for the next daemon, and restores that of the daemon before.
 
@@ -50,8 +58,7 @@ class Restoration:
 
     def __init__(
         self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, directories: OpenDirectories,
-        absent_names: AbsentNames, locks: Locks, recovery: Recovery, copies: RestoredCopies,
-        held: RestoredHeld,
+        absent_names: AbsentNames, locks: Locks, recovery: Recovery, restored: RestoredBytes,
     ) -> None:  # fmt: skip
         self._fs = fs
         self._lifecycle = lifecycle
@@ -60,8 +67,7 @@ class Restoration:
         self._absent_names = absent_names
         self._locks = locks
         self._recovery = recovery
-        self._copies = copies
-        self._held = held
+        self._copies, self._held = restored
         self._begun: dict[int, SavedHandle] = {}
         self.refused: set[int] = set()
         """The numbers of requests that have probably killed daemons (SavedState.suspects)."""
