@@ -558,10 +558,10 @@ def test_many_files_in_turn_are_kept_for_a_while(mounts: Mounts, many: Path) -> 
 
     # Python has to answer what comes while the table changes, as it does for a moment every two seconds.
     wait_for(answered_later, "the bridge answers each of them two seconds later", 30)
-    assert mount.status()["backing_ids"] == len(MANY)
+    assert 0 < mount.status()["backing_ids"] <= len(MANY), "those of a raw directory may end with the release"
     for name in MANY[:300]:
         (mount.store / name).unlink()
-    wait_for(lambda: mount.status()["backing_ids"] == 300, "removed files take no space", 5.0)
+    wait_for(lambda: mount.status()["backing_ids"] <= 300, "removed files take no space", 5.0)
     assert mount.reload().returncode == 0
     wait_for(lambda: mount.status()["backing_ids"] == 0, "a reload ends all", 5.0)
 

@@ -62,6 +62,11 @@ def booted(place: Path, setup: Path, socket: str = "run/systemd/private") -> Ite
     log = place / "boot.log"
     root = place / "root"
     root.mkdir()
+    groups = place / "cgroup"
+    groups.mkdir()
+    # Only the first namespace of control groups may make a hierarchy. With cgroup2 alone, none is needed.
+    hierarchy = ["mount", "-t", "cgroup", "-o", "none,name=policyfs-test", "cgroup", str(groups)]
+    made = subprocess.run(hierarchy, capture_output=True, check=False).returncode == 0
     unshared = ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--cgroup"]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -84,6 +89,8 @@ def booted(place: Path, setup: Path, socket: str = "run/systemd/private") -> Ite
             os.kill(machine.pid, signal.SIGKILL)
         process.kill()
         process.wait(_CALL_S)
+        if made:
+            subprocess.run(["umount", str(groups)], check=True)
 
 
 def _is_there(path: Path) -> bool:
