@@ -53,7 +53,7 @@ _AT_ONCE: Final = 16
 
 
 class Before(NamedTuple):
-    """What the daemon before has left. comes_again: called with the number of each OPEN (Restoration).
+    """The traces of the daemon before. comes_again: called with the number of each OPEN (Restoration).
     refused: the numbers of FLUSHes and RELEASEs that have probably killed daemons: they check no bytes."""
 
     comes_again: Callable[[int], Callable[[], None]]

@@ -1,4 +1,4 @@
-"""What the next daemon begins with, and the record of a handle."""
+"""The record of a handle, and the data with which the next daemon begins."""
 
 from __future__ import annotations
 
