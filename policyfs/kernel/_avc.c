@@ -200,8 +200,8 @@ static bool answer_absent(struct seat *seat, int device, const struct wire_in_he
 
 	if (directory < 0 || !is_absent(directory, in_memory, name))
 		return false;
-	reply(seat, device, header->unique, ENOENT, NULL, 0);
 	atomic_fetch_add_explicit(&seat->absences, 1, memory_order_relaxed);
+	reply(seat, device, header->unique, ENOENT, NULL, 0);
 	return true;
 }
 
@@ -248,9 +248,9 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 		out.nodeid = node->id;
 		/* INVARIANT: counted under this seat's lock, before the kernel can forget the node. */
 		atomic_fetch_add_explicit(&node->count->lookups, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&seat->lookups, 1, memory_order_relaxed);
 		if (!avc_reply(seat, device, header->unique, &out, sizeof(out)))
 			atomic_fetch_sub_explicit(&node->count->lookups, 1, memory_order_relaxed);
-		atomic_fetch_add_explicit(&seat->lookups, 1, memory_order_relaxed);
 		return true;
 	}
 	return answer_of_tree(seat, device, header, name, size) || answer_absent(seat, device, header, name);
@@ -277,8 +277,8 @@ static bool answer_getattr(struct seat *seat, int device, const struct wire_in_h
 	if (!(bits & AVC_GETATTR) || !avc_ask_store(node, (bits & AVC_UNCOUNTED) != 0, &out.attr))
 		return false;
 	avc_keep(&out.attr, node->kept_ms, &out.attr_valid, &out.attr_valid_nsec);
-	avc_reply(seat, device, header->unique, &out, sizeof(out));
 	atomic_fetch_add_explicit(&seat->getattrs, 1, memory_order_relaxed);
+	avc_reply(seat, device, header->unique, &out, sizeof(out));
 	return true;
 }
 
@@ -289,8 +289,8 @@ static bool answer_access(struct seat *seat, int device, const struct wire_in_he
 	if (node == NULL || avc_directory_of(node) < 0 || mode > 7 ||
 	    !(granted(node, header->uid) & AVC_ACCESS(mode)))
 		return false;
-	avc_reply(seat, device, header->unique, NULL, 0);
 	atomic_fetch_add_explicit(&seat->accesses, 1, memory_order_relaxed);
+	avc_reply(seat, device, header->unique, NULL, 0);
 	return true;
 }
 
@@ -315,8 +315,8 @@ static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_
 	if (is_in(name, "user.") || node == NULL || avc_directory_of(node) < 0 ||
 	    !(granted(node, header->uid) & needed))
 		return false;
-	reply(seat, device, header->unique, absence(name), NULL, 0);
 	atomic_fetch_add_explicit(&seat->getxattrs, 1, memory_order_relaxed);
+	reply(seat, device, header->unique, absence(name), NULL, 0);
 	return true;
 }
 
@@ -333,8 +333,8 @@ static bool answer_ioctl(struct seat *seat, int device, const struct wire_in_hea
 	memcpy(&in, body, sizeof(in));
 	if (in.command == FS_IOC_GETFLAGS)
 		return false;
-	reply(seat, device, header->unique, ENOTTY, NULL, 0);
 	atomic_fetch_add_explicit(&seat->ioctls, 1, memory_order_relaxed);
+	reply(seat, device, header->unique, ENOTTY, NULL, 0);
 	return true;
 }
 

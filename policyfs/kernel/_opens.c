@@ -170,6 +170,8 @@ static bool give(struct seat *seat, unsigned number, int device, const struct wi
 	atomic_store_explicit(&node->used, slot->age, memory_order_relaxed);
 	atomic_fetch_add_explicit(&node->handles, 1, memory_order_relaxed);
 	atomic_store_explicit(&slot->fh, out->fh, memory_order_release);
+	/* Before the reply, so that its caller finds it in the counts. */
+	atomic_fetch_add_explicit(node->format == S_IFDIR ? &seat->opendirs : &seat->opens, 1, memory_order_relaxed);
 	if (!avc_reply(seat, device, header->unique, out, sizeof(*out))) {
 		atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
 		atomic_store_explicit(&slot->fh, 0, memory_order_release);
@@ -206,10 +208,7 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 		atomic_fetch_add_explicit(&seat->firsts, given, memory_order_relaxed);
 	if (first && atomic_load_explicit(&node->handles, memory_order_relaxed) == 0)
 		tree_idle(node); /* the open was not given, or the kernel did not take it */
-	if (!given)
-		return false;
-	atomic_fetch_add_explicit(&seat->opens, 1, memory_order_relaxed);
-	return true;
+	return given;
 }
 
 /* At the first READDIR of the handle, Python takes the handle over. The flags of open(2) make no difference. */
@@ -226,10 +225,7 @@ bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const 
 		return false;
 	out.fh = next_fh(slot, out.open_flags);
 	slot->opened.flags = 0;
-	if (!give(seat, number, device, header, node, grant->bits, slot, &out))
-		return false;
-	atomic_fetch_add_explicit(&seat->opendirs, 1, memory_order_relaxed);
-	return true;
+	return give(seat, number, device, header, node, grant->bits, slot, &out);
 }
 
 static bool read_release(const unsigned char *body, size_t size, struct wire_release_in *in)

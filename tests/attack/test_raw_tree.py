@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import time
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -72,6 +73,13 @@ def _used(channel: Connection, directory: str) -> None:
         channel.recv()
 
 
+def answer(do: Callable[[], object]) -> int | None:
+    """The error of a call. Call again after EIO: on a busy machine a record can be later than a look-up waits
+    for it (sharing/kernel_locks.py)."""
+    errors = (refusal(do) for _ in range(20))
+    return next(error for error in errors if error != errno.EIO)
+
+
 @pytest.mark.parametrize("rule", EXCEPTED)
 def test_no_app_gets_a_file_by_the_decision_for_another(mounts: Mounts, store: Path, rule: str) -> None:
     """The kernel knows the name and the node of a file that one app has open, and shows both to all apps."""
@@ -81,7 +89,7 @@ def test_no_app_gets_a_file_by_the_decision_for_another(mounts: Mounts, store: P
     for number, child in zip((1, 0), children, strict=True):
         child.send(number)
         assert child.receive() is None
-    answers = [call_as(TWO, refusal, partial(call, str(mount / "d/f5"))) for call in (os.stat, read)]
+    answers = [call_as(TWO, answer, partial(call, str(mount / "d/f5"))) for call in (os.stat, read)]
     for child in children:
         child.send(None)
         child.result()
