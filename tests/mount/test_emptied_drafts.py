@@ -14,6 +14,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.machine.counts import count
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts, open_handles, wait_until_heard
@@ -38,6 +39,7 @@ rules:
 PLACED: Final = jpegs.photo_with(jpegs.exif())
 OLD: Final = jpegs.plain(3, 64)
 NEW: Final = jpegs.plain(4, 200)
+APPENDS: Final = count(60, 2_000)
 LONG: Final = 200_000
 """The length of a photo with bytes behind its end."""
 
@@ -366,3 +368,21 @@ def test_an_app_appends_to_a_redacted_file_that_it_has_emptied(
     stored = photo.read_bytes()
     assert stored == NEW if data == NEW else stored in {OLD, b""}, "the first writer may be released already"
     assert call_as(CAMERA, code_of, os.open, path, os.O_WRONLY | os.O_APPEND) == ("EACCES" if stored else "")
+
+
+def _append_again_and_again(path: Path) -> None:
+    for _ in range(APPENDS):
+        os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.write(fd, NEW)
+        os.close(fd)
+
+
+def test_an_earlier_release_that_empties_the_file_refuses_no_append(
+    mounts: Mounts, empty_store: Path, photo: Path
+) -> None:
+    """close(2) does not wait for RELEASE: it may empty the store's file between the next open and write."""
+    mount = mounts.start(POLICY + HIDDEN, empty_store)
+    call_as(CAMERA, _append_again_and_again, mount / photo.relative_to(empty_store), deadline_s=300)
+    _released(mount)
+    assert photo.read_bytes() == NEW

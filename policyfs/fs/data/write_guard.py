@@ -60,7 +60,8 @@ class WriteGuard(FsPart):
         if size == 0 or not self.may_hide(handle):
             return ""
         stat = self._tree.fstat(handle.fd)
-        wrote_all = handle.emptied and handle.seen == version_of(stat)
+        # An empty file has nobody's bytes, also while the release of an earlier writer empties it.
+        wrote_all = handle.emptied and (not stat.size or handle.seen == version_of(stat))
         # If another view has a writer, its bytes between two checks would count as bytes of this app.
         if wrote_all and not self.written_elsewhere(handle.node):
             return ""
