@@ -26,7 +26,7 @@ struct count {
 struct node {
 	struct node *next_id, *next_name;
 	struct node *next_inode; /* of the bridge's own nodes (_tree.c) */
-	uint8_t registered;	 /* times that an own node has got a backing id; 2: or more */
+	atomic_uchar opened;	 /* opens that the bridge has answered; 2: or more */
 	bool own;		 /* Python does not know this node: directories_raw() has the rights */
 	uint64_t id, parent, serial; /* serial: of its directory's descriptor */
 	struct count *count, alone;  /* count: alone, or one in memory that outlives the process */

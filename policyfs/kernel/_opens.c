@@ -169,6 +169,8 @@ static bool give(struct seat *seat, unsigned number, int device, const struct wi
 	}
 	atomic_store_explicit(&node->used, slot->age, memory_order_relaxed);
 	atomic_fetch_add_explicit(&node->handles, 1, memory_order_relaxed);
+	if (atomic_load_explicit(&node->opened, memory_order_relaxed) < 2)
+		atomic_fetch_add_explicit(&node->opened, 1, memory_order_relaxed);
 	atomic_store_explicit(&slot->fh, out->fh, memory_order_release);
 	/* Before the reply, so that its caller finds it in the counts. */
 	atomic_fetch_add_explicit(node->format == S_IFDIR ? &seat->opendirs : &seat->opens, 1, memory_order_relaxed);
@@ -260,7 +262,7 @@ bool opens_answer_release(struct seat *seat, unsigned number, int device, const 
 	is_last = atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed) == 1;
 	avc_reply(seat, device, header->unique, NULL, 0);
 	if (is_last && node->own && number == 0) {
-		atomic_fetch_add_explicit(&seat->firsts, node->registered < 2, memory_order_relaxed);
+		atomic_fetch_add_explicit(&seat->firsts, atomic_load(&node->opened) < 2, memory_order_relaxed);
 		tree_idle(node);
 	}
 	atomic_fetch_add_explicit(header->opcode == OPCODE_RELEASEDIR ? &seat->releasedirs : &seat->releases, 1,

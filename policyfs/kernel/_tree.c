@@ -226,7 +226,7 @@ static void close_unused(struct node *node, bool late)
 
 	if (atomic_load(&node->handles) > 0)
 		return;
-	if (id != 0 && (late || !is_known || node->registered < 2 || tree.opened > IDLE_MAX)) {
+	if (id != 0 && (late || !is_known || atomic_load(&node->opened) < 2 || tree.opened > IDLE_MAX)) {
 		set_backing(node, 0); /* INVARIANT: first: an open with an id that the kernel does not know fails */
 		(void)ioctl(tree.device, BACKING_CLOSE, &id);
 		tree.opened--;
@@ -347,8 +347,6 @@ bool tree_open(struct node *node, int device)
 		return false;
 	tree.device = device;
 	tree.opened++;
-	if (node->registered < 2)
-		node->registered++;
 	set_backing(node, id); /* INVARIANT: readers open a node only if its id is not 0, and no other thread sets it */
 	return true;
 }
