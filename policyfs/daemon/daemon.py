@@ -195,7 +195,7 @@ class Daemon:
         told = options.told
         if self._before is not None and self.state is not None:
             told = told | {"takeovers": self.state.takeovers + 1, **self._refused(self.state)}
-            if self._options.before is not None and not self._options.before.handover.is_taken:
+            if self._options.before is not None and self._options.before.serves:
                 told = told | {"upgraded_from": self._options.before.code}
         self.policies.begin(self.journal, self.trail, told)
 

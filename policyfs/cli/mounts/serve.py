@@ -154,7 +154,7 @@ def _built(
             launcher = forked
     from policyfs.daemon.daemon import Daemon
 
-    if options.before is not None and state is not None and not options.before.handover.is_taken:
+    if options.before is not None and state is not None and options.before.serves:
         options.before.hand_over(state)
     return Daemon(options, loader, log, launcher, state)
 

@@ -75,6 +75,11 @@ class Before:
         self.handover = self._state.handover
         self._numbers: dict[int, int] = {}
 
+    @property
+    def serves(self) -> bool:
+        """True until the mount has been taken from it."""
+        return not self.handover.is_taken
+
     def hand_over(self, state: SavedState) -> None:
         """Ask the daemon, wait until it has ended, and continue its state in *state*. Raises PolicyfsError if
         it goes on, or its keeper does not give the state."""

@@ -14,8 +14,8 @@ from policyfs.errors import PolicyfsError
 
 VERSION: Final = 4
 """The version of the layout."""
-READABLE: Final = (VERSION, VERSION - 1)
-"""The versions of the layout that this code continues."""
+READABLE: Final = range(max(VERSION - 1, 4), VERSION + 1)
+"""The versions of the layout that this code continues: its own, and the one before if that was in a file."""
 HEADER_BYTES: Final = 4096
 _HEAD: Final = struct.Struct("=8sQQ")
 """The mark, the version of the layout, and the number of nodes (SavedState)."""
@@ -67,7 +67,7 @@ def nodes_in(fd: int) -> int:
     mark, version, nodes = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", 0, 0)
     if mark != _MARK or version not in READABLE:
         raise PolicyfsError(
-            f"the running daemon saves its state in layout {version}, and this code continues the layouts"
+            f"the running daemon saves its state in layout {version}, and this code continues"
             f" {' and '.join(map(str, READABLE))}"
         )
     return int(nodes)
