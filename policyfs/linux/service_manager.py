@@ -30,6 +30,18 @@ class ServiceManager:
         """True if a service manager waits for ready()."""
         return self._socket is not None
 
+    @property
+    def is_reload(self) -> bool:
+        """True if this command is the reload (ExecReload=) of a unit whose new main process it may name."""
+        return self._socket is not None and "MAINPID" in os.environ  # systemd.exec(5)
+
+    def main_is(self, pid: int) -> None:
+        """Tell the service manager the unit's new main process, as the last message. Raises OSError."""
+        if self._socket is not None:
+            with self._socket:
+                self._socket.send(f"MAINPID={pid}".encode())
+            self._socket = None
+
     def ready(self) -> None:
         """Tell the service manager that the service has started. Only the first call sends a message. A child
         of the service's process, for which this object was made, sends it in the name of that process."""

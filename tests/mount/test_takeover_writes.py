@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -42,13 +42,14 @@ def as_app(*words: str) -> list[str]:
 
 
 @contextmanager
-def changing(mount: Mount) -> Iterator[list[list[object]]]:
-    """Programs that change files; afterwards the list has their last words."""
+def changing(work: Path, run: Callable[..., list[str]] = as_app) -> Iterator[list[list[object]]]:
+    """Programs that change files; afterwards the list has their last words. work: that directory in a mount.
+    run: makes their command lines."""
     told: list[list[object]] = []
     with ExitStack() as stack:
         processes = []
         for program, place, argument in PROGRAMS:
-            words = as_app("/usr/bin/python3", "-c", program, f"{mount.mountpoint}/Work/{place}", argument)
+            words = run("/usr/bin/python3", "-c", program, str(work / place), argument)
             process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             processes.append(stack.enter_context(process))
             stack.callback(process.kill)
@@ -85,7 +86,7 @@ def test_each_change_is_made_once_by_daemons_that_die_in_changes(
     mount.program = ("tests.support.mount.dying",)
     mount.start()
     deaths = count(3, 60)
-    with changing(mount) as told:
+    with changing(mount / "Work") as told:
         wait_for(lambda: len(records(mount, "mount")) > deaths, "the daemons die", 5.0 * deaths)
     status = mount.status()
     again, deaths = status["takeover"]["again"], status["takeover"]["count"]

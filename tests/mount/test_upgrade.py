@@ -112,7 +112,7 @@ def test_no_call_fails_in_upgrades(mounts, filled: Path) -> None:  # noqa: F811
 def test_each_change_is_made_once_in_upgrades(mounts, work: Path, options: tuple[str, ...]) -> None:  # noqa: F811
     mount = mounts.start(WRITES, work, "--keeper", *options)
     upgrades = count(3, 40)
-    with changing(mount) as told:
+    with changing(mount / "Work") as told:
         for _ in range(upgrades):
             follow(mount)
     for failed, calls, _, differences in told:

@@ -170,7 +170,7 @@ def test_a_mount_that_answers_here_has_not_failed(
 # -- in the background ---------------------------------------------------------------------------------
 
 
-def forked(options: MountOptions, log: Path | None, start: Start, **more: tuple[int, int]) -> int:
+def forked(options: MountOptions, log: Path | None, start: Start, **more: object) -> int:
     """Fork with the outputs of a command: pytest's own are other files."""
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         for name, fd in (("stdout", 1), ("stderr", 2)):
@@ -208,6 +208,27 @@ def test_the_pid_is_told_once_the_mount_answers(
     assert failures(start) == []
     for fd in (reader, writer):
         os.close(fd)
+
+
+def test_a_daemon_of_a_unit_is_no_child_of_the_command_and_has_its_log(
+    played: type[Played], options: MountOptions, start: Start
+) -> None:
+    reader, writer = os.pipe()
+
+    def run(ready: Callable[[], None]) -> None:
+        ready()
+        os.write(writer, json.dumps([os.getpid(), os.readlink("/proc/self/fd/2")]).encode())
+
+    played.run_it = run
+    pid = forked(options, None, start, of_unit=True)
+    os.close(writer)
+    told = b"".join(iter(lambda: os.read(reader, 1000), b""))
+    os.close(reader)
+    assert json.loads(told) == [pid, os.readlink("/proc/self/fd/2")]
+    assert not (options.trail / "daemon.log").exists()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)
+    os.wait()  # the process between
 
 
 def test_the_daemon_keeps_no_descriptor_that_the_caller_left_open(

@@ -48,6 +48,7 @@ def test_a_sound_mount_has_none(tmp_path: Path) -> None:
         ({"code": "0123", "version": "0.0.1"}, "version 0.0.1 (code 0123), but"),
         ({"code": None}, "is installed: unmount, and mount again"),
         ({"code": None, "options": {"foreground": True}}, "is installed: restart its unit"),
+        ({"code": None, "options": {"foreground": True}, "takeover": {"keeper": 7}}, ": reload its unit"),
         ({"bugs": 1}, "(bugs of policyfs): 1; see"),
         ({"watch": None}, "the store is not watched"),
     ],

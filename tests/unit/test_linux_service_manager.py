@@ -57,3 +57,18 @@ def test_without_one_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     manager = ServiceManager()
     assert not manager.waits
     manager.ready()
+
+
+def test_a_reload_tells_the_new_main_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MAINPID", raising=False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        manager = ServiceManager()
+        assert not manager.is_reload, "it starts the unit"
+        monkeypatch.setenv("MAINPID", "7")
+        assert manager.is_reload
+        manager.main_is(8)
+        assert listening.recv(100, socket.MSG_DONTWAIT) == b"MAINPID=8"
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    assert not ServiceManager().is_reload, "the unit lets only its main process tell"

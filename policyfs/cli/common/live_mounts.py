@@ -97,3 +97,8 @@ def part(status: control.Json, name: str) -> control.Json:
 def is_of_unit(status: control.Json) -> bool:
     """Return True if the daemon runs in the foreground: then another program (such as systemd) watches it."""
     return bool(part(status, "options").get("foreground"))
+
+
+def is_renewed_by_reload(status: control.Json) -> bool:
+    """Return True if a reload of the unit that runs the daemon lets other code take over."""
+    return is_of_unit(status) and bool(part(status, "takeover").get("keeper"))

@@ -116,14 +116,15 @@ def run_mount(args: argparse.Namespace, launcher: ForkedLauncher | None = None) 
         )
     start = Start.of(args)
     try:
-        _check_options(args)
+        check_options(args)
         return _mount(args, start, launcher)
     except PolicyfsError as error:
         start.failed(str(error))
         raise
 
 
-def _check_options(args: argparse.Namespace) -> None:
+def check_options(args: argparse.Namespace) -> None:
+    """Raise PolicyfsError if options cannot be used together."""
     if args.posix and args.no_xattrs:
         raise UsageError("--posix and --no-xattrs cannot be used together: the kernel reads ACLs by xattrs")
     if args.idmap and not (args.posix and args.any_uid):
@@ -200,6 +201,7 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
     options = replace(_options(args, engine.policy, store, mountpoint, start), before=before)
     if before is not None and before.policy != engine.digest:
         # The policy in force stays. It is compiled now, so that apps do not wait for it.
+        before.is_changed = True
         sources = saved_text(options.trail, before.policy)
         policy = parse_apart(sources)
         checked[:] = [(sources, policy, loader.compile(policy))]
@@ -229,7 +231,7 @@ def check_policy(args: argparse.Namespace) -> None:
     changed options is not unmounted if it could not be mounted again. Raises PolicyfsError."""
     from policyfs.linux.mountinfo import resolve
 
-    _check_options(args)
+    check_options(args)
     sources = read_sources(args.policy)
     _admitted(args, _compiled(args, parse_apart(sources)).policy)
     store = os.path.realpath(args.store)

@@ -18,7 +18,7 @@ from policyfs.linux.child import end_with_writer
 from policyfs.linux.code_digest import VERSION, code_digest
 from policyfs.linux.confinement.namespaces import leave_network
 from policyfs.linux.private_files import make_private
-from policyfs.linux.service_manager import ServiceManager
+from policyfs.linux.service_manager import ServiceManager, is_journal
 from policyfs.linux.threads import tells_of_threads
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from policyfs.fs.inodes.saved_state import SavedState
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+_READY: Final = b"ready "
+"""The answer of a forked daemon that serves, before its pid."""
 
 
 def serve_here(
@@ -179,24 +181,16 @@ def fork_daemon(
     *,
     lifeline: tuple[int, int] | None = None,
     launcher: ForkedLauncher | None = None,
+    of_unit: bool = False,
 ) -> int:
     """Fork the daemon. Return its pid once the mount answers. Raises PolicyfsError, also if the daemon fails.
 
     log_file: the daemon's log; None: daemon.log in the mount's trail directory. lifeline: the read end and
     the write end of a pipe. When the write end is closed, also by the end of this process, the mount ends.
+    of_unit: True for a daemon that systemd is to watch: it is no child of this process, and has its log.
     """
-    # nobody else may look into the trail root
-    directories = [options.trail.parent, options.trail] if log_file is None else [log_file.parent]
     log_file = log_file or options.trail / "daemon.log"
-    try:
-        for directory in directories:
-            make_private(directory)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        log_fd = os.open(log_file, flags, 0o600)
-    except OSError as error:
-        raise PolicyfsError(
-            f"cannot write the log {log_file}: {error.strerror}; choose another with --log"
-        ) from error
+    log_fd = os.dup(2) if of_unit else _opened_log(log_file, options.trail)
     place_fd = _opened(options.mountpoint) if options.before is None else None
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -205,6 +199,8 @@ def fork_daemon(
         if lifeline is not None:
             os.close(lifeline[1])
             end_with_writer(lifeline[0], signal.SIGTERM)
+        if of_unit and os.fork():
+            os._exit(EXIT_OK)  # so that systemd is the daemon's parent, and hears of its end
         own = replace(options, place_fd=place_fd)
         _become_daemon(own, loader, log_fd, write_end, start, kept=lifeline is None, launcher=launcher)
     for fd in (write_end, log_fd, place_fd):
@@ -213,12 +209,27 @@ def fork_daemon(
     with open(read_end, "rb") as pipe:
         answer = pipe.read()
     start.answered()  # if the start failed, the daemon has recorded the reason
-    if answer == b"ready":
-        return child
+    if answer.startswith(_READY):
+        return int(answer.removeprefix(_READY))
     _, wait_status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(wait_status)
-    message = answer.decode("utf-8", "replace") or f"the daemon ended; see {log_file}"
+    message = answer.decode("utf-8", "replace")
+    message = message or f"the daemon ended; see {'its log' if of_unit else log_file}"
     raise _NotMountedError(message, code if code > 0 else EXIT_REFUSED)
+
+
+def _opened_log(file: Path, trail: Path) -> int:
+    """Open a log in the directory of a trail, or elsewhere. Raises PolicyfsError."""
+    try:
+        # nobody else may look into the trail root
+        for directory in [trail.parent, trail] if file.parent == trail else [file.parent]:
+            make_private(directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(file, flags, 0o600)
+    except OSError as error:
+        raise PolicyfsError(
+            f"cannot write the log {file}: {error.strerror}; choose another with --log"
+        ) from error
 
 
 def _opened(mountpoint: str) -> int:
@@ -242,7 +253,7 @@ def _become_daemon(
     launcher: ForkedLauncher | None,
 ) -> None:  # fmt: skip
     """Detach the forked child from the terminal, and serve the mount. This function never returns."""
-    code = EXIT_REFUSED
+    code, first = EXIT_REFUSED, os.getpid()
     try:
         os.setsid()
         os.chdir("/")
@@ -254,10 +265,10 @@ def _become_daemon(
 
         def ready() -> None:
             start.answered()
-            os.write(answer_fd, b"ready")
+            os.write(answer_fd, b"%s%d" % (_READY, first))
             os.close(answer_fd)
 
-        code = serve(options, loader, ready, as_json=True, kept=kept, launcher=launcher)
+        code = serve(options, loader, ready, as_json=not is_journal(2), kept=kept, launcher=launcher)
     except PolicyfsError as error:
         code = error.exit_code
         reason = str(error).encode("utf-8", "backslashreplace")  # a file name in it may not be UTF-8

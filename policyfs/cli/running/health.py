@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from policyfs.cli.common.live_mounts import is_of_unit, part
+from policyfs.cli.common.live_mounts import is_of_unit, is_renewed_by_reload, part
 from policyfs.cli.common.processes import look
 from policyfs.cli.machine.findings import State
 from policyfs.cli.machine.store_checks import check_closed
@@ -46,6 +46,7 @@ def problems(status: control.Json, hung: set[str] | None = None) -> Iterator[str
         yield f"the daemon is not contained: {what}"
     if status.get("code") != code_digest():
         remedy = "restart its unit" if is_of_unit(status) else "unmount, and mount again"
+        remedy = "reload its unit" if is_renewed_by_reload(status) else remedy
         yield (
             f"the daemon runs version {status.get('version')} (code {status.get('code')}), but {VERSION}"
             f" (code {code_digest()}) is installed: {remedy}"

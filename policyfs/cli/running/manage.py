@@ -13,6 +13,7 @@ from policyfs.cli.running import stale_handles
 from policyfs.cli.running.health import problems
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.linux.service_manager import ServiceManager
 from policyfs.trail.lines.table import shown, table
 
 _DAY_S = 86_400
@@ -226,6 +227,9 @@ def run_reload(args: argparse.Namespace) -> int:
 def _reload(path: str, args: argparse.Namespace, before: str) -> None:
     """Load the policy again in one mount. before: the beginning of each line. Raises PolicyfsError."""
     kept: UnmountedKeepsError | None = None
+    if told := _upgraded(path):
+        print(before + told)
+        return
     try:
         for line in reload_lines(path, "previous" if args.previous else "reload"):
             print(before + line)
@@ -235,6 +239,15 @@ def _reload(path: str, args: argparse.Namespace, before: str) -> None:
         stale_handles.end_holders(path, lambda: ask(path, "status"), yes=args.yes)
     if kept is not None:
         raise kept
+
+
+def _upgraded(path: str) -> str:
+    manager = ServiceManager()
+    if not manager.is_reload:
+        return ""
+    from policyfs.cli.running.unit_upgrade import upgraded  # only here: it imports all that mounts
+
+    return upgraded(path, manager)
 
 
 def _named(name: str) -> list[str]:

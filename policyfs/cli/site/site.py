@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.cli.common.live_mounts import is_of_unit
+from policyfs.cli.common.live_mounts import is_of_unit, is_renewed_by_reload
 from policyfs.cli.common.mountpoint_way import check_way
 from policyfs.cli.common.on_record import trail_root
 from policyfs.cli.common.policy_files import read_sources
@@ -218,6 +218,8 @@ def _told(seen: Seen, *, made: bool) -> str:
 
 def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
     differs = f"{label(mount)} ({mount.at}) is not as in the site: {'; '.join(seen.changes)}"
+    if seen.changes == (OTHER_CODE,) and is_renewed_by_reload(seen.status):
+        return f"{differs}. `systemctl reload {site.unit(mount)}` renews it while it is in use"
     if is_of_unit(seen.status):
         written = f"`policyfs unit {site.file}`, `systemctl daemon-reload` and "
         return f"{differs}. A unit runs this mount: {written}`systemctl restart {site.unit(mount)}`"

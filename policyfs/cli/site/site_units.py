@@ -73,7 +73,7 @@ CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SETFCAP CAP_LEASE CAP_KILL CAP_S
 CapabilityBoundingSet=CAP_SYS_CHROOT CAP_SETPCAP
 AmbientCapabilities=
 SystemCallFilter=@system-service @mount fsopen fsconfig fsmount move_mount seccomp landlock_create_ruleset landlock_restrict_self
-SystemCallFilter=fanotify_init fanotify_mark name_to_handle_at open_by_handle_at
+SystemCallFilter=fanotify_init fanotify_mark name_to_handle_at open_by_handle_at pidfd_getfd
 SystemCallErrorNumber=EPERM
 SystemCallArchitectures=native
 RestrictAddressFamilies=AF_UNIX
@@ -264,7 +264,7 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
         f"{_store_units(site.store)}Requires={_places_name(site)}\nAfter={_places_name(site)}\n"
         f"PartOf={site.target}\nStartLimitIntervalSec=0\n\n"
         "# Started means that the mount answers. The start waits for the store.\n"
-        f"[Service]\nType=notify\nTimeoutStartSec=infinity\nExecStart={command}\n"
+        f"[Service]\nType=notify\nNotifyAccess=exec\nTimeoutStartSec=infinity\nExecStart={command}\n"
         f"ExecReload={run} reload {at}\n"
         f"ExecStopPost=-{run} umount --dead {at}\n"
         f"{CONFINED}\n[Install]\nWantedBy={site.target}\n"

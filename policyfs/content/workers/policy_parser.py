@@ -30,7 +30,7 @@ _PARSER: Final = "policyfs.policy.analysis.invariants"
 
 _OTHER_CODE: Final = (
     "other code of policyfs is installed than this mount runs: mount again to use a new policy (`policyfs up"
-    " --restart`, or restart the unit)"
+    " --restart`, or reload or restart the unit)"
 )
 
 

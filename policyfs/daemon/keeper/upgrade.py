@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -53,7 +54,8 @@ class Journal(Protocol):
 
 
 class Before:
-    """The daemon that a candidate follows. code, policy: digests of its code, and of its policy."""
+    """The daemon that a candidate follows. code, policy: digests of its code, and of its policy. is_changed:
+    True if the policy's text is another one by now."""
 
     def __init__(self, status: Json, ask: Callable[[int], object]) -> None:
         """status: the daemon's. ask: sends it the command `follow` with the pid of the candidate's keeper;
@@ -62,18 +64,19 @@ class Before:
         if not isinstance(takeover, dict):
             raise PolicyfsError("it runs without --keeper")
         self._ask = ask
+        self._numbers: dict[int, int] = {}
         self.code, self.policy = str(status.get("code")), _part(status, "policy", "digest")
         self._keeper = int(takeover.get("keeper") or 0)
         if not self._keeper:
             raise PolicyfsError("its keeper has ended")
         try:
             self._pidfd = os.pidfd_open(self._keeper)
-            self._fd = _memory_of(self._keeper)
+            self._fd = self._memory()
             self._state = SavedState.of(self._fd)
         except OSError as error:
             raise PolicyfsError(f"the running daemon's state cannot be read: {error.strerror}") from error
         self.handover = self._state.handover
-        self._numbers: dict[int, int] = {}
+        self.is_changed = False
 
     @property
     def serves(self) -> bool:
@@ -101,6 +104,18 @@ class Before:
         """Free the memory of the state before. Called once the candidate serves."""
         self._state.forget()
 
+    def _memory(self) -> int:
+        """Get the memory of the keeper's state. Raises OSError, also if this process may get nothing."""
+        for entry in Path(f"/proc/{self._keeper}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(entry) == f"/memfd:{name_of(self._keeper)} (deleted)":
+                    break
+        else:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if (found := self._number(int(entry.name))) < 0:
+            raise fail(b"pidfd_getfd")
+        return found
+
     def _number(self, theirs: int) -> int:
         if theirs not in self._numbers:
             self._numbers[theirs] = LIBC.syscall(_GETFD, self._pidfd, ctypes.c_int(theirs), 0)
@@ -110,15 +125,6 @@ class Before:
 def _part(status: Json, name: str, field: str) -> str:
     found = status.get(name)
     return str(found.get(field, "")) if isinstance(found, dict) else ""
-
-
-def _memory_of(keeper: int) -> int:
-    """Open the memory of a keeper's state. Raises OSError."""
-    for entry in Path(f"/proc/{keeper}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            if os.readlink(entry) == f"/memfd:{name_of(keeper)} (deleted)":
-                return os.open(entry, os.O_RDWR | os.O_CLOEXEC)
-    raise fail(b"memfd")
 
 
 def _has_ended(pidfd: int) -> bool:

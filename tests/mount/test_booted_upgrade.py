@@ -1,0 +1,212 @@
+"""Units on a machine that systemd boots: `systemctl reload` lets other code take over a mount in use, and no
+call fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.mount.test_takeover_writes import POLICY as RULES
+from tests.mount.test_takeover_writes import as_app, changing
+from tests.mount.test_upgrade import BROKEN
+from tests.support.machine.booted import CHECKOUT, Booted, booted
+from tests.support.machine.counts import SOAK, count
+from tests.support.machine.processes import wait_for
+
+UNIT: Final = "policyfs-home-shared.service"
+AT: Final = Path("/mnt/media")
+UP_S: Final = 60
+CODE: Final = "/opt/policyfs"
+POLICYFS: Final = f"{CODE}/current/bin/policyfs"
+POLICY: Final = "/etc/policyfs/home.yaml"
+SITE: Final = f"""\
+apiVersion: policyfs/v1
+kind: Site
+name: home
+store: /srv/media
+policy: {POLICY}
+mounts: [{{shared: true, at: {AT}, options: {{keeper: true}}}}]
+"""
+SETUP: Final = """\
+set -e
+mkdir -p /srv/media /etc/policyfs {at} {code}
+mount -t tmpfs -o mode=700 disk /srv/media
+mkdir -p /srv/media/Work/0 /srv/media/Work/1 /srv/media/Work/books
+chmod -R 777 /srv/media/Work
+cat >{policy} <<END
+{rules}END
+cat >/etc/policyfs/home.site.yaml <<END
+{site}END
+# As the package installs it: each version in a directory of its own, and a link to the one in use.
+libraries=$(echo {checkout}/.venv/lib/python*/site-packages)
+for version in 1 2 3; do
+    site={code}/$version/${{libraries#{checkout}/.venv/}}
+    mkdir -p {code}/$version/bin $site
+    cp {checkout}/packaging/bin/policyfs {code}/$version/bin
+    ln -s $(readlink -f {checkout}/.venv/bin/python) {code}/$version/bin/python3
+    cp {checkout}/.venv/pyvenv.cfg {code}/$version
+    for library in $libraries/*; do
+        case $library in
+        */policyfs* | */__editable__* | *.pth) ;;
+        *) ln -s $library $site ;;
+        esac
+    done
+    cp -a {checkout}/policyfs $site
+    ln -s ${{site#{code}/$version/}}/policyfs {code}/$version/code
+    mkdir $site/policyfs-$version.dist-info
+    echo "# $version" >>$site/policyfs/__init__.py
+done
+ln -s 1 {code}/current
+{policyfs} accept /srv/media
+{policyfs} unit --policyfs {policyfs} /etc/policyfs/home.site.yaml
+cd /etc/systemd/system
+mkdir -p multi-user.target.wants policyfs-home.target.wants
+ln -s ../policyfs-home.target multi-user.target.wants/
+ln -s ../{unit} policyfs-home.target.wants/
+"""
+
+
+class Home:
+    """The machine with its mount."""
+
+    def __init__(self, machine: Booted) -> None:
+        self.machine = machine
+
+    def use(self, version: int) -> None:
+        """Install a version."""
+        self.machine("ln", "-sfn", str(version), f"{CODE}/current")
+
+    def reload(self) -> bool:
+        """Reload the unit, and say if that succeeded."""
+        return self.machine("sh", "-c", f"systemctl reload {UNIT} && echo done", check=False) == "done\n"
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.machine(POLICYFS, "status", "--json", str(AT), check=False)))
+
+    @property
+    def served(self) -> tuple[str, str, int]:
+        """The unit's state, and the version and generation of the policy in the mount."""
+        status = self.status()
+        return self.machine.state(UNIT), status["version"], status["policy"]["generation"]
+
+    def limits(self) -> dict[str, list[str]]:
+        """What each process of the unit may not do, by its pid."""
+        group = self.machine("systemctl", "show", "--value", "--property=ControlGroup", UNIT).strip()
+        find = f"cat $(find /sys/fs/cgroup -path '*{group}/cgroup.procs' | head -n 1)"
+        limits = r"grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/$pid/status"
+        found = {}
+        for pid in self.machine("sh", "-c", find).split():
+            found[pid] = self.machine("sh", "-c", f"pid={pid}; {limits}", check=False).split()
+        return found
+
+    def limit(self, setting: str) -> None:
+        """Add a setting to the unit, for the commands that systemd starts from now on."""
+        place = self.machine.root / f"run/systemd/system/{UNIT}.d"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "limit.conf").write_text(f"[Service]\n{setting}\n")
+        self.machine("systemctl", "daemon-reload")
+
+    def about(self) -> str:
+        """What `systemctl status` shows."""
+        return self.machine("systemctl", "status", "--no-pager", "--full", "--lines=40", UNIT, check=False)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Programs change files meanwhile; no call of them fails, and each change is made once."""
+        with changing(AT / "Work", lambda *words: self.machine.words(*as_app(*words))) as told:
+            yield
+        for failed, calls, worst, differences in told:
+            print(f"{calls} calls, the longest {worst} s")
+            assert (failed, differences) == ([], [])
+            assert isinstance(calls, int) and calls > 20
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    setup = tmp_path / "setup"
+    values = {"at": AT, "code": CODE, "policy": POLICY, "rules": RULES, "site": SITE, "unit": UNIT}
+    setup.write_text(SETUP.format(checkout=CHECKOUT, policyfs=POLICYFS, **values))
+    with booted(tmp_path, setup) as machine:
+        wait_for(lambda: machine.state(UNIT) == "active", "the mount", UP_S)
+        found = Home(machine)
+        try:
+            yield found
+        except BaseException:
+            print(found.about())
+            raise
+
+
+@pytest.mark.timeout(900 if SOAK else 120)
+def test_a_reload_lets_installed_code_take_over(home: Home) -> None:
+    machine = home.machine
+    pids, limits = [machine.main_pid(UNIT)], home.limits()
+    with home.in_use():
+        for number in range(count(3, 40)):
+            version = 2 - number % 2
+            home.use(version)
+            if number == 1:
+                home.machine(f"{CODE}/{version}/bin/python3", "-I", "-m", "policyfs.cli.running.unit_upgrade")
+            else:
+                assert home.reload()
+            pids.append(machine.main_pid(UNIT))
+            assert home.served[:2] == ("active", str(version))
+            pause_ms = home.status()["takeover"]["pause_ms"]
+            print(f"version {version}, pause {pause_ms} ms")
+    assert len(set(pids)) == len(pids)
+    old = f"grep -sF {CODE}/{3 - version}/ /proc/[0-9]*/maps"
+    wait_for(lambda: not machine("sh", "-c", old, check=False), "nobody uses the other version", UP_S)
+    assert "is not our child" not in home.about()
+    after = home.limits()
+    assert str(pids[-1]) in after and str(pids[0]) not in after
+    assert after[str(pids[-1])] == limits[str(pids[0])]
+    assert sorted(after.values()) == sorted(limits.values())
+
+    assert home.reload()
+    assert machine.main_pid(UNIT) == pids[-1], "the same code loads the policy"
+    assert home.status()["policy"]["generation"] == 2
+    machine("kill", "-KILL", str(pids[-1]))
+    wait_for(lambda: machine.main_pid(UNIT) not in {0, pids[-1]}, "systemd sees the end of the new one", UP_S)
+    wait_for(lambda: machine.state(UNIT) == "active", "and mounts again", UP_S)
+    machine("systemctl", "stop", UNIT)
+    assert "policyfs" not in machine("findmnt", "--noheadings", "--types", "fuse.policyfs", check=False)
+
+
+@pytest.mark.timeout(120)
+def test_the_old_code_goes_on_if_a_candidate_ends(home: Home) -> None:
+    pid, module = home.machine.main_pid(UNIT), home.machine.root / f"{CODE}/3/code".lstrip("/")
+    home.use(3)
+    with home.in_use():
+        home.limit("SystemCallFilter=~pidfd_getfd")
+        assert not home.reload()
+        assert ": the running daemon's state cannot be read: Operation not permitted" in home.about()
+        assert home.status()["takeover"]["count"] == 0, "nothing is asked of the old one"
+        home.limit("")
+        for case in ("before it asks", "right before its first request"):
+            name, before, after = BROKEN[case]
+            path = module / name
+            text = path.read_text()
+            path.write_text(text.replace(before, after))
+            assert not home.reload()
+            path.write_text(text)
+            assert "policyfs: the installed code, 3, has not taken over, and 1 goes on: " in home.about()
+            assert (*home.served[:2], home.machine.main_pid(UNIT)) == ("active", "1", pid)
+        assert home.reload(), home.about()
+    assert home.served[:2] == ("active", "3")
+
+
+@pytest.mark.timeout(120)
+def test_a_changed_policy_waits_for_one_more_reload(home: Home) -> None:
+    before = home.status()["policy"]
+    home.machine("sed", "-i", "s/, delete//", POLICY)
+    home.use(2)
+    assert not home.reload()
+    assert "policyfs: 2 has taken over from 1, and the policy in force stays" in home.about()
+    assert home.served[:2] == ("active", "2")
+    assert home.status()["policy"]["digest"] == before["digest"]
+    assert home.reload()
+    assert home.status()["policy"]["digest"] != before["digest"]
