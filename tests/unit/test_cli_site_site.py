@@ -246,6 +246,11 @@ def test_a_mount_that_another_program_watches_is_not_restarted(world: World, com
     code, _, err = command("up", "--restart")
     assert (code, world.commands) == (EXIT_OK, [])
     assert "`systemctl daemon-reload` and `systemctl restart policyfs-home-one.service`" in err
+    status = world.sockets["one"].answers["status"]
+    status |= {"code": "0123", "takeover": {"keeper": 7}}
+    status["options"]["read_only"] = False
+    assert "`systemctl reload policyfs-home-one.service` renews it while it is in use" in command("up")[2]
+    assert world.commands == []
 
 
 def test_mounts_with_other_code_are_made_again_one_by_one_until_one_fails(world: World, command) -> None:

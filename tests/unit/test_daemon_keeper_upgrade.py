@@ -47,6 +47,22 @@ def test_a_candidate_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> No
     assert os.waitpid(pid, 0)[1] == 9
 
 
+def test_a_candidate_without_its_keeper_is_ended_first() -> None:
+    """Otherwise it would take the mount over that the spare serves by then."""
+    handover = SavedState(2).handover
+    pid = candidate(handover, lambda: (time.sleep(0.3), handover.take(), time.sleep(60)))
+    keeper = os.fork()
+    if keeper == 0:
+        while not handover.is_given:
+            time.sleep(0.001)
+        os._exit(0)
+    handover.offer(pid, keeper)
+    assert not wait_for_candidate(handover, lambda *_, **__: None)
+    assert os.waitpid(pid, os.WNOHANG) == (pid, 9)
+    assert not handover.is_taken
+    os.waitpid(keeper, 0)
+
+
 def test_a_daemon_without_a_keeper_or_with_unchecked_bytes_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upgrade, "_OFFER_S", 0.05)
     journal, state = SimpleNamespace(is_busy=False, flush=lambda: None), SavedState(2)

@@ -36,7 +36,9 @@ ANSWER_S: Final = _OFFER_S + 20.0
 """The time after which a daemon that is asked must have refused, or ended."""
 _GIVEN_S: Final = 90.0
 _TAKEN_S: Final = 20.0
-"""The time after which the old keeper's spare kills a candidate that has not taken over."""
+"""The time after which the old keeper's spare kills a candidate that has not taken over, and then waits for
+_DYING_S."""
+_DYING_S: Final = 1.0
 _LOOK_S: Final = 0.001
 _GETFD: Final = 438
 """The number of pidfd_getfd(2), on every machine (asm-generic/unistd.h)."""
@@ -171,12 +173,14 @@ def wait_for_candidate(handover: Handover, warn: Callable[..., object]) -> bool:
             undo.callback(os.close, fd)
         handover.give()
         until = time.monotonic() + _TAKEN_S
-        while not handover.is_taken:
-            if _has_ended(fds[-1]):  # its keeper ends with it, then all its descriptors are closed
-                break
-            if time.monotonic() > until:
+        # INVARIANT: the candidate runs no more when this process serves. (A thread in the store may last.)
+        while not handover.is_taken and not all(map(_has_ended, fds)):
+            until = min(until, time.monotonic()) if _has_ended(fds[-1]) else until
+            if (late_s := time.monotonic() - until) >= 0:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(fds[0], signal.SIGKILL)
+            if late_s > _DYING_S:
+                break
             time.sleep(_LOOK_S)
     if handover.is_taken:
         return True
