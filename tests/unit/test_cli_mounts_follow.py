@@ -33,6 +33,8 @@ STATUS = {
         (("--posix", "--nodes-max", "500"), {}, "options that need a new mount differ: nodes_max, posix"),
         ((), {"policy": {"file": "/q"}, "trail": {"directory": "/t/ab"}},
          "options that need a new mount differ: policy, trail"),
+        ((), {"options": options_of(arguments("--keeper", "--foreground"))},
+         "another program watches it: reload its unit, or use --foreground, too"),
         ((), {"takeover": None}, "it runs without --keeper"),
         ((), {"takeover": {"keeper": 0}}, "its keeper has ended, or is of an earlier version"),
     ],

@@ -58,6 +58,8 @@ def why_not(args: argparse.Namespace, status: control.Json) -> str:
         return "it runs without --keeper"
     if not takeover.get("keeper"):
         return "its keeper has ended, or is of an earlier version"
+    if given.get("foreground") and not args.foreground:
+        return "another program watches it: reload its unit, or use --foreground, too"
     wanted = options_of(args)
     names = (wanted.keys() | given.keys()) - GOES_ON - _APART
     changed = [name for name in names if (given.get(name) or None) != (wanted.get(name) or None)]
