@@ -158,6 +158,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 def test_a_reload_lets_installed_code_take_over(home: Home) -> None:
     machine = home.machine
     pids, limits = [machine.main_pid(UNIT)], home.limits()
+    assert "continue" in machine("systemctl", "show", "--property=OOMPolicy", UNIT), "or it ends at a kill"
     with home.in_use():
         for number in range(count(3, 40)):
             version = 2 - number % 2

@@ -58,6 +58,7 @@ _ENGINES_WAIT_S: Final = 90
 CONFINED: Final = """\
 Restart=on-failure
 RestartSec=2
+OOMPolicy=continue
 LimitNOFILE=65536
 RuntimeDirectory=policyfs
 RuntimeDirectoryMode=0700
@@ -87,7 +88,7 @@ LockPersonality=yes
 KeyringMode=private
 """  # noqa: E501
 """Settings for each systemd unit that mounts. A daemon whose mount was taken away ends as failed, and is
-started again.
+started again. If the kernel kills a daemon or worker for its memory, another one follows (OOMPolicy=).
 
 INVARIANT: no setting gives the daemon a mount namespace of its own (ProtectSystem=, PrivateTmp=, and so on;
 with newer systemd PrivateNetwork=, too): nobody else would see the mount. The daemon leaves the network
