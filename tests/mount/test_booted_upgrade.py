@@ -154,7 +154,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
             raise
 
 
-@pytest.mark.timeout(900 if SOAK else 120)
+@pytest.mark.timeout(900 if SOAK else 300)
 def test_a_reload_lets_installed_code_take_over(home: Home) -> None:
     machine = home.machine
     pids, limits = [machine.main_pid(UNIT)], home.limits()
@@ -187,7 +187,7 @@ def test_a_reload_lets_installed_code_take_over(home: Home) -> None:
     assert "policyfs" not in machine("findmnt", "--noheadings", "--types", "fuse.policyfs", check=False)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_package_renews_mounts_of_units(home: Home) -> None:
     with home.in_use():
         assert home.install(2) == ""
@@ -195,7 +195,7 @@ def test_the_package_renews_mounts_of_units(home: Home) -> None:
     assert sorted(home.machine("ls", CODE).split()) == ["2", "code", "current"], "nobody uses other versions"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_old_code_goes_on_if_a_candidate_ends(home: Home) -> None:
     pid, module = home.machine.main_pid(UNIT), home.machine.root / f"{CODE}/3/code".lstrip("/")
     home.use(3)
@@ -218,7 +218,7 @@ def test_the_old_code_goes_on_if_a_candidate_ends(home: Home) -> None:
     assert home.served[:2] == ("active", "3")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_changed_policy_waits_for_one_more_reload(home: Home) -> None:
     before = home.status()["policy"]
     home.machine("sed", "-i", "s/, delete//", POLICY)
