@@ -185,18 +185,20 @@ class Daemon:
         give_up_rights(special_files=self._options.posix)
 
     def _build_trail(self) -> None:
-        options = self._options
+        options, before = self._options, self._options.before
+        is_upgrade = before is not None and before.serves
         self.journal, self.trail = open_journal(
             options.trail.parent, control.mount_id(options.mountpoint),
             keep=options.keep, segment_bytes=options.segment_bytes, keys=options.keys, appender=Appender(),
+            upgrades=is_upgrade,
         )  # fmt: skip
         self._undo.callback(self._close_journal)
         self._losses, self._kills = WorkerLosses(self.journal, self._log.warning), Kills(self.journal)
         told = options.told
         if self._before is not None and self.state is not None:
             told = told | {"takeovers": self.state.takeovers + 1, **self._refused(self.state)}
-            if self._options.before is not None and self._options.before.serves:
-                told = told | {"upgraded_from": self._options.before.code}
+            if before is not None and is_upgrade:
+                told = told | {"upgraded_from": before.code}
         self.policies.begin(self.journal, self.trail, told)
 
     def _refused(self, state: SavedState) -> dict[str, int]:

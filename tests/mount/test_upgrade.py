@@ -152,6 +152,8 @@ def test_positions_locks_and_mappings_go_on_in_other_code(mounts, work: Path, co
     child.send("go on")
     assert child.receive() == (14, b"written")
     assert records(mount, "mount")[-1]["upgraded_from"] == code
+    assert records(mount, "resume")[-1]["upgrades"] is True
+    assert not status["trail"]["last_end"], "the daemon before has not crashed"
 
     copies.use(mount, ("fs/saved/state_memory.py", readable, "range(4, 5)"))
     assert start_follower(mount) == 1

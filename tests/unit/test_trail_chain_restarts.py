@@ -17,6 +17,8 @@ def named(*records: Begun | str) -> list[str]:
     restarts, found = Restarts(), []
     for seq, one in enumerate(records, start=1):
         kind, fields = (one, {}) if isinstance(one, str) else (one[0], {"boot_id": one[1], "pid": one[2]})
+        if kind == "upgrade":
+            kind, fields = "resume", {"boot_id": "boot", "pid": 9, "upgrades": True}
         found.append(
             restarts.take(Record(Place("m", "s", seq), kind, seq, 0, fields, None)).partition(";")[0]
         )
@@ -32,6 +34,7 @@ HEADER, RESUME = ("header", "boot", 7), ("resume", "boot", 8)
         ([HEADER, "mount", "close", RESUME, "close", ("resume", "boot", 9)], ["", "", "", "", "", ""]),
         ([HEADER, HEADER, HEADER, "close"], ["", "", "", ""]),
         ([HEADER, RESUME], ["", KILLED]),
+        ([HEADER, "upgrade", RESUME, "close"], ["", "", KILLED, ""]),
         ([HEADER, "clock", RESUME, "close", ("resume", "boot", 9)], ["", "", KILLED, "", ""]),
         ([HEADER, "mount", ("resume", "boot", 7)], ["", "", KILLED]),
         ([HEADER, ("resume", "later", 7)], ["", RESTARTED]),

@@ -86,6 +86,7 @@ class Journal:
         sync_ns: int = _SECOND_NS,
         keys: KeyStore | None = None,
         appender: Appender | None = None,
+        upgrades: bool = False,
     ) -> None:
         """Open the trail in *directory* (created with mode 0700 if missing) and continue its hash chain.
 
@@ -94,17 +95,15 @@ class Journal:
         trail bytes of each app. clock_ns: returns ns since 1970. steady_ns: a clock that never goes back.
         fold_ns: the time in which repeats of a recorded denial are only counted (0: each is recorded), and
         after which counts are recorded. sync_ns: the least time between two fsyncs. keys: sign closed
-        segments, or None. appender: writes for the event loop. Raises JournalError if the directory cannot be
-        written, or is locked by another journal.
+        segments, or None. appender: writes for the event loop. upgrades: as for ChainWriter. Raises
+        JournalError if the directory cannot be written, or is locked by another journal.
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
         self._intake = Intake(Backlog(queue, queue_bytes), Accounts(limits, fold_ns), steady_ns)
         self._lock = WriterLock()
         self._count_lock = threading.Lock()
-        self._waiting = 0
-        self._refused = 0
-        self._bugs = 0
+        self._waiting = self._refused = self._bugs = 0
         self._last_error = ""
         self._outage: Gap | None = None
         self._announced = Announcements(clock_ns)
@@ -115,8 +114,9 @@ class Journal:
         self._directory = open_directory(directory)
         try:
             self._writer = ChainWriter(
-                self._directory, mount_id, segment_bytes=segment_bytes, keep=keep, clock_ns=clock_ns
-            )
+                self._directory, mount_id, segment_bytes=segment_bytes, keep=keep, clock_ns=clock_ns,
+                upgrades=upgrades,
+            )  # fmt: skip
         except OSError as exc:
             self._directory.close()
             raise cannot_record(directory, exc) from exc

@@ -40,19 +40,21 @@ def open_journal(
     segment_bytes: int,
     keys: Path | None = None,
     appender: Appender | None = None,
+    upgrades: bool = False,
 ) -> tuple[Journal, Path]:
     """Open the first hash chain of a mountpoint in which no daemon records. Return its journal and directory.
     Raises JournalError.
 
-    mount_id: 16 hex digits. segment_bytes, keep, appender: as for Journal. keys: the directory of the keys,
-    or None.
+    mount_id: 16 hex digits. segment_bytes, keep, appender, upgrades: as for Journal. keys: the directory of
+    the keys, or None.
     """
     store = _key_store(keys)
     for turn in range(1, _AT_ONCE + 1):
         name = recorder_id(mount_id, turn)
         try:
             journal = Journal(
-                str(root / name), name, keep=keep, segment_bytes=segment_bytes, keys=store, appender=appender
+                str(root / name), name, keep=keep, segment_bytes=segment_bytes, keys=store, appender=appender,
+                upgrades=upgrades,
             )  # fmt: skip
         except JournalError as error:
             cause = error.__cause__

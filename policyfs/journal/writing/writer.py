@@ -64,12 +64,15 @@ class ChainWriter:
         segment_bytes: int,
         keep: Keep,
         clock_ns: Callable[[], int],
+        upgrades: bool = False,
     ) -> None:
         """Continue the trail in the directory, or begin a new one. Record that this daemon begins.
 
         segment_bytes: a segment is closed once it has at least this size. keep: the number of segments that
-        stay, the newest included (0: all), or a Retention with further limits.
+        stay, the newest included (0: all), or a Retention with further limits. upgrades: True if this daemon
+        follows one that has ended itself for it.
         """
+        self._upgrades: Final = upgrades
         self.position = (0, chain.GENESIS)
         """Number and digest of the last line, in one tuple, so that a reader needs no lock."""
         self._directory = directory
@@ -368,7 +371,7 @@ class ChainWriter:
                 # If no line was cut, the same file is continued, so a restart does not count for `keep`.
                 self._segment = Segment(names[-1], self._number, self._directory.append_to(names[-1]), size)
                 self.extent = self.resumed = Extent(names[-1], size, *self.position)
-                self.note("resume", self._origin())
+                self.note("resume", self._origin() | ({"upgrades": True} if self._upgrades else {}))
         try:
             self.write(())
         except OSError:
@@ -385,7 +388,8 @@ class ChainWriter:
         self._synced_seq = seq
         last = parse_line(line, Place("", "", 0))
         self._latest_ns = last.time_ns if isinstance(last, Record) else 0
-        self.last_end = NOT_CLOSED if isinstance(last, Record) and last.kind != "close" else ""
+        is_closed = self._upgrades or not isinstance(last, Record) or last.kind == "close"
+        self.last_end = "" if is_closed else NOT_CLOSED
 
 
 def _unsealed(*_: object) -> None:

@@ -66,6 +66,8 @@ class Restarts:
             origin = record.fields.get("boot_id"), record.fields.get("pid")
             if record.kind == "resume" and record.seq == self._header + 1 and origin == self._origin:
                 return self._crash(origin[0]) if self._before else ""  # no start: a new segment was begun
+            if record.fields.get("upgrades"):
+                self._running = False  # the daemon before has ended itself for this one
             self._named, self._before = False, self._running
             self.alive_ns, self._latest_ns = self._latest_ns, record.time_ns
             rotated = record.kind == "header" and origin == self._origin

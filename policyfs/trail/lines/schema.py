@@ -71,7 +71,7 @@ RECORDS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]]] = {
         ("format", "segment", "previous", *_ORIGIN),
         {"format": {"const": 1}, "segment": _COUNT, "previous": _DIGEST, "removed": _RANGES, **_ORIGIN},
     ),
-    "resume": ((*_ORIGIN,), _ORIGIN),
+    "resume": ((*_ORIGIN,), {**_ORIGIN, "upgrades": _TRUTH}),
     "mount": (("policy",), {**_MOUNT, "takeovers": _COUNT, "eio": _COUNT, "upgraded_from": _TEXT}),
     "failed": (("reason",), {"reason": _TEXT, **_MOUNT}),
     "policy": (
