@@ -22,6 +22,7 @@ from policyfs.content.workers.pool import NoWorkerError, Pool
 from policyfs.content.workers.protocol import Reply, Status
 from policyfs.content.workers.time_limit import Look
 from policyfs.domain import WORKER_UIDS, Lane
+from policyfs.linux.scheduling import SERVING_NICE
 from policyfs.redact.plan import Outcome
 from tests.support.machine.processes import wait_for
 from tests.support.machine.turns import SLICES, turns_of
@@ -718,12 +719,16 @@ def test_nothing_leaks_in_1000_requests(executed, jpeg_fd):
         assert len(os.listdir(f"/proc/{pid}/fd")) == 4
 
 
-def test_a_worker_weighs_as_much_as_an_app_that_waits_for_it(executed):
+def test_a_worker_weighs_as_much_as_an_app_and_the_launcher_as_a_daemon(executed):
+    """An app waits for a worker. If a daemon is killed, all apps wait until the launcher has noticed it."""
+    own, launcher = os.getpriority(os.PRIO_PROCESS, 0), executed._pool._launcher.pid
     for pid in executed.stats().worker_pids:
-        assert turns_of(pid) == (os.getpriority(os.PRIO_PROCESS, 0), 50_000_000 if SLICES else 0)
+        assert turns_of(pid) == (own, 50_000_000 if SLICES else 0)
+    assert os.getpriority(os.PRIO_PROCESS, launcher) == SERVING_NICE
+    for pid, nice in (*((pid, 0) for pid in executed.stats().worker_pids), (launcher, SERVING_NICE)):
         weight = Path(f"/proc/{pid}/autogroup")
         if weight.exists():  # kernels without CONFIG_SCHED_AUTOGROUP know no sessions' weights
-            assert weight.read_text(encoding="ascii").split()[1:] == ["nice", "0"]
+            assert weight.read_text(encoding="ascii").split()[1:] == ["nice", str(nice)]
 
 
 # ---------------------------------------------------------------- start and end

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.linux.scheduling import set_turns, weigh_own_session
+from policyfs.linux.scheduling import SERVING_NICE, go_first, set_turns, weigh_own_session
 from tests.support.machine.inchild import in_child
 from tests.support.machine.turns import SLICES, turns_of
 
@@ -33,6 +33,19 @@ def test_what_is_refused_changes_nothing():
         return _turns(-5, 100_000)
 
     assert in_child(child)[1] == before
+
+
+@pytest.mark.parametrize(("before", "nice"), [(3, SERVING_NICE), (SERVING_NICE - 5, SERVING_NICE - 5)])
+def test_a_process_that_goes_first_can_go_back(before: int, nice: int) -> None:
+    def child() -> list[int]:
+        os.setpriority(os.PRIO_PROCESS, 0, before)
+        was = go_first()
+        found = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setuid(65534)
+        os.setpriority(os.PRIO_PROCESS, 0, was)
+        return [found, os.getpriority(os.PRIO_PROCESS, 0)]
+
+    assert in_child(child) == [nice, before]
 
 
 WEIGHT = Path("/proc/self/autogroup")

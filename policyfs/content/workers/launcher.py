@@ -61,11 +61,13 @@ Live = Callable[[socket.socket], int]
 """Main function of a zygote: takes its control socket, returns its exit code."""
 
 
-def serve(control: socket.socket, live: Live | str, *, is_child: bool = True) -> None:
+def serve(
+    control: socket.socket, live: Live | str, *, is_child: bool = True, nice: int | None = None
+) -> None:
     """Start zygotes until the daemon is gone.
 
     live: the main function of a zygote, or the reason (text) why no zygote can be started. is_child: True if
-    this process is a child of the daemon.
+    this process is a child of the daemon. nice: the nice value of zygotes; None: that of this process.
     """
     guarded = _Guarded(control, is_child=is_child)
     mains: dict[bytes, Live | str] = {START: live, ANNOUNCE: announce, PARSE: parse}
@@ -79,7 +81,9 @@ def serve(control: socket.socket, live: Live | str, *, is_child: bool = True) ->
             main = mains.get(message)
             if main is None or len(fds) != 1:
                 return
-            answer, passed = (main.encode(), []) if isinstance(main, str) else _start(control, fds[0], main)
+            answer, passed = (
+                (main.encode(), []) if isinstance(main, str) else _start(control, fds[0], main, nice)
+            )
         finally:
             for fd in fds:
                 os.close(fd)
@@ -143,18 +147,18 @@ class _Guarded:
             os.write(self._abort_fd, b"1")
 
 
-def _start(control: socket.socket, theirs: int, live: Live) -> tuple[bytes, list[int]]:
+def _start(control: socket.socket, theirs: int, live: Live, nice: int | None) -> tuple[bytes, list[int]]:
     try:
         pid = os.fork()
         if pid == 0:
             control.detach()  # its descriptor is closed below, with all others
-            _become_zygote(theirs, live)
+            _become_zygote(theirs, live, nice)
         return b"%d" % pid, [os.pidfd_open(pid)]
     except OSError as error:
         return f"cannot fork a zygote: {error}".encode(), []
 
 
-def _become_zygote(control_fd: int, live: Live) -> NoReturn:
+def _become_zygote(control_fd: int, live: Live, nice: int | None) -> NoReturn:
     """Run a zygote in the forked process, and never return.
 
     Close all descriptors except 0, 1, 2 and *control_fd*.
@@ -162,6 +166,8 @@ def _become_zygote(control_fd: int, live: Live) -> NoReturn:
     status = 1
     try:
         os.setsid()
+        if nice is not None:
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
         os.dup2(control_fd, ZYGOTE_FD)
         os.set_inheritable(ZYGOTE_FD, False)
         os.closerange(ZYGOTE_FD + 1, 1 << 20)

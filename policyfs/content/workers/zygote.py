@@ -37,6 +37,7 @@ from policyfs.content.workers.sandbox import Limits
 from policyfs.linux.confinement.capabilities import ZYGOTE, keep, no_new_privs
 from policyfs.linux.confinement.namespaces import leave_network
 from policyfs.linux.confinement.prctl import name_process
+from policyfs.linux.scheduling import go_first
 
 if TYPE_CHECKING:
     from policyfs.content.workers.worker import Detector
@@ -217,6 +218,7 @@ def launch(control: socket.socket, limits: Limits, worker: Worker | None = None)
     """
     name_process("policyfs-launch")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    before = go_first()  # if the daemon is killed, apps wait until this process has noticed it
     no_new_privs()
     keep(ZYGOTE)
     start: Callable[[socket.socket], int] | str
@@ -227,7 +229,7 @@ def launch(control: socket.socket, limits: Limits, worker: Worker | None = None)
     gc.collect()
     gc.freeze()  # the collector does not write to living objects, so their memory stays shared
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        serve(control, start, is_child=worker is None)
+        serve(control, start, is_child=worker is None, nice=before)
     return 0
 
 

@@ -36,7 +36,7 @@ _SHORT_NS: Final = 1_000_000_000
 """A daemon that did not serve longer than this has died early."""
 _MOST_EARLY: Final = 5
 """The number of daemons in a row that die early and end the mount."""
-_DYING_S: Final = 0.2
+_DYING_S: Final = 0.02
 """The time for the threads of a killed daemon to end, before its successor waits for them."""
 _STDERR: Final = 2
 
