@@ -79,11 +79,12 @@ def kept(mounts, store: Path, *options: str, policy: str = POLICY) -> Mount:
 
 @pytest.mark.timeout(900 if SOAK else 120)
 @pytest.mark.parametrize("options", first(1, [
-    ((),), (OF_APP,), ((*OF_APP, "--no-passthrough"),), (("--no-passthrough",),),
+    ((),), (OF_APP,), ((*OF_APP, "--no-passthrough"),), (("--no-passthrough",),), (("--posix",),),
 ]))  # fmt: skip
 def test_each_change_is_made_once_by_daemons_that_die_in_changes(
     mounts, work: Path, options: tuple[str, ...]
 ) -> None:
+    work.chmod(0o755 if "--posix" in options else 0o700)
     mount = mounts.prepare(POLICY, work, "--keeper", *options)
     mount.program = ("tests.support.mount.dying",)
     mount.start()

@@ -1,4 +1,4 @@
-"""`policyfs` whose daemons are killed, one after the other, at given steps of a check of written bytes.
+"""`policyfs` whose daemons are killed, one after the other, at given steps of requests.
 
     POLICYFS_TEST_STEPS="Drafts._check after 1, ..." python -m tests.support.mount.dying_checks mount ...
 
@@ -23,11 +23,12 @@ from policyfs.fs.inodes.saved_held import SavedHeldBytes
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.store import ranges
+from policyfs.store.tree import Tree
 from tests.support.mount.dying import killer
 
 OWNERS: Final = {
     "DraftStorage": DraftStorage, "Drafts": Drafts, "Checker": Checker, "Draft": Draft,
-    "SavedHeldBytes": SavedHeldBytes, "ranges": ranges,
+    "SavedHeldBytes": SavedHeldBytes, "ranges": ranges, "Tree": Tree,
 }  # fmt: skip
 
 
