@@ -25,7 +25,7 @@ from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, Signal
 from policyfs.daemon.garbage import Garbage
 from policyfs.daemon.inotify import Inotify
 from policyfs.daemon.keeper.hung_loop import HungLoop
-from policyfs.daemon.keeper.upgrade import follow
+from policyfs.daemon.keeper.upgrade import check_candidate, follow
 from policyfs.daemon.kills import Kills
 from policyfs.daemon.log import Bugs, Log
 from policyfs.daemon.mountpoint import Mountpoint, read_own_proc
@@ -374,6 +374,8 @@ class Daemon:
         known, answer = self._before.flags if self._before is not None else 0, session.negotiated()
         if known and answer is not None and int(answer.flags) != known:
             raise PolicyfsError("this code uses other features of FUSE than the mount has")
+        if self.state is not None:
+            check_candidate(self.state)
         self._mountpoint.has_begun = True
         if self.state is not None and self.state.before is not None:
             self.state.before.take()

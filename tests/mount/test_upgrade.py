@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import mmap
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,8 @@ from tests.support.mount.daemons import Mount
 PAUSE_S = 30.0
 VERSION = "VERSION: Final = 4\n"
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+ORPHAN = "import os, time; os.kill(os.getppid(), 9); time.sleep(0.5); "
+"""The candidate's keeper is killed."""
 
 
 def start_follower(mount: Mount, *options: str) -> int:
@@ -81,6 +85,15 @@ class Copies:
             path.write_text(text.replace(before, after))
         mount.wrapper = ("env", f"--chdir={copy}")
         mount.executed = True
+
+    def running(self) -> list[str]:
+        """The processes that run a copy."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if str(self._place) in os.readlink(entry / "cwd"):
+                    found.append(entry.name)
+        return found
 
 
 @pytest.fixture
@@ -171,13 +184,18 @@ def _lock(path: Path) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+ASKS = "self._ask(state.keeper)"
 UPGRADE, DAEMON = "daemon/keeper/upgrade.py", "daemon/daemon.py"
 BROKEN = {
+    "no keeper when it asks": (UPGRADE, ASKS, ORPHAN + ASKS),
     "after it got the state": (UPGRADE, "os.close(self._pidfd)", DIES),
     "right before its first request": (DAEMON, "self._mountpoint.has_begun = True", DIES),
-    "before it asks": (UPGRADE, "self._ask(os.getppid())", DIES),
+    "before it asks": (UPGRADE, ASKS, DIES),
     "in its build": (DAEMON, "self._reload = Reload(", "1 / 0; self._reload = Reload("),
     "of other features": (DAEMON, "if known and answer", "if True or answer"),
+    "no keeper before it asks": (UPGRADE, "        _check_keeper(state)\n        try:",
+                                 f"        {ORPHAN}_check_keeper(state)\n        try:"),
+    "no keeper before its first request": (DAEMON, "known, answer =", ORPHAN + "known, answer ="),
 }  # fmt: skip
 
 
@@ -193,6 +211,7 @@ def test_the_old_code_goes_on_if_the_candidate_ends(
     with client(mount) as found:
         copies.use(mount, change)
         assert start_follower(mount) != 0
+        wait_for(lambda: not copies.running(), "the candidate's end", PAUSE_S)
         wait_for(lambda: _answers(mount), "the old code", PAUSE_S)
         mount.wrapper, mount.executed = (), False
         assert mount.status()["code"] == code

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from policyfs.daemon.keeper import upgrade
-from policyfs.daemon.keeper.upgrade import Before, follow, wait_for_candidate
+from policyfs.daemon.keeper.upgrade import Before, check_candidate, follow, wait_for_candidate
 from policyfs.errors import PolicyfsError
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.saved.state_memory import Handover
@@ -37,6 +37,34 @@ def test_the_spare_serves_if_the_candidate_has_not_taken_over(is_taken: bool) ->
     assert len(told) == (not is_taken)
     os.waitpid(pid, 0)
     assert is_taken or handover.candidate[0] == 0
+
+
+def test_a_candidate_may_end_after_its_keeper() -> None:
+    """Both have the device: this process serves only after the last of them."""
+    handover, keeper = SavedState(2).handover, os.fork()
+    if keeper == 0:
+        os._exit(0)
+    os.waitpid(keeper, 0)
+    pid = candidate(handover, lambda: time.sleep(0.3))
+    handover.offer(pid, keeper)
+    assert not wait_for_candidate(handover, lambda *_, **__: None)
+    assert os.waitpid(pid, os.WNOHANG)[0] == pid
+
+
+def test_a_candidate_without_a_keeper_or_that_is_late_takes_nothing() -> None:
+    state, before = SavedState(2), SavedState(2).handover
+    state.before, own = before, state.keeper
+    before.offer(1, 1)
+    for keeper, withdraws in ((own, False), (os.getppid(), True)):
+        state.keeper = keeper
+        before.withdraw() if withdraws else None
+        with pytest.raises(PolicyfsError):
+            check_candidate(state)
+    before.offer(1, 1)
+    check_candidate(state)
+    before.take()
+    state.keeper = own
+    check_candidate(state)
 
 
 def test_a_candidate_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

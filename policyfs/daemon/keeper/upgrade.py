@@ -87,15 +87,17 @@ class Before:
 
     def hand_over(self, state: SavedState) -> None:
         """Ask the daemon, wait until it has ended, and continue its state in *state*. Raises PolicyfsError if
-        it goes on, or its keeper does not give the state."""
+        it goes on, its keeper does not give the state, or this process's keeper has ended."""
+        _check_keeper(state)
         try:
-            self._ask(os.getppid())
+            self._ask(state.keeper)
         except PolicyfsError:  # it has ended, or refuses
             if not self.handover.candidate[0]:
                 raise
         until = time.monotonic() + _GIVEN_S
         while not self.handover.is_given:
-            if time.monotonic() > until or _has_ended(self._pidfd):
+            is_withdrawn = not self.handover.candidate[0]
+            if is_withdrawn or time.monotonic() > until or _has_ended(self._pidfd):
                 raise PolicyfsError("the keeper of the running daemon does not give the mount's state")
             time.sleep(_LOOK_S)
         state.succeed(self._fd, self._number)
@@ -129,10 +131,35 @@ def _part(status: Json, name: str, field: str) -> str:
     return str(found.get(field, "")) if isinstance(found, dict) else ""
 
 
+def _pidfd_of(pid: int) -> int:
+    """Return a pidfd, or -1 if the process has ended."""
+    try:
+        return os.pidfd_open(pid) if pid else -1
+    except ProcessLookupError:
+        return -1
+
+
 def _has_ended(pidfd: int) -> bool:
+    if pidfd < 0:
+        return True
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _check_keeper(state: SavedState) -> None:
+    if os.getppid() != state.keeper:
+        raise PolicyfsError("the keeper of this process has ended, so nobody would follow this process")
+
+
+def check_candidate(state: SavedState) -> None:
+    """Raise PolicyfsError if this process, a candidate, may not take the mount: its own keeper has ended, or
+    the other one's spare serves."""
+    if state.before is None or state.before.is_taken:
+        return
+    _check_keeper(state)
+    if not state.before.candidate[0]:
+        raise PolicyfsError("the running daemon's keeper has not waited for this process")
 
 
 async def follow(
@@ -163,27 +190,23 @@ async def follow(
 def wait_for_candidate(handover: Handover, warn: Callable[..., object]) -> bool:
     """Give the ended daemon's state to the candidate. Return False if it has not taken over, and has ended:
     then this process serves. warn: logs an event with fields."""
-    candidate, keeper = handover.candidate
-    with contextlib.ExitStack() as undo:
-        try:
-            fds = [os.pidfd_open(pid) for pid in (candidate, keeper) if pid]
-        except ProcessLookupError:
-            return False
-        for fd in fds:
-            undo.callback(os.close, fd)
-        handover.give()
-        until = time.monotonic() + _TAKEN_S
-        # INVARIANT: the candidate runs no more when this process serves. (A thread in the store may last.)
-        while not handover.is_taken and not all(map(_has_ended, fds)):
-            until = min(until, time.monotonic()) if _has_ended(fds[-1]) else until
-            if (late_s := time.monotonic() - until) >= 0:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(fds[0], signal.SIGKILL)
-            if late_s > _DYING_S:
-                break
-            time.sleep(_LOOK_S)
+    candidate, keeper = map(_pidfd_of, handover.candidate)
+    handover.give()
+    until = time.monotonic() + _TAKEN_S
+    # INVARIANT: the candidate runs no more when this process serves. (A thread in the store may last.)
+    while not (handover.is_taken or (_has_ended(candidate) and _has_ended(keeper))):
+        until = min(until, time.monotonic()) if _has_ended(keeper) else until
+        if (late_s := time.monotonic() - until) >= 0:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(candidate, signal.SIGKILL)
+        if late_s > _DYING_S:
+            break
+        time.sleep(_LOOK_S)
+    for fd in {candidate, keeper} - {-1}:
+        os.close(fd)
     if handover.is_taken:
         return True
+    pid, _ = handover.candidate
     handover.withdraw()
-    warn("the candidate has ended before it took over: this code goes on", pid=candidate)
+    warn("the candidate has ended before it took over: this code goes on", pid=pid)
     return False
