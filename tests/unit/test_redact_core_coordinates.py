@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import random
+import re
+from importlib import import_module
+from typing import Any
 
 import pytest
 
+from policyfs.redact.core import coordinates
 from policyfs.redact.core.coordinates import holds_place
 from policyfs.redact.matroska.clusters import _PLACE_HINT
 
@@ -231,3 +235,61 @@ def test_a_reference_to_a_character_may_have_many_digits() -> None:
 def test_a_list_of_more_than_two_numbers_on_lines_is_no_place(text: str) -> None:
     assert not holds_place(text)
     assert holds_place("at [\n 47.80453,\n 13.04229\n]")
+
+
+def _needs(parsed: Any, one: re.Pattern[str]) -> bool:
+    """Whether each text that a parsed pattern matches has a character that *one* matches."""
+    return any(_is_such(str(op), value, one) for op, value in parsed)
+
+
+def _is_such(op: str, value: Any, one: re.Pattern[str]) -> bool:
+    match op:
+        case "LITERAL":
+            return one.fullmatch(chr(value)) is not None
+        case "IN":
+            return all(_is_such(str(inner), each, one) for inner, each in value)
+        case "RANGE":
+            return all(one.fullmatch(chr(code)) for code in range(value[0], value[1] + 1))
+        case "CATEGORY":
+            return str(value) == "CATEGORY_DIGIT" and one.pattern == r"\d"
+        case "SUBPATTERN":
+            return _needs(value[-1], one)
+        case "BRANCH":
+            return all(_needs(way, one) for way in value[1])
+        case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
+            return value[0] > 0 and _needs(value[2], one)
+        case "ASSERT":
+            return _needs(value[1], one)
+    return False
+
+
+def _parsed(pattern: re.Pattern[str]) -> Any:
+    return import_module("re._parser").parse(pattern.pattern, pattern.flags)
+
+
+def test_only_the_patterns_without_digits_are_searched_in_texts_without_digits() -> None:
+    """No character becomes a digit by another case, so the shape of a pattern proves what it needs."""
+    in_words = {
+        pattern for _, pattern in coordinates._COORDINATES_IN_WORDS + coordinates._WITH_HINTS_IN_WORDS
+    }
+    assert len(in_words) == len(coordinates._OF_NO_DIGIT)
+    rows = {pattern for _, pattern in (*coordinates._COORDINATES, *coordinates._WITH_HINTS)}
+    others = (
+        "_PAIR",
+        "_QUERY",
+        "_NORTH_OR_SOUTH",
+        "_WITHOUT_SIGNS",
+        "_FRACTIONS",
+        "_GRID",
+        "_TWO_LINES",
+        "_LINES",
+    )
+    rows |= {*coordinates._OF_DECIMALS, *(getattr(coordinates, name) for name in others)}
+    assert {pattern for pattern in rows if not _needs(_parsed(pattern), re.compile(r"\d"))} == in_words
+
+
+def test_quick_searches_leave_out_nothing() -> None:
+    assert _needs(_parsed(coordinates._QUERY), re.compile("[=@]"))
+    assert _needs(_parsed(coordinates._PLACES), re.compile(r"[|/\\>]"))
+    encoded = (coordinates._BASE64, coordinates._HEX, coordinates._BYTES)
+    assert min(_parsed(pattern).getwidth()[0] for pattern in encoded) == coordinates._FEWEST_ENCODED

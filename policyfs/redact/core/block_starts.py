@@ -36,6 +36,11 @@ _BEFORE_ZEROS: Final = tuple(mark for mark in _STARTS if mark.isascii() and b"\0
 _OF_WORDS: Final = bytes(chr(byte).isalnum() and byte < 0x80 for byte in range(256))
 _WORD: Final = b"\1\1\1"
 _WITHOUT_WORDS: Final = tuple(mark for mark in _LONG_MARKS if _WORD not in mark.translate(_OF_WORDS))
+_HEADS: Final = tuple(
+    dict.fromkeys(mark[:3].decode("latin-1") for mark in _MARKS if b"\0" not in mark.rstrip(b"\0"))
+)
+"""First characters of the marks that can be in a text without zeros, or with zeros only at its end. (The search
+in str takes a third of the time.)"""
 
 
 def holds_metadata(data: bytes, *, numbers: bool = False) -> bool:
@@ -44,6 +49,9 @@ def holds_metadata(data: bytes, *, numbers: bool = False) -> bool:
     numbers: True for arrays of numbers, which may contain the shortest starts by chance. (Such an array may
     be long, and mostly has no three letters in a row. Then most starts need no search.)
     """
+    text = data.rstrip(b"\0").decode("latin-1")
+    if "\0" not in text and not any(map(text.__contains__, _HEADS)):
+        return False
     few = numbers and _WORD not in data.translate(_OF_WORDS)
     if any(map(data.__contains__, _WITHOUT_WORDS if few else _LONG_MARKS if numbers else _MARKS)):
         return True

@@ -28,6 +28,15 @@ class Tells(enum.Flag):
     OTHER = enum.auto()
     """Other metadata (exposure, edits); only ``all-metadata`` removes it."""
 
+    # Each tag of each photo asks, and Enum's own operators take four times as long.
+    def __and__(self, other: Tells) -> Tells:
+        return _COMBINED[self._value_ & other._value_]
+
+    def __or__(self, other: Tells) -> Tells:
+        return _COMBINED[self._value_ | other._value_]
+
+
+_COMBINED: Final[tuple[Tells, ...]] = tuple(Tells(value) for value in range(1 << len(Tells)))
 
 NOTHING: Final = Tells(0)
 """No category: data needed to show or play the file (sizes, orientation, colour). It is never removed."""

@@ -95,10 +95,15 @@ _PATTERNS: Final = (
 )
 _PAIR: Final = re.compile(rf"{_FIRST}({_WHOLE})(?={_BETWEEN}({_WHOLE}))")
 """Pattern of a decimal number before another one: 47.80453, 13.04229 or +47.8045+013.0423/ (ISO 6709)."""
-_COORDINATES: Final = tuple((hints, re.compile(pattern, re.IGNORECASE)) for hints, pattern in _PATTERNS)
+_COORDINATES: Final = tuple(
+    (hints, re.compile(pattern, re.IGNORECASE)) for hints, pattern in _PATTERNS if hints
+)
+_OF_DECIMALS: Final = tuple(re.compile(pattern, re.IGNORECASE) for hints, pattern in _PATTERNS if not hints)
+"""Patterns without hints: a text that they match has a decimal number (_DECIMALS)."""
 _BEFORE_NUMBERS: Final = tuple(" \t:;=,/|([{<>\"'")
 """Characters before a number in text."""
 _DECIMALS: Final = re.compile(r"[.,]\d\d")
+_DIGIT: Final = re.compile(r"\d")
 _PART: Final = r"[.,]\d{1,6}"
 _APART: Final = r"[\s,;/|_-]"
 _MINUTES: Final = r"[0-5]?\d(?:[.,]\d{1,6})?"
@@ -256,10 +261,15 @@ _MORE: Final = (
                               r"|\b(?:mgrs|utm|usng)\b[^\w\n]{1,64}(?:zone\s)?\d{1,2}\s?[c-x]\b"
                               r"|\b(?:mgrs|usng)\b[^\w\n]{1,64}\d{1,2}\s?[c-x]\s?[a-z]{2}\s?\d{2}")),
 )  # fmt: skip
+_Rows = tuple[tuple[tuple[str, ...], re.Pattern[str]], ...]
 _FRACTIONS: Final = re.compile(r"(?<![\d/])\d{1,9}/\d{1,9}(?:[,\s]{1,2}\d{1,9}/\d{1,9})*(?![\d/])")
 _OF_A_LENS: Final = 4
 """Number of fractions in a row that describe a lens (Exif LensSpecification): "24/1 70/1 28/10 28/10"."""
 _WITH_HINTS: Final = tuple((hints, re.compile(pattern, re.IGNORECASE)) for hints, pattern in _MORE)
+_OF_NO_DIGIT: Final = frozenset({"$", "geo:", "openstreetmap", "+", "~", "geohash"})
+"""First hints of the only patterns that match texts without digits: NMEA, links to maps, codes of places."""
+_COORDINATES_IN_WORDS: Final = tuple(row for row in _COORDINATES if row[0][0] in _OF_NO_DIGIT)
+_WITH_HINTS_IN_WORDS: Final = tuple(row for row in _WITH_HINTS if row[0][0] in _OF_NO_DIGIT)
 _GRID: Final = re.compile(
     rf"{_BEGIN}(?:[1-9]|[1-5]\d|60)(?:[C-HJ-NP-X] [A-HJ-NP-Z]{{2}} \d{{4,5}} \d{{4,5}}"
     r"|[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]\d{10}"
@@ -286,6 +296,7 @@ _PLACE_WORDS: Final = (
     r"(?:places?|locations?|countr(?:y|ies)|cit(?:y|ies)|geo(?:graphy|graphie|grafia)?|orte?|länder|lieux?|pays"
     r"|lugar(?:es)?|luogh?[oi]|plaats(?:en)?|locatie|miejsca?|места|место)"
 )
+_BELOW: Final = tuple("|/\\>")
 _PLACES: Final = re.compile(rf"\b{_PLACE_WORDS}\s?[|/\\>]", re.IGNORECASE)
 _KEYWORD: Final = r"[\w .,'’()&+-]{1,60}"
 _BELOW_PLACES: Final = re.compile(
@@ -304,6 +315,8 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{20,}")
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}")
 _BYTES: Final = re.compile(r"(?:\d{1,3}, ?){10,}\d{1,3}")
 """Pattern of bytes as numbers: ImageMagick writes a comment of EXIF so, in a text of a PNG."""
+_FEWEST_ENCODED: Final = 20
+"""Minimum number of characters that _BASE64, _HEX or _BYTES match."""
 _STANDARD: Final = str.maketrans("-_", "+/")
 _JSON_ESCAPE: Final = re.compile(r"\\+(?:u([0-9A-Fa-f]{4})|([nrt]))?")
 _LONG_REFERENCE: Final = re.compile(r"&#[0-9]{1000,};?")
@@ -325,7 +338,7 @@ def holds_place(text: str, depth: int = _MOST_DECODED) -> bool:
 
 def is_below_places(text: str) -> bool:
     """Return True for a keyword below one for places ("Places|Austria|Hallstatt"), also in a list."""
-    if _PLACES.search(text) is None:
+    if not any(map(text.__contains__, _BELOW)) or _PLACES.search(text) is None:
         return False
     return any(_BELOW_PLACES.fullmatch(keyword.strip()) for keyword in _BETWEEN_KEYWORDS.split(text))
 
@@ -337,6 +350,8 @@ def _decoded(text: str) -> Iterator[str]:
     plain = _JSON_ESCAPE.sub(_unescaped, plain) if "\\" in plain else plain
     if plain != text:
         yield plain
+    if len(text) < _FEWEST_ENCODED:
+        return
     parts = [bytes.fromhex(run) for run in _HEX.findall(text)]
     for run in _BYTES.findall(text):
         with suppress(ValueError):
@@ -368,18 +383,21 @@ def _holds_place(text: str) -> bool:
     if not text.isascii():
         text = text.translate(_PLAIN)
     lower = text.lower()
-    if _has_coordinates(text, lower) or _QUERY.search(text):
+    if _DIGIT.search(text) is None:  # most patterns need a digit
+        return (
+            _finds(_COORDINATES_IN_WORDS, text, lower, always=not text.isascii())
+            or _links_to_map(text, lower)
+            or _finds(_WITH_HINTS_IN_WORDS, text, lower)
+        )
+    if _has_coordinates(text, lower) or (("=" in text or "@" in text) and _QUERY.search(text)):
         return True
     if _NORTH_OR_SOUTH.search(text) is not None and _WITHOUT_SIGNS.search(text) is not None:
         return True
-    if (":" in text or "/" in text) and (any(part in lower for part in _MAPS) or _SEVERAL_MAPS.search(text)):
+    if _links_to_map(text, lower):
         return True
     if "/1" in text:
         text = _FRACTIONS.sub(_without_lens, text)
-    for hints, pattern in _WITH_HINTS:
-        if any(hint in lower for hint in hints) and pattern.search(text) is not None:
-            return True
-    if _GRID.search(text) is not None:
+    if _finds(_WITH_HINTS, text, lower) or _GRID.search(text) is not None:
         return True
     return "\n" in text and (
         any(map(_is_two_lines, _TWO_LINES.finditer(text)))
@@ -387,13 +405,28 @@ def _holds_place(text: str) -> bool:
     )
 
 
+def _finds(rows: _Rows, text: str, lower: str, *, always: bool = False) -> bool:
+    """Return True if any of the patterns matches that have a hint in the text, or (*always*) any of all."""
+    for hints, pattern in rows:
+        if (always or any(map(lower.__contains__, hints))) and pattern.search(text) is not None:
+            return True
+    return False
+
+
+def _links_to_map(text: str, lower: str) -> bool:
+    found = ":" in text or "/" in text
+    return found and (any(map(lower.__contains__, _MAPS)) or _SEVERAL_MAPS.search(text) is not None)
+
+
 def _has_coordinates(text: str, lower: str) -> bool:
-    """Return True if a pattern of _COORDINATES matches. Most texts have no hint for most of the patterns."""
-    decimals, is_ascii = _DECIMALS.search(text) is not None, text.isascii()
-    return (decimals and any(map(_is_on_earth, _PAIR.finditer(text)))) or any(
-        (any(hint in lower for hint in hints) or not is_ascii if hints else decimals) and pattern.search(text)
-        for hints, pattern in _COORDINATES
-    )
+    """Return True if a pattern of _PATTERNS matches, or a pair. Most texts have no hint for most patterns."""
+    if _DECIMALS.search(text) is not None:
+        several = text.count(".") + text.count(",") > 1
+        if several and any(map(_is_on_earth, _PAIR.finditer(text))):
+            return True
+        if any(pattern.search(text) for pattern in _OF_DECIMALS):
+            return True
+    return _finds(_COORDINATES, text, lower, always=not text.isascii())
 
 
 def _is_on_earth(pair: re.Match[str]) -> bool:

@@ -123,6 +123,8 @@ def readings(data: bytes) -> Iterator[str]:
     text = decode(data)
     yield text
     plain = data.rstrip(b"\0")
+    if b"\0" not in plain and text.isprintable():  # the quick way out for most texts
+        return
     even, odd = plain[::2].count(0), plain[1::2].count(0)
     most, least = max(even, odd), min(even, odd)
     if 0 < _FEWEST_ZEROS * (even + odd) <= len(plain):
