@@ -49,13 +49,37 @@ def test_markers_are_those_of_the_pattern(chunk, in_scan):
     assert find_marker(chunk, in_scan) == offset(MARKER[in_scan].search(chunk))
 
 
-@hypothesis.given(chunks | long_chunks, st.none() | st.integers(0, 400))
+@hypothesis.given(chunks | long_chunks)
 @hypothesis.settings(max_examples=count(400, 20_000))
-def test_files_of_boxes_are_those_of_the_pattern(chunk, limit):
-    if limit is None:
-        assert find_boxes(chunk) == offset(BOXES.search(chunk))
-    else:
-        assert find_boxes(chunk, limit) == offset(BOXES.search(chunk, 0, limit))
+def test_files_of_boxes_are_those_of_the_pattern(chunk):
+    assert find_boxes(chunk) == offset(BOXES.search(chunk))
+
+
+def first_of_both(chunk, in_scan):
+    """The offset of the first marker, or of boxes that begin before it, as two searches find it."""
+    marker = offset(MARKER[in_scan].search(chunk))
+    boxes = offset(BOXES.search(chunk, 0, len(chunk) if marker < 0 else marker + 12))
+    return marker if boxes < 0 else boxes
+
+
+@hypothesis.given(chunks | long_chunks, st.booleans())
+@hypothesis.settings(max_examples=count(400, 20_000))
+def test_one_pass_finds_what_begins_first(chunk, in_scan):
+    assert find_marker(chunk, in_scan, True) == first_of_both(chunk, in_scan)
+
+
+@pytest.mark.parametrize("in_scan", [False, True])
+@pytest.mark.parametrize("apart", range(-24, 25))
+@pytest.mark.parametrize("size", [*range(14), *range(50, 82), *range(116, 132)])
+def test_one_pass_finds_what_begins_first_at_each_border(size, apart, in_scan):
+    """Also a marker between the size of the first box and the word behind it."""
+    for head in (b"\0\0\0\x18ftypmp42", b"\0\0\4\xffftypmp42", b"\0\0\1\xd3ftypmp42", b"\0\0\0\x18ftyp"):
+        chunk = bytearray(b"a" * size + head + b"a" * 90)
+        at = max(0, size + apart)
+        chunk[at : at + 2] = b"\xff\xd9"
+        for end in (len(chunk), size + len(head), size + len(head) + 1):
+            part = bytes(chunk[:end])
+            assert find_marker(part, in_scan, True) == first_of_both(part, in_scan)
 
 
 @pytest.mark.parametrize("size", [*range(14), *range(50, 82), *range(116, 132)])
@@ -63,12 +87,6 @@ def test_a_head_at_the_very_end_is_found_and_a_part_of_it_is_not(size):
     head = b"\0\0\0\x18ftypmp42"
     assert find_boxes(b"\xff" * size + head) == size
     assert find_boxes(b"\xff" * size + head[:-1]) == -1
-    assert find_boxes(b"\xff" * size + head, size + len(head) - 1) == -1
-
-
-@pytest.mark.parametrize("limit", [-1, 0, 1, 11])
-def test_a_limit_below_a_head_finds_nothing(limit):
-    assert find_boxes(b"\0\0\0\x18ftypmp42", limit) == -1
 
 
 @pytest.mark.parametrize("chunk", [b"", b"\xff", b"\xff\xff", b"\xff\x00"])

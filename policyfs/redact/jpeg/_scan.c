@@ -1,6 +1,6 @@
 /* Searches in the compressed data of a picture: for the next marker, and for a file of boxes behind the picture.
  *
- * Both searches read each byte of each photo. They test blocks of 64 bytes for the first two bytes of a match. A
+ * One pass for both reads each byte of each photo. They test blocks of 64 bytes for the first two bytes of a match. A
  * search for the first byte alone would stop at one byte of 256 in compressed data. memchr(3) searches the few blocks
  * that remain. The patterns in tests/unit/test_redact_jpeg_scan.py define the same matches. The searches keep the
  * interpreter lock: a chunk of 256 KiB takes microseconds, and a worker has one thread.
@@ -38,25 +38,21 @@ static bool any(vector found)
 	return parts[0] | parts[1];
 }
 
-/* True if one of BLOCK bytes may begin a marker: 0xff, and no zero behind it. Reads one byte more. */
-static bool may_mark(const unsigned char *at)
+/* True if a marker (0xff, and no zero behind it) or "ft", the start of "ftyp", may begin at one of BLOCK bytes. Reads
+ * one byte more. */
+static inline bool may_begin(const unsigned char *at, bool marks, bool boxes)
 {
 	vector found = {0};
 
 #pragma GCC unroll 4
-	for (int i = 0; i < BLOCK; i += VECTOR)
-		found |= (vector)(load(at + i) == 0xff) & (vector)(load(at + i + 1) != 0);
-	return any(found);
-}
+	for (int i = 0; i < BLOCK; i += VECTOR) {
+		vector first = load(at + i), second = load(at + i + 1);
 
-/* True if "ft", the start of "ftyp", begins at one of BLOCK bytes. Reads one byte more. */
-static bool may_head(const unsigned char *at)
-{
-	vector found = {0};
-
-#pragma GCC unroll 4
-	for (int i = 0; i < BLOCK; i += VECTOR)
-		found |= (vector)(load(at + i) == 'f') & (vector)(load(at + i + 1) == 't');
+		if (marks)
+			found |= (vector)(first == 0xff) & (vector)(second != 0);
+		if (boxes)
+			found |= (vector)(first == 'f') & (vector)(second == 't');
+	}
 	return any(found);
 }
 
@@ -77,19 +73,6 @@ static const unsigned char *marker_of(const unsigned char *at, const unsigned ch
 		at++;
 	}
 	return NULL;
-}
-
-static Py_ssize_t marker_in(const unsigned char *data, Py_ssize_t size, bool in_scan)
-{
-	const unsigned char *at = data, *last = data + size - 1, *found = NULL;
-
-	for (; !found && last - at >= BLOCK; at += BLOCK) {
-		if (may_mark(at))
-			found = marker_of(at, at + BLOCK, in_scan);
-	}
-	if (!found)
-		found = marker_of(at, last, in_scan);
-	return found ? found - data : -1;
 }
 
 /* True if the head of a file of boxes is around the "ftyp" at word: a size of 16 to 1,279 bytes, and a brand. */
@@ -117,31 +100,45 @@ static const unsigned char *head_in(const unsigned char *at, const unsigned char
 	return NULL;
 }
 
-static Py_ssize_t boxes_in(const unsigned char *data, Py_ssize_t size)
+/* The offset of the first marker or of the first head of a file of boxes, whatever begins first; -1: neither. */
+static inline Py_ssize_t first_in(const unsigned char *data, Py_ssize_t size, bool marks, bool in_scan, bool boxes)
 {
-	const unsigned char *at = data + BEFORE, *end = data + size - (HEAD - BEFORE) + 1, *found = NULL;
+	const unsigned char *at = data, *last = data + size - 1, *words, *end, *stop;
+	const unsigned char *marker = NULL, *word = NULL;
 
-	if (size < HEAD)
-		return -1;
-	for (; !found && end - at >= BLOCK; at += BLOCK) { /* HEAD - BEFORE - 1 bytes of data follow end */
-		if (may_head(at))
-			found = head_in(at, at + BLOCK);
+	boxes = boxes && size >= HEAD;
+	words = boxes ? data + BEFORE : data;
+	end = boxes ? data + size - (HEAD - BEFORE) + 1 : data; /* of the places where "ftyp" can be */
+	for (; !marker && !word && at < last; at = stop) {
+		while (last - at > BLOCK && !may_begin(at, marks, boxes))
+			at += BLOCK;
+		stop = last - at > BLOCK ? at + BLOCK : last;
+		if (marks)
+			marker = marker_of(at, stop, in_scan);
+		if (boxes) { /* a head before the marker may have its word behind it */
+			const unsigned char *to = marker ? marker + BEFORE + 1 : stop;
+
+			word = head_in(at < words ? words : at, to < end ? to : end);
+		}
 	}
-	if (!found)
-		found = head_in(at, end);
-	return found ? found - BEFORE - data : -1;
+	if (word)
+		return word - BEFORE - data;
+	return marker ? marker - data : -1;
 }
 
 static PyObject *find_marker(PyObject *module, PyObject *args)
 {
 	Py_buffer chunk;
-	int in_scan;
+	int in_scan, boxes = 0;
 	Py_ssize_t found;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "y*p:find_marker", &chunk, &in_scan))
+	if (!PyArg_ParseTuple(args, "y*p|p:find_marker", &chunk, &in_scan, &boxes))
 		return NULL;
-	found = chunk.len < 2 ? -1 : marker_in(chunk.buf, chunk.len, in_scan);
+	if (boxes)
+		found = first_in(chunk.buf, chunk.len, true, in_scan, true);
+	else
+		found = first_in(chunk.buf, chunk.len, true, in_scan, false);
 	PyBuffer_Release(&chunk);
 	return PyLong_FromSsize_t(found);
 }
@@ -149,14 +146,12 @@ static PyObject *find_marker(PyObject *module, PyObject *args)
 static PyObject *find_boxes(PyObject *module, PyObject *args)
 {
 	Py_buffer chunk;
-	Py_ssize_t limit = PY_SSIZE_T_MAX, found;
+	Py_ssize_t found;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "y*|n:find_boxes", &chunk, &limit))
+	if (!PyArg_ParseTuple(args, "y*:find_boxes", &chunk))
 		return NULL;
-	if (limit < 0 || limit > chunk.len)
-		limit = limit < 0 ? 0 : chunk.len;
-	found = boxes_in(chunk.buf, limit);
+	found = first_in(chunk.buf, chunk.len, false, false, true);
 	PyBuffer_Release(&chunk);
 	return PyLong_FromSsize_t(found);
 }

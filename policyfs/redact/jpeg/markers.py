@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.cleaners import Budget
 from policyfs.redact.core.patches import ByteSource, Window, is_blank
-from policyfs.redact.jpeg._scan import find_boxes, find_marker
+from policyfs.redact.jpeg._scan import find_marker
 from policyfs.redact.jpeg.motion_photo import FTYP_BYTES
 
 FIRST_CHUNK_BYTES: Final = 64
@@ -152,17 +152,14 @@ class _Walker:
         at, size = start, FIRST_CHUNK_BYTES
         while True:
             chunk = self.source.read(at, size)
-            blank = is_blank(chunk)
-            found = -1 if blank else find_marker(chunk, in_scan)
-            if self.image.scans and not blank:
-                boxes = find_boxes(chunk, len(chunk) if found < 0 else found + FTYP_BYTES)
-                found = found if boxes < 0 else boxes
+            found = find_marker(chunk, in_scan, self.image.scans > 0)
             if found >= 0:
                 self.budget.search(found + 2)
                 return at + found
-            self.budget.search(2 * len(chunk) if blank else len(chunk))
+            self.budget.search(2 * len(chunk) if is_blank(chunk) else len(chunk))
             if len(chunk) < size:
                 return None
+            del chunk  # so that the next one takes its memory
             at += size - FTYP_BYTES + 1  # a match may begin in one chunk and end in the next
             size = min(2 * size, CHUNK_BYTES)
 
