@@ -39,7 +39,7 @@ _WITHOUT_WORDS: Final = tuple(mark for mark in _LONG_MARKS if _WORD not in mark.
 _HEADS: Final = tuple(
     dict.fromkeys(mark[:3].decode("latin-1") for mark in _MARKS if b"\0" not in mark.rstrip(b"\0"))
 )
-"""First characters of the marks that can be in a text without zeros, or with zeros only at its end. (The search
+"""First characters of the marks that can be in bytes with zeros only at their end, as most texts are. (A search
 in str takes a third of the time.)"""
 
 

@@ -8,7 +8,7 @@ readers may misunderstand it, because it is not well-formed, has a DOCTYPE, or s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import unescape
 from typing import Final
@@ -210,38 +210,41 @@ class _Scanner:
     hidden_depth: int = 0
     hidden_tells: Tells = NOTHING
     looked_at: int = 0
+    found: list[_Span] = field(default_factory=list)
     outer: Mapping[str, str] = field(default_factory=lambda: {"xml": properties.XML})
 
     def spans(self) -> list[_Span]:
         """Return the spans to remove, in order and without overlaps. Raises MalformedError."""
-        found = list(self._walk())
+        self._walk()
         if self.stack or self.roots != 1:
             raise MalformedError
-        return found
+        return self.found
 
-    def _walk(self) -> Iterator[_Span]:
-        text = self.text
-        while self.at < len(text):
+    def _walk(self) -> None:
+        text, size = self.text, len(self.text)
+        while self.at < size:
             self.tokens += 1
             if self.tokens > MAX_TOKENS:
                 raise MalformedError
             if text[self.at] != "<":
                 end = text.find("<", self.at)
-                yield from self._characters(end if end >= 0 else len(text))
+                self._characters(end if end >= 0 else size)
+                continue
+            second = text[self.at + 1 : self.at + 2]
+            if second == "/":
+                self._close()
+            elif second == "?":
+                self._instruction(self._end_of("?>", 2))
+            elif second != "!":
+                self._open()
             elif text.startswith("<!--", self.at):
                 end = self._end_of("-->", 4)
                 aliased = _ALIASED.fullmatch(text, self.at, end)
-                yield from self._hide(end, "comment", _OF_A_PROGRAM if aliased else UNKNOWN)
+                self._hide(end, "comment", _OF_A_PROGRAM if aliased else UNKNOWN)
             elif text.startswith("<![CDATA[", self.at):
-                yield from self._cdata(self._end_of("]]>", 9))
-            elif text.startswith("<?", self.at):
-                yield from self._instruction(self._end_of("?>", 2))
-            elif text.startswith("</", self.at):
-                yield from self._close()
-            elif text.startswith("<!", self.at):
-                raise MalformedError
+                self._cdata(self._end_of("]]>", 9))
             else:
-                yield from self._open()
+                raise MalformedError
 
     def _end_of(self, mark: str, skip: int) -> int:
         end = self.text.find(mark, self.at + skip)
@@ -249,43 +252,43 @@ class _Scanner:
             raise MalformedError
         return end + len(mark)
 
-    def _hide(self, end: int, what: str, tells: Tells = UNKNOWN) -> Iterator[_Span]:
+    def _hide(self, end: int, what: str, tells: Tells = UNKNOWN) -> None:
         """Remove the token up to *end* for its categories, if no element around it is removed already."""
         if self.hidden_from < 0 and tells & self.hide:
-            yield _Span(self.at, end, what, tells)
+            self.found.append(_Span(self.at, end, what, tells))
         self.at = end
 
-    def _characters(self, end: int) -> Iterator[_Span]:
+    def _characters(self, end: int) -> None:
         piece = self.text[self.at : end]
         if not self.stack and piece.strip("\ufeff \t\r\n"):
             raise MalformedError
         if not self.stack or self.hidden_from >= 0:
             self.at = end
             return
-        around = self.stack[-1]
+        around, blank = self.stack[-1], not piece.strip()
         # A later piece of a text (behind a comment or an element): readers join the pieces, so it is removed.
-        goes_on = around.said and bool(piece.strip())
-        around.said = around.said or bool(piece.strip())
-        if around.picture and piece.strip() and not goes_on:
-            yield from self._picture(around.name, self.at, piece)
+        goes_on = around.said and not blank
+        around.said = around.said or not blank
+        if around.picture and not blank and not goes_on:
+            self._picture(around.name, self.at, piece)
             self.at = end
             return
         numeric = around.numeric is not None and around.numeric.fullmatch(piece) is not None
         told = NOTHING if numeric else self._told(piece)
-        if goes_on or (around.structural and piece.strip()):
+        if goes_on or (around.structural and not blank):
             told = UNKNOWN  # the text is no property's value, or only a part of one
         if told:
-            yield from self._hide(end, around.name, told)
+            self._hide(end, around.name, told)
         else:
             self.at = end
 
-    def _cdata(self, end: int) -> Iterator[_Span]:
+    def _cdata(self, end: int) -> None:
         if not self.stack:
             raise MalformedError
         # A careless reader could read the content of CDATA as markup.
-        yield from self._hide(end, "CDATA")
+        self._hide(end, "CDATA")
 
-    def _instruction(self, end: int) -> Iterator[_Span]:
+    def _instruction(self, end: int) -> None:
         inside = self.text[self.at + 2 : end - 2]
         declaration = _DECLARATION.fullmatch(inside)
         if declaration is not None and not self.stack and not self.roots:
@@ -296,20 +299,21 @@ class _Scanner:
         elif _XPACKET.fullmatch(inside) and not self.stack:
             self.at = end
         elif _LINE_ENDS.fullmatch(inside) and not self.stack:
-            yield from self._hide(end, "line ends", _OF_A_PROGRAM)
+            self._hide(end, "line ends", _OF_A_PROGRAM)
         else:
-            yield from self._hide(end, "processing instruction")
+            self._hide(end, "processing instruction")
 
-    def _open(self) -> Iterator[_Span]:
+    def _open(self) -> None:
         start = self.at
         name = _NAME.match(self.text, start + 1)
         if name is None:
             raise MalformedError
         at, attributes = name.end(), []
-        while (found := _ATTRIBUTE.match(self.text, at)) is not None:
-            attributes.append(found)
-            at = found.end()
-        at = _SPACE.match(self.text, at).end()  # type: ignore[union-attr]  # always matches
+        if not self.text.startswith(">", at):
+            while (found := _ATTRIBUTE.match(self.text, at)) is not None:
+                attributes.append(found)
+                at = found.end()
+            at = _SPACE.match(self.text, at).end()  # type: ignore[union-attr]  # always matches
         self.tokens += len(attributes)
         closed = self.text.startswith("/>", at)
         ends = closed or self.text.startswith(">", at)
@@ -320,24 +324,28 @@ class _Scanner:
         element = _Element(name[0], self._namespaces(attributes))
         self.stack.append(element)
         if self.hidden_from < 0:
-            namespace, local = self._resolve(name[0], default=True)
-            told = properties.tells(namespace, local)
-            if properties.needs_value(namespace, local):
-                told = properties.tells_by_value(local, self._text_behind(end, attributes))
-            if any(found[1].rpartition(":")[2] == "nodeID" for found in attributes):
-                told = UNKNOWN  # the value may be in another element, with the same nodeID
-            element.structural = (namespace, local) in properties.STRUCTURAL
-            element.numeric = properties.numbers_in(namespace, local)
-            if namespace == properties.RDF and len(self.stack) > 1:  # a list has the pattern of its property
-                element.numeric = self.stack[-2].numeric
-            element.picture = (namespace, local) in properties.PICTURES
+            told = self._describe(element, end, attributes)
             if told & self.hide:
                 self.hidden_from, self.hidden_depth, self.hidden_tells = start, len(self.stack), told
             else:
-                yield from self._attributes(attributes)
+                self._attributes(attributes)
         self.at = end
         if closed:
-            yield from self._leave(end)
+            self._leave(end)
+
+    def _describe(self, element: _Element, end: int, attributes: list[re.Match[str]]) -> Tells:
+        """Set the fields of an element whose start tag ends at *end*; return its categories."""
+        namespace, local = self._resolve(element.name, default=True)
+        known = properties.describe(namespace, local)
+        told = known.tells
+        if known.needs_value:
+            told = properties.tells_by_value(local, self._text_behind(end, attributes))
+        if attributes and any(found[1].rpartition(":")[2] == "nodeID" for found in attributes):
+            told = UNKNOWN  # the value may be in another element, with the same nodeID
+        element.structural, element.numeric, element.picture = known.structural, known.numbers, known.picture
+        if namespace == properties.RDF and len(self.stack) > 1:  # a list has the pattern of its property
+            element.numeric = self.stack[-2].numeric
+        return told
 
     def _text_behind(self, at: int, attributes: list[re.Match[str]]) -> str:
         """Return the content of an element; "" if it is no plain text, or if the element has attributes."""
@@ -345,17 +353,22 @@ class _Scanner:
         text = self.text[at:end] if end >= 0 else "<"
         return "" if attributes or "<" in text else text
 
-    def _close(self) -> Iterator[_Span]:
-        name = _NAME.match(self.text, self.at + 2)
-        if name is None or not self.stack or self.stack[-1].name != name[0]:
+    def _close(self) -> None:
+        if not self.stack:
             raise MalformedError
-        at = _SPACE.match(self.text, name.end()).end()  # type: ignore[union-attr]  # always matches
-        if not self.text.startswith(">", at):
-            raise MalformedError
+        around = self.stack[-1].name
+        at = self.at + 2 + len(around)
+        if not self.text.startswith(f"{around}>", self.at + 2):
+            name = _NAME.match(self.text, self.at + 2)
+            if name is None or around != name[0]:
+                raise MalformedError
+            at = _SPACE.match(self.text, at).end()  # type: ignore[union-attr]  # always matches
+            if not self.text.startswith(">", at):
+                raise MalformedError
         self.at = at + 1
-        yield from self._leave(at + 1)
+        self._leave(at + 1)
 
-    def _leave(self, end: int) -> Iterator[_Span]:
+    def _leave(self, end: int) -> None:
         element = self.stack[-1]
         if self.hidden_from >= 0 and self.hidden_depth == len(self.stack):
             if len(self.stack) == 1:
@@ -363,41 +376,39 @@ class _Scanner:
             alone = _ALONE.fullmatch(self.text, self.hidden_from, end)
             nothing = alone is not None and properties.is_no_place(alone[1] or "")
             bare = nothing and self.hidden_tells == Tells.LOCATION
-            yield _Span(self.hidden_from, end, element.name, self.hidden_tells, bare=bare)
+            self.found.append(_Span(self.hidden_from, end, element.name, self.hidden_tells, bare=bare))
             self.hidden_from = -1
         self.stack.pop()
 
-    def _attributes(self, attributes: list[re.Match[str]]) -> Iterator[_Span]:
+    def _attributes(self, attributes: list[re.Match[str]]) -> None:
         for found in attributes:
             name, value = found[1], found[2][1:-1]
-            if self._resolve(name, default=False) in properties.PICTURES and not self.hide & Tells.OTHER:
-                yield from self._picture(name, found.start(2) + 1, value)
+            namespace, local = self._resolve(name, default=False)
+            if (namespace, local) in properties.PICTURES and not self.hide & Tells.OTHER:
+                self._picture(name, found.start(2) + 1, value)
                 continue
             if name == "xmlns" or name.startswith("xmlns:"):
                 told = NOTHING if properties.is_known(unescape(value)) else _NAMES_A_MAKER
             else:
-                told = self._attribute(name, value)
+                told = self._attribute(namespace, local, value)
             if told & self.hide:
                 bare = told == Tells.LOCATION and properties.is_no_place(value)
-                yield _Span(found.start(1), found.end(2), name, told, bare=bare)
+                self.found.append(_Span(found.start(1), found.end(2), name, told, bare=bare))
 
-    def _attribute(self, name: str, value: str) -> Tells:
-        namespace, local = self._resolve(name, default=False)
-        told = properties.tells(namespace, local)
-        if properties.needs_value(namespace, local):
-            told = properties.tells_by_value(local, value)
-        numeric = properties.numbers_in(namespace, local)
-        if numeric is not None and numeric.fullmatch(value):
+    def _attribute(self, namespace: str | None, local: str, value: str) -> Tells:
+        known = properties.describe(namespace, local)
+        told = properties.tells_by_value(local, value) if known.needs_value else known.tells
+        if known.numbers is not None and known.numbers.fullmatch(value):
             return told
         if value and namespace in (None, properties.RDF) and local in properties.IDENTIFYING:
             told |= Tells.DEVICE
         return told if told & self.hide else told | self._told(value)
 
-    def _picture(self, name: str, start: int, text: str) -> Iterator[_Span]:
+    def _picture(self, name: str, start: int, text: str) -> None:
         """Clean the picture in the text of a property; remove the text if the picture cannot be cleaned."""
         new = cleaned_picture(text, self.inner)
         if new != text:
-            yield _Span(start, start + len(text), name, UNKNOWN, new or "")
+            self.found.append(_Span(start, start + len(text), name, UNKNOWN, new or ""))
 
     def _told(self, text: str) -> Tells:
         """Return the categories of the data in a value or text, after its entities are decoded."""
@@ -410,6 +421,8 @@ class _Scanner:
 
     def _namespaces(self, attributes: list[re.Match[str]]) -> Mapping[str, str]:
         inherited = self.stack[-1].namespaces if self.stack else self.outer
+        if not attributes:
+            return inherited
         declared: dict[str, str] = {}
         for found in attributes:
             prefix, _, local = found[1].partition(":")

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.xmp.vendor_properties import DEPTH_MAP, FACES, OPTICS, ORIGINAL, REST, VENDORS, Namespace
@@ -369,7 +369,6 @@ def numbers_in(namespace: str | None, local: str) -> re.Pattern[str] | None:
     return NATIVE_DIGEST if local == "NativeDigest" else None
 
 
-@lru_cache(maxsize=4096)
 def tells(namespace: str | None, name: str) -> Tells:
     """Return the categories of the data in a property or element, by namespace (None: no namespace) and
     name.
@@ -387,6 +386,28 @@ def tells(namespace: str | None, name: str) -> Tells:
     for part in (part for part, pattern in _SPEAKING if pattern.search(name)):
         told |= part
     return told
+
+
+class Property(NamedTuple):
+    """What a name tells of a property. Fields are named like the functions and sets of this module."""
+
+    tells: Tells
+    needs_value: bool
+    structural: bool
+    numbers: re.Pattern[str] | None
+    picture: bool
+
+
+@lru_cache(maxsize=4096)
+def describe(namespace: str | None, name: str) -> Property:
+    """Return what a packet's scanner needs to know of a name, looked up once for many photos."""
+    return Property(
+        tells(namespace, name),
+        needs_value(namespace, name),
+        (namespace, name) in STRUCTURAL,
+        numbers_in(namespace, name),
+        (namespace, name) in PICTURES,
+    )
 
 
 def is_known(namespace: str) -> bool:
