@@ -94,6 +94,7 @@ class Splitter:
         self._read = read
         self._size = size
         self._searched = 0
+        self._near: tuple[Patch | None, int, bytes] = (None, 0, b"")
 
     def pieces(self, patch: Patch) -> list[Piece]:
         """Split the new bytes of a patch into pieces. Return the pieces in order; there are no gaps between
@@ -103,24 +104,32 @@ class Splitter:
             return [Piece(patch.offset, len(data), data[:1])]
         if len(data) <= _SHORT:
             return [Piece(patch.offset, len(data), data)]
-        start = max(0, patch.offset - _NEAR)
-        end = min(self._size, patch.end + _NEAR)
-        near = self._read(start, end - start)
-        old = near[patch.offset - start : patch.end - start]
+        old = self._read(patch.offset, max(0, min(self._size, patch.end) - patch.offset))
         found: list[Piece] = []
         for first, last, kept in _stretches(_KEPT, _difference(data, old)):
             if kept:
                 found.append(Piece(patch.offset + first, last - first, origin=patch.offset + first))
             else:
-                found += self._changed(data[first:last], patch.offset + first, near, start)
+                found += self._changed(data[first:last], patch.offset + first, patch)
         return found
 
-    def _changed(self, data: bytes, offset: int, near: bytes, start: int) -> Iterator[Piece]:
+    def _changed(self, data: bytes, offset: int, patch: Patch) -> Iterator[Piece]:
         for first, last, is_run in _stretches(_RUN, data):
             if is_run:
                 yield Piece(offset + first, last - first, data[first : first + 1])
+            elif last - first < COPY_MIN:
+                yield Piece(offset + first, last - first, data[first:last])
             else:
+                start, near = self._around(patch)
                 yield from self._moved(data[first:last], offset + first, near, start)
+
+    def _around(self, patch: Patch) -> tuple[int, bytes]:
+        """Return the offset of the bytes around a patch, and the bytes, which are read once for it."""
+        if self._near[0] is not patch:
+            start = max(0, patch.offset - _NEAR)
+            end = min(self._size, patch.end + _NEAR)
+            self._near = patch, start, self._read(start, end - start)
+        return self._near[1:]
 
     def _moved(self, data: bytes, offset: int, near: bytes, start: int) -> Iterator[Piece]:
         """Split new bytes into copies of nearby bytes of the file and literal bytes. Yield these pieces in

@@ -74,9 +74,7 @@ class Launcher:
         socket to it. Raises ZygoteError."""
         return await self._start(PARSE, socket.SOCK_STREAM)
 
-    async def _start(
-        self, what: bytes, kind: int = socket.SOCK_SEQPACKET
-    ) -> tuple[int, int, socket.socket]:
+    async def _start(self, what: bytes, kind: int = socket.SOCK_SEQPACKET) -> tuple[int, int, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
         try:
             with theirs, trio.fail_after(_OVERDUE_S):

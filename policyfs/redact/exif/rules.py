@@ -23,6 +23,8 @@ class How(enum.Enum):
     PRIVATE = "DNG private data"
     CITY = "numbers, a city's among them"
 
+    __hash__ = object.__hash__  # each tag is looked up in sets; Enum's __hash__ is slow
+
 
 class Rule(NamedTuple):
     """One tag: its categories, the type of its value, and the role of the directory that it refers to."""

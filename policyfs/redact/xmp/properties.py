@@ -389,7 +389,7 @@ def tells(namespace: str | None, name: str) -> Tells:
 
 
 class Property(NamedTuple):
-    """What a name tells of a property. Fields are named like the functions and sets of this module."""
+    """Facts about a property by its name. The fields are named like functions and sets of this module."""
 
     tells: Tells
     needs_value: bool
