@@ -408,8 +408,11 @@ def _holds_place(text: str) -> bool:
 def _finds(rows: _Rows, text: str, lower: str, *, always: bool = False) -> bool:
     """Return True if any of the patterns matches that have a hint in the text, or (*always*) any of all."""
     for hints, pattern in rows:
-        if (always or any(map(lower.__contains__, hints))) and pattern.search(text) is not None:
-            return True
+        for hint in hints:
+            if always or hint in lower:
+                if pattern.search(text) is not None:
+                    return True
+                break
     return False
 
 
