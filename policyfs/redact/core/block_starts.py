@@ -23,6 +23,7 @@ PLACE_MARKS: Final = (
 )
 """Starts of data about a place in the formats of metadata."""
 _SHORT_BYTES: Final = 4
+"""Size of the shortest marks."""
 _STARTS: Final = (
     b"jumb",  # JUMBF (ISO/IEC 19566-5), with manifests of C2PA
     *(b"<x:xmpmeta", b"<x:xapmeta", b"<?xpacket", b"<rdf:RDF", b"http://ns.adobe.com/"),  # XMP part 1
@@ -56,6 +57,8 @@ def holds_metadata(data: bytes, *, numbers: bool = False) -> bool:
     numbers: True for arrays of numbers, which may contain the shortest starts by chance. (Such an array may
     be long, and mostly has no three letters in a row. Then most starts need no search.)
     """
+    if len(data) < _SHORT_BYTES:
+        return False
     text = data.decode("latin-1")
     core = text.rstrip("\0")
     if "\0" not in core and not any(map(core.__contains__, _HEADS)):

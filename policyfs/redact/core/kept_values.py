@@ -47,7 +47,7 @@ def told_in_kept(data: bytes, asked: Tells, budget: Budget, *, numbers: bool = F
     budget.search(len(data))
     if holds_metadata(data, numbers=numbers):
         return UNKNOWN
-    if not asked:
+    if not asked or (numbers and len(data) < len(_LONG_RUN)):
         return NOTHING
     if numbers:
         text = _BETWEEN.join(run for run in _runs(data, _LONG_RUN) if _HINT.search(run))
