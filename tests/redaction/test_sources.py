@@ -156,6 +156,7 @@ _RANGES: Final = {
     "bitstreams/photos.py": {"range(192, 208)": "SOFn (T.81, table B.1), which only say that a JPEG begins"},
     "core/appended.py": {"range(256)": _BYTES},
     "core/block_starts.py": {"range(256)": _BYTES},
+    "core/categories.py": {"range(1 << len(Tells))": "all sets of categories"},
     "core/coordinates.py": {"range(65281, 65375)": "wide forms of ASCII, which are read as ASCII"},
     "core/kept_values.py": {"range(256)": _BYTES, "range(32, 127)": _BYTES},
     "images/gif.py": {"range(255, -1, -1)": "the bytes behind XMP (XMP part 3)"},

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from policyfs.domain import RAW_VIEW, FileType
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node, StaleNodeError
-from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.inodes.node_table import PHANTOMS, NodeTable
 from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.path_bounds import KEPT_NAMES, MAX_LEVELS, MAX_PATH_BYTES, PathTooLongError
 from policyfs.linux.statx import Stat
@@ -303,6 +303,13 @@ def test_after_a_reload_such_a_file_is_to_be_looked_up_again() -> None:
     assert not file.is_all(file.state)
     few = tree.make("/a/few", FileType.REGULAR)
     assert few.states() == (few.state,)
+
+
+def test_a_phantom_whose_announcer_was_killed_is_stale(tree: Tree) -> None:
+    with pytest.raises(StaleNodeError):
+        tree.table.get(PHANTOMS + 1)
+    with pytest.raises(KeyError):
+        tree.table.get(12345)
 
 
 def test_directories_that_are_not_all_known_are_not_told(tree: Tree) -> None:

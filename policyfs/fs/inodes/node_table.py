@@ -20,6 +20,9 @@ from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
 
 _NUMBER: Final = (1 << 64) - 1
+PHANTOMS: Final = 2 * vectors.OWN_NODES
+"""The first number of a phantom, an object that only the announcer finds. INVARIANT: no node has such a
+number: the kernel would take it for the same file, and give up both."""
 
 
 class NodeTable:
@@ -64,10 +67,11 @@ class NodeTable:
 
     def get(self, nodeid: int) -> Node:
         """Return the node of a number that the kernel sent. Raise KeyError, or PathTooLongError;
-        StaleNodeError for a node that a take-over has lost."""
+        StaleNodeError for a node that a take-over has lost, and for a phantom, whose announcer was killed
+        (kernel_cache/announcements.py)."""
         node = self.find(nodeid)
         if node is None:
-            raise StaleNodeError if self.follows else KeyError(nodeid)
+            raise StaleNodeError if self.follows or nodeid >= PHANTOMS else KeyError(nodeid)
         if node.out_of_reach and not self.turn(node):
             raise PathTooLongError(node.name)
         return node

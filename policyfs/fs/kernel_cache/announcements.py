@@ -36,8 +36,7 @@ from policyfs.content.workers.announcer import (
 from policyfs.domain import NO_FACTS, FileType, Op
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.node import Node
-from policyfs.fs.inodes.node_table import NodeTable
-from policyfs.kernel import vectors
+from policyfs.fs.inodes.node_table import PHANTOMS, NodeTable
 from policyfs.kernel.bridge import FH_DIRECT_IO, FH_NOFLUSH, pack_fh, pyfuse3
 from policyfs.store.names.aside_names import is_aside
 from policyfs.store.watch import Change, WatchEvent, inode_hint
@@ -47,9 +46,6 @@ _MOST: Final = 16_384
 _OWN_S: Final = 1.0
 """The time for which a file counts as written by the app itself after the release of its handle."""
 _OWN_FILES: Final = 1024
-_PHANTOMS: Final = 2 * vectors.OWN_NODES
-"""The first number of a phantom. INVARIANT: no other node has such a number: the kernel would take it for the
-same file, and give up both."""
 PHANTOM_HANDLE: Final = pack_fh(0, FH_DIRECT_IO | FH_NOFLUSH)
 """The file handle of all phantoms. Other handles have an index from 1 on (HandleTable.new_index)."""
 _TRIES: Final = 3
@@ -61,7 +57,7 @@ _KEPT_S: Final = 60.0
 """The time for which the kernel keeps a phantom's attributes: longer than a call takes."""
 _MADE: Final = frozenset({FILE, WRITTEN_FILE, DIRECTORY})
 _SEEN_BEFORE: Final = frozenset({REMOVED_FILE, REMOVED_DIRECTORY, MOVED})
-_ON_PHANTOMS: Final = _SEEN_BEFORE | {WRITTEN}
+_ONPHANTOMS: Final = _SEEN_BEFORE | {WRITTEN}
 
 
 class Place(NamedTuple):
@@ -133,7 +129,7 @@ class Announcements:
         self._last: Order | None = None
         self._policies = 0
         self._phantom = 0
-        self._numbers = itertools.count(_PHANTOMS)
+        self._numbers = itertools.count(PHANTOMS)
         self._own: OrderedDict[int, float] = OrderedDict()
         self.withheld: Callable[[int], bool] = lambda _ino: False
         """A function that returns True if the names of a file with this inode number may be withheld."""
@@ -360,7 +356,7 @@ class Announcements:
             return None
         if now.kind in _MADE and not self._is_named(now):
             raise pyfuse3.FUSEError(errno.ENOENT)
-        if now.kind not in _ON_PHANTOMS:
+        if now.kind not in _ONPHANTOMS:
             return None
         return self.phantom(is_dir=now.kind == REMOVED_DIRECTORY)
 
