@@ -57,7 +57,7 @@ _KEPT_S: Final = 60.0
 """The time for which the kernel keeps a phantom's attributes: longer than a call takes."""
 _MADE: Final = frozenset({FILE, WRITTEN_FILE, DIRECTORY})
 _SEEN_BEFORE: Final = frozenset({REMOVED_FILE, REMOVED_DIRECTORY, MOVED})
-_ONPHANTOMS: Final = _SEEN_BEFORE | {WRITTEN}
+_ON_PHANTOMS: Final = _SEEN_BEFORE | {WRITTEN}
 
 
 class Place(NamedTuple):
@@ -356,7 +356,7 @@ class Announcements:
             return None
         if now.kind in _MADE and not self._is_named(now):
             raise pyfuse3.FUSEError(errno.ENOENT)
-        if now.kind not in _ONPHANTOMS:
+        if now.kind not in _ON_PHANTOMS:
             return None
         return self.phantom(is_dir=now.kind == REMOVED_DIRECTORY)
 
