@@ -98,9 +98,7 @@ def longest_wait(mount: Mount, path: Path, seconds: float, enough: float = GIVES
     return waited
 
 
-@pytest.mark.load
 def test_a_pool_with_one_thread_never_waits_for_the_daemon(pooled: Pooled, mounts_on: Mounts) -> None:
-    """Beside three other tests it has waited for 45 s, twice in some ten runs: the cause is not known."""
     mount = mounts_on.start(POLICY, pooled.store, "--copy-max", "4K")
     until = time.monotonic() + SECONDS + 60
     while mount.status()["leases"]["broken"] == 0:

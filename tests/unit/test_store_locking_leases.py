@@ -218,6 +218,28 @@ class TestEarlyRelease:
             assert again.holds()
 
     @in_child
+    def test_a_writer_that_comes_while_the_lease_is_taken_gets_in(self, file, monkeypatch):
+        """The loop may ask the pool's server next, which waits for this writer's open."""
+
+        def take(fd: int, number: int) -> bool:
+            taken = leases_take(fd, number)
+            writers.append(start_as(0, _write, file, 0))
+            assert writers[0].receive() == "opening"
+            wait_for(lambda: fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK, "the break", FAR_S)
+            wait([writers[0].channel], 0.5)  # the thread has the signal by now
+            return taken
+
+        writers, leases_take = [], leases._take
+        monkeypatch.setattr(leases, "_take", take)
+        with Reader(file) as reader:
+            reader.keeper.release_early()
+            lease = reader.keeper.grant(reader.fd)
+            assert wait([writers[0].channel], FAR_S), "it waits for a lease that nobody releases"
+            assert writers[0].result() == "written"
+            assert not lease.holds()
+            assert reader.keeper.on_signal() == 1
+
+    @in_child
     def test_the_thread_takes_no_signal_of_the_process(self, file):
         """It is started before the daemon blocks the signals that end it."""
         with Reader(file) as reader:

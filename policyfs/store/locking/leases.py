@@ -133,11 +133,19 @@ class LeaseKeeper:
         """
         if fd in self._leases:
             raise ValueError(f"descriptor {fd} has a lease already")
-        if not self._means(fd) or not _take(fd, self.signal):
+        if not self._means(fd):
             return None
         lease = Lease(self, fd, on_break)
+        # INVARIANT: a lease is known before it can be broken. The thread of release_early() drops a signal
+        # for an unknown descriptor, and the writer would wait until the kernel takes the lease.
         self._leases[fd] = lease
-        return lease
+        taken = False
+        try:
+            taken = _take(fd, self.signal)
+        finally:
+            if not taken:
+                del self._leases[fd]
+        return lease if taken else None
 
     def is_void(self, dev: int) -> bool:
         """Return True if grant() has found that leases prove nothing on this device (st_dev)."""
@@ -229,7 +237,7 @@ class _EarlyRelease:
         self._stopped_fd, self._stop_fd = os.pipe2(os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(signal_fd, select.POLLIN)
-        self._poll.register(self._stopped_fd, select.POLLHUP)
+        self._poll.register(self._stopped_fd, select.POLLIN)
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
@@ -250,9 +258,9 @@ class _EarlyRelease:
         return list(leases.values())
 
     def close(self) -> None:
-        os.close(self._stop_fd)
+        os.write(self._stop_fd, b"!")  # closed, it would tell nothing while a forked process has it, too
         self._thread.join()
-        for fd in (self._stopped_fd, self.told_fd, self._tell_fd):
+        for fd in (self._stopped_fd, self._stop_fd, self.told_fd, self._tell_fd):
             os.close(fd)
 
 
