@@ -93,7 +93,8 @@ def test_anything_else_is_a_dead_worker(impostor, said, why):
         (b"", "because its parent process", True),  # the pipe closes before the zygote's pidfd is readable
         (ENDED.pack(-signal.SIGKILL), "died of signal 9", True),
         (ENDED.pack(-signal.SIGSEGV), "died of signal 11", False),
-        (ENDED.pack(1), "exit code 1", False),
+        (ENDED.pack(23), r"exit code 23 \(Too many open files in system\)", False),
+        (ENDED.pack(255), "exit code 255$", False),
     ],
 )
 def test_it_is_known_whether_another_process_ended_the_worker(impostor, told, why, outside):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from policyfs.content.kinds import SNIFF_BYTES
 from policyfs.content.plans import unpack_plan
 from policyfs.content.sniffer import Sniffer
 from policyfs.content.workers.protocol import Command, Request
-from policyfs.content.workers.worker import Detector, Passed, SniffError
+from policyfs.content.workers.worker import BUG, Detector, Passed, SniffError, exit_code, run
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, locate
 from tests.support.machine.counts import count
@@ -42,6 +44,31 @@ def passed(tmp_path):
     fd = os.open(path, os.O_RDONLY)
     yield fd, path
     os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.ENFILE, "full"), errno.ENFILE),
+        (MemoryError(), errno.ENOMEM),
+        (OSError(), BUG),
+        (OSError(4000, "no errno"), BUG),
+        (ValueError("bug"), BUG),
+        (KeyboardInterrupt(), BUG),
+    ],
+)
+def test_the_exit_code_of_a_worker_tells_its_error(error, code):
+    assert exit_code(error) == code
+
+
+def test_a_worker_without_a_socket_ends_with_the_errno():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        pid = os.fork()
+        if pid == 0:
+            os.close(theirs.fileno())
+            run(theirs, None, None, os.getppid())
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == errno.EBADF
 
 
 def test_a_passed_file_is_read_by_range(passed):

@@ -5,6 +5,7 @@ finds out when the worker has ended.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -174,7 +175,8 @@ class WorkerLink:
         if code is None:
             return WorkerGoneError("the worker died")
         if code >= 0:
-            return WorkerGoneError(f"the worker ended with exit code {code}")
+            why = f" ({os.strerror(code)})" if code in errno.errorcode else ""
+            return WorkerGoneError(f"the worker ended with exit code {code}{why}")
         number = -code
         return WorkerGoneError(f"the worker died of signal {number}", outside=number not in _BY_ITSELF)
 

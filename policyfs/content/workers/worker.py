@@ -8,6 +8,7 @@ confine() the worker can open no file: not the interpreter, not the database, no
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import pkgutil
 import socket
@@ -41,6 +42,9 @@ from policyfs.redact.plan import locate, look_at
 
 SOCKET_FD: Final = 3
 """The descriptor of a worker's socket. 0, 1 and 2 are /dev/null, and all others are closed."""
+
+BUG: Final = 255
+"""Exit code of a worker that an error without an errno has ended."""
 
 _CODECS: Final = (
     "ascii",
@@ -184,9 +188,16 @@ def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int) ->
             os._exit(1)
         sock.sendall(protocol.pack_reply(protocol.HELLO, Status.OK, ", ".join(held).encode("ascii")))
         _serve(sock, detector, limits.cpu_s / 2)
-    except BaseException:  # noqa: BLE001 # no exception may reach the zygote's code
-        os._exit(1)
+    except BaseException as error:  # noqa: BLE001 # no exception may reach the zygote's code
+        os._exit(exit_code(error))
     os._exit(0)
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of a worker that an error ends: its errno, or BUG. It is all that the worker can
+    tell, without a socket and without a standard error."""
+    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None) or BUG
+    return number if number in errno.errorcode else BUG
 
 
 def _keep_only(sock: socket.socket) -> socket.socket:
