@@ -78,6 +78,7 @@ class Summary:
         self.events = 0
         self.by_decision: Counter[str] = Counter()
         self.by_app: Counter[tuple[str, str]] = Counter()
+        """The number of requests by app and decision; the next ones by operation, rule and hour."""
         self.by_operation: Counter[tuple[str, str]] = Counter()
         self.by_rule: Counter[tuple[str, str]] = Counter()
         self.by_hour: Counter[tuple[int, str]] = Counter()
