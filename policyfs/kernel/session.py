@@ -20,7 +20,7 @@ from policyfs.kernel.readiness import Readiness
 from policyfs.kernel.vectors import start as start_readers
 from policyfs.linux.libc import LIBC
 from policyfs.linux.memory import usable_bytes
-from policyfs.linux.mountinfo import ABSENT, FSTYPE, mounts, mounts_at, resolve
+from policyfs.linux.mountinfo import ABSENT, FSTYPE, mounts_at, mounts_of_device, resolve
 
 DEVICE_PATH: Final = "/dev/fuse"
 STACK_DEPTH: Final = 1
@@ -173,9 +173,8 @@ def _attach(mount_fd: int, path: str, place_fd: int | None) -> None:
         mount_api.attach(mount_fd, path if place_fd is None else place_fd)
     except OSError as exc:
         raise _refused(path, exc) from exc
-    device = mount_api.device_minor(mount_fd)
-    for mount in mounts():
-        if mount.device == device and mount.path.startswith(mount.source.rstrip("/") + "/"):
+    for mount in mounts_of_device(mount_api.device_minor(mount_fd)):
+        if mount.path.startswith(mount.source.rstrip("/") + "/"):
             unmount(path, lazy=True)
             raise MountError(
                 f"cannot mount on {path}: this directory is also in the store, as {mount.path}, so the mount"

@@ -34,6 +34,7 @@ TIME_NOW: Final = -(1 << 63)
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _AT_HANDLE_FID: Final = 0x200
+_FUSE: Final = 0x65735546  # linux/magic.h
 _MAX_HANDLE: Final = 128  # MAX_HANDLE_SZ
 _XATTR_BUFFER: Final = 1024
 
@@ -231,6 +232,11 @@ def file_system_type(fd: int) -> int:
     if _fstatfs(fd, buffer):
         raise fail()
     return buffer[0] & 0xFFFFFFFF
+
+
+def is_fuse(fd: int) -> bool:
+    """Return True if a descriptor's file is on a FUSE file system. Raises OSError."""
+    return file_system_type(fd) == _FUSE
 
 
 def file_handle(fd: int) -> bytes:

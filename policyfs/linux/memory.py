@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 from typing import Final
 
 _UNLIMITED: Final = 1 << 60
@@ -23,21 +22,23 @@ def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup")
     the least of it and those above; None: no limit."""
     limits: list[int] = []
     with contextlib.suppress(OSError):
-        for line in Path(groups).read_text(encoding="utf-8").splitlines():
+        for line in _text(groups).splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers and "memory" not in controllers.split(","):
                 continue
-            top = Path(root, "memory") if controllers else Path(root)
-            name = "memory.limit_in_bytes" if controllers else "memory.max"
-            group = top / path.lstrip("/")
-            for directory in (group, *group.parents):
-                limits += _numbers(directory / name)
-                if directory == top:
-                    break
+            top, name = ("/memory", "memory.limit_in_bytes") if controllers else ("", "memory.max")
+            steps = [step for step in path.split("/") if step]
+            for depth in range(len(steps) + 1):
+                limits += _numbers("/".join([f"{root}{top}", *steps[:depth], name]))
     return min((limit for limit in limits if limit < _UNLIMITED), default=None)
 
 
-def _numbers(file: Path) -> list[int]:
+def _numbers(file: str) -> list[int]:
     with contextlib.suppress(OSError, ValueError):  # missing, or "max"
-        return [int(file.read_text(encoding="utf-8"))]
+        return [int(_text(file))]
     return []
+
+
+def _text(file: str) -> str:
+    with open(file, encoding="utf-8") as opened:
+        return opened.read()

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TextIO
 
 from policyfs.linux import procfs
 
@@ -77,22 +77,35 @@ def parse_mount(line: str) -> Mount:
 def mounts(pid: int | None = None) -> list[Mount]:
     """Return all mounts of a process's (None: this one's) mount namespace, in the kernel's order. Raises
     OSError."""
-    path = procfs.path("self" if pid is None else pid, "mountinfo")
-    with open(path, encoding="latin-1", newline="\n") as file:
-        return [parse_mount(line) for line in file]
+    with _table(pid) as table:
+        return [parse_mount(line) for line in table]
+
+
+def mounts_of_device(device: int) -> list[Mount]:
+    """Return the mounts of one device (Mount.device)."""
+    name = f"{device >> 20}:{device & 0xFFFFF}"
+    with _table() as table:  # only these lines are parsed: a machine may have thousands of mounts
+        return [parse_mount(line) for line in table if line.split(" ", 3)[2] == name]
+
+
+def mounts_below(path: str) -> list[Mount]:
+    """Return the mounts below an absolute path without symlinks, dead or alive."""
+    below = path.rstrip("/") + "/"
+    with _table() as table:
+        return [parse_mount(line) for line in table if _path_of(line).startswith(below)]
 
 
 def fuse_mounts_below(path: bytes) -> set[bytes]:
     """Return the paths of all FUSE mounts below an absolute path without symlinks, dead or alive."""
-    below = path.rstrip(b"/") + b"/"
-    found = {os.fsencode(mount.path) for mount in mounts() if mount.fstype.startswith("fuse")}
-    return {one for one in found - {path} if one.startswith(below)}
+    found = mounts_below(os.fsdecode(path))
+    return {os.fsencode(mount.path) for mount in found if mount.fstype.startswith("fuse")} - {path}
 
 
 def mount_of_fd(fd: int) -> Mount | None:
     """Return the mount of a descriptor of this process; None if this mount namespace lacks that mount."""
-    wanted = mount_id_of_fd(fd)
-    return next((mount for mount in mounts() if mount.mount_id == wanted), None)
+    wanted = f"{mount_id_of_fd(fd)} "
+    with _table() as table:
+        return next((parse_mount(line) for line in table if line.startswith(wanted)), None)
 
 
 def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
@@ -107,13 +120,21 @@ def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
 
 def mounts_at(path: str) -> list[Mount]:
     """Return the mounts on exactly this absolute path without symlinks, topmost last."""
-    with open(procfs.path("self", "mountinfo"), encoding="latin-1", newline="\n") as file:
-        return parse_mounts_at(path, file)
+    with _table() as table:
+        return parse_mounts_at(path, table)
 
 
 def parse_mounts_at(path: str, lines: Iterable[str]) -> list[Mount]:
     """Return the mounts on exactly this path. lines: the lines of mountinfo, decoded as latin-1."""
-    return [parse_mount(line) for line in lines if _unescape(line.split(" ", 5)[4]) == path]
+    return [parse_mount(line) for line in lines if _path_of(line) == path]
+
+
+def _path_of(line: str) -> str:
+    return _unescape(line.split(" ", 5)[4])
+
+
+def _table(pid: int | None = None) -> TextIO:
+    return open(procfs.path("self" if pid is None else pid, "mountinfo"), encoding="latin-1", newline="\n")
 
 
 def resolve(path: str) -> str:

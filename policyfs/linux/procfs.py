@@ -11,19 +11,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_prefix, _directory = "/proc/", -1
+_prefix, _directory, _root = "/proc/", -1, Path("/proc")
 
 
 def use(directory: int) -> None:
     """Read by an instance of procfs from now on: a descriptor of its root, which stays open (-1: /proc
     again)."""
-    global _prefix, _directory
-    _prefix, _directory = "/proc/" if directory < 0 else "", directory
+    global _prefix, _directory, _root
+    where = "/proc" if directory < 0 else f"/proc/self/fd/{directory}"
+    _prefix, _directory, _root = "/proc/" if directory < 0 else "", directory, Path(where)
 
 
 def root() -> Path:
     """Return a path of the instance of procfs in use."""
-    return Path("/proc") if _directory < 0 else Path(f"/proc/self/fd/{_directory}")
+    return _root
 
 
 def path(pid: int | str, name: str) -> str:
@@ -46,7 +47,7 @@ def owner(pid: int) -> int:
     return os.stat(f"{_prefix}{pid}", dir_fd=None if _directory < 0 else _directory).st_uid
 
 
-def text(pid: int, name: str) -> str:
+def text(pid: int | str, name: str) -> str:
     """Return a file of a process as text, with its line ends as they are. Raises OSError."""
 
     def open_there(path: str, flags: int) -> int:

@@ -11,7 +11,7 @@ import errno
 import os
 from typing import Final, NamedTuple, Self
 
-from policyfs.linux.libc import proc_fd
+from policyfs.linux.libc import is_fuse, proc_fd
 from policyfs.linux.mountinfo import mount_of_fd
 from policyfs.linux.statx import fstatx, fstatx_of_server
 from policyfs.store.facts import leases_mean
@@ -42,7 +42,7 @@ class Pool(NamedTuple):
     @classmethod
     def of(cls, store_fd: int) -> Self | None:
         """Return the pool of a store, or None if the store is in none that root has mounted."""
-        mount = mount_of_fd(store_fd)
+        mount = mount_of_fd(store_fd) if is_fuse(store_fd) else None
         if mount is None or mount.fstype != _FSTYPE or mount.root != "/":
             return None
         if _BY_ROOT not in mount.super_options:

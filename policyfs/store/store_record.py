@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 
 from policyfs.errors import PolicyfsError
 from policyfs.linux.libc import file_system_type
-from policyfs.linux.mountinfo import FSTYPE, mounts
+from policyfs.linux.mountinfo import FSTYPE, mounts_below
 from policyfs.linux.private_files import make_private
 from policyfs.store.pool import Pool
 from policyfs.store.tree import Tree
@@ -132,7 +132,7 @@ def _parts(store: str) -> Iterator[tuple[str, bool]]:
 
     Mounts of policyfs are left out, and mounts that come and go by themselves.
     """
-    below = [one for one in mounts() if one.path.startswith(f"{store}/") and "/.zfs/" not in one.path]
+    below = [one for one in mounts_below(store) if "/.zfs/" not in one.path]
     passing = {one.path for one in below if one.fstype == "autofs" or one.fstype.startswith(FSTYPE)}
     for path, fstype in {one.path: one.fstype for one in below}.items():
         if path not in passing:

@@ -35,7 +35,6 @@ _MAKES_OR_CUTS: Final = os.O_CREAT | os.O_TRUNC | _O_TMPFILE_BIT
 
 _SUID_SGID: Final = stat.S_ISUID | stat.S_ISGID
 _CAPABILITY: Final = b"security.capability"
-_FUSE: Final = 0x65735546  # linux/magic.h
 _UNSURE: Final = frozenset({errno.EIO, errno.ETIMEDOUT, errno.ESTALE})
 """Errors after which the server may have renamed the file nevertheless."""
 _USER: Final = b"user."
@@ -341,7 +340,7 @@ class Tree:
         except OSError as error:
             if not knows_no_flags(error):
                 raise
-        if libc.file_system_type(new_dir) == _FUSE or self.is_dir(old_dir, old):
+        if libc.is_fuse(new_dir) or self.is_dir(old_dir, old):
             return self.rename2(old_dir, old, new_dir, new)
         taken = os.open(check_name(new), os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0, dir_fd=new_dir)
         try:

@@ -7,7 +7,17 @@ import os
 
 import pytest
 
-from policyfs.linux.mountinfo import is_mountpoint, mounts, mounts_at, parse_mount, parse_mounts_at, resolve
+from policyfs.linux.mountinfo import (
+    is_mountpoint,
+    mount_of_fd,
+    mounts,
+    mounts_at,
+    mounts_below,
+    mounts_of_device,
+    parse_mount,
+    parse_mounts_at,
+    resolve,
+)
 
 
 def test_a_line_with_optional_fields():
@@ -82,3 +92,17 @@ def test_what_cannot_be_resolved(tmp_path):
     assert caught.value.errno == errno.ELOOP
     with pytest.raises(FileNotFoundError):
         resolve(f"{tmp_path}/nothing/here")
+
+
+def test_the_mounts_of_a_device_and_those_below_a_path_are_those_of_the_whole_table():
+    table = mounts()
+    for device in {mount.device for mount in table}:
+        assert mounts_of_device(device) == [mount for mount in table if mount.device == device]
+    assert mounts_below("/proc") == [mount for mount in table if mount.path.startswith("/proc/")]
+    assert mounts_below("/") == table
+    assert mounts_below("/does/not/exist") == []
+    root = os.open("/", os.O_PATH)
+    try:
+        assert mount_of_fd(root) in mounts_at("/")
+    finally:
+        os.close(root)

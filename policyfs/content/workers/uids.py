@@ -92,13 +92,12 @@ def _mapped(name: str) -> list[range]:
 
 
 def _uids_of_processes() -> set[int]:
-    found: set[int] = set()
-    for name in os.listdir(procfs.root()):
-        if name.isdigit():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                status = _beginning(f"{procfs.root()}/{name}/status")
-                found.update(map(int, status.partition(b"\nUid:")[2].partition(b"\n")[0].split()))
-    return found
+    found: set[bytes] = set()
+    for pid in procfs.pids():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            status = _beginning(procfs.path(pid, "status"))
+            found.update(status.partition(b"\nUid:")[2].partition(b"\n")[0].split())
+    return set(map(int, found))
 
 
 def _beginning(path: str) -> bytes:

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import enum
 import errno
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -147,14 +148,21 @@ def rights_of(pid: int | str = "self") -> Rights:
 
 
 def _threads(pid: int | str) -> Iterator[str]:
-    place = procfs.root() / str(pid)
-    for thread in (place / "task").iterdir() if pid != "thread-self" else [place]:
+    threads = (
+        [f"task/{one}/" for one in os.listdir(procfs.path(pid, "task"))] if pid != "thread-self" else [""]
+    )
+    for thread in threads:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield (thread / "status").read_text(encoding="ascii", errors="replace")
+            yield procfs.text(pid, f"{thread}status")
 
 
 def _rights_of_thread(status: str) -> Rights:
-    fields = dict(re.findall(r"^(Cap\w+|NoNewPrivs|Seccomp):\s*(\w+)$", status, re.MULTILINE))
+    return _rights_by(tuple(re.findall(r"^(Cap\w+|NoNewPrivs|Seccomp):\s*(\w+)$", status, re.MULTILINE)))
+
+
+@functools.lru_cache(maxsize=8)  # the threads of a process have the same
+def _rights_by(lines: tuple[tuple[str, str], ...]) -> Rights:
+    fields = dict(lines)
 
     def numbers(name: str) -> frozenset[int]:
         mask = int(fields[name], 16)
