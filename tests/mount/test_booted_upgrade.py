@@ -34,22 +34,29 @@ mounts: [{{shared: true, at: {AT}, options: {{keeper: true}}}}]
 """
 SETUP: Final = """\
 set -e
-mkdir -p /srv/media /etc/policyfs {at} {code}
+mkdir -p /srv/media /etc/policyfs {at} /installed /opt
 mount -t tmpfs -o mode=700 disk /srv/media
+# As each test is to find it: the files, the policy, and the versions.
+cat >/fresh <<'FRESH'
+set -e
+rm -rf /srv/media/Work {code} /run/systemd/system/{unit}.d
 mkdir -p /srv/media/Work/0 /srv/media/Work/1 /srv/media/Work/books
 chmod -R 777 /srv/media/Work
 cat >{policy} <<END
 {rules}END
+cp -a /installed {code}
+FRESH
 cat >/etc/policyfs/home.site.yaml <<END
 {site}END
 # As the package installs it: each version in a directory of its own, and a link to the one in use.
 libraries=$(echo {checkout}/.venv/lib/python*/site-packages)
 for version in 1 2 3; do
-    site={code}/$version/${{libraries#{checkout}/.venv/}}
-    mkdir -p {code}/$version/bin $site
-    cp {checkout}/packaging/bin/policyfs {code}/$version/bin
-    ln -s $(readlink -f {checkout}/.venv/bin/python) {code}/$version/bin/python3
-    cp {checkout}/.venv/pyvenv.cfg {code}/$version
+    at=/installed/$version
+    site=$at/${{libraries#{checkout}/.venv/}}
+    mkdir -p $at/bin $site
+    cp {checkout}/packaging/bin/policyfs $at/bin
+    ln -s $(readlink -f {checkout}/.venv/bin/python) $at/bin/python3
+    cp {checkout}/.venv/pyvenv.cfg $at
     for library in $libraries/*; do
         case $library in
         */policyfs* | */__editable__* | *.pth) ;;
@@ -57,11 +64,12 @@ for version in 1 2 3; do
         esac
     done
     cp -a {checkout}/policyfs $site
-    ln -s ${{site#{code}/$version/}}/policyfs {code}/$version/code
+    ln -s ${{site#$at/}}/policyfs $at/code
     mkdir $site/policyfs-$version.dist-info
     echo "# $version" >>$site/policyfs/__init__.py
 done
-ln -s 1 {code}/current
+ln -s 1 /installed/current
+sh /fresh
 {policyfs} accept /srv/media
 {policyfs} unit --policyfs {policyfs} /etc/policyfs/home.site.yaml
 cd /etc/systemd/system
@@ -76,6 +84,14 @@ class Home:
 
     def __init__(self, machine: Booted) -> None:
         self.machine = machine
+        self._is_new = True
+
+    def renew(self) -> None:
+        """Mount anew, with all as at the boot, if a test has had the machine."""
+        if not self._is_new:
+            again = f"sh /fresh && systemctl daemon-reload && systemctl start {UNIT}"
+            self.machine("sh", "-c", f"systemctl stop {UNIT}; {again}")
+        self._is_new = False
 
     def use(self, version: int) -> None:
         """Install a version."""
@@ -101,11 +117,11 @@ class Home:
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.machine(POLICYFS, "status", "--json", str(AT), check=False)))
 
-    @property
-    def served(self) -> tuple[str, str, int]:
-        """The unit's state, and the version and generation of the policy in the mount."""
+    def serves(self, version: int) -> dict[str, Any]:
+        """Return the status of the mount. It is served by that version, and its unit is active."""
         status = self.status()
-        return self.machine.state(UNIT), status["version"], status["policy"]["generation"]
+        assert (self.machine.state(UNIT), status["version"]) == ("active", str(version))
+        return status
 
     def limits(self) -> dict[str, list[str]]:
         """What each process of the unit may not do, by its pid."""
@@ -139,19 +155,23 @@ class Home:
             assert isinstance(calls, int) and calls > 20
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    setup = tmp_path / "setup"
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """Boot the machine of all tests here."""
+    place = tmp_path_factory.mktemp("machine")
+    setup = place / "setup"
     values = {"at": AT, "code": CODE, "policy": POLICY, "rules": RULES, "site": SITE, "unit": UNIT}
     setup.write_text(SETUP.format(checkout=CHECKOUT, policyfs=POLICYFS, **values))
-    with booted(tmp_path, setup) as machine:
-        wait_for(lambda: machine.state(UNIT) == "active", "the mount", UP_S)
-        found = Home(machine)
-        try:
-            yield found
-        except BaseException:
-            print(found.about())
-            raise
+    with booted(place, setup) as running:
+        wait_for(lambda: running.state(UNIT) == "active", "the mount", UP_S)
+        yield Home(running)
+
+
+@pytest.fixture
+def home(machine: Home) -> Home:
+    """The machine with version 1, and a new mount."""
+    machine.renew()
+    return machine
 
 
 @pytest.mark.timeout(900 if SOAK else 300)
@@ -160,13 +180,12 @@ def test_a_reload_lets_installed_code_take_over(home: Home) -> None:
     pids, limits = [machine.main_pid(UNIT)], home.limits()
     assert "continue" in machine("systemctl", "show", "--property=OOMPolicy", UNIT), "or it ends at a kill"
     with home.in_use():
-        for number in range(count(3, 40)):
+        for number in range(count(2, 40)):
             version = 2 - number % 2
             home.use(version)
             assert home.reload(), home.about()
             pids.append(machine.main_pid(UNIT))
-            assert home.served[:2] == ("active", str(version))
-            pause_ms = home.status()["takeover"]["pause_ms"]
+            pause_ms = home.serves(version)["takeover"]["pause_ms"]
             print(f"version {version}, pause {pause_ms} ms")
     assert len(set(pids)) == len(pids)
     old = f"grep -sF {CODE}/{3 - version}/ /proc/[0-9]*/maps"
@@ -191,7 +210,7 @@ def test_a_reload_lets_installed_code_take_over(home: Home) -> None:
 def test_the_package_renews_mounts_of_units(home: Home) -> None:
     with home.in_use():
         assert home.install(2) == ""
-        assert home.served[:2] == ("active", "2")
+        home.serves(2)
     assert sorted(home.machine("ls", CODE).split()) == ["2", "code", "current"], "nobody uses other versions"
 
 
@@ -213,9 +232,10 @@ def test_the_old_code_goes_on_if_a_candidate_ends(home: Home) -> None:
             assert not home.reload()
             path.write_text(text)
             assert "policyfs: the installed code, 3, has not taken over, and 1 goes on: " in home.about()
-            assert (*home.served[:2], home.machine.main_pid(UNIT)) == ("active", "1", pid)
+            home.serves(1)
+            assert home.machine.main_pid(UNIT) == pid
         assert home.reload(), home.about()
-    assert home.served[:2] == ("active", "3")
+    home.serves(3)
 
 
 @pytest.mark.timeout(300)
@@ -225,7 +245,6 @@ def test_a_changed_policy_waits_for_one_more_reload(home: Home) -> None:
     home.use(2)
     assert not home.reload()
     assert "policyfs: 2 has taken over from 1, and the policy in force stays" in home.about()
-    assert home.served[:2] == ("active", "2")
-    assert home.status()["policy"]["digest"] == before["digest"]
+    assert home.serves(2)["policy"]["digest"] == before["digest"]
     assert home.reload()
     assert home.status()["policy"]["digest"] != before["digest"]

@@ -36,6 +36,8 @@ BIG = 4 << 20
 LIVED_S = 1.1
 """A daemon that lived longer has a successor, also if the one before did not (daemon/keeper/keeper.py)."""
 PAUSE_S = 20.0
+REST_S = count(50, 0) / 1000
+"""A program's pause between two changes or rounds. In a take-over each program has a call that waits."""
 READING = ("tests.support.mount.readers_on",)
 """A daemon whose bridge reads all requests, and answers repeats."""
 SPARE = "policyfs-spare"
@@ -124,7 +126,7 @@ for n, file in enumerate(files): assert file.read() == f"{n}\\n".encode(), n
 names = some + [one.name for one in listing]
 print(json.dumps([failed[:5], calls, worst, len(names), len(set(names))]), flush=True)
 """
-INPUT = "import select, sys\ndef select_input(): return select.select([sys.stdin], [], [], 0)[0]\n"
+INPUT = f"import select, sys\ndef select_input(): return select.select([sys.stdin], [], [], {REST_S})[0]\n"
 
 
 @contextmanager

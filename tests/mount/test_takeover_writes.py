@@ -13,7 +13,7 @@ import pytest
 
 import tests.support.programs.bookkeeping
 import tests.support.programs.tree_changes
-from tests.mount.test_takeover import kill_daemon, records
+from tests.mount.test_takeover import REST_S, kill_daemon, records
 from tests.support.machine.counts import PATIENCE, SOAK, count, first
 from tests.support.machine.processes import code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
@@ -51,7 +51,7 @@ def changing(work: Path, run: Callable[..., list[str]] = as_app) -> Iterator[lis
     with ExitStack() as stack:
         processes = []
         for program, place, argument in PROGRAMS:
-            words = run("/usr/bin/python3", "-c", program, str(work / place), argument)
+            words = run("/usr/bin/python3", "-c", program, str(work / place), argument, str(REST_S))
             process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             processes.append(stack.enter_context(process))
             stack.callback(process.kill)

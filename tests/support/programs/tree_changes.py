@@ -1,9 +1,10 @@
 """A program that changes a tree in all ways, and knows what the tree must be: each change is made once.
 
-    python3 changes.py DIRECTORY SEED
+    python3 changes.py DIRECTORY SEED PAUSE_S
 
-It works until its standard input has a line, then prints the failed calls, the number of calls, the longest
-in seconds, and what differs from its model, as JSON. It imports nothing of policyfs: it runs as an app.
+It works, with a pause after each change, until its standard input has a line, then prints the failed calls,
+the number of calls, the longest in seconds, and what differs from its model, as JSON. It imports nothing of
+policyfs: it runs as an app.
 """
 
 from __future__ import annotations
@@ -216,7 +217,7 @@ def main() -> None:
         changes.make()
     print("ready", flush=True)
     try:
-        while not select.select([sys.stdin], [], [], 0)[0]:
+        while not select.select([sys.stdin], [], [], float(sys.argv[3]))[0]:
             changes.step()
     except Exception as error:
         changes.failed.append(repr(error))
