@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import hypothesis
@@ -23,6 +24,9 @@ SIZES = [
 ]
 BRANDS = [b"isom", b"qt  ", b"~~~~", b"iso\x1f", b"iso\x7f"]
 MARKS = [b"\xff", b"\xff\x00", b"\xff\xd0", b"\xff\xd7", b"\xff\xd8", b"\xff\xcf", b"f", b"ftyp"]
+
+BORDERS = [*range(14), *range(50, 82), *range(116, 132)]
+"""So many bytes before a head: it begins and ends at each place of a block."""
 
 heads = st.builds(
     lambda size, brand: size + b"ftyp" + brand,
@@ -69,24 +73,25 @@ def test_one_pass_finds_what_begins_first(chunk, in_scan):
 
 
 @pytest.mark.parametrize("in_scan", [False, True])
-@pytest.mark.parametrize("apart", range(-24, 25))
-@pytest.mark.parametrize("size", [*range(14), *range(50, 82), *range(116, 132)])
-def test_one_pass_finds_what_begins_first_at_each_border(size, apart, in_scan):
+@pytest.mark.parametrize(
+    "head", [b"\0\0\0\x18ftypmp42", b"\0\0\4\xffftypmp42", b"\0\0\1\xd3ftypmp42", b"\0\0\0\x18ftyp"]
+)
+def test_one_pass_finds_what_begins_first_at_each_border(head, in_scan):
     """Also a marker between the size of the first box and the word behind it."""
-    for head in (b"\0\0\0\x18ftypmp42", b"\0\0\4\xffftypmp42", b"\0\0\1\xd3ftypmp42", b"\0\0\0\x18ftyp"):
+    for size, apart in itertools.product(BORDERS, range(-24, 25)):
         chunk = bytearray(b"a" * size + head + b"a" * 90)
         at = max(0, size + apart)
         chunk[at : at + 2] = b"\xff\xd9"
         for end in (len(chunk), size + len(head), size + len(head) + 1):
             part = bytes(chunk[:end])
-            assert find_marker(part, in_scan, True) == first_of_both(part, in_scan)
+            assert find_marker(part, in_scan, True) == first_of_both(part, in_scan), (size, apart)
 
 
-@pytest.mark.parametrize("size", [*range(14), *range(50, 82), *range(116, 132)])
-def test_a_head_at_the_very_end_is_found_and_a_part_of_it_is_not(size):
+def test_a_head_at_the_very_end_is_found_and_a_part_of_it_is_not():
     head = b"\0\0\0\x18ftypmp42"
-    assert find_boxes(b"\xff" * size + head) == size
-    assert find_boxes(b"\xff" * size + head[:-1]) == -1
+    for size in BORDERS:
+        assert find_boxes(b"\xff" * size + head) == size
+        assert find_boxes(b"\xff" * size + head[:-1]) == -1, size
 
 
 @pytest.mark.parametrize("chunk", [b"", b"\xff", b"\xff\xff", b"\xff\x00"])
@@ -102,10 +107,9 @@ def test_only_bytes_are_searched(search):
 
 
 @pytest.mark.parametrize("in_scan", [False, True])
-@pytest.mark.parametrize("size", [*range(60, 70), *range(124, 134)])
 @pytest.mark.parametrize("filler", [b"\xff\x00", b"\xff", b"a"])
-def test_each_second_byte_is_judged_in_a_block_as_alone(filler, size, in_scan):
-    for code in range(256):
+def test_each_second_byte_is_judged_in_a_block_as_alone(filler, in_scan):
+    for size, code in itertools.product([*range(60, 70), *range(124, 134)], range(256)):
         chunk = (filler * size)[:size] + bytes([0xFF, code])
         assert find_marker(chunk, in_scan) == offset(MARKER[in_scan].search(chunk))
         chunk += filler * 64
