@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.counts import count, first
-from tests.support.machine.objects import build
+from tests.support.machine.objects import KERNEL, build, options
 
-KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
 PARTS = ("_avc.c", "_avc_directories.c", "_avc_table.c", "_events.c", "_opens.c", "_tree.c")
 RACE = Path(__file__).with_name("avc_race.c")
 MILLISECONDS = count(250, 60_000)
@@ -38,8 +37,7 @@ def race(
     if source is not None:
         texts[name] = source
     program = arena / "race"
-    options = ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", *flags, f"-I{KERNEL}")
-    build(program, options, [*texts.values()], arena)
+    build(program, options(*flags), [*texts.values()], arena)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as files:
         return subprocess.run(
             [program, files, str(MILLISECONDS), str(LEAST_CHANGES)],
@@ -211,7 +209,7 @@ def test_no_answer_waits_for_a_file_system_on_top_of_a_name(tmp_path: Path, flag
     texts = [text.replace(" | AT_STATX_DONT_SYNC", flags) for text in texts]
     program = tmp_path / "mounted"
     source = Path(__file__).with_name("avc_mounted.c").read_text(encoding="utf-8")
-    build(program, ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", f"-I{KERNEL}"), [*texts, source], tmp_path)
+    build(program, options(), [*texts, source], tmp_path)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as store:
         done = subprocess.run([program, store], timeout=30, check=False)
         subprocess.run(["umount", "-l", f"{store}/d"], check=False, capture_output=True)

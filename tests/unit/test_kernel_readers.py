@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.counts import count
-from tests.support.machine.objects import build
+from tests.support.machine.objects import KERNEL, build, options
 
-KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
 HERE = Path(__file__).parent
 MILLISECONDS = count(250, 60_000)
 SOURCES = (
@@ -30,8 +29,7 @@ def race(
     if good:
         texts = [text.replace(good, bad) for text in texts]
     program = arena / "race"
-    options = ("-std=gnu11", "-O1", "-g", *flags, f"-I{HERE}/without_python", f"-I{KERNEL}")
-    build(program, options, [*texts, (HERE / "readers_race.c").read_text(encoding="utf-8")], arena)
+    build(program, options(*flags), [*texts, (HERE / "readers_race.c").read_text(encoding="utf-8")], arena)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as store:
         return subprocess.run(
             [program, store, str(MILLISECONDS)], capture_output=True, text=True, timeout=150, check=False

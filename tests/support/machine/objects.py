@@ -10,9 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.support.machine.documents import CHECKOUT
 from tests.support.samples.media import KEPT_IN
 
 DEADLINE_S: Final = 60
+KERNEL: Final = CHECKOUT / "policyfs/kernel"
+
+
+def options(*more: str) -> tuple[str, ...]:
+    """The flags for parts of policyfs/kernel in a program without Python: the same for all, which then
+    share what was compiled. more: sanitizers."""
+    headers = (f"-I{CHECKOUT}/tests/unit/without_python", f"-I{KERNEL}")
+    return ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", *more, *headers)
 
 
 def build(program: Path, flags: Sequence[str | Path], sources: Sequence[str], own: Path) -> None:
