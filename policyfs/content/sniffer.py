@@ -272,7 +272,8 @@ class Sniffer:
 
     def close(self) -> None:
         """End every process, like aclose(), but outside of a trio run."""
-        trio.run(self.aclose)
+        if not self._pool.is_over:
+            trio.run(self.aclose)
 
     # ------------------------------------------------------------- one request
 

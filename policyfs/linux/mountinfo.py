@@ -21,6 +21,7 @@ ABSENT: Final = "fuse.policyfs-absent"
 """The type of a placeholder: a mount without a daemon (policyfs.kernel.placeholder)."""
 MOUNTINFO: Final = "/proc/self/mountinfo"
 _MAX_SYMLINKS: Final = 40  # the kernel's own limit
+_TO_ESCAPE: Final = re.compile(r"[\s\\#]")
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -126,7 +127,8 @@ def mounts_at(path: str) -> list[Mount]:
 
 def parse_mounts_at(path: str, lines: Iterable[str]) -> list[Mount]:
     """Return the mounts on exactly this path. lines: the lines of mountinfo, decoded as latin-1."""
-    return [parse_mount(line) for line in lines if _path_of(line) == path]
+    plain = "" if _TO_ESCAPE.search(path) or not path.isascii() else f" {path} "
+    return [parse_mount(line) for line in lines if plain in line and _path_of(line) == path]
 
 
 def _path_of(line: str) -> str:

@@ -121,7 +121,7 @@ def test_each_daemon_of_a_keeper_runs_the_code_of_the_first(
         found.append((code_digest.cache_info().currsize, SEALER in sys.modules))
         return 7
 
-    monkeypatch.setattr(serving, "_sends_again", lambda: True)
+    monkeypatch.setattr(serving, "_may_follow", lambda: True)
     monkeypatch.setattr(Keeper, "run", run)
     monkeypatch.delitem(sys.modules, SEALER, raising=False)
     code_digest.cache_clear()

@@ -44,6 +44,7 @@ def test_those_on_one_path_in_order_by_its_name_as_it_is():
         "2 9 0:4 / /a\\040b rw - tmpfs beside rw\n",
         "3 1 0:5 / /a rw - fuse.policyfs over rw\n",
         "4 9 0:6 / /a\xff rw - tmpfs bytes rw\n",
+        "5 9 0:7 /a /b rw - tmpfs /a rw\n",
     ]
     assert [mount.source for mount in parse_mounts_at("/a", lines)] == ["under", "over"]
     assert [mount.source for mount in parse_mounts_at("/a b", lines)] == ["beside"]

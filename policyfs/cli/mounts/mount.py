@@ -173,10 +173,13 @@ def _check_store(store: str, *, waits: bool) -> None:
 def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Loader]:
     """Check the options, the paths and the policy of a mount. Raises PolicyfsError. Return the options for
     the daemon, and a loader with the policy."""
-    from policyfs.cli.mounts.follow import followed
     from policyfs.daemon.policies.policies import Loader, saved_text
 
-    before = followed(args) if args.follow else None
+    before = None
+    if args.follow:
+        from policyfs.cli.mounts.follow import followed
+
+        before = followed(args)
     store, mountpoint = _check_places(args.store, args.mountpoint, is_followed=args.follow)
     policy_path = os.path.abspath(args.policy)  # the daemon changes its working directory
 

@@ -54,10 +54,8 @@ def serve(
     answers. kept: True if a killed daemon may be followed by another one (decision 70). launcher: None: one
     is executed. A daemon that may be followed has its own, since its descriptors outlive it.
     """
-    from policyfs.daemon.keeper.clone import is_possible
-
     leave_network()  # before any process starts, so that all leave it, too
-    if not (kept and options.is_kept and is_possible() and _sends_again()):
+    if not (kept and options.is_kept and _may_follow()):
         if options.before is not None:
             raise PolicyfsError(f"{options.mountpoint}: this kernel lets no daemon follow another one")
         return _serve(options, loader, ready, None, as_json=as_json, launcher=launcher)
@@ -82,15 +80,16 @@ def serve(
     return Keeper(state, serve_next, warn).run()
 
 
-def _sends_again() -> bool:
-    """Return True if the kernel sends requests again that a dead daemon has not answered, and tells of its
-    death at once (Linux 6.9)."""
+def _may_follow() -> bool:
+    """Return True if a daemon can follow a killed one: the kernel sends requests again that are not answered,
+    and tells of the death at once (Linux 6.9)."""
+    from policyfs.daemon.keeper.clone import is_possible
     from policyfs.kernel.protocol import InitFlag
     from policyfs.kernel.session import MountError
     from policyfs.kernel.trial import try_passthrough
 
     try:
-        return tells_of_threads() and InitFlag.HAS_RESEND in try_passthrough().offered
+        return is_possible() and tells_of_threads() and InitFlag.HAS_RESEND in try_passthrough().offered
     except (MountError, OSError):
         return False  # the mount will tell why
 

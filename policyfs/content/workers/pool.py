@@ -226,6 +226,11 @@ class Pool:
             await self._launcher.close(grace_s)
             self._launcher = None
 
+    @property
+    def is_over(self) -> bool:
+        """True if close() has ended all processes."""
+        return self.closed and self._zygote is None and self._launcher is None
+
     def _check_undead(self, lane: Hashable) -> None:
         """Raise NoWorkerError if too many killed workers of this app do not end."""
         since_s, app = time.monotonic() - _DYING_S, in_turn(lane)

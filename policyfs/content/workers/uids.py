@@ -93,20 +93,19 @@ def _mapped(name: str) -> list[range]:
 
 def _uids_of_processes() -> set[int]:
     found: set[bytes] = set()
-    for pid in procfs.pids():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            status = _beginning(procfs.path(pid, "status"))
-            found.update(status.partition(b"\nUid:")[2].partition(b"\n")[0].split())
-    return set(map(int, found))
-
-
-def _beginning(path: str) -> bytes:
-    """Read the first bytes of a file with few system calls, since there is a file for each process."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, _BEGINNING)
-    finally:
-        os.close(fd)
+    root = str(procfs.root())
+    for name in os.listdir(root):  # in few steps, since there may be thousands of processes
+        if name.isdigit():
+            try:
+                fd = os.open(f"{root}/{name}/status", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    status = os.read(fd, _BEGINNING)
+                finally:
+                    os.close(fd)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            found.add(status.partition(b"\nUid:")[2].partition(b"\n")[0])
+    return {int(uid) for uids in found for uid in uids.split()}
 
 
 def _has_account(number: int) -> bool:

@@ -8,6 +8,7 @@ module is for the clients; control_server.py is for the daemon.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -68,7 +69,11 @@ def leaving_path(mountpoint: str, pid: int) -> Path:
 def leaving_paths(mountpoint: str) -> list[Path]:
     """Return the control sockets of the daemons that lived on after their mount had left this mountpoint. A
     daemon may have ended since then without removing its socket."""
-    return sorted(runtime_dir().glob(f"{mount_id(mountpoint)}.*.sock"))
+    first, directory = f"{mount_id(mountpoint)}.", runtime_dir()
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        names = [name for name in os.listdir(directory) if name.startswith(first) and name.count(".") > 1]
+        return sorted(directory / name for name in names if name.endswith(".sock"))
+    return []
 
 
 class ControlError(PolicyfsError):

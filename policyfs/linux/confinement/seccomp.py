@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import platform
 import struct
 from collections.abc import Collection, Mapping
@@ -124,6 +125,7 @@ _KILL, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000  # SECCOMP_RET_*
 _AT_NUMBER, _AT_ARCHITECTURE, _AT_ARGUMENTS = 0, 4, 16  # struct seccomp_data, little-endian
 _X32_BIT: Final = 0x40000000
 
+_INSTRUCTION: Final = struct.Struct("<HBBI")  # struct sock_filter
 _SET_MODE_FILTER: Final = 1
 _FLAG_TSYNC, _FLAG_LOG, _FLAG_SPEC_ALLOW = 1, 2, 4  # SECCOMP_FILTER_FLAG_*
 
@@ -261,7 +263,7 @@ def _native(machine: str) -> list[Instruction]:
 
 
 def _packed(program: list[Instruction]) -> bytes:
-    return b"".join(struct.pack("<HBBI", *one) for one in program)
+    return b"".join(itertools.starmap(_INSTRUCTION.pack, program))
 
 
 def _by_argument(pid: int) -> dict[str, list[Instruction]]:
