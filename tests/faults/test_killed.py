@@ -25,6 +25,8 @@ from tests.support.samples import jpegs
 
 TURNS = count(2, 60)
 NAMES = 5
+REST_S = count(5, 0) / 1000
+"""Between two looks of an app."""
 
 
 def _write(channel, directory: Path, step: int) -> None:
@@ -48,6 +50,7 @@ def _look(channel, directory: Path) -> list[bytes]:
             data = (directory / "a.jpg").read_bytes()
             if PHOTO.startswith(data) and len(data) > 100:
                 leaked.append(data)
+        time.sleep(REST_S)
     return leaked
 
 

@@ -17,6 +17,7 @@ from tests.support.machine.processes import start_as
 
 LATE_S: Final = 0.5 * PATIENCE
 """What an end may be late, with room for a busy machine; the daemon's own bound is a tenth of a second."""
+REST_S: Final = 0.005
 _TIME: Final = struct.Struct("d")
 QUIET: Final = """\
 apiVersion: policyfs/v1
@@ -62,3 +63,4 @@ def _tries(_channel: Connection, file: Path, last: mmap.mmap) -> None:
             os.stat(file)
             file.read_bytes()
             last[:8] = _TIME.pack(now_s)
+        time.sleep(REST_S)
