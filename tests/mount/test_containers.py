@@ -217,7 +217,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
         assert "has a variable" in home.sh(f"{POLICYFS} compose {SITE} /srv/app/compose.yaml", check=False)
         config = "cd /srv/app; echo HERE= >.env; docker-compose --profile podman config"
         home.sh(f"{config} | {POLICYFS} compose {SITE} /dev/stdin >policyfs.compose.yaml")
-        if home.sh("head -c 2 $(command -v docker-compose)") == "#!":  # 1.x is a script; as the file itself says
+        if home.sh("head -c 2 $(command -v docker-compose)") == "#!":  # 1.x, as the file itself says
             home.sh("sed -i /create_host_path/d /srv/app/policyfs.compose.yaml")
         try:
             yield home
