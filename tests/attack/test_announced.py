@@ -26,7 +26,7 @@ rules:
   - {{id: viewer, allow: [see, read], who: {{app: viewer}}, paths: "/***"}}
 """
 _PTRACE_ATTACH = 16
-_TRY_S = 1.0
+_TRY_S = 0.4
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

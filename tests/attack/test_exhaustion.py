@@ -21,7 +21,7 @@ from tests.support.samples import jpegs
 pytestmark = pytest.mark.load
 
 GREEDY, HONEST = 10010, 10011
-FILES: Final = 300
+FILES: Final = 220
 """More than an app gets where descriptors are shared out."""
 DESCRIPTORS: Final = 600
 """What the daemon is given: more than an app holds elsewhere."""

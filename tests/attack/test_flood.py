@@ -25,7 +25,7 @@ from tests.support.programs import fairness
 
 pytestmark = pytest.mark.load
 
-DENIALS: Final = count(3000, 30_000)
+DENIALS: Final = count(2000, 30_000)
 THREADS: Final = 6
 MEMORY_KB: Final = 24 * 1024
 SLOWEST_S: Final = 5.0

@@ -81,6 +81,7 @@ def test_no_late_byte_gets_in(
         assert stored.read_bytes() == FIRST
         if not options:
             assert call_as(OTHER, path.read_bytes) == FIRST
+        time.sleep(0.2)
     writer.send("go on")
     if ends == "close":
         assert [writer.receive(), writer.receive()] == ["EPERM", "EPERM"]

@@ -39,7 +39,7 @@ MOST_ON_EXT4: Final = 65_000
 
 
 def names() -> int:
-    return count(1_500, 64_900)
+    return count(1_000, 64_900)
 
 
 def furnish(store: Path, many: int) -> Path:

@@ -41,7 +41,7 @@ rules:
 """
 DEEP: Final = 60
 """Levels of 250 bytes: 15 KiB."""
-FLOOD_S: Final = count(2, 20)
+FLOOD_S: Final = count(1, 20)
 RATE: Final = accounts.RATE // TENTH
 BURST: Final = accounts.BURST // TENTH
 """The budget of an app under `low-budgets`, in bytes a second and at once."""

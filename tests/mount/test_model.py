@@ -20,7 +20,7 @@ from tests.support.models.sequenced import Difference, Sequenced, campaign, worl
 from tests.support.models.sequences import MAKERS
 from tests.support.mount.stores import Mounts
 
-SEQUENCES = count(60, 30_000)
+SEQUENCES = count(50, 30_000)
 SECONDS = count(200, 3500)
 LENGTH = 14
 BLOCK = 25

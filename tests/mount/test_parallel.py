@@ -146,11 +146,11 @@ class Sort:
     refusals: frozenset[int] = frozenset({errno.ENOENT, errno.EACCES})
 
 
-SHARED = Sort(count(2, 600))
+SHARED = Sort(count(1, 600))
 CLONING = Sort(count(2, 300))
 APP = Sort(count(2, 300), ("--app", "one", "--any-uid"), alone=True)
 MEDIATED = Sort(count(2, 300), ("--no-passthrough",))
-LEASED = Sort(count(2, 300), ("--copy-max", "16K"), refusals=SHARED.refusals | {errno.EBUSY})
+LEASED = Sort(count(1, 300), ("--copy-max", "16K"), refusals=SHARED.refusals | {errno.EBUSY})
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ rules:
     who: {{not: {{grant: media.location}}}}
     paths: ["/DCIM/**"]
 """
-VIDEO_BYTES = 64 * MIB
+VIDEO_BYTES = 16 * MIB
 SPARSE_BYTES = 5 << 30
 
 Start = Callable[..., Mount]
@@ -66,14 +66,14 @@ def start(request: pytest.FixtureRequest, mounts: Mounts, big_store: Path) -> St
 
 @pytest.fixture(scope="module")
 def long_video(module_arena: Path, media: dict[str, Path]) -> Path:
-    """A video of 64 MiB, of this process alone: the files of `media` are shared with others that run tests,
+    """A long video, of this process alone: the files of `media` are shared with others that run tests,
     and one of them would write it anew while the other reads it."""
     return padded_video(module_arena / "long.mp4", media["video.mp4"], VIDEO_BYTES)
 
 
 @pytest.fixture
 def big_store(store: Path, long_video: Path) -> Path:
-    """The usual store with a video of 64 MiB in it (a hard link), and a directory to write to."""
+    """The usual store with a long video in it (a hard link), and a directory to write to."""
     work = store / "Work"
     work.mkdir(mode=0o755)
     (store / "Movies" / "long.mp4").hardlink_to(long_video)
@@ -258,8 +258,8 @@ def test_without_passthrough_the_same_bytes_come_through_the_daemon(mounts: Moun
         }
         assert len(digests) == 1, f"{name} differs between the two mounts"
     reads, writes = daemon_io(mediated)
-    assert reads >= 64
-    assert writes >= 64
+    assert reads >= VIDEO_BYTES // MIB
+    assert writes >= VIDEO_BYTES // MIB
     assert not passed(mediated)["enabled"]
     assert "--no-passthrough" in passed(mediated)["why_not"]
     assert daemon_io(passing) == (0, 0)

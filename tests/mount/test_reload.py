@@ -268,7 +268,7 @@ def _wait_for_two_rounds(done: mmap.mmap) -> None:
 def test_nobody_is_disturbed_by_twenty_reloads(mounts: Mounts, store: Path) -> None:
     """What both policies allow never fails, in the middle of a reload either."""
     mount = mounts.start(OPEN, store)
-    done = mmap.mmap(-1, 3)  # rounds of each worker, modulo 256
+    done = mmap.mmap(-1, 2)  # rounds of each worker, modulo 256
 
     def work(channel, number: int) -> tuple[int, list[str]]:
         rounds, wrong = 0, []
@@ -294,7 +294,7 @@ def test_nobody_is_disturbed_by_twenty_reloads(mounts: Mounts, store: Path) -> N
                 done[number] = rounds % 256
         return rounds, wrong[:5]
 
-    workers = [start_as(ONE, work, number) for number in range(3)]
+    workers = [start_as(ONE, work, number) for number in range(2)]
     policies = [CLOSED, OPEN, HIDDEN, OPEN]
     for step in range(20):
         change(mount, policies[step % 4])
@@ -302,7 +302,7 @@ def test_nobody_is_disturbed_by_twenty_reloads(mounts: Mounts, store: Path) -> N
     for worker in workers:
         worker.send("end")
     results = [worker.result() for worker in workers]
-    assert [wrong for _, wrong in results] == [[], [], []]
+    assert [wrong for _, wrong in results] == [[], []]
     assert all(rounds > 20 for rounds, _ in results)
     assert mount.status()["policy"]["generation"] == 21
     assert mount.status()["bugs"] == 0
@@ -441,7 +441,7 @@ def _none_stale_around_reloads(
         (store / name).mkdir()
         (store / name).chmod(0o777)
         children.append(start_as(uid, work, mount / name))
-    for turn in range(count(10, 1_000)):
+    for turn in range(count(5, 1_000)):
         change(mount, policies[turn % 2])
     for child in children:
         child.send("stop")

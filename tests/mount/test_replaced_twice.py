@@ -38,7 +38,7 @@ rules:
   - {{id: kinds, require: {{content: [image/jpeg]}}, who: {{app: writer}}, paths: "/***"}}
 """
 FAR_S: Final = 20.0
-SECONDS: Final = 3.0
+SECONDS: Final = 1.0
 """The time for which a test replaces a file all the time."""
 Stopping = Callable[..., tuple[Mount, int, int]]
 PHOTOS: Final = [

@@ -29,11 +29,11 @@ from tests.support.mount.small_table import DIRECTORIES, SMALL
 from tests.support.mount.stores import Mounts
 
 SEQUENCES = count(60, 10_000)
-PAIRS = count(10, 5_000)
+PAIRS = count(4, 5_000)
 SECONDS = count(200, 3500)
 LENGTH = 14
 BLOCK = 20
-PAIRS_BLOCK = count(5, 20)
+PAIRS_BLOCK = count(2, 20)
 READING = ("tests.support.mount.readers_on",)
 
 
@@ -93,7 +93,7 @@ def _stats(directory: str, count: int, name: str) -> None:
     os.close(fd)
 
 
-LISTED = 1500
+LISTED = 501
 TWO_APPS = """\
 apiVersion: policyfs/v1
 kind: Policy

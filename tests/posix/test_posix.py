@@ -52,7 +52,7 @@ ROADS = (
 OTHER_DISKS = tuple(Road(f"shared on {disk}", ("--posix",), disk) for disk in ("tmpfs", "xfs", "btrfs"))
 
 
-PARTS = count(20, 1)
+PARTS = count(40, 1)
 """Each road goes through another part of so many."""
 
 

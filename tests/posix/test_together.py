@@ -29,7 +29,7 @@ from tests.support.machine.processes import call_as, start_as
 from tests.support.mount.stores import Mounts
 
 UID = 65534
-NAMES = count(2_000, 100_000)
+NAMES = count(1_200, 100_000)
 
 pytestmark = pytest.mark.timeout(600)  # of all, since a road's tests are to follow one another
 
