@@ -21,8 +21,10 @@ from tests.support.machine.processes import start_as
 from tests.support.samples import pngs
 
 LIMIT_S = 5.0
-PARTS = 5_500
-"""The plan of a PNG with so many parts takes a worker some 0.1 s of processor time."""
+DEADLINE_S = 0.5
+"""The limit of real workers."""
+PARTS = 2_750
+"""The plan of a PNG with so many parts takes a worker some 0.05 s of processor time."""
 BUSY_S = 20.0
 WHAT = frozenset({"location"})
 
@@ -113,7 +115,7 @@ def _keep_busy(channel: Connection, processor: int) -> None:
 
 @pytest.fixture
 def sniffer(forked_launchers: None) -> Iterator[Sniffer]:
-    with contextlib.closing(Sniffer.start(workers=1, deadline_s=1.0)) as made:
+    with contextlib.closing(Sniffer.start(workers=1, deadline_s=DEADLINE_S)) as made:
         yield made
 
 
@@ -151,7 +153,7 @@ def test_a_worker_that_gets_no_processor_has_time(
         kind, seconds = _kind(sniffer, dear)
     finally:
         busy.kill()
-    assert seconds > 1.0
+    assert seconds > DEADLINE_S
     assert (kind, sniffer.stats().failed) == ((None, {"deadline": 1}) if counted else ("image/png", {}))
 
 
@@ -189,5 +191,5 @@ def test_a_worker_that_works_for_too_long_has_no_more_time(
     monkeypatch.setattr(WorkerLink, "_look", works)
     kind, seconds = _kind(sniffer, dear)
     assert kind is None
-    assert 1.0 <= seconds < 3.0
+    assert DEADLINE_S <= seconds < DEADLINE_S + 2.0
     assert sniffer.stats().failed == {"deadline": 1}
