@@ -19,7 +19,7 @@ from tests.support.machine.counts import count, first
 from tests.support.machine.documents import CHECKOUT
 from tests.support.samples.jpegs import iptc_place, xmp_packet
 
-GENERATIONS: Final = count(50, 150)
+GENERATIONS: Final = count(30, 150)
 """Each is made of the one before, ten at a time: accidents add up."""
 PLANTED: Final = """
 import sys, zlib

@@ -1,6 +1,6 @@
 """The compiled engine against the naive evaluator, over generated policies and requests.
 
-POLICYFS_CASES sets how many cases in all (default 300; `make soak` asks for 200,000).
+POLICYFS_CASES sets how many cases in all (default 200; `make soak` asks for 200,000).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.machine.counts import SOAK
 from tests.support.models import policy_cases as cases
 from tests.support.models.naive_policy import Caller, Naive, Node
 
-CASES = int(os.environ.get("POLICYFS_CASES", "300"))
+CASES = int(os.environ.get("POLICYFS_CASES", "200"))
 
 PARTS = max(1, CASES // 20_000) if SOAK else 1
 """So many tests share the long count: several processes can go through it."""

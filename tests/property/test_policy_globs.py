@@ -77,7 +77,7 @@ def matching(engine: Engine, caller: Caller, at: bytes) -> set[str]:
 
 def test_globs_match_as_the_text_says():
     chance, matched = random.Random(11), 0
-    for _ in range(count(300, 30_000)):
+    for _ in range(count(200, 30_000)):
         made = rules(chance)
         policy = Policy("globs", "", APPS, tuple(made), Audit.BEST_EFFORT, Audit.REQUIRED, "")
         engine = compile_policy(policy, remembered=chance.choice([1, 5, 1 << 16]))

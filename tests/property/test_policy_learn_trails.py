@@ -179,7 +179,7 @@ class Learned(NamedTuple):
 @pytest.fixture(scope="module", params=TRAILS)
 def learned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Learned:
     root, name = tmp_path_factory.mktemp("learned") / "trail", request.param
-    refused = record(root, TRAILS[name], invented(name, 1500))
+    refused = record(root, TRAILS[name], invented(name, 800))
     return Learned(TRAILS[name][-1], refused, *learn(root))
 
 
@@ -191,11 +191,10 @@ def test_a_proposal_allows_nothing_that_was_refused(learned: Learned):
     assert ("WARNING" in learned.proposal) == ("WARNING" in learned.told)
 
 
-def test_users_of_an_app_get_their_own_directories(tmp_path: Path):
-    record(tmp_path / "trail", TRAILS["homes"], invented("homes", 1500))
-    _, proposal, _ = learn(tmp_path / "trail")
-    assert '"/Home/{uid}/***"' in proposal
-    engine = load_policy([SourceText("proposal", proposal.encode())])
+@pytest.mark.parametrize("learned", ["homes"], indirect=True)
+def test_users_of_an_app_get_their_own_directories(learned: Learned):
+    assert '"/Home/{uid}/***"' in learned.proposal
+    engine = load_policy([SourceText("proposal", learned.proposal.encode())])
     unseen = [Asked(uid, *CALLS[0], f"/Home/{home}/new.jpg".encode(), "image/jpeg", "none")
               for uid in UIDS[:5] for home in UIDS[:5]]  # fmt: skip
     assert [one for one in unseen if allowed(engine, one)[0]] == [
@@ -242,7 +241,7 @@ def test_no_proposal_allows_what_its_trail_shows_refused(part: int, policies: li
     del part
     with tempfile.TemporaryDirectory() as place:
         root = Path(place) / "trail"
-        refused = record(root, policies, invented(str(seed), 150))
+        refused = record(root, policies, invented(str(seed), 100))
         code, proposal, told = learn(root)
     assert code == 0 or "no request that a proposed rule could allow" in told
     assert code or wrong(proposal, refused) == []

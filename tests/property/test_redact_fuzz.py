@@ -19,7 +19,7 @@ from tests.support.machine.counts import count
 from tests.support.samples import jpegs
 from tests.support.samples.hidden import multi_picture
 
-FILES: Final = count(150, 20_000)
+FILES: Final = count(100, 20_000)
 """Of each kind."""
 MARKS: Final = (
     *(b"\xff\xd8", b"\xff\xd9", b"\xff\xe1", b"\xff\xed", b"\xff\xda", b"\xff\xff", b"Exif\0\0", b"8BIM"),

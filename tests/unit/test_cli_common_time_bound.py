@@ -41,8 +41,8 @@ def test_work_that_begins_again_when_something_is_too_hard_ends() -> None:
 DEAR = {
     "a glob of 200 KB": ["/" + "*a" * 100_000],
     "a glob of 4 KB": [("/" + "*a" * 127) * 16],
-    "many globs": [f"/d{number}/*.jpg" for number in range(count(1200, 9_000))],
-    "many patterns": [f"/**/*{number}*" for number in range(count(1200, 9_000))],
+    "many globs": [f"/d{number}/*.jpg" for number in range(count(600, 9_000))],
+    "many patterns": [f"/**/*{number}*" for number in range(count(600, 9_000))],
     "1 KB of stars": [f"/*{'*'.join(order)}*" for order in list(itertools.permutations("abcde"))[:100]],
     "1 KB of braces": ["/" + "{*a,b*,*c*}" * 5, "/" + "{*b,a*,*d*}" * 5, "/" + "{a" * 30 + ",b}" * 30],
     "2,000 kinds": ["/**"],

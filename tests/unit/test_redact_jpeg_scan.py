@@ -48,13 +48,13 @@ def offset(found: re.Match[bytes] | None) -> int:
 
 
 @hypothesis.given(chunks | long_chunks, st.booleans())
-@hypothesis.settings(max_examples=count(400, 20_000))
+@hypothesis.settings(max_examples=count(200, 20_000))
 def test_markers_are_those_of_the_pattern(chunk, in_scan):
     assert find_marker(chunk, in_scan) == offset(MARKER[in_scan].search(chunk))
 
 
 @hypothesis.given(chunks | long_chunks)
-@hypothesis.settings(max_examples=count(400, 20_000))
+@hypothesis.settings(max_examples=count(200, 20_000))
 def test_files_of_boxes_are_those_of_the_pattern(chunk):
     assert find_boxes(chunk) == offset(BOXES.search(chunk))
 
@@ -67,7 +67,7 @@ def first_of_both(chunk, in_scan):
 
 
 @hypothesis.given(chunks | long_chunks, st.booleans())
-@hypothesis.settings(max_examples=count(400, 20_000))
+@hypothesis.settings(max_examples=count(200, 20_000))
 def test_one_pass_finds_what_begins_first(chunk, in_scan):
     assert find_marker(chunk, in_scan, True) == first_of_both(chunk, in_scan)
 
