@@ -8,6 +8,8 @@ module. One difference is left: the daemon is not its parent. A test that needs 
 
 A connection (SOCK_SEQPACKET) orders one launcher: the words, environment and limits as JSON, with the
 descriptors of its standard error, of the daemon's network, and of its control socket. The answer is its pid.
+A message without descriptors is the pid of one that has ended and is to be reaped: thousands of commands run
+in one process of tests, and each daemon that starts looks at every process.
 """
 
 from __future__ import annotations
@@ -82,14 +84,14 @@ def _execute() -> tuple[str, subprocess.Popen[bytes]]:
 # -- in a daemon ----------------------------------------------------------------------------------
 
 
-def attach(path: str = "") -> None:
+def attach(path: str = "", *, reaps: bool = False) -> None:
     """Make this process, a daemon forked off the tests, order its launcher at a prepared interpreter.
 
-    path: its socket, unless it is this process's own.
+    path: its socket, unless it is this process's own. reaps: have launchers reaped once they were waited for.
     """
     from policyfs.content.workers import execution
 
-    popen = functools.partial(_popen, path)
+    popen = functools.partial(_popen, path, reaps)
     execution.subprocess = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)
 
 
@@ -100,14 +102,14 @@ def forked_launchers() -> Iterator[None]:
     from policyfs.content.workers import execution
 
     before = execution.subprocess
-    attach()
+    attach(reaps=True)
     try:
         yield
     finally:
         execution.subprocess = before
 
 
-def _popen(path: str, words: Sequence[str], **named: Any) -> Any:
+def _popen(path: str, reaps: bool, words: Sequence[str], **named: Any) -> Any:
     """Order a launcher; execute what is none."""
     if tuple(words[1 : 1 + len(PREPARED)]) != PREPARED:
         return subprocess.Popen(words, **named)
@@ -122,17 +124,20 @@ def _popen(path: str, words: Sequence[str], **named: Any) -> Any:
     ):
         asked.connect(path or prepared())
         socket.send_fds(asked, [json.dumps(order).encode()], [named["stderr"], net.fileno(), control])
-        return Launcher(int(asked.recv(_MOST)))
+        return Launcher(int(asked.recv(_MOST)), path or prepared() if reaps else "")
 
 
 class Launcher:
     """A launcher that another process started: as much of a subprocess.Popen as the daemon uses."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, reaper: str = "") -> None:
+        """reaper: the socket of the interpreter that is to reap it after wait(); empty: it does so after this
+        process's end."""
         self.pid = pid
+        self._reaper = reaper
 
     def wait(self) -> None:
-        """Wait for its end. It is not reaped while the daemon lives, so the pid stays its own."""
+        """Wait for its end. It is not reaped while a daemon lives, so the pid stays its own."""
         ended = select.poll()  # select(2) is refused to a serving daemon
         pidfd = os.pidfd_open(self.pid)
         try:
@@ -140,6 +145,11 @@ class Launcher:
             ended.poll()
         finally:
             os.close(pidfd)
+        if self._reaper:
+            with socket.socket(*_SOCKET) as told:
+                told.connect(self._reaper)
+                told.send(b"%d" % self.pid)
+            self._reaper = ""
 
 
 # -- in the prepared interpreter ------------------------------------------------------------------
@@ -159,6 +169,10 @@ def serve(server: socket.socket) -> NoReturn:
             pages.renew()
             if not message:
                 continue  # the daemon was killed before it sent its order
+            if not fds:
+                if (pid := int(message)) in children and os.waitpid(pid, os.WNOHANG)[0]:
+                    os.close(children.pop(pid))
+                continue
             with contextlib.suppress(OSError):  # the daemon was killed
                 pidfd = os.pidfd_open(_pid_of(asked))
                 if not (pid := os.fork()):

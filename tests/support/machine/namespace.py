@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,8 @@ MS_PRIVATE: Final = 1 << 18
 MNT_DETACH: Final = 2
 PR_SET_PDEATHSIG: Final = 1
 FUSE_CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
+
+_PLAIN: Final = re.compile(r"[\w/.-]+", re.ASCII)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _OWN: Final = "/proc/self/ns/mnt"
@@ -72,11 +75,13 @@ def _unescape(field: str) -> str:
     return os.fsdecode(field.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1"))
 
 
-def mount_entries() -> list[MountEntry]:
-    """Every mount of this namespace, oldest first."""
+def mount_entries(word: str = "") -> list[MountEntry]:
+    """Every mount of this namespace whose line has this word in it, oldest first."""
     entries = []
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
+            if word not in line:
+                continue
             fields = line.split()
             dash = fields.index("-", 6)
             entries.append(
@@ -93,9 +98,10 @@ def mount_entries() -> list[MountEntry]:
 def mounts_below(directory: Path) -> list[MountEntry]:
     """The mounts on or below a directory, innermost (youngest) first."""
     prefix = str(directory)
+    plain = prefix if _PLAIN.fullmatch(prefix) else ""  # others are escaped in the table
     return [
         entry
-        for entry in reversed(mount_entries())
+        for entry in reversed(mount_entries(plain))
         if entry.mountpoint == prefix or entry.mountpoint.startswith(prefix + "/")
     ]
 

@@ -60,9 +60,9 @@ class Forked:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
-    def wait_for_answer(self, timeout_s: float) -> None:
-        """Return once the daemon answers or has ended, or after so many seconds."""
-        _is_readable(self._answers, timeout_s)
+    def wait_for_answer(self, timeout_s: float) -> bool:
+        """Return True once the daemon answers or has ended, False after so many seconds."""
+        return _is_readable(self._answers, timeout_s)
 
     def poll(self) -> int | None:
         """Return the exit code, None while it runs."""

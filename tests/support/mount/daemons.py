@@ -178,9 +178,8 @@ class Mount:
         """Mount, and return once the daemon answers. Raises MountFailed with its output."""
         self.process = self.launch()
         try:
-            if isinstance(self.process, Forked):
-                self.process.wait_for_answer(deadline_s)
-            wait_for(self._answers, "the daemon answers", deadline_s)
+            told = isinstance(self.process, Forked) and self.process.wait_for_answer(deadline_s)
+            wait_for(functools.partial(self._answers, told=told), "the daemon answers", deadline_s)
         except BaseException as error:
             output = self.log.read_text(errors="replace")
             returncode = self.process.poll()
@@ -215,15 +214,13 @@ class Mount:
             env=os.environ | self.environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM),
         )  # fmt: skip
 
-    def _answers(self) -> bool:
+    def _answers(self, *, told: bool = False) -> bool:
+        """told: the daemon has told that it answers, or has ended. Others are asked."""
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"the daemon ended with exit code {self.process.returncode}")
-        with socket.socket(socket.AF_UNIX) as control:
-            try:
-                control.connect(str(self.control_socket))
-            except OSError:
-                return False
+        if not (told or self._listens()):
+            return False
         for entry in mounts_below(self.mountpoint):  # read last: many mounts are many lines
             if entry.mountpoint == str(self.mountpoint):
                 try:
@@ -232,6 +229,14 @@ class Mount:
                     return False
                 return True
         return False
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as control:
+            try:
+                control.connect(str(self.control_socket))
+            except OSError:
+                return False
+        return True
 
     def waiting(self) -> int:
         """How many requests the kernel has that are not answered."""
