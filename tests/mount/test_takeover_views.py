@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.mount.test_long_films import film_of, shown_of
-from tests.mount.test_takeover import LIVED_S, kept, kill_daemon
+from tests.mount.test_takeover import LIVED_S, REST_S, kept, kill_daemon
 from tests.support.machine.counts import count
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import code_of, start_as, wait_for
@@ -230,6 +230,7 @@ def scan(
             whole.update(data)
             if len(data) != size or wrong_in(data):
                 failed.append(f"{name}: {len(data)} of {size} bytes, {wrong_in(data)}")
+            time.sleep(REST_S / 10)
     return failed, sorted(names), whole.digest()
 
 
