@@ -33,7 +33,7 @@ EXCEPTED = {
     'deny: [read], mode: monitor, paths: ["/d/f5"]': (None, None),
 }
 """Rules for one of two apps, with the errors that it gets for stat(2) and open(2)."""
-SECONDS = count(3, 120)
+SECONDS = count(3, 240) / 2
 
 
 def excepted(mount: Mount) -> int | None:

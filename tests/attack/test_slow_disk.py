@@ -99,8 +99,8 @@ def _opens(channel: Connection, path: Path) -> tuple[float, float]:
 
 
 def _measured(path: Path) -> tuple[float, float]:
-    """The best of five short measurements, or one long one."""
-    return min(start_as(GALLERY, _opens, path).result(SECONDS + 60) for _ in range(1 if SOAK else 5))
+    """The best of three short measurements, or one long one."""
+    return min(start_as(GALLERY, _opens, path).result(SECONDS + 60) for _ in range(1 if SOAK else 3))
 
 
 @pytest.mark.alone

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.processes import call_as, code_of, start_as, tool_as, wait_for
-from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.corners import Corner, Corners
+from tests.support.mount.daemons import policyfs
 from tests.support.samples import jpegs
 
 CAMERA, GALLERY = 10010, 10011
@@ -23,13 +24,13 @@ apps:
 rules:
   - {{id: read, allow: [see, read], paths: "/**"}}
   - {{id: camera, allow: [all], who: {{app: camera}}, paths: "/**"}}
-  - {{id: share, require: {{no: [location]}}, paths: ["/Share/**", "/Both/**"]}}
-  - {{id: typed, require: {{content: [image/jpeg]}}, paths: "/Typed/**"}}
-  - {{id: both, allow: [all], who: {{app: gallery}}, paths: "/Both/**"}}
+  - {{id: share, require: {{no: [location]}}, paths: ["/*/Share/**", "/*/Both/**"]}}
+  - {{id: typed, require: {{content: [image/jpeg]}}, paths: "/*/Typed/**"}}
+  - {{id: both, allow: [all], who: {{app: gallery}}, paths: "/*/Both/**"}}
   - id: redacted
     require: {{redact: location}}
     who: {{app: gallery}}
-    paths: "/Both/**"
+    paths: "/*/Both/**"
     unless: {{owner: self}}
 """
 PLACED = jpegs.photo_with(jpegs.exif())
@@ -37,15 +38,31 @@ CLEAN = jpegs.plain(3, 64)
 OTHER = jpegs.plain(4, 200)
 
 
+def with_places(corner: Corner) -> Corner:
+    """Directories where all is written, and some where content is asked for."""
+    for name in ("DCIM", "Share", "Both", "Typed"):
+        (corner.store / name).mkdir()
+        (corner.store / name).chmod(0o777)
+    return corner
+
+
+@pytest.fixture(scope="module")
+def corners(module_mounts, module_arena: Path) -> Corners:
+    store = module_arena / "store"
+    store.mkdir(mode=0o700)
+    return Corners(module_mounts.start(POLICY, store))
+
+
 @pytest.fixture
-def share(mounts, store: Path) -> tuple[Mount, Path]:
-    """A mount, and the share folder in the store."""
-    directory = store / "Share"
-    for made in (directory, store / "Both", store / "Typed"):
-        made.mkdir()
-        made.chmod(0o777)
-    (store / "DCIM").chmod(0o777)
-    return mounts.start(POLICY, store), directory
+def share(corners: Corners) -> tuple[Corner, Path]:
+    """A part of a mount, and the share folder in the store."""
+    corner = with_places(corners.new())
+    return corner, corner.store / "Share"
+
+
+@pytest.fixture
+def store(share: tuple[Corner, Path]) -> Path:
+    return share[0].store
 
 
 def save(path: Path, data: bytes, flags: int = os.O_CREAT | os.O_TRUNC, piece: int = 1 << 20) -> list[str]:
@@ -278,7 +295,7 @@ def test_two_names_of_one_file_stay(share, store: Path) -> None:
     assert (store / "DCIM/a.jpg").samefile(directory / "b.jpg")
 
 
-def test_ordinary_tools(share, media) -> None:
+def test_ordinary_tools(share) -> None:
     """cp -p and rsync keep times; exiftool cannot put a place into what is there."""
     mount, directory = share
     photo = mount.mountpoint / "DCIM/in.jpg"
@@ -320,7 +337,7 @@ def test_somebody_else_has_changed_the_file_meanwhile(share, dated: bool) -> Non
     writer.result()
     assert (directory / "a.jpg").read_bytes() == CLEAN + bytes(3)
     [event] = wait_for(lambda: mount.events(operation="quarantine"), "the app's version is kept")
-    assert (event["decision"], event["path"]) == ("allow", "/Share/a.jpg")
+    assert (event["decision"], event["path"]) == ("allow", f"/{mount.name}/Share/a.jpg")
     assert "another program has changed the file" in event["note"]
 
 
@@ -336,9 +353,10 @@ def test_a_new_file_whose_times_somebody_else_sets_gets_its_bytes(share) -> None
     assert (directory / "a.jpg").read_bytes() == OTHER
 
 
-def test_nothing_of_a_draft_outlives_the_daemon(share) -> None:
-    mount, directory = share
-    path = mount.mountpoint / "Share/a.jpg"
+def test_nothing_of_a_draft_outlives_the_daemon(mounts, empty_store: Path) -> None:
+    mount = mounts.start(POLICY, empty_store)
+    corner = with_places(Corners(mount).new())
+    directory, path = corner.store / "Share", corner / "Share/a.jpg"
     call_as(CAMERA, save, path, CLEAN)
     writer = start_as(CAMERA, _writing, path, PLACED)
     writer.receive()

@@ -35,12 +35,12 @@ def test_dropped_bytes_of_an_older_file_are_shown_no_longer(
     mounts: Mounts, store: Path, where: str, data: bytes, reads: bool
 ) -> None:
     """Neither their size nor, where they were, zeros: also where the kernel keeps attributes."""
-    file = store / where / "a.jpg"
-    file.parent.mkdir()
+    file = store / "top" / where / "a.jpg"
+    file.parent.mkdir(parents=True)
     file.touch()
     file.chmod(0o666)
     mount = mounts.start(POLICY, store, "--app", "camera", "--any-uid")
-    app = start_as(CAMERA, _dropped, mount / where / "a.jpg", data, reads)
+    app = start_as(CAMERA, _dropped, mount / "top" / where / "a.jpg", data, reads)
     assert app.receive() == "closed"
     wait_for(lambda: open_handles(mount.status()) == reads, "the release of the writer")
     wait_until_heard(mount)

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from tests.support.machine.processes import call_as, tool_as
-from tests.support.mount.daemons import Mount
+from tests.support.mount.corners import Corner, Corners
 from tests.support.mount.stores import Mounts
 from tests.support.samples.jpegs import leaks, pixels
 from tests.support.samples.media import HOME
@@ -91,7 +91,7 @@ def photo(media: dict[str, Path]) -> bytes:
     return media["photo_with_place.jpg"].read_bytes()
 
 
-def edited(mount: Mount, photo: bytes, editor: str) -> Edited:
+def edited(mount: Corner, photo: bytes, editor: str) -> Edited:
     """The gallery edits the camera's photo; whatever comes of it, it has read no place back."""
     (mount.store / "a.jpg").write_bytes(photo)
     (mount.store / "a.jpg").chmod(0o666)
@@ -103,11 +103,19 @@ def edited(mount: Mount, photo: bytes, editor: str) -> Edited:
     return Edited(said.returncode == 0, left, mount.events(app="gallery", type="event"))
 
 
-@pytest.fixture
-def started(mounts: Mounts, empty_store: Path) -> Callable[[str], Mount]:
-    def start(policy: str) -> Mount:
-        empty_store.chmod(0o777)
-        return mounts.start(policy, empty_store)
+@pytest.fixture(scope="module")
+def started(module_mounts: Mounts, module_arena: Path) -> Callable[[str], Corner]:
+    """`started(policy)`: a new directory of the mount with that policy."""
+    corners: dict[str, Corners] = {}
+
+    def start(policy: str) -> Corner:
+        if policy not in corners:
+            store = module_arena / f"store-{len(corners)}"
+            store.mkdir(mode=0o700)
+            corners[policy] = Corners(module_mounts.start(policy, store))
+        corner = corners[policy].new()
+        corner.store.chmod(0o777)
+        return corner
 
     return start
 
@@ -127,8 +135,8 @@ def test_where_others_files_may_be_deleted(started, photo: bytes, editor: str) -
     # Where the true bytes went is on record: replaced, deleted, emptied, or moved away as they were.
     lost = [e for e in done.events if e["operation"] in {"rename", "unlink"} or "O_TRUNC" in e["syscall"]]
     assert (len(photo) in [end.get("size_before") for end in lost]) == (becomes == REPLACED)
-    assert becomes == REPLACED or ("/a.jpg", "/a.jpg_original") in [
-        (end["path"], end.get("new_path")) for end in lost
+    assert becomes == REPLACED or ("a.jpg", "a.jpg_original") in [
+        (Path(end["path"]).name, Path(end.get("new_path", "")).name) for end in lost
     ]
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.machine.counts import count
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
+from tests.support.mount.corners import Corners
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts, open_handles, wait_until_heard
 from tests.support.samples import jpegs
@@ -31,9 +32,9 @@ apps:
 rules:
   - {{id: read, allow: [see, read], paths: "/**"}}
   - {{id: camera, allow: [all], who: {{app: camera}}, paths: "/**"}}
-  - {{id: own, allow: [all], who: {{app: gallery}}, paths: "/Own/**", when: {{owner: self}}}}
-  - {{id: new, allow: [create], who: {{app: gallery}}, paths: "/Share/**"}}
-  - {{id: both, allow: [all], who: {{app: gallery}}, paths: "/Both/**"}}
+  - {{id: own, allow: [all], who: {{app: gallery}}, paths: "/*/Own/**", when: {{owner: self}}}}
+  - {{id: new, allow: [create], who: {{app: gallery}}, paths: "/*/Share/**"}}
+  - {{id: both, allow: [all], who: {{app: gallery}}, paths: "/*/Both/**"}}
   - {{id: share, require: {{no: [location]}}, paths: "/**"}}
 """
 PLACED: Final = jpegs.photo_with(jpegs.exif())
@@ -44,11 +45,24 @@ LONG: Final = 200_000
 """The length of a photo with bytes behind its end."""
 
 
+@pytest.fixture(scope="module")
+def corners(module_mounts: Mounts, module_arena: Path) -> Corners:
+    store = module_arena / "store"
+    store.mkdir(mode=0o700)
+    return Corners(module_mounts.start(POLICY, store))
+
+
 @pytest.fixture
-def photo(empty_store: Path, request: pytest.FixtureRequest) -> Path:
-    """A photo of the camera's in the store, in the directory that is the parameter."""
-    empty_store.chmod(0o755)
-    directory = empty_store / getattr(request, "param", "Share")
+def photo(request: pytest.FixtureRequest) -> Path:
+    """A photo of the camera's in the store, in the directory that is the parameter: where a test asks for
+    `shared`, in a part of the mount that these tests share, else in `empty_store`."""
+    if "shared" in request.fixturenames:
+        top = request.getfixturevalue("corners").new().store
+    else:
+        request.getfixturevalue("empty_store").chmod(0o755)
+        top = request.getfixturevalue("empty_store") / "top"
+        top.mkdir(mode=0o755)
+    directory = top / getattr(request, "param", "Share")
     directory.mkdir(mode=0o755)
     file = directory / "a.jpg"
     file.write_bytes(OLD)
@@ -110,10 +124,9 @@ def _shell(shell: str, script: str, path: Path, data: bytes = b"") -> tuple[int,
 
 
 @pytest.fixture
-def shared(mounts: Mounts, empty_store: Path, photo: Path) -> tuple[Mount, Path]:
+def shared(corners: Corners, photo: Path) -> tuple[Mount, Path]:
     """A mount, and the photo in it."""
-    mount = mounts.start(POLICY, empty_store)
-    return mount, mount / photo.relative_to(empty_store)
+    return corners.mount, corners.mount / photo.relative_to(corners.mount.store)
 
 
 def _released(mount: Mount) -> None:
@@ -266,10 +279,10 @@ def test_an_emptied_file_is_stored_though_the_mount_ends_right_after_the_close(
 
 
 def test_an_emptied_file_that_a_program_still_writes_keeps_its_bytes_if_the_mount_ends(
-    shared: tuple[Mount, Path], photo: Path
+    mounts: Mounts, empty_store: Path, photo: Path
 ) -> None:
-    mount, path = shared
-    writer = start_as(CAMERA, _hold, path, os.O_TRUNC)
+    mount = mounts.start(POLICY, empty_store)
+    writer = start_as(CAMERA, _hold, mount / photo.relative_to(empty_store), os.O_TRUNC)
     writer.receive()
     assert mount.process is not None
     mount.process.send_signal(signal.SIGTERM)

@@ -17,7 +17,7 @@ from tests.support.machine.counts import PATIENCE, count
 from tests.support.machine.processes import call_as, start_as, tool_as
 from tests.support.models.twins import ROADS, UID, Case, Twins, content, error, twins_on
 
-MANY = 10_000
+MANY = 4_000
 
 
 @pytest.fixture(scope="module", params=ROADS[count(1, 0) : 3], ids=lambda road: road.name)
@@ -209,9 +209,9 @@ def test_positions_of_a_long_listing_hold(twins: Twins, many: tuple[Path, Path])
                 stream.seek(at)
                 if stream.one()[0] != name:
                     wrong.append(name)
-            stream.seek(places[5000][0])
+            stream.seek(places[MANY // 2][0])
             tail = stream.rest()
-            return len(places), wrong, tail == [name for _, name in places[5000:]]
+            return len(places), wrong, tail == [name for _, name in places[MANY // 2 :]]
 
     assert call_as(UID, jump_about) == (MANY + 2, [], True)
 

@@ -26,6 +26,15 @@ class Corner:
         """A path in the mount: `corner / "DCIM/a.jpg"`."""
         return self.mount / self.name / name
 
+    @property
+    def mountpoint(self) -> Path:
+        """The directory in the mount."""
+        return self.mount.mountpoint / self.name
+
+    def status(self) -> dict[str, Any]:
+        """The status of the mount."""
+        return self.mount.status()
+
     def events(self, **wanted: Any) -> list[dict[str, Any]]:
         """The trail's events about this corner."""
         return [event for event in self.mount.events(**wanted) if event["path"].startswith(f"/{self.name}/")]
