@@ -58,7 +58,7 @@ def _guesses(channel: Connection, directory: Path, announcer: int) -> set[str]:
         "moved": lambda: os.rename(directory / "3", directory / "4"),
     }
     done, end_s = set(), time.monotonic() + _TRY_S
-    while time.monotonic() < end_s:
+    while time.monotonic() < end_s and not done:
         done |= {name for name, call in calls.items() if not code_of(call)}
     os.kill(announcer, signal.SIGCONT)
     return done

@@ -112,15 +112,15 @@ def byte_by_byte(script: Script, data: bytes) -> None:
 
 def appending(script: Script, data: bytes) -> None:
     fd = script.open(CREATE | os.O_APPEND)
-    for at in range(0, len(data), 97):
-        script.call(os.write, fd, data[at : at + 97])
+    for at in range(0, len(data), 197):
+        script.call(os.write, fd, data[at : at + 197])
     script.close(fd)
 
 
 def two_handles(script: Script, data: bytes) -> None:
     fds = [script.open(CREATE | os.O_APPEND) for _ in range(2)]
-    for at in range(0, len(data), 53):
-        script.call(os.write, fds[at // 53 % 2], data[at : at + 53])
+    for at in range(0, len(data), 153):
+        script.call(os.write, fds[at // 153 % 2], data[at : at + 153])
     script.close(*fds)
 
 
@@ -186,8 +186,8 @@ def opened_again(script: Script, data: bytes) -> None:
 
 def backwards(script: Script, data: bytes) -> None:
     fd = script.open()
-    for at in range(len(data) // 64 * 64, -1, -64):
-        script.call(os.pwrite, fd, data[at : at + 64], at)
+    for at in range(len(data) // 200 * 200, -1, -200):
+        script.call(os.pwrite, fd, data[at : at + 200], at)
     script.close(fd)
 
 

@@ -8,10 +8,12 @@ import mmap
 import os
 import time
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.attack.test_remembered import EDITOR, GALLERY, POLICY
+from tests.support.machine.counts import first
 from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.samples.jpegs import leaks, pixels
@@ -94,8 +96,11 @@ def test_without_a_writer_the_bytes_are_right(large) -> None:
     assert {event["io"] for event in opens} == {"mediated"}
 
 
-@pytest.mark.parametrize("mapped", [False, True], ids=["open", "mapped only"])
-@pytest.mark.parametrize("where", ["mount", "store"])
+WRITERS: Final = [("mount", False), ("store", True), ("mount", True), ("store", False)]
+"""Where they write; by a descriptor, or by a mapping alone."""
+
+
+@pytest.mark.parametrize(("where", "mapped"), first(2, WRITERS))
 def test_while_there_is_a_writer_it_cannot_be_opened(large, where, mapped) -> None:
     mount, photo, _ = large
     path = mount / "DCIM/big.jpg"
@@ -112,8 +117,7 @@ def test_while_there_is_a_writer_it_cannot_be_opened(large, where, mapped) -> No
     assert {event["errno"] for event in denied} <= {errno.EBUSY, "EBUSY"}
 
 
-@pytest.mark.parametrize("mapped", [False, True], ids=["open", "mapped only"])
-@pytest.mark.parametrize("where", ["mount", "store"])
+@pytest.mark.parametrize(("where", "mapped"), first(2, WRITERS))
 def test_a_writer_that_comes_is_let_in_and_nothing_it_writes_is_read(large, where, mapped) -> None:
     mount, photo, original = large
     path = mount / "DCIM/big.jpg"

@@ -17,6 +17,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.machine.counts import first
 from tests.support.machine.processes import call_as, start_as
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
@@ -206,8 +207,9 @@ def read_on_after_a_reload(mount: Mount) -> list[bytes | str]:
     return shown
 
 
-@pytest.mark.parametrize("road", ROADS)
-@pytest.mark.parametrize("apps", [False, True], ids=["shared", "app"])
+@pytest.mark.parametrize(
+    ("road", "apps"), first(2, [("a copy", False), ("a lease", True), ("a copy", True), ("a lease", False)])
+)
 def test_what_a_reload_hides_is_not_read_on(mounts: Mounts, store: Path, road: str, apps: bool) -> None:
     (store / "photo").write_bytes(PHOTO)
     mount = mounts.start(SHOWN, store, *ROADS[road], *(("--app", "gallery") if apps else ()))

@@ -47,10 +47,10 @@ def attempts(mount: Mount, uid: int, gid: int) -> dict[str, str]:
     return {name: call_as(uid, code_of, *call, gid=gid) for name, call in calls.items()}
 
 
-@pytest.mark.parametrize("caller", NOT_ADMITTED, ids=str)
-def test_nobody_else_comes_through_a_mount_of_several_groups(mounts: Mounts, store: Path, caller) -> None:
+def test_nobody_else_comes_through_a_mount_of_several_groups(mounts: Mounts, store: Path) -> None:
     mount = mounts.start(POLICY, store, "--app", "app")
-    assert set(attempts(mount, *caller).values()) == {"EACCES"}
+    for caller in NOT_ADMITTED:
+        assert set(attempts(mount, *caller).values()) == {"EACCES"}, caller
 
 
 def _space(path: Path) -> tuple[int, int]:

@@ -125,7 +125,9 @@ def with_word(carrier: Carrier, word: bytes) -> bytes:
 
 
 def test_other_media_that_a_parser_stumbles_over_are_refused(without, empty_store, carrier: Carrier) -> None:
+    """Each medium by another third of the bugs, but in `make soak`; test_parsers.py has all of them."""
     words = [word for word in BUGS if word != b"hang"]
+    words = words if SOAK else words[list(CARRIERS.values()).index(carrier) :: len(CARRIERS)]
     (empty_store / "hostile").mkdir()
     for word in words:
         (empty_store / "hostile" / word.decode()).write_bytes(with_word(carrier, word))

@@ -20,7 +20,7 @@ from tests.support.programs import wear
 
 pytestmark = [pytest.mark.mount, pytest.mark.load, *([pytest.mark.alone] if SOAK else [])]
 
-SECONDS: Final = count(1, 120) / 2
+SECONDS: Final = count(1, 240) / 4
 LINKS: Final = count(3_000, 20_000)
 MEMORY_BYTES: Final = 64 << 20
 NODE_BYTES: Final = 1_400

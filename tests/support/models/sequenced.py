@@ -325,18 +325,18 @@ def campaign(
 ) -> None:
     """Many sequences under many policies. Raises Difference, with
     the shortest sequence that still differs as far as some replays show (if *cut*).
-    Without those before *first*, a multiple of *block*; the others are the same."""
+    Without those before *first*; the others are the same."""
     chance = random.Random(seed)
     for start in range(0, sequences, block):
         texts = [chance.choice(POLICIES) for _ in world.mounts]
         if None not in world.alone[1:] and chance.random() < 0.7:
             texts[1:] = texts[:1] * (len(texts) - 1)
         last = {chance.randrange(length): (chance.randrange(len(texts)), chance.choice(POLICIES))}
-        if start < first:
+        if start + block <= first:
             continue
         for number, text in enumerate(texts):
             world.use(number, text)
-        for index in range(start, min(start + block, sequences)):
+        for index in range(max(start, first), min(start + block, sequences)):
             steps = sequence(f"{seed}-{index}", length, world.through)
             between = last if index == start + block - 1 else None
             try:
