@@ -57,10 +57,25 @@ def bounds() -> dict[str, set[str]]:
 
 def _parsed(path: Path) -> ast.Module:
     tree = ast.parse(path.read_text("utf-8"))
-    for node in ast.walk(tree):
-        for child in ast.iter_child_nodes(node):
-            child.parent = node  # type: ignore[attr-defined]
+    tree.nodes = []  # type: ignore[attr-defined]
+    _note(tree, tree.nodes, ())  # type: ignore[attr-defined]
     return tree
+
+
+def _note(node: ast.AST, nodes: list[ast.AST], functions: tuple[str, ...]) -> None:
+    """Note all nodes of a tree, and of each its parent and the functions around it: walks cost seconds."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        functions = (*functions, node.name)
+    node.functions = functions  # type: ignore[attr-defined]
+    nodes.append(node)
+    for child in ast.iter_child_nodes(node):
+        child.parent = node  # type: ignore[attr-defined]
+        _note(child, nodes, functions)
+
+
+def _nodes(tree: ast.Module) -> list[ast.AST]:
+    nodes: list[ast.AST] = tree.nodes  # type: ignore[attr-defined]
+    return nodes
 
 
 def _parent(node: ast.AST) -> ast.AST | None:
@@ -96,7 +111,7 @@ def _is_table(value: ast.AST) -> bool:
 
 def _assigned(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
     """The names of modules and classes, each with its expression."""
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if not isinstance(_parent(node), ast.Module | ast.ClassDef):
             continue
         if isinstance(node, ast.AnnAssign) and node.value is not None and isinstance(node.target, ast.Name):
@@ -110,7 +125,7 @@ def _assigned(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
 
 def _names_in_use(tree: ast.Module) -> Iterator[str]:
     """The names that are used as a number, and not only as a code."""
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         parts: list[ast.AST | None] = []
         if isinstance(node, ast.Compare) and any(isinstance(op, _SIZED) for op in node.ops):
             parts = [node.left, *node.comparators]
@@ -133,11 +148,10 @@ def _names_in_use(tree: ast.Module) -> Iterator[str]:
 
 
 def _literals(tree: ast.Module) -> Iterator[str]:
-    for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-            for node in ast.walk(function):
-                numbers = map(_number, _bounding(node))
-                yield from (f"{function.name}<{number}>" for number in numbers if number >= _LEAST)
+    for node in _nodes(tree):
+        if functions := node.functions:  # type: ignore[attr-defined]
+            numbers = [number for number in map(_number, _bounding(node)) if number >= _LEAST]
+            yield from (f"{function}<{number}>" for function in functions for number in numbers)
 
 
 def _bounding(node: ast.AST) -> list[ast.AST | None]:
@@ -168,7 +182,7 @@ def _is_field(node: ast.AST) -> bool:
 
 
 def _patterns(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
             text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
             most = max((int(one or two) for one, two in _REPEATED.findall(text)), default=0)
