@@ -97,6 +97,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--second-try", action="store_true", help="let what failed beside others pass alone, if it may"
     )
     parser.addoption("--jobs", type=int, default=1, metavar="N", help="run the tests in N processes")
+    parser.addoption("--after", type=Path, metavar="FILE", help="begin once there is this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -107,8 +108,11 @@ def pytest_configure(config: pytest.Config) -> None:
     samples.mkdir(exist_ok=True)
     os.environ[media_tools.KEPT_IN] = str(samples)
     config.pluginmanager.register(SecondTry(config))
-    if config.getoption("jobs") > 1:
-        config.pluginmanager.register(SideBySide(config.getoption("jobs"), lambda: _own_run(config)))
+    after = config.getoption("after")
+    if config.getoption("jobs") > 1 or after is not None:
+        config.pluginmanager.register(
+            SideBySide(config.getoption("jobs"), lambda: _own_run(config), after), "side_by_side"
+        )
 
 
 @contextlib.contextmanager
@@ -163,7 +167,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     mounting = config.stash[MOUNTING] = any(item.get_closest_marker("mount") for item in items)
     if mounting and os.geteuid() != 0:
         raise pytest.UsageError("tests that mount need root; choose others with: -m 'not mount'")
-    if mounting and config.getoption("jobs") == 1:
+    if mounting and not config.pluginmanager.hasplugin("side_by_side"):
         config.stash[RUN].may_mount()
     items.sort(key=lambda item: (-deadline_s(item), item.get_closest_marker("mount") is None))
 
