@@ -79,12 +79,26 @@ def differences(before: Tags, after: Tags, word: str) -> Iterator[str]:
 
 
 def printed(paths: Sequence[Path]) -> dict[Path, str]:
-    """Everything that ffprobe and mediainfo say of films and sounds, each as one text."""
-    texts = dict(zip(paths, _by_mediainfo(paths), strict=True)) if paths else {}
-    for path in paths:
-        command = ["ffprobe", "-v", "quiet", "-show_format", "-show_streams", "-show_chapters", str(path)]
-        texts[path] = _run(command) + "\n" + texts[path]
-        texts[path] = "\n".join(line for line in texts[path].splitlines() if path.name not in line)
+    """Everything that ffmpeg and mediainfo say of films and sounds, each as one text."""
+    if not paths:
+        return {}
+    texts = dict(
+        zip(paths, map("\n".join, zip(_by_ffmpeg(paths), _by_mediainfo(paths), strict=True)), strict=True)
+    )
+    return {
+        path: "\n".join(line for line in text.splitlines() if path.name not in line)
+        for path, text in texts.items()
+    }
+
+
+def _by_ffmpeg(paths: Sequence[Path]) -> list[str]:
+    """Format, streams, chapters and tags of each file, by one ffmpeg: it takes long to start."""
+    words = ["ffmpeg", "-hide_banner", *(word for path in paths for word in ("-i", str(path)))]
+    done = subprocess.run(
+        words, capture_output=True, timeout=TOOL_DEADLINE_S, check=False
+    )  # no output: exit 1
+    _, *texts = re.split(r"(?m)^Input #\d+, ", done.stderr.decode("utf-8", "replace"))
+    assert len(texts) == len(paths), done.stderr
     return texts
 
 
