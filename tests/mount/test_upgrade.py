@@ -106,7 +106,7 @@ def copies(arena: Path) -> Iterator[Copies]:
 
 def test_no_call_fails_in_upgrades(mounts, filled: Path) -> None:  # noqa: F811
     mount = mounts.prepare(POLICY, filled, "--app", "viewer", "--read-only").start()
-    upgrades, pauses = count(5, 100), []
+    upgrades, pauses = count(3, 100), []
     with client(mount) as found:
         for _ in range(upgrades):
             follow(mount)
@@ -125,7 +125,7 @@ def test_no_call_fails_in_upgrades(mounts, filled: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize("options", [OF_APP, ()], ids=["app", "shared"])
 def test_each_change_is_made_once_in_upgrades(mounts, work: Path, options: tuple[str, ...]) -> None:  # noqa: F811
     mount = mounts.start(WRITES, work, "--keeper", *options)
-    upgrades = count(3, 40)
+    upgrades = count(2, 40)
     with changing(mount / "Work") as told:
         for _ in range(upgrades):
             follow(mount)
