@@ -65,7 +65,7 @@ class Recorder:
         self._mount = os.fsencode(mount).decode("utf-8", "backslashreplace")
         self._generation = 0
         self._debtors: set[Holder] = set()
-        self._executables = Expiring[int, str](_EXE_S, most=_EXE_MAX)
+        self._executables: Expiring[int, str] = Expiring(_EXE_S, most=_EXE_MAX)
         self._digest = ""
         self._settle: Callable[[], None] = _nothing
 

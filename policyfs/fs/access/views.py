@@ -52,7 +52,7 @@ class Views:
         self._pending = Expiring[tuple[int, int], bool](_PENDING_S)  # by inode and view
         self._outdated = Expiring[tuple[int, int], int](_PENDING_S)  # look-ups left, by view and thread
         self._resized = Expiring[tuple[int, int], bool](_PENDING_S)  # by view and thread
-        self._kept = Expiring[int, int](_PENDING_S)  # by node: the thread that the node is kept for
+        self._kept: Expiring[int, int] = Expiring(_PENDING_S)  # by node: the thread that the node is kept for
 
     # -- which byte path -----------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class ReplacedFiles:
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self._threads: dict[int, set[int]] = {}  # by node; without an entry any open may use the file
-        self._missed = Expiring[bytes, set[int]](_MISSED_S, most=_MOST)
+        self._missed: Expiring[bytes, set[int]] = Expiring(_MISSED_S, most=_MOST)
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -94,7 +94,7 @@ class Redactor:
         self._places = places
         self._made: dict[Copy, Redacted] = {}
         self._latest: dict[CopyKey, set[CopyKey]] = {}  # copies of a file's latest version, by CopyKey.file
-        self._no_room = Expiring[str | int, bool](_FULL_S)  # by _holder(), or by file (ino_key)
+        self._no_room: Expiring[str | int, bool] = Expiring(_FULL_S)  # by _holder(), or by file (ino_key)
         self._apart = apart
         self._saved: SavedCopies | None = None
 

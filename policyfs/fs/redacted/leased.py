@@ -112,7 +112,7 @@ class LeasedFiles(FsPart):
         self._pool = pool
         self._delegated = delegated
         self._busy = _NOT_DELEGATED if delegated else _BUSY
-        self._resting = Expiring[int, bool](_REST_S)
+        self._resting: Expiring[int, bool] = Expiring(_REST_S)
         self._plan_memory = Shares(_PLAN_MEMORY, "redaction plans of open files")
         self._plan_payers: dict[OpenState, tuple[Holder, int]] = {}  # payer and bytes of a node's plans
         self.refusals = 0
