@@ -21,9 +21,9 @@ def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup")
     """Return the memory limit of this process's control group (version 2, or 1's memory controller) in bytes:
     the least of it and those above; None: no limit."""
     limits: list[int] = []
-    with contextlib.suppress(OSError):
-        for line in _text(groups).splitlines():
-            _, controllers, path = line.split(":", 2)
+    with contextlib.suppress(OSError), open(groups, encoding="utf-8") as lines:
+        for line in lines:
+            _, controllers, path = line.rstrip("\n").split(":", 2)
             if controllers and "memory" not in controllers.split(","):
                 continue
             top, name = ("/memory", "memory.limit_in_bytes") if controllers else ("", "memory.max")
@@ -34,11 +34,6 @@ def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup")
 
 
 def _numbers(file: str) -> list[int]:
-    with contextlib.suppress(OSError, ValueError):  # missing, or "max"
-        return [int(_text(file))]
-    return []
-
-
-def _text(file: str) -> str:
-    with open(file, encoding="utf-8") as opened:
-        return opened.read()
+    with contextlib.suppress(OSError, ValueError), open(file, encoding="utf-8") as opened:
+        return [int(opened.read())]
+    return []  # missing, or "max"

@@ -148,12 +148,9 @@ def rights_of(pid: int | str = "self") -> Rights:
 
 
 def _threads(pid: int | str) -> Iterator[str]:
-    threads = (
-        [f"task/{one}/" for one in os.listdir(procfs.path(pid, "task"))] if pid != "thread-self" else [""]
-    )
-    for thread in threads:
+    for thread in os.listdir(procfs.path(pid, "task")) if pid != "thread-self" else [""]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield procfs.text(pid, f"{thread}status")
+            yield procfs.text(pid, f"task/{thread}/status" if thread else "status")
 
 
 def _rights_of_thread(status: str) -> Rights:
