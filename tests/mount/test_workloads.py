@@ -57,7 +57,7 @@ GIT = {
     "GIT_CONFIG_NOSYSTEM": "1",
 }
 TOOL_S = 100.0
-TEXTS = count(12, 60)
+TEXTS = count(6, 60)
 TRANSFERS = count(10, 40)
 
 
