@@ -3,6 +3,7 @@ every field of an answer (F1). What a worker does is chosen by a word in the fil
 
 from __future__ import annotations
 
+import _thread
 import random
 import sys
 from typing import Any, Final
@@ -83,7 +84,8 @@ class Liar(worker_module.Detector):
         for word, lie in LIES.items():
             if marked(word) in data:
                 if lie is None:
-                    while True:
+                    lock = _thread.allocate_lock()
+                    while lock.acquire():  # the second time for ever; other tests need the processor
                         pass
                 return bytes(lie(request.size))
         return super().answer(request)

@@ -30,7 +30,7 @@ SLACK: Final = 250
 """Nodes that may come while the kernel is asked for others, and those that are in use."""
 LEVELS: Final = 40
 CHAINS: Final = 12
-CHAINS_PINNED: Final = 80
+CHAINS_PINNED: Final = 70
 KINDS: Final = {"shared": (), "app": ("--app", "many")}
 
 

@@ -142,18 +142,19 @@ def test_locks_are_no_writers(module_arena: Path, module_mounts: Mounts, media: 
 def ends_of_locks(place: Place, locker, side: str) -> dict[str, list[object]]:
     """What is left of a process's locks after each thing that may end them, as another sees it."""
     found: dict[str, list[object]] = {}
+    other = locker(side, place.file())
 
     def tried(what: str, steps: Callable[[Locker], object], *, ranges: tuple[str, ...] = SORTS) -> None:
         found[what] = []
         for sort in ranges:
             name = place.file()
-            one, other = locker(side, name), locker(side, name)
+            one = locker(side, name)
+            other("open", "f", str(place.path(side, name)), os.O_RDWR)
             one.lock(sort, "write", 10, 10)
             done = steps(one)
             found[what] += [sort, done, other.lock(sort, "write", 15, 1)]
             one.kill()
             found[what].append(other.lock(sort, "write", 15, 1))
-            other.kill()
 
     def again(one: Locker) -> object:
         return one("open", "g", str(one.path), os.O_RDONLY), one("close", "g")

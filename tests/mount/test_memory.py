@@ -77,7 +77,7 @@ rules:
   - {id: all, allow: [all], who: {app: gallery}, paths: ["/***"]}
   - {id: kinds, require: {content: ["text/*"]}, paths: ["/**"]}
 """
-PIECES: Final = 300
+PIECES: Final = 120
 MOST_WRITTEN_MIB: Final = 16
 """280 where the daemon's tasks take turns: each has a buffer of 1 MiB."""
 
@@ -99,7 +99,7 @@ def test_long_writes_one_by_one_fill_few_buffers(mounts: Mounts, empty_store: Pa
     assert (anonymous_memory(mount.pid) - before) / MIB < MOST_WRITTEN_MIB
 
 
-LONG_BYTES: Final = 256 * MIB
+LONG_BYTES: Final = 96 * MIB
 MOST_FAULTS: Final = 60
 """Of one read of 1 MiB. 480 where each buffer is of pages that the kernel has to clear first."""
 

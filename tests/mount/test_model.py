@@ -78,10 +78,10 @@ def test_calls_come_to_what_policy_and_twin_say(arena: Path, app_mount: bool) ->
 @pytest.mark.parametrize(
     ("guard", "first"),
     [
-        ("moved-for-gain", 0),
+        ("moved-for-gain", 8),
         ("content-unasked", 350),
-        ("owner-stays", 25),
-        ("hidden-listed", 25),
+        ("owner-stays", 38),
+        ("hidden-listed", 26),
         *(
             pytest.param(guard, 0, marks=pytest.mark.soak)
             for guard in ("replaced-unasked", "written-in-place")

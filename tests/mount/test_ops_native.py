@@ -21,7 +21,7 @@ TARGETS = (
 )  # fmt: skip
 
 
-PARTS = count(2, 1)
+PARTS = count(4, 1)
 """Each call is made on one target in so many, its neighbour on the next."""
 
 
