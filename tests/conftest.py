@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -27,6 +27,7 @@ from tests.support.machine.namespace import clear_away, detach, enter_private_na
 from tests.support.machine.second_try import SecondTry
 from tests.support.machine.side_by_side import SideBySide
 from tests.support.machine.watchdog import Watchdog
+from tests.support.mount.corners import Corner, Corners
 from tests.support.mount.stores import IN_MEMORY, Mounts, populate, work_directory
 from tests.support.samples import media as media_tools
 
@@ -274,6 +275,24 @@ def module_mounts(module_arena: Path) -> Iterator[Mounts]:
     """Mounts that the tests of one file share; what was wrong with them fails the last of these."""
     with _mounts(module_arena) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def corner_of(module_mounts: Mounts, module_arena: Path) -> Callable[[str], Corner]:
+    """`corner_of(policy)`: a new directory of everybody's, in the mount under that policy that the tests of
+    one file share."""
+    corners: dict[str, Corners] = {}
+
+    def new(policy: str) -> Corner:
+        if policy not in corners:
+            store = module_arena / f"store-{len(corners)}"
+            store.mkdir(mode=0o700)
+            corners[policy] = Corners(module_mounts.start(policy, store))
+        corner = corners[policy].new()
+        corner.store.chmod(0o777)
+        return corner
+
+    return new
 
 
 @pytest.fixture

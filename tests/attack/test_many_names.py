@@ -53,8 +53,10 @@ def furnish(store: Path, many: int) -> Path:
         (place / "0").write_bytes(b"words")
         for path in (place, place / "0"):
             os.chown(path, LINKER, LINKER)
+    place = os.open(store / "linker/many", os.O_PATH)
     for number in range(1, many):
-        os.link(store / "linker/many/0", store / f"linker/many/{number}")
+        os.link("0", str(number), src_dir_fd=place, dst_dir_fd=place)
+    os.close(place)
     return store
 
 

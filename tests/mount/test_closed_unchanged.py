@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
-from tests.support.mount.stores import Mounts, wait_until_closed
+from tests.support.mount.stores import wait_until_closed
 from tests.support.samples import jpegs
 
 WRITER, OTHER = 10010, 10011
@@ -59,12 +59,11 @@ def _ended(child: Child) -> str:
 )
 @pytest.mark.parametrize("is_last", [False, True])
 def test_only_the_writer_answers_for_what_is_written(
-    mounts: Mounts, empty_store: Path, policy: str, first: bytes, rest: bytes, is_last: bool
+    corner_of, policy: str, first: bytes, rest: bytes, is_last: bool
 ) -> None:
     """A file that is not finished is not judged, nor is its name hidden, because another app closes it."""
-    empty_store.chmod(0o777)
-    mount = mounts.start(policy, empty_store)
-    mount.expected_mediated = True
+    mount = corner_of(policy)
+    mount.mount.expected_mediated = True
     writer = start_as(WRITER, _write, mount / "a.jpg", first, rest)
     assert writer.receive() == "written"
     other = start_as(OTHER, _open_and_close, mount / "a.jpg")
@@ -75,8 +74,8 @@ def test_only_the_writer_answers_for_what_is_written(
     assert _ended(writer) == ("" if rest else "EPERM")
     if is_last:
         assert _ended(other) == ""
-    wait_until_closed(mount)
-    assert os.listdir(empty_store) == (["a.jpg"] if rest else [])
+    wait_until_closed(mount.mount)
+    assert os.listdir(mount.store) == (["a.jpg"] if rest else [])
     if policy == NO and not rest:
         wait_for(lambda: mount.events(operation="quarantine"), "the refused file is kept")
     told = [event for event in mount.events() if event.get("operation") in {"write", "quarantine"}]

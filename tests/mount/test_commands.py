@@ -244,7 +244,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_a_mount_in_the_background(mounts: Mounts, store: Path) -> None:
+def test_a_mount_in_the_background_and_again_at_once(mounts: Mounts, store: Path) -> None:
     with background(mounts, store) as (mount, pid):
         # The command has returned: the mount answers now, not soon.
         assert call_as(ONE, content, str(mount / "Documents/notes.txt")) == b"plain words\n"
@@ -260,17 +260,12 @@ def test_a_mount_in_the_background(mounts: Mounts, store: Path) -> None:
         assert gone(pid), "umount waits for the daemon, which writes the last seal"
         assert not mount.control_socket.exists()
         assert "rror" not in log.read_text()
-
-
-def test_mounting_again_at_once(mounts: Mounts, store: Path) -> None:
-    with background(mounts, store) as (mount, first):
-        assert command(mount, "umount", mount.mountpoint).returncode == 0
+        # and again at once
         assert _in_background(mount).returncode == 0
         second = int(mount.status()["pid"])
-        assert second != first
+        assert second != pid
         assert call_as(ONE, content, str(mount / "Documents/notes.txt")) == b"plain words\n"
         assert command(mount, "umount", mount.mountpoint).returncode == 0
-        assert gone(first)
         assert gone(second)
 
 

@@ -46,17 +46,10 @@ def with_places(corner: Corner) -> Corner:
     return corner
 
 
-@pytest.fixture(scope="module")
-def corners(module_mounts, module_arena: Path) -> Corners:
-    store = module_arena / "store"
-    store.mkdir(mode=0o700)
-    return Corners(module_mounts.start(POLICY, store))
-
-
 @pytest.fixture
-def share(corners: Corners) -> tuple[Corner, Path]:
+def share(corner_of) -> tuple[Corner, Path]:
     """A part of a mount, and the share folder in the store."""
-    corner = with_places(corners.new())
+    corner = with_places(corner_of(POLICY))
     return corner, corner.store / "Share"
 
 

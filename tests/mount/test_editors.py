@@ -13,8 +13,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from tests.support.machine.processes import call_as, tool_as
-from tests.support.mount.corners import Corner, Corners
-from tests.support.mount.stores import Mounts
+from tests.support.mount.corners import Corner
 from tests.support.samples.jpegs import leaks, pixels
 from tests.support.samples.media import HOME
 
@@ -103,26 +102,9 @@ def edited(mount: Corner, photo: bytes, editor: str) -> Edited:
     return Edited(said.returncode == 0, left, mount.events(app="gallery", type="event"))
 
 
-@pytest.fixture(scope="module")
-def started(module_mounts: Mounts, module_arena: Path) -> Callable[[str], Corner]:
-    """`started(policy)`: a new directory of the mount with that policy."""
-    corners: dict[str, Corners] = {}
-
-    def start(policy: str) -> Corner:
-        if policy not in corners:
-            store = module_arena / f"store-{len(corners)}"
-            store.mkdir(mode=0o700)
-            corners[policy] = Corners(module_mounts.start(policy, store))
-        corner = corners[policy].new()
-        corner.store.chmod(0o777)
-        return corner
-
-    return start
-
-
 @pytest.mark.parametrize("editor", EDITORS)
-def test_where_others_files_may_be_deleted(started, photo: bytes, editor: str) -> None:
-    done = edited(started(POLICY), photo, editor)
+def test_where_others_files_may_be_deleted(corner_of, photo: bytes, editor: str) -> None:
+    done = edited(corner_of(POLICY), photo, editor)
     becomes = EDITORS[editor].becomes
     assert done.ok == (becomes != REFUSED)
     if becomes == REFUSED:
@@ -141,8 +123,8 @@ def test_where_others_files_may_be_deleted(started, photo: bytes, editor: str) -
 
 
 @pytest.mark.parametrize("editor", EDITORS)
-def test_where_they_may_not(started, photo: bytes, editor: str) -> None:
-    done = edited(started(CAREFUL), photo, editor)
+def test_where_they_may_not(corner_of, photo: bytes, editor: str) -> None:
+    done = edited(corner_of(CAREFUL), photo, editor)
     assert not done.ok
     assert done.left.pop("a.jpg") == photo
     assert all(leaks(data) == [] for data in done.left.values())
@@ -154,9 +136,9 @@ def test_where_they_may_not(started, photo: bytes, editor: str) -> None:
     "policy",
     [pytest.param(POLICY, marks=pytest.mark.soak, id="trusting"), pytest.param(CAREFUL, id="careful")],
 )
-def test_ones_own_photo_is_edited_as_ever(started, photo: bytes, policy: str, editor: str) -> None:
+def test_ones_own_photo_is_edited_as_ever(corner_of, photo: bytes, policy: str, editor: str) -> None:
     """A copy that the gallery made is its own: every editor works on it, in place too."""
-    mount = started(policy)
+    mount = corner_of(policy)
     (mount.store / "a.jpg").write_bytes(photo)
     (mount.store / "a.jpg").chmod(0o644)
     tool_as(GALLERY, "cp", mount / "a.jpg", mount / "mine.jpg", check=True)
@@ -169,9 +151,9 @@ def test_ones_own_photo_is_edited_as_ever(started, photo: bytes, policy: str, ed
     assert (mount.store / "a.jpg").read_bytes() == photo
 
 
-def test_a_film_is_cut_into_a_new_one(started, media: dict[str, Path]) -> None:
+def test_a_film_is_cut_into_a_new_one(corner_of, media: dict[str, Path]) -> None:
     """ffmpeg reads what it may see, and what it writes has no place either."""
-    mount = started(CAREFUL)
+    mount = corner_of(CAREFUL)
     film = media["video_with_place.mp4"].read_bytes()
     (mount.store / "a.mp4").write_bytes(film)
     (mount.store / "a.mp4").chmod(0o644)

@@ -30,7 +30,7 @@ apps:
 rules:
   - {{id: all, allow: [all], who: {{app: all}}}}
 """
-OPERATIONS = count(800, 200_000)
+OPERATIONS = count(500, 200_000)
 SECONDS = count(100, 3000)
 
 

@@ -37,7 +37,8 @@ class Corner:
 
     def events(self, **wanted: Any) -> list[dict[str, Any]]:
         """The trail's events about this corner."""
-        return [event for event in self.mount.events(**wanted) if event["path"].startswith(f"/{self.name}/")]
+        own = f"/{self.name}/"
+        return [event for event in self.mount.events(**wanted) if event.get("path", "").startswith(own)]
 
 
 class Corners:
