@@ -35,6 +35,7 @@ WATCHDOG_GRACE_S = 10.0
 
 hypothesis.settings.register_profile(
     "policyfs",
+    max_examples=100 if SOAK else 60,
     deadline=None,  # two shared CPUs: a slow example says nothing
     print_blob=True,
     derandomize=not SOAK,  # the quick suite is the same every time; the long one looks further

@@ -59,7 +59,7 @@ def both(drawn: draw.Draw, *, monitor: bool = False) -> tuple[Engine, Oracle]:
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_requests(block: int) -> None:
-    for seed in seeds(block, 40):
+    for seed in seeds(block, 30):
         rng = random.Random(seed)
         monitor = rng.random() < 0.2
         drawn = draw.Draw(rng)
@@ -79,7 +79,7 @@ def test_requests(block: int) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_renames_and_links(block: int) -> None:
-    for seed in seeds(block, 15):
+    for seed in seeds(block, 10):
         rng = random.Random(seed)
         drawn = draw.Draw(rng, moves=True)
         engine, oracle = both(drawn)
@@ -186,7 +186,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tree, str]
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_view_shows_what_an_app_sees(block: int, store: tuple[Tree, str]) -> None:
-    for seed in seeds(block, 20):
+    for seed in seeds(block, 12):
         rng = random.Random(seed)
         drawn = draw.Draw(rng)
         engine, oracle = both(drawn)

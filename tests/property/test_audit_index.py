@@ -22,6 +22,7 @@ from policyfs.trail.query.selection import Selection
 from policyfs.trail.query.summary import Summary
 from policyfs.trail.query.terms import Clock, hidden_of
 from tests.property.test_audit_queries import TREES
+from tests.support.machine.counts import count
 from tests.support.mount.trail import START_NS, an_event
 
 CLOCK = Clock(datetime(2026, 3, 1, 9, 0, tzinfo=UTC), UTC)
@@ -100,7 +101,7 @@ TIMES = st.builds(
 QUERIES = st.lists(TREES | PATH_TERMS | TIMES, min_size=1, max_size=2).map(lambda parts: all_of(*parts))
 
 
-@settings(max_examples=300)
+@settings(max_examples=count(150, 5_000))
 @given(LINES, QUERIES)
 def test_an_index_finds_what_the_lines_have(items: list[Event | bytes | None], tree: Expression) -> None:
     lines = written(items)

@@ -81,7 +81,7 @@ def test_every_wish_makes_a_policy_without_findings(place: Path, options: str) -
 
 
 @pytest.mark.parametrize(
-    "directory", first(2, [("DCIM",), ("Фото {x}",), ("Documents",), ("Music",), ("Thumbs",)])
+    "directory", first(1, [("Фото {x}",), ("DCIM",), ("Documents",), ("Music",), ("Thumbs",)])
 )
 @pytest.mark.parametrize("name", ["camera", "sync", "backup"])
 @pytest.mark.parametrize("level", ["--add", "--read", "--edit"])

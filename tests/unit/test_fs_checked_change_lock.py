@@ -241,7 +241,7 @@ def test_a_long_wait_for_a_change_that_nobody_can_try_again_is_warned_of_once(
             async def wait() -> None:
                 assert await enter() == ("in" if patient else "EBUSY")
 
-            await trio.sleep(100 * change_lock._WAIT_S)
+            await trio.sleep(5 * change_lock._WAIT_S)
             here.give(at)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

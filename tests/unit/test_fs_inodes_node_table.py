@@ -16,6 +16,8 @@ from policyfs.fs.path_bounds import KEPT_NAMES, MAX_LEVELS, MAX_PATH_BYTES, Path
 from policyfs.linux.statx import Stat
 from tests.support.models.policies import engine_of
 
+HALF = MAX_LEVELS // 2 + 10
+"""Two such paths, one below the other, are too long."""
 RULES = '- {id: a, allow: [see], who: {app: any}, paths: ["/a/**", "/b/c/**"]}\n'
 
 
@@ -215,11 +217,11 @@ def moved(tree: Tree, node: Node, parent: Node, name: bytes) -> None:
 
 
 def test_what_is_moved_out_of_reach_is_in_reach_again_when_it_is_moved_up(tree: Tree) -> None:
-    long, short = (chain(tree, tree.make(f"/{top}"), [b"d"] * 600) for top in "ab")
+    long, short = (chain(tree, tree.make(f"/{top}"), [b"d"] * HALF) for top in "ab")
     state = short[-1].state
     moved(tree, short[0], long[-1], b"x")
     assert not short[100].out_of_reach
-    for node in (short[-1], short[MAX_LEVELS - 601]):
+    for node in (short[-1], short[MAX_LEVELS - HALF - 1]):
         assert node.out_of_reach
         with pytest.raises(PathTooLongError):
             tree.table.get(node.nodeid)
@@ -257,13 +259,13 @@ def test_a_directory_found_at_a_path_with_other_rules_is_told(tree: Tree) -> Non
 
 
 def test_a_file_is_in_reach_by_any_of_its_names(tree: Tree) -> None:
-    long, short = (chain(tree, tree.make(f"/{top}"), [b"d"] * 600) for top in "ab")
+    long, short = (chain(tree, tree.make(f"/{top}"), [b"d"] * HALF) for top in "ab")
     file = tree.child(short[-1], b"f", FileType.REGULAR, 0)
     near = tree.make("/b/c")
     tree.table.add_name(file, near, b"g")
     moved(tree, short[0], long[-1], b"x")
     assert tree.table.get(file.nodeid) is file
-    assert file.path() == b"/a" + b"/d" * 600 + b"/x/c/g"
+    assert file.path() == b"/a" + b"/d" * HALF + b"/x/c/g"
     assert file.states() == (tree.engine.child(near.state, b"g"),)
 
 

@@ -234,7 +234,7 @@ def copies() -> list[Copy]:
 async def test_copies_that_are_gone_leave_nothing_behind(photo) -> None:
     others = copies()  # of other tests
     with parts(photo.parent, engine_of(HIDE)) as made:
-        for number in range(150):
+        for number in range(110):
             photo.write_bytes(PHOTO + b"%d" % number)
             node = await look_up(made, 1)
             await made.release(await made.opener.open(node, os.O_RDONLY, thread(made, 1)))

@@ -20,6 +20,7 @@ from policyfs.redact.core.cleaners import Cleaned, NotThisKindError, TooMuchErro
 from policyfs.redact.core.frame_table import FrameForm, FrameTable
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
+from tests.support.machine.counts import count
 from tests.support.samples import pngs
 from tests.support.samples.heifs import obu
 from tests.support.samples.inners import Plain
@@ -104,7 +105,7 @@ marks = st.builds(lambda uuid, rest: b"\x06" + message(5, uuid + rest) + b"\x80"
 
 
 @hypothesis.given(marks, st.sampled_from([EVERY, PLACE, hidden_by(["time"]), hidden_by(["device"])]))
-@hypothesis.settings(max_examples=400, deadline=None)
+@hypothesis.settings(max_examples=count(200, 5_000), deadline=None)
 def test_marks_of_encoders_and_times_in_frames(unit: bytes, hide: Tells) -> None:
     data, coded = nal(unit) + SLICE, Framing(AVC, 4)
     if passed_over(data, form_of(coded), hide):
@@ -164,7 +165,7 @@ def frames(draw: st.DrawFn) -> tuple[bytes, Framing]:
 
 
 @hypothesis.given(frames(), st.integers(0, 7), st.sampled_from([EVERY, PLACE]))
-@hypothesis.settings(max_examples=400, deadline=None)
+@hypothesis.settings(max_examples=count(200, 5_000), deadline=None)
 def test_frames_of_units(frame: tuple[bytes, Framing], lead: int, hide: Tells) -> None:
     data, coded = frame
     head, rest = (data[:lead], data[lead:]) if lead > 4 else (b"", data)
@@ -188,7 +189,7 @@ obus = st.builds(
 
 
 @hypothesis.given(st.lists(obus, max_size=5).map(b"".join), few, st.sampled_from([EVERY, PLACE]))
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(max_examples=count(200, 5_000), deadline=None)
 def test_frames_of_av1(data: bytes, behind: bytes, hide: Tells) -> None:
     data, coded = data + behind, Framing(AV1, 0)
     if passed_over(data, form_of(coded), hide):
@@ -196,7 +197,7 @@ def test_frames_of_av1(data: bytes, behind: bytes, hide: Tells) -> None:
 
 
 @hypothesis.given(st.lists(units | payloads, max_size=5), few, st.sampled_from([EVERY, PLACE]))
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(max_examples=count(200, 5_000), deadline=None)
 def test_frames_of_mpeg(parts: list[bytes], before: bytes, hide: Tells) -> None:
     data, coded = before + b"".join(b"\0\0\1" + part for part in parts), Framing(MPEG, 0)
     if passed_over(data, form_of(coded), hide):
@@ -231,7 +232,7 @@ def photos(draw: st.DrawFn) -> bytes:
     st.sampled_from([EVERY, PLACE]),
     st.sampled_from([None, Framing(MPEG, 0), Framing(AVC, 4), Framing(AV1, 0)]),
 )
-@hypothesis.settings(max_examples=400, deadline=None)
+@hypothesis.settings(max_examples=count(200, 5_000), deadline=None)
 def test_frames_that_are_pictures(data: bytes, hide: Tells, coded: Framing | None) -> None:
     if passed_over(data, form_of(coded), hide):
         assert not changes(data, coded, b"", hide)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.isobmff import _stbl
 from policyfs.redact.isobmff.stbl import Extents, Runs, Samples, SampleTable
+from tests.support.machine.counts import count
 from tests.support.models import sample_tables
 
 SIZE = 40
@@ -53,16 +54,16 @@ def test_chunks_are_as_long_as_their_samples(per_chunk: list[int], sizes: list[i
         stco=words(len(at), *at),
     )
     wanted, rest = [], list(sizes)
-    for offset, count in zip(at, per_chunk, strict=True):
-        wanted.append((offset, offset + sum(rest[:count])))
-        del rest[:count]
+    for offset, held in zip(at, per_chunk, strict=True):
+        wanted.append((offset, offset + sum(rest[:held])))
+        del rest[:held]
     extents = Samples(table).extents(10_000)
     assert list(zip(extents.starts, extents.ends, strict=True)) == wanted
     assert extents.starts.typecode == extents.ends.typecode == array("Q").typecode
 
 
 @given(st.lists(words_of_tables, max_size=20) | st.lists(st.integers(0, 9), max_size=20), st.integers(0, 12))
-@settings(max_examples=300)
+@settings(max_examples=count(150, 5_000))
 def test_rows_are_spread_as_in_python(rows: list[int], chunks: int) -> None:
     counts = array("I", (7,)) * chunks
     filled = _stbl.spread(array("I", rows), counts)
@@ -77,7 +78,7 @@ def test_rows_are_spread_as_in_python(rows: list[int], chunks: int) -> None:
     st.integers(0, 2),
     st.integers(0, 12),
 )
-@settings(max_examples=300)
+@settings(max_examples=count(150, 5_000))
 def test_rows_in_order_are_spread_as_in_python(
     firsts: list[int], counts: list[int], cut: int, chunks: int
 ) -> None:
@@ -97,7 +98,7 @@ sizes_of_tables = st.one_of(
 
 
 @given(chunks_of_tables, sizes_of_tables, limits, st.integers(0, 2))
-@settings(max_examples=300)
+@settings(max_examples=count(150, 5_000))
 def test_ranges_by_listed_sizes_are_those_of_python(
     chunks: list[tuple[int, int]], sizes: array, limit: int, more: int
 ) -> None:
@@ -106,7 +107,7 @@ def test_ranges_by_listed_sizes_are_those_of_python(
 
 
 @given(chunks_of_tables, words_of_tables, pairs_of_sound, limits)
-@settings(max_examples=300)
+@settings(max_examples=count(150, 5_000))
 def test_ranges_by_one_size_are_those_of_python(
     chunks: list[tuple[int, int]], size: int, sounds: list[tuple[int, int]], limit: int
 ) -> None:
@@ -140,7 +141,7 @@ def check(
 
 
 @given(st.lists(longs, max_size=40), st.integers(0, 4))
-@settings(max_examples=300)
+@settings(max_examples=count(150, 5_000))
 def test_numbers_are_sorted(numbers: list[int], runs: int) -> None:
     made = array("Q", numbers + [number for _ in range(runs) for number in sorted(numbers)])
     wanted = sorted(made)
@@ -158,7 +159,7 @@ def test_long_tables_are_sorted(count: int, step: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)), max_size=12), st.integers(0, 60))
-@settings(max_examples=300)
+@settings(max_examples=count(150, 5_000))
 def test_gaps_are_those_of_python(found: list[tuple[int, int]], size: int) -> None:
     extents = Extents(array("Q", (at for at, _ in found)), array("Q", (at + length for at, length in found)))
     wanted = list(sample_tables.gaps([(at, at + length) for at, length in found], size))
@@ -257,7 +258,7 @@ def test_a_run_of_too_many_samples_is_refused() -> None:
 
 
 @given(chunks_of_tables, sizes_of_tables | st.none(), words_of_tables, limits)
-@settings(max_examples=300)
+@settings(max_examples=count(150, 5_000))
 def test_places_of_samples_are_those_of_python(
     chunks: list[tuple[int, int]], listed: array | None, size: int, limit: int
 ) -> None:
