@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from tests.support.machine.documents import CHECKOUT
+from tests.support.machine.statements import statements
 
 QUESTION: Final = re.compile(r"(What|Whether|Who|Whose|Whoever|Which|How|Why|When|Where)\b")
 
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:
     """Yield the line and text of each string that stands alone: docstrings, also of fields and constants."""
-    for node in ast.walk(ast.parse(source)):
+    for node in statements(ast.parse(source)):
         match node:
             case ast.Expr(value=ast.Constant(value=str(text))):
                 yield node.lineno, text

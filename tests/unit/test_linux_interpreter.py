@@ -25,6 +25,7 @@ _BY_PATH: Final = {f"os.{name}" for name in _OF_OS} | {
     "sys.executable", "sys.orig_argv",
 }  # fmt: skip
 _MENTIONED: Final = re.compile("|".join([*_OF_OS, "which|find_lib|executable|subprocess|_process"]))
+_LAST: Final = {name.rpartition(".")[2] for name in _BY_PATH}
 _STARTS: Final = {"run", "Popen", "call", "check_call", "check_output", "run_process", "open_process"}
 ALLOWED: Final = {
     ("linux/interpreter.py", "sys.executable"), ("linux/interpreter.py", "shutil.which"),
@@ -39,7 +40,7 @@ def breaches(source: str) -> Iterator[str]:
     if not _MENTIONED.search(source):
         return
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and (name := ast.unparse(node)) in _BY_PATH:
+        if isinstance(node, ast.Attribute) and node.attr in _LAST and (name := ast.unparse(node)) in _BY_PATH:
             yield name
         if isinstance(node, ast.ImportFrom):
             names = [f"{node.module}.{alias.name}" for alias in node.names]

@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from tests.support.machine.documents import CHECKOUT
+from tests.support.machine.statements import statements
 
 FILE_LINES: Final = 600
 FUNCTION_LINES: Final = 60
@@ -31,7 +32,7 @@ def _name(path: Path) -> str:
 
 
 def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in statements(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
