@@ -6,7 +6,6 @@ by bytes with a manifest of C2PA, an XMP packet, EXIF or a text, each with a pos
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 
@@ -25,6 +24,7 @@ from tests.redaction.planted_parts import (
     sounds_and_avi,
     stills,
 )
+from tests.support.machine.counts import SOAK
 from tests.support.samples.notes import MAKERS, photo_by
 from tests.support.samples.plants import PLANTS, tells
 
@@ -33,15 +33,16 @@ _BLOCKS = [name for name in PLANTS if "text" not in name]
 _TEXTS = [name for name in PLANTS if "text" in name]
 
 
-def view(kind: str, data: bytes, words: frozenset[str] = LOCATION) -> bytes:
-    """What an app reads, in which nothing is found again; nothing if the file is refused."""
+def view(kind: str, data: bytes, words: frozenset[str] = LOCATION, *, twice: bool = True) -> bytes:
+    """What an app reads; nothing if the file is refused. twice: nothing is found in it again."""
     plan = locate(kind, words, MemorySource(data))
     assert "internal error" not in plan.reason
     if plan.outcome is Outcome.REFUSE:
         return b""
     out = apply(data, plan.patches)
-    again = locate(kind, words, MemorySource(out))
-    assert again.outcome is Outcome.CLEAN, again.reason
+    if twice or SOAK:
+        again = locate(kind, words, MemorySource(out))
+        assert again.outcome is Outcome.CLEAN, again.reason
     return out
 
 
@@ -76,23 +77,25 @@ def test_tags_of_tiff(name: str) -> None:
             whole = value.ljust(-(-len(value) // 8) * 8, b"\x81")
             data = tiff(tag, kind, whole, "<>"[number % 2])
             assert tells(data)
-            assert not tells(view("image/tiff", data)), f"{tag:04x} of type {kind}"
+            twice = number % 5 == 0
+            assert not tells(view("image/tiff", data, twice=twice)), f"{tag:04x} of type {kind}"
             if "text" not in name:
-                assert not tells(view("image/tiff", data, frozenset({"device"}))), f"{tag:04x} of type {kind}"
+                device = view("image/tiff", data, frozenset({"device"}), twice=twice)
+                assert not tells(device), f"{tag:04x} of type {kind}"
 
 
 @pytest.mark.parametrize("make", [stills, sounds_and_avi, boxes, matroskas, others])
 def test_parts_that_may_stay(make: Callable[[bytes], Iterator[Planted]]) -> None:
     """Each part has one block and one text, in turn; with POLICYFS_SOAK=1 each of all."""
     rows, found = 0, 0
-    soak = os.environ.get("POLICYFS_SOAK") == "1"
     files = {name: list(make(value)) for name, value in PLANTS.items()}
     for number, row in enumerate(zip(*files.values(), strict=True)):
-        names = PLANTS if soak else (_BLOCKS[number % len(_BLOCKS)], _TEXTS[number % len(_TEXTS)])
+        names = PLANTS if SOAK else (_BLOCKS[number % len(_BLOCKS)], _TEXTS[number % len(_TEXTS)])
         for name, planted in zip(PLANTS, row, strict=True):
             if name in names and not (planted.colours and name in _TEXTS):
                 found += tells(planted.data)
-                assert not tells(view(planted.kind, planted.data)), f"{name} in {planted.name}"
+                out = view(planted.kind, planted.data, twice=number % 5 == 0)
+                assert not tells(out), f"{name} in {planted.name}"
         rows += 1
     assert rows > 200
     assert found > rows
@@ -107,5 +110,5 @@ def test_tags_of_maker_notes(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(MAKERS, name, maker._replace(tags=((tag, 7, len(value), value),)))
             data = photo_by(name, "II" if number % 2 else "MM")
             found += tells(data)
-            assert not tells(view("image/jpeg", data)), f"{name} {tag:04x}"
+            assert not tells(view("image/jpeg", data, twice=number % 5 == 0)), f"{name} {tag:04x}"
     assert found > 800
