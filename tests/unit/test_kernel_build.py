@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -31,13 +32,17 @@ SOURCES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "policyfs").rgl
 HEADERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "policyfs").rglob("_*.h"))
 
 
+@functools.cache
+def fuse_flags():
+    return run("pkg-config", "--cflags", "fuse3").stdout.split()
+
+
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("optimisation", ["-O2", pytest.param("-O0", marks=pytest.mark.soak)])
 def test_c_compiles_without_a_warning(optimisation, source):
-    flags = run("pkg-config", "--cflags", "fuse3").stdout.split()
     strict = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
     include = f"-isystem{sysconfig.get_path('include')}"
-    done = run("gcc", optimisation, "-c", "-o", "/dev/null", *strict, include, *flags, source)
+    done = run("gcc", optimisation, "-c", "-o", "/dev/null", *strict, include, *fuse_flags(), source)
     assert (done.returncode, done.stderr) == (0, "")
 
 
