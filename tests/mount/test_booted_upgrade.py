@@ -208,7 +208,8 @@ def test_a_reload_lets_installed_code_take_over_and_a_changed_policy_waits(home:
     wait_for(lambda: machine.main_pid(UNIT) not in {0, pids[-1]}, "systemd sees the end of the new one", UP_S)
     wait_for(lambda: machine.state(UNIT) == "active", "and mounts again", UP_S)
     machine("systemctl", "stop", UNIT)
-    assert "policyfs" not in machine("findmnt", "--noheadings", "--types", "fuse.policyfs", check=False)
+    left = machine("findmnt", "--noheadings", "--types", "fuse.policyfs", check=False)
+    assert "policyfs" not in left, home.about()
 
 
 @pytest.mark.timeout(300)

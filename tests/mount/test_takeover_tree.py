@@ -25,7 +25,7 @@ rules:
   - {{id: all, allow: [all], who: {{app: one}}}}
   - {{id: shut, deny: [all], who: {{app: one}}, paths: "/*/secret", errno: ENOENT}}
 """
-DIRECTORIES, FILES, HELD = 40, 40, 20
+DIRECTORIES, FILES, HELD = count(20, 40), 40, 20
 KILLS = count(2, 12)
 
 
