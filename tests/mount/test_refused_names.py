@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.machine.counts import first
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
-from tests.support.mount.daemons import Mount
+from tests.support.mount.corners import Corner, Corners
 from tests.support.samples import jpegs
 
 CAMERA, GALLERY = 10010, 10011
@@ -22,8 +22,8 @@ apps:
   gallery: {{uid: {GALLERY}}}
 rules:
   - {{id: all, allow: [all], who: {{app: any}}, paths: "/**"}}
-  - {{id: share, require: {{no: [location]}}, paths: "/Share/**"}}
-  - {{id: typed, require: {{content: [image/jpeg]}}, paths: "/Typed/**"}}
+  - {{id: share, require: {{no: [location]}}, paths: "/*/Share/**"}}
+  - {{id: typed, require: {{content: [image/jpeg]}}, paths: "/*/Typed/**"}}
 """
 GOOD = jpegs.plain(3, 64)
 HALF = 2
@@ -32,16 +32,25 @@ PLACES = ["Share", "Typed"]
 
 
 @pytest.fixture(params=first(1, [(False,), (True,)]))
-def mount(request, mounts, store: Path) -> Mount:
+def mount(request, mounts, empty_store: Path, corner_of) -> Corner:
+    if request.param:
+        corner = Corners(mounts.start(POLICY, empty_store, "--app", "camera")).new()
+    else:
+        corner = corner_of(POLICY)
     for name in PLACES:
-        (store / name).mkdir()
-        (store / name).chmod(0o777)
-    return mounts.start(POLICY, store, *(("--app", "camera") if request.param else ()))
+        (corner.store / name).mkdir()
+        (corner.store / name).chmod(0o777)
+    return corner
 
 
-def others(mount: Mount) -> list[int]:
+@pytest.fixture
+def store(mount: Corner) -> Path:
+    return mount.store
+
+
+def others(mount: Corner) -> list[int]:
     """Uids that look through a mount: the writer's own, and another app's where there is one."""
-    return [CAMERA] if "--app" in mount.options else [CAMERA, GALLERY]
+    return [CAMERA] if "--app" in mount.mount.options else [CAMERA, GALLERY]
 
 
 def seen(path: Path) -> tuple[str, list[str]]:
@@ -74,7 +83,7 @@ def said(writer, *told) -> list[str]:
 
 @pytest.mark.parametrize("where", PLACES)
 def test_a_name_is_hidden_by_a_refused_close_and_comes_back_with_an_accepted_one(
-    mount: Mount, store: Path, where: str
+    mount: Corner, store: Path, where: str
 ) -> None:
     path = mount.mountpoint / where / "new.jpg"
     writer = start_as(CAMERA, _writer, path)
@@ -98,7 +107,7 @@ def test_a_name_is_hidden_by_a_refused_close_and_comes_back_with_an_accepted_one
     assert mount.status()["bugs"] == 0
 
 
-def test_an_accepted_fsync_brings_it_back_too(mount: Mount) -> None:
+def test_an_accepted_fsync_brings_it_back_too(mount: Corner) -> None:
     path = mount.mountpoint / "Share/new.jpg"
     writer = start_as(CAMERA, _writer, path)
     writer.receive()
@@ -109,7 +118,7 @@ def test_an_accepted_fsync_brings_it_back_too(mount: Mount) -> None:
 
 
 @pytest.mark.parametrize("where", PLACES)
-def test_it_goes_at_the_last_release(mount: Mount, store: Path, where: str) -> None:
+def test_it_goes_at_the_last_release(mount: Corner, store: Path, where: str) -> None:
     path = mount.mountpoint / where / "new.jpg"
     writer = start_as(CAMERA, _writer, path)
     writer.receive()
@@ -120,7 +129,7 @@ def test_it_goes_at_the_last_release(mount: Mount, store: Path, where: str) -> N
     writer.result()
 
 
-def test_what_was_there_before_stays_in_sight(mount: Mount, store: Path) -> None:
+def test_what_was_there_before_stays_in_sight(mount: Corner, store: Path) -> None:
     (store / "Share/old.jpg").write_bytes(GOOD)
     path = mount.mountpoint / "Share/old.jpg"
 
@@ -146,7 +155,7 @@ def _again(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("where", PLACES)
-def test_who_was_refused_can_try_again_at_once(mount: Mount, store: Path, where: str) -> None:
+def test_who_was_refused_can_try_again_at_once(mount: Corner, store: Path, where: str) -> None:
     """close() answers before the kernel has released the file."""
     path = mount.mountpoint / where / "new.jpg"
     assert call_as(CAMERA, _again, path) == ["EPERM", "EPERM", ""]
@@ -158,7 +167,7 @@ def _made(path: Path, flags: int) -> tuple[str, float]:
     return code_of(os.open, path, os.O_WRONLY | os.O_CREAT | flags, 0o644), time.monotonic() - began
 
 
-def test_a_hidden_name_is_taken(mount: Mount, store: Path) -> None:
+def test_a_hidden_name_is_taken(mount: Corner, store: Path) -> None:
     """Whoever makes or moves something there would take the file of the one who may still mend it."""
     path, other = mount.mountpoint / "Share/new.jpg", mount.mountpoint / "Share/other.jpg"
     (store / "Share/other.jpg").write_bytes(GOOD)
@@ -177,7 +186,7 @@ def test_a_hidden_name_is_taken(mount: Mount, store: Path) -> None:
     assert (store / "Share/new.jpg").read_bytes() == GOOD
 
 
-def test_a_refused_write_hides_it_from_its_close_on(mount: Mount, store: Path) -> None:
+def test_a_refused_write_hides_it_from_its_close_on(mount: Corner, store: Path) -> None:
     path = mount.mountpoint / "Typed/new.jpg"
     writer = start_as(CAMERA, _writer, path)
     writer.receive()
@@ -199,7 +208,7 @@ def _linked(path: Path, *others: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("where", PLACES)
-def test_a_refused_new_file_leaves_none_of_its_names(mount: Mount, store: Path, where: str) -> None:
+def test_a_refused_new_file_leaves_none_of_its_names(mount: Corner, store: Path, where: str) -> None:
     (store / where / "sub").mkdir(mode=0o777)
     (store / where / "sub").chmod(0o777)
     path = mount.mountpoint / where / "new.jpg"

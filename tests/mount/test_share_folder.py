@@ -13,7 +13,7 @@ import pytest
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
 from tests.support.machine.processes import call_as, code_of, start_as, tool_as, wait_for
-from tests.support.mount.daemons import Mount
+from tests.support.mount.corners import Corner, Corners
 from tests.support.mount.stores import wait_until_closed
 from tests.support.samples import cameras, jpegs
 from tests.support.samples.cameras import Photo
@@ -27,12 +27,12 @@ apps:
   other: {{uid: {OTHER}}}
 rules:
   - {{id: all, allow: [all], who: {{app: any}}, paths: "/**"}}
-  - {{id: no, require: {{no: [location]}}, paths: "/No/**"}}
-  - {{id: strict, require: {{no: [location]}}, paths: "/Strict/**", on_unknown: deny}}
-  - {{id: zips, require: {{no: [location]}}, paths: "/Zips/**", raw_types: [application/zip, text/plain]}}
-  - {{id: clean, require: {{clean: [location]}}, paths: ["/Clean/**", "/Both/**"]}}
-  - {{id: both, require: {{no: [location]}}, paths: "/Both/**"}}
-  - {{id: clean.zips, require: {{clean: [location]}}, paths: "/CleanZips/**", raw_types: [text/plain]}}
+  - {{id: no, require: {{no: [location]}}, paths: "/*/No/**"}}
+  - {{id: strict, require: {{no: [location]}}, paths: "/*/Strict/**", on_unknown: deny}}
+  - {{id: zips, require: {{no: [location]}}, paths: "/*/Zips/**", raw_types: [application/zip, text/plain]}}
+  - {{id: clean, require: {{clean: [location]}}, paths: ["/*/Clean/**", "/*/Both/**"]}}
+  - {{id: both, require: {{no: [location]}}, paths: "/*/Both/**"}}
+  - {{id: clean.zips, require: {{clean: [location]}}, paths: "/*/CleanZips/**", raw_types: [text/plain]}}
 """
 FOLDERS = ("Outside", "No", "Strict", "Zips", "Clean", "CleanZips", "Both")
 ODD = jpegs.with_segments(jpegs.plain(), jpegs.segment(0xEB, b"what nobody understands"))
@@ -43,12 +43,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
     return cameras.photos(tmp_path_factory.mktemp("photos"))
 
 
-@pytest.fixture
-def share(mounts, empty_store: Path) -> Mount:
+def with_folders(corner: Corner) -> Corner:
     for name in FOLDERS:
-        (empty_store / name).mkdir()
-        (empty_store / name).chmod(0o777)
-    return mounts.start(POLICY, empty_store)
+        (corner.store / name).mkdir()
+        (corner.store / name).chmod(0o777)
+    return corner
+
+
+@pytest.fixture
+def share(corner_of) -> Corner:
+    return with_folders(corner_of(POLICY))
 
 
 def saved(directory: Path, files: dict[str, bytes]) -> dict[str, str]:
@@ -71,12 +75,18 @@ def moved(source: Path, target: Path, names: list[str], move: Callable = os.rena
     return {name: code_of(move, source / name, target / name) for name in names}
 
 
-def refused(mount: Mount) -> dict[str, str]:
-    """What the trail says of each file that was refused, by path."""
-    return {event["path"]: event["note"] for event in mount.events(decision="deny")}
+def told(corner: Corner, **wanted: str) -> dict[str, str]:
+    """What the trail says of each file, by its path in the corner."""
+    top = f"/{corner.name}"
+    return {event["path"].removeprefix(top): event["note"] for event in corner.events(**wanted)}
 
 
-def test_twenty_photos_of_five_makers(share: Mount, photos: list[Photo]) -> None:
+def refused(corner: Corner) -> dict[str, str]:
+    """What it says of each file that was refused."""
+    return told(corner, decision="deny")
+
+
+def test_twenty_photos_of_five_makers(share: Corner, photos: list[Photo]) -> None:
     without = {photo.name: photo.without for photo in photos}
     placed = {f"placed-{photo.name}": photo.placed for photo in photos}
     said = call_as(CAMERA, saved, share / "No", without)
@@ -98,7 +108,7 @@ def test_twenty_photos_of_five_makers(share: Mount, photos: list[Photo]) -> None
     assert notes[-1].startswith("holds data about location: ")
 
 
-def test_the_trail_says_what_was_found_and_what_was_not_understood(share: Mount) -> None:
+def test_the_trail_says_what_was_found_and_what_was_not_understood(share: Corner) -> None:
     found = {"a.jpg": jpegs.with_segments(jpegs.plain(), jpegs.segment(0xEB, b"City: Zirbelstadt"))}
     odd, words = {"b.jpg": ODD}, {"c.txt": b"words\n"}
     assert call_as(CAMERA, saved, share / "No", found | odd | words) == {
@@ -117,7 +127,7 @@ def test_the_trail_says_what_was_found_and_what_was_not_understood(share: Mount)
     }
 
 
-def test_kinds_that_are_let_through_unread(share: Mount) -> None:
+def test_kinds_that_are_let_through_unread(share: Corner) -> None:
     words = {"a.txt": b"by the lake at 47.804531 north\n" * 3}
     placed = {"b.jpg": jpegs.photo_with(jpegs.exif())}
     assert call_as(CAMERA, saved, share / "Zips", words | placed) == {"a.txt": "", "b.jpg": "EPERM"}
@@ -133,7 +143,9 @@ def as_redacted(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("where", ["Clean", "Both"])
-def test_twenty_photos_are_stored_without_their_places(share: Mount, photos: list[Photo], where: str) -> None:
+def test_twenty_photos_are_stored_without_their_places(
+    share: Corner, photos: list[Photo], where: str
+) -> None:
     placed = {photo.name: photo.placed for photo in photos}
     assert call_as(CAMERA, saved, share / where, placed) == dict.fromkeys(placed, "")
     stored = {name: (share.store / where / name).read_bytes() for name in placed}
@@ -147,15 +159,15 @@ def test_twenty_photos_are_stored_without_their_places(share: Mount, photos: lis
         if "GPS" in str(tags)
     ]
     assert gps == []
-    told = {event["path"]: event["note"] for event in share.events(operation="write", decision="allow")}
-    assert set(told) == {f"/{where}/{name}" for name in placed}
-    assert [note for note in told.values() if not note.startswith("cleaned of location: ")] == []
+    notes = told(share, operation="write", decision="allow")
+    assert set(notes) == {f"/{where}/{name}" for name in placed}
+    assert [note for note in notes.values() if not note.startswith("cleaned of location: ")] == []
     # what was cleaned is accepted wherever nothing may tell of it
     into = call_as(CAMERA, moved, share / where, share / "No", list(placed), _move)
     assert into == dict.fromkeys(placed, "")
 
 
-def test_what_is_not_clean_is_moved_by_copying(share: Mount) -> None:
+def test_what_is_not_clean_is_moved_by_copying(share: Corner) -> None:
     placed = {"a.jpg": jpegs.photo_with(jpegs.exif())}
     call_as(CAMERA, saved, share / "Outside", placed)
     for where in ("Clean", "Both"):
@@ -168,7 +180,7 @@ def test_what_is_not_clean_is_moved_by_copying(share: Mount) -> None:
     assert call_as(CAMERA, moved, share / "Clean", share / "Both", ["a.jpg"]) == {"a.jpg": ""}
 
 
-def test_what_cannot_be_cleaned_is_refused_unless_its_kind_is_let_through(share: Mount) -> None:
+def test_what_cannot_be_cleaned_is_refused_unless_its_kind_is_let_through(share: Corner) -> None:
     words = {"a.txt": b"by the lake at 47.804531 north\n" * 3}
     assert call_as(CAMERA, saved, share / "Clean", words) == {"a.txt": "EPERM"}
     assert call_as(CAMERA, saved, share / "CleanZips", words) == {"a.txt": ""}
@@ -185,7 +197,7 @@ def _open_until_told(channel, path: Path, data: bytes) -> None:
         channel.recv()
 
 
-def test_another_writer_reads_what_is_stored(share: Mount) -> None:
+def test_another_writer_reads_what_is_stored(share: Corner) -> None:
     """Two apps that both may write there have the same view, and yet not each other's drafts."""
     placed = jpegs.photo_with(jpegs.exif())
     writer = start_as(CAMERA, _open_until_told, share / "Clean/a.jpg", placed)
@@ -196,7 +208,7 @@ def test_another_writer_reads_what_is_stored(share: Mount) -> None:
     assert call_as(CAMERA, (share / "Clean/a.jpg").read_bytes) == as_redacted(placed)
 
 
-def test_its_writer_reads_what_is_stored_before_the_release(share: Mount) -> None:
+def test_its_writer_reads_what_is_stored_before_the_release(share: Corner) -> None:
     """A close returns before the RELEASE comes: what the app then reads does not hang on which is first."""
     placed = jpegs.photo_with(jpegs.exif())
     at = share / "Clean/a.jpg"
@@ -216,7 +228,7 @@ def test_its_writer_reads_what_is_stored_before_the_release(share: Mount) -> Non
     assert call_as(CAMERA, at.read_bytes) == as_redacted(placed) == (share.store / "Clean/a.jpg").read_bytes()
 
 
-def test_other_names_keep_what_they_tell(share: Mount) -> None:
+def test_other_names_keep_what_they_tell(share: Corner) -> None:
     """The store's side has given a photo a name in each of two folders."""
     placed = jpegs.photo_with(jpegs.exif())
     (share.store / "Outside/a.jpg").write_bytes(placed)
@@ -253,13 +265,13 @@ def _in_order(mountpoint: Path, name: str, data: bytes, order: tuple[str, ...]) 
     os.close(fd)
 
 
-def test_no_order_of_calls_loses_an_original(share: Mount, photos: list[Photo]) -> None:
+def test_no_order_of_calls_loses_an_original(share: Corner, photos: list[Photo]) -> None:
     data = photos[0].placed
     orders = list(itertools.permutations(("dup", "rest", "link", "out")))
     orders += [(*order, "in", "dup") for order in orders[::5]]
     for number, order in enumerate(orders):
         call_as(CAMERA, _in_order, share.mountpoint, f"{number}.jpg", data, order)
-    wait_until_closed(share)
+    wait_until_closed(share.mount)
     outside = {path.name: path.read_bytes() for path in (share.store / "Outside").iterdir()}
     clean = {path.name: path.read_bytes() for path in (share.store / "Clean").iterdir()}
     assert len(outside) >= len(orders) // 3
@@ -268,17 +280,14 @@ def test_no_order_of_calls_loses_an_original(share: Mount, photos: list[Photo]) 
 
 
 @pytest.fixture
-def forgetful(mounts, empty_store: Path) -> Mount:
+def forgetful(mounts, empty_store: Path) -> Corner:
     """A mount whose daemon forgets what the store's file was cleaned of."""
-    for name in FOLDERS:
-        (empty_store / name).mkdir()
-        (empty_store / name).chmod(0o777)
     mount = mounts.prepare(POLICY, empty_store)
     mount.program = ("tests.attack.weakened", "cleaned-for-good")
-    return mount.start()
+    return with_folders(Corners(mount.start()).new())
 
 
-def test_one_is_lost_where_the_store_is_not_written_anew(forgetful: Mount, photos: list[Photo]) -> None:
+def test_one_is_lost_where_the_store_is_not_written_anew(forgetful: Corner, photos: list[Photo]) -> None:
     data = photos[0].placed
     call_as(CAMERA, _in_order, forgetful.mountpoint, "a.jpg", data, ("rest", "dup", "out"))
     assert (forgetful.store / "Outside/a.jpg").read_bytes() == as_redacted(data)
