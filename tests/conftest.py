@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import gc
 import os
 import shutil
@@ -161,9 +162,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Tests with more time than others come first, and tests without a mount, which take milliseconds, last:
     where several processes share the tests out, none of them is to begin a long one at the end.
     """
+
+    @functools.cache
+    def is_below(path: Path) -> bool:
+        return not {"mount", "attack", "faults", "posix"}.isdisjoint(path.relative_to(config.rootpath).parts)
+
     for item in items:
-        below = {"mount", "attack", "faults", "posix"} & set(item.path.relative_to(config.rootpath).parts)
-        if below or {"mounts", "module_mounts"} & set(getattr(item, "fixturenames", ())):
+        if is_below(item.path) or {"mounts", "module_mounts"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mount)
     hold_to_the_name(items)
     mounting = config.stash[MOUNTING] = any(item.get_closest_marker("mount") for item in items)
