@@ -104,8 +104,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell has it ignored in what it starts in the background, and so would all that tests start.
+    # A shell has both ignored in what it starts in the background, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     run = config.stash[RUN] = Run()
     samples = run.common / "samples"
     samples.mkdir(exist_ok=True)
