@@ -58,6 +58,23 @@ def _numbers_of_accounts() -> frozenset[int]:
     return frozenset([user.pw_uid for user in pwd.getpwall()] + [group.gr_gid for group in grp.getgrall()])
 
 
+class _UidsOfProcesses:
+    """The uids of processes, asked of the kernel one by one. An executed daemon (Mount.executed) reads the
+    status of every process: 5 ms of each mount, beside all the processes of a run of tests."""
+
+    def isdisjoint(self, block: range) -> bool:
+        """Return True if no process has one of these uids as its real uid, as workers have theirs."""
+        return not any(map(_has_processes, block))
+
+
+def _has_processes(uid: int) -> bool:
+    try:
+        os.getpriority(os.PRIO_USER, uid)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def daemon_of(
     program: Sequence[str],
     words: Sequence[str],
@@ -102,6 +119,7 @@ def daemon_of(
         attach(launchers)
         _fork_commands(launchers)
         uids._has_account = _numbers_of_accounts().__contains__
+        uids._uids_of_processes = _UidsOfProcesses
         sys.argv = [program[0], *program[1:], *words]
         if process is None:
             sys.modules.pop(program[0], None)  # imported for what it imports; it runs as __main__

@@ -216,8 +216,10 @@ def _become_daemon(order: Mapping[str, Any], log: int, answered: int) -> NoRetur
         for name, values in order["limits"].items():
             if resource.getrlimit(int(name)) != tuple(values):
                 resource.setrlimit(int(name), values)
-        os.environ.clear()
-        os.environ.update(order["environment"])
+        for name in os.environ.keys() - order["environment"].keys():
+            del os.environ[name]
+        changed = order["environment"].items() - os.environ.items()  # few: each costs a page
+        os.environ.update(changed)
         daemon_of(
             order["program"], order["words"], order["added"], order["launchers"], order["most_descriptors"],
             answered=answered, process=command.process if order["program"] == [command.__name__] else None,
