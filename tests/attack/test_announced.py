@@ -167,7 +167,7 @@ def _stops(channel: Connection, announcer: int) -> None:
 def _works(channel: Connection, directory: Path) -> float:
     """Make calls in the directory. Return the time that the longest took."""
     longest_s = 0.0
-    while not channel.poll():
+    while not channel.poll(0.001):
         for call in (os.listdir, lambda at: code_of(os.unlink, at / "1"), lambda at: (at / "2").read_text()):
             begin_s = time.monotonic()
             call(directory)

@@ -103,7 +103,7 @@ def _keep_warm(channel, directory: str) -> list[str]:
     first = look(directory)
     channel.send(first)
     odd = []
-    while not channel.poll():
+    while not channel.poll(0.002):
         if (now := look(directory)) != first:
             odd.append(str({name: said for name, said in now.items() if said != first[name]}))
     return odd

@@ -64,7 +64,7 @@ def _work(channel: Connection, directory: Path) -> tuple[int, float]:
     done, slowest = 0, 0.0
     (directory / "mine").write_text("mine")
     channel.send("working")
-    while not channel.poll():
+    while not channel.poll(0.002):
         start = time.monotonic()
         (directory / "mine").write_text("mine")
         assert (directory / "mine").read_text() == "mine"

@@ -100,7 +100,7 @@ def _read_on(channel, mount: Path) -> tuple[int, list[str]]:
     """The reader: opens the secret by its old name, again and again."""
     turns, wrong = 0, []
     channel.send("reading")
-    while not channel.poll():
+    while not channel.poll(0.002):
         turns += 1
         if (said := error(content, str(mount / "outer/middle/locked/secret"))) != repr(SECRET):
             wrong.append(said)

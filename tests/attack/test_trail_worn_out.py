@@ -108,7 +108,7 @@ def _refused_below(channel: Connection, root: Path, seconds: float) -> int:
 def _work(channel: Connection, directory: Path) -> None:
     """An honest app's work until it is told to stop, which it does often."""
     done = 0
-    while not channel.poll():
+    while not channel.poll(0.002):
         (directory / "mine").write_text("mine")
         assert (directory / "mine").read_text() == "mine"
         done += 1

@@ -364,7 +364,7 @@ def test_a_killed_announcer_is_replaced_and_status_says_so(own: Mount, filled: P
 def _scans(channel: Connection, directory: Path) -> int:
     """List and stat a directory until told to stop. Return how often."""
     scans = 0
-    while not channel.poll():
+    while not channel.poll(0.002):
         for entry in os.scandir(directory):
             with contextlib.suppress(FileNotFoundError):
                 entry.stat()

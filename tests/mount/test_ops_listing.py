@@ -251,7 +251,7 @@ def test_a_listing_goes_on_while_names_are_made(twins: Twins) -> None:
 
     def grow(channel) -> int:
         made = 0
-        while not channel.poll():
+        while not channel.poll(0.001):
             (inside / f"more-{made}").touch()
             made += 1
         return made

@@ -42,7 +42,7 @@ def _works(channel: Any, mount: Path, name: str) -> Counter[str]:
     """Use files that all policies show, and files that one of them hides, until told to stop."""
     said: Counter[str] = Counter()
     rounds = 0
-    while not channel.poll():
+    while not channel.poll(0.002):
         rounds += 1
         for directory in ("Documents", "Music"):
             own = mount / directory / f"{name}-{rounds % 7}"
