@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.machine.counts import count
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
-from tests.support.mount.corners import Corner, Corners
+from tests.support.mount.corners import Corner
 from tests.support.mount.daemons import Mount
 from tests.support.samples import jpegs
 
@@ -48,13 +48,6 @@ BIG_RIGHT: Final = RIGHT[:-2] + b"\0" * 150_000 + b"\xff\xd9"
 CREATE: Final = os.O_RDWR | os.O_CREAT
 
 
-@pytest.fixture(scope="module")
-def corners(module_mounts, module_arena: Path) -> Corners:
-    store = module_arena / "store"
-    store.mkdir(mode=0o700)
-    return Corners(module_mounts.start(POLICY, store))
-
-
 def with_places(corner: Corner) -> Corner:
     """A place for photos only, and one for anything."""
     for name in ("DCIM", "private"):
@@ -64,8 +57,8 @@ def with_places(corner: Corner) -> Corner:
 
 
 @pytest.fixture
-def mount(corners) -> Corner:
-    return with_places(corners.new())
+def mount(corner_of) -> Corner:
+    return with_places(corner_of(POLICY))
 
 
 @pytest.fixture

@@ -38,15 +38,12 @@ def few(mounts: Mounts, empty_store: Path) -> Mount:
 
 
 @pytest.fixture
-def album(mounts: Mounts, empty_store: Path) -> Mount:
+def album(few: Mount) -> Mount:
     """A mount, not started, of a store of many large photos without reflink; the cap of copies is as ever."""
-    faulty.furnish(empty_store)
     for number in range(PHOTOS):
         photo = PHOTO[:-2] + bytes(SIZE - len(PHOTO)) + PHOTO[-2:]
-        (empty_store / f"DCIM/{number}.jpg").write_bytes(photo)
-    mount = mounts.prepare(faulty.POLICY, empty_store)
-    mount.expected_mediated = True
-    return mount
+        (few.store / f"DCIM/{number}.jpg").write_bytes(photo)
+    return few
 
 
 def _read_all(channel, directory: Path) -> list[str]:

@@ -16,7 +16,6 @@ import pytest
 
 from tests.support.machine.counts import count
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
-from tests.support.mount.corners import Corners
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts, open_handles, wait_until_heard
 from tests.support.samples import jpegs
@@ -45,19 +44,12 @@ LONG: Final = 200_000
 """The length of a photo with bytes behind its end."""
 
 
-@pytest.fixture(scope="module")
-def corners(module_mounts: Mounts, module_arena: Path) -> Corners:
-    store = module_arena / "store"
-    store.mkdir(mode=0o700)
-    return Corners(module_mounts.start(POLICY, store))
-
-
 @pytest.fixture
 def photo(request: pytest.FixtureRequest) -> Path:
     """A photo of the camera's in the store, in the directory that is the parameter: where a test asks for
     `shared`, in a part of the mount that these tests share, else in `empty_store`."""
     if "shared" in request.fixturenames:
-        top = request.getfixturevalue("corners").new().store
+        top = request.getfixturevalue("corner_of")(POLICY).store
     else:
         request.getfixturevalue("empty_store").chmod(0o755)
         top = request.getfixturevalue("empty_store") / "top"
@@ -124,9 +116,10 @@ def _shell(shell: str, script: str, path: Path, data: bytes = b"") -> tuple[int,
 
 
 @pytest.fixture
-def shared(corners: Corners, photo: Path) -> tuple[Mount, Path]:
+def shared(module_mounts: Mounts, photo: Path) -> tuple[Mount, Path]:
     """A mount, and the photo in it."""
-    return corners.mount, corners.mount / photo.relative_to(corners.mount.store)
+    [mount] = module_mounts.all
+    return mount, mount / photo.relative_to(mount.store)
 
 
 def _released(mount: Mount) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.machine.counts import first
 from tests.support.machine.processes import call_as, code_of, start_as, tool_as
-from tests.support.mount.corners import Corner, Corners
+from tests.support.mount.corners import Corner
 from tests.support.samples import jpegs
 from tests.support.samples.jpegs import leaks
 
@@ -70,17 +70,10 @@ def photos(empty_store: Path) -> Path:
     return fill(empty_store)
 
 
-@pytest.fixture(scope="module")
-def corners(module_mounts, module_arena: Path) -> Corners:
-    store = module_arena / "store"
-    store.mkdir(mode=0o700)
-    return Corners(module_mounts.start(POLICY, store))
-
-
 @pytest.fixture
-def mount(corners) -> Corner:
+def mount(corner_of) -> Corner:
     """A corner with that photo of a mount that the tests of this file share."""
-    corner = corners.new()
+    corner = corner_of(POLICY)
     fill(corner.store)
     return corner
 
