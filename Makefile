@@ -114,7 +114,6 @@ pass = $(2) -o cache_dir=$(NOTES)$(1) || { [ $$? -eq 1 ] && $(AGAIN) -o cache_di
 # Files that may have tests marked alone: the others need not even be imported. tests/conftest.py holds to it.
 ALONE = $(shell grep -rl 'pytest\.mark\.alone' tests --include='test_*.py')
 
-# `others` collects its tests beside `mounts`, and begins them once that has ended: a collection has one processor.
 # These tests fork all the time. A process that knows the others, too, is thrice as large, and each fork as dear.
 FORKING := tests/attack tests/faults tests/mount tests/posix
 
@@ -154,11 +153,8 @@ test:
 	@$(MAKE) $(call beside,packages-test) checks
 	@rm -rf $(NOTES)*; failed=; \
 	$(call pass,alone,$(PY) -m pytest -q -m "alone and not soak" $(ALONE)); \
-	(failed=; \
-	$(call pass,others,$(SIDE_BY_SIDE) --after $(NOTES)ended -m "not soak and not alone" $(addprefix --ignore=,$(FORKING))); \
-	[ -z "$$failed" ]) & \
 	$(call pass,mounts,$(SIDE_BY_SIDE) -m "not soak and not alone" $(FORKING)); \
-	mkdir -p $(dir $(NOTES)); touch $(NOTES)ended; wait $$! || failed="$$failed others"; \
+	$(call pass,others,$(SIDE_BY_SIDE) -m "not soak and not alone" $(addprefix --ignore=,$(FORKING))); \
 	$(PY) -m tests.support.machine.failures $(NOTES) $$failed; [ -z "$$failed" ]
 	$(call took,test)
 

@@ -100,23 +100,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--second-try", action="store_true", help="let what failed beside others pass alone, if it may"
     )
     parser.addoption("--jobs", type=int, default=1, metavar="N", help="run the tests in N processes")
-    parser.addoption("--after", type=Path, metavar="FILE", help="begin once there is this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell has both ignored in what it starts in the background, and so would all that tests start.
+    # A shell has it ignored in what it starts in the background, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     run = config.stash[RUN] = Run()
     samples = run.common / "samples"
     samples.mkdir(exist_ok=True)
     os.environ[media_tools.KEPT_IN] = str(samples)
     config.pluginmanager.register(SecondTry(config))
-    after = config.getoption("after")
-    if config.getoption("jobs") > 1 or after is not None:
-        config.pluginmanager.register(
-            SideBySide(config.getoption("jobs"), lambda: _own_run(config), after), "side_by_side"
-        )
+    if config.getoption("jobs") > 1:
+        config.pluginmanager.register(SideBySide(config.getoption("jobs"), lambda: _own_run(config)))
 
 
 @contextlib.contextmanager
@@ -175,7 +170,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     mounting = config.stash[MOUNTING] = any(item.get_closest_marker("mount") for item in items)
     if mounting and os.geteuid() != 0:
         raise pytest.UsageError("tests that mount need root; choose others with: -m 'not mount'")
-    if mounting and not config.pluginmanager.hasplugin("side_by_side"):
+    if mounting and config.getoption("jobs") == 1:
         config.stash[RUN].may_mount()
     items.sort(key=lambda item: (-deadline_s(item), item.get_closest_marker("mount") is None))
 

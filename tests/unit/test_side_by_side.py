@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from pathlib import Path
 
@@ -86,19 +85,6 @@ def test_every_test_runs_once_and_what_failed_is_told(tmp_path: Path) -> None:
     assert [noted[f"test-{number}"] for number in range(20)] == [1] * 20
     assert noted["process"] == noted["end"] == processes == 2
     assert noted["begin of test_many"] == noted["end of test_many"] <= 2
-
-
-def test_it_begins_once_a_file_is_there(tmp_path: Path) -> None:
-    _write(tmp_path, "assert Path(__file__).with_name('begin').exists()")
-    conftest = (tmp_path / "conftest.py").read_text()
-    waiting = conftest.replace("(2, process)", f"(2, process, Path({str(tmp_path / 'begin')!r}))")
-    (tmp_path / "conftest.py").write_text(waiting)
-    (tmp_path / "test_many.py").write_text(
-        "from pathlib import Path\n" + (tmp_path / "test_many.py").read_text()
-    )
-    threading.Timer(1.5, (tmp_path / "begin").touch).start()
-    code, told = run_pytest(tmp_path)
-    assert (code, "20 passed" in told) == (0, True), told
 
 
 def test_a_process_that_dies_has_failed_its_test_alone(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import signal
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -25,8 +24,6 @@ import pytest
 from tests.support.machine.block_groups import spread
 from tests.support.machine.namespace import die_with_parent
 
-LOOK_S: Final = 0.1
-LONGEST_WAIT_S: Final = 2 * 3600
 END: Final = None
 """Instead of the index of a test: there are no more."""
 
@@ -62,14 +59,11 @@ class _Process:
 
 
 class SideBySide:
-    """The plugin. Each process runs `process()` around its tests. after: a file; once there, they begin."""
+    """The plugin. Each process runs `process()` around its tests."""
 
-    def __init__(
-        self, jobs: int, process: Callable[[], AbstractContextManager[None]], after: Path | None = None
-    ) -> None:
+    def __init__(self, jobs: int, process: Callable[[], AbstractContextManager[None]]) -> None:
         self._jobs = jobs
         self._process = process
-        self._begins_after = after
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
@@ -77,8 +71,6 @@ class SideBySide:
         if session.testsfailed or session.config.option.collectonly:
             return None
         session.config._tmp_path_factory.getbasetemp()
-        if self._begins_after is not None:
-            _wait_for(self._begins_after)
         ranges = Ranges(len(session.items), self._jobs)
         running: list[_Process] = []
         try:
@@ -190,15 +182,6 @@ def _own_output(config: pytest.Config, number: int) -> Iterator[None]:
         yield
     finally:
         capture.stop_global_capturing()
-
-
-def _wait_for(file: Path) -> None:
-    """Return once there is such a file. Raises pytest.UsageError if nobody makes it any more."""
-    parent, end = os.getppid(), time.monotonic() + LONGEST_WAIT_S
-    while not file.exists():
-        if os.getppid() != parent or time.monotonic() > end:
-            raise pytest.UsageError(f"{file} is missing still")
-        time.sleep(LOOK_S)
 
 
 def _reap(one: _Process) -> int:
