@@ -280,17 +280,17 @@ def module_mounts(module_arena: Path) -> Iterator[Mounts]:
 
 
 @pytest.fixture(scope="module")
-def corner_of(module_mounts: Mounts, module_arena: Path) -> Callable[[str], Corner]:
-    """`corner_of(policy)`: a new directory of everybody's, in the mount under that policy that the tests of
-    one file share."""
+def corner_of(module_mounts: Mounts, module_arena: Path) -> Callable[..., Corner]:
+    """`corner_of(policy, *directories)`: a new directory of everybody's with such directories, in the mount
+    under that policy that the tests of one file share."""
     corners: dict[str, Corners] = {}
 
-    def new(policy: str) -> Corner:
+    def new(policy: str, *directories: str) -> Corner:
         if policy not in corners:
             store = module_arena / f"store-{len(corners)}"
             store.mkdir(mode=0o700)
             corners[policy] = Corners(module_mounts.start(policy, store))
-        corner = corners[policy].new()
+        corner = corners[policy].new(*directories)
         corner.store.chmod(0o777)
         return corner
 

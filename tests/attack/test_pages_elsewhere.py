@@ -182,13 +182,10 @@ def test_all_wait_where_the_loop_clones_it(without: Callable[..., Mount], store_
 
 @pytest.mark.parametrize(
     ("kind", "flags", "change"),
-    first(
-        2,
-        [
-            ("xfs", os.O_RDONLY, _touch), ("ext4", os.O_RDWR, _remove),
-            ("xfs", os.O_RDONLY, _remove), ("ext4", os.O_RDWR, _touch),
-        ],
-    ),
+    first(2, [
+        ("xfs", os.O_RDONLY, _touch), ("ext4", os.O_RDWR, _remove),
+        ("xfs", os.O_RDONLY, _remove), ("ext4", os.O_RDWR, _touch),
+    ]),
 )  # fmt: skip
 def test_who_changes_or_removes_the_file_waits_until_its_user_is_killed(
     mounts_on, store_on, stuck: Stuck, kind: str, flags: int, change: Callable[..., None]

@@ -36,20 +36,13 @@ rules:
 PLACED = jpegs.photo_with(jpegs.exif())
 CLEAN = jpegs.plain(3, 64)
 OTHER = jpegs.plain(4, 200)
-
-
-def with_places(corner: Corner) -> Corner:
-    """Directories where all is written, and some where content is asked for."""
-    for name in ("DCIM", "Share", "Both", "Typed"):
-        (corner.store / name).mkdir()
-        (corner.store / name).chmod(0o777)
-    return corner
+PLACES = ("DCIM", "Share", "Both", "Typed")
 
 
 @pytest.fixture
 def share(corner_of) -> tuple[Corner, Path]:
     """A part of a mount, and the share folder in the store."""
-    corner = with_places(corner_of(POLICY))
+    corner = corner_of(POLICY, *PLACES)
     return corner, corner.store / "Share"
 
 
@@ -348,7 +341,7 @@ def test_a_new_file_whose_times_somebody_else_sets_gets_its_bytes(share) -> None
 
 def test_nothing_of_a_draft_outlives_the_daemon(mounts, empty_store: Path) -> None:
     mount = mounts.start(POLICY, empty_store)
-    corner = with_places(Corners(mount).new())
+    corner = Corners(mount).new(*PLACES)
     directory, path = corner.store / "Share", corner / "Share/a.jpg"
     call_as(CAMERA, save, path, CLEAN)
     writer = start_as(CAMERA, _writing, path, PLACED)

@@ -34,13 +34,8 @@ PLACES = ["Share", "Typed"]
 @pytest.fixture(params=first(1, [(False,), (True,)]))
 def mount(request, mounts, empty_store: Path, corner_of) -> Corner:
     if request.param:
-        corner = Corners(mounts.start(POLICY, empty_store, "--app", "camera")).new()
-    else:
-        corner = corner_of(POLICY)
-    for name in PLACES:
-        (corner.store / name).mkdir()
-        (corner.store / name).chmod(0o777)
-    return corner
+        return Corners(mounts.start(POLICY, empty_store, "--app", "camera")).new(*PLACES)
+    return corner_of(POLICY, *PLACES)
 
 
 @pytest.fixture

@@ -43,16 +43,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
     return cameras.photos(tmp_path_factory.mktemp("photos"))
 
 
-def with_folders(corner: Corner) -> Corner:
-    for name in FOLDERS:
-        (corner.store / name).mkdir()
-        (corner.store / name).chmod(0o777)
-    return corner
-
-
 @pytest.fixture
 def share(corner_of) -> Corner:
-    return with_folders(corner_of(POLICY))
+    return corner_of(POLICY, *FOLDERS)
 
 
 def saved(directory: Path, files: dict[str, bytes]) -> dict[str, str]:
@@ -284,7 +277,7 @@ def forgetful(mounts, empty_store: Path) -> Corner:
     """A mount whose daemon forgets what the store's file was cleaned of."""
     mount = mounts.prepare(POLICY, empty_store)
     mount.program = ("tests.attack.weakened", "cleaned-for-good")
-    return with_folders(Corners(mount.start()).new())
+    return Corners(mount.start()).new(*FOLDERS)
 
 
 def test_one_is_lost_where_the_store_is_not_written_anew(forgetful: Corner, photos: list[Photo]) -> None:

@@ -48,7 +48,11 @@ class Corners:
         self.mount = mount
         self._made = 0
 
-    def new(self) -> Corner:
-        """A corner that no other test has."""
+    def new(self, *directories: str) -> Corner:
+        """A corner that no other test has, with these directories of everybody's."""
         self._made += 1
-        return Corner(self.mount, f"corner{self._made}")
+        corner = Corner(self.mount, f"corner{self._made}")
+        for name in directories:
+            (corner.store / name).mkdir()
+            (corner.store / name).chmod(0o777)
+        return corner
