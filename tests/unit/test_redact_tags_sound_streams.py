@@ -58,6 +58,7 @@ FILMS: dict[str, tuple[str, Callable[[list[bytes]], bytes]]] = {
 
 
 OLD = sounds.old(PLACE)
+HIDDEN = frozenset({"location"})
 AT_THE_END = {
     **{f"ID3v1 cut at {cut}": [SOUND + OLD[:cut], OLD[cut:]] for cut in (1, 3, 60, 127)},
     "ID3v1 in many chunks": [SOUND, *(OLD[at : at + 20] for at in range(0, 128, 20))],
@@ -133,6 +134,22 @@ def test_tags_go_and_the_sound_stays(film: str, tag: str) -> None:
     assert CITY not in out
     assert PLACE not in out
     assert out.count(SOUND) == data.count(SOUND)
+
+
+@pytest.mark.parametrize("tag", [TAG, OLD, sounds.lyrics(PLACE)], ids=["ID3", "ID3v1", "Lyrics"])
+@pytest.mark.parametrize("stub", [b"Exif", b"ID3\3", b"OpusTags", b"ExifExif" * 9, b"\x03vorbis"])
+@pytest.mark.parametrize("film", FILMS)
+def test_what_zeros_would_make_a_tag_goes_with_the_tag(film: str, stub: bytes, tag: bytes) -> None:
+    """Else a second look finds a tag that the first has made."""
+    kind, build = FILMS[film]
+    for frames in [SOUND, SOUND + stub + tag], [SOUND + stub, tag + SOUND], [SOUND + tag + stub + tag]:
+        data = build(frames)
+        plan = locate(kind, HIDDEN, MemorySource(data))
+        if plan.outcome is Outcome.REFUSE:
+            assert "a tag in its sound" in plan.reason
+            continue
+        again = locate(kind, HIDDEN, MemorySource(apply(data, plan.patches)))
+        assert again.outcome is Outcome.CLEAN, (again.reason, again.findings)
 
 
 def test_sound_without_tags_stays_with_its_checksums() -> None:

@@ -56,13 +56,18 @@ class StreamSound:
     edits: Edits
     carry: bytes = b""
     endless: bool = False
+    _before: bytes = b""
+    """The carry at the start of the chunk; empty behind a tag."""
+    _stays: int = 0
+    """The chunk's start, or the end of the last tag in it: from there on its bytes stay."""
     _last: list[tuple[int, bytes]] = field(default_factory=list)
 
     def add(self, start: int, end: int) -> None:
         """Clean the chunk [start, end). Raises TooMuchError; NotThisKindError for a tag in two chunks."""
         if self.endless and start < end:
             raise NotThisKindError("a tag in its sound may go on in the next chunk")
-        at = start
+        at = self._stays = start
+        self._before = self.carry
         while at < end:
             at = self._add(at, start, end)
 
@@ -80,6 +85,7 @@ class StreamSound:
         first = base + found.start()
         length = _size_of(self.edits.source.read(first, _APE_BYTES))
         self.endless, behind = not length, first + length if length else end
+        first = self._extended(first)
         if first < start or behind > end:
             raise NotThisKindError("a tag in its sound is cut into two chunks")
         self._keep(at, new[: max(0, first - at)])
@@ -87,8 +93,22 @@ class StreamSound:
             self._last = [(start, part[: max(0, first - start)]) for start, part in self._last]
         self._zero_old()
         self.edits.zero(first, behind, "tag in the sound")
-        self.carry = b""
+        self.carry = self._before = b""
+        self._stays = behind
         return behind
+
+    def _extended(self, first: int) -> int:
+        """Return the start of the bytes to zero, if a tag begins at *first*: also those before go that would
+        begin a tag with zeros behind, such as `Exif`."""
+        while first >= self._stays:
+            self.edits.inner.budget.search(_LONGEST_START)
+            low = max(self._stays, first - _LONGEST_START)
+            lead = (self._before if low == self._stays else b"") + self.edits.source.read(low, first - low)
+            longer = _begun_by(lead)
+            if not longer:
+                break
+            first -= longer
+        return first
 
     def finish(self) -> None:
         """Clean the old tag (ID3v1) at the end of the stream."""
@@ -104,10 +124,18 @@ class StreamSound:
         """Zero the old tag at the end of the bytes that stay. Players find it also before another tag."""
         data = b"".join(part for _, part in self._last)
         old = data.find(_OLD, max(0, len(data) - _OLD_BYTES))
+        while old > 0 and (longer := _begun_by(data[max(0, old - _LONGEST_START) : old])):
+            old -= longer
         for at, part in self._last if old >= 0 else ():
             self.edits.zero(at + max(0, min(old, len(part))), at + len(part), "tag in the sound")
             old -= len(part)
         self._last = []
+
+
+def _begun_by(lead: bytes) -> int:
+    """Return how many bytes at the end of *lead* would begin a tag with zeros behind them."""
+    found = TAG_START.search(lead + bytes(_LONGEST_START))
+    return len(lead) - found.start() if found else 0
 
 
 def _size_of(head: bytes) -> int:
