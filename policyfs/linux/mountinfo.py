@@ -44,7 +44,11 @@ class Mount:
     @property
     def device_name(self) -> str:
         """The device as ``major:minor``, as in proc files."""
-        return f"{self.device >> 20}:{self.device & 0xFFFFF}"
+        return _device_name(self.device)
+
+
+def _device_name(device: int) -> str:
+    return f"{device >> 20}:{device & 0xFFFFF}"
 
 
 def _unescape(text: str) -> str:
@@ -84,7 +88,7 @@ def mounts(pid: int | None = None) -> list[Mount]:
 
 def mounts_of_device(device: int) -> list[Mount]:
     """Return the mounts of one device (Mount.device)."""
-    name = f"{device >> 20}:{device & 0xFFFFF}"
+    name = _device_name(device)
     with _table() as table:  # only these lines are parsed: a machine may have thousands of mounts
         return [parse_mount(line) for line in table if line.split(" ", 3)[2] == name]
 

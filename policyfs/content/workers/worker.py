@@ -196,7 +196,7 @@ def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int) ->
 def exit_code(error: BaseException) -> int:
     """Return the exit code of a worker that an error ends: its errno, or BUG. It is all that the worker can
     tell, without a socket and without a standard error."""
-    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None) or BUG
+    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", BUG)
     return number if number in errno.errorcode else BUG
 
 

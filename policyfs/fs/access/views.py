@@ -47,11 +47,11 @@ class Views:
         self._copyable = copyable
         self._proves_raw = proves_raw
         # Opens that got ESTALE, by inode and thread. _unproven: readers without a proof. _coming: writers.
-        self._unproven = Expiring[tuple[int, int], bool](_PENDING_S)
-        self._coming = Expiring[tuple[int, int], bool](_PENDING_S)
-        self._pending = Expiring[tuple[int, int], bool](_PENDING_S)  # by inode and view
-        self._outdated = Expiring[tuple[int, int], int](_PENDING_S)  # look-ups left, by view and thread
-        self._resized = Expiring[tuple[int, int], bool](_PENDING_S)  # by view and thread
+        self._unproven: Expiring[tuple[int, int], bool] = Expiring(_PENDING_S)
+        self._coming: Expiring[tuple[int, int], bool] = Expiring(_PENDING_S)
+        self._pending: Expiring[tuple[int, int], bool] = Expiring(_PENDING_S)  # by inode and view
+        self._outdated: Expiring[tuple[int, int], int] = Expiring(_PENDING_S)  # look-ups, by view and thread
+        self._resized: Expiring[tuple[int, int], bool] = Expiring(_PENDING_S)  # by view and thread
         self._kept: Expiring[int, int] = Expiring(_PENDING_S)  # by node: the thread that the node is kept for
 
     # -- which byte path -----------------------------------------------------------------------------

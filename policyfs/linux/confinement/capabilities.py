@@ -148,9 +148,12 @@ def rights_of(pid: int | str = "self") -> Rights:
 
 
 def _threads(pid: int | str) -> Iterator[str]:
-    for thread in os.listdir(procfs.path(pid, "task")) if pid != "thread-self" else [""]:
+    files = ["status"]
+    if pid != "thread-self":
+        files = [f"task/{thread}/status" for thread in os.listdir(procfs.path(pid, "task"))]
+    for file in files:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield procfs.text(pid, f"task/{thread}/status" if thread else "status")
+            yield procfs.text(pid, file)
 
 
 def _rights_of_thread(status: str) -> Rights:
