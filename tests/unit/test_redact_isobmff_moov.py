@@ -99,6 +99,16 @@ def test_a_track_without_a_handler_is_what_its_media_header_says() -> None:
     assert [track.handler for track in movie.tracks] == [b"vide", b"soun", b"", b""]
 
 
+def test_a_cut_handler_is_none_at_the_first_look_and_at_the_next() -> None:
+    """It is removed: a second look would find another kind of track, and other samples."""
+    cut = u32(99) + handler(b"meta")[4:]
+    movie, out = clean(box(b"trak", box(b"mdia", box(b"minf", full(b"vmhd", bytes(8))), cut)))
+    again, same = clean(out)
+    assert [track.handler for track in (*movie.tracks, *again.tracks)] == [b"vide", b"vide"]
+    assert b"hdlr" not in out
+    assert same == out
+
+
 def test_no_more_tracks_than_any_honest_film_has() -> None:
     movie, out = clean(*[box(b"trak", SECRET)] * 258)
     assert len(movie.tracks) == 256

@@ -95,9 +95,11 @@ def _mdia(walk: Walk, box: Box) -> None:
     """Clean ``mdia``, its handler first: the meaning of sample entries depends on it."""
     block = walk.block
     handler = block.children(box).first(b"hdlr")
-    if walk.track is not None and handler is not None and not handler.cut:
+    if handler is not None and handler.cut:
+        handler = None  # it is removed, and the next look finds none
+    if walk.track is not None and handler is not None:
         walk.track.handler = block.data[handler.body + 8 : min(handler.body + 12, handler.end)]
-    elif walk.track is not None and handler is None:
+    elif walk.track is not None:
         walk.track.handler = _of_media_header(block, box)
     container({**_MDIA, b"hdlr": _only(handler, _hdlr)})(walk, box)
 
