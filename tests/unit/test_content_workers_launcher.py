@@ -157,6 +157,22 @@ def test_a_connection_is_ended_when_the_parked_thread_ends() -> None:
     os.close(ended)
 
 
+def test_a_connection_is_ended_when_the_socket_closes_first() -> None:
+    """A process that dies closes its sockets before its last thread's pidfd is readable."""
+    ours, theirs = pair()
+    ended, abort_fd = os.pipe()
+    with theirs:
+        parked = ParkedThread()
+        socket.send_fds(ours, [GUARD], [abort_fd, parked.pidfd])
+        os.close(abort_fd)
+        ours.close()
+        serve(theirs, "unused", is_child=False)
+        assert select.select([ended], [], [], 0)[0]
+        assert os.read(ended, 8) == b"1"
+        parked.end()
+    os.close(ended)
+
+
 def test_a_killed_daemons_connection_is_ended() -> None:
     """Even if the daemon's socket lasts, as with threads that last: here the test has it, too."""
     ours, theirs = pair()

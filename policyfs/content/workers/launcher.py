@@ -17,7 +17,7 @@ the connection: a thread of the killed daemon may wait for the lock of a file or
 lock and waits for the daemon's answer, the thread and the app wait for ever. A second descriptor with GUARD
 is the pidfd of a thread that only waits (linux/threads.py). This descriptor reports that the daemon was
 killed, even if all other threads wait for such a lock. Without this descriptor (Linux before 6.9) the
-launcher notices only the end of the daemon's main thread.
+launcher notices only the end of the daemon's main thread. A closed control socket counts as an end, too.
 
 A daemon with a keeper (daemon/keeper) sends a pidfd of the keeper, too, and its own pid and the keeper's as
 words after GUARD. Then the launcher sends DYING to the keeper, and ends the connection only if the keeper
@@ -128,7 +128,17 @@ class _Guarded:
                 if self._keeper_fd < 0 or not self._is_followed():
                     self._end()
             if self._control.fileno() in ready:
+                if self._keeper_fd < 0 and not self._has_order():
+                    self._end()
                 return
+
+    def _has_order(self) -> bool:
+        """Return False if the daemon's end is closed. A dying process closes its sockets before the pidfd of
+        its last thread is readable (kernel: do_exit() in kernel/exit.c)."""
+        try:
+            return bool(self._control.recv(1, socket.MSG_PEEK))
+        except ConnectionResetError:  # it died before it had read an answer
+            return False
 
     def _is_followed(self) -> bool:
         """Tell the keeper of the daemon's death, and wait for another daemon: it closes the dead one's
@@ -143,8 +153,11 @@ class _Guarded:
         return self._control.fileno() in [fd for fd, _ in poll.poll()]
 
     def _end(self) -> None:
-        with contextlib.suppress(OSError):  # the connection has ended
-            os.write(self._abort_fd, b"1")
+        abort_fd, self._abort_fd = self._abort_fd, -1
+        if abort_fd >= 0:
+            with contextlib.suppress(OSError):  # the connection has ended
+                os.write(abort_fd, b"1")
+            os.close(abort_fd)
 
 
 def _start(control: socket.socket, theirs: int, live: Live, nice: int | None) -> tuple[bytes, list[int]]:
