@@ -54,7 +54,8 @@ def commands(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Ite
         choices = tuple(map(str, action.choices)) if action.choices else ()
         if action.option_strings:
             value = "" if action.nargs == 0 else str(action.metavar or action.dest)
-            options.append(Option(tuple(action.option_strings), _plain(action.help or ""), value, choices))
+            help_ = _plain((action.help or "").replace("%(default)s", str(action.default)))
+            options.append(Option(tuple(action.option_strings), help_, value, choices))
         else:
             arguments += choices
     yield Command(path, tuple(words), tuple(options), tuple(arguments))
