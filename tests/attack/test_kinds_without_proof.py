@@ -17,6 +17,7 @@ from tests.attack.test_stale_kinds import (
     READER,
     TEXT,
     aged,
+    become_photo,
     code_of_open,
     painter,
     read,
@@ -121,10 +122,7 @@ def test_without_passthrough_and_where_writes_are_checked(policy, options, store
     mount.start()
     assert call_as(READER, Path.read_bytes, mount / "words/large.txt") == LARGE  # under a lease
     with painter(path) as paint:
-        before = paint(TEXT)
-        aged(path)
-        assert read(mount) == "words"
-        assert paint(PHOTO) == before
+        assert become_photo(paint, path, lambda: read(mount)) == "words"
         assert read(mount) in ("words", DENIED)
     path.write_bytes(PHOTO)
     assert read(mount) == DENIED

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import product
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import pytest
 
@@ -24,6 +24,7 @@ from tests.support.mount.daemons import Mount
 from tests.support.samples import jpegs
 from tests.support.samples.carriers import HEADER_BYTES, LAYOUTS
 
+Result = TypeVar("Result")
 EDITOR, READER = 10010, 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
@@ -132,16 +133,25 @@ def read(mount: Mount) -> str:
 DENIED: Final = "Permission denied"
 
 
+def become_photo(
+    paint: Callable[[bytes], object], path: Path, between: Callable[[], Result], *, noticed: bool = False
+) -> Result:
+    """Make words a photo without a trace in the file's times; `between` runs before, and again if the page
+    was written out meanwhile. noticed: the store may notice."""
+    for _ in range(NOTICED):
+        before = paint(TEXT)
+        aged(path)
+        got = between()
+        if paint(PHOTO) == before or noticed:
+            return got
+    raise AssertionError("the store noticed each time: nothing was tried")
+
+
 def dirty_page(mount: Mount, path: Path, *, noticed: bool = False) -> list[str]:
     """What the reader gets of words, and of what they became without a trace in the file's times."""
     with painter(path) as paint:
-        for _ in range(NOTICED):
-            before = paint(TEXT)
-            aged(path)
-            got = [read(mount), read(mount)]
-            if paint(PHOTO) == before or noticed:
-                return [*got, read(mount)]
-    raise AssertionError("the store noticed each time: nothing was tried")
+        got = become_photo(paint, path, lambda: [read(mount), read(mount)], noticed=noticed)
+        return [*got, read(mount)]
 
 
 @pytest.mark.parametrize(("kind", "sort"), PLACES)
@@ -181,19 +191,16 @@ def test_a_remembered_kind_after_a_remount(store_on, mounts_on, without) -> None
     assert asked == [1, 0], "what was found under a lease is not looked for again"
     for guard, expected in (("kind-by-stat", "photo"), ("", DENIED)):
         with painter(path) as paint:
-            for _ in range(NOTICED):
-                before = paint(TEXT)
-                aged(path)
+
+
+            def once(guard: str = guard) -> str:
                 mount = without(guard, POLICY, store) if guard else mounts_on.start(POLICY, store)
-                assert read(mount) == "words"
+                got = read(mount)
                 mount.stop()
-                if paint(PHOTO) == before:
-                    break
-            else:
-                raise AssertionError("the store noticed each time: nothing was tried")
-            mount = without(guard, POLICY, store) if guard else mounts_on.start(POLICY, store)
-            assert read(mount) == expected
-            mount.stop()
+                return got
+
+            assert become_photo(paint, path, once) == "words"
+            assert once() == expected
 
 
 @pytest.mark.parametrize(("guard", "got"), [("", DENIED), ("times-always-tell", "photo")])
@@ -349,19 +356,20 @@ def test_what_else_hangs_on_a_kind(store_on, mounts_on, without) -> None:
     weak = without("kind-by-stat", POLICY, store, "--copy-max", "4K")
     there, out = mount / "words/a.txt", mount / "box/a.txt"
     with painter(path) as paint:
-        before = paint(TEXT)
+        paint(TEXT)
         aged(path)
         for one in (mount, weak):
             assert call_as(READER, code_of_open, one / "words/a.txt", os.O_WRONLY) == ""
-        before = paint(TEXT)
-        aged(path)
-        assert call_as(READER, code_of_open, weak / "words/a.txt", os.O_RDONLY) == ""
-        # Too large to copy, and a reader that writes cannot be shown a copy.
-        assert call_as(READER, code_of_open, there, os.O_RDONLY) == "EBUSY"
-        assert call_as(READER, code_of_open, there, os.O_RDWR) == "EBUSY"
-        # Its writers would come along to where anything may be read.
-        assert call_as(READER, moved, os.rename, there, out) == "EXDEV"
-        assert paint(PHOTO) == before
+
+        def of_words() -> None:
+            assert call_as(READER, code_of_open, weak / "words/a.txt", os.O_RDONLY) == ""
+            # Too large to copy, and a reader that writes cannot be shown a copy.
+            assert call_as(READER, code_of_open, there, os.O_RDONLY) == "EBUSY"
+            assert call_as(READER, code_of_open, there, os.O_RDWR) == "EBUSY"
+            # Its writers would come along to where anything may be read.
+            assert call_as(READER, moved, os.rename, there, out) == "EXDEV"
+
+        become_photo(paint, path, of_words)
         assert call_as(READER, code_of_open, there, os.O_WRONLY) == "EACCES"
         assert call_as(READER, moved, os.unlink, there) == "EACCES"
         assert call_as(READER, moved, os.rename, there, out) == "EACCES"

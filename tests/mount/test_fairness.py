@@ -23,7 +23,7 @@ from policyfs.fs.opening.stale_retries import MOST_RESTING
 from policyfs.kernel import session
 from policyfs.linux.libc import LIBC
 from tests.support.machine.deep import clear
-from tests.support.machine.processes import Child, start_as, wait_for
+from tests.support.machine.processes import Child, pause, start_as, wait_for
 from tests.support.machine.turns import SLICES, turns_of
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
@@ -93,7 +93,7 @@ def _turn_of_the_last(mount: Mount, notes: Path) -> int:
     """How many of MANY requests of one app, all there before, are answered before another's one."""
     flood = start_as(FLOOD, _ask_at_once, str(mount / "none"), MANY)
     quiet = start_as(QUIET, _ask_at_once, str(mount / "other"), 1)
-    os.kill(mount.pid, signal.SIGSTOP)
+    pause(mount.pid)
     noted = notes.stat().st_size
     try:
         flood.send("go")
@@ -199,7 +199,7 @@ def test_more_users_than_lanes(fair, tmp_path: Path) -> None:
     mount, first, users = fair(notes=tmp_path / "notes"), 20_000, 600
     child = start_as(0, _ask_at_once, str(mount / "none"), users, first)
     before = mount.waiting()
-    os.kill(mount.pid, signal.SIGSTOP)
+    pause(mount.pid)
     try:
         child.send("go")
         wait_for(lambda: mount.waiting() == before + users, "requests of 600 users", 60)
@@ -213,7 +213,7 @@ def test_a_killed_caller_leaves_nothing_waiting(fair) -> None:
     """Its request is read ahead, and taken back by the kernel (INTERRUPT) before its turn comes."""
     mount = fair()
     before = mount.waiting()
-    os.kill(mount.pid, signal.SIGSTOP)
+    pause(mount.pid)
     try:
         flood = start_as(FLOOD, _ask_at_once, str(mount / "none"), MANY)
         flood.send("go")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import signal
@@ -194,6 +195,7 @@ def test_the_pid_is_told_once_the_mount_answers(
 
     played.run_it = run
     start.root.rmdir()
+    gc.collect()  # what earlier tests have left open and forgotten
     before = os.listdir("/proc/self/fd")
     pid = forked(options, None, start)
     assert os.listdir("/proc/self/fd") == before

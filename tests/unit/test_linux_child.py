@@ -27,7 +27,7 @@ def test_the_answer_comes_from_a_child_without_other_descriptors(tmp_path: Path)
 
 
 def _descriptors() -> list[bytes]:
-    return [b"%d" % fd for fd in range(100) if os.path.exists(f"/proc/self/fd/{fd}")]
+    return [b"%d" % fd for fd in range(4096) if os.path.exists(f"/proc/self/fd/{fd}")]
 
 
 def test_an_answer_may_be_larger_than_a_pipe_but_not_than_the_limit() -> None:

@@ -22,12 +22,19 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "load: of the load")
     config.pluginmanager.register(SecondTry(config))
 
-@pytest.fixture
-def weak(tmp_path):
-    mounts = Mounts(tmp_path)
-    mount = mounts.prepare("", tmp_path)
+def made(directory):
+    mounts = Mounts(directory)
+    mount = mounts.prepare("", directory)
     mount.program = ("tests.attack.weakened", "any")
     return mounts
+
+@pytest.fixture
+def weak(tmp_path):
+    return made(tmp_path)
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("common"))
 """
 FAILS_ONCE = """
 import pytest
@@ -43,6 +50,16 @@ def _once():
 def test_it({fixture}):
     _once()
 """
+LATE_ONCE = """
+from pathlib import Path
+from tests.support.machine.processes import wait_for
+
+def test_it():
+    been = Path(__file__).with_suffix(".been")
+    late = been.exists()
+    been.touch()
+    wait_for(lambda: late, "another run", 0.1)
+"""
 SECOND = ("--last-failed", "--last-failed-no-failures", "none", "--second-try")
 
 
@@ -57,20 +74,24 @@ def test_a_test_that_fails_once_may_pass_alone(tmp_path: Path) -> None:
     _write(tmp_path, "mount/test_a.py")
     _write(tmp_path, "attack/test_b.py", head="@pytest.mark.load")
     _write(tmp_path, "attack/test_c.py", fixture="weak")
+    _write(tmp_path, "attack/test_d.py", body=LATE_ONCE)
     assert run_pytest(tmp_path)[0] == 1
     code, said = run_pytest(tmp_path, *SECOND)
     assert code == 0, said
-    assert said.count("FAILED BESIDE OTHERS, PASSED ALONE") == 3
+    assert said.count("FAILED BESIDE OTHERS, PASSED ALONE") == 4
     told = luck(f"{tmp_path}/cache")
     assert [line.rpartition(": ")[2].partition("::")[0] for line in told] == [
-        "tests/attack/test_b.py", "tests/attack/test_c.py", "tests/mount/test_a.py",
+        "tests/attack/test_b.py", "tests/attack/test_c.py", "tests/attack/test_d.py", "tests/mount/test_a.py",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("place", ["attack/test_b.py", "redaction/test_b.py"])
-def test_an_attack_may_not_and_ends_it_for_all(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "fixture"),
+    [("attack/test_b.py", ""), ("attack/test_b.py", "common"), ("redaction/test_b.py", "")],
+)
+def test_an_attack_may_not_and_ends_it_for_all(tmp_path: Path, place: str, fixture: str) -> None:
     _write(tmp_path, "mount/test_a.py")
-    _write(tmp_path, place)
+    _write(tmp_path, place, fixture=fixture)
     assert run_pytest(tmp_path)[0] == 1
     code, said = run_pytest(tmp_path, *SECOND)
     assert code not in {0, 1}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import pickle
 import signal
@@ -17,6 +18,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tests.support.machine.counts import PATIENCE
@@ -53,6 +55,17 @@ def wait_for(condition: Callable[[], T], what: str, deadline_s: float = 10.0 * P
             raise DeadlineExceeded(f"after {deadline_s:g} s still not: {what}")
         time.sleep(max(pause_s, answered - asked))
         pause_s = min(0.05, pause_s * 1.5)
+
+
+def pause(pid: int) -> None:
+    """Stop a process until it gets SIGCONT. SIGSTOP asks: its threads run on until each has seen it."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def have_stopped() -> bool:
+        tasks = [Path(path).read_text() for path in glob.glob(f"/proc/{pid}/task/*/stat")]
+        return all(task.rpartition(")")[2].split()[0] == "T" for task in tasks)
+
+    wait_for(have_stopped, f"all threads of {pid} have stopped")
 
 
 def code_of(function: Callable[..., object], *arguments: object) -> str:

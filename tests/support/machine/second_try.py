@@ -4,16 +4,19 @@
     pytest --last-failed --last-failed-no-failures none --second-try
 
 A byte that leaked once has leaked: what attacks a whole daemon, and what looks for a place in a redacted
-file, has one try. Only an attack on a daemon that lacks a guard, which has to succeed by luck, and what is
-marked `load` have two. More than a few failures are no accident either: none of them is tried again.
+file, has one try. Only an attack on a daemon that lacks a guard, which has to succeed by luck, what is marked
+`load`, and what ended because something did not happen in time (DeadlineExceeded) have two. More than a few
+failures are no accident either: none of them is tried again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Final
 
 import pytest
 
+from tests.support.machine.processes import DeadlineExceeded
 from tests.support.mount.stores import Mounts
 
 MOST: Final = 5
@@ -32,8 +35,14 @@ def has_second_try(item: pytest.Item) -> bool:
         return True
     if not ONE_TRY & set(item.path.relative_to(item.config.rootpath).parts):
         return True
-    made = getattr(item, "funcargs", {}).values()
-    return any(mounts.lacks_a_guard for mounts in made if isinstance(mounts, Mounts))
+    # A file's mounts stay in what its later tests are given: a weakened one says nothing of those.
+    fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    own = [
+        made
+        for name, made in getattr(item, "funcargs", {}).items()
+        if name in fixtures and fixtures[name][-1].scope == "function"
+    ]
+    return any(mounts.lacks_a_guard for mounts in own if isinstance(mounts, Mounts))
 
 
 class SecondTry:
@@ -46,10 +55,13 @@ class SecondTry:
         self._failed: dict[str, bool] = {}
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> pytest.TestReport:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         if report.failed:
-            report.user_properties.append((_PROPERTY, has_second_try(item)))
+            in_time = call.excinfo is None or not call.excinfo.errisinstance(DeadlineExceeded)
+            report.user_properties.append((_PROPERTY, has_second_try(item) or not in_time))
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

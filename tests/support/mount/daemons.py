@@ -306,9 +306,10 @@ class Mount:
         """Lines of the daemon's log that no test expects: errors, bugs, tracebacks."""
         if not self.log.exists():
             return []
+        lines = self.log.read_text(errors="replace").splitlines()
         return [
-            line
-            for line in self.log.read_text(errors="replace").splitlines()
+            "\n".join([line, *_frames(lines[number + 1 :])]) if line.startswith("Traceback") else line
+            for number, line in enumerate(lines)
             if is_suspicious(line) and not any(re.search(pattern, line) for pattern in self.expected_log)
         ]
 
@@ -373,6 +374,12 @@ class Mount:
 
     def __fspath__(self) -> str:
         return str(self.mountpoint)
+
+
+def _frames(lines: list[str]) -> list[str]:
+    """What belongs to a traceback whose first line comes before these lines: its frames, and its error."""
+    end = next((number for number, line in enumerate(lines) if not line.startswith(" ")), len(lines))
+    return lines[: end + 1]
 
 
 def is_suspicious(line: str) -> bool:
