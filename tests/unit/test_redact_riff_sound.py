@@ -10,7 +10,8 @@ import pytest
 
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import NotThisKindError
-from policyfs.redact.core.patches import MemorySource
+from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.registry import locate_in
 from policyfs.redact.riff.sound import FILES, code_of
 from policyfs.redact.tags.sound_streams import PLAIN
@@ -134,3 +135,20 @@ def test_the_sound_of_a_real_file_is_the_same(tmp_path, name):
         out.write_bytes(redact(WAV, tagged))
         assert CITY not in out.read_bytes()
         assert decoded(out) == decoded(path)
+
+
+@pytest.mark.parametrize("code", [0x55, 0xFF, 0x92])
+@pytest.mark.parametrize("stub", [b"id3 ", b"iXML", b"bextab", b"JUNK", b"Exif", b"C2PA", b"id3 iXML"])
+@pytest.mark.parametrize("tag", [TAG, sounds.old(PLACE), sounds.lyrics(PLACE), b"Exif\0\0" + PLACE])
+def test_zeros_in_cut_sound_make_neither_a_chunk_nor_a_tag(code: int, stub: bytes, tag: bytes) -> None:
+    """Sound that is cut off ends where a chunk seems to begin: a second look would find another end."""
+    for frames in sounds.sound(), b"":
+        data = wav(code, frames + stub + tag + bytes(9))[:-1]
+        plan = locate(WAV, frozenset({"location"}), MemorySource(data))
+        if plan.outcome is Outcome.REFUSE:
+            assert "a tag in its sound" in plan.reason
+            continue
+        out = apply(data, plan.patches)
+        assert PLACE not in out
+        again = locate(WAV, frozenset({"location"}), MemorySource(out))
+        assert again.outcome is Outcome.CLEAN, (again.reason, again.findings)

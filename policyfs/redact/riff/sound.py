@@ -6,13 +6,14 @@ AIFF-C draft (types of compression).
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import SliceSource
-from policyfs.redact.tags.sound_streams import StreamSound
+from policyfs.redact.tags.sound_streams import TAG_START, StreamSound
 
 MPEG: Final = "audio/mpeg"
 _AAC: Final = "audio/aac"
@@ -41,8 +42,11 @@ def code_of(compression: bytes) -> int:
     return 0x55 if compression in (b".mp3", b"MPG3") else 0
 
 
-def clean_sound(edits: Edits, kind: str, start: int, end: int) -> None:
+def clean_sound(
+    edits: Edits, kind: str, start: int, end: int, *, starts: re.Pattern[bytes] = TAG_START
+) -> None:
     """Clean the sound [start, end) of a file. kind: the content kind of the sound; "" if it is unknown.
+    starts: as in StreamSound.
 
     Sound that is no sequence of frames stays, except its tags. Raises NotThisKindError, TooMuchError.
     """
@@ -52,6 +56,6 @@ def clean_sound(edits: Edits, kind: str, start: int, end: int) -> None:
         return
     if kind in _WHOLE:
         raise NotThisKindError("its sound is not understood")
-    sound = StreamSound(edits)
+    sound = StreamSound(edits, starts)
     sound.add(start, end)
     sound.finish()

@@ -28,7 +28,7 @@ from policyfs.redact.riff.chunks import (
 )
 from policyfs.redact.riff.info_list import clean_shared
 from policyfs.redact.riff.sound import FILES, clean_sound
-from policyfs.redact.tags.sound_streams import PLAIN
+from policyfs.redact.tags.sound_streams import PLAIN, TAG_START
 
 _MARKS: Final = (b"RIFF", b"RF64", b"BW64")
 _HEADER_BYTES: Final = 12
@@ -73,6 +73,7 @@ _LATER: Final = re.compile(
     re.DOTALL,
 )
 """Start of a chunk behind sound of unknown length; also of removed ones (JUNK), for the next redaction."""
+_STARTS: Final = re.compile(TAG_START.pattern + b"|" + _LATER.pattern, re.DOTALL)
 
 
 def locate_wav(source: ByteSource, inner: Inner) -> Found:
@@ -106,7 +107,7 @@ class _Locator:
             raise NotThisKindError("there is no sound in it")
         for code in sorted(self.codes - PLAIN)[:1]:
             for sound in self.sounds:
-                clean_sound(self.edits, FILES.get(code, ""), *sound)
+                clean_sound(self.edits, FILES.get(code, ""), *sound, starts=_STARTS)
         self.edits.trailer(at, self.source.size)
         self.doubts.check(self.edits)
         return self.edits.found

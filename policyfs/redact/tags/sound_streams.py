@@ -50,10 +50,11 @@ class StreamSound:
     """The sound of one stream of a film. Its chunks are searched one by one for tags, in their order.
 
     carry: the end of the part before, in which a tag may begin. endless: True if a tag in the last chunk may
-    go on in the next one.
+    go on in the next one. starts: the pattern of bytes that zeros in place of a tag must not complete.
     """
 
     edits: Edits
+    starts: re.Pattern[bytes] = TAG_START
     carry: bytes = b""
     endless: bool = False
     _before: bytes = b""
@@ -104,7 +105,7 @@ class StreamSound:
             self.edits.inner.budget.search(_LONGEST_START)
             low = max(self._stays, first - _LONGEST_START)
             lead = (self._before if low == self._stays else b"") + self.edits.source.read(low, first - low)
-            longer = _begun_by(lead)
+            longer = self._begun_by(lead)
             if not longer:
                 break
             first -= longer
@@ -124,18 +125,17 @@ class StreamSound:
         """Zero the old tag at the end of the bytes that stay. Players find it also before another tag."""
         data = b"".join(part for _, part in self._last)
         old = data.find(_OLD, max(0, len(data) - _OLD_BYTES))
-        while old > 0 and (longer := _begun_by(data[max(0, old - _LONGEST_START) : old])):
+        while old > 0 and (longer := self._begun_by(data[max(0, old - _LONGEST_START) : old])):
             old -= longer
         for at, part in self._last if old >= 0 else ():
             self.edits.zero(at + max(0, min(old, len(part))), at + len(part), "tag in the sound")
             old -= len(part)
         self._last = []
 
-
-def _begun_by(lead: bytes) -> int:
-    """Return how many bytes at the end of *lead* would begin a tag with zeros behind them."""
-    found = TAG_START.search(lead + bytes(_LONGEST_START))
-    return len(lead) - found.start() if found else 0
+    def _begun_by(self, lead: bytes) -> int:
+        """Return how many bytes at the end of *lead* would begin a tag with zeros behind them."""
+        found = self.starts.search(lead + bytes(_LONGEST_START))
+        return len(lead) - found.start() if found else 0
 
 
 def _size_of(head: bytes) -> int:
