@@ -1,4 +1,4 @@
-"""The examples in CONTRIBUTING.md run: a format, an operation, a check in an open."""
+"""The examples in CONTRIBUTING.md run: a format, an operation, a check in an open, counts of a trail."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import errno
 import os
 import struct
 import threading
+from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,8 @@ from types import ModuleType
 import pytest
 
 from policyfs import formats
+from policyfs.cli.audit.query import open_trail
+from policyfs.domain import Audit
 from policyfs.formats import Format
 from policyfs.fs.access.admission import Admitted
 from policyfs.fs.inodes.open_state import Mode
@@ -24,10 +28,12 @@ from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.registry import locate_in
 from policyfs.store.tree import Tree
+from policyfs.trail.lines.table import shown, table
 from tests.support.machine.documents import CHECKOUT, blocks
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, errno_of
+from tests.support.mount.trail import MOUNT_ID, a_journal, an_event
 from tests.support.samples import jpegs
 
 KIND = "image/x-toyc"
@@ -249,3 +255,19 @@ def test_the_example_of_an_open_is_asked_before_a_copy_is_opened_again(
     module = use_changed(monkeypatch, "policyfs/fs/opening/copy_path.py", "CopyPath")
     monkeypatch.setattr(module, "_is_program", lambda _: bool(programs), raising=True)
     ask()
+
+
+# -- counts of a trail -------------------------------------------------------------------------------
+
+
+def test_the_example_of_a_command_counts_in_sql(tmp_path: Path) -> None:
+    with a_journal(tmp_path) as journal:
+        for _ in range(3):
+            journal.record(an_event(b"/DCIM/a.jpg"), Audit.REQUIRED)
+    source = next(one for one in examples("py") if "SELECT app" in one)
+    made = {
+        "args": Namespace(trail=str(tmp_path / MOUNT_ID)), "Counter": Counter, "open_trail": open_trail,
+        "shown": shown, "table": table,
+    }  # fmt: skip
+    exec(source, made)
+    assert made["lines"] == ["APP      EVENTS", "gallery  3"]
