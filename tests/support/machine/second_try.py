@@ -4,19 +4,16 @@
     pytest --last-failed --last-failed-no-failures none --second-try
 
 A byte that leaked once has leaked: what attacks a whole daemon, and what looks for a place in a redacted
-file, has one try. Only an attack on a daemon that lacks a guard, which has to succeed by luck, what is marked
-`load`, and what ended because something did not happen in time (DeadlineExceeded) have two. More than a few
-failures are no accident either: none of them is tried again.
+file, has one try. Only an attack on a daemon that lacks a guard, which has to succeed by luck, and what is
+marked `load` have two. More than a few failures are no accident either: none of them is tried again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Final
 
 import pytest
 
-from tests.support.machine.processes import DeadlineExceeded
 from tests.support.mount.stores import Mounts
 
 MOST: Final = 5
@@ -55,13 +52,10 @@ class SecondTry:
         self._failed: dict[str, bool] = {}
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(self, item: pytest.Item) -> pytest.TestReport:
         report = yield
         if report.failed:
-            in_time = call.excinfo is None or not call.excinfo.errisinstance(DeadlineExceeded)
-            report.user_properties.append((_PROPERTY, has_second_try(item) or not in_time))
+            report.user_properties.append((_PROPERTY, has_second_try(item)))
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
