@@ -161,7 +161,7 @@ size_t avc_own_backed(void); /* own nodes with a backing id */
 
 /* Fill the entry of a file in a listing, and count one look-up, which avc_unlist() takes back. Return false if Python
  * must make the entry. */
-bool avc_list(uint64_t parent, uint32_t uid, const char *name, size_t size, struct wire_entry_out *out);
+bool avc_list(uint64_t parent, uint32_t uid, const char *name, size_t size, uint64_t ino, struct wire_entry_out *out);
 void avc_unlist(uint64_t id);
 
 /* Take a FORGET of own nodes out of a message. Return the size of what is left for Python; 0: nothing. Event loop only. */

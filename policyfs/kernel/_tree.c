@@ -454,8 +454,10 @@ void avc_take_nodes(enum avc_which which, uint64_t number, avc_taken_node taken,
 	avc_unlock_all();
 }
 
-bool avc_list(uint64_t parent, uint32_t uid, const char *name, size_t size, struct wire_entry_out *out)
+bool avc_list(uint64_t parent, uint32_t uid, const char *name, size_t size, uint64_t ino, struct wire_entry_out *out)
 {
+	if (tree.known[ino % KNOWN] != 0 && find_inode(ino) == NULL) /* as node_of() would say, after a statx(2) */
+		return false;
 	memset(out, 0, sizeof(*out));
 	return avc_is_open() && size <= NAME_MAX_BYTES && tree_look_up(parent, uid, name, size, true, out) != NULL;
 }

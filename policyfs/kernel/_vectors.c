@@ -185,10 +185,10 @@ PyObject *vectors_know(PyObject *module, PyObject *args)
 	Py_RETURN_NONE;
 }
 
-/* list_file(directory, uid, name) -> attributes, or None */
+/* list_file(directory, uid, name, inode) -> attributes, or None. inode: as the directory has it, only to save work */
 PyObject *vectors_list(PyObject *module, PyObject *args)
 {
-	unsigned long long id;
+	unsigned long long id, ino;
 	unsigned int uid;
 	const char *name;
 	Py_ssize_t size;
@@ -196,9 +196,9 @@ PyObject *vectors_list(PyObject *module, PyObject *args)
 	const struct wire_attr *attr = &out.attr;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "KIy#:list_file", &id, &uid, &name, &size) || !is_loop())
+	if (!PyArg_ParseTuple(args, "KIy#K:list_file", &id, &uid, &name, &size, &ino) || !is_loop())
 		return NULL;
-	if (!avc_list(id, uid, name, (size_t)size, &out))
+	if (!avc_list(id, uid, name, (size_t)size, ino, &out))
 		Py_RETURN_NONE;
 	return Py_BuildValue(
 		"Kkd(KIIIIKKILLL)", (unsigned long long)out.nodeid, (unsigned long)out.entry_valid,

@@ -112,7 +112,7 @@ def stops_before_removal() -> None:
 def stops_when_decided() -> None:
     """No guard is gone, but the daemon stops when it has decided on a name, and is about to lock it, and a
     request may keep the kernel's locks for longer than the stops take."""
-    stop, take = stopper(), NameLock._take
+    stop, take = stopper(), NameLock.take
     put(kernel_locks, "MOST_S", _LONG_S)
     put(rename, "MOST_S", _LONG_S)
 
@@ -120,7 +120,7 @@ def stops_when_decided() -> None:
         stop()
         return take(self, wanted)
 
-    put(NameLock, "_take", stopping)
+    put(NameLock, "take", stopping)
 
 
 def says_that_it_waits() -> None:
@@ -132,7 +132,7 @@ def says_that_it_waits() -> None:
         await waited(self, fd)
 
     put(ChangeLock, "_waited", saying)
-    take = NameLock._take
+    take = NameLock.take
 
     def taken(self: NameLock, wanted: list[int]) -> bool:
         is_taken = take(self, wanted)
@@ -140,7 +140,7 @@ def says_that_it_waits() -> None:
             os.write(says, b".")
         return is_taken
 
-    put(NameLock, "_take", taken)
+    put(NameLock, "take", taken)
 
 
 def not_looked_again() -> None:
@@ -156,7 +156,7 @@ def latches_open() -> None:
 
 def names_unlocked() -> None:
     """Nobody waits for the change of a name by another daemon."""
-    put(NameLock, "_take", lambda self, wanted: True)
+    put(NameLock, "take", lambda self, wanted: True)
 
 
 def marks_unseen() -> None:

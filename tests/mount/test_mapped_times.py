@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,46 @@ def test_times_of_an_open_mapped_file_are_those_of_the_store(
         child.send(_times(os.stat(path)))
     found = child.result()
     assert [how for how, is_right in found if not is_right] == []
+
+
+def _grows(channel, path: Path) -> list[str]:
+    """Make a file, and make it longer in each way. Return the ways after which an answer was an old one."""
+    old = []
+    for way in ("write", "truncate", "fallocate", "copy"):
+        with path.open("xb+", buffering=0) as file, open("/etc/passwd", "rb") as passwd:
+            os.fstat(file.fileno())
+            if way == "write":
+                file.write(b"x" * 4096)
+            elif way == "truncate":
+                file.truncate(4096)
+            elif way == "fallocate":
+                os.posix_fallocate(file.fileno(), 0, 4096)
+            else:
+                os.sendfile(file.fileno(), passwd.fileno(), 0, 4096)
+            for step in range(2):
+                time.sleep(0.02)  # times of two changes must differ, also on a store with coarse ones
+                channel.send("changed")
+                shown, now = os.fstat(file.fileno()), channel.recv()
+                if (shown.st_size, *_times(shown)) != now:
+                    old.append(f"{way} {step}")
+                time.sleep(0.02)
+                with mmap.mmap(file.fileno(), 0) as page:
+                    page[0] = 64 + step
+                    page.flush()
+                os.fsync(file.fileno())
+        path.unlink()
+    return old
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_new_file_shows_what_made_it_longer(mounts: Mounts, empty_store: Path, way: str) -> None:
+    """The kernel may keep the attributes of an empty file: nothing changes it unseen."""
+    empty_store.chmod(0o777)
+    policy, *options = WAYS[way]
+    mount = mounts.start(policy, empty_store, *options)
+    child = start_as(APP, _grows, mount / "new")
+    for _ in range(8):
+        assert child.receive() == "changed"
+        status = os.stat(empty_store / "new")
+        child.send((status.st_size, *_times(status)))
+    assert child.result() == []

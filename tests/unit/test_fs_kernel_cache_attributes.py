@@ -95,6 +95,20 @@ def test_attributes_of_a_file_that_may_be_written_in_passthrough_are_not_kept(en
     assert attr(made, engine, 30) > UNWATCHED_S
 
 
+def test_those_of_an_empty_file_are_kept_while_its_only_open_node_can_write(engine: Engine) -> None:
+    made, state = timeouts(engine), engine.state_of(b"/all/a.jpg")
+    node, other = (
+        Node(number, 1, 1, FileType.REGULAR, RAW_VIEW, BytePath.RAW, state, Placement(engine.child))
+        for number in (2, 3)
+    )
+    made.same_inode = lambda _ino: [node, other]
+    node.open = OpenState(mode=Mode.PASSTHROUGH, writers=1)
+    assert made.attr(state, node, stat(0)) == UNWATCHED_S
+    assert made.attr(state, node, stat(0)._replace(size=1)) == 0
+    other.open = OpenState(mode=Mode.PASSTHROUGH)
+    assert made.attr(state, node, stat(0)) == 0
+
+
 def test_a_library_that_was_walked_at_once_does_not_expire_at_once(engine: Engine) -> None:
     made, state = timeouts(engine), engine.state_of(b"/all/a.jpg")
     found = [

@@ -239,7 +239,7 @@ def test_what_cannot_be_marked_is_not_called_marked(
 ) -> None:
     here, there = HeldFiles(lock), HeldFiles(lock)
     with monkeypatch.context() as patched:
-        patched.setattr(latches_module, "set_lock", lambda *asked: False)
+        patched.setattr(latches_module, "set_byte_lock", lambda *asked: False)
         with pytest.raises(OSError) as full:
             here.mark(fd)
     assert full.value.errno == errno.ENOLCK

@@ -116,8 +116,8 @@ class Timeouts:
         """Return the seconds for which the kernel may keep a node's attributes: 0 for a file that may be
         written in passthrough (a mapping shows no change), longer the older a file's last change is, short
         for a directory whose file handle in events is not known yet (Invalidation.learn)."""
-        if self.is_written(node):
-            return 0.0
+        if self.is_written(node) and (stat.size or self._is_open_elsewhere(node)):
+            return 0.0  # an empty file has no page in a mapping; what makes it longer, the kernel sees
         if node.open is not None and node.byte_path.finds_kind and not self.entry(state):
             # The node's bytes do not change while an app can read them. With a timeout of 0 the kernel would
             # ask for attributes at every read of a page-cached file. Access by path sends a LOOKUP anyway.
@@ -132,6 +132,10 @@ class Timeouts:
             return False
         opened = (each.open for each in self.same_inode(node.ino))
         return any(each is not None and each.writers and each.mode is Mode.PASSTHROUGH for each in opened)
+
+    def _is_open_elsewhere(self, node: Node) -> bool:
+        """Return True if programs have the node's file open by other nodes."""
+        return any(each is not node and each.open is not None for each in self.same_inode(node.ino))
 
     def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:
         """Return the seconds for attributes of an object that is not open. reported: True if the watch

@@ -176,9 +176,8 @@ class Entries(FsPart):
 
     def drop(self, ino_key: int, parent: Node, name: bytes) -> None:
         for node in self._nodes.named(ino_key, parent, name):
-            self._nodes.vectors.drop(node)
-            self._passthrough.drop(node)
             self._nodes.drop_name(node, parent, name)
+            self._passthrough.drop(node)
             self._resolver.drop(node.nodeid)
 
     def give_name(self, nodes: Iterable[Node], old: tuple[Node, bytes], new: tuple[Node, bytes]) -> None:

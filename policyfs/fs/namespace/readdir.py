@@ -157,7 +157,7 @@ class DirectoryListings(FsPart):
 
         def reply(listing: Listing, listed: Entry) -> int:
             position, name, ino, kind = listed
-            own = self._of_bridge(listing, name) if kind == _FILE and listing.is_raw else None
+            own = self._of_bridge(listing, name, ino) if kind == _FILE and listing.is_raw else None
             if own is not None:
                 return self._own_entry(listing, listed, own, token)
             entry, held = self._direntry(listing, name, ino, kind, wanted=start > 0)
@@ -198,8 +198,8 @@ class DirectoryListings(FsPart):
         return _WITH_OWN_NODE
 
     @staticmethod
-    def _of_bridge(listing: Listing, name: bytes) -> vectors.Listed | None:
-        found = vectors.list_file(listing.node.nodeid, listing.caller.uid, name)
+    def _of_bridge(listing: Listing, name: bytes, ino: int) -> vectors.Listed | None:
+        found = vectors.list_file(listing.node.nodeid, listing.caller.uid, name, ino)
         return None if found is None else vectors.Listed(*found)
 
     async def names(self, fh: int, start: int, size: int) -> bytes:

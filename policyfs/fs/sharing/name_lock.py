@@ -40,11 +40,9 @@ class NameLock:
         """
         return _Locked(self, holder, names)
 
-    async def take(self, holder: Hashable, wanted: list[int]) -> bool:
-        """Take the locks with these numbers. Return True if this daemon had to wait. Raises OSError as on()
-        does."""
-        if self._take(wanted):
-            return False
+    async def wait(self, holder: Hashable, wanted: list[int]) -> bool:
+        """Take the locks with these numbers when another daemon gives them. Return True. Raises OSError as
+        on() does."""
         async with self._locks.limit(holder, errno.EBUSY):
             await self._wait(wanted)
         return True
@@ -58,11 +56,11 @@ class NameLock:
         until = trio.current_time() + _WAIT_S
         while trio.current_time() < until:
             await trio.sleep(_PAUSE_S)
-            if self._take(wanted):
+            if self.take(wanted):
                 return
         raise OSError(errno.EBUSY, "the daemon of another mount is still changing this name")
 
-    def _take(self, wanted: list[int]) -> bool:
+    def take(self, wanted: list[int]) -> bool:
         """Take all latches or none, so that two daemons never wait for each other."""
         for count, at in enumerate(wanted):
             if not self._latches.take_number(at):
@@ -83,8 +81,10 @@ class _Locked:
         self._wanted: list[int] = []
 
     async def __aenter__(self) -> bool:
-        self._wanted = sorted({_number(*name) for name in self._names})
-        return await self._lock.take(self._holder, self._wanted)
+        names = self._names
+        wanted = [_number(*names[0])] if len(names) == 1 else sorted({_number(*name) for name in names})
+        self._wanted = wanted
+        return False if self._lock.take(wanted) else await self._lock.wait(self._holder, wanted)
 
     async def __aexit__(self, *_error: object) -> None:
         self._lock.give(self._wanted)

@@ -22,9 +22,8 @@ import os
 from typing import Final
 
 from policyfs.linux.statx import Stat
-from policyfs.store.locking.ofd import RDLCK, UNLCK, WRLCK, Asked, Owner, find_blocker, set_lock
+from policyfs.store.locking.ofd import RDLCK, UNLCK, WRLCK, Asked, find_blocker, set_byte_lock
 
-_OURS: Final = Owner(0, flock=False)
 _BYTES: Final = (1 << 62) - 1
 _LOCKED: Final = "another process has locked the file in which daemons mark files with held bytes"
 _SPREAD: Final = 0x9E3779B97F4A7C15
@@ -56,7 +55,7 @@ class _SharedFile:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         is_ours, old = False, fd
         try:
-            is_ours = all(set_lock(fd, _OURS, Asked(at, at, self._kind, 0)) for at in self._held)
+            is_ours = all(set_byte_lock(fd, at, self._kind) for at in self._held)
             if is_ours:
                 old, self._fd = self._fd, fd
         finally:
@@ -65,14 +64,12 @@ class _SharedFile:
         return is_ours
 
     def _lock(self, at: int) -> bool:
-        return (self._is_usable() or self._open()) and set_lock(
-            self._fd, _OURS, Asked(at, at, self._kind, 0)
-        )
+        return (self._is_usable() or self._open()) and set_byte_lock(self._fd, at, self._kind)
 
     def _unlock(self, at: int) -> None:
         self._held.pop(at, None)
         if self._fd >= 0:
-            set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
+            set_byte_lock(self._fd, at, UNLCK)
 
     def close(self) -> None:
         self._held.clear()

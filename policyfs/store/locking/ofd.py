@@ -15,6 +15,7 @@ WRLCK: Final = int(fcntl.F_WRLCK)
 UNLCK: Final = int(fcntl.F_UNLCK)
 
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of a 64-bit system
+_CONFLICTS: Final = frozenset({errno.EAGAIN, errno.EACCES})
 _FLOCK_HOW: Final = {RDLCK: fcntl.LOCK_SH, WRLCK: fcntl.LOCK_EX, UNLCK: fcntl.LOCK_UN}
 
 
@@ -56,7 +57,18 @@ def set_lock(fd: int, owner: Owner, asked: Asked) -> bool:
         else:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _pack(asked))
     except OSError as error:
-        if error.errno in {errno.EAGAIN, errno.EACCES}:
+        if error.errno in _CONFLICTS:
+            return False
+        raise
+    return True
+
+
+def set_byte_lock(fd: int, at: int, kind: int) -> bool:
+    """Set or release the lock of one byte, as set_lock() does."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, at, 1, 0))
+    except OSError as error:
+        if error.errno in _CONFLICTS:
             return False
         raise
     return True
