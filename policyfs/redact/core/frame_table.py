@@ -104,13 +104,13 @@ class FrameTable:
 
     def lies_in(self, ranges: Sequence[tuple[int, int]]) -> bool:
         """Return True if each frame lies in one of these ranges, which must be sorted and apart."""
-        at, count = 0, len(ranges)
-        for start, end in zip(self.starts, self.ends, strict=True):
-            while at < count and ranges[at][1] < end:
-                at += 1
-            if at == count or start < ranges[at][0]:
+        count = 0
+        for start, end in ranges:
+            first, last = (bisect_left(self.starts, at, count) for at in (start, end))
+            if first > count or max(self.ends[first:last], default=end) > end:
                 return False
-        return True
+            count = last
+        return count == len(self)
 
     def shifted(self, by: int) -> FrameTable:
         """Return the same frames at offsets that are higher by *by* bytes (lower if it is negative), without
