@@ -146,8 +146,8 @@ void avc_register_as(uint32_t uid);
 /* Count an inode for which Python makes, or drops, a node. */
 void avc_know(uint64_t inode, bool known);
 
-/* Take over own nodes: the one with this number or of this inode, all in this directory, or at most so many. The cache
- * keeps their handles (avc_take_handles()); their look-ups are no more counted here. */
+/* Take over own nodes: the one with this number or of this inode, all in this directory, or at most so many, the
+ * oldest first. The cache keeps their handles (avc_take_handles()); their look-ups are no more counted here. */
 enum avc_which { AVC_NODE, AVC_INODE, AVC_IN_PARENT, AVC_SOME };
 typedef void (*avc_taken_node)(void *context, const struct avc_own *own);
 void avc_take_nodes(enum avc_which which, uint64_t number, avc_taken_node taken, void *context);

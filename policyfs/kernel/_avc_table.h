@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/queue.h>
 
 #define NAME_MAX_BYTES 255
 #define GRANTS 4 /* limit of uids with a grant on one node */
@@ -25,7 +26,8 @@ struct count {
 
 struct node {
 	struct node *next_id, *next_name;
-	struct node *next_inode; /* of the bridge's own nodes (_tree.c) */
+	struct node *next_inode; /* this and by_age: of the bridge's own nodes (_tree.c) */
+	TAILQ_ENTRY(node) by_age;
 	atomic_uchar opened;	 /* opens that the bridge has answered; 2: or more */
 	bool own;		 /* Python does not know this node: directories_raw() has the rights */
 	uint64_t id, parent, serial; /* serial: of its directory's descriptor */

@@ -48,6 +48,7 @@ struct wire_forget_one {
 
 static struct {
 	struct node *by_inode[BUCKETS];
+	TAILQ_HEAD(, node) by_age; /* the oldest first */
 	uint32_t in_parent[PARENTS]; /* nodes by number of the directory; several directories share a place */
 	uint8_t known[KNOWN];	     /* inodes with a node in Python; several share a place; 255 stays */
 	size_t count, opened;
@@ -192,6 +193,7 @@ void avc_read_own(const void *from, avc_taken_node found, void *context)
 /* INVARIANT: numbers go on, so that no number of a node is used twice. */
 void tree_begin(void)
 {
+	TAILQ_INIT(&tree.by_age);
 	kept.memory = outliving;
 	kept.free_count = 0;
 	outliving = NULL;
@@ -213,6 +215,7 @@ static void leave(struct node *node)
 	while (*at != node)
 		at = &(*at)->next_inode;
 	*at = node->next_inode;
+	TAILQ_REMOVE(&tree.by_age, node, by_age);
 	tree.in_parent[node->parent % PARENTS]--;
 	tree.count--;
 	node->own = false;
@@ -244,12 +247,11 @@ void tree_idle(struct node *node)
 
 void tree_tend(unsigned age, unsigned ages)
 {
-	for (size_t i = 0; tree.opened > 0 && i < BUCKETS; i++)
-		for (struct node *node = tree.by_inode[i], *next; node != NULL; node = next) {
-			next = node->next_inode;
-			if (node->backing_id != 0)
-				close_unused(node, age - atomic_load(&node->used) >= ages);
-		}
+	for (struct node *node = TAILQ_FIRST(&tree.by_age), *next; tree.opened > 0 && node != NULL; node = next) {
+		next = TAILQ_NEXT(node, by_age);
+		if (node->backing_id != 0)
+			close_unused(node, age - atomic_load(&node->used) >= ages);
+	}
 }
 
 static bool is_raw_file(const struct statx *now, uint64_t device)
@@ -283,6 +285,7 @@ static struct node *node_of(const struct raw *raw, int fd, uint64_t parent, cons
 		node->kept_ms = raw->keeps_attributes ? tree_kept_ms(node->ino) : 0;
 		node->next_inode = *chain_of(node->ino);
 		*chain_of(node->ino) = node;
+		TAILQ_INSERT_TAIL(&tree.by_age, node, by_age);
 		tree.in_parent[parent % PARENTS]++;
 		tree.count++;
 		tree.last++;
@@ -422,14 +425,13 @@ static void take(struct node *node, avc_taken_node taken, void *context)
 
 static void take_some(uint64_t parent, size_t most, avc_taken_node taken, void *context)
 {
-	for (size_t i = 0; most > 0 && i < BUCKETS; i++)
-		for (struct node *node = tree.by_inode[i], *next; node != NULL && most > 0; node = next) {
-			next = node->next_inode;
-			if (parent == 0 || node->parent == parent) {
-				take(node, taken, context);
-				most--;
-			}
+	for (struct node *node = TAILQ_FIRST(&tree.by_age), *next; most > 0 && node != NULL; node = next) {
+		next = TAILQ_NEXT(node, by_age);
+		if (parent == 0 || node->parent == parent) {
+			take(node, taken, context);
+			most--;
 		}
+	}
 }
 
 void avc_take_nodes(enum avc_which which, uint64_t number, avc_taken_node taken, void *context)

@@ -168,7 +168,7 @@ def take_in(directory: int) -> list[OwnNode]:
 
 
 def take_some(most: int) -> list[OwnNode]:
-    """Take over at most so many of the bridge's own nodes."""
+    """Take over at most so many of the bridge's own nodes, the oldest first."""
     return [OwnNode(*one) for one in library.take_nodes(3, most)]
 
 

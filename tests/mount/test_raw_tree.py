@@ -241,6 +241,17 @@ def test_the_kernel_forgets_the_nodes(mount: Mount) -> None:
     assert call_as(ONE, read_all, str(mount / "d"))[1] == b"d1"
 
 
+def test_beyond_the_limit_the_kernel_forgets_whole_directories(mounts: Mounts, store: Path) -> None:
+    """Of other directories it would keep the listing, and look up each forgotten name in it alone."""
+    mount = mounts.prepare(WIDE, store, "--app", "one", "--nodes-max", "1000").start()
+    for number in range(2000):
+        (directory := store / f"x{number % 20}").mkdir(mode=0o755, exist_ok=True)
+        (directory / f"{number}").touch()
+    for number in range(2 * 20):
+        assert len(call_as(ONE, listed, str(mount / f"x{number % 20}"))) == 100
+    assert mount.fuse("LOOKUP") < 700  # 1,250, if forgotten by chance
+
+
 def test_no_node_has_the_number_of_an_announcement(mounts: Mounts, store: Path) -> None:
     """The kernel gives the announcer's nodes up at once, and must not give up the app's."""
     mount = mounts.prepare(POLICY, store, "--app", "one", "--inotify").start()
