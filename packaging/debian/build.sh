@@ -26,5 +26,6 @@ dpkg-buildpackage --build=binary --no-sign ${2:+"--host-arch=$2"} >"$scratch/log
     cat "$scratch/log" >&2
     exit 1
 }
+[ -n "${1:-}" ] || rm -f "$out"/policyfs_*.deb # README installs the package that is there
 cp "$scratch"/policyfs_*.deb "$out"
 (cd "$out" && ls "policyfs_$version"_*.deb)

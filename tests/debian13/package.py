@@ -44,12 +44,15 @@ PIXEL: Final = base64.b64decode(
 BUILD: Final = """\
 packaging/setup/packages.sh deb && rm -rf /one /two \
 && { packaging/debian/build.sh /one & packaging/debian/build.sh /two && wait $!; } \
-&& cmp /one/*.deb /two/*.deb && lintian --fail-on error /one/*.deb"""
+&& cmp /one/*.deb /two/*.deb && sha256sum /one/*.deb /two/*.deb \
+&& lintian --fail-on error /one/*.deb"""
 WHEELS: Final = """\
 rm -rf /w /wheels /wheels2 && python3 -m venv /w \
-&& /w/bin/pip install --quiet setuptools wheel \
+&& /w/bin/pip install --quiet setuptools wheel 'cyclonedx-python-lib[json-validation]' \
 && { /w/bin/python packaging/wheel.py /wheels & /w/bin/python packaging/wheel.py /wheels2 && wait $!; } \
-&& for file in $(ls /wheels); do cmp /wheels/$file /wheels2/$file || exit 1; done"""
+&& for file in $(ls /wheels); do cmp /wheels/$file /wheels2/$file || exit 1; done \
+&& sha256sum /wheels/* /wheels2/* \
+&& /w/bin/python tests/debian13/bill.py /wheels/*.whl requirements.lock"""
 NEWER: Final = """\
 dpkg-deb --raw-extract /one/*.deb /newer \
 && sed -i 's/^Version: .*/&.1/' /newer/DEBIAN/control \

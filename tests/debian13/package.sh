@@ -74,6 +74,7 @@ apt-get remove -y -qq policyfs >/dev/null
 [ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the removal took the mount away"
 umount /mnt/media
 apt-get purge -y -qq policyfs >/dev/null
+apt-get autoremove --purge -y -qq >/dev/null # what it needed: the wheel is tried without
 [ -d /var/log/policyfs ] || fail "the purge took the trail away"
 for gone in /usr/bin/policyfs /usr/sbin/mount.fuse.policyfs /usr/lib/policyfs; do
     [ ! -L "$gone" ] && [ ! -e "$gone" ] || fail "$gone has stayed"

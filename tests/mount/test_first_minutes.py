@@ -77,6 +77,7 @@ def test_a_gallery_reads_photos_without_places(home: Path, monkeypatch: pytest.M
     assert os.listdir(home / "etc") == os.listdir(home / "run/mounts") == []
     assert list(mounts_below(home)) == []
     assert photo.exists()
+    assert os.listxattr(photo.with_name(".immich")) == []
     shutil.rmtree(home / "srv")
 
 

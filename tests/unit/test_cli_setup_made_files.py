@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.setup.made_files import undo, write_all
+from policyfs.cli.setup.made_files import own, undo, write_all
 from policyfs.errors import EXIT_OK, PolicyfsError
 
 
@@ -29,6 +30,22 @@ def test_all_or_none(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "to") == []
     with pytest.raises(PolicyfsError, match="it is a file NAME"):
         undo(listed)
+
+
+def test_owners_go_again(tmp_path: Path) -> None:
+    """Also beside a file that is gone."""
+    store, listed = tmp_path / "the store", str(tmp_path / "to/x.init")
+    store.mkdir(mode=0o700)
+    marks = [store / name for name in ("one's", "two")]
+    for mark in marks:
+        mark.touch()
+    write_all({str(tmp_path / "to/a"): "text"}, listed)
+    assert own(str(store), "gallery", ["/one's", "/two"], listed) == EXIT_OK
+    assert [os.listxattr(mark) for mark in marks] == [["trusted.policyfs.owner"]] * 2
+    subprocess.run(["sha256sum", "--check", "--quiet", listed], check=True)
+    marks[1].unlink()
+    assert undo(listed) == EXIT_OK
+    assert os.listxattr(marks[0]) == os.listdir(tmp_path / "to") == []
 
 
 @pytest.mark.parametrize("name", ["media.yaml", "other.init"])

@@ -14,7 +14,6 @@ from typing import Final
 
 from policyfs.cli.common.colour import columns, wanted
 from policyfs.cli.common.policy_files import TEST_SUFFIX
-from policyfs.cli.owners.owner import set_owner
 from policyfs.cli.policy.cases import outcome_of
 from policyfs.cli.policy.init.draft import Draft, policy_text
 from policyfs.cli.policy.init.draft_tests import cases_text
@@ -30,7 +29,7 @@ from policyfs.cli.setup.library_users import (
     of_unit,
     site_text,
 )
-from policyfs.cli.setup.made_files import LIST, check_absent, has_systemd, systemctl, undo, write_all
+from policyfs.cli.setup.made_files import LIST, check_absent, has_systemd, own, systemctl, undo, write_all
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.site import run_up
 from policyfs.cli.site.site_document import Site, site_of
@@ -111,7 +110,7 @@ def run_init(args: argparse.Namespace) -> int:
         wanted_now = questions.ask("Mount now", "yes").lower() in _YES
     except UsageError:  # the input has ended
         wanted_now = False
-    _own_marks(store, users, now=wanted_now)
+    _own_marks(store, users, listed, now=wanted_now)
     if wanted_now:
         _mount(site)
     else:
@@ -119,14 +118,12 @@ def run_init(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _own_marks(store: str, users: Sequence[User], *, now: bool) -> None:
+def _own_marks(store: str, users: Sequence[User], listed: str, *, now: bool) -> None:
     """Make programs the owners of the files that they write at each start. Otherwise print the commands."""
     for user in users:
         if user.marks and now:
             print(f"{user.name} owns these files, which it writes at each start:")
-            set_owner(argparse.Namespace(
-                store=store, app=user.name, paths=user.marks, recursive=False, dry_run=False, trail=None
-            ))  # fmt: skip
+            own(store, user.name, user.marks, listed)
         elif user.marks:
             print(f"next: {shlex.join(['policyfs', 'owner', 'set', store, user.name, *user.marks])}")
 

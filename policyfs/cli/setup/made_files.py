@@ -9,14 +9,16 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from policyfs.cli.common.output import write_new
+from policyfs.cli.owners.owner import set_owner
 from policyfs.cli.site.site import run_down
 from policyfs.cli.site.site_document import Site, private_places, read_site
 from policyfs.cli.site.site_units import UNITS, remove_stale
+from policyfs.domain import OWNER_NONE
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.kernel.session import unmount
 from policyfs.linux.immutable import set_immutable
@@ -25,8 +27,9 @@ from policyfs.linux.mountinfo import ABSENT, mounts_at
 from policyfs.linux.private_files import make_private
 
 LIST: Final = ".init"
-"""The suffix of the list: lines as sha256sum(1) writes them."""
+"""The suffix of the list: lines as sha256sum(1) writes them; comments are commands that undo owners."""
 _LINE: Final = re.compile("([0-9a-f]{64})  (/.+)")
+_DISOWN: Final = ("policyfs", "owner", "set")
 
 
 def check_absent(files: Iterable[str], listed: str) -> None:
@@ -49,6 +52,26 @@ def write_all(files: Mapping[str, str], listed: str) -> None:
     write_new(every)
 
 
+def own(store: str, app: str, paths: Sequence[str], listed: str) -> int:
+    """Make *app* the owner of files, and note in the list how to undo this. Return an exit status."""
+    with open(listed, "a", encoding="utf-8") as file:
+        file.write(f"# {shlex.join([*_DISOWN, store, OWNER_NONE, *paths])}\n")
+    return _give(store, app, paths)
+
+
+def _give(store: str, app: str, paths: Sequence[str]) -> int:
+    return set_owner(argparse.Namespace(
+        store=store, app=app, paths=paths, recursive=False, dry_run=False, trail=None
+    ))  # fmt: skip
+
+
+def _disown(command: str) -> int:
+    """Take the owners of files away that are still there. command: a comment of the list."""
+    store, _, *paths = shlex.split(command)[len(_DISOWN) :]
+    there = [path for path in paths if os.path.lexists(os.path.join(store, path.lstrip("/")))]
+    return _give(store, OWNER_NONE, there) if there else EXIT_OK
+
+
 def systemctl(*words: str) -> None:
     """Run systemctl(1), if systemd runs this machine. Raises PolicyfsError if it fails."""
     if has_systemd():
@@ -66,19 +89,22 @@ def has_systemd() -> bool:
 
 
 def undo(listed: str) -> int:
-    """Unmount and remove all that `policyfs init` has made. Files that were changed since stay. Return 1 if
-    some did."""
+    """Unmount and remove all that `policyfs init` has made, and the owners that it has set. Files that were
+    changed since stay. Return 1 if some did."""
     try:
         lines = Path(listed).read_text("utf-8", "replace").splitlines()
     except OSError as error:
         raise PolicyfsError(f"cannot read {listed}: {error.strerror}; it is a file NAME{LIST}") from error
-    found = [_LINE.fullmatch(line) for line in lines]
+    begin = f"# {shlex.join(_DISOWN)} "
+    owned = [line[2:] for line in lines if line.startswith(begin)]
+    found = [_LINE.fullmatch(line) for line in lines if not line.startswith(begin)]
     if not listed.endswith(LIST) or None in found:
         raise PolicyfsError(f"{listed} is no list of `policyfs init`; it is a file NAME{LIST}")
     files = {line[2]: line[1] for line in found if line is not None}
     sites = [path for path in files if path.endswith(".site.yaml") and os.path.exists(path)]
     for path in sites:
         _unmount(read_site(path))
+    failed = [command for command in owned if _disown(command)]
     kept = []
     for path, digest in files.items():
         try:
@@ -93,7 +119,9 @@ def undo(listed: str) -> int:
     os.unlink(listed)
     for path in kept:
         print(f"kept {path}: it was changed after `policyfs init`")
-    return EXIT_REFUSED if kept else EXIT_OK
+    for command in failed:
+        print(f"not done: {command}")
+    return EXIT_REFUSED if kept or failed else EXIT_OK
 
 
 def _unmount(site: Site) -> None:
