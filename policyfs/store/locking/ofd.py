@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from policyfs.store.spans import LAST_BYTE
@@ -15,7 +16,6 @@ WRLCK: Final = int(fcntl.F_WRLCK)
 UNLCK: Final = int(fcntl.F_UNLCK)
 
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of a 64-bit system
-_CONFLICTS: Final = frozenset({errno.EAGAIN, errno.EACCES})
 _FLOCK_HOW: Final = {RDLCK: fcntl.LOCK_SH, WRLCK: fcntl.LOCK_EX, UNLCK: fcntl.LOCK_UN}
 
 
@@ -51,24 +51,22 @@ def set_lock(fd: int, owner: Owner, asked: Asked) -> bool:
     Return False if another lock conflicts. Raises OSError: EBADF (WRLCK by a descriptor that cannot write),
     ENOLCK, and other errors of a network store.
     """
-    try:
-        if owner.flock:
-            fcntl.flock(fd, _FLOCK_HOW[asked.kind] | fcntl.LOCK_NB)
-        else:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _pack(asked))
-    except OSError as error:
-        if error.errno in _CONFLICTS:
-            return False
-        raise
-    return True
+    if owner.flock:
+        return _is_set(fcntl.flock, fd, _FLOCK_HOW[asked.kind] | fcntl.LOCK_NB)
+    return _is_set(fcntl.fcntl, fd, fcntl.F_OFD_SETLK, _pack(asked))
 
 
 def set_byte_lock(fd: int, at: int, kind: int) -> bool:
     """Set or release the lock of one byte, as set_lock() does."""
+    return _is_set(fcntl.fcntl, fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, at, 1, 0))
+
+
+def _is_set(call: Callable[..., object], *arguments: object) -> bool:
+    """Make a call that sets a lock. Return False if another lock conflicts."""
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, at, 1, 0))
+        call(*arguments)
     except OSError as error:
-        if error.errno in _CONFLICTS:
+        if error.errno in {errno.EAGAIN, errno.EACCES}:
             return False
         raise
     return True
