@@ -48,6 +48,19 @@ def test_owners_go_again(tmp_path: Path) -> None:
     assert os.listxattr(marks[0]) == os.listdir(tmp_path / "to") == []
 
 
+@pytest.mark.parametrize("words", ["/srv/media none '/one", "/srv/media none"])
+def test_a_command_that_was_edited_badly_removes_nothing(tmp_path: Path, words: str) -> None:
+    """A quote without its end, and a command without files."""
+    made, listed = tmp_path / "a", tmp_path / "x.init"
+    write_all({str(made): "text"}, str(listed))
+    with listed.open("a") as file:
+        file.write(f"# policyfs owner set {words}\n")
+    with pytest.raises(PolicyfsError, match="is no list of `policyfs init`"):
+        undo(str(listed))
+    assert made.exists()
+    assert listed.exists()
+
+
 @pytest.mark.parametrize("name", ["media.yaml", "other.init"])
 def test_another_file_than_a_list_is_not_removed(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("kind: Policy\n")

@@ -65,9 +65,18 @@ def _give(store: str, app: str, paths: Sequence[str]) -> int:
     ))  # fmt: skip
 
 
-def _disown(command: str) -> int:
-    """Take the owners of files away that are still there. command: a comment of the list."""
-    store, _, *paths = shlex.split(command)[len(_DISOWN) :]
+def _words(command: str) -> list[str]:
+    """Return the arguments of a command in a comment of the list: store, app, paths; none if it is wrong."""
+    try:
+        words = shlex.split(command)[len(_DISOWN) :]
+    except ValueError:  # a quote without its end
+        return []
+    return words if len(words) > 2 else []
+
+
+def _disown(words: Sequence[str]) -> int:
+    """Take the owners of files away that are still there. words: store, app, paths."""
+    store, _, *paths = words
     there = [path for path in paths if os.path.lexists(os.path.join(store, path.lstrip("/")))]
     return _give(store, OWNER_NONE, there) if there else EXIT_OK
 
@@ -96,15 +105,15 @@ def undo(listed: str) -> int:
     except OSError as error:
         raise PolicyfsError(f"cannot read {listed}: {error.strerror}; it is a file NAME{LIST}") from error
     begin = f"# {shlex.join(_DISOWN)} "
-    owned = [line[2:] for line in lines if line.startswith(begin)]
+    owned = {line[2:]: _words(line[2:]) for line in lines if line.startswith(begin)}
     found = [_LINE.fullmatch(line) for line in lines if not line.startswith(begin)]
-    if not listed.endswith(LIST) or None in found:
+    if not listed.endswith(LIST) or None in found or not all(owned.values()):
         raise PolicyfsError(f"{listed} is no list of `policyfs init`; it is a file NAME{LIST}")
     files = {line[2]: line[1] for line in found if line is not None}
     sites = [path for path in files if path.endswith(".site.yaml") and os.path.exists(path)]
     for path in sites:
         _unmount(read_site(path))
-    failed = [command for command in owned if _disown(command)]
+    failed = [command for command, words in owned.items() if _disown(words)]
     kept = []
     for path, digest in files.items():
         try:
