@@ -29,7 +29,7 @@ complete -c policyfs -n '__policyfs_at' -f -a doctor -d 'list what is slow or im
 complete -c policyfs -n '__policyfs_at' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at' -l version -d 'print the version and a digest of the code, and exit'
 complete -c policyfs -n '__policyfs_at init' -s h -l help -d 'show this help message and exit'
-complete -c policyfs -n '__policyfs_at init' -l compose -r -d 'the compose file (default: the one in this directory)'
+complete -c policyfs -n '__policyfs_at init' -l compose -r -d 'compose file (default: in this directory, or of containers)'
 complete -c policyfs -n '__policyfs_at init' -l to -r -d 'write into DIR (/etc/policyfs)'
 complete -c policyfs -n '__policyfs_at init' -l yes -d 'take all proposed answers; mount'
 complete -c policyfs -n '__policyfs_at init' -l undo -r -d 'unmount and remove all that this command has made'

@@ -257,6 +257,40 @@ def test_policyfs_in_a_container_beside_its_users(home: Home) -> None:
     home.check()
 
 
+INIT_SETUP: Final = f"""\
+mkdir -p /opt/films /etc/init
+cat >/opt/films/compose.yaml <<'END'
+version: "2.4"
+services:
+  films:
+    image: own
+    network_mode: none
+    volumes: ["/usr:/usr:ro", "{STORE}/Films:/films:ro"]
+    command: sleep 1000
+END
+cd /opt/films
+docker-compose up --detach
+cd /
+run="run --detach --network none -v /usr:/usr:ro"
+docker volume create --opt type=none --opt o=bind --opt device={STORE}/DCIM photos
+docker $run --name volume -v photos:/photos own sleep 1000
+docker $run --name apart -v /srv/app:/app own sleep 1000
+podman $run --name above -v /srv:/data localhost/own sleep 1000
+podman $run --name alias -v /srv/disk/Films:/films localhost/own sleep 1000
+"""
+
+
+def test_init_finds_the_containers_that_run(home: Home) -> None:
+    """Those of the compose file get a mount. Others with the library are named, also by another path."""
+    home.plug("/srv/disk")
+    home.sh(INIT_SETUP)
+    said = home.sh(f"cd /; yes '' | head -n 20 | {POLICYFS} init --to /etc/init {STORE}")
+    assert "reading /opt/films/compose.yaml, from which containers run: films_films_1\n" in said
+    notes = [line.split()[3] for line in said.splitlines() if "it still reaches the library directly" in line]
+    assert sorted(notes) == ["above", "alias", "volume"], said
+    assert 'container: "films"' in home.sh("cat /etc/init/media.site.yaml")
+
+
 @pytest.mark.timeout(1800 if SOAK else 240)
 def test_no_container_finds_an_empty_library(home: Home) -> None:
     # After a boot without the store: before the mountpoints are there, no container starts.

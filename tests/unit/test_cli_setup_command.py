@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.setup import command
+from policyfs.linux import interpreter
 from tests.support.mount.daemons import Said, policyfs
+from tests.unit.test_cli_setup_running_containers import inspected, manager
 
 pytestmark = pytest.mark.usefixtures("forked_launchers")
 COMPOSE = """\
@@ -56,6 +59,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (library / "Films/film.mkv").write_bytes(b"")
     monkeypatch.chdir(tmp_path / "app")
     monkeypatch.setattr(command, "likely_units", list)
+    monkeypatch.setattr(interpreter, "PATH", str(tmp_path / "bin"))  # without this machine's containers
     return tmp_path
 
 
@@ -70,13 +74,13 @@ def furnish(place: Path) -> Path:
     return library
 
 
-def init(place: Path, monkeypatch: pytest.MonkeyPatch, *answers: str) -> Said:
+def init(place: Path, monkeypatch: pytest.MonkeyPatch, *answers: str, words: Sequence[str] = ()) -> Said:
     read, write = os.pipe()
     os.write(write, "".join(f"{answer}\n" for answer in answers).encode())
     os.close(write)
     with os.fdopen(read) as stream:
         monkeypatch.setattr(command, "Questions", lambda: Questions(None, stream))
-        return policyfs("init", "--to", str(place / "etc"))
+        return policyfs("init", "--to", str(place / "etc"), *words)
 
 
 def test_from_a_compose_file_to_a_policy_without_findings(
@@ -143,3 +147,37 @@ def test_a_library_that_nothing_uses_is_told(place: Path, monkeypatch: pytest.Mo
     said = init(place, monkeypatch, str(place / "srv/media"), "mpd, radio.service", "", "", "no")
     assert said.returncode == 0, said
     assert 'service: "radio.service"' in (place / "etc/media.site.yaml").read_text()
+
+
+def test_running_containers_give_the_compose_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manager is a script with the JSON of Docker; tests/mount/test_containers.py has the real ones."""
+    monkeypatch.chdir(place)
+    library, compose = str(place / "srv/media"), place / "app/compose.yaml"
+    app = {"files": "compose.yaml", "above": str(place / "app")}
+    server, player = (inspected(name, f"{library}/{of}", **app) for name, of in
+                      (("immich-server", "Photos"), ("jellyfin", "Films")))  # fmt: skip
+    (place / "other.yaml").touch()
+    other = inspected("web", "/var/www", files=str(place / "other.yaml"))
+    manager(place / "bin", "docker", server, player, inspected("stray\x1b", str(place / "srv")))
+    (place / "other.yaml").touch()
+    for more in ([], [library]):
+        other = inspected("web", *more or ["/var/www"], files=f"{place}/other.yaml")
+        manager(place / "bin", "podman", other)
+        said = policyfs("init", "--yes", "--to", place / "etc", *more)
+        assert said.returncode == 2, "none of several is chosen"
+        assert (
+            f"choose one compose file with --compose{'' if more else ', or name the library'}: "
+            in said.stderr
+        )
+        assert f"{compose}, from which containers run: immich-server, jellyfin; " in said.stderr
+        assert f"{place}/other.yaml, from which containers run: web" in said.stderr
+    manager(place / "bin", "podman", inspected("web", "/var/www", files=f"{place}/other.yaml"))
+
+    stray = f"note: the container stray\\x1b of docker has {place}/srv: it still reaches the library directly"
+    for words in (["--compose", str(compose), library], [library]):
+        said = init(place, monkeypatch, *["", "", "", "no"], words=words)
+        assert said.returncode == 0, said
+        reading = f"reading {compose}, from which containers run: immich-server, jellyfin\n"
+        assert (reading in said.stderr) == (words == [library]), said
+        assert said.stderr.count("it still reaches the library directly") == said.stderr.count(stray) == 1
+        assert policyfs("init", "--undo", place / "etc/media.init").returncode == 0

@@ -30,6 +30,7 @@ from policyfs.cli.setup.library_users import (
     site_text,
 )
 from policyfs.cli.setup.made_files import LIST, check_absent, has_systemd, own, systemctl, undo, write_all
+from policyfs.cli.setup.running_containers import Container, compose_files, past_policy, running
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.site import run_up
 from policyfs.cli.site.site_document import Site, site_of
@@ -49,11 +50,11 @@ _YES: Final = frozenset({"y", "yes"})
 
 def add_init(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Finds the services and containers that use a library, asks what each may do, writes a policy, its"
-        " tests, a site file and volumes for the containers, and mounts after a yes. Overwrites nothing."
+        "Finds the services and running containers that use a library, asks what each may do, writes policy,"
+        " tests, site file and volumes for the containers, and mounts after a yes. Overwrites nothing."
     )
     add = parser.add_argument
-    add("--compose", metavar="FILE", help="the compose file (default: the one in this directory)")
+    add("--compose", metavar="FILE", help="compose file (default: in this directory, or of containers)")
     add("--to", default="/etc/policyfs", metavar="DIR", help="write into DIR (/etc/policyfs)")
     add("--yes", action="store_true", help="take all proposed answers; mount")
     add("--undo", metavar=f"NAME{LIST}", help="unmount and remove all that this command has made")
@@ -65,7 +66,8 @@ def run_init(args: argparse.Namespace) -> int:
     if args.undo is not None:
         return undo(args.undo)
     questions = Questions(io.StringIO(), io.StringIO("\n" * _QUESTIONS)) if args.yes else Questions()
-    compose = _compose(args.compose)
+    containers = running()
+    compose = _compose(args.compose, containers, args.store)
     store = args.store or questions.ask(
         "Which directory is the library", likely_library(compose) if compose else ""
     )
@@ -80,7 +82,7 @@ def run_init(args: argparse.Namespace) -> int:
         for suffix in (".yaml", TEST_SUFFIX, ".site.yaml", LIST, ".compose.yaml")
     )
     check_absent((policy, tests, file, merged), listed)
-    users = list(_users(questions, compose, store, [one.name for one in there]))
+    users = list(_users(questions, compose, store, [one.name for one in there], containers))
     wishes = [user.wish() for user in users]
     for user, wish in zip(users, wishes, strict=True):
         questions.confirm(wish, user.tops)
@@ -92,10 +94,10 @@ def run_init(args: argparse.Namespace) -> int:
     site = site_of(file, text.encode())
     engine = load_policy([SourceText(policy, policy_text(draft).encode())])
     files = {policy: policy_text(draft), tests: cases_text(draft), file: text}
-    containers = [user for user in users if user.container]
-    if containers:
-        kept = {user.container: user.kept for user in containers}
-        also = {user.container: list(user.moved)[1:] for user in containers}
+    services = [user for user in users if user.container]
+    if services:
+        kept = {user.container: user.kept for user in services}
+        also = {user.container: list(user.moved)[1:] for user in services}
         files[merged] = compose_file(site, kept, also)
     write_all(files, listed)
     outcome = outcome_of(policy, [Path(tests)])
@@ -128,15 +130,25 @@ def _own_marks(store: str, users: Sequence[User], listed: str, *, now: bool) -> 
             print(f"next: {shlex.join(['policyfs', 'owner', 'set', store, user.name, *user.marks])}")
 
 
-def _compose(path: str | None) -> ComposeFile | None:
-    """Read the user's compose file, if there is one. Raises PolicyfsError."""
+def _compose(path: str | None, containers: Sequence[Container], store: str | None) -> ComposeFile | None:
+    """Read the given compose file, that in this directory, or the containers'. Raises PolicyfsError."""
     found = path or next((name for name in _COMPOSE if os.path.exists(name)), None)
+    if found is None:
+        files = compose_files(containers, store and os.path.realpath(store))
+        told = [f"{shown(file)}, from which containers run: {', '.join(its)}" for file, its in files.items()]
+        if len(told) > 1:
+            library = "" if store else ", or name the library"
+            raise UsageError(f"choose one compose file with --compose{library}: {'; '.join(told)}")
+        found = next(iter(files), None)
+        if told:
+            print(f"reading {told[0]}", file=sys.stderr)
     return read_compose(found, variables=True) if found else None
 
 
 def _users(
-    questions: Questions, compose: ComposeFile | None, store: str, tops: Sequence[str]
-) -> Iterator[User]:
+    questions: Questions, compose: ComposeFile | None, store: str, tops: Sequence[str],
+    containers: Sequence[Container],
+) -> Iterator[User]:  # fmt: skip
     """Yield the programs that use the library. Raises PolicyfsError if there are none."""
     users = []
     for user in of_compose(compose, store, tops) if compose else ():
@@ -144,6 +156,9 @@ def _users(
             users.append(user)
         else:
             print(f"note: {shown(user)}", file=sys.stderr)
+    served = {user.container for user in users}
+    for text in past_policy(containers, compose.path if compose else "", served, store):
+        print(f"note: {text}", file=sys.stderr)
     units = likely_units()
     if units or not users:
         text = questions.ask("Which services of systemd use it (names; - for none)", ", ".join(units) or "-")

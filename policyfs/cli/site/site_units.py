@@ -362,7 +362,7 @@ def _check(site: Site, path: str) -> None:
         for told in dangers(name, sources):
             print(f"policyfs: warning: {path}: {told}", file=sys.stderr)
         for source in sources:
-            if reaches(source, site.store):
+            if reaches(source, os.path.realpath(site.store)):
                 raise PolicyfsError(
                     f"{path}: the volume {source} gives the service {name} direct access to the store"
                     f" {site.store}, without a policy: remove this volume"
@@ -378,9 +378,9 @@ def _check(site: Site, path: str) -> None:
 
 
 def reaches(source: str, store: str) -> bool:
-    """Return True if a directory is the store, or has it, or is in it. source: without symlinks."""
-    real = os.path.realpath(store)
-    return source == real or real.startswith(source.rstrip("/") + "/") or source.startswith(f"{real}/")
+    """Return True if a directory is the store, or has it, or is in it. Both are without symlinks."""
+    source, store = (f"{path.rstrip('/')}/" for path in (source, store))
+    return source.startswith(store) or store.startswith(source)
 
 
 def unchecked(compose: Mapping[str, object]) -> Iterator[str]:
