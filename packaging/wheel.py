@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import tomllib
@@ -68,7 +69,9 @@ def main() -> None:
     stamp = subprocess.run(
         ["git", "log", "-1", "--format=%ct"], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.strip()
-    environment = os.environ | {"SOURCE_DATE_EPOCH": stamp, "CFLAGS": "-g0"}
+    # setuptools takes these flags instead of Python's own, which optimise and protect the stack.
+    flags = f"{sysconfig.get_config_var('CFLAGS')} -g0"
+    environment = os.environ | {"SOURCE_DATE_EPOCH": stamp, "CFLAGS": flags}
 
     def run(*command: str | Path, cwd: Path) -> None:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}

@@ -1,4 +1,5 @@
-"""Checks the list of libraries in a wheel: CycloneDX by its schema, versions and digests as in the lock.
+"""Checks the list of libraries in a wheel: CycloneDX by its schema, versions and digests as in the lock. And
+the flags of its C: Python's own, which optimise and protect the stack.
 
     python3 bill.py WHEEL LOCK
 """
@@ -16,6 +17,10 @@ from cyclonedx.validation import make_schemabased_validator  # type: ignore[impo
 with zipfile.ZipFile(sys.argv[1]) as wheel:
     [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/sboms/policyfs.cdx.json")]
     text = wheel.read(name).decode()
+    modules = [name for name in wheel.namelist() if name.endswith(".so")]
+    unprotected = [name for name in modules if b"__stack_chk_fail" not in wheel.read(name)]
+if not modules or unprotected:
+    sys.exit(f"bill.py: compiled without Debian's flags: {unprotected}")
 lock = Path(sys.argv[2]).read_text("utf-8")
 fault = make_schemabased_validator(OutputFormat.JSON, SchemaVersion.V1_6).validate_str(text)
 parts = json.loads(text)["components"]
