@@ -32,6 +32,7 @@ from tests.debian13.__main__ import (
 )
 from tests.support.samples import jpegs
 
+CLIENTS: Final = Path(__file__).with_name("clients.py")
 TRIED: Final = Path(__file__).with_name("package.sh")
 MINUTES: Final = Path(__file__).with_name("first_minutes.sh")
 DOCKERD: Final = CHECKOUT / "tests/support/machine/dockerd.sh"
@@ -56,32 +57,50 @@ rm -rf /w /wheels /wheels2 && python3 -m venv /w \
 NEWER: Final = """\
 dpkg-deb --raw-extract /one/*.deb /newer \
 && sed -i 's/^Version: .*/&.1/' /newer/DEBIAN/control \
-&& mkdir -p /two && rm -f /two/* && dpkg-deb -Zgzip --build /newer /two/newer.deb >/dev/null \
+&& rm -rf /old && mv /one /old && mkdir /one && dpkg-deb -Zgzip --build /newer /one/newer.deb >/dev/null \
 && rm -r /newer"""
+RELEASED: Final = """\
+rm -rf /old /released && git worktree prune && git worktree add --quiet --detach /released {tag} \
+&& (cd /released && packaging/setup/packages.sh deb && packaging/debian/build.sh /old)"""
+
+
+def last_release(checkout: Path) -> str:
+    """Return the newest tag of a release before HEAD; empty if there is none."""
+    command = ["git", "-c", "versionsort.suffix=-", "-C", str(checkout), "tag", "--list", "v[0-9]*"]
+    command += ["--merged", "HEAD", "--no-contains", "HEAD", "--sort=-version:refname"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return found[0] if found else ""
 
 
 def tried(builder: Path, fresh: Path, suite: str) -> int:
-    """Build the package in one root and try it in the other; returns an exit code."""
+    """Build the packages in one root and try them in the other; returns an exit code."""
     build(fresh, suite)
     if not (builder / BUILT).exists():
         run("cp", "--archive", f"{fresh}/.", str(builder))
     put_checkout(builder)
-    if status := inside(builder, f"{BUILD} && {NEWER} && {WHEELS}"):
+    if tag := last_release(builder / PLACE):
+        print(f"the old package is the release {tag}, the new one is HEAD", flush=True)
+    else:
+        print("no release is before HEAD: the new package is the old one with another number", flush=True)
+    before = RELEASED.format(tag=tag) if tag else NEWER
+    if status := inside(builder, f"{BUILD} && {WHEELS} && {before}"):
         return status
     place = fresh / PLACE
     place.mkdir()
-    [old], [new] = (builder / "one").glob("*.deb"), (builder / "two").glob("*.deb")
+    for name, directory in (("old.deb", "old"), ("new.deb", "one")):
+        [package] = (builder / directory).glob("*.deb")
+        shutil.copy(package, place / name)
     [wheel], [sdist] = (builder / "wheels").glob("*.whl"), (builder / "wheels").glob("*.tar.gz")
-    for file in (old, new, wheel, sdist, TRIED, MINUTES, DOCKERD):
+    for file in (wheel, sdist, CLIENTS, TRIED, MINUTES, DOCKERD):
         shutil.copy(file, place)
     photo = jpegs.with_segments(PIXEL, jpegs.exif_segment(jpegs.exif()))
     (place / "photo.jpg").write_bytes(photo)
     for name in ("resolv.conf", "hosts"):
         shutil.copy(Path("/etc", name), fresh / "etc" / name)
-    script = f"sh ./{TRIED.name} policyfs_*.deb newer.deb *.whl *.tar.gz"
+    script = f"sh ./{TRIED.name} old.deb new.deb *.whl *.tar.gz"
     if suite != "bookworm":
-        script += " && rm -rf /srv/media /etc/policyfs /var/l*/policyfs"
-        script += f" && sh ./{MINUTES.name} policyfs_*.deb photo.jpg"
+        script += " && rm -rf /srv/media /srv/kept /etc/policyfs /var/l*/policyfs"
+        script += f" && sh ./{MINUTES.name} new.deb photo.jpg"
     return inside(fresh, script)
 
 

@@ -1,12 +1,13 @@
 #!/bin/sh
 # Tries the Debian package in a root that has nothing of policyfs: `package.sh OLD.deb NEW.deb WHEEL SDIST`. Installs
-# it, mounts, upgrades it under the mount while an app reads, goes back, removes and purges it. Then installs the wheel
-# and the sdist as README.md says. Ends with 1 at the first thing that is wrong.
+# it, mounts, upgrades it under mounts that clients.py uses, goes back, removes and purges it. Then installs the wheel
+# and the sdist as README.md says. Ends with 1 at the first thing that is wrong. photo.jpg has a location.
 set -eu
 old=$(readlink -f "$1")
 new=$(readlink -f "$2")
 wheel=$(readlink -f "$3")
 sdist=$(readlink -f "$4")
+here=$PWD
 export DEBIAN_FRONTEND=noninteractive
 
 fail() {
@@ -20,54 +21,110 @@ cd /
 policyfs --version
 for page in man1/policyfs.1 man5/policyfs-policy.5; do
     # minbase leaves manual pages out of the root, but not out of the package
-    dpkg-deb --contents "$old" | grep "/usr/share/man/$page.gz" >/dev/null || fail "no page $page"
+    dpkg-deb --contents "$new" | grep "/usr/share/man/$page.gz" >/dev/null || fail "no page $page"
 done
 getent passwd policyfs-forward >/dev/null || fail "no user for policyfs-forward.service"
 [ -z "$(find /usr/lib/policyfs/code -name '*.pyc')" ] || fail "compiled modules among dpkg's files"
 
-mkdir -p /srv/media /mnt/media
-chmod 700 /srv/media
-echo words >/srv/media/note.txt
-chmod 644 /srv/media/note.txt
 cat >/etc/policyfs/home.yaml <<END
 apiVersion: policyfs/v1
 kind: Policy
 metadata: {name: home}
 apps:
   gallery: {uid: 10011}
+  uploader: {uid: 10012, grants: [media.location]}
 rules:
   - {id: all, allow: [see, read], who: {app: any}, paths: "/**"}
+  - {id: uploads, allow: [write, create, delete], who: {app: uploader}, paths: "/inbox/**"}
+  - {id: no-place, require: {redact: [location]}, raw_types: [text/plain], who: {not: {grant: media.location}}}
 END
-mount -t fuse.policyfs -o policy=/etc/policyfs/home.yaml /srv/media /mnt/media
+for name in media kept; do
+    mkdir -p /srv/$name/inbox /mnt/$name
+    chmod 700 /srv/$name
+    echo words >/srv/$name/note.txt
+    cp "$here/photo.jpg" /srv/$name/photo.jpg
+    chmod 644 /srv/$name/*.*
+done
+mounted() {
+    mount -t fuse.policyfs -o "policy=/etc/policyfs/home.yaml${2:-}" "/srv/$1" "/mnt/$1"
+}
+of_daemon() {
+    policyfs status --json "/mnt/$1" | /usr/bin/python3 -c "import json, sys; print(json.load(sys.stdin)['$2'])"
+}
+followed() {
+    policyfs mount --keeper --follow --policy /etc/policyfs/home.yaml "/srv/$1" "/mnt/$1"
+    grep -qF " $(readlink -f /usr/lib/policyfs/current)/" "/proc/$(of_daemon "$1" pid)/maps" ||
+        fail "the daemon of /mnt/$1 is not of the installed version"
+}
 as_app() {
     setpriv --reuid 10011 --regid 10011 --clear-groups "$@"
 }
+
+# A mount goes on with its daemon when the package changes; on Linux 6.9 or newer a daemon of the installed version can
+# follow one with a keeper. clients.py uses both kinds: /mnt/media over one change, /mnt/kept over both changes.
+clients() {
+    rm -rf "/tmp/$1" "/srv/$1/inbox/"*
+    /usr/bin/python3 "$here/clients.py" run "/mnt/$1" "/tmp/$1" &
+    checked "$1" "before the change"
+}
+checked() {
+    /usr/bin/python3 "$here/clients.py" check "/srv/$1" "/tmp/$1" "/mnt/$1 $2" || fail "$2: the clients of /mnt/$1"
+}
+ended() {
+    touch "/tmp/$1/stop"
+    wait "$2" || fail "a client of /mnt/$1 failed"
+}
+
+mounted media
 [ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the app cannot read"
 first=$(readlink -f /usr/lib/policyfs/current)
+daemon=$(of_daemon media pid)
+clients media
+on_media=$!
+kept=
+case $(uname -r) in
+[0-5].* | 6.[0-8][.-]*) echo "package.sh: nothing follows a mount on this kernel" ;;
+*)
+    kept=kept
+    mounted kept ,keeper
+    clients kept
+    on_kept=$!
+    ;;
+esac
 
-as_app sh -c 'while [ ! -e /tmp/enough ]; do
-    cat /mnt/media/note.txt >/dev/null && ls /mnt/media >/dev/null || echo failed; echo done; done' >/tmp/app.log 2>&1 &
-app=$!
 dpkg -i "$new" >/dev/null
-touch /tmp/enough
-wait $app
-grep -q done /tmp/app.log || fail "the app did nothing during the upgrade"
-! grep -qv done /tmp/app.log || fail "calls failed during the upgrade: $(grep -v done /tmp/app.log | head -n 3)"
+for name in media $kept; do checked $name "after the upgrade"; done
 second=$(readlink -f /usr/lib/policyfs/current)
 [ "$first" != "$second" ] || fail "the new version is not in use"
 [ -d "$first" ] || fail "the version of a running mount was removed"
 policyfs status /mnt/media >/dev/null || fail "the new command does not understand the running mount"
-[ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the app cannot read after the upgrade"
+[ "$(of_daemon media pid)" = "$daemon" ] || fail "the upgrade has put another daemon in the place of one without a keeper"
+if [ "$kept" ]; then
+    followed kept
+    checked kept "after the new version has followed"
+fi
 
+ended media $on_media
 policyfs umount /mnt/media
-mount -t fuse.policyfs -o policy=/etc/policyfs/home.yaml /srv/media /mnt/media
+mounted media
 dpkg-reconfigure policyfs
 [ ! -e "$first" ] || fail "a version that nobody runs has stayed"
 
+daemon=$(of_daemon media pid)
+clients media
+on_media=$!
 dpkg -i "$old" >/dev/null 2>&1
+for name in media $kept; do checked $name "after the downgrade"; done
 [ "$(readlink -f /usr/lib/policyfs/current)" = "$first" ] || fail "the older version is not in use again"
-[ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the app cannot read after the downgrade"
+[ "$(of_daemon media pid)" = "$daemon" ] || fail "the downgrade has put another daemon in the place"
 policyfs status /mnt/media >/dev/null || fail "the older command does not understand the newer mount"
+if [ "$kept" ]; then
+    followed kept
+    checked kept "after the old version has followed"
+    ended kept $on_kept
+    policyfs umount /mnt/kept
+fi
+ended media $on_media
 policyfs audit verify >/dev/null || fail "the older version does not read the newer one's trail"
 
 apt-get remove -y -qq policyfs >/dev/null
