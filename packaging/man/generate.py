@@ -1,4 +1,5 @@
-"""Writes policyfs.1 from the command line's own parser, and policyfs-policy.5 from docs/policy-language.md.
+"""Writes policyfs.1 and mount.fuse.policyfs.8 from the command line's own parser, and policyfs-policy.5 from
+docs/policy-language.md.
 
     python packaging/man/generate.py
 
@@ -46,6 +47,27 @@ FILES: Final = (
     ("/var/lib/policyfs-forward/", "The cursors of `audit forward`, and the state of its sinks."),
     ("/run/policyfs/", "The daemons' control sockets."),
 )
+HELPER: Final = """\
+mount(8) runs this program for file systems of the type fuse.policyfs. It runs `policyfs mount` with the
+options of mount(8) and fstab(5): a name has _ where policyfs(1) has -. It needs policy. The mount always has
+nosuid and nodev."""
+UNLIKE_OPTIONS: Final = ("help", "follow", "foreground", "log")
+"""Options of `policyfs mount` that concern its process, not the mount."""
+OPTION_NAMES: Final = {"read_only": "ro"}
+OPTION_HELP: Final = {"no_avc": "answer each request by Python: also repeated look-ups, stats and opens"}
+"""Of an option that is on by default, for `no_`: the command describes the positive form."""
+MOUNT_OPTIONS: Final = (
+    ("default_permissions", "The same as posix."),
+    ("atime, noatime, relatime, lazytime, and the like", "No effect: access times are those of the store."),
+    ("rw, nosuid, nodev, exec, async, defaults", "No effect: each mount is so."),
+    ("auto, noauto, nofail, nouser, _netdev, comment=, x-*", "For mount(8) and systemd alone."),
+)
+MOUNT_EXIT: Final = (
+    ("0", "Success."),
+    ("1", "The command line or an option is wrong."),
+    ("32", "The mount failed."),
+)
+FSTAB: Final = "/srv/media  /mnt/media  fuse.policyfs  policy=/etc/policyfs/family-photos.yaml,nofail  0 0"
 
 
 def escaped(text: str) -> str:
@@ -166,6 +188,37 @@ def command_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+# ---------------------------------------------------------------- mount.fuse.policyfs.8
+
+
+def helper_page() -> str:
+    """mount.fuse.policyfs.8."""
+    parser = build_parser("mount")
+    [mount] = [found for words, _, found in parsers(parser) if words == "mount"]
+    lines = head("mount.fuse.policyfs", 8, "mount a store of policyfs by mount(8) and fstab(5)")
+    lines += [
+        ".SH SYNOPSIS",
+        "\\fBmount \\-t fuse.policyfs \\-o policy=\\fP\\fIP\\fP[,\\fIOPTION\\fP...] \\fISTORE MOUNTPOINT\\fP",
+        ".br",
+        "\\fBmount.fuse.policyfs\\fP \\fISTORE MOUNTPOINT\\fP [\\fB\\-sfnv\\fP] \\fB\\-o\\fP \\fIOPTIONS\\fP",
+        ".SH DESCRIPTION",
+        *map(inline, HELPER.splitlines()),
+        ".SH OPTIONS",
+    ]
+    for action in arguments(mount):
+        if action.option_strings and action.dest not in UNLIKE_OPTIONS:
+            name = action.option_strings[-1].removeprefix("--").replace("-", "_")
+            what = f"=\\fI{escaped(value(action))}\\fP" if value(action) else ""
+            said = OPTION_HELP.get(name, action.help or "")
+            said = said.replace("--app", "app").replace("--read-only", "ro")
+            lines += [".TP", f"\\fB{escaped(OPTION_NAMES.get(name, name))}\\fP{what}", inline(said)]
+    for title, rows in (("OTHER OPTIONS", MOUNT_OPTIONS), ("EXIT STATUS", MOUNT_EXIT)):
+        lines += [f".SH {title}", *terms(rows)]
+    lines += [".SH EXAMPLES", "A line of fstab(5):", ".PP", ".nf", ".RS 4", escaped(FSTAB), ".RE", ".fi"]
+    lines += [".SH SEE ALSO", "policyfs(1), policyfs\\-policy(5), fstab(5), mount(8)"]
+    return "\n".join(lines) + "\n"
+
+
 # ---------------------------------------------------------------- policyfs-policy.5
 
 
@@ -239,11 +292,13 @@ def paragraphs(text: str) -> str:
     return "\n".join(out) + "\n"
 
 
-PAGES: Final = {"policyfs.1": command_page, "policyfs-policy.5": policy_page}
+PAGES: Final = {
+    "policyfs.1": command_page, "policyfs-policy.5": policy_page, "mount.fuse.policyfs.8": helper_page,
+}  # fmt: skip
 
 
 def main() -> int:
-    """Write both."""
+    """Write all."""
     for name, page in PAGES.items():
         (HERE / name).write_text(page(), encoding="utf-8")
         print(f"packaging/man/{name}")

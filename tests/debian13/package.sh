@@ -16,13 +16,14 @@ fail() {
 }
 
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends "$old" >/dev/null
+apt-get install -y -qq --no-install-recommends "$old" man-db >/dev/null
 cd /
 policyfs --version
-for page in man1/policyfs.1 man5/policyfs-policy.5; do
-    # minbase leaves manual pages out of the root, but not out of the package
-    dpkg-deb --contents "$new" | grep "/usr/share/man/$page.gz" >/dev/null || fail "no page $page"
+dpkg -i "$new" >/dev/null
+for page in 1/policyfs 5/policyfs-policy 8/mount.fuse.policyfs; do
+    man -w "${page%/*}" "${page#*/}" >/dev/null || fail "no page $page"
 done
+dpkg -i "$old" >/dev/null 2>&1
 getent passwd policyfs-forward >/dev/null || fail "no user for policyfs-forward.service"
 [ -z "$(find /usr/lib/policyfs/code -name '*.pyc')" ] || fail "compiled modules among dpkg's files"
 
@@ -126,6 +127,41 @@ if [ "$kept" ]; then
 fi
 ended media $on_media
 policyfs audit verify >/dev/null || fail "the older version does not read the newer one's trail"
+
+# needrestart restarts services of which a library was replaced. A restart would take a mount away from its users, so
+# it must leave the units that `policyfs unit` names to the administrator, and no other service. It finds the service
+# of a process by the name of the control group.
+apt-get install -y -qq --no-install-recommends needrestart >/dev/null
+printf 'apiVersion: policyfs/v1\nkind: Site\nname: home\nstore: /srv/kept\npolicy: /etc/policyfs/home.yaml\n' >/home.yaml
+printf 'mounts:\n  - {shared: true, at: /mnt/kept}\n' >>/home.yaml
+mkdir /units && policyfs unit --to /units /home.yaml >/dev/null
+[ -e /units/policyfs-home-shared.service ] || fail "policyfs unit gives another name: $(ls /units)"
+groups=/sys/fs/cgroup/systemd
+[ -e $groups/cgroup.procs ] || groups=/sys/fs/cgroup
+leave_groups() {
+    for service in policyfs-home-shared.service ssh.service; do
+        while read -r pid; do echo "$pid" >$groups/cgroup.procs; done <$groups/$service/cgroup.procs
+        rmdir $groups/$service
+    done
+}
+mkdir $groups/policyfs-home-shared.service $groups/ssh.service
+trap leave_groups EXIT
+# shellcheck disable=SC2016 # for the inner shell
+in_group='echo $$ >"$0/cgroup.procs" && exec "$@"'
+sh -c "$in_group" $groups/policyfs-home-shared.service \
+    policyfs mount --policy /etc/policyfs/home.yaml /srv/kept /mnt/kept
+(sh -c "$in_group" $groups/ssh.service sleep 10000 &)
+apt-get install -y -qq --reinstall libc6 >/dev/null
+mkdir -p /run/systemd/system # needrestart asks if systemd runs
+needrestart -r l -l >/tmp/needrestart 2>&1
+rmdir /run/systemd/system
+policyfs umount /mnt/kept
+for service in "restarted:.*ssh.service.*deferred:" "deferred:.*policyfs-home-shared.service"; do
+    tr '\n' ' ' </tmp/needrestart | grep -q "$service" || fail "needrestart: $(cat /tmp/needrestart)"
+done
+leave_groups
+trap - EXIT
+echo "needrestart: $(grep -A 9 restarted: /tmp/needrestart | tr -s '\n ' ' ')"
 
 apt-get remove -y -qq policyfs >/dev/null
 [ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the removal took the mount away"
