@@ -42,7 +42,7 @@ bridge)
     # Two compilers side by side. Without symbols for a debugger pyfuse3 compiles faster, and what compiles it
     # is used once. setuptools takes CFLAGS instead of Python's own flags, so these stand in it, too.
     (
-        own=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_config_var("CFLAGS"))')
+        own=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("CFLAGS"))')
         export PIP_NO_COMPILE=1 CFLAGS="${CFLAGS:-$own} -g0"
         install --require-hashes -r requirements.lock
     ) &
