@@ -57,6 +57,7 @@ STRICT = ["-Werror"] if os.environ.get("POLICYFS_STRICT_BUILD") else []
 FLAGS = [
     "-std=gnu11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-Werror=implicit-int",
     "-Werror=int-conversion", "-Werror=incompatible-pointer-types", *STRICT,
+    "-fstack-protector-strong",  # not every Python has it among its own flags
     f"-ffile-prefix-map={os.getcwd()}=.",  # two builds have the same bytes, wherever they are made
 ]  # fmt: skip
 

@@ -69,7 +69,7 @@ def main() -> None:
     stamp = subprocess.run(
         ["git", "log", "-1", "--format=%ct"], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.strip()
-    # setuptools takes these flags instead of Python's own, which optimise and protect the stack.
+    # setuptools takes these flags instead of Python's own, which optimise.
     flags = f"{sysconfig.get_config_var('CFLAGS')} -g0"
     environment = os.environ | {"SOURCE_DATE_EPOCH": stamp, "CFLAGS": flags}
 

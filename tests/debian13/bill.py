@@ -1,5 +1,5 @@
 """Checks the list of libraries in a wheel: CycloneDX by its schema, versions and digests as in the lock. And
-the flags of its C: Python's own, which optimise and protect the stack.
+that its C protects the stack.
 
     python3 bill.py WHEEL LOCK
 """
@@ -20,7 +20,7 @@ with zipfile.ZipFile(sys.argv[1]) as wheel:
     modules = [name for name in wheel.namelist() if name.endswith(".so")]
     unprotected = [name for name in modules if b"__stack_chk_fail" not in wheel.read(name)]
 if not modules or unprotected:
-    sys.exit(f"bill.py: compiled without Debian's flags: {unprotected}")
+    sys.exit(f"bill.py: without a protected stack: {unprotected}")
 lock = Path(sys.argv[2]).read_text("utf-8")
 fault = make_schemabased_validator(OutputFormat.JSON, SchemaVersion.V1_6).validate_str(text)
 parts = json.loads(text)["components"]

@@ -431,7 +431,8 @@ def test_the_package_builds_with_the_bridge_and_the_command(tmp_path: Path) -> N
         for file in (HELPER, CHECKOUT / "packaging/bin/policyfs"):
             [script] = [name for name in names if name.endswith(f".data/scripts/{file.name}")]
             assert archive.read(script) == file.read_bytes()
-        for page in ("man1/policyfs.1", "man5/policyfs-policy.5", "man8/mount.fuse.policyfs.8"):  # below the prefix, where man looks
+        for page in ("man1/policyfs.1", "man5/policyfs-policy.5", "man8/mount.fuse.policyfs.8"):
+            # Below the prefix, where man looks.
             [found] = [name for name in names if name.endswith(f".data/data/share/man/{page}")]
             assert archive.read(found) == (MANUAL / Path(page).name).read_bytes()
     for file in ("bash-completion/completions/policyfs", "zsh/site-functions/_policyfs",
