@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
@@ -98,6 +98,13 @@ def mounts_below(path: str) -> list[Mount]:
     below = path.rstrip("/") + "/"
     with _table() as table:
         return [parse_mount(line) for line in table if _path_of(line).startswith(below)]
+
+
+def mount_over(path: str, table: Sequence[Mount]) -> Mount | None:
+    """Return the topmost of these mounts in which an absolute path without symlinks lies; None after
+    chroot(2). table: in the kernel's order."""
+    over = (mount for mount in reversed(table) if f"{path}/".startswith(f"{mount.path.rstrip('/')}/"))
+    return max(over, key=lambda mount: len(mount.path), default=None)
 
 
 def fuse_mounts_below(path: bytes) -> set[bytes]:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from policyfs.cli.site.site_units import reaches
 from policyfs.linux.interpreter import clean_environment, program
-from policyfs.linux.mountinfo import Mount, mounts
+from policyfs.linux.mountinfo import Mount, mount_over, mounts
 from policyfs.trail.lines.table import shown
 
 _LABEL: Final = "com.docker.compose."  # of podman-compose, too
@@ -98,9 +98,8 @@ def having(containers: Iterable[Container], store: str) -> Iterator[tuple[Contai
 
 def _places(path: str, table: Sequence[Mount]) -> tuple[str, str]:
     """Return a directory's path, and its device with its path there: bind mounts and volumes share these."""
-    above = (mount for mount in reversed(table) if f"{path}/".startswith(f"{mount.path.rstrip('/')}/"))
-    mount = max(above, key=lambda mount: len(mount.path), default=None)
-    if mount is None:  # after chroot(2)
+    mount = mount_over(path, table)
+    if mount is None:
         return path, path
     below = os.path.relpath(path, mount.path)
     return path, f"{mount.device}{os.path.normpath(os.path.join(mount.root, below))}"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from policyfs.linux import procfs
-from policyfs.linux.mountinfo import Mount, mount_id_of_fd, mounts
+from policyfs.linux.mountinfo import Mount, mount_id_of_fd, mount_over, mounts
 from policyfs.linux.statx import cached_device
 
 
@@ -138,8 +138,7 @@ def _links(pid: int, table: list[Mount], same: set[int]) -> Iterator[tuple[str, 
     for what in ("cwd", "root", "exe"):
         with contextlib.suppress(OSError):
             path = procfs.link(pid, what)
-            over = [mount for mount in reversed(table) if _is_below(path, os.fsencode(mount.path))]
-            if over and max(over, key=lambda mount: len(mount.path)).mount_id in same:
+            if (over := mount_over(os.fsdecode(path), table)) and over.mount_id in same:
                 yield what, path
 
 
@@ -161,7 +160,3 @@ def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes, int]]:
             if len(fields) == 6 and fields[3] == wanted and fields[5] not in seen:
                 seen.add(fields[5])
                 yield "mapping", fields[5], int(fields[4])
-
-
-def _is_below(path: bytes, mountpoint: bytes) -> bool:
-    return mountpoint in (b"/", path) or path.startswith(mountpoint + b"/")
