@@ -156,8 +156,6 @@ def test_running_containers_give_the_compose_file(place: Path, monkeypatch: pyte
     app = {"files": "compose.yaml", "above": str(place / "app")}
     server, player = (inspected(name, f"{library}/{of}", **app) for name, of in
                       (("immich-server", "Photos"), ("jellyfin", "Films")))  # fmt: skip
-    (place / "other.yaml").touch()
-    other = inspected("web", "/var/www", files=str(place / "other.yaml"))
     manager(place / "bin", "docker", server, player, inspected("stray\x1b", str(place / "srv")))
     (place / "other.yaml").touch()
     for more in ([], [library]):

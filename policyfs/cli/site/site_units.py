@@ -347,7 +347,7 @@ def compose_file(
 
 def _check(site: Site, path: str) -> None:
     """Raise PolicyfsError if a compose file lacks a container, reaches the store, or covers a mount."""
-    found = read_compose(path)
+    found, store = read_compose(path), os.path.realpath(site.store)
     for mount in site.mounts:
         for container in mount.container:
             if container not in found.services:
@@ -362,7 +362,7 @@ def _check(site: Site, path: str) -> None:
         for told in dangers(name, sources):
             print(f"policyfs: warning: {path}: {told}", file=sys.stderr)
         for source in sources:
-            if reaches(source, os.path.realpath(site.store)):
+            if reaches(source, store):
                 raise PolicyfsError(
                     f"{path}: the volume {source} gives the service {name} direct access to the store"
                     f" {site.store}, without a policy: remove this volume"
