@@ -136,7 +136,7 @@ class FileSystem:
         self._settings, self._base, self._bugs = settings, base, bugs
         self.kernel_locks = KernelLocks(shared=settings.app is None, bug=bugs.bug)
         self._undo = contextlib.ExitStack()
-        self._folding: set[int] = set()
+        self._folding: set[bytes] = set()
         self._replaced_files = ReplacedFiles()
         self._undo.callback(self._replaced_files.close)
         finder, plans = self._finders(keeper)
@@ -416,10 +416,11 @@ class FileSystem:
 
     def _say_folding(self, node: Node) -> None:
         """Log, once for each directory, that the directory is refused since it ignores the case of names."""
-        if node.nodeid not in self._folding and len(self._folding) < _FOLDING_SAID:
-            self._folding.add(node.nodeid)
+        # By path: a node that the kernel forgot comes back with another number.
+        if (path := node.path()) not in self._folding and len(self._folding) < _FOLDING_SAID:
+            self._folding.add(path)
             told = "apps cannot use this directory: it ignores the case of names, so rules could be bypassed"
-            self._base.warn(told, node.path())
+            self._base.warn(told, path)
 
     def use(self, engine: Engine) -> None:
         """Put another policy in force, and make the kernel forget attributes and pages. Never waits.

@@ -146,8 +146,7 @@ def test_a_worker_that_gets_no_processor_has_time(
     processor = max(os.sched_getaffinity(0))
     deadline_s = max(DEADLINE_S, 8 * min(_kind(sniffer, dear)[1] for _ in range(3)))  # too little at 5 %
     with contextlib.closing(Sniffer.start(workers=1, deadline_s=deadline_s)) as starved:
-        [worker] = starved.stats().worker_pids
-        os.sched_setaffinity(worker, {processor})
+        os.sched_setaffinity(*starved.stats().worker_pids, {processor})
         busy = start_as(0, _keep_busy, processor)
         try:
             if not busy.receive():
