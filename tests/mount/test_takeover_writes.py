@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tests.support.programs.bookkeeping
+import tests.support.programs.looped
 import tests.support.programs.tree_changes
 from tests.mount.test_takeover import REST_S, kill_daemon, records
 from tests.support.machine.counts import PATIENCE, SOAK, count, first
@@ -30,12 +31,14 @@ rules:
 """
 CHANGES = Path(tests.support.programs.tree_changes.__file__).read_text()
 BOOKS = Path(tests.support.programs.bookkeeping.__file__).read_text()
+LOOPED = Path(tests.support.programs.looped.__file__).read_text()
 OF_APP = ("--app", "editor")
 LONGEST_S = (2.0 if SOAK else 10.0) * PATIENCE
 """A call that takes longer has failed. `make test` has more processes than processors."""
 PROGRAMS = [
     *((CHANGES, str(seed), str(seed)) for seed in range(2)),
     *((BOOKS, f"books/{mode}", mode) for mode in ("delete", "wal") for _ in range(2)),
+    *((LOOPED, name, name) for name in ("git", "rsync", "fio", "save", "flock", "flock") if SOAK),
 ]
 
 
@@ -60,7 +63,11 @@ def changing(work: Path, run: Callable[..., list[str]] = as_app) -> Iterator[lis
             assert process.stdout.readline() == "ready\n"
         yield told
         for process in processes:
-            out, _ = process.communicate("end\n", timeout=60)
+            assert process.stdin is not None
+            process.stdin.write("end\n")
+            process.stdin.flush()
+        for process in processes:
+            out, _ = process.communicate(timeout=120)
             assert process.returncode == 0
             told.append(json.loads(out))
 
@@ -77,7 +84,7 @@ def kept(mounts, store: Path, *options: str, policy: str = POLICY) -> Mount:
     return mounts.start(policy, store, *OF_APP, "--keeper", *options)
 
 
-@pytest.mark.timeout(900 if SOAK else 120)
+@pytest.mark.timeout(1500 if SOAK else 120)
 @pytest.mark.parametrize("options", first(1, [
     ((),), (OF_APP,), ((*OF_APP, "--no-passthrough"),), (("--no-passthrough",),), (("--posix",),),
 ]))  # fmt: skip
@@ -88,7 +95,7 @@ def test_each_change_is_made_once_by_daemons_that_die_in_changes(
     mount = mounts.prepare(POLICY, work, "--keeper", *options)
     mount.program = ("tests.support.mount.dying",)
     mount.start()
-    deaths = count(3, 60)
+    deaths = count(3, 250)
     with changing(mount / "Work") as told:
         wait_for(lambda: len(records(mount, "mount")) > deaths, "the daemons die", 5.0 * deaths)
     status = mount.status()

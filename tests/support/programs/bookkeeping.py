@@ -3,8 +3,8 @@
     python3 bookkeeping.py DATABASE JOURNAL_MODE PAUSE_S
 
 Two at a time work in one database. It works, with a pause after each entry, until its standard input has a
-line, then prints the same as changes.py. Its calls do not wait for locks, but are made again: SQLite's own
-wait sleeps up to 0.1 s at a time, and a process that never sleeps gets the lock again and again, also
+line, then prints the same as tree_changes.py. Its calls do not wait for locks, but are made again: SQLite's
+own wait sleeps up to 0.1 s at a time, and a process that never sleeps gets the lock again and again, also
 without a mount. It imports nothing of policyfs: it runs as an app.
 """
 
@@ -48,7 +48,7 @@ def main() -> None:
     books.call(f"pragma journal_mode={mode}")
     books.call("create table if not exists entries (who, number, text, unique (who, number))")
     print("ready", flush=True)
-    while not failed and not select.select([sys.stdin], [], [], float(pause_s))[0]:
+    while not failed and not (select.select([sys.stdin], [], [], float(pause_s))[0] and booked):
         try:
             books.call("begin immediate")
             books.call("insert into entries values (?, ?, ?)", (me, booked, "x" * 2000))
