@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -38,8 +38,8 @@ LONGEST_S = (2.0 if SOAK else 10.0) * PATIENCE
 PROGRAMS = [
     *((CHANGES, str(seed), str(seed)) for seed in range(2)),
     *((BOOKS, f"books/{mode}", mode) for mode in ("delete", "wal") for _ in range(2)),
-    *((LOOPED, name, name) for name in ("git", "rsync", "fio", "save", "flock", "flock") if SOAK),
 ]
+LOOPS = [(LOOPED, name, name) for name in ("git", "rsync", "fio", "save", "flock", "flock")]
 
 
 def as_app(*words: str) -> list[str]:
@@ -47,13 +47,15 @@ def as_app(*words: str) -> list[str]:
 
 
 @contextmanager
-def changing(work: Path, run: Callable[..., list[str]] = as_app) -> Iterator[list[list[object]]]:
+def changing(
+    work: Path, run: Callable[..., list[str]] = as_app, programs: Sequence[tuple[str, str, str]] = PROGRAMS
+) -> Iterator[list[list[object]]]:
     """Programs that change files; afterwards the list has their last words. work: that directory in a mount.
     run: makes their command lines."""
     told: list[list[object]] = []
     with ExitStack() as stack:
         processes = []
-        for program, place, argument in PROGRAMS:
+        for program, place, argument in programs:
             words = run("/usr/bin/python3", "-c", program, str(work / place), argument, str(REST_S))
             process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             processes.append(stack.enter_context(process))
@@ -95,18 +97,18 @@ def test_each_change_is_made_once_by_daemons_that_die_in_changes(
     mount = mounts.prepare(POLICY, work, "--keeper", *options)
     mount.program = ("tests.support.mount.dying",)
     mount.start()
-    deaths = count(3, 250)
-    with changing(mount / "Work") as told:
+    deaths, programs = count(3, 250), [*PROGRAMS, *(LOOPS if SOAK else [])]
+    with changing(mount / "Work", programs=programs) as told:
         wait_for(lambda: len(records(mount, "mount")) > deaths, "the daemons die", 5.0 * deaths)
     status = mount.status()
     again, deaths = status["takeover"]["again"], status["takeover"]["count"]
     print("deaths", deaths, "changes that came again", again, "longest calls", [one[2] for one in told])
-    for failed, calls, longest, differences in told:
+    for (program, *_), (failed, calls, longest, differences) in zip(programs, told, strict=True):
         assert (failed, differences) == ([], [])
         assert calls > 20
-        assert longest < LONGEST_S
+        assert longest < LONGEST_S * (3 if SOAK and program is BOOKS else 1)  # a statement has many calls
     assert status["takeover"]["unknown"] == 0
-    assert again * 3 >= deaths or "--no-passthrough" in options or not SOAK  # a mediated WRITE has no intent
+    assert again >= 0.3 * deaths or "--no-passthrough" in options or not SOAK  # a mediated WRITE has none
     assert status["bugs"] == 0
 
 
