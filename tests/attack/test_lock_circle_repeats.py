@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.machine.processes import Child, call_as, is_blocked, start_as, thread_states, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
 from tests.support.mount.faulty import CAMERA, GALLERY
@@ -61,14 +61,9 @@ def _remove(channel: Connection, path: Path) -> None:
     path.unlink()
 
 
-def _is_blocked(task: Path) -> bool:
-    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "D"
-
-
 def _readers_blocked(mount: Mount) -> int:
     """How many readers wait for a lock."""
-    tasks = Path(f"/proc/{mount.pid}/task").iterdir()
-    return sum(_is_blocked(task) for task in tasks if (task / "comm").read_text().strip() == READER)
+    return list(thread_states(mount.pid).values()).count((READER, "D"))
 
 
 @pytest.fixture
@@ -116,7 +111,7 @@ def _held(mount: Mount, hanging: Tiny, *, reading: bool, killed: bool = True) ->
     writer = start_as(CAMERA, _write_page, Path(hanging.path("slow")), mount / "DCIM/a.jpg")
     wait_for(lambda: hanging.call("is_waiting"), "the writer waits for the page")
     remover = start_as(0, _remove, mount.store / "DCIM/a.jpg")
-    wait_for(lambda: _is_blocked(Path(f"/proc/{remover.pid}")), "the remover waits for the writer")
+    wait_for(lambda: is_blocked(remover.pid), "the remover waits for the writer")
     try:
         yield said["readers"]
         if killed:
@@ -147,7 +142,7 @@ def test_the_mount_goes_on_where_the_loop_asks_the_store(start: Callable[..., Mo
     mount = start()
     with _held(mount, hanging, reading=False):
         look = start_as(CAMERA, _look_once, mount / "DCIM", 100)
-        wait_for(lambda: _is_blocked(Path(f"/proc/{mount.pid}")), "the loop waits for the directory")
+        wait_for(lambda: is_blocked(mount.pid), "the loop waits for the directory")
         _assert_answers(mount, [look])
     assert mount.status()["bugs"] == 0
 

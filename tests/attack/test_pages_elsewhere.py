@@ -17,7 +17,7 @@ import pytest
 from policyfs.daemon.end import CIRCLE
 from tests.support.machine.counts import first
 from tests.support.machine.disks import disk
-from tests.support.machine.processes import Child, start_as, wait_for
+from tests.support.machine.processes import Child, is_blocked, start_as, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount, policyfs
 from tests.support.mount.faulty import CAMERA, GALLERY, PHOTO
@@ -96,15 +96,11 @@ def stuck(arena: Path) -> Iterator[Stuck]:
     made.tiny.stop()
 
 
-def _is_blocked(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "D"
-
-
 def _stays_blocked(pid: int) -> bool:
     """True if a process waits in one call, and longer than for a disk in memory."""
     before = _switches(pid)
     for _ in range(20):
-        if not _is_blocked(pid):
+        if not is_blocked(pid):
             return False
         time.sleep(0.01)
     return _switches(pid) == before
@@ -230,9 +226,9 @@ def test_nobody_is_killed_while_the_loop_waits_for_a_disk(
         hanging.be(slow="r")
         try:
             look = stuck.start(GALLERY, _look, mount / "Checked/a.jpg")
-            wait_for(lambda: _is_blocked(mount.pid), "the loop waits for the disk")
+            wait_for(lambda: is_blocked(mount.pid), "the loop waits for the disk")
             killed = user.channel.poll(HANGS_S)
-            assert _is_blocked(mount.pid), "it waited all the time"
+            assert is_blocked(mount.pid), "it waited all the time"
         finally:
             hanging.be()
         assert not killed

@@ -12,7 +12,7 @@ import pytest
 from tests.attack.test_drafts import CAMERA
 from tests.attack.test_restless_files import OTHER, RULES
 from tests.support.machine.disks import Disk, disk
-from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.machine.processes import Child, call_as, is_blocked, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 from tests.support.samples import jpegs
@@ -104,14 +104,9 @@ def _read(channel: Connection, path: Path) -> bytes:
 def test_all_wait_where_the_draft_is_written_under_the_locks(slow) -> None:
     mount, made = slow("written-under-locks")
     writer, other = storing(mount, made)
-    wait_for(lambda: _is_blocked(mount.pid), "the daemon waits for the lock")
+    wait_for(lambda: is_blocked(mount.pid), "the daemon waits for the lock")
     reader = start_as(OTHER, _read, mount / "Share/b.jpg")
     assert not reader.channel.poll(UNANSWERED_S)
     made.be()
     assert (reader.result(), other.result(), writer.result()) == (OLD, "changed", "stored")
     assert (made.root / "store/Share/a.jpg").read_bytes() == NEW
-
-
-def _is_blocked(pid: int) -> bool:
-    """True if a daemon's event loop waits in the kernel, where nothing can interrupt it."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "D"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import os
 import pickle
 import signal
@@ -57,13 +56,27 @@ def wait_for(condition: Callable[[], T], what: str, deadline_s: float = 10.0 * P
         pause_s = min(0.05, pause_s * 1.5)
 
 
+def thread_states(pid: int) -> dict[int, tuple[str, str]]:
+    """Name and state ("S", "D") of each thread of a process, by its number; without those that end now."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+            found[int(task.name)] = (name, rest.split()[0])
+    return found
+
+
+def is_blocked(pid: int) -> bool:
+    """Whether a process's main thread waits in the kernel, where nothing can interrupt it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "D"
+
+
 def pause(pid: int) -> None:
     """Stop a process until it gets SIGCONT. SIGSTOP asks: its threads run on until each has seen it."""
     os.kill(pid, signal.SIGSTOP)
 
     def have_stopped() -> bool:
-        tasks = [Path(path).read_text() for path in glob.glob(f"/proc/{pid}/task/*/stat")]
-        return all(task.rpartition(")")[2].split()[0] == "T" for task in tasks)
+        return all(state == "T" for _, state in thread_states(pid).values())
 
     wait_for(have_stopped, f"all threads of {pid} have stopped")
 

@@ -33,7 +33,8 @@ def family_of(pid: int) -> list[int]:
     found = [pid]
     for one in found:
         for task in Path(f"/proc/{one}/task").iterdir():
-            found += map(int, (task / "children").read_text().split())
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ends now
+                found += map(int, (task / "children").read_text().split())
     return found
 
 
