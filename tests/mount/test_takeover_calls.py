@@ -1,0 +1,201 @@
+"""A daemon dies at each system call of a change, in turn: the app sees no error, and the change is made once.
+
+strace(1) writes down the calls of one change, and ends a daemon before each of them in another."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import stat
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.mount.test_takeover import LIVED_S
+from tests.mount.test_takeover_held import is_over
+from tests.mount.test_takeover_writes import APP, OF_APP, POLICY, work  # noqa: F401
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.mount.daemons import Mount
+
+STAMP_NS = 1_000_000_000_000_000_000
+RECORDED = POLICY.replace("rules:", "defaults: {audit: required}\nrules:")
+IDLE = {
+    "epoll_wait", "epoll_ctl", "futex", "getpid", "recvfrom", "sendto", "read", "lseek", "newfstatat",
+    "brk", "mmap", "munmap", "mprotect", "clone3", "clone", "rt_sigprocmask",
+}  # fmt: skip
+"""Calls that a daemon makes when it rests, or begins a thread."""
+ENDS_S = 0.2
+FEWEST = 15
+
+
+def _append(at: Path) -> None:
+    with (at / "file").open("ab", buffering=0) as file:
+        file.write(b"more")
+
+
+def _unnamed(at: Path) -> None:
+    fd = os.open(at, os.O_TMPFILE | os.O_RDWR, 0o600)
+    os.write(fd, b"text")
+    os.link(f"/proc/self/fd/{fd}", at / "new", follow_symlinks=True)
+    os.close(fd)
+
+
+def _allocate(at: Path) -> None:
+    with (at / "file").open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, 8192)
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "create": lambda at: os.close(os.open(at / "new", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)),
+    "unnamed": _unnamed,
+    "append": _append,
+    "overwrite": lambda at: (at / "file").write_bytes(b"new"),
+    "truncate": lambda at: os.truncate(at / "file", 5),
+    "allocate": _allocate,
+    "mkdir": lambda at: (at / "new").mkdir(),
+    "rmdir": lambda at: (at / "empty").rmdir(),
+    "symlink": lambda at: (at / "new").symlink_to("file"),
+    "link": lambda at: (at / "new").hardlink_to(at / "file"),
+    "unlink": lambda at: (at / "file").unlink(),
+    "rename": lambda at: (at / "file").rename(at / "empty" / "new"),
+    "replace": lambda at: (at / "file").rename(at / "other"),
+    "rename directory": lambda at: (at / "empty").rename(at / "new"),
+    "utime": lambda at: os.utime(at / "file", ns=(STAMP_NS, STAMP_NS)),
+    "setxattr": lambda at: os.setxattr(at / "file", "user.new", b"value"),
+    "removexattr": lambda at: os.removexattr(at / "file", "user.kept"),
+    "chmod": lambda at: (at / "file").chmod(0o711),
+}
+WAYS = [
+    (OF_APP, tuple(name for name in CHANGES if name != "chmod")),
+    ((), ("create", "link", "unlink", "rename", "replace")),
+    (("--no-passthrough",), ("append", "overwrite", "truncate", "allocate")),
+    ((*OF_APP, "--posix"), ("mkdir", "chmod")),
+]
+
+
+def _furnish(directory: Path) -> None:
+    (directory / "empty").mkdir(parents=True)
+    (directory / "file").write_bytes(b"old text")
+    (directory / "other").write_bytes(b"another")
+    os.setxattr(directory / "file", "user.kept", b"value")
+    for path in (directory, *directory.iterdir()):
+        os.chown(path, APP, APP)
+
+
+def _found(directory: Path) -> list[tuple[object, ...]]:
+    """What a change can do to a tree."""
+    found: list[tuple[object, ...]] = []
+    for path in sorted(directory.rglob("*")):
+        is_file = stat.S_ISREG((seen := path.lstat()).st_mode)
+        names = sorted(os.listxattr(path)) if is_file else []
+        found.append((
+            path.relative_to(directory), seen.st_mode, seen.st_uid, seen.st_mtime_ns == STAMP_NS,
+            *((seen.st_nlink, path.read_bytes(), [one for one in names if one.startswith("user.")])
+              if is_file else ()),
+        ))  # fmt: skip
+    return found
+
+
+@contextmanager
+def _traced(pid: int, *options: str) -> Iterator[Callable[[], bool]]:
+    """strace(1) follows a process's main thread. Yields whether the process has ended."""
+    process, status = os.pidfd_open(pid), Path(f"/proc/{pid}/status")
+    with subprocess.Popen(["strace", "-qq", "-p", str(pid), *options]) as tracer:
+        try:
+            wait_for(lambda: f"TracerPid:\t{tracer.pid}\n" in status.read_text(), "the tracer")
+            yield lambda: bool(select.select([process], [], [], ENDS_S)[0])
+        finally:
+            tracer.terminate()
+            os.close(process)
+
+
+class _Deaths:
+    """Changes of one kind, each in a directory of its own. expected: the directory after one."""
+
+    def __init__(self, mount: Mount, name: str, expected: list[tuple[object, ...]]) -> None:
+        self.mount, self.name, self.expected = mount, name, expected
+        self.made = 0
+        self.died: list[str] = []
+        self.wanted = Counter[tuple[str, str]]()
+
+    def calls(self, log: Path) -> list[tuple[str, int]]:
+        """The calls of one change, each as its name and how many of this name there were with it."""
+        self._change("-o", str(log))
+        self._look()
+        self.wanted = self._records(self._place())
+        seen, found = Counter[str](), []
+        for line in log.read_text().splitlines():
+            if call := re.match(r"\w+(?=\()", line):
+                seen[call[0]] += 1
+                found.append((call[0], seen[call[0]]))
+        return [one for one in found if one[0] not in IDLE]
+
+    def die_at(self, call: str, number: int) -> None:
+        """A daemon dies before the call of this name and number, if it comes to it: the first change needs
+        more calls than others."""
+        before, lived = self.mount.status()["takeover"]["count"], time.monotonic() + LIVED_S
+        wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+        if self._change("-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}"):
+            wait_for(lambda: is_over(self.mount, before + 1), f"another daemon after {call} {number}", 20)
+            self._look()
+            self.died.append(self._place())
+
+    def check_trail(self) -> None:
+        """Each change is on record, perhaps twice. A close may be missing."""
+        for place in self.died:
+            found = self._records(place)
+            assert {one for one, _ in self.wanted - found} <= {"release"}, place
+            assert max((found - self.wanted).values(), default=0) <= 1, place
+
+    def _records(self, place: str) -> Counter[tuple[str, str]]:
+        """What the trail has of a directory, without what a look at it adds."""
+        top, found = f"/Work/{place}", Counter[tuple[str, str]]()
+        for one in self.mount.events():
+            if f"{one.get('path')}/".startswith(f"{top}/") and one["operation"] not in {"open", "list"}:
+                found[one["operation"], one["path"].removeprefix(top)] += 1
+        return found
+
+    def _place(self) -> str:
+        return f"{self.name}-{self.made}"
+
+    def _look(self) -> None:
+        assert call_as(APP, _found, self.mount / "Work" / self._place()) == self.expected
+
+    def _change(self, *options: str) -> bool:
+        """Return whether a daemon has died meanwhile."""
+        self.made += 1
+        _furnish(self.mount.store / "Work" / self._place())
+        with _traced(self.mount.status()["pid"], *options) as has_ended:
+            call_as(APP, CHANGES[self.name], self.mount / "Work" / self._place())
+            assert _found(self.mount.store / "Work" / self._place()) == self.expected, options
+            return has_ended()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(("options", "names"), WAYS)
+def test_a_daemon_that_dies_at_any_call_has_made_a_change_once(
+    mounts, work: Path, options: tuple[str, ...], names: tuple[str, ...], arena: Path  # noqa: F811
+) -> None:  # fmt: skip
+    work.chmod(0o755 if "--posix" in options else 0o700)
+    os.chown(work / "Work", APP, APP)
+    mount = mounts.start(RECORDED, work, "--keeper", *options)
+    for name in names:
+        native = arena / "native" / name
+        _furnish(native)
+        call_as(APP, CHANGES[name], native)
+        deaths = _Deaths(mount, name, _found(native))
+        for call in deaths.calls(arena / "calls"):
+            deaths.die_at(*call)
+        print(f"{name}: {len(deaths.died)} deaths", flush=True)
+        assert len(deaths.died) >= FEWEST
+        deaths.check_trail()
+    status = mount.status()
+    assert status["bugs"] == 0
+    assert status["takeover"]["unknown"] == 0
