@@ -178,7 +178,7 @@ try-deb:
 
 try-arm64:
 	@packaging/setup/packages.sh debian13
-	@python3 -m tests.debian13.package --arm64
+	@for suite in bookworm trixie; do python3 -m tests.debian13.package --suite $$suite --arm64 || exit 1; done
 
 image: deb
 	@packaging/setup/packages.sh image
