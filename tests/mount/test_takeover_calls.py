@@ -1,6 +1,7 @@
 """A daemon dies at each system call of a change, in turn: the app sees no error, and the change is made once.
 
-strace(1) writes down the calls of one change, and ends a daemon before each of them in another."""
+strace(1) writes down the calls that a daemon's main thread makes for one change, and ends a daemon before
+each of them in another."""
 
 from __future__ import annotations
 
@@ -39,13 +40,6 @@ def _append(at: Path) -> None:
         file.write(b"more")
 
 
-def _unnamed(at: Path) -> None:
-    fd = os.open(at, os.O_TMPFILE | os.O_RDWR, 0o600)
-    os.write(fd, b"text")
-    os.link(f"/proc/self/fd/{fd}", at / "new", follow_symlinks=True)
-    os.close(fd)
-
-
 def _allocate(at: Path) -> None:
     with (at / "file").open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, 8192)
@@ -53,7 +47,6 @@ def _allocate(at: Path) -> None:
 
 CHANGES: dict[str, Callable[[Path], object]] = {
     "create": lambda at: os.close(os.open(at / "new", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)),
-    "unnamed": _unnamed,
     "append": _append,
     "overwrite": lambda at: (at / "file").write_bytes(b"new"),
     "truncate": lambda at: os.truncate(at / "file", 5),
