@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.linux.libc import RENAME_EXCHANGE, rename2
 from tests.mount.test_takeover import LIVED_S
 from tests.mount.test_takeover_held import is_over
 from tests.mount.test_takeover_writes import APP, OF_APP, POLICY, work  # noqa: F401
@@ -45,6 +46,12 @@ def _allocate(at: Path) -> None:
         os.posix_fallocate(file.fileno(), 0, 8192)
 
 
+def _exchange(at: Path) -> None:
+    fd = os.open(at, os.O_RDONLY)
+    rename2(fd, b"file", fd, b"other", RENAME_EXCHANGE)
+    os.close(fd)
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "create": lambda at: os.close(os.open(at / "new", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)),
     "append": _append,
@@ -58,6 +65,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "unlink": lambda at: (at / "file").unlink(),
     "rename": lambda at: (at / "file").rename(at / "empty" / "new"),
     "replace": lambda at: (at / "file").rename(at / "other"),
+    "exchange": _exchange,
     "rename directory": lambda at: (at / "empty").rename(at / "new"),
     "utime": lambda at: os.utime(at / "file", ns=(STAMP_NS, STAMP_NS)),
     "setxattr": lambda at: os.setxattr(at / "file", "user.new", b"value"),
