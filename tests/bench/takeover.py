@@ -14,11 +14,11 @@ import signal
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from tests.mount.test_takeover import let_live
 from tests.mount.test_upgrade import follow
 from tests.support.machine.namespace import enter_private_namespace
 from tests.support.machine.processes import start_as, wait_for
@@ -27,8 +27,6 @@ from tests.support.mount.daemons import Mount
 UID: Final = 10100
 SIZES: Final = ((10, 10), (10_000, 10), (10_000, 1_000), (100_000, 10), (100_000, 1_000))
 PER_DIRECTORY: Final = 1_000
-LIVED_S: Final = 1.1
-"""The keeper forgives a death after a second (daemon/keeper/keeper.py)."""
 LONG_S: Final = 120.0
 POLICY: Final = (
     f"apiVersion: policyfs/v1\nkind: Policy\napps: {{viewer: {{uid: {UID}}}}}\nrules:\n"
@@ -80,8 +78,8 @@ def pauses(root: Path, nodes: int, handles: int, count: int, end: Callable[[Moun
 
 
 def _pause(mount: Mount) -> int:
-    before, lived = mount.status(), time.monotonic() + LIVED_S
-    wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+    before = mount.status()
+    let_live()
     os.kill(before["pid"], signal.SIGKILL)
 
     def follows() -> bool:

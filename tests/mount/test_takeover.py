@@ -63,10 +63,16 @@ def kept(
     return mount.start()
 
 
+def let_live() -> None:
+    """Wait until a daemon that serves has lived long enough."""
+    lived = time.monotonic() + LIVED_S
+    wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+
+
 def kill_daemon(mount: Mount, just_before: Callable[[], object] = lambda: None) -> int:
     """Kill the daemon once it has lived long enough. Wait for the next one. Return the killed one's pid."""
-    before, lived = mount.status(), time.monotonic() + LIVED_S
-    wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+    before = mount.status()
+    let_live()
     just_before()
     os.kill(before["pid"], signal.SIGKILL)
 
@@ -237,8 +243,7 @@ def test_a_change_of_the_store_between_two_daemons_is_seen(mounts, filled: Path)
     at = mount.mountpoint / "Music"
     assert call_as(APP, lambda: (len(os.listdir(at)), (at / "0.txt").read_text())) == (SONGS + 2, "song 0\n")
     assert call_as(APP, lambda: code_of(os.stat, at / "new.txt")) == "ENOENT"
-    lived = time.monotonic() + LIVED_S
-    wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+    let_live()
     assert mount.process is not None
     os.kill(mount.process.pid, signal.SIGSTOP)  # the keeper
     try:
@@ -331,8 +336,7 @@ def test_locks_of_apps_go_on(mounts, filled: Path) -> None:
 def test_another_store_at_the_path_ends_the_mount(mounts, filled: Path) -> None:
     mount = kept(mounts, filled)
     mount.expected_log.append("is not the directory")
-    lived = time.monotonic() + LIVED_S
-    wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+    let_live()
     filled.rename(filled.with_name("elsewhere"))
     filled.mkdir(mode=0o700)
     os.kill(mount.status()["pid"], signal.SIGKILL)

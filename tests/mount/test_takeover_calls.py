@@ -10,8 +10,7 @@ import re
 import select
 import stat
 import subprocess
-import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.linux.libc import RENAME_EXCHANGE, rename2
-from tests.mount.test_takeover import LIVED_S
+from tests.mount.test_takeover import let_live
 from tests.mount.test_takeover_held import is_over
 from tests.mount.test_takeover_writes import APP, OF_APP, POLICY, work  # noqa: F401
 from tests.support.machine.processes import call_as, wait_for
@@ -32,6 +31,7 @@ IDLE = {
     "brk", "mmap", "munmap", "mprotect", "clone3", "clone", "rt_sigprocmask",
 }  # fmt: skip
 """Calls that a daemon makes when it rests, or begins a thread."""
+LOOKS = {"open", "list"}  # operations on record of a look at a tree
 ENDS_S = 0.2
 FEWEST = 15
 
@@ -129,7 +129,7 @@ class _Deaths:
         """The calls of one change, each as its name and how many of this name there were with it."""
         self._change("-o", str(log))
         self._look()
-        self.wanted = self._records(self._place())
+        self.wanted = wait_for(lambda: self._records()[self._place()], "the change is on record")
         seen, found = Counter[str](), []
         for line in log.read_text().splitlines():
             if call := re.match(r"\w+(?=\()", line):
@@ -140,8 +140,8 @@ class _Deaths:
     def die_at(self, call: str, number: int) -> None:
         """A daemon dies before the call of this name and number, if it comes to it: the first change needs
         more calls than others."""
-        before, lived = self.mount.status()["takeover"]["count"], time.monotonic() + LIVED_S
-        wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+        before = self.mount.status()["takeover"]["count"]
+        let_live()
         if self._change("-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}"):
             wait_for(lambda: is_over(self.mount, before + 1), f"another daemon after {call} {number}", 20)
             self._look()
@@ -149,17 +149,19 @@ class _Deaths:
 
     def check_trail(self) -> None:
         """Each change is on record, perhaps twice. A close may be missing."""
+        records = self._records()
         for place in self.died:
-            found = self._records(place)
+            found = records[place]
             assert {one for one, _ in self.wanted - found} <= {"release"}, place
             assert max((found - self.wanted).values(), default=0) <= 1, place
 
-    def _records(self, place: str) -> Counter[tuple[str, str]]:
-        """What the trail has of a directory, without what a look at it adds."""
-        top, found = f"/Work/{place}", Counter[tuple[str, str]]()
+    def _records(self) -> dict[str, Counter[tuple[str, str]]]:
+        """What the trail has of each directory, without what a look at it adds."""
+        found: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
         for one in self.mount.events():
-            if f"{one.get('path')}/".startswith(f"{top}/") and one["operation"] not in {"open", "list"}:
-                found[one["operation"], one["path"].removeprefix(top)] += 1
+            if (path := one.get("path", "")).startswith("/Work/") and one["operation"] not in LOOKS:
+                _, _, place, *rest = path.split("/", 3)
+                found[place][one["operation"], "".join(rest)] += 1
         return found
 
     def _place(self) -> str:

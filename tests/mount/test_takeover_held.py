@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.mount.test_takeover import LIVED_S, kill_daemon, records
+from tests.mount.test_takeover import kill_daemon, let_live, records
 from tests.mount.test_takeover_writes import APP, OF_APP, PHOTO, POLICY, WITH_PLACE, work  # noqa: F401
 from tests.support.machine.counts import first
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
@@ -143,8 +142,7 @@ def test_a_daemon_that_dies_at_a_step_of_a_check_has_stored_all_or_nothing(
     assert len(stored) == len(new)
     assert not leaks(stored)
     for number, step in enumerate(steps):
-        lived = time.monotonic() + LIVED_S
-        wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")  # noqa: B023
+        let_live()
         is_bad = rule == "no" and step.startswith("Drafts.") and number % 2
         assert call_as(APP, lambda: code_of(os.stat, mount.mountpoint / "Work/0/arm")) == "ENOENT"
         codes = call_as(APP, upload(str(number), bad if is_bad else new))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tests.mount.test_idmapped import OPTIONS as IDMAPPED
 from tests.mount.test_idmapped import POLICY as BOX
 from tests.mount.test_idmapped import USER, filled  # noqa: F401
 from tests.mount.test_native_where_free import FIFO, through
-from tests.mount.test_takeover import LIVED_S, kill_daemon
+from tests.mount.test_takeover import kill_daemon, let_live
 from tests.mount.test_takeover_held import is_over
 from tests.mount.test_takeover_writes import APP, OF_APP
 from tests.posix.cases_acl import ACCESS, DEFAULT, acl
@@ -108,8 +107,7 @@ def test_a_change_that_kills_the_daemon_is_made_once(mounts, work: Path, name: s
             stored.touch()
             os.chown(stored, APP, 0 if name == "chgrp" else APP)
             stored.chmod(0o2750 if name == "chgrp" else 0o600)
-        lived = time.monotonic() + LIVED_S
-        wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")  # noqa: B023
+        let_live()
         assert call_as(APP, lambda: code_of(os.stat, at / "arm")) == "ENOENT"
         assert call_as(APP, code_of, change, path) == ""
         wait_for(lambda: is_over(mount, number + 1), "another daemon", 20)  # noqa: B023

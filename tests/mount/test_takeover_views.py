@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.mount.test_long_films import film_of, shown_of
-from tests.mount.test_takeover import LIVED_S, REST_S, kept, kill_daemon
+from tests.mount.test_takeover import REST_S, kept, kill_daemon, let_live
 from tests.support.machine.counts import count
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import code_of, start_as, wait_for
@@ -109,8 +109,8 @@ def test_files_are_read_on(mounts, filled: Path, way: str) -> None:
 def in_the_pause(mount: Mount, change: Callable[[], object]) -> None:
     """Kill the daemon, and begin a change before the next one takes over. A lease of the dead one's may make
     it wait until then."""
-    lived, before = time.monotonic() + LIVED_S, mount.status()["takeover"]["count"]
-    wait_for(lambda: time.monotonic() > lived, "the daemon has lived long enough")
+    before = mount.status()["takeover"]["count"]
+    let_live()
     assert mount.process is not None
     changing = Thread(target=change)
     os.kill(mount.process.pid, signal.SIGSTOP)  # the keeper

@@ -3,8 +3,9 @@
     python3 looped.py DIRECTORY SCRIPT PAUSE_S
 
 SCRIPT is a name of SCRIPTS. The script gets the number of its run as $n. It works, with a pause after each
-run, until its standard input has a line, then prints the same as tree_changes.py. A run that does not end
-with 0 has failed. It imports nothing of policyfs: it runs as an app.
+run, until its standard input has a line, then prints the same as tree_changes.py, but counts runs, and no
+call is timed (null). A run that does not end with 0 has failed. It imports nothing of policyfs: it runs as an
+app.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def main() -> None:
     while not failed and not (runs and select.select([sys.stdin], [], [], float(pause_s))[0]):
         runs += 1
         failed = run(again, runs)
-    print(json.dumps([failed, 100 * runs, 0.0, run(at_the_end, runs)]), flush=True)
+    print(json.dumps([failed, runs, None, run(at_the_end, runs)]), flush=True)
 
 
 if __name__ == "__main__":
