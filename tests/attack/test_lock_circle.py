@@ -18,7 +18,7 @@ import pytest
 
 from tests.attack.test_own_pages import HANGS_S, _look, _write_from, furnished
 from tests.attack.test_pages_elsewhere import _switches
-from tests.support.machine.processes import Child, start_as, thread_states, wait_for
+from tests.support.machine.processes import Child, start_as, state_of, thread_states, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
 from tests.support.mount.faulty import CAMERA, GALLERY
@@ -119,17 +119,13 @@ def _is_closed(writer: int, daemon: int) -> bool:
     not have run.)"""
     before = _switches(daemon), _switches(writer)
     stuck = "vfs_utimes" in _stack(daemon) and "filemap_fault" in _stack(writer)
-    rest = _others_rest(daemon) and "R" not in {_state(daemon), _state(writer)}
+    rest = _others_rest(daemon) and "R" not in {state_of(daemon), state_of(writer)}
     return stuck and rest and (_switches(daemon), _switches(writer)) == before
 
 
 def _others_rest(pid: int) -> bool:
     """True if each thread of a process but the main one waits for nothing but to be asked."""
     return {state for thread, (_, state) in thread_states(pid).items() if thread != pid} == {"S"}
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _stack(pid: int) -> str:

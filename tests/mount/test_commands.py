@@ -19,7 +19,7 @@ import pytest
 from policyfs.cli.running.health import problems
 from policyfs.linux.code_digest import VERSION
 from tests.support.machine.namespace import mounts_below
-from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.machine.processes import Child, call_as, start_as, state_of, wait_for
 from tests.support.models.twins import content, error, fd_of
 from tests.support.mount.daemons import Mount, Said, policyfs, policyfs_process
 from tests.support.mount.stores import Mounts, wait_until_closed
@@ -239,7 +239,7 @@ def background(mounts: Mounts, store: Path, *options: str) -> Iterator[tuple[Mou
 def gone(pid: int) -> bool:
     """Has a process ended (a zombie that nobody waits for counts)."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return state_of(pid) == "Z"
     except FileNotFoundError:
         return True
 

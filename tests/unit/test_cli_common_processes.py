@@ -14,7 +14,7 @@ import pytest
 from policyfs.cli.common.processes import look, own_instance, status_file
 from policyfs.errors import PolicyfsError
 from policyfs.linux import procfs
-from tests.support.machine.processes import call_as, wait_for
+from tests.support.machine.processes import call_as, state_of, wait_for
 
 LONG_S = 60.0
 
@@ -110,6 +110,6 @@ def test_ctrl_c_never_runs_the_callers_code_in_the_child(tmp_path: Path, to_grou
 
 def _is_dead(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
+        return state_of(pid) in {"Z", "X"}
     except FileNotFoundError:
         return True

@@ -66,9 +66,14 @@ def thread_states(pid: int) -> dict[int, tuple[str, str]]:
     return found
 
 
+def state_of(pid: int) -> str:
+    """The state ("S", "D", "Z") of a process's main thread. Raises FileNotFoundError without the process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def is_blocked(pid: int) -> bool:
     """Whether a process's main thread waits in the kernel, where nothing can interrupt it."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "D"
+    return state_of(pid) == "D"
 
 
 def pause(pid: int) -> None:
