@@ -112,8 +112,6 @@ complete -c policyfs -n '__policyfs_at status' -l path -r -d 'show how long the 
 complete -c policyfs -n '__policyfs_at reload' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at reload' -l all -d 'reload every mount that answers'
 complete -c policyfs -n '__policyfs_at reload' -l previous -d 'go back to the policy that was in force before'
-complete -c policyfs -n '__policyfs_at reload' -l strict -d 'list the processes that have files open that the new policy does not permit, and offer to end these processes'
-complete -c policyfs -n '__policyfs_at reload' -l yes -d 'with --strict: end these processes without asking'
 complete -c policyfs -n '__policyfs_at prove' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at prove' -l json -d 'one JSON object'
 complete -c policyfs -n '__policyfs_at policy' -f -a check -d 'check that a policy compiles; print all its errors'

@@ -358,7 +358,7 @@ class Daemon:
                 listener, questions = control_server.answer_on(server), questions_about(self.fs)
                 nursery.start_soon(control_server.serve, listener, known, self._bugs, questions)
                 if self._restored is not None:
-                    forget = partial(self._forget, [*self._restored.lost, *self._restored.unleased])
+                    forget = partial(self._forget, self._restored.unleased)
                     nursery.start_soon(kept, self._bugs, "take-over", forget)
                 self._serves()
                 ready()
@@ -420,16 +420,17 @@ class Daemon:
             if self._options.before is not None and self.state.upgrades[1]:
                 told = "this daemon has taken over from one of other code"
                 self._options.before.forget()
-            pause_ms, lost = self.state.pause_ns // 1_000_000, len(self._restored.lost)
+            pause_ms, lost = self.state.pause_ns // 1_000_000, len(self.fs.nodes.lost)
             self._log.warning(told, pause_ms=pause_ms, handles=self._restored.handles, lost=lost)
 
-    async def _forget(self, unknown: list[int]) -> None:
+    async def _forget(self, unleased: list[int]) -> None:
         """Make the kernel ask again for all that the daemon before had told, since meanwhile no change of the
-        store was reported, and drop what it has of some nodes."""
+        store was reported, and drop what it has of these nodes first."""
         cache = self.fs.kernel_cache
         if cache.notifier is not None:
-            cache.notifier.inval_inodes(iter(unknown))
-        cache.forget_attributes_of_all()
+            cache.notifier.inval_inodes(iter(unleased))
+        await in_slices(self.fs.nodes.read_some)
+        cache.forget_attributes_of_all(self.fs.nodes.lost)
         await cache.expire_all_names(all_stay)
 
     async def _signals(self) -> None:

@@ -153,10 +153,12 @@ typedef void (*avc_taken_node)(void *context, const struct avc_own *own);
 void avc_take_nodes(enum avc_which which, uint64_t number, avc_taken_node taken, void *context);
 size_t avc_own_nodes(void);
 
-/* As avc_save_opens() and avc_read_opens(), for own nodes. A node that was taken over stays in memory until avc_drop(). */
+/* As avc_save_opens() and avc_read_opens(), for own nodes. A node that was taken over stays in memory until avc_drop().
+ * avc_read_own() forgets known nodes; of the others, avc_open() makes those without a backing id again. */
+typedef bool (*avc_known_node)(void *context, const struct avc_own *own);
 void avc_save_own(void *memory);
 size_t avc_own_size(void);
-void avc_read_own(const void *memory, avc_taken_node found, void *context);
+void avc_read_own(void *memory, avc_known_node is_known, void *context);
 size_t avc_own_backed(void); /* own nodes with a backing id */
 
 /* Fill the entry of a file in a listing, and count one look-up, which avc_unlist() takes back. Return false if Python

@@ -141,9 +141,8 @@ static void unlink_name(struct node *node)
 		*at = node->next_name;
 }
 
-void avc_count_node(struct node *node)
+void avc_count_node(void)
 {
-	(void)node;
 	table.count++;
 }
 

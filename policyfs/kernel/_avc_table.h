@@ -79,7 +79,7 @@ bool avc_is_named(const struct node *node, uint64_t parent, const char *name, si
  * there is no room. */
 struct node *avc_add_node(const struct avc_vector *vector, bool limited);
 void avc_remove_node(struct node *node, bool limited);
-void avc_count_node(struct node *node);
+void avc_count_node(void);
 
 /* Number of seats in use, including the event loop's seat. */
 unsigned avc_seats(void);

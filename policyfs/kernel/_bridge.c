@@ -39,7 +39,7 @@ static PyMethodDef methods[] = {
 	{"see_all_vector", vectors_see_all, METH_VARARGS, NULL},
 	{"take_opens", vectors_take, METH_VARARGS, NULL},
 	{"read_opens", vectors_read_opens, METH_O, NULL},
-	{"read_own", vectors_read_own, METH_O, NULL},
+	{"read_own", vectors_read_own, METH_VARARGS, NULL},
 	{"free_taken", vectors_free_taken, METH_O, NULL},
 	{"end_opens", vectors_end_opens, METH_O, NULL},
 	{"age_opens", vectors_age_opens, METH_O, NULL},

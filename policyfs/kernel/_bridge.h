@@ -188,7 +188,7 @@ PyObject *vectors_drop_all(PyObject *module, PyObject *unused);
 PyObject *vectors_clear(PyObject *module, PyObject *unused);
 PyObject *vectors_take(PyObject *module, PyObject *args);
 PyObject *vectors_read_opens(PyObject *module, PyObject *memory);
-PyObject *vectors_read_own(PyObject *module, PyObject *memory);
+PyObject *vectors_read_own(PyObject *module, PyObject *args);
 PyObject *vectors_free_taken(PyObject *module, PyObject *fh);
 PyObject *vectors_end_opens(PyObject *module, PyObject *id);
 PyObject *vectors_age_opens(PyObject *module, PyObject *ages);

@@ -172,12 +172,12 @@ void avc_save_own(void *memory)
 	outliving = memory;
 }
 
-void avc_read_own(const void *from, avc_taken_node found, void *context)
+void avc_read_own(void *from, avc_known_node is_known, void *context)
 {
-	const struct memory *memory = from;
+	struct memory *memory = from;
 
 	for (size_t i = 0; i < NODES_MAX && i < atomic_load(&memory->used); i++) {
-		const struct saved *saved = &memory->nodes[i];
+		struct saved *saved = &memory->nodes[i];
 		struct avc_own own = {
 			.id = atomic_load(&saved->count.id), .parent = saved->parent, .ino = saved->ino,
 			.birth_ns = saved->birth_ns, .lookups = atomic_load(&saved->count.lookups),
@@ -185,12 +185,47 @@ void avc_read_own(const void *from, avc_taken_node found, void *context)
 		};
 
 		memcpy(own.name, saved->name, sizeof(own.name));
-		if (own.id & OURS && own.name_size <= NAME_MAX_BYTES)
-			found(context, &own);
+		if (!(own.id & OURS) || own.name_size > NAME_MAX_BYTES || is_known(context, &own))
+			atomic_store(&saved->count.id, 0);
 	}
 }
 
-/* INVARIANT: numbers go on, so that no number of a node is used twice. */
+static struct node *add(uint64_t id, uint64_t parent, uint64_t ino, int64_t birth_ns, const char *name, size_t size)
+{
+	struct node *node = avc_add_node(&(struct avc_vector){
+		.id = id, .parent = parent, .name = name, .name_size = size, .ino = ino, .birth_ns = birth_ns,
+		.format = S_IFREG,
+	}, false);
+
+	if (node == NULL)
+		return NULL;
+	node->own = true;
+	node->next_inode = *chain_of(ino);
+	*chain_of(ino) = node;
+	TAILQ_INSERT_TAIL(&tree.by_age, node, by_age);
+	tree.in_parent[parent % PARENTS]++;
+	tree.count++;
+	return node;
+}
+
+/* Make the node that the process before has saved here. It has no device, so Python answers its first GETATTR and OPEN.
+ * INVARIANT: Python has taken over those with a backing id, which may have handles. */
+static void adopt(struct saved *saved, uint32_t place)
+{
+	uint64_t id = atomic_load(&saved->count.id);
+	struct node *node = NULL;
+
+	if (id & OURS && atomic_load(&saved->count.lookups) > 0 && atomic_load(&saved->backing_id) == 0)
+		node = add(id, saved->parent, saved->ino, saved->birth_ns, saved->name, saved->name_size);
+	if (node != NULL) {
+		node->count = &saved->count;
+		return;
+	}
+	atomic_store(&saved->count.id, 0);
+	kept.free[kept.free_count++] = place;
+}
+
+/* INVARIANT: numbers go on, so that no number of a node is used twice. avc_read_own() has checked what is saved. */
 void tree_begin(void)
 {
 	TAILQ_INIT(&tree.by_age);
@@ -201,9 +236,8 @@ void tree_begin(void)
 		return;
 	if (tree.last < atomic_load(&kept.memory->last))
 		tree.last = atomic_load(&kept.memory->last);
-	for (size_t i = 0; i < NODES_MAX && i < atomic_load(&kept.memory->used); i++)
-		atomic_store(&kept.memory->nodes[i].count.id, 0);
-	atomic_store(&kept.memory->used, 0);
+	for (uint32_t i = 0; i < NODES_MAX && i < atomic_load(&kept.memory->used); i++)
+		adopt(&kept.memory->nodes[i], i);
 }
 
 /* ---- Nodes: the event loop only ------------------------------------------------------------------ */
@@ -276,18 +310,10 @@ static struct node *node_of(const struct raw *raw, int fd, uint64_t parent, cons
 	if (!make || tree.known[now.stx_ino % KNOWN] != 0 || tree.count >= NODES_MAX)
 		return NULL;
 	avc_lock_all();
-	node = avc_add_node(&(struct avc_vector){
-		.id = OURS | (tree.last + 1), .parent = parent, .name = name, .name_size = size, .device = raw->device,
-		.ino = now.stx_ino, .birth_ns = avc_birth_ns(&now), .format = S_IFREG,
-	}, false);
+	node = add(OURS | (tree.last + 1), parent, now.stx_ino, avc_birth_ns(&now), name, size);
 	if (node != NULL) {
-		node->own = true;
+		node->device = raw->device;
 		node->kept_ms = raw->keeps_attributes ? tree_kept_ms(node->ino) : 0;
-		node->next_inode = *chain_of(node->ino);
-		*chain_of(node->ino) = node;
-		TAILQ_INSERT_TAIL(&tree.by_age, node, by_age);
-		tree.in_parent[parent % PARENTS]++;
-		tree.count++;
 		tree.last++;
 		save(node);
 	}
@@ -419,7 +445,7 @@ static void take(struct node *node, avc_taken_node taken, void *context)
 	memcpy(own.name, node->name, node->name_size);
 	leave(node);
 	tree.opened -= node->backing_id != 0;
-	avc_count_node(node);
+	avc_count_node();
 	taken(context, &own);
 }
 

@@ -256,6 +256,7 @@ struct found {
 		char *data;
 		size_t count;
 	} handles, nodes, references, events, own;
+	PyObject *known; /* numbers of nodes */
 };
 
 struct reference {
@@ -432,17 +433,29 @@ PyObject *vectors_read_opens(PyObject *module, PyObject *memory)
 	return PyErr_Occurred() ? NULL : list_of(handle_of, &found.handles);
 }
 
-/* read_own(memory) */
-PyObject *vectors_read_own(PyObject *module, PyObject *memory)
+/* Find a node with a backing id, which Python takes over. */
+static bool find_own(void *context, const struct avc_own *own)
+{
+	PyObject *id = PyLong_FromUnsignedLongLong(own->id);
+	int known = id == NULL ? 0 : PyDict_Contains(((struct found *)context)->known, id);
+
+	Py_XDECREF(id);
+	if (known == 0 && own->backing_id != 0)
+		add_own(context, own);
+	return known > 0;
+}
+
+/* read_own(memory, known) */
+PyObject *vectors_read_own(PyObject *module, PyObject *args)
 {
 	struct found found = {0};
 	Py_buffer view;
 
 	(void)module;
-	if (PyObject_GetBuffer(memory, &view, PyBUF_SIMPLE) < 0)
+	if (!PyArg_ParseTuple(args, "w*O!:read_own", &view, &PyDict_Type, &found.known))
 		return NULL;
 	if (has_size(&view, avc_own_size()))
-		avc_read_own(view.buf, add_own, &found);
+		avc_read_own(view.buf, find_own, &found);
 	PyBuffer_Release(&view);
 	return PyErr_Occurred() ? NULL : list_of(own_of, &found.own);
 }

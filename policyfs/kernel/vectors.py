@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from policyfs.kernel.bridge import MAX_INDEX, fh_index, library
 
@@ -234,14 +234,14 @@ def read_opens(memory: memoryview) -> list[Opened]:
     return [Opened(*one) for one in library.read_opens(memory)]
 
 
-def read_own(memory: memoryview) -> list[OwnNode]:
-    """Return the nodes that the bridge of a dead process had made; of some, Python may have a record, too."""
-    return [OwnNode(*one) for one in library.read_own(memory)]
+def read_own(memory: memoryview, known: dict[int, Any]) -> list[OwnNode]:
+    """Return the nodes with a backing id that the bridge of a dead process had made, and forget *known* ones,
+    which Python has. start() makes those without a backing id again, as the bridge's own."""
+    return [OwnNode(*one) for one in library.read_own(memory, known)]
 
 
 def read_counts(memory: memoryview) -> Iterator[tuple[int, int]]:
-    """Yield the look-ups (node, number) that the bridge of a dead process had answered, and that Python had
-    not counted yet. memory: start() got it."""
+    """Yield the look-ups (node, number) of a dead process's bridge that Python had not counted yet."""
     return ((nodeid, lookups) for nodeid, lookups in _COUNT.iter_unpack(memory) if nodeid and lookups)
 
 

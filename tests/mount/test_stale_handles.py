@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.machine.namespace import enter_private_namespace
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.twins import error
 from tests.support.mount.daemons import Mount, Said, policyfs
@@ -128,54 +125,6 @@ def test_mediated_handles_are_none_of_them(mounts: Mounts, store: Path) -> None:
     for word in ("close", "end"):
         holder.send(word)
     holder.result()
-
-
-def test_strict_lists_the_processes_and_ends_them_only_on_demand(mount: Mount) -> None:
-    holder = start_as(TWO, _holds, mount.mountpoint / "Music/song.mp3", os.O_RDONLY)
-    other = start_as(ONE, _holds, mount.mountpoint / "Music/song.mp3", os.O_RDONLY)
-    for one in (holder, other):
-        assert one.receive() == "open"
-    said = _reload(mount, NO_MUSIC, "--strict")
-    assert said.returncode == 1, said
-    assert f"(pid {holder.pid}, uid {TWO}): 1 of these files" in said.stdout
-    assert "no process was ended" in said.stderr
-    holder.send("read")
-    assert holder.receive().startswith("b'")
-    said = _reload(mount, NO_MUSIC, "--strict", "--yes")
-    assert said.returncode == 0, said
-    assert "1 of 1 processes ended" in said.stdout
-    wait_for(lambda: _stale(mount)["count"] == 0, "its files are closed")
-    other.send("read")
-    assert other.receive().startswith("b'")
-    for word in ("close", "end"):
-        other.send(word)
-    other.result()
-
-
-def _holds_elsewhere(channel, mountpoint: Path, place: Path) -> None:
-    """Open a file by a thread, at another path of the mount in a mount namespace of one's own."""
-    enter_private_namespace()
-    subprocess.run(["mount", "--bind", mountpoint, place], check=True)
-    os.setgid(TWO)
-    os.setuid(TWO)
-    fds: list[int] = []
-    opener = threading.Thread(target=lambda: fds.append(os.open(place / "Music/song.mp3", os.O_RDONLY)))
-    opener.start()
-    opener.join()
-    channel.send("open" if fds else "not open")
-    channel.recv()
-
-
-def test_strict_finds_a_file_that_a_thread_opened_in_a_container(mount: Mount, arena: Path) -> None:
-    mount.expected_log.append("files stay open")
-    place = arena / "media"
-    place.mkdir()
-    holder = start_as(0, _holds_elsewhere, mount.mountpoint, place)
-    assert holder.receive() == "open"
-    said = _reload(mount, NO_MUSIC, "--strict", "--yes")
-    assert said.returncode == 0, said
-    assert "1 of 1 processes ended" in said.stdout
-    assert _stale(mount)["count"] == 0
 
 
 def test_a_watched_file_is_loaded_when_it_changes(mounts: Mounts, store: Path) -> None:

@@ -158,24 +158,6 @@ site._alone, site._umount, site._unnamed = contextlib.nullcontext, umount, lambd
 time.sleep(0.2)
 {PROCESS.removeprefix("import sys; ").replace("; ", chr(10))}
 """
-STRICT = """\
-import subprocess, sys, time
-from types import SimpleNamespace
-from policyfs.cli.running import manage, stale_handles
-from policyfs.cli.main import process
-manage.known, manage.reload_lines = str, lambda path, command: ["in force" + "x" * 10_000]
-manage.ask = lambda path, command: {"pid": 1, "stale_handles": {"files": []}}
-closed = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-children = {path: subprocess.Popen(["sleep", "60"], **closed) for path in ("/a", "/b")}
-holder = SimpleNamespace(command="x" * 10_000, uid=7)
-stale_handles._holding = lambda path, *_: {children[path].pid: [holder]}
-time.sleep(0.2)
-code = process()
-for child in children.values():
-    print("alive" if child.poll() is None else "ended", file=sys.stderr)
-    child.kill()
-sys.exit(code)
-"""
 
 
 @pytest.mark.parametrize("output", [GONE, FULL])
@@ -184,23 +166,6 @@ def test_down_unmounts_every_mount_whatever_becomes_of_its_output(output: str) -
     assert [line for line in lines if line.startswith("/")] == ["/c", "/b", "/a"]
     assert "it hangs" in "".join(lines)
     assert lines[-1] == "exit 1"
-
-
-@pytest.mark.parametrize(("output", "code"), [(GONE, 0), (FULL, 1)])
-def test_reload_strict_ends_processes_whatever_becomes_of_its_output(output: str, code: int) -> None:
-    lines = run_with(output, STRICT, "reload", "--strict", "--yes", "/a", "/b").stderr.splitlines()
-    assert [line for line in lines if not line.startswith("policyfs: cannot write")] == [
-        "ended",
-        "ended",
-        f"exit {code}",
-    ]
-
-
-@pytest.mark.parametrize("output", [GONE, FULL])
-def test_reload_strict_ends_no_process_that_nobody_agreed_to(output: str) -> None:
-    said = run_with(f"</dev/null {output}", STRICT, "reload", "--strict", "/a").stderr
-    assert "no process was ended" in said
-    assert said.splitlines()[-3:] == ["alive", "alive", "exit 1"]
 
 
 @pytest.mark.parametrize("output", [GONE, FULL])

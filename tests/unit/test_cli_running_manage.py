@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from policyfs.cli import main
-from policyfs.cli.running import manage, stale_handles
+from policyfs.cli.running import manage
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, EXIT_USAGE
 from policyfs.kernel import probe
@@ -346,36 +345,6 @@ def test_mountpoints_or_all_of_them(words: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as usage:
         main.main(list(words))
     assert usage.value.code == EXIT_USAGE
-
-
-@pytest.mark.parametrize("yes", [True, False])
-def test_strict_offers_to_end_who_holds_files(place: Path, capsys, monkeypatch, yes: bool) -> None:
-    ended: list[tuple[object, ...]] = []
-
-    def end_holders(path: str, status: Callable[[], dict], *, yes: bool) -> None:
-        ended.append((path, status()["pid"], status()["stale_handles"], yes))
-
-    monkeypatch.setattr(stale_handles, "end_holders", end_holders)
-    with daemon(place, reload=LOADED, status=sound(place, stale_handles=STALE)):
-        run(capsys, "reload", place / "one")
-        assert ended == []
-        run(capsys, "reload", "--strict", *(["--yes"] if yes else []), place / "one")
-    assert ended == [(f"{place}/one", 7, STALE, yes)]
-
-
-def test_strict_ends_who_holds_files_though_an_unmounted_mount_keeps_its_policy(
-    place: Path, capsys, monkeypatch
-) -> None:
-    ended: list[str] = []
-    monkeypatch.setattr(stale_handles, "end_holders", lambda path, *_, **__: ended.append(path))
-    refused = {"error": "bad policy", "exit_code": EXIT_POLICY}
-    with (
-        daemon(place, reload=LOADED, status=sound(place)),
-        ControlSocket(control.leaving_path(str(place / "one"), 7), reload=refused),
-    ):
-        code, _, err = run(capsys, "reload", "--strict", place / "one")
-    assert (code, ended) == (EXIT_REFUSED, [f"{place}/one"])
-    assert "keeps its old policy" in err
 
 
 def test_the_end_of_the_daemon_before_is_shown(place: Path, capsys) -> None:

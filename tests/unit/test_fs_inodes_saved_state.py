@@ -2,160 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import time
 
-import pytest
-
-from policyfs.domain import RAW_VIEW, FileType, View
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.node import BytePath, Node
-from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import Mode
-from policyfs.fs.inodes.saved_state import SavedState, sum_of_view
-from policyfs.fs.path_bounds import KEPT_NAMES
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.saved.saved_handle import Setup
-from policyfs.linux.statx import Stat
-from tests.support.models.policies import engine_of
+from tests.support.models.saved_nodes import all_in
+from tests.unit.test_fs_inodes_saved_nodes import made, table
 
-ENGINE = engine_of('- {id: a, allow: [see], who: {app: any}, paths: ["/a/**", "/b/c/**"]}\n')
 SETUP = Setup(9, 77, b"init", "digest")
-
-
-def stat(ino: int, dev: int = 1) -> Stat:
-    return Stat(ino, dev, 0o100644, 1, 0, 0, 0, 0, 4096, 0, 0, 0, ino * 3)
-
-
-def table() -> NodeTable:
-    return NodeTable(stat(2), ENGINE.root, ENGINE.child)
-
-
-def made(nodes: NodeTable, parent: Node, name: bytes, ino: int, *, ftype: FileType = FileType.REGULAR,
-         view: View = RAW_VIEW, byte_path: BytePath = BytePath.RAW) -> Node:  # fmt: skip
-    node = nodes.add(stat(ino), ftype, view, byte_path, ENGINE.child(parent.state, name))
-    nodes.add_name(node, parent, name)
-    nodes.refer(node)
-    return node
-
-
-def following(state: SavedState) -> NodeTable:
-    """The table of the next daemon."""
-    nodes = table()
-    nodes.restore(state.nodes(), state.last_id, state.links())
-    return nodes
-
-
-def described(nodes: NodeTable) -> set[tuple[object, ...]]:
-    whole = [node for node in nodes if node.links is None and node.byte_path is BytePath.RAW]
-    return {
-        (node.nodeid, node.ino, node.btime_ns, node.ftype, node.lookups, node.name, node.mediated,
-         node.children, None if node.parent is None else node.parent.nodeid,
-         None if node.was_in is None else node.was_in.nodeid, node.out_of_reach, node.last_state)
-        for node in whole
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_next_table_is_the_last_one(seed: int) -> None:
-    dice, state, nodes = random.Random(seed), SavedState(400), table()
-    nodes.saved = state
-    directories, files = [nodes.root], []
-    for ino in range(100, 220):
-        parent, name = dice.choice(directories), dice.choice([b"%d", b"%d-" + b"n" * 200]) % ino
-        if dice.random() < 0.2:
-            directories.append(made(nodes, parent, name, ino, ftype=FileType.DIRECTORY))
-        else:
-            files.append(made(nodes, parent, name, ino))
-        if not files:
-            continue
-        one = dice.choice(files)
-        for _ in range(dice.randrange(3)):
-            nodes.refer(one)
-        if dice.random() < 0.2:
-            nodes.forget(one.nodeid, dice.randrange(3))
-        if dice.random() < 0.2 and one.parent is not None and nodes.find(one.nodeid):
-            parent, name = one.parent, one.name
-            nodes.add_name(one, dice.choice(directories), b"moved%d" % ino)
-            nodes.drop_name(one, parent, name)
-        files = [each for each in files if nodes.find(each.nodeid) is each]
-    assert described(following(state)) == described(nodes)
-    assert described(following(state)) == described(nodes)  # reading changes nothing
-    again = following(state)
-    assert again.add(stat(999), FileType.REGULAR, RAW_VIEW, BytePath.RAW, ENGINE.root).nodeid > max(
-        node.nodeid for node in nodes
-    )
-
-
-def test_a_view_is_restored_by_the_policy_alone() -> None:
-    state, nodes, view = SavedState(10), table(), View(3, frozenset({"location"}), False)
-    state.uid_of = lambda lane: {"app": 7}.get(str(lane))
-    nodes.saved = state
-    plain = made(nodes, nodes.root, b"plain", 10)
-    copy, foreign, own = (
-        made(nodes, nodes.root, name, ino, view=view, byte_path=BytePath.COPY)
-        for ino, name in enumerate((b"shared", b"foreign", b"own"), 11)
-    )
-    for node, lane in ((foreign, "other"), (own, "app")):
-        node.whose = lane
-        nodes.refer(node)
-    saved = state.nodes()
-    assert [saved[one.nodeid].whole for one in (plain, copy, foreign, own)] == [True, True, False, True]
-    assert (saved[own.nodeid].uid, saved[copy.nodeid].uid) == (7, None)
-    assert saved[own.nodeid].view == sum_of_view(view) != sum_of_view(View(3, frozenset({"time"}), False))
-    assert {node.nodeid for node in following(state)} == {1, plain.nodeid}  # no policy tells their views
-    again = table()
-    again.restore(state.nodes(), state.last_id, seen=lambda one, _: (view, "app") if one.uid else None)
-    found = again.find(own.nodeid)
-    assert found is not None
-    assert (found.view, found.whose, found.byte_path, len(again)) == (view, "app", BytePath.COPY, 3)
-    state.use_policy("another")
-    assert not state.nodes()[own.nodeid].whole
-    assert state.nodes()[plain.nodeid].whole
-
-
-def test_a_file_keeps_all_of_its_names() -> None:
-    state, nodes = SavedState(100), table()
-    nodes.saved = state
-    above = made(nodes, nodes.root, b"a", 9, ftype=FileType.DIRECTORY)
-    file, other = made(nodes, above, b"one", 10), made(nodes, above, b"other", 11)
-    for name in (b"two", b"three", b"n" * 255):
-        nodes.add_name(file, nodes.root, name)
-    nodes.add_name(other, nodes.root, b"beside")
-    for gone in (b"two", b"one"):  # the second is the first name
-        nodes.drop_name(file, above if gone == b"one" else nodes.root, gone)
-        for _ in range(2):
-            found = following(state)
-            for one in (file, other):
-                again = found.find(one.nodeid)
-                assert again is not None
-                assert {(above.nodeid, name) for above, name in again.all_names()} == {
-                    (above.nodeid, name) for above, name in one.all_names()
-                }
-                assert set(again.states()) == set(one.states())
-    nodes.forget(other.nodeid, 1)
-    assert {nodeid for nodeid, _, _ in state.links()} == {file.nodeid}
-
-
-def test_a_file_with_names_that_are_not_known_is_not_whole() -> None:
-    state, nodes = SavedState(4 * KEPT_NAMES), table()
-    nodes.saved = state
-    file = made(nodes, nodes.root, b"one", 10)
-    for number in range(KEPT_NAMES):
-        nodes.add_name(file, nodes.root, b"%d" % number)
-    assert file.is_beyond
-    assert not state.nodes()[file.nodeid].whole
-
-
-def test_a_name_changes_between_the_tables_of_short_and_long_names() -> None:
-    state, nodes = SavedState(10), table()
-    nodes.saved = state
-    node = made(nodes, nodes.root, b"s", 10)
-    for name in (b"l" * 255, b"t", b"m" * 100):
-        nodes.add_name(node, nodes.root, name)
-        nodes.drop_name(node, nodes.root, node.name)
-        assert state.nodes()[node.nodeid].name == name
-        assert len(state.nodes()) == 1
 
 
 def test_a_backing_id_is_there_until_it_is_given_back() -> None:
@@ -163,11 +20,11 @@ def test_a_backing_id_is_there_until_it_is_given_back() -> None:
     nodes.saved = state
     node = made(nodes, nodes.root, b"song", 10)
     state.registered(5, True)
-    state.backed(node, 5)
+    state.nodes.backed(node, 5)
     nodes.refer(node)
-    assert (state.nodes()[node.nodeid].backing_id, state.backing_ids()) == (5, {5})
-    state.unbacked(node.nodeid)
-    assert (state.nodes()[node.nodeid].backing_id, state.backing_ids()) == (0, {5})
+    assert (all_in(state)[node.nodeid].backing_id, state.backing_ids()) == (5, {5})
+    state.nodes.unbacked(node.nodeid)
+    assert (all_in(state)[node.nodeid].backing_id, state.backing_ids()) == (0, {5})
     state.registered(5, False)
     assert state.backing_ids() == set()
 
@@ -236,12 +93,12 @@ def test_no_flipped_byte_makes_a_node_that_was_not_there() -> None:
     state.set_up(SETUP)
     made(nodes, nodes.root, b"a", 10)
     nodes.refer(made(nodes, nodes.root, b"b", 11))
-    right, memory = state.nodes(), state._memory
+    right, memory = all_in(state), state._memory
     counts = {nodeid: {one.lookups for one in (found,)} | {1, 0} for nodeid, found in right.items()}
     used = [at for at, byte in enumerate(memory[: 1 << 16]) if byte]
     for at in used[:600]:
         memory[at] ^= 0x10
-        for nodeid, one in state.nodes().items():
+        for nodeid, one in all_in(state).items():
             assert one._replace(lookups=0) == right[nodeid]._replace(lookups=0)
             assert one.lookups in counts[nodeid]
         assert state.setup() in {SETUP, None}

@@ -28,6 +28,9 @@ class Asked(Notes):
     def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> None:
         self.asked.append(("inode", nodeid, offset))
 
+    def inval_inodes(self, nodeids: Iterable[int]) -> None:
+        self.asked.append(("all", *sorted(nodeids)))
+
     def inval_entry(self, parent: int, name: bytes, expire: bool) -> None:
         self.asked.append(("entry", parent, name, expire))
 
@@ -81,6 +84,14 @@ async def test_all_nodes_of_a_file_lose_all_their_names_and_the_listings_too(sto
             ("inode", theirs.nodeid, -1),
         }  # fmt: skip
         assert bystander.nodeid not in {one[1] for one in asked.asked}
+
+
+@on_trio
+async def test_numbers_that_only_the_kernel_knows_are_forgotten_with_all_others(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        node, asked = await made.walk("/a.jpg", MAPS), told(made)
+        made.whole.kernel_cache.forget_attributes_of_all([77])
+        assert asked.asked == [("all", *sorted((made.root.nodeid, node.nodeid, 77)))]
 
 
 @on_trio

@@ -27,6 +27,7 @@ from policyfs.store.tree import Tree
 from tests.support.machine.counts import count
 from tests.support.machine.inchild import in_child
 from tests.support.models.policies import engine_of
+from tests.support.models.saved_nodes import all_in
 from tests.support.mount.dying import CHANGES, RECORDS
 from tests.support.mount.file_system import Parts, parts
 
@@ -135,7 +136,7 @@ def die_at(store: Path, state: SavedState, what: str, last: int) -> bool:
     pid = fork_sharing_descriptors()
     if pid == 0:
         try:
-            for owner, names in (*CHANGES, RECORDS):
+            for owner, names in (*CHANGES, *RECORDS):
                 for name in names:
                     setattr(owner, name, counted(getattr(owner, name)))
             trio.run(run)
@@ -171,8 +172,8 @@ async def goes_on(store: Path, state: SavedState, what: str) -> None:
             later.unique = UNIQUE + 2
             await made.creator.mkdir(above, b"later", 0o750, later)  # the first is answered
         assert not made.bugs
-        saved = {each.nodeid: {(each.parent, each.name)} for each in state.nodes().values() if each.named}
-        for nodeid, parent, name in state.links():
+        saved = {each.nodeid: {(each.parent, each.name)} for each in all_in(state).values() if each.named}
+        for nodeid, parent, name in state.nodes.read().links:
             saved[nodeid].add((parent, name))
         assert saved == {
             node.nodeid: {(parent.nodeid, name) for parent, name in node.all_names()}

@@ -27,6 +27,7 @@ from policyfs.kernel import bridge, vectors
 from policyfs.kernel.bridge import FH_PASSTHROUGH, pack_fh
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
+from tests.support.models.saved_nodes import all_in
 
 ENGINE = engine_of('- {id: a, allow: [see], who: {app: any}, paths: ["/**"]}\n')
 WRONG = ("another file", "a writer", "a directory", "a path", "twice", "passthrough")
@@ -172,7 +173,7 @@ def test_a_wrong_descriptor_is_refused_and_closed(
 
 def test_passthrough_needs_the_backing_id_of_its_node(tree: Tree, state: SavedState, old: Side) -> None:
     node, other = song(old, tree), song(old, tree, b"other")
-    state.backed(node, 5)
+    state.nodes.backed(node, 5)
     for backing_id in (5, 6, 7):  # 7: of a copy
         state.registered(backing_id, True)
     right, wrong = opened(old, node, -1), opened(old, other, -1, 2)
@@ -204,7 +205,7 @@ def test_a_directory_is_open_again(tree: Tree, state: SavedState, old: Side) -> 
 
 def test_an_open_that_comes_again_has_one_handle(tree: Tree, state: SavedState, old: Side) -> None:
     node = song(old, tree)
-    state.backed(node, 5)
+    state.nodes.backed(node, 5)
     first, second = opened(old, node, -1, 1, unique=10), opened(old, node, -1, 2, unique=12)
     new, handles = next_one(tree, state)
     for _ in range(2):
@@ -232,7 +233,7 @@ def plant(state: SavedState, place: int, node: Node, *, number: int = 0, same: b
 def test_handles_of_the_bridge_go_on_as_those_of_python(tree: Tree, state: SavedState, old: Side) -> None:
     assert len(state.opens) % SLOT.size == 0
     node, other = song(old, tree), song(old, tree, b"other")
-    state.backed(node, 5)
+    state.nodes.backed(node, 5)
     files = [plant(state, 0, node), plant(state, 300, node, number=TAKEN | OURS | 300)]
     top = plant(state, 5, old.nodes.root)
     for place, wrong in enumerate(({"number": 7}, {"number": OURS | 9}, {"same": False}), 20):
@@ -266,7 +267,7 @@ def test_a_writer_goes_on_only_with_a_descriptor_that_writes(
     node.mediated = not passed
     old.nodes.refer(node)
     if passed:
-        state.backed(node, 5)
+        state.nodes.backed(node, 5)
     fd = os.open("song", how, dir_fd=tree.root_fd)
     handle = opened(old, node, fd, flags=os.O_WRONLY, passed=passed)
     new, handles = next_one(tree, state)
@@ -281,7 +282,7 @@ def test_a_writer_goes_on_only_with_a_descriptor_that_writes(
 
 def test_an_open_file_without_a_name_keeps_its_descriptor(tree: Tree, state: SavedState, old: Side) -> None:
     node, other = song(old, tree), song(old, tree, b"other")
-    state.backed(node, 5)
+    state.nodes.backed(node, 5)
     opened(old, node, -1)
     kept, wrong = (os.open(name, os.O_RDONLY, dir_fd=tree.root_fd) for name in ("song", "other"))
     state.unnamed(node, kept, CALLER)
@@ -313,4 +314,4 @@ def test_look_ups_that_the_bridge_has_answered_are_counted(
         struct.pack_into("=QQ", state.counts, 16 * place, nodeid, lookups)
     new, _ = next_one(tree, state)
     assert [new.nodes.get(one.nodeid).lookups for one in (node, other)] == [6, 1]
-    assert state.nodes()[node.nodeid].lookups == 6  # the bridge forgets its counts next
+    assert all_in(state)[node.nodeid].lookups == 6  # the bridge forgets its counts next

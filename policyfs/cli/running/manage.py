@@ -36,12 +36,6 @@ def add_reload(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--all", action="store_true", help="reload every mount that answers")
     add("--previous", action="store_true", help="go back to the policy that was in force before")
-    strict_help = (
-        "list the processes that have files open that the new policy does not permit, and offer to end these"
-        " processes"
-    )
-    add("--strict", action="store_true", help=strict_help)
-    add("--yes", action="store_true", help="with --strict: end these processes without asking")
     places_help = "a mountpoint, or SITE.yaml for all its mounts"
     add("mountpoints", nargs="*", metavar="MOUNTPOINT", help=places_help)
 
@@ -226,19 +220,11 @@ def run_reload(args: argparse.Namespace) -> int:
 
 def _reload(path: str, args: argparse.Namespace, before: str) -> None:
     """Load the policy again in one mount. before: the beginning of each line. Raises PolicyfsError."""
-    kept: UnmountedKeepsError | None = None
     if told := _upgraded(path):
         print(before + told)
         return
-    try:
-        for line in reload_lines(path, "previous" if args.previous else "reload"):
-            print(before + line)
-    except UnmountedKeepsError as error:  # the mount itself has the new policy
-        kept = error
-    if args.strict:
-        stale_handles.end_holders(path, lambda: ask(path, "status"), yes=args.yes)
-    if kept is not None:
-        raise kept
+    for line in reload_lines(path, "previous" if args.previous else "reload"):
+        print(before + line)
 
 
 def _upgraded(path: str) -> str:

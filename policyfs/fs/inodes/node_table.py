@@ -6,13 +6,15 @@ path state or open version (docs/architecture/views.md)."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final, TypeAlias
 
 from policyfs.domain import RAW_VIEW, FileType, Lane, View
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, HardLinks, Node, StaleNodeError
 from policyfs.fs.inodes.placement import Placement
-from policyfs.fs.inodes.saved_state import SavedNode, SavedState
+from policyfs.fs.inodes.saved_nodes import FoundNodes, SavedNode
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
 from policyfs.fs.path_bounds import PathTooLongError
 from policyfs.kernel import vectors
@@ -20,6 +22,10 @@ from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
 
 _NUMBER: Final = (1 << 64) - 1
+_READ_AT_ONCE: Final = 16
+Seen: TypeAlias = Callable[[SavedNode, PathState], tuple[View, Lane] | None]
+"""A function that returns the view and the lane of a saved node that is not raw; None if these are not known
+any more."""
 PHANTOMS: Final = 2 * vectors.OWN_NODES
 """The first number of a phantom, an object that only the announcer finds. INVARIANT: no node has such a
 number: the kernel would take it for the same file, and give up both."""
@@ -55,14 +61,18 @@ class NodeTable:
         self._directories: dict[tuple[int, bytes], Node] = {}
         self._last_id = ROOT_ID
         self._told: list[Callable[[Node], None]] = []
+        self._unread = FoundNodes(lambda _nodeid: None)
+        self._seen: Seen = _not_seen
+        self.lost: list[int] = []
+        """The numbers of nodes of the daemon before that could not be restored."""
         self.found_elsewhere: Callable[[], None] = _no_one_to_tell
         """A function that is called when a directory is found at a path with other rules than before."""
 
     def __len__(self) -> int:
-        return len(self._by_id) + vectors.own_nodes()
+        return len(self._by_id) + vectors.own_nodes() + len(self._unread.parents)
 
     def __iter__(self) -> Iterator[Node]:
-        self._learn(vectors.take_some(len(self)))
+        self._read_some(len(self))
         return iter(list(self._by_id.values()))
 
     def get(self, nodeid: int) -> Node:
@@ -80,15 +90,46 @@ class NodeTable:
         """Return the node of a number, or None."""
         node = self._by_id.get(nodeid)
         if node is None:
+            self._read(nodeid)
             self._learn(vectors.take_node(nodeid))
             node = self._by_id.get(nodeid)
         return node
+
+    def read_some(self) -> bool:
+        """Make a few nodes of which the table knows little but numbers. Return False if there were none."""
+        return self._read_some(_READ_AT_ONCE)
+
+    def _read_some(self, most: int) -> bool:
+        unread = list(itertools.islice(self._unread.parents, most))
+        for nodeid in unread:
+            self._read(nodeid)
+        return self._learn(vectors.take_some(most - len(unread))) or bool(unread)
+
+    def _read(self, nodeid: int) -> None:
+        """Add a node of the daemon before, if it has this number and is not read yet."""
+        if nodeid not in self._unread.parents:
+            return
+        parent, saved = self._by_id[self._unread.parents[nodeid]], self._unread.take(nodeid)
+        parent.children -= 1  # _restored() counts it again, and so below
+        if saved is not None:
+            vectors.know_inode(saved.key & _NUMBER, False)
+        if saved is None or not saved.whole or self._restored(saved, parent) is None:
+            self._lose(nodeid)
+            self._collect(parent)
+
+    def _lose(self, nodeid: int) -> None:
+        self.lost.append(nodeid)
+        if self.saved is not None:
+            self.saved.nodes.gone(nodeid)
 
     def _learn(self, found: list[vectors.OwnNode]) -> bool:
         """Add nodes that the bridge has made (opening/raw_directories.py) and that were its own until now.
         Return False if there are none."""
         for own in found:
-            parent = self._by_id[own.parent]
+            parent = self._by_id.get(own.parent)
+            if parent is None:  # lost at a take-over
+                self._lose(own.nodeid)
+                continue
             node = Node(
                 own.nodeid, own.ino, own.btime_ns, FileType.REGULAR, RAW_VIEW, BytePath.RAW,
                 parent.last_state, self._placement,
@@ -98,7 +139,10 @@ class NodeTable:
             node.told_by_bridge()
             self._save(node)
         for own in found:  # only now: this may take handles of all of them over
-            self.vectors.taken(self._by_id[own.nodeid], own.backing_id)
+            if own.nodeid in self._by_id:
+                self.vectors.taken(self._by_id[own.nodeid], own.backing_id)
+            else:
+                vectors.drop(own.nodeid)
         return bool(found)
 
     def key_of(self, stat: Stat) -> int:
@@ -123,13 +167,16 @@ class NodeTable:
         if not is_regular and not self.dev_in(ino_key):
             self._learn(vectors.take_inode(ino_key))
             node = self._by_ino.get(ino_key)
+        if ino_key in self._unread.by_key:
+            self._read(self._unread.by_key[ino_key])
+            node = self._by_ino.get(ino_key)
         while node is not None:
             yield node
             node = node.next
 
     def oldest(self, count: int) -> list[Node]:
         """Return at most *count* nodes: those that were added, or returned by this method, longest ago."""
-        self._learn(vectors.take_some(count))
+        self._read_some(count)
         taken = list(itertools.islice(self._by_id.values(), count))
         for node in taken:
             self._by_id[node.nodeid] = self._by_id.pop(node.nodeid)
@@ -170,37 +217,50 @@ class NodeTable:
 
     def _save(self, node: Node) -> None:
         if self.saved is not None and node.nodeid != ROOT_ID:
-            self.saved.node(node)
+            self.saved.nodes.put(node)
 
-    def restore(
-        self, saved: dict[int, SavedNode], last_id: int, links: Iterable[tuple[int, int, bytes]] = (),
-        seen: Callable[[SavedNode, PathState], tuple[View, Lane] | None] = lambda _saved, _state: None,
-    ) -> None:  # fmt: skip
+    def restore(self, found: FoundNodes, last_id: int, seen: Seen) -> None:
         """Add the nodes of the daemon before, each below its directory, before any request is answered. Nodes
-        whose directory is not known are left out: the kernel gets ESTALE for them, and looks the name up.
-        links: further names (node, directory, name). seen: returns the view and the lane of a node that is
-        not raw; None if these are not known any more."""
-        self.follows = True
-        self._last_id = max(last_id, self._last_id, *(one for one in saved if one < vectors.OWN_NODES))
+        whose directory is not known are lost: the kernel gets ESTALE for them, and looks the name up. Nodes
+        that are not *early* are made later, each at its first use."""
+        self.follows, self._unread, self._seen = True, found, seen
+        known = (one for one in (*found.early, *found.parents) if one < vectors.OWN_NODES)
+        self._last_id = max(last_id, self._last_id, *known)
         children: dict[int, list[SavedNode]] = {}
-        for one in saved.values():
+        for one in found.early.values():
             if one.whole:
                 children.setdefault(one.parent, []).append(one)
         unfolded = [self.root]
         while unfolded:
             parent = unfolded.pop()
             for one in children.get(parent.nodeid, ()):
-                node = self._restored(one, parent, seen)
+                node = self._restored(one, parent)
                 if node is not None and node.ftype is FileType.DIRECTORY:
                     unfolded.append(node)
-        for nodeid, above, name in links:
+        for nodeid, above, name in found.links:
             linked, directory = self._by_id.get(nodeid), self._by_id.get(above)
             if linked is not None and directory is not None and linked.ftype is FileType.REGULAR:
                 self.add_name(linked, directory, name)
+        self._count_unread()
+        self.lost += found.early.keys() - self._by_id.keys()
 
-    def _restored(
-        self, saved: SavedNode, parent: Node, seen: Callable[[SavedNode, PathState], tuple[View, Lane] | None]
-    ) -> Node | None:
+    def _count_unread(self) -> None:
+        """Count the nodes that are not read yet as the children of their directories, and as known inodes."""
+        found = self._unread
+        counts = Counter(found.parents.values())
+        known = {nodeid for nodeid in counts if nodeid in self._by_id}
+        for nodeid in known:
+            self._by_id[nodeid].children += counts[nodeid]
+        if len(known) < len(counts):
+            lost = [one for one, parent in found.parents.items() if parent not in known]
+            for one in lost:
+                found.take(one)
+            self.lost += lost
+        for key in found.by_key:
+            vectors.know_inode(key & _NUMBER, True)
+            self.several_devices |= key > _NUMBER
+
+    def _restored(self, saved: SavedNode, parent: Node) -> Node | None:
         self.several_devices |= saved.key >> 64 != 0
         node = Node(
             saved.nodeid, saved.key, saved.btime_ns, saved.ftype, RAW_VIEW, saved.byte_path,
@@ -209,7 +269,7 @@ class NodeTable:
         if saved.view or saved.byte_path is not BytePath.RAW:
             # Its place is found here, not at its first use.
             node.parent, node.name, node.seen = parent, saved.name, -1
-            if node.out_of_reach or (known := seen(saved, node.last_state)) is None:
+            if node.out_of_reach or (known := self._seen(saved, node.last_state)) is None:
                 return None
             node.view, node.whose = known
         self._put_below(node, parent, saved.name)
@@ -393,7 +453,7 @@ class NodeTable:
                 continue
             self.gone += 1
             if self.saved is not None:
-                self.saved.gone(node.nodeid)
+                self.saved.nodes.gone(node.nodeid)
             self._unchain(node)
             for parent, name in node.all_names():
                 self._unlist(node, parent, name)
@@ -421,6 +481,10 @@ class NodeTable:
             head = head.next
         if head is not None:
             head.next = node.next
+
+
+def _not_seen(_saved: SavedNode, _state: PathState) -> tuple[View, Lane] | None:
+    return None  # nothing was saved
 
 
 def _no_one_to_tell() -> None:

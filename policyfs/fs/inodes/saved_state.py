@@ -10,14 +10,13 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from policyfs.domain import FileType, Lane, View
 from policyfs.fs.inodes import saved_held
-from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.inodes.open_state import Mode
+from policyfs.fs.inodes.saved_nodes import SavedNodes
 from policyfs.fs.inodes.vectors import MAX_NODES
 from policyfs.fs.saved import intents, saved_copies, saved_locks
 from policyfs.fs.saved.record_table import RecordTable
@@ -35,56 +34,21 @@ _WORD: Final = struct.Struct("=Q")
 (_LAST_ID, _UNSAVED, _LOCKED, _SERVING, _DIED, _TAKEN_OVER, _PAUSE, _LAST_INDEX, _AGAIN, _UNKNOWN,
  _POLICIES, _EARLY, _UPGRADED, _UPGRADES) = range(0, 112, 8)  # fmt: skip
 _SETUP_BYTES: Final = 4000
-_NODE: Final = struct.Struct("=QQQqQQiBBHII")
-"""nodeid, inode number, device (0: the root's), birth time in ns, directory, look-ups, backing id, type,
-bits, number of the policy, checksum of the view, uid of the lane."""
-_BACKING_ID: Final = slice(48, 52)
-_MEDIATED, _NAMED, _WHOLE, _OWN, _PATH_SHIFT = 1, 2, 4, 8, 4
-_BYTE_PATHS: Final = tuple(BytePath)
-_SHORT, _LONG = 64, 255
-"""The longest names of the two tables of nodes, in bytes."""
 _HANDLE: Final = struct.Struct("=QQQIIIIiBI")
 """unique (Caller), fh (an open directory: its number), nodeid, flags, uid, gid, pid, descriptor, bits, and
 checksum of the owner in Handle.facts (0: unknown)."""
 _FD_AT: Final = struct.calcsize("=QQQIIII")
 _BITS_AT: Final = 44
 _DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED, _CREATED, _CHANGED = 1, 2, 4, 8, 16, 32, 64
-_LINK: Final = struct.Struct("=QQ")
-"""nodeid, directory; then a further name of the node."""
 _INTENTS, _LOCKS = 1 << 10, 1 << 12
 COUNTS_BYTES: Final = MAX_NODES * vectors.COUNT_BYTES
 """The size of SavedState.counts in bytes."""
 _HANDLES: Final = 1 << 15
-_ABSENT: Final = 1 << 15
+_ABSENT, _NAME_BYTES = 1 << 15, 255
 _COPIES: Final = 1 << 14
 _HELD: Final = 1 << 11
-_TYPES: Final = tuple(FileType)
-_INODE: Final = (1 << 64) - 1
 _LOST: Final = "very many files with bytes not checked yet, or locks of an owner, would be lost"
 _NO_ROOM: Final = "there was no room to save a file or a change"
-
-
-class SavedNode(NamedTuple):
-    """A node. key: NodeTable.key_of() of its inode. parent: the directory of its first name, or, if it is not
-    *named* any more, of its last. backing_id: 0 without passthrough."""
-
-    nodeid: int
-    key: int
-    btime_ns: int
-    parent: int
-    lookups: int
-    backing_id: int
-    ftype: FileType
-    mediated: bool
-    named: bool
-    whole: bool
-    """False if the node cannot be restored: the kernel then looks its name up again, after ESTALE."""
-    name: bytes
-    byte_path: BytePath = BytePath.RAW
-    view: int = 0
-    """Checksum of the view (sum_of_view); 0: raw, for everybody."""
-    uid: int | None = None
-    """A uid of the only lane that may use the node; None if lanes share it."""
 
 
 class SavedState:
@@ -94,9 +58,9 @@ class SavedState:
     def __init__(self, nodes: int, fd: int = -1) -> None:
         """nodes: the number of nodes that the kernel may remember. Only memory that is used is taken. fd: the
         memory of another keeper, to read it; else it is made."""
-        tables = ((2, _SETUP_BYTES), (nodes * 2, _NODE.size + _SHORT), (nodes // 4, _NODE.size + _LONG),
-                  (_HANDLES, _HANDLE.size), (_ABSENT, _WORD.size + _LONG),
-                  (_HANDLES, _WORD.size), (nodes // 4, _LINK.size + _LONG),
+        tables = ((2, _SETUP_BYTES), (nodes * 2, SavedNodes.ROOMS[0]), (nodes // 4, SavedNodes.ROOMS[1]),
+                  (_HANDLES, _HANDLE.size), (_ABSENT, _WORD.size + _NAME_BYTES),
+                  (_HANDLES, _WORD.size), (nodes // 4, SavedNodes.ROOMS[2]),
                   (_INTENTS, intents.ROOM), (_LOCKS, saved_locks.ROOM),
                   (_COPIES, saved_copies.ROOM), (_HELD, saved_held.ROOM))  # fmt: skip
         opens = HEADER_BYTES + work.WORK_BYTES
@@ -124,23 +88,19 @@ class SavedState:
         for slots, room in tables:
             made.append(RecordTable(self._memory, at, slots, room))
             at += RecordTable.size_bytes(slots, room)
-        self._setup, self._short, self._long, *others = made
-        (self._handle_table, self._absent_table, self._id_table, self._link_table, self.intents, locks,
-         copies, held) = others  # fmt: skip
+        self._setup, short, long, *others = made
+        (self._handle_table, self._absent_table, self._id_table, links, self.intents, locks, copies,
+         held) = others  # fmt: skip
         self._with_descriptors = (
             (self._handle_table, _FD_AT), (locks, saved_locks.FD_AT), (copies, saved_copies.FD_AT),
             (held, saved_held.FD_AT),
         )  # fmt: skip
+        self.nodes = SavedNodes(short, long, links, lambda: self.policies, self.is_full)
         self.locks = saved_locks.SavedLocks(locks, self.locked)
         self.copies = saved_copies.SavedCopies(copies)
         self.held = saved_held.SavedHeldBytes(held, lambda: self.policies, self.locked)
-        self.uid_of: Callable[[Lane], int | None] = lambda _lane: None
-        """Returns a uid of a lane, or None if none is known: its nodes cannot be restored."""
         self._setup_slot = self._setup.take() or 0
-        self._nodes: dict[int, tuple[RecordTable, int]] = {}
         self._handles: dict[tuple[int, int], int] = {}
-        self._links: dict[int, dict[tuple[int, bytes], int]] = {}
-        self._backing: dict[int, int] = {}
         self._absent: dict[tuple[int, bytes], int] = {}
         self._ids: dict[int, int] = {}
 
@@ -302,90 +262,6 @@ class SavedState:
         """Note that a node got a number. No later daemon gives it to another node."""
         self._set(_LAST_ID, nodeid)
 
-    def node(self, node: Node) -> None:
-        """Save a node after a change of its names, look-ups or mode."""
-        named = node.parent is not None
-        parent = node.parent if named else node.was_in
-        uid = None if node.whose is None else self.uid_of(node.whose)
-        # A node is decided by all of its names.
-        whole = not node.is_beyond and (node.whose is None or uid is not None)
-        if parent is None:  # it has not been told to the kernel yet
-            return
-        table = self._short if len(node.name) <= _SHORT else self._long
-        had, slot = self._nodes.get(node.nodeid, (None, None))
-        if had is not table:
-            slot = table.take()
-        if slot is None:
-            self.is_full()
-            return
-        links = set() if node.links is None else {(above.nodeid, name) for above, name in node.links}
-        self._link(node.nodeid, links)
-        bits = _MEDIATED * node.mediated | _NAMED * named | _WHOLE * whole | _OWN * (uid is not None)
-        bits |= _BYTE_PATHS.index(node.byte_path) << _PATH_SHIFT
-        table.put(slot, _NODE.pack(
-            node.nodeid, node.ino & _INODE, node.ino >> 64, node.btime_ns, parent.nodeid, node.lookups,
-            self._backing.get(node.nodeid, 0), _TYPES.index(node.ftype), bits,
-            self._get(_POLICIES) & 0xFFFF, sum_of_view(node.view), uid or 0,
-        ) + node.name)  # fmt: skip
-        if had is not table:
-            self._drop(node.nodeid)  # only now, so that one of the two is always there
-            self._nodes[node.nodeid] = (table, slot)
-        self._unlink(node.nodeid, links)
-
-    def _link(self, nodeid: int, links: set[tuple[int, bytes]]) -> None:
-        """Save a node's further names. INVARIANT: before its record, and what is gone is dropped after it: a
-        name too many is found dead, but a name too few could give a right."""
-        known = self._links.get(nodeid, {})
-        for link in links - known.keys():
-            if (slot := self._link_table.take()) is None:
-                self.is_full()
-                return
-            self._links.setdefault(nodeid, {})[link] = slot
-            self._link_table.put(slot, _LINK.pack(nodeid, link[0]) + link[1])
-
-    def _unlink(self, nodeid: int, links: set[tuple[int, bytes]]) -> None:
-        """Drop all further names of a node but these."""
-        if not (known := self._links.get(nodeid)):
-            return
-        for link in known.keys() - links:
-            self._link_table.free(known.pop(link))
-        if not known:
-            del self._links[nodeid]
-
-    def links(self) -> list[tuple[int, int, bytes]]:
-        """Read all further names of the daemon before (node, directory, name), and take their slots over."""
-        for slot, record in self._link_table.read().items():
-            nodeid, parent = _LINK.unpack_from(record) if len(record) > _LINK.size else (0, 0)
-            link, known = (parent, record[_LINK.size :]), self._links.setdefault(nodeid, {})
-            if nodeid not in self._nodes or known.get(link, slot) != slot or not _is_name(link[1]):
-                self._link_table.free(slot)
-            else:
-                known[link] = slot
-        return [(nodeid, *link) for nodeid, known in self._links.items() for link in known]
-
-    def gone(self, nodeid: int) -> None:
-        """Drop a node that the kernel does not know any more."""
-        self._backing.pop(nodeid, None)
-        self._drop(nodeid)
-        self._unlink(nodeid, set())
-
-    def _drop(self, nodeid: int) -> None:
-        if (had := self._nodes.pop(nodeid, None)) is not None:
-            had[0].free(had[1])
-
-    def backed(self, node: Node, backing_id: int) -> None:
-        """Save the backing id of a node, from its registration on."""
-        self._backing[node.nodeid] = backing_id
-        self.node(node)
-
-    def unbacked(self, nodeid: int) -> None:
-        """Save that a node has no backing id any more."""
-        if self._backing.pop(nodeid, None) and (had := self._nodes.get(nodeid)) is not None:
-            table, slot = had
-            record = bytearray(table.get(slot))
-            record[_BACKING_ID] = bytes(4)
-            table.put(slot, bytes(record))
-
     def registered(self, backing_id: int, is_registered: bool) -> None:
         """Save that a backing id was registered or released. Thread-safe: both ends are single calls."""
         if not is_registered:
@@ -401,51 +277,6 @@ class SavedState:
             if len(record) == _WORD.size:
                 self._ids[_WORD.unpack(record)[0]] = slot
         return set(self._ids)
-
-    def nodes(self) -> dict[int, SavedNode]:
-        """Read all nodes of the daemon before, and take their slots over."""
-        found: dict[int, SavedNode] = {}
-        for table in (self._short, self._long):
-            for slot, record in table.read().items():
-                node = self._node_of(record)
-                if node is None or node.nodeid in found:
-                    table.free(slot)
-                    continue
-                found[node.nodeid] = node
-                self._nodes[node.nodeid] = (table, slot)
-                if node.backing_id:
-                    self._backing[node.nodeid] = node.backing_id
-        return found
-
-    def own_nodes(self, known: Container[int]) -> Iterator[SavedNode]:
-        """Yield the nodes that the bridge of the daemon before had made, without *known* ones. Save that
-        their backing ids are registered."""
-        for one in vectors.read_own(self.own):
-            if one.nodeid in known or not one.lookups or not _is_name(one.name):
-                continue
-            if one.backing_id:
-                self.registered(one.backing_id, True)
-                self._backing[one.nodeid] = one.backing_id
-            yield SavedNode(
-                one.nodeid, one.ino, one.btime_ns, one.parent, one.lookups, one.backing_id, FileType.REGULAR,
-                mediated=False, named=True, whole=True, name=one.name,
-            )  # fmt: skip
-
-    def _node_of(self, record: bytes) -> SavedNode | None:
-        """Return the node of a record, or None if its fields cannot be those of a node."""
-        if len(record) < _NODE.size:
-            return None
-        (nodeid, ino, dev, btime_ns, parent, lookups, backing_id, kind, bits, policy, view,
-         uid) = _NODE.unpack_from(record)  # fmt: skip
-        name = record[_NODE.size :]
-        if nodeid <= ROOT_ID or kind >= len(_TYPES) or not _is_name(name):
-            return None
-        whole = bits & _WHOLE and (not view or policy == self._get(_POLICIES) & 0xFFFF)
-        return SavedNode(
-            nodeid, dev << 64 | ino, btime_ns, parent, lookups, backing_id, _TYPES[kind],
-            bool(bits & _MEDIATED), bool(bits & _NAMED), bool(whole), name,
-            _BYTE_PATHS[bits >> _PATH_SHIFT & 3], view, uid if bits & _OWN else None,
-        )  # fmt: skip
 
     # -- absent names --------------------------------------------------------------------------------
 
@@ -564,17 +395,6 @@ class SavedState:
             self._handles[bits & (_DIRECTORY | _UNNAMED), fh] = slot
             found.append(one)
         return found
-
-
-def _is_name(name: bytes) -> bool:
-    return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
-
-
-@lru_cache(maxsize=256)
-def sum_of_view(view: View) -> int:
-    """Return a checksum of the obligations of a view; 0 if there are none."""
-    obligations = sorted(view.redact), view.checked, sorted(view.bans)
-    return zlib.crc32(repr(obligations).encode()) or 1 if view.key else 0
 
 
 @lru_cache(maxsize=256)

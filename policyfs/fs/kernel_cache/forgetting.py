@@ -98,10 +98,11 @@ class KernelCache:
         self.forget_names(node)
         await self.forget_seen(node.nodeid, pages=False)  # notifications are sent in order
 
-    def forget_attributes_of_all(self) -> None:
-        """Make the kernel forget all attributes, pages and listings."""
+    def forget_attributes_of_all(self, lost: Iterable[int] = ()) -> None:
+        """Make the kernel forget all attributes, pages and listings. lost: numbers of nodes that only the
+        kernel knows."""
         if self.notifier is not None:
-            self._changes.forget_attributes(self.notifier, self._resolver)
+            self._changes.forget_attributes(self.notifier, self._resolver, lost)
 
     async def expire_all_names(self, stays: Stays | None = None) -> bool:
         """Make the kernel look up every name again after a reload, or a take-over (stays: all_stay). Return

@@ -119,8 +119,11 @@ class Invalidation:
                     notifier.inval_entry(parent.nodeid, name, True)
         notifier.expire_entries(self.listed)  # the reason is in NameExpiry.expire_at_once
 
-    def forget_attributes(self, notifier: Notifier, resolver: Resolver) -> list[Node]:
-        """Make the kernel drop all attributes, pages and listings. Return the nodes that the kernel knows."""
+    def forget_attributes(
+        self, notifier: Notifier, resolver: Resolver, lost: Iterable[int] = ()
+    ) -> list[Node]:
+        """Make the kernel drop all attributes, pages and listings, also those of *lost* numbers. Return the
+        nodes that the kernel knows."""
         resolver.drop_all()  # and all access vectors
         if self.owners_above is not None:
             self.owners_above.changed_all()
@@ -128,7 +131,7 @@ class Invalidation:
         for node in known:
             node.changes += 1
         # The notifier takes any number of nodes, but no nodes once it is closed.
-        notifier.inval_inodes(node.nodeid for node in known)
+        notifier.inval_inodes([*(node.nodeid for node in known), *lost])
         return known
 
     def _apply(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:

@@ -63,17 +63,18 @@ class NameExpiry:
         """Make the kernel look up every name again. Return False if all were dropped at once instead. stays:
         None: that of staying().
         INVARIANT: afterwards the kernel uses no name from before, even if the task is cancelled."""
-        known = list(self._nodes)
-        countless = self._absent.lost or len(known) > _MOST
+        countless = self._absent.lost or len(self._nodes) > _MOST
         entries: list[_Entry] = [(parent, name, True) for parent, name in self._absent.take()]
         done = False
         try:
             if not countless:
                 with trio.move_on_after(_EXPIRE_S):
-                    done = await self._one_by_one(_Round(known, stays or self.staying(), entries), notifier)
+                    await in_slices(self._nodes.read_some)
+                    names = _Round(list(self._nodes), stays or self.staying(), entries)
+                    done = await self._one_by_one(names, notifier)
         finally:
             if not done and not self.expire_at_once(notifier):  # FUSE before 7.44, or the mount ends
-                for node in known:
+                for node in self._nodes:
                     for parent, name in node.all_names():
                         notifier.inval_entry(parent.nodeid, name, True)
         return done

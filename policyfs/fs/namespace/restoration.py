@@ -17,7 +17,8 @@ from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.pending_writes import Head
-from policyfs.fs.inodes.saved_state import SavedNode, SavedState, sum_of_view
+from policyfs.fs.inodes.saved_nodes import SavedNode, sum_of_view
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.namespace.recovery import Recovery
@@ -34,11 +35,9 @@ _DECIDED_LATE: Final = frozenset({BytePath.LIVE, BytePath.LEASED})
 
 
 class Restored(NamedTuple):
-    """The result of a restoration. lost: the numbers of nodes that were not restored, of which the kernel may
-    keep attributes. handles: the number of open files and directories. unleased: the numbers of nodes of
-    which the kernel may keep pages, while nobody watched who writes the file."""
+    """The result of a restoration. handles: the number of open files and directories. unleased: the numbers
+    of nodes of which the kernel may keep pages, while nobody watched who writes the file."""
 
-    lost: list[int]
     handles: int
     unleased: list[int]
 
@@ -74,7 +73,7 @@ class Restoration:
 
     def save_to(self, state: SavedState) -> None:
         """Save each change from now on. Nodes and handles that are there already are not saved."""
-        state.uid_of = self._uid_of
+        state.nodes.uid_of = self._uid_of
         self._fs.nodes.saved = self._fs.handles.saved = state
         self._directories.saved = self._absent_names.saved = state
         self._passthrough.save_to(state)
@@ -86,26 +85,26 @@ class Restoration:
     def restore(self, state: SavedState) -> Restored:
         """Restore a state, before any request is answered, and save each change from then on."""
         self._fs.handles.follows = self._directories.follows = True
-        state.uid_of = self._uid_of
+        state.nodes.uid_of = self._uid_of
         with paused():
-            saved, nodes = state.nodes(), self._fs.nodes
-            own = {one.nodeid: one for one in state.own_nodes(saved)}
-            saved |= own
-            nodes.restore(saved, state.last_id, state.links(), self._seen)
-        for nodeid in own:
-            if (node := nodes.find(nodeid)) is not None:
-                state.node(node)  # before the bridge forgets them (vectors.start)
+            found, nodes = state.nodes.read(), self._fs.nodes
+            own = list(state.nodes.own(state.own, state.registered))
+            found.early |= {one.nodeid: one for one in own}
+            nodes.restore(found, state.last_id, self._seen)
+        for one in own:
+            if (node := nodes.find(one.nodeid)) is not None:
+                state.nodes.put(node)  # before the bridge forgets them (vectors.start)
         shared = self._fs.gate.app is None  # else the bridge answers no LOOKUP
         for nodeid, lookups in vectors.read_counts(state.counts) if shared else ():
-            if (node := nodes.find(nodeid)) is not None and nodeid in saved:
+            # Saved before the bridge forgets them, too.
+            if nodeid in found.parents:
+                state.nodes.count(nodeid, lookups)
+            elif nodeid in found.early and (node := nodes.find(nodeid)) is not None:
                 node.lookups += lookups
-                state.node(node)  # before the bridge forgets them (vectors.start)
-        lost = [nodeid for nodeid in saved if nodes.find(nodeid) is None]
-        for nodeid in lost:
-            state.gone(nodeid)
-            del saved[nodeid]
+                state.nodes.put(node)
         self._fs.handles.number_from(state.last_index)
-        backed = {nodeid: one.backing_id for nodeid, one in saved.items() if one.backing_id}
+        ids = {nodeid: one.backing_id for nodeid, one in found.early.items() if one.backing_id}
+        backed = {nodeid: backing_id for nodeid, backing_id in ids.items() if nodes.find(nodeid)}
         seen = set[int]()
         kept = self._copies.restore(state.copies, seen)
         for backing_id in kept:
@@ -116,7 +115,7 @@ class Restoration:
             if (node := nodes.find(nodeid)) is None:
                 continue
             if node.byte_path is BytePath.COPY and node.open is None:
-                state.unbacked(nodeid)  # the copy has the id, or none
+                state.nodes.unbacked(nodeid)  # the copy has the id, or none
                 continue
             self._passthrough.restore(node, backing_id)
             kept.add(backing_id)
@@ -124,14 +123,17 @@ class Restoration:
         for parent, name in state.absent_names():
             self._absent_names.add(parent, name)
         self._locks.restore(state.locks, is_same=self._is_of)
+        for nodeid in nodes.lost:
+            state.nodes.gone(nodeid)
         self.save_to(state)  # now, as names are given below
         self._held.restore(state.held, state.policies)
         self._recovery.settle(self._fs.intents, self._fs.intents.read(state))
-        for one in state.suspects[1]:
-            self.comes_again(one.unique)()  # it gets EIO, so its app has no handle
-            self.refused.add(one.unique)
-        late = [node for node in nodes if node.open is not None and node.byte_path in _DECIDED_LATE]
-        return Restored(lost, handles, [node.nodeid for node in late])
+        for suspect in state.suspects[1]:
+            self.comes_again(suspect.unique)()  # it gets EIO, so its app has no handle
+            self.refused.add(suspect.unique)
+        found.early.clear()
+        opened = {one.node for one in self._fs.handles}
+        return Restored(handles, [node.nodeid for node in opened if node.byte_path in _DECIDED_LATE])
 
     def _uid_of(self, lane: Lane) -> int | None:
         """Return a uid whose lane this is, or None if none is known."""

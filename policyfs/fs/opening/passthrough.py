@@ -97,11 +97,11 @@ class Passthrough:
                 state.backing_id = answer
                 state.mode = Mode.PASSTHROUGH
                 if self.saved is not None:
-                    self.saved.backed(node, answer)
+                    self.saved.nodes.backed(node, answer)
                 return
         node.mediated = True
         if self.saved is not None:
-            self.saved.node(node)
+            self.saved.nodes.put(node)
 
     def _register(self, backing: Backing, fd: int) -> int | BackingRefused:
         if not self._reserves:
@@ -120,7 +120,7 @@ class Passthrough:
             elif not node.mediated:
                 state.backing_id, state.mode = copy.backing_id, Mode.PASSTHROUGH
                 if self.saved is not None:
-                    self.saved.backed(node, copy.backing_id)
+                    self.saved.nodes.backed(node, copy.backing_id)
 
     def take_idle(self, node: Node, state: OpenState) -> bool:
         """Reuse the backing id of a file that was closed a moment ago. Return False if the node has none."""
@@ -197,7 +197,7 @@ class Passthrough:
         """Save that a node has no backing id. INVARIANT: before the id is given back: an open with an id that
         the kernel does not know fails."""
         if self.saved is not None:
-            self.saved.unbacked(nodeid)
+            self.saved.nodes.unbacked(nodeid)
 
     def save_to(self, state: SavedState) -> None:
         """Save each change of backing ids from now on."""
@@ -211,7 +211,7 @@ class Passthrough:
         state.backing_id, state.mode = backing_id, Mode.PASSTHROUGH
         if self.saved is not None:
             self.saved.registered(backing_id, True)
-            self.saved.backed(node, backing_id)
+            self.saved.nodes.backed(node, backing_id)
 
     def release_all_but(self, registered: set[int], kept: set[int]) -> None:
         """Release the backing ids of the daemon before that no node and no copy has: those of opens that its

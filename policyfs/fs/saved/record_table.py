@@ -59,17 +59,26 @@ class RecordTable:
     def read(self) -> dict[int, bytes]:
         """Return all records by slot, and learn the free slots. For the process that continues this table."""
         found: dict[int, bytes] = {}
-        self._free = []
-        for slot in range(self.slots):
-            if not any(_HEAD.unpack_from(self._memory, self._at(slot, 0))):
+        self._free, self._unused = [], self.slots
+        memory, at, end = self._memory, self._offset, self._at(self.slots, 0)
+        heads = struct.Struct("=" + f"IIH{self.room}x" * 2).iter_unpack(memoryview(memory)[at:end])
+        for slot, (sum0, number0, size0, sum1, number1, size1) in enumerate(heads):
+            if not (sum0 or number0 or size0):
                 self._unused = slot  # never used, nor any slot after it
                 break
-            if record := self._find(slot):
+            copy = _newer(number0, number1)
+            checksum, size = (sum1, size1) if copy else (sum0, size0)
+            start = at + copy * self._copy_bytes
+            whole = memory[start + _SUM : start + _HEAD.size + size]
+            at += 2 * self._copy_bytes
+            if size <= self.room and zlib.crc32(whole) == checksum and (number0 or number1):
+                self._newest[slot], record = copy, whole[_HEAD.size - _SUM :]
+            else:
+                record = self._find(slot)
+            if record:
                 found[slot] = record
             else:
                 self._free.append(slot)
-        else:
-            self._unused = self.slots
         return found
 
     def get(self, slot: int) -> bytes:
@@ -79,7 +88,7 @@ class RecordTable:
     def _find(self, slot: int) -> bytes:
         """Return the newest whole record of a slot, and note which copy has it."""
         first, second = self._number(slot, 0), self._number(slot, 1)
-        newest = int(first == 0 or (second != 0 and (second - first) & 0xFFFFFFFF < 1 << 31))
+        newest = _newer(first, second)
         for copy in (newest, 1 - newest):  # a torn copy may have the newer number
             if (found := self._copy(slot, copy)) is not None:
                 self._newest[slot] = copy
@@ -109,3 +118,8 @@ class RecordTable:
             return None
         whole = self._memory[at + _SUM : at + _HEAD.size + size]
         return whole[_HEAD.size - _SUM :] if zlib.crc32(whole) == checksum and number else None
+
+
+def _newer(first: int, second: int) -> int:
+    """Return which copy has the newer sequence number: 0 or 1. 0 is no number."""
+    return int(first == 0 or (second != 0 and (second - first) & 0xFFFFFFFF < 1 << 31))

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from policyfs.cli.main import main
+from policyfs.fs.inodes.saved_nodes import SavedNodes
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.saved.intents import Intents
 from policyfs.store import ranges
@@ -34,7 +35,7 @@ CHANGES: Final = (
 )  # fmt: skip
 
 
-RECORDS: Final = (SavedState, ("node", "opened", "closed", "unnamed"))
+RECORDS: Final = ((SavedState, ("opened", "closed", "unnamed")), (SavedNodes, ("put",)))
 
 
 class _Life:
@@ -94,8 +95,8 @@ def killer() -> int:
 if __name__ == "__main__":
     its = _Life(killer())
     setattr(SavedState, "serves", _living(its, SavedState.serves))  # noqa: B010 - for this process only
-    for owner, names in (*CHANGES, RECORDS):
+    for owner, names in (*CHANGES, *RECORDS):
         for name in names:
-            weight = 0.2 if owner is SavedState else 1.0
+            weight = 0.2 if owner in {SavedState, SavedNodes} else 1.0
             setattr(owner, name, _dying(its, getattr(owner, name), weight))
     sys.exit(main(sys.argv[1:]))

@@ -12,11 +12,11 @@ from typing import Any
 import trio
 
 from policyfs.cli.main import main
-from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.fs.inodes.saved_nodes import SavedNodes
 from policyfs.fs.namespace.lookup import Lookup
 
-_lookup, _restored = Lookup.lookup, SavedState.nodes
-followers: list[SavedState] = []
+_lookup, _read = Lookup.lookup, SavedNodes.read
+followers: list[SavedNodes] = []
 """The state that this process follows: empty in the first daemon."""
 
 
@@ -26,14 +26,14 @@ async def _held(self: Lookup, parent: Any, name: bytes, caller: Any) -> Any:
     return await _lookup(self, parent, name, caller)
 
 
-def _nodes(self: SavedState) -> Any:
+def _nodes(self: SavedNodes) -> Any:
     followers.append(self)
-    return _restored(self)
+    return _read(self)
 
 
 def note_followers() -> None:
     """Note in this process if it follows a killed daemon."""
-    setattr(SavedState, "nodes", _nodes)  # noqa: B010 - for this process only
+    setattr(SavedNodes, "read", _nodes)  # noqa: B010 - for this process only
 
 
 if __name__ == "__main__":

@@ -1,0 +1,260 @@
+"""The nodes in a mount's saved state (saved_state.py), and those that its next daemon has not read yet."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from policyfs.domain import FileType, Lane, View
+from policyfs.fs.inodes.node import ROOT_ID, BytePath
+from policyfs.fs.saved.record_table import RecordTable
+from policyfs.kernel import vectors
+
+if TYPE_CHECKING:
+    from policyfs.fs.inodes.node import Node
+
+_NODE: Final = struct.Struct("=QQQqQQiBBHII")
+"""nodeid, inode number, device (0: the root's), birth time in ns, directory, look-ups, backing id, type,
+bits, number of the policy, checksum of the view, uid of the lane."""
+_NO_FIELDS: Final = _NODE.unpack(bytes(_NODE.size))
+_LOOKUPS_AT, _BACKING_AT, _BACKING_END = 40, 48, 52
+_MEDIATED, _NAMED, _WHOLE, _OWN, _PATH_SHIFT = 1, 2, 4, 8, 4
+_BYTE_PATHS: Final = tuple(BytePath)
+_SHORT, _LONG = 64, 255
+"""The longest names of the two tables of nodes, in bytes."""
+_LINK: Final = struct.Struct("=QQ")
+"""nodeid, directory; then a further name of the node."""
+_TYPES: Final = tuple(FileType)
+_FOLDER: Final = _TYPES.index(FileType.DIRECTORY)
+_INODE: Final = (1 << 64) - 1
+
+
+class SavedNode(NamedTuple):
+    """A node. key: NodeTable.key_of() of its inode. parent: the directory of its first name, or, if it is not
+    *named* any more, of its last. backing_id: 0 without passthrough."""
+
+    nodeid: int
+    key: int
+    btime_ns: int
+    parent: int
+    lookups: int
+    backing_id: int
+    ftype: FileType
+    mediated: bool
+    named: bool
+    whole: bool
+    """False if the node cannot be restored: the kernel then looks its name up again, after ESTALE."""
+    name: bytes
+    byte_path: BytePath = BytePath.RAW
+    view: int = 0
+    """Checksum of the view (sum_of_view); 0: raw, for everybody."""
+    uid: int | None = None
+    """A uid of the only lane that may use the node; None if lanes share it."""
+
+
+class FoundNodes:
+    """The nodes of the daemon before. Of most, only directory and inode are known until their first use: for
+    100,000 nodes all takes most of a second. parents, by_key: the directory of each by its number, and its
+    number by SavedNode.key. *early*: the others (directories, and nodes with a backing id or several names).
+    links: further names (node, directory, name)."""
+
+    def __init__(self, read: Callable[[int], SavedNode | None]) -> None:
+        """read: returns a node by number."""
+        self.early: dict[int, SavedNode] = {}
+        self.parents: dict[int, int] = {}
+        self.links: list[tuple[int, int, bytes]] = []
+        self.by_key: dict[int, int] = {}
+        self._read = read
+
+    def take(self, nodeid: int) -> SavedNode | None:
+        """Return a node of *parents*, which is no longer there from now on; None if it cannot be read."""
+        del self.parents[nodeid]
+        if (found := self._read(nodeid)) is not None:
+            self.by_key.pop(found.key, None)
+        return found
+
+
+class SavedNodes:
+    """The part of the state with nodes and backing ids. A name's length decides in which table a node is."""
+
+    ROOMS: Final = (_NODE.size + _SHORT, _NODE.size + _LONG, _LINK.size + _LONG)  # of records, in bytes
+
+    def __init__(
+        self, short: RecordTable, long: RecordTable, links: RecordTable, policies: Callable[[], int],
+        is_full: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """policies: returns the number of the policy in force. is_full: called if there is no room."""
+        self._short, self._long, self._link_table = short, long, links
+        self._policies, self._is_full = policies, is_full
+        self.uid_of: Callable[[Lane], int | None] = lambda _lane: None
+        """Returns a uid of a lane, or None if none is known: its nodes cannot be restored."""
+        self._slots: dict[int, tuple[RecordTable, int]] = {}
+        self._links: dict[int, dict[tuple[int, bytes], int]] = {}
+        self._backing: dict[int, int] = {}
+
+    def put(self, node: Node) -> None:
+        """Save a node after a change of its names, look-ups or mode."""
+        named = node.parent is not None
+        parent = node.parent if named else node.was_in
+        uid = None if node.whose is None else self.uid_of(node.whose)
+        # A node is decided by all of its names.
+        whole = not node.is_beyond and (node.whose is None or uid is not None)
+        if parent is None:  # it has not been told to the kernel yet
+            return
+        table = self._short if len(node.name) <= _SHORT else self._long
+        had, slot = self._slots.get(node.nodeid, (None, None))
+        if had is not table:
+            slot = table.take()
+        if slot is None:
+            self._is_full()
+            return
+        links = set() if node.links is None else {(above.nodeid, name) for above, name in node.links}
+        self._link(node.nodeid, links)
+        bits = _MEDIATED * node.mediated | _NAMED * named | _WHOLE * whole | _OWN * (uid is not None)
+        bits |= _BYTE_PATHS.index(node.byte_path) << _PATH_SHIFT
+        table.put(slot, _NODE.pack(
+            node.nodeid, node.ino & _INODE, node.ino >> 64, node.btime_ns, parent.nodeid, node.lookups,
+            self._backing.get(node.nodeid, 0), _TYPES.index(node.ftype), bits,
+            self._policies() & 0xFFFF, sum_of_view(node.view), uid or 0,
+        ) + node.name)  # fmt: skip
+        if had is not table:
+            self._drop(node.nodeid)  # only now, so that one of the two is always there
+            self._slots[node.nodeid] = (table, slot)
+        self._unlink(node.nodeid, links)
+
+    def _link(self, nodeid: int, links: set[tuple[int, bytes]]) -> None:
+        """Save a node's further names. INVARIANT: before its record, and what is gone is dropped after it: a
+        name too many is found dead, but a name too few could give a right."""
+        known = self._links.get(nodeid, {})
+        for link in links - known.keys():
+            if (slot := self._link_table.take()) is None:
+                self._is_full()
+                return
+            self._links.setdefault(nodeid, {})[link] = slot
+            self._link_table.put(slot, _LINK.pack(nodeid, link[0]) + link[1])
+
+    def _unlink(self, nodeid: int, links: set[tuple[int, bytes]]) -> None:
+        """Drop all further names of a node but these."""
+        if not (known := self._links.get(nodeid)):
+            return
+        for link in known.keys() - links:
+            self._link_table.free(known.pop(link))
+        if not known:
+            del self._links[nodeid]
+
+    def gone(self, nodeid: int) -> None:
+        """Drop a node that the kernel does not know any more."""
+        self._backing.pop(nodeid, None)
+        self._drop(nodeid)
+        self._unlink(nodeid, set())
+
+    def _drop(self, nodeid: int) -> None:
+        if (had := self._slots.pop(nodeid, None)) is not None:
+            had[0].free(had[1])
+
+    def backed(self, node: Node, backing_id: int) -> None:
+        """Save the backing id of a node, from its registration on."""
+        self._backing[node.nodeid] = backing_id
+        self.put(node)
+
+    def unbacked(self, nodeid: int) -> None:
+        """Save that a node has no backing id any more."""
+        if self._backing.pop(nodeid, None) and nodeid in self._slots:
+            self._patch(nodeid, _BACKING_AT, 0, _BACKING_END - _BACKING_AT)
+
+    def count(self, nodeid: int, lookups: int) -> None:
+        """Save that the kernel has so many more references to a node that is not read yet."""
+        table, slot = self._slots[nodeid]
+        before = int.from_bytes(table.get(slot)[_LOOKUPS_AT:_BACKING_AT], "little")
+        self._patch(nodeid, _LOOKUPS_AT, before + lookups, _BACKING_AT - _LOOKUPS_AT)
+
+    def _patch(self, nodeid: int, at: int, value: int, size: int) -> None:
+        table, slot = self._slots[nodeid]
+        record = bytearray(table.get(slot))
+        record[at : at + size] = value.to_bytes(size, "little")
+        table.put(slot, bytes(record))
+
+    # -- for the daemon after ------------------------------------------------------------------------
+
+    def read(self) -> FoundNodes:
+        """Read the nodes of the daemon before, and take their slots over."""
+        found, links = FoundNodes(self._node), self._link_table.read()
+        linked = {_LINK.unpack_from(one)[0] for one in links.values() if len(one) > _LINK.size}
+        policy = self._policies() & 0xFFFF
+        self._slots, self._backing, self._links = {}, {}, {}
+        for table in (self._short, self._long):
+            for slot, record in table.read().items():
+                fields = _NODE.unpack_from(record) if len(record) > _NODE.size else _NO_FIELDS
+                nodeid, ino, dev, _, parent, _, backing_id, kind, bits, by_policy, view, _ = fields
+                if nodeid <= ROOT_ID or nodeid in self._slots:
+                    table.free(slot)
+                    continue
+                self._slots[nodeid] = (table, slot)
+                is_whole = bits & _WHOLE and (not view or policy == by_policy)
+                key = dev << 64 | ino if dev else ino
+                if (
+                    is_whole and bits & _NAMED and kind != _FOLDER and not backing_id
+                    and nodeid not in linked and key not in found.by_key
+                ):  # fmt: skip
+                    found.parents[nodeid] = parent
+                    found.by_key[key] = nodeid
+                elif (early := self._node(nodeid)) is not None:
+                    found.early[nodeid] = early
+                    if backing_id:
+                        self._backing[nodeid] = backing_id
+                else:
+                    self._drop(nodeid)
+        found.links = self._read_links(links)
+        return found
+
+    def _read_links(self, records: dict[int, bytes]) -> list[tuple[int, int, bytes]]:
+        for slot, record in records.items():
+            nodeid, parent = _LINK.unpack_from(record) if len(record) > _LINK.size else (0, 0)
+            link, known = (parent, record[_LINK.size :]), self._links.setdefault(nodeid, {})
+            if nodeid not in self._slots or known.get(link, slot) != slot or not _is_name(link[1]):
+                self._link_table.free(slot)
+            else:
+                known[link] = slot
+        return [(nodeid, *link) for nodeid, known in self._links.items() for link in known]
+
+    def own(self, memory: memoryview, registered: Callable[[int, bool], object]) -> Iterator[SavedNode]:
+        """Yield the nodes with a backing id that the bridge of the daemon before had made (memory:
+        kernel/vectors.py), without those that read() has found. Save that these ids are registered."""
+        for one in vectors.read_own(memory, self._slots):
+            if not one.lookups or not _is_name(one.name):
+                continue
+            registered(one.backing_id, True)
+            self._backing[one.nodeid] = one.backing_id
+            yield SavedNode(
+                one.nodeid, one.ino, one.btime_ns, one.parent, one.lookups, one.backing_id, FileType.REGULAR,
+                mediated=False, named=True, whole=True, name=one.name,
+            )  # fmt: skip
+
+    def _node(self, nodeid: int) -> SavedNode | None:
+        """Return a node, or None if the fields of its record cannot be those of a node."""
+        table, slot = self._slots[nodeid]
+        record = table.get(slot)
+        fields = _NODE.unpack_from(record) if len(record) > _NODE.size else _NO_FIELDS
+        known, ino, dev, btime_ns, parent, lookups, backing_id, kind, bits, policy, view, uid = fields
+        if known != nodeid or kind >= len(_TYPES) or not _is_name(record[_NODE.size :]):
+            return None
+        whole = bits & _WHOLE and (not view or policy == self._policies() & 0xFFFF)
+        return SavedNode(
+            nodeid, dev << 64 | ino, btime_ns, parent, lookups, backing_id, _TYPES[kind],
+            bool(bits & _MEDIATED), bool(bits & _NAMED), bool(whole), record[_NODE.size :],
+            _BYTE_PATHS[bits >> _PATH_SHIFT & 3], view, uid if bits & _OWN else None,
+        )  # fmt: skip
+
+
+def _is_name(name: bytes) -> bool:
+    return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
+
+
+@lru_cache(maxsize=256)
+def sum_of_view(view: View) -> int:
+    """Return a checksum of the obligations of a view; 0 if there are none."""
+    obligations = sorted(view.redact), view.checked, sorted(view.bans)
+    return zlib.crc32(repr(obligations).encode()) or 1 if view.key else 0
