@@ -92,10 +92,10 @@ def fstatx_of_new(fd: int) -> Stat:
         raise
 
 
-def cached_device(path: str) -> tuple[str, int]:
-    """Return the device (``major:minor``) and inode number of a path, as cached_stat() does."""
+def cached_device(path: str) -> str:
+    """Return the device (``major:minor``) of a path, as cached_stat() does."""
     found = cached_stat(AT_FDCWD, os.fsencode(path))
-    return f"{os.major(found.dev)}:{os.minor(found.dev)}", found.ino
+    return f"{os.major(found.dev)}:{os.minor(found.dev)}"
 
 
 def cached_stat(dirfd: int, name: bytes) -> Stat:

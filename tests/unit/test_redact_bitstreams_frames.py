@@ -6,6 +6,7 @@ import pytest
 
 from policyfs.redact.bitstreams.decoder_config import Framing
 from policyfs.redact.bitstreams.frames import (
+    _READ_BYTES,
     SAMPLE_UNITS,
     Frame,
     UnitLimits,
@@ -62,6 +63,24 @@ def test_start_codes_at_every_offset_of_a_chunk_s_end() -> None:
 def test_no_unit_without_a_start_code() -> None:
     for data in (b"", b"\0\0", b"abc", START_CODE):
         assert not list(start_code_units(MemorySource(data), 0, len(data), AVC, Plain().budget))
+
+
+@pytest.mark.parametrize(
+    ("codec", "head", "slice_"),
+    [(AVC, b"\x06", b"\x65"), (HEVC, b"\x4e\1", b"\2\1"), (VVC, b"\0\xb9", b"\0\1")],
+)
+@pytest.mark.parametrize("within", [b"", b"a", b"a" * _READ_BYTES])
+def test_small_slices_hide_no_message_at_any_offset(
+    codec: Codec, head: bytes, slice_: bytes, within: bytes
+) -> None:
+    """within: bytes of a slice before a start code and the message."""
+    unit = (slice_ + within + START_CODE if within else b"") + head + MESSAGE[5:]
+    small, end = len(slice_).to_bytes(4) + slice_, len(unit).to_bytes(4) + unit
+    for more in range(1, 4 + len(slice_) + 2):  # a length of 1 at the start is a start code
+        pad = slice_ + b"x" * more
+        data = len(pad).to_bytes(4) + pad + small * (_READ_BYTES // len(small) - 1) + end + small
+        found = clean_frame(MemorySource(data), Frame(0, len(data)), Framing(codec, 4), PLACES, UnitLimits())
+        assert CITY not in apply(data, found.patches)
 
 
 def test_too_many_messages() -> None:

@@ -57,7 +57,7 @@ def found(root, how: str) -> tuple[Holder, int]:
 
 @pytest.mark.parametrize("how", ["file", "dir", "cwd", "root", "namespace"])
 def test_one_process_has_something_open(root, how):
-    device, _ = cached_device(os.fspath(root))
+    device = cached_device(os.fspath(root))
     child = start_as(0, _hold, how, os.fspath(root))
     child.receive()
     try:

@@ -6,17 +6,19 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from policyfs.cli.common.live_mounts import all_status, ask, known, part
-from policyfs.cli.running import stale_handles
 from policyfs.cli.running.health import problems
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.service_manager import ServiceManager
+from policyfs.policy.errors import harmless
 from policyfs.trail.lines.table import shown, table
 
 _DAY_S = 86_400
+_SHOWN: Final = 20
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
@@ -171,7 +173,7 @@ def _as_text(status: control.Json) -> str:
         f"  contained    {_contained(part(status, 'contained'))}",
         "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),
     ]
-    lines += [f"  {line}" for line in stale_handles.told(status.get("stale_handles"))]
+    lines += [f"  {line}" for line in told_stale(status.get("stale_handles"))]
     if status["bugs"]:
         lines.append(f"  BUGS         {status['bugs']}: see the daemon's log, and report them")
     lines += [f"  NOT WELL     {wrong}" for wrong in _problems(status)]
@@ -209,22 +211,15 @@ def run_reload(args: argparse.Namespace) -> int:
     code = EXIT_REFUSED if silent else EXIT_OK
     for path in paths:
         try:
-            _reload(path, args, path + ": " if len(paths) > 1 else "")
+            told = _upgraded(path)
+            for line in [told] if told else reload_lines(path, "previous" if args.previous else "reload"):
+                print(path + ": " + line if len(paths) > 1 else line)
         except PolicyfsError as error:
             if len(paths) == 1:
                 raise
             print(f"policyfs: {path}: {error}", file=sys.stderr)
             code = max(code, error.exit_code)
     return code
-
-
-def _reload(path: str, args: argparse.Namespace, before: str) -> None:
-    """Load the policy again in one mount. before: the beginning of each line. Raises PolicyfsError."""
-    if told := _upgraded(path):
-        print(before + told)
-        return
-    for line in reload_lines(path, "previous" if args.previous else "reload"):
-        print(before + line)
 
 
 def _upgraded(path: str) -> str:
@@ -243,6 +238,24 @@ def _named(name: str) -> list[str]:
     from policyfs.cli.site.site_document import read_site
 
     return [place_of(mount) for mount in read_site(name).mounts]
+
+
+def told_stale(stale: object) -> Iterator[str]:
+    """Yield lines on files that the policy in force would not open so any more. stale: their summary."""
+    if not isinstance(stale, Mapping) or not stale.get("count"):
+        return
+    count, files = stale["count"], stale["files"]
+    by_app = ", ".join(f"{app} {number}" for app, number in sorted(stale["apps"].items()))
+    yield (
+        f"{count} open file{'' if count == 1 else 's'} in passthrough that this policy would not open in this"
+        f" way ({by_app}); apps can use {'this file' if count == 1 else 'these files'} until they close"
+        f" {'it' if count == 1 else 'them'}:"
+    )
+    for one in files[:_SHOWN]:
+        path = harmless(str(one["path"]))
+        yield f"  {one['app']} {path} (pid {one['pid']}, {one['access']}): {one['reason']}"
+    if count > _SHOWN:
+        yield f"  and {count - _SHOWN} more; `policyfs status --json` has {len(files)} of them"
 
 
 class UnmountedKeepsError(PolicyfsError):
@@ -266,7 +279,7 @@ def reload_lines(path: str, command: str, *, live: str = "", **more: str) -> Ite
         absent = error
     else:
         yield f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}"
-        yield from stale_handles.told(answer.get("stale_handles"))
+        yield from told_stale(answer.get("stale_handles"))
     for leaving in control.leaving_paths(path):
         try:
             answer = control.ask(leaving, command, control.RELOAD_S, **more)

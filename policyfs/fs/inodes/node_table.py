@@ -22,10 +22,8 @@ from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
 
 _NUMBER: Final = (1 << 64) - 1
-_READ_AT_ONCE: Final = 16
 Seen: TypeAlias = Callable[[SavedNode, PathState], tuple[View, Lane] | None]
-"""A function that returns the view and the lane of a saved node that is not raw; None if these are not known
-any more."""
+"""Returns the view and the lane of a saved node that is not raw; None if these are not known any more."""
 PHANTOMS: Final = 2 * vectors.OWN_NODES
 """The first number of a phantom, an object that only the announcer finds. INVARIANT: no node has such a
 number: the kernel would take it for the same file, and give up both."""
@@ -97,7 +95,7 @@ class NodeTable:
 
     def read_some(self) -> bool:
         """Make a few nodes of which the table knows little but numbers. Return False if there were none."""
-        return self._read_some(_READ_AT_ONCE)
+        return self._read_some(16)  # a small part of a slice (in_slices)
 
     def _read_some(self, most: int) -> bool:
         unread = list(itertools.islice(self._unread.parents, most))

@@ -62,7 +62,6 @@ class FoundNodes:
     links: further names (node, directory, name)."""
 
     def __init__(self, read: Callable[[int], SavedNode | None]) -> None:
-        """read: returns a node by number."""
         self.early: dict[int, SavedNode] = {}
         self.parents: dict[int, int] = {}
         self.links: list[tuple[int, int, bytes]] = []
@@ -221,8 +220,7 @@ class SavedNodes:
         return [(nodeid, *link) for nodeid, known in self._links.items() for link in known]
 
     def own(self, memory: memoryview, registered: Callable[[int, bool], object]) -> Iterator[SavedNode]:
-        """Yield the nodes with a backing id that the bridge of the daemon before had made (memory:
-        kernel/vectors.py), without those that read() has found. Save that these ids are registered."""
+        """Yield nodes with a backing id that the bridge before made, but none of read(). Save the ids."""
         for one in vectors.read_own(memory, self._slots):
             if not one.lookups or not _is_name(one.name):
                 continue

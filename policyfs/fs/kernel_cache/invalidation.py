@@ -122,8 +122,7 @@ class Invalidation:
     def forget_attributes(
         self, notifier: Notifier, resolver: Resolver, lost: Iterable[int] = ()
     ) -> list[Node]:
-        """Make the kernel drop all attributes, pages and listings, also those of *lost* numbers. Return the
-        nodes that the kernel knows."""
+        """Make the kernel drop all attributes, pages and listings, also *lost* ones'. Return the others."""
         resolver.drop_all()  # and all access vectors
         if self.owners_above is not None:
             self.owners_above.changed_all()

@@ -60,6 +60,7 @@ PICTURE_STARTS: Final = (
 )
 """First bytes of frames that are whole pictures (photos.py)."""
 PICTURE_START_BYTES: Final = 8
+_READ_BYTES: Final = 4096  # in which small slices are looked for at once
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_CONFIG_BYTES: Final = 1 << 16
 _USER_DATA_PER_PART: Final = 2
@@ -78,6 +79,11 @@ UNSPLIT: Final = MappingProxyType(
     }
 )
 """Codec -> types of units without metadata: slices, also of other layers, and units of units (48, 49)."""
+_SLICES: Final = MappingProxyType({
+    codec.name: {bytes([one]) for one in range(256) if one >> codec.shift & codec.mask in UNSPLIT[codec.name]}
+    for codec in (AVC, HEVC, VVC)
+})  # fmt: skip
+"""Codec -> values of the byte with the type of such units."""
 _AGGREGATES: Final = frozenset({48, 49})
 """Types of HEVC's units that hold numbers that may look like a start code."""
 _HEADERS_OF_MPEG_4: Final = frozenset(range(1, 0x30))
@@ -164,11 +170,10 @@ def clean_frame(
 ) -> Found:  # fmt: skip
     """Clean the messages of one frame.
 
-    coded: codec and length size of the frame. If the length of each unit is stored before the unit, no slices
-    are read. encrypted: True if units may be encrypted. Encrypted bytes may look like a message by chance, so
-    only messages in clear are cleaned. Raises TooMuchError, for example for too many units. Raises
-    NotThisKindError, for example if bytes to change are in ``frame.lead``, which the container stores only
-    once for all frames.
+    coded: codec and length size of the frame. encrypted: True if units may be encrypted. Encrypted bytes may
+    look like a message by chance, so only messages in clear are cleaned. Raises TooMuchError, for example for
+    too many units; NotThisKindError, for example if bytes to change are in ``frame.lead``, which the
+    container stores only once for all frames.
     """
     if not frame.lead:
         end = min(frame.at + frame.size, source.size)
@@ -336,9 +341,9 @@ def unsearched(codec: Codec, encrypted: bool) -> frozenset[int]:
 def _units(
     source: ByteSource, at: int, end: int, coded: Framing, inner: Inner, unsplit: frozenset[int]
 ) -> tuple[Iterator[Unit], bool]:
-    """Return the units of a frame, and True if they are behind start codes: those at its start count,
-    whatever *coded* states. Raises NotThisKindError if no length is stated, but the frame begins with one and
-    is no chain of units: players look for start codes there.
+    """Return the units of a frame, some small slices left out, and True if they are behind start codes: those
+    at its start count, whatever *coded* states. Raises NotThisKindError if no length is stated, but the frame
+    begins with one and is no chain of units: players look for start codes there.
     """
     size, head = coded.length_size, source.read(at, 4)
     if coded.codec is MPEG:
@@ -352,14 +357,31 @@ def _units(
     return _framed_units(source, at, end, Framing(coded.codec, size), unsplit, inner.budget), False
 
 
+def _size_of_slices(data: bytes, coded: Framing) -> int:
+    """Return the size of the slices, without a start code within, with which *data* begins."""
+    at, size, header, byte = 0, coded.length_size, coded.codec.header, coded.codec.byte
+    types = _SLICES[coded.codec.name]
+    while True:
+        start = at + size
+        stop = start + int.from_bytes(data[at:start])
+        unit, is_whole = data[start:stop], start + header <= stop <= len(data)
+        if not is_whole or unit[byte : byte + 1] not in types or START_CODE in unit:
+            return at
+        at = stop
+
+
 def _framed_units(
     source: ByteSource, at: int, end: int, coded: Framing, unsplit: frozenset[int], budget: Budget
 ) -> Iterator[Unit]:
-    """Yield the units behind their lengths, and those behind start codes within them. From a length on that
-    is too large, the bytes are no unit (an empty head), except messages. Raises TooMuchError.
+    """Yield the units behind their lengths, and those behind start codes within them, some small slices left
+    out. From a length on that is too large, the bytes are no unit (an empty head), except messages. Raises
+    TooMuchError.
     """
     codec, size, header = coded.codec, coded.length_size, coded.codec.header
-    while at + size < end:  # a frame can have a million units
+    while True:  # a frame can have a million units
+        at += _size_of_slices(source.read(at, max(0, min(_READ_BYTES, end - at))), coded)
+        if at + size >= end:
+            return
         head, start = source.read(at, size + header), at + size
         at = start + int.from_bytes(head[:size])
         if start == at:

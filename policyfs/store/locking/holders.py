@@ -23,8 +23,7 @@ class Holder(NamedTuple):
     what: ``cwd``, ``root``, ``exe``, ``fd 5``, ``mapping`` or ``mount`` (a second mount on a directory of the
     mount).
     path: the object in use, as /proc shows it. elsewhere: True if the use is in another mount namespace. Such
-    a use keeps the file system alive, but does not make this mount busy. ino: the inode number of a file in
-    use, if holders_of() found it; otherwise 0.
+    a use keeps the file system alive, but does not make this mount busy.
     """
 
     pid: int
@@ -33,7 +32,6 @@ class Holder(NamedTuple):
     what: str
     path: bytes
     elsewhere: bool
-    ino: int = 0
 
     def __str__(self) -> str:
         where = " in another mount namespace" if self.elsewhere else ""
@@ -84,14 +82,13 @@ def holders_of(device: str) -> list[Holder]:
         with contextlib.suppress(OSError):
             namespace = os.readlink(procfs.path(pid, "ns/mnt"))
             holds = [] if namespace in tables else [
-                ("mount", os.fsencode(mount.path), 0) for mount in mounts(pid) if mount.device_name == device
+                ("mount", os.fsencode(mount.path)) for mount in mounts(pid) if mount.device_name == device
             ]  # fmt: skip
             tables.add(namespace)
             holds += [*_uses(pid, device)] or [*_mappings(pid, device)]
             if holds:
                 uid, command = _who(pid)
-                elsewhere = namespace != ours
-                found += [Holder(pid, uid, command, what, path, elsewhere, ino) for what, path, ino in holds]
+                found += [Holder(pid, uid, command, what, path, namespace != ours) for what, path in holds]
     return found
 
 
@@ -106,15 +103,13 @@ def has_open(pid: int, device: str) -> bool:
     return False
 
 
-def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes, int]]:
-    """Yield the uses of a file system by a process (descriptors, cwd, root), each as (what, path, inode
-    number). The mount of the file system does not matter."""
+def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the uses (what, path) of a file system by a process: descriptors, cwd, root, of any mount."""
     process = procfs.root() / str(pid)
     for name in ("cwd", "root", *(f"fd/{fd}" for fd in os.listdir(process / "fd"))):
         with contextlib.suppress(OSError):
-            there, ino = cached_device(f"{process}/{name}")
-            if there == device:
-                yield name.replace("/", " "), procfs.link(pid, name), ino
+            if cached_device(f"{process}/{name}") == device:
+                yield name.replace("/", " "), procfs.link(pid, name)
 
 
 def _who(pid: int) -> tuple[int, str]:
@@ -130,7 +125,7 @@ def _holds_of(pid: int, held: Mount, table: list[Mount], same: set[int], elsewhe
     if not found:
         # Mappings come last, and only if nothing else was found: a read of `maps` waits for a lock of the
         # process.
-        found = [(what, path) for what, path, _ in _mappings(pid, held.device_name)]
+        found = [*_mappings(pid, held.device_name)]
     return [Holder(pid, uid, command, what, path, elsewhere) for what, path in found]
 
 
@@ -149,9 +144,8 @@ def _descriptors(pid: int, mount_ids: set[int]) -> Iterator[tuple[str, bytes]]:
                 yield f"fd {name}", procfs.link(pid, f"fd/{name}")
 
 
-def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes, int]]:
-    """Yield ("mapping", path, inode number) for each file on a file system that a process has mapped. The
-    mappings are listed in /proc/PID/maps (proc_pid_maps(5))."""
+def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
+    """Yield ("mapping", path) for each file on a file system that a process has mapped (proc_pid_maps(5))."""
     wanted = "{:02x}:{:02x}".format(*map(int, device.split(":"))).encode()
     seen: set[bytes] = set()
     with contextlib.suppress(OSError), open(procfs.path(pid, "maps"), "rb") as lines:
@@ -159,4 +153,4 @@ def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes, int]]:
             fields = line.rstrip(b"\n").split(maxsplit=5)
             if len(fields) == 6 and fields[3] == wanted and fields[5] not in seen:
                 seen.add(fields[5])
-                yield "mapping", fields[5], int(fields[4])
+                yield "mapping", fields[5]
