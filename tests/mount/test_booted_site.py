@@ -267,7 +267,7 @@ class Home:
 
     def old_code(self) -> int:
         """How many daemons run other code than is installed."""
-        return self.machine(str(POLICYFS), "status", "--check", SITE, check=False).count(": restart its unit")
+        return self.machine(str(POLICYFS), "status", "--check", SITE, check=False).count(" its unit")
 
     def plug(self, disk: str) -> None:
         """Mount a disk at the store's path."""

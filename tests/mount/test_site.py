@@ -90,7 +90,8 @@ def objects(pid: int) -> set[tuple[str, int]]:
 
 
 @pytest.mark.timeout(240)
-def test_a_site_goes_up_and_down_together(site: Site) -> None:
+def test_a_site_goes_up_and_down_together(site: Site, store: Path) -> None:
+    site.write(store, "gallery", more="keeper: false")
     said = site("up")
     assert said.returncode == 0, said
     assert [line.partition(":")[0] for line in said.stdout.splitlines()] == ["gallery", "shared"]

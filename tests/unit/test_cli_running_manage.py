@@ -12,7 +12,6 @@ import pytest
 
 from policyfs.cli import main
 from policyfs.cli.running import manage
-from policyfs.cli.running.manage import told_stale
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, EXIT_USAGE
 from policyfs.kernel import probe
@@ -365,25 +364,24 @@ def a_file(number: int = 1, **fields: object) -> dict[str, object]:
 
 def test_nothing_is_told_where_there_is_nothing() -> None:
     for none in (None, [], {}, {"count": 0, "files": [], "apps": {}}):
-        assert list(told_stale(none)) == []
+        assert list(manage.told_stale(none)) == []
 
 
 def test_files_are_told_with_their_app_and_reason() -> None:
-    [head, line] = told_stale({"count": 1, "apps": {"gallery": 1}, "files": [a_file(7)]})
+    [head, line] = manage.told_stale({"count": 1, "apps": {"gallery": 1}, "files": [a_file(7)]})
     assert "1 open file in passthrough" in head
     assert "(gallery 1)" in head
     assert line == "  gallery /DCIM/7.jpg (pid 7, read): the policy now refuses this open: EACCES"
 
 
 def test_no_name_of_an_app_reaches_the_terminal() -> None:
-    file = a_file(7, path="/a\x1b[2J\n\u202e")
-    [_, line] = told_stale({"count": 1, "apps": {"gallery": 1}, "files": [file]})
+    [_, line] = manage.told_stale({"count": 1, "apps": {"a": 1}, "files": [a_file(path="/a\x1b[2J\n\u202e")]})
     assert line.isprintable()
 
 
 def test_of_many_files_the_first_are_told_and_all_are_counted() -> None:
     files = [a_file(number) for number in range(200)]
-    lines = list(told_stale({"count": 300, "apps": {"maps": 100, "gallery": 200}, "files": files}))
+    lines = list(manage.told_stale({"count": 300, "apps": {"maps": 100, "gallery": 200}, "files": files}))
     assert "(gallery 200, maps 100)" in lines[0]
     assert len(lines) == 22
     assert "280 more" in lines[-1]
