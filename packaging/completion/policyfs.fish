@@ -108,7 +108,6 @@ complete -c policyfs -n '__policyfs_at status' -s h -l help -d 'show this help m
 complete -c policyfs -n '__policyfs_at status' -l json -d 'one JSON object (a list without MOUNTPOINT)'
 complete -c policyfs -n '__policyfs_at status' -l check -d 'print one line for each mount, with its problems'
 complete -c policyfs -n '__policyfs_at status' -l wait -r -d 'wait up to S seconds for an answer'
-complete -c policyfs -n '__policyfs_at status' -l path -r -d 'show how long the kernel may remember answers about PATH in the mount, and why'
 complete -c policyfs -n '__policyfs_at reload' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at reload' -l all -d 'reload every mount that answers'
 complete -c policyfs -n '__policyfs_at reload' -l previous -d 'go back to the policy that was in force before'

@@ -35,10 +35,12 @@ from policyfs.daemon.policies.reload import Reload
 from policyfs.daemon.status import describe, questions_about, root_of
 from policyfs.daemon.supervise import kept, once
 from policyfs.daemon.worker_losses import WorkerLosses
-from policyfs.domain import in_turn
+from policyfs.domain import FileType, in_turn
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
 from policyfs.fs.kernel_cache.name_expiry import all_stay
@@ -77,6 +79,14 @@ _MAX_TASKS: Final = session.IN_ALL + 256 + MOST_RESTING
 """Limit of tasks: IN_ALL requests, 256 for idle lanes and requests without a caller, MOST_RESTING opens."""
 _THREADS: Final = _MAX_TASKS + 32
 """The limit of threads for calls that block: more than tasks, so no call waits for a thread."""
+
+
+def _learn_next(resolver: Resolver, directories: Iterator[Node]) -> bool:
+    """Watch one more directory. Return False if there was none."""
+    node = next(directories, None)
+    if node is not None and node.parent is not None:
+        resolver.learn(node, node.parent, node.name)
+    return node is not None
 
 
 class Daemon:
@@ -156,6 +166,7 @@ class Daemon:
         inotify = Inotify(
             options.mountpoint, announcements, self.sniffer.announcer, self._log.warning,
             uid=announcements.uid, gid=options.group_ids[0] if options.group_ids else announcements.uid,
+            state=self.state,
         )  # fmt: skip
         self._undo.callback(inotify.close)
         return inotify
@@ -430,6 +441,9 @@ class Daemon:
         if cache.notifier is not None:
             cache.notifier.inval_inodes(iter(unleased))
         await in_slices(self.fs.nodes.read_some)
+        if self.inotify is not None:  # apps may wait for changes in any directory, without a request
+            directories = (node for node in self.fs.nodes if node.ftype is FileType.DIRECTORY)
+            await in_slices(partial(_learn_next, self.fs.resolver, directories))
         cache.forget_attributes_of_all(self.fs.nodes.lost)
         await cache.expire_all_names(all_stay)
 

@@ -16,8 +16,10 @@ import trio
 
 from policyfs.content.workers.announcer import READY
 from policyfs.content.workers.execution import SnifferError
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.kernel_cache.announcements import Announcements
 from policyfs.kernel import vectors
+from policyfs.linux import procfs
 
 _LONGEST_S: Final = 5.0
 """The time after which an announcer without an answer is replaced: an app stops it, or holds a directory."""
@@ -38,6 +40,10 @@ class _Process:
         self.pid = pid
         self._pidfd, self._control = pidfd, control
         control.setblocking(False)
+        self.since = 0
+        """The start of the process: no other process has this and its pid."""
+        with contextlib.suppress(OSError):  # it has ended
+            self.since = int(procfs.text(pid, "stat").rpartition(")")[2].split()[19])
         self._poll = select.poll()
         self._poll.register(pidfd, select.POLLIN)
 
@@ -81,9 +87,10 @@ class Inotify:
 
     def __init__(
         self, mountpoint: str, announcements: Announcements, start: Start, warn: Callable[[str], None],
-        *, uid: int, gid: int,
+        *, uid: int, gid: int, state: SavedState | None = None,
     ) -> None:  # fmt: skip
-        """start: starts an announcer. warn: logs a text. uid, gid: the app's."""
+        """start: starts an announcer. warn: logs a text. uid, gid: the app's. state: of a mount whose next
+        daemon must know the announcer."""
         above, self._name = os.path.split(mountpoint)
         self._above = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._announcements, self._start, self._warn = announcements, start, warn
@@ -93,6 +100,10 @@ class Inotify:
         self._running: trio.CancelScope | None = None
         self._ready: int | None = None
         self.starts = 0
+        self._state = state
+        self._before = None if state is None else _left(*state.announcer)
+        # INVARIANT: before the first request: one of that process may come again.
+        announcements.process = self._before
 
     def close(self) -> None:
         """Close the descriptor of the directory with the mountpoint."""
@@ -118,6 +129,9 @@ class Inotify:
     async def run(self, connection: int) -> None:
         """Run announcers, one after the other, until stop(). connection: the number of the mount's device."""
         pause_s = _PAUSE_S
+        if self._before is not None:
+            with trio.CancelScope() as self._running:
+                await self._end(self._before)
         while not self._ended:
             began_s = trio.current_time()
             with trio.CancelScope() as self._running:
@@ -135,6 +149,8 @@ class Inotify:
 
     async def _serve(self, process: _Process, connection: int) -> None:
         own = self._announcements
+        if self._state is not None:
+            self._state.announcer = process.pid, process.since
         own.process = process
         vectors.exempt(process.pid)
         try:
@@ -150,10 +166,15 @@ class Inotify:
             self._ready = None
             if not self._ended:
                 self._warn("the announcer is replaced: inotify may have missed changes")
-            await process.end()  # raises Cancelled if the process lives on; then it stays known
-            vectors.exempt(0)
-            own.process = None
-            process.close()
+            await self._end(process)
+
+    async def _end(self, process: _Process) -> None:
+        await process.end()  # raises Cancelled if the process lives on; then it stays known
+        vectors.exempt(0)
+        self._announcements.process = None
+        if self._state is not None:
+            self._state.announcer = 0, 0
+        process.close()
 
     async def _call(self, process: _Process, message: bytes) -> int:
         # INVARIANT: no attribute is asked here. The event loop itself would have to answer.
@@ -163,3 +184,16 @@ class Inotify:
             return int(await process.ask(message, root))
         finally:
             os.close(root)
+
+
+def _left(pid: int, since: int) -> _Process | None:
+    """Return the announcer of the daemon before; None if it has ended."""
+    pidfd, control = -1, socket.socket(socket.AF_UNIX)
+    with contextlib.suppress(OSError):
+        pidfd = os.pidfd_open(pid) if pid else -1
+        if pidfd >= 0 and (found := _Process(pid, pidfd, control)).since == since:
+            return found
+    control.close()
+    if pidfd >= 0:
+        os.close(pidfd)
+    return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -19,14 +18,14 @@ from policyfs.daemon.inotify import Inotify
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Policies
 from policyfs.domain import FileType
+from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.inodes.saved_state import SavedState
-from policyfs.fs.kernel_cache.kept import find, kept, names_in
 from policyfs.fs.report import fields, report
 from policyfs.journal.writing.journal import Journal
 from policyfs.kernel.bridge import waiting
 from policyfs.linux.code_digest import VERSION
-from policyfs.linux.statx import cached_stat
+from policyfs.linux.statx import Stat, cached_stat
 from policyfs.policy.exceptions import PREFIX, ended, instant_text
 from policyfs.policy.model import Policy
 from policyfs.store.facts import StoreFacts
@@ -144,7 +143,7 @@ def _inotify(daemon: Reported) -> control.Json | str | None:
 def questions_about(fs: FileSystem) -> dict[str, control_server.Question]:
     """Return the functions that answer questions about a path: a dictionary from each command of the control
     socket to its function."""
-    return {"kept": partial(kept_of, fs), "file": partial(file_of, fs)}
+    return {"file": partial(file_of, fs)}
 
 
 def _exceptions(policy: Policy) -> list[dict[str, object]]:
@@ -161,17 +160,10 @@ def _exceptions(policy: Policy) -> list[dict[str, object]]:
     ]
 
 
-async def kept_of(fs: FileSystem, path: str) -> control.Json:
-    """Return which answers about a path the kernel may keep, for how long, and why not longer."""
-    names, tree = names_in(path), fs.context.tree
-    stat = await trio.to_thread.run_sync(find, tree, names)
-    return asdict(kept(names, stat, gate=fs.gate, timeouts=fs.timeouts, nodes=fs.nodes))
-
-
 async def file_of(fs: FileSystem, path: str) -> control.Json:
     """Return how a file at a path in the mount is open now, with one entry for each view in use."""
-    names, tree = names_in(path), fs.context.tree
-    stat = await trio.to_thread.run_sync(find, tree, names)
+    names, tree = _names_in(path), fs.context.tree
+    stat = await trio.to_thread.run_sync(_find, tree, names)
     if stat is None or stat.ftype is not FileType.REGULAR:
         return {"open": []}
     found = []
@@ -191,3 +183,28 @@ async def file_of(fs: FileSystem, path: str) -> control.Json:
                 }
             )
     return {"open": found}
+
+
+def _names_in(path: str) -> list[bytes]:
+    """Return the names in a path of the mount. Raise PolicyfsError for a relative path, ``.`` or ``..``."""
+    names = [name for name in os.fsencode(path).split(b"/") if name]
+    if not path.startswith("/") or b"." in names or b".." in names:
+        raise PolicyfsError(f"{path}: write the path within the mount, such as /DCIM/a.jpg")
+    return names
+
+
+def _find(tree: Tree, names: list[bytes]) -> Stat | None:
+    """Return the attributes of the object at a path, or None. May wait for the disk. Raise PolicyfsError if
+    the store cannot be read there."""
+    if not names:
+        return tree.fstat(tree.root_fd)
+    try:
+        fd = tree.open_below(tree.root_fd, names[:-1]) if names[1:] else os.dup(tree.root_fd)
+        try:
+            return tree.stat(fd, names[-1])
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise PolicyfsError(f"{os.fsdecode(b'/' + b'/'.join(names))}: {error.strerror}") from error

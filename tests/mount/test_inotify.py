@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.mount.test_takeover import kill_daemon
+from tests.mount.test_upgrade import follow
 from tests.support.machine.counts import SOAK, count
-from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.machine.processes import Child, call_as, start_as, state_of, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 from tests.support.programs.inotify import END, Told, watch
@@ -60,6 +62,44 @@ def own(mounts: Mounts, filled: Path) -> Mount:
     mount = mounts.start(POLICY, filled, "--app", "viewer", "--inotify")
     wait_for(lambda: mount.status()["inotify"]["pid"], "the announcer runs")
     return mount
+
+
+@pytest.mark.parametrize("end", [kill_daemon, follow])
+def test_inotify_goes_on_after_the_end_of_the_daemon(mounts: Mounts, filled: Path, end) -> None:
+    mount = mounts.start(POLICY, filled, "--app", "viewer", "--inotify", "--keeper")
+    before = wait_for(lambda: mount.status()["inotify"]["pid"], "the announcer runs")
+    child = _watching(mount)
+    _each(mount, (lambda: _put(filled / "Music/a.txt", "words"), 1))
+    end(mount)
+    wait_for(lambda: mount.status()["inotify"]["pid"] not in {None, before}, "another announcer runs")
+    assert not Path(f"/proc/{before}").exists() or state_of(before) == "Z"
+    _each(mount, ((filled / "Music/a.txt").unlink, 1))
+    told = _words(_told(child, filled))
+    assert told == ["CREATE a.txt", "MODIFY a.txt", "CLOSE_WRITE a.txt", "DELETE a.txt"]
+
+
+def test_an_order_of_a_killed_daemon_changes_nothing(mounts: Mounts, filled: Path) -> None:
+    """The announcer's unlink(2) comes again, when the name has another file."""
+    mount = mounts.prepare(POLICY.replace("allow: [see, read]", "allow: [all]"), filled, "--app", "viewer",
+                           "--inotify", "--keeper")  # fmt: skip
+    mount.program = ("tests.support.mount.announcing",)
+    mount.start()
+    announcer = wait_for(lambda: mount.status()["inotify"]["pid"], "the announcer runs")
+    child, old = _watching(mount), filled / "Music/old.txt"
+    old.unlink()
+    waits_in = Path(f"/proc/{announcer}/wchan")
+    wait_for(lambda: waits_in.read_text() == "request_wait_answer", "it waits for the daemon's answer")
+    old.write_text("another song")
+
+    def follows() -> bool:
+        with contextlib.suppress(AssertionError):
+            return mount.status()["inotify"]["pid"] not in {None, announcer}
+        return False
+
+    wait_for(follows, "another daemon, and another announcer")
+    _each(mount, (lambda: _put(filled / "Music/a.txt", "words"), 1))
+    assert old.read_text() == "another song"
+    assert "CREATE a.txt" in _words(_told(child, filled))
 
 
 @pytest.fixture

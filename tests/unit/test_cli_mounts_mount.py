@@ -247,7 +247,6 @@ def failures(place: Path) -> list[dict]:
     ("words", "code", "told"),
     [
         (("--inotify",), EXIT_USAGE, "--inotify needs --app"),
-        (("--keeper", "--inotify", "--app=camera"), EXIT_USAGE, "--keeper and --inotify cannot be used"),
         (("--posix", "--no-xattrs"), EXIT_USAGE, "--posix and --no-xattrs cannot be used together"),
         (("--app", "none"), EXIT_USAGE, "the policy has no app 'none'"),
     ],

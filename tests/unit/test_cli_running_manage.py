@@ -240,33 +240,6 @@ def test_a_mountpoint_that_does_not_exist_is_an_error(place: Path, capsys) -> No
     assert (code, "No such file" in err) == (EXIT_REFUSED, True)
 
 
-@pytest.mark.parametrize(
-    ("kept", "lines"),
-    [
-        ({"type": "regular", "name_s": 86_400, "attributes_s": 12.3456, "listing": None, "why": ["a", "b"]},
-         ["name         kept for a day", "attributes   kept for 12.3 s", "kernel       a", "kernel       b"]),
-        ({"type": "directory", "name_s": 0, "attributes_s": 1, "listing": True, "why": []},
-         ["name         asked for each time", "attributes   kept for 1 s", "listing      kept"]),
-        ({"type": "directory", "name_s": 1, "attributes_s": 0, "listing": False, "why": []},
-         ["name         kept for 1 s", "attributes   asked for each time",
-          "listing      asked for each time"]),
-        ({"type": "absent", "name_s": 1, "attributes_s": None, "listing": None, "why": None},
-         ["name         kept for 1 s"]),
-    ],
-)  # fmt: skip
-def test_what_the_kernel_keeps_of_a_path(place: Path, capsys, kept: dict, lines: list[str]) -> None:
-    kept = {"path": "/a", **kept}
-    with daemon(place, kept=kept) as asked:
-        code, out, _ = run(capsys, "status", "--path", "/a", place / "one")
-        assert (code, out.splitlines()[0]) == (EXIT_OK, f"/a: {kept['type']}")
-        assert [line.strip() for line in out.splitlines()[1:]] == lines
-        assert json.loads(run(capsys, "status", "--json", "--path", "/a", place / "one")[1]) == kept
-        assert asked.asked[0] == {"command": "kept", "path": "/a"}
-    with pytest.raises(SystemExit) as usage:
-        main.main(["status", "--path", "/a"])
-    assert usage.value.code == EXIT_USAGE
-
-
 # -- reload --------------------------------------------------------------------------------------------
 
 LOADED = {"digest": DIGEST, "generation": 4, "stale_handles": STALE}

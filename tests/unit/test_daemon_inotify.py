@@ -16,7 +16,8 @@ import trio
 from policyfs.content.workers.announcer import FILE, READY
 from policyfs.content.workers.execution import SnifferError
 from policyfs.daemon import inotify as inotify_module
-from policyfs.daemon.inotify import Inotify
+from policyfs.daemon.inotify import Inotify, _Process
+from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.kernel_cache.announcements import Announcements, Order, Place
 
 
@@ -87,6 +88,28 @@ def test_an_announcer_that_ended_is_replaced(tmp_path: Path, own: Announcements,
     assert helper.starts >= 2
     assert said[0].startswith("the announcer is replaced")
     assert own.process is None
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_the_announcer_of_the_daemon_before_is_known_until_it_has_ended(
+    tmp_path: Path, own: Announcements, is_same: bool
+) -> None:
+    """Another process with its pid is left alone."""
+    helper, state = Helper(0, orders=9), SavedState(2)
+    before = _Process(*trio.run(helper.start))
+    pid = before.pid
+    state.announcer = pid, before.since + (not is_same)
+    inotify = Inotify(str(tmp_path), own, helper.start, lambda _: None, uid=1, gid=1, state=state)
+    try:
+        assert own.is_from(pid) is is_same
+        _run(inotify, lambda: helper.starts == 2)
+        assert (os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None) is is_same
+    finally:
+        inotify.close()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        before.close()
+    assert (own.process, state.announcer) == (None, (0, 0))
 
 
 def test_what_cannot_start_is_said(tmp_path: Path, own: Announcements) -> None:

@@ -129,8 +129,6 @@ def check_options(args: argparse.Namespace) -> None:
         raise UsageError("--posix and --no-xattrs cannot be used together: the kernel reads ACLs by xattrs")
     if args.idmap and not (args.posix and args.any_uid):
         raise UsageError("--idmap needs --posix and --any-uid: only the kernel knows who calls")
-    if args.keeper and args.inotify:
-        raise UsageError("--keeper and --inotify cannot be used together")
     if args.inotify and args.app is None:
         raise UsageError("--inotify needs --app: in a shared mount it would tell the names that others see")
     if args.inotify and (args.posix or args.read_only):

@@ -17,7 +17,6 @@ from policyfs.linux.service_manager import ServiceManager
 from policyfs.policy.errors import harmless
 from policyfs.trail.lines.table import shown, table
 
-_DAY_S = 86_400
 _SHOWN: Final = 20
 
 
@@ -27,8 +26,6 @@ def add_status(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="one JSON object (a list without MOUNTPOINT)")
     add("--check", action="store_true", help="print one line for each mount, with its problems")
     add("--wait", type=float, default=0.0, metavar="S", help="wait up to S seconds for an answer")
-    path_help = "show how long the kernel may remember answers about PATH in the mount, and why"
-    add("--path", metavar="PATH", help=path_help)
     place_help = "a mountpoint, with details; or SITE.yaml"
     add("mountpoint", nargs="?", metavar="MOUNTPOINT", help=place_help)
 
@@ -44,8 +41,6 @@ def add_reload(parser: argparse.ArgumentParser) -> None:
 
 def run_status(args: argparse.Namespace) -> int:
     """Print the state of one mount or all mounts. Return 1 if a mount has a problem, or does not answer."""
-    if args.path is not None:
-        return _run_path(args)
     silent: list[str] = []
     one: control.Json | None = None
     if args.mountpoint is not None and args.mountpoint.endswith((".yaml", ".yml")):
@@ -67,32 +62,6 @@ def run_status(args: argparse.Namespace) -> int:
             print(line)
     well = not silent and not any(status["problems"] for status in found) and bool(found or not args.check)
     return EXIT_OK if well else EXIT_REFUSED
-
-
-def _run_path(args: argparse.Namespace) -> int:
-    if args.mountpoint is None:
-        args.usage_error("--path needs a MOUNTPOINT")
-    found = ask(known(args.mountpoint), "kept", about=args.path)
-    if args.json:
-        print(json.dumps(found, indent=2))
-        return EXIT_OK
-    listing = {None: [], True: ["  listing      kept"], False: ["  listing      asked for each time"]}
-    why = found["why"]
-    lines = [
-        f"{shown(str(found['path']))}: {found['type']}",
-        f"  name         {_kept_for(found['name_s'])}",
-        *([] if found["attributes_s"] is None else [f"  attributes   {_kept_for(found['attributes_s'])}"]),
-        *listing[None if found["listing"] is None else bool(found["listing"])],
-        *(f"  kernel       {reason}" for reason in (why if isinstance(why, list) else [])),
-    ]
-    print("\n".join(lines))
-    return EXIT_OK
-
-
-def _kept_for(seconds: object) -> str:
-    if not isinstance(seconds, (int, float)) or seconds <= 0:
-        return "asked for each time"
-    return "kept for a day" if seconds >= _DAY_S else f"kept for {seconds:.3g} s"
 
 
 def _checked(status: control.Json) -> str:

@@ -80,7 +80,7 @@ class OptionsDoc(Strict):
     no_avc: Truth = False
     watch: Truth = False
     inotify: Truth = False
-    keeper: Truth | None = None
+    keeper: Truth = True
     copy_max: Size | None = None
     copies_max: Size | None = None
     nodes_max: Annotated[Text, _as_option(count)] | None = None
@@ -96,7 +96,7 @@ class OptionsDoc(Strict):
         found = []
         for name in OptionsDoc.model_fields:
             value, option = getattr(self, name), f"--{name.replace('_', '-')}"
-            if value is True or (name == "keeper" and value is None and not self.inotify):
+            if value is True:
                 found.append(option)
             elif isinstance(value, str):
                 found += [option, value]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _WORD: Final = struct.Struct("=Q")
 (_LAST_ID, _UNSAVED, _LOCKED, _SERVING, _DIED, _TAKEN_OVER, _PAUSE, _LAST_INDEX, _AGAIN, _UNKNOWN,
- _POLICIES, _EARLY, _UPGRADED, _UPGRADES) = range(0, 112, 8)  # fmt: skip
+ _POLICIES, _EARLY, _UPGRADED, _UPGRADES, _ANNOUNCER, _ANNOUNCER_SINCE) = range(0, 128, 8)  # fmt: skip
 _SETUP_BYTES: Final = 4000
 _HANDLE: Final = struct.Struct("=QQQIIIIiBI")
 """unique (Caller), fh (an open directory: its number), nodeid, flags, uid, gid, pid, descriptor, bits, and
@@ -250,6 +250,17 @@ class SavedState:
         """Count what comes (1) or goes (-1) and a take-over would lose: an owner of very many locks, or held
         bytes that are not saved."""
         self._set(_LOCKED, max(0, self._get(_LOCKED) + change))
+
+    @property
+    def announcer(self) -> tuple[int, int]:
+        """The pid and the start (proc_pid_stat(5)) of the process whose requests change nothing; 0: none."""
+        return self._get(_ANNOUNCER), self._get(_ANNOUNCER_SINCE)
+
+    @announcer.setter
+    def announcer(self, process: tuple[int, int]) -> None:
+        self._set(_ANNOUNCER, 0)
+        self._set(_ANNOUNCER_SINCE, process[1])
+        self._set(_ANNOUNCER, process[0])
 
     # -- nodes ---------------------------------------------------------------------------------------
 
