@@ -44,7 +44,6 @@ from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
 from policyfs.fs.kernel_cache.name_expiry import all_stay
-from policyfs.fs.namespace.restoration import Restored
 from policyfs.fs.opening.stale_retries import MOST_RESTING
 from policyfs.fs.saved.saved_handle import Setup
 from policyfs.fs.sharing.pauses import in_slices
@@ -101,7 +100,7 @@ class Daemon:
         self._options = options
         self.state = state
         self._before = None if state is None else state.setup()
-        self._restored: Restored | None = None
+        self._restored: int | None = None  # open files and directories of the daemon before
         self.code = code_digest()  # what runs, also if other code is installed later
         self._log = log
         self._bugs = Bugs(log)
@@ -369,8 +368,7 @@ class Daemon:
                 listener, questions = control_server.answer_on(server), questions_about(self.fs)
                 nursery.start_soon(control_server.serve, listener, known, self._bugs, questions)
                 if self._restored is not None:
-                    forget = partial(self._forget, self._restored.unleased)
-                    nursery.start_soon(kept, self._bugs, "take-over", forget)
+                    nursery.start_soon(kept, self._bugs, "take-over", self._forget)
                 self._serves()
                 ready()
         finally:
@@ -432,14 +430,14 @@ class Daemon:
                 told = "this daemon has taken over from one of other code"
                 self._options.before.forget()
             pause_ms, lost = self.state.pause_ns // 1_000_000, len(self.fs.nodes.lost)
-            self._log.warning(told, pause_ms=pause_ms, handles=self._restored.handles, lost=lost)
+            self._log.warning(told, pause_ms=pause_ms, handles=self._restored, lost=lost)
 
-    async def _forget(self, unleased: list[int]) -> None:
+    async def _forget(self) -> None:
         """Make the kernel ask again for all that the daemon before had told, since meanwhile no change of the
-        store was reported, and drop what it has of these nodes first."""
+        store was reported: first for what takes no time."""
         cache = self.fs.kernel_cache
         if cache.notifier is not None:
-            cache.notifier.inval_inodes(iter(unleased))
+            cache.notifier.inval_inodes(self.fs.nodes.numbers())
         await in_slices(self.fs.nodes.read_some)
         if self.inotify is not None:  # apps may wait for changes in any directory, without a request
             directories = (node for node in self.fs.nodes if node.ftype is FileType.DIRECTORY)

@@ -32,6 +32,7 @@ rules:
   - {{id: no-location, require: {{redact: location}}, who: {{app: viewer}}, paths: "/DCIM/**"}}
 """
 SONGS = 60
+LATE = ("tests.support.mount.forgetting_late",)
 BIG = 4 << 20
 LIVED_S = 1.1
 """A daemon that lived longer has a successor, also if the one before did not (daemon/keeper/keeper.py)."""
@@ -399,3 +400,33 @@ def test_only_a_mount_that_can_be_taken_over_has_a_keeper(
         mount.environment["POLICYFS_TEST_KERNEL"] = kernel
     status = mount.start().status()
     assert (status["takeover"] is not None, status["pid"] != mount.pid) == (kernel == "6.12",) * 2
+
+
+def test_nodes_that_are_not_read_yet_are_forgotten(mounts, filled: Path) -> None:
+    for number in range(200):
+        (filled / f"Music/link {number}").symlink_to("x")
+    mount = kept(mounts, filled, program=LATE)
+    call_as(APP, lambda: [os.lstat(mount / f"Music/link {number}") for number in range(200)])
+    kill_daemon(mount)
+    assert mount.status()["nodes"] > 200
+    Path("/proc/sys/vm/drop_caches").write_text("2")
+    wait_for(lambda: mount.status()["nodes"] < 10, "the links are forgotten")
+
+
+def test_a_reload_takes_no_node_that_is_not_read_yet(mounts, filled: Path) -> None:
+    mount = kept(mounts, filled, program=LATE)
+
+    def holds(channel) -> None:
+        fd = os.open(mount / "DCIM/a.jpg", os.O_PATH)
+        channel.send("held")
+        channel.recv()
+        channel.send(code_of(os.fstat, fd))
+
+    child = start_as(APP, holds)
+    assert child.receive() == "held"
+    kill_daemon(mount)
+    mount.policy.write_text(POLICY.replace('"/Music/**", ', ""))  # for DCIM nothing changes
+    assert mount.reload().returncode == 0
+    child.send("look")
+    assert child.receive() == ""
+    child.result()

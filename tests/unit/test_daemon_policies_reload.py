@@ -72,7 +72,7 @@ class Mount:
             gate=self, use=self.use,
             opener=SimpleNamespace(second_tries=SimpleNamespace(settled=self.settled)),
             kernel_cache=SimpleNamespace(notifier=None, expire_all_names=self.expire),
-            stale_handles=SimpleNamespace(find=self.find),
+            stale_handles=SimpleNamespace(find=self.find), nodes=SimpleNamespace(read_all=lambda: None),
         )  # fmt: skip
         self.reload = Reload(
             SimpleNamespace(**told), self.policies, self.fs, self.log, self.parse,  # type: ignore[arg-type]

@@ -101,8 +101,10 @@ def test_nodes_that_are_read_at_their_first_use_are_as_if_all_were_read_first(se
         one, name = dice.choice(known), b"%d" % dice.randrange(99)
         how, parent, lookups = dice.randrange(5), dice.choice(directories).nodeid, dice.randrange(2)
         for which in (late, early):
-            node = None if how == 0 else which.find(one.nodeid)
-            if how == 0:
+            node = None if how in {0, 3} else which.find(one.nodeid)
+            if how == 3:
+                which.forget(one.nodeid, lookups)
+            elif how == 0:
                 assert one.nodeid in {each.nodeid for each in which.same_inode(one.ino)} or one.nodeid == 1
             elif node is None or node is which.root:
                 continue

@@ -128,7 +128,7 @@ def opened(
 
 def next_one(tree: Tree, state: SavedState) -> tuple[Side, int]:
     new = Side(tree)
-    return new, new.restoration.restore(state).handles
+    return new, new.restoration.restore(state)
 
 
 def test_a_mediated_handle_goes_on_with_its_descriptor(tree: Tree, state: SavedState, old: Side) -> None:

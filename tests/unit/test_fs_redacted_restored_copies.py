@@ -71,7 +71,7 @@ def taken_over(photo: Path, between: Callable[[Handle, Handle], None] = lambda _
             for one in list(new.handles):
                 new.opener.close(one)
             assert new.copies.stats().pinned == 0
-            found[0] = restored.handles
+            found[0] = restored
 
         trio.run(before)
         trio.run(after)

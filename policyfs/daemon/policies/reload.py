@@ -176,6 +176,7 @@ class Reload:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(written.set)
 
+        self._fs.nodes.read_all()
         self._policies.replace(engine, sources, by, generation, on_record)
         if sources is not None and engine.digest != gate.engine.digest:
             gate.policy_record.expect(written)

@@ -70,8 +70,12 @@ class NodeTable:
         return len(self._by_id) + vectors.own_nodes() + len(self._unread.parents)
 
     def __iter__(self) -> Iterator[Node]:
-        self._read_some(len(self))
+        self.read_all()
         return iter(list(self._by_id.values()))
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the nodes that the kernel may know, but not of the bridge's own."""
+        return [*self._by_id, *self._unread.parents, *self.lost]
 
     def get(self, nodeid: int) -> Node:
         """Return the node of a number that the kernel sent. Raise KeyError, or PathTooLongError;
@@ -96,6 +100,10 @@ class NodeTable:
     def read_some(self) -> bool:
         """Make a few nodes of which the table knows little but numbers. Return False if there were none."""
         return self._read_some(16)  # a small part of a slice (in_slices)
+
+    def read_all(self) -> None:
+        """Make all such nodes, before the policy changes: their records are of the policy in force."""
+        self._read_some(len(self))
 
     def _read_some(self, most: int) -> bool:
         unread = list(itertools.islice(self._unread.parents, most))
@@ -235,11 +243,11 @@ class NodeTable:
                 node = self._restored(one, parent)
                 if node is not None and node.ftype is FileType.DIRECTORY:
                     unfolded.append(node)
+        self._count_unread()
         for nodeid, above, name in found.links:
             linked, directory = self._by_id.get(nodeid), self._by_id.get(above)
             if linked is not None and directory is not None and linked.ftype is FileType.REGULAR:
                 self.add_name(linked, directory, name)
-        self._count_unread()
         self.lost += found.early.keys() - self._by_id.keys()
 
     def _count_unread(self) -> None:
@@ -427,6 +435,7 @@ class NodeTable:
 
     def forget(self, nodeid: int, lookups: int) -> None:
         """Subtract *lookups* from a node's references: the kernel has given up these references."""
+        self._read(nodeid)
         node = self._by_id.get(nodeid)
         if node is not None and nodeid != ROOT_ID:
             self.vectors.drop(node)  # this first adds the look-ups that the bridge has answered

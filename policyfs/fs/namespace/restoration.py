@@ -6,7 +6,7 @@ import fcntl
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from policyfs.domain import FileType, Lane, View
 from policyfs.fs.checked.restored_held import RestoredHeld
@@ -29,17 +29,6 @@ from policyfs.fs.saved.saved_handle import SavedHandle
 from policyfs.kernel import vectors
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import PathState
-
-_DECIDED_LATE: Final = frozenset({BytePath.LIVE, BytePath.LEASED})
-"""The byte paths in which each read is decided and patched anew."""
-
-
-class Restored(NamedTuple):
-    """The result of a restoration. handles: the number of open files and directories. unleased: the numbers
-    of nodes of which the kernel may keep pages, while nobody watched who writes the file."""
-
-    handles: int
-    unleased: list[int]
 
 
 class RestoredBytes(NamedTuple):
@@ -82,8 +71,9 @@ class Restoration:
         self._fs.intents.save_to(state)
         state.held.generation = lambda: self._fs.gate.generation
 
-    def restore(self, state: SavedState) -> Restored:
-        """Restore a state, before any request is answered, and save each change from then on."""
+    def restore(self, state: SavedState) -> int:
+        """Restore a state, before any request is answered, and save each change from then on. Return how many
+        files and directories are open."""
         self._fs.handles.follows = self._directories.follows = True
         state.nodes.uid_of = self._uid_of
         with paused():
@@ -132,8 +122,7 @@ class Restoration:
             self.comes_again(suspect.unique)()  # it gets EIO, so its app has no handle
             self.refused.add(suspect.unique)
         found.early.clear()
-        opened = {one.node for one in self._fs.handles}
-        return Restored(handles, [node.nodeid for node in opened if node.byte_path in _DECIDED_LATE])
+        return handles
 
     def _uid_of(self, lane: Lane) -> int | None:
         """Return a uid whose lane this is, or None if none is known."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any, Final
+from typing import Any
 
 from policyfs.cli.main import main
 from policyfs.content.workers.announcer import REMOVED_FILE
@@ -17,13 +17,12 @@ from policyfs.fs.kernel_cache.announcements import Announcements
 from tests.support.mount.dying import killer
 from tests.support.mount.holding import followers, note_followers
 
-HELD_S: Final = 2.0
 _check, _killer = Announcements.check, killer()
 
 
 def _dying(self: Announcements, kind: bytes, *where: Any) -> None:
     if kind == REMOVED_FILE and not followers:
-        time.sleep(HELD_S)
+        time.sleep(2)  # meanwhile the test makes another file
         os.write(_killer, os.getpid().to_bytes(8, "little"))
         time.sleep(60)  # it ends in here
     _check(self, kind, *where)
