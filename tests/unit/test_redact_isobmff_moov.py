@@ -99,6 +99,13 @@ def test_a_track_without_a_handler_is_what_its_media_header_says() -> None:
     assert [track.handler for track in movie.tracks] == [b"vide", b"soun", b"", b""]
 
 
+@pytest.mark.parametrize("kind", [b"vmhd", b"smhd"])
+def test_a_media_header_is_refused_and_not_removed(kind: bytes) -> None:
+    """Without it, a second look would find another kind of track."""
+    with pytest.raises(NotThisKindError):
+        clean(box(b"trak", box(b"mdia", box(b"minf", full(kind, b"Exif\0\0\0\0")))))
+
+
 def test_a_cut_handler_is_none_at_the_first_look_and_at_the_next() -> None:
     """It is removed: a second look would find another kind of track, and other samples."""
     cut = u32(99) + handler(b"meta")[4:]

@@ -48,8 +48,8 @@ class Walk:
 
 Rule = Callable[[Walk, Box], None]
 """Function that cleans one box in place. Raises TooMuchError, NotThisKindError."""
-_NEEDED: Final = frozenset(b"stsc stsz stz2 stco co64 stss mvhd tkhd mdhd trun tfhd mfhd".split(b" "))
-"""Types of boxes of numbers without which policyfs and players would not find the samples."""
+_NEEDED: Final = {*b"stsc stsz stz2 stco co64 stss mvhd tkhd mdhd vmhd smhd trun tfhd mfhd".split(b" ")}
+"""Types of boxes of numbers without which policyfs and players would not find, or know, the samples."""
 
 
 def searched(rule: Rule) -> Rule:
