@@ -84,22 +84,6 @@ def test_status_says_what_the_mount_is_and_holds(live: Mount) -> None:
     wait_until_closed(live)
 
 
-def test_status_of_a_path_says_how_long_it_is_kept(live: Mount) -> None:
-    (live.store / "some file").touch()
-    with live.as_environment():
-        said = policyfs("status", live.mountpoint, "--path", "/some file")
-        found = json.loads(policyfs("status", "--json", live.mountpoint, "--path", "/").stdout)
-        wrong = policyfs("status", live.mountpoint, "--path", "some file")
-        nowhere = policyfs("status", "--path", "/x")
-    assert said.returncode == 0, said
-    assert said.stdout.startswith("/some file: regular\n  name         ")
-    assert "\n  kernel       " in said.stdout
-    assert (found["type"], found["listing"]) == ("directory", False)
-    assert wrong.returncode == 1
-    assert "within the mount" in wrong.stderr
-    assert nowhere.returncode == 2
-
-
 def test_status_for_people(live: Mount) -> None:
     said = command(live, "status", live.mountpoint)
     assert said.returncode == 0

@@ -109,6 +109,9 @@ PLANTS: Final[Plants] = {
         "in a delimiter": Plant(MP4, "", lambda: avc(nal(b"\x09\x10" + PLACE) + SLICE)),
         "in settings of H.265": Plant(MP4, "", lambda: hevc(nal(b"\x44\1" + PLACE) + nal(b"\x26\1slice"))),
         "in a delimiter of H.265": Plant(MP4, "", lambda: hevc(nal(b"\x46\1" + PLACE) + nal(b"\x26\1s"))),
+        "behind 4,096 bytes of slices": Plant(
+            MP4, "bitstreams/frames.py _READ_BYTES", lambda: avc(SLICE * 1000 + _TEXT)
+        ),
         "behind 4,096 units": Plant(
             MP4,
             "bitstreams/frames.py SAMPLE_UNITS",
