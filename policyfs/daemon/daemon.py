@@ -80,10 +80,10 @@ _THREADS: Final = _MAX_TASKS + 32
 """The limit of threads for calls that block: more than tasks, so no call waits for a thread."""
 
 
-def _learn_next(resolver: Resolver, directories: Iterator[Node]) -> bool:
-    """Watch one more directory. Return False if there was none."""
-    node = next(directories, None)
-    if node is not None and node.parent is not None:
+def _learn_next(resolver: Resolver, nodes: Iterator[Node]) -> bool:
+    """Watch the next node, if it is a directory. Return False if there was none."""
+    node = next(nodes, None)
+    if node is not None and node.parent is not None and node.ftype is FileType.DIRECTORY:
         resolver.learn(node, node.parent, node.name)
     return node is not None
 
@@ -440,8 +440,7 @@ class Daemon:
             cache.notifier.inval_inodes(self.fs.nodes.numbers())
         await in_slices(self.fs.nodes.read_some)
         if self.inotify is not None:  # apps may wait for changes in any directory, without a request
-            directories = (node for node in self.fs.nodes if node.ftype is FileType.DIRECTORY)
-            await in_slices(partial(_learn_next, self.fs.resolver, directories))
+            await in_slices(partial(_learn_next, self.fs.resolver, iter(self.fs.nodes)))
         cache.forget_attributes_of_all(self.fs.nodes.lost)
         await cache.expire_all_names(all_stay)
 
