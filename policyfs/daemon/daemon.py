@@ -227,10 +227,6 @@ class Daemon:
             raise PolicyfsError(f"{options.store} is not the directory that the killed daemon has served")
         self.facts = facts = probe(tree.root_fd)
         facts.check(options.store)
-        if options.keeper and (facts.remote or not facts.stable_inodes):
-            raise PolicyfsError(
-                f"--keeper needs a local store with lasting inode numbers; {options.store} is {facts.name}"
-            )
         self.root = root_of(tree, writable=not (facts.read_only or options.read_only))
         self._pool = Pool.of(tree.root_fd)
         if self._pool is not None:

@@ -60,18 +60,13 @@ class MountOptions:
     inotify: bool = False
     """True if inotify reports changes of the store in the mount. Only with app."""
     keeper: bool = False
-    """True if another daemon takes over from a killed one also in a mount that writes."""
+    """True if another daemon takes over from a killed one (decision 70), where the kernel lets it."""
     before: Before | None = None
     """The daemon of other code that this mount's first daemon takes over from."""
     policy: str = ""
     """The file or directory that the policy is read from."""
     named_uids: tuple[tuple[int, int], ...] = ()
     """Ranges of the uids (first, last) that the policy names: no worker may have one."""
-
-    @property
-    def is_kept(self) -> bool:
-        """True if another daemon takes over from a killed one (decision 70)."""
-        return self.read_only or self.keeper
 
     @property
     def kernel_admits(self) -> bool:

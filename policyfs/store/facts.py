@@ -183,6 +183,13 @@ def probe(root_fd: int) -> StoreFacts:
         os.close(directory)
 
 
+def is_lasting(fd: int) -> bool:
+    """Return True if *fd* is on a local file system of which a later process finds the same inodes by their
+    numbers. Raises OSError."""
+    kind = _NAMES.get(libc.file_system_type(fd))
+    return kind is not None and kind not in _REMOTE | _UNSTABLE_INODES
+
+
 def leases_mean(fd: int) -> bool:
     """Return True if *fd* is on a file system on which a lease proves that nobody writes. Raises OSError.
     Unlike StoreFacts.leases, the answer is also right for a file system that is mounted within the store."""

@@ -392,7 +392,7 @@ def test_without_its_keeper_a_daemon_serves_on_until_it_is_killed(mounts, filled
 def test_only_a_mount_that_can_be_taken_over_has_a_keeper(
     mounts, filled: Path, kernel: str | None
 ) -> None:
-    """None: a mount that writes. Before Linux 6.9, unanswered requests would be lost."""
+    """None: a mount with --no-keeper. Before Linux 6.9, unanswered requests would be lost."""
     mount = mounts.prepare(POLICY, filled, "--app", "viewer", *["--read-only"] * bool(kernel))
     mount.expected_mediated = kernel == "6.8"
     if kernel is not None:

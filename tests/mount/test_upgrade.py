@@ -256,5 +256,5 @@ def test_a_mount_without_a_keeper_is_not_followed(mounts, work: Path) -> None:  
     old = mount.process
     assert mount.launch().wait(PAUSE_S) == 1
     mount.process, mount.options = old, given
-    assert "cannot be followed: it runs without --keeper" in mount.log.read_text()
+    assert "cannot be followed: it has no keeper" in mount.log.read_text()
     assert mount.status()["takeover"] is None

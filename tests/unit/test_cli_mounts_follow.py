@@ -35,7 +35,7 @@ STATUS = {
          "options that need a new mount differ: policy, trail"),
         ((), {"options": options_of(arguments("--keeper", "--foreground"))},
          "another program watches it: reload its unit, or use --foreground, too"),
-        ((), {"takeover": None}, "it runs without --keeper"),
+        ((), {"takeover": None}, "it has no keeper"),
         ((), {"takeover": {"keeper": 0}}, "its keeper has ended, or is of an earlier version"),
     ],
 )  # fmt: skip

@@ -18,6 +18,7 @@ from policyfs.daemon.options import MountOptions
 from policyfs.errors import EXIT_POLICY, EXIT_REFUSED, EXIT_USAGE, PolicyfsError, UsageError
 from policyfs.kernel import probe, session
 from policyfs.kernel.probe import MountState
+from tests.support.mount import layers
 from tests.support.mount.trail import read_all
 
 POLICY = """\
@@ -118,8 +119,14 @@ def test_each_switch_comes_to_its_option(place: Path) -> None:
         assert getattr(options(place, word), name), word
     assert options(place, "--posix", "--app=camera").posix
     assert options(place, "--inotify", "--app=camera").inotify
-    for given, is_kept in (((), False), (("--keeper",), True), (("--read-only",), True)):
-        assert options(place, "--app=camera", *given).is_kept is is_kept
+    assert options(place).keeper and not options(place, "--no-keeper", "--read-only").keeper
+
+
+@pytest.mark.mount
+def test_a_store_that_may_lose_its_inode_numbers_has_no_keeper(place: Path) -> None:
+    with layers.bindfs(place / "store", place) as store:
+        assert not options(place, store=store.name).keeper
+        assert "leave it out" in refused(place, "--keeper", store=store.name)
 
 
 def test_the_trail_goes_by_the_mountpoint_and_paths_are_whole(place: Path, monkeypatch) -> None:

@@ -126,7 +126,7 @@ def test_each_daemon_of_a_keeper_runs_the_code_of_the_first(
     monkeypatch.setattr(Keeper, "run", run)
     monkeypatch.delitem(sys.modules, SEALER, raising=False)
     code_digest.cache_clear()
-    own = replace(options, app="viewer", read_only=True)
+    own = replace(options, app="viewer", keeper=True)
     assert serve(own, LOADER, lambda: None, as_json=True) == 7
     assert found == [(1, True)]
 

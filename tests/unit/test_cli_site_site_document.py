@@ -61,11 +61,11 @@ def test_a_good_site_means_these_commands(tmp_path: Path) -> None:
     site = _read(tmp_path, GOOD)
     assert [label(mount) for mount in site.mounts] == ["gallery", "player", "shared"]
     assert [site.command(mount) for mount in site.mounts] == [
-        ["mount", "--policy", "/etc/policyfs/home.yaml", "--app", "gallery", "--any-uid", "--keeper",
+        ["mount", "--policy", "/etc/policyfs/home.yaml", "--app", "gallery", "--any-uid",
          "/srv/media", f"{WHERE}/gallery/media"],
         ["mount", "--policy", "/etc/policyfs/home.yaml", "--app", "player", "--any-uid", "--read-only",
-         "--keeper", "--copy-max", "64M", "/srv/media", f"{WHERE}/player/films"],
-        ["mount", "--policy", "/etc/policyfs/home.yaml", "--keeper", "/srv/media", "/mnt/media"],
+         "--copy-max", "64M", "/srv/media", f"{WHERE}/player/films"],
+        ["mount", "--policy", "/etc/policyfs/home.yaml", "/srv/media", "/mnt/media"],
     ]  # fmt: skip
 
 
@@ -172,11 +172,11 @@ def test_options_become_words_of_the_command(tmp_path: Path) -> None:
     site = _read(tmp_path, GOOD.replace("copy_max: 64M", f"copy_max: 64M, watch: true, no_avc: true, {more}"))
     words = site.command(site.mounts[1])
     assert words[words.index("--read-only") + 1 : -2] == [
-        *("--no-avc", "--watch", "--keeper", "--copy-max", "64M", "--trail-keep-age", "90d"),
+        *("--no-avc", "--watch", "--copy-max", "64M", "--trail-keep-age", "90d"),
         *("--trail-keep-size", "20G", "--quarantine-max", "2G", "--quarantine-files", "9"),
     ]
     site = _read(tmp_path, GOOD.replace("copy_max: 64M", "keeper: false"))
-    assert "--keeper" not in site.command(site.mounts[1])
+    assert "--no-keeper" in site.command(site.mounts[1])
 
 
 def test_the_site_of_the_page_is_a_good_one(tmp_path: Path) -> None:

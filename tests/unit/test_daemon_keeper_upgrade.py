@@ -104,5 +104,5 @@ def test_a_daemon_without_a_keeper_or_with_unchecked_bytes_goes_on(monkeypatch: 
     ):
         trio.run(follow, state, *asked)
     assert state.handover.candidate[0] == 0
-    with pytest.raises(PolicyfsError, match="--keeper"):
+    with pytest.raises(PolicyfsError, match="no keeper"):
         Before({"takeover": None}, lambda _: None)

@@ -320,12 +320,12 @@ def test_the_helper_has_every_option_of_mount_that_concerns_a_mount(helper: Path
     for name, value in vars(bare).items():
         if name in apart:
             continue
-        option = {"avc": "no_avc", "read_only": "ro"}.get(name, name)
-        option += "" if isinstance(value, bool) else "=1"
+        word = f"no_{name}" if name in {"avc", "keeper"} else name
+        rest = [] if isinstance(value, bool) or word == "no_keeper" else ["1"]
+        option = "=".join(["ro" if word == "read_only" else word, *rest])
         said = _call(helper, "/srv", "/mnt", "-o", f"policy=p,{option}")
         assert said.returncode == 0, said
-        word = f"--{'no-avc' if name == 'avc' else name.replace('_', '-')}"
-        assert said.stdout.splitlines()[3:-2] == [word, *(() if isinstance(value, bool) else ("1",))]
+        assert said.stdout.splitlines()[3:-2] == [f"--{word.replace('_', '-')}", *rest]
 
 
 def test_the_helper_takes_options_as_they_are(helper: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def why_not(args: argparse.Namespace, status: control.Json) -> str:
     """Return why a running mount cannot be followed with these arguments; an empty text if it can."""
     takeover, given = status.get("takeover"), status.get("options")
     if not isinstance(takeover, dict) or not isinstance(given, dict):
-        return "it runs without --keeper"
+        return "it has no keeper"
     if not takeover.get("keeper"):
         return "its keeper has ended, or is of an earlier version"
     if given.get("foreground") and not args.foreground:

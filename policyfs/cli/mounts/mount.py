@@ -32,6 +32,7 @@ from policyfs.policy.lint.modes import apps_with_modes
 from policyfs.policy.model import App, Modes, Policy
 from policyfs.policy.rules.callers import named_uids
 from policyfs.policy.text.sources import SourceText
+from policyfs.store.facts import is_lasting
 from policyfs.store.store_record import StoreAbsentError, check_store
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--posix", action="store_true", help="the kernel checks mode bits in addition to the policy")
     inotify_help = "with --app: inotify reports changes that other programs make in the store"
     add("--inotify", action="store_true", help=inotify_help)
-    keeper_help = "another daemon takes over if this one is killed (default with --read-only)"
-    add("--keeper", action="store_true", help=keeper_help)
+    keeper_help = "another daemon takes over if this one is killed (default on a local store)"
+    add("--keeper", action=argparse.BooleanOptionalAction, help=keeper_help)
     modes_help = "policy: show owners and modes that match the caller's rights (for Samba and similar)"
     add("--modes", choices=["store", "policy"], default="store", help=modes_help)
     add("--no-xattrs", action="store_true", help="no extended attributes: faster `ls -l` and new files")
@@ -311,9 +312,22 @@ def _options(
         watch=args.watch,
         idmap=args.idmap,
         inotify=args.inotify,
-        keeper=args.keeper,
+        keeper=_has_keeper(args, store),
         named_uids=tuple(named_uids(policy)),
     )  # fmt: skip
+
+
+def _has_keeper(args: argparse.Namespace, store: str) -> bool:
+    fd = os.open(store, os.O_PATH | os.O_CLOEXEC)
+    try:
+        can_have = args.read_only or is_lasting(fd)
+    finally:
+        os.close(fd)
+    if args.keeper and not can_have:
+        raise PolicyfsError(
+            f"--keeper needs a local store with lasting inode numbers, which {store} is not: leave it out"
+        )
+    return can_have if args.keeper is None else bool(args.keeper)
 
 
 def _check_modes(args: argparse.Namespace, engine: Engine) -> None:

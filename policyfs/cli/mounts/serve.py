@@ -51,16 +51,14 @@ def serve(
     launcher: ForkedLauncher | None = None,
 ) -> int:  # fmt: skip
     """Serve a mount until the mount ends. Return the exit code. ready: a function to call once the mount
-    answers. kept: True if a killed daemon may be followed by another one (decision 70). launcher: None: one
-    is executed. A daemon that may be followed has its own, since its descriptors outlive it.
+    answers. kept: True if a killed daemon may be followed by another one (decision 70). launcher: that of the
+    first daemon; None: it executes one, as each later one does.
     """
     leave_network()  # before any process starts, so that all leave it, too
-    if not (kept and options.is_kept and _may_follow()):
+    if not (kept and options.keeper and _may_follow()):
         if options.before is not None:
             raise PolicyfsError(f"{options.mountpoint}: this kernel lets no daemon follow another one")
         return _serve(options, loader, ready, None, as_json=as_json, launcher=launcher)
-    if launcher is not None:
-        launcher.leave()
     import policyfs.daemon.daemon  # so that no daemon loads them, perhaps in another version
     import policyfs.journal.sealing.sealer  # noqa: F401
     from policyfs.daemon import log
@@ -74,10 +72,11 @@ def serve(
         state.before = options.before.handover
 
     def serve_next(*, is_first: bool) -> int:
-        return _serve(options, loader, ready if is_first else _told_already, state, as_json=as_json)
+        told, own = (ready, launcher) if is_first else (_told_already, None)
+        return _serve(options, loader, told, state, as_json=as_json, launcher=own)
 
     warn = log.configure(LogWriter(2), as_json=as_json).warning
-    return Keeper(state, serve_next, warn).run()
+    return Keeper(state, serve_next, warn, [] if launcher is None else launcher.descriptors()).run()
 
 
 def _may_follow() -> bool:

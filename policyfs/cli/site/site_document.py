@@ -80,7 +80,7 @@ class OptionsDoc(Strict):
     no_avc: Truth = False
     watch: Truth = False
     inotify: Truth = False
-    keeper: Truth = True
+    keeper: Truth | None = None
     copy_max: Size | None = None
     copies_max: Size | None = None
     nodes_max: Annotated[Text, _as_option(count)] | None = None
@@ -98,6 +98,8 @@ class OptionsDoc(Strict):
             value, option = getattr(self, name), f"--{name.replace('_', '-')}"
             if value is True:
                 found.append(option)
+            elif name == "keeper" and value is False:
+                found.append("--no-keeper")
             elif isinstance(value, str):
                 found += [option, value]
         return found

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
@@ -51,11 +51,15 @@ class Serve(Protocol):
 class Keeper:
     """The parent of a mount's daemons. state: what each daemon leaves to the next one."""
 
-    def __init__(self, state: SavedState, serve: Serve, warn: Callable[..., object]) -> None:
-        """serve: serves the mount in a new process. warn: logs an event with fields, at once and here."""
+    def __init__(
+        self, state: SavedState, serve: Serve, warn: Callable[..., object], of_first: Collection[int] = ()
+    ) -> None:
+        """serve: serves the mount in a new process. warn: logs an event with fields, at once and here.
+        of_first: the descriptors that only the first daemon uses."""
         self._state = state
         self._warn = warn
         self._serve = serve
+        self._of_first = of_first
         self._early = 0
         self._spare = Spare()
         self._mask: set[signal.Signals | int] = set()
@@ -69,7 +73,7 @@ class Keeper:
         blocked = {signal.SIGCHLD, WAKE, DYING, *_PASSED_ON}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         weigh_own_session(SERVING_NICE)  # its daemons are in it
-        self._known = now_open()
+        self._known = {fd: inode for fd, inode in now_open().items() if fd not in self._of_first}
         gc.collect()
         gc.freeze()  # so that a daemon's collector copies no pages that it shares with the keeper
         self._spare.fork(self._follow)

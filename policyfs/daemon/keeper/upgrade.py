@@ -64,7 +64,7 @@ class Before:
         raises PolicyfsError. Raises PolicyfsError if this code cannot follow the daemon."""
         takeover = status.get("takeover")
         if not isinstance(takeover, dict):
-            raise PolicyfsError("it runs without --keeper")
+            raise PolicyfsError("it has no keeper")
         self._ask = ask
         self._numbers: dict[int, int] = {}
         self.code, self.policy = str(status.get("code")), _part(status, "policy", "digest")

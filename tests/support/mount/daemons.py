@@ -194,6 +194,8 @@ class Mount:
         for directory in (self.trail, self.runtime):
             directory.mkdir(parents=True, exist_ok=True)
         words = ["mount", "--foreground", "--policy", str(self.policy), *self.options]
+        if not {"--keeper", "--read-only"} & set(self.options):
+            words.insert(1, "--no-keeper")  # which takes less time
         words += [str(self.store), str(self.mountpoint)]
         with self.log.open("ab") as log:
             self.process = self._launched(words, log)
