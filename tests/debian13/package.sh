@@ -53,7 +53,7 @@ of_daemon() {
     policyfs status --json "/mnt/$1" | /usr/bin/python3 -c "import json, sys; print(json.load(sys.stdin)['$2'])"
 }
 followed() {
-    policyfs mount --keeper --follow --policy /etc/policyfs/home.yaml "/srv/$1" "/mnt/$1"
+    policyfs mount --follow --policy /etc/policyfs/home.yaml "/srv/$1" "/mnt/$1"
     grep -qF " $(readlink -f /usr/lib/policyfs/current)/" "/proc/$(of_daemon "$1" pid)/maps" ||
         fail "the daemon of /mnt/$1 is not of the installed version"
 }
@@ -76,7 +76,7 @@ ended() {
     wait "$2" || fail "a client of /mnt/$1 failed"
 }
 
-mounted media
+mounted media ,no_keeper
 [ "$(as_app cat /mnt/media/note.txt)" = words ] || fail "the app cannot read"
 first=$(readlink -f /usr/lib/policyfs/current)
 daemon=$(of_daemon media pid)
@@ -87,7 +87,7 @@ case $(uname -r) in
 [0-5].* | 6.[0-8][.-]*) echo "package.sh: nothing follows a mount on this kernel" ;;
 *)
     kept=kept
-    mounted kept ,keeper
+    mounted kept
     clients kept
     on_kept=$!
     ;;
@@ -107,7 +107,7 @@ fi
 
 ended media $on_media
 policyfs umount /mnt/media
-mounted media
+mounted media ,no_keeper
 dpkg-reconfigure policyfs
 [ ! -e "$first" ] || fail "a version that nobody runs has stayed"
 
