@@ -63,7 +63,7 @@ from policyfs.fs.namespace.restoration import Restoration, RestoredBytes
 from policyfs.fs.namespace.setattr import AttributeSetter
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.unlink import Remover
-from policyfs.fs.namespace.xattr import ExtendedAttributes, absent_attributes
+from policyfs.fs.namespace.xattr import ExtendedAttributes
 from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.bridge_handles import BridgeHandles
@@ -86,6 +86,7 @@ from policyfs.fs.redacted.restored_copies import RestoredCopies
 from policyfs.fs.saved.intents import Intents
 from policyfs.fs.sharing.kernel_locks import KernelLocks
 from policyfs.fs.sharing.name_lock import NameLock
+from policyfs.kernel import vectors
 from policyfs.kernel.backing import Backing
 from policyfs.kernel.bridge import hear_flushes
 from policyfs.kernel.operations import BugLog, Handler, Quick
@@ -245,12 +246,13 @@ class FileSystem:
         self, fs: FsContext, views: Views, passthrough: Passthrough, lifecycle: Lifecycle, redactor: Redactor
     ) -> tuple[Repeats, BridgeHandles]:
         """Make the parts that let the bridge answer, and those that know the handles it gives."""
-        absent = absent_attributes(enabled=self._settings.xattrs, posix=self._settings.posix)
-        repeats = Repeats(fs, views, self.timeouts, absent=absent)
+        # Without xattrs the answer is ENOSYS, and the kernel asks no more.
+        vectors.no_capabilities(self._settings.xattrs and self._settings.admitted is None)
+        repeats = Repeats(fs, views, self.timeouts)
         bridged = BridgeHandles(fs, lifecycle, passthrough, repeats, self._replaced_files, redactor)
         self.bridge_handles, self.copies.on_shortage = bridged, bridged.spare_copies
         self.raw_directories = RawDirectories(
-            fs, views, self.timeouts, passthrough, self._replaced_files, bridged, absent=absent
+            fs, views, self.timeouts, passthrough, self._replaced_files, bridged
         )
         repeats.allow_files = self.raw_directories.allow
         return repeats, bridged
@@ -339,7 +341,7 @@ class FileSystem:
             ),
             xattrs=ExtendedAttributes(
                 fs, open_files=open_files, bans=AttributeBans(fs.gate), change_lock=change_lock,
-                set_id_bits=set_id_bits, repeats=opening.repeats, enabled=self._settings.xattrs,
+                set_id_bits=set_id_bits, enabled=self._settings.xattrs,
             ),
         )  # fmt: skip
 

@@ -1,7 +1,6 @@
 /*
  * The access vector cache. Python decides that a caller may look up a name, see a node's attributes, pass access(2),
- * open a file or open a directory. From then on this code answers repeats of the request without Python. It also
- * answers requests for extended attributes that no caller may see. The cache never keeps attributes: each answer reads
+ * open a file or open a directory. From then on this code answers repeats of the request without Python. The cache never keeps attributes: each answer reads
  * them from the store, by directory descriptor and name. The attributes count only if device, inode number, birth time
  * and type are those of the node.
  *
@@ -156,8 +155,7 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 	return true;
 }
 
-/* Write a reply. Return false if the kernel no longer waits for it. Then, too, the request counts as answered. */
-static bool reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size)
+bool avc_reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size)
 {
 	struct wire_out_header header = {
 		.len = (uint32_t)(sizeof(header) + size), .error = -error, .unique = unique,
@@ -170,20 +168,14 @@ static bool reply(struct seat *seat, int device, uint64_t unique, int error, voi
 	return false;
 }
 
-bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_t size)
-{
-	return reply(seat, device, unique, 0, body, size);
-}
-
-/* True if the name is absent, and the kernel knows this without a disk. The check must not wait, because the caller
- * holds the seat's lock. */
-static bool is_absent(int directory, bool in_memory, const char *name)
+/* True if the name is absent. may_wait: false if the caller holds a seat's lock: the kernel must know without a disk. */
+static bool is_absent(int directory, bool may_wait, const char *name)
 {
 	struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_CACHED | RESOLVE_NO_XDEV};
 	struct statx unused;
 	long fd;
 
-	if (in_memory) /* for these file systems the kernel keeps no absent names, so RESOLVE_CACHED is no help */
+	if (may_wait)
 		return statx(directory, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &unused) != 0 && errno == ENOENT;
 	fd = syscall(SYS_openat2, directory, name, &how, sizeof(how));
 	if (fd >= 0)
@@ -191,17 +183,32 @@ static bool is_absent(int directory, bool in_memory, const char *name)
 	return fd < 0 && errno == ENOENT;
 }
 
-/* Answer ENOENT, as Python would for each absent name in the directory. (Python might let the kernel keep the
- * answer for a few names. After an answer from here the kernel asks for these names again.) */
+#define MISSES (1u << 12)
+
+/* True every second time for a name. For the event loop only. */
+static bool is_second_miss(uint64_t parent, const char *name)
+{
+	static uint64_t misses[MISSES]; /* hashes of names; several share a place */
+	uint64_t hash = parent * 0x9e3779b97f4a7c15u;
+
+	for (; *name != 0; name++)
+		hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
+	misses[hash % MISSES] = misses[hash % MISSES] == hash ? 0 : hash;
+	return misses[hash % MISSES] == 0;
+}
+
+/* Answer ENOENT, as Python would for each absent name in the directory. The kernel asks again: Python answers the second
+ * time if the kernel may keep the answer. */
 static bool answer_absent(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
 {
-	bool in_memory;
-	int directory = directories_all_seen(header->nodeid, header->uid, &in_memory);
+	bool keeps, is_loop = seat == &seats[0];
+	int directory = directories_all_seen(header->nodeid, header->uid, &keeps);
 
-	if (directory < 0 || !is_absent(directory, in_memory, name))
+	if (directory < 0 || (keeps && !is_loop) || !is_absent(directory, is_loop, name) ||
+	    (keeps && is_second_miss(header->nodeid, name)))
 		return false;
 	atomic_fetch_add_explicit(&seat->absences, 1, memory_order_relaxed);
-	reply(seat, device, header->unique, ENOENT, NULL, 0);
+	avc_reply(seat, device, header->unique, ENOENT, NULL, 0);
 	return true;
 }
 
@@ -219,7 +226,7 @@ static bool answer_of_tree(struct seat *seat, int device, const struct wire_in_h
 	if (is_loop && avc_own_nodes() > before)
 		atomic_fetch_add_explicit(&seat->firsts, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&seat->lookups, 1, memory_order_relaxed);
-	if (avc_reply(seat, device, header->unique, &out, sizeof(out)))
+	if (avc_reply(seat, device, header->unique, 0, &out, sizeof(out)))
 		return true;
 	if (is_loop)
 		tree_unrefer(node, 1);
@@ -249,7 +256,7 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 		/* INVARIANT: counted under this seat's lock, before the kernel can forget the node. */
 		atomic_fetch_add_explicit(&node->count->lookups, 1, memory_order_relaxed);
 		atomic_fetch_add_explicit(&seat->lookups, 1, memory_order_relaxed);
-		if (!avc_reply(seat, device, header->unique, &out, sizeof(out)))
+		if (!avc_reply(seat, device, header->unique, 0, &out, sizeof(out)))
 			atomic_fetch_sub_explicit(&node->count->lookups, 1, memory_order_relaxed);
 		return true;
 	}
@@ -278,7 +285,7 @@ static bool answer_getattr(struct seat *seat, int device, const struct wire_in_h
 		return false;
 	avc_keep(&out.attr, node->kept_ms, &out.attr_valid, &out.attr_valid_nsec);
 	atomic_fetch_add_explicit(&seat->getattrs, 1, memory_order_relaxed);
-	avc_reply(seat, device, header->unique, &out, sizeof(out));
+	avc_reply(seat, device, header->unique, 0, &out, sizeof(out));
 	return true;
 }
 
@@ -290,33 +297,25 @@ static bool answer_access(struct seat *seat, int device, const struct wire_in_he
 	    !(granted(node, header->uid) & AVC_ACCESS(mode)))
 		return false;
 	atomic_fetch_add_explicit(&seat->accesses, 1, memory_order_relaxed);
-	avc_reply(seat, device, header->unique, NULL, 0);
+	avc_reply(seat, device, header->unique, 0, NULL, 0);
 	return true;
 }
 
-static bool is_in(const char *name, const char *prefix)
+static atomic_bool no_capabilities;
+
+void avc_has_no_capabilities(bool truth)
 {
-	return strncmp(name, prefix, strlen(prefix)) == 0;
+	no_capabilities = truth;
 }
 
-/* The error for an extended attribute that no object shows, as in xattr.py. After EOPNOTSUPP, ls asks for no more
- * labels and ACLs. */
-static int absence(const char *name)
-{
-	return is_in(name, "system.") || strcmp(name, "security.selinux") == 0 ? EOPNOTSUPP : ENODATA;
-}
-
-/* Answer with errors only, because errors do not depend on the size of the caller's buffer. Python sends values. */
+/* No file of a mount has capabilities (fs/namespace/xattr.py). The kernel asks for them before the first write to a file.
+ * The answer is the same for every caller and every object. */
 static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
 {
-	const struct node *node = avc_find(header->nodeid);
-	uint32_t needed = is_in(name, "system.") ? AVC_NO_ACLS : AVC_NO_ATTRIBUTES;
-
-	if (is_in(name, "user.") || node == NULL || avc_directory_of(node) < 0 ||
-	    !(granted(node, header->uid) & needed))
+	if (!no_capabilities || strcmp(name, "security.capability") != 0)
 		return false;
 	atomic_fetch_add_explicit(&seat->getxattrs, 1, memory_order_relaxed);
-	reply(seat, device, header->unique, absence(name), NULL, 0);
+	avc_reply(seat, device, header->unique, ENODATA, NULL, 0);
 	return true;
 }
 
@@ -334,7 +333,7 @@ static bool answer_ioctl(struct seat *seat, int device, const struct wire_in_hea
 	if (in.command == FS_IOC_GETFLAGS)
 		return false;
 	atomic_fetch_add_explicit(&seat->ioctls, 1, memory_order_relaxed);
-	reply(seat, device, header->unique, ENOTTY, NULL, 0);
+	avc_reply(seat, device, header->unique, ENOTTY, NULL, 0);
 	return true;
 }
 

@@ -16,8 +16,6 @@
 #define AVC_UNCOUNTED (1u << 2)	 /* a directory's link count and size are not shown */
 #define AVC_OPEN (1u << 3)	 /* it may be opened for reading, in passthrough */
 #define AVC_RECORDED (1u << 4)	 /* each open by AVC_OPEN or AVC_LIST is an event for the trail */
-#define AVC_NO_ATTRIBUTES (1u << 5) /* no extended attribute outside user. and system. is shown */
-#define AVC_NO_ACLS (1u << 6)	 /* no extended attribute in system. is shown */
 #define AVC_LIST (1u << 7)	 /* the directory may be opened, and the kernel may use the listing that it keeps */
 #define AVC_ACCESS(mode) (1u << (8 + (mode))) /* access(2) with this mode (0 to 7) is allowed */
 #define AVC_GRANT_BITS 0xffffu
@@ -131,9 +129,12 @@ bool avc_is_open(void);
 bool avc_install(const struct avc_vector *vector);
 
 /* Record that a uid sees each name in a directory, whatever the object is. The cache then answers this uid's LOOKUPs of
- * absent names, until avc_leave() or avc_drop_all(). fd: a descriptor of that directory. Return false if there is no
- * room. */
-bool avc_see_all(uint64_t id, int fd, uint32_t uid);
+ * absent names, until avc_leave() or avc_drop_all(). fd: a descriptor of that directory. keeps: true if Python lets the
+ * kernel keep such names: it answers each second LOOKUP. Return false if there is no room. */
+bool avc_see_all(uint64_t id, int fd, uint32_t uid, bool keeps);
+
+/* Answer all requests for the capabilities of a file, or none. */
+void avc_has_no_capabilities(bool truth);
 
 /* Let the cache answer for all files in a directory, or (NULL) say if it does so for opens by this uid. fd: a descriptor
  * of the directory. Return false if there is no room. The right ends with avc_leave() and avc_drop_all(). */

@@ -9,16 +9,14 @@
 #include "_avc_table.h"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 struct directory {
 	uint64_t id, serial;
 	int fd; /* owned; -1: this place is free */
-	bool in_memory; /* a look-up of a name in this directory never waits for a disk */
+	bool keeps; /* the kernel of this mount may keep absent names */
 	unsigned next; /* the next directory in its chain: a place in `all`, or NONE */
 	unsigned seer_count; /* number of seers added so far; after GRANTS, a new one replaces the oldest */
 	uint32_t seers[GRANTS]; /* uids that see every name in this directory, whatever the object is */
@@ -68,13 +66,13 @@ static bool sees_all(const struct directory *directory, uint32_t uid)
 	return false;
 }
 
-int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory)
+int directories_all_seen(uint64_t id, uint32_t uid, bool *keeps)
 {
 	const struct directory *directory = find(id);
 
 	if (directory == NULL || !sees_all(directory, uid))
 		return -1;
-	*in_memory = directory->in_memory;
+	*keeps = directory->keeps;
 	return directory->fd;
 }
 
@@ -122,13 +120,6 @@ static void close_one(struct directory *directory)
 	directory->fd = -1;
 }
 
-static bool is_in_memory(int fd)
-{
-	struct statfs where;
-
-	return fstatfs(fd, &where) == 0 && (where.f_type == TMPFS_MAGIC || where.f_type == RAMFS_MAGIC);
-}
-
 /* Return the place of a directory. A new directory gets the place after the one that was given last, and replaces the
  * directory there. Return NULL if the descriptor cannot be duplicated. */
 static struct directory *directory_with(uint64_t id, int fd)
@@ -147,7 +138,6 @@ static struct directory *directory_with(uint64_t id, int fd)
 	directory->id = id;
 	directory->serial = ++directories.serial;
 	directory->seer_count = 0;
-	directory->in_memory = is_in_memory(directory->fd);
 	directory->next = *chain_of(id);
 	*chain_of(id) = place;
 	return directory;
@@ -164,13 +154,14 @@ bool directories_add(uint64_t id, int fd, uint16_t *number, uint64_t *serial)
 	return true;
 }
 
-bool directories_see_all(uint64_t id, int fd, uint32_t uid)
+bool directories_see_all(uint64_t id, int fd, uint32_t uid, bool keeps)
 {
 	struct directory *directory = directory_with(id, fd);
 
 	if (directory == NULL)
 		return false;
 	directory->seers[directory->seer_count++ % GRANTS] = uid;
+	directory->keeps = keeps;
 	return true;
 }
 

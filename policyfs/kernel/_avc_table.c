@@ -288,7 +288,7 @@ bool avc_install(const struct avc_vector *vector)
 	return done;
 }
 
-bool avc_see_all(uint64_t id, int fd, uint32_t uid)
+bool avc_see_all(uint64_t id, int fd, uint32_t uid, bool keeps)
 {
 	bool done, unused;
 
@@ -297,7 +297,7 @@ bool avc_see_all(uint64_t id, int fd, uint32_t uid)
 	if (directories_all_seen(id, uid, &unused) >= 0) /* no other thread changes the directories */
 		return true;
 	avc_lock_all();
-	done = directories_see_all(id, fd, uid);
+	done = directories_see_all(id, fd, uid, keeps);
 	avc_unlock_all();
 	table.installed += done;
 	table.refused += !done;

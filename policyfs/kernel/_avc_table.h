@@ -93,7 +93,7 @@ void avc_count_table(struct avc_counts *counts);
 int avc_directory_of(const struct node *node);
 
 /* Return the descriptor of a directory in which the uid sees each name, or -1 if it does not see each name. */
-int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory);
+int directories_all_seen(uint64_t id, uint32_t uid, bool *keeps);
 
 /* Return a uid's rights on the files in a directory, and the directory's descriptor. Return NULL without such rights. */
 const struct raw *directories_raw(uint64_t id, uint32_t uid, int *fd);
@@ -106,7 +106,7 @@ unsigned directories_count(void);
 /* For the event loop only, with all locks. fd: a descriptor of the directory, which is duplicated. Return false if
  * there is no room. */
 bool directories_add(uint64_t id, int fd, uint16_t *number, uint64_t *serial);
-bool directories_see_all(uint64_t id, int fd, uint32_t uid);
+bool directories_see_all(uint64_t id, int fd, uint32_t uid, bool keeps);
 void directories_leave(uint64_t id);
 void directories_leave_all(void);
 bool directories_allow(uint64_t id, int fd, const struct avc_raw *raw);
@@ -141,7 +141,7 @@ void avc_keep(const struct wire_attr *attr, uint32_t most_ms, uint64_t *valid_s,
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr);
 
 /* Write a reply. Return true if the kernel took it. */
-bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_t size);
+bool avc_reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size);
 
 /* _opens.c. Under the lock of the seat. number: the number of the seat. */
 

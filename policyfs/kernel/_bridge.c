@@ -61,6 +61,7 @@ static PyMethodDef methods[] = {
 	{"own_backed", vectors_own_backed, METH_NOARGS, NULL},
 	{"read_proc", vectors_read_proc, METH_O, NULL},
 	{"exempt", vectors_exempt, METH_O, NULL},
+	{"no_capabilities", vectors_no_capabilities, METH_O, NULL},
 	{"vector_counts", vectors_counts, METH_NOARGS, NULL},
 	{"DirectoryEntries", listing_new, METH_NOARGS, NULL},
 	{"raw_request", device_raw_request, METH_NOARGS, NULL},

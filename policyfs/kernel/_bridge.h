@@ -206,6 +206,7 @@ PyObject *vectors_own_nodes(PyObject *module, PyObject *unused);
 PyObject *vectors_own_backed(PyObject *module, PyObject *unused);
 PyObject *vectors_read_proc(PyObject *module, PyObject *directory);
 PyObject *vectors_exempt(PyObject *module, PyObject *pid);
+PyObject *vectors_no_capabilities(PyObject *module, PyObject *truth);
 PyObject *vectors_counts(PyObject *module, PyObject *unused);
 
 #endif

@@ -174,7 +174,7 @@ static bool give(struct seat *seat, unsigned number, int device, const struct wi
 	atomic_store_explicit(&slot->fh, out->fh, memory_order_release);
 	/* Before the reply, so that its caller finds it in the counts. */
 	atomic_fetch_add_explicit(node->format == S_IFDIR ? &seat->opendirs : &seat->opens, 1, memory_order_relaxed);
-	if (!avc_reply(seat, device, header->unique, out, sizeof(*out))) {
+	if (!avc_reply(seat, device, header->unique, 0, out, sizeof(*out))) {
 		atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
 		atomic_store_explicit(&slot->fh, 0, memory_order_release);
 	}
@@ -260,7 +260,7 @@ bool opens_answer_release(struct seat *seat, unsigned number, int device, const 
 						     memory_order_relaxed))
 		return false;
 	is_last = atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed) == 1;
-	avc_reply(seat, device, header->unique, NULL, 0);
+	avc_reply(seat, device, header->unique, 0, NULL, 0);
 	if (is_last && node->own && number == 0) {
 		atomic_fetch_add_explicit(&seat->firsts, atomic_load(&node->opened) < 2, memory_order_relaxed);
 		tree_idle(node);

@@ -118,12 +118,12 @@ PyObject *vectors_see_all(PyObject *module, PyObject *args)
 {
 	unsigned long long id;
 	unsigned int uid;
-	int fd;
+	int fd, keeps;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "KiI:see_all_vector", &id, &fd, &uid) || !is_loop())
+	if (!PyArg_ParseTuple(args, "KiIp:see_all_vector", &id, &fd, &uid, &keeps) || !is_loop())
 		return NULL;
-	return PyBool_FromLong(avc_see_all(id, fd, uid));
+	return PyBool_FromLong(avc_see_all(id, fd, uid, keeps));
 }
 
 /* allow_directory(id, fd, uid, device, bits, entry_s, keeps attributes, excepted names) */
@@ -160,7 +160,6 @@ PyObject *vectors_is_allowed(PyObject *module, PyObject *args)
 	return PyBool_FromLong(avc_is_raw(id, uid));
 }
 
-/* register_as(uid) */
 PyObject *vectors_register_as(PyObject *module, PyObject *uid)
 {
 	unsigned long number = PyLong_AsUnsignedLong(uid);
@@ -172,7 +171,6 @@ PyObject *vectors_register_as(PyObject *module, PyObject *uid)
 	Py_RETURN_NONE;
 }
 
-/* know_inode(inode, known) */
 PyObject *vectors_know(PyObject *module, PyObject *args)
 {
 	unsigned long long inode;
@@ -566,7 +564,6 @@ PyObject *vectors_read_proc(PyObject *module, PyObject *directory)
 	Py_RETURN_NONE;
 }
 
-/* exempt(pid) */
 PyObject *vectors_exempt(PyObject *module, PyObject *pid)
 {
 	unsigned long number = PyLong_AsUnsignedLong(pid);
@@ -575,6 +572,13 @@ PyObject *vectors_exempt(PyObject *module, PyObject *pid)
 	if (PyErr_Occurred())
 		return NULL;
 	avc_exempt((uint32_t)number);
+	Py_RETURN_NONE;
+}
+
+PyObject *vectors_no_capabilities(PyObject *module, PyObject *truth)
+{
+	(void)module;
+	avc_has_no_capabilities(truth == Py_True);
 	Py_RETURN_NONE;
 }
 

@@ -25,10 +25,6 @@ OPEN: Final = 1 << 3
 """The right to open a file for reading. Such a vector needs a gid, flags of open(2) and a backing id."""
 RECORDED: Final = 1 << 4
 """A bit beside OPEN or LIST: each open is an event for the trail, and take_events() returns it."""
-NO_ATTRIBUTES: Final = 1 << 5
-"""A bit: the node seems to have no xattrs outside ``user.`` and ``system.`` (fs/namespace/xattr.py)."""
-NO_ACLS: Final = 1 << 6
-"""A bit: the node seems to have no xattrs in ``system.``, which are ACLs."""
 LIST: Final = 1 << 7
 """The right to open a directory for listing while the kernel keeps the listing. Such a vector needs a gid."""
 _ACCESS_SHIFT: Final = 8
@@ -73,6 +69,8 @@ OWN_BYTES: Final = library.OWN_BYTES
 """The size of the memory in which the nodes that the bridge makes outlive the process, in bytes."""
 exempt = library.exempt
 """A function that sends all requests of a process to Python. Argument: its pid; 0: of no process."""
+no_capabilities = library.no_capabilities
+"""A function that lets the bridge answer (True) the kernel's question for the capabilities of a file."""
 set_shares = library.reader_shares
 """A function that sets when the reader threads read the device. Arguments: the shares of requests that the
 cache can answer, in percent, at which they begin and below which they rest. 0 and 0: they always read."""

@@ -110,6 +110,38 @@ def test_first_look_ups_and_opens_need_no_python(mount: Mount) -> None:
     assert call_as(ONE, walk, str(mount / "kept")) == FILES  # one decision on reading for all names
 
 
+def make(directory: str) -> None:
+    os.mkdir(directory)
+    for number in range(FILES):
+        Path(directory, f"{number}").write_text("new")
+
+
+def test_new_files_need_python_neither_for_their_names_nor_for_capabilities(
+    mounts: Mounts, store: Path
+) -> None:
+    mount = mounts.prepare(WIDE, store, "--app", "one").start()
+    call_as(ONE, make, str(mount / "d/new"))
+    found = said(mount)
+    assert (found["absences"], found["getxattrs"]) == (FILES - 1, FILES), found
+
+
+def test_an_absent_name_is_asked_for_twice_until_it_comes(mounts: Mounts, store: Path) -> None:
+    mount = mounts.prepare(WIDE, store, "--app", "one").start()
+    call_as(ONE, listed, str(mount / "d"))
+    stat, before = partial(os.stat, mount / "d/none"), mount.fuse_counters()["LOOKUP"]
+    assert [call_as(ONE, refusal, stat) for _ in range(4)] == [errno.ENOENT] * 4
+    assert (said(mount)["absences"], mount.fuse_counters()["LOOKUP"] - before) == (1, 2)
+    (store / "d/none").write_text("here")
+    wait_for(lambda: call_as(ONE, refusal, stat) is None, "it is there")
+
+
+def test_absent_names_beside_hidden_ones_take_as_long_as_these(mount: Mount) -> None:
+    call_as(ONE, listed, str(mount / "d"))
+    for name in ("none", "secret") * 2:
+        assert call_as(ONE, refusal, partial(os.stat, mount / "d" / name)) == errno.ENOENT
+    assert said(mount)["absences"] == 0
+
+
 def test_each_first_open_is_on_record(mount: Mount) -> None:
     call_as(ONE, read_all, str(mount / "d"))
     call_as(ONE, walk, str(mount / "e"))

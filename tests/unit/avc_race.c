@@ -40,7 +40,6 @@
 #define LISTS(fh) ((fh) >> 57 & 1) /* a handle of an OPENDIR. The cache does not look at the type of the node */
 #define HANDLES (1u << 22)
 #define RECORDED(node) ((node) % 2 == 1)
-#define ACLS(node) ((node) % 3 == 1) /* may have some */
 #define KEPT_MS(node) ((node) % 2 == 1 ? 45500u : 0) /* the files are new: 1 s, and never longer than this */
 #define PATIENCE_MS 60000
 #define ENOUGH 32 /* events, see _events.c */
@@ -107,7 +106,6 @@ static int64_t now_ms(void)
 }
 
 /* In unique: the extended attribute is an ACL or a label. */
-#define UNSUPPORTED ((uint64_t)1 << 33)
 
 /* unique: request's kind, uid and node, so that the reply alone says what was answered. */
 static uint64_t unique_of(enum kind kind, uint32_t uid, unsigned node)
@@ -135,20 +133,18 @@ static size_t request(unsigned char *buffer, enum kind kind, uint32_t uid, unsig
 	return header.len;
 }
 
-static void ask(unsigned seat, uint32_t uid, bool absent, unsigned node, const char *name, size_t name_size)
+static void ask(unsigned seat, bool answered, unsigned node, const char *name, size_t name_size)
 {
 	struct { struct wire_in_header header; struct wire_getxattr_in in; char name[300]; } whole;
 	size_t size = sizeof(whole.header) + sizeof(whole.in) + name_size;
 
 	memset(&whole, 0, sizeof(whole));
 	whole.header.opcode = GETXATTR;
-	whole.header.uid = uid;
+	whole.header.uid = UID_OTHER;
 	whole.header.gid = GID;
 	whole.header.nodeid = node + 2;
 	whole.header.len = (uint32_t)size;
-	whole.header.unique = unique_of(GETXATTR, absent ? uid : UID_OTHER, node);
-	if (strcmp(name, "security.selinux") == 0 || strncmp(name, "system.", 7) == 0)
-		whole.header.unique |= UNSUPPORTED;
+	whole.header.unique = unique_of(GETXATTR, answered ? UID_GRANTED : UID_OTHER, node);
 	whole.in.size = name_size % 2 ? 0 : 512;
 	memcpy(whole.name, name, name_size);
 	avc_answer(seat, device, (unsigned char *)&whole, size);
@@ -167,31 +163,17 @@ static void ask_for_absent_name(unsigned seat, uint32_t uid)
 	avc_answer(seat, device, (unsigned char *)&whole, size);
 }
 
-/* Ask for an extended attribute of a name that may be answered, or must not be, or is malformed. */
-static void ask_attribute(unsigned seat, uint32_t uid, unsigned node, unsigned which)
+/* Ask for the extended attribute of which anyone is told that no file has it, or for another one. */
+static void ask_attribute(unsigned seat, unsigned node, unsigned which)
 {
-	static const char *const names[] = {"security.selinux", "trusted.x", "user", "users.x", "x", "systemd.x"};
-	static const char *const values[] = {"user.x", "user.", "user.policyfs.x"};
-	char filled[257];
+	static const char *const names[] = {"security.capabilities", "security.selinux", "user.capability", "x", ""};
 
-	if (which < 6)
-		ask(seat, uid, true, node, names[which], strlen(names[which]) + 1);
-	else if (which == 6)
-		ask(seat, uid, !ACLS(node), node, "system.posix_acl_access", 24);
-	else if (which < 10)
-		ask(seat, uid, false, node, values[which - 7], strlen(values[which - 7]) + 1);
-	else if (which == 10)
-		ask(seat, uid, false, node, "security.x", 10); /* no null byte */
-	else if (which == 11)
-		ask(seat, uid, false, node, "security.x\0y", 13);
-	else if (which < 14)
-		ask(seat, uid, false, node, "", which - 12); /* no name at all */
-	else {
-		memset(filled, 'x', sizeof(filled));
-		memcpy(filled, "security.", 9);
-		filled[256] = '\0';
-		ask(seat, uid, false, node, filled, sizeof(filled));
-	}
+	if (which < 5)
+		ask(seat, false, node, names[which], strlen(names[which]) + 1);
+	else if (which == 5)
+		ask(seat, false, node, "security.capability", 19); /* no null byte */
+	else
+		ask(seat, true, node, "security.capability", 20);
 }
 
 /* An open that must not be answered: with another gid, other flags, or a request to drop set-id bits; for a
@@ -259,7 +241,7 @@ static void *reader(void *argument)
 		if (rand_r(&seed) % 2)
 			release(seat);
 		if (rand_r(&seed) % 4 == 0)
-			ask_attribute(seat, uid, node, (unsigned)rand_r(&seed) % 15);
+			ask_attribute(seat, node, (unsigned)rand_r(&seed) % 9);
 		if (rand_r(&seed) % 4 == 0)
 			ask_for_absent_name(seat, uid);
 		if (rand_r(&seed) % 16 == 0)
@@ -293,7 +275,6 @@ static void check_reply(const unsigned char *packet)
 	struct wire_out_header header;
 	unsigned node, kind;
 	uint64_t ino = 0;
-	int error;
 
 	memcpy(&header, packet, sizeof(header));
 	node = (unsigned)(header.unique & 0xffff);
@@ -308,10 +289,9 @@ static void check_reply(const unsigned char *packet)
 		absences++;
 		return;
 	}
-	if (kind != RELEASE && !may_answer[node])
+	if (kind != RELEASE && kind != GETXATTR && !may_answer[node])
 		fault("an answer after a drop", node);
-	error = header.unique & UNSUPPORTED ? -EOPNOTSUPP : kind == GETXATTR ? -ENODATA : 0;
-	if (header.error != error)
+	if (header.error != (kind == GETXATTR ? -ENODATA : 0))
 		fault("another error", node);
 	if (kind == GETXATTR) {
 		absent_answers++;
@@ -390,8 +370,7 @@ static void install(unsigned node, bool opens)
 		.id = node + 2, .parent = PARENT, .directory = directory, .name = names[node],
 		.name_size = strlen(names[node]), .uid = UID_GRANTED,
 		.grant = AVC_LOOKUP | AVC_GETATTR | AVC_ACCESS(4) | (opens ? AVC_OPEN | AVC_LIST : 0) |
-			 (opens && RECORDED(node) ? AVC_RECORDED : 0) | AVC_NO_ATTRIBUTES |
-			 (ACLS(node) ? 0 : AVC_NO_ACLS),
+			 (opens && RECORDED(node) ? AVC_RECORDED : 0),
 		.device = device_number[node],
 		.ino = inode[node], .birth_ns = birth[node], .format = S_IFREG, .kept_ms = KEPT_MS(node), .gid = GID,
 		.flags = FLAGS,
@@ -571,7 +550,8 @@ static void change(unsigned *seed)
 		break;
 	case 15:
 		say(ALL_SEEN, 0);
-		if (!avc_see_all(PARENT, directory, UID_GRANTED))
+		(void)faccessat(directory, "none", F_OK, 0); /* so that the kernel knows that it is absent */
+		if (!avc_see_all(PARENT, directory, UID_GRANTED, false))
 			fault("no room for a directory", 0);
 		break;
 	case 2: /* behind the cache's back: two names change their inodes, and back */
@@ -843,6 +823,7 @@ int main(int count, char **words)
 		return 2;
 	memset(outliving, 0, avc_opens_size());
 	avc_save_opens(outliving);
+	avc_has_no_capabilities(true);
 	if (!avc_open(64, 4, AVC_SEATS))
 		return 2;
 	take_interpreter(&interpreter);

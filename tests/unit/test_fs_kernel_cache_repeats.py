@@ -23,7 +23,7 @@ CALLER: Any = SimpleNamespace(principal="app", uid=1000, gid=100)
 class Scene:
     """A file that was asked for before, with nothing that speaks against a repeat, and what was installed."""
 
-    def __init__(self, ftype: FileType = FileType.REGULAR, absent: int = 0) -> None:
+    def __init__(self, ftype: FileType = FileType.REGULAR) -> None:
         self.installed: list[int] = []
         self.of_opens: list[Any] = []
         self.kept: list[float] = []
@@ -54,7 +54,7 @@ class Scene:
         self.all_seen: list[Any] = []
         self.vectors = SimpleNamespace(
             in_use=True, of_names=True, install=self.install,
-            see_all=lambda directory, fd, uid: self.all_seen.append((directory.nodeid, fd, uid)),
+            see_all=lambda directory, fd, uid, keeps: self.all_seen.append((directory.nodeid, fd, uid)),
         )  # fmt: skip
         nodes = SimpleNamespace(
             vectors=self.vectors, same_inode=lambda ino: [self.node, *self.others], root_dev=3
@@ -70,7 +70,7 @@ class Scene:
             resolver=SimpleNamespace(dirfd=self.dirfd), handles=None, name_lock=None, locks=None,
             intents=None,
         )  # fmt: skip
-        self.repeats = Repeats(fs, self.views, self.timeouts, absent=absent)  # type: ignore[arg-type]
+        self.repeats = Repeats(fs, self.views, self.timeouts)  # type: ignore[arg-type]
         self.reply: Any = SimpleNamespace(entry_timeout=0)
 
     def dirfd(self, node: Any) -> int:
@@ -295,77 +295,6 @@ def test_names_that_may_be_hidden_are_not_counted() -> None:
     scene = Scene(FileType.DIRECTORY)
     scene.shows_all = False
     assert scene.told() == [grant | vectors.UNCOUNTED for grant in ALL]
-
-
-ABSENT = vectors.NO_ATTRIBUTES | vectors.NO_ACLS
-
-
-def test_who_sees_attributes_is_told_of_none_outside_users() -> None:
-    scene = Scene(absent=ABSENT)
-    assert scene.told() == [ALL[0], ALL[1] | ABSENT, ALL[2]]
-    scene.repeats.listed(scene.node, CALLER)
-    assert scene.installed[-1] == vectors.LOOKUP | vectors.GETATTR | ABSENT
-
-
-@pytest.mark.parametrize("sees", [True, False])
-def test_the_root_s_attributes_are_told_to_those_that_do_not_see_it(sees: bool) -> None:
-    scene = Scene(FileType.DIRECTORY, absent=ABSENT)
-    scene.node.nodeid, scene.node.parent, scene.sees = ROOT_ID, None, sees
-    scene.repeats.seen(scene.node, CALLER)
-    assert scene.installed == [vectors.GETATTR | (ABSENT if sees else 0)]
-
-
-def test_a_second_absent_attribute_makes_those_of_its_neighbours_repeats() -> None:
-    """`ls -l` asks for two of each file."""
-    scene, neighbour = Scene(absent=ABSENT), Scene(absent=ABSENT)
-    neighbour.node.parent = scene.parent
-    scene.node.asked = neighbour.node.asked = 0
-    for each in (scene, neighbour):
-        each.repeats.lacks(each.node, CALLER)
-        assert each.installed == []
-    scene.repeats.lacks(scene.node, CALLER)
-    assert scene.installed == [ABSENT]
-    neighbour.node.asked = 0
-    neighbour.repeats.lacks(neighbour.node, CALLER)
-    assert neighbour.installed == [ABSENT]
-    neighbour.repeats.looked_up(neighbour.node, neighbour.reply, CALLER)
-    assert neighbour.installed == [ABSENT], "names are another matter"
-
-
-OF_BYTES = (
-    "a restricted view", "a copy", "mediated", "another raw node", "a writer", "an open that is not answered",
-)  # fmt: skip
-MAY_LACK = {
-    **{name: AGAINST[name] for name in OF_BYTES},
-    "an app mount": lambda s: setattr(s.vectors, "of_names", False),
-}
-LACKS_AGAINST = {
-    **{name: against for name, against in AGAINST.items() if name not in {*MAY_LACK, "switched off"}},
-    "switched off": lambda s: setattr(s.vectors, "in_use", False),
-    "callers that the daemon admits": lambda s: setattr(s.timeouts, "guarded", True),
-}
-
-
-@pytest.mark.parametrize("with_it", MAY_LACK.values(), ids=MAY_LACK)
-def test_what_it_lacks_does_not_hang_on_its_bytes(with_it: Any) -> None:
-    scene = Scene(absent=ABSENT)
-    with_it(scene)
-    scene.repeats.lacks(scene.node, CALLER)
-    assert scene.installed == [ABSENT]
-
-
-@pytest.mark.parametrize("against", LACKS_AGAINST.values(), ids=LACKS_AGAINST)
-def test_what_it_lacks_may_hang_on_more(against: Any) -> None:
-    scene = Scene(absent=ABSENT)
-    against(scene)
-    scene.repeats.lacks(scene.node, CALLER)
-    assert scene.installed == []
-
-
-def test_where_all_attributes_are_refused_none_is_absent() -> None:
-    scene = Scene()
-    scene.repeats.lacks(scene.node, CALLER)
-    assert scene.installed == []
 
 
 def test_execution_hangs_on_the_mode_of_a_file() -> None:

@@ -41,15 +41,18 @@ class Scene:
         self.passthrough: Any = SimpleNamespace(lets_bridge_register=lambda: True)
         self.replaced: Any = SimpleNamespace(expects_tries=False)
         self.handles: Any = SimpleNamespace(has_plenty=True)
-        self.nodes: Any = SimpleNamespace(vectors=SimpleNamespace(in_use=True), root_dev=3)
+        self.shows_all = False
+        seen = SimpleNamespace(
+            in_use=True, see_all=lambda node, *given, keeps: self.told.append(("seen", *given, keeps))
+        )
+        self.nodes: Any = SimpleNamespace(vectors=seen, root_dev=3)
         noted: Any = SimpleNamespace(allowed=lambda *given: self.told.append(("noted", *given[2:])))
         fs: Any = SimpleNamespace(
             tree=None, nodes=self.nodes, handles=self.handles, resolver=SimpleNamespace(dirfd=self.dirfd),
-            gate=SimpleNamespace(generation=1, engine=None), name_lock=None, locks=None, intents=None,
+            gate=SimpleNamespace(generation=1, engine=None, shows_all_in=lambda who, state: self.shows_all),
+            name_lock=None, locks=None, intents=None,
         )  # fmt: skip
-        self.raw = RawDirectories(
-            fs, self.views, self.timeouts, self.passthrough, self.replaced, noted, absent=32
-        )
+        self.raw = RawDirectories(fs, self.views, self.timeouts, self.passthrough, self.replaced, noted)
         monkeypatch.setattr(raw_directories, "raw_names", lambda engine, who, state: self.found)
         monkeypatch.setattr(vectors, "is_allowed", lambda node, uid: self.is_allowed)
         monkeypatch.setattr(vectors, "allow_directory", lambda *given: self.told.append(given) or True)
@@ -68,7 +71,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 def test_the_bridge_is_told_after_the_trail(scene: Scene) -> None:
     assert scene.allow()
-    bits = vectors.RAW | vectors.RECORDED | 32
+    bits = vectors.RAW | vectors.RECORDED
     assert scene.told == [("noted", DECISION), (2, 5, 1000, 3, bits, 86_400, True, b"a\0b\0")]
 
 
@@ -77,6 +80,13 @@ def test_a_name_that_the_kernel_keeps_less_long_is_an_exception(scene: Scene) ->
     scene.entries["two"] = 0.0
     assert scene.allow()
     assert scene.told[1][-1] == b"a\0b\0"
+
+
+@pytest.mark.parametrize(("entry_s", "seen"), [(86_400.0, [("seen", 5, 1000, True)]), (0.0, [])])
+def test_absent_names_are_no_secret_where_all_are_seen(scene: Scene, entry_s: float, seen: Any) -> None:
+    scene.shows_all, scene.entries = True, {"one": entry_s, "two": entry_s}
+    assert scene.allow()
+    assert [told for told in scene.told if told[0] == "seen"] == seen
 
 
 def test_it_is_told_once(scene: Scene) -> None:

@@ -79,10 +79,10 @@ class AccessVectors:
             int(kept_s * 1000), *opened,
         )  # fmt: skip
 
-    def see_all(self, directory: Node, directory_fd: int, uid: int) -> bool:
+    def see_all(self, directory: Node, directory_fd: int, uid: int, *, keeps: bool) -> bool:
         """Let the bridge answer a uid's LOOKUPs of absent names in a directory. Return False if the bridge
-        has no room."""
-        return vectors.see_all(directory.nodeid, directory_fd, uid)
+        has no room. keeps: False if the kernel may keep no such name."""
+        return vectors.see_all(directory.nodeid, directory_fd, uid, keeps)
 
     def taken(self, node: Node, backing_id: int) -> None:
         """Take over the handles of a node that was the bridge's own until now. backing_id: 0 if it has

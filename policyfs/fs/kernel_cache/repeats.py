@@ -34,10 +34,6 @@ _ODD: Final = (
 """Flags of open(2) that the bridge does not handle: Python answers each open that has one of them."""
 _ACCESS: Final = 1 << 2
 """A bit of Node.asked: access(2) with any mode (the bit of vectors.UNCOUNTED, which is no request)."""
-_LACKS: Final = 1 << 5
-"""A bit of Node.asked: a request for an extended attribute that no caller ever sees."""
-_LACKS_IN_IT: Final = 1 << 6
-"""A bit of Node.asked, for a directory: a second request of the sort _LACKS for a file in this directory."""
 _IN_IT: Final = 1 << 7
 """A bit of Node.asked, for a directory: a second LOOKUP of a name in this directory."""
 _MISSED: Final = 1 << 11
@@ -59,14 +55,12 @@ class Copied(NamedTuple):
 
 
 class Repeats(FsPart):
-    """The part of a mount that chooses access vectors. Handlers call a method after a decision. absent: the
-    sorts of xattrs that no caller ever sees (kernel/vectors.py)."""
+    """The part of a mount that chooses access vectors. Handlers call a method after a decision."""
 
-    def __init__(self, fs: FsContext, views: Views, timeouts: Timeouts, *, absent: int = 0) -> None:
+    def __init__(self, fs: FsContext, views: Views, timeouts: Timeouts) -> None:
         super().__init__(fs)
         self._views = views
         self._timeouts = timeouts
-        self._absent = absent
         self.allow_files: Callable[[Node, Caller], object] = lambda _directory, _caller: None
         """A function that lets the bridge answer for all files in a directory (RawDirectories.allow)."""
 
@@ -96,7 +90,8 @@ class Repeats(FsPart):
             and self._views.is_settled
         ):
             with contextlib.suppress(OSError):
-                self._nodes.vectors.see_all(directory, self._resolver.dirfd(directory), caller.uid)
+                fd = self._resolver.dirfd(directory)
+                self._nodes.vectors.see_all(directory, fd, caller.uid, keeps=False)
 
     def listed(self, node: Node, caller: Caller) -> None:
         """Note a file's name in a listing. Its first LOOKUP and GETATTR count as repeats, as `ls -l` sends
@@ -112,7 +107,7 @@ class Repeats(FsPart):
             and self._leads_to_one_node(node, caller)
             and not self._timeouts.entry_of(node, node.last_state)
         ):
-            self._install(node, caller, vectors.LOOKUP | vectors.GETATTR | self._absent)
+            self._install(node, caller, vectors.LOOKUP | vectors.GETATTR)
 
     def _leads_to_one_node(self, node: Node, caller: Caller) -> bool:
         """Return True if each LOOKUP of the name leads to this node, whatever facts and other requests."""
@@ -132,9 +127,7 @@ class Repeats(FsPart):
             return
         grant, kept_s = self._of_attributes(node)
         if grant:
-            # All callers get the root's attributes. Only callers that see the root learn of absent xattrs.
-            unseen = node.nodeid == ROOT_ID and not self._gate.sees_now(caller, node)
-            self._install(node, caller, grant | (0 if unseen else self._absent), kept_s=kept_s)
+            self._install(node, caller, grant, kept_s=kept_s)
 
     def _of_attributes(self, node: Node) -> tuple[int, float]:
         """Return the bit GETATTR, or 0 if the bridge must not answer, and the longest timeout (s) of an
@@ -143,15 +136,6 @@ class Repeats(FsPart):
         if not (node.ftype is FileType.REGULAR if kept else self._nodes.vectors.of_names):
             return 0, 0.0
         return vectors.GETATTR, cold(node.ino) if kept and not self._timeouts.is_written(node) else 0.0
-
-    def lacks(self, node: Node, caller: Caller) -> None:
-        """Note a GETXATTR of an absent attribute by a caller that sees the node; after a repeat the bridge
-        may answer. Not if the daemon keeps callers out (Timeouts.guarded): that depends on groups."""
-        wanted = self._nodes.vectors.in_use and self._absent and not self._timeouts.guarded
-        if not wanted or not _is_asked_again(node, _LACKS, _LACKS_IN_IT):
-            return
-        if self._sight_hangs_on_name_and_uid(node, caller):
-            self._install(node, caller, self._absent)
 
     def passed(self, node: Node, mode: int, ops: Op, caller: Caller) -> None:
         """Note an allowed access(2) with these mode bits; after a repeat the bridge may answer."""

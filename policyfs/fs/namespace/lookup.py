@@ -162,6 +162,7 @@ class Lookup(FsPart):
             self._repeats.missed(parent, state, caller)
             raise pyfuse3.FUSEError(errno.ENOENT)
         self._absent_names.add(parent.nodeid, name)
+        self._repeats.allow_files(parent, caller)
         return absent(timeout)
 
     def _not_there(

@@ -15,12 +15,10 @@ from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import ROOT_ID, Node
-from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.saved.intents import ChangeKind, Intent, Side
-from policyfs.kernel.vectors import NO_ACLS, NO_ATTRIBUTES
 from policyfs.store.tree import ACLS
 
 T = TypeVar("T")
@@ -41,7 +39,6 @@ class ExtendedAttributes:
         bans: AttributeBans,
         change_lock: ChangeLock,
         set_id_bits: SetIdBits | None,
-        repeats: Repeats,
         enabled: bool = True,
     ) -> None:
         """set_id_bits: None without --posix. enabled: False if extended attributes are switched off."""
@@ -53,7 +50,6 @@ class ExtendedAttributes:
         self._bans = bans
         self._change_lock = change_lock
         self._set_id_bits = set_id_bits
-        self._repeats = repeats
 
     async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
         """Return the value of a user.* xattr, or of an ACL with --posix, for the kernel's checks. Raise
@@ -75,7 +71,6 @@ class ExtendedAttributes:
         self._check_enabled()
         shown = _is_user(name) or (self._set_id_bits is not None and name in ACLS)
         if not shown and self._gate.sees_now(caller, node):
-            self._repeats.lacks(node, caller)
             raise absence(name)
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
@@ -201,14 +196,6 @@ class ExtendedAttributes:
             return use(fd)
         finally:
             os.close(fd)
-
-
-def absent_attributes(*, enabled: bool, posix: bool) -> int:
-    """Return the sorts of xattrs that no caller ever sees (flags of kernel/vectors.py), and absence()
-    answers."""
-    if not enabled:
-        return 0  # the answer is ENOSYS
-    return NO_ATTRIBUTES if posix else NO_ATTRIBUTES | NO_ACLS
 
 
 def absence(name: bytes) -> OSError:

@@ -34,12 +34,11 @@ _NUMBERS: Final = 1 << 64
 
 
 class RawDirectories(FsPart):
-    """The part of a mount that lets the bridge answer for all files in a directory. absent: the sorts of
-    xattrs that no caller ever sees (kernel/vectors.py)."""
+    """The part of a mount that lets the bridge answer for all files in a directory."""
 
     def __init__(
         self, fs: FsContext, views: Views, timeouts: Timeouts, passthrough: Passthrough,
-        replaced_files: ReplacedFiles, bridge_handles: BridgeHandles, *, absent: int = 0,
+        replaced_files: ReplacedFiles, bridge_handles: BridgeHandles,
     ) -> None:  # fmt: skip
         super().__init__(fs)
         self._views = views
@@ -47,7 +46,6 @@ class RawDirectories(FsPart):
         self._passthrough = passthrough
         self._replaced_files = replaced_files
         self._bridge_handles = bridge_handles
-        self._absent = absent
         self._known: Memo[tuple[object, int], tuple[RawNames | None]] = Memo(_REMEMBERED)
         self._generation = -1
         self.has_second_try: Callable[[Holder], bool] = lambda _: False
@@ -74,8 +72,10 @@ class RawDirectories(FsPart):
         except OSError:
             return False
         entry_s = int(entries.pop())
+        if entry_s and self._gate.shows_all_in(caller.principal, directory.state):
+            self._nodes.vectors.see_all(directory, fd, caller.uid, keeps=True)
         recorded = found.decision.audit is not Audit.OFF
-        bits = vectors.RAW | self._absent | (vectors.RECORDED if recorded else 0)
+        bits = vectors.RAW | (vectors.RECORDED if recorded else 0)
         self._bridge_handles.allowed(directory, caller, found.decision)  # first: the events need it
         return vectors.allow_directory(
             directory.nodeid, fd, caller.uid, self._nodes.root_dev, bits, entry_s, entry_s > 0,
