@@ -7,6 +7,7 @@ log only helps people to find causes. So in these cases the daemon loses lines o
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -39,7 +40,7 @@ class LogWriter:
         self.on_loss: Callable[[int, str], None] = _tell_nobody
 
     def write_on_thread(self) -> None:
-        """Write all later lines on a thread. Before this call, each line is written at once.
+        """Write all later lines on a thread. Before this call, each line is written at once, or lost.
 
         INVARIANT: the caller has given up its rights before, because each thread has rights of its own
         (capabilities(7)).
@@ -51,7 +52,9 @@ class LogWriter:
         """Write a line, and wait for at most PATIENCE_S. Never raises."""
         data = text.encode("utf-8", "backslashreplace") + b"\n"
         if self._thread is None:
-            if self._write(data):
+            if not self._has_room():
+                self._lose("nobody reads them")
+            elif self._write(data):
                 self._tell()
             return
         with self._changed:
@@ -62,6 +65,12 @@ class LogWriter:
             self._changed.notify_all()
             if not self._is_late and threading.current_thread() is not self._thread:
                 self._is_late = not self._changed.wait_for(lambda: not self._waiting, PATIENCE_S)
+
+    def _has_room(self) -> bool:
+        """Wait for at most PATIENCE_S. (A take-over must not wait for the reader of the log.)"""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return bool(poll.poll(PATIENCE_S * 1000))
 
     def _run(self) -> None:
         while True:

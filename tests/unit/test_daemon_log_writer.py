@@ -83,6 +83,19 @@ def test_a_pipe_that_nobody_reads_costs_one_caller_a_moment(pipe) -> None:
     assert b"as before" in _drain(pipe[0]), "the next line is waited for again"
 
 
+def test_a_pipe_that_nobody_reads_stops_no_start(pipe) -> None:
+    log = configure(LogWriter(pipe[1]), as_json=False)
+    _fill(pipe[1])
+    begun = time.monotonic()
+    log.info("lost")
+    assert time.monotonic() - begun < PATIENCE_S + 2
+    _drain(pipe[0])
+    log.info("kept")
+    text = _until_loss_is_told(pipe[0])
+    assert b"kept" in text
+    assert b'lines=1 reason="nobody reads them"' in text
+
+
 @pytest.mark.parametrize("on_thread", [False, True])
 def test_lines_without_room_are_counted_and_told_later(pipe, on_thread: bool) -> None:
     full = os.open("/dev/full", os.O_WRONLY)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import select
 import signal
 import sys
 import time
@@ -38,7 +37,6 @@ _MOST_EARLY: Final = 5
 """The number of daemons in a row that die early and end the mount."""
 _DYING_S: Final = 0.02
 """The time for the threads of a killed daemon to end, before its successor waits for them."""
-_STDERR: Final = 2
 
 
 class Serve(Protocol):
@@ -140,10 +138,7 @@ class Keeper:
             if following := self._spare.wake(pid if pid in self._lasting else 0):
                 return following
             reason = "the spare was killed before"
-        poll = select.poll()
-        poll.register(_STDERR, select.POLLOUT)
-        if poll.poll(0):  # the end does not wait for a stopped terminal
-            self._warn("the daemon was killed, and none follows: the mount ends", pid=pid, reason=reason)
+        self._warn("the daemon was killed, and none follows: the mount ends", pid=pid, reason=reason)
         return 0
 
     def _status_of(self, pid: int) -> int:
