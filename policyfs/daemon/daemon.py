@@ -60,6 +60,7 @@ from policyfs.linux.code_digest import code_digest
 from policyfs.linux.confinement.namespaces import is_first_user_namespace
 from policyfs.linux.memory import group_limit
 from policyfs.linux.scheduling import SERVING_NICE, set_turns, weigh_own_session
+from policyfs.linux.threads import ParkedThread
 from policyfs.policy.decide import Engine
 from policyfs.store import quarantine as refused
 from policyfs.store.facts import StoreFacts, probe
@@ -415,6 +416,10 @@ class Daemon:
             digest, root = self.policies.engine.digest, _inode_of(self._tree)
             init, flags = init_request(), int(answer.flags)
             self.state.set_up(Setup(device.fd, device.conn_id, init, digest, root, flags))
+            parked = ParkedThread()
+            self._undo.callback(parked.end)
+            self._undo.callback(self.state.park, 0)
+            self.state.park(max(0, parked.pidfd))
 
     def _serves(self) -> None:
         if self.state is None:

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from tests.mount.test_contained import status_fields
 from tests.mount.test_takeover import kill_daemon
 from tests.mount.test_takeover_writes import APP, POLICY, kept, work  # noqa: F401 - a fixture
 from tests.support.machine.images import file_system
@@ -88,7 +91,9 @@ def test_a_call_of_the_store_that_lasts_is_waited_for(mounts, tmp_path: Path) ->
         mount.stop()
 
 
-def test_a_notification_that_waits_for_an_app_waits_on(mounts, empty_store: Path) -> None:
+@pytest.mark.parametrize("told", [True, False])
+def test_a_notification_that_waits_for_an_app_waits_on(mounts, empty_store: Path, told: bool) -> None:
+    """told: False if the launcher, which tells the keeper of the death, was killed before."""
     (empty_store / "Work").mkdir()
     for name in ("held", "told"):
         (empty_store / "Work" / name).touch()
@@ -109,6 +114,9 @@ def test_a_notification_that_waits_for_an_app_waits_on(mounts, empty_store: Path
     wait_for(mount.waiting, "the look-up waits")
     (empty_store / "Work/told").unlink()
     wait_for(lambda: is_stuck(pid, "fuse_reverse_inval_entry"), "the notification waits for the app")
+    if not told:
+        launcher = status_fields(mount.status()["sniffer"]["zygote_pid"])["PPid"]
+        os.kill(int(launcher), signal.SIGKILL)
     kill_daemon(mount)
     assert child.receive() == "answered"
     child.result()

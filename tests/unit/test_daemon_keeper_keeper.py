@@ -17,6 +17,7 @@ from policyfs.daemon.log_writer import LogWriter
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.saved.saved_handle import Setup
 from policyfs.linux.child import send_as
+from policyfs.linux.threads import ParkedThread
 from tests.support.machine.inchild import child, exit_code
 
 LONG_NS = 2_000_000_000
@@ -76,6 +77,16 @@ def reported(state: SavedState, pid: int = 0) -> int:
     return 7
 
 
+def parked(state: SavedState) -> int:
+    """Its launcher is dead, too, and it lasts."""
+    state.serves(time.monotonic_ns() - LONG_NS)
+    thread = ParkedThread()
+    state.park(os.dup(thread.pidfd))
+    thread.end()
+    time.sleep(20)
+    return 7
+
+
 def reported_late(state: SavedState) -> int:
     """It tells of the daemon before, which has ended since."""
     return reported(state, pid=os.getpid() - 1)
@@ -94,6 +105,7 @@ def reported_late(state: SavedState) -> int:
         ([killed_late, *[killed] * 5], "killed by 9", 6),
         ([reported, ends], 7, 2),
         ([killed_late, reported_late], 7, 2),
+        ([parked, ends], 7, 2),
         ([locked], "killed by 9", 1),
         ([killed_late, locked], "killed by 9", 2),
     ],

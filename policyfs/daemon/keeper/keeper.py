@@ -37,6 +37,8 @@ _MOST_EARLY: Final = 5
 """The number of daemons in a row that die early and end the mount."""
 _DYING_S: Final = 0.02
 """The time for the threads of a killed daemon to end, before its successor waits for them."""
+_LOOK_S: Final = 5.0
+"""The time between two looks if the daemon is dead: its launcher, which tells it, may be dead, too."""
 
 
 class Serve(Protocol):
@@ -149,15 +151,16 @@ class Keeper:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 return status
-            received = signal.sigwaitinfo({signal.SIGCHLD, DYING, *_PASSED_ON})
-            if received.si_signo == signal.SIGCHLD:
+            received = signal.sigtimedwait({signal.SIGCHLD, DYING, *_PASSED_ON}, _LOOK_S)
+            if received is None or received.si_signo == DYING:
+                is_dead = self._state.is_dead if received is None else received.si_pid == pid
+                if is_dead and not self._ends(pid):
+                    self._lasting.add(pid)
+                    return int(signal.SIGKILL)
+            elif received.si_signo == signal.SIGCHLD:
                 self._lasting = {one for one in self._lasting if not os.waitpid(one, os.WNOHANG)[0]}
                 if received.si_pid != pid and not self._spare.is_there():
                     self._state.no_successor()
-            elif received.si_signo == DYING:
-                if received.si_pid == pid and not self._ends(pid):
-                    self._lasting.add(pid)
-                    return int(signal.SIGKILL)
             elif received.si_pid:
                 with suppress(ProcessLookupError):
                     send_as(pid, received.si_signo, pid=received.si_pid, uid=received.si_uid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import struct
 import zlib
 from collections.abc import Callable
@@ -72,6 +73,7 @@ class SavedState:
         """The pid of the keeper, which makes this object."""
         self._file = StateMemory(nodes, size, fd)
         self.forget = self._file.forget
+        self.park = self._file.park
         self._memory = self._file.map
         self.handover = self._file.handover
         self.before: Handover | None = None
@@ -133,8 +135,18 @@ class SavedState:
         """The time (CLOCK_MONOTONIC, ns) at which the present daemon began to serve; 0 before."""
         return self._get(_SERVING)
 
+    @property
+    def is_dead(self) -> bool:
+        """True if the daemon is known to be dead, even if threads of it last (park())."""
+        if not (pidfd := self._file.parked):
+            return False
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return any(events & select.POLLIN for _, events in poll.poll(0))
+
     def died(self, now_ns: int, *, was_early: bool) -> None:
         """Note the time of the daemon's death (CLOCK_MONOTONIC, ns). None serves until serves()."""
+        self.park(0)
         self._set(_DIED, now_ns)
         self._set(_EARLY, was_early)
         self._set(_UPGRADED, 0)

@@ -22,7 +22,7 @@ _HEAD: Final = struct.Struct("=8sQQ")
 _MARK: Final = b"policyfs"
 _WORD: Final = struct.Struct("=Q")
 _HEAD_AT: Final = 2048
-_CANDIDATE, _KEEPER, _GIVEN, _TAKEN = range(_HEAD_AT + _HEAD.size, _HEAD_AT + _HEAD.size + 32, 8)
+_CANDIDATE, _KEEPER, _GIVEN, _TAKEN, _PARKED = range(_HEAD_AT + _HEAD.size, _HEAD_AT + _HEAD.size + 40, 8)
 
 
 class StateMemory:
@@ -45,6 +45,15 @@ class StateMemory:
         if fd < 0:
             _HEAD.pack_into(self.map, _HEAD_AT, _MARK, VERSION, nodes)
         self.handover: Final = Handover(self.map)
+
+    @property
+    def parked(self) -> int:
+        """The descriptor that reports the daemon's death (ParkedThread) to its keeper; 0: none."""
+        return int(_WORD.unpack_from(self.map, _PARKED)[0])
+
+    def park(self, pidfd: int) -> None:
+        """Note that descriptor; 0: none any more."""
+        _WORD.pack_into(self.map, _PARKED, pidfd)
 
     def forget(self) -> None:
         """Free the memory, for all processes, but not the header."""
