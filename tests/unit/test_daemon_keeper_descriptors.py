@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from fcntl import F_GETFD, fcntl
 from types import SimpleNamespace
 
 from policyfs.daemon.keeper.descriptors import close_others, now_open
@@ -26,7 +28,7 @@ def handle(fh: int, fd: int) -> object:
 
 def is_open(fd: int) -> bool:
     try:
-        os.fstat(fd)
+        fcntl(fd, F_GETFD)
     except OSError:
         return False
     return True
@@ -38,12 +40,17 @@ def test_all_others_are_closed() -> None:
         before, state = now_open(), SavedState(4)
         device, saved, other = (os.memfd_create(name) for name in ("device", "saved", "other"))
         os.dup2(other, replaced)  # the keeper's descriptor was closed, and another file has its number
+        if (dead := os.fork()) == 0:
+            signal.pause()
+        of_dead = os.open(f"/proc/{dead}/fd", os.O_PATH)  # as each daemon has its own
+        os.kill(dead, signal.SIGKILL)
+        os.waitpid(dead, 0)
         state.set_up(Setup(device, 1, b"", ""))
         gone = 900
         for number, fd in enumerate((saved, device, 2, gone)):
             state.opened(handle(number, fd))  # type: ignore[arg-type]
         close_others(before, state)
-        numbers = (known, device, saved, 0, 1, 2, replaced, other)
+        numbers = (known, device, saved, 0, 1, 2, replaced, other, of_dead)
         return [[is_open(fd) for fd in numbers], [one.fh for one in state.handles()]]
 
-    assert in_child(process) == [[True] * 6 + [False] * 2, [0]]
+    assert in_child(process) == [[True] * 6 + [False] * 3, [0]]

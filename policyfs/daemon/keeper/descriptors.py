@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 
 from policyfs.fs.inodes.saved_state import SavedState
@@ -15,9 +15,12 @@ def now_open() -> Known:
     """Return the open descriptors of this process."""
     found: Known = {}
     for fd in map(int, os.listdir("/proc/self/fd")):
-        with contextlib.suppress(OSError):  # that of the listed directory
+        try:
             stat = os.fstat(fd)
             found[fd] = stat.st_dev, stat.st_ino
+        except OSError as error:
+            if error.errno != errno.EBADF:  # that of the listed directory
+                found[fd] = 0, 0  # stat of /proc/PID/fd fails once that process is dead
     return found
 
 
