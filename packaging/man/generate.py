@@ -54,7 +54,10 @@ nosuid and nodev."""
 UNLIKE_OPTIONS: Final = ("help", "follow", "foreground", "log")
 """Options of `policyfs mount` that concern its process, not the mount."""
 OPTION_NAMES: Final = {"read_only": "ro"}
-OPTION_HELP: Final = {"no_avc": "answer each request by Python: also repeated look-ups, stats and opens"}
+OPTION_HELP: Final = {
+    "no_avc": "answer each request by Python: also repeated look-ups, stats and opens",
+    "no_keeper": "no other daemon takes over if this one is killed: the mount ends",
+}
 """Of an option that is on by default, for `no_`: the command describes the positive form."""
 MOUNT_OPTIONS: Final = (
     ("default_permissions", "The same as posix."),

@@ -326,6 +326,7 @@ def test_the_helper_has_every_option_of_mount_that_concerns_a_mount(helper: Path
         said = _call(helper, "/srv", "/mnt", "-o", f"policy=p,{option}")
         assert said.returncode == 0, said
         assert said.stdout.splitlines()[3:-2] == [f"--{word.replace('_', '-')}", *rest]
+    assert _call(helper, "/srv", "/mnt", "-o", "policy=p,keeper").stdout.splitlines()[3:-2] == ["--keeper"]
 
 
 def test_the_helper_takes_options_as_they_are(helper: Path, tmp_path: Path) -> None:
