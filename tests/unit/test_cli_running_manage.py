@@ -328,6 +328,17 @@ def test_the_end_of_the_daemon_before_is_shown(place: Path, capsys) -> None:
     assert "\n  last end     the previous daemon did not end in order\n" in out
 
 
+def test_it_is_shown_if_another_daemon_would_take_over(place: Path, capsys) -> None:
+    lines = []
+    told = {"possible": True, "count": 0, "pause_ms": None, "reason": None}
+    for takeover in (None, told, {"possible": False, "count": 2, "pause_ms": 97, "reason": "kill"}):
+        with daemon(place, status=sound(place, takeover=takeover)):
+            _, out, _ = run(capsys, "status", place / "one")
+        lines.append([line.strip() for line in out.splitlines() if "take-over" in line])
+    none = "NOT possible: the mount ends if its daemon is killed; 2 so far, the last in 97 ms (kill)"
+    assert lines == [[], ["take-over    possible"], [f"take-over    {none}"]]
+
+
 def a_file(number: int = 1, **fields: object) -> dict[str, object]:
     return {
         "app": "gallery", "uid": 10011, "pid": number, "path": f"/DCIM/{number}.jpg", "ino": number,

@@ -139,6 +139,7 @@ def _as_text(status: control.Json) -> str:
         f"  trail        {trail['written']} records, {trail['dropped']} dropped{failing}",
         f"               in {trail['directory']}",
         *([f"  last end     {trail['last_end']}"] if trail.get("last_end") else []),
+        *_takeover(part(status, "takeover")),
         f"  contained    {_contained(part(status, 'contained'))}",
         "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),
     ]
@@ -147,6 +148,14 @@ def _as_text(status: control.Json) -> str:
         lines.append(f"  BUGS         {status['bugs']}: see the daemon's log, and report them")
     lines += [f"  NOT WELL     {wrong}" for wrong in _problems(status)]
     return "\n".join(lines)
+
+
+def _takeover(told: control.Json) -> list[str]:
+    if not told:
+        return []
+    now = "possible" if told["possible"] else "NOT possible: the mount ends if its daemon is killed"
+    last = f"; {told['count']} so far, the last in {told['pause_ms']} ms ({told['reason']})"
+    return [f"  take-over    {now}{last if told['count'] else ''}"]
 
 
 def _exceptions(policy: control.Json) -> list[str]:
