@@ -52,6 +52,8 @@ def add_mount(parser: argparse.ArgumentParser) -> None:
     idmap_help = "allow idmapped binds of the mount, as for unprivileged LXC; the trail then has no uids"
     add("--idmap", action="store_true", help=idmap_help)
     add_options(parser)
+    keeper_help = "another daemon takes over if this one is killed (default on a local store)"
+    add("--keeper", action=argparse.BooleanOptionalAction, help=keeper_help)
     follow_help = "take over from the daemon at MOUNTPOINT: an upgrade without an unmount"
     add("--follow", action="store_true", help=follow_help)
     add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
@@ -75,8 +77,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--posix", action="store_true", help="the kernel checks mode bits in addition to the policy")
     inotify_help = "with --app: inotify reports changes that other programs make in the store"
     add("--inotify", action="store_true", help=inotify_help)
-    keeper_help = "another daemon takes over if this one is killed (default on a local store)"
-    add("--keeper", action=argparse.BooleanOptionalAction, help=keeper_help)
     modes_help = "policy: show owners and modes that match the caller's rights (for Samba and similar)"
     add("--modes", choices=["store", "policy"], default="store", help=modes_help)
     add("--no-xattrs", action="store_true", help="no extended attributes: faster `ls -l` and new files")

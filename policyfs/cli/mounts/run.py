@@ -41,7 +41,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add("--at", metavar="DIR", help="show the mount at this directory (default: STORE)")
     add("store", metavar="STORE")
     add("words", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
-    parser.set_defaults(run=run_run, any_uid=False, idmap=False, follow=False, log=None)
+    parser.set_defaults(run=run_run, any_uid=False, idmap=False, follow=False, log=None, keeper=False)
 
 
 def run_run(args: argparse.Namespace) -> int:
