@@ -14,7 +14,7 @@ from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 
 
 def test_it_gets_eio_after_two_daemons(mounts, filled: Path) -> None:  # noqa: F811
-    mount = mounts.prepare(POLICY, filled, "--app", "viewer", "--read-only")
+    mount = mounts.prepare(POLICY, filled, "--app", "viewer", "--read-only", "--no-avc")
     mount.program = ("tests.support.mount.poisoned",)
     mount.start()
     at = mount.mountpoint / "Music"
