@@ -233,7 +233,8 @@ def test_a_mount_in_the_background_and_again_at_once(mounts: Mounts, store: Path
         # The command has returned: the mount answers now, not soon.
         assert call_as(ONE, content, str(mount / "Documents/notes.txt")) == b"plain words\n"
         assert os.readlink(f"/proc/{pid}/cwd") == "/"
-        assert os.getsid(pid) == pid
+        keeper = mount.status()["takeover"]["keeper"]
+        assert os.getsid(pid) == os.getsid(keeper) == keeper
         assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
         log = mount.trail_dir / "daemon.log"
         assert os.readlink(f"/proc/{pid}/fd/2") == str(log)
@@ -242,6 +243,7 @@ def test_a_mount_in_the_background_and_again_at_once(mounts: Mounts, store: Path
         assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
         assert not mount.is_mounted()
         assert gone(pid), "umount waits for the daemon, which writes the last seal"
+        assert gone(keeper)
         assert not mount.control_socket.exists()
         assert "rror" not in log.read_text()
         # and again at once
