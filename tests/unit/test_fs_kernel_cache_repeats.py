@@ -297,6 +297,13 @@ def test_names_that_may_be_hidden_are_not_counted() -> None:
     assert scene.told() == [grant | vectors.UNCOUNTED for grant in ALL]
 
 
+def test_the_root_s_attributes_are_told_to_everyone() -> None:
+    scene = Scene(FileType.DIRECTORY)
+    scene.node.nodeid, scene.node.parent, scene.sees = ROOT_ID, None, False
+    scene.repeats.seen(scene.node, CALLER)
+    assert scene.installed == [vectors.GETATTR]
+
+
 def test_execution_hangs_on_the_mode_of_a_file() -> None:
     scene = Scene()
     scene.repeats.passed(scene.node, os.X_OK, Op.SEE | Op.READ, CALLER)
