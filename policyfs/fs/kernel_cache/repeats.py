@@ -71,7 +71,7 @@ class Repeats(FsPart):
             self.allow_files(node.parent, caller)
         if not self._nodes.vectors.of_names or reply.entry_timeout:
             return
-        if not _is_asked_again(node, vectors.LOOKUP, _IN_IT):
+        if not _is_looked_up_again(node):
             return
         if self._hangs_on_name_and_uid(node, caller) and self._leads_to_one_node(node, caller):
             self._install(node, caller, vectors.LOOKUP)
@@ -293,15 +293,15 @@ def _is_asked_before(node: Node, sort: int) -> bool:
     return False
 
 
-def _is_asked_again(node: Node, sort: int, mark: int) -> bool:
-    """Return True as _is_repeat() does, or if another file of the directory had a second request (*mark*):
-    `ls -l`, tar and cp ask twice about every file."""
+def _is_looked_up_again(node: Node) -> bool:
+    """Return True as _is_repeat() does, or if another file of the directory had a second LOOKUP: `ls -l`, tar
+    and cp ask twice about every file."""
     above = node.parent
-    if _is_repeat(node, sort):
+    if _is_repeat(node, vectors.LOOKUP):
         if above is not None and node.ftype is not FileType.DIRECTORY:
-            above.asked |= mark
+            above.asked |= _IN_IT
         return True
-    return above is not None and bool(above.asked & mark)
+    return above is not None and bool(above.asked & _IN_IT)
 
 
 def _is_written(node: Node) -> bool:
