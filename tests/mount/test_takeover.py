@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.kernel.work import MOST_LATE_DEATHS
 from tests.support.machine.counts import count
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
@@ -312,12 +313,14 @@ def test_locks_of_apps_go_on(mounts, filled: Path) -> None:
         child.send(order)
         return child.receive()
 
-    first, second = start_as(APP, app), start_as(APP, app)
+    first, second, patient = start_as(APP, app), start_as(APP, app), start_as(APP, app)
     assert asked(first, "lock") == ("", "")
     assert asked(second, "try") == ("EAGAIN", "")
+    patient.send("lock")
+    wait_for(lambda: mount.status()["locks"]["waiting"] == 1, "it waits")
     backing = open(filled / "Music/1.txt", "r+b")  # noqa: SIM115
     with backing:
-        for last in (False, True):
+        for last in (*[False] * (MOST_LATE_DEATHS - 1), True):
             assert mount.status()["takeover"]["possible"] is True
             kill_daemon(mount)
             assert asked(second, "try") == ("EAGAIN", "")
@@ -325,8 +328,9 @@ def test_locks_of_apps_go_on(mounts, filled: Path) -> None:
                 fcntl.lockf(backing, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 12)
             if last:
                 assert asked(first, "unlock") == ("", "")
+                assert (patient.receive(), asked(patient, "unlock")) == (("", ""),) * 2
                 assert asked(second, "try") == ("", "")
-        for child in (first, second):
+        for child in (first, second, patient):
             child.send("end")
             child.result()
         wait_for(lambda: mount.status()["locks"]["held"] == 0, "no locks")

@@ -71,7 +71,7 @@ def changing(
             assert process.stdin is not None
             with suppress(BrokenPipeError):  # it has ended, and tells why
                 process.stdin.write("end\n")
-                process.stdin.flush()
+                process.stdin.close()
         for process in processes:
             assert process.stdout is not None
             told.append(json.loads(process.stdout.read()))  # some may be in its buffer already
