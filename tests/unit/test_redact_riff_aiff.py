@@ -70,6 +70,12 @@ def test_a_usual_name_of_the_packing_stays(name):
     assert redact(AIFF, data, Tells.PEOPLE | Tells.DEVICE) == data
 
 
+def test_a_packing_that_is_cut_off_is_none():
+    common = b"COMM" + (21).to_bytes(4) + bytes(18) + b"ms\0"
+    data = PLAIN["AIFF"][1].replace(b"AIFF", b"AIFC", 1) + common
+    assert redact(AIFF, data[:4] + (len(data) - 8).to_bytes(4) + data[8:]).endswith(common)
+
+
 @pytest.mark.parametrize(("count", "kept"), [(0, 12), (1, 32), (3, 72), (1 << 31, 1292)])
 def test_a_layout_of_channels_has_as_many_bytes_as_it_says(count, kept):
     layout = bytes(8) + count.to_bytes(4) + b"x" * 1280

@@ -64,7 +64,7 @@ def locate_aiff(source: ByteSource, inner: Inner) -> Found:
             pad(edits, chunk)
         else:
             if chunk.name == b"COMM" and head[8:] == b"AIFC":
-                packing = source.read(chunk.start + _PACKING_AT, 4)
+                packing = source.read(chunk.start, min(chunk.size, _PACKING_AT + 4))[_PACKING_AT:]
             _chunk(edits, chunk)
     if not sounds:
         raise NotThisKindError("there is no sound in it")

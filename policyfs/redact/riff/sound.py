@@ -37,7 +37,7 @@ _WHOLE: Final = frozenset({"audio/flac", _OGG})
 
 def code_of(compression: bytes) -> int:
     """Return the code of a type of compression in AIFF-C; 0 for a type of no format in FILES."""
-    if compression[:3] == b"ms\0":
+    if len(compression) == 4 and compression[:3] == b"ms\0":
         return compression[3]
     return 0x55 if compression in (b".mp3", b"MPG3") else 0
 
