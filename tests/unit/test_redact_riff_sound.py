@@ -17,7 +17,7 @@ from policyfs.redact.riff.sound import FILES, code_of
 from policyfs.redact.tags.sound_streams import PLAIN
 from tests.support.samples import sounds
 from tests.support.samples.media import TOOL_DEADLINE_S, run
-from tests.support.samples.sound_checks import redact
+from tests.support.samples.sound_checks import assert_places_go, assert_the_rest_stays, redact
 from tests.support.samples.sounds import AIFF, AVI, CITY, PLACE, WAV, chunk
 
 TAG = sounds.id3(sounds.user(b"LOCATION", CITY), sounds.words("TIT2", PLACE))
@@ -30,6 +30,16 @@ TAGS = {
 }
 FLAC = sounds.flac((4, sounds.comments(b"LOCATION=" + CITY)))
 OGG = sounds.vorbis(sounds.comments(b"LOCATION=" + CITY))
+
+
+@pytest.mark.parametrize("case", sounds.CASES)
+def test_places_go(case):
+    assert_places_go(case)
+
+
+@pytest.mark.parametrize("name", sounds.PLAIN)
+def test_what_is_not_asked_for_stays(name):
+    assert_the_rest_stays(name)
 
 
 def wav(code: int, data: bytes, *, extensible: bool = False) -> bytes:

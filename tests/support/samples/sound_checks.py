@@ -19,16 +19,6 @@ SOUND: Final = (
 )  # fmt: skip
 
 
-def of_kind(kind: str) -> list[str]:
-    """Name the cases of files of a kind with a place in them."""
-    return [name for name, (its, _) in CASES.items() if its == kind]
-
-
-def plain_of_kind(kind: str) -> list[str]:
-    """Name the files of a kind without a place."""
-    return [name for name, (its, _) in PLAIN.items() if its == kind]
-
-
 def redact(kind: str, data: bytes, hide: Tells = Tells.LOCATION) -> bytes:
     """Return what is read; it is as long as before, and redacting it again finds nothing."""
     found = locate_in(kind, MemorySource(data), hide)
