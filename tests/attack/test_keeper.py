@@ -3,16 +3,25 @@ through these, it could make no call that reads, opens, executes or starts anyth
 
 from __future__ import annotations
 
+import fcntl
+import os
+import random
+import signal
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from policyfs.fs.saved.state_memory import name_of
 from tests.mount.test_takeover import kill_daemon
-from tests.mount.test_takeover_shared import MAPS, VIEWER
+from tests.mount.test_takeover_shared import MAPS, VIEWER, filled, shared  # noqa: F401 - a fixture
 from tests.mount.test_takeover_shared import POLICY as SHARED
-from tests.mount.test_takeover_views import asked, photo, reader
-from tests.support.machine.processes import call_as, start_as
+from tests.mount.test_takeover_views import asked, drop_pages, photo, reader
+from tests.support.machine.counts import count
+from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 
@@ -66,3 +75,85 @@ def test_no_app_reads_on_as_another(
     for child in children:
         child.send("end")
         child.result()
+
+
+def flip(mount: Mount, dice: random.Random, bits: int) -> None:
+    """Change bits of the used memory that the keeper has, while no daemon lives."""
+    keeper = mount.pid
+    for entry in Path(f"/proc/{keeper}/fd").iterdir():
+        if os.readlink(entry) == f"/memfd:{name_of(keeper)} (deleted)":
+            memory = os.open(entry, os.O_RDWR)
+    used, end = [], 0
+    with suppress(OSError):  # ENXIO: there is no more
+        while True:
+            start = os.lseek(memory, end, os.SEEK_DATA)
+            end = os.lseek(memory, start, os.SEEK_HOLE)
+            used += [start + at for at, byte in enumerate(os.pread(memory, end - start, start)) if byte]
+    for at in dice.sample(used, min(bits, len(used))):
+        (byte,) = os.pread(memory, 1, at)
+        os.pwrite(memory, bytes([byte ^ 1 << dice.randrange(8)]), at)
+    os.close(memory)
+
+
+def looking(channel: Any, top: Path) -> None:
+    """Tell after each word which files have other bytes than at first, and how many calls have failed."""
+    paths = [top / "DCIM/maps/plan.txt", *(top / f"DCIM/{number}.jpg" for number in range(6))]
+
+    def seen(read: Callable[[], bytes]) -> bytes:
+        with suppress(OSError):
+            return read()
+        return b""
+
+    held = [path.open("rb", buffering=0) for path in paths[1:4]]
+    fcntl.flock(held[0], fcntl.LOCK_SH)
+    calls = [path.read_bytes for path in paths]
+    calls += [partial(os.pread, one.fileno(), 1 << 20, 0) for one in held]
+    first = [seen(call) for call in calls * 2]  # the bridge answers the second
+    for _ in iter(channel.recv, "end"):
+        for one in held:
+            drop_pages(one.fileno())
+        now = [seen(call) for call in calls * 2]
+        wrong = [at for at, new in enumerate(now) if new not in {b"", first[at]}]
+        channel.send((wrong, len([new for new in now if not new])))
+
+
+def settled(mount: Mount) -> str:
+    """Whether a mount has ended or goes on. Empty if none can tell yet."""
+    if mount.process is None or mount.process.poll() is not None:
+        return "ended"
+    with suppress(AssertionError):
+        return "on" if mount.status()["bugs"] == 0 else "on, with bugs"
+    return ""
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("options", [(), ("--no-passthrough",)], ids=["passthrough", "mediated"])
+def test_changed_bits_give_no_right(mounts, filled: Path, options: tuple[str, ...]) -> None:  # noqa: F811
+    """Bits of the memory change between two daemons. What does not pass its checks is refused, or the mount
+    ends. No byte is another one, or of a hidden file."""
+    dice, went_on, whole = random.Random(str(options)), 0, 0
+    rounds = count(2, 60)
+    for number in range(rounds):
+        mount = shared(mounts, filled, *options)
+        children = [start_as(uid, looking, mount.mountpoint) for uid in (MAPS, VIEWER)]
+        assert [asked(child) for child in children] == [([], 0), ([], 2)]
+        os.kill(mount.pid, signal.SIGSTOP)
+        os.kill(mount.status()["pid"], signal.SIGKILL)
+        flip(mount, dice, (1, 10, 300)[number % 3])
+        os.kill(mount.pid, signal.SIGCONT)
+        told = [asked(child) for child in children]
+        assert [wrong for wrong, _ in told] == [[], []], number
+        whole += [failed for _, failed in told] == [0, 2]
+        for child in children:
+            child.send("end")
+            child.result()
+        mount.expected_log.append("")
+        after = wait_for(partial(settled, mount), "it goes on, or ends")
+        assert after in {"on", "ended"}, number
+        went_on += after == "on"
+        if after == "ended":
+            mount.force_away()
+            mount.process = None
+        assert mount.stop() == []
+    print(f"{rounds} rounds: {went_on} went on; no call failed in {whole}")
+    assert went_on
