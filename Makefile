@@ -102,7 +102,7 @@ BEGAN := $(shell date +%s)
 took = @[ ! -d .venv ] || echo $$(($$(date +%s) - $(BEGAN))) >.venv/.seconds-$(1)
 
 # How many tests run at the same time.
-JOBS ?= 6
+JOBS ?= 4
 SIDE_BY_SIDE := $(PY) -m pytest -q --jobs $(JOBS)
 
 # $(call pass,NAME,COMMAND): one of the passes. What failed beside others and passes alone failed by the load;
