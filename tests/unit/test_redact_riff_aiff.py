@@ -59,6 +59,16 @@ def test_a_packing_that_is_cut_off_is_none():
     assert redact(AIFF, data[:4] + (len(data) - 8).to_bytes(4) + data[8:]).endswith(common)
 
 
+def test_a_name_behind_a_short_head_is_no_packing():
+    tag = sounds.id3(sounds.user(b"LOCATION", sounds.CITY))
+    body = b"".join(
+        sounds.chunk(name, data, "big")
+        for name, data in ((b"COMM", bytes(18)), (b"NONE", b""), (b"SSND", bytes(8) + sounds.sound() + tag))
+    )
+    out = redact(AIFF, b"FORM" + (4 + len(body)).to_bytes(4) + b"AIFC" + body)
+    assert sounds.CITY not in out
+
+
 @pytest.mark.parametrize(("count", "kept"), [(0, 12), (1, 32), (3, 72), (1 << 31, 1292)])
 def test_a_layout_of_channels_has_as_many_bytes_as_it_says(count, kept):
     layout = bytes(8) + count.to_bytes(4) + b"x" * 1280
