@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from policyfs.fs.saved.state_memory import name_of
+from policyfs.fs.saved.state_memory import HEADER_BYTES, _used, name_of
 from tests.mount.test_takeover import kill_daemon
 from tests.mount.test_takeover_shared import MAPS, VIEWER, filled, shared  # noqa: F401 - a fixture
 from tests.mount.test_takeover_shared import POLICY as SHARED
@@ -79,16 +79,12 @@ def test_no_app_reads_on_as_another(
 
 def flip(mount: Mount, dice: random.Random, bits: int) -> None:
     """Change bits of the used memory that the keeper has, while no daemon lives."""
-    keeper = mount.pid
-    for entry in Path(f"/proc/{keeper}/fd").iterdir():
-        if os.readlink(entry) == f"/memfd:{name_of(keeper)} (deleted)":
-            memory = os.open(entry, os.O_RDWR)
-    used, end = [], 0
-    with suppress(OSError):  # ENXIO: there is no more
-        while True:
-            start = os.lseek(memory, end, os.SEEK_DATA)
-            end = os.lseek(memory, start, os.SEEK_HOLE)
-            used += [start + at for at, byte in enumerate(os.pread(memory, end - start, start)) if byte]
+    fds, name = Path(f"/proc/{mount.pid}/fd"), f"/memfd:{name_of(mount.pid)} (deleted)"
+    memory = os.open(next(entry for entry in fds.iterdir() if os.readlink(entry) == name), os.O_RDWR)
+    used = [
+        at for start, end in ((0, HEADER_BYTES), *_used(memory))
+        for at, byte in enumerate(os.pread(memory, end - start, start), start) if byte
+    ]  # fmt: skip
     for at in dice.sample(used, min(bits, len(used))):
         (byte,) = os.pread(memory, 1, at)
         os.pwrite(memory, bytes([byte ^ 1 << dice.randrange(8)]), at)
