@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from policyfs.fs.access.facts import FactFinder
+from policyfs.fs.kernel_cache.attributes import shown_version
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.fs.namespace.snapshots import Snapshots
 from policyfs.fs.sharing.shares import Shares
@@ -162,6 +163,24 @@ async def test_names_without_nodes_have_the_types_of_the_store(tmp_path: Path, m
         await made.listings.readdir(index, 0, None)
         assert found == types | {b".": stat.S_IFDIR, b"..": stat.S_IFDIR}
         await made.listings.releasedir(index)
+
+
+@on_trio
+@pytest.mark.parametrize("fits", [True, False])
+async def test_an_entry_that_does_not_fit_tells_the_kernel_nothing(
+    tmp_path: Path, monkeypatch, *, fits: bool
+) -> None:
+    """Else it would not be told of a change that these attributes show."""
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(pyfuse3, "readdir_reply", lambda _token, name, *_: fits or name != b"file")
+    with parts(tmp_path, engine_of("- {id: all, allow: [all]}\n")) as made:
+        node, listings = await made.walk("/file", GALLERY), made.listings
+        version = shown_version(node, made.lookup.stat(node))
+        node.tell(version)
+        index = await listings.opendir(made.root, made.caller(GALLERY)) & 0xFFFFFF
+        await listings.readdir(index, 2, None)
+        assert node.was_told(version) == fits
+        await listings.releasedir(index)
 
 
 HIDING = ANYTHING + '- {id: hide, deny: [all], paths: ["/DCIM/secret", "/DCIM/.trash/**"], errno: ENOENT}\n'

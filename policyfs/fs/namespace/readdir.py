@@ -165,6 +165,7 @@ class DirectoryListings(FsPart):
             if held is None:
                 return int(taken)
             if not taken:
+                held.told_by_bridge()  # the kernel does not get these attributes, and may keep others
                 self._nodes.closed(held)
                 return 0
             self._nodes.refer(held)
