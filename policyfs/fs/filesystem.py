@@ -246,14 +246,16 @@ class FileSystem:
         self, fs: FsContext, views: Views, passthrough: Passthrough, lifecycle: Lifecycle, redactor: Redactor
     ) -> tuple[Repeats, BridgeHandles]:
         """Make the parts that let the bridge answer, and those that know the handles it gives."""
+        facts = self._base.facts
         # Without xattrs the answer is ENOSYS, and the kernel asks no more.
         vectors.no_capabilities(self._settings.xattrs and self._settings.admitted is None)
         repeats = Repeats(fs, views, self.timeouts)
         bridged = BridgeHandles(fs, lifecycle, passthrough, repeats, self._replaced_files, redactor)
         self.bridge_handles, self.copies.on_shortage = bridged, bridged.spare_copies
         self.raw_directories = RawDirectories(
-            fs, views, self.timeouts, passthrough, self._replaced_files, bridged
-        )
+            fs, views, self.timeouts, passthrough, self._replaced_files, bridged,
+            changes=facts.trusted_xattr and not facts.checks_callers and self._settings.announced_to is None,
+        )  # fmt: skip
         repeats.allow_files = self.raw_directories.allow
         return repeats, bridged
 

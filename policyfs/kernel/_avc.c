@@ -263,27 +263,28 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 	return answer_of_tree(seat, device, header, name, size) || answer_absent(seat, device, header, name);
 }
 
-void avc_keep(const struct wire_attr *attr, uint32_t most_ms, uint64_t *valid_s, uint32_t *valid_ns)
+void avc_keep(struct node *node, const struct wire_attr *attr, uint64_t *valid_s, uint32_t *valid_ns)
 {
 	uint64_t changed = attr->mtime > attr->ctime ? attr->mtime : attr->ctime;
-	uint64_t now = (uint64_t)time(NULL), most_s = most_ms / 1000;
+	uint64_t now = (uint64_t)time(NULL), most_s = node->kept_ms / 1000;
 	uint64_t seconds = now > changed + 2 && attr->nlink == 1 ? now - changed - 1 : 1;
 
-	if (most_ms == 0)
+	atomic_store_explicit(&node->told_ns, 0, memory_order_relaxed);
+	if (node->kept_ms == 0 || (attr->size > 0 && atomic_load_explicit(&node->writers, memory_order_relaxed) > 0))
 		return;
 	*valid_s = seconds < most_s ? seconds : most_s;
-	*valid_ns = seconds < most_s ? 0 : most_ms % 1000 * 1000000;
+	*valid_ns = seconds < most_s ? 0 : node->kept_ms % 1000 * 1000000;
 }
 
 static bool answer_getattr(struct seat *seat, int device, const struct wire_in_header *header)
 {
-	const struct node *node = avc_find(header->nodeid);
+	struct node *node = avc_find(header->nodeid);
 	struct wire_attr_out out = {0};
 	uint32_t bits = node == NULL ? 0 : granted(node, header->uid);
 
 	if (!(bits & AVC_GETATTR) || !avc_ask_store(node, (bits & AVC_UNCOUNTED) != 0, &out.attr))
 		return false;
-	avc_keep(&out.attr, node->kept_ms, &out.attr_valid, &out.attr_valid_nsec);
+	avc_keep(node, &out.attr, &out.attr_valid, &out.attr_valid_nsec);
 	atomic_fetch_add_explicit(&seat->getattrs, 1, memory_order_relaxed);
 	avc_reply(seat, device, header->unique, 0, &out, sizeof(out));
 	return true;
@@ -337,8 +338,7 @@ static bool answer_ioctl(struct seat *seat, int device, const struct wire_in_hea
 	return true;
 }
 
-/* True if the body is one name: at least one byte that is not null, and then one null byte at the end. */
-static bool is_name(const unsigned char *body, size_t size)
+bool avc_is_name(const unsigned char *body, size_t size)
 {
 	return size >= 2 && size - 1 <= NAME_MAX_BYTES && strnlen((const char *)body, size) == size - 1;
 }
@@ -360,7 +360,8 @@ bool avc_takes(const unsigned char *message, size_t size)
 	return header.opcode == OPCODE_LOOKUP || header.opcode == OPCODE_GETATTR ||
 	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN ||
 	       header.opcode == OPCODE_OPENDIR || header.opcode == OPCODE_GETXATTR ||
-	       header.opcode == OPCODE_IOCTL;
+	       header.opcode == OPCODE_IOCTL || header.opcode == OPCODE_CREATE || header.opcode == OPCODE_SETATTR ||
+	       header.opcode == OPCODE_UNLINK;
 }
 
 /* The process whose requests all go to Python, the announcer; 0: none. */
@@ -383,12 +384,12 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 		return false;
 	switch (header.opcode) {
 	case OPCODE_LOOKUP:
-		return is_name(body, left) && answer_lookup(seat, device, &header, (const char *)body, left - 1);
+		return avc_is_name(body, left) && answer_lookup(seat, device, &header, (const char *)body, left - 1);
 	case OPCODE_GETATTR:
 		return answer_getattr(seat, device, &header);
 	case OPCODE_GETXATTR:
 		skipped = sizeof(struct wire_getxattr_in);
-		return left > skipped && is_name(body + skipped, left - skipped) &&
+		return left > skipped && avc_is_name(body + skipped, left - skipped) &&
 		       answer_getxattr(seat, device, &header, (const char *)body + skipped);
 	case OPCODE_OPEN:
 		return opens_answer_open(seat, (unsigned)(seat - seats), device, &header, body, left);
@@ -399,6 +400,13 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 		return opens_answer_release(seat, (unsigned)(seat - seats), device, &header, body, left);
 	case OPCODE_IOCTL:
 		return answer_ioctl(seat, device, &header, body, left);
+	case OPCODE_CREATE:
+		return seat == &seats[0] && changes_answer_create(seat, device, &header, body, left);
+	case OPCODE_UNLINK:
+		return seat == &seats[0] && avc_is_name(body, left) &&
+		       changes_answer_unlink(seat, device, &header, (const char *)body, left - 1);
+	case OPCODE_SETATTR:
+		return seat == &seats[0] && changes_answer_setattr(seat, device, &header, body, left);
 	default:
 		if (left < sizeof(mode))
 			return false;

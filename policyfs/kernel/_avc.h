@@ -18,7 +18,12 @@
 #define AVC_RECORDED (1u << 4)	 /* each open by AVC_OPEN or AVC_LIST is an event for the trail */
 #define AVC_LIST (1u << 7)	 /* the directory may be opened, and the kernel may use the listing that it keeps */
 #define AVC_ACCESS(mode) (1u << (8 + (mode))) /* access(2) with this mode (0 to 7) is allowed */
-#define AVC_GRANT_BITS 0xffffu
+#define AVC_CHANGE (1u << 16)	 /* of a directory: files may be made and removed in it, and their times may be set */
+#define AVC_CHANGES_RECORDED (1u << 17) /* each change by AVC_CHANGE is an event for the trail */
+#define AVC_GRANT_BITS 0x3ffffu
+
+/* The bit in the look-ups of a saved node while its file is made; the others are the number of the CREATE. */
+#define AVC_MAKING ((uint64_t)1 << 63)
 
 /* The bit in the number of each node that the cache has made, and in no other node's (kernel/vectors.py, OWN_NODES). */
 #define AVC_OWN_NODES ((uint64_t)1 << 61)
@@ -55,18 +60,19 @@ struct avc_vector {
 };
 
 /* A decision of Python about all regular files in a directory (_tree.c). excepted: names about which Python decides
- * one by one, each with a null byte. */
+ * one by one, each with a null byte. owner: the app that owns the files that the uid makes. */
 struct avc_raw {
 	uint64_t device;
 	uint32_t uid, bits, entry_s;
 	bool keeps_attributes;
-	const char *excepted;
-	size_t excepted_size;
+	const char *excepted, *owner;
+	size_t excepted_size, owner_size;
 };
 
 /* A node of the cache's own, for Python. */
 struct avc_own {
 	uint64_t id, parent, ino, lookups;
+	uint64_t remover; /* of a node in memory: the number of the UNLINK that was about to remove it, or 0 */
 	int64_t birth_ns;
 	int32_t backing_id;
 	uint16_t name_size;
@@ -80,12 +86,17 @@ struct avc_opened {
 	struct wire_attr attr;	       /* of the file or directory, at the open */
 };
 
-/* An open that the cache has answered, for the trail. */
+/* The answers that are events for the trail. */
+enum avc_kind { AVC_OPENED, AVC_MADE, AVC_DATED, AVC_RELEASED, AVC_REMOVED };
+
 struct avc_event {
+	enum avc_kind kind;
 	int64_t time_ns;
 	uint64_t number; /* in the order in which events were published, by all readers */
 	uint64_t fh, node, size;
 	int64_t mtime_ns; /* of the file, like size */
+	uint64_t size_after; /* at the release, like mtime_after_ns */
+	int64_t mtime_after_ns;
 	uint32_t uid, gid, pid, flags;
 	uint64_t parent; /* of an own node: its directory; else 0 */
 	uint16_t name_size, program_size;
@@ -96,8 +107,9 @@ struct avc_event {
 /* Called with an event that belongs to Python from now on. The function must not call the cache. */
 typedef void (*avc_told)(void *context, const struct avc_event *event);
 
-/* Called with a handle that belongs to Python from now on. The function must not call the cache. */
-typedef void (*avc_take)(void *context, const struct avc_opened *opened);
+/* Called with a handle that belongs to Python from now on. The function must not call the cache. file: the descriptor of
+ * a writer's file, which belongs to Python, too; -1: there is none, or it was another process's. */
+typedef void (*avc_take)(void *context, const struct avc_opened *opened, int file);
 
 /* ---- For the event loop only ---- */
 
@@ -144,6 +156,15 @@ bool avc_is_raw(uint64_t id, uint32_t uid);
 /* Files are registered with the kernel under this fsuid. */
 void avc_register_as(uint32_t uid);
 
+/* Names are locked by bytes of this file, as fs/sharing/name_lock.py does; -1: Python removes all names. */
+void avc_lock_names_in(int file);
+
+/* The byte that stands for a name in a directory. */
+uint64_t avc_name_number(uint64_t device, uint64_t inode, const char *name, size_t size);
+
+/* Say that the kernel passes files of the store through: else the cache makes none. */
+void avc_passes_through(void);
+
 /* Count an inode for which Python makes, or drops, a node. */
 void avc_know(uint64_t inode, bool known);
 
@@ -161,6 +182,10 @@ void avc_save_own(void *memory);
 size_t avc_own_size(void);
 void avc_read_own(void *memory, avc_known_node is_known, void *context);
 size_t avc_own_backed(void); /* own nodes with a backing id */
+
+/* Return the own node of this inode whose attributes the kernel must ask for again, since the file has changed; 0: of none,
+ * or of a removed file. Return false if the inode has no own node, or if its name leads elsewhere now. */
+bool avc_changed(uint64_t inode, uint64_t *stale);
 
 /* Fill the entry of a file in a listing, and count one look-up, which avc_unlist() takes back. Return false if Python
  * must make the entry. */
@@ -228,7 +253,7 @@ bool avc_takes(const unsigned char *message, size_t size);
 /* The kinds of answered requests that are counted, each passed to the macro `of`. */
 #define AVC_ANSWERS(of) \
 	of(lookups) of(absences) of(getattrs) of(accesses) of(getxattrs) of(ioctls) of(opens) of(releases) \
-	of(opendirs) of(releasedirs)
+	of(opendirs) of(releasedirs) of(creates) of(setattrs) of(unlinks)
 
 struct avc_counts {
 #define OF_64_BITS(kind) uint64_t kind;

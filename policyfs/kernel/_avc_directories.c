@@ -173,14 +173,15 @@ bool directories_allow(uint64_t id, int fd, const struct avc_raw *given)
 
 	while (raw != NULL && raw < end && raw->bits != 0 && raw->uid != given->uid)
 		raw++;
-	if (raw == NULL || raw == end || (excepted = malloc(given->excepted_size + 1)) == NULL)
+	if (raw == NULL || raw == end || (excepted = malloc(given->excepted_size + given->owner_size + 1)) == NULL)
 		return false;
 	memcpy(excepted, given->excepted, given->excepted_size);
+	memcpy(excepted + given->excepted_size, given->owner, given->owner_size);
 	free(raw->excepted);
 	*raw = (struct raw){
 		.uid = given->uid, .bits = given->bits, .entry_s = given->entry_s,
 		.keeps_attributes = given->keeps_attributes, .device = given->device,
-		.excepted = excepted, .excepted_size = given->excepted_size,
+		.excepted = excepted, .excepted_size = given->excepted_size, .owner_size = given->owner_size,
 	};
 	return true;
 }
@@ -189,7 +190,7 @@ void directories_end_opens(void)
 {
 	for (unsigned i = 0; i < directories.most; i++)
 		for (unsigned j = 0; j < GRANTS; j++)
-			directories.all[i].raws[j].bits &= ~AVC_OPEN;
+			directories.all[i].raws[j].bits &= ~(AVC_OPEN | AVC_CHANGE);
 }
 
 void directories_leave(uint64_t id)

@@ -331,7 +331,7 @@ uint64_t avc_drop(uint64_t id)
 	if (node == NULL || node->own)
 		return 0;
 	avc_lock_all();
-	lookups = atomic_load_explicit(&node->count->lookups, memory_order_relaxed);
+	lookups = node->taken ? 0 : atomic_load_explicit(&node->count->lookups, memory_order_relaxed);
 	if (counts.all != NULL) {
 		free_late();
 		counts.late = is_shared(node->count) ? node->count : NULL;

@@ -30,6 +30,7 @@ struct node {
 	TAILQ_ENTRY(node) by_age;
 	atomic_uchar opened;	 /* opens that the bridge has answered; 2: or more */
 	bool own;		 /* Python does not know this node: directories_raw() has the rights */
+	bool taken;		 /* it was the bridge's own: Python counts its look-ups */
 	uint64_t id, parent, serial; /* serial: of its directory's descriptor */
 	struct count *count, alone;  /* count: alone, or one in memory that outlives the process */
 	uint64_t device, ino;
@@ -40,6 +41,8 @@ struct node {
 	bool of_version;	/* for AVC_OPEN: the backing file is a copy of this version of the file */
 	struct avc_version version;
 	atomic_uint handles;	/* number of its slots in use (_opens.c) */
+	atomic_uint writers;	/* of these, slots of handles that may write */
+	_Atomic int64_t told_ns; /* an own node's ctime in the last reply, if that was to CREATE or SETATTR; else 0 */
 	atomic_uint used;	/* opens.age (_opens.c) when AVC_OPEN was added last, or at the last answered open */
 	uint16_t directory, name_size;
 	uint8_t next_grant;
@@ -53,8 +56,8 @@ struct raw {
 	uint32_t entry_s; /* the time for which the kernel may keep a name */
 	bool keeps_attributes;
 	uint64_t device;
-	char *excepted; /* names, each with a null byte; owned */
-	size_t excepted_size;
+	char *excepted; /* names, each with a null byte, and the owner of new files; owned */
+	size_t excepted_size, owner_size;
 };
 
 struct seat {
@@ -132,9 +135,10 @@ bool avc_is_usual(const struct statx *now, uint64_t device); /* device: the numb
 int64_t avc_birth_ns(const struct statx *now);
 void avc_fill(const struct statx *now, bool uncounted, struct wire_attr *attr);
 
-/* Compute the time for which the kernel may keep attributes: since the file's last change, but at least 1 s and at most
- * most_ms (0: none). Timeouts.attributes() has the same rule. The time is rounded down to whole seconds. */
-void avc_keep(const struct wire_attr *attr, uint32_t most_ms, uint64_t *valid_s, uint32_t *valid_ns);
+/* Compute the time for which the kernel may keep a node's attributes: since the file's last change, but at least 1 s and
+ * at most node->kept_ms (0: none). None for a file with bytes that may be written through a mapping. Timeouts.attr() has
+ * the same rules. The time is rounded down to whole seconds. */
+void avc_keep(struct node *node, const struct wire_attr *attr, uint64_t *valid_s, uint32_t *valid_ns);
 
 /* Read the node's attributes from the store. Return false if the node's name leads to another object, or if the
  * attributes are unusual. */
@@ -143,7 +147,29 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 /* Write a reply. Return true if the kernel took it. */
 bool avc_reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size);
 
+/* True for the body of a request that is one name and a null byte. */
+bool avc_is_name(const unsigned char *body, size_t size);
+
+/* _changes.c. For the event loop's seat only. */
+
+bool changes_answer_create(struct seat *seat, int device, const struct wire_in_header *header,
+			   const unsigned char *body, size_t size);
+bool changes_answer_unlink(struct seat *seat, int device, const struct wire_in_header *header, const char *name,
+			   size_t size);
+bool changes_answer_setattr(struct seat *seat, int device, const struct wire_in_header *header,
+			    const unsigned char *body, size_t size);
+
 /* _opens.c. Under the lock of the seat. number: the number of the seat. */
+
+/* Answer CREATE with a handle of the node's file, which is open and registered. file: a descriptor that may write, which
+ * belongs to the handle from now on. event: its place, or NULL. INVARIANT: opens_has_room() was true. */
+void opens_answer_create(struct seat *seat, int device, const struct wire_in_header *header, struct node *node,
+			 uint32_t flags, int file, struct wire_entry_out *entry, struct avc_event *event);
+bool opens_has_room(void);
+
+/* Publish the event of another change, for the event loop's seat. attr: of the file before. */
+void opens_put_event(struct avc_event *event, enum avc_kind kind, const struct node *node,
+		     const struct wire_in_header *header, const struct wire_attr *attr);
 
 bool opens_answer_open(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 		       const unsigned char *body, size_t size);
@@ -186,10 +212,36 @@ uint32_t tree_granted(const struct node *node, uint32_t uid);
 struct node *tree_look_up(uint64_t parent, uint32_t uid, const char *name, size_t size, bool make,
 			  struct wire_entry_out *out);
 
+/* Make the own node of a new file before the file gets this name. Return NULL if there is no room, or if another node may
+ * have the inode's number. The look-ups say that the request *unique* makes the file, until it has a handle. */
+struct node *tree_make(const struct raw *raw, uint64_t parent, const char *name, size_t size, const struct statx *made,
+		       uint64_t unique);
+
+bool tree_is_file(const struct statx *now, const struct node *node); /* the node's file, with one name */
+
+/* Note that the kernel has these attributes of an own node. Only after CREATE and SETATTR it has those of the last reply for
+ * sure: of two replies to GETATTR it may drop the later one. */
+static inline void tree_told(struct node *node, const struct wire_attr *attr)
+{
+	atomic_store(&node->told_ns, wire_time_ns(attr->ctime, attr->ctimensec));
+}
+
+/* Return the own node with this name, or NULL. */
+struct node *tree_named(uint64_t parent, const char *name, size_t size);
+
+/* Say to the next process which request removes the node's name; NULL: none any more. */
+void tree_removes(const struct node *node, uint64_t unique);
+
 /* Take back look-ups, and remove the node if it has no more. */
 void tree_unrefer(struct node *node, uint64_t lookups);
 bool tree_open(struct node *node, int device);
-void tree_idle(struct node *node); /* release what a node without handles needs no more */
+/* Release what a node without handles needs no more. */
+static inline void tree_idle(struct node *node)
+{
+	tree_unrefer(node, 0);
+}
+/* The same for a removed file, with its backing id, which would keep its blocks in use. Another file may get its inode. */
+void tree_removed(struct node *node);
 void tree_tend(unsigned age, unsigned ages); /* the same for all nodes that were not opened for *ages*; with all locks */
 void tree_unsave(struct node *node); /* free its place in memory that outlives the process */
 void tree_begin(void);

@@ -202,6 +202,14 @@ PyObject *vectors_know(PyObject *module, PyObject *args);
 PyObject *vectors_list(PyObject *module, PyObject *args);
 PyObject *vectors_unlist(PyObject *module, PyObject *id);
 PyObject *vectors_take_nodes(PyObject *module, PyObject *args);
+/* For _vectors.c and _vectors_taken.c. Each returns false with a Python error. */
+bool vectors_is_loop(void);
+bool vectors_read_number(PyObject *argument, unsigned long long *number);
+bool vectors_has_size(const void *memory, size_t bytes, size_t size);
+PyObject *vectors_passes_through(PyObject *module, PyObject *unused);
+PyObject *vectors_lock_names_in(PyObject *module, PyObject *file);
+PyObject *vectors_name_number(PyObject *module, PyObject *args);
+PyObject *vectors_changed(PyObject *module, PyObject *inode);
 PyObject *vectors_own_nodes(PyObject *module, PyObject *unused);
 PyObject *vectors_own_backed(PyObject *module, PyObject *unused);
 PyObject *vectors_read_proc(PyObject *module, PyObject *directory);

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SLOTS 256 /* of one seat */
 #define SLOT_BITS 16
@@ -42,6 +43,7 @@ struct slot {
 	_Atomic uint64_t fh; /* 0: free */
 	uint64_t serial;
 	unsigned age;
+	int file; /* of a writer: a descriptor that may write; owned; of no other process's slot. -1: none */
 	struct avc_opened opened;
 };
 
@@ -134,8 +136,9 @@ static bool is_current(const struct node *node, const struct wire_attr *now)
 		shown->ctime_ns == wire_time_ns(now->ctime, now->ctimensec));
 }
 
-static void fill(struct avc_event *event, const struct node *node, const struct avc_opened *opened)
+static void fill(struct avc_event *event, enum avc_kind kind, const struct node *node, const struct avc_opened *opened)
 {
+	event->kind = kind;
 	event->fh = opened->fh;
 	event->node = opened->node;
 	event->uid = opened->uid;
@@ -148,6 +151,53 @@ static void fill(struct avc_event *event, const struct node *node, const struct 
 	memcpy(event->name, node->name, event->name_size);
 }
 
+void opens_put_event(struct avc_event *event, enum avc_kind kind, const struct node *node,
+		     const struct wire_in_header *header, const struct wire_attr *attr)
+{
+	fill(event, kind, node,
+	     &(struct avc_opened){.node = node->id, .uid = header->uid, .gid = header->gid, .attr = *attr});
+	events_put(0);
+}
+
+static bool may_write(const struct slot *slot)
+{
+	return (slot->opened.flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* Take the slot, which already has flags and attributes, for a new handle. event: NULL, or its place. */
+static void take_slot(unsigned number, const struct wire_in_header *header, struct node *node, struct slot *slot,
+		      uint64_t fh, enum avc_kind kind, struct avc_event *event)
+{
+	slot->age = atomic_load_explicit(&opens.age, memory_order_relaxed);
+	slot->opened.fh = fh;
+	slot->opened.node = node->id;
+	slot->opened.uid = header->uid;
+	slot->opened.gid = header->gid;
+	slot->opened.pid = header->pid;
+	slot->opened.unique = header->unique;
+	if (event != NULL) {
+		fill(event, kind, node, &slot->opened);
+		events_put(number); /* INVARIANT: before the reply. The event stays if the kernel refuses the reply */
+	}
+	atomic_store_explicit(&node->used, slot->age, memory_order_relaxed);
+	atomic_fetch_add_explicit(&node->handles, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&node->writers, may_write(slot), memory_order_relaxed);
+	if (atomic_load_explicit(&node->opened, memory_order_relaxed) < 2)
+		atomic_fetch_add_explicit(&node->opened, 1, memory_order_relaxed);
+	atomic_store_explicit(&slot->fh, fh, memory_order_release);
+}
+
+/* Free the slot of a handle. Return true if the node has no other. */
+static bool free_handle(struct node *node, struct slot *slot)
+{
+	atomic_fetch_sub_explicit(&node->writers, may_write(slot), memory_order_relaxed);
+	if (slot->file >= 0)
+		close(slot->file);
+	slot->file = -1;
+	atomic_store_explicit(&slot->fh, 0, memory_order_release);
+	return atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed) == 1;
+}
+
 /* Answer with a new handle. The slot already has flags and attributes. Return false if the event has no place. */
 static bool give(struct seat *seat, unsigned number, int device, const struct wire_in_header *header, struct node *node,
 		 uint32_t bits, struct slot *slot, struct wire_open_out *out)
@@ -156,28 +206,12 @@ static bool give(struct seat *seat, unsigned number, int device, const struct wi
 
 	if (bits & AVC_RECORDED && (event = events_place(number, header->pid)) == NULL)
 		return false;
-	slot->age = atomic_load_explicit(&opens.age, memory_order_relaxed);
-	slot->opened.fh = out->fh;
-	slot->opened.node = node->id;
-	slot->opened.uid = header->uid;
-	slot->opened.gid = header->gid;
-	slot->opened.pid = header->pid;
-	slot->opened.unique = header->unique;
-	if (event != NULL) {
-		fill(event, node, &slot->opened);
-		events_put(number); /* INVARIANT: before the reply. The event stays if the kernel refuses the reply */
-	}
-	atomic_store_explicit(&node->used, slot->age, memory_order_relaxed);
-	atomic_fetch_add_explicit(&node->handles, 1, memory_order_relaxed);
-	if (atomic_load_explicit(&node->opened, memory_order_relaxed) < 2)
-		atomic_fetch_add_explicit(&node->opened, 1, memory_order_relaxed);
-	atomic_store_explicit(&slot->fh, out->fh, memory_order_release);
+	slot->file = -1;
+	take_slot(number, header, node, slot, out->fh, AVC_OPENED, event);
 	/* Before the reply, so that its caller finds it in the counts. */
 	atomic_fetch_add_explicit(node->format == S_IFDIR ? &seat->opendirs : &seat->opens, 1, memory_order_relaxed);
-	if (!avc_reply(seat, device, header->unique, 0, out, sizeof(*out))) {
-		atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
-		atomic_store_explicit(&slot->fh, 0, memory_order_release);
-	}
+	if (!avc_reply(seat, device, header->unique, 0, out, sizeof(*out)))
+		free_handle(node, slot);
 	return true;
 }
 
@@ -230,6 +264,52 @@ bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const 
 	return give(seat, number, device, header, node, grant->bits, slot, &out);
 }
 
+bool opens_has_room(void)
+{
+	return free_slot(0) != NULL;
+}
+
+void opens_answer_create(struct seat *seat, int device, const struct wire_in_header *header, struct node *node,
+			 uint32_t flags, int file, struct wire_entry_out *entry, struct avc_event *event)
+{
+	struct slot *slot = free_slot(0);
+	struct {
+		struct wire_entry_out entry;
+		struct wire_open_out open;
+	} out = {*entry, {.open_flags = FOPEN_PASSTHROUGH_FLAG | FOPEN_NOFLUSH_FLAG, .backing_id = node->backing_id}};
+
+	out.open.fh = next_fh(slot, FOPEN_NOFLUSH_FLAG);
+	if (avc_hears_close())
+		out.open.open_flags &= ~FOPEN_NOFLUSH_FLAG;
+	slot->file = file;
+	slot->opened.flags = flags;
+	slot->opened.attr = entry->attr;
+	take_slot(0, header, node, slot, out.open.fh, AVC_MADE, event);
+	/* INVARIANT: last: until here the look-ups tell the next process that the file is made. */
+	atomic_store(&node->count->lookups, 1);
+	if (!avc_reply(seat, device, header->unique, 0, &out, sizeof(out))) {
+		free_handle(node, slot);
+		tree_unrefer(node, 1);
+	}
+}
+
+/* Put the end of a handle that may write on record. Return false if Python must do so. */
+static bool end_writer(unsigned number, const struct node *node, const struct slot *slot)
+{
+	struct avc_event *event;
+	struct wire_attr now;
+
+	if (number != 0 || !(tree_granted(node, slot->opened.uid) & AVC_CHANGE) ||
+	    !avc_ask_store(node, false, &now) || (event = events_place(0, 0)) == NULL)
+		return false;
+	fill(event, AVC_RELEASED, node, &slot->opened);
+	event->pid = slot->opened.pid;
+	event->size_after = now.size;
+	event->mtime_after_ns = wire_time_ns(now.mtime, now.mtimensec);
+	events_put(0);
+	return true;
+}
+
 static bool read_release(const unsigned char *body, size_t size, struct wire_release_in *in)
 {
 	if (size != sizeof(*in))
@@ -256,10 +336,10 @@ bool opens_answer_release(struct seat *seat, unsigned number, int device, const 
 	bool is_last;
 
 	if (node == NULL || !read_release(body, size, &in) || (slot = slot_of(in.fh)) == NULL ||
-	    !atomic_compare_exchange_strong_explicit(&slot->fh, &in.fh, 0, memory_order_acq_rel,
-						     memory_order_relaxed))
+	    atomic_load_explicit(&slot->fh, memory_order_acquire) != in.fh ||
+	    (may_write(slot) && !end_writer(number, node, slot)))
 		return false;
-	is_last = atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed) == 1;
+	is_last = free_handle(node, slot); /* only one RELEASE has this number, and the event loop waits for this seat's lock */
 	avc_reply(seat, device, header->unique, 0, NULL, 0);
 	if (is_last && node->own && number == 0) {
 		atomic_fetch_add_explicit(&seat->firsts, atomic_load(&node->opened) < 2, memory_order_relaxed);
@@ -291,9 +371,12 @@ static void take(struct slot *slot, avc_take taken, void *context)
 {
 	struct node *node = avc_find(slot->opened.node);
 
-	if (node != NULL)
+	if (node != NULL) {
 		atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
-	taken(context, &slot->opened);
+		atomic_fetch_sub_explicit(&node->writers, may_write(slot), memory_order_relaxed);
+	}
+	taken(context, &slot->opened, slot->file);
+	slot->file = -1;
 	atomic_store(&slot->fh, opens.outlive ? slot->opened.fh | FH_TAKEN : 0);
 }
 
@@ -432,7 +515,7 @@ void avc_read_opens(const void *memory, avc_take found, void *context)
 		uint64_t fh = atomic_load(&slots[i].fh) & ~FH_TAKEN;
 
 		if (fh & FH_OURS && (fh & ((1u << SLOT_BITS) - 1)) == i && slots[i].opened.fh == fh)
-			found(context, &slots[i].opened);
+			found(context, &slots[i].opened, -1);
 	}
 }
 

@@ -55,7 +55,7 @@ static struct {
 	uint64_t last; /* number of the node made last; never begins anew */
 	int device;    /* the session's, for backing ids */
 	uint32_t backer; /* fsuid under which files are registered */
-	bool refused;  /* the kernel passes no file of this store through */
+	bool passes, refused;  /* the kernel has passed files of this store through; it passes none */
 } tree;
 
 /* A node, in memory that outlives this process. The count is also the node's. */
@@ -72,7 +72,10 @@ struct memory {
 	_Alignas(64) atomic_uint_fast64_t last; /* as tree.last */
 	atomic_uint_fast64_t used; /* the first place that was never in use */
 	struct saved nodes[NODES_MAX];
+	atomic_uint_fast64_t remover, removed; /* the number of the UNLINK in work, or 0; its node's */
 };
+
+_Static_assert(sizeof(struct memory) < 16 + NODES_MAX * sizeof(struct saved) + 64, "the last two are in what was padding");
 
 static struct {
 	struct memory *memory; /* NULL: no process follows this one */
@@ -119,11 +122,12 @@ static struct saved *saved_of(const struct node *node)
 }
 
 /* Save a new node. There is a place for each. */
-static void save(struct node *node)
+static void save(struct node *node, uint64_t lookups)
 {
 	struct saved *saved;
 	uint64_t used;
 
+	atomic_store(&node->count->lookups, lookups);
 	if (kept.memory == NULL)
 		return;
 	used = atomic_load(&kept.memory->used);
@@ -136,7 +140,7 @@ static void save(struct node *node)
 	atomic_store(&saved->backing_id, 0);
 	saved->name_size = node->name_size;
 	memcpy(saved->name, node->name, node->name_size);
-	atomic_store(&saved->count.lookups, 0);
+	atomic_store(&saved->count.lookups, lookups);
 	atomic_store(&kept.memory->last, tree.last);
 	atomic_store(&saved->count.id, node->id);
 	node->count = &saved->count;
@@ -184,6 +188,8 @@ void avc_read_own(void *from, avc_known_node is_known, void *context)
 			.backing_id = atomic_load(&saved->backing_id), .name_size = saved->name_size,
 		};
 
+		if (own.id == atomic_load(&memory->removed))
+			own.remover = atomic_load(&memory->remover);
 		memcpy(own.name, saved->name, sizeof(own.name));
 		if (!(own.id & OURS) || own.name_size > NAME_MAX_BYTES || is_known(context, &own))
 			atomic_store(&saved->count.id, 0);
@@ -215,7 +221,7 @@ static void adopt(struct saved *saved, uint32_t place)
 	uint64_t id = atomic_load(&saved->count.id);
 	struct node *node = NULL;
 
-	if (id & OURS && atomic_load(&saved->count.lookups) > 0 && atomic_load(&saved->backing_id) == 0)
+	if (id & OURS && atomic_load(&saved->count.lookups) - 1 < AVC_MAKING - 1 && atomic_load(&saved->backing_id) == 0)
 		node = add(id, saved->parent, saved->ino, saved->birth_ns, saved->name, saved->name_size);
 	if (node != NULL) {
 		node->count = &saved->count;
@@ -242,13 +248,19 @@ void tree_begin(void)
 
 /* ---- Nodes: the event loop only ------------------------------------------------------------------ */
 
-static void leave(struct node *node)
+static void leave_inode(struct node *node)
 {
 	struct node **at = chain_of(node->ino);
 
-	while (*at != node)
+	while (*at != NULL && *at != node)
 		at = &(*at)->next_inode;
-	*at = node->next_inode;
+	if (*at == node) /* else it is a removed file's */
+		*at = node->next_inode;
+}
+
+static void leave(struct node *node)
+{
+	leave_inode(node);
 	TAILQ_REMOVE(&tree.by_age, node, by_age);
 	tree.in_parent[node->parent % PARENTS]--;
 	tree.count--;
@@ -274,9 +286,32 @@ static void close_unused(struct node *node, bool late)
 	}
 }
 
-void tree_idle(struct node *node)
+void tree_removes(const struct node *node, uint64_t unique)
 {
-	tree_unrefer(node, 0);
+	if (kept.memory == NULL)
+		return;
+	atomic_store(&kept.memory->remover, 0);
+	if (node == NULL)
+		return;
+	atomic_store(&kept.memory->removed, node->id);
+	atomic_store(&kept.memory->remover, unique);
+}
+
+void tree_removed(struct node *node)
+{
+	avc_lock_all();
+	leave_inode(node);
+	close_unused(node, true);
+	avc_unlock_all();
+}
+
+struct node *tree_named(uint64_t parent, const char *name, size_t size)
+{
+	struct node *node = avc_first_like(parent, name, size);
+
+	while (node != NULL && !(node->own && avc_is_named(node, parent, name, size)))
+		node = node->next_name;
+	return node;
 }
 
 void tree_tend(unsigned age, unsigned ages)
@@ -293,6 +328,38 @@ static bool is_raw_file(const struct statx *now, uint64_t device)
 	return S_ISREG(now->stx_mode) && now->stx_nlink == 1 && avc_is_usual(now, device);
 }
 
+bool tree_is_file(const struct statx *now, const struct node *node)
+{
+	return is_raw_file(now, node->device) && now->stx_ino == node->ino && avc_birth_ns(now) == node->birth_ns;
+}
+
+/* Make a node for an inode that has none. Return NULL if Python may have one, or if there is no room. */
+static struct node *make_node(const struct raw *raw, uint64_t parent, const char *name, size_t size,
+			      const struct statx *now, uint64_t lookups)
+{
+	struct node *node;
+
+	if (tree.known[now->stx_ino % KNOWN] != 0 || tree.count >= NODES_MAX)
+		return NULL;
+	avc_lock_all();
+	node = add(OURS | (tree.last + 1), parent, now->stx_ino, avc_birth_ns(now), name, size);
+	if (node != NULL) {
+		node->device = raw->device;
+		node->kept_ms = raw->keeps_attributes ? tree_kept_ms(node->ino) : 0;
+		tree.last++;
+		save(node, lookups);
+	}
+	avc_unlock_all();
+	return node;
+}
+
+struct node *tree_make(const struct raw *raw, uint64_t parent, const char *name, size_t size, const struct statx *made,
+		       uint64_t unique)
+{
+	return !tree.passes || tree.refused || find_inode(made->stx_ino) != NULL ?
+		NULL : make_node(raw, parent, name, size, made, AVC_MAKING | unique);
+}
+
 /* Return the node of a name in a directory, perhaps a new one, with the file's attributes. Return NULL if Python must
  * answer. */
 static struct node *node_of(const struct raw *raw, int fd, uint64_t parent, const char *name, size_t size, bool make,
@@ -306,19 +373,9 @@ static struct node *node_of(const struct raw *raw, int fd, uint64_t parent, cons
 	avc_fill(&now, false, attr);
 	node = find_inode(now.stx_ino);
 	if (node != NULL)
-		return node->birth_ns == avc_birth_ns(&now) && avc_is_named(node, parent, name, size) ? node : NULL;
-	if (!make || tree.known[now.stx_ino % KNOWN] != 0 || tree.count >= NODES_MAX)
-		return NULL;
-	avc_lock_all();
-	node = add(OURS | (tree.last + 1), parent, now.stx_ino, avc_birth_ns(&now), name, size);
-	if (node != NULL) {
-		node->device = raw->device;
-		node->kept_ms = raw->keeps_attributes ? tree_kept_ms(node->ino) : 0;
-		tree.last++;
-		save(node);
-	}
-	avc_unlock_all();
-	return node;
+		return node->birth_ns == avc_birth_ns(&now) && avc_is_named(node, parent, name, size) &&
+				       !(atomic_load(&node->count->lookups) & AVC_MAKING) ? node : NULL;
+	return make ? make_node(raw, parent, name, size, &now, 0) : NULL;
 }
 
 struct node *tree_look_up(uint64_t parent, uint32_t uid, const char *name, size_t size, bool make,
@@ -333,7 +390,7 @@ struct node *tree_look_up(uint64_t parent, uint32_t uid, const char *name, size_
 		return NULL;
 	out->nodeid = node->id;
 	out->entry_valid = raw->entry_s;
-	avc_keep(&out->attr, node->kept_ms, &out->attr_valid, &out->attr_valid_nsec);
+	avc_keep(node, &out->attr, &out->attr_valid, &out->attr_valid_nsec);
 	atomic_fetch_add_explicit(&node->count->lookups, 1, memory_order_relaxed);
 	return node;
 }
@@ -364,8 +421,7 @@ bool tree_open(struct node *node, int device)
 	if (fd < 0)
 		return false;
 	map.fd = fd;
-	if (avc_statx(fd, "", &now) && is_raw_file(&now, node->device) && now.stx_ino == node->ino &&
-	    avc_birth_ns(&now) == node->birth_ns) {
+	if (avc_statx(fd, "", &now) && tree_is_file(&now, node)) {
 		user = (uint32_t)setfsuid(tree.backer); /* see Passthrough._register() */
 		id = ioctl(device, BACKING_OPEN, &map);
 		tree.refused = id < 0 && (errno == ELOOP || errno == EPERM || errno == EOPNOTSUPP || errno == ENOTTY);
@@ -376,6 +432,7 @@ bool tree_open(struct node *node, int device)
 		return false;
 	tree.device = device;
 	tree.opened++;
+	tree.passes = true;
 	set_backing(node, id); /* INVARIANT: readers open a node only if its id is not 0, and no other thread sets it */
 	return true;
 }
@@ -430,6 +487,11 @@ void avc_know(uint64_t inode, bool known)
 		*count = (uint8_t)(known ? *count + 1 : *count - (*count > 0));
 }
 
+void avc_passes_through(void)
+{
+	tree.passes = true;
+}
+
 void avc_register_as(uint32_t uid)
 {
 	tree.backer = uid;
@@ -444,6 +506,7 @@ static void take(struct node *node, avc_taken_node taken, void *context)
 
 	memcpy(own.name, node->name, node->name_size);
 	leave(node);
+	node->taken = true;
 	tree.opened -= node->backing_id != 0;
 	avc_count_node();
 	taken(context, &own);
@@ -496,6 +559,20 @@ void avc_unlist(uint64_t id)
 
 	if (node != NULL && node->own)
 		tree_unrefer(node, 1);
+}
+
+bool avc_changed(uint64_t inode, uint64_t *stale)
+{
+	const struct node *node = avc_is_open() ? find_inode(inode) : NULL;
+	struct wire_attr now;
+
+	*stale = 0;
+	if (node == NULL)
+		return false;
+	if (!avc_ask_store(node, false, &now)) /* it was removed, or something else has the name */
+		return faccessat(avc_directory_of(node), node->name, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT;
+	*stale = node->told_ns == wire_time_ns(now.ctime, now.ctimensec) ? 0 : node->id;
+	return true;
 }
 
 size_t avc_own_nodes(void)

@@ -6,6 +6,7 @@ See docs/architecture/vectors.md. Call all functions here on the event loop's th
 
 from __future__ import annotations
 
+import enum
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,10 @@ RECORDED: Final = 1 << 4
 """A bit beside OPEN or LIST: each open is an event for the trail, and take_events() returns it."""
 LIST: Final = 1 << 7
 """The right to open a directory for listing while the kernel keeps the listing. Such a vector needs a gid."""
+CHANGE: Final = 1 << 16
+"""A bit of a directory: the bridge may make and remove files in it, and set their times."""
+CHANGES_RECORDED: Final = 1 << 17
+"""A bit beside CHANGE: each such change is an event for the trail."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 RAW: Final = LOOKUP | GETATTR | OPEN | 1 << _ACCESS_SHIFT | 1 << _ACCESS_SHIFT + os.R_OK
@@ -41,6 +46,9 @@ OWN_NODES: Final = library.OWN_NODES
 """The bit in the numbers of nodes that the bridge makes. Python counts its own from 1 on, and phantoms from
 twice this bit on (fs/kernel_cache/announcements.py)."""
 
+MAKING: Final = 1 << 63
+"""The bit in OwnNode.lookups of a node whose file was about to be made. The rest is the CREATE's number."""
+
 install = library.install_vector
 see_all = library.see_all_vector
 leave = library.leave_directory
@@ -51,7 +59,17 @@ allow_directory = library.allow_directory
 is_allowed = library.is_allowed
 register_as = library.register_as
 """A function that sets the fsuid under which the bridge registers backing files."""
+passes_through = library.passes_through
+"""A function that says that the kernel passes files of the store through: else the bridge makes none."""
+lock_names_in = library.lock_names_in
+"""A function that says by bytes of which file (a descriptor) names are locked; -1: the bridge removes no
+name."""
+name_number = library.name_number
+"""A function that returns the byte that stands for a name (device, inode number of its directory, name)."""
 know_inode = library.know_inode
+changed = library.changed
+"""A function that tells if an inode (argument) has a node of the bridge: it returns the node's number, or 0
+if the kernel knows the file's present attributes; None if the inode has none, or has another name now."""
 list_file = library.list_file
 unlist_file = library.unlist_file
 own_nodes = library.own_nodes
@@ -108,6 +126,9 @@ class VectorStats:
     opendirs: int
     releasedirs: int
     ioctls: int
+    creates: int
+    setattrs: int
+    unlinks: int
     readers: int
     reading: bool
     began: int
@@ -116,7 +137,7 @@ class VectorStats:
 class Opened(NamedTuple):
     """A handle that the bridge gave out. attributes: at that time; inode number, mode, links, uid, gid, size,
     blocks, block size, and the times of access, data change and inode change in nanoseconds. unique: the
-    number of the request."""
+    number of the request. file: the caller's from now on, a writer's descriptor of its file; -1: none."""
 
     fh: int
     nodeid: int
@@ -126,11 +147,12 @@ class Opened(NamedTuple):
     flags: int
     attributes: tuple[int, ...]
     unique: int = 0
+    file: int = -1
 
 
 class OwnNode(NamedTuple):
     """A node that the bridge has made, of a regular file. lookups: the kernel's references. backing_id: 0 if
-    it is not open."""
+    it is not open. remover: the number of the UNLINK that a killed daemon was about to make, or 0."""
 
     nodeid: int
     parent: int
@@ -139,6 +161,7 @@ class OwnNode(NamedTuple):
     btime_ns: int
     lookups: int
     backing_id: int
+    remover: int = 0
 
 
 class Listed(NamedTuple):
@@ -170,9 +193,15 @@ def take_some(most: int) -> list[OwnNode]:
     return [OwnNode(*one) for one in library.take_nodes(3, most)]
 
 
+class Answer(enum.IntEnum):
+    """The kind of an answer of the bridge that is an event for the trail (_avc.h)."""
+
+    OPENED, MADE, DATED, RELEASED, REMOVED = range(5)
+
+
 class Seen(NamedTuple):
-    """An open that the bridge answered, for the trail. size, mtime_ns: of the file at that time. parent,
-    name: of the bridge's own node; else 0 and empty."""
+    """An answer of the bridge, for the trail. size, mtime_ns: of the file at the open. parent, name: of the
+    bridge's own node; else 0 and empty. size_after, mtime_after_ns: at the release."""
 
     time_ns: int
     fh: int
@@ -187,6 +216,9 @@ class Seen(NamedTuple):
     """The path of the process's executable. Empty if the process had ended, or cannot be seen."""
     parent: int = 0
     name: bytes = b""
+    kind: int = Answer.OPENED
+    size_after: int = 0
+    mtime_after_ns: int = 0
 
 
 def take_events() -> list[Seen]:

@@ -134,7 +134,7 @@ def names_without_exceptions() -> None:
     allow = vectors.allow_directory
 
     def of_all(*told: Any) -> bool:
-        return allow(*told[:-1], b"")
+        return allow(*told[:-2], b"", told[-1])
 
     put(vectors, "allow_directory", of_all)
 

@@ -451,7 +451,9 @@ def test_random_calls_come_to_the_same_with_and_without(arena: Path) -> None:
                     pair.use(RAW[number % 2])
                     pair.run(number, 60)
                 pair.settle()
-                assert said(mounts.all[0])["opens"] > 5 * SEQUENCES
+                found = said(mounts.all[0])
+                assert found["opens"] > 5 * SEQUENCES
+                assert min(found["creates"], found["setattrs"], 2 * found["unlinks"]) > SEQUENCES, found
             mounts.assert_idle()
         finally:
             wrong = mounts.stop_all()

@@ -391,9 +391,9 @@ static void taken(void *context, uint64_t id, uint64_t lookups)
 	counted[id - 2] += lookups;
 }
 
-static void taken_over(void *context, const struct avc_opened *opened)
+static void taken_over(void *context, const struct avc_opened *opened, int file)
 {
-	(void)context;
+	(void)context, (void)file;
 	if (opened->uid != UID_GRANTED || opened->gid != GID ||
 	    (opened->flags & ~(uint32_t)O_CLOEXEC) != (LISTS(opened->fh) ? 0 : FLAGS) ||
 	    opened->attr.ino != inode[opened->node - 2])
@@ -403,10 +403,11 @@ static void taken_over(void *context, const struct avc_opened *opened)
 	taken_early[taken_count++] = opened->fh;
 }
 
-static void count_saved(void *context, const struct avc_opened *opened)
+static void count_saved(void *context, const struct avc_opened *opened, int file)
 {
 	uint64_t *wanted = context;
 
+	(void)file;
 	if (opened->fh == wanted[0] && opened->uid == UID_GRANTED && opened->unique != 0)
 		wanted[1]++;
 }
@@ -645,9 +646,9 @@ static void count_one(void *context, const struct avc_event *event)
 	++*(size_t *)context;
 }
 
-static void forget(void *context, const struct avc_opened *opened)
+static void forget(void *context, const struct avc_opened *opened, int file)
 {
-	(void)context, (void)opened;
+	(void)context, (void)opened, (void)file;
 }
 
 /* Without other threads: while the loop rests, the first event rings, also if it came before the rest began. */

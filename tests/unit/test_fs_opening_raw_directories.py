@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,9 @@ from policyfs.domain import Audit, Decision
 from policyfs.fs.opening import raw_directories
 from policyfs.fs.opening.raw_directories import RawDirectories
 from policyfs.kernel import vectors
-from policyfs.policy.raw_names import RawNames
+from policyfs.policy.raw_names import Changes, RawNames
 
-CALLER: Any = SimpleNamespace(principal=SimpleNamespace(key=1), uid=1000, gid=100, holder="app")
+CALLER: Any = SimpleNamespace(principal=SimpleNamespace(key=1, app="app"), uid=1000, gid=100, holder="app")
 DECISION = Decision(allowed=True, errno=0, audit=Audit.BEST_EFFORT)
 
 
@@ -52,7 +53,12 @@ class Scene:
             gate=SimpleNamespace(generation=1, engine=None, shows_all_in=lambda who, state: self.shows_all),
             name_lock=None, locks=None, intents=None,
         )  # fmt: skip
-        self.raw = RawDirectories(fs, self.views, self.timeouts, self.passthrough, self.replaced, noted)
+        self.raw, self.unchanging = (
+            RawDirectories(
+                fs, self.views, self.timeouts, self.passthrough, self.replaced, noted, changes=changes
+            )
+            for changes in (True, False)
+        )
         monkeypatch.setattr(raw_directories, "raw_names", lambda engine, who, state: self.found)
         monkeypatch.setattr(vectors, "is_allowed", lambda node, uid: self.is_allowed)
         monkeypatch.setattr(vectors, "allow_directory", lambda *given: self.told.append(given) or True)
@@ -72,14 +78,27 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 def test_the_bridge_is_told_after_the_trail(scene: Scene) -> None:
     assert scene.allow()
     bits = vectors.RAW | vectors.RECORDED
-    assert scene.told == [("noted", DECISION), (2, 5, 1000, 3, bits, 86_400, True, b"a\0b\0")]
+    given = 86_400, True, b"a\0b\0", b"app"
+    assert scene.told == [("noted", DECISION, None), (2, 5, 1000, 3, bits, *given)]
+
+
+@pytest.mark.parametrize("audit", [Audit.BEST_EFFORT, Audit.OFF])
+def test_the_bridge_may_change_where_the_decision_is_one_for_all_names(scene: Scene, audit: Audit) -> None:
+    changes = Changes(*[replace(DECISION, audit=audit)] * 3)
+    scene.found = scene.found._replace(changes=changes)
+    bits = vectors.RAW | vectors.RECORDED
+    recorded = 0 if audit is Audit.OFF else vectors.CHANGES_RECORDED
+    for raw, more, noted in ((scene.raw, vectors.CHANGE | recorded, changes), (scene.unchanging, 0, None)):
+        scene.told.clear()
+        assert raw.allow(scene.directory, CALLER)
+        assert (scene.told[0], scene.told[1][4]) == (("noted", DECISION, noted), bits | more)
 
 
 def test_a_name_that_the_kernel_keeps_less_long_is_an_exception(scene: Scene) -> None:
     scene.found = RawNames(DECISION, ("one",), ((b"b", "two"), (b"c", "one")), (b"a",))  # type: ignore[arg-type]
     scene.entries["two"] = 0.0
     assert scene.allow()
-    assert scene.told[1][-1] == b"a\0b\0"
+    assert scene.told[1][-2] == b"a\0b\0"
 
 
 @pytest.mark.parametrize(("entry_s", "seen"), [(86_400.0, [("seen", 5, 1000, True)]), (0.0, [])])

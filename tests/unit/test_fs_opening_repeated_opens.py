@@ -20,7 +20,8 @@ from policyfs.fs.opening.repeated_opens import RepeatedOpens
 from policyfs.fs.opening.request import call_of
 from policyfs.kernel import vectors
 from policyfs.kernel.bridge import MAX_INDEX
-from policyfs.kernel.vectors import Seen
+from policyfs.kernel.vectors import Answer, Seen
+from policyfs.policy.raw_names import Changes
 from policyfs.trail.lines.bounds import RANGES_LIMIT, bounded
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Sink
@@ -158,6 +159,40 @@ def test_an_open_that_nobody_decided_is_a_bug_and_hides_no_other(scene: Scene) -
     with pytest.raises(RuntimeError, match="2 opens"):
         scene.opens.settle()
     assert [event.time_ns for event in scene.sink.events] == [2]
+
+
+def test_changes_of_files_in_a_directory_are_events_of_each_file(scene: Scene) -> None:
+    request = scene.opening().request
+    scene.opens.note_files(request.node, request.caller, ALLOWED, Changes(ALLOWED, ALLOWED, ALLOWED))
+    flags = os.O_WRONLY | os.O_EXCL
+    scene.bridge += [
+        seen(number + 1, flags=flags)._replace(
+            parent=7, name=b"new", kind=kind, size_after=5, mtime_after_ns=6
+        )
+        for number, kind in enumerate((Answer.MADE, Answer.DATED, Answer.RELEASED, Answer.REMOVED))
+    ]
+    scene.opens.settle()
+    made, dated, released, removed = scene.sink.events
+    handle = MAX_INDEX + 1 + 3
+    assert {event.path for event in scene.sink.events} == {b"/a/new"}
+    assert (made.operation, made.syscall) == ("create", "open(O_WRONLY|O_CREAT|O_EXCL)")
+    assert (made.handle, made.size_before, made.io, made.rules) == (handle, None, "passthrough", ("all",))
+    assert (dated.operation, dated.syscall) == ("attr", "utimens")
+    assert (dated.handle, dated.size_before) == (None, None)
+    assert (released.operation, released.syscall, released.handle) == ("release", "close", handle)
+    assert (released.size_before, released.mtime_before_ns) == (56, 78)
+    assert (released.size_after, released.mtime_after_ns, released.rules) == (5, 6, ())
+    assert (removed.operation, removed.syscall, removed.handle) == ("unlink", "unlink", None)
+    assert (removed.size_before, removed.mtime_before_ns, removed.io) == (56, 78, "")
+
+
+def test_a_release_is_on_record_though_the_changes_are_not(scene: Scene) -> None:
+    """As by Python."""
+    request, off = scene.opening().request, Decision(allowed=True, errno=0, audit=Audit.OFF)
+    scene.opens.note_files(request.node, request.caller, off, Changes(off, off, off))
+    scene.bridge += [seen(1)._replace(parent=7, name=b"new", kind=Answer.RELEASED)]
+    scene.opens.settle()
+    assert [event.operation for event in scene.sink.events] == ["release"]
 
 
 def test_opens_are_put_on_record_each_time_the_bell_rings(scene: Scene) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from policyfs.domain import Audit
 from policyfs.policy.decide import compile_policy
-from policyfs.policy.raw_names import raw_names
+from policyfs.policy.raw_names import Changes, raw_names
 from policyfs.policy.text.parse import SourceText, parse_policy
 
 RULES = """\
@@ -45,3 +47,48 @@ def test_there_is_none_where_patterns_facts_or_obligations_count():
     assert found('  - {id: no, deny: [see], paths: ["/d/*"], mode: monitor}\n') is None
     assert found('  - {id: no, deny: [read], paths: ["/d/*.jpg"]}\n', b"/other") is not None
     assert found('  - {id: writes, deny: [write], paths: ["/d/*.jpg"]}\n') is not None
+
+
+def changes(rules: str) -> Changes | None:
+    names = found(rules)
+    assert names is not None
+    return names.changes
+
+
+def test_changes_have_one_decision_each_for_all_names():
+    allowed = changes("")
+    assert allowed is not None
+    for decision in allowed:
+        assert decision.allowed
+        assert decision.audit is Audit.BEST_EFFORT
+    assert changes('  - {id: elsewhere, deny: [create], paths: ["/d/*/x"]}\n') == allowed
+
+
+def test_a_name_whose_changes_have_another_decision_is_an_exception():
+    names = found('  - {id: no, deny: [delete], paths: ["/d/kept"]}\n')
+    assert names is not None
+    assert (names.changes is None, names.excepted) == (False, (b"kept",))
+
+
+@pytest.mark.parametrize("rule", [
+    'deny: [create], paths: ["/d/*.jpg"]',
+    'deny: [delete], paths: ["/d/*.jpg"]',
+    'deny: [attr], paths: ["/d/*.jpg"]',
+    "deny: [write]",
+    "deny: [delete], when: {owner: none}",
+    "deny: [attr], when: {owner: none}",
+    "allow: [delete], audit: required",
+    "allow: [create], audit: off",
+    "deny: [create], mode: monitor",
+])  # fmt: skip
+def test_there_are_none_where_a_name_a_fact_or_a_record_counts(rule: str):
+    assert changes(f"  - {{id: one, {rule}}}\n") is None
+
+
+def test_who_is_no_app_owns_no_file_and_makes_none_by_it():
+    engine = compile_policy(parse_policy([SourceText("names.yaml", b"\n".join([
+        RULES.replace(", who: {app: one}", "").encode()
+    ]))]))  # fmt: skip
+    names = raw_names(engine, engine.principal(4), engine.state_of(b"/d"))
+    assert names is not None
+    assert names.changes is None

@@ -36,7 +36,7 @@ class Call(NamedTuple):
     syscall: str
 
 
-_RELEASE: Final = Call("release", "close")
+RELEASE: Final = Call("release", "close")
 
 
 class Details(TypedDict, total=False):
@@ -216,24 +216,8 @@ class Recorder:
         """Record the release of a handle. after: the file's version at the release, or None. If the handle
         was mediated, the event has the counts of bytes read and written."""
         self._settle()
-        mediated = handle.fd >= 0 and handle.mode.value == "mediated"
-        caller, before = handle.caller, handle.before
-        event = Event(
-            time_ns=time.time_ns(),
-            mount=self._mount,
-            policy_generation=self._generation,
-            policy_digest=self._digest,
-            app=caller.principal.label,
-            uid=caller.uid,
-            gid=caller.gid,
-            pid=caller.pid,
-            exe="",
-            operation=_RELEASE.operation,
-            syscall=_RELEASE.syscall,
-            path=path,
-            decision=ALLOW,
-            io=handle.mode.value,
-            view=handle.node.view.label,
+        mediated, before = handle.fd >= 0 and handle.mode.value == "mediated", handle.before
+        event = self.release_of(handle.caller, path, handle.mode.value, handle.node.view.label)._replace(
             handle=handle.index,
             bytes_read=handle.bytes_read if mediated else None,
             bytes_written=handle.bytes_written if mediated else None,
@@ -243,6 +227,26 @@ class Recorder:
             mtime_after_ns=_recorded_mtime(after),
         )
         self._sink.admit(self._told(event), Audit.BEST_EFFORT)
+
+    def release_of(self, caller: Caller, path: bytes, io: str, view: str) -> Event:
+        """Return the event of a release without what is known of the handle, and without recording it."""
+        return Event(
+            time_ns=time.time_ns(),
+            mount=self._mount,
+            policy_generation=self._generation,
+            policy_digest=self._digest,
+            app=caller.principal.label,
+            uid=caller.uid,
+            gid=caller.gid,
+            pid=caller.pid,
+            exe="",
+            operation=RELEASE.operation,
+            syscall=RELEASE.syscall,
+            path=path,
+            decision=ALLOW,
+            io=io,
+            view=view,
+        )
 
     def program_of(self, caller: Caller) -> str:
         """Return the path of the caller's executable. /proc is read at most once a caller, and once a thread

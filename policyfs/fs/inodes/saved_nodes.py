@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.domain import FileType, Lane, View
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
+from policyfs.fs.saved.intents import ChangeKind, Intent, Side
 from policyfs.fs.saved.record_table import RecordTable
 from policyfs.kernel import vectors
 
@@ -93,6 +94,8 @@ class SavedNodes:
         self._slots: dict[int, tuple[RecordTable, int]] = {}
         self._links: dict[int, dict[tuple[int, bytes], int]] = {}
         self._backing: dict[int, int] = {}
+        self.begun: list[Intent] = []
+        """The intents of files that the bridge of the daemon before was about to make or to remove."""
 
     def put(self, node: Node) -> None:
         """Save a node after a change of its names, look-ups or mode."""
@@ -220,11 +223,20 @@ class SavedNodes:
         return [(nodeid, *link) for nodeid, known in self._links.items() for link in known]
 
     def own(self, memory: memoryview, registered: Callable[[int, bool], object]) -> Iterator[SavedNode]:
-        """Yield nodes with a backing id that the bridge before made, but none of read(). Save the ids."""
+        """Yield nodes with a backing id that the bridge before made, but none of read(). Save the ids. Note
+        which files it was about to make or to remove (begun)."""
         for one in vectors.read_own(memory, self._slots):
             if not one.lookups or not _is_name(one.name):
                 continue
-            registered(one.backing_id, True)
+            if one.backing_id:
+                registered(one.backing_id, True)
+            side = Side(one.parent, one.name, one.ino, one.btime_ns)
+            if one.remover:
+                self.begun.append(Intent(one.remover, ChangeKind.REMOVAL, side))
+            if one.lookups & vectors.MAKING:
+                self.begun.append(Intent(one.lookups & ~vectors.MAKING, ChangeKind.NAME, side))
+            if one.lookups & vectors.MAKING or not one.backing_id:
+                continue
             self._backing[one.nodeid] = one.backing_id
             yield SavedNode(
                 one.nodeid, one.ino, one.btime_ns, one.parent, one.lookups, one.backing_id, FileType.REGULAR,

@@ -19,6 +19,7 @@ from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.announcements import Announcements
 from policyfs.fs.kernel_cache.attributes import Timeouts
+from policyfs.kernel import vectors
 from policyfs.kernel.notify import Notifier
 from policyfs.store.frozen import Version
 from policyfs.store.watch import Change, Watch, WatchEvent, inode_hint
@@ -138,6 +139,8 @@ class Invalidation:
         directory = self._directories.get(event.dir_handle) if event.dir_handle is not None else None
         if directory is None and event.name is not None:
             return True  # the kernel knows no name in this directory
+        if (stale := self._of_bridge(directory, event)) is not None:
+            return not stale or notifier.inval_inode(stale)
         taken = True
         if directory is not None and event.name is not None and not self._stays(directory, event):
             gentle = event.is_dir or not event.kind & _ENTRY_CHANGES
@@ -145,6 +148,16 @@ class Invalidation:
             taken = notifier.inval_inode(directory.nodeid, 0, 0)
             taken &= notifier.inval_entry(directory.nodeid, event.name, gentle)
         return taken & self._target(event, notifier, resolver)
+
+    def _of_bridge(self, directory: Node | None, event: WatchEvent) -> int | None:
+        """Return the bridge's node of a file that an app has written in passthrough, or 0 if the kernel knows
+        the file's attributes. Return None for any other event."""
+        if event.kind != Change.CLOSE_WRITE or event.target_handle is None or directory is None:
+            return None
+        hint = inode_hint(event.target_handle)
+        if hint is None or self._nodes.several_devices or not self.shows_all(directory):
+            return None
+        return vectors.changed(hint)
 
     def _stays(self, directory: Node, event: WatchEvent) -> bool:
         """Return True if the event changes neither who sees the name nor its node, so that the kernel may

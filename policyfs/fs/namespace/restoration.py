@@ -25,6 +25,7 @@ from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.redacted.restored_copies import RestoredCopies
+from policyfs.fs.saved.intents import ChangeKind, Intent, Side
 from policyfs.fs.saved.saved_handle import SavedHandle
 from policyfs.kernel import vectors
 from policyfs.policy.collector import paused
@@ -117,7 +118,7 @@ class Restoration:
             state.nodes.gone(nodeid)
         self.save_to(state)  # now, as names are given below
         self._held.restore(state.held, state.policies)
-        self._recovery.settle(self._fs.intents, self._fs.intents.read(state))
+        self._recovery.settle(self._fs.intents, [*self._fs.intents.read(state), *state.nodes.begun])
         for suspect in state.suspects[1]:
             self.comes_again(suspect.unique)()  # it gets EIO, so its app has no handle
             self.refused.add(suspect.unique)
@@ -170,17 +171,36 @@ class Restoration:
         for one in vectors.read_opens(state.opens):
             if (node := self._fs.nodes.find(one.nodeid)) is None:
                 continue
-            is_directory = node.ftype is FileType.DIRECTORY
+            is_directory, made = node.ftype is FileType.DIRECTORY, bool(one.flags & os.O_CREAT)
             handle = SavedHandle(
                 one.unique, vectors.number_of(one.fh) if is_directory else one.fh, one.nodeid, one.flags,
-                one.uid, one.gid, one.pid, -1, is_directory, kept=is_directory, by_kind=False,
-                is_unnamed=False, passed=not is_directory,
+                one.uid, one.gid, one.pid, self._writer_of(node, one.flags), is_directory, kept=is_directory,
+                by_kind=False, is_unnamed=False, passed=not is_directory, created=made,
             )  # fmt: skip
+            if made and node.parent is not None:
+                side = Side(node.parent.nodeid, node.name, node.ino, node.btime_ns)
+                state.nodes.begun.append(Intent(one.unique, ChangeKind.NAME, side))
             if (is_directory, handle.fh) not in known and self._is_right(handle, node, backed):
                 state.keep(handle)
                 self._reopen(handle, node, backed)
                 count += 1
+            elif handle.fd >= 0:
+                os.close(handle.fd)
         return count
+
+    def _writer_of(self, node: Node, flags: int) -> int:
+        """Open the file of a writer whose descriptor ended with the daemon before. Return -1 for a reader, or
+        if the name leads elsewhere by now: the handle is lost then."""
+        if flags & os.O_ACCMODE == os.O_RDONLY or node.parent is None:
+            return -1
+        try:
+            fd = self._fs.tree.open_file(self._fs.resolver.dirfd(node.parent), node.name, os.O_RDWR)
+        except OSError:
+            return -1
+        if self._is_of(fd, (node.ino, node.btime_ns)):
+            return fd
+        os.close(fd)
+        return -1
 
     def _is_right(self, saved: SavedHandle, node: Node, backed: Mapping[int, int]) -> bool:
         """Return True if a saved handle can be one of the node: a descriptor is of this inode, and gives what

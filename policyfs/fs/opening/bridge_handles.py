@@ -5,6 +5,7 @@ node (Lifecycle.enter), which keeps mode and backing id. See docs/architecture/v
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from itertools import islice
@@ -26,6 +27,7 @@ from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel import vectors
 from policyfs.linux.statx import Stat
+from policyfs.policy.raw_names import Changes
 from policyfs.store.copies import Copy
 from policyfs.store.frozen import Version
 
@@ -214,12 +216,14 @@ class BridgeHandles(FsPart):
         if not self._repeats.opened_directory(node, caller, decision):
             self.end(node)
 
-    def allowed(self, directory: Node, caller: Caller, decision: Decision) -> None:
-        """Note that the bridge may open all files in a directory (RawDirectories). INVARIANT: not before this
-        returns."""
+    def allowed(
+        self, directory: Node, caller: Caller, decision: Decision, changes: Changes | None = None
+    ) -> None:
+        """Note that the bridge may open all files in a directory (RawDirectories), and with *changes* also
+        make files, and set times. INVARIANT: not before this returns."""
         self._allowed.add(directory)
         self._has_own = True
-        self.events.note_files(directory, caller, decision)
+        self.events.note_files(directory, caller, decision, changes)
 
     def learned(self, node: Node, backing_id: int) -> None:
         """Take over a node that the bridge had open as its own. Its backing id stays as of a closed file if
@@ -342,15 +346,19 @@ class BridgeHandles(FsPart):
                 vectors.free_taken(one.fh)
                 continue
             entered = self._entered.get(node) or self._ended.get(node)
-            state = self._lifecycle.enter(node, writing=False)
+            writes = one.flags & os.O_ACCMODE != os.O_RDONLY
+            state = self._lifecycle.enter(node, writing=writes)
+            if writes:
+                state.writer_uids |= {one.uid}
             if not state.backing_id:  # a node that was the bridge's own until now
                 self._passthrough.take_idle(node, state)
             stat = stat_of(one.attributes, self._nodes.root_dev, node.btime_ns)
             if state.stat is None or state.stat.ctime_ns <= stat.ctime_ns:
                 state.stat = stat
             handle = Handle(
-                vectors.index_of(one.fh), node, caller, one.flags, -1, one.fh, Mode.PASSTHROUGH,
+                vectors.index_of(one.fh), node, caller, one.flags, one.file, one.fh, Mode.PASSTHROUGH,
                 before=Version(stat.size, stat.mtime_ns, stat.ctime_ns), generation=self._gate.generation,
+                created=bool(one.flags & os.O_CREAT),
             )  # fmt: skip
             shown = None if entered is None else entered.shown
             if shown is not None:

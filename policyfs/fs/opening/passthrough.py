@@ -96,6 +96,7 @@ class Passthrough:
             else:
                 state.backing_id = answer
                 state.mode = Mode.PASSTHROUGH
+                vectors.passes_through()
                 if self.saved is not None:
                     self.saved.nodes.backed(node, answer)
                 return

@@ -38,9 +38,12 @@ class RawDirectories(FsPart):
 
     def __init__(
         self, fs: FsContext, views: Views, timeouts: Timeouts, passthrough: Passthrough,
-        replaced_files: ReplacedFiles, bridge_handles: BridgeHandles,
+        replaced_files: ReplacedFiles, bridge_handles: BridgeHandles, *, changes: bool,
     ) -> None:  # fmt: skip
+        """changes: True if the bridge may also make files and set times: the store keeps owners in xattrs,
+        and nobody else must be told (fs/kernel_cache/announcements.py)."""
         super().__init__(fs)
+        self._changes = changes
         self._views = views
         self._timeouts = timeouts
         self._passthrough = passthrough
@@ -76,10 +79,14 @@ class RawDirectories(FsPart):
             self._nodes.vectors.see_all(directory, fd, caller.uid, keeps=True)
         recorded = found.decision.audit is not Audit.OFF
         bits = vectors.RAW | (vectors.RECORDED if recorded else 0)
-        self._bridge_handles.allowed(directory, caller, found.decision)  # first: the events need it
+        changes = found.changes if self._changes else None
+        if changes is not None:
+            recorded = changes.made.audit is not Audit.OFF
+            bits |= vectors.CHANGE | (vectors.CHANGES_RECORDED if recorded else 0)
+        self._bridge_handles.allowed(directory, caller, found.decision, changes)  # first: the events need it
         return vectors.allow_directory(
             directory.nodeid, fd, caller.uid, self._nodes.root_dev, bits, entry_s, entry_s > 0,
-            b"".join(name + b"\0" for name in excepted),
+            b"".join(name + b"\0" for name in excepted), (caller.principal.app or "").encode(),
         )  # fmt: skip
 
     def _excepted(self, found: RawNames, entries: set[float]) -> list[bytes]:

@@ -1,5 +1,5 @@
-"""Events of opens that the bridge has answered by itself (kernel/_events.c): repeats of a decided, recorded
-open.
+"""Events of requests that the bridge has answered by itself (kernel/_events.c): repeats of a decided,
+recorded open, and opens and changes by one decision for all files in a directory.
 
 They have the same path, rules and policy, since a rename or a reload first drops the vector, and differ only
 in process, time, handle, and version of the file."""
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
 from policyfs.domain import RAW_VIEW, Decision
-from policyfs.fs.access.audit import Call, Recorder
+from policyfs.fs.access.audit import RELEASE, Call, Recorder
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.open_state import Mode
-from policyfs.fs.opening.request import call_of
+from policyfs.fs.opening.request import call_of, describe
 from policyfs.journal.writing.programs import path_text
 from policyfs.kernel import vectors
+from policyfs.kernel.vectors import Answer
+from policyfs.policy.raw_names import Changes
 from policyfs.trail.lines.bounds import bounded
 from policyfs.trail.lines.event import Event
 
@@ -35,14 +38,24 @@ _PATH_BYTES: Final = 1024
 _DECIDED: Final = 4096
 """The limit of event objects that files with equal events share. A full map is emptied."""
 
-_TIME, _GID, _PID, _EXE, _SYSCALL, _PATH, _HANDLE, _SIZE, _MTIME = map(
+_TIME, _GID, _PID, _EXE, _SYSCALL, _PATH, _HANDLE, _SIZE, _MTIME, _SIZE_AFTER, _MTIME_AFTER = map(
     Event._fields.index,
-    ("time_ns", "gid", "pid", "exe", "syscall", "path", "handle", "size_before", "mtime_before_ns"),
-)
+    (
+        "time_ns", "gid", "pid", "exe", "syscall", "path", "handle", "size_before", "mtime_before_ns",
+        "size_after", "mtime_after_ns",
+    ),
+)  # fmt: skip
 
 
 LISTING: Final = Call("list", "opendir")
 """An OPENDIR in the words of the trail. Its event has no handle, and no version of a file."""
+_DATED: Final = Call("attr", "utimens")
+_REMOVED: Final = Call("unlink", "unlink")
+_OPERATIONS: Final = {
+    Answer.OPENED: "open", Answer.MADE: "create", Answer.DATED: "attr", Answer.RELEASED: "release",
+    Answer.REMOVED: "unlink",
+}  # fmt: skip
+"""The operations of the trail for answers about the bridge's own nodes."""
 
 
 class _Template(NamedTuple):
@@ -92,13 +105,19 @@ class RepeatedOpens:
         """Note an OPENDIR whose repeats the bridge will answer. See note()."""
         self._keep(node, self._recorder.event_of(caller, LISTING, node.path(), decision))
 
-    def note_files(self, directory: Node, caller: Caller, decision: Decision) -> None:
-        """Note the decision by which the bridge opens all files in a directory. See note()."""
-        event = self._recorder.event_of(
-            caller, call_of(0), directory.path(), decision, io=Mode.PASSTHROUGH.value, view=RAW_VIEW.label
-        )
-        if event is not None:
-            self._keep(directory, event, self._of_files)
+    def note_files(
+        self, directory: Node, caller: Caller, decision: Decision, changes: Changes | None = None
+    ) -> None:
+        """Note the decisions by which the bridge opens, makes and dates files in a directory. See note()."""
+        path, how = directory.path(), (Mode.PASSTHROUGH.value, RAW_VIEW.label)
+        of_opens = partial(self._recorder.event_of, caller, path=path, io=how[0], view=how[1])
+        self._keep(directory, of_opens(call_of(0), decision=decision), self._of_files)
+        if changes is not None:
+            made = of_opens(Call("create", describe(os.O_CREAT)), decision=changes.made)
+            self._keep(directory, made, self._of_files)
+            for call, allowed in ((_DATED, changes.dated), (_REMOVED, changes.removed)):
+                self._keep(directory, self._recorder.event_of(caller, call, path, allowed), self._of_files)
+            self._keep(directory, self._recorder.release_of(caller, path, *how), self._of_files)
 
     def _keep(
         self, node: Node, event: Event | None, templates: dict[int, tuple[_Template, ...]] | None = None
@@ -112,7 +131,10 @@ class RepeatedOpens:
         if not same.redacted:  # else each file has ranges of its own
             same = self._decided.setdefault(same, same)
         template = _Template(same, event.path)
-        others = (one for one in templates.get(node.nodeid, ()) if one.event.uid != event.uid)
+        key = event.uid, event.operation
+        others = (
+            one for one in templates.get(node.nodeid, ()) if (one.event.uid, one.event.operation) != key
+        )
         templates[node.nodeid] = (*others, template)
 
     def forget(self, nodeid: int) -> None:
@@ -138,7 +160,7 @@ class RepeatedOpens:
             known = (
                 self._of_files.get(seen.parent, ()) if seen.parent else self._templates.get(seen.nodeid, ())
             )
-            template = next((one for one in known if one.event.uid == seen.uid), None)
+            template = next((one for one in known if _is_of(one.event, seen)), None)
             if template is None:
                 unknown += 1
                 continue
@@ -155,6 +177,10 @@ class RepeatedOpens:
             with suppress(BlockingIOError):
                 os.read(bell, 8)
             self.settle()
+
+
+def _is_of(event: Event, seen: vectors.Seen) -> bool:
+    return event.uid == seen.uid and (not seen.parent or event.operation == _OPERATIONS[Answer(seen.kind)])
 
 
 def _without_repeat(event: Event) -> Event:
@@ -176,8 +202,23 @@ def _repeat(template: _Template, seen: vectors.Seen) -> Event:
     if template.event.operation == LISTING.operation:
         values[_SYSCALL] = LISTING.syscall
         return Event._make(values)
-    values[_SYSCALL] = call_of(seen.flags).syscall
-    values[_HANDLE] = vectors.index_of(seen.fh)
+    if seen.kind == Answer.DATED:
+        values[_SYSCALL] = _DATED.syscall
+        return Event._make(values)
+    if seen.kind != Answer.REMOVED:
+        values[_HANDLE] = vectors.index_of(seen.fh)
+    if seen.kind == Answer.MADE:
+        values[_SYSCALL] = describe(seen.flags | os.O_CREAT)
+        return Event._make(values)
     values[_SIZE] = seen.size
     values[_MTIME] = seen.mtime_ns
+    if seen.kind == Answer.REMOVED:
+        values[_SYSCALL] = _REMOVED.syscall
+        return Event._make(values)
+    if seen.kind == Answer.RELEASED:
+        values[_SYSCALL] = RELEASE.syscall
+        values[_SIZE_AFTER] = seen.size_after
+        values[_MTIME_AFTER] = seen.mtime_after_ns
+        return Event._make(values)
+    values[_SYSCALL] = call_of(seen.flags).syscall
     return Event._make(values)

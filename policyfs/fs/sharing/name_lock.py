@@ -8,7 +8,6 @@ changes a name in between, because there is no await.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Hashable
 from typing import Final
@@ -16,6 +15,7 @@ from typing import Final
 import trio
 
 from policyfs.fs.sharing.kernel_locks import KernelLocks
+from policyfs.kernel import vectors
 from policyfs.store.locking.latches import Latches
 
 _WAIT_S: Final = 5.0
@@ -29,6 +29,7 @@ class NameLock:
     def __init__(self, latches: Latches, locks: KernelLocks) -> None:
         self._latches = latches
         self._locks = locks
+        latches.tell(vectors.lock_names_in)
 
     def on(self, holder: Hashable, *names: tuple[int, bytes]) -> _Locked:
         """Keep all other daemons from changes of these names. names: a directory's descriptor and a name.
@@ -92,5 +93,4 @@ class _Locked:
 
 def _number(dirfd: int, name: bytes) -> int:
     status = os.fstat(dirfd)
-    key = b"%d:%d:%b" % (status.st_dev, status.st_ino, name)
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()) >> 2
+    return vectors.name_number(status.st_dev, status.st_ino, name)

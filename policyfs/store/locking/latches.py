@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from typing import Final
 
 from policyfs.linux.statx import Stat
@@ -33,14 +34,20 @@ class _SharedFile:
     """One daemon's locks of bytes in a file that all daemons share, *path* (created if missing). A lock's
     number is its byte. The kernel releases all locks when the daemon ends."""
 
-    __slots__ = ("_fd", "_held", "_kind", "_path")
+    __slots__ = ("_fd", "_held", "_kind", "_opened", "_path")
 
     def __init__(self, path: str, kind: int) -> None:
         """kind: of all locks, RDLCK or WRLCK."""
         self._path, self._kind, self._fd = path, kind, -1
+        self._opened: Callable[[int], object] = lambda _fd: None
         self._held: dict[int, int] = {}  # by number: how many times
         with contextlib.suppress(OSError):  # the first call that needs the file tries again
             self._open()
+
+    def tell(self, opened: Callable[[int], object]) -> None:
+        """Let *opened* get the file's descriptor now and whenever it is another one; -1: there is none."""
+        self._opened = opened
+        opened(self._fd)
 
     def _is_usable(self) -> bool:
         """Return False if the file must be opened, because root has removed it. If its directory is gone,
@@ -58,6 +65,7 @@ class _SharedFile:
             is_ours = all(set_byte_lock(fd, at, self._kind) for at in self._held)
             if is_ours:
                 old, self._fd = self._fd, fd
+                self._opened(fd)
         finally:
             if old >= 0:
                 os.close(old)
@@ -74,6 +82,7 @@ class _SharedFile:
     def close(self) -> None:
         self._held.clear()
         fd, self._fd = self._fd, -1
+        self._opened(-1)
         if fd >= 0:
             os.close(fd)
 

@@ -34,6 +34,12 @@ _FLAGS: Final = (
     *([_R] * 8), _R | os.O_NOFOLLOW | os.O_CLOEXEC, _R | os.O_NONBLOCK, os.O_RDWR, os.O_WRONLY,
     os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_TRUNC, _R | os.O_TRUNC, os.O_RDWR | os.O_CREAT,
 )  # fmt: skip
+_MAKING: Final = tuple(
+    os.O_CREAT | flags
+    for flags in (
+        os.O_WRONLY | os.O_EXCL, os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_APPEND, _R, os.O_RDWR | os.O_SYNC,
+    )
+)  # fmt: skip
 _AGAIN: Final = frozenset({"content", "fstat", "pread", "mapped", "seek", "inherit", "fsync", "access"})
 """Calls that may be made again, until both mounts say the same."""
 
@@ -41,6 +47,11 @@ _AGAIN: Final = frozenset({"content", "fstat", "pread", "mapped", "seek", "inher
 _ON_SLOTS: Final = (
     "pread", "pread", "fstat", "dup", "reopen", "inherit", "map", "mapped", "unmap", "flock", "lockf", "seek",
     "fsync", "close", "close", "pwrite",
+)  # fmt: skip
+
+
+_ON_PATHS: Final = (
+    "put", "put", "unlink", "rename", "chmod", "truncate", "link", "setxattr", "utime",
 )  # fmt: skip
 
 
@@ -180,9 +191,11 @@ class OpenPair:
         chance, who = self.chance, self.chance.choice(list(self.children))
         slot, path = chance.randrange(_SLOTS), chance.choice(_PATHS)
         kind = chance.random()
-        if kind < 0.35:
+        if kind < 0.25:
             for _ in range(3):
                 self._call(who, "content", path)
+        elif kind < 0.35:
+            self._make_anew(who, slot, path)
         elif kind < 0.55:
             self._call(who, "close", slot)
             self._call(who, "open", slot, path, chance.choice(_FLAGS))
@@ -190,12 +203,24 @@ class OpenPair:
             call = chance.choice(_ON_SLOTS)
             self._call(who, call, slot, *self._arguments(call))
         elif kind < 0.95:
-            call = chance.choice(("put", "put", "unlink", "rename", "chmod", "truncate", "link", "setxattr"))
+            call = chance.choice(_ON_PATHS)
             self._call(who, call, path, *self._arguments(call))
         elif kind < 0.99:
             self._in_store(path)
         else:
             self.use(chance.choice(TEXTS))
+
+    def _make_anew(self, who: int, slot: int, path: bytes) -> None:
+        self._call(who, "unlink", path)
+        self._call(who, "close", slot)
+        self._call(who, "open", slot, path, self.chance.choice(_MAKING))
+        self._call(who, "stat", path)
+        self._call(who, "pwrite", slot, *self._arguments("pwrite"))
+        self._call(who, "utime", path, *self._arguments("utime"))
+        self._call(who, "stat", path)
+        if self.chance.random() < 0.5:
+            self._call(who, "close", slot)
+            self._call(who, "unlink", path)
 
     def _arguments(self, call: str) -> tuple[Any, ...]:
         chance = self.chance
@@ -210,6 +235,7 @@ class OpenPair:
             "truncate": lambda: (chance.randrange(900),),
             "link": lambda: (chance.choice(_PATHS),),
             "setxattr": lambda: (b"1",),
+            "utime": lambda: (chance.randrange(2**40),),
         }
         return makers.get(call, tuple)()
 
