@@ -26,6 +26,8 @@ _MEMORY_MIB = 1024
 """Of the whole process, instrumented interpreter and libFuzzer's corpus included."""
 _SLOW_S = 25
 """libFuzzer's own watch, by the clock, for what our own limit (check.SLOW_S) cannot end."""
+_SHOWN_BYTES = 8192
+"""Of an input that failed, in hexadecimal."""
 _SAME_ADDRESSES = ("setarch", "-R")
 """Some hashes are addresses: with others, sets have another order, and libFuzzer takes another way."""
 
@@ -70,6 +72,8 @@ def _run(kind: str, seconds: int, inputs: int, directory: Path) -> int:
     print(f"{kind}: {runs[0] if runs else '?'} inputs, {reached} edges reached, exit code {done.returncode}")
     if done.returncode:
         print(done.stdout[-4000:], done.stderr[-2000:], file=sys.stderr)
+        for found in directory.glob("found-*"):
+            print(f"{kind}: {found.name}: {found.read_bytes()[:_SHOWN_BYTES].hex()}")
     return done.returncode
 
 

@@ -232,6 +232,30 @@ def test_a_note_of_which_a_value_went_is_as_sound_as_before():
     assert locate("image/tiff", frozenset({"location"}), MemorySource(out)).outcome is Outcome.CLEAN
 
 
+IN_PLACE = {
+    0x000: "49492a0008000000 0300 0f0102000600000032000000 1001090003000000af020000 698704000100000000010000",
+    0x032: "43616e6f6e",
+    0x100: "0200 0090070092030000 76020000 7c920700740000000202",
+    0x202: "0400 060002000b00000038020000 090002000c000000b5020000",
+    0x21c: "9600060002000b0000003802 000002001100000076020000",
+    0x238: "534f4654204c49474854",
+    0x276: "534e2d343731312d3038",
+    0x2c0: "70",
+}
+"""A CR2 whose Canon note has values one behind the other, also behind it. Two tags are broken."""
+
+
+@pytest.mark.parametrize("word", ["location", "device", "time", "people", "all-metadata"])
+def test_a_note_whose_values_follow_each_other_is_known_by_those_that_stay(word: str) -> None:
+    """Where one between them goes, the next reader would not know the note."""
+    data = bytearray(max(IN_PLACE) + 1)
+    for at, part in IN_PLACE.items():
+        data[at : at + len(bytes.fromhex(part))] = bytes.fromhex(part)
+    what = frozenset({word})
+    out = apply(bytes(data), locate("image/x-canon-cr2", what, MemorySource(bytes(data))).patches)
+    assert locate("image/x-canon-cr2", what, MemorySource(out)).outcome is Outcome.CLEAN
+
+
 def with_unnamed(*tags: jpegs.Entry, make: str = "Nikon") -> bytes:
     """A photo whose note has these tags beside one that stays."""
     maker = MAKERS[make]

@@ -6,7 +6,7 @@ Maker notes have directories of the same shape, but their offsets may count from
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -163,6 +163,8 @@ class Directory:
     """True if its unnamed tags have too many small numbers (empty_values.MOST_NUMBERS)."""
     covers: list[tuple[int, int]] = field(default_factory=list)
     """Other ranges that stay with the directory: a maker note's header and footer."""
+    is_sound: Callable[[], bool] = lambda: True
+    """A function that tells if a maker note's directory would be understood with the entries that stay."""
 
     def __post_init__(self) -> None:
         for entry in self.entries:

@@ -10,6 +10,7 @@ import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
@@ -208,6 +209,9 @@ def _open_at(walk: TiffWalk, entry: Entry, start: int, end: int, outer: Frame) -
     elif not _is_sound(directory, base, (start, end), walk.source.size, most=alone):
         directory.entries.clear()
         return False
+    elif alone:
+        kept = partial(_is_sound, directory, base, (start, end), walk.source.size, most=True, kept=True)
+        directory.is_sound = kept
     _rebase(directory, base)
     _cover(walk, directory, [(start, at), *_footer(walk, start, end, frame)])
     entry.nested = entry.holds = True
@@ -247,14 +251,21 @@ def _frame(
     return Frame(order, base=base, note=True)
 
 
-def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int, *, most: bool) -> bool:
+def _is_sound(
+    directory: Directory, base: int, note: tuple[int, int], size: int, *, most: bool, kept: bool = False
+) -> bool:
     """Return True if the values are in the note, behind it, or in place. Otherwise a program moved the note,
     and bytes of one tag would stay as another tag's value. most: three of four values in the note are enough.
+    kept: True to leave out removed values outside of the note. (What stands for one inside counts as it.)
     """
     by, (start, end) = base - directory.frame.base, note
     spared = {tag for tag, rule in NOTE_TABLES[directory.role].items() if rule.how is How.PICTURE}
-    entries = (e for e in directory.entries if e.size and not e.inline and e.tag not in spared)
-    spans = [(e.start + by, e.end + by) for e in entries]
+    entries = [e for e in directory.entries if e.size and not e.inline and e.tag not in spared]
+    spans = [
+        (e.start + by, e.end + by)
+        for e in entries
+        if e.keep or not kept or (start <= e.start + by and e.end + by <= end)
+    ]
     inside = [s for s in spans if s[0] >= 0 and s[1] <= size]
     own = sum(1 for a, b in inside if start <= a and b <= end and not _over(directory, a, b))
     enough = 4 * own >= 3 * len(inside) if most else own == len(inside)

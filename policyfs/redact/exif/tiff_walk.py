@@ -174,6 +174,7 @@ class TiffWalk(Walk):
             kept = [entry for entry in plain if entry.keep]
             shared = self._shared(kept)
             hit = [e for e in kept if not e.holds and (self._is_wiped(e) or id(e) in shared)]
+            hit += self._unsound()
             for entry in hit:
                 self.wipe(entry)
                 self.drop(entry, UNKNOWN, broken=not entry.frame.note)
@@ -189,6 +190,11 @@ class TiffWalk(Walk):
             if entry.keep and entry.nested and not entry.holds:
                 self._clean_nested(entry)
         self.settle_wiped()
+
+    def _unsound(self) -> list[Entry]:
+        """Return the entries of maker notes that would not be understood by what is left of them."""
+        notes = [one for one in self.directories if not one.dropped and not one.is_sound()]
+        return [one.referrer for one in notes if one.referrer is not None and one.referrer.keep]
 
     def _shared(self, entries: list[Entry]) -> set[int]:
         """Return the id() of each entry with a cleaner whose value overlaps another value or a directory."""
