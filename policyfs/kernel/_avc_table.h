@@ -31,6 +31,7 @@ struct node {
 	atomic_uchar opened;	 /* opens that the bridge has answered; 2: or more */
 	bool own;		 /* Python does not know this node: directories_raw() has the rights */
 	bool taken;		 /* it was the bridge's own: Python counts its look-ups */
+	bool removed;		 /* its name is being removed, or was: nobody has a right */
 	uint64_t id, parent, serial; /* serial: of its directory's descriptor */
 	struct count *count, alone;  /* count: alone, or one in memory that outlives the process */
 	uint64_t device, ino;

@@ -216,23 +216,37 @@ bool changes_answer_create(struct seat *seat, int device, const struct wire_in_h
 
 /* ---- UNLINK -------------------------------------------------------------------------------------- */
 
-/* Remove the node's name, which is locked, if no process has the file open, and few bytes become free. With all locks, as
- * no reader may open the file meanwhile. */
-static bool remove_locked(const struct wire_in_header *header, const struct node *node, struct wire_attr *attr)
+/* Let no reader open the file any more, or (removed false) let them again. Return true if it is not open. */
+static bool set_removed(struct node *node, bool removed)
+{
+	bool is_closed;
+
+	avc_lock_all();
+	is_closed = node->handles == 0;
+	node->removed = removed && is_closed;
+	avc_unlock_all();
+	return is_closed;
+}
+
+/* Remove the node's name, which is locked, if no process has the file open, and few bytes become free. The disk may take
+ * long, so the readers go on. */
+static bool remove_locked(const struct wire_in_header *header, struct node *node, struct wire_attr *attr)
 {
 	const int directory = avc_directory_of(node);
 	struct statx now;
-	bool done;
 
-	if (node->handles > 0 || !avc_statx(directory, node->name, &now) || !tree_is_file(&now, node) ||
-	    (now.stx_size > LARGE_BYTES && now.stx_blocks > LARGE_BYTES / 512))
+	if (!set_removed(node, true))
 		return false;
-	avc_fill(&now, false, attr);
 	tree_removes(node, header->unique);
-	done = unlinkat(directory, node->name, 0) == 0;
-	if (!done)
-		tree_removes(NULL, 0);
-	return done;
+	if (avc_statx(directory, node->name, &now) && tree_is_file(&now, node) &&
+	    !(now.stx_size > LARGE_BYTES && now.stx_blocks > LARGE_BYTES / 512) &&
+	    unlinkat(directory, node->name, 0) == 0) {
+		avc_fill(&now, false, attr);
+		return true;
+	}
+	tree_removes(NULL, 0);
+	set_removed(node, false);
+	return false;
 }
 
 bool changes_answer_unlink(struct seat *seat, int device, const struct wire_in_header *header, const char *name,
@@ -249,9 +263,7 @@ bool changes_answer_unlink(struct seat *seat, int device, const struct wire_in_h
 	    (raw->bits & AVC_CHANGES_RECORDED && (event = events_place(0, header->pid)) == NULL) ||
 	    !lock_name(F_WRLCK, directory, name, size))
 		return false;
-	avc_lock_all();
 	done = remove_locked(header, node, &before);
-	avc_unlock_all();
 	lock_name(F_UNLCK, directory, name, size);
 	if (!done)
 		return false;

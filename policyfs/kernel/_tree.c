@@ -104,7 +104,7 @@ uint32_t tree_granted(const struct node *node, uint32_t uid)
 	const struct raw *raw = directories_raw(node->parent, uid, NULL);
 
 	/* The node may have been made for a uid with other exceptions, or under another policy. */
-	return raw == NULL || raw_excepts(raw, node->name, node->name_size) ? 0 : raw->bits;
+	return raw == NULL || node->removed || raw_excepts(raw, node->name, node->name_size) ? 0 : raw->bits;
 }
 
 uint32_t tree_kept_ms(uint64_t inode)

@@ -101,21 +101,24 @@ static bool linger(int fd)
 	return lanes_waiting() == 0 && lanes_under_way() == 0 && ppoll(&device, 1, &moment, NULL) > 0;
 }
 
-/* Read the next request that is no repeat, like read(2). Answer repeats before it, at most *answers. */
+/* Read the next request that is no repeat, like read(2). Answer repeats before it, at most *answers: then fail with EAGAIN,
+ * so that the loop comes to its other work, and reads on. */
 static ssize_t read_new(int fd, void *buffer, size_t size, unsigned *answers)
 {
 	bool answered = false;
 	ssize_t got;
 
-	while ((got = read(fd, buffer, size)) >= 0 || (errno == EAGAIN && answered && *answers > 0 && linger(fd))) {
-		if (got < 0)
+	while (*answers > 0) {
+		got = read(fd, buffer, size);
+		if (got < 0 && errno == EAGAIN && answered && linger(fd))
 			continue;
-		if (*answers == 0 || !avc_answer(0, fd, buffer, (size_t)got))
-			break;
+		if (got < 0 || !avc_answer(0, fd, buffer, (size_t)got))
+			return got;
 		answered = true;
 		*answers -= *answers < cost_of(buffer) ? *answers : cost_of(buffer);
 	}
-	return got;
+	errno = EAGAIN;
+	return -1;
 }
 
 /* Read requests from the kernel's queue as long as there is room for them here. */
@@ -187,12 +190,12 @@ ssize_t turns_read(int fd, void *buffer, size_t size)
 
 	if (!turns.on)
 		return read(fd, buffer, size);
-	pthread_mutex_lock(&lock);
-	do /* a reader leaves first requests of the raw tree (_tree.c) to this seat */
+	do { /* a reader leaves first requests of the raw tree (_tree.c) to this seat */
+		pthread_mutex_lock(&lock);
 		got = next(fd, buffer, size);
-	while (got > 0 && readers_active() && avc_answer(0, fd, buffer, (size_t)got));
-	error = errno;
-	pthread_mutex_unlock(&lock);
+		error = errno;
+		pthread_mutex_unlock(&lock);
+	} while (got > 0 && readers_active() && avc_answer(0, fd, buffer, (size_t)got));
 	errno = error;
 	return got;
 }
