@@ -157,8 +157,9 @@ def test_a_new_file_is_used_as_natively(mount: Mount, arena: Path) -> None:
     arena.chmod(0o777)
     expected = call_as(ONE, use, str(arena / "native"))
     call_as(ONE, warm, str(mount / "d"))
-    assert call_as(ONE, use, str(mount / "d/new")) == expected
-    assert said(mount)["creates"] >= 1
+    for number in range(5):  # one may be Python's
+        assert call_as(ONE, use, str(mount / f"d/new{number}")) == expected
+    assert said(mount)["creates"]
     wait_for(lambda: mount.status()["handles"]["open"] == 0, "the file is closed", 10)
     assert mount.status()["bugs"] == 0
 
