@@ -256,6 +256,18 @@ def test_a_note_whose_values_follow_each_other_is_known_by_those_that_stay(word:
     assert locate("image/x-canon-cr2", what, MemorySource(out)).outcome is Outcome.CLEAN
 
 
+def test_private_data_that_the_maker_explains_goes_with_the_maker():
+    """The maker's value overlaps the directory that only a Sony has."""
+    data = bytes.fromhex(
+        "4d4d002a00000008 0003 00fe00040000000100000034 010f00020000000500000032 c634000200000004 00000036"
+        "00000000 534f4e5900 0000"
+    )
+    for word in ("location", "time", "people"):
+        plan = locate("image/x-canon-cr2", frozenset({word}), MemorySource(data))
+        assert plan.outcome is Outcome.REFUSE
+        assert "maker" in plan.reason
+
+
 def with_unnamed(*tags: jpegs.Entry, make: str = "Nikon") -> bytes:
     """A photo whose note has these tags beside one that stays."""
     maker = MAKERS[make]

@@ -21,7 +21,7 @@ from policyfs.redact.exif import tags
 from policyfs.redact.exif.empty_values import is_empty, is_version_alone, number_of, tag_says_nothing
 from policyfs.redact.exif.ifd import NEUTRAL_TAG, Directory, Entry
 from policyfs.redact.exif.ifd_walk import LATE, Walk
-from policyfs.redact.exif.raw_tags import IMAGE_PAIRS
+from policyfs.redact.exif.raw_tags import IMAGE_PAIRS, SR2
 from policyfs.redact.exif.rules import UNNAMED, How, Rule, Rules
 from policyfs.redact.exif.tags import GPS
 from policyfs.redact.exif.time_zone_cities import clean_city
@@ -182,7 +182,7 @@ class TiffWalk(Walk):
                 break
         else:
             raise NotThisKindError("its values overlap")
-        noted = any(directory.frame.note for directory in self.directories)
+        noted = any(directory.frame.note or directory.role == SR2 for directory in self.directories)
         if noted and not all(entry.keep for entry in self.learnt):
             raise NotThisKindError("the tag with the camera's maker or model overlaps other data")
         self.values = Extents((e.start, e.end) for e in plain if e.keep and not e.nested)
