@@ -1,7 +1,8 @@
 /*
- * The opens of the access vector cache: OPEN for reading, if the kernel has a backing file; OPENDIR, if the kernel
- * may use the listing that it keeps; RELEASE and RELEASEDIR of such handles. A handle that was given out here has a
- * slot until its release, or until Python takes it over. From then on Python answers the requests of the handle.
+ * The opens of the access vector cache: OPEN for reading, if the kernel has a backing file; the handles of new files
+ * (_changes.c); OPENDIR, if the kernel may use the listing that it keeps; RELEASE and RELEASEDIR of such handles. A
+ * handle that was given out here has a slot until its release, or until Python takes it over. From then on Python
+ * answers the requests of the handle.
  *
  * Slots (docs/architecture/vectors.md): each seat has slots of its own. Only this seat takes its slots, under its lock.
  * The seat that answers the RELEASE frees the slot. The event loop, which then holds all locks, may free any slot.

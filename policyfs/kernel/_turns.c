@@ -106,6 +106,7 @@ static bool linger(int fd)
 static ssize_t read_new(int fd, void *buffer, size_t size, unsigned *answers)
 {
 	bool answered = false;
+	unsigned cost;
 	ssize_t got;
 
 	while (*answers > 0) {
@@ -115,7 +116,8 @@ static ssize_t read_new(int fd, void *buffer, size_t size, unsigned *answers)
 		if (got < 0 || !avc_answer(0, fd, buffer, (size_t)got))
 			return got;
 		answered = true;
-		*answers -= *answers < cost_of(buffer) ? *answers : cost_of(buffer);
+		cost = cost_of(buffer);
+		*answers -= *answers < cost ? *answers : cost;
 	}
 	errno = EAGAIN;
 	return -1;

@@ -88,9 +88,9 @@ def judge(result: Result, before: Tags, after: Tags) -> None:
     if not result.plan.patches:
         return
     # The readers number attached files: one that is gone gives its number to another.
-    shown = {_pixels(value) for value in after.values() if value.startswith("base64:/9j/")}
-    pictures = [value for value in before.values() if value.startswith("base64:/9j/")]
-    broken = any(_pixels(old) not in {"", *shown} for old in pictures)
+    old, new = (Counter(v for v in tags.values() if v.startswith("base64:/9j/")) for tags in (before, after))
+    changed, shown = (Counter(map(_pixels, some.elements())) for some in (old - new, new - old))
+    broken = any(changed[pixels] > shown[pixels] for pixels in changed if pixels)
     alike = same(result.path, result.out, result.kind)
     result.decoded = alike is not None
     result.damaged = broken or alike is False

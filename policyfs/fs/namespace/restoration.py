@@ -172,15 +172,18 @@ class Restoration:
             if (node := self._fs.nodes.find(one.nodeid)) is None:
                 continue
             is_directory, made = node.ftype is FileType.DIRECTORY, bool(one.flags & os.O_CREAT)
+            fh = vectors.number_of(one.fh) if is_directory else one.fh
+            if (is_directory, fh) in known:  # Python had taken it over, so its request was answered
+                continue
             handle = SavedHandle(
-                one.unique, vectors.number_of(one.fh) if is_directory else one.fh, one.nodeid, one.flags,
+                one.unique, fh, one.nodeid, one.flags,
                 one.uid, one.gid, one.pid, self._writer_of(node, one.flags), is_directory, kept=is_directory,
                 by_kind=False, is_unnamed=False, passed=not is_directory, created=made,
             )  # fmt: skip
             if made and node.parent is not None:
                 side = Side(node.parent.nodeid, node.name, node.ino, node.btime_ns)
                 state.nodes.begun.append(Intent(one.unique, ChangeKind.NAME, side))
-            if (is_directory, handle.fh) not in known and self._is_right(handle, node, backed):
+            if self._is_right(handle, node, backed):
                 state.keep(handle)
                 self._reopen(handle, node, backed)
                 count += 1

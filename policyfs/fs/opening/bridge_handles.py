@@ -216,11 +216,9 @@ class BridgeHandles(FsPart):
         if not self._repeats.opened_directory(node, caller, decision):
             self.end(node)
 
-    def allowed(
-        self, directory: Node, caller: Caller, decision: Decision, changes: Changes | None = None
-    ) -> None:
+    def allowed(self, directory: Node, caller: Caller, decision: Decision, changes: Changes | None) -> None:
         """Note that the bridge may open all files in a directory (RawDirectories), and with *changes* also
-        make files, and set times. INVARIANT: not before this returns."""
+        make, date and remove files. INVARIANT: not before this returns."""
         self._allowed.add(directory)
         self._has_own = True
         self.events.note_files(directory, caller, decision, changes)

@@ -40,7 +40,7 @@ class RawDirectories(FsPart):
         self, fs: FsContext, views: Views, timeouts: Timeouts, passthrough: Passthrough,
         replaced_files: ReplacedFiles, bridge_handles: BridgeHandles, *, changes: bool,
     ) -> None:  # fmt: skip
-        """changes: True if the bridge may also make files and set times: the store keeps owners in xattrs,
+        """changes: True if the bridge may also make, date and remove files: the store keeps owners in xattrs,
         and nobody else must be told (fs/kernel_cache/announcements.py)."""
         super().__init__(fs)
         self._changes = changes

@@ -105,13 +105,11 @@ class RepeatedOpens:
         """Note an OPENDIR whose repeats the bridge will answer. See note()."""
         self._keep(node, self._recorder.event_of(caller, LISTING, node.path(), decision))
 
-    def note_files(
-        self, directory: Node, caller: Caller, decision: Decision, changes: Changes | None = None
-    ) -> None:
-        """Note the decisions by which the bridge opens, makes and dates files in a directory. See note()."""
+    def note_files(self, directory: Node, caller: Caller, opened: Decision, changes: Changes | None) -> None:
+        """Note the decisions by which the bridge opens, makes, dates and removes files in a directory."""
         path, how = directory.path(), (Mode.PASSTHROUGH.value, RAW_VIEW.label)
         of_opens = partial(self._recorder.event_of, caller, path=path, io=how[0], view=how[1])
-        self._keep(directory, of_opens(call_of(0), decision=decision), self._of_files)
+        self._keep(directory, of_opens(call_of(0), decision=opened), self._of_files)
         if changes is not None:
             made = of_opens(Call("create", describe(os.O_CREAT)), decision=changes.made)
             self._keep(directory, made, self._of_files)
