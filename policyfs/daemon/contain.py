@@ -95,13 +95,9 @@ def containment(pid: int | str = "self") -> Containment:
     """Return the containment of a daemon as the kernel reports it. Raises OSError if the daemon is gone."""
     rights = rights_of(pid)
     alone = set(_interfaces(pid)) <= {"lo"}
-    return Containment(
-        tuple(name_of(number) for number in sorted(rights.effective | rights.permitted)),
-        rights.no_new_privs,
-        rights.seccomp,
-        alone,
-        (*_missing(rights, alone=alone), *_core(pid)),
-    )
+    names = tuple(name_of(number) for number in sorted(rights.effective | rights.permitted))
+    missing = (*_missing(rights, alone=alone), *_core(pid))
+    return Containment(names, rights.no_new_privs, rights.seccomp, alone, missing)
 
 
 def _interfaces(pid: int | str) -> list[str]:

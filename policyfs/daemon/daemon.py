@@ -321,14 +321,11 @@ class Daemon:
         if self._options.idmap:
             flags |= InitFlag.ALLOW_IDMAP
         readiness = self._mountpoint.readiness = session.attach(
-            self.fs.handlers,
-            self._mountpoint.device,
-            passthrough=self._options.passthrough,
-            flags=flags,
+            self.fs.handlers, self._mountpoint.device, passthrough=self._options.passthrough, flags=flags,
             vectors=(MAX_NODES, self._directories[1]) if self._in_vectors else None,
             answered=self._before.init if self._before is not None else b"",
             outliving=None if self.state is None else self.state.outliving(shared=self._options.app is None),
-        )
+        )  # fmt: skip
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)
         self._undo.callback(pyfuse3.close, unmount=False)  # the bridge's opens are on record by then

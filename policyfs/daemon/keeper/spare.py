@@ -16,11 +16,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from policyfs.daemon.keeper.clone import fork_sharing_descriptors
-from policyfs.linux.confinement.prctl import (
-    forgo_parent_death_signal,
-    name_process,
-    request_parent_death_signal,
-)
+from policyfs.linux.confinement import prctl
 
 WAKE: Final = signal.SIGUSR1
 """The signal to the spare that the daemon is dead. All processes of the keeper block it."""
@@ -58,10 +54,10 @@ class Spare:
     def _become(self, serve: Callable[[], NoReturn]) -> NoReturn:
         """Sleep until the daemon is dead. Then fork the next spare, and serve."""
         while True:
-            request_parent_death_signal(signal.SIGKILL)
+            prctl.request_parent_death_signal(signal.SIGKILL)
             if os.getppid() != self._keeper:
                 os._exit(0)  # the keeper is dead already
-            name_process(_NAME)
+            prctl.name_process(_NAME)
             self._set(_PID, os.getpid())
             signal.sigwaitinfo({WAKE})
             while self._get(_DEATHS) == self._seen:  # another process has sent it
@@ -73,8 +69,8 @@ class Spare:
                 if pid == 0:
                     continue  # this is the next spare
             self._set(_PID, pid)
-            name_process(self._name)
-            forgo_parent_death_signal()
+            prctl.name_process(self._name)
+            prctl.forgo_parent_death_signal()
             serve()
 
     @property
