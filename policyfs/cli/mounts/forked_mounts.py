@@ -1,8 +1,8 @@
 """A program that runs several commands `policyfs mount`: ``python -m policyfs.cli.mounts.forked_mounts``.
 
-It imports once what the workers of all mounts need, and forks their launchers; then it imports what commands
-and daemons need, and forks the commands. So they share this memory. It reads no policy and no site file: the
-memory that they share has none.
+It imports once what the workers, commands and daemons of all mounts need, and then forks their launchers and
+the commands. So they share this memory. It reads no policy and no site file: the memory that they share has
+none.
 
 Standard input: JSON, a list of commands, each a list of the words after `policyfs mount`. Standard output:
 JSON, for each command its exit code and its standard error.
@@ -19,6 +19,7 @@ import select
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Final, NoReturn
 
 from policyfs.cli.common.command_line import CommandLine
@@ -33,6 +34,11 @@ from policyfs.linux.threads import tells_of_threads
 from policyfs.policy.errors import harmless
 
 _PIECE: Final = 1 << 16
+_NEEDED: Final = (
+    "policyfs.cli.mounts.umount", "policyfs.daemon.daemon", "policyfs.daemon.keeper.keeper",
+    "policyfs.journal.sealing.sealer", "policyfs.kernel.probe", "policyfs.kernel.trial",
+)  # fmt: skip
+"""Modules that each command or daemon would import later."""
 
 Outcome = tuple[int, str]
 
@@ -43,11 +49,13 @@ def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[Outcome]:
 
     INVARIANT: this process has one thread.
     """
-    launchers = _launchers(len(commands))
-    import policyfs.daemon.daemon  # noqa: F401 - so that no daemon has to load it
-
+    worker = prepared()
+    for name in _NEEDED:
+        import_module(name)
     gc.collect()
-    gc.freeze()  # so that a daemon's collector copies no pages that it shares with others
+    gc.freeze()  # so that no collector copies pages that a process shares with others
+    # without such a kernel a launcher must be the daemon's child, to hear of its end
+    launchers = [ForkedLauncher(worker) for _ in commands] if tells_of_threads() else []
     waiting = list(enumerate(commands))
     running: dict[int, _Command] = {}
     found: dict[int, Outcome] = {}
@@ -63,16 +71,6 @@ def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[Outcome]:
                 command = running.pop(fd)
                 found[command.at] = command.ended()
     return [found[at] for at in range(len(commands))]
-
-
-def _launchers(count: int) -> list[ForkedLauncher]:
-    """Fork launchers, if the kernel can tell them of the end of a daemon that is not their parent."""
-    if not tells_of_threads():
-        return []
-    worker = prepared()
-    gc.collect()
-    gc.freeze()
-    return [ForkedLauncher(worker) for _ in range(count)]
 
 
 class _Command:
