@@ -430,7 +430,8 @@ bool avc_open(size_t nodes, unsigned directories, unsigned seats_used)
 void avc_close(void)
 {
 	clear(NULL, NULL, true);
-	tree_close();
+	if (table.open) /* else its memory would be written for nothing */
+		tree_close();
 	opens_close();
 	events_close();
 	free(table.by_id);

@@ -28,6 +28,7 @@ from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.linux.child import send_as
 from policyfs.linux.confinement.capabilities import no_new_privs
 from policyfs.linux.confinement.seccomp import only_wait
+from policyfs.linux.libc import LIBC
 from policyfs.linux.scheduling import SERVING_NICE, weigh_own_session
 
 _PASSED_ON: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -76,6 +77,7 @@ class Keeper:
         self._known = {fd: inode for fd, inode in now_open().items() if fd not in self._of_first}
         gc.collect()
         gc.freeze()  # so that a daemon's collector copies no pages that it shares with the keeper
+        LIBC.malloc_trim(0)  # so that no daemon clears free memory that was in use before
         self._spare.fork(self._follow)
         pid = fork_sharing_descriptors()
         if pid == 0:
