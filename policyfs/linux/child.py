@@ -41,10 +41,11 @@ def answer_of(
     timeout_s: float | None = None,
     most: int = 1 << 30,
     kept: Sequence[int] = (),
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> bytes | None:
     """Return the bytes that a function returns in a child: none if the child was killed or the function
     raised an exception. Return None if there was no answer in time (None: wait as long as it takes), or if
-    the answer is larger than *most*.
+    the answer is larger than *most*. meanwhile: called in this process before it waits.
 
     The child has no descriptors but *kept*: another process may wait for the end of this one's output. If
     standard error is kept, the child prints the exception. A child without an answer is killed, but nobody
@@ -57,6 +58,7 @@ def answer_of(
     os.close(writer)
     answer = None
     try:
+        meanwhile()
         answer = _read(reader, timeout_s, most)
     finally:
         os.close(reader)

@@ -206,9 +206,9 @@ def test_what_was_checked_is_not_compiled_again_unless_its_text_changes(place: P
     compiled: list[str] = []
     real_parse, real_compile = mount.parse_apart, mount.compile_policy
 
-    def parsing(sources):
+    def parsing(sources, meanwhile):
         compiled.append("parsed")
-        return real_parse(sources)
+        return real_parse(sources, meanwhile)
 
     def compiling(policy, **more):
         compiled.append(policy.name)

@@ -123,6 +123,8 @@ def test_each_daemon_of_a_keeper_runs_the_code_of_the_first(
         return 7
 
     monkeypatch.setattr(serving, "_may_follow", lambda: True)
+    launcher = SimpleNamespace(descriptors=list, is_child=False)
+    monkeypatch.setattr(serving, "_executed", lambda _: launcher)
     monkeypatch.setattr(Keeper, "run", run)
     monkeypatch.delitem(sys.modules, SEALER, raising=False)
     code_digest.cache_clear()

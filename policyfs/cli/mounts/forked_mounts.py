@@ -19,11 +19,11 @@ import select
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Final, NoReturn
 
 from policyfs.cli.common.command_line import CommandLine
 from policyfs.cli.mounts.mount import add_mount, run_mount
+from policyfs.cli.mounts.serve import import_daemon
 from policyfs.content.workers.execution import ForkedLauncher
 from policyfs.content.workers.zygote import prepared
 from policyfs.errors import EXIT_REFUSED, PolicyfsError
@@ -34,11 +34,6 @@ from policyfs.linux.threads import tells_of_threads
 from policyfs.policy.errors import harmless
 
 _PIECE: Final = 1 << 16
-_NEEDED: Final = (
-    "policyfs.cli.mounts.umount", "policyfs.daemon.daemon", "policyfs.daemon.keeper.keeper",
-    "policyfs.journal.sealing.sealer", "policyfs.kernel.probe", "policyfs.kernel.trial",
-)  # fmt: skip
-"""Modules that each command or daemon would import later."""
 
 Outcome = tuple[int, str]
 
@@ -50,8 +45,7 @@ def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[Outcome]:
     INVARIANT: this process has one thread.
     """
     worker = prepared()
-    for name in _NEEDED:
-        import_module(name)
+    import_daemon()
     gc.collect()
     gc.freeze()  # so that no collector copies pages that a process shares with others
     # without such a kernel a launcher must be the daemon's child, to hear of its end

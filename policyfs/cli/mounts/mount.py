@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -172,8 +173,6 @@ def _check_store(store: str, *, waits: bool) -> None:
 def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Loader]:
     """Check the options, the paths and the policy of a mount. Raises PolicyfsError. Return the options for
     the daemon, and a loader with the policy."""
-    from policyfs.daemon.policies.policies import Loader, saved_text
-
     before = None
     if args.follow:
         from policyfs.cli.mounts.follow import followed
@@ -188,17 +187,19 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
         if checked and checked[0][0] == sources:
             return checked[0][1]
         checked.clear()
-        return parse_apart(sources)
+        return parse_apart(sources, lambda: import_module("policyfs.daemon.policies.policies"))
 
     def compiled(policy: Policy) -> Engine:
         if checked and checked[0][1] is policy:
             return checked.pop()[2]
         return _compiled(args, policy)
 
+    sources: Sequence[SourceText] = read_sources(policy_path, regular=True)
+    policy = parse(sources)
+    engine = compiled(policy)
+    from policyfs.daemon.policies.policies import Loader, saved_text  # imported beside the parser
+
     loader = Loader(lambda: read_sources(policy_path, regular=True), parse, compiled)
-    sources = loader.read()
-    policy = loader.parse(sources)
-    engine = loader.compile(policy)
     checked.append((sources, policy, engine))
     options = replace(_options(args, engine.policy, store, mountpoint, start), before=before)
     if before is not None and before.policy != engine.digest:
@@ -400,9 +401,7 @@ def _primary_group(uid: int) -> int:
 def _check_places(store: str, mountpoint: str, *, is_followed: bool = False) -> tuple[str, str]:
     """Check that a mount at these paths is possible, and unmount a dead one. Return absolute paths.
     is_followed: True if the mount is there, and stays."""
-    # Imported here, because commands that mount nothing need no FUSE.
     from policyfs.cli.mounts.umount import daemon_died
-    from policyfs.kernel import session
     from policyfs.kernel.probe import MountState, mount_state
     from policyfs.linux.mountinfo import ABSENT, mounts_at, resolve
 
@@ -424,6 +423,8 @@ def _check_places(store: str, mountpoint: str, *, is_followed: bool = False) -> 
     # the requests of this mount.
     held = state is MountState.SILENT and daemon_died(path)
     if state is MountState.DEAD or held:
+        from policyfs.kernel import session  # it imports FUSE, which is imported beside the parser
+
         session.unmount(path, lazy=True, force=held)
         print(f"policyfs: a dead mount was at {path}, and was unmounted", file=sys.stderr)
     elif state is not MountState.NONE:

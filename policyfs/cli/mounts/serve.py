@@ -8,11 +8,14 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
+from policyfs.cli.common.processes import own_instance
 from policyfs.cli.mounts.start import Start
+from policyfs.content.workers import execution
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.child import end_with_writer
 from policyfs.linux.code_digest import VERSION, code_digest
@@ -22,7 +25,6 @@ from policyfs.linux.service_manager import ServiceManager, is_journal
 from policyfs.linux.threads import tells_of_threads
 
 if TYPE_CHECKING:
-    from policyfs.content.workers.execution import ForkedLauncher, LauncherProcess
     from policyfs.daemon.daemon import Daemon
     from policyfs.daemon.log import Log
     from policyfs.daemon.options import MountOptions
@@ -30,8 +32,18 @@ if TYPE_CHECKING:
     from policyfs.fs.inodes.saved_state import SavedState
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+_DAEMON: Final = (
+    "policyfs.cli.mounts.umount", "policyfs.daemon.daemon", "policyfs.daemon.keeper.keeper",
+    "policyfs.journal.sealing.sealer", "policyfs.kernel.probe", "policyfs.kernel.trial",
+)  # fmt: skip
 _READY: Final = b"ready "
 """The answer of a forked daemon that serves, before its pid."""
+
+
+def import_daemon() -> None:
+    """Import all that the start of a daemon, its keeper and it need: so no daemon loads another version."""
+    for name in _DAEMON:
+        import_module(name)
 
 
 def serve_here(
@@ -48,19 +60,19 @@ def serve_here(
 
 def serve(
     options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool, kept: bool = True,
-    launcher: ForkedLauncher | None = None,
+    launcher: execution.ForkedLauncher | None = None,
 ) -> int:  # fmt: skip
     """Serve a mount until the mount ends. Return the exit code. ready: a function to call once the mount
     answers. kept: True if a killed daemon may be followed by another one (decision 70). launcher: that of the
-    first daemon; None: it executes one, as each later one does.
+    first daemon; None: one is executed, as for each later one.
     """
     leave_network()  # before any process starts, so that all leave it, too
     if not (kept and options.keeper and _may_follow()):
         if options.before is not None:
             raise PolicyfsError(f"{options.mountpoint}: this kernel lets no daemon follow another one")
         return _serve(options, loader, ready, None, as_json=as_json, launcher=launcher)
-    import policyfs.daemon.daemon  # so that no daemon loads them, perhaps in another version
-    import policyfs.journal.sealing.sealer  # noqa: F401
+    first = launcher or _executed(options)  # it imports modules beside this process
+    import_daemon()
     from policyfs.daemon import log
     from policyfs.daemon.keeper.keeper import Keeper
     from policyfs.daemon.log_writer import LogWriter
@@ -72,11 +84,16 @@ def serve(
         state.before = options.before.handover
 
     def serve_next(*, is_first: bool) -> int:
-        told, own = (ready, launcher) if is_first else (_told_already, None)
+        told, own = (ready, first) if is_first else (_told_already, None)
         return _serve(options, loader, told, state, as_json=as_json, launcher=own)
 
     warn = log.configure(LogWriter(2), as_json=as_json).warning
-    return Keeper(state, serve_next, warn, [] if launcher is None else launcher.descriptors()).run()
+    return Keeper(state, serve_next, warn, first).run()
+
+
+def _executed(options: MountOptions) -> execution.LauncherProcess:
+    with own_instance():  # to look for free uids; the daemon makes an instance of its own later
+        return execution.execute_launcher(options.named_uids)
 
 
 def _may_follow() -> bool:
@@ -99,7 +116,7 @@ def _told_already() -> None:
 
 def _serve(
     options: MountOptions, loader: Loader, ready: Callable[[], None], state: SavedState | None,
-    *, as_json: bool, launcher: ForkedLauncher | None = None,
+    *, as_json: bool, launcher: execution.LauncherProcess | None = None,
 ) -> int:  # fmt: skip
     from policyfs.daemon import log
     from policyfs.daemon.large_work import take_short_turns
@@ -138,20 +155,14 @@ def _serve(
 
 
 def _built(
-    options: MountOptions, loader: Loader, log: Log, state: SavedState | None, forked: ForkedLauncher | None
-) -> Daemon:
-    """Build the daemon. An executed launcher imports modules while this process imports those of the daemon.
-    """
-    from policyfs.cli.common.processes import own_instance
-    from policyfs.content.workers.execution import execute_launcher, worker_limits
-
-    launcher: LauncherProcess
-    with own_instance():  # to look for free uids; the daemon makes an instance of its own later
-        if forked is None:
-            launcher = execute_launcher(options.named_uids)
-        else:
-            forked.limit(worker_limits(options.named_uids))
-            launcher = forked
+    options: MountOptions, loader: Loader, log: Log, state: SavedState | None,
+    launcher: execution.LauncherProcess | None,
+) -> Daemon:  # fmt: skip
+    """Build the daemon. A launcher that is executed imports modules beside this process."""
+    if isinstance(launcher, execution.ForkedLauncher):
+        with own_instance():
+            launcher.limit(execution.worker_limits(options.named_uids))
+    launcher = launcher or _executed(options)
     from policyfs.daemon.daemon import Daemon
 
     if options.before is not None and state is not None and options.before.serves:
@@ -172,15 +183,10 @@ class _NotMountedError(PolicyfsError):
 
 
 def fork_daemon(
-    options: MountOptions,
-    loader: Loader,
-    log_file: Path | None,
-    start: Start,
-    *,
-    lifeline: tuple[int, int] | None = None,
-    launcher: ForkedLauncher | None = None,
+    options: MountOptions, loader: Loader, log_file: Path | None, start: Start, *,
+    lifeline: tuple[int, int] | None = None, launcher: execution.ForkedLauncher | None = None,
     of_unit: bool = False,
-) -> int:
+) -> int:  # fmt: skip
     """Fork the daemon. Return its pid once the mount answers. Raises PolicyfsError, also if the daemon fails.
 
     log_file: the daemon's log; None: daemon.log in the mount's trail directory. lifeline: the read end and
@@ -248,7 +254,7 @@ def _close_inherited() -> None:
 
 def _become_daemon(
     options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start, *, kept: bool,
-    launcher: ForkedLauncher | None,
+    launcher: execution.ForkedLauncher | None,
 ) -> None:  # fmt: skip
     """Detach the forked child from the terminal, and serve the mount. This function never returns."""
     code, first = EXIT_REFUSED, os.getpid()

@@ -54,7 +54,7 @@ def worker_limits(
 
 class LauncherProcess:
     """The process of a launcher, and the daemon's end of its control socket. is_child: True if it is a child
-    of the daemon."""
+    of the daemon or its keeper."""
 
     is_child = True
 
@@ -73,24 +73,30 @@ class LauncherProcess:
         try:
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603 # our own interpreter and arguments
-                    program.words,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=self.stderr,
-                    cwd="/",
-                    env=program.environment,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
+                    program.words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.stderr,
+                    cwd="/", env=program.environment, pass_fds=[theirs.fileno()], start_new_session=True,
+                )  # fmt: skip
         except OSError:
             self.control.close()
             os.close(self.stderr)
             raise
-        self.pid = self._process.pid
+        self._made(self._process.pid)
+
+    def _made(self, pid: int) -> None:
+        self.pid, self.pidfd = pid, os.pidfd_open(pid)
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors of this object."""
+        return [self.control.fileno(), self.stderr, self.pidfd]
 
     def wait(self) -> None:
-        """Wait for its end."""
-        self._process.wait()
+        """Wait for its end, and reap a child of this process."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        poll.poll()
+        os.close(self.pidfd)
+        if self.is_child:
+            self._process.wait()
 
     def _connect(self) -> socket.socket:
         """Make the control socket and the file of standard error. Return the launcher's end of the socket."""
@@ -115,10 +121,9 @@ class ForkedLauncher(LauncherProcess):
         """worker: the code of the workers, which this process has imported."""
         theirs = self._connect()
         with theirs:
-            self.pid = os.fork()
-            if self.pid == 0:
+            if (pid := os.fork()) == 0:
                 become_launcher(theirs, self.stderr, worker)
-        self._pidfd = os.pidfd_open(self.pid)
+        self._made(pid)
 
     def limit(self, limits: Limits) -> None:
         """Tell the launcher the limits of its workers. Raises SnifferError."""
@@ -128,22 +133,11 @@ class ForkedLauncher(LauncherProcess):
         except OSError as error:
             raise SnifferError(f"cannot start the sniffing workers: no launcher: {error}") from error
 
-    def descriptors(self) -> list[int]:
-        """Return the descriptors of this object."""
-        return [self.control.fileno(), self.stderr, self._pidfd]
-
     def leave(self) -> None:
         """Leave the launcher to other processes: close the descriptors here. Once all have, it ends."""
         self.control.close()
         os.close(self.stderr)
-        os.close(self._pidfd)
-
-    def wait(self) -> None:
-        """Wait for its end. It is not reaped here, but by its parent."""
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        poll.poll()
-        os.close(self._pidfd)
+        os.close(self.pidfd)
 
 
 def execute_launcher(apps: Sequence[tuple[int, int]]) -> LauncherProcess:

@@ -1,10 +1,10 @@
 """The launcher: a process that starts zygotes for the daemon, and has imported all modules that zygotes need.
 
 A zygote is the parent of workers (zygote.py). A serving daemon cannot execute a program, so it could not
-replace a killed zygote. Before the daemon serves, it executes the launcher. A new zygote is a fork of the
-launcher: the zygote shares the launcher's memory and is ready at once. The launcher reads only orders: one
-word with one or two descriptors. So an attacker who has taken over the daemon gains nothing through the
-launcher.
+replace a killed zygote. Before the daemon serves, it or its keeper executes the launcher. A new zygote is a
+fork of the launcher: the zygote shares the launcher's memory and is ready at once. The launcher reads only
+orders: one word with one or two descriptors. So an attacker who has taken over the daemon gains nothing
+through the launcher.
 
 Messages on the control socket (SOCK_SEQPACKET): the daemon sends START with the descriptor that becomes the
 new zygote's control socket. The launcher answers with the zygote's pid as a decimal and a pidfd, or with the

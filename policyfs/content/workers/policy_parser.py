@@ -13,7 +13,7 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final
 
@@ -42,15 +42,15 @@ class _RefusedError(PolicyfsError):
         self.exit_code = exit_code
 
 
-def parse_apart(sources: Sequence[SourceText]) -> Policy:
+def parse_apart(sources: Sequence[SourceText], meanwhile: Callable[[], object] = lambda: None) -> Policy:
     """Parse a policy, and prove its invariants: in a fork of this process, which has one thread, unless this
-    process has the parser already. Raises PolicyfsError."""
-    return _proved(sources) if _PARSER in sys.modules else parse_in_fork(sources)
+    process has the parser already. meanwhile: called beside the fork. Raises PolicyfsError."""
+    return _proved(sources) if _PARSER in sys.modules else parse_in_fork(sources, meanwhile)
 
 
-def parse_in_fork(sources: Sequence[SourceText]) -> Policy:
+def parse_in_fork(sources: Sequence[SourceText], meanwhile: Callable[[], object] = lambda: None) -> Policy:
     """Parse a policy, and prove its invariants, in a fork of this process. Raises PolicyfsError."""
-    return _policy_of(answer_of(lambda: _in_child(sources), kept=(_STDERR,)))
+    return _policy_of(answer_of(lambda: _in_child(sources), kept=(_STDERR,), meanwhile=meanwhile))
 
 
 def _in_child(sources: Sequence[SourceText]) -> bytes:

@@ -102,10 +102,10 @@ class Launcher:
         """Let the launcher end a FUSE connection if the daemon is killed.
 
         abort_fd: the connection's control file `abort`, open for writing; the caller closes it. The launcher
-        notices the end of the thread that has executed it, and of a thread that this call starts
-        (linux/threads.py). Call it once, after the daemon has given up its rights. Raises ZygoteError if the
-        launcher is gone, or if there is no room for the thread. keeper: the pid of the process that may let
-        another daemon take over, this one's parent; 0: none.
+        notices the end of a thread that this call starts (linux/threads.py), and without a keeper of the
+        thread that has executed it. Call it once, after the daemon has given up its rights. Raises
+        ZygoteError if the launcher is gone, or if there is no room for the thread. keeper: the pid of the
+        process that may let another daemon take over, this one's parent; 0: none.
         """
         try:
             self._parked = ParkedThread()
@@ -138,7 +138,7 @@ class Launcher:
         """Let the launcher exit. Kill it after *grace_s* seconds. Further calls do nothing."""
         if self._control.fileno() < 0:
             return
-        pidfd = os.pidfd_open(self._process.pid)
+        pidfd = self._process.pidfd
         trio.lowlevel.notify_closing(self._control)
         self._control.close()
         try:
@@ -147,7 +147,6 @@ class Launcher:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         finally:
-            os.close(pidfd)
             self._process.wait()
             os.close(self._stderr)
             if self._parked is not None:

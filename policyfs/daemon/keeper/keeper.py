@@ -13,10 +13,11 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
+from policyfs.content.workers.execution import LauncherProcess
 from policyfs.content.workers.launcher import DYING
 from policyfs.daemon.keeper.clone import fork_sharing_descriptors
 from policyfs.daemon.keeper.dead_threads import LIMIT_S, wait_for_end
@@ -53,20 +54,21 @@ class Keeper:
     """The parent of a mount's daemons. state: what each daemon leaves to the next one."""
 
     def __init__(
-        self, state: SavedState, serve: Serve, warn: Callable[..., object], of_first: Collection[int] = ()
-    ) -> None:
+        self, state: SavedState, serve: Serve, warn: Callable[..., object],
+        launcher: LauncherProcess | None = None,
+    ) -> None:  # fmt: skip
         """serve: serves the mount in a new process. warn: logs an event with fields, at once and here.
-        of_first: the descriptors that only the first daemon uses."""
+        launcher: that of the first daemon, which alone uses its descriptors."""
         self._state = state
         self._warn = warn
         self._serve = serve
-        self._of_first = of_first
+        self._of_first = launcher.descriptors() if launcher else []
         self._early = 0
         self._spare = Spare()
         self._mask: set[signal.Signals | int] = set()
         self._known: Known = {}
-        self._lasting: set[int] = set()
-        """The killed daemons that have threads which have not ended yet."""
+        self._lasting = {launcher.pid} if launcher and launcher.is_child else set()
+        """Children to reap: the killed daemons that have threads which have not ended yet, and a launcher."""
 
     def run(self) -> int:
         """Serve the mount in child processes, one after the other. Return the exit code of the last, also in
@@ -160,7 +162,7 @@ class Keeper:
                     self._lasting.add(pid)
                     return int(signal.SIGKILL)
             elif received.si_signo == signal.SIGCHLD:
-                self._lasting = {one for one in self._lasting if not os.waitpid(one, os.WNOHANG)[0]}
+                self._lasting = set(filter(_lasts, self._lasting))
                 if received.si_pid != pid and not self._spare.is_there():
                     self._state.no_successor()
             elif received.si_pid:
@@ -177,3 +179,10 @@ class Keeper:
                 return False
             signal.sigtimedwait({signal.SIGCHLD}, left)
         return True
+
+
+def _lasts(pid: int) -> bool:
+    """Return False for a child that has ended, and is reaped now."""
+    with suppress(ChildProcessError):
+        return os.waitpid(pid, os.WNOHANG)[0] == 0
+    return False
