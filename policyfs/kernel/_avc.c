@@ -361,7 +361,7 @@ bool avc_takes(const unsigned char *message, size_t size)
 	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN ||
 	       header.opcode == OPCODE_OPENDIR || header.opcode == OPCODE_GETXATTR ||
 	       header.opcode == OPCODE_IOCTL || header.opcode == OPCODE_CREATE || header.opcode == OPCODE_SETATTR ||
-	       header.opcode == OPCODE_UNLINK;
+	       header.opcode == OPCODE_UNLINK || header.opcode == OPCODE_RENAME || header.opcode == OPCODE_RENAME2;
 }
 
 /* The process whose requests all go to Python, the announcer; 0: none. */
@@ -405,6 +405,9 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 	case OPCODE_UNLINK:
 		return seat == &seats[0] && avc_is_name(body, left) &&
 		       changes_answer_unlink(seat, device, &header, (const char *)body, left - 1);
+	case OPCODE_RENAME:
+	case OPCODE_RENAME2:
+		return seat == &seats[0] && changes_answer_rename(seat, device, &header, body, left);
 	case OPCODE_SETATTR:
 		return seat == &seats[0] && changes_answer_setattr(seat, device, &header, body, left);
 	default:

@@ -28,6 +28,9 @@
 /* The bit in the number of each node that the cache has made, and in no other node's (kernel/vectors.py, OWN_NODES). */
 #define AVC_OWN_NODES ((uint64_t)1 << 61)
 
+/* The bit in the number of a saved record with the name that its node gets. */
+#define AVC_MOVING ((uint64_t)1 << 60)
+
 #define AVC_PROGRAM_MAX 256
 
 /* Limit of seats. Each thread that answers requests has a seat. The event loop has seat 0. Only the event loop changes
@@ -63,7 +66,7 @@ struct avc_vector {
  * one by one, each with a null byte. owner: the app that owns the files that the uid makes. */
 struct avc_raw {
 	uint64_t device;
-	uint32_t uid, bits, entry_s;
+	uint32_t uid, bits, entry_s, moves; /* moves: see struct raw */
 	bool keeps_attributes;
 	const char *excepted, *owner;
 	size_t excepted_size, owner_size;
@@ -72,11 +75,12 @@ struct avc_raw {
 /* A node of the cache's own, for Python. */
 struct avc_own {
 	uint64_t id, parent, ino, lookups;
-	uint64_t remover; /* of a node in memory: the number of the UNLINK that was about to remove it, or 0 */
+	uint64_t remover; /* of a node in memory: the number of the UNLINK or RENAME that was about to change it, or 0 */
+	uint64_t new_parent; /* of a RENAME, as new_name */
 	int64_t birth_ns;
 	int32_t backing_id;
-	uint16_t name_size;
-	char name[255];
+	uint16_t name_size, new_name_size;
+	char name[255], new_name[255];
 };
 
 /* A handle that the cache has given out. */
@@ -87,7 +91,7 @@ struct avc_opened {
 };
 
 /* The answers that are events for the trail. */
-enum avc_kind { AVC_OPENED, AVC_MADE, AVC_DATED, AVC_RELEASED, AVC_REMOVED };
+enum avc_kind { AVC_OPENED, AVC_MADE, AVC_DATED, AVC_RELEASED, AVC_REMOVED, AVC_MOVED };
 
 struct avc_event {
 	enum avc_kind kind;
@@ -98,9 +102,9 @@ struct avc_event {
 	uint64_t size_after; /* at the release, like mtime_after_ns */
 	int64_t mtime_after_ns;
 	uint32_t uid, gid, pid, flags;
-	uint64_t parent; /* of an own node: its directory; else 0 */
-	uint16_t name_size, program_size;
-	char name[255]; /* of an own node: its name in the directory */
+	uint64_t parent, new_parent; /* of an own node: its directory; else 0. new_parent: after a RENAME, as new_name */
+	uint16_t name_size, new_name_size, program_size;
+	char name[255], new_name[255]; /* of an own node: its name in the directory */
 	char program[AVC_PROGRAM_MAX]; /* path of the process's executable, without a final null byte */
 };
 
@@ -158,6 +162,9 @@ void avc_register_as(uint32_t uid);
 
 /* Names are locked by bytes of this file, as fs/sharing/name_lock.py does; -1: Python removes all names. */
 void avc_lock_names_in(int file);
+
+/* Other daemons mark files with held bytes in this file (store/locking/latches.py); -1: Python replaces all files. */
+void avc_held_in(int file);
 
 /* The byte that stands for a name in a directory. */
 uint64_t avc_name_number(uint64_t device, uint64_t inode, const char *name, size_t size);
@@ -253,7 +260,7 @@ bool avc_takes(const unsigned char *message, size_t size);
 /* The kinds of answered requests that are counted, each passed to the macro `of`. */
 #define AVC_ANSWERS(of) \
 	of(lookups) of(absences) of(getattrs) of(accesses) of(getxattrs) of(ioctls) of(opens) of(releases) \
-	of(opendirs) of(releasedirs) of(creates) of(setattrs) of(unlinks)
+	of(opendirs) of(releasedirs) of(creates) of(setattrs) of(unlinks) of(renames)
 
 struct avc_counts {
 #define OF_64_BITS(kind) uint64_t kind;

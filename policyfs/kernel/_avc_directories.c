@@ -179,7 +179,7 @@ bool directories_allow(uint64_t id, int fd, const struct avc_raw *given)
 	memcpy(excepted + given->excepted_size, given->owner, given->owner_size);
 	free(raw->excepted);
 	*raw = (struct raw){
-		.uid = given->uid, .bits = given->bits, .entry_s = given->entry_s,
+		.uid = given->uid, .bits = given->bits, .entry_s = given->entry_s, .moves = given->moves,
 		.keeps_attributes = given->keeps_attributes, .device = given->device,
 		.excepted = excepted, .excepted_size = given->excepted_size, .owner_size = given->owner_size,
 	};

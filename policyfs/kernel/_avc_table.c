@@ -150,12 +150,14 @@ void avc_remove_node(struct node *node, bool limited)
 {
 	struct node **at = &table.by_id[slot_of(node->id)];
 
-	tree_unsave(node);
+	saved_drop(node);
 	unlink_name(node);
 	while (*at != node)
 		at = &(*at)->next_id;
 	*at = node->next_id;
 	table.count -= limited;
+	if (node->name != node->first_name)
+		free(node->name);
 	free(node);
 }
 
@@ -186,6 +188,7 @@ struct node *avc_add_node(const struct avc_vector *vector, bool limited)
 	node->birth_ns = vector->birth_ns;
 	node->format = vector->format;
 	node->name_size = (uint16_t)vector->name_size;
+	node->name = node->first_name;
 	memcpy(node->name, vector->name, vector->name_size);
 	node->count = new_count(node, limited);
 	node->next_id = *by_id;
@@ -194,6 +197,25 @@ struct node *avc_add_node(const struct avc_vector *vector, bool limited)
 	*by_name = node;
 	table.count += limited;
 	return node;
+}
+
+bool avc_has_room_for(uint64_t parent, const char *name, size_t size)
+{
+	return !is_chain_full(avc_first_like(parent, name, size));
+}
+
+void avc_rename_node(struct node *node, uint64_t parent, char *name, size_t size)
+{
+	struct node **by_name = &table.by_name[slot_of_name(parent, name, size)];
+
+	unlink_name(node);
+	if (node->name != node->first_name)
+		free(node->name);
+	node->name = name;
+	node->name_size = (uint16_t)size;
+	node->parent = parent;
+	node->next_name = *by_name;
+	*by_name = node;
 }
 
 static bool is_same(const struct node *node, const struct avc_vector *vector)

@@ -13,6 +13,7 @@
 
 #define NAME_MAX_BYTES 255
 #define GRANTS 4 /* limit of uids with a grant on one node */
+#define OWN_NODES_MAX (1u << 16)
 
 struct grant {
 	uint32_t uid, bits; /* bits 0: free */
@@ -48,13 +49,15 @@ struct node {
 	uint16_t directory, name_size;
 	uint8_t next_grant;
 	struct grant grants[GRANTS];
-	char name[];
+	char *name;   /* first_name, or one that is owned */
+	char first_name[];
 };
 
 /* The rights of a uid on each regular file in a directory, except files with some names (_tree.c). */
 struct raw {
 	uint32_t uid, bits;
 	uint32_t entry_s; /* the time for which the kernel may keep a name */
+	uint32_t moves;	  /* files may be renamed from and to directories with this number; 0: nowhere */
 	bool keeps_attributes;
 	uint64_t device;
 	char *excepted; /* names, each with a null byte, and the owner of new files; owned */
@@ -84,6 +87,8 @@ bool avc_is_named(const struct node *node, uint64_t parent, const char *name, si
 struct node *avc_add_node(const struct avc_vector *vector, bool limited);
 void avc_remove_node(struct node *node, bool limited);
 void avc_count_node(void);
+bool avc_has_room_for(uint64_t parent, const char *name, size_t size);
+void avc_rename_node(struct node *node, uint64_t parent, char *name, size_t size); /* name: from malloc(3), owned */
 
 /* Number of seats in use, including the event loop's seat. */
 unsigned avc_seats(void);
@@ -157,6 +162,8 @@ bool changes_answer_create(struct seat *seat, int device, const struct wire_in_h
 			   const unsigned char *body, size_t size);
 bool changes_answer_unlink(struct seat *seat, int device, const struct wire_in_header *header, const char *name,
 			   size_t size);
+bool changes_answer_rename(struct seat *seat, int device, const struct wire_in_header *header,
+			   const unsigned char *body, size_t size);
 bool changes_answer_setattr(struct seat *seat, int device, const struct wire_in_header *header,
 			    const unsigned char *body, size_t size);
 
@@ -168,9 +175,10 @@ void opens_answer_create(struct seat *seat, int device, const struct wire_in_hea
 			 uint32_t flags, int file, struct wire_entry_out *entry, struct avc_event *event);
 bool opens_has_room(void);
 
-/* Publish the event of another change, for the event loop's seat. attr: of the file before. */
+/* Publish the event of another change, for the event loop's seat. how: handle, flags, and attributes of the file before;
+ * the rest is filled in. */
 void opens_put_event(struct avc_event *event, enum avc_kind kind, const struct node *node,
-		     const struct wire_in_header *header, const struct wire_attr *attr);
+		     const struct wire_in_header *header, struct avc_opened *how);
 
 bool opens_answer_open(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 		       const unsigned char *body, size_t size);
@@ -230,8 +238,8 @@ static inline void tree_told(struct node *node, const struct wire_attr *attr)
 /* Return the own node with this name, or NULL. */
 struct node *tree_named(uint64_t parent, const char *name, size_t size);
 
-/* Say to the next process which request removes the node's name; NULL: none any more. */
-void tree_removes(const struct node *node, uint64_t unique);
+/* Give an own node, whose file was renamed, its new name. name: from malloc(3), owned from now on. */
+void tree_moved(struct node *node, uint64_t parent, char *name, size_t size);
 
 /* Take back look-ups, and remove the node if it has no more. */
 void tree_unrefer(struct node *node, uint64_t lookups);
@@ -244,8 +252,28 @@ static inline void tree_idle(struct node *node)
 /* The same for a removed file, with its backing id, which would keep its blocks in use. Another file may get its inode. */
 void tree_removed(struct node *node);
 void tree_tend(unsigned age, unsigned ages); /* the same for all nodes that were not opened for *ages*; with all locks */
-void tree_unsave(struct node *node); /* free its place in memory that outlives the process */
 void tree_begin(void);
 void tree_close(void);
+
+/* _saved_nodes.c. For the event loop only. Without memory that outlives the process, nothing is saved. */
+
+/* Save a new node, with *last*, the number of the node made last. Return false if there is no room. */
+bool saved_add(struct node *node, uint64_t lookups, uint64_t last);
+void saved_set_backing(const struct node *node, int id);
+void saved_drop(struct node *node);
+
+/* Say to the next process which request removes the node's name; NULL: none any more. */
+void saved_removes(const struct node *node, uint64_t unique);
+
+/* Say to the next process which request gives the node a new name. Return false if there is no room. saved_stays() takes
+ * it back. After the reply, saved_moved() is called with all locks. */
+bool saved_moves(const struct node *node, uint64_t parent, const char *name, size_t size, uint64_t unique);
+void saved_stays(void);
+void saved_moved(struct node *node);
+
+/* Let *adopt* make the nodes of the process before, which avc_read_own() has read. Return the number after which new nodes
+ * are counted, so that none is used twice. last: the lowest such number. */
+uint64_t saved_begin(uint64_t last, struct node *(*adopt)(const struct avc_own *));
+void saved_close(void);
 
 #endif

@@ -54,6 +54,7 @@ static PyMethodDef methods[] = {
 	{"is_allowed", vectors_is_allowed, METH_VARARGS, NULL},
 	{"register_as", vectors_register_as, METH_O, NULL},
 	{"lock_names_in", vectors_lock_names_in, METH_O, NULL},
+	{"held_in", vectors_held_in, METH_O, NULL},
 	{"name_number", vectors_name_number, METH_VARARGS, NULL},
 	{"passes_through", vectors_passes_through, METH_NOARGS, NULL},
 	{"know_inode", vectors_know, METH_VARARGS, NULL},

@@ -208,6 +208,7 @@ bool vectors_read_number(PyObject *argument, unsigned long long *number);
 bool vectors_has_size(const void *memory, size_t bytes, size_t size);
 PyObject *vectors_passes_through(PyObject *module, PyObject *unused);
 PyObject *vectors_lock_names_in(PyObject *module, PyObject *file);
+PyObject *vectors_held_in(PyObject *module, PyObject *file);
 PyObject *vectors_name_number(PyObject *module, PyObject *args);
 PyObject *vectors_changed(PyObject *module, PyObject *inode);
 PyObject *vectors_own_nodes(PyObject *module, PyObject *unused);

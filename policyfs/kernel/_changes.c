@@ -1,6 +1,7 @@
 /*
- * Changes in directories of the raw tree (_tree.c), by one decision of Python for all names: CREATE, UNLINK, and SETATTR
- * of times. The store and the trail get what fs/namespace/create.py, unlink.py and setattr.py would give them.
+ * Changes in directories of the raw tree (_tree.c), by one decision of Python for all names: CREATE, UNLINK, RENAME, and
+ * SETATTR of times. The store and the trail get what create.py, unlink.py, rename.py and setattr.py (fs/namespace) would
+ * give them.
  *
  * The event loop's seat alone answers these requests. Whatever is not plain goes to Python before anything is changed.
  */
@@ -10,9 +11,11 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -29,6 +32,8 @@
 #define PLAIN ((uint32_t)(O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) | \
 	       LARGE_FILE)
 #define SAFE (O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) /* as store/tree.py */
+
+#define KILL_SUIDGID 1u /* FUSE_OPEN_KILL_SUIDGID, with O_TRUNC: a new file has no such bits */
 
 #define LARGE_BYTES (16u << 20) /* as store/freeing.py */
 #define OWNER "trusted.policyfs.owner" /* store/owner.py */
@@ -73,17 +78,29 @@ uint64_t avc_name_number(uint64_t device, uint64_t inode, const char *name, size
 	return hash >> 2;
 }
 
-/* Take or release the lock of a name between daemons. Return false if another daemon has it, or if Python must look for
- * the file of the locks. */
-static bool lock_name(short type, int directory, const char *name, size_t size)
+static bool set_lock(short type, off_t byte)
 {
-	struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_len = 1};
+	struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_len = 1, .l_start = byte};
+
+	return fcntl(names_file, F_OFD_SETLK, &lock) == 0;
+}
+
+/* Lock a name between daemons. Return the locked byte, for unlock_name(); -1: another daemon has it, or Python must look for
+ * the file of the locks. */
+static off_t lock_name(int directory, const char *name, size_t size)
+{
 	struct stat locks, at;
+	off_t byte;
 
 	if (fstat(names_file, &locks) != 0 || locks.st_nlink == 0 || fstat(directory, &at) != 0)
-		return false;
-	lock.l_start = (off_t)avc_name_number(at.st_dev, at.st_ino, name, size);
-	return fcntl(names_file, F_OFD_SETLK, &lock) == 0;
+		return -1;
+	byte = (off_t)avc_name_number(at.st_dev, at.st_ino, name, size);
+	return set_lock(F_WRLCK, byte) ? byte : -1;
+}
+
+static void unlock_name(off_t byte)
+{
+	set_lock(F_UNLCK, byte);
 }
 
 /* ---- CREATE -------------------------------------------------------------------------------------- */
@@ -137,13 +154,14 @@ static int open_named(const struct making *new, const struct node *node)
 /* Take the name back from a new file that could not be opened: descriptors or memory are short. */
 static void take_back(const struct making *new, const struct node *node)
 {
+	off_t lock = lock_name(new->directory, new->name, node->name_size);
 	struct statx now;
 
-	if (!lock_name(F_WRLCK, new->directory, new->name, node->name_size))
+	if (lock < 0)
 		return;
 	if (avc_statx(new->directory, new->name, &now) && tree_is_file(&now, node) && now.stx_size == 0)
 		unlinkat(new->directory, new->name, 0);
-	lock_name(F_UNLCK, new->directory, new->name, node->name_size);
+	unlock_name(lock);
 }
 
 /* Give the file its name and a backing id, and read its attributes. Return a descriptor that was opened by the name, or
@@ -205,7 +223,7 @@ bool changes_answer_create(struct seat *seat, int device, const struct wire_in_h
 	memcpy(&new.in, body, sizeof(new.in));
 	new.raw = directories_raw(header->nodeid, header->uid, &new.directory);
 	if (new.raw == NULL || !(new.raw->bits & AVC_CHANGE) || raw_excepts(new.raw, new.name, strlen(new.name)) ||
-	    new.in.flags & ~PLAIN || new.in.open_flags != 0 || new.in.mode & 06000 || new.raw->owner_size > OWNER_MAX ||
+	    new.in.flags & ~PLAIN || new.in.open_flags & ~KILL_SUIDGID || new.in.mode & 06000 || new.raw->owner_size > OWNER_MAX ||
 	    !opens_has_room())
 		return false;
 	/* No other event gets this place before it is filled: this seat waits for nothing. */
@@ -228,6 +246,12 @@ static bool set_removed(struct node *node, bool removed)
 	return is_closed;
 }
 
+/* True if much space becomes free with the file, which takes a while. */
+static bool is_large(const struct statx *now)
+{
+	return now->stx_size > LARGE_BYTES && now->stx_blocks > LARGE_BYTES / 512;
+}
+
 /* Remove the node's name, which is locked, if no process has the file open, and few bytes become free. The disk may take
  * long, so the readers go on. */
 static bool remove_locked(const struct wire_in_header *header, struct node *node, struct wire_attr *attr)
@@ -237,14 +261,13 @@ static bool remove_locked(const struct wire_in_header *header, struct node *node
 
 	if (!set_removed(node, true))
 		return false;
-	tree_removes(node, header->unique);
+	saved_removes(node, header->unique);
 	if (avc_statx(directory, node->name, &now) && tree_is_file(&now, node) &&
-	    !(now.stx_size > LARGE_BYTES && now.stx_blocks > LARGE_BYTES / 512) &&
-	    unlinkat(directory, node->name, 0) == 0) {
+	    !is_large(&now) && unlinkat(directory, node->name, 0) == 0) {
 		avc_fill(&now, false, attr);
 		return true;
 	}
-	tree_removes(NULL, 0);
+	saved_removes(NULL, 0);
 	set_removed(node, false);
 	return false;
 }
@@ -257,23 +280,169 @@ bool changes_answer_unlink(struct seat *seat, int device, const struct wire_in_h
 	struct node *node = tree_named(header->nodeid, name, size);
 	struct avc_event *event = NULL;
 	struct wire_attr before;
+	off_t lock;
 	bool done;
 
 	if (raw == NULL || node == NULL || !(raw->bits & AVC_CHANGE) || raw_excepts(raw, name, size) ||
 	    (raw->bits & AVC_CHANGES_RECORDED && (event = events_place(0, header->pid)) == NULL) ||
-	    !lock_name(F_WRLCK, directory, name, size))
+	    (lock = lock_name(directory, name, size)) < 0)
 		return false;
 	done = remove_locked(header, node, &before);
-	lock_name(F_UNLCK, directory, name, size);
+	unlock_name(lock);
 	if (!done)
 		return false;
 	if (event != NULL)
-		opens_put_event(event, AVC_REMOVED, node, header, &before);
+		opens_put_event(event, AVC_REMOVED, node, header, &(struct avc_opened){.attr = before});
 	atomic_fetch_add_explicit(&seat->unlinks, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&seat->firsts, 1, memory_order_relaxed);
 	tree_removed(node);
 	avc_reply(seat, device, header->unique, 0, NULL, 0);
-	tree_removes(NULL, 0); /* INVARIANT: only now: without the number, a request that comes again is made again */
+	saved_removes(NULL, 0); /* INVARIANT: only now: without the number, a request that comes again is made again */
+	return true;
+}
+
+/* ---- RENAME -------------------------------------------------------------------------------------- */
+
+struct moving {
+	const struct wire_in_header *header;
+	struct wire_rename_in in;
+	const struct raw *from, *to;
+	int directory, new_directory;
+	const char *old, *new;
+	size_t old_size, new_size;
+	struct node *node, *replaced; /* replaced: NULL if the new name must be free */
+};
+
+static bool read_rename(struct moving *move, const unsigned char *body, size_t size)
+{
+	const size_t skipped = move->header->opcode == OPCODE_RENAME ? sizeof(move->in.new_parent) : sizeof(move->in);
+	size_t old;
+
+	if (size <= skipped)
+		return false;
+	memcpy(&move->in, body, skipped);
+	old = strnlen((const char *)body + skipped, size - skipped) + 1;
+	if (old >= size - skipped || !avc_is_name(body + skipped, old) ||
+	    !avc_is_name(body + skipped + old, size - skipped - old))
+		return false;
+	move->old = (const char *)body + skipped;
+	move->new = move->old + old;
+	move->old_size = old - 1;
+	move->new_size = size - skipped - old - 1;
+	return true;
+}
+
+static bool may_move(struct moving *move)
+{
+	const struct wire_in_header *header = move->header;
+	const struct raw *from = directories_raw(header->nodeid, header->uid, &move->directory);
+	const struct raw *to = directories_raw(move->in.new_parent, header->uid, &move->new_directory);
+
+	if (from == NULL || to == NULL || from->moves == 0 || from->moves != to->moves ||
+	    !(from->bits & to->bits & AVC_CHANGE) || raw_excepts(from, move->old, move->old_size) ||
+	    raw_excepts(to, move->new, move->new_size) || move->in.flags & ~RENAME_NOREPLACE)
+		return false;
+	move->from = from;
+	move->node = tree_named(header->nodeid, move->old, move->old_size);
+	move->replaced = tree_named(move->in.new_parent, move->new, move->new_size);
+	return move->node != NULL && move->node != move->replaced && (move->replaced == NULL || move->in.flags == 0) &&
+	       avc_has_room_for(move->in.new_parent, move->new, move->new_size);
+}
+
+static int held_file = -1;
+
+void avc_held_in(int file)
+{
+	held_file = file;
+}
+
+/* True if another daemon may have held bytes of the file (store/locking/latches.py): if these are refused later, the file
+ * that it replaces is lost, too. */
+static bool is_held_elsewhere(const struct statx *now)
+{
+	const uint64_t device = makedev(now->stx_dev_major, now->stx_dev_minor);
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+	struct stat marks;
+
+	lock.l_start = (off_t)((device * 0x9e3779b97f4a7c15u + now->stx_ino) & (((uint64_t)1 << 62) - 1));
+	return fstat(held_file, &marks) != 0 || marks.st_nlink == 0 || fcntl(held_file, F_OFD_GETLK, &lock) != 0 ||
+	       lock.l_type != F_UNLCK;
+}
+
+/* Rename the file, whose names are locked. replaced: of the file with the new name, if there is one. */
+static bool move_locked(const struct moving *move, struct wire_attr *replaced)
+{
+	const int at = move->directory, to = move->new_directory;
+	const struct node *node = move->node, *gone = move->replaced;
+	struct statx now, there;
+
+	if (!avc_statx(at, move->old, &now) || !tree_is_file(&now, node) ||
+	    (gone != NULL && (!avc_statx(to, move->new, &there) || !tree_is_file(&there, gone) || is_large(&there) ||
+			      is_held_elsewhere(&now))) ||
+	    !saved_moves(node, move->in.new_parent, move->new, move->new_size, move->header->unique))
+		return false;
+	if (gone != NULL)
+		avc_fill(&there, false, replaced);
+	if (renameat2(at, move->old, to, move->new, gone == NULL ? RENAME_NOREPLACE : 0) == 0)
+		return true;
+	saved_stays();
+	return false;
+}
+
+static bool rename_now(const struct moving *move, struct wire_attr *replaced)
+{
+	off_t old = lock_name(move->directory, move->old, move->old_size), new;
+	bool done;
+
+	if (old < 0)
+		return false;
+	if ((new = lock_name(move->new_directory, move->new, move->new_size)) < 0) {
+		unlock_name(old);
+		return false;
+	}
+	done = (move->replaced == NULL || set_removed(move->replaced, true)) && move_locked(move, replaced);
+	if (!done && move->replaced != NULL)
+		set_removed(move->replaced, false);
+	unlock_name(new);
+	unlock_name(old);
+	return done;
+}
+
+static void put_move(struct avc_event *event, const struct moving *move, const struct wire_attr *replaced)
+{
+	struct avc_opened how = {.fh = move->replaced != NULL, .flags = move->in.flags, .attr = *replaced};
+
+	event->new_parent = move->in.new_parent;
+	event->new_name_size = (uint16_t)move->new_size;
+	memcpy(event->new_name, move->new, move->new_size);
+	opens_put_event(event, AVC_MOVED, move->node, move->header, &how);
+}
+
+bool changes_answer_rename(struct seat *seat, int device, const struct wire_in_header *header,
+			   const unsigned char *body, size_t size)
+{
+	struct moving move = {.header = header};
+	struct wire_attr replaced = {0};
+	struct avc_event *event = NULL;
+	char *name;
+
+	if (!read_rename(&move, body, size) || !may_move(&move) ||
+	    (move.from->bits & AVC_CHANGES_RECORDED && (event = events_place(0, header->pid)) == NULL) ||
+	    (name = malloc(move.new_size)) == NULL)
+		return false;
+	if (!rename_now(&move, &replaced)) {
+		free(name);
+		return false;
+	}
+	if (event != NULL)
+		put_move(event, &move, &replaced);
+	memcpy(name, move.new, move.new_size);
+	atomic_fetch_add_explicit(&seat->renames, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&seat->firsts, 1, memory_order_relaxed);
+	if (move.replaced != NULL)
+		tree_removed(move.replaced);
+	avc_reply(seat, device, header->unique, 0, NULL, 0);
+	tree_moved(move.node, move.in.new_parent, name, move.new_size);
 	return true;
 }
 
@@ -319,7 +488,7 @@ bool changes_answer_setattr(struct seat *seat, int device, const struct wire_in_
 	    !set_times(node, &in) || !avc_ask_store(node, false, &out.attr))
 		return false; /* Python sets the times once more */
 	if (event != NULL)
-		opens_put_event(event, AVC_DATED, node, header, &out.attr);
+		opens_put_event(event, AVC_DATED, node, header, &(struct avc_opened){.attr = out.attr});
 	avc_keep(node, &out.attr, &out.attr_valid, &out.attr_valid_nsec);
 	tree_told(node, &out.attr);
 	atomic_fetch_add_explicit(&seat->setattrs, 1, memory_order_relaxed);

@@ -104,6 +104,7 @@ struct avc_event *events_place(unsigned number, uint32_t pid)
 		return NULL;
 	event->time_ns = clock_ns(CLOCK_REALTIME);
 	event->pid = pid;
+	event->new_name_size = 0;
 	event->program_size = program->size;
 	memcpy(event->program, program->path, program->size);
 	return event;

@@ -153,10 +153,12 @@ static void fill(struct avc_event *event, enum avc_kind kind, const struct node 
 }
 
 void opens_put_event(struct avc_event *event, enum avc_kind kind, const struct node *node,
-		     const struct wire_in_header *header, const struct wire_attr *attr)
+		     const struct wire_in_header *header, struct avc_opened *how)
 {
-	fill(event, kind, node,
-	     &(struct avc_opened){.node = node->id, .uid = header->uid, .gid = header->gid, .attr = *attr});
+	how->node = node->id;
+	how->uid = header->uid;
+	how->gid = header->gid;
+	fill(event, kind, node, how);
 	events_put(0);
 }
 

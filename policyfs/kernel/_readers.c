@@ -36,6 +36,7 @@
 #define PAUSE_MS 1 /* after a read that failed because memory is short: each such read loses a request */
 
 #define LOOK_EVERY 16 /* calls of readers_weigh() between two sums of the counters */
+#define FIRST_COST 4 /* an answer that a reader leaves to the event loop takes so many times as long as one by the loop alone */
 
 enum mode { RESTING, READING, ENDING };
 
@@ -267,8 +268,8 @@ void readers_weigh(unsigned passed)
 	if (++readers.calls % LOOK_EVERY != 0 && readers.begin_percent > 0)
 		return;
 	answered = answered_so_far(&firsts) - readers.answered;
-	total = answered + readers.passed;
 	firsts -= readers.firsts;
+	total = answered + (FIRST_COST - 1) * firsts + readers.passed;
 	if (total < WEIGHED && readers.begin_percent > 0)
 		return;
 	percent = total == 0 ? 0 : (unsigned)(100 * (answered - firsts) / total);

@@ -24,7 +24,6 @@
 
 #define OURS AVC_OWN_NODES
 #define BUCKETS (1u << 16)
-#define NODES_MAX (1u << 16)
 #define IDLE_MAX (1u << 14) /* limit of backing ids that last longer */
 #define PARENTS (1u << 14)
 #define KNOWN (1u << 18)
@@ -58,33 +57,6 @@ static struct {
 	bool passes, refused;  /* the kernel has passed files of this store through; it passes none */
 } tree;
 
-/* A node, in memory that outlives this process. The count is also the node's. */
-struct saved {
-	struct count count; /* id 0: free; written last */
-	uint64_t parent, ino;
-	int64_t birth_ns;
-	atomic_int backing_id;
-	uint16_t name_size;
-	char name[NAME_MAX_BYTES];
-};
-
-struct memory {
-	_Alignas(64) atomic_uint_fast64_t last; /* as tree.last */
-	atomic_uint_fast64_t used; /* the first place that was never in use */
-	struct saved nodes[NODES_MAX];
-	atomic_uint_fast64_t remover, removed; /* the number of the UNLINK in work, or 0; its node's */
-};
-
-_Static_assert(sizeof(struct memory) < 16 + NODES_MAX * sizeof(struct saved) + 64, "the last two are in what was padding");
-
-static struct {
-	struct memory *memory; /* NULL: no process follows this one */
-	uint32_t free[NODES_MAX];
-	size_t free_count;
-} kept;
-
-static void *outliving; /* the memory of the next tree_begin() */
-
 static struct node **chain_of(uint64_t inode)
 {
 	return &tree.by_inode[(inode * 0x9e3779b97f4a7c15u) >> 48];
@@ -112,89 +84,7 @@ uint32_t tree_kept_ms(uint64_t inode)
 	return COLD_MS - (uint32_t)(SPREAD_MS * (((inode * 0x9e3779b97f4a7c15u) >> 32) & 0xffff) / 0x10000);
 }
 
-/* ---- Memory that outlives this process ------------------------------------------------------------ */
-
-static struct saved *saved_of(const struct node *node)
-{
-	uintptr_t at = (uintptr_t)node->count, first = (uintptr_t)kept.memory;
-
-	return kept.memory != NULL && at - first < sizeof(*kept.memory) ? (struct saved *)node->count : NULL;
-}
-
-/* Save a new node. There is a place for each. */
-static void save(struct node *node, uint64_t lookups)
-{
-	struct saved *saved;
-	uint64_t used;
-
-	atomic_store(&node->count->lookups, lookups);
-	if (kept.memory == NULL)
-		return;
-	used = atomic_load(&kept.memory->used);
-	if (kept.free_count == 0)
-		atomic_store(&kept.memory->used, used + 1);
-	saved = &kept.memory->nodes[kept.free_count > 0 ? kept.free[--kept.free_count] : used];
-	saved->parent = node->parent;
-	saved->ino = node->ino;
-	saved->birth_ns = node->birth_ns;
-	atomic_store(&saved->backing_id, 0);
-	saved->name_size = node->name_size;
-	memcpy(saved->name, node->name, node->name_size);
-	atomic_store(&saved->count.lookups, lookups);
-	atomic_store(&kept.memory->last, tree.last);
-	atomic_store(&saved->count.id, node->id);
-	node->count = &saved->count;
-}
-
-static void set_backing(struct node *node, int id)
-{
-	struct saved *saved = saved_of(node);
-
-	if (saved != NULL)
-		atomic_store(&saved->backing_id, id);
-	node->backing_id = id;
-}
-
-void tree_unsave(struct node *node)
-{
-	struct saved *saved = saved_of(node);
-
-	if (saved == NULL)
-		return;
-	atomic_store(&saved->count.id, 0);
-	kept.free[kept.free_count++] = (uint32_t)(saved - kept.memory->nodes);
-	node->count = &node->alone;
-}
-
-size_t avc_own_size(void)
-{
-	return sizeof(struct memory);
-}
-
-void avc_save_own(void *memory)
-{
-	outliving = memory;
-}
-
-void avc_read_own(void *from, avc_known_node is_known, void *context)
-{
-	struct memory *memory = from;
-
-	for (size_t i = 0; i < NODES_MAX && i < atomic_load(&memory->used); i++) {
-		struct saved *saved = &memory->nodes[i];
-		struct avc_own own = {
-			.id = atomic_load(&saved->count.id), .parent = saved->parent, .ino = saved->ino,
-			.birth_ns = saved->birth_ns, .lookups = atomic_load(&saved->count.lookups),
-			.backing_id = atomic_load(&saved->backing_id), .name_size = saved->name_size,
-		};
-
-		if (own.id == atomic_load(&memory->removed))
-			own.remover = atomic_load(&memory->remover);
-		memcpy(own.name, saved->name, sizeof(own.name));
-		if (!(own.id & OURS) || own.name_size > NAME_MAX_BYTES || is_known(context, &own))
-			atomic_store(&saved->count.id, 0);
-	}
-}
+/* ---- Nodes: the event loop only ------------------------------------------------------------------ */
 
 static struct node *add(uint64_t id, uint64_t parent, uint64_t ino, int64_t birth_ns, const char *name, size_t size)
 {
@@ -214,39 +104,23 @@ static struct node *add(uint64_t id, uint64_t parent, uint64_t ino, int64_t birt
 	return node;
 }
 
-/* Make the node that the process before has saved here. It has no device, so Python answers its first GETATTR and OPEN.
- * INVARIANT: Python has taken over those with a backing id, which may have handles. */
-static void adopt(struct saved *saved, uint32_t place)
+/* Such a node has no device, so Python answers its first GETATTR and OPEN. */
+static struct node *adopt(const struct avc_own *saved)
 {
-	uint64_t id = atomic_load(&saved->count.id);
-	struct node *node = NULL;
-
-	if (id & OURS && atomic_load(&saved->count.lookups) - 1 < AVC_MAKING - 1 && atomic_load(&saved->backing_id) == 0)
-		node = add(id, saved->parent, saved->ino, saved->birth_ns, saved->name, saved->name_size);
-	if (node != NULL) {
-		node->count = &saved->count;
-		return;
-	}
-	atomic_store(&saved->count.id, 0);
-	kept.free[kept.free_count++] = place;
+	return add(saved->id, saved->parent, saved->ino, saved->birth_ns, saved->name, saved->name_size);
 }
 
-/* INVARIANT: numbers go on, so that no number of a node is used twice. avc_read_own() has checked what is saved. */
 void tree_begin(void)
 {
 	TAILQ_INIT(&tree.by_age);
-	kept.memory = outliving;
-	kept.free_count = 0;
-	outliving = NULL;
-	if (kept.memory == NULL)
-		return;
-	if (tree.last < atomic_load(&kept.memory->last))
-		tree.last = atomic_load(&kept.memory->last);
-	for (uint32_t i = 0; i < NODES_MAX && i < atomic_load(&kept.memory->used); i++)
-		adopt(&kept.memory->nodes[i], i);
+	tree.last = saved_begin(tree.last, adopt);
 }
 
-/* ---- Nodes: the event loop only ------------------------------------------------------------------ */
+static void set_backing(struct node *node, int id)
+{
+	saved_set_backing(node, id);
+	node->backing_id = id;
+}
 
 static void leave_inode(struct node *node)
 {
@@ -286,22 +160,21 @@ static void close_unused(struct node *node, bool late)
 	}
 }
 
-void tree_removes(const struct node *node, uint64_t unique)
-{
-	if (kept.memory == NULL)
-		return;
-	atomic_store(&kept.memory->remover, 0);
-	if (node == NULL)
-		return;
-	atomic_store(&kept.memory->removed, node->id);
-	atomic_store(&kept.memory->remover, unique);
-}
-
 void tree_removed(struct node *node)
 {
 	avc_lock_all();
 	leave_inode(node);
 	close_unused(node, true);
+	avc_unlock_all();
+}
+
+void tree_moved(struct node *node, uint64_t parent, char *name, size_t size)
+{
+	avc_lock_all();
+	tree.in_parent[node->parent % PARENTS]--;
+	tree.in_parent[parent % PARENTS]++;
+	avc_rename_node(node, parent, name, size);
+	saved_moved(node);
 	avc_unlock_all();
 }
 
@@ -339,15 +212,18 @@ static struct node *make_node(const struct raw *raw, uint64_t parent, const char
 {
 	struct node *node;
 
-	if (tree.known[now->stx_ino % KNOWN] != 0 || tree.count >= NODES_MAX)
+	if (tree.known[now->stx_ino % KNOWN] != 0 || tree.count >= OWN_NODES_MAX)
 		return NULL;
 	avc_lock_all();
 	node = add(OURS | (tree.last + 1), parent, now->stx_ino, avc_birth_ns(now), name, size);
 	if (node != NULL) {
 		node->device = raw->device;
 		node->kept_ms = raw->keeps_attributes ? tree_kept_ms(node->ino) : 0;
-		tree.last++;
-		save(node, lookups);
+		if (!saved_add(node, lookups, ++tree.last)) {
+			leave(node);
+			avc_remove_node(node, false);
+			node = NULL;
+		}
 	}
 	avc_unlock_all();
 	return node;
@@ -596,5 +472,5 @@ void tree_close(void)
 	tree.last = last;
 	tree.backer = backer;
 	tree.refused = false;
-	memset(&kept, 0, sizeof(kept));
+	saved_close();
 }

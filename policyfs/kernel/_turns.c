@@ -87,7 +87,8 @@ static unsigned cost_of(const unsigned char *message)
 	struct wire_in_header header;
 
 	memcpy(&header, message, sizeof(header));
-	return header.opcode == OPCODE_CREATE || header.opcode == OPCODE_UNLINK || header.opcode == OPCODE_SETATTR ?
+	return header.opcode == OPCODE_CREATE || header.opcode == OPCODE_UNLINK || header.opcode == OPCODE_SETATTR ||
+			       header.opcode == OPCODE_RENAME || header.opcode == OPCODE_RENAME2 ?
 		CHANGE_COST : 1;
 }
 

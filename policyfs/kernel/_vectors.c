@@ -137,19 +137,20 @@ PyObject *vectors_see_all(PyObject *module, PyObject *args)
 PyObject *vectors_allow(PyObject *module, PyObject *args)
 {
 	unsigned long long id, device;
-	unsigned int uid, bits, entry_s;
+	unsigned int uid, bits, entry_s, moves;
 	Py_ssize_t excepted_size, owner_size;
 	struct avc_raw raw;
 	int fd, keeps;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "KiIKIIpy#y#:allow_directory", &id, &fd, &uid, &device, &bits, &entry_s, &keeps,
-			      &raw.excepted, &excepted_size, &raw.owner, &owner_size) || !vectors_is_loop())
+	if (!PyArg_ParseTuple(args, "KiIKIIpIy#y#:allow_directory", &id, &fd, &uid, &device, &bits, &entry_s, &keeps,
+			      &moves, &raw.excepted, &excepted_size, &raw.owner, &owner_size) || !vectors_is_loop())
 		return NULL;
 	raw.uid = uid;
 	raw.device = device;
 	raw.bits = bits & AVC_GRANT_BITS;
 	raw.entry_s = entry_s;
+	raw.moves = moves;
 	raw.keeps_attributes = keeps;
 	raw.excepted_size = (size_t)excepted_size;
 	raw.owner_size = (size_t)owner_size;
@@ -305,6 +306,8 @@ uint64_t vectors_answered(uint32_t opcode)
 		return counts.setattrs;
 	case OPCODE_UNLINK:
 		return counts.unlinks;
+	case OPCODE_RENAME:
+		return counts.renames;
 	default:
 		return 0;
 	}
@@ -318,6 +321,17 @@ PyObject *vectors_lock_names_in(PyObject *module, PyObject *file)
 	if (PyErr_Occurred())
 		return NULL;
 	avc_lock_names_in((int)fd);
+	Py_RETURN_NONE;
+}
+
+PyObject *vectors_held_in(PyObject *module, PyObject *file)
+{
+	long fd = PyLong_AsLong(file);
+
+	(void)module;
+	if (PyErr_Occurred())
+		return NULL;
+	avc_held_in((int)fd);
 	Py_RETURN_NONE;
 }
 
@@ -370,7 +384,7 @@ PyObject *vectors_counts(PyObject *module, PyObject *unused)
 
 	(void)module, (void)unused;
 	avc_count(&counts);
-	return Py_BuildValue("KKKKKKKKKKKIKKKKKKKK", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
+	return Py_BuildValue("KKKKKKKKKKKIKKKKKKKKK", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
 			     (unsigned long long)counts.accesses, (unsigned long long)counts.lost,
 			     (unsigned long long)counts.nodes, (unsigned long long)counts.directories,
 			     (unsigned long long)counts.installed, (unsigned long long)counts.dropped,
@@ -379,5 +393,6 @@ PyObject *vectors_counts(PyObject *module, PyObject *unused)
 			     (unsigned long long)counts.getxattrs, (unsigned long long)counts.absences,
 			     (unsigned long long)counts.opendirs, (unsigned long long)counts.releasedirs,
 			     (unsigned long long)counts.ioctls, (unsigned long long)counts.creates,
-			     (unsigned long long)counts.setattrs, (unsigned long long)counts.unlinks);
+			     (unsigned long long)counts.setattrs, (unsigned long long)counts.unlinks,
+			     (unsigned long long)counts.renames);
 }

@@ -68,9 +68,10 @@ static PyObject *own_of(const void *items, size_t index)
 {
 	const struct avc_own *one = &((const struct avc_own *)items)[index];
 
-	return Py_BuildValue("KKy#KLKiK", (unsigned long long)one->id, (unsigned long long)one->parent, one->name,
+	return Py_BuildValue("KKy#KLKiKKy#", (unsigned long long)one->id, (unsigned long long)one->parent, one->name,
 			     (Py_ssize_t)one->name_size, (unsigned long long)one->ino, (long long)one->birth_ns,
-			     (unsigned long long)one->lookups, one->backing_id, (unsigned long long)one->remover);
+			     (unsigned long long)one->lookups, one->backing_id, (unsigned long long)one->remover,
+			     (unsigned long long)one->new_parent, one->new_name, (Py_ssize_t)one->new_name_size);
 }
 
 static PyObject *handle_of(const void *items, size_t index)
@@ -103,12 +104,13 @@ static PyObject *event_of(const void *items, size_t index)
 {
 	const struct avc_event *one = &((const struct avc_event *)items)[index];
 
-	return Py_BuildValue("LKKIIIIKLy#Ky#iKL", (long long)one->time_ns, (unsigned long long)one->fh,
+	return Py_BuildValue("LKKIIIIKLy#Ky#iKLKy#", (long long)one->time_ns, (unsigned long long)one->fh,
 			     (unsigned long long)one->node, one->uid, one->gid, one->pid, one->flags,
 			     (unsigned long long)one->size, (long long)one->mtime_ns, one->program,
 			     (Py_ssize_t)one->program_size, (unsigned long long)one->parent, one->name,
 			     (Py_ssize_t)one->name_size, one->kind, (unsigned long long)one->size_after,
-			     (long long)one->mtime_after_ns);
+			     (long long)one->mtime_after_ns, (unsigned long long)one->new_parent, one->new_name,
+			     (Py_ssize_t)one->new_name_size);
 }
 
 /* Make the list of the found items, and free these. The cache no longer has them. If there is no memory for the list,

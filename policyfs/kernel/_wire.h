@@ -102,6 +102,12 @@ struct wire_entry_out {
 	struct wire_attr attr;
 };
 
+/* The old name and the new name follow, each with a null byte. RENAME has only new_parent. */
+struct wire_rename_in {
+	uint64_t new_parent;
+	uint32_t flags, padding; /* of renameat2(2) */
+};
+
 struct wire_open_out {
 	uint64_t fh;
 	uint32_t open_flags;
@@ -116,5 +122,6 @@ _Static_assert(sizeof(struct wire_ioctl_in) == 32, "fuse_ioctl_in");
 _Static_assert(sizeof(struct wire_attr_out) == 104, "fuse_attr_out");
 _Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
 _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
+_Static_assert(sizeof(struct wire_rename_in) == 16, "fuse_rename2_in");
 
 #endif

@@ -64,6 +64,9 @@ passes_through = library.passes_through
 lock_names_in = library.lock_names_in
 """A function that says by bytes of which file (a descriptor) names are locked; -1: the bridge removes no
 name."""
+held_in = library.held_in
+"""A function that says in which file (a descriptor) other daemons mark files with held bytes; -1: the bridge
+replaces no file by another."""
 name_number = library.name_number
 """A function that returns the byte that stands for a name (device, inode number of its directory, name)."""
 know_inode = library.know_inode
@@ -129,6 +132,7 @@ class VectorStats:
     creates: int
     setattrs: int
     unlinks: int
+    renames: int
     readers: int
     reading: bool
     began: int
@@ -152,7 +156,8 @@ class Opened(NamedTuple):
 
 class OwnNode(NamedTuple):
     """A node that the bridge has made, of a regular file. lookups: the kernel's references. backing_id: 0 if
-    it is not open. remover: the number of the UNLINK that a killed daemon was about to make, or 0."""
+    it is not open. remover: the number of the UNLINK or RENAME that a killed daemon was about to make, or 0.
+    new_parent, new_name: of the RENAME."""
 
     nodeid: int
     parent: int
@@ -162,6 +167,8 @@ class OwnNode(NamedTuple):
     lookups: int
     backing_id: int
     remover: int = 0
+    new_parent: int = 0
+    new_name: bytes = b""
 
 
 class Listed(NamedTuple):
@@ -196,12 +203,13 @@ def take_some(most: int) -> list[OwnNode]:
 class Answer(enum.IntEnum):
     """The kind of an answer of the bridge that is an event for the trail (_avc.h)."""
 
-    OPENED, MADE, DATED, RELEASED, REMOVED = range(5)
+    OPENED, MADE, DATED, RELEASED, REMOVED, MOVED = range(6)
 
 
 class Seen(NamedTuple):
     """An answer of the bridge, for the trail. size, mtime_ns: of the file at the open. parent, name: of the
-    bridge's own node; else 0 and empty. size_after, mtime_after_ns: at the release."""
+    bridge's own node; else 0 and empty. size_after, mtime_after_ns: at the release. new_parent, new_name:
+    after a rename, whose *flags* are those of renameat2(2); fh: 0 unless it replaced a file of this size."""
 
     time_ns: int
     fh: int
@@ -219,6 +227,8 @@ class Seen(NamedTuple):
     kind: int = Answer.OPENED
     size_after: int = 0
     mtime_after_ns: int = 0
+    new_parent: int = 0
+    new_name: bytes = b""
 
 
 def take_events() -> list[Seen]:

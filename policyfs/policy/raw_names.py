@@ -4,22 +4,29 @@ By it the bridge opens files for the first time without Python (docs/architectur
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Final, NamedTuple
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Op, Principal
-from policyfs.policy.decide import Engine, PathState
+from policyfs.policy.decide import End, Engine, PathState
 from policyfs.policy.globs.names import bytes_of
 
 READ: Final = Op.SEE | Op.READ
 _MAKE: Final = Op.SEE | Op.CREATE | Op.WRITE
+_MOST_ENDS: Final = 4
+"""The limit of paths of which each is compared with each."""
 
 
 class Changes(NamedTuple):
-    """The decisions that allow a caller to make any file in a directory, and to date and remove each."""
+    """The decisions that allow a caller to make any file in a directory, and to date, remove and rename each.
+
+    moved: also to directories with the same *states* and *literals*. None if each name needs its own decision
+    on that."""
 
     made: Decision
     dated: Decision
     removed: Decision
+    moved: Decision | None = None
 
 
 class RawNames(NamedTuple):
@@ -59,7 +66,29 @@ def raw_names(engine: Engine, who: Principal, directory: PathState) -> RawNames 
         if _decision(engine, who, state) == decision and changes in {None, _changes(engine, who, state)}
     )
     excepted = tuple(name for name, state in literals if (name, state) not in alike)
+    if changes is not None:
+        ends = (*states, *(state for _, state in alike))
+        changes = changes._replace(moved=_moved(engine, who, tuple(dict.fromkeys(ends)), changes))
     return RawNames(decision, states, alike, excepted, changes)
+
+
+def _moved(
+    engine: Engine, who: Principal, states: tuple[PathState, ...], changes: Changes
+) -> Decision | None:
+    """Return the decision on renames of files between any of these paths, also of one over another. None if
+    they differ, or if some caller has other rights, or another content requirement, at one path."""
+    if len(states) > _MOST_ENDS:
+        return None
+    found: list[Decision] = []
+    for old, new in product(states, states):
+        if engine.needs_move(who, old, new, FileType.REGULAR) or engine.asks_more(old, new):
+            return None
+        source, target = (End(state, FileType.REGULAR, NO_FACTS) for state in (old, new))
+        for replaced, same in product((None, target), (True, False)):
+            found.append(engine.rename(who, source, target, replaced, False, same_directory=same))
+    if not all(map(_is_plain, found)) or len({(*_ids(one), one.audit) for one in found}) != 1:
+        return None
+    return found[0] if found[0].audit == changes.made.audit else None
 
 
 def _changes(engine: Engine, who: Principal, state: PathState) -> Changes | None:

@@ -100,12 +100,6 @@ def steps(directory: Path) -> dict[str, float]:
     return {step: statistics.quantiles(timers.spent[step], n=10)[0] / 1e3 for step in STEPS}
 
 
-def _spent_us(pid: int) -> float:
-    """Return the processor time of a process's threads so far (proc_pid_schedstat(5))."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((thread / "schedstat").read_text("ascii").split()[0]) for thread in threads) / 1e3
-
-
 def _switches(pid: int) -> int:
     status = "".join((one / "status").read_text("ascii") for one in Path(f"/proc/{pid}/task").iterdir())
     return sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", status)))
@@ -119,9 +113,9 @@ def _work(loop: Path, operation: str, path: Path) -> int:
 
 def _line(loop: Path, operation: str, contender: Contender, mount: Mount) -> str:
     """Measure one operation on a mount twice: without and with strace(1)."""
-    before, spent = mount.fuse_counters(), _spent_us(mount.pid)
+    before, spent = mount.fuse_counters(), contender.spent_us()
     count = _work(loop, operation, contender.path)
-    spent = (_spent_us(mount.pid) - spent) / count
+    spent = (contender.spent_us() - spent) / count
     after = mount.fuse_counters()
     asked = {name: (number - before[name]) / count for name, number in after.items()}
     told = " ".join(f"{name} {each:.2g}" for name, each in asked.items() if each > 0.05)

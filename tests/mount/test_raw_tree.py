@@ -454,6 +454,7 @@ def test_random_calls_come_to_the_same_with_and_without(arena: Path) -> None:
                 found = said(mounts.all[0])
                 assert found["opens"] > 5 * SEQUENCES
                 assert min(found["creates"], found["setattrs"], 2 * found["unlinks"]) > SEQUENCES, found
+                assert found["renames"] >= SEQUENCES // 10, found  # of four, none may be the bridge's
             mounts.assert_idle()
         finally:
             wrong = mounts.stop_all()

@@ -75,6 +75,8 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "unlink": lambda at: (at / "file").unlink(),
     "rename": lambda at: (at / "file").rename(at / "empty" / "new"),
     "replace": lambda at: (at / "file").rename(at / "other"),
+    "rename beside": lambda at: (at / "file").rename(at / "new"),
+    "replace by name": lambda at: (at / "file").rename(at / "third"),
     "exchange": _exchange,
     "rename directory": lambda at: (at / "empty").rename(at / "new"),
     "utime": lambda at: os.utime(at / "file", ns=(STAMP_NS, STAMP_NS)),
@@ -82,10 +84,13 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "removexattr": lambda at: os.removexattr(at / "file", "user.kept"),
     "chmod": lambda at: (at / "file").chmod(0o711),
 }
-IN_C = {"create": "creates", "make and date": "setattrs", "unlink": "unlinks", "utime": "setattrs"}
+IN_C = {
+    "create": "creates", "make and date": "setattrs", "unlink": "unlinks", "utime": "setattrs",
+    "rename beside": "renames", "replace by name": "renames",
+}  # fmt: skip
 """Changes that the bridge makes by itself, by what counts them, if no record must come first."""
 WAYS: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
-    (OF_APP, tuple(name for name in CHANGES if name != "chmod"), RECORDED),
+    (OF_APP, tuple(name for name in CHANGES if name not in {"chmod", *tuple(IN_C)[-2:]}), RECORDED),
     (OF_APP, tuple(IN_C), POLICY),
     ((), ("create", "link", "unlink", "rename", "replace"), RECORDED),
     (("--no-passthrough",), ("append", "overwrite", "truncate", "allocate"), RECORDED),
@@ -96,7 +101,8 @@ WAYS: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
 def _furnish(directory: Path) -> None:
     (directory / "empty").mkdir(parents=True)
     (directory / "file").write_bytes(b"old text")
-    (directory / "other").write_bytes(b"another")
+    for name in ("other", "third"):
+        (directory / name).write_bytes(b"another")
     os.setxattr(directory / "file", "user.kept", b"value")
     for path in (directory, *directory.iterdir()):
         os.chown(path, APP, APP)
@@ -107,7 +113,8 @@ def _warm(directory: Path) -> None:
     with (directory / "other").open("ab"), (directory / "warm").open("ab"):
         pass
     (directory / "warm").unlink()
-    (directory / "file").stat()
+    for name in ("file", "third"):
+        (directory / name).stat()
 
 
 def _found(directory: Path) -> list[tuple[object, ...]]:

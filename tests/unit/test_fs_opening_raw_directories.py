@@ -51,7 +51,7 @@ class Scene:
         fs: Any = SimpleNamespace(
             tree=None, nodes=self.nodes, handles=self.handles, resolver=SimpleNamespace(dirfd=self.dirfd),
             gate=SimpleNamespace(generation=1, engine=None, shows_all_in=lambda who, state: self.shows_all),
-            name_lock=None, locks=None, intents=None,
+            name_lock=None, locks=None, intents=None, held=SimpleNamespace(tell=lambda opened: None),
         )  # fmt: skip
         self.raw, self.unchanging = (
             RawDirectories(
@@ -78,7 +78,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 def test_the_bridge_is_told_after_the_trail(scene: Scene) -> None:
     assert scene.allow()
     bits = vectors.RAW | vectors.RECORDED
-    given = 86_400, True, b"a\0b\0", b"app"
+    given = 86_400, True, 0, b"a\0b\0", b"app"
     assert scene.told == [("noted", DECISION, None), (2, 5, 1000, 3, bits, *given)]
 
 
@@ -92,6 +92,22 @@ def test_the_bridge_may_change_where_the_decision_is_one_for_all_names(scene: Sc
         scene.told.clear()
         assert raw.allow(scene.directory, CALLER)
         assert (scene.told[0], scene.told[1][4]) == (("noted", DECISION, noted), bits | more)
+
+
+def test_files_may_be_renamed_between_directories_whose_names_are_alike(scene: Scene) -> None:
+    def moves() -> int:
+        scene.told.clear()
+        assert scene.raw.allow(scene.directory, CALLER)
+        return scene.told[1][7]
+
+    assert moves() == 0
+    scene.directory.state = State()  # another decision
+    scene.found = scene.found._replace(changes=Changes(*[DECISION] * 4))
+    numbers = [moves()]
+    scene.directory.state = State()
+    numbers.append(moves())
+    scene.directory.state, scene.found = State(), scene.found._replace(states=("one",))
+    assert 0 < numbers[0] == numbers[1] != moves() > 0
 
 
 def test_a_name_that_the_kernel_keeps_less_long_is_an_exception(scene: Scene) -> None:

@@ -186,6 +186,27 @@ def test_changes_of_files_in_a_directory_are_events_of_each_file(scene: Scene) -
     assert (removed.size_before, removed.mtime_before_ns, removed.io) == (56, 78, "")
 
 
+def test_a_rename_has_both_paths_and_the_version_of_what_it_replaced(scene: Scene) -> None:
+    request = scene.opening().request
+    scene.opens.note_files(request.node, request.caller, ALLOWED, Changes(*[ALLOWED] * 4))
+    scene.bridge += [
+        seen(fh + 1, flags=1 - fh, fh=fh)._replace(
+            parent=7, name=b"old", kind=Answer.MOVED, new_parent=7, new_name=b"new"
+        )
+        for fh in (0, 1)
+    ]
+    scene.opens.settle()
+    found = [
+        (one.operation, one.syscall, one.path, one.new_path, one.size_before, one.mtime_before_ns, one.rules)
+        for one in scene.sink.events
+    ]
+    paths, rules = (b"/a/old", b"/a/new"), ("all",)
+    assert found == [
+        ("rename", "renameat2(RENAME_NOREPLACE)", *paths, None, None, rules),
+        ("rename", "rename", *paths, 56, 78, rules),
+    ]
+
+
 def test_a_release_is_on_record_though_the_changes_are_not(scene: Scene) -> None:
     """As by Python."""
     request, off = scene.opening().request, Decision(allowed=True, errno=0, audit=Audit.OFF)

@@ -59,6 +59,7 @@ def test_changes_have_one_decision_each_for_all_names():
     allowed = changes("")
     assert allowed is not None
     for decision in allowed:
+        assert decision is not None
         assert decision.allowed
         assert decision.audit is Audit.BEST_EFFORT
     assert changes('  - {id: elsewhere, deny: [create], paths: ["/d/*/x"]}\n') == allowed
@@ -83,6 +84,19 @@ def test_a_name_whose_changes_have_another_decision_is_an_exception():
 ])  # fmt: skip
 def test_there_are_none_where_a_name_a_fact_or_a_record_counts(rule: str):
     assert changes(f"  - {{id: one, {rule}}}\n") is None
+
+
+@pytest.mark.parametrize(("rule", "is_one"), [
+    ('allow: [see, read], paths: ["/d/*.jpg"]', True),  # the caller could also copy
+    ('require: {content: ["image/*"]}, paths: ["/d/*.jpg"]', False),
+    ('require: {content: ["image/*"]}, paths: ["/d/one"]', False),
+    ('require: {content: ["image/*"]}, paths: ["/other/*"]', True),
+])  # fmt: skip
+def test_renames_have_one_decision_where_no_name_asks_for_more(rule: str, is_one: bool):
+    theirs = "  - {id: theirs, allow: [all], who: {app: stranger}}\n"
+    found = changes(f"{theirs}  - {{id: strangers, who: {{app: stranger}}, {rule}}}\n")
+    assert found is not None
+    assert (found.moved is not None) == is_one
 
 
 def test_who_is_no_app_owns_no_file_and_makes_none_by_it():

@@ -223,21 +223,25 @@ class SavedNodes:
         return [(nodeid, *link) for nodeid, known in self._links.items() for link in known]
 
     def own(self, memory: memoryview, registered: Callable[[int, bool], object]) -> Iterator[SavedNode]:
-        """Yield nodes with a backing id that the bridge before made, but none of read(). Save the ids. Note
-        which files it was about to make or to remove (begun)."""
+        """Yield nodes with a backing id that the bridge before made, but none of read(), and the node that it
+        was about to change. Save the ids. Note which files it was about to make, remove or rename (begun)."""
         for one in vectors.read_own(memory, self._slots):
             if not one.lookups or not _is_name(one.name):
                 continue
             if one.backing_id:
                 registered(one.backing_id, True)
             side = Side(one.parent, one.name, one.ino, one.btime_ns)
-            if one.remover:
+            if one.remover and _is_name(one.new_name):
+                there = Side(one.new_parent, one.new_name)
+                self.begun.append(Intent(one.remover, ChangeKind.MOVE, side, there))
+            elif one.remover:
                 self.begun.append(Intent(one.remover, ChangeKind.REMOVAL, side))
             if one.lookups & vectors.MAKING:
                 self.begun.append(Intent(one.lookups & ~vectors.MAKING, ChangeKind.NAME, side))
-            if one.lookups & vectors.MAKING or not one.backing_id:
+            if one.lookups & vectors.MAKING or not (one.backing_id or one.remover):
                 continue
-            self._backing[one.nodeid] = one.backing_id
+            if one.backing_id:
+                self._backing[one.nodeid] = one.backing_id
             yield SavedNode(
                 one.nodeid, one.ino, one.btime_ns, one.parent, one.lookups, one.backing_id, FileType.REGULAR,
                 mediated=False, named=True, whole=True, name=one.name,

@@ -5,6 +5,7 @@ INVARIANT: whatever changes the decision drops the vectors of the directory firs
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -21,7 +22,7 @@ from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.sharing.shares import Holder
 from policyfs.kernel import vectors
 from policyfs.policy.memo import Memo
-from policyfs.policy.raw_names import RawNames, raw_names
+from policyfs.policy.raw_names import Changes, RawNames, raw_names
 
 _REMEMBERED: Final = 1 << 12
 """The capacity of the cache of decisions, in units (memo.Memo): apps choose names of directories."""
@@ -43,6 +44,7 @@ class RawDirectories(FsPart):
         """changes: True if the bridge may also make, date and remove files: the store keeps owners in xattrs,
         and nobody else must be told (fs/kernel_cache/announcements.py)."""
         super().__init__(fs)
+        fs.held.tell(vectors.held_in)
         self._changes = changes
         self._views = views
         self._timeouts = timeouts
@@ -50,6 +52,8 @@ class RawDirectories(FsPart):
         self._replaced_files = replaced_files
         self._bridge_handles = bridge_handles
         self._known: Memo[tuple[object, int], tuple[RawNames | None]] = Memo(_REMEMBERED)
+        self._moves: Memo[tuple[object, ...], int] = Memo(_REMEMBERED)
+        self._numbers = itertools.count(1)
         self._generation = -1
         self.has_second_try: Callable[[Holder], bool] = lambda _: False
         """A function that tells if the kernel tries an open of this holder again after ESTALE."""
@@ -86,7 +90,8 @@ class RawDirectories(FsPart):
         self._bridge_handles.allowed(directory, caller, found.decision, changes)  # first: the events need it
         return vectors.allow_directory(
             directory.nodeid, fd, caller.uid, self._nodes.root_dev, bits, entry_s, entry_s > 0,
-            b"".join(name + b"\0" for name in excepted), (caller.principal.app or "").encode(),
+            self._moves_of(found, changes, excepted, entry_s), b"".join(name + b"\0" for name in excepted),
+            (caller.principal.app or "").encode(),
         )  # fmt: skip
 
     def _excepted(self, found: RawNames, entries: set[float]) -> list[bytes]:
@@ -95,10 +100,18 @@ class RawDirectories(FsPart):
         entry = partial(self._timeouts.entry, ftype=FileType.REGULAR)
         return [*found.excepted, *(name for name, state in found.literals if entry(state) not in entries)]
 
+    def _moves_of(self, found: RawNames, changes: Changes | None, excepted: list[bytes], entry_s: int) -> int:
+        """Return the number that directories have in common between which files may be renamed, or 0."""
+        if changes is None or changes.moved is None:
+            return 0
+        key = found.states, found.literals, tuple(excepted), entry_s
+        return self._moves.get(key) or self._moves.keep(key, next(self._numbers) & 0xFFFFFFFF, len(key[0]))
+
     def _decided(self, directory: Node, caller: Caller) -> RawNames | None:
         gate = self._gate
         if self._generation != gate.generation:
-            self._known, self._generation = Memo(_REMEMBERED), gate.generation
+            self._known, self._moves = Memo(_REMEMBERED), Memo(_REMEMBERED)
+            self._generation = gate.generation
         key = (directory.state, caller.principal.key)
         known = self._known.get(key)
         if known is None:

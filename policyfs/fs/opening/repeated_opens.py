@@ -51,9 +51,11 @@ LISTING: Final = Call("list", "opendir")
 """An OPENDIR in the words of the trail. Its event has no handle, and no version of a file."""
 _DATED: Final = Call("attr", "utimens")
 _REMOVED: Final = Call("unlink", "unlink")
+_MOVED: Final = (Call("rename", "rename"), Call("rename", "renameat2(RENAME_NOREPLACE)"))
+"""A RENAME in the words of the trail, by its flags."""
 _OPERATIONS: Final = {
     Answer.OPENED: "open", Answer.MADE: "create", Answer.DATED: "attr", Answer.RELEASED: "release",
-    Answer.REMOVED: "unlink",
+    Answer.REMOVED: "unlink", Answer.MOVED: "rename",
 }  # fmt: skip
 """The operations of the trail for answers about the bridge's own nodes."""
 
@@ -113,8 +115,10 @@ class RepeatedOpens:
         if changes is not None:
             made = of_opens(Call("create", describe(os.O_CREAT)), decision=changes.made)
             self._keep(directory, made, self._of_files)
-            for call, allowed in ((_DATED, changes.dated), (_REMOVED, changes.removed)):
-                self._keep(directory, self._recorder.event_of(caller, call, path, allowed), self._of_files)
+            decided = (_DATED, changes.dated), (_REMOVED, changes.removed), (_MOVED[0], changes.moved)
+            for call, allowed in decided:
+                event = None if allowed is None else self._recorder.event_of(caller, call, path, allowed)
+                self._keep(directory, event, self._of_files)
             self._keep(directory, self._recorder.release_of(caller, path, *how), self._of_files)
 
     def _keep(
@@ -162,9 +166,22 @@ class RepeatedOpens:
             if template is None:
                 unknown += 1
                 continue
-            self._recorder.repeated(_repeat(template, seen))
+            event = _repeat(template, seen)
+            if seen.kind == Answer.MOVED:
+                event = self._moved(event, seen)
+            self._recorder.repeated(event)
         if unknown:
             raise RuntimeError(f"the bridge answered {unknown} opens that were not decided")
+
+    def _moved(self, event: Event, seen: vectors.Seen) -> Event:
+        """Return the event of a rename with its new path, and with the version of the file that it
+        replaced."""
+        above = next(one.path for one in self._of_files[seen.new_parent] if one.event.uid == seen.uid)
+        size, mtime_ns = (seen.size, seen.mtime_ns) if seen.fh else (None, None)
+        return event._replace(
+            new_path=_below(above, seen.new_name), syscall=_MOVED[seen.flags].syscall, size_before=size,
+            mtime_before_ns=mtime_ns,
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Record opens whenever many events wait in the bridge, which would else have no room, and apps would
@@ -189,10 +206,14 @@ def _without_repeat(event: Event) -> Event:
     )  # fmt: skip
 
 
+def _below(directory: bytes, name: bytes) -> bytes:
+    return directory.rstrip(b"/") + b"/" + name
+
+
 def _repeat(template: _Template, seen: vectors.Seen) -> Event:
     """Return the event of a repeat. (Event._replace() takes four times as long.)"""
     values = list(template.event)
-    values[_PATH] = template.path.rstrip(b"/") + b"/" + seen.name if seen.name else template.path
+    values[_PATH] = _below(template.path, seen.name) if seen.name else template.path
     values[_TIME] = seen.time_ns
     values[_GID] = seen.gid
     values[_PID] = seen.pid
@@ -200,7 +221,7 @@ def _repeat(template: _Template, seen: vectors.Seen) -> Event:
     if template.event.operation == LISTING.operation:
         values[_SYSCALL] = LISTING.syscall
         return Event._make(values)
-    if seen.kind == Answer.DATED:
+    if seen.kind in {Answer.DATED, Answer.MOVED}:
         values[_SYSCALL] = _DATED.syscall
         return Event._make(values)
     if seen.kind != Answer.REMOVED:

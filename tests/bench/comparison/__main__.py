@@ -98,6 +98,7 @@ def in_rounds(row: Row, work: Work, contenders: list[Contender], kind: str, roun
     for turn in range(rounds):
         for contender in list(taking_part):
             counts = contender.mount.fuse_counters() if contender.mount and turn == rounds - 1 else None
+            spent_us = contender.spent_us()
             try:
                 measured = row.measure(work, contender)
             except AssertionError as error:  # a file system that cannot do this work
@@ -107,6 +108,8 @@ def in_rounds(row: Row, work: Work, contenders: list[Contender], kind: str, roun
                 continue
             found.add(contender.name, measured.value)
             if counts is not None and contender.mount is not None and measured.operations:
+                spent_us = contender.spent_us() - spent_us
+                found.processor_us[contender.name] = spent_us / measured.operations
                 found.requests[contender.name] = {
                     opcode: (count - counts.get(opcode, 0)) / measured.operations
                     for opcode, count in contender.mount.fuse_counters().items()

@@ -25,6 +25,9 @@ class Figures:
     requests: dict[str, dict[str, float]] = field(default_factory=dict)
     """Requests that reached a daemon for each operation in its last round, by opcode; for ``s`` in all."""
 
+    processor_us: dict[str, float] = field(default_factory=dict)
+    """Processor time of a daemon for each operation in its last round, in µs; for ``s`` in all."""
+
     def add(self, contender: str, value: float) -> None:
         """Record one measurement."""
         self.rounds.setdefault(contender, []).append(value)
@@ -53,7 +56,8 @@ class Figures:
         """Format the requests of each operation, those that matter."""
         asked = self.requests.get(contender, {})
         told = [f"{count:.3g} {opcode}" for opcode, count in asked.items() if count >= _SELDOM]
-        return f" asks {', '.join(told)}" if told else ""
+        spent = f", {short(self.processor_us[contender])} µs of its daemon" if asked else ""
+        return f" asks {', '.join(told)}{spent}" if told else ""
 
     def document(self) -> dict[str, Any]:
         """Return the row for the JSON file."""
@@ -64,6 +68,7 @@ class Figures:
             "rounds": self.rounds,
             "median": {name: self.median(name) for name in self.rounds},
             "requests": self.requests,
+            "processor_us": self.processor_us,
             "ratio": {name: statistics.median(self.ratios(name) or [0.0]) for name in self.rounds},
         }
 
@@ -96,8 +101,8 @@ def save(path: Path, machine: str, rows: list[Figures]) -> None:
 def load(path: Path) -> list[Figures]:
     """Read what save() wrote."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    names = ("row", "store", "unit", "rounds", "requests")
-    return [Figures(*(row[name] for name in names)) for row in document["rows"]]
+    names = ("row", "store", "unit", "rounds", "requests", "processor_us")
+    return [Figures(*(row.get(name, {}) for name in names)) for row in document["rows"]]
 
 
 @dataclass(frozen=True, slots=True)

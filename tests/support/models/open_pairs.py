@@ -64,15 +64,16 @@ class OpenHands(Hands):
 
     def do_dup(self, slot: int) -> None:
         """The descriptor is another one from now on; the open file is the same."""
-        new = os.dup(self.slots[slot])
-        os.close(self.slots[slot])
-        self.slots[slot] = new
+        self._replace(slot, os.dup(self.slots[slot]))
 
     def do_reopen(self, slot: int) -> None:
         """An open by number, without a name."""
-        new = os.open(f"/proc/self/fd/{self.slots[slot]}", os.O_RDONLY)
-        os.close(self.slots[slot])
-        self.slots[slot] = new
+        self._replace(slot, os.open(f"/proc/self/fd/{self.slots[slot]}", os.O_RDONLY))
+
+    def _replace(self, slot: int, new: int) -> None:
+        """Close a slot's descriptor, which may fail: then it is closed all the same."""
+        old, self.slots[slot] = self.slots[slot], new
+        os.close(old)
 
     def do_inherit(self, slot: int) -> int:
         """A child reads what it has inherited."""
@@ -218,9 +219,14 @@ class OpenPair:
         self._call(who, "pwrite", slot, *self._arguments("pwrite"))
         self._call(who, "utime", path, *self._arguments("utime"))
         self._call(who, "stat", path)
-        if self.chance.random() < 0.5:
+        ending = self.chance.random()
+        if ending < 0.75:
             self._call(who, "close", slot)
+        if ending < 0.4:
             self._call(who, "unlink", path)
+        elif ending > 0.6:
+            beside = {b"a": b"new", b"new": b"a"}.get(path)
+            self._call(who, "rename", path, beside or self.chance.choice(_PATHS), 0)
 
     def _arguments(self, call: str) -> tuple[Any, ...]:
         chance = self.chance
@@ -305,12 +311,13 @@ class OpenPair:
         assert not left, f"backing ids are left over: {left}"
 
     def trails(self) -> tuple[set[tuple[Any, ...]], ...]:
-        """What is on record of each mount, without times, numbers and repeats."""
+        """What is on record of each mount, without times, numbers and repeats, and without the kernel's
+        questions for capabilities: of a file that is gone, only Python tells."""
         return tuple(
             {
                 (*(str(event.get(field)) for field in TRAIL), str(event.get("path")))
                 for event in mount.events()
-                if event.get("operation")
+                if event.get("operation") not in {None, "getxattr"}
             }
             for mount in self.mounts
         )
