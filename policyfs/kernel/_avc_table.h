@@ -49,7 +49,7 @@ struct node {
 	uint16_t directory, name_size;
 	uint8_t next_grant;
 	struct grant grants[GRANTS];
-	char *name;   /* first_name, or one that is owned */
+	char *name;   /* first_name, or one that is owned, with a null byte */
 	char first_name[];
 };
 
@@ -88,7 +88,9 @@ struct node *avc_add_node(const struct avc_vector *vector, bool limited);
 void avc_remove_node(struct node *node, bool limited);
 void avc_count_node(void);
 bool avc_has_room_for(uint64_t parent, const char *name, size_t size);
-void avc_rename_node(struct node *node, uint64_t parent, char *name, size_t size); /* name: from malloc(3), owned */
+
+/* Give a node another name: from malloc(3), with a null byte, and the node's from now on. */
+void avc_rename_node(struct node *node, uint64_t parent, char *name, size_t size);
 
 /* Number of seats in use, including the event loop's seat. */
 unsigned avc_seats(void);
@@ -235,10 +237,10 @@ static inline void tree_told(struct node *node, const struct wire_attr *attr)
 	atomic_store(&node->told_ns, wire_time_ns(attr->ctime, attr->ctimensec));
 }
 
-/* Return the own node with this name, or NULL. */
+/* Return the own node with this name, which it still has, or NULL. */
 struct node *tree_named(uint64_t parent, const char *name, size_t size);
 
-/* Give an own node, whose file was renamed, its new name. name: from malloc(3), owned from now on. */
+/* Give an own node, whose file was renamed, its new name: see avc_rename_node(). */
 void tree_moved(struct node *node, uint64_t parent, char *name, size_t size);
 
 /* Take back look-ups, and remove the node if it has no more. */

@@ -428,7 +428,7 @@ bool changes_answer_rename(struct seat *seat, int device, const struct wire_in_h
 
 	if (!read_rename(&move, body, size) || !may_move(&move) ||
 	    (move.from->bits & AVC_CHANGES_RECORDED && (event = events_place(0, header->pid)) == NULL) ||
-	    (name = malloc(move.new_size)) == NULL)
+	    (name = calloc(1, move.new_size + 1)) == NULL)
 		return false;
 	if (!rename_now(&move, &replaced)) {
 		free(name);
@@ -436,7 +436,7 @@ bool changes_answer_rename(struct seat *seat, int device, const struct wire_in_h
 	}
 	if (event != NULL)
 		put_move(event, &move, &replaced);
-	memcpy(name, move.new, move.new_size);
+	memcpy(name, move.new, move.new_size); /* INVARIANT: a null byte follows */
 	atomic_fetch_add_explicit(&seat->renames, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&seat->firsts, 1, memory_order_relaxed);
 	if (move.replaced != NULL)

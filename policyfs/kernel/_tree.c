@@ -182,7 +182,7 @@ struct node *tree_named(uint64_t parent, const char *name, size_t size)
 {
 	struct node *node = avc_first_like(parent, name, size);
 
-	while (node != NULL && !(node->own && avc_is_named(node, parent, name, size)))
+	while (node != NULL && !(node->own && !node->removed && avc_is_named(node, parent, name, size)))
 		node = node->next_name;
 	return node;
 }

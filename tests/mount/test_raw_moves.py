@@ -52,12 +52,49 @@ def test_files_are_renamed_without_python(mount: Mount, store: Path, arena: Path
     assert (counts["handles"], counts["lost"], mount.status()["handles"]["open"]) == (0, 0, 0)
     assert {path.read_bytes() for path in (store / "e").glob("n*")} == {b"%d" % one for one in range(FILES)}
     assert not [*(store / "d").glob(".t*"), *(store / "d").glob(f"{LONG}*")]
-    events = mount.events(operation="rename", path=f"/d/{LONG}000")
-    [event] = events
+    wait_for(lambda: mount.events(operation="release", path=f"/e/n{FILES - 1}"), "the last release")
+    [event] = mount.events(operation="rename", path=f"/d/{LONG}000")
     assert (event["new_path"], event["syscall"], event["size_before"]) == ("/e/n0", "rename", 8)
-    events = mount.events(operation="rename", path="/d/.t0")
-    assert [(one["new_path"], one.get("size_before")) for one in events] == [(f"/d/{LONG}000", None)]
+    [event] = mount.events(operation="rename", path="/d/.t0")
+    assert (event["new_path"], event.get("size_before")) == (f"/d/{LONG}000", None)
     assert mount.status()["bugs"] == 0
+
+
+def rename_each(directory: str) -> None:
+    """Give files names of all lengths, look at each, date it, and remove it."""
+    warm(directory)
+    for number in range(1, 250):
+        old, new = f"{directory}/x", f"{directory}/{'y' * number}"
+        Path(old).write_text("x" * FILES)
+        os.rename(old, new)
+        assert os.stat(new).st_size == FILES
+        os.utime(new, ns=(1, number))
+        os.unlink(new)
+
+
+def test_the_bridge_knows_a_renamed_file_by_its_name(mount: Mount, store: Path) -> None:
+    call_as(ONE, rename_each, str(mount / "d"))
+    found = said(mount)
+    assert min(found["renames"], found["setattrs"], found["unlinks"]) > 200, found
+    assert list((store / "d").glob("*y")) == []
+
+
+def rename_closed(directory: str, length: int) -> None:
+    warm(directory)
+    name, new = f"{directory}/.t", f"{directory}/{'m' * length}"
+    Path(name).write_text("1")
+    os.utime(name, ns=(1, 1))
+    Path(name).read_text()
+    os.rename(name, new)
+
+
+@pytest.mark.parametrize("length", [24, 40, 120, 240])
+def test_a_change_of_a_renamed_file_elsewhere_is_seen(mount: Mount, store: Path, length: int) -> None:
+    call_as(ONE, rename_closed, str(mount / "d"), length)
+    with (store / "d" / ("m" * length)).open("a") as file:
+        file.write("more")
+    path = mount / "d" / ("m" * length)
+    wait_for(lambda: call_as(ONE, os.stat, str(path)).st_size == 5, "the size is seen", 2)
 
 
 def rename_open(channel: Any, directory: str) -> None:

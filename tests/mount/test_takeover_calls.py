@@ -61,6 +61,14 @@ def _make_and_date(at: Path) -> None:
         os.utime(file.fileno(), ns=(STAMP_NS, STAMP_NS))
 
 
+def _make_and_rename(at: Path) -> None:
+    with (at / "new").open("xb", buffering=0) as file:
+        file.write(b"new text")
+        (at / "new").rename(at / "moved")
+        file.write(b" and more")
+        os.fsync(file.fileno())
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "create": lambda at: os.close(os.open(at / "new", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)),
     "make and date": _make_and_date,
@@ -77,6 +85,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "replace": lambda at: (at / "file").rename(at / "other"),
     "rename beside": lambda at: (at / "file").rename(at / "new"),
     "replace by name": lambda at: (at / "file").rename(at / "third"),
+    "make and rename": _make_and_rename,
     "exchange": _exchange,
     "rename directory": lambda at: (at / "empty").rename(at / "new"),
     "utime": lambda at: os.utime(at / "file", ns=(STAMP_NS, STAMP_NS)),
@@ -86,11 +95,11 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 IN_C = {
     "create": "creates", "make and date": "setattrs", "unlink": "unlinks", "utime": "setattrs",
-    "rename beside": "renames", "replace by name": "renames",
+    "rename beside": "renames", "replace by name": "renames", "make and rename": "renames",
 }  # fmt: skip
 """Changes that the bridge makes by itself, by what counts them, if no record must come first."""
 WAYS: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
-    (OF_APP, tuple(name for name in CHANGES if name not in {"chmod", *tuple(IN_C)[-2:]}), RECORDED),
+    (OF_APP, tuple(name for name in CHANGES if name not in {"chmod", *tuple(IN_C)[-3:]}), RECORDED),
     (OF_APP, tuple(IN_C), POLICY),
     ((), ("create", "link", "unlink", "rename", "replace"), RECORDED),
     (("--no-passthrough",), ("append", "overwrite", "truncate", "allocate"), RECORDED),
@@ -129,6 +138,12 @@ def _found(directory: Path) -> list[tuple[object, ...]]:
               if is_file else ()),
         ))  # fmt: skip
     return found
+
+
+def _change_elsewhere(directory: Path) -> None:
+    """The next daemon can go on: its next change is made."""
+    directory.mkdir()
+    directory.rmdir()
 
 
 @contextmanager
@@ -176,6 +191,7 @@ class _Deaths:
         if self._change("-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}"):
             wait_for(lambda: is_over(self.mount, before + 1), f"another daemon after {call} {number}", 20)
             self._look()
+            call_as(APP, _change_elsewhere, self.mount / "Work" / "elsewhere")
             self.died.append(self._place())
 
     def check_trail(self) -> None:

@@ -62,6 +62,15 @@ def test_an_outcome_is_known_until_its_request_is_answered() -> None:
     assert Requests(state).found == [MOVE]
 
 
+def test_a_request_of_the_bridge_has_no_record_to_free() -> None:
+    second = Requests(SavedState(2))
+    second.intents.settle(MOVE, Outcome.MADE)
+    assert second.intents.before(MOVE.unique) == (MOVE, Outcome.MADE)
+    second.answer()
+    second.intents.begin(LAST)
+    assert second.intents.before(MOVE.unique) is None
+
+
 def test_without_memory_or_request_nothing_is_kept() -> None:
     state = SavedState(2)
     Intents(lambda: None).begin(MOVE)

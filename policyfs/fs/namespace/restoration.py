@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -176,8 +177,8 @@ class Restoration:
             if (is_directory, fh) in known:  # Python had taken it over, so its request was answered
                 continue
             handle = SavedHandle(
-                one.unique, fh, one.nodeid, one.flags,
-                one.uid, one.gid, one.pid, self._writer_of(node, one.flags), is_directory, kept=is_directory,
+                one.unique, fh, one.nodeid, one.flags, one.uid, one.gid, one.pid,
+                self._writer_of(node, one.flags, state.nodes.begun), is_directory, kept=is_directory,
                 by_kind=False, is_unnamed=False, passed=not is_directory, created=made,
             )  # fmt: skip
             if made and node.parent is not None:
@@ -191,18 +192,20 @@ class Restoration:
                 os.close(handle.fd)
         return count
 
-    def _writer_of(self, node: Node, flags: int) -> int:
-        """Open the file of a writer whose descriptor ended with the daemon before. Return -1 for a reader, or
-        if the name leads elsewhere by now: the handle is lost then."""
+    def _writer_of(self, node: Node, flags: int, begun: Iterable[Intent]) -> int:
+        """Open the file of a writer whose descriptor ended with the daemon before, also by the name that a
+        rename was about to give it. Return -1 for a reader, or if no name leads to it: the handle is lost."""
         if flags & os.O_ACCMODE == os.O_RDONLY or node.parent is None:
             return -1
-        try:
-            fd = self._fs.tree.open_file(self._fs.resolver.dirfd(node.parent), node.name, os.O_RDWR)
-        except OSError:
-            return -1
-        if self._is_of(fd, (node.ino, node.btime_ns)):
-            return fd
-        os.close(fd)
+        moves = (one.new for one in begun if one.kind is ChangeKind.MOVE and one.old.key == node.ino)
+        for parent, name, *_ in (Side(node.parent.nodeid, node.name), *moves):
+            if (directory := self._fs.nodes.find(parent)) is None:
+                continue
+            with suppress(OSError):
+                fd = self._fs.tree.open_file(self._fs.resolver.dirfd(directory), name, os.O_RDWR)
+                if self._is_of(fd, (node.ino, node.btime_ns)):
+                    return fd
+                os.close(fd)
         return -1
 
     def _is_right(self, saved: SavedHandle, node: Node, backed: Mapping[int, int]) -> bool:

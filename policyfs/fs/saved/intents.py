@@ -149,7 +149,8 @@ class Intents:
             if request.closed:
                 del self._at_work[unique]
                 self._before.pop(unique, None)
-                self._table.free(self._slots.pop(unique))
+                if (slot := self._slots.pop(unique, None)) is not None:  # the bridge's have none
+                    self._table.free(slot)
 
     def before(self, unique: int) -> tuple[Intent, Outcome] | None:
         """Return the intent that a killed daemon had for this request, and what became of it; or None."""
