@@ -152,6 +152,7 @@ def _reads_all(top: str) -> int:
 
 def hold_over(channel: Connection, directory: str) -> None:
     warm(directory, "0")
+    channel.recv()
     with Path(directory, "new").open("x+b", buffering=0) as file:
         file.write(b"before")
         channel.send(None)
@@ -159,16 +160,25 @@ def hold_over(channel: Connection, directory: str) -> None:
         file.write(b" and after")
         os.fsync(file.fileno())
         assert os.pread(file.fileno(), 6, 0) == b"before"
+        assert Path(directory, "new").read_bytes() == b"before and after"
 
 
-@pytest.mark.parametrize("is_taken", [False, True])
-def test_a_killed_daemon_takes_no_new_file_along(mounts: Mounts, store: Path, *, is_taken: bool) -> None:
+@pytest.mark.parametrize(("is_taken", "deaths"), [(False, 1), (True, 1), (False, 2)])
+def test_a_killed_daemon_takes_no_new_file_along(
+    mounts: Mounts, store: Path, *, is_taken: bool, deaths: int
+) -> None:
     mount = mounts.prepare(POLICY, store, "--app", "one", "--keeper").start()
     child = start_as(APP, hold_over, str(mount / "1"))
-    assert child.receive() is None
-    if is_taken:
-        wait_for(lambda: mount.status()["vectors"]["handles"] == 0, "Python has the handle", 8)
-    kill_daemon(mount)
+
+    def make() -> None:
+        child.send(None)
+        assert child.receive() is None
+        if is_taken:
+            wait_for(lambda: mount.status()["vectors"]["handles"] == 0, "Python has the handle", 8)
+
+    kill_daemon(mount, make)
+    for _ in range(1, deaths):
+        kill_daemon(mount)
     child.send(None)
     child.result()
     assert (store / "1/new").read_bytes() == b"before and after"

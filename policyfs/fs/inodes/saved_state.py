@@ -399,7 +399,8 @@ class SavedState:
         """Save a handle that the bridge of the daemon before gave out."""
         caller = handle.unique, handle.uid, handle.gid, handle.pid
         bits = _DIRECTORY * handle.is_directory | _KEPT * handle.kept | _PASSED * handle.passed
-        self._put_handle(handle.fh, handle.nodeid, handle.flags, caller, -1, bits, handle.owner)
+        bits |= _CREATED * handle.created
+        self._put_handle(handle.fh, handle.nodeid, handle.flags, caller, handle.fd, bits, handle.owner)
 
     def handles(self) -> list[SavedHandle]:
         """Read all handles of the daemon before, and take their slots over."""
