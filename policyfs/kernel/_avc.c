@@ -360,8 +360,7 @@ bool avc_takes(const unsigned char *message, size_t size)
 	return header.opcode == OPCODE_LOOKUP || header.opcode == OPCODE_GETATTR ||
 	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN ||
 	       header.opcode == OPCODE_OPENDIR || header.opcode == OPCODE_GETXATTR ||
-	       header.opcode == OPCODE_IOCTL || header.opcode == OPCODE_CREATE || header.opcode == OPCODE_SETATTR ||
-	       header.opcode == OPCODE_UNLINK || header.opcode == OPCODE_RENAME || header.opcode == OPCODE_RENAME2;
+	       header.opcode == OPCODE_IOCTL || is_change(header.opcode);
 }
 
 /* The process whose requests all go to Python, the announcer; 0: none. */

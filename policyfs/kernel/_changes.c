@@ -306,7 +306,7 @@ bool changes_answer_unlink(struct seat *seat, int device, const struct wire_in_h
 struct moving {
 	const struct wire_in_header *header;
 	struct wire_rename_in in;
-	const struct raw *from, *to;
+	const struct raw *from;
 	int directory, new_directory;
 	const char *old, *new;
 	size_t old_size, new_size;

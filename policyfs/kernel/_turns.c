@@ -87,9 +87,7 @@ static unsigned cost_of(const unsigned char *message)
 	struct wire_in_header header;
 
 	memcpy(&header, message, sizeof(header));
-	return header.opcode == OPCODE_CREATE || header.opcode == OPCODE_UNLINK || header.opcode == OPCODE_SETATTR ||
-			       header.opcode == OPCODE_RENAME || header.opcode == OPCODE_RENAME2 ?
-		CHANGE_COST : 1;
+	return is_change(header.opcode) ? CHANGE_COST : 1;
 }
 
 /* Wait a moment for a request of the app that got the last answer: to go through Python's loop takes as long as to

@@ -4,6 +4,7 @@
 #ifndef POLICYFS_WIRE_H
 #define POLICYFS_WIRE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define OPCODE_LOOKUP 1
@@ -42,6 +43,13 @@
 #define OPCODE_RENAME2 45
 #define ATTR_SIZE 8 /* in the first word of SETATTR: the request sets the size */
 #define OPCODES 64 /* above all numbers that the kernel has given so far */
+
+/* True for the requests that the bridge answers with a change of the store (_changes.c). */
+static inline bool is_change(uint32_t opcode)
+{
+	return opcode == OPCODE_CREATE || opcode == OPCODE_UNLINK || opcode == OPCODE_SETATTR || opcode == OPCODE_RENAME ||
+	       opcode == OPCODE_RENAME2;
+}
 
 struct wire_in_header {
 	uint32_t len, opcode;

@@ -221,7 +221,9 @@ def _repeat(template: _Template, seen: vectors.Seen) -> Event:
     if template.event.operation == LISTING.operation:
         values[_SYSCALL] = LISTING.syscall
         return Event._make(values)
-    if seen.kind in {Answer.DATED, Answer.MOVED}:
+    if seen.kind == Answer.MOVED:
+        return Event._make(values)  # the rest is _moved()'s
+    if seen.kind == Answer.DATED:
         values[_SYSCALL] = _DATED.syscall
         return Event._make(values)
     if seen.kind != Answer.REMOVED:
