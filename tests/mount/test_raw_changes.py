@@ -211,6 +211,18 @@ def test_a_shared_mount_needs_no_python_either(mounts: Mounts, store: Path) -> N
     assert call_as(TWO, os.stat, str(mount / "d/n1")).st_mtime_ns == STAMP_NS + 1
 
 
+def unpack(directory: str) -> None:
+    Path(directory).mkdir()
+    for number in range(FILES):
+        Path(directory, f"n{number}").write_bytes(b"new")
+
+
+def test_a_new_directory_needs_no_file_that_was_there(mounts: Mounts, store: Path) -> None:
+    mount = mounts.prepare(SHARED, store).start()
+    call_as(ONE, unpack, str(mount / "d/new"))
+    assert said(mount)["creates"] > FILES // 2, said(mount)
+
+
 def test_another_app_sees_each_size_at_once(mounts: Mounts, store: Path) -> None:
     mount = mounts.prepare(SHARED, store).start()
     for uid in (ONE, TWO):

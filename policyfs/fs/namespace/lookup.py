@@ -158,11 +158,11 @@ class Lookup(FsPart):
     ) -> pyfuse3.EntryAttributes:
         need = self._gate.engine.needs(caller.principal, Op.SEE, state, FileType.REGULAR)
         timeout = self._timeouts.missing(state, by_kind=bool(need & Need.KIND))
+        self._repeats.allow_files(parent, caller)
         if not timeout:
             self._repeats.missed(parent, state, caller)
             raise pyfuse3.FUSEError(errno.ENOENT)
         self._absent_names.add(parent.nodeid, name)
-        self._repeats.allow_files(parent, caller)
         return absent(timeout)
 
     def _not_there(
