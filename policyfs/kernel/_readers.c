@@ -36,7 +36,7 @@
 #define PAUSE_MS 1 /* after a read that failed because memory is short: each such read loses a request */
 
 #define LOOK_EVERY 16 /* calls of readers_weigh() between two sums of the counters */
-#define FIRST_COST 4 /* an answer that a reader leaves to the event loop takes so many times as long as one by the loop alone */
+#define FIRST_COST 16 /* an answer that a reader leaves to the event loop takes so many times as long as one by the loop alone */
 
 enum mode { RESTING, READING, ENDING };
 

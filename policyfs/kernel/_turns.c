@@ -23,9 +23,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ANSWERS_MAX 64 /* most repeats that the event loop answers in a row, since it has other work, too */
@@ -90,14 +92,25 @@ static unsigned cost_of(const unsigned char *message)
 	return is_change(header.opcode) ? CHANGE_COST : 1;
 }
 
-/* Wait a moment for a request of the app that got the last answer: to go through Python's loop takes as long as to
- * answer. Return true if there is one. Not while another request is under way: it may need the loop. */
+/* Poll a moment for a request of the app that got the last answer: to go through Python's loop takes as long as to
+ * answer, and to wake a sleeping processor several times as long. Other threads may use the processor meanwhile. Return
+ * true if there is a request. Not while another request is under way: it may need the loop. */
 static bool linger(int fd)
 {
-	const struct timespec moment = {.tv_nsec = LINGER_NS};
 	struct pollfd device = {.fd = fd, .events = POLLIN};
+	struct timespec now, until;
 
-	return lanes_waiting() == 0 && lanes_under_way() == 0 && ppoll(&device, 1, &moment, NULL) > 0;
+	if (lanes_waiting() != 0 || lanes_under_way() != 0)
+		return false;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += LINGER_NS; /* shorter at the end of a second */
+	do {
+		if (poll(&device, 1, 0) > 0)
+			return true;
+		sched_yield();
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (now.tv_sec == until.tv_sec && now.tv_nsec < until.tv_nsec);
+	return false;
 }
 
 /* Read the next request that is no repeat, like read(2). Answer repeats before it, at most *answers: then fail with EAGAIN,

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-BEGIN: Final = "<!-- figures: begin -->"
-END: Final = "<!-- figures: end -->"
 RATIO: Final = "ratio"
 """The key among a row's values that has policyfs to native."""
 
@@ -98,9 +96,14 @@ class Report:
         return "\n".join(lines)
 
     def write_into(self, page: Path) -> None:
-        """Replace what stands between the markers of a page."""
-        text = page.read_text(encoding="utf-8")
-        before, rest = text.split(BEGIN)
-        _, after = rest.split(END)
-        body = f"{BEGIN}\nMeasured on {self.machine()}.\n\n{self.table()}\n{END}"
-        page.write_text(before + body + after, encoding="utf-8")
+        """Replace the figures of a page."""
+        write_into(page, "figures", f"Measured on {self.machine()}.\n\n{self.table()}")
+
+
+def write_into(page: Path, part: str, body: str) -> None:
+    """Replace the part of a page between its markers, for example ``<!-- figures: begin -->``."""
+    text = page.read_text(encoding="utf-8")
+    begin, end = f"<!-- {part}: begin -->", f"<!-- {part}: end -->"
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")

@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.bench.comparison import figures, reference
+from tests.bench.comparison import figures, goals, reference
 from tests.bench.comparison.contenders import DEFAULT, Contender, Ground, Setting, make_store
 from tests.bench.comparison.programs import SEARCHED, name_users
 from tests.bench.comparison.row import Row, Work
 from tests.bench.comparison.rows import build_loop, chosen, fill_store
+from tests.bench.report import write_into
 from tests.support.machine.namespace import clear_away, enter_private_namespace
 from tests.support.machine.processes import tool_as
 
@@ -44,6 +45,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--settle", type=float, default=65.0, help="seconds that files lie before the rounds")
     parser.add_argument("--json", type=Path, default=CHECKOUT / "build" / "comparison.json")
     parser.add_argument("--compare", type=Path, help="an earlier JSON: say what changed beyond the noise")
+    parser.add_argument("--write", action="store_true", help="put the goals into docs/performance.md")
     found = parser.parse_args(words)
     if bool(found.peer) != bool(found.store):
         parser.error("--peer and --store go together")
@@ -147,6 +149,9 @@ def main() -> int:
         shutil.rmtree(directory, ignore_errors=True)
         figures.save(asked.json, machine, found)
     print(figures.table(found))
+    print(reached := goals.table(found))
+    if asked.write:
+        write_into(CHECKOUT / "docs" / "performance.md", "goals", f"Measured on {machine}.\n\n{reached}")
     if asked.compare:
         changed = [one for one in figures.differences(figures.load(asked.compare), found) if one.counts]
         print("\n".join(one.line() for one in changed) or "nothing changed beyond the noise")

@@ -10,6 +10,7 @@
  *   read    open, read to the end, close    list    getdents64 over DIRECTORY
  *   stat    stat                            long    list, and lstat of each name
  *   create  create, write, close, unlink    rename  to another name and back
+ *   sync    create, write, fsync, close, unlink
  *   reopen, reread: open and read, of files that were opened twice before the clock runs
  */
 #include "../calls.h"
@@ -72,18 +73,28 @@ static long stat_absent(long number)
 	return 1;
 }
 
-static long create_one(long number)
+static long create(long number, int with_sync)
 {
 	int fd;
 
 	name_of("new-%05ld.jpg", number);
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	if (fd < 0 || write(fd, buffer, 4096) != 4096)
+	if (fd < 0 || write(fd, buffer, 4096) != 4096 || (with_sync && fsync(fd) != 0))
 		fail(path);
 	close(fd);
 	if (unlink(path) != 0)
 		fail(path);
 	return 1;
+}
+
+static long create_one(long number)
+{
+	return create(number, 0);
+}
+
+static long create_and_sync(long number)
+{
+	return create(number, 1);
 }
 
 static long rename_one(long number)
@@ -145,7 +156,7 @@ static const struct {
 } operations[] = {
 	{"open", open_close, 4, 1, 0},	{"read", open_read, 4, 1, 0},	 {"stat", stat_one, 16, 1, 1},
 	{"absent", stat_absent, 16, 1, 1}, {"list", list_names, 1, 1, ONE_ACT}, {"long", list_long, 1, 1, ONE_ACT},
-	{"create", create_one, 4, 1, 0}, {"rename", rename_one, 4, 2, 0},
+	{"create", create_one, 4, 1, 0}, {"sync", create_and_sync, 1, 1, 0}, {"rename", rename_one, 4, 2, 0},
 	{"reopen", open_close, 4, 1, 2}, {"reread", open_read, 4, 1, 2},
 };
 

@@ -19,19 +19,19 @@ SEARCHED: Final = os.pathsep.join([*map(str, _POSTGRESQL), os.environ.get("PATH"
 """Where programs are looked for: Debian keeps those of PostgreSQL's server out of the way."""
 
 
-def fill_sources(directory: Path) -> None:
+def fill_sources(directory: Path, files: int = SOURCES) -> None:
     """Make a project of C: a header, files that include it and the C library's, and a Makefile."""
     if directory.exists():
         return
     directory.mkdir()
     included = "".join(f"#include <{name}.h>\n" for name in ("stdio", "stdlib", "string", "math", "time"))
-    functions = "".join(f"double f{number}(double x);\n" for number in range(SOURCES))
+    functions = "".join(f"double f{number}(double x);\n" for number in range(files))
     (directory / "all.h").write_text(included + functions)
-    for number in range(SOURCES):
+    for number in range(files):
         text = f'#include "all.h"\ndouble f{number}(double x)\n{{\n'
-        text += f'\treturn x > 1 ? f{(number + 1) % SOURCES}(sqrt(x)) : strlen("{number}") * x;\n}}\n'
+        text += f'\treturn x > 1 ? f{(number + 1) % files}(sqrt(x)) : strlen("{number}") * x;\n}}\n'
         (directory / f"f{number}.c").write_text(text)
-    objects = " ".join(f"f{number}.o" for number in range(SOURCES))
+    objects = " ".join(f"f{number}.o" for number in range(files))
     (directory / "main.c").write_text('#include "all.h"\nint main(void) { return f0(9) < 0; }\n')
     (directory / "Makefile").write_text(
         f"CFLAGS = -O1\nprogram: main.o {objects}\n\t$(CC) -o $@ $^ -lm\nmain.o {objects}: all.h\n"
@@ -94,12 +94,6 @@ def _program(_work: Work, contender: Contender, line: str) -> Measurement:
     return _sh(line, contender)
 
 
-def _git_again(_work: Work, contender: Contender) -> Measurement:
-    line = "git --no-optional-locks -c safe.directory='*' -C git status --porcelain >/dev/null"
-    _sh(line, contender)
-    return _sh(line, contender)
-
-
 def _dbench(_work: Work, contender: Contender) -> Measurement:
     """Return the MB/s of dbench with two clients."""
     _clear(contender)
@@ -111,9 +105,9 @@ def _dbench(_work: Work, contender: Contender) -> Measurement:
     return Measurement(float(line.split()[1]))
 
 
-def _build(_work: Work, contender: Contender) -> Measurement:
+def _build(_work: Work, contender: Contender, sources: str = "sources") -> Measurement:
     _clear(contender)
-    _sh('cp -r sources "scratch/$1"', contender, _own(contender))
+    _sh('cp -r "$2" "scratch/$1"', contender, _own(contender), sources)
     took = _sh('make -s -j2 -C "scratch/$1"', contender, _own(contender))
     _clear(contender)
     return took
@@ -146,12 +140,28 @@ def _pgbench(work: Work, contender: Contender) -> Measurement:
     return Measurement(float(line.split()[2]))
 
 
+def _again(_work: Work, contender: Contender, line: str) -> Measurement:
+    """Run a line twice, and return the seconds of the second run."""
+    _sh(line, contender)
+    return _sh(line, contender)
+
+
+def _transactions(_work: Work, contender: Contender) -> Measurement:
+    """Return the seconds of 200 transactions of SQLite with its rollback journal."""
+    _clear(contender)
+    text = "CREATE TABLE t (a);" + 200 * "INSERT INTO t VALUES (1);"
+    took = _sh('mkdir "scratch/$1" && sqlite3 "scratch/$1/db" "$2"', contender, _own(contender), text)
+    _clear(contender)
+    return took
+
+
 def _program_row(name: str, line: str, *programs: str) -> Row:
     return Row(name, "s", partial(_program, line=line), programs=programs)
 
 
 _SUM: Final = "find tree -type f -exec md5sum {} + >/dev/null"
 _GIT: Final = "git --no-optional-locks -c safe.directory='*' -C git status --porcelain >/dev/null"
+_GREP: Final = "grep -rc nothing-has-this tree >/dev/null || true"
 _PHOTOS: Final = "exiftool -q -fast -GPSLatitude many/name-0[0-4]*.jpg >/dev/null"
 
 PROGRAMS: Final = (
@@ -160,11 +170,14 @@ PROGRAMS: Final = (
     Row("untar", "s", _untar),
     Row("cp -r tree", "s", _copy),
     _program_row("find+md5sum tree", _SUM),
-    _program_row("grep -r tree", "grep -rc nothing-has-this tree >/dev/null || true"),
+    _program_row("grep -r tree", _GREP),
+    Row("grep -r tree, again", "s", partial(_again, line=_GREP)),
     _program_row("git status", _GIT),
-    Row("git status, again", "s", _git_again),
+    Row("git status, again", "s", partial(_again, line=_GIT)),
     Row("rm -rf", "s", _remove),
     Row("make -j2", "s", _build),
+    Row("make -j2, 2,000 files", "s", partial(_build, sources="many sources"), slow=True),
+    Row("SQLite, 200 transactions", "s", _transactions, programs=("sqlite3",)),
     _program_row("exiftool, 5,000 photos", _PHOTOS, "exiftool"),
     Row("rsync, unchanged tree", "s", _unchanged, programs=("rsync",)),
     Row("dbench", "MB/s", _dbench, programs=("dbench",)),

@@ -42,3 +42,5 @@ class Row:
     """True if four uids take turns: then a contender for one uid takes no part."""
     programs: tuple[str, ...] = ()
     """Programs that must be installed. Without them the row is left out."""
+    slow: bool = False
+    """True if it takes minutes: then it is measured only by its name."""
