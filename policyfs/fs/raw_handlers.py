@@ -19,7 +19,7 @@ from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.sharing.kernel_locks import locked
 from policyfs.fs.sharing.turns import Turns
-from policyfs.kernel import requests
+from policyfs.kernel import requests, vectors
 from policyfs.kernel.bridge import open_reply
 from policyfs.kernel.operations import BugLog, Handler, Quick, Request, Work
 from policyfs.kernel.protocol import Opcode
@@ -91,6 +91,9 @@ class RawHandlers(FsPart):
     def fsync_now(self, request: Request) -> Work | None:
         """Answer FSYNC of a file without held bytes. Return None for any other file: fsync() answers then."""
         asked = requests.fsync(request)
+        fd = vectors.writer_file(asked.fh)
+        if fd >= 0:  # of the bridge, which holds no bytes, and goes on with the file
+            return self._sync.sync_file(fd, datasync=asked.datasync)
         return self._sync.fsync_now(self._handles.get(asked.fh), datasync=asked.datasync)
 
     @guarded

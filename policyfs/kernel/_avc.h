@@ -224,6 +224,9 @@ void avc_take_handle(uint64_t fh, avc_take taken, void *context);
 void avc_take_handles(uint64_t id, bool ending, avc_take taken, void *context);
 void avc_take_all_handles(bool ending, avc_take taken, void *context);
 
+/* Return another descriptor of a writer's file, which the cache goes on serving; -1: there is none. */
+int avc_writer_file(uint64_t fh);
+
 /* Free the place of a handle that was taken over. With avc_save_opens() it stays until then, so that the handle is in
  * memory that outlives the process at each moment. */
 void avc_free_taken(uint64_t fh);

@@ -38,6 +38,7 @@ static PyMethodDef methods[] = {
 	{"install_vector", vectors_install, METH_VARARGS, NULL},
 	{"see_all_vector", vectors_see_all, METH_VARARGS, NULL},
 	{"take_opens", vectors_take, METH_VARARGS, NULL},
+	{"writer_file", vectors_writer_file, METH_O, NULL},
 	{"read_opens", vectors_read_opens, METH_O, NULL},
 	{"read_own", vectors_read_own, METH_VARARGS, NULL},
 	{"free_taken", vectors_free_taken, METH_O, NULL},

@@ -187,6 +187,7 @@ PyObject *vectors_leave(PyObject *module, PyObject *id);
 PyObject *vectors_drop_all(PyObject *module, PyObject *unused);
 PyObject *vectors_clear(PyObject *module, PyObject *unused);
 PyObject *vectors_take(PyObject *module, PyObject *args);
+PyObject *vectors_writer_file(PyObject *module, PyObject *fh);
 PyObject *vectors_read_opens(PyObject *module, PyObject *memory);
 PyObject *vectors_read_own(PyObject *module, PyObject *args);
 PyObject *vectors_free_taken(PyObject *module, PyObject *fh);

@@ -434,6 +434,18 @@ void avc_take_handle(uint64_t fh, avc_take taken, void *context)
 	avc_unlock_all();
 }
 
+int avc_writer_file(uint64_t fh)
+{
+	const struct slot *slot = slot_of(fh);
+	int file = -1;
+
+	avc_lock_all();
+	if (slot != NULL && atomic_load(&slot->fh) == fh && slot->file >= 0)
+		file = fcntl(slot->file, F_DUPFD_CLOEXEC, 3);
+	avc_unlock_all();
+	return file;
+}
+
 void avc_take_handles(uint64_t id, bool ending, avc_take taken, void *context)
 {
 	struct node *node = avc_is_open() ? avc_find(id) : NULL;

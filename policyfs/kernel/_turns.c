@@ -23,7 +23,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -32,6 +31,9 @@
 
 #define ANSWERS_MAX 64 /* most repeats that the event loop answers in a row, since it has other work, too */
 #define LINGER_NS 100000 /* an app's usual time between two calls on files, and some more */
+#define CREDIT_MAX 8 /* as kernel/readiness.py */
+#define CREDIT_WORTH 2
+#define TRY_EVERY 16
 #define CHANGE_COST 8 /* of these, the repeats that take as long as one change (_changes.c) */
 
 static struct {
@@ -92,25 +94,38 @@ static unsigned cost_of(const unsigned char *message)
 	return is_change(header.opcode) ? CHANGE_COST : 1;
 }
 
-/* Poll a moment for a request of the app that got the last answer: to go through Python's loop takes as long as to
- * answer, and to wake a sleeping processor several times as long. Other threads may use the processor meanwhile. Return
- * true if there is a request. Not while another request is under way: it may need the loop. */
-static bool linger(int fd)
+/* Poll a moment for a request. Return true if there is one. While polling finds nothing, since other processes need the
+ * processors, it is only tried now and then. */
+static bool poll_a_moment(struct pollfd *device)
 {
-	struct pollfd device = {.fd = fd, .events = POLLIN};
+	static unsigned credit = CREDIT_MAX, skipped;
 	struct timespec now, until;
 
-	if (lanes_waiting() != 0 || lanes_under_way() != 0)
+	if (credit < CREDIT_WORTH && ++skipped % TRY_EVERY != 0)
 		return false;
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += LINGER_NS; /* shorter at the end of a second */
 	do {
-		if (poll(&device, 1, 0) > 0)
+		if (poll(device, 1, 0) > 0) {
+			credit += credit < CREDIT_MAX;
 			return true;
-		sched_yield();
+		}
 		clock_gettime(CLOCK_MONOTONIC, &now);
 	} while (now.tv_sec == until.tv_sec && now.tv_nsec < until.tv_nsec);
+	credit -= credit > 0;
 	return false;
+}
+
+/* Wait a moment for a request of the app that got the last answer: to go through Python's loop takes as long as to
+ * answer, and to wake a sleeping processor several times as long. Return true if there is one. Not while another request
+ * is under way: it may need the loop. */
+static bool linger(int fd)
+{
+	const struct timespec moment = {.tv_nsec = LINGER_NS};
+	struct pollfd device = {.fd = fd, .events = POLLIN};
+
+	return lanes_waiting() == 0 && lanes_under_way() == 0 &&
+	       (poll_a_moment(&device) || ppoll(&device, 1, &moment, NULL) > 0);
 }
 
 /* Read the next request that is no repeat, like read(2). Answer repeats before it, at most *answers: then fail with EAGAIN,

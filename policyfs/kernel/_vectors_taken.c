@@ -201,6 +201,17 @@ PyObject *vectors_take(PyObject *module, PyObject *args)
 	return list_of(handle_of, &found.handles);
 }
 
+/* writer_file(fh) -> descriptor, or -1 */
+PyObject *vectors_writer_file(PyObject *module, PyObject *fh)
+{
+	unsigned long long number;
+
+	(void)module;
+	if (!vectors_read_number(fh, &number))
+		return NULL;
+	return PyLong_FromLong(avc_is_open() ? avc_writer_file(number) : -1);
+}
+
 /* read_opens(memory) */
 PyObject *vectors_read_opens(PyObject *module, PyObject *memory)
 {

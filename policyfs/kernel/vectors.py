@@ -259,6 +259,12 @@ def take_handle(fh: int) -> list[Opened]:
     return [Opened(*one) for one in library.take_opens(0, fh)]
 
 
+def writer_file(fh: int) -> int:
+    """Return another descriptor of the file that the bridge's handle *fh* writes to; -1: it has none. The
+    handle stays the bridge's."""
+    return library.writer_file(fh)
+
+
 def take_handles(nodeid: int) -> list[Opened]:
     """Take over the bridge's handles of a node, so that their requests go to Python."""
     return [Opened(*one) for one in library.take_opens(1, nodeid)]

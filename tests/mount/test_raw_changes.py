@@ -51,6 +51,7 @@ def work(directory: str) -> None:
     for number in range(FILES):
         with Path(directory, f"n{number}").open("xb", buffering=0) as file:
             file.write(b"new")
+            os.fsync(file.fileno())
             os.utime(file.fileno(), ns=(STAMP_NS, STAMP_NS + number))
     for number in range(0, FILES, 2):
         Path(directory, f"n{number}").unlink()

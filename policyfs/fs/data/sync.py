@@ -103,6 +103,10 @@ class FileSync(FsPart):
             if _matters(error, handle):
                 raise
             return Work(_nothing)
+        return self.sync_file(fd, datasync=datasync)
+
+    def sync_file(self, fd: int, *, datasync: bool) -> Work:
+        """Return work that makes a file durable, and then closes the descriptor."""
         return Work(functools.partial(self._sync, fd, datasync), functools.partial(os.close, fd))
 
     async def settle(self, handle: Handle, spares: Callable[[Change], bool] = lambda _: False) -> bool:

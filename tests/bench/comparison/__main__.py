@@ -11,6 +11,7 @@ import contextlib
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="of one measurement of a rate")
     parser.add_argument("--settle", type=float, default=65.0, help="seconds that files lie before the rounds")
+    parser.add_argument("--busy", type=int, default=0, help="processes that compute beside the rounds")
     parser.add_argument("--json", type=Path, default=CHECKOUT / "build" / "comparison.json")
     parser.add_argument("--compare", type=Path, help="an earlier JSON: say what changed beyond the noise")
     parser.add_argument("--write", action="store_true", help="put the goals into docs/performance.md")
@@ -69,6 +71,18 @@ def place(on: str, directory: Path, store: Path | None) -> Iterator[tuple[Path, 
             tool_as(0, "umount", "-l", where)
 
 
+@contextlib.contextmanager
+def computing(processes: int) -> Iterator[None]:
+    """Let so many processes compute while the block runs."""
+    running = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+
+
 def measure(asked: argparse.Namespace, where: Path, kind: str, ground: Ground) -> list[figures.Figures]:
     """Measure all chosen rows in one store."""
     rows = chosen(asked.rows)
@@ -84,6 +98,7 @@ def measure(asked: argparse.Namespace, where: Path, kind: str, ground: Ground) -
             else:
                 contenders.append(stack.enter_context(ground.contender(name)))
         time.sleep(asked.settle)
+        stack.enter_context(computing(asked.busy))
         for row in rows:
             if lacking := [name for name in row.programs if shutil.which(name, path=SEARCHED) is None]:
                 print(f"without {row.name}: {', '.join(lacking)} not installed")

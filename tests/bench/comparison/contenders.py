@@ -140,7 +140,7 @@ class Ground:
         store, target = str(self.store), str(where)
         lines = {
             "bindfs": ["bindfs", "--multithreaded", store, target],
-            "mergerfs": ["mergerfs", "-o", "allow_other,cache.files=partial", store, target],
+            "mergerfs": ["mergerfs", "-o", "allow_other,cache.files=partial,minfreespace=0", store, target],
             "hp": [str(self.hp), store, target],
         }
         process = subprocess.Popen(lines[name], stdout=subprocess.DEVNULL)

@@ -45,8 +45,8 @@ def best_peer(row: Figures, names: tuple[str, ...] = FOREIGN[1:]) -> str:
 
 
 def table(rows: list[Figures]) -> str:
-    """Return a Markdown table of all rows with a goal, and of the processor time (µs) of the daemon for each
-    operation."""
+    """Return a Markdown table of all rows with a goal, for rates with the processor time (µs) of the daemon
+    for each operation."""
     return "\n".join([_HEAD, *_lines(rows)])
 
 
@@ -72,5 +72,5 @@ def _cell(row: Figures, kind: str, best: str, wanted: float) -> str:
     ratio = row.median(name) / row.median(best)
     reached = ratio <= wanted if row.unit == "s" else ratio >= wanted
     goal = f" ({'reached' if reached else 'goal'} {wanted:.2g})" if wanted else ""
-    spent = f", {short(row.processor_us[name])} µs" if name in row.processor_us else ""
+    spent = f", {short(row.processor_us[name])} µs" if name in row.processor_us and row.unit != "s" else ""
     return f"{short(row.median(name))}: {ratio:.2f} ×{goal}{spent}"
