@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "_wire.h"
 
@@ -253,6 +254,8 @@ void avc_ring_early(bool early);
 
 /* True if the kernel must send a FLUSH when a handle is closed. Defined in _operations.c, which knows of locks. */
 bool avc_hears_close(void);
+
+int64_t avc_clock_ns(clockid_t clock);
 
 /* Answer a request on the device, if the request is a repeat. Return false if it was not answered. */
 bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t size);

@@ -60,7 +60,7 @@ static int bell = -1; /* eventfd: readable while there are events to be taken at
 static atomic_bool rung; /* the bell has rung, and no events were taken since */
 static _Atomic uint64_t enough = ENOUGH; /* the bell rings when this number of events of one seat wait */
 
-static int64_t clock_ns(clockid_t clock)
+int64_t avc_clock_ns(clockid_t clock)
 {
 	struct timespec now;
 
@@ -73,7 +73,7 @@ static int64_t clock_ns(clockid_t clock)
 static const struct program *program_of(struct ring *ring, uint32_t pid)
 {
 	struct program *program = &ring->programs[pid % PROGRAMS];
-	int64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+	int64_t now_ns = avc_clock_ns(CLOCK_MONOTONIC);
 	char name[32];
 	ssize_t size = 0;
 
@@ -102,7 +102,7 @@ struct avc_event *events_place(unsigned number, uint32_t pid)
 	if (put - atomic_load_explicit(&ring->taken, memory_order_acquire) >= RING ||
 	    (program = program_of(ring, pid)) == NULL)
 		return NULL;
-	event->time_ns = clock_ns(CLOCK_REALTIME);
+	event->time_ns = avc_clock_ns(CLOCK_REALTIME);
 	event->pid = pid;
 	event->new_name_size = 0;
 	event->program_size = program->size;

@@ -439,8 +439,10 @@ int avc_writer_file(uint64_t fh)
 	const struct slot *slot = slot_of(fh);
 	int file = -1;
 
+	if (slot == NULL)
+		return -1;
 	avc_lock_all();
-	if (slot != NULL && atomic_load(&slot->fh) == fh && slot->file >= 0)
+	if (atomic_load(&slot->fh) == fh && slot->file >= 0)
 		file = fcntl(slot->file, F_DUPFD_CLOEXEC, 3);
 	avc_unlock_all();
 	return file;

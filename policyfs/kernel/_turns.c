@@ -26,7 +26,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ANSWERS_MAX 64 /* most repeats that the event loop answers in a row, since it has other work, too */
@@ -99,19 +98,17 @@ static unsigned cost_of(const unsigned char *message)
 static bool poll_a_moment(struct pollfd *device)
 {
 	static unsigned credit = CREDIT_MAX, skipped;
-	struct timespec now, until;
+	int64_t until;
 
 	if (credit < CREDIT_WORTH && ++skipped % TRY_EVERY != 0)
 		return false;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += LINGER_NS; /* shorter at the end of a second */
+	until = avc_clock_ns(CLOCK_MONOTONIC) + LINGER_NS;
 	do {
 		if (poll(device, 1, 0) > 0) {
 			credit += credit < CREDIT_MAX;
 			return true;
 		}
-		clock_gettime(CLOCK_MONOTONIC, &now);
-	} while (now.tv_sec == until.tv_sec && now.tv_nsec < until.tv_nsec);
+	} while (avc_clock_ns(CLOCK_MONOTONIC) < until);
 	credit -= credit > 0;
 	return false;
 }

@@ -209,7 +209,7 @@ PyObject *vectors_writer_file(PyObject *module, PyObject *fh)
 	(void)module;
 	if (!vectors_read_number(fh, &number))
 		return NULL;
-	return PyLong_FromLong(avc_is_open() ? avc_writer_file(number) : -1);
+	return PyLong_FromLong(avc_writer_file(number));
 }
 
 /* read_opens(memory) */

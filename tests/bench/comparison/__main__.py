@@ -11,7 +11,6 @@ import contextlib
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from tests.bench.comparison.contenders import DEFAULT, Contender, Ground, Settin
 from tests.bench.comparison.programs import SEARCHED, name_users
 from tests.bench.comparison.row import Row, Work
 from tests.bench.comparison.rows import build_loop, chosen, fill_store
+from tests.bench.fairness import computing
 from tests.bench.report import write_into
 from tests.support.machine.namespace import clear_away, enter_private_namespace
 from tests.support.machine.processes import tool_as
@@ -69,18 +69,6 @@ def place(on: str, directory: Path, store: Path | None) -> Iterator[tuple[Path, 
         clear_away(where)
         if on == "tmpfs":
             tool_as(0, "umount", "-l", where)
-
-
-@contextlib.contextmanager
-def computing(processes: int) -> Iterator[None]:
-    """Let so many processes compute while the block runs."""
-    running = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(processes)]
-    try:
-        yield
-    finally:
-        for one in running:
-            one.kill()
-            one.wait()
 
 
 def measure(asked: argparse.Namespace, where: Path, kind: str, ground: Ground) -> list[figures.Figures]:

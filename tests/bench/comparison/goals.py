@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from tests.bench.comparison.contenders import FOREIGN, KINDS
+from tests.bench.comparison.contenders import FOREIGN
 from tests.bench.comparison.figures import Figures, short
 
 
@@ -38,7 +38,7 @@ GOALS: Final = {
 _HEAD: Final = "| work | store | best peer | app mount | shared mount |\n|---|---|---|---|---|"
 
 
-def best_peer(row: Figures, names: tuple[str, ...] = FOREIGN[1:]) -> str:
+def _best(row: Figures, names: tuple[str, ...]) -> str:
     """Return the contender with the best median; empty without any."""
     found = sorted((name for name in names if name in row.rounds), key=row.median, reverse=row.unit != "s")
     return found[0] if found else ""
@@ -53,7 +53,7 @@ def table(rows: list[Figures]) -> str:
 def _lines(rows: list[Figures]) -> Iterator[str]:
     for row in rows:
         goal = GOALS.get(row.row)
-        best = "" if goal is None else best_peer(row, (goal.base,) if goal.base else FOREIGN[1:])
+        best = "" if goal is None else _best(row, (goal.base,) if goal.base else FOREIGN[1:])
         if goal is not None and best:
             ours = [
                 _cell(row, kind, best, wanted)
@@ -65,7 +65,6 @@ def _lines(rows: list[Figures]) -> Iterator[str]:
 
 def _cell(row: Figures, kind: str, best: str, wanted: float) -> str:
     """Format the first contender of a kind: its median, its ratio with the goal, and its daemon's time."""
-    assert kind in KINDS
     name = next((name for name in row.rounds if name.partition(":")[0] == kind), None)
     if name is None:
         return ""
