@@ -37,6 +37,7 @@
 /* Limit of seats. Each thread that answers requests has a seat. The event loop has seat 0. Only the event loop changes
  * the table. */
 #define AVC_SEATS 17
+#define AVC_SLOTS 256 /* of handles, for each seat */
 
 /* The version of a file's bytes, from statx(2). */
 struct avc_version {

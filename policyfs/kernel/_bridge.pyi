@@ -62,6 +62,7 @@ def install_vector(
 _Opened: TypeAlias = tuple[int, int, int, int, int, int, tuple[int, ...], int, int]
 
 OPENS_BYTES: int
+OPENS_SLOTS: int
 OWN_BYTES: int
 OWN_NODES: int
 WORK_BYTES: int

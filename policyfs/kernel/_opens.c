@@ -17,7 +17,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SLOTS 256 /* of one seat */
 #define SLOT_BITS 16
 #define SERIAL_BITS 39
 
@@ -42,9 +41,9 @@
 
 struct slot {
 	_Atomic uint64_t fh; /* 0: free */
-	uint64_t serial;
+	int file; /* of a writer: a descriptor that may write; owned. -1: none. Python knows the places of these two */
 	unsigned age;
-	int file; /* of a writer: a descriptor that may write; owned; of no other process's slot. -1: none */
+	uint64_t serial;
 	struct avc_opened opened;
 };
 
@@ -58,12 +57,12 @@ struct wire_release_in {
 	uint64_t lock_owner;
 };
 
-_Static_assert(AVC_SEATS * SLOTS <= 1 << SLOT_BITS, "slots have a number in the handle");
+_Static_assert(AVC_SEATS * AVC_SLOTS <= 1 << SLOT_BITS, "slots have a number in the handle");
 _Static_assert(sizeof(struct wire_open_in) == 8, "fuse_open_in");
 _Static_assert(sizeof(struct wire_release_in) == 24, "fuse_release_in");
 
 static struct {
-	struct slot *slots; /* AVC_SEATS times SLOTS */
+	struct slot *slots; /* AVC_SEATS times AVC_SLOTS */
 	bool outlive;	    /* the slots are in memory that outlives this process (avc_save_opens) */
 	unsigned next[AVC_SEATS];
 	atomic_uint age; /* number of avc_age_opens() calls so far */
@@ -77,14 +76,14 @@ static struct slot *slot_of(uint64_t fh)
 {
 	size_t number = fh & ((1u << SLOT_BITS) - 1);
 
-	return opens.slots != NULL && fh & FH_OURS && number < AVC_SEATS * SLOTS ? &opens.slots[number] : NULL;
+	return opens.slots != NULL && fh & FH_OURS && number < AVC_SEATS * AVC_SLOTS ? &opens.slots[number] : NULL;
 }
 
 /* Return a free slot of the seat, or NULL if the seat has none. */
 static struct slot *free_slot(unsigned seat)
 {
-	for (unsigned step = 0; step < SLOTS; step++) {
-		struct slot *slot = &opens.slots[seat * SLOTS + opens.next[seat]++ % SLOTS];
+	for (unsigned step = 0; step < AVC_SLOTS; step++) {
+		struct slot *slot = &opens.slots[seat * AVC_SLOTS + opens.next[seat]++ % AVC_SLOTS];
 
 		if (atomic_load_explicit(&slot->fh, memory_order_acquire) == 0)
 			return slot;
@@ -194,10 +193,10 @@ static void take_slot(unsigned number, const struct wire_in_header *header, stru
 static bool free_handle(struct node *node, struct slot *slot)
 {
 	atomic_fetch_sub_explicit(&node->writers, may_write(slot), memory_order_relaxed);
+	atomic_store_explicit(&slot->fh, 0, memory_order_release); /* INVARIANT: before the number is another file's */
 	if (slot->file >= 0)
 		close(slot->file);
 	slot->file = -1;
-	atomic_store_explicit(&slot->fh, 0, memory_order_release);
 	return atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed) == 1;
 }
 
@@ -379,7 +378,6 @@ static void take(struct slot *slot, avc_take taken, void *context)
 		atomic_fetch_sub_explicit(&node->writers, may_write(slot), memory_order_relaxed);
 	}
 	taken(context, &slot->opened, slot->file);
-	slot->file = -1;
 	atomic_store(&slot->fh, opens.outlive ? slot->opened.fh | FH_TAKEN : 0);
 }
 
@@ -392,7 +390,7 @@ static bool is_held(const struct slot *slot)
 
 static void take_those(bool (*mine)(const struct slot *, uint64_t), uint64_t value, avc_take taken, void *context)
 {
-	for (size_t i = 0; opens.slots != NULL && i < AVC_SEATS * SLOTS; i++)
+	for (size_t i = 0; opens.slots != NULL && i < AVC_SEATS * AVC_SLOTS; i++)
 		if (is_held(&opens.slots[i]) && mine(&opens.slots[i], value))
 			take(&opens.slots[i], taken, context);
 }
@@ -516,7 +514,7 @@ void avc_free_taken(uint64_t fh)
 
 size_t avc_opens_size(void)
 {
-	return AVC_SEATS * SLOTS * sizeof(struct slot);
+	return AVC_SEATS * AVC_SLOTS * sizeof(struct slot);
 }
 
 void avc_save_opens(void *memory)
@@ -528,11 +526,11 @@ void avc_read_opens(const void *memory, avc_take found, void *context)
 {
 	const struct slot *slots = memory;
 
-	for (size_t i = 0; i < AVC_SEATS * SLOTS; i++) {
+	for (size_t i = 0; i < AVC_SEATS * AVC_SLOTS; i++) {
 		uint64_t fh = atomic_load(&slots[i].fh) & ~FH_TAKEN;
 
 		if (fh & FH_OURS && (fh & ((1u << SLOT_BITS) - 1)) == i && slots[i].opened.fh == fh)
-			found(context, &slots[i].opened, -1);
+			found(context, &slots[i].opened, slots[i].file);
 	}
 }
 
@@ -540,9 +538,9 @@ void avc_read_opens(const void *memory, avc_take found, void *context)
 bool opens_begin(void)
 {
 	opens.outlive = outliving != NULL;
-	opens.slots = opens.outlive ? outliving : calloc(AVC_SEATS * SLOTS, sizeof(*opens.slots));
+	opens.slots = opens.outlive ? outliving : calloc(AVC_SEATS * AVC_SLOTS, sizeof(*opens.slots));
 	outliving = NULL;
-	for (size_t i = 0; opens.outlive && i < AVC_SEATS * SLOTS; i++)
+	for (size_t i = 0; opens.outlive && i < AVC_SEATS * AVC_SLOTS; i++)
 		if (atomic_load(&opens.slots[i].fh) != 0)
 			atomic_store(&opens.slots[i].fh, 0);
 	return opens.slots != NULL;
@@ -559,7 +557,7 @@ unsigned avc_count_handles(void)
 {
 	unsigned count = 0;
 
-	for (size_t i = 0; opens.slots != NULL && i < AVC_SEATS * SLOTS; i++)
+	for (size_t i = 0; opens.slots != NULL && i < AVC_SEATS * AVC_SLOTS; i++)
 		count += is_held(&opens.slots[i]);
 	return count;
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -86,6 +86,8 @@ COUNT_BYTES: Final = _COUNT.size
 """The size of the memory in which a node's count of look-ups outlives the process, in bytes."""
 OPENS_BYTES: Final = library.OPENS_BYTES
 """The size of the memory in which the bridge's handles outlive the process, in bytes."""
+_OPEN: Final = struct.Struct("=Qi")
+"""The beginning of a slot (kernel/_opens.c): the number of the handle, 0: none, and its file."""
 OWN_BYTES: Final = library.OWN_BYTES
 """The size of the memory in which the nodes that the bridge makes outlive the process, in bytes."""
 exempt = library.exempt
@@ -278,6 +280,14 @@ def take_all_handles() -> list[Opened]:
 def read_opens(memory: memoryview) -> list[Opened]:
     """Return the handles that the bridge of a dead process had, from the memory that start() got."""
     return [Opened(*one) for one in library.read_opens(memory)]
+
+
+def renumber_opens(memory: memoryview, number: Callable[[int], int]) -> None:
+    """Replace the descriptors of handles in such memory. number: returns another one, or -1."""
+    for at in range(0, OPENS_BYTES, OPENS_BYTES // library.OPENS_SLOTS):
+        fh, file = _OPEN.unpack_from(memory, at)
+        if fh and file >= 0:
+            _OPEN.pack_into(memory, at, fh, number(file))
 
 
 def read_own(memory: memoryview, known: dict[int, Any]) -> list[OwnNode]:

@@ -7,13 +7,16 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tests.support.programs.bookkeeping
 import tests.support.programs.looped
 import tests.support.programs.tree_changes
+from policyfs.daemon.control import control
 from tests.mount.test_takeover import REST_S, kill_daemon, records
 from tests.support.machine.counts import PATIENCE, SOAK, count, first
 from tests.support.machine.processes import code_of, start_as, wait_for
@@ -90,6 +93,13 @@ def kept(mounts, store: Path, *options: str, policy: str = POLICY) -> Mount:
     return mounts.start(policy, store, *OF_APP, "--keeper", *options)
 
 
+def _status(mount: Mount) -> dict[str, Any]:
+    """Return the daemon's answer; nothing while it dies."""
+    with suppress(control.NoDaemonError):
+        return dict(control.ask(mount.control_socket, "status"))
+    return {}
+
+
 def died_in_changes(
     mounts, work: Path, options: tuple[str, ...], deaths: int, programs: Sequence[tuple[str, str, str]]
 ) -> tuple[int, int, list[float]]:
@@ -101,7 +111,7 @@ def died_in_changes(
     mount.start()
     with changing(mount / "Work", programs=programs) as told:
         wait_for(lambda: len(records(mount, "mount")) > deaths, "the daemons die", 5.0 * deaths)
-    status = mount.status()
+    status = wait_for(partial(_status, mount), "the last of them answers")
     longest: list[float] = []
     again, deaths = status["takeover"]["again"], status["takeover"]["count"]
     for failed, calls, longest_s, differences in told:

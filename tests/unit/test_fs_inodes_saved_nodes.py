@@ -12,6 +12,7 @@ from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.saved_nodes import sum_of_view
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.path_bounds import KEPT_NAMES
+from policyfs.kernel import vectors
 from policyfs.linux.statx import Stat
 from tests.support.models.policies import engine_of
 from tests.support.models.saved_nodes import all_in
@@ -203,3 +204,22 @@ def test_a_name_changes_between_the_tables_of_short_and_long_names() -> None:
         nodes.drop_name(node, nodes.root, node.name)
         assert all_in(state)[node.nodeid].name == name
         assert len(all_in(state)) == 1
+
+
+def test_a_node_of_the_bridge_has_its_backing_id_from_its_first_record_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a death between two records takes the handles of its file, and opens of it fail."""
+    own = vectors.OwnNode(vectors.OWN_NODES + 1, 1, b"new", 100, 300, lookups=1, backing_id=7)
+    state, nodes = SavedState(400), table()
+    nodes.saved = state
+    put, seen = state.nodes.put, []
+
+    def died(node: Node) -> None:
+        put(node)
+        seen.append((all_in(state)[node.nodeid].backing_id, state.backing_ids()))
+
+    monkeypatch.setattr(state.nodes, "put", died)
+    monkeypatch.setattr(vectors, "take_node", lambda _nodeid: [own])
+    assert nodes.find(own.nodeid) is not None
+    assert seen == [(7, {7})]

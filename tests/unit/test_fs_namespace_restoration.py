@@ -215,18 +215,19 @@ def test_an_open_that_comes_again_has_one_handle(tree: Tree, state: SavedState, 
     assert not new.handles.is_lost(first.fh)
 
 
-SLOT = struct.Struct("=QQI4xQQQIIII88x")
-"""A handle of the bridge (_opens.c): number, serial number, age; number, node, request; ids, flags."""
+SLOT = struct.Struct("=QiIQQQQIIII88x")
+"""A handle of the bridge (_opens.c): number, file, age, serial number; number, node, request; ids, flags."""
 OURS, TAKEN = 1 << 55, 1 << 63
 
 
-def plant(state: SavedState, place: int, node: Node, *, number: int = 0, same: bool = True) -> int:
+def plant(
+    state: SavedState, place: int, node: Node, *, number: int = 0, same: bool = True, file: int = -1
+) -> int:
     """Plant a handle as the bridge leaves it. number: another one, beside the place."""
     fh = number or OURS | 3 << 16 | place
-    where, whose = SLOT.size * place, (1000, 1000, 42, os.O_RDONLY)
-    SLOT.pack_into(
-        state.opens, where, fh, 3, 0, fh & ~TAKEN if same else fh + 1, node.nodeid, 20 + place, *whose
-    )
+    whose = 1000, 1000, 42, os.O_RDONLY if file < 0 else os.O_RDWR
+    asked = fh & ~TAKEN if same else fh + 1, node.nodeid, 20 + place
+    SLOT.pack_into(state.opens, SLOT.size * place, fh, file, 0, 3, *asked, *whose)
     return fh & ~TAKEN
 
 
@@ -256,6 +257,24 @@ def test_handles_of_the_bridge_go_on_as_those_of_python(tree: Tree, state: Saved
     with pytest.raises(ValueError, match="memory"):
         vectors.read_opens(state.opens[1:])
     bridge.prepare(0, 0)
+
+
+def test_a_writer_of_the_bridge_goes_on_whose_file_has_another_name(
+    tree: Tree, state: SavedState, old: Side, tmp_path: Path
+) -> None:
+    node = song(old, tree)
+    state.nodes.backed(node, 5)
+    ways = (("song", os.O_RDWR), ("other", os.O_RDWR), ("song", os.O_RDONLY))  # the others are wrong
+    fhs = [plant(state, at, node, file=os.open(tmp_path / name, how)) for at, (name, how) in enumerate(ways)]
+    theirs = [one.file for one in vectors.read_opens(state.opens)]
+    (tmp_path / "song").rename(tmp_path / "elsewhere")
+    vectors.renumber_opens(state.opens, os.dup)  # an upgrade
+    for file in theirs:
+        os.close(file)
+    new, handles = next_one(tree, state)
+    [handle] = new.handles
+    assert (handles, handle.fh, os.fstat(handle.fd).st_ino) == (1, fhs[0], node.ino)
+    os.close(handle.fd)
 
 
 @pytest.mark.parametrize("passed", [True, False])
@@ -306,9 +325,7 @@ def test_no_handle_gets_the_number_of_one_that_a_release_may_still_name(
     assert new.handles.new_index(CALLER) not in used
 
 
-def test_look_ups_that_the_bridge_has_answered_are_counted(
-    tree: Tree, state: SavedState, old: Side
-) -> None:
+def test_look_ups_that_the_bridge_has_answered_are_counted(tree: Tree, state: SavedState, old: Side) -> None:
     node, other = song(old, tree), song(old, tree, b"other")
     for place, (nodeid, lookups) in enumerate(((node.nodeid, 5), (0, 9), (other.nodeid, 0), (77, 3))):
         struct.pack_into("=QQ", state.counts, 16 * place, nodeid, lookups)

@@ -6,6 +6,7 @@ import errno
 import os
 
 from policyfs.fs.inodes.saved_state import SavedState
+from policyfs.kernel import vectors
 
 Known = dict[int, tuple[int, int]]
 """Open descriptors: from each number to the device and inode numbers of its file."""
@@ -40,6 +41,7 @@ def close_others(known: Known, state: SavedState) -> None:
         if copy.fd in kept or copy.fd not in is_open:
             state.copies.drop(slot)
     kept |= {handle.fd for handle in state.handles()} | {lock.fd for lock in state.locks.read()}
+    kept |= {one.file for one in vectors.read_opens(state.opens)}
     kept |= {copy.fd for copy in state.copies.read().values()}
     kept |= {held.fd for held in state.held.read() if is_open.get(held.fd) == held.inode}
     for fd in is_open.keys() - kept:

@@ -143,7 +143,9 @@ class NodeTable:
             self._put_below(node, parent, own.name)
             node.lookups, node.kept = own.lookups, True
             node.told_by_bridge()
-            self._save(node)
+            if self.saved is not None:
+                # With its backing id at once: without it, the daemon after has lost its handles.
+                self.saved.learned(node, own.backing_id)
         for own in found:  # only now: this may take handles of all of them over
             if own.nodeid in self._by_id:
                 self.vectors.taken(self._by_id[own.nodeid], own.backing_id)

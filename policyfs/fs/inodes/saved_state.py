@@ -186,6 +186,7 @@ class SavedState:
                 if theirs >= 0 and len(record) >= at + 4:
                     ours = number(theirs).to_bytes(4, "little", signed=True)
                     table.put(slot, record[:at] + ours + record[at + 4 :])
+        vectors.renumber_opens(self.opens, number)
         self._setup.read()
         if (setup := self.setup()) is not None:
             self.set_up(setup._replace(device=number(setup.device)))
@@ -293,6 +294,14 @@ class SavedState:
         elif (slot := self._id_table.take()) is not None:
             self._ids[backing_id] = slot
             self._id_table.put(slot, _WORD.pack(backing_id))
+
+    def learned(self, node: Node, backing_id: int) -> None:
+        """Save a node that was the bridge's, with its backing id (0: none), in one step."""
+        if backing_id:
+            self.registered(backing_id, True)
+            self.nodes.backed(node, backing_id)
+        else:
+            self.nodes.put(node)
 
     def backing_ids(self) -> set[int]:
         """Read all backing ids that the daemon before had registered, and take their slots over."""

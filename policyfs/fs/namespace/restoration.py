@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -163,9 +163,9 @@ class Restoration:
                 if handle.fd >= 0 and handle.fd not in seen:
                     os.close(handle.fd)  # the keeper's sweep has left it open for this handle
             seen |= {handle.fd} - {-1}
-        return count + self._restore_opens(state, backed)
+        return count + self._restore_opens(state, backed, seen)
 
-    def _restore_opens(self, state: SavedState, backed: Mapping[int, int]) -> int:
+    def _restore_opens(self, state: SavedState, backed: Mapping[int, int], seen: set[int]) -> int:
         """Restore the handles that the bridge had given out by itself, as handles of Python. Return their
         number. INVARIANT: each is saved as such before the bridge drops it (vectors.start)."""
         count, known = 0, {(handle.is_directory, handle.fh) for handle in state.handles()}
@@ -178,8 +178,8 @@ class Restoration:
                 continue
             handle = SavedHandle(
                 one.unique, fh, one.nodeid, one.flags, one.uid, one.gid, one.pid,
-                self._writer_of(node, one.flags, state.nodes.begun), is_directory, kept=is_directory,
-                by_kind=False, is_unnamed=False, passed=not is_directory, created=made,
+                -1 if one.file in seen else one.file, is_directory, kept=is_directory, by_kind=False,
+                is_unnamed=False, passed=not is_directory, created=made,
             )  # fmt: skip
             if made and node.parent is not None:
                 side = Side(node.parent.nodeid, node.name, node.ino, node.btime_ns)
@@ -189,24 +189,9 @@ class Restoration:
                 self._reopen(handle, node, backed)
                 count += 1
             elif handle.fd >= 0:
-                os.close(handle.fd)
+                with suppress(OSError):
+                    os.close(handle.fd)
         return count
-
-    def _writer_of(self, node: Node, flags: int, begun: Iterable[Intent]) -> int:
-        """Open the file of a writer whose descriptor ended with the daemon before, also by the name that a
-        rename was about to give it. Return -1 for a reader, or if no name leads to it: the handle is lost."""
-        if flags & os.O_ACCMODE == os.O_RDONLY or node.parent is None:
-            return -1
-        moves = (one.new for one in begun if one.kind is ChangeKind.MOVE and one.old.key == node.ino)
-        for parent, name, *_ in (Side(node.parent.nodeid, node.name), *moves):
-            if (directory := self._fs.nodes.find(parent)) is None:
-                continue
-            with suppress(OSError):
-                fd = self._fs.tree.open_file(self._fs.resolver.dirfd(directory), name, os.O_RDWR)
-                if self._is_of(fd, (node.ino, node.btime_ns)):
-                    return fd
-                os.close(fd)
-        return -1
 
     def _is_right(self, saved: SavedHandle, node: Node, backed: Mapping[int, int]) -> bool:
         """Return True if a saved handle can be one of the node: a descriptor is of this inode, and gives what
@@ -215,8 +200,8 @@ class Restoration:
             return saved.is_directory and node.ftype is FileType.DIRECTORY
         reads = saved.flags & os.O_ACCMODE == os.O_RDONLY
         if saved.is_unnamed:
-            if node.open is None or node.parent is not None or node.open.fd >= 0:
-                return False
+            if node.open is None or node.open.fd >= 0:
+                return False  # with a name, it was about to lose it, and perhaps has
         elif saved.passed == node.mediated or (saved.passed and node.nodeid not in backed):
             return False
         elif node.byte_path is BytePath.COPY:

@@ -228,7 +228,7 @@ class BridgeHandles(FsPart):
         the bridge has no handle of it."""
         state = self._lifecycle.enter(node, writing=False)
         try:
-            self._passthrough.adopt_open(node, state, backing_id)
+            self._passthrough.adopt_open(state, backing_id)
             self._adopt(vectors.end_opens(node.nodeid))
         finally:
             self._lifecycle.let_go(node, state)

@@ -206,13 +206,10 @@ class Passthrough:
         if self._backing is not None:
             self._backing.told = state.registered
 
-    def adopt_open(self, node: Node, state: OpenState, backing_id: int) -> None:
-        """Take over the backing id of an open node, which the bridge has registered."""
+    def adopt_open(self, state: OpenState, backing_id: int) -> None:
+        """Take over the backing id of an open node, which the bridge registered and NodeTable saved."""
         self.adopt(backing_id)
         state.backing_id, state.mode = backing_id, Mode.PASSTHROUGH
-        if self.saved is not None:
-            self.saved.registered(backing_id, True)
-            self.saved.nodes.backed(node, backing_id)
 
     def release_all_but(self, registered: set[int], kept: set[int]) -> None:
         """Release the backing ids of the daemon before that no node and no copy has: those of opens that its
