@@ -94,7 +94,7 @@ def test_the_kernel_is_told_of_others_while_many_directories_are_held(store_on, 
     for number in range(MANY):
         _in_hand(mount, store / f"DCIM/{number}")
     wait_for(lambda: mount.status()["notifications"]["hanging"] == MANY, "one thread hangs for each", 30.0)
-    # Only now: another test may have dropped all caches before. Of what it does not keep the kernel is not told.
+    # Only now: another test may have dropped all caches. Of what it does not keep the kernel is not told.
     call_as(GALLERY, os.listdir, mount / "Checked")
     before = _sent(mount)
     (store / "Checked/new").write_bytes(b"x")

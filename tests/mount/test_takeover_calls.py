@@ -22,6 +22,7 @@ from policyfs.linux.libc import RENAME_EXCHANGE, rename2
 from tests.mount.test_takeover import let_live
 from tests.mount.test_takeover_held import is_over
 from tests.mount.test_takeover_writes import APP, OF_APP, POLICY, work  # noqa: F401
+from tests.support.machine.counts import first
 from tests.support.machine.processes import call_as, wait_for
 from tests.support.mount.daemons import Mount
 
@@ -183,13 +184,13 @@ class _Deaths:
                 found.append((call[0], seen[call[0]]))
         return [one for one in found if one[0] not in IDLE]
 
-    def die_at(self, call: str, number: int) -> None:
+    def die_at(self, call: str, number: int, deaths: int = 1) -> None:
         """A daemon dies before the call of this name and number, if it comes to it: the first change needs
-        more calls than others."""
+        more calls than others. deaths: of that daemon, and of those after it."""
         before = self.mount.status()["takeover"]["count"]
         let_live()
         if self._change("-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}"):
-            wait_for(lambda: is_over(self.mount, before + 1), f"another daemon after {call} {number}", 20)
+            wait_for(lambda: is_over(self.mount, before + deaths), f"the next after {call} {number}", 20)
             self._look()
             call_as(APP, _change_elsewhere, self.mount / "Work" / "elsewhere")
             self.died.append(self._place())
@@ -236,6 +237,27 @@ class _Deaths:
 
     def _count(self) -> int:
         return 0 if self.counted is None else int(self.mount.status()["vectors"][self.counted])
+
+
+@pytest.mark.parametrize(
+    ("name", "call"), first(1, [("unlink", "unlinkat"), ("create", "linkat"), ("rename beside", "renameat2")])
+)
+def test_a_daemon_that_dies_before_it_serves_takes_no_intent_along(
+    mounts, work: Path, name: str, call: str, arena: Path,  # noqa: F811
+) -> None:  # fmt: skip
+    """The one before has died between a change that the bridge has made and its answer."""
+    work.chmod(0o700)
+    os.chown(work / "Work", APP, APP)
+    _furnish(arena / "native")
+    call_as(APP, CHANGES[name], arena / "native")
+    mount = mounts.prepare(POLICY, work, "--keeper", *OF_APP)
+    mount.program = ("tests.support.mount.dying_twice",)
+    mount.start()
+    deaths = _Deaths(mount, name, _found(arena / "native"), IN_C[name])
+    calls = deaths.calls(arena / "calls")
+    deaths.die_at(*next(one for one in calls[calls.index((call, 1)) :] if one[0] == "writev"), deaths=2)
+    assert len(deaths.died) == 1
+    assert mount.status()["takeover"]["unknown"] == mount.status()["bugs"] == 0
 
 
 @pytest.mark.soak

@@ -23,6 +23,7 @@ from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.namespace.restoration import Restoration
 from policyfs.fs.saved.intents import Intents
+from policyfs.fs.saved.state_memory import VERSION
 from policyfs.kernel import bridge, vectors
 from policyfs.kernel.bridge import FH_PASSTHROUGH, pack_fh
 from policyfs.store.tree import Tree
@@ -259,6 +260,18 @@ def test_handles_of_the_bridge_go_on_as_those_of_python(tree: Tree, state: Saved
     bridge.prepare(0, 0)
 
 
+def test_a_file_whose_node_is_lost_is_closed(
+    tree: Tree, state: SavedState, old: Side, tmp_path: Path
+) -> None:
+    stat = tree.stat(tree.root_fd, b"song")
+    node = old.nodes.add(stat, FileType.REGULAR, RAW_VIEW, BytePath.RAW, ENGINE.root)  # it has no name yet
+    file = os.open(tmp_path / "song", os.O_RDWR)
+    plant(state, 0, node, file=file)
+    assert next_one(tree, state)[1] == 0
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(file)
+
+
 def test_a_writer_of_the_bridge_goes_on_whose_file_has_another_name(
     tree: Tree, state: SavedState, old: Side, tmp_path: Path
 ) -> None:
@@ -267,6 +280,7 @@ def test_a_writer_of_the_bridge_goes_on_whose_file_has_another_name(
     ways = (("song", os.O_RDWR), ("other", os.O_RDWR), ("song", os.O_RDONLY))  # the others are wrong
     fhs = [plant(state, at, node, file=os.open(tmp_path / name, how)) for at, (name, how) in enumerate(ways)]
     theirs = [one.file for one in vectors.read_opens(state.opens)]
+    assert (VERSION, SLOT.format) == (5, "=QiIQQQQIIII88x"), "other slots need another version"
     (tmp_path / "song").rename(tmp_path / "elsewhere")
     vectors.renumber_opens(state.opens, os.dup)  # an upgrade
     for file in theirs:

@@ -83,6 +83,8 @@ class Restoration:
             own = list(state.nodes.own(state.own, state.registered))
             found.early |= {one.nodeid: one for one in own}
             nodes.restore(found, state.last_id, self._seen)
+        begun = self._fs.intents.read(state)
+        self._fs.intents.keep(state, state.nodes.begun)  # INVARIANT: before the bridge's records of them go
         for one in own:
             if (node := nodes.find(one.nodeid)) is not None:
                 state.nodes.put(node)  # before the bridge forgets them (vectors.start)
@@ -119,7 +121,7 @@ class Restoration:
             state.nodes.gone(nodeid)
         self.save_to(state)  # now, as names are given below
         self._held.restore(state.held, state.policies)
-        self._recovery.settle(self._fs.intents, [*self._fs.intents.read(state), *state.nodes.begun])
+        self._recovery.settle(self._fs.intents, [*begun, *state.nodes.begun])
         for suspect in state.suspects[1]:
             self.comes_again(suspect.unique)()  # it gets EIO, so its app has no handle
             self.refused.add(suspect.unique)
@@ -171,6 +173,8 @@ class Restoration:
         count, known = 0, {(handle.is_directory, handle.fh) for handle in state.handles()}
         for one in vectors.read_opens(state.opens):
             if (node := self._fs.nodes.find(one.nodeid)) is None:
+                if one.file >= 0 and one.file not in seen:
+                    os.close(one.file)  # the sweep has left it open
                 continue
             is_directory, made = node.ftype is FileType.DIRECTORY, bool(one.flags & os.O_CREAT)
             fh = vectors.number_of(one.fh) if is_directory else one.fh
@@ -183,7 +187,8 @@ class Restoration:
             )  # fmt: skip
             if made and node.parent is not None:
                 side = Side(node.parent.nodeid, node.name, node.ino, node.btime_ns)
-                state.nodes.begun.append(Intent(one.unique, ChangeKind.NAME, side))
+                state.nodes.begun.append(made_it := Intent(one.unique, ChangeKind.NAME, side))
+                self._fs.intents.keep(state, [made_it])  # INVARIANT: before the handle counts as Python's
             if self._is_right(handle, node, backed):
                 state.keep(handle)
                 self._reopen(handle, node, backed)

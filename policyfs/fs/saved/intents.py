@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.fs.saved.record_table import RecordTable
@@ -119,6 +119,17 @@ class Intents:
             state.intents.free(self._slots.pop(unique))
             del found[unique]
         return list(found.values())
+
+    def keep(self, state: Keeps, intents: Iterable[Intent]) -> None:
+        """Keep intents that the bridge of the daemon before had, for a daemon after this one."""
+        for intent in intents:
+            if intent.unique in self._slots:
+                continue
+            if (slot := state.intents.take()) is None:
+                state.is_full()
+                return
+            self._slots[intent.unique] = slot
+            state.intents.put(slot, _record_of(intent))
 
     def settle(self, intent: Intent, outcome: Outcome) -> None:
         """Note what has become of an intent of the daemon before."""

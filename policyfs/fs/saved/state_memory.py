@@ -12,10 +12,10 @@ from typing import Final
 
 from policyfs.errors import PolicyfsError
 
-VERSION: Final = 4
+VERSION: Final = 5
 """The version of the layout."""
-READABLE: Final = range(max(VERSION - 1, 4), VERSION + 1)
-"""The versions of the layout that this code continues: its own, and the one before if that was in a file."""
+READABLE: Final = range(max(VERSION - 1, 5), VERSION + 1)
+"""The versions of the layout that this code continues: its own, and the one before if that is not 4."""
 HEADER_BYTES: Final = 4096
 _HEAD: Final = struct.Struct("=8sQQ")
 """The mark, the version of the layout, and the number of nodes (SavedState)."""
