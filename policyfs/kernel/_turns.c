@@ -85,12 +85,15 @@ static void refuse(int fd, const unsigned char *message, size_t size)
 		(void)!write(fd, &reply, sizeof(reply));
 }
 
-static unsigned cost_of(const unsigned char *message)
+/* Subtract an answer from those that the event loop may still give in a row. */
+static void spend(unsigned *answers, const unsigned char *message)
 {
 	struct wire_in_header header;
+	unsigned cost;
 
 	memcpy(&header, message, sizeof(header));
-	return is_change(header.opcode) ? CHANGE_COST : 1;
+	cost = is_change(header.opcode) ? CHANGE_COST : 1;
+	*answers -= *answers < cost ? *answers : cost;
 }
 
 /* Poll a moment for a request. Return true if there is one. While polling finds nothing, since other processes need the
@@ -126,22 +129,20 @@ static bool linger(int fd)
 }
 
 /* Read the next request that is no repeat, like read(2). Answer repeats before it, at most *answers: then fail with EAGAIN,
- * so that the loop comes to its other work, and reads on. */
-static ssize_t read_new(int fd, void *buffer, size_t size, unsigned *answers)
+ * so that the loop comes to its other work, and reads on. lingers: false if the caller has a request that must begin. */
+static ssize_t read_new(int fd, void *buffer, size_t size, unsigned *answers, bool lingers)
 {
 	bool answered = false;
-	unsigned cost;
 	ssize_t got;
 
 	while (*answers > 0) {
 		got = read(fd, buffer, size);
-		if (got < 0 && errno == EAGAIN && answered && linger(fd))
+		if (got < 0 && errno == EAGAIN && answered && lingers && linger(fd))
 			continue;
 		if (got < 0 || !avc_answer(0, fd, buffer, (size_t)got))
 			return got;
 		answered = true;
-		cost = cost_of(buffer);
-		*answers -= *answers < cost ? *answers : cost;
+		spend(answers, buffer);
 	}
 	errno = EAGAIN;
 	return -1;
@@ -152,7 +153,7 @@ static void read_ahead(int fd, size_t size, unsigned *answers)
 {
 	ssize_t got;
 
-	while (!lanes_full() && (got = read_new(fd, turns.spare, size, answers)) >= 0)
+	while (!lanes_full() && (got = read_new(fd, turns.spare, size, answers, false)) >= 0)
 		if (!lanes_put(turns.spare, (size_t)got))
 			refuse(fd, turns.spare, (size_t)got);
 }
@@ -163,11 +164,11 @@ static bool read_next(int fd, unsigned char *buffer, size_t size, ssize_t *got)
 	unsigned answers = ANSWERS_MAX;
 	ssize_t second;
 
-	*got = read_new(fd, buffer, size, &answers);
+	*got = read_new(fd, buffer, size, &answers, true);
 	if (*got < 0)
 		return false;
 	if (lanes_waiting() == 0) {
-		second = read_new(fd, turns.spare, size, &answers);
+		second = read_new(fd, turns.spare, size, &answers, false);
 		if (second < 0 && lanes_admit(buffer, (size_t)*got))
 			return true;
 		if (!lanes_put(buffer, (size_t)*got))
@@ -211,19 +212,25 @@ static ssize_t next(int fd, void *buffer, size_t size)
 
 ssize_t turns_read(int fd, void *buffer, size_t size)
 {
+	unsigned answers = ANSWERS_MAX;
 	ssize_t got;
 	int error;
 
 	if (!turns.on)
 		return read(fd, buffer, size);
-	do { /* a reader leaves first requests of the raw tree (_tree.c) to this seat */
+	while (answers > 0) { /* a reader leaves first requests of the raw tree (_tree.c) to this seat */
 		pthread_mutex_lock(&lock);
 		got = next(fd, buffer, size);
 		error = errno;
 		pthread_mutex_unlock(&lock);
-	} while (got > 0 && readers_active() && avc_answer(0, fd, buffer, (size_t)got));
-	errno = error;
-	return got;
+		if (got <= 0 || !readers_active() || !avc_answer(0, fd, buffer, (size_t)got)) {
+			errno = error;
+			return got;
+		}
+		spend(&answers, buffer);
+	}
+	errno = EAGAIN; /* the eventfd is readable, or tell() makes it so */
+	return -1;
 }
 
 void turns_begun(const unsigned char *message, size_t size)
