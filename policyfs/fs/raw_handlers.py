@@ -81,6 +81,8 @@ class RawHandlers(FsPart):
             Opcode.FSYNC: self.fsync_now,
             Opcode.FSYNCDIR: self.fsyncdir_now,
             Opcode.GETXATTR: self.getxattr_now,
+            Opcode.OPENDIR: self.opendir_now,
+            Opcode.READDIR: self.readdir_now,
             Opcode.WRITE: self.write_dropped_now,
         }
 
@@ -116,6 +118,15 @@ class RawHandlers(FsPart):
 
         return Work(sync, partial(os.close, fd))
 
+    @guarded_now
+    def opendir_now(self, request: Request) -> bytes | None:
+        """Answer OPENDIR if path and caller alone decide; else return None: opendir() answers then."""
+        caller = self._gate.caller(request)
+        caller.unique = request.unique
+        self._comes_again(request.unique)
+        fh = self._listings.opendir_now(self._node(request), caller)
+        return None if fh is None else open_reply(fh)
+
     @guarded
     async def opendir(self, request: Request) -> bytes:
         """Answer OPENDIR. It may look for facts about each name in the directory, until a signal comes."""
@@ -128,6 +139,12 @@ class RawHandlers(FsPart):
         if scope.cancelled_caught:
             raise OSError(errno.EINTR, "interrupted")
         return open_reply(fh)
+
+    @guarded_now
+    def readdir_now(self, request: Request) -> bytes | None:
+        """Answer READDIR from a snapshot that is there; else return None: readdir() answers then."""
+        asked = requests.read_directory(request)
+        return self._listings.names_now(asked.fh, asked.start, asked.size)
 
     @locked(errno.EIO, waits=False)
     @guarded

@@ -39,7 +39,7 @@ def slow_looks() -> None:
 def waits_without_end() -> None:
     """A request under a lock of the kernel waits as long as any other."""
     put(KernelLocks, "under_lock", lambda self, error, *, waits=True: contextlib.nullcontext())
-    put(Snapshots, "hangs_on_facts", lambda self, listing: False)
+    put(Snapshots, "hangs_on_facts", lambda self, node, who: False)
 
 
 def dear_records(times: int = 300) -> None:

@@ -44,11 +44,11 @@ class Scene:
         self.decision: Any = SimpleNamespace(
             allowed=True, audit=Audit.OFF, would_deny=(), redact=frozenset[str]()
         )
-        self.shows_all = self.sees = True
+        self.shows_all = True
         self.gate = SimpleNamespace(
             engine=self.engine, shows_all_in=lambda who, state: self.shows_all,
             need=lambda who, ops, node: self.needs.get(ops, Need.NOTHING),
-            judge=lambda who, ops, node, facts: self.decision, sees_now=lambda caller, node: self.sees,
+            judge=lambda who, ops, node, facts: self.decision,
         )  # fmt: skip
         self.others: list[Any] = []
         self.all_seen: list[Any] = []
@@ -299,7 +299,7 @@ def test_names_that_may_be_hidden_are_not_counted() -> None:
 
 def test_the_root_s_attributes_are_told_to_everyone() -> None:
     scene = Scene(FileType.DIRECTORY)
-    scene.node.nodeid, scene.node.parent, scene.sees = ROOT_ID, None, False
+    scene.node.nodeid, scene.node.parent = ROOT_ID, None
     scene.repeats.seen(scene.node, CALLER)
     assert scene.installed == [vectors.GETATTR]
 

@@ -324,6 +324,53 @@ async def test_a_listing_comes_in_parts_of_the_size_that_is_asked_for(store: Pat
         await made.listings.releasedir(fh & 0xFFFFFF)
 
 
+OPENDIR = struct.pack("=II", os.O_DIRECTORY, 0)
+REQUIRED = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**", audit: required}
+"""
+
+
+@on_trio
+async def test_a_directory_is_opened_and_read_on_at_once(store: Path) -> None:
+    (store / "d").mkdir()
+    (store / "d/one").touch()
+    with parts(store, engine_of(OPEN)) as made:
+        number = (await made.walk("/d", CAMERA)).nodeid
+        recorded = len(made.sink.events)
+        fh = struct.unpack_from("=Q", quick(made, Opcode.OPENDIR, OPENDIR, number))[0]
+        assert [(e.path, e.decision) for e in made.sink.events[recorded:]] == [(b"/d", "allow")]
+        first = struct.pack("=QQI", fh, 0, 256)
+        assert quick(made, Opcode.READDIR, first) is None, "the store must be read, which may take long"
+        assert b"one" in await answer(made, Opcode.READDIR, first)
+        rest = struct.pack("=QQI", fh, 2, 256)
+        assert quick(made, Opcode.READDIR, rest) == await answer(made, Opcode.READDIR, rest) != b""
+        made.reload(engine_of(OPEN))
+        assert quick(made, Opcode.READDIR, rest) is None, "it must be read anew"
+        await made.listings.releasedir(fh & 0xFFFFFF)
+
+
+@pytest.mark.parametrize(("policy", "uid"), [(REQUIRED, CAMERA), (OPEN, STRANGER)])
+@on_trio
+async def test_no_directory_is_opened_at_once_whose_record_comes_first(
+    store: Path, policy: str, uid: int
+) -> None:
+    (store / "d").mkdir()
+    with parts(store, engine_of(policy)) as made:
+        number = (await made.walk("/d", CAMERA)).nodeid
+        recorded = len(made.sink.events)
+        assert quick(made, Opcode.OPENDIR, OPENDIR, number, uid) is None
+        assert (len(made.listings), len(made.sink.events)) == (0, recorded)
+
+
+@on_trio
+async def test_a_directory_waits_for_the_record_of_the_policy_in_force(store: Path, monkeypatch) -> None:
+    (store / "d").mkdir()
+    with parts(store, engine_of(OPEN)) as made:
+        number = (await made.walk("/d", CAMERA)).nodeid
+        monkeypatch.setattr(type(made.gate.policy_record), "is_missing", True)
+        assert quick(made, Opcode.OPENDIR, OPENDIR, number) is None
+
+
 @on_trio
 async def test_attributes_that_nothing_has_are_answered_at_once(store: Path) -> None:
     os.setxattr(store / "a.jpg", "user.tag", b"value")

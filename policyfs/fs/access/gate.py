@@ -222,10 +222,11 @@ class Gate:
             else:
                 await self.policy_record.wait()
 
-    def sees_now(self, caller: Caller, node: Node) -> bool:
-        """Return True if a caller sees a node, with any facts. If False, only node() can decide."""
+    def seen_now(self, caller: Caller, node: Node) -> Decision | None:
+        """Return the decision by which a caller sees a node, with any facts; None: only node() can decide."""
         who = caller.principal
-        return not self.need(who, Op.SEE, node) and self.judge(who, Op.SEE, node, NO_FACTS).allowed
+        decision = None if self.need(who, Op.SEE, node) else self.judge(who, Op.SEE, node, NO_FACTS)
+        return decision if decision is not None and decision.allowed else None
 
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
         """Return True if an open file's names have changed, so that the request must be decided once more."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from policyfs.domain import NO_FACTS, FileType, Op
+from policyfs.domain import NO_FACTS, Audit, Decision, FileType, Op
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.access.views import version_of
@@ -19,6 +19,7 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.resolver import DirectoryMovedError
 from policyfs.fs.kernel_cache.attributes import Timeouts, fill, name_only, shown_size, shown_version
 from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.namespace.lookup import Lookup
@@ -90,7 +91,7 @@ class DirectoryListings(FsPart):
         """Open a directory, and return its handle with flags for the kernel. If facts decide which names the
         caller sees, and the kernel will ask, take the snapshot now: READDIR holds the directory's lock."""
         listing, flags = await self._opened(node, caller)
-        if not flags & FH_KEEP_CACHE and self._snapshots.hangs_on_facts(listing):
+        if not flags & FH_KEEP_CACHE and self._snapshots.hangs_on_facts(node, caller.principal):
             try:
                 await self._current(listing)
                 listing.is_new = True
@@ -99,10 +100,27 @@ class DirectoryListings(FsPart):
                 raise
         return pack_fh(listing.index, flags)
 
+    def opendir_now(self, node: Node, caller: Caller) -> int | None:
+        """Open a directory as opendir() does, if path and caller alone decide. Return None if the request may
+        have to wait, or is refused."""
+        gate = self._gate
+        if gate.policy_record.is_missing or self._snapshots.hangs_on_facts(node, caller.principal):
+            return None
+        decision = gate.seen_now(caller, node)
+        if decision is None or decision.audit is Audit.REQUIRED:
+            return None
+        try:
+            listing, flags = self._add(node, caller, decision)
+        except DirectoryMovedError:
+            return None
+        return pack_fh(listing.index, flags)
+
     @recorded_first
     async def _opened(self, node: Node, caller: Caller) -> tuple[Listing, int]:
         """Return a new open directory, and flags for the kernel."""
-        decision = await self._gate.require(caller, Op.SEE, node, LISTING)
+        return self._add(node, caller, await self._gate.require(caller, Op.SEE, node, LISTING))
+
+    def _add(self, node: Node, caller: Caller, decision: Decision) -> tuple[Listing, int]:
         self.open.shares.check(caller.holder)
         self._resolver.dirfd(node)  # raises if the directory is gone
         self._gate.recorder.program_of(caller)  # for later events of this open directory
@@ -205,17 +223,31 @@ class DirectoryListings(FsPart):
 
     async def names(self, fh: int, start: int, size: int) -> bytes:
         """Return the reply to one READDIR: names without nodes, up to *size* bytes; empty only at the end."""
+        async with self._begun(fh, start) as (listing, entries):
+            return self._names(listing, entries, start, size)
+
+    def names_now(self, fh: int, start: int, size: int) -> bytes | None:
+        """Return the same if the listing has its snapshot, else None."""
+        listing = self.open.find(fh)
+        if start == 0 or listing.entries is None or listing.generation != self._gate.generation:
+            return None
+        self._check_kept(listing)
+        self._listed_names.used(listing.index)  # the kernel has used the last reply, since it asks for more
+        self._check_end(listing, listing.entries, start)
+        return self._names(listing, listing.entries, start, size)
+
+    @staticmethod
+    def _names(listing: Listing, entries: DirectoryEntries, start: int, size: int) -> bytes:
         buffer = DirentBuffer(size)
 
         def dots(name: bytes, ino: int, position: int) -> None:
             buffer.add(name, ino, stat_bits.S_IFDIR >> 12, position)
 
-        async with self._begun(fh, start) as (listing, entries):
-            _answer_dots(listing.node, start, dots)
-            begun = buffer.data()
-            most, listing.looked_up = _FEW_BYTES if listing.looked_up else size, False
-            at, room = entries.after(start), size - len(begun)
-            return begun + (entries.pack(at, min(most, room), False) or entries.pack(at, room, False))
+        _answer_dots(listing.node, start, dots)
+        begun = buffer.data()
+        most, listing.looked_up = _FEW_BYTES if listing.looked_up else size, False
+        at, room = entries.after(start), size - len(begun)
+        return begun + (entries.pack(at, min(most, room), False) or entries.pack(at, room, False))
 
     @contextlib.asynccontextmanager
     async def _begun(self, fh: int, start: int) -> AsyncIterator[tuple[Listing, DirectoryEntries]]:
@@ -229,15 +261,20 @@ class DirectoryListings(FsPart):
         self._answering += 1
         try:
             entries = await self._current(listing)
-            changes = listing.node.changes + self._nodes.unlike
-            if not listing.is_whole and start >= _FIRST - 1 and entries.after(start) == len(entries):
-                raise OSError(errno.EIO, "some names could not be decided in time")
-            if listing.changes != changes and entries.after(start) == len(entries):
-                # After this reply, the kernel would keep a listing from before the change.
-                self._drop_pages(listing.node.nodeid)
+            self._check_end(listing, entries, start)
             yield listing, entries
         finally:
             self._answering -= 1
+
+    def _check_end(self, listing: Listing, entries: DirectoryEntries, start: int) -> None:
+        """At the end of a listing, raise OSError(EIO) if it is not whole. If the directory has changed, make
+        the kernel drop it: it would keep a listing from before the change."""
+        if entries.after(start) < len(entries):
+            return
+        if not listing.is_whole and start >= _FIRST - 1:
+            raise OSError(errno.EIO, "some names could not be decided in time")
+        if listing.changes != listing.node.changes + self._nodes.unlike:
+            self._drop_pages(listing.node.nodeid)
 
     def _check_kept(self, listing: Listing) -> None:
         """Raise OSError(ESTALE) if callers now see different names, but the kernel keeps them. INVARIANT: the

@@ -52,11 +52,9 @@ class Snapshots(FsPart):
         self._open = open_directories
         self._pauses = pauses
 
-    def hangs_on_facts(self, listing: Listing) -> bool:
+    def hangs_on_facts(self, node: Node, who: Principal) -> bool:
         """Return True if facts may decide which names the caller sees, and other apps use the directory."""
-        if not self._locks.shared:
-            return False
-        return self._gate.names_in(listing.caller.principal, listing.node.state).hang_on_facts
+        return self._locks.shared and self._gate.names_in(who, node.state).hang_on_facts
 
     async def take(self, listing: Listing) -> DirectoryEntries:
         """Return all names that the caller sees now, by position, with pauses for other requests. After a
@@ -65,7 +63,7 @@ class Snapshots(FsPart):
         node, generation, pauses = listing.node, self._gate.generation, self._pauses()
         listing.changes, entries = node.changes + self._nodes.unlike, DirectoryEntries()
         failed, listing.is_whole = self._gate.facts.failed, True
-        hangs = self.hangs_on_facts(listing)
+        hangs = self.hangs_on_facts(node, listing.caller.principal)
         try:
             async with self._locks.limit(listing.holder) if hangs else contextlib.nullcontext():
                 with self._tree.records(self._resolver.dirfd(node)) as records:

@@ -70,7 +70,7 @@ class ExtendedAttributes:
         for a caller that may not see it, so that getxattr() refuses on record."""
         self._check_enabled()
         shown = _is_user(name) or (self._set_id_bits is not None and name in ACLS)
-        if not shown and self._gate.sees_now(caller, node):
+        if not shown and self._gate.seen_now(caller, node):
             raise absence(name)
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
