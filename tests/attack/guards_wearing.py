@@ -13,6 +13,7 @@ from policyfs.fs.inodes.node import HardLinks
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.pruning import Pruning
+from policyfs.fs.namespace.open_directories import Listing
 from policyfs.fs.namespace.readdir import DirectoryListings
 from tests.attack.guards import named, put
 
@@ -79,14 +80,14 @@ def states_stay() -> None:
 
 def replies_cut() -> None:
     """A reply after one with nodes is short, also if no name fits into it."""
-    names = DirectoryListings.names
+    names = DirectoryListings._names
 
-    async def cut(self: DirectoryListings, index: int, start: int, size: int) -> bytes:
-        is_short = self.open.find(index).looked_up
-        found = await names(self, index, start, size)
+    def cut(listing: Listing, *asked: Any) -> bytes:
+        is_short = listing.looked_up
+        found = names(listing, *asked)
         return b"" if is_short and len(found) > readdir_module._FEW_BYTES else found
 
-    put(DirectoryListings, "names", cut)
+    put(DirectoryListings, "_names", staticmethod(cut))
 
 
 WEARING: Final = named(

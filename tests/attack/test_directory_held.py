@@ -72,10 +72,11 @@ def test_the_kernel_is_told_of_all_other_directories(store_on, mounts_on, holdin
     store = store_on("ext4")
     faulty.furnish(store)
     mount = mounts_on.start(faulty.POLICY, store)
+    call_as(GALLERY, os.listdir, mount / "Checked")
     holding(mount / "DCIM/a.jpg")
     _in_hand(mount, store / "DCIM")
     wait_for(lambda: mount.status()["notifications"]["hanging"] == 1, "another thread goes on")
-    assert call_as(GALLERY, os.listdir, mount / "Checked") == ["a.jpg"]  # only now: as below
+    assert call_as(GALLERY, os.listdir, mount / "Checked") == ["a.jpg"]  # once more, as below
     for number in range(3):
         before = _sent(mount)
         (store / f"Checked/{number}").write_bytes(b"x")
@@ -89,12 +90,13 @@ def test_the_kernel_is_told_of_others_while_many_directories_are_held(store_on, 
     store = store_on("ext4")
     _furnish(store, MANY)
     mount = mounts_on.start(faulty.POLICY, store)
+    call_as(GALLERY, os.listdir, mount / "Checked")
     for number in range(MANY):
         holding(mount / f"DCIM/{number}/a.jpg")
     for number in range(MANY):
         _in_hand(mount, store / f"DCIM/{number}")
     wait_for(lambda: mount.status()["notifications"]["hanging"] == MANY, "one thread hangs for each", 30.0)
-    # Only now: another test may have dropped all caches. Of what it does not keep the kernel is not told.
+    # Once more: another test may have dropped all caches. Of what it does not keep the kernel is not told.
     call_as(GALLERY, os.listdir, mount / "Checked")
     before = _sent(mount)
     (store / "Checked/new").write_bytes(b"x")

@@ -33,7 +33,7 @@ from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
 
 PAUSE_S = 30.0
-VERSION = "VERSION: Final = 4\n"
+VERSION = "VERSION: Final = 5\n"
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 ORPHAN = "import os, time; os.kill(os.getppid(), 9); time.sleep(0.5); "
 """The candidate's keeper is killed."""
@@ -158,8 +158,8 @@ def test_positions_locks_and_mappings_go_on_in_other_code(mounts, work: Path, co
     child = start_as(APP, app)
     assert child.receive() == "ready"
     code = mount.status()["code"]
-    readable = "range(max(VERSION - 1, 4), VERSION + 1)"
-    copies.use(mount, ("fs/saved/state_memory.py", VERSION, VERSION.replace("4", "5")))
+    readable = "range(max(VERSION - 1, 5), VERSION + 1)"
+    copies.use(mount, ("fs/saved/state_memory.py", VERSION, VERSION.replace("5", "6")))
     follow(mount)
     status = mount.status()
     assert status["code"] != code
@@ -170,9 +170,9 @@ def test_positions_locks_and_mappings_go_on_in_other_code(mounts, work: Path, co
     assert records(mount, "resume")[-1]["upgrades"] is True
     assert not status["trail"]["last_end"], "the daemon before has not crashed"
 
-    copies.use(mount, ("fs/saved/state_memory.py", readable, "range(4, 5)"))
+    copies.use(mount, ("fs/saved/state_memory.py", readable, "range(5, 6)"))
     assert start_follower(mount) == 1
-    assert "the running daemon saves its state in layout 5, and this code continues" in mount.log.read_text()
+    assert "the running daemon saves its state in layout 6, and this code continues" in mount.log.read_text()
     assert mount.status()["pid"] == status["pid"]
     child.send("end")
     child.result()
