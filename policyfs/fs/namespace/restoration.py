@@ -162,8 +162,8 @@ class Restoration:
                 count += not handle.is_unnamed
             else:
                 state.drop(handle)
-                if handle.fd >= 0 and handle.fd not in seen:
-                    os.close(handle.fd)  # the keeper's sweep has left it open for this handle
+                if handle.fd not in seen:
+                    _close(handle.fd)
             seen |= {handle.fd} - {-1}
         return count + self._restore_opens(state, backed, seen)
 
@@ -173,8 +173,8 @@ class Restoration:
         count, known = 0, {(handle.is_directory, handle.fh) for handle in state.handles()}
         for one in vectors.read_opens(state.opens):
             if (node := self._fs.nodes.find(one.nodeid)) is None:
-                if one.file >= 0 and one.file not in seen:
-                    os.close(one.file)  # the sweep has left it open
+                if one.file not in seen:
+                    _close(one.file)
                 continue
             is_directory, made = node.ftype is FileType.DIRECTORY, bool(one.flags & os.O_CREAT)
             fh = vectors.number_of(one.fh) if is_directory else one.fh
@@ -193,9 +193,8 @@ class Restoration:
                 state.keep(handle)
                 self._reopen(handle, node, backed)
                 count += 1
-            elif handle.fd >= 0:
-                with suppress(OSError):
-                    os.close(handle.fd)
+            else:
+                _close(handle.fd)
         return count
 
     def _is_right(self, saved: SavedHandle, node: Node, backed: Mapping[int, int]) -> bool:
@@ -282,6 +281,12 @@ class Restoration:
                 self._fs.note_held(handle, state)
             leave()
         return _nothing
+
+
+def _close(fd: int) -> None:
+    """Close what the keeper's sweep has left open for a handle; -1: nothing."""
+    with suppress(OSError):
+        os.close(fd)
 
 
 def _nothing() -> None:
