@@ -114,7 +114,7 @@ struct avc_event {
 typedef void (*avc_told)(void *context, const struct avc_event *event);
 
 /* Called with a handle that belongs to Python from now on. The function must not call the cache. file: the descriptor of
- * a writer's file, which belongs to Python, too; -1: there is none, or it was another process's. */
+ * a writer's file, which belongs to Python, too; -1: there is none. */
 typedef void (*avc_take)(void *context, const struct avc_opened *opened, int file);
 
 /* ---- For the event loop only ---- */

@@ -48,6 +48,7 @@ class Readiness:
         for fd in (session_fd, turns_fd):
             self._either.register(fd, select.EPOLLIN)
         self._asleep = self._rests = False
+        """_asleep: a task sleeps in epoll. _rests: the running task will now wait here, not in a handler."""
         self._parked: list[trio.Event] = []
         self._ended = False
         self._in_a_row = 0
@@ -85,8 +86,7 @@ class Readiness:
         later waits end, too, or a task that does not wait now would never end."""
         self._ended = True
         trio.lowlevel.notify_closing(self._either.fileno())
-        if not self._asleep:
-            self._leave()
+        self._let_in()
 
     def close(self) -> None:
         """Close the descriptor. Call this only when no task waits."""
@@ -115,8 +115,7 @@ class Readiness:
             await self._followed(pyfuse3._session_loop(nursery, 0, _STARTS_NONE))  # type: ignore[attr-defined] # noqa: SLF001
         finally:
             self._tasks -= 1
-            if not self._asleep:
-                self._leave()
+            self._let_in()
 
     @types.coroutine
     def _followed(self, loop: Awaitable[None]) -> Generator[Any, Any, None]:
@@ -138,12 +137,13 @@ class Readiness:
                 step, value = steps.throw, error
 
     def _hand_on(self) -> None:
-        if self._asleep:
-            return
-        if self._parked:
-            self._leave()
-        elif not self._idle:
+        self._let_in()
+        if not (self._asleep or self._idle):
             self._start_task()
+
+    def _let_in(self) -> None:
+        if not self._asleep:
+            self._leave()
 
     async def _wait(self) -> bool:
         if self._ended:
