@@ -255,6 +255,7 @@ class FileSystem:
         self.raw_directories = RawDirectories(
             fs, views, self.timeouts, passthrough, self._replaced_files, bridged,
             changes=facts.trusted_xattr and not facts.checks_callers and self._settings.announced_to is None,
+            xattrs=self._settings.xattrs,
         )  # fmt: skip
         repeats.allow_files = self.raw_directories.allow
         return repeats, bridged

@@ -23,11 +23,13 @@
 #include <sys/sysmacros.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
 #define RESENT ((uint64_t)1 << 63)
 
+#define XATTRS_MAX 4096 /* longer values and lists are Python's */
 #define HIDDEN_SIZE 4096 /* shown for a directory with names that may be hidden (lookup.py, _uncounted) */
 
 static struct seat seats[AVC_SEATS] = {
@@ -320,6 +322,114 @@ static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_
 	return true;
 }
 
+/* ---- Extended attributes, as fs/namespace/xattr.py ---- */
+
+static bool is_shown(const char *name)
+{
+	return strncmp(name, "user.", 5) == 0 && strncmp(name, "user.policyfs.", 14) != 0;
+}
+
+/* Return the own node if the caller may read the file and its xattrs, or NULL. */
+static const struct node *shown(const struct wire_in_header *header)
+{
+	const struct node *node = avc_find(header->nodeid);
+
+	return node != NULL && node->own && tree_granted(node, header->uid) & AVC_XATTRS ? node : NULL;
+}
+
+/* Answer with a value or a list, as its size if the caller asks for that. */
+static bool answer_bytes(struct seat *seat, int device, uint64_t unique, uint32_t asked, void *bytes, size_t size)
+{
+	struct wire_getxattr_in out = {.size = (uint32_t)size}; /* fuse_getxattr_out is alike */
+
+	if (asked != 0 && asked < size)
+		return avc_reply(seat, device, unique, ERANGE, NULL, 0), true;
+	return avc_reply(seat, device, unique, 0, asked == 0 ? &out : bytes, asked == 0 ? sizeof(out) : size), true;
+}
+
+static bool answer_listxattr(struct seat *seat, int device, const struct wire_in_header *header, uint32_t asked)
+{
+	const struct node *node = shown(header);
+	struct statx now;
+	char names[XATTRS_MAX];
+	ssize_t size = -1, left = 0;
+	int file = node == NULL ? -1 : tree_file(node, O_RDONLY, &now);
+
+	if (file < 0)
+		return false;
+	size = flistxattr(file, names, sizeof(names));
+	close(file);
+	if (size < 0)
+		return false;
+	for (ssize_t at = 0, next; at < size; at = next) {
+		next = at + (ssize_t)strlen(names + at) + 1;
+		if (!is_shown(names + at))
+			continue;
+		memmove(names + left, names + at, (size_t)(next - at));
+		left += next - at;
+	}
+	atomic_fetch_add_explicit(&seat->listxattrs, 1, memory_order_relaxed);
+	return answer_bytes(seat, device, header->unique, asked, names, (size_t)left);
+}
+
+/* Return the error for an xattr that no object has (xattr.py, absence()). */
+static int absence(const char *name)
+{
+	return strncmp(name, "system.", 7) == 0 || strcmp(name, "security.selinux") == 0 ? EOPNOTSUPP : ENODATA;
+}
+
+static bool answer_value(struct seat *seat, int device, const struct wire_in_header *header, uint32_t asked,
+			 const char *name)
+{
+	const struct node *node = shown(header);
+	struct statx now;
+	char value[XATTRS_MAX];
+	int file, error = absence(name);
+	ssize_t size = -1;
+
+	if (node == NULL)
+		return false;
+	if (is_shown(name)) {
+		if ((file = tree_file(node, O_RDONLY, &now)) < 0)
+			return false;
+		size = fgetxattr(file, name, value, sizeof(value));
+		error = size < 0 ? errno : 0;
+		close(file);
+		if (size < 0 && error != ENODATA)
+			return false;
+	}
+	atomic_fetch_add_explicit(&seat->getxattrs, 1, memory_order_relaxed);
+	if (size >= 0)
+		return answer_bytes(seat, device, header->unique, asked, value, (size_t)size);
+	return avc_reply(seat, device, header->unique, error, NULL, 0), true;
+}
+
+/* Refuse the change of an ACL, which `cp -a` tries for each file. */
+static bool answer_acl(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
+{
+	const struct node *node = shown(header);
+
+	if (node == NULL || !(tree_granted(node, header->uid) & AVC_CHANGE) || strncmp(name, "system.", 7) != 0)
+		return false;
+	atomic_fetch_add_explicit(header->opcode == OPCODE_SETXATTR ? &seat->setxattrs : &seat->removexattrs, 1,
+				  memory_order_relaxed);
+	return avc_reply(seat, device, header->unique, EOPNOTSUPP, NULL, 0), true;
+}
+
+static bool answer_flush(struct seat *seat, int device, const struct wire_in_header *header, const unsigned char *body,
+			 size_t size)
+{
+	uint64_t fh;
+
+	if (size < sizeof(fh))
+		return false;
+	memcpy(&fh, body, sizeof(fh));
+	if (!avc_is_idle_flush(fh) && !(avc_is_open() && opens_have_no_lock(fh)))
+		return false;
+	atomic_fetch_add_explicit(&seat->flushes, 1, memory_order_relaxed);
+	return avc_reply(seat, device, header->unique, 0, NULL, 0), true;
+}
+
 /* Answer ENOTTY to all commands except the one that Python knows (docs/decisions/0025-one-ioctl.md). The answer is the
  * same for every caller and every object. Programs in Python, Perl and C send the command TCGETS (isatty(3)) for each
  * file that they open as a text. */
@@ -360,7 +470,8 @@ bool avc_takes(const unsigned char *message, size_t size)
 	return header.opcode == OPCODE_LOOKUP || header.opcode == OPCODE_GETATTR ||
 	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN ||
 	       header.opcode == OPCODE_OPENDIR || header.opcode == OPCODE_GETXATTR ||
-	       header.opcode == OPCODE_IOCTL || is_change(header.opcode);
+	       header.opcode == OPCODE_IOCTL || header.opcode == OPCODE_LISTXATTR || header.opcode == OPCODE_SETXATTR ||
+	       header.opcode == OPCODE_REMOVEXATTR || header.opcode == OPCODE_FLUSH || is_change(header.opcode);
 }
 
 /* The process whose requests all go to Python, the announcer; 0: none. */
@@ -376,10 +487,15 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 	const unsigned char *body = message + sizeof(struct wire_in_header);
 	size_t left = size - sizeof(struct wire_in_header), skipped;
 	struct wire_in_header header;
+	struct wire_getxattr_in asked;
 	uint32_t mode;
 
 	memcpy(&header, message, sizeof(header));
-	if (!avc_is_open() || !is_plain(&header, size) || (header.pid != 0 && header.pid == exempt_pid))
+	if (!is_plain(&header, size) || (header.pid != 0 && header.pid == exempt_pid))
+		return false;
+	if (header.opcode == OPCODE_FLUSH)
+		return answer_flush(seat, device, &header, body, left);
+	if (!avc_is_open())
 		return false;
 	switch (header.opcode) {
 	case OPCODE_LOOKUP:
@@ -387,9 +503,21 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 	case OPCODE_GETATTR:
 		return answer_getattr(seat, device, &header);
 	case OPCODE_GETXATTR:
-		skipped = sizeof(struct wire_getxattr_in);
-		return left > skipped && avc_is_name(body + skipped, left - skipped) &&
-		       answer_getxattr(seat, device, &header, (const char *)body + skipped);
+		skipped = sizeof(asked);
+		if (left <= skipped || !avc_is_name(body + skipped, left - skipped))
+			return false;
+		memcpy(&asked, body, sizeof(asked));
+		return answer_getxattr(seat, device, &header, (const char *)body + skipped) ||
+		       answer_value(seat, device, &header, asked.size, (const char *)body + skipped);
+	case OPCODE_LISTXATTR:
+		memcpy(&asked, body, sizeof(asked));
+		return left == sizeof(asked) && answer_listxattr(seat, device, &header, asked.size);
+	case OPCODE_SETXATTR:
+		skipped = sizeof(struct wire_setxattr_in);
+		return left > skipped && memchr(body + skipped, 0, left - skipped) != NULL &&
+		       answer_acl(seat, device, &header, (const char *)body + skipped);
+	case OPCODE_REMOVEXATTR:
+		return avc_is_name(body, left) && answer_acl(seat, device, &header, (const char *)body);
 	case OPCODE_OPEN:
 		return opens_answer_open(seat, (unsigned)(seat - seats), device, &header, body, left);
 	case OPCODE_OPENDIR:
@@ -436,11 +564,11 @@ bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t 
 void avc_count(struct avc_counts *counts)
 {
 	memset(counts, 0, sizeof(*counts));
-#define ADD(kind) counts->kind += atomic_load_explicit(&seats[i].kind, memory_order_relaxed);
+#define ADD(kind, opcode) counts->kind += atomic_load_explicit(&seats[i].kind, memory_order_relaxed);
 	for (unsigned i = 0; i < AVC_SEATS; i++) {
 		AVC_ANSWERS(ADD)
-		ADD(lost)
-		ADD(firsts)
+		ADD(lost, )
+		ADD(firsts, )
 	}
 #undef ADD
 	avc_count_table(counts);
@@ -448,11 +576,11 @@ void avc_count(struct avc_counts *counts)
 
 void avc_forget_counts(void)
 {
-#define CLEAR(kind) atomic_store(&seats[i].kind, 0);
+#define CLEAR(kind, opcode) atomic_store(&seats[i].kind, 0);
 	for (unsigned i = 0; i < AVC_SEATS; i++) {
 		AVC_ANSWERS(CLEAR)
-		CLEAR(lost)
-		CLEAR(firsts)
+		CLEAR(lost, )
+		CLEAR(firsts, )
 	}
 #undef CLEAR
 }

@@ -19,9 +19,12 @@
 #define AVC_RECORDED (1u << 4)	 /* each open by AVC_OPEN or AVC_LIST is an event for the trail */
 #define AVC_LIST (1u << 7)	 /* the directory may be opened, and the kernel may use the listing that it keeps */
 #define AVC_ACCESS(mode) (1u << (8 + (mode))) /* access(2) with this mode (0 to 7) is allowed */
-#define AVC_CHANGE (1u << 16)	 /* of a directory: files may be made and removed in it, and their times may be set */
-#define AVC_CHANGES_RECORDED (1u << 17) /* each change by AVC_CHANGE is an event for the trail */
-#define AVC_GRANT_BITS 0x3ffffu
+/* Of a directory: */
+#define AVC_CHANGE (1u << 16)	 /* files may be made and removed in it, and their attributes may be set */
+#define AVC_CHANGES_RECORDED (1u << 17) /* each change by AVC_CHANGE or AVC_WRITE is an event for the trail */
+#define AVC_XATTRS (1u << 18)	 /* the xattrs of its files are shown */
+#define AVC_WRITE (1u << 19)	 /* with AVC_CHANGE: its files may be opened for writing */
+#define AVC_GRANT_BITS 0xfffffu
 
 /* The bit in the look-ups of a saved node while its file is made; the others are the number of the CREATE. */
 #define AVC_MAKING ((uint64_t)1 << 63)
@@ -93,7 +96,12 @@ struct avc_opened {
 };
 
 /* The answers that are events for the trail. */
-enum avc_kind { AVC_OPENED, AVC_MADE, AVC_DATED, AVC_RELEASED, AVC_REMOVED, AVC_MOVED };
+enum avc_kind { AVC_OPENED, AVC_MADE, AVC_SET, AVC_RELEASED, AVC_REMOVED, AVC_MOVED, AVC_WRITTEN };
+
+/* What an AVC_SET has set, in the event's flags. */
+#define AVC_CHMOD 1u
+#define AVC_CHOWN 2u
+#define AVC_UTIMENS 4u
 
 struct avc_event {
 	enum avc_kind kind;
@@ -253,8 +261,10 @@ void avc_ring_early(bool early);
 
 /* ---- For any seat ---- */
 
-/* True if the kernel must send a FLUSH when a handle is closed. Defined in _operations.c, which knows of locks. */
-bool avc_hears_close(void);
+/* These two are defined in _operations.c, which knows of locks. True if the kernel must send a FLUSH when a handle is
+ * closed, because the close may end a lock; true for a FLUSH of such a handle that ends none. */
+bool avc_hears_close(bool writable);
+bool avc_is_idle_flush(uint64_t fh);
 
 int64_t avc_clock_ns(clockid_t clock);
 
@@ -264,13 +274,15 @@ bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t 
 /* True for a request that avc_answer() may answer. */
 bool avc_takes(const unsigned char *message, size_t size);
 
-/* The kinds of answered requests that are counted, each passed to the macro `of`. */
+/* The kinds of answered requests that are counted, each passed to the macro `of` with its opcode. */
 #define AVC_ANSWERS(of) \
-	of(lookups) of(absences) of(getattrs) of(accesses) of(getxattrs) of(ioctls) of(opens) of(releases) \
-	of(opendirs) of(releasedirs) of(creates) of(setattrs) of(unlinks) of(renames)
+	of(lookups, LOOKUP) of(absences, LOOKUP) of(getattrs, GETATTR) of(accesses, ACCESS) of(getxattrs, GETXATTR) \
+	of(listxattrs, LISTXATTR) of(setxattrs, SETXATTR) of(removexattrs, REMOVEXATTR) of(ioctls, IOCTL) of(opens, OPEN) of(flushes, FLUSH) \
+	of(releases, RELEASE) of(opendirs, OPENDIR) of(releasedirs, RELEASEDIR) of(creates, CREATE) \
+	of(setattrs, SETATTR) of(unlinks, UNLINK) of(renames, RENAME) of(renames2, RENAME2)
 
 struct avc_counts {
-#define OF_64_BITS(kind) uint64_t kind;
+#define OF_64_BITS(kind, opcode) uint64_t kind;
 	AVC_ANSWERS(OF_64_BITS)
 #undef OF_64_BITS
 	uint64_t lost;			 /* replies that the kernel did not take */

@@ -190,7 +190,7 @@ void directories_end_opens(void)
 {
 	for (unsigned i = 0; i < directories.most; i++)
 		for (unsigned j = 0; j < GRANTS; j++)
-			directories.all[i].raws[j].bits &= ~(AVC_OPEN | AVC_CHANGE);
+			directories.all[i].raws[j].bits &= ~(AVC_OPEN | AVC_CHANGE | AVC_WRITE);
 }
 
 void directories_leave(uint64_t id)

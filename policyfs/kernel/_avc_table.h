@@ -66,10 +66,10 @@ struct raw {
 
 struct seat {
 	_Alignas(64) pthread_mutex_t lock;
-#define ATOMIC(kind) atomic_uint_fast64_t kind;
+#define ATOMIC(kind, opcode) atomic_uint_fast64_t kind;
 	AVC_ANSWERS(ATOMIC)
-	ATOMIC(lost)
-	ATOMIC(firsts) /* of the answered requests those that readers leave to the event loop */
+	ATOMIC(lost, )
+	ATOMIC(firsts, ) /* of the answered requests those that readers leave to the event loop */
 #undef ATOMIC
 };
 
@@ -169,6 +169,10 @@ bool changes_answer_rename(struct seat *seat, int device, const struct wire_in_h
 bool changes_answer_setattr(struct seat *seat, int device, const struct wire_in_header *header,
 			    const unsigned char *body, size_t size);
 
+/* Return a descriptor of an own node's file that may write, or -1 if Python must open it. empties: the caller will empty the
+ * file. */
+int changes_open_writer(const struct node *node, uint32_t uid, bool empties);
+
 /* _opens.c. Under the lock of the seat. number: the number of the seat. */
 
 /* Answer CREATE with a handle of the node's file, which is open and registered. file: a descriptor that may write, which
@@ -194,6 +198,10 @@ bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const 
 /* True for a RELEASE or RELEASEDIR of a handle that is in a slot now. */
 bool opens_has(const unsigned char *body, size_t size);
 
+/* True for a handle of an own node: no process has a lock on its file, since Python takes over the node of each request
+ * for a lock. */
+bool opens_have_no_lock(uint64_t fh);
+
 /* With all locks. opens_fit() returns false if the node has another backing id. */
 bool opens_fit(const struct node *node, const struct avc_vector *vector);
 void opens_install(struct node *node, struct grant *grant, const struct avc_vector *vector);
@@ -217,6 +225,10 @@ void events_close(void);
 
 /* Return an own node's rights for a uid, as bits of a grant. */
 uint32_t tree_granted(const struct node *node, uint32_t uid);
+
+/* Open the file of an own node by its name, and read its attributes. Return -1 also if the name leads to another file, or
+ * if a lease must be broken. */
+int tree_file(const struct node *node, int flags, struct statx *now);
 
 /* Look a name up, count the look-up, and fill the reply. make: true if a new node may be made. Return NULL if Python must
  * answer. */

@@ -86,10 +86,6 @@ void operations_session(int fd);
 /* True if this request does not go to libfuse: the registered callable takes it, or the bridge has answered it. */
 bool operations_take(const unsigned char *message, size_t size);
 
-/* True if the kernel must send a FLUSH when a handle is closed, because the close may end a lock. Any thread may call
- * this. */
-bool operations_hear_close(bool writable);
-
 /* Number of the callable's replies that the kernel did not take since the session began. */
 uint64_t operations_lost(void);
 

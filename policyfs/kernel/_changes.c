@@ -1,7 +1,7 @@
 /*
- * Changes in directories of the raw tree (_tree.c), by one decision of Python for all names: CREATE, UNLINK, RENAME, and
- * SETATTR of times. The store and the trail get what create.py, unlink.py, rename.py and setattr.py (fs/namespace) would
- * give them.
+ * Changes in directories of the raw tree (_tree.c), by one decision of Python for all names: CREATE, UNLINK, RENAME, OPEN
+ * for writing, and SETATTR without size. The store and the trail get what create.py, unlink.py, rename.py and setattr.py
+ * (fs/namespace) would give them.
  *
  * The event loop's seat alone answers these requests. Whatever is not plain goes to Python before anything is changed.
  */
@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "_avc_table.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,18 +21,24 @@
 #include <unistd.h>
 
 /* fs/uapi: FATTR_* bits of SETATTR */
+#define ATTR_MODE (1u << 0)
+#define ATTR_UID (1u << 1)
+#define ATTR_GID (1u << 2)
 #define ATTR_ATIME (1u << 4)
 #define ATTR_MTIME (1u << 5)
 #define ATTR_FH (1u << 6)
 #define ATTR_ATIME_NOW (1u << 7)
 #define ATTR_MTIME_NOW (1u << 8)
 #define ATTR_LOCKOWNER (1u << 9)
+#define ATTR_KILL_SUIDGID (1u << 11) /* the kernel sets it with each new owner */
+#define ATTR_OWNER (ATTR_UID | ATTR_GID)
 #define ATTR_TIMES (ATTR_ATIME | ATTR_MTIME | ATTR_ATIME_NOW | ATTR_MTIME_NOW)
+#define SET_ID_BITS 06000u
 
 #define LARGE_FILE 0100000u /* O_LARGEFILE */
 #define PLAIN ((uint32_t)(O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) | \
 	       LARGE_FILE)
-#define SAFE (O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) /* as store/tree.py */
+#define SAFE (O_NONBLOCK | O_NOCTTY | O_CLOEXEC) /* as store/tree.py */
 
 #define KILL_SUIDGID 1u /* FUSE_OPEN_KILL_SUIDGID, with O_TRUNC: a new file has no such bits */
 
@@ -122,33 +129,27 @@ static int make_unnamed(const struct making *new)
 
 	/* setfsuid(2) reports no failure: an invalid id only returns the present one. */
 	if ((uint32_t)setfsuid(-1) == new->header->uid && (uint32_t)setfsgid(-1) == new->header->gid)
-		file = openat(new->directory, ".", O_TMPFILE | O_RDWR | (SAFE & ~O_NOFOLLOW), new->in.mode & 01777);
+		file = openat(new->directory, ".", O_TMPFILE | O_RDWR | SAFE, new->in.mode & 01777);
 	setfsuid((uid_t)uid);
 	setfsgid((gid_t)gid);
 	umask(mask);
 	return file;
 }
 
+/* Write the value of the xattr that makes the app the file's owner, and return its size. */
+static size_t owner_of(const struct raw *raw, const struct statx *file, char value[64 + OWNER_MAX])
+{
+	int size = snprintf(value, 64, "1:%llu:%lld:", (unsigned long long)file->stx_ino, (long long)avc_birth_ns(file));
+
+	memcpy(value + size, raw->excepted + raw->excepted_size, raw->owner_size);
+	return (size_t)size + raw->owner_size;
+}
+
 static bool own(const struct making *new, int file, const struct statx *made)
 {
 	char value[64 + OWNER_MAX];
-	int size = snprintf(value, 64, "1:%llu:%lld:", (unsigned long long)made->stx_ino, (long long)avc_birth_ns(made));
 
-	memcpy(value + size, new->raw->excepted + new->raw->excepted_size, new->raw->owner_size);
-	return fsetxattr(file, OWNER, value, (size_t)size + new->raw->owner_size, 0) == 0;
-}
-
-/* Open the node's file again by its name: Tree.find needs a descriptor that was opened by a name. */
-static int open_named(const struct making *new, const struct node *node)
-{
-	struct statx now;
-	int file = openat(new->directory, new->name, O_RDWR | SAFE);
-
-	if (file >= 0 && avc_statx(file, "", &now) && tree_is_file(&now, node))
-		return file;
-	if (file >= 0)
-		close(file);
-	return -1;
+	return fsetxattr(file, OWNER, value, owner_of(new->raw, made, value), 0) == 0;
 }
 
 /* Take the name back from a new file that could not be opened: descriptors or memory are short. */
@@ -168,11 +169,12 @@ static void take_back(const struct making *new, const struct node *node)
  * -1: then Python makes the file, unless another process has taken the name. */
 static int name_file(const struct making *new, struct node *node, int unnamed, int device, struct wire_attr *attr)
 {
+	struct statx made;
 	int file;
 
 	if (linkat(unnamed, "", new->directory, new->name, AT_EMPTY_PATH) != 0)
 		return -1;
-	file = open_named(new, node);
+	file = tree_file(node, O_RDWR, &made); /* Tree.find needs a descriptor that was opened by a name */
 	if (file >= 0 && tree_open(node, device) && avc_ask_store(node, false, attr))
 		return file;
 	take_back(new, node);
@@ -232,6 +234,44 @@ bool changes_answer_create(struct seat *seat, int device, const struct wire_in_h
 	return make(seat, device, &new, event);
 }
 
+/* True if much space becomes free with the file, which takes a while. */
+static bool is_large(const struct statx *now)
+{
+	return now->stx_size > LARGE_BYTES && now->stx_blocks > LARGE_BYTES / 512;
+}
+
+/* ---- OPEN for writing ---------------------------------------------------------------------------- */
+
+/* True if nothing of the file must be cleared before an app writes to it: set-id bits, capabilities, another owner
+ * (opening/write_access.py). */
+static bool stays(const struct raw *raw, int file, const struct statx *now)
+{
+	char value[64 + OWNER_MAX], owner[64 + OWNER_MAX];
+	ssize_t size;
+
+	if (now->stx_mode & SET_ID_BITS || raw->owner_size > OWNER_MAX ||
+	    fgetxattr(file, "security.capability", NULL, 0) >= 0 || (errno != ENODATA && errno != EOPNOTSUPP))
+		return false;
+	size = fgetxattr(file, OWNER, owner, sizeof(owner));
+	if (size < 0)
+		return errno == ENODATA;
+	return (size_t)size == owner_of(raw, now, value) && memcmp(value, owner, (size_t)size) == 0;
+}
+
+int changes_open_writer(const struct node *node, uint32_t uid, bool empties)
+{
+	const struct raw *raw = directories_raw(node->parent, uid, NULL);
+	struct statx now;
+	int file = raw == NULL ? -1 : tree_file(node, O_RDWR, &now);
+
+	/* An app's write locks an open file, and may wait for the loop. */
+	if (file >= 0 && stays(raw, file, &now) && !(empties && (node->handles != 0 || is_large(&now))))
+		return file;
+	if (file >= 0)
+		close(file);
+	return -1;
+}
+
 /* ---- UNLINK -------------------------------------------------------------------------------------- */
 
 /* Let no reader open the file any more, or (removed false) let them again. Return true if it is not open. */
@@ -244,12 +284,6 @@ static bool set_removed(struct node *node, bool removed)
 	node->removed = removed && is_closed;
 	avc_unlock_all();
 	return is_closed;
-}
-
-/* True if much space becomes free with the file, which takes a while. */
-static bool is_large(const struct statx *now)
-{
-	return now->stx_size > LARGE_BYTES && now->stx_blocks > LARGE_BYTES / 512;
 }
 
 /* Remove the node's name, which is locked, if no process has the file open, and few bytes become free. The disk may take
@@ -437,7 +471,8 @@ bool changes_answer_rename(struct seat *seat, int device, const struct wire_in_h
 	if (event != NULL)
 		put_move(event, &move, &replaced);
 	memcpy(name, move.new, move.new_size); /* INVARIANT: a null byte follows */
-	atomic_fetch_add_explicit(&seat->renames, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(header->opcode == OPCODE_RENAME ? &seat->renames : &seat->renames2, 1,
+				  memory_order_relaxed);
 	atomic_fetch_add_explicit(&seat->firsts, 1, memory_order_relaxed);
 	if (move.replaced != NULL)
 		tree_removed(move.replaced);
@@ -455,20 +490,54 @@ static struct timespec time_to_set(uint32_t valid, uint32_t set, uint32_t now, u
 	return (struct timespec){.tv_sec = (time_t)seconds, .tv_nsec = valid & now ? UTIME_NOW : (long)rest};
 }
 
-static bool set_times(const struct node *node, const struct wire_setattr_in *in)
+static bool set_times(int file, const struct wire_setattr_in *in)
 {
 	const struct timespec times[2] = {
 		time_to_set(in->valid, ATTR_ATIME, ATTR_ATIME_NOW, in->atime, in->atimensec),
 		time_to_set(in->valid, ATTR_MTIME, ATTR_MTIME_NOW, in->mtime, in->mtimensec),
 	};
-	int file = openat(avc_directory_of(node), node->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	return utimensat(file, "", times, AT_EMPTY_PATH) == 0;
+}
+
+/* Set the owner that the file has, as rsync and `cp -a` ask for each file: this changes ctime alone. */
+static bool set_same_owner(int file, const struct wire_setattr_in *in, const struct statx *now)
+{
+	const uid_t uid = in->valid & ATTR_UID ? in->uid : (uid_t)-1;
+	const gid_t gid = in->valid & ATTR_GID ? in->gid : (gid_t)-1;
+
+	return !(now->stx_mode & SET_ID_BITS) && (uid == (uid_t)-1 || uid == now->stx_uid) &&
+	       (gid == (gid_t)-1 || gid == now->stx_gid) && fchownat(file, "", uid, gid, AT_EMPTY_PATH) == 0;
+}
+
+/* Change the file in the order of setattr.py. Return false if Python must do it, once more. */
+static bool set_attributes(const struct node *node, const struct wire_setattr_in *in)
+{
 	struct statx now;
-	bool done = file >= 0 && avc_statx(file, "", &now) && tree_is_file(&now, node) &&
-		    utimensat(file, "", times, AT_EMPTY_PATH) == 0;
+	int file = tree_file(node, in->valid & ATTR_MODE ? O_RDONLY : O_PATH, &now);
+	bool done = file >= 0 && (!(in->valid & ATTR_OWNER) || set_same_owner(file, in, &now)) &&
+		    (!(in->valid & ATTR_MODE) || fchmod(file, in->mode & 01777) == 0) &&
+		    (!(in->valid & ATTR_TIMES) || set_times(file, in));
 
 	if (file >= 0)
 		close(file);
 	return done;
+}
+
+static bool is_plain(const struct wire_setattr_in *in)
+{
+	const uint32_t changes = ATTR_MODE | ATTR_OWNER | ATTR_TIMES;
+
+	return in->valid & changes && !(in->valid & ~(changes | ATTR_FH | ATTR_LOCKOWNER | ATTR_KILL_SUIDGID)) &&
+	       (in->valid & ATTR_OWNER || !(in->valid & ATTR_KILL_SUIDGID)) &&
+	       !(in->valid & ATTR_MODE && in->mode & SET_ID_BITS);
+}
+
+/* Return the changes for the trail: AVC_CHMOD, AVC_CHOWN, AVC_UTIMENS. */
+static uint32_t names_of(uint32_t valid)
+{
+	return (valid & ATTR_MODE ? AVC_CHMOD : 0) | (valid & ATTR_OWNER ? AVC_CHOWN : 0) |
+	       (valid & ATTR_TIMES ? AVC_UTIMENS : 0);
 }
 
 bool changes_answer_setattr(struct seat *seat, int device, const struct wire_in_header *header,
@@ -483,12 +552,12 @@ bool changes_answer_setattr(struct seat *seat, int device, const struct wire_in_
 	if (!(bits & AVC_CHANGE) || size != sizeof(in))
 		return false;
 	memcpy(&in, body, sizeof(in));
-	if (!(in.valid & ATTR_TIMES) || in.valid & ~(ATTR_TIMES | ATTR_FH | ATTR_LOCKOWNER) ||
-	    (bits & AVC_CHANGES_RECORDED && (event = events_place(0, header->pid)) == NULL) ||
-	    !set_times(node, &in) || !avc_ask_store(node, false, &out.attr))
-		return false; /* Python sets the times once more */
+	if (!is_plain(&in) || (bits & AVC_CHANGES_RECORDED && (event = events_place(0, header->pid)) == NULL) ||
+	    !set_attributes(node, &in) || !avc_ask_store(node, false, &out.attr))
+		return false;
 	if (event != NULL)
-		opens_put_event(event, AVC_DATED, node, header, &(struct avc_opened){.attr = out.attr});
+		opens_put_event(event, AVC_SET, node, header,
+				&(struct avc_opened){.flags = names_of(in.valid), .attr = out.attr});
 	avc_keep(node, &out.attr, &out.attr_valid, &out.attr_valid_nsec);
 	tree_told(node, &out.attr);
 	atomic_fetch_add_explicit(&seat->setattrs, 1, memory_order_relaxed);

@@ -5,6 +5,7 @@
  * own function, found with RTLD_NEXT. See docs/decisions/0001-symbol-interposition.md.
  */
 
+#include "_avc.h"
 #include "_bridge.h"
 
 #define FUSE_USE_VERSION 314
@@ -209,7 +210,7 @@ static void fill_open(struct wire_open_out *out, uint64_t fh, bool writable)
 		out->open_flags = (uint32_t)(fh >> FH_FLAGS_SHIFT);
 		out->backing_id = 0;
 	}
-	if (operations_hear_close(writable))
+	if (avc_hears_close(writable))
 		out->open_flags &= ~FOPEN_NOFLUSH_FLAG;
 }
 

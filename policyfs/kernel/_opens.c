@@ -1,5 +1,5 @@
 /*
- * The opens of the access vector cache: OPEN for reading, if the kernel has a backing file; the handles of new files
+ * The opens of the access vector cache: OPEN, if the kernel has a backing file; the handles of new files
  * (_changes.c); OPENDIR, if the kernel may use the listing that it keeps; RELEASE and RELEASEDIR of such handles. A
  * handle that was given out here has a slot until its release, or until Python takes it over. From then on Python
  * answers the requests of the handle.
@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define NOTIFY_INVAL_INODE 2
 
 #define SLOT_BITS 16
 #define SERIAL_BITS 39
@@ -34,6 +36,9 @@
 
 /* Flags of open(2) that change nothing for the file or its reader's rights. */
 #define HARMLESS ((uint32_t)(O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))
+
+#define WRITERS ((uint32_t)(O_ACCMODE | O_APPEND | O_TRUNC)) /* of handles that may write */
+#define OPEN_KILL_SUIDGID 1u /* FUSE_OPEN_KILL_SUIDGID, with O_TRUNC */
 
 #define FLAG_LARGE_FILE 0100000u /* O_LARGEFILE, which glibc defines as 0 where all files may be large */
 
@@ -99,6 +104,11 @@ static uint64_t next_fh(struct slot *slot, uint32_t flags)
 	       (uint64_t)(slot - opens.slots);
 }
 
+static bool writes(uint32_t flags)
+{
+	return (flags & O_ACCMODE) == O_WRONLY || (flags & O_ACCMODE) == O_RDWR;
+}
+
 static const struct grant *grant_for(const struct node *node, const struct wire_in_header *header, uint32_t bit)
 {
 	for (int i = 0; node != NULL && i < GRANTS; i++) {
@@ -115,12 +125,16 @@ static uint32_t bits_of(const struct node *node, const struct wire_in_header *he
 {
 	const struct grant *grant;
 
-	if (node == NULL || in->open_flags != 0)
+	if (node == NULL || in->open_flags & ~(writes(in->flags) ? OPEN_KILL_SUIDGID : 0))
 		return 0;
 	if (node->own) {
-		uint32_t bits = tree_granted(node, header->uid);
+		uint32_t bits = tree_granted(node, header->uid), flags = in->flags & ~(HARMLESS | FLAG_LARGE_FILE);
 
-		return bits & AVC_OPEN && (in->flags & ~(HARMLESS | FLAG_LARGE_FILE)) == O_RDONLY ? bits : 0;
+		if (flags == O_RDONLY)
+			return bits & AVC_OPEN ? bits & ~AVC_CHANGES_RECORDED : 0;
+		if (!writes(flags) || flags & ~WRITERS || !(bits & AVC_WRITE))
+			return 0;
+		return bits & AVC_CHANGES_RECORDED ? bits | AVC_RECORDED : bits & ~AVC_RECORDED;
 	}
 	grant = grant_for(node, header, AVC_OPEN);
 	return grant != NULL && node->backing_id != 0 && grant->flags == (in->flags & ~HARMLESS) ? grant->bits : 0;
@@ -163,7 +177,7 @@ void opens_put_event(struct avc_event *event, enum avc_kind kind, const struct n
 
 static bool may_write(const struct slot *slot)
 {
-	return (slot->opened.flags & O_ACCMODE) != O_RDONLY;
+	return writes(slot->opened.flags);
 }
 
 /* Take the slot, which already has flags and attributes, for a new handle. event: NULL, or its place. */
@@ -200,16 +214,34 @@ static bool free_handle(struct node *node, struct slot *slot)
 	return atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed) == 1;
 }
 
-/* Answer with a new handle. The slot already has flags and attributes. Return false if the event has no place. */
+/* Make the kernel forget what it knows of a file's attributes: stores into a mapping change them unseen. */
+static void forget_attributes(int device, uint64_t id)
+{
+	struct {
+		struct wire_out_header header;
+		uint64_t id;
+		int64_t offset, size; /* less than 0: no pages */
+	} note = {{sizeof(note), NOTIFY_INVAL_INODE, 0}, id, -1, 0};
+
+	(void)!write(device, &note, sizeof(note));
+}
+
+/* Answer with a new handle. The slot already has flags and attributes. file: a writer's, which belongs to the handle from
+ * now on; else -1. Return false if the event has no place, or if the file cannot be emptied. */
 static bool give(struct seat *seat, unsigned number, int device, const struct wire_in_header *header, struct node *node,
-		 uint32_t bits, struct slot *slot, struct wire_open_out *out)
+		 uint32_t bits, struct slot *slot, int file, struct wire_open_out *out)
 {
 	struct avc_event *event = NULL;
 
 	if (bits & AVC_RECORDED && (event = events_place(number, header->pid)) == NULL)
 		return false;
-	slot->file = -1;
-	take_slot(number, header, node, slot, out->fh, AVC_OPENED, event);
+	/* INVARIANT: last, and no other descriptor is closed after it (Opener._close_found). */
+	if (file >= 0 && slot->opened.flags & O_TRUNC && ftruncate(file, 0) != 0)
+		return false;
+	slot->file = file;
+	take_slot(number, header, node, slot, out->fh, file >= 0 ? AVC_WRITTEN : AVC_OPENED, event);
+	if (file >= 0 && node->kept_ms != 0)
+		forget_attributes(device, node->id);
 	/* Before the reply, so that its caller finds it in the counts. */
 	atomic_fetch_add_explicit(node->format == S_IFDIR ? &seat->opendirs : &seat->opens, 1, memory_order_relaxed);
 	if (!avc_reply(seat, device, header->unique, 0, out, sizeof(*out)))
@@ -225,12 +257,14 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 	struct wire_open_in in;
 	struct slot *slot;
 	uint32_t bits;
-	bool given, first;
+	bool given, first, is_writer;
+	int file = -1;
 
 	if (size != sizeof(in))
 		return false;
 	memcpy(&in, body, sizeof(in));
-	if ((bits = bits_of(node, header, &in)) == 0 || (slot = free_slot(number)) == NULL ||
+	is_writer = writes(in.flags);
+	if ((bits = bits_of(node, header, &in)) == 0 || (is_writer && number != 0) || (slot = free_slot(number)) == NULL ||
 	    !avc_ask_store(node, false, &slot->opened.attr) || !is_current(node, &slot->opened.attr))
 		return false;
 	first = node->backing_id == 0;
@@ -238,11 +272,15 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 		return false;
 	out.fh = next_fh(slot, FOPEN_NOFLUSH_FLAG);
 	out.backing_id = node->backing_id;
-	if (!avc_hears_close())
+	if (!avc_hears_close(is_writer))
 		out.open_flags |= FOPEN_NOFLUSH_FLAG;
 	slot->opened.flags = in.flags;
-	given = give(seat, number, device, header, node, bits, slot, &out);
-	if (first)
+	if (is_writer)
+		file = changes_open_writer(node, header->uid, in.flags & O_TRUNC);
+	given = (!is_writer || file >= 0) && give(seat, number, device, header, node, bits, slot, file, &out);
+	if (!given && file >= 0)
+		close(file);
+	if (first || is_writer)
 		atomic_fetch_add_explicit(&seat->firsts, given, memory_order_relaxed);
 	if (first && atomic_load_explicit(&node->handles, memory_order_relaxed) == 0)
 		tree_idle(node); /* the open was not given, or the kernel did not take it */
@@ -263,7 +301,7 @@ bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const 
 		return false;
 	out.fh = next_fh(slot, out.open_flags);
 	slot->opened.flags = 0;
-	return give(seat, number, device, header, node, grant->bits, slot, &out);
+	return give(seat, number, device, header, node, grant->bits, slot, -1, &out);
 }
 
 bool opens_has_room(void)
@@ -281,7 +319,7 @@ void opens_answer_create(struct seat *seat, int device, const struct wire_in_hea
 	} out = {*entry, {.open_flags = FOPEN_PASSTHROUGH_FLAG | FOPEN_NOFLUSH_FLAG, .backing_id = node->backing_id}};
 
 	out.open.fh = next_fh(slot, FOPEN_NOFLUSH_FLAG);
-	if (avc_hears_close())
+	if (avc_hears_close(true))
 		out.open.open_flags &= ~FOPEN_NOFLUSH_FLAG;
 	slot->file = file;
 	slot->opened.flags = flags;
@@ -444,6 +482,14 @@ int avc_writer_file(uint64_t fh)
 		file = fcntl(slot->file, F_DUPFD_CLOEXEC, 3);
 	avc_unlock_all();
 	return file;
+}
+
+bool opens_have_no_lock(uint64_t fh)
+{
+	const struct slot *slot = slot_of(fh);
+	const struct node *node = slot != NULL && atomic_load(&slot->fh) == fh ? avc_find(slot->opened.node) : NULL;
+
+	return node != NULL && node->own;
 }
 
 void avc_take_handles(uint64_t id, bool ending, avc_take taken, void *context)

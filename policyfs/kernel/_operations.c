@@ -20,6 +20,9 @@
 
 #define LK_FLOCK_FLAG (1u << 0)
 
+/* Opens for reading send a FLUSH for so long after the last lock of a byte range: who locks one soon locks another. */
+#define RANGES_NS ((int64_t)60 * 1000000000)
+
 struct wire_lk_in {
 	uint64_t fh, owner, start, end;
 	uint32_t type, pid, flags, padding;
@@ -31,8 +34,8 @@ static struct {
 	int fd;			/* the descriptor of the session's device, -1 without a session */
 	uint64_t session;	/* counts sessions: a request of an earlier session gets no answer */
 	_Atomic uint64_t taken;	/* one bit for each opcode that the callable takes */
-	bool every_flush;	/* there are locks that a FLUSH may end */
-	atomic_bool ranges_asked; /* a byte range was requested in this session */
+	atomic_bool every_flush; /* there are locks that a FLUSH may end */
+	_Atomic int64_t ranges_ns; /* the last request for a byte range in this session; 0: there was none */
 	uint64_t lost_replies;
 	PyObject *callable;	/* owned; NULL while nothing is registered */
 } door = {.fd = -1};
@@ -218,14 +221,12 @@ static bool takes_locks(void)
 }
 
 /* INVARIANT: every handle that may lock a byte range for writing sends a FLUSH when it is closed. */
-bool operations_hear_close(bool writable)
+bool avc_hears_close(bool writable)
 {
-	return takes_locks() && (writable || door.ranges_asked);
-}
+	int64_t asked_ns = door.ranges_ns;
 
-bool avc_hears_close(void)
-{
-	return operations_hear_close(false);
+	return takes_locks() && (writable || door.every_flush ||
+				 (asked_ns != 0 && avc_clock_ns(CLOCK_MONOTONIC) - asked_ns < RANGES_NS));
 }
 
 static void note_lock(const unsigned char *message, size_t size, const struct wire_in_header *header)
@@ -237,19 +238,14 @@ static void note_lock(const unsigned char *message, size_t size, const struct wi
 		return;
 	memcpy(&lock, message + sizeof(*header), sizeof(lock));
 	if (!(lock.flags & LK_FLOCK_FLAG))
-		door.ranges_asked = true;
+		door.ranges_ns = avc_clock_ns(CLOCK_MONOTONIC);
 }
 
-/* True for a FLUSH that ends no lock: its handle has FOPEN_NOFLUSH, and every_flush is false. The kernel sends such a
- * FLUSH only because Python takes lock requests (operations_hear_close). */
-static bool idle_flush(const unsigned char *message, size_t size, const struct wire_in_header *header)
+/* The kernel sends such a FLUSH only because Python takes lock requests (avc_hears_close). */
+bool avc_is_idle_flush(uint64_t fh)
 {
-	uint64_t fh;
-
-	if (header->opcode != OPCODE_FLUSH || door.every_flush || !takes_locks() ||
-	    size < sizeof(*header) + sizeof(fh))
+	if (door.every_flush || !takes_locks())
 		return false;
-	memcpy(&fh, message + sizeof(*header), sizeof(fh));
 	if (fh >> FH_PASSTHROUGH_BIT)
 		return fh >> FH_NOFLUSH_BIT & 1;
 	return (fh >> FH_FLAGS_SHIFT & FOPEN_NOFLUSH_FLAG) != 0;
@@ -281,12 +277,6 @@ bool operations_take(const unsigned char *message, size_t size)
 	if (door.callable == NULL)
 		return false;
 	note_lock(message, size, &header);
-	if (idle_flush(message, size, &header)) {
-		Pending flush = {.unique = header.unique, .session = door.session};
-
-		send_reply(&flush, 0, NULL, 0);
-		return true;
-	}
 	if (!is_taken(&header, refused))
 		return false;
 	if (header.opcode != OPCODE_INTERRUPT) /* turns_begun() comes before the request can be answered */
@@ -302,7 +292,7 @@ void operations_session(int fd)
 	door.fd = fd;
 	door.session++;
 	door.every_flush = false;
-	door.ranges_asked = false;
+	door.ranges_ns = 0;
 	door.lost_replies = 0;
 }
 

@@ -250,7 +250,7 @@ static uint64_t answered_so_far(uint64_t *firsts)
 	struct avc_counts counts;
 
 	avc_count(&counts);
-#define PLUS(kind) +counts.kind
+#define PLUS(kind, opcode) +counts.kind
 	*firsts = counts.firsts;
 	return AVC_ANSWERS(PLUS);
 #undef PLUS

@@ -206,6 +206,17 @@ bool tree_is_file(const struct statx *now, const struct node *node)
 	return is_raw_file(now, node->device) && now->stx_ino == node->ino && avc_birth_ns(now) == node->birth_ns;
 }
 
+int tree_file(const struct node *node, int flags, struct statx *now)
+{
+	/* As store/tree.py, open_file(). */
+	int file = openat(avc_directory_of(node), node->name, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+	if (file < 0 || (avc_statx(file, "", now) && tree_is_file(now, node)))
+		return file;
+	close(file);
+	return -1;
+}
+
 /* Make a node for an inode that has none. Return NULL if Python may have one, or if there is no room. */
 static struct node *make_node(const struct raw *raw, uint64_t parent, const char *name, size_t size,
 			      const struct statx *now, uint64_t lookups)
@@ -285,25 +296,18 @@ void tree_unrefer(struct node *node, uint64_t lookups)
 /* Open the file of a node, and register it with the kernel. Return false if Python must open it. */
 bool tree_open(struct node *node, int device)
 {
-	struct backing_map map = {0};
 	struct statx now;
+	struct backing_map map = {.fd = tree.refused ? -1 : tree_file(node, O_RDONLY, &now)};
 	uint32_t user;
-	int fd, id = -1;
+	int id;
 
-	if (tree.refused)
+	if (map.fd < 0)
 		return false;
-	/* As store/tree.py, open_file(). avc_ask_store() has found a regular file here. */
-	fd = openat(avc_directory_of(node), node->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	map.fd = fd;
-	if (avc_statx(fd, "", &now) && tree_is_file(&now, node)) {
-		user = (uint32_t)setfsuid(tree.backer); /* see Passthrough._register() */
-		id = ioctl(device, BACKING_OPEN, &map);
-		tree.refused = id < 0 && (errno == ELOOP || errno == EPERM || errno == EOPNOTSUPP || errno == ENOTTY);
-		setfsuid(user);
-	}
-	close(fd);
+	user = (uint32_t)setfsuid(tree.backer); /* see Passthrough._register() */
+	id = ioctl(device, BACKING_OPEN, &map);
+	tree.refused = id < 0 && (errno == ELOOP || errno == EPERM || errno == EOPNOTSUPP || errno == ENOTTY);
+	setfsuid(user);
+	close(map.fd);
 	if (id <= 0)
 		return false;
 	tree.device = device;

@@ -279,38 +279,13 @@ PyObject *vectors_ring_early(PyObject *module, PyObject *early)
 uint64_t vectors_answered(uint32_t opcode)
 {
 	struct avc_counts counts;
+	uint64_t answered = 0;
 
 	avc_count(&counts);
-	switch (opcode) {
-	case OPCODE_LOOKUP:
-		return counts.lookups + counts.absences;
-	case OPCODE_GETATTR:
-		return counts.getattrs;
-	case OPCODE_OPEN:
-		return counts.opens;
-	case OPCODE_RELEASE:
-		return counts.releases;
-	case OPCODE_OPENDIR:
-		return counts.opendirs;
-	case OPCODE_RELEASEDIR:
-		return counts.releasedirs;
-	case OPCODE_ACCESS:
-		return counts.accesses;
-	case OPCODE_GETXATTR:
-		return counts.getxattrs;
-	case OPCODE_IOCTL:
-		return counts.ioctls;
-	case OPCODE_CREATE:
-		return counts.creates;
-	case OPCODE_SETATTR:
-		return counts.setattrs;
-	case OPCODE_UNLINK:
-		return counts.unlinks;
-	case OPCODE_RENAME:
-		return counts.renames;
-	default:
-		return 0;
-	}
+#define ADD(kind, of) answered += opcode == OPCODE_##of ? counts.kind : 0;
+	AVC_ANSWERS(ADD)
+#undef ADD
+	return answered;
 }
 
 PyObject *vectors_lock_names_in(PyObject *module, PyObject *file)
@@ -384,15 +359,11 @@ PyObject *vectors_counts(PyObject *module, PyObject *unused)
 
 	(void)module, (void)unused;
 	avc_count(&counts);
-	return Py_BuildValue("KKKKKKKKKKKIKKKKKKKKK", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
-			     (unsigned long long)counts.accesses, (unsigned long long)counts.lost,
-			     (unsigned long long)counts.nodes, (unsigned long long)counts.directories,
-			     (unsigned long long)counts.installed, (unsigned long long)counts.dropped,
-			     (unsigned long long)counts.refused, (unsigned long long)counts.opens,
-			     (unsigned long long)counts.releases, avc_count_handles(),
-			     (unsigned long long)counts.getxattrs, (unsigned long long)counts.absences,
-			     (unsigned long long)counts.opendirs, (unsigned long long)counts.releasedirs,
-			     (unsigned long long)counts.ioctls, (unsigned long long)counts.creates,
-			     (unsigned long long)counts.setattrs, (unsigned long long)counts.unlinks,
-			     (unsigned long long)counts.renames);
+#define FORMAT(kind, opcode) "sK"
+#define VALUE(kind, opcode) #kind, (unsigned long long)counts.kind,
+	return Py_BuildValue("{" AVC_ANSWERS(FORMAT) "sKsKsKsKsKsKsI}", AVC_ANSWERS(VALUE)
+			     VALUE(lost, ) VALUE(nodes, ) VALUE(directories, ) VALUE(installed, ) VALUE(dropped, )
+			     VALUE(refused, ) "handles", avc_count_handles());
+#undef VALUE
+#undef FORMAT
 }

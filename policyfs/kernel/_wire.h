@@ -24,6 +24,7 @@
 #define OPCODE_RELEASE 18
 #define OPCODE_SETXATTR 21
 #define OPCODE_GETXATTR 22
+#define OPCODE_LISTXATTR 23
 #define OPCODE_REMOVEXATTR 24
 #define OPCODE_FLUSH 25
 #define OPCODE_INIT 26
@@ -88,6 +89,11 @@ static inline int64_t wire_time_ns(uint64_t seconds, uint32_t rest)
 /* The name follows, with a null byte. */
 struct wire_getxattr_in {
 	uint32_t size, padding;
+};
+
+/* The name follows, and the value. Without FUSE_SETXATTR_EXT, which libfuse does not know. */
+struct wire_setxattr_in {
+	uint32_t size, flags;
 };
 
 /* ioctl(2). The input follows. */

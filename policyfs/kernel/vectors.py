@@ -29,9 +29,13 @@ RECORDED: Final = 1 << 4
 LIST: Final = 1 << 7
 """The right to open a directory for listing while the kernel keeps the listing. Such a vector needs a gid."""
 CHANGE: Final = 1 << 16
-"""A bit of a directory: the bridge may make and remove files in it, and set their times."""
+"""A bit of a directory: the bridge may make and remove files in it, and set their attributes."""
 CHANGES_RECORDED: Final = 1 << 17
-"""A bit beside CHANGE: each such change is an event for the trail."""
+"""A bit beside CHANGE: each such change, and each open by WRITE, is an event for the trail."""
+XATTRS: Final = 1 << 18
+"""A bit of a directory: the bridge may show the xattrs of its files."""
+WRITE: Final = 1 << 19
+"""A bit of a directory beside CHANGE: the bridge may open its files for writing."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 RAW: Final = LOOKUP | GETATTR | OPEN | 1 << _ACCESS_SHIFT | 1 << _ACCESS_SHIFT + os.R_OK
@@ -135,6 +139,11 @@ class VectorStats:
     setattrs: int
     unlinks: int
     renames: int
+    renames2: int
+    flushes: int
+    listxattrs: int
+    setxattrs: int
+    removexattrs: int
     readers: int
     reading: bool
     began: int
@@ -205,7 +214,7 @@ def take_some(most: int) -> list[OwnNode]:
 class Answer(enum.IntEnum):
     """The kind of an answer of the bridge that is an event for the trail (_avc.h)."""
 
-    OPENED, MADE, DATED, RELEASED, REMOVED, MOVED = range(6)
+    OPENED, MADE, SET, RELEASED, REMOVED, MOVED, WRITTEN = range(7)
 
 
 class Seen(NamedTuple):
@@ -320,7 +329,8 @@ def age_opens(ages: int) -> tuple[list[Opened], list[int]]:
 
 def stats() -> VectorStats:
     """Return the counts so far."""
-    return VectorStats(*library.vector_counts(), *library.reader_state())
+    readers, reading, began = library.reader_state()
+    return VectorStats(**library.vector_counts(), readers=readers, reading=reading, began=began)
 
 
 def start(

@@ -12,21 +12,24 @@ from policyfs.policy.decide import End, Engine, PathState
 from policyfs.policy.globs.names import bytes_of
 
 READ: Final = Op.SEE | Op.READ
-_MAKE: Final = Op.SEE | Op.CREATE | Op.WRITE
+_WRITE: Final = Op.SEE | Op.WRITE
+_MAKE: Final = _WRITE | Op.CREATE
 _MOST_ENDS: Final = 4
 """The limit of paths of which each is compared with each."""
 
 
 class Changes(NamedTuple):
-    """The decisions that allow a caller to make any file in a directory, and to date, remove and rename each.
+    """The decisions that allow a caller to make any file in a directory, to remove, rename and write each,
+    and to set its attributes.
 
-    moved: also to directories with the same *states* and *literals*. None if each name needs its own decision
-    on that."""
+    moved: also to directories with the same *states* and *literals*. moved, written: None if each name needs
+    its own decision on that."""
 
     made: Decision
     dated: Decision
     removed: Decision
     moved: Decision | None = None
+    written: Decision | None = None
 
 
 class RawNames(NamedTuple):
@@ -105,7 +108,20 @@ def _changes(engine: Engine, who: Principal, state: PathState) -> Changes | None
     decisions = unread, made, dated, removed
     if not all(map(_is_plain, decisions)) or _ids(unread) != _ids(made):
         return None
-    return Changes(made, dated, removed) if len({one.audit for one in decisions}) == 1 else None
+    if len({one.audit for one in decisions}) != 1:
+        return None
+    written = _written(engine, who, state)
+    alike = written is not None and written.audit == made.audit
+    return Changes(made, dated, removed, written=written if alike else None)
+
+
+def _written(engine: Engine, who: Principal, state: PathState) -> Decision | None:
+    """Return the decision on opens for writing of a file, alike with reading and without."""
+    if engine.needs(who, _WRITE | Op.READ, state, FileType.REGULAR):
+        return None
+    unread = engine.decide(who, _WRITE, state, FileType.REGULAR, NO_FACTS)
+    both = engine.decide(who, _WRITE | Op.READ, state, FileType.REGULAR, NO_FACTS)
+    return both if _is_plain(unread) and _is_plain(both) and _ids(unread) == _ids(both) else None
 
 
 def _ids(decision: Decision) -> list[tuple[str, str]]:

@@ -96,6 +96,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 IN_C = {
     "create": "creates", "make and date": "setattrs", "unlink": "unlinks", "utime": "setattrs",
+    "append": "opens", "overwrite": "opens", "chmod": "setattrs",
     "rename beside": "renames", "replace by name": "renames", "make and rename": "renames",
 }  # fmt: skip
 """Changes that the bridge makes by itself, by what counts them, if no record must come first."""

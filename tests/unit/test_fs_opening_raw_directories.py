@@ -55,7 +55,14 @@ class Scene:
         )  # fmt: skip
         self.raw, self.unchanging = (
             RawDirectories(
-                fs, self.views, self.timeouts, self.passthrough, self.replaced, noted, changes=changes
+                fs,
+                self.views,
+                self.timeouts,
+                self.passthrough,
+                self.replaced,
+                noted,
+                changes=changes,
+                xattrs=True,
             )
             for changes in (True, False)
         )
@@ -77,7 +84,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 def test_the_bridge_is_told_after_the_trail(scene: Scene) -> None:
     assert scene.allow()
-    bits = vectors.RAW | vectors.RECORDED
+    bits = vectors.RAW | vectors.RECORDED | vectors.XATTRS
     given = 86_400, True, 0, b"a\0b\0", b"app"
     assert scene.told == [("noted", DECISION, None), (2, 5, 1000, 3, bits, *given)]
 
@@ -85,9 +92,15 @@ def test_the_bridge_is_told_after_the_trail(scene: Scene) -> None:
 @pytest.mark.parametrize("audit", [Audit.BEST_EFFORT, Audit.OFF])
 def test_the_bridge_may_change_where_the_decision_is_one_for_all_names(scene: Scene, audit: Audit) -> None:
     changes = Changes(*[replace(DECISION, audit=audit)] * 3)
+    for written in (None, changes.made):
+        check_changes(scene, changes._replace(written=written), 0 if written is None else vectors.WRITE)
+
+
+def check_changes(scene: Scene, changes: Changes, writes: int) -> None:
     scene.found = scene.found._replace(changes=changes)
-    bits = vectors.RAW | vectors.RECORDED
-    recorded = 0 if audit is Audit.OFF else vectors.CHANGES_RECORDED
+    scene.directory.state = State()  # another decision
+    bits = vectors.RAW | vectors.RECORDED | vectors.XATTRS
+    recorded = writes | (0 if changes.made.audit is Audit.OFF else vectors.CHANGES_RECORDED)
     for raw, more, noted in ((scene.raw, vectors.CHANGE | recorded, changes), (scene.unchanging, 0, None)):
         scene.told.clear()
         assert raw.allow(scene.directory, CALLER)

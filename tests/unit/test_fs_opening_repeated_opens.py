@@ -163,25 +163,35 @@ def test_an_open_that_nobody_decided_is_a_bug_and_hides_no_other(scene: Scene) -
 
 def test_changes_of_files_in_a_directory_are_events_of_each_file(scene: Scene) -> None:
     request = scene.opening().request
-    scene.opens.note_files(request.node, request.caller, ALLOWED, Changes(ALLOWED, ALLOWED, ALLOWED))
+    scene.opens.note_files(
+        request.node, request.caller, ALLOWED, Changes(*[ALLOWED] * 3, written=ALLOWED)
+    )
     flags = os.O_WRONLY | os.O_EXCL
     scene.bridge += [
-        seen(number + 1, flags=flags)._replace(
+        seen(number + 1, flags=5 if kind is Answer.SET else flags)._replace(
             parent=7, name=b"new", kind=kind, size_after=5, mtime_after_ns=6
         )
-        for number, kind in enumerate((Answer.MADE, Answer.DATED, Answer.RELEASED, Answer.REMOVED))
+        for number, kind in enumerate(
+            (Answer.MADE, Answer.SET, Answer.RELEASED, Answer.WRITTEN, Answer.REMOVED)
+        )
     ]
     scene.opens.settle()
-    made, dated, released, removed = scene.sink.events
+    made, dated, released, written, removed = scene.sink.events
     handle = MAX_INDEX + 1 + 3
     assert {event.path for event in scene.sink.events} == {b"/a/new"}
     assert (made.operation, made.syscall) == ("create", "open(O_WRONLY|O_CREAT|O_EXCL)")
     assert (made.handle, made.size_before, made.io, made.rules) == (handle, None, "passthrough", ("all",))
-    assert (dated.operation, dated.syscall) == ("attr", "utimens")
+    assert (dated.operation, dated.syscall) == ("attr", "chmod+utimens")
     assert (dated.handle, dated.size_before) == (None, None)
     assert (released.operation, released.syscall, released.handle) == ("release", "close", handle)
     assert (released.size_before, released.mtime_before_ns) == (56, 78)
     assert (released.size_after, released.mtime_after_ns, released.rules) == (5, 6, ())
+    assert (written.operation, written.syscall, written.handle) == (
+        "open",
+        "open(O_WRONLY|O_EXCL)",
+        handle,
+    )
+    assert (written.size_before, written.mtime_before_ns, written.io) == (56, 78, "passthrough")
     assert (removed.operation, removed.syscall, removed.handle) == ("unlink", "unlink", None)
     assert (removed.size_before, removed.mtime_before_ns, removed.io) == (56, 78, "")
 

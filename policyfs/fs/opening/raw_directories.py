@@ -39,13 +39,14 @@ class RawDirectories(FsPart):
 
     def __init__(
         self, fs: FsContext, views: Views, timeouts: Timeouts, passthrough: Passthrough,
-        replaced_files: ReplacedFiles, bridge_handles: BridgeHandles, *, changes: bool,
+        replaced_files: ReplacedFiles, bridge_handles: BridgeHandles, *, changes: bool, xattrs: bool,
     ) -> None:  # fmt: skip
-        """changes: True if the bridge may also make, date and remove files: the store keeps owners in xattrs,
-        and nobody else must be told (fs/kernel_cache/announcements.py)."""
+        """changes: True if the bridge may also change and remove files: the store keeps owners in xattrs, and
+        nobody else must be told (fs/kernel_cache/announcements.py). xattrs: True if apps see user.*."""
         super().__init__(fs)
         fs.held.tell(vectors.held_in)
         self._changes = changes
+        self._xattrs = xattrs
         self._views = views
         self._timeouts = timeouts
         self._passthrough = passthrough
@@ -82,11 +83,12 @@ class RawDirectories(FsPart):
         if entry_s and self._gate.shows_all_in(caller.principal, directory.state):
             self._nodes.vectors.see_all(directory, fd, caller.uid, keeps=True)
         recorded = found.decision.audit is not Audit.OFF
-        bits = vectors.RAW | (vectors.RECORDED if recorded else 0)
+        bits = vectors.RAW | (vectors.RECORDED if recorded else 0) | (vectors.XATTRS if self._xattrs else 0)
         changes = found.changes if self._changes else None
         if changes is not None:
             recorded = changes.made.audit is not Audit.OFF
             bits |= vectors.CHANGE | (vectors.CHANGES_RECORDED if recorded else 0)
+            bits |= vectors.WRITE if changes.written is not None else 0
         self._bridge_handles.allowed(directory, caller, found.decision, changes)  # first: the events need it
         return vectors.allow_directory(
             directory.nodeid, fd, caller.uid, self._nodes.root_dev, bits, entry_s, entry_s > 0,

@@ -49,22 +49,20 @@ _TIME, _GID, _PID, _EXE, _SYSCALL, _PATH, _HANDLE, _SIZE, _MTIME, _SIZE_AFTER, _
 
 LISTING: Final = Call("list", "opendir")
 """An OPENDIR in the words of the trail. Its event has no handle, and no version of a file."""
-_DATED: Final = Call("attr", "utimens")
+_SET: Final = Call("attr", "utimens")
+_SYSCALLS: Final = ((1, "chmod"), (2, "chown"), (4, "utimens"))
+"""The changes of a SETATTR, by bits (_avc.h, AVC_CHMOD)."""
 _REMOVED: Final = Call("unlink", "unlink")
 _MOVED: Final = (Call("rename", "rename"), Call("rename", "renameat2(RENAME_NOREPLACE)"))
 """A RENAME in the words of the trail, by its flags."""
-_OPERATIONS: Final = {
-    Answer.OPENED: "open", Answer.MADE: "create", Answer.DATED: "attr", Answer.RELEASED: "release",
-    Answer.REMOVED: "unlink", Answer.MOVED: "rename",
-}  # fmt: skip
-"""The operations of the trail for answers about the bridge's own nodes."""
 
 
 class _Template(NamedTuple):
-    """The event of an open whose repeats the bridge answers. Many files share one *event*: it has no path."""
+    """The event of a request whose repeats the bridge answers. Many files share an event: it has no path."""
 
     event: Event
     path: bytes
+    kind: Answer
 
 
 class RepeatedOpens:
@@ -108,22 +106,29 @@ class RepeatedOpens:
         self._keep(node, self._recorder.event_of(caller, LISTING, node.path(), decision))
 
     def note_files(self, directory: Node, caller: Caller, opened: Decision, changes: Changes | None) -> None:
-        """Note the decisions by which the bridge opens, makes, dates and removes files in a directory."""
+        """Note the decisions by which the bridge opens, makes, changes and removes files in a directory."""
         path, how = directory.path(), (Mode.PASSTHROUGH.value, RAW_VIEW.label)
+        keep = partial(self._keep, directory, templates=self._of_files)
         of_opens = partial(self._recorder.event_of, caller, path=path, io=how[0], view=how[1])
-        self._keep(directory, of_opens(call_of(0), decision=opened), self._of_files)
-        if changes is not None:
-            made = of_opens(Call("create", describe(os.O_CREAT)), decision=changes.made)
-            self._keep(directory, made, self._of_files)
-            decided = (_DATED, changes.dated), (_REMOVED, changes.removed), (_MOVED[0], changes.moved)
-            for call, allowed in decided:
-                event = None if allowed is None else self._recorder.event_of(caller, call, path, allowed)
-                self._keep(directory, event, self._of_files)
-            self._keep(directory, self._recorder.release_of(caller, path, *how), self._of_files)
+        keep(of_opens(call_of(0), decision=opened))
+        if changes is None:
+            return
+        if changes.written is not None:
+            keep(of_opens(call_of(os.O_WRONLY), decision=changes.written), kind=Answer.WRITTEN)
+        keep(of_opens(Call("create", describe(os.O_CREAT)), decision=changes.made), kind=Answer.MADE)
+        for kind, call, allowed in (
+            (Answer.SET, _SET, changes.dated),
+            (Answer.REMOVED, _REMOVED, changes.removed),
+            (Answer.MOVED, _MOVED[0], changes.moved),
+        ):
+            event = None if allowed is None else self._recorder.event_of(caller, call, path, allowed)
+            keep(event, kind=kind)
+        keep(self._recorder.release_of(caller, path, *how), kind=Answer.RELEASED)
 
     def _keep(
-        self, node: Node, event: Event | None, templates: dict[int, tuple[_Template, ...]] | None = None
-    ) -> None:
+        self, node: Node, event: Event | None, templates: dict[int, tuple[_Template, ...]] | None = None,
+        kind: Answer = Answer.OPENED,
+    ) -> None:  # fmt: skip
         if event is None:
             return
         templates = self._templates if templates is None else templates
@@ -132,12 +137,10 @@ class RepeatedOpens:
             self._decided.clear()
         if not same.redacted:  # else each file has ranges of its own
             same = self._decided.setdefault(same, same)
-        template = _Template(same, event.path)
-        key = event.uid, event.operation
         others = (
-            one for one in templates.get(node.nodeid, ()) if (one.event.uid, one.event.operation) != key
+            one for one in templates.get(node.nodeid, ()) if (one.event.uid, one.kind) != (event.uid, kind)
         )
-        templates[node.nodeid] = (*others, template)
+        templates[node.nodeid] = (*others, _Template(same, event.path, kind))
 
     def forget(self, nodeid: int) -> None:
         """Record all answered opens, and forget a node's. INVARIANT: the bridge answers no more of them."""
@@ -162,7 +165,7 @@ class RepeatedOpens:
             known = (
                 self._of_files.get(seen.parent, ()) if seen.parent else self._templates.get(seen.nodeid, ())
             )
-            template = next((one for one in known if _is_of(one.event, seen)), None)
+            template = next((one for one in known if _is_of(one, seen)), None)
             if template is None:
                 unknown += 1
                 continue
@@ -194,8 +197,8 @@ class RepeatedOpens:
             self.settle()
 
 
-def _is_of(event: Event, seen: vectors.Seen) -> bool:
-    return event.uid == seen.uid and (not seen.parent or event.operation == _OPERATIONS[Answer(seen.kind)])
+def _is_of(template: _Template, seen: vectors.Seen) -> bool:
+    return template.event.uid == seen.uid and (not seen.parent or template.kind == seen.kind)
 
 
 def _without_repeat(event: Event) -> Event:
@@ -223,8 +226,8 @@ def _repeat(template: _Template, seen: vectors.Seen) -> Event:
         return Event._make(values)
     if seen.kind == Answer.MOVED:
         return Event._make(values)  # the rest is _moved()'s
-    if seen.kind == Answer.DATED:
-        values[_SYSCALL] = _DATED.syscall
+    if seen.kind == Answer.SET:
+        values[_SYSCALL] = "+".join(name for bit, name in _SYSCALLS if seen.flags & bit)
         return Event._make(values)
     if seen.kind != Answer.REMOVED:
         values[_HANDLE] = vectors.index_of(seen.fh)

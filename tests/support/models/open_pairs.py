@@ -13,6 +13,7 @@ import mmap
 import os
 import random
 import shutil
+import struct
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from tests.support.models.sequenced import Difference, furnish
 from tests.support.models.sequences import DATA, Hands, marks
 from tests.support.mount.daemons import Mount
 
+ACL: Final = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", tag, 6, 2**32 - 1) for tag in (1, 4, 32))
+"""An ACL with the entries ACL_USER_OBJ, ACL_GROUP_OBJ and ACL_OTHER (linux/posix_acl_xattr.h)."""
 _PATIENCE_S: Final = 3.0
 """How long the two may differ: the kernel sends a RELEASE when it likes, and a watch has to be heard."""
 _PATHS: Final = (b"a", b"one/a", b"two/b", b"new")
@@ -51,7 +54,8 @@ _ON_SLOTS: Final = (
 
 
 _ON_PATHS: Final = (
-    "put", "put", "unlink", "rename", "chmod", "truncate", "link", "setxattr", "utime",
+    "put", "put", "unlink", "rename", "chmod", "truncate", "link", "setxattr", "utime", "listxattr",
+    "getxattr", "acl", "copied",
 )  # fmt: skip
 
 
@@ -99,6 +103,18 @@ class OpenHands(Hands):
 
     def do_seek(self, slot: int) -> int:
         return os.lseek(self.slots[slot], 0, os.SEEK_DATA)
+
+    def do_acl(self, path: bytes) -> None:
+        os.setxattr(path, "system.posix_acl_access", ACL)
+
+    def do_copied(self, path: bytes, mode: int) -> None:
+        """What rsync and `cp -a` do to each file."""
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fchown(fd, os.getuid(), -1)
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
 
     def do_fsync(self, slot: int) -> None:
         os.fsync(self.slots[slot])
@@ -237,7 +253,8 @@ class OpenPair:
             "lockf": lambda: (chance.choice((fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN)),),
             "put": lambda: (chance.choice(list(DATA)),),
             "rename": lambda: (chance.choice(_PATHS), 0),
-            "chmod": lambda: (chance.choice((0o600, 0o644, 0o666)),),
+            "chmod": lambda: (chance.choice((0o600, 0o644, 0o666, 0o2755)),),
+            "copied": lambda: (chance.choice((0o640, 0o666)),),
             "truncate": lambda: (chance.randrange(900),),
             "link": lambda: (chance.choice(_PATHS),),
             "setxattr": lambda: (b"1",),
