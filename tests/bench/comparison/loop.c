@@ -11,6 +11,7 @@
  *   stat    stat                            long    list, and lstat of each name
  *   create  create, write, close, unlink    rename  to another name and back
  *   sync    create, write, fsync, close, unlink
+ *   append  open(O_WRONLY|O_APPEND), close  mode   chmod, with another mode each time
  *   reopen, reread: open and read, of files that were opened twice before the clock runs
  */
 #include "../calls.h"
@@ -36,6 +37,28 @@ static long open_close(long number)
 	if (fd < 0)
 		fail(path);
 	close(fd);
+	return 1;
+}
+
+static long open_to_append(long number)
+{
+	int fd;
+
+	name_of("name-%05ld.jpg", number);
+	fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	if (fd < 0)
+		fail(path);
+	close(fd);
+	return 1;
+}
+
+static long set_mode(long number)
+{
+	static unsigned turn;
+
+	name_of("name-%05ld.jpg", number);
+	if (chmod(path, turn++ % 2 ? 0666 : 0664) != 0)
+		fail(path);
 	return 1;
 }
 
@@ -158,6 +181,7 @@ static const struct {
 	{"absent", stat_absent, 16, 1, 1}, {"list", list_names, 1, 1, ONE_ACT}, {"long", list_long, 1, 1, ONE_ACT},
 	{"create", create_one, 4, 1, 0}, {"sync", create_and_sync, 1, 1, 0}, {"rename", rename_one, 4, 2, 0},
 	{"reopen", open_close, 4, 1, 2}, {"reread", open_read, 4, 1, 2},
+	{"append", open_to_append, 4, 1, 0}, {"mode", set_mode, 4, 1, 0},
 };
 
 int main(int argc, char **argv)

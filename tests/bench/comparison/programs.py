@@ -72,11 +72,18 @@ def _untar(work: Work, contender: Contender) -> Measurement:
     return took
 
 
-def _copy(_work: Work, contender: Contender) -> Measurement:
+def _copy(_work: Work, contender: Contender, how: str) -> Measurement:
     _clear(contender)
-    took = _sh('cp -r tree "scratch/$1"', contender, _own(contender))
+    took = _sh(f'cp {how} tree "scratch/$1"', contender, _own(contender))
     _clear(contender)
     return took
+
+
+def _remove_copy(_work: Work, contender: Contender) -> Measurement:
+    """Remove a tree of which each file was asked for xattrs, and got times, owner and mode."""
+    _clear(contender)
+    _sh('cp -a tree "scratch/$1"', contender, _own(contender))
+    return _sh('rm -rf "scratch/$1"', contender, _own(contender))
 
 
 def _remove(work: Work, contender: Contender) -> Measurement:
@@ -168,7 +175,9 @@ PROGRAMS: Final = (
     _program_row("ls -la program", "ls -la many >/dev/null"),
     _program_row("find", "find many -newer scratch >/dev/null"),
     Row("untar", "s", _untar),
-    Row("cp -r tree", "s", _copy),
+    Row("cp -r tree", "s", partial(_copy, how="-r")),
+    Row("cp -a tree", "s", partial(_copy, how="-a")),
+    Row("rm -rf, after cp -a", "s", _remove_copy),
     _program_row("find+md5sum tree", _SUM),
     _program_row("grep -r tree", _GREP),
     Row("grep -r tree, again", "s", partial(_again, line=_GREP)),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.bench.comparison.contenders import UIDS, Contender
 from tests.bench.comparison.programs import PROGRAMS, fill_sources
 from tests.bench.comparison.row import Measurement, Row, Work
 from tests.bench.measures import build_client
-from tests.support.machine.processes import tool_as
+from tests.support.machine.processes import start_as, tool_as
 from tests.support.samples import jpegs
 
 MANY: Final = 10_000
@@ -105,6 +106,23 @@ def _clients(work: Work, contender: Contender, operation: str, clients: int) -> 
     return Measurement(sum(one.value for one in found), sum(one.operations for one in found))
 
 
+def _hold(channel: Any, path: Path) -> None:
+    with path.open("r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_SH, 1)
+        channel.send("held")
+        channel.recv()
+
+
+def _beside_a_lock(work: Work, contender: Contender, operation: str) -> Measurement:
+    """Return the rate while another process has a byte-range lock on a file, as a database's has."""
+    holder = start_as(contender.uid, _hold, contender.path / "many" / f"name-{MANY - 1:05d}.jpg")
+    try:
+        holder.receive()
+        return _loop(work, contender, operation, MANY - 1)
+    finally:
+        holder.kill()
+
+
 def _loop_row(name: str, operation: str, files: int, *, unit: str = "1/s", several: bool = False) -> Row:
     measure = partial(_loop, operation=operation, files=files, several=several)
     return Row(name, unit, measure, several)
@@ -127,6 +145,10 @@ ROWS: Final = (
     _loop_row("create+write+close+unlink", "create", MANY),
     _loop_row("new files with fsync", "sync", MANY),
     _loop_row("rename", "rename", MANY),
+    _loop_row("open for writing+close", "append", MANY),
+    _loop_row("chmod", "mode", MANY),
+    Row("open+close, beside a lock", "1/s", partial(_beside_a_lock, operation="open")),
+    Row("create+unlink, beside a lock", "1/s", partial(_beside_a_lock, operation="create")),
     *PROGRAMS,
 )
 
