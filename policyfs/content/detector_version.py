@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import policyfs
-from policyfs.linux import libmagic
+from policyfs.content.libmagic import default_database
 from policyfs.linux.code_digest import digest_of
 
 _CODE: Final = ("domain.py*", "formats.py*", "content/*.py*", "redact/**/*.py*", "redact/**/*.so")
@@ -35,7 +35,7 @@ def digest_of_code(package: Path) -> str:
 def digest_of_database(paths: str | None = None) -> str:
     """Return the digest of libmagic's database files. paths: the paths that libmagic tries, separated by
     colons (magic_getpath, libmagic(3)); None: the default."""
-    tried = (libmagic.database() if paths is None else paths).split(":")
+    tried = (default_database() if paths is None else paths).split(":")
     files = [file for path in tried for file in (Path(path), Path(f"{path}.mgc"))]
     parts = [part for file in files for part in (sorted(file.iterdir()) if file.is_dir() else [file])]
     return digest_of((part for part in parts if part.is_file()), os.sep)[:16]

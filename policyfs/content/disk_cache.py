@@ -29,10 +29,10 @@ import trio
 from policyfs.content.cache import KindKey
 from policyfs.content.detector_version import DATABASE_VERSION, DETECTOR_VERSION
 from policyfs.content.kinds import is_kind
+from policyfs.content.libmagic import magic
 from policyfs.content.plan_threads import unpacked_on_thread
 from policyfs.content.plans import LARGE_PLAN, pack_plan, unpack_plan
 from policyfs.content.workers.protocol import WireError
-from policyfs.linux import libmagic
 from policyfs.redact.core.values import Plan
 
 MAX_ROWS: Final = 1_000_000
@@ -321,7 +321,8 @@ def remembered_for(
     path: str, root_fd: int, warn: Callable[[str], None], identify: Callable[[Hashable], str] = repr
 ) -> Remembered:
     """Open the database at *path* for the store with this root directory. identify: as for Remembered."""
-    detector = f"{DETECTOR_VERSION}/{libmagic.version()}/{DATABASE_VERSION}"
+    version: int = magic.version()  # type: ignore[no-untyped-call]
+    detector = f"{DETECTOR_VERSION}/{version}/{DATABASE_VERSION}"
     file_system = os.fstatvfs(root_fd).f_fsid
     return Remembered(path, file_system=file_system, detector=detector, warn=warn, identify=identify)
 

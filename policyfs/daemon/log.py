@@ -1,4 +1,4 @@
-"""The daemon's own log: JSON lines, or text for a terminal and the journal, on standard error.
+"""The daemon's own log (structlog): JSON lines, or text for a terminal and the journal, on standard error.
 
 The trail is another file.
 """
@@ -6,53 +6,43 @@ The trail is another file.
 from __future__ import annotations
 
 import json
+import logging
 import traceback
-from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
-from typing import TextIO
+from typing import Final, TextIO
+
+import structlog
+from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
+from structlog.processors import JSONRenderer, TimeStamper, add_log_level
 
 from policyfs.daemon.log_writer import LogWriter
 
+Log = structlog.typing.FilteringBoundLogger
 
-class Log:
-    """A log of events with fields. Each event is one line: all that could be no word of it is quoted."""
-
-    def __init__(self, write: Callable[[str], object], *, as_json: bool) -> None:
-        """write: takes a line without its end. as_json: JSON lines with their time; else text without it."""
-        self._write = write
-        self._as_json = as_json
-
-    def info(self, event: str, **fields: object) -> None:
-        """Log an event of normal work."""
-        self._line("info", event, fields)
-
-    def warning(self, event: str, **fields: object) -> None:
-        """Log an event that a person should know."""
-        self._line("warning", event, fields)
-
-    def error(self, event: str, **fields: object) -> None:
-        """Log a bug."""
-        self._line("error", event, fields)
-
-    def _line(self, level: str, event: str, fields: dict[str, object]) -> None:
-        if self._as_json:
-            now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-            line = {**fields, "event": event, "level": level, "timestamp": now}
-            self._write(json.dumps(line, default=repr))
-            return
-        more = (f"{name}={json.dumps(value, default=repr)}" for name, value in fields.items())
-        self._write(" ".join([f"{level}:", json.dumps(event)[1:-1], *more]))
+_JSON: Final = (TimeStamper(fmt="iso", utc=True), JSONRenderer(default=repr))
+_TEXT: Final = ConsoleRenderer(
+    columns=[
+        Column("level", KeyValueColumnFormatter(None, "", "", str, postfix=":")),
+        Column("event", KeyValueColumnFormatter(None, "", "", lambda event: json.dumps(event)[1:-1])),
+        Column("", KeyValueColumnFormatter("", "", "", partial(json.dumps, default=repr))),
+    ],
+    sort_keys=False,
+)
+"""Each event is one line: all that could be no word of it is quoted as in JSON."""
 
 
 def configure(output: TextIO | LogWriter, *, as_json: bool) -> Log:
-    """Return a log that writes lines to *output*, also about lines that were lost there."""
-    if not isinstance(output, LogWriter):
-        return Log(partial(print, file=output), as_json=as_json)
-    log = Log(output.line, as_json=as_json)
-    output.on_loss = lambda lines, reason: log.warning(
-        "lines of this log were lost", lines=lines, reason=reason
-    )
+    """Return a log that writes lines to *output*, with their time only if *as_json*; also about lines that
+    were lost there."""
+    log: Log = structlog.wrap_logger(
+        output if isinstance(output, LogWriter) else structlog.WriteLogger(output),
+        processors=[add_log_level, *(_JSON if as_json else [_TEXT])],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    ).bind()
+    if isinstance(output, LogWriter):
+        output.on_loss = lambda lines, reason: log.warning(
+            "lines of this log were lost", lines=lines, reason=reason
+        )
     return log
 
 

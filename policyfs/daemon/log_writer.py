@@ -28,6 +28,8 @@ class LogWriter:
 
     on_loss: a function that takes the number of lost lines and the reason. It is called when a line could be
     written again. It may write a line itself.
+
+    structlog uses an object of this class as its logger: it calls the method with the name of the level.
     """
 
     def __init__(self, fd: int) -> None:
@@ -65,6 +67,8 @@ class LogWriter:
             self._changed.notify_all()
             if not self._is_late and threading.current_thread() is not self._thread:
                 self._is_late = not self._changed.wait_for(lambda: not self._waiting, PATIENCE_S)
+
+    info = warning = error = line
 
     def _has_room(self) -> bool:
         """Wait for at most PATIENCE_S. (A take-over must not wait for the reader of the log.)"""

@@ -20,9 +20,11 @@ from typing import Final, NamedTuple
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The directories in which policyfs, and the programs that it starts, look for programs."""
 _KEPT: Final = re.compile(r"POLICYFS_\w+|LC_\w+|LANG|LANGUAGE|TZ|TERM|NO_COLOR|HOME")
-_LIBRARIES: Final = {"pthread": "libc.so.6"}
-UNUSED: Final = ("ssl", "idna")
-"""Modules that trio imports for connections that policyfs does not make."""
+_LIBRARIES: Final = {"pthread": "libc.so.6", "magic": "libmagic.so.1"}
+"""The libraries that trio and python-magic look for when they are imported."""
+UNUSED: Final = ("ssl", "idna", "asyncio", "rich")
+"""Modules that trio imports for connections that policyfs does not make, and structlog for another event loop
+and for tracebacks in colours."""
 
 
 class Interpreter(NamedTuple):
@@ -71,7 +73,7 @@ def program(name: str) -> str | None:
 
 
 def load_libraries_by_name() -> None:
-    """Make ctypes find libraries without a program. Otherwise trio starts ldconfig, or gcc from PATH."""
+    """Make ctypes find libraries without a program. Otherwise trio and python-magic start ldconfig, gcc."""
     import ctypes.util  # noqa: PLC0415 - it is slow to import, and needed only in a process of its own
 
     ctypes.util.find_library = _LIBRARIES.get  # type: ignore[assignment]  # it has the same argument and result

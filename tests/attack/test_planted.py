@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from policyfs.linux.interpreter import program
 from tests.support.machine.counts import count
 from tests.support.machine.namespace import abort_connection, detach, mounts_below
 
@@ -118,6 +120,32 @@ def test_nothing_that_was_planted_runs(planted: Planted) -> None:
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(run, (*ALWAYS, *COMMANDS[: count(1, 8)])))
         list(pool.map(run, ENDS))
+
+
+LOOKS: Final = ("ldconfig", "gcc", "cc", "ld", "objdump")
+"""The programs by which ctypes looks for a library (ctypes.util)."""
+
+
+@pytest.mark.timeout(150)
+def test_no_program_is_asked_for_a_library(planted: Planted) -> None:
+    """Nor the system's own, found without PATH: in a mount namespace the planted ones are in their place."""
+    (planted.store / "words").write_text("text whose kind a worker asks libmagic for")
+    files = {os.path.realpath(path): name for name in LOOKS if (path := program(name))}
+    replaced = [("/usr/bin/mount", "--bind", planted.here / name, path) for path, name in files.items()]
+
+    def run(*commands: Sequence[str | Path]) -> str:
+        script = "\n".join(shlex.join(map(str, words)) for words in (*replaced, *commands))
+        inside = ("/usr/bin/unshare", "--mount", "--propagation", "private", "/bin/sh", "-uc", script)
+        return planted.run(*inside).stdout
+
+    site = planted.place / "s.site.yaml"
+    ours = (("up", site), ("doctor",), ("inspect", planted.store / "words"), ("down", site))
+    said = run(*((_installed("policyfs"), *words) for words in ours))
+    for sign in ("gallery: up", "finds the kind of files", "text/plain", "gallery: down"):
+        assert sign in said
+    assert planted.ran() == ""
+    run((sys.executable, "-I", "-c", "import ctypes.util; ctypes.util.find_library('magic')"))
+    assert "program ldconfig\n" in planted.ran()
 
 
 @pytest.mark.timeout(60)

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import re
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +114,13 @@ def test_this_machine_has_what_the_tests_need() -> None:
     assert machine_checks.check_libfuse().state is State.OK
     assert machine_checks.check_bridge().state is State.OK
     assert machine_checks.check_libmagic().state is State.OK
+
+
+def test_without_libmagic_the_advice_is_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "policyfs.content.libmagic", None)  # its import fails
+    finding = machine_checks.check_libmagic()
+    assert finding.state is State.BAD
+    assert "apt install libmagic1" in finding.todo
 
 
 def test_a_trail_directory_that_does_not_exist_yet_is_fine(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import errno
 import os
 import random
 import socket
+import subprocess
 from pathlib import Path
 
+import magic
 import pytest
 import trio
 
@@ -34,6 +36,21 @@ def sniffer():
     started = Sniffer.start(deadline_s=30)
     yield started
     started.close()
+
+
+def test_a_kind_is_the_one_that_file_prints(detector):
+    for head in (b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01", b"plain text\n", b"\0" * 100, b"%PDF-1.4\n", b"x\0y"):
+        said = subprocess.run(
+            ["file", "--brief", "--mime-type", "-"], input=head, capture_output=True, timeout=30, check=True
+        )
+        assert detector._named(head) == said.stdout.decode().strip()
+
+
+def test_a_failure_of_libmagic_is_no_kind(detector, monkeypatch):
+    """magic.Magic would call the file application/octet-stream."""
+    monkeypatch.setattr(detector, "_magic", magic.magic_open(magic.MAGIC_MIME_TYPE))  # without a database
+    with pytest.raises(SniffError, match="libmagic"):
+        detector.kind(b"text")
 
 
 @pytest.fixture

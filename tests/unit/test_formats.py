@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+import magic
 import pytest
 
 from policyfs.content.kinds import SNIFF_BYTES, is_kind, normalise
@@ -27,7 +28,6 @@ from policyfs.formats import (
     starts_for,
 )
 from policyfs.fs.checked.head import may_become
-from policyfs.linux.libmagic import Magic
 from policyfs.redact.core.kinds import Treatment
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.core.values import Outcome
@@ -137,7 +137,7 @@ def test_pictures_in_other_files_go_to_a_locator_that_takes_them() -> None:
 
 def test_kinds_by_first_bytes_alone(tmp_path: Path) -> None:
     """What libmagic says of these files is the same, so that no policy changes its meaning."""
-    found, libmagic = dict[str, str | None](), Magic()
+    found = dict[str, str | None]()
     for journal in ("persist", "wal"):
         with contextlib.closing(sqlite3.connect(tmp_path / journal, isolation_level=None)) as base:
             base.execute(f"PRAGMA journal_mode={journal}")
@@ -147,11 +147,11 @@ def test_kinds_by_first_bytes_alone(tmp_path: Path) -> None:
             for path in tmp_path.iterdir():
                 head = path.read_bytes()[:SNIFF_BYTES]
                 found[path.name] = kind_by_start(head)
-                assert found[path.name] in {None, normalise(libmagic.kind(head))}, path.name
+                assert found[path.name] in {None, normalise(magic.from_buffer(head, mime=True))}, path.name
     assert found["wal-wal"] == "application/octet-stream"
     assert found["persist"] == found["wal"] == "application/vnd.sqlite3"
     lmdb = bytes(10) + b"\x08" + bytes(5) + b"\xde\xc0\xef\xbe\1" + bytes(8000)
-    assert kind_by_start(lmdb) == normalise(libmagic.kind(lmdb)) == "application/octet-stream"
+    assert kind_by_start(lmdb) == normalise(magic.from_buffer(lmdb, mime=True)) == "application/octet-stream"
     assert kind_by_start(bytes(SNIFF_BYTES)) is None
     for name in KINDS:
         assert all(kind_by_start(seed) is None for seed in seeds_of(name)), name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import os
 import re
 import shutil
@@ -90,6 +92,37 @@ def test_the_extra_all_has_every_optional_part() -> None:
         return found
 
     assert parts("all") == set().union(*(parts(name) for name in extras))
+
+
+STACK = {"pyfuse3", "trio", "pydantic", "ruamel-yaml", "python-magic", "structlog"}
+"""The libraries that were agreed for the program; pytest for its tests."""
+
+
+def _imported(directory: str) -> set[str]:
+    """The distributions that a directory's modules import (a distribution in dashes and small letters)."""
+    names = set[str]()
+    for path in (CHECKOUT / directory).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.split(".")[0])
+    of = importlib.metadata.packages_distributions()
+    return {re.sub("[._-]+", "-", one).lower() for name in names for one in of.get(name, ())} - {"policyfs"}
+
+
+def test_the_program_stands_on_the_stack_that_was_agreed() -> None:
+    """Each library is a dependency, and imported; and no other is imported than the dependencies."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
+
+    def names(lines: list[str]) -> set[str]:
+        return {re.sub("[._-]+", "-", re.match(r"[\w.-]+", line)[0]).lower() for line in lines}
+
+    wanted, imported = names(project["dependencies"]), _imported("policyfs")
+    assert wanted >= STACK
+    assert imported >= STACK
+    assert imported - wanted <= {"pydantic-core"}
+    assert "pytest" in names(project["optional-dependencies"]["test"]) & _imported("tests")
 
 
 # ---------------------------------------------------------------- Makefile

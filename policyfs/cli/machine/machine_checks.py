@@ -23,7 +23,6 @@ from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
 from policyfs.linux.confinement import seccomp
 from policyfs.linux.confinement.namespaces import is_first_user_namespace
-from policyfs.linux.libmagic import Magic, MagicError
 from policyfs.linux.mountinfo import FSTYPE, mounts, mounts_at
 from policyfs.trail.lines.table import shown
 
@@ -188,8 +187,12 @@ def check_libmagic() -> Finding:
         " image/* matches"
     )
     try:
-        kind = Magic().kind(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01")
-    except MagicError as error:
+        from policyfs.content.libmagic import magic
+    except ImportError as error:
+        return Finding("libmagic", State.BAD, f"cannot find the kind of files: {error}", todo)
+    try:
+        kind = magic.from_buffer(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01", mime=True)
+    except magic.MagicException as error:
         return Finding("libmagic", State.BAD, f"cannot find the kind of files: {error}", todo)
     if kind != "image/jpeg":
         return Finding("libmagic", State.BAD, f"libmagic says that a JPEG is {kind}", todo)

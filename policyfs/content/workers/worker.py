@@ -27,6 +27,7 @@ from policyfs.content.kinds import (
     settle,
     stream_kind,
 )
+from policyfs.content.libmagic import magic
 from policyfs.content.plans import pack_plan
 from policyfs.content.workers import protocol
 from policyfs.content.workers.frame_requests import FrameRequest
@@ -35,7 +36,6 @@ from policyfs.content.workers.sandbox import Limits, confine
 from policyfs.domain import KIND_EMPTY
 from policyfs.formats import REDACTABLE_KINDS, kind_by_start
 from policyfs.linux.confinement.prctl import name_process
-from policyfs.linux.libmagic import Magic, MagicError
 from policyfs.redact.audio.mp3 import kind_behind_junk
 from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import locate, look_at
@@ -104,9 +104,11 @@ class Detector:
     def __init__(self) -> None:
         """Load and import everything that a request can ever need.
 
-        Raises MagicError if libmagic or its database is missing, ImportError if a module is missing.
+        Raises magic.MagicException if the database is missing, ImportError if a module is missing.
         """
-        self._magic = Magic()
+        # As file(1): magic.Magic has another limit, and makes a failure without a reason octet-stream.
+        self._magic = magic.magic_open(magic.MAGIC_MIME_TYPE)
+        magic.magic_load(self._magic, None)
         for module in pkgutil.walk_packages(policyfs.redact.__path__, "policyfs.redact."):
             import_module(module.name)
         for codec in _CODECS:
@@ -135,8 +137,8 @@ class Detector:
     def _named(self, head: bytes) -> str:
         """Return libmagic's kind of a file that begins with these bytes. Raises SniffError."""
         try:
-            answer = self._magic.kind(head)
-        except MagicError as error:
+            answer = magic.maybe_decode(magic.magic_buffer(self._magic, head))
+        except magic.MagicException as error:
             raise SniffError(f"libmagic: {error}") from error
         kind = normalise(answer)
         if kind is None:

@@ -167,7 +167,7 @@ def prepared() -> Worker:
     """Load libmagic, and import the locators (the parsers that find the parts to hide). Call this function
     before any worker is forked.
 
-    Raises ImportError if a module is missing, MagicError if libmagic or its database is missing.
+    Raises ImportError if a module or libmagic is missing, magic.MagicException if libmagic has no database.
     """
     from policyfs.content.workers.worker import Detector, run  # noqa: PLC0415 # so that the daemon hears of errors
 
