@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell demo-picture check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb wheel try-deb try-arm64 image try-image site
+.PHONY: help demo demo-shell demo-picture check units test lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb wheel release try-deb try-arm64 image try-image site
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-debian13  set-up, doctor, demo and every test in a root of Debian 13 (docs/debian13.md)"
 	@echo "make deb         dist/policyfs_*.deb for this Debian release, from the commit HEAD"
 	@echo "make wheel       dist/policyfs-*.whl with its list of libraries, and the sdist"
+	@echo "make release     the number that CHANGELOG.md begins with, in a commit, and its packages in dist (CONTRIBUTING.md)"
 	@echo "make site        dist/site/index.html, the documentation with a search, from the commit HEAD"
 	@echo "make image       dist/policyfs-image.tar, a container image with the package (docs/appliances.md)"
 	@echo "make try-image   the image in Docker, beside containers that use its mounts"
@@ -171,6 +172,10 @@ deb:
 
 wheel: setup
 	@$(PY) packaging/wheel.py
+
+release: setup
+	@packaging/setup/packages.sh deb
+	@packaging/release.sh "$(CURDIR)/$(PY)"
 
 try-deb:
 	@packaging/setup/packages.sh debian13

@@ -18,12 +18,11 @@ PACKAGES = "gcc pkg-config libfuse3-dev python3-dev"
 
 
 def version() -> str:
-    """The version of an sdist from its metadata, and otherwise from git, in the form of PEP 440."""
+    """The version of an sdist from its metadata, and otherwise of the source."""
     if os.path.exists("PKG-INFO"):
         with open("PKG-INFO", encoding="utf-8") as metadata:
             return re.search("^Version: (.+)$", metadata.read(), re.MULTILINE)[1]
-    found = subprocess.run(["packaging/version.sh"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    return re.sub(r"~(\d+)\.", r".dev\1+", found.strip())
+    return subprocess.check_output(["packaging/version.sh"], text=True).strip()
 
 
 def fuse_flags(question: str) -> list[str]:

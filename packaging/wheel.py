@@ -84,6 +84,9 @@ def main() -> None:
         scratch.mkdir()
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=CHECKOUT, stdout=subprocess.PIPE, check=True)
         subprocess.run(["tar", "-x"], cwd=source, input=archive.stdout, check=True)
+        version = subprocess.check_output([CHECKOUT / "packaging/version.sh"], text=True).strip()
+        with (source / "packaging/releases").open("a", encoding="utf-8") as releases:
+            releases.write(f"{version} -\n")
         build = "from setuptools import build_meta as b; import sys; b.build_sdist(sys.argv[1])"
         run(sys.executable, "-c", build, scratch, cwd=source)
         [sdist] = scratch.glob("*.tar.gz")

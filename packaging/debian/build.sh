@@ -5,7 +5,9 @@ set -eu
 cd "$(dirname "$0")/../.."
 mkdir -p "${1:-dist}"
 out=$(cd "${1:-dist}" && pwd)
-version=$(packaging/version.sh)+deb$(. /etc/os-release && echo "$VERSION_ID")
+source=$(packaging/version.sh)
+# In dpkg's order, too: 0.1.0~a0~deb12, 0.1.0~deb12, 0.1.0~deb13, 0.1.0+1.g0123456789ab~deb12.
+version=$(echo "$source" | sed 's/^\([0-9.]*\)a/\1~a/')~deb$(. /etc/os-release && echo "$VERSION_ID")
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 
@@ -14,6 +16,7 @@ trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch/policyfs"
 git archive HEAD | tar -x -C "$scratch/policyfs"
 cd "$scratch/policyfs"
+echo "$source -" >>packaging/releases
 cp -r packaging/debian debian
 cat >debian/changelog <<END
 policyfs ($version) unstable; urgency=medium

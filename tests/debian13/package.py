@@ -60,16 +60,14 @@ dpkg-deb --raw-extract /one/*.deb /newer \
 && rm -rf /old && mv /one /old && mkdir /one && dpkg-deb -Zgzip --build /newer /one/newer.deb >/dev/null \
 && rm -r /newer"""
 RELEASED: Final = """\
-rm -rf /old /released && git worktree prune && git worktree add --quiet --detach /released {tag} \
+rm -rf /old /released && git worktree prune && git worktree add --quiet --detach /released {commit} \
 && (cd /released && packaging/setup/packages.sh deb && packaging/debian/build.sh /old)"""
 
 
 def last_release(checkout: Path) -> str:
-    """Return the newest tag of a release before HEAD; empty if there is none."""
-    command = ["git", "-c", "versionsort.suffix=-", "-C", str(checkout), "tag", "--list", "v[0-9]*"]
-    command += ["--merged", "HEAD", "--no-contains", "HEAD", "--sort=-version:refname"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return found[0] if found else ""
+    """Return the commit of the newest release before HEAD (packaging/release.sh); empty if there is none."""
+    command = ["git", "-C", str(checkout), "log", "-1", "--format=%h", "--grep", "^release: ", "HEAD^"]
+    return subprocess.check_output([*command, "--", "packaging/releases"], text=True).strip()
 
 
 def tried(builder: Path, fresh: Path, suite: str) -> int:
@@ -78,11 +76,11 @@ def tried(builder: Path, fresh: Path, suite: str) -> int:
     if not (builder / BUILT).exists():
         run("cp", "--archive", f"{fresh}/.", str(builder))
     put_checkout(builder)
-    if tag := last_release(builder / PLACE):
-        print(f"the old package is the release {tag}, the new one is HEAD", flush=True)
+    if commit := last_release(builder / PLACE):
+        print(f"the old package is the release of commit {commit}, the new one is HEAD", flush=True)
     else:
         print("no release is before HEAD: the new package is the old one with another number", flush=True)
-    before = RELEASED.format(tag=tag) if tag else NEWER
+    before = RELEASED.format(commit=commit) if commit else NEWER
     if status := inside(builder, f"{BUILD} && {WHEELS} && {before}"):
         return status
     place = fresh / PLACE

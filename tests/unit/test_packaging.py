@@ -483,42 +483,6 @@ def test_the_package_builds_with_the_bridge_and_the_command(tmp_path: Path) -> N
     assert subprocess.check_output(said, cwd=installed, text=True, timeout=30) == "7.8.dev9+gabc\n"
 
 
-def test_the_number_of_a_version_comes_from_git(tmp_path: Path) -> None:
-    place = tmp_path / "source"
-    (place / "packaging").mkdir(parents=True)
-    for name in (".gitattributes", "packaging/version.sh"):
-        shutil.copy(CHECKOUT / name, place / name)
-    (place / "CHANGELOG.md").write_text("# Changes\n\n## 3.1.0 (not yet released)\n\n## 2.9.8\n")
-    archives = 0
-
-    def git(*words: str) -> bytes:
-        settings = ("-c", "user.name=a", "-c", "user.email=a", "-c", "tag.gpgSign=false")
-        return subprocess.check_output(["git", *settings, *words], cwd=place, timeout=30)
-
-    def version(place: Path = place) -> str:
-        return subprocess.check_output([place / "packaging/version.sh"], text=True, timeout=30).strip()
-
-    def unpacked() -> Path:
-        nonlocal archives
-        archives += 1
-        there = tmp_path / f"archive-{archives}"
-        there.mkdir()
-        subprocess.run(["tar", "-x", "-C", there], input=git("archive", "HEAD"), check=True, timeout=30)
-        return there
-
-    assert version() == "3.1.0~0.gnone", "neither git nor an archive of it"
-    git("init", "--quiet")
-    git("add", ".")
-    git("commit", "--quiet", "-m", "one")
-    assert re.fullmatch(r"3\.1\.0~\d{10}\.g[0-9a-f]{12}", version())
-    assert version(unpacked()) == version()
-    git("tag", "v3.1.0")
-    assert (version(), version(unpacked())) == ("3.1.0", "3.1.0")
-    git("commit", "--quiet", "--allow-empty", "-m", "two")
-    assert re.fullmatch(r"3\.1\.0\+1\.g[0-9a-f]{12}", version())
-    assert version(unpacked()) == version()
-
-
 def test_without_headers_the_build_says_what_to_install(tmp_path: Path) -> None:
     bare = {"PATH": "/usr/bin:/bin", "PKG_CONFIG_LIBDIR": str(tmp_path), "PKG_CONFIG_PATH": ""}
     said = subprocess.run(
