@@ -27,14 +27,15 @@ from policyfs.daemon.inotify import Inotify
 from policyfs.daemon.keeper.hung_loop import HungLoop
 from policyfs.daemon.keeper.upgrade import check_candidate, follow
 from policyfs.daemon.kills import Kills
-from policyfs.daemon.log import Bugs, Log
+from policyfs.daemon.log import Log
 from policyfs.daemon.mountpoint import Mountpoint, read_own_proc
+from policyfs.daemon.notices import Bugs, Conditions, Fields, Notice
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Loader, Policies
 from policyfs.daemon.policies.reload import Reload
 from policyfs.daemon.status import describe, questions_about, root_of
 from policyfs.daemon.supervise import kept, once
-from policyfs.daemon.worker_losses import WorkerLosses
+from policyfs.daemon.worker_losses import RECENT_NS, WorkerLosses
 from policyfs.domain import FileType, in_turn
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
@@ -204,7 +205,10 @@ class Daemon:
             upgrades=is_upgrade,
         )  # fmt: skip
         self._undo.callback(self._close_journal)
-        self._losses, self._kills = WorkerLosses(self.journal, self._log.warning), Kills(self.journal)
+        self._losses = WorkerLosses(
+            self.journal, lambda text: Notice.TRAIL_INCOMPLETE.tell(self._log, reason=text)
+        )
+        self._kills = Kills(self.journal)
         told = options.told
         if self._before is not None and self.state is not None:
             told = told | {"takeovers": self.state.takeovers + 1, **self._refused(self.state)}
@@ -215,9 +219,10 @@ class Daemon:
     def _refused(self, state: SavedState) -> dict[str, int]:
         """Log the requests that get EIO, since they have probably killed daemons, and return their number."""
         _, guilty = state.suspects
-        event = "a request that was in work when daemons were killed gets EIO"
         for one in guilty:
-            self._log.warning(event, opcode=one.opcode, uid=one.uid, pid=one.pid, deaths=one.deaths)
+            Notice.DEADLY_REQUEST.tell(
+                self._log, opcode=one.opcode, uid=one.uid, pid=one.pid, deaths=one.deaths
+            )
         return {"eio": len(guilty)} if guilty else {}
 
     def _build_store(self) -> Owners:
@@ -390,7 +395,7 @@ class Daemon:
         await readiness.serve(_MAX_TASKS)
         end = self._end.by(MountEnd("outside", ABORTED if self._mountpoint.is_mounted else UNMOUNTED))
         if end.cause == "outside":
-            self._log.warning("another process ended the mount", how=end.how)
+            Notice.MOUNT_ENDED.tell(self._log, how=end.how)
         everything.cancel()
 
     async def _negotiated(self) -> None:
@@ -423,12 +428,12 @@ class Daemon:
             return
         self.state.serves(time.monotonic_ns())
         if self._restored is not None:
-            told = "the daemon was killed, and this one has taken over"
+            notice = Notice.TAKEN_OVER
             if self._options.before is not None and self.state.upgrades[1]:
-                told = "this daemon has taken over from one of other code"
+                notice = Notice.UPGRADED
                 self._options.before.forget()
             pause_ms, lost = self.state.pause_ns // 1_000_000, len(self.fs.nodes.lost)
-            self._log.warning(told, pause_ms=pause_ms, handles=self._restored, lost=lost)
+            notice.tell(self._log, pause_ms=pause_ms, handles=self._restored, lost=lost)
 
     async def _forget(self) -> None:
         """Make the kernel ask again for all that the daemon before had told, since meanwhile no change of the
@@ -464,7 +469,7 @@ class Daemon:
         if end is None:
             return
         self.journal.announce("detached", end.fields())  # does not wait: an app may have to leave now
-        self._log.warning("the mount was detached while in use", **end.fields())
+        Notice.MOUNT_ENDED.tell(self._log, **{"how": "it was detached while in use", **end.fields()})
         self.leaving = True
         control_server.step_aside(self._socket_inode, self._options.mountpoint)
         if self._options.user_id and self._options.kernel_admits and not end.ordered:
@@ -481,11 +486,32 @@ class Daemon:
             self._mountpoint.circle.also = hung.look
             beats.append(hung.beat)
         return Duties(
-            (*beats, self._garbage.tick, self.fs.expire),
+            (*beats, self._garbage.tick, self.fs.expire, self._conditions().tend),
             settle=self.fs.bridge_handles.events.settle, trail=self.journal, losses=self._losses,
             kills=self._kills, lost=self.sniffer.losses, findings=self.remembered,
             links=None if self._watch is None else partial(self._take_changes, links=True),
         )  # fmt: skip
+
+    def _conditions(self) -> Conditions:
+        state = self.state
+        continues: dict[Notice, Callable[[], Fields | None]] = {} if state is None else {
+            Notice.NO_TAKEOVER: lambda: None if state.can_continue and self._keeper_pid() > 0 else {},
+        }  # fmt: skip
+
+        def failing() -> Fields | None:
+            stats = self.journal.stats()
+            return {"trail": str(self._options.trail), "reason": stats.last_error} if stats.failing else None
+
+        def dropped() -> Fields | None:
+            return {"count": count} if (count := self.journal.stats().dropped) else None
+
+        def lost() -> Fields | None:
+            stats = self.sniffer.stats()
+            recent = time.time_ns() - stats.last_loss_ns < RECENT_NS
+            return {"failed": stats.failed, "reason": stats.last_error} if recent else None
+
+        states = {Notice.TRAIL_FAILING: failing, Notice.EVENTS_LOST: dropped, Notice.WORKERS_LOST: lost}
+        return Conditions(self._log, {**states, **continues})
 
     async def _breaks(self) -> None:
         while True:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import traceback
 from functools import partial
 from typing import Final, TextIO
 
@@ -31,12 +30,21 @@ _TEXT: Final = ConsoleRenderer(
 """Each event is one line: all that could be no word of it is quoted as in JSON."""
 
 
-def configure(output: TextIO | LogWriter, *, as_json: bool) -> Log:
+_LEVELS: Final = {"error": 3, "warning": 4, "info": 6}
+
+
+def _with_level(logger: object, name: str, event: structlog.typing.EventDict) -> str:
+    level = _LEVELS.get(str(event.get("level")), 4)
+    return f"<{level}>{_TEXT(logger, name, event)}"
+
+
+def configure(output: TextIO | LogWriter, *, as_json: bool, of_journal: bool = False) -> Log:
     """Return a log that writes lines to *output*, with their time only if *as_json*; also about lines that
-    were lost there."""
+    were lost there. of_journal: begin each line with its level for systemd (sd-daemon(3))."""
+    text = _with_level if of_journal else _TEXT
     log: Log = structlog.wrap_logger(
         output if isinstance(output, LogWriter) else structlog.WriteLogger(output),
-        processors=[add_log_level, *(_JSON if as_json else [_TEXT])],
+        processors=[add_log_level, *(_JSON if as_json else [text])],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     ).bind()
     if isinstance(output, LogWriter):
@@ -44,17 +52,3 @@ def configure(output: TextIO | LogWriter, *, as_json: bool) -> Log:
             "lines of this log were lost", lines=lines, reason=reason
         )
     return log
-
-
-class Bugs:
-    """A log that counts bugs."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self.count = 0
-
-    def bug(self, where: str, error: BaseException) -> None:
-        """Log a bug with its traceback, and count it."""
-        self.count += 1
-        text = "".join(traceback.format_exception(error))
-        self._log.error("bug", where=where, error=repr(error), traceback=text)

@@ -16,6 +16,7 @@ from policyfs.daemon.end import CIRCLE, DETACHED, EndOfMount, MountEnd, MountTab
 from policyfs.daemon.kills import Killed, Kills
 from policyfs.daemon.lock_circle import UNKNOWN, LockCircle, disk_of
 from policyfs.daemon.log import Log
+from policyfs.daemon.notices import Notice
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.pace import at_next
 from policyfs.journal.writing.programs import executable
@@ -198,10 +199,11 @@ class Mountpoint:
             return False
         finally:
             os.close(process)
-        note = f"{CIRCLE}, without end; so the process that reads or writes was killed"
         self._kills.add(Killed(pid, uid, program, CIRCLE, waited_s))
         with contextlib.suppress(OSError):  # a log that cannot be written must not end the mount
-            self._log.error(note, pid=pid, uid=uid, exe=program, blocked_s=round(waited_s, 1))
+            Notice.PROGRAM_KILLED.tell(
+                self._log, reason=CIRCLE, pid=pid, uid=uid, exe=program, blocked_s=round(waited_s, 1)
+            )
         return True
 
     def _is_user(self, pid: int) -> bool:
@@ -215,7 +217,7 @@ class Mountpoint:
             uid = procfs.owner(pid)
         self._end.by(MountEnd("error", CIRCLE, pid or None, uid, _program(pid)))
         self.cut_off()  # before the log, which may hang or fail
-        self._log.error(f"{CIRCLE}, without end; so the mount is ended", pid=pid)
+        Notice.MOUNT_ENDED.tell(self._log, how=CIRCLE, pid=pid)
 
     def close(self) -> None:
         """Remove the mount if it is still there, and close the device. A second call does nothing."""

@@ -10,6 +10,8 @@ from typing import Final, Protocol
 from policyfs.journal.writing.stats import JournalStats
 
 _EVERY_S: Final = 1.0
+RECENT_NS: Final = 600 * 1_000_000_000
+"""The time for which a lost worker is a problem of the mount."""
 
 
 class Journal(Protocol):

@@ -136,7 +136,7 @@ def _stack(pid: int) -> str:
 def test_it_hangs_for_ever_where_nobody_looks(store_on, without: Callable[..., Mount]) -> None:
     mount = without("circle-unseen", POLICY, _store(store_on))
     mount.expected_exit = 1
-    mount.expected_log.append("another process ended the mount")
+    mount.expected_log.append("mount-ended")
     children = _begun(mount)
     deadline = time.monotonic() + ENDS_S
     looks: list[Child] = []

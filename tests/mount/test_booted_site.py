@@ -7,6 +7,8 @@ all the time from before the first unit starts until the end. Programs that mirr
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -265,6 +267,13 @@ class Home:
         assert len(lines) < 2 or lines[-1].startswith(answers), lines
         return [line.partition(": the ")[0] for line in lines]
 
+    def warnings(self, app: str) -> list[tuple[str, str]]:
+        """The level and the id of each message for administrators in the journal of a mount."""
+        unit = f"--unit=policyfs-home-{app}"
+        lines = self.machine("journalctl", "--output=json", "--priority=warning", unit).splitlines()
+        found = [json.loads(line) for line in lines]
+        return [(one["PRIORITY"], re.findall(r'id="([^"]+)"', one["MESSAGE"])[0]) for one in found]
+
     def old_code(self) -> int:
         """How many daemons run other code than is installed."""
         return self.machine(str(POLICYFS), "status", "--check", SITE, check=False).count(" its unit")
@@ -311,7 +320,8 @@ def test_nobody_finds_an_empty_library(home: Home) -> None:
     assert len(units) == 2 * len(APPS) + len(APPS) + 3 + SHARED
     assert machine("systemd-analyze", "verify", *units) == ""
     wait_for(lambda: len(home.journal(APPS[0])) >= 2, "journald has read all lines", UP_S)
-    assert home.journal(APPS[0]) == ["policyfs: waiting", "info"], "one line for each start"
+    assert home.journal(APPS[0]) == ["warning", "info"], "one line for each start"
+    assert home.warnings(APPS[0]) == [("4", "store-absent")]
     down = machine(str(POLICYFS), "down", SITE, check=False)
     assert "`systemctl stop policyfs-home.target` ends them, and the services that use them. Not" in down
     home.wait()

@@ -137,7 +137,7 @@ def test_a_daemon_and_its_workers_import_nothing_once_confined(
     assert mount.reload().returncode == 0
     mount.policy.write_text("broken")
     assert mount.reload().returncode
-    mount.expected_log.append("reload refused")
+    mount.expected_log.append("policy-refused")
     mount.status()
     wait_for(lambda: list(mount.trail_dir.glob("*.seal")), "a seal")
     assert mount.stop() == []

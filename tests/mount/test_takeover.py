@@ -225,6 +225,7 @@ def test_the_trail_tells_of_the_take_over(mounts, filled: Path) -> None:
     assert "takeovers" not in first
     assert second["takeovers"] == 1
     assert second["policy"] == first["policy"]
+    assert mount.notices("taken-over") == ["warning"]
     assert mount.process is not None
     assert mount.process.poll() is None
 

@@ -442,11 +442,13 @@ def test_what_must_be_on_record_and_cannot_be_does_not_happen(tight: tuple[Mount
     status = wait_for(lambda: s if (s := mount.status())["trail"]["failing"] else None, "status says so")
     assert status["trail"]["last_error"]
     assert status["bugs"] == 0
+    wait_for(lambda: mount.notices("trail-failing") == ["warning"], "an administrator is told")
     # There is room again: it goes on by itself, and says what is missing.
     ballast.unlink()
     wait_for(lambda: call_as(10010, lambda: error(os.listdir, mount / "strict")) != "EIO", "room again")
     assert call_as(10010, lambda: error(os.mkdir, mount / "strict/after")) == "None"
     assert not mount.status()["trail"]["failing"]
+    wait_for(lambda: mount.notices("trail-failing")[-1] == "info", "that it is over")
     gaps = wait_for(lambda: mount.events(type="gap"), "a gap is on record")
     assert sum(gap.get("refused", 0) for gap in gaps) >= len(STRICT_CALLS)
     with mount.as_environment():

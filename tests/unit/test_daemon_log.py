@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-from policyfs.daemon.log import Bugs, configure
+from policyfs.daemon.log import configure
 
 
 def test_json_lines_hold_every_field_and_stay_one_line() -> None:
@@ -28,14 +28,10 @@ def test_text_escapes_what_is_no_word_of_a_line() -> None:
     assert out.getvalue() == 'warning: seen path="/a\\nb \\u001b[0m\\udcff" count=1 odd="b\'x\'"\n'
 
 
-def test_a_bug_is_counted_and_has_its_traceback() -> None:
-    for as_json in (True, False):
-        out = io.StringIO()
-        bugs = Bugs(configure(out, as_json=as_json))
-        try:
-            raise ValueError("why")
-        except ValueError as error:
-            bugs.bug("OPEN", error)
-        assert bugs.count == 1
-        assert "Traceback" in out.getvalue()
-        assert "error" in out.getvalue()
+def test_a_line_for_the_journal_begins_with_its_level() -> None:
+    out = io.StringIO()
+    log = configure(out, as_json=False, of_journal=True)
+    log.warning("seen", count=1)
+    log.info("done")
+    log.error("bug")
+    assert out.getvalue().splitlines() == ["<4>warning: seen count=1", "<6>info: done", "<3>error: bug"]

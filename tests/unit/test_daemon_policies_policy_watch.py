@@ -11,8 +11,11 @@ import pytest
 import trio
 
 from policyfs.daemon.end import MountEnd
+from policyfs.daemon.notices import Notice
 from policyfs.daemon.policies import policy_watch
 from policyfs.errors import PolicyfsError, UnreadableError
+
+REFUSED = Notice.POLICY_REFUSED.text
 
 
 class _Log:
@@ -20,6 +23,7 @@ class _Log:
         self.warnings: list[str] = []
 
     def warning(self, event: str, **fields: object) -> None:
+        assert fields["id"] == "policy-refused"
         self.warnings.append(f"{event}: {fields['reason']}")
 
 
@@ -65,7 +69,7 @@ def test_a_change_is_loaded_once_and_the_same_text_never(tmp_path: Path, refused
     assert loads[:1] == ["second"]
     assert loads[-1] == "third"
     assert len(loads) in ({2} if not refused else {2, 3})
-    assert log.warnings == ["changed policy refused, the old policy stays: not so"] * (len(loads) * refused)
+    assert log.warnings == [f"{REFUSED}: not so"] * (len(loads) * refused)
 
 
 def test_missing_files_are_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +101,7 @@ def test_missing_files_are_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
             nursery.cancel_scope.cancel()
 
     trio.run(main)
-    assert log.warnings == [f"the policy's files are missing, the old policy stays: no file at {file}"]
+    assert log.warnings == [f"{REFUSED}: no file at {file}"]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -136,8 +140,8 @@ def test_a_policy_that_cannot_be_read_is_read_again(
 
     trio.run(main)
     assert log.warnings == [
-        "the policy cannot be read, the old policy stays: stale file handle",
-        f"the policy's files are missing, the old policy stays: no file at {file}",
+        f"{REFUSED}: stale file handle",
+        f"{REFUSED}: no file at {file}",
     ]
 
 

@@ -15,6 +15,7 @@ import trio.testing
 
 from policyfs.daemon.daemon import Daemon
 from policyfs.daemon.end import EndOfMount, MountEnd
+from policyfs.daemon.notices import Notice
 from policyfs.daemon.policies import reload as reload_module
 from policyfs.daemon.policies.reload import Reload
 from policyfs.daemon.supervise import kept
@@ -379,7 +380,7 @@ def test_a_signal_for_a_policy_that_cannot_be_used_is_logged() -> None:
     mount = Mount()
     mount.broken = "no policy"
     trio.run(mount.reload.on_signal, BY)
-    assert mount.log.said == ["reload refused, the old policy stays"]
+    assert mount.log.said == [Notice.POLICY_REFUSED.text]
     mount.broken = ""
     trio.run(mount.reload.on_signal, BY)
     assert "policy reloaded" in mount.log.said

@@ -166,7 +166,11 @@ def _check_store(store: str, *, waits: bool) -> None:
                 raise
             if str(error) != told:
                 told = str(error)
-                print(f"policyfs: waiting: {told}", file=sys.stderr, flush=True)
+                from policyfs.daemon.log import configure  # only now: a start takes long enough
+                from policyfs.daemon.notices import Notice
+
+                log = configure(sys.stderr, as_json=False, of_journal=is_journal(2))
+                Notice.STORE_ABSENT.tell(log, reason=told)
             time.sleep(_STORE_PAUSE_S)
 
 

@@ -87,7 +87,7 @@ def serve(
         told, own = (ready, first) if is_first else (_told_already, None)
         return _serve(options, loader, told, state, as_json=as_json, launcher=own)
 
-    warn = log.configure(LogWriter(2), as_json=as_json).warning
+    warn = log.configure(LogWriter(2), as_json=as_json, of_journal=is_journal(2)).warning
     return Keeper(state, serve_next, warn, first).run()
 
 
@@ -124,7 +124,7 @@ def _serve(
 
     take_short_turns()
     writer = LogWriter(2)  # standard error
-    logger = log.configure(writer, as_json=as_json)
+    logger = log.configure(writer, as_json=as_json, of_journal=is_journal(2))
 
     def serves() -> None:
         writer.write_on_thread()  # the daemon has given up its rights by now

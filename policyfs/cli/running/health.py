@@ -14,10 +14,10 @@ from policyfs.cli.machine.findings import State
 from policyfs.cli.machine.store_checks import check_closed
 from policyfs.cli.running.store_state import store_problems
 from policyfs.daemon.control import control
+from policyfs.daemon.worker_losses import RECENT_NS
 from policyfs.errors import PolicyfsError
 from policyfs.linux.code_digest import VERSION, code_digest
 
-_RECENT_NS: Final = 600 * 1_000_000_000
 _STORE_S: Final = 5.0
 _ASKED_FOR: Final = "switched off (--no-passthrough)"
 
@@ -52,7 +52,7 @@ def problems(status: control.Json, hung: set[str] | None = None) -> Iterator[str
             f" (code {code_digest()}) is installed: {remedy}"
         )
     sniffer = part(status, "sniffer")
-    if time.time_ns() - _number(sniffer.get("last_loss_ns")) < _RECENT_NS:
+    if time.time_ns() - _number(sniffer.get("last_loss_ns")) < RECENT_NS:
         lost = sum(map(_number, part(sniffer, "failed").values()))
         yield (
             f"workers that read files died, and {lost} requests failed; the last error:"

@@ -11,6 +11,7 @@ import trio
 
 from policyfs.daemon.end import MountEnd
 from policyfs.daemon.log import Log
+from policyfs.daemon.notices import Notice
 from policyfs.errors import PolicyfsError, UnreadableError
 
 _LOOK_S: Final = 0.5
@@ -72,7 +73,7 @@ async def watch(
             continue
         loaded = now
         if not now:
-            log.warning("the policy's files are missing, the old policy stays", reason=f"no file at {path}")
+            Notice.POLICY_REFUSED.tell(log, reason=f"no file at {path}")
             continue
         try:
             if await trio.to_thread.run_sync(is_new, abandon_on_cancel=True):
@@ -80,7 +81,7 @@ async def watch(
         except UnreadableError as error:
             loaded = None  # without a change of the files, a network store may answer again
             if now != unread:
-                log.warning("the policy cannot be read, the old policy stays", reason=str(error))
+                Notice.POLICY_REFUSED.tell(log, reason=str(error))
             unread = now
         except PolicyfsError as error:
-            log.warning("changed policy refused, the old policy stays", reason=str(error))
+            Notice.POLICY_REFUSED.tell(log, reason=str(error))

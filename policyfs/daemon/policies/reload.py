@@ -15,6 +15,7 @@ from policyfs.daemon.control import control
 from policyfs.daemon.end import MountEnd
 from policyfs.daemon.large_work import Leftovers, lasting_objects
 from policyfs.daemon.log import Log
+from policyfs.daemon.notices import Notice
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import policy_watch
 from policyfs.daemon.policies.policies import UNSAVED, Policies, Sources
@@ -94,7 +95,7 @@ class Reload:
         try:
             generation = await self._reloaded(by, previous=False, expected=None)
         except PolicyfsError as error:
-            self._log.warning("reload refused, the old policy stays", reason=str(error))
+            Notice.POLICY_REFUSED.tell(self._log, reason=str(error))
             return
         finally:
             self._turn.release()
@@ -218,7 +219,7 @@ class Reload:
     async def _record(self) -> None:
         await _at_most(_RECORD_S, self._policies.flush)
         if self._fs.gate.policy_record.is_missing:
-            self._log.warning("the policy is in force, but not on record: until then, requests get EIO")
+            Notice.POLICY_UNRECORDED.tell(self._log)
 
     def works(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         """Return the background tasks."""

@@ -315,6 +315,12 @@ class Mount:
             if is_suspicious(line) and not any(re.search(pattern, line) for pattern in self.expected_log)
         ]
 
+    def notices(self, id_: str) -> list[str]:
+        """The levels of the messages for administrators with this id (daemon/notices.py)."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        return [entry["level"] for entry in found if entry.get("id") == id_]
+
     def status(self) -> dict[str, Any]:
         """What the daemon answers to `policyfs status`, asked without the command: tests ask all the time."""
         try:
