@@ -10,6 +10,10 @@ A file system is known by a number that it keeps over a remount:
   with the mount, as its files do.)
 - the rest (xfs, NFS, SMB, FUSE, mergerfs, overlay): f_fsid changes with the device number, or is 0. So they
   get a file with a number, MARKER, which no app sees.
+
+An empty store is refused only if it is another directory than the one that had files, such as the mountpoint
+of a bind mount that is missing. Otherwise what emptied it was a program, maybe an app in a mount: an inbox or
+a spool is empty each time its files were taken.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from policyfs.errors import PolicyfsError
 from policyfs.linux.libc import file_system_type
 from policyfs.linux.mountinfo import FSTYPE, mounts_below
 from policyfs.linux.private_files import make_private
+from policyfs.linux.statx import fstatx
 from policyfs.store.pool import Pool
 from policyfs.store.tree import Tree
 
@@ -47,12 +52,14 @@ class StoreRecord(NamedTuple):
     """The identity of a store. own: the number of its file system; empty if none can be had.
 
     has_files: True if it has files. parts: the numbers of the file systems mounted below the store, and of
-    the branches of a mergerfs pool, by their absolute paths.
+    the branches of a mergerfs pool, by their absolute paths. root: the number of its top directory, which a
+    remount keeps; empty if none can be had, and in records of older versions.
     """
 
     own: str
     has_files: bool
     parts: dict[str, str]
+    root: str = ""
 
 
 def check_store(store: str) -> None:
@@ -100,8 +107,8 @@ def absent_parts(store: str) -> list[str]:
 def _differences(before: StoreRecord, now: StoreRecord) -> Iterator[str]:
     if before.own != now.own:
         yield "another file system is there"
-    if before.has_files and not now.has_files:
-        yield "it is empty, and it had files"
+    if before.has_files and not now.has_files and not (now.root and now.root == before.root):
+        yield "an empty directory is there, and it was another, with files"
     yield from _different_parts(before, now)
 
 
@@ -121,7 +128,8 @@ def _examined(store: str, *, marks: bool) -> StoreRecord:
             has_files = any(name != "lost+found" and not name.startswith(MARKER) for name in names)
         found = {path: _number_of_part(path, marks=marks) if asks else "" for path, asks in _parts(store)}
         parts = {path: number for path, number in found.items() if number is not None}
-        return StoreRecord(_number(store, marks=marks), has_files, parts)
+        own = _number(store, marks=marks)
+        return StoreRecord(own, has_files, parts, _root(store, own))
     except OSError as error:
         raise StoreAbsentError(f"the store {store} cannot be read: {error.strerror}") from error
 
@@ -168,6 +176,14 @@ def _number(path: str, *, marks: bool) -> str:
         os.close(fd)
 
 
+def _root(store: str, own: str) -> str:
+    """Return the number of a store's top directory; empty if it has none. own: that of its file system."""
+    with Tree.open(store) as tree:
+        if file_system_type(tree.root_fd) in _KEEPS_FSID or fstatx(tree.root_fd).btime_ns:
+            return tree.identity()
+    return own  # of the marker in this very directory
+
+
 def _marker(fd: int, *, marks: bool) -> str:
     """Return the number in the name of a directory's marker. On NFS two machines may each make one: the
     older counts."""
@@ -191,7 +207,7 @@ def _read(store: str) -> StoreRecord | None:
     path = _file(store)
     try:
         found = json.loads(path.read_bytes())
-        return StoreRecord(found["own"], found["has_files"], found["parts"])
+        return StoreRecord(found["own"], found["has_files"], found["parts"], found.get("root", ""))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

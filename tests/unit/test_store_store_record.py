@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ def refused(store: Path) -> str:
     return ""
 
 
-def test_a_store_that_is_missing_or_emptied_is_refused(tmp_path: Path) -> None:
+def test_a_store_that_is_missing_is_refused_and_one_that_was_emptied_is_not(tmp_path: Path) -> None:
     store = tmp_path / "store"
     assert "does not exist" in refused(store)
     store.touch()
@@ -38,15 +39,38 @@ def test_a_store_that_is_missing_or_emptied_is_refused(tmp_path: Path) -> None:
     store.unlink()
     store.mkdir()
     assert refused(store) == "", "the first time it may be empty"
+    for _ in range(2):
+        (store / "a").touch()
+        assert refused(store) == ""
+        (store / "a").unlink()
+        assert refused(store) == "", "it is the same directory"
+    (store / "a").touch()
+    assert refused(store) == ""
+    store.rename(tmp_path / "away")
+    store.mkdir()
+    (store / "lost+found").mkdir()
+    assert "an empty directory is there" in refused(store)
+    assert f"`policyfs accept {store}`" in refused(store)
+    assert accept_store(str(store)) == ["an empty directory is there, and it was another, with files"]
+    assert refused(store) == ""
+    assert accept_store(str(store)) == []
+
+
+def test_a_record_of_an_older_version_tells_no_directory(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "a").touch()
+    check_store(str(store))
+    (record,) = (tmp_path / "state").iterdir()
+    fields = json.loads(record.read_bytes())
+    del fields["root"]
+    record.write_text(json.dumps(fields))
+    (store / "a").unlink()
+    assert "an empty directory is there" in refused(store)
     (store / "a").touch()
     assert refused(store) == ""
     (store / "a").unlink()
-    (store / "lost+found").mkdir()
-    assert "it is empty, and it had files" in refused(store)
-    assert f"`policyfs accept {store}`" in refused(store)
-    assert accept_store(str(store)) == ["it is empty, and it had files"]
     assert refused(store) == ""
-    assert accept_store(str(store)) == []
 
 
 def test_a_record_that_cannot_be_read_is_no_reason_to_mount(tmp_path: Path) -> None:
@@ -95,7 +119,7 @@ def test_a_disk_is_known_again_and_another_one_is_not(tmp_path: Path, kind: str,
         image = next((tmp_path / "one").rglob("*.img"))
         (device,) = loop_devices(image)
         subprocess.run(["umount", store], check=True)
-        assert "another file system is there; it is empty" in refused(store)
+        assert "another file system is there; an empty directory is there" in refused(store)
         # Its device has another number from now on.
         subprocess.run(["umount", tmp_path / "one" / kind], check=True)
         other = ["losetup", "--find", "--show", image]
@@ -107,6 +131,8 @@ def test_a_disk_is_known_again_and_another_one_is_not(tmp_path: Path, kind: str,
             subprocess.run(["losetup", "--detach", taken.stdout.strip()], check=True)
         assert device
         assert refused(store) == ""
+        (store / "photo").unlink()
+        assert refused(store) == "", "it was emptied"
     with disk(kind, store, tmp_path / "two"):
         (store / "photo").touch()
         assert "another file system is there" in refused(store)
@@ -211,4 +237,25 @@ def test_an_overlay_and_a_read_only_store_are_known_as_far_as_they_can_be(tmp_pa
     assert "another file system is there" in refused(merged)
     with layers.read_only(lower, tmp_path) as store:
         assert refused(store) == ""
-    assert "it is empty, and it had files" in refused(store)
+    assert "an empty directory is there" in refused(store)
+    (tmp_path / "other").mkdir()
+    with (
+        layers.bindfs(lower, tmp_path) as bound,
+        layers.read_only(bound, tmp_path / "other") as store,
+    ):
+        assert refused(store) == ""
+        assert not [*lower.glob(f"{MARKER}*")]
+        (lower / "photo").unlink()
+        assert "an empty directory is there" in refused(store), "nothing tells the file system"
+
+
+@pytest.mark.mount
+def test_a_bind_that_is_missing_is_refused_though_the_file_system_is_the_same(tmp_path: Path) -> None:
+    library, store = tmp_path / "library", tmp_path / "store"
+    for made in (library, store):
+        made.mkdir()
+    (library / "photo").touch()
+    layers.mount("--bind", library, store)
+    assert refused(store) == ""
+    layers.unmount(store)
+    assert "an empty directory is there" in refused(store)
