@@ -117,6 +117,7 @@ bool avc_statx(int fd, const char *name, struct statx *now)
 bool avc_is_usual(const struct statx *now, uint64_t device)
 {
 	return (now->stx_mask & (STATX_BASIC_STATS | STATX_BTIME)) == (STATX_BASIC_STATS | STATX_BTIME) &&
+	       !(now->stx_attributes & STATX_ATTR_APPEND) && /* see Passthrough.choose() */
 	       makedev(now->stx_dev_major, now->stx_dev_minor) == device && is_usual(&now->stx_atime) &&
 	       is_usual(&now->stx_mtime) && is_usual(&now->stx_ctime) && is_usual(&now->stx_btime);
 }

@@ -24,6 +24,8 @@ _FORCE_SYNC: Final = 0x2000  # AT_STATX_FORCE_SYNC
 _WANTED: Final = 0x0FFF  # STATX_BASIC_STATS | STATX_BTIME
 _STATX_BTIME: Final = 0x0800
 _BUFFER: Final = ctypes.c_char * 256
+_ATTRIBUTES: Final = struct.Struct("=8xQ")
+_APPEND: Final = 0x20  # STATX_ATTR_APPEND
 
 # struct statx (include/uapi/linux/stat.h): mask, blksize, attributes (skipped), nlink, uid, gid,
 # mode, ino, size, blocks, attributes_mask (skipped), atime, btime, ctime, mtime as (s64, u32,
@@ -74,6 +76,15 @@ def statx(dirfd: int, name: bytes) -> Stat:
 def fstatx(fd: int) -> Stat:
     """Return the attributes of the object behind *fd*, O_PATH or not. Raises OSError of statx(2)."""
     return _statx(fd, b"", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
+
+
+def is_append_only(fd: int) -> bool:
+    """Return True if a file can only grow, or a directory can lose no name (``chattr +a``). O_PATH is enough.
+    Raises OSError of statx(2)."""
+    buffer = _BUFFER()
+    if STATX(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, buffer):
+        raise fail(None)
+    return bool(_ATTRIBUTES.unpack_from(buffer)[0] & _APPEND)
 
 
 def fstatx_of_server(fd: int) -> Stat:

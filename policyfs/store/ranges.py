@@ -51,6 +51,11 @@ def write(fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
         return os.pwritev(fd, [data], offset, flags)
 
 
+def only_appends(fd: int) -> bool:
+    """Return True if each write through *fd* goes to the file's end (O_APPEND). False without one (-1)."""
+    return fd >= 0 and bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND)
+
+
 def put_all(fd: int, data: Buffer, offset: int) -> None:
     """Write all of *data*, or raise OSError of the store."""
     view = memoryview(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import socket
 import stat
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_GET_FLAGS: Final = 0x80086601
+_SET_FLAGS: Final = 0x40086602
 AT_FDCWD: Final = -100
 NOW: Final = (1 << 30) - 1
 OMIT: Final = (1 << 30) - 2
@@ -154,6 +157,35 @@ def times_of(path: str) -> tuple[int, int]:
 def renameat2(old: str, new: str, flags: int) -> None:
     """renameat2(2)."""
     _check(_LIBC.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), ctypes.c_uint(flags)))
+
+
+def chattr(flag: str, path: str) -> None:
+    """chattr(1) with +a or +i."""
+    before = bytearray(8)
+    with_fd(path, os.O_RDONLY, fcntl.ioctl, _GET_FLAGS, before)
+    flags = int.from_bytes(before, "little") | {"+a": 0x20, "+i": 0x10}[flag]
+    with_fd(path, os.O_RDONLY, fcntl.ioctl, _SET_FLAGS, flags.to_bytes(8, "little"))
+
+
+def append_unflagged(path: str) -> None:
+    """Open to append, take O_APPEND off by fcntl(2), and write at the file's start."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_APPEND)
+        os.pwrite(fd, b"over", 0)
+    finally:
+        os.close(fd)
+
+
+def map_appending(path: str) -> None:
+    """Write through a shared mapping of a file that was opened to append."""
+    fd = os.open(path, os.O_RDWR | os.O_APPEND)
+    try:
+        with mmap.mmap(fd, 0) as mapping:
+            mapping[0] = 0
+            mapping.flush()
+    finally:
+        os.close(fd)
 
 
 def access(path: str, mode: int) -> bool:

@@ -96,6 +96,13 @@ LISTED: Final = (
         r"^\[\['hard', 'link', 'sub'\], .* through the mount, \[\[\], .* natively$",
         sometimes=True,
     ),
+    Listed(
+        "mappings of files that can only grow",
+        "mmap(2) does not know that chattr +a forbids the write, so msync ends in EPERM, and the bytes stay.",
+        r"^\+a file: .* map_appending",
+        r"^EPERM through the mount, EACCES natively$",
+        sometimes=True,
+    ),
 )
 
 

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from tests.support.machine.processes import wait_for
+
 
 class User(NamedTuple):
     """Who makes a call: uid, gid, supplementary groups."""
@@ -35,12 +37,13 @@ ROOT: Final = User(0, 0)
 
 
 class Step(NamedTuple):
-    """One call by one user under a umask. what: for people."""
+    """One call by one user under a umask. what: for people. behind: made straight in the store."""
 
     user: User
     what: str
     call: Callable[[], Any]
     umask: int
+    behind: bool = False
 
 
 class Case(NamedTuple):
@@ -160,6 +163,10 @@ class Eyes:
         self._before = times
         return found
 
+    def wait_for_the_mount(self) -> None:
+        """Until what was done straight in the store is seen through the mount."""
+        wait_for(lambda: _shown(self._listed) == _shown(self._seen), "the mount shows the store's change")
+
     def wait_for_the_clock(self) -> None:
         """Until whatever is stamped now is later than all that was seen."""
         latest = max((max(times) for times in self._before.values()), default=0)
@@ -172,6 +179,11 @@ class Eyes:
             return "new"
         shown = "mca" if self._atime else "mc"
         return "".join(mark for mark, was, is_ in zip(shown, before, now, strict=False) if was != is_)
+
+
+def _shown(fd: int) -> tuple[int, int, int]:
+    status = os.fstat(fd)
+    return status.st_nlink, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _names(fd: int, below: str = "", deep: int = 0) -> Iterator[str]:
@@ -231,7 +243,10 @@ def _run_case(one: Case, through: str, store: str) -> list[Record]:
         for step in one.steps:
             if one.slowly:
                 eyes.wait_for_the_clock()
+            os.chdir(store if step.behind else through)
             outcome = outcome_of(step)
+            if step.behind:
+                eyes.wait_for_the_mount()
             records.append(Record(outcome, eyes.look()))
         records.append(Record("contents", {name: (held,) for name, held in contents(listed, seen).items()}))
     finally:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.posix import cases_acl, cases_attrs, cases_long, cases_names, cases_open
+from tests.posix import cases_acl, cases_attrs, cases_flags, cases_long, cases_names, cases_open
 from tests.posix.differences import LISTED, listed_for
 from tests.posix.sides import Case, checks_in, differences, places, run_cases
 from tests.support.machine.counts import count
@@ -112,8 +112,13 @@ def test_the_documentation_lists_them_all() -> None:
     assert rows - {"what differs"} == {known.name for known in LISTED}
 
 
+@pytest.mark.parametrize("road", ROADS, ids=lambda road: road.name)
+def test_files_that_can_only_grow_or_not_change(road: Road, arena: Path) -> None:
+    compare(road, cases_flags.all_cases(), arena)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("road", OTHER_DISKS, ids=lambda road: road.name)
 def test_other_file_systems_too(road: Road, arena: Path) -> None:
-    compare(road, table(0), arena)
+    compare(road, [*table(0), *cases_flags.all_cases()], arena)

@@ -109,10 +109,10 @@ async def test_a_reload_waits_for_second_tries(store: Path, monkeypatch) -> None
         writer, come, go = made.write_access.writer, trio.Event(), trio.Event()
         happened: list[str] = []
 
-        async def waiting(node: Node, fd: int) -> int:
+        async def waiting(node: Node, fd: int, **options: bool) -> int:
             come.set()
             await go.wait()
-            return await writer(node, fd)
+            return await writer(node, fd, **options)
 
         async def open_it() -> None:
             await Kernel(made, {}).open(os.O_WRONLY | os.O_TRUNC)
@@ -188,8 +188,8 @@ def _reloads_once(made: Parts, monkeypatch) -> None:
     """The next open for writing is overtaken by a reload when the file is open already."""
     writer, left = made.write_access.writer, [reloads(made)]
 
-    async def reloading(node: Node, fd: int) -> int:
-        got = await writer(node, fd)
+    async def reloading(node: Node, fd: int, **options: bool) -> int:
+        got = await writer(node, fd, **options)
         if left:
             left.pop()()
         return got

@@ -164,9 +164,9 @@ async def test_a_file_that_gets_an_owner_before_it_is_open_for_writing_loses_thi
     with parts(store, engine_of(OPEN)) as made:
         opens = made.write_access.writer
 
-        async def late(node: Node, fd: int) -> int:
+        async def late(node: Node, fd: int, **options: bool) -> int:
             made.owners.set(fd, made.tree.fstat(fd), "gallery")
-            return await opens(node, fd)
+            return await opens(node, fd, **options)
 
         monkeypatch.setattr(made.write_access, "writer", late)
         handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)

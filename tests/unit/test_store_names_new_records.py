@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -96,3 +97,40 @@ def test_without_the_shared_file_nothing_is_recorded(tmp_path: Path) -> None:
         records.write(tree.root_fd, aside())
         records.clear()
         records.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_record_of_what_cannot_be_removed_stays_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    (tmp_path / "store/d").mkdir(parents=True)
+
+    def fails(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, "no owner")
+
+    def sticks(_tree: Tree, _dirfd: int, _name: bytes) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Tree.open(str(tmp_path / "store")) as tree, monkeypatch.context() as patch:
+        records, dirfd = NewRecords(str(tmp_path / "records"), tree), tree.open_dir(tree.root_fd, b"d")
+        for name in ("rmdir", "unlink"):
+            patch.setattr(Tree, name, sticks)
+        for number in range(2):
+            with pytest.raises(OSError, match="no owner"):
+                NewNames(tree, records).make(
+                    dirfd, b"%d" % number, lambda name: WAYS[way](dirfd, name), fails
+                )
+        records.close()
+        assert len(begun(tmp_path)) == 2, "nor can the next daemon"
+    assert begun(tmp_path) == []
+    assert os.stat(tmp_path / "records").st_size <= 4 * 12288
+
+
+def test_what_is_kept_has_a_limit(tmp_path: Path) -> None:
+    with Tree.open(str(tmp_path)) as tree:
+        records = NewRecords(str(tmp_path / "records"), tree)
+        for _ in range(200):
+            records.write(tree.root_fd, aside())
+            records.keep()
+        records.close()
+    assert os.stat(tmp_path / "records").st_size <= 65 * 12288

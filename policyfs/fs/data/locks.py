@@ -174,8 +174,9 @@ class Locks:
 
     def _holder(self, handle: Handle, inode: Inode, owner: Owner, *, exclusive: bool) -> Holder:
         """Return a lock owner's holder, with a writable descriptor for an exclusive range. (Only of a
-        writable handle: no lease is left that it could break.)"""
-        flags = os.O_RDWR if handle.writable else os.O_RDONLY
+        writable handle: no lease is left that it could break. O_APPEND: else EPERM for a file that can only
+        grow.)"""
+        flags = os.O_RDWR | os.O_APPEND if handle.writable else os.O_RDONLY
         holder = self._table.find(inode, owner)
         if holder is None:
             app = handle.caller.holder  # not the principal's key, which all strangers share

@@ -70,6 +70,10 @@ class FileWriter:
         notification, and those behind it, would wait.)"""
 
         async def put(change: Change) -> int:
+            if handle.flags & os.O_APPEND and ranges.only_appends(handle.fd):
+                # The kernel would take an offset, after fcntl(F_SETFL), or a mapping; a draft is stored whole.
+                if back or not append or self._path(change) is not self._direct:
+                    raise OSError(errno.EPERM, "the file can only grow (chattr +a)")
             if back:
                 return await self._write_back(change, offset, data)
             if kill_priv:
@@ -105,9 +109,10 @@ class FileWriter:
             there = os.pread(fd, min(len(data), max(0, stored - at)), at)
             if stored < at or there != data[: len(there)]:
                 refuse_unknown(self._gate, change.handle.caller, _WRITING, change.handle.node.path())
-            if len(there) == len(data):
-                return len(data)
-        return await path.write(change, at, data, append=False)  # a part was written, or none
+            if there:  # a part was written, or all
+                rest = data[len(there) :]
+                return len(there) + (await path.write(change, stored, rest, append=False) if rest else 0)
+        return await path.write(change, at, data, append=False)
 
     def give_up(self, nodeid: int, offset: int, length: int) -> None:
         """Refuse a write whose data the bridge has dropped, since too many writes of the uid wait; drop its

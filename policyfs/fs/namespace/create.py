@@ -146,7 +146,7 @@ class Creator(FsPart):
             others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
             if others or self._tree.fstat(fd).size or self._held.is_held_elsewhere(stat):
                 return
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # EPERM: chattr +a
                 self._tree.remove_same(self._resolver.dirfd(parent), name, stat)
 
     async def _new_file(
@@ -271,7 +271,7 @@ class Creator(FsPart):
         except OSError:
             made = self._tree.fstat(fd)
             async with self._name_lock.on(caller.holder, (self._resolver.dirfd(parent), name)):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError, PermissionError):  # EPERM: chattr +a
                     self._tree.remove_same(self._resolver.dirfd(parent), name, made)
             raise
         return stat

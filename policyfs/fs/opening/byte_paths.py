@@ -31,7 +31,7 @@ from policyfs.fs.redacted.copies import FrozenTooLarge, NoRoom, Redactor, Refuse
 from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.store.page_cache import read_store
-from policyfs.store.ranges import Buffer
+from policyfs.store.ranges import Buffer, only_appends
 
 _READ: Final = Op.SEE | Op.READ
 
@@ -81,7 +81,11 @@ class RawPath(FsPart):
     async def connect(self, opening: OpenContext) -> None:
         """Register the file with the kernel, or make the node mediated."""
         request, handle = opening.request, opening.handle
+        if only_appends(handle.fd):
+            self._passthrough.drop(request.node)
         self._passthrough.choose(request.node, opening.shared, opening.fd)
+        if opening.shared.mode is Mode.PASSTHROUGH and only_appends(handle.fd):
+            raise OSError(errno.EPERM, "a reader has had the file open since before it could only grow")
         if handle.by_kind and opening.shared.mode is Mode.MEDIATED and not handle.writable:
             # The app could also read older pages from the kernel's page cache, of a time when the file may
             # have had another kind.

@@ -16,6 +16,7 @@ from policyfs.kernel import vectors
 from policyfs.kernel.backing import Backing, BackingRefused
 from policyfs.linux import libc
 from policyfs.linux.libc import NoReserve
+from policyfs.linux.statx import is_append_only
 from policyfs.store.copies import Copy
 
 _IDLE_S: Final = 1.0
@@ -88,6 +89,9 @@ class Passthrough:
         if state.backing_id or self.take_idle(node, state):
             return
         state.mode = Mode.MEDIATED
+        # INVARIANT: a file that can only grow (chattr +a) is mediated: the kernel would write at any offset
+        # after fcntl(F_SETFL), and through mappings.
+        node.mediated |= node.byte_path is BytePath.RAW and is_append_only(fd)
         if self._backing is not None and not node.mediated:
             own = self._tells_each and node.byte_path is BytePath.RAW
             answer = BackingRefused(0, _TELLS_EACH) if own else self._register(self._backing, fd)

@@ -21,7 +21,7 @@ from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles
-from policyfs.linux.statx import Stat
+from policyfs.linux.statx import Stat, is_append_only
 from policyfs.store.locking.leases import break_foreign
 
 T = TypeVar("T")
@@ -57,13 +57,21 @@ class WriteAccess:
         """Give the handle a descriptor for writing, if the open may change the file."""
         handle, node = opening.handle, opening.request.node
         if opening.request.writing:
-            handle.fd = await self.writer(node, opening.fd)
+            handle.fd = await self.writer(node, opening.fd, appends=self._may_only_append(opening))
             await self.before_writing(node, handle, opening.stat)
 
-    async def writer(self, node: Node, fd: int) -> int:
+    @staticmethod
+    def _may_only_append(opening: OpenContext) -> bool:
+        """True if the file can only grow (chattr +a), and the open may append to it: written bytes go to the
+        file's end at once."""
+        appends = bool(opening.request.flags & os.O_APPEND) and not opening.decision.content
+        return appends and is_append_only(opening.fd)
+
+    async def writer(self, node: Node, fd: int, *, appends: bool = False) -> int:
         """Break every lease on the file behind *fd*, and return a descriptor for writing, which keeps leases
-        away until the kernel has opened the backing file. Raise OSError (EBUSY) if a program keeps its lease
-        too long, or the mount ends."""
+        away until the kernel has opened the backing file. appends: each write goes to the file's end. Raise
+        OSError: EBUSY if a program keeps its lease too long, or the mount ends; EPERM if the file can only
+        grow, and not *appends*."""
         self._leased.give_way(node.ino)
         probe = await self._called(break_foreign, fd)
         with trio.move_on_after(_LEASE_WAIT_S):
@@ -73,7 +81,7 @@ class WriteAccess:
         if probe is None:
             raise OSError(errno.EBUSY, "a program does not give up its lease on the file")
         try:
-            return await self._called(self._tree.reopen, fd, os.O_RDWR)
+            return await self._called(self._tree.reopen, fd, os.O_RDWR | (os.O_APPEND if appends else 0))
         finally:
             os.close(probe)
 

@@ -273,7 +273,8 @@ def break_foreign(fd: int) -> int | None:
     EISDIR, ...).
     """
     try:
-        return os.open(libc.proc_fd(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # also of chattr +a
+        return os.open(libc.proc_fd(fd), flags)
     except BlockingIOError:
         return None
 

@@ -7,12 +7,14 @@ before it has an owner. Or another object could take the name, and would then ge
 If a daemon is killed between these steps, the next daemon of the store removes the object (new_records.py).
 (The app got no answer to its request.)
 A network store may make the object and then report an error, because the answer of its server was lost. So
-after an error the daemon looks for the object and removes it.
+after an error the daemon looks for the object and removes it. Where this fails, the record stays.
+
+In a directory that can lose no name (chattr +a) nothing gets a temporary name: nobody could remove it, and
+nobody else can take the name of a new object there.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from typing import Final
 
 from policyfs.domain import FileType
 from policyfs.linux.libc import RENAME_NOREPLACE
+from policyfs.linux.statx import is_append_only
 from policyfs.store.names.aside_names import aside, knows_no_flags
 from policyfs.store.names.new_records import NewRecords
 from policyfs.store.tree import Tree
@@ -43,11 +46,11 @@ class NewNames:
         closes.
 
         make: makes the object under the name that it gets. own: gives the object behind a descriptor its
-        owner. Return NOT_MADE if the store permits no temporary name, or does not know the flags of
-        renameat2(2). Raises OSError if nothing was made: EEXIST if an object has the name, even if the store
+        owner. Return NOT_MADE if the directory permits no temporary name, or the store does not know the
+        flags of renameat2(2). Raises OSError if nothing was made: EEXIST if an object has the name, even if the store
         also has no room (as natively).
         """
-        if not self._knows_flags:
+        if not self._knows_flags or is_append_only(dirfd):
             return NOT_MADE
         taken = aside()
         if self._records is not None:
@@ -96,11 +99,16 @@ class NewNames:
         return self._knows_flags
 
     def _take_back(self, dirfd: int, taken: bytes, fd: int) -> None:
-        """Remove a new object by its temporary name, if it exists and the store can remove it."""
+        """Remove a new object by its temporary name, if it exists. Keep its record if this fails."""
         if fd >= 0:
             os.close(fd)
-        with contextlib.suppress(OSError):
+        try:
             if self._tree.stat(dirfd, taken).ftype is FileType.DIRECTORY:
                 self._tree.rmdir(dirfd, taken)
             else:
                 self._tree.unlink(dirfd, taken)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            if self._records is not None:
+                self._records.keep()

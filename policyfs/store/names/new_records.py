@@ -12,6 +12,7 @@ name. So a wrong record costs no file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import Final
 
@@ -24,25 +25,30 @@ from policyfs.store.tree import Tree
 
 _PLACE: Final = 3 << 12
 """The size in bytes of one place. The longest record is two paths of 4,095 bytes and a name."""
+_KEPT_MAX: Final = 64
+"""The limit of records that a daemon keeps of objects that it could not remove."""
+_OVER: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST})
+"""Errors of a removal after which there is nothing to remove, or what is there is not the daemon's."""
 _OURS: Final = Owner(0, flock=False)
 
 
 class NewRecords:
     """The record that one daemon keeps in the shared file *path*, which is created if missing."""
 
-    __slots__ = ("_at", "_fd", "_root", "_tree")
+    __slots__ = ("_at", "_fd", "_kept", "_root", "_tree")
 
     def __init__(self, path: str, tree: Tree) -> None:
         """Take a place in the shared file, and remove what this store's killed daemons have not finished."""
         self._tree, self._root = tree, b""
         self._at = self._fd = -1
+        self._kept = 0
         with contextlib.suppress(OSError):
             self._root = os.readlink(proc_fd(tree.root_fd)).rstrip(b"/") + b"/"
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            self._begin(os.fstat(self._fd).st_size)
+            self._begin(0)
 
-    def _begin(self, end: int) -> None:
-        at = 0
+    def _begin(self, at: int) -> None:
+        end = os.fstat(self._fd).st_size
         while self._at < 0 or at < end:
             if self._lock(at, WRLCK):
                 is_free = self._finish(os.pread(self._fd, _PLACE, at).split(b"\0"))
@@ -59,20 +65,23 @@ class NewRecords:
 
     def _finish(self, record: list[bytes]) -> bool:
         """Remove the object of a record. Return False if the record must stay: it is of another store, or of
-        a FUSE file system within the store, which may not answer."""
+        a FUSE file system within the store, which may not answer, or the object could not be removed."""
         if len(record) < 4 or not record[0]:
             return True
         root, below, name = record[0], record[1], record[2]
         mounts = fuse_mounts_below(root.rstrip(b"/") or b"/")
         if root != self._root or any((root + below + b"/").startswith(mount + b"/") for mount in mounts):
             return False
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            dirfd = self._tree.root_fd
-            if below:
-                dirfd = self._tree.open_below(dirfd, below.split(b"/"))
-                stack.callback(os.close, dirfd)
-            if is_aside(name) and (ftype := self._tree.stat(dirfd, name).ftype) is not FileType.REGULAR:
-                (self._tree.rmdir if ftype is FileType.DIRECTORY else self._tree.unlink)(dirfd, name)
+        try:
+            with contextlib.ExitStack() as stack:
+                dirfd = self._tree.root_fd
+                if below:
+                    dirfd = self._tree.open_below(dirfd, below.split(b"/"))
+                    stack.callback(os.close, dirfd)
+                if is_aside(name) and (ftype := self._tree.stat(dirfd, name).ftype) is not FileType.REGULAR:
+                    (self._tree.rmdir if ftype is FileType.DIRECTORY else self._tree.unlink)(dirfd, name)
+        except OSError as error:
+            return error.errno in _OVER
         return True
 
     def write(self, dirfd: int, name: bytes) -> None:
@@ -89,6 +98,14 @@ class NewRecords:
         if self._at >= 0:
             with contextlib.suppress(OSError):
                 os.pwrite(self._fd, b"\0", self._at)
+
+    def keep(self) -> None:
+        """Leave the record to the next daemon, since its object could not be removed, and take another
+        place."""
+        if self._at >= 0 and self._kept < _KEPT_MAX:
+            self._kept, at, self._at = self._kept + 1, self._at, -1
+            with contextlib.suppress(OSError):
+                self._begin(at + _PLACE)
 
     def close(self) -> None:
         """Release this daemon's place. A second call does nothing."""
