@@ -538,11 +538,13 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 		return seat == &seats[0] && changes_answer_rename(seat, device, &header, body, left);
 	case OPCODE_SETATTR:
 		return seat == &seats[0] && changes_answer_setattr(seat, device, &header, body, left);
-	default:
+	case OPCODE_ACCESS:
 		if (left < sizeof(mode))
 			return false;
 		memcpy(&mode, body, sizeof(mode));
 		return answer_access(seat, device, &header, mode);
+	default:
+		return false;
 	}
 }
 

@@ -1,4 +1,4 @@
-"""Files and directories of chattr +a in mounts whose policy does not permit everything (else: tests/posix)."""
+"""Files and directories of chattr +a in mounts with rules (without: tests/posix)."""
 
 from __future__ import annotations
 

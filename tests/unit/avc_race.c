@@ -226,6 +226,20 @@ static void release(unsigned seat)
 	pthread_mutex_unlock(&handles_lock);
 }
 
+/* Ask as access(2) does, but with an opcode that nobody knows. */
+static void ask_unknown(unsigned seat, unsigned node)
+{
+	unsigned char buffer[128];
+	struct wire_in_header header;
+	size_t size = request(buffer, ACCESS, UID_GRANTED, node);
+
+	memcpy(&header, buffer, sizeof(header));
+	header.opcode = 99;
+	memcpy(buffer, &header, sizeof(header));
+	if (avc_answer(seat, device, buffer, size))
+		fault("an unknown request is answered", node);
+}
+
 static void *reader(void *argument)
 {
 	static const enum kind kinds[] = {LOOKUP, GETATTR, ACCESS, OPEN, OPENDIR};
@@ -244,6 +258,8 @@ static void *reader(void *argument)
 			ask_attribute(seat, node, (unsigned)rand_r(&seed) % 9);
 		if (rand_r(&seed) % 4 == 0)
 			ask_for_absent_name(seat, uid);
+		if (rand_r(&seed) % 16 == 0)
+			ask_unknown(seat, node);
 		if (rand_r(&seed) % 16 == 0)
 			odd_open(seat, node, (unsigned)rand_r(&seed) % 5);
 	}

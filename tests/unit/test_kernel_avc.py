@@ -97,6 +97,20 @@ def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -
     plant(tmp_path, "_avc.c", good, bad, fault)
 
 
+def test_a_request_that_nobody_knows_is_left_to_python_in_two_places(tmp_path: Path) -> None:
+    source = (KERNEL / "_avc.c").read_text(encoding="utf-8")
+    weaker = source.replace("return header.opcode == OPCODE_LOOKUP ||", "return true ||")
+    assert weaker != source
+    done = race(tmp_path, (), weaker)
+    assert done.returncode == 0, done.stdout + done.stderr
+    weakest = weaker.replace("\tcase OPCODE_ACCESS:\n\t\tif", "\tdefault:\n\t\tif").replace(
+        "\tdefault:\n\t\treturn false;\n", ""
+    )
+    done = race(tmp_path, (), weakest)
+    assert done.returncode == 1
+    assert "an unknown request is answered" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "good", "bad", "fault"),
     first(1, [

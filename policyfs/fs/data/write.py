@@ -70,10 +70,13 @@ class FileWriter:
         notification, and those behind it, would wait.)"""
 
         async def put(change: Change) -> int:
-            if handle.flags & os.O_APPEND and ranges.only_appends(handle.fd):
-                # The kernel would take an offset, after fcntl(F_SETFL), or a mapping; a draft is stored whole.
-                if back or not append or self._path(change) is not self._direct:
-                    raise OSError(errno.EPERM, "the file can only grow (chattr +a)")
+            # The kernel permits an offset after fcntl(F_SETFL), and mappings; and a draft is stored whole.
+            if (
+                handle.flags & os.O_APPEND
+                and ranges.only_appends(handle.fd)
+                and (back or not append or self._path(change) is not self._direct)
+            ):
+                raise OSError(errno.EPERM, "the file can only grow (chattr +a)")
             if back:
                 return await self._write_back(change, offset, data)
             if kill_priv:

@@ -47,8 +47,8 @@ class NewNames:
 
         make: makes the object under the name that it gets. own: gives the object behind a descriptor its
         owner. Return NOT_MADE if the directory permits no temporary name, or the store does not know the
-        flags of renameat2(2). Raises OSError if nothing was made: EEXIST if an object has the name, even if the store
-        also has no room (as natively).
+        flags of renameat2(2). Raises OSError if nothing was made: EEXIST if an object has the name, even if
+        the store also has no room (as natively).
         """
         if not self._knows_flags or is_append_only(dirfd):
             return NOT_MADE
