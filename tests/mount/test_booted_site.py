@@ -323,7 +323,9 @@ def test_nobody_finds_an_empty_library(home: Home) -> None:
     assert home.journal(APPS[0]) == ["warning", "info"], "one line for each start"
     assert home.warnings(APPS[0]) == [("4", "store-absent")]
     down = machine(str(POLICYFS), "down", SITE, check=False)
-    assert "`systemctl stop policyfs-home.target` ends them, and the services that use them. Not" in down
+    stop, _, said = down.partition("`")[2].partition("`")
+    assert stop.startswith("systemctl stop policyfs-home.target policyfs-home-"), down
+    assert said.startswith(" ends them, and the services that use them. Nothing"), down
     home.wait()
 
     units = [f"policyfs-home-{app}.service" for app in (*APPS, "tv", *["shared"] * SHARED)]
@@ -345,7 +347,8 @@ def test_nobody_finds_an_empty_library(home: Home) -> None:
     assert home.old_code() == 0
     assert "beach.jpg" in machine("ls", f"{WHERE}/tv/pictures/")
 
-    machine("systemctl", "stop", "policyfs-home.target")
+    machine(*stop.split())
+    assert "fuse.policyfs " not in machine("cat", "/proc/mounts"), "the stop has waited"
     home.nobody_is_answered()
     home.unplug()
     home.plug("/srv/other")

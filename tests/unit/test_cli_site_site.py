@@ -454,7 +454,7 @@ def test_mounts_that_units_run_are_left_to_them(world: World, command) -> None:
     world.mount("all")
     code, _, err = command("down")
     assert (code, world.commands) == (EXIT_REFUSED, [])
-    assert "units run mounts of this site (policyfs-home-one.service): `systemctl stop policyfs-home." in err
+    assert "`systemctl stop policyfs-home.target policyfs-home-one.service` ends them, and" in err
 
 
 def test_what_stays_up_is_told_and_the_others_go(world: World, command) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import mmap
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -497,6 +499,33 @@ def test_without_headers_the_build_says_what_to_install(tmp_path: Path) -> None:
     assert said.returncode != 0
     assert "apt install" in said.stderr
     assert "libfuse3-dev" in said.stderr
+
+
+def test_a_version_in_use_stays_and_only_other_code_is_to_be_renewed(tmp_path: Path) -> None:
+    for version, code in (("1", "old"), ("2", "new"), ("3", "new"), ("4", "new")):
+        module = tmp_path / version / "lib/python3.11/site-packages/policyfs/module.py"
+        module.parent.mkdir(parents=True)
+        module.write_text(code)
+    (tmp_path / "current").symlink_to("4")
+    script = (CHECKOUT / "packaging/debian/remove-versions").read_text(encoding="utf-8")
+    script = script.replace("root=/usr/lib/policyfs", f"root={tmp_path}")
+    same = ", whose code is the same: nothing is to be done"
+    with ExitStack() as stack:
+        for version in "13":
+            file = stack.enter_context(open(next((tmp_path / version).rglob("*.py")), "rb"))
+            stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        for kept, told in (
+            ("4", ("1; `policyfs up --restart SITE` renews them", f"3{same}")),
+            ("", ("1", "3")),
+        ):
+            done = subprocess.run(
+                ["sh", "-c", script, "sh", *([kept] if kept else [])],
+                capture_output=True, text=True, timeout=60, check=True,
+            )  # fmt: skip
+            lines = [f"policyfs: running mounts go on with {tmp_path}/{what}" for what in told]
+            assert done.stderr.splitlines() == lines
+            left = sorted(path.name for path in tmp_path.iterdir())
+            assert left == (["1", "3", "4", "current"] if kept else ["1", "3", "current"])
 
 
 # ---------------------------------------------------------------- what the repository says

@@ -244,7 +244,7 @@ def run_down(args: argparse.Namespace) -> int:
         found = [(mount, look(site, mount)) for mount in reversed(site.mounts)]
         if of_units := [site.unit(mount) for mount, seen in found if is_of_unit(seen.status)]:
             raise PolicyfsError(
-                f"units run mounts of this site ({', '.join(of_units)}): `systemctl stop {site.target}` ends"
+                f"units run mounts of this site: `systemctl stop {site.target} {' '.join(of_units)}` ends"
                 " them, and the services that use them. Nothing was unmounted"
             )
         for mount, seen in found:
