@@ -444,7 +444,7 @@ class FileSystem:
         """Release resources that were kept for a moment. Return True if the next call is due in 50 ms."""
         again = self.kernel_cache.tend(self.pruning)
         again |= self.bridge_handles.expire()  # before passthrough: it gives backing ids back
-        again |= self.passthrough.expire() | self._replaced_files.expire()
+        again |= self.passthrough.expire() | self._replaced_files.expire() | self.resolver.expire()
         self.copies.expire_clones(_CLONE_IDLE_S)
         self.copies.sweep()
         return again

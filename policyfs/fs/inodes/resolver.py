@@ -33,6 +33,9 @@ UNWATCHED_S: Final = 1.0
 """The time (s) for which a directory's descriptor needs no check if no watch reports moves."""
 
 
+_BELOW_S: Final = 1.0
+"""The time (s) without a use after which a directory of a file system mounted below the store is closed:
+umount(8) would say that it is busy."""
 _MOVES: Final = 3
 """The number of times that a directory may be moved while one request looks for it."""
 _NAMES_TRIED: Final = 16
@@ -93,12 +96,14 @@ class Resolver:
         self._on_open = on_open
         self._on_folding = on_folding
         self._fds: OrderedDict[int, _Kept] = OrderedDict()
+        self._below: dict[int, float] = {}  # on other file systems: the time of their last use
         self._moves = 0
         self._losses = 0
         self._removed: OrderedDict[int, int] = OrderedDict()
         nodes.tell_of_gone(self._gone)
 
     def _gone(self, node: Node) -> None:
+        self._below.pop(node.nodeid, None)
         kept = self._fds.pop(node.nodeid, None)
         for number in (-1 if kept is None else kept.fd, self._removed.pop(node.nodeid, -1)):
             if number >= 0:
@@ -112,6 +117,15 @@ class Resolver:
         while self._fds:
             os.close(self._fds.popitem()[1].fd)
         self._forget_removed(0)
+
+    def expire(self) -> bool:
+        """Close unused directories of file systems mounted below the store. Return True if some are left."""
+        oldest = time.monotonic() - _BELOW_S
+        for nodeid in [nodeid for nodeid, used_s in self._below.items() if used_s < oldest]:
+            del self._below[nodeid]
+            if (kept := self._fds.pop(nodeid, None)) is not None:
+                os.close(kept.fd)
+        return bool(self._below)
 
     def drop(self, nodeid: int) -> None:
         """Forget the descriptor of a directory that may have moved, but keep that of a removed one: a process
@@ -190,6 +204,8 @@ class Resolver:
         entry = self._fds.get(node.nodeid)
         if entry is not None and self._is_current(entry):
             self._fds.move_to_end(node.nodeid)
+            if node.nodeid in self._below:
+                self._below[node.nodeid] = time.monotonic()
             return entry.fd
         if node.nodeid in self._removed and (fd := self.removed_fd(node)) >= 0:
             return fd
@@ -338,6 +354,8 @@ class Resolver:
         if (old := self._fds.pop(node.nodeid, None)) is not None:
             os.close(old.fd)
         self._fds[node.nodeid] = _Kept(fd, seen_s, self._moves)
+        if self._nodes.dev_in(node.ino):
+            self._below[node.nodeid] = time.monotonic()
         while len(self._fds) > self._capacity:
             _, oldest = self._fds.popitem(last=False)
             os.close(oldest.fd)
