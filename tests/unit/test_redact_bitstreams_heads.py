@@ -12,6 +12,7 @@ from policyfs.redact.bitstreams import _heads
 from policyfs.redact.bitstreams.decoder_config import Framing
 from policyfs.redact.bitstreams.frame_table import _suspects, form_of
 from policyfs.redact.bitstreams.frames import Frame, UnitLimits, clean_frame, is_picture
+from policyfs.redact.bitstreams.layers import Layers
 from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, MPEG, VVC
 from policyfs.redact.bitstreams.photos import clean_photo
 from policyfs.redact.core.block_starts import _LONG_MARKS
@@ -160,7 +161,7 @@ def frames(draw: st.DrawFn) -> tuple[bytes, Framing]:
         code = draw(st.sampled_from([b"\0\0\1", b"\0\0\0\1"]))
         parts.append(nal(unit, size) if size and len(unit) < 256 and draw(st.booleans()) else code + unit)
     return b"".join(parts) + draw(st.sampled_from([b"", b"", b"\0", b"\0\0\0\0", b"\0\0\0\x09", b"what"])), (
-        Framing(codec, size)
+        Framing(codec, size, draw(st.sampled_from([Layers.NONE, Layers.NONE, *Layers])))
     )
 
 
@@ -269,7 +270,7 @@ def test_marks_of_encoders_are_passed_over_if_they_need_not_go() -> None:
 
 @pytest.mark.parametrize("wrong", ["ends", "tracks", "rules", "leads", "order", "codes"])
 def test_arrays_that_do_not_fit_are_not_taken(wrong: str) -> None:
-    one, track, rules = array("Q", (0,)), array("H", (0,)), array("Q", bytes(8 * 14))
+    one, track, rules = array("Q", (0,)), array("H", (0,)), array("Q", bytes(8 * 15))
     ends, leads = array("Q", (2,)), (b"",)
     match wrong:
         case "ends":
@@ -277,7 +278,7 @@ def test_arrays_that_do_not_fit_are_not_taken(wrong: str) -> None:
         case "tracks":
             track = array("H", (1,))
         case "rules":
-            rules = array("Q", bytes(8 * 13))
+            rules = array("Q", bytes(8 * 14))
         case "leads":
             leads = ("",)
         case "order":
@@ -289,7 +290,7 @@ def test_arrays_that_do_not_fit_are_not_taken(wrong: str) -> None:
 
 
 def test_a_frame_that_is_not_whole_in_the_bytes_is_left() -> None:
-    one, track, rules = array("Q", (0,)), array("H", (0,)), array("Q", bytes(8 * 14))
+    one, track, rules = array("Q", (0,)), array("H", (0,)), array("Q", bytes(8 * 15))
     ends, found = array("Q", (2,)), array("I", bytes(8))
     assert _heads.suspects(b"a", 0, one, ends, track, rules, (b"",), 0, found) == (0, 0)
     assert _heads.suspects(b"abc", 1, one, ends, track, rules, (b"",), 0, found) == (0, 0)

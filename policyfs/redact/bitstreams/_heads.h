@@ -12,8 +12,9 @@
 typedef const unsigned char *bytes;
 
 /* The form of a track's frames: RULE_NUMBERS numbers in an array of the caller. kept, messages, unsplit, searched (those of
- * unsplit in which a start code begins a unit): bits for types of units. plain: bits for types of messages that hold only numbers, of categories that need not be hidden. */
-enum { KIND, LENGTH, HEADER, BYTE, SHIFT, MASK, KEPT, MESSAGES, UNSPLIT, SEARCHED, PLAIN, RULE_NUMBERS = PLAIN + 4 };
+ * unsplit in which a start code begins a unit): bits for types of units. layer: bits of a header that are 0 in those of
+ * unsplit. plain: bits for types of messages that hold only numbers, of categories that need not be hidden. */
+enum { KIND, LENGTH, HEADER, BYTE, SHIFT, MASK, KEPT, MESSAGES, UNSPLIT, SEARCHED, LAYER, PLAIN, RULE_NUMBERS = PLAIN + 4 };
 
 static inline bool begins(bytes at, size_t size, const char *with, size_t length)
 {

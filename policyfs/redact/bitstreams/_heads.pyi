@@ -4,7 +4,7 @@ from array import array
 
 # Searches successive frames of a film in `data`, the bytes of the file from the offset `base` on. starts,
 # ends: offsets of all frames, sorted by their starts (codes "Q"). tracks: for each frame the number of its
-# form ("H"). rules: 13 numbers for each form ("Q", frames.py: _rule). leads: for each form the bytes at the
+# form ("H"). rules: 15 numbers for each form ("Q", frames.py: _rule). leads: for each form the bytes at the
 # start of each frame that are stored elsewhere. first: number of the first frame to search.
 #
 # Returns two numbers. The first: number of the frame at which the search stopped, because the frame does not

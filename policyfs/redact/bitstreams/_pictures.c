@@ -205,14 +205,14 @@ static bool user_data_is_plain(bytes at, size_t size)
 	return true;
 }
 
-/* A unit from its type on. headers: the highest type of a header that is a slice in MPEG-2. */
-static bool mpeg_unit_is_plain(bytes at, size_t size, int headers)
+/* A unit from its type on. old: MPEG-1 or MPEG-2, in which types are slices that MPEG-4 has as headers, or not at all. */
+static bool mpeg_unit_is_plain(bytes at, size_t size, bool old)
 {
 	if (*at == 0xb2)
 		return user_data_is_plain(at + 1, size - 1);
-	if (*at > 0xb8)
+	if (*at > 0xb8 || (!old && *at > HEADER_TYPES && *at < 0xb0))
 		return false;
-	if (*at == 0xb6 || (*at > headers && *at && *at < 0xb0))
+	if (*at == 0xb6 || (old && *at && *at < 0xb0))
 		return true;
 	return says_nothing(at + 1, size - 1);
 }
@@ -231,7 +231,7 @@ bool mpeg_is_plain(bytes at, size_t size)
 		return false;
 	for (at = next; end - at > 3; at = next) {
 		next = start_code(at + 3, end);
-		if (!mpeg_unit_is_plain(at + 3, (size_t)(next - at - 3), old ? -1 : HEADER_TYPES))
+		if (!mpeg_unit_is_plain(at + 3, (size_t)(next - at - 3), old))
 			return false;
 	}
 	return true;

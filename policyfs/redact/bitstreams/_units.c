@@ -227,6 +227,14 @@ static unsigned int type_of(const uint64_t *rule, bytes unit)
 	return (unsigned int)(unit[rule[BYTE]] >> rule[SHIFT] & rule[MASK]);
 }
 
+/* True for a slice of a layer that the stream declares. at: a whole header. */
+static bool is_coded(const uint64_t *rule, bytes at)
+{
+	bool layered = rule[HEADER] > 1 && ((unsigned int)at[0] << 8 | at[1]) & rule[LAYER];
+
+	return has(rule[UNSPLIT], type_of(rule, at)) && !layered;
+}
+
 static bool unit_is_plain(const uint64_t *rule, bytes at, size_t size)
 {
 	unsigned int type;
@@ -236,7 +244,7 @@ static bool unit_is_plain(const uint64_t *rule, bytes at, size_t size)
 	type = type_of(rule, at);
 	if (has(rule[MESSAGES], type))
 		return messages_are_plain(rule, at + rule[HEADER], size - rule[HEADER]);
-	if (has(rule[UNSPLIT], type))
+	if (is_coded(rule, at))
 		return true;
 	if (has(rule[KEPT], type))
 		return says_nothing(at + rule[HEADER], size - rule[HEADER]);
@@ -262,7 +270,7 @@ static bool is_slice(const uint64_t *rule, bytes at)
 {
 	bool zero = !at[0] && (rule[HEADER] < 2 || !at[1]);
 
-	return !zero && has(rule[UNSPLIT], type_of(rule, at));
+	return !zero && is_coded(rule, at);
 }
 
 /* A legal unit has no start code, but decoders begin a new unit there, also within a slice. */
@@ -354,10 +362,11 @@ static bool obu_is_plain(const uint64_t *rule, unsigned int type, bytes at, size
 bool obus_are_plain(const uint64_t *rule, bytes at, size_t size)
 {
 	bytes end = at + size;
+	bool announced = false; /* tiles are coded behind a header, as in obus.py */
 
 	for (int count = 0; at < end; count++) {
 		bytes start = at;
-		unsigned int first = *at++;
+		unsigned int first = *at++, type = first >> 3 & 15;
 		uint64_t length = 0;
 
 		if (count >= FRAME_UNITS)
@@ -366,8 +375,9 @@ bool obus_are_plain(const uint64_t *rule, bytes at, size_t size)
 			return says_nothing(start, (size_t)(end - start)); /* no OBU, as in obus.py */
 		if (!(first & 2) || length > (uint64_t)(end - at))
 			length = (uint64_t)(end - at);
-		if (!obu_is_plain(rule, first >> 3 & 15, at, length))
+		if (!obu_is_plain(rule, type, at, length) || (type == 4 && !announced))
 			return false;
+		announced = type == 3 || type == 6 || (announced && type != 2);
 		at += length;
 	}
 	return true;

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei, user_data
+from policyfs.redact.bitstreams.layers import Layers, stated, types_of
 from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, START_CODE, VVC, Codec
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.cleaners import Inner
@@ -44,15 +45,18 @@ CONFIGS: Final = MappingProxyType({HEVC.name: b"hvcC", VVC.name: b"vvcC", AV1.na
 FULL_BOX: Final = bytes(4)
 """Version and flags of ``vvcC`` in MP4. Other containers store it without these bytes."""
 _CONFIG: Final = re.compile(rb"avcC|hvcC|vvcC")
-CONFIG_BYTES: Final = 64
-"""Number of bytes at the start of a configuration that framing() needs."""
+_CODE: Final = re.compile(re.escape(START_CODE))
+_HEAD_BYTES: Final = 4
 
 
 class Framing(NamedTuple):
-    """The codec of frames, and the size of the length before each unit; 0: none (annex B, MPEG-2, AV1)."""
+    """The codec of frames, the size of the length before each unit (0: none, as in annex B, MPEG-2, AV1), and
+    the layers that the settings declare.
+    """
 
     codec: Codec
     length_size: int
+    layers: Layers = Layers.NONE
 
 
 def framing(kind: bytes, config: bytes) -> Framing | None:
@@ -69,13 +73,13 @@ def framing(kind: bytes, config: bytes) -> Framing | None:
     codec = _FRAMED.get(kind)
     if codec is None or len(config) <= _LENGTH_AT[kind] or not _BEGINNINGS[kind].match(config):
         return None
-    return Framing(codec, length_bytes(kind, config))
+    return Framing(codec, length_bytes(kind, config), stated(codec, _sets(kind, config)))
 
 
 def framing_in(parameters: bytes) -> Framing | None:
     """Return the framing of the first bytes that look like a decoder configuration, or None."""
     found = _CONFIG.search(parameters)
-    return None if found is None else framing(found[0], parameters[found.end() :][:CONFIG_BYTES])
+    return None if found is None else framing(found[0], parameters[found.end() :])
 
 
 def stream_framing(codec: Codec, config: bytes) -> Framing:
@@ -88,8 +92,32 @@ def stream_framing(codec: Codec, config: bytes) -> Framing:
     kind = next((kind for kind, known in _FRAMED.items() if known is codec), None)
     if kind is None:
         return Framing(codec, 0)
-    stated = framing(kind, FULL_BOX * (kind == b"vvcC") + config)
-    return Framing(codec, 0) if stated is None else stated
+    found = framing(kind, FULL_BOX * (kind == b"vvcC") + config)
+    return Framing(codec, 0, stated(codec, units_behind_codes(config))) if found is None else found
+
+
+def units_behind_codes(data: bytes) -> Iterator[bytes]:
+    """Yield the first bytes of the units behind start codes."""
+    for code in _CODE.finditer(data):
+        yield data[code.end() : code.end() + _HEAD_BYTES]
+
+
+def _sets(kind: bytes, config: bytes) -> Iterator[bytes]:
+    """Yield the units in a decoder configuration, up to bytes that are none."""
+    try:
+        if kind in WITH_ARRAYS:
+            for one in array_units(arrays(kind, config), WITH_ARRAYS[kind]):
+                yield config[one.start : one.end]
+            return
+        fields = Fields(config, _LENGTH_AT[kind] + 1)
+        for mask in (0x1F, 0xFF):
+            for _ in range(fields.number(1) & mask):
+                yield fields.take(fields.number(2))
+        fields.take(3)
+        for _ in range(fields.number(1)):
+            yield fields.take(fields.number(2))
+    except ValueError:
+        return
 
 
 def length_bytes(kind: bytes, config: bytes) -> int:
@@ -149,8 +177,8 @@ def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
 
 
 def _clean_arrays(fields: Fields, codec: Codec, inner: Inner) -> bytes:
-    out = bytearray(fields.data)
-    for stated, start, end in array_units(fields, codec):
+    out, types = bytearray(fields.data), types_of(codec, Layers.SETTINGS)
+    for declared, start, end in array_units(fields, codec):
         inner.budget.part()
         unit = fields.data[start:end]
         cut = unit.find(START_CODE)
@@ -160,9 +188,9 @@ def _clean_arrays(fields: Fields, codec: Codec, inner: Inner) -> bytes:
             cut = unit.find(START_CODE)
         if cut >= 0:  # decoders begin a new unit there
             out[start:end] = unit = unit[: max(cut, codec.header)].ljust(len(unit), b"\0")
-        kind = codec.type(unit) if len(unit) >= codec.header else 0
-        if kind not in codec.kept | codec.sei:
-            out[start + codec.header : end] = bytes(len(unit) - codec.header)
-        elif kind in codec.sei or stated in codec.sei:  # readers use the unit's type or the stated type
+        kind = codec.type(unit) if len(unit) >= codec.header else -1
+        if kind not in types.parameters | codec.sei:
+            out[min(start + codec.header, end) : end] = bytes(max(0, len(unit) - codec.header))
+        elif kind in codec.sei or declared in codec.sei:  # readers use the unit's type or the stated type
             out[start:end] = sei.filled(unit, codec.header, inner)
     return bytes(out[: fields.at]).ljust(len(out), b"\0")

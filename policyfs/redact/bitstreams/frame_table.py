@@ -20,6 +20,7 @@ from typing import Final
 from policyfs.redact.bitstreams import _heads, frames, obus, sei
 from policyfs.redact.bitstreams.decoder_config import Framing
 from policyfs.redact.bitstreams.frames import Frame, Restored, UnitLimits, clean_frame, is_picture
+from policyfs.redact.bitstreams.layers import Layers, types_of
 from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, MPEG, VVC
 from policyfs.redact.bitstreams.photos import MAX_PHOTO_BYTES, clean_photo
 from policyfs.redact.core.categories import Tells
@@ -58,7 +59,7 @@ def form_of(coded: Framing | None, lead: bytes = b"", *, encrypted: bool = False
     """Return the form of a track's frames. coded: None if each frame may be a whole picture."""
     if coded is None:
         return FrameForm(PICTURES, 0, lead)
-    return FrameForm(coded.codec.name, coded.length_size, lead, encrypted)
+    return FrameForm(coded.codec.name, coded.length_size, lead, encrypted, coded.layers)
 
 
 def table_of(
@@ -149,9 +150,10 @@ class _Search:
     _noted: Counter[tuple[str, str, Tells, bool]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
+        layers_of = [Layers(form.layers) for form in self.table.forms]
         self._codings = [
-            None if form.codec == PICTURES else Framing(_BY_NAME[form.codec], form.length_size)
-            for form in self.table.forms
+            None if form.codec == PICTURES else Framing(_BY_NAME[form.codec], form.length_size, layers)
+            for form, layers in zip(self.table.forms, layers_of, strict=True)
         ]
 
     def clean(self, number: int, source: ByteSource) -> None:
@@ -246,12 +248,13 @@ def _rule(form: FrameForm, hide: Tells) -> list[int]:
     plain = {number for number, told in tells.items() if not told & hide}
     if kind == _NAL and not sei.MARK_TELLS & hide:
         plain.add(sei.UNREGISTERED)
-    kept = codec.kept | frames.DOLBY_VISION.get(codec.name, frozenset()) if kind in (_NAL, _OBU) else ()
-    unsplit = frames.UNSPLIT[codec.name] if kind in (_NAL, _OBU) else frozenset()
+    types = types_of(codec, Layers(form.layers))
+    kept = types.parameters | frames.DOLBY_VISION.get(codec.name, frozenset()) if kind in (_NAL, _OBU) else ()
+    unsplit = types.slices if kind in (_NAL, _OBU) else frozenset()
     messages = codec.sei if kind == _NAL else ()
     numbers = [kind, form.length_size, codec.header, codec.byte, codec.shift, codec.mask]
-    searched = unsplit - frames.unsearched(codec, form.encrypted) if kind == _NAL else ()
-    numbers += [_bits(kept), _bits(messages), _bits(unsplit), _bits(searched)]
+    searched = unsplit - frames.unsearched(types, form.encrypted) if kind == _NAL else ()
+    numbers += [_bits(kept), _bits(messages), _bits(unsplit), _bits(searched), types.number_bits]
     return numbers + [_bits(n - at for n in plain if at <= n < at + 64) for at in range(0, _PLAIN_TYPES, 64)]
 
 

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei, user_data
 from policyfs.redact.bitstreams.decoder_config import CONFIGS, FULL_BOX, Framing, clean_config
+from policyfs.redact.bitstreams.layers import Layers, types_of
 from policyfs.redact.bitstreams.nal_units import (
     AV1,
     AVC,
@@ -24,15 +25,15 @@ from policyfs.redact.bitstreams.nal_units import (
     MAX_PADDING_BYTES,
     MPEG,
     START_CODE,
-    VVC,
     Codec,
+    Types,
     Unit,
     is_byte_stream,
     split_units,
     start_code_units,
     units,
 )
-from policyfs.redact.bitstreams.obus import CODED, UNITS_PER_PART, clean_obus
+from policyfs.redact.bitstreams.obus import UNITS_PER_PART, clean_obus
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.kept_values import told_in_kept, told_in_range
@@ -67,27 +68,13 @@ _USER_DATA_PER_PART: Final = 2
 """Units of MPEG user data that cost as much as one part of a file. A frame has one to three."""
 _PATCHES_PER_PART: Final = 32
 """Number of patches of a unit that cost as much work as one part of a file. Most units have one or two."""
-DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62, 63}), AVC.name: frozenset({28, 30})})
+DOLBY_VISION: Final = MappingProxyType({HEVC.name: frozenset({62}), AVC.name: frozenset({28})})
 """Codec -> types of units without a meaning in its standard, in which Dolby Vision stores the range."""
-UNSPLIT: Final = MappingProxyType(
-    {
-        AVC.name: frozenset({*range(1, 6), 19, 20, 21, 30}),
-        HEVC.name: frozenset({*range(10), *range(16, 22), 48, 49, 63}),
-        VVC.name: frozenset({*range(4), *range(7, 11)}),
-        MPEG.name: frozenset({*range(1, 0xB0), 0xB6}),
-        AV1.name: CODED,
-    }
-)
-"""Codec -> types of units without metadata: slices, also of other layers, and units of units (48, 49)."""
-_SLICES: Final = MappingProxyType({
-    codec.name: {bytes([one]) for one in range(256) if one >> codec.shift & codec.mask in UNSPLIT[codec.name]}
-    for codec in (AVC, HEVC, VVC)
-})  # fmt: skip
-"""Codec -> values of the byte with the type of such units."""
 _AGGREGATES: Final = frozenset({48, 49})
 """Types of HEVC's units that hold numbers that may look like a start code."""
 _HEADERS_OF_MPEG_4: Final = frozenset(range(1, 0x30))
 """Types of units that are headers in MPEG-4, and slices in MPEG-1 and MPEG-2."""
+_SLICES_OF_MPEG_4: Final = frozenset({0xB6})
 _PICTURE: Final = START_CODE + b"\0"
 _VOP: Final = START_CODE + b"\xb6"
 """The starts of a picture of MPEG-1 and MPEG-2, and of one of MPEG-4."""
@@ -149,7 +136,8 @@ def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner
         return Found()
     if not is_byte_stream(source.read(start, 4)):
         return _clean_config(source, start, end, codec, inner)
-    return clean_frame(source, Frame(start, end - start), Framing(codec, 0), inner, UnitLimits())
+    coded = Framing(codec, 0, Layers.SETTINGS)
+    return clean_frame(source, Frame(start, end - start), coded, inner, UnitLimits())
 
 
 def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
@@ -197,19 +185,18 @@ def _clean_units(
             raise TooMuchError(TOO_MANY_UNITS)
         return found
     if encrypted and not coded.length_size and not is_byte_stream(source.read(at, 4)):
-        coded = Framing(codec, 4)
-    some, streamed = _units(source, at, end, coded, inner, unsearched(codec, encrypted))
-    search = _UnitSearch(source, codec, inner, limits, encrypted and not streamed)
+        coded = coded._replace(length_size=4)
+    types = types_of(codec, coded.layers) if codec is not MPEG else _types_of_mpeg(source, at, end)
+    some, streamed = _units(source, at, end, coded, inner, unsearched(types, encrypted))
+    search = _UnitSearch(source, types, inner, limits, encrypted and not streamed)
     search.broken = search.sealed and not _is_chain(source, at, end, coded, inner.budget)
-    slices, per_part = UNSPLIT[codec.name], UNITS_PER_PART
-    if codec is MPEG:
-        slices, per_part = _slices_of_mpeg(source, at, end), _USER_DATA_PER_PART
+    per_part = _USER_DATA_PER_PART if codec is MPEG else UNITS_PER_PART
     first = next(some, None)
     if streamed:
         search.search(at, end if first is None else first.start - len(START_CODE))
     for unit in chain(() if first is None else (first,), some):
-        kind = codec.type(unit.head) if len(unit.head) == codec.header else -1
-        if kind in slices:
+        kind = types.of(unit.head) if len(unit.head) == codec.header else -1
+        if kind in types.slices:
             continue
         limits.left -= 1
         if limits.left < 0:
@@ -224,12 +211,16 @@ class _UnitSearch:
     """The search of a frame's units. sealed: they may be encrypted; broken: the frame as a whole may be."""
 
     source: ByteSource
-    codec: Codec
+    types: Types
     inner: Inner
     limits: UnitLimits
     sealed: bool
     broken: bool = False
     found: Found = field(default_factory=Found)
+
+    @property
+    def codec(self) -> Codec:
+        return self.types.codec
 
     def clean(self, unit: Unit, kind: int) -> None:
         """Clean a unit. kind: its type; -1 for bytes in no unit. Raises TooMuchError."""
@@ -238,7 +229,7 @@ class _UnitSearch:
             self._messages(unit)
         elif self.broken:
             return
-        elif kind < 0 or kind in codec.kept | DOLBY_VISION.get(codec.name, frozenset()):
+        elif kind < 0 or kind in self.types.parameters | DOLBY_VISION.get(codec.name, frozenset()):
             self.search(start, unit.end)
         elif unit.end - unit.start <= sei.MAX_UNIT_BYTES:
             old = self._read(unit)
@@ -281,12 +272,14 @@ class _UnitSearch:
         self.found.notes += [Note(start, end - start, self.codec.name, _TAG, tells)] * bool(patches)
 
 
-def _slices_of_mpeg(source: ByteSource, at: int, end: int) -> frozenset[int]:
-    """Return the types of slices in a frame of MPEG. In MPEG-4, the lowest types are headers."""
-    slices = UNSPLIT[MPEG.name]
+def _types_of_mpeg(source: ByteSource, at: int, end: int) -> Types:
+    """Return the types of units in a frame of MPEG. Where no picture of MPEG-1 or MPEG-2 is, the lowest types
+    are headers of MPEG-4, and most others have no meaning.
+    """
+    types = types_of(MPEG, Layers.NONE)
     if _holds(source, at, end, _PICTURE) and not _holds(source, at, end, _VOP):
-        return slices
-    return slices - _HEADERS_OF_MPEG_4
+        return types
+    return types._replace(slices=_SLICES_OF_MPEG_4, parameters=types.parameters | _HEADERS_OF_MPEG_4)
 
 
 def _holds(source: ByteSource, at: int, end: int, code: bytes) -> bool:
@@ -329,13 +322,11 @@ def _is_chain(source: ByteSource, at: int, end: int, coded: Framing, budget: Bud
     return False
 
 
-def unsearched(codec: Codec, encrypted: bool) -> frozenset[int]:
+def unsearched(types: Types, encrypted: bool) -> frozenset[int]:
     """Return the types of units behind lengths within which a start code begins none: if encrypted, and of
     units of units; elsewhere FFmpeg begins one (libavcodec/h2645_parse.c).
     """
-    if encrypted:
-        return UNSPLIT[codec.name]
-    return _AGGREGATES if codec is HEVC else frozenset()
+    return types.slices if encrypted else types.slices & _AGGREGATES if types.codec is HEVC else frozenset()
 
 
 def _units(
@@ -354,18 +345,18 @@ def _units(
             raise NotThisKindError("a frame has lengths and start codes, or is cut off")
     if not size or head == b"\0" + START_CODE or (size < 4 and head[:3] == START_CODE):
         return start_code_units(source, at, end, coded.codec, inner.budget), True
-    return _framed_units(source, at, end, Framing(coded.codec, size), unsplit, inner.budget), False
+    coded = coded._replace(length_size=size)
+    return _framed_units(source, at, end, coded, unsplit, inner.budget), False
 
 
-def _size_of_slices(data: bytes, coded: Framing) -> int:
+def _size_of_slices(data: bytes, coded: Framing, types: Types) -> int:
     """Return the size of the slices, without a start code within, with which *data* begins."""
-    at, size, header, byte = 0, coded.length_size, coded.codec.header, coded.codec.byte
-    types = _SLICES[coded.codec.name]
+    at, size, header = 0, coded.length_size, coded.codec.header
     while True:
         start = at + size
         stop = start + int.from_bytes(data[at:start])
         unit, is_whole = data[start:stop], start + header <= stop <= len(data)
-        if not is_whole or unit[byte : byte + 1] not in types or START_CODE in unit:
+        if not is_whole or types.of(unit[:header]) not in types.slices or START_CODE in unit:
             return at
         at = stop
 
@@ -378,8 +369,9 @@ def _framed_units(
     TooMuchError.
     """
     codec, size, header = coded.codec, coded.length_size, coded.codec.header
+    types = types_of(codec, coded.layers)
     while True:  # a frame can have a million units
-        at += _size_of_slices(source.read(at, max(0, min(_READ_BYTES, end - at))), coded)
+        at += _size_of_slices(source.read(at, max(0, min(_READ_BYTES, end - at))), coded, types)
         if at + size >= end:
             return
         head, start = source.read(at, size + header), at + size

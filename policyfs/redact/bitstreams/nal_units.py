@@ -26,6 +26,10 @@ MAX_PADDING_BYTES: Final = 1 << 12
 """Maximum number of zeros behind the last unit: some writers round sizes up."""
 
 
+NO_TYPE: Final = 256
+"""A type that no unit has."""
+
+
 class Codec(NamedTuple):
     """A codec: the size of a NAL unit's header in bytes, and the position of the unit's type in this header.
 
@@ -48,6 +52,25 @@ class Codec(NamedTuple):
         return head[self.byte] >> self.shift & self.mask
 
 
+class Types(NamedTuple):
+    """The treatment of the types of units in a stream (layers.py).
+
+    slices: types without metadata. parameters: types in which only numbers should be. Units of all other
+    types may hold anything. number_bits: the bits of a header of two bytes that are 0 in each slice.
+    """
+
+    codec: Codec
+    slices: frozenset[int]
+    parameters: frozenset[int]
+    number_bits: int = 0
+
+    def of(self, head: bytes) -> int:
+        """Return the type in a whole header; NO_TYPE for a slice of a layer that the stream has not."""
+        kind = self.codec.type(head)
+        numbered = len(head) > 1 and int.from_bytes(head[:2]) & self.number_bits and kind in self.slices
+        return NO_TYPE if numbered else kind
+
+
 AVC: Final = Codec(
     "H.264",
     *(1, 0, 0, 0x1F, frozenset({6})),
@@ -65,7 +88,7 @@ MPEG: Final = Codec("MPEG", 1, 0, 0, 0xFF, _USER_DATA, _OF_MPEG, 0xB0)
 """MPEG-1, -2 and -4 part 2: a header is the last byte of a start code, ``sei`` user data (user_data.py).
 Types from 0xB9 on belong to systems, which no frame holds.
 """
-AV1: Final = Codec("AV1", 1, 0, 3, 0xF, frozenset({5}), frozenset({1, 2, 3, 4, 6, 7, 8}), 0)
+AV1: Final = Codec("AV1", 1, 0, 3, 0xF, frozenset({5}), frozenset({1, 2, 3, 4, 6, 7}), 0)
 """AV1. Its units are OBUs (obus.py), and not NAL units."""
 CODECS: Final = MappingProxyType(
     {
@@ -181,16 +204,15 @@ def split_units(
 
 
 def walk_nals(
-    source: ByteSource, codec: Codec, length_size: int, inner: Inner, *, cut: bool = False
+    source: ByteSource, types: Types, length_size: int, inner: Inner, *, cut: bool = False
 ) -> Found | None:
     """Walk a chain of NAL units, each behind its length. Turn SEI units that hold data to hide, and units of
-    types that are not in ``codec.kept``, into filler, and also other units without slices that hold metadata
-    or tell a place.
+    types that may hold anything, into filler, and also parameters that hold metadata or tell a place.
 
     Return None if the source is not such a chain, or has no slice of a picture. cut: True if the last unit
     may be cut off, because the file ends there. Raises TooMuchError.
     """
-    found, slices, size = Found(), 0, source.size
+    found, slices, size, codec = Found(), 0, source.size, types.codec
     for unit in units(source, 0, codec, length_size):
         inner.budget.part()
         at = unit.start - length_size
@@ -206,12 +228,12 @@ def walk_nals(
         if unit.end > size and not cut:
             return None
         slices += codec.type(unit.head) < codec.slices
-        for part in split_units(source, unit, size, codec, _REFERENCES, inner.budget):
-            kind = codec.type(part.head) if len(part.head) == codec.header else -1
+        for part in split_units(source, unit, size, codec, types.slices & _REFERENCES, inner.budget):
+            kind = types.of(part.head) if len(part.head) == codec.header else -1
             body, end = part.start + codec.header, min(part.end, size)
-            if kind not in codec.kept or (
-                kind >= codec.slices
-                and told_in_range(source, body, end, inner.hide & Tells.LOCATION, inner.budget, numbers=True)
+            if kind not in types.slices and (
+                kind not in types.parameters
+                or told_in_range(source, body, end, inner.hide & Tells.LOCATION, inner.budget, numbers=True)
             ):
                 _replace(source, kind, part.start, end, codec, inner, found)
     return found if slices else None

@@ -7,6 +7,7 @@ of the same size if it may hold data to hide.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -30,7 +31,11 @@ _OBU_PADDING: Final = 15
 _OBU_FRAMES: Final = frozenset({3, 4, 6})
 _NO_SIZE: Final = 0x79
 """Bits of an OBU's first byte without those of errors, of an extension and of a size."""
-CODED: Final = frozenset({4, 6, 8})
+_OBU_DELIMITER: Final = 2
+_OBU_TILES: Final = 4
+_OBU_FRAME: Final = 6
+_ANNOUNCING: Final = frozenset({3, 6})
+"""Types of OBUs behind which tiles may be."""
 _OBU_HEADERS: Final = frozenset({1, 2, 3, 7})
 _T35: Final = 4
 """Type of metadata OBUs with a message that is registered by ITU-T T.35, as in SEI messages (sei.py)."""
@@ -44,7 +49,7 @@ def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: b
     Return None if the source is not such a chain. picture: True to return None also if the chain keeps
     no frame. cut: True if the last unit may be cut off, because the file ends there. Raises TooMuchError.
     """
-    found, at, frames = Found(), 0, 0
+    found, at, frames, order = Found(), 0, 0, _Order()
     while at < source.size:
         inner.budget.part()
         head = source.read(at, _HEAD_BYTES)
@@ -54,7 +59,8 @@ def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: b
             return None
         if end > source.size and not cut:
             return None
-        stays = _clean(source, at, head[0], body, min(end, source.size), inner, found)
+        coded = order.is_coded(head[0]) and picture  # settings have no picture
+        stays = coded or _clean(source, at, head[0], body, min(end, source.size), inner, found)
         frames += stays and head[0] >> 3 & 15 in _OBU_FRAMES
         at = end
     return found if frames or not picture else None
@@ -66,7 +72,7 @@ def clean_obus(source: ByteSource, at: int, end: int, inner: Inner, most: int) -
     Stop at bytes that are no OBU. most: maximum number of OBUs that are examined. Return the changes, and the
     number of OBUs: *most* + 1 if there are more. Raises TooMuchError.
     """
-    found, count = Found(), 0
+    found, count, order = Found(), 0, _Order()
     while at < end:
         count += 1
         if count > most:
@@ -81,16 +87,31 @@ def clean_obus(source: ByteSource, at: int, end: int, inner: Inner, most: int) -
                 found.patches += _padding(source, at, source.read(at, 1)[0] & _NO_SIZE, at + 1, end)
                 found.notes.append(Note(at, end - at, "OBU", "bytes in no unit", told))
             break
-        _clean(source, at, source.read(at, 1)[0], body, min(stop, end), inner, found)
+        if not order.is_coded(first := source.read(at, 1)[0]):
+            _clean(source, at, first, body, min(stop, end), inner, found)
         at = stop
     return found, count
+
+
+@dataclass(slots=True)
+class _Order:
+    """The order of the OBUs of a frame. Decoders pass over tiles without a header before them."""
+
+    announced: bool = False
+
+    def is_coded(self, first: int) -> bool:
+        """Return True if the next OBU is a part of a picture. first: its first byte."""
+        kind = first >> 3 & 15
+        coded = kind == _OBU_FRAME or (kind == _OBU_TILES and self.announced)
+        self.announced = kind in _ANNOUNCING or (self.announced and kind != _OBU_DELIMITER)
+        return coded
 
 
 def _clean(source: ByteSource, at: int, first: int, body: int, end: int, inner: Inner, found: Found) -> bool:
     """Turn an OBU with the payload [body, end) into empty padding if it may hold data to hide. Return True if
     it stays."""
     kind = first >> 3 & 15
-    if kind in CODED or body >= end:
+    if body >= end:
         return True
     if kind in _OBU_HEADERS:
         tells = _among_numbers(source, body, end, inner)

@@ -31,7 +31,7 @@ _VOID: Final = b"\xec\x84"
 """The header of a Void element of SUM_BYTES."""
 _MAX_OFFSET: Final = (1 << 63) - 1
 _COUNTS: Final = struct.Struct("<HII")
-_FORM: Final = struct.Struct("<BB?H")
+_FORM: Final = struct.Struct("<BB?BH")
 _LITTLE: Final = sys.byteorder == "little"
 
 
@@ -41,13 +41,15 @@ class FrameForm:
 
     codec: one of CODECS. length_size: size in bytes of the length field before each unit; 0 if units have no
     length field. lead: the bytes at the start of each frame that the container stores elsewhere (Matroska's
-    header compression). encrypted: True if frames may be encrypted as a whole.
+    header compression). encrypted: True if frames may be encrypted as a whole. layers: the layers that the
+    track declares (bitstreams/layers.py).
     """
 
     codec: str
     length_size: int = 0
     lead: bytes = b""
     encrypted: bool = False
+    layers: int = 0
 
 
 @dataclass(slots=True)
@@ -131,7 +133,7 @@ class FrameTable:
         for form in self.forms:
             if len(form.lead) > MAX_LEAD_BYTES:
                 raise ValueError("too many bytes before each frame")
-            head = (CODECS.index(form.codec), form.length_size, form.encrypted, len(form.lead))
+            head = (CODECS.index(form.codec), form.length_size, form.encrypted, form.layers, len(form.lead))
             parts += [_FORM.pack(*head), form.lead]
         columns = (self.starts, self.ends, self.tracks, self.sums, self.covered)
         parts += [_little(column).tobytes() for column in columns]
@@ -148,9 +150,9 @@ class FrameTable:
             form_count, count, sums = _COUNTS.unpack_from(data)
             forms, at = [], _COUNTS.size
             for _ in range(form_count):
-                codec, length_size, encrypted, size = _FORM.unpack_from(data, at)
+                codec, length_size, encrypted, layers, size = _FORM.unpack_from(data, at)
                 at += _FORM.size + size
-                forms.append(FrameForm(CODECS[codec], length_size, data[at - size : at], encrypted))
+                forms.append(FrameForm(CODECS[codec], length_size, data[at - size : at], encrypted, layers))
                 if length_size > 4 or size > MAX_LEAD_BYTES or at > len(data):
                     raise ValueError("a form of frames is out of range")
         except (struct.error, IndexError) as exc:

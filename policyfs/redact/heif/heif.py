@@ -12,6 +12,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
+from policyfs.redact.bitstreams.layers import named, types_of
 from policyfs.redact.bitstreams.nal_units import CODECS, walk_nals
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.categories import Tells
@@ -156,7 +157,8 @@ class _HeifFile(BoxFile):
         if kind in CODECS and not length_size:
             return None  # readers may take either of several sizes
         if kind in CODECS:
-            return walk_nals(data, CODECS[kind], length_size, self.inner, cut=data.cut)
+            types = types_of(CODECS[kind], named(b" ".join((kind, *properties))))
+            return walk_nals(data, types, length_size, self.inner, cut=data.cut)
         if kind == b"av01":
             return walk_obus(data, self.inner, cut=data.cut)
         if kind == b"jpeg" or (kind == b"mime" and _media_type(item) in _PICTURE_TYPES):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from array import array
+from functools import reduce
+from operator import or_
 from typing import Final
 
 from policyfs.redact.bitstreams.decoder_config import Framing, framing_in
 from policyfs.redact.bitstreams.frame_table import FrameTable, check_count, form_of, table_of
+from policyfs.redact.bitstreams.layers import named
 from policyfs.redact.bitstreams.nal_units import codec_of
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.isobmff.stbl import Runs
@@ -40,11 +43,14 @@ def _framing(track: Track) -> Framing | None:
     """Return the framing that a box in the sample entry states, or bytes that look like such a box (lax
     readers use them), else start codes for a known codec. Raises NotThisKindError for several.
     """
-    if len(track.entries.framings) > 1:
+    framings, layers = track.entries.framings, named(track.parameters)
+    if len({coded[:2] for coded in framings}) > 1:
         raise NotThisKindError("the frames of a track have several codecs, or length fields of several sizes")
-    for coded in track.entries.framings:
-        return coded
+    for coded in framings:
+        return coded._replace(layers=reduce(or_, (one.layers for one in framings), layers))
     found = framing_in(track.parameters)
     kinds = (*track.entries.formats, *_ORIGINAL.findall(track.parameters))
     codec = next((codec for kind in kinds if (codec := codec_of(kind)) is not None), None)
-    return found if found is not None or codec is None else Framing(codec, 0)
+    if found is None and codec is not None:
+        found = Framing(codec, 0)
+    return None if found is None else found._replace(layers=found.layers | layers)

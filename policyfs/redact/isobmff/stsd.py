@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei, user_data
 from policyfs.redact.bitstreams.decoder_config import (
-    CONFIG_BYTES,
     WITH_ARRAYS,
     Framing,
     clean_config,
@@ -151,7 +150,7 @@ def _visual(block: Block, entry: Box) -> set[Framing]:
     # The framing is that of the result: without a decoder configuration, players look for start codes.
     cleaned, by = apply(block.data[entry.start : entry.end], changes), entry.start
     places = ((box.start - by, box.body - by, box.end - by) for box in boxes)
-    said = (framing(cleaned[at + 4 : at + 8], cleaned[body:end][:CONFIG_BYTES]) for at, body, end in places)
+    said = (framing(cleaned[at + 4 : at + 8], cleaned[body:end]) for at, body, end in places)
     codec = codec_of(entry.kind)
     plain = {Framing(codec, 0)} if codec in (AV1, MPEG) else set()
     return {coded for coded in said if coded is not None} or plain

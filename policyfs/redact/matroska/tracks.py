@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams.decoder_config import Framing, framing_in, stream_framing
+from policyfs.redact.bitstreams.layers import named
 from policyfs.redact.bitstreams.nal_units import AV1, AVC, HEVC, MPEG, VVC, codec_of
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.matroska import tag_names
@@ -110,6 +111,8 @@ def _coding(entry: bytes) -> Coding | None:
     if (coded is None and not codec.startswith(_PICTURES)) or _role(entry) is not Role.MEDIA:
         return None
     lead = _lead(child_data(entry, tag_names.ENCODINGS) or b"")
+    if coded is not None:  # the entry names Dolby Vision beside the codec's settings
+        coded = coded._replace(layers=coded.layers | named(entry))
     return None if lead is None else Coding(coded, lead)
 
 

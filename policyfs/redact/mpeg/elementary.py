@@ -7,7 +7,9 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Final
 
+from policyfs.redact.bitstreams.decoder_config import units_behind_codes
 from policyfs.redact.bitstreams.frame_table import FrameForm, FrameTable, Work, look
+from policyfs.redact.bitstreams.layers import Layers, stated
 from policyfs.redact.bitstreams.nal_units import AVC, HEVC, MPEG, START_CODE
 from policyfs.redact.core.appended import OVERLAP_BYTES, find_appended
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError, budget_for
@@ -41,6 +43,7 @@ class Video:
     codec: str = ""
     pieces: Gathered = field(default_factory=Gathered)
     _mark: bytes = b""
+    _layers: Layers = Layers.NONE
 
     def search(self, *, last: bool = False) -> None:
         """Clean the messages in the pictures that are complete. last: True at the end of the stream.
@@ -66,6 +69,8 @@ class Video:
             raise NotThisKindError("the codec of its pictures is unknown, or another one than it states")
         self.codec = found
         self._mark = START_CODE
+        codec = AVC if found == AVC.name else HEVC
+        self._layers = stated(codec, units_behind_codes(data)) if found == codec.name else Layers.NONE
         if self.codec == MPEG.name:
             self._mark = _VOP if _VOP in data else _PICTURE
             if self._mark not in data:
@@ -81,7 +86,8 @@ class Video:
         ends = starts[1:] + array("Q", (len(data),))
         for piece in self.pieces.ranges(0, begin):
             self.edits.zero(*piece, "before the first picture")
-        table = FrameTable(starts, ends, array("H", bytes(2 * len(starts))), (FrameForm(self.codec),))
+        form = FrameForm(self.codec, layers=self._layers)
+        table = FrameTable(starts, ends, array("H", bytes(2 * len(starts))), (form,))
         found = look(table, MemorySource(data), self.edits.inner, self.work, units_only=True)
         self.pieces.put(found, self.edits.found)
 

@@ -15,7 +15,7 @@ from typing import Final
 from policyfs.redact.bitstreams.decoder_config import stream_framing
 from policyfs.redact.bitstreams.digital_video import check_dated
 from policyfs.redact.bitstreams.frame_table import FrameForm, FrameLooks, form_of
-from policyfs.redact.bitstreams.frames import clean_settings
+from policyfs.redact.bitstreams.frames import MAX_CONFIG_BYTES, clean_settings
 from policyfs.redact.bitstreams.nal_units import codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
@@ -214,7 +214,7 @@ class _Locator:
         if codec is None:
             self.forms.setdefault(number, form_of(None))
             return Found()
-        coded = stream_framing(codec, self.source.read(start, max(0, min(_HEADER_BYTES, end - start))))
+        coded = stream_framing(codec, self.source.read(start, max(0, min(MAX_CONFIG_BYTES, end - start))))
         self.forms[number] = form_of(coded)
         return clean_settings(self.source, start, end, codec, self.inner)
 
