@@ -364,6 +364,7 @@ cannot open files of these kinds, nor files of unknown kinds."""
 _OTHER_NAMES_WITHOUT_LOCATOR: Final = {
     "application/x-empty": KIND_EMPTY,
     "application/x-gzip": "application/gzip",
+    "application/x-sqlite3": "application/vnd.sqlite3",
     "application/x-zip-compressed": "application/zip",
     "application/xml": "text/xml",
     "audio/x-midi": "audio/midi",

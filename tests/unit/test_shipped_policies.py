@@ -25,8 +25,8 @@ FAMILY = """
 | gallery | see /Android/data/camera/settings.txt | | ENOENT |
 | gallery | create /Android/data/camera/x | new | ENOENT |
 | gallery | see /Android/data/gallery | directory | allowed |
-| gallery | read /Android/data/gallery/cache.db | application/x-sqlite3 of none | allowed |
-| gallery | write /Android/data/gallery/cache.db | application/x-sqlite3 of gallery | allowed |
+| gallery | read /Android/data/gallery/cache.db | application/vnd.sqlite3 of none | allowed |
+| gallery | write /Android/data/gallery/cache.db | application/vnd.sqlite3 of gallery | allowed |
 | gallery | create /Android/data/gallery/new | new | allowed |
 | gallery | delete /Android/data/gallery/new | text/plain of none | allowed |
 | gallery | read /DCIM/Camera/a.jpg | image/jpeg of camera | allowed, redacted: location, audit: required |

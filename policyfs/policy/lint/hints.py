@@ -1,4 +1,4 @@
-"""Findings that `policy check` shows, too: from decisions on plain paths, made from the rules' globs."""
+"""Findings that `policy check` shows, too: on kinds, and from decisions on plain paths of rules' globs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
 from policyfs.policy.errors import listed
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
+from policyfs.policy.lint.kinds import unknown_kinds
 from policyfs.policy.lint.modes import looks_like_backup, principal_of
 from policyfs.policy.lint.places import Names, Places, plain_names, shown
 from policyfs.policy.model import SELF, Effect, Modes, Rule
@@ -46,6 +47,7 @@ def _hints(engine: Engine) -> Iterator[Finding]:
                 " app is a backup, the backup has wrong modes and owners",
                 "remove modes: policy",
             )
+    yield from unknown_kinds(engine.policy)
     yield from map(_overridden, filter(attrgetter("overridden"), engine.policy.rules))
     for rule in engine.policy.rules:
         if rule.effect is Effect.CONTENT and to_clean(banned((rule.content,))):

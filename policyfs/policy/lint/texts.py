@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from policyfs.domain import FIXED_KINDS, KIND_EMPTY, OWNER_NONE, Op
-from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
+from policyfs.domain import FIXED_KINDS, OWNER_NONE, Op
 from policyfs.policy.lint.findings import Finding, on_rule
 from policyfs.policy.model import Effect, Policy, Rule, UidRange, Who
 
-_MAJORS: Final = frozenset(
-    ("application", "audio", "chemical", "font", "image", "inode", "message", "model", "multipart", "text")
-) | {"video", "x-content"}
-_KNOWN: Final = frozenset({*REDACTABLE_KINDS, *WITHOUT_LOCATOR, *FIXED_KINDS.values(), KIND_EMPTY})
-_NEARLY_COMPLETE: Final = ("image", "video")
-"""Major types of which _KNOWN has nearly all kinds: an unknown similar one is a typing error."""
-_NEAR: Final = 0.8
 _EXTENSION: Final = re.compile(r"[*?}a-zA-Z0-9]\.(\{[^{}]*\}|[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)$")
 _VARIABLE: Final = re.compile(r"\$\{?(?:app|uid|user)\b\}?|%[uU]\b|<(?:app|uid|user)>", re.IGNORECASE)
 _SPACE: Final = re.compile(r"(?<!\\)\s(?:/|$)|/\s")
@@ -173,23 +164,6 @@ def _below_only(rule: Rule) -> Iterator[Finding]:
             return
 
 
-def _kinds(rule: Rule) -> Iterator[Finding]:
-    named = {kind for block in rule.blocks for kind in block.kinds or ()} | rule.raw_types
-    named |= {kind for kind in rule.content if "/" in kind and " " not in kind}
-    for kind in sorted(named):
-        major, _, minor = kind.partition("/")
-        meant = ""
-        if major not in _MAJORS:
-            near = difflib.get_close_matches(major, _MAJORS, 1)
-            meant = f"{near[0]}/{minor}" if near else "a kind that `policyfs inspect` shows"
-        elif minor != "*" and kind not in _KNOWN and major in _NEARLY_COMPLETE:
-            close = difflib.get_close_matches(kind, _KNOWN, 1, _NEAR)
-            meant = close[0] if close else ""
-        if meant:
-            told = f"no file is known to have the kind {kind}"
-            yield on_rule("unknown-kind", rule, told, f"did you mean {meant}?")
-
-
 def _costs(rule: Rule) -> Iterator[Finding]:
     if rule.effect in (Effect.REDACT, Effect.CONTENT) and rule.when is not None and rule.when.kinds:
         what = "read from copies" if rule.effect is Effect.REDACT else "written through the daemon"
@@ -248,7 +222,6 @@ _CHECKS: Final[tuple[Callable[[Rule], Iterator[Finding]], ...]] = (
     _owner_none,
     _case,
     _below_only,
-    _kinds,
     _costs,
     _spelling,
     _monitored,
