@@ -48,6 +48,20 @@ def test_a_first_header_that_is_not_ended_is_refused():
     assert "has no end" in plan.reason
 
 
+def test_pages_behind_the_last_one_of_a_stream_go() -> None:
+    data = sounds.vorbis(sounds.comments())
+    last = sounds.page(7, 9, 4, b"\5", b"\0last")
+    more = sounds.page(7, 10, 0, bytes([len(CITY)]), CITY)
+    assert redact(OGG, data + last) == data + last
+    assert redact(OGG, data + more) == data + more, "the stream goes on"
+    for behind in (more, more[:-2]):
+        out = redact(OGG, data + last + behind)
+        assert out.startswith(data + last)
+        assert CITY[:-2] not in out
+    chained = sounds.vorbis(sounds.comments())
+    assert redact(OGG, data + last + chained) == data + last + chained
+
+
 @pytest.mark.parametrize("behind", [b"", sounds.vorbis(sounds.comments()), sounds.opus(sounds.comments())])
 def test_comments_that_are_not_ended_go(behind):
     """Where the file is cut off, or where another stream starts in their place."""

@@ -143,7 +143,21 @@ PLACES += [
     "".join(f"%{ord(char):02x}" for char in _PLAIN),
     "".join(f"\\u{ord(char):04x}" for char in _PLAIN),
 ]
+PLACES += [
+    *("Breite: 47.804", "Länge 13,042", "breedte: 52.123", "lengte = 4.895", "bredd: 59.329", "längd 18.068"),
+    *("szer. geogr.: 47,804", "dł. 13.042", "шир.: 47.804", "долг. 13,042", "šířka: 47.804"),
+    *("breddgrad: 59.3", "LV95 2651972 / 1240780", "LV95: 2'651'972, 1'240'780", "CH1903+/LV95 2651972 124"),
+    *("LV03 651972 / 240780", "Swiss grid 651 972 240 780", "OS grid SU 460 971", "OS grid: SU460971"),
+    *("OSGB36 SU 460 971", "NGR SU460971", "National grid reference SU 46000 97100", "OSGR: SU 46 97"),
+    *("QTH: JN67ms45", "Maidenhead locator JN67MS45", "locator: JN67ms", "qth JN67ms45ab"),
+    *(joint.join(map(str, b"GPS 47.80453, 13.04229")) for joint in (" ", ";", "; ", ", ")),
+    *(joint.join(f"{one:02x}" for one in b"GPS 47.80453, 13.04229") for joint in (" ", ":", "-", ", ")),
+    *("".join(f"{mark}{one:02X}" for one in b"at 47.80453, 13.04229") for mark in ("0x", "\\x", ", 0x")),
+]
 NONE = [
+    *("Breite: 47.500 mm", "Länge: 1920.000", "Länge 12.345m", "bredd 3.25", "szerokość 120 px"),
+    *("locator JN67", "the national grid 2024", "hungry 12", " ".join(map(str, range(1, 40))), "LV95 is new"),
+    "de:ad:be:ef:00:11:22:33:44:55:66:77",
     *("Bake at 180 degrees 20 minutes", "180 Grad 25 Minuten backen", "180度20分焼く", "Drehung 90 Grad"),
     *(
         "rotated by 90 degrees",

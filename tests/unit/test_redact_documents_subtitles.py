@@ -55,6 +55,15 @@ def test_words_that_tell_nothing_stay(kind: str, data: bytes) -> None:
     assert _TIMES.findall(people) == _TIMES.findall(data)
 
 
+def test_settings_of_a_cue_that_are_no_settings_are_words() -> None:
+    plain = vtt("Hello.").replace(b"line:0", b"line:84.66%,end position:50%,line-left size:35%")
+    assert b"line:84.66%,end position:50%,line-left size:35% align:left\n" in redacted(VTT, plain, "people")
+    for setting in (b"region:Quincebury", b"align:Quincebury", b"line:Quincebury", b"at Quincebury"):
+        out = redacted(VTT, plain.replace(b"align:left", setting), "people")
+        assert out.count(b" --> 00:00.900 ") == 1
+        assert b"Quincebury" not in out
+
+
 @pytest.mark.parametrize("name", PLANTS)
 def test_metadata_in_words_goes(name: str) -> None:
     value = re.sub(rb"[\r\n\0,]", b" ", PLANTS[name]) + b" 47.80453, 13.04229"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.categories import UNKNOWN, Tells, hidden_by
-from policyfs.redact.core.cleaners import Budget, TooMuchError
+from policyfs.redact.core.cleaners import Budget, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.pdf.keys import edit, silenced
 from policyfs.redact.pdf.objects import Reader
@@ -63,6 +63,12 @@ def edited(text: bytes, hide: Tells, **role: bool) -> bytes:
         (b"<</PTEX.FileName(./Rosa.pdf)/PTEX.PageNumber 1/Subtype/Form/Length 3>>", L, []),
         (b"<</Dests<</City[3 0 R/Fit]/GPS 4 0 R/country<</Type/X>>>>>>", L, []),
         (b"<</BaseState/ON/Capacity 1/Latent 2/Velocity 3/Coords[0 1]/Lang(de)>>", L, []),
+        (b"<</A<</GEO[47.8 13.0]/Geo(Zirbel)/Geometry 7>>>>", L, [b"47.8", b"Zirbel"]),
+        (b"<</ExData<</Type/ExData/Subtype/MarkupGeo/Spot 7>>>>", L, [b"Spot 7"]),
+        (b"<</Lang(Rosa in Zirbelstadt)>>", P, [b"Rosa", b"Zirbel"]),
+        (b"<</Lang<FEFF0052006F00730061>>>", P, [b"0052"]),
+        (b"<</A<</Lang(de-AT)>>/B<</Lang(zh_Hans_CN)>>/C<</Lang()>>/D<</Lang<FEFF00640065>>>>>", P | L, []),
+        (b"<</Type/Font/BaseFont/ABCDEF+Quill-2.0345,Bold/FontName/F47.80453>>", L, []),
         (b"<</M(D:20240517)>>", T, [b"D:2024"]),
         (b"<</M(not a date)>>", T, []),
         (b"<</Subtype/Popup/Rect[0 0 1 1]/M(Fri May 17 2024)>>", T, [b"May"]),
@@ -242,3 +248,18 @@ def test_what_a_place_refers_to_is_judged_without_its_removed_entries(inside):
     out = apply(data, in_order(found.patches, len(data)))
     assert inside or b"47.80453" not in out
     assert not locate_in("application/pdf", MemorySource(out), hidden_by(["location"])).patches
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_place_in_a_name_is_refused(packed: bool) -> None:
+    """Other objects may refer to the name. In an object that goes it does no harm."""
+    font = b"<</Type/Font/BaseFont/At47.80453,13.04229>>"
+    some = {6: object_stream({5: font})} if packed else {5: font}
+    assert b"13.04229" not in applied(pdf(some))
+    with pytest.raises(NotThisKindError, match="name"):
+        applied(pdf(some, page=b"/Resources<</Font<</A 5 0 R>>>>"))
+
+
+def applied(data: bytes) -> bytes:
+    found = locate_in("application/pdf", MemorySource(data), L)
+    return apply(data, in_order(found.patches, len(data)))

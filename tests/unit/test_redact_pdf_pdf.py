@@ -304,7 +304,7 @@ def test_the_text_of_an_object_in_a_string_or_a_stream_is_refused(header):
     """Tables lead readers there, in any spelling that a reader accepts."""
     hidden = header + b"<</Where(Quincebury)>>endobj"
     for data in (
-        pdf(catalog=b"/Lang(" + hidden + b")"),
+        pdf(catalog=b"/URI<</Base(" + hidden + b")>>"),
         pdf({5: stream(b"pixels" * 70_000 + b"\n" + hidden)}, page=b"/Resources<</X 5 0 R>>"),
     ):
         plan = locate(KIND, frozenset({"location"}), MemorySource(data))
@@ -327,7 +327,8 @@ def test_the_text_of_an_object_in_a_string_or_a_stream_is_refused(header):
     ],
 )
 def test_a_text_that_is_no_object_stays(text):
-    data = pdf(catalog=b"/Lang(" + text + b")", page=b"/Resources<</X 5 0 R>>", more={5: stream(text)})
+    words = b"/URI<</Base(" + text + b")>>"
+    data = pdf(catalog=words, page=b"/Resources<</X 5 0 R>>", more={5: stream(text)})
     assert run(data) == data
 
 
@@ -336,7 +337,7 @@ def test_the_text_of_a_trailer_in_a_string_or_a_stream_is_refused(trailer):
     """Readers look for ``startxref`` in the last 1,024 bytes of the file, also in a stream."""
     hidden = b"xref\n0 1\n" + trailer + b"/Info<</Where(Quincebury)>>>>"
     for data in (
-        pdf(catalog=b"/Lang(" + hidden + b")"),
+        pdf(catalog=b"/URI<</Base(" + hidden + b")>>"),
         pdf({5: stream(b"pixels" * 70_000 + hidden)}, page=b"/Resources<</X 5 0 R>>"),
     ):
         plan = locate(KIND, frozenset({"location"}), MemorySource(data))

@@ -21,6 +21,7 @@ from policyfs.redact.audio.ogg_pages import (
     CONTINUED,
     FIRST,
     HEAD_BYTES,
+    LAST,
     Page,
     first_bytes,
     page_checksum,
@@ -66,11 +67,14 @@ _SPEEX_VERSION: Final = slice(8, 28)
 
 @dataclass(slots=True)
 class _Stream:
-    """A logical stream. pieces, starts, size: of the current packet, in the file and in the packet."""
+    """A logical stream. pieces, starts, size: of the current packet, in the file and in the packet. done:
+    behind the headers. ended: behind the last page.
+    """
 
     codec: bytes
     packets: int = 0
     done: bool = False
+    ended: bool = False
     pieces: list[tuple[int, int]] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     size: int = 0
@@ -135,7 +139,9 @@ class _Locator:
         lacing = head[HEAD_BYTES : HEAD_BYTES + head[26]]
         short = len(lacing) < head[26] or start + HEAD_BYTES + len(lacing) + sum(lacing) > end
         body = min(start + HEAD_BYTES + len(lacing), end)
-        if not short or stream is None or not stream.done or head[5] & FIRST or self._appended(body, end):
+        if not short or stream is None or not stream.done or stream.ended or head[5] & FIRST:
+            return False
+        if self._appended(body, end):
             return False
         self._check(Page(start, head[5], 0, lacing, body, end), stream)
         self.end = end
@@ -149,13 +155,14 @@ class _Locator:
         if page.flags & FIRST:
             self._begin(page)
         stream = self.streams.get(page.serial)
-        if stream is None:
+        if stream is None or stream.ended:
             self.inner.budget.part(2)
-            self.edits.zero(
-                page.start, page.end, "stream of texts" if page.serial in self.streams else "page"
-            )
+            tag = "page" if stream is not None or page.serial not in self.streams else "stream of texts"
+            self.edits.zero(page.start, page.end, tag)
             self.pages.append(page)
-        elif not stream.done:
+            return
+        stream.ended = bool(page.flags & LAST)
+        if not stream.done:
             self.inner.budget.part(2)
             self.pages.append(page)
             self._packets(page, stream)

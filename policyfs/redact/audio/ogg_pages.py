@@ -14,8 +14,8 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, Window
 
 MAX_PAGES: Final = 300_000
 HEAD_BYTES: Final = 27
-CONTINUED, FIRST = 1, 2
-"""Flags of a page: it starts with the rest of a packet; it is the first page of its stream."""
+CONTINUED, FIRST, LAST = 1, 2, 4
+"""Flags of a page: it starts with the rest of a packet; it is the first, or the last, page of its stream."""
 CAPTURE: Final = b"OggS"
 _REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _ENDS: Final = b"\1" * 255 + b"\0"

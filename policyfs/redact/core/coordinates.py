@@ -199,9 +199,16 @@ _MORE: Final = (
     (
         ("grad", "aste", "piiri", "enlem", "boylam", "zeměpisn", "földrajzi", "довгот", "γεωγραφικ", "độ",
         "ละติจูด", "ลองจิจูด", "अक्षांश", "देशांतर", "خط", "lintang", "bujur"),
-        (r"(?:(?:bredde|l[æe]ngde)grad|(?:leveys|pituus)(?:aste|piiri)|enlem|boylam|(?:zeměpisn|földrajzi|γεωγραφικ)\w{0,3}\s\w{5,12}"
+        (r"(?:(?:bredde?|l[æeä]ngde?)grad|(?:leveys|pituus)(?:aste|piiri)|enlem|boylam|(?:zeměpisn|földrajzi|γεωγραφικ)\w{0,3}\s\w{5,12}"
         r"|довгот\w|(?:vĩ|kinh)\s?độ|ละติจูด|ลองจิจูด|अक्षांश|देशांतर|خط\s(?:ال)?(?:عرض|طول)|lintang|bujur|(?:breite|länge)\s\(grad\))"
         r"[^\w\n]{1,64}(?:[nsew]\s?)?[-+]?\d{1,3}[.,]\d"),
+    ),
+    # Breite: 47.804, szer. geogr. 47,804, but not the width of a thing: Breite: 47.500 mm
+    (
+        ("breite", "länge", "bredd", "längd", "længd", "lengd", "breedte", "lengte", "szer", "dł", "шир",
+         "долг", "šířka", "délka"),
+        (r"\b(?:breite|länge|bredde?|(?:l[äæ]ng|leng)de?|breedte|lengte|(?:szer|dł)\w{0,6}\.?(?:\sgeogr?\.?)?|шир\.?|долг\.?"
+        r"|šířka|délka)[^\w\n]{1,64}[nsew]?\s?[-+]?\d{1,3}[.,]\d{3,}(?!\d|\s?(?:[cdkmµ]?m|px|pt|mi|in|ft|м|мм)\b)"),
     ),
     # 47d48'16", 47* 48' 16"
     (
@@ -248,16 +255,20 @@ _MORE: Final = (
     ),
     # https://example.org/#15/47.8045/13.04, ?x=13.04&y=47.80
     (("://",), r"://\S{1,300}?[=/#@,]-?\d{1,3}\.\d{2,10}(?:[,/:+~;]|%2[c0]|&\w{1,9}=)-?\d{1,3}\.\d{2,10}(?![\d.])"),
-    # geohash: u23hb1c; ///filled.count.soap; QTH JN67ms
+    # geohash: u23hb1c; ///filled.count.soap; QTH JN67ms45
     (
-        ("geohash", "///", "qth", "maidenhead"),
+        ("geohash", "///", "qth", "maidenhead", "locator"),
         (r"\bgeohash\b[^\w\n]{1,64}(?=[b-z]{0,11}\d)[0-9b-hjkmnp-z]{5,12}\b"
         r"|(?<![:/\w])///[^\W\d_]{2,24}\.[^\W\d_]{2,24}\.[^\W\d_]{2,24}(?!\w)"
-        r"|\b(?:maidenhead|qth)\b[^\w\n]{1,64}(?:loc\w{0,6}[^\w\n]{1,3})?[a-r]{2}\d\d(?:[a-x]{2})?\b"),
+        r"|\b(?:(?:maidenhead|qth)\b[^\w\n]{1,64}(?:loc\w{0,6}[^\w\n]{1,3})?|locator[^\w\n]{1,64}(?=\w{6}))"
+        r"[a-r]{2}\d\d(?:[a-x]{2}(?:\d\d(?:[a-x]{2})?)?)?\b"),
     ),
-    # MGRS 33TWN1234567890, UTM 33U 353000 5297000, CH1903 651972 / 240780, OS grid reference SU 460 971
-    (("mgrs", "utm", "usng", "ch1903", "grid ref"),
-                             (r"\bch1903\+?\W{1,8}\d{5}|\bgrid\sref\w{0,6}\W{1,8}[a-z]{2}\s?\d{2}"
+    # MGRS 33TWN1234567890, UTM 33U 353000 5297000, CH1903 651972 / 240780, LV95 2'651'972, OS grid SU 460 971
+    (("mgrs", "utm", "usng", "ch1903", "lv95", "lv03", "grid", "osg", "ngr"),
+                             (r"\b(?:ch1903\+?(?:\s?/\s?lv95)?|lv95|lv03|swiss\sgrid)\W{1,8}"
+                              r"(?:[12]['’ ])?\d{3}['’ ]?\d{2}"
+                              r"|\b(?:(?:os|national)\sgrid(?:\sref\w{0,6})?|grid\sref\w{0,6}|osgb(?:36)?|osgr|ngr)"
+                              r"\W{1,8}[a-z]{2}\s?\d{2}"
                               r"|\b(?:mgrs|utm|usng)\b[^\w\n]{1,64}(?:zone\s)?\d{1,2}\s?[c-x]\b"
                               r"|\b(?:mgrs|usng)\b[^\w\n]{1,64}\d{1,2}\s?[c-x]\s?[a-z]{2}\s?\d{2}")),
 )  # fmt: skip
@@ -312,9 +323,11 @@ _PLAIN: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
 }
 """Signs of other scripts -> those of ASCII. Patterns match the digits of any script."""
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{20,}")
-_HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}")
-_BYTES: Final = re.compile(r"(?:\d{1,3}, ?){10,}\d{1,3}")
+_HEX: Final = re.compile(r"(?:(?:0x|\\x)?[0-9A-Fa-f]{2}(?:[,;] ?|[: -])?){10,}")
+_NO_HEX: Final = re.compile(r"0x|[^0-9A-Fa-f]")
+_BYTES: Final = re.compile(r"(?:\d{1,3}(?:[,;] ?| )){10,}\d{1,3}")
 """Pattern of bytes as numbers: ImageMagick writes a comment of EXIF so, in a text of a PNG."""
+_NUMBERS: Final = re.compile(r"\d+")
 _FEWEST_ENCODED: Final = 20
 """Minimum number of characters that _BASE64, _HEX or _BYTES match."""
 _STANDARD: Final = str.maketrans("-_", "+/")
@@ -352,10 +365,10 @@ def _decoded(text: str) -> Iterator[str]:
         yield plain
     if len(text) < _FEWEST_ENCODED:
         return
-    parts = [bytes.fromhex(run) for run in _HEX.findall(text)]
+    parts = [bytes.fromhex(_NO_HEX.sub("", run)) for run in _HEX.findall(text)]
     for run in _BYTES.findall(text):
         with suppress(ValueError):
-            parts.append(bytes(int(number) for number in run.split(",")))
+            parts.append(bytes(map(int, _NUMBERS.findall(run))))
     for run in _BASE64.findall(text):
         digits = run.translate(_STANDARD)
         with suppress(ValueError):

@@ -25,12 +25,16 @@ _DIGITS: Final = 4
 """Number of digits with which a cue may be a part of a place, if other cues tell one."""
 _LINE: Final = re.compile(r"([^\r\n]*)(\r\n|\r|\n|\Z)")
 _CLOCK: Final = r"(?:\d{1,3}:)?\d{1,2}:\d{1,2}[,.]\d{1,3}"
+_PERCENT: Final = r"\d{1,3}(?:\.\d{1,2})?%"
 _TIME: Final = re.compile(
     rf"[ \t]*{_CLOCK}(?:[ \t]*-->[ \t]*|,){_CLOCK}"
-    r"(?:[ \t]+(?:[XY][12]:\d{1,4}|(?:vertical|line|position|size|align):[a-z0-9.,%-]{1,24}"
-    r"|region:\w{1,24}))*"
-    r"[ \t]*"
+    r"(?:[ \t]+(?:[XY][12]:\d{1,4}|vertical:(?:rl|lr)|align:(?:start|middle|center|end|left|right)"
+    rf"|line:(?:-?\d{{1,3}}|{_PERCENT})(?:,(?:start|center|end))?|size:{_PERCENT}"
+    rf"|position:{_PERCENT}(?:,(?:line-left|center|line-right))?))*(?![^ \t])[ \t]*"
 )
+"""Pattern of the times of a cue, and of its settings with values of the standard. What is behind them counts
+as words.
+"""
 _NUMBER: Final = re.compile(r"[ \t]*\d{1,6}[ \t]*")
 _HEAD: Final = re.compile(r"(?:\u00ef\u00bb\u00bf|\ufeff)?(?:WEBVTT(?![^ \t\r\n]))?")
 _SCRIPT: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:[ \t]*[\r\n])*\[Script Info\][ \t]*[\r\n]")
@@ -100,11 +104,13 @@ def _cues(text: str) -> Iterator[_Cue]:
     cue, goes_on = _Cue(), False
     at = _HEAD.match(text).end()  # type: ignore[union-attr]  # always matches
     lines = [(found.start(1), found.end(1), found[1]) for found in _LINE.finditer(text, at)]
-    times = [_TIME.fullmatch(line) is not None for _, _, line in lines] + [False]
+    times = [_TIME.match(line) for _, _, line in lines] + [None]
     for number, (start, end, line) in enumerate(lines):
-        if times[number]:
+        if time := times[number]:
             yield cue
             cue, goes_on = _Cue(), False
+            if line[time.end() :]:
+                cue.spans.append((start + time.end(), end))
         elif not line.strip() or (times[number + 1] and _NUMBER.fullmatch(line)):
             goes_on = False
         elif goes_on:

@@ -65,6 +65,7 @@ ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"AF": UNKNOWN,
         b"DSS": UNKNOWN,
         b"Cert": UNKNOWN,
+        b"ExData": UNKNOWN,
         b"LGIDict": LOCATION,
         b"Measure": LOCATION,
         b"VP": LOCATION,
@@ -107,11 +108,13 @@ _PLACES: Final = re.compile(
     rb"|(?i:sublocation|landmark|municipality|postal|postcode|zipcode)"
     rb"|(?:(?<![A-Za-z])(?:location|city|place|venue|street|town|village|address)"
     rb"|Location|City|Place|Venue|Street|Town|Village|Address)(?![a-z])"
-    rb"|(?<![A-Za-z])(?:[Ll]at|[Ll]on|[Ll]ng)(?![A-Za-z])"
+    rb"|(?<![A-Za-z])(?:[Ll]at|[Ll]on|[Ll]ng|(?i:geo))(?![A-Za-z])"
 )
 """Keys of places. An entry goes unless its value holds a reference or a typed dictionary: in resources and
 destinations, programs choose names freely.
 """
+_LANGUAGE: Final = re.compile(rb"(?:[A-Za-z]{2,3}(?:[-_](?:[A-Za-z]{4}|[A-Za-z]{2}|\d{3})){0,2} ?)?")
+"""A language, perhaps with a script and a country. Any other Lang may be any text."""
 _SHORTEST: Final = 8
 """A string shorter than this, parentheses included, holds no coordinates that free_text.py would find."""
 _TRAILER_ID: Final = b"ID"
@@ -127,7 +130,7 @@ class Edits:
 
     blanks: the ranges that become spaces. taken: the removed values, each as (start, length, key,
     categories), for the records of removed parts. metadata: the objects to which its Metadata entries refer.
-    symbols: the objects with shared symbols of JBIG2 pictures.
+    symbols: the objects with shared symbols of JBIG2 pictures. named: True if a name tells a place.
     """
 
     blanks: list[tuple[int, int]] = field(default_factory=list)
@@ -136,8 +139,14 @@ class Edits:
     refs: set[int] = field(default_factory=set)
     metadata: set[int] = field(default_factory=set)
     symbols: set[int] = field(default_factory=set)
+    named: bool = False
     texts: dict[int, Tells] = field(default_factory=dict)
     """Object to which a kept entry refers -> hidden categories that the entry gives to a string."""
+
+    def check(self) -> None:
+        """Raise NotThisKindError if a name in an object that stays tells a place."""
+        if self.named:
+            raise NotThisKindError("a name in it, such as that of a font, tells a place")
 
     def applied(self, text: bytes) -> bytes:
         """Return the object's text with the edits applied."""
@@ -185,13 +194,21 @@ def edit(node: Node, hide: Tells, budget: Budget, *, info: bool = False, trailer
             waiting += here.items
         elif here.kind == "ref":
             edits.refs.add(here.number)
-        elif (
-            here.kind == "string"
-            and len(here.text) >= _SHORTEST
-            and (told := _told_in_strings([here], hide, budget))
-        ):
-            _silence(edits, here, b"text", told)
+        elif here.kind in ("string", "name") and len(here.text) >= _SHORTEST:
+            _search(edits, here, hide, budget)
     return edits
+
+
+def _search(edits: Edits, value: Node, hide: Tells, budget: Budget) -> None:
+    """Silence a string that tells hidden data. Note a place in a name, to which others may refer."""
+    named = value.kind == "name"
+    if named and (_is_plain_words(value.text) or not hide & LOCATION):
+        return
+    if told := _told_in_strings([value], LOCATION if named else hide, budget):
+        if named:
+            edits.named = True
+        else:
+            _silence(edits, value, b"text", told)
 
 
 def silenced(node: Node, tells: Tells) -> Edits:
@@ -252,7 +269,12 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
         return NOTHING
     if key == b"M" and not (_is_annotation(node) or _DATE.match(string_bytes(value.text))):
         return NOTHING
-    return STRINGS.get(key, NOTHING)
+    return STRINGS.get(key, NOTHING) if key != b"Lang" or _is_language(value) else UNKNOWN
+
+
+def _is_language(value: Node) -> bool:
+    plain = string_bytes(value.text).replace(b"\0", b"").removeprefix(b"\xfe\xff")
+    return _LANGUAGE.fullmatch(plain) is not None
 
 
 def _is_information(node: Node, key: bytes, value: Node, trailer: bool) -> bool:

@@ -248,6 +248,7 @@ class _Locator:
         return filters_of(self.scan.value_of(item)) == ()
 
     def _edit(self, start: int, edits: Edits) -> None:
+        edits.check()
         for at, end in edits.blanks:
             self.found.patches.append(Patch(start + at, b" " * (end - at)))
         for at, new in edits.strings:

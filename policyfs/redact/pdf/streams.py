@@ -227,6 +227,7 @@ class ObjectStream:
                 kept = Reader(edits.applied(self.text), inside.start).value()
                 aside = silenced(kept, texts[inside.number])
                 edits = aside if aside.taken else edits
+            edits.check()
             new = edits.applied(new)
             for _, _, key, tells in edits.taken:
                 found.notes.append(

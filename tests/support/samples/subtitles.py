@@ -69,6 +69,10 @@ HIDING: dict[str, tuple[str, bytes]] = {
         SUBRIP,
         subrip("Hello.") + f"\n2\n00:00:03,000 --> 00:00:04,000 {PLACE}\nHi.\n".encode(),
     ),
+    "line and position of WebVTT": (
+        VTT,
+        vtt("Hello.").replace(b"line:0", f"line:{HOME.latitude} position:{HOME.longitude}".encode()),
+    ),
     "before the first time": (SUBRIP, subrip("a") + f"\n{PLACE}\n\n".encode() + subrip("b")),
     "WebVTT": (VTT, vtt("Hello.", f"<v Rosa>at {PLACE}")),
     "head of WebVTT": (VTT, vtt("Hello.", head=f" - {PLACE}")),
