@@ -35,11 +35,11 @@ class Use(enum.Flag):
 class Start(NamedTuple):
     """A signature: bytes at an offset, which files of certain kinds have.
 
-    kinds: the kinds of these files. A picture inside another file gets the first kind. also: an offset and
-    further bytes that the file must have for `only` to apply. only: a pattern of the answers that libmagic
-    may give for such a file; empty: any answer. Any other answer of libmagic is wrong, because other programs
-    recognise such a file by these bytes. If libmagic has no name for such files (Use.UNNAMED), the
-    pattern also matches application/octet-stream.
+    kinds: the kinds of these files. A picture inside another file gets the first kind. also: an offset
+    and further bytes that the file must have for `only` and UNNAMED to apply. only: a pattern of the
+    answers that libmagic may give for such a file; empty: any answer. Any other answer of libmagic is
+    wrong, because other programs recognise such a file by these bytes. If libmagic has no name for such
+    files (Use.UNNAMED), the pattern also matches application/octet-stream.
     """
 
     kinds: tuple[str, ...]
@@ -76,6 +76,7 @@ _JP2_BOX: Final = (0, Use.PICTURE, rf"image/.*|video/mj2|{_UNNAMED}")
 _BOXES: Final = "all boxes and the codestream's comments are examined"
 _OGG: Final = "comments are examined; unknown streams are refused"
 _TAGS: Final = "ID3, APE and Lyrics3 tags are examined"
+_WAVE: Final = (8, b"WAVE")  # libmagic knows such a WAV only with an unknown size before it
 _ITEMS: Final = "EXIF, XMP and all other items are examined"
 
 FORMATS: Final = (
@@ -273,8 +274,8 @@ FORMATS: Final = (
         starts=(
             Start(("audio/x-wav",), b"RIFF", uses=Use.HEAD),
             Start(("audio/x-wav",), b"RIFX", uses=Use.HEAD),
-            Start(("audio/x-wav",), b"RF64\xff\xff\xff\xffWAVE", uses=Use.HEAD | Use.UNNAMED),
-            Start(("audio/x-wav",), b"BW64\xff\xff\xff\xffWAVE", uses=Use.HEAD | Use.UNNAMED),
+            Start(("audio/x-wav",), b"RF64", uses=Use.HEAD | Use.UNNAMED, also=_WAVE),
+            Start(("audio/x-wav",), b"BW64", uses=Use.HEAD | Use.UNNAMED, also=_WAVE),
         ),
         other_names=dict.fromkeys(("audio/vnd.wave", "audio/wav", "audio/wave"), "audio/x-wav"),
     ),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from policyfs.formats import BRANDS, OTHER_NAMES, REDACTABLE_KINDS, STARTS, Use, starts_for
+from policyfs.formats import BRANDS, OTHER_NAMES, REDACTABLE_KINDS, STARTS, Use
 
 SNIFF_BYTES: Final = 64 * 1024
 """Bytes at the start of a file that decide its kind.
@@ -30,7 +30,7 @@ with "MAC Address", or to an archive that begins with a file in CI/."""
 _OPENED_BY_FIRST_BYTES: Final = re.compile(r"(?:image|video|audio)/.*|application/(?:ogg|pdf)")
 
 _ONLY: Final = tuple((one, re.compile(one.only)) for one in STARTS if one.only)
-_UNNAMED: Final = starts_for(Use.UNNAMED)
+_UNNAMED: Final = tuple(one for one in STARTS if Use.UNNAMED in one.uses)
 
 
 def normalise(answer: str) -> str | None:
@@ -93,7 +93,8 @@ def settle(kind: str, head: bytes) -> str | None:
     if _UNREAD in brands:
         return None
     if kind == "application/octet-stream":
-        return next((name for name, at, data in _UNNAMED if head.startswith(data, at)), kind)
+        starts = (one for one in _UNNAMED if head.startswith(one.data, one.offset))
+        return next((one.kinds[0] for one in starts if head.startswith(one.also[1], one.also[0])), kind)
     if not kind.startswith("image/") and brands & _PICTURE_BRANDS:
         return None
     return _FILM_BRANDS.get(head[4:12], kind)

@@ -218,6 +218,8 @@ TAG = b"ID3\3\0\0" + bytes(len(COVER) >> shift & 0x7F for shift in (21, 14, 7, 0
         (b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0" + bytes(28) + b"fmt ", "audio/x-wav"),
         (b"BW64\xff\xff\xff\xffWAVEds64\x1c\0\0\0" + bytes(28) + b"fmt ", "audio/x-wav"),
         (b"RF64\xff\xff\xff\xff" + bytes(range(255)), "application/octet-stream"),
+        (b"RF64\x70\1\0\0WAVEds64\x1c\0\0\0" + bytes(28) + b"fmt ", "audio/x-wav"),
+        (b"BW64\x70\1\0\0WAVEds64\x1c\0\0\0" + bytes(28) + b"fmt ", "audio/x-wav"),
     ],
 )
 def test_sound_that_libmagic_does_not_find(detector, head, kind) -> None:

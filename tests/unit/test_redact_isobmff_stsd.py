@@ -61,6 +61,13 @@ def test_an_entry_that_is_too_short_holds_nothing(kind, format_, by):
     assert CITY not in read(cut_short(file, format_, by))
 
 
+def test_the_settings_of_windows_sound_stay_without_a_place() -> None:
+    """PIFF stores a WAVEFORMATEX in a box of its own."""
+    for settings, stays in ((b"\x61\1\2\0\x44\xac\0\0" + bytes(10), True), (b"47.80453, 13.04229", False)):
+        file = movie(Track(b"soun", b"wma ", entry=box(b"wfex", settings)))
+        assert (box(b"wfex", settings) in read(file)) is stays
+
+
 def test_the_extended_type_of_an_entry_goes():
     assert CITY not in read(movie(Track(b"meta", b"uuid", entry=bytes(30) + CITY)))
 

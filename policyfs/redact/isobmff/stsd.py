@@ -51,7 +51,7 @@ CODEC_BOXES: Final = frozenset(
     b"avcC hvcC lhvC mvcC avcE hvcE vvcC evcC lvcC av1C vpcC dvcC dvvC dvwC esds m4ds glbl d263 bitr jp2h "
     b"pasp clap colr fiel gama btrt mdcv clli amve cclv SmDm CoLL ccst auxi auxC frma enda alac chan chnl "
     b"pcmC dac3 dec3 dac4 dmlp dOps dfLa ddts udts mhaC mhaP SA3D damr adrm aabd ACLR APRG ARES AVIN AORD "
-    b"ADHR SMI  strf stsl st3d vexu hfov ftab tx3g vttC vlab styp mp4a dvc1 dvc2 fall cios iacb apvC "
+    b"wfex ADHR SMI  strf stsl st3d vexu hfov ftab tx3g vttC vlab styp mp4a dvc1 dvc2 fall cios iacb apvC "
     b"samr sawb QDCA QDCP fiel Qclp OVHS vcdr dpxe dpxi nonf pcmc hvtt cmin tims tsro snro "
     b"irot imir pixi a1op a1lx "
     b"JPEG CMP1 CDI1 chrm".split(b" ")
