@@ -61,7 +61,8 @@ OPTION_HELP: Final = {
 """Of an option that is on by default, for `no_`: the command describes the positive form."""
 MOUNT_OPTIONS: Final = (
     ("default_permissions", "The same as posix."),
-    ("atime, noatime, relatime, lazytime, and the like", "No effect: access times are those of the store."),
+    ("noatime, nodiratime", "Reads change no access time. Only with ro, which has this effect alone, too."),
+    ("relatime, lazytime", "No effect: the mount of the store decides."),
     ("rw, nosuid, nodev, exec, async, defaults", "No effect: each mount is so."),
     ("auto, noauto, nofail, nouser, _netdev, comment=, x-*", "For mount(8) and systemd alone."),
 )

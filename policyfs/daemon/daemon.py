@@ -50,7 +50,7 @@ from policyfs.fs.saved.saved_handle import Setup
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.sealing.heads import heads_if_any
 from policyfs.journal.writing.recorders import open_journal
-from policyfs.kernel import session
+from policyfs.kernel import mount_api, session
 from policyfs.kernel.bridge import Appender, counters, init_request, lost_replies, pyfuse3
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
@@ -231,10 +231,12 @@ class Daemon:
         self._undo.callback(tree.close)
         if self._before is not None and self._before.root != _inode_of(tree):
             raise PolicyfsError(f"{options.store} is not the directory that the killed daemon has served")
-        self.facts = facts = probe(tree.root_fd)
+        if options.read_only:
+            tree.look_by(_unchangeable(options.store, tree))
+        self.facts = facts = probe(tree.making_fd, tree.root_fd)
         facts.check(options.store)
         self.root = root_of(tree, writable=not (facts.read_only or options.read_only))
-        self._pool = Pool.of(tree.root_fd)
+        self._pool = Pool.of(tree.making_fd)
         if self._pool is not None:
             self._undo.callback(self._pool.close)
         if self._pool is not None or facts.delegates:
@@ -581,6 +583,17 @@ class Daemon:
     def close(self) -> None:
         """Close all parts, in reverse order."""
         self._undo.close()
+
+
+def _unchangeable(store: str, tree: Tree) -> int:
+    """Return the store's root in a copy of its mounts (mount_api.unchangeable), which --read-only needs: the
+    kernel itself opens files for passthrough, and root can make the app's mount writable."""
+    try:
+        return mount_api.unchangeable(tree.root_fd)
+    except OSError as error:
+        raise PolicyfsError(
+            f"--read-only needs a copy of the mounts of {store}, which the kernel refuses: {error.strerror}"
+        ) from error
 
 
 def _inode_of(tree: Tree) -> tuple[int, int]:

@@ -254,7 +254,8 @@ class FileSystem:
         self.bridge_handles, self.copies.on_shortage = bridged, bridged.spare_copies
         self.raw_directories = RawDirectories(
             fs, views, self.timeouts, passthrough, self._replaced_files, bridged,
-            changes=facts.trusted_xattr and not facts.checks_callers and self._settings.announced_to is None,
+            changes=facts.trusted_xattr and not facts.checks_callers
+            and self._settings.announced_to is None and not self._settings.read_only,
             xattrs=self._settings.xattrs,
         )  # fmt: skip
         repeats.allow_files = self.raw_directories.allow
@@ -377,7 +378,7 @@ class FileSystem:
             self.changes.announcements = self.announcements
         self.handlers = Handlers(
             fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs,
-            announcements=self.announcements,
+            announcements=self.announcements, read_only=self._settings.read_only,
             before=Before(self.restoration.comes_again, self.restoration.refused),
         )  # fmt: skip
 

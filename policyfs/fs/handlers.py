@@ -78,8 +78,10 @@ class Handlers(pyfuse3.Operations):
         bugs: BugLog,
         announcements: Announcements | None = None,
         before: Before | None = None,
+        read_only: bool = False,
     ) -> None:
-        """before: None without a daemon before this one."""
+        """before: None without a daemon before this one. read_only: refuse each change with EROFS, also if
+        root has made the mount writable."""
         super().__init__()
         self._tree = fs.tree
         self._nodes = fs.nodes
@@ -93,6 +95,7 @@ class Handlers(pyfuse3.Operations):
         self._opener = opener
         self._locks = locks
         self._announcements = announcements
+        self._read_only = read_only
         self._comes_again, self._refused = before or Before(lambda _unique: lambda: None, ())
         self.bugs = bugs
         self.kernel_locks = fs.locks
@@ -103,7 +106,15 @@ class Handlers(pyfuse3.Operations):
         return self._nodes.get(inode)
 
     def _changer(self, ctx: pyfuse3.RequestContext) -> Caller:
-        """Return the caller of a request that has its number. INVARIANT: before the first await."""
+        """Return the caller of a change, with the request's number. INVARIANT: before the first await."""
+        self._may_change()
+        return self._numbered(ctx)
+
+    def _may_change(self) -> None:
+        if self._read_only:
+            raise pyfuse3.FUSEError(errno.EROFS)
+
+    def _numbered(self, ctx: pyfuse3.RequestContext) -> Caller:
         caller = self._gate.caller(ctx)
         caller.unique = raw_request().unique & ~RESENT
         return caller
@@ -215,7 +226,9 @@ class Handlers(pyfuse3.Operations):
             return own.open(inode, flags)
         request = raw_request()  # before the first await
         rests = request.rests
-        node, caller = self._node(inode), self._changer(ctx)
+        if flags & (os.O_ACCMODE | os.O_TRUNC):
+            self._may_change()
+        node, caller = self._node(inode), self._numbered(ctx)
         ended = self._comes_again(caller.unique)
         try:
             await self._data.sync.settle_late_of(node, caller)
@@ -401,6 +414,7 @@ class Handlers(pyfuse3.Operations):
         node = self._node(inode)
         if own is not None:
             return await self._lookup.getattr(node, self._gate.caller(ctx))
+        self._may_change()
         with self._lock_of(node):
             return await self._names.attribute_setter.setattr(node, change, handle, self._gate.caller(ctx))
 
@@ -418,6 +432,7 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Answer SETXATTR. pyfuse3 has already checked XATTR_CREATE and XATTR_REPLACE."""
+        self._may_change()
         node = self._node(inode)
         with self._lock_of(node):
             await self._names.xattrs.setxattr(node, name, value, self._gate.caller(ctx))

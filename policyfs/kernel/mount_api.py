@@ -1,4 +1,4 @@
-"""The mount API of Linux 5.2 (fsopen, fsconfig, fsmount, move_mount).
+"""The mount API of Linux 5.2 (fsopen, fsconfig, fsmount, move_mount, open_tree), and mount_setattr of 5.12.
 
 With this API a process can create and examine a file system before any other process can reach it. See
 fs/fsopen.c and include/uapi/linux/mount.h.
@@ -7,7 +7,9 @@ fs/fsopen.c and include/uapi/linux/mount.h.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import struct
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,15 +17,20 @@ from policyfs.linux.libc import LIBC, fail
 from policyfs.linux.statx import cached_stat
 
 # The same numbers on every architecture (asm-generic/unistd.h).
-_MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 _CLOEXEC: Final = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 _SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6  # FSCONFIG_*
 _FROM_EMPTY_PATH: Final = 4  # MOVE_MOUNT_F_EMPTY_PATH
 _TO_EMPTY_PATH: Final = 0x40  # MOVE_MOUNT_T_EMPTY_PATH
+_ALL_OF_IT: Final = 0x1000 | 0x8000  # AT_EMPTY_PATH, AT_RECURSIVE
+_CLONE: Final = 1 | os.O_CLOEXEC | _ALL_OF_IT  # OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC
+_ATTRIBUTES: Final = struct.Struct("=QQQQ")  # struct mount_attr: set, clear, propagation, user namespace
+_ATIMES: Final = 0x70  # MOUNT_ATTR__ATIME
 
 MOUNT_RDONLY: Final = 1
 MOUNT_NOSUID: Final = 2
 MOUNT_NODEV: Final = 4
+MOUNT_NOATIME: Final = 0x10
 
 
 def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: int) -> int:
@@ -45,6 +52,28 @@ def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: 
         return _call(_FSMOUNT, context, _CLOEXEC, attributes)
     finally:
         os.close(context)
+
+
+def unchangeable(directory: int) -> int:
+    """Return the root (O_PATH) of a copy of the mounts at a directory and below it, through which no process
+    changes a file or an access time, nor through what the kernel opens itself for passthrough.
+
+    Other processes do not find the copy. It lacks what is mounted below later. In a user namespace the kernel
+    keeps access times from being changed (MNT_LOCK_ATIME): these then stay as they are. Raises OSError."""
+    copy = _call(_OPEN_TREE, directory, b"", _CLONE)
+    try:
+        for times, clear in ((MOUNT_NOATIME, _ATIMES), (0, 0)):
+            attributes = _ATTRIBUTES.pack(MOUNT_RDONLY | times, clear, 0, 0)
+            try:
+                _call(_MOUNT_SETATTR, copy, b"", _ALL_OF_IT, attributes, ctypes.c_size_t(_ATTRIBUTES.size))
+                break
+            except PermissionError as error:
+                if not times or error.errno != errno.EPERM:
+                    raise
+    except BaseException:
+        os.close(copy)
+        raise
+    return copy
 
 
 def procfs_instance() -> int:

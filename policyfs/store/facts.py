@@ -149,26 +149,28 @@ class StoreFacts:
         return self.name.startswith("fuse")
 
 
-def probe(root_fd: int) -> StoreFacts:
+def probe(root_fd: int, seen_by: int = -1) -> StoreFacts:
     """Try the features of the file system of *root_fd* (a directory; O_PATH is enough). Raises OSError only
-    if the root itself cannot be examined."""
+    if the root itself cannot be examined. seen_by: the same directory in another mount, by which to look: if
+    that is read-only, this makes no name."""
     f_type = libc.file_system_type(root_fd)
     kind = _NAMES.get(f_type, f"{f_type:#x}")
     is_remote = kind in _REMOTE or f_type not in _NAMES
     mount = mount_of_fd(root_fd)
-    directory = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
-    trial = _unnamed_file(directory)
+    seen_by = root_fd if seen_by < 0 else seen_by
+    directory = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=seen_by)
+    trial = _unnamed_file(root_fd)
     checks_callers, root_as, one_owner = _try_callers(directory) if is_remote else (False, 0, False)
     try:
         return StoreFacts(
             f_type=f_type,
             name=mount.fstype if mount is not None else kind,
-            reflink=trial is not None and _clones(trial, directory),
+            reflink=trial is not None and _clones(trial, root_fd),
             leases=kind in _LEASES_MEAN and (trial is None or _leases(trial)),
             trusted_xattr=_has_xattrs(directory if trial is None else trial, _PROBE_TRUSTED),
             user_xattr=_has_xattrs(directory if trial is None else trial, _PROBE_USER),
             casefold=kind in _FOLDING or directory_folds(directory) or _folds_new_name(directory),
-            read_only=bool(os.fstatvfs(directory).f_flag & os.ST_RDONLY),
+            read_only=bool(os.fstatvfs(root_fd).f_flag & os.ST_RDONLY),
             fanotify=_can_watch(directory),
             stable_inodes=kind not in _UNSTABLE_INODES,
             checks_callers=checks_callers,

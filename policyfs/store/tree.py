@@ -44,12 +44,14 @@ machine to the pool."""
 
 
 class Tree:
-    """The tree of one store. Owns *root_fd*, an O_PATH descriptor of the root directory, until close()."""
+    """The tree of one store. Owns *root_fd*, an O_PATH descriptor of the root directory, until close().
 
-    __slots__ = ("_by_root", "root_fd")
+    making_fd: the root by which unnamed files for copies are made; another if *root_fd* is read-only."""
+
+    __slots__ = ("_by_root", "making_fd", "root_fd")
 
     def __init__(self, root_fd: int) -> None:
-        self.root_fd = root_fd
+        self.root_fd = self.making_fd = root_fd
         self._by_root = False
 
     def makes_by_root(self) -> None:
@@ -62,10 +64,15 @@ class Tree:
         """Open the store at *path*. If the last component is a symlink, this fails (ELOOP or ENOTDIR)."""
         return cls(os.open(path, os.O_PATH | _DIRECTORY))
 
+    def look_by(self, root_fd: int) -> None:
+        """Use, and own, another descriptor of the root, of a mount through which nothing changes."""
+        self.root_fd = root_fd
+
     def close(self) -> None:
-        """Close the root descriptor; a second call does nothing."""
-        fd, self.root_fd = self.root_fd, -1
-        if fd >= 0:
+        """Close the root descriptors; a second call does nothing."""
+        fds = {self.root_fd, self.making_fd} - {-1}
+        self.root_fd = self.making_fd = -1
+        for fd in fds:
             os.close(fd)
 
     def __enter__(self) -> Self:

@@ -18,8 +18,8 @@ from policyfs.fs.checked import head_writes
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.handlers import Handlers
 from policyfs.journal.writing import recorders
+from policyfs.kernel import mount_api, own_proc, session, vectors
 from policyfs.kernel import notify as notify_module
-from policyfs.kernel import own_proc, session, vectors
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.notify import Notifier
 from policyfs.linux import bounded_reads
@@ -74,6 +74,12 @@ def changed_on_the_loop() -> None:
 
     put(ChangeLock, "in_thread", on_loop)
     put(head_writes, "read_store", read)
+
+
+def writable_after_all() -> None:
+    """A read-only mount relies on the kernel, which refuses changes of the app's mount."""
+    put(mount_api, "unchangeable", os.dup)
+    put(Handlers, "_may_change", lambda self: None)
 
 
 def directory_kept() -> None:
@@ -191,5 +197,5 @@ MOUNTED: Final = named(
     roots_reserve, changed_on_the_loop, one_notifier, few_notifiers, few_for_all, directory_kept,
     descriptors_kept, descriptors_kept_above, terminal_kept, processes_kept, environment_kept,
     keyring_kept, connection_unguarded, keeper_unfiltered, faults_dumped, removal_unanswered, proc_shared,
-    proc_unbounded,
+    proc_unbounded, writable_after_all,
 )  # fmt: skip

@@ -103,3 +103,21 @@ def test_the_device_number_is_read_without_a_request_to_the_file_system(kernel: 
     kernel.fails_at = 0
     with pytest.raises(PermissionError):
         mount_api.device_minor(5)
+
+
+def test_what_cannot_be_changed_by_a_copy_of_a_mount(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("words")
+    os.utime(tmp_path / "file", (1, 2))
+    directory = os.open(tmp_path, os.O_PATH)
+    copy = mount_api.unchangeable(directory)
+    try:
+        fd = os.open("file", os.O_RDONLY, dir_fd=copy)
+        assert os.read(fd, 9) == b"words"
+        os.close(fd)
+        assert (tmp_path / "file").stat().st_atime == 1
+        with pytest.raises(OSError, match="Read-only"):
+            os.open("file", os.O_RDWR, dir_fd=copy)
+        os.close(os.open("file", os.O_RDWR, dir_fd=directory))
+    finally:
+        os.close(copy)
+        os.close(directory)

@@ -378,7 +378,7 @@ def test_the_helper_takes_options_as_they_are(helper: Path, tmp_path: Path) -> N
 def test_the_helper_takes_options_that_every_fstab_has(helper: Path) -> None:
     said = _call(helper, "/srv", "/mnt", "-o", "policy=/p,app=jelly,uid=10101,gid=100")
     assert said.stdout.split()[3:-2] == ["--app", "jelly", "--uid", "10101", "--gid", "100"]
-    options = "policy=/p,ro,noatime,nodiratime,lazytime,relatime,strictatime,norelatime,nolazytime,nofail"
+    options = "policy=/p,ro,noatime,nodiratime,lazytime,relatime,norelatime,nolazytime,nofail"
     said = _call(helper, "/srv", "/mnt", "-o", options)
     assert said.returncode == 0, said
     assert said.stdout.splitlines() == ["mount", "--policy", "/p", "--read-only", "/srv", "/mnt"]

@@ -320,7 +320,7 @@ class Redactor:
         """
 
         def make() -> freezing.Frozen:
-            root = self._tree.root_fd if clones else None
+            root = self._tree.making_fd if clones else None
             return freeze(fd, 0 if clones else self._size_cap, root, clones, self._places)
 
         quick = not self._reflink and unwritten and stat.size <= _INLINE_BYTES and in_memory(fd, stat.size)
