@@ -309,7 +309,7 @@ class Daemon:
                 "the store is not watched: apps see other programs' changes only after 1 s", store=facts.name
             )
             return None
-        watch = Watch(self._tree.root_fd)
+        watch = Watch(self._tree.root_fd, writes=self._options.inotify)
         self._undo.callback(watch.close)
         return watch
 
@@ -522,7 +522,8 @@ class Daemon:
 
     async def _watching(self) -> None:
         while self._watch is not None:
-            await trio.lowlevel.wait_readable(self._watch.fileno())
+            with trio.move_on_after(self.fs.changes.wait_s()):
+                await trio.lowlevel.wait_readable(self._watch.fileno())
             await self._take_changes()
             await trio.sleep(_WATCH_PAUSE_S)
 

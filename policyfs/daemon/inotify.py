@@ -115,7 +115,7 @@ class Inotify:
         own = self._announcements
         return {
             "pid": self._ready, "told": own.told, "waiting": own.waiting, "lost": own.lost,
-            "starts": self.starts,
+            "left_out": own.left_out, "starts": self.starts,
         }  # fmt: skip
 
     async def stop(self) -> None:

@@ -97,6 +97,7 @@ from policyfs.store.locking.latches import HeldFiles, Latches
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.locking.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
+from policyfs.store.modified_files import ModifiedFiles
 from policyfs.store.names.new_names import NewNames
 from policyfs.store.names.new_records import NewRecords
 
@@ -374,8 +375,11 @@ class FileSystem:
         uid = self._settings.announced_to
         if uid is not None and self._base.watch is not None:
             self.announcements = Announcements(fs.gate, fs.nodes, cache, uid)
+            self.announcements.is_gone = self.changes.is_gone
+            self.announcements.is_outside = self.changes.is_outside
             self.announcements.withheld = opening.withheld_names.may_have
             self.changes.announcements = self.announcements
+            self.changes.modified = ModifiedFiles(self._base.watch)
         self.handlers = Handlers(
             fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs,
             announcements=self.announcements, read_only=self._settings.read_only,

@@ -147,14 +147,20 @@ class Handlers(pyfuse3.Operations):
         return own if own is not None and own.is_from(ctx.pid) else None
 
     async def _announced(
-        self, parent: int, name: bytes, format_: int, ctx: pyfuse3.RequestContext
+        self, own: Announcements, parent: int, name: bytes, format_: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """Return the true answer to a LOOKUP as that of MKNOD or MKDIR. format_: S_IFREG or S_IFDIR."""
-        entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
+        try:
+            entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
+        except (OSError, pyfuse3.FUSEError) as error:
+            if error.errno == errno.ENOENT:
+                own.answered(parent, name)
+            raise
         if entry.st_ino and stat.S_IFMT(entry.st_mode) == format_:
             return entry
         if entry.st_ino:
             self._nodes.forget(entry.st_ino, 1)
+        own.answered(parent, name)
         raise pyfuse3.FUSEError(errno.ENOENT)
 
     # -- look-ups and listings --------------------------------------------------------------------
@@ -171,12 +177,16 @@ class Handlers(pyfuse3.Operations):
         try:
             entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
             found = entry.st_ino
+            if own is not None and found:
+                own.answered(parent, name, entry.st_mode)
             if own is not None and own.is_asked_again(parent, name):
                 entry.entry_timeout = 0.0
             return entry
         finally:
             if not found:
                 self._opener.second_tries.failed(ctx.pid)
+                if own is not None:
+                    own.answered(parent, name)
 
     @guarded
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
@@ -245,7 +255,7 @@ class Handlers(pyfuse3.Operations):
         """Answer CREATE."""
         if (own := self._announcing(ctx)) is not None:
             own.check(announcer.WRITTEN_FILE, parent, name)
-            entry = await self._announced(parent, name, stat.S_IFREG, ctx)
+            entry = await self._announced(own, parent, name, stat.S_IFREG, ctx)
             self._nodes.forget(entry.st_ino, 1)  # the kernel gets the phantom
             phantom = own.phantom(is_dir=False)
             return own.open(phantom.st_ino, flags), phantom
@@ -319,7 +329,7 @@ class Handlers(pyfuse3.Operations):
         """Answer MKDIR."""
         if (own := self._announcing(ctx)) is not None:
             own.check(announcer.DIRECTORY, parent, name)
-            return await self._announced(parent, name, stat.S_IFDIR, ctx)
+            return await self._announced(own, parent, name, stat.S_IFDIR, ctx)
         return await self._names.creator.mkdir(self._node(parent), name, mode, self._changer(ctx))
 
     @locked(errno.EBUSY)
@@ -335,7 +345,7 @@ class Handlers(pyfuse3.Operations):
         """Answer MKNOD."""
         if (own := self._announcing(ctx)) is not None:
             own.check(announcer.FILE, parent, name)
-            return await self._announced(parent, name, stat.S_IFREG, ctx)
+            return await self._announced(own, parent, name, stat.S_IFREG, ctx)
         return await self._names.creator.mknod(self._node(parent), name, mode, rdev, self._changer(ctx))
 
     @locked(errno.EBUSY)
@@ -382,7 +392,7 @@ class Handlers(pyfuse3.Operations):
         """Answer RENAME and RENAME2."""
         if (own := self._announcing(ctx)) is not None:
             own.check(announcer.MOVED, parent_old, name_old, (parent_new, name_new))
-            entry = await self._announced(parent_new, name_new, stat.S_IFREG, ctx)
+            entry = await self._announced(own, parent_new, name_new, stat.S_IFREG, ctx)
             self._nodes.forget(entry.st_ino, 1)  # the kernel gets no reference by RENAME
             return
         await self._names.renamer.rename(

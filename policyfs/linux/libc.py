@@ -281,9 +281,9 @@ def fanotify_init(flags: int, event_flags: int) -> int:
     return fd
 
 
-def fanotify_mark(fd: int, flags: int, mask: int, dirfd: int) -> None:
-    """Call fanotify_mark(2) on the directory *dirfd* itself (not O_PATH)."""
-    if _fanotify_mark(fd, flags, mask, dirfd, b"."):
+def fanotify_mark(fd: int, flags: int, mask: int, dirfd: int, path: bytes = b".") -> None:
+    """Call fanotify_mark(2) on the directory *dirfd* itself, or on the object at a path."""
+    if _fanotify_mark(fd, flags, mask, dirfd, path):
         raise fail()
 
 

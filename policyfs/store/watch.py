@@ -5,9 +5,10 @@ attributes, and files that are closed after writing. Each event has the handle o
 elsewhere on the file system wakes no daemon. One mark of another group covers the whole file system: it
 reports changes of link counts, which name no directory.
 
-Access never depends on the watch: an event only names cache entries to drop. The watch does not request
-FAN_MODIFY, which would halve the speed of every small write. So the watch does not see truncate(2) by path,
-but that call breaks a lease. The watch needs CAP_SYS_ADMIN.
+Access never depends on the watch: an event only names cache entries to drop. Only with --inotify does the
+watch request FAN_MODIFY, for files in marked directories (modified_files.py): for the whole file system it
+would halve the speed of every small write. Else the watch does not see truncate(2) by path, but that call
+breaks a lease. The watch needs CAP_SYS_ADMIN.
 
 A handle (bytes) names an inode within the watched file system. libc.file_handle returns handles.
 """
@@ -30,6 +31,8 @@ _INIT_FLAGS: Final = 0x1 | 0x2 | 0x20 | 0x200 | 0x400 | 0x800 | 0x1000
 is 0."""
 _EVENT_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC
 _MARK_ADD, _MARK_REMOVE, _FILESYSTEM = 0x1, 0x2, 0x100
+_IGNORED: Final = 0x20 | 0x40
+"""FAN_MARK_IGNORED_MASK, IGNORED_SURV_MODIFY."""
 _ONDIR: Final = 0x40000000
 _ON_CHILD: Final = 0x08000000
 _MASK_RENAME: Final = 0x10000000
@@ -65,6 +68,8 @@ _TMPFS: Final = struct.Struct("=I4xQ")
 class Change(enum.IntFlag):
     """The changes that an event can report. The kernel may merge changes of one name into one event."""
 
+    MODIFY = 0x2
+    """The file was written or truncated (--inotify)."""
     ATTRIB = 0x4
     """Attributes, xattrs or the number of links changed. An event about *dir_handle* itself has no name."""
     CLOSE_WRITE = 0x8
@@ -113,14 +118,16 @@ class Watch:
     EXDEV or EOPNOTSUPP (a file system without ids or handles).
     """
 
-    __slots__ = ("_fd", "_links", "_root", "has_more")
+    __slots__ = ("_fd", "_links", "_mask", "_root", "has_more")
 
-    def __init__(self, root_fd: int) -> None:
+    def __init__(self, root_fd: int, *, writes: bool = False) -> None:
+        """writes: report writes to the files in marked directories, too."""
         self.has_more = False
         """True if events may be left after the last read."""
         # On some kernels, fanotify_mark and open_by_handle_at refuse an O_PATH descriptor.
         self._root = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
         self._fd = self._links = -1
+        self._mask = _OF_DIRECTORIES | (Change.MODIFY if writes else 0)
         try:
             self._fd = libc.fanotify_init(_INIT_FLAGS, _EVENT_FLAGS)
             self._links = libc.fanotify_init(_INIT_FLAGS, _EVENT_FLAGS)
@@ -145,16 +152,36 @@ class Watch:
 
     def add(self, directory: int) -> None:
         """Watch the directory behind a descriptor (O_PATH is enough), too. Raises OSError."""
-        libc.fanotify_mark(self._fd, _MARK_ADD, _OF_DIRECTORIES, directory)
+        libc.fanotify_mark(self._fd, _MARK_ADD, self._mask, directory)
 
     def remove(self, handle: bytes) -> None:
         """Watch the directory with that handle no more. Do nothing if the directory is gone."""
         with contextlib.suppress(OSError):
             fd = libc.open_handle(self._root, handle, os.O_PATH)
             try:
-                libc.fanotify_mark(self._fd, _MARK_REMOVE, _OF_DIRECTORIES, fd)
+                libc.fanotify_mark(self._fd, _MARK_REMOVE, self._mask, fd)
             finally:
                 os.close(fd)
+
+    def ignore_writes(self, handle: bytes) -> bool:
+        """Report no writes to the file with that handle. Return False if this is impossible, as for a file
+        that is gone."""
+        return self._mark(handle, _MARK_ADD | _IGNORED)
+
+    def report_writes(self, handle: bytes) -> None:
+        """End ignore_writes()."""
+        self._mark(handle, _MARK_REMOVE | _IGNORED)
+
+    def _mark(self, handle: bytes, flags: int) -> bool:
+        with contextlib.suppress(OSError):
+            fd = libc.open_handle(self._root, handle, os.O_PATH)
+            try:
+                path = os.fsencode(libc.proc_fd(fd))  # an O_PATH descriptor itself is refused
+                libc.fanotify_mark(self._fd, flags, Change.MODIFY, libc.AT_FDCWD, path)
+            finally:
+                os.close(fd)
+            return True
+        return False
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when read_events() would find some."""
@@ -252,7 +279,7 @@ def _interpret(mask: int, pid: int, infos: dict[int, tuple[bytes, bytes | None]]
     events: list[WatchEvent] = []
     directory, name = infos.get(_DFID_NAME) or infos.get(_DFID) or (None, None)
     target = target or (directory if name is None else None)
-    if plain := Change(mask & _PLAIN):
+    if plain := Change(mask & (_PLAIN | Change.MODIFY)):
         if is_dir and plain == Change.ATTRIB:
             directory, name = target, None  # its own change, whether its parent has a mark or not
         events.append(WatchEvent(plain, directory, name, target, pid, is_dir))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -18,8 +19,26 @@ from policyfs.kernel.bridge import pyfuse3
 
 PID, ELSE = 40, 41
 PARENT = 7
-AT = Place(PARENT, b"d", b"name")
-TO = Place(8, b"e", b"other")
+AT = Place(PARENT, b"name")
+TO = Place(8, b"other")
+
+
+def node(nodeid: int, *, lookups: int = 1) -> SimpleNamespace:
+    return SimpleNamespace(nodeid=nodeid, ino=100 + nodeid, lookups=lookups, path=lambda: b"/d%d" % nodeid)
+
+
+class Nodes:
+    """The directories that the kernel knows."""
+
+    def __init__(self) -> None:
+        self.known = {number: node(number) for number in (PARENT, TO.parent)}
+        self.referred: list[int] = []
+
+    def find(self, nodeid: int) -> SimpleNamespace | None:
+        return self.known.get(nodeid)
+
+    def refer(self, found: SimpleNamespace) -> None:
+        self.referred.append(found.nodeid)
 
 
 class Kernel:
@@ -27,6 +46,10 @@ class Kernel:
 
     def __init__(self) -> None:
         self.expired: list[tuple[int, bytes]] = []
+        self.forgotten: list[tuple[int, bytes]] = []
+
+    def forget_name(self, parent: int, name: bytes) -> None:
+        self.forgotten.append((parent, name))
 
     def expire_entries(self, names: list[tuple[int, bytes]]) -> None:
         self.expired += names
@@ -37,7 +60,7 @@ class Kernel:
 
 def made() -> tuple[Announcements, Kernel]:
     kernel = Kernel()
-    own = Announcements(SimpleNamespace(), SimpleNamespace(), kernel, 1000)  # type: ignore[arg-type]
+    own = Announcements(SimpleNamespace(), Nodes(), kernel, 1000)  # type: ignore[arg-type]
     own.process = SimpleNamespace(pid=PID, is_alive=lambda: True)
     return own, kernel
 
@@ -57,7 +80,8 @@ def during(order: Order, look: Callable[[Announcements], None], code: int = 0) -
     own._last = Order(announcer.BYTES, order.at)
 
     async def call(message: bytes) -> int:
-        assert message == order.message()
+        assert message.split(b"\0")[0] == order.kind
+        assert message.endswith(order.places[-1].name)
         look(own)
         if not own._orders:
             scope.cancel()
@@ -146,12 +170,64 @@ def test_a_call_that_finds_an_old_answer_is_made_again_and_then_lost() -> None:
     calls = []
     own = during(Order(announcer.FILE, AT), calls.append, errno.EEXIST)
     assert len(calls) == announcements._TRIES
-    assert (own.told, own.lost) == (0, 1)
+    assert (own.told, own.left_out, own.lost) == (0, 0, 1)
 
 
-@pytest.mark.parametrize(("code", "lost"), [(errno.ENOENT, 0), (errno.EROFS, 1), (errno.EXDEV, 1)])
-def test_only_what_the_app_does_not_see_is_not_lost(code: int, lost: int) -> None:
-    assert during(Order(announcer.FILE, AT), lambda _: None, code).lost == lost
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EROFS, errno.EXDEV])
+def test_an_order_that_fails_is_lost(code: int) -> None:
+    own = during(Order(announcer.FILE, AT), lambda _: None, code)
+    assert (own.told, own.left_out, own.lost) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("mode", [0, stat.S_IFLNK | 0o777, stat.S_IFIFO | 0o600])
+def test_only_what_the_daemon_has_answered_itself_is_left_out(mode: int) -> None:
+    own = during(Order(announcer.FILE, AT), lambda own: own.answered(*AT, mode), errno.ENOENT)
+    assert (own.told, own.left_out, own.lost) == (0, 1, 0)
+    own = during(Order(announcer.FILE, AT), lambda own: own.answered(AT.parent, b"x", mode), errno.ENOENT)
+    assert (own.left_out, own.lost) == (0, 1)
+    own = during(Order(announcer.FILE, AT), lambda own: own.answered(*AT, stat.S_IFREG), errno.EIO)
+    assert (own.left_out, own.lost) == (0, 1)
+
+
+def test_the_second_half_of_a_write_is_counted_as_the_first() -> None:
+    orders = [Order(announcer.BYTES, AT), Order(announcer.WRITTEN, AT)]
+    for look, counts in ((lambda own: own.answered(*AT), (0, 2, 0)), (lambda _: None, (0, 0, 2))):
+        own, _ = made()
+        own._queue(orders)
+
+        async def call(_message: bytes, own=own, look=look) -> int:
+            look(own)
+            return errno.ENOENT
+
+        async def run(own=own, call=call) -> None:
+            with trio.move_on_after(0.01):
+                await own.run(call)
+
+        trio.run(run)
+        assert (own.told, own.left_out, own.lost) == counts
+
+
+def test_a_directory_that_is_gone_is_found_by_its_number() -> None:
+    own, _ = made()
+    own.is_gone = lambda found: found.nodeid == PARENT
+    order = Order(announcer.MOVED, AT, TO)
+    name = announcements.BY_NUMBER + b"%d" % PARENT
+    assert own._message(order) == b"\0".join([announcer.MOVED, name, AT.name, b"d8", TO.name])
+    own._now = order
+    found = own.look_up(1, name)
+    assert found is not None
+    assert (found.st_ino, found.st_rdev, found.entry_timeout, found.attr_timeout) == (PARENT, 107, 0.0, 0.0)
+    assert own._nodes.referred == [PARENT]  # type: ignore[attr-defined]
+    assert refused(own.look_up, 1, announcements.BY_NUMBER + b"9") == "ENOENT"
+    own._now = None
+    assert own.look_up(1, name) is None
+
+
+def test_nobody_watches_a_directory_that_the_kernel_has_forgotten() -> None:
+    own, _ = made()
+    own._nodes.known[PARENT] = node(PARENT, lookups=0)  # type: ignore[attr-defined]
+    assert own._message(Order(announcer.FILE, AT)) is None
+    assert own._message(Order(announcer.FILE, Place(99, b"x"))) is None
 
 
 def test_another_policy_drops_the_orders_that_do_not_ask_again() -> None:

@@ -3,6 +3,7 @@ leads to its directory also after a move."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import Final
@@ -73,17 +74,37 @@ class DirectoryHandles:
         if not handle:
             return None
         try:
-            root = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._tree.root_fd)
-            try:  # open_by_handle_at takes no O_PATH descriptor
-                fd = libc.open_handle(root, handle, os.O_PATH | os.O_DIRECTORY)
-            finally:
-                os.close(root)
+            fd = self._open(handle)
         except OSError:
             return None
         try:
             return self._path(node, fd)
         finally:
             os.close(fd)
+
+    def is_gone(self, node: Node) -> bool:
+        """Return True if the file system has a directory no more, by its handle. INVARIANT: final."""
+        try:
+            fd = self._open(self._handles.get(node.nodeid) or b"")
+        except OSError as error:
+            return error.errno == errno.ESTALE
+        try:
+            return not self._tree.fstat(fd).nlink
+        finally:
+            os.close(fd)
+
+    def is_outside(self, node: Node) -> bool:
+        """Return True if a directory is gone, or is outside the store now."""
+        return node is not self._nodes.root and self.knows(node) and self.path_of(node) is None
+
+    def _open(self, handle: bytes) -> int:
+        if not handle:
+            raise OSError(errno.ENODATA, "a directory without a handle")
+        root = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._tree.root_fd)
+        try:  # open_by_handle_at takes no O_PATH descriptor
+            return libc.open_handle(root, handle, os.O_PATH | os.O_DIRECTORY)
+        finally:
+            os.close(root)
 
     def _path(self, node: Node, fd: int) -> Sequence[bytes] | None:
         try:

@@ -2,7 +2,9 @@
 
 For each change, the announcer (content/workers/announcer.py) makes one call in the mount, and the daemon
 answers its requests without a change. A name that is gone, or whose file was written, gets a *phantom* in
-these answers: a node of one order, which no other caller ever gets, and which no answer may be kept of.
+these answers: a node of one order, which no other caller ever gets, and which no answer may be kept of. To a
+directory that is gone no path leads: for a name in it, the announcer gets a name in the root that has the
+directory's number, and that only its LOOKUP finds.
 
 INVARIANT: the kernel is told of a removal, a move or an open for writing only of a phantom. No request of the
 announcer changes the store: a request that the present order does not lead to fails with EBUSY."""
@@ -35,7 +37,7 @@ from policyfs.content.workers.announcer import (
 )
 from policyfs.domain import NO_FACTS, FileType, Op
 from policyfs.fs.access.gate import Gate
-from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.inodes.node_table import PHANTOMS, NodeTable
 from policyfs.kernel.bridge import FH_DIRECT_IO, FH_NOFLUSH, pack_fh, pyfuse3
 from policyfs.store.names.aside_names import is_aside
@@ -50,21 +52,21 @@ PHANTOM_HANDLE: Final = pack_fh(0, FH_DIRECT_IO | FH_NOFLUSH)
 """The file handle of all phantoms. Other handles have an index from 1 on (HandleTable.new_index)."""
 _TRIES: Final = 3
 """The limit of calls for one order. A call fails if the kernel still has an answer about the name."""
-_AGAIN: Final = frozenset({errno.EBUSY, errno.EEXIST, errno.ESTALE})
-_UNSEEN: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""The errors if the app does not see the name, or if the name has changed again."""
+_AGAIN: Final = frozenset({errno.EBUSY, errno.EEXIST, errno.ENOENT, errno.ESTALE})
+BY_NUMBER: Final = b"policyfs-aside-announced-"
+"""The beginning of names that lead to directories that are gone. No object gets such a name."""
 _KEPT_S: Final = 60.0
 """The time for which the kernel keeps a phantom's attributes: longer than a call takes."""
 _MADE: Final = frozenset({FILE, WRITTEN_FILE, DIRECTORY})
 _SEEN_BEFORE: Final = frozenset({REMOVED_FILE, REMOVED_DIRECTORY, MOVED})
+_TOLD: Final = frozenset({stat.S_IFREG, stat.S_IFDIR})
 _ON_PHANTOMS: Final = _SEEN_BEFORE | {WRITTEN}
 
 
 class Place(NamedTuple):
-    """A name in a directory. parent: the directory's node number. path: its path in the mount."""
+    """A name in a directory. parent: the directory's node number."""
 
     parent: int
-    path: bytes
     name: bytes
 
 
@@ -86,10 +88,10 @@ class Order(NamedTuple):
     to: Place | None = None
     moved_s: float = 0.0
 
-    def message(self) -> bytes:
-        """Return the message for the announcer."""
-        places = [self.at, *([] if self.to is None else [self.to])]
-        return b"\0".join([self.kind, *(part for place in places for part in place[1:])])
+    @property
+    def places(self) -> list[Place]:
+        """The place, and the new place of a move."""
+        return [self.at] if self.to is None else [self.at, self.to]
 
 
 def _ino(event: WatchEvent) -> int | None:
@@ -109,14 +111,16 @@ class Names(Protocol):
     """The part of KernelCache that makes the kernel look names up again."""
 
     def expire_entries(self, names: list[tuple[int, bytes]]) -> None: ...
+    def forget_name(self, parent: int, name: bytes) -> None: ...
     async def forget_seen(self, nodeid: int, *, pages: bool) -> None: ...
 
 
 class Announcements:
     """The orders of one mount, and the answers to the announcer's requests. Event loop only.
 
-    uid: the announcer's, which sees what the app sees. told, lost: counts of orders that were carried out,
-    and of changes that inotify did not report."""
+    uid: the announcer's, which sees what the app sees. INVARIANT: each order is counted. told: carried out.
+    left_out: the app does not see the name, or it was gone again, or it is a symlink's or special file's.
+    lost: other orders, and changes for which there was none."""
 
     def __init__(self, gate: Gate, nodes: NodeTable, kernel: Names, uid: int) -> None:
         self._gate, self._nodes, self._kernel, self.uid = gate, nodes, kernel, uid
@@ -135,7 +139,12 @@ class Announcements:
         """A function that returns True if the names of a file with this inode number may be withheld."""
         self.process: Process | None = None
         """The announcer. INVARIANT: it stays here until it has ended, so that its requests are known."""
-        self.told = self.lost = 0
+        self.is_gone: Callable[[Node], bool] = lambda _node: False
+        """A function that returns True if the store's file system has a node's directory no more."""
+        self.is_outside: Callable[[Node], bool] = lambda _node: False
+        """A function that returns True if a node's directory is gone, or was moved out of the store."""
+        self.told = self.left_out = self.lost = 0
+        self._unseen = False
 
     # -- changes of the store ---------------------------------------------------------------------
 
@@ -201,7 +210,7 @@ class Announcements:
         ftype = FileType.DIRECTORY if event.is_dir else FileType.REGULAR
         if self._is_shown(parent, name, ftype) is False:
             return None
-        return Place(parent.nodeid, parent.path().strip(b"/"), name)
+        return Place(parent.nodeid, name)
 
     def _is_shown(self, parent: Node, name: bytes, ftype: FileType) -> bool | None:
         """Return True if the app sees such a name by its path alone, False if not, None if facts decide."""
@@ -236,6 +245,8 @@ class Announcements:
         if event.kind & Change.CLOSE_WRITE and not self._is_own(event):
             shown = self._is_shown(self._nodes.get(place.parent), place.name, FileType.REGULAR)
             self._wrote(place, seen=shown is True or self._was_seen(place, event))
+        elif event.kind & Change.MODIFY and not self._is_own(event):
+            self._new.append(Order(BYTES, place))
         elif event.kind & Change.ATTRIB and not made and not gone:
             self._new += [] if self._new[-1:] == [Order(ATTRIBUTES, place)] else [Order(ATTRIBUTES, place)]
 
@@ -249,7 +260,7 @@ class Announcements:
         elif not seen:
             self._new.append(Order(WRITTEN_FILE, place))
         else:  # the kernel must ask for the name, and get the phantom
-            self._kernel.expire_entries([(place.parent, place.name)])
+            self._kernel.expire_entries([place])
             self._new += [Order(BYTES, place), Order(WRITTEN, place)]
 
     def _removed(self, place: Place | None, *, is_dir: bool) -> None:
@@ -297,6 +308,7 @@ class Announcements:
             order = self._orders.popleft()
             # INVARIANT: WRITTEN gets a phantom, so it follows BYTES, which asks if the app sees the name.
             if order.kind == WRITTEN and self._last != Order(BYTES, order.at):
+                self._count(1)
                 continue
             self._last, policies = None, self._policies
             try:
@@ -308,33 +320,64 @@ class Announcements:
                 self._last = None if code else order
                 if code and order.kind == MOVED:  # the app does not see the new name
                     self._orders.appendleft(Order(REMOVED_FILE, order.at))
-            if not code:
-                self.told += 1
-            elif code not in _UNSEEN:
-                self.lost += 1
+            self._count(code)
+
+    def _count(self, code: int) -> None:
+        """Count an order by the errno of its call, or of the order before that it depends on."""
+        self.told += not code
+        self.left_out += bool(code and self._unseen)
+        self.lost += bool(code and not self._unseen)
+
+    def _message(self, order: Order) -> bytes | None:
+        """Return the message for the announcer: the kind, then the present path and the name of each place.
+        None if the kernel has forgotten a directory, so that no program watches it."""
+        parts = [order.kind]
+        for parent, name in order.places:
+            node = self._nodes.find(parent)
+            if node is None or not (node.lookups or parent == ROOT_ID):
+                return None
+            is_gone = parent != ROOT_ID and self.is_gone(node)
+            parts += [BY_NUMBER + b"%d" % parent if is_gone else node.path().strip(b"/"), name]
+        return b"\0".join(parts)
+
+    def _forget_numbers(self, message: bytes) -> None:
+        """Make the kernel forget the names by number, so that working directories there have no path."""
+        for path in message.split(b"\0")[1::2]:
+            if path.startswith(BY_NUMBER):
+                self._kernel.forget_name(ROOT_ID, path)
 
     async def _carried_out(self, order: Order, call: Callable[[bytes], Awaitable[int]]) -> int:
-        message = order.message()
-        if len(message) > MAX_ORDER:
-            return errno.ENAMETOOLONG
-        code = 0
+        code, policies = 0, self._policies
         for number in range(_TRIES):
             if number:
                 await self._expire(order)
+                if policies != self._policies:
+                    break  # INVARIANT: the app saw the name under the policy before
+            self._unseen = False
+            message = self._message(order)
+            if message is None or len(message) > MAX_ORDER:
+                self._unseen = message is None
+                return errno.ENAMETOOLONG
             self._now, self._phantom = order, 0
             try:
                 code = await call(message)
             finally:
                 self._now, self._phantom = None, 0
-            if code not in _AGAIN or (order.moved_s and code == errno.EEXIST):
+                self._forget_numbers(message)
+            self._unseen |= code == errno.ENOENT and self._has_left(order)
+            if self._unseen or code not in _AGAIN or (order.moved_s and code == errno.EEXIST):
                 break
         return code
 
+    def _has_left(self, order: Order) -> bool:
+        """Return True if a directory of an order was moved out of the store: the app does not see it."""
+        nodes = [self._nodes.find(place.parent) for place in order.places]
+        return any(node is not None and self.is_outside(node) and not self.is_gone(node) for node in nodes)
+
     async def _expire(self, order: Order) -> None:
-        for place in (order.at, order.to):
-            if place is not None:
-                self._kernel.expire_entries([(place.parent, place.name)])
-                await self._kernel.forget_seen(place.parent, pages=False)
+        for place in order.places:
+            self._kernel.expire_entries([place])
+            await self._kernel.forget_seen(place.parent, pages=False)
 
     # -- answers to the announcer -----------------------------------------------------------------
 
@@ -350,6 +393,8 @@ class Announcements:
         now = self._now
         if now is None:
             return None
+        if parent == ROOT_ID and name.startswith(BY_NUMBER):
+            return self._directory(now, name)
         if now.to is not None and (now.to.parent, now.to.name) == (parent, name):
             raise pyfuse3.FUSEError(errno.ENOENT)
         if (now.at.parent, now.at.name) != (parent, name):
@@ -359,6 +404,23 @@ class Announcements:
         if now.kind not in _ON_PHANTOMS:
             return None
         return self.phantom(is_dir=now.kind == REMOVED_DIRECTORY)
+
+    def _directory(self, now: Order, name: bytes) -> pyfuse3.EntryAttributes:
+        """Return the entry of the directory that is gone and that an order's place is in."""
+        for parent in {place.parent for place in now.places}:
+            if name == BY_NUMBER + b"%d" % parent and (node := self._nodes.find(parent)) is not None:
+                self._nodes.refer(node)
+                entry = self._entry(node.nodeid, node.ino, is_dir=True)
+                entry.attr_timeout = 0.0
+                return entry
+        raise pyfuse3.FUSEError(errno.ENOENT)
+
+    def answered(self, parent: int, name: bytes, mode: int = 0) -> None:
+        """Note the true answer to the announcer's LOOKUP, or to a call for this name: the app sees an object
+        with this mode, or none. So the order of this name is left out, not lost."""
+        now = self._now
+        if now is not None and (parent, name) in now.places and stat.S_IFMT(mode) not in _TOLD:
+            self._unseen = True
 
     def is_asked_again(self, parent: int, name: bytes) -> bool:
         """Return True if the kernel must ask for this name again: the next order wants the phantom."""
@@ -384,9 +446,12 @@ class Announcements:
 
     def attributes(self, *, is_dir: bool = False) -> pyfuse3.EntryAttributes:
         """Return the phantom's attributes."""
+        return self._entry(self._phantom, self._phantom, is_dir=is_dir)
+
+    def _entry(self, nodeid: int, ino: int, *, is_dir: bool) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
-        entry.st_ino = pyfuse3.InodeT(self._phantom)
-        entry.st_rdev = self._phantom
+        entry.st_ino = pyfuse3.InodeT(nodeid)
+        entry.st_rdev = ino
         entry.entry_timeout, entry.attr_timeout = 0.0, _KEPT_S
         entry.st_mode = pyfuse3.ModeT(stat.S_IFDIR | 0o700 if is_dir else stat.S_IFREG | 0o600)
         entry.st_nlink = 1

@@ -113,6 +113,11 @@ class KernelCache:
         """Make the kernel forget that a name is absent. Return False if the notification cannot be sent."""
         return self.notifier is None or self.notifier.inval_entry(parent, name, True)
 
+    def forget_name(self, parent: int, name: bytes) -> None:
+        """Make the kernel drop a name, and the path of what is below."""
+        if self.notifier is not None:
+            self.notifier.inval_entry(parent, name, False)
+
     def expire_entries(self, names: Iterable[tuple[int, bytes]]) -> None:
         """Make the kernel look up these names again. names: pairs (directory node, name)."""
         if self.notifier is not None:

@@ -22,6 +22,7 @@ from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.kernel import vectors
 from policyfs.kernel.notify import Notifier
 from policyfs.store.frozen import Version
+from policyfs.store.modified_files import ModifiedFiles
 from policyfs.store.watch import Change, Watch, WatchEvent, inode_hint
 
 _LISTED = (
@@ -46,10 +47,13 @@ class Invalidation:
         self._timeouts = timeouts
         self._handles = handles
         self._directories = handles.by_handle
+        self.is_gone, self.is_outside = handles.is_gone, handles.is_outside
         self._covered = watch is not None
         self.events = 0
         self.overflows = 0
         self.announcements: Announcements | None = None
+        self.modified: ModifiedFiles | None = None
+        """The files that were written lately, if the announcements tell of them."""
         self.owners_above: HidingOwners | None = None
         """It gets each directory whose owner may have changed."""
         self.listed: Iterable[tuple[int, bytes]] = ()
@@ -73,6 +77,10 @@ class Invalidation:
             self._covered = self._timeouts.watched = False
             self._nodes.vectors.drop_all()
 
+    def wait_s(self) -> float:
+        """Return the time after which take() has events without any of the watch; infinite if unknown."""
+        return float("inf") if self.modified is None else max(0.0, self.modified.wait_s())
+
     def start(self) -> None:
         """Allow long timeouts from now on. The daemon calls this when it begins to read events."""
         self._timeouts.watched = self._covered
@@ -89,7 +97,10 @@ class Invalidation:
             return False
         lost = False
         read = self._watch.read_links if links else self._watch.read_events
-        for event in read(but_pid=os.getpid()):
+        events = read(but_pid=os.getpid())
+        if self.modified is not None and not links:
+            events = self.modified.sift(events)
+        for event in events:
             self.events += 1
             if self.announcements is not None and event.dir_handle is not None:
                 target = self._directories.get(event.target_handle or b"")
@@ -108,6 +119,9 @@ class Invalidation:
             (self.forget_attributes if links else self.reset)(notifier, resolver)
         if self.announcements is not None:
             self.announcements.lost += lost and not links
+            if self.modified is not None:
+                self.announcements.lost += self.modified.missed
+                self.modified.missed = 0
             self.announcements.flush(partial(notifier.inval_then, ROOT_ID, pages=False))
         return self._watch.has_more
 
@@ -153,7 +167,9 @@ class Invalidation:
         """Return the bridge's node of a file that an app has written in passthrough, or 0 if the kernel knows
         the file's attributes. Return None for any other event. (No bytes in a raw directory change who sees a
         name that the kernel keeps: see Timeouts.entry.)"""
-        if event.kind != Change.CLOSE_WRITE or event.target_handle is None or directory is None:
+        if event.kind not in {Change.CLOSE_WRITE, Change.MODIFY}:
+            return None
+        if event.target_handle is None or directory is None:
             return None
         hint = inode_hint(event.target_handle)
         return None if hint is None or self._nodes.several_devices else vectors.changed(hint)
