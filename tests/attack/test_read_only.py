@@ -9,12 +9,14 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from policyfs.linux import libc
+from tests.support.machine.images import file_system
 from tests.support.machine.processes import call_as, code_of
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
@@ -91,6 +93,29 @@ def test_reads_of_a_writable_mount_change_them(mounts: Mounts, old: Path) -> Non
     mount = mounts.start(POLICY, old)
     call_as(APP, _reads, mount.mountpoint)
     assert (old / "Documents/notes.txt").stat().st_atime > LONG_AGO_S
+
+
+def test_a_large_picture_is_cloned_and_mounts_below_are_kept_too(mounts: Mounts, arena: Path, media) -> None:
+    """The clone is an unnamed file of the store, which the read-only view of it could not make."""
+    (arena / "image").mkdir()
+    with file_system("xfs", arena / "image") as root:
+        (store := root / "store").mkdir(mode=0o700)
+        (store / "DCIM").mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "below", store / "DCIM"], check=True)
+        try:
+            shutil.copy(media["photo_8mb.jpg"], store / "big.jpg")
+            shutil.copy(media["photo_with_place.jpg"], store / "DCIM/a.jpg")
+            for name in ("big.jpg", "DCIM/a.jpg"):
+                os.utime(store / name, (LONG_AGO_S, LONG_AGO_S + 1))
+            policy = POLICY.replace("/DCIM/**", "/**")
+            mount = mounts.start(policy, store, "--app", "viewer", "--read-only", "--copy-max", "1M")
+            for name in ("big.jpg", "DCIM/a.jpg"):
+                read = call_as(APP, (mount / name).read_bytes)
+                assert len(read) == (store / name).stat().st_size
+                assert (store / name).stat().st_atime == LONG_AGO_S
+            assert mount.stop() == []
+        finally:
+            subprocess.run(["umount", store / "DCIM"], check=True, timeout=30)
 
 
 def _remounted(mount: Mount) -> None:
