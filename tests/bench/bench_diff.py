@@ -1,6 +1,7 @@
 """What `policy diff` costs: two policies of 1,000 rules, with one rule changed, and with every rule changed.
 
 ``mixed``: every rule changed, of ten sorts, by which 40 apps and 4 ranges of uids differ (big_policy.py).
+``defaults``: one default changed.
 
     python -m tests.bench.bench_diff [--rules N]
 
@@ -48,6 +49,7 @@ def main() -> int:
     mixed = parse_policy([SourceText("mixed.yaml", big_policy(count))])
     changed = dataclasses.replace(mixed, rules=tuple(map(other, mixed.rules)))
     pairs = {"same": (old, old), "one": (old, one), "every": (old, every), "mixed": (mixed, changed)}
+    pairs["defaults"] = (mixed, dataclasses.replace(mixed, audit_allowed=Audit.REQUIRED))
     for name, (before, after) in pairs.items():
         start = time.process_time()
         blocks = len(diff(before, after).blocks)

@@ -102,9 +102,8 @@ def patterns(check: Requirement) -> frozenset[str]:
 def differences(policies: tuple[Oracle, Oracle], question: Question) -> tuple[frozenset[str], frozenset[str]]:
     """Return the parts of the answers that differ, and those that a comparison of two policies must report.
 
-    The second policy must have the defaults of the first. Records of rules in monitor mode do not count. What
-    a change of `see` brings with it is reported with `see` alone, and what a change of `write` brings with it
-    is reported with `write` alone.
+    Records of rules in monitor mode do not count. What a change of `see` brings with it is reported
+    with `see` alone, and what a change of `write` brings with it is reported with `write` alone.
     """
     callers = [oracle.policy.caller(question.app, question.uid) for oracle in policies]
 

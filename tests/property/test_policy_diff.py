@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyfs.domain import FileType, Op
+from policyfs.domain import REDACTIONS, Audit, FileType, Op
 from policyfs.policy.analysis import diff as diff_module
 from policyfs.policy.analysis.diff import Block, Diff, diff
 from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.analysis.requests import Request
-from policyfs.policy.model import Effect, Policy
+from policyfs.policy.decide import compile_policy
+from policyfs.policy.model import Effect, Policy, Rule
 from tests.property.test_policy_engine import CASES, PARTS, naive, requests, share
 from tests.support.models import policy_cases as cases
 from tests.support.models.naive_policy import Answer, Caller, Naive, Node, words_of_ban
@@ -24,9 +25,12 @@ from tests.support.models.naive_policy import Answer, Caller, Naive, Node, words
 pytestmark = pytest.mark.timeout(max(600, CASES // 10))
 
 
+DEFAULTS = ("audit_allowed", "audit_denied")
+
+
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[Policy, Policy]:
-    """A policy, and another that was changed in a rule, in the apps, or as a whole, but for its defaults."""
+    """A policy, and another that was changed in a rule, in the apps, in its defaults, or as a whole."""
     old = draw(cases.policies(max_rules=3))
     how = draw(st.integers(0, 7))
     new = draw(cases.policies(max_rules=2)) if how == 0 else old
@@ -40,7 +44,9 @@ def pairs(draw: st.DrawFn) -> tuple[Policy, Policy]:
         apps = (cases.app("a", ((7, 7),), "g"), cases.app("b", ((8, 9),)))
     if how == 7:
         apps = (cases.app("a", ((7, 8),)), cases.app("b", ((9, 9),), "g"))
-    return old, dataclasses.replace(old, apps=apps, rules=tuple(made))
+    if draw(st.booleans()):
+        new = dataclasses.replace(new, **dict(zip(DEFAULTS, draw(cases.default_audits), strict=True)))
+    return old, dataclasses.replace(new, apps=apps, rules=tuple(made))
 
 
 def app_of(policy: Policy, uid: int) -> str | None:
@@ -114,7 +120,12 @@ def missing(found: Diff, old: Naive, new: Naive, callers: list[Caller], node: No
     if what[0] is Aspect.RECORD and hidden:
         return None  # the rule that hides the directory decides about the record
     label = label_of([caller.app for caller in callers])
-    return None if any(says(block, label, op, what) for block in found.blocks) else (label, op, what)
+    if any(says(block, label, op, what) for block in found.blocks):
+        return None
+    by_default = what[0] is Aspect.RECORD and {
+        note.direction for note in found.notes if "defaults" in note.text
+    }
+    return None if by_default and what[1] in by_default else (label, op, what)
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -148,9 +159,12 @@ def answer_to(policy: Policy, request: Request, index: int) -> Answer:
 def test_every_example_differs_as_it_says(part, policies):
     del part
     old, new = policies
-    for block in diff(old, new).blocks:
+    engines = [compile_policy(policy) for policy in policies]
+    for block in diff_module._differences(old, new):  # with those that notes on defaults tell
         for op, change, request in block.examples:
             assert request.op is op
+            if not any(request.subject.absent):
+                assert change in request.changes(*engines)
             if block.aspect is Aspect.IO:
                 continue
             before, after = (answer_to(policy, request, index) for index, policy in enumerate(policies))
@@ -160,7 +174,7 @@ def test_every_example_differs_as_it_says(part, policies):
                 for answer, words in ((before, change.before), (after, change.after)):
                     code = "allowed" if answer.allowed else errno.errorcode[answer.errno]
                     assert words.split(",")[0] == code
-            elif what[0] is Aspect.REDACTION and block.aspect is Aspect.REDACTION:
+            elif what[0] is block.aspect and what[0] in (Aspect.REDACTION, Aspect.RECORD):
                 assert what[1] is block.direction
             if what[0] is Aspect.ACCESS:
                 assert block.aspect is Aspect.ACCESS
@@ -171,6 +185,75 @@ def test_every_example_differs_as_it_says(part, policies):
 def test_a_policy_does_not_differ_from_itself(policy):
     again = dataclasses.replace(policy, rules=tuple(reversed(policy.rules)))
     assert diff(policy, again) == Diff((), ())
+
+
+def _by_op(rule: Rule) -> list[Rule]:
+    alone = rule.effect in (Effect.REDACT, Effect.CONTENT)
+    return [rule] if alone else [dataclasses.replace(rule, ops=op) for op in Op if op & rule.ops]
+
+
+def _by_glob(rule: Rule) -> list[Rule]:
+    return [dataclasses.replace(rule, paths=None if one is None else (one,)) for one in rule.paths or (None,)]
+
+
+def _by_app(rule: Rule) -> list[Rule]:
+    who = rule.who
+    if who is None or who.apps is None:
+        return [rule]
+    named = {name for one in who.apps for name in (cases.APPS if one == "any" else (one,))}
+    whos = [dataclasses.replace(who, apps=frozenset({one})) for one in sorted(named)]
+    return [dataclasses.replace(rule, who=one) for one in whos]
+
+
+def _without_grants(rule: Rule) -> list[Rule]:
+    who = rule.who
+    if who is None or who.grants is None or who.apps is not None:
+        return [rule]
+    return [dataclasses.replace(rule, who=dataclasses.replace(who, grants=None, apps=frozenset({"a"})))]
+
+
+def _more_words(rule: Rule) -> list[Rule]:
+    redact = REDACTIONS if "all-metadata" in rule.redact else rule.redact
+    more = {f"{kind.partition('/')[0]}/jpeg" for kind in rule.content if kind.endswith("/*")}
+    return [dataclasses.replace(rule, redact=redact, content=rule.content | more), rule]
+
+
+REWRITES = (_by_op, _by_glob, _by_app, _without_grants, _more_words)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@share(0.1 / PARTS)
+@given(cases.policies(), st.lists(st.sampled_from(REWRITES), min_size=1, max_size=3), st.booleans())
+def test_two_texts_with_one_meaning_do_not_differ(part, old, rewrites, all_metadata):
+    del part
+    if all_metadata:
+        words = frozenset({"all-metadata"})
+        rules = (dataclasses.replace(rule, redact=rule.redact and words) for rule in old.rules)
+        old = dataclasses.replace(old, rules=tuple(rules))
+    rules = list(old.rules)
+    for rewrite in rewrites:
+        rules = [new for rule in rules for new in rewrite(rule)]
+    rules = [dataclasses.replace(rule, id=f"n{number}") for number, rule in enumerate(rules)]
+    new = dataclasses.replace(old, rules=tuple(rules))
+    assert diff(old, new) == diff(new, old) == Diff((), ())
+
+
+@share(0.05)
+@given(cases.policies(), st.sampled_from(list(Audit)), st.sampled_from(list(Audit)))
+def test_a_level_that_moves_between_the_defaults_and_a_rule_does_not_differ(made, level, unused):
+    """A rule of this level about all requests, or a default: both count for what is allowed."""
+    plain = [dataclasses.replace(rule, audit=None) for rule in made.rules]
+    every = cases.plain(99, Effect.ALLOW, None)
+    by_rule, by_default = (
+        dataclasses.replace(
+            made,
+            rules=(*plain, dataclasses.replace(every, audit=audit)),
+            audit_allowed=default,
+            audit_denied=Audit.REQUIRED,
+        )
+        for audit, default in ((level, unused), (None, level))
+    )
+    assert diff(by_rule, by_default) == diff(by_default, by_rule) == Diff((), ())
 
 
 def _said(blocks: list[Block]) -> set[tuple[object, ...]]:

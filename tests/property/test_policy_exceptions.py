@@ -73,5 +73,5 @@ def test_diff_misses_no_request_at_any_time(data, policies, asked):
             node = Node(path, FileType.DIRECTORY if path == b"/" else ftype, facts, owners)
             callers = [Caller(caller.app, caller.uid)] * 2
             for op in Op(ops):
-                args = (Diff(blocks, ()), *map(naive, then), callers, node, op)
+                args = (Diff(blocks, found.notes), *map(naive, then), callers, node, op)
                 assert missing(*args) is None, (at_ns, found)

@@ -119,3 +119,66 @@ def test_defaults_are_told_once():
     found = diff(policy_of(rules), policy_of(rules, apps=louder))
     assert not found.blocks
     assert [note.direction for note in found.notes] == [Direction.NARROWER]
+
+
+ALL = "- {id: all, allow: [all]%s}\n"
+REQUIRED = ", audit: required"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((ALL % REQUIRED, ""), (ALL % "", "audit: required")),
+        ((ALL % REQUIRED, "audit: off"), (ALL % REQUIRED, "audit: best_effort")),
+        ((ALL % "", "audit_denied: off"), (ALL % "", "audit_denied: required")),  # nothing is denied
+        ((ALL % REQUIRED + MAY_TAG, ""), (ALL % "" + MAY_TAG, "audit: required")),
+    ],
+)
+def test_a_level_of_record_that_only_moves_is_no_difference(before: tuple[str, str], after: tuple[str, str]):
+    old, new = (
+        policy_of(rules, apps=f"defaults: {{{levels}}}\n{APPS}" if levels else APPS)
+        for rules, levels in (before, after)
+    )
+    assert diff(old, new) == diff(new, old) == ((), ())
+
+
+def test_a_rule_whose_level_became_the_default_is_not_wider():
+    """Only what no rule recorded so is told, and the other way round the default is wider, not the rule."""
+    old = policy_of(f"- {{id: r, allow: [see, read], who: {{app: any}}, paths: '/a'{REQUIRED}}}")
+    new = policy_of(READ % ("any", "/a"), apps="defaults: {audit: required}\n" + APPS)
+    assert [note.direction for note in diff(old, new).notes] == [NARROWER]
+    back = diff(new, old)
+    assert [note.text for note in back.notes] == ["defaults.audit: required before, best_effort now"]
+    assert (diff(old, new).blocks, back.blocks) == ((), ())
+
+
+def test_another_default_is_another_change_of_a_record():
+    """An accepted change of a rule's level does not accept a weaker default, too."""
+    old = policy_of(f"- {{id: r, allow: [see, read], who: {{app: any}}, paths: '/a'{REQUIRED}}}")
+    apps = (APPS, "defaults: {audit: off}\n" + APPS)
+    ids = {diff(old, policy_of(READ % ("any", "/a"), apps=one)).blocks[0].id for one in apps}
+    assert len(ids) == 2
+
+
+def test_the_order_of_groups_and_an_app_that_is_gone_are_no_change_of_the_record():
+    apps = [APPS.replace("{uid: 10010}", f"{{uid: 10010, gid: {gids}}}") for gids in ("[5, 6]", "[6, 5]")]
+    old, new = (policy_of(READ % ("any", "/a"), apps=one) for one in apps)
+    assert diff(old, new) == ((), ())
+    more = "defaults: {audit_denied: off}\n" + APPS
+    rules = READ % ("camera", "/a")
+    gone = diff(policy_of(rules, apps=more + "  tv: {}\n"), policy_of(rules, apps=more))
+    assert [(block.aspect, block.who) for block in gone.blocks] == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("redact: all-metadata", "redact: [all-metadata, location]"),
+        ("content: image/*", "content: [image/*, image/jpeg]"),
+        ("no: all-metadata", "no: [all-metadata, time]"),
+    ],
+)
+def test_words_that_say_the_same_are_no_difference(before: str, after: str):
+    every = ALL % ""
+    old, new = (policy_of(every + f"- {{id: r, require: {{{text}}}}}") for text in (before, after))
+    assert diff(old, new) == diff(new, old) == ((), ())

@@ -16,7 +16,8 @@ NEW = '- {id: a, allow: [see, read, write], who: {app: camera}, paths: "/a/**"}'
 
 def best() -> dict[Op, list[Finding]]:
     policies = [Compiled(compile_policy(policy_of(rule))) for rule in (OLD, NEW)]
-    (found,) = best_of(Comparison(groups(policies)).findings()).values()
+    comparison = Comparison(groups(policies))
+    (found,) = best_of(comparison.findings(), comparison.confirmed).values()
     return found
 
 
@@ -35,6 +36,6 @@ def test_each_caller_has_its_own_best() -> None:
         plain._replace(callers=0b01, rank=(3,)),
         plain._replace(callers=0b10, rank=(1,)),
     ]
-    (found,) = best_of(findings).values()
+    (found,) = best_of(findings, lambda *_: True).values()
     assert [one.rank for one in found[Op.WRITE]] == [(2,), (3,), (1,)]
     assert [best_for(found[Op.WRITE], caller).rank for caller in (0, 1)] == [(2,), (1,)]

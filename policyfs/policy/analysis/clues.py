@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
-from policyfs.domain import Decision, Facts, FileType, Op
+from policyfs.domain import Decision, Facts, FileType, Op, banned
 from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.findings import Rank, rank_of
-from policyfs.policy.analysis.outcomes import Aspect, Change, Direction, changes, content_changes, view_change
+from policyfs.policy.analysis.outcomes import (
+    Aspect,
+    Change,
+    Direction,
+    attribute_changes,
+    changes,
+    content_changes,
+    required,
+    view_change,
+)
 from policyfs.policy.analysis.partition import Lives
 from policyfs.policy.analysis.shapes import Shapes
+from policyfs.policy.analysis.subjects import NOTHING
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.rules.facts import FILE_TYPES, fixed_facts
 from policyfs.policy.rules.profile import Profile, bans
@@ -29,7 +40,10 @@ HIDERS: Final[Cause] = (-1, 0)
 LEADERS: Final[Cause] = (-1, 1)
 """The cause that stands for the differing rules that decide if a path below, or here, is seen."""
 
-_HIDDEN: Final = Decision(False, errno.ENOENT)
+DEFAULTS: Final[Mapping[Cause, str]] = {(-1, 2): "audit", (-1, 3): "audit_denied"}
+"""The causes that stand for a changed default of the level of record, each with the key of the default."""
+
+HIDDEN: Final = Decision(False, errno.ENOENT)
 _FILL: Final = int(Op.WRITE | Op.CREATE)
 _CAUSES: Final = {
     Aspect.ACCESS: (Effect.DENY, Effect.ALLOW),
@@ -56,13 +70,21 @@ class Clue(NamedTuple):
 
 
 class Clues:
-    """The differences between two policies at places. Places with rules of equal shapes are compared once."""
+    """The differences between two policies at places. Places with rules of equal shapes are compared once.
+
+    A third policy is the new one with the old defaults: it tells which changes of records the defaults cause.
+    """
 
     def __init__(self, policies: Sequence[Policy]) -> None:
-        self._policies: Final = policies
+        self._policies: Final = (*policies, *_with_old_defaults(*policies))
         self._views: Final = Views()
         self._shapes: Final = Shapes()
         self._known: Final[dict[tuple[object, ...], list[Clue]]] = {}
+
+    @property
+    def everywhere(self) -> bool:
+        """True if a default has changed, so that any answer can differ."""
+        return len(self._policies) > 2
 
     def between(
         self, lives: tuple[Lives, ...], below: tuple[bool, ...], odd: Mapping[Way, int], *, top: bool
@@ -86,6 +108,12 @@ class Clues:
         return found
 
 
+def _with_old_defaults(old: Policy, new: Policy) -> tuple[Policy, ...]:
+    """Return the new policy with the old defaults; nothing if these are the same, or an app is absent."""
+    alike = replace(new, audit_allowed=old.audit_allowed, audit_denied=old.audit_denied)
+    return () if alike == new or NOTHING in (old, new) else (alike,)
+
+
 class _Look:
     def __init__(
         self,
@@ -98,13 +126,13 @@ class _Look:
         top: bool,
     ) -> None:
         self._views: Final = views
-        self._lives: Final = lives
+        self._absent: Final = any(policy is NOTHING for policy in policies)
         self._below: Final = below
         self._odd: Final = odd
         self._top: Final = top
         self._profiles: Final = [
             Profile(policy, tuple(live for live, _ in some), top=top)
-            for policy, some in zip(policies, lives, strict=True)
+            for policy, some in zip(policies, (*lives, *lives[1:]), strict=False)
         ]
         self._differing: Final = [
             ((index, at), live)
@@ -118,12 +146,13 @@ class _Look:
 
     def clues(self) -> Iterator[Clue]:
         here = bool(self._differing) or any(len(set(way)) > 1 for way in self._ways)
+        here |= len(self._profiles) > 2
         types = FILE_TYPES if here and not self._top else (FileType.DIRECTORY,)
         for ftype in types:
             for facts in self._files.samples(ftype):
                 for way in self._ways:
                     yield from self._of_file(ftype, facts, way)
-        if self._may_differ_in_view() and not self._top:
+        if not self._top:
             yield from self._of_view()
 
     def _clue(
@@ -142,9 +171,10 @@ class _Look:
             for change in (*changes(before, after), *self._of_moved(op, ftype, facts, way)):
                 if appears and change.aspect is Aspect.ERRNO:
                     continue  # the errno depends only on whether the path is seen
-                if change.aspect is Aspect.RECORD and any(way):
-                    continue  # the rule that hides the directory decides about the record
-                causes = self._causes(op, change, before, after, hidden=any(way))
+                if change.aspect is Aspect.RECORD and (any(way) or self._absent):
+                    continue  # the rule that hides the directory decides; and without the app nothing does
+                causes = self._default_behind(op, change, before, ftype, facts, way)
+                causes = causes or self._causes(op, change, before, after, hidden=any(way))
                 yield self._clue(change, op, causes, ftype, facts, way)
 
     def _of_moved(self, op: Op, ftype: FileType, facts: Facts, way: Way) -> Iterator[Change]:
@@ -154,31 +184,42 @@ class _Look:
         fills = ftype is FileType.REGULAR
         if self._both(Op.WRITE, ftype, facts, way):
             return  # the requirements are compared for WRITE
+        profiles = self._profiles[:2]
         if op is Op.CREATE and fills:
-            old, new = (
-                frozenset(live.rule.content for live in profile.content(facts)) for profile in self._profiles
-            )
-            yield from content_changes(old, new)
+            yield from content_changes(*(required(profile, facts) for profile in profiles))
         elif op is Op.ATTR and not (fills and self._both(Op.CREATE, ftype, facts, way)):
             known = fixed_facts(ftype, facts._replace(kind=None))
-            banning = [any(bans(live, known) for live in profile.lives) for profile in self._profiles]
-            if banning[0] != banning[1]:
-                direction = Direction.WIDER if banning[0] else Direction.NARROWER
-                texts = ("no user.* attributes" if one else "any user.* attributes" for one in banning)
-                yield Change(direction, Aspect.CONTENT, *texts)
+            yield from attribute_changes(
+                *(
+                    banned(live.rule.content for live in profile.lives if bans(live, known))
+                    for profile in profiles
+                )
+            )
 
     def _operations(self) -> int:
         """Return the operations whose answers can differ because of rules that only one policy has here."""
-        touched = 0
+        touched = int(Op.ALL) if len(self._profiles) > 2 else 0
         for _, live in self._differing:
             touched |= live.ops | (int(Op.WRITE) if live.ops & _FILL else 0)
             touched |= int(Op.CREATE | Op.ATTR) if live.rule.effect is Effect.CONTENT else 0
         return touched
 
     def _answer(self, index: int, op: Op, ftype: FileType, facts: Facts, way: Way) -> Decision:
-        if way[index]:
-            return _HIDDEN
-        return self._profiles[index].answer(int(op), ftype, facts, below=lambda: self._below[index])
+        if way[min(index, 1)]:
+            return HIDDEN
+        return self._profiles[index].answer(int(op), ftype, facts, below=lambda: self._below[min(index, 1)])
+
+    def _default_behind(
+        self, op: Op, change: Change, before: Decision, ftype: FileType, facts: Facts, way: Way
+    ) -> frozenset[Cause]:
+        """Return the default that changes a level of record; nothing if the rules alone would change it."""
+        if change.aspect is not Aspect.RECORD or len(self._profiles) == 2:
+            return frozenset()
+        after = self._answer(2, op, ftype, facts, way)
+        if any(one[:2] == change[:2] for one in changes(before, after)):
+            return frozenset()
+        key = "audit" if after.allowed and not after.redact else "audit_denied"
+        return frozenset(cause for cause, name in DEFAULTS.items() if name == key)
 
     def _causes(
         self, op: Op, change: Change, before: Decision, after: Decision, *, hidden: bool
@@ -204,15 +245,8 @@ class _Look:
             return frozenset({LEADERS})
         return frozenset(cause for cause, _ in self._differing)
 
-    def _may_differ_in_view(self) -> bool:
-        return any(
-            live.rule.effect in (Effect.REDACT, Effect.CONTENT)
-            or (live.rule.effect is Effect.ALLOW and live.ops & _FILL)
-            for _, live in self._differing
-        )
-
     def _of_view(self) -> Iterator[Clue]:
-        change = view_change(*map(self._views.view, self._profiles))
+        change = view_change(*map(self._views.view, self._profiles[:2]))
         way = next((way for way in self._ways if not any(way)), None)
         if change is None or way is None:
             return

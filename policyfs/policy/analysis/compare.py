@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from policyfs.domain import OWNER_NONE
-from policyfs.policy.analysis.clues import HIDERS, LEADERS, Cause, Clue, Clues
-from policyfs.policy.analysis.findings import Finding, RuleRef
+from policyfs.policy.analysis.clues import DEFAULTS, HIDERS, LEADERS, Cause, Clue, Clues
+from policyfs.policy.analysis.findings import DEFAULT, Finding, RuleRef
 from policyfs.policy.analysis.partition import Part
 from policyfs.policy.analysis.samples import Sample, Samples, is_made_up
 from policyfs.policy.analysis.sides import Compiled, Side, numbers_of
@@ -41,9 +41,14 @@ class Comparison:
             for part in self._walk.parts(spot):
                 yield from self._at(spot, part)
 
+    def confirmed(self, finding: Finding, caller: int) -> bool:
+        """Return True if the engines of both policies give answers to the sample that differ as it says."""
+        request = self.samples.request(finding.sample, caller)
+        return finding.change in request.changes(*(one.engine for one in self._compiled))
+
     def _differing(self, spot: Spot) -> Callers:
         """Return the callers for whom the policies can give different answers here or below."""
-        if spot.mixed:
+        if spot.mixed or self._clues.everywhere:
             return spot.callers
         found = 0
         for track, nodes in zip(self._tracks, spot.nodes, strict=True):
@@ -51,7 +56,8 @@ class Comparison:
         return found & spot.callers
 
     def _at(self, spot: Spot, part: Part) -> Iterator[Finding]:
-        here = spot.mixed or any(watched for lives in part.lives for _, watched in lives)
+        here = spot.mixed or self._clues.everywhere
+        here = here or any(watched for lives in part.lives for _, watched in lives)
         if spot.top and not here:
             return
         below = [
@@ -77,6 +83,8 @@ class Comparison:
             for caller in numbers_of(callers):
                 refs = self._leading_refs(spot, caller) or self._differing_refs(part)
                 by_refs[refs] = by_refs.get(refs, 0) | 1 << caller
+        elif clue.causes <= DEFAULTS.keys():
+            by_refs[frozenset((DEFAULT, DEFAULTS[cause]) for cause in clue.causes)] = callers
         elif HIDERS in clue.causes:
             by_refs[self._hiding_refs(spot, callers)] = callers
         else:

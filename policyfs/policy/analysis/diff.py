@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from policyfs.domain import Op
+from policyfs.domain import Audit, Op
 from policyfs.policy.analysis.compare import Comparison
-from policyfs.policy.analysis.findings import Finding, RuleRef, Sort, best_for, best_of
+from policyfs.policy.analysis.findings import DEFAULT, Finding, RuleRef, Sort, best_for, best_of
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction
 from policyfs.policy.analysis.requests import Request
 from policyfs.policy.analysis.sides import Compiled, content_of, numbers_of
@@ -90,15 +90,15 @@ def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
         ]
         blocks = _continued(blocks, found)
     fingerprints = Fingerprints(old, new)
-    made = [replace(block, id=fingerprints.of(block)) for block in blocks]
+    by_rules = [block for block in blocks if all(sign != DEFAULT for sign, _ in block.rules)]
+    made = [replace(block, id=fingerprints.of(block)) for block in by_rules]
     made.sort(key=lambda block: (_DIRECTIONS.index(block.direction), block.who, block.rules, block.ops))
-    return Diff(tuple(made), tuple(_notes(old, new)))
+    defaults = {(name, block.direction) for block in blocks for sign, name in block.rules if sign == DEFAULT}
+    return Diff(tuple(made), tuple(_notes(old, new, defaults)))
 
 
 def _differences(old: Policy, new: Policy) -> list[Block]:
-    # a change of the defaults is reported once, in a note
-    alike = replace(new, audit_allowed=old.audit_allowed, audit_denied=old.audit_denied)
-    policies = (Compiled(compile_policy(old)), Compiled(compile_policy(alike)))
+    policies = (Compiled(compile_policy(old)), Compiled(compile_policy(new)))
     blocks: list[Block] = []
     with paused():
         callers = groups(policies)
@@ -108,7 +108,7 @@ def _differences(old: Policy, new: Policy) -> list[Block]:
             together.setdefault(tuple(id(side.compiled) for side in group.sides), []).append(group)
         for some in together.values():
             comparison = Comparison(some, MAX_JOINT_PLACES)
-            best = best_of(comparison.findings())
+            best = best_of(comparison.findings(), comparison.confirmed)
             blocks += (block for sort, by_op in best.items() for block in _blocks(comparison, sort, by_op))
     return _merged(blocks, {label: at for at, label in enumerate(labels)})
 
@@ -172,6 +172,8 @@ class Fingerprints:
 
     def __init__(self, old: Policy, new: Policy) -> None:
         self._texts: Final[dict[str, list[str]]] = {}
+        levels = [(policy.audit_allowed.name, policy.audit_denied.name) for policy in (old, new)]
+        self._defaults: Final = [_plain(levels)] if levels[0] != levels[1] else []
         uids = [{app.name: app.uids for app in policy.apps} for policy in (old, new)]
         changed = sorted(name for name, _ in uids[0].items() ^ uids[1].items())
         self._moved: Final = _plain([(name, *(side.get(name) for side in uids)) for name in changed])
@@ -185,6 +187,7 @@ class Fingerprints:
         texts = sorted(text for name in {name for _, name in block.rules} for text in self._texts[name])
         ops = tuple(int(op) for op in block.ops)
         moved = [self._moved] if any(map(is_of_uid, block.who)) else []
+        moved += self._defaults if block.aspect is Aspect.RECORD else []
         return _digest((block.direction.value, block.aspect.value, sorted(block.who), ops, texts, *moved))
 
 
@@ -208,16 +211,12 @@ def _plain(value: object) -> str:
     return repr(value)
 
 
-def _notes(old: Policy, new: Policy) -> list[Note]:
+def _notes(old: Policy, new: Policy, defaults: Collection[tuple[str, Direction]]) -> list[Note]:
+    """Return the notes. defaults: the changed defaults that change answers, each with the direction."""
     found = []
-    for key, before, after in (
-        ("audit", old.audit_allowed, new.audit_allowed),
-        ("audit_denied", old.audit_denied, new.audit_denied),
-    ):
-        if before is not after:
-            direction = Direction.WIDER if after < before else Direction.NARROWER
-            told = f"defaults.{key}: {before.name.lower()} before, {after.name.lower()} now"
-            found.append(_note(direction, told))
+    for key, direction in sorted(defaults, key=lambda one: one[0]):
+        levels = (level.name.lower() for level in _levels(key, old, new))
+        found.append(_note(direction, f"defaults.{key}: {' before, '.join(levels)} now"))
     approved = [{one.rule.id: one for one in policy.exceptions} for policy in (old, new)]
     for name in sorted(approved[0].keys() & approved[1].keys()):
         said = [(sides[name].reason, sides[name].approved_by) for sides in approved]
@@ -234,9 +233,13 @@ def _notes(old: Policy, new: Policy) -> list[Note]:
     return found
 
 
+def _levels(key: str, *policies: Policy) -> list[Audit]:
+    return [policy.audit_allowed if key == "audit" else policy.audit_denied for policy in policies]
+
+
 def _app_notes(before: App, after: App) -> list[Note]:
     found = []
-    if before.gids != after.gids:
+    if set(before.gids) != set(after.gids):
         fewer = bool(after.gids) and set(after.gids) <= set(before.gids)
         direction = Direction.NARROWER if fewer else Direction.WIDER
         told = f"app {after.name}: its app mounts admit other groups than before (gid)"

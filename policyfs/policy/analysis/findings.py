@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 from policyfs.domain import OWNER_NONE, Facts, FileType, Op
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction
@@ -12,7 +12,10 @@ from policyfs.policy.analysis.tracks import Callers
 
 Rank = tuple[int, ...]
 RuleRef = tuple[str, str]
-"""``+`` only in the new policy, ``-`` only in the old, ``~`` changed, ``=`` the same; and a rule's id."""
+"""``+`` only in the new policy, ``-`` only in the old, ``~`` changed, ``=`` the same; and a rule's id.
+Or DEFAULT and a key of ``defaults`` that has changed."""
+
+DEFAULT: Final = "defaults"
 
 
 class Finding(NamedTuple):
@@ -44,8 +47,11 @@ Best = dict[Sort, dict[Op, list[Finding]]]
 """Findings for each sort of difference and each operation. The best one for each caller is among them."""
 
 
-def best_of(findings: Iterable[Finding]) -> Best:
-    """Return the best findings of each sort, for each operation and caller."""
+def best_of(findings: Iterable[Finding], confirmed: Callable[[Finding, int], bool]) -> Best:
+    """Return the best findings of each sort, for each operation and caller.
+
+    confirmed: a function that asks both policies again for a caller, by the caller's index.
+    """
     best: Best = {}
     for finding in findings:
         key = (finding.change.direction, finding.change.aspect, finding.rules)
@@ -54,7 +60,7 @@ def best_of(findings: Iterable[Finding]) -> Best:
         for other in known:
             if other.rank <= finding.rank:
                 left &= ~other.callers
-        if left:
+        if left and confirmed(finding, (left & -left).bit_length() - 1):
             known.append(finding)
     return best
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from policyfs.domain import DENY_UNKNOWN, Decision, View, banned, hides_at_least, to_clean
+from policyfs.domain import DENY_UNKNOWN, Decision, Facts, View, banned, hides_at_least, to_clean
 from policyfs.errors import errno_name
+from policyfs.policy.rules.profile import Profile
 
 
 class Direction(enum.Enum):
@@ -51,10 +52,10 @@ def changes(before: Decision, after: Decision) -> Iterator[Change]:
         if before.audit != after.audit:
             yield _record(before, after)
         return
-    if before.redact != after.redact:
-        old, new = before.redact, after.redact
-        direction = _direction(hides_at_least(new, old), hides_at_least(old, new))
-        yield Change(direction, Aspect.REDACTION, redaction(before.redact), redaction(after.redact))
+    old, new = before.redact, after.redact
+    redacts = _direction(hides_at_least(new, old), hides_at_least(old, new))
+    if redacts is not None:
+        yield Change(redacts, Aspect.REDACTION, redaction(old), redaction(new))
     yield from content_changes(frozenset(before.content), frozenset(after.content))
     if before.quarantine != after.quarantine:
         kept = ("refused files are lost", "refused files are kept")
@@ -62,7 +63,7 @@ def changes(before: Decision, after: Decision) -> Iterator[Change]:
         yield Change(Direction.OTHER, Aspect.QUARANTINE, *told)
     # redaction itself raises the level, and its end lowers the level: that is no change of the record
     weaker = bool(after.redact) and after.audit < before.audit
-    if weaker or (before.audit != after.audit and before.redact == after.redact):
+    if weaker or (before.audit != after.audit and redacts is None):
         yield _record(before, after)
 
 
@@ -70,9 +71,22 @@ def content_changes(
     required: frozenset[frozenset[str]], requires: frozenset[frozenset[str]]
 ) -> Iterator[Change]:
     """Yield the difference between the old and the new content requirements, if there is one."""
-    if required != requires:
-        direction = _direction(_as_strict(requires, required), _as_strict(required, requires))
+    direction = _direction(_as_strict(requires, required), _as_strict(required, requires))
+    if direction is not None:
         yield Change(direction, Aspect.CONTENT, content(required), content(requires))
+
+
+def required(profile: Profile, facts: Facts) -> frozenset[frozenset[str]]:
+    """Return what the bytes must be that a rename or link brings to a path."""
+    return frozenset(live.rule.content for live in profile.content(facts))
+
+
+def attribute_changes(banned: Collection[str], bans: Collection[str]) -> Iterator[Change]:
+    """Yield the difference between the words that are forbidden in attributes: whether there are some."""
+    if bool(banned) != bool(bans):
+        direction = Direction.WIDER if banned else Direction.NARROWER
+        texts = ("no user.* attributes" if one else "any user.* attributes" for one in (banned, bans))
+        yield Change(direction, Aspect.CONTENT, *texts)
 
 
 def _record(before: Decision, after: Decision) -> Change:
@@ -82,7 +96,10 @@ def _record(before: Decision, after: Decision) -> Change:
 
 def view_change(before: View, after: View) -> Change | None:
     """Return the difference between the views of a file in two policies, or None."""
-    if (before.redact, before.checked, before.bans) == (after.redact, after.checked, after.bans):
+    sides = [(view.redact, _of_no(view.bans), to_clean(view.bans)) for view in (before, after)]
+    if before.checked == after.checked and all(
+        hides_at_least(old, new) and hides_at_least(new, old) for old, new in zip(*sides, strict=True)
+    ):
         return None
     return Change(Direction.OTHER, Aspect.IO, way_of(before), way_of(after))
 
@@ -92,11 +109,12 @@ def way_of(view: View) -> str:
     return "raw (passthrough)" if view.raw else view.label
 
 
-def _direction(stricter: bool, looser: bool) -> Direction:
-    """Return the direction by two comparisons. If both or neither is True, it is WIDER, to be safe."""
-    if stricter == looser:
-        return Direction.WIDER
-    return Direction.NARROWER if stricter else Direction.WIDER
+def _direction(at_least: bool, at_most: bool) -> Direction | None:
+    """Return the direction by two comparisons: whether the new policy asks at least, and at most, as much.
+    None: it asks the same. If neither is certain, the direction is WIDER, to be safe."""
+    if at_least:
+        return None if at_most else Direction.NARROWER
+    return Direction.WIDER
 
 
 def _as_strict(ones: Iterable[frozenset[str]], others: Iterable[frozenset[str]]) -> bool:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Decision, Facts, FileType, Op, Principal
+from policyfs.domain import (
+    KIND_DIRECTORY,
+    OWNER_NONE,
+    Decision,
+    Facts,
+    FileType,
+    Op,
+    Principal,
+)
+from policyfs.policy.analysis.outcomes import (
+    Change,
+    attribute_changes,
+    changes,
+    content_changes,
+    required,
+    view_change,
+)
 from policyfs.policy.analysis.subjects import Subject
 from policyfs.policy.decide import Engine
 from policyfs.policy.errors import words_of
@@ -91,6 +108,25 @@ class Request:
         state = engine.state_of(self.path)
         hidden = engine.hidden_above(who, chain)
         return hidden or engine.decide(who, Op.SEE | self.op, state, self.ftype, self.facts)
+
+    def changes(self, *engines: Engine) -> Iterator[Change]:
+        """Yield the differences between the answers of two policies. A policy without the caller denies."""
+        answers = [self.decide(engine) or Decision(False, errno.ENOENT) for engine in engines]
+        yield from changes(*answers)
+        who = [self.principal(engine) for engine in engines]
+        if None in who or not all(answer.allowed for answer in answers):
+            return
+        known = [
+            (engine, one, engine.state_of(self.path)) for engine, one in zip(engines, who, strict=True) if one
+        ]
+        if self.op is Op.CREATE:
+            yield from content_changes(*(required(e.profile(one, at), self.facts) for e, one, at in known))
+        if self.op is Op.ATTR:
+            facts = self.facts._replace(kind=None)
+            yield from attribute_changes(*(e.bans(one, at, self.ftype, facts) for e, one, at in known))
+        view = view_change(*(e.view(one, at) for e, one, at in known))
+        if view is not None:
+            yield view
 
 
 def _quoted(word: str) -> str:

@@ -173,7 +173,7 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
 
 
 def app(name: str, uids: tuple[tuple[int, int], ...], *grants: str) -> App:
-    return App(name, uids, None, frozenset(grants), "")
+    return App(name, uids, (), frozenset(grants), "")
 
 
 def plain(number: int, effect: Effect, paths: tuple[str, ...] | None, **more: object) -> Rule:
