@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from policyfs.policy.analysis.outcomes import Direction
+from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import ALWAYS
 from policyfs.policy.replay import replay as module
@@ -79,6 +79,21 @@ def test_the_recorded_answer_counts_where_its_policy_is_lost():
 )
 def test_views_where_the_policy_is_lost(view: str, rules: str, direction: Direction | None):
     assert verdict(None, ALL + rules, READ._replace(view=view)).direction is direction
+
+
+@pytest.mark.parametrize(
+    ("new", "direction", "aspect"),
+    [
+        (ALL + "  - {id: d, deny: [read]}\n", Direction.NARROWER, Aspect.ACCESS),
+        (ALL + "  - {id: r, require: {redact: [location]}}\n", Direction.NARROWER, Aspect.REDACTION),
+        (ALL.replace("[all]", "[all], audit: required"), Direction.NARROWER, Aspect.RECORD),
+        (ALL.replace("[all]", "[all], audit: off"), Direction.WIDER, Aspect.RECORD),
+        (ALL + CONTENT, Direction.OTHER, Aspect.REDACTION),  # another view of the same bytes
+    ],
+)
+def test_what_changes_is_told_apart(new: str, direction: Direction, aspect: Aspect):
+    found = verdict(ALL, new, READ)
+    assert (found.direction, found.aspect) == (direction, aspect)
 
 
 def test_a_policy_that_answers_otherwise_is_no_witness():

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from policyfs.policy.analysis.outcomes import Direction
+from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.replay import report as module
 from policyfs.policy.replay.recorded import Cause, Recorded
 from policyfs.policy.replay.replay import Verdict
@@ -57,3 +57,13 @@ def test_other_changes_and_undecidable_requests_move_nothing():
     report.add(ASKED, Verdict(by_answer=True), 4, lambda: Example(b"/x", None, "0:1"))
     assert not report.moves
     assert (report.unchanged, report.by_answer, dict(report.untold)) == (4, 4, {"the file's owner": 3})
+
+
+def test_refusals_less_data_and_stronger_records_are_counted_apart():
+    report = Report()
+    for number, aspect in enumerate((Aspect.RECORD, Aspect.REDACTION, Aspect.ACCESS), 1):
+        report.add(ASKED, NARROWER._replace(aspect=aspect), number, lambda: Example(b"/x", None, "0:1"))
+    assert "6 narrower (3 refused, 2 less data, 1 recorded more)" in report.text()
+    fields = report.as_json()
+    assert fields["sorts"]["narrower"] == {"refused": 3, "less data": 2, "recorded more": 1}
+    assert [change["sort"] for change in fields["changes"]] == ["refused", "less data", "recorded more"]

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import Decision, Facts, Principal, View, hides_at_least
 from policyfs.errors import errno_name
-from policyfs.policy.analysis.outcomes import Aspect, Direction, access, changes, content, way_of
+from policyfs.policy.analysis.outcomes import Aspect, Change, Direction, access, changes, content, way_of
 from policyfs.policy.decide import Engine, as_of
 from policyfs.policy.replay.party import REFUSED, Party, Place
 from policyfs.policy.replay.recorded import Cause, Demand, Recorded, World, demand_of
@@ -30,7 +30,8 @@ class Verdict(NamedTuple):
 
     direction: None if nothing changes, or the change is not known. untold: facts that decide, but are not
     recorded; empty if the direction is certain. by_answer: True if only the recorded answer could be
-    compared: the policy that gave it is lost, or gives another now.
+    compared: the policy that gave it is lost, or gives another now. aspect: the gravest that changes in this
+    direction; ACCESS if nothing changes.
     """
 
     direction: Direction | None = None
@@ -39,9 +40,13 @@ class Verdict(NamedTuple):
     rules: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
     by_answer: bool = False
+    aspect: Aspect = Aspect.ACCESS
 
 
 _OF_CONTENT: Final = frozenset({errno.EPERM, errno.EXDEV})
+
+_ORDER: Final = list(Direction)
+_GRAVITY: Final = list(Aspect)
 
 SAME: Final = Verdict()
 _UNKNOWN_CALL: Final = Verdict(untold=("the operation that the request asked for",))
@@ -197,9 +202,11 @@ class _Case:
         open_to = untold(found, plain)
         if any(verdict.untold or verdict.direction is not plain[0].direction for verdict in plain):
             return Verdict(untold=open_to)
+        gravest = min((verdict.aspect for verdict in plain), key=_GRAVITY.index)
         told = " or ".join(sorted({verdict.before for verdict in plain}))
         now = " or ".join(sorted({verdict.after for verdict in plain}))
-        return Verdict(plain[0].direction, told, f"{now}, depending on {' and '.join(open_to)}", rules)
+        now = f"{now}, depending on {' and '.join(open_to)}"
+        return Verdict(plain[0].direction, told, now, rules, aspect=gravest)
 
     def _compare(self, was: Decision | None, after: Decision, party: Party | None) -> Verdict:
         if self._recorded.cause is Cause.CONTENT and self._recorded.operation == "write":
@@ -215,10 +222,11 @@ class _Case:
             found = list(self._of_view(party))
         if not found:
             return SAME
-        directions = {direction for direction, _, _ in found}
-        direction = next(one for one in Direction if one in directions)
-        before, now = ("; ".join(dict.fromkeys(texts)) for texts in list(zip(*found, strict=True))[1:])
-        return Verdict(direction, before, now, self._named(after))
+        direction, aspect = min(
+            (change[:2] for change in found), key=lambda one: (_ORDER.index(one[0]), _GRAVITY.index(one[1]))
+        )
+        before, now = ("; ".join(dict.fromkeys(texts)) for texts in list(zip(*found, strict=True))[2:])
+        return Verdict(direction, before, now, self._named(after), aspect=aspect)
 
     def _alike(self, old: Party) -> bool:
         """Return True if both policies give a mount the same reasons to refuse what the rules allow."""
@@ -231,8 +239,8 @@ class _Case:
         causes = {"deny", REFUSED} | ({"content"} if after.errno in _OF_CONTENT else set())
         return tuple(sorted({match.rule for match in after.rules if match.effect in causes}))
 
-    def _changes(self, was: Decision | None, after: Decision) -> Iterator[tuple[Direction, str, str]]:
-        """Yield the direction and both texts of each change. was: None if only allowed or denied is known."""
+    def _changes(self, was: Decision | None, after: Decision) -> Iterator[Change]:
+        """Yield each change. was: None if only allowed or denied is known."""
         before = was
         if before is None:  # the old answer is only known as allowed or denied
             before = after if after.allowed and self._recorded.allowed else self._as_recorded()
@@ -244,13 +252,13 @@ class _Case:
                 now = f"no app {self._recorded.mounted}"
             elif after.allowed and after.redact - before.redact and self._recorded.kind is None:
                 now += ", or refused where the kind cannot be cleaned"
-            yield change.direction, change.before, now
+            yield change._replace(after=now)
 
     def _as_recorded(self) -> Decision:
         recorded = self._recorded
         return Decision(recorded.allowed, 0 if recorded.allowed else recorded.errno or errno.EACCES)
 
-    def _of_view(self, party: Party | None) -> Iterator[tuple[Direction, str, str]]:
+    def _of_view(self, party: Party | None) -> Iterator[Change]:
         (new, place), recorded = self._new, self._recorded
         if new.who is None or not recorded.view:
             return
@@ -258,7 +266,7 @@ class _Case:
         if after.label == recorded.view:
             return
         direction = Direction.OTHER if party is not None else _by_labels(recorded.view, after)
-        yield direction, _way(recorded.view), way_of(after)
+        yield Change(direction, Aspect.REDACTION, _way(recorded.view), way_of(after))
 
     def _written(self, was: Decision | None, after: Decision) -> Verdict:
         """Return the verdict on a recorded refusal of written bytes because of their content."""

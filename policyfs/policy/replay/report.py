@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from policyfs.policy.analysis.outcomes import Direction
+from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.errors import harmless
 from policyfs.policy.replay.recorded import Recorded
 from policyfs.policy.replay.replay import Verdict
@@ -17,6 +17,14 @@ GROUPS: Final = 10_000
 EXAMPLES: Final = 3
 _SHOWN: Final = 40
 _TOGETHER: Final = "(others)"
+_GRAVITY: Final = list(Aspect)
+_SORTS: Final = {
+    Aspect.ACCESS: {Direction.WIDER: "allowed", Direction.NARROWER: "refused"},
+    Aspect.REDACTION: {Direction.WIDER: "more data", Direction.NARROWER: "less data"},
+    Aspect.CONTENT: {Direction.WIDER: "checked less", Direction.NARROWER: "checked more"},
+    Aspect.RECORD: {Direction.WIDER: "recorded less", Direction.NARROWER: "recorded more"},
+}
+"""Words for what changes."""
 
 
 class Example(NamedTuple):
@@ -31,6 +39,7 @@ class Key(NamedTuple):
     """The properties that all requests of a group have in common, with both answers and their rules."""
 
     direction: Direction
+    aspect: Aspect
     app: str
     operation: str
     kind: str | None
@@ -38,6 +47,11 @@ class Key(NamedTuple):
     after: str
     rules_before: tuple[str, ...]
     rules_after: tuple[str, ...]
+
+    @property
+    def sort(self) -> str:
+        """What changes, in words such as ``refused``; empty for another errno or view."""
+        return _SORTS.get(self.aspect, {}).get(self.direction, "")
 
 
 @dataclass(slots=True)
@@ -71,11 +85,11 @@ class Report:
             return
         app = "stranger" if recorded.app is None else recorded.app
         key = Key(
-            verdict.direction, app, recorded.operation, recorded.kind, verdict.before, verdict.after,
-            tuple(sorted(recorded.rules)), verdict.rules,
+            verdict.direction, verdict.aspect, app, recorded.operation, recorded.kind, verdict.before,
+            verdict.after, tuple(sorted(recorded.rules)), verdict.rules,
         )  # fmt: skip
         if key not in self._groups and len(self._groups) >= GROUPS:
-            key = Key(verdict.direction, _TOGETHER, _TOGETHER, None, "", "", (), ())
+            key = Key(verdict.direction, verdict.aspect, _TOGETHER, _TOGETHER, None, "", "", (), ())
         group = self._groups.setdefault(key, Group())
         group.count += count
         if len(group.examples) < EXAMPLES:
@@ -84,6 +98,14 @@ class Report:
     def count(self, direction: Direction) -> int:
         """Return the number of requests whose answers change in this direction (such as more allowed)."""
         return sum(group.count for key, group in self._groups.items() if key.direction is direction)
+
+    def by_sort(self, direction: Direction) -> dict[str, int]:
+        """Return these numbers by what changes: refused, less data and others, the gravest first."""
+        found = Counter[str]()
+        for key, group in self._sorted():
+            if key.direction is direction and key.sort:
+                found[key.sort] += group.count
+        return dict(found)
 
     @property
     def moves(self) -> bool:
@@ -94,7 +116,9 @@ class Report:
         order = list(Direction)
         return sorted(
             self._groups.items(),
-            key=lambda item: (order.index(item[0].direction), -item[1].count, str(item[0])),
+            key=lambda item: (
+                order.index(item[0].direction), _GRAVITY.index(item[0].aspect), -item[1].count, str(item[0]),
+            ),
         )
 
     # ---- text
@@ -111,7 +135,10 @@ class Report:
         return "\n".join([*lines, *self._sum()])
 
     def _sum(self) -> Iterator[str]:
-        counts = (f"{self.count(direction):,} {direction.value}" for direction in Direction)
+        counts = [f"{self.count(direction):,} {direction.value}" for direction in Direction]
+        for at, direction in enumerate(Direction):
+            sorts = ", ".join(f"{count:,} {sort}" for sort, count in self.by_sort(direction).items())
+            counts[at] += f" ({sorts})" if sorts else ""
         unknown = self.untold.total()
         yield (
             f"{self.requests:,} requests: {', '.join(counts)}, {self.unchanged:,} unchanged,"
@@ -134,6 +161,7 @@ class Report:
         return {
             "requests": self.requests,
             **{direction.value: self.count(direction) for direction in Direction},
+            "sorts": {direction.value: self.by_sort(direction) for direction in Direction},
             "unchanged": self.unchanged,
             "undecidable": dict(self.untold.most_common()),
             "by_recorded_answer": self.by_answer,
@@ -145,7 +173,8 @@ class Report:
 def _lines(key: Key, group: Group) -> Iterator[str]:
     kind = f" {key.kind}" if key.kind else ""
     times = "once" if group.count == 1 else f"{group.count:,} times"
-    yield harmless(f"{key.direction.value}: {key.app} {key.operation}{kind}, {times}")
+    title = f"{key.direction.value}, {key.sort}" if key.sort else key.direction.value
+    yield harmless(f"{title}: {key.app} {key.operation}{kind}, {times}")
     yield harmless(f"  before: {key.before}{_by(key.rules_before)}")
     yield harmless(f"  now: {key.after}{_by(key.rules_after)}")
     yield "  such as " + ", ".join(map(_shown, group.examples))
@@ -165,6 +194,8 @@ def _fields(key: Key, group: Group) -> dict[str, object]:
     return {
         **key._asdict(),
         "direction": key.direction.value,
+        "aspect": key.aspect.value,
+        "sort": key.sort,
         "count": group.count,
         "examples": [
             {
