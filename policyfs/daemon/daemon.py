@@ -48,6 +48,7 @@ from policyfs.fs.kernel_cache.name_expiry import all_stay
 from policyfs.fs.opening.stale_retries import MOST_RESTING
 from policyfs.fs.saved.saved_handle import Setup
 from policyfs.fs.sharing.pauses import in_slices
+from policyfs.fs.sharing.shares import Holder
 from policyfs.journal.sealing.heads import heads_if_any
 from policyfs.journal.writing.recorders import open_journal
 from policyfs.kernel import mount_api, session
@@ -143,6 +144,7 @@ class Daemon:
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
         self._undo.callback(self.fs.close)
         if self.state is not None:
+            self.state.nodes.on_loss = self._unsaved
             if self._before is None:
                 self.fs.restoration.save_to(self.state)
             else:
@@ -150,6 +152,12 @@ class Daemon:
         self.inotify = self._inotify()
         self._reload = Reload(self._options, self.policies, self.fs, self._log, self.sniffer.parse)
         self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
+
+    def _unsaved(self, holder: Holder) -> None:
+        """Log, once, that files of an app would be lost if this daemon was killed."""
+        self._log.warning("no room to save all files in use: a killed daemon loses some", of=holder)
+        if self.state is not None:
+            self.state.nodes.on_loss = lambda _holder: None
 
     def _keeper_pid(self) -> int:
         """Return the keeper's pid; 0 if there is none, or it has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,7 @@ from policyfs.daemon.policies.policies import Policies
 from policyfs.domain import FileType
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
+from policyfs.fs.inodes.saved_nodes import NOBODY
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.report import fields, report
 from policyfs.journal.writing.journal import Journal
@@ -119,14 +121,19 @@ def root_of(tree: Tree, *, writable: bool) -> control.Json:
 
 
 def _takeover(state: SavedState) -> control.Json:
-    """Return if another daemon would follow a killed one now, how many have, and how many of these by an
-    upgrade; the last pause in ms, and its reason; the number of changes that were begun and came again, and
-    how many of these got EIO; the pid of the keeper, 0 if it has ended."""
+    """Return if another daemon would follow a killed one now (why_not: or why not), how many have, and how
+    many of these by an upgrade; the last pause in ms, and its reason; the number of changes that were begun
+    and came again, and how many of these got EIO; the pid of the keeper, 0 if it has ended; how many files
+    and directories in use would be lost, and of which app or stranger (uid) most of them are."""
     again, unknown = state.again
     (upgrades, was_upgrade), has_keeper = state.upgrades, os.getppid() == state.keeper
     reason = "upgrade" if was_upgrade else "kill"
+    why_not = state.obstacle if has_keeper else "the keeper has ended"
+    ((whose, _),) = Counter(state.nodes.unsaved.values()).most_common(1) or [(NOBODY, 0)]
     return {
-        "possible": state.can_continue and has_keeper, "count": state.takeovers, "upgrades": upgrades,
+        "possible": not why_not, "why_not": why_not or None, "unsaved": len(state.nodes.unsaved),
+        "unsaved_of": None if whose == NOBODY else str(whose),
+        "count": state.takeovers, "upgrades": upgrades,
         "pause_ms": state.pause_ns // 1_000_000 if state.takeovers else None,
         "reason": reason if state.takeovers else None,
         "again": again, "unknown": unknown, "keeper": state.keeper if has_keeper else 0,

@@ -30,7 +30,7 @@ STATUS = {
     [
         ((), {}, ""),
         (("--copy-max", "1M", "--watch", "--follow"), {}, ""),
-        (("--posix", "--nodes-max", "500"), {}, "options that need a new mount differ: nodes_max, posix"),
+        (("--posix", "--nodes-max", "500"), {}, "options that need a new mount differ: posix"),
         ((), {"policy": {"file": "/q"}, "trail": {"directory": "/t/ab"}},
          "options that need a new mount differ: policy, trail"),
         ((), {"options": options_of(arguments("--keeper", "--foreground"))},

@@ -9,9 +9,10 @@ import pytest
 from policyfs.domain import RAW_VIEW, FileType, View
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
-from policyfs.fs.inodes.saved_nodes import sum_of_view
+from policyfs.fs.inodes.saved_nodes import NOBODY, sum_of_view
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.path_bounds import KEPT_NAMES
+from policyfs.fs.sharing.shares import Holder
 from policyfs.kernel import vectors
 from policyfs.linux.statx import Stat
 from tests.support.models.policies import engine_of
@@ -28,11 +29,13 @@ def table() -> NodeTable:
     return NodeTable(stat(2), ENGINE.root, ENGINE.child)
 
 
-def made(nodes: NodeTable, parent: Node, name: bytes, ino: int, *, ftype: FileType = FileType.REGULAR,
-         view: View = RAW_VIEW, byte_path: BytePath = BytePath.RAW) -> Node:  # fmt: skip
+def made(
+    nodes: NodeTable, parent: Node, name: bytes, ino: int, *, ftype: FileType = FileType.REGULAR,
+    view: View = RAW_VIEW, byte_path: BytePath = BytePath.RAW, holder: Holder = NOBODY,
+) -> Node:  # fmt: skip
     node = nodes.add(stat(ino), ftype, view, byte_path, ENGINE.child(parent.state, name))
     nodes.add_name(node, parent, name)
-    nodes.refer(node)
+    nodes.refer(node, holder)
     return node
 
 

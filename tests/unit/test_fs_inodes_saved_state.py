@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
+from policyfs.domain import FileType
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.node import StaleNodeError
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.saved.saved_handle import Setup
+from policyfs.kernel import vectors
 from tests.support.models.saved_nodes import all_in
-from tests.unit.test_fs_inodes_saved_nodes import made, table
+from tests.unit.test_fs_inodes_saved_nodes import following, made, table
 
 SETUP = Setup(9, 77, b"init", "digest")
 
@@ -29,15 +34,67 @@ def test_a_backing_id_is_there_until_it_is_given_back() -> None:
     assert state.backing_ids() == set()
 
 
-def test_a_state_that_could_not_take_all_is_not_continued() -> None:
-    state, nodes = SavedState(2), table()
+@pytest.mark.parametrize("size", [20, 200])
+def test_an_app_has_a_share_of_each_table_and_what_is_beyond_is_stale_alone(size: int) -> None:
+    state, nodes, told = SavedState(10), table(), []
     state.set_up(SETUP)
+    nodes.saved, state.nodes.on_loss = state, told.append
+    above = made(nodes, nodes.root, b"above", 9, ftype=FileType.DIRECTORY, holder="greedy")
+    name = b"%d" + b"n" * size
+    greedy = [made(nodes, above, name % ino, ino, holder="greedy") for ino in range(10, 60)]
+    lost = {one.nodeid for one in greedy} & state.nodes.unsaved.keys()
+    assert (15 < len(lost) < 35, told, state.can_continue) == (True, ["greedy"], True)
+    modest = [made(nodes, nodes.root, name % ino, ino, holder="modest") for ino in range(60, 65)]
+    assert not {one.nodeid for one in modest} & state.nodes.unsaved.keys()
+    for one in greedy:
+        nodes.forget(one.nodeid, 1)
+    assert state.nodes.unsaved == {}
+    greedy = [made(nodes, above, name % ino, ino, holder="greedy") for ino in range(70, 80)]
+    assert state.nodes.unsaved == {}
+    assert {one.nodeid for one in (above, *greedy, *modest)} == all_in(state).keys()
+
+
+def test_a_directory_beyond_a_share_is_saved_for_the_next_app_that_uses_it() -> None:
+    state, nodes = SavedState(5), table()
     nodes.saved = state
-    for ino in range(10, 14):
-        made(nodes, nodes.root, b"%d" % ino, ino)
-    assert state.can_continue
-    made(nodes, nodes.root, b"one too many", 20)
-    assert not state.can_continue
+    for ino in range(100, 120):
+        above = made(nodes, nodes.root, b"%d" % ino, ino, ftype=FileType.DIRECTORY, holder="greedy")
+        made(nodes, above, b"one more", ino + 20, holder="greedy")
+    below = made(nodes, above, b"below", 200, ftype=FileType.DIRECTORY, holder="greedy")
+    assert {above.nodeid, below.nodeid} <= state.nodes.unsaved.keys()
+    linked = made(nodes, nodes.root, b"linked", 202, holder="modest")
+    nodes.add_name(linked, below, b"again")
+    assert linked.nodeid in state.nodes.unsaved, "a node is decided by all of its names"
+    file = made(nodes, below, b"file", 201, holder="modest")
+    assert state.nodes.unsaved.keys().isdisjoint({above.nodeid, below.nodeid, file.nodeid})
+    nodes.refer(linked, "modest")
+    assert {linked.nodeid, file.nodeid} <= all_in(state).keys()
+
+
+def test_the_next_daemon_knows_the_numbers_of_what_was_not_saved() -> None:
+    state, nodes = SavedState(5), table()
+    nodes.saved = state
+    for ino in range(100, 140):
+        made(nodes, nodes.root, b"%d" % ino, ino, holder="greedy")
+    unsaved = set(state.nodes.unsaved)
+    after = following(state)
+    assert unsaved == {one for one in after.lost if one < vectors.OWN_NODES}
+    assert unsaved <= after.unsaved
+    with pytest.raises(StaleNodeError):
+        after.get(min(unsaved))
+    assert following(state).lost == [], "the second one has made the kernel forget them"
+
+
+def test_marks_are_of_numbers_that_are_as_great_as_can_be() -> None:
+    state = SavedState(1)
+    many = [7, 1 << 26 | 8, vectors.OWN_NODES | 9, vectors.OWN_NODES | 3 << 26 | 10]
+    for nodeid in [*many, 11]:
+        state.nodes._lose(nodeid, "app")
+    state.nodes.gone(11)
+    found = state.nodes.read().unsaved
+    assert set(many) <= set(found)
+    assert 11 not in found
+    assert state.nodes.read().unsaved == []
 
 
 def test_held_bytes_prevent_a_take_over() -> None:

@@ -11,7 +11,8 @@ import pytest
 from policyfs.errors import PolicyfsError
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.saved.saved_handle import SavedHandle, Setup
-from policyfs.fs.saved.state_memory import READABLE, VERSION, name_of, nodes_in
+from policyfs.fs.saved.state_memory import READABLE, VERSION, layout_of, name_of
+from tests.unit.test_fs_inodes_saved_nodes import described, following, made, table
 
 HANDLE = SavedHandle(7, 9, 2, os.O_RDONLY, 1, 1, 1, -1, False, False, False, False, True)
 VERSION_AT = 2048 + 8
@@ -49,20 +50,43 @@ def test_another_state_goes_on_with_other_descriptors() -> None:
     assert state.upgrades == (1, False)
 
 
+def test_the_layout_before_goes_on_in_this_one_and_in_larger_tables() -> None:
+    for version, room in ((VERSION - 1, 8), (VERSION - 1, 40), (VERSION, 40)):
+        before, nodes = SavedState(8, version=version), table()
+        before.set_up(Setup(5, 77, b"init", "digest", (1, 2), 3))
+        before.absent(2, b"absent")
+        before.registered(6, True)
+        before.keep(HANDLE)
+        nodes.saved = before
+        for ino, name in enumerate((b"short", b"long" * 40), 10):
+            node = made(nodes, nodes.root, name, ino)
+            nodes.add_name(node, nodes.root, b"again" + name)
+        fd, state = file_of(before), SavedState(room)
+        state.succeed(fd, lambda theirs: theirs)
+        os.close(fd)
+        assert (state.absent_names(), state.backing_ids(), len(state.handles())) == ([(2, b"absent")], {6}, 1)
+        assert described(following(state)) == described(nodes)
+        assert {len(node.links or ()) for node in following(state)} == {0, 1}
+        nodes.saved = state
+        for ino in range(20, 20 + room):
+            made(nodes, nodes.root, b"n" * 100 + b"%d" % ino, ino)
+        assert described(following(state)) == described(nodes)
+
+
 def test_only_this_layout_and_the_one_before_are_read() -> None:
     state = SavedState(40)
     fd = file_of(state)
-    assert nodes_in(fd) == 40
+    assert layout_of(fd) == (40, VERSION)
     for version in (*READABLE, VERSION + 1, READABLE.start - 1, 3):
         os.pwrite(fd, struct.pack("=Q", version), VERSION_AT)
         if version in READABLE:
             assert SavedState.of(fd).setup() is None
             continue
-        with pytest.raises(PolicyfsError, match=f"in layout {version}, and this code continues 5"):
-            nodes_in(fd)
+        with pytest.raises(PolicyfsError, match=f"in layout {version}, and this code continues 5 and 6"):
+            layout_of(fd)
     os.close(fd)
     with open(os.devnull, "rb") as nothing, pytest.raises(PolicyfsError, match="layout 0"):
-        nodes_in(nothing.fileno())
+        layout_of(nothing.fileno())
 
 
 def test_a_candidate_that_has_not_taken_over_is_followed_by_nobody() -> None:

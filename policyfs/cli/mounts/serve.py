@@ -79,7 +79,7 @@ def serve(
     from policyfs.fs.inodes.saved_state import SavedState
 
     code_digest()
-    state = SavedState(options.nodes)
+    state = SavedState(max(options.nodes, 0 if options.before is None else options.before.room))
     if options.before is not None:
         state.before = options.before.handover
 

@@ -37,6 +37,7 @@ def problems(status: control.Json, hung: set[str] | None = None) -> Iterator[str
     if dropped := _number(part(status, "quarantine").get("dropped")):
         search = "policyfs audit search --op quarantine --decision deny"
         yield f"{dropped} refused files are lost; `{search}` lists them"
+    yield from _takeover(part(status, "takeover"))
     if not passthrough.get("enabled") and passthrough.get("why_not") != _ASKED_FOR:
         yield f"no passthrough: {passthrough.get('why_not')}"
     if not part(status, "watch").get("running"):
@@ -61,6 +62,16 @@ def problems(status: control.Json, hung: set[str] | None = None) -> Iterator[str
     yield from _store(status, set() if hung is None else hung)
     if status.get("bugs"):
         yield f"unexpected errors (bugs of policyfs): {status['bugs']}; see the daemon's log, and report them"
+
+
+def _takeover(told: control.Json) -> Iterator[str]:
+    if told.get("possible") is False:
+        yield f"if the daemon is killed, no other will take over, and the mount ends: {told.get('why_not')}"
+    if told.get("unsaved"):
+        yield (
+            f"if the daemon is killed, {told['unsaved']} files and directories in use are lost (ESTALE):"
+            f" {told.get('unsaved_of') or 'somebody'} uses more than can be saved for one app"
+        )
 
 
 def _store(status: control.Json, hung: set[str]) -> Iterator[str]:

@@ -57,7 +57,7 @@ class Journal(Protocol):
 
 class Before:
     """The daemon that a candidate follows. code, policy: digests of its code, and of its policy. is_changed:
-    True if the policy's text is another one by now."""
+    True if the policy's text is another one by now. room: SavedState.room."""
 
     def __init__(self, status: Json, ask: Callable[[int], object]) -> None:
         """status: the daemon's. ask: sends it the command `follow` with the pid of the candidate's keeper;
@@ -78,6 +78,7 @@ class Before:
         except OSError as error:
             raise PolicyfsError(f"the running daemon's state cannot be read: {error.strerror}") from error
         self.handover = self._state.handover
+        self.room = self._state.room
         self.is_changed = False
 
     @property

@@ -13,10 +13,11 @@ from typing import Final, TypeAlias
 from policyfs.domain import RAW_VIEW, FileType, Lane, View
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, HardLinks, Node, StaleNodeError
 from policyfs.fs.inodes.placement import Placement
-from policyfs.fs.inodes.saved_nodes import FoundNodes, SavedNode
+from policyfs.fs.inodes.saved_nodes import NOBODY, FoundNodes, SavedNode
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
 from policyfs.fs.path_bounds import PathTooLongError
+from policyfs.fs.sharing.shares import Holder
 from policyfs.kernel import vectors
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
@@ -62,7 +63,9 @@ class NodeTable:
         self._unread = FoundNodes(lambda _nodeid: None)
         self._seen: Seen = _not_seen
         self.lost: list[int] = []
-        """The numbers of nodes of the daemon before that could not be restored."""
+        """The numbers of nodes of the daemon before that could not be restored, and others."""
+        self.unsaved: frozenset[int] = frozenset()
+        """Those of them for which there was no room."""
         self.found_elsewhere: Callable[[], None] = _no_one_to_tell
         """A function that is called when a directory is found at a path with other rules than before."""
 
@@ -218,14 +221,14 @@ class NodeTable:
         self._by_ino[node.ino] = node
         self._by_id[node.nodeid] = node
 
-    def refer(self, node: Node) -> None:
-        """Count one more reference that the kernel gets with the reply under way."""
+    def refer(self, node: Node, holder: Holder = NOBODY) -> None:
+        """Count one more reference that the kernel gets with the reply under way to an app, *holder*."""
         node.lookups += 1
-        self._save(node)
+        self._save(node, holder)
 
-    def _save(self, node: Node) -> None:
+    def _save(self, node: Node, holder: Holder = NOBODY) -> None:
         if self.saved is not None and node.nodeid != ROOT_ID:
-            self.saved.nodes.put(node)
+            self.saved.nodes.put(node, holder)
 
     def restore(self, found: FoundNodes, last_id: int, seen: Seen) -> None:
         """Add the nodes of the daemon before, each below its directory, before any request is answered. Nodes
@@ -251,6 +254,8 @@ class NodeTable:
             if linked is not None and directory is not None and linked.ftype is FileType.REGULAR:
                 self.add_name(linked, directory, name)
         self.lost += found.early.keys() - self._by_id.keys()
+        self.lost += found.unsaved
+        self.unsaved = frozenset(found.unsaved)
 
     def _count_unread(self) -> None:
         """Count the nodes that are not read yet as the children of their directories, and as known inodes."""

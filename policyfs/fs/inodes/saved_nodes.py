@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from policyfs.domain import FileType, Lane, View
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.saved.intents import ChangeKind, Intent, Side
 from policyfs.fs.saved.record_table import RecordTable
+from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel import vectors
 
 if TYPE_CHECKING:
@@ -31,6 +33,12 @@ _LINK: Final = struct.Struct("=QQ")
 _TYPES: Final = tuple(FileType)
 _FOLDER: Final = _TYPES.index(FileType.DIRECTORY)
 _INODE: Final = (1 << 64) - 1
+NOBODY: Final = -1
+"""The holder of nodes that no request of a known app has made."""
+_BITS: Final = 26
+UNSAVED_BYTES: Final = 16 + (1 << _BITS) // 8
+"""The size of the marks of nodes without a record: two words (how many; the greatest number of a node), then
+a bit for each remainder of a number."""
 
 
 class SavedNode(NamedTuple):
@@ -60,13 +68,14 @@ class FoundNodes:
     """The nodes of the daemon before. Of most, only directory and inode are known until their first use: for
     100,000 nodes all takes most of a second. parents, by_key: the directory of each by its number, and its
     number by SavedNode.key. *early*: the others (directories, and nodes with a backing id or several names).
-    links: further names (node, directory, name)."""
+    links: further names (node, directory, name). unsaved: numbers of nodes without a record, and others."""
 
     def __init__(self, read: Callable[[int], SavedNode | None]) -> None:
         self.early: dict[int, SavedNode] = {}
         self.parents: dict[int, int] = {}
         self.links: list[tuple[int, int, bytes]] = []
         self.by_key: dict[int, int] = {}
+        self.unsaved: list[int] = []
         self._read = read
 
     def take(self, nodeid: int) -> SavedNode | None:
@@ -78,43 +87,68 @@ class FoundNodes:
 
 
 class SavedNodes:
-    """The part of the state with nodes and backing ids. A name's length decides in which table a node is."""
+    """The part of the state with nodes and backing ids. A name's length decides in which table a node is.
+
+    Each app has a share of each table. A node beyond it is not saved: after a kill the kernel gets ESTALE for
+    it, and for all below."""
 
     ROOMS: Final = (_NODE.size + _SHORT, _NODE.size + _LONG, _LINK.size + _LONG)  # of records, in bytes
 
     def __init__(
-        self, short: RecordTable, long: RecordTable, links: RecordTable, policies: Callable[[], int],
-        is_full: Callable[[], None],
+        self, short: RecordTable, long: RecordTable, links: RecordTable, unsaved: memoryview,
+        policies: Callable[[], int],
     ) -> None:  # fmt: skip
-        """policies: returns the number of the policy in force. is_full: called if there is no room."""
+        """unsaved: for UNSAVED_BYTES. policies: returns the number of the policy in force."""
         self._short, self._long, self._link_table = short, long, links
-        self._policies, self._is_full = policies, is_full
+        self._shares = self._no_shares()
+        self._marks, self._policies = _Marks(unsaved), policies
+        self.unsaved: dict[int, Holder] = {}
+        """The nodes without a record, and whose they are."""
+        self.on_loss: Callable[[Holder], None] = lambda _holder: None
+        """Called at the first of these nodes."""
         self.uid_of: Callable[[Lane], int | None] = lambda _lane: None
         """Returns a uid of a lane, or None if none is known: its nodes cannot be restored."""
-        self._slots: dict[int, tuple[RecordTable, int]] = {}
-        self._links: dict[int, dict[tuple[int, bytes], int]] = {}
+        self._slots: dict[int, tuple[RecordTable, int, Holder]] = {}
+        self._links: dict[int, dict[tuple[int, bytes], tuple[int, Holder]]] = {}
         self._backing: dict[int, int] = {}
         self.begun: list[Intent] = []
         """The intents of files that the bridge of the daemon before was about to make or to remove."""
 
-    def put(self, node: Node) -> None:
-        """Save a node after a change of its names, look-ups or mode."""
+    def put(self, node: Node, holder: Holder = NOBODY) -> None:
+        """Save a node after a change of its names, look-ups or mode. holder: the app in whose share a new
+        record counts; NOBODY: that for which the node was to be saved before."""
+        missing, above = [node], node.parent if node.parent is not None else node.was_in
+        while self.unsaved and above is not None and above.nodeid in self.unsaved:
+            missing.append(above)
+            above = above.parent if above.parent is not None else above.was_in
+        while missing and self._put(missing.pop(), holder):
+            pass
+        for one in missing:  # below one without a record
+            self._lose(one.nodeid, holder)
+
+    def _put(self, node: Node, holder: Holder) -> bool:
         named = node.parent is not None
         parent = node.parent if named else node.was_in
         uid = None if node.whose is None else self.uid_of(node.whose)
         # A node is decided by all of its names.
         whole = not node.is_beyond and (node.whose is None or uid is not None)
         if parent is None:  # it has not been told to the kernel yet
-            return
+            return True
         table = self._short if len(node.name) <= _SHORT else self._long
-        had, slot = self._slots.get(node.nodeid, (None, None))
+        had, slot, payer = self._slots.get(node.nodeid, (None, None, holder))
+        if payer == NOBODY:
+            payer = self.unsaved.get(node.nodeid, holder)
         if had is not table:
-            slot = table.take()
-        if slot is None:
-            self._is_full()
-            return
+            slot = self._take(table, payer)
+        elif payer != self._slots[node.nodeid][2]:
+            slot = self._hand_on(node.nodeid, payer)
         links = set() if node.links is None else {(above.nodeid, name) for above, name in node.links}
-        self._link(node.nodeid, links)
+        is_below = any(above in self.unsaved for above, _ in links)
+        if slot is None or is_below or not self._link(node.nodeid, links, payer):
+            if slot is not None and had is not table:
+                self._give(table, slot, payer)
+            self._lose(node.nodeid, payer)
+            return False
         bits = _MEDIATED * node.mediated | _NAMED * named | _WHOLE * whole | _OWN * (uid is not None)
         bits |= _BYTE_PATHS.index(node.byte_path) << _PATH_SHIFT
         table.put(slot, _NODE.pack(
@@ -124,26 +158,64 @@ class SavedNodes:
         ) + node.name)  # fmt: skip
         if had is not table:
             self._drop(node.nodeid)  # only now, so that one of the two is always there
-            self._slots[node.nodeid] = (table, slot)
+            self._slots[node.nodeid] = (table, slot, payer)
         self._unlink(node.nodeid, links)
+        if self.unsaved.pop(node.nodeid, None) is not None:
+            self._marks.clear(node.nodeid)
+        return True
 
-    def _link(self, nodeid: int, links: set[tuple[int, bytes]]) -> None:
-        """Save a node's further names. INVARIANT: before its record, and what is gone is dropped after it: a
-        name too many is found dead, but a name too few could give a right."""
+    def _lose(self, nodeid: int, holder: Holder) -> None:
+        """Let a node have no record."""
+        if nodeid not in self.unsaved:
+            self._marks.set(nodeid)
+        if holder != NOBODY or nodeid not in self.unsaved:
+            self.unsaved[nodeid] = holder
+        self._drop(nodeid)
+        self._unlink(nodeid, set())  # INVARIANT: after its record
+        if len(self.unsaved) == 1:
+            self.on_loss(holder)
+
+    def _no_shares(self) -> dict[RecordTable, Shares]:
+        tables = self._short, self._long, self._link_table
+        return {table: Shares(table.slots, "saved nodes") for table in tables}
+
+    def _take(self, table: RecordTable, holder: Holder) -> int | None:
+        shares = self._shares[table]
+        slot = table.take() if shares.may_take(holder) else None
+        shares.take(holder, slot is not None)
+        return slot
+
+    def _hand_on(self, nodeid: int, holder: Holder) -> int | None:
+        """Count a node's record, which is nobody's, in an app's share. Return its slot, or None."""
+        table, slot, before = self._slots[nodeid]
+        if not self._shares[table].may_take(holder):
+            return None
+        self._shares[table].take(holder)
+        self._shares[table].give(before)
+        self._slots[nodeid] = table, slot, holder
+        return slot
+
+    def _give(self, table: RecordTable, slot: int, holder: Holder) -> None:
+        table.free(slot)
+        self._shares[table].give(holder)
+
+    def _link(self, nodeid: int, links: set[tuple[int, bytes]], holder: Holder) -> bool:
+        """Save a node's further names. Return False without room. INVARIANT: before its record, and what is
+        gone is dropped after it: a name too many is found dead, but a name too few could give a right."""
         known = self._links.get(nodeid, {})
         for link in links - known.keys():
-            if (slot := self._link_table.take()) is None:
-                self._is_full()
-                return
-            self._links.setdefault(nodeid, {})[link] = slot
+            if (slot := self._take(self._link_table, holder)) is None:
+                return False
+            self._links.setdefault(nodeid, {})[link] = slot, holder
             self._link_table.put(slot, _LINK.pack(nodeid, link[0]) + link[1])
+        return True
 
     def _unlink(self, nodeid: int, links: set[tuple[int, bytes]]) -> None:
         """Drop all further names of a node but these."""
         if not (known := self._links.get(nodeid)):
             return
         for link in known.keys() - links:
-            self._link_table.free(known.pop(link))
+            self._give(self._link_table, *known.pop(link))
         if not known:
             del self._links[nodeid]
 
@@ -152,10 +224,12 @@ class SavedNodes:
         self._backing.pop(nodeid, None)
         self._drop(nodeid)
         self._unlink(nodeid, set())
+        if self.unsaved.pop(nodeid, None) is not None:
+            self._marks.clear(nodeid)
 
     def _drop(self, nodeid: int) -> None:
         if (had := self._slots.pop(nodeid, None)) is not None:
-            had[0].free(had[1])
+            self._give(*had)
 
     def backed(self, node: Node, backing_id: int) -> None:
         """Save the backing id of a node, from its registration on."""
@@ -169,12 +243,12 @@ class SavedNodes:
 
     def count(self, nodeid: int, lookups: int) -> None:
         """Save that the kernel has so many more references to a node that is not read yet."""
-        table, slot = self._slots[nodeid]
+        table, slot, _ = self._slots[nodeid]
         before = int.from_bytes(table.get(slot)[_LOOKUPS_AT:_BACKING_AT], "little")
         self._patch(nodeid, _LOOKUPS_AT, before + lookups, _BACKING_AT - _LOOKUPS_AT)
 
     def _patch(self, nodeid: int, at: int, value: int, size: int) -> None:
-        table, slot = self._slots[nodeid]
+        table, slot, _ = self._slots[nodeid]
         record = bytearray(table.get(slot))
         record[at : at + size] = value.to_bytes(size, "little")
         table.put(slot, bytes(record))
@@ -186,7 +260,8 @@ class SavedNodes:
         found, links = FoundNodes(self._node), self._link_table.read()
         linked = {_LINK.unpack_from(one)[0] for one in links.values() if len(one) > _LINK.size}
         policy = self._policies() & 0xFFFF
-        self._slots, self._backing, self._links = {}, {}, {}
+        self._slots, self._backing, self._links, self.unsaved = {}, {}, {}, {}
+        self._shares, found.unsaved = self._no_shares(), self._marks.take()
         for table in (self._short, self._long):
             for slot, record in table.read().items():
                 fields = _NODE.unpack_from(record) if len(record) > _NODE.size else _NO_FIELDS
@@ -194,7 +269,8 @@ class SavedNodes:
                 if nodeid <= ROOT_ID or nodeid in self._slots:
                     table.free(slot)
                     continue
-                self._slots[nodeid] = (table, slot)
+                self._slots[nodeid] = (table, slot, NOBODY)
+                self._shares[table].take(NOBODY)
                 is_whole = bits & _WHOLE and (not view or policy == by_policy)
                 key = dev << 64 | ino if dev else ino
                 if (
@@ -216,10 +292,11 @@ class SavedNodes:
         for slot, record in records.items():
             nodeid, parent = _LINK.unpack_from(record) if len(record) > _LINK.size else (0, 0)
             link, known = (parent, record[_LINK.size :]), self._links.setdefault(nodeid, {})
-            if nodeid not in self._slots or known.get(link, slot) != slot or not _is_name(link[1]):
+            if nodeid not in self._slots or link in known or not _is_name(link[1]):
                 self._link_table.free(slot)
             else:
-                known[link] = slot
+                known[link] = slot, NOBODY
+                self._shares[self._link_table].take(NOBODY)
         return [(nodeid, *link) for nodeid, known in self._links.items() for link in known]
 
     def own(self, memory: memoryview, registered: Callable[[int, bool], object]) -> Iterator[SavedNode]:
@@ -249,7 +326,7 @@ class SavedNodes:
 
     def _node(self, nodeid: int) -> SavedNode | None:
         """Return a node, or None if the fields of its record cannot be those of a node."""
-        table, slot = self._slots[nodeid]
+        table, slot, _ = self._slots[nodeid]
         record = table.get(slot)
         fields = _NODE.unpack_from(record) if len(record) > _NODE.size else _NO_FIELDS
         known, ino, dev, btime_ns, parent, lookups, backing_id, kind, bits, policy, view, uid = fields
@@ -261,6 +338,38 @@ class SavedNodes:
             bool(bits & _MEDIATED), bool(bits & _NAMED), bool(whole), record[_NODE.size :],
             _BYTE_PATHS[bits >> _PATH_SHIFT & 3], view, uid if bits & _OWN else None,
         )  # fmt: skip
+
+
+class _Marks:
+    """The marks of nodes without a record, for the next daemon: the kernel may keep attributes of them."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._words, self._bits = memory[:16].cast("Q"), memory[16:UNSAVED_BYTES]
+
+    def set(self, nodeid: int) -> None:
+        """Mark a node."""
+        number = nodeid & ~vectors.OWN_NODES
+        self._words[1] = max(self._words[1], number)
+        self._bits[number % (1 << _BITS) >> 3] |= 1 << (number & 7)
+        self._words[0] += 1
+
+    def clear(self, nodeid: int) -> None:
+        """Remove a mark. (Another node's, too, if so many numbers are between the two.)"""
+        self._bits[(nodeid & ~vectors.OWN_NODES) % (1 << _BITS) >> 3] &= ~(1 << (nodeid & 7))
+        self._words[0] -= 1
+
+    def take(self) -> list[int]:
+        """Remove all marks. Return the numbers that were marked, and others."""
+        found: list[int] = []
+        size = min(self._words[1], (1 << _BITS) - 1) // 8 + 1 if self._words[0] else 0
+        for place in re.finditer(rb"[^\0]", self._bits[:size]):
+            at = place.start()
+            low = [at * 8 + bit for bit in range(8) if self._bits[at] >> bit & 1]
+            for high in range((self._words[1] >> _BITS) + 1):
+                found += [own | high << _BITS | one for own in (0, vectors.OWN_NODES) for one in low]
+            self._bits[at] = 0
+        self._words[0] = 0
+        return found
 
 
 def _is_name(name: bytes) -> bool:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from policyfs.fs.inodes import saved_held
 from policyfs.fs.inodes.open_state import Mode
-from policyfs.fs.inodes.saved_nodes import SavedNodes
+from policyfs.fs.inodes.saved_nodes import UNSAVED_BYTES, SavedNodes
 from policyfs.fs.inodes.vectors import MAX_NODES
 from policyfs.fs.saved import intents, saved_copies, saved_locks
 from policyfs.fs.saved.record_table import RecordTable
 from policyfs.fs.saved.saved_handle import SavedHandle, Setup
-from policyfs.fs.saved.state_memory import HEADER_BYTES, Handover, StateMemory, nodes_in
+from policyfs.fs.saved.state_memory import HEADER_BYTES, VERSION, Handover, StateMemory, layout_of
 from policyfs.kernel import vectors, work
 from policyfs.kernel.work import Outliving
 
@@ -44,7 +44,10 @@ _DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED, _CREATED, _CHANGED = 1, 2, 4, 8,
 _INTENTS, _LOCKS = 1 << 10, 1 << 12
 COUNTS_BYTES: Final = MAX_NODES * vectors.COUNT_BYTES
 """The size of SavedState.counts in bytes."""
-_HANDLES: Final = 1 << 15
+_HANDLES: Final = 5 << 17
+"""More than open files, open directories and descriptors may be together (HandleTable, OpenDirectories)."""
+_EACH: Final = 4
+"""The records of each sort for each node that the kernel may remember. One app gets at most half of them."""
 _ABSENT, _NAME_BYTES = 1 << 15, 255
 _COPIES: Final = 1 << 14
 _HELD: Final = 1 << 11
@@ -56,22 +59,27 @@ class SavedState:
     """The memory that a mount's daemons have, one after the other: the keeper makes it, and they inherit it.
     It has no name: only the mount's processes, and root, can reach it."""
 
-    def __init__(self, nodes: int, fd: int = -1) -> None:
+    def __init__(self, nodes: int, fd: int = -1, version: int = VERSION) -> None:
         """nodes: the number of nodes that the kernel may remember. Only memory that is used is taken. fd: the
-        memory of another keeper, to read it; else it is made."""
-        tables = ((2, _SETUP_BYTES), (nodes * 2, SavedNodes.ROOMS[0]), (nodes // 4, SavedNodes.ROOMS[1]),
-                  (_HANDLES, _HANDLE.size), (_ABSENT, _WORD.size + _NAME_BYTES),
-                  (_HANDLES, _WORD.size), (nodes // 4, SavedNodes.ROOMS[2]),
+        memory of another keeper, to read it; else it is made. version: of the layout."""
+        self.room = nodes
+        """The number of nodes that the tables are made for."""
+        is_old = version == 5
+        most = 2 * nodes if is_old else _EACH * nodes
+        more, handles = (nodes // 4, 1 << 15) if is_old else (most, _HANDLES)
+        tables = ((2, _SETUP_BYTES), (most, SavedNodes.ROOMS[0]), (more, SavedNodes.ROOMS[1]),
+                  (handles, _HANDLE.size), (_ABSENT, _WORD.size + _NAME_BYTES),
+                  (handles, _WORD.size), (more, SavedNodes.ROOMS[2]),
                   (_INTENTS, intents.ROOM), (_LOCKS, saved_locks.ROOM),
                   (_COPIES, saved_copies.ROOM), (_HELD, saved_held.ROOM))  # fmt: skip
         opens = HEADER_BYTES + work.WORK_BYTES
         counts = opens + vectors.OPENS_BYTES
         own = counts + COUNTS_BYTES
         at = own + vectors.OWN_BYTES
-        size = at + sum(RecordTable.size_bytes(*one) for one in tables)
+        size = at + sum(RecordTable.size_bytes(*one) for one in tables) + (0 if is_old else UNSAVED_BYTES)
         self.keeper = os.getpid()
         """The pid of the keeper, which makes this object."""
-        self._file = StateMemory(nodes, size, fd)
+        self._file = StateMemory(nodes, size, fd, version)
         self.forget = self._file.forget
         self.park = self._file.park
         self._memory = self._file.map
@@ -79,6 +87,8 @@ class SavedState:
         self.before: Handover | None = None
         """The hand-over by which this state's first daemon got the mount from another keeper's."""
         made = []
+        self.parts = [(HEADER_BYTES, at - HEADER_BYTES)]
+        """Offset and size of each part of the memory, in bytes; of later layouts there may be more."""
         self.work = memoryview(self._memory)[HEADER_BYTES:opens]
         """The requests that the bridge has begun and not answered (kernel/work.py)."""
         self.opens = memoryview(self._memory)[opens:counts]
@@ -89,7 +99,10 @@ class SavedState:
         """The nodes that the bridge makes (kernel/_tree.c)."""
         for slots, room in tables:
             made.append(RecordTable(self._memory, at, slots, room))
-            at += RecordTable.size_bytes(slots, room)
+            self.parts.append((at, RecordTable.size_bytes(slots, room)))
+            at += self.parts[-1][1]
+        if not is_old:
+            self.parts.append((at, UNSAVED_BYTES))
         self._setup, short, long, *others = made
         (self._handle_table, self._absent_table, self._id_table, links, self.intents, locks, copies,
          held) = others  # fmt: skip
@@ -97,7 +110,8 @@ class SavedState:
             (self._handle_table, _FD_AT), (locks, saved_locks.FD_AT), (copies, saved_copies.FD_AT),
             (held, saved_held.FD_AT),
         )  # fmt: skip
-        self.nodes = SavedNodes(short, long, links, lambda: self.policies, self.is_full)
+        unsaved = memoryview(bytearray(UNSAVED_BYTES) if is_old else self._memory)[-UNSAVED_BYTES:]
+        self.nodes = SavedNodes(short, long, links, unsaved, lambda: self.policies)
         self.locks = saved_locks.SavedLocks(locks, self.locked)
         self.copies = saved_copies.SavedCopies(copies)
         self.held = saved_held.SavedHeldBytes(held, lambda: self.policies, self.locked)
@@ -174,12 +188,14 @@ class SavedState:
     @classmethod
     def of(cls, fd: int) -> SavedState:
         """Open another keeper's state. Raises PolicyfsError if this code cannot continue it; OSError."""
-        return cls(nodes_in(fd), fd)
+        nodes, version = layout_of(fd)
+        return cls(nodes, fd, version)
 
     def succeed(self, fd: int, number: Callable[[int], int]) -> None:
-        """Continue another keeper's state, which has as many nodes and is *given*, in this new one. fd: its
+        """Continue another keeper's state, which has no more nodes and is *given*, in this new one. fd: its
         memory. number: returns this process's descriptor for one of that keeper, or -1. Raises OSError."""
-        self._file.copy(fd)
+        parts = zip(SavedState.of(fd).parts, self.parts, strict=False)
+        self._file.copy(fd, [(there, here, size) for (there, size), (here, _) in parts])
         for table, at in self._with_descriptors:
             for slot, record in table.read().items():
                 theirs = int.from_bytes(record[at : at + 4], "little", signed=True)
@@ -256,7 +272,7 @@ class SavedState:
         return self._get(_POLICIES)
 
     def is_full(self) -> None:
-        """Note that something could not be saved: no daemon takes over from now on."""
+        """Note that a change could not be saved: no daemon takes over from now on. (No app can do it.)"""
         self._set(_UNSAVED, 1)
 
     def locked(self, change: int) -> None:
@@ -345,6 +361,8 @@ class SavedState:
         """Save an open file, but no writer that may only write because it owns the file, or emptied it."""
         if handle.writable and handle.node.view.redact:
             return
+        if handle.node.nodeid in self.nodes.unsaved:
+            self.nodes.put(handle.node, handle.caller.holder)
         caller, passed = handle.caller, handle.mode is Mode.PASSTHROUGH
         who = caller.unique, caller.uid, caller.gid, caller.pid
         fd = -1 if passed and not handle.writable else handle.fd
@@ -380,6 +398,8 @@ class SavedState:
 
     def listing(self, number: int, node: Node, caller: Caller, *, kept: bool) -> None:
         """Save an open directory."""
+        if node.nodeid in self.nodes.unsaved:
+            self.nodes.put(node, caller.holder)
         who = caller.unique, caller.uid, caller.gid, caller.pid
         self._put_handle(number, node.nodeid, 0, who, -1, _DIRECTORY | _KEPT * kept)
 
@@ -391,10 +411,8 @@ class SavedState:
         self, fh: int, nodeid: int, flags: int, who: tuple[int, int, int, int], fd: int, bits: int,
         owner: int = 0,
     ) -> None:  # fmt: skip
-        slot = self._handle_table.take()
-        if slot is None:
-            self.is_full()
-            return
+        if (slot := self._handle_table.take()) is None:
+            return  # the limits let no app reach this; it would get EIO after a take-over
         self._handles[bits & (_DIRECTORY | _UNNAMED), fh] = slot
         unique, *caller = who
         self._handle_table.put(slot, _HANDLE.pack(unique, fh, nodeid, flags, *caller, fd, bits, owner))

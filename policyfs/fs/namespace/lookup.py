@@ -146,7 +146,7 @@ class Lookup(FsPart):
         if self._withheld_names.has(stat):  # the file's content was refused during the decision
             raise pyfuse3.FUSEError(errno.ENOENT)
         node, stat = self._found(parent, name, state, stat, caller, fd)
-        reply = self.entry_of(node, state, self.told(stat, node, state, caller))
+        reply = self.entry_of(node, state, self.told(stat, node, state, caller), caller)
         if self.views.is_resized(node.view, caller):
             reply.entry_timeout = 0.0  # else the first try of each other thread would find this LEASED node
         elif not self._replaced_files.is_wanted(node):
@@ -196,7 +196,7 @@ class Lookup(FsPart):
     ) -> pyfuse3.EntryAttributes:
         """Return the reply for a name that the caller sees. This adds one kernel reference to the node."""
         node, stat = self._found(parent, name, state, stat, caller)
-        return self.entry_of(node, state, self.told(stat, node, state, caller))
+        return self.entry_of(node, state, self.told(stat, node, state, caller), caller)
 
     def listed(self, node: Node, caller: Caller) -> None:
         """Note that a listing has sent a file's name and node to the kernel, which soon looks the name up."""
@@ -226,9 +226,11 @@ class Lookup(FsPart):
         if kept is not None:
             self._replaced_files.keep(node, kept, thread)
 
-    def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
+    def entry_of(
+        self, node: Node, state: PathState, stat: Stat, caller: Caller
+    ) -> pyfuse3.EntryAttributes:
         """Return the reply that gives a node to the kernel. This adds one kernel reference to the node."""
-        self._nodes.refer(node)
+        self._nodes.refer(node, caller.holder)
         if node.ftype is FileType.DIRECTORY:
             node.named_s = time.monotonic()
         self._nodes.vectors.check_copy(node, stat)
@@ -242,7 +244,7 @@ class Lookup(FsPart):
     ) -> pyfuse3.EntryAttributes:
         """Return the reply for a file that the caller has just created under this name."""
         self._absent_names.found(parent.nodeid, name)
-        return self.entry_of(node, state, self.told(stat, node, state, caller))
+        return self.entry_of(node, state, self.told(stat, node, state, caller), caller)
 
     def node_for(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
         """Return the node by which this caller gets the object with this name and these attributes."""

@@ -186,7 +186,7 @@ class DirectoryListings(FsPart):
                 held.told_by_bridge()  # the kernel does not get these attributes, and may keep others
                 self._nodes.closed(held)
                 return 0
-            self._nodes.refer(held)
+            self._nodes.refer(held, listing.holder)
             if entry.entry_timeout:
                 self._listed_names.add(listing.index, listing.node.nodeid, name)
             else:

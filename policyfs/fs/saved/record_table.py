@@ -25,8 +25,8 @@ class RecordTable:
         self.slots = slots
         self.room = room
         self._copy_bytes = _HEAD.size + room
-        self._newest = bytearray(b"\1" * slots)
-        """The copy with the newest whole record, by slot. INVARIANT: only the other is written."""
+        self._newest = bytearray()
+        """The copy with the newest whole record, by used slot. INVARIANT: only the other is written."""
         self._free: list[int] = []
         self._unused = 0
         """The first slot that was never used: memory is touched only up to there."""
@@ -43,6 +43,7 @@ class RecordTable:
         if self._unused == self.slots:
             return None
         self._unused += 1
+        self._newest.append(1)
         return self._unused - 1
 
     def put(self, slot: int, record: bytes) -> None:
@@ -66,6 +67,8 @@ class RecordTable:
             if not (sum0 or number0 or size0):
                 self._unused = slot  # never used, nor any slot after it
                 break
+            if slot == len(self._newest):
+                self._newest.append(1)
             copy = _newer(number0, number1)
             checksum, size = (sum1, size1) if copy else (sum0, size0)
             start = at + copy * self._copy_bytes

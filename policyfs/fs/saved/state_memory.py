@@ -6,16 +6,17 @@ import errno
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fcntl import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SHRINK, fcntl
 from typing import Final
 
 from policyfs.errors import PolicyfsError
 
-VERSION: Final = 5
+VERSION: Final = 6
 """The version of the layout."""
-READABLE: Final = range(max(VERSION - 1, 5), VERSION + 1)
-"""The versions of the layout that this code continues: its own, and the one before if that is not 4."""
+READABLE: Final = range(VERSION - 1, VERSION + 1)
+"""The versions of the layout that this code continues: its own, and the one before (of which SavedState knows
+the sizes)."""
 HEADER_BYTES: Final = 4096
 _HEAD: Final = struct.Struct("=8sQQ")
 """The mark, the version of the layout, and the number of nodes (SavedState)."""
@@ -28,8 +29,8 @@ _CANDIDATE, _KEEPER, _GIVEN, _TAKEN, _PARKED = range(_HEAD_AT + _HEAD.size, _HEA
 class StateMemory:
     """The memory of a state, in a file without a name. Each process of the mount has it open."""
 
-    def __init__(self, nodes: int, size: int, fd: int = -1) -> None:
-        """Make it, or open that of another mount's keeper (fd: nodes_in() has checked it). Raises OSError."""
+    def __init__(self, nodes: int, size: int, fd: int = -1, version: int = VERSION) -> None:
+        """Make it, or open another keeper's (fd: layout_of() has checked it). Raises OSError."""
         made = (
             os.memfd_create(name_of(os.getpid()), os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             if fd < 0
@@ -43,7 +44,7 @@ class StateMemory:
         finally:
             os.close(made)  # the map has one of its own
         if fd < 0:
-            _HEAD.pack_into(self.map, _HEAD_AT, _MARK, VERSION, nodes)
+            _HEAD.pack_into(self.map, _HEAD_AT, _MARK, version, nodes)
         self.handover: Final = Handover(self.map)
 
     @property
@@ -59,10 +60,16 @@ class StateMemory:
         """Free the memory, for all processes, but not the header."""
         self.map.madvise(mmap.MADV_REMOVE, HEADER_BYTES, len(self.map) - HEADER_BYTES)
 
-    def copy(self, fd: int) -> None:
-        """Copy what another state's memory has in use, but not its own head and hand-over. fd: its file."""
-        for start, end in ((0, _HEAD_AT), *_used(fd)):
-            self.map[start:end] = os.pread(fd, end - start, start)
+    def copy(self, fd: int, parts: Sequence[tuple[int, int, int]]) -> None:
+        """Copy what another state's memory has in use, but not its own head and hand-over. fd: its file.
+        parts: offset there, offset here, and size in bytes of each."""
+        self.map[:_HEAD_AT] = os.pread(fd, _HEAD_AT, 0)
+        for start, end in _used(fd):
+            for there, here, size in parts:
+                first, last = max(start, there), min(end, there + size)
+                if first < last:
+                    at = here - there
+                    self.map[at + first : at + last] = os.pread(fd, last - first, first)
 
 
 def name_of(keeper: int) -> str:
@@ -70,8 +77,9 @@ def name_of(keeper: int) -> str:
     return f"policyfs-state-{keeper}"
 
 
-def nodes_in(fd: int) -> int:
-    """Return the number of nodes of a state's memory. Raises PolicyfsError if this code cannot read it."""
+def layout_of(fd: int) -> tuple[int, int]:
+    """Return the number of nodes of a state's memory, and the version of its layout. Raises PolicyfsError if
+    this code cannot read it."""
     head = os.pread(fd, _HEAD.size, _HEAD_AT)
     mark, version, nodes = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", 0, 0)
     if mark != _MARK or version not in READABLE:
@@ -79,7 +87,7 @@ def nodes_in(fd: int) -> int:
             f"the running daemon saves its state in layout {version}, and this code continues"
             f" {' and '.join(map(str, READABLE))}"
         )
-    return int(nodes)
+    return int(nodes), int(version)
 
 
 def _used(fd: int) -> Iterator[tuple[int, int]]:

@@ -38,9 +38,13 @@ class Shares:
         """Return the amount of the resource that a holder has."""
         return self._held.get(holder, 0)
 
+    def may_take(self, holder: Holder) -> bool:
+        """Return False if a holder has more of the resource than is still free."""
+        return self.held(holder) <= self.limit - self.used
+
     def check(self, holder: Holder) -> None:
-        """Raise OSError(EMFILE) if a holder has more of the resource than is still free."""
-        if self.held(holder) > self.limit - self.used:
+        """Raise OSError(EMFILE) if may_take() is False."""
+        if not self.may_take(holder):
             self.refused += 1
             raise OSError(
                 errno.EMFILE,
