@@ -82,6 +82,7 @@ def describe(daemon: Reported) -> control.Json:
         "posix": options.posix,
         "read_only": options.read_only,
         "copy_bytes": options.copy_bytes,
+        "nodes_max": options.nodes,
         "reflink": daemon.facts.reflink,
         "pid": os.getpid(),
         "version": VERSION,

@@ -7,13 +7,24 @@ import errno
 from typing import Final
 
 MAX_NODES: Final = 40_000
-"""The default limit of files and directories that the kernel knows: about 50 MiB if names have 250 bytes."""
+"""The least default of the limit of files and directories that the kernel knows: 30 to 50 MiB."""
+_MOST_NODES: Final = 500_000
+_NODE_BYTES: Final = 1024
+"""The memory for a node, with its record for the next daemon (tests/bench: 650 to 850 bytes)."""
+_PART: Final = 50
+"""The part of the memory that nodes may have by default."""
 MAX_LEVELS: Final = 1000
 """The limit of names in a path. The path of the root has no names."""
 MAX_PATH_BYTES: Final = 16 * 1024
 """The limit of a path's size in bytes, with its first slash."""
 KEPT_NAMES: Final = 128
 """The limit of names kept for one node. Of each further name only the path state is kept."""
+
+
+def default_nodes(memory_bytes: int, mounts: int) -> int:
+    """Return the default of the limit for each of so many mounts of a site, on a machine with so much memory.
+    """
+    return max(MAX_NODES, min(_MOST_NODES, memory_bytes // _PART // _NODE_BYTES // max(1, mounts)))
 
 
 class PathTooLongError(OSError):

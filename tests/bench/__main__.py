@@ -16,14 +16,17 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from tests.bench import measures
 from tests.bench.fairness import busy, locks
 from tests.bench.first_looks import looks
+from tests.bench.memory import share
 from tests.bench.redaction import redaction
 from tests.bench.rules import rules
 from tests.bench.session import Session
+from tests.bench.takeover import pause
 from tests.bench.targets import GALLERY, UID, Bench, Target
 from tests.bench.trail import trail
 from tests.support.machine.namespace import enter_private_namespace
@@ -123,6 +126,14 @@ def memory(session: Session, where: str, bench: Bench) -> None:
         for inner in range(KNOWN_FILES):
             (directory / f"a-photo-with-a-usual-name-{inner:04d}.jpg").touch()
     time.sleep(SETTLED_S)
+    with bench.policyfs("bench", "--keeper", leads=True) as app:
+        assert app.mount is not None
+        idle = share(app.mount.status()["pid"], "Pss")
+        measures.client(session.client, UID, "walk", str(app.path / "known"))
+        values = {"policyfs-app": share(app.mount.status()["pid"], "Pss") - idle}
+        session.add(f"memory of the daemon (PSS) for {session.known:,} known files", where, "MiB", values, "<= 98")
+        values = {"policyfs-app": median(pause(app.mount) for _ in range(measures.REPEATS))}
+        session.add(f"pause of a take-over, {session.known:,} known files", where, "ms", values, "<= 300")
     with bench.policyfs("bench") as app:
         mount = app.mount
         assert mount is not None

@@ -77,7 +77,8 @@ def pauses(root: Path, nodes: int, handles: int, count: int, end: Callable[[Moun
     return found
 
 
-def _pause(mount: Mount) -> int:
+def pause(mount: Mount) -> int:
+    """Kill the daemon. Return the pause in ms."""
     before = mount.status()
     let_live()
     os.kill(before["pid"], signal.SIGKILL)

@@ -86,14 +86,16 @@ class Bench:
             subprocess.run(["umount", str(where)], check=False, timeout=30)
 
     @contextlib.contextmanager
-    def policyfs(self, app: str | None = None, *, leads: bool = False) -> Iterator[Target]:
-        """The store through policyfs: shared, or one app's own mount. leads: the daemon has a session of its
-        own, as a service has."""
+    def policyfs(
+        self, app: str | None = None, *more: str, leads: bool = False
+    ) -> Iterator[Target]:
+        """The store through policyfs: shared, or one app's own mount. more: options. leads: the daemon has a
+        session of its own, as a service has."""
         where = self.directory / f"policyfs-{app or 'shared'}"
         where.mkdir(exist_ok=True)
         policy = self.work / "bench.yaml"
         policy.write_text(POLICY, encoding="utf-8")
-        options = ("--app", app) if app else ()
+        options = (*(("--app", app) if app else ()), *more)
         mount = Mount(self.store, where, policy, options=options, work=self.work)
         if leads:
             mount.wrapper = ("setsid",)

@@ -207,7 +207,7 @@ def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path
     before = {one["mountpoint"]: one["pid"] for one in json.loads(site("status", "--json").stdout)}
     site.write(store, "gallery", more="read_only: true, nodes_max: '500'")
     told = (
-        f"gallery ({gallery}) is not as in the site: nodes_max is 40000, but the site file says 500;"
+        f"gallery ({gallery}) is not as in the site: nodes_max is not set, but the site file says 500;"
         " read_only is false, but the site file says true"
     )
 
@@ -223,7 +223,7 @@ def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path
     found = {one["mountpoint"]: one for one in json.loads(status.stdout)}
     assert {path: one["pid"] for path, one in found.items()} == before
     assert found[str(gallery)]["problems"] == [
-        "not as in the site: nodes_max is 40000, but the site file says 500",
+        "not as in the site: nodes_max is not set, but the site file says 500",
         "not as in the site: read_only is false, but the site file says true",
     ]
     assert found[f"{site.arena}/all"]["problems"] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,19 @@ def test_sizes_ages_and_counts_have_units(place: Path) -> None:
     assert options(place, "--trail-keep", "0", "--quarantine-files", "0").keep.segments == 0
     ages = [options(place, "--trail-keep-age", age).keep.age_s for age in ("1d", "2w")]
     assert ages == [86_400, 2 * 604_800]
+
+
+def test_nodes_may_have_a_part_of_the_memory_which_mounts_of_a_site_share(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for gibibytes, mounts, nodes in (
+        (1, "", 40_000), (8, "1", 167_772), (8, "", 167_772), (8, "2", 83_886), (8, "9", 40_000),
+        (8, "nine", 167_772), (64, "", 500_000), (64, "0", 500_000),
+    ):  # fmt: skip
+        monkeypatch.setattr(mount, "usable_bytes", partial(int, gibibytes << 30))
+        monkeypatch.setenv("POLICYFS_MOUNTS", mounts)
+        assert options(place).nodes == nodes
+        assert options(place, "--nodes-max", "7").nodes == 7
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_a_sound_mount_has_none(tmp_path: Path) -> None:
         ({"code": None, "options": {"foreground": True}}, "is installed: restart its unit"),
         ({"code": None, "options": {"foreground": True}, "takeover": {"keeper": 7}}, ": reload its unit"),
         ({"takeover": {"possible": False, "why_not": "no keeper"}}, "the mount ends: no keeper"),
-        ({"takeover": {"possible": True, "unsaved": 3, "unsaved_of": "tv"}}, "3 files and directories in use"),
+        ({"takeover": {"possible": True, "unsaved": 3, "unsaved_of": "tv"}}, "3 files and directories"),
         ({"takeover": {"unsaved": 3, "unsaved_of": None}}, "somebody uses more than"),
         ({"bugs": 1}, "(bugs of policyfs): 1; see"),
         ({"watch": None}, "the store is not watched"),

@@ -181,9 +181,9 @@ async def test_a_status_follows_the_policy_and_the_trail(tmp_path: Path) -> None
         assert (before["leaving"], now["leaving"]) == (False, True)
         assert before["takeover"] is None
         assert now["takeover"] == {
-            "possible": False, "why_not": "the keeper has ended", "unsaved": 0, "unsaved_of": None, "count": 0,
-            "upgrades": 0, "pause_ms": None, "reason": None, "again": 0,
-            "unknown": 0, "keeper": 0,
+            "possible": False, "why_not": "the keeper has ended", "unsaved": 0, "unsaved_of": None,
+            "count": 0, "upgrades": 0, "pause_ms": None, "reason": None, "again": 0, "unknown": 0,
+            "keeper": 0,
         }
 
 

@@ -25,7 +25,8 @@ from policyfs.cli.mounts.start import Start
 from policyfs.content.workers.policy_parser import parse_apart
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
-from policyfs.fs.path_bounds import MAX_NODES
+from policyfs.fs.path_bounds import default_nodes
+from policyfs.linux.memory import usable_bytes
 from policyfs.linux.service_manager import ServiceManager, is_journal
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import in_force
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from policyfs.daemon.policies.policies import Loader
     from policyfs.journal.files.retention import Retention
 
+MOUNTS: Final = "POLICYFS_MOUNTS"
+"""The variable with the number of the mounts of a site, which share the memory for nodes."""
 _STORE_PAUSE_S: Final = 1.0
 
 
@@ -88,8 +91,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--copy-max", type=size, default="32M", metavar="SIZE", help="largest file to copy into memory (32M)")
     copies_help = "memory for all copies of files (512M)"
     add("--copies-max", type=size, default="512M", metavar="SIZE", help=copies_help)
-    nodes_help = "number of files that the kernel may remember (40000)"
-    add("--nodes-max", type=count, default=MAX_NODES, metavar="N", help=nodes_help)
+    nodes_help = "number of files that the kernel may remember (by the memory: 40000 to 500000)"
+    add("--nodes-max", type=count, metavar="N", help=nodes_help)
     segment_help = "size of a trail segment (64M)"
     add("--trail-segment", type=segment_size, default="64M", metavar="SIZE", help=segment_help)
     add("--trail-keep", type=number, default=0, metavar="N", help="trail segments to keep (default: all)")
@@ -309,7 +312,8 @@ def _options(
         copy_bytes=args.copy_max,
         cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep=_retention(args),
         policy_modes=args.modes == "policy", told=start.told,
-        quarantine_bytes=args.quarantine_max, quarantine_files=args.quarantine_files, nodes=args.nodes_max,
+        quarantine_bytes=args.quarantine_max, quarantine_files=args.quarantine_files,
+        nodes=args.nodes_max or default_nodes(usable_bytes(), _mounts_of_site()),
         xattrs=not args.no_xattrs,
         keys=key_directory(),
         vectors=args.avc,
@@ -320,6 +324,11 @@ def _options(
         keeper=_has_keeper(args, store),
         named_uids=tuple(named_uids(policy)),
     )  # fmt: skip
+
+
+def _mounts_of_site() -> int:
+    given = os.environ.get(MOUNTS, "")
+    return int(given) if given.isdecimal() else 1
 
 
 def _has_keeper(args: argparse.Namespace, store: str) -> bool:

@@ -22,7 +22,7 @@ from policyfs.cli.common.mountpoint_way import check_way
 from policyfs.cli.common.on_record import trail_root
 from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.mounts.follow import why_not
-from policyfs.cli.mounts.mount import check_policy
+from policyfs.cli.mounts.mount import MOUNTS, check_policy
 from policyfs.cli.site.site_changes import OTHER_CODE, arguments_of, changes
 from policyfs.cli.site.site_document import MountDoc, Site, label, private_places, read_site
 from policyfs.content.workers.policy_parser import parse_apart
@@ -384,7 +384,7 @@ def _mount_all(site: Site, mounts: Sequence[MountDoc], *more: str) -> list[str]:
     program = interpreter("policyfs.cli.mounts.forked_mounts")
     commands = [[*more, *site.command(one)[1:]] for one in mounts]
     done = subprocess.run(
-        program.words, env=program.environment, input=json.dumps(commands),
+        program.words, env={**program.environment, MOUNTS: str(len(site.mounts))}, input=json.dumps(commands),
         stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     if done.returncode:

@@ -23,6 +23,7 @@ from ruamel.yaml.tag import Tag
 
 from policyfs.cli.common.mountpoint_way import check_way
 from policyfs.cli.common.output import replacing
+from policyfs.cli.mounts.mount import MOUNTS
 from policyfs.cli.site.compose_document import read_compose
 from policyfs.cli.site.site_document import MountDoc, Site, label, read_site
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
@@ -265,7 +266,8 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
         f"{_store_units(site.store)}Requires={_places_name(site)}\nAfter={_places_name(site)}\n"
         f"PartOf={site.target}\nStartLimitIntervalSec=0\n\n"
         "# Started means that the mount answers. The start waits for the store.\n"
-        f"[Service]\nType=notify\nNotifyAccess=exec\nTimeoutStartSec=infinity\nExecStart={command}\n"
+        f"[Service]\nType=notify\nNotifyAccess=exec\nTimeoutStartSec=infinity\n"
+        f"Environment={MOUNTS}={len(site.mounts)}\nExecStart={command}\n"
         f"ExecReload={run} reload {at}\n"
         f"ExecStopPost=-{run} umount --dead {at}\n"
         f"{CONFINED}\n[Install]\nWantedBy={site.target}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -270,7 +271,6 @@ class SavedNodes:
                     table.free(slot)
                     continue
                 self._slots[nodeid] = (table, slot, NOBODY)
-                self._shares[table].take(NOBODY)
                 is_whole = bits & _WHOLE and (not view or policy == by_policy)
                 key = dev << 64 | ino if dev else ino
                 if (
@@ -284,7 +284,10 @@ class SavedNodes:
                     if backing_id:
                         self._backing[nodeid] = backing_id
                 else:
-                    self._drop(nodeid)
+                    table.free(slot)
+                    del self._slots[nodeid]
+        for table, count in Counter(one[0] for one in self._slots.values()).items():
+            self._shares[table].take(NOBODY, count)
         found.links = self._read_links(links)
         return found
 

@@ -44,7 +44,7 @@ _DIRECTORY, _KEPT, _BY_KIND, _UNNAMED, _PASSED, _CREATED, _CHANGED = 1, 2, 4, 8,
 _INTENTS, _LOCKS = 1 << 10, 1 << 12
 COUNTS_BYTES: Final = MAX_NODES * vectors.COUNT_BYTES
 """The size of SavedState.counts in bytes."""
-_HANDLES: Final = 5 << 17
+_HANDLES: Final = 6 << 17
 """More than open files, open directories and descriptors may be together (HandleTable, OpenDirectories)."""
 _EACH: Final = 4
 """The records of each sort for each node that the kernel may remember. One app gets at most half of them."""
