@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final, TextIO, cast
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from policyfs.cli.common.command_line import CommandLine
 from policyfs.cli.common.commands import add_commands
@@ -18,6 +18,9 @@ from policyfs.linux.code_digest import VERSION, code_digest
 from policyfs.linux.confinement.prctl import name_process
 from policyfs.linux.interpreter import UNUSED, load_late, load_libraries_by_name
 from policyfs.policy.collector import left_to_the_kernel
+
+if TYPE_CHECKING:
+    from policyfs.cli.common.progress import Progress
 
 _COMMANDS: Final = {
     "init": ("setup.command", "from a library and the programs that use it to a policy and mounts"),
@@ -60,12 +63,15 @@ class _Output:
             stream.reconfigure(errors="backslashreplace")
         self.error: OSError | None = None
         self.lists = False
+        self.progress: Progress | None = None
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         """Write a text. Return its number of characters, also after an error."""
+        if self.progress is not None:
+            self.progress.make_way(text)
         try:
             self._stream.write(text)
         except OSError as error:
@@ -75,6 +81,9 @@ class _Output:
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.write(line)
+
+    def is_terminal(self) -> bool:
+        return self._stream.isatty()
 
     def flush(self) -> None:
         try:
@@ -165,13 +174,13 @@ def main(arguments: Sequence[str] | None = None, kept: list[object] | None = Non
     out, err = _Output(sys.stdout), _Output(sys.stderr)
     try:
         with contextlib.redirect_stdout(cast(TextIO, out)), contextlib.redirect_stderr(cast(TextIO, err)):
-            code = _run(words, [] if kept is None else kept, out)
+            code = _run(words, [] if kept is None else kept, out, err)
     except SystemExit as ended:
         raise SystemExit(_ended(out, err, EXIT_OK) or ended.code) from None
     return _ended(out, err, code)
 
 
-def _run(words: Sequence[str], kept: list[object], out: _Output) -> int:
+def _run(words: Sequence[str], kept: list[object], out: _Output, err: _Output) -> int:
     parser = build_parser(*words or ["--help"])
     if not words:
         parser.print_help(sys.stderr)
@@ -179,6 +188,12 @@ def _run(words: Sequence[str], kept: list[object], out: _Output) -> int:
     options = parser.parse_args(words)
     options.kept = kept
     out.lists = getattr(options, "lists", False)
+    progress = None
+    if err.is_terminal():
+        from policyfs.cli.common.progress import progress_of
+
+        err.progress = progress = progress_of(options, 2)
+        out.progress = progress if out.is_terminal() else None
     try:
         code = options.run(options)
     except PolicyfsError as error:
@@ -189,6 +204,9 @@ def _run(words: Sequence[str], kept: list[object], out: _Output) -> int:
         return error.exit_code
     except _OutputEndedError:
         return EXIT_OK
+    finally:
+        if progress is not None:
+            progress.end()
     return EXIT_OK if code is None else int(code)
 
 

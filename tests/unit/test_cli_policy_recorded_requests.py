@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.audit.query import Progress
+from policyfs.cli.common.progress import silent
 from policyfs.cli.policy.recorded_requests import RecordedRequests
 from policyfs.domain import NO_FACTS, Audit, FileType, Op
 from policyfs.journal.files.policy_texts import policy_text
@@ -35,7 +35,7 @@ rules:
 
 
 def requests(root: Path, query: str = "") -> RecordedRequests:
-    trail = IndexedTrail(find_chains(root), IndexCache(root / "cache"), Progress())
+    trail = IndexedTrail(find_chains(root), IndexCache(root / "cache"), silent)
     return RecordedRequests(trail, Selection(parse_query(query), Clock(datetime.now(UTC))))
 
 
@@ -178,7 +178,7 @@ def test_a_clock_that_goes_back_does_not_undo_an_end(root: Path):
     events = [an_event(time_ns=clock.now_ns + at * 1_000_000_000) for at in times]
     write_trail(root, events)
     end_ns = clock.now_ns + 10_000_000_000
-    trail = IndexedTrail(find_chains(root), IndexCache(root / "cache"), Progress())
+    trail = IndexedTrail(find_chains(root), IndexCache(root / "cache"), silent)
     asked = RecordedRequests(trail, Selection(parse_query(""), Clock(datetime.now(UTC))), [end_ns])
     assert [(one.recorded.at_ns, one.weight) for one in asked] == [(ALWAYS, 1), (end_ns, 2)]
 

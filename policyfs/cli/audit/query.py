@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.audit.names import check_names
+from policyfs.cli.common.progress import silent
 from policyfs.errors import PolicyfsError
 from policyfs.forward.messages import with_id
 from policyfs.journal.files.directories import cache_directory
@@ -25,7 +25,6 @@ from policyfs.trail.query.query import merge
 from policyfs.trail.query.selection import Selection, option, parse_query
 from policyfs.trail.query.terms import Clock
 
-_PATIENCE_S: Final = 1.0
 _OPENS: Final = ("open", "create")
 """The operations whose events may have a kind, a view and sizes; counts of bytes are in their releases."""
 
@@ -96,7 +95,7 @@ def open_trail(args: argparse.Namespace) -> IndexedTrail:
     cache = IndexCache(cache_directory())
     if cache.problem:
         print(f"policyfs: no index is kept, so this query takes longer: {cache.problem}", file=sys.stderr)
-    return IndexedTrail(chains_of(args), cache, Progress())
+    return IndexedTrail(chains_of(args), cache, getattr(args, "progress", silent))
 
 
 def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterator[Record | BadLine]:
@@ -142,23 +141,3 @@ def json_fields(item: Record | BadLine) -> Fields:
     if isinstance(item, BadLine):
         return {"type": "bad_line", "why": item.why, **item.place._asdict()}
     return with_id(item.id, item.fields)
-
-
-class Progress:
-    """A display that shows the progress of long work, on stderr. It shows nothing if stderr is no terminal,
-    or if the work takes less than a second (_PATIENCE_S)."""
-
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-        self._shown = False
-        self._is_terminal = sys.stderr.isatty()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if not self._is_terminal or time.monotonic() - self._begun < _PATIENCE_S:
-            return
-        if done < total:
-            self._shown = True
-            print(f"\r{what}: {done} of {total} ", end="", file=sys.stderr, flush=True)
-        elif self._shown:
-            self._shown = False
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
