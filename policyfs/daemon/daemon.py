@@ -48,7 +48,6 @@ from policyfs.fs.kernel_cache.name_expiry import all_stay
 from policyfs.fs.opening.stale_retries import MOST_RESTING
 from policyfs.fs.saved.saved_handle import Setup
 from policyfs.fs.sharing.pauses import in_slices
-from policyfs.fs.sharing.shares import Holder
 from policyfs.journal.sealing.heads import heads_if_any
 from policyfs.journal.writing.recorders import open_journal
 from policyfs.kernel import mount_api, session
@@ -144,7 +143,6 @@ class Daemon:
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
         self._undo.callback(self.fs.close)
         if self.state is not None:
-            self.state.nodes.on_loss = self._unsaved
             if self._before is None:
                 self.fs.restoration.save_to(self.state)
             else:
@@ -152,12 +150,6 @@ class Daemon:
         self.inotify = self._inotify()
         self._reload = Reload(self._options, self.policies, self.fs, self._log, self.sniffer.parse)
         self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
-
-    def _unsaved(self, holder: Holder) -> None:
-        """Log, once, that files of an app would be lost if this daemon was killed."""
-        self._log.warning("no room to save all files in use: a killed daemon loses some", of=holder)
-        if self.state is not None:
-            self.state.nodes.on_loss = lambda _holder: None
 
     def _keeper_pid(self) -> int:
         """Return the keeper's pid; 0 if there is none, or it has ended."""
@@ -503,10 +495,15 @@ class Daemon:
         )  # fmt: skip
 
     def _conditions(self) -> Conditions:
-        state = self.state
-        continues: dict[Notice, Callable[[], Fields | None]] = {} if state is None else {
-            Notice.NO_TAKEOVER: lambda: None if state.can_continue and self._keeper_pid() > 0 else {},
-        }  # fmt: skip
+        def no_takeover() -> Fields | None:
+            if self.state is None:
+                return None
+            why = self.state.obstacle if self._keeper_pid() else "the keeper has ended"
+            return {"reason": why} if why else None
+
+        def unsaved() -> Fields | None:
+            count = 0 if self.state is None else len(self.state.nodes.unsaved)
+            return {"count": count} if count else None
 
         def failing() -> Fields | None:
             stats = self.journal.stats()
@@ -520,8 +517,10 @@ class Daemon:
             recent = time.time_ns() - stats.last_loss_ns < RECENT_NS
             return {"failed": stats.failed, "reason": stats.last_error} if recent else None
 
-        states = {Notice.TRAIL_FAILING: failing, Notice.EVENTS_LOST: dropped, Notice.WORKERS_LOST: lost}
-        return Conditions(self._log, {**states, **continues})
+        return Conditions(self._log, {
+            Notice.NO_TAKEOVER: no_takeover, Notice.UNSAVED_FILES: unsaved, Notice.TRAIL_FAILING: failing,
+            Notice.EVENTS_LOST: dropped, Notice.WORKERS_LOST: lost,
+        })  # fmt: skip
 
     async def _breaks(self) -> None:
         while True:

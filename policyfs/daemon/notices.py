@@ -24,6 +24,7 @@ class Notice(enum.Enum):
     UPGRADED = "upgraded", "info", "this daemon has taken over from one of other code"
     STORE_ABSENT = "store-absent", "warning", "the store is absent, and the mount waits for it"
     NO_TAKEOVER = "no-takeover", "warning", "if this daemon is killed, the mount ends"
+    UNSAVED_FILES = "unsaved-files", "warning", "if this daemon is killed, some files in use are lost"
     MOUNT_ENDED = "mount-ended", "warning", "the mount ends, and nobody has asked the daemon for that"
     PROGRAM_KILLED = "program-killed", "error", "a program that kept a lock of the kernel was killed"
     DEADLY_REQUEST = (

@@ -105,8 +105,6 @@ class SavedNodes:
         self._marks, self._policies = _Marks(unsaved), policies
         self.unsaved: dict[int, Holder] = {}
         """The nodes without a record, and whose they are."""
-        self.on_loss: Callable[[Holder], None] = lambda _holder: None
-        """Called at the first of these nodes."""
         self.uid_of: Callable[[Lane], int | None] = lambda _lane: None
         """Returns a uid of a lane, or None if none is known: its nodes cannot be restored."""
         self._slots: dict[int, tuple[RecordTable, int, Holder]] = {}
@@ -173,8 +171,6 @@ class SavedNodes:
             self.unsaved[nodeid] = holder
         self._drop(nodeid)
         self._unlink(nodeid, set())  # INVARIANT: after its record
-        if len(self.unsaved) == 1:
-            self.on_loss(holder)
 
     def _no_shares(self) -> dict[RecordTable, Shares]:
         tables = self._short, self._long, self._link_table
