@@ -150,18 +150,26 @@ class Handlers(pyfuse3.Operations):
         self, own: Announcements, parent: int, name: bytes, format_: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """Return the true answer to a LOOKUP as that of MKNOD or MKDIR. format_: S_IFREG or S_IFDIR."""
-        try:
-            entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
-        except (OSError, pyfuse3.FUSEError) as error:
-            if error.errno == errno.ENOENT:
-                own.answered(parent, name)
-            raise
+        entry = await self._found(own, parent, name, ctx)
         if entry.st_ino and stat.S_IFMT(entry.st_mode) == format_:
             return entry
         if entry.st_ino:
             self._nodes.forget(entry.st_ino, 1)
         own.answered(parent, name)
         raise pyfuse3.FUSEError(errno.ENOENT)
+
+    async def _found(
+        self, own: Announcements, parent: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Return the true answer to a LOOKUP, after a note of it for the count of orders."""
+        try:
+            entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
+        except (OSError, pyfuse3.FUSEError) as error:
+            if error.errno == errno.ENOENT:
+                own.answered(parent, name)
+            raise
+        own.answered(parent, name, entry.st_mode if entry.st_ino else 0)
+        return entry
 
     # -- look-ups and listings --------------------------------------------------------------------
 
@@ -175,18 +183,17 @@ class Handlers(pyfuse3.Operations):
             return phantom
         found = 0
         try:
-            entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
+            if own is not None:
+                entry = await self._found(own, parent, name, ctx)
+            else:
+                entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
             found = entry.st_ino
-            if own is not None and found:
-                own.answered(parent, name, entry.st_mode)
             if own is not None and own.is_asked_again(parent, name):
                 entry.entry_timeout = 0.0
             return entry
         finally:
             if not found:
                 self._opener.second_tries.failed(ctx.pid)
-                if own is not None:
-                    own.answered(parent, name)
 
     @guarded
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:

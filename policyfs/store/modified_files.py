@@ -7,11 +7,11 @@ attributes tell of them, until a second without a change: then the mark goes.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Final
 
-from policyfs.linux.statx import Stat
 from policyfs.store.watch import Change, Watch, WatchEvent
 
 _FIRST_S: Final = 0.1
@@ -62,16 +62,24 @@ class ModifiedFiles:
     def _begin(self, handle: bytes, event: WatchEvent) -> None:
         if len(self._files) < _MOST and self._watch.ignore_writes(handle):
             self._files[handle] = _File(event, time.monotonic() + _FIRST_S)
-        elif self._watch.stat_of_handle(handle) is not None:
-            self.missed += 1
+        else:
+            self.missed += self._version(handle) is not None
 
     def _tell(self, handle: bytes, file: _File) -> bool:
         """Note the present state of a file as told. Return False if nothing has changed since the last call,
         or if the file is gone."""
-        stat = self._watch.stat_of_handle(handle)
-        now, before = None if stat is None or not stat.nlink else _version(stat), file.told
+        now, before = self._version(handle), file.told
         file.told, file.due_s = now, time.monotonic() + _PERIOD_S
         return now is not None and now != before
+
+    def _version(self, handle: bytes) -> tuple[int, int, int] | None:
+        """Return size and times of a file. None if it is gone: for a file that is being removed,
+        open_by_handle_at has answered ENOMEM."""
+        with contextlib.suppress(OSError):
+            stat = self._watch.stat_of_handle(handle)
+            if stat is not None and stat.nlink:
+                return stat.size, stat.mtime_ns, stat.ctime_ns
+        return None
 
     def _due(self) -> list[WatchEvent]:
         now_s, events = time.monotonic(), []
@@ -89,6 +97,3 @@ class ModifiedFiles:
                 del self._files[handle]
         return events
 
-
-def _version(stat: Stat) -> tuple[int, int, int]:
-    return stat.size, stat.mtime_ns, stat.ctime_ns
