@@ -26,10 +26,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_show_has_the_rules_text_and_what_was_around(cli: Cli) -> None:
     (denial, _) = cli.json("search", "path:/Private/**", "--each")
     out = cli("show", str(denial["id"]))
-    assert (
-        "rule no-private (home.yaml:7) denies the request; an `unless` in this rule could exclude app gallery"
-        in out
-    )
+    advice = "to exempt app gallery, write who: {not: {app: gallery}}"
+    assert f"rule no-private (home.yaml:7) denies the request; {advice}" in out
     assert '\nhome.yaml:7\n    - id: no-private\n      deny: [all]\n      paths: "/Private/***"\n' in out
     assert "Around this record, the same process:" in out
     assert "Around this record, the same file:" in out

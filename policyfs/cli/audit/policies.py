@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,11 @@ class KeptPolicies:
         rule = self.rule(digest, rule_id)
         if rule is None:
             return None
-        return RuleFact(rule.effect.value, f"{rule.where.file}:{rule.where.line}")
+        from policyfs.policy.explain.exemption import exemption  # only now: a search needs no policy
+
+        return RuleFact(
+            rule.effect.value, f"{rule.where.file}:{rule.where.line}", partial(exemption, rule)
+        )
 
     def source(self, digest: str, rule_id: str) -> list[str]:
         """Return the lines of a rule in its policy's text, or [] if the policy or the rule is unknown."""

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from policyfs.trail.lines.event import DENY, Event
+from policyfs.trail.lines.event import DENY, STRANGER, Event
 
 BY_RULE: Final = "rule"
 BY_CONTENT: Final = "content"
@@ -19,11 +19,18 @@ _RESOURCES: Final = frozenset(
 )
 
 
+def _not_known(_app: str | None, _uid: int) -> str:
+    return ""
+
+
 class RuleFact(NamedTuple):
-    """Facts about one rule: its effect (``allow``, ``deny``, ``redact``, ``content``), its file and line."""
+    """Facts about one rule: its effect (``allow``, ``deny``, ``redact``, ``content``), its file and line.
+
+    exempt: returns what an author must do so that the rule spares an app, or (None) a uid; "" if unknown."""
 
     effect: str
     place: str
+    exempt: Callable[[str | None, int], str] = _not_known
 
 
 Lookup = Callable[[str, str], RuleFact | None]
@@ -58,9 +65,9 @@ def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
     rules = ", ".join(event.rules)
     places = [fact.place for rule in event.rules if (fact := lookup(event.policy_digest, rule)) is not None]
     where = f"{rules} ({', '.join(places)})" if places else rules
-    who = f"app {event.app}" if event.app != "stranger" else f"uid {event.uid}"
+    who = f"app {event.app}" if event.app != STRANGER else f"uid {event.uid}"
     if cause == BY_RULE:
-        return f"rule {where} denies the request; an `unless` in this rule could exclude {who}"
+        return f"rule {where} denies the request{_exempt(event, lookup, who)}"
     if cause == UNALLOWED:
         return f"no rule allows the request: add an `allow` for {who}"
     if cause == BY_MOUNT:
@@ -70,6 +77,15 @@ def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
         why = event.note or "policyfs cannot clean the file"
         return f"{f'rule {where}' if where else 'a rule'} requires content that {kind} cannot have: {why}"
     return "a resource was missing, not a permission" if cause else ""
+
+
+def _exempt(event: Event, lookup: Lookup, who: str) -> str:
+    """Return how the rules of an event would spare its caller; empty if their texts are unknown."""
+    app = None if event.app == STRANGER else event.app
+    facts = {rule: lookup(event.policy_digest, rule) for rule in event.rules}
+    known = {rule: fact.exempt(app, event.uid) for rule, fact in facts.items() if fact is not None}
+    told = [f"in {rule} {done}" if len(known) > 1 else done for rule, done in known.items() if done]
+    return f"; to exempt {who}, {', and '.join(told)}" if told else ""
 
 
 def grounds(event: Event, lookup: Lookup = nothing_known) -> list[str]:
