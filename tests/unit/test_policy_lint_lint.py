@@ -52,6 +52,69 @@ def test_each_case_has_its_finding_and_the_page_names_it(name):
     assert name in {finding.id for finding in report(CASES / f"{name}.yaml")[0].findings}
 
 
+FOLLOWED = {
+    "about-all": [("deny: [delete]", 'deny: [delete], paths: "/***"')],
+    "app-and-uid": [("app: camera, uid: 10020", "uid: 10020"), ("app: gallery, uid: [1, 2]", "app: gallery")],
+    "app-without-allow": [("app: [camera, gallery]", "app: [camera, gallery, maps]")],
+    "backup-redacted": [("uid: 10011", "uid: 10011, grants: [media.location]")],
+    "case-of-extension": [("deny: [read],", "deny: [read], ignore_case: true,")],
+    "cleaned-for-reader": [("{clean: location},", "{clean: location}, who: {not: {app: camera}},")],
+    "covered-by-deny": [("[write, create]", "[create]")],
+    "deny-leaves-top": [("private/**", "private/***")],
+    "derived-copies": [('"/DCIM/**", "/cache/thumbs/**"', '"/DCIM/**"')],
+    "exception-ended": [("2030-01-31T19:00:00+01:00", "2030-06-01T00:00Z")],
+    "exception-ends-soon": [("2030-02-05T18:00Z", "2030-06-01T00:00Z")],
+    "exception-too-long": [("2032-01-01T00:00Z", "2030-06-01T00:00Z")],
+    "never-matches": [
+        ("app: gallery, grant: media.location", "app: gallery"),
+        ('unless: {path: "/DCIM/**"}', 'unless: {path: "/DCIM/x"}'),
+        ("unless: {type: image/*}", "unless: {type: image/gif}"),
+        ('who: {app: stranger}, paths: "/data/{app}/**"', 'who: {app: any}, paths: "/data/{app}/**"'),
+    ],
+    "not-of-several": [
+        (
+            '{app: camera, grant: media.location}}, paths: "/DCIM/raw/**"}',
+            '{app: camera}}, paths: "/DCIM/raw/**"}\n'
+            '  - {id: closed2, deny: [read], who: {not: {grant: media.location}}, paths: "/DCIM/raw/**"}',
+        )
+    ],
+    "one-level": [("/DCIM/*", "/DCIM/**")],
+    "own-directory": [("/data/{app}/**", "/data/{app}/***")],
+    "raw-sensitive": [('{grant: media.location}}, paths: "/DCIM/**"', "{grant: media.location}}")],
+    "raw-type-redacted": [("[image/svg+xml, text/csv]", "[text/csv]")],
+    "redacted-editor": [
+        ("editor: {uid: 10010}", "editor: {uid: 10010, grants: [media.location]}"),
+        ("tidy: {uid: 10011}", "tidy: {uid: 10011, grants: [media.location]}"),
+    ],
+    "redaction-spares-library": [(", unless: {owner: none}", "")],
+    "see-by-fact": [(", when: {type: image/*}", "")],
+    "strangers": [("[see, read],", "[see, read], who: {app: any},")],
+    "type-costs-passthrough": [(", when: {type: image/jpeg}", "")],
+    "type-on-create": [
+        (
+            ", when: {type: image/*}}",
+            '}\n  - {id: photos, require: {content: image/*}, paths: "/DCIM/**"}',
+        )
+    ],
+    "unchecked-write": [('{content: image/*}, paths: "/DCIM/**"', "{content: image/*}")],
+    "unknown-kind": [("image/jpge, picture/png", "image/jpeg, image/png")],
+    "unseen": [("allow: [read]", "allow: [see, read]")],
+}
+"""What the advice of each finding asks for, as changes of the policy's text."""
+BESIDE = {"none", "silenced", "not-searched"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in BESIDE])
+def test_who_follows_the_advice_loses_the_finding(name: str) -> None:
+    text = (CASES / f"{name}.yaml").read_text("utf-8")
+    for old, new in FOLLOWED[name]:
+        assert text.count(old) == 1, (old, text)
+        text = text.replace(old, new)
+    sources = [SourceText(f"{name}.yaml", text.encode())]
+    after = lint(compile_policy(in_force(parse_policy(sources), NOW_NS)), sources, at_ns=NOW_NS)
+    assert name not in {finding.id for finding in after.findings}, after.findings
+
+
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "policies").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_policies_have_no_finding_without_a_reason(path):
     assert report(path)[0].findings == []

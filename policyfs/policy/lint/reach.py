@@ -43,6 +43,8 @@ class _Reach:
         self._left = rule.ops if gives else Op(0)
         self._matched = False
         self._denied_by: dict[Op, set[str]] = {}
+        self._undenied = Op(0)
+        """Operations that are refused at some path where no rule denies them."""
 
     def findings(self) -> Iterator[Finding]:
         if not self._callers:
@@ -63,23 +65,24 @@ class _Reach:
                 "no request can meet all its conditions (paths and when must match, unless must not)",
                 "correct these conditions, or remove the rule",
             )
-        elif self._left:
-            yield self._without_effect()
+            return
+        unseen = self._left & self._undenied
+        if unseen:
+            told = f"{self._what(unseen)}: no rule lets these callers see the paths"
+            yield on_rule("unseen", self._rule, told, "add see to the allow")
+        if covered := self._left & ~unseen:
+            yield self._covered(covered)
 
-    def _without_effect(self) -> Finding:
-        ops = words_of(self._left)
-        whole = self._left == self._rule.ops
-        what = "this allow never takes effect" if whole else f"{ops} never takes effect"
-        denies = sorted(set().union(*(self._denied_by.get(op, set()) for op in self._left)))
-        if denies:
-            told = f"{what}: wherever the rule matches, the request is denied by {', '.join(denies)}"
-            todo = (
-                f"remove {'the rule' if whole else f'{ops} from the rule'}, or add an exception (unless) to"
-                " the deny"
-            )
-            return on_rule("covered-by-deny", self._rule, told, todo)
-        told = f"{what}: no rule lets these callers see the paths"
-        return on_rule("unseen", self._rule, told, "add see to the allow")
+    def _what(self, ops: Op) -> str:
+        return f"{'this allow' if ops == self._rule.ops else words_of(ops)} never takes effect"
+
+    def _covered(self, ops: Op) -> Finding:
+        whole = ops == self._rule.ops
+        denies = sorted(set().union(*(self._denied_by.get(op, set()) for op in ops)))
+        told = f"{self._what(ops)}: wherever the rule matches, the request is denied by {', '.join(denies)}"
+        gone = "the rule" if whole else f"{words_of(ops)} from the rule"
+        todo = f"remove {gone}, or let the deny spare these requests (unless: {{path: ...}})"
+        return on_rule("covered-by-deny", self._rule, told, todo)
 
     def _done(self) -> bool:
         return self._matched and not self._left
@@ -114,8 +117,10 @@ class _Reach:
         seen = here.shared(asked, lambda below: _look(here, asked, below))
         self._matched, self._left = seen.matched, seen.left
         for op, denies in seen.denied:
-            by = {here.lives[deny].rule.id for deny in denies}
-            self._denied_by.setdefault(op, set()).update(by | hidden_by)
+            by = {here.lives[deny].rule.id for deny in denies} | hidden_by
+            self._denied_by.setdefault(op, set()).update(by)
+            if not by:
+                self._undenied |= op
 
 
 _OF_FILES: Final = Op.READ | Op.WRITE

@@ -27,11 +27,13 @@ from policyfs.policy.analysis.invariants import breaches
 from policyfs.policy.analysis.sides import Side, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.exceptions import ended
+from policyfs.policy.explain.exemption import exemption
 from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
 from policyfs.policy.lint.places import Names, Places, plain_names, shown, sides_by_app
 from policyfs.policy.lint.reach import not_searched
 from policyfs.policy.model import SELF, App, Block, Effect, Invariant, Policy, Promise, Rule, Who
+from policyfs.policy.rules.facts import Truth, fixed_facts
 
 _BACKUPS: Final = re.compile(r"back-?up|sync|restic|borg|rclone|kopia|duplic|mirror", re.IGNORECASE)
 _OWN: Final = re.compile(r"(.*/\{(?:app|uid)\})/\*\*")
@@ -125,14 +127,17 @@ class Rights:
                 names = self._names(rule, side)
                 if not names or not rule.ops & Op.READ:
                     continue
-                decision = self._places.at(names, side).answer(Op.READ, _PHOTO)
+                here, known = self._places.at(names, side), fixed_facts(FileType.REGULAR, _PHOTO)
+                decision = here.answer(Op.READ, _PHOTO)
                 if decision.allowed and decision.redact:
                     told = (
                         f"the app looks like a backup or a sync job, and reads {shown(names)} without its"
                         f" {', '.join(sorted(decision.redact))}: the copies lack these data, and so do the"
                         " files that the app restores or syncs"
                     )
-                    todo = "give the app the grant that the redaction rule exempts"
+                    lives = [one for one in here.lives if one.rule.effect is Effect.REDACT]
+                    redactions = [one.rule for one in lives if one.match(known) is not Truth.NO]
+                    todo = _spare(app.name, redactions)
                     yield on_app("backup-redacted", self._policy, app, told, todo)
                     return
 
@@ -223,7 +228,8 @@ class Rights:
                 rule,
                 f"{invariant.id} reads files with their {', '.join(missing)}, such as {request.shown_path}"
                 f" ({request.file}); rule {invariant.rule.id} removes these data at other paths",
-                "let the redaction cover these paths, or give the app the grant",
+                "let the redaction cover these paths, too, or exempt the app from it:"
+                f" {_spare(invariant.id, [one for one in self._rules if one.id == invariant.rule.id])}",
             )
 
     # ---- single rules, by a plain path
@@ -321,6 +327,11 @@ def _asked(rule: Rule) -> tuple[bool, bool]:
     """Return True for each of kind (of a regular file) and owner if conditions of the rule ask for it."""
     kinds = any((block.kinds or frozenset()) - _FIXED for block in rule.blocks)
     return kinds, any(block.owners is not None for block in rule.blocks)
+
+
+def _spare(app: str, redactions: Sequence[Rule]) -> str:
+    """Return how the rules would no more be about an app."""
+    return ", and ".join(f"in rule {rule.id} {exemption(rule, app, 0)}" for rule in redactions)
 
 
 def _never_raw(app: App, words: frozenset[str], redaction: Rule) -> Invariant:

@@ -171,7 +171,7 @@ def _costs(rule: Rule) -> Iterator[Finding]:
             "type-costs-passthrough",
             rule,
             f"all files at these paths are {what}, also files of other kinds: the kind of a file may change",
-            "make paths narrower: files at other paths keep passthrough",
+            "remove the type, which saves nothing; or make paths narrower: other files keep passthrough",
         )
 
 
