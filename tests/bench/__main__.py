@@ -131,7 +131,7 @@ def memory(session: Session, where: str, bench: Bench) -> None:
         idle = share(app.mount.status()["pid"], "Pss")
         measures.client(session.client, UID, "walk", str(app.path / "known"))
         values = {"policyfs-app": share(app.mount.status()["pid"], "Pss") - idle}
-        session.add(f"memory of the daemon (PSS) for {session.known:,} known files", where, "MiB", values, "<= 98")
+        session.add(f"memory (PSS) for {session.known:,} known files", where, "MiB", values, "<= 98")
         values = {"policyfs-app": median(pause(app.mount) for _ in range(measures.REPEATS))}
         session.add(f"pause of a take-over, {session.known:,} known files", where, "ms", values, "<= 300")
     with bench.policyfs("bench") as app:

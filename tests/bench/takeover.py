@@ -103,7 +103,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--upgrades", type=int, default=0)
     given = parser.parse_args()
-    count, what, end = given.kills, "kills", _pause
+    count, what, end = given.kills, "kills", pause
     if given.upgrades:
         count, what, end = given.upgrades, "upgrades", _upgrade
     enter_private_namespace()

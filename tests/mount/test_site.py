@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.fs.path_bounds import default_nodes
 from policyfs.linux.immutable import set_immutable
+from policyfs.linux.memory import usable_bytes
 from policyfs.linux.mountinfo import FSTYPE
 from tests.support.machine.namespace import abort_connection, detach, mounts_below
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
@@ -227,6 +229,7 @@ def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path
         "not as in the site: read_only is false, but the site file says true",
     ]
     assert found[f"{site.arena}/all"]["problems"] == []
+    assert found[str(gallery)]["nodes_max"] == default_nodes(usable_bytes(), mounts=2)
 
     user = start_as(GALLERY, _holds, gallery / "DCIM/Camera/a.jpg")
     assert user.receive() == "open"
