@@ -154,6 +154,8 @@ PLACES += [
     *(joint.join(f"{one:02x}" for one in b"GPS 47.80453, 13.04229") for joint in (" ", ":", "-", ", ")),
     *("".join(f"{mark}{one:02X}" for one in b"at 47.80453, 13.04229") for mark in ("0x", "\\x", ", 0x")),
 ]
+PLACES += ["24 200 " + " ".join(map(str, b"47.80453, 13.04229")) + " 7"]
+PLACES += ["b7 00: 34372E38303435332C31332E3034323239"]
 NONE = [
     *("Breite: 47.500 mm", "Länge: 1920.000", "Länge 12.345m", "bredd 3.25", "szerokość 120 px"),
     *("locator JN67", "the national grid 2024", "hungry 12", " ".join(map(str, range(1, 40))), "LV95 is new"),

@@ -328,6 +328,7 @@ _NO_HEX: Final = re.compile(r"0x|[^0-9A-Fa-f]")
 _BYTES: Final = re.compile(r"(?:\d{1,3}(?:[,;] ?| )){10,}\d{1,3}")
 """Pattern of bytes as numbers: ImageMagick writes a comment of EXIF so, in a text of a PNG."""
 _NUMBERS: Final = re.compile(r"\d+")
+_PRINTED: Final = re.compile(rb"[\0\t\n\r\x20-\x7e]{12,}")
 _FEWEST_ENCODED: Final = 20
 """Minimum number of characters that _BASE64, _HEX or _BYTES match."""
 _STANDARD: Final = str.maketrans("-_", "+/")
@@ -369,6 +370,7 @@ def _decoded(text: str) -> Iterator[str]:
     for run in _BYTES.findall(text):
         with suppress(ValueError):
             parts.append(bytes(map(int, _NUMBERS.findall(run))))
+    parts += [run for data in parts for run in _PRINTED.findall(data)]  # without other numbers beside them
     for run in _BASE64.findall(text):
         digits = run.translate(_STANDARD)
         with suppress(ValueError):
