@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -316,10 +316,13 @@ def _why(error: OSError | PolicyfsError) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
-def copy_clean(paths: Sequence[str], to: str, words: frozenset[str], *, as_json: bool) -> int:
+def copy_clean(
+    paths: Sequence[str], to: str, words: frozenset[str], show: Callable[[Sized], None], *, as_json: bool
+) -> int:
     """Write cleaned copies of files and trees into a directory, and print the results.
 
-    Return 0 if all were written, else 1. Raises UsageError and PolicyfsError; then nothing was written.
+    show: takes the growing list of results. Return 0 if all were written, else 1. Raises UsageError and
+    PolicyfsError; then nothing was written.
     """
     _check(paths, to)
     with contextlib.ExitStack() as stack:
@@ -332,6 +335,7 @@ def copy_clean(paths: Sequence[str], to: str, words: frozenset[str], *, as_json:
             raise PolicyfsError(f"cannot write to {to}: {error.strerror}") from error
         stack.callback(os.close, fd)
         made = CleanCopies(sources, fd, words)
+        show(made.copies)
         try:
             _run(made)
             libc.sync_file_system(fd)

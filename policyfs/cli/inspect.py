@@ -8,10 +8,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from policyfs.cli.clean_copies import copy_clean, frozen, save, settled
 from policyfs.cli.common.looking import opened, plan_for
+from policyfs.cli.common.progress import count
 from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
@@ -32,7 +34,7 @@ def run_inspect(args: argparse.Namespace) -> int:
     words = _words(args.redact) | ({DENY_UNKNOWN} if args.on_unknown == "deny" else frozenset())
     paths = [*filter(None, [args.write]), *args.paths] if args.to is not None else args.paths
     if args.to is not None and paths:  # argparse takes the PATH behind "--write" for OUT
-        return copy_clean(paths, args.to, words, as_json=args.json)
+        return copy_clean(paths, args.to, words, partial(count, args, "files"), as_json=args.json)
     if len(paths) != 1 or args.write == "":
         raise UsageError("name one file (and OUT for --write), or files and directories with --to DIR")
     (path,) = paths

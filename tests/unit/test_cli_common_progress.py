@@ -27,16 +27,17 @@ from policyfs.cli.main import process
 sys.exit(process())
 """
 CLEARED = "\r\x1b[K"
-COMMANDS = (
-    "audit verify --trail {trail}",
-    "audit export --trail {trail}",
-    "audit report --trail {trail} --html {new}",
-    "inspect --to {new} {store}",
-    "policy view --policy {policy} --app gallery {store}",
-    "policy check {policy}",
-    "accept {store}",
-    "doctor {store} --trail {trail}",
-)
+COMMANDS = {
+    "audit verify --trail {trail}": "policyfs audit verify",
+    "audit export --trail {trail}": "policyfs audit export",
+    "audit report --trail {trail} --html {new}": "policyfs audit report",
+    "inspect --to {new} {store}": r"files: \d",
+    "policy view --policy {policy} --app gallery {store}": r"names: \d",
+    "policy check {policy}": "policyfs policy check",
+    "accept {store}": "policyfs accept",
+    "doctor {store} --trail {trail}": "policyfs doctor",
+}
+"""What the line begins with, for each command."""
 
 
 class Terminal:
@@ -80,16 +81,15 @@ def terminal(tmp_path: Path) -> Terminal:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.split()[:2]))
 def test_long_work_shows_that_it_goes_on(terminal: Terminal, command: str) -> None:
-    name = " ".join(["policyfs", *[word for word in command.split()[:2] if word.isalpha()]])
     said = terminal.run(command)
-    assert f"{CLEARED}{name}, 0 s" in said
+    assert re.search(rf"\r\x1b\[K{COMMANDS[command]}, \d+ s\r", said)
     assert re.sub(r"\r\x1b\[K[^\r]*(?=\r\x1b\[K)", "", said).endswith(CLEARED), "the last line is removed"
 
 
 def test_no_line_stays_in_the_output(terminal: Terminal) -> None:
     """What a terminal shows that both streams come to is what a pipe gets."""
     said = terminal.run("policy check {policy}", ["stdout", "stderr"])
-    assert f"{CLEARED}policyfs policy check, 0 s{CLEARED}" in said
+    assert f"{CLEARED}policyfs policy check, " in said
     shown = re.sub(r"\r\x1b\[K[^\r]*(?=\r\x1b\[K)", "", said).replace(CLEARED, "")
     assert shown == terminal.run("policy check {policy}", ["stdout"])
     assert shown.count("fine;") == 1

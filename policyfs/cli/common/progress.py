@@ -7,6 +7,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Sized
 from typing import Final
 
 _LONG: Final = frozenset({"accept", "audit", "doctor", "inspect", "policy"})
@@ -24,6 +25,7 @@ class Progress:
 
     def __init__(self, name: str, fd: int) -> None:
         self._name = self._what = name
+        self._counted: Sized | None = None
         self._fd = fd
         self._begun = self._last = time.monotonic()
         self._is_shown, self._is_free = False, True
@@ -35,6 +37,10 @@ class Progress:
     def __call__(self, what: str, done: int, total: int) -> None:
         """Take the number of finished steps, and of all."""
         self._what = f"{what}: {done} of {total}" if done < total else self._name
+
+    def count(self, what: str, found: Sized) -> None:
+        """Show from now on how many objects *found* has."""
+        self._what, self._counted = what, found
 
     def make_way(self, text: str) -> None:
         """Remove the line before the command writes a text to the terminal."""
@@ -55,7 +61,8 @@ class Progress:
                 now = time.monotonic()
                 if self._is_free and now - self._last >= _PATIENCE_S:
                     self._is_shown = True
-                    line = f"{self._what}, {now - self._begun:.0f} s"
+                    count = "" if self._counted is None else f": {len(self._counted):,}"
+                    line = f"{self._what}{count}, {now - self._begun:.0f} s"
                     self._write(_CLEAR + line.encode("utf-8", "backslashreplace"))
 
     def _clear(self) -> None:
@@ -66,6 +73,12 @@ class Progress:
     def _write(self, data: bytes) -> None:
         with contextlib.suppress(OSError):  # the terminal is gone
             os.write(self._fd, data)
+
+
+def count(args: argparse.Namespace, what: str, found: Sized) -> None:
+    """Let a command's display, if it has one, show how many objects *found* has."""
+    if isinstance(progress := getattr(args, "progress", None), Progress):
+        progress.count(what, found)
 
 
 def progress_of(args: argparse.Namespace, fd: int) -> Progress | None:

@@ -12,6 +12,7 @@ from policyfs.cli.common.colour import columns
 from policyfs.cli.common.near_names import near_names
 from policyfs.cli.common.on_record import trail_root
 from policyfs.cli.common.policy_files import read_sources
+from policyfs.cli.common.progress import count
 from policyfs.cli.common.quantities import number
 from policyfs.cli.policy.caller import add_caller, caller_of, check_caller
 from policyfs.cli.policy.view.picture import Picture
@@ -37,6 +38,7 @@ def run_view(args: argparse.Namespace) -> int:
             " run this command with sudo"
         )
     picture = Picture(who.label, args.store, args.policy, engine.digest)
+    count(args, "names", picture.entries)
     _fill(picture, args, engine, who)
     picture.near += (f"{one.rule.id}: {one.message}" for one in near_names(engine.policy, args.store))
     if args.json:
