@@ -19,7 +19,7 @@ from typing import Final
 from policyfs.errors import PolicyfsError
 from policyfs.linux import libc
 from policyfs.linux.mountinfo import mount_of_fd
-from policyfs.linux.statx import statx
+from policyfs.linux.statx import is_append_only, statx
 from policyfs.store.names.aside_names import aside
 from policyfs.store.ranges import FICLONE
 from policyfs.store.watch import Watch
@@ -253,8 +253,9 @@ def _finds_swapped_case(fd: int) -> bool:
 
 
 def _folds_new_name(fd: int) -> bool:
-    """True if a new name is found in upper and in lower case. False if an existing name has letters."""
-    if any(name.swapcase() != name for name in map(os.fsencode, os.listdir(fd))):
+    """True if a new name is found in upper and in lower case. False if an existing name has letters, or a new
+    one could not be removed."""
+    if is_append_only(fd) or any(name.swapcase() != name for name in map(os.fsencode, os.listdir(fd))):
         return False
     name = b".policyfs-probe-%d" % os.getpid()
     try:
@@ -271,9 +272,11 @@ def _try_callers(directory: int) -> tuple[bool, int, bool]:
     """Make a directory as root, and in it a file as another user whose thread has all capabilities. Return
     checks_callers, root_as and one_owner of StoreFacts.
 
-    If root may not make a directory, return the facts of a local store: nothing is known.
+    If root may not make a directory, or remove it, return the facts of a local store: nothing is known.
     """
     name = aside()
+    if is_append_only(directory):
+        return False, 0, False
     try:
         os.mkdir(name, 0o700, dir_fd=directory)
     except OSError:

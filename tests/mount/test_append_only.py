@@ -65,6 +65,19 @@ def test_what_is_checked_as_a_whole_is_refused(mounts: Mounts, disk: Path) -> No
     assert mounts.stop_all() == []
 
 
+def test_an_empty_store_that_can_only_grow_is_mounted_and_gets_no_trial_file(
+    mounts: Mounts, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o711)
+    with file_system("tmpfs", tmp_path) as root:
+        chattr("+a", str(root))
+        mount = mounts.start(POLICY, root)
+        assert call_as(APP, os.listdir, mount.mountpoint) == []
+        call_as(APP, os.mkdir, mount / "made")
+        assert os.listdir(root) == ["made"]
+        assert mounts.stop_all() == []
+
+
 def test_new_objects_in_such_a_directory_are_the_apps(mounts: Mounts, disk: Path) -> None:
     chattr("+a", str(disk / "logs"))
     mount = mounts.start(POLICY, disk)
