@@ -17,7 +17,7 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
 from policyfs.linux.code_digest import VERSION, code_digest
 from policyfs.linux.confinement.prctl import name_process
 from policyfs.linux.interpreter import UNUSED, load_late, load_libraries_by_name
-from policyfs.policy.collector import left_to_the_kernel
+from policyfs.policy.collector import left_to_the_kernel, paused
 
 if TYPE_CHECKING:
     from policyfs.cli.common.progress import Progress
@@ -181,7 +181,8 @@ def main(arguments: Sequence[str] | None = None, kept: list[object] | None = Non
 
 
 def _run(words: Sequence[str], kept: list[object], out: _Output, err: _Output) -> int:
-    parser = build_parser(*words or ["--help"])
+    with paused():  # nothing that an import makes is garbage
+        parser = build_parser(*words or ["--help"])
     if not words:
         parser.print_help(sys.stderr)
         return EXIT_USAGE

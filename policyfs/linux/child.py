@@ -12,7 +12,6 @@ import ctypes
 import fcntl
 import itertools
 import os
-import platform
 import select
 import signal
 import struct
@@ -28,8 +27,8 @@ _NO_DESCRIPTOR: Final = (1 << 31) - 1
 _F_SETSIG: Final = 10  # asm-generic/fcntl.h
 _PIECE: Final = 1 << 16
 _STDERR: Final = 2
-_QUEUE: Final = {"x86_64": 129, "aarch64": 138}
-"""The number of rt_sigqueueinfo(2) (asm/unistd.h)."""
+_QUEUE: Final = {"x86_64": 129, "aarch64": 138}.get(os.uname().machine, -1)
+"""The number of rt_sigqueueinfo(2) (asm/unistd.h). Read here: a confined process may not call uname(2)."""
 _SIGINFO: Final = struct.Struct("=iii4xiI")  # si_signo, si_errno, si_code, si_pid, si_uid
 _SIGINFO_BYTES: Final = 128
 _SI_QUEUE: Final = -1
@@ -92,8 +91,7 @@ def send_as(target: int, number: int, *, pid: int, uid: int) -> None:
     ENOSYS on a machine whose call is not known."""
     info = bytearray(_SIGINFO_BYTES)
     _SIGINFO.pack_into(info, 0, number, 0, _SI_QUEUE, pid, uid)
-    call = _QUEUE.get(platform.machine(), -1)
-    if LIBC.syscall(call, target, number, (ctypes.c_char * len(info)).from_buffer(info)) != 0:
+    if LIBC.syscall(_QUEUE, target, number, (ctypes.c_char * len(info)).from_buffer(info)) != 0:
         raise fail()
 
 

@@ -23,11 +23,11 @@ def code_digest(package: str = _PACKAGE) -> str:
 def digest_of(paths: Iterable[str | os.PathLike[str]], directory: str | os.PathLike[str]) -> str:
     """Return the SHA-256, in hex digits, of files: of their paths below a directory, sizes and bytes, in this
     order. Raises OSError."""
-    found = hashlib.sha256()
+    found, above = hashlib.sha256(), os.path.join(directory, "")
     for path in paths:
         with open(path, "rb", buffering=0) as file:
             data = file.read()
-        found.update(f"{os.path.relpath(path, directory)}\0{len(data)}\0".encode())
+        found.update(f"{os.fspath(path).removeprefix(above)}\0{len(data)}\0".encode())
         found.update(data)
     return found.hexdigest()
 

@@ -8,6 +8,7 @@ INVARIANT: no other module of policyfs uses ``sys.executable``, or looks for a p
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import re
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The directories in which policyfs, and the programs that it starts, look for programs."""
-_KEPT: Final = re.compile(r"POLICYFS_\w+|LC_\w+|LANG|LANGUAGE|TZ|TERM|NO_COLOR|HOME")
+_KEPT: Final = r"POLICYFS_\w+|LC_\w+|LANG|LANGUAGE|TZ|TERM|NO_COLOR|HOME"
 _LIBRARIES: Final = {"pthread": "libc.so.6", "magic": "libmagic.so.1"}
 """The libraries that trio and python-magic look for when they are imported."""
 UNUSED: Final = ("ssl", "idna", "asyncio", "rich")
@@ -51,7 +52,7 @@ def interpreter(module: str, *words: str, path: Sequence[str] | None = None) -> 
 
 def clean_environment() -> dict[str, str]:
     """Return the variables of this process that another command of policyfs needs, and a fixed PATH."""
-    kept = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
+    kept = {name: value for name, value in os.environ.items() if re.fullmatch(_KEPT, name)}
     return kept | {"PATH": PATH}
 
 
@@ -73,10 +74,12 @@ def program(name: str) -> str | None:
 
 
 def load_libraries_by_name() -> None:
-    """Make ctypes find libraries without a program. Otherwise trio and python-magic start ldconfig, gcc."""
-    import ctypes.util  # noqa: PLC0415 - it is slow to import, and needed only in a process of its own
+    """Make ctypes find libraries without a program. Otherwise trio and python-magic start ldconfig, gcc.
 
-    ctypes.util.find_library = _LIBRARIES.get  # type: ignore[assignment]  # it has the same argument and result
+    The module that would find them is never loaded: it imports all that starts programs, in each command."""
+    module = ModuleType("ctypes.util")
+    module.__dict__["find_library"] = _LIBRARIES.get
+    ctypes.__dict__["util"] = sys.modules[module.__name__] = module
 
 
 class LateModule(ModuleType):

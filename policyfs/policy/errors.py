@@ -6,11 +6,13 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from policyfs.domain import Op
 from policyfs.errors import EXIT_POLICY, PolicyfsError
-from policyfs.policy.model import Where
+
+if TYPE_CHECKING:
+    from policyfs.policy.model import Where
 
 _SHOWN: Final = 100
 """Maximum number of characters of a source line that an error shows."""

@@ -45,6 +45,18 @@ def test_help_imports_no_command(words):
     assert not found & {"pydantic", "trio", "ruamel.yaml", "json", "subprocess"}
 
 
+@pytest.mark.parametrize(("words", "most"), [(["--version"], 95), (["status"], 195)])
+def test_a_process_imports_little_before_it_works(words: list[str], most: int) -> None:
+    """Each command is a process of its own, and an import is most of the time of a short one."""
+    code = "import sys; sys.path[:] = {}; from policyfs.cli.main import process; process()"
+    line = [sys.executable, "-I", "-S", "-X", "importtime", "-c", code.format(sys.path), *words]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    names = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
+    assert "policyfs.errors" in names
+    assert not names & {"subprocess", "tempfile", "ctypes.util", "policyfs.policy.model", "pydantic", "trio"}
+    assert len(names) <= most, sorted(names)
+
+
 def test_a_command_imports_nothing_of_another():
     found = imported("status", "--help")
     assert not found & {"pydantic", "trio"}
