@@ -10,6 +10,7 @@ EXIT_REFUSED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_POLICY: Final = 3
 EXIT_POLICY_TESTS: Final = 4
+EXIT_INCOMPLETE: Final = 5
 
 ERRNO_RANK: Final = {
     errno.ENOENT: 0,

@@ -162,7 +162,8 @@ def main(arguments: Sequence[str] | None = None, kept: list[object] | None = Non
     """Run one command.
 
     Return its exit code: 0 success, 1 refused or something found, or the output could not be written, 2 wrong
-    usage, 3 the policy does not compile, 4 policy tests failed. argparse itself ends with SystemExit(2).
+    usage, 3 the policy does not compile, 4 policy tests failed, 5 a part of the trail could not be read.
+    argparse itself ends with SystemExit(2).
     kept: gets the large objects of the command, so that they are not freed here, which takes long.
     """
     if arguments is None:

@@ -76,10 +76,10 @@ def test_an_error_names_the_file_that_failed(
         raise OSError(errno.EIO, os.strerror(errno.EIO), "a segment")
         yield
 
-    monkeypatch.setattr("policyfs.cli.audit.query.read", broken)
+    monkeypatch.setattr("policyfs.cli.audit.query.selected", broken)
     with pytest.raises(PolicyfsError, match=r"^cannot read the trail at .*/trail: Input/output error$"):
         run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
-    monkeypatch.setattr("policyfs.cli.audit.export.chains_of", lambda _: next(broken()))
+    monkeypatch.setattr("policyfs.cli.audit.export.open_trail", lambda _: next(broken()))
     with pytest.raises(PolicyfsError, match=r"^cannot read the trail"):
         run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
     assert (tmp_path / "out").read_text() == "old"

@@ -9,7 +9,7 @@ import pytest
 from policyfs.journal.index.database import FORMAT, Index, WrongIndexError
 from tests.support.mount.trail import START_NS, an_event, index_of
 
-HOSTILE = f"DROP TABLE about; CREATE VIEW about AS SELECT '{FORMAT}', load_extension('x'), 1, 2"
+HOSTILE = f"DROP TABLE about; CREATE VIEW about AS SELECT '{FORMAT}', load_extension('x'), 1, 2, 3"
 EMPTY = index_of().data()
 
 
@@ -37,7 +37,7 @@ def test_an_index_has_what_it_is_about() -> None:
         b"\xff" * 5000,
         EMPTY[:4096],
         b"SQLite format 3\0" + bytes(5000),
-        edited(EMPTY, "UPDATE about SET format = 'policyfs-index-5'"),
+        edited(EMPTY, "UPDATE about SET format = 'policyfs-index-4'"),
         edited(EMPTY, "DROP TABLE about"),
         edited(EMPTY, "INSERT INTO about SELECT * FROM about"),
         edited(EMPTY, HOSTILE),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.journal.sealing import keys
+from policyfs.journal.sealing.ends import ends
 from policyfs.journal.sealing.keys import KeyStore, is_signed
 from policyfs.trail.chain.seal import Checkpoint, body_of, message, read_keys, split
 
@@ -117,9 +118,9 @@ def test_a_last_seal_replaces_only_the_seal_before_it(store: KeyStore, tmp_path:
     first, second, other = (_end(store, digit * 64) for digit in "123")
     store.keep_end(trail, first, [])
     store.keep_end(trail, second, ["1" * 64])
-    assert list(store.ends(tmp_path / "trail").values()) == [[second]]
+    assert list(ends(store.directory, tmp_path / "trail").values()) == [[second]]
     store.keep_end(trail, other, ["1" * 64])  # the chain was put back to a copy from before the second seal
-    assert list(store.ends(tmp_path / "trail").values()) == [[second, other]]
-    assert store.ends(tmp_path) == {}
+    assert list(ends(store.directory, tmp_path / "trail").values()) == [[second, other]]
+    assert ends(store.directory, tmp_path) == {}
     store.rotate()
-    assert len(store.ends(tmp_path / "trail")) == 1
+    assert len(ends(store.directory, tmp_path / "trail")) == 1

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from policyfs.cli.common.on_record import key_directory, trail_root
 from policyfs.errors import PolicyfsError
-from policyfs.journal.files.segments import segment_number
+from policyfs.journal.files.reader import root_of
+from policyfs.journal.sealing.ends import ends
 from policyfs.trail.chain.damage import RESEALED, ROLLED_BACK, TRUNCATED
 from policyfs.trail.chain.seal import checkpoint_of, split
 from policyfs.trail.chain.verification import Report
@@ -55,16 +56,9 @@ def anchors(args: argparse.Namespace) -> Anchors:
 
 def of_machine(trail: str) -> Anchors:
     """Return the evidence that this machine itself keeps: its keys, and the last seal of each chain."""
-    from policyfs.journal.sealing.keys import KeyStore
-
-    try:
-        one_mount = any(segment_number(name) is not None for name in os.listdir(trail))
-    except OSError:
-        return Anchors([], [], None)  # chains_of() reports this error
-    root = Path(os.path.realpath(trail))
-    ends = KeyStore(key_directory()).ends(root.parent if one_mount else root)
-    lines = [line for kept in ends.values() for line in kept]
-    return Anchors([], lines, machine_keys(trail), (), list(ends))
+    kept = ends(key_directory(), root_of(trail))
+    lines = [line for of_chain in kept.values() for line in of_chain]
+    return Anchors([], lines, machine_keys(trail), (), list(kept))
 
 
 def _unreadable(name: str, lines: Sequence[bytes]) -> list[str]:

@@ -11,14 +11,24 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.query import add_query, chains_of, events_of, json_fields, unreadable
+from policyfs.cli.audit.query import (
+    add_query,
+    events_of,
+    finish,
+    json_fields,
+    open_trail,
+    selection_of,
+    unreadable,
+)
 from policyfs.cli.common.output import private_file
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.linux.code_digest import VERSION
 from policyfs.trail.lines.event import Event
 from policyfs.trail.lines.line import LineFormatter
-from policyfs.trail.lines.record import Fields
+from policyfs.trail.lines.record import Fields, Record
 from policyfs.trail.lines.table import shown
+from policyfs.trail.query.selection import Selection
 from policyfs.trail.text.cause import nothing_known
 from policyfs.trail.text.export import CSV_HEAD, csv_row, ocsf
 from policyfs.trail.text.part import part_of
@@ -44,39 +54,40 @@ def run_export(args: argparse.Namespace) -> int:
 
         print(json.dumps(line_schema(), indent=2))
         return EXIT_OK
+    trail, wanted = open_trail(args), selection_of(args)
     if args.output is None:
-        count = _written(args, sys.stdout)
+        count = _written(args, trail, wanted, sys.stdout)
     else:
-        count = _text_file(args)
+        count = _text_file(args, trail, wanted)
         print(f"{args.output}: {count} event{'s' * (count != 1)}")
-    return EXIT_OK if count else EXIT_REFUSED
+    return finish(trail, EXIT_OK if count else EXIT_REFUSED, wanted)
 
 
-def _text_file(args: argparse.Namespace) -> int:
+def _text_file(args: argparse.Namespace, trail: IndexedTrail, wanted: Selection) -> int:
     """Write the selected events to the file --output. Return their number. Raises PolicyfsError."""
     try:
         with private_file(args.output) as file:
-            return _written(args, file)
+            return _written(args, trail, wanted, file)
     except OSError as exc:
         raise PolicyfsError(f"cannot write {args.output}: {exc.strerror or exc}") from exc
 
 
-def _written(args: argparse.Namespace, file: TextIO) -> int:
+def _written(args: argparse.Namespace, trail: IndexedTrail, wanted: Selection, file: TextIO) -> int:
     if args.format == "csv":
         file.write(_csv_line(CSV_HEAD))
     count = 0
-    for line in _lines(args):
+    for line in _lines(args, trail, wanted):
         file.write(line)
         count += 1
     return count
 
 
-def _lines(args: argparse.Namespace) -> Iterator[str]:
+def _lines(args: argparse.Namespace, trail: IndexedTrail, wanted: Selection) -> Iterator[str]:
     """Yield a line for each selected event, newline included. Raises PolicyfsError."""
     try:
-        policies = KeptPolicies(chains_of(args))
+        policies = KeptPolicies(trail.chains)
         lookup = nothing_known if args.for_app else policies.fact
-        for name, event, fields in _told(args, policies):
+        for name, event, fields in _told(args, events_of(trail, wanted), policies):
             if args.format == "csv":
                 yield _csv_line(csv_row(event, name))
             elif args.format == "ocsf":
@@ -93,15 +104,17 @@ def _csv_line(row: Sequence[object]) -> str:
     return line.getvalue()
 
 
-def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[str, Event, Fields]]:
+def _told(
+    args: argparse.Namespace, events: Iterator[tuple[Record, Event]], policies: KeptPolicies
+) -> Iterator[tuple[str, Event, Fields]]:
     """Yield the id of each selected event, the event, and its fields."""
     if not args.for_app:
-        yield from ((record.id, event, json_fields(record)) for record, event in events_of(args))
+        yield from ((record.id, event, json_fields(record)) for record, event in events)
         return
     from policyfs.cli.audit.part import PolicySight
 
     sight, formatter, number = PolicySight(policies, args.for_app), LineFormatter(), 0
-    for _, event in events_of(args):
+    for _, event in events:
         part = part_of(event, args.for_app, sight)
         if part is None:
             continue

@@ -11,20 +11,28 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.audit.names import check_names
+from policyfs.cli.common.on_record import key_directory
 from policyfs.cli.common.progress import silent
-from policyfs.errors import PolicyfsError
+from policyfs.errors import EXIT_INCOMPLETE, PolicyfsError
 from policyfs.forward.messages import with_id
 from policyfs.journal.files.directories import cache_directory
-from policyfs.journal.files.reader import Chain, find_chains
+from policyfs.journal.files.inventory import unread
+from policyfs.journal.files.reader import Chain, find_chains, root_of
 from policyfs.journal.index.cache import IndexCache
 from policyfs.journal.index.indexed import IndexedTrail
+from policyfs.journal.sealing.ends import last_seqs
+from policyfs.trail.chain.continuity import Hole
 from policyfs.trail.lines.event import DECISIONS, Event
 from policyfs.trail.lines.record import BadLine, Fields, Record
+from policyfs.trail.lines.table import shown
 from policyfs.trail.query.expression import Term, Value, all_of
 from policyfs.trail.query.query import merge
 from policyfs.trail.query.selection import Selection, option, parse_query
 from policyfs.trail.query.terms import Clock
 
+_TOLD: Final = 10
+_MINUTE_NS: Final = 60_000_000_000
+"""The time, in ns, by which events may be out of order."""
 _OPENS: Final = ("open", "create")
 """The operations whose events may have a kind, a view and sizes; counts of bytes are in their releases."""
 
@@ -92,29 +100,62 @@ def unreadable(args: argparse.Namespace, error: OSError) -> PolicyfsError:
 def open_trail(args: argparse.Namespace) -> IndexedTrail:
     """Return the trails in the directory --trail, with their indexes. Warn on stderr if new indexes cannot be
     saved."""
-    cache = IndexCache(cache_directory())
+    cache, root = IndexCache(cache_directory()), Path(args.trail)
     if cache.problem:
         print(f"policyfs: no index is kept, so this query takes longer: {cache.problem}", file=sys.stderr)
-    return IndexedTrail(chains_of(args), cache, getattr(args, "progress", silent))
+    ends = last_seqs(key_directory(), root_of(root))  # before the chains, which may grow meanwhile
+    trail = IndexedTrail(chains_of(args), cache, getattr(args, "progress", silent), ends)
+    trail.holes |= {name: [hole] for name, hole in unread(root, trail.chains, ends)}
+    return trail
 
 
-def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterator[Record | BadLine]:
+def holes_of(trail: IndexedTrail, wanted: Selection | None = None) -> list[tuple[str, Hole]]:
+    """Return the holes in what was read of a trail, with the names of their chains. wanted: without those that
+    are certainly not in the period of this selection."""
+    return [
+        (name, hole)
+        for name, holes in sorted(trail.holes.items())
+        for hole in holes
+        if wanted is None or wanted.overlaps(hole.since_ns - _MINUTE_NS, hole.until_ns + _MINUTE_NS)
+    ]
+
+
+def hole_fields(holes: list[tuple[str, Hole]]) -> list[Fields]:
+    """Return the fields for JSON of holes in a trail."""
+    return [
+        {"type": "hole", "chain": shown(name), "first": hole.first, "last": hole.last, "why": shown(hole.why)}
+        for name, hole in holes
+    ]
+
+
+def finish(trail: IndexedTrail, code: int, wanted: Selection | None = None) -> int:
+    """Print the holes in what was read of a trail on stderr. Return EXIT_INCOMPLETE if there are some, else
+    *code*."""
+    holes = holes_of(trail, wanted)
+    sys.stdout.flush()
+    for name, hole in holes[:_TOLD]:
+        what = f"{shown(name)}, {hole.what}: {shown(hole.why)}"
+        print(f"policyfs: the trail is not whole: {what}", file=sys.stderr)
+    if len(holes) > _TOLD:
+        print(f"policyfs: and {len(holes) - _TOLD} more: see policyfs audit verify", file=sys.stderr)
+    return EXIT_INCOMPLETE if holes else code
+
+
+def selected(trail: IndexedTrail, wanted: Selection, limit: int = 0) -> Iterator[Record | BadLine]:
     """Return the events that may match a selection, and also bad lines and records of problems.
 
     The events come from all mounts, in the order of time. The caller must check whether each event really
     matches. limit: return only this number of the newest events of each mount; 0: all events.
     """
-    trail = open_trail(args)
     check_names(trail, wanted)
     if limit:
         return merge([trail.newest(chain, wanted, limit) for chain in trail.chains])
     return merge([trail.selected(chain, wanted) for chain in trail.chains])
 
 
-def events_of(args: argparse.Namespace) -> Iterator[tuple[Record, Event]]:
-    """Yield the records of the events that a command line selects, each with its event, by time."""
-    wanted = selection_of(args)
-    for item in read(args, wanted):
+def events_of(trail: IndexedTrail, wanted: Selection) -> Iterator[tuple[Record, Event]]:
+    """Yield the records of the events that a query selects, each with its event, by time."""
+    for item in selected(trail, wanted):
         if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
             yield item, item.event
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from policyfs.cli.audit.evidence import of_machine
 from policyfs.cli.audit.names import check_names
 from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.query import add_query, open_trail, selection_of, zone_of
+from policyfs.cli.audit.query import add_query, finish, holes_of, open_trail, selection_of, zone_of
 from policyfs.cli.audit.summary import count_portion
 from policyfs.cli.audit.verify import reports_on
 from policyfs.cli.common.output import write_private
@@ -20,6 +20,7 @@ from policyfs.journal.index.database import Index
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.chain.restarts import Restarts
 from policyfs.trail.lines.record import Record
+from policyfs.trail.lines.table import shown
 from policyfs.trail.query.expression import text_of
 from policyfs.trail.query.selection import Selection
 from policyfs.trail.query.summary import Summary
@@ -50,7 +51,10 @@ def run_report(args: argparse.Namespace) -> int:
     summary, overview = Summary(), Overview(policies.fact)
     changes = _collect(trail, wanted, summary, overview)
     chains = list(trail.chains)
-    checked, is_whole = [], True
+    checked = [
+        f"hole: {shown(name)}, {hole.what}: {shown(hole.why)}" for name, hole in holes_of(trail, wanted)
+    ]
+    is_whole = not checked
     if args.verify or _size(chains) <= _QUICK_BYTES:
         for report in reports_on(chains, args.trail, of_machine(args.trail)):
             checked += report_lines(report)
@@ -66,7 +70,8 @@ def run_report(args: argparse.Namespace) -> int:
     print(f"{args.html}: {summary.events} event{'s' * (summary.events != 1)}")
     if not is_whole:
         print("policyfs: the trail is not whole: see the page, or policyfs audit verify", file=sys.stderr)
-    return EXIT_OK if summary.events and (is_whole or not args.verify) else EXIT_REFUSED
+    code = EXIT_OK if summary.events and (is_whole or not args.verify) else EXIT_REFUSED
+    return finish(trail, code, wanted)
 
 
 def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview: Overview) -> list[Record]:

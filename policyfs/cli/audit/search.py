@@ -8,17 +8,19 @@ import json
 import select
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.query import (
     add_query,
-    chains_of,
+    finish,
+    hole_fields,
+    holes_of,
     json_fields,
     open_trail,
-    read,
+    selected,
     selection_of,
     tell_lacking,
     zone_of,
@@ -26,7 +28,8 @@ from policyfs.cli.audit.query import (
 from policyfs.cli.common.colour import columns
 from policyfs.cli.common.quantities import count
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
-from policyfs.journal.files.reader import Follower, last_records, records
+from policyfs.journal.files.reader import Chain, Follower, last_records, records
+from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.lines.record import BadLine, Record
 from policyfs.trail.query.expression import And
 from policyfs.trail.query.query import merge
@@ -53,9 +56,9 @@ def add_search(parser: argparse.ArgumentParser) -> None:
 class _Printer:
     """A printer of records, one by one: as rows below a line of column names, or as JSON lines."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, chains: Sequence[Chain]) -> None:
         self._as_json = args.json
-        self._rows = RowPrinter(columns(), zone_of(args), KeptPolicies(chains_of(args)).fact)
+        self._rows = RowPrinter(columns(), zone_of(args), KeptPolicies(chains).fact)
         self._begun = False
 
     def print(self, row: Row) -> None:
@@ -119,41 +122,46 @@ def run_search(args: argparse.Namespace) -> int:
     # First find the end of the trail, then read up to it. So no line between the two steps is lost.
     follower = Follower(Path(args.trail)) if args.follow else None
     last = args.last or (_FOLLOWED if args.follow else 0)
-    printer, rows, newest = _Printer(args), _rows(args), _Newest(last)
+    trail = open_trail(args)
+    printer, rows, newest = _Printer(args, trail.chains), _rows(args), _Newest(last)
     keep = newest.extend if last else printer.print_all
     found, trouble = 0, list[str]()
     last_seq: dict[str, int] = {}
-    for item in _items(args, wanted, last):
+    for item in _items(trail, wanted, last):
         if isinstance(item, Record):
             last_seq[item.place.mount_id] = max(item.seq, last_seq.get(item.place.mount_id, 0))
         if _is_wanted(item, wanted):
             found += 1
             keep(rows.add(item))
-        elif isinstance(item, BadLine):
-            trouble.append(f"line {item.place.line} of {item.place.segment} is not a record")
-        elif item.kind in TROUBLE and wanted.concerns(item):
+        elif isinstance(item, Record) and item.kind in TROUBLE and wanted.concerns(item):
             trouble.append(f"{item.id}: {describe(item)}")
     keep(rows.rest())
     printer.print_all(newest.rows())
+    if args.json:
+        for fields in hole_fields(holes_of(trail, wanted)):
+            print(json.dumps(fields))
     _warn(trouble)
-    if any(wanted.lacking()):
-        tell_lacking(open_trail(args), wanted)
+    tell_lacking(trail, wanted)
+    code = finish(trail, EXIT_OK if found else EXIT_REFUSED, wanted)
     if follower is not None:
         _follow(follower, printer, _rows(args, at_once=True), wanted, last_seq)
         return EXIT_OK
     if not found:
         print(f"policyfs: nothing in the trail at {args.trail} matches", file=sys.stderr)
-    return EXIT_OK if found else EXIT_REFUSED
+    return code
 
 
-def _items(args: argparse.Namespace, wanted: Selection, last: int) -> Iterator[Record | BadLine]:
+def _items(trail: IndexedTrail, wanted: Selection, last: int) -> Iterator[Record | BadLine]:
     """Return the records that may be wanted; for *last* rows more, since a row may stand for several."""
     if wanted.tree != And():
-        return read(args, wanted, max(50 * last, _LAST_RECORDS) if last else 0)
-    chains = chains_of(args)
-    if last:
-        return merge([last_records(chain, max(last, _LAST_RECORDS)) for chain in chains])
-    return merge([records(chain) for chain in chains])
+        return selected(trail, wanted, max(50 * last, _LAST_RECORDS) if last else 0)
+    return merge([_all(trail, chain, max(last, _LAST_RECORDS) if last else 0) for chain in trail.chains])
+
+
+def _all(trail: IndexedTrail, chain: Chain, last: int) -> Iterator[Record | BadLine]:
+    inventory = trail.inventory(chain)
+    yield from last_records(chain, last, inventory) if last else records(chain, inventory)
+    trail.holes[chain.mount_id] = inventory.end()
 
 
 def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:

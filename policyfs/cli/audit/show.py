@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 from policyfs.cli.audit.policies import KeptPolicies, copies_of
-from policyfs.cli.audit.query import chains_of, json_fields, open_trail, zone_of
+from policyfs.cli.audit.query import chains_of, finish, json_fields, open_trail, zone_of
 from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.files.policy_texts import read_policy
-from policyfs.journal.files.reader import Chain, records
+from policyfs.journal.files.reader import Chain
 from policyfs.journal.index.indexed import IndexedTrail, Portion
 from policyfs.trail.chain.restarts import STARTS, Restarts
 from policyfs.trail.lines.record import Record, parse_id
@@ -21,7 +21,7 @@ from policyfs.trail.query.query import merge
 from policyfs.trail.text.cause import remedy_of
 from policyfs.trail.text.render import RowPrinter, record_sheet
 
-_POLICY_STARTS = tuple(f'{{"type":"{kind}",'.encode() for kind in ("mount", "policy"))
+_POLICY_STARTS = frozenset({"mount", "policy"})
 _AROUND = 5
 _OF_PROCESS = "pid = ? AND class IN (SELECT id FROM class WHERE uid = ?)"
 _OF_FILE = "line IN (SELECT line FROM place WHERE path = (SELECT path FROM event WHERE line = ?))"
@@ -69,9 +69,10 @@ def run_show(args: argparse.Namespace) -> int:
                     print(f"\n{crash}")
             found = True
             break
-    if not found:
-        print(f"policyfs: no record {args.id} in the trail at {args.trail}", file=sys.stderr)
-    return EXIT_OK if found else EXIT_REFUSED
+    if found:
+        return EXIT_OK
+    print(f"policyfs: no record {args.id} in the trail at {args.trail}", file=sys.stderr)
+    return finish(trail, EXIT_REFUSED)
 
 
 def _find(portion: Portion, seq: int) -> tuple[int, Record] | None:
@@ -137,21 +138,20 @@ def _around(portion: Portion, row: int, condition: str, *values: object) -> list
 
 def _policies(args: argparse.Namespace) -> int:
     """Print the policies that were in force, each with its time, or the text of one policy."""
-    chains, rows = chains_of(args), RowPrinter(columns(), zone_of(args))
     if args.policy:
-        return _print_policy(chains, args.policy)
-    return _list_policies(chains, rows, as_json=args.json)
+        return _print_policy(chains_of(args), args.policy)
+    return _list_policies(open_trail(args), RowPrinter(columns(), zone_of(args)), as_json=args.json)
 
 
-def _list_policies(chains: list[Chain], rows: RowPrinter, *, as_json: bool) -> int:
+def _list_policies(trail: IndexedTrail, rows: RowPrinter, *, as_json: bool) -> int:
     found = EXIT_REFUSED
-    for item in merge([records(chain, lambda raw: raw.startswith(_POLICY_STARTS)) for chain in chains]):
+    for item in merge([trail.own(chain, _POLICY_STARTS) for chain in trail.chains]):
         if isinstance(item, Record):
             found = EXIT_OK
             print(json.dumps({"id": item.id, **item.fields}) if as_json else rows.row(item))
     if found != EXIT_OK:
         print("policyfs: the trail records no start of a mount", file=sys.stderr)
-    return found
+    return finish(trail, found)
 
 
 def _print_policy(chains: list[Chain], digest: str) -> int:

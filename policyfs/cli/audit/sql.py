@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from policyfs.cli.audit.query import open_trail
+from policyfs.cli.audit.query import finish, open_trail
 from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.index.database import CLASS_COLUMNS, confine
@@ -64,7 +64,7 @@ def add_sql(parser: argparse.ArgumentParser) -> None:
 def run_sql(args: argparse.Namespace) -> int:
     """Run an SQL query on the events of the trail, and print its result. Return 1 if it has no rows."""
     trail = open_trail(args)
-    if not trail.chains:
+    if not trail.chains and not trail.holes:
         raise PolicyfsError(f"no mount has recorded anything at {args.trail}")
     database = sqlite3.connect("", isolation_level=None)  # a file without a name
     try:
@@ -80,7 +80,7 @@ def run_sql(args: argparse.Namespace) -> int:
         raise UsageError(f"SQL: {shown(str(exc))}") from exc
     finally:
         database.close()
-    return EXIT_OK if count else EXIT_REFUSED
+    return finish(trail, EXIT_OK if count else EXIT_REFUSED)
 
 
 def _fill(database: sqlite3.Connection, trail: IndexedTrail) -> None:

@@ -9,7 +9,16 @@ from typing import Final
 
 from policyfs.cli.audit.names import check_names
 from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.query import add_query, open_trail, selection_of, tell_lacking, zone_of
+from policyfs.cli.audit.query import (
+    add_query,
+    finish,
+    hole_fields,
+    holes_of,
+    open_trail,
+    selection_of,
+    tell_lacking,
+    zone_of,
+)
 from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.index.database import BY_SUM, SUMS, Index
@@ -53,13 +62,14 @@ def run_summary(args: argparse.Namespace) -> int:
         _mark_new(summary, by.index(_NEW), _keys_before(trail, args, fields))
     policies = KeptPolicies(trail.chains)
     if args.json:
-        print(json.dumps({**summary_json(summary), **_more_json(summary, by, policies)}))
+        holes = hole_fields(holes_of(trail, wanted))
+        print(json.dumps({**summary_json(summary), **_more_json(summary, by, policies), "holes": holes}))
     elif by:
         print("\n".join(grouped_lines(summary, by, columns())))
     else:
         print("\n".join(summary_lines(summary, zone_of(args), columns(), policies.fact)))
     tell_lacking(trail, wanted)
-    return EXIT_OK if summary.events else EXIT_REFUSED
+    return finish(trail, EXIT_OK if summary.events else EXIT_REFUSED, wanted)
 
 
 def _keys_before(trail: IndexedTrail, args: argparse.Namespace, by: list[str]) -> set[tuple[str, ...]]:
@@ -73,10 +83,12 @@ def _keys_before(trail: IndexedTrail, args: argparse.Namespace, by: list[str]) -
 def _mark_new(summary: Summary, at: int, before: set[tuple[str, ...]]) -> None:
     """Add the field `new` to the groups of a summary. at: its position. before: groups that are not new."""
     counts = summary.grouped.items()
-    summary.grouped = Counter({
-        ((*key[:at], "no" if key in before else "yes", *key[at:]), decision): count
-        for (key, decision), count in counts
-    })
+    summary.grouped = Counter(
+        {
+            ((*key[:at], "no" if key in before else "yes", *key[at:]), decision): count
+            for (key, decision), count in counts
+        }
+    )
 
 
 def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.query import open_trail, zone_of
+from policyfs.cli.audit.query import finish, hole_fields, holes_of, open_trail, zone_of
 from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.index.indexed import IndexedTrail
@@ -62,6 +62,8 @@ def run_timeline(args: argparse.Namespace) -> int:
         for number, life in enumerate(found, start=1):
             for _, item in life.events:
                 print(json.dumps({"life": number, "id": item.id, **item.fields}))
+        for fields in hole_fields(holes_of(trail)):
+            print(json.dumps(fields))
     else:
         policies = KeptPolicies(trail.chains)
         for life in found:
@@ -74,7 +76,7 @@ def run_timeline(args: argparse.Namespace) -> int:
         hint = "; paths begin at the root of the mount, such as /DCIM/a.jpg" if os.path.lexists(path) else ""
         what = f"no event in the trail at {args.trail} is about {shown_path(path)}{hint}"
         print(f"policyfs: {what}", file=sys.stderr)
-    return EXIT_OK if found else EXIT_REFUSED
+    return finish(trail, EXIT_OK if found else EXIT_REFUSED)
 
 
 def _events(trail: IndexedTrail, wanted: Selection, known: set[str]) -> Iterator[tuple[str, Event, Record]]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from policyfs.cli.audit.evidence import Anchors, about_ends, anchors
 from policyfs.cli.audit.query import chains_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.journal.files.inventory import unread
 from policyfs.journal.files.policy_texts import POLICIES, read_policy
 from policyfs.journal.files.reader import Chain, last_records
 from policyfs.trail.chain.damage import DELETED, EDITED, RESEALED
@@ -106,12 +107,15 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
     for mount_id, when in gone.items():
         what = f"but the checkpoint of {when} names it"
         print(f"policyfs: the whole chain {shown(mount_id)} is missing at {trail}, {what}", file=sys.stderr)
+    strange = list(unread(Path(trail), chains, {}))
+    for name, hole in strange:
+        print(f"policyfs: not checked: {shown(name)}: {shown(hole.why)}", file=sys.stderr)
     for sentence in [*compared.unreadable, *about_ends(reports, [*gone], trail, compared)]:
         print(f"policyfs: {sentence}", file=sys.stderr)
     if not reports:
         print(f"policyfs: no mount has recorded anything at {trail}", file=sys.stderr)
     whole = all(report.whole and not report.missing for report in reports)
-    whole = whole and bool(reports) and not unknown and not gone and not compared.unreadable
+    whole = whole and bool(reports) and not unknown and not (gone or strange or compared.unreadable)
     return EXIT_OK if whole else EXIT_REFUSED
 
 
@@ -156,9 +160,7 @@ def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
     for pair in pairs:
         name, _, head = pair.partition("=")
         if not re.fullmatch(r"[0-9a-f]{64}", head):
-            raise UsageError(
-                f"--expect {pair!r}: write ID=DIGEST, as in the line `head:` of `audit verify`"
-            )
+            raise UsageError(f"--expect {pair!r}: write ID=DIGEST, as in the line `head:` of `audit verify`")
         try:
             known = expected.setdefault(parse_id(name), head)
         except ValueError as exc:

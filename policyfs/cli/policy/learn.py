@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from policyfs.cli.audit.names import check_names
-from policyfs.cli.audit.query import add_query, open_trail, selection_of
+from policyfs.cli.audit.query import add_query, finish, hole_fields, holes_of, open_trail, selection_of
 from policyfs.cli.common.time_bound import bounded
 from policyfs.cli.policy.recorded_requests import RecordedRequests, Sighting
 from policyfs.domain import DENY_UNKNOWN
@@ -58,14 +58,15 @@ def run_learn(args: argparse.Namespace) -> int:
             break
     else:
         print("policyfs: this trail has no request that a proposed rule could allow", file=sys.stderr)
-        return EXIT_REFUSED
+        return finish(trail, EXIT_REFUSED, wanted)
     text = with_warnings(text, wider)
     if args.json:
-        print(json.dumps(_as_json(text, rules, evidence, requests), indent=2))
+        holes = hole_fields(holes_of(trail, wanted))
+        print(json.dumps({**_as_json(text, rules, evidence, requests), "holes": holes}, indent=2))
     else:
         print(text, end="")
         _tell(evidence, requests, wider)
-    return EXIT_OK
+    return finish(trail, EXIT_OK, wanted)
 
 
 def _collect(requests: RecordedRequests, evidence: Evidence) -> tuple[set[str], list[Bound]]:

@@ -7,7 +7,7 @@ import functools
 import json
 
 from policyfs.cli.audit.names import check_names
-from policyfs.cli.audit.query import add_query, open_trail, selection_of
+from policyfs.cli.audit.query import add_query, finish, hole_fields, holes_of, open_trail, selection_of
 from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.policy.recorded_requests import RecordedRequests, Sighting
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
@@ -34,10 +34,11 @@ def run_replay(args: argparse.Namespace) -> int:
         report.add(one.recorded, verdict, one.weight, functools.partial(_example, one))
     report.left_out.update(requests.left_out)
     if args.json:
-        print(json.dumps({"policy": engine.digest, **report.as_json()}, indent=2))
+        holes = hole_fields(holes_of(trail, wanted))
+        print(json.dumps({"policy": engine.digest, **report.as_json(), "holes": holes}, indent=2))
     else:
         print(report.text())
-    return EXIT_REFUSED if report.moves else EXIT_OK
+    return finish(trail, EXIT_REFUSED if report.moves else EXIT_OK, wanted)
 
 
 def _example(one: Sighting) -> Example:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from policyfs.journal.files.inventory import Inventory
 from policyfs.journal.files.segments import (
     open_segment,
     plain_name,
@@ -24,8 +25,6 @@ from policyfs.trail.lines.record import BadLine, Place, Record, parse_line
 _BLOCK: Final = 64 * 1024
 _POLL_S: Final = 0.02
 
-LineTest = Callable[[bytes], bool]
-
 
 class Chain(NamedTuple):
     """One hash chain of the trail: its name, which is also that of its directory, with its segments."""
@@ -39,13 +38,18 @@ class Chain(NamedTuple):
 
 
 def find_chains(root: Path) -> list[Chain]:
-    """Return the hash chains below a trail root, sorted by name. A root with segments is one chain itself."""
-    if any(segment_number(name) is not None for name in os.listdir(root)):
-        return [Chain(root.resolve().name, root)]
+    """Return the hash chains below a trail root, sorted by name. A root with segments is a chain itself."""
     with os.scandir(root) as entries:
         below = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    chains = [Chain(name, root / name) for name in below]
+    chains = [Chain(root.resolve().name, root), *(Chain(name, root / name) for name in below)]
     return [chain for chain in chains if chain.segments()]
+
+
+def root_of(trail: str | os.PathLike[str]) -> Path:
+    """Return the trail root for a path that is the root, or the directory of one hash chain in it."""
+    root = Path(os.path.realpath(trail))
+    is_one = root.is_dir() and any(segment_number(name) is not None for name in os.listdir(root))
+    return root.parent if is_one else root
 
 
 def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterator[bytes]:
@@ -61,35 +65,34 @@ def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterato
             yield whole
 
 
-def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record | BadLine]:
+def records(chain: Chain, inventory: Inventory | None = None) -> Iterator[Record | BadLine]:
     """Yield the parsed lines of a hash chain, oldest first, without a last one that lacks its newline.
-    may_match: tests a line as bytes; False leaves it out."""
-    for name in chain.segments():
-        try:
+    inventory: gets what is missing."""
+    inventory = inventory or Inventory(chain)
+    for name in inventory.names:
+        with inventory.reading(name):
             for number, raw in enumerate(raw_lines(chain.directory, name), start=1):
-                if not raw.endswith(b"\n"):
-                    break
-                if may_match is None or may_match(raw):
-                    yield parse_line(raw, Place(chain.mount_id, name, number))
-        except FileNotFoundError:
-            continue  # rotation has removed the segment
+                if raw.endswith(b"\n"):
+                    yield inventory.take(parse_line(raw, Place(chain.mount_id, name, number)), raw)
 
 
-def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
+def last_records(chain: Chain, count: int, inventory: Inventory | None = None) -> list[Record | BadLine]:
     """Return the last *count* lines of a hash chain, parsed, oldest first, reading little more. Their line
-    numbers are negative: -1 is a file's last line."""
-    found: deque[Record | BadLine] = deque()
-    for name in reversed(chain.segments()):
-        missing = count - len(found)
-        if missing <= 0:
-            break
-        try:
-            lines = _last_lines(chain.directory / name, missing)
-        except FileNotFoundError:
-            continue
-        for back, raw in enumerate(reversed(lines), start=1):
-            found.appendleft(parse_line(raw, Place(chain.mount_id, name, -back)))
-    return list(found)
+    numbers are negative: -1 is a file's last line. inventory: gets what is missing."""
+    inventory = inventory or Inventory(chain)
+    number, missing = len(inventory.names), count
+    while number and missing > 0:
+        number -= 1
+        with suppress(OSError):
+            missing -= len(_last_lines(chain.directory / inventory.names[number], missing))
+    found: list[Record | BadLine] = []
+    for name in inventory.names[number:]:
+        with inventory.reading(name):
+            lines = _last_lines(chain.directory / name, count)
+            inventory.begin(name, first=not found)
+            for back, raw in enumerate(lines, start=-len(lines)):
+                found.append(inventory.take(parse_line(raw, Place(chain.mount_id, name, back)), raw + b"\n"))
+    return found[-count:]
 
 
 def _last_lines(path: Path, count: int) -> list[bytes]:

@@ -13,7 +13,7 @@ import zstandard
 
 from policyfs.journal.files.decompression import decompressed
 from policyfs.journal.files.reader import Chain
-from policyfs.journal.files.segments import REGULAR, ZST, is_compressed
+from policyfs.journal.files.segments import REGULAR, ZST, is_compressed, only_regular
 from policyfs.trail.lines.line import LINE_BYTES
 from policyfs.trail.lines.record import BadLine, Place, Record, parse_line
 
@@ -40,7 +40,7 @@ class SegmentFile:
                 raise
             self.name = name + ZST  # the segment was compressed after the directory was listed
             self._fd = os.open(chain.directory / self.name, REGULAR)
-        self.info = os.fstat(self._fd)
+        self.info = os.fstat(only_regular(self._fd))
         self.size = self.info.st_size
         self._frames: _Frames | None = None
         self._plain: int | None = None

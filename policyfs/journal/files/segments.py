@@ -182,7 +182,7 @@ class TrailDirectory(SegmentDirectory):
     def append_to(self, name: str) -> int:
         """Open a segment for appending, and return a descriptor. Raises OSError if it is no regular file."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        return _only_regular(os.open(name, flags, dir_fd=self._fd))
+        return only_regular(os.open(name, flags, dir_fd=self._fd))
 
     def remove(self, name: str) -> None:
         """Delete the file *name* in the trail directory, if it exists."""
@@ -228,7 +228,7 @@ def _open_as_it_is(name: str, dir_fd: int | None) -> tuple[int, bool]:
             raise
         name += ZST  # the segment was compressed after the directory was listed
         fd = os.open(name, REGULAR, dir_fd=dir_fd)
-    return _only_regular(fd), is_compressed(name)
+    return only_regular(fd), is_compressed(name)
 
 
 def _is_others(info: os.stat_result) -> bool:
@@ -248,7 +248,8 @@ def _open_locked(path: str) -> int:
     return fd
 
 
-def _only_regular(fd: int) -> int:
+def only_regular(fd: int) -> int:
+    """Return the descriptor of a segment. If the file is not regular, close it, and raise OSError."""
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     os.close(fd)

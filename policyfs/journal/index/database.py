@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from policyfs.errors import errno_name
+from policyfs.trail.chain.continuity import Joint, Joints
 from policyfs.trail.lines.event import Event
 from policyfs.trail.lines.record import errno_of
 from policyfs.trail.query.condition import GLOB_FUNCTION, condition_of
@@ -21,7 +22,7 @@ from policyfs.trail.query.index_lines import EVENT_COLUMNS, OTHER_COLUMNS, Index
 from policyfs.trail.query.query import compile_glob
 from policyfs.trail.query.selection import Selection
 
-FORMAT: Final = "policyfs-index-4"
+FORMAT: Final = "policyfs-index-5"
 _HOUR_NS: Final = 3600 * 1_000_000_000
 _MOST: Final = (1 << 63) - 1
 _CLASS: Final = {
@@ -40,15 +41,16 @@ CREATE TABLE path (id INTEGER PRIMARY KEY, name BLOB);
 CREATE TABLE event (line INTEGER PRIMARY KEY, {", ".join(EVENT_COLUMNS[1:])});
 """
 _MORE: Final = f"""
-CREATE TABLE about (format, size, sha256, lines);
+CREATE TABLE about (format, size, sha256, lines, last);
 CREATE TABLE place (path, line, PRIMARY KEY (path, line)) WITHOUT ROWID;
 CREATE TABLE cut (sha256, line);
+CREATE TABLE joint (line, seq, before, raw);
 CREATE TABLE hour (hour, class, denied, weight, bytes_read, bytes_written, redacted, first, last);
 CREATE TABLE other (line INTEGER PRIMARY KEY, {", ".join(OTHER_COLUMNS[1:])});
 """
-"""place: the paths of each event, also the second one. cut: see IndexLines.cuts. hour: sums over the events
-of each hour and class. denied: the path, if the events are denials. weight: the number of requests. redacted:
-the number of requests with hidden bytes. first, last: times."""
+"""place: the paths of each event, also the second one. cut: see IndexLines.cuts. joint: see Joint. hour:
+sums over the events of each hour and class. denied: the path, if the events are denials. weight: the number
+of requests. redacted: the number of requests with hidden bytes. first, last: times."""
 
 _TOTALS: Final = ", ".join(
     f"CAST(max(min(total({name}), 9e18), -9e18) AS INTEGER)" for name in ("bytes_read", "bytes_written")
@@ -88,8 +90,8 @@ def build(lines: Iterable[tuple[int, bytes]], size: int, digest: str) -> bytes:
         database.executescript(
             f"PRAGMA journal_mode = OFF; PRAGMA temp_store = MEMORY; {TABLES} {_MORE} BEGIN;"
         )
-        found = IndexLines()
-        database.executemany(_insert("event", len(EVENT_COLUMNS)), found.rows(lines))
+        found, joints = IndexLines(), Joints()
+        database.executemany(_insert("event", len(EVENT_COLUMNS)), found.rows(joints.among(lines)))
         marks = ", ".join(["?", *["CAST(? AS TEXT)" if name in _TEXTS else "?" for name in _CLASS]])
         database.executemany(
             f"INSERT INTO class VALUES ({marks})",
@@ -101,7 +103,9 @@ def build(lines: Iterable[tuple[int, bytes]], size: int, digest: str) -> bytes:
             ((*other[:4], *map(_encoded, other[4:])) for other in found.others),
         )
         database.executemany(_insert("cut", 2), found.cuts)
-        database.execute("INSERT INTO about VALUES (?, ?, ?, ?)", (FORMAT, size, digest, found.count))
+        database.executemany(_insert("joint", 4), joints.found)
+        about = FORMAT, size, digest, found.count, joints.last
+        database.execute(_insert("about", len(about)), about)
         database.executescript(
             "INSERT INTO place SELECT path, line FROM event UNION SELECT new_path, line FROM event"
             " WHERE new_path IS NOT NULL ORDER BY 1, 2;"
@@ -145,7 +149,7 @@ def _loaded(values: tuple[Any, ...]) -> Event:
 
 class Index:
     """An index: a database of the events in one segment. size, sha256: of the bytes that it is about. lines:
-    their number. bytes: of the index itself."""
+    their number. last: the last line of a trail. bytes: of the index itself."""
 
     def __init__(self, data: bytes) -> None:
         """data: what build() returned. Raises WrongIndexError if it is no index of this version."""
@@ -159,7 +163,7 @@ class Index:
             self._database.text_factory = lambda text: text.decode("utf-8", "surrogatepass")
             self._database.create_function(GLOB_FUNCTION, 2, _matches, deterministic=True)
             confine(self._database)
-            [(form, self.size, self.sha256, self.lines)] = self.query("SELECT * FROM about")
+            [(form, self.size, self.sha256, self.lines, self.last)] = self.query("SELECT * FROM about")
         except (sqlite3.DatabaseError, OverflowError, ValueError) as exc:
             self._database.close()
             raise WrongIndexError(str(exc)) from exc
@@ -188,6 +192,10 @@ class Index:
     def data(self) -> bytes:
         """Return the bytes of the index, as build() returned them."""
         return self._database.serialize()
+
+    def joints(self) -> list[Joint]:
+        """Return the lines that do not follow from the line before, such as the first, in order."""
+        return [Joint(*one) for one in self.query("SELECT * FROM joint ORDER BY line")]
 
     def path(self, path_id: int) -> bytes:
         """Return the path with this id."""

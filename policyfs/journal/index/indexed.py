@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from policyfs.journal.files.inventory import Inventory
 from policyfs.journal.files.reader import Chain
 from policyfs.journal.files.segment_file import SegmentFile
 from policyfs.journal.files.segments import is_compressed
 from policyfs.journal.index.cache import IndexCache
 from policyfs.journal.index.database import Index, build
 from policyfs.journal.index.known_digests import KnownDigests
+from policyfs.trail.chain.continuity import Hole
 from policyfs.trail.lines.record import BadLine, Place, Record
 from policyfs.trail.query.selection import Selection
 from policyfs.trail.query.summary import TROUBLE
@@ -42,6 +45,10 @@ class Portion:
         self.index = index
         self.first_line = first_line
 
+    def place(self, line: int) -> Place:
+        """Return the place of a line of the index."""
+        return Place(self.file.chain.mount_id, self.file.name, self.first_line + line)
+
     def row(self, line: int, offset: int) -> Record | BadLine:
         """Read and parse a line. line, offset: as in the index."""
         return self.file.record(offset, self.first_line + line)
@@ -55,8 +62,7 @@ class Portion:
         parsed, in order."""
         for line, offset, kind, why in self.index.query("SELECT line, offset, kind, why FROM other"):
             if why is not None:
-                place = Place(self.file.chain.mount_id, self.file.name, self.first_line + line)
-                yield BadLine(place, why)
+                yield BadLine(self.place(line), why)
             elif kind in kinds:
                 yield self.row(line, offset)
 
@@ -79,8 +85,15 @@ class _Task(NamedTuple):
 class IndexedTrail:
     """A reader of the trail's hash chains that uses stored indexes to find events."""
 
-    def __init__(self, chains: Sequence[Chain], cache: IndexCache, progress: Progress) -> None:
+    def __init__(
+        self, chains: Sequence[Chain], cache: IndexCache, progress: Progress,
+        ends: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """ends: the numbers of the last lines of chains, by name, as far as they are known."""
         self.chains = chains
+        self.holes: dict[str, list[Hole]] = {}
+        """The holes in each chain that was read to its end, or that is none of *chains*."""
+        self._ends = ends
         self._cache = cache
         self._known = KnownDigests(cache)
         self._progress = progress
@@ -93,19 +106,27 @@ class IndexedTrail:
         self._done = 0
         self._total = 0
 
+    def inventory(self, chain: Chain) -> Inventory:
+        """Begin the check that what is read of a hash chain is complete."""
+        return Inventory(chain, self._ends.get(chain.mount_id, 0))
+
     def portions(self, chain: Chain) -> Iterator[Portion]:
         """Yield a hash chain as portions, oldest first. Each is valid until the next one: then its file is
         closed."""
-        tasks = list(self._tasks(chain))
+        inventory = self.inventory(chain)
+        tasks = list(self._tasks(chain, inventory.names))
         self._total += len(tasks)
         try:
             for task in tasks:
-                with contextlib.suppress(FileNotFoundError):
-                    yield from self._opened(chain, task)
+                with inventory.reading(task.name):
+                    for portion in self._opened(chain, task):
+                        inventory.take_joints(portion.place(0), portion.index.joints(), portion.index.last)
+                        yield portion
                 self._done += 1
                 self._progress("reading segments", self._done, self._total)
         finally:
             self._known.save()
+        self.holes[chain.mount_id] = inventory.end()
 
     def _opened(self, chain: Chain, task: _Task) -> Iterator[Portion]:
         with contextlib.closing(SegmentFile(chain, task.name)) as file:
@@ -150,13 +171,18 @@ class IndexedTrail:
                 self._known.put(file.info, digest)
         return digest
 
-    def _tasks(self, chain: Chain) -> Iterator[_Task]:
-        names = chain.segments()
+    def _tasks(self, chain: Chain, names: Sequence[str]) -> Iterator[_Task]:
         for name in names:
-            with contextlib.suppress(FileNotFoundError), contextlib.closing(SegmentFile(chain, name)) as file:
+            ranges, is_growing = list[_Range](), False
+            with contextlib.suppress(OSError), contextlib.closing(SegmentFile(chain, name)) as file:
                 is_growing = name == names[-1] and not is_compressed(file.name)
                 ranges = file.parts() if is_growing else [(0, file.size)]
-                yield _Task(name, ranges, len(ranges) - is_growing)
+            yield _Task(name, ranges, len(ranges) - is_growing)
+
+    def own(self, chain: Chain, kinds: frozenset[str]) -> Iterator[Record | BadLine]:
+        """Yield the journal's own records of these types in a chain, and its bad lines, in order."""
+        for portion in self.portions(chain):
+            yield from portion.own(kinds)
 
     def selected(
         self, chain: Chain, wanted: Selection, kinds: frozenset[str] = TROUBLE

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 import time
@@ -24,6 +23,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from policyfs.journal.files.segments import DIRECTORY, REGULAR, write_file
+from policyfs.journal.sealing.ends import file_name, lines_of
 from policyfs.linux.private_files import make_private
 from policyfs.trail.chain.seal import (
     KeyChain,
@@ -107,23 +107,14 @@ class KeyStore:
         shows that somebody has put the chain back to an older copy, which the daemon has continued.
         """
         chain = Path(os.path.realpath(trail))
-        name = f"{chain.name}-{_root_id(chain.parent)}"
+        name = file_name(chain.name, chain.parent)
         with self._locked() as place:
-            kept = _lines_of(self.directory / name)
+            kept = lines_of(self.directory / name)
             last = split(kept[-1]) if kept else None
             replaced = checkpoint_of(last.body) if last else None
             if replaced is not None and replaced.seal in before:
                 kept.pop()
             write_file(place, name, b"".join([*kept, line][-_ENDS_LIMIT:]))
-
-    def ends(self, root: Path) -> dict[Path, list[bytes]]:
-        """Return the checkpoints of the last sealed lines of the chains at a trail root, by their file; none
-        if they may not be read."""
-        try:
-            names = sorted(name for name in os.listdir(self.directory) if name.endswith(_root_id(root)))
-            return {self.directory / name: _lines_of(self.directory / name) for name in names}
-        except (FileNotFoundError, PermissionError):
-            return {}
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -174,17 +165,6 @@ def _forget_others(place: int, newest: PublicKey) -> None:
         os.unlink(name, dir_fd=place)
     if others:
         os.fsync(place)
-
-
-def _root_id(root: Path) -> str:
-    return hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:16] + ".end"
-
-
-def _lines_of(path: Path) -> list[bytes]:
-    try:
-        return path.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
 
 
 def _lock(place: int) -> None:

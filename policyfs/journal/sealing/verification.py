@@ -88,9 +88,7 @@ def are_of_machine(keys: KeyChain, machine: bytes) -> bool:
     return least > 0 and own[:least] == keys.keys[:least]
 
 
-def parts(
-    chain: Chain, keys: KeyChain, wanted: Collection[int], pool: Executor | None
-) -> Iterator[Part]:
+def parts(chain: Chain, keys: KeyChain, wanted: Collection[int], pool: Executor | None) -> Iterator[Part]:
     """Check each segment of a hash chain, and yield the results, oldest first.
 
     keys: check seals. wanted: numbers of lines whose digests the results have. pool: for parallel checks, or
@@ -142,13 +140,18 @@ def missing_segment(chain: Chain) -> str:
     return next((name for name in sealed if (segment_number(name) or 0) > newest), "")
 
 
-def _check(
-    chain: Chain, name: str, read: _Reader, sealed_lines: int, wanted: frozenset[int]
-) -> SegmentCheck:
+def _check(chain: Chain, name: str, read: _Reader, sealed_lines: int, wanted: frozenset[int]) -> SegmentCheck:
     number = segment_number(name) or 0
-    check = check_segment(chain.mount_id, name, number, read(), sealed_lines=sealed_lines, wanted=wanted)
-    suspect = check.cut is not None or not check.sound or check.lines < max(sealed_lines, 1)
-    return check._replace(garbled=suspect and is_garbled(chain.directory / name))
+    check = partial(check_segment, chain.mount_id, name, number, sealed_lines=sealed_lines, wanted=wanted)
+    try:
+        found = check(read())
+        suspect = found.cut is not None or not found.sound or found.lines < max(sealed_lines, 1)
+        garbled = suspect and is_garbled(chain.directory / name)
+        return found._replace(unread="the compressed bytes of this segment were changed" if garbled else "")
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        return check(())._replace(unread=f"this segment cannot be read ({error.strerror})")
 
 
 def _listed(read: _Reader) -> list[bytes]:
@@ -196,8 +199,7 @@ def kept_checkpoints(lines: Collection[bytes], mount_id: str, keys: KeyChain) ->
         distrust = ""
         if key is None:
             distrust = (
-                f"the checkpoint of {checkpoint.time} is by a key that is not among the keys of the"
-                " trail"
+                f"the checkpoint of {checkpoint.time} is by a key that is not among the keys of the trail"
             )
         elif not is_signed(key.public, message("checkpoint", line.body), line.signature):
             if valid:

@@ -31,7 +31,7 @@ class SegmentCheck(NamedTuple):
     number and bytes of the complete lines. opening, head: the digests before the first and in the last. root:
     of the Merkle tree over all; sealed_root: the same for the lines that the seal covers.
     records: about the journal itself. cut: a part of a line at the end. digests: of the wanted lines.
-    garbled: the lines end where compressed bytes were changed.
+    unread: why no line behind these can be read, or empty.
     """
 
     name: str
@@ -48,7 +48,7 @@ class SegmentCheck(NamedTuple):
     records: tuple[Record, ...]
     cut: Cut | None
     digests: dict[int, str]
-    garbled: bool = False
+    unread: str = ""
 
 
 def check_segment(

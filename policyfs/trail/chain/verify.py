@@ -97,9 +97,11 @@ class Verifier:
         self._number, self._newest = check.number, check.name
         self._begun[_plain(check.name)] = self._seq
         before = len(self._breaks)
-        if check.cut is not None and not check.garbled:
+        if not check.lines:
+            check = check._replace(first_seq=self._seq + 1, last_seq=self._seq)
+        if check.cut is not None and not check.unread:
             self._cuts[_plain(check.name)] = check.cut
-        if not check.lines and check.sound and check.cut is None:
+        if not check.lines and check.sound and check.cut is None and not check.unread:
             self._empty.append(check.name)
         if check.sound and check.lines:
             self._join(check)
@@ -110,11 +112,11 @@ class Verifier:
             for seq, digest in check.digests.items():
                 self._expected(check, seq, digest, seal)
             self._seq, self._head = check.last_seq, check.head
-        elif not check.sound and not check.garbled:
+        elif not check.sound and not check.unread:
             self._diagnose(check, lines(), seal)
-        self._lost_end = check.garbled
-        if check.garbled:
-            what = "the compressed bytes of this segment were changed: no line from here on can be read"
+        self._lost_end = bool(check.unread)
+        if check.unread:
+            what = f"{check.unread}: no line from here on can be read"
             self._break(check.name, check.lines + 1, EDITED, what)
         if seal is not None:
             self._check_seal(check, seal, broken=len(self._breaks) > before)

@@ -119,8 +119,10 @@ class IndexLines:
         try:
             if more:
                 details = _SCAN(f"{{{more[1:].decode()}}}")[0]
-                if not all(map(_is_plain, details.items())):
-                    return None
+                for name, value in details.items():
+                    kind = type(value)
+                    if kind is not _DETAILS.get(name) or (kind is int and not -_MOST <= value <= _MOST):
+                        return None
                 hidden = _hidden(details.get("redacted", []))
             if path_id is None:
                 return None
@@ -182,14 +184,6 @@ class IndexLines:
         return self.classes.setdefault(common_of(event), len(self.classes))
 
 
-def _is_plain(detail: tuple[str, object]) -> bool:
-    """Return True if a field is one of _DETAILS, with a value of its type that a column can hold."""
-    name, value = detail
-    if type(value) is int:
-        return -_MOST <= value <= _MOST and _DETAILS.get(name) is int
-    return type(value) is _DETAILS.get(name)
-
-
 def _bounded(number: int | None) -> int | None:
     """Return the next number that a column can hold: an app chooses the sizes of its files."""
     return None if number is None else max(-_MOST, min(number, _MOST))
@@ -197,8 +191,11 @@ def _bounded(number: int | None) -> int | None:
 
 def _hidden(ranges: list[Any]) -> int | None:
     """Return the number of bytes in a list of ranges, or None without ranges. Raises ValueError."""
-    if not all(
-        isinstance(one, list) and len(one) == 2 and type(one[0]) is type(one[1]) is int for one in ranges
-    ):
-        raise ValueError("not a list of ranges")
-    return _bounded(sum(one[1] for one in ranges)) if ranges else None
+    if not ranges:
+        return None
+    hidden = 0
+    for one in ranges:
+        if type(one) is not list or len(one) != 2 or not type(one[0]) is type(one[1]) is int:
+            raise ValueError("not a list of ranges")
+        hidden += one[1]
+    return _bounded(hidden)
