@@ -84,6 +84,12 @@ ONE_OF = {
     "actor": "process user app_name invoked_by session", "actor.user": "account name uid",
     "actor.process": "pid uid cpid", "policy": "name uid", "metadata.product": "name uid",
 }  # fmt: skip
+TOP = """
+action action_id activity_id activity_name actor authorizations category_name category_uid class_name
+class_uid count device disposition disposition_id file file_result metadata severity severity_id status status_code
+status_detail status_id time type_name type_uid unmapped
+"""
+"""The fields of the class and of its profile that policyfs uses. OCSF 1.3 has no `policy` there."""
 NUMBERS = {
     "activity_id": [*range(15), 99], "action_id": [0, 1, 2], "disposition_id": [*range(28), 99],
     "severity_id": [*range(7), 99], "status_id": [0, 1, 2, 99], "type_id": [*range(8), 99],
@@ -102,7 +108,9 @@ def objects_of(fields: dict[str, Any], at: str = "") -> Iterator[tuple[str, dict
 def test_ocsf_meets_the_lists_of_its_class(operation: str, decision: str) -> None:
     errno = 13 * (decision == "deny")
     event = an_event(operation=operation, decision=decision, errno=errno, new_path=b"/\xff")
-    found = ocsf(event._replace(kind="image/jpeg", exe="/usr/bin/x"), "m:1", "1.0")
+    found = ocsf(event._replace(kind="image/jpeg", exe="/usr/bin/x"), "m:1", "1.0", hostname="nas")
+    assert set(found) <= set(TOP.split())
+    assert found["device"]["hostname"] == "nas"
     for at, fields in objects_of(found):
         assert set(LISTED.get(at, "").split()) <= set(fields), at
         assert at not in ONE_OF or set(ONE_OF[at].split()) & set(fields), at

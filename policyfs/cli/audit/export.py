@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TextIO
@@ -91,7 +92,7 @@ def _lines(args: argparse.Namespace, trail: IndexedTrail, wanted: Selection) -> 
             if args.format == "csv":
                 yield _csv_line(csv_row(event, name))
             elif args.format == "ocsf":
-                yield json.dumps(ocsf(event, name, VERSION, lookup)) + "\n"
+                yield json.dumps(ocsf(event, name, VERSION, lookup, os.uname().nodename)) + "\n"
             else:
                 yield json.dumps(fields) + "\n"
     except OSError as exc:

@@ -110,8 +110,8 @@ def open_trail(args: argparse.Namespace) -> IndexedTrail:
 
 
 def holes_of(trail: IndexedTrail, wanted: Selection | None = None) -> list[tuple[str, Hole]]:
-    """Return the holes in what was read of a trail, with the names of their chains. wanted: without those that
-    are certainly not in the period of this selection."""
+    """Return the holes in what was read of a trail, with the names of their chains. wanted: leave out those
+    that are certainly not in its period."""
     return [
         (name, hole)
         for name, holes in sorted(trail.holes.items())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
 from typing import Final
 
+from policyfs.cli.audit.groups import StoredGroups
 from policyfs.cli.audit.names import check_names
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.query import (
@@ -29,7 +29,7 @@ from policyfs.trail.lines.record import BadLine, Fields
 from policyfs.trail.lines.table import shown
 from policyfs.trail.query.expression import And
 from policyfs.trail.query.selection import Selection
-from policyfs.trail.query.summary import COUNTED, GROUPS, HOUR_NS, Summary, Sums
+from policyfs.trail.query.summary import COUNTED, GROUPS, HOUR_NS, Groups, Summary, Sums
 from policyfs.trail.text.cause import cause_of, remedy_of
 from policyfs.trail.text.render import grouped_lines, summary_json, summary_lines
 
@@ -59,42 +59,50 @@ def run_summary(args: argparse.Namespace) -> int:
     fields = [name for name in by if name != _NEW]
     summary = summarize(trail, wanted, fields)
     if _NEW in by:
-        _mark_new(summary, by.index(_NEW), _keys_before(trail, args, fields))
+        summary.grouped = _marked(summary, by.index(_NEW), _keys_before(trail, args, fields), len(by))
     policies = KeptPolicies(trail.chains)
     if args.json:
         holes = hole_fields(holes_of(trail, wanted))
-        print(json.dumps({**summary_json(summary), **_more_json(summary, by, policies), "holes": holes}))
+        print(
+            json.dumps({**summary_json(summary), "grounds": _grounds(summary, policies), "holes": holes})[
+                :-1
+            ],
+            end="",
+        )
+        if by:
+            _print_groups(summary.grouped, by)
+        print("}")
     elif by:
-        print("\n".join(grouped_lines(summary, by, columns())))
+        for line in grouped_lines(summary, by, columns()):
+            print(line)
     else:
         print("\n".join(summary_lines(summary, zone_of(args), columns(), policies.fact)))
     tell_lacking(trail, wanted)
     return finish(trail, EXIT_OK if summary.events else EXIT_REFUSED, wanted)
 
 
-def _keys_before(trail: IndexedTrail, args: argparse.Namespace, by: list[str]) -> set[tuple[str, ...]]:
+def _keys_before(trail: IndexedTrail, args: argparse.Namespace, by: list[str]) -> Groups:
     """Return the groups that the query finds before --since. Raises UsageError without --since."""
     if args.since is None:
         raise UsageError(f"--by {_NEW} needs --since WHEN: what came before is not new")
     earlier = argparse.Namespace(**{**vars(args), "since": None, "until": args.since})
-    return {key for key, _ in summarize(trail, selection_of(earlier), by).grouped}
+    return summarize(trail, selection_of(earlier), by).grouped
 
 
-def _mark_new(summary: Summary, at: int, before: set[tuple[str, ...]]) -> None:
-    """Add the field `new` to the groups of a summary. at: its position. before: groups that are not new."""
-    counts = summary.grouped.items()
-    summary.grouped = Counter(
-        {
-            ((*key[:at], "no" if key in before else "yes", *key[at:]), decision): count
-            for (key, decision), count in counts
-        }
-    )
+def _marked(summary: Summary, at: int, before: Groups, fields: int) -> Groups:
+    """Return the groups of a summary with the field `new`. at: its position. before: groups that are not
+    new. fields: the number of fields, with it."""
+    marked = StoredGroups(fields)
+    for key, counts in summary.grouped:
+        for decision, count in counts.items():
+            marked.add((*key[:at], "no" if key in before else "yes", *key[at:]), decision, count)
+    return marked
 
 
 def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
     """Count the events that a selection contains. by: the names of the fields by which the counts are
     grouped."""
-    summary = Summary(by)
+    summary = Summary(by, StoredGroups(len(by)))
     for chain in trail.chains:
         restarts = Restarts()
         for portion in trail.portions(chain):
@@ -141,24 +149,28 @@ def add_events(summary: Summary, index: Index, wanted: Selection) -> None:
             summary.add_group(classes[class_id]._replace(path=index.path(path), new_path=new), hour, weight)
 
 
-def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Fields:
+def _print_groups(groups: Groups, by: list[str]) -> None:
+    """Print the groups as a field of a JSON object, one by one: they may be many."""
+    print(', "by": [', end="")
+    separator = ""
+    for key, counts in groups:
+        for decision, count in counts.items():
+            fields = {**dict(zip(by, key, strict=True)), "decision": decision, "count": count}
+            print(separator, json.dumps(fields), sep="", end="")
+            separator = ", "
+    print("]", end="")
+
+
+def _grounds(summary: Summary, policies: KeptPolicies) -> list[Fields]:
     refusals = sorted(summary.refusals.values(), key=lambda one: -one.count)[:100]
-    more: Fields = {
-        "grounds": [
-            {
-                "app": one.event.app,
-                "count": one.count,
-                "cause": cause_of(one.event, policies.fact),
-                "rules": list(one.event.rules),
-                "path": one.path.decode("utf-8", "backslashreplace"),
-                "remedy": remedy_of(one.event, policies.fact),
-            }
-            for one in refusals
-        ]
-    }
-    if by:
-        more["by"] = [
-            {**dict(zip(by, key, strict=True)), "decision": decision, "count": count}
-            for (key, decision), count in sorted(summary.grouped.items())
-        ]
-    return more
+    return [
+        {
+            "app": one.event.app,
+            "count": one.count,
+            "cause": cause_of(one.event, policies.fact),
+            "rules": list(one.event.rules),
+            "path": one.path.decode("utf-8", "backslashreplace"),
+            "remedy": remedy_of(one.event, policies.fact),
+        }
+        for one in refusals
+    ]

@@ -7,8 +7,9 @@ bytes that are not UTF-8. A backslash is doubled, so that no name can imitate an
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from policyfs.trail.lines.line import is_plain
@@ -110,18 +111,30 @@ def table(
 ) -> list[str]:
     """Return the lines of a table of cells that shown() has escaped. columns: the terminal's width, or None.
     flexible: the column that shrinks if it is too wide. right: the columns that are aligned to the right."""
-    widths = [max(map(width, cells)) for cells in zip(head, *rows, strict=True)]
+    return list(table_lines(head, lambda: rows, columns=columns, flexible=flexible, right=right))
+
+
+def table_lines(
+    head: Sequence[str],
+    rows: Callable[[], Iterable[Sequence[str]]],
+    *,
+    columns: int | None = None,
+    flexible: int | None = None,
+    right: frozenset[int] = frozenset(),
+) -> Iterator[str]:
+    """Yield the lines of a table, as table() returns them. rows: returns all rows; it is called twice."""
+    widths = list(map(width, head))
+    for row in rows():
+        widths = [max(room, width(cell)) for room, cell in zip(widths, row, strict=True)]
     if columns is not None and flexible is not None:
         others = sum(widths) - widths[flexible] + len(_GAP) * (len(widths) - 1)
         widths[flexible] = max(min(widths[flexible], columns - others), _LEAST)
-    lines = []
-    for row in (head, *rows):
+    for row in itertools.chain((head,), rows()):
         cells = [
             _pad_left(fit(cell, room), room) if index in right else pad(fit(cell, room), room)
             for index, (cell, room) in enumerate(zip(row, widths, strict=True))
         ]
-        lines.append(_GAP.join(cells).rstrip())
-    return lines
+        yield _GAP.join(cells).rstrip()
 
 
 def _pad_left(text: str, columns: int) -> str:

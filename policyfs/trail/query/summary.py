@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from policyfs.trail.lines.event import BY_APP, BY_DIRECTORY, DENY, Event
+from policyfs.trail.lines.event import BY_APP, BY_DIRECTORY, DECISIONS, DENY, Event
 from policyfs.trail.lines.line import iso_time
 from policyfs.trail.lines.record import BadLine, Record
 from policyfs.trail.lines.table import shown_path
@@ -65,15 +65,40 @@ SEVERAL: Final = "(several)"
 """The name of a group of events that the journal counted together, although they differ in this field."""
 
 
+class Groups:
+    """Counts of requests by group (the values of some fields) and decision."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[tuple[str, ...], str]] = Counter()
+
+    def add(self, key: tuple[str, ...], decision: str, weight: int) -> None:
+        """Count requests of a group with a decision."""
+        self._counts[key, decision] += weight
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, ...], dict[str, int]]]:
+        """Yield each group with the numbers of requests by decision, in order."""
+        for key, found in itertools.groupby(sorted(self._counts.items()), key=lambda one: one[0][0]):
+            yield key, {decision: count for (_, decision), count in found}
+
+    def decisions(self) -> list[str]:
+        """Return the decisions that were counted, in order."""
+        return sorted({decision for _, decision in self._counts})
+
+    def __contains__(self, key: tuple[str, ...]) -> bool:
+        """Return True if a request of this group was counted."""
+        return any((key, decision) in self._counts for decision in DECISIONS)
+
+
 class Summary:
     """A counter of events, once for each request that they stand for; also by the combination of the values
     of the fields *by* (of GROUPS)."""
 
-    def __init__(self, by: Sequence[str] = ()) -> None:
+    def __init__(self, by: Sequence[str] = (), grouped: Groups | None = None) -> None:
+        """grouped: gets the counts of groups."""
         self._by = tuple(by)
         self.by_path = not BY_PATH.isdisjoint(by)
         """True if add_sums() does not count the groups, because add_group() counts them with the paths."""
-        self.grouped: Counter[tuple[tuple[str, ...], str]] = Counter()
+        self.grouped = Groups() if grouped is None else grouped
         self.refusals: dict[tuple[object, ...], Refusals] = {}
         self.events = 0
         self.by_decision: Counter[str] = Counter()
@@ -129,7 +154,7 @@ class Summary:
     def add_group(self, event: Event, hour: int, weight: int) -> None:
         """Count *weight* requests like this event in its group, or in each of its groups (see _groups)."""
         for key in itertools.product(*(_groups(event, hour, name) for name in self._by)):
-            self.grouped[key, event.decision] += weight
+            self.grouped.add(key, event.decision, weight)
 
     def add_period(self, first_ns: int, last_ns: int) -> None:
         """Add the times of the first and last event that add_sums() has counted (ns since 1970)."""

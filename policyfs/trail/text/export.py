@@ -67,8 +67,11 @@ def _cell(value: object) -> str:
     return _FORMULA.sub(r"\1'", value)
 
 
-def ocsf(event: Event, record_id: str, product_version: str, lookup: Lookup = nothing_known) -> Fields:
-    """Return an event as JSON of OCSF, class File System Activity, profile ``security_control``."""
+def ocsf(
+    event: Event, record_id: str, product_version: str, lookup: Lookup = nothing_known, hostname: str = ""
+) -> Fields:
+    """Return an event as JSON of OCSF, class File System Activity, profile ``security_control``. hostname: of
+    the device; empty: unknown."""
     activity, name = _ACTIVITIES.get(event.operation, (_OTHER, "Other"))
     denied = event.decision == DENY
     failed = denied or bool(event.errno)
@@ -90,11 +93,11 @@ def ocsf(event: Event, record_id: str, product_version: str, lookup: Lookup = no
             "product": {"name": "policyfs", "vendor_name": "policyfs", "version": product_version},
         },
         "actor": {"app_name": event.app, "process": _process(event), "user": _user(event)},
-        "device": {"type_id": 0, "type": "Unknown", "name": event.mount, "hostname": event.mount},
+        "device": {"type_id": 0, "type": "Unknown", **({"hostname": hostname} if hostname else {})},
         "file": _file(event, event.path),
-        "policy": {"uid": event.policy_digest, "version": str(event.policy_generation)},
         "unmapped": {"operation": event.operation, "syscall": event.syscall, "decision": event.decision,
-                     "rules": list(event.rules), "view": event.view, "io": event.io},
+                     "rules": list(event.rules), "view": event.view, "io": event.io, "mount": event.mount,
+                     "policy": {"uid": event.policy_digest, "version": str(event.policy_generation)}},
     }  # fmt: skip
     if event.errno:
         fields["status_code"] = errno_name(event.errno)

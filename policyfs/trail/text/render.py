@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, tzinfo
 from typing import Final
 
@@ -11,7 +11,18 @@ from policyfs.errors import errno_name
 from policyfs.trail.chain.verification import Break, Report
 from policyfs.trail.lines.event import BY_APP, BY_DIRECTORY, BY_OPERATION, BY_RULE, DENY, Event
 from policyfs.trail.lines.record import BadLine, Fields, Place, Record
-from policyfs.trail.lines.table import fit, human, pad, sheet, shown, shown_path, table, width, wrap
+from policyfs.trail.lines.table import (
+    fit,
+    human,
+    pad,
+    sheet,
+    shown,
+    shown_path,
+    table,
+    table_lines,
+    width,
+    wrap,
+)
 from policyfs.trail.query.rows import Again
 from policyfs.trail.query.summary import BY_PATH, Summary
 from policyfs.trail.text.cause import Lookup, cause_of, grounds, nothing_known, remedy_of
@@ -249,20 +260,18 @@ def _denied(summary: Summary, columns: int | None, lookup: Lookup) -> list[str]:
     return lines
 
 
-def grouped_lines(summary: Summary, by: Sequence[str], columns: int | None) -> list[str]:
+def grouped_lines(summary: Summary, by: Sequence[str], columns: int | None) -> Iterator[str]:
     """Return a table of a summary's counts, as lines of text. by: fields whose values form the groups."""
-    decisions = sorted({decision for _, decision in summary.grouped})
-    keys = sorted({key for key, _ in summary.grouped})
-    rows = [
-        (
-            *(value if name in BY_PATH else shown(value) for name, value in zip(by, key, strict=True)),
-            *(str(summary.grouped[key, decision] or "") for decision in decisions),
-        )
-        for key in keys
-    ]
+    decisions = summary.grouped.decisions()
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for key, counts in summary.grouped:
+            cells = (value if name in BY_PATH else shown(value) for name, value in zip(by, key, strict=True))
+            yield *cells, *(str(counts.get(decision, "")) for decision in decisions)
+
     heads = (*(name.upper() for name in by), *(decision.upper() for decision in decisions))
     right = frozenset(range(len(by), len(heads)))
-    return table(heads, rows, columns=columns, flexible=0, right=right)
+    return table_lines(heads, rows, columns=columns, flexible=0, right=right)
 
 
 def _by_decision(title: str, counts: Counter[tuple[str, str]], columns: int | None) -> list[str]:
