@@ -6,9 +6,10 @@ import itertools
 
 import pytest
 
+from policyfs.domain import Op
 from policyfs.policy.globs.classes import TooHardError
-from policyfs.policy.learn.bound import Bound
-from policyfs.policy.model import Policy
+from policyfs.policy.learn.bound import Bound, Limit
+from policyfs.policy.model import Block, Policy
 from policyfs.policy.replay.recorded import Cause, Recorded
 from tests.support.models.policies import engine_of
 
@@ -37,9 +38,16 @@ def test_with_monitor_nothing_is_compared() -> None:
     assert bound(READ % "", monitor=True).wider(policy(READ % "" + MORE)) == []
 
 
-@pytest.mark.parametrize(("audit", "all_recorded"), [("", False), (", audit: required", True)])
-def test_it_is_known_if_allowed_requests_are_required_on_record(audit: str, all_recorded: bool) -> None:
-    assert bound(READ % audit).all_recorded is all_recorded
+def test_the_conditions_are_those_of_the_rules_that_allow_a_path() -> None:
+    rules = READ % ", when: {type: image/jpeg}" + OWN + "- {id: d, deny: [read], when: {owner: none}}\n"
+    found = bound(rules).limits("gallery", 10011, b"/DCIM/a", Op.SEE | Op.READ)
+    assert found == {
+        Limit(Block(frozenset({"image/jpeg"}), None, None)): Op.SEE | Op.READ,
+        Limit(Block(None, frozenset({"self"}), None)): Op.SEE | Op.READ,
+    }
+    way = bound(READ % "").limits("gallery", 10011, b"/DCIM", Op.SEE)
+    assert list(way) == [Limit(Block(frozenset({"inode/directory"}), None, None))]
+    assert bound(READ % "").limits("gallery", 10011, b"/Music", Op.SEE) == {}
 
 
 def test_policies_that_are_too_hard_to_compare_are_not_equal() -> None:

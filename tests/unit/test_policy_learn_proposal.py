@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.domain import Facts, FileType, Op
+from policyfs.domain import Audit, Facts, FileType, Op
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.decide import compile_policy
+from policyfs.policy.learn.bound import Bound
 from policyfs.policy.learn.evidence import Evidence
 from policyfs.policy.learn.globs import proposals
 from policyfs.policy.learn.proposal import silenced, text_of
@@ -14,6 +15,7 @@ from policyfs.policy.lint.lint import lint
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.replay.recorded import Cause, Recorded
 from policyfs.policy.text.parse import SourceText
+from tests.support.models.policies import engine_of
 
 READ = Recorded("a", 7, None, "open", "open(O_RDONLY)", True, 0, Cause.NONE, ())
 
@@ -122,3 +124,40 @@ def test_a_glob_opens_no_private_directory_below_it():
         decision = engine.decide(who, Op.SEE | Op.READ, state, FileType.REGULAR, facts)
         assert decision.allowed is allowed, path
         assert not decision.allowed or decision.redact == {"location"}
+
+
+KEPT = """\
+- {id: read, allow: [see, read], who: {app: any}, paths: "/DCIM/**"}
+- {id: watched, allow: [read], paths: "/DCIM/x/**", audit: required}
+- {id: private, deny: [read], who: {app: maps}, paths: "/DCIM/x/**"}
+- {id: places, require: {redact: location}, who: {not: {grant: media.location}}, raw_types: [text/csv]}
+- {id: kinds, require: {content: image/*}, paths: "/Inbox/**"}
+"""
+
+
+def test_apps_denials_and_requirements_of_the_policy_at_the_end_are_taken_over():
+    """An app that did nothing stays one, raw_types stay readable, and one rule's level is no default."""
+    evidence, end = Evidence(), engine_of(KEPT).policy
+    evidence.bound = Bound(end, False, lambda recorded, monitor: None)
+    csv = READ._replace(app="gallery", uid=10011, kind="text/csv")
+    evidence.add(csv, b"/DCIM/a.csv", 1, lambda: "0:7", denied_by_rule=False, raw=True)
+    _, policy = proposed(evidence)
+    assert policy.apps == end.apps
+    assert (policy.audit_allowed, policy.audit_denied) == (end.audit_allowed, end.audit_denied)
+    rules = {rule.id: rule for rule in policy.rules}
+    assert {"private.kept", "places", "kinds"} < rules.keys()
+    assert "no-places" not in rules
+    assert (rules["watched"].monitor, rules["watched"].audit) == (True, Audit.REQUIRED)
+    assert evidence.bound.wider(policy) == []
+    engine = compile_policy(policy)
+    asked = engine.state_of(b"/DCIM/a.csv"), FileType.REGULAR, Facts("text/csv", "none")
+    decision = engine.decide(engine.principal(10011), Op.SEE | Op.READ, *asked)
+    assert decision.allowed and not decision.redact
+
+
+def test_a_backup_that_would_lose_places_is_told_and_not_silenced():
+    evidence = Evidence()
+    add(evidence, READ._replace(app="backup", view="raw"), "/D/x.jpg")
+    text = silenced(text_of(proposals(evidence), evidence, ()))
+    source = SourceText("proposal", text.encode())
+    assert [one.id for one in lint(load_policy([source]), [source], at_ns=0).findings] == ["backup-redacted"]

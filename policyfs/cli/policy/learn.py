@@ -15,7 +15,7 @@ from policyfs.cli.common.time_bound import bounded
 from policyfs.cli.policy.recorded_requests import RecordedRequests, Sighting
 from policyfs.domain import DENY_UNKNOWN
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
-from policyfs.policy.analysis.diff import Block
+from policyfs.policy.analysis.diff import Block, Note
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.outcomes import Direction
 from policyfs.policy.decide import Engine, compile_policy
@@ -29,7 +29,6 @@ from policyfs.policy.learn.proposal import (
     globs_of,
     silenced,
     text_of,
-    unredacted,
     with_warnings,
 )
 from policyfs.policy.replay.recorded import Cause, Recorded
@@ -47,6 +46,11 @@ def run_learn(args: argparse.Namespace) -> int:
     check_names(trail, wanted)
     requests, evidence = RecordedRequests(trail, wanted), Evidence()
     words, bounds = _collect(requests, evidence)
+    if len(bounds) == 1:
+        evidence.bound = bounds[0]
+    elif any(bound.redacts for bound in bounds):  # none of several is taken over
+        requests, evidence = RecordedRequests(trail, wanted), Evidence()
+        _collect(requests, evidence, is_bound=False)
     text, wider = "", None
     while rules := proposals(evidence):
         text = silenced(text_of(rules, evidence, words))
@@ -54,7 +58,7 @@ def run_learn(args: argparse.Namespace) -> int:
         if _contradict(RecordedRequests(trail, wanted), evidence, rules, engine):
             continue
         wider = _wider(bounds, engine)
-        if wider is None or not evidence.narrow(globs_of(rules, wider), unredacted(wider)):
+        if wider is None or not evidence.narrow(globs_of(rules, wider)):
             break
     else:
         print("policyfs: this trail has no request that a proposed rule could allow", file=sys.stderr)
@@ -69,7 +73,11 @@ def run_learn(args: argparse.Namespace) -> int:
     return finish(trail, EXIT_OK, wanted)
 
 
-def _collect(requests: RecordedRequests, evidence: Evidence) -> tuple[set[str], list[Bound]]:
+def _collect(
+    requests: RecordedRequests, evidence: Evidence, *, is_bound: bool = True
+) -> tuple[set[str], list[Bound]]:
+    """Add all requests to the evidence. Return all redacted words, and the policies at the end. is_bound:
+    True if the proposal takes over rules of the policy at the end."""
     words: set[str] = set()
     lasting = _LastingRules(requests)
     bounds: dict[tuple[str, bool], Bound] = {}
@@ -88,12 +96,12 @@ def _collect(requests: RecordedRequests, evidence: Evidence) -> tuple[set[str], 
             one.recorded, one.path, one.weight, one.id, denied_by_rule=_denied(requests, one.recorded),
             by_exception=not lasting.allow(one), taken_away=taken_away,
             only_own=bound is not None and bound.allows_only_own(one.recorded, one.path),
+            raw=is_bound and bound is not None and bound.redacts,
         )  # fmt: skip
-    evidence.all_recorded = any(bound.all_recorded for bound in bounds.values())
     return words, list(bounds.values())
 
 
-def _wider(bounds: Sequence[Bound], proposal: Engine) -> list[Block] | None:
+def _wider(bounds: Sequence[Bound], proposal: Engine) -> list[Block | Note] | None:
     """Return by what a proposal allows more; None with several mounts, or if it is too hard to compare."""
     if len(bounds) > 1:
         return None
@@ -159,7 +167,7 @@ def _redacted(requests: RecordedRequests, one: Sighting) -> set[str]:
     return {word for rule in rules for word in rule.redact if word != DENY_UNKNOWN}
 
 
-def _tell(evidence: Evidence, requests: RecordedRequests, wider: Sequence[Block] | None) -> None:
+def _tell(evidence: Evidence, requests: RecordedRequests, wider: Sequence[Block | Note] | None) -> None:
     kept = evidence.kept_back.total()
     print(
         f"policyfs: requests: {evidence.used:,} allowed by the proposal, {kept:,} kept back,"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from policyfs.domain import Op
+from policyfs.policy.learn.bound import Bound
 from policyfs.policy.learn.guards import Guard, guard_of, names_of
 from policyfs.policy.learn.refusals import Refusals
 from policyfs.policy.replay.recorded import Recorded, demand_of
@@ -88,25 +89,24 @@ class Evidence:
         """Number of refused requests that only deny rules keep refused, by app, uid and operation."""
         self.contradicting: dict[tuple[str, int, str], str] = {}
         """The id of one of these requests."""
+        self.bound: Bound | None = None
+        """The policy in force at the end of the trail; None if it is not known, or if there are several."""
         self.too_wide: set[tuple[str, str]] = set()
         """Pairs of an app and a glob that allows more than the policy in force at the end of the trail."""
-        self.redacted: set[str] = set()
-        """Apps that read their own files redacted, too, under the policy in force at the end of the trail."""
-        self.all_recorded = False
-        """True if a policy in force at the end records allowed requests with ``required``."""
         self.raw_readers: set[str] = set()
         """Apps that read files unredacted (in the raw view)."""
         self._made: set[int] = set()
 
     def add(
         self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str], *, denied_by_rule: bool,
-        by_exception: bool = False, taken_away: bool = False, only_own: bool = False,
+        by_exception: bool = False, taken_away: bool = False, only_own: bool = False, raw: bool = False,
     ) -> Guard | None:  # fmt: skip
         """Add *count* equal requests. Return the guard if they are kept back, else None.
 
         id_: a function that returns the id of one of them. denied_by_rule: a deny rule refused or only
         recorded them. by_exception: only exceptions allowed them. taken_away: the policy at the end refuses
-        them, at least perhaps. only_own: it allows them only for the app's own files.
+        them, at least perhaps. only_own: it allows them only for the app's own files. raw: its rules about
+        redaction are taken over, so that files of kinds that policyfs cannot clean are as readable as before.
         """
         if recorded.app is not None:
             self.users[recorded.app].add(recorded.uid)
@@ -115,7 +115,8 @@ class Evidence:
             return None
         names = names_of(path)
         key = hash((recorded.app, path))
-        guard = Guard.EXCEPTION if by_exception else guard_of(recorded, names, made=key in self._made)
+        guard = guard_of(recorded, names, made=key in self._made, raw=raw)
+        guard = Guard.EXCEPTION if by_exception else guard
         if denied_by_rule or taken_away:
             guard = Guard.DENIED if denied_by_rule else Guard.EXCEPTION if by_exception else Guard.TAKEN_AWAY
             if recorded.app is not None:
@@ -132,7 +133,9 @@ class Evidence:
 
     def refuse(self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str]) -> bool:
         """Add refused requests that a proposal would allow. Return False if they are known."""
-        app = self.uids.get(recorded.uid) if recorded.mounted is None else recorded.mounted
+        app = recorded.mounted
+        if app is None:
+            app = self.uids.get(recorded.uid) if self.bound is None else self.bound.app_of(recorded.uid)
         if app is None:
             return False
         self.users[app].add(recorded.uid)
@@ -143,12 +146,11 @@ class Evidence:
         self.contradicting.setdefault(key, id_())
         return True
 
-    def narrow(self, globs: set[tuple[str, str]], apps: set[str]) -> bool:
-        """Add globs with apps, and apps to redact, for later proposals. Return False if all are known."""
-        known = len(self.too_wide) + len(self.redacted)
+    def narrow(self, globs: set[tuple[str, str]]) -> bool:
+        """Add globs with apps, for later proposals. Return False if all are known."""
+        known = len(self.too_wide)
         self.too_wide |= globs
-        self.redacted |= apps & self.users.keys()
-        return len(self.too_wide) + len(self.redacted) > known
+        return len(self.too_wide) > known
 
     def _keep(
         self, recorded: Recorded, app: str, names: list[str], count: int, id_: Callable[[], str], key: int,

@@ -13,14 +13,18 @@ import operator
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
 from policyfs.domain import Op
+from policyfs.policy.learn.bound import Bound, Limit
 from policyfs.policy.learn.evidence import ALIKE, IDS, Caller, Evidence, Place, Sample, Use
 from policyfs.policy.learn.refusals import Refusals, names_as_text
+from policyfs.policy.model import SELF, Block
 from policyfs.policy.replay.recorded import Recorded, demand_of
 
 _SPECIAL: Final = re.compile(r"([*?\[\]{}\\])")
+_OWN: Final = Block(None, frozenset({SELF}), None)
 _CONTRADICTED: Final = 10
 """Refused paths with which a glob is not proposed. Fewer are denied by the proposal."""
 
@@ -77,7 +81,8 @@ class Pattern(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """A rule to propose. weight: its number of requests. ids: some of them. uids: empty for all users."""
+    """A rule to propose. weight: its number of requests. ids: some of them. uids: empty for all users. limit:
+    its conditions."""
 
     app: str
     use: Use
@@ -86,6 +91,7 @@ class Proposed(NamedTuple):
     weight: int
     ids: tuple[str, ...]
     uids: tuple[int, ...] = ()
+    limit: Limit = Limit()
 
     def is_for(self, caller: Caller) -> bool:
         """Return True if the rule is about a caller."""
@@ -136,7 +142,7 @@ def proposals(evidence: Evidence) -> list[Proposed]:
                 _add(mine, caller[1], sample)
     found: list[Proposed] = []
     for (app, use), patterns in sorted(shared.items(), key=lambda item: (item[0][0], item[0][1].value)):
-        found += _rules(app, use, patterns, evidence.users[app])
+        found += _rules(app, use, patterns, evidence)
     return _without_covered(found)
 
 
@@ -168,25 +174,50 @@ def _contradicted(pattern: Pattern, caller: Caller, evidence: Evidence, ops: Op)
 
 
 def _rules(
-    app: str, use: Use, patterns: dict[tuple[Pattern, Op], dict[int, Sample]], users: set[int]
+    app: str, use: Use, patterns: dict[tuple[Pattern, Op], dict[int, Sample]], evidence: Evidence
 ) -> Iterator[Proposed]:
-    """Yield a rule for each pattern; one for whole paths of one directory with equal operations and users."""
-    together: dict[tuple[Names, Op, tuple[int, ...]], list[tuple[Pattern, Sample]]] = defaultdict(list)
+    """Yield a rule for each pattern; one for whole paths of one directory that differ in nothing else."""
+    together: dict[tuple[Names, Op, tuple[int, ...], Limit], list[tuple[Pattern, Sample]]] = defaultdict(list)
     for (pattern, ops), by_uid in sorted(patterns.items(), key=lambda item: item[0]):
-        uids = () if by_uid.keys() == users else tuple(sorted(by_uid))
+        is_limited = pattern.whole and (app, pattern.glob) in evidence.too_wide
+        uids = () if by_uid.keys() == evidence.users[app] and not is_limited else tuple(sorted(by_uid))
         merged: dict[None, Sample] = {}
         for _, part in sorted(by_uid.items()):
             _add(merged, None, part)
         sample = merged[None]
-        if pattern.whole:
-            together[pattern.directory, ops, uids].append((pattern, sample))
+        if is_limited and evidence.bound is not None:
+            for (some, limit), users in _limits(evidence.bound, app, use, pattern, ops, uids).items():
+                together[pattern.directory, some, tuple(users), limit].append((pattern, sample))
+        elif pattern.whole:
+            together[pattern.directory, ops, uids, _limit(use)].append((pattern, sample))
         else:
-            yield Proposed(app, use, (pattern,), ops, sample.count, tuple(sample.ids), uids)
-    for (_, ops, uids), members in together.items():
+            yield Proposed(app, use, (pattern,), ops, sample.count, tuple(sample.ids), uids, _limit(use))
+    for (_, ops, uids, limit), members in together.items():
         ids = dict.fromkeys(id_ for _, sample in members for id_ in sample.ids)
         weight = sum(sample.count for _, sample in members)
         paths = tuple(pattern for pattern, _ in members)
-        yield Proposed(app, use, paths, ops, weight, (*ids,)[:IDS], uids)
+        yield Proposed(app, use, paths, ops, weight, (*ids,)[:IDS], uids, limit)
+
+
+def _limit(use: Use) -> Limit:
+    return Limit(_OWN) if use is Use.OWN else Limit()
+
+
+def _limits(
+    bound: Bound, app: str, use: Use, pattern: Pattern, ops: Op, uids: Iterable[int]
+) -> dict[tuple[Op, Limit], list[int]]:
+    """Return the operations on a path by the conditions of the policy at the end, each with users."""
+    path = "/" + "/".join((*pattern.directory, pattern.name))
+    found: dict[tuple[Op, Limit], list[int]] = defaultdict(list)
+    for uid in uids:
+        for limit, some in bound.limits(app, uid, path.encode(), ops).items():
+            if use is Use.OWN:
+                when = limit.when or _OWN
+                if when.owners is not None and not when.owners & {SELF, app}:
+                    continue
+                limit = limit._replace(when=replace(when, owners=_OWN.owners))
+            found[some, limit].append(uid)
+    return found
 
 
 def _patterns(caller: Caller, places: dict[Place, Sample], evidence: Evidence) -> dict[Pattern, Sample]:
@@ -217,8 +248,10 @@ def _of_place(
         return
     for number, name in enumerate(sorted(sample.names)):
         part = Sample(sample.ops, 0 if number else sample.count, {name}, sample.ids)
-        if place.use in {Use.LIST, Use.LOOK} and name == str(caller[1]):
-            yield Pattern(place.directory, "", own="{uid}"), part
+        own_folder = Pattern(place.directory, "", own="{uid}")
+        narrow = (caller[0], own_folder.glob) in evidence.too_wide
+        if place.use in {Use.LIST, Use.LOOK} and name == str(caller[1]) and not narrow:
+            yield own_folder, part
         else:
             yield Pattern(place.directory, name, whole=True), part
 

@@ -66,8 +66,11 @@ def is_private(names: Sequence[str], app: str) -> bool:
     return len(names) > 2 and names[0] == "Android" and names[1] in {"data", "obb"} and names[2] != app
 
 
-def guard_of(recorded: Recorded, names: Sequence[str] | None, *, made: bool) -> Guard | None:
-    """Return the guard that applies to a request, or None. made: True if the app made this file earlier."""
+def guard_of(
+    recorded: Recorded, names: Sequence[str] | None, *, made: bool, raw: bool = False
+) -> Guard | None:
+    """Return the guard that applies to a request, or None. made: True if the app made this file earlier. raw:
+    True if the proposal lets the app read kinds that policyfs cannot clean."""
     demand = demand_of(recorded.operation, recorded.syscall)
     if recorded.app is None:
         return Guard.STRANGER
@@ -81,13 +84,13 @@ def guard_of(recorded: Recorded, names: Sequence[str] | None, *, made: bool) -> 
         return Guard.NAME
     if is_private(names, recorded.app):
         return Guard.PRIVATE
-    return _of_bytes(recorded, demand, made=made)
+    return _of_bytes(recorded, demand, made=made, may_be_raw=raw)
 
 
-def _of_bytes(recorded: Recorded, demand: Demand, *, made: bool) -> Guard | None:
+def _of_bytes(recorded: Recorded, demand: Demand, *, made: bool, may_be_raw: bool) -> Guard | None:
     if demand.ops[0] & _CHANGES and not demand.creates and not made:
         return Guard.OVERWRITE
     raw = recorded.kind is not None and recorded.kind not in {KIND_EMPTY, *REDACTABLE_KINDS}
-    if raw and not made and not demand.creates and demand.ops[0] & Op.READ:
+    if raw and not may_be_raw and not made and not demand.creates and demand.ops[0] & Op.READ:
         return Guard.RAW
     return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
-from policyfs.domain import Op
-from policyfs.policy.analysis.diff import Block
+from policyfs.domain import Audit, Op
+from policyfs.policy.analysis.diff import Block, Note
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.outcomes import Aspect
 from policyfs.policy.errors import words_of
@@ -18,10 +20,14 @@ from policyfs.policy.layout.quoting import name_text
 from policyfs.policy.learn.evidence import Evidence, Use
 from policyfs.policy.learn.globs import Proposed, escaped
 from policyfs.policy.learn.guards import APP_GLOB, OWN_GLOB, PRIVATE_GLOBS
+from policyfs.policy.learn.kept import app_text, block_fields, rule_text, spans
 from policyfs.policy.learn.refusals import UNPRINTABLE
 from policyfs.policy.lint.lint import lint
+from policyfs.policy.model import App, Effect, UidRange
 from policyfs.policy.text.parse import SourceText
+from policyfs.policy.text.values import merged
 
+_ID: Final = re.compile(r"^  - id: (\S+)$", re.MULTILINE)
 _MEANT: Final = {
     "see-by-fact": "the rule is about files that the app made itself",
     "case-of-extension": "the trail has only this case",
@@ -29,7 +35,8 @@ _MEANT: Final = {
     "deny-leaves-top": "files whose names begin with a dot are ordinary files",
     "own-directory": "the directory exists already",
     "one-level": "the trail has nothing deeper",
-    "backup-redacted": "no proposal shows places; a backup needs places, so give the backup a grant",
+    "app-without-allow": "the trail has no request of the app that the proposal allows",
+    "monitored": "the comment above tells why the rule is here",
     "derived-copies": (
         "the trail has such reads; if the app must not see the originals, remove this rule, too"
     ),
@@ -73,12 +80,15 @@ def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str])
         "  name: learned",
         "apps:",
         *_apps(rules, evidence),
-        *(["defaults:", "  audit: required"] if evidence.all_recorded else []),
+        *_defaults(evidence),
         "rules:",
     ]
     parts = [_rule(number, rule) for number, rule in _numbered(rules)]
     parts += [_refused(*conflict) for conflict in _conflicts(rules, evidence)]
-    parts += [_private(rules), _redaction(rules, words), _of_own(rules, words, evidence)]
+    parts.append(_private(rules))
+    if evidence.bound is None or not evidence.bound.redacts:
+        parts.append(_redaction(rules, words))
+    parts += _kept(evidence, set(_ID.findall("\n".join(line for part in parts for line in part))))
     return "\n".join(lines) + "\n" + "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
@@ -96,21 +106,16 @@ def _contradictions(evidence: Evidence) -> Iterator[str]:
             yield f"# WARNING: no rule is proposed for {app} (uid {uid}): too many of its paths were refused."
 
 
-def globs_of(rules: Sequence[Proposed], wider: Iterable[Block]) -> set[tuple[str, str]]:
-    """Return the globs of proposed rules, without single paths, that make access wider, with their apps."""
-    ids = {name for block in wider if block.aspect is Aspect.ACCESS for _, name in block.rules}
+def globs_of(rules: Sequence[Proposed], wider: Iterable[Block | Note]) -> set[tuple[str, str]]:
+    """Return the globs of proposed rules that make access wider, with their apps."""
+    blocks = (one for one in wider if isinstance(one, Block) and one.aspect is Aspect.ACCESS)
+    ids = {name for block in blocks for _, name in block.rules}
     return {
         (rule.app, pattern.glob)
         for number, rule in _numbered(rules)
         if f"{rule.app}.{rule.use.value}{number}" in ids
         for pattern in rule.patterns
-        if not pattern.whole
     }
-
-
-def unredacted(wider: Iterable[Block]) -> set[str]:
-    """Return the callers from whom a proposal hides less than the policy at the end of the trail."""
-    return {who for block in wider if block.aspect is Aspect.REDACTION for who in block.who}
 
 
 NOT_COMPARED: Final = (
@@ -119,7 +124,7 @@ NOT_COMPARED: Final = (
 )
 
 
-def with_warnings(text: str, wider: Sequence[Block] | None) -> str:
+def with_warnings(text: str, wider: Sequence[Block | Note] | None) -> str:
     """Return the text with comments on what is wider than at the end (None: not known)."""
     if wider is None:
         return f"# WARNING: {NOT_COMPARED}\n{text}"
@@ -129,16 +134,19 @@ def with_warnings(text: str, wider: Sequence[Block] | None) -> str:
         "# WARNING: compared with the policy in force at the end of the trail, the proposal allows more,",
         "# removes less data, or requires less of the content:",
     ]
-    for block in wider:
-        for op, change, request in block.examples:
+    for one in wider:
+        if isinstance(one, Note):
+            lines.append(f"# - {one.text}")
+            continue
+        for op, change, request in one.examples:
             path = json.dumps(request.path.decode("utf-8", "backslashreplace"))
             told = f"{change.before} before, {change.after} now"
-            lines.append(f"# - {', '.join(block.who)} {words_of(op)} {path}: {told}")
+            lines.append(f"# - {', '.join(one.who)} {words_of(op)} {path}: {told}")
     return "\n".join(lines) + "\n" + text
 
 
 def _raw_readers(evidence: Evidence) -> Iterator[str]:
-    if evidence.raw_readers:
+    if evidence.raw_readers and (evidence.bound is None or not evidence.bound.redacts):
         apps = ", ".join(sorted(evidence.raw_readers))
         yield "#"
         yield (
@@ -160,31 +168,49 @@ def _kept_back(evidence: Evidence) -> Iterator[str]:
 
 
 def _apps(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[str]:
-    uids: dict[str, list[int]] = defaultdict(list)
+    if evidence.bound is not None:
+        yield from map(app_text, evidence.bound.policy.apps)
+        return
+    uids: dict[str, list[UidRange]] = defaultdict(list)
     for uid, app in sorted(evidence.uids.items()):
-        uids[app].append(uid)
+        uids[app].append((uid, uid))
+    unknown = "the trail shows this app only in app mounts, so its uid is not known"
     for app in sorted({rule.app for rule in rules}):
-        yield f"  {name_text(app)}:"
-        if uids[app]:
-            spans = _spans_text(uids[app])
-            listed = ", ".join(spans)
-            yield f"    uid: {listed if len(spans) == 1 else f'[{listed}]'}"
-        else:
-            yield "    description: the trail shows this app only in app mounts, so its uid is not known"
+        own = merged(uids[app])
+        yield app_text(App(app, own, (), frozenset(), "" if own else unknown))
 
 
-def _spans_text(numbers: Sequence[int]) -> list[str]:
-    return [str(a) if a == b else f'"{a}-{b}"' for a, b in _spans(numbers)]
+def _defaults(evidence: Evidence) -> list[str]:
+    if evidence.bound is None:
+        return []
+    policy, lines = evidence.bound.policy, []
+    if policy.audit_allowed is not Audit.BEST_EFFORT:
+        lines.append(f"  audit: {policy.audit_allowed.name.lower()}")
+    if policy.audit_denied is not Audit.REQUIRED:
+        lines.append(f"  audit_denied: {policy.audit_denied.name.lower()}")
+    return ["defaults:", *lines] if lines else []
 
 
-def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    for number in numbers:
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return found
+def _kept(evidence: Evidence, taken: set[str]) -> Iterator[list[str]]:
+    """Yield the rules of the policy at the end that deny or require, under ids that are not taken.
+
+    Allow rules that raise the level of record get `mode: monitor`: they allow nothing, but keep the level.
+    """
+    if evidence.bound is None:
+        return
+    rules = evidence.bound.policy.rules
+    levels = (rule.audit for rule in rules if rule.effect is not Effect.ALLOW and rule.audit is not None)
+    lowest = min((evidence.bound.policy.audit_allowed, *levels))
+    for rule in rules:
+        told = "  # The policy in force at the end of the trail has this rule."
+        if rule.effect is Effect.ALLOW:
+            if rule.audit_or(lowest) <= lowest:
+                continue
+            told = "  # Allows nothing (mode: monitor), but keeps the level of record of what others allow."
+        while rule.id in taken:
+            rule = replace(rule, id=f"{rule.id}.kept")
+        taken.add(rule.id)
+        yield [told, rule_text(replace(rule, monitor=rule.monitor or rule.effect is Effect.ALLOW))]
 
 
 def _numbered(rules: Sequence[Proposed]) -> Iterator[tuple[str, Proposed]]:
@@ -200,7 +226,7 @@ def _numbered(rules: Sequence[Proposed]) -> Iterator[tuple[str, Proposed]]:
 
 def _rule(number: str, rule: Proposed) -> list[str]:
     times = "1 request" if rule.weight == 1 else f"{rule.weight:,} requests"
-    lines = [f"  # {times}, such as {', '.join(rule.ids)}"]
+    lines = [f"  # {f'{times}, such' if rule.weight else 'Such'} as {', '.join(rule.ids)}"]
     globs = [_quoted(pattern.glob) for pattern in rule.patterns]
     lines += [
         f"  - id: {rule.app}.{rule.use.value}{number}",
@@ -208,13 +234,15 @@ def _rule(number: str, rule: Proposed) -> list[str]:
         f"    who: {_who(rule.app, rule.uids)}",
         f"    paths: {globs[0]}" if len(globs) == 1 else "\n".join(["    paths:", *map(_item, globs)]),
     ]
-    if rule.use is Use.OWN:
-        lines.append("    when: {owner: self}")
+    if rule.limit.when is not None:
+        lines.append(f"    when: {json.dumps(block_fields(rule.limit.when))}")
+    if rule.limit.unless:
+        lines.append(f"    unless: {json.dumps([*map(block_fields, rule.limit.unless)])}")
     return lines
 
 
 def _who(app: str, uids: Sequence[int]) -> str:
-    listed = f", uid: [{', '.join(_spans_text(uids))}]" if uids else ""
+    listed = f", uid: {json.dumps(spans(merged((uid, uid) for uid in uids)))}" if uids else ""
     return f"{{app: {name_text(app)}{listed}}}"
 
 
@@ -281,19 +309,7 @@ def _redaction(rules: Sequence[Proposed], words: Iterable[str]) -> list[str]:
         "  - id: no-places",
         f"    require: {{redact: [{', '.join(sorted({'location', *words}))}]}}",
         "    unless: {owner: self}",
-    ]
-
-
-def _of_own(rules: Sequence[Proposed], words: Iterable[str], evidence: Evidence) -> list[str]:
-    apps = sorted({rule.app for rule in rules if rule.ops & Op.READ} & evidence.redacted)
-    if not apps:
-        return []
-    return [
-        "  # Under the policy at the end of the trail, these apps read their own files redacted, too.",
-        "  - id: no-places-in-own",
-        f"    require: {{redact: [{', '.join(sorted({'location', *words}))}]}}",
-        f"    who: {{app: [{', '.join(map(name_text, apps))}]}}",
-        "    when: {owner: self}",
+        "    audit: required",
     ]
 
 
