@@ -47,22 +47,26 @@ def test_a_process_has_each_of_its_uids(place):
     assert uid not in uids._uids_of_processes()
 
 
-def test_another_block_is_chosen_where_a_user_namespace_lacks_the_range(monkeypatch):
-    monkeypatch.setattr(uids, "_mapped", lambda name: [range(200_000)])
-    first = free_block([(199_000, 199_999)])
-    assert first + BLOCK <= 199_000
-    assert first > 65_536
+@pytest.mark.parametrize("users", [0, 1, 2])
+def test_another_block_is_chosen_where_a_user_namespace_lacks_the_range(monkeypatch, tmp_path, users):
+    """Also below the subordinate uids of all users, however many these are."""
+    monkeypatch.setattr(uids, "_mapped", lambda name: [range(231_072)])
+    file, ranges = tmp_path / "subuid", ["bert:165536:65536\n", "anna:100000:65536\n"]
+    file.write_text("".join(ranges[:users]))
+    monkeypatch.setattr(uids, "_SUBORDINATE", (str(file),))
+    first = free_block([(230_000, 231_071)])
+    assert first + BLOCK <= (230_000, 165_536, 100_000)[users] < first + 2 * BLOCK
 
 
 @pytest.mark.parametrize("whose", ["app", "subuid", "account"])
 def test_in_a_container_of_65536_uids_they_come_from_those_that_nobody_gives(monkeypatch, tmp_path, whose):
     """As in an unprivileged LXC. What somebody has is left out, and all of it ends in an error."""
     monkeypatch.setattr(uids, "_mapped", lambda name: [range(65_536)])
+    apps, file = [], tmp_path / "subuid"
+    monkeypatch.setattr(uids, "_SUBORDINATE", (str(file),))
     first = free_block()
     assert first >= 60_706
     assert first + BLOCK <= 61_184
-    apps, file = [], tmp_path / "subuid"
-    monkeypatch.setattr(uids, "_SUBORDINATE", (str(file),))
     if whose == "app":
         apps = [(1000, first)]
     elif whose == "subuid":

@@ -44,10 +44,10 @@ def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:
     """
     used = _uids_of_processes()
     taken = [*apps, *(one for path in _SUBORDINATE for one in _subordinate(Path(path)))]
-    for first in _candidates():
+    for first in _candidates(taken):
         block = range(first, first + BLOCK)
-        of_app = any(low < block.stop and high >= block.start for low, high in taken)
-        if not of_app and used.isdisjoint(block) and not any(map(_has_account, block)):
+        is_taken = _lowest(taken, first) is not None
+        if not is_taken and used.isdisjoint(block) and not any(map(_has_account, block)):
             return first
     raise NoUidsError(
         f"the workers of policyfs need {BLOCK} free uids in a row: without accounts, processes, subordinate "
@@ -57,7 +57,7 @@ def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:
     )
 
 
-def _candidates() -> Iterator[int]:
+def _candidates(taken: Sequence[tuple[int, int]]) -> Iterator[int]:
     mapped = _mapped("uid_map"), _mapped("gid_map")
     choice = random.SystemRandom()  # two daemons that start together should not choose the same block
     for _ in range(_TRIES):
@@ -65,14 +65,23 @@ def _candidates() -> Iterator[int]:
         if all(any(first in ids for ids in each) for each in mapped):
             yield first
     for ids in mapped[0]:
-        top = min(ids.stop, WORKER_UIDS.start) - ids.stop % BLOCK - BLOCK
-        for first in range(top, max(ids.start, top - _TRIES * BLOCK, _COMMON), -BLOCK):
+        first, tries = min(ids.stop, WORKER_UIDS.start) - ids.stop % BLOCK - BLOCK, _TRIES
+        while first > max(ids.start, _COMMON) and tries:
+            if (low := _lowest(taken, first)) is not None:  # two users' subordinate uids are 4,096 blocks
+                first = low - BLOCK
+                continue
             if any(first in other and first + BLOCK <= other.stop for other in mapped[1]):
                 yield first
+            first, tries = first - BLOCK, tries - 1
     if max(ids.stop for each in mapped for ids in each) <= _COMMON:
         for first in range(_UNUSED.start, _UNUSED.stop - BLOCK + 1, BLOCK):
             if all(any(first in ids and first + BLOCK <= ids.stop for ids in each) for each in mapped):
                 yield first
+
+
+def _lowest(taken: Sequence[tuple[int, int]], first: int) -> int | None:
+    """Return the lowest first uid of the ranges that overlap the block at *first*; None if none do."""
+    return min((low for low, high in taken if low < first + BLOCK and high >= first), default=None)
 
 
 def _subordinate(path: Path) -> Iterator[tuple[int, int]]:
