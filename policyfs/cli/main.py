@@ -199,10 +199,9 @@ def _run(words: Sequence[str], kept: list[object], out: _Output, err: _Output) -
     try:
         code = options.run(options)
     except PolicyfsError as error:
-        from policyfs.policy.errors import harmless  # only here: most commands need no such text
+        from policyfs.cli.common.colour import print_error  # only here: most commands need no such text
 
-        lines = f"policyfs: {error}".split("\n")  # with names that others choose
-        print("\n".join(map(harmless, lines)), file=sys.stderr)
+        print_error(error)
         return error.exit_code
     except _OutputEndedError:
         return EXIT_OK

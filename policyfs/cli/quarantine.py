@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.audit.command import add_trail_option
+from policyfs.cli.common.colour import print_error
 from policyfs.cli.common.on_record import record, starter
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.store.quarantine import NAME, About, Entry, Quarantine, WrongEntryError, release
@@ -242,14 +243,14 @@ def _drop(args: argparse.Namespace) -> int:
             _record(place, entry, "drop")
             place.drop(entry)
         except BlockingIOError:
-            print(f"policyfs: {name} is still being copied: try again in a moment", file=sys.stderr)
+            print(f"policyfs: {shown(name)} is still being copied: try again in a moment", file=sys.stderr)
             code = EXIT_REFUSED
         except FileNotFoundError:
-            print(f"policyfs: {name} was removed meanwhile", file=sys.stderr)
+            print(f"policyfs: {shown(name)} was removed meanwhile", file=sys.stderr)
             code = EXIT_REFUSED
         except PolicyfsError as error:
-            print(f"policyfs: {error}", file=sys.stderr)
+            print_error(error)
             code = EXIT_REFUSED
         else:
-            print(f"{name} is dropped")
+            print(f"{shown(name)} is dropped")
     return code

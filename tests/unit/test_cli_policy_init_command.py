@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -59,6 +60,14 @@ def test_the_policy_and_its_tests(place: Path) -> None:
     assert_fine()
     for name in ("home.yaml", "home.test.yaml"):
         assert_golden(GOLDEN / name, Path(name).read_text("utf-8"))
+
+
+def test_the_next_commands_name_a_path_with_a_space(place: Path) -> None:
+    (place / "my policies").mkdir()
+    said = init(*OPTIONS, name="my policies/home.yaml")
+    command = said.stdout.rstrip().rpartition("next: ")[2]
+    assert policyfs(*shlex.split(command)[1:]).returncode == 0, said
+    assert f"#   {command}\n" in Path("my policies/home.yaml").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import shlex
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.setup.made_files import own, undo, write_all
+from policyfs.cli.setup.made_files import _give, own, undo, write_all
 from policyfs.errors import EXIT_OK, PolicyfsError
+from policyfs.trail.lines.table import shown
 
 
 def test_all_or_none(tmp_path: Path) -> None:
@@ -42,28 +44,49 @@ def test_owners_go_again(tmp_path: Path) -> None:
     write_all({str(tmp_path / "to/a"): "text"}, listed)
     assert own(str(store), "gallery", ["/one's", "/two"], listed) == EXIT_OK
     assert [os.listxattr(mark) for mark in marks] == [["trusted.policyfs.owner"]] * 2
-    subprocess.run(["sha256sum", "--check", "--quiet", listed], check=True)
     marks[1].unlink()
     assert undo(listed) == EXIT_OK
     assert os.listxattr(marks[0]) == os.listdir(tmp_path / "to") == []
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_names_with_newlines_are_undone(
+    tmp_path: Path, is_old: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """is_old: from a list of lines, as older versions wrote it."""
+    store, to = tmp_path / "the\nstore", tmp_path / f"to\n{'0' * 64}\x1b[2J"
+    store.mkdir(mode=0o700)
+    (store / "a\u2028\nmark").touch()
+    made, listed = to / "a", to / "x.init"
+    write_all({str(made): "text"}, str(listed))
+    if is_old:
+        command = shlex.join(["policyfs", "owner", "set", str(store), "none", "/a\u2028\nmark"])
+        listed.write_text(f"{sha256(b'text').hexdigest()}  {made}\n# {command}\n")
+        assert _give(str(store), "gallery", ["/a\u2028\nmark"]) == EXIT_OK
+    else:
+        assert own(str(store), "gallery", ["/a\u2028\nmark"], str(listed)) == EXIT_OK
+    assert os.listxattr(store / "a\u2028\nmark") == ["trusted.policyfs.owner"]
+    assert undo(str(listed)) == EXIT_OK
+    assert os.listxattr(store / "a\u2028\nmark") == os.listdir(to) == []
+    assert f"removed {shown(str(made))}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", ["/srv/media none '/one", "/srv/media none"])
 def test_a_command_that_was_edited_badly_removes_nothing(tmp_path: Path, words: str) -> None:
     """A quote without its end, and a command without files."""
     made, listed = tmp_path / "a", tmp_path / "x.init"
-    write_all({str(made): "text"}, str(listed))
-    with listed.open("a") as file:
-        file.write(f"# policyfs owner set {words}\n")
+    made.write_text("text")
+    listed.write_text(f"{sha256(b'text').hexdigest()}  {made}\n# policyfs owner set {words}\n")
     with pytest.raises(PolicyfsError, match="is no list of `policyfs init`"):
         undo(str(listed))
     assert made.exists()
     assert listed.exists()
 
 
+@pytest.mark.parametrize("text", ["kind: Policy\n", "", "{}", '{"files": {"/a": 1}, "owned": []}', '{"a"'])
 @pytest.mark.parametrize("name", ["media.yaml", "other.init"])
-def test_another_file_than_a_list_is_not_removed(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("kind: Policy\n")
+def test_another_file_than_a_list_is_not_removed(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
     with pytest.raises(PolicyfsError, match="is no list of `policyfs init`"):
         undo(str(tmp_path / name))
     assert (tmp_path / name).exists()

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from policyfs.trail.lines.line import INVISIBLE
-from policyfs.trail.lines.table import fit, human, pad, sheet, shown, shown_path, table, width, wrap
+from policyfs.trail.lines.table import (
+    fit,
+    human,
+    pad,
+    sheet,
+    shown,
+    shown_path,
+    table,
+    width,
+    word,
+    words,
+    wrap,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +41,15 @@ from policyfs.trail.lines.table import fit, human, pad, sheet, shown, shown_path
 )
 def test_shown(text: str, harmless: str) -> None:
     assert shown(text) == harmless
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("text", ["a", "", "it's", "/a b/Käse", "a\n\x1b[2J'\\1\u202e", "\udcff$(x)\x07\x31"])
+def test_words_are_harmless_and_mean_the_text(shell: str, text: str) -> None:
+    assert words("echo", text).isprintable()
+    said = subprocess.run([shell, "-c", f"printf %s {words(text)}"], capture_output=True, check=True).stdout
+    assert said == text.encode("utf-8", "surrogateescape")
+    assert word("/srv/media") == "/srv/media"
 
 
 def test_bytes_that_are_no_utf8_are_shown_as_bytes() -> None:

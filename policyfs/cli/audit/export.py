@@ -60,7 +60,7 @@ def run_export(args: argparse.Namespace) -> int:
         count = _written(args, trail, wanted, sys.stdout)
     else:
         count = _text_file(args, trail, wanted)
-        print(f"{args.output}: {count} event{'s' * (count != 1)}")
+        print(f"{shown(args.output)}: {count} event{'s' * (count != 1)}")
     return finish(trail, EXIT_OK if count else EXIT_REFUSED, wanted)
 
 

@@ -41,7 +41,7 @@ def run_forward(args: argparse.Namespace) -> int:
         raise UsageError(f"cannot read {args.config}: {exc.strerror}") from exc
     config = parse_config(SourceText(args.config, text))
     if args.check:
-        print(f"{args.config}: {len(config.sinks)} sinks, {len(config.alerts)} alerts")
+        print(f"{shown(args.config)}: {len(config.sinks)} sinks, {len(config.alerts)} alerts")
         return EXIT_OK
     root = Path(args.trail).absolute()
     if os.geteuid() == 0:

@@ -47,7 +47,7 @@ def run_hold(args: argparse.Namespace) -> int:
         there = any(one.name == args.name for one in read_holds(chain.directory))
         if there == (args.what == "add"):
             why = "has this hold already" if there else "has no such hold"
-            print(f"policyfs: {shown(chain.mount_id)} {why}: {args.name}", file=sys.stderr)
+            print(f"policyfs: {shown(chain.mount_id)} {why}: {shown(args.name)}", file=sys.stderr)
             continue
         # A hold is added before its record, and removed after its record. So if the record fails, the hold
         # stays.
@@ -63,7 +63,7 @@ def run_hold(args: argparse.Namespace) -> int:
             remove_hold(chain.directory, args.name)
         done += 1
     if done:
-        print(f"{'held' if args.what == 'add' else 'no longer held'}: {args.name}, in {done} chains")
+        print(f"{'held' if args.what == 'add' else 'no longer held'}: {shown(args.name)}, in {done} chains")
     return EXIT_OK if done else EXIT_REFUSED
 
 
@@ -92,7 +92,7 @@ def _list(chains: list[Chain], *, as_json: bool) -> int:
             else:
                 since, until = (when and f"{when[:19]}Z" for when in (one.since, one.until))
                 period = f"{since or 'the beginning'} to {until or 'the end'}"
-                print(f"{shown(chain.mount_id)}  {one.name}  {period}  {shown(one.reason)}".rstrip())
+                print(f"{shown(chain.mount_id)}  {shown(one.name)}  {period}  {shown(one.reason)}".rstrip())
     if found != EXIT_OK:
         print("policyfs: there are no holds", file=sys.stderr)
     return found

@@ -47,7 +47,8 @@ def key(what: str, *, as_json: bool) -> int:
     except OSError as exc:
         raise _refused(store.directory, exc) from exc
     if not lines:
-        print(f"policyfs: no key in {store.directory} yet: the first mount makes the key", file=sys.stderr)
+        where = shown(str(store.directory))
+        print(f"policyfs: no key in {where} yet: the first mount makes the key", file=sys.stderr)
         return EXIT_REFUSED
     chain = read_keys(lines.splitlines(keepends=True), is_signed)
     for one in chain.keys:
@@ -57,7 +58,8 @@ def key(what: str, *, as_json: bool) -> int:
         else:
             print(f"{one.number:>3}  {one.key}  {one.made[:19]}Z  {'signs' if newest else 'replaced'}")
     if chain.wrong:
-        print(f"policyfs: the keys in {store.directory} are not valid: {chain.wrong}", file=sys.stderr)
+        where = shown(str(store.directory))
+        print(f"policyfs: the keys in {where} are not valid: {chain.wrong}", file=sys.stderr)
     return EXIT_REFUSED if chain.wrong else EXIT_OK
 
 
@@ -93,7 +95,7 @@ def checkpoint(chains: list[Chain], append: str | None) -> int:
             append_lines(append, b"".join(lines))
         except OSError as exc:
             raise PolicyfsError(f"cannot write {append}: {exc.strerror}") from exc
-        print(f"added the ends of {len(lines)} chains to {append}")
+        print(f"added the ends of {len(lines)} chains to {shown(str(append))}")
     for name in broken:
         why = "its trail is empty or damaged; run `policyfs audit verify`"
         print(f"policyfs: no checkpoint of {shown(name)}: {why}", file=sys.stderr)

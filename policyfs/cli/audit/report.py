@@ -67,7 +67,7 @@ def run_report(args: argparse.Namespace) -> int:
         lookup=policies.fact, zone=zone, period=(wanted.since_ns, wanted.until_ns),
     )  # fmt: skip
     write_private(args.html, page(facts))  # the page is as private as the trail
-    print(f"{args.html}: {summary.events} event{'s' * (summary.events != 1)}")
+    print(f"{shown(args.html)}: {summary.events} event{'s' * (summary.events != 1)}")
     if not is_whole:
         print("policyfs: the trail is not whole: see the page, or policyfs audit verify", file=sys.stderr)
     code = EXIT_OK if summary.events and (is_whole or not args.verify) else EXIT_REFUSED

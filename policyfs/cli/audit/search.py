@@ -31,6 +31,7 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.journal.files.reader import Chain, Follower, last_records, records
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.lines.record import BadLine, Record
+from policyfs.trail.lines.table import shown
 from policyfs.trail.query.expression import And
 from policyfs.trail.query.query import merge
 from policyfs.trail.query.rows import Row, Rows
@@ -147,7 +148,7 @@ def run_search(args: argparse.Namespace) -> int:
         _follow(follower, printer, _rows(args, at_once=True), wanted, last_seq)
         return EXIT_OK
     if not found:
-        print(f"policyfs: nothing in the trail at {args.trail} matches", file=sys.stderr)
+        print(f"policyfs: nothing in the trail at {shown(args.trail)} matches", file=sys.stderr)
     return code
 
 

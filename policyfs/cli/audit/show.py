@@ -71,7 +71,7 @@ def run_show(args: argparse.Namespace) -> int:
             break
     if found:
         return EXIT_OK
-    print(f"policyfs: no record {args.id} in the trail at {args.trail}", file=sys.stderr)
+    print(f"policyfs: no record {shown(args.id)} in the trail at {shown(args.trail)}", file=sys.stderr)
     return finish(trail, EXIT_REFUSED)
 
 

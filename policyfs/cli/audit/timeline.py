@@ -101,12 +101,12 @@ def _store_of(mount: Record) -> str:
 
 
 def _print_life(life: Life[Record], rows: RowPrinter, *, several: bool, is_cut: bool) -> None:
-    names = " -> ".join(shown_path(name) for name in _in_order(life))
+    ways = " -> ".join(shown_path(name) for name in _in_order(life))
     there = "end not known" if is_cut else "refused" if life.was_refused else "still there"
     end = "deleted" if life.was_deleted else "replaced" if life.was_replaced else there
     begin = "made" if life.was_made else "there before"
     if several or life.was_refused or len(life.ever) > 1:
-        print(f"{names}: {begin}, {end}, {len(life.events)} events")
+        print(f"{ways}: {begin}, {end}, {len(life.events)} events")
     print(rows.head())
     for _, item in life.events:
         print(rows.row(item))

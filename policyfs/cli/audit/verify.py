@@ -102,18 +102,18 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
     for report in reports:
         print(json.dumps(report_json(report)) if as_json else "\n".join(report_lines(report)))
     for name in unknown:
-        what = f"the mount that wrote the record {name} (--expect) has no trail at {trail}"
+        what = f"the mount that wrote the record {name} (--expect) has no trail at {shown(trail)}"
         print(f"policyfs: {what}", file=sys.stderr)
     for mount_id, when in gone.items():
-        what = f"but the checkpoint of {when} names it"
-        print(f"policyfs: the whole chain {shown(mount_id)} is missing at {trail}, {what}", file=sys.stderr)
+        what = f"is missing at {shown(trail)}, but the checkpoint of {when} names it"
+        print(f"policyfs: the whole chain {shown(mount_id)} {what}", file=sys.stderr)
     strange = list(unread(Path(trail), chains, {}))
     for name, hole in strange:
         print(f"policyfs: not checked: {shown(name)}: {shown(hole.why)}", file=sys.stderr)
     for sentence in [*compared.unreadable, *about_ends(reports, [*gone], trail, compared)]:
         print(f"policyfs: {sentence}", file=sys.stderr)
     if not reports:
-        print(f"policyfs: no mount has recorded anything at {trail}", file=sys.stderr)
+        print(f"policyfs: no mount has recorded anything at {shown(trail)}", file=sys.stderr)
     whole = all(report.whole and not report.missing for report in reports)
     whole = whole and bool(reports) and not unknown and not (gone or strange or compared.unreadable)
     return EXIT_OK if whole else EXIT_REFUSED

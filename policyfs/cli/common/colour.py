@@ -1,4 +1,4 @@
-"""The width of the terminal, and colours on it.
+"""The width of the terminal, colours and errors on it.
 
 There are no colours with NO_COLOR (no-color.org) or TERM=dumb, or if the output is not a terminal.
 """
@@ -25,6 +25,14 @@ def wanted(stream: TextIO) -> bool:
 def paint(text: str, code: str) -> str:
     """Return a text with the control codes of a colour around it. code: the number of the colour."""
     return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def print_error(error: Exception, where: str = "") -> None:
+    """Print an error, which may have names that others choose. where: the beginning of its text."""
+    from policyfs.policy.errors import harmless
+
+    lines = f"policyfs: {where}{error}".split("\n")
+    print("\n".join(map(harmless, lines)), file=sys.stderr)
 
 
 def columns() -> int | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 
+from policyfs.cli.common.colour import print_error
 from policyfs.cli.common.mountpoint_way import check_way
 from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
-from policyfs.trail.lines.table import shown
+from policyfs.trail.lines.table import shown, word
 
 
 def known(mountpoint: str) -> str:
@@ -48,7 +48,7 @@ def _instead(path: str) -> str:
     if state is MountState.NONE:
         return "there is no policyfs mount; `policyfs status` lists all policyfs mounts"
     if state is MountState.DEAD:
-        remedy = f"`policyfs umount {shown(shlex.quote(path))}` removes this mount"
+        remedy = f"`policyfs umount {word(path)}` removes this mount"
         return (
             "the daemon has ended without unmounting (it crashed or was killed), and its mount is still"
             f" there; {remedy}, then mount again. `policyfs audit verify` checks the trail"
@@ -79,7 +79,7 @@ def all_status(silent: list[str]) -> list[control.Json]:
             continue  # the next loop reports the mount; without a mount, a killed daemon left the socket
         except control.ControlError as error:
             silent.append(mounted.get(path, str(path)))
-            print(f"policyfs: {error}", file=sys.stderr)
+            print_error(error)
         mounted.pop(path, None)
     for mountpoint in sorted(mounted.values()):  # these have no daemon, or somebody removed the socket
         silent.append(mountpoint)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, TextIO, TypeVar
 
+from policyfs.cli.common.colour import print_error
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UnreadableError
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.text.sources import SourceText
@@ -72,7 +72,7 @@ class Batch:
             try:
                 found = load(path)
             except UnreadableError as error:
-                print(f"policyfs: {error}", file=sys.stderr)
+                print_error(error)
                 self.code = error.exit_code
             except PolicyErrors as errors:
                 print(errors, file=self._errors)

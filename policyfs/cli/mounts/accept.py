@@ -7,6 +7,7 @@ import os
 
 from policyfs.errors import EXIT_OK
 from policyfs.store.store_record import accept_store
+from policyfs.trail.lines.table import shown
 
 
 def add_accept(parser: argparse.ArgumentParser) -> None:
@@ -18,5 +19,5 @@ def run_accept(args: argparse.Namespace) -> int:
     """Record what is at the store's path, and print what is different."""
     differences = accept_store(os.path.realpath(args.store))
     for line in differences or ["no difference"]:
-        print(f"{args.store}: {line}: accepted")
+        print(f"{shown(args.store)}: {line}: accepted")
     return EXIT_OK

@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
+from policyfs.cli.common.colour import print_error
 from policyfs.cli.common.command_line import CommandLine
 from policyfs.cli.mounts.mount import add_mount, run_mount
 from policyfs.cli.mounts.serve import import_daemon
@@ -31,7 +32,6 @@ from policyfs.linux.child import close_others
 from policyfs.linux.confinement.prctl import name_process
 from policyfs.linux.interpreter import UNUSED, load_late, load_libraries_by_name
 from policyfs.linux.threads import tells_of_threads
-from policyfs.policy.errors import harmless
 
 _PIECE: Final = 1 << 16
 
@@ -112,7 +112,7 @@ def _run(
     except SystemExit as ended:
         code = ended.code
     except PolicyfsError as error:
-        print("\n".join(map(harmless, f"policyfs: {error}".split("\n"))), file=sys.stderr)
+        print_error(error)
         code = error.exit_code
     except BaseException:  # noqa: BLE001 - no exception may reach the code of the other process
         traceback.print_exc()

@@ -36,6 +36,7 @@ from policyfs.policy.rules.callers import named_uids
 from policyfs.policy.text.sources import SourceText
 from policyfs.store.facts import is_lasting
 from policyfs.store.store_record import StoreAbsentError, check_store
+from policyfs.trail.lines.table import shown
 
 if TYPE_CHECKING:
     from policyfs.content.workers.execution import ForkedLauncher
@@ -439,7 +440,7 @@ def _check_places(store: str, mountpoint: str, *, is_followed: bool = False) -> 
         from policyfs.kernel import session  # it imports FUSE, which is imported beside the parser
 
         session.unmount(path, lazy=True, force=held)
-        print(f"policyfs: a dead mount was at {path}, and was unmounted", file=sys.stderr)
+        print(f"policyfs: a dead mount was at {shown(path)}, and was unmounted", file=sys.stderr)
     elif state is not MountState.NONE:
         raise PolicyfsError(
             f"something is mounted on {path} already; unmount it, or choose another mountpoint"

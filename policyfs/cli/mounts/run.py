@@ -27,6 +27,7 @@ from policyfs.errors import PolicyfsError, UsageError
 from policyfs.linux.confinement.namespaces import enter_own_mounts
 from policyfs.linux.private_files import make_private
 from policyfs.store.store_record import check_store
+from policyfs.trail.lines.table import shown
 
 _END_S: Final = 30.0
 _POLL_S: Final = 0.02
@@ -126,5 +127,6 @@ def _end(daemon: int, log_file: Path) -> None:
             raise PolicyfsError(f"the daemon (pid {daemon}) did not end within {_END_S:g} s; see {log_file}")
         time.sleep(_POLL_S)
     if os.waitstatus_to_exitcode(status):
-        print(f"policyfs: the daemon of the mount ended with an error; see {log_file}", file=sys.stderr)
+        where = shown(str(log_file))
+        print(f"policyfs: the daemon of the mount ended with an error; see {where}", file=sys.stderr)
 

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import os
 import select
-import shlex
 import signal
 import socket
 import sys
@@ -22,7 +21,7 @@ from policyfs.cli.common.processes import look, status_file
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.peer import peer_of
-from policyfs.trail.lines.table import shown
+from policyfs.trail.lines.table import shown, word
 
 _TELL_S: Final = 2.0
 _STATUS_S: Final = 5.0
@@ -120,7 +119,7 @@ def _check_elsewhere(path: str, daemons: Mapping[object, _Daemon]) -> None:
             if any(mount.path == path and mount.fstype == FSTYPE for mount in there):
                 raise PolicyfsError(
                     f"{path} is mounted in another mount namespace, not in the namespace of this command. Run"
-                    f" `nsenter --mount --target {pid} policyfs umount {shlex.quote(path)}`"
+                    f" `nsenter --mount --target {pid} policyfs umount {word(path)}`"
                 )
 
 
@@ -198,14 +197,14 @@ def _check_time(path: str, until: float, late: Sequence[object] = ()) -> None:
 def _silent(path: str, pid: object) -> str:
     return (
         f"{path} is unmounted, but its daemon (pid {pid}) does not answer, and may still serve processes;"
-        f" `policyfs umount --abort {shlex.quote(path)}` ends it"
+        f" `policyfs umount --abort {word(path)}` ends it"
     )
 
 
 def _where(path: str, status: control.Json) -> str:
     return (
         f"policyfs: {path} is unmounted, but these processes still use the mount (daemon {status['pid']});"
-        f" `policyfs umount --wait {shlex.quote(path)}` waits for these processes, `--abort` ends the mount"
+        f" `policyfs umount --wait {word(path)}` waits for these processes, `--abort` ends the mount"
         " at once:"
     )
 
@@ -252,8 +251,8 @@ def _warn_of_the_trail(path: str) -> None:
         return
     if trail["failing"]:
         print(
-            f"policyfs: the trail in {trail['directory']} cannot be written ({trail['last_error']}):"
-            f" {trail['refused']} refused requests are not on record",
+            f"policyfs: the trail in {shown(str(trail['directory']))} cannot be written"
+            f" ({trail['last_error']}): {trail['refused']} refused requests are not on record",
             file=sys.stderr,
         )
 

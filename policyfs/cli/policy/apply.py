@@ -29,6 +29,7 @@ from policyfs.journal.files.policy_texts import read_policy
 from policyfs.policy.analysis.diff_text import Report, Side
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.text.parse import SourceText, digest_of, parse_policy
+from policyfs.trail.lines.table import shown
 
 _SHORT: Final = 16
 
@@ -224,13 +225,14 @@ def _show(found: _Applied, args: argparse.Namespace) -> None:
     if found.report is not None:
         print(found.report.text())
     for line in found.lines:
-        print(f"{found.mountpoint}: {line}")
+        print(f"{shown(found.mountpoint)}: {line}")
     if found.refused:
-        print(f"{found.mountpoint}: {'' if found.changed else 'refused: '}{found.refused}")
+        print(f"{shown(found.mountpoint)}: {'' if found.changed else 'refused: '}{found.refused}")
         if not found.changed:
-            print(f"{found.mountpoint}: {found.stays()}")
+            print(f"{shown(found.mountpoint)}: {found.stays()}")
     elif args.dry_run:
-        print(f"{found.mountpoint}: policy {found.digest[:_SHORT]} would be put in force; {found.stays()}")
+        would = f"policy {found.digest[:_SHORT]} would be put in force; {found.stays()}"
+        print(f"{shown(found.mountpoint)}: {would}")
 
 
 def _as_json(found: _Applied, args: argparse.Namespace) -> dict[str, object]:

@@ -22,6 +22,7 @@ from policyfs.policy.lint.findings import not_silenced
 from policyfs.policy.lint.hints import hints, line
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.text.parse import SourceText
+from policyfs.trail.lines.table import shown
 
 _ACTIONS: Final = {
     "check": ("policy.command", "check that a policy compiles; print all its errors"),
@@ -66,7 +67,7 @@ def run_check(args: argparse.Namespace) -> int:
 
     for path, (engine, sources) in batch.loaded(args.policy, load):
         policy = engine.policy
-        print(f"{path}: fine; {_sum_up(policy)}")
+        print(f"{shown(path)}: fine; {_sum_up(policy)}")
         found = (*hints(engine), *dates(policy, at_ns(args)))
         for finding in not_silenced(found, policy, sources):
             print(line(finding), file=sys.stderr)

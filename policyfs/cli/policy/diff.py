@@ -16,6 +16,7 @@ from policyfs.policy.analysis.diff import Diff, diff
 from policyfs.policy.analysis.diff_text import Report, Side
 from policyfs.policy.globs.classes import TooHardError
 from policyfs.policy.text.parse import SourceText, parse_policy
+from policyfs.trail.lines.table import shown
 
 
 def run_diff(args: argparse.Namespace) -> int:
@@ -28,8 +29,8 @@ def run_diff(args: argparse.Namespace) -> int:
     print(json.dumps(report.as_json(), indent=2) if args.json else report.text())
     for change in report.stale():
         print(
-            f"policyfs: {args.ack}: the policies do not differ by the accepted change {change}; remove this"
-            " change from the file",
+            f"policyfs: {shown(args.ack)}: the policies do not differ by the accepted change {change};"
+            " remove this change from the file",
             file=sys.stderr,
         )
     return EXIT_REFUSED if report.open_count() else EXIT_OK

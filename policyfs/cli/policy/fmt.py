@@ -14,6 +14,7 @@ from policyfs.errors import PolicyfsError, UsageError
 from policyfs.policy.layout.canonical import canonical
 from policyfs.policy.layout.meaning import meaning
 from policyfs.policy.text.parse import SourceText
+from policyfs.trail.lines.table import shown
 
 
 def run_fmt(args: argparse.Namespace) -> int:
@@ -62,7 +63,7 @@ def _finish(before: SourceText, after: str, *, check: bool) -> None:
         replace_file(path, after.encode(), known=before.text)
     except OSError as error:
         raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
-    print(f"{before.name}: written in canonical form")
+    print(f"{shown(before.name)}: written in canonical form")
 
 
 def add_fmt(parser: argparse.ArgumentParser) -> None:

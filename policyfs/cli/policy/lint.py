@@ -20,6 +20,7 @@ from policyfs.policy.globs.paths import parse_glob
 from policyfs.policy.lint.findings import Finding, excerpt, on_rule
 from policyfs.policy.lint.lint import Report, lint
 from policyfs.policy.text.parse import SourceText
+from policyfs.trail.lines.table import shown
 
 
 @paused()  # garbage need not be collected: the process ends soon
@@ -27,7 +28,7 @@ def run_lint(args: argparse.Namespace) -> int:
     """Print the probable mistakes in each policy. Return 1 if there is a mistake that no comment in the
     policy silences."""
     batch = Batch(sys.stderr if args.json else sys.stdout)
-    shown = []
+    told = []
 
     def load(path: str) -> tuple[list[SourceText], Engine]:
         sources = read_sources(path)
@@ -39,12 +40,12 @@ def run_lint(args: argparse.Namespace) -> int:
         if report.findings:
             batch.refuse()
         if args.json:
-            shown.append(_as_json(path, report))
+            told.append(_as_json(path, report))
         else:
             _show(path, report, sources)
         args.kept += (engine, report)
     if args.json:
-        print(json.dumps(shown, indent=2))
+        print(json.dumps(told, indent=2))
     return batch.code
 
 
@@ -53,7 +54,7 @@ def _show(path: str, report: Report, sources: list[SourceText]) -> None:
         print(f"{excerpt(finding, sources)}\n")
     count = len(report.findings)
     silenced = f", {len(report.silenced)} silenced" if report.silenced else ""
-    print(f"{path}: {count or 'no'} finding{'' if count == 1 else 's'}{silenced}")
+    print(f"{shown(path)}: {count or 'no'} finding{'' if count == 1 else 's'}{silenced}")
 
 
 def _as_json(path: str, report: Report) -> dict[str, object]:
@@ -101,11 +102,11 @@ def _absent(engine: Engine, store: str) -> Iterator[Finding]:
 
 def _missing(text: str, store: str) -> str | None:
     """Return the beginning of a glob that does not exist in the store, up to the first missing name."""
-    at, shown = Path(store), ""
+    at, way = Path(store), ""
     for name in literal_names(parse_glob(text)):
-        at, shown = at / name, f"{shown}/{name}"
+        at, way = at / name, f"{way}/{name}"
         if not os.path.lexists(at):
-            return shown
+            return way
     return None
 
 

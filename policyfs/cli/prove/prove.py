@@ -18,6 +18,7 @@ from policyfs.daemon.control import control
 from policyfs.daemon.control.control import Json
 from policyfs.errors import EXIT_OK, PolicyfsError
 from policyfs.kernel import mount_api
+from policyfs.trail.lines.table import shown
 
 
 def add_prove(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +53,7 @@ def run_prove(args: argparse.Namespace) -> int:
     except PolicyfsError as error:
         if not code:
             raise NotProvedError(f"the result was not recorded: {error}") from error
-    print(json.dumps(result) if args.json else f"{path}: {_text(result)}")
+    print(json.dumps(result) if args.json else f"{shown(path)}: {_text(result)}")
     return code
 
 

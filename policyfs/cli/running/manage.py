@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from policyfs.cli.common.colour import print_error
 from policyfs.cli.common.live_mounts import all_status, ask, known, part
 from policyfs.cli.running.health import problems
 from policyfs.daemon.control import control
@@ -93,7 +94,7 @@ def _site_status(path: str, silent: list[str]) -> list[control.Json]:
     for line in lines:
         print(f"policyfs: {line}", file=sys.stderr)
     count = f"{len(up)} of {len(site.mounts)} mounts are up"
-    print(f"site {site.name}: {count}; trail in {trail_of(site)}", file=sys.stderr)
+    print(f"site {shown(site.name)}: {count}; trail in {shown(trail_of(site))}", file=sys.stderr)
     return up
 
 
@@ -191,11 +192,11 @@ def run_reload(args: argparse.Namespace) -> int:
         try:
             told = _upgraded(path)
             for line in [told] if told else reload_lines(path, "previous" if args.previous else "reload"):
-                print(path + ": " + line if len(paths) > 1 else line)
+                print(f"{shown(path)}: {line}" if len(paths) > 1 else line)
         except PolicyfsError as error:
             if len(paths) == 1:
                 raise
-            print(f"policyfs: {path}: {error}", file=sys.stderr)
+            print_error(error, f"{path}: ")
             code = max(code, error.exit_code)
     return code
 

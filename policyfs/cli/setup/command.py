@@ -6,7 +6,6 @@ import argparse
 import io
 import os
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,7 +39,7 @@ from policyfs.linux.interpreter import own_program
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.matrix import matrix
 from policyfs.policy.text.parse import SourceText
-from policyfs.trail.lines.table import shown
+from policyfs.trail.lines.table import shown, word, words
 
 _COMPOSE: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _QUESTIONS: Final = 1000
@@ -89,7 +88,7 @@ def run_init(args: argparse.Namespace) -> int:
     check(wishes)
     # Without kinds: no rule on content would fit what a sync job writes in parts.
     directories = [Directory(one.name, examples=one.examples) for one in there]
-    draft = Draft(name, shown(policy), shown(store), wishes, directories, shown(file))
+    draft = Draft(name, word(policy), word(store), wishes, directories, word(file))
     text = site_text(name, store, policy, users)
     site = site_of(file, text.encode())
     engine = load_policy([SourceText(policy, policy_text(draft).encode())])
@@ -105,7 +104,7 @@ def run_init(args: argparse.Namespace) -> int:
         raise PolicyfsError(outcome.text())
     print(text_of(matrix(engine.policy), columns(), colours=wanted(sys.stdout)))
     print("wrote " + ", ".join(map(shown, files)))
-    print(f"undo: policyfs init --undo {shlex.quote(listed)}")
+    print(f"undo: policyfs init --undo {word(listed)}")
     for told in _notes(users, compose, merged, site):
         print(told)
     try:
@@ -116,7 +115,7 @@ def run_init(args: argparse.Namespace) -> int:
     if wanted_now:
         _mount(site)
     else:
-        print(f"next: policyfs up {shlex.quote(file)}")
+        print(f"next: policyfs up {word(file)}")
     return EXIT_OK
 
 
@@ -124,10 +123,10 @@ def _own_marks(store: str, users: Sequence[User], listed: str, *, now: bool) -> 
     """Make programs the owners of the files that they write at each start. Otherwise print the commands."""
     for user in users:
         if user.marks and now:
-            print(f"{user.name} owns these files, which it writes at each start:")
+            print(f"{shown(user.name)} owns these files, which it writes at each start:")
             own(store, user.name, user.marks, listed)
         elif user.marks:
-            print(f"next: {shlex.join(['policyfs', 'owner', 'set', store, user.name, *user.marks])}")
+            print(f"next: {words('policyfs', 'owner', 'set', store, user.name, *user.marks)}")
 
 
 def _compose(path: str | None, containers: Sequence[Container], store: str | None) -> ComposeFile | None:
@@ -179,11 +178,12 @@ def _notes(users: Sequence[User], compose: ComposeFile | None, merged: str, site
     """Yield a line for each thing that the user must know, or do, for the mounts to be used and trusted."""
     for user in users:
         for before, now in user.moved.items():
-            yield f"in {user.container}: {before} is {now} now; change the program's settings"
+            container, old, new = map(shown, (user.container, before, now))
+            yield f"in {container}: {old} is {new} now; change the program's settings"
     if compose and any(user.container for user in users):
-        both = f"docker compose -f {shlex.quote(compose.path)} -f {shlex.quote(merged)}"
+        both = f"docker compose -f {word(compose.path)} -f {word(merged)}"
         yield f"start the containers, after the mounts (Compose 2.24): {both} up -d"
-        yield f"check them: {both} config | policyfs compose {shlex.quote(site.file)} /dev/stdin"
+        yield f"check them: {both} config | policyfs compose {word(site.file)} /dev/stdin"
 
 
 def _mount(site: Site) -> None:
@@ -195,4 +195,4 @@ def _mount(site: Site) -> None:
         systemctl("enable", "--now", site.target)
     else:
         run_up(argparse.Namespace(site=site.file, restart=False, places=False))
-        print(f"no systemd here: at each start of the machine, policyfs up {shlex.quote(site.file)}")
+        print(f"no systemd here: at each start of the machine, policyfs up {word(site.file)}")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from policyfs.cli.common.output import write_new
+from policyfs.cli.common.output import replace_file, write_new
 from policyfs.cli.owners.owner import set_owner
 from policyfs.cli.site.site import run_down
 from policyfs.cli.site.site_document import Site, private_places, read_site
@@ -25,16 +26,30 @@ from policyfs.linux.immutable import set_immutable
 from policyfs.linux.interpreter import clean_environment, program
 from policyfs.linux.mountinfo import ABSENT, mounts_at
 from policyfs.linux.private_files import make_private
+from policyfs.trail.lines.table import shown, word, words
 
 LIST: Final = ".init"
-"""The suffix of the list: lines as sha256sum(1) writes them; comments are commands that undo owners."""
-_LINE: Final = re.compile("([0-9a-f]{64})  (/.+)")
-_DISOWN: Final = ("policyfs", "owner", "set")
+"""The suffix of the list: JSON of a _Made."""
+_ENTRY: Final = re.compile(
+    r"(?:([0-9a-f]{64})  (/.+?)|# policyfs owner set (.+?))\n(?=[0-9a-f]{64}  /|# policyfs owner set |\Z)",
+    re.DOTALL,
+)
+"""An entry of a list of older versions: as sha256sum(1) writes it, or a command that undoes owners."""
+
+
+class _Made(NamedTuple):
+    """The contents of a list. files: SHA-256 by path. owned: each a store, and files whose owner was set."""
+
+    files: dict[str, str]
+    owned: list[list[str]]
+
+    def text(self) -> str:
+        return json.dumps(self._asdict(), indent=1) + "\n"
 
 
 def check_absent(files: Iterable[str], listed: str) -> None:
     """Raise PolicyfsError if one of the files or their list exists: no file is overwritten."""
-    undo_it = f"policyfs init --undo {shlex.quote(listed)}, or " if os.path.exists(listed) else ""
+    undo_it = f"policyfs init --undo {word(listed)}, or " if os.path.exists(listed) else ""
     for path in filter(os.path.lexists, (*files, listed)):
         raise PolicyfsError(f"{path} is there already, and is not overwritten: {undo_it}choose another --to")
 
@@ -43,8 +58,8 @@ def write_all(files: Mapping[str, str], listed: str) -> None:
     """Write new files, and last the list of them. If one cannot be written, remove the others. Raises
     PolicyfsError, also if one exists."""
     check_absent(files, listed)
-    digests = (f"{hashlib.sha256(text.encode()).hexdigest()}  {path}\n" for path, text in files.items())
-    every = {**files, listed: "".join(digests)}
+    made = _Made({path: hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}, [])
+    every = {**files, listed: made.text()}
     try:
         make_private(os.path.dirname(listed), 0o755)
     except OSError as error:
@@ -54,8 +69,9 @@ def write_all(files: Mapping[str, str], listed: str) -> None:
 
 def own(store: str, app: str, paths: Sequence[str], listed: str) -> int:
     """Make *app* the owner of files, and note in the list how to undo this. Return an exit status."""
-    with open(listed, "a", encoding="utf-8") as file:
-        file.write(f"# {shlex.join([*_DISOWN, store, OWNER_NONE, *paths])}\n")
+    made = _read(listed)
+    made.owned.append([store, *paths])
+    replace_file(Path(listed), made.text().encode())
     return _give(store, app, paths)
 
 
@@ -65,18 +81,41 @@ def _give(store: str, app: str, paths: Sequence[str]) -> int:
     ))  # fmt: skip
 
 
-def _words(command: str) -> list[str]:
-    """Return the arguments of a command in a comment of the list: store, app, paths; none if it is wrong."""
+def _read(listed: str) -> _Made:
+    """Return the contents of a list. Raises PolicyfsError if it cannot be read, or is none."""
     try:
-        words = shlex.split(command)[len(_DISOWN) :]
-    except ValueError:  # a quote without its end
-        return []
-    return words if len(words) > 2 else []
+        text = Path(listed).read_text("utf-8", "surrogateescape")
+    except OSError as error:
+        raise PolicyfsError(f"cannot read {listed}: {error.strerror}; it is a file NAME{LIST}") from error
+    try:
+        made = _Made(**json.loads(text)) if text.startswith("{") else _of_entries(text)
+        texts = [*made.files, *made.files.values(), *(one for row in made.owned for one in row)]
+        is_right = all(isinstance(one, str) for one in texts) and all(len(row) > 1 for row in made.owned)
+    except (AttributeError, RecursionError, TypeError, ValueError):
+        made, is_right = _Made({}, []), False
+    if not listed.endswith(LIST) or not is_right:
+        raise PolicyfsError(f"{listed} is no list of `policyfs init`; it is a file NAME{LIST}")
+    return made
 
 
-def _disown(words: Sequence[str]) -> int:
-    """Take the owners of files away that are still there. words: store, app, paths."""
-    store, _, *paths = words
+def _of_entries(text: str) -> _Made:
+    """Return the contents of a list of an older version. Raises ValueError."""
+    made, at = _Made({}, []), 0
+    while entry := _ENTRY.match(text, at):
+        digest, path, command = entry.groups()
+        if command:
+            store, _, *paths = shlex.split(command)
+            made.owned.append([store, *paths])
+        else:
+            made.files[path] = digest
+        at = entry.end()
+    if at < len(text) or not made.files:
+        raise ValueError("an entry is wrong")
+    return made
+
+
+def _disown(store: str, paths: Sequence[str]) -> int:
+    """Take the owners of files away that are still there."""
     there = [path for path in paths if os.path.lexists(os.path.join(store, path.lstrip("/")))]
     return _give(store, OWNER_NONE, there) if there else EXIT_OK
 
@@ -100,20 +139,11 @@ def has_systemd() -> bool:
 def undo(listed: str) -> int:
     """Unmount and remove all that `policyfs init` has made, and the owners that it has set. Files that were
     changed since stay. Return 1 if some did."""
-    try:
-        lines = Path(listed).read_text("utf-8", "replace").splitlines()
-    except OSError as error:
-        raise PolicyfsError(f"cannot read {listed}: {error.strerror}; it is a file NAME{LIST}") from error
-    begin = f"# {shlex.join(_DISOWN)} "
-    owned = {line[2:]: _words(line[2:]) for line in lines if line.startswith(begin)}
-    found = [_LINE.fullmatch(line) for line in lines if not line.startswith(begin)]
-    if not listed.endswith(LIST) or None in found or not all(owned.values()):
-        raise PolicyfsError(f"{listed} is no list of `policyfs init`; it is a file NAME{LIST}")
-    files = {line[2]: line[1] for line in found if line is not None}
-    sites = [path for path in files if path.endswith(".site.yaml") and os.path.exists(path)]
-    for path in sites:
-        _unmount(read_site(path))
-    failed = [command for command, words in owned.items() if _disown(words)]
+    files, owned = _read(listed)
+    for path in files:
+        if path.endswith(".site.yaml") and os.path.exists(path):
+            _unmount(read_site(path))
+    failed = [one for one in owned if _disown(one[0], one[1:])]
     kept = []
     for path, digest in files.items():
         try:
@@ -122,14 +152,14 @@ def undo(listed: str) -> int:
             continue
         if hashlib.sha256(data).hexdigest() == digest:
             os.unlink(path)
-            print(f"removed {path}")
+            print(f"removed {shown(path)}")
         else:
             kept.append(path)
     os.unlink(listed)
     for path in kept:
-        print(f"kept {path}: it was changed after `policyfs init`")
-    for command in failed:
-        print(f"not done: {command}")
+        print(f"kept {shown(path)}: it was changed after `policyfs init`")
+    for store, *paths in failed:
+        print(f"not done: {words('policyfs', 'owner', 'set', store, OWNER_NONE, *paths)}")
     return EXIT_REFUSED if kept or failed else EXIT_OK
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from typing import Final, NamedTuple
 from policyfs.cli.site.site_units import reaches
 from policyfs.linux.interpreter import clean_environment, program
 from policyfs.linux.mountinfo import Mount, mount_over, mounts
-from policyfs.trail.lines.table import shown
+from policyfs.trail.lines.table import shown, word
 
 _LABEL: Final = "com.docker.compose."  # of podman-compose, too
 _MOST_S: Final = 10.0
@@ -113,7 +112,7 @@ def past_policy(
     for one, source in having(containers, store):
         is_read = compose != "" and _real(compose) in map(_real, one.files)
         if not is_read or one.service not in services:
-            use = "" if is_read else f"use --compose {shown(shlex.quote((*one.files, 'FILE')[0]))}, "
+            use = "" if is_read else f"use --compose {word((*one.files, 'FILE')[0])}, "
             yield (
                 f"the container {shown(one.name)} of {one.manager} has {shown(source)}: it still reaches the"
                 f" library directly, past policyfs; {use}give it a mount in the site file, or stop it"

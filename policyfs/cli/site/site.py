@@ -32,6 +32,7 @@ from policyfs.linux.immutable import set_immutable
 from policyfs.linux.interpreter import interpreter
 from policyfs.linux.private_files import make_private
 from policyfs.store.store_record import check_store
+from policyfs.trail.lines.table import shown, word
 
 _STATUS_S: Final = 5.0
 
@@ -136,10 +137,10 @@ def run_up(args: argparse.Namespace) -> int:
         told = {at: _umount(at, lazy=False) if args.restart else _surplus(site) for at in unnamed}
     made = [mount for mount, _ in wanted]
     for mount, seen in found:
-        print(f"{label(mount)}: {_told(seen, made=mount in made)} at {mount.at}")
+        print(f"{label(mount)}: {_told(seen, made=mount in made)} at {shown(mount.at)}")
     for at, said in told.items():
-        done = f"{at}: down, as the site does not name it any more"
-        print(f"policyfs: {at}: {said}" if said else done, file=sys.stderr if said else None)
+        done = f"{shown(at)}: down, as the site does not name it any more"
+        print(f"policyfs: {shown(at)}: {said}" if said else done, file=sys.stderr if said else None)
     left = [(mount, seen) for mount, seen in found if seen.state is State.CHANGED and mount not in made]
     for mount, seen in left:
         print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
@@ -179,7 +180,8 @@ def _renew(site: Site, mount: MountDoc, seen: Seen) -> str:
     if not (why := why_not(arguments_of(site, mount), seen.status)):
         (said,) = _mount_all(site, [mount], "--follow")
         return said and f"the mount is not as in the site, and its daemon goes on: {said}"
-    print(f"policyfs: {label(mount)} ({mount.at}) is unmounted and mounted again: {why}", file=sys.stderr)
+    told = f"policyfs: {label(mount)} ({shown(mount.at)}) is unmounted and mounted again: {why}"
+    print(told, file=sys.stderr)
     try:  # check before the unmount: otherwise a wrong policy would leave apps without a mount
         check_policy(arguments_of(site, mount))
     except PolicyfsError as error:
@@ -203,7 +205,7 @@ def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Se
         if not said and seen.state is not State.CHANGED
     ]
     left = [said for mount in reversed(started) if (said := _umount(mount.at, lazy=True))]
-    told = [f"{label(mount)} ({mount.at}): {said}" for mount, said in failed]
+    told = [f"{label(mount)} ({shown(mount.at)}): {said}" for mount, said in failed]
     raise PolicyfsError(
         "\n  ".join([f"the site {site.name} is not up, and nothing new is mounted:", *told, *left])
     )
@@ -217,7 +219,7 @@ def _told(seen: Seen, *, made: bool) -> str:
 
 
 def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
-    differs = f"{label(mount)} ({mount.at}) is not as in the site: {'; '.join(seen.changes)}"
+    differs = f"{label(mount)} ({shown(mount.at)}) is not as in the site: {'; '.join(seen.changes)}"
     if seen.changes == (OTHER_CODE,) and is_renewed_by_reload(seen.status):
         return f"{differs}. `systemctl reload {site.unit(mount)}` renews it while it is in use"
     if is_of_unit(seen.status):
@@ -254,13 +256,14 @@ def run_down(args: argparse.Namespace) -> int:
             elif state is not State.DOWN:
                 said = _umount(mount.at, lazy=args.lazy)
             if said:
-                print(f"policyfs: {label(mount)} ({mount.at}): {said}", file=sys.stderr)
+                print(f"policyfs: {label(mount)} ({shown(mount.at)}): {said}", file=sys.stderr)
                 code = EXIT_REFUSED
             else:
                 print(f"{label(mount)}: down")
         for at in _unnamed(site):
             said = _umount(at, lazy=args.lazy)
-            print(f"policyfs: {at}: {said}" if said else f"{at}: down", file=sys.stderr if said else None)
+            told = f"policyfs: {shown(at)}: {said}" if said else f"{shown(at)}: down"
+            print(told, file=sys.stderr if said else None)
             code = EXIT_REFUSED if said else code
     return code
 
@@ -321,10 +324,11 @@ def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
         if seen.state in {State.UP, State.CHANGED}:
             up.append({**seen.status, "site_changes": [one for one in seen.changes if one != OTHER_CODE]})
         elif seen.error is not None:
-            lines.append(f"{label(mount)} ({mount.at}): {seen.error}")
+            lines.append(f"{label(mount)} ({shown(mount.at)}): {seen.error}")
         else:
             lines.append(
-                f"{label(mount)} ({mount.at}): {seen.state.value}; `policyfs up {site.file}` makes this mount"
+                f"{label(mount)} ({shown(mount.at)}): {seen.state.value};"
+                f" `policyfs up {word(site.file)}` makes this mount"
             )
         if seen.changes:
             print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
@@ -468,7 +472,8 @@ def _link_directories(mount: MountDoc) -> None:
         if os.path.islink(path):
             continue
         if os.path.lexists(path):  # a container may have made it, and must not keep others from their mounts
-            print(f"policyfs: {path} is in the way of a link to {target}: move it away", file=sys.stderr)
+            told = f"policyfs: {shown(path)} is in the way of a link to {shown(target)}: move it away"
+            print(told, file=sys.stderr)
             continue
         os.symlink(target, path)
 

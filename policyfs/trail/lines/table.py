@@ -8,6 +8,7 @@ bytes that are not UTF-8. A backslash is doubled, so that no name can imitate an
 from __future__ import annotations
 
 import itertools
+import shlex
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
@@ -37,6 +38,21 @@ def _shown_char(char: str) -> str:
     if code < 0x80:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def word(text: str) -> str:
+    """Return the text as one word of a command to be copied into a shell. A text with harmful characters
+    becomes ``$'\\033'``, which bash, zsh and ksh know."""
+    if is_plain(text):
+        return shlex.quote(text)
+    data = text.encode("utf-8", "surrogateescape")
+    octal = (chr(byte) if 32 <= byte < 127 and byte not in b"\\'" else f"\\{byte:03o}" for byte in data)
+    return f"$'{''.join(octal)}'"
+
+
+def words(*texts: str) -> str:
+    """Return the texts as words of a command."""
+    return " ".join(map(word, texts))
 
 
 def shown_path(path: bytes) -> str:

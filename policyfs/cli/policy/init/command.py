@@ -17,7 +17,7 @@ from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.policy.init.survey import survey
 from policyfs.cli.policy.init.wishes import MEANINGS, Level, Wish, check, named, notes, share, wish_of
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
-from policyfs.trail.lines.table import shown
+from policyfs.trail.lines.table import shown, word
 
 
 def run_init(args: argparse.Namespace) -> int:
@@ -39,12 +39,12 @@ def run_init(args: argparse.Namespace) -> int:
     else:
         wishes = Questions().wishes(there)
     check(wishes)
-    draft = Draft(shown(policy.stem), shown(str(policy)), shown(args.store), wishes, there)
+    draft = Draft(shown(policy.stem), word(str(policy)), word(args.store), wishes, there)
     write_new({str(policy): policy_text(draft), str(tests): cases_text(draft)})
-    print(f"wrote {draft.file} and its tests, {shown(str(tests))}")
+    print(f"wrote {shown(str(policy))} and its tests, {shown(str(tests))}")
     for note in notes(wishes):
         print(f"note: {note}")
-    print(f"next: policyfs policy test {draft.file}")
+    print(f"next: policyfs policy test {word(str(policy))}")
     return EXIT_OK
 
 

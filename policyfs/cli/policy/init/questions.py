@@ -9,6 +9,7 @@ from typing import Final, ParamSpec, TextIO, TypeVar
 from policyfs.cli.policy.init.survey import Directory
 from policyfs.cli.policy.init.wishes import MEANINGS, Level, Wish, directories, wish_of
 from policyfs.errors import UsageError
+from policyfs.trail.lines.table import shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,10 +97,10 @@ class Questions:
             return None
 
     def _say(self, text: str) -> None:
-        print(text, file=self._asked)
+        print(shown(text), file=self._asked)
 
     def _ask(self, question: str) -> str:
-        print(question, end="", file=self._asked, flush=True)
+        print(shown(question), end="", file=self._asked, flush=True)
         line = self._answers.readline()
         if not line:
             raise UsageError("the input ended before the last answer; options answer, too (--help)")
