@@ -1,6 +1,6 @@
 """Programs that use a mount while package.sh changes the package under it.
 
-    clients.py run MOUNT STORE REPORTS [WORD]     three processes, until the file REPORTS/stop exists
+    clients.py run MOUNT STORE REPORTS [WORD]     four processes, until the file REPORTS/stop exists
     clients.py check MOUNT STORE REPORTS WORD     what they have done since the last check
 
 MOUNT has note.txt, photo.jpg and the directory inbox; STORE is the directory behind it. The reader keeps one
@@ -15,6 +15,7 @@ import hashlib
 import json
 import mmap
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -108,8 +109,33 @@ def writer(mount: Path, reports: Path) -> Iterator[None]:
             yield
 
 
+def day(mount: Path, reports: Path) -> Iterator[None]:
+    """Have programs unpack a tree, and copy, compare, search, move and remove it."""
+    tree = reports / "tree"
+    for number in range(40):
+        (tree / f"Album {number % 4}").mkdir(parents=True, exist_ok=True)
+        (tree / f"Album {number % 4}" / str(number)).write_bytes(text(number))
+    place = mount / "inbox/day"
+    steps = (
+        "mkdir -p {place}", "tar -C {tree} -cf {place}/tree.tar .", "mkdir {place}/tree",
+        "tar -C {place}/tree -xf {place}/tree.tar", "diff -r {tree} {place}/tree",
+        "cp -a {place}/tree {place}/copy", "find {place} -type f -newermt 2001-01-01",
+        "mv {place}/copy {place}/moved", "diff -r {tree} {place}/moved", "chmod -R go-w {place}/moved",
+        "sha256sum {place}/tree.tar", "rm -r {place}",
+    )  # fmt: skip
+    subprocess.run(["rm", "-rf", place], check=True)  # of a round that failed
+    while True:
+        for step in steps:
+            words = [word.format(tree=tree, place=place) for word in step.split()]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            if done.returncode or done.stderr:
+                raise ClientError(f"{step}: exit {done.returncode}, {done.stderr[:200]}")
+            yield
+
+
 ROLES: Final[dict[str, tuple[int, Callable[[Path, Path], Iterator[None]]]]] = {
     "reader": (GALLERY, reader), "opener": (GALLERY, opener), "writer": (UPLOADER, writer),
+    "day": (UPLOADER, day),
 }  # fmt: skip
 
 

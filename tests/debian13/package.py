@@ -57,6 +57,8 @@ rm -rf /w /wheels /wheels2 && python3 -m venv /w \
 NEWER: Final = """\
 dpkg-deb --raw-extract /one/*.deb /newer \
 && sed -i 's/^Version: .*/&.1/' /newer/DEBIAN/control \
+&& echo '# Other code: a daemon follows only one that has another digest.' \
+    >>"$(ls /newer/usr/lib/policyfs/code/lib/python*/site-packages/policyfs/__init__.py)" \
 && rm -rf /old && mv /one /old && mkdir /one && dpkg-deb -Zgzip --build /newer /one/newer.deb >/dev/null \
 && rm -r /newer"""
 RELEASED: Final = """\
@@ -79,7 +81,7 @@ def tried(builder: Path, fresh: Path, suite: str) -> int:
     if commit := last_release(builder / PLACE):
         print(f"the old package is the release of commit {commit}, the new one is HEAD", flush=True)
     else:
-        print("no release is before HEAD: the new package is the old one with another number", flush=True)
+        print("no release is before HEAD: the new package has another number and a comment", flush=True)
     before = RELEASED.format(commit=commit) if commit else NEWER
     if status := inside(builder, f"{BUILD} && {WHEELS} && {before}"):
         return status

@@ -19,7 +19,9 @@ apt-get update -qq
 apt-get install -y -qq --no-install-recommends "$old" man-db >/dev/null
 cd /
 policyfs --version
+code=$(policyfs --version | sed 's/.*(//')
 unshare --net dpkg -i "$new" >/dev/null # all that pip would fetch is in the package
+[ "$(policyfs --version | sed 's/.*(//')" != "$code" ] || fail "both versions have the same code: nothing is exchanged"
 for page in 1/policyfs 5/policyfs-policy 8/mount.fuse.policyfs; do
     man -w "${page%/*}" "${page#*/}" >/dev/null || fail "no page $page"
 done
@@ -36,7 +38,7 @@ apps:
   uploader: {uid: 10012, grants: [media.location]}
 rules:
   - {id: all, allow: [see, read], who: {app: any}, paths: "/**"}
-  - {id: uploads, allow: [write, create, delete], who: {app: uploader}, paths: "/inbox/**"}
+  - {id: uploads, allow: [write, create, delete, attr], who: {app: uploader}, paths: "/inbox/**"}
   - {id: no-place, require: {redact: [location]}, raw_types: [text/plain], who: {not: {grant: media.location}}}
 END
 for name in media kept; do
@@ -53,9 +55,12 @@ of_daemon() {
     policyfs status --json "/mnt/$1" | /usr/bin/python3 -c "import json, sys; print(json.load(sys.stdin)['$2'])"
 }
 followed() {
+    left=$(of_daemon "$1" pid)
     policyfs mount --follow --policy /etc/policyfs/home.yaml "/srv/$1" "/mnt/$1"
     grep -qF " $(readlink -f /usr/lib/policyfs/current)/" "/proc/$(of_daemon "$1" pid)/maps" ||
         fail "the daemon of /mnt/$1 is not of the installed version"
+    [ "$(of_daemon "$1" pid)" != "$left" ] || fail "no other daemon has followed at /mnt/$1"
+    echo "take-over of /mnt/$1: $(of_daemon "$1" takeover)"
 }
 as_app() {
     setpriv --reuid 10011 --regid 10011 --clear-groups "$@"
