@@ -164,7 +164,7 @@ SUITE ?= trixie
 
 test-debian13:
 	@packaging/setup/packages.sh debian13
-	@python3 -m tests.debian13 --suite $(SUITE) --jobs $(JOBS) $(if $(ROOT),--root $(ROOT)) $(TESTS)
+	@python3 -m tests.debian13 --suite $(SUITE) --jobs $(JOBS) $(if $(ROOT),--root "$(ROOT)") $(TESTS)
 
 deb:
 	@packaging/setup/packages.sh deb
@@ -190,7 +190,7 @@ image: deb
 	@packaging/image.sh
 
 try-image: setup image
-	@POLICYFS_SOAK=1 POLICYFS_IMAGE=$(CURDIR)/dist/policyfs-image.tar $(PY) -m pytest -q -m soak --timeout=600 \
+	@POLICYFS_SOAK=1 POLICYFS_IMAGE="$(CURDIR)/dist/policyfs-image.tar" $(PY) -m pytest -q -m soak --timeout=600 \
 	    tests/mount/test_containers.py -k in_a_container
 
 # Sphinx has an environment of its own: nothing else needs it.

@@ -13,6 +13,7 @@ import gc
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.support.machine.alone import hold_to_the_name
 from tests.support.machine.block_groups import spread
 from tests.support.machine.counts import SOAK
 from tests.support.machine.huge_pages import Collapsed
-from tests.support.machine.namespace import clear_away, detach, enter_private_namespace, mount_memory
+from tests.support.machine.namespace import clear_away, enter_private_namespace, mount_memory
 from tests.support.machine.second_try import SecondTry
 from tests.support.machine.side_by_side import SideBySide
 from tests.support.machine.watchdog import Watchdog
@@ -33,6 +34,8 @@ from tests.support.mount.stores import IN_MEMORY, Mounts, populate, work_directo
 from tests.support.samples import media as media_tools
 
 WATCHDOG_GRACE_S = 10.0
+LONGEST_TMPDIR_BYTES = 24
+"""A socket below has 107 bytes for its path."""
 
 hypothesis.settings.register_profile(
     "policyfs",
@@ -54,7 +57,9 @@ class Run:
 
     def __init__(self, above: Path | None = None) -> None:
         """above: the directory of the process that hands out the tests, if this is not it."""
-        prefix = "policyfs-test-" if above is None else "w-"  # a socket below has 107 bytes for its path
+        if len(os.fsencode(tempfile.gettempdir())) > LONGEST_TMPDIR_BYTES:
+            raise pytest.UsageError(f"use a TMPDIR of at most {LONGEST_TMPDIR_BYTES} bytes, for its sockets")
+        prefix = "pf-" if above is None else "w-"
         self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=above))
         self.directory.chmod(0o711)
         spread(self.directory)
@@ -86,8 +91,11 @@ class Run:
         """Clear everything away."""
         if self.watchdog is not None:
             self.watchdog.close()
-            detach(str(self.directory / IN_MEMORY))
-        shutil.rmtree(self.directory, ignore_errors=True)
+            clear_away(self.directory)  # also what a test has left in its tmp_path
+        remove = ["rm", "-rf", "--one-file-system", self.directory]
+        if subprocess.run(remove, capture_output=True, check=False).returncode:  # mountpoints with chattr +i
+            subprocess.run(["chattr", "-Rf", "-i", self.directory], capture_output=True, check=False)
+            subprocess.run(remove, check=False)
 
 
 RUN = pytest.StashKey[Run]()
@@ -106,6 +114,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell has it ignored in what it starts in the background, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run = config.stash[RUN] = Run()
+    config.option.basetemp = config.option.basetemp or str(run.directory / "p")  # shorter than pytest's own
     samples = run.common / "samples"
     samples.mkdir(exist_ok=True)
     os.environ[media_tools.KEPT_IN] = str(samples)

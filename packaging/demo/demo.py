@@ -102,7 +102,7 @@ class Demo:
         return said
 
     def _short(self, arguments: Sequence[str | os.PathLike[str]]) -> str:
-        text = shlex.join(map(os.fspath, arguments))
+        words = [*map(os.fspath, arguments)]
         for long, short in (
             (f"{CHECKOUT}/", ""),
             (f"{self.store}", "STORE"),
@@ -110,8 +110,8 @@ class Demo:
             (f"{self.mount}", "MNT"),
             (f"{self.directory}/", "/tmp/"),
         ):
-            text = text.replace(long, short)
-        return text
+            words = [word.replace(long, short) for word in words]
+        return shlex.join(words)
 
     # ------------------------------------------------------------ acts
 
@@ -217,18 +217,22 @@ class Demo:
         """What to type in one's own shell."""
         uid = self.uids["gallery"]
         names = ", ".join(f"{app} {number}" for app, number in sorted(self.uids.items()))
-        command = Path(sys.executable).with_name("policyfs")
+        command, policy, mount, directory = (
+            shlex.quote(str(path))
+            for path in (Path(sys.executable).with_name("policyfs"), POLICY, self.mount, self.directory)
+        )
+        look = shlex.quote(f"cd {mount} && exec sh")
         ours = [name for name in self.environment if name.startswith("POLICYFS")]
-        settings = " ".join(f"{name}={self.environment[name]}" for name in ours)
+        settings = " ".join(f"{name}={shlex.quote(self.environment[name])}" for name in ours)
         print(f"""
 The store {self.store} stays mounted on {self.mount}. Apps and their uids: {names}.
-Be an app:      setpriv --reuid {uid} --regid {uid} --clear-groups -- sh -c 'cd {self.mount} && exec sh'
+Be an app:      setpriv --reuid {uid} --regid {uid} --clear-groups -- sh -c {look}
 First, to let the commands below find this mount:   export {settings}
-See its state:  {command} status {self.mount}
-Why so:         {command} policy explain {POLICY} --app gallery --op read /{PHOTO}
+See its state:  {command} status {mount}
+Why so:         {command} policy explain {policy} --app gallery --op read /{PHOTO}
 The trail:      {command} audit search --follow
-Another policy: edit {POLICY}, then {command} reload {self.mount}
-The end:        {command} umount {self.mount} && rm -r {self.directory}""")
+Another policy: edit {policy}, then {command} reload {mount}
+The end:        {command} umount {mount} && rm -r {directory}""")
 
 
 def main() -> int:

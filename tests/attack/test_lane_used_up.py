@@ -20,6 +20,7 @@ from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
 from tests.support.mount.faulty import CAMERA, GALLERY
 
+pytestmark = pytest.mark.load  # the kernel ends the lease after 45 s, and with it the waits
 THREADS = 40
 """More than the bridge lets one uid have under way in one lane."""
 

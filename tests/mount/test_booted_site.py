@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,14 +181,14 @@ def _setup(path: Path) -> None:
         SETUP.format(
             policy="".join(f"{line}\n" for line in policy),
             site="".join(f"{line}\n" for line in site),
-            programs=PROGRAMS,
-            checkout=CHECKOUT,
+            programs=shlex.quote(str(PROGRAMS)),
+            checkout=shlex.quote(str(CHECKOUT)),
             removed=REMOVED,
-            policyfs=POLICYFS,
+            policyfs=shlex.quote(str(POLICYFS)),
             apps=" ".join(APPS),
             names=NAMES,
             where=WHERE,
-            docker=f"sh {CHECKOUT}/tests/support/machine/dockerd.sh",
+            docker=f"sh {shlex.quote(f'{CHECKOUT}/tests/support/machine/dockerd.sh')}",
             paths=" ".join(f"{WHERE}/{app}/media" for app in everybody),
             engines_s=ENGINES_WAIT_S,
             pause_s=PAUSE_S,

@@ -4,6 +4,7 @@ call fails."""
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,21 +50,22 @@ FRESH
 cat >/etc/policyfs/home.site.yaml <<END
 {site}END
 # As the package installs it: each version in a directory of its own, and a link to the one in use.
-libraries=$(echo {checkout}/.venv/lib/python*/site-packages)
+checkout={checkout}
+libraries=$(echo "$checkout"/.venv/lib/python*/site-packages)
 for version in 1 2 3; do
     at=/installed/$version
-    site=$at/${{libraries#{checkout}/.venv/}}
+    site=$at/${{libraries#"$checkout/.venv/"}}
     mkdir -p $at/bin $site
-    cp {checkout}/packaging/bin/policyfs $at/bin
-    ln -s $(readlink -f {checkout}/.venv/bin/python) $at/bin/python3
-    cp {checkout}/.venv/pyvenv.cfg $at
-    for library in $libraries/*; do
-        case $library in
-        */policyfs* | */__editable__* | *.pth) ;;
-        *) ln -s $library $site ;;
+    cp "$checkout/packaging/bin/policyfs" $at/bin
+    ln -s "$(readlink -f "$checkout/.venv/bin/python")" $at/bin/python3
+    cp "$checkout/.venv/pyvenv.cfg" $at
+    for library in "$libraries"/*; do
+        case ${{library##*/}} in
+        policyfs* | __editable__* | *.pth) ;;
+        *) ln -s "$library" $site ;;
         esac
     done
-    cp -a {checkout}/policyfs $site
+    cp -a "$checkout/policyfs" $site
     ln -s ${{site#$at/}}/policyfs $at/code
     mkdir $site/policyfs-$version.dist-info
     echo "# $version" >>$site/policyfs/__init__.py
@@ -167,7 +169,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     place = tmp_path_factory.mktemp("machine")
     setup = place / "setup"
     values = {"at": AT, "code": CODE, "policy": POLICY, "rules": RULES, "site": SITE, "unit": UNIT}
-    setup.write_text(SETUP.format(checkout=CHECKOUT, policyfs=POLICYFS, **values))
+    setup.write_text(SETUP.format(checkout=shlex.quote(str(CHECKOUT)), policyfs=POLICYFS, **values))
     with booted(place, setup) as running:
         wait_for(lambda: running.state(UNIT) == "active", "the mount", UP_S)
         yield Home(running)

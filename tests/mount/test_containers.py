@@ -7,6 +7,7 @@ The image is this machine's /usr. Each app, and root in a container, lists its l
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from tests.support.machine.counts import SOAK, count
 from tests.support.machine.documents import blocks
 from tests.support.machine.processes import wait_for
 
+OWN: Final = shlex.quote(str(CHECKOUT))
+"""The checkout as a word of a shell."""
+COMMAND: Final = shlex.quote(str(POLICYFS))
 SITE: Final = "/etc/policyfs/home.site.yaml"
 STORE: Final = "/srv/media"
 HEAL_S: Final = 30
@@ -43,7 +47,7 @@ for name in DCIM Documents Films; do echo $name >/srv/disk/$name/file; done
 mount -t tmpfs -o mode=700 other /srv/other
 mkdir /srv/other/DCIM
 mount --bind /srv/disk {STORE} # the store has been mounted before
-{POLICYFS} accept {STORE}
+{COMMAND} accept {STORE}
 umount {STORE}
 cat >/etc/policyfs/home.yaml <<END
 apiVersion: policyfs/v1
@@ -67,12 +71,12 @@ mounts:
   - {{app: anna, at: /run/anna/media}}
 END
 cd /srv/app
-cp {CHECKOUT}/tests/support/programs/lister.py {CHECKOUT}/tests/support/programs/purger.py .
+cp {OWN}/tests/support/programs/lister.py {OWN}/tests/support/programs/purger.py .
 sed -i "s/^PAUSE_S = 0.01/PAUSE_S = {PAUSE_S}/" lister.py
 mkdir -m 777 logs/state
 for name in {" ".join(LISTERS)}; do touch logs/$name; done
 chmod a+rw logs/*
-cp -a {CHECKOUT}/policyfs /next
+cp -a {OWN}/policyfs /next
 touch /next/more.py
 cat >compose.yaml <<'END'
 services:
@@ -102,14 +106,14 @@ echo 'anna:x:{ANNA}:{ANNA}::/home/anna:/bin/sh' >>/etc/passwd
 echo 'anna:x:{ANNA}:' >>/etc/group
 echo anna:300000:65536 | tee /etc/subuid >/etc/subgid
 chown {ANNA}:{ANNA} /home/anna /run/user/{ANNA}
-sh {CHECKOUT}/tests/support/machine/podman.sh
+sh {OWN}/tests/support/machine/podman.sh
 cat >/anna <<END
 cd /home/anna
 exec setpriv --reuid {ANNA} --regid {ANNA} --clear-groups \\
     env HOME=/home/anna XDG_RUNTIME_DIR=/run/user/{ANNA} podman "\\$@"
 END
 cat >/init <<END
-sh {CHECKOUT}/tests/support/machine/dockerd.sh >/var/log/dockerd 2>&1 &
+sh {OWN}/tests/support/machine/dockerd.sh >/var/log/dockerd 2>&1 &
 while sleep 1; do :; done
 END
 """
@@ -214,9 +218,9 @@ def home(tmp_path: Path) -> Iterator[Home]:
         wait_for(has_image, "dockerd answers", HEAL_S)
         for podman in ("podman", "sh /anna"):
             home.sh(f"{podman} import /image.tar localhost/own")
-        assert "has a variable" in home.sh(f"{POLICYFS} compose {SITE} /srv/app/compose.yaml", check=False)
+        assert "has a variable" in home.sh(f"{COMMAND} compose {SITE} /srv/app/compose.yaml", check=False)
         config = "cd /srv/app; echo HERE= >.env; docker-compose --profile podman config"
-        home.sh(f"{config} | {POLICYFS} compose {SITE} /dev/stdin >policyfs.compose.yaml")
+        home.sh(f"{config} | {COMMAND} compose {SITE} /dev/stdin >policyfs.compose.yaml")
         if home.sh("head -c 2 $(command -v docker-compose)") == "#!":  # 1.x, as the file itself says
             home.sh("sed -i /create_host_path/d /srv/app/policyfs.compose.yaml")
         try:
@@ -237,14 +241,14 @@ def test_policyfs_in_a_container_beside_its_users(home: Home) -> None:
         for missing in ("bad   fuse ", "bad   capability ", "off   callers ", "off   propagation "):
             assert missing in alone
     else:
-        text = text.replace("image: policyfs", "image: own").replace("policyfs up", f"{POLICYFS} up")
+        text = text.replace("image: policyfs", "image: own").replace("policyfs up", f"command {COMMAND} up")
         text += "".join(f"      - {path}:{path}:ro\n" for path in ("/usr", CHECKOUT, *BASE))
     (home.machine.root / "srv/app/policyfs.yaml").write_text(f'version: "2.4"\n{text}')
     home.sh("sed -i /anna/d /etc/policyfs/home.site.yaml; mkdir -p /run/policyfs")
     compose = "cd /srv/app; docker-compose -f policyfs.yaml"
     home.sh(f"{compose} up --detach")
     wait_for(lambda: "photos: up" in home.sh("docker logs app_policyfs_1"), "the mounts are up", HEAL_S)
-    own = f"docker exec app_policyfs_1 {'policyfs' if IMAGE else POLICYFS}"
+    own = f"docker exec app_policyfs_1 {'policyfs' if IMAGE else COMMAND}"
     assert home.sh(f"{own} status --check").count(": well") == 2
     assert "ok    propagation " in home.sh(f"{own} doctor")
     home.sh(f"{COMPOSE} up --detach")
@@ -284,7 +288,7 @@ def test_init_finds_the_containers_that_run(home: Home) -> None:
     """Those of the compose file get a mount. Others with the library are named, also by another path."""
     home.plug("/srv/disk")
     home.sh(INIT_SETUP)
-    said = home.sh(f"cd /; yes '' | head -n 20 | {POLICYFS} init --to /etc/init {STORE}")
+    said = home.sh(f"cd /; yes '' | head -n 20 | {COMMAND} init --to /etc/init {STORE}")
     assert "reading /opt/films/compose.yaml, from which containers run: films_films_1\n" in said
     notes = [line.split()[3] for line in said.splitlines() if "it still reaches the library directly" in line]
     assert sorted(notes) == ["above", "alias", "volume"], said
@@ -314,7 +318,7 @@ def test_no_container_finds_an_empty_library(home: Home) -> None:
 def _is_renewed(home: Home) -> None:
     """Change options, and install other code: that is three mounts to renew."""
     home.sh(f"sed -i '/app: tv/s/path:/options: {{read_only: true}}, path:/' {SITE}")
-    home.sh(f"mount --bind /next {CHECKOUT}/policyfs")
+    home.sh(f"mount --bind /next {OWN}/policyfs")
     assert home.policyfs("status", "--check", check=False).count(OLD) == 3
     # It refuses while a mount is in use, as it is for a moment at each listing.
     said = lambda: home.policyfs("up", "--restart", check=False)  # noqa: E731

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,12 +49,13 @@ class Person:
         (arena / "media/DCIM/beach.jpg").write_bytes(media["photo_with_place.jpg"].read_bytes())
         (arena / "media/Documents/letter.txt").write_text("Dear reader\n")
         program = arena / "bin/policyfs"
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m policyfs.cli.main "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m policyfs.cli.main "$@"\n')
         program.chmod(0o755)
         self.environment = os.environ | {
             "PATH": f"{arena / 'bin'}:{os.environ['PATH']}",
             "PYTHONPATH": str(CHECKOUT),
             "LC_ALL": "C.UTF-8",
+            "LANGUAGE": "",  # glibc obeys it in any locale but C
             "TZ": "UTC",
             "POLICYFS_RUNTIME_DIR": str(arena / "work/run"),
             "POLICYFS_TRAIL_DIR": str(arena / "work/trail"),

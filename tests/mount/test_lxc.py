@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support.machine.booted import POLICYFS, booted
 
+COMMAND: Final = shlex.quote(str(POLICYFS))
 ROOT: Final = 100_000
 """The uid outside of the container's root."""
 SETUP: Final = f"""\
@@ -44,7 +46,7 @@ for name in bin lib lib64 sbin; do ln -s usr/$name /box/$name; done
 echo root:x:0:0::/:/bin/sh >/box/etc/passwd
 chown -hR {ROOT}:{ROOT} /box
 cat >/init <<END
-{POLICYFS} mount --policy /etc/policyfs/box.yaml --app box --any-uid --posix --idmap /srv/media /srv/apps/box
+{COMMAND} mount --policy /etc/policyfs/box.yaml --app box --any-uid --posix --idmap /srv/media /srv/apps/box
 lxc-start box -l INFO -o /var/log/lxc.log
 touch /up
 while sleep 1; do :; done

@@ -59,6 +59,7 @@ class Runner:
         self.trail = work / "trail"
         self.environment = {
             "POLICYFS_RUNTIME_DIR": str(work / "run"), "POLICYFS_TRAIL_DIR": str(self.trail),
+            "LC_ALL": "C.UTF-8", "LANGUAGE": "",
         }  # fmt: skip
         self.program: tuple[str, ...] = ("policyfs.cli.main",)
         self.options: tuple[str, ...] = ("--app", "app")

@@ -36,7 +36,7 @@ def _said_at_terminal(words: list[str], environment: dict[str, str]) -> str:
 
     shell = subprocess.Popen(
         ["bash", "-c", SHELL, "bash", *words], stdin=theirs, stdout=theirs, stderr=theirs,
-        env=os.environ | environment, preexec_fn=take,
+        env=os.environ | environment | {"LC_ALL": "C"}, preexec_fn=take,
     )  # fmt: skip
     said, until_s = "", time.monotonic() + DEADLINE_S
     try:

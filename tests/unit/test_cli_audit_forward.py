@@ -114,8 +114,9 @@ def test_who_delivers_can_neither_read_the_trail_nor_the_keys(place: Place) -> N
     KeyStore(place.keys).signer()
     script = place.root / "spy"
     script.write_text(
-        f"#!/bin/sh\ncat >/dev/null\nexec >{place.work}/told 2>&1\nid -u\ngrep CapEff /proc/self/status\n"
-        f"cat {place.trail}/*/* ; cat {place.keys}/* ; touch {place.trail}/x\nls -l /proc/self/fd\nexit 0\n"
+        f"#!/bin/sh\nexport LC_ALL=C\ncat >/dev/null\nexec >{place.work}/told 2>&1\nid -u\n"
+        f"grep CapEff /proc/self/status\ncat {place.trail}/*/* ; cat {place.keys}/* ; touch {place.trail}/x\n"
+        "ls -l /proc/self/fd\nexit 0\n"
     )
     script.chmod(0o755)
     place.configure(f"sinks:\n  - {{id: spy, command: ['{script}']}}\n")

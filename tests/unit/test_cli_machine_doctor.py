@@ -46,11 +46,9 @@ def test_something_bad_is_exit_code_1(tmp_path: Path) -> None:
 
 def test_a_check_that_cannot_run_is_a_line_and_the_others_run() -> None:
     """Without /proc several checks have nothing to look at."""
-    command = "umount -l /proc && exec python -m policyfs.cli.main doctor --json"
-    command = command.replace("python", sys.executable)
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", command], capture_output=True, text=True, timeout=60, check=False
-    )
+    command = 'umount -l /proc && exec "$0" -m policyfs.cli.main doctor --json'
+    words = ["unshare", "--mount", "sh", "-c", command, sys.executable]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert rows["capability"]["state"] == "error"

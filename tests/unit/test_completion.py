@@ -14,7 +14,7 @@ from tests.support.machine.documents import CHECKOUT
 
 FILES = CHECKOUT / "packaging" / "completion"
 BASH = """
-source {file}
+source "{file}"
 COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
 _policyfs
 printf '%s\\n' "${{COMPREPLY[@]}}"
@@ -22,7 +22,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 ZSH = """
 compadd() {{ shift; print -l -- "$@" }}
 _files() {{ }}
-source {file}
+source "{file}"
 words=({words}); CURRENT=${{#words}}
 _policyfs
 """
@@ -62,7 +62,7 @@ def test_what_a_shell_offers(shell: str, words: list[str], wanted: set[str]) -> 
     line = shlex.join(["policyfs", *words])
     if shell == "fish":
         file = FILES / "policyfs.fish"
-        script = f"source {file}; complete -C {shlex.quote(line)}"
+        script = f"source {shlex.quote(str(file))}; complete -C {shlex.quote(line)}"
         offered = told("fish", "--no-config", "-c", script)
     elif shell == "zsh":
         offered = told("zsh", "-f", "-c", ZSH.format(file=FILES / "_policyfs", words=line))

@@ -99,11 +99,11 @@ def test_a_bug_in_a_part_ends_the_process_loudly(tmp_path: Path) -> None:
     assert log[0] == "copy: ended by a bug: KeyError('x')"
 
 
-def _stopped_by_signals() -> int:
+def _stopped_by_signals(place: Path) -> int:
     """Stop a forwarder 200 times at a random moment of its waits. Return how often."""
-    config = parse_config(SourceText("x", CONFIG.format("/none").encode()))
-    source = Source(DirectAccess(Path("/none/trail")))
-    forwarder = Forwarder(config, source, CursorStore("/none/state"), lambda _text: None)
+    config = parse_config(SourceText("x", CONFIG.format(place).encode()))
+    source = Source(DirectAccess(place / "trail"))
+    forwarder = Forwarder(config, source, CursorStore(str(place / "state")), lambda _text: None)
     signal.signal(signal.SIGUSR1, lambda *_: forwarder.stop())
     stopped = 0
 
@@ -120,6 +120,6 @@ def _stopped_by_signals() -> int:
     return stopped
 
 
-def test_a_signal_handler_may_stop_it_at_any_moment() -> None:
+def test_a_signal_handler_may_stop_it_at_any_moment(tmp_path: Path) -> None:
     """threading.Event is not reentrant: after a signal inside its wait() only SIGKILL helped."""
-    assert in_child(_stopped_by_signals) == 200
+    assert in_child(lambda: _stopped_by_signals(tmp_path)) == 200

@@ -175,7 +175,7 @@ def _own_output(config: pytest.Config, number: int) -> Iterator[None]:
     capture.stop_global_capturing()
     capture.start_global_capturing()
     factory = config._tmp_path_factory
-    factory._basetemp = Path(factory.getbasetemp(), f"process-{number}")
+    factory._basetemp = Path(factory.getbasetemp(), str(number))
     factory._basetemp.mkdir(mode=0o700, exist_ok=True)
     spread(factory._basetemp)
     try:
