@@ -7,6 +7,7 @@ import importlib.metadata
 import mmap
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -130,10 +131,29 @@ def test_the_program_stands_on_the_stack_that_was_agreed() -> None:
 # ---------------------------------------------------------------- Makefile
 
 
-def test_ci_runs_make_test() -> None:
-    script = CHECKOUT / ".ci" / "run"
-    assert os.access(script, os.X_OK)
-    assert "exec make test" in script.read_text(encoding="utf-8")
+def test_ci_runs_make_test_as_people_have_it(tmp_path: Path) -> None:
+    """In a clone of HEAD. Its output and result come through, and nothing of it stays."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(CHECKOUT / ".ci/run", tmp_path / ".ci")
+    probe = "pwd; echo $$TMPDIR; LC_ALL= ls none; getent passwd 1000 1001; cat /etc/subuid; stat -c %a .."
+    (tmp_path / "Makefile").write_text(f"setup:\n\t@echo made\ntest:\n\t@{probe}; cat file; exit 3\n")
+    (tmp_path / "file").write_text("committed\n")
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x")
+    for words in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "-m", "first")):
+        subprocess.run([*git, *words], check=True, timeout=30)
+    (tmp_path / "file").write_text("changed\n")
+    quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    said = subprocess.run([tmp_path / ".ci/run"], **quiet, timeout=60, check=False)
+    made, where, own, *users, mode, text = said.stdout.splitlines()
+    assert (made, text, mode, said.returncode) == ("made", "committed", "700", 2), said
+    place = where.removesuffix("/a b/policyfs")
+    assert (place != where, own) == (True, f"{place}/t")
+    assert users == [
+        "anna:x:1000:1000::/home/anna:/bin/sh", "bert:x:1001:1001::/home/bert:/bin/sh",
+        "anna:100000:65536", "bert:165536:65536",
+    ]  # fmt: skip
+    assert "No such file" not in said.stderr
+    assert not Path(place).exists()
 
 
 def test_the_workflow_runs_goals_of_the_makefile() -> None:
@@ -288,7 +308,8 @@ def test_the_environment_is_made_from_the_systems_python(
     first.symlink_to(old if old_first else sys.executable)
     script = tmp_path / "python.sh"
     text = (CHECKOUT / "packaging/setup/python.sh").read_text(encoding="utf-8")
-    script.write_text(text.replace("system=/usr/bin/python3", f"system={system.format(old=old)}"))
+    own = shlex.quote(system.format(old=old))
+    script.write_text(text.replace("system=/usr/bin/python3", f"system={own}"))
     printed = subprocess.run(
         ["sh", script],
         env={"PATH": f"{first.parent}:/usr/bin:/bin"},
