@@ -72,11 +72,11 @@ FOLLOWED = {
         ('who: {app: stranger}, paths: "/data/{app}/**"', 'who: {app: any}, paths: "/data/{app}/**"'),
     ],
     "not-of-several": [
+        ("{app: camera, grant: media.location}", "{app: camera}"),
         (
-            '{app: camera, grant: media.location}}, paths: "/DCIM/raw/**"}',
-            '{app: camera}}, paths: "/DCIM/raw/**"}\n'
-            '  - {id: closed2, deny: [read], who: {not: {grant: media.location}}, paths: "/DCIM/raw/**"}',
-        )
+            "rules:",
+            "rules:\n  - {id: too, deny: [read], who: {not: {grant: media.location}}, paths: /DCIM/raw/x}",
+        ),
     ],
     "one-level": [("/DCIM/*", "/DCIM/**")],
     "own-directory": [("/data/{app}/**", "/data/{app}/***")],
