@@ -98,6 +98,14 @@ FOLLOWED = {
     ],
     "unchecked-write": [('{content: image/*}, paths: "/DCIM/**"', "{content: image/*}")],
     "unknown-kind": [("image/jpge, picture/png", "image/jpeg, image/png")],
+    "broad-uids": [('"1-9999"', "1042")],
+    "denials-unrecorded": [('"off"', "best_effort")],
+    "empty-invariant": [
+        ("app: gallery, not: {app: any}", "app: gallery"),
+        ("/DICM/", "/DCIM/"),
+        ("never: [read]", "never: [delete]"),
+    ],
+    "root-app": [("uid: 0", "uid: 1042")],
     "unseen": [("allow: [read]", "allow: [see, read]")],
 }
 """What the advice of each finding asks for, as changes of the policy's text."""

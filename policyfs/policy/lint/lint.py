@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from policyfs.policy.analysis.sides import Compiled
+from policyfs.policy.analysis.sides import Compiled, Side
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
@@ -14,12 +14,17 @@ from policyfs.policy.lint.dates import dates
 from policyfs.policy.lint.effects import Effects, repeated
 from policyfs.policy.lint.findings import Finding, Silenced, split
 from policyfs.policy.lint.hints import hints
-from policyfs.policy.lint.places import Places
+from policyfs.policy.lint.modes import principal_of
+from policyfs.policy.lint.places import Places, plain_names, shown
 from policyfs.policy.lint.reach import not_searched, reach
 from policyfs.policy.lint.rights import Rights
 from policyfs.policy.lint.texts import texts
 from policyfs.policy.lint.writers import Writers
+from policyfs.policy.model import Policy
 from policyfs.policy.text.parse import SourceText
+
+_TRIED: Final = 8
+"""Maximum number of callers for which one path of an invariant is tried."""
 
 
 class Report(NamedTuple):
@@ -59,3 +64,22 @@ def _findings(engine: Engine) -> Iterator[Finding]:
     del effects  # it holds an engine of its own
     yield from Rights(places, callers).findings()
     yield from (one for one in Writers(places, callers).findings() if one.subject not in told)
+    apps = [Side(compiled, engine.caller(principal_of(engine, app))) for app in engine.policy.apps]
+    yield from _empty_invariants(places, [*apps, *(group.sides[0] for group in callers)], engine.policy)
+
+
+def _empty_invariants(places: Places, sides: Sequence[Side], policy: Policy) -> Iterator[Finding]:
+    """Yield a finding for each invariant that no request could break: probably a mistake."""
+    for one in policy.invariants:
+        subject, todo = f"invariant {one.id}", "correct its conditions, or remove it"
+        about = [side for side in sides if one.rule.who is None or side.caller.of.within(one.rule.who)]
+        if not about:
+            told = "it is about no caller: no app and no uid meets all conditions of its who"
+            yield Finding("empty-invariant", one.rule.where, subject, told, todo)
+            continue
+        for glob in one.rule.paths or ():
+            at = [(names, side) for side in about[:_TRIED] if (names := plain_names(glob, side.caller))]
+            if at and not any(places.at(*each).lives for each in at):
+                told = f"no rule is about {shown(at[0][0])}, so nobody may do anything there"
+                yield Finding("empty-invariant", one.rule.where, subject, told, todo)
+                break

@@ -8,10 +8,12 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from policyfs.domain import FIXED_KINDS, OWNER_NONE, Op
-from policyfs.policy.lint.findings import Finding, on_rule
-from policyfs.policy.model import Effect, Policy, Rule, UidRange, Who
+from policyfs.domain import FIXED_KINDS, OWNER_NONE, Audit, Op
+from policyfs.policy.lint.findings import Finding, on_app, on_rule
+from policyfs.policy.model import App, Effect, Policy, Rule, UidRange, Who
 
+_FIRST_USER: Final = 1000
+"""The first uid of a person; those below are of services (login.defs(5), UID_MIN)."""
 _EXTENSION: Final = re.compile(r"[*?}a-zA-Z0-9]\.(\{[^{}]*\}|[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)$")
 _VARIABLE: Final = re.compile(r"\$\{?(?:app|uid|user)\b\}?|%[uU]\b|<(?:app|uid|user)>", re.IGNORECASE)
 _SPACE: Final = re.compile(r"(?<!\\)\s(?:/|$)|/\s")
@@ -24,6 +26,25 @@ def texts(policy: Policy) -> Iterator[Finding]:
         for check in _CHECKS:
             yield from check(rule)
         yield from _app_and_uid(rule, uids)
+    for app in policy.apps:
+        yield from _uids(policy, app)
+    if policy.audit_denied is Audit.OFF and policy.rules:
+        told = "audit_denied: off keeps no record of what was refused, so nobody sees an app that tries"
+        todo = "write audit_denied: best_effort, or remove it"
+        yield Finding("denials-unrecorded", policy.rules[0].where, "defaults", told, todo)
+
+
+def _uids(policy: Policy, app: App) -> Iterator[Finding]:
+    if any(first == 0 for first, _ in app.uids):
+        told = "uid 0 is root, whom no policy restricts: root reaches the store without the mount"
+        yield on_app("root-app", policy, app, told, "run the program as a user of its own")
+    for first, last in app.uids:
+        if first < _FIRST_USER <= last:
+            told = (
+                f"the uids {_shown((first, last))} are those of services and of people: each of them is this"
+                " app in a shared mount"
+            )
+            yield on_app("broad-uids", policy, app, told, "name the uid of the program alone")
 
 
 def _app_and_uid(rule: Rule, known: Mapping[str, tuple[UidRange, ...]]) -> Iterator[Finding]:
