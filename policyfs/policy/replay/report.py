@@ -50,7 +50,7 @@ class Key(NamedTuple):
 
     @property
     def sort(self) -> str:
-        """What changes, in words such as ``refused``; empty for another errno or view."""
+        """The sort of change in words such as ``refused``; empty for another errno or view."""
         return _SORTS.get(self.aspect, {}).get(self.direction, "")
 
 
