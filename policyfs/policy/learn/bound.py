@@ -13,6 +13,7 @@ from policyfs.policy.exceptions import without_exceptions
 from policyfs.policy.model import Block, Effect, Policy
 from policyfs.policy.replay.recorded import Recorded, demand_of
 from policyfs.policy.replay.replay import Engines, Replayer, principal_of
+from policyfs.policy.rules.table import sample_facts_of
 
 
 class Limit(NamedTuple):
@@ -55,15 +56,17 @@ class Bound:
         who = principal_of(self._engine, recorded)
         if demand is None or demand.move or demand.creates or who is None or who.app is None:
             return False
-        state = self._engine.state_of(path)
-        other, own = (
-            [
-                self._engine.decide(who, demand.ops[0], state, ftype, Facts(recorded.kind, owner)).allowed
-                for ftype in demand.types
-            ]
-            for owner in (None, who.app)
-        )
-        return any(own) and not any(other)
+        engine, state = self._engine, self._engine.state_of(path)
+        lives = engine.profile(who, state).lives
+        owners = {
+            facts.owner == who.app
+            for ftype in demand.types
+            for facts in sample_facts_of(lives, ftype, unknown=False)
+            if engine.decide(
+                who, demand.ops[0], state, ftype, facts._replace(kind=recorded.kind or facts.kind)
+            ).allowed
+        }
+        return owners == {True}
 
     def wider(self, proposal: Policy) -> list[Difference | Note]:
         """Return the differences by which a proposal allows more; none with --monitor. Raise TooHardError."""
