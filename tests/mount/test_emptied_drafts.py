@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from tests.support.machine.counts import count
-from tests.support.machine.processes import call_as, code_of, start_as, wait_for
+from tests.support.machine.processes import TOOL_ENVIRONMENT, call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts, open_handles, wait_until_heard
 from tests.support.samples import jpegs
@@ -109,9 +109,9 @@ def test_a_readers_fsync_puts_no_other_apps_emptied_file_over_the_old_bytes(
 
 def _shell(shell: str, script: str, path: Path, data: bytes = b"") -> tuple[int, list[str]]:
     """Run a script in which $1 is the file: its exit code, and the lines that it printed."""
-    ended = subprocess.run(
-        [shell, "-c", script, shell, path], input=data, capture_output=True, timeout=30, check=False
-    )
+    words = [shell, "-c", script, shell, path]
+    more = {"capture_output": True, "env": TOOL_ENVIRONMENT, "timeout": 30}
+    ended = subprocess.run(words, input=data, check=False, **more)
     return ended.returncode, ended.stdout.decode().split("\n")[:-1]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.processes import Child, call_as, start_as, tool_as, wait_for
+from tests.support.machine.processes import TOOL_ENVIRONMENT, Child, call_as, start_as, tool_as, wait_for
 from tests.support.models.trees import differences, inventory
 from tests.support.models.twins import error
 from tests.support.mount.daemons import Mount
@@ -289,7 +289,9 @@ def test_inode_numbers_are_the_stores_in_every_view_and_every_tool(mount: Mount,
         assert len(same.stdout.split()) == 3
         packed = tool_as(uid, "tar", "cf", "-", ".", cwd=mount.mountpoint, check=True).stdout
         listing = ["tar", "tvf", "-"]
-        listed = subprocess.run(listing, input=packed, capture_output=True, check=True, timeout=20)
+        listed = subprocess.run(
+            listing, input=packed, capture_output=True, check=True, env=TOOL_ENVIRONMENT, timeout=20
+        )
         assert listed.stdout.count(b" link to ") == 2
         assert call_as(uid, _used, str(mount.mountpoint)) == _used(str(work))
 
