@@ -76,7 +76,7 @@ def test_an_error_names_the_file_that_failed(
         raise OSError(errno.EIO, os.strerror(errno.EIO), "a segment")
         yield
 
-    monkeypatch.setattr("policyfs.cli.audit.query.selected", broken)
+    monkeypatch.setattr("policyfs.journal.index.indexed.IndexedTrail.portions", broken)
     with pytest.raises(PolicyfsError, match=r"^cannot read the trail at .*/trail: Input/output error$"):
         run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
     monkeypatch.setattr("policyfs.cli.audit.export.open_trail", lambda _: next(broken()))

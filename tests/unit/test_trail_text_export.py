@@ -86,8 +86,8 @@ ONE_OF = {
 }  # fmt: skip
 TOP = """
 action action_id activity_id activity_name actor authorizations category_name category_uid class_name
-class_uid count device disposition disposition_id file file_result metadata severity severity_id status status_code
-status_detail status_id time type_name type_uid unmapped
+class_uid count device disposition disposition_id file file_result metadata severity severity_id status
+status_code status_detail status_id time type_name type_uid unmapped
 """
 """The fields of the class and of its profile that policyfs uses. OCSF 1.3 has no `policy` there."""
 NUMBERS = {

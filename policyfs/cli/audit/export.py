@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
+import heapq
 import io
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
+from policyfs.cli.audit.names import check_names
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.query import (
     add_query,
     events_of,
     finish,
-    json_fields,
     open_trail,
     selection_of,
     unreadable,
 )
 from policyfs.cli.common.output import private_file
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.journal.files.reader import Chain
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.linux.code_digest import VERSION
 from policyfs.trail.lines.event import Event
@@ -30,11 +34,16 @@ from policyfs.trail.lines.line import LineFormatter
 from policyfs.trail.lines.record import Fields, Record
 from policyfs.trail.lines.table import shown
 from policyfs.trail.query.selection import Selection
-from policyfs.trail.text.cause import nothing_known
+from policyfs.trail.text.cause import Lookup, nothing_known
 from policyfs.trail.text.export import CSV_HEAD, csv_row, ocsf
 from policyfs.trail.text.part import part_of
+from policyfs.trail.text.templates import Templates, Values
 
 _FORMATS = ("jsonl", "csv", "ocsf")
+_BATCH = 500
+_PATHS = ", ".join(f"(SELECT name FROM path WHERE path.id = event.{name})" for name in ("path", "new_path"))
+_ABSENT = " + ".join(f"({name} IS NULL) * {1 << at}" for at, name in enumerate(Values._fields[2:]))
+_COLUMNS = f"line, offset, seq, class, {_ABSENT}, repeats, time, {_PATHS}, {', '.join(Values._fields[3:])}"
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -76,27 +85,57 @@ def _text_file(args: argparse.Namespace, trail: IndexedTrail, wanted: Selection)
 def _written(args: argparse.Namespace, trail: IndexedTrail, wanted: Selection, file: TextIO) -> int:
     if args.format == "csv":
         file.write(_csv_line(CSV_HEAD))
-    count = 0
-    for line in _lines(args, trail, wanted):
-        file.write(line)
-        count += 1
+    lines, count = _lines(args, trail, wanted), 0
+    while batch := list(itertools.islice(lines, _BATCH)):
+        file.write("".join(batch))
+        count += len(batch)
     return count
 
 
 def _lines(args: argparse.Namespace, trail: IndexedTrail, wanted: Selection) -> Iterator[str]:
-    """Yield a line for each selected event, newline included. Raises PolicyfsError."""
+    """Yield a line for each selected event by time, newline included. Raises PolicyfsError."""
     try:
         policies = KeptPolicies(trail.chains)
-        lookup = nothing_known if args.for_app else policies.fact
-        for name, event, fields in _told(args, events_of(trail, wanted), policies):
-            if args.format == "csv":
-                yield _csv_line(csv_row(event, name))
-            elif args.format == "ocsf":
-                yield json.dumps(ocsf(event, name, VERSION, lookup, os.uname().nodename)) + "\n"
-            else:
-                yield json.dumps(fields) + "\n"
+        form = functools.partial(_line, args.format, nothing_known if args.for_app else policies.fact)
+        if args.for_app:
+            told = _told(args, events_of(trail, wanted), policies)
+            yield from (form(event, name, fields) for name, event, fields in told)
+            return
+        check_names(trail, wanted)
+        chains = [_of_chain(args.format, trail, chain, wanted, form) for chain in trail.chains]
+        yield from (line for _, _, line in heapq.merge(*chains, key=lambda one: one[:2]))
     except OSError as exc:
         raise unreadable(args, exc) from exc
+
+
+def _line(form: str, lookup: Lookup, event: Event, name: str, fields: Fields | None = None) -> str:
+    if form == "csv":
+        return _csv_line(csv_row(event, name))
+    if form == "ocsf":
+        fields = ocsf(event, name, VERSION, lookup, os.uname().nodename)
+    return json.dumps(fields) + "\n"
+
+
+def _of_chain(
+    form: str, trail: IndexedTrail, chain: Chain, wanted: Selection, line_of: Callable[..., str]
+) -> Iterator[tuple[int, str, str]]:
+    """Yield the time, the chain and the line of each selected event. Few are read from the segments: the
+    index has what CSV and OCSF need."""
+    latest_ns = 0
+    for portion in trail.portions(chain):
+        templates, classes = Templates(line_of, in_json=form == "ocsf"), portion.index.classes
+        for line, offset, seq, class_id, absent, repeats, *row in portion.index.select(_COLUMNS, wanted):
+            values, name, text = Values(*row), f"{chain.mount_id[:8]}:{seq}", None
+            latest_ns = max(latest_ns, values.time_ns)
+            if form == "jsonl":
+                raw = portion.file.line(offset).decode("utf-8", "backslashreplace")
+                text = f'{{"id":"{name}",{raw[1:]}\n'
+            elif repeats is None:
+                text = templates.text(class_id, absent, classes[class_id], values, name)
+            if text is None and isinstance(item := portion.row(line, offset), Record) and item.event:
+                text = line_of(item.event, item.id)
+            if text is not None:
+                yield latest_ns, chain.mount_id, text
 
 
 def _csv_line(row: Sequence[object]) -> str:
@@ -108,10 +147,7 @@ def _csv_line(row: Sequence[object]) -> str:
 def _told(
     args: argparse.Namespace, events: Iterator[tuple[Record, Event]], policies: KeptPolicies
 ) -> Iterator[tuple[str, Event, Fields]]:
-    """Yield the id of each selected event, the event, and its fields."""
-    if not args.for_app:
-        yield from ((record.id, event, json_fields(record)) for record, event in events)
-        return
+    """Yield what an app may know of each selected event: its id, the event, and its fields."""
     from policyfs.cli.audit.part import PolicySight
 
     sight, formatter, number = PolicySight(policies, args.for_app), LineFormatter(), 0

@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+from bisect import bisect_right
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Final
 
 import zstandard
@@ -89,10 +91,14 @@ class SegmentFile:
 
     def record(self, offset: int, line: int) -> Record | BadLine:
         """Parse the line at an offset in the uncompressed bytes. line: the line's number, for the result."""
+        return parse_line(self.line(offset), Place(self.chain.mount_id, self.name, line))
+
+    def line(self, offset: int) -> bytes:
+        """Return the line at an offset in the uncompressed bytes, without its newline."""
         raw = self._read(offset, _LINE)
         while b"\n" not in raw and (more := self._read(offset + len(raw), _BLOCK)):
             raw += more
-        return parse_line(raw.partition(b"\n")[0], Place(self.chain.mount_id, self.name, line))
+        return raw.partition(b"\n")[0]
 
     def _read(self, offset: int, count: int) -> bytes:
         if not is_compressed(self.name):
@@ -130,11 +136,11 @@ class _Frames:
 
     def read(self, offset: int, count: int) -> bytes:
         """Return at most *count* uncompressed bytes from *offset* on, of one frame; none at the end."""
-        for number in range(len(self._table) - 1, -1, -1):
-            begin = self._table[number][0]
-            if begin <= offset:
-                return self._plain(number)[offset - begin : offset - begin + count]
-        return b""
+        number = bisect_right(self._table, offset, key=itemgetter(0)) - 1
+        if number < 0:
+            return b""
+        begin = self._table[number][0]
+        return self._plain(number)[offset - begin : offset - begin + count]
 
     def _plain(self, number: int) -> bytes:
         plain = self._unpacked.get(number)
