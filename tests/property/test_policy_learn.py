@@ -109,7 +109,7 @@ def test_what_was_used_is_allowed_and_nothing_that_is_guarded(part, made):
     text = silenced(text_of(rules, evidence, ["device"]))
     source = SourceText("proposal", text.encode())
     engine = load_policy([source])
-    assert lint(engine, [source], at_ns=0).findings == []
+    assert {one.id for one in lint(engine, [source], at_ns=0).findings} <= {"backup-redacted"}
     for recorded, path, guard in seen:
         demand = demand_of(recorded.operation, recorded.syscall)
         assert demand is not None

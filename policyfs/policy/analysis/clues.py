@@ -43,7 +43,7 @@ LEADERS: Final[Cause] = (-1, 1)
 DEFAULTS: Final[Mapping[Cause, str]] = {(-1, 2): "audit", (-1, 3): "audit_denied"}
 """The causes that stand for a changed default of the level of record, each with the key of the default."""
 
-HIDDEN: Final = Decision(False, errno.ENOENT)
+_HIDDEN: Final = Decision(False, errno.ENOENT)
 _FILL: Final = int(Op.WRITE | Op.CREATE)
 _CAUSES: Final = {
     Aspect.ACCESS: (Effect.DENY, Effect.ALLOW),
@@ -206,7 +206,7 @@ class _Look:
 
     def _answer(self, index: int, op: Op, ftype: FileType, facts: Facts, way: Way) -> Decision:
         if way[min(index, 1)]:
-            return HIDDEN
+            return _HIDDEN
         return self._profiles[index].answer(int(op), ftype, facts, below=lambda: self._below[min(index, 1)])
 
     def _default_behind(
