@@ -27,9 +27,8 @@ from policyfs.daemon.inotify import Inotify
 from policyfs.daemon.keeper.hung_loop import HungLoop
 from policyfs.daemon.keeper.upgrade import check_candidate, follow
 from policyfs.daemon.kills import Kills
-from policyfs.daemon.log import Log
+from policyfs.daemon.log import Bugs, Conditions, Fields, Log, Notice
 from policyfs.daemon.mountpoint import Mountpoint, read_own_proc
-from policyfs.daemon.notices import Bugs, Conditions, Fields, Notice
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Loader, Policies
 from policyfs.daemon.policies.reload import Reload

@@ -15,8 +15,7 @@ import trio
 from policyfs.daemon.end import CIRCLE, DETACHED, EndOfMount, MountEnd, MountTable
 from policyfs.daemon.kills import Killed, Kills
 from policyfs.daemon.lock_circle import UNKNOWN, LockCircle, disk_of
-from policyfs.daemon.log import Log
-from policyfs.daemon.notices import Notice
+from policyfs.daemon.log import Log, Notice
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.pace import at_next
 from policyfs.journal.writing.programs import executable

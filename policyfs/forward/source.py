@@ -13,8 +13,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final, Protocol
 
-from policyfs.journal.files.reader import Chain, find_chains
-from policyfs.journal.files.segments import is_compressed, open_segment, plain_name
+from policyfs.journal.files.reader import find_chains
+from policyfs.journal.files.segments import Chain, is_compressed, open_segment, plain_name
 
 _FRESH_S: Final = 0.1
 _UNPACKED: Final = 2

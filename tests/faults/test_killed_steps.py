@@ -17,7 +17,7 @@ import pytest
 from policyfs.cli.audit.evidence import Anchors
 from policyfs.cli.audit.verify import reports_on
 from policyfs.domain import Audit
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.sealing.keys import PUBLIC, KeyStore, is_signed
 from policyfs.journal.writing.journal import Journal
 from policyfs.kernel.bridge import Appender

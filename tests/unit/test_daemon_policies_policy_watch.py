@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from policyfs.daemon.end import MountEnd
-from policyfs.daemon.notices import Notice
+from policyfs.daemon.log import Notice
 from policyfs.daemon.policies import policy_watch
 from policyfs.errors import PolicyfsError, UnreadableError
 

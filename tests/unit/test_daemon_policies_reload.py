@@ -15,7 +15,7 @@ import trio.testing
 
 from policyfs.daemon.daemon import Daemon
 from policyfs.daemon.end import EndOfMount, MountEnd
-from policyfs.daemon.notices import Notice
+from policyfs.daemon.log import Notice
 from policyfs.daemon.policies import reload as reload_module
 from policyfs.daemon.policies.reload import Reload
 from policyfs.daemon.supervise import kept

@@ -17,7 +17,7 @@ from policyfs.cli.main import build_parser
 from policyfs.domain import Audit
 from policyfs.journal.files.holds import Hold, add_hold
 from policyfs.journal.files.policy_texts import policy_text
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.sealing.checkpoint import checkpoint_of_chain
 from policyfs.journal.sealing.keys import KeyStore
 from policyfs.journal.writing.journal import Journal

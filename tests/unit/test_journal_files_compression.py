@@ -15,8 +15,8 @@ import pytest
 from policyfs.domain import Audit
 from policyfs.journal.files import compression
 from policyfs.journal.files.compression import compress
-from policyfs.journal.files.reader import Chain, Follower, last_records, raw_lines
-from policyfs.journal.files.segments import SegmentDirectory
+from policyfs.journal.files.reader import Follower, last_records, raw_lines
+from policyfs.journal.files.segments import Chain, SegmentDirectory
 from policyfs.journal.sealing.keys import KeyStore
 from policyfs.journal.writing.journal import Journal
 from policyfs.trail.lines.record import Record

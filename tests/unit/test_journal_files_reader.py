@@ -12,8 +12,8 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.journal.files.inventory import Inventory
-from policyfs.journal.files.reader import Chain, Follower, find_chains, last_records, raw_lines, records
-from policyfs.journal.files.segments import flock
+from policyfs.journal.files.reader import Follower, find_chains, last_records, raw_lines, records
+from policyfs.journal.files.segments import Chain, flock
 from policyfs.trail.lines.record import BadLine, Record
 from tests.support.mount.trail import MOUNT_ID, Clock, a_journal, an_event, segments, write_trail
 

@@ -11,8 +11,9 @@ import zstandard
 from policyfs.domain import Audit
 from policyfs.journal.files import compression
 from policyfs.journal.files.compression import compress
-from policyfs.journal.files.reader import Chain, find_chains
+from policyfs.journal.files.reader import find_chains
 from policyfs.journal.files.segment_file import SegmentFile
+from policyfs.journal.files.segments import Chain
 from policyfs.trail.lines.record import BadLine, Record
 from tests.support.mount.trail import a_journal, an_event
 

@@ -8,7 +8,7 @@ import pytest
 
 from policyfs.cli.main import main
 from policyfs.domain import Audit
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.sealing.checkpoint import checkpoint_of_chain
 from policyfs.journal.sealing.keys import KeyStore, is_signed
 from policyfs.journal.sealing.verification import kept_checkpoints

@@ -14,7 +14,7 @@ import pytest
 from policyfs.cli.audit import evidence as audit_evidence
 from policyfs.cli.audit import verify as audit_verify
 from policyfs.domain import Audit
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.sealing import sealer, segment_reading
 from policyfs.journal.sealing.keys import KeyStore, is_signed
 from policyfs.journal.sealing.segment_reading import SegmentReading

@@ -13,7 +13,7 @@ import pytest
 from policyfs.cli.audit.evidence import Anchors
 from policyfs.cli.audit.verify import reports_on
 from policyfs.domain import Audit
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.sealing import verification
 from policyfs.journal.sealing.checkpoint import checkpoint_of_chain
 from policyfs.journal.sealing.keys import KeyStore, is_signed

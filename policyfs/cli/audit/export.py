@@ -26,7 +26,7 @@ from policyfs.cli.audit.query import (
 )
 from policyfs.cli.common.output import private_file
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.linux.code_digest import VERSION
 from policyfs.trail.lines.event import Event

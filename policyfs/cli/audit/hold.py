@@ -17,7 +17,7 @@ from policyfs.cli.common.on_record import record, starter
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.files import holds
 from policyfs.journal.files.holds import Hold, is_hold_name, read_holds, remove_hold
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.trail.lines.line import iso_time
 from policyfs.trail.lines.record import parse_time
 from policyfs.trail.lines.table import shown

@@ -11,7 +11,7 @@ from policyfs.cli.audit.query import chains_of
 from policyfs.cli.common.on_record import key_directory
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.forward.delivery import append_lines
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.trail.lines.table import shown
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from policyfs.cli.audit.policies import KeptPolicies, copies_of
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.lines.event import OPERATIONS, STRANGER
 from policyfs.trail.lines.table import shown

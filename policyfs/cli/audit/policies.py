@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from policyfs.errors import PolicyfsError
 from policyfs.journal.files.policy_texts import kept_digests, read_policy
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.trail.text.cause import RuleFact
 
 if TYPE_CHECKING:

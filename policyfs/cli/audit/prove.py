@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.journal.files.reader import Chain, raw_lines
-from policyfs.journal.files.segments import SegmentDirectory, plain_name, seal_name
+from policyfs.journal.files.reader import raw_lines
+from policyfs.journal.files.segments import Chain, SegmentDirectory, plain_name, seal_name
 from policyfs.trail.chain import chain as chains
 from policyfs.trail.chain.proof import check_proof, make_proof
 from policyfs.trail.chain.seal import seal_of, split

@@ -17,7 +17,8 @@ from policyfs.errors import EXIT_INCOMPLETE, PolicyfsError
 from policyfs.forward.messages import with_id
 from policyfs.journal.files.directories import cache_directory
 from policyfs.journal.files.inventory import unread
-from policyfs.journal.files.reader import Chain, find_chains, root_of
+from policyfs.journal.files.reader import find_chains, root_of
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.index.cache import IndexCache
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.journal.sealing.ends import last_seqs

@@ -15,7 +15,7 @@ from policyfs.cli.audit.summary import count_portion
 from policyfs.cli.audit.verify import reports_on
 from policyfs.cli.common.output import write_private
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.index.database import Index
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.chain.restarts import Restarts

@@ -28,7 +28,8 @@ from policyfs.cli.audit.query import (
 from policyfs.cli.common.colour import columns
 from policyfs.cli.common.quantities import count
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
-from policyfs.journal.files.reader import Chain, Follower, last_records, records
+from policyfs.journal.files.reader import Follower, last_records, records
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.lines.record import BadLine, Record
 from policyfs.trail.lines.table import shown

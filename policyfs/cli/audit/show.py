@@ -12,7 +12,7 @@ from policyfs.cli.audit.query import chains_of, finish, json_fields, open_trail,
 from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.files.policy_texts import read_policy
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.index.indexed import IndexedTrail, Portion
 from policyfs.trail.chain.restarts import STARTS, Restarts
 from policyfs.trail.lines.record import Record, parse_id

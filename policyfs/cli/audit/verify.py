@@ -23,7 +23,8 @@ from policyfs.cli.audit.query import chains_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.files.inventory import unread
 from policyfs.journal.files.policy_texts import POLICIES, read_policy
-from policyfs.journal.files.reader import Chain, last_records
+from policyfs.journal.files.reader import last_records
+from policyfs.journal.files.segments import Chain
 from policyfs.trail.chain.damage import DELETED, EDITED, RESEALED
 from policyfs.trail.chain.removed import KEPT_BACK, MOST_RANGES
 from policyfs.trail.chain.restarts import UNENDED

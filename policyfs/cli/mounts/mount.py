@@ -170,8 +170,10 @@ def _check_store(store: str, *, waits: bool) -> None:
                 raise
             if str(error) != told:
                 told = str(error)
-                from policyfs.daemon.log import configure  # only now: a start takes long enough
-                from policyfs.daemon.notices import Notice
+                from policyfs.daemon.log import (
+                    Notice,
+                    configure,  # only now: a start takes long enough
+                )
 
                 log = configure(sys.stderr, as_json=False, of_journal=is_journal(2))
                 Notice.STORE_ABSENT.tell(log, reason=told)

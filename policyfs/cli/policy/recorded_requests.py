@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.domain import Op
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.index.database import Index
 from policyfs.journal.index.indexed import IndexedTrail, Portion
 from policyfs.policy.decide import Engine, compile_policy

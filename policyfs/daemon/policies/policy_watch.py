@@ -10,8 +10,7 @@ from typing import Final, NamedTuple
 import trio
 
 from policyfs.daemon.end import MountEnd
-from policyfs.daemon.log import Log
-from policyfs.daemon.notices import Notice
+from policyfs.daemon.log import Log, Notice
 from policyfs.errors import PolicyfsError, UnreadableError
 
 _LOOK_S: Final = 0.5

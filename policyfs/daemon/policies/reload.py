@@ -14,8 +14,7 @@ import trio
 from policyfs.daemon.control import control
 from policyfs.daemon.end import MountEnd
 from policyfs.daemon.large_work import Leftovers, lasting_objects
-from policyfs.daemon.log import Log
-from policyfs.daemon.notices import Notice
+from policyfs.daemon.log import Log, Notice
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import policy_watch
 from policyfs.daemon.policies.policies import UNSAVED, Policies, Sources

@@ -21,7 +21,7 @@ from policyfs.trail.chain.seal import seal_of, split
 from policyfs.trail.lines.record import BadLine, Place, Record
 
 if TYPE_CHECKING:
-    from policyfs.journal.files.reader import Chain
+    from policyfs.journal.files.segments import Chain
 
 _OWN: Final = frozenset({"holds", "policies", "keys.public"})
 _SEAL: Final = re.compile(r"\d{8,}-\d{8}T\d{6}Z\.seal")

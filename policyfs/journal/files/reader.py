@@ -8,33 +8,22 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from policyfs.journal.files.inventory import Inventory
 from policyfs.journal.files.segments import (
+    Chain,
     open_segment,
     plain_name,
     read_tail,
     segment_number,
     settled_lines,
-    sort_names,
     unfinished_from,
 )
 from policyfs.trail.lines.record import BadLine, Place, Record, parse_line
 
 _BLOCK: Final = 64 * 1024
 _POLL_S: Final = 0.02
-
-
-class Chain(NamedTuple):
-    """One hash chain of the trail: its name, which is also that of its directory, with its segments."""
-
-    mount_id: str
-    directory: Path
-
-    def segments(self) -> list[str]:
-        """Return the names of the chain's files (segments), oldest first."""
-        return sort_names(os.listdir(self.directory))
 
 
 def find_chains(root: Path) -> list[Chain]:

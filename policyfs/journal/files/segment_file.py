@@ -14,8 +14,7 @@ from typing import Final
 import zstandard
 
 from policyfs.journal.files.decompression import decompressed
-from policyfs.journal.files.reader import Chain
-from policyfs.journal.files.segments import REGULAR, ZST, is_compressed, only_regular
+from policyfs.journal.files.segments import REGULAR, ZST, Chain, is_compressed, only_regular
 from policyfs.trail.lines.line import LINE_BYTES
 from policyfs.trail.lines.record import BadLine, Place, Record, parse_line
 

@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from policyfs.journal.files.decompression import decompressed, is_damaged
@@ -369,3 +370,14 @@ def write_file(place: int, name: str, data: bytes) -> None:
         file.write(data)
     os.rename(NEW + name, name, src_dir_fd=place, dst_dir_fd=place)
     os.fsync(place)
+
+
+class Chain(NamedTuple):
+    """One hash chain of the trail: its name, which is also that of its directory, with its segments."""
+
+    mount_id: str
+    directory: Path
+
+    def segments(self) -> list[str]:
+        """Return the names of the chain's files (segments), oldest first."""
+        return sort_names(os.listdir(self.directory))

@@ -16,9 +16,8 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.journal.files.inventory import Inventory
-from policyfs.journal.files.reader import Chain
 from policyfs.journal.files.segment_file import SegmentFile
-from policyfs.journal.files.segments import is_compressed
+from policyfs.journal.files.segments import Chain, is_compressed
 from policyfs.journal.index.cache import IndexCache
 from policyfs.journal.index.database import Index, build
 from policyfs.journal.index.known_digests import KnownDigests

@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Iterator
 
-from policyfs.journal.files.reader import Chain, raw_lines
+from policyfs.journal.files.reader import raw_lines
 from policyfs.journal.files.segments import (
+    Chain,
     SegmentDirectory,
     open_segment,
     seal_name,

@@ -6,8 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from policyfs.journal.files.reader import Chain
-from policyfs.journal.files.segments import open_segment, settled_tail
+from policyfs.journal.files.segments import Chain, open_segment, settled_tail
 from policyfs.trail.chain import chain
 from policyfs.trail.chain.witness import records_of
 

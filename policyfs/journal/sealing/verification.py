@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.journal.files.reader import Chain, raw_lines
-from policyfs.journal.files.segments import SegmentDirectory, is_garbled, seal_name, segment_number
+from policyfs.journal.files.reader import raw_lines
+from policyfs.journal.files.segments import Chain, SegmentDirectory, is_garbled, seal_name, segment_number
 from policyfs.journal.sealing.keys import PUBLIC, is_signed
 from policyfs.trail.chain import chain as chains
 from policyfs.trail.chain.seal import (

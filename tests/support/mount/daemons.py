@@ -26,7 +26,8 @@ from typing import Any, BinaryIO, Final
 
 from policyfs.cli.main import _COMMANDS
 from policyfs.daemon.control import control
-from policyfs.journal.files.reader import Chain, raw_lines
+from policyfs.journal.files.reader import raw_lines
+from policyfs.journal.files.segments import Chain
 from tests.support.machine import template
 from tests.support.machine.counts import PATIENCE
 from tests.support.machine.forked import daemon_of, prepare
@@ -316,7 +317,7 @@ class Mount:
         ]
 
     def notices(self, id_: str) -> list[str]:
-        """The levels of the messages for administrators with this id (daemon/notices.py)."""
+        """The levels of the messages for administrators with this id (daemon/log.py)."""
         lines = self.log.read_text(errors="replace").splitlines()
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [entry["level"] for entry in found if entry.get("id") == id_]

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from policyfs.cli.audit.evidence import Anchors
 from policyfs.cli.audit.verify import reports_on
 from policyfs.domain import Audit
-from policyfs.journal.files.reader import Chain
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.sealing.checkpoint import checkpoint_of_chain
 from policyfs.journal.sealing.keys import KeyStore, Signer
 from policyfs.journal.writing.journal import Journal

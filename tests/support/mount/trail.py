@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from policyfs.domain import Audit
-from policyfs.journal.files.reader import Chain, records
+from policyfs.journal.files.reader import records
+from policyfs.journal.files.segments import Chain
 from policyfs.journal.index.database import Index, build
 from policyfs.journal.sealing.verification import parts, read_key_chain
 from policyfs.journal.writing.accounts import Limits
