@@ -41,9 +41,10 @@ from policyfs.trail.text.templates import Templates, Values
 
 _FORMATS = ("jsonl", "csv", "ocsf")
 _BATCH = 500
-_PATHS = ", ".join(f"(SELECT name FROM path WHERE path.id = event.{name})" for name in ("path", "new_path"))
 _ABSENT = " + ".join(f"({name} IS NULL) * {1 << at}" for at, name in enumerate(Values._fields[2:]))
-_COLUMNS = f"line, offset, seq, class, {_ABSENT}, repeats, time, {_PATHS}, {', '.join(Values._fields[3:])}"
+_COLUMNS = f"line, offset, seq, class, {_ABSENT}, repeats, {', '.join(Values._fields)}".replace(
+    "time_ns", "time"
+)
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -121,16 +122,19 @@ def _of_chain(
 ) -> Iterator[tuple[int, str, str]]:
     """Yield the time, the chain and the line of each selected event. Few are read from the segments: the
     index has what CSV and OCSF need."""
-    latest_ns = 0
+    latest_ns, prefix = 0, f"{chain.mount_id[:8]}:"
     for portion in trail.portions(chain):
         templates, classes = Templates(line_of, in_json=form == "ocsf"), portion.index.classes
-        for line, offset, seq, class_id, absent, repeats, *row in portion.index.select(_COLUMNS, wanted):
-            values, name, text = Values(*row), f"{chain.mount_id[:8]}:{seq}", None
-            latest_ns = max(latest_ns, values.time_ns)
+        paths: dict[int | None, bytes] = dict(portion.index.query("SELECT id, name FROM path"))
+        for row in portion.index.select(_COLUMNS, wanted):
+            line, offset, seq, class_id, absent, repeats, time_ns, path, new_path, *numbers = row
+            name, text = f"{prefix}{seq}", None
+            latest_ns = max(latest_ns, time_ns)
             if form == "jsonl":
                 raw = portion.file.line(offset).decode("utf-8", "backslashreplace")
                 text = f'{{"id":"{name}",{raw[1:]}\n'
             elif repeats is None:
+                values = Values(time_ns, paths[path], paths.get(new_path), *numbers)
                 text = templates.text(class_id, absent, classes[class_id], values, name)
             if text is None and isinstance(item := portion.row(line, offset), Record) and item.event:
                 text = line_of(item.event, item.id)
