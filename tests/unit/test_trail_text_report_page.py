@@ -114,7 +114,7 @@ def test_words_have_contrast_in_light_and_dark(report: Path) -> None:
                     assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (name, back)
 
 
-def in_browser(page: Path, script: str) -> str:
+def in_browser(page: Path, script: str, *options: str) -> str:
     """The page after its own script and another one, as Chromium has it."""
     browser = shutil.which("chromium")
     assert browser, "packaging/setup/packages.sh test installs it"
@@ -126,7 +126,7 @@ def in_browser(page: Path, script: str) -> str:
     (page.parent / "tried.html").write_text(changed, encoding="utf-8")
     command = [
         browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={page.parent}/browser",
-        "--dump-dom", f"file://{page.parent}/tried.html",
+        *options, "--dump-dom", f"file://{page.parent}/tried.html",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
@@ -147,6 +147,14 @@ def test_the_table_sorts_and_searches_in_a_browser(report: Path) -> None:
     shown = in_browser(report, script)
     assert f"2 of {rows} rows" in shown
     assert 'aria-sort="ascending"' in shown
+
+
+def test_a_page_is_no_wider_than_a_telephone(report: Path) -> None:
+    script = "document.title = `${document.documentElement.scrollWidth} of ${innerWidth}`"
+    shown = in_browser(report, script, "--window-size=390,900")
+    found = re.search(r"<title>(\d+) of (\d+)</title>", shown)
+    assert found is not None
+    assert int(found[1]) <= int(found[2]) < 600
 
 
 def test_a_report_on_a_query(tmp_path: Path, report: Path) -> None:

@@ -73,7 +73,8 @@ class Inventory:
 
     def take(self, item: Record | BadLine, raw: bytes) -> Record | BadLine:
         """Check a parsed line, and return it. raw: with its newline."""
-        self.begin(item.place.segment)
+        if item.place.segment != self._segment:
+            self.begin(item.place.segment)
         self._is_read = True
         seq = item.seq if isinstance(item, Record) else None
         self.lines.take(raw, seq, item.place.segment, item.place.line)

@@ -26,7 +26,7 @@ a { color: var(--focus); } .quiet { color: var(--quiet); }
   padding: .5rem 1rem; }
 .numbers dt { color: var(--quiet); font-size: .85rem; } .numbers dd { margin: 0; font-size: 1.4rem; }
 .good { color: var(--allow); } .bad { color: var(--deny); }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 caption { text-align: left; color: var(--quiet); padding: .25rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .5rem; text-align: left;
