@@ -33,6 +33,7 @@ EXIT: Final = (
     ("2", "The command line is wrong."),
     ("3", "The policy, or a file beside it, has errors."),
     ("4", "A test of a policy failed."),
+    ("5", "A part of the trail cannot be read, or was changed: see stderr."),
 )
 ENVIRONMENT: Final = (
     ("POLICYFS_TRAIL_DIR", "The trail root, where no option names one. Default: /var/log/policyfs."),

@@ -120,7 +120,7 @@ def test_an_index_finds_what_the_lines_have(items: list[Event | bytes | None], t
 def counted(summary: Summary) -> dict[str, object]:
     """The numbers of a summary, and the examples that it gives."""
     refused = {grounds: (one.count, one.path) for grounds, one in summary.refusals.items()}
-    return vars(summary) | {"refusals": refused}
+    return vars(summary) | {"refusals": refused, "grouped": list(summary.grouped)}
 
 
 def told_by(index: Index, row: dict[str, Any]) -> Event:
