@@ -325,9 +325,12 @@ static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_
 
 /* ---- Extended attributes, as fs/namespace/xattr.py ---- */
 
+#define POOL "user.mergerfs." /* as store/tree.py */
+
 static bool is_shown(const char *name)
 {
-	return strncmp(name, "user.", 5) == 0 && strncmp(name, "user.policyfs.", 14) != 0;
+	return strncmp(name, "user.", 5) == 0 && strncmp(name, "user.policyfs.", 14) != 0 &&
+	       strncmp(name, POOL, sizeof(POOL) - 1) != 0;
 }
 
 /* Return the own node if the caller may read the file and its xattrs, or NULL. */
@@ -352,13 +355,13 @@ static bool answer_listxattr(struct seat *seat, int device, const struct wire_in
 {
 	const struct node *node = shown(header);
 	struct statx now;
-	char names[XATTRS_MAX];
+	char link[LINK_SIZE], names[XATTRS_MAX];
 	ssize_t size = -1, left = 0;
-	int file = node == NULL ? -1 : tree_file(node, O_RDONLY, &now);
+	int file = node == NULL ? -1 : tree_link(node, link, &now);
 
 	if (file < 0)
 		return false;
-	size = flistxattr(file, names, sizeof(names));
+	size = listxattr(link, names, sizeof(names));
 	close(file);
 	if (size < 0)
 		return false;
@@ -376,7 +379,8 @@ static bool answer_listxattr(struct seat *seat, int device, const struct wire_in
 /* Return the error for an xattr that no object has (xattr.py, absence()). */
 static int absence(const char *name)
 {
-	return strncmp(name, "system.", 7) == 0 || strcmp(name, "security.selinux") == 0 ? EOPNOTSUPP : ENODATA;
+	return strncmp(name, "system.", 7) == 0 || strcmp(name, "security.selinux") == 0 ||
+			       strncmp(name, POOL, sizeof(POOL) - 1) == 0 ? EOPNOTSUPP : ENODATA;
 }
 
 static bool answer_value(struct seat *seat, int device, const struct wire_in_header *header, uint32_t asked,
@@ -384,16 +388,16 @@ static bool answer_value(struct seat *seat, int device, const struct wire_in_hea
 {
 	const struct node *node = shown(header);
 	struct statx now;
-	char value[XATTRS_MAX];
+	char link[LINK_SIZE], value[XATTRS_MAX];
 	int file, error = absence(name);
 	ssize_t size = -1;
 
 	if (node == NULL)
 		return false;
 	if (is_shown(name)) {
-		if ((file = tree_file(node, O_RDONLY, &now)) < 0)
+		if ((file = tree_link(node, link, &now)) < 0)
 			return false;
-		size = fgetxattr(file, name, value, sizeof(value));
+		size = getxattr(link, name, value, sizeof(value));
 		error = size < 0 ? errno : 0;
 		close(file);
 		if (size < 0 && error != ENODATA)

@@ -230,6 +230,11 @@ uint32_t tree_granted(const struct node *node, uint32_t uid);
  * if a lease must be broken. */
 int tree_file(const struct node *node, int flags, struct statx *now);
 
+/* The same for calls that need no open file: an open breaks another program's lease, and the close after it makes ext4
+ * believe that an emptied file is written. link: gets the descriptor's link in /proc. */
+#define LINK_SIZE 32
+int tree_link(const struct node *node, char link[LINK_SIZE], struct statx *now);
+
 /* Look a name up, count the look-up, and fill the reply. make: true if a new node may be made. Return NULL if Python must
  * answer. */
 struct node *tree_look_up(uint64_t parent, uint32_t uid, const char *name, size_t size, bool make,

@@ -258,14 +258,28 @@ static bool stays(const struct raw *raw, int file, const struct statx *now)
 	return (size_t)size == owner_of(raw, now, value) && memcmp(value, owner, (size_t)size) == 0;
 }
 
+/* True if another program, perhaps in another mount, may write the file: then no read lease is granted. */
+static bool is_written(const struct node *node)
+{
+	struct statx now;
+	const int file = tree_file(node, O_RDONLY, &now);
+	const bool written = file < 0 || fcntl(file, F_SETLEASE, F_RDLCK) != 0;
+
+	if (file >= 0)
+		close(file); /* this ends the lease; LeaseKeeper blocks the signal of its break */
+	return written;
+}
+
 int changes_open_writer(const struct node *node, uint32_t uid, bool empties)
 {
 	const struct raw *raw = directories_raw(node->parent, uid, NULL);
 	struct statx now;
-	int file = raw == NULL ? -1 : tree_file(node, O_RDWR, &now);
+	int file = -1;
 
-	/* An app's write locks an open file, and may wait for the loop. */
-	if (file >= 0 && stays(raw, file, &now) && !(empties && (node->handles != 0 || is_large(&now))))
+	/* A write locks its file, and may wait for the loop (WriteAccess.empty). */
+	if (raw != NULL && !(empties && (node->handles != 0 || is_written(node))))
+		file = tree_file(node, O_RDWR, &now);
+	if (file >= 0 && stays(raw, file, &now) && !(empties && is_large(&now)))
 		return file;
 	if (file >= 0)
 		close(file);
@@ -514,9 +528,10 @@ static bool set_same_owner(int file, const struct wire_setattr_in *in, const str
 static bool set_attributes(const struct node *node, const struct wire_setattr_in *in)
 {
 	struct statx now;
-	int file = tree_file(node, in->valid & ATTR_MODE ? O_RDONLY : O_PATH, &now);
+	char link[LINK_SIZE];
+	int file = tree_link(node, link, &now);
 	bool done = file >= 0 && (!(in->valid & ATTR_OWNER) || set_same_owner(file, in, &now)) &&
-		    (!(in->valid & ATTR_MODE) || fchmod(file, in->mode & 01777) == 0) &&
+		    (!(in->valid & ATTR_MODE) || chmod(link, in->mode & 01777) == 0) &&
 		    (!(in->valid & ATTR_TIMES) || set_times(file, in));
 
 	if (file >= 0)

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fsuid.h>
@@ -215,6 +216,14 @@ int tree_file(const struct node *node, int flags, struct statx *now)
 		return file;
 	close(file);
 	return -1;
+}
+
+int tree_link(const struct node *node, char link[LINK_SIZE], struct statx *now)
+{
+	int file = tree_file(node, O_PATH, now);
+
+	snprintf(link, LINK_SIZE, "/proc/self/fd/%d", file);
+	return file;
 }
 
 /* Make a node for an inode that has none. Return NULL if Python may have one, or if there is no room. */

@@ -28,7 +28,7 @@ TESTS: Final = (
     "tests/mount/test_kernel_*.py", "tests/mount/test_ops_*.py", "tests/mount/test_passthrough.py",
     "tests/mount/test_locks.py", "tests/attack/test_beside_the_main_road.py",
     "tests/mount/test_vectors.py", "tests/attack/test_vectors.py", "tests/mount/test_open_vectors.py",
-    "tests/mount/test_raw_tree.py", "tests/mount/test_raw_changes.py", "tests/mount/test_raw_moves.py",
+    "tests/mount/test_raw_*.py",
     "tests/mount/test_open_vectors_of_directories.py",
     "tests/unit/test_redact_bitstreams_heads.py", "tests/unit/test_redact_bitstreams_frame_table.py",
     "tests/unit/test_redact_jpeg_scan.py", "tests/unit/test_redact_jpeg_markers.py",
