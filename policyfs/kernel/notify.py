@@ -274,7 +274,6 @@ class Notifier:
         return thread
 
     def _run(self) -> None:
-        """Write messages one after the other, until the end or until another thread has taken over."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             while (found := self._next()) is not None:

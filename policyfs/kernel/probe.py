@@ -62,7 +62,6 @@ def _ask(root: int, mount: Mount, timeout_s: float) -> int | None:
 
 
 def _errno(root: int, mount: Mount) -> bytes:
-    """Return the errno of statfs."""
     try:
         if not _become_user(mount):
             return bytes([_CANNOT_ASK])

@@ -58,7 +58,6 @@ def try_passthrough(directory: str | None = None) -> Trial:
 
 @contextlib.contextmanager
 def _unnamed_file(directory: str | None) -> Iterator[int]:
-    """Yield a read-only descriptor of a regular file that has no name."""
     if directory is None:
         writable = os.memfd_create("policyfs-trial")
     else:

@@ -92,7 +92,6 @@ def listed(words: Iterable[str], *, none: str = "none") -> str:
 
 
 def _excerpt(line: str, start: int, width: int) -> tuple[str, str]:
-    """Return the line around *start*, and carets that mark *width* characters below it."""
     first = 0 if len(line) <= _SHOWN else max(0, min(start - _SHOWN // 3, len(line) - _SHOWN))
     shown = line[first : first + _SHOWN]
     before, after = "..." if first else "", "..." if first + _SHOWN < len(line) else ""

@@ -139,7 +139,6 @@ def _decision(engine: Engine, who: Principal, state: PathState) -> Decision | No
 
 
 def _is_plain(decision: Decision) -> bool:
-    """Return True if a decision allows, asks for nothing, and need not be on record first."""
     monitored = decision.would_deny or decision.would_allow or decision.monitored_content
     checked = decision.redact or decision.content or decision.quarantine
     return decision.allowed and not (monitored or checked) and decision.audit is not Audit.REQUIRED

@@ -42,7 +42,6 @@ class Spans:
         return iter(self._spans)
 
     def _touched(self, start: int, end: int) -> tuple[int, int]:
-        """Return the slice (first index, index behind the last) of the spans that overlap start..end."""
         first = bisect_left(self._spans, start, key=lambda span: span.end)
         behind = first
         while behind < len(self._spans) and self._spans[behind].start <= end:

@@ -154,7 +154,6 @@ def _parts(store: str) -> Iterator[tuple[str, bool]]:
 
 
 def _number_of_part(path: str, *, marks: bool) -> str | None:
-    """Return the number of a part; None for a branch that is not there."""
     try:
         return _number(path, marks=marks)
     except FileNotFoundError:

@@ -256,7 +256,6 @@ def parse_events(raw: bytes, *, but_pid: int = -1, nameless: bool = False) -> li
 
 
 def _parse_infos(raw: bytes) -> dict[int, tuple[bytes, bytes | None]]:
-    """Return the handle and name of each information record of an event, by the record's type."""
     infos: dict[int, tuple[bytes, bytes | None]] = {}
     at = 0
     while at + _INFO.size <= len(raw):

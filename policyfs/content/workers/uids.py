@@ -80,7 +80,6 @@ def _candidates(taken: Sequence[tuple[int, int]]) -> Iterator[int]:
 
 
 def _lowest(taken: Sequence[tuple[int, int]], first: int) -> int | None:
-    """Return the lowest first uid of the ranges that overlap the block at *first*; None if none do."""
     return min((low for low, high in taken if low < first + BLOCK and high >= first), default=None)
 
 

@@ -102,7 +102,6 @@ class NameVerdicts:
         return found[0]
 
     def _by_type(self, who: Principal, directory: PathState, name: str) -> tuple[int, int]:
-        """Return the file types that are shown under a name, and those that are hidden, for any facts."""
         engine = self._engine
         state = engine.step(directory, bytes_of(name))
         shown, hidden = 0, 0 if self._posix else _SPECIAL  # see Gate.shows

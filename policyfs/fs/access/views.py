@@ -200,7 +200,6 @@ class Views:
 
     @staticmethod
     def _may_write(engine: Engine, who: Principal, state: PathState, owner: Callable[[], str]) -> bool:
-        """Return True if a caller may write a file with its present owner, for at least one kind."""
         need = engine.needs(who, Op.SEE | Op.WRITE, state, FileType.REGULAR)
         facts = Facts(None, owner() if need & Need.OWNER else None)
         return (

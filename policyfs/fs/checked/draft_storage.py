@@ -196,7 +196,6 @@ class DraftStorage:
                 draft.base = None  # another program has appended, or cut the file
 
     def _put_bytes(self, copy: _Copy) -> None:
-        """Write the next piece, or several small ones."""
         written = 0
         for _ in range(_AT_ONCE):
             written += self._put_next(copy)

@@ -362,7 +362,6 @@ class Drafts(FsPart):
             self._refuse(change, draft, kind, why)
 
     async def _check_other_names(self, change: Change, draft: Draft, cleans: frozenset[str]) -> None:
-        """Refuse a draft if the file has other names, and cleaning would remove data under these, too."""
         handle = change.handle
         if self._tree.fstat(handle.fd).nlink <= 1:
             return

@@ -60,7 +60,6 @@ def _may_match(head: bytes, patterns: frozenset[str]) -> bool:
 
 
 def _shows_late(pattern: str) -> bool:
-    """Return True if a pattern names one kind, and the kind is no text."""
     return not pattern.endswith("*") and not pattern.startswith("text/")
 
 

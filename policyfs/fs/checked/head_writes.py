@@ -181,7 +181,6 @@ class Checker:
         return len(data)
 
     async def _unhold(self, change: Change) -> None:
-        """Store the held head now, or refuse it, if another process has written the file in the store."""
         handle, head = change.handle, change.head
         for _ in range(_TRIES):
             if head.held is None or not (head.late or self._tree.fstat(handle.fd).size):

@@ -236,7 +236,6 @@ class FileWriter:
             self._put_off(change.handle.node)
 
     def _path(self, change: Change) -> WritePath:
-        """Return the write path for a change, by the content requirements in force now."""
         state, decision = change.state, change.decision
         if state.draft is not None or decision.in_draft:
             return self._draft

@@ -115,7 +115,6 @@ class NodeTable:
         return self._learn(vectors.take_some(most - len(unread))) or bool(unread)
 
     def _read(self, nodeid: int) -> None:
-        """Add a node of the daemon before, if it has this number and is not read yet."""
         if nodeid not in self._unread.parents:
             return
         parent, saved = self._by_id[self._unread.parents[nodeid]], self._unread.take(nodeid)

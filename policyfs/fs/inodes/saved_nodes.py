@@ -164,7 +164,6 @@ class SavedNodes:
         return True
 
     def _lose(self, nodeid: int, holder: Holder) -> None:
-        """Let a node have no record."""
         if nodeid not in self.unsaved:
             self._marks.set(nodeid)
         if holder != NOBODY or nodeid not in self.unsaved:
@@ -208,7 +207,6 @@ class SavedNodes:
         return True
 
     def _unlink(self, nodeid: int, links: set[tuple[int, bytes]]) -> None:
-        """Drop all further names of a node but these."""
         if not (known := self._links.get(nodeid)):
             return
         for link in known.keys() - links:
@@ -324,7 +322,6 @@ class SavedNodes:
             )  # fmt: skip
 
     def _node(self, nodeid: int) -> SavedNode | None:
-        """Return a node, or None if the fields of its record cannot be those of a node."""
         table, slot, _ = self._slots[nodeid]
         record = table.get(slot)
         fields = _NODE.unpack_from(record) if len(record) > _NODE.size else _NO_FIELDS

@@ -203,7 +203,6 @@ class Announcements:
         self._some.set()
 
     def _place(self, parent: Node, event: WatchEvent) -> Place | None:
-        """Return the place of an event, or None if the path alone hides it from the app."""
         name = event.name
         if name is None or is_aside(name) or not parent.lookups:
             return None
@@ -406,7 +405,6 @@ class Announcements:
         return self.phantom(is_dir=now.kind == REMOVED_DIRECTORY)
 
     def _directory(self, now: Order, name: bytes) -> pyfuse3.EntryAttributes:
-        """Return the entry of the directory that is gone and that an order's place is in."""
         for parent in {place.parent for place in now.places}:
             if name == BY_NUMBER + b"%d" % parent and (node := self._nodes.find(parent)) is not None:
                 self._nodes.refer(node)

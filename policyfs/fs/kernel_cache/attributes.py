@@ -134,7 +134,6 @@ class Timeouts:
         return any(each is not None and each.writers and each.mode is Mode.PASSTHROUGH for each in opened)
 
     def _is_open_elsewhere(self, node: Node) -> bool:
-        """Return True if programs have the node's file open by other nodes."""
         return any(each is not node and each.open is not None for each in self.same_inode(node.ino))
 
     def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:

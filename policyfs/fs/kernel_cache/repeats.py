@@ -244,7 +244,6 @@ class Repeats(FsPart):
         )
 
     def _is_only_raw_node(self, node: Node) -> bool:
-        """Return True if a LOOKUP can lead to no other raw node of this inode."""
         return not any(
             other is not node and other.byte_path is BytePath.RAW
             for other in self._nodes.same_inode(node.ino)
@@ -305,6 +304,5 @@ def _is_looked_up_again(node: Node) -> bool:
 
 
 def _is_written(node: Node) -> bool:
-    """Return True if the node has a writer, or open handles that are not in passthrough."""
     state = node.open
     return state is not None and (state.writers > 0 or state.mode is not Mode.PASSTHROUGH)

@@ -206,7 +206,6 @@ class DirectoryListings(FsPart):
     def _own_entry(
         self, listing: Listing, listed: Entry, own: vectors.Listed, token: pyfuse3.ReaddirToken
     ) -> int:
-        """Add the entry of a file whose node is the bridge's own."""
         position, name, _, _ = listed
         entry = fill(stat_of(own.attributes, 0, 0), own.nodeid, own.entry_s, own.attr_s)
         if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position):

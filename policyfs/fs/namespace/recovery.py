@@ -77,7 +77,6 @@ class Recovery:
         return self._fs.nodes.key_of(stat), stat.btime_ns
 
     def _follow(self, intent: Intent) -> None:
-        """Give nodes their names after a change that was made."""
         old, new = intent.old, intent.new
         parent = self._node(old.parent)
         if intent.kind is ChangeKind.REMOVAL:

@@ -129,7 +129,6 @@ class Restoration:
         return handles
 
     def _uid_of(self, lane: Lane) -> int | None:
-        """Return a uid whose lane this is, or None if none is known."""
         gate, uid = self._fs.gate, lane[1] if isinstance(lane, tuple) else lane
         if isinstance(uid, str):
             apps = {app.name: app.uids for app in gate.engine.policy.apps}

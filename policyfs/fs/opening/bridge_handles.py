@@ -160,7 +160,6 @@ class BridgeHandles(FsPart):
 
     @staticmethod
     def _shown(opening: OpenContext) -> _Shown | None:
-        """Return the copy that an open for reading shows, or None if it shows the file itself."""
         handle, version = opening.handle, opening.shared.version
         if handle.copy is None or handle.facts is None or handle.hidden is None or version is None:
             return None

@@ -115,7 +115,6 @@ class CopyPath(FsPart):
         return data
 
     def _show(self, opening: OpenContext, made: Redacted, judge: _Judge) -> None:
-        """Make the handle show a copy, and set the fields of step 7 in *opening*."""
         handle, frozen = opening.handle, made.copy.frozen
         handle.facts, handle.hidden, handle.film = Facts(made.kind, judge.owner), made.hidden, made.film
         if made.film is not None:  # its frames are looked at as they are read

@@ -160,7 +160,6 @@ class LeasedFiles(FsPart):
             self._count_plans(state, handle.caller.holder)
 
     def _count_plans(self, state: OpenState, holder: Holder) -> None:
-        """Count the memory of the plans that a node has now, in place of the memory counted before."""
         self._count_no_plans(state)
         if state.located is None:
             return

@@ -129,7 +129,6 @@ class RestoredCopies(FsPart):
         handle.hidden, handle.film = made.hidden, made.film
 
     def _owner(self, checksum: int) -> str | None:
-        """Return the owner with a checksum, `none` for one that the policy does not have any more."""
         if not checksum:
             return None
         apps = (app.name for app in self._gate.engine.policy.apps)

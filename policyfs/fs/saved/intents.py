@@ -182,7 +182,6 @@ def _record_of(intent: Intent) -> bytes:
 
 
 def _intent_of(record: bytes) -> Intent | None:
-    """Return the intent of a record, or None if its fields cannot be those of an intent."""
     if len(record) < _RECORD.size:
         return None
     unique, kind, length, *fields, size = _RECORD.unpack_from(record)

@@ -104,7 +104,6 @@ def _record_of(copy: SavedCopy) -> bytes:
 
 
 def _copy_of(record: bytes) -> SavedCopy | None:
-    """Return the copy of a record, or None if it cannot be that of one."""
     try:
         fd, backing_id, *inode = _HEAD.unpack_from(record)
         ino_key, stat, version, what, lane, kind, hidden, ranges, *rest = json.loads(record[_HEAD.size :])

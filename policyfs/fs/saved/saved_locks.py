@@ -103,7 +103,6 @@ def _record_of(holder: Holder) -> bytes:
 
 
 def _lock_of(record: bytes) -> SavedLock | None:
-    """Return the locks of a record, or None if its length is not that of one."""
     if len(record) < _RECORD.size:
         return None
     ino, dev, btime_ns, owner, pid, fd, bits, spans, handles = _RECORD.unpack_from(record)

@@ -91,7 +91,6 @@ def layout_of(fd: int) -> tuple[int, int]:
 
 
 def _used(fd: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of a file that have memory, after the header."""
     end = HEADER_BYTES
     try:
         while True:

@@ -139,7 +139,6 @@ class _Account:
         return idle and self._left(now_s) >= MOST_S and self._short_s >= SHORT_SHARE
 
     def _left(self, now_s: float) -> float:
-        """Return what is left of SHARE, after the requests that wait now."""
         passed_s = now_s - self._at_s
         waited_s = max(0.0, now_s - max(self._at_s, min(self._long, default=now_s)))
         self._left_s = min(MOST_S, self._left_s + SHARE * passed_s - waited_s)

@@ -153,7 +153,6 @@ _WANTED: Final[dict[Sort, Callable[[Rule], bool]]] = {
 
 
 def _paths(track: Track, sort: Sort) -> Iterator[tuple[bytes, ...]]:
-    """Yield sample paths at which the rules can give the answer that canaries of this *sort* expect."""
     (side,), compiled = track.sides, track.compiled
     rules = bits(n for n in side.rules if _WANTED[sort](compiled.table.rules[n]))
 

@@ -47,7 +47,6 @@ class Comparison:
         return finding.change in request.changes(*(one.engine for one in self._compiled))
 
     def _differing(self, spot: Spot) -> Callers:
-        """Return the callers for whom the policies can give different answers here or below."""
         if spot.mixed or self._clues.everywhere:
             return spot.callers
         found = 0
@@ -117,7 +116,6 @@ class Comparison:
         )
 
     def _leading_refs(self, spot: Spot, caller: int) -> frozenset[RuleRef]:
-        """Return the differing rules that decide on the paths that a caller can see below."""
         return frozenset(
             self._ref(index, number)
             for index, (track, nodes) in enumerate(zip(self._tracks, spot.nodes, strict=True))
@@ -141,7 +139,6 @@ def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
 
 
 def _watched(groups: Sequence[tuple[Side, ...]]) -> list[tuple[frozenset[int], ...]]:
-    """Return, for each group of callers and each policy, the rules that the other policy lacks."""
     same: dict[tuple[object, ...], int] = {}
     contents = [
         [same.setdefault(content, len(same)) for content in side.compiled.contents] for side in groups[0]

@@ -153,7 +153,6 @@ class _Proof:
         ]
 
     def _matters(self, pending: Marks, spot: Spot) -> Callers:
-        """Return the callers for whom perhaps a pending invariant does not hold here or below."""
         if _SHOWN not in spot.hidden:
             return 0
         asked = self._track.leading(spot.nodes[0], pending) & spot.callers
@@ -187,7 +186,6 @@ class _Proof:
             self._open.discard(number)
 
     def _broken(self, lives: Lives, *, top: bool, bare: bool) -> list[_Broken]:
-        """Return the plainest request that breaks each invariant here, for each operation."""
         asked = [
             (at, live, self._promised[live.number]) for at, (live, watched) in enumerate(lives) if watched
         ]

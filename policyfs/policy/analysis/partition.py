@@ -85,7 +85,6 @@ class Partition:
 
 
 def _refined(parts: list[Part], callers: Callers, index: int, live: Live, *, watched: bool) -> Iterator[Part]:
-    """Divide the parts by one more rule, which matches for *callers*."""
     for part in parts:
         inside, outside = part.callers & callers, part.callers & ~callers
         if inside:

@@ -125,7 +125,6 @@ def subjects(policies: Sequence[Compiled]) -> Iterator[Subject]:
 
 
 def _declared(policy: Compiled, name: str) -> tuple[tuple[int, int], ...] | None:
-    """Return the ranges of uids of an app; None if the policy does not have the app."""
     return next((app.uids for app in policy.engine.policy.apps if app.name == name), None)
 
 

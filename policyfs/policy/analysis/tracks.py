@@ -121,7 +121,6 @@ class Track:
         return found
 
     def _own(self, reached: Mapping[int, Callers]) -> Nodes:
-        """Return the nodes, each with the callers for whom some rule can still match there or below."""
         alive, reach = self.compiled.alive(reached), self.compiled.reach
         found = []
         for number in sorted(reached):

@@ -126,7 +126,6 @@ class Walk:
     def _below_once(
         self, copies: Iterable[Spot], matters: Matters, opened: set[tuple[object, ...]]
     ) -> Iterator[Spot]:
-        """Yield the classes one name below, when the walk reaches them, for keys not in *opened*."""
         for below in copies:
             key = self._key(below)
             if key not in opened:  # another place can have the same places below: yield them once

@@ -318,7 +318,6 @@ def _facts(need: Need) -> str:
 
 
 def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[bytes, str]]:
-    """Yield each directory above that a rule hides for every owner of the directory, with the rule's id."""
     names = [name for name in path.split(b"/") if name]
     hiding = {live.number for live in engine.profile(who, engine.state_of(path)).hiding}
     for depth in range(1, len(names)):
@@ -345,7 +344,6 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
 
 
 def _brought(engine: Engine, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> str:
-    """Return a text about requirements on data that come with a moved file, or as extended attributes."""
     if ops & Op.CREATE and ftype is FileType.REGULAR:
         rules = (live.rule for live in engine.profile(who, state).content(facts))
         required = sorted({" or ".join(sorted(rule.content)) for rule in rules})

@@ -228,7 +228,6 @@ class _SegmentReader:
         return GlobError(message, advice, self.offset + at)
 
     def _row(self, *, inside: bool) -> list[Variant]:
-        """Read rows of tokens up to the end or, in braces, up to ``,`` or ``}``."""
         rows: list[Variant] = [()]
         while self.at < len(self.piece):
             char = self.piece[self.at]

@@ -145,7 +145,6 @@ class _Reader:
         return Entry(None, value, start, start + (not made.flow), max(value.end, start), self._column(start))
 
     def _dash(self, at: int, before: int) -> int:
-        """Return the index of the next dash that is in no comment, or *before*."""
         while at < before:
             char = self._text[at]
             if char == "#":

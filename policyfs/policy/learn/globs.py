@@ -149,7 +149,6 @@ def proposals(evidence: Evidence) -> list[Proposed]:
 def _effective(
     caller: Caller, places: dict[Place, Sample], evidence: Evidence
 ) -> Iterator[tuple[Pattern, Sample]]:
-    """Yield the patterns that a caller uses, with the operations that the proposal does not refuse there."""
     refusals = evidence.refused.get(caller, Refusals())
     for pattern, sample in {} if refusals.too_many else _patterns(caller, places, evidence).items():
         left = sample.ops & ~_refused(pattern, caller, refusals)
@@ -176,7 +175,6 @@ def _contradicted(pattern: Pattern, caller: Caller, evidence: Evidence, ops: Op)
 def _rules(
     app: str, use: Use, patterns: dict[tuple[Pattern, Op], dict[int, Sample]], evidence: Evidence
 ) -> Iterator[Proposed]:
-    """Yield a rule for each pattern; one for whole paths of one directory that differ in nothing else."""
     together: dict[tuple[Names, Op, tuple[int, ...], Limit], list[tuple[Pattern, Sample]]] = defaultdict(list)
     for (pattern, ops), by_uid in sorted(patterns.items(), key=lambda item: item[0]):
         is_limited = pattern.whole and (app, pattern.glob) in evidence.too_wide
@@ -206,7 +204,6 @@ def _limit(use: Use) -> Limit:
 def _limits(
     bound: Bound, app: str, use: Use, pattern: Pattern, ops: Op, uids: Iterable[int]
 ) -> dict[tuple[Op, Limit], list[int]]:
-    """Return the operations on a path by the conditions of the policy at the end, each with users."""
     path = "/" + "/".join((*pattern.directory, pattern.name))
     found: dict[tuple[Op, Limit], list[int]] = defaultdict(list)
     for uid in uids:
@@ -257,7 +254,6 @@ def _of_place(
 
 
 def _across(found: dict[Pattern, Sample], caller: Caller, evidence: Evidence) -> dict[Pattern, Sample]:
-    """Replace equal patterns of several directories by one for a directory above, the deepest first."""
     depth = max((len(pattern.directory) for pattern in found), default=0)
     for size in range(depth - 1, 0, -1):
         families: dict[tuple[Names, str], list[Pattern]] = defaultdict(list)

@@ -82,7 +82,6 @@ def _mixed(places: Places, rule: Rule, sides: Sequence[Side]) -> Iterator[Findin
 
 
 def _sees_some(places: Places, names: Names, side: Side, rule: Rule) -> bool:
-    """Return True if the app sees one file in the directory of a path, and not another one there."""
     heres = [places.at(some, side) for some in (names, (*names[:-1], _OTHER))]
     facts = list(_facts(rule, side.caller.app))
     seen = {here.answer(Op.SEE, one).allowed for here in heres for one in facts}
@@ -90,7 +89,6 @@ def _sees_some(places: Places, names: Names, side: Side, rule: Rule) -> bool:
 
 
 def _facts(rule: Rule, app: str | None) -> Iterator[Facts]:
-    """Yield sample facts of files that the rule can treat in different ways."""
     yield Facts("application/octet-stream", OWNER_NONE)
     yield Facts("application/octet-stream", app)
     for block in rule.blocks:
@@ -102,7 +100,6 @@ def _facts(rule: Rule, app: str | None) -> Iterator[Facts]:
 
 
 def _cleaned(places: Places, rule: Rule, sides: Iterable[Side]) -> Iterator[Finding]:
-    """Yield a finding for each app that both reads and writes at a path of a rule with ``clean``."""
     for side in sides:
         for names in filter(None, (plain_names(glob, side.caller) for glob in rule.paths or ("/**",))):
             here = places.at(names, side)

@@ -56,7 +56,6 @@ def _is_unknown(kind: str, known: frozenset[str], types: set[str]) -> bool:
 
 
 def _near(kind: str, known: frozenset[str], types: set[str]) -> str:
-    """Return the kind that was probably meant; "" if none is near."""
     major, _, minor = kind.partition("/")
     near = difflib.get_close_matches(major, types, 1)
     if minor == "*":

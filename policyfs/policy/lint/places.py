@@ -175,7 +175,6 @@ class Places:
         return place
 
     def _common(self, names: Names) -> Place | None:
-        """Return the place of a path that is the same for all callers, else None."""
         try:
             return self._shared[names]
         except KeyError:

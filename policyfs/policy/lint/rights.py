@@ -112,7 +112,6 @@ class Rights:
                         yield finding
 
     def _fitting(self, app: App, *kinds: int) -> list[Rule]:
-        """Return the rules about an app that are in all the sets *kinds*."""
         about = functools.reduce(operator.or_, (side.bits for side in self._by_app.get(app.name, ())), 0)
         return [self._rules[number] for number in numbers_of(functools.reduce(operator.and_, kinds, about))]
 
@@ -236,7 +235,6 @@ class Rights:
 
     @staticmethod
     def _names(rule: Rule, side: Side) -> Names | None:
-        """Return the names of one path that the rule's first glob matches, or None."""
         return plain_names((rule.paths or ("/**",))[0], side.caller)
 
     def _by_fact(self, rule: Rule, side: Side) -> Iterator[Finding]:
@@ -316,7 +314,6 @@ def _with_tops(rules: Iterable[Rule]) -> tuple[Rule, ...]:
 
 
 def _derived_globs(rule: Rule) -> tuple[str, ...]:
-    """Return the globs by which a rule lets apps read files unchanged."""
     if rule.effect is Effect.ALLOW:
         return rule.paths or ()
     spared = rule.unless if rule.effect is Effect.REDACT else ()

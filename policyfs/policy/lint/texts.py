@@ -156,7 +156,6 @@ def _first(extension: str) -> str:
 
 
 def _has_other_case(glob: str, extension: re.Match[str], globs: Iterable[str]) -> bool:
-    """Return True if another glob differs only in the case of its extension."""
     before, after = glob[: extension.start(1)], extension[1]
     return any(
         other != glob and other.startswith(before) and other[len(before) :].lower() == after.lower()

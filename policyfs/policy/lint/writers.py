@@ -189,12 +189,10 @@ def _of_many(glob: str) -> bool:
 
 
 def _words(content: frozenset[str]) -> frozenset[str]:
-    """Return the words that a requirement forbids or cleans; none if it is about kinds."""
     return frozenset(word.removeprefix("clean ") for word in banned((content,)))
 
 
 def _meets(here: Here, facts: Facts) -> bool:
-    """Return True if a file of this kind can meet all content requirements at a path."""
     known = fixed_facts(FileType.REGULAR, facts)
     kind = facts.kind or ""
     for live in here.lives:

@@ -167,7 +167,6 @@ class Comparison:
         return not tally.rights(below=below).refused[_DELETE_AT]
 
     def _compare(self, old: int, new: int, ftype: FileType) -> list[tuple[_Pair, Caller]] | None:
-        """Return the callers for whom the paths below decide; None if the new place is worse anyway."""
         states = self._states[old], self._states[new]
         depending: list[tuple[_Pair, Caller]] = []
         for caller in self._callers(old, new):
@@ -198,7 +197,6 @@ class Comparison:
         return found
 
     def _space(self, lives: tuple[Live, ...], ftype: FileType) -> FactSpace:
-        """Return the facts that some rules distinguish, and take the steps for trying them."""
         kinds, owners = told_apart(lives)
         key = (frozenset(kinds), frozenset(owners), ftype)
         found = self._spaces.get(key)

@@ -174,7 +174,6 @@ class Mover:
         return self.asks_more(old, new) or bool(self._new_monitors(old, new, caller))
 
     def _new_monitors(self, old: PathState, new: PathState, caller: Caller) -> frozenset[str]:
-        """Return the ids of content requirements in monitor mode that only the new path has."""
         here, there = self._profiles.of(old, caller), self._profiles.of(new, caller)
         return there.content_monitors() - here.content_monitors()
 
@@ -253,7 +252,6 @@ class Mover:
         return source.allowed and not source.redact and target.allowed
 
     def _answer(self, ops: Op, end: End, caller: Caller) -> Decision:
-        """Return a decision as without --monitor."""
         profile, position = self._profiles.of(end.state, caller), end.state.position
         below = functools.partial(self._sight.below, position, caller)
         return profile.answer(int(ops), end.ftype, end.facts, below=below)

@@ -78,7 +78,6 @@ def _need(
 def _facts(
     demand: Demand, ftype: FileType, kind: str | None, need: Need, lives: Sequence[Live]
 ) -> Iterator[Facts]:
-    """Yield one sample of every class of facts that the file may have had."""
     if demand.creates:  # the file's owner is the caller, and the file's kind is not known yet
         yield Facts(FIXED_KINDS.get(ftype), None)
         return

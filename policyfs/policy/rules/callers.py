@@ -236,7 +236,6 @@ class Callers:
         return of
 
     def _free_uid(self, number: int) -> int | None:
-        """Return a uid that no app lists, from the range with this number, or None."""
         uid = self._starts[number]
         end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
         at = max(0, bisect_right(self._app_starts, uid) - 1)

@@ -228,7 +228,6 @@ class Distinctions:
         return not self._granted_below(state)
 
     def _granted_below(self, state: PathState) -> bool:
-        """True if a rule without any condition allows every caller to see every path below."""
         if self._granted_everywhere:
             return True
         nodes = self._table.automaton.nodes
@@ -242,7 +241,6 @@ class Distinctions:
         return tuple(one for one in state.situated(self._table) if self._sighted[one.rule])
 
     def _grants_all(self, number: int) -> bool:
-        """Return True if a rule allows every caller to see its paths, without any condition."""
         rule = self._table.rules[number]
         plain = rule.effect is Effect.ALLOW and rule.when is None and not rule.unless
         return plain and self._callers[0].fits(number, rule)

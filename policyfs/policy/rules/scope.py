@@ -134,7 +134,6 @@ class Scope:
 
 
 def _is_plain(rule: Rule) -> bool:
-    """True if the rule is an allow rule, not in monitor mode, for all files at its paths."""
     return rule.effect is Effect.ALLOW and not rule.monitor and rule.when is None and not rule.unless
 
 

@@ -125,7 +125,6 @@ class Sight:
         return goal
 
     def _direct(self, position: Position, caller: Caller, goal: _Goal) -> bool:
-        """Try at most _MAX_TRIES paths below, made from globs of the goal's rules."""
         if goal.everywhere and self._could(self._automaton.step(position, _ANY_CHAR), caller):
             return True
         for tries, path in enumerate(self._spelled(position, caller, goal)):
@@ -157,7 +156,6 @@ class Sight:
                         todo.append((target, (*path, name)))
 
     def _explore(self, start: Position, caller: Caller, goal: _Goal) -> bool:
-        """Try all positions below *start*. Return False also for more than MAX_POSITIONS."""
         apps = () if caller.app is None else (caller.app,)
         uids = () if caller.uid is None else (caller.uid,)
         seen: set[Position] = set()
@@ -192,7 +190,6 @@ def _shows_some(lives: tuple[Live, ...], ftype: FileType) -> bool:
 
 
 def _exits(node: Node, caller: Caller) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield a name for every edge of a node that this caller can take, with its targets."""
     yield from node.literals.items()
     yield from node.folded.items()
     for pattern, targets in node.patterns.items():

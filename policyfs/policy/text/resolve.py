@@ -97,7 +97,6 @@ def _title(file: File) -> str:
 
 
 def _default(files: Sequence[File], key: str, otherwise: Audit, errors: list[PolicyError]) -> Audit:
-    """Return the value of one key of ``defaults``, which at most one file may set."""
     chosen: tuple[File, str] | None = None
     for file in files:
         word = getattr(file.top.doc.defaults, key) if file.top.doc is not None else None
@@ -253,7 +252,6 @@ class _Rules:
             report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
 
     def _check_on_unknown(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect) -> None:
-        """Add an error if ``on_unknown`` cannot be used with the rule's requirement."""
         if doc.on_unknown is None:
             return
         required = next((key for key in _REQUIRED if part.has("require", key)), effect.value)
@@ -289,7 +287,6 @@ _ON_UNKNOWN: Final = {"redact": ("zero", "deny"), "no": ("allow", "deny")}
 
 
 def _about(doc: RuleDoc, words: frozenset[str], raw_types: frozenset[str]) -> frozenset[str]:
-    """Return the content requirement of a rule with ``no`` or ``clean``."""
     if doc.require is None or not (doc.require.no or doc.require.clean):
         return frozenset()
     return frozenset({ban(words) if doc.require.no else cleaning(words), *raw_types})

@@ -277,7 +277,6 @@ class Shaper:
 def _without_faults(
     data: object, validate: Callable[[object], T], details: Sequence[ErrorDetails]
 ) -> T | None:
-    """Return the document of a part without its faults, or None if nothing is left."""
     for _ in range(_PRUNINGS):
         for detail in sorted(details, key=lambda detail: len(detail["loc"]), reverse=True):
             if detail["type"] == "missing" and isinstance(data, dict):
@@ -293,7 +292,6 @@ def _without_faults(
 
 
 def _pruned(data: object, loc: Loc) -> object:
-    """Replace the value to which *loc* leads by Absent.BROKEN."""
     if not loc or not isinstance(data, dict | list):
         return Absent.BROKEN
     step = loc[0]
@@ -307,7 +305,6 @@ def _pruned(data: object, loc: Loc) -> object:
 
 
 def _swept(data: object) -> object:
-    """Return the data without removed and null values, and without what became empty."""
     if isinstance(data, dict):
         swept = {key: _swept(value) for key, value in data.items()}
         return {key: value for key, value in swept.items() if not _nothing(value)} or Absent.BROKEN

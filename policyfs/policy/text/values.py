@@ -321,7 +321,6 @@ def _several(value: object) -> object:
 
 
 def _maybe_none(value: object) -> object:
-    """Return a tuple as ``_several`` does, but accept an empty list."""
     return () if value == [] else _several(value)
 
 

@@ -97,7 +97,6 @@ class _Locator:
     # --- header ---
 
     def _header(self, part: Part, *, outer: bool = False) -> None:
-        """Clean an object of the header, or of its extension."""
         name, whole = part.name, part.whole and part.end - part.start <= MAX_BLOCK_BYTES
         body = self.source.read(part.start, part.end - part.start) if whole else b""
         if name in _ENCRYPTED:
@@ -112,7 +111,6 @@ class _Locator:
             self._drop(part)
 
     def _extension(self, part: Part) -> None:
-        """Clean the objects in the header's extension."""
         at = part.start + _EXTENSION_BYTES
         head = self.source.read(part.start, min(_EXTENSION_BYTES, part.end - part.start))
         if told_in_kept(head, self.inner.hide, self.inner.budget):
@@ -164,7 +162,6 @@ class _Locator:
         return not told_in_kept(body[_DATE[0] : _FILE_BYTES], Tells.LOCATION, self.inner.budget, numbers=True)
 
     def _numbers(self, start: int, data: bytes, tag: str, tells: Tells) -> None:
-        """Zero a number of these categories if they are hidden, or if the number is metadata."""
         if tells & self.inner.hide or told_in_kept(data, self.inner.hide, self.inner.budget):
             self.edits.zero(start, start + len(data), tag, tells)
 
@@ -173,7 +170,6 @@ class _Locator:
         return told_in_range(self.source, part.start, part.end, asked, self.inner.budget, numbers=True)
 
     def _drop(self, part: Part) -> None:
-        """Turn an object into padding."""
         tag, broken = part.name or "unknown object", not part.whole
         self.edits.put(part.at, self.source.read(part.at, _ID_BYTES), GUIDS["padding"])
         self.edits.found.patches += zeros(self.source, part.start, part.end)

@@ -167,7 +167,6 @@ class StreamTable:
                 stream.search()
 
     def _tells(self, more: bytes) -> bool:
-        """Return True if the header of a payload holds more than numbers."""
         asked = self.inner.hide & Tells.LOCATION
         return len(more) > _MAX_MORE_BYTES or bool(told_in_kept(more, asked, self.inner.budget, numbers=True))
 

@@ -78,7 +78,6 @@ def locate_flac(source: ByteSource, inner: Inner) -> Found:
 
 
 def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
-    """Clean the metadata block [at, end), which is not the first one."""
     kind, start = head[0] & 0x7F, at + _HEAD_BYTES
     size = end - start
     if kind == PADDING:
@@ -103,7 +102,6 @@ def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
 
 
 def _pad(edits: Edits, at: int, head: bytes, end: int, tells: Tells) -> None:
-    """Turn the metadata block [at, end) into padding."""
     tag = _NAMES.get(head[0] & 0x7F, "block")
     edits.put(at, head[:1], bytes([head[0] & _LAST | PADDING]))
     before = len(edits.found.notes)

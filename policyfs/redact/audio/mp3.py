@@ -199,7 +199,6 @@ class _Sound:
             at = following
 
     def _run(self, at: int) -> int:
-        """Skip successive frames, also one that the end of the sound cuts off; return the offset behind."""
         window = _WINDOW_BYTES
         while at < self.end:
             data = self.edits.source.read(at, min(window, self.end - at))
@@ -229,7 +228,6 @@ class _Sound:
         return cut or bool(self.sized(rest + bytes(8), 0)) or not rest.strip(b"\0")
 
     def _resume(self, at: int) -> int:
-        """Return the offset of the next frame behind *at*, or the end of the sound if there is none."""
         found = _next_frame(self.edits, at, self.end, self.end, self.sized)
         return self.end if found is None else found
 

@@ -65,7 +65,6 @@ def walk(edits: Edits) -> Iterator[Page | tuple[int, int]]:
 
 
 def _next_page(edits: Edits, start: int) -> int:
-    """Return the offset at which the next page may start; the file's end if there is none."""
     for at in range(start, edits.source.size, CHUNK_BYTES):
         data = edits.source.read(at, CHUNK_BYTES + len(CAPTURE))
         edits.inner.budget.search(len(data))

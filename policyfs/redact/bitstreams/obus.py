@@ -126,7 +126,6 @@ def _clean(source: ByteSource, at: int, first: int, body: int, end: int, inner: 
 
 
 def _metadata_tells(source: ByteSource, body: int, end: int, inner: Inner) -> Tells:
-    """Return the categories of the metadata in an OBU's payload [body, end)."""
     kind = source.read(body, 1)[0]
     if kind == _T35:
         return registered_tells(source.read(body + 1, min(_MAX_T35_READ, end - body - 1)), inner)
@@ -135,7 +134,6 @@ def _metadata_tells(source: ByteSource, body: int, end: int, inner: Inner) -> Te
 
 
 def _among_numbers(source: ByteSource, start: int, end: int, inner: Inner) -> Tells:
-    """Return the categories of metadata and of texts among the numbers in [start, end)."""
     return told_in_range(source, start, end, inner.hide, inner.budget, numbers=True)
 
 

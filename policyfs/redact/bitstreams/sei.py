@@ -144,7 +144,6 @@ def _judged(kind: int, payload: bytes, inner: Inner) -> tuple[Tells, int]:
 
 
 def _among_numbers(data: bytes, inner: Inner) -> Tells:
-    """Return the categories of metadata and of texts among numbers."""
     return told_in_kept(data, inner.hide, inner.budget, numbers=True)
 
 

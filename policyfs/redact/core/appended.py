@@ -83,7 +83,6 @@ def _starts(data: bytes, budget: Budget) -> Iterator[int]:
 
 
 def _texts(data: bytes, budget: Budget) -> Iterator[int]:
-    """Yield the offset of the first text with a place or a word of metadata."""
     rows = data.translate(_PRINTABLE)
     at = rows.find(_ROW)
     while at >= 0:

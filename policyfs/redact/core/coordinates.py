@@ -380,7 +380,6 @@ def _decoded(text: str) -> Iterator[str]:
 
 
 def _unescaped(found: re.Match[str]) -> str:
-    """Return the character of an escape of JSON; a blank for a backslash alone."""
     return chr(int(found[1], 16)) if found[1] else "\n" if found[2] == "n" else " "
 
 

@@ -163,7 +163,6 @@ def _pairs(pairs: list[tuple[str, object]]) -> list[tuple[str, object]]:
 
 
 def _objects(text: str) -> Iterator[list[_Member]]:
-    """Yield the members of the JSON object in a text, or of each object in its array."""
     reader = _Reader(text, 1 if text.startswith("\ufeff") else 0)
     if reader.peek() == "{":
         yield list(reader.members())

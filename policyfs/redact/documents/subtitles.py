@@ -75,7 +75,6 @@ def locate_subtitles(source: ByteSource, inner: Inner) -> Found:
 
 
 def _cleaned(text: str, encoding: str, inner: Inner, found: Found) -> bytes:
-    """Return the text of subtitles, encoded, with spaces for the words of cues that go."""
     if text.count("\n") + text.count("\r") > MAX_LINES:
         raise TooMuchError("the subtitles have too many lines")
     cues = list(_cues(text))
@@ -160,7 +159,6 @@ def _told(words: bytes, inner: Inner) -> Tells:
 
 
 def _between(data: bytes, inner: Inner) -> bytes:
-    """Return the header of a script, or other lines between its lines of words, cleaned."""
     if not data.strip():
         return data
     cleaned = clean_private("S_TEXT/ASS", data, inner)

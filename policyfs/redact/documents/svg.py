@@ -194,7 +194,6 @@ class _Scanner:
             raise MalformedError
 
     def _end_of(self, mark: str, skip: int) -> int:
-        """Go behind the next *mark*; return its offset."""
         end = self._text.find(mark, self._at + skip)
         if end < 0:
             raise MalformedError
@@ -336,7 +335,6 @@ class _Scanner:
             yield from self._leave()
 
     def _element_goes(self, element: _Element, parent: _Element | None) -> Tells:
-        """Return the categories of an element that goes as a whole."""
         namespace, local = element.namespace, element.local
         if parent is not None and (parent.namespace, parent.local) == _METADATA:
             return NOTHING if (namespace, local) in _PACKETS else UNKNOWN
@@ -349,7 +347,6 @@ class _Scanner:
         return UNKNOWN
 
     def _packet(self, element: _Element) -> Iterator[_Span]:
-        """Clean the RDF in a metadata element, as in a packet of XMP, up to its end tag."""
         last = self._at
         if not self._text.startswith("/>", last - 2):
             close = _CLOSE.match(self._text, self._text.find(f"</{element.name}", last) % len(self._text))
@@ -431,13 +428,11 @@ class _Scanner:
         return {**inherited, **declared} if declared else inherited
 
     def _resolve(self, name: str, namespaces: Mapping[str, str], *, default: bool = True) -> tuple[str, str]:
-        """Return a name's namespace ("" for none, or an undeclared one) and its local part."""
         prefix, _, local = name.rpartition(":")
         return (namespaces.get(prefix, "") if prefix or default else SVG), local
 
 
 def _plain(text: str) -> str:
-    """Return a text with its references decoded."""
     return unescape(text) if len(text) <= _LONG else text
 
 

@@ -112,7 +112,6 @@ def _sidecar(text: str) -> str | None:
 
 
 def _has_columns(text: str) -> bool:
-    """Return True if the text is a table with a column for each coordinate, as in an export of a logger."""
     first = text.lstrip(_BLANKS).split("\n", 1)[0]
     return bool(_LATITUDE.search(first) and _LONGITUDE.search(first))
 

@@ -216,7 +216,6 @@ class _ExifWalk(Walk):
         return False
 
     def _is_no_place(self, entry: Entry) -> bool:
-        """Return True for a version, a status, a datum, zeros and blanks, or fractions of 0."""
         if entry.type not in tags.TYPE_SIZES or not self.within(entry):
             return False
         self.inner.budget.search(entry.size)
@@ -242,7 +241,6 @@ class _ExifWalk(Walk):
                     self.values.add(entry.start, entry.end)
 
     def _blobs(self, directory: Directory) -> list[Blob]:
-        """Return the data to which a directory refers by pairs of tags (offset and length)."""
         found: list[Blob] = []
         for pair in _PAIRS:
             two = [[e for e in directory.entries if e.keep and e.tag == tag] for tag in pair]
@@ -281,7 +279,6 @@ class _ExifWalk(Walk):
                         self.drop(entry, UNKNOWN, broken=True)
 
     def _keep_note(self, entry: Entry) -> bool:
-        """Keep the understood parts of a maker note; return False if there are none."""
         if not self.within(entry):
             return False
         claims = (self.structure, self.values, self.embedded, self.wiped)
@@ -304,7 +301,6 @@ class _ExifWalk(Walk):
         return said and (entry.inline or self._embed(Blob(entry.start, entry.size, (entry,)), Cleaned(value)))
 
     def _said(self, tag: int) -> bytes:
-        """Return the text of the first entry with this tag that stays; b"" without such an entry."""
         entries = (e for d in self.directories for e in d.entries if e.keep and e.tag == tag)
         first = next(entries, None)
         return b"" if first is None else self.value(first, 64).rstrip(b"\0 ")

@@ -210,7 +210,6 @@ class Walk(ABC):
                 self.learnt.append(entry)
 
     def _keep(self, entry: Entry, rule: Rule) -> bool:
-        """Return True if an entry stays."""
         judged = self._before_words(entry)
         if judged is not None:
             return judged

@@ -395,7 +395,6 @@ def previews(walk: TiffWalk, directory: Directory, start: int) -> Iterator[list[
 
 
 def _keep_previews(walk: TiffWalk, note: tuple[int, int]) -> None:
-    """Clean and keep the pictures in the maker note to which tags of the note refer."""
     for directory in walk.directories:
         for places in previews(walk, directory, note[0]) if not directory.dropped else ():
             inside = (at for at in places if note[0] <= at[0] and sum(at) <= note[1])

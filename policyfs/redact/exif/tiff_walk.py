@@ -122,7 +122,6 @@ class TiffWalk(Walk):
         return None
 
     def _clean_inline(self, entry: Entry) -> None:
-        """Remove the city from time zone numbers that are stored in their entry."""
         room = entry.room
         told = clean_city(entry.tag, room[: entry.size], entry.frame.order)
         raw = entry.raw[: -len(room)] + told.data.ljust(len(room), b"\0")

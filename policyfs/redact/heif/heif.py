@@ -86,7 +86,6 @@ class _HeifFile(BoxFile):
         return box.kind == b"sefd" and not box.cut and self._samsung(box)
 
     def _samsung(self, box: Box) -> bool:
-        """Clean blocks in the format of Samsung's trailer; return False if there are none."""
         part = SliceSource(self.source, box.body, box.end - box.body)
         trailer = find_trailer(part, 0)
         if trailer is None:
@@ -98,7 +97,6 @@ class _HeifFile(BoxFile):
         return True
 
     def _video(self, start: int, end: int) -> int:
-        """Clean an embedded video at `start`. Return its end, or `start` if it is not a video."""
         brand = self.source.read(start + 8, 4)
         kind = _VIDEO_BRANDS.get(brand, "video/mp4")
         inside = self.inner.file(kind, SliceSource(self.source, start, end - start))
@@ -127,7 +125,6 @@ class _HeifFile(BoxFile):
     # --- items ---
 
     def _item(self, item: Item, data: Gathered, meta: Meta) -> None:
-        """Claim an item's data (a picture, cleaned metadata), or record its removal."""
         if item.protected and _is_picture(item):
             raise NotThisKindError("a picture in it is encrypted")
         picture = None if item.protected else self._picture(item, data, meta)
@@ -141,7 +138,6 @@ class _HeifFile(BoxFile):
         self.ground.blank(data, Note(0, 0, NAME, f"item {name_of(item.kind)}", broken=_is_picture(item)))
 
     def _block(self, item: Item, data: Gathered) -> Found | None:
-        """Return the changes to an Exif or XMP item; None for any other, and for one that is too long."""
         packet = item.kind == b"mime" and _media_type(item) == b"application/rdf+xml"
         if data.size > MAX_BLOCK_BYTES or not (packet or item.kind == b"Exif"):
             return None
@@ -151,7 +147,6 @@ class _HeifFile(BoxFile):
         return Found(patches, list(cleaned.notes) if patches else [])
 
     def _picture(self, item: Item, data: Gathered, meta: Meta) -> Found | None:
-        """Return the changes to the data of a picture item; None if the item is not a picture."""
         kind = item.kind
         length_size, properties = meta.properties.configuration(item.number)
         if kind in CODECS and not length_size:

@@ -141,7 +141,6 @@ class Meta:
         return Gathered(self.source, spans)
 
     def _piece_of_item(self, number: int, extent: Extent, depth: int) -> Iterator[Span]:
-        """Yield the pieces of the file for an extent that is in another item's data."""
         self.inner.budget.part()
         targets = self._holders.get(number, ())
         index = max(0, extent.reference - 1)

@@ -180,7 +180,6 @@ def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes 
 
 
 def _holds_more(kind: bytes, data: bytes, inner: Inner) -> bool:
-    """Return True if a property holds a block of metadata, or a place and LOCATION is hidden."""
     asked = NOTHING if kind in _COLOURS else inner.hide & Tells.LOCATION
     return bool(told_in_kept(data, asked, inner.budget, numbers=kind in _LONG))
 

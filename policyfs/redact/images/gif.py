@@ -88,7 +88,6 @@ class _Locator:
         return at + size
 
     def _blocks(self, at: int) -> int:
-        """Return the offset behind a row of sub-blocks and the zero that ends it."""
         while (size := self._byte(at)) != 0:
             at += size + 1
         return min(at + 1, self.source.size)
@@ -156,7 +155,6 @@ class _Locator:
     def _neutral(
         self, at: int, block: bytes, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
     ) -> None:
-        """Turn an extension into an empty comment of the same length."""
         if self.edits.put(at, block, blank_comment(len(block))):
             self.edits.note(at, len(block), tag, tells, broken=broken)
 

@@ -167,7 +167,6 @@ class _Locator:
         return self.source.size if found is None else found
 
     def _is_picture(self, chunk: Chunk) -> bool:
-        """Return True if the chunk is compressed picture data, of the picture or of a frame."""
         return chunk.type == b"IDAT" or (chunk.type == b"fdAT" and b"acTL" in self.seen)
 
     def _chunk(self, chunk: Chunk) -> None:
@@ -230,7 +229,6 @@ class _Locator:
         self._replace(chunk, data, Cleaned(data[:skip] + cleaned.data, notes))
 
     def _stays(self, kind: bytes, data: bytes) -> bool:
-        """Return True if the data is a colour profile or a suggested palette, and nothing else."""
         name, _, rest = data.partition(b"\0")
         if not 1 <= len(name) <= 79 or told(self.hide, Tells(0), name):
             return False
@@ -250,7 +248,6 @@ class _Locator:
         self.edits.put(chunk.end - _CHECK_BYTES, old, zlib.crc32(chunk.type + cleaned.data).to_bytes(4))
 
     def _neutral(self, chunk: Chunk, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """Turn a chunk into a neutral chunk of the same length, which holds zeros."""
         self.inner.budget.part(_WORK)
         check = zlib.crc32(NEUTRAL)
         for at in range(0, chunk.size, CHUNK_BYTES):

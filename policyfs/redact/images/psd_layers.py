@@ -157,7 +157,6 @@ class Layers:
         return end
 
     def _info(self, start: int, end: int) -> None:
-        """Locate everything to hide in records of layers and, behind them, between their channels."""
         if start == end:
             return
         cursor = Cursor(self._source, start, end)

@@ -135,7 +135,6 @@ class _Locator:
         return cleaned and Cleaned(data[:skip] + cleaned.data, shifted(cleaned.notes, skip))
 
     def _header(self, chunk: Chunk) -> None:
-        """Clear those flags in the file's header that announce removed chunks, and the reserved bits."""
         old = self.source.read(chunk.start, 4)
         flags = old[0] & _KNOWN_FLAGS
         for name in self.dropped - self.kept:

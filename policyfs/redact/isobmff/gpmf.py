@@ -140,7 +140,6 @@ class Telemetry:
         return found
 
     def _value(self, value: bytes, key: bytes, kind: int) -> Tells:
-        """Return the categories of the data in a value with this key and of this type."""
         tells = _TOLD.get(key, UNKNOWN)
         if kind in _TEXTS and len(value) <= _MAX_TEXT_BYTES:
             return tells | self._text(value)

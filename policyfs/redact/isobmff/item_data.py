@@ -275,7 +275,6 @@ class Ground:
                 raise NotThisKindError("two entries of its tables contradict each other")
 
     def _claimed_twice(self) -> Iterator[Span]:
-        """Yield the ranges of metadata that two different claims share, or that one claim has twice."""
         told = {(claim.spans, claim.patches, claim.blank) for claim in self.claims if not claim.media}
         spans = sorted(span for those, _, _ in told for span in those)
         end = 0
@@ -297,7 +296,6 @@ class Ground:
 def _notes(
     blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
 ) -> Iterator[Note]:
-    """Yield the records of each removed claim, and one for each range without a claim."""
     holes = Extents((patch.offset, patch.end) for patch in blank)
     for claim in gone:
         if any(holes.hits(*span) for span in claim.spans):

@@ -32,7 +32,6 @@ def clean_movie(block: Block, box: Box) -> Movie:
 
 
 def _sizes(walk: Walk, box: Box) -> None:
-    """Clean a ``stsz`` or ``stz2`` box, and keep its payload as the track's table of sample sizes."""
     block, body = walk.block, box.body
     if not walk.holds(box, 12):
         return

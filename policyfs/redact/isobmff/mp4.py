@@ -280,7 +280,6 @@ class _Locator:
         return short and names_a_muxer(self.source.read(start, end - start))
 
     def _holds_bytes(self, ranges: list[tuple[int, int]]) -> bool:
-        """Return True if any byte is not zero, or if there are more than MAX_CHECKED_BYTES."""
         if sum(end - start for start, end in ranges) > MAX_CHECKED_BYTES:
             return True
         for start, end in ranges:

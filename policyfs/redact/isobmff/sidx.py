@@ -17,7 +17,6 @@ def _sidx(walk: Walk, box: Box) -> None:
 
 
 def _tfra(walk: Walk, box: Box) -> None:
-    """Clean ``tfra``, an index of key frames in fragments."""
     block, body = walk.block, box.body
     if not walk.holds(box, 16):
         return

@@ -114,7 +114,6 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
 
 
 def _behind(boxes: Boxes) -> int:
-    """Return the end of the last box that is not cut off."""
     return next((box.start for box in boxes if box.cut), boxes.rest)
 
 
@@ -233,7 +232,6 @@ def _configuration(block: Block, box: Box) -> None:
 
 
 def _rewritten(block: Block, box: Box, new: bytes | None) -> None:
-    """Replace the body of a box of parameters; remove the box for None, and if a hidden place remains."""
     if new is None or _holds_place(block, new):
         block.free(box, "stsd", broken=new is None)
     elif block.put(box.body, new):
@@ -241,7 +239,6 @@ def _rewritten(block: Block, box: Box, new: bytes | None) -> None:
 
 
 def _parameters(block: Block, box: Box) -> bool:
-    """Remove a box of parameters if it holds other data (_holds_place). Return True if the box stays."""
     if _holds_place(block, block.body(box)):
         block.free(box, "stsd")
         return False
@@ -249,7 +246,6 @@ def _parameters(block: Block, box: Box) -> bool:
 
 
 def _holds_place(block: Block, data: bytes) -> bool:
-    """Return True if parameters hold a block of metadata, or text with a place and location is hidden."""
     block.inner.budget.part(len(data) // BYTES_PER_PART)
     return bool(told_in_kept(data, block.inner.hide & Tells.LOCATION, block.inner.budget))
 
@@ -289,7 +285,6 @@ def _container(block: Block, box: Box) -> None:
 
 
 def _metadata_keys(block: Block, entry: Box) -> Tells:
-    """Clean the keys of Apple's timed metadata; return the categories of the track by their names."""
     tells = NOTHING
     boxes = block.boxes(entry.body + _ENTRY_BYTES, entry.end)
     for box in boxes:

@@ -86,7 +86,6 @@ class _Locator:
         return min(at + 2, end)
 
     def _image(self, image: Image) -> list[int]:
-        """Add the changes to one image; return the offsets of images in its multi-picture directory."""
         for start, end in image.junk:
             self.edits.zero(start, end, "junk")
         for offset in image.bad_lengths:

@@ -233,7 +233,6 @@ class _Walker:
         return end
 
     def _is_table(self, code: int, payload: bytes) -> bool:
-        """Return True if a segment that decoding needs has its shape, and holds no block of metadata."""
         return well_formed(code, payload) and not holds_metadata(payload, numbers=True)
 
 

@@ -76,7 +76,6 @@ def find_video(source: ByteSource, start: int, end: int, budget: Budget) -> Vide
 
 
 def _boxes_end(source: ByteSource, at: int, budget: Budget) -> int:
-    """Return the end of the last box of the file of boxes at `at`. Another file may follow it."""
     start = at
     while at < source.size:
         budget.part()

@@ -190,7 +190,6 @@ def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) 
 
 
 def _drop(edits: Edits, block: Block, name: str, tells: Tells, *, broken: bool = False) -> None:
-    """Turn a block into an empty block of the type _GONE, also in the directory."""
     source, found = edits.source, edits.found
     before = len(found.patches)
     for at in (block.start, block.entry):

@@ -261,7 +261,6 @@ def _clean_photoshop(loaded: Sequence[Loaded], inner: Inner) -> None:
 
 
 def _clean_profile(parts: Sequence[Loaded], inner: Inner) -> None:
-    """Keep a colour profile if it has all parts and the signature of a profile; else remove it."""
     head = len(ICC_HEADER) + 2
     numbered = {part.old[len(ICC_HEADER)]: part for part in parts if len(part.old) > head}
     total = len(parts)
@@ -343,7 +342,6 @@ def _spellings(digest: bytes) -> list[bytes]:
 
 
 def _renew_digests(loaded: Sequence[Loaded]) -> None:
-    """Restore removed digests of XMP that matched the old data, with the values for the new data."""
     held: list[Held] = []
     for segment in loaded:
         gone = [note for note in segment.notes if note.container == "XMP" and note.tag.endswith(DIGEST_NAMES)]

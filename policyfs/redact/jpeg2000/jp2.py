@@ -104,7 +104,6 @@ class _Jp2File(BoxFile):
         return self.block(box, lambda data, inner: self._cleaned(box, data, inner))
 
     def _holds_more(self, box: Box) -> bool:
-        """Return True if a box of numbers holds a block of metadata or a place."""
         asked = NOTHING if box.kind == b"pclr" else self.inner.hide & Tells.LOCATION
         return bool(told_in_range(self.source, box.body, box.end, asked, self.inner.budget, numbers=True))
 

@@ -352,7 +352,6 @@ class Clusters:
                 self.left.covered.append(self._sums[at])
 
     def _within(self, found: Found) -> None:
-        """Add changes within frames."""
         self._touched |= {self._starts[bisect_right(self._starts, p.offset) - 1] for p in found.patches}
         self.edits.found.add(found)
 

@@ -120,7 +120,6 @@ def _numbers(data: bytes, inner: Inner) -> bytes | None:
 
 
 def _told(text: bytes, asked: Tells, inner: Inner) -> bool:
-    """Return True if a text holds data of the categories *asked*, or if the budget for texts is used up."""
     return bool(asked) and (not inner.budget.look(len(text)) or bool(told_in(text, asked)))
 
 
@@ -210,7 +209,6 @@ def _comment_goes(piece: bytes, is_vendor: bool, inner: Inner) -> bool:
 
 
 def _comment_spans(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of the vendor and of each comment; if cut off, the last ends behind the data."""
     size = int.from_bytes(data[:4], "little")
     at = 4 + size
     yield 4, at if len(data) >= 8 else len(data) + 1

@@ -223,7 +223,6 @@ class Tree:
         return whole[: child.head.length] + new
 
     def _told(self, ident: int, data: bytes) -> Tells:
-        """Return the categories of the data in a removed element, for the record of the removal."""
         if ident == tag_names.SIMPLE_TAG:
             name, value = (
                 child_data(data, child) or b"" for child in (tag_names.TAG_NAME, tag_names.TAG_STRING)
@@ -257,7 +256,6 @@ class Tree:
         return payload if not rest.strip(b"\0") else text.ljust(len(payload), b"\0")
 
     def _tells(self, text: bytes) -> bool:
-        """Return True if a text holds data to hide, or if the budget for texts is used up."""
         asked = self.inner.hide & (Tells.LOCATION | Tells.TIME)
         if not asked or not text:
             return False
@@ -268,7 +266,6 @@ class Tree:
         return self.told[text]
 
     def _attachment(self, data: bytes) -> bytes | None:
-        """Return an attached font, or a cleaned picture; None for any other file."""
         content = child_data(data, tag_names.FILE_DATA)
         mime = child_data(data, tag_names.FILE_MIME_TYPE) or b""
         if content is None or self.inner.hide == NOTHING:

@@ -83,7 +83,6 @@ def font_stays(data: bytes, inner: Inner) -> bool:
 
 
 def _tables(data: bytes, at: int) -> list[tuple[int, int]]:
-    """Return the ranges of a table directory and its tables; [] if it is not that of a font."""
     count = _number(data, at + 4, 2)
     first = at + 12 + 16 * count
     if data[at : at + 4] not in _SFNT or not 0 < count <= _MAX_TABLES:

@@ -345,7 +345,6 @@ def tag_tells(name: bytes, value: bytes = b"") -> Tells:
 
 
 def _fits(word: str, value: bytes) -> bool:
-    """Return True if a tag with this name in capitals may have this value."""
     if word == "LANGUAGE":
         return not value or is_language(value)
     if word in _SHAPES:

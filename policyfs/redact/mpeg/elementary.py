@@ -63,7 +63,6 @@ class Video:
             raise TooMuchError(f"a picture in it has more than {MAX_HELD_BYTES >> 20} MiB")
 
     def _begin(self, data: bytes) -> None:
-        """Find out the codec, and where a picture may begin in a stream."""
         found = _codec_in(data)
         if not found or self.codec not in ("", found):
             raise NotThisKindError("the codec of its pictures is unknown, or another one than it states")

@@ -99,7 +99,6 @@ class _Locator:
         return self.edits.found
 
     def _tail(self, at: int) -> None:
-        """Zero data behind the packets."""
         if self.source.size - at > _MAX_TAIL_BYTES and skip_zeros(self.source, at) < self.source.size:
             raise NotThisKindError("there is other data between its packets")
         self.edits.trailer(at, self.source.size)
@@ -145,7 +144,6 @@ class _Locator:
         return code == _NAVIGATION and self._is_navigation(at, end)
 
     def _media(self, at: int, end: int, code: int) -> None:
-        """Clean the header of a packet, and add its data to its stream."""
         data = self.window.read(at, end - at)
         new = b"\x80" <= data[_HEAD_BYTES : _HEAD_BYTES + 1] < b"\xc0"
         head = pes.cleaned_header(data) if new else b""
@@ -180,7 +178,6 @@ class _Locator:
         return stream
 
     def _map(self, at: int, end: int) -> bool:
-        """Clean a map of streams; return False if it is not valid."""
         old = self.window.read(at, end - at)
         found = sections.stream_map(old, self.edits.inner)
         if found is None:
@@ -197,7 +194,6 @@ class _Locator:
         return True
 
     def _is_system(self, at: int, end: int) -> bool:
-        """Return True for a system header that has only rates of streams."""
         rates = self.window.read(at, end - at)[_SYSTEM_BYTES:]
         small = len(rates) <= _MAX_STREAMS * _RATE_BYTES and not len(rates) % _RATE_BYTES
         return small and all(byte & 0x80 for byte in rates[::_RATE_BYTES])
@@ -226,7 +222,6 @@ class _Locator:
             self._note(start, len(data), tag)
 
     def _note(self, place: int, length: int, tag: str) -> None:
-        """Record a removed part, once for each tag."""
         if tag not in self.noted:
             self.noted.add(tag)
             self.edits.note(place, length, tag)

@@ -102,13 +102,11 @@ class _Locator:
         return self.edits.found
 
     def _end(self) -> int:
-        """Return the end of the last packet."""
         return self.source.size - self.source.size % self.step
 
     # --- packets ---
 
     def _find_tables(self, end: int) -> None:
-        """Read the tables of the streams, without changes."""
         size, edits = _WINDOW_PACKETS * self.step, self.edits
         self.edits = Edits(self.source, edits.inner, edits.container)
         for base in range(0, end, size):
@@ -120,7 +118,6 @@ class _Locator:
         self.edits = edits
 
     def _window(self, data: bytes, base: int) -> None:
-        """Clean the packets of one window, which begins at an offset of the file."""
         at, clock, step = 0, self.clock, self.step
         while at < len(data):
             run = self.run.match(data, at)
@@ -141,7 +138,6 @@ class _Locator:
             at = end
 
     def _packet(self, data: bytes, at: int, base: int) -> None:
-        """Clean a packet with an adaptation field, or with the start of a PES packet or of a section."""
         if data[at] != _SYNC:
             if self.source.size - base - at > _MAX_TAIL_BYTES or self._is_more(data, at):
                 raise NotThisKindError("there is other data between its packets")
@@ -169,7 +165,6 @@ class _Locator:
         return start if flags & _LOADED else at + PACKET_BYTES
 
     def _load(self, pid: int, data: bytes, at: int, start: int, base: int) -> None:
-        """Clean the payload of a packet."""
         end = at + PACKET_BYTES
         if start >= end:
             return
@@ -185,7 +180,6 @@ class _Locator:
             self._stuff(pid, data, start, end, base)
 
     def _pes(self, pid: int, data: bytes, start: int, end: int, base: int) -> None:
-        """Clean the header of a PES packet, and add its data to the stream."""
         old = data[start:end]
         codec, new = self.codecs[pid], pes.cleaned_header(old)
         if old[3] not in (_PICTURES if codec else _SOUNDS):  # a padding packet has no header
@@ -198,7 +192,6 @@ class _Locator:
     # --- tables ---
 
     def _sections(self, pid: int, data: bytes, start: int, end: int, base: int, *, begins: bool) -> None:
-        """Add a payload to the sections of its PID, and clean those that are complete."""
         if begins:
             first = min(end, start + 1 + data[start])
             self._go_on(pid, data[start + 1 : first], base + start + 1)
@@ -231,7 +224,6 @@ class _Locator:
             self._stop(pid)
 
     def _stop(self, pid: int) -> None:
-        """Replace an incomplete section by stuffing."""
         held = self.tables[pid]
         old = held.join()
         self._put(pid, old, _STUFFING * len(old))
@@ -248,7 +240,6 @@ class _Locator:
         return not new.startswith(_STUFFING)
 
     def _cleaned(self, pid: int, old: bytes) -> bytes:
-        """Return a section without texts, and record the streams that it lists."""
         inner, nothing = self.edits.inner, _STUFFING * len(old)
         if pid == _SERVICES:
             return nothing if sections.services(old, inner) else old
@@ -296,7 +287,6 @@ class _Locator:
             self._note(base + start, len(old), f"PID {pid}")
 
     def _note(self, place: int, length: int, tag: str) -> None:
-        """Record a removed part, once for each tag."""
         if tag not in self.noted:
             self.noted.add(tag)
             self.edits.note(place, length, tag)

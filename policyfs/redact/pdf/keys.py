@@ -233,7 +233,6 @@ def silenced(node: Node, tells: Tells) -> Edits:
 
 
 def _is_plain(node: Node) -> bool:
-    """Return True if each value within is a word, a string, or an array of such values."""
     values = [*node.items, *(value for _, _, value in node.members)]
     return all(
         value.kind in ("string", "word") or (value.kind == "array" and _is_plain(value)) for value in values

@@ -191,7 +191,6 @@ class Scan:
             size *= 8
 
     def _behind_gap(self, at: int) -> int:
-        """Return the offset behind the white space and the comments at an offset."""
         while True:
             self._count(1)
             at = self._behind(at, _BLANK_RUN)

@@ -99,7 +99,6 @@ class _Locator:
         return self.found
 
     def _take(self, item: Item, node: Node) -> _Object:
-        """Return an object with the edits that hide its data."""
         if item.data and is_document_part(node):  # Length, Filter would be removed as private entries
             raise NotThisKindError("a page or the catalog in it is a stream")
         if item.data and has_two_values(node, _DECISIVE):
@@ -123,7 +122,6 @@ class _Locator:
         return _Object(item, edits, self._role(node, kind) if item.data else "")
 
     def _role(self, node: Node, kind: bytes) -> str:
-        """Return the purpose of a stream, such as "objects" or "xmp"."""
         filters = filters_of(node)
         if kind == b"ObjStm":
             return "objects"
@@ -287,7 +285,6 @@ class _Locator:
         self.found.notes += [Note(start, end - start, "PDF", tag) for _ in patches]
 
     def _comments(self, gone: list[tuple[int, int]]) -> None:
-        """Zero each comment within an object that does not overlap *gone*, the removed ranges."""
         for start, end in _outside(sorted(set(self.scan.comments)), sorted(gone)):
             self._blank(start, end, "comment")
 

@@ -119,7 +119,6 @@ class _File:
     # --- pixels ---
 
     def _pixels(self, directory: Directory) -> None:
-        """Keep the pixels and other data to which a directory's pairs of tags (offsets and lengths) refer."""
         if directory.frame.note:
             note = min(start for start, _ in directory.covers) if directory.covers else directory.offset
             for places in previews(self.walk, directory, note):
@@ -207,7 +206,6 @@ class _File:
         self.pictures.add((start, end))
 
     def _first(self, directory: Directory, tag: int) -> int:
-        """Return the first number of a tag; 0 if the directory has no such tag."""
         for entry in directory.entries:
             if entry.tag == tag and entry.keep and entry.count <= MAX_SAMPLES:
                 return next(iter(self.walk.numbers(entry)), 0)

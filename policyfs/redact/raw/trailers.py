@@ -45,7 +45,6 @@ def end_without_trailers(source: ByteSource) -> int:
 
 
 def _start(source: ByteSource, end: int) -> int | None:
-    """Return the offset of the trailer that ends at an offset; None if no trailer ends there."""
     at = max(0, end - _TAIL_BYTES)
     tail = source.read(at, end - at)
     if match := _AFCP.search(tail):

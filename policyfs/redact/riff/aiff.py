@@ -76,7 +76,6 @@ def locate_aiff(source: ByteSource, inner: Inner) -> Found:
 
 
 def _chunk(edits: Edits, chunk: Chunk) -> None:
-    """Clean a chunk that does not hold the sound."""
     hide = edits.inner.hide
     data = edits.source.read(chunk.start, min(chunk.size, MAX_BLOCK_BYTES))
     whole = chunk.whole and len(data) == chunk.size

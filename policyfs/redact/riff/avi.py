@@ -135,7 +135,6 @@ class _Locator:
         return self.edits.found
 
     def _body(self, at: int, end: int) -> int:
-        """Clean the chunks of one RIFF. Return the end of the RIFF."""
         for chunk in chunks(self.source, self.inner, at, end, doubts=self.doubts):
             inside = chunk.start + 4 <= end  # bytes behind the RIFF become zeros, also a list's type
             if chunk.name == LIST and inside and self.source.read(chunk.start, 4) == b"movi":
@@ -158,7 +157,6 @@ class _Locator:
         return self.source.read(chunk.start, 4) if chunk.size >= 4 else b""
 
     def _headers(self, chunk: Chunk, depth: int) -> None:
-        """Clean a list of headers, with *depth* levels of lists inside."""
         at, headed = chunk.start + 4, self._kind(chunk) != b"strl"
         formatted = True
         for part in chunks(self.source, self.inner, at, chunk.end, doubts=self.doubts):
@@ -207,7 +205,6 @@ class _Locator:
         self.edits.found.add(found)
 
     def _coded(self, code: bytes, start: int, end: int) -> Found:
-        """Record the framing of the current stream's pictures; return the changes to its settings."""
         codec, number = codec_of(code), len(self.streams) - 1
         if self.streams[-1:] != [b"vids"]:
             return Found()
@@ -258,7 +255,6 @@ class _Locator:
         return Tells.DEVICE | Tells.OTHER if named else UNKNOWN
 
     def _movie(self, at: int, end: int) -> None:
-        """Walk the chunks of pictures and sound in [at, end), header by header."""
         window = Window(self.source, _PEEK_BYTES if self.inner.frames_later else CHUNK_BYTES)
         media = self._media_names()
         coded = {
@@ -299,7 +295,6 @@ class _Locator:
             raise NotThisKindError("its pictures and sound are not a sequence of chunks")
 
     def _media_names(self) -> frozenset[bytes]:
-        """Return the names of the chunks that hold pictures, sound, or indexes of streams."""
         names = set()
         for number, kind in enumerate(self.streams[:100]):
             digits = b"%02d" % number

@@ -135,7 +135,6 @@ class _Locator:
         return whole and not holds_more(self.edits, chunk.start, chunk.end)
 
     def _numbers(self, chunk: Chunk) -> None:
-        """Keep the parts of a chunk of numbers that its standard defines; zero the rest."""
         fixed, at, entry, most = PLAIN_CHUNKS[chunk.name]
         if chunk.name == b"fmt ":
             fixed = self._format(chunk)
@@ -191,7 +190,6 @@ class _Locator:
         pad(self.edits, chunk)
 
     def _field(self, chunk: Chunk, start: int, end: int, tells: Tells, tag: str) -> None:
-        """Zero the field [start, end) if it holds data to hide, or is too long to be searched."""
         text = self.source.read(chunk.start + start, min(end - start, _MAX_FIELD_BYTES + 1))
         if len(text) > _MAX_FIELD_BYTES:
             found = self.hide

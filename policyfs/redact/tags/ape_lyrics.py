@@ -129,7 +129,6 @@ def _last(edits: Edits, start: int, end: int) -> int | None:
 
 
 def _last_ape(edits: Edits, start: int, end: int, foot: bytes) -> int | None:
-    """Clean the APE tag that ends at `end` with this footer; return the tag's start; None if it is broken."""
     size = int.from_bytes(foot[12:16], "little")
     begin = end - size
     if size < _APE_HEAD_BYTES or begin < start:
@@ -179,7 +178,6 @@ def _id3(edits: Edits, at: int, size: int, *, whole: bool) -> None:
 
 
 def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Tells], ...], tag: str) -> None:
-    """Zero the fields (offset, size, categories) of a tag that hold data to hide."""
     new = bytearray(data)
     for start, size, tells in fields:
         text = data[start : start + size]
@@ -216,7 +214,6 @@ class _Item:
 
 
 def _ape(edits: Edits, begin: int, end: int) -> None:
-    """Clean a whole APE tag, from its header (if it has one) to its footer (if it has one)."""
     if end - begin > MAX_BLOCK_BYTES:
         edits.zero(begin, end, "APE")
         return
@@ -253,7 +250,6 @@ def _ape(edits: Edits, begin: int, end: int) -> None:
 
 
 def _recounted(end: bytes, count: bytes) -> bytes:
-    """Return a tag's header or footer with a new number of items."""
     return end[:16] + count + end[20:24] + bytes(8) if end else b""
 
 

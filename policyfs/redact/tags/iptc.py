@@ -254,7 +254,6 @@ def _is_path(data: bytes) -> bool:
 
 
 def _told(text: bytes, asked: Tells, inner: Inner) -> Tells:
-    """Return those of *asked* that the text tells; all if the budget for texts is used up."""
     if not text or not asked:
         return NOTHING
     return told_in(text, asked) if inner.budget.look(len(text)) else asked
@@ -273,7 +272,6 @@ def _clean_thumbnail(data: bytes, inner: Inner) -> Cleaned | Tells:
 
 
 def _is_thumbnail_header(head: bytes, image_bytes: int) -> bool:
-    """Return True if the fields of a thumbnail's header fit one another and the size of the JPEG."""
     form, width, height, row, total, packed, bits, planes = _THUMBNAIL_HEADER.unpack(head)
     sound = form <= 1 and max(width, height) <= _MAX_THUMBNAIL and packed <= image_bytes
     return sound and (bits, planes) == (24, 1) and row == (3 * width + 3) // 4 * 4 and total == row * height

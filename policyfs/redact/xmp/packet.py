@@ -140,7 +140,6 @@ def _spans(scanner: _Scanner) -> list[_Span]:
 
 
 def _emptied(data: bytes) -> Cleaned:
-    """Return an empty packet in UTF-8, padded with spaces."""
     for packet in (_EMPTY_RDF, _EMPTY_META, ""):
         if len(packet) <= len(data):
             break
@@ -253,7 +252,6 @@ class _Scanner:
         return end + len(mark)
 
     def _hide(self, end: int, what: str, tells: Tells = UNKNOWN) -> None:
-        """Remove the token up to *end* for its categories, if no element around it is removed already."""
         if self.hidden_from < 0 and tells & self.hide:
             self.found.append(_Span(self.at, end, what, tells))
         self.at = end
@@ -334,7 +332,6 @@ class _Scanner:
             self._leave(end)
 
     def _describe(self, element: _Element, end: int, attributes: list[re.Match[str]]) -> Tells:
-        """Set the fields of an element whose start tag ends at *end*; return its categories."""
         namespace, local = self._resolve(element.name, default=True)
         known = properties.describe(namespace, local)
         told = known.tells
@@ -405,13 +402,11 @@ class _Scanner:
         return told if told & self.hide else told | self._told(value)
 
     def _picture(self, name: str, start: int, text: str) -> None:
-        """Clean the picture in the text of a property; remove the text if the picture cannot be cleaned."""
         new = cleaned_picture(text, self.inner)
         if new != text:
             self.found.append(_Span(start, start + len(text), name, UNKNOWN, new or ""))
 
     def _told(self, text: str) -> Tells:
-        """Return the categories of the data in a value or text, after its entities are decoded."""
         self.looked_at += len(text)
         if self.looked_at > MAX_LOOKED_AT:
             raise MalformedError

@@ -242,7 +242,6 @@ class LockTable:
         return find_blocker(fd if mine is None else mine.fd, asked)
 
     def _conflicts(self, inode: Inode, owner: Owner, asked: Asked) -> Iterator[tuple[Holder, Span]]:
-        """Yield the other owners in this table that have a conflicting lock, each with one such lock."""
         for other, holder in self._files.get(inode, {}).items():
             if other != owner and other.flock == owner.flock:
                 span = holder.spans.conflict(asked.start, asked.end, exclusive=asked.kind == WRLCK)
@@ -288,7 +287,6 @@ class LockTable:
             self._wake(inode)
 
     def _wake(self, inode: Inode) -> None:
-        """Try the waiting requests of this file again, in the order of arrival."""
         again = True
         while again:
             again = False
