@@ -18,7 +18,7 @@ from policyfs.fs.error_boundary import guarded, guarded_now
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.sharing.kernel_locks import locked
-from policyfs.fs.sharing.turns import Turns
+from policyfs.fs.sharing.shares import Turns
 from policyfs.kernel import requests, vectors
 from policyfs.kernel.bridge import open_reply
 from policyfs.kernel.operations import BugLog, Handler, Quick, Request, Work

@@ -89,7 +89,7 @@ def needs_directory(message: bytes) -> bool:
 def awaited(message: bytes) -> bytes | None:
     """Return a key (bytes) for the lock or the pages for which the kernel may wait when it gets *message*.
 
-    While a message hangs in the kernel, the daemon sends no other message with its key (waiting_messages.py).
+    While a message hangs in the kernel, the daemon sends no other message with its key (notify.py).
     The key stands for a directory's lock, or for all pages of a file, which the kernel may be writing back
     (fs/fuse/inode.c, fs/fuse/dir.c). None: the kernel waits for nothing, as for some pages of a file: these
     are left by a refused write, and not being written back.

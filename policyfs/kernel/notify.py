@@ -21,7 +21,6 @@ from policyfs.kernel import messages
 from policyfs.kernel.bridge import write_notifications
 from policyfs.kernel.messages import EXPIRE_ONLY, Call, Then
 from policyfs.kernel.protocol import MINOR_EXPIRE_ONLY, MINOR_INC_EPOCH, MINOR_PRUNE
-from policyfs.kernel.waiting_messages import Message, WaitingMessages
 
 _PRUNE_CHUNK: Final = 4096  # node ids in one notification
 _AT_ONCE: Final = 256  # messages that are built together and then written
@@ -366,3 +365,44 @@ class Notifier:
             if error in _GONE:  # no further messages are sent
                 self._of_batch = iter(())
             return True
+
+
+Message: TypeAlias = tuple[bytes, Call | None]
+"""A notification, and the function to call after it was written (None: no function)."""
+
+
+class WaitingMessages:
+    """Waiting messages, by the directory's lock or the file's pages that they wait for (messages.awaited): at
+    most *capacity*, because an app decides how many directories it locks, and how many names change there."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity: Final = capacity
+        self._by_what: Final[dict[bytes, dict[Message, None]]] = {}
+
+    def begin(self, hanging: bytes) -> None:
+        """Make further messages for the same directory or pages wait for the message *hanging*."""
+        if (what := messages.awaited(hanging)) is not None:
+            self._by_what.setdefault(what, {})
+
+    def add(self, message: bytes, done: Call | None) -> bool:
+        """Keep a message if another one hangs for the same directory or pages, and there is room. True: it
+        was kept."""
+        kept = self._by_what.get(messages.awaited(message) or b"") if self._by_what else None
+        return kept is not None and self._keep(kept, (message, done))
+
+    def add_to_any_directory(self, message: bytes) -> bool:
+        """Keep a message until one of the locked directories is free. Return False if none is, or there is no
+        room."""
+        directories = (kept for what, kept in self._by_what.items() if messages.is_directory(what))
+        kept = next(directories, None)
+        return kept is not None and self._keep(kept, (message, None))
+
+    def end(self, written: bytes) -> list[Message]:
+        """Return, in order, the messages that waited for the message *written*, which is now written."""
+        return list(self._by_what.pop(messages.awaited(written) or b"", ()))
+
+    def _keep(self, kept: dict[Message, None], message: Message) -> bool:
+        has_room = sum(map(len, self._by_what.values())) < self._capacity
+        if has_room:
+            kept[message] = None
+        return has_room

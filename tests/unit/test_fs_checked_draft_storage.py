@@ -13,7 +13,11 @@ import trio
 
 from policyfs.domain import Decision
 from policyfs.fs.checked import draft_storage
+from policyfs.fs.checked.draft_storage import copy_cut
 from policyfs.fs.inodes.handles import Handle, open_state
+from policyfs.fs.inodes.kept_bytes import KeptBytes
+from policyfs.fs.inodes.pending_writes import Draft
+from policyfs.linux.statx import fstatx
 from policyfs.store import ranges
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
@@ -356,3 +360,41 @@ async def test_a_file_that_is_not_too_long_is_not_cut(store: Path, monkeypatch: 
             assert await errno_of(made.sync.flush(handle)) == 0
         assert (store / "a.jpg").read_bytes() == NEW
         await made.release(handle)
+
+
+_PIECE = 1 << 20
+BYTES = os.urandom(_PIECE + 100)
+
+
+def draft_with(path: Path, data: bytes, released: Callable[[], object] = lambda: None) -> Draft:
+    path.write_bytes(data)
+    fd = os.open(path, os.O_RDWR)
+    return Draft(fd, fstatx(fd), created=True, released=released)
+
+
+@pytest.mark.parametrize("size", [0, 1, _PIECE, _PIECE + 99, _PIECE + 1000])
+@on_trio
+async def test_a_copy_has_the_drafts_bytes_up_to_its_size_and_zeros_behind(tmp_path: Path, size: int) -> None:
+    draft, copy = draft_with(tmp_path / "draft", BYTES), draft_with(tmp_path / "copy", b"")
+    draft.kept = KeptBytes(len(BYTES))
+    draft.kept.drop(10, 20)
+    await copy_cut(draft, copy, size)
+    assert (tmp_path / "copy").read_bytes() == BYTES[:size].ljust(size, b"\0")
+    assert (tmp_path / "draft").read_bytes() == BYTES
+    assert (copy.base, copy.began_empty, copy.created, copy.changed) == (draft.base, False, True, True)
+    assert list(draft.kept.ranges()) == [(0, 10), (20, len(BYTES))]
+    assert sum(end - start for start, end in copy.kept.ranges()) == {0: 0, 1: 1}.get(
+        size, min(size, len(BYTES)) - 10
+    )
+    for each in (draft, copy):
+        each.close()
+
+
+@on_trio
+async def test_a_copy_that_the_store_refuses_is_closed(tmp_path: Path) -> None:
+    draft, closed = draft_with(tmp_path / "draft", BYTES), list[bool]()
+    copy = draft_with(tmp_path / "copy", b"", lambda: closed.append(True))
+    assert await errno_of(copy_cut(draft, copy, 2**63 - 1)) == errno.EFBIG
+    assert (closed, copy.fd) == ([True], -1)
+    assert not draft.changed
+    draft.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.policy.layout.canonical import canonical
+from policyfs.policy.layout.writer import order_of
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\n"
 
@@ -30,3 +31,26 @@ HEAD = "apiVersion: policyfs/v1\nkind: Policy\n"
 def test_form(text: str, expected: str):
     assert canonical(HEAD + text) == HEAD + expected
     assert canonical(HEAD + expected) == HEAD + expected
+
+
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [
+        ((), ("apiVersion", "kind", "metadata", "apps")),
+        (("metadata",), ("name", "description")),
+        (("rules", "*"), ("id", "description", "allow", "deny", "require")),
+        (("rules", "*", "who"), ("app", "grant", "uid", "not")),
+        (("rules", "*", "who", "not"), ("app", "grant", "uid", "not")),
+        (("rules", "*", "unless", "*"), ("type", "owner", "path")),
+        (("invariants", "*"), ("id", "description", "never")),
+        (("tests", "*"), ("id", "description", "app")),
+        (("tests", "*", "expect"), ("decision", "errno")),
+        (("apps", "*"), ("uid", "gid", "grants")),
+        (("apps",), ()),
+        (("sets",), ()),
+        (("*",), ()),
+    ],
+)
+def test_orders(path: tuple[str, ...], keys: tuple[str, ...]):
+    assert order_of(path)[: len(keys)] == keys
+    assert bool(order_of(path)) == bool(keys)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from policyfs.redact.core.categories import Tells
-from policyfs.redact.core.cleaners import TooMuchError
+from policyfs.redact.core.cleaners import Cleaned, Note, TooMuchError
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.exif.ifd import read_header
 from policyfs.redact.exif.makernotes import OPENERS, TABLES
-from policyfs.redact.exif.tiff_walk import MAX_DIRECTORIES, TiffWalk, pairs
+from policyfs.redact.exif.tiff_walk import MAX_DIRECTORIES, TiffWalk, clean_city, pairs
 from tests.support.samples.inners import Plain
 from tests.support.samples.jpegs import ifd, long, pack, text, tiff
 
@@ -100,3 +102,44 @@ def test_pairs_of_tags():
     assert [(entry.tag, starts, sizes) for entry, starts, sizes in found] == [
         (0x0111, [0x100, 0x110], [16, 16])
     ]
+
+
+TIME_INFO = 0x0035
+
+
+def zone(order: str, *, size: int = 16, minutes: int = 60, city: int = 0, saving: int = 0) -> bytes:
+    return struct.pack(f"{order}4i", size, minutes, city, saving)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("minutes", [-14 * 60, 0, 330, 14 * 60])
+@pytest.mark.parametrize("saving", [0, 60])
+def test_the_city_goes_and_the_zone_stays(order: str, minutes: int, saving: int) -> None:
+    cleaned = clean_city(TIME_INFO, zone(order, minutes=minutes, city=17, saving=saving), order)
+    without = zone(order, minutes=minutes, saving=saving)
+    assert cleaned == Cleaned(without, (Note(0, 16, "MakerNote", "city in 0x0035", Tells.LOCATION),))
+    assert clean_city(TIME_INFO, without, order) == Cleaned(without)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        zone("<", minutes=14 * 60 + 1),
+        zone("<", minutes=-14 * 60 - 1),
+        zone("<", saving=61),
+        zone("<", saving=-1),
+        zone("<", size=15),
+        zone(">", city=17),
+        zone("<")[:15] + b"",
+        zone("<") + b"\1",
+        b"Oslo",
+    ],
+)
+def test_numbers_that_are_no_time_zone_become_zeros(value: bytes) -> None:
+    cleaned = clean_city(TIME_INFO, value, "<")
+    assert cleaned.data == bytes(len(value))
+    assert [note.length for note in cleaned.notes] == [len(value)]
+
+
+def test_no_value_has_no_city() -> None:
+    assert clean_city(TIME_INFO, b"", "<") == Cleaned(b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -350,3 +351,17 @@ def _are_alike(one: int, other: int, at: int, end: int) -> bool:
         for start, stop in both
         for at in range(start, stop, _PIECE)
     )
+
+
+async def copy_cut(draft: Draft, copy: Draft, size: int) -> None:
+    """Make the empty draft *copy* a copy of *draft* of *size* bytes. After an OSError it is closed."""
+    try:
+        await trio.to_thread.run_sync(ranges.copy_all, draft.fd, copy.fd, min(size, draft.size))
+        os.ftruncate(copy.fd, size)
+    except BaseException:
+        copy.close()
+        raise
+    copy.base, copy.began_empty, copy.created = draft.base, draft.began_empty, draft.created
+    copy.kept = deepcopy(draft.kept)
+    copy.kept.cut(size)
+    copy.touch()

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import Change, ChangeLock
-from policyfs.fs.checked.draft_copies import copy_cut
+from policyfs.fs.checked.draft_storage import copy_cut
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.head_writes import Checker, UnknownBeginningError
 from policyfs.fs.data.write_guard import WriteGuard

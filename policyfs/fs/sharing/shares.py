@@ -13,7 +13,11 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
+
+import trio
 
 Holder = str | int
 """An app's name, or the uid of a stranger."""
@@ -69,3 +73,28 @@ class Shares:
             else:
                 self._held.pop(holder, None)
             self.used -= amount
+
+
+class Turns:
+    """A limiter that gives turns to the slow requests of all apps: each may hold one of the few threads.
+    most: the limit of turns that one app has at once. At it the app waits for its own requests alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most: Final = most
+        self._limiters: dict[Holder, trio.CapacityLimiter] = {}
+
+    def __len__(self) -> int:
+        return len(self._limiters)
+
+    @asynccontextmanager
+    async def of(self, holder: Holder) -> AsyncIterator[None]:
+        """Wait for a turn of an app, in the order of arrival. Keep the turn until the context ends."""
+        limiter = self._limiters.get(holder)
+        if limiter is None:
+            limiter = self._limiters[holder] = trio.CapacityLimiter(self._most)
+        try:
+            async with limiter:
+                yield
+        finally:
+            if not limiter.borrowed_tokens and not limiter.statistics().tasks_waiting:
+                self._limiters.pop(holder, None)

@@ -14,7 +14,6 @@ from policyfs.policy.decide import End, Engine
 from policyfs.policy.errors import harmless
 from policyfs.policy.exceptions import ended, instant_text
 from policyfs.policy.explain.cause import cause_of, sentence
-from policyfs.policy.explain.kept import kept_by_kernel
 from policyfs.policy.explain.rule_lines import NO, RuleLine, Weigher
 from policyfs.policy.model import Policy
 from policyfs.policy.moves.losses import rules_that_hide
@@ -361,3 +360,34 @@ def open_refusal(decision: Decision, kind: str | None) -> str | None:
     told = f"policyfs cannot clean files of the kind {kind}"
     why = WITHOUT_LOCATOR.get(kind)
     return told if why is None else f"{told} ({why})"
+
+
+_NAMED: Final = 3
+
+
+def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
+    """Return a text with the answers about a path that a shared mount's kernel may keep, and the reason."""
+    differ = engine.distinctions
+    if engine.monitor:
+        return "asks the daemon each time: under --monitor apps and strangers are treated in different ways"
+    below = differ.rules_below(state)
+    if differ.sight(state):
+        rules = _by(differ.rules_at(state) or below)
+        return f"asks the daemon each time: not all callers see this path{rules}"
+    if ftype is FileType.REGULAR and differ.node(state):
+        why = f"not all callers have the same view{_by(differ.rules_at(state, views=True))}"
+        return f"keeps the attributes, and asks the daemon for the name each time: {why}"
+    if ftype is not FileType.DIRECTORY:
+        return "keeps the name and the attributes: either all callers see this path, or none"
+    if differ.below(state):
+        return (
+            f"keeps the name and the attributes, not the listing: not all callers see all names{_by(below)}"
+        )
+    return "keeps the name, the attributes and the listing: no rule distinguishes callers here or below"
+
+
+def _by(rules: tuple[str, ...]) -> str:
+    if not rules:
+        return ""
+    more = f" and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""
+    return f" (rules: {', '.join(rules[:_NAMED])}{more})"

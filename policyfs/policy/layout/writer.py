@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from policyfs.policy.layout.order import GLOBS, ITEMS, OPEN, SECTIONS, order_of
+from policyfs.policy.cases.document import CaseDoc, ExpectDoc
 from policyfs.policy.layout.quoting import WIDTH, block, scalar
 from policyfs.policy.layout.tree import Alias, Collection, Comment, Entry, Node, Scalar
+from policyfs.policy.text.document import FileDoc, Strict
+from policyfs.policy.text.shape import CHILDREN
 
+_MODELS: Final = CHILDREN | {(FileDoc, "tests"): CaseDoc, (CaseDoc, "expect"): ExpectDoc}
+_NAMED: Final = ("apps", "sets", "path_sets")
+ITEMS: Final = frozenset(("rules", "invariants", "tests", "exceptions", "accepted"))
+"""Keys of lists. Between the items of such a list there is a blank line, and no item is on one line."""
+SECTIONS: Final = frozenset(("apps", "sets", "path_sets", "defaults")) | ITEMS
+"""Keys of the top level that have a blank line above them."""
+OPEN: Final = frozenset(("metadata", *SECTIONS)) - {"defaults"}
+"""Keys of the top level whose values are never written on one line."""
+GLOBS: Final = frozenset(("paths", "path"))
+"""Keys whose values are globs. In files of tests the values are plain paths."""
 _STEP: Final = 2
 
 
@@ -173,3 +185,24 @@ class Writer:
             parts.append((key + part).rstrip() if entry.key is None else key + part)
         signs = "{}" if node.keyed else "[]"
         return f"{anchor}{signs[0]}{', '.join(parts)}{signs[1]}"
+
+
+def order_of(path: Sequence[str]) -> tuple[str, ...]:
+    """Return the keys of a mapping in order; () if they must stay. path: the keys to it, ``*`` for items."""
+    if not path:
+        return (*_keys(FileDoc), "tests", "accepted")
+    model: type[Strict] | None = None if path[0] == "*" or path[-1] in _NAMED else FileDoc
+    for key in path:
+        if model is not None and key != "*":
+            model = _MODELS.get((model, key))
+    if model is None:
+        return ()
+    names = _keys(model)
+    if path[-1] == "*" and path[-2] in ITEMS:  # the description of a rule comes before its effect
+        names.remove("description")
+        names.insert(1, "description")
+    return tuple(names)
+
+
+def _keys(model: type[Strict]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]

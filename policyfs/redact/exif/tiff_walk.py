@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Cleaned, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.core.cleaners import Cleaned, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.core.filler import is_uniform, is_word
 from policyfs.redact.core.free_text import told_in
 from policyfs.redact.core.intervals import Extents
@@ -24,7 +24,6 @@ from policyfs.redact.exif.ifd_walk import LATE, Walk
 from policyfs.redact.exif.raw_tags import IMAGE_PAIRS, SR2
 from policyfs.redact.exif.rules import UNNAMED, How, Rule, Rules
 from policyfs.redact.exif.tags import GPS
-from policyfs.redact.exif.time_zone_cities import clean_city
 
 MAX_DIRECTORIES: Final = 4096
 MAX_NESTED_BYTES: Final = 2 << 20
@@ -290,3 +289,33 @@ def pairs(
             continue
         sizes = walk.numbers(lengths) if lengths is not None else []
         yield starts, walk.numbers(starts), sizes
+
+
+_CANON_BYTES: Final = 16
+_MAX_ZONE_MINUTES: Final = 14 * 60
+_MAX_SAVING_MINUTES: Final = 60
+
+
+def clean_city(tag: int, value: bytes, order: str) -> Cleaned:
+    """Remove the city from a maker's time zone numbers; return zeros for a value of another form.
+
+    Canon's form is four numbers of four bytes: size, zone in minutes, city (0: none), daylight saving. order:
+    "<" or ">".
+    """
+    new = _canon(value, order)
+    if new == value:
+        return Cleaned(value)
+    return Cleaned(new, (Note(0, len(value), "MakerNote", f"city in 0x{tag:04x}", Tells.LOCATION),))
+
+
+def _canon(value: bytes, order: str) -> bytes:
+    if len(value) != _CANON_BYTES:
+        return bytes(len(value))
+    numbers = [
+        int.from_bytes(value[at : at + 4], "little" if order == "<" else "big", signed=True)
+        for at in range(0, _CANON_BYTES, 4)
+    ]
+    size, zone, _, saving = numbers
+    if size != _CANON_BYTES or abs(zone) > _MAX_ZONE_MINUTES or not 0 <= saving <= _MAX_SAVING_MINUTES:
+        return bytes(_CANON_BYTES)
+    return value[:8] + bytes(4) + value[12:]

@@ -22,7 +22,7 @@ from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKin
 from policyfs.redact.core.filler import names_a_muxer, range_says_nothing
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, PatchedSource, in_order, is_blank
 from policyfs.redact.isobmff.box_edits import Block, TextRoom, name_of
-from policyfs.redact.isobmff.box_rules import clean_children
+from policyfs.redact.isobmff.box_rules import Walk, clean_children, container, fixed_size, rules, searched
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, Box, Boxes, kept_brands, read_boxes
 from policyfs.redact.isobmff.moof import Fragments
 from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, clean_movie
@@ -34,7 +34,6 @@ from policyfs.redact.isobmff.samples import (
     picture_frames,
     sample_tells,
 )  # fmt: skip
-from policyfs.redact.isobmff.sidx import INDEX_RULES
 from policyfs.redact.isobmff.stbl import Extents, Runs, common
 from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
@@ -290,3 +289,26 @@ class _Locator:
                 if size > 4096 and not is_blank(self.source.read(at, size)):
                     return True
         return False
+
+
+def _sidx(walk: Walk, box: Box) -> None:
+    """Clean ``sidx``, a segment index: a header of 24 or 32 bytes, then references of 12 bytes each."""
+    block, body = walk.block, box.body
+    head = 32 if block.data[body : body + 1] == b"\1" else 24
+    if walk.holds(box, head):
+        walk.trim(box, body + head + 12 * block.number(body + head - 2, 2))
+
+
+def _tfra(walk: Walk, box: Box) -> None:
+    block, body = walk.block, box.body
+    if not walk.holds(box, 16):
+        return
+    widths = block.number(body + 8)
+    width = (16 if block.data[body] == 1 else 8) + sum((widths >> shift & 3) + 1 for shift in (0, 2, 4))
+    walk.trim(box, body + 16 + width * block.number(body + 12))
+
+
+INDEX_RULES: Final = rules(
+    sidx=searched(_sidx), mfra=container(rules(tfra=searched(_tfra), mfro=fixed_size(8)))
+)
+"""Rules for the index boxes at the top of a file."""
