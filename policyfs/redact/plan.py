@@ -9,10 +9,9 @@ from policyfs.domain import DENY_UNKNOWN, REDACTIONS, TO_TELL, UNNAMED
 from policyfs.redact.core.categories import Tells, hidden_by, in_words
 from policyfs.redact.core.cleaners import Found, NotThisKindError, TooMuchError
 from policyfs.redact.core.frame_table import FrameTable
-from policyfs.redact.core.kinds import KindRow, Treatment
 from policyfs.redact.core.patches import ByteSource, in_order
 from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
-from policyfs.redact.registry import kind_rows, kind_table, locate_in, look_in
+from policyfs.redact.registry import KindRow, Treatment, kind_rows, kind_table, locate_in, look_in
 from policyfs.redact.verdict import judged
 
 __all__ = [

@@ -6,12 +6,15 @@ test compares the two.
 
 from __future__ import annotations
 
+import enum
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 from typing import Final
 
+from policyfs.domain import KIND_EMPTY
 from policyfs.formats import FORMATS, WITHOUT_LOCATOR, Format, Use, starts_for
 from policyfs.redact.bitstreams.frame_table import FrameTable, look
 from policyfs.redact.core.categories import Tells
@@ -26,11 +29,30 @@ from policyfs.redact.core.cleaners import (
 )
 from policyfs.redact.core.digests import NO_DIGESTS
 from policyfs.redact.core.free_text import told_in
-from policyfs.redact.core.kinds import NOTHING_IN, KindRow, Treatment
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply
 from policyfs.redact.exif.exif import clean_tiff
 from policyfs.redact.tags.iptc import clean_iim, clean_irb
 from policyfs.redact.xmp.packet import clean_xmp
+
+
+class Treatment(enum.Enum):
+    """The treatment of a kind of file by redaction: files pass unchanged, are redacted, or are refused."""
+
+    NOTHING = "carries nothing"
+    LOCATOR = "redacted"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class KindRow:
+    """A row of the table of kinds: a kind of file, its treatment by redaction, and the reason."""
+
+    kind: str
+    treatment: Treatment
+    why: str
+
+
+NOTHING_IN: Final = KindRow(KIND_EMPTY, Treatment.NOTHING, "no bytes, so nothing to hide")
 
 
 def _locator(one: Format) -> Locator:

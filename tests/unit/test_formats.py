@@ -28,11 +28,10 @@ from policyfs.formats import (
     starts_for,
 )
 from policyfs.fs.checked.head import may_become
-from policyfs.redact.core.kinds import Treatment
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.core.values import Outcome
 from policyfs.redact.plan import locate
-from policyfs.redact.registry import LOCATORS, kind_rows
+from policyfs.redact.registry import LOCATORS, Treatment, kind_rows
 from tests.fuzz.seeds import KINDS, seeds_of
 
 JUDGED_BY_FIRST_BYTES = {kind for kind, _, _ in starts_for(Use.HEAD)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.categories import Tells
-from policyfs.redact.core.colour_profiles import is_profile, profile_stays
+from policyfs.redact.core.colour_profiles import is_colour, is_profile, profile_stays
 from tests.redaction.planted_parts import profile
 from tests.support.samples.inners import Plain
 from tests.support.samples.plants import PLANTS
@@ -50,3 +50,33 @@ def test_a_list_of_tags_that_is_too_long_or_leads_outside_is_searched_whole():
         data = bytearray(profile(value, b"mft2"))
         data[128:132] = b"\xff\xff\xff\xff"
         assert not profile_stays(bytes(data), Plain()), name
+
+
+def box_profile(size: int, stated: int | None = None, mark: bytes = b"acsp") -> bytes:
+    head = (size if stated is None else stated).to_bytes(4) + bytes(32) + mark
+    return head.ljust(size, b"p")
+
+
+@pytest.mark.parametrize(
+    ("data", "colour"),
+    [
+        (b"nclx" + bytes(7), True),
+        (b"nclx" + bytes(8), False),
+        (b"nclc" + bytes(6), True),
+        (b"nclc", True),
+        (b"prof", True),
+        (b"rICC", True),
+        (b"prof" + box_profile(128), True),
+        (b"rICC" + box_profile(500), True),
+        (b"prof" + box_profile(127), False),
+        (b"prof" + box_profile(200, 201), False),
+        (b"prof" + box_profile(200, 196), True),  # up to four bytes of padding
+        (b"prof" + box_profile(200, 195), False),
+        (b"prof" + box_profile(200, mark=b"acsq"), False),
+        (b"prof" + b"\0\0\0\x80", False),
+        (b"what" + box_profile(200), False),
+        (b"", False),
+    ],
+)
+def test_what_is_a_colour_description(data: bytes, colour: bool) -> None:
+    assert is_colour(data, Plain()) is colour

@@ -6,11 +6,10 @@ import json
 
 import pytest
 
-from policyfs.redact.core.kinds import Treatment
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import Outcome, locate
-from policyfs.redact.registry import kind_table
+from policyfs.redact.registry import Treatment, kind_table
 from tests.support.samples import jpegs, media
 
 KML = '<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Point/></kml>'

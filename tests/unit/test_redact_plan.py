@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from policyfs.domain import DENY_UNKNOWN
-from policyfs.redact.core.kinds import Treatment
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import MAX_FINDINGS, Outcome, kind_rows, locate
+from policyfs.redact.registry import Treatment
 from tests.support.samples import jpegs, media
 from tests.support.samples.jpegs import exif, photo_with, plain
 

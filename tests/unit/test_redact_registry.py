@@ -10,9 +10,8 @@ import pytest
 from policyfs.formats import FORMATS, REDACTABLE_KINDS, WITHOUT_LOCATOR
 from policyfs.redact.core.categories import WORDS, Tells
 from policyfs.redact.core.cleaners import MAX_NESTING, Budget, Found, NotThisKindError, budget_for
-from policyfs.redact.core.kinds import Treatment
 from policyfs.redact.core.patches import MemorySource
-from policyfs.redact.registry import LOCATORS, _Cleaners, kind_rows, kind_table, locate_in
+from policyfs.redact.registry import LOCATORS, Treatment, _Cleaners, kind_rows, kind_table, locate_in
 from tests.support.samples import jp2s, jpegs
 from tests.support.samples.heifs import Layout, Thing, heif, picture
 from tests.support.samples.movies import box as make_box

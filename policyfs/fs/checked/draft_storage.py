@@ -354,7 +354,8 @@ def _are_alike(one: int, other: int, at: int, end: int) -> bool:
 
 
 async def copy_cut(draft: Draft, copy: Draft, size: int) -> None:
-    """Make the empty draft *copy* a copy of *draft* of *size* bytes. After an OSError it is closed."""
+    """Make the empty draft *copy* a copy of *draft* of *size* bytes: a refused truncation leaves *draft*
+    as it is. After an OSError the copy is closed."""
     try:
         await trio.to_thread.run_sync(ranges.copy_all, draft.fd, copy.fd, min(size, draft.size))
         os.ftruncate(copy.fd, size)

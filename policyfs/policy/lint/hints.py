@@ -142,7 +142,8 @@ def known_kinds() -> frozenset[str]:
 
 
 def unknown_kinds(policy: Policy) -> Iterator[Finding]:
-    """Yield a finding for each rule and invariant with kinds that no file is known to have."""
+    """Yield a finding for each rule and invariant with kinds that no file is known to have. It is no
+    error: another libmagic may know the kind, and a policy must be valid with each."""
     known = known_kinds()
     types = {kind.partition("/")[0] for kind in known}
     for rule in (*policy.rules, *(one.rule for one in policy.invariants)):

@@ -36,6 +36,7 @@ class Tells(enum.Flag):
         return _COMBINED[self._value_ | other._value_]
 
 
+LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 _COMBINED: Final[tuple[Tells, ...]] = tuple(Tells(value) for value in range(1 << len(Tells)))
 
 NOTHING: Final = Tells(0)

@@ -44,3 +44,18 @@ def profile_stays(data: bytes, inner: Inner) -> bool:
             rest[start:end] = bytes(size)
     among = told_in_kept(data, asked, inner.budget, numbers=True)
     return not (among or told_in_kept(bytes(rest), asked, inner.budget))
+
+
+def is_colour(data: bytes, inner: Inner) -> bool:
+    """Return True if bytes are the content of a ``colr`` box (ISO/IEC 14496-12, 12.1.5).
+
+    It holds numbers or a profile, which is empty, or has the size that it states, with at most 4 bytes behind
+    it, and holds nothing else (profile_stays). Raises TooMuchError.
+    """
+    kind, rest = data[:4], data[4:]
+    if kind in (b"nclx", b"nclc"):
+        return len(rest) <= 7
+    if kind in (b"prof", b"rICC") and not rest:
+        return True  # some phones write no profile, and decoders refuse pictures without this box
+    size = int.from_bytes(rest[:4])
+    return kind in (b"prof", b"rICC") and size <= len(rest) <= size + 4 and profile_stays(rest[:size], inner)

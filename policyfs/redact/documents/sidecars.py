@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import DEVICE, LOCATION, NOTHING, OTHER, PEOPLE, TIME, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.free_text import BYTES_PER_PART, told_in_text
 from policyfs.redact.core.patches import ByteSource, difference
@@ -25,7 +25,6 @@ MAX_XMP_BYTES: Final = 4 << 20
 MAX_JSON_BYTES: Final = 1 << 20
 """Maximum sizes of XMP and JSON. No sidecar of a photo is larger, but logs of places are."""
 
-LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 _IN_TEXT: Final = LOCATION | DEVICE | TIME
 """Categories whose data a search of text may find."""
 

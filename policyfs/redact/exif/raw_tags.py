@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import DEVICE, NOTHING, OTHER, PEOPLE, TIME, UNKNOWN, Tells
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.rules import How, Rules, rules
 from policyfs.redact.exif.tags import EXIF, GPS, IMAGE, INTEROP
@@ -38,11 +38,6 @@ IMAGE_PAIRS: Final = (
 """Pairs of tags: the offsets and the lengths of pixels and related data."""
 
 
-_DEVICE: Final = Tells.DEVICE
-_TIME: Final = Tells.TIME
-_PEOPLE: Final = Tells.PEOPLE
-_OTHER: Final = Tells.OTHER
-
 _WHOLE: Final = rules(
     ("8825", NOTHING, How.DIRECTORY, GPS),
     ("927c", NOTHING, How.NOTE),
@@ -50,39 +45,39 @@ _WHOLE: Final = rules(
     # Needed by decoders of pixels: JPEG and fax parameters (TIFF tech note 2, RFC 2301, LibTIFF's LERC),
     # extra samples (SGI), JBIG (RFC 2301), GDAL's value of missing pixels.
     ("15b 1b1 1b3 1b5 22f 80e3 80e4 80e5 80e6 87be a481 c5f2", NOTHING),
-    ("191 192 193 194 195 303 8214 8215", _OTHER),
+    ("191 192 193 194 195 303 8214 8215", OTHER),
     # Molecular Dynamics: scale and colours; its laboratory and dates.
     ("82a5 82a6 82a7 82ac", NOTHING),
-    ("82a8 82a9", _PEOPLE),
-    ("82aa 82ab", _TIME),
+    ("82a8 82a9", PEOPLE),
+    ("82aa 82ab", TIME),
     # GeoTIFF and its forerunners: the picture's place on the earth.
     ("830e 8480 8482 85d7 85d8 87af 87b0 87b1", Tells.LOCATION),
     ("a480", UNKNOWN),  # GDAL's XML may tell anything
     # TIFF/EP: the format of the sensor's pixels.
     ("828d 828e 9216 9217", NOTHING),
-    ("828f", _DEVICE),
+    ("828f", DEVICE),
     # DNG 1.7, chapter 4: the development of pixels to a picture.
     ("c612 c613 c616 c617 c618 c619 c61a c61b c61c c61d c61e c61f c620 c621 c622 c623 c624 c625", NOTHING),
     ("c626 c627 c628 c629 c62a c62b c62c c62d c62e c631 c632 c633 c635 c640 c65a c65b c65c", NOTHING),
     ("c68d c68e c68f c690 c691 c692 c6bf", NOTHING),
-    ("c6d2 c6d3", _PEOPLE),  # Panasonic's titles
-    ("c614 c615 c62f c630 c65d", _DEVICE),
-    ("c68b", _DEVICE | _TIME | _PEOPLE),  # the original's name
+    ("c6d2 c6d3", PEOPLE),  # Panasonic's titles
+    ("c614 c615 c62f c630 c65d", DEVICE),
+    ("c68b", DEVICE | TIME | PEOPLE),  # the original's name
     ("c6f5 c6f7 c6f9 c6fa c6fb c6fc c6fd c714 c715 c71a c71c c71d c71e c71f c725 c726 c740 c741", NOTHING),
     ("c74e c761 c791 c792 c793", NOTHING),
-    ("c6f3 c6f4 c6f6 c6f8 c716 c717 c718", _DEVICE),  # names of profiles are those of the maker
-    ("c6fe c789 c7a1", _DEVICE | _PEOPLE),
-    ("c719", _OTHER),
-    ("c71b c763", _TIME),
-    ("c764 c772", _OTHER),
+    ("c6f3 c6f4 c6f6 c6f8 c716 c717 c718", DEVICE),  # names of profiles are those of the maker
+    ("c6fe c789 c7a1", DEVICE | PEOPLE),
+    ("c719", OTHER),
+    ("c71b c763", TIME),
+    ("c764 c772", OTHER),
     ("c7a3 c7a4 c7a5 c7a6 c7a7 c7a8 c7aa c7b5 c7e9 c7ea c7eb c7ec c7ed", NOTHING),
     # DNG 1.6 and 1.7: profiles of three illuminants, masks, tables (cd3b to cd3e: the SDK's big tables),
     # JPEG XL. cd41 is not here: it holds JUMBF, with manifests of C2PA.
     ("cd2d cd31 cd32 cd33 cd34 cd35 cd36 cd37 cd38 cd39 cd3a cd3b cd3c cd3d cd3e cd3f cd40 cd43", NOTHING),
     ("cd46 cd47 cd49 cd4a cd4b", NOTHING),
-    ("c7ee cd48", _DEVICE),  # the program that enhanced the picture; the group of a profile
-    ("cd2e cd30", _PEOPLE),  # the names of what a mask shows
-    ("cd44", _DEVICE | _TIME),  # the id of a sequence of pictures
+    ("c7ee cd48", DEVICE),  # the program that enhanced the picture; the group of a profile
+    ("cd2e cd30", PEOPLE),  # the names of what a mask shows
+    ("cd44", DEVICE | TIME),  # the id of a sequence of pictures
     # Canon: slices, colour filter and kinds of raw (ExifTool; L. Clevy's description of CR2).
     ("c5d8 c5d9 c5e0 c5e1 c6c5 c6dc", NOTHING),
     # Sony: kind of raw, tone curve, lens corrections, crop, levels, matrices (ExifTool, also of SR2SubIFD).
@@ -121,9 +116,9 @@ TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
         SR2: rules(("7200 7201 7221", NOTHING)),
         "RW2": PANASONIC,
         PANASONIC_CAMERA: rules(
-            ("1001 1100 1101 1102 1105 1203 1301 1302 1303 1305 1412 3200 3201 3202 3203 3300", _OTHER),
-            ("3420 3421 3501 3600", _OTHER),
-            ("1200 1201 1202", _DEVICE),
+            ("1001 1100 1101 1102 1105 1203 1301 1302 1303 1305 1412 3200 3201 3202 3203 3300", OTHER),
+            ("3420 3421 3501 3600", OTHER),
+            ("1200 1201 1202", DEVICE),
         ),
     }
 )

@@ -299,8 +299,8 @@ _MAX_SAVING_MINUTES: Final = 60
 def clean_city(tag: int, value: bytes, order: str) -> Cleaned:
     """Remove the city from a maker's time zone numbers; return zeros for a value of another form.
 
-    Canon's form is four numbers of four bytes: size, zone in minutes, city (0: none), daylight saving. order:
-    "<" or ">".
+    Canon's form (ExifTool's TimeInfo tags) is four numbers of four bytes: size, zone in minutes, city (0:
+    none), daylight saving. order: "<" or ">". (Pentax' tags go as a whole: no number means "no city".)
     """
     new = _canon(value, order)
     if new == value:

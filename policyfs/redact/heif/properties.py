@@ -17,13 +17,13 @@ from typing import Final, NamedTuple
 from policyfs.redact.bitstreams.decoder_config import clean_config, length_bytes
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note
+from policyfs.redact.core.colour_profiles import is_colour
 from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import ByteSource, MemorySource, difference
 from policyfs.redact.core.reader import Fields
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.isobmff.boxes import FREE, Box, full_box, read_boxes
-from policyfs.redact.isobmff.colour import is_colour
 from policyfs.redact.isobmff.item_data import Ground
 
 MAX_TABLE_BYTES: Final = 1 << 22

@@ -311,4 +311,4 @@ def _tfra(walk: Walk, box: Box) -> None:
 INDEX_RULES: Final = rules(
     sidx=searched(_sidx), mfra=container(rules(tfra=searched(_tfra), mfro=fixed_size(8)))
 )
-"""Rules for the index boxes at the top of a file."""
+"""Rules for the index boxes at the top of a file (ISO/IEC 14496-12 sections 8.8.9 and 8.16.3)."""

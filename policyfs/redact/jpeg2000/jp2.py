@@ -11,6 +11,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
+from policyfs.redact.core.colour_profiles import is_colour
 from policyfs.redact.core.kept_values import told_in_kept, told_in_range
 from policyfs.redact.core.patches import ByteSource, SliceSource
 from policyfs.redact.core.reader import Fields
@@ -22,7 +23,6 @@ from policyfs.redact.exif.containers import (
 )
 from policyfs.redact.isobmff.box_file import BoxFile
 from policyfs.redact.isobmff.boxes import UUID, Box, read_boxes
-from policyfs.redact.isobmff.colour import is_colour
 from policyfs.redact.isobmff.item_data import Gathered, Span
 from policyfs.redact.jpeg2000.codestream import SOC, walk_codestream
 

@@ -13,10 +13,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import DEVICE, LOCATION, NOTHING, OTHER, PEOPLE, TIME, UNKNOWN, Tells
 from policyfs.redact.core.tag_names import is_language, is_odd_markup, tells_of_name
-
-LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
 
 class Form(enum.Enum):

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import DEVICE, LOCATION, NOTHING, PEOPLE, TIME, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, NotThisKindError, TooMuchError
 from policyfs.redact.core.free_text import told_in
 from policyfs.redact.pdf.objects import Node, blank_string, string_bytes
 from policyfs.redact.pdf.private_keys import is_private, is_usual
-
-LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
 STRINGS: Final[Mapping[bytes, Tells]] = MappingProxyType(
     {

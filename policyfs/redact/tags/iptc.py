@@ -12,18 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import DEVICE, LOCATION, NOTHING, OTHER, PEOPLE, TIME, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
 from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.digests import NO_DIGESTS, md5
 from policyfs.redact.core.free_text import BYTES_PER_PART, told_in
 from policyfs.redact.core.kept_values import told_in_kept
-
-_LOCATION: Final = Tells.LOCATION
-_DEVICE: Final = Tells.DEVICE
-_TIME: Final = Tells.TIME
-_PEOPLE: Final = Tells.PEOPLE
-_OTHER: Final = Tells.OTHER
 
 
 def _by_number(*rows: tuple[Tells, Iterable[int]]) -> dict[int, Tells]:
@@ -34,20 +28,20 @@ def _by_number(*rows: tuple[Tells, Iterable[int]]) -> dict[int, Tells]:
 # standard does not define are left out, too: some agencies write places there.
 _APPLICATION: Final = _by_number(
     (NOTHING, (0,)),
-    (_OTHER, (3, 4, 7, 8, 10, 35, 42, 75, 130, 131, 135, 150, 151, 152, 153, 154)),
-    (_PEOPLE, (5, 12, 15, 20, 25, 40, 45, 80, 85, 105, 110, 115, 116, 118, 120, 121, 122, 125)),
-    (_PEOPLE | _DEVICE, (22, 50, 103)),
-    (_TIME, (30, 35, 37, 38, 47, 55, 60, 62, 63)),
-    (_DEVICE, (65, 70)),
-    (_LOCATION, (26, 27, 90, 92, 95, 100, 101)),
+    (OTHER, (3, 4, 7, 8, 10, 35, 42, 75, 130, 131, 135, 150, 151, 152, 153, 154)),
+    (PEOPLE, (5, 12, 15, 20, 25, 40, 45, 80, 85, 105, 110, 115, 116, 118, 120, 121, 122, 125)),
+    (PEOPLE | DEVICE, (22, 50, 103)),
+    (TIME, (30, 35, 37, 38, 47, 55, 60, 62, 63)),
+    (DEVICE, (65, 70)),
+    (LOCATION, (26, 27, 90, 92, 95, 100, 101)),
 )
 _ENVELOPE: Final = _by_number(
     (NOTHING, (0, 90)),
-    (_OTHER, (20, 22, 60, 120, 122)),
-    (_PEOPLE, (5, 30, 50)),
-    (_TIME, (70, 80)),
-    (_DEVICE, (40,)),
-    (_DEVICE | _TIME | _PEOPLE, (100,)),
+    (OTHER, (20, 22, 60, 120, 122)),
+    (PEOPLE, (5, 30, 50)),
+    (TIME, (70, 80)),
+    (DEVICE, (40,)),
+    (DEVICE | TIME | PEOPLE, (100,)),
 )
 _DATASETS: Final = {1: _ENVELOPE, 2: _APPLICATION}
 _SIZES: Final = frozenset({(7, 10), (7, 20), (7, 90), (7, 95), (9, 10)})
@@ -70,17 +64,17 @@ _IRB_GONE: Final = 0x0FA0
 """Id of a resource with removed content: the id of a plug-in's resource, which readers skip."""
 # Categories of the known resources: settings of print and display, names of guides and slices, paths.
 _RESOURCES: Final = _by_number(
-    (_OTHER, (0x03E8, 0x03EB, 0x03ED, 0x03EF, 0x03F1, 0x03F2, 0x03F3, 0x03F4, 0x03F5, 0x03F6, 0x03F7)),
-    (_OTHER, (0x03F8, 0x03FA, 0x03FB, 0x03FD, 0x03FE, 0x0400, 0x0401, 0x0402, 0x2710)),
-    (_OTHER, (0x0405, 0x0406, 0x0408, 0x040D, 0x040E, 0x0410, 0x0412, 0x0413, 0x0414, 0x0416)),
-    (_OTHER, (0x0417, 0x0419, 0x041D, 0x0426, 0x042D, 0x0430, 0x0434, 0x0435)),
-    (_OTHER, (0x0431, 0x0433, 0x0436)),
-    (_DEVICE | _TIME | _PEOPLE | _OTHER, (0x042F,)),
-    (_DEVICE | _TIME | _OTHER, (0x03E9, 0x03EA)),  # a printer's settings, as XML too
-    (_DEVICE | _TIME | _PEOPLE | _OTHER, (0x043A, 0x043B)),  # settings of a printer, with titles
-    (_PEOPLE, (IRB_CAPTION, 0x040A, 0x040B, 0x041A, 0x041B, 0x041E)),
-    (_PEOPLE | _OTHER, (0x03EE, 0x0415, 0x0BB7)),  # names of channels and of a path, which people may choose
-    (_DEVICE, (0x0421,)),
+    (OTHER, (0x03E8, 0x03EB, 0x03ED, 0x03EF, 0x03F1, 0x03F2, 0x03F3, 0x03F4, 0x03F5, 0x03F6, 0x03F7)),
+    (OTHER, (0x03F8, 0x03FA, 0x03FB, 0x03FD, 0x03FE, 0x0400, 0x0401, 0x0402, 0x2710)),
+    (OTHER, (0x0405, 0x0406, 0x0408, 0x040D, 0x040E, 0x0410, 0x0412, 0x0413, 0x0414, 0x0416)),
+    (OTHER, (0x0417, 0x0419, 0x041D, 0x0426, 0x042D, 0x0430, 0x0434, 0x0435)),
+    (OTHER, (0x0431, 0x0433, 0x0436)),
+    (DEVICE | TIME | PEOPLE | OTHER, (0x042F,)),
+    (DEVICE | TIME | OTHER, (0x03E9, 0x03EA)),  # a printer's settings, as XML too
+    (DEVICE | TIME | PEOPLE | OTHER, (0x043A, 0x043B)),  # settings of a printer, with titles
+    (PEOPLE, (IRB_CAPTION, 0x040A, 0x040B, 0x041A, 0x041B, 0x041E)),
+    (PEOPLE | OTHER, (0x03EE, 0x0415, 0x0BB7)),  # names of channels and of a path, which people may choose
+    (DEVICE, (0x0421,)),
     (NOTHING, (0x03ED, 0x040F, 0x0411, 0x0428)),
 )
 _FRAMES: Final = {
@@ -124,11 +118,11 @@ def clean_iim(data: bytes, inner: Inner) -> Cleaned:
         inner.budget.part(1 + size // BYTES_PER_PART)
         tells = _DATASETS.get(record, {}).get(dataset, UNKNOWN)
         if (record, dataset) in _SIZES and size <= _SIZE_BYTES:
-            tells = _OTHER
+            tells = OTHER
         value = data[start : start + size]
         tells |= _told(value, inner.hide & ~tells, inner) | told_in_kept(value, NOTHING, inner.budget)
         if tells & inner.hide:
-            bare = tells == _LOCATION and not data[start : start + size].strip(b"\0 ")
+            bare = tells == LOCATION and not data[start : start + size].strip(b"\0 ")
             notes.append(Note(at, start + size - at, "IPTC", f"{record}:{dataset}", tells, bare=bare))
         else:
             kept.append(data[at : start + size])
@@ -238,11 +232,11 @@ def _clean_resource(resource: Resource, data: bytes, inner: Inner) -> Cleaned | 
     still = number in _FRAMES and _FRAMES[number].fullmatch(data)
     tells = _RESOURCES.get(number, UNKNOWN)
     if still or (number in _PATHS and _is_path(data)):
-        tells = _OTHER
+        tells = OTHER
     if number == _PROFILE and not profile_stays(data, inner):
         tells = UNKNOWN
     text = data if tells == UNKNOWN or number in _TEXTS else b"\n".join(_RUNS.findall(data))
-    asked = inner.hide if tells else inner.hide & _LOCATION
+    asked = inner.hide if tells else inner.hide & LOCATION
     told = tells | _told(text, asked & ~tells, inner) | told_in_kept(data, NOTHING, inner.budget)
     return told if told & inner.hide else Cleaned(data)
 
@@ -262,7 +256,7 @@ def _told(text: bytes, asked: Tells, inner: Inner) -> Tells:
 def _clean_thumbnail(data: bytes, inner: Inner) -> Cleaned | Tells:
     size = _THUMBNAIL_HEADER.size
     head, image = data[:size], data[size:]
-    cleaned = None if inner.hide & _OTHER else inner.jpeg(image)
+    cleaned = None if inner.hide & OTHER else inner.jpeg(image)
     if cleaned is None or not image:
         return UNKNOWN
     notes = shifted(cleaned.notes, size)

@@ -16,7 +16,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import DEVICE, LOCATION, NOTHING, OTHER, PEOPLE, TIME, UNKNOWN, Tells
 from policyfs.redact.xmp.vendor_properties import DEPTH_MAP, FACES, OPTICS, ORIGINAL, REST, VENDORS, Namespace
 from policyfs.redact.xmp.vendor_properties import named as _named
 
@@ -35,11 +35,6 @@ __all__ = [
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 XML: Final = "http://www.w3.org/XML/1998/namespace"
 
-_LOCATION: Final = Tells.LOCATION
-_DEVICE: Final = Tells.DEVICE
-_TIME: Final = Tells.TIME
-_PEOPLE: Final = Tells.PEOPLE
-_OTHER: Final = Tells.OTHER
 
 _RDF: Final = _named(
     REST,
@@ -47,34 +42,34 @@ _RDF: Final = _named(
 )
 _EXIF: Final = _named(
     REST,
-    (_LOCATION | _TIME, "GPSTimeStamp GPSDateStamp GPSDateTime"),
-    (_TIME, "DateTimeOriginal DateTimeDigitized OffsetTime OffsetTimeOriginal OffsetTimeDigitized"),
-    (_TIME, "SubSecTime SubSecTimeOriginal SubSecTimeDigitized SubsecTime SubsecTimeOriginal"),
-    (_TIME, "SubsecTimeDigitized TimeZoneOffset"),
-    (_DEVICE, "ImageUniqueID DeviceSettingDescription BodySerialNumber SerialNumber LensMake LensModel"),
-    (_DEVICE, "LensSerialNumber LensSpecification LensInfo Lens CameraFirmware RAWDevelopingSoftware"),
-    (_DEVICE, "ImageEditingSoftware MetadataEditingSoftware ImageNumber"),
-    (_DEVICE | _PEOPLE, "CameraOwnerName OwnerName"),
-    (_PEOPLE, "UserComment ImageTitle Photographer ImageEditor RelatedSoundFile"),
+    (LOCATION | TIME, "GPSTimeStamp GPSDateStamp GPSDateTime"),
+    (TIME, "DateTimeOriginal DateTimeDigitized OffsetTime OffsetTimeOriginal OffsetTimeDigitized"),
+    (TIME, "SubSecTime SubSecTimeOriginal SubSecTimeDigitized SubsecTime SubsecTimeOriginal"),
+    (TIME, "SubsecTimeDigitized TimeZoneOffset"),
+    (DEVICE, "ImageUniqueID DeviceSettingDescription BodySerialNumber SerialNumber LensMake LensModel"),
+    (DEVICE, "LensSerialNumber LensSpecification LensInfo Lens CameraFirmware RAWDevelopingSoftware"),
+    (DEVICE, "ImageEditingSoftware MetadataEditingSoftware ImageNumber"),
+    (DEVICE | PEOPLE, "CameraOwnerName OwnerName"),
+    (PEOPLE, "UserComment ImageTitle Photographer ImageEditor RelatedSoundFile"),
     (NOTHING, "ExifVersion FlashpixVersion ColorSpace PixelXDimension PixelYDimension Gamma"),
     (NOTHING, "ComponentsConfiguration InteroperabilityIndex"),
-    (_OTHER, "ExposureTime FNumber ExposureProgram SpectralSensitivity ISOSpeedRatings OECF SensitivityType"),
-    (_OTHER, "ShutterSpeedValue ApertureValue BrightnessValue ExposureBiasValue MaxApertureValue Flash"),
-    (_OTHER, "SubjectDistance MeteringMode LightSource FocalLength SubjectArea FlashEnergy Fired Return"),
-    (_OTHER, "Mode Function RedEyeMode SpatialFrequencyResponse FocalPlaneXResolution Columns Rows Values"),
-    (_OTHER, "FocalPlaneYResolution FocalPlaneResolutionUnit SubjectLocation ExposureIndex SensingMethod"),
-    (_OTHER, "FileSource SceneType CFAPattern CustomRendered ExposureMode WhiteBalance DigitalZoomRatio"),
-    (_OTHER, "FocalLengthIn35mmFilm SceneCaptureType GainControl Contrast Saturation Sharpness Names"),
-    (_OTHER, "SubjectDistanceRange CompressedBitsPerPixel PhotographicSensitivity RecommendedExposureIndex"),
-    (_OTHER, "StandardOutputSensitivity ISOSpeed ISOSpeedLatitudeyyy ISOSpeedLatitudezzz CompositeImage"),
-    (_OTHER, "AmbientTemperature Humidity Pressure WaterDepth Acceleration CameraElevationAngle Settings"),
-    (_OTHER, "Temperature CompositeImageCount CompositeImageExposureTimes"),
+    (OTHER, "ExposureTime FNumber ExposureProgram SpectralSensitivity ISOSpeedRatings OECF SensitivityType"),
+    (OTHER, "ShutterSpeedValue ApertureValue BrightnessValue ExposureBiasValue MaxApertureValue Flash"),
+    (OTHER, "SubjectDistance MeteringMode LightSource FocalLength SubjectArea FlashEnergy Fired Return"),
+    (OTHER, "Mode Function RedEyeMode SpatialFrequencyResponse FocalPlaneXResolution Columns Rows Values"),
+    (OTHER, "FocalPlaneYResolution FocalPlaneResolutionUnit SubjectLocation ExposureIndex SensingMethod"),
+    (OTHER, "FileSource SceneType CFAPattern CustomRendered ExposureMode WhiteBalance DigitalZoomRatio"),
+    (OTHER, "FocalLengthIn35mmFilm SceneCaptureType GainControl Contrast Saturation Sharpness Names"),
+    (OTHER, "SubjectDistanceRange CompressedBitsPerPixel PhotographicSensitivity RecommendedExposureIndex"),
+    (OTHER, "StandardOutputSensitivity ISOSpeed ISOSpeedLatitudeyyy ISOSpeedLatitudezzz CompositeImage"),
+    (OTHER, "AmbientTemperature Humidity Pressure WaterDepth Acceleration CameraElevationAngle Settings"),
+    (OTHER, "Temperature CompositeImageCount CompositeImageExposureTimes"),
 )
 _TIFF: Final = _named(
     REST,
-    (_DEVICE, "Make Model Software HostComputer"),
-    (_PEOPLE, "Artist Copyright ImageDescription"),
-    (_TIME, "DateTime"),
+    (DEVICE, "Make Model Software HostComputer"),
+    (PEOPLE, "Artist Copyright ImageDescription"),
+    (TIME, "DateTime"),
     (NOTHING, "ImageWidth ImageLength BitsPerSample Compression PhotometricInterpretation Orientation"),
     (NOTHING, "SamplesPerPixel PlanarConfiguration YCbCrSubSampling YCbCrPositioning XResolution"),
     (NOTHING, "YResolution ResolutionUnit TransferFunction WhitePoint PrimaryChromaticities"),
@@ -82,101 +77,99 @@ _TIFF: Final = _named(
 )
 _DC: Final = _named(
     REST,
-    (_TIME, "date"),
-    (_DEVICE, "identifier"),
-    (_PEOPLE, "contributor creator description publisher relation rights subject title"),
-    (_PEOPLE | _DEVICE, "source"),
-    (_OTHER, "format language type"),
+    (TIME, "date"),
+    (DEVICE, "identifier"),
+    (PEOPLE, "contributor creator description publisher relation rights subject title"),
+    (PEOPLE | DEVICE, "source"),
+    (OTHER, "format language type"),
 )
 _XMP: Final = _named(
     REST,
-    (_TIME, "CreateDate ModifyDate MetadataDate"),
-    (_DEVICE, "CreatorTool Identifier"),
-    (_PEOPLE, "Nickname Author Description Title Keywords"),
-    (_DEVICE | _PEOPLE, "BaseURL"),
-    (_OTHER, "Rating RatingPercent Label Advisory Format Thumbnails PageInfo"),
+    (TIME, "CreateDate ModifyDate MetadataDate"),
+    (DEVICE, "CreatorTool Identifier"),
+    (PEOPLE, "Nickname Author Description Title Keywords"),
+    (DEVICE | PEOPLE, "BaseURL"),
+    (OTHER, "Rating RatingPercent Label Advisory Format Thumbnails PageInfo"),
 )
 _MANAGED: Final = _named(
     REST,
-    (_DEVICE, "DocumentID InstanceID OriginalDocumentID VersionID SaveID RenditionOf"),
-    (_OTHER, "History Ingredients Pantry DerivedFrom ManagedFrom RenditionClass RenditionParams Versions"),
-    (_DEVICE | _PEOPLE, "LastURL Manager ManageTo ManageUI ManagerVariant PreservedFileName"),
+    (DEVICE, "DocumentID InstanceID OriginalDocumentID VersionID SaveID RenditionOf"),
+    (OTHER, "History Ingredients Pantry DerivedFrom ManagedFrom RenditionClass RenditionParams Versions"),
+    (DEVICE | PEOPLE, "LastURL Manager ManageTo ManageUI ManagerVariant PreservedFileName"),
 )
 _EVENT: Final = _named(
     REST,
-    (_TIME, "when"),
-    (_DEVICE, "softwareAgent instanceID parameters"),
-    (_OTHER, "action changed"),
+    (TIME, "when"),
+    (DEVICE, "softwareAgent instanceID parameters"),
+    (OTHER, "action changed"),
 )
 _REFERENCE: Final = _named(
-    _DEVICE | _PEOPLE,
-    (_TIME, "lastModifyDate"),
-    (_DEVICE, "documentID instanceID originalDocumentID versionID"),
-    (_OTHER, "renditionClass renditionParams fromPart toPart partMapping maskMarkers alternatePaths"),
+    DEVICE | PEOPLE,
+    (TIME, "lastModifyDate"),
+    (DEVICE, "documentID instanceID originalDocumentID versionID"),
+    (OTHER, "renditionClass renditionParams fromPart toPart partMapping maskMarkers alternatePaths"),
 )
-_VERSION: Final = _named(
-    REST, (_TIME, "modifyDate"), (_PEOPLE, "modifier comments"), (_OTHER, "event version")
-)
+_VERSION: Final = _named(REST, (TIME, "modifyDate"), (PEOPLE, "modifier comments"), (OTHER, "event version"))
 _DYNAMIC: Final = _named(
     REST,
-    (_TIME, "releaseDate shotDate audioModDate videoModDate metadataModDate startTimecode altTimecode"),
-    (_TIME, "timeFormat timeValue shotDay"),
-    (_DEVICE, "cameraModel cameraLabel cameraMove"),
-    (_DEVICE | _PEOPLE, "tapeName altTapeName"),
-    (_PEOPLE, "album artist client comment composer copyright director directorPhotography engineer genre"),
-    (_PEOPLE, "instrument logComment lyrics projectName projectRef scene shotName speakerPlacement markers"),
-    (_PEOPLE, "name Tracks discNumber trackNumber partOfCompilation cuePointType guid"),
-    (_PEOPLE, "absPeakAudioFilePath relativePeakAudioFilePath"),
-    (_OTHER, "audioChannelType audioCompressor audioSampleRate audioSampleType"),
-    (_OTHER, "beatSpliceParams duration fileDataRate good introTime key loop numberOfBeats outCue"),
-    (_OTHER, "pullDown relativeTimestamp resampleParams scaleType"),
-    (_OTHER, "shotSize stretchMode takeNumber tempo timeScaleParams timeSignature videoAlphaMode"),
-    (_OTHER, "videoAlphaPremultipleColor videoAlphaUnityIsTransparent videoColorSpace videoCompressor"),
-    (_OTHER, "videoFieldOrder videoFrameRate videoFrameSize videoPixelAspectRatio videoPixelDepth"),
-    (_OTHER, "startTime value scale frameRate trackName trackType cameraAngle shotNumber startTimeScale"),
+    (TIME, "releaseDate shotDate audioModDate videoModDate metadataModDate startTimecode altTimecode"),
+    (TIME, "timeFormat timeValue shotDay"),
+    (DEVICE, "cameraModel cameraLabel cameraMove"),
+    (DEVICE | PEOPLE, "tapeName altTapeName"),
+    (PEOPLE, "album artist client comment composer copyright director directorPhotography engineer genre"),
+    (PEOPLE, "instrument logComment lyrics projectName projectRef scene shotName speakerPlacement markers"),
+    (PEOPLE, "name Tracks discNumber trackNumber partOfCompilation cuePointType guid"),
+    (PEOPLE, "absPeakAudioFilePath relativePeakAudioFilePath"),
+    (OTHER, "audioChannelType audioCompressor audioSampleRate audioSampleType"),
+    (OTHER, "beatSpliceParams duration fileDataRate good introTime key loop numberOfBeats outCue"),
+    (OTHER, "pullDown relativeTimestamp resampleParams scaleType"),
+    (OTHER, "shotSize stretchMode takeNumber tempo timeScaleParams timeSignature videoAlphaMode"),
+    (OTHER, "videoAlphaPremultipleColor videoAlphaUnityIsTransparent videoColorSpace videoCompressor"),
+    (OTHER, "videoFieldOrder videoFrameRate videoFrameSize videoPixelAspectRatio videoPixelDepth"),
+    (OTHER, "startTime value scale frameRate trackName trackType cameraAngle shotNumber startTimeScale"),
 )
 _PHOTOSHOP: Final = _named(
     REST,
-    (_TIME, "DateCreated"),
-    (_DEVICE, "DocumentAncestors"),
-    (_PEOPLE, "AuthorsPosition CaptionWriter Category Credit Headline Instructions Source"),
-    (_PEOPLE, "SupplementalCategories TextLayers LayerName LayerText"),
-    (_DEVICE | _PEOPLE, "TransmissionReference"),
-    (_OTHER, "ColorMode ICCProfile Urgency SidecarForExtension"),
+    (TIME, "DateCreated"),
+    (DEVICE, "DocumentAncestors"),
+    (PEOPLE, "AuthorsPosition CaptionWriter Category Credit Headline Instructions Source"),
+    (PEOPLE, "SupplementalCategories TextLayers LayerName LayerText"),
+    (DEVICE | PEOPLE, "TransmissionReference"),
+    (OTHER, "ColorMode ICCProfile Urgency SidecarForExtension"),
 )
 _RAW_SETTINGS: Final = _named(
-    _OTHER,
-    (_DEVICE, "CameraProfile CameraProfileDigest CameraModelRestriction LensProfileName Version"),
-    (_DEVICE, "LensProfileFilename LensProfileDigest LensProfileMatchKeyExifMake"),
-    (_DEVICE, "LensProfileMatchKeyExifModel LensProfileMatchKeyCameraModelName"),
-    (_DEVICE, "LensProfileMatchKeyLensInfo LensProfileMatchKeyLensID LensProfileMatchKeyLensName"),
-    (_PEOPLE, "Description CorrectionName MaskName"),  # of a preset; of a mask, which people may rename
+    OTHER,
+    (DEVICE, "CameraProfile CameraProfileDigest CameraModelRestriction LensProfileName Version"),
+    (DEVICE, "LensProfileFilename LensProfileDigest LensProfileMatchKeyExifMake"),
+    (DEVICE, "LensProfileMatchKeyExifModel LensProfileMatchKeyCameraModelName"),
+    (DEVICE, "LensProfileMatchKeyLensInfo LensProfileMatchKeyLensID LensProfileMatchKeyLensName"),
+    (PEOPLE, "Description CorrectionName MaskName"),  # of a preset; of a mask, which people may rename
     (REST, "RawFileName NegativeCachePath Contact ContactInfo Copyright"),
 )
 _CORE: Final = _named(
     REST,
-    (_PEOPLE, "CreatorContactInfo CiEmailWork CiTelWork CiUrlWork SubjectCode AltTextAccessibility"),
-    (_PEOPLE, "ExtDescrAccessibility"),
-    (_PEOPLE, "CiAdrCity CiAdrCtry CiAdrExtadr CiAdrPcode CiAdrRegion"),  # the creator's address
-    (_OTHER, "IntellectualGenre Scene"),
+    (PEOPLE, "CreatorContactInfo CiEmailWork CiTelWork CiUrlWork SubjectCode AltTextAccessibility"),
+    (PEOPLE, "ExtDescrAccessibility"),
+    (PEOPLE, "CiAdrCity CiAdrCtry CiAdrExtadr CiAdrPcode CiAdrRegion"),  # the creator's address
+    (OTHER, "IntellectualGenre Scene"),
 )
 _EXTENSION: Final = _named(
-    _PEOPLE,
-    (_TIME, "CircaDateCreated CopyrightYear IptcLastEdited metadataLastEdited TemporalCoverage"),
-    (_TIME, "PublicationEvent"),
-    (_TIME | _PEOPLE, "AODateCreated AOCircaDateCreated"),
-    (_DEVICE, "DigImageGUID DigitalImageGUID RecDevice"),
-    (_LOCATION, "RatingRegion"),
-    (_DEVICE | _PEOPLE, "RegistryId RegItemId RegOrgId parentId FeedIdentifier"),
-    (_OTHER, "DigitalSourceType DigitalSourcefileType MaxAvailHeight MaxAvailWidth ContainerFormat Rating"),
-    (_OTHER, "audioBitRate audioBitRateMode audioBitsPerSample audioChannelCount videoBitRate"),
-    (_OTHER, "videoBitRateMode videoDisplayAspectRatio videoEncodingProfile videoStreamsCount"),
-    (_OTHER, "VisualColour ReleaseReady StreamReady VideoShotType StylePeriod"),
+    PEOPLE,
+    (TIME, "CircaDateCreated CopyrightYear IptcLastEdited metadataLastEdited TemporalCoverage"),
+    (TIME, "PublicationEvent"),
+    (TIME | PEOPLE, "AODateCreated AOCircaDateCreated"),
+    (DEVICE, "DigImageGUID DigitalImageGUID RecDevice"),
+    (LOCATION, "RatingRegion"),
+    (DEVICE | PEOPLE, "RegistryId RegItemId RegOrgId parentId FeedIdentifier"),
+    (OTHER, "DigitalSourceType DigitalSourcefileType MaxAvailHeight MaxAvailWidth ContainerFormat Rating"),
+    (OTHER, "audioBitRate audioBitRateMode audioBitsPerSample audioChannelCount videoBitRate"),
+    (OTHER, "videoBitRateMode videoDisplayAspectRatio videoEncodingProfile videoStreamsCount"),
+    (OTHER, "VisualColour ReleaseReady StreamReady VideoShotType StylePeriod"),
 )
 _PLUS: Final = _named(
-    _PEOPLE,
-    (_TIME, "FirstPublicationDate LicenseEndDate LicenseStartDate LicenseTransactionDate"),
-    (_LOCATION | _PEOPLE, "LicensorRegion"),  # as LicensorCity and LicensorCountry
+    PEOPLE,
+    (TIME, "FirstPublicationDate LicenseEndDate LicenseStartDate LicenseTransactionDate"),
+    (LOCATION | PEOPLE, "LicensorRegion"),  # as LicensorCity and LicensorCountry
 )
 _GAIN_MAP: Final = _named(
     REST,
@@ -185,13 +178,13 @@ _GAIN_MAP: Final = _named(
 )
 _DOCUMENT: Final = _named(
     UNKNOWN,  # some programs write people's additions to a PDF's information here, too
-    (_PEOPLE, "Keywords Title Author Subject Copyright Marked"),
-    (_DEVICE | _PEOPLE, "Creator Producer"),
-    (_TIME, "CreationDate ModDate"),
-    (_OTHER, "PDFVersion Trapped"),
+    (PEOPLE, "Keywords Title Author Subject Copyright Marked"),
+    (DEVICE | PEOPLE, "Creator Producer"),
+    (TIME, "CreationDate ModDate"),
+    (OTHER, "PDFVersion Trapped"),
 )
-_META: Final = _named(REST, (NOTHING, "xmpmeta xapmeta"), (_DEVICE, "xmptk xaptk"))
-_SHAPES: Final = _named(_OTHER)
+_META: Final = _named(REST, (NOTHING, "xmpmeta xapmeta"), (DEVICE, "xmptk xaptk"))
+_SHAPES: Final = _named(OTHER)
 
 _XAP: Final = "http://ns.adobe.com/xap/1.0/"
 _PREVIEW: Final = _XAP + "g/img/"
@@ -203,14 +196,14 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://purl.org/dc/elements/1.1/": _DC,
         _XAP: _XMP,
         _XAP + "mm/": _MANAGED,
-        _XAP + "rights/": _named(REST, (_PEOPLE, "Certificate Marked Owner UsageTerms WebStatement")),
-        _XAP + "bj/": _named(_PEOPLE | _DEVICE),
-        _XAP + "t/pg/": _named(_OTHER),
-        _XAP + "g/": _named(_OTHER),
+        _XAP + "rights/": _named(REST, (PEOPLE, "Certificate Marked Owner UsageTerms WebStatement")),
+        _XAP + "bj/": _named(PEOPLE | DEVICE),
+        _XAP + "t/pg/": _named(OTHER),
+        _XAP + "g/": _named(OTHER),
         _XAP + "sType/ResourceRef#": _REFERENCE,
         _XAP + "sType/ResourceEvent#": _EVENT,
         _XAP + "sType/Version#": _VERSION,
-        _XAP + "sType/Job#": _named(_PEOPLE | _DEVICE),
+        _XAP + "sType/Job#": _named(PEOPLE | DEVICE),
         _XAP + "sType/Dimensions#": _SHAPES,
         _XAP + "sType/Font#": _SHAPES,
         _XAP + "sType/ManifestItem#": _named(REST),
@@ -223,27 +216,27 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://ns.adobe.com/photoshop/1.0/": _PHOTOSHOP,
         "http://ns.adobe.com/camera-raw-settings/1.0/": _RAW_SETTINGS,
         "http://ns.adobe.com/camera-raw-saved-settings/1.0/": _RAW_SETTINGS,
-        "http://ns.adobe.com/lightroom/1.0/": _named(_PEOPLE),
-        "http://ns.adobe.com/lens-correction-profile/1.0/": _named(_DEVICE),
+        "http://ns.adobe.com/lightroom/1.0/": _named(PEOPLE),
+        "http://ns.adobe.com/lens-correction-profile/1.0/": _named(DEVICE),
         "http://ns.adobe.com/hdr-gain-map/1.0/": _GAIN_MAP,
-        "http://ns.adobe.com/hdr-metadata/1.0/": _named(_OTHER),
+        "http://ns.adobe.com/hdr-metadata/1.0/": _named(OTHER),
         "http://ns.adobe.com/pdf/1.3/": _DOCUMENT,
         "http://ns.adobe.com/tiff/1.0/": _TIFF,
         "http://ns.adobe.com/exif/1.0/": _EXIF,
         "http://ns.adobe.com/exif/1.0/aux/": _named(
-            _DEVICE,
-            (_DEVICE | _PEOPLE, "OwnerName"),
-            (_OTHER, "FlashCompensation ApproximateFocusDistance DistortionCorrectionAlreadyApplied"),
+            DEVICE,
+            (DEVICE | PEOPLE, "OwnerName"),
+            (OTHER, "FlashCompensation ApproximateFocusDistance DistortionCorrectionAlreadyApplied"),
         ),
         "http://cipa.jp/exif/1.0/": _EXIF,
         "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/": _CORE,
         "http://iptc.org/std/Iptc4xmpExt/2008-02-29/": _EXTENSION,
         "http://ns.useplus.org/ldf/xmp/1.0/": _PLUS,
-        "http://creativecommons.org/ns#": _named(_PEOPLE, (_TIME, "deprecatedOn")),
+        "http://creativecommons.org/ns#": _named(PEOPLE, (TIME, "deprecatedOn")),
         "http://www.metadataworkinggroup.com/schemas/regions/": FACES,
         # Keywords below other keywords, which may be places.
-        "http://www.metadataworkinggroup.com/schemas/keywords/": _named(_PEOPLE, (UNKNOWN, "Children")),
-        _PREVIEW: _named(UNKNOWN, (_OTHER, "width height format image")),
+        "http://www.metadataworkinggroup.com/schemas/keywords/": _named(PEOPLE, (UNKNOWN, "Children")),
+        _PREVIEW: _named(UNKNOWN, (OTHER, "width height format image")),
         **VENDORS,
     }
 )
@@ -298,10 +291,10 @@ DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDige
 _HARMLESS: Final = frozenset({"SubjectLocation", "RetouchAreaSourceState", "SourceState"})
 """Names with a word for places that tell none: a point in the picture, the source of a retouch."""
 _SPEAKING: Final = (
-    (_DEVICE, re.compile(r"(?i:serial|uniqueid|firmware|guid(?!e)|hostname)|(?:^|[a-z])(?:Make|Model)\b")),
-    (_TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|(?i:timezone)")),
+    (DEVICE, re.compile(r"(?i:serial|uniqueid|firmware|guid(?!e)|hostname)|(?:^|[a-z])(?:Make|Model)\b")),
+    (TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|(?i:timezone)")),
     (
-        _PEOPLE,
+        PEOPLE,
         re.compile(
             r"[Pp]erson|[Aa]rtist|[Aa]uthor|[Cc]aption|[Kk]eyword|[Cc]opyright|[Oo]wner|[Ee]mail"
             r"|(?i:address|postal|street)"
@@ -353,7 +346,7 @@ def tells_by_value(name: str, value: str) -> Tells:
     confirms no guess of a place.
     """
     if name == _WORKFLOW_STATE[1]:
-        return _OTHER if value.strip() in ("0", "1") else UNKNOWN
+        return OTHER if value.strip() in ("0", "1") else UNKNOWN
     found = NATIVE_DIGEST.fullmatch(value) if name == "NativeDigest" else None
     if found is None:
         return UNKNOWN
@@ -378,7 +371,7 @@ def tells(namespace: str | None, name: str) -> Tells:
     known = _NAMESPACES.get(namespace)
     if known is None or name in DIGESTS:
         return UNKNOWN
-    place = _LOCATION if speaks_of_place(name) else NOTHING
+    place = LOCATION if speaks_of_place(name) else NOTHING
     told = known.names.get(name)
     if told is not None:
         return told | place

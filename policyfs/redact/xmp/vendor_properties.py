@@ -11,14 +11,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import DEVICE, LOCATION, NOTHING, OTHER, PEOPLE, TIME, UNKNOWN, Tells
 
-_LOCATION: Final = Tells.LOCATION
-_DEVICE: Final = Tells.DEVICE
-_TIME: Final = Tells.TIME
-_PEOPLE: Final = Tells.PEOPLE
-_OTHER: Final = Tells.OTHER
-REST: Final = UNKNOWN & ~_LOCATION
+REST: Final = UNKNOWN & ~LOCATION
 """Categories of an unlisted name in a listed namespace: no place, but perhaps anything else."""
 
 
@@ -38,23 +33,23 @@ def named(default: Tells, *rows: tuple[Tells, str]) -> Namespace:
     )
 
 
-FACES: Final = named(_PEOPLE)
+FACES: Final = named(PEOPLE)
 _MICROSOFT: Final = named(
     REST,
-    (_TIME, "DateAcquired"),
-    (_DEVICE, "CameraSerialNumber LensManufacturer LensModel FlashManufacturer FlashModel"),
-    (_DEVICE, "CreatorAppId CreatorOpenWithUIOptions"),
-    (_PEOPLE, "LastKeywordXMP LastKeywordIPTC RegionInfo Regions Region PersonDisplayName Rectangle"),
-    (_PEOPLE, "PersonEmailDigest PersonLiveIdCID PersonLiveCID PersonSourceID DateRegionsValid"),
-    (_OTHER, "Rating ItemSubType"),
+    (TIME, "DateAcquired"),
+    (DEVICE, "CameraSerialNumber LensManufacturer LensModel FlashManufacturer FlashModel"),
+    (DEVICE, "CreatorAppId CreatorOpenWithUIOptions"),
+    (PEOPLE, "LastKeywordXMP LastKeywordIPTC RegionInfo Regions Region PersonDisplayName Rectangle"),
+    (PEOPLE, "PersonEmailDigest PersonLiveIdCID PersonLiveCID PersonSourceID DateRegionsValid"),
+    (OTHER, "Rating ItemSubType"),
 )
 _GOOGLE_CAMERA: Final = named(
     UNKNOWN,
     # Start of a motion photo's video: readers need this number, and it tells nothing.
     (NOTHING, "MicroVideo MicroVideoOffset MicroVideoVersion MicroVideoPresentationTimestampUs"),
     (NOTHING, "MotionPhoto MotionPhotoVersion MotionPhotoPresentationTimestampUs"),
-    (_DEVICE | _TIME, "BurstID CreationsBurstID"),
-    (_OTHER, "BurstPrimary SpecialTypeID DisableAutoCreation DisableSuggestedAction PortraitVersion"),
+    (DEVICE | TIME, "BurstID CreationsBurstID"),
+    (OTHER, "BurstPrimary SpecialTypeID DisableAutoCreation DisableSuggestedAction PortraitVersion"),
 )
 _GOOGLE_CONTAINER: Final = named(
     UNKNOWN, (NOTHING, "Directory Item Mime Semantic Length Padding Label URI DataURI Version")
@@ -67,14 +62,14 @@ _PANORAMA: Final = named(
     (NOTHING, "InitialViewRollDegrees InitialHorizontalFOVDegrees InitialVerticalFOVDegrees"),
     (NOTHING, "InitialCameraDolly LargestValidInteriorRectLeft LargestValidInteriorRectTop"),
     (NOTHING, "LargestValidInteriorRectWidth LargestValidInteriorRectHeight"),
-    (_OTHER, "PoseHeadingDegrees PosePitchDegrees PoseRollDegrees SourcePhotosCount ExposureLockUsed"),
-    (_DEVICE, "CaptureSoftware StitchingSoftware"),
-    (_TIME, "FirstPhotoDate LastPhotoDate"),
+    (OTHER, "PoseHeadingDegrees PosePitchDegrees PoseRollDegrees SourcePhotosCount ExposureLockUsed"),
+    (DEVICE, "CaptureSoftware StitchingSoftware"),
+    (TIME, "FirstPhotoDate LastPhotoDate"),
 )
 _DEPTH: Final = named(
     UNKNOWN,
-    (_OTHER, "Format Near Far Mime Units MeasureType ConfidenceMime ImageWidth ImageHeight Data Confidence"),
-    (_DEVICE, "Manufacturer Model Software"),
+    (OTHER, "Format Near Far Mime Units MeasureType ConfidenceMime ImageWidth ImageHeight Data Confidence"),
+    (DEVICE, "Manufacturer Model Software"),
 )
 _APPLE_GAIN_MAP: Final = named(REST, (NOTHING, "HDRGainMapVersion HDRGainMapHeadroom"))
 _APPLE_PIXELS: Final = named(
@@ -83,66 +78,66 @@ _APPLE_PIXELS: Final = named(
 )  # fmt: skip
 _DIGIKAM: Final = named(
     REST,
-    (_PEOPLE, "TagsList CaptionsAuthorNames"),
-    (_PEOPLE | _TIME, "CaptionsDateTimeStamps"),
-    (_DEVICE, "ImageUniqueID LensCorrectionSettings"),
-    (_DEVICE | _PEOPLE, "picasawebGPhotoId"),
-    (_OTHER, "ColorLabel PickLabel"),
+    (PEOPLE, "TagsList CaptionsAuthorNames"),
+    (PEOPLE | TIME, "CaptionsDateTimeStamps"),
+    (DEVICE, "ImageUniqueID LensCorrectionSettings"),
+    (DEVICE | PEOPLE, "picasawebGPhotoId"),
+    (OTHER, "ColorLabel PickLabel"),
 )
 _DARKTABLE: Final = named(
-    _OTHER,
-    (_TIME, "import_timestamp change_timestamp export_timestamp print_timestamp"),
-    (_DEVICE | _PEOPLE, "derived_from"),
+    OTHER,
+    (TIME, "import_timestamp change_timestamp export_timestamp print_timestamp"),
+    (DEVICE | PEOPLE, "derived_from"),
     # Settings of a module as packed bytes. Some hold the names of the camera and the lens, or a text.
-    (_DEVICE | _PEOPLE | _OTHER, "params history_params"),
-    (_PEOPLE | _OTHER, "mask_name multi_name history_multi_name"),
+    (DEVICE | PEOPLE | OTHER, "params history_params"),
+    (PEOPLE | OTHER, "mask_name multi_name history_multi_name"),
 )
-_GIMP: Final = named(REST, (_DEVICE, "API Platform Version"), (_TIME, "TimeStamp"))
+_GIMP: Final = named(REST, (DEVICE, "API Platform Version"), (TIME, "TimeStamp"))
 _ACDSEE: Final = named(
     REST,
     (UNKNOWN, "categories collections"),
-    (_TIME, "datetime"),
-    (_PEOPLE, "caption author notes keywords"),
-    (_OTHER, "rating tagged colorlabel"),
+    (TIME, "datetime"),
+    (PEOPLE, "caption author notes keywords"),
+    (OTHER, "rating tagged colorlabel"),
 )
 _PHOTO_MECHANIC: Final = named(
-    REST, (_DEVICE, "PMVersion Prefs"), (_TIME, "TimeCreated"), (_OTHER, "Tagged ColorClass EditStatus")
+    REST, (DEVICE, "PMVersion Prefs"), (TIME, "TimeCreated"), (OTHER, "Tagged ColorClass EditStatus")
 )
 _APPLE_DEPTH: Final = named(
     REST,
     (NOTHING, "DepthDataVersion Accuracy Filtered Quality AbsoluteDepth"),
-    (_OTHER, "IntrinsicMatrix IntrinsicMatrixReferenceWidth IntrinsicMatrixReferenceHeight PixelSize"),
-    (_OTHER, "ExtrinsicMatrix LensDistortionCoefficients InverseLensDistortionCoefficients"),
-    (_OTHER, "LensDistortionCenterOffsetX LensDistortionCenterOffsetY"),
+    (OTHER, "IntrinsicMatrix IntrinsicMatrixReferenceWidth IntrinsicMatrixReferenceHeight PixelSize"),
+    (OTHER, "ExtrinsicMatrix LensDistortionCoefficients InverseLensDistortionCoefficients"),
+    (OTHER, "LensDistortionCenterOffsetX LensDistortionCenterOffsetY"),
 )
 # Optics of drones' cameras, which mapping programs need. Angles of the sun are removed: together with the
 # time they tell the place.
 _DJI: Final = named(
     UNKNOWN,
-    (_OTHER, "BandName BandFreq Irradiance VignettingData VignettingFlag VignettingPolynomial BlackLevel"),
-    (_OTHER, "CalibratedFocalLength CalibratedOpticalCenterX CalibratedOpticalCenterY DewarpFlag SensorGain"),
-    (_OTHER, "SensorGainAdjustment SensorIndex ExposureTime CalibratedHMatrix DewarpHMatrix PhaseAlign"),
+    (OTHER, "BandName BandFreq Irradiance VignettingData VignettingFlag VignettingPolynomial BlackLevel"),
+    (OTHER, "CalibratedFocalLength CalibratedOpticalCenterX CalibratedOpticalCenterY DewarpFlag SensorGain"),
+    (OTHER, "SensorGainAdjustment SensorIndex ExposureTime CalibratedHMatrix DewarpHMatrix PhaseAlign"),
 )
 _PIX4D: Final = named(
     UNKNOWN,
-    (_OTHER, "BandName CentralWavelength WavelengthFWHM BandSensitivity VignettingCenter RigCameraIndex"),
+    (OTHER, "BandName CentralWavelength WavelengthFWHM BandSensitivity VignettingCenter RigCameraIndex"),
     (
-        _OTHER,
+        OTHER,
         "VignettingPolynomial VignettingPolynomial2DName VignettingPolynomial2D ModelType PrincipalPoint",
     ),
-    (_OTHER, "PerspectiveFocalLength PerspectiveFocalLengthUnits PerspectiveDistortion FisheyePolynomial"),
-    (_OTHER, "FisheyeAffineMatrix Irradiance IrradianceGain IrradianceExposureTime IrradianceCalibration"),
-    (_OTHER, "BlackCurrent PrincipalPoint SensorModel ColorTransform GyroRate"),
+    (OTHER, "PerspectiveFocalLength PerspectiveFocalLengthUnits PerspectiveDistortion FisheyePolynomial"),
+    (OTHER, "FisheyeAffineMatrix Irradiance IrradianceGain IrradianceExposureTime IrradianceCalibration"),
+    (OTHER, "BlackCurrent PrincipalPoint SensorModel ColorTransform GyroRate"),
 )
 _MICASENSE: Final = named(
-    UNKNOWN, (_OTHER, "RadiometricCalibration ImagerTemperatureC DarkRowValue PressureCoefficient")
+    UNKNOWN, (OTHER, "RadiometricCalibration ImagerTemperatureC DarkRowValue PressureCoefficient")
 )
 # Only one measure of the light stays: several together give the sun's height.
 _DLS: Final = named(
     UNKNOWN,
-    (_OTHER, "CenterWavelength Bandwidth SpectralIrradiance"),
-    (_DEVICE, "SensorId"),
-    (_TIME, "TimeStamp"),
+    (OTHER, "CenterWavelength Bandwidth SpectralIrradiance"),
+    (DEVICE, "SensorId"),
+    (TIME, "TimeStamp"),
 )
 # DICOM's properties. The hospital's name is not listed, because it tells a place. Ids and free texts are not
 # listed, because they may hold this name.
@@ -155,27 +150,27 @@ _DICOM: Final = named(
 # (pdf/keys.py). Adobe writes a colon in a name as U+2182 and its code.
 _PDFX: Final = named(
     UNKNOWN,
-    (_PEOPLE, "Title Author Subject Keywords Company Manager Copyright Marked Comments WebStatement"),
-    (_PEOPLE, "AAPL\u2182003AKeywords AAPL\u2182003aKeywords APTL\u2182003AKeywords APTL\u2182003aKeywords"),
-    (_DEVICE, "Creator Producer CreatorTool PTEX.Fullbanner"),
-    (_TIME, "CreationDate ModDate SourceModified LastModified"),
-    (_OTHER, "Trapped GTS_PDFXVersion GTS_PDFXConformance"),
+    (PEOPLE, "Title Author Subject Keywords Company Manager Copyright Marked Comments WebStatement"),
+    (PEOPLE, "AAPL\u2182003AKeywords AAPL\u2182003aKeywords APTL\u2182003AKeywords APTL\u2182003aKeywords"),
+    (DEVICE, "Creator Producer CreatorTool PTEX.Fullbanner"),
+    (TIME, "CreationDate ModDate SourceModified LastModified"),
+    (OTHER, "Trapped GTS_PDFXVersion GTS_PDFXConformance"),
 )
 _DCTERMS: Final = named(
     UNKNOWN,
-    (_TIME, "available created date dateAccepted dateCopyrighted dateSubmitted issued modified valid"),
-    (_PEOPLE, "abstract alternative audience contributor creator description publisher rights rightsHolder"),
-    (_PEOPLE, "accessRights license subject title tableOfContents provenance"),
-    (_OTHER, "extent format medium type language conformsTo"),
+    (TIME, "available created date dateAccepted dateCopyrighted dateSubmitted issued modified valid"),
+    (PEOPLE, "abstract alternative audience contributor creator description publisher rights rightsHolder"),
+    (PEOPLE, "accessRights license subject title tableOfContents provenance"),
+    (OTHER, "extent format medium type language conformsTo"),
 )
 # Descriptions of further namespaces, which PDF/A demands (ISO 19005-1, 6.7.8). Programs write constants. But
 # a program's own namespace may name its maker, and a description may be any text.
 _PDFA_SCHEMA: Final = named(
     UNKNOWN,
-    (_OTHER, "schemas property valueType field category type name"),
+    (OTHER, "schemas property valueType field category type name"),
     (REST, "schema namespaceURI prefix description"),
 )
-_APPLE_BLUR: Final = named(UNKNOWN, (_OTHER, "SimulatedAperture EffectStrength Version"))
+_APPLE_BLUR: Final = named(UNKNOWN, (OTHER, "SimulatedAperture EffectStrength Version"))
 
 DEPTH_MAP: Final = "http://ns.google.com/photos/1.0/depthmap/"
 ORIGINAL: Final = "http://ns.google.com/photos/1.0/image/"
@@ -192,14 +187,14 @@ VENDORS: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://ns.google.com/photos/1.0/container/item/": _GOOGLE_CONTAINER,
         "http://ns.google.com/photos/1.0/panorama/": _PANORAMA,
         DEPTH_MAP: _DEPTH,
-        ORIGINAL: named(UNKNOWN, (_OTHER, "Mime Data")),
+        ORIGINAL: named(UNKNOWN, (OTHER, "Mime Data")),
         "http://ns.apple.com/faceinfo/1.0/": FACES,
         "http://ns.apple.com/HDRGainMap/1.0/": _APPLE_GAIN_MAP,
         "http://ns.apple.com/pixeldatainfo/1.0/": _APPLE_PIXELS,
         "http://www.digikam.org/ns/1.0/": _DIGIKAM,
         "http://darktable.sf.net/": _DARKTABLE,
         "http://ns.google.com/photos/1.0/focus/": named(
-            UNKNOWN, (_OTHER, "BlurAtInfinity FocalDistance FocalPointX FocalPointY")
+            UNKNOWN, (OTHER, "BlurAtInfinity FocalDistance FocalPointX FocalPointY")
         ),
         "http://ns.apple.com/depthData/1.0/": _APPLE_DEPTH,
         "http://ns.apple.com/depthBlurEffect/1.0/": _APPLE_BLUR,
@@ -221,10 +216,10 @@ VENDORS: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://ns.adobe.com/DICOM/": _DICOM,
         # Documents: additions of programs and people to a PDF's information; kinds of PDF.
         "http://ns.adobe.com/pdfx/1.3/": _PDFX,
-        "http://ns.adobe.com/illustrator/1.0/": named(UNKNOWN, (_OTHER, "Type StartupProfile")),
-        "http://www.aiim.org/pdfa/ns/id/": named(UNKNOWN, (_OTHER, "part conformance amd rev corr")),
-        "http://www.aiim.org/pdfua/ns/id/": named(UNKNOWN, (_OTHER, "part amd rev corr")),  # ISO 14289
-        "http://www.aiim.org/pdfe/ns/id/": named(UNKNOWN, (_OTHER, "ISO_PDFEVersion")),  # ISO 24517
+        "http://ns.adobe.com/illustrator/1.0/": named(UNKNOWN, (OTHER, "Type StartupProfile")),
+        "http://www.aiim.org/pdfa/ns/id/": named(UNKNOWN, (OTHER, "part conformance amd rev corr")),
+        "http://www.aiim.org/pdfua/ns/id/": named(UNKNOWN, (OTHER, "part amd rev corr")),  # ISO 14289
+        "http://www.aiim.org/pdfe/ns/id/": named(UNKNOWN, (OTHER, "ISO_PDFEVersion")),  # ISO 24517
         **dict.fromkeys(
             (
                 "http://www.aiim.org/pdfa/ns/extension/",
@@ -233,9 +228,9 @@ VENDORS: Final[Mapping[str, Namespace]] = MappingProxyType(
             _PDFA_SCHEMA,
         ),
         "http://ns.adobe.com/AcrobatAdhocWorkflow/1.0/": named(
-            UNKNOWN, (_OTHER, "state version workflowType")
+            UNKNOWN, (OTHER, "state version workflowType")
         ),
-        "http://www.npes.org/pdfx/ns/id/": named(UNKNOWN, (_OTHER, "GTS_PDFXVersion GTS_PDFXConformance")),
+        "http://www.npes.org/pdfx/ns/id/": named(UNKNOWN, (OTHER, "GTS_PDFXVersion GTS_PDFXConformance")),
     }
 )
 """A dictionary from the URI of a namespace to the categories of its properties, for properties.tells()."""
@@ -248,6 +243,6 @@ OPTICS: Final = frozenset(
         "http://pix4d.com/camera/1.0/",
     )
     for name, told in VENDORS[uri].names.items()
-    if told == _OTHER
+    if told == OTHER
 )
 """(namespace, name) about optics: a list of plain numbers is not searched for coordinates."""
