@@ -21,6 +21,8 @@ ERRNO_RANK: Final = {
 }
 """A rank for each errno: the less an errno reveals, the lower its rank. If several errnos are possible, the
 app gets the errno with the lowest rank."""
+CONTENT_REFUSED: Final = errno.EPERM
+"""The errno of a request that is refused because of the content of a file."""
 
 
 class PolicyfsError(Exception):

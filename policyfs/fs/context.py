@@ -92,6 +92,8 @@ class FsPart:
         self._name_lock = fs.name_lock
         self._locks = fs.locks
         self._intents = fs.intents
+        self._held = fs.held
+        self._note_held = fs.note_held
 
     def _was_made(self, caller: Caller, call: Call, path: bytes, new_path: bytes = b"") -> Intent | None:
         """Return a killed daemon's intent if this request comes again and its change was made; None if the

@@ -115,7 +115,7 @@ class Scene:
         )
         self.fs: Any = SimpleNamespace(
             nodes=nodes, handles=self.table, gate=self.gate, tree=None, resolver=None, name_lock=None,
-            locks=None, intents=None,
+            locks=None, intents=None, held=None, note_held=None,
         )  # fmt: skip
         self.given_back: list[object] = []
         self.note = ""

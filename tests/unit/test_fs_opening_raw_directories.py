@@ -51,7 +51,8 @@ class Scene:
         fs: Any = SimpleNamespace(
             tree=None, nodes=self.nodes, handles=self.handles, resolver=SimpleNamespace(dirfd=self.dirfd),
             gate=SimpleNamespace(generation=1, engine=None, shows_all_in=lambda who, state: self.shows_all),
-            name_lock=None, locks=None, intents=None, held=SimpleNamespace(tell=lambda opened: None),
+            name_lock=None, locks=None, intents=None, note_held=None,
+            held=SimpleNamespace(tell=lambda opened: None),
         )  # fmt: skip
         self.raw, self.unchanging = (
             RawDirectories(

@@ -10,20 +10,18 @@ receive a request, read a passed file and answer. The worker reports the measure
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 import resource
 import signal
-import struct
 from dataclasses import dataclass
 from typing import Final
 
 from policyfs.linux.confinement import seccomp
 from policyfs.linux.confinement.capabilities import keep, no_new_privs
 from policyfs.linux.confinement.identity import become
+from policyfs.linux.confinement.landlock import forbid_files
 from policyfs.linux.confinement.prctl import prctl, request_parent_death_signal
-from policyfs.linux.libc import LIBC
 from policyfs.linux.scheduling import set_turns
 
 _PR_SET_DUMPABLE: Final = 4
@@ -33,13 +31,6 @@ _SLICE_NS: Final = 50_000_000
 So an app that has received its answer goes on at once. The nice value stays that of an app, which waits
 for each request.
 """
-
-_SYS_LANDLOCK_CREATE_RULESET: Final = 444  # the same on every architecture
-_SYS_LANDLOCK_RESTRICT_SELF: Final = 446
-_LANDLOCK_CREATE_RULESET_VERSION: Final = 1
-_LANDLOCK_FS_BITS: Final = {1: 13, 2: 14, 3: 15, 4: 15}
-_LANDLOCK_FS_BITS_SINCE_5: Final = 16
-"""The number of access rights to files in each Landlock ABI: LANDLOCK_ACCESS_FS_* of linux/landlock.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,28 +111,11 @@ def _limit(limits: Limits) -> None:
 
 
 def _landlock() -> int:
-    """Use Landlock to forbid that this process opens, creates or removes files. Since ABI 4, Landlock also
-    forbids TCP. Since ABI 6, it also forbids signals and abstract Unix connections to other processes.
-
-    Return the version of the kernel's Landlock ABI, or 0 if the kernel has no Landlock. Raise
-    ConfinementError if the kernel has Landlock, but a call of Landlock fails.
-    """
-    abi = int(LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION))
-    if abi < 1:
-        return 0
-    files = (1 << _LANDLOCK_FS_BITS.get(abi, _LANDLOCK_FS_BITS_SINCE_5)) - 1
-    network = 0b11 if abi >= 4 else 0
-    scoped = 0b11 if abi >= 6 else 0
-    attributes = struct.pack("<QQQ", files, network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
-    ruleset = int(LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0))
-    if ruleset < 0:
-        raise ConfinementError(f"Landlock: {os.strerror(ctypes.get_errno())}")
-    failed = LIBC.syscall(_SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
-    error = ctypes.get_errno()
-    os.close(ruleset)
-    if failed:
-        raise ConfinementError(f"Landlock: {os.strerror(error)}")
-    return abi
+    """Apply forbid_files(). Raise ConfinementError if the kernel has Landlock, but a call of it fails."""
+    try:
+        return forbid_files()
+    except OSError as error:
+        raise ConfinementError(f"Landlock: {error.strerror}") from None
 
 
 # ------------------------------------------------------------------ seccomp

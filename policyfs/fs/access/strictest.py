@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policyfs.domain import Decision
-from policyfs.errors import ERRNO_RANK
+from policyfs.policy.rules.tally import least
 
 
 def stricter(one: Decision | None, other: Decision) -> Decision:
@@ -26,10 +26,9 @@ def stricter(one: Decision | None, other: Decision) -> Decision:
             quarantine=one.quarantine or other.quarantine,
         )
     denials = [decision for decision in (one, other) if not decision.allowed]
-    rank = len(ERRNO_RANK)
     return Decision(
         allowed=False,
-        errno=min((d.errno for d in denials), key=lambda code: ERRNO_RANK.get(code, rank)),
+        errno=least(d.errno for d in denials),
         rules=tuple(dict.fromkeys(match for d in denials for match in d.rules)),
         audit=max(one.audit, other.audit),
         would_deny=tuple(dict.fromkeys(name for d in denials for name in d.would_deny)),

@@ -16,7 +16,7 @@ from policyfs.fs.checked.change_lock import Change, ChangeLock
 from policyfs.fs.checked.head import HEAD_BYTES, may_become, meets, merged, overlay
 from policyfs.fs.checked.head_storage import put_head, put_writes
 from policyfs.fs.checked.rejection import Rejections, must_be
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.pending_writes import Write
 from policyfs.kernel.bridge import pyfuse3
@@ -75,7 +75,7 @@ class HeadSniffer(Protocol):
         """Return the content kind of a file that begins with *head*; None if sniffing failed."""
 
 
-class Checker:
+class Checker(FsPart):
     """A checker that judges writes by the bytes that the file would have. The caller holds the node's lock.
 
     INVARIANT: right before the change, under the change lock (change_lock.py), the judged bytes are compared
@@ -89,9 +89,7 @@ class Checker:
         change_lock: ChangeLock,
         rejections: Rejections,
     ) -> None:
-        self._tree = fs.tree
-        self._gate = fs.gate
-        self._nodes = fs.nodes
+        super().__init__(fs)
         self._held_bytes = fs.handles.held_bytes
         self._sniffer = sniffer
         self._change_lock = change_lock

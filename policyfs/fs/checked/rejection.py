@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NoReturn
 
 from policyfs.domain import Audit, Decision, RuleMatch
+from policyfs.errors import CONTENT_REFUSED
 from policyfs.fs.access.audit import Call
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
@@ -29,7 +30,7 @@ class Rejections(FsPart):
     def refuse(self, handle: Handle, decision: Decision, kind: str | None, note: str) -> NoReturn:
         """Record the refusal of content, with its content rules, and raise FUSEError(EPERM)."""
         rules = self.rules_of(decision)
-        refusal = Decision(allowed=False, errno=errno.EPERM, rules=rules, audit=Audit.REQUIRED)
+        refusal = Decision(allowed=False, errno=CONTENT_REFUSED, rules=rules, audit=Audit.REQUIRED)
         self._gate.refuse(
             handle.caller, Call("write", "write"), handle.node.path(), refusal, kind=kind, note=note
         )

@@ -28,7 +28,6 @@ class RestoredHeld(FsPart):
 
     def __init__(self, fs: FsContext, withheld_names: WithheldNames, put_off: Callable[[Node], None]) -> None:
         super().__init__(fs)
-        self._note_held = fs.note_held
         self._withheld_names = withheld_names
         self._put_off = put_off
 

@@ -46,8 +46,6 @@ class FileSync(FsPart):
         remote: bool = False,
     ) -> None:
         super().__init__(fs)
-        self._held = fs.held
-        self._note_held = fs.note_held
         self._guard = guard
         self._head_checked = head_checked
         self._draft = draft

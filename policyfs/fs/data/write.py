@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import WRITE, PolicyChangedError
 from policyfs.fs.checked.change_lock import Change, patiently
-from policyfs.fs.context import FsContext, refuse_unknown
+from policyfs.fs.context import FsContext, FsPart, refuse_unknown
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
 from policyfs.fs.inodes.handles import Handle, open_state
@@ -28,7 +28,7 @@ RangeDropped = Callable[[int, int, int], None]
 """Function that makes the kernel drop pages of a node: (its number, offset and length in bytes)."""
 
 
-class FileWriter:
+class FileWriter(FsPart):
     """The handler of changes through mediated handles. It decides on each, and chooses its path
     (write_paths.py)."""
 
@@ -44,11 +44,7 @@ class FileWriter:
         put_off: Callable[[Node], None],
     ) -> None:
         """put_off: notes that writes of a node wait for their check (LateWrites.note)."""
-        self._tree = fs.tree
-        self._handles = fs.handles
-        self._gate = fs.gate
-        self._note_held = fs.note_held
-        self._intents = fs.intents
+        super().__init__(fs)
         self._guard = guard
         self._direct = direct
         self._head_checked = head_checked

@@ -62,7 +62,6 @@ class Creator(FsPart):
         new_names: NewNames,
     ) -> None:
         super().__init__(fs)
-        self._held = fs.held
         self._new_names = new_names
         self._lookup = lookup
         self._opener = opener

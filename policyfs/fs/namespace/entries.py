@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 from policyfs.domain import Audit, Decision, Facts, FileType, Op
+from policyfs.errors import CONTENT_REFUSED
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.views import version_of
@@ -199,14 +200,14 @@ class Entries(FsPart):
         looked_at: tuple[Named | None, ...] = (),
     ) -> NoReturn:
         """Refuse a rename or link, on record. decision: the denial, or None for EACCES. looked_at: the files
-        that were checked. If the errno is EPERM, the reasons (Named.why) go into the record."""
+        that were checked. For CONTENT_REFUSED, the reasons (Named.why) go into the record."""
         if decision is None:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
         note = _WHY_ELSEWHERE if decision.errno == errno.EXDEV else ""
         hiding = rules_that_hide(decision) if call.operation == "rename" else ()
         if hiding:
             note = _WHY_LOST.format(rules=", ".join(hiding))
-        elif decision.errno == errno.EPERM:
+        elif decision.errno == CONTENT_REFUSED:
             note = "; ".join(end.why for end in looked_at if end is not None and end.why)
         self._gate.refuse(caller, call, path, decision, new_path=new_path, note=note, error=error)
 

@@ -35,7 +35,6 @@ class Linker(FsPart):
         change_lock: ChangeLock, withheld_names: WithheldNames,
     ) -> None:  # fmt: skip
         super().__init__(fs)
-        self._held = fs.held
         self._entries = entries
         self._lookup = lookup
         self._open_files = open_files

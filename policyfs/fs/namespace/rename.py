@@ -86,7 +86,6 @@ class Renamer(FsPart):
     ) -> None:
         """forget_all_names: makes the kernel look up every name again, from the return of this call on."""
         super().__init__(fs)
-        self._held = fs.held
         self._entries = entries
         self._open_files = open_files
         self._sync = sync

@@ -79,7 +79,7 @@ class Remover(FsPart):
         self._gate.recorder.decided(caller, call, path, decision, before=gone_version(stat))
         dirfd = self._resolver.dirfd(parent)
         self._entries.keep_open(key, parent, name, replaced=False)
-        held = self._held(dirfd, name, stat)
+        held = self._space_of(dirfd, name, stat)
         side = Side(parent.nodeid, name, key, stat.btime_ns)
         self._intents.begin(Intent(caller.unique, ChangeKind.REMOVAL, side))
         try:
@@ -99,7 +99,7 @@ class Remover(FsPart):
             raise
         return held
 
-    def _held(self, dirfd: int, name: bytes, stat: Stat) -> int:
+    def _space_of(self, dirfd: int, name: bytes, stat: Stat) -> int:
         """Return a descriptor that keeps a large file's space in use, or -1 (also if no descriptor is free).
 
         INVARIANT: always -1 on a network store. An NFS client does not remove a file that is in use. It

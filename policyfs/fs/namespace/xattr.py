@@ -12,7 +12,7 @@ from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.change_lock import ChangeLock
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.namespace.setid import SetIdBits
@@ -28,7 +28,7 @@ _LABEL: Final = b"security.selinux"
 _HIDDEN: Final = "xattrs are hidden if the file is redacted for the app, or if the app may not read it"
 
 
-class ExtendedAttributes:
+class ExtendedAttributes(FsPart):
     """The handler of the xattr requests of one mount."""
 
     def __init__(
@@ -42,10 +42,8 @@ class ExtendedAttributes:
         enabled: bool = True,
     ) -> None:
         """set_id_bits: None without --posix. enabled: False if extended attributes are switched off."""
+        super().__init__(fs)
         self._enabled = enabled
-        self._tree = fs.tree
-        self._gate = fs.gate
-        self._intents = fs.intents
         self._open_files = open_files
         self._bans = bans
         self._change_lock = change_lock

@@ -53,11 +53,9 @@ class Lifecycle(FsPart):
         use) or queued. keeper: None if leases prove nothing. remote: True if the store may report a write
         error only at close."""
         super().__init__(fs)
-        self._held = fs.held
         self._passthrough = passthrough
         self._leased = leased
         self._drafts = drafts
-        self._note_held = fs.note_held
         self._withheld_names = withheld_names
         self._forget_now = forget_now
         self._forget_soon = forget_soon

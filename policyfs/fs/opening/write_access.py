@@ -14,7 +14,7 @@ from policyfs.domain import OWNER_NONE
 from policyfs.fs.access.views import Views, version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.drafts import Drafts
-from policyfs.fs.context import FsContext
+from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle, looks_empty
 from policyfs.fs.inodes.node import NamesForgotten, Node, StaleNodeError
 from policyfs.fs.inodes.pending_writes import Head
@@ -31,7 +31,7 @@ _LEASE_WAIT_S: Final = 50.0
 """The longest wait for another program's lease: longer than the kernel's lease-break-time."""
 
 
-class WriteAccess:
+class WriteAccess(FsPart):
     """The part of a mount that opens the store's files for writing. is_over: tells if the mount has ended.
     remote: True if an open of a file may take long."""
 
@@ -40,10 +40,7 @@ class WriteAccess:
         replaced_files: ReplacedFiles, forget_names: NamesForgotten, is_over: Callable[[], bool],
         remote: bool = False,
     ) -> None:  # fmt: skip
-        self._tree = fs.tree
-        self._handles = fs.handles
-        self._gate = fs.gate
-        self._note_held = fs.note_held
+        super().__init__(fs)
         self._views = views
         self._leased = leased
         self._change_lock = change_lock

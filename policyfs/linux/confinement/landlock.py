@@ -1,4 +1,4 @@
-"""A limit for a process (landlock(7)): it can only read files, and only below some directories."""
+"""Limits for a process (landlock(7)): it can open no file, or only read files below some directories."""
 
 from __future__ import annotations
 
@@ -25,11 +25,37 @@ def read_only_below(directories: Sequence[str]) -> bool:
     """Limit this thread, and all that it starts, to reading files below these directories. Needs
     no_new_privs. Return False without Landlock. Raises OSError if a directory is missing, or if the kernel
     refuses."""
-    abi = int(LIBC.syscall(_SYS_CREATE_RULESET, None, 0, _VERSION))
-    if abi < 1:
-        return False
-    handled = struct.pack("<Q", (1 << _BITS.get(abi, _BITS_SINCE_5)) - 1)
-    ruleset = _checked(LIBC.syscall(_SYS_CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0))
+    abi = _abi()
+    if abi:
+        _restrict(struct.pack("<Q", _rights(abi)), directories)
+    return bool(abi)
+
+
+def forbid_files() -> int:
+    """Forbid that this thread, and all that it starts, opens, creates or removes files. Since ABI 4, Landlock
+    also forbids TCP. Since ABI 6, it also forbids signals and abstract Unix connections to other processes.
+
+    Needs no_new_privs. Return the version of the kernel's ABI, 0 without Landlock. Raises OSError if the
+    kernel refuses."""
+    abi = _abi()
+    if abi:
+        network = 0b11 if abi >= 4 else 0
+        scoped = 0b11 if abi >= 6 else 0
+        size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+        _restrict(struct.pack("<QQQ", _rights(abi), network, scoped)[:size], ())
+    return abi
+
+
+def _abi() -> int:
+    return max(0, int(LIBC.syscall(_SYS_CREATE_RULESET, None, 0, _VERSION)))
+
+
+def _rights(abi: int) -> int:
+    return (1 << _BITS.get(abi, _BITS_SINCE_5)) - 1
+
+
+def _restrict(attributes: bytes, directories: Sequence[str]) -> None:
+    ruleset = _checked(LIBC.syscall(_SYS_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0))
     try:
         for path in directories:
             place = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -41,7 +67,6 @@ def read_only_below(directories: Sequence[str]) -> bool:
         _checked(LIBC.syscall(_SYS_RESTRICT_SELF, ruleset, 0))
     finally:
         os.close(ruleset)
-    return True
 
 
 def _checked(result: int) -> int:

@@ -144,12 +144,8 @@ def _blocks(comparison: Comparison, sort: Sort, by_op: dict[Op, list[Finding]]) 
         request = comparison.samples.request
         examples = (Example(one.op, one.change, request(one.sample, who[0])) for one in best)
         labels = (subject.label for caller in who for subject in comparison.groups[caller].subjects)
-        refs = tuple(sorted(rules, key=_by_id))
+        refs = tuple(sorted(rules, key=lambda ref: (ref[1], ref[0])))
         yield Block(direction, aspect, tuple(dict.fromkeys(labels)), refs, tuple(examples))
-
-
-def _by_id(ref: RuleRef) -> tuple[str, str]:
-    return ref[1], ref[0]
 
 
 def _merged(blocks: list[Block], order: Mapping[str, int]) -> list[Block]:

@@ -121,7 +121,7 @@ class _Proof:
         self._groups: Final = callers
         asked = bits(self._promised)
         self._track: Final = Track(sides, [frozenset(numbers_of(side.bits & asked)) for side in sides])
-        ops = functools.reduce(operator.or_, (rule.ops for rule in map(self._rule, self._promised)), Op(0))
+        ops = functools.reduce(operator.or_, (self._rules[number].ops for number in self._promised), Op(0))
         about = self._track.about.by_rule
         self._giving: Final = Marks(
             [about[number] if _gives(rule, ops) else 0 for number, rule in enumerate(self._rules)]
@@ -135,9 +135,6 @@ class _Proof:
         self._shapes: Final = Shapes()
         self._known: Final[dict[tuple[object, ...], list[_Broken]]] = {}
         self._best: Final[dict[int, _Found]] = {}
-
-    def _rule(self, number: int) -> Rule:
-        return self._rules[number]
 
     def breaches(self) -> list[Breach]:
         for spot in self._walk.spots():

@@ -141,7 +141,7 @@ def _case(rule: Rule) -> Iterator[Finding]:
     for glob in globs:
         found = _EXTENSION.search(glob)
         if found is not None and not _has_both_cases(found[1]) and not _has_other_case(glob, found, globs):
-            other = _first(found[1]).swapcase()
+            other = found[1].strip("{}").split(",")[0].swapcase()
             yield on_rule(
                 "case-of-extension",
                 rule,
@@ -149,10 +149,6 @@ def _case(rule: Rule) -> Iterator[Finding]:
                 "add ignore_case: true; to match the kind of the file, use when: {type: ...}",
             )
             return
-
-
-def _first(extension: str) -> str:
-    return extension.strip("{}").split(",")[0]
 
 
 def _has_other_case(glob: str, extension: re.Match[str], globs: Iterable[str]) -> bool:

@@ -26,6 +26,7 @@ from policyfs.domain import (
     only_forbidden,
     to_clean,
 )
+from policyfs.errors import CONTENT_REFUSED
 from policyfs.policy.globs.classes import Known, TooHardError, name_classes
 from policyfs.policy.memo import Memo
 from policyfs.policy.moves.comparison import Budget, Comparison, Worse
@@ -227,7 +228,7 @@ class Mover:
             match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
             audit = live.rule.audit_or(usual if met else denied)
             # after EXDEV, mv copies the file: the copy is cleaned, so the copy meets the requirement
-            code = errno.EXDEV if words and not only_forbidden(words, cleaned) else errno.EPERM
+            code = errno.EXDEV if words and not only_forbidden(words, cleaned) else CONTENT_REFUSED
             found.append(Decision(met, 0 if met else code, (match,), audit))
         return found
 

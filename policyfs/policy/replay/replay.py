@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from policyfs.domain import Decision, Facts, Principal, View, hides_at_least
-from policyfs.errors import errno_name
+from policyfs.errors import CONTENT_REFUSED, errno_name
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction, access, changes, content, way_of
 from policyfs.policy.decide import Engine, as_of
 from policyfs.policy.replay.party import REFUSED, Party, Place
@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
     aspect: Aspect = Aspect.ACCESS
 
 
-_OF_CONTENT: Final = frozenset({errno.EPERM, errno.EXDEV})
+_OF_CONTENT: Final = frozenset({CONTENT_REFUSED, errno.EXDEV})
 
 _ORDER: Final = list(Direction)
 _GRAVITY: Final = list(Aspect)
@@ -271,21 +271,20 @@ class _Case:
     def _written(self, was: Decision | None, after: Decision) -> Verdict:
         """Return the verdict on a recorded refusal of written bytes because of their content."""
         if not after.allowed:
-            return SAME if after.errno == errno.EPERM else self._compare_refusals(after)
+            if after.errno == CONTENT_REFUSED:
+                return SAME
+            return Verdict(Direction.OTHER, errno_name(CONTENT_REFUSED), access(after), self._named(after))
         asked = frozenset(after.content)
         if was is not None and asked == frozenset(was.content):
             return SAME
         rules = self._named(after)
-        wider = Verdict(Direction.WIDER, errno_name(errno.EPERM), content(asked), rules)
+        wider = Verdict(Direction.WIDER, errno_name(CONTENT_REFUSED), content(asked), rules)
         if not asked:
             return wider
         kinds_only = not any(pattern.startswith(("no ", "clean ")) for one in asked for pattern in one)
         if not kinds_only or self._recorded.kind is None:
             return Verdict(untold=("which data the written bytes contained",))
         return wider if content_met(asked, Facts(self._recorded.kind)) else SAME
-
-    def _compare_refusals(self, after: Decision) -> Verdict:
-        return Verdict(Direction.OTHER, errno_name(errno.EPERM), access(after), self._named(after))
 
 
 def _rules(decision: Decision) -> frozenset[str]:

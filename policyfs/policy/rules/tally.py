@@ -115,7 +115,7 @@ class Tally:
             rules=tuple(match for match in said if code == 0 or match.effect not in _REQUIRE),
             audit=self._audit(denied=code != 0, redacted=bool(redact)),
             redact=redact,
-            content=_distinct(live for live in content if not live.rule.monitor),
+            content=tuple(dict.fromkeys(live.rule.content for live in content if not live.rule.monitor)),
             bare=bare,
             would_deny=tuple(dict.fromkeys(self.would_deny)),
             would_allow=tuple(self.would_allow),
@@ -169,7 +169,3 @@ class Tally:
 
 def _levels(lives: Iterable[Live]) -> list[Audit]:
     return [live.rule.audit for live in lives if live.rule.audit is not None]
-
-
-def _distinct(lives: Iterable[Live]) -> tuple[frozenset[str], ...]:
-    return tuple(dict.fromkeys(live.rule.content for live in lives))

@@ -141,14 +141,11 @@ class _Locator:
         body = min(start + HEAD_BYTES + len(lacing), end)
         if not short or stream is None or not stream.done or stream.ended or head[5] & FIRST:
             return False
-        if self._appended(body, end):
+        if find_appended(self.edits.source, body, end, self.inner.budget) is not None:
             return False
         self._check(Page(start, head[5], 0, lacing, body, end), stream)
         self.end = end
         return True
-
-    def _appended(self, start: int, end: int) -> bool:
-        return find_appended(self.edits.source, start, end, self.inner.budget) is not None
 
     def _page(self, page: Page) -> None:
         self.end = page.end

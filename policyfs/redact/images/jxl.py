@@ -37,12 +37,8 @@ def locate_jxl(source: ByteSource, inner: Inner) -> Found:
     if head == SIGNATURE:
         return _JxlFile(source, inner).locate()
     if head.startswith(CODESTREAM):
-        return _bare(source, inner)
+        return _foreign(source, 0, source.size, inner)
     raise NotThisKindError("it does not start like a JPEG XL file")
-
-
-def _bare(source: ByteSource, inner: Inner) -> Found:
-    return _foreign(source, 0, source.size, inner)
 
 
 def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:

@@ -144,7 +144,7 @@ class _Locator:
     def locate(self) -> Found:
         at = len(SIGNATURE)
         for chunk in walk(self.source, self.inner):
-            if chunk.at == len(SIGNATURE) and not _is_header(chunk):
+            if chunk.at == len(SIGNATURE) and not (chunk.type in (b"IHDR", b"CgBI") and _has_shape(chunk)):
                 raise NotThisKindError("it has no header")
             at = chunk.end
             if not chunk.whole:
@@ -268,7 +268,3 @@ def _has_shape(chunk: Chunk) -> bool:
     """Return True if a chunk in FIXED has a length that the standard allows."""
     least, most, step = FIXED[chunk.type]
     return least <= chunk.size <= most and chunk.size % step == 0
-
-
-def _is_header(chunk: Chunk) -> bool:
-    return chunk.type in (b"IHDR", b"CgBI") and _has_shape(chunk)

@@ -79,7 +79,7 @@ class _Locator:
 
     def locate(self) -> Found:
         """Locate everything to hide. A first pass finds the tables, as players do."""
-        end = self._end()
+        end = self.source.size - self.source.size % self.step
         self._find_tables(min(end, _TABLES_BYTES))
         if not any(codec is not None for codec in self.codecs.values()):
             raise NotThisKindError("it lists no pictures and no sound in its first bytes")
@@ -100,9 +100,6 @@ class _Locator:
             raise NotThisKindError("there is no picture and no sound in it")
         self.edits.zero(end, self.source.size, "trailer")
         return self.edits.found
-
-    def _end(self) -> int:
-        return self.source.size - self.source.size % self.step
 
     # --- packets ---
 
