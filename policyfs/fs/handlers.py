@@ -161,7 +161,6 @@ class Handlers(pyfuse3.Operations):
     async def _found(
         self, own: Announcements, parent: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        """Return the true answer to a LOOKUP, after a note of it for the count of orders."""
         try:
             entry = await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
         except (OSError, pyfuse3.FUSEError) as error:

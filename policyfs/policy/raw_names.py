@@ -116,7 +116,6 @@ def _changes(engine: Engine, who: Principal, state: PathState) -> Changes | None
 
 
 def _written(engine: Engine, who: Principal, state: PathState) -> Decision | None:
-    """Return the decision on opens for writing of a file, alike with reading and without."""
     if engine.needs(who, _WRITE | Op.READ, state, FileType.REGULAR):
         return None
     unread = engine.decide(who, _WRITE, state, FileType.REGULAR, NO_FACTS)

@@ -101,7 +101,6 @@ def _become_parser() -> None:
 
 
 def _outcome(code: str, sources: Sequence[SourceText]) -> bytes:
-    """Return the policy, or the refusal and its exit code, as _policy_of() reads them."""
     try:
         _check_code(code)
         return pickle.dumps((_proved(sources), "", 0))

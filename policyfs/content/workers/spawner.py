@@ -127,7 +127,6 @@ class Launcher:
                 os.close(fd)
 
     async def _settle(self) -> None:
-        """End each zygote whose caller was cancelled before it received the zygote."""
         while self._owed:
             _, fds = await _received(self._control)
             self._owed -= 1
@@ -248,7 +247,6 @@ class ZygoteProcess:
 
 
 async def _received(control: socket.socket) -> tuple[bytes, list[int]]:
-    """Receive the next message, with its descriptors; b"" when the other end is closed."""
     while True:
         try:
             message, data, _, _ = control.recvmsg(

@@ -238,7 +238,6 @@ class FactFinder:
                 os.close(reader)
 
     def _proven(self, stat: Stat, lease: Lease | None, lane: Hashable) -> str | None:
-        """Return the remembered kind of this file version if a lease proves the version."""
         if lease is None or self._tells_only_stat(stat):
             return None
         return self._kinds.get(version_key(stat), lane)

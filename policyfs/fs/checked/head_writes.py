@@ -55,7 +55,6 @@ def _restless() -> OSError:
 
 
 def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
-    """Return the part (begin, end) of a file's first HEAD_BYTES that fallocate(2) would fill with zeros."""
     end = min(offset + length, HEAD_BYTES)
     if mode & KEEP_SIZE:
         end = min(end, size)

@@ -284,13 +284,11 @@ class Resolver:
             raise FileNotFoundError(errno.ENOENT, "the directory has just gone", node.name) from None
 
     def _is_current(self, kept: _Kept) -> bool:
-        """Return True if a directory's kept descriptor can be used now, without a check in the store."""
         if kept.moves != self._moves:
             return False
         return self._watched() or time.monotonic() - kept.seen_s < UNWATCHED_S
 
     def _reach(self, node: Node) -> int:
-        """Open a directory by a walk from the nearest directory above that has a kept descriptor."""
         chain: list[Node] = []
         at, start = node, None
         while start is None:
@@ -307,7 +305,6 @@ class Resolver:
         return self._walk(start.fd, chain[::-1], start.seen_s)
 
     def _start(self, node: Node) -> _Kept | None:
-        """Return a directory's descriptor if it can be used without a check in the store, else None."""
         if node.nodeid == ROOT_ID:
             return _Kept(self._tree.root_fd, time.monotonic(), self._moves)
         kept = self._fds.get(node.nodeid)
@@ -444,7 +441,6 @@ class Resolver:
         return None
 
     def _found(self, node: Node, parent: Node, name: bytes) -> tuple[int, Stat] | None:
-        """Return descriptor of the directory and the node's attributes, if the name leads to the node."""
         try:
             dirfd = self.dirfd(parent)
             stat = self._tree.stat(dirfd, name)

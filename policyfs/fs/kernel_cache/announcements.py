@@ -287,7 +287,6 @@ class Announcements:
             self._own.popitem(last=False)
 
     def _is_own(self, event: WatchEvent) -> bool:
-        """Return True if the app itself may have written the file, in passthrough."""
         ino = _ino(event)
         if ino is None:
             return False

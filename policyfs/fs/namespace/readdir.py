@@ -329,7 +329,6 @@ class DirectoryListings(FsPart):
         return name_only(ino, kind << 12), None
 
     def _is_decided(self, listing: Listing, state: PathState, ftype: FileType) -> bool:
-        """Return True if the caller sees the object without facts, which may have changed meanwhile."""
         engine, who = self._gate.engine, listing.caller.principal
         if engine.owner_matters_above(state) or engine.needs(who, Op.SEE, state, ftype):
             return False

@@ -80,7 +80,6 @@ class SetIdBits:
 
 
 def _outside(stat: Stat, caller: Caller) -> bool:
-    """Return True if the caller is neither root nor in the group of the object with these attributes."""
     return caller.uid != 0 and stat.gid not in caller_groups(caller)
 
 

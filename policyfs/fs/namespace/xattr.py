@@ -208,5 +208,4 @@ def absence(name: bytes) -> OSError:
 
 
 def _is_user(name: bytes) -> bool:
-    """Return True for names in user.*, except the names of policyfs itself (user.policyfs.*)."""
     return name.startswith(b"user.") and not name.startswith(b"user.policyfs.")

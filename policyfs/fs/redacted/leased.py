@@ -153,7 +153,6 @@ class LeasedFiles(FsPart):
         )  # fmt: skip
 
     async def _arm_counted(self, handle: Handle, state: OpenState, fd: int) -> Armed:
-        """Do the same as _arm(), and count the memory of the plans in the share of the handle's app."""
         try:
             return await self._arm(handle, state, fd)
         finally:
@@ -327,7 +326,6 @@ class LeasedFiles(FsPart):
         return shown.generation == self._gate.generation and shown.lease.holds()
 
     def _hides_enough(self, shown: LeasedBytes, handle: Handle) -> bool:
-        """Return True if the read is still allowed, and its decision hides no more than *shown*."""
         state = handle.node.open
         if state is None:
             return False

@@ -89,7 +89,6 @@ class RecordTable:
         return self._copy(slot, self._newest[slot]) or b""
 
     def _find(self, slot: int) -> bytes:
-        """Return the newest whole record of a slot, and note which copy has it."""
         first, second = self._number(slot, 0), self._number(slot, 1)
         newest = _newer(first, second)
         for copy in (newest, 1 - newest):  # a torn copy may have the newer number

@@ -114,8 +114,6 @@ def _differences(old: Policy, new: Policy) -> list[Block]:
 
 
 def _continued(before: list[Block], after: list[Block]) -> list[Block]:
-    """Join the blocks of earlier periods with those of the next; one that is in both comes once."""
-
     def sort(block: Block) -> tuple[object, ...]:
         return block.direction, block.aspect, block.who, block.rules, block.ops
 

@@ -118,7 +118,6 @@ def _direction(at_least: bool, at_most: bool) -> Direction | None:
 
 
 def _as_strict(ones: Iterable[frozenset[str]], others: Iterable[frozenset[str]]) -> bool:
-    """Return True if a file that meets all requirements of *ones* meets those of *others*."""
     return all(any(_implies(one, other) for one in ones) for other in others)
 
 

@@ -73,7 +73,6 @@ class Partition:
     def _by_name(
         self, index: int, callers: Callers, named: frozenset[str]
     ) -> Iterator[tuple[Callers, str | None]]:
-        """Yield groups of callers by the app that ``self`` stands for; OWN if no condition names it."""
         by_app, others = self._tracks[index].by_app, callers
         for app, who in by_app.items():
             own = who if app is None or app in named else who & self._renamed

@@ -133,7 +133,6 @@ class Walk:
                 yield from self._children(below, matters)
 
     def _key(self, spot: Spot) -> tuple[object, ...]:
-        """Return a value with all that decides on the classes of paths below a class."""
         exits = (
             tuple((number, who & spot.callers) for number, who in nodes if track.compiled.targets[number])
             for track, nodes in zip(self._tracks, spot.nodes, strict=True)

@@ -351,7 +351,6 @@ class Automaton:
 
 
 def _undominated(free: set[int], bound: set[tuple[int, Bind]]) -> frozenset[tuple[int, Bind]]:
-    """Return the bound nodes that are not also free, or bound by weaker requirements."""
     kept = {(number, bind) for number, bind in bound if number not in free}
     if len(kept) < 2 or len({number for number, _ in kept}) == len(kept):
         return frozenset(kept)

@@ -90,7 +90,6 @@ class Losses:
         )
 
     def _rules(self, engine: Decider, who: Principal, old: End, to: PathState) -> Matches:
-        """Return the rules that hide data from the caller, if a copy would lose these data; else none."""
         caller = engine.caller(who)
         fitting = [rule for number, rule in self._redacting if caller.fits(number, rule)]
         if not fitting or old.ftype not in (FileType.REGULAR, FileType.DIRECTORY):
@@ -110,7 +109,6 @@ class Losses:
     def _of_file(
         self, engine: Decider, who: Principal, ops: Op, old: PathState, to: PathState, facts: Facts
     ) -> Matches:
-        """Return the rules that hide data of a file with the rights *ops*; none if copies are cleaned."""
         read = engine.decide(who, ops, old, FileType.REGULAR, facts)
         hidden = frozenset(word for word in read.redact if " " not in word)
         if not hidden or hides_at_least(self._cleaned(engine.caller(who), to, facts.kind), hidden):

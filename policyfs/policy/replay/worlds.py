@@ -136,7 +136,6 @@ def untold(found: Sequence[World], answers: Sequence[object]) -> tuple[str, ...]
 
 
 def _decides(others: Sequence[Sequence[object]], answers: Sequence[object]) -> bool:
-    """Return True if two worlds differ in their answers, but not in the columns *others*."""
     known: dict[tuple[object, ...], object] = {}
     rows = zip(zip(*others, strict=True), answers, strict=True)
     return any(known.setdefault(row, answer) != answer for row, answer in rows)

@@ -122,7 +122,6 @@ class Callers:
 
     @staticmethod
     def _classify(policy: Policy) -> tuple[list[int], list[int]]:
-        """Return the first uid of each range that no rule divides, and the uid class of each range."""
         sets = list(dict.fromkeys(s for rule in policy.rules for s in _uid_sets(rule.who)))
         cuts = {0}
         for ranges in sets:

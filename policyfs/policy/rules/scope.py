@@ -120,7 +120,6 @@ class Scope:
         return any(block is not None and block.owners is not None for block in blocks)
 
     def _seen_by_all(self, here: tuple[Situated, ...]) -> bool:
-        """Return True if an allow for SEE without conditions matches, and no deny of SEE can."""
         allowed = False
         for situated in here:
             rule = self._table.rules[situated.rule]

@@ -145,7 +145,6 @@ class Source:
 
 
 def _offset_in_source(raw: str, value: str, offset: int) -> int | None:
-    """Return the index in the source text of the character at *offset* of a value, or None."""
     style = raw[:1]
     if style not in ("'", '"'):
         return offset if raw.startswith(value) else None

@@ -367,7 +367,6 @@ def _span_of_key(node: Node, loc: Loc) -> Span:
 
 
 def _place(subject: str, loc: Loc) -> str:
-    """Return text for a value in a part, such as ``rule "a", who.app``."""
     keys = ".".join(str(step) for step in loc if isinstance(step, str))
     return ", ".join(part for part in (subject, keys) if part)
 

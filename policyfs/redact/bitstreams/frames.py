@@ -350,7 +350,6 @@ def _units(
 
 
 def _size_of_slices(data: bytes, coded: Framing, types: Types) -> int:
-    """Return the size of the slices, without a start code within, with which *data* begins."""
     at, size, header = 0, coded.length_size, coded.codec.header
     while True:
         start = at + size

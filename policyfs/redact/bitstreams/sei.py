@@ -175,7 +175,6 @@ def told_once(text: bytes, inner: Inner) -> Tells:
 
 
 def _unregistered_tells(payload: bytes) -> Tells | None:
-    """Return the categories of the user data behind a UUID; None if the UUID is unknown."""
     if payload[:_SHORT_BYTES] in _SHORT and _UUID_BYTES <= len(payload) <= _UUID_BYTES + _MAX_COUNTER_BYTES:
         return MARK_TELLS
     return _UUIDS.get(payload[:_UUID_BYTES])

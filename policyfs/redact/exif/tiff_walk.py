@@ -190,7 +190,6 @@ class TiffWalk(Walk):
         self.settle_wiped()
 
     def _unsound(self) -> list[Entry]:
-        """Return the entries of maker notes that would not be understood by what is left of them."""
         notes = [one for one in self.directories if not one.dropped and not one.is_sound()]
         return [one.referrer for one in notes if one.referrer is not None and one.referrer.keep]
 

@@ -97,7 +97,6 @@ class _Locator:
         return self._blocks(self._colours(at + 10, self._byte(at + 9)) + 1)
 
     def _extension(self, at: int) -> int | None:
-        """Clean an extension; return the offset of the next block; None if it is cut off or too long."""
         self.inner.budget.part(4)
         label, first = self._byte(at + 1), self._byte(at + 2)
         if label == _APPLICATION and first == 11 and self.source.read(at + 3, 11) == _XMP:
@@ -118,7 +117,6 @@ class _Locator:
         return end
 
     def _stays(self, block: bytes) -> bool:
-        """Return True if an application extension is needed to show the picture, and holds nothing else."""
         name, data = block[3:14], block[14:]
         if name in _LOOPS:
             at, sizes = 0, {1: 3, 2: 5}

@@ -265,6 +265,5 @@ class _Locator:
 
 
 def _has_shape(chunk: Chunk) -> bool:
-    """Return True if a chunk in FIXED has a length that the standard allows."""
     least, most, step = FIXED[chunk.type]
     return least <= chunk.size <= most and chunk.size % step == 0

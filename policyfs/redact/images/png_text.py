@@ -115,7 +115,6 @@ def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | N
 
 
 def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a metadata block in hexadecimal digits, behind its name and its length."""
     match = _HEX.fullmatch(plain)
     if match is None:
         return None
@@ -149,7 +148,6 @@ def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _cleaner(head: bytes, body: bytes, inner: Inner) -> Callable[[bytes], Cleaned | None] | None:
-    """Return the cleaner for a block with this header (or b"") and body; None for an unknown form."""
     if head == _XMP_HEADER or _XMP_START.match(body):
         return inner.xmp
     if body[:4] in (b"II*\0", b"MM\0*"):

@@ -104,7 +104,6 @@ class Telemetry:
         return Found(self.patches, list(self._gone.values()))
 
     def _spans(self, data: bytes) -> list[tuple[int, int, bytes, Tells]] | None:
-        """Return the ranges that become zeros, with keys and categories; None if it is not GPMF."""
         found: list[tuple[int, int, bytes, Tells]] = []
         waiting = [(0, len(data), _MAX_DEPTH)]
         entries = 0

@@ -175,7 +175,6 @@ class _Locator:
         )
 
     def _tracks(self, movie: Movie, fragments: Fragments) -> None:
-        """Decide which tracks stay, and record the ranges of their samples and of removed samples."""
         size = self.source.size
         for track in movie.tracks:
             for code in () if track.entries.framings else track.entries.formats:

@@ -83,7 +83,6 @@ def _descriptions(walk: Walk, box: Box) -> None:
 
 
 def _end_of_descriptions(block: Block, box: Box) -> int | None:
-    """Return the end of the descriptions of a ``sgpd`` box; None for a wrong size or a text."""
     version, kind, at = block.data[box.body], block.data[box.body + 4 : box.body + 8], box.body + 8
     sizes = _DESCRIPTION_BYTES.get(kind, ())
     default = 0

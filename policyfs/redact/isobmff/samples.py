@@ -85,7 +85,6 @@ def sample_tells(
 
 
 def _is_telemetry(track: Track) -> bool:
-    """Return True if a track is GoPro's telemetry, and short enough to be read sample by sample."""
     if track.entries.formats != (_GPMF,) or track.handler != _TIMED_METADATA:
         return False
     try:

@@ -108,7 +108,6 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
 
 
 def _is_shared(segment: Loaded) -> bool:
-    """Return True if the segment is a part of data that may continue in other segments."""
     headers = {APP13: PHOTOSHOP_HEADER, APP2: ICC_HEADER, APP1: XMP_MORE_HEADER}
     header = headers.get(segment.code)
     return _exif_skip(segment) > 0 or (header is not None and segment.old.startswith(header))

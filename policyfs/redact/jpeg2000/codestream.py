@@ -80,7 +80,6 @@ class _Walk:
         return tiles > 0
 
     def _header(self, at: int, stop: int) -> int | None:
-        """Clean the segments of a header; return the offset of the marker *stop*; None if it is not there."""
         while True:
             self.inner.budget.part()
             head = self.source.read(at, 4)

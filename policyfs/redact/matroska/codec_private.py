@@ -102,7 +102,6 @@ def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
 
 
 def _stream_settings(codec: str, data: bytes, inner: Inner) -> bytes:
-    """Clean the SEI messages in settings that are a stream of units, as in AVI."""
     old = codec == "V_MS/VFW/FOURCC"
     known = codec_of(data[16:20]) if old else _STREAMS[codec]
     if known is None:
@@ -156,7 +155,6 @@ def _blank_line(line: bytes) -> bytes:
 
 
 def _xiph(data: bytes, inner: Inner) -> bytes | None:
-    """Clean the three packets of Xiph's codecs (identification, comments, setup), joined by Xiph lacing."""
     if data[:1] != b"\2":
         return None
     at, sizes = 1, []

@@ -54,7 +54,6 @@ def locate_program_stream(source: ByteSource, inner: Inner) -> Found:
 
 
 def _locate_pictures(edits: Edits) -> Found:
-    """Locate everything to hide in pictures of MPEG-1 or MPEG-2 without a container."""
     source, video = edits.source, Video(edits, Work.on(edits.source))
     for at in range(0, source.size, _SEARCH_BYTES):
         video.pieces.add(source.read(at, _SEARCH_BYTES), at)

@@ -227,7 +227,6 @@ class _Locator:
         held.drop(len(old))
 
     def _section(self, pid: int, old: bytes) -> bool:
-        """Clean a section, which is at the start of those that are held; return False if it goes."""
         new = self.known.get((pid, old))
         if new is None:
             if len(self.known) >= _MAX_KNOWN:

@@ -161,7 +161,6 @@ class _Locator:
                 here.edits = edit(node, self.inner.hide, self.inner.budget, info=True)
 
     def _reached(self) -> set[int]:
-        """Return the numbers of the objects that can be reached from the trailers by references that stay."""
         refers: dict[int, set[int]] = {}
         waiting: set[int] = set()
         for here in self.objects:

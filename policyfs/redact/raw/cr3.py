@@ -172,7 +172,6 @@ def _cleaner(box: Box) -> Callable[[bytes, Inner], Cleaned | None]:
 
 
 def _jpeg(data: bytes, inner: Inner) -> Cleaned | None:
-    """Clean the JPEG behind a header of numbers; None without one, or if the header holds metadata."""
     at = data.find(_JPEG, 0, _HEADER_BYTES)
     if at < 0 or told_in_kept(data[:at], inner.hide & Tells.LOCATION, inner.budget):
         return None

@@ -165,7 +165,6 @@ class _Cleaner:
         return Cleaned(new, notes)
 
     def _frames_at(self, body: bytes, flags: int) -> int | None:
-        """Return the offset of the first frame; None if the extended header is not valid numbers."""
         if self.version == 2:
             return None if flags & _EXTENDED else 0  # in ID3v2.2: compression, never defined
         if not flags & _EXTENDED:
@@ -223,7 +222,6 @@ class _Cleaner:
         return kept
 
     def _frame(self, frame: _Frame, data: bytes) -> tuple[Tells, bytes | None]:
-        """Return the categories of a frame, and its new content of the same length; None if it goes."""
         if frame.name == "PRIV" and not data.strip(b"\0"):
             return UNKNOWN, data
         plain = self._plain(frame, data)
@@ -262,7 +260,6 @@ class _Cleaner:
         return found or tells, None if found else data
 
     def _plain(self, frame: _Frame, data: bytes) -> bytes | None:
-        """Return a frame's content without unsynchronisation; None if it is compressed or encrypted."""
         if self.version == 2:
             return data
         low = frame.flags & 0xFF
@@ -315,7 +312,6 @@ class _Cleaner:
         return None if told or len(stored) > len(data) else stored.ljust(len(data), b"\0")
 
     def _picture(self, name: str, data: bytes) -> bytes | None:
-        """Clean a picture and its description, which people wrote; None if they are not understood."""
         kind_end = 4 if name == "PIC" else data.find(b"\0", 1) + 1
         if kind_end >= len(data) or _IMAGE_KIND.fullmatch(data[1:kind_end]) is None:
             return None

@@ -80,7 +80,6 @@ def _of_tags(tags: list[int], values: Values) -> bytes:
 
 
 def _values(block: bytes) -> Values:
-    """Return the values in a TIFF structure's first directory, and in its EXIF and GPS directories."""
     source = MemorySource(block)
     header = read_header(source, TYPE_SIZES)
     found: dict[tuple[int, int], bytes] = {}
