@@ -42,7 +42,7 @@ def fuse_flags(question: str) -> list[str]:
 PARTS = (
     "appender", "avc", "avc_directories", "avc_table", "bridge", "changes", "device", "direntries", "events",
     "faults", "interposition", "lanes", "listing", "operations", "opens", "readers", "saved_nodes", "tree",
-    "turns", "vectors", "vectors_taken", "work",
+    "turns", "vectors", "vectors_taken", "work", "xattrs",
 )  # fmt: skip
 
 HEADERS = (

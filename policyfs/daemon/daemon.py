@@ -27,14 +27,14 @@ from policyfs.daemon.inotify import Inotify
 from policyfs.daemon.keeper.hung_loop import HungLoop
 from policyfs.daemon.keeper.upgrade import check_candidate, follow
 from policyfs.daemon.kills import Kills
-from policyfs.daemon.log import Bugs, Conditions, Fields, Log, Notice
+from policyfs.daemon.log import Bugs, Conditions, Log, Notice
 from policyfs.daemon.mountpoint import Mountpoint, read_own_proc
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Loader, Policies
 from policyfs.daemon.policies.reload import Reload
-from policyfs.daemon.status import describe, questions_about, root_of
+from policyfs.daemon.status import conditions, describe, questions_about, root_of
 from policyfs.daemon.supervise import kept, once
-from policyfs.daemon.worker_losses import RECENT_NS, WorkerLosses
+from policyfs.daemon.worker_losses import WorkerLosses
 from policyfs.domain import FileType, in_turn
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
@@ -487,39 +487,11 @@ class Daemon:
             self._mountpoint.circle.also = hung.look
             beats.append(hung.beat)
         return Duties(
-            (*beats, self._garbage.tick, self.fs.expire, self._conditions().tend),
+            (*beats, self._garbage.tick, self.fs.expire, Conditions(self._log, conditions(self)).tend),
             settle=self.fs.bridge_handles.events.settle, trail=self.journal, losses=self._losses,
             kills=self._kills, lost=self.sniffer.losses, findings=self.remembered,
             links=None if self._watch is None else partial(self._take_changes, links=True),
         )  # fmt: skip
-
-    def _conditions(self) -> Conditions:
-        def no_takeover() -> Fields | None:
-            if self.state is None:
-                return None
-            why = self.state.obstacle if self._keeper_pid() else "the keeper has ended"
-            return {"reason": why} if why else None
-
-        def unsaved() -> Fields | None:
-            count = 0 if self.state is None else len(self.state.nodes.unsaved)
-            return {"count": count} if count else None
-
-        def failing() -> Fields | None:
-            stats = self.journal.stats()
-            return {"trail": str(self._options.trail), "reason": stats.last_error} if stats.failing else None
-
-        def dropped() -> Fields | None:
-            return {"count": count} if (count := self.journal.stats().dropped) else None
-
-        def lost() -> Fields | None:
-            stats = self.sniffer.stats()
-            recent = time.time_ns() - stats.last_loss_ns < RECENT_NS
-            return {"failed": stats.failed, "reason": stats.last_error} if recent else None
-
-        return Conditions(self._log, {
-            Notice.NO_TAKEOVER: no_takeover, Notice.UNSAVED_FILES: unsaved, Notice.TRAIL_FAILING: failing,
-            Notice.EVENTS_LOST: dropped, Notice.WORKERS_LOST: lost,
-        })  # fmt: skip
 
     async def _breaks(self) -> None:
         while True:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -16,8 +18,10 @@ from policyfs.daemon.contain import containment
 from policyfs.daemon.control import control
 from policyfs.daemon.control import server as control_server
 from policyfs.daemon.inotify import Inotify
+from policyfs.daemon.log import Fields, Notice
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Policies
+from policyfs.daemon.worker_losses import RECENT_NS
 from policyfs.domain import FileType
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
@@ -128,8 +132,7 @@ def _takeover(state: SavedState) -> control.Json:
     and directories in use would be lost, and of which app or stranger (uid) most of them are."""
     again, unknown = state.again
     (upgrades, was_upgrade), has_keeper = state.upgrades, os.getppid() == state.keeper
-    reason = "upgrade" if was_upgrade else "kill"
-    why_not = state.obstacle if has_keeper else "the keeper has ended"
+    reason, why_not = "upgrade" if was_upgrade else "kill", _obstacle(state)
     ((whose, _),) = Counter(state.nodes.unsaved.values()).most_common(1) or [(NOBODY, 0)]
     return {
         "possible": not why_not, "why_not": why_not or None, "unsaved": len(state.nodes.unsaved),
@@ -139,6 +142,40 @@ def _takeover(state: SavedState) -> control.Json:
         "reason": reason if state.takeovers else None,
         "again": again, "unknown": unknown, "keeper": state.keeper if has_keeper else 0,
     }  # fmt: skip
+
+
+def conditions(daemon: Reported) -> dict[Notice, Callable[[], Fields | None]]:
+    """Return the functions that tell which states of a daemon an administrator must know, see Conditions."""
+
+    def no_takeover() -> Fields | None:
+        why = daemon.state is not None and _obstacle(daemon.state)
+        return {"reason": why} if why else None
+
+    def unsaved() -> Fields | None:
+        count = 0 if daemon.state is None else len(daemon.state.nodes.unsaved)
+        return {"count": count} if count else None
+
+    def failing() -> Fields | None:
+        stats = daemon.journal.stats()
+        return {"trail": str(daemon.trail), "reason": stats.last_error} if stats.failing else None
+
+    def dropped() -> Fields | None:
+        return {"count": count} if (count := daemon.journal.stats().dropped) else None
+
+    def lost() -> Fields | None:
+        stats = daemon.sniffer.stats()
+        recent = time.time_ns() - stats.last_loss_ns < RECENT_NS
+        return {"failed": stats.failed, "reason": stats.last_error} if recent else None
+
+    return {
+        Notice.NO_TAKEOVER: no_takeover, Notice.UNSAVED_FILES: unsaved, Notice.TRAIL_FAILING: failing,
+        Notice.EVENTS_LOST: dropped, Notice.WORKERS_LOST: lost,
+    }  # fmt: skip
+
+
+def _obstacle(state: SavedState) -> str:
+    """Return why no other daemon would follow this one; empty if one would."""
+    return state.obstacle if os.getppid() == state.keeper else "the keeper has ended"
 
 
 def _inotify(daemon: Reported) -> control.Json | str | None:

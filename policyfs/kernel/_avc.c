@@ -23,13 +23,12 @@
 #include <sys/sysmacros.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
 #define RESENT ((uint64_t)1 << 63)
 
-#define XATTRS_MAX 4096 /* longer values and lists are Python's */
+#define NOTIFY_INVAL_INODE 2
 #define HIDDEN_SIZE 4096 /* shown for a directory with names that may be hidden (lookup.py, _uncounted) */
 
 static struct seat seats[AVC_SEATS] = {
@@ -171,6 +170,17 @@ bool avc_reply(struct seat *seat, int device, uint64_t unique, int error, void *
 	return false;
 }
 
+void avc_forget_attributes(int device, uint64_t id)
+{
+	struct {
+		struct wire_out_header header;
+		uint64_t id;
+		int64_t offset, size; /* less than 0: no pages */
+	} note = {{sizeof(note), NOTIFY_INVAL_INODE, 0}, id, -1, 0};
+
+	(void)!write(device, &note, sizeof(note));
+}
+
 /* True if the name is absent. may_wait: false if the caller holds a seat's lock: the kernel must know without a disk. */
 static bool is_absent(int directory, bool may_wait, const char *name)
 {
@@ -305,122 +315,6 @@ static bool answer_access(struct seat *seat, int device, const struct wire_in_he
 	return true;
 }
 
-static atomic_bool no_capabilities;
-
-void avc_has_no_capabilities(bool truth)
-{
-	no_capabilities = truth;
-}
-
-/* No file of a mount has capabilities (fs/namespace/xattr.py). The kernel asks for them before the first write to a file.
- * The answer is the same for every caller and every object. */
-static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
-{
-	if (!no_capabilities || strcmp(name, "security.capability") != 0)
-		return false;
-	atomic_fetch_add_explicit(&seat->getxattrs, 1, memory_order_relaxed);
-	avc_reply(seat, device, header->unique, ENODATA, NULL, 0);
-	return true;
-}
-
-/* ---- Extended attributes, as fs/namespace/xattr.py ---- */
-
-#define POOL "user.mergerfs." /* as store/tree.py */
-
-static bool is_shown(const char *name)
-{
-	return strncmp(name, "user.", 5) == 0 && strncmp(name, "user.policyfs.", 14) != 0 &&
-	       strncmp(name, POOL, sizeof(POOL) - 1) != 0;
-}
-
-/* Return the own node if the caller may read the file and its xattrs, or NULL. */
-static const struct node *shown(const struct wire_in_header *header)
-{
-	const struct node *node = avc_find(header->nodeid);
-
-	return node != NULL && node->own && tree_granted(node, header->uid) & AVC_XATTRS ? node : NULL;
-}
-
-/* Answer with a value or a list, as its size if the caller asks for that. */
-static bool answer_bytes(struct seat *seat, int device, uint64_t unique, uint32_t asked, void *bytes, size_t size)
-{
-	struct wire_getxattr_in out = {.size = (uint32_t)size}; /* fuse_getxattr_out is alike */
-
-	if (asked != 0 && asked < size)
-		return avc_reply(seat, device, unique, ERANGE, NULL, 0), true;
-	return avc_reply(seat, device, unique, 0, asked == 0 ? &out : bytes, asked == 0 ? sizeof(out) : size), true;
-}
-
-static bool answer_listxattr(struct seat *seat, int device, const struct wire_in_header *header, uint32_t asked)
-{
-	const struct node *node = shown(header);
-	struct statx now;
-	char link[LINK_SIZE], names[XATTRS_MAX];
-	ssize_t size = -1, left = 0;
-	int file = node == NULL ? -1 : tree_link(node, link, &now);
-
-	if (file < 0)
-		return false;
-	size = listxattr(link, names, sizeof(names));
-	close(file);
-	if (size < 0)
-		return false;
-	for (ssize_t at = 0, next; at < size; at = next) {
-		next = at + (ssize_t)strlen(names + at) + 1;
-		if (!is_shown(names + at))
-			continue;
-		memmove(names + left, names + at, (size_t)(next - at));
-		left += next - at;
-	}
-	atomic_fetch_add_explicit(&seat->listxattrs, 1, memory_order_relaxed);
-	return answer_bytes(seat, device, header->unique, asked, names, (size_t)left);
-}
-
-/* Return the error for an xattr that no object has (xattr.py, absence()). */
-static int absence(const char *name)
-{
-	return strncmp(name, "system.", 7) == 0 || strcmp(name, "security.selinux") == 0 ||
-			       strncmp(name, POOL, sizeof(POOL) - 1) == 0 ? EOPNOTSUPP : ENODATA;
-}
-
-static bool answer_value(struct seat *seat, int device, const struct wire_in_header *header, uint32_t asked,
-			 const char *name)
-{
-	const struct node *node = shown(header);
-	struct statx now;
-	char link[LINK_SIZE], value[XATTRS_MAX];
-	int file, error = absence(name);
-	ssize_t size = -1;
-
-	if (node == NULL)
-		return false;
-	if (is_shown(name)) {
-		if ((file = tree_link(node, link, &now)) < 0)
-			return false;
-		size = getxattr(link, name, value, sizeof(value));
-		error = size < 0 ? errno : 0;
-		close(file);
-		if (size < 0 && error != ENODATA)
-			return false;
-	}
-	atomic_fetch_add_explicit(&seat->getxattrs, 1, memory_order_relaxed);
-	if (size >= 0)
-		return answer_bytes(seat, device, header->unique, asked, value, (size_t)size);
-	return avc_reply(seat, device, header->unique, error, NULL, 0), true;
-}
-
-/* Refuse the change of an ACL, which `cp -a` tries for each file. */
-static bool answer_acl(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
-{
-	const struct node *node = shown(header);
-
-	if (node == NULL || !(tree_granted(node, header->uid) & AVC_CHANGE) || strncmp(name, "system.", 7) != 0)
-		return false;
-	atomic_fetch_add_explicit(header->opcode == OPCODE_SETXATTR ? &seat->setxattrs : &seat->removexattrs, 1,
-				  memory_order_relaxed);
-	return avc_reply(seat, device, header->unique, EOPNOTSUPP, NULL, 0), true;
-}
-
 static bool answer_flush(struct seat *seat, int device, const struct wire_in_header *header, const unsigned char *body,
 			 size_t size)
 {
@@ -490,9 +384,8 @@ void avc_exempt(uint32_t pid)
 static bool answer(struct seat *seat, int device, const unsigned char *message, size_t size)
 {
 	const unsigned char *body = message + sizeof(struct wire_in_header);
-	size_t left = size - sizeof(struct wire_in_header), skipped;
+	size_t left = size - sizeof(struct wire_in_header);
 	struct wire_in_header header;
-	struct wire_getxattr_in asked;
 	uint32_t mode;
 
 	memcpy(&header, message, sizeof(header));
@@ -508,21 +401,10 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 	case OPCODE_GETATTR:
 		return answer_getattr(seat, device, &header);
 	case OPCODE_GETXATTR:
-		skipped = sizeof(asked);
-		if (left <= skipped || !avc_is_name(body + skipped, left - skipped))
-			return false;
-		memcpy(&asked, body, sizeof(asked));
-		return answer_getxattr(seat, device, &header, (const char *)body + skipped) ||
-		       answer_value(seat, device, &header, asked.size, (const char *)body + skipped);
 	case OPCODE_LISTXATTR:
-		memcpy(&asked, body, sizeof(asked));
-		return left == sizeof(asked) && answer_listxattr(seat, device, &header, asked.size);
 	case OPCODE_SETXATTR:
-		skipped = sizeof(struct wire_setxattr_in);
-		return left > skipped && memchr(body + skipped, 0, left - skipped) != NULL &&
-		       answer_acl(seat, device, &header, (const char *)body + skipped);
 	case OPCODE_REMOVEXATTR:
-		return avc_is_name(body, left) && answer_acl(seat, device, &header, (const char *)body);
+		return xattrs_answer(seat, device, &header, body, left);
 	case OPCODE_OPEN:
 		return opens_answer_open(seat, (unsigned)(seat - seats), device, &header, body, left);
 	case OPCODE_OPENDIR:

@@ -155,8 +155,15 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 /* Write a reply. Return true if the kernel took it. */
 bool avc_reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size);
 
+/* Make the kernel forget a file's attributes: stores into a mapping change them unseen. */
+void avc_forget_attributes(int device, uint64_t id);
+
 /* True for the body of a request that is one name and a null byte. */
 bool avc_is_name(const unsigned char *body, size_t size);
+
+/* _xattrs.c. Under the lock of the seat. */
+
+bool xattrs_answer(struct seat *seat, int device, const struct wire_in_header *header, const unsigned char *body, size_t size);
 
 /* _changes.c. For the event loop's seat only. */
 

@@ -17,8 +17,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NOTIFY_INVAL_INODE 2
-
 #define SLOT_BITS 16
 #define SERIAL_BITS 39
 
@@ -214,18 +212,6 @@ static bool free_handle(struct node *node, struct slot *slot)
 	return atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed) == 1;
 }
 
-/* Make the kernel forget what it knows of a file's attributes: stores into a mapping change them unseen. */
-static void forget_attributes(int device, uint64_t id)
-{
-	struct {
-		struct wire_out_header header;
-		uint64_t id;
-		int64_t offset, size; /* less than 0: no pages */
-	} note = {{sizeof(note), NOTIFY_INVAL_INODE, 0}, id, -1, 0};
-
-	(void)!write(device, &note, sizeof(note));
-}
-
 /* Answer with a new handle. The slot already has flags and attributes. file: a writer's, which belongs to the handle from
  * now on; else -1. Return false if the event has no place, or if the file cannot be emptied. */
 static bool give(struct seat *seat, unsigned number, int device, const struct wire_in_header *header, struct node *node,
@@ -241,7 +227,7 @@ static bool give(struct seat *seat, unsigned number, int device, const struct wi
 	slot->file = file;
 	take_slot(number, header, node, slot, out->fh, file >= 0 ? AVC_WRITTEN : AVC_OPENED, event);
 	if (file >= 0 && node->kept_ms != 0)
-		forget_attributes(device, node->id);
+		avc_forget_attributes(device, node->id);
 	/* Before the reply, so that its caller finds it in the counts. */
 	atomic_fetch_add_explicit(node->format == S_IFDIR ? &seat->opendirs : &seat->opens, 1, memory_order_relaxed);
 	if (!avc_reply(seat, device, header->unique, 0, out, sizeof(*out)))

@@ -91,11 +91,6 @@ struct wire_getxattr_in {
 	uint32_t size, padding;
 };
 
-/* The name follows, and the value. Without FUSE_SETXATTR_EXT, which libfuse does not know. */
-struct wire_setxattr_in {
-	uint32_t size, flags;
-};
-
 /* ioctl(2). The input follows. */
 struct wire_ioctl_in {
 	uint64_t fh;

@@ -141,6 +141,9 @@ _RANGES: Final = {
         "range(1, 48)": "headers of MPEG-4, which are searched",
         "range(256)": _BYTES,
     },
+    "bitstreams/layers.py": dict.fromkeys(
+        ("range(10)", "range(16, 22)", "range(4)", "range(7, 11)", "range(1, 176)"), "as in nal_units.py"
+    ),
     "bitstreams/nal_units.py": {
         **dict.fromkeys(
             ("range(1, 6)", "range(7, 12)", "range(13, 17)", "range(19, 22)"),

@@ -15,7 +15,7 @@ from tests.support.machine.objects import KERNEL, build, options
 
 PARTS = (
     "_avc.c", "_changes.c", "_avc_directories.c", "_avc_table.c", "_events.c", "_opens.c", "_saved_nodes.c",
-    "_tree.c",
+    "_tree.c", "_xattrs.c",
 )  # fmt: skip
 RACE = Path(__file__).with_name("avc_race.c")
 MILLISECONDS = count(250, 60_000)

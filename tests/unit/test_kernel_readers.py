@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 MILLISECONDS = count(250, 60_000)
 SOURCES = (
     "_avc.c", "_avc_directories.c", "_avc_table.c", "_changes.c", "_events.c", "_faults.c", "_lanes.c",
-    "_opens.c", "_readers.c", "_saved_nodes.c", "_tree.c", "_turns.c",
+    "_opens.c", "_readers.c", "_saved_nodes.c", "_tree.c", "_turns.c", "_xattrs.c",
 )  # fmt: skip
 THREAD = "-fsanitize=thread"
 SANITIZERS = {"thread": (THREAD,), "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover")}

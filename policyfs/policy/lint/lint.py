@@ -72,13 +72,13 @@ def _empty_invariants(places: Places, sides: Sequence[Side], policy: Policy) -> 
     """Yield a finding for each invariant that no request could break: probably a mistake."""
     for one in policy.invariants:
         subject, todo = f"invariant {one.id}", "correct its conditions, or remove it"
-        about = [side for side in sides if one.rule.who is None or side.caller.of.within(one.rule.who)]
-        if not about:
+        who = one.rule.who
+        if who is not None and not any(side.caller.of.within(who) for side in sides):
             told = "it is about no caller: no app and no uid meets all conditions of its who"
             yield Finding("empty-invariant", one.rule.where, subject, told, todo)
             continue
-        for glob in one.rule.paths or ():
-            at = [(names, side) for side in about[:_TRIED] if (names := plain_names(glob, side.caller))]
+        for glob in (glob for glob in one.rule.paths or () if glob[1:2].isalnum()):  # "/**" is about all
+            at = [(names, side) for side in sides[:_TRIED] if (names := plain_names(glob, side.caller))]
             if at and not any(places.at(*each).lives for each in at):
                 told = f"no rule is about {shown(at[0][0])}, so nobody may do anything there"
                 yield Finding("empty-invariant", one.rule.where, subject, told, todo)
