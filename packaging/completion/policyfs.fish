@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy view' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit forward' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy view' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -231,7 +231,7 @@ complete -c policyfs -n '__policyfs_at audit' -f -a report -d 'write the trail a
 complete -c policyfs -n '__policyfs_at audit' -f -a verify -d 'check that no line is missing or changed'
 complete -c policyfs -n '__policyfs_at audit' -f -a export -d 'write events for other programs'
 complete -c policyfs -n '__policyfs_at audit' -f -a sql -d 'query the events in SQL'
-complete -c policyfs -n '__policyfs_at audit' -f -a forward -d 'deliver the trail to files and commands, and raise alerts'
+complete -c policyfs -n '__policyfs_at audit' -f -a follow -d 'write each line of all trails, and go on with new ones'
 complete -c policyfs -n '__policyfs_at audit' -f -a hold -d 'protect a period of the trail from rotation'
 complete -c policyfs -n '__policyfs_at audit' -f -a key -d 'show or renew the key of the trail, or sign its end with the key'
 complete -c policyfs -n '__policyfs_at audit' -s h -l help -d 'show this help message and exit'
@@ -322,13 +322,12 @@ complete -c policyfs -n '__policyfs_at audit sql' -s h -l help -d 'show this hel
 complete -c policyfs -n '__policyfs_at audit sql' -l trail -r -d 'the trail root, or one mount’s directory in it (default: /var/log/policyfs)'
 complete -c policyfs -n '__policyfs_at audit sql' -l json -d 'print JSON lines, not a table'
 complete -c policyfs -n '__policyfs_at audit sql' -l utc -d 'show times in UTC, not in the local time zone'
-complete -c policyfs -n '__policyfs_at audit forward' -s h -l help -d 'show this help message and exit'
-complete -c policyfs -n '__policyfs_at audit forward' -l trail -r -d 'the trail root, or one mount’s directory in it (default: /var/log/policyfs)'
-complete -c policyfs -n '__policyfs_at audit forward' -l json -d 'print JSON lines, not a table'
-complete -c policyfs -n '__policyfs_at audit forward' -l utc -d 'show times in UTC, not in the local time zone'
-complete -c policyfs -n '__policyfs_at audit forward' -l config -r -d 'a file with the sinks and alerts'
-complete -c policyfs -n '__policyfs_at audit forward' -l once -d 'deliver the present lines, then end'
-complete -c policyfs -n '__policyfs_at audit forward' -l check -d 'check the configuration only'
+complete -c policyfs -n '__policyfs_at audit follow' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at audit follow' -l trail -r -d 'the trail root, or one mount’s directory in it (default: /var/log/policyfs)'
+complete -c policyfs -n '__policyfs_at audit follow' -l json -d 'print JSON lines, not a table'
+complete -c policyfs -n '__policyfs_at audit follow' -l utc -d 'show times in UTC, not in the local time zone'
+complete -c policyfs -n '__policyfs_at audit follow' -l cursor -r -d 'go on at the line after the last one written out, which FILE names'
+complete -c policyfs -n '__policyfs_at audit follow' -l user -r -d 'if root runs this: the user that writes the lines (default: policyfs-follow)'
 complete -c policyfs -n '__policyfs_at audit hold' -f -a add
 complete -c policyfs -n '__policyfs_at audit hold' -f -a remove
 complete -c policyfs -n '__policyfs_at audit hold' -f -a list

@@ -45,7 +45,7 @@ FILES: Final = (
     ("/etc/policyfs/", "Usual place of the policies, and of the settings of the systemd units."),
     ("/var/log/policyfs/", "A trail for each mount, and found.sqlite: what was found in files."),
     ("/var/lib/policyfs/audit-keys/", "The keys that sign the seals of the trail, for root alone."),
-    ("/var/lib/policyfs-forward/", "The cursors of `audit forward`, and the state of its sinks."),
+    ("/var/lib/policyfs-follow/", "Usual place of the cursor of `audit follow`."),
     ("/run/policyfs/", "The daemons' control sockets."),
 )
 HELPER: Final = """\

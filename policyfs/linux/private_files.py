@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from contextlib import suppress
 from typing import Final
 
+_APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PARENT: Final = 0o755
 _FOREIGN: Final = 0o027
 """Mode bits: others read or write the file, or a group writes it. (The owner may let a group read.)"""
@@ -44,3 +46,31 @@ def check_private(fd: int, path: str) -> None:
         reason = "belongs to another user, others may read or change it, or it has two names: remove it"
     if reason:
         raise PermissionError(errno.EPERM, reason, path)
+
+
+def append_lines(path: str, data: bytes) -> None:
+    """Append whole lines to a file that only its owner can read, and sync it. Raises OSError.
+
+    The lines begin at a new line. If the disk is full, the written part is taken back, unless another program
+    has appended lines.
+    """
+    fd = os.open(path, _APPEND, 0o600)
+    try:
+        check_private(fd, path)
+        with suppress(OSError):  # another command may append, too
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            data = b"\n" + data  # a crash cut the last line
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(fd, data[done:])
+            os.fsync(fd)
+        except OSError:
+            with suppress(OSError):
+                if os.fstat(fd).st_size == size + done:  # else another program has appended lines
+                    os.ftruncate(fd, size)
+            raise
+    finally:
+        os.close(fd)

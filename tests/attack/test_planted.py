@@ -35,7 +35,7 @@ ALWAYS: Final = (
 COMMANDS: Final = (
     ("status",), ("reload", "--all"), ("policy", "check", str(POLICY)), ("audit", "search", "-n", "1"),
     ("quarantine", "list", "{store}"), ("owner", "show", "{store}"), ("compose", "{place}/s.site.yaml"),
-    ("audit", "forward", "--config", "{place}/none.yaml", "--check"),
+    ("audit", "follow", "--user", "no-such-user"),
 )  # fmt: skip
 ENDS: Final = (("down", "{place}/s.site.yaml"), ("umount", "{place}/mnt"))
 

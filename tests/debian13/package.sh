@@ -26,7 +26,7 @@ for page in 1/policyfs 5/policyfs-policy 8/mount.fuse.policyfs; do
     man -w "${page%/*}" "${page#*/}" >/dev/null || fail "no page $page"
 done
 dpkg -i "$old" >/dev/null 2>&1
-getent passwd policyfs-forward >/dev/null || fail "no user for policyfs-forward.service"
+getent passwd policyfs-follow >/dev/null || fail "no user for audit follow"
 [ -z "$(find /usr/lib/policyfs/code -name '*.pyc')" ] || fail "compiled modules among dpkg's files"
 
 cat >/etc/policyfs/home.yaml <<END
@@ -98,7 +98,13 @@ case $(uname -r) in
     ;;
 esac
 
-dpkg -i "$new" >/dev/null
+wants=/etc/systemd/system/multi-user.target.wants
+mkdir -p $wants
+ln -s /usr/lib/systemd/system/policyfs-forward.service $wants/
+touch /etc/policyfs/forward.yaml
+dpkg -i "$new" >/dev/null 2>/tmp/told
+grep -q "forward.yaml.*shipping.md" /tmp/told || fail "no word on forward.yaml"
+[ ! -L $wants/policyfs-forward.service ] || fail "the unit that has gone is still enabled"
 for name in media $kept; do checked $name "after the upgrade"; done
 second=$(readlink -f /usr/lib/policyfs/current)
 [ "$first" != "$second" ] || fail "the new version is not in use"

@@ -22,7 +22,7 @@ from policyfs.domain import Audit
 from policyfs.journal.files.compression import compress
 from policyfs.journal.sealing.keys import KeyStore
 from tests.fuzz.seeds import KINDS, seeds_of
-from tests.mount.test_forward import POLICY as FORWARDED
+from tests.mount.test_follow import POLICY as FOLLOWED
 from tests.support.machine.late_imports import new_notes, noted
 from tests.support.machine.processes import call_as, tool_as, wait_for
 from tests.support.mount.daemons import policyfs
@@ -80,34 +80,32 @@ def test_the_readers_answer_alike_over_compressed_segments(place: Path, monkeypa
         assert words[0] != "search" or "/Private/1" in told[0].stdout
 
 
-def test_forward_imports_nothing_once_confined(place: Path) -> None:
-    """As root: one process that may only read the trail, one that may not read it."""
+def test_follow_imports_nothing_once_confined(place: Path) -> None:
+    """As root: one process that may only read the trail, one that may not read it. Then with a full disk."""
     _, cut = compressed_trail(place)
     cut.write_bytes(cut.read_bytes()[:-100])
-    config = place / "forward.yaml"
-    config.write_text(
-        f"apiVersion: policyfs/v1\nkind: Forward\nuser: {USER}\nstate: {place}/state\nsinks:\n"
-        f"  - {{id: copy, file: '{place}/out/all'}}\n"
-        f"  - {{id: text, file: '{place}/out/text', format: text}}\n"
-        f"  - {{id: command, command: [/bin/sh, -c, 'cat >/dev/null']}}\n"
-        f"  - {{id: failing, command: [/bin/sh, -c, 'echo x >&2; exit 3']}}\n"
-        f"alerts:\n  - {{id: denials, on: denials, more_than: 5, within: 1h, file: '{place}/out/a'}}\n"
-    )
-    notes = new_notes(place / "notes")
-    done = subprocess.run(
-        [sys.executable, "-m", PROGRAM, str(notes), "audit", "forward", "--trail", str(place / "trail"),
-         "--config", str(config), "--once"],
-        env=os.environ | {"POLICYFS_KEY_DIR": str(place / "keys")}, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
-    assert noted(notes) == (2, []), done.stderr
-    assert (place / "out/all").read_text().count('"type":"event"') > 20, done.stderr
-    assert done.returncode == 1  # some sinks take nothing
+    for target in (Path("/dev/full"), place / "out/all"):
+        notes = new_notes(place / "notes")
+        with target.open("wb") as out:
+            follow = subprocess.Popen(
+                [sys.executable, "-m", PROGRAM, str(notes), "audit", "follow", "--user", USER,
+                 "--trail", str(place / "trail"), "--cursor", str(place / "state/cursor"), "decision:deny"],
+                stdout=out, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                if target != Path("/dev/full"):
+                    wait_for(lambda target=target: b'"close"' in target.read_bytes(), "the lines")
+                    follow.terminate()
+                assert follow.wait(20) == (target == Path("/dev/full"))
+            finally:
+                follow.kill()
+                follow.wait()
+        assert noted(notes) == (2, [])
+    assert b'"hole"' in (place / "out/all").read_bytes()
 
 
 POLICY = (
-    FORWARDED
-    + '  - {id: photos, require: {content: [image/jpeg]}, who: {app: camera}, paths: "/photos/**"}\n'
+    FOLLOWED + '  - {id: photos, require: {content: [image/jpeg]}, who: {app: camera}, paths: "/photos/**"}\n'
 )
 
 

@@ -21,12 +21,12 @@ sys.exit(code)
 """
 DEAR = frozenset({
     "concurrent.futures", "logging", "multiprocessing", "random", "ssl", "policyfs.domain",
-    "policyfs.cli.audit.could", "policyfs.cli.audit.forward", "policyfs.cli.audit.report",
+    "policyfs.cli.audit.could", "policyfs.cli.audit.follow", "policyfs.cli.audit.report",
     "policyfs.cli.audit.verify", "policyfs.cli.mounts.mount", "policyfs.cli.policy.command",
 })  # fmt: skip
 """Each takes some milliseconds. (A table names lines of policies, so it has to read them.)"""
 ACTIONS = (
-    "search", "show", "summary", "timeline", "who-could", "report", "verify", "export", "sql", "forward",
+    "search", "show", "summary", "timeline", "who-could", "report", "verify", "export", "sql", "follow",
     "hold", "key",
 )  # fmt: skip
 

@@ -11,31 +11,19 @@ from typing import Any
 
 import pytest
 
-from policyfs.forward.config import parse_config
-from policyfs.policy.text.parse import SourceText
 from policyfs.trail.lines.schema import line_schema
 from tests.support.machine.documents import CHECKOUT
 from tests.support.mount.trail import MOUNT_ID, START_NS, a_denial, an_event, segments, write_trail
-from tests.unit.test_forward_follower import Reader
-from tests.unit.test_forward_messages import message_of
+from tests.unit.test_follow_follower import Reader
 
 TEXT = (CHECKOUT / "docs/shipping.md").read_text(encoding="utf-8")
 STATEMENTS = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 PROGRAM = CHECKOUT / "tests/support/programs/clickhouse_page.py"
 
 
-def test_the_configuration_is_one() -> None:
-    (text,) = [
-        block
-        for block in re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-        if "Forward" in block
-    ]
-    assert [sink.id for sink in parse_config(SourceText("page", text.encode())).sinks] == ["fleet"]
-
-
 def test_each_column_is_a_field_of_a_line() -> None:
     schema: dict[str, Any] = line_schema()
-    fields = {name for one in schema["$defs"].values() for name in one["properties"]} | {"id", "host"}
+    fields = {name for one in schema["$defs"].values() for name in one["properties"]} | {"id", "host", "why"}
     columns = re.findall(
         r"(\w+) (?:LowCardinality|String|UInt|Int|DateTime|Array|Nullable|Fixed)", STATEMENTS[0]
     )
@@ -54,7 +42,7 @@ def test_the_statements_run_in_clickhouse(tmp_path: Path) -> None:
     kept = segment.read_bytes().splitlines(keepends=True)
     segment.write_bytes(b"".join(b"x\n" if b"/damaged" in line else line for line in kept))
     lines = tmp_path / "lines.jsonl"
-    lines.write_bytes(b"".join(message_of(item).line + b"\n" for item in Reader(tmp_path / "trail").read()))
+    lines.write_bytes(b"".join(line.raw for line in Reader(tmp_path / "trail").read()))
     (tmp_path / "statements.json").write_text(json.dumps(STATEMENTS))
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
@@ -65,5 +53,5 @@ def test_the_statements_run_in_clickhouse(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     denied, damage = json.loads(done.stdout)
     assert denied == [["gallery", ["no-private"], 4], ["maps", ["no-private"], 1]]
-    assert {row[2] for row in damage} == {"bad_line", "forward_broken"}
+    assert {row[2] for row in damage} == {"hole"}
     assert {row[1] for row in damage} == {MOUNT_ID}

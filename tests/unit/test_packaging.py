@@ -26,7 +26,6 @@ from tests.support.machine.failures import failures
 CHECKOUT = Path(__file__).resolve().parents[2]
 HELPER = CHECKOUT / "packaging" / "mount.fuse.policyfs"
 MANUAL = CHECKOUT / "packaging" / "man"
-UNITS = sorted((CHECKOUT / "packaging" / "systemd").glob("*.service"))
 
 
 def _texts() -> dict[str, str]:
@@ -431,28 +430,6 @@ def test_a_failed_mount_is_exit_code_32(helper: Path) -> None:
 def test_a_fake_mount_does_nothing(helper: Path) -> None:
     said = _call(helper, "/srv", "/mnt", "-f", "-o", "policy=/p")
     assert (said.returncode, said.stdout) == (0, "")
-
-
-# ---------------------------------------------------------------- systemd
-
-
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
-def test_systemd_takes_the_units(path: Path, tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.fail("systemd-analyze is part of the test packages")
-    unit = re.sub(
-        r"(?m)^(Exec\w+=-?)(policyfs|mkdir|umount)\b", r"\1/bin/true", path.read_text(encoding="utf-8")
-    )
-    (tmp_path / path.name).write_text(unit)
-    said = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(tmp_path / path.name)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    complaints = [line for line in said.stderr.splitlines() if "policyfs" in line]
-    assert not complaints
 
 
 # ---------------------------------------------------------------- the built package

@@ -13,7 +13,7 @@ from typing import Final
 
 from policyfs.cli.common.commands import Run, add_commands
 from policyfs.cli.common.on_record import trail_root
-from policyfs.errors import EXIT_OK
+from policyfs.errors import EXIT_OK, EXIT_USAGE
 
 _YOUNG: Final = 200_000
 """The number of new objects after which Python's garbage collector runs. The number is high: most actions of
@@ -29,10 +29,14 @@ _ACTIONS: Final = {
     "verify": ("audit.verify", "check that no line is missing or changed"),
     "export": ("audit.export", "write events for other programs"),
     "sql": ("audit.sql", "query the events in SQL"),
-    "forward": ("audit.forward", "deliver the trail to files and commands, and raise alerts"),
+    "follow": ("audit.follow", "write each line of all trails, and go on with new ones"),
     "hold": ("audit.hold", "protect a period of the trail from rotation"),
     "key": ("audit.keys", "show or renew the key of the trail, or sign its end with the key"),
 }
+
+_FORWARD: Final = (
+    "`audit forward` has gone: pipe `policyfs audit follow` to a program that sends lines (docs/shipping.md)"
+)
 
 
 def add_trail_option(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +48,8 @@ def add_trail_option(parser: argparse.ArgumentParser) -> None:
 
 def add_audit(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:
     """Add the actions of ``policyfs audit``. words: the user's words after ``audit``."""
+    if words[:1] == ["forward"]:  # for one version after its end
+        parser.exit(EXIT_USAGE, f"policyfs: {_FORWARD}\n")
     common = argparse.ArgumentParser(add_help=False)
     add_trail_option(common)
     common.add_argument("--json", action="store_true", help="print JSON lines, not a table")
@@ -53,7 +59,7 @@ def add_audit(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> Non
 
 def _guarded(action: Run) -> Run:
     def run(args: argparse.Namespace) -> int | None:
-        if args.action != "forward" and not getattr(args, "follow", False):  # these may run for days
+        if args.action != "follow" and not getattr(args, "follow", False):  # these may run for days
             gc.set_threshold(_YOUNG)
         try:
             return action(args)

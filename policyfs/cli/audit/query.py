@@ -14,7 +14,7 @@ from policyfs.cli.audit.names import check_names
 from policyfs.cli.common.on_record import key_directory
 from policyfs.cli.common.progress import silent
 from policyfs.errors import EXIT_INCOMPLETE, PolicyfsError
-from policyfs.forward.messages import with_id
+from policyfs.follow.lines import fields_of_hole, with_id
 from policyfs.journal.files.directories import cache_directory
 from policyfs.journal.files.inventory import unread
 from policyfs.journal.files.reader import find_chains, root_of
@@ -123,10 +123,7 @@ def holes_of(trail: IndexedTrail, wanted: Selection | None = None) -> list[tuple
 
 def hole_fields(holes: list[tuple[str, Hole]]) -> list[Fields]:
     """Return the fields for JSON of holes in a trail."""
-    return [
-        {"type": "hole", "chain": shown(name), "first": hole.first, "last": hole.last, "why": shown(hole.why)}
-        for name, hole in holes
-    ]
+    return [fields_of_hole(name, hole) for name, hole in holes]
 
 
 def finish(trail: IndexedTrail, code: int, wanted: Selection | None = None) -> int:

@@ -85,7 +85,7 @@ def progress_of(args: argparse.Namespace, fd: int) -> Progress | None:
     """Return a display for a command, which gets it as *args.progress*; None if the command waits for events,
     or forks daemons. fd: a terminal."""
     action = getattr(args, "action", "")
-    if args.command not in _LONG or action == "forward" or getattr(args, "follow", False):
+    if args.command not in _LONG or action == "follow" or getattr(args, "follow", False):
         return None
     args.progress = progress = Progress(f"policyfs {args.command} {action}".strip(), fd)
     return progress

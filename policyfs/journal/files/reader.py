@@ -138,7 +138,7 @@ class Follower:
     def _poll_chain(self, chain: Chain) -> Iterator[Record | BadLine]:
         names = chain.segments()
         reading = self._reading.setdefault(chain.mount_id, _Reading(names[0], 0))
-        if _is_anew(names, reading.segment):
+        if is_anew(names, reading.segment):
             reading = self._reading[chain.mount_id] = _Reading(names[0], 0)
         for name in [name for name in names if _order(name) >= _order(reading.segment)]:
             if _order(name) == _order(reading.segment):
@@ -159,7 +159,7 @@ def _end(path: Path) -> int:
         os.close(fd)
 
 
-def _is_anew(names: list[str], segment: str) -> bool:
+def is_anew(names: list[str], segment: str) -> bool:
     """Return True if a chain was removed and begun again after *segment* was read. names: the present
     segments."""
     newer = [name for name in names if _order(name) >= _order(segment)]

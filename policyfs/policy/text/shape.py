@@ -76,7 +76,7 @@ _PRUNINGS: Final = 4
 
 _DOCUMENTS: Final = {
     "Policy": "a policy", "Site": "a site", "PolicyTests": "a file of tests",
-    "AcceptedChanges": "a file of accepted changes", "Forward": "a configuration of `policyfs audit forward`",
+    "AcceptedChanges": "a file of accepted changes",
 }  # fmt: skip
 
 

@@ -108,17 +108,24 @@ def _follows(head: bytes, raw: bytes) -> bytes:
 class Continuity:
     """The check of the lines of a hash chain, in their order. holes: what is missing or changed so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, seq: int = 0, head: str = chain.GENESIS) -> None:
+        """seq, head: number and digest of the line before the first one (settled)."""
         self.holes: list[Hole] = []
-        self.seq = 0
+        self.seq = seq
         """The number of the last line."""
-        self._head = chain.GENESIS.encode("ascii")
+        self._head = head.encode("ascii")
         """The digest of the last line; empty if it is not known."""
         self._last = b""
         self._known = True
         """False if the next line may have any number."""
         self._why = ""
         """The reason why lines before the next one are missing."""
+
+    @property
+    def settled(self) -> tuple[int, str] | None:
+        """Return number and digest (empty: unknown) of the last line, for another check that goes on from
+        there; None if only the next line tells what is missing."""
+        return None if self._why or not self._known else (self.seq, self._head.decode("ascii"))
 
     def forget(self) -> None:
         """Accept any line as the next one."""

@@ -1,6 +1,6 @@
 """`policyfs` that notes what it imports once it has given up rights.
 
-    python -m tests.support.machine.late_imports NOTES audit forward ...
+    python -m tests.support.machine.late_imports NOTES audit follow ...
 
 A confined process may be unable to open a module's file, or another version of it may lie there by now. NOTES
 is a file of zeros that every process maps: to note a name there takes no system call. It counts as confined
@@ -21,7 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-_SIZE: Final = 1 << 16
+_SIZE: Final = 1 << 18
+_PART: Final = 1 << 12
 _EVENTS: Final = ("import", "ctypes.dlopen")
 _CONFINED: Final = b"+"
 _ZYGOTE: Final = "policyfs.content.workers.zygote"
@@ -45,10 +46,16 @@ class _Notes:
         with open(file, "r+b") as opened:
             self._map = mmap.mmap(opened.fileno(), _SIZE)
         self._confined = False
+        self._choose_part()
+        os.register_at_fork(after_in_child=self._choose_part)
         sys.addaudithook(self._hear)
 
+    def _choose_part(self) -> None:
+        """Take another part of the file than a process that confines itself at the same time."""
+        self._part = os.getpid() % (_SIZE // _PART) * _PART
+
     def _add(self, line: bytes) -> None:
-        at = self._map.rfind(b"\n") + 1
+        at = max(self._part, self._map.rfind(b"\n", self._part, self._part + _PART) + 1)
         self._map[at : at + len(line) + 1] = line + b"\n"
 
     def _hear(self, event: str, values: tuple[Any, ...]) -> None:

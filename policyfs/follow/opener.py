@@ -1,9 +1,8 @@
-"""The opener: a process that may read the trail, and passes open files of the trail to the forwarder.
+"""The opener: a process that may read the trail, and passes open files of the trail to the reader.
 
-The forwarder is the process that delivers lines. It runs commands, so it runs as another user, who can
-neither read nor write the trail. The opener runs no commands, has no network, and keeps only the capability
-to end the forwarder. With Landlock it can open only the trail, and only for reading. It answers two requests
-of the forwarder.
+The reader is the process that parses and writes lines. It runs as another user, who can neither read nor
+write the trail. The opener has no network, and keeps only the capability to end the reader. With Landlock it
+can open only the trail, and only for reading. It answers two requests of the reader.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.errors import PolicyfsError
-from policyfs.forward.source import DirectAccess, Listing
+from policyfs.follow.source import DirectAccess, Listing
 from policyfs.journal.files.segments import segment_number
 from policyfs.linux.confinement import capabilities
 from policyfs.linux.confinement.capabilities import Capability
@@ -33,12 +32,12 @@ def contain(directories: list[str]) -> None:
     directories: the only directories below which this process may read files from now on."""
     LIBC.unshare(_CLONE_NEWNET)  # may fail: Landlock remains, and no code of the opener uses a network
     capabilities.no_new_privs()
-    capabilities.keep(frozenset({Capability.KILL}))  # to end the forwarder, which has another uid
+    capabilities.keep(frozenset({Capability.KILL}))  # to end the reader, which has another uid
     read_only_below([path for path in directories if os.path.isdir(path)])
 
 
 class Opener:
-    """The server in the opener's process. It answers the forwarder's requests for files of the trail."""
+    """The server in the opener's process. It answers the reader's requests for files of the trail."""
 
     def __init__(self, connection: socket.socket, root: Path) -> None:
         self._connection: Final = connection
@@ -46,7 +45,7 @@ class Opener:
         self._access: Final = DirectAccess(root)
 
     def serve(self) -> None:
-        """Answer the forwarder's requests until the forwarder has ended. Raises PolicyfsError if this process
+        """Answer the reader's requests until the reader has ended. Raises PolicyfsError if this process
         may not read the trail root."""
         with self._connection, self._connection.makefile("rb") as questions:
             while question := questions.readline(_QUESTION):

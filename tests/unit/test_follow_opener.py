@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.forward.opener import Opener, OpenerAccess
+from policyfs.follow.opener import Opener, OpenerAccess
 from tests.support.mount.trail import MOUNT_ID, an_event, segments, write_trail
 
 

@@ -1,0 +1,1 @@
+"""The stream of all trails (audit logs) for other programs, by a process outside of the daemon."""

@@ -1,1 +1,0 @@
-"""Delivery of trails (audit logs) to files and commands, by a process outside of the daemon."""
