@@ -239,11 +239,6 @@ def is_fuse(fd: int) -> bool:
     return file_system_type(fd) == _FUSE
 
 
-def file_handle(fd: int) -> bytes:
-    """Return the file handle of the object behind *fd*, as handle_and_mount() does."""
-    return handle_and_mount(fd)[0]
-
-
 def handle_and_mount(fd: int) -> tuple[bytes, int]:
     """Return the file handle of the object behind *fd* (also O_PATH), and the id of the mount that *fd* is
     on, as name_to_handle_at(2) gives them.
@@ -263,7 +258,7 @@ def handle_and_mount(fd: int) -> tuple[bytes, int]:
 
 
 def open_handle(mount_fd: int, handle: bytes, flags: int) -> int:
-    """Open the inode of a handle from file_handle(), close-on-exec. *mount_fd*: any descriptor on that file
+    """Open the inode of a handle (handle_and_mount), close-on-exec. *mount_fd*: any descriptor on that file
     system, but not O_PATH. Needs CAP_DAC_READ_SEARCH. Raises OSError (ESTALE if it is gone)."""
     raw = _FileHandle(len(handle) - 4, struct.unpack_from("=i", handle)[0])
     ctypes.memmove(raw.data, handle[4:], len(handle) - 4)

@@ -10,7 +10,7 @@ watch request FAN_MODIFY, for files in marked directories (modified_files.py): f
 would halve the speed of every small write. Else the watch does not see truncate(2) by path, but that call
 breaks a lease. The watch needs CAP_SYS_ADMIN.
 
-A handle (bytes) names an inode within the watched file system. libc.file_handle returns handles.
+A handle (bytes) names an inode within the watched file system. libc.handle_and_mount returns handles.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ async def test_a_handle_leads_to_its_directory_after_a_move(tmp_path: Path) -> N
         os.rename(store / "a/b", store / "other/new (deleted)")
         (store / "a/b").mkdir()
         assert handles.path_of(node) == [b"other", b"new (deleted)"]
-        assert handles.by_handle[libc.file_handle(made.tree.root_fd)] is made.root
+        assert handles.by_handle[libc.handle_and_mount(made.tree.root_fd)[0]] is made.root
 
 
 @pytest.mark.parametrize("how", ["outside", "removed", "too long"])

@@ -58,8 +58,8 @@ async def test_a_move_in_the_store_ends_the_descriptors_of_all_below(tmp_path: P
         made.resolver._on_open = changes.learn
         deep = await made.walk("/open/b/c", MAPS)
         made.resolver.dirfd(deep)
-        handle = libc.file_handle(made.resolver.dirfd(deep.parent))
-        above = libc.file_handle(made.resolver.dirfd(deep.parent.parent))
+        handle = libc.handle_and_mount(made.resolver.dirfd(deep.parent))[0]
+        above = libc.handle_and_mount(made.resolver.dirfd(deep.parent.parent))[0]
         os.rename(tmp_path / "open/b", tmp_path / "secret/b")
         watch.events = [WatchEvent(Change.MOVED_FROM, above, b"b", handle, 1, is_dir=True)]
         changes.take(Told(), made.resolver)  # type: ignore[arg-type] # ours
@@ -282,7 +282,7 @@ async def test_a_directory_that_the_kernel_gave_up_leaves_nothing_behind(tmp_pat
         assert len(made.nodes) == 1
         assert len(made.resolver) == 0
         assert len(os.listdir("/proc/self/fd")) == before
-        assert changes._directories.keys() == {libc.file_handle(made.tree.root_fd)}
+        assert changes._directories.keys() == {libc.handle_and_mount(made.tree.root_fd)[0]}
 
 
 @on_trio

@@ -69,7 +69,7 @@ class Asked:
 def handle_of(path: Path) -> bytes:
     fd = os.open(path, os.O_PATH)
     try:
-        return libc.file_handle(fd)
+        return libc.handle_and_mount(fd)[0]
     finally:
         os.close(fd)
 

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from policyfs.redact.core.filler import is_word, names_a_muxer, range_says_nothing, says_nothing
+from policyfs.redact.core.filler import is_word, leftovers, names_a_muxer, range_says_nothing, says_nothing
+from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.exif.empty_values import value_says_nothing
 from tests.support.samples.jpegs import ASCII, LONG, RATIONAL, SHORT, UNDEFINED, pack
@@ -131,3 +132,30 @@ def test_zeros_around_filler_change_nothing(run, before, behind):
     assert range_says_nothing(MemorySource(data), 0, len(data))
     spoiled = data + b"Linz"
     assert not range_says_nothing(MemorySource(spoiled), 0, len(spoiled))
+
+
+def marked(marks: str, signs: str) -> Extents:
+    return Extents((at, at + 1) for at, mark in enumerate(marks) if mark in signs)
+
+
+@pytest.mark.parametrize(
+    ("block", "marks", "expected"),
+    [
+        # c: claimed, g: claimed and gone, .: not claimed
+        (b"head" + b"Zirbelstadt", "cccc...........", [(4, 15, False)]),
+        (b"Zirbelstadt" + b"tail", "...........cccc", [(0, 11, False)]),
+        (b"head" + b"abc" + b"tail", "cccc...cccc", [(4, 7, True)]),
+        (b"head" + b"abcd" + b"tail", "cccc....cccc", [(4, 8, False)]),
+        (b"head" + b"abc" + b"tail", "cccg...cccc", [(4, 7, False)]),
+        (b"head" + b"abc" + b"tail", "cccc...gccc", [(4, 7, False)]),
+        (b"head" + b"abc" + b"tail", "ccgc...cgcc", [(4, 7, True)]),
+        (b"head" + bytes(3) + b"tail", "cccg...cccc", []),
+        (b"a" + b"xy" + b"b" + b"Zirbelstadt", "c..c...........", [(1, 3, True), (4, 15, False)]),
+        (b"all claimed", "ccccccccccc", []),
+        (b"", "", []),
+        (b"abc", "...", [(0, 3, True)]),
+    ],
+)
+def test_what_says_nothing_stays_unless_it_is_beside_what_goes(block, marks, expected):
+    found = leftovers(block, marked(marks, "cg"), marked(marks, "g"))
+    assert [tuple(one) for one in found] == expected

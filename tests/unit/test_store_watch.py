@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.linux.libc import file_handle, open_handle
+from policyfs.linux.libc import handle_and_mount, open_handle
 from policyfs.store.facts import probe
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Change, Watch, WatchEvent, inode_hint, parse_events
@@ -53,7 +53,7 @@ def watch(here):
 def handle_of(watch: Watch, path: Path) -> bytes:
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW)
     try:
-        return file_handle(fd)
+        return handle_and_mount(fd)[0]
     finally:
         os.close(fd)
 
@@ -249,7 +249,7 @@ class TestHandles:
         (here / "a").write_bytes(b"abc")
         with Tree.open(here) as tree:
             fd = tree.open_path(tree.root_fd, b"a")
-            handle, stat = file_handle(fd), tree.fstat(fd)
+            handle, stat = handle_and_mount(fd)[0], tree.fstat(fd)
             assert watch.stat_of_handle(handle) == stat
             assert watch.stat_of_handle(handle_of(watch, here)) == tree.fstat(tree.root_fd)
             os.close(fd)
@@ -273,7 +273,7 @@ class TestHandles:
     def test_opening_by_handle(self, here):
         (here / "a").write_bytes(b"abc")
         mount_fd, path_fd = os.open(here, os.O_RDONLY), os.open(here / "a", os.O_PATH)
-        fd = open_handle(mount_fd, file_handle(path_fd), os.O_RDONLY)
+        fd = open_handle(mount_fd, handle_and_mount(path_fd)[0], os.O_RDONLY)
         assert (os.read(fd, 9), os.get_inheritable(fd)) == (b"abc", False)
         for descriptor in (mount_fd, path_fd, fd):
             os.close(descriptor)
@@ -353,7 +353,7 @@ def test_a_handle_tells_the_inode_number(here: Path) -> None:
     for path in names:
         fd = os.open(path, os.O_PATH)
         try:
-            assert inode_hint(file_handle(fd)) == os.fstat(fd).st_ino
+            assert inode_hint(handle_and_mount(fd)[0]) == os.fstat(fd).st_ino
         finally:
             os.close(fd)
 

@@ -6,9 +6,11 @@ cannot hold a place, a day or a serial number. Each of these needs more than thr
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.patches import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSource, is_blank
 
 MOST_BYTES: Final = 3
@@ -109,3 +111,24 @@ def _is_one_run(source: ByteSource, start: int, end: int) -> bool:
             return False
         byte, ended = core[:1], chunk[-1] == 0 or not is_uniform(core)
     return True
+
+
+class Leftover(NamedTuple):
+    """Unreferenced bytes [start, end) of a block. stays: they hold no information."""
+
+    start: int
+    end: int
+    stays: bool
+
+
+def leftovers(block: bytes, claimed: Extents, gone: Extents) -> Iterator[Leftover]:
+    """Yield the unreferenced ranges of a block that are not all zero.
+
+    claimed: referenced bytes. gone: removed bytes. A range beside removed bytes does not stay, because the
+    range may belong to the removed data.
+    """
+    for start, end in claimed.gaps(len(block)):
+        data = block[start:end]
+        if data.count(0) < len(data):
+            beside = gone.hits(start - 1, start) or gone.hits(end, end + 1)
+            yield Leftover(start, end, not beside and says_nothing(data))

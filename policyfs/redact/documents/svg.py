@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from html import unescape
-from typing import Final, NamedTuple
+from typing import Final
 from xml.parsers import expat
 
 from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.free_text import tells_place
 from policyfs.redact.core.patches import ByteSource, uniform_difference
 from policyfs.redact.core.tag_names import told
@@ -39,7 +39,7 @@ from policyfs.redact.documents.svg_names import (
 )
 from policyfs.redact.matroska.fonts import font_stays
 from policyfs.redact.xmp.embedded_images import cleaned_picture
-from policyfs.redact.xmp.packet import MalformedError, element_spans
+from policyfs.redact.xmp.packet import MalformedError, Span, element_spans, replaced
 from policyfs.redact.xmp.properties import RDF, XML
 
 MAX_BYTES: Final = 16 << 20
@@ -86,16 +86,6 @@ _FONT: Final = re.compile(r"(?:application/(?:x-|vnd\.ms-)?|font/?)[\w-]*", re.I
 _STYLE_COMMENT: Final = re.compile(r"/\*(.*?)(?:\*/|\Z)", re.DOTALL)
 
 
-class _Span(NamedTuple):
-    """Characters [start, end) to replace: by *new*, or by as many spaces."""
-
-    start: int
-    end: int
-    what: str
-    tells: Tells
-    new: str = ""
-
-
 @dataclass(slots=True)
 class _Element:
     name: str
@@ -117,7 +107,7 @@ def locate_svg(source: ByteSource, inner: Inner) -> Found:
     try:
         text, encoding = _decoded(data)
         spans = sorted(_Scanner(text, inner).spans())
-        new, notes = _replaced(text, spans, encoding)
+        new, notes = replaced(text, spans, encoding, "SVG")
         expat.ParserCreate("utf-8", " ").Parse(new.lstrip("\ufeff").encode(), True)
         found = Found(notes=notes)
         found.patches += uniform_difference(0, data, new.encode(encoding))
@@ -137,23 +127,6 @@ def _decoded(data: bytes) -> tuple[str, str]:
     return data.decode(_ENCODINGS[stated.lower()]), _ENCODINGS[stated.lower()]
 
 
-def _replaced(text: str, spans: list[_Span], encoding: str) -> tuple[str, list[Note]]:
-    """Return the text with the spans replaced, as many bytes as before, and notes (offsets in bytes)."""
-    unit = 2 if encoding.startswith("utf-16") else 1
-    pieces: list[str] = []
-    notes: list[Note] = []
-    done = offset = 0
-    for span in spans:
-        before = text[done : span.start]
-        offset += len(before.encode(encoding))
-        size = len(text[span.start : span.end].encode(encoding))
-        pieces += [before, span.new or " " * (size // unit)]
-        notes.append(Note(offset, size, "SVG", span.what, span.tells))
-        offset += size
-        done = span.end
-    return "".join([*pieces, text[done:]]), notes
-
-
 class _Scanner:
     """Scanner of a drawing's tokens. It collects the spans to replace."""
 
@@ -166,7 +139,7 @@ class _Scanner:
         self._roots = 0
         self._searched: set[str] = set()
 
-    def spans(self) -> Iterator[_Span]:
+    def spans(self) -> Iterator[Span]:
         """Yield the spans to replace. Raises MalformedError, NotThisKindError, TooMuchError."""
         text = self._text
         self._at = 1 if text.startswith("\ufeff") else 0
@@ -210,12 +183,12 @@ class _Scanner:
             raise NotThisKindError("its document type has entities, or is none of SVG")
         self._at = found.end()
 
-    def _comment(self, start: int, end: int) -> Iterator[_Span]:
+    def _comment(self, start: int, end: int) -> Iterator[Span]:
         inside = self._text[start:end]
         if not self._gone() and (tells := self._told(inside, Tells.PEOPLE)):
-            yield _Span(start, end, "comment", tells)
+            yield Span(start, end, "comment", tells)
 
-    def _instruction(self, start: int, end: int) -> Iterator[_Span]:
+    def _instruction(self, start: int, end: int) -> Iterator[Span]:
         inside = self._text[start:end]
         kept = bool(self._stack) and _PACKET.fullmatch(inside) is not None
         if not self._roots and _STYLE_SHEET.fullmatch(inside) is not None:
@@ -223,7 +196,7 @@ class _Scanner:
         if not kept and not self._gone():
             yield self._hidden(start, end, "processing instruction", UNKNOWN)
 
-    def _characters(self, start: int, end: int, *, raw: bool = False) -> Iterator[_Span]:
+    def _characters(self, start: int, end: int, *, raw: bool = False) -> Iterator[Span]:
         text = self._text[start:end]
         around = self._stack[-1] if self._stack else None
         if not text.strip("\ufeff \t\r\n") or self._gone():
@@ -239,40 +212,40 @@ class _Scanner:
             around.text.append(text if raw else _plain(text))
             around.pieces.append((start, end))
         elif around.namespace not in EDITORS or self._told(_plain(text), NOTHING):
-            yield _Span(start, end, "text that is not drawn", UNKNOWN)
+            yield Span(start, end, "text that is not drawn", UNKNOWN)
 
-    def _code(self, local: str, start: int, text: str) -> Iterator[_Span]:
+    def _code(self, local: str, start: int, text: str) -> Iterator[Span]:
         """Search a style or a script. Comments of a style, and a whole script, go if they tell data."""
         if local == "script":
             if tells := self._told(text, NOTHING):
-                yield _Span(start, start + len(text), local, tells)
+                yield Span(start, start + len(text), local, tells)
             return
         self._inner.budget.part(text.count("/*"))
         comments = list(_STYLE_COMMENT.finditer(text))
         if tells := self._told("".join(found[1] for found in comments), Tells.PEOPLE):
             for found in comments:
-                yield _Span(start + found.start(1), start + found.end(1), "comment of a style", tells)
+                yield Span(start + found.start(1), start + found.end(1), "comment of a style", tells)
         text = _STYLE_COMMENT.sub(lambda found: " " * len(found[0]), text)
         yield from self._needed(start, text, "style")
 
     def _check_joined(self, local: str, parts: list[str]) -> None:
         """Search a style or script whose text other markup divides as readers join it, and as it is if the
         markup goes. Raises NotThisKindError if its cleaned parts together have more to hide."""
-        cleaned = [_replaced(part, list(self._code(local, 0, part)), "utf-8")[0] for part in parts]
+        cleaned = [replaced(part, self._code(local, 0, part), "utf-8", "SVG")[0] for part in parts]
         for joined in ("".join(cleaned), " ".join(cleaned)):
             if any(True for _ in self._code(local, 0, joined)):
                 raise NotThisKindError(f"a {local} in it has several parts, which tell more together")
 
-    def _needed(self, start: int, text: str, what: str, *, numbers: bool = True) -> Iterator[_Span]:
+    def _needed(self, start: int, text: str, what: str, *, numbers: bool = True) -> Iterator[Span]:
         """Search text that is needed to draw, at an offset; clean the pictures and fonts in it.
 
         numbers: True if its numbers are lengths and colours, which are not searched.
         """
-        spans: list[_Span] = []
+        spans: list[Span] = []
 
         def without_data(found: re.Match[str]) -> str:
             if (new := self._embedded(found)) != found[3]:
-                spans.append(_Span(start + found.start(3), start + found.end(3), "picture", UNKNOWN, new))
+                spans.append(Span(start + found.start(3), start + found.end(3), "picture", UNKNOWN, new))
             return f"data:{found[1]}{found[2]} "
 
         text = _DATA.sub(without_data, text)
@@ -309,7 +282,7 @@ class _Scanner:
             raise NotThisKindError("a picture or file in it is not understood")
         return new
 
-    def _open(self) -> Iterator[_Span]:
+    def _open(self) -> Iterator[Span]:
         found = _OPEN.match(self._text, self._at)
         if found is None or len(self._stack) >= MAX_DEPTH:
             raise MalformedError
@@ -346,7 +319,7 @@ class _Scanner:
             return UNKNOWN & ~Tells.LOCATION & self._inner.hide
         return UNKNOWN
 
-    def _packet(self, element: _Element) -> Iterator[_Span]:
+    def _packet(self, element: _Element) -> Iterator[Span]:
         last = self._at
         if not self._text.startswith("/>", last - 2):
             close = _CLOSE.match(self._text, self._text.find(f"</{element.name}", last) % len(self._text))
@@ -355,17 +328,17 @@ class _Scanner:
             last = close.end()
         first, outer = element.start, self._stack[-1].namespaces
         for span in element_spans(self._text[first:last], outer, self._inner):
-            yield _Span(first + span[0], first + span[1], *span[2:])
+            yield span._replace(start=first + span.start, end=first + span.end, bare=False)
         self._at = last
 
-    def _close(self) -> Iterator[_Span]:
+    def _close(self) -> Iterator[Span]:
         found = _CLOSE.match(self._text, self._at)
         if found is None or not self._stack or self._stack[-1].name != found[1]:
             raise MalformedError
         self._at = found.end()
         yield from self._leave()
 
-    def _leave(self) -> Iterator[_Span]:
+    def _leave(self) -> Iterator[Span]:
         element = self._stack.pop()
         parent = self._stack[-1] if self._stack else None
         if element.gone:
@@ -376,23 +349,23 @@ class _Scanner:
                 self._check_joined(element.local, element.text)
         elif element.pieces:
             if tells := self._told("".join(element.text), Tells.PEOPLE):
-                yield from (_Span(*piece, element.local, tells) for piece in element.pieces)
+                yield from (Span(*piece, element.local, tells) for piece in element.pieces)
         elif parent is not None and parent.local in DRAWN:
             parent.text += element.text  # words of a line may be in several elements
         elif element.text and self._told("".join(element.text), NOTHING, self._asked):
             raise NotThisKindError("a text that is drawn tells a place")
 
-    def _hidden(self, start: int, end: int, what: str, tells: Tells) -> _Span:
+    def _hidden(self, start: int, end: int, what: str, tells: Tells) -> Span:
         """Return the span of markup that goes; among words that are drawn a comment takes its place."""
         size = len(self._text[start:end].encode()) - len("<!---->")
         among = bool(self._stack) and self._stack[-1].local in DRAWN and self._text[start:end].isascii()
-        return _Span(start, end, what, tells, f"<!--{' ' * size}-->" if among and size >= 0 else "")
+        return Span(start, end, what, tells, f"<!--{' ' * size}-->" if among and size >= 0 else "")
 
-    def _attribute(self, element: _Element, found: re.Match[str]) -> Iterator[_Span]:
+    def _attribute(self, element: _Element, found: re.Match[str]) -> Iterator[Span]:
         name, value = found[1], unescape(found[2][1:-1])
         if name == "xmlns" or name.startswith("xmlns:"):
             if gone := self._inner.hide & _namespace_tells(value):
-                yield _Span(*found.span(), name, gone)
+                yield Span(*found.span(), name, gone)
             return
         namespace, local = self._resolve(name, element.namespaces, default=False)
         if element.namespace in EDITORS and ":" not in name:
@@ -400,7 +373,7 @@ class _Scanner:
         tells = attribute_tells(namespace, local, linked=element.local == "a")
         if tells is not None:
             if gone := self._told(value, tells):
-                yield _Span(*found.span(), name, gone)
+                yield Span(*found.span(), name, gone)
         elif local not in SHAPES or not _SHAPE.fullmatch(value):
             yield from self._needed(found.start(2) + 1, found[2][1:-1], name, numbers=local in STYLES)
 

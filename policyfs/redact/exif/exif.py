@@ -1,7 +1,7 @@
 """Cleaner of TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0): the walk over a source in memory.
 
 The result holds the header, the directories with their known tags, and the values of these tags. All other
-bytes become zeros, except filler (bytes without information, core/unreferenced.py). So data to which no kept
+bytes become zeros, except filler (bytes without information, core/filler.py). So data to which no kept
 tag refers does not stay by accident. Examples are padding, a GPS directory without a pointer, and a GPS
 directory with a pointer that is wrong by some bytes. When a tag is removed, the later tags of its directory
 move up, as if the tag had never been there.
@@ -17,12 +17,11 @@ from typing import ClassVar, Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, NotThisKindError, shifted
-from policyfs.redact.core.filler import is_uniform, is_word
+from policyfs.redact.core.filler import is_uniform, is_word, leftovers
 from policyfs.redact.core.free_text import BYTES_PER_PART, told_in
 from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import MemorySource, apply, difference
-from policyfs.redact.core.unreferenced import leftovers
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.empty_values import is_version_alone, number_of, unnamed_says_nothing
 from policyfs.redact.exif.ifd import Directory, Entry, Frame, read_entries, read_header

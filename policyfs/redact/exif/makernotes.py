@@ -17,10 +17,10 @@ from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner, Note, NotThisKindError
+from policyfs.redact.core.filler import leftovers
 from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import MemorySource, apply, in_order
-from policyfs.redact.core.unreferenced import leftovers
 from policyfs.redact.exif import raw_tags
 from policyfs.redact.exif.ifd import Directory, Entry, Frame
 from policyfs.redact.exif.makernote_tags import NOTE_TABLES, PREVIEWS

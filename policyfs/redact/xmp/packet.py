@@ -8,10 +8,10 @@ readers may misunderstand it, because it is not well-formed, has a DOCTYPE, or s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import unescape
-from typing import Final
+from typing import Final, NamedTuple
 from xml.parsers import expat
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
@@ -88,9 +88,8 @@ class _Element:
     """True if some text of the element was read already."""
 
 
-@dataclass(slots=True)
-class _Span:
-    """Characters [start, end) to remove, and their name. new: text instead of spaces. bare: as in Note."""
+class Span(NamedTuple):
+    """Characters [start, end) to replace: by *new*, or by as many spaces. bare: as in Note."""
 
     start: int
     end: int
@@ -110,29 +109,26 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
     try:
         text = body.decode(encoding)
         spans = _spans(_Scanner(text, encoding, inner, inner.hide))
-        cleaned, notes = _blank(text, spans, encoding, len(mark))
+        cleaned, notes = replaced(text, spans, encoding, "XMP", len(mark))
         _check(cleaned)
         new = mark + cleaned.encode(encoding) + bytes(len(tail))
         if _encoding(new) != (mark, encoding):
             raise MalformedError  # readers would read the new packet in another encoding
     except (MalformedError, ValueError):  # unescape() raises ValueError for a number of thousands of digits
         return _emptied(data)
-    return Cleaned(new, notes) if len(new) == len(data) else _emptied(data)
+    return Cleaned(new, tuple(notes)) if len(new) == len(data) else _emptied(data)
 
 
-def element_spans(
-    text: str, namespaces: Mapping[str, str], inner: Inner
-) -> list[tuple[int, int, str, Tells, str]]:
-    """Return the parts to hide of one element with RDF in other XML: start, end, name, categories, new text.
+def element_spans(text: str, namespaces: Mapping[str, str], inner: Inner) -> list[Span]:
+    """Return the parts to hide of one element with RDF in other XML.
 
-    namespaces: those that the elements around it declare, by prefix. new text: "" for spaces. Raises
-    MalformedError, ValueError, TooMuchError.
+    namespaces: those that the elements around it declare, by prefix. Raises MalformedError, ValueError,
+    TooMuchError.
     """
-    spans = _spans(_Scanner(text, "utf-8", inner, inner.hide, outer=namespaces))
-    return [(span.start, span.end, span.what, span.tells, span.new) for span in spans]
+    return _spans(_Scanner(text, "utf-8", inner, inner.hide, outer=namespaces))
 
 
-def _spans(scanner: _Scanner) -> list[_Span]:
+def _spans(scanner: _Scanner) -> list[Span]:
     try:
         return scanner.spans()
     finally:
@@ -166,11 +162,14 @@ def _without_tail(body: bytes, encoding: str) -> bytes:
 
 
 def _unit(encoding: str) -> int:
-    return {"utf-8": 1, "utf-16": 2, "utf-32": 4}[encoding[:6].rstrip("-")]
+    return {"utf-16": 2, "utf-32": 4}.get(encoding[:6], 1)
 
 
-def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[str, tuple[Note, ...]]:
-    """Replace spans of a text by spaces; return the text, as long as before, and notes (offsets in bytes)."""
+def replaced(
+    text: str, spans: Iterable[Span], encoding: str, container: str, offset: int = 0
+) -> tuple[str, list[Note]]:
+    """Return the text with the spans replaced, as many bytes as before, and notes. offset: of the text in
+    bytes. container: the format's name in the notes."""
     unit, done = _unit(encoding), 0
     pieces: list[str] = []
     notes: list[Note] = []
@@ -179,10 +178,10 @@ def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[s
         offset += len(before.encode(encoding))
         size = len(text[span.start : span.end].encode(encoding))
         pieces += [before, span.new or " " * (size // unit)]
-        notes.append(Note(offset, size, "XMP", span.what, span.tells, bare=span.bare))
+        notes.append(Note(offset, size, container, span.what, span.tells, bare=span.bare))
         offset += size
         done = span.end
-    return "".join([*pieces, text[done:]]), tuple(notes)
+    return "".join([*pieces, text[done:]]), notes
 
 
 def _check(text: str) -> None:
@@ -209,10 +208,10 @@ class _Scanner:
     hidden_depth: int = 0
     hidden_tells: Tells = NOTHING
     looked_at: int = 0
-    found: list[_Span] = field(default_factory=list)
+    found: list[Span] = field(default_factory=list)
     outer: Mapping[str, str] = field(default_factory=lambda: {"xml": properties.XML})
 
-    def spans(self) -> list[_Span]:
+    def spans(self) -> list[Span]:
         """Return the spans to remove, in order and without overlaps. Raises MalformedError."""
         self._walk()
         if self.stack or self.roots != 1:
@@ -253,7 +252,7 @@ class _Scanner:
 
     def _hide(self, end: int, what: str, tells: Tells = UNKNOWN) -> None:
         if self.hidden_from < 0 and tells & self.hide:
-            self.found.append(_Span(self.at, end, what, tells))
+            self.found.append(Span(self.at, end, what, tells))
         self.at = end
 
     def _characters(self, end: int) -> None:
@@ -373,7 +372,7 @@ class _Scanner:
             alone = _ALONE.fullmatch(self.text, self.hidden_from, end)
             nothing = alone is not None and properties.is_no_place(alone[1] or "")
             bare = nothing and self.hidden_tells == Tells.LOCATION
-            self.found.append(_Span(self.hidden_from, end, element.name, self.hidden_tells, bare=bare))
+            self.found.append(Span(self.hidden_from, end, element.name, self.hidden_tells, bare=bare))
             self.hidden_from = -1
         self.stack.pop()
 
@@ -390,7 +389,7 @@ class _Scanner:
                 told = self._attribute(namespace, local, value)
             if told & self.hide:
                 bare = told == Tells.LOCATION and properties.is_no_place(value)
-                self.found.append(_Span(found.start(1), found.end(2), name, told, bare=bare))
+                self.found.append(Span(found.start(1), found.end(2), name, told, bare=bare))
 
     def _attribute(self, namespace: str | None, local: str, value: str) -> Tells:
         known = properties.describe(namespace, local)
@@ -404,7 +403,7 @@ class _Scanner:
     def _picture(self, name: str, start: int, text: str) -> None:
         new = cleaned_picture(text, self.inner)
         if new != text:
-            self.found.append(_Span(start, start + len(text), name, UNKNOWN, new or ""))
+            self.found.append(Span(start, start + len(text), name, UNKNOWN, new or ""))
 
     def _told(self, text: str) -> Tells:
         self.looked_at += len(text)
