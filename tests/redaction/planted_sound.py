@@ -489,7 +489,7 @@ FILMS: Final[Plants] = {
     ),
     "in an index": Plant(
         MKV,
-        "matroska/cues.py MAX_POINTS",
+        "matroska/elements.py MAX_POINTS",
         lambda: film(
             _cluster(),
             el(

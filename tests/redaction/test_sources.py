@@ -153,7 +153,7 @@ _RANGES: Final = {
         **dict.fromkeys(("range(4)", "range(7, 11)", "range(12, 23)"), "types of units, H.266, table 5"),
         "range(176)": "pictures, slices, objects (H.262, table 6-1; ISO/IEC 14496-2, table 6-3)",
     },
-    "bitstreams/camera_data.py": {
+    "bitstreams/sei.py": {
         "range(160, 171)": "exposure (H264.pm of ExifTool)",
         "range(176, 208)": "GPS, which goes: no number in it stays under `location`",
     },
@@ -171,7 +171,7 @@ _RANGES: Final = {
         "range(224, 240)": "APPn: zeros, except the segments that segments.py reads",
     },
     "jpeg/segments.py": {"range(16)": "names of APPn for findings"},
-    "matroska/cues.py": {"range(1, 9)": "lengths of a number"},
+    "matroska/elements.py": {"range(1, 9)": "lengths of a number"},
     "matroska/tag_names.py": {
         "range(21969, 21979)": "ten numbers of MasteringMetadata (RFC 9559, 5.1.4.1.28)"
     },

@@ -8,13 +8,17 @@ import pytest
 
 from policyfs.redact.bitstreams import sei
 from policyfs.redact.bitstreams.nal_units import AVC, HEVC
+from policyfs.redact.bitstreams.sei import MDPM, mdpm_entries
 from policyfs.redact.core import cleaners
-from policyfs.redact.core.categories import hidden_by
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells, hidden_by
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
 from tests.fuzz.richer import FILMS
+from tests.support.samples import mpegs
 from tests.support.samples.inners import Plain
 from tests.support.samples.movies import CITY, PLACE
+from tests.support.samples.mpegs import EXPOSED, GPS, mdpm
+from tests.unit import test_redact_registry as registry
 
 X265 = bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e")
 CAPTIONS = b"\xb5\0\x31GA94\3\xc2\xff\xfcAB\xfcCD\xff"
@@ -151,3 +155,43 @@ def test_a_unit_with_emulation_prevention_costs_more_than_any_other():
         assert sei.blanked(whole, HEVC.header, inner) is None
         spent.append((before - inner.budget.searched) // len(whole))
     assert spent == [4, 1]
+
+
+TIME = b"\x18\2\x20\x24\5"
+CAMERA = b"\xe0\0\1\3\0"
+
+
+def told(payload: bytes) -> list[Tells]:
+    return [entry.tells for entry in mdpm_entries(MDPM + payload)]
+
+
+def test_what_entries_tell():
+    place = Tells.LOCATION | Tells.TIME
+    assert told(b"\4" + TIME + EXPOSED + GPS[0] + CAMERA) == [Tells.TIME, Tells.OTHER, place, Tells.DEVICE]
+    assert told(b"\1" + b" " * 5) == [NOTHING]
+    assert told(b"\2" + b"\xf3home" + b"\xb0ab") == [UNKNOWN, UNKNOWN]
+    assert told(b"\0at home") == [UNKNOWN]
+    assert told(b"") == []
+    assert told(b"\0\0\0") == []
+
+
+def test_entries_go_one_by_one():
+    unit = mdpm(TIME, EXPOSED, *GPS, CAMERA)[4:]
+    for hide, kept, gone in (
+        (Tells.LOCATION, (TIME, EXPOSED, CAMERA), GPS),
+        (Tells.DEVICE, (TIME, EXPOSED, *GPS), (CAMERA,)),
+        (Tells.TIME, (EXPOSED, CAMERA), (TIME, *GPS)),
+    ):
+        new = sei.blanked(unit, 1, registry.cleaners(hide))
+        assert new is not None
+        plain = new.data.replace(b"\0\0\3", b"\0\0")
+        assert all(entry in plain for entry in kept)
+        assert not [entry for entry in gone if entry in plain]
+        assert sei.blanked(new.data, 1, registry.cleaners(hide)) is None
+
+
+def test_a_text_among_entries_goes_with_all_of_them():
+    new = sei.blanked(mdpm(TIME, b"\xe4" + mpegs.PLACE + b"ab")[4:], 1, registry.cleaners())
+    assert new is not None
+    assert mpegs.PLACE[:8] not in new.data
+    assert TIME not in new.data

@@ -6,12 +6,14 @@ import pytest
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned
-from policyfs.redact.matroska import tag_names
+from policyfs.redact.core.patches import MemorySource
+from policyfs.redact.matroska import elements, tag_names
 from policyfs.redact.matroska.ebml import void
 from policyfs.redact.matroska.elements import Tree, child_data, children
+from policyfs.redact.plan import Outcome, locate
 from tests.support.samples import matroskas as mk
 from tests.support.samples.inners import Plain
-from tests.support.samples.matroskas import el, number, simple_tag
+from tests.support.samples.matroskas import cluster, el, film, ident_bytes, number, simple_tag
 from tests.support.samples.redacted import redacted
 
 PLACE = b"47.80453, 13.04229"
@@ -251,3 +253,68 @@ def test_texts_are_searched_as_far_as_the_budget_allows(hide: Tells, stays: bool
     found = Tree(Plain(hide)).clean(tag_names.TAGS, data)
     assert found is not None
     assert [text in found.data for text in texts] == [True] * 3 + [stays] * 2
+
+
+KIND = "video/x-matroska"
+CUES, POINT, TIME, POSITIONS = 0x1C53BB6B, 0xBB, 0xB3, 0xB7
+TRACK_NUMBER, CLUSTER = number(0xF7, 1), number(0xF1, 70_000)
+LONG = b"\x01" + bytes(6)
+
+
+def point(*positions: bytes, size: bytes | None = None) -> bytes:
+    return el(POINT, number(TIME, 40), *positions, size=size)
+
+
+PLAIN = el(POSITIONS, TRACK_NUMBER, CLUSTER)
+MORE = el(POSITIONS, TRACK_NUMBER, CLUSTER, number(0xF0, 300), number(0xB2, 5), el(0x5378, b"\1"))
+
+
+@pytest.mark.parametrize(
+    ("data", "plain"),
+    [
+        (point(PLAIN), True),
+        (point(PLAIN, MORE) * 9, True),
+        (el(0xBF, b"crc4") + point(PLAIN), True),
+        (point(PLAIN, size=LONG + bytes([len(number(TIME, 40) + PLAIN)])), True),
+        (b"", False),
+        (point(PLAIN) + b"\0", False),
+        (point(PLAIN) + el(0xEC, b"in a village"), False),
+        (point(PLAIN) + b"a quince", False),
+        (point(el(POSITIONS, TRACK_NUMBER, el(0xF1, b"nine bytes"))), False),
+        (point(el(POSITIONS, TRACK_NUMBER, el(0x4444, b"ab"))), False),
+        (point(), False),
+        (point(PLAIN, size=b"\x83"), False),
+        (point(PLAIN, size=b"\xfe"), False),
+        (point(el(POSITIONS, TRACK_NUMBER, CLUSTER, size=b"\x83")), False),
+        (point(el(POSITIONS, TRACK_NUMBER, CLUSTER, size=b"\xfe")), False),
+        (el(POINT, PLAIN), False),
+    ],
+)
+def test_an_index_by_its_form(data: bytes, plain: bool) -> None:
+    assert (elements.cluster_positions(data) is not None) is plain
+
+
+def test_too_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elements, "MAX_POINTS", 9)
+    assert elements.cluster_positions(point(PLAIN) * 9) is not None
+    assert elements.cluster_positions(point(PLAIN) * 10) is None
+
+
+def test_positions_of_clusters() -> None:
+    other = el(POSITIONS, number(0xF1, 9), TRACK_NUMBER, el(0xF1, b"\0\0\xf1"), number(0xF0, 0xF181F1))
+    found = elements.cluster_positions(point(PLAIN) + point(MORE, other) * 2)
+    assert found == {(70_000).to_bytes(3), b"\x09", b"\0\0\xf1"}
+
+
+def test_a_film_with_a_key_frame_for_each_picture_is_served() -> None:
+    start = film(cluster())
+    at = start.index(ident_bytes(0x1F43B675)) - start.index(ident_bytes(0x1549A966))
+    data = film(cluster(), el(CUES, point(el(POSITIONS, TRACK_NUMBER, number(0xF1, at))) * 36_000))
+    assert locate(KIND, frozenset({"location"}), MemorySource(data)).outcome is Outcome.CLEAN
+
+
+def test_an_index_with_a_text_loses_the_text() -> None:
+    text = b"47.8045 N, 13.0423 E"
+    out = redacted(KIND, film(el(CUES, point(PLAIN), el(0x4444, text), point(PLAIN))), "location")
+    assert text not in out
+    assert out.count(point(PLAIN)) == 2

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from policyfs.redact.bitstreams.camera_data import MARK, entries
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.free_text import told_in
@@ -112,8 +111,8 @@ def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
 
 def _parts(kind: int, payload: bytes, inner: Inner) -> Iterable[tuple[Tells, int, int]]:
     """Return the parts of a message that go or stay apart: their categories, and their ranges."""
-    if kind == UNREGISTERED and payload.startswith(MARK) and not _among_numbers(payload[len(MARK) :], inner):
-        return entries(payload)
+    if kind == UNREGISTERED and payload.startswith(MDPM) and not _among_numbers(payload[len(MDPM) :], inner):
+        return mdpm_entries(payload)
     tells, kept = _judged(kind, payload, inner)
     return ((tells, kept, len(payload)),)
 
@@ -255,3 +254,41 @@ def filler(size: int) -> bytes:
         if len(lead) >= 4 or room - len(lead) < 4:
             return _TRAILING.ljust(size, b"\0")
         lead += bytes((FILLER, 0))
+
+
+MDPM: Final = bytes.fromhex("17ee8c60f84d11d98cd60800200c9a66") + b"MDPM"
+"""First bytes of a message of camcorders (AVCHD): a UUID, and the name of a list of numbers about time, place
+and camera. Source: lib/Image/ExifTool/H264.pm of ExifTool (names of the entries)."""
+_ENTRY_BYTES: Final = 5
+_NO_DATA: Final = b" "
+_TELLS: Final = MappingProxyType(
+    {
+        **dict.fromkeys((0x13, 0x14, 0x18, 0x19), Tells.TIME),
+        **dict.fromkeys((0x70, 0x71, 0x7F, *range(0xA0, 0xAB), 0xE1, 0xEE), Tells.OTHER),
+        **dict.fromkeys(range(0xB0, 0xD0), Tells.LOCATION | Tells.TIME),
+        **dict.fromkeys((0xE0, 0xE4, 0xE5, 0xE6), Tells.DEVICE),
+    }
+)
+"""Number of an entry -> categories of its four bytes: times, exposure, GPS, and the camera."""
+
+
+class Entry(NamedTuple):
+    """An entry: its categories, and its range in the message."""
+
+    tells: Tells
+    start: int
+    end: int
+
+
+def mdpm_entries(payload: bytes) -> Iterator[Entry]:
+    """Yield the entries of a message that begins with MDPM. Bytes that are no entry count as one."""
+    at = len(MDPM) + 1
+    for _ in range(payload[len(MDPM)] if len(payload) > len(MDPM) else 0):
+        entry = payload[at : at + _ENTRY_BYTES]
+        if len(entry) < _ENTRY_BYTES:
+            break
+        tells = NOTHING if not entry.strip(_NO_DATA) else _TELLS.get(entry[0], UNKNOWN)
+        yield Entry(tells, at, at + _ENTRY_BYTES)
+        at += _ENTRY_BYTES
+    if payload[at:].strip(b"\0" + _NO_DATA):
+        yield Entry(UNKNOWN, at, len(payload))
