@@ -61,7 +61,6 @@ class Sniffer:
         launcher: LauncherProcess | None = None,
     ) -> None:  # fmt: skip
         """Set the limits, but start no process; start() makes a running sniffer."""
-        self._limits = limits
         self._at_first = at_first
         self._deadline_s = deadline_s
         self._line = Line(workers, queue)

@@ -144,7 +144,7 @@ class FileSystem:
         finder, plans = self._finders(keeper)
         self.context = fs = self._context(engine, finder)
         self.modes = self._shown_modes()
-        self.opening = self._opening(fs, finder, plans, keeper)
+        self.opening = self._opening(fs, plans, keeper)
         self.data = self._data(fs, self.opening)
         self.names = self._names(fs, self.opening, self.data, MovedFiles(fs, base.sniffer, plans, keeper))
         self._handlers(fs, self.opening, self.data, self.names)
@@ -187,9 +187,7 @@ class FileSystem:
         intents = Intents(current_ledger)
         return FsContext(tree, nodes, handles, resolver, gate, held, name_lock, self.kernel_locks, intents)
 
-    def _opening(
-        self, fs: FsContext, finder: FactFinder, plans: PlanFinder, keeper: LeaseKeeper | None
-    ) -> _Opening:
+    def _opening(self, fs: FsContext, plans: PlanFinder, keeper: LeaseKeeper | None) -> _Opening:
         settings, base, facts, cache = self._settings, self._base, self._base.facts, self.kernel_cache
         backing = None if settings.device_fd is None else Backing(settings.device_fd)
         self.passthrough = passthrough = Passthrough(
@@ -201,7 +199,7 @@ class FileSystem:
             base.tree, plans, keeper, self.copies, reflink=facts.reflink, size_cap=settings.copy_bytes,
             places=self._undo.enter_context(MemoryPlaces()), apart=settings.app is None,
         )  # fmt: skip
-        views = Views(fs.nodes, finder, redactor.copyable, lambda: keeper is not None and passthrough.enabled)
+        views = Views(fs.nodes, redactor.copyable, lambda: keeper is not None and passthrough.enabled)
         # A pool's files are leased in its branches, an NFS server's under a delegation.
         below = keeper if base.pool is None and not facts.delegates else base.keeper
         self.leased = leased = LeasedFiles(

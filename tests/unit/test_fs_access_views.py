@@ -30,9 +30,7 @@ class Chosen:
     def __init__(self, made: Parts, path: str = "/a.jpg") -> None:
         self.made = made
         self.copyable, self.proves = True, False
-        self.views = Views(
-            made.nodes, made.gate.facts, lambda *asked: self.copyable, proves_raw=lambda: self.proves
-        )
+        self.views = Views(made.nodes, lambda *asked: self.copyable, proves_raw=lambda: self.proves)
         self.name = path.strip("/").encode()
         fd = os.open(made.store / path.strip("/"), os.O_PATH)
         self.stat: Stat = made.tree.fstat(fd)

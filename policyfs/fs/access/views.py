@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Final
 
 from policyfs.domain import Facts, FileType, Lane, Need, Op, Principal, View, to_clean
-from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import BytePath, Node
@@ -38,12 +37,10 @@ class Views:
     and version, or a new one."""
 
     def __init__(
-        self, nodes: NodeTable, facts: FactFinder, copyable: Copyable,
-        proves_raw: Callable[[], bool] = lambda: False,
-    ) -> None:  # fmt: skip
+        self, nodes: NodeTable, copyable: Copyable, proves_raw: Callable[[], bool] = lambda: False
+    ) -> None:
         """proves_raw: returns True if a lease can prove the kind of a raw file in passthrough."""
         self._nodes = nodes
-        self._facts = facts
         self._copyable = copyable
         self._proves_raw = proves_raw
         # Opens that got ESTALE, by inode and thread. _unproven: readers without a proof. _coming: writers.
