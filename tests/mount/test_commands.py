@@ -246,6 +246,8 @@ def test_a_mount_in_the_background_and_again_at_once(mounts: Mounts, store: Path
         assert gone(keeper)
         assert not mount.control_socket.exists()
         assert "rror" not in log.read_text()
+        read = command(mount, "audit", "search", "--trail", mount.trail_dir.parent)
+        assert (read.returncode, read.stderr) == (0, ""), "the log beside the segments is no damage"
         # and again at once
         assert _in_background(mount).returncode == 0
         second = int(mount.status()["pid"])
