@@ -79,7 +79,6 @@ from policyfs.fs.opening.stale_handles import StaleHandles
 from policyfs.fs.opening.write_access import WriteAccess
 from policyfs.fs.raw_handlers import RawHandlers
 from policyfs.fs.redacted.copies import Redactor
-from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.fs.redacted.restored_copies import RestoredCopies
@@ -114,7 +113,6 @@ _LOCKED_RANGES: Final = 4096
 class _Opening:
     views: Views
     repeats: Repeats
-    hidden: HiddenWords
     redactor: Redactor
     restored_copies: RestoredCopies
     lifecycle: Lifecycle
@@ -220,8 +218,7 @@ class FileSystem:
             forget_now=cache.forget_attributes_now, forget_soon=cache.forget_attributes, keeper=keeper,
             remote=facts.remote,
         )  # fmt: skip
-        hidden = HiddenWords(fs)
-        paths = self._byte_paths(fs, hidden, redactor, preconditions, lifecycle)
+        paths = self._byte_paths(fs, redactor, preconditions, lifecycle)
         backing_files = BackingFiles(fs, replaced_files=self._replaced_files, remote=facts.remote)
         write_access = WriteAccess(
             fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts, remote=facts.remote,
@@ -236,7 +233,7 @@ class FileSystem:
         self.stale_handles = StaleHandles(fs)
         open_files = OpenFiles(fs, backing_files=backing_files, forget_attributes=cache.forget_attributes)
         return _Opening(
-            views, repeats, hidden, redactor, RestoredCopies(fs, redactor, self.copies, plans), lifecycle,
+            views, repeats, redactor, RestoredCopies(fs, redactor, self.copies, plans), lifecycle,
             paths, backing_files, write_access, open_files, change_lock,
             Checker(fs, base.sniffer, change_lock, rejections), withheld_names, keeper,
         )  # fmt: skip
@@ -261,13 +258,12 @@ class FileSystem:
         return repeats, bridged
 
     def _byte_paths(
-        self, fs: FsContext, hidden: HiddenWords, redactor: Redactor, preconditions: Preconditions,
-        lifecycle: Lifecycle,
-    ) -> dict[BytePath, PathServer]:  # fmt: skip
+        self, fs: FsContext, redactor: Redactor, preconditions: Preconditions, lifecycle: Lifecycle
+    ) -> dict[BytePath, PathServer]:
         return {
             BytePath.RAW: RawPath(
                 fs, preconditions=preconditions, passthrough=self.passthrough, lifecycle=lifecycle),
-            BytePath.LIVE: LivePath(fs, hidden=hidden, redactor=redactor),
+            BytePath.LIVE: LivePath(fs, redactor=redactor),
             BytePath.COPY: CopyPath(
                 fs, passthrough=self.passthrough, redactor=redactor, preconditions=preconditions,
                 lifecycle=lifecycle,
@@ -277,7 +273,7 @@ class FileSystem:
 
     def _data(self, fs: FsContext, opening: _Opening) -> DataOperations:
         facts, cache = self._base.facts, self.kernel_cache
-        guard = WriteGuard(fs, opening.hidden, cache.drop_pages)
+        guard = WriteGuard(fs, cache.drop_pages)
         draft = DraftWrites(fs.tree, guard, self.drafts)
         head_checked = HeadCheckedWrites(fs.tree, guard, opening.checker, draft)
         direct = DirectWrites(fs.tree, guard, opening.change_lock, remote=facts.remote)

@@ -14,8 +14,8 @@ import policyfs.fs.redacted.copies as redactor_module
 from policyfs.content.sniffer import Sniffer
 from policyfs.content.workers.pool import Pool
 from policyfs.domain import Principal
+from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.linux.libc import proc_fd
 from policyfs.policy.rules.table import Table
@@ -114,7 +114,7 @@ def shown_live() -> None:
 
 def own_for_ever() -> None:
     """Who could see all of a file when it was opened sees all of it as long as it is open."""
-    put(HiddenWords, "of", lambda self, handle: frozenset())
+    put(Gate, "hidden_words", lambda self, handle: frozenset())
 
 
 class _Everything(frozenset[str]):

@@ -22,6 +22,7 @@ from policyfs.fs.access.name_verdicts import NameVerdicts, Verdicts
 from policyfs.fs.access.path_answers import PathAnswers, Unseen
 from policyfs.fs.access.policy_record import PolicyRecord
 from policyfs.fs.access.strictest import stricter
+from policyfs.fs.access.views import Views
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import ROOT_ID, Node
@@ -321,6 +322,15 @@ class Gate:
         if need and handle.fd < 0:  # a handle in passthrough
             return await self.facts_of(handle.node, need, who)
         return await self.facts.behind(handle.fd, need, who.lane)
+
+    def hidden_words(self, handle: Handle) -> frozenset[str]:
+        """Return the words for data that is hidden now in an open file from its app: by the policy in
+        force, for the file's present owner, by any of its names."""
+        owner = self.facts.owner_of(handle.fd)
+        hidden: frozenset[str] = frozenset()
+        for state in handle.node.states():
+            hidden |= Views.hidden_now(self.engine, handle.caller.principal, state, lambda: owner)
+        return hidden
 
     def hangs_on_kind(self, who: Principal, ops: Op, node: Node, owner: str | None) -> bool:
         """Return True if the decision on a node is a denial as long as the file's kind is unknown."""

@@ -15,7 +15,6 @@ from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
-from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import PagesDropped
 from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version
@@ -30,9 +29,8 @@ class WriteGuard(FsPart):
     """The part of a mount that checks before each change of a file's bytes, and notes the change afterwards.
     drop_pages: makes the kernel drop the pages and attributes of a node."""
 
-    def __init__(self, fs: FsContext, hidden: HiddenWords, drop_pages: PagesDropped) -> None:
+    def __init__(self, fs: FsContext, drop_pages: PagesDropped) -> None:
         super().__init__(fs)
-        self._hidden = hidden
         self._drop_pages = drop_pages
 
     def fence(self, handle: Handle, size: int | None = None, *, back: bool = False) -> Callable[[], None]:
@@ -65,7 +63,7 @@ class WriteGuard(FsPart):
         # If another view has a writer, its bytes between two checks would count as bytes of this app.
         if wrote_all and not self.written_elsewhere(handle.node):
             return ""
-        if (not back and self._is_own(handle, stat)) or not self._hidden.of(handle):
+        if (not back and self._is_own(handle, stat)) or not self._gate.hidden_words(handle):
             return ""
         return _NOT_ALL_ITS_OWN
 

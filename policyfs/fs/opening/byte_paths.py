@@ -28,7 +28,6 @@ from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.copies import FrozenTooLarge, NoRoom, Redactor, Refused
-from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.store.page_cache import read_store
 from policyfs.store.ranges import Buffer, only_appends
@@ -136,9 +135,8 @@ async def _read_waiting(
 class LivePath(FsPart):
     """The server of the live byte path: an app's own file under redaction, or a file with checked writes."""
 
-    def __init__(self, fs: FsContext, *, hidden: HiddenWords, redactor: Redactor) -> None:
+    def __init__(self, fs: FsContext, *, redactor: Redactor) -> None:
         super().__init__(fs)
-        self._hidden = hidden
         self._redactor = redactor
 
     async def open_again(self, opening: OpenContext) -> bool:
@@ -161,7 +159,7 @@ class LivePath(FsPart):
         redacts = bool(handle.node.view.redact)
 
         async def read_draft(fd: int, offset: int, size: int) -> Buffer:
-            if redacts and self._hidden.of(handle):
+            if redacts and self._gate.hidden_words(handle):
                 return await self._read_hidden(handle, fd, offset, size)
             return await read_store(fd, offset, size)
 
@@ -171,7 +169,7 @@ class LivePath(FsPart):
             if waiting is not None:
                 return waiting
         data = await read_store(handle.fd, offset, size)
-        if not redacts or not self._hidden.of(handle):
+        if not redacts or not self._gate.hidden_words(handle):
             # INVARIANT: read the owner after the bytes. When another app opens the file for writing, the
             # owner becomes `none` before that open is answered. So if there still is an owner, only this
             # owner has written the bytes.
