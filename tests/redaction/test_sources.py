@@ -136,8 +136,6 @@ _RANGES: Final = {
     "audio/ogg_pages.py": {"range(256)": _BYTES},
     "bitstreams/frame_table.py": {"range(4)": "names for four numbers"},
     "bitstreams/frames.py": {
-        **dict.fromkeys(("range(1, 6)", "range(10)", "range(16, 22)", "range(4)"), "as in nal_units.py"),
-        **dict.fromkeys(("range(7, 11)", "range(1, 176)"), "as in nal_units.py"),
         "range(1, 48)": "headers of MPEG-4, which are searched",
         "range(256)": _BYTES,
     },
