@@ -53,9 +53,9 @@ class Event(NamedTuple):
     if not known, or if the events differ. exe: the caller's executable, empty if unknown. syscall: the most
     likely system call (``open(O_WRONLY|O_TRUNC)``). path, new_path: bytes from the mount's root, e.g.
     ``b"/DCIM/a.jpg"``; new_path for rename and link.
-    decision: one of DECISIONS. errno: the caller's result, 0 for success; an allowed request with an errno
-    failed in the store. rules: ids of the rules that decided. would_deny, would_allow: of monitored rules
-    that would have decided otherwise. io: ``passthrough``, ``mediated``, ... view: a label. redacted:
+    decision: one of DECISIONS. errno: of a denial; 0 if allowed, also if the store refuses it. rules: ids
+    of the rules that decided. would_deny, would_allow: of monitored rules that would have decided
+    otherwise. io: ``passthrough``, ``mediated``, ... view: a label. redacted:
     (offset, length) in bytes of each range of neutral bytes. handle: links an open to its release. bytes_*:
     through the daemon; None if the kernel read and wrote. size_*: bytes, mtime_*: ns, at open and at release.
 
