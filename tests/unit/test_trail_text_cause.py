@@ -13,7 +13,7 @@ from tests.support.mount.trail import a_denial, an_event
 FACTS = {
     "no-private": RuleFact("deny", "home.yaml:7", lambda app, uid: "write this"),
     "no-location": RuleFact("redact", "home.yaml:9"),
-    "types": RuleFact("content", "home.yaml:11"),
+    "types": RuleFact("content", "home.yaml:11", lambda app, uid: "write that"),
 }
 UNABLE = "requires content that a file of kind image/x-dwg cannot have"
 
@@ -50,8 +50,8 @@ def lookup(_digest: str, rule: str) -> RuleFact | None:
             a_denial()._replace(rules=("types",)),
             "content",
             (
-                "rule types (home.yaml:11) requires content that this file cannot have: policyfs cannot clean"
-                " the file"
+                "rule types (home.yaml:11) requires content that this file cannot have; to exempt app"
+                " gallery, write that"
             ),
         ),
         (

@@ -74,8 +74,9 @@ def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
         return f"the mount itself refuses the request, and an `allow` changes nothing: {event.note}"
     if cause == BY_CONTENT:
         kind = f"a file of kind {event.kind}" if event.kind else "this file"
-        why = event.note or "policyfs cannot clean the file"
-        return f"{f'rule {where}' if where else 'a rule'} requires content that {kind} cannot have: {why}"
+        why = f": {event.note}" if event.note else ""
+        needs = f"{f'rule {where}' if where else 'a rule'} requires content that {kind} cannot have{why}"
+        return f"{needs}{_exempt(event, lookup, who)}"
     return "a resource was missing, not a permission" if cause else ""
 
 
