@@ -67,7 +67,7 @@ def test_repeated_rules(rule, found):
 
 def test_the_remedy_names_a_similar_path():
     (found,) = Effects(policy_of(policy(LOOK, "id: r, deny: [see], paths: '/dcim/a'"))).findings()
-    assert found.todo == "did you mean /DCIM instead of /dcim?"
+    assert found.todo == "write /dcim here and /DCIM in an allow alike, if one is a typing error"
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ class Effects:
             lower = {one.lower(): one for one in sorted(heads)}
             near = difflib.get_close_matches(head.lower(), lower, 1, 0.75)
             if near:
-                return f"did you mean {lower[near[0]]} instead of {head}?"
+                return f"write {head} here and {lower[near[0]]} in an allow alike, if one is a typing error"
         return "correct who or paths, or remove what has no effect"
 
     def _has_effect(self, probe: str) -> bool:
