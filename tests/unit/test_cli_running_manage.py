@@ -141,6 +141,14 @@ def test_a_screen_says_what_is_different(place: Path, capsys, changed: dict, tol
     assert told in out
 
 
+@pytest.mark.parametrize("words", [("--check",), ()])
+def test_a_name_with_a_newline_makes_no_second_line(place: Path, capsys, words: tuple[str, ...]) -> None:
+    with answering(place, mountpoint=f"{place}/one\n/mnt/other: well", store="/s\x1b[2J"):
+        _, out, _ = run(capsys, "status", *words, place / "one")
+    assert out.startswith(f"{place}/one\\x0a/mnt/other: well: ")
+    assert "\x1b" not in out
+
+
 def test_a_mount_that_is_not_well_has_exit_code_1_and_its_problems(place: Path, capsys) -> None:
     trail = {"written": 1, "dropped": 0, "refused": 1, "last_error": "full", "directory": "/t"}
     with answering(place, trail=trail | {"failing": True}):

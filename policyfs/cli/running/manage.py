@@ -66,7 +66,7 @@ def run_status(args: argparse.Namespace) -> int:
 
 
 def _checked(status: control.Json) -> str:
-    return f"{status['mountpoint']}: {'; '.join(_problems(status)) or 'well'}"
+    return f"{shown(str(status['mountpoint']))}: {'; '.join(_problems(status)) or 'well'}"
 
 
 def _problems(status: control.Json) -> list[str]:
@@ -127,7 +127,7 @@ def _as_text(status: control.Json) -> str:
     failing = f"; FAILING: {trail['last_error']}" if trail["failing"] else ""
     digest = str(policy["digest"])[:16]
     lines = [
-        f"{status['mountpoint']}: {kind} of {status['store']} ({status['store_fs']})",
+        f"{shown(str(status['mountpoint']))}: {kind} of {shown(str(status['store']))} ({status['store_fs']})",
         f"  daemon       pid {status['pid']}, version {status['version']} (code {status.get('code')})",
         f"               since {status['started']}",
         *(["  LEAVING      unmounted, but processes still use the mount"] if status["leaving"] else []),
