@@ -86,6 +86,10 @@ class RememberedStats:
     begun_anew: int
 
 
+_DAMAGE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""Errors of a damaged database. Its bytes may be in SQLite's message, which sqlite3 then cannot decode."""
+
+
 class Remembered:
     """A database of workers' answers (kinds and plans), by versions of files. path: the path of its file.
 
@@ -187,7 +191,7 @@ class Remembered:
             self._written += len(rows)
         except sqlite3.OperationalError:  # the database is busy, or the disk is full: only speed is lost
             self._lost += len(rows)
-        except sqlite3.DatabaseError:
+        except _DAMAGE:
             self._damaged = True
             self._lost += len(rows)
 
@@ -246,7 +250,7 @@ class Remembered:
                 row: tuple[object] | None = self._reader.execute(_GET, key).fetchone()
             except sqlite3.OperationalError:
                 return None
-            except sqlite3.DatabaseError:
+            except _DAMAGE:
                 self._damaged = True
                 return None
             if row is None:
@@ -276,7 +280,7 @@ class Remembered:
             self._connect()
         except (OSError, sqlite3.OperationalError) as error:
             self._do_without(error)
-        except sqlite3.DatabaseError:
+        except _DAMAGE:
             self._begin_anew()
 
     def _do_without(self, error: Exception) -> None:

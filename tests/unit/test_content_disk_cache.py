@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Hashable
@@ -211,6 +212,21 @@ def test_damage_that_comes_later_costs_nothing_but_the_answers(opened, tmp_path:
     memory.put_kind(KEY, LANE, "image/jpeg")
     memory.flush()
     assert kind_in(memory) == "image/jpeg"
+
+
+def test_damage_in_the_name_of_a_table_costs_nothing_but_the_answers(opened, tmp_path: Path) -> None:
+    """SQLite's message then has bytes that are no UTF-8."""
+    opened().close()
+    path = tmp_path / "found.sqlite"
+    data = path.read_bytes()
+    name = re.search(rb"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", data)
+    assert name is not None
+    path.write_bytes(data.replace(name[1], b"\xff" * len(name[1])).replace(b"CREATE", b"\xfe" * 6))
+    memory = opened()
+    memory.put_kind(KEY, LANE, "image/jpeg")
+    memory.flush()
+    assert kind_in(memory) == "image/jpeg"
+    assert memory.stats().begun_anew == 1
 
 
 def test_nobody_waits_while_a_damaged_database_is_made_anew(opened, tmp_path: Path, monkeypatch) -> None:
