@@ -61,8 +61,11 @@ def test_the_last_records_are_those(tmp_path: Path, count: int) -> None:
 
 def test_the_last_records_of_a_long_segment(tmp_path: Path) -> None:
     directory = write_trail(tmp_path, [an_event(b"/" + b"x" * 3000 + b"%d" % n) for n in range(100)])
-    for count in (1, 20, 21, 22, 99, 103):
-        assert len(last_records(Chain(MOUNT_ID, directory), count)) == min(count, 102)
+    chain = Chain(MOUNT_ID, directory)
+    for count in (1, 20, 21, 22, 99, 101, 102, 103):
+        inventory = Inventory(chain)
+        assert len(last_records(chain, count, inventory)) == min(count, 102)
+        assert inventory.end() == []
 
 
 def test_a_line_being_written_is_waited_for(tmp_path: Path) -> None:

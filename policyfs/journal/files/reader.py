@@ -79,6 +79,8 @@ def last_records(chain: Chain, count: int, inventory: Inventory | None = None) -
         with inventory.reading(name):
             lines = _last_lines(chain.directory / name, count)
             inventory.begin(name, first=not found)
+            if not found and len(lines) == count:
+                inventory.lines.forget()  # lines before these are in the segment, and are not read
             for back, raw in enumerate(lines, start=-len(lines)):
                 found.append(inventory.take(parse_line(raw, Place(chain.mount_id, name, back)), raw + b"\n"))
     return found[-count:]
