@@ -240,7 +240,8 @@ DAMAGES: dict[str, Callable[[Path], str]] = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_whole_trail_has_no_hole(root: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
-    (root / "trail" / MOUNT_ID / "daemon.log").touch()
+    for name in ("daemon.log", "daemon.log.1", "daemon.log.2.gz"):
+        (root / "trail" / MOUNT_ID / name).touch()
     (root / "trail" / MOUNT_ID / "quarantine").mkdir()
     assert run(command, root) in (0, 1)
     assert "not whole" not in capsys.readouterr().err

@@ -23,7 +23,7 @@ from policyfs.trail.lines.record import BadLine, Place, Record
 if TYPE_CHECKING:
     from policyfs.journal.files.segments import Chain
 
-_OWN: Final = frozenset({"holds", "policies", "keys.public", "quarantine", "daemon.log"})
+_OWN: Final = frozenset({"holds", "policies", "keys.public", "quarantine"})
 _SEAL: Final = re.compile(r"\d{8,}-\d{8}T\d{6}Z\.seal")
 _SEGMENT: Final = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.")
 _CHAIN: Final = re.compile(r"[0-9a-f]{16}")
@@ -127,7 +127,7 @@ def _is_own(name: str) -> bool:
     return (
         name in _OWN
         or segment_number(name) is not None
-        or name.startswith(NEW)
+        or name.startswith((NEW, "daemon.log"))  # also as logrotate renames it
         or bool(_SEAL.fullmatch(name))
     )
 
