@@ -49,7 +49,7 @@ def kind_by_stat() -> None:
 def times_always_tell() -> None:
     """Every store is said to show in its times that a writer came and went."""
     probe = mount_module.probe
-    put(mount_module, "probe", lambda root_fd: dataclasses.replace(probe(root_fd), times_tell=True))
+    put(mount_module, "probe", lambda *roots: dataclasses.replace(probe(*roots), times_tell=True))
 
 
 def unproven_kind() -> None:
