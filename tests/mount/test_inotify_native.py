@@ -176,7 +176,7 @@ def test_tail_follows_a_log_that_stays_open(own: Mount, empty_store: Path, arena
     with said.open("wb") as output:
         tail = subprocess.Popen(
             ["tail", "-n", "+1", "-F", own / "top/log"], stdout=output, stderr=output, user=APP, group=APP,
-            extra_groups=[], cwd="/",
+            extra_groups=[], cwd="/", env=os.environ | {"LC_ALL": "C"},
         )  # fmt: skip
     try:
         wait_for(lambda: said.read_text() == "words\n", "it is read")

@@ -8,6 +8,7 @@ import os
 import pwd
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -432,7 +433,7 @@ def recipe(place: Place, name: str) -> str:
     )
     assert str(file) not in verified.stderr
     (script,) = re.findall(r"^ExecStart=/bin/sh -c '(.*)'$", unit, re.MULTILINE)
-    command = " ".join([*PROGRAM, "follow --user", USER, "--trail", str(place.trail)])
+    command = shlex.join([*PROGRAM, "follow", "--user", USER, "--trail", str(place.trail)])
     script = script.replace("policyfs audit follow", command)
     return script.replace("/var/lib/policyfs-follow", str(place.root / "state"))
 

@@ -52,9 +52,8 @@ class Terminal:
 
     def run(self, command: str, streams: Sequence[str] = ("stderr",), patience: float = 0.001) -> str:
         """What comes to the terminal."""
-        words = command.format(
-            trail=self.place / "trail", store=self.place / "store", new=self.place / "new", policy=POLICY
-        ).split()
+        places = {name: self.place / name for name in ("trail", "store", "new")}
+        words = [word.format(policy=POLICY, **places) for word in command.split()]
         ours, theirs = pty.openpty()
         variables = {f"POLICYFS_{name}_DIR": str(self.place / name) for name in ("CACHE", "STATE", "KEY")}
         child = subprocess.Popen(
