@@ -81,13 +81,7 @@ def test_no_line_of_a_mount_is_missing_after_kills_of_each_side(
                 wait_for(lambda: not is_locked(place / "state"), "the end of its other process")
                 follow = start()
             elif number == 2:
-                assert mount.process is not None
-                os.kill(mount.pid, signal.SIGKILL)
-                mount.process.wait(10)
-                mount.force_away()
-                mount.process = None
-                mount.control_socket.unlink()
-                mount.start()
+                mount.start_after_kill()
         mount.stop()
         wait_for(lambda: '"type":"close"' in out.read_text(), "the end")
         follow.send_signal(signal.SIGTERM)

@@ -65,7 +65,7 @@ class NodeTable:
         self.lost: list[int] = []
         """The numbers of nodes of the daemon before that could not be restored, and others."""
         self.unsaved: frozenset[int] = frozenset()
-        """Those of them for which there was no room."""
+        """The numbers of nodes that were lost because there was no room for them."""
         self.found_elsewhere: Callable[[], None] = _no_one_to_tell
         """A function that is called when a directory is found at a path with other rules than before."""
 

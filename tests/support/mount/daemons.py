@@ -303,6 +303,16 @@ class Mount:
             self.process.kill()
             self.process.wait(STOP_S)
 
+    def start_after_kill(self) -> None:
+        """Kill the daemon, clean up after it, and mount again."""
+        assert self.process is not None
+        os.kill(self.pid, signal.SIGKILL)
+        self.process.wait(10)
+        self.force_away()
+        self.process = None
+        self.control_socket.unlink()
+        self.start()
+
     # ------------------------------------------------------------ looking
 
     def unexpected_log(self) -> list[str]:
