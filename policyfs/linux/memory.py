@@ -17,6 +17,12 @@ def usable_bytes() -> int:
     return machine if limit is None else min(machine, limit)
 
 
+def mapped_bytes() -> int:
+    """Return the size of this process's address space in bytes, as RLIMIT_AS counts it."""
+    with open("/proc/self/statm", encoding="ascii") as sizes:
+        return int(sizes.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
     """Return the memory limit of this process's control group (version 2, or 1's memory controller) in bytes:
     the least of it and those above; None: no limit."""

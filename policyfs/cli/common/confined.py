@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from policyfs.cli.common.processes import own_instance
@@ -14,6 +13,7 @@ from policyfs.content.workers.execution import worker_limits
 from policyfs.content.workers.sandbox import Limits, confine
 from policyfs.errors import PolicyfsError
 from policyfs.linux.child import answer_of
+from policyfs.linux.memory import mapped_bytes
 
 _MEMORY: Final = 128 << 20
 _CPU_S: Final = 2
@@ -36,9 +36,7 @@ def in_confined_child(function: Callable[[bytes], object], path: str, most: int)
         raise PolicyfsError(f"cannot read {path}: it is larger than {most:,} bytes")
     with own_instance():
         limits = worker_limits()
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    size = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY
-    limits = replace(limits, address_space=size, cpu_s=_CPU_S)
+    limits = replace(limits, address_space=mapped_bytes() + _MEMORY, cpu_s=_CPU_S)
     parent = os.getpid()
     answer = answer_of(lambda: _outcome(function, data, limits, parent), timeout_s=_WAIT_S, most=_MAX_ANSWER)
     try:

@@ -24,12 +24,12 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, NoReturn
 
 from policyfs.content.workers import execution, uids
 from policyfs.linux.code_digest import code_digest
+from policyfs.linux.memory import mapped_bytes
 from tests.support.machine.launchers import attach
 from tests.support.machine.namespace import die_with_parent
 
@@ -138,7 +138,7 @@ def _fork_commands(launchers: str) -> None:
     The launchers that `up` forks map what the tests map: the room of workers counts from there."""
     if (site := sys.modules.get("policyfs.cli.site.site")) is None:
         return
-    execution.worker_limits.__kwdefaults__["address_space"] += _mapped_bytes()
+    execution.worker_limits.__kwdefaults__["address_space"] += mapped_bytes()
 
     def run(line: Sequence[str], *, env: Mapping[str, str], check: bool, **named: Any) -> Any:
         _, isolated, as_module, program, *words = line
@@ -166,10 +166,6 @@ def _close_once_it_answers(answered: int) -> None:
         return serve(options, loader, tell, as_json=as_json)
 
     module.serve = serve_and_tell
-
-
-def _mapped_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
 
 
 def _execute(module: str) -> int:
