@@ -20,7 +20,7 @@ POLICY = CHECKOUT / "policies/family-photos.yaml"
 PROGRAM = """
 import os, sys, time
 realpath = os.path.realpath
-os.path.realpath = lambda *words, **more: (time.sleep(0.01), realpath(*words, **more))[1]  # a slow disk
+os.path.realpath = lambda *words, **more: (time.sleep(0.1), realpath(*words, **more))[1]  # a slow disk
 from policyfs.cli.common import progress
 progress._PATIENCE_S = {patience}
 from policyfs.cli.main import process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def store(tmp_path: Path) -> Path:
 def users(store: Path, **volumes: list[str]) -> list[User | str]:
     """The users of a compose file with these services, where S stands for the store."""
     services = {
-        name: {"volumes": [one.replace("S", str(store), 1) for one in its]} for name, its in volumes.items()
+        name: {"volumes": [re.sub(r"\AS\b", str(store), one) for one in its]} for name, its in volumes.items()
     }
     compose = ComposeFile(str(store.parent.parent / "app/compose.yaml"), {"services": services}, {})
     assert likely_library(compose) in {"", str(store)} or len(services) == 1 or "a" in services
