@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
+from policyfs.cli.common.colour import print_error
 from policyfs.cli.common.live_mounts import all_status, ask, is_renewed_by_reload, part
 from policyfs.cli.mounts.mount import add_mount, check_options, prepared
 from policyfs.cli.mounts.serve import fork_daemon
 from policyfs.cli.mounts.start import Start
+from policyfs.cli.site.own_units import UNITS, remove_misplaced
 from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from policyfs.linux import procfs
@@ -80,11 +82,21 @@ def _unit_of(status: control.Json) -> str:
 
 
 def main() -> None:
-    """Reload each unit whose mount this code can take over. systemctl(1) tells what fails."""
+    """Remove what older code has written wrongly. Reload each unit whose mount this code can take over.
+    systemctl(1) tells what fails."""
+    try:
+        if remove_misplaced(Path(UNITS)):
+            _systemctl("daemon-reload")
+    except PolicyfsError as error:  # the units are to be renewed even so
+        print_error(error)
     for status in all_status([]):
         if _is_due(status) and (unit := _unit_of(status)):
-            words = [program("systemctl") or "/bin/systemctl", "reload", unit]
-            subprocess.run(words, env=clean_environment(), stdin=subprocess.DEVNULL, check=False)
+            _systemctl("reload", unit)
+
+
+def _systemctl(*words: str) -> None:
+    tool = program("systemctl") or "/bin/systemctl"
+    subprocess.run([tool, *words], env=clean_environment(), stdin=subprocess.DEVNULL, check=False)
 
 
 if __name__ == "__main__":

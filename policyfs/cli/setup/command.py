@@ -31,9 +31,10 @@ from policyfs.cli.setup.library_users import (
 from policyfs.cli.setup.made_files import LIST, check_absent, has_systemd, own, systemctl, undo, write_all
 from policyfs.cli.setup.running_containers import Container, compose_files, past_policy, running
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
+from policyfs.cli.site.own_units import UNITS
 from policyfs.cli.site.site import run_up
 from policyfs.cli.site.site_document import Site, site_of
-from policyfs.cli.site.site_units import UNITS, compose_file, write_units
+from policyfs.cli.site.site_units import compose_file, write_units
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.linux.interpreter import own_program
 from policyfs.policy.analysis.invariants import load_policy

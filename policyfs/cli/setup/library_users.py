@@ -15,6 +15,7 @@ from policyfs.cli.common.processes import look
 from policyfs.cli.policy.init.draft import RETENTION
 from policyfs.cli.policy.init.wishes import Level, Wish
 from policyfs.cli.site.compose_document import ComposeFile
+from policyfs.cli.site.own_units import is_own
 from policyfs.cli.site.site_units import reaches
 from policyfs.linux.running import processes
 from policyfs.linux.services import services
@@ -156,10 +157,10 @@ def _links(directory: str) -> list[str]:
 
 def likely_units() -> list[str]:
     """Return systemd's services of this machine with names of programs for media: those that do not run as
-    root, running or not."""
+    root, running or not. The mounts of other libraries are not among them."""
     found = {one.name for one in services() if one.user not in {"", "root"}}
     found |= {one.service for one in look(lambda: list(processes())) if one.uid}
-    return sorted(name for name in found if _KNOWN.search(name) and "@." not in name)
+    return sorted(name for name in found if _KNOWN.search(name) and "@." not in name and not is_own(name))
 
 
 def of_unit(unit: str, store: str, tops: Sequence[str]) -> User:

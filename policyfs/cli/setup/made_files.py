@@ -16,9 +16,10 @@ from typing import Final, NamedTuple
 
 from policyfs.cli.common.output import replace_file, write_new
 from policyfs.cli.owners.owner import set_owner
+from policyfs.cli.site.own_units import UNITS, maker
 from policyfs.cli.site.site import run_down
 from policyfs.cli.site.site_document import Site, private_places, read_site
-from policyfs.cli.site.site_units import UNITS, remove_stale
+from policyfs.cli.site.site_units import remove_stale
 from policyfs.domain import OWNER_NONE
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.kernel.session import unmount
@@ -165,7 +166,8 @@ def undo(listed: str) -> int:
 
 def _unmount(site: Site) -> None:
     """End all mounts of a site, and remove its units and mountpoints. Raises PolicyfsError if one is used."""
-    if os.path.exists(os.path.join(UNITS, site.target)):
+    target = Path(UNITS, site.target)
+    if target.exists() and maker(target) == os.path.realpath(site.file):
         systemctl("disable", "--now", site.target)
         remove_stale(Path(UNITS), (), site)
         systemctl("daemon-reload")
