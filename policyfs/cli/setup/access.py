@@ -1,0 +1,170 @@
+"""The policy of a new site: each program may do what it could do before, or less if the user says so."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.policy.layout.quoting import name_text
+from policyfs.policy.lint.rights import like_backup, of_copies
+
+_READ: Final = "[see, read]"
+_CHANGE: Final = "[see, read, write, create, delete, attr]"
+_OWN: Final = "[create, write, delete, attr]"
+_TEXTS: Final = '["text/*", application/json]'
+"""Kinds of texts that policyfs cannot clean, and in which it found no coordinates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The access of one app. shares: paths in the store (``/`` is its root); True if the app may write there.
+
+    keep_others: True if the app may not change or delete what others made. hide_places: True if it reads
+    files of others without the places where they were taken; then it may not change them either, since it
+    would write them back without. raw_texts: endings of names, such as ``nfo``: the app reads such texts as
+    they are, although places are hidden from it. own: paths with files of the app only: it may do all there.
+    """
+
+    app: str
+    shares: Mapping[str, bool]
+    hide_places: bool = False
+    keep_others: bool = False
+    raw_texts: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> list[str]:
+        """The shares in which the app may change and delete all files."""
+        return _tops(path for path, write in self.shares.items() if write and self._free(path))
+
+    @property
+    def adds(self) -> list[str]:
+        """The shares in which the app may add files, and change and delete only these."""
+        return _tops(path for path, write in self.shares.items() if write and not self._free(path))
+
+    @property
+    def reads(self) -> list[str]:
+        """The shares in which the app may read all files, but not change them."""
+        free = self.changes
+        return [path for path in _tops(self.shares) if not any(_below(path, one) for one in free)]
+
+    def _free(self, path: str) -> bool:
+        kept = self.keep_others or self.hide_places
+        return not kept or any(_below(path, one) for one in self.own)
+
+
+def policy_text(accesses: Sequence[Access], *, name: str, file: str, store: str, site: str) -> str:
+    """Return the text of the policy. name: of the policy. file, store, site: the names of the policy's file,
+    of the store and of the site's file, escaped, for one line of text each."""
+    lines = [*_head(name, file, store, site), "", "apps:"]
+    for access in accesses:
+        if access.hide_places and like_backup(access.app):
+            lines.append("  # lint: ignore backup-redacted because places are hidden from it")
+        lines += [f"  {name_text(access.app)}:", "    description: a program with a mount of its own"]
+    lines += ["", "rules:"]
+    for access in accesses:
+        lines += _rules(access)
+    lines += [
+        "invariants:",
+        "  # An invariant, for later changes: policyfs does not load a policy that breaks it.",
+        '  - {id: no-strangers, never: [all], who: {app: stranger}, paths: "/**"}',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _head(name: str, file: str, store: str, site: str) -> Iterator[str]:
+    yield f"# Who may do what with the files in {store}."
+    yield "#"
+    yield "# Nothing is allowed unless a rule allows it, and the order of rules does not matter. Change this"
+    yield "# file as you like. These commands check the policy, and put it in force:"
+    yield "#"
+    yield f"#   policyfs policy check {file}"
+    yield f"#   policyfs policy lint {file} --store {store}"
+    yield f"#   policyfs policy test {file}"
+    yield f"#   policyfs up {site}"
+    yield "apiVersion: policyfs/v1"
+    yield "kind: Policy"
+    yield f"metadata: {{name: {json.dumps(name)}}}"
+
+
+def _rules(access: Access) -> Iterator[str]:
+    app = access.app
+    if access.changes:
+        yield f"  # {app} may read, add, change and delete all files here."
+        if access.hide_places:
+            yield "  # lint: ignore raw-sensitive because the files here are its own"
+        yield from _rule(f"{app}.changes", f"allow: {_CHANGE}", app, map(_tree, access.changes))
+    if access.reads:
+        yield f"  # {app} sees and reads all files here."
+        if access.hide_places and any(of_copies(_tree(path)) for path in access.reads):
+            yield f"  # lint: ignore derived-copies because {app}.no-places is about the copies, too"
+        yield from _rule(f"{app}.reads", f"allow: {_READ}", app, map(_tree, access.reads))
+    if access.adds:
+        yield f"  # {app} adds files here, and may change and delete only files that it made."
+        yield from _rule(f"{app}.own", f"allow: {_OWN}", app, map(_inside, access.adds), ["{owner: self}"])
+    if access.hide_places:
+        yield f"  # {app} reads files of others without the places where they were taken. It cannot open"
+        yield "  # files of kinds that policyfs cannot clean (docs/redaction.md)."
+        if access.raw_texts:
+            yield "  # It reads texts with these names as they are, though they may name a place."
+        yield from _rule(f"{app}.no-places", "require: {redact: [location]}", app, (), list(_spared(access)))
+
+
+def _spared(access: Access) -> Iterator[str]:
+    """Yield the conditions under which no places are hidden from the app."""
+    if access.adds:
+        yield "{owner: self}"
+    if access.changes:
+        yield f"{{path: {_list(map(_tree, access.changes))}}}"
+    if access.raw_texts:
+        globs = json.dumps(f"/**/*.{{{','.join((*access.raw_texts, *map(str.upper, access.raw_texts)))}}}")
+        yield f"{{path: {globs}, type: {_TEXTS}}}"
+
+
+def _rule(
+    rule: str, effect: str, app: str, paths: Iterable[str], blocks: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the lines of a rule. blocks: its conditions: of an allow ``when``, of a require ``unless``."""
+    globs, key = list(paths), "when" if effect.startswith("allow") else "unless"
+    yield f"  - id: {rule}"
+    yield f"    {effect}"
+    yield f"    who: {{app: {name_text(app)}}}"
+    if globs:
+        yield f"    paths: {_list(globs)}"
+    if len(blocks) == 1:
+        yield f"    {key}: {blocks[0]}"
+    elif blocks:
+        yield f"    {key}:"
+        yield from (f"      - {block}" for block in blocks)
+    yield ""
+
+
+def _tops(paths: Iterable[str]) -> list[str]:
+    """Return the paths that are not below another, sorted."""
+    found = sorted(set(paths))
+    return [path for path in found if not any(path != one and _below(path, one) for one in found)]
+
+
+def _below(path: str, top: str) -> bool:
+    return path == top or path.startswith(f"{top.rstrip('/')}/")
+
+
+def _quoted(path: str) -> str:
+    return re.sub(r"([*?\[\]{}\\])", r"\\\1", path.rstrip("/"))
+
+
+def _tree(path: str) -> str:
+    """Return the glob that matches a path and everything below it."""
+    return f"{_quoted(path)}/***"
+
+
+def _inside(path: str) -> str:
+    """Return the glob that matches everything below a path: no app owns the directory itself."""
+    return f"{_quoted(path)}/**"
+
+
+def _list(values: Iterable[str]) -> str:
+    return f"[{', '.join(json.dumps(value, ensure_ascii=False) for value in values)}]"
