@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.main import build_parser
-from policyfs.cli.site.site_document import MountDoc, OptionsDoc, label, private_places, read_site
+from policyfs.cli.site.site_document import MountDoc, OptionsDoc, Target, label, private_places, read_site
 from policyfs.errors import PolicyfsError
 from policyfs.policy.errors import PolicyErrors
 from tests.support.machine.documents import CHECKOUT
@@ -134,6 +134,52 @@ def test_directories_are_names_beside_path(tmp_path: Path, user: str, written: s
         _read(tmp_path, GOOD.replace("{shared: true, at: /mnt/media}", mount))
     (error,) = found.value.errors
     assert told in error.message
+
+
+TARGETS = "{app: tv, %s, targets: {/movies: /Films, /music: {path: /Music, read_only: true}, /all: /}}"
+
+
+def test_targets_have_binds_of_their_own(tmp_path: Path) -> None:
+    site = _read(tmp_path, GOOD.replace("{shared: true, at: /mnt/media}", TARGETS % "container: tv"))
+    mount = site.mounts[-1]
+    assert (mount.at, mount.path, mount.places) == (f"{WHERE}/tv/mount", None, [])
+    assert mount.targets == {
+        "/movies": Target(path="/Films"),
+        "/music": Target(path="/Music", read_only=True),
+        "/all": Target(path="/"),
+    }
+    places = {target: site.target_place(mount, target) for target in (*mount.targets, "/a/b", "/a%2Fb")}
+    assert places["/movies"] == f"{WHERE}/tv/targets/movies"
+    assert places["/a/b"] == f"{WHERE}/tv/targets/a%2Fb"
+    assert len(set(places.values())) == len(places)
+
+
+@pytest.mark.parametrize(
+    ("mount", "told"),
+    [
+        (TARGETS % "service: tv.service, path: /media", "targets say where the service or container finds"),
+        (TARGETS % "service: tv.service, gid: 5", "targets say where the service or container finds what"),
+        (TARGETS % "description: of nobody", "only services and containers of an app have targets"),
+        ("{shared: true, container: tv, targets: {/a: /A}}", "only services and containers of an app have"),
+        ("{app: tv, container: tv, targets: {/: /A}}", "a service cannot have a mount as its root"),
+        ("{app: tv, service: tv.service, targets: {/a: /A, /a/b: /B}}", '"/a/b" is inside another target'),
+        ("{app: tv, container: tv, targets: {/a: Films}}", '"Films" is not an absolute path'),
+        ("{app: tv, container: tv, targets: {a: /Films}}", '"a" is not an absolute path'),
+        ("{app: tv, container: tv, targets: {/a: {path: /A, ro: true}}}", 'unknown key "ro"'),
+        (f"{{app: tv, container: tv, targets: {{/{'ü' * 50}: /A}}}}", " is too long"),
+        ("{app: tv, container: player, targets: {/data: /A}}", 'player has the mount of "player" at /data'),
+    ],
+)
+def test_targets_that_cannot_be_are_errors(tmp_path: Path, mount: str, told: str) -> None:
+    with pytest.raises(PolicyErrors) as found:
+        _read(tmp_path, GOOD.replace("{shared: true, at: /mnt/media}", mount))
+    (error,) = found.value.errors
+    assert told in error.message
+
+
+def test_a_container_may_have_a_target_inside_another(tmp_path: Path) -> None:
+    mount = "{app: tv, container: tv, targets: {/a: /A, /a/b: /B}}"
+    assert _read(tmp_path, GOOD.replace("{shared: true, at: /mnt/media}", mount)).mounts[-1].targets
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from policyfs.cli.site import site_units
 from policyfs.cli.site.site_document import Site, read_site
 from policyfs.cli.site.site_units import _word, compose_file, dangers, unchecked, units
 from tests.support.mount.daemons import policyfs
-from tests.unit.test_cli_site_site_document import GOOD, WHERE
+from tests.unit.test_cli_site_site_document import GOOD, TARGETS, WHERE
 
 
 @pytest.fixture
@@ -97,6 +98,58 @@ def test_systemd_binds_no_name_in_a_mount(tmp_path: Path) -> None:
     assert [line for line in drop_in.splitlines() if line.startswith("BindPaths=")] == [
         f"BindPaths={WHERE}/shared/all:/a/all"
     ]
+
+
+def _with_targets(tmp_path: Path) -> Site:
+    path = tmp_path / "home.site.yaml"
+    mount = TARGETS % "service: tv.service, container: tv"
+    path.write_text(GOOD.replace("{shared: true, at: /mnt/media}", mount), encoding="utf-8")
+    return read_site(str(path))
+
+
+def test_services_and_containers_bind_the_bind_of_each_target(tmp_path: Path) -> None:
+    site = _with_targets(tmp_path)
+    drop_in = dict(units(site))["tv.service.d/policyfs-home.conf"]
+    assert [line for line in drop_in.splitlines() if line.startswith("Bind")] == [
+        f"BindPaths={WHERE}/tv/targets/movies:/movies",
+        f"BindReadOnlyPaths={WHERE}/tv/targets/music:/music",
+        f"BindPaths={WHERE}/tv/targets/all:/all",
+    ]
+    text = compose_file(site)
+    assert YAML(typ="safe").load(text)["services"]["tv"]["volumes"][1] == {
+        "type": "bind", "source": f"{WHERE}/tv/targets/music", "target": "/music", "read_only": True,
+        "bind": {"create_host_path": False, "propagation": "rslave"},
+    }  # fmt: skip
+    option = f"--mount type=bind,src={WHERE}/tv/targets/music,dst=/music,bind-propagation=rslave,readonly"
+    assert option in text
+
+
+def test_a_volume_at_a_target_is_replaced(tmp_path: Path) -> None:
+    site, compose = _with_targets(tmp_path), tmp_path / "compose.yaml"
+    text = "services: {{player: {{}}, tv: {{volumes: ['/srv/media/Films:/movies', '{}']}}}}\n"
+    for volume, wrong in (("./cache:/movies/cache", ""), ("/srv/media:/other", "direct access to the store")):
+        compose.write_text(text.format(volume))
+        said = policyfs("compose", site.file, str(compose))
+        assert (said.returncode == 0, wrong in said.stderr) == (not wrong, True), said
+
+
+@pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose 1 is not installed")
+def test_compose_1_merges_targets_without_override(tmp_path: Path) -> None:
+    site, own, merged = _with_targets(tmp_path), tmp_path / "compose.yaml", tmp_path / "policyfs.yaml"
+    volumes = (
+        "[/srv/media/Films:/movies, {type: bind, source: /srv/media/Music, target: /music}, ./c:/config]"
+    )
+    own.write_text(f"services: {{player: {{image: x}}, tv: {{image: x, volumes: {volumes}}}}}\n")
+    merged.write_text(compose_file(site, is_old=True))
+    command = ["docker-compose", "-f", str(own), "-f", str(merged), "config"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = YAML(typ="safe").load(done.stdout)["services"]["tv"]["volumes"]
+    bound = {one["target"]: one["source"] for one in found if isinstance(one, dict)}
+    assert bound == {
+        target: site.target_place(site.mounts[-1], target) for target in ("/movies", "/music", "/all")
+    }
+    assert [one for one in found if isinstance(one, str)] == [f"{tmp_path}/c:/config:rw"]
 
 
 def test_a_unit_of_another_site_stays(site: Site, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
+from urllib.parse import quote as percent_encoded
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -25,6 +27,10 @@ from policyfs.policy.text.values import AppGid, Name, Text, Texts, Truth, _one_o
 KIND: Final = "Site"
 _CHOSEN: Final = ("at", "uid", "gid", "any_uid")
 """The keys of an app mount that policyfs chooses itself for services and containers."""
+TARGETS: Final = "targets"
+"""The directory, beside a mountpoint, with the binds of the mount's targets."""
+_WHOLE: Final = "mount"
+_LONGEST_NAME: Final = 255  # NAME_MAX
 
 
 def _absolute(value: str) -> str:
@@ -105,11 +111,23 @@ class OptionsDoc(Strict):
         return found
 
 
+class Target(Strict):
+    """A directory of a mount that services and containers find at a path of their own. path: in the mount."""
+
+    path: AbsolutePath
+    read_only: Truth = False
+
+
+def _target(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
 class MountDoc(Strict):
     """One item of the list ``mounts`` in a site file: an app mount, or the shared mount.
 
     at: the mountpoint, which read_site() chooses for a mount of services or containers. path: the path at
     which these find their files. directories: paths in the mount that containers find beside it, by name.
+    targets: in place of both, directories of the mount, each by the path at which they find it.
     """
 
     app: Name | None = None
@@ -123,6 +141,7 @@ class MountDoc(Strict):
     container: Texts = ()
     path: AbsolutePath | None = None
     directories: dict[Name, AbsolutePath] = {}  # noqa: RUF012 - never changed
+    targets: dict[AbsolutePath, Annotated[Target, BeforeValidator(_target)]] = {}  # noqa: RUF012 - likewise
     description: Text = ""
 
     @property
@@ -130,10 +149,18 @@ class MountDoc(Strict):
         """The services and containers that use the mount."""
         return (*self.service, *self.container)
 
+    def found_at(self, user: str) -> list[str]:
+        """Return the paths at which a service or container gets the mount, or directories of it."""
+        if self.path is None:
+            return list(self.targets)
+        return [os.path.dirname(self.path) if user in self.container else self.path]
+
     @property
     def places(self) -> list[str]:
-        """The paths at which containers find the mount and its directories."""
-        path = self.path or ""
+        """The paths at which containers find the mount and its directories. Not those of targets."""
+        if self.path is None:
+            return []
+        path = self.path
         return [path, *(os.path.join(os.path.dirname(path), name) for name in self.directories)]
 
 
@@ -165,6 +192,11 @@ class Site(NamedTuple):
     def unit(self, mount: MountDoc) -> str:
         """Return the name of a mount's unit of systemd."""
         return f"policyfs-{self.name}-{label(mount)}.service"
+
+    def target_place(self, mount: MountDoc, target: str) -> str:
+        """Return the path of the bind of one of a mount's targets, which services and containers bind."""
+        above = f"{private_places()}/{self.name}/{label(mount)}/{TARGETS}"
+        return f"{above}/{percent_encoded(target.strip('/'), safe='')}"
 
     def command(self, mount: MountDoc) -> list[str]:
         """Return the words after `policyfs` in the command that makes a mount of the site file.
@@ -230,7 +262,7 @@ def _placed(site: str, mount: MountDoc) -> MountDoc:
     """
     if mount.at:
         return mount
-    name = os.path.basename(mount.path or "")
+    name = os.path.basename(mount.path or _WHOLE)
     return mount.model_copy(update={"at": f"{private_places()}/{site}/{label(mount)}/{name}"})
 
 
@@ -246,7 +278,7 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
     """Add errors for keys that contradict each other, and for mounts that share a name or a place."""
     places: dict[str, str] = {}
     names: set[str] = set()
-    paths: dict[tuple[str, str | None], str] = {}
+    paths: dict[tuple[str, str], str] = {}
     for part in parts:
         doc = part.doc
         if doc is None or not part.sound:
@@ -266,12 +298,12 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
             )
         if label(doc) in names:
             errors.append(part.error((), "two mounts have this name", "write only one mount for each app"))
-        for user in doc.users if doc.path else ():
-            place = os.path.dirname(doc.path or "") if user in doc.container else doc.path
+        for user, place in [(one, place) for one in doc.users for place in doc.found_at(one)]:
             other = paths.setdefault((user, place), part.subject)
             if other != part.subject:
                 help_ = "give each mount of a service a path of its own, and each of a container a directory"
-                errors.append(part.error(("path",), f"{user} has the {other} at {place}", help_))
+                key = "targets" if doc.targets else "path"
+                errors.append(part.error((key,), f"{user} has the {other} at {place}", help_))
         if doc.at:
             places.setdefault(doc.at, part.subject)
         names.add(label(doc))
@@ -279,7 +311,9 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
 
 def _check_users(part: Part[MountDoc], doc: MountDoc, errors: list[PolicyError]) -> None:
     """Add errors for the keys about a mount's place, and about the services and containers that use it."""
-    if bool(doc.users) != (doc.path is not None):
+    if doc.targets:
+        _check_targets(part, doc, errors)
+    elif bool(doc.users) != (doc.path is not None):
         wrong = "service and container need path" if doc.users else "path needs service or container"
         help_ = "write service (or container), and path: the path at which the service finds its files"
         errors.append(part.error((), wrong, help_))
@@ -303,6 +337,28 @@ def _check_users(part: Part[MountDoc], doc: MountDoc, errors: list[PolicyError])
         errors.append(part.error(("directories",), "these are names beside path", help_))
     elif doc.path == "/":
         errors.append(part.error(("path",), "a service cannot have a mount as its root", "write /media"))
+
+
+def _check_targets(part: Part[MountDoc], doc: MountDoc, errors: list[PolicyError]) -> None:
+    """Add errors for the targets of a mount, and for keys beside them."""
+    others = [key for key in ("path", "directories", *_CHOSEN) if key in doc.model_fields_set]
+    long = [one for one in doc.targets if len(percent_encoded(one, safe="")) > _LONGEST_NAME]
+    pairs = itertools.permutations(doc.targets, 2) if doc.service else ()
+    inner = next((one for one, other in pairs if one.startswith(f"{other}/")), None)
+    if others:
+        wrong = "targets say where the service or container finds what"
+        errors.append(part.key_error(others[0], wrong, f"remove {' and '.join(others)}"))
+    elif doc.shared or not doc.users:
+        help_ = "write app, and service or container; write a mount of its own for others"
+        errors.append(part.key_error("targets", "only services and containers of an app have targets", help_))
+    elif "/" in doc.targets:
+        errors.append(part.error(("targets",), "a service cannot have a mount as its root", "write /media"))
+    elif long:
+        errors.append(part.error(("targets",), f"{quote(long[0])} is too long", "choose a shorter path"))
+    elif inner is not None:
+        # systemd would look up its name in a directory that the app can change
+        wrong = f"{quote(inner)} is inside another target"
+        errors.append(part.error(("targets",), wrong, "give a service targets beside each other"))
 
 
 def _overlap(one: str, other: str) -> bool:

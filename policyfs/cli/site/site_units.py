@@ -209,7 +209,7 @@ def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:
         for service in mount.service:
             used.setdefault(service, []).append((mount, name))
     for service, mounts in used.items():
-        yield f"{service}.d/policyfs-{site.name}.conf", made_by + _drop_in(mounts)
+        yield f"{service}.d/policyfs-{site.name}.conf", made_by + _drop_in(site, mounts)
 
 
 def _places_name(site: Site) -> str:
@@ -263,10 +263,18 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
     )
 
 
-def _drop_in(mounts: list[tuple[MountDoc, str]]) -> str:
+def _drop_in(site: Site, mounts: list[tuple[MountDoc, str]]) -> str:
     needs = "".join(f"Requires={unit}\nAfter={unit}\nPartOf={unit}\n" for _, unit in mounts)
+
     # INVARIANT: no source is in a mount: systemd follows symlinks, also those that an app has made.
-    paths = "".join(f"BindPaths={_path(mount.at)}:{_path(mount.path or '')}\n" for mount, _ in mounts)
+    def bound(mount: MountDoc) -> Iterator[str]:
+        if mount.path is not None:
+            yield f"BindPaths={_path(mount.at)}:{_path(mount.path)}\n"
+        for target, one in mount.targets.items():
+            key = "BindReadOnlyPaths" if one.read_only else "BindPaths"
+            yield f"{key}={_path(site.target_place(mount, target))}:{_path(target)}\n"
+
+    paths = "".join(line for mount, _ in mounts for line in bound(mount))
     return (
         f"[Unit]\n{needs}\n[Service]\n{paths}"
         "# The app must not unmount the mount with fusermount3.\nNoNewPrivileges=yes\n"
@@ -294,25 +302,28 @@ def run_compose(args: argparse.Namespace) -> int:
 
 
 def compose_file(
-    site: Site, kept: Mapping[str, Sequence[object]] | None = None, also: Mapping[str, Sequence[str]] = _NONE
-) -> str:
+    site: Site, kept: Mapping[str, Sequence[object]] | None = None, also: Mapping[str, Sequence[str]] = _NONE,
+    *, is_old: bool = False,
+) -> str:  # fmt: skip
     """Return a compose file (for Docker or Podman) that gives each container of a site file (a list of
     mounts) its mounts.
 
     kept: for each container the volumes of the user's file that stay; None: all. also: further paths at which
-    a container gets the directory above its mount.
+    a container gets the directory above its mount. is_old: True for docker-compose 1, which creates no source
+    of such a volume, and does not know create_host_path.
 
-    A container gets the directory above its mount, with later mounts in it: so a mount that was made again
-    appears in a running container.
+    A container gets the directory above its mount, with later mounts in it, or a bind for each target, on
+    which the next is mounted: so a mount that was made again appears in a running container. Compose merges
+    volumes by their targets: those of the user's file at the same targets go.
     """
     volumes: dict[str, list[dict[str, object]]] = {}
     for mount in site.mounts:
         for container in mount.container:
-            for target in (os.path.dirname(mount.path or ""), *also.get(container, ())):
-                source = os.path.dirname(mount.at).replace("$", "$$")
+            for source, target, read_only in _sources(site, mount, also.get(container, ())):
                 volumes.setdefault(container, []).append({
-                    "type": "bind", "source": source, "target": target.replace("$", "$$"),
-                    "bind": {"create_host_path": False, "propagation": "rslave"},
+                    "type": "bind", "source": source.replace("$", "$$"), "target": target.replace("$", "$$"),
+                    **({"read_only": True} if read_only else {}),
+                    "bind": {**({} if is_old else {"create_host_path": False}), "propagation": "rslave"},
                 })  # fmt: skip
     services = {}
     for container, its in volumes.items():
@@ -330,10 +341,20 @@ def compose_file(
     for container, its in volumes.items():
         mounts = [
             f"--mount type=bind,src={volume['source']},dst={volume['target']},bind-propagation=rslave"
+            f"{',readonly' if volume.get('read_only') else ''}"
             for volume in its
         ]
         out.write(f"# {container}: {' '.join(mounts)} --security-opt no-new-privileges\n")
     return out.getvalue()
+
+
+def _sources(site: Site, mount: MountDoc, also: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+    """Yield for each volume of a container the source, the target, and True if it is read-only."""
+    if mount.path is not None:
+        for target in (os.path.dirname(mount.path), *also):
+            yield os.path.dirname(mount.at), target, False
+    for target, one in mount.targets.items():
+        yield site.target_place(mount, target), target, one.read_only
 
 
 def _check(site: Site, path: str) -> None:
@@ -348,7 +369,8 @@ def _check(site: Site, path: str) -> None:
     for told in unchecked(found.tree):
         print(f"policyfs: warning: {shown(path)}: {told}", file=sys.stderr)
     for name in found.services:
-        volumes = list(found.volumes(name))
+        replaced = {one for mount in site.mounts if name in mount.container for one in mount.targets}
+        volumes = [volume for volume in found.volumes(name) if volume.target not in replaced]
         sources = [volume.source for volume in volumes if volume.source is not None]
         for told in dangers(name, sources):
             print(f"policyfs: warning: {shown(path)}: {told}", file=sys.stderr)
