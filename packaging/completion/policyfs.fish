@@ -285,7 +285,7 @@ complete -c policyfs -n '__policyfs_at audit report' -l trail -r -d 'the trail r
 complete -c policyfs -n '__policyfs_at audit report' -l json -d 'print JSON lines, not a table'
 complete -c policyfs -n '__policyfs_at audit report' -l utc -d 'show times in UTC, not in the local time zone'
 complete -c policyfs -n '__policyfs_at audit report' -l html -r -d 'the page; an existing file is replaced'
-complete -c policyfs -n '__policyfs_at audit report' -l verify -d 'check the whole trail, also if it is larger than 256 MiB; exit code 1 if it is not whole'
+complete -c policyfs -n '__policyfs_at audit report' -l verify -d 'check the whole trail, also if it is larger than 256 MiB'
 complete -c policyfs -n '__policyfs_at audit report' -l since -r -d 'from this time on: 10m, 2h, 1d, today, yesterday, 2026-03-01, 2026-03-01T08:15'
 complete -c policyfs -n '__policyfs_at audit report' -l until -r -d 'before this time, in the same forms'
 complete -c policyfs -n '__policyfs_at audit report' -l app -r -d 'the app’s name, or stranger; if repeated, one match is enough'

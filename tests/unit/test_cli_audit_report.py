@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.audit import report as audit_report
+from policyfs.domain import Audit
 from policyfs.errors import EXIT_INCOMPLETE
+from policyfs.journal.sealing.keys import KeyStore
 from tests.support.mount.audited import EVENTS, Cli, recorded
-from tests.support.mount.trail import a_journal, segments
+from tests.support.mount.trail import a_journal, an_event, segments
 
 
 @pytest.fixture
@@ -70,3 +72,14 @@ def test_a_broken_trail_is_told_where_it_was_checked(
     assert ("see the page" in cli.err, "0123456789abcdef: BROKEN" in page) == (True, checked)
     assert "not whole" not in sound
     assert "not whole" in page
+
+
+def test_a_changed_seal_is_told(cli: Cli, file: Path, tmp_path: Path) -> None:
+    """Only `verify`, and the page, notice it."""
+    with a_journal(cli.root, keys=KeyStore(tmp_path / "keys")) as journal:
+        journal.record(an_event(), Audit.REQUIRED)
+    cli("report", "--html", str(file))
+    seal = segments(cli.chain)[-1].with_suffix(".seal")
+    seal.write_bytes(seal.read_bytes().replace(b"0", b"1"))
+    cli("report", "--html", str(file), code=EXIT_INCOMPLETE)
+    assert "see the page" in cli.err

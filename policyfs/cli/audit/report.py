@@ -14,7 +14,7 @@ from policyfs.cli.audit.query import add_query, finish, holes_of, open_trail, se
 from policyfs.cli.audit.summary import count_portion
 from policyfs.cli.audit.verify import reports_on
 from policyfs.cli.common.output import write_private
-from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.errors import EXIT_INCOMPLETE, EXIT_OK, EXIT_REFUSED
 from policyfs.journal.files.segments import Chain
 from policyfs.journal.index.database import Index
 from policyfs.journal.index.indexed import IndexedTrail
@@ -38,13 +38,13 @@ _HIDDEN = f"class, {_WEIGHT}, total(hidden)"
 def add_report(parser: argparse.ArgumentParser) -> None:
     help_ = "the page; an existing file is replaced"
     parser.add_argument("--html", metavar="FILE", required=True, help=help_)
-    help_ = "check the whole trail, also if it is larger than 256 MiB; exit code 1 if it is not whole"
+    help_ = "check the whole trail, also if it is larger than 256 MiB"
     parser.add_argument("--verify", action="store_true", help=help_)
     add_query(parser)
 
 
 def run_report(args: argparse.Namespace) -> int:
-    """Write the HTML page. Return 1 if no event matches the query, or if --verify finds damage."""
+    """Write the HTML page. Return 1 if no event matches the query, and 5 if the trail is not whole."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     policies = KeptPolicies(trail.chains)
@@ -70,8 +70,8 @@ def run_report(args: argparse.Namespace) -> int:
     print(f"{shown(args.html)}: {summary.events} event{'s' * (summary.events != 1)}")
     if not is_whole:
         print("policyfs: the trail is not whole: see the page, or policyfs audit verify", file=sys.stderr)
-    code = EXIT_OK if summary.events and (is_whole or not args.verify) else EXIT_REFUSED
-    return finish(trail, code, wanted)
+    code = finish(trail, EXIT_OK if summary.events else EXIT_REFUSED, wanted)
+    return code if is_whole else EXIT_INCOMPLETE
 
 
 def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview: Overview) -> list[Record]:
