@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from policyfs.cli.policy.init.wishes import Level
 from policyfs.cli.setup.library_users import User, likely_library, of_compose, of_unit, site_text
-from policyfs.cli.site.compose_document import ComposeFile
+from policyfs.cli.site.compose_document import read_compose
 from policyfs.cli.site.site_document import site_of
 
 TOPS = ["Films", "Music", "Photos"]
@@ -28,7 +29,10 @@ def users(store: Path, **volumes: list[str]) -> list[User | str]:
     services = {
         name: {"volumes": [re.sub(r"\AS\b", str(store), one) for one in its]} for name, its in volumes.items()
     }
-    compose = ComposeFile(str(store.parent.parent / "app/compose.yaml"), {"services": services}, {})
+    file = store.parent.parent / "app/compose.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"services": services}))
+    compose = read_compose(str(file))
     assert likely_library(compose) in {"", str(store)} or len(services) == 1 or "a" in services
     return list(of_compose(compose, str(store), TOPS))
 

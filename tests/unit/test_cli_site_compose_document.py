@@ -53,23 +53,32 @@ services:
       - /anonymous
       - {type: bind, source: /srv/Music, target: /music/, read_only: true}
 volumes:
-  named: {driver_opts: {type: none, o: bind, device: /srv/disk}}
+  named: {driver_opts: {type: none, o: 'bind,ro', device: /srv/disk}}
 """
     found = list(read(tmp_path, text).volumes("app"))
     assert [(one.source, one.target, one.read_only) for one in found] == [
         ("/srv/my media/Films", "/films", True), ("/srv", "/top", False), ("/srv/other", "/other", False),
-        (f"{tmp_path}/own$", "/config", False), ("/srv/disk", "/named", False), (None, "/anonymous", False),
+        (f"{tmp_path}/own$", "/config", False), ("/srv/disk", "/named", True), (None, "/anonymous", False),
         ("/srv/Music", "/music", True),
     ]  # fmt: skip
     assert found[0].text == "${LIBRARY}/Films:/films:ro,z"
     assert isinstance(found[6], Volume)
     for variables, volume in ((False, "${LIBRARY}:/m"), (True, "${NONE}:/m"), (True, "${A?b}:/m")):
-        compose = read(tmp_path, f"services: {{app: {{volumes: ['{volume}']}}}}", variables=variables)
         with pytest.raises(PolicyfsError, match="has a variable"):
-            list(compose.volumes("app"))
+            read(tmp_path, f"services: {{app: {{volumes: ['{volume}']}}}}", variables=variables)
 
 
-def test_files_that_it_names_are_not_read(tmp_path: Path) -> None:
-    (tmp_path / "more.yaml").write_text("services: {other: {image: x}}")
+def test_files_that_it_names_are_read_below_limits(tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("services: {other: {image: x, volumes: [./own:/own]}}")
     text = "include: [more.yaml]\nservices: {app: {extends: {file: more.yaml, service: other}}}"
-    assert list(read(tmp_path, text).services) == ["app"]
+    found = read(tmp_path, text)
+    assert list(found.services) == ["other", "app"]
+    assert found.files == tuple(f"{tmp_path}/{name}.yaml" for name in ("compose", "more", "more"))
+    assert [one.source for one in found.volumes("app")] == [f"{tmp_path}/own"]
+    for named in ("/dev/zero", "/dev/stdin", str(tmp_path), "compose.yaml", "none.yaml"):
+        with pytest.raises(PolicyfsError):
+            read(tmp_path, f"include: ['{named}']\nservices: {{a: {{image: x}}}}")
+        with pytest.raises(PolicyfsError):
+            read(tmp_path, f"services: {{a: {{extends: {{file: '{named}', service: a}}}}}}")
+    elsewhere = "include: ['https://host/x.git', 'oci://host/x']\nservices: {a: {image: x}}"
+    assert [one.partition(" ")[0] for one in read(tmp_path, elsewhere).unread] == ["include:", "include:"]

@@ -1,27 +1,17 @@
-"""A user's compose file, read as hostile: in a confined child, and without the files that it names."""
+"""A user's compose file, with the files that belong to it, read as Compose reads them, and as hostile."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from ruamel.yaml import YAML
-
-from policyfs.cli.common.confined import in_confined_child
-from policyfs.cli.common.looking import opened
+from policyfs.cli.site.compose_project import NAMES, OVERRIDES, VARIABLE, Place, Project, Tree
+from policyfs.cli.site.compose_volumes import is_windows
 from policyfs.errors import PolicyfsError
 from policyfs.trail.lines.table import shown
 
-Tree = dict[str, object]
-_MAX_BYTES: Final = 1 << 20
-_MAX_NODES: Final = 20_000
-_MAX_CHARACTERS: Final = 4 << 20
-"""Limits of a compose file, and of what its aliases stand for together."""
-_MAX_DEPTH: Final = 50
-_VARIABLE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_]\w*)(?::?-([^${}]*))?\}|([A-Za-z_]\w*))")
-_SETTING: Final = re.compile(r"(?:export )?([A-Za-z_]\w*)=(.*)")
+_MAX_NESTED: Final = 20
 
 
 class Volume(NamedTuple):
@@ -35,113 +25,151 @@ class Volume(NamedTuple):
 
 
 class ComposeFile(NamedTuple):
-    """A compose file. tree: its top mapping. settings: values for its variables, or None if a volume with a
-    variable is an error: only docker knows all values."""
+    """A compose file. tree: its top mapping, merged from *files*: the compose files that were read, in order.
+    unread: a text for each part that policyfs does not understand or that is elsewhere, ready for a terminal.
+    """
 
     path: str
     tree: Tree
-    settings: Mapping[str, str] | None = None
+    files: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def services(self) -> Tree:
-        """The services, by name."""
-        found = self.tree["services"]
-        return found if isinstance(found, dict) else {}
+        """The services of all profiles, by name."""
+        return _mapping(self.tree.get("services"))
 
     def volumes(self, name: str) -> Iterator[Volume]:
-        """Yield the volumes of a service. Raises PolicyfsError if one cannot be understood."""
-        service = self.services.get(name)
-        volumes = service.get("volumes") if isinstance(service, dict) else None
-        for volume in volumes if isinstance(volumes, list) else ():
-            if isinstance(volume, dict):
-                source, target = (self._plain(str(volume.get(key, ""))) for key in ("source", "target"))
-                is_path, read_only = volume.get("type") == "bind", volume.get("read_only") is True
-            else:
-                words = self._plain(str(volume)).split(":")
-                source, target = (words[0], words[1]) if len(words) > 1 else ("", words[0])
-                is_path, read_only = False, "ro" in ",".join(words[2:]).split(",")
-            found = self._directory(source, is_path=is_path)
-            yield Volume(found, os.path.normpath(target), read_only, volume)
+        """Yield the volumes of a service, also those that it has from others, and its files (configs,
+        secrets). Raises PolicyfsError if one cannot be checked."""
+        yield from self._volumes(name, 0).values()
 
-    def _directory(self, source: str, *, is_path: bool) -> str | None:
-        if not is_path and not source.startswith(("/", ".", "~")):
-            named = self.tree.get("volumes")
-            options = named.get(source) if isinstance(named, dict) else None
-            options = options.get("driver_opts") if isinstance(options, dict) else None
-            source = self._plain(str(options.get("device", ""))) if isinstance(options, dict) else ""
-        if not is_path and not source.startswith(("/", ".", "~")):
-            return None
-        path = os.path.join(os.path.dirname(os.path.abspath(self.path)), os.path.expanduser(source))
-        try:
-            return os.path.realpath(path, strict=os.path.lexists(path))  # Python 3.13 else ignores errors
-        except FileNotFoundError:  # a link that leads nowhere
-            return os.path.realpath(path)
-        except OSError as error:  # a link of /proc, for example
-            raise PolicyfsError(
-                f"the volume {shown(source)} cannot be checked: {error.strerror}; run this command as"
-                " root, or write the real path"
-            ) from error
+    def _volumes(self, name: str, nested: int) -> dict[str, Volume]:
+        """Return the volumes of a service by target: of two with the same target, the later one counts."""
+        service = _mapping(self.services.get(name))
+        found: dict[str, Volume] = {}
+        for one in map(str, _list(service.get("volumes_from")) if nested < _MAX_NESTED else ()):
+            other, _, mode = one.partition(":")
+            for volume in self._volumes(other, nested + 1).values():
+                read_only = volume.read_only or mode == "ro"
+                found[volume.target] = volume._replace(read_only=read_only, text=f"volumes_from: {one}")
+        for kind, above in (("configs", "/"), ("secrets", "/run/secrets/")):
+            files = _mapping(self.tree.get(kind))
+            for entry in _list(service.get(kind)):
+                named = str(entry.get("source")) if isinstance(entry, dict) else str(entry)
+                target = os.path.join(above, str(_mapping(entry).get("target") or named))
+                if path := _mapping(files.get(named)).get("file"):
+                    found[target] = Volume(_real(str(path)), target, True, entry)
+        for own in map(_mapping, _list(service.get("volumes"))):
+            source, read_only = self._directory(own)
+            target = str(own["target"])
+            found[target] = Volume(source, target, read_only or own["read_only"] is True, own["text"])
+        return found
 
-    def _plain(self, text: str) -> str:
-        """Replace variables and doubled dollar signs. Raises PolicyfsError for a variable without a value."""
-
-        values = [
-            "$" if one[1] else (self.settings or {}).get(one[2] or one[4]) or one[3]
-            for one in _VARIABLE.finditer(text)
-            if one[1] or self.settings is not None
-        ]
-        if None in values or len(values) != len(_VARIABLE.findall(text)) or "$" in _VARIABLE.sub("", text):
-            raise PolicyfsError(
-                f"the volume {shown(text)} has a variable; pass a file without: `docker compose config`"
-                " prints it"
-            )
-        return _VARIABLE.sub(lambda _: str(values.pop(0)), text)
+    def _directory(self, volume: Mapping[str, object]) -> tuple[str | None, bool]:
+        """Return the host's directory of a volume, or None, and True if this directory is read-only."""
+        source = str(volume["source"])
+        if volume["type"] == "bind":
+            return (None if is_windows(source) else _real(source)), False
+        if volume["type"] != "volume":
+            return None, False
+        named = _mapping(_mapping(self.tree.get("volumes")).get(source))
+        if named.get(VARIABLE):
+            raise PolicyfsError(f"{shown(self.path)}: the volume {shown(source)} {VARIABLE}")
+        options = _mapping(named.get("driver_opts"))
+        device, mount = str(options.get("device") or ""), str(options.get("o") or "").split(",")
+        if not os.path.isabs(device) or not {"bind", "rbind"} & {*mount, str(options.get("type"))}:
+            return None, False
+        return _real(os.path.normpath(f"{device}/{volume['subpath']}")), "ro" in mount
 
 
-def read_compose(path: str, *, variables: bool = False) -> ComposeFile:
-    """Read a compose file. Raises PolicyfsError.
+def read_compose(path: str, *, variables: bool = False, more: Sequence[str] = ()) -> ComposeFile:
+    """Read a compose file, and the files that it extends and includes. Raises PolicyfsError.
 
-    variables: True if variables in volumes get the values that the file `.env` beside it has, as docker
-    does. Other files that it names are not read.
+    variables: True if variables get values: from the environment, and from the file `.env` beside the compose
+    file. Otherwise one in a volume is an error: only docker knows all values. more: further compose files, as
+    with `-f`. Without these, those that Compose itself reads: an override file beside a file with one of
+    Compose's names, or the files in COMPOSE_FILE.
     """
-    tree = in_confined_child(_tree, path, _MAX_BYTES)
-    if not isinstance(tree, dict) or not isinstance(tree.get("services"), dict):
-        raise PolicyfsError(f"{path} is not a compose file: it has no services")
-    return ComposeFile(path, tree, _settings(path) if variables else None)
+    project = Project()
+    directory = os.path.dirname(os.path.abspath(path))
+    values: dict[str, str] | None = None
+    if variables:
+        beside = os.path.join(directory, ".env")
+        own = project.values(beside, os.environ) if os.path.lexists(beside) else {}
+        values = {**own, **os.environ, "PWD": directory}  # people start the containers there
+    paths = (path, *more) if more else _itself(path, values or {})
+    tree = project.merged(paths, Place(directory, values))
+    if not isinstance(tree.get("services"), dict):
+        raise PolicyfsError(f"{shown(path)} is not a compose file: it has no services")
+    return ComposeFile(path, tree, tuple(project.files), (*project.unread, *_unread(tree)))
 
 
-def _tree(data: bytes) -> object:
-    """Return a YAML document as mappings, lists and texts. Runs in the confined child."""
-    nodes = characters = 0
-
-    def plain(node: object, depth: int) -> object:
-        nonlocal nodes, characters
-        nodes += 1
-        characters += len(node) if isinstance(node, str) else 0
-        if nodes > _MAX_NODES or characters > _MAX_CHARACTERS or depth > _MAX_DEPTH:
-            raise ValueError("it is too large, or too deeply nested, also if aliases are replaced")
-        if isinstance(node, dict):
-            return {str(plain(key, depth + 1)): plain(value, depth + 1) for key, value in node.items()}
-        if isinstance(node, list | tuple | set):
-            return [plain(one, depth + 1) for one in node]
-        return node if node is None or isinstance(node, bool | int) else str(node)
-
-    return plain(YAML(typ="safe").load(data), 0)
+def _itself(path: str, values: Mapping[str, str]) -> Sequence[str]:
+    """Return the files that Compose reads if none is named, if the given one is the first of them."""
+    directory, name = os.path.split(path)
+    if listed := values.get("COMPOSE_FILE"):
+        separator = values.get("COMPOSE_PATH_SEPARATOR") or ":"
+        paths = [os.path.join(directory, one) for one in listed.split(separator) if one]
+        if any(os.path.realpath(one) == os.path.realpath(path) for one in paths):
+            return paths
+    there = [one for one in NAMES if os.path.exists(os.path.join(directory, one))]
+    if name != next(iter(there), ""):
+        return [path]
+    overrides = (os.path.join(directory, one) for one in OVERRIDES)
+    return [path, *[one for one in overrides if os.path.exists(one)][:1]]
 
 
-def _settings(path: str) -> dict[str, str]:
-    """Return the variables in the file `.env` beside a compose file. Lines of another form are skipped."""
-    beside = os.path.join(os.path.dirname(path), ".env")
-    if not os.path.lexists(beside):
-        return {}
-    with opened(beside) as fd:
-        lines = os.pread(fd, _MAX_BYTES, 0).decode(errors="replace").splitlines()
-    found = {}
-    for match in filter(None, (_SETTING.fullmatch(line.strip()) for line in lines)):
-        value = match[2].strip()
-        if value[:1] in {"'", '"'} and value[:1] == value[-1:] and len(value) > 1:
-            value = value[1:-1]
-        else:
-            value = value.partition(" #")[0].strip()
-        found[match[1]] = value
-    return found
+def _unread(tree: Tree) -> Iterator[str]:
+    """Yield a text for each volume whose directory is not known."""
+    services, used = _mapping(tree.get("services")), set()
+    for name, service in services.items():
+        its, who = _mapping(service), f"the service {shown(name)} has"
+        for other in map(str, _list(its.get("volumes_from"))):
+            if other.partition(":")[0] not in services:
+                yield f"{who} the volumes of {shown(other)}, which is not in the file"
+        for volume in map(_mapping, _list(its.get("volumes"))):
+            source, kind = str(volume["source"]), volume["type"]
+            used |= {source} if kind == "volume" else set()
+            if (kind == "bind" and is_windows(source)) or kind not in {"bind", "volume", "tmpfs", "image"}:
+                yield f"{who} the volume {shown(str(volume['text']))}, of another system"
+        if its.get("use_api_socket"):
+            yield f"{who} the socket of the engine, and so all rights of root"
+    for name, one in _mapping(tree.get("volumes")).items():
+        if name in used and (told := _elsewhere(_mapping(one))):
+            yield f"the volume {shown(name)} {told}"
+
+
+def _elsewhere(volume: Tree) -> str:
+    """Return why the directory of a named volume is not known; empty if it is."""
+    options, driver = _mapping(volume.get("driver_opts")), str(volume.get("driver") or "local")
+    kind, device = str(options.get("type") or "none"), str(options.get("device") or "/")
+    if volume.get("external"):
+        return "is made elsewhere: `docker volume inspect` prints its directory"
+    if driver != "local":
+        return f"has the driver {shown(driver)}, which policyfs does not know"
+    if not device.startswith("/") or (device.startswith("/dev/") and kind not in {"none", "tmpfs"}):
+        return f"has {shown(device)} ({shown(kind)}), whose files policyfs does not know"
+    return ""
+
+
+def _real(path: str) -> str:
+    """Return a path without symlinks. Raises PolicyfsError if these cannot be followed."""
+    try:
+        return os.path.realpath(path, strict=os.path.lexists(path))  # Python 3.13 else ignores errors
+    except FileNotFoundError:  # a link that leads nowhere
+        return os.path.realpath(path)
+    except (OSError, ValueError) as error:  # a link of /proc, or a NUL
+        told = getattr(error, "strerror", None) or str(error)
+        raise PolicyfsError(
+            f"the volume {shown(path)} cannot be checked: {told}; run this command as root, or write the"
+            " real path"
+        ) from error
+
+
+def _mapping(value: object) -> Tree:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

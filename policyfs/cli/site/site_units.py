@@ -33,9 +33,7 @@ from policyfs.linux.services import UNIT_DIRECTORIES
 from policyfs.trail.lines.table import shown, word, words
 
 _ELSEWHERE: Final = {
-    "extends": "volumes of another file or service", "volumes_from": "volumes of another container",
     "env_file": "variables of another file", "build": "volumes and users of an image that is built",
-    "secrets": "files of the host", "configs": "files of the host",
 }  # fmt: skip
 _RIGHTS: Final = {
     "privileged": "all devices of the host, so also the disk of the store",
@@ -366,7 +364,7 @@ def _check(site: Site, path: str) -> None:
                 raise PolicyfsError(
                     f"{path} has no service {container}; its services are {', '.join(found.services)}"
                 )
-    for told in unchecked(found.tree):
+    for told in (*found.unread, *unchecked(found.tree)):
         print(f"policyfs: warning: {shown(path)}: {told}", file=sys.stderr)
     for name in found.services:
         replaced = {one for mount in site.mounts if name in mount.container for one in mount.targets}
@@ -398,8 +396,6 @@ def reaches(source: str, store: str) -> bool:
 
 def unchecked(compose: Mapping[str, object]) -> Iterator[str]:
     """Yield a text for each part of a compose file that `policyfs compose` does not check."""
-    if compose.get("include"):
-        yield "include adds services of other files, which policyfs does not read"
     services = compose.get("services")
     for name, service in services.items() if isinstance(services, Mapping) else ():
         for key, what in (_ELSEWHERE | _RIGHTS).items():
