@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy view' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -122,7 +122,6 @@ complete -c policyfs -n '__policyfs_at policy' -f -a replay -d 'show what a poli
 complete -c policyfs -n '__policyfs_at policy' -f -a learn -d 'propose a policy that allows what the apps of a trail did'
 complete -c policyfs -n '__policyfs_at policy' -f -a fmt -d 'write policies and their tests in canonical form'
 complete -c policyfs -n '__policyfs_at policy' -f -a schema -d 'print the JSON Schema of policies, for editors'
-complete -c policyfs -n '__policyfs_at policy' -f -a view -d 'show a store as one app would see it'
 complete -c policyfs -n '__policyfs_at policy' -f -a matrix -d 'show which app may do what at which paths, as a table'
 complete -c policyfs -n '__policyfs_at policy' -f -a who -d 'show which app each user, service and container of this machine is'
 complete -c policyfs -n '__policyfs_at policy' -f -a init -d 'write a first policy and its tests'
@@ -193,16 +192,6 @@ complete -c policyfs -n '__policyfs_at policy schema' -f -a Policy
 complete -c policyfs -n '__policyfs_at policy schema' -f -a PolicyTests
 complete -c policyfs -n '__policyfs_at policy schema' -f -a AcceptedChanges
 complete -c policyfs -n '__policyfs_at policy schema' -s h -l help -d 'show this help message and exit'
-complete -c policyfs -n '__policyfs_at policy view' -s h -l help -d 'show this help message and exit'
-complete -c policyfs -n '__policyfs_at policy view' -l policy -r -d 'a policy file, or a directory of *.yaml'
-complete -c policyfs -n '__policyfs_at policy view' -l app -r -d 'this app'
-complete -c policyfs -n '__policyfs_at policy view' -l uid -r -d 'this uid on a shared mount; with --app, the app’s uid'
-complete -c policyfs -n '__policyfs_at policy view' -l monitor -d 'permit what the policy denies to its apps, as under mount --monitor'
-complete -c policyfs -n '__policyfs_at policy view' -l trail -r -d 'the trail root of the store’s mounts: it may hold the owners of files'
-complete -c policyfs -n '__policyfs_at policy view' -l samples -r -d 'for each extension, open N files to test redaction (default: 5; 0: all)'
-complete -c policyfs -n '__policyfs_at policy view' -l alike -r -d 'in each directory, show N of the files that the policy treats alike (default: 10; 0: all)'
-complete -c policyfs -n '__policyfs_at policy view' -l most -r -d 'look at N names at most (default: 50000; 0: all)'
-complete -c policyfs -n '__policyfs_at policy view' -l json -d 'one JSON object'
 complete -c policyfs -n '__policyfs_at policy matrix' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at policy matrix' -l width -r -d 'the width in columns (default: the terminal’s)'
 complete -c policyfs -n '__policyfs_at policy matrix' -l json -d 'one JSON object'

@@ -7,17 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import trio
 
-from policyfs.cli.policy.view.picture import Entry, Picture
-from policyfs.cli.policy.view.walk import Limits, Walk
-from policyfs.domain import Lane, Op
 from policyfs.policy.analysis.diff import diff
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import in_force
@@ -26,13 +20,9 @@ from policyfs.policy.model import Policy as PolicyOf
 from policyfs.policy.moves import losses, moves
 from policyfs.policy.moves.comparison import Budget
 from policyfs.policy.text.parse import SourceText, parse_policy
-from policyfs.redact.core.values import Outcome, Plan
-from policyfs.store.owner import Owners
-from policyfs.store.tree import Tree
 from tests.oracle import compare, draw
 from tests.oracle.decide import DIRECTORY, Oracle
-from tests.oracle.globs import FRESH, names_of
-from tests.oracle.language import Facts, read_policy
+from tests.oracle.language import read_policy
 from tests.oracle.moves import Move, Mover, TooLargeError, callers
 from tests.support.machine.counts import SOAK, count
 
@@ -140,88 +130,3 @@ def test_diff_reports_all_differences_and_no_others(block: int) -> None:
             for aspect in compare.differences((old, new), asked)[1]:
                 known = (asked.operation.upper(), aspect, *names) in reported
                 assert known or (aspect == "record" and defaults), f"{told}, {number}: {asked}"
-
-
-FILES = {
-    "a.jpg": "image/jpeg", "a/a.jpg": "image/jpeg", "a/b/.h": None, "a/b/c": "text/plain",
-    "b/ä": "video/mp4", "b/1005": "application/zip", "c/cam/B.JPG": "image/png", "gal/x y/c": None,
-}  # fmt: skip
-PLACES = sorted({path.rsplit("/", depth)[0] for path in FILES for depth in (1, 2)} - set(FILES))
-OWNERS = ("none", "cam", "former", "gal")
-
-
-class Known(Owners):
-    """Owners and kinds that the path tells."""
-
-    def get(self, fd: int, _stat: object) -> str | None:
-        return owner_of(self._path(fd))
-
-    async def kind_of_fd(self, fd: int, *, lane: Lane = None) -> str | None:
-        return FILES[self._path(fd)]
-
-    async def locate(self, fd: int, _what: frozenset[str], *, lane: Lane = None) -> tuple[str | None, Plan]:
-        return await self.kind_of_fd(fd), Plan(Outcome.CLEAN)
-
-    def __init__(self, store: str) -> None:
-        super().__init__(trusted=False)
-        self.store = store
-
-    def _path(self, fd: int) -> str:
-        return os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), self.store)
-
-
-def owner_of(path: str) -> str:
-    return OWNERS[len(path) % len(OWNERS)]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tree, str]]:
-    root = tmp_path_factory.mktemp("store").resolve()
-    for name in FILES:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    with Tree.open(str(root)) as tree:
-        yield tree, str(root)
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_view_shows_what_an_app_sees(block: int, store: tuple[Tree, str]) -> None:
-    for seed in seeds(block, 12):
-        rng = random.Random(seed)
-        drawn = draw.Draw(rng)
-        engine, oracle = both(drawn)
-        app, uid = draw.who(rng, oracle.policy)
-        picture, known = Picture("", "", "", ""), Known(store[1])
-        who = compare.principal(engine, app, uid)
-        limits = Limits(most=0, alike=0, samples=0)
-        trio.run(Walk(store[0], engine, who, known, known, limits).run, picture)
-        entries = {entry.path.decode(): entry for entry in picture.entries}
-        for name in ("", *PLACES, *FILES):
-            told = f"{drawn.text}\nseed {seed}, {app} {uid}, {name!r}"
-            assert shown(entries.get(f"/{name}")) == wanted(oracle, app, uid, name), told
-
-
-def shown(entry: Entry | None) -> tuple[bool, set[str]] | None:
-    """Return whether a name is bare, and what may be done with it; None if it is not shown."""
-    return entry and (entry.bare, {str(op.name).lower() for op in Op.ALL & ~Op.SEE if op & entry.may})
-
-
-def wanted(oracle: Oracle, app: str | None, uid: int, name: str) -> tuple[bool, set[str]] | None:
-    """Return what `shown` must return."""
-    caller, path, is_file = oracle.policy.caller(app, uid), f"/{name}", name in FILES
-    parts = names_of(path)
-    above = tuple(owner_of("/".join(parts[:depth])) for depth in range(1, len(parts)))
-    facts = Facts(FILES[name] if is_file else DIRECTORY, owner_of(name or "."))
-    seen = oracle.decide(caller, "see", path, facts, above)
-    if seen.errno:
-        return None
-    operations = ("read", "write", "delete", "attr") if is_file else ("delete", "attr")
-    may = {one for one in operations if oracle.decide(caller, one, path, facts, above).errno is None}
-    new, inside = "/" + "/".join([*parts, FRESH * 9]), (*above, facts.owner) if parts else ()
-    made = [("create write", Facts(None, app or "none")), ("create", Facts(DIRECTORY, app or "none"))]
-    made = [(operation, replace(facts, owner=caller.app or "none")) for operation, facts in made]
-    if not is_file and any(
-        oracle.decide(caller, *one[:1], new, one[1], inside).errno is None for one in made
-    ):
-        may.add("create")
-    return seen.bare, may

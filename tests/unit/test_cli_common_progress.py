@@ -32,7 +32,6 @@ COMMANDS = {
     "audit export --trail {trail}": "policyfs audit export",
     "audit report --trail {trail} --html {new}": "policyfs audit report",
     "inspect --to {new} {store}": r"files: \d",
-    "policy view --policy {policy} --app gallery {store}": r"names: \d",
     "policy check {policy}": "policyfs policy check",
     "accept {store}": "policyfs accept",
     "doctor {store} --trail {trail}": "policyfs doctor",

@@ -231,7 +231,6 @@ NAME = b"/caf\xc3\xa9\xff\x1b[31m\n"
         ["policy", "explain", "POLICY", NAME, "--app", "any-one", "--op", "rename", "--to", NAME + b"x"],
         ["policy", "matrix", "POLICY"],
         ["policy", "lint", "POLICY"],
-        ["policy", "view", "POLICY", "STORE", "--app", "any-one"],
         ["owner", "show", "STORE"],
         ["inspect", b"STORE" + NAME],
         ["audit", "search", "--trail", b"STORE" + NAME],
@@ -258,3 +257,14 @@ def test_output_that_has_no_bytes_for_a_name_shows_an_escape(tmp_path: Path, wor
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     assert b"\x1b" not in done.stdout + done.stderr
     assert (done.stdout + done.stderr).isascii()
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [("audit forward", "policyfs audit follow"), ("policy view --app a .", "policyfs run --app")],
+)
+def test_a_command_that_has_gone_names_what_replaces_it(words, instead, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    assert instead in capsys.readouterr().err

@@ -13,6 +13,7 @@ from typing import Final
 from policyfs.cli.common.commands import add_commands
 from policyfs.cli.common.instants import add_at, at_ns
 from policyfs.cli.common.policy_files import Batch, read_sources
+from policyfs.errors import EXIT_USAGE
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
@@ -39,15 +40,21 @@ _ACTIONS: Final = {
     "learn": ("policy.learn", "propose a policy that allows what the apps of a trail did"),
     "fmt": ("policy.fmt", "write policies and their tests in canonical form"),
     "schema": ("policy.schema", "print the JSON Schema of policies, for editors"),
-    "view": ("policy.view.command", "show a store as one app would see it"),
     "matrix": ("policy.matrix", "show which app may do what at which paths, as a table"),
     "who": ("policy.who", "show which app each user, service and container of this machine is"),
     "init": ("policy.init.command", "write a first policy and its tests"),
 }  # fmt: skip
 
+_GONE: Final = {
+    "view": "`policyfs run --app NAME --policy P STORE -- ls -lR STORE` lists a store as the app sees it",
+}
+"""What replaces a command, for one version after its end."""
+
 
 def add_policy(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:
     """Add the actions of `policyfs policy`. words: the user's words after `policy`."""
+    if words and words[0] in _GONE:
+        parser.exit(EXIT_USAGE, f"policyfs: `policy {words[0]}` has gone: {_GONE[words[0]]}\n")
     add_commands(parser, _ACTIONS, words)
 
 

@@ -86,7 +86,8 @@ def _head(draft: Draft) -> Iterator[str]:
     yield f"#   policyfs policy lint {file} --store {store}"
     yield f"#   policyfs policy test {file}"
     for wish in draft.wishes[:1]:
-        yield f"#   policyfs policy view {store} --policy {file} --app {wish.name}"
+        who = wish.name if wish.uid is not None else f"{wish.name} --uid UID"
+        yield f"#   policyfs run --policy {file} --app {who} {store} -- ls -lR {store}"
     yield "#"
     if draft.site:
         yield "# This command makes its mounts, as the site file says:"

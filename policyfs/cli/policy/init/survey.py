@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.cli.common.looking import opened, start_sniffer
-from policyfs.cli.policy.view.walk import suffix_of
 from policyfs.errors import PolicyfsError
 
 _NAMES: Final = 5000
@@ -83,13 +82,19 @@ def _files(directory: Directory, top: str) -> list[str]:
                         todo.append(entry.path)
                     elif entry.is_file(follow_symlinks=False):
                         directory.files += 1
-                        suffix = suffix_of(os.fsencode(entry.name))
+                        suffix = _suffix(entry.name)
                         counts[suffix] += 1
                         if counts[suffix] <= _EACH:
                             chosen.append(entry.path)
         except OSError:  # a directory that this user may not list, or that has gone: shown as "more than"
             directory.more = True
     return chosen
+
+
+def _suffix(name: str) -> str:
+    """Return the extension of a file's name in lower case, such as ``.jpg``, or an empty text."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix if len(suffix) <= 9 else ""
 
 
 def _sniff(store: str, samples: list[tuple[Directory, str]]) -> None:
