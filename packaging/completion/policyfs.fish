@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -120,7 +120,6 @@ complete -c policyfs -n '__policyfs_at policy' -f -a lint -d 'find probable mist
 complete -c policyfs -n '__policyfs_at policy' -f -a test -d 'compare a policy’s answers with the tests beside it'
 complete -c policyfs -n '__policyfs_at policy' -f -a replay -d 'show what a policy would have answered to the requests of a trail'
 complete -c policyfs -n '__policyfs_at policy' -f -a learn -d 'propose a policy that allows what the apps of a trail did'
-complete -c policyfs -n '__policyfs_at policy' -f -a fmt -d 'write policies and their tests in canonical form'
 complete -c policyfs -n '__policyfs_at policy' -f -a schema -d 'print the JSON Schema of policies, for editors'
 complete -c policyfs -n '__policyfs_at policy' -f -a matrix -d 'show which app may do what at which paths, as a table'
 complete -c policyfs -n '__policyfs_at policy' -f -a who -d 'show which app each user, service and container of this machine is'
@@ -185,9 +184,6 @@ complete -c policyfs -n '__policyfs_at policy learn' -l decision -x -a 'allow de
 complete -c policyfs -n '__policyfs_at policy learn' -l path -r -d 'a glob as in policies; without a leading / at any depth'
 complete -c policyfs -n '__policyfs_at policy learn' -l rule -r -d 'a rule that decided; if repeated, one match is enough'
 complete -c policyfs -n '__policyfs_at policy learn' -l json -d 'one JSON object'
-complete -c policyfs -n '__policyfs_at policy fmt' -s h -l help -d 'show this help message and exit'
-complete -c policyfs -n '__policyfs_at policy fmt' -l check -d 'print the changes, and make none; exit code 1 if there are changes'
-complete -c policyfs -n '__policyfs_at policy fmt' -l stdout -d 'print the canonical form, and change no file'
 complete -c policyfs -n '__policyfs_at policy schema' -f -a Policy
 complete -c policyfs -n '__policyfs_at policy schema' -f -a PolicyTests
 complete -c policyfs -n '__policyfs_at policy schema' -f -a AcceptedChanges

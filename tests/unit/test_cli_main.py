@@ -71,7 +71,7 @@ def test_a_command_imports_nothing_of_another():
         (["mount", "/a"], "policyfs mount: the following arguments are required: --policy, MOUNTPOINT",
          "policyfs mount --policy P STORE MOUNTPOINT (policyfs mount --help: all options)"),
         (["doctor", "--store", "/a"], "policyfs doctor: unrecognized arguments: --store", ""),
-        (["policy", "fmt", "a", "--kind", "b"], "policyfs policy fmt: unrecognized arguments: --kind b", ""),
+        (["policy", "lint", "a", "--x", "b"], "policyfs policy lint: unrecognized arguments: --x b", ""),
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_gets_two_lines(words, told, usage):
@@ -261,7 +261,11 @@ def test_output_that_has_no_bytes_for_a_name_shows_an_escape(tmp_path: Path, wor
 
 @pytest.mark.parametrize(
     ("words", "instead"),
-    [("audit forward", "policyfs audit follow"), ("policy view --app a .", "policyfs run --app")],
+    [
+        ("audit forward", "policyfs audit follow"),
+        ("policy fmt home.yaml", "policyfs policy diff"),
+        ("policy view --app a .", "policyfs run --app"),
+    ],
 )
 def test_a_command_that_has_gone_names_what_replaces_it(words, instead, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -38,7 +38,6 @@ _ACTIONS: Final = {
     "test": ("policy.cases", "compare a policy's answers with the tests beside it"),
     "replay": ("policy.replay", "show what a policy would have answered to the requests of a trail"),
     "learn": ("policy.learn", "propose a policy that allows what the apps of a trail did"),
-    "fmt": ("policy.fmt", "write policies and their tests in canonical form"),
     "schema": ("policy.schema", "print the JSON Schema of policies, for editors"),
     "matrix": ("policy.matrix", "show which app may do what at which paths, as a table"),
     "who": ("policy.who", "show which app each user, service and container of this machine is"),
@@ -46,6 +45,7 @@ _ACTIONS: Final = {
 }  # fmt: skip
 
 _GONE: Final = {
+    "fmt": "use a formatter for YAML; `policyfs policy diff OLD NEW` shows that the meaning stays the same",
     "view": "`policyfs run --app NAME --policy P STORE -- ls -lR STORE` lists a store as the app sees it",
 }
 """What replaces a command, for one version after its end."""

@@ -1,1 +1,1 @@
-"""The canonical form of policy files: one standard order, quotes and indentation. Comments are kept."""
+"""The text of policies that commands write: quotes, and values on one line."""

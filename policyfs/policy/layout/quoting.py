@@ -1,29 +1,13 @@
-"""Quotes around single values (scalars) in files in canonical form (the standard layout)."""
+"""Values as YAML on one line, with quotes where YAML might read something else."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
-from policyfs.policy.layout.tree import Scalar
-
-WIDTH: Final = 110
-"""Maximum number of columns of a line, if its text can be broken."""
-_WRAP: Final = 100
-"""Maximum number of columns of a line of ordinary text, such as a description."""
-
-_PLAIN: Final = re.compile(r"[A-Za-z(/][^\n]*")
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 _WORDS: Final = frozenset(("true", "false", "null", "yes", "no", "on", "off"))
-
-
-def scalar(value: Scalar, *, glob: bool, flow: bool) -> str:
-    """Return a single value as YAML on one line. flow: True if it is inside ``[...]`` or ``{...}``."""
-    text = value.text
-    if value.plain and not glob and not _is_word(text):
-        return text  # a number, a word such as true, or no value
-    if not glob and _PLAIN.fullmatch(text) and not _breaks(text, flow=flow):
-        return text
-    return quoted(text)
 
 
 def name_text(text: str) -> str:
@@ -32,17 +16,21 @@ def name_text(text: str) -> str:
 
 
 def _is_word(text: str) -> bool:
-    """Return True if YAML certainly reads this text as text, even without quotes."""
+    """Return True if YAML certainly reads this name as text, even without quotes."""
     return bool(re.match(r"[A-Za-z(/]", text)) and text.lower() not in _WORDS
 
 
-def _breaks(text: str, *, flow: bool) -> bool:
-    """Return True if YAML would read this text, without quotes, as something else. flow: see scalar()."""
-    if text.lower() in _WORDS or not text.isprintable() or text != text.strip():
-        return True
-    if ": " in text or " #" in text or text.endswith(":"):
-        return True
-    return flow and any(char in ",[]{}" for char in text)
+def flow(value: object) -> str:
+    """Return a mapping, list, text, number or boolean as YAML on one line."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {flow(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(flow, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return str(value)
+    return value if _WORD.fullmatch(value) and value.lower() not in _WORDS else quoted(value)
 
 
 def quoted(text: str) -> str:
@@ -64,33 +52,3 @@ def _escaped(char: str) -> str:
     if char.isprintable():
         return char
     return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\U{ord(char):08x}"
-
-
-def block(value: Scalar, indent: str, width: int) -> list[str] | None:
-    """Return a value as lines of a YAML block, or None if it is better on one line of *width* characters."""
-    text = value.text
-    lines = text.removesuffix("\n").split("\n")
-    if len(lines) > 1:
-        if text.endswith("\n\n") or not all(map(_keeps, lines)) or lines[0][:1] in {"", " "}:
-            return None
-        return ["|" if text.endswith("\n") else "|-", *(indent + line if line else "" for line in lines)]
-    [line] = lines
-    if len(text) <= width or not line or not _keeps(line) or "  " in line or line != line.strip():
-        return None
-    sign = ">" if text.endswith("\n") else ">-"
-    return [sign, *(indent + part for part in _wrapped(line, _WRAP - len(indent)))]
-
-
-def _keeps(line: str) -> bool:
-    return (line.isprintable() and line == line.rstrip()) or not line
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    lines, line = [], ""
-    for word in text.split(" "):
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    return [*lines, line]

@@ -16,8 +16,7 @@ from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.outcomes import Aspect
 from policyfs.policy.errors import words_of
 from policyfs.policy.globs.paths import MAX_NAME
-from policyfs.policy.layout.canonical import canonical
-from policyfs.policy.layout.quoting import name_text
+from policyfs.policy.layout.quoting import flow, name_text
 from policyfs.policy.learn.evidence import Evidence, Use
 from policyfs.policy.learn.globs import Proposed, escaped
 from policyfs.policy.learn.guards import APP_GLOB, OWN_GLOB, PRIVATE_GLOBS
@@ -64,7 +63,7 @@ def silenced(text: str) -> str:
         indent = line[: len(line) - len(line.lstrip())]
         lines += [f"{indent}# lint: ignore {name} because {why}" for name, why in meant[number].items()]
         lines.append(line)
-    return canonical("\n".join(lines))
+    return "\n".join(lines) + "\n"
 
 
 def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str]) -> str:
@@ -79,9 +78,11 @@ def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str])
         "kind: Policy",
         "metadata:",
         "  name: learned",
+        "",
         "apps:",
         *_apps(rules, evidence),
         *_defaults(evidence),
+        "",
         "rules:",
     ]
     parts = [_rule(number, rule) for number, rule in _numbered(rules)]
@@ -189,7 +190,7 @@ def _defaults(evidence: Evidence) -> list[str]:
         lines.append(f"  audit: {policy.audit_allowed.name.lower()}")
     if policy.audit_denied is not Audit.REQUIRED:
         lines.append(f"  audit_denied: {policy.audit_denied.name.lower()}")
-    return ["defaults:", *lines] if lines else []
+    return ["", "defaults:", *lines] if lines else []
 
 
 def _kept(evidence: Evidence, taken: set[str]) -> Iterator[list[str]]:
@@ -236,9 +237,9 @@ def _rule(number: str, rule: Proposed) -> list[str]:
         f"    paths: {globs[0]}" if len(globs) == 1 else "\n".join(["    paths:", *map(_item, globs)]),
     ]
     if rule.limit.when is not None:
-        lines.append(f"    when: {json.dumps(block_fields(rule.limit.when))}")
+        lines.append(f"    when: {flow(block_fields(rule.limit.when))}")
     if rule.limit.unless:
-        lines.append(f"    unless: {json.dumps([*map(block_fields, rule.limit.unless)])}")
+        lines.append(f"    unless: {flow([*map(block_fields, rule.limit.unless)])}")
     return lines
 
 
@@ -297,8 +298,7 @@ def _private(rules: Sequence[Proposed]) -> list[str]:
         "    deny: [all]",
         "    paths:",
         *(_item(_quoted(glob)) for glob in (*PRIVATE_GLOBS, APP_GLOB)),
-        "    unless:",
-        f"      path: {_quoted(OWN_GLOB)}",
+        f"    unless: {{path: {_quoted(OWN_GLOB)}}}",
     ]
 
 
@@ -327,7 +327,7 @@ def app_text(app: App) -> str:
         "modes": app.modes and app.modes.value,
         "description": app.description,
     }
-    return f"  {name_text(app.name)}: {json.dumps(_short(fields), ensure_ascii=False)}"
+    return f"  {name_text(app.name)}: {flow(_short(fields))}"
 
 
 def rule_text(rule: Rule) -> str:
@@ -349,7 +349,8 @@ def rule_text(rule: Rule) -> str:
         "mode": "monitor" if rule.monitor else "",
         "description": rule.description,
     }
-    return f"  - {json.dumps(fields | _short(more), ensure_ascii=False)}"
+    lines = "\n    ".join(f"{key}: {flow(value)}" for key, value in (fields | _short(more)).items())
+    return f"  - {lines}"
 
 
 def _effect(rule: Rule, words: frozenset[str]) -> dict[str, object]:
