@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import Final
 
 EXIT_OK: Final = 0
@@ -23,6 +24,11 @@ ERRNO_RANK: Final = {
 app gets the errno with the lowest rank."""
 CONTENT_REFUSED: Final = errno.EPERM
 """The errno of a request that is refused because of the content of a file."""
+
+
+def by_rank(codes: Iterable[int]) -> list[int]:
+    """Return errnos in the order in which they are chosen: the one that reveals least is the first."""
+    return sorted(codes, key=lambda code: ERRNO_RANK.get(code, len(ERRNO_RANK)))
 
 
 class PolicyfsError(Exception):

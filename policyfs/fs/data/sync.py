@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from policyfs.domain import Need, Op
+from policyfs.errors import CONTENT_REFUSED
 from policyfs.fs.access.gate import WRITE, PolicyChangedError
 from policyfs.fs.checked.change_lock import Change, patiently
 from policyfs.fs.checked.head_writes import Checker
@@ -305,7 +306,8 @@ class FileSync(FsPart):
         bytes."""
         draft = change.state.draft
         if draft is not None and draft.refused and draft.only_empties(self._tree.fstat(change.handle.fd)):
-            raise OSError(errno.EPERM, "bytes of this file were refused, and no new bytes were written since")
+            told = "bytes of this file were refused, and no new bytes were written since"
+            raise OSError(CONTENT_REFUSED, told)
         return False
 
     def _spares_others(self, handle: Handle, writer: Handle) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeVar
 
 from policyfs.domain import Audit, FileType, Op
-from policyfs.errors import ERRNO_RANK
+from policyfs.errors import by_rank
 from policyfs.policy.model import Effect
 from policyfs.policy.rules.fact_sets import FactSpace, Matches
 from policyfs.policy.rules.profile import Profile
@@ -170,7 +170,7 @@ class RightsTally:
         )
         left = self._space.everything & ~unseen
         found = {errno.ENOENT: unseen}
-        for code in sorted(codes, key=ERRNO_RANK.__getitem__):
+        for code in by_rank(codes):
             found[code] = found.get(code, 0) | (codes[code] & left)
             left &= ~codes[code]
         return _sparse(found)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from policyfs.domain import Audit, Decision, Op, RuleMatch
-from policyfs.errors import ERRNO_RANK
+from policyfs.errors import by_rank
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.rules.facts import Truth
 from policyfs.policy.rules.table import Live
@@ -22,7 +22,7 @@ _REQUIRE: Final = {Effect.REDACT.value, Effect.CONTENT.value}
 
 def least(codes: Iterable[int]) -> int:
     """Return the errno that reveals least. Return 0 if *codes* is empty."""
-    return min(codes, key=lambda code: ERRNO_RANK.get(code, len(ERRNO_RANK)), default=0)
+    return next(iter(by_rank(codes)), 0)
 
 
 class Tally:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from policyfs.errors import CONTENT_REFUSED
 from policyfs.trail.lines.event import DENY, Event
 
 Item = TypeVar("Item")
@@ -30,7 +30,7 @@ def happened(event: Event) -> bool:
 
 
 def _is_refusal(event: Event) -> bool:
-    return event.operation == "write" and event.decision == DENY and event.errno == errno.EPERM
+    return event.operation == "write" and event.decision == DENY and event.errno == CONTENT_REFUSED
 
 
 def other_names(path: bytes, moves: Sequence[Move]) -> set[bytes]:
