@@ -24,6 +24,7 @@ from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.readiness import Readiness
 from policyfs.linux import bounded_reads, procfs
+from policyfs.linux.mountinfo import mounts_of_device
 from policyfs.store.locking.holders import Holder, has_open, holders
 
 _LAST_MOUNT_S: Final = 0.5
@@ -225,11 +226,14 @@ class Mountpoint:
     async def _unmount(self) -> None:
         """Unmount, and end the session. Raises MountError if the mount is busy.
 
-        The session ends by itself with its last mount. If a mount namespace was created meanwhile (for a
-        container), it may have another mount of the session. The daemon cuts that mount off: all its requests
-        fail.
+        The session ends by itself with its last mount. A site may have made binds of it (kernel/targets.py),
+        and a mount namespace that was created meanwhile (for a container) may have another mount of it. The
+        daemon cuts those off: all their requests fail.
         """
         await trio.to_thread.run_sync(session.unmount, self._path)
+        if mounts_of_device(self.device.conn_id):
+            self.leave()
+            return
         with trio.move_on_after(_LAST_MOUNT_S):
             while session.is_connected(self.device):  # noqa: ASYNC110 - there is no event for it
                 await trio.sleep(0.01)

@@ -22,10 +22,12 @@ _CLOEXEC: Final = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 _SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6  # FSCONFIG_*
 _FROM_EMPTY_PATH: Final = 4  # MOVE_MOUNT_F_EMPTY_PATH
 _TO_EMPTY_PATH: Final = 0x40  # MOVE_MOUNT_T_EMPTY_PATH
-_ALL_OF_IT: Final = 0x1000 | 0x8000  # AT_EMPTY_PATH, AT_RECURSIVE
+_RECURSIVE: Final = 0x8000  # AT_RECURSIVE
+_ALL_OF_IT: Final = 0x1000 | _RECURSIVE  # AT_EMPTY_PATH
 _CLONE: Final = 1 | os.O_CLOEXEC | _ALL_OF_IT  # OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC
 _ATTRIBUTES: Final = struct.Struct("=QQQQ")  # struct mount_attr: set, clear, propagation, user namespace
 _ATIMES: Final = 0x70  # MOUNT_ATTR__ATIME
+_PRIVATE, _SHARED = 1 << 18, 1 << 20  # MS_PRIVATE, MS_SHARED
 
 MOUNT_RDONLY: Final = 1
 MOUNT_NOSUID: Final = 2
@@ -63,9 +65,8 @@ def unchangeable(directory: int) -> int:
     copy = _call(_OPEN_TREE, directory, b"", _CLONE)
     try:
         for times, clear in ((MOUNT_NOATIME, _ATIMES), (0, 0)):
-            attributes = _ATTRIBUTES.pack(MOUNT_RDONLY | times, clear, 0, 0)
             try:
-                _call(_MOUNT_SETATTR, copy, b"", _ALL_OF_IT, attributes, ctypes.c_size_t(_ATTRIBUTES.size))
+                _change(copy, MOUNT_RDONLY | times, clear)
                 break
             except PermissionError as error:
                 if not times or error.errno != errno.EPERM:
@@ -74,6 +75,29 @@ def unchangeable(directory: int) -> int:
         os.close(copy)
         raise
     return copy
+
+
+def bind(directory: int, *, read_only: bool) -> int:
+    """Return the descriptor of a detached mount of a directory. read_only: refuse all changes through it.
+    What is mounted at either mount later is not mounted at the other. Raises OSError."""
+    copy = _call(_OPEN_TREE, directory, b"", _CLONE & ~_RECURSIVE)
+    try:
+        _change(copy, MOUNT_RDONLY if read_only else 0, propagation=_PRIVATE)
+        share(copy)
+    except BaseException:
+        os.close(copy)
+        raise
+    return copy
+
+
+def share(mount_fd: int) -> None:
+    """Let later mounts on a mount appear also on its binds in other mount namespaces. Raises OSError."""
+    _change(mount_fd, propagation=_SHARED)
+
+
+def _change(mount_fd: int, to_set: int = 0, to_clear: int = 0, propagation: int = 0) -> None:
+    attributes = _ATTRIBUTES.pack(to_set, to_clear, propagation, 0)
+    _call(_MOUNT_SETATTR, mount_fd, b"", _ALL_OF_IT, attributes, ctypes.c_size_t(_ATTRIBUTES.size))
 
 
 def procfs_instance() -> int:

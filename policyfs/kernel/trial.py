@@ -46,7 +46,7 @@ def try_passthrough(directory: str | None = None) -> Trial:
             where, source="trial", user_id=0, group_id=0, allow_other=False, default_permissions=False
         )
         try:
-            minor, offered = _answer_init(device.fd)
+            minor, offered = answer_init(device.fd)
             backing = Backing(device.fd)
             result = backing.register(file_fd)
             backing.close()
@@ -72,7 +72,7 @@ def _unnamed_file(directory: str | None) -> Iterator[int]:
         os.close(fd)
 
 
-def _answer_init(fd: int) -> tuple[int, InitFlag]:
+def answer_init(fd: int) -> tuple[int, InitFlag]:
     """Read the kernel's INIT, and agree to passthrough. Return the kernel's minor version and its flags."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)

@@ -41,6 +41,8 @@ def add_umount(parser: argparse.ArgumentParser) -> None:
     after.add_argument("--abort", action="store_true", help=help_)
     help_ = "unmount only a mount whose daemon has ended, else do nothing"
     after.add_argument("--dead", action="store_true", help=help_)
+    help_ = "unmount nothing; only end the targets of a site's mount, whose users then get errors"
+    after.add_argument("--targets", action="store_true", help=help_)
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
 
 
@@ -50,11 +52,22 @@ def run_umount(args: argparse.Namespace) -> int:
     from policyfs.kernel.probe import MountState, mount_state
 
     path = known(args.mountpoint)
+    if args.targets:
+        _clear_targets(path)
+        return EXIT_OK
     state = mount_state(path)
     if args.dead:
         if state is MountState.DEAD or (state is MountState.SILENT and daemon_died(path)):
             _unmount(path, lazy=True, force=False)
+            state = MountState.NONE
+        if state is MountState.NONE:
+            _clear_targets(path)
         return EXIT_OK
+    if state is MountState.ALIVE and _targets(path):
+        if not (args.lazy or args.wait or args.abort) and (users := _users_of_targets(path)):
+            raise PolicyfsError("\n  ".join([f"the targets of {path} are in use:", *users]))
+        # A container with a bind of it, and no open file, is no user; but the bind would keep the mount.
+        args.abort = not (args.lazy or args.wait)
     # A daemon that hangs obeys no command, so --abort ends its connection in the kernel. The daemon itself
     # ends when its store answers.
     abort = args.abort and state is MountState.SILENT
@@ -64,12 +77,42 @@ def run_umount(args: argparse.Namespace) -> int:
             if state is MountState.ALIVE:
                 _warn_of_the_trail(path)
             lazy = args.lazy or args.wait or args.abort or state is MountState.DEAD
+            _clear_targets(path)  # before: an engine starts no container on a bind that is dead
             _unmount(path, lazy=lazy, force=abort)
         elif not daemons:
             raise PolicyfsError(f"nothing is mounted on {path}")
         else:
             _check_elsewhere(path, daemons)
         return _afterwards(path, daemons, args)
+
+
+def _targets(path: str) -> list[str]:
+    """Return the places of the targets of a mount of a site, with which services and containers have it."""
+    from policyfs.kernel.targets import places_beside
+
+    private = os.path.realpath(control.runtime_dir() / "mounts")
+    return places_beside(path) if path.startswith(f"{private}/") else []
+
+
+def _clear_targets(path: str) -> None:
+    """Put placeholders on the places of the targets of a mount that has ended. Raises PolicyfsError."""
+    from policyfs.kernel.targets import clear, held_elsewhere
+
+    def clear_all() -> None:
+        held = held_elsewhere(path)
+        for place in places:
+            clear(place, held)
+
+    if places := _targets(path):
+        look(clear_all)
+
+
+def _users_of_targets(path: str) -> list[str]:
+    from policyfs.linux.mountinfo import mounts_at
+    from policyfs.store.locking.holders import holders_of
+
+    device = mounts_at(path)[-1].device_name
+    return _told(lambda: [one for one in holders_of(device) if one.what != "mount"])
 
 
 class _Daemon(NamedTuple):

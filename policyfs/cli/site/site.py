@@ -25,6 +25,7 @@ from policyfs.cli.mounts.follow import why_not
 from policyfs.cli.mounts.mount import MOUNTS, check_policy
 from policyfs.cli.site.site_changes import OTHER_CODE, arguments_of, changes
 from policyfs.cli.site.site_document import MountDoc, Site, label, private_places, read_site
+from policyfs.cli.site.site_targets import bind_targets, make_places, unbound
 from policyfs.content.workers.policy_parser import parse_apart
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
@@ -85,8 +86,11 @@ def add_up(parser: argparse.ArgumentParser) -> None:
         " that is not possible, unmount and mount again; unmount those that SITE does not name any more"
     )
     add("--restart", action="store_true", help=restart_help)
+    only = parser.add_mutually_exclusive_group()
     places_help = "only make the mountpoints, which answer with an error until their mounts are up"
-    add("--places", action="store_true", help=places_help)
+    only.add_argument("--places", action="store_true", help=places_help)
+    targets_help = "only bind the targets of the mount of this app, which is up"
+    only.add_argument("--targets", metavar="APP", help=targets_help)
     add("site", metavar="SITE.yaml")
 
 
@@ -109,6 +113,9 @@ def run_up(args: argparse.Namespace) -> int:
             "mounting needs root; run this command with sudo, or as a systemd unit (policyfs unit)"
         )
     with _alone(site) as record:
+        if args.targets is not None:
+            _bind_all(site, [mount for mount in site.mounts if mount.app == args.targets])
+            return EXIT_OK
         found = [(mount, look(site, mount)) for mount in site.mounts]
         for _, seen in found:
             if seen.error is not None:
@@ -134,6 +141,7 @@ def run_up(args: argparse.Namespace) -> int:
         os.ftruncate(record, 0)
         os.pwrite(record, json.dumps(kept).encode(), 0)
         _check_made(site, wanted, _make_all(site, wanted))
+        _bind_all(site, site.mounts)
         told = {at: _umount(at, lazy=False) if args.restart else _surplus(site) for at in unnamed}
     made = [mount for mount, _ in wanted]
     for mount, seen in found:
@@ -146,6 +154,13 @@ def run_up(args: argparse.Namespace) -> int:
         print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
     # 0 even if they differ: if `up` failed in a systemd unit, systemd would end the new daemons.
     return EXIT_REFUSED if args.restart and any(told.values()) else EXIT_OK
+
+
+def _bind_all(site: Site, mounts: Sequence[MountDoc]) -> None:
+    """Bind the targets of mounts that are up, and print what is missing. Raises PolicyfsError."""
+    for mount in mounts:
+        for missing in bind_targets(site, mount):
+            print(f"policyfs: {label(mount)}: {missing}", file=sys.stderr)
 
 
 def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
@@ -322,7 +337,8 @@ def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
     for mount in site.mounts:
         seen = look(site, mount)
         if seen.state in {State.UP, State.CHANGED}:
-            up.append({**seen.status, "site_changes": [one for one in seen.changes if one != OTHER_CODE]})
+            differs = [one for one in seen.changes if one != OTHER_CODE]
+            up.append({**seen.status, "site_changes": [*differs, *unbound(site, mount)]})
         elif seen.error is not None:
             lines.append(f"{label(mount)} ({shown(mount.at)}): {seen.error}")
         else:
@@ -429,7 +445,7 @@ def _make_places(found: Sequence[tuple[MountDoc, Seen]]) -> None:
         put_placeholder(resolve(at))
 
     down = [mount.at for mount, seen in found if seen.state is State.DOWN and not is_mountpoint(mount.at)]
-    at = ""
+    mounts, at = {mount.at: mount for mount, _ in found}, ""
     private = [mount for mount, _ in found if mount.at.startswith(f"{private_places()}/")]
     before = os.umask(0o022)  # a unit's umask would close the directories for the apps
     try:
@@ -445,10 +461,12 @@ def _make_places(found: Sequence[tuple[MountDoc, Seen]]) -> None:
             os.chmod(private_places(), 0o700)
             new = f"{above}.new-{os.getpid()}"
             make(f"{new}/{name}")
+            make_places(mounts[at], new)
             os.rename(new, above)  # not even for a moment there is an empty directory at this path
         for mount in private:
             at = mount.at
             _link_directories(mount)
+            make_places(mount, os.path.dirname(at))
     except OSError as error:
         raise PolicyfsError(f"cannot make the mountpoint {at}: {error.strerror}") from error
     finally:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator
 from policyfs.cli.common.quantities import age, count, number, segment_size, size
 from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
+from policyfs.kernel.targets import TARGETS, WHOLE
 from policyfs.policy.errors import PolicyError, quote
 from policyfs.policy.text.companions import Head, Reader, sound
 from policyfs.policy.text.document import Strict
@@ -27,9 +28,6 @@ from policyfs.policy.text.values import AppGid, Name, Text, Texts, Truth, _one_o
 KIND: Final = "Site"
 _CHOSEN: Final = ("at", "uid", "gid", "any_uid")
 """The keys of an app mount that policyfs chooses itself for services and containers."""
-TARGETS: Final = "targets"
-"""The directory, beside a mountpoint, with the binds of the mount's targets."""
-_WHOLE: Final = "mount"
 _LONGEST_NAME: Final = 255  # NAME_MAX
 
 
@@ -195,8 +193,7 @@ class Site(NamedTuple):
 
     def target_place(self, mount: MountDoc, target: str) -> str:
         """Return the path of the bind of one of a mount's targets, which services and containers bind."""
-        above = f"{private_places()}/{self.name}/{label(mount)}/{TARGETS}"
-        return f"{above}/{percent_encoded(target.strip('/'), safe='')}"
+        return place_in(os.path.dirname(mount.at), target)
 
     def command(self, mount: MountDoc) -> list[str]:
         """Return the words after `policyfs` in the command that makes a mount of the site file.
@@ -217,6 +214,11 @@ def label(mount: MountDoc) -> str:
     """Return the name of a mount within its site file (a list of mounts): the name of its app, or ``shared``.
     """
     return mount.app or "shared"
+
+
+def place_in(above: str, target: str) -> str:
+    """Return the path of a target's bind. above: the directory of the mountpoint."""
+    return os.path.join(above, TARGETS, percent_encoded(target.strip("/"), safe=""))
 
 
 def read_site(path: str) -> Site:
@@ -262,7 +264,7 @@ def _placed(site: str, mount: MountDoc) -> MountDoc:
     """
     if mount.at:
         return mount
-    name = os.path.basename(mount.path or _WHOLE)
+    name = os.path.basename(mount.path or WHOLE)
     return mount.model_copy(update={"at": f"{private_places()}/{site}/{label(mount)}/{name}"})
 
 

@@ -255,10 +255,18 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
         "# Started means that the mount answers. The start waits for the store.\n"
         f"[Service]\nType=notify\nNotifyAccess=exec\nTimeoutStartSec=infinity\n"
         f"Environment={MOUNTS}={len(site.mounts)}\nExecStart={command}\n"
-        f"ExecReload={run} reload {at}\n"
+        f"{_targets_lines(site, mount, run)}ExecReload={run} reload {at}\n"
         f"ExecStopPost=-{run} umount --dead {at}\n"
         f"{CONFINED}\n[Install]\nWantedBy={site.target}\n"
     )
+
+
+def _targets_lines(site: Site, mount: MountDoc, run: str) -> str:
+    if not mount.targets:
+        return ""
+    bind = f"ExecStartPost={run} up --targets {label(mount)} {_word(site.file)}\n"
+    # Before the mount ends: an engine starts no container on a bind that is dead.
+    return f"{bind}ExecStop=-{run} umount --targets {_word(mount.at)}\n"
 
 
 def _drop_in(site: Site, mounts: list[tuple[MountDoc, str]]) -> str:

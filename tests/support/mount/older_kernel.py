@@ -39,7 +39,7 @@ _ENTRY_CODE, _ENTRY_FLAGS = 3, slice(28, 32)
 def pretend(kernel: Kernel) -> None:
     """Let this process see a kernel as it was."""
     known = InitFlag((1 << kernel.highest_bit + 1) - 1)
-    prepare, init_answer, answer_init = session.prepare, session.init_answer, trial._answer_init
+    prepare, init_answer, answer_init = session.prepare, session.init_answer, trial.answer_init
     register, send_all = backing.Backing.register, notify.write_notifications
     send_one = notify.Notifier._written
 
@@ -80,7 +80,7 @@ def pretend(kernel: Kernel) -> None:
         return refused(message) or send_one(self, message)
 
     for owner, name, value in (
-        (session, "prepare", prepared), (session, "init_answer", answered), (trial, "_answer_init", tried),
+        (session, "prepare", prepared), (session, "init_answer", answered), (trial, "answer_init", tried),
         (backing.Backing, "register", registered), (notify, "write_notifications", sent),
         (notify.Notifier, "_written", written),
     ):  # fmt: skip

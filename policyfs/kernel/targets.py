@@ -1,0 +1,145 @@
+"""Binds of directories of a mount, each at a place of its own, which services and containers bind in turn.
+
+A place is a mount's root: so neither systemd nor a container engine looks up a name in a mount, where an app
+can put a symlink. On a place is a stack of mounts: a placeholder, and on top of it the bind. When the mount
+has ended, its bind stays below the next one while a container has it: the container's mount is a slave of it
+(mount_namespaces(7)), so the next bind, which is mounted on its root, appears in the running container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from policyfs.kernel import mount_api
+from policyfs.kernel.placeholder import cover
+from policyfs.kernel.session import unmount
+from policyfs.linux import procfs
+from policyfs.linux.libc import open_beneath
+from policyfs.linux.mountinfo import ABSENT, FSTYPE, Mount, mounts, mounts_at
+
+TARGETS: Final = "targets"
+"""The directory, beside a mountpoint, with the places of the mount's targets."""
+WHOLE: Final = "mount"
+"""The name of a mountpoint with targets beside it."""
+
+Key = tuple[int, str]
+"""A file system's device, and the directory of it that is mounted."""
+
+
+def places_beside(at: str) -> list[str]:
+    """Return the places of the targets of the mount at *at*; none if it has no targets."""
+    above, name = os.path.split(at)
+    directory = os.path.join(above, TARGETS)
+    if name != WHOLE or os.path.islink(directory):
+        return []
+    try:
+        return sorted(os.path.join(directory, place) for place in os.listdir(directory))
+    except OSError:
+        return []
+
+
+def bound(place: str, at: str) -> Mount | None:
+    """Return the bind on a place, if it is on top and of the mount that is at *at* now. Sends no request."""
+    there, live = mounts_at(place), mounts_at(at)
+    is_bound = there and live and live[-1].fstype == FSTYPE and there[-1].device == live[-1].device
+    return there[-1] if is_bound else None
+
+
+def bind(place: str, at: str, path: str, held: set[Key], *, read_only: bool) -> None:
+    """Bind a directory of the mount at *at* on a place, on top of what is there.
+
+    path: in the mount, absolute. held: as held_elsewhere() returns it. There must be a placeholder. After an
+    error, one is on top. Raises OSError: ENOENT, ENOTDIR, ELOOP (a symlink), and errors of the mount.
+    """
+    clone = -1
+    try:
+        if not mounts_at(at):
+            raise FileNotFoundError
+        root = os.open(at, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            # INVARIANT: no symlink is followed, and no other mount entered: an app makes these names.
+            name, flags = os.fsencode(path.strip("/")) or b".", os.O_PATH | os.O_DIRECTORY
+            directory = open_beneath(root, name, flags, one_mount=True)
+        finally:
+            os.close(root)
+        try:
+            clone = mount_api.bind(directory, read_only=read_only)
+        finally:
+            os.close(directory)
+    except OSError:
+        clear(place, held)
+        raise
+    try:
+        _trim(place, held)
+        mount_api.attach(clone, place)
+    finally:
+        os.close(clone)
+
+
+def clear(place: str, held: set[Key]) -> None:
+    """Unmount what is on a place, down to a mount that a container has, and see that a placeholder is on top.
+    Raises OSError, MountError."""
+    top = _trim(place, held)
+    if top is None or top.fstype != ABSENT:
+        cover(place)
+
+
+def _trim(place: str, held: set[Key]) -> Mount | None:
+    """Unmount what is on a place, down to a mount that a container has, or the lowest. Return it."""
+    stack = mounts_at(place)
+    while len(stack) > 1 and _key(stack[-1]) not in held:
+        unmount(place, lazy=True)
+        stack = mounts_at(place)
+    return stack[-1] if stack else None
+
+
+def remove_all(at: str) -> None:
+    """Remove the places of the targets of the mount at *at*. Raises OSError, MountError."""
+    for place in places_beside(at):
+        remove(place)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(os.path.join(os.path.dirname(at), TARGETS))
+
+
+def remove(place: str) -> None:
+    """Unmount all that is on a place, and remove its directory. A container keeps what it has. Raises
+    OSError, MountError."""
+    for _ in mounts_at(place):
+        unmount(place, lazy=True)
+    os.rmdir(place)
+
+
+def held_elsewhere(at: str) -> set[Key]:
+    """Return the mounts on the places beside *at* of which a container, or another place, has a bind of its
+    own: not a copy that lies on another mount of the stack. To be called in a child: procfs may make it wait.
+    """
+    keys = {_key(mount) for place in places_beside(at) for mount in mounts_at(place)}
+    return {key for table in _tables() for key in _own_binds(table, keys, at)} if keys else set()
+
+
+def _own_binds(table: Iterable[Mount], keys: set[Key], at: str) -> Iterator[Key]:
+    by_id = {mount.mount_id: mount for mount in table}
+    for mount in by_id.values():
+        below = by_id.get(mount.parent_id)
+        if _key(mount) in keys and mount.path != at and (below is None or _key(below) not in keys):
+            yield _key(mount)
+
+
+def _tables() -> Iterator[list[Mount]]:
+    """Yield the mounts of each mount namespace."""
+    seen: set[str] = set()
+    for pid in procfs.pids():
+        try:
+            namespace = os.readlink(procfs.path(pid, "ns/mnt"))
+            if namespace not in seen:
+                seen.add(namespace)
+                yield mounts(pid)
+        except OSError:  # it has ended
+            continue
+
+
+def _key(mount: Mount) -> Key:
+    return mount.device, mount.root

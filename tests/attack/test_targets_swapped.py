@@ -1,0 +1,231 @@
+"""An app exchanges the directory of a target for a symlink, or moves it, while its site goes down and up.
+
+A container (here a mount namespace that binds the target's place, as engines do) finds the app's own files,
+or errors; never a file of the machine, nor of another app. What is mounted again appears in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from policyfs.linux.immutable import set_immutable
+from policyfs.linux.mountinfo import mounts_at
+from tests.support.machine.namespace import abort_connection, detach, mounts_below
+from tests.support.machine.processes import wait_for
+from tests.support.mount.daemons import Said, policyfs_process
+
+POLICY: Final = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: home}
+apps: {tv: {uid: 10010}, other: {uid: 10011}}
+rules:
+  - {id: tv, allow: [all], who: {app: tv}, paths: "/***"}
+  - {id: other, deny: [all], who: {app: tv}, paths: "/Other/***"}
+"""
+LINKS: Final = {
+    "etc": "/etc",
+    "host": "{host}",
+    "up": "../../../../host",
+    "other": "Other",
+    "own": "moved-own",
+}
+"""Targets whose directory becomes a link, and where the link leads to."""
+SECRET: Final = "secret"
+DEAD: Final = "error 107"
+"""ENOTCONN, the answer of a placeholder."""
+LIST: Final = """\
+import os, sys
+try:
+    print(*sorted(os.listdir(sys.argv[1])))
+except OSError as error:
+    print("error", error.errno)
+"""
+
+
+class Container:
+    """A mount namespace with the targets of a site, each bound as an engine does it."""
+
+    def __init__(self, home: Home, name: str) -> None:
+        self.at = home.arena / name
+        script = [f"mount -t tmpfs container '{self.at}' && mount --make-private '{self.at}'"]
+        for target in home.targets:
+            script += [
+                f"mkdir '{self.at}/{target}'",
+                f"mount --rbind '{home.place(target)}' '{self.at}/{target}'",
+                f"mount --make-rslave '{self.at}/{target}'",
+            ]
+        self.at.mkdir()
+        unshared = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-ec"]
+        text = " && ".join([*script, "echo ready", "exec sleep 600"])
+        self.process = subprocess.Popen([*unshared, text], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n", "a container starts, also on a placeholder"
+
+    def run(self, *command: str) -> str:
+        """Run a command in it, as the app. Return what it prints."""
+        inside = ["nsenter", f"--target={self.process.pid}", "--mount", *command]
+        return subprocess.run(inside, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
+
+    def names(self, target: str) -> str:
+        """The names in a target, or the number of the error."""
+        return self.run("python3", "-Ic", LIST, f"{self.at}/{target}")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Home:
+    """A site with one app, which has three targets."""
+
+    targets = ("films", "look", "all", *LINKS)
+
+    def __init__(self, arena: Path) -> None:
+        self.arena, self.store = arena, arena / "store"
+        self.file = arena / "home.site.yaml"
+        self.environment = {
+            "POLICYFS_RUNTIME_DIR": str(arena / "run"),
+            "POLICYFS_KEY_DIR": str(arena / "keys"),
+        }
+        self._containers: list[Container] = []
+        for directory in (self.store, arena / "host"):
+            directory.mkdir(mode=0o700)
+        (arena / "host" / SECRET).write_text(SECRET)
+        for name in ("Films", "Other"):
+            (self.store / name).mkdir()
+            (self.store / name / name.lower()).write_text(name)
+        (arena / "policy.yaml").write_text(POLICY)
+        for name in LINKS:
+            (self.store / name).mkdir()
+            (self.store / name / "own").write_text(name)
+        more = "".join(f", /{name}: /{name}" for name in LINKS)
+        targets = f"{{/films: /Films, /look: {{path: /Films, read_only: true}}, /all: /{more}}}"
+        self.file.write_text(
+            f"apiVersion: policyfs/v1\nkind: Site\nname: home\nstore: '{self.store}'\n"
+            f"policy: '{arena}/policy.yaml'\ntrail: '{arena}/trail'\n"
+            f"mounts:\n  - {{app: tv, container: tv, targets: {targets}, options: {{keeper: true}}}}\n"
+        )
+
+    def place(self, target: str) -> str:
+        return f"{self.arena}/run/mounts/home/tv/targets/{target}"
+
+    def __call__(self, *words: str) -> Said:
+        said = policyfs_process(*words, str(self.file), environment=self.environment, deadline_s=110)
+        assert "Traceback" not in said.stderr, said
+        return said
+
+    def container(self, name: str) -> Container:
+        self._containers.append(Container(self, name))
+        return self._containers[-1]
+
+    def stop(self) -> None:
+        for one in self._containers:
+            one.end()
+        self("down", "--lazy")
+        for entry in mounts_below(self.arena):
+            with contextlib.suppress(OSError):
+                abort_connection(entry.device)
+            detach(entry.mountpoint)
+        for place in (self.arena / "run/mounts").glob("*/*"):
+            set_immutable(str(place), immutable=False)
+
+
+@pytest.fixture
+def home(arena: Path) -> Iterator[Home]:
+    made = Home(arena)
+    yield made
+    made.stop()
+
+
+def test_a_target_comes_back_in_a_running_container(home: Home) -> None:
+    shown = [" ".join(sorted(["Films", *LINKS])), "films", "films"]
+    seen = ("all", "films", "look")
+    assert home("up", "--places").returncode == 0
+    early = home.container("early")
+    assert [early.names(target) for target in home.targets] == [DEAD] * len(home.targets)
+    assert home("up").returncode == 0
+    late = home.container("late")
+    for number in range(2):
+        for one in (early, late):
+            assert [one.names(target) for target in seen] == shown, number
+            one.run("sh", "-c", f"echo x >{one.at}/films/new; echo x >{one.at}/look/new2")
+            assert sorted(os.listdir(home.store / "Films")) == ["films", "new"], "/look is read-only"
+            one.run("rm", f"{one.at}/films/new")
+        assert home("status", "--check").returncode == 0
+        said = home("down")
+        assert said.returncode == 0, said
+        between = home.container(f"between-{number}")
+        assert {one.names(target) for one in (early, late, between) for target in seen} == {DEAD}
+        assert home("up").returncode == 0
+        assert between.names("films") == "films"
+        between.end()
+        assert len(mounts_at(home.place("films"))) <= 5, "mounts that no container has are gone"
+    late.end()
+    early.end()
+    assert home("down").returncode == 0
+    assert len(mounts_at(home.place("films"))) == 1
+
+
+def test_no_container_leaves_the_mount(home: Home) -> None:
+    """Whatever link the app has put in a target's place, also after a restart, and after a kill."""
+    assert home("up").returncode == 0
+    before = home.container("before")
+    links = {name: link.format(host=home.arena / "host") for name, link in LINKS.items()}
+    swaps = [f"mv {name} moved-{name}; ln -s {link} {name}" for name, link in links.items()]
+    before.run("sh", "-ec", f"cd {before.at}/all; {'; '.join(swaps)}")
+    assert sorted(os.listdir(home.store)) == sorted(
+        [*LINKS, *(f"moved-{name}" for name in LINKS), "Films", "Other"]
+    )
+    assert [before.names(name) for name in LINKS] == ["own"] * len(LINKS), "a bind follows its directory"
+    containers = [before]
+    for number, event in enumerate((up_again, killed, restarted)):
+        event(home)
+        containers.append(home.container(f"after-{number}"))
+        for one in containers:
+            assert [one.names(name) for name in LINKS] == [DEAD] * len(LINKS), number
+            assert [one.names("films"), one.names("look")] == ["films"] * 2
+    for name in LINKS:
+        before.run("sh", "-ec", f"cd {before.at}/all; rm {name}; mv moved-{name} {name}")
+    assert home("up").returncode == 0
+    for one in containers:
+        assert [one.names(name) for name in LINKS] == ["own"] * len(LINKS)
+
+
+def up_again(home: Home) -> None:
+    said = home("up")
+    for name in LINKS:
+        assert (
+            f"tv: nothing is at /{name}: the mount has no directory /{name} (a symlink is none)"
+            in said.stderr
+        )
+    said = home("status", "--check")
+    assert (said.returncode, said.stdout.count("nothing is at /")) == (1, len(LINKS))
+
+
+def restarted(home: Home) -> None:
+    assert home("down").returncode == 0
+    assert home("up").returncode == 0
+
+
+def killed(home: Home) -> None:
+    """Kill the daemon: another takes over."""
+    [status] = json.loads(home("status", "--json").stdout)
+    os.kill(status["pid"], signal.SIGKILL)
+
+    def again() -> bool:
+        found = json.loads(home("status", "--json").stdout or "[]")
+        return bool(found) and found[0]["pid"] != status["pid"]
+
+    wait_for(again, "another daemon", 30)
