@@ -86,6 +86,7 @@ class Notice(enum.Enum):
         "policy-unrecorded", "warning",
         "the policy is in force, but not on record: until then, requests get EIO",
     )  # fmt: skip
+    PAST_POLICY = "past-policy", "warning", "something reaches the store past the policy"
     WORKERS_LOST = "workers-lost", "warning", "workers that read files have died, and their requests failed"
     BUG = "bug", "error", "bug"
 

@@ -17,6 +17,8 @@ _CONTAINERS: Final = (
     (re.compile(r"(?:^|/)machine-([^/]+)\.scope"), "machine {}"),
 )
 _SERVICE: Final = re.compile(r"/([^/]+\.service)(?:/|$)")
+_UNIT: Final = re.compile(r"^[^/]+\.(?:service|mount|scope)$")
+_USER: Final = re.compile(r"^user-(\d+)\.slice$")
 _UIDS: Final = re.compile(r"^Uid:\t\d+\t(\d+)", re.MULTILINE)
 
 
@@ -44,7 +46,7 @@ def processes() -> Iterator[Process]:
 
 def place_of(groups: str) -> tuple[str, str]:
     """Return the service and the container in the text of a ``cgroup`` file; at least one is empty."""
-    paths = [line.split(":", 2)[2] for line in groups.splitlines() if line.count(":") >= 2]
+    paths = _paths(groups)
     for path in paths:
         for pattern, name in _CONTAINERS:
             found = pattern.search(path)
@@ -55,3 +57,24 @@ def place_of(groups: str) -> tuple[str, str]:
         if names and not names[-1].startswith("user@"):
             return names[-1], ""
     return "", ""
+
+
+def _paths(groups: str) -> list[str]:
+    return [line.split(":", 2)[2] for line in groups.splitlines() if line.count(":") >= 2]
+
+
+def unit_of(groups: str) -> str:
+    """Return the unit of the system in the text of a ``cgroup`` file, or "". Units of users are none: a user
+    chooses their names."""
+    for path in _paths(groups):
+        names = path.split("/")
+        found = next(filter(_UNIT.match, names), "")
+        if found and not any(map(_USER.match, names)) and found != "init.scope":
+            return found
+    return ""
+
+
+def session_of(groups: str) -> int | None:
+    """Return the uid of the user whose session or units a process belongs to, by its ``cgroup`` file."""
+    names = (name for path in _paths(groups) for name in path.split("/"))
+    return next((int(found[1]) for name in names if (found := _USER.match(name))), None)

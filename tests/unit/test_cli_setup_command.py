@@ -12,7 +12,7 @@ from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.setup import command
 from policyfs.linux import interpreter
 from tests.support.mount.daemons import Said, policyfs
-from tests.unit.test_cli_setup_running_containers import inspected, manager
+from tests.unit.test_cli_machine_running_containers import inspected, manager
 
 pytestmark = pytest.mark.usefixtures("forked_launchers")
 COMPOSE = """\

@@ -12,6 +12,7 @@ from typing import Final
 from policyfs.cli.common.colour import print_error
 from policyfs.cli.common.live_mounts import all_status, ask, known, part
 from policyfs.cli.running.health import problems
+from policyfs.cli.running.past_policy import print_told, told_of
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.service_manager import ServiceManager
@@ -44,7 +45,8 @@ def run_status(args: argparse.Namespace) -> int:
     """Print the state of one mount or all mounts. Return 1 if a mount has a problem, or does not answer."""
     silent: list[str] = []
     one: control.Json | None = None
-    if args.mountpoint is not None and args.mountpoint.endswith((".yaml", ".yml")):
+    is_site = args.mountpoint is not None and args.mountpoint.endswith((".yaml", ".yml"))
+    if is_site:
         found = _site_status(args.mountpoint, silent)
     else:
         one = None if args.mountpoint is None else _status_of(known(args.mountpoint), args.wait)
@@ -61,6 +63,10 @@ def run_status(args: argparse.Namespace) -> int:
     else:
         for line in map(_checked, found) if args.check else _table(found):
             print(line)
+    if args.check:
+        stores = dict.fromkeys(str(status["store"]) for status in found)
+        if not print_told(told_of(stores, [args.mountpoint] if is_site else ())):
+            silent.append("past the policy")
     well = not silent and not any(status["problems"] for status in found) and bool(found or not args.check)
     return EXIT_OK if well else EXIT_REFUSED
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from policyfs.cli.common.colour import columns, wanted
 from policyfs.cli.common.policy_files import TEST_SUFFIX
+from policyfs.cli.machine.running_containers import Container, compose_files, past_policy, running
 from policyfs.cli.policy.cases import outcome_of
 from policyfs.cli.policy.init.draft import Draft, policy_text
 from policyfs.cli.policy.init.draft_tests import cases_text
@@ -29,7 +30,6 @@ from policyfs.cli.setup.library_users import (
     site_text,
 )
 from policyfs.cli.setup.made_files import LIST, check_absent, has_systemd, own, systemctl, undo, write_all
-from policyfs.cli.setup.running_containers import Container, compose_files, past_policy, running
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.own_units import UNITS
 from policyfs.cli.site.site import run_up

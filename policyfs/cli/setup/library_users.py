@@ -16,7 +16,7 @@ from policyfs.cli.policy.init.draft import RETENTION
 from policyfs.cli.policy.init.wishes import Level, Wish
 from policyfs.cli.site.compose_document import ComposeFile
 from policyfs.cli.site.own_units import is_own
-from policyfs.cli.site.site_units import reaches
+from policyfs.linux.reach import reaches
 from policyfs.linux.running import processes
 from policyfs.linux.services import services
 from policyfs.policy.lint.rights import like_backup

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from policyfs.linux.services import UNIT_DIRECTORIES
 from policyfs.trail.lines.table import shown
@@ -58,3 +60,15 @@ def remove_misplaced(directory: Path) -> bool:
         print(f"removed {shown(str(path))}, which gave a mount of policyfs another mount")
         found = True
     return found
+
+
+def sites(directory: Path = Path(UNITS)) -> list[str]:
+    """Return the site files of this machine: those with units, and those whose mounts `up` has made. Raises
+    PolicyfsError."""
+    found = {maker(path) for path in directory.glob(f"{_PREFIX}*.target")}
+    for record in control.runtime_dir().glob("*.site"):
+        try:
+            found |= set(json.loads(record.read_bytes() or b"{}").values())
+        except (OSError, ValueError) as error:
+            raise PolicyfsError(f"cannot read {record}: {error}") from error
+    return sorted(filter(os.path.isfile, found - {""}))

@@ -168,11 +168,13 @@ class _Top(Head):
     store: AbsolutePath
     policy: AbsolutePath
     trail: AbsolutePath | None = None
+    past: Texts = ()
     mounts: list[object]
 
 
 class Site(NamedTuple):
     """The contents of a site file: a store, a policy, and mounts. file: the absolute path of the site file.
+    past: units, containers and users that are meant to reach the store past the mounts.
     """
 
     file: str
@@ -181,6 +183,7 @@ class Site(NamedTuple):
     policy: str
     trail: str | None
     mounts: tuple[MountDoc, ...]
+    past: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -247,7 +250,7 @@ def site_of(path: str, data: bytes) -> Site:
         raise PolicyfsError(f"cannot read the site file {path}")
     top = file.top.doc
     mounts = tuple(_placed(top.name, part.doc) for part in file.items if part.doc is not None)
-    return Site(absolute, top.name, top.store, top.policy, top.trail, mounts)
+    return Site(absolute, top.name, top.store, top.policy, top.trail, mounts, top.past)
 
 
 def private_places() -> str:

@@ -29,6 +29,7 @@ from policyfs.cli.site.site_document import MountDoc, Site, label, read_site
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.linux.interpreter import own_program
 from policyfs.linux.private_files import make_private
+from policyfs.linux.reach import reaches
 from policyfs.linux.services import UNIT_DIRECTORIES
 from policyfs.trail.lines.table import shown, word, words
 
@@ -394,12 +395,6 @@ def _check(site: Site, path: str) -> None:
                         f"{path}: the volume at {shown(volume.target)} of the service {name} is in the way of"
                         f" its mount at {at}: remove this volume, or give the mount another path"
                     )
-
-
-def reaches(source: str, store: str) -> bool:
-    """Return True if a directory is the store, or has it, or is in it. Both are without symlinks."""
-    source, store = (f"{path.rstrip('/')}/" for path in (source, store))
-    return source.startswith(store) or store.startswith(source)
 
 
 def unchecked(compose: Mapping[str, object]) -> Iterator[str]:

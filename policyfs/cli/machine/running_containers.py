@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from policyfs.cli.site.site_units import reaches
 from policyfs.linux.interpreter import clean_environment, program
 from policyfs.linux.mountinfo import Mount, mount_over, mounts
+from policyfs.linux.reach import reaches
 from policyfs.trail.lines.table import shown, word
 
 _LABEL: Final = "com.docker.compose."  # of podman-compose, too
@@ -21,13 +21,15 @@ _MAX_BYTES: Final = 16 << 20
 
 
 class Container(NamedTuple):
-    """A running container. service: its name in *files*, compose files. sources: directories of the host."""
+    """A running container. service: its name in *files*, compose files. sources: directories of the host.
+    pid: of its first process."""
 
     name: str
     manager: str
     service: str
     files: tuple[str, ...]
     sources: tuple[str, ...]
+    pid: int = 0
 
 
 def running() -> list[Container]:
@@ -57,6 +59,7 @@ def parse(manager: str, data: bytes) -> dict[str, Container]:
             found[one["Id"]] = Container(
                 one["Name"].removeprefix("/"), manager, str(labels.get(f"{_LABEL}service", "")),
                 tuple(filter(os.path.isabs, paths)), tuple(filter(os.path.isabs, sources)),
+                int(one["State"].get("Pid", 0)),
             )  # fmt: skip
     except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError("it is not what `container inspect` prints") from error

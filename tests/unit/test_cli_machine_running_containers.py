@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.setup import running_containers
-from policyfs.cli.setup.running_containers import (
+from policyfs.cli.machine import running_containers
+from policyfs.cli.machine.running_containers import (
     Container,
     compose_files,
     having,
