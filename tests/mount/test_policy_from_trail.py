@@ -86,7 +86,6 @@ def test_a_proposal_mounts_and_serves_what_was_read(used: Mount, mounts: Mounts,
     policy = tmp_path / "learnt.yaml"
     policy.write_text(said.stdout)
     assert policyfs("policy", "lint", policy).returncode == 0
-    assert policyfs("policy", "fmt", "--check", policy).returncode == 0
     assert "camera unlink, once" in said.stdout
     mount = mounts.start(said.stdout, used.store)
     for uid in (GALLERY, MAPS, BACKUP):

@@ -106,7 +106,7 @@ def test_no_command_takes_long_for_a_dear_policy(tmp_path: Path) -> None:
     told = [line.split("\t")[1:] for line in said.stdout.splitlines() if line.startswith("\0")]
     rows = [(names[int(number)], *row) for number, *row in told]
     print(*rows, sep="\n")
-    assert len(rows) == 8 * len(DEAR), said.stderr
+    assert len(rows) == 7 * len(DEAR), said.stderr
     assert [row for row in rows if float(row[3]) > 10 or int(row[4]) > 500 << 10] == []
 
 

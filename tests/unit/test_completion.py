@@ -28,8 +28,8 @@ _policyfs
 """
 CASES = {
     "the commands": (["po"], {"policy"}),
-    "the actions": (["policy", "vi"], {"view"}),
-    "the options": (["policy", "view", "/srv/media", "--js"], {"--json"}),
+    "the actions": (["policy", "ma"], {"matrix"}),
+    "the options": (["policy", "matrix", "/srv/media", "--js"], {"--json"}),
     "the values of an option": (["mount", "--modes", "po"], {"policy"}),
     "the values of an argument": (["policy", "schema", "PolicyT"], {"PolicyTests"}),
     "a path": (["policy", "check", "--none-such"], set()),

@@ -48,7 +48,7 @@ _GONE: Final = {
     "fmt": "use a formatter for YAML; `policyfs policy diff OLD NEW` shows that the meaning stays the same",
     "view": "`policyfs run --app NAME --policy P STORE -- ls -lR STORE` lists a store as the app sees it",
 }
-"""What replaces a command, for one version after its end."""
+"""Texts that name the replacement of a command, for one version after its end."""
 
 
 def add_policy(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:
