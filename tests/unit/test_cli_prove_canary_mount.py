@@ -67,7 +67,7 @@ def test_errors_come_back(raised: Exception, expected: type[Exception], text: st
 
 
 def test_a_process_that_is_killed_has_proved_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canary_mount, "_become", lambda *_: os.kill(os.getpid(), 9))
+    monkeypatch.setattr(canary_mount, "_result", lambda *_: os.kill(os.getpid(), 9))
     with pytest.raises(NotProvedError, match="the process that tests a store in memory has ended"):
         proved(Counter())
 

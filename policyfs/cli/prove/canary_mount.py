@@ -12,7 +12,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from policyfs.cli.common.live_mounts import part
 from policyfs.cli.mounts import mount
@@ -24,6 +24,7 @@ from policyfs.daemon.control.control import Json
 from policyfs.errors import PolicyfsError
 from policyfs.kernel import mount_api
 from policyfs.kernel.session import MountError, unmount
+from policyfs.linux.child import answer_of
 from policyfs.linux.confinement.namespaces import enter_own_mounts
 from policyfs.linux.mountinfo import FSTYPE, mounts
 from policyfs.policy.text.parse import SourceText
@@ -43,19 +44,7 @@ def prove_in_memory(prover: Prover, status: Json, sources: Sequence[SourceText])
     mount whose options the second mount gets. sources: the policy's texts. Return the number of right answers
     by the sort of the request. Raises WrongAnswerError, NotProvedError.
     """
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        _become(prover, status, sources, write_end)
-    os.close(write_end)
-    try:
-        with open(read_end, "rb") as pipe:
-            data = pipe.read()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    data = answer_of(lambda: json.dumps(_result(prover, status, sources)).encode(), kept=(0, 1, 2))
     if not data:
         raise NotProvedError("the process that tests a store in memory has ended")
     kind, told = json.loads(data)
@@ -64,24 +53,18 @@ def prove_in_memory(prover: Prover, status: Json, sources: Sequence[SourceText])
     raise (WrongAnswerError if kind == "wrong" else NotProvedError)(told)
 
 
-def _become(prover: Prover, status: Json, sources: Sequence[SourceText], write_end: int) -> NoReturn:
-    told: tuple[str, object] = ("unproved", "it ended too early")
+def _result(prover: Prover, status: Json, sources: Sequence[SourceText]) -> tuple[str, object]:
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with _second_mount(status, sources) as (mount_fd, store_fd, path):
-            told = ("counts", prover.prove_planted(mount_fd, store_fd, lambda: control.ask(path, "status")))
+            return "counts", prover.prove_planted(mount_fd, store_fd, lambda: control.ask(path, "status"))
     except WrongAnswerError as error:
-        told = ("wrong", str(error))
+        return "wrong", str(error)
     except NotProvedError as error:
-        told = ("unproved", str(error))
+        return "unproved", str(error)
     except Exception as error:  # noqa: BLE001 - the command reports it
         reason = str(error) if isinstance(error, PolicyfsError) else repr(error)
-        told = ("unproved", f"no second daemon, whose store is in memory, serves a mount: {reason}")
-    finally:
-        with contextlib.suppress(OSError), open(write_end, "wb") as pipe:
-            pipe.write(json.dumps(told).encode())
-        os._exit(0)
+        return "unproved", f"no second daemon, whose store is in memory, serves a mount: {reason}"
 
 
 @contextlib.contextmanager

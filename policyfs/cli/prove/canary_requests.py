@@ -5,22 +5,20 @@ A forked process makes these requests under an app's uid, and sends back the ans
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
-import select
-import signal
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from policyfs.domain import Op
+from policyfs.linux.child import answer_of
 from policyfs.linux.confinement.identity import become, become_for_files
 from policyfs.policy.analysis.canaries import Canary, Sort
 
 DEADLINE_S: Final = 30.0
-_KILLED_S: Final = 1.0
 _TRIES: Final = 3
 """The maximum number of processes that make the same requests, one after the other, if they are killed."""
 _UMASK: Final = 0o022
@@ -81,93 +79,37 @@ def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bo
 
     return [
         Answer(code, inode, listed, bytes.fromhex(data))
-        for code, inode, listed, data in in_process(identity, work)
+        for code, inode, listed, data in in_process(identity, work, (mount_fd,))
     ]
 
 
-def in_process(identity: Identity, work: Callable[[], object]) -> Any:
+def in_process(identity: Identity, work: Callable[[], object], kept: Sequence[int] = ()) -> Any:
     """Call *work* in a forked process with this identity. Return its result, which travels as JSON. If the
-    process is killed, call *work* again in a new process. Raises NoAnswerError."""
-    number: int | None = None
+    process is killed, call *work* again in a new process. kept: the descriptors that *work* needs. Raises
+    NoAnswerError."""
     for _ in range(_TRIES):
-        data, number = _run(identity, work)
-        if data:
+        data = answer_of(lambda: _result(identity, work), timeout_s=DEADLINE_S, kept=kept)
+        if data is None:
+            raise NoAnswerError(f"uid {identity.uid} got no answer within {DEADLINE_S:g} s")
+        with contextlib.suppress(ValueError):  # the process was killed
             well, told = json.loads(data)
             if well:
                 return told
             raise NoAnswerError(f"uid {identity.uid} could not make its requests: {told}")
-        if number is None:
-            raise NoAnswerError(f"uid {identity.uid} got no answer within {DEADLINE_S:g} s")
     senders = f"root and the processes of uid {identity.uid}" if identity.is_whole else "root"
     raise NoAnswerError(
-        f"the process that makes the requests of uid {identity.uid} was killed {_TRIES} times (signal"
-        f" {number}); only {senders} and the kernel can do that"
+        f"the process that makes the requests of uid {identity.uid} was killed {_TRIES} times;"
+        f" only {senders} and the kernel can do that"
     )
 
 
-def _run(identity: Identity, work: Callable[[], object]) -> tuple[bytes, int | None]:
-    """Return the result of *work* in a child (empty: not finished), and the signal that ended the child."""
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        _become(identity, work, write_end)
-    os.close(write_end)
-    try:
-        data, is_over = _all_of(read_end, time.monotonic() + DEADLINE_S)
-    finally:
-        os.close(read_end)
-        number = _end(child)
-    return (data, None) if data.endswith(_END) else (b"", number if is_over else None)
-
-
-_END: Final = b"\n"
-"""The last byte of a whole result."""
-
-
-def _end(child: int) -> int | None:
-    """Wait for a child, kill it, wait again. Return the signal that ended it; None if none was seen."""
-    pidfd = os.pidfd_open(child)
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        if not poll.poll(_KILLED_S * 1000):
-            os.kill(child, signal.SIGKILL)  # the child was not reaped yet, so no other process has this pid
-            if not poll.poll(_KILLED_S * 1000):
-                return None
-        _, status = os.waitpid(child, 0)
-    finally:
-        os.close(pidfd)
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-
-
-def _all_of(fd: int, until: float) -> tuple[bytes, bool]:
-    """Return the bytes of a pipe, and whether all its writers have closed it in time."""
-    found = b""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    while poll.poll(max(0, (until - time.monotonic()) * 1000)):
-        data = os.read(fd, 1 << 16)
-        if not data:
-            return found, True
-        found += data
-    return found, False
-
-
-def _become(identity: Identity, work: Callable[[], object], write_end: int) -> NoReturn:
+def _result(identity: Identity, work: Callable[[], object]) -> bytes:
     try:
         identity.take()
-        _write(write_end, [True, work()])
+        told: tuple[bool, object] = (True, work())
     except Exception as error:  # noqa: BLE001 - the command reports it
-        _write(write_end, [False, repr(error)])
-    finally:
-        os._exit(0)
-
-
-def _write(fd: int, found: object) -> None:
-    told = json.dumps(found, default=bytes.hex).encode() + _END
-    while told:
-        told = told[os.write(fd, told) :]
+        told = (False, repr(error))
+    return json.dumps(told, default=bytes.hex).encode()
 
 
 def _answer(mount_fd: int, canary: Canary, *, reads: bool) -> Answer:
