@@ -80,5 +80,30 @@ def test_files_that_it_names_are_read_below_limits(tmp_path: Path) -> None:
             read(tmp_path, f"include: ['{named}']\nservices: {{a: {{image: x}}}}")
         with pytest.raises(PolicyfsError):
             read(tmp_path, f"services: {{a: {{extends: {{file: '{named}', service: a}}}}}}")
+    (tmp_path / ".env").write_text("COMPOSE_FILE=/dev/zero:compose.yaml")
+    with pytest.raises(PolicyfsError, match="not a regular file"):
+        read(tmp_path, text)
+    (tmp_path / ".env").unlink()
     elsewhere = "include: ['https://host/x.git', 'oci://host/x']\nservices: {a: {image: x}}"
     assert [one.partition(" ")[0] for one in read(tmp_path, elsewhere).unread] == ["include:", "include:"]
+
+
+def test_what_is_elsewhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "services: {app: {volumes: [~/films:/films], use_api_socket: true}}"
+    assert len(read(tmp_path, text).unread) == 1
+    monkeypatch.setenv("SUDO_USER", "anna")
+    assert "another one if anna starts it" in read(tmp_path, text).unread[1]
+    text = 'services: {app: {volumes: [own:/a, {type: cluster, source: x, target: /x}, "\\\\\\\\.\\\\p:/p"]}}'
+    _, windows, relative = read(
+        tmp_path, f"{text}\nvolumes: {{own: {{driver_opts: {{o: bind, device: ./a}}}}}}"
+    ).unread
+    assert "of another system" in windows
+    assert relative == "the volume own has ./a (none), whose files policyfs does not know"
+
+
+def test_a_project_directory_is_where_paths_begin(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/.env").write_text("FILMS=/srv/films")
+    (tmp_path / "compose.yaml").write_text("services: {app: {volumes: ['$FILMS:/films', ./a:/a]}}")
+    found = read_compose(str(tmp_path / "compose.yaml"), variables=True, directory=f"{tmp_path}/own")
+    assert [one.source for one in found.volumes("app")] == ["/srv/films", f"{tmp_path}/own/a"]

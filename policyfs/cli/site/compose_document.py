@@ -83,16 +83,18 @@ class ComposeFile(NamedTuple):
         return _real(os.path.normpath(f"{device}/{volume['subpath']}")), "ro" in mount
 
 
-def read_compose(path: str, *, variables: bool = False, more: Sequence[str] = ()) -> ComposeFile:
+def read_compose(
+    path: str, *, variables: bool = False, more: Sequence[str] = (), directory: str = ""
+) -> ComposeFile:
     """Read a compose file, and the files that it extends and includes. Raises PolicyfsError.
 
     variables: True if variables get values: from the environment, and from the file `.env` beside the compose
     file. Otherwise one in a volume is an error: only docker knows all values. more: further compose files, as
     with `-f`. Without these, those that Compose itself reads: an override file beside a file with one of
-    Compose's names, or the files in COMPOSE_FILE.
+    Compose's names, or the files in COMPOSE_FILE. directory: as with `--project-directory`.
     """
-    project = Project()
-    directory = os.path.dirname(os.path.abspath(path))
+    project = Project(path)
+    directory = os.path.abspath(directory or os.path.dirname(path))
     values: dict[str, str] | None = None
     if variables:
         beside = os.path.join(directory, ".env")
@@ -102,7 +104,8 @@ def read_compose(path: str, *, variables: bool = False, more: Sequence[str] = ()
     tree = project.merged(paths, Place(directory, values))
     if not isinstance(tree.get("services"), dict):
         raise PolicyfsError(f"{shown(path)} is not a compose file: it has no services")
-    return ComposeFile(path, tree, tuple(project.files), (*project.unread, *_unread(tree)))
+    unread = (*project.unread, *_unread(tree), *_homes(tree))
+    return ComposeFile(path, tree, tuple(project.files), unread)
 
 
 def _itself(path: str, values: Mapping[str, str]) -> Sequence[str]:
@@ -140,6 +143,18 @@ def _unread(tree: Tree) -> Iterator[str]:
             yield f"the volume {shown(name)} {told}"
 
 
+def _homes(tree: Tree) -> Iterator[str]:
+    """Yield a text for each service whose volumes are in the home directory of who starts it, under sudo."""
+    user = os.environ.get("SUDO_USER", "root")
+    for name, service in _mapping(tree.get("services")).items() if user != "root" else ():
+        texts = [str(_mapping(one).get("text")) for one in _list(_mapping(service).get("volumes"))]
+        if any(text.startswith("~") or "$HOME" in text or "${HOME" in text for text in texts):
+            yield (
+                f"the service {shown(name)} has volumes in the home directory, which is another one if"
+                f" {shown(user)} starts it: write it out"
+            )
+
+
 def _elsewhere(volume: Tree) -> str:
     """Return why the directory of a named volume is not known; empty if it is."""
     options, driver = _mapping(volume.get("driver_opts")), str(volume.get("driver") or "local")
@@ -148,7 +163,7 @@ def _elsewhere(volume: Tree) -> str:
         return "is made elsewhere: `docker volume inspect` prints its directory"
     if driver != "local":
         return f"has the driver {shown(driver)}, which policyfs does not know"
-    if not device.startswith("/") or (device.startswith("/dev/") and kind not in {"none", "tmpfs"}):
+    if device.startswith("/dev/") if kind not in {"none", "bind"} else not os.path.isabs(device):
         return f"has {shown(device)} ({shown(kind)}), whose files policyfs does not know"
     return ""
 

@@ -53,10 +53,11 @@ class Place(NamedTuple):
 
 
 class Project:
-    """The files of a project. files: the compose files that were read, in order. unread: a text for each part
-    of them that is not understood, ready for a terminal."""
+    """The files of a project. given: the one that the user has named. files: the compose files that were
+    read, in order. unread: a text for each part of them that is not understood, ready for a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: str = "") -> None:
+        self._given = given
         self.files: list[str] = []
         self.unread: list[str] = []
         self._read = 0
@@ -84,9 +85,9 @@ class Project:
             raise PolicyfsError(f"the compose file needs more than {_MAX_FILES} other files")
 
     def _documents(self, path: str, place: Place) -> Iterator[Tree]:
-        regular = bool(self.files)  # the user names the first one, perhaps /dev/stdin
         self._count()
         self.files.append(path)
+        regular = path != self._given  # the user may name /dev/stdin
         found = in_confined_child(documents, path, MAX_BYTES, regular=regular)
         for tree, tags in found if isinstance(found, list) else ():
             if not isinstance(tree, dict):
