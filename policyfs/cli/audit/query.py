@@ -140,11 +140,8 @@ def finish(trail: IndexedTrail, code: int, wanted: Selection | None = None) -> i
 
 
 def selected(trail: IndexedTrail, wanted: Selection, limit: int = 0) -> Iterator[Record | BadLine]:
-    """Return the events that may match a selection, and also bad lines and records of problems.
-
-    The events come from all mounts, in the order of time. The caller must check whether each event really
-    matches. limit: return only this number of the newest events of each mount; 0: all events.
-    """
+    """Return the events of a selection, and also bad lines and records of problems, from all mounts, in the
+    order of time. limit: return only this number of the newest events of each mount; 0: all events."""
     check_names(trail, wanted)
     if limit:
         return merge([trail.newest(chain, wanted, limit) for chain in trail.chains])
@@ -154,7 +151,7 @@ def selected(trail: IndexedTrail, wanted: Selection, limit: int = 0) -> Iterator
 def events_of(trail: IndexedTrail, wanted: Selection) -> Iterator[tuple[Record, Event]]:
     """Yield the records of the events that a query selects, each with its event, by time."""
     for item in selected(trail, wanted):
-        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
+        if isinstance(item, Record) and item.event is not None:
             yield item, item.event
 
 

@@ -129,10 +129,11 @@ def run_search(args: argparse.Namespace) -> int:
     keep = newest.extend if last else printer.print_all
     found, trouble = 0, list[str]()
     last_seq: dict[str, int] = {}
+    everything = wanted.tree == And()
     for item in _items(trail, wanted, last):
         if isinstance(item, Record):
             last_seq[item.place.mount_id] = max(item.seq, last_seq.get(item.place.mount_id, 0))
-        if _is_wanted(item, wanted):
+        if everything or (isinstance(item, Record) and item.event is not None):
             found += 1
             keep(rows.add(item))
         elif isinstance(item, Record) and item.kind in TROUBLE and wanted.concerns(item):
@@ -166,24 +167,19 @@ def _all(trail: IndexedTrail, chain: Chain, last: int) -> Iterator[Record | BadL
     trail.holes[chain.mount_id] = inventory.end()
 
 
-def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:
-    """Return True if `search` prints this line: with a query only matching events, else all lines."""
-    if wanted.tree == And():
-        return True
-    return isinstance(item, Record) and item.event is not None and wanted.matches(item.event)
-
-
 def _follow(
     follower: Follower, printer: _Printer, rows: Rows | _Single, wanted: Selection, last_seq: dict[str, int]
 ) -> None:
     """Print new records as they arrive, until Ctrl-C or until the program that reads the output has ended."""
+    everything = wanted.tree == And()
     reader_gone = select.poll()
     reader_gone.register(sys.stdout.fileno(), 0)  # poll reports POLLERR also with 0: the reader has ended
     while True:
         for item in merge([follower.poll()]):
             if isinstance(item, Record) and item.seq <= last_seq.get(item.place.mount_id, 0):
                 continue  # printed already among the newest rows
-            if _is_wanted(item, wanted):
+            event = item.event if isinstance(item, Record) else None
+            if everything or (event is not None and wanted.matches(event)):
                 printer.print_all(rows.add(item))
         printer.print_all(rows.due(time.time_ns()))
         last_seq.clear()  # only the first round can repeat printed lines

@@ -89,7 +89,7 @@ def _events(trail: IndexedTrail, wanted: Selection, known: set[str]) -> Iterator
             continue
         if item.kind == "mount":
             stores[item.place.mount_id] = _store_of(item)
-        elif item.event is not None and wanted.matches(item.event):
+        elif item.event is not None:
             yield stores.get(item.place.mount_id) or unknown, item.event, item
 
 

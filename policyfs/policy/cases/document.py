@@ -139,14 +139,6 @@ def parse_cases(sources: Sequence[SourceText], apps: Sequence[str], rules: froze
     return found
 
 
-def read_cases(text: SourceText) -> list[CaseDoc]:
-    """Return the tests in a file. Names in the tests are not compared with a policy. Raise PolicyErrors."""
-    errors: list[PolicyError] = []
-    file = _READER.read(text, errors)
-    sound(errors, "the tests have errors")
-    return [] if file is None else [part.doc for part in file.items if part.doc is not None]
-
-
 def _check(
     part: Part[CaseDoc], doc: CaseDoc, apps: Sequence[str], rules: frozenset[str], errors: list[PolicyError]
 ) -> None:
