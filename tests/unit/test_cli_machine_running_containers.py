@@ -112,8 +112,8 @@ def test_which_containers_have_the_library(tmp_path: Path) -> None:
     ]
     assert [source for _, source in having(containers, str(store))] == has
     names = [f"{at}\\x0a" for at in range(len(has + lacks))]
-    assert compose_files(containers, str(store)) == {str(compose): names[: len(has)]}
-    assert compose_files(containers, None) == {str(compose): names}
+    assert compose_files(containers, str(store)) == {(str(compose),): names[: len(has)]}
+    assert compose_files(containers, None) == {(str(compose),): names}
 
     link = tmp_path / "other.yaml"
     link.symlink_to(compose)

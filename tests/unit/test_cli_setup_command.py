@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.setup import command
@@ -85,44 +86,97 @@ def init(place: Path, monkeypatch: pytest.MonkeyPatch, *answers: str, words: Seq
 def test_from_a_compose_file_to_a_policy_without_findings(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only what differs from the proposals is answered: Jellyfin sees no music; nothing is mounted."""
-    mark = place / "srv/media/Photos/library/.immich"
-    mark.write_text("1")
-    said = init(place, monkeypatch, "", "", "no", "read", "Films", "", "", "no")
+    """Each service gets what it had: nothing is mounted, but the next `docker compose up` has the volumes."""
+    said = init(place, monkeypatch, "", "no")
+    assert (said.returncode, "nothing was written" in said.stdout) == (0, True), said
+    assert not (place / "etc").exists()
+    said = init(place, monkeypatch, "", "files")
     assert said.returncode == 0, said
-    owner = f"policyfs owner set {place}/srv/media immich-server /Photos/library/.immich"
-    assert f"next: {owner}\n" in said.stdout
     assert f"Which directory is the library ({place}/srv/media): " in said.stderr
-    etc = place / "etc"
+    assert "jellyfin: as before, at /media/films (read only), /media/music (read only)\n" in said.stdout
+    etc, own = place / "etc", place / "app/docker-compose.override.yml"
     assert f"next: policyfs up {etc}/media.site.yaml" in said.stdout
+    assert f"next: cd {place}/app && docker compose up -d\n" in said.stdout
+    last = said.stdout.splitlines()[-1]
+    assert last.startswith("as before: 3 services, nothing restricted yet; on 20")
+    assert f"`policyfs tighten {etc}/media.site.yaml`" in last
     assert "/Films/***" in said.stdout, "the matrix"
-    names = ["media.compose.yaml", "media.init", "media.site.yaml", "media.test.yaml", "media.yaml"]
-    assert sorted(os.listdir(etc)) == names
-    assert 'paths: ["/Films/***"]' in (etc / "media.yaml").read_text()
+    assert sorted(os.listdir(etc)) == ["media.init", "media.site.yaml", "media.test.yaml", "media.yaml"]
     for words in (("lint", "--store", f"{place}/srv/media"), ("test",)):
         done = policyfs("policy", words[0], etc / "media.yaml", *words[1:])
         assert (done.returncode, done.stderr) == (0, ""), done
-    merged = (etc / "media.compose.yaml").read_text()
-    assert merged.count("volumes: !override") == 3
-    assert all(kept in merged for kept in ("- ./jellyfin:/config\n", "- syncthing:/config\n"))
-    # What docker makes of both files: each list of volumes is the second one's.
-    (place / "app/both.yaml").write_text(merged.replace("!override", ""))
-    done = policyfs("compose", etc / "media.site.yaml", place / "app/both.yaml")
-    assert done.returncode == 0, done
+    volumes = YAML(typ="safe").load(own.read_text())["services"]
+    assert {name: [(one["target"], "read_only" in one) for one in its["volumes"]]
+            for name, its in volumes.items()} == {
+        "immich-server": [("/data", False)], "syncthing": [("/data1", False)],
+        "jellyfin": [("/media/films", True), ("/media/music", True)],
+    }  # fmt: skip
+    assert own.stat().st_mode & 0o777 == 0o644
 
-    head = (etc / "media.yaml").read_text().split("apiVersion")[0]
-    assert head.endswith(f"#   policyfs up {etc}/media.site.yaml\n")
-    assert "is a user of this machine" not in (etc / "media.yaml").read_text(), "no app of these is one"
-
-    again = init(place, monkeypatch, "")  # the questions about each program would be answered for nothing
-    assert again.returncode == 1
-    there = f"{etc}/media.yaml is there already, and is not overwritten"
-    assert f"{there}: policyfs init --undo {etc}/media.init, or choose another --to" in again.stderr
+    again = init(place, monkeypatch, "")
+    told = f"nothing is new for {etc}/media.site.yaml\n"
+    assert (again.returncode, told in again.stdout) == (0, True), again
     with (etc / "media.yaml").open("a") as file:
         file.write("# mine\n")
     undone = policyfs("init", "--undo", etc / "media.init")
     assert (undone.returncode, f"kept {etc}/media.yaml: it was changed" in undone.stdout) == (1, True), undone
-    assert os.listdir(etc) == ["media.yaml"]
+    assert (os.listdir(etc), own.exists()) == (["media.yaml"], False)
+    said = init(place, monkeypatch, "")
+    there = f"{etc}/media.yaml is there already, and is not overwritten: choose another --to"
+    assert (said.returncode, there in said.stderr) == (1, True), said
+
+
+def test_what_comes_later_joins_and_what_was_written_stays(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compose, etc, library = place / "app/compose.yaml", place / "etc", place / "srv/media"
+    before = (place / "app/.env").read_text()
+    (place / "app/compose.override.yml").write_text("services: {jellyfin: {restart: always}}")
+    assert init(place, monkeypatch, "", "files").returncode == 0
+    line = "COMPOSE_FILE=compose.yaml:compose.override.yml:policyfs-media.yml\n"
+    assert (place / "app/.env").read_text() == before + line
+    rule = '  - {id: mine, deny: [read], who: {app: jellyfin}, paths: ["/Films/old/**"]}  # mine'
+    policy, site = etc / "media.yaml", etc / "media.site.yaml"
+    policy.write_text(policy.read_text().replace("rules:\n", f"rules:\n{rule}\n"))
+    (library / "Bücher, neu").mkdir()
+    compose.write_text(
+        compose.read_text()
+        .replace("volumes: {syncthing: }", f"  kavita: {{volumes: ['{library}/Bücher, neu:/books']}}")
+        .replace("/media/music:ro\n", f"/media/music:ro\n      - {library}/Photos:/photos:ro\n")
+    )
+    said = init(place, monkeypatch, "", "files")
+    assert said.returncode == 0, said
+    assert "/media/music (read only), /photos (read only)\n" in said.stdout
+    assert "immich" not in said.stdout.split("files: ")[0].split("jellyfin: as before")[1]
+    assert "as before: 3 services, 1 restricted; " in said.stdout.splitlines()[-1]
+    text = policy.read_text()
+    assert rule in text
+    assert (text.count("- id: jellyfin.reads"), "- id: jellyfin.reads-2\n" in text) == (2, True)
+    assert '"/books": "/Bücher, neu"' in site.read_text()
+    for words in (("lint",), ("test",)):
+        done = policyfs("policy", words[0], policy)
+        assert (done.returncode, done.stderr) == (0, ""), done
+    assert "target: /photos" in (place / "app/policyfs-media.yml").read_text()
+    assert f"nothing is new for {site}" in init(place, monkeypatch, "").stdout
+    site.write_text(site.read_text().replace("\nmounts:\n", "\nmounts:  # all\n"))
+    compose.write_text(compose.read_text() + f"  emby: {{volumes: ['{library}/Films:/f']}}\n")
+    said = init(place, monkeypatch, "")
+    assert (said.returncode, "no line is 'mounts:'; nothing was written. Add by hand:\n  - app: emby" in
+            said.stderr) == (1, True), said  # fmt: skip
+    undone = policyfs("init", "--undo", etc / "media.init")
+    assert undone.returncode == 1, undone
+    assert sorted(os.listdir(etc)) == ["media.site.yaml", "media.yaml"]
+    assert (place / "app/.env").read_text() == before
+
+
+def test_a_site_of_an_older_version_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert init(place, monkeypatch, "", "files").returncode == 0
+    site = place / "etc/media.site.yaml"
+    head, _, tail = site.read_text().partition("    targets:\n")
+    site.write_text(head + "    path: /data/media\n" + tail.partition("\n")[2])
+    said = init(place, monkeypatch, "")
+    told = "immich-server has a mount of an older version; for what it had before: policyfs init --undo "
+    assert f"{told}{place}/etc/media.init" in said.stdout
 
 
 def test_a_library_that_nothing_uses_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,19 +184,18 @@ def test_a_library_that_nothing_uses_is_told(place: Path, monkeypatch: pytest.Mo
     said = init(place, monkeypatch, str(place / "srv/media"), "-")
     assert said.returncode == 2, said
     assert "no service or container uses" in said.stderr
-    (place / "empty").mkdir()
-    assert "has no directories to share" in init(place, monkeypatch, str(place / "empty")).stderr
+    assert "is no directory: name" in init(place, monkeypatch, str(place / "absent")).stderr
     assert not (place / "etc").exists()
     (place / "app/compose.yaml").write_text(f"services: {{mpd: {{volumes: ['{place}/srv/media:/media']}}}}")
     said = init(place, monkeypatch, "")
     assert "the input ended before the last answer" in said.stderr
     monkeypatch.setattr(command, "likely_units", lambda: ["mpd.service"])
-    said = init(place, monkeypatch, "", "", "", "")
+    said = init(place, monkeypatch, "", "", "files")
     assert (said.returncode, "mpd-2" in said.stdout) == (0, True), said
     assert policyfs("init", "--undo", place / "etc/media.init").returncode == 0
     monkeypatch.setattr(command, "likely_units", list)
     (place / "app/compose.yaml").unlink()
-    said = init(place, monkeypatch, str(place / "srv/media"), "mpd, radio.service", "", "", "no")
+    said = init(place, monkeypatch, str(place / "srv/media"), "mpd, radio.service", "files")
     assert said.returncode == 0, said
     assert 'service: "radio.service"' in (place / "etc/media.site.yaml").read_text()
 
@@ -171,7 +224,7 @@ def test_running_containers_give_the_compose_file(place: Path, monkeypatch: pyte
 
     stray = f"note: the container stray\\x1b of docker has {place}/srv: it still reaches the library directly"
     for words in (["--compose", str(compose), library], [library]):
-        said = init(place, monkeypatch, *["", "", "", "no"], words=words)
+        said = init(place, monkeypatch, "files", words=words)
         assert said.returncode == 0, said
         reading = f"reading {compose}, from which containers run: immich-server, jellyfin\n"
         assert (reading in said.stderr) == (words == [library]), said

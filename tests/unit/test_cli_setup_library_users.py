@@ -1,4 +1,4 @@
-"""Users of a library, from compose files as their users write them: which access and which paths they get."""
+"""Users of a library, from compose files as their users write them: each gets what it had, where it was."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.policy.init.wishes import Level
+from policyfs.cli.setup import library_users
 from policyfs.cli.setup.library_users import User, likely_library, of_compose, of_unit, site_text
+from policyfs.cli.setup.unit_rights import Bind, UnitRights
 from policyfs.cli.site.compose_document import read_compose
-from policyfs.cli.site.site_document import site_of
-
-TOPS = ["Films", "Music", "Photos"]
+from policyfs.cli.site.site_document import Target, site_of
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    place = tmp_path / "srv/media"
-    for name in ("Films", "Music", "Photos/upload", "Photos/thumbs"):
+    place = tmp_path / "srv/my media"
+    for name in ("Films", "Music", "Bücher, alt", "Photos/upload", "Photos/anna"):
         (place / name).mkdir(parents=True)
     return place
 
@@ -34,56 +33,54 @@ def users(store: Path, **volumes: list[str]) -> list[User | str]:
     file.write_text(json.dumps({"services": services}))
     compose = read_compose(str(file))
     assert likely_library(compose) in {"", str(store)} or len(services) == 1 or "a" in services
-    return list(of_compose(compose, str(store), TOPS))
+    return list(of_compose(compose, str(store)))
 
 
 @pytest.mark.parametrize(
-    ("volumes", "path", "directories", "moved"),
+    ("volumes", "targets", "shares"),
     [
-        (["S:/data/media"], "/data/media", {}, {}),
-        (["S:/media"], "/media/library", {"Films": "/Films", "Music": "/Music", "Photos": "/Photos"}, {}),
-        (
-            ["S/Films:/data/films", "S/Music:/data/music"], "/data/library",
-            {"films": "/Films", "music": "/Music"}, {},
-        ),
-        (["S:/mnt/all", "S/Films:/mnt/films"], "/mnt/all", {"films": "/Films"}, {}),
-        (
-            ["S/Photos:/usr/src/app/upload"], "/usr/src/app/upload/library",
-            {"thumbs": "/Photos/thumbs", "upload": "/Photos/upload"}, {},
-        ),
-        (["S/Films:/data/library"], "/data/whole-library", {"library": "/Films"}, {}),
-        (
-            ["S/Films:/movies", "S/Music:/tv"], "/movies/library", {"Films": "/Films", "Music": "/Music"},
-            {"/movies": "/movies/Films", "/tv": "/tv/Music"},
-        ),
-        (["S/Films:/movies"], "/movies/library", {"Films": "/Films"}, {"/movies": "/movies/Films"}),
+        (["S:/data/media"], {"/data/media": "/"}, {"/": True}),
+        (["S/Films:/movies", "S/Music:/tv:ro"], {"/movies": "/Films", "/tv": "ro /Music"},
+         {"/Films": True, "/Music": False}),
+        (["S:/mnt/all:ro", "S/Films:/mnt/films"], {"/mnt/all": "ro /", "/mnt/films": "/Films"},
+         {"/": False, "/Films": True}),
+        (["S/Photos/anna:/p:ro", "S/Photos/anna:/q"], {"/p": "ro /Photos/anna", "/q": "/Photos/anna"},
+         {"/Photos/anna": True}),
+        (["S/Bücher, alt:/ä ö"], {"/ä ö": "/Bücher, alt"}, {"/Bücher, alt": True}),
     ],
 )  # fmt: skip
-def test_a_container_finds_its_files_where_they_were_or_is_told(
-    store: Path, volumes: list[str], path: str, directories: dict[str, str], moved: dict[str, str]
+def test_a_container_has_the_same_directories_at_the_same_paths(
+    store: Path, volumes: list[str], targets: dict[str, str], shares: dict[str, bool]
 ) -> None:
     (user,) = users(store, app=["./config:/config", *volumes])
     assert isinstance(user, User)
-    assert (user.path, user.directories, user.moved) == (path, directories, moved)
-    assert user.kept == ["./config:/config"]
-    site = site_of("/x/media.site.yaml", site_text("media", "/srv/media", "/x/media.yaml", [user]).encode())
-    assert [mount.path for mount in site.mounts] == [path]
+    wanted = {
+        at: Target(path=one.removeprefix("ro "), read_only=one.startswith("ro "))
+        for at, one in targets.items()
+    }
+    assert user.targets == wanted
+    assert dict(user.access().shares) == shares
+    site = site_of("/x/media.site.yaml", site_text("media", str(store), "/x/media.yaml", [user]).encode())
+    assert [mount.targets for mount in site.mounts] == [wanted]
+    assert [mount.options.posix for mount in site.mounts] == [True]
 
 
-def test_the_access_that_is_proposed(store: Path) -> None:
-    player, gallery = ["S/Films:/media:ro"], ["S/Photos:/data"]
-    found = users(store, Jellyfin=player, immich=gallery, syncthing=["S:/data1"], db=["./db:/x"])
-    wishes = [user.wish() for user in found if isinstance(user, User)]
-    assert [(wish.name, wish.shares, wish.trusted) for wish in wishes] == [
-        ("jellyfin", {"Films": Level.READ}, False), ("immich", {"Photos": Level.ADD}, False),
-        ("syncthing", dict.fromkeys(TOPS, Level.EDIT), True),
-    ]  # fmt: skip
-    assert of_unit("mpd.service", "/srv/media", TOPS).path == "/srv/media"
-
-
-def test_a_service_with_more_or_less_than_directories_of_the_library_is_told(store: Path) -> None:
-    (store / "one.conf").touch()
-    more, file, none = users(store, a=[f"{store.parent}:/srv"], b=["S/one.conf:/x"], c=["S/Books:/books"])
+def test_a_service_with_more_than_the_library_or_what_is_absent_is_told(store: Path) -> None:
+    more, none = users(store, a=[f"{store.parent}:/srv"], c=["S/Books:/books"])
     assert f"a has {store.parent}, and so more than the library" in str(more)
-    assert "b has no directory of the library" in str(file)
-    assert "c has no directory of the library" in str(none)
+    assert f"c has the volume {store}/Books, which is not there" in str(none)
+
+
+def test_a_unit_has_the_library_at_its_own_path_and_where_it_binds_it(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binds = (Bind("/music", f"{store}/Music", True), Bind("/etc/x", "/etc", False))
+    found = UnitRights({"/": False, "/Music": True}, False, binds)
+    monkeypatch.setattr(library_users, "rights_of", lambda *_: found)
+    user = of_unit("mpd.service", str(store))
+    assert user.targets == {
+        str(store): Target(path="/", read_only=False), "/music": Target(path="/Music", read_only=True),
+    }  # fmt: skip
+    assert user.shares == {"/": False, "/Music": True}
+    site = site_of("/x/m.site.yaml", site_text("m", str(store), "/x/m.yaml", [user]).encode())
+    assert site.mounts[0].service == ("mpd.service",)

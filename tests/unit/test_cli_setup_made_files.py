@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import shlex
 from hashlib import sha256
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.setup.made_files import _give, own, undo, write_all
+from policyfs.cli.owners.owner import set_owner
+from policyfs.cli.setup.made_files import undo, write_all
 from policyfs.errors import EXIT_OK, PolicyfsError
 from policyfs.trail.lines.table import shown
 
@@ -34,6 +37,16 @@ def test_all_or_none(tmp_path: Path) -> None:
         undo(listed)
 
 
+def own(store: Path, listed: str, *paths: str) -> None:
+    """Set owners, and note them in a list, as older versions did."""
+    set_owner(argparse.Namespace(
+        store=str(store), app="gallery", paths=paths, recursive=False, dry_run=False, trail=None
+    ))  # fmt: skip
+    made = json.loads(Path(listed).read_text())
+    del made["edited"]  # younger than owners
+    Path(listed).write_text(json.dumps({**made, "owned": [[str(store), *paths]]}))
+
+
 def test_owners_go_again(tmp_path: Path) -> None:
     """Also beside a file that is gone."""
     store, listed = tmp_path / "the store", str(tmp_path / "to/x.init")
@@ -42,7 +55,7 @@ def test_owners_go_again(tmp_path: Path) -> None:
     for mark in marks:
         mark.touch()
     write_all({str(tmp_path / "to/a"): "text"}, listed)
-    assert own(str(store), "gallery", ["/one's", "/two"], listed) == EXIT_OK
+    own(store, listed, "/one's", "/two")
     assert [os.listxattr(mark) for mark in marks] == [["trusted.policyfs.owner"]] * 2
     marks[1].unlink()
     assert undo(listed) == EXIT_OK
@@ -59,12 +72,10 @@ def test_names_with_newlines_are_undone(
     (store / "a\u2028\nmark").touch()
     made, listed = to / "a", to / "x.init"
     write_all({str(made): "text"}, str(listed))
+    own(store, str(listed), "/a\u2028\nmark")
     if is_old:
         command = shlex.join(["policyfs", "owner", "set", str(store), "none", "/a\u2028\nmark"])
         listed.write_text(f"{sha256(b'text').hexdigest()}  {made}\n# {command}\n")
-        assert _give(str(store), "gallery", ["/a\u2028\nmark"]) == EXIT_OK
-    else:
-        assert own(str(store), "gallery", ["/a\u2028\nmark"], str(listed)) == EXIT_OK
     assert os.listxattr(store / "a\u2028\nmark") == ["trusted.policyfs.owner"]
     assert undo(str(listed)) == EXIT_OK
     assert os.listxattr(store / "a\u2028\nmark") == os.listdir(to) == []

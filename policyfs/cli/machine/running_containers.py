@@ -77,13 +77,13 @@ def _answer(*words: str) -> bytes:
         return file.read(_MAX_BYTES)
 
 
-def compose_files(containers: Iterable[Container], store: str | None) -> dict[str, list[str]]:
-    """Return the compose files of the containers that have the library (None: of all), with the names of
-    these containers. Files that are not on this machine are left out."""
-    found: dict[str, list[str]] = {}
+def compose_files(containers: Iterable[Container], store: str | None) -> dict[tuple[str, ...], list[str]]:
+    """Return the compose files, each with those merged over it, of the containers that have the library
+    (None: of all), with the names of these containers. Files that are not on this machine are left out."""
+    found: dict[tuple[str, ...], list[str]] = {}
     for one in containers if store is None else (one for one, _ in having(containers, store)):
-        for file in filter(os.path.isfile, one.files):
-            found.setdefault(file, []).append(shown(one.name))
+        if files := tuple(filter(os.path.isfile, one.files)):
+            found.setdefault(files, []).append(shown(one.name))
     return found
 
 

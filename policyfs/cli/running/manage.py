@@ -91,6 +91,7 @@ def _status_of(path: str, wait_s: float) -> control.Json:
 
 
 def _site_status(path: str, silent: list[str]) -> list[control.Json]:
+    from policyfs.cli.site.as_before import told_of
     from policyfs.cli.site.site import status_of_site, trail_of
     from policyfs.cli.site.site_document import read_site
 
@@ -101,6 +102,12 @@ def _site_status(path: str, silent: list[str]) -> list[control.Json]:
         print(f"policyfs: {line}", file=sys.stderr)
     count = f"{len(up)} of {len(site.mounts)} mounts are up"
     print(f"site {shown(site.name)}: {count}; trail in {shown(trail_of(site))}", file=sys.stderr)
+    try:
+        told = told_of(site)
+    except PolicyfsError as error:  # the mounts go on with the policy that is in force
+        told = f"policyfs: {error}"
+    if told:
+        print(told, file=sys.stderr)
     return up
 
 

@@ -66,7 +66,7 @@ def policy_text(accesses: Sequence[Access], *, name: str, file: str, store: str,
         lines += [f"  {name_text(access.app)}:", "    description: a program with a mount of its own"]
     lines += ["", "rules:"]
     for access in accesses:
-        lines += _rules(access)
+        lines += rules_of(access)
     lines += [
         "invariants:",
         "  # An invariant, for later changes: policyfs does not load a policy that breaks it.",
@@ -90,7 +90,8 @@ def _head(name: str, file: str, store: str, site: str) -> Iterator[str]:
     yield f"metadata: {{name: {json.dumps(name)}}}"
 
 
-def _rules(access: Access) -> Iterator[str]:
+def rules_of(access: Access) -> Iterator[str]:
+    """Yield the lines of the rules of one app."""
     app = access.app
     if access.changes:
         yield f"  # {app} may read, add, change and delete all files here."

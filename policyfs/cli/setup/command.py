@@ -15,12 +15,11 @@ from policyfs.cli.common.colour import columns, wanted
 from policyfs.cli.common.policy_files import TEST_SUFFIX
 from policyfs.cli.machine.running_containers import Container, compose_files, past_policy, running
 from policyfs.cli.policy.cases import outcome_of
-from policyfs.cli.policy.init.draft import Draft, policy_text
-from policyfs.cli.policy.init.draft_tests import cases_text
 from policyfs.cli.policy.init.questions import Questions
-from policyfs.cli.policy.init.survey import Directory, survey
-from policyfs.cli.policy.init.wishes import check
 from policyfs.cli.policy.matrix_text import text_of
+from policyfs.cli.setup.access import policy_text
+from policyfs.cli.setup.access_tests import cases_text
+from policyfs.cli.setup.compose_override import files_of, is_old_compose, place_for
 from policyfs.cli.setup.library_users import (
     User,
     likely_library,
@@ -29,29 +28,44 @@ from policyfs.cli.setup.library_users import (
     of_unit,
     site_text,
 )
-from policyfs.cli.setup.made_files import LIST, check_absent, has_systemd, own, systemctl, undo, write_all
+from policyfs.cli.setup.made_files import (
+    LIST,
+    Override,
+    check_absent,
+    files_in,
+    has_systemd,
+    own_files,
+    rewrite,
+    systemctl,
+    undo,
+    write_all,
+)
+from policyfs.cli.setup.more_users import change_of, find_site
+from policyfs.cli.site.as_before import told_of
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
-from policyfs.cli.site.own_units import UNITS
+from policyfs.cli.site.compose_project import NAMES
+from policyfs.cli.site.own_units import UNITS, maker
 from policyfs.cli.site.site import run_up
-from policyfs.cli.site.site_document import Site, site_of
+from policyfs.cli.site.site_document import Site, private_places, site_of
 from policyfs.cli.site.site_units import compose_file, write_units
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.linux.interpreter import own_program
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.matrix import matrix
 from policyfs.policy.text.parse import SourceText
-from policyfs.trail.lines.table import shown, word, words
+from policyfs.trail.lines.table import shown, word
 
-_COMPOSE: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _QUESTIONS: Final = 1000
 """More than there are: an empty answer takes the proposal."""
 _YES: Final = frozenset({"y", "yes"})
+_FILES: Final = "files"
 
 
 def add_init(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Finds the services and running containers that use a library, asks what each may do, writes policy,"
-        " tests, site file and volumes for the containers, and mounts after a yes. Overwrites nothing."
+        "Finds the services and running containers that use a library, and gives each a mount in which it may"
+        " do what it may do now: writes policy, tests, site file and volumes for the containers, and mounts,"
+        " after a yes. Overwrites nothing. Once more, it adds what is new."
     )
     add = parser.add_argument
     add("--compose", metavar="FILE", help="compose file (default: in this directory, or of containers)")
@@ -62,96 +76,154 @@ def add_init(parser: argparse.ArgumentParser) -> None:
 
 
 def run_init(args: argparse.Namespace) -> int:
-    """Ask, write the files, show the matrix, and mount after a yes; or undo all of it."""
+    """Find the users of a library, show what each gets, and write and mount it after a yes; or undo it."""
     if args.undo is not None:
         return undo(args.undo)
     questions = Questions(io.StringIO(), io.StringIO("\n" * _QUESTIONS)) if args.yes else Questions()
-    containers = running()
-    compose = _compose(args.compose, containers, args.store)
+    containers, to = running(), os.path.realpath(args.to)
+    compose = _compose(args.compose, containers, args.store, own_files(to))
     store = args.store or questions.ask(
         "Which directory is the library", likely_library(compose) if compose else ""
     )
     store = os.path.realpath(store)
-    there = survey(store)
-    if not there:
-        raise PolicyfsError(f"{store} has no directories to share; make directories, such as Photos")
-    name = re.sub(r"[^a-z0-9._-]", "-", os.path.basename(store).lower()).strip("._-")[:40] or "library"
-    to = os.path.realpath(args.to)
-    policy, tests, file, listed, merged = (
-        os.path.join(to, f"{name}{suffix}")
-        for suffix in (".yaml", TEST_SUFFIX, ".site.yaml", LIST, ".compose.yaml")
+    if not os.path.isdir(store):
+        raise PolicyfsError(f"{store} is no directory: name the directory with your files")
+    before = find_site(to, store)
+    users = list(_users(questions, compose, store, containers))
+    if before is not None:
+        return _add(before, users, compose, questions)
+    name = _free_name(store, to)
+    policy, tests, file, listed = (
+        os.path.join(to, f"{name}{suffix}") for suffix in (".yaml", TEST_SUFFIX, ".site.yaml", LIST)
     )
-    check_absent((policy, tests, file, merged), listed)
-    users = list(_users(questions, compose, store, [one.name for one in there], containers))
-    wishes = [user.wish() for user in users]
-    for user, wish in zip(users, wishes, strict=True):
-        questions.confirm(wish, user.tops)
-    check(wishes)
-    # Without kinds: no rule on content would fit what a sync job writes in parts.
-    directories = [Directory(one.name, examples=one.examples) for one in there]
-    draft = Draft(name, word(policy), word(store), wishes, directories, word(file))
+    check_absent((policy, tests, file), listed)
+    accesses = [user.access() for user in users]
     text = site_text(name, store, policy, users)
     site = site_of(file, text.encode())
-    engine = load_policy([SourceText(policy, policy_text(draft).encode())])
-    files = {policy: policy_text(draft), tests: cases_text(draft), file: text}
-    services = [user for user in users if user.container]
-    if services:
-        kept = {user.container: user.kept for user in services}
-        also = {user.container: list(user.moved)[1:] for user in services}
-        files[merged] = compose_file(site, kept, also)
-    write_all(files, listed)
+    rules = policy_text(accesses, name=name, file=word(policy), store=word(store), site=word(file))
+    engine = load_policy([SourceText(policy, rules.encode())])
+    files = {policy: rules, tests: cases_text(accesses, word(policy)), file: text}
+    override = None
+    if compose and any(user.container for user in users):
+        override = Override(compose.path, place_for(compose.path, name))
+        files[override.place.path] = compose_file(site, is_old=is_old_compose())
+    print(text_of(matrix(engine.policy), columns(), colours=wanted(sys.stdout)))
+    _tell(users, files, override)
+    if not (answer := _answer(questions)):
+        return EXIT_OK
+    write_all(files, listed, override)
     outcome = outcome_of(policy, [Path(tests)])
     if outcome.failed:
         raise PolicyfsError(outcome.text())
-    print(text_of(matrix(engine.policy), columns(), colours=wanted(sys.stdout)))
-    print("wrote " + ", ".join(map(shown, files)))
     print(f"undo: policyfs init --undo {word(listed)}")
-    for told in _notes(users, compose, merged, site):
-        print(told)
-    try:
-        wanted_now = questions.ask("Mount now", "yes").lower() in _YES
-    except UsageError:  # the input has ended
-        wanted_now = False
-    _own_marks(store, users, listed, now=wanted_now)
-    if wanted_now:
-        _mount(site)
-    else:
-        print(f"next: policyfs up {word(file)}")
+    _end(site, override, only_files=answer == _FILES)
     return EXIT_OK
 
 
-def _own_marks(store: str, users: Sequence[User], listed: str, *, now: bool) -> None:
-    """Make programs the owners of the files that they write at each start. Otherwise print the commands."""
+def _add(site: Site, users: Sequence[User], compose: ComposeFile | None, questions: Questions) -> int:
+    """Add what is new to a site."""
+    listed = site.file.removesuffix(".site.yaml") + LIST
+    change = change_of(site, users)
+    for name in change.old:
+        undo_it = f"policyfs init --undo {word(listed)}"
+        print(f"{shown(name)} has a mount of an older version; for what it had before: {undo_it}, then init")
+    if not change.users:
+        print(f"nothing is new for {shown(site.file)}")
+        print(told_of(site))
+        return EXIT_OK
+    files, override = dict(change.files), None
+    site = site_of(site.file, files[site.file].encode())
+    if own := [path for path in files_in(listed) if path.endswith(".yml")]:
+        files[own[0]] = compose_file(site, is_old=is_old_compose())
+    elif compose and any(user.container for user in change.users):
+        override = Override(compose.path, place_for(compose.path, site.name))
+        files[override.place.path] = compose_file(site, is_old=is_old_compose())
+    _tell(change.users, files, override)
+    if answer := _answer(questions):
+        rewrite(files, listed, override)
+        _end(site, override, only_files=answer == _FILES)
+    return EXIT_OK
+
+
+def _answer(questions: Questions) -> str:
+    answer = questions.ask("Write this and mount (yes; files: only write; no)", "yes").lower()
+    if answer in {*_YES, _FILES}:
+        return answer
+    print("nothing was written")
+    return ""
+
+
+def _end(site: Site, override: Override | None, *, only_files: bool) -> None:
+    """Mount, and print what is left to do."""
+    if only_files:
+        print(f"next: policyfs up {word(site.file)}")
+    else:
+        _mount(site)
+    for told in _next(override):
+        print(told)
+    print(told_of(site))
+
+
+def _free_name(store: str, to: str) -> str:
+    """Return a name for the site of a library that no other site of this machine has."""
+    name = re.sub(r"[^a-z0-9._-]", "-", os.path.basename(store).lower()).strip("._-")[:40] or "library"
+    number, found = 1, name
+    while _is_taken(found, to):
+        number += 1
+        found = f"{name}-{number}"
+    return found
+
+
+def _is_taken(name: str, to: str) -> bool:
+    file, target = os.path.join(to, f"{name}.site.yaml"), Path(UNITS, f"policyfs-{name}.target")
+    others = target.exists() and maker(target) != file
+    return others or os.path.exists(file) or os.path.exists(os.path.join(private_places(), name))
+
+
+def _tell(users: Sequence[User], files: dict[str, str], override: Override | None) -> None:
+    """Print what each user gets where, and the files."""
     for user in users:
-        if user.marks and now:
-            print(f"{shown(user.name)} owns these files, which it writes at each start:")
-            own(store, user.name, user.marks, listed)
-        elif user.marks:
-            print(f"next: {words('policyfs', 'owner', 'set', store, user.name, *user.marks)}")
+        its = (f"{shown(at)}{' (read only)' if one.read_only else ''}" for at, one in user.targets.items())
+        print(f"{shown(user.unit or user.container)}: as before, at {', '.join(its)}")
+    print("files: " + ", ".join(map(shown, files)))
+    if override and override.place.edit:
+        edit = override.place.edit
+        print(f"in {shown(edit.path)}: {shown(edit.after)}{edit.before and f', now {shown(edit.before)}'}")
 
 
-def _compose(path: str | None, containers: Sequence[Container], store: str | None) -> ComposeFile | None:
-    """Read the given compose file, that in this directory, or the containers'. Raises PolicyfsError."""
-    found = path or next((name for name in _COMPOSE if os.path.exists(name)), None)
+def _compose(
+    path: str | None, containers: Sequence[Container], store: str | None, own: Sequence[str]
+) -> ComposeFile | None:
+    """Read the given compose file, that in this directory, or the containers'. Raises PolicyfsError. own: the
+    files of this command, which are left out: so the file is as before."""
+    name = path or next((name for name in NAMES if os.path.exists(name)), None)
+    found = None if name is None else tuple(files_of(name))
     if found is None:
-        files = compose_files(containers, store and os.path.realpath(store))
-        told = [f"{shown(file)}, from which containers run: {', '.join(its)}" for file, its in files.items()]
+        files: dict[tuple[str, ...], list[str]] = {}
+        for those, names in compose_files(containers, store and os.path.realpath(store)).items():
+            files.setdefault(tuple(one for one in those if one not in own) or those, []).extend(names)
+        runs = "from which containers run"
+        told = [f"{shown(those[0])}, {runs}: {', '.join(names)}" for those, names in files.items()]
         if len(told) > 1:
             library = "" if store else ", or name the library"
             raise UsageError(f"choose one compose file with --compose{library}: {'; '.join(told)}")
         found = next(iter(files), None)
         if told:
             print(f"reading {told[0]}", file=sys.stderr)
-    return read_compose(found, variables=True) if found else None
+    if not found:
+        return None
+    # The first file once more: without any other, those are found that Compose reads by itself.
+    return read_compose(found[0], variables=True, more=[one for one in found if one not in own])
 
 
 def _users(
-    questions: Questions, compose: ComposeFile | None, store: str, tops: Sequence[str],
-    containers: Sequence[Container],
-) -> Iterator[User]:  # fmt: skip
+    questions: Questions, compose: ComposeFile | None, store: str, containers: Sequence[Container]
+) -> Iterator[User]:
     """Yield the programs that use the library. Raises PolicyfsError if there are none."""
     users = []
-    for user in of_compose(compose, store, tops) if compose else ():
+    for told in compose.unread if compose else ():
+        print(f"note: {told}", file=sys.stderr)
+    for user in of_compose(compose, store) if compose else ():
         if isinstance(user, User):
             users.append(user)
         else:
@@ -163,7 +235,12 @@ def _users(
     if units or not users:
         text = questions.ask("Which services of systemd use it (names; - for none)", ", ".join(units) or "-")
         names = [name for name in re.split(r"[,\s]+", text) if name not in {"", "-"}]
-        users += [of_unit(f"{name.removesuffix('.service')}.service", store, tops) for name in names]
+        for unit in (of_unit(f"{name.removesuffix('.service')}.service", store) for name in names):
+            if unit.shares:
+                users.append(unit)
+            else:
+                told = f"{shown(unit.unit)} cannot enter {shown(store)}: it gets nothing"
+                print(f"note: {told}", file=sys.stderr)
     for at, user in enumerate(users):  # a container and a service can have one name
         while any(user.name == other.name for other in users[:at]):
             user.name += "-2"
@@ -175,16 +252,16 @@ def _users(
     yield from users
 
 
-def _notes(users: Sequence[User], compose: ComposeFile | None, merged: str, site: Site) -> Iterator[str]:
-    """Yield a line for each thing that the user must know, or do, for the mounts to be used and trusted."""
-    for user in users:
-        for before, now in user.moved.items():
-            container, old, new = map(shown, (user.container, before, now))
-            yield f"in {container}: {old} is {new} now; change the program's settings"
-    if compose and any(user.container for user in users):
-        both = f"docker compose -f {word(compose.path)} -f {word(merged)}"
-        yield f"start the containers, after the mounts (Compose 2.24): {both} up -d"
-        yield f"check them: {both} config | policyfs compose {word(site.file)} /dev/stdin"
+def _next(override: Override | None) -> Iterator[str]:
+    """Yield a line for each thing that the user must do for the containers to have their mounts."""
+    if override is None:
+        return
+    above = word(os.path.dirname(os.path.abspath(override.compose)))
+    if override.place.is_read:
+        yield f"next: cd {above} && docker compose up -d"
+    else:
+        both = f"docker compose -f {word(override.compose)} -f {word(override.place.path)}"
+        yield f"next, and from now on with both files: {both} up -d"
 
 
 def _mount(site: Site) -> None:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from policyfs.cli.common.output import replace_file, write_new
 from policyfs.cli.owners.owner import set_owner
+from policyfs.cli.setup.compose_override import Edit, Place, apply, forget, take_back
 from policyfs.cli.site.own_units import UNITS, maker
 from policyfs.cli.site.site import run_down
 from policyfs.cli.site.site_document import Site, private_places, read_site
@@ -30,6 +31,14 @@ from policyfs.linux.mountinfo import ABSENT, mounts_at
 from policyfs.linux.private_files import make_private
 from policyfs.trail.lines.table import shown, word, words
 
+
+class Override(NamedTuple):
+    """A second compose file. compose: the user's own one."""
+
+    compose: str
+    place: Place
+
+
 LIST: Final = ".init"
 """The suffix of the list: JSON of a _Made."""
 _ENTRY: Final = re.compile(
@@ -40,10 +49,12 @@ _ENTRY: Final = re.compile(
 
 
 class _Made(NamedTuple):
-    """The contents of a list. files: SHA-256 by path. owned: each a store, and files whose owner was set."""
+    """The contents of a list. files: SHA-256 by path. owned: each a store, and files whose owner older code
+    has set. edited: each the fields of an Edit, and the compose file for which the line was changed."""
 
     files: dict[str, str]
-    owned: list[list[str]]
+    owned: Sequence[list[str]] = ()
+    edited: Sequence[list[str]] = ()
 
     def text(self) -> str:
         return json.dumps(self._asdict(), indent=1) + "\n"
@@ -56,31 +67,78 @@ def check_absent(files: Iterable[str], listed: str) -> None:
         raise PolicyfsError(f"{path} is there already, and is not overwritten: {undo_it}choose another --to")
 
 
-def write_all(files: Mapping[str, str], listed: str) -> None:
+def write_all(files: Mapping[str, str], listed: str, override: Override | None = None) -> None:
     """Write new files, and last the list of them. If one cannot be written, remove the others. Raises
     PolicyfsError, also if one exists."""
     check_absent(files, listed)
-    made = _Made({path: hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}, [])
-    every = {**files, listed: made.text()}
+    made = _Made({path: _digest(text) for path, text in files.items()}, (), _edited(override))
     try:
         make_private(os.path.dirname(listed), 0o755)
     except OSError as error:
         raise PolicyfsError(f"cannot make {os.path.dirname(listed)}: {error.strerror}") from error
-    write_new(every)
+    write_new({**files, listed: made.text()})
+    _put_in_use(override)
 
 
-def own(store: str, app: str, paths: Sequence[str], listed: str) -> int:
-    """Make *app* the owner of files, and note in the list how to undo this. Return an exit status."""
-    made = _read(listed)
-    made.owned.append([store, *paths])
-    replace_file(Path(listed), made.text().encode())
-    return _give(store, app, paths)
+def rewrite(files: Mapping[str, str], listed: str, override: Override | None = None) -> None:
+    """Replace the texts of files, or write new ones, and their digests in the list, if there is one. A file
+    that was changed since stays one that `--undo` keeps. Raises PolicyfsError."""
+    made = _read(listed) if os.path.exists(listed) else _Made({})
+    try:
+        for path, text in files.items():
+            before = Path(path).read_bytes() if os.path.exists(path) else None
+            if before is None or made.files.get(path) == hashlib.sha256(before).hexdigest():
+                made.files[path] = _digest(text)
+            if before is None:
+                write_new({path: text})
+            else:
+                replace_file(Path(path), text.encode(), known=before)
+        made = made._replace(edited=[*made.edited, *_edited(override)])
+        replace_file(Path(listed), made.text().encode())
+    except OSError as error:
+        raise PolicyfsError(f"cannot write {error.filename}: {error.strerror}") from error
+    _put_in_use(override)
 
 
-def _give(store: str, app: str, paths: Sequence[str]) -> int:
-    return set_owner(argparse.Namespace(
-        store=store, app=app, paths=paths, recursive=False, dry_run=False, trail=None
-    ))  # fmt: skip
+def _edited(override: Override | None) -> list[list[str]]:
+    edit = override.place.edit if override else None
+    return [[*edit, override.place.path]] if override and edit else []
+
+
+def _put_in_use(override: Override | None) -> None:
+    """Let the user's account read and change the second compose file, and Compose find it."""
+    if override is None:
+        return
+    try:
+        like = os.stat(override.compose)
+        fd = os.open(override.place.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchown(fd, like.st_uid, like.st_gid)
+            os.fchmod(fd, 0o644)
+        finally:
+            os.close(fd)
+        if override.place.edit:
+            apply(override.place.edit)
+    except OSError as error:
+        raise PolicyfsError(f"cannot change {error.filename}: {error.strerror}") from error
+
+
+def files_in(listed: str) -> list[str]:
+    """Return the files that a list names; none if there is no list. Raises PolicyfsError."""
+    return list(_read(listed).files) if os.path.exists(listed) else []
+
+
+def own_files(directory: str) -> list[str]:
+    """Return the files that all lists in a directory name."""
+    found: list[str] = []
+    for path in sorted(Path(directory).glob(f"*{LIST}")):
+        with contextlib.suppress(PolicyfsError):  # another file with such a name
+            found += files_in(str(path))
+    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read(listed: str) -> _Made:
@@ -92,9 +150,11 @@ def _read(listed: str) -> _Made:
     try:
         made = _Made(**json.loads(text)) if text.startswith("{") else _of_entries(text)
         texts = [*made.files, *made.files.values(), *(one for row in made.owned for one in row)]
+        texts += [one for row in made.edited for one in row]
         is_right = all(isinstance(one, str) for one in texts) and all(len(row) > 1 for row in made.owned)
+        is_right = is_right and all(len(row) == len(Edit._fields) + 1 for row in made.edited)
     except (AttributeError, RecursionError, TypeError, ValueError):
-        made, is_right = _Made({}, []), False
+        made, is_right = _Made({}), False
     if not listed.endswith(LIST) or not is_right:
         raise PolicyfsError(f"{listed} is no list of `policyfs init`; it is a file NAME{LIST}")
     return made
@@ -102,12 +162,13 @@ def _read(listed: str) -> _Made:
 
 def _of_entries(text: str) -> _Made:
     """Return the contents of a list of an older version. Raises ValueError."""
-    made, at = _Made({}, []), 0
+    owned: list[list[str]] = []
+    made, at = _Made({}, owned), 0
     while entry := _ENTRY.match(text, at):
         digest, path, command = entry.groups()
         if command:
             store, _, *paths = shlex.split(command)
-            made.owned.append([store, *paths])
+            owned.append([store, *paths])
         else:
             made.files[path] = digest
         at = entry.end()
@@ -119,7 +180,11 @@ def _of_entries(text: str) -> _Made:
 def _disown(store: str, paths: Sequence[str]) -> int:
     """Take the owners of files away that are still there."""
     there = [path for path in paths if os.path.lexists(os.path.join(store, path.lstrip("/")))]
-    return _give(store, OWNER_NONE, there) if there else EXIT_OK
+    if not there:
+        return EXIT_OK
+    return set_owner(argparse.Namespace(
+        store=store, app=OWNER_NONE, paths=there, recursive=False, dry_run=False, trail=None
+    ))  # fmt: skip
 
 
 def systemctl(*words: str) -> None:
@@ -141,12 +206,15 @@ def has_systemd() -> bool:
 def undo(listed: str) -> int:
     """Unmount and remove all that `policyfs init` has made, and the owners that it has set. Files that were
     changed since stay. Return 1 if some did."""
-    files, owned = _read(listed)
+    files, owned, edited = _read(listed)
     for path in files:
         if path.endswith(".site.yaml") and os.path.exists(path):
             _unmount(read_site(path))
     failed = [one for one in owned if _disown(one[0], one[1:])]
     kept = []
+    for *fields, own in edited:
+        if not take_back(Edit(*fields), own):
+            print(f"kept {shown(fields[0])}: COMPOSE_FILE was changed after `policyfs init`")
     for path, digest in files.items():
         try:
             data = Path(path).read_bytes()
@@ -155,6 +223,8 @@ def undo(listed: str) -> int:
         if hashlib.sha256(data).hexdigest() == digest:
             os.unlink(path)
             print(f"removed {shown(path)}")
+            if path.endswith(".yml"):
+                forget(path)
         else:
             kept.append(path)
     os.unlink(listed)

@@ -11,14 +11,11 @@ import io
 import itertools
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
-from ruamel.yaml.tag import Tag
 
 from policyfs.cli.common.mountpoint_way import check_way
 from policyfs.cli.common.output import replacing
@@ -46,7 +43,6 @@ _RIGHTS: Final = {
 _HOST: Final = ("/dev", "/proc", "/sys")
 _SOCKETS: Final = ("docker.sock", "podman.sock", "containerd.sock", "crio.sock")
 
-_NONE: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 _ENGINES: Final = "Before=docker.service podman.service podman-restart.service\n"
 _ENGINES_WAIT_S: Final = 90
 
@@ -308,41 +304,36 @@ def run_compose(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def compose_file(
-    site: Site, kept: Mapping[str, Sequence[object]] | None = None, also: Mapping[str, Sequence[str]] = _NONE,
-    *, is_old: bool = False,
-) -> str:  # fmt: skip
+def compose_file(site: Site, *, is_old: bool = False) -> str:
     """Return a compose file (for Docker or Podman) that gives each container of a site file (a list of
     mounts) its mounts.
 
-    kept: for each container the volumes of the user's file that stay; None: all. also: further paths at which
-    a container gets the directory above its mount. is_old: True for docker-compose 1, which creates no source
-    of such a volume, and does not know create_host_path.
+    is_old: True for docker-compose 1, which creates no source of such a volume, and does not know
+    create_host_path.
 
     A container gets the directory above its mount, with later mounts in it, or a bind for each target, on
     which the next is mounted: so a mount that was made again appears in a running container. Compose merges
-    volumes by their targets: those of the user's file at the same targets go.
+    volumes by their targets: those of the user's file at the same targets go. A container with targets keeps
+    its setuid programs: these cannot unmount there.
     """
     volumes: dict[str, list[dict[str, object]]] = {}
     for mount in site.mounts:
         for container in mount.container:
-            for source, target, read_only in _sources(site, mount, also.get(container, ())):
+            for source, target, read_only in _sources(site, mount):
                 volumes.setdefault(container, []).append({
                     "type": "bind", "source": source.replace("$", "$$"), "target": target.replace("$", "$$"),
                     **({"read_only": True} if read_only else {}),
                     "bind": {**({} if is_old else {"create_host_path": False}), "propagation": "rslave"},
                 })  # fmt: skip
-    services = {}
-    for container, its in volumes.items():
-        every = CommentedSeq([*(kept or {}).get(container, ()), *its])
-        if kept is not None:
-            every.yaml_set_ctag(Tag(suffix="!override"))
-        services[container] = {"volumes": every, "security_opt": ["no-new-privileges:true"]}
+    fixed = {container for mount in site.mounts if mount.path for container in mount.container}
+    services: dict[str, dict[str, object]] = {name: {"volumes": its} for name, its in volumes.items()}
+    for container in fixed:
+        services[container]["security_opt"] = ["no-new-privileges:true"]
     out = io.StringIO()
     out.write(f"# Made by `policyfs compose` of {site.file}, to be merged over your compose file:\n")
     out.write("#   docker compose -f compose.yaml -f this-file.yaml up\n")
-    old = "remove the lines with create_host_path" if kept is None else "too old for !override"
-    out.write(f"# (docker-compose 1, of Debian 12: {old}.)\n")
+    if not is_old:
+        out.write("# (docker-compose 1, of Debian 12: remove the lines with create_host_path.)\n")
     YAML().dump({"services": services}, out)
     out.write("# Or as options of `docker run` and `podman run`:\n")
     for container, its in volumes.items():
@@ -351,15 +342,15 @@ def compose_file(
             f"{',readonly' if volume.get('read_only') else ''}"
             for volume in its
         ]
-        out.write(f"# {container}: {' '.join(mounts)} --security-opt no-new-privileges\n")
+        option = " --security-opt no-new-privileges" if container in fixed else ""
+        out.write(f"# {container}: {' '.join(mounts)}{option}\n")
     return out.getvalue()
 
 
-def _sources(site: Site, mount: MountDoc, also: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+def _sources(site: Site, mount: MountDoc) -> Iterator[tuple[str, str, bool]]:
     """Yield for each volume of a container the source, the target, and True if it is read-only."""
     if mount.path is not None:
-        for target in (os.path.dirname(mount.path), *also):
-            yield os.path.dirname(mount.at), target, False
+        yield os.path.dirname(mount.at), os.path.dirname(mount.path), False
     for target, one in mount.targets.items():
         yield site.target_place(mount, target), target, one.read_only
 

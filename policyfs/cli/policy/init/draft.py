@@ -26,15 +26,13 @@ _OPS: Final = {
 
 class Draft(NamedTuple):
     """The user's answers, from which the text of a policy is made. name, file, store: the names of the
-    policy, its file and the store, escaped, for one line of text each. site: that of the file with its
-    mounts, or an empty text."""
+    policy, its file and the store, escaped, for one line of text each."""
 
     name: str
     file: str
     store: str
     wishes: Sequence[Wish]
     directories: Sequence[Directory]
-    site: str = ""
 
     def media(self, directory: str) -> tuple[str, ...]:
         """Return the sorts of media (such as ``image``) to which the policy limits a directory. These are the
@@ -89,15 +87,10 @@ def _head(draft: Draft) -> Iterator[str]:
         who = wish.name if wish.uid is not None else f"{wish.name} --uid UID"
         yield f"#   policyfs run --policy {file} --app {who} {store} -- ls -lR {store}"
     yield "#"
-    if draft.site:
-        yield "# This command makes its mounts, as the site file says:"
-        yield "#"
-        yield f"#   policyfs up {draft.site}"
-    else:
-        habits = "The trail of a mount records who opened what, and so the habits of all."
-        yield f"# {habits} {RETENTION} limits it:"
-        yield "#"
-        yield f"#   policyfs mount --policy {file} {RETENTION} {store} MOUNTPOINT"
+    habits = "The trail of a mount records who opened what, and so the habits of all."
+    yield f"# {habits} {RETENTION} limits it:"
+    yield "#"
+    yield f"#   policyfs mount --policy {file} {RETENTION} {store} MOUNTPOINT"
     yield "apiVersion: policyfs/v1"
     yield "kind: Policy"
     yield f"metadata: {{name: {json.dumps(draft.name)}}}"

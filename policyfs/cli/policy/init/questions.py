@@ -28,17 +28,6 @@ class Questions:
         """Ask one question. Return the answer, or if it is empty the proposed one."""
         return self._ask(f"{question}{f' ({proposed})' if proposed else ''}: ") or proposed
 
-    def confirm(self, wish: Wish, there: Sequence[str]) -> None:
-        """Show the proposed access of an app, and ask for another if the user does not want it. there: the
-        directories that the app can have."""
-        (level,) = set(wish.shares.values())
-        self._say(f"{wish.name} may {MEANINGS[level]} in {', '.join(wish.shares)}.")
-        knows = "knows" if wish.trusted else "does not know"
-        answer = self.ask(f"It {knows} where pictures were taken. Is this right", "yes")
-        if answer.lower() not in {"y", "yes"}:
-            wish.shares = {}
-            self._details(wish, there)
-
     def wishes(self, there: Sequence[Directory]) -> list[Wish]:
         """Ask for apps and their access until an answer is empty. Raises UsageError if the input ends before
         that. there: the directories at the top of the store."""
