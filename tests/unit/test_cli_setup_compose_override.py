@@ -10,7 +10,7 @@ import pytest
 from policyfs.cli.setup.compose_override import apply, files_of, forget, is_old_compose, place_for, take_back
 from policyfs.errors import PolicyfsError
 from policyfs.linux import interpreter
-from tests.unit.test_cli_setup_running_containers import script
+from tests.unit.test_cli_machine_running_containers import script
 
 OWN = "policyfs-media.yml"
 

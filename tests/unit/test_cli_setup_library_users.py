@@ -66,9 +66,11 @@ def test_a_container_has_the_same_directories_at_the_same_paths(
 
 
 def test_a_service_with_more_than_the_library_or_what_is_absent_is_told(store: Path) -> None:
-    more, none = users(store, a=[f"{store.parent}:/srv"], c=["S/Books:/books"])
+    (store / "one.conf").touch()
+    more, none, file = users(store, a=[f"{store.parent}:/srv"], c=["S/Books:/books"], b=["S/one.conf:/x"])
     assert f"a has {store.parent}, and so more than the library" in str(more)
-    assert f"c has the volume {store}/Books, which is not there" in str(none)
+    assert f"c has the volume {store}/Books, which is no directory: give it one" in str(none)
+    assert f"b has the volume {store}/one.conf, which is no directory" in str(file)
 
 
 def test_a_unit_has_the_library_at_its_own_path_and_where_it_binds_it(

@@ -11,7 +11,7 @@ from policyfs.cli.setup import unit_rights
 from policyfs.cli.setup.unit_rights import Bind, UnitRights, _settings, rights_of
 from policyfs.errors import PolicyfsError
 from policyfs.linux import interpreter
-from tests.unit.test_cli_setup_running_containers import script
+from tests.unit.test_cli_machine_running_containers import script
 
 UID, GROUP = 1234, 4321
 

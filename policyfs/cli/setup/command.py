@@ -268,9 +268,9 @@ def _mount(site: Site) -> None:
     """Mount all: by systemd if it runs this machine, and otherwise now, until the next boot."""
     if has_systemd():
         write_units(site, Path(UNITS), own_program())
-        run_up(argparse.Namespace(site=site.file, restart=False, places=True))
+        run_up(argparse.Namespace(site=site.file, restart=False, places=True, targets=None))
         systemctl("daemon-reload")
         systemctl("enable", "--now", site.target)
     else:
-        run_up(argparse.Namespace(site=site.file, restart=False, places=False))
+        run_up(argparse.Namespace(site=site.file, restart=False, places=False, targets=None))
         print(f"no systemd here: at each start of the machine, policyfs up {word(site.file)}")

@@ -82,8 +82,8 @@ def of_compose(compose: ComposeFile, store: str) -> Iterator[User | str]:
             if not f"{source}/".startswith(f"{store.rstrip('/')}/"):
                 yield f"{name} has {source}, and so more than the library: give it another volume first"
                 break
-            if not os.path.exists(source):
-                yield f"{name} has the volume {source}, which is not there: make this directory first"
+            if not os.path.isdir(source):
+                yield f"{name} has the volume {source}, which is no directory: give it one first"
                 break
             path = _within(source, store)
             user.targets[volume.target] = Target(path=path, read_only=volume.read_only)
@@ -113,7 +113,8 @@ def of_unit(unit: str, store: str) -> User:
     """Return a service of systemd as a user of the library, which it finds at the library's own path, and
     where its unit binds it."""
     found = rights_of(unit, store)
-    targets = {store: Target(path="/", read_only=found.read_only)}
+    read_only = found.read_only or not any(found.shares.values())
+    targets = {store: Target(path="/", read_only=read_only)}
     for target, source, read_only in found.binds:
         if f"{source}/".startswith(f"{store}/"):
             targets[target] = Target(path=_within(source, store), read_only=read_only)

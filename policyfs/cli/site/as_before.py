@@ -55,7 +55,8 @@ def _is_as_before(engine: Engine, mount: MountDoc) -> bool:
     who = engine.app_principal(str(mount.app), 0)
     for target in mount.targets.values():
         state = engine.state_of(os.fsencode(target.path).rstrip(b"/") + _SAMPLE)
-        ops = Op.SEE | Op.READ if target.read_only else Op.ALL
+        # Of a service only modes and its unit say where it can write.
+        ops = Op.SEE | Op.READ if target.read_only or mount.service else Op.ALL
         if not engine.decide(who, ops, state, FileType.REGULAR, NO_FACTS).allowed:
             return False
     return True
