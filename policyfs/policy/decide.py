@@ -245,9 +245,14 @@ class Engine:
         """Return True if perhaps some app has a content requirement at ``new`` that it lacks at ``old``."""
         return self._mover.asks_more(old, new)
 
-    def gives_more(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
-        """Return True if perhaps some caller has more rights at ``new``, or other content requirements."""
-        return self._mover.gain(old, new, ftype, same_directory=same_directory)
+    def gives_more(
+        self, who: Principal, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool
+    ) -> bool:
+        """Return True if perhaps some caller has more rights at ``new``, or other content requirements, and
+        ``who`` may not decide that."""
+        if not self._mover.gain(old, new, ftype, same_directory=same_directory):
+            return False
+        return not self._mover.moves_freely(self, who, old, new)
 
     # ---- kernel caches
 

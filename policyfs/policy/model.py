@@ -55,6 +55,7 @@ class App:
 
     uids: empty if it has only app mounts. gids: the primary groups that an app mount may admit; empty: that
     of the account with the app's uid, or the gid with its number. modes: None if the mount's option decides.
+    moves_freely: True if what it links or moves may be seen or changed by more apps than before.
     """
 
     name: str
@@ -64,6 +65,7 @@ class App:
     description: str
     modes: Modes | None = None
     where: Where | None = field(default=None, compare=False)
+    moves_freely: bool = False
 
 
 @dataclass(frozen=True, slots=True)

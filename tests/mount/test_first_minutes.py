@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from policyfs.linux.immutable import set_immutable
 from tests.support.machine.booted import CHECKOUT, POLICYFS, Booted, booted
 from tests.support.machine.namespace import abort_connection, detach, mounts_below
-from tests.support.machine.processes import call_as, wait_for
+from tests.support.machine.processes import call_as, code_of, wait_for
 from tests.support.mount.daemons import policyfs_process
 from tests.support.samples import jpegs
 from tests.unit.test_cli_setup_command import furnish
@@ -54,8 +54,9 @@ def home(arena: Path) -> Iterator[Path]:
     for entry in mounts_below(arena):
         abort_connection(entry.device)
         detach(entry.mountpoint)
-    for place in filter(os.path.isdir, (arena / "run/mounts").rglob("*")):
-        set_immutable(str(place), immutable=False)
+    for place in [arena / "run/mounts", *(arena / "run/mounts").rglob("*")]:
+        if place.is_dir():
+            set_immutable(str(place), immutable=False)
 
 
 def calls(top: Path, uid: int) -> Iterator[tuple[str, object]]:
@@ -95,6 +96,15 @@ def calls(top: Path, uid: int) -> Iterator[tuple[str, object]]:
     yield called("symlink", os.symlink, "new", top / f"link-{uid}")
     yield called("fifo", os.mkfifo, top / f"fifo-{uid}")
     yield called("rmdir", os.rmdir, top / f"made-{uid}")
+
+
+def sorted_in(top: Path) -> Iterator[str]:
+    """Sort a download into a library, as programs do: by a hard link, which is renamed."""
+    new, linked = top / "Photos/new", top / "Films/new"
+    new.write_bytes(b"film")
+    yield code_of(os.link, new, linked)
+    yield code_of(os.rename, linked, top / "Music/new")
+    yield code_of(os.rename, new, top / "Films/again")
 
 
 def state(top: Path) -> dict[str, object]:
@@ -137,6 +147,12 @@ def test_each_container_has_what_it_had(home: Path, monkeypatch: pytest.MonkeyPa
             answers, wanted = (call_as(uid, lambda top, uid: list(calls(top, uid)), top, uid)
                                for top in (mounted, native))  # fmt: skip
             assert dict(answers) == dict(wanted), (target, uid)
+    for entry in mounts_below(home / "native"):
+        detach(entry.mountpoint)
+    # To where other programs have more rights.
+    tops = Path(binds["/data1"]["source"]), home / "native/media"
+    found = [call_as(0, lambda top: list(sorted_in(top)), top) for top in tops]
+    assert found[0] == found[1]
     assert state(home / "srv/media") == state(home / "native/media")
 
     undo = ("init", "--undo", f"{home}/etc/media.init")

@@ -63,6 +63,9 @@ def test_notes_on_what_no_request_shows():
     ]
     fewer = diff(policy_of(rules, apps=more), policy_of(rules, apps=more.replace("[10010, 100]", "100")))
     assert [note.direction for note in fewer.notes] == [Direction.NARROWER]
+    free = policy_of(rules, apps=APPS.replace("{uid: 10010}", "{uid: 10010, moves: free}"))
+    notes = [diff(*pair).notes for pair in ((policy_of(rules), free), (free, policy_of(rules)))]
+    assert [[note.direction for note in found] for found in notes] == [[WIDER], [NARROWER]]
 
 
 WIDER, NARROWER = Direction.WIDER, Direction.NARROWER

@@ -171,7 +171,7 @@ SHIPPED = sorted((Path(__file__).parents[2] / "policies").glob("*.yaml"))
 EVERY_KEY = """\
 apps:
   a: {uid: [7, 9-12], gid: [5, 6], grants: [g, h], modes: policy, description: "it's: #1"}
-  "1e5": {modes: store}
+  "1e5": {modes: store, moves: free}
 rules:
   - {id: r1, allow: [all], who: {app: any, uid: 7, not: {grant: [g, h], app: [stranger]}}, audit: required}
   - {id: r2, deny: [write], paths: ["/a", '/50\\*/{app}'], errno: EROFS, mode: monitor}

@@ -517,3 +517,34 @@ def test_names_with_two_captures_are_told_apart_only_for_a_short_time():
     began = time.process_time()
     assert asked.rename("camera", "/5x0/6x1/7x2/8x3/a", "/6x1/7x2/9x5/b", DIRECTORY) == EXDEV
     assert time.process_time() - began < 1.2
+
+
+# ---------------------------------------------------------------- moves: free
+
+
+def test_an_app_that_moves_freely_decides_who_else_sees_a_file() -> None:
+    """Only where it may do everything, unredacted, without content requirements; and only files."""
+    asked = Asked("""\
+        apps:
+          arr: {uid: 10010, moves: free}
+          tv: {uid: 10011}
+          cautious: {uid: 10012}
+        rules:
+          - {id: both, allow: [all], who: {app: [arr, cautious]}, paths: ["/{in,tv,hidden,checked,own}/***"]}
+          - {id: part, allow: [see, read, create, write, delete], who: {app: arr}, paths: "/part/***"}
+          - {id: tv, allow: [see, read], who: {app: tv}, paths: "/{tv,part,hidden,checked,own}/***"}
+          - {id: hidden, require: {redact: [location]}, who: {app: arr}, paths: "/hidden/***"}
+          - {id: checked, require: {content: [image/jpeg]}, paths: "/checked/***"}
+          - {id: own, deny: [attr], who: {app: arr}, paths: "/own/***", unless: {owner: self}}
+        """)
+    assert asked.link("cautious", "/in/a", "/tv/a") == EXDEV
+    assert asked.link("arr", "/in/a", "/tv/a") == 0
+    for other in ("part", "hidden", "checked", "own"):
+        assert asked.link("arr", "/in/a", f"/{other}/a") == EXDEV, other
+    ends = [asked.engine.state_of(path) for path in (b"/in/a", b"/tv/a")]
+    gives = [
+        asked.engine.gives_more(asked.who(name), *ends, FILE, same_directory=False)
+        for name in ("arr", "cautious")
+    ]
+    assert gives == [False, True]
+    assert asked.rename("arr", "/in/a", "/tv/a", DIRECTORY, NO_FACTS) == EXDEV

@@ -63,7 +63,7 @@ def policy_text(accesses: Sequence[Access], *, name: str, file: str, store: str,
     for access in accesses:
         if access.hide_places and like_backup(access.app):
             lines.append("  # lint: ignore backup-redacted because places are hidden from it")
-        lines += [f"  {name_text(access.app)}:", "    description: a program with a mount of its own"]
+        lines += app_lines(access)
     lines += ["", "rules:"]
     for access in accesses:
         lines += rules_of(access)
@@ -73,6 +73,14 @@ def policy_text(accesses: Sequence[Access], *, name: str, file: str, store: str,
         '  - {id: no-strangers, never: [all], who: {app: stranger}, paths: "/**"}',
     ]
     return "\n".join(lines) + "\n"
+
+
+def app_lines(access: Access) -> Iterator[str]:
+    """Yield the lines of one app in ``apps``."""
+    yield f"  {name_text(access.app)}:"
+    yield "    description: a program with a mount of its own"
+    if access.changes:
+        yield "    moves: free  # between its directories, also where more programs see the file"
 
 
 def _head(name: str, file: str, store: str, site: str) -> Iterator[str]:

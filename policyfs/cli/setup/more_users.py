@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from policyfs.cli.common.policy_files import TEST_SUFFIX
-from policyfs.cli.setup.access import Access, rules_of
+from policyfs.cli.setup.access import Access, app_lines, rules_of
 from policyfs.cli.setup.access_tests import cases_of
 from policyfs.cli.setup.library_users import User, mount_lines, target_line
 from policyfs.cli.site.site_document import Site, Target, read_site, site_of
 from policyfs.errors import PolicyfsError
 from policyfs.policy.analysis.invariants import load_policy
-from policyfs.policy.layout.quoting import name_text
 from policyfs.policy.text.parse import SourceText
 
 _APP: Final = "  - app: {}"
@@ -66,10 +65,9 @@ def change_of(site: Site, users: Sequence[User]) -> Change:
                 user.name += "-2"
             apps.add(user.name)
             texts["site"] = _after(texts["site"], ["mounts:"], list(mount_lines(user)))
-            lines = [f"  {name_text(user.name)}:", "    description: a program with a mount of its own"]
+            lines = list(app_lines(user.access()))
             texts["policy"] = _after(texts["policy"], ["apps:"], lines)
-        shares = _shares(more)
-        access = Access(user.name, shares)
+        access = Access(user.name, _shares(more) if its else user.shares)
         lines = list(rules_of(access))
         if its:
             lines, number = _renamed(lines, user.name, texts["policy"])

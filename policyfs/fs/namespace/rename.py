@@ -295,12 +295,13 @@ class Renamer(FsPart):
         for old, new in moves:
             if old.end is not None and not self._gate.shows(who, new.state, old.end.ftype, new.parent):
                 decision = stricter(decision, ELSEWHERE)
-            if decision.allowed and here.key != to.key and self._lets_in(old, new):
+            if decision.allowed and here.key != to.key and self._lets_in(who, old, new):
                 decision = ELSEWHERE
         return decision
 
-    def _lets_in(self, old: _Side, new: _Side) -> bool:
-        """Return True if a file with several names moves to a path where some caller has more rights.
+    def _lets_in(self, who: Principal, old: _Side, new: _Side) -> bool:
+        """Return True if a file with several names moves to a path where some caller has more rights, and the
+        app may not decide that.
 
         A file with one name may move there if the caller could also copy it there (see
         policy/moves/moves.py). But a copy shares no bytes with the file's other names: nobody can change the
@@ -310,7 +311,7 @@ class Renamer(FsPart):
         end, same = old.end, old.parent is new.parent
         if end is None or end.ftype is not FileType.REGULAR:
             return False
-        if not self._gate.engine.gives_more(old.state, new.state, end.ftype, same_directory=same):
+        if not self._gate.engine.gives_more(who, old.state, new.state, end.ftype, same_directory=same):
             return False
         return self._tree.stat(self._resolver.dirfd(old.parent), old.name).nlink > 1
 

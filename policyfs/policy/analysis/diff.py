@@ -254,6 +254,11 @@ def _app_notes(before: App, after: App) -> list[Note]:
     if before.modes is not after.modes:
         told = f"app {after.name}: stat shows the app other owners and modes than before (modes)"
         found.append(_note(Direction.OTHER, told))
+    if before.moves_freely != after.moves_freely:
+        direction = Direction.WIDER if after.moves_freely else Direction.NARROWER
+        may = "may now" if after.moves_freely else "may not any more"
+        told = f"app {after.name}: it {may} link files to where other apps have more rights (moves)"
+        found.append(_note(direction, told))
     return found
 
 

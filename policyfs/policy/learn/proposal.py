@@ -325,6 +325,7 @@ def app_text(app: App) -> str:
         "gid": list(app.gids),
         "grants": sorted(app.grants),
         "modes": app.modes and app.modes.value,
+        "moves": "free" if app.moves_freely else None,
         "description": app.description,
     }
     return f"  {name_text(app.name)}: {flow(_short(fields))}"

@@ -71,6 +71,10 @@ class Decider(Protocol):
         """See Engine.caller."""
         ...
 
+    def unrestricted(self, who: Principal, state: PathState) -> bool:
+        """See Engine.unrestricted."""
+        ...
+
 
 class Mover:
     """Decisions on renames and links, for one engine (compiled policy)."""
@@ -84,6 +88,7 @@ class Mover:
         remembered: int,
     ) -> None:
         self._table: Final = table
+        self._free: Final = {app.name for app in table.policy.apps if app.moves_freely}
         self._paths: Final = paths
         self._sight: Final = sight
         self._profiles: Final = profiles
@@ -142,8 +147,10 @@ class Mover:
             engine.decide(who, Op.SEE | Op.CREATE, new.state, new.ftype, new.facts),
             *self._content(engine, who, old, new),
         ]
-        if all(part.allowed for part in parts) and self.gain(
-            old.state, new.state, old.ftype, same_directory=same_directory
+        if (
+            all(part.allowed for part in parts)
+            and self.gain(old.state, new.state, old.ftype, same_directory=same_directory)
+            and not self.moves_freely(engine, who, old.state, new.state)
         ):
             parts.append(self._cross_device())
         return combined(parts)
@@ -256,6 +263,17 @@ class Mover:
         profile, position = self._profiles.of(end.state, caller), end.state.position
         below = functools.partial(self._sight.below, position, caller)
         return profile.answer(int(ops), end.ftype, end.facts, below=below)
+
+    def moves_freely(self, engine: Decider, who: Principal, old: PathState, new: PathState) -> bool:
+        """Return True if an app with ``moves: free`` may decide who else has rights to a file: it may do
+        everything at both paths, and no content requirement and no owner of a directory can be in the way.
+        """
+        return (
+            who.app in self._free
+            and all(engine.unrestricted(who, state) for state in (old, new))
+            and not any(self._maybe_hidden(state) for state in (old, new))
+            and not any(self.asks_more(*pair) for pair in ((old, new), (new, old)))
+        )
 
     # ---- comparing paths
 

@@ -69,7 +69,7 @@ class Party:
             beside = place.beside
             found.append(
                 (
-                    engine.gives_more(place.state, place.new, FileType.REGULAR, same_directory=beside),
+                    engine.gives_more(who, place.state, place.new, FileType.REGULAR, same_directory=beside),
                     engine.asks_more(place.state, place.new),
                     engine.asks_more(place.new, place.state),
                 )

@@ -17,6 +17,7 @@ from policyfs.policy.text.values import (
     Kinds,
     Mode,
     ModesName,
+    MovesName,
     Name,
     OnRefused,
     OnUnknown,
@@ -65,6 +66,7 @@ class AppDoc(Strict):
     gid: Annotated[tuple[AppGid, ...], BeforeValidator(_several)] = ()
     grants: Annotated[tuple[Name, ...], BeforeValidator(_maybe_none)] = ()
     modes: ModesName | None = None
+    moves: MovesName | None = None
     description: Text = ""
 
 

@@ -115,7 +115,8 @@ def _app(name: str, part: Part[AppDoc]) -> App:
     modes = None if doc.modes is None else MODES[doc.modes]
     gids = tuple(dict.fromkeys(doc.gid))
     grants = frozenset(doc.grants)
-    return App(name, merged(doc.uid), gids, grants, doc.description, modes, part.where)
+    free = doc.moves is not None
+    return App(name, merged(doc.uid), gids, grants, doc.description, modes, part.where, free)
 
 
 class _Rules:

@@ -361,6 +361,7 @@ OnUnknown = Annotated[str, PlainValidator(_one_of({"zero": None, "allow": None, 
 OnRefused = Annotated[str, PlainValidator(_one_of({"drop": None, "quarantine": None}))]
 Mode = Annotated[str, PlainValidator(_one_of({"monitor": None}))]
 ModesName = Annotated[str, PlainValidator(_one_of(MODES))]
+MovesName = Annotated[str, PlainValidator(_one_of({"free": None}))]
 Kinds = Annotated[tuple[Kind, ...], BeforeValidator(_several)]
 Globs = Annotated[tuple[Glob, ...], BeforeValidator(_several)]
 CallingApps = Annotated[tuple[Annotated[str, PlainValidator(_calling_app)], ...], BeforeValidator(_several)]
