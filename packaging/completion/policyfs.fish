@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -19,6 +19,7 @@ complete -c policyfs -n '__policyfs_at' -f -a accept -d 'accept another disk, or
 complete -c policyfs -n '__policyfs_at' -f -a umount -d 'unmount a mount, also if its daemon has ended'
 complete -c policyfs -n '__policyfs_at' -f -a status -d 'show the state of mounts'
 complete -c policyfs -n '__policyfs_at' -f -a reload -d 'load the policy again; a policy with errors changes nothing'
+complete -c policyfs -n '__policyfs_at' -f -a tighten -d 'take away rights that nobody used in the last days'
 complete -c policyfs -n '__policyfs_at' -f -a prove -d 'test whether a mount answers as its policy does'
 complete -c policyfs -n '__policyfs_at' -f -a policy -d 'check, test, explain and compare policies'
 complete -c policyfs -n '__policyfs_at' -f -a inspect -d 'show the data in a file that policyfs can hide'
@@ -104,6 +105,7 @@ complete -c policyfs -n '__policyfs_at umount' -l lazy -d 'detach now; open file
 complete -c policyfs -n '__policyfs_at umount' -l wait -d 'wait until no process uses the mount'
 complete -c policyfs -n '__policyfs_at umount' -l abort -d 'end the mount even if processes use it; open files of the mount then fail'
 complete -c policyfs -n '__policyfs_at umount' -l dead -d 'unmount only a mount whose daemon has ended, else do nothing'
+complete -c policyfs -n '__policyfs_at umount' -l targets -d 'unmount nothing; only end the targets of a site’s mount, whose users then get errors'
 complete -c policyfs -n '__policyfs_at status' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at status' -l json -d 'one JSON object (a list without MOUNTPOINT)'
 complete -c policyfs -n '__policyfs_at status' -l check -d 'print one line for each mount, with its problems'
@@ -111,6 +113,9 @@ complete -c policyfs -n '__policyfs_at status' -l wait -r -d 'wait up to S secon
 complete -c policyfs -n '__policyfs_at reload' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at reload' -l all -d 'reload every mount that answers'
 complete -c policyfs -n '__policyfs_at reload' -l previous -d 'go back to the policy that was in force before'
+complete -c policyfs -n '__policyfs_at tighten' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at tighten' -l days -r -d 'how many days count (7)'
+complete -c policyfs -n '__policyfs_at tighten' -l yes -d 'take away all that is proposed'
 complete -c policyfs -n '__policyfs_at prove' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at prove' -l json -d 'one JSON object'
 complete -c policyfs -n '__policyfs_at policy' -f -a check -d 'check that a policy compiles; print all its errors'

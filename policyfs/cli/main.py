@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "umount": ("mounts.umount", "unmount a mount, also if its daemon has ended"),
     "status": ("running.manage", "show the state of mounts"),
     "reload": ("running.manage", "load the policy again; a policy with errors changes nothing"),
+    "tighten": ("setup.tighten", "take away rights that nobody used in the last days"),
     "prove": ("prove.prove", "test whether a mount answers as its policy does"),
     "policy": ("policy.command", "check, test, explain and compare policies"),
     "inspect": ("inspect", "show the data in a file that policyfs can hide"),

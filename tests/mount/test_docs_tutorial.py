@@ -26,9 +26,12 @@ _OF_SHELLS = re.compile(r"[^\w ./:=@,-]")
 _VARIES = (
     (re.compile(r"\b[0-9a-f]{16}\b"), "0123456789abcdef"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "0123456789abcdef" * 4),
+    (re.compile(r"\b20\d\d-\d\d-\d\d\b"), "2026-03-01"),
+    (re.compile(r"from 2026-03-01 to"), "from 2026-02-22 to"),
+    (re.compile(r"\b20\d{6}T\d{6}\b"), "20260301T080000"),
     (re.compile(r"(?<=image/jpeg, owner none, )[\d,]+"), "51,666"),
 )
-"""Digests: the policy's text has the name of the store, which is another one here. The size of the photo:
+"""Dates. Digests: the policy's text has the name of the store, which is another one here. The size of the photo:
 another release of the encoder makes it some bytes smaller."""
 
 

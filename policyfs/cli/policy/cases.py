@@ -15,6 +15,8 @@ from policyfs.policy.cases.document import Case, parse_cases
 from policyfs.policy.cases.report import Outcome, junit
 from policyfs.policy.cases.run import run
 from policyfs.policy.exceptions import ALWAYS, in_force
+from policyfs.policy.model import Policy
+from policyfs.policy.text.sources import SourceText
 
 
 def run_test(args: argparse.Namespace) -> int:
@@ -42,8 +44,11 @@ def _outcome(path: str, named: list[str] | None) -> Outcome:
 
 def outcome_of(path: str, files: Sequence[Path]) -> Outcome:
     """Run the tests in *files* on the policy at a path. Return the outcome. Raises PolicyfsError."""
-    policy = load_policy(read_sources(path)).policy
-    texts = read_tests(files)
+    return outcome_of_texts(path, load_policy(read_sources(path)).policy, read_tests(files))
+
+
+def outcome_of_texts(path: str, policy: Policy, texts: Sequence[SourceText]) -> Outcome:
+    """Run tests on a policy. Return the outcome. path: the name of the policy in it. Raises PolicyfsError."""
     whole = in_force(policy, ALWAYS)
     cases = parse_cases(texts, [app.name for app in policy.apps], frozenset(rule.id for rule in whole.rules))
     return Outcome(path, whole, list(run(policy, cases, path, _sniffer())))

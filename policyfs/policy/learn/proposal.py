@@ -86,7 +86,7 @@ def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str])
         "rules:",
     ]
     parts = [_rule(number, rule) for number, rule in _numbered(rules)]
-    parts += [_refused(*conflict) for conflict in _conflicts(rules, evidence)]
+    parts += [deny_text(_REFUSED, *conflict) for conflict in _conflicts(rules, evidence)]
     parts.append(_private(rules))
     if evidence.bound is None or not evidence.bound.redacts:
         parts.append(_redaction(rules, words))
@@ -278,9 +278,15 @@ def _glob_of(name: str) -> str:
     return glob if len(name) <= MAX_NAME else f"{glob}*"
 
 
-def _refused(id_: str, app: str, uids: Sequence[int], ops: Op, paths: Sequence[str]) -> list[str]:
+_REFUSED: Final = "The trail shows such requests refused, or the policy at its end refuses them."
+
+
+def deny_text(
+    comment: str, id_: str, app: str, uids: Sequence[int], ops: Op, paths: Sequence[str]
+) -> list[str]:
+    """Return the lines of a deny rule, for the block ``rules``, below a comment."""
     return [
-        "  # The trail shows such requests refused, or the policy at its end refuses them.",
+        f"  # {comment}",
         f"  - id: {id_}",
         f"    deny: [{words_of(ops)}]",
         f"    who: {_who(app, uids)}",
