@@ -19,7 +19,7 @@ _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t"}
 _MAX_DEPTH: Final = 20
 
 Missing = Callable[[str], str]
-"""What to do for a variable without a value: return its replacement, or raise."""
+"""A function of a variable without a value: returns what replaces it, or raises."""
 
 
 def interpolated(text: str, values: Mapping[str, str], missing: Missing, depth: int = 0) -> str:
