@@ -31,7 +31,7 @@ _VARIES = (
     (re.compile(r"\b20\d{6}T\d{6}\b"), "20260301T080000"),
     (re.compile(r"(?<=image/jpeg, owner none, )[\d,]+"), "51,666"),
 )
-"""Dates. Digests: the policy's text has the name of the store, which is another one here. The size of the photo:
+"""Dates. Digests: the policy's text has the name of the store, which is another one here. The photo's size:
 another release of the encoder makes it some bytes smaller."""
 
 

@@ -13,7 +13,7 @@ from tests.support.mount.weeks import Asked, a_site, a_week, reads, record
 from tests.unit.test_cli_setup_tighten import APPS, POLICY, TOPS, answered, place
 
 __all__ = ["place"]
-WEEK = [one for one in a_week(random.Random(7)) if one.app == "jellyfin"]
+WEEK = [one for one in a_week(random.Random(7), days=2) if one.app == "jellyfin"]
 
 
 @pytest.mark.parametrize("syscall", ["open(O_RDWR)", "open(O_WRONLY)"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import random
 import re
 from collections.abc import Iterable
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.cli.setup import tighten as command
 from policyfs.policy.analysis.diff import diff
 from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.support.machine.documents import CHECKOUT
@@ -126,13 +129,13 @@ def test_comments_and_hand_made_rules_stay_and_the_old_file_is_kept(place: Path)
 
 
 def test_a_second_time_there_is_nothing_to_take_away(place: Path):
-    tighten(place, a_week(random.Random(7)), "--yes")
+    tighten(place, a_week(random.Random(7), days=1), "--yes")
     said = answered(place / "home.site.yaml", "--yes")
     assert said.stdout.endswith("there is nothing to take away\n"), said
 
 
 def test_only_what_was_answered_with_yes(place: Path):
-    said = tighten(place, a_week(random.Random(7)), answers="\nn\ny\ny\n")
+    said = tighten(place, a_week(random.Random(7), days=1), answers="\nn\ny\ny\n")
     assert said.returncode == 0, said
     assert "0 wider, 1 narrower" in said.stdout
     text = (place / "home.yaml").read_text()
@@ -152,7 +155,7 @@ def test_no_yes_at_the_end_changes_nothing(place: Path, answers: str):
 
 def test_tests_of_the_policy_stay_true(place: Path):
     (place / "home.test.yaml").write_text(TESTS)
-    said = tighten(place, a_week(random.Random(7)), "--yes")
+    said = tighten(place, a_week(random.Random(7), days=1), "--yes")
     assert said.returncode == 0, said
     assert policyfs("policy", "test", place / "home.yaml").returncode == 0
     new = (place / "home.test.yaml").read_text()
@@ -197,7 +200,7 @@ def test_a_directory_that_another_app_moves_from_is_left(place: Path):
 
 
 def test_an_app_that_did_nothing_keeps_all(place: Path):
-    said = tighten(place, [one for one in a_week(random.Random(7)) if one.app != "jellyfin"], "--yes")
+    said = tighten(place, [one for one in a_week(random.Random(7), days=1) if one.app != "jellyfin"], "--yes")
     assert "jellyfin: nothing on record, so nothing is proposed" in said.stdout
     assert "who: {app: jellyfin}\n    paths:\n" not in (place / "home.yaml").read_text()
 
@@ -222,7 +225,7 @@ def test_a_damaged_trail_proposes_nothing(place: Path):
 
 def test_what_is_not_recorded_is_not_taken_away(place: Path):
     quiet = POLICY.replace("apps:", "defaults: {audit: off}\napps:")
-    asked = [one for one in a_week(random.Random(7)) if one.app == "jellyfin"]
+    asked = [one for one in a_week(random.Random(7), days=1) if one.app == "jellyfin"]
     said = tighten(place, asked, "--yes", policy=quiet)
     assert "nothing to take away" in said.stdout, said
 
@@ -241,3 +244,28 @@ def test_bad_input(place: Path):
     said = answered(site, "--yes")
     assert "after a dash" in said.stderr
     assert (place / "home.yaml").read_text() == flow
+
+
+def test_many_directories_at_the_top_are_not_told_apart(place: Path):
+    for number in range(50):
+        (place / f"store/album {number}").mkdir(parents=True)
+    said = tighten(place, [one for one in a_week(random.Random(7), days=1) if one.app != "jellyfin"])
+    assert "album" not in said.stdout
+    assert "take away" in said.stdout
+
+
+def test_a_failure_leaves_the_files_as_they_were(place: Path, monkeypatch: pytest.MonkeyPatch):
+    (place / "home.test.yaml").write_text(TESTS)
+    real = command.replace_file
+
+    def full(path: Path, data: bytes, *, known: bytes | None = None) -> None:
+        if path.name == "home.yaml" and known is not None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, data, known=known)
+
+    monkeypatch.setattr(command, "replace_file", full)
+    said = tighten(place, a_week(random.Random(7), days=1), "--yes")
+    assert said.returncode == 1, said
+    assert "the files are as before" in said.stderr
+    assert (place / "home.test.yaml").read_text() == TESTS
+    assert (place / "home.yaml").read_text() == POLICY

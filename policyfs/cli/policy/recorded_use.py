@@ -24,8 +24,8 @@ _TIMES: Final = "SELECT min(time) FROM (SELECT time FROM event UNION ALL SELECT 
 class Period:
     """The part of a period that the trails show.
 
-    days: for each app, the numbers of the days on which it made requests, from 0. first_ns: by chain, the time
-    of its oldest record (ns since 1970). lost: True if events are missing. digests: the policies in force.
+    days: for each app, the numbers of the days on which it made requests, from 0. first_ns: by chain, the
+    time of its oldest record (ns since 1970). lost: True if events are missing. digests: of all policies.
     """
 
     days: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))

@@ -44,6 +44,8 @@ from policyfs.trail.query.terms import Clock
 
 DAYS: Final = 7
 """The number of days that count, unless the user names another."""
+_TOPS: Final = 40
+"""The limit of directories at the top of a store up to which rules are proposed for each of them."""
 _TURNS: Final = 20
 """The number of daemons of one mount, at the same time, whose trails are looked for."""
 
@@ -80,7 +82,7 @@ def run_tighten(args: argparse.Namespace) -> int:
     seen = _seen(site, policy, args)
     if seen.period.lost or holes_of(seen.trail, seen.wanted):
         print("nothing is proposed, because records of these days are missing: see policyfs audit verify")
-        return finish(seen.trail, EXIT_INCOMPLETE) or EXIT_INCOMPLETE
+        return finish(seen.trail, EXIT_INCOMPLETE, seen.wanted)
     _tell_days(site, seen, args.days)
     requests = RecordedRequests(seen.trail, seen.wanted)
     proposed = policy.settled(list(_proposed(policy, seen)), requests)
@@ -135,9 +137,11 @@ def _seen(site: Site, policy: Narrower, args: argparse.Namespace) -> _Trail:
 
 
 def _tops(store: str) -> list[str]:
+    """Return the directories at the top of a store; none if there are many, such as albums."""
     try:
         with os.scandir(store) as entries:
-            return [one.name for one in entries if one.is_dir(follow_symlinks=False)]
+            found = [one.name for one in entries if one.is_dir(follow_symlinks=False)]
+            return found if len(found) <= _TOPS else []
     except OSError as error:
         raise PolicyfsError(f"cannot read {store}: {error.strerror}") from error
 
@@ -261,22 +265,19 @@ def _put_in_force(policy: Narrower, digest: str, new: Sequence[SourceText], live
                 os.write(fd, old[name])
         for one in new:
             replace_file(Path(os.path.realpath(one.name)), one.text, known=old.get(one.name))
-    except OSError as error:
-        raise PolicyfsError(f"cannot write {error.filename}: {error.strerror}") from error
-    try:
         for at, name in live.items():
             for line in reload_lines(at, "reload", live=policy.engine.digest, expected=digest):
                 print(f"{name}: {line}")
-    except PolicyfsError as error:
-        if isinstance(error, UnmountedKeepsError | control.LateError):
-            raise
+    except (UnmountedKeepsError, control.LateError):  # it is in force, or may be later
+        raise
+    except (OSError, PolicyfsError) as error:
         for one in new:
             if one.name in old:
                 replace_file(Path(os.path.realpath(one.name)), old[one.name])
             else:
-                os.unlink(one.name)
-        told = f"the files are as before, but not all mounts: {words('policyfs', 'reload', *live)}"
-        raise PolicyfsError(f"{error}; {told}") from error
+                Path(one.name).unlink(missing_ok=True)
+        told = f"the files are as before; {words('policyfs', 'reload', *live)} loads them" if live else ""
+        raise PolicyfsError(f"{error}; {told or 'the files are as before'}") from error
     undo = [words("cp", copy, name) for name, copy in kept.items()]
     undo += [words("rm", one.name) for one in new if one.name not in kept]
     undo += [words("policyfs", "reload", *live)] if live else []
