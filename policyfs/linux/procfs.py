@@ -9,6 +9,7 @@ that no other process reaches (use()). A command reads in a child process (polic
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 _prefix, _directory, _root = "/proc/", -1, Path("/proc")
@@ -40,6 +41,22 @@ def pids() -> list[int]:
 def link(pid: int, name: str) -> bytes:
     """Return the target of a link of a process, for example ``exe``. Raises OSError."""
     return os.readlink(f"{_prefix}{pid}/{name}".encode(), dir_fd=None if _directory < 0 else _directory)
+
+
+def links(pid: int, name: str) -> Iterator[tuple[str, str]]:
+    """Yield the names and targets of the links in a directory of a process, such as ``fd``. Raises
+    OSError."""
+    at = None if _directory < 0 else _directory
+    directory = os.open(f"{_prefix}{pid}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+    try:
+        for one in os.listdir(directory):
+            try:
+                target = os.readlink(one, dir_fd=directory)
+            except OSError:  # it was closed
+                continue
+            yield one, target
+    finally:
+        os.close(directory)
 
 
 def owner(pid: int) -> int:

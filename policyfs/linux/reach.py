@@ -210,10 +210,9 @@ def _uses(
             over = mount_over(path, table) if _is_in(path, directory) else None
             if _is_in(path, directory) and (over is None or over.device in devices):
                 yield what, path
-    for fd in os.listdir(procfs.path(pid, "fd")):
-        with contextlib.suppress(OSError):
-            path = os.fsdecode(procfs.link(pid, f"fd/{fd}"))
-            if _is_in(path, directory):
+    for fd, path in procfs.links(pid, "fd"):
+        if path.startswith(directory) and _is_in(path, directory):
+            with contextlib.suppress(OSError):
                 number = mount_id_of_fd(int(fd), pid)
                 if all(one.mount_id != number or one.device in devices for one in table):
                     yield "file", path

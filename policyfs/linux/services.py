@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,6 +17,8 @@ UNIT_DIRECTORIES: Final = (
 )
 """Directories of unit files, the strongest first (systemd.unit(5))."""
 
+_BINDS: Final = {"BindPaths", "BindReadOnlyPaths"}
+_HIDES: Final = {"InaccessiblePaths", "TemporaryFileSystem"}
 _MASKED: Final = Path("/dev/null")
 
 
@@ -29,24 +32,47 @@ class Service(NamedTuple):
 
 def services(directories: Iterable[str] = UNIT_DIRECTORIES) -> list[Service]:
     """Return the services of this machine, sorted by name, without templates and masked units."""
+    found = []
+    for name, every in _settings(directories):
+        if "@." in name:
+            continue
+        keys = dict(every)
+        dynamic = keys.get("DynamicUser", "").lower() in {"1", "yes", "true", "on"}
+        found.append(Service(name, keys.get("User", ""), dynamic))
+    return found
+
+
+def naming(directory: str, directories: Iterable[str] = UNIT_DIRECTORIES) -> Iterator[tuple[str, str]]:
+    """Yield the services whose settings name a directory or a path in it, with such a setting. A service that
+    finds something else at the path (``BindPaths=``), or nothing, is left out."""
+    path = re.compile(rf"(?<![\w./])(?<!\w-){re.escape(directory)}(?![\w.-])(?:/[^\s'\":;]*)?")
+    for name, every in _settings(directories):
+        words = [(key, word.lstrip("-+")) for key, value in every for word in value.split()]
+        binds = [(key, *word.partition(":")[::2]) for key, word in words if key in _BINDS]
+        others = [to for _, of, to in binds if not path.fullmatch(of)]
+        others += [word for key, word in words if key in _HIDES]
+        settings = [(key, value) for key, value in every if key not in {*_BINDS, *_HIDES}]
+        for key, value in (*settings, *((key, of) for key, of, _ in binds)):
+            found = path.search(value)
+            if found and not any(one and f"{found[0]}/".startswith(f"{one}/") for one in others):
+                yield name, f"{key}={value}"
+                break
+
+
+def _settings(directories: Iterable[str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Yield each service, sorted by name, with all settings of its files in their order."""
     places = [Path(one) for one in directories]
     files: dict[str, Path] = {}
     for place in places:
         for file in _listed(place, "*.service"):
             files.setdefault(file.name, file)
-    found = []
     for name, file in sorted(files.items()):
-        if "@." in name or file.resolve() == _MASKED:
+        if file.resolve() == _MASKED:
             continue
-        keys = dict(_keys(file))
         dropins: dict[str, Path] = {}
         for place in reversed(places):
             dropins |= {one.name: one for one in _listed(place / f"{name}.d", "*.conf")}
-        for _, dropin in sorted(dropins.items()):
-            keys.update(_keys(dropin))
-        dynamic = keys.get("DynamicUser", "").lower() in {"1", "yes", "true", "on"}
-        found.append(Service(name, keys.get("User", ""), dynamic))
-    return found
+        yield name, [*_keys(file), *(pair for _, dropin in sorted(dropins.items()) for pair in _keys(dropin))]
 
 
 def _listed(place: Path, pattern: str) -> list[Path]:

@@ -7,6 +7,7 @@ The image is this machine's /usr. Each app, and root in a container, lists its l
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -261,6 +262,11 @@ def test_policyfs_in_a_container_beside_its_users(home: Home) -> None:
     home.check()
 
 
+ROOTLESS: Final = f"""\
+chmod 711 /srv/disk # it was started before the library was closed
+sh /anna run --detach --network none -v /usr:/usr:ro -v {STORE}/DCIM:/photos localhost/own sleep 1000
+chmod 700 /srv/disk
+"""
 INIT_SETUP: Final = f"""\
 mkdir -p /opt/films /etc/init
 cat >/opt/films/compose.yaml <<'END'
@@ -293,6 +299,60 @@ def test_init_finds_the_containers_that_run(home: Home) -> None:
     notes = [line.split()[3] for line in said.splitlines() if "it still reaches the library directly" in line]
     assert sorted(notes) == ["above", "alias", "volume"], said
     assert 'container: "films"' in home.sh("cat /etc/init/media.site.yaml")
+
+
+BACK: Final = f"""\
+mkdir /opt/films
+cat >/opt/films/compose.yaml <<'END'
+version: "2.4"
+services:
+  films:
+    image: own
+    network_mode: none
+    volumes: ["/usr:/usr:ro", "{STORE}/Films:/films:ro"]
+    command: sleep 1000
+END
+cat >/opt/films/policyfs.yaml <<'END'
+version: "2.4"
+services:
+  films: {{volumes: ["/run/policyfs/mounts/home/tv:/films"]}}
+END
+cd /opt/films
+docker-compose -f compose.yaml -f policyfs.yaml up --detach
+"""
+OTHERS: Final = f"""\
+cd /
+run="run --detach --network none -v /usr:/usr:ro"
+docker $run --name apart -v /srv/app:/app own sleep 1000
+docker create --network none --name stopped -v {STORE}:/data own sleep 1
+podman $run --name above -v /srv:/data localhost/own sleep 1000
+podman $run --name alias -v /srv/disk/Films:/films localhost/own sleep 1000
+{ROOTLESS}"""
+
+
+def test_containers_that_are_back_on_the_store_are_named(home: Home) -> None:
+    """A habit: `up` without the file of policyfs. Other engines, users without root, and other paths, too."""
+    home.plug("/srv/disk")
+    home.policyfs("up")
+    home.sh(BACK)
+    assert home.policyfs("status", "--check").count(": well\n") == 3
+    home.sh("cd /opt/films; docker-compose up --detach")
+    said = home.policyfs("status", "--check", check=False)
+    [told] = [line for line in said.splitlines() if "PAST THE POLICY" in line]
+    begin = f"{STORE}: PAST THE POLICY: the container films_films_1 of docker (/opt/films/compose.yaml) has "
+    assert told.startswith(begin), said
+    assert told.endswith(f"if this is meant to be, write past: [films_films_1] in {SITE}")
+    home.sh(OTHERS)
+    said = home.policyfs("status", "--check", check=False)
+    names = re.findall(r"PAST THE POLICY: .* past: \[(.*)\] in ", said)
+    assert sorted(names) == ['"user anna"', "above", "alias", "films_films_1"], said
+    assert ": the container stopped of docker would have " not in said
+    said = home.sh(f"{COMMAND} doctor {STORE}")
+    for name in ("films_films_1", "above", "alias", "stopped", "user anna"):
+        assert re.search(rf"off +past policy +(the container )?{name} ", said), said
+    assert "apart" not in said
+    home.sh(f"echo 'past: [films_films_1, alias, above, user anna]' >>{SITE}")
+    assert home.policyfs("status", "--check").count("past the policy, as its site says: ") == 4
 
 
 @pytest.mark.timeout(1800 if SOAK else 240)

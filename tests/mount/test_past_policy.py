@@ -77,7 +77,7 @@ def test_what_was_given_the_store_is_named_until_the_site_does(library: Library,
         assert found[2].strip("'") == str(library.file)
         said = library("doctor", library.store)
         assert f"at {other} (pid {container.pid}, cat)" in said.stdout
-        library.write(found[1].strip("'"))
+        library.write(found[1].strip('"'))
         said = library("status", "--check", library.mountpoint)
         assert said.returncode == 0, said
         assert f"{library.store}: past the policy, as its site says: " in said.stdout

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from policyfs.linux.running import place_of, processes
+from policyfs.linux.running import place_of, processes, session_of, unit_of
 
 _ID = "0123456789abcdef" * 4
 
@@ -32,6 +32,21 @@ _ID = "0123456789abcdef" * 4
 )
 def test_the_place_of_a_process(group: str, service: str, container: str) -> None:
     assert place_of(f"0::{group}\n") == (service, container)
+
+
+@pytest.mark.parametrize(
+    ("group", "unit", "session"),
+    [
+        ("/system.slice/jellyfin.service/sub/b.service", "jellyfin.service", None),
+        ("/system.slice/run-u5.scope", "run-u5.scope", None),
+        ("/init.scope", "", None),
+        ("/", "", None),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/sync.service", "", 1000),
+        ("/user.slice/user-0.slice/session-2.scope", "", 0),
+    ],
+)
+def test_the_unit_and_the_session_of_a_process(group: str, unit: str, session: int | None) -> None:
+    assert (unit_of(f"0::{group}\n"), session_of(f"0::{group}\n")) == (unit, session)
 
 
 def test_of_several_hierarchies_any_tells() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from policyfs.linux.services import Service, services
+from policyfs.linux.services import Service, naming, services
 
 
 def unit(directory: Path, name: str, text: str) -> None:
@@ -36,3 +36,21 @@ def test_the_strongest_file_and_its_drop_ins_count(tmp_path: Path) -> None:
 
 def test_this_machine_can_be_read() -> None:
     assert all(one.name.endswith(".service") for one in services())
+
+
+def test_services_that_name_a_directory(tmp_path: Path) -> None:
+    for number, lines in enumerate([
+        "ExecStart=/usr/bin/restic backup /srv/media", "ExecStart=/bin/sh -c 'ls /srv/media/a'",
+        "BindPaths=/srv/media/Films:/films", "ReadWritePaths=-/srv/media", "WorkingDirectory=/srv/media",
+        "ExecStart=a --dir=/srv/media/\nBindReadOnlyPaths=/run/policyfs/x:/srv/media/Films",
+        # None of these finds it.
+        "ExecStart=a /srv/media2 /mnt/srv/media /srv/media-old", "BindPaths=/run/x:/films", "# x /srv/media",
+        "ExecStart=a /srv/media\nBindPaths=/run/policyfs/mounts/home/a/media:/srv/media",
+        "ExecStart=a /srv/media\nInaccessiblePaths=/srv/media",
+        "ExecStart=a '/srv/media/Films'\nBindPaths=/run/policyfs/x:/srv/media/Films /run/y:/srv/media/TV",
+    ]):  # fmt: skip
+        unit(tmp_path, f"{number:02}.service", f"[Unit]\nRequiresMountsFor=/srv/media\n[Service]\n{lines}\n")
+    unit(tmp_path, "00.service.d/a.conf", "[Service]\nUser=backup\n")
+    found = dict(naming("/srv/media", [str(tmp_path)]))
+    assert sorted(found) == [f"{number:02}.service" for number in range(6)]
+    assert found["00.service"] == "ExecStart=/usr/bin/restic backup /srv/media"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.common.on_record import trail_root
-from policyfs.cli.machine import container_checks, past_mounts, store_checks
+from policyfs.cli.machine import container_checks, store_checks
 from policyfs.cli.machine import machine_checks as machine
 from policyfs.cli.machine.findings import Finding, State, render, tried
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
@@ -53,9 +53,11 @@ def examine(store: str | None, trail: str) -> list[Finding]:
     else:
         findings += tried("passthrough", lambda: store_checks.check_passthrough(store))
     if store is not None:
+        from policyfs.cli.machine.past_mounts import check_past
+
         findings += tried("store", lambda: store_checks.probe_store(store))
         findings += tried("names aside", lambda: store_checks.check_left_aside(store))
-        findings += tried("past policy", lambda: past_mounts.check_past(store))
+        findings += tried("past policy", lambda: check_past(store))
         findings += tried("trail place", lambda: store_checks.check_trail_place(trail, store))
     return findings + tried("daemons", machine.check_daemons)
 

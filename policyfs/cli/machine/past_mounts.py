@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
 from policyfs.cli.common.live_mounts import part
 from policyfs.cli.common.processes import look
 from policyfs.cli.machine.findings import Finding, State
-from policyfs.cli.machine.running_containers import Container, running
+from policyfs.cli.machine.running_containers import Container, having, running
 from policyfs.cli.machine.store_checks import check_closed
 from policyfs.daemon.control import control
+from policyfs.errors import PolicyfsError
 from policyfs.linux import procfs
+from policyfs.linux.interpreter import own_program
 from policyfs.linux.reach import Look, Reach, look_at, shares_of
 from policyfs.linux.running import place_of, session_of, unit_of
+from policyfs.linux.services import naming
 from policyfs.trail.lines.table import shown, word
 
 _LOOK_S: Final = 10.0
 _STATUS_S: Final = 2.0
+_ANEW: Final = "start it anew with the volumes that `policyfs compose` prints, or remove it"
+_SERVICE: Final = "give this service a mount in the site, or disable it"
+_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]*")
 _USES: Final = {"cwd": "works in", "root": "has its root in", "exe": "runs a program of"}
 
 
@@ -31,6 +39,11 @@ class Past(NamedTuple):
     name: str
     text: str
     remedy: str
+
+    @property
+    def line(self) -> str:
+        """The line of a site file that says that this is meant to be."""
+        return f"past: [{self.name if _PLAIN.fullmatch(self.name) else json.dumps(self.name)}]"
 
 
 class Seen(NamedTuple):
@@ -47,20 +60,41 @@ def past(store: str, containers: Callable[[], list[Container]] = running) -> See
     store = os.path.realpath(store)
     seen, shares = look(partial(_looked, store, _own_processes()), _LOOK_S)
     found: dict[str, Past] = {}
-    for one in (*_shared(shares), *_named(seen.found, store, containers)):
+    for one in (*_shared(shares), *_named(seen.found, store, containers), *_units_at_rest(store)):
         found.setdefault(one.name, one)
     return Seen([found[name] for name in sorted(found)], seen.unseen)
 
 
+def others_past(store: str, known: Collection[str]) -> Iterator[str]:
+    """Yield a text for each thing that reaches a store past the mounts of policyfs, without those of some
+    names."""
+    try:
+        found = past(store).found
+    except (OSError, PolicyfsError) as error:
+        yield f"what else reaches the library is not known: {error}"
+        return
+    for one in found:
+        if one.name not in known:
+            yield f"{one.text}: past policyfs; if this is meant to be, write {one.line} in the site"
+
+
 def check_past(store: str) -> Iterator[Finding]:
-    """Yield a finding for each thing that reaches a store past the mounts of policyfs."""
-    seen = past(store)
-    for one in seen.found:
+    """Yield a finding for each thing that reaches a store past the mounts of policyfs, or would."""
+    containers = running(stopped=True)
+    seen = past(store, lambda: containers)
+    for one in (*seen.found, *stopped(containers, store)):
         yield Finding("past policy", State.OFF, one.text, one.remedy)
     if told := unseen_text(seen):
         yield Finding("past policy", State.OFF, told, "run this command as root, with CAP_SYS_PTRACE")
     if not seen.found and not told:
         yield Finding("past policy", State.OK, "no program was given the store past policyfs, or has it open")
+
+
+def stopped(containers: Iterable[Container], store: str) -> Iterator[Past]:
+    """Yield the containers that would have a store, or a part of it, if somebody started them."""
+    for one, source in having([one for one in containers if not one.pid], os.path.realpath(store)):
+        what = f"would have {shown(source)}, but does not run"
+        yield Past(one.name, f"the container {shown(one.name)} of {one.manager} {what}", _ANEW)
 
 
 def unseen_text(seen: Seen) -> str:
@@ -113,6 +147,14 @@ def _named(
         yield Past(name, f"{shown(name)} {_has(one, store)}", _remedy(name, one))
 
 
+def _units_at_rest(store: str) -> Iterator[Past]:
+    """Yield the services that would have a store if they ran. A unit of a mount names it, too."""
+    own = os.path.realpath(own_program())
+    for name, setting in naming(store):
+        if os.path.realpath((setting.partition("=")[2].split() or [""])[0]) != own:
+            yield Past(name, f"{shown(name)} names it in its settings: {shown(setting)}", _SERVICE)
+
+
 def _by_namespace(containers: Iterable[Container]) -> dict[str, Container]:
     found = {}
     for one in containers:
@@ -126,8 +168,7 @@ def _by_namespace(containers: Iterable[Container]) -> dict[str, Container]:
 def _of_container(container: Container, one: Reach, store: str) -> Past:
     where = f" ({shown(container.files[0])})" if container.files else ""
     text = f"the container {shown(container.name)} of {container.manager}{where} {_has(one, store)}"
-    remedy = "start it anew with the volumes that `policyfs compose` prints, or stop it"
-    return Past(container.name, text, remedy)
+    return Past(container.name, text, _ANEW)
 
 
 def _has(one: Reach, store: str) -> str:
@@ -138,9 +179,7 @@ def _has(one: Reach, store: str) -> str:
 
 
 def _remedy(name: str, one: Reach) -> str:
-    if name.endswith(".service"):
-        return "give this service a mount in the site, or stop it"
-    return f"give it a mount, or end the process {one.pid}"
+    return _SERVICE if name.endswith(".service") else f"give it a mount, or end the process {one.pid}"
 
 
 def _user(uid: int) -> str:

@@ -21,8 +21,8 @@ _MAX_BYTES: Final = 16 << 20
 
 
 class Container(NamedTuple):
-    """A running container. service: its name in *files*, compose files. sources: directories of the host.
-    pid: of its first process."""
+    """A container. service: its name in *files*, compose files. sources: directories of the host. pid: of its
+    first process; 0 if it does not run."""
 
     name: str
     manager: str
@@ -32,13 +32,15 @@ class Container(NamedTuple):
     pid: int = 0
 
 
-def running() -> list[Container]:
-    """Return the running containers of the managers that are installed. Print a note if a manager fails."""
+def running(*, stopped: bool = False) -> list[Container]:
+    """Return the running containers of the managers that are installed. Print a note if a manager fails.
+    stopped: True for those that do not run, too."""
+    which = ("--all",) if stopped else ()
     found: dict[str, Container] = {}  # by id: `docker` may be another name of podman
     for manager in ("docker", "podman"):
         path = program(manager)
         try:
-            if path and (ids := _answer(path, "ps", "--quiet", "--no-trunc").decode().split()):
+            if path and (ids := _answer(path, "ps", "--quiet", "--no-trunc", *which).decode().split()):
                 found |= parse(manager, _answer(path, "container", "inspect", "--", *ids))
         except (OSError, ValueError, subprocess.SubprocessError):
             told = f"{manager} does not list its containers, so none is found: `{manager} ps` tells why"

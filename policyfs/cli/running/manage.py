@@ -12,7 +12,6 @@ from typing import Final
 from policyfs.cli.common.colour import print_error
 from policyfs.cli.common.live_mounts import all_status, ask, known, part
 from policyfs.cli.running.health import problems
-from policyfs.cli.running.past_policy import print_told, told_of
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.service_manager import ServiceManager
@@ -64,6 +63,8 @@ def run_status(args: argparse.Namespace) -> int:
         for line in map(_checked, found) if args.check else _table(found):
             print(line)
     if args.check:
+        from policyfs.cli.running.past_policy import print_told, told_of
+
         stores = dict.fromkeys(str(status["store"]) for status in found)
         if not print_told(told_of(stores, [args.mountpoint] if is_site else ())):
             silent.append("past the policy")

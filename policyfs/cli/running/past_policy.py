@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from policyfs.cli.machine.past_mounts import Past, past, unseen_text
-from policyfs.cli.site.own_units import is_own, sites
-from policyfs.cli.site.site_document import Site, read_site
+from policyfs.cli.machine.past_mounts import Past, Seen, past, unseen_text
+from policyfs.cli.site.own_units import is_own, known_sites
 from policyfs.daemon.log import Notice, configure
 from policyfs.errors import PolicyfsError
 from policyfs.linux.service_manager import is_journal
 from policyfs.trail.lines.table import shown, word
+
+if TYPE_CHECKING:
+    from policyfs.cli.site.site_document import Site
 
 _STDOUT: Final = 1
 
@@ -27,21 +29,25 @@ class Told(NamedTuple):
 
 
 def told_of(stores: Iterable[str], files: Iterable[str] = ()) -> Iterator[Told]:
-    """Look at each store. files: site files, besides those that are known on this machine."""
-    known, wrong = _read(files)
+    """Look at each store. files: site files, besides those that are known on this machine. Sites are read
+    only if something is found."""
+    known: tuple[list[Site], list[str]] | None = None
     for store in stores:
-        its = [site for site in known if os.path.realpath(site.store) == os.path.realpath(store)]
-        yield _look(store, its, wrong)
+        try:
+            seen = past(store)
+        except (OSError, PolicyfsError) as error:
+            yield Told(store, [f"it is not known what reaches it: {error}"], [])
+            continue
+        if seen.found and known is None:
+            known = _read(files)
+        yield _told(store, seen, *(known or ([], [])))
 
 
-def _look(store: str, its: list[Site], wrong: list[str]) -> Told:
-    try:
-        seen = past(store)
-    except (OSError, PolicyfsError) as error:
-        return Told(store, [*wrong, f"it is not known what reaches it: {error}"], [])
+def _told(store: str, seen: Seen, sites: list[Site], wrong: list[str]) -> Told:
+    its = [site for site in sites if os.path.realpath(site.store) == os.path.realpath(store)]
     meant = {name for site in its for name in site.past}
     others = [one for one in seen.found if one.name not in meant and not is_own(one.name)]
-    unmeant = [*wrong, *(_text(one, its) for one in others)]
+    unmeant = [*(wrong if others else ()), *(_text(one, its) for one in others)]
     if any(seen.unseen):  # those of root only have more rights than this command, as outside of a container
         unmeant.append(f"{unseen_text(seen)}: run this command as root, with CAP_SYS_PTRACE")
     return Told(store, unmeant, [one.text for one in seen.found if one.name in meant])
@@ -66,15 +72,17 @@ def print_told(told: Iterable[Told]) -> bool:
 
 def _text(one: Past, its: Iterable[Site]) -> str:
     file = next((word(site.file) for site in its), "its site file")
-    return f"{one.text}: {one.remedy}; if this is meant to be, write past: [{word(one.name)}] in {file}"
+    return f"{one.text}: {one.remedy}; if this is meant to be, write {one.line} in {file}"
 
 
 def _read(files: Iterable[str]) -> tuple[list[Site], list[str]]:
     """Return the sites of files, and of this machine, and the errors of those that cannot be read."""
+    from policyfs.cli.site.site_document import read_site
+
     found: list[Site] = []
     wrong: list[str] = []
     try:
-        known = sites()
+        known = known_sites()
     except PolicyfsError as error:
         known, wrong = [], [str(error)]
     for file in sorted({*map(os.path.realpath, files), *known}):

@@ -62,7 +62,7 @@ def remove_misplaced(directory: Path) -> bool:
     return found
 
 
-def sites(directory: Path = Path(UNITS)) -> list[str]:
+def known_sites(directory: Path = Path(UNITS)) -> list[str]:
     """Return the site files of this machine: those with units, and those whose mounts `up` has made. Raises
     PolicyfsError."""
     found = {maker(path) for path in directory.glob(f"{_PREFIX}*.target")}
