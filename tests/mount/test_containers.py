@@ -294,8 +294,12 @@ def test_init_finds_the_containers_that_run(home: Home) -> None:
     """Those of the compose file get a mount. Others with the library are named, also by another path."""
     home.plug("/srv/disk")
     home.sh(INIT_SETUP)
+    home.sh(f"cd /; {ROOTLESS}")
+    home.sh(f"echo '[Service]\nExecStart=restic backup {STORE}' >/etc/systemd/system/backup.service")
     said = home.sh(f"cd /; yes '' | head -n 20 | {COMMAND} init --to /etc/init {STORE}")
     assert "reading /opt/films/compose.yaml, from which containers run: films_films_1\n" in said
+    assert "note: user anna has /srv/media, or a part of it, at /photos" in said
+    assert "note: backup.service names it in its settings: ExecStart=restic backup /srv/media: past" in said
     notes = [line.split()[3] for line in said.splitlines() if "it still reaches the library directly" in line]
     assert sorted(notes) == ["above", "alias", "volume"], said
     assert 'container: "films"' in home.sh("cat /etc/init/media.site.yaml")

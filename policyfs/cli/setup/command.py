@@ -13,6 +13,7 @@ from typing import Final
 
 from policyfs.cli.common.colour import columns, wanted
 from policyfs.cli.common.policy_files import TEST_SUFFIX
+from policyfs.cli.machine.past_mounts import others_past
 from policyfs.cli.machine.running_containers import Container, compose_files, past_policy, running
 from policyfs.cli.policy.cases import outcome_of
 from policyfs.cli.policy.init.questions import Questions
@@ -241,6 +242,9 @@ def _users(
             else:
                 told = f"{shown(unit.unit)} cannot enter {shown(store)}: it gets nothing"
                 print(f"note: {told}", file=sys.stderr)
+    known = {one.name for one in containers} | {user.unit for user in users}
+    for text in others_past(store, known):
+        print(f"note: {text}", file=sys.stderr)
     for at, user in enumerate(users):  # a container and a service can have one name
         while any(user.name == other.name for other in users[:at]):
             user.name += "-2"
