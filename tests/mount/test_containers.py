@@ -303,6 +303,17 @@ def test_init_finds_the_containers_that_run(home: Home) -> None:
     notes = [line.split()[3] for line in said.splitlines() if "it still reaches the library directly" in line]
     assert sorted(notes) == ["above", "alias", "volume"], said
     assert 'container: "films"' in home.sh("cat /etc/init/media.site.yaml")
+    # The usual command, in its directory, is all that it takes for the mount, and for the way back.
+    films = "cd /opt/films; docker-compose"
+    home.sh(f"{films} up --detach")
+    inside = f"{films} exec -T films"
+    assert home.sh(f"{inside} ls /films") == home.sh(f"ls {STORE}/Films")
+    assert " fuse.policyfs ro," in home.sh(f"{inside} grep ' /films ' /proc/mounts")
+    assert "Read-only file system" in home.sh(f"{inside} touch /films/new", check=False)
+    home.sh(f"{films} stop --timeout 1")
+    home.sh(f"{COMMAND} init --undo /etc/init/media.init")
+    home.sh(f"{films} up --detach")
+    assert "policyfs" not in home.sh(f"{inside} grep ' /films ' /proc/mounts")
 
 
 BACK: Final = f"""\
