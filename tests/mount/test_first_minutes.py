@@ -25,6 +25,7 @@ from tests.support.samples import jpegs
 from tests.unit.test_cli_setup_command import furnish
 
 OTHER = 10022
+MUSIC = "Müsik, alt"
 PHOTO = jpegs.with_segments(jpegs.plain(7, 120), jpegs.exif_segment(jpegs.exif()))
 PUID = 1000
 MINUTES_S = 300
@@ -37,7 +38,7 @@ MINUTES_S = 300
 def home(arena: Path) -> Iterator[Path]:
     library = furnish(arena)
     for owner, name in ((0, "root"), (PUID, "own"), (OTHER, "other")):
-        for directory in ("Films", "Music", "Photos", "Photos/upload"):
+        for directory in ("Films", MUSIC, "Photos", "Photos/upload"):
             for mode in (0o644, 0o600):
                 path = library / directory / f"{name}-{mode:o}"
                 path.write_bytes(PHOTO)
@@ -103,7 +104,7 @@ def sorted_in(top: Path) -> Iterator[str]:
     new, linked = top / "Photos/new", top / "Films/new"
     new.write_bytes(b"film")
     yield code_of(os.link, new, linked)
-    yield code_of(os.rename, linked, top / "Music/new")
+    yield code_of(os.rename, linked, top / MUSIC / "new")
     yield code_of(os.rename, new, top / "Films/again")
 
 
@@ -136,7 +137,7 @@ def test_each_container_has_what_it_had(home: Path, monkeypatch: pytest.MonkeyPa
     volumes = YAML(typ="safe").load((home / "app/docker-compose.override.yml").read_text())["services"]
     binds = {one["target"]: one for its in volumes.values() for one in its["volumes"]}
     for target, below in (
-        ("/media/films", "Films"), ("/media/music", "Music"), ("/data", "Photos"),
+        ("/media/films", "Films"), ("/media/music", MUSIC), ("/data", "Photos"),
         ("/data1", "Photos/upload"),
     ):  # fmt: skip
         native, mounted = home / "native/media" / below, Path(binds[target]["source"])
@@ -154,6 +155,16 @@ def test_each_container_has_what_it_had(home: Path, monkeypatch: pytest.MonkeyPa
     found = [call_as(0, lambda top: list(sorted_in(top)), top) for top in tops]
     assert found[0] == found[1]
     assert state(home / "srv/media") == state(home / "native/media")
+
+    # A volume that comes later.
+    compose = home / "app/compose.yaml"
+    more = f":/media/music:ro\n      - {home}/srv/media/Photos:/p\n"
+    compose.write_text(compose.read_text().replace(":/media/music:ro\n", more))
+    again = policyfs_process("init", "--yes", "--to", f"{home}/etc", environment=environment, deadline_s=250)
+    assert "/media/music (read only), /p\n" in again.stdout, again
+    volumes = YAML(typ="safe").load((home / "app/docker-compose.override.yml").read_text())["services"]
+    (place,) = (one["source"] for one in volumes["jellyfin"]["volumes"] if one["target"] == "/p")
+    assert sorted(call_as(PUID, os.listdir, place)) == sorted(os.listdir(home / "srv/media/Photos"))
 
     undo = ("init", "--undo", f"{home}/etc/media.init")
     undone = policyfs_process(*undo, environment=environment, deadline_s=250)

@@ -11,6 +11,8 @@ from ruamel.yaml import YAML
 
 from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.setup import command
+from policyfs.cli.setup.library_users import User
+from policyfs.cli.site.site_document import read_site
 from policyfs.linux import interpreter
 from tests.support.mount.daemons import Said, policyfs
 from tests.unit.test_cli_machine_running_containers import inspected, manager
@@ -40,7 +42,7 @@ services:
         source: LIBRARY/Films
         target: /media/films
         read_only: true
-      - LIBRARY/Music:/media/music:ro
+      - LIBRARY/Müsik, alt:/media/music:ro
   syncthing:
     image: lscr.io/linuxserver/syncthing
     environment: [PUID=1000, PGID=1000, UMASK=022]
@@ -66,7 +68,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def furnish(place: Path) -> Path:
     """Make a library, and beside it a compose file of its users. Return the library."""
     library = place / "srv/media"
-    for name in ("Films", "Music", "Photos/library", "Photos/upload"):
+    for name in ("Films", "Müsik, alt", "Photos/library", "Photos/upload"):
         (library / name).mkdir(parents=True)
     (place / "app").mkdir()
     (place / "app/compose.yaml").write_text(COMPOSE.replace("LIBRARY", str(library)))
@@ -169,6 +171,34 @@ def test_what_comes_later_joins_and_what_was_written_stays(
     assert (place / "app/.env").read_text() == before
 
 
+def test_libraries_with_one_name_get_sites_of_their_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that has files alone, and one whose service cannot enter it."""
+    other = place / "mnt/media"
+    other.mkdir(parents=True)
+    (other / "a film").touch()
+    compose = place / "app/compose.yaml"
+    compose.write_text(compose.read_text().replace("services:\n", f"""services:
+  emby: {{volumes: ['{other}:/films']}}
+"""))
+    assert init(place, monkeypatch, "files", words=[str(place / "srv/media")]).returncode == 0
+    said = init(place, monkeypatch, "files", words=[str(other)])
+    assert said.returncode == 0, said
+    sites = [read_site(str(path)) for path in sorted((place / "etc").glob("*.site.yaml"))]
+    assert [(site.name, site.store) for site in sites] == [
+        ("media-2", str(other)), ("media", str(place / "srv/media")),
+    ]  # fmt: skip
+    assert sorted(path.name for path in (place / "app").glob("*.yml")) == [
+        "docker-compose.override.yml", "policyfs-media-2.yml",
+    ]  # fmt: skip
+    assert policyfs("init", "--undo", place / "etc/media.init").returncode == 0
+    line = "COMPOSE_FILE=compose.yaml:policyfs-media-2.yml\n"
+    assert (place / "app/.env").read_text().endswith(line), "without the file that is gone"
+    monkeypatch.setattr(command, "of_unit", lambda name, _: User(name, unit=name))
+    monkeypatch.setattr(command, "likely_units", lambda: ["mpd.service"])
+    said = init(place, monkeypatch, "", "files", words=["--to", str(place / "more"), str(other)])
+    assert f"mpd.service cannot enter {other}: it gets nothing" in said.stderr
+
+
 def test_a_site_of_an_older_version_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert init(place, monkeypatch, "", "files").returncode == 0
     site = place / "etc/media.site.yaml"
@@ -197,6 +227,7 @@ def test_a_library_that_nothing_uses_is_told(place: Path, monkeypatch: pytest.Mo
     (place / "app/compose.yaml").unlink()
     said = init(place, monkeypatch, str(place / "srv/media"), "mpd, radio.service", "files")
     assert said.returncode == 0, said
+    assert "next: systemctl restart mpd.service radio.service\n" in said.stdout
     assert 'service: "radio.service"' in (place / "etc/media.site.yaml").read_text()
 
 

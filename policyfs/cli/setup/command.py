@@ -7,7 +7,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from policyfs.cli.machine.running_containers import Container, compose_files, pa
 from policyfs.cli.policy.cases import outcome_of
 from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.policy.matrix_text import text_of
+from policyfs.cli.running.manage import reload_lines
 from policyfs.cli.setup.access import policy_text
 from policyfs.cli.setup.access_tests import cases_text
 from policyfs.cli.setup.compose_override import files_of, is_old_compose, place_for
@@ -46,7 +47,7 @@ from policyfs.cli.site.as_before import told_of
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.compose_project import NAMES
 from policyfs.cli.site.own_units import UNITS, maker
-from policyfs.cli.site.site import run_up
+from policyfs.cli.site.site import State, look, place_of, run_up
 from policyfs.cli.site.site_document import Site, private_places, site_of
 from policyfs.cli.site.site_units import compose_file, write_units
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
@@ -54,7 +55,7 @@ from policyfs.linux.interpreter import own_program
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.matrix import matrix
 from policyfs.policy.text.parse import SourceText
-from policyfs.trail.lines.table import shown, word
+from policyfs.trail.lines.table import shown, word, words
 
 _QUESTIONS: Final = 1000
 """More than there are: an empty answer takes the proposal."""
@@ -117,7 +118,7 @@ def run_init(args: argparse.Namespace) -> int:
     if outcome.failed:
         raise PolicyfsError(outcome.text())
     print(f"undo: policyfs init --undo {word(listed)}")
-    _end(site, override, only_files=answer == _FILES)
+    _end(site, _next(users, override), only_files=answer == _FILES)
     return EXIT_OK
 
 
@@ -142,7 +143,7 @@ def _add(site: Site, users: Sequence[User], compose: ComposeFile | None, questio
     _tell(change.users, files, override)
     if answer := _answer(questions):
         rewrite(files, listed, override)
-        _end(site, override, only_files=answer == _FILES)
+        _end(site, _next(change.users, override, own), only_files=answer == _FILES, is_more=True)
     return EXIT_OK
 
 
@@ -154,13 +155,16 @@ def _answer(questions: Questions) -> str:
     return ""
 
 
-def _end(site: Site, override: Override | None, *, only_files: bool) -> None:
-    """Mount, and print what is left to do."""
+def _end(site: Site, left: Iterable[str], *, only_files: bool, is_more: bool = False) -> None:
+    """Mount, and print what is left to do. is_more: True if mounts of the site may be up."""
     if only_files:
         print(f"next: policyfs up {word(site.file)}")
     else:
+        if is_more:  # before new targets are bound: the rules in force do not show them yet
+            for mount in (one for one in site.mounts if look(site, one).state in {State.UP, State.CHANGED}):
+                print(*reload_lines(place_of(mount), "reload"), sep="\n")
         _mount(site)
-    for told in _next(override):
+    for told in left:
         print(told)
     print(told_of(site))
 
@@ -256,15 +260,17 @@ def _users(
     yield from users
 
 
-def _next(override: Override | None) -> Iterator[str]:
-    """Yield a line for each thing that the user must do for the containers to have their mounts."""
-    if override is None:
-        return
-    above = word(os.path.dirname(os.path.abspath(override.compose)))
-    if override.place.is_read:
-        yield f"next: cd {above} && docker compose up -d"
-    else:
-        both = f"docker compose -f {word(override.compose)} -f {word(override.place.path)}"
+def _next(users: Sequence[User], override: Override | None, own: Sequence[str] = ()) -> Iterator[str]:
+    """Yield a line for each thing that the user must do for the programs to have their mounts. own: the
+    second compose file, if it was there already."""
+    compose = "docker-compose" if is_old_compose() else "docker compose"
+    if units := [user.unit for user in users if user.unit]:
+        yield f"next: {words('systemctl', 'restart', *units)}"
+    if own or (override and override.place.is_read):
+        path = own[0] if own else override.place.path if override else ""
+        yield f"next: cd {word(os.path.dirname(path))} && {compose} up -d"
+    elif override:
+        both = f"{compose} -f {word(override.compose)} -f {word(override.place.path)}"
         yield f"next, and from now on with both files: {both} up -d"
 
 
@@ -275,6 +281,7 @@ def _mount(site: Site) -> None:
         run_up(argparse.Namespace(site=site.file, restart=False, places=True, targets=None))
         systemctl("daemon-reload")
         systemctl("enable", "--now", site.target)
+        run_up(argparse.Namespace(site=site.file, restart=False, places=False, targets=None))  # new targets
     else:
         run_up(argparse.Namespace(site=site.file, restart=False, places=False, targets=None))
         print(f"no systemd here: at each start of the machine, policyfs up {word(site.file)}")
