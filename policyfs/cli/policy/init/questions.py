@@ -31,9 +31,9 @@ class Questions:
     def wishes(self, there: Sequence[Directory]) -> list[Wish]:
         """Ask for apps and their access until an answer is empty. Raises UsageError if the input ends before
         that. there: the directories at the top of the store."""
-        self._say("The store has these directories:")
+        self.say("The store has these directories:")
         for directory in there:
-            self._say(f"  {directory.name:<16} {directory.told()}")
+            self.say(f"  {directory.name:<16} {directory.told()}")
         found: list[Wish] = []
         while True:
             first = "an app (a name such as gallery)" if not found else "another app (empty: no more)"
@@ -59,13 +59,13 @@ class Questions:
         return wish
 
     def _details(self, wish: Wish, there: Sequence[str]) -> None:
-        self._say(f"What may {wish.name} do?")
+        self.say(f"What may {wish.name} do?")
         for level, meaning in MEANINGS.items():
-            self._say(f"  {level.value:<11} {meaning}")
-        self._say(f"  {_EVERYTHING:<11} read all files unchanged, as a backup must")
+            self.say(f"  {level.value:<11} {meaning}")
+        self.say(f"  {_EVERYTHING:<11} read all files unchanged, as a backup must")
         words = [*(level.value for level in Level), _EVERYTHING]
         while (word := self._ask("Choose one (read): ") or Level.READ.value) not in words:
-            self._say(f"write one of {', '.join(words)}")
+            self.say(f"write one of {', '.join(words)}")
         if word == _EVERYTHING:
             wish.whole = True
             return
@@ -82,10 +82,11 @@ class Questions:
         try:
             return answer(*words, **_)
         except UsageError as error:
-            self._say(str(error))
+            self.say(str(error))
             return None
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print one line."""
         print(shown(text), file=self._asked)
 
     def _ask(self, question: str) -> str:
