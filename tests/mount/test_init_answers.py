@@ -63,7 +63,9 @@ def works(mount: Mount, directory: str) -> None:
 
 
 def test_as_before_nothing_is_refused_or_hidden(mounts, filled: Path) -> None:
-    mount = mounts.start(text_of(Access("jellyfin", {"/": True})), filled, "--app", "jellyfin", "--any-uid")
+    mount = mounts.start(
+        text_of(Access("jellyfin", {"/": True})), filled, "--app", "jellyfin", "--any-uid", "--posix"
+    )
     for name, data in FILES.items():
         assert (mount / name).read_bytes() == data
     works(mount, "Films")
@@ -79,7 +81,7 @@ def test_hidden_places_and_files_of_others_kept(mounts, filled: Path) -> None:
     profile = profile_of("jellyfin/jellyfin:latest", "")
     assert profile is not None
     access = narrowed(profile, Access("jellyfin", {"/": True}), lambda _: True)
-    mount = mounts.start(text_of(access), filled, "--app", "jellyfin", "--any-uid")
+    mount = mounts.start(text_of(access), filled, "--app", "jellyfin", "--any-uid", "--posix")
     for name in ("Photos/a.jpg", "Films/photo.nfo"):
         read = (mount / name).read_bytes()
         assert len(read) == len(PHOTO) and leaks(PHOTO) and not leaks(read)
@@ -99,7 +101,7 @@ def test_a_backup_that_keeps_what_is_there(mounts, filled: Path) -> None:
     profile = profile_of("restic/restic", "")
     assert profile is not None
     access = narrowed(profile, Access("restic", {"/": True}), lambda _: True)
-    mount = mounts.start(text_of(access), filled, "--app", "restic", "--any-uid")
+    mount = mounts.start(text_of(access), filled, "--app", "restic", "--any-uid", "--posix")
     for name, data in FILES.items():
         assert (mount / name).read_bytes() == data
         assert code_of(os.unlink, mount / name) == "EACCES"
@@ -111,7 +113,7 @@ def test_the_own_files_of_a_program_are_as_before(mounts, filled: Path) -> None:
     assert profile is not None
     before = Access("immich", {"/immich": True, "/Photos": True}, own=("/immich",))
     access = narrowed(profile, before, lambda _: True)
-    mount = mounts.start(text_of(access), filled, "--app", "immich", "--any-uid")
+    mount = mounts.start(text_of(access), filled, "--app", "immich", "--any-uid", "--posix")
     assert not leaks((mount / "Photos/a.jpg").read_bytes())
     assert code_of(os.unlink, mount / "Photos/a.jpg") == "EACCES"
     assert (mount / "immich/library/b.jpg").read_bytes() == PHOTO

@@ -74,10 +74,23 @@ def test_a_program_without_places_changes_no_files_of_others() -> None:
 
 
 def test_texts_as_they_are_by_name_and_kind() -> None:
-    policy = Policy(Access("jellyfin", {"/": False}, hide_places=True, raw_texts=("nfo", "m3u")))
+    for access in (
+        Access("jellyfin", {"/": False}, hide_places=True, raw_texts=("nfo", "m3u")),
+        Access("jellyfin", {"/": True}, hide_places=True, raw_texts=("nfo", "m3u"), own=("/own",)),
+    ):
+        _check_texts(Policy(access))
+
+
+def test_the_case_of_own_paths_matters() -> None:
+    access = Access("photos", {"/": True}, hide_places=True, raw_texts=("yml",), own=("/Own",))
+    assert [Policy(access).hides("photos", f"/{name}/a") for name in ("Own", "own")] == [False, True]
+
+
+def _check_texts(policy: Policy) -> None:
     for kind in ("text/plain", "text/xml", "application/json"):
         assert not policy.hides("jellyfin", "/a/b.nfo", kind=kind)
-    assert not policy.hides("jellyfin", "/b.M3U", kind="text/plain")
+    for name in ("/b.M3U", "/.nfo"):
+        assert not policy.hides("jellyfin", name, kind="text/plain")
     assert policy.hides("jellyfin", "/a/b.txt", kind="text/plain")
     assert policy.hides("jellyfin", "/a/b.nfo", kind=None)
     for kind in ("image/jpeg", "application/gpx+xml", "application/x-location-text"):

@@ -1,7 +1,8 @@
-"""The tests of a new site's policy hold for it, and fail for another."""
+"""The tests of a new site's policy: they pass, and one fails for each right more or less."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,25 +11,30 @@ from policyfs.cli.policy.cases import outcome_of
 from policyfs.cli.setup.access import Access, policy_text
 from policyfs.cli.setup.access_tests import cases_text
 
-SHARES = {"/Films": True, "/Bücher, {alt}": False, "/Photos/anna": True}
+WIDE = Access("plex", {"/Films, new": True, "/Photos": False})
+OWN = Access("immich", {"/": True}, keep_others=True, own=("/immich",))
+SHORT = Access("jellyfin", {"/": True, "/Music": False}, hide_places=True, raw_texts=("nfo",))
 
 
-@pytest.mark.parametrize(
-    "access",
-    [
-        Access("arr", SHARES), Access("arr", {"/": False, "/Films": True}), Access("arr", {"/": True}),
-        Access("arr", SHARES, keep_others=True), Access("arr", SHARES, hide_places=True, own=("/Films",)),
-        Access("arr", {**SHARES, "/elsewhere": False}),
-    ],
-)  # fmt: skip
-def test_they_hold_for_this_policy_and_no_other(tmp_path: Path, access: Access) -> None:
-    policy, tests = tmp_path / "p.yaml", tmp_path / "p.test.yaml"
-    tests.write_text(cases_text([access, Access("tv", {"/Films": False})], "p.yaml"), encoding="utf-8")
+@pytest.mark.parametrize("access", [WIDE, OWN, SHORT])
+def test_they_pass_and_are_about_each_right(access: Access, tmp_path: Path) -> None:
+    assert not _failed(access, access, tmp_path)
+    assert _failed(access, dataclasses.replace(access, shares={"/": not access.shares.get("/")}), tmp_path)
+    for other in (
+        dataclasses.replace(access, hide_places=not access.hide_places),
+        dataclasses.replace(access, keep_others=not access.keep_others),
+    ):
+        if (other.changes, other.hide_places) != (access.changes, access.hide_places):
+            assert _failed(access, other, tmp_path), other
+    if access.raw_texts:
+        assert _failed(access, dataclasses.replace(access, raw_texts=()), tmp_path)
 
-    def failed(one: Access) -> bool:
-        both = [one, Access("tv", {"/Films": False})]
-        policy.write_text(policy_text(both, name="p", file="p.yaml", store="/s", site="s"), encoding="utf-8")
-        return outcome_of(str(policy), [tests]).failed != []
 
-    assert not failed(access)
-    assert failed(Access("arr", {"/Films": False, "/Photos": True}))
+def _failed(tested: Access, access: Access, directory: Path) -> bool:
+    """Return True if a test of one access fails on the policy of another."""
+    policy, tests = directory / "home.yaml", directory / "home.test.yaml"
+    policy.write_text(
+        policy_text([access], name="home", file="home.yaml", store="/srv", site="home.site.yaml")
+    )
+    tests.write_text(cases_text([tested], "home.yaml"))
+    return bool(outcome_of(str(policy), [tests]).failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,12 +90,13 @@ def test_from_a_compose_file_to_a_policy_without_findings(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each service gets what it had: nothing is mounted, but the next `docker compose up` has the volumes."""
-    said = init(place, monkeypatch, "", "no")
+    said = init(place, monkeypatch, "", "", "no")
     assert (said.returncode, "nothing was written" in said.stdout) == (0, True), said
     assert not (place / "etc").exists()
-    said = init(place, monkeypatch, "", "files")
+    said = init(place, monkeypatch, "", "", "files")
     assert said.returncode == 0, said
-    assert f"Which directory is the library ({place}/srv/media): " in said.stderr
+    assert f"Which directory is the library ({place}/srv/media): jellyfin shows" in said.stderr
+    assert "Hide from it where photos and films of others were taken (no): Write" in said.stderr
     assert "jellyfin: as before, at /media/films (read only), /media/music (read only)\n" in said.stdout
     etc, own = place / "etc", place / "app/docker-compose.override.yml"
     assert f"next: policyfs up {etc}/media.site.yaml" in said.stdout
@@ -134,7 +136,7 @@ def test_what_comes_later_joins_and_what_was_written_stays(
     compose, etc, library = place / "app/compose.yaml", place / "etc", place / "srv/media"
     before = (place / "app/.env").read_text()
     (place / "app/compose.override.yml").write_text("services: {jellyfin: {restart: always}}")
-    assert init(place, monkeypatch, "", "files").returncode == 0
+    assert init(place, monkeypatch, "", "", "files").returncode == 0
     line = "COMPOSE_FILE=compose.yaml:compose.override.yml:policyfs-media.yml\n"
     assert (place / "app/.env").read_text() == before + line
     rule = '  - {id: mine, deny: [read], who: {app: jellyfin}, paths: ["/Films/old/**"]}  # mine'
@@ -199,8 +201,35 @@ def test_libraries_with_one_name_get_sites_of_their_own(place: Path, monkeypatch
     assert f"mpd.service cannot enter {other}: it gets nothing" in said.stderr
 
 
+def test_answers_narrow_what_known_programs_may_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compose, policy = place / "app/compose.yaml", place / "etc/media.yaml"
+    said = init(place, monkeypatch, "", "yes", "", "files")  # Jellyfin: no places; texts as they are
+    assert said.returncode == 0, said
+    assert "jellyfin: as before, but without places, at /media/films" in said.stdout
+    assert said.stdout.splitlines()[-1].startswith("as before: 2 services, 1 restricted")
+    text = policy.read_text()
+    assert "require: {redact: [location]}\n    who: {app: jellyfin}\n" in text
+    assert 'path: "/**/*.{nfo,' in text
+    sonarr = (
+        f"  sonarr:\n    image: lscr.io/linuxserver/sonarr\n    volumes: ['{place}/srv/media/Films:/tv']\n"
+    )
+    compose.write_text(compose.read_text().replace("volumes: {syncthing: }", sonarr))
+    said = init(place, monkeypatch, "", "yes", "files")  # Sonarr keeps what others make; no other is asked
+    assert said.returncode == 0, said
+    assert "sonarr: as before, but keeps what others make, at /tv\n" in said.stdout
+    compose.write_text(
+        compose.read_text().replace("Films:/tv']", f"Films:/tv', '{place}/srv/media/Music:/m']")
+    )
+    said = init(place, monkeypatch, "", "files")
+    assert said.returncode == 0, said
+    assert re.search(r"id: sonarr.own-2\n +allow: \[create, write, delete, attr\].*", policy.read_text())
+    for words in (("lint",), ("test",)):
+        done = policyfs("policy", words[0], policy)
+        assert (done.returncode, done.stderr) == (0, ""), done
+
+
 def test_a_site_of_an_older_version_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert init(place, monkeypatch, "", "files").returncode == 0
+    assert init(place, monkeypatch, "", "", "files").returncode == 0
     site = place / "etc/media.site.yaml"
     head, _, tail = site.read_text().partition("    targets:\n")
     site.write_text(head + "    path: /data/media\n" + tail.partition("\n")[2])
@@ -255,7 +284,7 @@ def test_running_containers_give_the_compose_file(place: Path, monkeypatch: pyte
 
     stray = f"note: the container stray\\x1b of docker has {place}/srv: it still reaches the library directly"
     for words in (["--compose", str(compose), library], [library]):
-        said = init(place, monkeypatch, "files", words=words)
+        said = init(place, monkeypatch, "", "files", words=words)
         assert said.returncode == 0, said
         reading = f"reading {compose}, from which containers run: immich-server, jellyfin\n"
         assert (reading in said.stderr) == (words == [library]), said

@@ -37,8 +37,10 @@ class Access:
 
     @property
     def changes(self) -> list[str]:
-        """The shares in which the app may change and delete all files."""
-        return _tops(path for path, write in self.shares.items() if write and self._free(path))
+        """The paths in which the app may change and delete all files."""
+        writes = [path for path, write in self.shares.items() if write]
+        own = [path for path in self.own if any(_below(path, share) for share in writes)]
+        return _tops([*(path for path in writes if self._free(path)), *own])
 
     @property
     def adds(self) -> list[str]:
@@ -50,6 +52,18 @@ class Access:
         """The shares in which the app may read all files, but not change them."""
         free = self.changes
         return [path for path in _tops(self.shares) if not any(_below(path, one) for one in free)]
+
+    @property
+    def folds(self) -> bool:
+        """True if the rule on places may ignore the case of letters: if no path of the library is in it."""
+        return bool(self.raw_texts) and not self.changes
+
+    @property
+    def told(self) -> str:
+        """A few words for the list of services."""
+        less = "keeps what others make" if self.adds else ""
+        hidden = "without places" if self.hide_places else ""
+        return ", but ".join(filter(None, ("as before", ", ".join(filter(None, (less, hidden))))))
 
     def _free(self, path: str) -> bool:
         kept = self.keep_others or self.hide_places
@@ -119,7 +133,8 @@ def rules_of(access: Access) -> Iterator[str]:
         yield "  # files of kinds that policyfs cannot clean (docs/redaction.md)."
         if access.raw_texts:
             yield "  # It reads texts with these names as they are, though they may name a place."
-        yield from _rule(f"{app}.no-places", "require: {redact: [location]}", app, (), list(_spared(access)))
+        effect, blocks = "require: {redact: [location]}", list(_spared(access))
+        yield from _rule(f"{app}.no-places", effect, app, (), blocks, folds=access.folds)
 
 
 def _spared(access: Access) -> Iterator[str]:
@@ -129,20 +144,24 @@ def _spared(access: Access) -> Iterator[str]:
     if access.changes:
         yield f"{{path: {_list(map(_tree, access.changes))}}}"
     if access.raw_texts:
-        globs = json.dumps(f"/**/*.{{{','.join((*access.raw_texts, *map(str.upper, access.raw_texts)))}}}")
-        yield f"{{path: {globs}, type: {_TEXTS}}}"
+        texts = access.raw_texts if access.folds else (*access.raw_texts, *map(str.upper, access.raw_texts))
+        name = f"{{{','.join(texts)}}}" if len(texts) > 1 else texts[0]
+        yield f'{{path: "/**/*.{name}", type: {_TEXTS}}}'
 
 
 def _rule(
-    rule: str, effect: str, app: str, paths: Iterable[str], blocks: Sequence[str] = ()
+    rule: str, effect: str, app: str, paths: Iterable[str], blocks: Sequence[str] = (), *, folds: bool = False
 ) -> Iterator[str]:
-    """Yield the lines of a rule. blocks: its conditions: of an allow ``when``, of a require ``unless``."""
+    """Yield the lines of a rule. blocks: its conditions: of an allow ``when``, of a require ``unless``.
+    folds: True if its paths match letters of either case."""
     globs, key = list(paths), "when" if effect.startswith("allow") else "unless"
     yield f"  - id: {rule}"
     yield f"    {effect}"
     yield f"    who: {{app: {name_text(app)}}}"
     if globs:
         yield f"    paths: {_list(globs)}"
+    if folds:
+        yield "    ignore_case: true"
     if len(blocks) == 1:
         yield f"    {key}: {blocks[0]}"
     elif blocks:

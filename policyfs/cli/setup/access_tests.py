@@ -42,6 +42,10 @@ def cases_of(access: Access) -> Iterator[str]:
         yield from _case(f"{app}-leaves-files-of-others-{at}", app, _CHANGES, _file(path), _DENY)
         if path not in access.adds:
             yield from _case(f"{app}-adds-nothing-{at}", app, "create", _file(path), _DENY)
+        if access.raw_texts:
+            name, allow = f"{app}-reads-texts-{at}", "{decision: allow, redact: []}"
+            text = _file(path, f"a-file.{access.raw_texts[0]}")
+            yield from _case(name, app, "read", text, allow, kind="text/plain")
     for at, path in enumerate(access.adds, 1):
         yield from _case(f"{app}-adds-{at}", app, f"[create, {_CHANGES[1:]}", _file(path), _ALLOW, "self")
     if "/" not in access.shares:
@@ -51,15 +55,17 @@ def cases_of(access: Access) -> Iterator[str]:
         yield from _case(f"{app}-sees-nothing-else", app, "[see, read]", _file(name), _ABSENT)
 
 
-def _file(path: str) -> str:
-    return json.dumps(os.path.join(path, "a-file.jpg"), ensure_ascii=False)
+def _file(path: str, name: str = "a-file.jpg") -> str:
+    return json.dumps(os.path.join(path, name), ensure_ascii=False)
 
 
-def _case(name: str, app: str, ops: str, path: str, expect: str, owner: str = "none") -> Iterator[str]:
+def _case(
+    name: str, app: str, ops: str, path: str, expect: str, owner: str = "none", kind: str = "image/jpeg"
+) -> Iterator[str]:
     yield f"  - id: {name}"
     yield f"    app: {name_text(app)}"
     yield f"    operation: {ops}"
     yield f"    path: {path}"
-    yield "    kind: image/jpeg"
+    yield f"    kind: {kind}"
     yield f"    owner: {owner}"
     yield f"    expect: {expect}"

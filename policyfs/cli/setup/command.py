@@ -43,6 +43,7 @@ from policyfs.cli.setup.made_files import (
     write_all,
 )
 from policyfs.cli.setup.more_users import change_of, find_site
+from policyfs.cli.setup.programs import asked
 from policyfs.cli.site.as_before import told_of
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.compose_project import NAMES
@@ -99,6 +100,7 @@ def run_init(args: argparse.Namespace) -> int:
         os.path.join(to, f"{name}{suffix}") for suffix in (".yaml", TEST_SUFFIX, ".site.yaml", LIST)
     )
     check_absent((policy, tests, file), listed)
+    _ask(questions, users)
     accesses = [user.access() for user in users]
     text = site_text(name, store, policy, users)
     site = site_of(file, text.encode())
@@ -125,6 +127,8 @@ def run_init(args: argparse.Namespace) -> int:
 def _add(site: Site, users: Sequence[User], compose: ComposeFile | None, questions: Questions) -> int:
     """Add what is new to a site."""
     listed = site.file.removesuffix(".site.yaml") + LIST
+    known = {name for mount in site.mounts for name in mount.users}
+    _ask(questions, [user for user in users if not known & {user.unit, user.container}])
     change = change_of(site, users)
     for name in change.old:
         undo_it = f"policyfs init --undo {word(listed)}"
@@ -145,6 +149,13 @@ def _add(site: Site, users: Sequence[User], compose: ComposeFile | None, questio
         rewrite(files, listed, override)
         _end(site, _next(change.users, override, own), only_files=answer == _FILES, is_more=True)
     return EXIT_OK
+
+
+def _ask(questions: Questions, users: Sequence[User]) -> None:
+    """Ask what the programs that policyfs knows may lose."""
+    for user in users:
+        targets = {target: one.path for target, one in user.targets.items()}
+        user.narrowed = asked(questions, user.access(), user.image, user.unit, targets)
 
 
 def _answer(questions: Questions) -> str:
@@ -189,7 +200,7 @@ def _tell(users: Sequence[User], files: dict[str, str], override: Override | Non
     """Print what each user gets where, and the files."""
     for user in users:
         its = (f"{shown(at)}{' (read only)' if one.read_only else ''}" for at, one in user.targets.items())
-        print(f"{shown(user.unit or user.container)}: as before, at {', '.join(its)}")
+        print(f"{shown(user.unit or user.container)}: {user.access().told}, at {', '.join(its)}")
     print("files: " + ", ".join(map(shown, files)))
     if override and override.place.edit:
         edit = override.place.edit

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from policyfs.cli.common.processes import look
@@ -37,18 +37,21 @@ class User:
     """A program that uses the library, and its place in a site file. name: of the app. unit: its systemd
     service, or empty. container: its service in the compose file, or empty.
 
-    targets: by the path at which it finds its files. shares: paths in the library, True if it can write.
+    image: of the container, or empty. targets: by the path at which it finds its files. shares: paths in the
+    library, True if it can write. narrowed: its access if the user has answered that it may do less.
     """
 
     name: str
     unit: str = ""
     container: str = ""
+    image: str = ""
     targets: dict[str, Target] = field(default_factory=dict)
     shares: dict[str, bool] = field(default_factory=dict)
+    narrowed: Access | None = None
 
     def access(self) -> Access:
-        """Return the access that it has now."""
-        return Access(self.name, dict(self.shares))
+        """Return the access that it gets: what it has now, or less."""
+        return replace(self.narrowed or Access(self.name, dict(self.shares)), app=self.name)
 
 
 def likely_library(compose: ComposeFile) -> str:
@@ -76,7 +79,9 @@ def of_compose(compose: ComposeFile, store: str) -> Iterator[User | str]:
         its = [one for one in compose.volumes(name) if one.source and reaches(one.source, store)]
         if not its:
             continue
-        user = User(_app_name(name), container=name)
+        service = compose.services[name]
+        image = str(service.get("image") or "") if isinstance(service, dict) else ""
+        user = User(_app_name(name), container=name, image=image)
         for volume in its:
             source = str(volume.source)
             if not f"{source}/".startswith(f"{store.rstrip('/')}/"):
@@ -118,7 +123,7 @@ def of_unit(unit: str, store: str) -> User:
     for target, source, read_only in found.binds:
         if f"{source}/".startswith(f"{store}/"):
             targets[target] = Target(path=_within(source, store), read_only=read_only)
-    return User(_app_name(unit.removesuffix(".service")), unit, "", targets, found.shares)
+    return User(_app_name(unit.removesuffix(".service")), unit, targets=targets, shares=found.shares)
 
 
 def site_text(name: str, store: str, policy: str, users: Sequence[User]) -> str:

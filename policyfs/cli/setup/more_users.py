@@ -67,7 +67,10 @@ def change_of(site: Site, users: Sequence[User]) -> Change:
             texts["site"] = _after(texts["site"], ["mounts:"], list(mount_lines(user)))
             lines = list(app_lines(user.access()))
             texts["policy"] = _after(texts["policy"], ["apps:"], lines)
-        access = Access(user.name, _shares(more) if its else user.shares)
+        access = user.access()
+        if its:  # a new volume is as the others that it has
+            keeps = f"  - id: {user.name}.own\n" in texts["policy"]
+            access = Access(user.name, _shares(more), keep_others=keeps)
         lines = list(rules_of(access))
         if its:
             lines, number = _renamed(lines, user.name, texts["policy"])
