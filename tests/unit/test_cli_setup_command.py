@@ -182,8 +182,8 @@ def test_libraries_with_one_name_get_sites_of_their_own(place: Path, monkeypatch
     compose.write_text(compose.read_text().replace("services:\n", f"""services:
   emby: {{volumes: ['{other}:/films']}}
 """))
-    assert init(place, monkeypatch, "files", words=[str(place / "srv/media")]).returncode == 0
-    said = init(place, monkeypatch, "files", words=[str(other)])
+    assert init(place, monkeypatch, "", "", "files", words=[str(place / "srv/media")]).returncode == 0
+    said = init(place, monkeypatch, "", "", "files", words=[str(other)])
     assert said.returncode == 0, said
     sites = [read_site(str(path)) for path in sorted((place / "etc").glob("*.site.yaml"))]
     assert [(site.name, site.store) for site in sites] == [
@@ -218,7 +218,7 @@ def test_answers_narrow_what_known_programs_may_do(place: Path, monkeypatch: pyt
     assert said.returncode == 0, said
     assert "sonarr: as before, but keeps what others make, at /tv\n" in said.stdout
     compose.write_text(
-        compose.read_text().replace("Films:/tv']", f"Films:/tv', '{place}/srv/media/Music:/m']")
+        compose.read_text().replace("Films:/tv']", f"Films:/tv', '{place}/srv/media/Photos:/m']")
     )
     said = init(place, monkeypatch, "", "files")
     assert said.returncode == 0, said

@@ -17,12 +17,12 @@ MINE = '  - {id: mine, deny: [delete], who: {app: any}, paths: "/Films/**"}  # m
 
 def user(name: str, **targets: str) -> User:
     found = {f"/{at}": Target(path=path, read_only=False) for at, path in targets.items()}
-    return User(name, "", name, found, dict.fromkeys(targets.values(), True))
+    return User(name, container=name, targets=found, shares=dict.fromkeys(targets.values(), True))
 
 
 def _unit() -> User:
     one = user("arr", x="/X")
-    return User("arr", "arr.service", "", one.targets, one.shares)
+    return User("arr", unit="arr.service", targets=one.targets, shares=one.shares)
 
 
 @pytest.fixture
