@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.cli.common.output import write_new
 from policyfs.cli.owners.owner import set_owner
-from policyfs.cli.setup.made_files import undo, write_all
+from policyfs.cli.setup import made_files
+from policyfs.cli.setup.compose_override import Place
+from policyfs.cli.setup.made_files import Override, undo, write_all
 from policyfs.errors import EXIT_OK, PolicyfsError
 from policyfs.trail.lines.table import shown
 
@@ -101,3 +104,26 @@ def test_another_file_than_a_list_is_not_removed(tmp_path: Path, name: str, text
     with pytest.raises(PolicyfsError, match="is no list of `policyfs init`"):
         undo(str(tmp_path / name))
     assert (tmp_path / name).exists()
+
+
+def test_a_file_that_was_exchanged_keeps_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the account to which the directory of the compose file belongs."""
+    compose, own, root = tmp_path / "app/compose.yaml", tmp_path / "app/o.yml", tmp_path / "root"
+    compose.parent.mkdir()
+    compose.touch()
+    os.chown(compose, 1000, 1000)
+    root.write_text("text")
+
+    def exchanged(files: dict[str, str]) -> None:
+        write_new(files)
+        own.unlink()
+        own.hardlink_to(root)
+
+    override = Override(str(compose), Place(str(own), None, is_read=True))
+    write_all({str(own): "text"}, str(tmp_path / "a.init"), override)
+    assert (own.stat().st_uid, own.stat().st_mode & 0o777) == (1000, 0o644)
+    own.unlink()
+    monkeypatch.setattr(made_files, "write_new", exchanged)
+    with pytest.raises(PolicyfsError, match="another program has changed"):
+        write_all({str(own): "text"}, str(tmp_path / "b.init"), override)
+    assert root.stat().st_uid == 0

@@ -49,6 +49,9 @@ def test_what_its_user_can_change(store: Path, monkeypatch: pytest.MonkeyPatch) 
     assert os.geteuid() == 0, "only the child is another user"
     with pytest.raises(PolicyfsError, match="cannot be tried"):
         rights(store, monkeypatch, User=["no-such-user"])
+    monkeypatch.setattr(unit_rights, "_MOST_S", 0)
+    assert rights(store, monkeypatch, **user).shares == {"/": True}, "in no time nothing is found"
+    monkeypatch.setattr(unit_rights, "_MOST_S", 30)
     store.chmod(0o700)
     assert rights(store, monkeypatch, **user) == UnitRights({}, False, ())
 

@@ -77,7 +77,7 @@ def write_all(files: Mapping[str, str], listed: str, override: Override | None =
     except OSError as error:
         raise PolicyfsError(f"cannot make {os.path.dirname(listed)}: {error.strerror}") from error
     write_new({**files, listed: made.text()})
-    _put_in_use(override)
+    _put_in_use(override, files)
 
 
 def rewrite(files: Mapping[str, str], listed: str, override: Override | None = None) -> None:
@@ -97,7 +97,7 @@ def rewrite(files: Mapping[str, str], listed: str, override: Override | None = N
         replace_file(Path(listed), made.text().encode())
     except OSError as error:
         raise PolicyfsError(f"cannot write {error.filename}: {error.strerror}") from error
-    _put_in_use(override)
+    _put_in_use(override, files)
 
 
 def _edited(override: Override | None) -> list[list[str]]:
@@ -105,14 +105,18 @@ def _edited(override: Override | None) -> list[list[str]]:
     return [[*edit, override.place.path]] if override and edit else []
 
 
-def _put_in_use(override: Override | None) -> None:
-    """Let the user's account read and change the second compose file, and Compose find it."""
+def _put_in_use(override: Override | None, files: Mapping[str, str]) -> None:
+    """Let the user's account read and change the second compose file, and Compose find it. Raises
+    PolicyfsError, also if this account has put another file there meanwhile."""
     if override is None:
         return
     try:
         like = os.stat(override.compose)
         fd = os.open(override.place.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            text = files[override.place.path].encode()
+            if os.fstat(fd).st_nlink != 1 or os.pread(fd, len(text) + 1, 0) != text:
+                raise PolicyfsError(f"another program has changed {override.place.path}: try again")
             os.fchown(fd, like.st_uid, like.st_gid)
             os.fchmod(fd, 0o644)
         finally:
