@@ -16,7 +16,8 @@ HERE: Final = Path(__file__).parent
 
 class Project(NamedTuple):
     """A case. files: texts by name; the one to be read is the first. volumes: the expected lines. unread,
-    error: parts of the expected texts. old: what docker-compose 1.29 makes of it, if that differs."""
+    error: parts of the expected texts. old: what docker-compose 1.29 makes of it, if that differs. more:
+    other expected lines."""
 
     name: str
     files: Mapping[str, str]
@@ -24,6 +25,7 @@ class Project(NamedTuple):
     unread: list[str]
     error: str
     old: str
+    more: list[str]
 
     def written(self, place: Path) -> Path:
         """Write the files, and return the path of the first one."""
@@ -46,7 +48,8 @@ def projects(file: str) -> Iterator[Project]:
         }
         volumes = [line for line in lines if " | " in line]
         error, old = "".join(told["error: "]), "".join(told["old: "])
-        yield Project(title.strip(), files, volumes, told["unread: "], error, old)
+        more = [line for line in lines if line and line not in volumes and not line.startswith((*told,))]
+        yield Project(title.strip(), files, volumes, told["unread: "], error, old, more)
 
 
 def expected(project: Project, place: Path, home: str) -> list[str]:

@@ -44,6 +44,7 @@ from policyfs.cli.setup.made_files import (
 )
 from policyfs.cli.setup.more_users import change_of, find_site
 from policyfs.cli.setup.programs import asked
+from policyfs.cli.setup.quadlets import past_quadlets
 from policyfs.cli.site.as_before import told_of
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.compose_project import NAMES
@@ -246,6 +247,8 @@ def _users(
             print(f"note: {shown(user)}", file=sys.stderr)
     served = {user.container for user in users}
     for text in past_policy(containers, compose.path if compose else "", served, store):
+        print(f"note: {text}", file=sys.stderr)
+    for text in past_quadlets(store):
         print(f"note: {text}", file=sys.stderr)
     units = likely_units()
     if units or not users:

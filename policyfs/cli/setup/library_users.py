@@ -119,7 +119,7 @@ def of_unit(unit: str, store: str) -> User:
     where its unit binds it."""
     found = rights_of(unit, store)
     read_only = found.read_only or not any(found.shares.values())
-    targets = {store: Target(path="/", read_only=read_only)}
+    targets = {} if found.hidden else {store: Target(path="/", read_only=read_only)}
     for target, source, read_only in found.binds:
         if f"{source}/".startswith(f"{store}/"):
             targets[target] = Target(path=_within(source, store), read_only=read_only)

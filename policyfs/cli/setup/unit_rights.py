@@ -17,7 +17,7 @@ from policyfs.linux.services import services
 
 _LISTS: Final = (
     "SupplementaryGroups", "ReadOnlyPaths", "ReadWritePaths", "InaccessiblePaths", "BindPaths",
-    "BindReadOnlyPaths",
+    "BindReadOnlyPaths", "TemporaryFileSystem",
 )  # fmt: skip
 _WORDS: Final = ("User", "Group", "DynamicUser", "ProtectSystem", "ProtectHome")
 _HOMES: Final = ("/home", "/root", "/run/user")
@@ -36,11 +36,13 @@ class Bind(NamedTuple):
 
 class UnitRights(NamedTuple):
     """The access of a unit. shares: paths in the library; True if it can write something there. read_only:
-    True if the unit's settings keep it from every change. binds: of BindPaths= and BindReadOnlyPaths=."""
+    True if the unit's settings keep it from every change. binds: of BindPaths= and BindReadOnlyPaths=.
+    hidden: True if it does not have the library at the library's own path."""
 
     shares: dict[str, bool]
     read_only: bool = False
     binds: tuple[Bind, ...] = ()
+    hidden: bool = False
 
 
 def rights_of(unit: str, store: str) -> UnitRights:
@@ -52,8 +54,12 @@ def rights_of(unit: str, store: str) -> UnitRights:
     settings = _settings(unit)
     binds = tuple(_binds(settings))
     state = _state(settings, store)
-    if state is None and not any(one.source == store for one in binds):
+    below = [one for one in binds if f"{one.source}/".startswith(f"{store}/")]
+    if state is None and not below:
         return UnitRights({})
+    if state is None and all(one.source != store for one in below):
+        shares = {one.source.removeprefix(store): not one.read_only for one in below}
+        return UnitRights(shares, binds=binds, hidden=True)
     answer = answer_of(lambda: json.dumps(_tried(settings, store)).encode(), timeout_s=_MOST_S)
     if answer == b"":
         raise PolicyfsError(f"what {unit} may do in {store} cannot be tried: its user cannot be taken")
@@ -62,7 +68,7 @@ def rights_of(unit: str, store: str) -> UnitRights:
     if is_fixed:
         free = [path for path in settings["ReadWritePaths"] if path.startswith(f"{store}/")]
         shares = dict.fromkeys(shares, False) | {path.removeprefix(store): True for path in free}
-    return UnitRights(shares, state != "rw", binds)
+    return UnitRights(shares, state != "rw", binds, hidden=state is None)
 
 
 def _settings(unit: str) -> dict[str, list[str]]:
@@ -98,6 +104,7 @@ def _state(settings: Mapping[str, list[str]], store: str) -> str | None:
         states |= dict.fromkeys(_HOMES, "ro" if homes == "read-only" else None)
     for key, state in (("ReadWritePaths", "rw"), ("ReadOnlyPaths", "ro"), ("InaccessiblePaths", None)):
         states |= dict.fromkeys(settings[key], state)
+    states |= dict.fromkeys((one.partition(":")[0] for one in settings["TemporaryFileSystem"]), None)
     above = [path for path in states if f"{store}/".startswith(f"{path.rstrip('/')}/")]
     return states[max(above, key=len)]
 

@@ -59,7 +59,7 @@ class ComposeFile(NamedTuple):
                 named = str(entry.get("source")) if isinstance(entry, dict) else str(entry)
                 target = os.path.join(above, str(_mapping(entry).get("target") or named))
                 if path := _mapping(files.get(named)).get("file"):
-                    found[target] = Volume(_real(str(path)), target, True, entry)
+                    found[target] = Volume(real_path(str(path)), target, True, entry)
         for own in map(_mapping, _list(service.get("volumes"))):
             source, read_only = self._directory(own)
             target = str(own["target"])
@@ -70,7 +70,7 @@ class ComposeFile(NamedTuple):
         """Return the host's directory of a volume, or None, and True if this directory is read-only."""
         source = str(volume["source"])
         if volume["type"] == "bind":
-            return (None if is_windows(source) else _real(source)), False
+            return (None if is_windows(source) else real_path(source)), False
         if volume["type"] != "volume":
             return None, False
         named = _mapping(_mapping(self.tree.get("volumes")).get(source))
@@ -80,7 +80,7 @@ class ComposeFile(NamedTuple):
         device, mount = str(options.get("device") or ""), str(options.get("o") or "").split(",")
         if not os.path.isabs(device) or not {"bind", "rbind"} & {*mount, str(options.get("type"))}:
             return None, False
-        return _real(os.path.normpath(f"{device}/{volume['subpath']}")), "ro" in mount
+        return real_path(os.path.normpath(f"{device}/{volume['subpath']}")), "ro" in mount
 
 
 def read_compose(
@@ -168,7 +168,7 @@ def _elsewhere(volume: Tree) -> str:
     return ""
 
 
-def _real(path: str) -> str:
+def real_path(path: str) -> str:
     """Return a path without symlinks. Raises PolicyfsError if these cannot be followed."""
     try:
         return os.path.realpath(path, strict=os.path.lexists(path))  # Python 3.13 else ignores errors
