@@ -8,44 +8,18 @@ has ended, its bind stays below the next one while a container has it: the conta
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from policyfs.kernel import mount_api
 from policyfs.kernel.placeholder import cover
 from policyfs.kernel.session import unmount
 from policyfs.linux import procfs
 from policyfs.linux.libc import open_beneath
-from policyfs.linux.mountinfo import ABSENT, FSTYPE, Mount, mounts, mounts_at
-
-TARGETS: Final = "targets"
-"""The directory, beside a mountpoint, with the places of the mount's targets."""
-WHOLE: Final = "mount"
-"""The name of a mountpoint with targets beside it."""
+from policyfs.linux.mountinfo import ABSENT, Mount, mounts, mounts_at
 
 Key = tuple[int, str]
 """A file system's device, and the directory of it that is mounted."""
-
-
-def places_beside(at: str) -> list[str]:
-    """Return the places of the targets of the mount at *at*; none if it has no targets."""
-    above, name = os.path.split(at)
-    directory = os.path.join(above, TARGETS)
-    if name != WHOLE or os.path.islink(directory):
-        return []
-    try:
-        return sorted(os.path.join(directory, place) for place in os.listdir(directory))
-    except OSError:
-        return []
-
-
-def bound(place: str, at: str) -> Mount | None:
-    """Return the bind on a place, if it is on top and of the mount that is at *at* now. Sends no request."""
-    there, live = mounts_at(place), mounts_at(at)
-    is_bound = there and live and live[-1].fstype == FSTYPE and there[-1].device == live[-1].device
-    return there[-1] if is_bound else None
 
 
 def bind(place: str, at: str, path: str, held: set[Key], *, read_only: bool) -> None:
@@ -96,14 +70,6 @@ def _trim(place: str, held: set[Key]) -> Mount | None:
     return stack[-1] if stack else None
 
 
-def remove_all(at: str) -> None:
-    """Remove the places of the targets of the mount at *at*. Raises OSError, MountError."""
-    for place in places_beside(at):
-        remove(place)
-    with contextlib.suppress(FileNotFoundError):
-        os.rmdir(os.path.join(os.path.dirname(at), TARGETS))
-
-
 def remove(place: str) -> None:
     """Unmount all that is on a place, and remove its directory. A container keeps what it has. Raises
     OSError, MountError."""
@@ -112,11 +78,11 @@ def remove(place: str) -> None:
     os.rmdir(place)
 
 
-def held_elsewhere(at: str) -> set[Key]:
-    """Return the mounts on the places beside *at* of which a container, or another place, has a bind of its
-    own: not a copy that lies on another mount of the stack. To be called in a child: procfs may make it wait.
-    """
-    keys = {_key(mount) for place in places_beside(at) for mount in mounts_at(place)}
+def held_elsewhere(at: str, places: Iterable[str]) -> set[Key]:
+    """Return the mounts on these places of which a container, or another place, has a bind of its own: not a
+    copy that lies on another mount of the stack. at: the mountpoint of the mount whose directories they have.
+    To be called in a child: procfs may make it wait."""
+    keys = {_key(mount) for place in places for mount in mounts_at(place)}
     return {key for table in _tables() for key in _own_binds(table, keys, at)} if keys else set()
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.cli.common.target_places import WHOLE, places_beside
 from policyfs.kernel.placeholder import cover
-from policyfs.kernel.targets import WHOLE, bind, clear, held_elsewhere, places_beside, remove
+from policyfs.kernel.targets import bind, clear, held_elsewhere, remove
 from policyfs.linux.mountinfo import ABSENT, mounts_at
 from tests.support.machine.namespace import detach
 from tests.support.mount import layers
@@ -88,7 +89,7 @@ def test_a_mount_that_another_place_has_stays_below_the_next(at: str, tmp_path: 
     layers.mount("--bind", place, other)
     layers.mount("--make-slave", other)
     try:
-        held = held_elsewhere(at)
+        held = held_elsewhere(at, [place])
         assert "/Films" in {root for _, root in held}
         bind(place, at, "/", held, read_only=False)
         assert _types(place) == [ABSENT, "tmpfs", "tmpfs"]
@@ -98,12 +99,5 @@ def test_a_mount_that_another_place_has_stays_below_the_next(at: str, tmp_path: 
     finally:
         for _ in mounts_at(str(other)):
             detach(str(other))
-    clear(place, held_elsewhere(at))
+    clear(place, held_elsewhere(at, [place]))
     assert _types(place) == [ABSENT]
-
-
-def test_only_a_mount_with_its_name_has_places(tmp_path: Path) -> None:
-    for name in (WHOLE, "media", "targets/a", "targets/b"):
-        (tmp_path / name).mkdir(parents=True)
-    assert places_beside(str(tmp_path / "media")) == []
-    assert places_beside(str(tmp_path / WHOLE)) == [str(tmp_path / "targets/a"), str(tmp_path / "targets/b")]

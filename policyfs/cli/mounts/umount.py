@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from policyfs.cli.common.live_mounts import known, part
 from policyfs.cli.common.processes import look, status_file
+from policyfs.cli.common.target_places import places_beside
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.peer import peer_of
@@ -88,8 +89,6 @@ def run_umount(args: argparse.Namespace) -> int:
 
 def _targets(path: str) -> list[str]:
     """Return the places of the targets of a mount of a site, with which services and containers have it."""
-    from policyfs.kernel.targets import places_beside
-
     private = os.path.realpath(control.runtime_dir() / "mounts")
     return places_beside(path) if path.startswith(f"{private}/") else []
 
@@ -99,7 +98,7 @@ def _clear_targets(path: str) -> None:
     from policyfs.kernel.targets import clear, held_elsewhere
 
     def clear_all() -> None:
-        held = held_elsewhere(path)
+        held = held_elsewhere(path, places)
         for place in places:
             clear(place, held)
 

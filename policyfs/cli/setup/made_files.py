@@ -20,11 +20,11 @@ from policyfs.cli.setup.compose_override import Edit, Place, apply, forget, take
 from policyfs.cli.site.own_units import UNITS, maker
 from policyfs.cli.site.site import run_down
 from policyfs.cli.site.site_document import Site, private_places, read_site
+from policyfs.cli.site.site_targets import remove_places
 from policyfs.cli.site.site_units import remove_stale
 from policyfs.domain import OWNER_NONE
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.kernel.session import unmount
-from policyfs.kernel.targets import remove_all
 from policyfs.linux.immutable import set_immutable
 from policyfs.linux.interpreter import clean_environment, program
 from policyfs.linux.mountinfo import ABSENT, mounts_at
@@ -258,7 +258,7 @@ def _unmount(site: Site) -> None:
         for name in mount.directories:
             if os.path.islink(os.path.join(above, name)):
                 os.unlink(os.path.join(above, name))
-        remove_all(mount.at)
+        remove_places(mount)
         os.rmdir(mount.at)
         os.rmdir(above)
     with contextlib.suppress(OSError):  # a mount that was added later is there

@@ -9,14 +9,13 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
-from urllib.parse import quote as percent_encoded
 
 from pydantic import AfterValidator, BeforeValidator
 
 from policyfs.cli.common.quantities import age, count, number, segment_size, size
+from policyfs.cli.common.target_places import WHOLE, place_in, place_name
 from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
-from policyfs.kernel.targets import TARGETS, WHOLE
 from policyfs.policy.errors import PolicyError, quote
 from policyfs.policy.text.companions import Head, Reader, sound
 from policyfs.policy.text.document import Strict
@@ -219,11 +218,6 @@ def label(mount: MountDoc) -> str:
     return mount.app or "shared"
 
 
-def place_in(above: str, target: str) -> str:
-    """Return the path of a target's bind. above: the directory of the mountpoint."""
-    return os.path.join(above, TARGETS, percent_encoded(target.strip("/"), safe=""))
-
-
 def read_site(path: str) -> Site:
     """Read a site file. Raises PolicyErrors with all faults, or PolicyfsError if the file cannot be read."""
     try:
@@ -347,7 +341,7 @@ def _check_users(part: Part[MountDoc], doc: MountDoc, errors: list[PolicyError])
 def _check_targets(part: Part[MountDoc], doc: MountDoc, errors: list[PolicyError]) -> None:
     """Add errors for the targets of a mount, and for keys beside them."""
     others = [key for key in ("path", "directories", *_CHOSEN) if key in doc.model_fields_set]
-    long = [one for one in doc.targets if len(percent_encoded(one, safe="")) > _LONGEST_NAME]
+    long = [one for one in doc.targets if len(place_name(one)) > _LONGEST_NAME]
     pairs = itertools.permutations(doc.targets, 2) if doc.service else ()
     inner = next((one for one, other in pairs if one.startswith(f"{other}/")), None)
     if others:

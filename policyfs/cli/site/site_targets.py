@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
 from policyfs.cli.common.processes import look
-from policyfs.cli.site.site_document import MountDoc, Site, Target, place_in
+from policyfs.cli.common.target_places import TARGETS, place_in, places_beside
+from policyfs.cli.site.site_document import MountDoc, Site, Target
 from policyfs.errors import PolicyfsError
-from policyfs.linux.mountinfo import Mount, mounts_at
+from policyfs.linux.mountinfo import FSTYPE, mounts_at
 from policyfs.linux.private_files import make_private
 from policyfs.trail.lines.table import shown, word
 
@@ -22,7 +23,7 @@ def make_places(mount: MountDoc, above: str) -> None:
     """Make the places of a mount's targets, with placeholders. Remove those of an earlier site file. above:
     the directory of the mountpoint, perhaps not yet at its path. Raises OSError, MountError."""
     from policyfs.kernel.placeholder import cover
-    from policyfs.kernel.targets import places_beside, remove
+    from policyfs.kernel.targets import remove
 
     wanted = [place_in(above, target) for target in mount.targets]
     for place in wanted:
@@ -32,6 +33,16 @@ def make_places(mount: MountDoc, above: str) -> None:
     for place in places_beside(os.path.join(above, os.path.basename(mount.at))):
         if place not in wanted:
             remove(place)
+
+
+def remove_places(mount: MountDoc) -> None:
+    """Remove the places of a mount's targets. Raises OSError, MountError."""
+    from policyfs.kernel.targets import remove
+
+    for place in places_beside(mount.at):
+        remove(place)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(os.path.join(os.path.dirname(mount.at), TARGETS))
 
 
 def bind_targets(site: Site, mount: MountDoc) -> list[str]:
@@ -52,7 +63,7 @@ def bind_targets(site: Site, mount: MountDoc) -> list[str]:
 def _bind(site: Site, mount: MountDoc) -> None:
     from policyfs.kernel.targets import bind, held_elsewhere
 
-    held = held_elsewhere(mount.at)
+    held = held_elsewhere(mount.at, places_beside(mount.at))
     for target, one in _missing(site, mount):
         try:
             bind(site.target_place(mount, target), mount.at, one.path, held, read_only=one.read_only)
@@ -71,14 +82,12 @@ def unbound(site: Site, mount: MountDoc) -> list[str]:
 
 
 def _missing(site: Site, mount: MountDoc) -> list[tuple[str, Target]]:
-    from policyfs.kernel.targets import bound
+    """Return the targets of which no right bind of the mount, as it is now, is on top. Sends no request."""
+    live = [one.device for one in mounts_at(mount.at)[-1:] if one.fstype == FSTYPE]
 
-    def is_right(there: Mount | None, one: Target) -> bool:
-        return there is not None and (there.root, "ro" in there.options) == (one.path, one.read_only)
+    def is_bound(target: str, one: Target) -> bool:
+        there = mounts_at(site.target_place(mount, target))[-1:]
+        found = [(top.device, top.root, "ro" in top.options) for top in there]
+        return found == [(device, one.path, one.read_only) for device in live] != []
 
-    found: Iterator[tuple[str, Target]] = iter(mount.targets.items())
-    return [
-        (target, one)
-        for target, one in found
-        if not is_right(bound(site.target_place(mount, target), mount.at), one)
-    ]
+    return [(target, one) for target, one in mount.targets.items() if not is_bound(target, one)]

@@ -1,0 +1,19 @@
+"""The places of targets: beside a mountpoint with their name, and one for each path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from policyfs.cli.common.target_places import WHOLE, place_in, places_beside
+
+
+def test_only_a_mount_with_its_name_has_places(tmp_path: Path) -> None:
+    for name in (WHOLE, "media", "targets/a", "targets/b"):
+        (tmp_path / name).mkdir(parents=True)
+    assert places_beside(str(tmp_path / "media")) == []
+    assert places_beside(str(tmp_path / WHOLE)) == [str(tmp_path / "targets/a"), str(tmp_path / "targets/b")]
+
+
+def test_each_path_has_a_place_of_its_own() -> None:
+    assert place_in("/run/x", "/movies") == "/run/x/targets/movies"
+    assert len({place_in("/run/x", path) for path in ("/a/b", "/a%2Fb", "/a", "/b")}) == 4
