@@ -298,6 +298,30 @@ def home(tmp_path: Path) -> Iterator[Home]:
             machine("sh", "-c", STOP, check=False)
 
 
+def _is_looked_at(machine: Booted) -> None:
+    """A timer looks at the site: what was given the library is named in the journal."""
+    check = "policyfs-check-home"
+    assert machine.state(f"{check}.timer") == "active"
+    containers = machine(str(POLICYFS), "status", "--check", SITE, check=False)  # these have /srv
+    names = re.findall(r"past: \[(.*)\] in ", containers)
+    assert {"tv", "systemd-player"} <= set(names), containers
+    machine("sh", "-c", f"echo 'past: [{', '.join(names)}]' >>{SITE}")
+    machine("systemctl", "start", f"{check}.service")
+    machine("mkdir", "/srv/past")
+    more = (f"--property=BindPaths={STORE}/DCIM:/srv/past", "sleep", "1000")
+    machine("systemd-run", "--unit=past", *more)
+    try:
+        machine("systemctl", "start", f"{check}.service", check=False)
+        assert machine.state(f"{check}.service") == "failed"
+        words = ("journalctl", "--output=cat", "--priority=warning", f"--unit={check}", "--grep=past-policy")
+        told = machine(*words)
+        assert 'id="past-policy"' in told
+        assert "past.service has /srv/media, or a part of it, at /srv/past" in told
+    finally:
+        machine("systemctl", "stop", "past.service")
+        machine("systemctl", "reset-failed", f"{check}.service")
+
+
 @pytest.mark.timeout(600)
 def test_nobody_finds_an_empty_library(home: Home) -> None:
     machine = home.machine
@@ -315,14 +339,15 @@ def test_nobody_finds_an_empty_library(home: Home) -> None:
     (machine.root / "srv/disk/DCIM" / REMOVED).unlink()
     wait_for(lambda: all("DELETED" in str(home.lines(name)) for name in PURGERS), "purgers delete it", UP_S)
     made = machine(
-        "sh", "-c", "cd /etc/systemd/system; ls -d policyfs-home*.service policyfs-home.target *.d"
+        "sh", "-c", "cd /etc/systemd/system; ls -d policyfs-*.service policyfs-home.target *.d"
     ).split()
     units = [name.removesuffix(".d") for name in made]
-    assert len(units) == 2 * len(APPS) + len(APPS) + 3 + SHARED
+    assert len(units) == 2 * len(APPS) + len(APPS) + 4 + SHARED
     assert machine("systemd-analyze", "verify", *units) == ""
     wait_for(lambda: len(home.journal(APPS[0])) >= 2, "journald has read all lines", UP_S)
     assert home.journal(APPS[0]) == ["warning", "info"], "one line for each start"
     assert home.warnings(APPS[0]) == [("4", "store-absent")]
+    _is_looked_at(machine)
     down = machine(str(POLICYFS), "down", SITE, check=False)
     stop, _, said = down.partition("`")[2].partition("`")
     assert stop.startswith("systemctl stop policyfs-home.target policyfs-home-"), down

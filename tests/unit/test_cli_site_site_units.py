@@ -34,14 +34,15 @@ def test_units_of_a_site_are_written_and_understood_by_systemd(site: Site, tmp_p
     written = {str(path.relative_to(to)): path.read_text() for path in to.rglob("*") if path.is_file()}
     assert written == dict(units(site, sys.executable))
     assert sorted(written) == [
-        "gallery.service.d/policyfs-home.conf", "policyfs-home-gallery.service",
+        "gallery.service.d/policyfs-home.conf", "policyfs-check-home.service", "policyfs-check-home.timer",
+        "policyfs-home-gallery.service",
         "policyfs-home-places.service", "policyfs-home-player.service", "policyfs-home-shared.service",
         "policyfs-home.target",
     ]  # fmt: skip
     (to / "gallery.service").write_text("[Service]\nExecStart=/bin/true\n")
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *(str(to / name) for name in (
-            "policyfs-home.target", "gallery.service"))],
+            "policyfs-home.target", "policyfs-check-home.timer", "gallery.service"))],
         capture_output=True, text=True, check=False, env={"SYSTEMD_UNIT_PATH": f"{to}:/lib/systemd/system"},
     )  # fmt: skip
     wrong = [line for line in done.stderr.splitlines() if str(to) in line or "policyfs" in line]
@@ -194,7 +195,8 @@ def test_units_that_the_site_does_not_name_any_more_are_removed(
     assert left == {
         "gallery.service.d/own.conf", "show.service.d/policyfs-home.conf", "policyfs-home.target",
         "policyfs-home-places.service", "policyfs-home-gallery.service", "policyfs-home-shared.service",
-        "policyfs-other.service", "policyfs-own.service",
+        "policyfs-other.service", "policyfs-own.service", "policyfs-check-home.service",
+        "policyfs-check-home.timer",
     }  # fmt: skip
     assert policyfs("unit", "--to", str(to), site.file).returncode == 0
     (to / "gallery.service.d/own.conf").unlink()

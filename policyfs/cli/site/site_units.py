@@ -45,6 +45,8 @@ _SOCKETS: Final = ("docker.sock", "podman.sock", "containerd.sock", "crio.sock")
 
 _ENGINES: Final = "Before=docker.service podman.service podman-restart.service\n"
 _ENGINES_WAIT_S: Final = 90
+_CHECKED: Final = "*:0/5"
+"""When a site is looked at: every five minutes (systemd.time(7))."""
 
 CONFINED: Final = """\
 Restart=on-failure
@@ -193,11 +195,14 @@ def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:
     names = [site.unit(mount) for mount in site.mounts]
     wants = "".join(f"Wants={name}\nAfter={name}\n" for name in (_places_name(site), *names))
     about = (
-        f"[Unit]\nDescription=policyfs mounts of {site.name}\n{wants}{_ENGINES}"
+        f"[Unit]\nDescription=policyfs mounts of {site.name}\n{wants}"
+        f"Wants={_check_name(site)}.timer\n{_ENGINES}"
         f"# Container engines do not wait longer for an absent store.\nJobTimeoutSec={_ENGINES_WAIT_S}\n"
     )
     yield site.target, f"{made_by}{about}\n[Install]\nWantedBy=multi-user.target\n"
     yield _places_name(site), made_by + _places_unit(site, program)
+    for suffix, text in _check_units(site, program):
+        yield f"{_check_name(site)}.{suffix}", made_by + text
     used: dict[str, list[tuple[MountDoc, str]]] = {}
     for mount, name in zip(site.mounts, names, strict=True):
         yield name, made_by + _mount_unit(site, mount, program)
@@ -209,6 +214,18 @@ def units(site: Site, program: str = "policyfs") -> Iterator[tuple[str, str]]:
 
 def _places_name(site: Site) -> str:
     return f"policyfs-{site.name}-places.service"
+
+
+def _check_name(site: Site) -> str:
+    return f"policyfs-check-{site.name}"  # behind the site's name are the names of mounts
+
+
+def _check_units(site: Site, program: str) -> Iterator[tuple[str, str]]:
+    """Yield the suffixes and texts of the units that look, now and then, at all mounts and past them."""
+    command = " ".join(map(_word, [program, "status", "--check", site.file]))
+    about = f"[Unit]\nDescription=policyfs check of {site.name}\n"
+    yield "service", f"{about}\n[Service]\nType=oneshot\nExecStart={command}\n"
+    yield "timer", f"{about}PartOf={site.target}\n\n[Timer]\nOnCalendar={_CHECKED}\n"
 
 
 def _places_unit(site: Site, program: str) -> str:
