@@ -8,4 +8,5 @@ if awk '$1 == "devices" && $2 {found = 1} END {exit !found}' /proc/cgroups && [ 
     mkdir $devices
     mount -t cgroup -o devices cgroup $devices
 fi
-exec dockerd --storage-driver=vfs --iptables=false --ip6tables=false --bridge=none
+[ $# -gt 0 ] || set -- --storage-driver=vfs --iptables=false --ip6tables=false --bridge=none
+exec dockerd "$@"
