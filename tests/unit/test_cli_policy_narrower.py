@@ -32,7 +32,7 @@ LAYOUTS = {
 
 def narrower(text: str) -> tuple[Narrower, list[SourceText]]:
     policy = Narrower("home.yaml", [SourceText("home.yaml", text.encode())])
-    return policy, policy.texts([TAKING], "why")
+    return policy, policy.texts([TAKING], {"a": "why"})
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -119,10 +119,11 @@ def test_a_week_of_three_services(place: Path):
 def test_comments_and_hand_made_rules_stay_and_the_old_file_is_kept(place: Path):
     tighten(place, a_week(random.Random(7), days=2), "--yes", "--days", "2")
     new = without_lint_comments(place / "home.yaml")
-    before, _, rest = new.partition("  # 20")
+    before, _, rest = new.partition("  # policyfs tighten, 20")
     assert POLICY.startswith(before.rstrip())
     assert new.endswith(POLICY[POLICY.index("\n# What must") :])
     assert rest.count("- id: tighten.") == 3
+    assert "changed nothing.\n  - id: tighten.jellyfin.1\n" in rest
     [kept] = place.glob("home.yaml.*")
     assert kept.read_text() == POLICY
     assert kept.stat().st_mode == (place / "home.yaml").stat().st_mode

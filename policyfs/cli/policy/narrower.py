@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -27,7 +27,8 @@ from policyfs.policy.model import Rule, Where
 from policyfs.policy.replay.recorded import demand_of
 from policyfs.policy.replay.replay import Replayer
 from policyfs.policy.text.compose import compose, decode
-from policyfs.policy.text.nodes import Items, Mapping, Node, data_of
+from policyfs.policy.text.nodes import Items, Node, data_of
+from policyfs.policy.text.nodes import Mapping as MappingNode
 from policyfs.policy.text.parse import SourceText
 
 PREFIX: Final = "tighten"
@@ -48,15 +49,15 @@ class Narrower:
         self.sources: Final = sources
         self.engine: Final = load_policy(sources)
 
-    def texts(self, takings: Sequence[Taking], comment: str) -> list[SourceText]:
-        """Return the texts of the narrower policy. Raises PolicyfsError."""
+    def texts(self, takings: Sequence[Taking], comments: Mapping[str, str]) -> list[SourceText]:
+        """Return the texts of the narrower policy. comments: by app. Raises PolicyfsError."""
         taken = {rule.id for rule in self.engine.policy.rules}
         rules: list[str] = []
         for one in takings:
             names = (f"{PREFIX}.{one.app}.{number}" for number in range(1, len(taken) + 2))
             id_ = next(name for name in names if name not in taken)
             taken.add(id_)
-            rules += deny_text(comment, id_, one.app, (), one.ops, one.globs)
+            rules += ["", *deny_text(comments.get(one.app, ""), id_, one.app, (), one.ops, one.globs)]
         new = _with_rules(self.path, self.sources, rules)
         return [*(one for one in self.sources if one.name != new.name), new]
 
@@ -83,7 +84,7 @@ class Narrower:
         """Return these proposals without those under which something that was done would be refused."""
         left = list(takings)
         while left:
-            engine = self.load(self.texts(left, PREFIX), left)
+            engine = self.load(self.texts(left, {}), left)
             refused = self._refused(engine, left, requests)
             if not refused:
                 break
@@ -145,7 +146,7 @@ def _with_rules(path: str, sources: Sequence[SourceText], rules: Sequence[str]) 
     lines, places = found
     begin, end, _ = places[-1]
     indent = lines[begin].index("-")
-    added = [" " * indent + line[2:] for line in rules]
+    added = [line and " " * indent + line[2:] for line in rules]
     return SourceText(name, "\n".join([*lines[:end], *added, *lines[end:]]).encode())
 
 
@@ -195,7 +196,7 @@ def _items(text: SourceText, key: str) -> tuple[list[str], list[tuple[int, int, 
     errors: list[PolicyError] = []
     root = compose(decode(text.name, text.text, errors), errors)
     lines = text.text.decode("utf-8-sig").split("\n")
-    node = root.get(key) if isinstance(root, Mapping) else None
+    node = root.get(key) if isinstance(root, MappingNode) else None
     if not isinstance(node, Items) or not node.items:
         return None
     places = []

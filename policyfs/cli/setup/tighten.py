@@ -35,7 +35,7 @@ from policyfs.journal.writing.recorders import recorder_id
 from policyfs.policy.analysis.diff_text import Report, Side
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.errors import words_of
-from policyfs.policy.learn.unused import FILES, Activity, Directory, Taking, Unused
+from policyfs.policy.learn.unused import FILES, Directory, Taking, Unused
 from policyfs.policy.model import Policy
 from policyfs.policy.text.parse import SourceText
 from policyfs.trail.lines.table import shown, words
@@ -94,7 +94,7 @@ def run_tighten(args: argparse.Namespace) -> int:
             told = "without the others, a move that was made would be refused"
             print(f"{one.app} keeps {_what(one)}: {told}")
     if left:
-        _change(policy, live, left, args.days, ask)
+        _change(policy, live, left, seen, ask)
     else:
         print("nothing is changed" if proposed else "there is nothing to take away")
     return EXIT_OK
@@ -171,7 +171,7 @@ def _proposed(policy: Narrower, seen: _Trail) -> Iterator[Taking]:
 def _chosen(policy: Narrower, proposed: Sequence[Taking], seen: _Trail, ask: _Ask) -> Iterator[Taking]:
     """Print what each app did. Yield the proposals that the user accepts."""
     for app in policy.engine.policy.apps:
-        print(_told(app.name, seen.used.done[app.name], len(seen.period.days[app.name])))
+        print(_told(app.name, seen))
         for one in proposed:
             if one.app == app.name and ask(f"  take away {_what(one)}"):
                 yield one
@@ -190,8 +190,9 @@ def _asked(question: str) -> bool:
         return False
 
 
-def _told(app: str, done: Mapping[Directory, Activity], days: int) -> str:
+def _told(app: str, seen: _Trail) -> str:
     """Return a sentence about what an app did."""
+    done, days = seen.used.done[app], len(seen.period.days[app])
     if not days:
         return f"{app}: nothing on record, so nothing is proposed"
     read = _files({one: activity.read for one, activity in done.items()})
@@ -219,11 +220,12 @@ def _what(taking: Taking) -> str:
 
 
 def _change(
-    policy: Narrower, live: Mapping[str, str], takings: Sequence[Taking], days: int, ask: _Ask
+    policy: Narrower, live: Mapping[str, str], takings: Sequence[Taking], seen: _Trail, ask: _Ask
 ) -> None:
     """Show the differences, and put the policy in force after a yes. Raises PolicyfsError."""
-    comment = f"{_date(time.time_ns())}: not used in {days} days. Without this rule it is allowed again."
-    texts = policy.silenced(policy.texts(takings, comment))
+    today = _date(time.time_ns())
+    comments = {one.app: f"policyfs tighten, {today}: {_told(one.app, seen)}." for one in takings}
+    texts = policy.silenced(policy.texts(takings, comments))
     engine = policy.load(texts, takings)
     tests = _tests(policy, engine.policy)
     sides = Side(policy.path, policy.engine.policy), Side(policy.path, engine.policy)
