@@ -18,6 +18,7 @@ from policyfs.domain import Facts, FileType, Op
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
+from tests.support.mount.daemons import policyfs
 from tests.support.mount.steps import CAMERA, OPEN
 
 
@@ -43,9 +44,13 @@ def test_what_is_said_of_a_file(tmp_path: Path) -> None:
     assert absent.ftype is FileType.REGULAR
 
 
-def test_a_directory_is_no_mount(tmp_path: Path) -> None:
-    assert not is_mount(str(tmp_path))
+def test_only_an_empty_directory_may_be_an_absent_mount(tmp_path: Path) -> None:
     assert not is_mount(str(tmp_path / "absent"))
+    said = policyfs("policy", "explain", tmp_path, "/a", "--uid", "7")
+    assert said.returncode == 1
+    assert f"no policyfs daemon answers for {tmp_path}: there is no policyfs mount" in said.stderr
+    (tmp_path / "a.yaml").touch()
+    assert not is_mount(str(tmp_path))
 
 
 class FakeSniffer:

@@ -18,7 +18,7 @@ from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Facts, FileType, Op, Pri
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.journal.files.policy_texts import read_policy
 from policyfs.linux.leases import writers_seen
-from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
+from policyfs.linux.mountinfo import ABSENT, FSTYPE, mounts_at, resolve
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import with_exceptions
@@ -66,9 +66,12 @@ class LiveFile:
 
 
 def is_mount(path: str) -> bool:
-    """Return True if a path is the mountpoint of a policyfs mount."""
+    """Return True if a path is the mountpoint of a policyfs mount, also of one that is absent: its place has
+    a placeholder, or is an empty directory, which no policy can be."""
     try:
-        return any(mount.fstype == FSTYPE for mount in mounts_at(resolve(path)))
+        if any(mount.fstype in {FSTYPE, ABSENT} for mount in mounts_at(resolve(path))):
+            return True
+        return os.path.isdir(path) and not os.listdir(path)
     except OSError:
         return False
 
