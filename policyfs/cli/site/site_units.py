@@ -46,7 +46,7 @@ _SOCKETS: Final = ("docker.sock", "podman.sock", "containerd.sock", "crio.sock")
 _ENGINES: Final = "Before=docker.service podman.service podman-restart.service\n"
 _ENGINES_WAIT_S: Final = 90
 _CHECKED: Final = "*:0/5"
-"""When a site is looked at: every five minutes (systemd.time(7))."""
+"""The times of a look at a site: every five minutes (systemd.time(7))."""
 
 CONFINED: Final = """\
 Restart=on-failure
