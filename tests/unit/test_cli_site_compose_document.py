@@ -88,6 +88,15 @@ def test_files_that_it_names_are_read_below_limits(tmp_path: Path) -> None:
     assert [one.partition(" ")[0] for one in read(tmp_path, elsewhere).unread] == ["include:", "include:"]
 
 
+def test_services_with_volumes_of_each_other(tmp_path: Path) -> None:
+    text = "a: {volumes_from: [a, b, b:ro], volumes: [/a:/a]}, b: {volumes_from: [a], volumes: [/b:/b]}"
+    found = read(tmp_path, f"services: {{{text}}}")
+    assert {one.target: one.read_only for one in found.volumes("a")} == {"/a": False, "/b": True}
+    chain = ", ".join(f"s{at}: {{volumes_from: [s{at + 1}]}}" for at in range(30))
+    with pytest.raises(PolicyfsError, match="nested too deeply"):
+        list(read(tmp_path, f"services: {{{chain}}}").volumes("s0"))
+
+
 def test_what_is_elsewhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "services: {app: {volumes: [~/films:/films], use_api_socket: true}}"
     assert len(read(tmp_path, text).unread) == 1

@@ -16,7 +16,7 @@ from policyfs.cli.setup.access import Access
 from policyfs.cli.setup.unit_rights import rights_of
 from policyfs.cli.site.compose_document import ComposeFile
 from policyfs.cli.site.own_units import is_own
-from policyfs.cli.site.site_document import Target
+from policyfs.cli.site.site_document import Target, is_path
 from policyfs.linux.reach import reaches
 from policyfs.linux.running import processes
 from policyfs.linux.services import services
@@ -91,6 +91,9 @@ def of_compose(compose: ComposeFile, store: str) -> Iterator[User | str]:
                 yield f"{name} has the volume {source}, which is no directory: give it one first"
                 break
             path = _within(source, store)
+            if not (is_path(path) and is_path(volume.target)):
+                yield f"{name} has {source} at {volume.target}, which no site file can name: rename it first"
+                break
             user.targets[volume.target] = Target(path=path, read_only=volume.read_only)
             user.shares[path] = user.shares.get(path, False) or not volume.read_only
         else:

@@ -42,15 +42,20 @@ class ComposeFile(NamedTuple):
     def volumes(self, name: str) -> Iterator[Volume]:
         """Yield the volumes of a service, also those that it has from others, and its files (configs,
         secrets). Raises PolicyfsError if one cannot be checked."""
-        yield from self._volumes(name, 0).values()
+        yield from self._volumes(name, {}).values()
 
-    def _volumes(self, name: str, nested: int) -> dict[str, Volume]:
-        """Return the volumes of a service by target: of two with the same target, the later one counts."""
+    def _volumes(self, name: str, known: dict[str, dict[str, Volume]], nested: int = 0) -> dict[str, Volume]:
+        """Return the volumes of a service by target: of two with the same target, the later one counts.
+        known: those of services that were looked at, perhaps incomplete: two may name each other."""
+        if name in known:
+            return known[name]
+        if nested > _MAX_NESTED:
+            raise PolicyfsError(f"{shown(self.path)}: volumes_from is nested too deeply")
         service = _mapping(self.services.get(name))
-        found: dict[str, Volume] = {}
-        for one in map(str, _list(service.get("volumes_from")) if nested < _MAX_NESTED else ()):
+        found = known[name] = {}
+        for one in map(str, _list(service.get("volumes_from"))):
             other, _, mode = one.partition(":")
-            for volume in self._volumes(other, nested + 1).values():
+            for volume in [*self._volumes(other, known, nested + 1).values()]:
                 read_only = volume.read_only or mode == "ro"
                 found[volume.target] = volume._replace(read_only=read_only, text=f"volumes_from: {one}")
         for kind, above in (("configs", "/"), ("secrets", "/run/secrets/")):

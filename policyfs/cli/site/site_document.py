@@ -43,6 +43,14 @@ def _absolute(value: str) -> str:
     return value.rstrip("/") or "/"
 
 
+def is_path(value: str) -> bool:
+    """Return True if a site file can have this path."""
+    try:
+        return _absolute(value) == value
+    except ValueError:
+        return False
+
+
 def _unit(value: str) -> str:
     if not value.endswith(".service") or "/" in value or not value.isprintable() or " " in value:
         refuse(f"{quote(value)} is not a service", "write the name of the unit, such as jellyfin.service")
