@@ -106,6 +106,16 @@ def sorted_in(top: Path) -> Iterator[str]:
     yield code_of(os.link, new, linked)
     yield code_of(os.rename, linked, top / MUSIC / "new")
     yield code_of(os.rename, new, top / "Films/again")
+    season = top / "Photos/season"
+    season.mkdir()
+    with (season / "one").open("wb") as file:
+        file.write(b"film")
+        yield code_of(os.rename, season, top / "Films/season")
+        file.write(b"more")
+    yield code_of((top / "Films/season/two").write_bytes, b"2")
+    yield str(sorted(os.listdir(top / "Films/season")))
+    yield str((top / "Films/season/one").read_bytes())
+    yield code_of(os.stat, season)
 
 
 def state(top: Path) -> dict[str, object]:
@@ -154,6 +164,8 @@ def test_each_container_has_what_it_had(home: Path, monkeypatch: pytest.MonkeyPa
     tops = Path(binds["/data1"]["source"]), home / "native/media"
     found = [call_as(0, lambda top: list(sorted_in(top)), top) for top in tops]
     assert found[0] == found[1]
+    seen = Path(binds["/media/films"]["source"]) / "season/one"
+    assert call_as(OTHER, seen.read_bytes) == b"filmmore", "another program, in its mount"
     assert state(home / "srv/media") == state(home / "native/media")
 
     # A volume that comes later.
@@ -161,7 +173,7 @@ def test_each_container_has_what_it_had(home: Path, monkeypatch: pytest.MonkeyPa
     more = f":/media/music:ro\n      - {home}/srv/media/Photos:/p\n"
     compose.write_text(compose.read_text().replace(":/media/music:ro\n", more))
     again = policyfs_process("init", "--yes", "--to", f"{home}/etc", environment=environment, deadline_s=250)
-    assert "/media/music (read only), /p\n" in again.stdout, again
+    assert (again.returncode, "/media/music (read only), /p\n" in again.stdout) == (0, True), again
     volumes = YAML(typ="safe").load((home / "app/docker-compose.override.yml").read_text())["services"]
     (place,) = (one["source"] for one in volumes["jellyfin"]["volumes"] if one["target"] == "/p")
     assert sorted(call_as(PUID, os.listdir, place)) == sorted(os.listdir(home / "srv/media/Photos"))

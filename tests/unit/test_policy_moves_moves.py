@@ -523,7 +523,7 @@ def test_names_with_two_captures_are_told_apart_only_for_a_short_time():
 
 
 def test_an_app_that_moves_freely_decides_who_else_sees_a_file() -> None:
-    """Only where it may do everything, unredacted, without content requirements; and only files."""
+    """Only where it may do everything, unredacted, without content requirements."""
     asked = Asked("""\
         apps:
           arr: {uid: 10010, moves: free}
@@ -547,4 +547,22 @@ def test_an_app_that_moves_freely_decides_who_else_sees_a_file() -> None:
         for name in ("arr", "cautious")
     ]
     assert gives == [False, True]
-    assert asked.rename("arr", "/in/a", "/tv/a", DIRECTORY, NO_FACTS) == EXDEV
+    assert asked.rename("arr", "/in/a", "/tv/a", DIRECTORY, NO_FACTS) == 0
+    assert asked.rename("cautious", "/in/a", "/tv/a", DIRECTORY, NO_FACTS) == EXDEV
+    for other in ("hidden", "checked", "own"):
+        found = asked.rename("arr", "/in/a", f"/{other}/a", DIRECTORY, NO_FACTS)
+        assert found == EXDEV, other
+
+
+def test_a_directory_moves_freely_only_if_all_below_it_may() -> None:
+    asked = Asked("""\
+        apps: {arr: {uid: 10010, moves: free}, tv: {uid: 10011}}
+        rules:
+          - {id: arr, allow: [all], who: {app: arr}, paths: "/{in,tv}/***"}
+          - {id: tv, allow: [see, read], who: {app: tv}, paths: "/tv/***"}
+          - {id: deep, deny: [delete], who: {app: arr}, paths: "/tv/kept/*/raw/**"}
+        """)
+    assert asked.rename("arr", "/in/a", "/tv/a", DIRECTORY, NO_FACTS) == 0
+    assert asked.rename("arr", "/tv/a", "/in/a", DIRECTORY, NO_FACTS) == 0
+    for new in ("/tv/kept/a", "/tv/kept"):
+        assert asked.rename("arr", "/in/a", new, DIRECTORY, NO_FACTS) == EXDEV, new

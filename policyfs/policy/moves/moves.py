@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.domain import (
+    NO_FACTS,
     Audit,
     Decision,
     Facts,
@@ -95,6 +96,7 @@ class Mover:
         self._gains: Final[Memo[tuple[PathState, PathState, FileType, bool], bool]] = Memo(remembered)
         self._same_below: Final[Memo[tuple[PathState, PathState, int, bool], bool]] = Memo(remembered)
         self._asking: Final[Memo[tuple[PathState, PathState], bool]] = Memo(remembered)
+        self._free_below: Final[Memo[tuple[PathState, PathState, int], bool]] = Memo(remembered)
         self._needs: Final[Memo[tuple[object, PathState, PathState, FileType], Need]] = Memo(remembered)
         self._renames: Final[Memo[_Rename, Decision]] = Memo(remembered)
 
@@ -247,7 +249,9 @@ class Mover:
     ) -> bool:
         if old.ftype is FileType.DIRECTORY:
             caller = engine.caller(who)
-            return self._alike_below(old.state, new.state, who, caller, same_directory=same_directory)
+            return self._alike_below(
+                old.state, new.state, who, caller, same_directory=same_directory
+            ) or self._moves_all_freely(engine, who, old.state, new.state)
         if not self.gain(old.state, new.state, old.ftype, same_directory=same_directory):
             return True
         return self._could_copy(engine, who, old, new)
@@ -274,6 +278,45 @@ class Mover:
             and not any(self._maybe_hidden(state) for state in (old, new))
             and not any(self.asks_more(*pair) for pair in ((old, new), (new, old)))
         )
+
+    def _moves_all_freely(self, engine: Decider, who: Principal, old: PathState, new: PathState) -> bool:
+        """Return True if moves_freely() is at and below two directories."""
+        if who.app not in self._free:
+            return False
+        key = (old, new, who.key)
+        found = self._free_below.get(key)
+        if found is None:
+            try:
+                found = all(
+                    self.moves_freely(engine, who, *pair)
+                    and all(
+                        engine.decide(who, Op.ALL, state, ftype, NO_FACTS).allowed
+                        for state in pair
+                        for ftype in (FileType.DIRECTORY, FileType.SYMLINK)
+                    )
+                    for pair in self._pairs_below(old, new, engine.caller(who))
+                )
+            except TooHardError:
+                found = False
+            self._free_below.keep(key, found, old.units + new.units)
+        return found
+
+    def _pairs_below(
+        self, old: PathState, new: PathState, caller: Caller
+    ) -> Iterator[tuple[PathState, PathState]]:
+        """Yield both paths, and those of one name of each class below them. Raise TooHardError."""
+        budget = Budget()
+        known: Known = {}
+        seen = {(old, new)}
+        todo = [(old, new)]
+        while todo:
+            pair = todo.pop()
+            yield pair
+            fresh = {*children(self._table, self._paths, pair, caller, known, budget)} - seen
+            seen |= fresh
+            if len(seen) > MAX_PAIRS:
+                raise TooHardError
+            todo += fresh
 
     # ---- comparing paths
 
