@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 from datetime import UTC
+from pathlib import Path
 
 import pytest
 
+from policyfs.cli.audit import query
 from policyfs.cli.audit.query import add_query, chains_of, selection_of, zone_of
 from policyfs.errors import PolicyfsError
+from policyfs.journal.files.segments import Chain
 from tests.support.mount.trail import a_denial, an_event
 
 
@@ -37,3 +42,15 @@ def test_zones() -> None:
 def test_a_missing_trail_is_named() -> None:
     with pytest.raises(PolicyfsError, match="--trail"):
         chains_of(argparse.Namespace(trail="/nonexistent"))
+
+
+def test_a_trail_of_root_gives_an_error_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_root: Path) -> list[Chain]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(query, "find_chains", refused)
+    with pytest.raises(PolicyfsError, match="only root may read it"):
+        query.open_trail(argparse.Namespace(trail=str(tmp_path)))

@@ -100,13 +100,16 @@ def unreadable(args: argparse.Namespace, error: OSError) -> PolicyfsError:
 
 def open_trail(args: argparse.Namespace) -> IndexedTrail:
     """Return the trails in the directory --trail, with their indexes. Warn on stderr if new indexes cannot be
-    saved."""
+    saved. Raises PolicyfsError."""
     cache, root = IndexCache(cache_directory()), Path(args.trail)
     if cache.problem:
         print(f"policyfs: no index is kept, so this query takes longer: {cache.problem}", file=sys.stderr)
-    ends = last_seqs(key_directory(), root_of(root))  # before the chains, which may grow meanwhile
-    trail = IndexedTrail(chains_of(args), cache, getattr(args, "progress", silent), ends)
-    trail.holes |= {name: [hole] for name, hole in unread(root, trail.chains, ends)}
+    try:
+        ends = last_seqs(key_directory(), root_of(root))  # before the chains, which may grow meanwhile
+        trail = IndexedTrail(chains_of(args), cache, getattr(args, "progress", silent), ends)
+        trail.holes |= {name: [hole] for name, hole in unread(root, trail.chains, ends)}
+    except OSError as error:
+        raise unreadable(args, error) from error
     return trail
 
 
