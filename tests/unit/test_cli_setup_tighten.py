@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.setup import tighten as command
+from policyfs.cli.setup.access import Access, policy_text
+from policyfs.cli.setup.access_tests import cases_text
 from policyfs.policy.analysis.diff import diff
 from policyfs.policy.text.parse import SourceText, parse_policy
 from tests.support.machine.documents import CHECKOUT
@@ -270,3 +272,24 @@ def test_a_failure_leaves_the_files_as_they_were(place: Path, monkeypatch: pytes
     assert "the files are as before" in said.stderr
     assert (place / "home.test.yaml").read_text() == TESTS
     assert (place / "home.yaml").read_text() == POLICY
+
+
+def test_what_init_writes(place: Path):
+    """Its policy and tests: the tests stay true, lint finds nothing, and nothing that was done is refused."""
+    accesses = [
+        Access("jellyfin", {"/Films": True, "/Music": True}), Access("immich", {"/Photos": True}),
+        Access("syncthing", {"/": True}),
+        Access("paperless", {"/Documents/inbox": True, "/Documents": False}),
+    ]  # fmt: skip
+    text = policy_text(accesses, name="home", file="home.yaml", store="/srv", site="home.site.yaml")
+    (place / "home.test.yaml").write_text(cases_text(accesses, "home.yaml"))
+    site = a_site(place, text, [one.app for one in accesses], TOPS)
+    record(place, [text], [*a_week(random.Random(7), days=1), lists("paperless", "/Documents")])
+    said = answered(site, "--yes")
+    assert said.returncode == 0, said
+    assert "in /Documents/inbox, never opened or listed? (y/N): yes" in said.stdout
+    assert narrower(place, text)
+    assert refused(place) == 0
+    for command_ in ("test", "lint"):
+        told = policyfs("policy", command_, place / "home.yaml")
+        assert told.returncode == 0, told
