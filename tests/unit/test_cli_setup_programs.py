@@ -39,6 +39,7 @@ TEXTS = {
     "nfo": b'<?xml version="1.0"?>\n<movie><title>Heat</title><plot>In Paris</plot></movie>\n',
     "nsp": b'{"all": [{"is": {"loved": true}}], "sort": "title"}\n',
     "opf": b'<?xml version="1.0"?>\n<package xmlns="http://www.idpf.org/2007/opf"/>\n',
+    "pls": b"[playlist]\nFile1=a.mp3\nNumberOfEntries=1\n",
     "plexmatch": b"title: Heat\nyear: 1995\n",
     "smi": b"<SAMI><BODY><SYNC Start=100><P>hi</BODY></SAMI>\n",
     "srt": b"1\n00:00:01,000 --> 00:00:02,000\nHello\n",
