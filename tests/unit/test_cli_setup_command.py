@@ -63,6 +63,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "app")
     monkeypatch.setattr(command, "likely_units", list)
     monkeypatch.setattr(interpreter, "PATH", str(tmp_path / "bin"))  # without this machine's containers
+    monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(tmp_path / "run"))  # and sites, which take names
+    monkeypatch.setattr(command, "_mount", lambda _: pytest.fail("an answer too few or too many: it mounts"))
     return tmp_path
 
 
@@ -182,8 +184,8 @@ def test_libraries_with_one_name_get_sites_of_their_own(place: Path, monkeypatch
     compose.write_text(compose.read_text().replace("services:\n", f"""services:
   emby: {{volumes: ['{other}:/films']}}
 """))
-    assert init(place, monkeypatch, "", "", "files", words=[str(place / "srv/media")]).returncode == 0
-    said = init(place, monkeypatch, "", "", "files", words=[str(other)])
+    assert init(place, monkeypatch, "", "files", words=[str(place / "srv/media")]).returncode == 0
+    said = init(place, monkeypatch, "files", words=[str(other)])
     assert said.returncode == 0, said
     sites = [read_site(str(path)) for path in sorted((place / "etc").glob("*.site.yaml"))]
     assert [(site.name, site.store) for site in sites] == [
