@@ -18,7 +18,7 @@ from policyfs.fs.checked import head_writes
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.handlers import Handlers
 from policyfs.journal.writing import recorders
-from policyfs.kernel import mount_api, own_proc, session, vectors
+from policyfs.kernel import mount_api, own_proc, session, targets, vectors
 from policyfs.kernel import notify as notify_module
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.notify import Notifier
@@ -192,10 +192,19 @@ def proc_unbounded() -> None:
     put(lock_circle, "LOOK_S", 0.15)
 
 
+def targets_followed() -> None:
+    """The directory of a target is looked up as any path is: symlinks are followed."""
+
+    def followed(root: int, path: bytes, flags: int, *, one_mount: bool) -> int:
+        return os.open(path, flags, dir_fd=root)
+
+    put(targets, "open_beneath", followed)
+
+
 MOUNTED: Final = named(
     circle_unseen, readers_unseen, control_files_left, detached_unseen, end_unasked, one_recorder,
     roots_reserve, changed_on_the_loop, one_notifier, few_notifiers, few_for_all, directory_kept,
     descriptors_kept, descriptors_kept_above, terminal_kept, processes_kept, environment_kept,
     keyring_kept, connection_unguarded, keeper_unfiltered, faults_dumped, removal_unanswered, proc_shared,
-    proc_unbounded, writable_after_all,
+    proc_unbounded, writable_after_all, targets_followed,
 )  # fmt: skip

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -19,9 +20,12 @@ import pytest
 
 from policyfs.linux.immutable import set_immutable
 from policyfs.linux.mountinfo import mounts_at
+from tests.support.machine.counts import count
+from tests.support.machine.documents import CHECKOUT
 from tests.support.machine.namespace import abort_connection, detach, mounts_below
 from tests.support.machine.processes import wait_for
 from tests.support.mount.daemons import Said, policyfs_process
+from tests.support.mount.stores import WEAKENED
 
 POLICY: Final = """\
 apiVersion: policyfs/v1
@@ -45,10 +49,11 @@ DEAD: Final = "error 107"
 """ENOTCONN, the answer of a placeholder."""
 LIST: Final = """\
 import os, sys
-try:
-    print(*sorted(os.listdir(sys.argv[1])))
-except OSError as error:
-    print("error", error.errno)
+for path in sys.argv[1:]:
+    try:
+        print(*sorted(os.listdir(path)))
+    except OSError as error:
+        print("error", error.errno)
 """
 
 
@@ -76,9 +81,22 @@ class Container:
         inside = ["nsenter", f"--target={self.process.pid}", "--mount", *command]
         return subprocess.run(inside, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
 
-    def names(self, target: str) -> str:
-        """The names in a target, or the number of the error."""
-        return self.run("python3", "-Ic", LIST, f"{self.at}/{target}")
+    def names(self, *targets: str) -> list[str]:
+        """The names in each target, or the number of the error."""
+        return self.run("python3", "-ISc", LIST, *(f"{self.at}/{target}" for target in targets)).splitlines()
+
+    @contextlib.contextmanager
+    def opened(self, path: str) -> Iterator[None]:
+        """Have a file open in it."""
+        script = f"exec 3<{self.at}/{path}; echo ready; exec sleep 600"
+        inside = ["nsenter", f"--target={self.process.pid}", "--mount", "sh", "-ec", script]
+        with subprocess.Popen(inside, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+                yield
+            finally:
+                process.kill()
 
     def end(self) -> None:
         self.process.kill()
@@ -154,28 +172,35 @@ def test_a_target_comes_back_in_a_running_container(home: Home) -> None:
     seen = ("all", "films", "look")
     assert home("up", "--places").returncode == 0
     early = home.container("early")
-    assert [early.names(target) for target in home.targets] == [DEAD] * len(home.targets)
+    assert early.names(*home.targets) == [DEAD] * len(home.targets)
     assert home("up").returncode == 0
     late = home.container("late")
-    for number in range(2):
+    for number in range(count(1, 3)):
         for one in (early, late):
-            assert [one.names(target) for target in seen] == shown, number
+            assert one.names(*seen) == shown, number
             one.run("sh", "-c", f"echo x >{one.at}/films/new; echo x >{one.at}/look/new2")
             assert sorted(os.listdir(home.store / "Films")) == ["films", "new"], "/look is read-only"
             one.run("rm", f"{one.at}/films/new")
         assert home("status", "--check").returncode == 0
+        with early.opened("films/films"):
+            said = home("down")
+            assert (said.returncode, "are in use" in said.stderr) == (1, True), said
+            assert early.names(*seen) == shown
         said = home("down")
         assert said.returncode == 0, said
         between = home.container(f"between-{number}")
-        assert {one.names(target) for one in (early, late, between) for target in seen} == {DEAD}
+        assert {name for one in (early, late, between) for name in one.names(*seen)} == {DEAD}
         assert home("up").returncode == 0
-        assert between.names("films") == "films"
+        assert between.names("films") == ["films"]
         between.end()
         assert len(mounts_at(home.place("films"))) <= 5, "mounts that no container has are gone"
     late.end()
     early.end()
     assert home("down").returncode == 0
     assert len(mounts_at(home.place("films"))) == 1
+    home.file.write_text(home.file.read_text().replace("/look: {path: /Films, read_only: true}, ", ""))
+    assert home("up", "--places").returncode == 0
+    assert sorted(os.listdir(home.place(""))) == sorted({*home.targets} - {"look"})
 
 
 def test_no_container_leaves_the_mount(home: Home) -> None:
@@ -188,19 +213,28 @@ def test_no_container_leaves_the_mount(home: Home) -> None:
     assert sorted(os.listdir(home.store)) == sorted(
         [*LINKS, *(f"moved-{name}" for name in LINKS), "Films", "Other"]
     )
-    assert [before.names(name) for name in LINKS] == ["own"] * len(LINKS), "a bind follows its directory"
+    assert before.names(*LINKS) == ["own"] * len(LINKS), "a bind follows its directory"
     containers = [before]
     for number, event in enumerate((up_again, killed, restarted)):
         event(home)
         containers.append(home.container(f"after-{number}"))
         for one in containers:
-            assert [one.names(name) for name in LINKS] == [DEAD] * len(LINKS), number
-            assert [one.names("films"), one.names("look")] == ["films"] * 2
+            assert one.names(*LINKS) == [DEAD] * len(LINKS), number
+            assert one.names("films", "look") == ["films"] * 2
     for name in LINKS:
         before.run("sh", "-ec", f"cd {before.at}/all; rm {name}; mv moved-{name} {name}")
     assert home("up").returncode == 0
     for one in containers:
-        assert [one.names(name) for name in LINKS] == ["own"] * len(LINKS)
+        assert one.names(*LINKS) == ["own"] * len(LINKS)
+
+
+def test_it_leaves_it_where_links_are_followed(home: Home) -> None:
+    assert home("up").returncode == 0
+    one = home.container("before")
+    one.run("sh", "-ec", f"cd {one.at}/all; mv etc moved-etc; ln -s /etc etc")
+    weakened = ["-m", WEAKENED, "targets-followed", "up", "--targets", "tv", str(home.file)]
+    subprocess.run([sys.executable, *weakened], check=True, cwd=CHECKOUT, env=os.environ | home.environment)
+    assert "passwd" in one.names("etc")[0].split()
 
 
 def up_again(home: Home) -> None:
