@@ -9,7 +9,7 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.journal.writing.accounts import Limits
-from tests.support.mount.weeks import Asked, a_site, a_week, reads, record
+from tests.support.mount.weeks import Asked, a_site, a_week, reads, record, renames
 from tests.unit.test_cli_setup_tighten import APPS, POLICY, TOPS, answered, place
 
 __all__ = ["place"]
@@ -42,3 +42,18 @@ def test_what_was_counted_together_may_have_been_anywhere_below(place: Path):
     said = answered(site)
     assert "syncthing (on 1 day): read" in said.stdout
     assert "take away create, delete in /? " in said.stdout, said
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_moves_that_were_counted_together_cannot_be_replayed(place: Path, free: bool):
+    text = POLICY.replace("syncthing: {}", "syncthing: {moves: free}") if free else POLICY
+    site = a_site(place, text, APPS, TOPS)
+    moved = [renames("syncthing", f"/Films/{at}/x", f"/Music/{at}/x", 0.5) for at in range(400)]
+    little = Limits(20_000, 20_000, 20_000, 20_000)
+    record(place, [text], [*WEEK, *moved], limits=little, audit=Audit.BEST_EFFORT)
+    said = answered(site, "--yes")
+    assert said.returncode == (0 if free else 1), said
+    told = "nothing is proposed, because the trail counts moves by syncthing without their paths"
+    assert (told in said.stdout) is not free
+    assert ((place / "home.yaml").read_text() == text) is not free
+    assert "who: {app: syncthing}\n    paths:\n" not in (place / "home.yaml").read_text()  # it may move anywhere

@@ -26,12 +26,14 @@ class Period:
 
     days: for each app, the numbers of the days on which it made requests, from 0. first_ns: by chain, the
     time of its oldest record (ns since 1970). lost: True if events are missing. digests: of all policies.
+    moves: the apps with moves that the trail has without their paths.
     """
 
     days: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     first_ns: dict[str, int] = field(default_factory=dict)
     lost: bool = False
     digests: set[str] = field(default_factory=set)
+    moves: set[str] = field(default_factory=set)
 
 
 def read_use(trail: IndexedTrail, wanted: Selection, before: Selection, used: Unused) -> Period:
@@ -107,10 +109,11 @@ def _add_requests(portion: Portion, wanted: Selection, used: Unused, found: Peri
             continue
         found.days[event.app].add(day)
         ops, new_ops = needs_of(event.operation, event.syscall)
-        if is_cut:
-            used.add_below(event.app, b"/", ops | new_ops)
-        elif event.folded:
-            used.add_below(event.app, portion.index.path(path), ops | new_ops)
+        if is_cut or event.folded:
+            used.add_below(event.app, b"/" if is_cut else portion.index.path(path), ops)
+            if new_ops:
+                used.add_below(event.app, b"/", new_ops)
+                found.moves.add(event.app)
         else:
             used.add(event.app, portion.index.path(path), ops)
             if new_path is not None:

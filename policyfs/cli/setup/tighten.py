@@ -29,7 +29,7 @@ from policyfs.cli.site.site import State, look, place_of, trail_of
 from policyfs.cli.site.site_document import Site, label, read_site
 from policyfs.daemon.control import control
 from policyfs.domain import Op
-from policyfs.errors import EXIT_INCOMPLETE, EXIT_OK, PolicyfsError, UsageError
+from policyfs.errors import EXIT_INCOMPLETE, EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.journal.writing.recorders import recorder_id
 from policyfs.policy.analysis.diff_text import Report, Side
@@ -75,7 +75,8 @@ def add_tighten(parser: argparse.ArgumentParser) -> None:
 
 
 def run_tighten(args: argparse.Namespace) -> int:
-    """Ask what to take away, and put the narrower policy in force. Return 5 if the trail is not whole."""
+    """Ask what to take away, and put the narrower policy in force. Return 5 if the trail is not
+    whole, 1 if it does not show all moves."""
     site = read_site(args.site)
     policy = Narrower(site.policy, read_sources(site.policy))
     live = dict(_live(site, policy.engine.digest))
@@ -83,6 +84,10 @@ def run_tighten(args: argparse.Namespace) -> int:
     if seen.period.lost or holes_of(seen.trail, seen.wanted):
         print("nothing is proposed, because records of these days are missing: see policyfs audit verify")
         return finish(seen.trail, EXIT_INCOMPLETE, seen.wanted)
+    free = {app.name for app in policy.engine.policy.apps if app.moves_freely}
+    if unclear := ", ".join(sorted(seen.period.moves - free)):
+        print(f"nothing is proposed, because the trail counts moves by {unclear} without their paths")
+        return EXIT_REFUSED
     _tell_days(site, seen, args.days)
     requests = RecordedRequests(seen.trail, seen.wanted)
     proposed = policy.settled(list(_proposed(policy, seen)), requests)
@@ -263,8 +268,9 @@ def _put_in_force(policy: Narrower, digest: str, new: Sequence[SourceText], live
     kept = {one.name: f"{one.name}.{stamp}" for one in new if one.name in old}
     try:
         for name, copy in kept.items():
-            with new_file(copy, stat.S_IMODE(os.stat(name).st_mode)) as fd:
-                os.write(fd, old[name])
+            mode = stat.S_IMODE(os.stat(name).st_mode)
+            with new_file(copy, mode) as fd, open(fd, "wb", closefd=False) as file:
+                file.write(old[name])
         for one in new:
             replace_file(Path(os.path.realpath(one.name)), one.text, known=old.get(one.name))
         for at, name in live.items():
