@@ -67,7 +67,7 @@ def _settings(directories: Iterable[str]) -> Iterator[tuple[str, list[tuple[str,
         for file in _listed(place, "*.service"):
             files.setdefault(file.name, file)
     for name, file in sorted(files.items()):
-        if file.resolve() == _MASKED:
+        if file.is_symlink() and file.resolve() == _MASKED:
             continue
         dropins: dict[str, Path] = {}
         for place in reversed(places):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.machine import past_mounts
+from policyfs.cli.machine import past_mounts, running_containers
 from policyfs.cli.machine.past_mounts import check_past, others_past, past
 from policyfs.cli.machine.running_containers import Container
 from policyfs.errors import PolicyfsError
@@ -78,7 +78,7 @@ def test_doctor_tells_what_it_could_not_look_at(monkeypatch: pytest.MonkeyPatch)
     def told(unseen: Sequence[int]) -> list[tuple[str, str]]:
         looked: tuple[Look, list[str]] = (Look([], list(unseen)), [])
         monkeypatch.setattr(past_mounts, "look", lambda function, timeout_s: looked)
-        monkeypatch.setattr(past_mounts, "running", lambda *, stopped: [])
+        monkeypatch.setattr(running_containers, "running", lambda *, stopped: [])
         return [(one.state.value, one.what) for one in check_past("/srv/media")]
 
     assert told([]) == [("ok", "no program was given the store past policyfs, or has it open")]

@@ -8,12 +8,11 @@ import pwd
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.cli.common.live_mounts import part
 from policyfs.cli.common.processes import look
 from policyfs.cli.machine.findings import Finding, State
-from policyfs.cli.machine.running_containers import Container, having, running
 from policyfs.cli.machine.store_checks import check_closed
 from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
@@ -23,6 +22,9 @@ from policyfs.linux.reach import Look, Reach, look_at, shares_of
 from policyfs.linux.running import place_of, session_of, unit_of
 from policyfs.linux.services import naming
 from policyfs.trail.lines.table import shown, word
+
+if TYPE_CHECKING:
+    from policyfs.cli.machine.running_containers import Container
 
 _LOOK_S: Final = 10.0
 _STATUS_S: Final = 2.0
@@ -54,7 +56,13 @@ class Seen(NamedTuple):
     unseen: list[int]
 
 
-def past(store: str, containers: Callable[[], list[Container]] = running) -> Seen:
+def _engines() -> list[Container]:
+    from policyfs.cli.machine.running_containers import running  # mostly, nobody needs a name
+
+    return running()
+
+
+def past(store: str, containers: Callable[[], list[Container]] = _engines) -> Seen:
     """Return what reaches a store past the mounts of policyfs. containers: asks the engines; called only if
     something needs the name of a container. Raises OSError and PolicyfsError if nobody can know."""
     store = os.path.realpath(store)
@@ -80,6 +88,8 @@ def others_past(store: str, known: Collection[str]) -> Iterator[str]:
 
 def check_past(store: str) -> Iterator[Finding]:
     """Yield a finding for each thing that reaches a store past the mounts of policyfs, or would."""
+    from policyfs.cli.machine.running_containers import running
+
     containers = running(stopped=True)
     seen = past(store, lambda: containers)
     for one in (*seen.found, *stopped(containers, store)):
@@ -92,6 +102,8 @@ def check_past(store: str) -> Iterator[Finding]:
 
 def stopped(containers: Iterable[Container], store: str) -> Iterator[Past]:
     """Yield the containers that would have a store, or a part of it, if somebody started them."""
+    from policyfs.cli.machine.running_containers import having
+
     for one, source in having([one for one in containers if not one.pid], os.path.realpath(store)):
         what = f"would have {shown(source)}, but does not run"
         yield Past(one.name, f"the container {shown(one.name)} of {one.manager} {what}", _ANEW)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.cli.machine.past_mounts import Past, Seen, past, unseen_text
 from policyfs.cli.site.own_units import is_own, known_sites
-from policyfs.daemon.log import Notice, configure
 from policyfs.errors import PolicyfsError
 from policyfs.linux.service_manager import is_journal
 from policyfs.trail.lines.table import shown, word
@@ -57,17 +56,24 @@ def print_told(told: Iterable[Told]) -> bool:
     """Print what reaches stores; if output goes to the journal, as a notice. Return True if nothing does that
     is not meant to."""
     well = True
-    log = configure(sys.stdout, as_json=False, of_journal=True) if is_journal(_STDOUT) else None
+    journal = is_journal(_STDOUT)
     for one in told:
         for text in one.unmeant:
             well = False
-            if log is None:
-                print(f"{shown(one.store)}: PAST THE POLICY: {text}")
+            if journal:
+                _notice(one.store, text)
             else:
-                Notice.PAST_POLICY.tell(log, store=one.store, reason=text)
+                print(f"{shown(one.store)}: PAST THE POLICY: {text}")
         for text in one.meant:
             print(f"{shown(one.store)}: past the policy, as its site says: {text}")
     return well
+
+
+def _notice(store: str, text: str) -> None:
+    from policyfs.daemon.log import Notice, configure  # only here: the import takes 40 ms
+
+    log = configure(sys.stdout, as_json=False, of_journal=True)
+    Notice.PAST_POLICY.tell(log, store=store, reason=text)
 
 
 def _text(one: Past, its: Iterable[Site]) -> str:
