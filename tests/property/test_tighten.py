@@ -29,10 +29,11 @@ pytestmark = pytest.mark.timeout(max(300, CASES // 10))
 
 def a_policy(draw: random.Random) -> str:
     """A policy with hand-made rules of all sorts, or one in which apps may do nearly everything, but c."""
+    head = HEAD.replace("b: {", "b: {moves: free, ") if draw.random() < 0.5 else HEAD
     if draw.random() < 0.5:
         ops = draw.choice(["see, create, delete", "see, write, create, delete"])
         of_c = f"  - {{id: s, allow: [{ops}], who: {{app: c}}}}\n"
-        return f"{HEAD}rules:\n  - {{id: r, allow: [all], who: {{app: [a, b]}}}}\n{of_c}"
+        return f"{head}rules:\n  - {{id: r, allow: [all], who: {{app: [a, b]}}}}\n{of_c}"
     rules = []
     for number in range(draw.randint(2, 7)):
         some = draw.sample(["read", "write", "create", "delete", "attr"], 3)
@@ -45,7 +46,7 @@ def a_policy(draw: random.Random) -> str:
         rules.append(f"  - {{{what}}}\n")
     if draw.random() < 0.3:
         rules.append("  - {id: no-place, require: {redact: [location]}, who: {app: [a, b]}}\n")
-    return HEAD + "rules:\n" + "".join(rules)
+    return head + "rules:\n" + "".join(rules)
 
 
 def some_days(draw: random.Random) -> list[Asked]:
