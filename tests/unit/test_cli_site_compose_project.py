@@ -51,6 +51,12 @@ def test_what_compose_refuses_is_an_error(tmp_path: Path, text: str) -> None:
         sources(tmp_path, text)
 
 
+def test_a_service_of_an_included_file_is_extended(tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("services: {b: {volumes: [./b:/b]}}")
+    text = f"include: ['{tmp_path}/more.yaml']\nservices: {{a: {{extends: b}}}}"
+    assert sources(tmp_path, text) == {"b": [f"{tmp_path}/b"], "a": [f"{tmp_path}/b"]}
+
+
 def test_files_are_counted(tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text("services: {}")
     with pytest.raises(PolicyfsError, match="more than 50 other files"):

@@ -34,11 +34,14 @@ def test_other_forms_are_an_error(text: str) -> None:
 def test_a_file_of_settings() -> None:
     text = (
         "\ufeff# places\n\nA=1\r\nexport B = two words # more\nC='$A #'\nD=\"${A}\\n$B\" # x\nE=$A${NO:-n}\n"
-        "F=\nG\nH: yaml\nI=a#b\nJ=\"two\nlines\"\nHOME=/other\nK=$HOME/k\nL='a\nb'\nM=\\$A\n"
+        'F=\nG\nH: yaml\nI=a#b\nJ="two\nlines"\nHOME=/other\nK=$HOME/k\nL=\'a\nb\'\nM="\\$A"\nN=\\$A\n'
+        "O='it\\'s'P=1\n"
     )
     assert settings(text, {"HOME": "/root", "G": "given"}) == {
         "A": "1", "B": "two words", "C": "$A #", "D": "1\ntwo words", "E": "1n", "F": "", "G": "given",
         "H": "yaml", "I": "a#b", "J": "two\nlines", "HOME": "/other", "K": "/root/k", "L": "a\nb", "M": "$A",
+        "N": "\\1", "O": "it's", "P": "1",
     }  # fmt: skip
-    with pytest.raises(ValueError, match="line 2 is no setting"):
-        settings("A=1\n=secret\n", {})
+    for line in ("=secret", 'B="secret', "'secret'"):
+        with pytest.raises(ValueError, match="line 2 is no setting"):
+            settings(f"A=1\n{line}\n", {})

@@ -15,6 +15,7 @@ from policyfs.cli.site.compose_volumes import canonical
         ("/m:/m:Z,ro,rslave", "bind", "/m", "/m", True), ("/m:/m:ro,rw", "bind", "/m", "/m", False),
         ("/m:/m:RO", "bind", "/m", "/m", False), ("named:/n:z", "volume", "named", "/n", False),
         ("/anonymous", "volume", "", "/anonymous", False), ("C:\\m:/m:ro", "bind", "C:\\m", "/m", True),
+        ("a:b:/m", "bind", "/p/a:b", "/m", False), ("/a:/m:b:ro", "bind", "/a", "/m", False),
         ("v:/v", "volume", "", "v:/v", False), (".:/m", "bind", "/p", "/m", False),
         ({"type": "bind", "source": "m", "target": "/m", "read_only": "yes"}, "bind", "/p/m", "/m", True),
         ({"type": "tmpfs", "target": "/t"}, "tmpfs", "", "/t", False),

@@ -32,6 +32,8 @@ def test_what_libyaml_does_not_read() -> None:
     assert tags == [
         (["a"], "!override"), (["b", "c"], "!reset"), (["b", "d", "f"], "!reset"), (["g", "f"], "!reset"),
     ]  # fmt: skip
+    ((_, tags),) = documents(b"a: !override {b: !reset [1]}\nc: !reset 2")
+    assert tags == [(["a"], "!override"), (["c"], "!reset")], "none within another, as in Compose"
     assert [tree for tree, _ in documents(b"a: 1\n---\nb: 2\n---\n")][:2] == [{"a": 1}, {"b": 2}]
     assert documents(b"") == []
 

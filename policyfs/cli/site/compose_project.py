@@ -96,8 +96,13 @@ class Project:
                 _mark(tree, at, tag)
             yield _located(tree, path, place)
 
-    def _with_others(self, tree: Tree, path: str, place: Place) -> object:
-        """Merge a file over what its services extend, and over the files that it includes."""
+    def _with_others(self, tree: Tree, path: str, place: Place) -> Tree:
+        """Merge a file over the files that it includes, and its services over those that they extend."""
+        included: Any = {}
+        entries = _unmarked(tree.pop("include", None))
+        for entry in entries if isinstance(entries, list) else ():
+            included = _merge(included, self._included(_unmarked(entry), place))
+        tree = included | {key: _merge(included.get(key), one) for key, one in tree.items()}
         services = _unmarked(tree.get("services"))
         if isinstance(services, dict):
             extended: Tree = {}
@@ -105,11 +110,7 @@ class Project:
                 service = self._extended(name, services, path, place, ())
                 extended[name] = Override(service) if isinstance(one, Override) else service
             tree["services"] = Override(extended) if isinstance(tree["services"], Override) else extended
-        included: object = {}
-        entries = _unmarked(tree.pop("include", None))
-        for entry in entries if isinstance(entries, list) else ():
-            included = _merge(included, self._included(_unmarked(entry), place))
-        return _merge(included, tree)
+        return tree
 
     def _included(self, entry: object, place: Place) -> Tree:
         entry = entry if isinstance(entry, dict) else {"path": entry}

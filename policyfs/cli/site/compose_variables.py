@@ -10,8 +10,9 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPERATOR: Final = re.compile(r":?[-+?]")
 _SETTING: Final = re.compile(
     r"""(?:export[ \t]+)?(?P<name>[A-Za-z0-9_.\[\]-]+)[ \t]*"""
-    r"""(?:[=:][ \t]*(?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>[^\n]*)))?"""
-    r"""[ \t]*(?:\#[^\n]*)?(?:\n|$)""",
+    r"""(?:[=:][ \t]*(?:'(?P<single>(?:[^'\\]|\\.)*)'|"(?P<double>(?:[^"\\]|\\.)*)"|"""
+    r"""(?P<bare>(?:[^'"\n][^\n]*)?))"""
+    r"""|(?:\#[^\n]*)?(?:\n|$))""",
     re.DOTALL,
 )
 _ESCAPE: Final = re.compile(r"\\([nrt\"\\])")
@@ -94,9 +95,9 @@ def settings(text: str, given: Mapping[str, str]) -> dict[str, str]:
 def _value(match: re.Match[str], values: Mapping[str, str]) -> str | None:
     single, double, bare = match["single"], match["double"], match["bare"]
     if single is not None:
-        return single
+        return single.replace("\\'", "'")
     if double is None and bare is None:  # a name alone: the environment has the value
         return values.get(match["name"])
     text = re.split(r"\s#", bare)[0].strip() if double is None else double
-    expanded = interpolated(text.replace("\\$", "$$"), values, lambda _: "")
+    expanded = interpolated(text if double is None else text.replace("\\$", "$$"), values, lambda _: "")
     return expanded if double is None else _ESCAPE.sub(lambda one: _ESCAPED.get(one[1], one[1]), expanded)

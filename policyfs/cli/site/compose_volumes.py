@@ -39,7 +39,7 @@ def _short(text: str) -> Tree:
     """Parse ``source:target:options``, where Windows has a colon in paths."""
     parts: list[str] = []
     for one in text.split(":"):
-        if parts and len(parts[-1]) == 1 and parts[-1].isalpha() and len(parts) < 3:
+        if parts and len(parts[-1]) == 1 and parts[-1].isalpha():
             parts[-1] += f":{one}"
         else:
             parts.append(one)
@@ -47,14 +47,15 @@ def _short(text: str) -> Tree:
         raise ValueError("a volume has the form source:target:options")
     source, target = parts[:2] if len(parts) > 1 else ("", parts[0])
     modes = [one for one in "".join(parts[2:]).split(",") if one in {"ro", "rw"}]
-    kind = "bind" if source.startswith(("/", ".", "~")) or is_windows(source) else "volume"
+    is_path = source.startswith(("/", ".", "~", "\\\\")) or (source[1:2] == ":" and source[0].isalpha())
+    kind = "bind" if is_path else "volume"
     read_only = modes[-1:] == ["ro"]
     return {"type": kind, "source": source, "target": target, "read_only": read_only, "subpath": ""}
 
 
 def is_windows(path: str) -> bool:
-    """Return True for a path of Windows, which has a drive or a pipe."""
-    return path.startswith("\\\\") or (path[1:2] == ":" and path[0].isalpha())
+    """Return True for an absolute path of Windows, which has a drive or is a pipe."""
+    return path.startswith("\\\\") or (path[1:3] in {":\\", ":/"} and path[0].isalpha())
 
 
 def located(path: str, directory: str, home: str) -> str:

@@ -46,6 +46,7 @@ class _Plain:
     def __init__(self) -> None:
         self._nodes = self._characters = 0
         self._tags: list[tuple[list[str | int], str]] = []
+        self._tagged = False
 
     def taken(self) -> list[tuple[list[str | int], str]]:
         """Return the paths of values with a tag in the last document, and forget them."""
@@ -56,10 +57,17 @@ class _Plain:
         """Return a node as a plain value. Raises ValueError."""
         self._count(node, len(path))
         tag = str(node.tag)
-        if tag in {RESET, OVERRIDE}:
+        if tag in {RESET, OVERRIDE} and not self._tagged:
             self._tags.append((list(path), tag))
-        elif tag.startswith(_CORE) and tag.removeprefix(_CORE) not in _TYPES:
+            self._tagged = True
+            found = self._untagged(node, path)  # in which Compose takes no tags
+            self._tagged = False
+            return found
+        if tag.startswith(_CORE) and tag.removeprefix(_CORE) not in _TYPES:
             raise ValueError(f"line {node.start_mark.line + 1}: Compose does not know the tag {tag}")
+        return self._untagged(node, path)
+
+    def _untagged(self, node: Node, path: tuple[str | int, ...]) -> object:
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
