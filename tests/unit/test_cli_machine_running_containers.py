@@ -22,10 +22,10 @@ from policyfs.linux import interpreter
 LABEL = "com.docker.compose"
 
 
-def inspected(name: str, *sources: str, files: str = "", above: str = "") -> dict[str, object]:
+def inspected(name: str, *sources: str, files: str = "", above: str = "", env: str = "") -> dict[str, object]:
     """What `docker container inspect` prints of a container, as far as it matters."""
     labels = {f"{LABEL}.service": name, f"{LABEL}.project.config_files": files,
-              f"{LABEL}.project.working_dir": above}  # fmt: skip
+              f"{LABEL}.project.working_dir": above, f"{LABEL}.project.environment_file": env}  # fmt: skip
     mounts = [{"Type": "bind", "Source": source, "Destination": "/data", "RW": True} for source in sources]
     return {
         "Id": name.encode().hex().ljust(64, "0"), "Name": f"/{name}", "State": {"Status": "running"},
@@ -48,10 +48,20 @@ def script(path: Path, text: str) -> None:
 
 
 def test_of_docker_and_podman() -> None:
-    both = inspected("web", "/srv/media", files="compose.yaml,/opt/more.yaml", above="/opt/web")
+    both = inspected("web", "/srv/media", files="compose.yaml,/opt/more.yaml", above="/opt/web",
+                     env="/opt/x.env")  # fmt: skip
     data = json.dumps([both, {**inspected("alone"), "Name": "alone", "Mounts": None}]).encode()
     assert list(parse("podman", data).values()) == [
-        Container("web", "podman", "web", ("/opt/web/compose.yaml", "/opt/more.yaml"), ("/srv/media",)),
+        Container(
+            "web",
+            "podman",
+            "web",
+            ("/opt/web/compose.yaml", "/opt/more.yaml"),
+            ("/srv/media",),
+            0,
+            "/opt/web",
+            ("/opt/x.env",),
+        ),
         Container("alone", "podman", "", (), ()),
     ]
     relative = json.dumps([inspected("web", files="compose.yaml")]).encode()

@@ -116,3 +116,14 @@ def test_a_project_directory_is_where_paths_begin(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text("services: {app: {volumes: ['$FILMS:/films', ./a:/a]}}")
     found = read_compose(str(tmp_path / "compose.yaml"), variables=True, directory=f"{tmp_path}/own")
     assert [one.source for one in found.volumes("app")] == ["/srv/films", f"{tmp_path}/own/a"]
+
+
+def test_several_env_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in ((".env", "A=/0"), ("one.env", "A=/1\nB=$A/b"), ("two.env", "A=/2\nC=$A$B")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "compose.yaml").write_text("services: {app: {volumes: ['$A:/a', '${B-}${C-/c}:/b']}}")
+    path, both = str(tmp_path / "compose.yaml"), ["one.env", "two.env"]
+    found = read_compose(path, variables=True, env_files=both)
+    assert [one.source for one in found.volumes("app")] == ["/2", "/1/b/2/1/b"]
+    monkeypatch.setenv("COMPOSE_ENV_FILES", ",".join(both))
+    assert list(read_compose(path, variables=True).volumes("app")) == list(found.volumes("app"))

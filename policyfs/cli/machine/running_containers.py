@@ -22,7 +22,7 @@ _MAX_BYTES: Final = 16 << 20
 
 class Container(NamedTuple):
     """A container. service: its name in *files*, compose files. sources: directories of the host. pid: of its
-    first process; 0 if it does not run."""
+    first process; 0 if it does not run. directory, env_files: of its Compose project."""
 
     name: str
     manager: str
@@ -30,6 +30,8 @@ class Container(NamedTuple):
     files: tuple[str, ...]
     sources: tuple[str, ...]
     pid: int = 0
+    directory: str = ""
+    env_files: tuple[str, ...] = ()
 
 
 def running(*, stopped: bool = False) -> list[Container]:
@@ -61,7 +63,8 @@ def parse(manager: str, data: bytes) -> dict[str, Container]:
             found[one["Id"]] = Container(
                 one["Name"].removeprefix("/"), manager, str(labels.get(f"{_LABEL}service", "")),
                 tuple(filter(os.path.isabs, paths)), tuple(filter(os.path.isabs, sources)),
-                int(one["State"].get("Pid", 0)),
+                int(one["State"].get("Pid", 0)), above if os.path.isabs(above) else "",
+                tuple(filter(os.path.isabs, labels.get(f"{_LABEL}project.environment_file", "").split(","))),
             )  # fmt: skip
     except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError("it is not what `container inspect` prints") from error

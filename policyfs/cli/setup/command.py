@@ -219,8 +219,10 @@ def _compose(
         files: dict[tuple[str, ...], list[str]] = {}
         for those, names in compose_files(containers, store and os.path.realpath(store)).items():
             files.setdefault(tuple(one for one in those if one not in own) or those, []).extend(names)
-        runs = "from which containers run"
-        told = [f"{shown(those[0])}, {runs}: {', '.join(names)}" for those, names in files.items()]
+        told = [
+            f"{shown(those[0])}, from which containers run: {', '.join(names)}"
+            for those, names in files.items()
+        ]
         if len(told) > 1:
             library = "" if store else ", or name the library"
             raise UsageError(f"choose one compose file with --compose{library}: {'; '.join(told)}")
@@ -230,7 +232,12 @@ def _compose(
     if not found:
         return None
     # The first file once more: without any other, those are found that Compose reads by itself.
-    return read_compose(found[0], variables=True, more=[one for one in found if one not in own])
+    runs = next((one for one in containers if found[0] in one.files), None)
+    others = [one for one in found if one not in own]
+    if runs is None:
+        return read_compose(found[0], variables=True, more=others)
+    env_files = [*filter(os.path.isfile, runs.env_files)]
+    return read_compose(found[0], variables=True, more=others, directory=runs.directory, env_files=env_files)
 
 
 def _users(

@@ -89,22 +89,24 @@ class ComposeFile(NamedTuple):
 
 
 def read_compose(
-    path: str, *, variables: bool = False, more: Sequence[str] = (), directory: str = ""
-) -> ComposeFile:
+    path: str, *, variables: bool = False, more: Sequence[str] = (), directory: str = "",
+    env_files: Sequence[str] = (),
+) -> ComposeFile:  # fmt: skip
     """Read a compose file, and the files that it extends and includes. Raises PolicyfsError.
 
-    variables: True if variables get values: from the environment, and from the file `.env` beside the compose
-    file. Otherwise one in a volume is an error: only docker knows all values. more: further compose files, as
-    with `-f`. Without these, those that Compose itself reads: an override file beside a file with one of
-    Compose's names, or the files in COMPOSE_FILE. directory: as with `--project-directory`.
+    variables: True if variables get values: from the environment, and from *env_files*, by default the file
+    `.env` beside the compose file. Otherwise one in a volume is an error: only docker knows all values. more:
+    further compose files, as with `-f`. Without these, those that Compose itself reads: an override file
+    beside a file with one of Compose's names, or the files in COMPOSE_FILE. directory: as with
+    `--project-directory`.
     """
     project = Project(path)
     directory = os.path.abspath(directory or os.path.dirname(path))
     values: dict[str, str] | None = None
     if variables:
-        beside = os.path.join(directory, ".env")
-        own = project.values(beside, os.environ) if os.path.lexists(beside) else {}
-        values = {**own, **os.environ, "PWD": directory}  # people start the containers there
+        named = env_files or [one for one in os.environ.get("COMPOSE_ENV_FILES", "").split(",") if one]
+        given = {**os.environ, "PWD": directory}  # people start the containers there
+        values = project.values([os.path.join(directory, one) for one in named], directory, given)
     paths = (path, *more) if more else _itself(path, values or {})
     tree = project.merged(paths, Place(directory, values))
     if not isinstance(tree.get("services"), dict):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn
 
 from policyfs.cli.common.confined import in_confined_child
@@ -71,13 +72,17 @@ class Project:
         found = _plain(tree)
         return found if isinstance(found, dict) else {}
 
-    def values(self, path: str, given: Mapping[str, str]) -> dict[str, str]:
-        """Return the variables that a file `.env` sets. given: the environment. Raises PolicyfsError."""
-        self._count()
-        found = in_confined_child(
-            lambda data: settings(data.decode(errors="replace"), given), path, MAX_BYTES, regular=True
-        )
-        return found if isinstance(found, dict) else {}
+    def values(self, files: Sequence[str], directory: str, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment, with the variables that files set, or if there are none the file `.env` in
+        a directory, if it exists. given: the environment, which counts before them. Raises PolicyfsError."""
+        beside = os.path.join(directory, ".env")
+        own: dict[str, str] = {}
+        for path in files or [beside] * os.path.lexists(beside):
+            self._count()
+            read = partial(_settings, given=given, before=own)
+            found = in_confined_child(read, path, MAX_BYTES, regular=True)
+            own |= found if isinstance(found, dict) else {}
+        return {**own, **given}
 
     def _count(self) -> None:
         self._read += 1
@@ -125,12 +130,8 @@ class Project:
         directory = place.path(str(named)) if named else os.path.dirname(paths[0])
         values = place.values
         if values is not None:
-            own: dict[str, str] = {}
-            beside = os.path.join(directory, ".env")
             files = [place.path(name) for name in _texts(entry.get("env_file"))]
-            for file in files or [beside] * os.path.lexists(beside):
-                own |= self.values(file, {**own, **values})
-            values = {**own, **values}
+            values = self.values(files, directory, values)
         return self.merged(paths, Place(directory, values, place.nested + 1))
 
     def _extended(
@@ -163,6 +164,10 @@ class Project:
             raise PolicyfsError(f"{at}, which is not in {shown(path)}")
         extended = self._extended(base, services, path, place, (*seen, (path, name)))
         return _merge(_unmarked(extended), service)
+
+
+def _settings(data: bytes, given: Mapping[str, str], before: Mapping[str, str]) -> dict[str, str]:
+    return settings(data.decode(errors="replace"), given, before)
 
 
 def _located(tree: Tree, path: str, place: Place) -> Tree:

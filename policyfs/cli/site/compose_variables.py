@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -18,6 +19,7 @@ _SETTING: Final = re.compile(
 _ESCAPE: Final = re.compile(r"\\([nrt\"\\])")
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t"}
 _MAX_DEPTH: Final = 20
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 Missing = Callable[[str], str]
 """A function of a variable without a value: returns what replaces it, or raises."""
@@ -73,9 +75,9 @@ def _braced(inner: str, values: Mapping[str, str], missing: Missing, depth: int)
     return interpolated(rest, values, missing, depth + 1) if operator[0][-1] == "-" else missing(name[0])
 
 
-def settings(text: str, given: Mapping[str, str]) -> dict[str, str]:
+def settings(text: str, given: Mapping[str, str], before: Mapping[str, str] = _NONE) -> dict[str, str]:
     """Return the variables that a file `.env` sets. given: the environment, which counts before the file.
-    Raises ValueError for a line that is no setting."""
+    before: of earlier files. Raises ValueError for a line that is no setting."""
     found: dict[str, str] = {}
     at, text = 0, text.removeprefix("\ufeff").replace("\r\n", "\n")
     while at < len(text):
@@ -86,7 +88,7 @@ def settings(text: str, given: Mapping[str, str]) -> dict[str, str]:
         if match is None:
             raise ValueError(f"line {text.count(chr(10), 0, at) + 1} is no setting of the form NAME=value")
         at = match.end()
-        name, value = match["name"], _value(match, {**found, **given})
+        name, value = match["name"], _value(match, {**before, **found, **given})
         if value is not None:
             found[name] = value
     return found
