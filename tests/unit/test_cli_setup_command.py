@@ -291,4 +291,10 @@ def test_running_containers_give_the_compose_file(place: Path, monkeypatch: pyte
         reading = f"reading {compose}, from which containers run: immich-server, jellyfin\n"
         assert (reading in said.stderr) == (words == [library]), said
         assert said.stderr.count("it still reaches the library directly") == said.stderr.count(stray) == 1
+        site = place / "etc/media.site.yaml"
+        text = site.read_text()
+        site.write_text(f'{text}past: ["stray\\x1b"]\n')
+        again = init(place, monkeypatch, "", words=words)
+        assert ("nothing is new" in again.stdout, "stray" in again.stderr) == (True, False), again
+        site.write_text(text)
         assert policyfs("init", "--undo", place / "etc/media.init").returncode == 0

@@ -93,7 +93,7 @@ def run_init(args: argparse.Namespace) -> int:
     if not os.path.isdir(store):
         raise PolicyfsError(f"{store} is no directory: name the directory with your files")
     before = find_site(to, store)
-    users = list(_users(questions, compose, store, containers))
+    users = list(_users(questions, compose, store, containers, before.past if before else ()))
     if before is not None:
         return _add(before, users, compose, questions)
     name = _free_name(store, to)
@@ -241,9 +241,11 @@ def _compose(
 
 
 def _users(
-    questions: Questions, compose: ComposeFile | None, store: str, containers: Sequence[Container]
-) -> Iterator[User]:
-    """Yield the programs that use the library. Raises PolicyfsError if there are none."""
+    questions: Questions, compose: ComposeFile | None, store: str, containers: Sequence[Container],
+    meant: Sequence[str],
+) -> Iterator[User]:  # fmt: skip
+    """Yield the programs that use the library. meant: names of those that the site lets pass its mounts.
+    Raises PolicyfsError if there are none."""
     users = []
     for told in compose.unread if compose else ():
         print(f"note: {told}", file=sys.stderr)
@@ -253,7 +255,8 @@ def _users(
         else:
             print(f"note: {shown(user)}", file=sys.stderr)
     served = {user.container for user in users}
-    for text in past_policy(containers, compose.path if compose else "", served, store):
+    unmeant = [one for one in containers if one.name not in meant]
+    for text in past_policy(unmeant, compose.path if compose else "", served, store):
         print(f"note: {text}", file=sys.stderr)
     for text in past_quadlets(store):
         print(f"note: {text}", file=sys.stderr)
@@ -267,7 +270,7 @@ def _users(
             else:
                 told = f"{shown(unit.unit)} cannot enter {shown(store)}: it gets nothing"
                 print(f"note: {told}", file=sys.stderr)
-    known = {one.name for one in containers} | {user.unit for user in users}
+    known = {*meant, *(one.name for one in containers), *(user.unit for user in users)}
     for text in others_past(store, known):
         print(f"note: {text}", file=sys.stderr)
     for at, user in enumerate(users):  # a container and a service can have one name
