@@ -197,6 +197,8 @@ def test_libraries_with_one_name_get_sites_of_their_own(place: Path, monkeypatch
     assert policyfs("init", "--undo", place / "etc/media.init").returncode == 0
     line = "COMPOSE_FILE=compose.yaml:policyfs-media-2.yml\n"
     assert (place / "app/.env").read_text().endswith(line), "without the file that is gone"
+    bound = User("mpd", unit="mpd.service", bound=["/music"])
+    assert "edit --full mpd.service: its unit binds /music itself" in next(command._next([bound], None))
     monkeypatch.setattr(command, "of_unit", lambda name, _: User(name, unit=name))
     monkeypatch.setattr(command, "likely_units", lambda: ["mpd.service"])
     said = init(place, monkeypatch, "", "files", words=["--to", str(place / "more"), str(other)])

@@ -80,6 +80,7 @@ def test_a_unit_has_the_library_at_its_own_path_and_where_it_binds_it(
     found = UnitRights({"/": False, "/Music": True}, False, binds)
     monkeypatch.setattr(library_users, "rights_of", lambda *_: found)
     user = of_unit("mpd.service", str(store))
+    assert user.bound == ["/music"]
     assert user.targets == {
         str(store): Target(path="/", read_only=False), "/music": Target(path="/Music", read_only=True),
     }  # fmt: skip

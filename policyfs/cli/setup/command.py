@@ -288,6 +288,10 @@ def _next(users: Sequence[User], override: Override | None, own: Sequence[str] =
     """Yield a line for each thing that the user must do for the programs to have their mounts. own: the
     second compose file, if it was there already."""
     compose = "docker-compose" if is_old_compose() else "docker compose"
+    for user in users:
+        if user.bound:
+            told = f"its unit binds {', '.join(map(shown, user.bound))} itself, and systemd takes this first"
+            yield f"next: remove these lines by systemctl edit --full {word(user.unit)}: {told}"
     if units := [user.unit for user in users if user.unit]:
         yield f"next: {words('systemctl', 'restart', *units)}"
     if own or (override and override.place.is_read):

@@ -38,7 +38,8 @@ class User:
     service, or empty. container: its service in the compose file, or empty.
 
     image: of the container, or empty. targets: by the path at which it finds its files. shares: paths in the
-    library, True if it can write. narrowed: its access if the user has answered that it may do less.
+    library, True if it can write. bound: the targets that its unit binds itself. narrowed: its access if the
+    user has answered that it may do less.
     """
 
     name: str
@@ -47,6 +48,7 @@ class User:
     image: str = ""
     targets: dict[str, Target] = field(default_factory=dict)
     shares: dict[str, bool] = field(default_factory=dict)
+    bound: list[str] = field(default_factory=list)
     narrowed: Access | None = None
 
     def access(self) -> Access:
@@ -126,7 +128,9 @@ def of_unit(unit: str, store: str) -> User:
     for target, source, read_only in found.binds:
         if f"{source}/".startswith(f"{store}/"):
             targets[target] = Target(path=_within(source, store), read_only=read_only)
-    return User(_app_name(unit.removesuffix(".service")), unit, targets=targets, shares=found.shares)
+    user = User(_app_name(unit.removesuffix(".service")), unit, targets=targets, shares=found.shares)
+    user.bound = [target for target in targets if target in {one.target for one in found.binds}]
+    return user
 
 
 def site_text(name: str, store: str, policy: str, users: Sequence[User]) -> str:
