@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -232,14 +234,30 @@ def test_answers_narrow_what_known_programs_may_do(place: Path, monkeypatch: pyt
         assert (done.returncode, done.stderr) == (0, ""), done
 
 
-def test_a_site_of_an_older_version_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_site_of_an_older_version_goes_by_a_word(
+    place: Path, monkeypatch: pytest.MonkeyPatch, is_changed: bool
+) -> None:
     assert init(place, monkeypatch, "", "", "files").returncode == 0
-    site = place / "etc/media.site.yaml"
+    etc = place / "etc"
+    site, listed = etc / "media.site.yaml", etc / "media.init"
     head, _, tail = site.read_text().partition("    targets:\n")
     site.write_text(head + "    path: /data/media\n" + tail.partition("\n")[2])
-    said = init(place, monkeypatch, "")
-    told = "immich-server has a mount of an older version; for what it had before: policyfs init --undo "
-    assert f"{told}{place}/etc/media.init" in said.stdout
+    if not is_changed:  # as if it had made this
+        made = json.loads(listed.read_text())
+        made["files"][str(site)] = sha256(site.read_bytes()).hexdigest()
+        listed.write_text(json.dumps(made))
+    said = init(place, monkeypatch, "", "no")
+    told = "An older version has given immich-server other paths and rights than before. Undo that (as b"
+    assert (said.returncode, told in said.stderr, "nothing is new" in said.stdout) == (0, True, True), said
+    said = init(place, monkeypatch, "", "as before", "", "files")
+    if is_changed:
+        assert (said.returncode, "move the files that were kept" in said.stderr) == (1, True), said
+        assert os.listdir(etc) == ["media.site.yaml"]
+        return
+    assert said.returncode == 0, said
+    assert all(mount.targets for mount in read_site(str(site)).mounts)
+    assert "as before: 3 services, nothing restricted yet" in said.stdout
 
 
 def test_a_library_that_nothing_uses_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

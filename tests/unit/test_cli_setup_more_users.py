@@ -44,7 +44,7 @@ def test_volumes_and_programs_join(site: Site) -> None:
     """One program has the name of another: a service of systemd, for example."""
     more = [user("arr", tv="/Films", music="/Music"), _unit()]
     change = change_of(site, more)
-    assert ([one.name for one in change.users], change.old) == (["arr", "arr-2"], [])
+    assert [one.name for one in change.users] == ["arr", "arr-2"]
     new = site_of(site.file, change.files[site.file].encode())
     found = {mount.app: list(mount.targets) for mount in new.mounts}
     assert found == {"arr-2": ["/x"], "arr": ["/music", "/tv"]}

@@ -63,6 +63,7 @@ _QUESTIONS: Final = 1000
 """More than there are: an empty answer takes the proposal."""
 _YES: Final = frozenset({"y", "yes"})
 _FILES: Final = "files"
+_WORD: Final = "as before"
 
 
 def add_init(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +95,7 @@ def run_init(args: argparse.Namespace) -> int:
         raise PolicyfsError(f"{store} is no directory: name the directory with your files")
     before = find_site(to, store)
     users = list(_users(questions, compose, store, containers, before.past if before else ()))
-    if before is not None:
+    if before is not None and not _is_undone(before, users, questions):
         return _add(before, users, compose, questions)
     name = _free_name(store, to)
     policy, tests, file, listed = (
@@ -125,15 +126,28 @@ def run_init(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _is_undone(site: Site, users: Sequence[User], questions: Questions) -> bool:
+    """Undo a site that an older version has made, if the user says so. Raises PolicyfsError if the user has
+    changed files of it."""
+    listed = site.file.removesuffix(".site.yaml") + LIST
+    old = {name for mount in site.mounts if not mount.targets for name in mount.users}
+    names = [name for user in users if (name := user.unit or user.container) in old]
+    if not names or not os.path.exists(listed):
+        return False
+    told = f"An older version has given {', '.join(names)} other paths and rights than before. Undo that"
+    if questions.ask(f"{told} ({_WORD}; no)", "no").lower() != _WORD:
+        return False
+    if undo(listed):
+        raise PolicyfsError("move the files that were kept, and call this command again")
+    return True
+
+
 def _add(site: Site, users: Sequence[User], compose: ComposeFile | None, questions: Questions) -> int:
     """Add what is new to a site."""
     listed = site.file.removesuffix(".site.yaml") + LIST
     known = {name for mount in site.mounts for name in mount.users}
     _ask(questions, [user for user in users if not known & {user.unit, user.container}])
     change = change_of(site, users)
-    for name in change.old:
-        undo_it = f"policyfs init --undo {word(listed)}"
-        print(f"{shown(name)} has a mount of an older version; for what it had before: {undo_it}, then init")
     if not change.users:
         print(f"nothing is new for {shown(site.file)}")
         print(told_of(site))

@@ -21,12 +21,10 @@ _APP: Final = "  - app: {}"
 
 
 class Change(NamedTuple):
-    """New texts of a site's files. users: those that are new, or have new targets. files: texts by path. old:
-    the mounts of older versions, whose programs do not have what they had before."""
+    """New texts of a site's files. users: those that are new, or have new targets. files: texts by path."""
 
     users: list[User]
     files: dict[str, str]
-    old: list[str]
 
 
 def find_site(directory: str, store: str) -> Site | None:
@@ -44,12 +42,11 @@ def change_of(site: Site, users: Sequence[User]) -> Change:
     texts = {"site": _read(site.file), "policy": _read(site.policy)}
     tests = str(Path(site.policy).with_suffix(TEST_SUFFIX))
     cases: list[str] = []
-    found, old = [], []
+    found = []
     apps = {mount.app for mount in site.mounts}
     for user in users:
         its = [mount for mount in site.mounts if (user.unit or user.container) in mount.users]
-        if any(not mount.targets for mount in its):
-            old.append(user.unit or user.container)
+        if any(not mount.targets for mount in its):  # as older versions made them: they have all
             continue
         have = {target: one for mount in its for target, one in mount.targets.items()}
         more = {target: one for target, one in user.targets.items() if target not in have}
@@ -83,7 +80,7 @@ def change_of(site: Site, users: Sequence[User]) -> Change:
         _check(site, files, found)
         if os.path.exists(tests):
             files[tests] = _after(_read(tests), ["tests:"], cases)
-    return Change(found, files, old)
+    return Change(found, files)
 
 
 def _shares(targets: Mapping[str, Target]) -> dict[str, bool]:
