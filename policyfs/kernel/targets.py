@@ -8,6 +8,7 @@ has ended, its bind stays below the next one while a container has it: the conta
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 
@@ -31,7 +32,7 @@ def bind(place: str, at: str, path: str, held: set[Key], *, read_only: bool) -> 
     clone = -1
     try:
         if not mounts_at(at):
-            raise FileNotFoundError
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), at)
         root = os.open(at, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             # INVARIANT: no symlink is followed, and no other mount entered: an app makes these names.
