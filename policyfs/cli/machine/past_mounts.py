@@ -6,14 +6,15 @@ import json
 import os
 import pwd
 import re
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.cli.common.live_mounts import part
 from policyfs.cli.common.processes import look
 from policyfs.cli.machine.findings import Finding, State
-from policyfs.cli.machine.store_checks import check_closed
 from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from policyfs.linux import procfs
@@ -115,8 +116,12 @@ def unseen_text(seen: Seen) -> str:
 
 
 def _looked(store: str, own: frozenset[int]) -> tuple[Look, list[str]]:
-    shares = [path for path in shares_of(store) if check_closed(path).state is not State.OK]
-    return look_at(store, own), shares
+    return look_at(store, own), [path for path in shares_of(store) if _is_open(Path(path))]
+
+
+def _is_open(path: Path) -> bool:
+    """Return True if others than owner and group may enter a directory and all above it."""
+    return all(one.stat().st_mode & stat.S_IXOTH for one in (path, *path.parents))
 
 
 def _own_processes() -> frozenset[int]:
