@@ -269,6 +269,12 @@ class Home:
         assert process.returncode == 0
         return said.decode()
 
+    def undo(self) -> None:
+        """Undo `policyfs init`, as a user does: nothing of it is left."""
+        self.compose("down", "-t", "0")
+        print(self.sh(f"{POLICYFS} init --undo /etc/policyfs/*.init"))
+        assert self.machine("find", "/etc/policyfs", "/run/policyfs/mounts", "-mindepth", "1") == ""
+
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What differs, in one line each; of lists, the differing elements."""
@@ -316,6 +322,7 @@ def test_two_services_do_the_same_after_init(tmp_path: Path) -> None:
         its.init()
         its.start()
         assert (its.past(), differences(before, its.work(only=FEW))) == ([], [])
+        its.undo()
 
 
 @pytest.mark.soak
@@ -335,6 +342,9 @@ def test_a_stack_does_the_same_after_init(tmp_path: Path, stack: Stack) -> None:
             (tmp_path / f"{name}.json").write_text(json.dumps(results, indent=1, ensure_ascii=False))
         assert (its.past(), differences(before, after)) == ([], [])
         assert [service for service in its.places if service not in trail] == []
+        its.undo()
+        its.start()
+        assert len(its.past()) == sum(map(len, its.places.values())), "each has the library again"
 
 
 @pytest.mark.soak

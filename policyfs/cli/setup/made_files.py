@@ -243,7 +243,10 @@ def _unmount(site: Site) -> None:
     """End all mounts of a site, and remove its units and mountpoints. Raises PolicyfsError if one is used."""
     target = Path(UNITS, site.target)
     if target.exists() and maker(target) == os.path.realpath(site.file):
-        systemctl("disable", "--now", site.target)
+        systemctl("disable", site.target)
+        # The stop of the target ends them all, but does not wait for that.
+        mounts = {site.unit(mount) for mount in site.mounts}
+        systemctl("stop", site.target, *sorted(name for name in mounts if Path(UNITS, name).exists()))
         remove_stale(Path(UNITS), (), site)
         systemctl("daemon-reload")
     if run_down(argparse.Namespace(site=site.file, lazy=False)):
