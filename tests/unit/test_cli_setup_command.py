@@ -282,6 +282,23 @@ def test_a_library_that_nothing_uses_is_told(place: Path, monkeypatch: pytest.Mo
     assert 'service: "radio.service"' in (place / "etc/media.site.yaml").read_text()
 
 
+def test_the_project_of_containers_has_its_directory_and_variables(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`docker compose --project-directory DIRECTORY --env-file FILE -f FILE up` was read as without both."""
+    monkeypatch.chdir(place)
+    (place / "more/compose.yaml").parent.mkdir()
+    (place / "more/compose.yaml").write_text("services: {tv: {volumes: ['./media/$KIND:/media:ro']}}")
+    (place / "kind.env").write_text("KIND=Films")
+    tv = inspected(
+        "tv", f"{place}/srv/media/Films", files=f"{place}/more/compose.yaml", above=f"{place}/srv",
+        env=f"{place}/kind.env",
+    )  # fmt: skip
+    manager(place / "bin", "docker", tv)
+    said = init(place, monkeypatch, "files", words=[f"{place}/srv/media"])
+    assert (said.returncode, "tv: as before, at /media (read only)" in said.stdout) == (0, True), said
+
+
 def test_running_containers_give_the_compose_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The manager is a script with the JSON of Docker; tests/mount/test_containers.py has the real ones."""
     monkeypatch.chdir(place)
