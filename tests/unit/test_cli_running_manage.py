@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,15 @@ def test_a_mount_that_is_not_well_has_exit_code_1_and_its_problems(place: Path, 
         code, out, _ = run(capsys, "status", "--json", place / "one")
         assert code == EXIT_REFUSED
         assert len(json.loads(out)["problems"]) >= 1
+
+
+def test_the_journal_gets_only_problems(place: Path, capsys, monkeypatch) -> None:
+    output = os.fstat(1)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{output.st_dev}:{output.st_ino}")
+    with answering(place), answering(place, "two", watch={"running": False}):
+        code, out, _ = run(capsys, "status", "--check")
+    begin = f"<4>{place}/two: the store is not watched"
+    assert (code, out.startswith(begin), out.count("\n")) == (EXIT_REFUSED, True, 1)
 
 
 def test_all_mounts_are_asked_and_silent_ones_named(place: Path, capsys, monkeypatch) -> None:

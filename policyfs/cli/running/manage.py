@@ -14,11 +14,12 @@ from policyfs.cli.common.live_mounts import all_status, ask, known, part
 from policyfs.cli.running.health import problems
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
-from policyfs.linux.service_manager import ServiceManager
+from policyfs.linux.service_manager import ServiceManager, is_journal
 from policyfs.policy.errors import harmless
 from policyfs.trail.lines.table import shown, table
 
 _SHOWN: Final = 20
+_STDOUT: Final = 1
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,7 @@ def run_status(args: argparse.Namespace) -> int:
     elif one is not None and not args.check:
         print(_as_text(one))
     else:
-        for line in map(_checked, found) if args.check else _table(found):
+        for line in _checked(found) if args.check else _table(found):
             print(line)
     if args.check:
         from policyfs.cli.running.past_policy import print_told, told_of
@@ -72,8 +73,15 @@ def run_status(args: argparse.Namespace) -> int:
     return EXIT_OK if well else EXIT_REFUSED
 
 
-def _checked(status: control.Json) -> str:
-    return f"{shown(str(status['mountpoint']))}: {'; '.join(_problems(status)) or 'well'}"
+def _checked(found: list[control.Json]) -> Iterator[str]:
+    """Yield a line for each mount; on the journal, which keeps all, only for those with problems."""
+    in_journal = is_journal(_STDOUT)
+    for status in found:
+        line = f"{shown(str(status['mountpoint']))}: {'; '.join(_problems(status)) or 'well'}"
+        if not in_journal:
+            yield line
+        elif _problems(status):
+            yield f"<4>{line}"  # its level, sd-daemon(3)
 
 
 def _problems(status: control.Json) -> list[str]:

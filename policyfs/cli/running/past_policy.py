@@ -64,7 +64,7 @@ def print_told(told: Iterable[Told]) -> bool:
                 _notice(one.store, text)
             else:
                 print(f"{shown(one.store)}: PAST THE POLICY: {text}")
-        for text in one.meant:
+        for text in () if journal else one.meant:
             print(f"{shown(one.store)}: past the policy, as its site says: {text}")
     return well
 
