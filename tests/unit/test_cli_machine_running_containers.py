@@ -18,6 +18,7 @@ from policyfs.cli.machine.running_containers import (
     running,
 )
 from policyfs.linux import interpreter
+from policyfs.trail.lines.table import word
 
 LABEL = "com.docker.compose"
 
@@ -39,7 +40,7 @@ def manager(place: Path, name: str, *containers: dict[str, object]) -> None:
     place.mkdir(exist_ok=True)
     (place / f"{name}.json").write_text(json.dumps(containers))
     ids = "\n".join(str(one["Id"]) for one in containers)
-    script(place / name, f"case $1 in ps) echo '{ids}' ;; *) /bin/cat {place}/{name}.json ;; esac")
+    script(place / name, f"case $1 in ps) echo '{ids}' ;; *) /bin/cat '{place}/{name}.json' ;; esac")
 
 
 def script(path: Path, text: str) -> None:
@@ -135,4 +136,4 @@ def test_which_containers_have_the_library(tmp_path: Path) -> None:
     assert "--compose" not in first, "its compose file is read already"
     first, *_ = told = list(past_policy(containers, "", {"0"}, str(store)))
     assert len(told) == len(has)
-    assert f"use --compose {compose}, " in first
+    assert f"use --compose {word(str(compose))}, " in first
