@@ -118,6 +118,15 @@ def test_a_project_directory_is_where_paths_begin(tmp_path: Path) -> None:
     assert [one.source for one in found.volumes("app")] == ["/srv/films", f"{tmp_path}/own/a"]
 
 
+def test_two_compose_files_are_named(tmp_path: Path) -> None:
+    for name in ("docker-compose.yaml", "docker-compose.yml"):
+        (tmp_path / name).write_text("services: {}")
+    assert not read_compose(str(tmp_path / "docker-compose.yml")).unread
+    (told,) = read(tmp_path, "services: {}").unread
+    assert told.startswith("Compose reads compose.yaml, but docker-compose 1 reads docker-compose.yml")
+    assert not read_compose(str(tmp_path / "compose.yaml"), more=[str(tmp_path / "compose.yaml")]).unread
+
+
 def test_several_env_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in ((".env", "A=/0"), ("one.env", "A=/1\nB=$A/b"), ("two.env", "A=/2\nC=$A$B")):
         (tmp_path / name).write_text(text)

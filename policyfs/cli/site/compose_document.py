@@ -111,7 +111,7 @@ def read_compose(
     tree = project.merged(paths, Place(directory, values))
     if not isinstance(tree.get("services"), dict):
         raise PolicyfsError(f"{shown(path)} is not a compose file: it has no services")
-    unread = (*project.unread, *_unread(tree), *_homes(tree))
+    unread = (*project.unread, *_unread(tree), *_homes(tree), *(() if more else _two_names(path)))
     return ComposeFile(path, tree, tuple(project.files), unread)
 
 
@@ -128,6 +128,15 @@ def _itself(path: str, values: Mapping[str, str]) -> Sequence[str]:
         return [path]
     overrides = (os.path.join(directory, one) for one in OVERRIDES)
     return [path, *[one for one in overrides if os.path.exists(one)][:1]]
+
+
+def _two_names(path: str) -> Iterator[str]:
+    """Yield a text if Compose and docker-compose 1 read another file beside a compose file, without being
+    told."""
+    there = [one for one in NAMES if os.path.exists(os.path.join(os.path.dirname(path), one))]
+    old = [one for one in (*NAMES[2:], *NAMES[1::-1]) if one in there]  # in the order of docker-compose 1
+    if os.path.basename(path) in there and old[0] != there[0]:
+        yield f"Compose reads {there[0]}, but docker-compose 1 reads {old[0]}: remove one of them"
 
 
 def _unread(tree: Tree) -> Iterator[str]:
