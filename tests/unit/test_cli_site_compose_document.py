@@ -73,7 +73,7 @@ def test_files_that_it_names_are_read_below_limits(tmp_path: Path) -> None:
     text = "include: [more.yaml]\nservices: {app: {extends: {file: more.yaml, service: other}}}"
     found = read(tmp_path, text)
     assert list(found.services) == ["other", "app"]
-    assert found.files == tuple(f"{tmp_path}/{name}.yaml" for name in ("compose", "more", "more"))
+    assert found.files == tuple(f"{tmp_path}/{name}.yaml" for name in ("compose", "more"))
     assert [one.source for one in found.volumes("app")] == [f"{tmp_path}/own"]
     for named in ("/dev/zero", "/dev/stdin", str(tmp_path), "compose.yaml", "none.yaml"):
         with pytest.raises(PolicyfsError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,14 @@ def test_a_service_of_an_included_file_is_extended(tmp_path: Path) -> None:
 
 
 def test_files_are_counted(tmp_path: Path) -> None:
-    (tmp_path / "more.yaml").write_text("services: {}")
+    names = [f"{tmp_path}/more{number}.yaml" for number in range(60)]
+    for name in names:
+        Path(name).write_text("services: {b: {volumes: [/b:/b]}}")
     with pytest.raises(PolicyfsError, match="more than 50 other files"):
-        sources(tmp_path, f"include: [{', '.join([f'{tmp_path}/more.yaml'] * 60)}]\nservices: {{}}")
+        sources(tmp_path, f"include: [{', '.join(names)}]\nservices: {{}}")
+    extends = ", ".join(f"s{number}: {{extends: {{file: '{names[0]}', service: b}}}}" for number in range(60))
+    assert len(sources(tmp_path, f"services: {{{extends}}}")) == 60, "one file is read once"
+    for name, other in itertools.pairwise(names[:12]):
+        Path(name).write_text(f"include: ['{other}', '{other}']\nservices: {{}}")
+    with pytest.raises(PolicyfsError, match="more than 300 times"):
+        sources(tmp_path, f"include: ['{names[0]}']\nservices: {{}}")

@@ -6,6 +6,7 @@ parsed in a confined child like the first; nothing is fetched.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ OVERRIDES: Final = (
     "docker-compose.override.yml", "docker-compose.override.yaml",
 )  # fmt: skip
 _MAX_FILES: Final = 50
+_MAX_USES: Final = 300
 _MAX_NESTED: Final = 20
 VARIABLE: Final = "has a variable; pass a file without: `docker compose config` prints it"
 _REMOTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|github\.com/|git@")
@@ -61,7 +63,8 @@ class Project:
         self._given = given
         self.files: list[str] = []
         self.unread: list[str] = []
-        self._read = 0
+        self._read = self._used = 0
+        self._parsed: dict[str, Any] = {}
 
     def merged(self, paths: Sequence[str], place: Place) -> Tree:
         """Return the content of compose files, each merged over those before it. Raises PolicyfsError."""
@@ -90,11 +93,15 @@ class Project:
             raise PolicyfsError(f"the compose file needs more than {_MAX_FILES} other files")
 
     def _documents(self, path: str, place: Place) -> Iterator[Tree]:
-        self._count()
-        self.files.append(path)
-        regular = path != self._given  # the user may name /dev/stdin
-        found = in_confined_child(documents, path, MAX_BYTES, regular=regular)
-        for tree, tags in found if isinstance(found, list) else ():
+        if path not in self._parsed:
+            self._count()
+            self.files.append(path)
+            regular = path != self._given  # the user may name /dev/stdin
+            self._parsed[path] = in_confined_child(documents, path, MAX_BYTES, regular=regular)
+        self._used += 1
+        if self._used > _MAX_USES:
+            raise PolicyfsError(f"the compose file uses other files more than {_MAX_USES} times")
+        for tree, tags in copy.deepcopy(self._parsed[path]):
             if not isinstance(tree, dict):
                 raise PolicyfsError(f"{shown(path)} is not a compose file: it has no mapping")
             for at, tag in reversed(tags):  # inner ones first
