@@ -24,11 +24,14 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from tests.mount.test_first_minutes import PHOTO
-from tests.support.machine.booted import CHECKOUT, POLICYFS, Booted, booted
+from tests.support.machine.booted import CHECKOUT, Booted, booted
+from tests.support.machine.booted import POLICYFS as PROGRAM
 from tests.support.machine.processes import TOOL_ENVIRONMENT, wait_for
 
 STACKS: Final = CHECKOUT / "tests/support/stacks"
 PROGRAMS: Final = CHECKOUT / "tests/support/programs"
+DOCKERD: Final = CHECKOUT / "tests/support/machine/dockerd.sh"
+POLICYFS: Final = shlex.quote(str(PROGRAM))
 COMPOSE: Final = os.environ.get("POLICYFS_COMPOSE", "")
 """The program of Compose 2; otherwise Debian's Compose is used."""
 UP_S: Final = 60
@@ -106,7 +109,7 @@ cd /etc/systemd/system
 cat >docker.service <<END
 [Service]
 Type=notify
-ExecStart=sh {checkout}/tests/support/machine/dockerd.sh --storage-driver=overlay2
+ExecStart=sh {dockerd} --storage-driver=overlay2
 Delegate=yes
 KillMode=process
 END
@@ -293,7 +296,7 @@ def home(place: Path, stack: Stack) -> Iterator[Home]:
     """Boot the machine, with Docker, its registry, and the images."""
     setup, image = place / "setup", place / "image.tar"
     photo = base64.b64encode(PHOTO).decode()
-    values = {"stack": STACKS / stack.name, "programs": PROGRAMS, "checkout": CHECKOUT}
+    values = {"stack": STACKS / stack.name, "programs": PROGRAMS, "dockerd": DOCKERD}
     quoted = {name: shlex.quote(str(value)) for name, value in values.items()}
     setup.write_text(SETUP.format(app=APP, photo=photo, **quoted))
     make_image(image, SMALL if stack == TWO else LARGE)
@@ -373,7 +376,7 @@ def test_answers_refuse_what_they_say_and_nothing_else(tmp_path: Path) -> None:
         if before[what] != after[what] and (not told or is_own or operation not in OF_OTHERS):
             wrong.append(("differs", what, str(before[what]), str(after[what])))
         shown = operation == "photo" and after[what] != "EACCES" and after[what][0]
-        changed = operation in {"edit", "delete", "move"} and after[what] not in {"EACCES", "EROFS"}
+        changed = operation in {"edit", "delete", "move"} and after[what] not in ("EACCES", "EROFS")
         if not is_own and ((shown and "without places" in told) or (changed and "keeps" in told)):
             wrong.append(("is not refused", what, str(after[what])))
     assert wrong == []
