@@ -42,6 +42,12 @@ def services(directories: Iterable[str] = UNIT_DIRECTORIES) -> list[Service]:
     return found
 
 
+def is_enabled(name: str, directories: Iterable[str] = UNIT_DIRECTORIES) -> bool:
+    """Return True if a service starts with another unit, such as multi-user.target."""
+    links = [f"*.wants/{name}", f"*.requires/{name}"]
+    return any(_listed(Path(one), link) for one in directories for link in links)
+
+
 def naming(directory: str, directories: Iterable[str] = UNIT_DIRECTORIES) -> Iterator[tuple[str, str]]:
     """Yield the services whose settings name a directory or a path in it, with such a setting. A service that
     finds something else at the path (``BindPaths=``), or nothing, is left out."""

@@ -148,3 +148,19 @@ def test_without_posix_they_are_not_there_whatever_the_policy(mounts: Mounts, pl
     tool_as(APP, "touch", mount / "free/file", check=True)
     call_as(APP, os.chmod, mount / "free/file", 0o6755)
     assert stat.S_IMODE((place / "free/file").stat().st_mode) == 0o755
+
+
+def test_a_store_that_is_closed_to_all_but_root_is_open_in_the_mount(mount: Mount, place: Path) -> None:
+    """`chmod 700` of the store keeps apps out of the store; the mount lets them in, by the policy."""
+    (place / "free/one").write_text("one")
+    call_as(APP, os.listdir, mount / "")
+    place.chmod(0o700)
+    for _ in range(2):
+        shown = call_as(APP, os.stat, mount / "")
+        assert (shown.st_mode & 0o777, shown.st_uid) == (0o755, 0)
+        assert call_as(APP, (mount / "free/one").read_text) == "one"
+        assert "free" in call_as(APP, os.listdir, mount / "")
+        assert error(call_as, APP, os.mkdir, mount / "new") == "EACCES"
+    place.chmod(0o750)
+    os.chown(place, 0, OTHER)
+    assert call_as(0, os.stat, mount / "").st_mode & 0o777 == 0o750, "a group may enter: it counts as it is"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
+import stat
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.common.output import write_new
 from policyfs.cli.owners.owner import set_owner
-from policyfs.cli.setup import made_files
-from policyfs.cli.setup.compose_override import Place
+from policyfs.cli.setup.compose_override import Edit, Place
 from policyfs.cli.setup.made_files import Override, undo, write_all
 from policyfs.errors import EXIT_OK, PolicyfsError
 from policyfs.trail.lines.table import shown
@@ -106,24 +107,54 @@ def test_another_file_than_a_list_is_not_removed(tmp_path: Path, name: str, text
     assert (tmp_path / name).exists()
 
 
-def test_a_file_that_was_exchanged_keeps_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the account to which the directory of the compose file belongs."""
-    compose, own, root = tmp_path / "app/compose.yaml", tmp_path / "app/o.yml", tmp_path / "root"
-    compose.parent.mkdir()
-    compose.touch()
-    os.chown(compose, 1000, 1000)
-    root.write_text("text")
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """A compose project of a user, whom root works for."""
+    directory = tmp_path / "app"
+    directory.mkdir()
+    (directory / "compose.yaml").touch()
+    os.chown(directory, 1000, 1000)
+    for above in (tmp_path, *tmp_path.parents):
+        if os.stat(above).st_uid == 0 and not os.stat(above).st_mode & 0o001:
+            above.chmod(os.stat(above).st_mode | 0o011)
+    return directory
 
-    def exchanged(files: dict[str, str]) -> None:
-        write_new(files)
-        own.unlink()
-        own.hardlink_to(root)
 
-    override = Override(str(compose), Place(str(own), None, is_read=True))
-    write_all({str(own): "text"}, str(tmp_path / "a.init"), override)
-    assert (own.stat().st_uid, own.stat().st_mode & 0o777) == (1000, 0o644)
-    own.unlink()
-    monkeypatch.setattr(made_files, "write_new", exchanged)
-    with pytest.raises(PolicyfsError, match="another program has changed"):
-        write_all({str(own): "text"}, str(tmp_path / "b.init"), override)
-    assert root.stat().st_uid == 0
+def _override(app: Path, edit: Edit | None = None) -> Override:
+    return Override(str(app / "compose.yaml"), Place(str(app / "o.yml"), edit, is_read=True))
+
+
+def test_what_is_written_for_a_user_is_the_users(app: Path, tmp_path: Path) -> None:
+    own, listed, env = app / "o.yml", str(tmp_path / "a.init"), app / ".env"
+    edit = Edit(str(env), "", "COMPOSE_FILE=compose.yaml:o.yml", "file")
+    write_all({str(own): "text"}, listed, _override(app, edit))
+    assert (own.stat().st_uid, own.stat().st_mode & 0o777, env.stat().st_uid) == (1000, 0o644, 1000)
+    assert undo(listed) == 0
+    assert sorted(os.listdir(app)) == ["compose.yaml"]
+
+
+def test_a_directory_that_its_user_exchanges_leads_root_nowhere(app: Path, tmp_path: Path) -> None:
+    other, listed = tmp_path / "root", str(tmp_path / "a.init")
+    other.mkdir()
+    app.rename(tmp_path / "moved")
+    app.symlink_to(other)
+    with pytest.raises(PolicyfsError, match="a symlink on the way is not followed"):
+        write_all({str(app / "o.yml"): "text"}, listed, _override(app))
+    assert os.listdir(other) == []
+
+
+@pytest.mark.parametrize("kind", [os.symlink, os.link])
+def test_a_file_that_its_user_exchanges_gives_no_right_of_root(
+    app: Path, tmp_path: Path, kind: Callable[[Path, Path], None]
+) -> None:
+    """By a link to a file of root with set-id bits, beside which the new bytes come."""
+    tool = tmp_path / "tool"
+    tool.write_text("COMPOSE_FILE=compose.yaml\n")
+    tool.chmod(0o4755)
+    kind(tool, app / ".env")
+    edit = Edit(str(app / ".env"), "COMPOSE_FILE=compose.yaml", "COMPOSE_FILE=compose.yaml:o.yml")
+    with contextlib.suppress(PolicyfsError):
+        write_all({str(app / "o.yml"): "text"}, str(tmp_path / "a.init"), _override(app, edit))
+    assert (tool.read_text(), stat.S_IMODE(tool.stat().st_mode)) == ("COMPOSE_FILE=compose.yaml\n", 0o4755)
+    if not (app / ".env").is_symlink() and (app / ".env").stat().st_ino != tool.stat().st_ino:
+        assert ((app / ".env").stat().st_uid, (app / ".env").stat().st_mode & 0o7000) == (1000, 0)

@@ -43,7 +43,7 @@ def site(tmp_path: Path) -> Site:
 
 def test_nothing_is_restricted_yet(site: Site) -> None:
     todo = f"`policyfs tighten '{site.file}'` proposes rules by what they did"
-    day = dt.datetime.now().astimezone().date() + dt.timedelta(days=14)
+    day = dt.datetime.now().astimezone().date() + dt.timedelta(days=7)
     assert told_of(site) == f"as before: 2 services, nothing restricted yet; on {day}, {todo}"
     os.utime(site.policy, (1, 1))
     assert told_of(site) == f"as before: 2 services, nothing restricted yet; {todo}"

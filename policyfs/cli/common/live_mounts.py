@@ -7,6 +7,7 @@ import sys
 
 from policyfs.cli.common.colour import print_error
 from policyfs.cli.common.mountpoint_way import check_way
+from policyfs.cli.common.target_places import is_place
 from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from policyfs.trail.lines.table import shown, word
@@ -67,7 +68,8 @@ def all_status(silent: list[str]) -> list[control.Json]:
     directory = control.runtime_dir()
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
         raise PolicyfsError(f"cannot look for mounts in {directory}: run this command as root")
-    mounted = {control.socket_path(mount.path): mount.path for mount in mounts() if mount.fstype == FSTYPE}
+    there = [mount.path for mount in mounts() if mount.fstype == FSTYPE and not is_place(mount.path)]
+    mounted = {control.socket_path(path): path for path in there}
     sockets = sorted(directory.glob("*.sock"))
     if control.has_own_runtime_dir():  # the sockets of other mounts are elsewhere
         mounted = {path: mounted[path] for path in sockets if path in mounted}

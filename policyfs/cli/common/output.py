@@ -46,26 +46,37 @@ def write_private(path: str, text: str) -> None:
 
 
 def replace_file(path: Path, data: bytes, *, known: bytes | None = None) -> None:
-    """Replace a file's bytes in one step (rename), and keep its mode and owner.
+    """Replace a file's bytes in one step (rename), and keep its mode (no set-id bits) and owner.
 
     Without *known*, a missing file is made (mode 0600). With *known*, the file must exist and have these
-    bytes right before the rename. *path* must be without symbolic links: a link itself would be replaced. On
+    bytes right before the rename. *path* must be without symbolic links: one as its last name is an error. On
     any error the file stays as it is, and nothing is left beside it. Raises OSError, and PolicyfsError if the
     bytes are not the known ones.
     """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with replacing(str(path)) as fd:
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
-            if known is not None or path.exists():
-                stat = path.stat()
-                os.fchown(file.fileno(), stat.st_uid, stat.st_gid)
-                os.fchmod(file.fileno(), stat.st_mode & 0o7777)  # last: fchown clears set-id bits
+            if known is not None or os.path.lexists(path):
+                # INVARIANT: no link is followed, and no set-id bit kept: others may exchange the file.
+                with open(os.open(path, flags), "rb") as old:
+                    like = os.fstat(old.fileno())
+                if not stat.S_ISREG(like.st_mode):
+                    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+                with contextlib.suppress(PermissionError) if os.geteuid() else contextlib.nullcontext():
+                    os.fchown(file.fileno(), like.st_uid, like.st_gid)
+                os.fchmod(file.fileno(), like.st_mode & 0o777)
             os.fsync(file.fileno())
-        if known is not None and path.read_bytes() != known:
+        if known is not None and _bytes_of(path, flags) != known:
             raise PolicyfsError(
                 f"another program changed {path} meanwhile, so this command did not write the file: try again"
             )
+
+
+def _bytes_of(path: Path, flags: int) -> bytes:
+    with open(os.open(path, flags), "rb") as file:
+        return file.read()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ import os
 from typing import Final
 from urllib.parse import quote
 
+from policyfs.daemon.control import control
+
 TARGETS: Final = "targets"
 """The directory, beside a mountpoint, with the places of the mount's targets."""
 WHOLE: Final = "mount"
@@ -20,6 +22,12 @@ def place_name(target: str) -> str:
 def place_in(above: str, target: str) -> str:
     """Return the path of a target's place. above: the directory of the mountpoint."""
     return os.path.join(above, TARGETS, place_name(target))
+
+
+def is_place(path: str) -> bool:
+    """Return True if a path is the place of a target: its mount is no mount with a daemon of its own."""
+    private = os.path.realpath(control.runtime_dir() / "mounts")
+    return path.startswith(f"{private}/") and os.path.basename(os.path.dirname(path)) == TARGETS
 
 
 def places_beside(at: str) -> list[str]:

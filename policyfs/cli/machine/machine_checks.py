@@ -16,6 +16,7 @@ from typing import Final
 
 from policyfs.cli.common.on_record import existing
 from policyfs.cli.common.processes import look
+from policyfs.cli.common.target_places import is_place
 from policyfs.cli.machine.findings import Finding, State
 from policyfs.daemon.contain import Containment, containment
 from policyfs.daemon.control import control
@@ -227,7 +228,7 @@ def check_filter(machine: str, kernel_has: bool) -> Finding:
 def check_daemons() -> Iterator[Finding]:
     """Yield a finding for each running daemon: the restrictions that the kernel reports for its process."""
     for mount in mounts():
-        if mount.fstype != FSTYPE:
+        if mount.fstype != FSTYPE or is_place(mount.path):
             continue
         path = shown(mount.path)  # any user may choose a name, and mount there with this type
         name = f"daemon of {path}"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LOOK_S: Final = 10.0
 _STATUS_S: Final = 2.0
-_ANEW: Final = "start it anew with the volumes that `policyfs compose` prints, or remove it"
+_ANEW: Final = "`policyfs init` gives it a mount; if it has one: `docker compose up -d`; or remove it"
 _SERVICE: Final = "give this service a mount in the site, or disable it"
 _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]*")
 _USES: Final = {"cwd": "works in", "root": "has its root in", "exe": "runs a program of"}

@@ -13,13 +13,15 @@ from typing import Final
 
 from policyfs.cli.common.colour import columns, wanted
 from policyfs.cli.common.policy_files import TEST_SUFFIX
+from policyfs.cli.machine.findings import State as FindingState
 from policyfs.cli.machine.past_mounts import others_past
 from policyfs.cli.machine.running_containers import Container, compose_files, past_policy, running
+from policyfs.cli.machine.store_checks import check_closed
 from policyfs.cli.policy.cases import outcome_of
 from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.policy.matrix_text import text_of
 from policyfs.cli.running.manage import reload_lines
-from policyfs.cli.setup.access import policy_text
+from policyfs.cli.setup.access import Access, policy_text
 from policyfs.cli.setup.access_tests import cases_text
 from policyfs.cli.setup.compose_override import files_of, is_old_compose, place_for
 from policyfs.cli.setup.library_users import (
@@ -50,7 +52,7 @@ from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.compose_project import NAMES
 from policyfs.cli.site.own_units import UNITS, maker
 from policyfs.cli.site.site import State, look, place_of, run_up
-from policyfs.cli.site.site_document import Site, private_places, site_of
+from policyfs.cli.site.site_document import Site, Target, private_places, site_of
 from policyfs.cli.site.site_units import compose_file, write_units
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.linux.interpreter import own_program
@@ -84,6 +86,8 @@ def run_init(args: argparse.Namespace) -> int:
     """Find the users of a library, show what each gets, and write and mount it after a yes; or undo it."""
     if args.undo is not None:
         return undo(args.undo)
+    if os.geteuid() != 0:
+        raise PolicyfsError("mounts need root: sudo policyfs init")
     questions = Questions(io.StringIO(), io.StringIO("\n" * _QUESTIONS)) if args.yes else Questions()
     containers, to = running(), os.path.realpath(args.to)
     compose = _compose(args.compose, containers, args.store, own_files(to))
@@ -192,6 +196,9 @@ def _end(site: Site, left: Iterable[str], *, only_files: bool, is_more: bool = F
         _mount(site)
     for told in left:
         print(told)
+    closed = check_closed(site.store)
+    if closed.state is not FindingState.OK:
+        print(f"note: {shown(closed.what)}. To close it, without an effect in mounts: {shown(closed.todo)}")
     print(told_of(site))
 
 
@@ -211,11 +218,19 @@ def _is_taken(name: str, to: str) -> bool:
     return others or os.path.exists(file) or os.path.exists(os.path.join(private_places(), name))
 
 
+def _note(access: Access, target: Target) -> str:
+    notes = ["read only"] if target.read_only else []
+    if target.path in access.own and (access.hide_places or access.keep_others):
+        notes.append("as before")
+    return f" ({', '.join(notes)})" if notes else ""
+
+
 def _tell(users: Sequence[User], files: dict[str, str], override: Override | None) -> None:
     """Print what each user gets where, and the files."""
     for user in users:
-        its = (f"{shown(at)}{' (read only)' if one.read_only else ''}" for at, one in user.targets.items())
-        print(f"{shown(user.unit or user.container)}: {user.access().told}, at {', '.join(its)}")
+        access = user.access()
+        its = (f"{shown(at)}{_note(access, one)}" for at, one in user.targets.items())
+        print(f"{shown(user.unit or user.container)}: {access.told}, at {', '.join(its)}")
     print("files: " + ", ".join(map(shown, files)))
     if override and override.place.edit:
         edit = override.place.edit
@@ -228,6 +243,8 @@ def _compose(
     """Read the given compose file, that in this directory, or the containers'. Raises PolicyfsError. own: the
     files of this command, which are left out: so the file is as before."""
     name = path or next((name for name in NAMES if os.path.exists(name)), None)
+    if name is not None:  # a user may exchange the directory later (cli/common/as_owner.py)
+        name = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
     found = None if name is None else tuple(files_of(name))
     if found is None:
         files: dict[tuple[str, ...], list[str]] = {}

@@ -19,7 +19,7 @@ from policyfs.cli.site.own_units import is_own
 from policyfs.cli.site.site_document import Target, is_path
 from policyfs.linux.reach import reaches
 from policyfs.linux.running import processes
-from policyfs.linux.services import services
+from policyfs.linux.services import is_enabled, services
 
 _KNOWN: Final = re.compile(
     r"(jellyfin|plex|emby|navidrome|syncthing|immich|photoprism|minidlna|mpd|nextcloud|airsonic|komga)"
@@ -57,19 +57,17 @@ class User:
 
 
 def likely_library(compose: ComposeFile) -> str:
-    """Return the directory that most services of a compose file share, the deepest if several; or ""."""
+    """Return the directory that most volumes of a compose file share, the deepest if several; or ""."""
     here = os.path.dirname(os.path.realpath(compose.path))
     users: Counter[str] = Counter()
     for name in compose.services:
-        found = set()
         for volume in compose.volumes(name):
             source = volume.source or ""
             own = f"{source}/".startswith((f"{here}/", *(f"{one}/" for one in _NO_LIBRARY)))
             while not own and os.path.isdir(source) and source.count("/") > 1:
-                found.add(source)
+                users[source] += 1
                 source = os.path.dirname(source)
-        users.update(found)
-    return max(users, key=lambda path: (users[path], path.count("/")), default="")
+    return max(users, key=lambda path: (users[path], path.count("/"), path), default="")
 
 
 def of_compose(compose: ComposeFile, store: str) -> Iterator[User | str]:
@@ -112,9 +110,9 @@ def _within(path: str, store: str) -> str:
 
 
 def likely_units() -> list[str]:
-    """Return systemd's services of this machine with names of programs for media: those that do not run as
-    root, running or not. The mounts of other libraries are not among them."""
-    found = {one.name for one in services() if one.user not in {"", "root"}}
+    """Return systemd's services of this machine with names of programs for media that do not run as root:
+    those that run now, or at the next start. The mounts of other libraries are not among them."""
+    found = {one.name for one in services() if one.user not in {"", "root"} and is_enabled(one.name)}
     found |= {one.service for one in look(lambda: list(processes())) if one.uid}
     return sorted(name for name in found if _KNOWN.search(name) and "@." not in name and not is_own(name))
 

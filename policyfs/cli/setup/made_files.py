@@ -10,11 +10,13 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from policyfs.cli.common.output import replace_file, write_new
+from policyfs.cli.common.as_owner import in_directory
+from policyfs.cli.common.output import new_file, replace_file, write_new
 from policyfs.cli.owners.owner import set_owner
 from policyfs.cli.setup.compose_override import Edit, Place, apply, forget, take_back
 from policyfs.cli.site.own_units import UNITS, maker
@@ -76,8 +78,11 @@ def write_all(files: Mapping[str, str], listed: str, override: Override | None =
         make_private(os.path.dirname(listed), 0o755)
     except OSError as error:
         raise PolicyfsError(f"cannot make {os.path.dirname(listed)}: {error.strerror}") from error
-    write_new({**files, listed: made.text()})
-    _put_in_use(override, files)
+    own = override.place.path if override else ""
+    write_new({**{path: text for path, text in files.items() if path != own}, listed: made.text()})
+    if override:
+        _in(own, lambda name: _write_for_user(name, files[own]))
+        _put_in_use(override)
 
 
 def rewrite(files: Mapping[str, str], listed: str, override: Override | None = None) -> None:
@@ -86,18 +91,36 @@ def rewrite(files: Mapping[str, str], listed: str, override: Override | None = N
     made = _read(listed) if os.path.exists(listed) else _Made({})
     try:
         for path, text in files.items():
-            before = Path(path).read_bytes() if os.path.exists(path) else None
-            if before is None or made.files.get(path) == hashlib.sha256(before).hexdigest():
+            if _in(path, partial(_rewrite, text, made.files.get(path, ""))):
                 made.files[path] = _digest(text)
-            if before is None:
-                write_new({path: text})
-            else:
-                replace_file(Path(path), text.encode(), known=before)
         made = made._replace(edited=[*made.edited, *_edited(override)])
         replace_file(Path(listed), made.text().encode())
     except OSError as error:
         raise PolicyfsError(f"cannot write {error.filename}: {error.strerror}") from error
-    _put_in_use(override, files)
+    if override:
+        _put_in_use(override)
+
+
+def _in(path: str, work: Callable[[str], object]) -> Any:
+    """Do work in the directory of a file, with the name of the file, as the directory's owner."""
+    above, name = os.path.split(path)
+    return in_directory(above, partial(work, name))
+
+
+def _write_for_user(name: str, text: str) -> None:
+    with new_file(name, 0o644) as fd, open(fd, "wb", closefd=False) as file:
+        file.write(text.encode())
+
+
+def _rewrite(text: str, digest: str, name: str) -> bool:
+    """Replace the text of a file, or write a new one. Return True if it was as its digest says."""
+    try:
+        before = Path(name).read_bytes()
+    except FileNotFoundError:
+        _write_for_user(name, text)
+        return True
+    replace_file(Path(name), text.encode(), known=before)
+    return hashlib.sha256(before).hexdigest() == digest
 
 
 def _edited(override: Override | None) -> list[list[str]]:
@@ -105,26 +128,10 @@ def _edited(override: Override | None) -> list[list[str]]:
     return [[*edit, override.place.path]] if override and edit else []
 
 
-def _put_in_use(override: Override | None, files: Mapping[str, str]) -> None:
-    """Let the user's account read and change the second compose file, and Compose find it. Raises
-    PolicyfsError, also if this account has put another file there meanwhile."""
-    if override is None:
-        return
-    try:
-        like = os.stat(override.compose)
-        fd = os.open(override.place.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            text = files[override.place.path].encode()
-            if os.fstat(fd).st_nlink != 1 or os.pread(fd, len(text) + 1, 0) != text:
-                raise PolicyfsError(f"another program has changed {override.place.path}: try again")
-            os.fchown(fd, like.st_uid, like.st_gid)
-            os.fchmod(fd, 0o644)
-        finally:
-            os.close(fd)
-        if override.place.edit:
-            apply(override.place.edit)
-    except OSError as error:
-        raise PolicyfsError(f"cannot change {error.filename}: {error.strerror}") from error
+def _put_in_use(override: Override) -> None:
+    """Let Compose find the second compose file. Raises PolicyfsError."""
+    if edit := override.place.edit:
+        _in(edit.path, lambda name: apply(edit._replace(path=name)))
 
 
 def files_in(listed: str) -> list[str]:
@@ -217,19 +224,14 @@ def undo(listed: str) -> int:
     failed = [one for one in owned if _disown(one[0], one[1:])]
     kept = []
     for *fields, own in edited:
-        if not take_back(Edit(*fields), own):
-            print(f"kept {shown(fields[0])}: COMPOSE_FILE was changed after `policyfs init`")
+        edit = Edit(*fields)
+        if _there(edit.path, partial(_taken_back, edit, os.path.basename(own))) is False:
+            print(f"kept {shown(edit.path)}: COMPOSE_FILE was changed after `policyfs init`")
     for path, digest in files.items():
-        try:
-            data = Path(path).read_bytes()
-        except FileNotFoundError:
-            continue
-        if hashlib.sha256(data).hexdigest() == digest:
-            os.unlink(path)
+        removed = _there(path, partial(_remove, digest))
+        if removed:
             print(f"removed {shown(path)}")
-            if path.endswith(".yml"):
-                forget(path)
-        else:
+        elif removed is False:
             kept.append(path)
     os.unlink(listed)
     for path in kept:
@@ -237,6 +239,32 @@ def undo(listed: str) -> int:
     for store, *paths in failed:
         print(f"not done: {words('policyfs', 'owner', 'set', store, OWNER_NONE, *paths)}")
     return EXIT_REFUSED if kept or failed else EXIT_OK
+
+
+def _there(path: str, work: Callable[..., object]) -> Any:
+    """Do work in the directory of a file. Return None if there is no directory any more."""
+    try:
+        return _in(path, work)
+    except FileNotFoundError:
+        return None
+
+
+def _taken_back(edit: Edit, own: str, name: str) -> bool:
+    return take_back(edit._replace(path=name), own)
+
+
+def _remove(digest: str, name: str) -> bool | None:
+    """Remove a file, and its name from COMPOSE_FILE. Return False if it was changed, None if it is gone."""
+    try:
+        data = Path(name).read_bytes()
+    except FileNotFoundError:
+        return None
+    if hashlib.sha256(data).hexdigest() != digest:
+        return False
+    os.unlink(name)
+    if name.endswith(".yml"):
+        forget(name)
+    return True
 
 
 def _unmount(site: Site) -> None:

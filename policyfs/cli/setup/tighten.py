@@ -25,6 +25,7 @@ from policyfs.cli.policy.narrower import Narrower, with_refusals
 from policyfs.cli.policy.recorded_requests import RecordedRequests
 from policyfs.cli.policy.recorded_use import DAY_NS, Period, read_use
 from policyfs.cli.running.manage import UnmountedKeepsError, reload_lines
+from policyfs.cli.site.as_before import DAYS
 from policyfs.cli.site.site import State, look, place_of, trail_of
 from policyfs.cli.site.site_document import Site, label, read_site
 from policyfs.daemon.control import control
@@ -42,8 +43,6 @@ from policyfs.trail.lines.table import shown, words
 from policyfs.trail.query.selection import Selection, option
 from policyfs.trail.query.terms import Clock
 
-DAYS: Final = 7
-"""The number of days that count, unless the user names another."""
 _TOPS: Final = 40
 """The limit of directories at the top of a store up to which rules are proposed for each of them."""
 _TURNS: Final = 20

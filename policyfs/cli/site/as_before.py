@@ -15,7 +15,7 @@ from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.model import Effect
 from policyfs.trail.lines.table import word
 
-_DAYS: Final = 14
+DAYS: Final = 7
 """Days of use that show what a program needs."""
 _SAMPLE: Final = b"/any/file"
 
@@ -39,7 +39,7 @@ def _next(site: Site) -> str:
         changed = dt.datetime.fromtimestamp(os.stat(site.policy).st_mtime).astimezone().date()
     except OSError as error:
         raise PolicyfsError(f"cannot read {site.policy}: {error.strerror}") from error
-    day = changed + dt.timedelta(days=_DAYS)
+    day = changed + dt.timedelta(days=DAYS)
     when = f"on {day}, " if day > dt.datetime.now().astimezone().date() else ""
     return f"{when}`policyfs tighten {word(site.file)}` proposes rules by what they did"
 

@@ -31,6 +31,9 @@ _DIRECTORY_SIZE: Final = 4096
 _WITH_FACTS: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
 _RELOADS: Final = 10
 
+_OTHERS: Final = 0o077
+_ENTER: Final = 0o055
+
 
 class Lookup(FsPart):
     """The handler of LOOKUP, GETATTR, READLINK and ACCESS for one mount."""
@@ -322,6 +325,8 @@ class Lookup(FsPart):
 
     def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
         """Return the reply to GETATTR and SETATTR."""
+        if node.nodeid == ROOT_ID and self._timeouts.posix:
+            stat = _entered(stat)
         self._nodes.vectors.check_copy(node, stat)
         timeout = self._timeouts.attr(node.state, node, stat)
         node.tell(shown_version(node, stat))
@@ -355,3 +360,10 @@ def _uncounted(stat: Stat) -> Stat:
     """Return a directory's attributes without link count and size: these tell the number and length of names
     in it."""
     return stat._replace(nlink=min(stat.nlink, 1), size=_DIRECTORY_SIZE, blocks=_DIRECTORY_SIZE // 512)
+
+
+def _entered(stat: Stat) -> Stat:
+    """Return the attributes of a store's top directory as the kernel needs them with --posix: who closes the
+    store to all but root shuts apps out of the store, not out of the mount."""
+    is_closed = stat.uid == 0 and not stat.mode & _OTHERS
+    return stat._replace(mode=stat.mode | _ENTER) if is_closed else stat
