@@ -49,7 +49,7 @@ def moved_for_the_mover() -> None:
 def other_names() -> None:
     """What moves to where more is asked may have another name where it was."""
     put(Named, "holds", lambda self: True)
-    put(Renamer, "_lets_in", lambda self, old, new: False)
+    put(Renamer, "_lets_in", lambda self, who, old, new: False)
 
 
 WAYS_IN: Final[dict[str, Callable[[], None]]] = {

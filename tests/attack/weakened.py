@@ -73,7 +73,7 @@ def descriptors_get_names() -> None:
 
 def names_are_files() -> None:
     """One of two names of a file moves as if the file had no other name."""
-    put(Renamer, "_lets_in", lambda self, old, new: False)
+    put(Renamer, "_lets_in", lambda self, who, old, new: False)
 
 
 def lost_names_stay() -> None:
