@@ -95,6 +95,15 @@ def share(mount_fd: int) -> None:
     _change(mount_fd, propagation=_SHARED)
 
 
+def keep_to_itself(place: str) -> None:
+    """Let later mounts on the mount at a path appear nowhere else. Raises OSError."""
+    mount = _opened_without_links(place)
+    try:
+        _change(mount, propagation=_PRIVATE)
+    finally:
+        os.close(mount)
+
+
 def _change(mount_fd: int, to_set: int = 0, to_clear: int = 0, propagation: int = 0) -> None:
     attributes = _ATTRIBUTES.pack(to_set, to_clear, propagation, 0)
     _call(_MOUNT_SETATTR, mount_fd, b"", _ALL_OF_IT, attributes, ctypes.c_size_t(_ATTRIBUTES.size))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from policyfs.kernel import mount_api
 from policyfs.kernel.placeholder import cover
@@ -49,7 +50,7 @@ def bind(place: str, at: str, path: str, held: set[Key], *, read_only: bool) -> 
         raise
     try:
         _trim(place, held)
-        mount_api.attach(clone, place)
+        _put(partial(mount_api.attach, clone, place), place)
     finally:
         os.close(clone)
 
@@ -59,7 +60,19 @@ def clear(place: str, held: set[Key]) -> None:
     Raises OSError, MountError."""
     top = _trim(place, held)
     if top is None or top.fstype != ABSENT:
-        cover(place)
+        _put(partial(cover, place), place)
+
+
+def _put(mount: Callable[[], None], place: str) -> None:
+    """Mount on a place. If the containers of an app have so many binds of what is there that the kernel would
+    need too many mounts (fs.mount-max), the mount appears in none of them: an app ends no other's mount."""
+    try:
+        mount()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        mount_api.keep_to_itself(place)
+        mount()
 
 
 def _trim(place: str, held: set[Key]) -> Mount | None:

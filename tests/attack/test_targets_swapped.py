@@ -263,3 +263,59 @@ def killed(home: Home) -> None:
         return bool(found) and found[0]["pid"] != status["pid"]
 
     wait_for(again, "another daemon", 30)
+
+
+BINDS: Final = """\
+import ctypes, os, sys, time
+libc, ids = ctypes.CDLL(None), {"uid": os.getuid(), "gid": os.getgid()}
+assert libc.unshare(0x10000000 | 0x20000) == 0  # CLONE_NEWUSER | CLONE_NEWNS
+open("/proc/self/setgroups", "w").write("deny")
+for name, number in ids.items():
+    open(f"/proc/self/{name}_map", "w").write(f"0 {number} 1")
+source, place = (path.encode() for path in sys.argv[1:3])
+assert libc.mount(b"t", place, b"tmpfs", 0, None) == 0
+for number in range(51_000):
+    directory = place + b"/%d" % (number // 200)
+    if number % 200 == 0:
+        os.mkdir(directory)
+    assert libc.mount(source, directory, None, 0x1000, None) == 0  # MS_BIND
+print("ready", flush=True)
+time.sleep(600)
+"""
+"""Makes, without any right, half as many binds of a target as a mount namespace may have (fs.mount-max)."""
+
+
+@pytest.mark.soak
+def test_an_app_with_very_many_binds_keeps_no_other_from_its_mount(home: Home) -> None:
+    policy = home.arena / "policy.yaml"
+    policy.write_text(policy.read_text() + '  - {id: o, allow: [all], who: {app: other}, paths: "/***"}\n')
+    more = "  - {app: other, container: o, targets: {/films: /Films}, options: {keeper: true}}\n"
+    home.file.write_text(home.file.read_text() + more)
+    assert home("up").returncode == 0
+    container, place = home.container("container"), home.arena / "binds"
+    place.mkdir()
+    place.chmod(0o777)
+    inside = ["nsenter", f"--target={container.process.pid}", "--mount", "setpriv", "--reuid=10010"]
+    script = [
+        "--regid=10010",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-Ic",
+        BINDS,
+        f"{container.at}/films",
+        str(place),
+    ]
+    with subprocess.Popen([*inside, *script], stdout=subprocess.PIPE, text=True) as app:
+        try:
+            assert app.stdout is not None
+            assert app.stdout.readline() == "ready\n"
+            for verb in ("down", "up"):
+                said = home(verb)
+                assert said.returncode == 0, said
+            other = home.place("films").replace("/tv/", "/other/")
+            assert os.listdir(other) == ["films"]
+        finally:
+            app.kill()
+    assert home("down").returncode == 0
+    assert home("up").returncode == 0
+    assert os.listdir(home.place("films")) == ["films"]

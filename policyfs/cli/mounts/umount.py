@@ -78,7 +78,10 @@ def run_umount(args: argparse.Namespace) -> int:
             if state is MountState.ALIVE:
                 _warn_of_the_trail(path)
             lazy = args.lazy or args.wait or args.abort or state is MountState.DEAD
-            _clear_targets(path)  # before: an engine starts no container on a bind that is dead
+            try:
+                _clear_targets(path)  # before: an engine starts no container on a bind that is dead
+            except (OSError, PolicyfsError) as error:  # but the mount ends
+                print(f"policyfs: targets of {shown(path)} are not covered: {error}", file=sys.stderr)
             _unmount(path, lazy=lazy, force=abort)
         elif not daemons:
             raise PolicyfsError(f"nothing is mounted on {path}")

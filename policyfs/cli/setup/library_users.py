@@ -112,8 +112,10 @@ def _within(path: str, store: str) -> str:
 def likely_units() -> list[str]:
     """Return systemd's services of this machine with names of programs for media that do not run as root:
     those that run now, or at the next start. The mounts of other libraries are not among them."""
-    found = {one.name for one in services() if one.user not in {"", "root"} and is_enabled(one.name)}
-    found |= {one.service for one in look(lambda: list(processes())) if one.uid}
+    there = {one.name: one for one in services()}
+    found = {name for name, one in there.items() if one.user not in {"", "root"} and is_enabled(name)}
+    # Of this machine alone: a container has units of its own.
+    found |= {one.service for one in look(lambda: list(processes())) if one.uid} & there.keys()
     return sorted(name for name in found if _KNOWN.search(name) and "@." not in name and not is_own(name))
 
 

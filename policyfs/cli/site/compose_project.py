@@ -106,7 +106,10 @@ class Project:
                 raise PolicyfsError(f"{shown(path)} is not a compose file: it has no mapping")
             for at, tag in reversed(tags):  # inner ones first
                 _mark(tree, at, tag)
-            yield _located(tree, path, place)
+            try:
+                yield _located(tree, path, place)
+            except ValueError as error:
+                raise PolicyfsError(f"{shown(path)}: {error}") from error
 
     def _with_others(self, tree: Tree, path: str, place: Place) -> Tree:
         """Merge a file over the files that it includes, and its services over those that they extend."""

@@ -157,10 +157,16 @@ def run_up(args: argparse.Namespace) -> int:
 
 
 def _bind_all(site: Site, mounts: Sequence[MountDoc]) -> None:
-    """Bind the targets of mounts that are up, and print what is missing. Raises PolicyfsError."""
+    """Bind the targets of mounts that are up, and print what is missing. Raises PolicyfsError, after all."""
+    failed = []
     for mount in mounts:
-        for missing in bind_targets(site, mount):
-            print(f"policyfs: {label(mount)}: {missing}", file=sys.stderr)
+        try:
+            for missing in bind_targets(site, mount):
+                print(f"policyfs: {label(mount)}: {missing}", file=sys.stderr)
+        except PolicyfsError as error:
+            failed.append(str(error))
+    if failed:
+        raise PolicyfsError("\n  ".join(failed))
 
 
 def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
